@@ -44,7 +44,9 @@ class Argon2Hasher:
         Raises Overloaded.
         """
         async with self._turn():
-            matches = await asyncio.to_thread(self._is_either, password_hash or self._nobody, password)
+            matches = await asyncio.to_thread(
+                self._is_either, password_hash or self._nobody, password
+            )
         return matches and bool(password_hash)
 
     @asynccontextmanager
@@ -66,7 +68,8 @@ class Argon2Hasher:
         many there are."""
         if len(password) > MAX_TYPED_PASSWORD:
             return self._verify(password_hash, password)
-        tried = [self._verify(password_hash, form) for form in {as_compared(password), password}]  # all, for the time
+        # all, for the time
+        tried = [self._verify(password_hash, form) for form in {as_compared(password), password}]
         return any(tried)
 
     def _verify(self, password_hash: str, password: str) -> bool:
@@ -79,6 +82,9 @@ class Argon2Hasher:
 def _nobodys(hasher: PasswordHasher) -> str:
     """A hash that no password matches, but that takes as long to verify. It is made up, as hashing
     would slow every start."""
-    salt, tag = (b64encode(os.urandom(size)).decode().rstrip("=") for size in (hasher.salt_len, hasher.hash_len))
+    salt, tag = (
+        b64encode(os.urandom(size)).decode().rstrip("=")
+        for size in (hasher.salt_len, hasher.hash_len)
+    )
     cost = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
     return f"$argon2{hasher.type.name.lower()}$v=19${cost}${salt}${tag}"

@@ -47,7 +47,12 @@ class OwnResolver(AbstractResolver):
         found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
         return [
             ResolveResult(
-                hostname=host, host=str(address[0]), port=int(address[1]), family=kind, proto=protocol, flags=0
+                hostname=host,
+                host=str(address[0]),
+                port=int(address[1]),
+                family=kind,
+                proto=protocol,
+                flags=0,
             )
             for kind, _, protocol, _, address in found
         ]

@@ -46,7 +46,10 @@ def copy(source: Path, target: Path) -> None:
 def _locked(path: Path, timeout_seconds: float) -> int:
     """A lock file beside the database: SQLite's own lock would also exclude readers. It ends with
     the process."""
-    lock, deadline = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), time.monotonic() + timeout_seconds
+    lock, deadline = (
+        os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600),
+        time.monotonic() + timeout_seconds,
+    )
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,5 +57,7 @@ def _locked(path: Path, timeout_seconds: float) -> int:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 os.close(lock)
-                raise sqlite3.OperationalError(f"the file is locked by another process: {path}") from None
+                raise sqlite3.OperationalError(
+                    f"the file is locked by another process: {path}"
+                ) from None
             time.sleep(_LOCK_POLL_SECONDS)

@@ -50,7 +50,9 @@ class FileTextLog:
             self.close()
         if self._file is None:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._file = os.open(
+                self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
         return self._file
 
     def _is_there(self, file: int) -> bool:
@@ -62,7 +64,9 @@ class FileTextLog:
 
 def one_line(text: str) -> str:
     """The text with line ends and terminal controls escaped."""
-    return text if text.isprintable() else _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)
+    return (
+        text if text.isprintable() else _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)
+    )
 
 
 def _quoted(value: str) -> str:

@@ -67,7 +67,9 @@ def add_routes(app: FastAPI, routes: Sequence[APIRoute]) -> None:
         for method, path, route in _aliases(by_name)
         if (method, path) not in by_name
     }
-    for path, methods, route, is_alias in sorted([*canonical, *aliases.values()], key=lambda row: _generality(row[0])):
+    for path, methods, route, is_alias in sorted(
+        [*canonical, *aliases.values()], key=lambda row: _generality(row[0])
+    ):
         _add(app, route, path, methods, is_alias=is_alias)
 
 

@@ -61,7 +61,7 @@ def page_answer(request: Request, page: Page[Any], position: int) -> Response:
     return Response(body, 200, headers, "application/json")
 
 
-# -- entity tags -------------------------------------------------------------------------------------------------------
+# -- entity tags -----------------------------------------------------------------------------------
 
 
 def etag(version: int, beside: str = "") -> str:
@@ -72,7 +72,9 @@ def etag(version: int, beside: str = "") -> str:
 
 
 def _expected_version(
-    if_match: Annotated[str | None, Header(description="The ETag that the edit is based on.")] = None,
+    if_match: Annotated[
+        str | None, Header(description="The ETag that the edit is based on.")
+    ] = None,
 ) -> int | None:
     """The version that an edit is based on; the newest of several; an impossible one when none is a
     tag of ours."""
@@ -104,11 +106,13 @@ def versioned(
 ) -> Response:
     """The resource, or 304 when the client has it; `beside` as for `etag`."""
     if has_tag(request, etag(version, beside)):
-        return answer(None, status=304, position=position, version=version, beside=beside, headers=headers)
+        return answer(
+            None, status=304, position=position, version=version, beside=beside, headers=headers
+        )
     return answer(body, position=position, version=version, beside=beside, headers=headers)
 
 
-# -- preferences -------------------------------------------------------------------------------------------------------
+# -- preferences -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,9 @@ class Preference:
 
 
 def _preference(
-    prefer: Annotated[list[str] | None, Header(description="`wait=S` (at most 10 seconds) or `respond-async`.")] = None,
+    prefer: Annotated[
+        list[str] | None, Header(description="`wait=S` (at most 10 seconds) or `respond-async`.")
+    ] = None,
 ) -> Preference:
     wishes = [wish.strip().lower() for line in prefer or () for wish in line.split(",")]
     waits = [int(wish[5:]) for wish in wishes if re.fullmatch(r"wait=\d{1,6}", wish)]

@@ -31,7 +31,15 @@ from api.services import Services
 from queries.live.subscriptions import LiveStatus
 
 STATIC = "/docs/static"
-UNGUARDED = ("/health/", "/metrics", "/docs", "/openapi.json", "/.well-known/", "/api/v1/images/", "/api/images/")
+UNGUARDED = (
+    "/health/",
+    "/metrics",
+    "/docs",
+    "/openapi.json",
+    "/.well-known/",
+    "/api/v1/images/",
+    "/api/images/",
+)
 """Paths that answer while the database is down, if only to say so. (The last two only serve
 images.)"""
 
@@ -51,7 +59,11 @@ def gateway(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
         redirect_slashes=False,
         strict_content_type=False,  # a body without a content type is JSON
         responses={
-            "default": {"model": ProblemDocument, "description": "A problem (RFC 9457)", "content": {MEDIA_TYPE: {}}}
+            "default": {
+                "model": ProblemDocument,
+                "description": "A problem (RFC 9457)",
+                "content": {MEDIA_TYPE: {}},
+            }
         },
     )
     app.router.route_class = CheckedRoute

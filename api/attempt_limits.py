@@ -19,7 +19,9 @@ class Attempts:
     no difference."""
 
     def __init__(self, limiter: Limiter, client: str, secret: bytes) -> None:
-        self._limiter, self._client, self._secret = limiter, client, secret
+        self._limiter = limiter
+        self._client = client
+        self._secret = secret
 
     async def by_client(self) -> None:
         """Count an attempt by the client."""
@@ -56,7 +58,9 @@ class Attempts:
             key = email_addresses.mailbox(email)
         except Invalid:
             key = email.casefold()
-        return hmac.new(self._secret, key.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
+        return hmac.new(
+            self._secret, key.encode(errors="surrogatepass"), hashlib.sha256
+        ).hexdigest()
 
 
 def attempts_of(request: Request, services: Services) -> Attempts:

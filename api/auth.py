@@ -62,7 +62,9 @@ async def asking(request: Request) -> Caller:
     if isinstance(found, Caller):
         return found
     context = context_of(request.scope)
-    return Caller("anonymous", correlation_id=context.correlation_id, traceparent=context.traceparent)
+    return Caller(
+        "anonymous", correlation_id=context.correlation_id, traceparent=context.traceparent
+    )
 
 
 Asking = Annotated[Caller, Depends(asking)]
@@ -86,8 +88,11 @@ class Access:
         owner: tuple[str, Owner] | None = None,
         owner_code: str = "not_yours",
     ) -> None:
-        self.roles, self.anybody, self.code = frozenset(roles), anybody, code
-        self.owner, self.owner_code = owner, owner_code
+        self.roles = frozenset(roles)
+        self.anybody = anybody
+        self.code = code
+        self.owner = owner
+        self.owner_code = owner_code
         self._refusal = f"this needs the role {' or '.join(roles)}"
 
     async def __call__(self, request: Request) -> Caller:
@@ -145,10 +150,16 @@ Buyer = Annotated[Caller, Depends(Access("BUYER", "ADMIN"))]
 Service = Annotated[Caller, Depends(Access("SERVICE", "ADMIN"))]
 
 _games_seller = Access(
-    "SELLER", "ADMIN", code="not_a_seller", owner=("game_id", _seller_of_game), owner_code="not_owner"
+    "SELLER",
+    "ADMIN",
+    code="not_a_seller",
+    owner=("game_id", _seller_of_game),
+    owner_code="not_owner",
 )
 SellerOfGame = Annotated[Caller, Depends(_games_seller)]
-_shipments_seller = Access("SELLER", "ADMIN", code="not_yours", owner=("shipment_id", _seller_of_shipment))
+_shipments_seller = Access(
+    "SELLER", "ADMIN", code="not_yours", owner=("shipment_id", _seller_of_shipment)
+)
 SellerOfShipment = Annotated[Caller, Depends(_shipments_seller)]
 Oneself = Annotated[Caller, Depends(Access(owner=("user_id", _oneself)))]
 SellerOneself = Annotated[Caller, Depends(Access(owner=("seller_id", _oneself)))]

@@ -82,15 +82,21 @@ def _must_be_bounded_email(value: object) -> object:
 
 def _must_be_amount(value: object) -> object:
     if type(value) is not int:  # neither 1.0 nor true
-        raise Invalid("invalid_amount", "an amount is a whole number of the currency's smallest unit")
+        raise Invalid(
+            "invalid_amount", "an amount is a whole number of the currency's smallest unit"
+        )
     if not 1 <= value <= LARGEST_CENTS:
-        raise Invalid("invalid_amount", f"no amount of any currency is below 1 or above {LARGEST_CENTS}")
+        raise Invalid(
+            "invalid_amount", f"no amount of any currency is below 1 or above {LARGEST_CENTS}"
+        )
     return value
 
 
 def _must_be_count(value: object) -> object:
     if type(value) is not int or not 0 <= value <= MAX_QUANTITY:
-        raise Invalid("invalid_quantity", f"a quantity is a whole number between 0 and {MAX_QUANTITY}")
+        raise Invalid(
+            "invalid_quantity", f"a quantity is a whole number between 0 and {MAX_QUANTITY}"
+        )
     return value
 
 
@@ -123,7 +129,8 @@ def _must_be_country(value: str) -> str:
 
 
 def _must_be_rfc_3339(value: object) -> object:
-    if not isinstance(value, str) or value.lstrip("+-").replace(".", "", 1).isdecimal():  # seconds since 1970
+    # seconds since 1970
+    if not isinstance(value, str) or value.lstrip("+-").replace(".", "", 1).isdecimal():
         raise ValueError("this has to be a time of RFC 3339")
     return value
 
@@ -148,7 +155,9 @@ Email = Annotated[
 ]
 """An e-mail address as typed, even if it is no storable text: the domain decides what is one."""
 
-Filled = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300), _line, _seen]
+Filled = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300), _line, _seen
+]
 """One line with visible content; surrounding blanks are dropped."""
 
 Url = Annotated[str, Field(min_length=1, max_length=2048), _line]
@@ -167,13 +176,17 @@ Cents = Annotated[int, Field(strict=True, ge=0, le=LARGEST_CENTS)]
 """An amount in the currency's smallest unit: strictly an integer. The domain checks the limit of
 its currency."""
 
-Amount = Annotated[int, Field(strict=True, ge=1, le=LARGEST_CENTS), BeforeValidator(_must_be_amount)]
+Amount = Annotated[
+    int, Field(strict=True, ge=1, le=LARGEST_CENTS), BeforeValidator(_must_be_amount)
+]
 """As `Cents`, for money that moves: positive. Anything else is refused as `invalid_amount`."""
 
 Count = Annotated[int, Field(strict=True, ge=0, le=MAX_QUANTITY), BeforeValidator(_must_be_count)]
 """A number of units, at least 0. Anything else is refused as `invalid_quantity`."""
 
-Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY), BeforeValidator(_must_be_quantity)]
+Quantity = Annotated[
+    int, Field(strict=True, ge=1, le=MAX_QUANTITY), BeforeValidator(_must_be_quantity)
+]
 """A requested number of units, at least 1. Anything else is refused as `invalid_quantity`."""
 
 Version = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
@@ -201,7 +214,10 @@ Day = Annotated[date, Field(ge=FIRST_DAY, le=LAST_DAY), BeforeValidator(_only_te
 """A date, as in 2026-03-01, within the range of release dates."""
 
 Moment = Annotated[
-    AwareDatetime, Field(ge=EARLIEST, le=LATEST), AfterValidator(_in_utc), BeforeValidator(_must_be_rfc_3339)
+    AwareDatetime,
+    Field(ge=EARLIEST, le=LATEST),
+    AfterValidator(_in_utc),
+    BeforeValidator(_must_be_rfc_3339),
 ]
 """A time in input: RFC 3339, with a zone, from 2000 to 2199."""
 

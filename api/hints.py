@@ -42,17 +42,25 @@ def hint(name: str, known: Iterable[str]) -> str | None:
     return next((each for each in meant if each in names and each != name), None)
 
 
-def hinted(refusal: RequestValidationError, query: Iterable[str], body: ModelField | None) -> RequestValidationError:
+def hinted(
+    refusal: RequestValidationError, query: Iterable[str], body: ModelField | None
+) -> RequestValidationError:
     """The refusal, with a hint for each unknown name that is another name of a known one."""
     return RequestValidationError([_hinted(error, query, body) for error in refusal.errors()])
 
 
-def _hinted(error: Mapping[str, Any], query: Iterable[str], body: ModelField | None) -> Mapping[str, Any]:
+def _hinted(
+    error: Mapping[str, Any], query: Iterable[str], body: ModelField | None
+) -> Mapping[str, Any]:
     place, *path = error["loc"]
     if error["type"] != "extra_forbidden" or not path:
         return error
     meant = hint(str(path[-1]), query if place == "query" else _fields_at(body, path[:-1]))
-    return error if meant is None else {**error, "msg": f"{error['msg']}: did you mean {meant}?", "hint": meant}
+    return (
+        error
+        if meant is None
+        else {**error, "msg": f"{error['msg']}: did you mean {meant}?", "hint": meant}
+    )
 
 
 def _fields_at(body: ModelField | None, path: Iterable[str | int]) -> Iterable[str]:
@@ -70,5 +78,7 @@ def _model(annotation: Any) -> type[BaseModel] | None:
     """The model in an annotation: by itself, optional, or in a list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    parts = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
+    parts = (
+        get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
+    )
     return next((model for part in parts if (model := _model(part)) is not None), None)

@@ -1,8 +1,10 @@
-"""Idempotency-Key: a request under a known key is answered as the first one was, and nothing happens twice.
+"""Idempotency-Key: a request under a known key is answered as the first one was, and nothing
+happens twice.
 
-The key, a fingerprint of what was asked and the ids of what was made commit with the events, so nothing can come
-between. The answer is kept once it is known, encrypted under the caller's own key; a replay that finds none yet makes
-it from the ids, as the first request would have. Refusals that appended nothing are not kept: they are decided anew.
+The key, a fingerprint of what was asked and the ids of what was made commit with the events, so
+nothing can come between. The answer is kept once it is known, encrypted under the caller's own key;
+a replay that finds none yet makes it from the ids, as the first request would have. Refusals that
+appended nothing are not kept: they are decided anew.
 """
 
 import hashlib
@@ -32,7 +34,8 @@ from kit.clock import Clock
 T = TypeVar("T")
 
 KEPT_FOR = timedelta(hours=25)
-"""A day and a little more, so that a client whose clock differs still finds its key within the day."""
+"""A day and a little more, so that a client whose clock differs still finds its key within the
+day."""
 
 MAX_KEY = 255
 REPLAYED_HEADER = "Idempotent-Replayed"
@@ -70,14 +73,18 @@ class Answers:
     """Finds, keeps and gives again what was answered under a key."""
 
     def __init__(self, log: PostgresLog, clock: Clock, secret: bytes) -> None:
-        self._log, self._clock, self._secret = log, clock, secret
+        self._log = log
+        self._clock = clock
+        self._secret = secret
         self._running: set[UUID] = set()
 
     def once(self, scope: str, key: str, request: bytes) -> IdempotencyKey:
         """The log's record for a key. The fingerprint is keyed: a request may hold a password."""
         fingerprint = hmac.new(self._secret, request, hashlib.sha256).digest()
         return IdempotencyKey(
-            uuid5(_NAMESPACE, f"{scope}\x1f{key}"), fingerprint, expires_at=self._clock.now() + KEPT_FOR
+            uuid5(_NAMESPACE, f"{scope}\x1f{key}"),
+            fingerprint,
+            expires_at=self._clock.now() + KEPT_FOR,
         )
 
     @contextmanager
@@ -85,7 +92,10 @@ class Answers:
         """Raises Problem 409 while this process works on another request under the key."""
         if key in self._running:
             raise Problem(
-                409, "idempotency_in_progress", "the first request is still running", headers={"Retry-After": "1"}
+                409,
+                "idempotency_in_progress",
+                "the first request is still running",
+                headers={"Retry-After": "1"},
             )
         self._running.add(key)
         try:
@@ -99,7 +109,8 @@ class Answers:
         return None if done is None else same(once, done)
 
     async def keep(self, once: IdempotencyKey, person_id: UUID, response: Response) -> None:
-        """Keep an answer, for this person only; without a key of theirs (forgotten) nothing is kept."""
+        """Keep an answer, for this person only; without a key of theirs (forgotten) nothing is
+        kept."""
         person_key = (await self._log.keys.get([person_id])).get(person_id)
         if person_key is not None:
             kept = Kept(response.status_code, dict(response.headers), bytes(response.body))
@@ -130,20 +141,24 @@ class Idempotent:
     """One request and the key that it came with, if any."""
 
     def __init__(self, answers: Answers, caller: Caller, once: IdempotencyKey | None) -> None:
-        self._answers, self._caller, self._once = answers, caller, once
+        self._answers = answers
+        self._caller = caller
+        self._once = once
 
     @property
     def untold(self) -> IdempotencyKey | None:
-        """The record for a command whose answer must not tell whether it did anything, not even by refusing the key
-        for another request: each request under the key has a record of its own."""
+        """The record for a command whose answer must not tell whether it did anything, not even by
+        refusing the key for another request: each request under the key has a record of its own."""
         once = self._once
         return once and msgspec.structs.replace(once, key=uuid5(once.key, once.fingerprint.hex()))
 
-    async def answer(self, command: Command[T], recall: Recall[T], reply: Reply[T], *, keep: bool = True) -> Response:
+    async def answer(
+        self, command: Command[T], recall: Recall[T], reply: Reply[T], *, keep: bool = True
+    ) -> Response:
         """Run the command and reply; or, under a known key, reply as the first time.
 
-        `recall` finds again what the command made, by its record: see `made`. `keep` is False for answers that hold
-        secrets.
+        `recall` finds again what the command made, by its record: see `made`. `keep` is False for
+        answers that hold secrets.
         """
         once, answers = self._once, self._answers
         if once is None:
@@ -163,19 +178,28 @@ class Idempotent:
                     return await self._first(once, result, reply, keep)
             return await self._again(once, done, recall, reply, keep)
 
-    async def _first(self, once: IdempotencyKey, result: CommandResult[T], reply: Reply[T], keep: bool) -> Response:
+    async def _first(
+        self, once: IdempotencyKey, result: CommandResult[T], reply: Reply[T], keep: bool
+    ) -> Response:
         response = await reply(result)
         if keep and result.position is not None and self._caller.user_id is not None:
             await self._answers.keep(once, self._caller.user_id, response)
         return response
 
     async def _again(
-        self, once: IdempotencyKey, done: IdempotencyRecord, recall: Recall[T], reply: Reply[T], keep: bool
+        self,
+        once: IdempotencyKey,
+        done: IdempotencyRecord,
+        recall: Recall[T],
+        reply: Reply[T],
+        keep: bool,
     ) -> Response:
         person = self._caller.user_id
         response = await self._answers.recall(done, person) if keep and person is not None else None
         if response is None:
-            response = await self._first(once, CommandResult(await recall(done), done.position), reply, keep)
+            response = await self._first(
+                once, CommandResult(await recall(done), done.position), reply, keep
+            )
         response.headers[REPLAYED_HEADER] = "true"
         response.headers.setdefault(POSITION_HEADER, str(done.position))
         return response
@@ -186,23 +210,33 @@ async def _idempotent(
     caller: Asking,
     idempotency_key: Annotated[
         str | None,
-        Header(min_length=1, max_length=MAX_KEY, description="Makes a repeat of this request safe; kept for a day."),
+        Header(
+            min_length=1,
+            max_length=MAX_KEY,
+            description="Makes a repeat of this request safe; kept for a day.",
+        ),
     ] = None,
 ) -> Idempotent:
     answers: Answers = request.app.state.answers
     if idempotency_key is None:
         return Idempotent(answers, caller, None)
-    who = f"ip:{context_of(request.scope).client_ip}" if caller.user_id is None else f"user:{caller.user_id}"
+    who = (
+        f"ip:{context_of(request.scope).client_ip}"
+        if caller.user_id is None
+        else f"user:{caller.user_id}"
+    )
     return Idempotent(answers, caller, answers.once(who, idempotency_key, await _asked(request)))
 
 
 async def _asked(request: Request) -> bytes:
-    """What is asked for, in one form: the operation (not its URL: aliases share it), what it is about, and the body."""
+    """What is asked for, in one form: the operation (not its URL: aliases share it), what it is
+    about, and the body."""
     operation = request.scope["endpoint"].__name__
     body = await request.body()
     try:
         return _canonical([operation, request.path_params, json.loads(body) if body else None])
-    except (ValueError, RecursionError):  # no JSON, or nested as deep as no operation's: it was sent all the same
+    except (ValueError, RecursionError):
+        # no JSON, or nested as deep as no operation's: it was sent all the same
         return _canonical([operation, request.path_params, body.hex()])
 
 

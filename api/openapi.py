@@ -15,13 +15,22 @@ Json = dict[str, Any]
 BEARER = "HTTPBearer"
 
 HEADERS: Mapping[str, tuple[str, Json]] = {
-    "Event-Position": ("The log position that the answer reflects.", {"type": "integer", "minimum": 0}),
+    "Event-Position": (
+        "The log position that the answer reflects.",
+        {"type": "integer", "minimum": 0},
+    ),
     "ETag": ("What `If-Match` and `If-None-Match` are compared with.", {"type": "string"}),
     "Location": ("Where what was made is found.", {"type": "string"}),
     "Link": ('The next page, `rel="next"` (RFC 8288).', {"type": "string"}),
-    "Idempotent-Replayed": ("`true`: this was answered before, under the same key.", {"type": "string"}),
+    "Idempotent-Replayed": (
+        "`true`: this was answered before, under the same key.",
+        {"type": "string"},
+    ),
     "Preference-Applied": ("What was made of `Prefer`.", {"type": "string"}),
-    "Retry-After": ("Seconds after which it is worth while to try again.", {"type": "integer", "minimum": 0}),
+    "Retry-After": (
+        "Seconds after which it is worth while to try again.",
+        {"type": "integer", "minimum": 0},
+    ),
     "Allow": ("All methods of the path.", {"type": "string"}),
     "WWW-Authenticate": ("How to prove who one is.", {"type": "string"}),
 }
@@ -53,7 +62,9 @@ def _complete(app: FastAPI, document: Json) -> None:
             "description": "An access token, by login or registration.",
         }
     }
-    components["headers"] = {name: {"description": said, "schema": schema} for name, (said, schema) in HEADERS.items()}
+    components["headers"] = {
+        name: {"description": said, "schema": schema} for name, (said, schema) in HEADERS.items()
+    }
     for route in app.routes:
         if isinstance(route, CheckedRoute) and route.include_in_schema:
             for method in (route.methods or set()) - {"HEAD"}:
@@ -73,9 +84,15 @@ def _complete_operation(route: CheckedRoute, method: str, operation: Json) -> No
     if route.status_code == 202 and route.response_model is None:
         responses[done] = {"description": "Accepted: there is nothing to tell yet."}
     if "prefer" in _names(operation, "header"):
-        responses["202"] = {**responses[done], "description": "Not waited for, as was asked by `Prefer`."}
+        responses["202"] = {
+            **responses[done],
+            "description": "Not waited for, as was asked by `Prefer`.",
+        }
     if _has_tag(route, method):
-        responses["304"] = {"description": "The client has it already, as `If-None-Match` says.", "headers": told}
+        responses["304"] = {
+            "description": "The client has it already, as `If-None-Match` says.",
+            "headers": told,
+        }
     for status in {done, "202"} & responses.keys():
         responses[status]["headers"] = told
 
@@ -85,7 +102,8 @@ def _refusals(route: CheckedRoute, method: str, operation: Json) -> Iterator[int
     headers, query = _names(operation, "header"), _names(operation, "query")
     yield from (422, 429, 503)
     if not all(access.anybody for access in route.access) or method != "GET" or "status" in query:
-        yield from (401, 403)  # logging in may be refused as well, and some statuses of a list are not for everybody
+        # logging in may be refused as well, and some statuses of a list are not for everybody
+        yield from (401, 403)
     if "{" in route.path or method != "GET":
         yield 404
     if "requestBody" in operation or query & {"cursor", "as_of"} or "min-position" in headers:
@@ -128,7 +146,11 @@ def _names(operation: Json, place: str) -> set[str]:
 
 def _refusal(status: int) -> Json:
     headers = {name: _header(name) for name in _PROBLEM_HEADERS.get(status, ())}
-    return {"description": HTTPStatus(status).phrase, "content": _PROBLEM, **({"headers": headers} if headers else {})}
+    return {
+        "description": HTTPStatus(status).phrase,
+        "content": _PROBLEM,
+        **({"headers": headers} if headers else {}),
+    }
 
 
 def _header(name: str) -> Json:

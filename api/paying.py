@@ -1,4 +1,5 @@
-"""What routes that take money share: waiting until an order is paid or not, and the answer to a refund."""
+"""What routes that take money share: waiting until an order is paid or not, and the answer to a
+refund."""
 
 from typing import Any
 from uuid import UUID
@@ -16,14 +17,18 @@ from commands.orders import OrderAndPayment
 async def wait_as_preferred(
     services: Services, order_id: UUID, result: CommandResult[Any], prefer: Preference
 ) -> tuple[OrderAndPayment, int]:
-    """The order and payment after as long a wait as the client prefers, and a position that reflects them."""
+    """The order and payment after as long a wait as the client prefers, and a position that
+    reflects them."""
     now = await services.commands.orders.when_ready(order_id, prefer.wait_seconds)
-    return now, await position_of(result, services) if prefer.asynchronous else await services.log.head()
+    return now, await position_of(
+        result, services
+    ) if prefer.asynchronous else await services.log.head()
 
 
 async def see_anew(services: Services, order_id: UUID) -> None:
-    """Have this process see an order and its payment as they are in the log: for an answer to what was done long ago,
-    since when they may have gone on in another process. `wait_as_preferred` looks by itself only when it waits."""
+    """Have this process see an order and its payment as they are in the log: for an answer to what
+    was done long ago, since when they may have gone on in another process. `wait_as_preferred`
+    looks by itself only when it waits."""
     order = await services.repository.state(ORDER, order_id)
     if order is not None:
         await services.repository.state(PAYMENT, order.payment_id)

@@ -56,15 +56,25 @@ class Problem(Exception):
     """An error as an answer. `extra` are further fields of the document."""
 
     def __init__(
-        self, status: int, code: str, detail: str = "", *, headers: Mapping[str, str] | None = None, **extra: object
+        self,
+        status: int,
+        code: str,
+        detail: str = "",
+        *,
+        headers: Mapping[str, str] | None = None,
+        **extra: object,
     ) -> None:
         super().__init__(code)
-        self.status, self.code, self.detail = status, code, detail or code.replace("_", " ")
-        self.headers, self.extra = dict(headers or {}), extra
+        self.status = status
+        self.code = code
+        self.detail = detail or code.replace("_", " ")
+        self.headers = dict(headers or {})
+        self.extra = extra
 
 
 class FieldError(BaseModel):
-    """What is wrong with one field of a request; `pointer` is a JSON Pointer (RFC 6901) into the body."""
+    """What is wrong with one field of a request; `pointer` is a JSON Pointer (RFC 6901) into the
+    body."""
 
     field: str
     pointer: str | None = None
@@ -95,7 +105,9 @@ def unavailable(code: str, detail: str) -> Problem:
 
 def dependency_unavailable() -> Problem:
     """The answer while a dependency is down."""
-    return unavailable("dependency_unavailable", "something that this needs is not reachable at the moment")
+    return unavailable(
+        "dependency_unavailable", "something that this needs is not reachable at the moment"
+    )
 
 
 def problem_of(error: BaseException) -> Problem:
@@ -141,7 +153,11 @@ def log_failure(what: str, problem: Problem, error: BaseException) -> None:
     """Log a failure: unforeseen ones with their traceback, outages in an occasional line."""
     if problem.status == 503:
         cause = error.__cause__ if isinstance(error, Problem) and error.__cause__ else error
-        said = problem.detail if isinstance(cause, Problem) else " ".join(str(cause).split()) or type(cause).__name__
+        said = (
+            problem.detail
+            if isinstance(cause, Problem)
+            else " ".join(str(cause).split()) or type(cause).__name__
+        )
         _away.warning(problem.code, f"{what} failed: {problem.code}: {said}")
     else:
         log.error("%s failed: %s", what, problem.code, exc_info=error)
@@ -160,7 +176,9 @@ def _refused(refusal: Refused) -> Problem:
     headers = {}
     if status == 401:
         headers["WWW-Authenticate"] = (
-            'Bearer realm="ludoteca", error="invalid_token"' if refusal.code == "invalid_token" else "Bearer"
+            'Bearer realm="ludoteca", error="invalid_token"'
+            if refusal.code == "invalid_token"
+            else "Bearer"
         )
     problem = Problem(status, refusal.code, refusal.detail, headers=headers)
     problem.extra = refusal.extra
@@ -168,12 +186,15 @@ def _refused(refusal: Refused) -> Problem:
 
 
 def _http(error: HTTPException) -> Problem:
-    if error.status_code == 400:  # FastAPI could not read the body; it explains the faults of a form
+    # FastAPI could not read the body; it explains the faults of a form
+    if error.status_code == 400:
         if error.detail == "There was an error parsing the body":
             return Problem(400, "malformed_json", "the body is not JSON")
         return Problem(400, "malformed_form", str(error.detail))
     known = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
-    code = known.get(error.status_code) or HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+    code = known.get(error.status_code) or HTTPStatus(error.status_code).phrase.lower().replace(
+        " ", "_"
+    )
     return Problem(error.status_code, code, str(error.detail), headers=error.headers)
 
 
@@ -210,20 +231,33 @@ _EXPLAINED: Mapping[type[BaseException] | tuple[type[Exception], ...], Callable[
     (Overloaded, PoolTimeout): lambda _: unavailable(
         "overloaded", "too many ask for this at once; try again in a moment"
     ),
-    CancelledError: lambda _: unavailable("interrupted", "this was broken off, as the process stops: ask again"),
+    CancelledError: lambda _: unavailable(
+        "interrupted", "this was broken off, as the process stops: ask again"
+    ),
     ClocksDiffer: lambda error: unavailable("clock_skew", str(error)),
     TooLarge: lambda error: Problem(413, error.code, str(error)),
-    LIMITS: lambda _: Problem(413, "request_too_large", "this asks for more than the database can do at once"),
-    (ReadModelBehind, NotSeenYet): lambda _: unavailable("read_model_behind", "what this reads has not caught up yet"),
+    LIMITS: lambda _: Problem(
+        413, "request_too_large", "this asks for more than the database can do at once"
+    ),
+    (ReadModelBehind, NotSeenYet): lambda _: unavailable(
+        "read_model_behind", "what this reads has not caught up yet"
+    ),
     PositionUnknown: lambda error: Problem(400, "position_unknown", str(error)),
-    (BadCursor, InvalidCursor): lambda _: Problem(400, "invalid_cursor", "the cursor is not one of this list"),
+    (BadCursor, InvalidCursor): lambda _: Problem(
+        400, "invalid_cursor", "the cursor is not one of this list"
+    ),
     InvalidSignature: lambda _: Problem(
         400, "invalid_signature", "the signature is missing, wrong, too old or too new"
     ),
     HistoryChanged: lambda _: unavailable(
-        "history_changed", "the shop's data is that of an earlier moment by now: begin anew, without a position"
+        "history_changed",
+        "the shop's data is that of an earlier moment by now: begin anew, without a position",
     ),
-    VersionConflict: lambda _: Problem(409, "version_conflict", "others kept changing the same thing; try again"),
-    UnknownEvent: lambda _: unavailable("release_outdated", "a newer release of this program wrote this; ask that one"),
+    VersionConflict: lambda _: Problem(
+        409, "version_conflict", "others kept changing the same thing; try again"
+    ),
+    UnknownEvent: lambda _: unavailable(
+        "release_outdated", "a newer release of this program wrote this; ask that one"
+    ),
     MissingKey: lambda _: Problem(409, "person_forgotten", "this person's data was destroyed"),
 }

@@ -32,11 +32,17 @@ def _as_position(said: object) -> object:
 
 MinPosition = Annotated[
     int,
-    Header(alias="Min-Position", ge=0, description="Answer only what reflects the log up to here, or 503."),
+    Header(
+        alias="Min-Position",
+        ge=0,
+        description="Answer only what reflects the log up to here, or 503.",
+    ),
     BeforeValidator(_as_position),
 ]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
-Cursor = Annotated[str | None, Query(max_length=1000, description="`next_cursor` of the page before.")]
+Cursor = Annotated[
+    str | None, Query(max_length=1000, description="`next_cursor` of the page before.")
+]
 
 
 async def _read_models(services: ServicesOf, min_position: MinPosition = 0) -> ReadModels:
@@ -75,7 +81,7 @@ async def found(
     return answer.value, answer.position
 
 
-# -- as of -------------------------------------------------------------------------------------------------------------
+# -- as of -----------------------------------------------------------------------------------------
 
 _time: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 
@@ -83,7 +89,10 @@ _time: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 async def _moment(
     caller: Asking,
     as_of: Annotated[
-        str | None, Query(max_length=64, description="A log position or an RFC 3339 time; AUDITOR and ADMIN only.")
+        str | None,
+        Query(
+            max_length=64, description="A log position or an RFC 3339 time; AUDITOR and ADMIN only."
+        ),
     ] = None,
 ) -> int | datetime | None:
     if as_of is None:
@@ -93,12 +102,15 @@ async def _moment(
     if as_of.isdecimal() and len(as_of) < 19:
         return int(as_of)
     try:
-        if as_of.lstrip("+-").replace(".", "", 1).isdecimal():  # pydantic would read it as seconds since 1970
+        # pydantic would read it as seconds since 1970
+        if as_of.lstrip("+-").replace(".", "", 1).isdecimal():
             raise Problem(422, "invalid_as_of", "as_of is a log position or an RFC 3339 time")
         at = _time.validate_strings(as_of.replace(" ", "+"))  # an unescaped plus arrives as a blank
         return min(max(at, EARLIEST), LATEST)  # nothing happened outside these
     except ValidationError as error:
-        raise Problem(422, "invalid_as_of", "as_of is a log position or an RFC 3339 time") from error
+        raise Problem(
+            422, "invalid_as_of", "as_of is a log position or an RFC 3339 time"
+        ) from error
 
 
 AsOf = Annotated[int | datetime | None, Depends(_moment)]

@@ -86,7 +86,7 @@ def _query_names(dependant: Dependant) -> frozenset[str]:
     return names.union(*(_query_names(inner) for inner in dependant.dependencies))
 
 
-# -- parameters --------------------------------------------------------------------------------------------------------
+# -- parameters ------------------------------------------------------------------------------------
 
 
 def _check_parameters(request: Request, known: frozenset[str]) -> None:
@@ -94,11 +94,15 @@ def _check_parameters(request: Request, known: frozenset[str]) -> None:
     errors = []
     if _NO_TEXT.search(request.scope["path"]):
         wrong = (name for name, value in request.path_params.items() if _NO_TEXT.search(str(value)))
-        errors += [_error("text", "path", name, "NUL and lone surrogates are no text") for name in wrong]
+        errors += [
+            _error("text", "path", name, "NUL and lone surrogates are no text") for name in wrong
+        ]
     if request.scope["query_string"]:
         for name, value in request.query_params.multi_items():
             if name not in known:
-                errors.append(_error("extra_forbidden", "query", name, "there is no such parameter"))
+                errors.append(
+                    _error("extra_forbidden", "query", name, "there is no such parameter")
+                )
             elif _NO_TEXT.search(value):
                 errors.append(_error("text", "query", name, "NUL and lone surrogates are no text"))
     if errors:
@@ -109,19 +113,26 @@ def _error(code: str, place: str, name: str, message: str) -> dict[str, Any]:
     return {"type": code, "loc": (place, name), "msg": message}
 
 
-# -- bodies ------------------------------------------------------------------------------------------------------------
+# -- bodies ----------------------------------------------------------------------------------------
 
 
 def _check_kind(request: Request, *, form: bool) -> None:
     """Raises Problem 415 for a body of another content type. A body without one counts as JSON."""
-    said, coding = request.headers.get("content-type"), request.headers.get("content-encoding", "identity")
+    said, coding = (
+        request.headers.get("content-type"),
+        request.headers.get("content-encoding", "identity"),
+    )
     wanted = "multipart/form-data" if form else "application/json"
     if said is not None and said != wanted:
         kind = said.partition(";")[0].strip().lower()
-        if kind != wanted and (form or not (kind.startswith("application/") and kind.endswith("+json"))):
+        if kind != wanted and (
+            form or not (kind.startswith("application/") and kind.endswith("+json"))
+        ):
             raise _unsupported(f"this takes {wanted}", {"Accept": wanted})
     if coding.strip().lower() != "identity":
-        raise _unsupported("this takes bodies without a Content-Encoding", {"Accept-Encoding": "identity"})
+        raise _unsupported(
+            "this takes bodies without a Content-Encoding", {"Accept-Encoding": "identity"}
+        )
 
 
 def _unsupported(detail: str, headers: Mapping[str, str]) -> Problem:
@@ -154,7 +165,7 @@ def _too_large(limit: int) -> HTTPException:
     return HTTPException(413, f"a body has at most {limit} bytes", {"Connection": "close"})
 
 
-# -- methods -----------------------------------------------------------------------------------------------------------
+# -- methods ---------------------------------------------------------------------------------------
 
 
 def methods_at(request: Request) -> str:

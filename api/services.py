@@ -1,4 +1,5 @@
-"""What the gateway is given by the composition root: the write side, the read side, and settings."""
+"""What the gateway is given by the composition root: the write side, the read side, and
+settings."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -27,14 +28,16 @@ HealthCheck = Callable[[], Awaitable[None]]
 """Raises whatever shows that a dependency is down."""
 
 Rebuild = Callable[[str], Awaitable[bool]]
-"""Starts to rebuild the projection of a name, and returns; False when there is none. Raises Conflict when one runs."""
+"""Starts to rebuild the projection of a name, and returns; False when there is none. Raises
+Conflict when one runs."""
 
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """What operators decide. `public_url` is where clients reach the API, empty: where they ask; `trusted_proxies` are
-    addresses or networks whose X-Forwarded-For is believed; `sockets_per_user` are open at a time in one process, each
-    closed when it does not take what it is told in so many seconds.
+    """What operators decide. `public_url` is where clients reach the API, empty: where they ask;
+    `trusted_proxies` are addresses or networks whose X-Forwarded-For is believed;
+    `sockets_per_user` are open at a time in one process, each closed when it does not take what it
+    is told in so many seconds.
     """
 
     rate_limit: bool = True
@@ -52,10 +55,10 @@ class GatewaySettings:
 class Services:
     """Everything that routes call.
 
-    `secret` keys the fingerprints of requests; all processes share it. `dependency_errors` are what adapters raise when
-    what they speak to is down. `spared` names those of `health` without which requests are answered all the same.
-    `dropped_log_lines` counts, by kind of process, what nobody read. `database_watch` ends what waits for a database
-    that is away.
+    `secret` keys the fingerprints of requests; all processes share it. `dependency_errors` are what
+    adapters raise when what they speak to is down. `spared` names those of `health` without which
+    requests are answered all the same. `dropped_log_lines` counts, by kind of process, what nobody
+    read. `database_watch` ends what waits for a database that is away.
     """
 
     commands: Commands
@@ -80,7 +83,8 @@ class Services:
     database_watch: DatabaseWatch | None = None
 
     def while_there(self) -> AbstractContextManager[object]:
-        """Around what needs the database. Raises DatabaseAway as soon as it is known that it is away."""
+        """Around what needs the database. Raises DatabaseAway as soon as it is known that it is
+        away."""
         return nullcontext() if self.database_watch is None else self.database_watch.while_there()
 
 

@@ -67,16 +67,22 @@ class Tokens:
 
     def __init__(self, private_key: bytes, issuer: str, audience: str, clock: Clock) -> None:
         key = OKPKey.import_key(private_key)
-        self._key = OKPKey.import_key(private_key, {"kid": key.thumbprint(), "use": "sig", "alg": ALGORITHM})
-        self._issuer, self._audience, self._clock = issuer, audience, clock
+        self._key = OKPKey.import_key(
+            private_key, {"kid": key.thumbprint(), "use": "sig", "alg": ALGORITHM}
+        )
+        self._issuer = issuer
+        self._audience = audience
+        self._clock = clock
 
     def jwks(self) -> dict[str, object]:
         """The public key (RFC 7517), with which anybody can verify an access token."""
         return cast(dict[str, object], KeySet([self._key]).as_dict(private=False))
 
-    # -- access --------------------------------------------------------------------------------------------------------
+    # -- access ------------------------------------------------------------------------------------
 
-    def mint_access(self, user_id: UUID, account_type: AccountType, session_id: UUID, epoch: int = 0) -> str:
+    def mint_access(
+        self, user_id: UUID, account_type: AccountType, session_id: UUID, epoch: int = 0
+    ) -> str:
         """An access token, valid from now."""
         who: dict[str, object] = {"sub": str(user_id), "role": account_type}
         claims: dict[str, object] = {**who, "sid": str(session_id), "epoch": epoch}
@@ -87,12 +93,20 @@ class Tokens:
         of another purpose or issuer."""
         claims = self._claims(ACCESS_TYPE, self._audience, token)
         if cast(int, claims["iat"]) > (self._clock.now() + SKEW).timestamp():
-            raise _invalid()  # minted while a clock was ahead: it would outlive the memory of ended sessions
-        named = {"user_id": claims.get("sub"), "account_type": claims.get("role"), "session_id": claims.get("sid")}
-        epoch, expires_at = claims.get("epoch", 0), datetime.fromtimestamp(cast(int, claims["exp"]), UTC)
+            # minted while a clock was ahead: it would outlive the memory of ended sessions
+            raise _invalid()
+        named = {
+            "user_id": claims.get("sub"),
+            "account_type": claims.get("role"),
+            "session_id": claims.get("sid"),
+        }
+        epoch, expires_at = (
+            claims.get("epoch", 0),
+            datetime.fromtimestamp(cast(int, claims["exp"]), UTC),
+        )
         return _convert({**named, "epoch": epoch, "expires_at": expires_at}, Access)
 
-    # -- refresh -------------------------------------------------------------------------------------------------------
+    # -- refresh -----------------------------------------------------------------------------------
 
     def mint_refresh(self, session_id: UUID, generation: int, expires_at: datetime) -> str:
         """The refresh token of a session's generation."""
@@ -108,13 +122,22 @@ class Tokens:
     def _refresh_audience(self) -> str:
         return self._audience + "/refresh"
 
-    # -- both ----------------------------------------------------------------------------------------------------------
+    # -- both --------------------------------------------------------------------------------------
 
-    def _mint(self, typ: str, audience: str, expires_at: datetime, claims: dict[str, object]) -> str:
+    def _mint(
+        self, typ: str, audience: str, expires_at: datetime, claims: dict[str, object]
+    ) -> str:
         now = int(self._clock.now().timestamp())
-        standard = {"iss": self._issuer, "aud": audience, "iat": now, "exp": int(expires_at.timestamp())}
+        standard = {
+            "iss": self._issuer,
+            "aud": audience,
+            "iat": now,
+            "exp": int(expires_at.timestamp()),
+        }
         header = {"alg": ALGORITHM, "typ": typ, "kid": self._key.kid}
-        return jwt.encode(header, {**claims, **standard, "jti": str(uuid7())}, self._key, algorithms=[ALGORITHM])
+        return jwt.encode(
+            header, {**claims, **standard, "jti": str(uuid7())}, self._key, algorithms=[ALGORITHM]
+        )
 
     def _claims(self, typ: str, audience: str, token: str) -> dict[str, object]:
         registry = jwt.JWTClaimsRegistry(
@@ -128,7 +151,9 @@ class Tokens:
             if decoded.header.get("typ") != typ:
                 raise ValueError("a token for another purpose")
             # Without iat: the minting machine's clock may be ahead of ours within the tolerance.
-            registry.validate({name: claim for name, claim in decoded.claims.items() if name != "iat"})
+            registry.validate(
+                {name: claim for name, claim in decoded.claims.items() if name != "iat"}
+            )
             if not isinstance(decoded.claims.get("iat"), int):
                 raise ValueError("a token of no time")
         except (JoseError, ValueError, TypeError) as error:

@@ -14,7 +14,9 @@ ME: Literal["me"] = "me"
 
 
 async def _whose(
-    user_id: Annotated[UUID | Literal["me"], Path(description="An account's id; `me` is the caller's.")],
+    user_id: Annotated[
+        UUID | Literal["me"], Path(description="An account's id; `me` is the caller's.")
+    ],
     caller: SignedIn,
 ) -> UUID:
     return caller.person() if user_id == ME else user_id

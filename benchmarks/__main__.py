@@ -18,11 +18,21 @@ def main() -> None:
     seconds = 1.0 if options.quick else 3.0
     with server.running() as running:
         parts: Mapping[str, Callable[[], Table]] = {
-            "append": lambda: appending.benchmark(running, seconds=seconds, rounds=rounds, log=_progress),
-            "fold": lambda: folding.benchmark(running, seconds=2 * seconds, rounds=rounds, log=_progress),
-            "lag": lambda: lag.benchmark(running, seconds=3 * seconds, rounds=rounds, log=_progress),
-            "transfer": lambda: transferring.benchmark(running, seconds=seconds, rounds=rounds, log=_progress),
-            "checkout": lambda: checking_out.benchmark(running, seconds=seconds, rounds=rounds, log=_progress),
+            "append": lambda: appending.benchmark(
+                running, seconds=seconds, rounds=rounds, log=_progress
+            ),
+            "fold": lambda: folding.benchmark(
+                running, seconds=2 * seconds, rounds=rounds, log=_progress
+            ),
+            "lag": lambda: lag.benchmark(
+                running, seconds=3 * seconds, rounds=rounds, log=_progress
+            ),
+            "transfer": lambda: transferring.benchmark(
+                running, seconds=seconds, rounds=rounds, log=_progress
+            ),
+            "checkout": lambda: checking_out.benchmark(
+                running, seconds=seconds, rounds=rounds, log=_progress
+            ),
         }
         machine = report.machine(running.settings())
         found = report.Report(machine, rounds, [parts[name]() for name in options.only or parts])
@@ -35,12 +45,16 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one short round: whether it works, not how fast it is")
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round: whether it works, not how fast it is"
+    )
     parser.add_argument("--rounds", type=int, help="rounds of which the median is told (5)")
     parts = ("append", "fold", "lag", "transfer", "checkout")
     parser.add_argument("--only", nargs="+", choices=parts, help="leave out the others")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to a file")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="replace the figures in a document")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="replace the figures in a document"
+    )
     return parser.parse_args()
 
 

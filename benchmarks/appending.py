@@ -1,8 +1,9 @@
 """How many events per second are appended, one event per append, by so many callers at once.
 
-Every caller appends five events to a stream of its own, then starts the next. Ours goes through the public call
-`PostgresLog.append`: encoding, digest, chain and NOTIFY are in the figure. The peers store the same payload: a plain
-INSERT, one transaction each, which gives no order and no chain; and the recorder of the `eventsourcing` library.
+Every caller appends five events to a stream of its own, then starts the next. Ours goes through the
+public call `PostgresLog.append`: encoding, digest, chain and NOTIFY are in the figure. The peers
+store the same payload: a plain INSERT, one transaction each, which gives no order and no chain; and
+the recorder of the `eventsourcing` library.
 """
 
 import asyncio
@@ -34,7 +35,10 @@ CREATE TABLE events (
     stream_id uuid NOT NULL, version bigint NOT NULL, name text NOT NULL, payload bytea NOT NULL,
     UNIQUE (stream_id, version))
 """
-PLAIN_INSERT = "INSERT INTO events (stream_id, version, name, payload) VALUES (%s, %s, %s, %s) RETURNING position"
+PLAIN_INSERT = (
+    "INSERT INTO events (stream_id, version, name, payload) VALUES (%s, %s, %s, %s) RETURNING"
+    " position"
+)
 
 Append = Callable[[UUID, int], Awaitable[object]]
 """Append one event: stream and version."""
@@ -46,7 +50,10 @@ def benchmark(server: Server, *, seconds: float, rounds: int, log: Log) -> Table
     cases = [Case(f"append, {n}", partial(_ours, server, n, seconds)) for n in CALLERS]
     cases += [Case(f"INSERT, {n}", partial(_plain, server, n, seconds)) for n in (1, 8)]
     cases += [Case(f"library, {n}", partial(_library, server, n, seconds)) for n in (1, 8, 64)]
-    cases += [Case(f"library with functions, {n}", partial(_library, server, n, seconds, "y")) for n in (1, 8, 64)]
+    cases += [
+        Case(f"library with functions, {n}", partial(_library, server, n, seconds, "y"))
+        for n in (1, 8, 64)
+    ]
     aims = [
         Aim("append, 1", "INSERT, 1", at_least=0.7),
         Aim("append, 1", "library, 1"),
@@ -65,11 +72,12 @@ def benchmark(server: Server, *, seconds: float, rounds: int, log: Log) -> Table
     return Table("Append, one event each, by callers at once", lines)
 
 
-# -- callers as coroutines ---------------------------------------------------------------------------------------------
+# -- callers as coroutines -------------------------------------------------------------------------
 
 
 async def _call(appends: list[Append], seconds: float) -> Sample:
-    """Each appends as fast as it is answered; what begins and ends within the measured time counts."""
+    """Each appends as fast as it is answered; what begins and ends within the measured time
+    counts."""
     begin = time.perf_counter() + WARM_UP_SECONDS
     end = begin + seconds
     latencies: list[float] = []
@@ -110,7 +118,10 @@ def _ours(server: Server, callers: int, seconds: float) -> Sample:
 def _plain(server: Server, callers: int, seconds: float) -> Sample:
     async def main(url: str) -> Sample:
         async with AsyncExitStack() as stack:
-            appends = [_inserting(await stack.enter_async_context(await _connect(url))) for _ in range(callers)]
+            appends = [
+                _inserting(await stack.enter_async_context(await _connect(url)))
+                for _ in range(callers)
+            ]
             return await _call(appends, seconds)
 
     with server.fresh("plain") as url:
@@ -125,7 +136,9 @@ def _inserting(conn: psycopg.AsyncConnection) -> Append:
     cursor = conn.cursor(binary=True)
 
     async def append(stream_id: UUID, version: int) -> object:
-        await cursor.execute(PLAIN_INSERT, (stream_id, version, FundsAdded.NAME, PAYLOAD), prepare=True)
+        await cursor.execute(
+            PLAIN_INSERT, (stream_id, version, FundsAdded.NAME, PAYLOAD), prepare=True
+        )
         return await cursor.fetchone()
 
     return append
@@ -136,7 +149,7 @@ def _create_plain_table(url: str) -> None:
         conn.execute(PLAIN_TABLE)
 
 
-# -- callers as threads: the library is synchronous --------------------------------------------------------------------
+# -- callers as threads: the library is synchronous ------------------------------------------------
 
 
 def _library(server: Server, callers: int, seconds: float, functions: str = "n") -> Sample:
@@ -146,7 +159,9 @@ def _library(server: Server, callers: int, seconds: float, functions: str = "n")
             recorder = factory.application_recorder()
 
             def append(stream_id: UUID, version: int) -> object:
-                return recorder.insert_events([StoredEvent(stream_id, version, FundsAdded.NAME, PAYLOAD)])
+                return recorder.insert_events(
+                    [StoredEvent(stream_id, version, FundsAdded.NAME, PAYLOAD)]
+                )
 
             return _call_in_threads(append, callers, seconds)
 

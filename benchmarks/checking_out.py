@@ -1,8 +1,9 @@
 """How many buyers per second get the same thing: into the cart, and checked out, over HTTP.
 
-All clients want one item, of which there are plenty; each is a buyer with one connection, and asks again as soon as it
-is answered. Ours is the public API: holds, cart, order, payment and shipments in two appends. The peer is the same
-shopping with `SELECT … FOR UPDATE` in the same process behind the same FastAPI: see `benchmarks.shopfront`.
+All clients want one item, of which there are plenty; each is a buyer with one connection, and asks
+again as soon as it is answered. Ours is the public API: holds, cart, order, payment and shipments
+in two appends. The peer is the same shopping with `SELECT … FOR UPDATE` in the same process behind
+the same FastAPI: see `benchmarks.shopfront`.
 """
 
 import asyncio
@@ -40,8 +41,17 @@ WARM_UP_SECONDS = 1.0
 PLENTY = 1_000_000
 PATIENCE_SECONDS = 60
 
-ADDRESS = {"name": "Ann", "line1": "1 High Street", "city": "Lyon", "postal_code": "69001", "country": "FR"}
-CHECKOUT = {"payment_method": {"type": "card", "token": "pm_card_visa"}, "shipping_address": ADDRESS}
+ADDRESS = {
+    "name": "Ann",
+    "line1": "1 High Street",
+    "city": "Lyon",
+    "postal_code": "69001",
+    "country": "FR",
+}
+CHECKOUT = {
+    "payment_method": {"type": "card", "token": "pm_card_visa"},
+    "shipping_address": ADDRESS,
+}
 _LIVE = "SELECT count(*) FROM consumers.feeds WHERE active"
 OURS, PLAIN = "/api/v1", "/plain"
 
@@ -91,8 +101,8 @@ def _open(url: str, home: Path, buyers: int) -> Iterator[Market]:
 
 
 def _create_tables(url: str) -> None:
-    """The plain shop's tables, and those of our read models, where every request looks up whether its caller's account
-    is still open."""
+    """The plain shop's tables, and those of our read models, where every request looks up whether
+    its caller's account is still open."""
     shopfront.create_tables(url)
     models = read_models()
     runner = Runner(url, codec(), models)
@@ -111,18 +121,23 @@ async def _stock_up(url: str, home: Path, buyers: int) -> tuple[UUID, list[str]]
     """The product, in both shops, and buyers' tokens."""
     async with open_core(Settings(home=home, database_url=url)) as core:
         seller = Caller("benchmark", uuid7(), "ADMIN")
-        listing = Listing(sku="HOT-1", title="Hot item", kind="PHYSICAL", prices=(Price("*", 1999, "USD"),))
+        listing = Listing(
+            sku="HOT-1", title="Hot item", kind="PHYSICAL", prices=(Price("*", 1999, "USD"),)
+        )
         product_id = (await core.commands.catalog.create(seller, listing, "ACTIVE")).value
         await core.commands.inventory.set_total(seller, product_id, PLENTY)
         async with core.log.pool.connection() as conn:
             await conn.execute(
-                "INSERT INTO plain.stock VALUES (%s, %s, 'Hot item', 1999, %s)", (product_id, seller.user_id, PLENTY)
+                "INSERT INTO plain.stock VALUES (%s, %s, 'Hot item', 1999, %s)",
+                (product_id, seller.user_id, PLENTY),
             )
         return product_id, [await _buyer(core) for _ in range(buyers)]
 
 
 async def _buyer(core: Core) -> str:
-    made = await core.commands.accounts.register(SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="A")
+    made = await core.commands.accounts.register(
+        SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="A"
+    )
     login = await core.commands.logins.open(made.value)
     return core.tokens.mint_access(made.value.user_id, "BUYER", login.session_id)
 

@@ -1,9 +1,10 @@
 """How fast a read model is folded from 100,000 events: catching up, and rebuilt.
 
-Catching up is a `Runner` as the program runs it, from its start to the last event. A rebuild is the whole of
-`rebuild`: fold, bulk load, comparison with the live rows, switch. The peers are the `eventsourcing` library's
-`ProjectionRunner`, a transaction per event, on events of its own (stopped after a while: its rate does not change on
-the way), and a bare COPY of as many rows, which folds nothing.
+Catching up is a `Runner` as the program runs it, from its start to the last event. A rebuild is the
+whole of `rebuild`: fold, bulk load, comparison with the live rows, switch. The peers are the
+`eventsourcing` library's `ProjectionRunner`, a transaction per event, on events of its own (stopped
+after a while: its rate does not change on the way), and a bare COPY of as many rows, which folds
+nothing.
 """
 
 import asyncio
@@ -60,10 +61,12 @@ def benchmark(server: Server, *, seconds: float, rounds: int, log: Log) -> Table
     ]
     samples = take_turns(cases, rounds, log)
     lines = [line(case.name, samples, aims, unit="events/s") for case in cases]
-    return Table(f"Fold {EVENTS:,} events ({STREAMS:,} streams × {PER_STREAM}) into a read model", lines)
+    return Table(
+        f"Fold {EVENTS:,} events ({STREAMS:,} streams × {PER_STREAM}) into a read model", lines
+    )
 
 
-# -- ours --------------------------------------------------------------------------------------------------------------
+# -- ours ------------------------------------------------------------------------------------------
 
 
 def _fill(url: str) -> None:
@@ -74,7 +77,9 @@ def _fill(url: str) -> None:
             streams = [uuid4() for _ in range(STREAMS)]
             for version in range(PER_STREAM):
                 for start in range(0, STREAMS, 500):
-                    await log.append([StreamAppend(s, version, [SOME]) for s in streams[start : start + 500]])
+                    await log.append(
+                        [StreamAppend(s, version, [SOME]) for s in streams[start : start + 500]]
+                    )
 
     asyncio.run(main())
     _vacuum(url)
@@ -111,7 +116,7 @@ def _rebuild(server: Server) -> Sample:
         return Sample(EVENTS, seconds)
 
 
-# -- peers -------------------------------------------------------------------------------------------------------------
+# -- peers -----------------------------------------------------------------------------------------
 
 
 class Account(Aggregate):
@@ -119,7 +124,8 @@ class Account(Aggregate):
 
     @event("Opened")
     def __init__(self, currency: str) -> None:
-        self.currency, self.balance_cents = currency, 0
+        self.currency = currency
+        self.balance_cents = 0
 
     @event("FundsAdded")
     def add_funds(self, amount_cents: int, reference: str) -> None:  # noqa: ARG002 - what the library stores
@@ -136,13 +142,17 @@ class View(PostgresTrackingRecorder):
 
     def __init__(self, datastore: PostgresDatastore, **options: Any) -> None:
         super().__init__(datastore, **options)
-        table = "CREATE TABLE IF NOT EXISTS {}.counters (stream_id uuid PRIMARY KEY, events bigint NOT NULL)"
+        table = (
+            "CREATE TABLE IF NOT EXISTS {}.counters (stream_id uuid PRIMARY KEY, events bigint NOT"
+            " NULL)"
+        )
         self.sql_create_statements.append(SQL(table).format(Identifier(datastore.schema)))
 
     def count(self, stream_id: UUID, tracking: Tracking) -> None:
         """Count an event of a stream."""
         upsert = (
-            "INSERT INTO counters VALUES (%s, 1) ON CONFLICT (stream_id) DO UPDATE SET events = counters.events + 1"
+            "INSERT INTO counters VALUES (%s, 1) ON CONFLICT (stream_id) DO UPDATE SET events ="
+            " counters.events + 1"
         )
         with self.datastore.transaction(commit=True) as cursor:
             cursor.execute(upsert, (stream_id,), prepare=True)
@@ -168,7 +178,10 @@ def _fill_library(url: str) -> None:
         account.add_funds(SOME.amount_cents, str(SOME.reference))
     stored = [app.mapper.to_stored_event(e) for e in account.collect_events()]
     streams = [uuid4() for _ in range(STREAMS)]
-    copy_from = "COPY bank_events (originator_id, originator_version, topic, state) FROM STDIN (FORMAT BINARY)"
+    copy_from = (
+        "COPY bank_events (originator_id, originator_version, topic, state) FROM STDIN (FORMAT"
+        " BINARY)"
+    )
     with psycopg.connect(url) as conn, conn.cursor() as cursor, cursor.copy(copy_from) as copy:
         copy.set_types(["uuid", "int8", "text", "bytea"])
         for e in stored:
@@ -182,7 +195,10 @@ def _library(server: Server, seconds: float) -> Sample:
     with server.fresh("library_full") as url:
         started = time.perf_counter()
         with ProjectionRunner(
-            application_class=Bank, projection_class=Counters, view_class=View, env=library_environment(url)
+            application_class=Bank,
+            projection_class=Counters,
+            view_class=View,
+            env=library_environment(url),
         ) as runner:
             while (done := runner.view.max_tracking_id("Bank") or 0) < EVENTS:
                 if time.perf_counter() - started > seconds:

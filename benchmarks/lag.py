@@ -1,9 +1,10 @@
 """How long after an append its row can be read, with the projector in a process of its own.
 
-Events arrive at a steady rate, whatever the lag. A reader in another process asks for the row again and again, and an
-event counts as visible when the row first says its position. The lag is counted twice: from the call of `append`, so
-that the commit's own time is in it, and from its return. The peer is a bare NOTIFY at the same rate, from its call
-until another process has it: a commit as well, and nothing else.
+Events arrive at a steady rate, whatever the lag. A reader in another process asks for the row again
+and again, and an event counts as visible when the row first says its position. The lag is counted
+twice: from the call of `append`, so that the commit's own time is in it, and from its return. The
+peer is a bare NOTIFY at the same rate, from its call until another process has it: a commit as
+well, and nothing else.
 """
 
 import asyncio
@@ -33,7 +34,8 @@ WARM_UP = 100
 """Events before those that count."""
 
 POLL_SECONDS = 0.0002
-"""The reader's pause between looks, lest it take a core of its own; up to so much is added to every lag."""
+"""The reader's pause between looks, lest it take a core of its own; up to so much is added to every
+lag."""
 
 REGISTERED = Registered(Totals(), PostgresTable(Total))
 _spawn = multiprocessing.get_context("spawn")
@@ -41,7 +43,8 @@ _spawn = multiprocessing.get_context("spawn")
 T = TypeVar("T")
 
 Seen = list[tuple[int, float]]
-"""Number or position of an event, and when (monotonic seconds, one clock for all processes) it was seen."""
+"""Number or position of an event, and when (monotonic seconds, one clock for all processes) it was
+seen."""
 
 
 def benchmark(server: Server, *, seconds: float, rounds: int, log: Log) -> Table:
@@ -66,12 +69,16 @@ def benchmark(server: Server, *, seconds: float, rounds: int, log: Log) -> Table
     )
 
 
-# -- ours --------------------------------------------------------------------------------------------------------------
+# -- ours ------------------------------------------------------------------------------------------
 
 
 def _lag(server: Server, events: int, returned: list[Sample]) -> Sample:
     last = WARM_UP + events
-    with server.fresh("ours") as url, _process(_project, url), _reporting(_watch_row, url, last) as seen:
+    with (
+        server.fresh("ours") as url,
+        _process(_project, url),
+        _reporting(_watch_row, url, last) as seen,
+    ):
         called, back = _run(_append(url, last))
         visible = seen()
     positions = [position for position, _ in visible]
@@ -106,10 +113,15 @@ def _watch_row(url: str, last: int, report: Connection) -> None:
     """In a process of its own: see the row's position grow, until it is the last."""
     seen: Seen = []
     with connect_as_program(url) as conn:
-        while conn.execute("SELECT to_regclass(%s)", (f"read.{REGISTERED.storage}",)).fetchone() == (None,):
+        while conn.execute(
+            "SELECT to_regclass(%s)", (f"read.{REGISTERED.storage}",)
+        ).fetchone() == (None,):
             time.sleep(0.01)
         report.send("watching")
-        cursor, query = conn.cursor(binary=True), f"SELECT position FROM read.{REGISTERED.storage}".encode()
+        cursor, query = (
+            conn.cursor(binary=True),
+            f"SELECT position FROM read.{REGISTERED.storage}".encode(),
+        )
         while not seen or seen[-1][0] < last:
             row = cursor.execute(query, prepare=True).fetchone()
             if row and (not seen or row[0] > seen[-1][0]):
@@ -118,7 +130,7 @@ def _watch_row(url: str, last: int, report: Connection) -> None:
     report.send(seen)
 
 
-# -- the peer ----------------------------------------------------------------------------------------------------------
+# -- the peer --------------------------------------------------------------------------------------
 
 
 def _notify(server: Server, events: int) -> Sample:
@@ -153,7 +165,7 @@ def _listen(url: str, last: int, report: Connection) -> None:
     report.send(seen)
 
 
-# -- common ------------------------------------------------------------------------------------------------------------
+# -- common ----------------------------------------------------------------------------------------
 
 
 async def _steadily(act: Callable[[int], Coroutine[None, None, None]], last: int) -> None:

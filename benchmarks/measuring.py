@@ -1,7 +1,7 @@
 """Samples, rounds and ratios.
 
-Machines are noisy, so peers run in turn, round after round, and a ratio is the median of the rounds' own ratios:
-a slow minute slows both of its sides.
+Machines are noisy, so peers run in turn, round after round, and a ratio is the median of the
+rounds' own ratios: a slow minute slows both of its sides.
 """
 
 import statistics
@@ -13,7 +13,8 @@ Log = Callable[[str], None]
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One timed run: operations done, wall seconds, and latencies in seconds where they were taken."""
+    """One timed run: operations done, wall seconds, and latencies in seconds where they were
+    taken."""
 
     count: int
     seconds: float
@@ -40,7 +41,8 @@ class Case(msgspec.Struct, frozen=True):
 
 
 class Aim(msgspec.Struct, frozen=True):
-    """How a case should stand to a peer: `at_least` times its figure, or `at_most` where less is better."""
+    """How a case should stand to a peer: `at_least` times its figure, or `at_most` where less is
+    better."""
 
     case: str
     peer: str
@@ -49,7 +51,8 @@ class Aim(msgspec.Struct, frozen=True):
 
 
 class Ratio(msgspec.Struct, frozen=True):
-    """A case's figure divided by a peer's, as the median of the rounds, and whether that is what was aimed at."""
+    """A case's figure divided by a peer's, as the median of the rounds, and whether that is what
+    was aimed at."""
 
     peer: str
     ratio: float
@@ -81,7 +84,8 @@ Figure = Callable[[Sample], float]
 
 
 def take_turns(cases: Sequence[Case], rounds: int, log: Log) -> dict[str, list[Sample]]:
-    """Run all cases `rounds` times, one after the other in each round; every second round backwards."""
+    """Run all cases `rounds` times, one after the other in each round; every second round
+    backwards."""
     samples: dict[str, list[Sample]] = {case.name: [] for case in cases}
     for number in range(rounds):
         for case in cases if number % 2 == 0 else reversed(cases):
@@ -106,7 +110,12 @@ def p99(sample: Sample) -> float:
 
 
 def line(
-    case: str, samples: dict[str, list[Sample]], aims: Sequence[Aim] = (), *, figure: Figure = rate, unit: str
+    case: str,
+    samples: dict[str, list[Sample]],
+    aims: Sequence[Aim] = (),
+    *,
+    figure: Figure = rate,
+    unit: str,
 ) -> Line:
     """The report's row of a case; `aims` of other cases are passed over."""
     values = [figure(sample) for sample in samples[case]]
@@ -119,7 +128,11 @@ def line(
         max(values),
         statistics.median(map(p50, samples[case])) if timed else None,
         statistics.median(map(p99, samples[case])) if timed else None,
-        [_ratio(values, [figure(s) for s in samples[aim.peer]], aim) for aim in aims if aim.case == case],
+        [
+            _ratio(values, [figure(s) for s in samples[aim.peer]], aim)
+            for aim in aims
+            if aim.case == case
+        ],
     )
 
 

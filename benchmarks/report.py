@@ -33,7 +33,9 @@ def machine(postgresql: Mapping[str, str]) -> Mapping[str, str]:
         "load before": f"{os.getloadavg()[0]:.1f}",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "packages": ", ".join(f"{name} {version(name)}" for name in packages) + f" ({psycopg.pq.__impl__})",
+        "packages": (
+            ", ".join(f"{name} {version(name)}" for name in packages) + f" ({psycopg.pq.__impl__})"
+        ),
         "postgresql": ", ".join(f"{name} {value}" for name, value in postgresql.items()),
     }
 
@@ -43,7 +45,10 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    return next((text.split(":")[1].strip() for text in lines if text.startswith("model name")), platform.machine())
+    return next(
+        (text.split(":")[1].strip() for text in lines if text.startswith("model name")),
+        platform.machine(),
+    )
 
 
 def show(report: Report) -> None:
@@ -51,7 +56,10 @@ def show(report: Report) -> None:
     console = Console(width=None if Console().is_terminal else 150)
     for name, value in report.machine.items():
         console.print(f"{name}: {value}", highlight=False)
-    console.print(f"medians of {report.rounds} interleaved rounds; ratios are medians of the rounds' own ratios")
+    console.print(
+        f"medians of {report.rounds} interleaved rounds; ratios are medians of the rounds' own"
+        " ratios"
+    )
     for table in report.tables:
         grid = Grid(*HEADINGS, title=table.title, title_justify="left")
         for line in table.lines:

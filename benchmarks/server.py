@@ -1,4 +1,5 @@
-"""The benchmarks' own PostgreSQL, and a fresh database for every run, so that none inherits another's tables."""
+"""The benchmarks' own PostgreSQL, and a fresh database for every run, so that none inherits
+another's tables."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -30,15 +31,22 @@ class Server:
 
     def template(self, name: str, fill: Callable[[str], object], *, of: str = "template1") -> None:
         """Make a database, filled by a function of its URL, that others can be copied from."""
-        self._execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(of)))
+        self._execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.Identifier(name), sql.Identifier(of)
+            )
+        )
         fill(self.url(name))
 
     @contextmanager
     def fresh(self, template: str = "template1") -> Iterator[str]:
-        """The URL of a new database, dropped at the end. What was written before is flushed first, for all alike."""
+        """The URL of a new database, dropped at the end. What was written before is flushed first,
+        for all alike."""
         self._made += 1
         name = sql.Identifier(f"run_{self._made}")
-        self._execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, sql.Identifier(template)))
+        self._execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, sql.Identifier(template))
+        )
         self._execute(sql.SQL("CHECKPOINT"))
         try:
             yield self.url(f"run_{self._made}")
@@ -49,7 +57,9 @@ class Server:
         """Version and the settings that decide what a commit costs."""
         with psycopg.connect(self._url) as conn:
             names = ("server_version", *SETTINGS, "shared_buffers", "max_wal_size")
-            rows = conn.execute("SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name", (list(names),))
+            rows = conn.execute(
+                "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name", (list(names),)
+            )
             return dict(rows.fetchall())
 
     def _execute(self, statement: sql.SQL | sql.Composed) -> None:
@@ -74,7 +84,8 @@ def connect_as_program(url: str) -> psycopg.Connection:
 
 
 def library_environment(url: str) -> dict[str, str]:
-    """The `eventsourcing` library's settings for a database: its defaults, but a pool that is large enough."""
+    """The `eventsourcing` library's settings for a database: its defaults, but a pool that is large
+    enough."""
     where = conninfo_to_dict(url)
     return {
         "PERSISTENCE_MODULE": "eventsourcing.postgres",

@@ -1,8 +1,9 @@
 """How many transfers between wallets are carried out per second, by so many clients at once.
 
-Ours goes through the public calls `Transactions.transfer` and `when_ready`: three appends with all that they promise,
-and crash-safe between any two. The peer does the same sums in one PostgreSQL transaction of two UPDATEs and an INSERT:
-no history, no events, nobody told. Each client has a pair of wallets; on the hot wallet, all take from the same one.
+Ours goes through the public calls `Transactions.transfer` and `when_ready`: three appends with all
+that they promise, and crash-safe between any two. The peer does the same sums in one PostgreSQL
+transaction of two UPDATEs and an INSERT: no history, no events, nobody told. Each client has a pair
+of wallets; on the hot wallet, all take from the same one.
 """
 
 import asyncio
@@ -31,7 +32,8 @@ PLENTY = 10_000_000
 
 PLAIN_TABLES = """
 CREATE TABLE wallets (id uuid PRIMARY KEY, balance bigint NOT NULL CHECK (balance >= 0));
-CREATE TABLE transfers (id uuid PRIMARY KEY, source uuid NOT NULL, target uuid NOT NULL, amount bigint NOT NULL,
+CREATE TABLE transfers (id uuid PRIMARY KEY, source uuid NOT NULL, target uuid
+    NOT NULL, amount bigint NOT NULL,
     at timestamptz NOT NULL DEFAULT now());
 """
 PLAIN_TRANSFER = (
@@ -50,7 +52,9 @@ def benchmark(server: Server, *, seconds: float, rounds: int, log: Log) -> Table
     cases.append(Case("transfer, 64, hot wallet", partial(_ours, server, 64, seconds, hot=True)))
     cases += [Case(f"SQL, {n}", partial(_plain, server, n, seconds)) for n in CLIENTS]
     cases.append(Case("SQL, 64, hot wallet", partial(_plain, server, 64, seconds, hot=True)))
-    aims = [Aim(case.name, case.name.replace("transfer", "SQL")) for case in cases[: len(CLIENTS) + 1]]
+    aims = [
+        Aim(case.name, case.name.replace("transfer", "SQL")) for case in cases[: len(CLIENTS) + 1]
+    ]
     samples = take_turns(cases, rounds, log)
     lines = [line(case.name, samples, aims, unit="transfers/s") for case in cases]
     return Table("Transfers between wallets, by clients at once", lines)
@@ -84,7 +88,9 @@ def _ours(server: Server, clients: int, seconds: float, *, hot: bool = False) ->
 
             async def person() -> tuple[Caller, UUID]:
                 email = f"{uuid4().hex}@example.com"
-                made = await core.commands.accounts.register(SYSTEM, email=email, password=None, name="A")
+                made = await core.commands.accounts.register(
+                    SYSTEM, email=email, password=None, name="A"
+                )
                 caller = Caller(f"user:{made.value.user_id}", made.value.user_id, "BUYER")
                 wallet = (await core.commands.wallets.create(caller, "USD")).value
                 await core.commands.wallets.add_funds(admin, wallet, PLENTY, "benchmark")
@@ -98,7 +104,9 @@ def _ours(server: Server, clients: int, seconds: float, *, hot: bool = False) ->
             payers = [await person() for _ in range(1 if hot else clients)]
             targets = [(await person())[1] for _ in range(clients)]
             pairs = zip(itertools.cycle(payers), targets, strict=False)
-            return await _call([partial(transfer, *payer, target) for payer, target in pairs], seconds)
+            return await _call(
+                [partial(transfer, *payer, target) for payer, target in pairs], seconds
+            )
 
     with server.fresh("ours") as url, TemporaryDirectory() as home:
         return _run(main(url, Path(home)))
@@ -108,7 +116,8 @@ def _plain(server: Server, clients: int, seconds: float, *, hot: bool = False) -
     async def main(url: str) -> Sample:
         async with AsyncExitStack() as stack:
             conns = [
-                await stack.enter_async_context(await psycopg.AsyncConnection.connect(url)) for _ in range(clients)
+                await stack.enter_async_context(await psycopg.AsyncConnection.connect(url))
+                for _ in range(clients)
             ]
             wallets = [uuid4() for _ in range(2 * clients)]
             for wallet in wallets:

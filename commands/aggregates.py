@@ -1,10 +1,11 @@
-"""Every kind of stream, and how it folds. Snapshots where streams may grow long; sealed where they tell of somebody.
+"""Every kind of stream, and how it folds. Snapshots where streams may grow long; sealed where they
+tell of somebody.
 
-Without are those that come to an end by themselves: an order, whose address is the buyer's and no stream's own; a
-notice, a transaction, a receipt, a posting.
+Without are those that come to an end by themselves: an order, whose address is the buyer's and no
+stream's own; a notice, a transaction, a receipt, a posting.
 
-What a client may name has its refusal here: that there is no such thing, and that it is at another version than the
-client has seen.
+What a client may name has its refusal here: that there is no such thing, and that it is at another
+version than the client has seen.
 """
 
 from collections.abc import Callable
@@ -65,9 +66,15 @@ GAME = Aggregate(
     missing=_missing("game_not_found", "game"),
     stale=_stale("game"),
 )
-ORDER = Aggregate("order", orders.Order, orders.evolve, missing=_missing("order_not_found", "order"))
+ORDER = Aggregate(
+    "order", orders.Order, orders.evolve, missing=_missing("order_not_found", "order")
+)
 PAYMENT = Aggregate(
-    "payment", payments.Payment, payments.evolve, snapshot_every=100, missing=_missing("payment_not_found", "payment")
+    "payment",
+    payments.Payment,
+    payments.evolve,
+    snapshot_every=100,
+    missing=_missing("payment_not_found", "payment"),
 )
 LIBRARY = Aggregate("library", library.Library, library.evolve, snapshot_every=100)
 NOTICE = Aggregate("notification", notices.Notice, notices.evolve)
@@ -97,7 +104,10 @@ WEBHOOK_ENDPOINT = Aggregate(
     stale=_stale("endpoint"),
 )
 WEBHOOK_INDEX = Aggregate(
-    "webhook_index", webhook_endpoints.EndpointIndex, webhook_endpoints.evolve_index, snapshot_every=100
+    "webhook_index",
+    webhook_endpoints.EndpointIndex,
+    webhook_endpoints.evolve_index,
+    snapshot_every=100,
 )
 WEBHOOK_DELIVERY = Aggregate(
     "webhook",
@@ -107,10 +117,20 @@ WEBHOOK_DELIVERY = Aggregate(
     missing=_missing("webhook_delivery_not_found", "delivery to this endpoint"),
 )
 STOCK = Aggregate(
-    "inventory", inventory.Stock, inventory.evolve, snapshot_every=200, missing=no_such_product, stale=_stale("stock")
+    "inventory",
+    inventory.Stock,
+    inventory.evolve,
+    snapshot_every=200,
+    missing=no_such_product,
+    stale=_stale("stock"),
 )
 CART = Aggregate(
-    "cart", cart.Cart, cart.evolve, snapshot_every=100, missing=_missing("cart_not_found", "cart"), stale=_stale("cart")
+    "cart",
+    cart.Cart,
+    cart.evolve,
+    snapshot_every=100,
+    missing=_missing("cart_not_found", "cart"),
+    stale=_stale("cart"),
 )
 SHIPMENT = Aggregate(
     "shipment",

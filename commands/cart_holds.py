@@ -1,4 +1,5 @@
-"""What a cart holds of the stock: each physical line has a hold, which lasts as long as the cart."""
+"""What a cart holds of the stock: each physical line has a hold, which lasts as long as the
+cart."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -25,22 +26,31 @@ class Holds:
         self._clock = clock
         self._rules = rules
 
-    async def extend(self, unit: UnitOfWork, cart_id: UUID, cart: Cart, changed: Mapping[UUID, int] = {}) -> None:
-        """Every hold of the cart lasts as long as the cart; `changed` are lines whose quantity changes, 0 to none. What
-        another line has lost does not stand in the way: it is taken anew when that line changes, or at the checkout.
+    async def extend(
+        self, unit: UnitOfWork, cart_id: UUID, cart: Cart, changed: Mapping[UUID, int] = {}
+    ) -> None:
+        """Every hold of the cart lasts as long as the cart; `changed` are lines whose quantity
+        changes, 0 to none. What another line has lost does not stand in the way: it is taken anew
+        when that line changes, or at the checkout.
         """
         for item in cart.items.values():
             if item.reservation_id is None:
                 continue
-            stock, quantity = await stock_of(unit, item.game_id), changed.get(item.item_id, item.quantity)
+            stock, quantity = (
+                await stock_of(unit, item.game_id),
+                changed.get(item.item_id, item.quantity),
+            )
             if quantity == 0:
                 released = inventory.release(stock, item.reservation_id, "removed from the cart")
                 unit.emit(stock_id(item.game_id), released)
             elif item.item_id in changed or item.reservation_id in stock.reservations:
                 await self.hold(unit, cart_id, cart, item, quantity)
 
-    async def hold(self, unit: UnitOfWork, cart_id: UUID, cart: Cart, item: Item, quantity: int) -> None:
-        """Hold so many of a line, for as long as the cart lives from now on; digital games need no hold.
+    async def hold(
+        self, unit: UnitOfWork, cart_id: UUID, cart: Cart, item: Item, quantity: int
+    ) -> None:
+        """Hold so many of a line, for as long as the cart lives from now on; digital games need no
+        hold.
 
         One that was lost (an operator gave it up, another process's clock is ahead) is taken anew.
         """
@@ -52,7 +62,13 @@ class Holds:
             held = inventory.change(stock, item.reservation_id, quantity, until, now=now)
         else:
             held = inventory.reserve(
-                stock, item.reservation_id, cart_id, quantity, until, now=now, buyer_id=cart.buyer_id
+                stock,
+                item.reservation_id,
+                cart_id,
+                quantity,
+                until,
+                now=now,
+                buyer_id=cart.buyer_id,
             )
         unit.emit(stock_id(item.game_id), held)
 

@@ -1,7 +1,7 @@
 """What may change about carts: put in, change, take out, check out, throw away, expire.
 
-A cart, the stock that its lines hold, and on checkout the order, its payment and its shipments, change in one append:
-all of it, or nothing.
+A cart, the stock that its lines hold, and on checkout the order, its payment and its shipments,
+change in one append: all of it, or nothing.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,13 @@ from commands.cart_holds import EndReason, Holds, given_up
 from commands.handler import Caller, CommandHandler, CommandResult
 from commands.inventory import stock_of
 from commands.offers import offer
-from commands.order_saga import Placed, claim_ownership, emit_payment, free_overdue_ownership, must_not_own
+from commands.order_saga import (
+    Placed,
+    claim_ownership,
+    emit_payment,
+    free_overdue_ownership,
+    must_not_own,
+)
 from commands.shop_rules import ShopRules
 from domain import cart as carts
 from domain import catalog, claims, fulfilment, inventory, orders
@@ -60,12 +66,13 @@ class Carts:
     async def add(
         self, caller: Caller, game_id: UUID, quantity: int, *, once: IdempotencyKey | None = None
     ) -> CommandResult[UUID]:
-        """Put a game into the caller's cart, which is made when there is none; returns the cart's id.
+        """Put a game into the caller's cart, which is made when there is none; returns the cart's
+        id.
 
-        Raises NotFound("product_not_found"); Conflict: game_unavailable, insufficient_stock (with `available`
-        and `product_id`), quantity_limit (with `limit`), already_owned, order_pending (with `order_id`),
-        already_in_cart, currency_mismatch, cart_full,
-        amount_too_large; Invalid("invalid_quantity"); Forbidden("user_inactive").
+        Raises NotFound("product_not_found"); Conflict: game_unavailable, insufficient_stock (with
+        `available` and `product_id`), quantity_limit (with `limit`), already_owned, order_pending
+        (with `order_id`), already_in_cart, currency_mismatch, cart_full, amount_too_large;
+        Invalid("invalid_quantity"); Forbidden("user_inactive").
         """
         new_cart_id, item_id, reservation_id = uuid7(), uuid7(), uuid7()
 
@@ -93,7 +100,9 @@ class Carts:
             await self._holds.hold(unit, cart_id, cart, item, quantity)
             await self._holds.extend(unit, cart_id, cart)
             until = cart.until(now, self._rules.cart_ttl)
-            unit.emit(cart_id, carts.add(cart, item, price.currency, until, digital=digital, now=now))
+            unit.emit(
+                cart_id, carts.add(cart, item, price.currency, until, digital=digital, now=now)
+            )
             await self._holds.check_limit(unit, cart_id, cart, item)
             unit.record_ids(cart_id=cart_id, item_id=item_id)
             return cart_id
@@ -109,11 +118,13 @@ class Carts:
         expected_version: int | None = None,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
-        """Want another quantity of a line of the caller's cart, more of it at the price of now; returns the cart's id.
+        """Want another quantity of a line of the caller's cart, more of it at the price of now;
+        returns the cart's id.
 
-        Raises NotFound("item_not_found"); Conflict: insufficient_stock (with `available` and `product_id`),
-        quantity_limit (with `limit`), amount_too_large, and for more also game_unavailable, currency_mismatch;
-        Invalid("invalid_quantity"); Stale, when the cart is at another version than `expected_version`.
+        Raises NotFound("item_not_found"); Conflict: insufficient_stock (with `available` and
+        `product_id`), quantity_limit (with `limit`), amount_too_large, and for more also
+        game_unavailable, currency_mismatch; Invalid("invalid_quantity"); Stale, when the cart is at
+        another version than `expected_version`.
         """
 
         async def decision(unit: UnitOfWork) -> UUID:
@@ -123,7 +134,10 @@ class Carts:
             inventory.check_quantity(quantity)
             price = None
             if quantity > item.quantity:
-                buyer, game = await must_be_open(unit, cart.buyer_id), await unit.get(GAME, item.game_id)
+                buyer, game = (
+                    await must_be_open(unit, cart.buyer_id),
+                    await unit.get(GAME, item.game_id),
+                )
                 price = await offer(unit, game, buyer.region)
             await self._holds.extend(unit, cart_id, cart, {item_id: quantity})
             until = cart.until(now, self._rules.cart_ttl)
@@ -136,9 +150,15 @@ class Carts:
         return await self._handler.handle(decision, caller, once)
 
     async def remove(
-        self, caller: Caller, item_id: UUID, *, expected_version: int | None = None, once: IdempotencyKey | None = None
+        self,
+        caller: Caller,
+        item_id: UUID,
+        *,
+        expected_version: int | None = None,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
-        """Take a line out of the caller's cart; returns the cart's id. Raises NotFound("item_not_found"), Stale."""
+        """Take a line out of the caller's cart; returns the cart's id. Raises
+        NotFound("item_not_found"), Stale."""
 
         async def decision(unit: UnitOfWork) -> UUID:
             cart_id, cart = await self._own_cart(unit, caller, no_such_item, expected_version)
@@ -159,12 +179,13 @@ class Carts:
         *,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[Placed | CartChanged]:
-        """Order what is in the caller's cart: order, payment, shipments and holds in one append. Where a line cannot be
-        had as it stands there any more, nothing is ordered: the cart is brought up to date, and it is told how.
+        """Order what is in the caller's cart: order, payment, shipments and holds in one append.
+        Where a line cannot be had as it stands there any more, nothing is ordered: the cart is
+        brought up to date, and it is told how.
 
-        Raises NotFound("wallet_not_found"); Conflict: cart_empty (also when there is no cart), amount_too_large,
-        insufficient_funds, wallet_inactive, wallet_frozen; Invalid("shipping_address_required");
-        Forbidden("user_inactive").
+        Raises NotFound("wallet_not_found"); Conflict: cart_empty (also when there is no cart),
+        amount_too_large, insufficient_funds, wallet_inactive, wallet_frozen;
+        Invalid("shipping_address_required"); Forbidden("user_inactive").
         """
         made = Placed(uuid7(), uuid7())
 
@@ -179,7 +200,8 @@ class Carts:
             unit.emit(cart_id, carts.check_out(cart, made.order_id, made.payment_id, now=now))
             shipments: dict[UUID, UUID] = {}
             lines = [
-                await self._line(unit, cart_id, cart, item, made.order_id, shipments) for item in cart.items.values()
+                await self._line(unit, cart_id, cart, item, made.order_id, shipments)
+                for item in cart.items.values()
             ]
             placed = orders.place(
                 buyer_id=cart.buyer_id,
@@ -194,7 +216,9 @@ class Carts:
             unit.create(ORDER, made.order_id, placed)
             _emit_shipments(unit, made.order_id, lines, shipments)
             price = catalog.Price("*", cart.total_cents, cart.currency)
-            await emit_payment(unit, made, cart.buyer_id, price, method, now + self._rules.stocked_order_ttl)
+            await emit_payment(
+                unit, made, cart.buyer_id, price, method, now + self._rules.stocked_order_ttl
+            )
             claim = claim_id("cart", cart.buyer_id)
             unit.emit(claim, claims.release(await unit.load(CLAIM, claim), cart_id, "checked out"))
             unit.record_ids(order_id=made.order_id, payment_id=made.payment_id)
@@ -202,8 +226,11 @@ class Carts:
 
         return await self._handler.handle(decision, caller, once)
 
-    async def discard(self, caller: Caller, *, expected_version: int | None = None) -> CommandResult[None]:
-        """Throw the caller's cart away, with what it holds; where there is none, nothing happens. Raises Stale."""
+    async def discard(
+        self, caller: Caller, *, expected_version: int | None = None
+    ) -> CommandResult[None]:
+        """Throw the caller's cart away, with what it holds; where there is none, nothing happens.
+        Raises Stale."""
 
         async def decision(unit: UnitOfWork) -> None:
             try:
@@ -215,13 +242,15 @@ class Carts:
         return await self._handler.handle(decision, caller)
 
     async def show_expired(self, caller: Caller, cart_id: UUID) -> CommandResult[Cart | None]:
-        """The caller's cart that is past its time, to show them what was in it. None when it is not, is empty, was
-        shown before, or another one has taken its place."""
+        """The caller's cart that is past its time, to show them what was in it. None when it is
+        not, is empty, was shown before, or another one has taken its place."""
 
         async def decision(unit: UnitOfWork) -> Cart | None:
             claim = await unit.load(CLAIM, claim_id("cart", caller.person()))
             cart = await unit.get(CART, cart_id)
-            if cart.buyer_id != caller.person() or (claim is not None and claim.held and claim.holder_id != cart_id):
+            if cart.buyer_id != caller.person() or (
+                claim is not None and claim.held and claim.holder_id != cart_id
+            ):
                 return None
             await self._expire(unit, cart_id, cart)
             cart = await unit.get(CART, cart_id)
@@ -231,20 +260,28 @@ class Carts:
 
         return await self._handler.handle(decision, caller)
 
-    async def expire(self, caller: Caller, cart_id: UUID, *, once: IdempotencyKey | None = None) -> CommandResult[None]:
-        """The deadline fired: the cart is over, and holds nothing any more, if it is indeed past its time."""
+    async def expire(
+        self, caller: Caller, cart_id: UUID, *, once: IdempotencyKey | None = None
+    ) -> CommandResult[None]:
+        """The deadline fired: the cart is over, and holds nothing any more, if it is indeed past
+        its time."""
 
         async def decision(unit: UnitOfWork) -> None:
             await self._expire(unit, cart_id, await unit.get(CART, cart_id))
 
         return await self._handler.handle(decision, caller, once)
 
-    # -- the caller's cart ---------------------------------------------------------------------------------------------
+    # -- the caller's cart -------------------------------------------------------------------------
 
     async def _own_cart(
-        self, unit: UnitOfWork, caller: Caller, missing: Callable[[], Refused], expected_version: int | None = None
+        self,
+        unit: UnitOfWork,
+        caller: Caller,
+        missing: Callable[[], Refused],
+        expected_version: int | None = None,
     ) -> tuple[UUID, Cart]:
-        """The caller's cart; one past its time is as good as none, fired or not. Raises `missing`, Stale."""
+        """The caller's cart; one past its time is as good as none, fired or not. Raises `missing`,
+        Stale."""
         claim = await unit.load(CLAIM, claim_id("cart", caller.person()))
         if claim is None or not claim.held:
             raise missing()
@@ -254,7 +291,9 @@ class Carts:
         unit.expect(claim.holder_id, expected_version)
         return claim.holder_id, cart
 
-    async def _open_cart(self, unit: UnitOfWork, buyer_id: UUID, new_cart_id: UUID, currency: str) -> UUID:
+    async def _open_cart(
+        self, unit: UnitOfWork, buyer_id: UUID, new_cart_id: UUID, currency: str
+    ) -> UUID:
         """The buyer's cart; a new one when there is none, or its time is over."""
         now, claim_stream = self._handler.now(), claim_id("cart", buyer_id)
         claim = await unit.load(CLAIM, claim_stream)
@@ -268,16 +307,24 @@ class Carts:
                 unit.emit(claim.holder_id, carts.abandon_empty(cart))
                 unit.emit(claim_stream, claims.release(claim, claim.holder_id, "another currency"))
         taken = Conflict("cart_exists", "you have a cart already")
-        unit.emit(claim_stream, claims.take(await unit.load(CLAIM, claim_stream), "cart", new_cart_id, taken))
-        created = carts.create(buyer_id, currency, now + self._rules.cart_ttl, now + self._rules.cart_max)
+        unit.emit(
+            claim_stream,
+            claims.take(await unit.load(CLAIM, claim_stream), "cart", new_cart_id, taken),
+        )
+        created = carts.create(
+            buyer_id, currency, now + self._rules.cart_ttl, now + self._rules.cart_max
+        )
         unit.create(CART, new_cart_id, created)
         return new_cart_id
 
     async def _expire(self, unit: UnitOfWork, cart_id: UUID, cart: Cart) -> None:
         await self._end(unit, cart_id, cart, carts.expire(cart, self._handler.now()), "expired")
 
-    async def _end(self, unit: UnitOfWork, cart_id: UUID, cart: Cart, ended: list[Event], reason: EndReason) -> None:
-        """Emit a cart's end with what goes with it: it holds nothing any more, and its buyer may begin another."""
+    async def _end(
+        self, unit: UnitOfWork, cart_id: UUID, cart: Cart, ended: list[Event], reason: EndReason
+    ) -> None:
+        """Emit a cart's end with what goes with it: it holds nothing any more, and its buyer may
+        begin another."""
         if not ended:
             return
         unit.emit(cart_id, ended)
@@ -288,13 +335,17 @@ class Carts:
         claim = claim_id("cart", cart.buyer_id)
         unit.emit(claim, claims.release(await unit.load(CLAIM, claim), cart_id, reason))
 
-    # -- what has changed since it was put in --------------------------------------------------------------------------
+    # -- what has changed since it was put in ------------------------------------------------------
 
-    async def _review(self, unit: UnitOfWork, cart_id: UUID, cart: Cart, buyer: User) -> list[LineChange]:
+    async def _review(
+        self, unit: UnitOfWork, cart_id: UUID, cart: Cart, buyer: User
+    ) -> list[LineChange]:
         """Bring the cart, and what it holds, up to date; returns what was not as it stood there."""
         now, found, taken = self._handler.now(), dict[UUID, LineNow](), dict[UUID, int]()
         for item in cart.items.values():
-            line = await self._line_now(unit, cart_id, cart, item, buyer.region, taken.get(item.game_id, 0))
+            line = await self._line_now(
+                unit, cart_id, cart, item, buyer.region, taken.get(item.game_id, 0)
+            )
             if item.reservation_id is not None and not await self._holds.is_held(unit, item):
                 taken[item.game_id] = taken.get(item.game_id, 0) + min(line.quantity, item.quantity)
             found[item.item_id] = line
@@ -302,14 +353,17 @@ class Carts:
         if changes:
             unit.emit(cart_id, events)
             left = (await unit.get(CART, cart_id)).items
-            quantities = {item_id: left[item_id].quantity if item_id in left else 0 for item_id in cart.items}
+            quantities = {
+                item_id: left[item_id].quantity if item_id in left else 0 for item_id in cart.items
+            }
             await self._holds.extend(unit, cart_id, cart, quantities)
         return changes
 
     async def _line_now(
         self, unit: UnitOfWork, cart_id: UUID, cart: Cart, item: Item, region: str, taken: int
     ) -> LineNow:
-        """How a line can be had now, when earlier lines of the same game take so many of what is free."""
+        """How a line can be had now, when earlier lines of the same game take so many of what is
+        free."""
         try:
             price = await offer(unit, await unit.get(GAME, item.game_id), region)
         except Conflict:
@@ -323,10 +377,16 @@ class Carts:
             return LineNow(price, item.quantity)
         return LineNow(price, max(0, await self._holds.free_for(unit, cart_id, cart, item) - taken))
 
-    # -- the order that a cart becomes ---------------------------------------------------------------------------------
+    # -- the order that a cart becomes -------------------------------------------------------------
 
     async def _line(
-        self, unit: UnitOfWork, cart_id: UUID, cart: Cart, item: Item, order_id: UUID, shipments: dict[UUID, UUID]
+        self,
+        unit: UnitOfWork,
+        cart_id: UUID,
+        cart: Cart,
+        item: Item,
+        order_id: UUID,
+        shipments: dict[UUID, UUID],
     ) -> OrderLine:
         """The order's line of an item, with its hold turned hard, or its ownership claimed."""
         now, game = self._handler.now(), await unit.get(GAME, item.game_id)
@@ -335,7 +395,12 @@ class Carts:
                 await self._holds.hold(unit, cart_id, cart, item, item.quantity)
             stock, until = await stock_of(unit, item.game_id), now + self._rules.stocked_order_ttl
             allocated = inventory.allocate(
-                stock, item.reservation_id, order_id, until, now=now, threshold=self._rules.low_stock
+                stock,
+                item.reservation_id,
+                order_id,
+                until,
+                now=now,
+                threshold=self._rules.low_stock,
             )
             unit.emit(stock_id(item.game_id), allocated)
             shipments.setdefault(item.seller_id, uuid7())
@@ -355,7 +420,9 @@ class Carts:
         )
 
 
-def _emit_shipments(unit: UnitOfWork, order_id: UUID, lines: list[OrderLine], shipments: Mapping[UUID, UUID]) -> None:
+def _emit_shipments(
+    unit: UnitOfWork, order_id: UUID, lines: list[OrderLine], shipments: Mapping[UUID, UUID]
+) -> None:
     """One for each seller who has something to send."""
     for seller_id, shipment_id in shipments.items():
         sent = [

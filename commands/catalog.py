@@ -10,7 +10,15 @@ from commands.aggregates import CLAIM, GAME
 from commands.handler import Caller, CommandHandler, CommandResult
 from commands.reactors.reactor import Reactor, caused, once_for
 from domain import catalog, claims
-from domain.catalog import Game, GameCreated, GamePublished, GameUpdated, InitialStatus, Listing, sku_key
+from domain.catalog import (
+    Game,
+    GameCreated,
+    GamePublished,
+    GameUpdated,
+    InitialStatus,
+    Listing,
+    sku_key,
+)
 from domain.claims import ReleaseReason
 from domain.errors import Conflict, Forbidden, Invalid
 from domain.ids import PLATFORM_ID, claim_id
@@ -59,21 +67,29 @@ class Catalog:
     ) -> CommandResult[int]:
         """Edit what is named in `changes` (fields of Listing); returns the new version.
 
-        Raises NotFound, Forbidden("not_owner"), Stale, Conflict("sku_taken" | "game_retired"), Invalid.
+        Raises NotFound, Forbidden("not_owner"), Stale, Conflict("sku_taken" | "game_retired"),
+        Invalid.
         """
 
         async def decision(unit: UnitOfWork) -> int:
             game = await unit.get(GAME, game_id)
             unit.expect(game_id, expected_version)
             try:
-                wanted = msgspec.convert({**msgspec.structs.asdict(game.listing), **changes}, Listing)
+                wanted = msgspec.convert(
+                    {**msgspec.structs.asdict(game.listing), **changes}, Listing
+                )
             except msgspec.ValidationError as error:
                 raise Invalid("invalid_listing", str(error)) from error
-            events = catalog.update(game, wanted, by=seller_of(caller), is_admin=caller.is_admin, status=status)
+            events = catalog.update(
+                game, wanted, by=seller_of(caller), is_admin=caller.is_admin, status=status
+            )
             if sku_key(wanted.sku) != sku_key(game.listing.sku):
                 await _claim_sku(unit, game.seller_id, wanted.sku, game_id)
                 await _release_sku(unit, game, game_id, "SKU changed")
-            if any(isinstance(event, GamePublished) for event in events) and game.seller_id != PLATFORM_ID:
+            if (
+                any(isinstance(event, GamePublished) for event in events)
+                and game.seller_id != PLATFORM_ID
+            ):
                 await must_be_open(unit, game.seller_id)
             unit.emit(game_id, events)
             return unit.version_after(game_id)
@@ -83,7 +99,8 @@ class Catalog:
     async def retire(
         self, caller: Caller, game_id: UUID, *, expected_version: int | None = None
     ) -> CommandResult[None]:
-        """Take a game off sale for good; its SKU may be used again. Raises NotFound, Forbidden("not_owner"), Stale."""
+        """Take a game off sale for good; its SKU may be used again. Raises NotFound,
+        Forbidden("not_owner"), Stale."""
 
         async def decision(unit: UnitOfWork) -> None:
             game = await unit.get(GAME, game_id)
@@ -104,8 +121,9 @@ def seller_of(caller: Caller) -> UUID:
 
 
 def sku_claims(handler: CommandHandler) -> Reactor:
-    """Claims the SKUs of games that were listed when a claim was on the SKU as it was typed (`ABC-1` and `abc-1` were
-    two): by its key, for the game that had it first. What is listed now has its claim already."""
+    """Claims the SKUs of games that were listed when a claim was on the SKU as it was typed
+    (`ABC-1` and `abc-1` were two): by its key, for the game that had it first. What is listed now
+    has its claim already."""
     name = "sku_claims"
 
     async def listed(event: GameCreated | GameUpdated, env: Envelope) -> None:
@@ -146,5 +164,6 @@ def _sku_taken() -> Conflict:
 
 
 def _sku_claim_ids(seller_id: UUID, sku: str) -> tuple[UUID, UUID]:
-    """The claim on a SKU as it is typed, as claims were made before, and the one on its key, as they are made now."""
+    """The claim on a SKU as it is typed, as claims were made before, and the one on its key, as
+    they are made now."""
     return claim_id("sku", seller_id, sku), claim_id("sku", seller_id, sku_key(sku))

@@ -1,7 +1,8 @@
-"""A provider's client secrets, sealed: whoever reads the log, the bus or an audit sees only a reference.
+"""A provider's client secrets, sealed: whoever reads the log, the bus or an audit sees only a
+reference.
 
-The events' `client_secret_ref` is the secret under a key of the program's own, bound to its payment; the gateway opens
-it for the payer alone.
+The events' `client_secret_ref` is the secret under a key of the program's own, bound to its
+payment; the gateway opens it for the payer alone.
 """
 
 from uuid import UUID

@@ -39,7 +39,8 @@ class Deadline(Protocol):
 
 
 Fire = Callable[[Caller, UUID, IdempotencyKey], Awaitable[object]]
-"""The command of a deadline: who asks, whose deadline it is, and the key under which it is done once."""
+"""The command of a deadline: who asks, whose deadline it is, and the key under which it is done
+once."""
 
 
 class DueTimes(Protocol):
@@ -49,12 +50,14 @@ class DueTimes(Protocol):
 
 
 class Deadlines:
-    """Fires what is due, on the clock it is given: `commands` has one for each kind of deadline. One process leads; a
-    repeat does no harm.
+    """Fires what is due, on the clock it is given: `commands` has one for each kind of deadline.
+    One process leads; a repeat does no harm.
     """
 
     def __init__(self, due_times: DueTimes, commands: Mapping[str, Fire], clock: Clock) -> None:
-        self._due_times, self._commands, self._clock = due_times, commands, clock
+        self._due_times = due_times
+        self._commands = commands
+        self._clock = clock
         self._trouble = ""
         self._fired: Set[UUID] = set()
         self._lingering: Set[UUID] = set()
@@ -67,7 +70,8 @@ class Deadlines:
             try:
                 await self.fire()
             except Exception as error:
-                if repr(error) != self._trouble:  # at the first start, for instance: no projector has run yet
+                # at the first start, for instance: no projector has run yet
+                if repr(error) != self._trouble:
                     log.warning("deadlines could not be fired; trying again: %s", error)
                 self._trouble = repr(error)
             else:
@@ -75,20 +79,34 @@ class Deadlines:
             await asyncio.sleep(POLL_SECONDS)
 
     async def fire(self) -> int:
-        """Fire what is due now, the longest overdue first; returns how many. One that fails is tried again next time.
+        """Fire what is due now, the longest overdue first; returns how many. One that fails is
+        tried again next time.
 
-        What is due still, though it was fired the last time, takes nobody's place: so many more are asked for.
+        What is due still, though it was fired the last time, takes nobody's place: so many more are
+        asked for.
         """
         found = await self._due_times.due(self._clock.now(), AT_ONCE + len(self._lingering))
         due = {derived("deadline", each.stream_id, each.kind, each.version): each for each in found}
-        outcomes = await asyncio.gather(*[self._fire(*each) for each in due.items()], return_exceptions=True)
-        failed = {key: outcome for key, outcome in zip(due, outcomes, strict=True) if outcome is not None}
+        outcomes = await asyncio.gather(
+            *[self._fire(*each) for each in due.items()], return_exceptions=True
+        )
+        failed = {
+            key: outcome for key, outcome in zip(due, outcomes, strict=True) if outcome is not None
+        }
         for key in failed.keys() - self._failed:
-            log.warning("deadline %s of %s failed; trying again: %r", due[key].kind, due[key].stream_id, failed[key])
-        self._lingering, self._fired, self._failed = due.keys() & self._fired, due.keys(), failed.keys()
+            log.warning(
+                "deadline %s of %s failed; trying again: %r",
+                due[key].kind,
+                due[key].stream_id,
+                failed[key],
+            )
+        self._lingering = due.keys() & self._fired
+        self._fired = due.keys()
+        self._failed = failed.keys()
         return len(due) - len(failed)
 
     async def _fire(self, key: UUID, deadline: Deadline) -> None:
         caller = msgspec.structs.replace(SYSTEM, actor="deadline")
-        with contextlib.suppress(AlreadyDone, Refused):  # fired before, or moved on: the projection is about to say so
+        # fired before, or moved on: the projection is about to say so
+        with contextlib.suppress(AlreadyDone, Refused):
             await self._commands[deadline.kind](caller, deadline.stream_id, IdempotencyKey(key))

@@ -1,6 +1,8 @@
-"""Sellers' books beside those of the fiscal operator: what it has issued, and what it is still to be told.
+"""Sellers' books beside those of the fiscal operator: what it has issued, and what it is still to
+be told.
 
-Neither follows from the other once the log went back to an earlier moment, or a broker lost its jobs.
+Neither follows from the other once the log went back to an earlier moment, or a broker lost its
+jobs.
 """
 
 import logging
@@ -26,15 +28,16 @@ log = logging.getLogger(__name__)
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A receipt of the operator's that the log did not know. `order_is_known` is false where the log has lost it."""
+    """A receipt of the operator's that the log did not know. `order_is_known` is false where the
+    log has lost it."""
 
     receipt: KnownReceipt
     order_is_known: bool
 
 
 async def enter(unit: UnitOfWork, known: Sequence[KnownReceipt]) -> list[KnownReceipt]:
-    """Record what the operator has issued. A number under which the log asked for one of these receipts in vain is free
-    for the next receipt. Returns the receipts that the log did not know.
+    """Record what the operator has issued. A number under which the log asked for one of these
+    receipts in vain is free for the next receipt. Returns the receipts that the log did not know.
     """
     found = []
     issued = {(each.seller_id, each.year, each.number) for each in known}
@@ -47,7 +50,11 @@ async def enter(unit: UnitOfWork, known: Sequence[KnownReceipt]) -> list[KnownRe
         seen = FiscalReceiptFound(**msgspec.structs.asdict(each))
         of_book, of_receipt = receipts.find(receipt, seen)
         if of_book:
-            if receipt and receipt.status != "CREATED" and (each.seller_id, receipt.year, receipt.number) not in issued:
+            if (
+                receipt
+                and receipt.status != "CREATED"
+                and (each.seller_id, receipt.year, receipt.number) not in issued
+            ):
                 await _emit_in_book(unit, receipts.free_number(receipt))
             for given in of_book:
                 await _emit_in_book(unit, given)
@@ -66,8 +73,8 @@ async def _emit_in_book(unit: UnitOfWork, event: FiscalNumberGiven | FiscalNumbe
 async def reconcile(
     handler: CommandHandler, operator: FiscalOperator, issued_since: datetime | None = None
 ) -> list[Found]:
-    """Enter every receipt that the operator has issued (since a moment), page by page; it may be repeated. Returns
-    those that the log did not know. Raises OperatorUnavailable, OperatorRefused.
+    """Enter every receipt that the operator has issued (since a moment), page by page; it may be
+    repeated. Returns those that the log did not know. Raises OperatorUnavailable, OperatorRefused.
     """
     found: list[Found] = []
     after: str | None = None
@@ -83,8 +90,8 @@ async def reconcile(
 
 
 async def jobs_of(handler: CommandHandler, confirmed: Envelope) -> list[Job]:
-    """A job for each seller who is to give a receipt for an order that was paid: always the same ones. None for an
-    imported order, which was sold, and reported, elsewhere."""
+    """A job for each seller who is to give a receipt for an order that was paid: always the same
+    ones. None for an imported order, which was sold, and reported, elsewhere."""
     placed = (await handler.log.read_stream(confirmed.stream_id, limit=1))[0]
     if placed.env.actor == IMPORTER.actor:
         return []
@@ -93,13 +100,20 @@ async def jobs_of(handler: CommandHandler, confirmed: Envelope) -> list[Job]:
     for seller_id in receipts.amounts(order.lines):
         job = job_for(confirmed, "receipt", order_id=confirmed.stream_id, seller_id=seller_id)
         body = {**job.body, "year": str(confirmed.occurred_at.year)}
-        jobs.append(msgspec.structs.replace(job, id=receipts.receipt_id(confirmed.stream_id, seller_id), body=body))
+        jobs.append(
+            msgspec.structs.replace(
+                job, id=receipts.receipt_id(confirmed.stream_id, seller_id), body=body
+            )
+        )
     return jobs
 
 
-async def ask_for_missing(handler: CommandHandler, queue: WorkQueue, paid_since: datetime) -> list[Job]:
-    """Ask anew for the receipts of orders paid since a moment that neither are issued nor failed: their jobs may have
-    lain in a broker that lost them. Returns these jobs; one that waits all the same is not done twice.
+async def ask_for_missing(
+    handler: CommandHandler, queue: WorkQueue, paid_since: datetime
+) -> list[Job]:
+    """Ask anew for the receipts of orders paid since a moment that neither are issued nor failed:
+    their jobs may have lain in a broker that lost them. Returns these jobs; one that waits all the
+    same is not done twice.
     """
     log, asked = handler.log, list[Job]()
     head, position = await log.head(), 0

@@ -1,4 +1,5 @@
-"""Carrying out commands: who asks, deciding with retries, and the position that the answer carries."""
+"""Carrying out commands: who asks, deciding with retries, and the position that the answer
+carries."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -17,7 +18,8 @@ T = TypeVar("T")
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who asks for something, and on whose behalf it is recorded; `session_id` is the login that proves it."""
+    """Who asks for something, and on whose behalf it is recorded; `session_id` is the login that
+    proves it."""
 
     actor: str
     user_id: UUID | None = None
@@ -50,11 +52,13 @@ class Caller(msgspec.Struct, frozen=True):
 SYSTEM = Caller("system")
 
 IMPORTER = Caller("import", account_type="ADMIN")
-"""Who loads what happened elsewhere: what this actor ordered is not ours to report to a fiscal operator."""
+"""Who loads what happened elsewhere: what this actor ordered is not ours to report to a fiscal
+operator."""
 
 
 class CommandResult(msgspec.Struct, Generic[T], frozen=True):
-    """What a command made, and the log position that holds it (None when there was nothing to do)."""
+    """What a command made, and the log position that holds it (None when there was nothing to
+    do)."""
 
     value: T
     position: int | None
@@ -85,12 +89,19 @@ class CommandHandler:
         return await self.repository.cached(aggregate, stream_id)
 
     async def get(self, aggregate: Aggregate[S], stream_id: UUID, *, fresh: bool = True) -> S:
-        """As `state` or, without `fresh`, as `cached`, of a stream that has to exist. Raises NotFound."""
+        """As `state` or, without `fresh`, as `cached`, of a stream that has to exist. Raises
+        NotFound."""
         return await self.repository.get(aggregate, stream_id, fresh=fresh)
 
     async def handle(
-        self, decision: Callable[[UnitOfWork], Awaitable[T]], caller: Caller, once: IdempotencyKey | None = None
+        self,
+        decision: Callable[[UnitOfWork], Awaitable[T]],
+        caller: Caller,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[T]:
-        """Decide and append. Raises Refused as decided, VersionConflict, AlreadyDone (the key is known)."""
-        value, appended = await self.repository.decide(decision, caller.metadata(), once=once, refusal=Refused)
+        """Decide and append. Raises Refused as decided, VersionConflict, AlreadyDone (the key is
+        known)."""
+        value, appended = await self.repository.decide(
+            decision, caller.metadata(), once=once, refusal=Refused
+        )
         return CommandResult(value, appended.position if appended else None)

@@ -1,6 +1,6 @@
-"""Pictures of games. Each is checked and drawn anew before it is kept, and its id is made of the bytes that came in:
-the same picture twice is one image, and what is under an id never changes. Nothing of this is in the log; games refer
-to images by their ids.
+"""Pictures of games. Each is checked and drawn anew before it is kept, and its id is made of the
+bytes that came in: the same picture twice is one image, and what is under an id never changes.
+Nothing of this is in the log; games refer to images by their ids.
 """
 
 import asyncio
@@ -20,19 +20,23 @@ Size = Literal["full", "thumb"]
 
 
 class Images:
-    """Takes images from SELLERs and ADMINs, and gives them to everybody. The store may raise ImageStoreUnavailable."""
+    """Takes images from SELLERs and ADMINs, and gives them to everybody. The store may raise
+    ImageStoreUnavailable."""
 
     def __init__(self, store: ImageStore, maker: ImageMaker, fetcher: ImageFetcher) -> None:
-        self._store, self._maker, self._fetcher = store, maker, fetcher
+        self._store = store
+        self._maker = maker
+        self._fetcher = fetcher
 
     async def upload(self, caller: Caller, content: bytes) -> UUID:
-        """Keep an image; returns its id. Raises Forbidden("not_a_seller"); Invalid: image_unsupported, image_broken,
-        image_too_large."""
+        """Keep an image; returns its id. Raises Forbidden("not_a_seller"); Invalid:
+        image_unsupported, image_broken, image_too_large."""
         seller_of(caller)
         return await self._keep(content)
 
     async def upload_from(self, caller: Caller, url: str) -> UUID:
-        """As `upload`, of what is at a URL. Raises Invalid: image_url_refused, image_unreachable, too."""
+        """As `upload`, of what is at a URL. Raises Invalid: image_url_refused, image_unreachable,
+        too."""
         seller_of(caller)
         return await self._keep(await self._fetcher.fetch(url, MAX_IMAGE_BYTES))
 
@@ -44,13 +48,15 @@ class Images:
         return content
 
     async def check(self, caller: Caller, image_ids: Iterable[UUID]) -> None:
-        """For a game that shows these. Raises Forbidden("not_a_seller"); Invalid("image_not_found") unless all are
-        there."""
+        """For a game that shows these. Raises Forbidden("not_a_seller"); Invalid("image_not_found")
+        unless all are there."""
         wanted = list(set(image_ids))
         if not wanted:
             return
         seller_of(caller)
-        there = await asyncio.gather(*(self._store.exists(_key(image_id, "thumb")) for image_id in wanted))
+        there = await asyncio.gather(
+            *(self._store.exists(_key(image_id, "thumb")) for image_id in wanted)
+        )
         for image_id, is_there in zip(wanted, there, strict=True):
             if not is_there:
                 raise Invalid("image_not_found", f"there is no image {image_id}: upload it first")
@@ -59,7 +65,8 @@ class Images:
         image_id = _id_of(content)
         picture = await self._maker.make(content)
         await self._store.put(_key(image_id, "full"), picture.full)
-        await self._store.put(_key(image_id, "thumb"), picture.thumbnail)  # last: whoever sees it sees both
+        # last: whoever sees it sees both
+        await self._store.put(_key(image_id, "thumb"), picture.thumbnail)
         return image_id
 
 

@@ -50,10 +50,10 @@ class Inventory:
     ) -> CommandResult[StockNow]:
         """Say how many there are, held ones included (the seller, or an ADMIN).
 
-        A version that it is not at is refused: as `counted_at` (part of what is said) by Conflict("version_conflict"),
-        as `expected_version` by Stale("version_mismatch"), both with `version`. Raises also
-        NotFound("product_not_found"); Forbidden("not_yours"); Conflict("stock_below_commitments"); Invalid:
-        invalid_quantity, not_physical.
+        A version that it is not at is refused: as `counted_at` (part of what is said) by
+        Conflict("version_conflict"), as `expected_version` by Stale("version_mismatch"), both with
+        `version`. Raises also NotFound("product_not_found"); Forbidden("not_yours");
+        Conflict("stock_below_commitments"); Invalid: invalid_quantity, not_physical.
         """
 
         async def decision(unit: UnitOfWork) -> StockNow:
@@ -62,25 +62,37 @@ class Inventory:
                 raise Forbidden("not_yours", "that is another seller's product")
             version = unit.version(stock_id(game_id))
             if counted_at is not None and counted_at != version:
-                raise Conflict("version_conflict", f"the stock is at version {version}", version=version)
+                raise Conflict(
+                    "version_conflict", f"the stock is at version {version}", version=version
+                )
             unit.expect(stock_id(game_id), expected_version)
             now = self._handler.now()
             needed = stock.reserved + stock.allocated - total
             unit.emit(stock_id(game_id), inventory.expire(stock, now, units=needed))
             freed = (await _now(unit, game_id)).stock
-            unit.emit(stock_id(game_id), inventory.set_total(freed, total, self._rules.low_stock, now=now))
+            unit.emit(
+                stock_id(game_id), inventory.set_total(freed, total, self._rules.low_stock, now=now)
+            )
             unit.record_ids(product_id=game_id)
             return await _now(unit, game_id)
 
         return await self._handler.handle(decision, caller, once)
 
     async def reserve(
-        self, caller: Caller, game_id: UUID, quantity: int, cart_id: UUID, *, once: IdempotencyKey | None = None
+        self,
+        caller: Caller,
+        game_id: UUID,
+        quantity: int,
+        cart_id: UUID,
+        *,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
-        """Hold some softly, for a cart of another system (ADMIN, SERVICE). Returns the reservation's id.
+        """Hold some softly, for a cart of another system (ADMIN, SERVICE). Returns the
+        reservation's id.
 
-        Raises NotFound("product_not_found"); Conflict: insufficient_stock, game_unavailable (it is not on sale),
-        shop_cart (the cart is ours, and holds by what is put into it); Invalid; Forbidden.
+        Raises NotFound("product_not_found"); Conflict: insufficient_stock, game_unavailable (it is
+        not on sale), shop_cart (the cart is ours, and holds by what is put into it); Invalid;
+        Forbidden.
         """
         new = uuid7()
 
@@ -89,7 +101,11 @@ class Inventory:
             if game is None or game.status != "ACTIVE":
                 raise Conflict("game_unavailable", "the game is not on sale")
             if await unit.load(CART, cart_id) is not None:
-                raise Conflict("shop_cart", "a cart of this shop holds what is put into it", cart_id=str(cart_id))
+                raise Conflict(
+                    "shop_cart",
+                    "a cart of this shop holds what is put into it",
+                    cart_id=str(cart_id),
+                )
 
         def decide(stock: Stock, reservation_id: UUID, now: datetime) -> list[Event]:
             until = now + self._rules.cart_ttl
@@ -99,34 +115,51 @@ class Inventory:
         return await self._change(caller, game_id, lambda _stock, _now: new, decide, once, check)
 
     async def allocate(
-        self, caller: Caller, game_id: UUID, hold: HoldName, order_id: UUID, *, once: IdempotencyKey | None = None
+        self,
+        caller: Caller,
+        game_id: UUID,
+        hold: HoldName,
+        order_id: UUID,
+        *,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
         """Turn a soft hold into a hard one, for an order of another system (ADMIN, SERVICE).
 
-        Raises as `inventory.find`; Conflict: reservation_expired, reservation_allocated, reservation_in_use (it is a
-        cart's of ours), shop_order (the order is ours); Forbidden.
+        Raises as `inventory.find`; Conflict: reservation_expired, reservation_allocated,
+        reservation_in_use (it is a cart's of ours), shop_order (the order is ours); Forbidden.
         """
 
         async def check(unit: UnitOfWork, stock: Stock, reservation_id: UUID) -> None:
             await _must_not_be_a_carts(unit, stock, reservation_id)
             if await unit.load(ORDER, order_id) is not None:
                 raise Conflict(
-                    "shop_order", "an order of this shop holds what its checkout took", order_id=str(order_id)
+                    "shop_order",
+                    "an order of this shop holds what its checkout took",
+                    order_id=str(order_id),
                 )
 
         def decide(stock: Stock, reservation_id: UUID, now: datetime) -> list[Event]:
             until = now + self._rules.allocation_ttl
-            return inventory.allocate(stock, reservation_id, order_id, until, now=now, threshold=self._rules.low_stock)
+            return inventory.allocate(
+                stock, reservation_id, order_id, until, now=now, threshold=self._rules.low_stock
+            )
 
         _must_serve(caller)
         return await self._change(caller, game_id, _finder(hold, "SOFT"), decide, once, check)
 
     async def release(
-        self, caller: Caller, game_id: UUID, hold: HoldName, reason: str, *, once: IdempotencyKey | None = None
+        self,
+        caller: Caller,
+        game_id: UUID,
+        hold: HoldName,
+        reason: str,
+        *,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
         """Give a hold up (ADMIN, SERVICE); a cart of ours that goes on takes another, if it can.
 
-        Raises as `inventory.find`; Conflict("reservation_in_use"), when it is an order's; Forbidden.
+        Raises as `inventory.find`; Conflict("reservation_in_use"), when it is an order's;
+        Forbidden.
         """
 
         def decide(stock: Stock, reservation_id: UUID, _now: datetime) -> list[Event]:
@@ -152,14 +185,16 @@ class Inventory:
     async def expire(
         self, caller: Caller, stock_id: UUID, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
-        """A hold's deadline fired: all holds of this stock item that are past their time end, but those of orders of
-        ours, which end with them.
+        """A hold's deadline fired: all holds of this stock item that are past their time end, but
+        those of orders of ours, which end with them.
         """
 
         async def decision(unit: UnitOfWork) -> None:
             stock, now = await unit.load(STOCK, stock_id), self._handler.now()
             if stock is not None:
-                unit.emit(stock_id, inventory.expire(stock, now, await _overdue_foreign(unit, stock, now)))
+                unit.emit(
+                    stock_id, inventory.expire(stock, now, await _overdue_foreign(unit, stock, now))
+                )
 
         return await self._handler.handle(decision, caller, once)
 
@@ -213,8 +248,8 @@ async def _now(unit: UnitOfWork, game_id: UUID) -> StockNow:
 
 
 async def _overdue_foreign(unit: UnitOfWork, stock: Stock, now: datetime) -> set[UUID]:
-    """The hard holds past their time that no order of ours has, as many as end at once. (Which holds an order has,
-    never changes.)"""
+    """The hard holds past their time that no order of ours has, as many as end at once. (Which
+    holds an order has, never changes.)"""
     foreign: set[UUID] = set()
     for reservation_id in stock.holds.due("HARD", now):
         if len(foreign) >= inventory.FREED_AT_ONCE:
@@ -231,7 +266,9 @@ async def _must_not_be_an_orders(unit: UnitOfWork, stock: Stock, reservation_id:
     held = stock.reservations.get(reservation_id)
     order = None if held is None or held.order_id is None else await unit.load(ORDER, held.order_id)
     if held is not None and order is not None and order.has_reservation(reservation_id):
-        raise Conflict("reservation_in_use", "an order holds it: cancel that", order_id=str(held.order_id))
+        raise Conflict(
+            "reservation_in_use", "an order holds it: cancel that", order_id=str(held.order_id)
+        )
 
 
 async def _must_not_be_a_carts(unit: UnitOfWork, stock: Stock, reservation_id: UUID) -> None:
@@ -239,7 +276,11 @@ async def _must_not_be_a_carts(unit: UnitOfWork, stock: Stock, reservation_id: U
     held = stock.reservations.get(reservation_id)
     cart = None if held is None or held.cart_id is None else await unit.load(CART, held.cart_id)
     if held is not None and cart is not None and cart.has_reservation(reservation_id):
-        raise Conflict("reservation_in_use", "a cart holds it: its checkout allocates it", cart_id=str(held.cart_id))
+        raise Conflict(
+            "reservation_in_use",
+            "a cart holds it: its checkout allocates it",
+            cart_id=str(held.cart_id),
+        )
 
 
 def _must_serve(caller: Caller) -> None:

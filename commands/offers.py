@@ -1,4 +1,5 @@
-"""Whether a game can be bought, here and now: asked when it is put into a cart, and again whenever that counts."""
+"""Whether a game can be bought, here and now: asked when it is put into a cart, and again whenever
+that counts."""
 
 from commands.aggregates import USER
 from domain import catalog, identity
@@ -11,7 +12,8 @@ from eventstore.repository import UnitOfWork
 async def offer(unit: UnitOfWork, game: Game, region: str) -> Price:
     """What a buyer from the region pays for it now.
 
-    Raises Conflict("game_unavailable"): it is not on sale, not in that region, or its seller has left.
+    Raises Conflict("game_unavailable"): it is not on sale, not in that region, or its seller has
+    left.
     """
     price = catalog.offer(game, region)
     if game.seller_id != PLATFORM_ID:

@@ -1,11 +1,12 @@
-"""The saga of an order, from payment to delivery or refund: the steps that commands, reactors and deadlines share.
+"""The saga of an order, from payment to delivery or refund: the steps that commands, reactors and
+deadlines share.
 
 payment.requested ─► payment queue ─► worker, webhook ─► payment.transaction.completed | failed
 … completed ─► order.confirmed, order.completed ─► library.game.added
 … failed    ─► order.cancelled (claims released) ─► the provider's intent is cancelled
 … completed, but the order was cancelled meanwhile, or the buyer's account or a seller's closed
             ─► payment.refund_requested
-payment.refund_requested ─► payment queue ─► worker, webhook ─► payment.refunded | refund_failed, as the provider says
+payment.refund_requested ─► payment queue ─► worker, webhook ─► payment.refunded | refund_failed
 payment.refunded ─► order.refunded ─► library.game.removed
 """
 
@@ -40,12 +41,18 @@ class Placed(msgspec.Struct, frozen=True):
 
 
 async def emit_payment(
-    unit: UnitOfWork, made: Placed, buyer_id: UUID, price: catalog.Price, method: Method | None, expires_at: datetime
+    unit: UnitOfWork,
+    made: Placed,
+    buyer_id: UUID,
+    price: catalog.Price,
+    method: Method | None,
+    expires_at: datetime,
 ) -> None:
-    """Ask for the money of an order that was just placed. What costs nothing is captured at once, by no method, and so
-    is what a wallet pays: the buyer's own, whichever the client named.
+    """Ask for the money of an order that was just placed. What costs nothing is captured at once,
+    by no method, and so is what a wallet pays: the buyer's own, whichever the client named.
 
-    Raises NotFound("wallet_not_found"); Conflict: insufficient_funds, wallet_inactive, wallet_frozen.
+    Raises NotFound("wallet_not_found"); Conflict: insufficient_funds, wallet_inactive,
+    wallet_frozen.
     """
     wallet_id = None
     if price.amount_cents == 0:
@@ -72,13 +79,17 @@ async def emit_payment(
         await pay_from_wallet(unit, made.payment_id, wallet_id)
 
 
-async def claim_ownership(unit: UnitOfWork, buyer_id: UUID, game_id: UUID, order_id: UUID, now: datetime) -> None:
+async def claim_ownership(
+    unit: UnitOfWork, buyer_id: UUID, game_id: UUID, order_id: UUID, now: datetime
+) -> None:
     """Claim a game for a buyer's order. Raises Conflict: already_owned, order_pending."""
     ownership = claim_id("ownership", buyer_id, game_id)
     await must_not_own(unit, buyer_id, game_id, now)
     await free_overdue_ownership(unit, ownership, now)
     refusal = Conflict("already_owned", OWNED)
-    unit.emit(ownership, claims.take(await unit.load(CLAIM, ownership), "ownership", order_id, refusal))
+    unit.emit(
+        ownership, claims.take(await unit.load(CLAIM, ownership), "ownership", order_id, refusal)
+    )
 
 
 async def free_overdue_ownership(unit: UnitOfWork, ownership: UUID, now: datetime) -> None:
@@ -89,7 +100,8 @@ async def free_overdue_ownership(unit: UnitOfWork, ownership: UUID, now: datetim
 
 
 async def must_not_own(unit: UnitOfWork, buyer_id: UUID, game_id: UUID, now: datetime) -> None:
-    """Raises Conflict: already_owned; order_pending (with `order_id`) where an order of it awaits payment in time."""
+    """Raises Conflict: already_owned; order_pending (with `order_id`) where an order of it awaits
+    payment in time."""
     claim = await unit.load(CLAIM, claim_id("ownership", buyer_id, game_id))
     if claim is None or not claim.held:
         return
@@ -105,16 +117,19 @@ async def must_not_own(unit: UnitOfWork, buyer_id: UUID, game_id: UUID, now: dat
 
 
 async def expire_unpaid(unit: UnitOfWork, order_id: UUID, now: datetime) -> None:
-    """Cancel an order that is overdue. Where money has come, the settlement decides whether it came in time."""
+    """Cancel an order that is overdue. Where money has come, the settlement decides whether it came
+    in time."""
     order = await unit.load(ORDER, order_id)
     payment = None if order is None else await unit.load(PAYMENT, order.payment_id)
     if order is not None and (payment is None or not payment.is_captured):
         await cancel_order(unit, order_id, order, orders.expire(order, now), now)
 
 
-async def cancel_order(unit: UnitOfWork, order_id: UUID, order: Order, cancelled: list[Event], now: datetime) -> None:
-    """Emit an order's cancellation with all that goes with it: the payment takes no more tries, claims and stock are
-    released, shipments cancelled, and the cart that it came from is abandoned.
+async def cancel_order(
+    unit: UnitOfWork, order_id: UUID, order: Order, cancelled: list[Event], now: datetime
+) -> None:
+    """Emit an order's cancellation with all that goes with it: the payment takes no more tries,
+    claims and stock are released, shipments cancelled, and the cart that it came from is abandoned.
     """
     if not cancelled:
         return
@@ -124,8 +139,14 @@ async def cancel_order(unit: UnitOfWork, order_id: UUID, order: Order, cancelled
         unit.emit(order.payment_id, payments.cancel_intent(payment, "order_cancelled"))
     await release_ownership(unit, order_id, order, "order cancelled")
     for line in order.lines:
-        if line.reservation_id is not None and (stock := await unit.load(STOCK, stock_id(line.game_id))) is not None:
-            unit.emit(stock_id(line.game_id), inventory.release(stock, line.reservation_id, "order cancelled"))
+        if (
+            line.reservation_id is not None
+            and (stock := await unit.load(STOCK, stock_id(line.game_id))) is not None
+        ):
+            unit.emit(
+                stock_id(line.game_id),
+                inventory.release(stock, line.reservation_id, "order cancelled"),
+            )
     await cancel_shipments(unit, order, now)
     if order.cart_id is not None and (cart := await unit.load(CART, order.cart_id)) is not None:
         unit.emit(order.cart_id, carts.abandon(cart))
@@ -164,7 +185,9 @@ async def fulfil(unit: UnitOfWork, order: Order) -> None:
         unit.emit(order.cart_id, carts.complete(cart))
 
 
-async def release_ownership(unit: UnitOfWork, order_id: UUID, order: Order, reason: ReleaseReason) -> None:
+async def release_ownership(
+    unit: UnitOfWork, order_id: UUID, order: Order, reason: ReleaseReason
+) -> None:
     """Let the buyer order these games again."""
     for line in order.lines:
         if line.kind == "DIGITAL":
@@ -173,7 +196,8 @@ async def release_ownership(unit: UnitOfWork, order_id: UUID, order: Order, reas
 
 
 async def owned_order(unit: UnitOfWork, caller: Caller, order_id: UUID) -> Order:
-    """The order, if it is the caller's (or the caller is an ADMIN). Raises NotFound, Forbidden("not_yours")."""
+    """The order, if it is the caller's (or the caller is an ADMIN). Raises NotFound,
+    Forbidden("not_yours")."""
     order = await unit.get(ORDER, order_id)
     if not caller.may_act_for(order.buyer_id):
         raise Forbidden("not_yours", "that is another person's order")
@@ -181,11 +205,17 @@ async def owned_order(unit: UnitOfWork, caller: Caller, order_id: UUID) -> Order
 
 
 async def emit_refund(
-    unit: UnitOfWork, payment_id: UUID, refund_id: UUID, amount_cents: int, reason: str, *, owed: bool = False
+    unit: UnitOfWork,
+    payment_id: UUID,
+    refund_id: UUID,
+    amount_cents: int,
+    reason: str,
+    *,
+    owed: bool = False,
 ) -> None:
-    """Ask for a refund: a provider's is sent by the payment worker, a wallet's is done at once, in the same append.
-    What is `owed`, for nothing was bought with it, goes back even to a deactivated wallet. Of what cost nothing there
-    is nothing to send: that is done at once, too.
+    """Ask for a refund: a provider's is sent by the payment worker, a wallet's is done at once, in
+    the same append. What is `owed`, for nothing was bought with it, goes back even to a deactivated
+    wallet. Of what cost nothing there is nothing to send: that is done at once, too.
 
     Raises as `domain.payments.refunds.request_refund`, and Conflict("wallet_inactive").
     """
@@ -207,8 +237,9 @@ async def request_refund(
     reason: str,
     once: IdempotencyKey | None,
 ) -> CommandResult[UUID]:
-    """Ask for money to go back: without an amount, all that is left, which is a cent at least unless the payment was
-    free, so that nothing left is refused as too much. Free payments need no provider. Returns the refund's id."""
+    """Ask for money to go back: without an amount, all that is left, which is a cent at least
+    unless the payment was free, so that nothing left is refused as too much. Free payments need no
+    provider. Returns the refund's id."""
     refund_id = uuid7() if once is None else once.key
     if not caller.is_admin:
         raise Forbidden("role_required", "this needs the role ADMIN")
@@ -218,7 +249,9 @@ async def request_refund(
         if payment.transaction_id is not None:
             deposit = await unit.load(TRANSACTION, payment.transaction_id)
             if deposit is None or deposit.status != "FAILED":
-                raise Conflict("deposit_not_refundable", "a deposit is the wallet's now: deduct it there")
+                raise Conflict(
+                    "deposit_not_refundable", "a deposit is the wallet's now: deduct it there"
+                )
         left = max(payment.refundable_cents, min(1, payment.amount_cents))
         amount = left if amount_cents is None else amount_cents
         await emit_refund(unit, payment_id, refund_id, amount, reason)

@@ -44,7 +44,8 @@ class OrderAndPayment(msgspec.Struct, frozen=True):
 
     @property
     def needs_action(self) -> bool:
-        """Whether the buyer is to act: 3-D Secure, or attach a method (to an intent that exists)."""
+        """Whether the buyer is to act: 3-D Secure, or attach a method (to an intent that
+        exists)."""
         return payment_awaits_buyer(self.payment)
 
 
@@ -52,7 +53,11 @@ def payment_awaits_buyer(payment: Payment) -> bool:
     """Whether only the buyer can take a payment further."""
     if payment.status == "REQUIRES_ACTION":
         return True
-    return payment.status == "REQUESTED" and payment.method is None and payment.client_secret_ref is not None
+    return (
+        payment.status == "REQUESTED"
+        and payment.method is None
+        and payment.client_secret_ref is not None
+    )
 
 
 class Orders:
@@ -73,9 +78,10 @@ class Orders:
     ) -> CommandResult[Placed]:
         """Order a digital game for the caller. A price of 0 is captured in the same append.
 
-        From a wallet (the buyer's, in the price's currency) it is paid in the same append, or not ordered at all.
-        Raises NotFound: game_not_found, wallet_not_found; Conflict: already_owned, order_pending, game_unavailable,
-        insufficient_funds, wallet_inactive, wallet_frozen; Invalid; Forbidden.
+        From a wallet (the buyer's, in the price's currency) it is paid in the same append, or not
+        ordered at all. Raises NotFound: game_not_found, wallet_not_found; Conflict: already_owned,
+        order_pending, game_unavailable, insufficient_funds, wallet_inactive, wallet_frozen;
+        Invalid; Forbidden.
         """
         buyer_id = caller.person()
         made = Placed(uuid7(), uuid7())
@@ -89,7 +95,9 @@ class Orders:
             await claim_ownership(unit, buyer_id, game_id, made.order_id, self._handler.now())
             price = await offer(unit, game, buyer.region)
             self._emit_order(unit, made, buyer_id, buyer.region, game_id, game, price)
-            await emit_payment(unit, made, buyer_id, price, method, self._handler.now() + self._rules.payment_ttl)
+            await emit_payment(
+                unit, made, buyer_id, price, method, self._handler.now() + self._rules.payment_ttl
+            )
             unit.record_ids(order_id=made.order_id, payment_id=made.payment_id)
             return made
 
@@ -125,19 +133,28 @@ class Orders:
         )
         unit.create(ORDER, made.order_id, placed)
 
-    # -- calling it off ------------------------------------------------------------------------------------------------
+    # -- calling it off ----------------------------------------------------------------------------
 
     async def cancel(
         self, caller: Caller, order_id: UUID, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
-        """The buyer calls it off before it is paid. Raises NotFound, Conflict("order_not_cancellable")."""
+        """The buyer calls it off before it is paid. Raises NotFound,
+        Conflict("order_not_cancellable")."""
 
         async def decision(unit: UnitOfWork) -> None:
             order = await owned_order(unit, caller, order_id)
             payment = await unit.load(PAYMENT, order.payment_id)
             if payment is not None and payment.is_captured:
-                raise Conflict("order_not_cancellable", "a paid order cannot be cancelled, only refunded")
-            await cancel_order(unit, order_id, order, orders.cancel(order, "cancelled_by_buyer"), self._handler.now())
+                raise Conflict(
+                    "order_not_cancellable", "a paid order cannot be cancelled, only refunded"
+                )
+            await cancel_order(
+                unit,
+                order_id,
+                order,
+                orders.cancel(order, "cancelled_by_buyer"),
+                self._handler.now(),
+            )
             unit.record_ids(order_id=order_id)
 
         return await self._handler.handle(decision, caller, once)
@@ -163,13 +180,15 @@ class Orders:
     ) -> CommandResult[UUID]:
         """Send money back (ADMIN): without an amount, all that is left. Returns the refund's id."""
         order = await self._handler.get(ORDER, order_id)
-        return await request_refund(self._handler, caller, order.payment_id, amount_cents, reason, once)
+        return await request_refund(
+            self._handler, caller, order.payment_id, amount_cents, reason, once
+        )
 
-    # -- looking -------------------------------------------------------------------------------------------------------
+    # -- looking -----------------------------------------------------------------------------------
 
     async def when_ready(self, order_id: UUID, timeout_seconds: float) -> OrderAndPayment:
-        """The order and its payment once settled (or an action is needed), or as they are when time is over; without
-        any time, as this process has last seen them.
+        """The order and its payment once settled (or an action is needed), or as they are when time
+        is over; without any time, as this process has last seen them.
 
         Raises NotFound("order_not_found").
         """

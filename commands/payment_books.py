@@ -1,5 +1,5 @@
-"""What the payment provider knows beside what the log knows. Neither follows from the other once the log went back to
-an earlier moment: notices that were acknowledged before do not come again.
+"""What the payment provider knows beside what the log knows. Neither follows from the other once
+the log went back to an earlier moment: notices that were acknowledged before do not come again.
 """
 
 from collections import defaultdict
@@ -13,7 +13,13 @@ import msgspec
 from commands.aggregates import PAYMENT
 from commands.handler import CommandHandler
 from commands.payments import Payments
-from commands.ports.payments import Intent, PaymentProvider, ProviderNotice, ProviderRefund, ProviderRefused
+from commands.ports.payments import (
+    Intent,
+    PaymentProvider,
+    ProviderNotice,
+    ProviderRefund,
+    ProviderRefused,
+)
 from domain.payments import Payment, Refund
 
 LOST = "lost"
@@ -29,8 +35,9 @@ class Applied(msgspec.Struct, frozen=True):
 
 
 class Left(msgspec.Struct, frozen=True):
-    """Money at the provider that the log cannot account for: an operator must see to it. `refunded_cents` of it went
-    back, or is on its way back. `reason` is `lost`, or why the log did not take it."""
+    """Money at the provider that the log cannot account for: an operator must see to it.
+    `refunded_cents` of it went back, or is on its way back. `reason` is `lost`, or why the log did
+    not take it."""
 
     ref: str
     payment_id: UUID
@@ -49,10 +56,14 @@ class Reconciled(msgspec.Struct, frozen=True):
 
 
 async def reconcile(
-    handler: CommandHandler, payments: Payments, provider: PaymentProvider, since: datetime | None = None
+    handler: CommandHandler,
+    payments: Payments,
+    provider: PaymentProvider,
+    since: datetime | None = None,
 ) -> Reconciled:
-    """Compare every intent and refund that the provider made (since a moment) with the log, page by page. What it says
-    of a payment that the log has is applied as if it had sent a notice. May be repeated: a state is applied once.
+    """Compare every intent and refund that the provider made (since a moment) with the log, page by
+    page. What it says of a payment that the log has is applied as if it had sent a notice. May be
+    repeated: a state is applied once.
 
     Raises ProviderUnavailable, ProviderRefused.
     """
@@ -79,7 +90,8 @@ _M = TypeVar("_M", bound=_Made)
 
 
 async def _all(
-    list_page: Callable[[datetime | None, str | None], Awaitable[Sequence[_M]]], since: datetime | None
+    list_page: Callable[[datetime | None, str | None], Awaitable[Sequence[_M]]],
+    since: datetime | None,
 ) -> AsyncIterator[_M]:
     after = None
     while page := await list_page(since, after):
@@ -91,39 +103,58 @@ async def _all(
 
 
 class _Books:
-    def __init__(self, handler: CommandHandler, payments: Payments, provider: PaymentProvider) -> None:
-        self._handler, self._payments, self._provider = handler, payments, provider
+    def __init__(
+        self, handler: CommandHandler, payments: Payments, provider: PaymentProvider
+    ) -> None:
+        self._handler = handler
+        self._payments = payments
+        self._provider = provider
         self.applied: list[Applied] = []
         self.left: list[Left] = []
 
     async def compare_intent(self, intent: Intent, payment_id: UUID, gone: int) -> None:
         """An intent, of which so much went back."""
-        if intent.status not in {"succeeded", "processing", "requires_action"} or gone >= intent.amount_cents:
+        if (
+            intent.status not in {"succeeded", "processing", "requires_action"}
+            or gone >= intent.amount_cents
+        ):
             return  # nobody's money is there
         payment = await self._handler.repository.state(PAYMENT, payment_id)
         reason = "" if payment is not None or intent.status == "requires_action" else LOST
         if payment is not None and not _is_known(payment, intent):
             notice = self._notice(intent.ref, f"payment_intent.{intent.status}", intent.status)
-            reason = await self._apply(msgspec.structs.replace(notice, intent=intent), intent.ref, payment_id)
+            reason = await self._apply(
+                msgspec.structs.replace(notice, intent=intent), intent.ref, payment_id
+            )
             payment = await self._handler.repository.state(PAYMENT, payment_id)
         if payment is not None and intent.status == "succeeded":
             reason = reason or _not_taken(payment, intent)
         if reason:
             amount, currency = intent.amount_cents, intent.currency
-            self.left.append(Left(intent.ref, payment_id, intent.status, amount, gone, currency, reason))
+            self.left.append(
+                Left(intent.ref, payment_id, intent.status, amount, gone, currency, reason)
+            )
 
     async def compare_refund(self, refund: ProviderRefund) -> None:
         """A refund; one of a lost payment is told with its intent."""
         payment_id = refund.payment_id or await self._payment_of(refund.intent_ref)
-        payment = None if payment_id is None else await self._handler.repository.state(PAYMENT, payment_id)
+        payment = (
+            None
+            if payment_id is None
+            else await self._handler.repository.state(PAYMENT, payment_id)
+        )
         if payment_id is None or payment is None or _is_refund_known(payment, refund):
             return
         type = "refund.failed" if refund.status == "FAILED" else "refund.updated"
         notice = self._notice(refund.ref, type, refund.status)
-        reason = await self._apply(msgspec.structs.replace(notice, refund=refund), refund.ref, payment_id)
+        reason = await self._apply(
+            msgspec.structs.replace(notice, refund=refund), refund.ref, payment_id
+        )
         if reason:
             amount, currency = refund.amount_cents, payment.currency
-            self.left.append(Left(refund.ref, payment_id, refund.status, amount, amount, currency, reason))
+            self.left.append(
+                Left(refund.ref, payment_id, refund.status, amount, amount, currency, reason)
+            )
 
     async def _apply(self, notice: ProviderNotice, ref: str, payment_id: UUID) -> str:
         """Returns why it was refused, if it was."""
@@ -141,7 +172,9 @@ class _Books:
 
     def _notice(self, ref: str, type: str, status: str) -> ProviderNotice:
         """The same for the same state: what was applied once is not applied again."""
-        return ProviderNotice(f"reconciled_{ref}_{status.lower()}", type, self._handler.clock.now(), None)
+        return ProviderNotice(
+            f"reconciled_{ref}_{status.lower()}", type, self._handler.clock.now(), None
+        )
 
 
 def _is_known(payment: Payment, intent: Intent) -> bool:
@@ -178,4 +211,6 @@ def _is_refund_known(payment: Payment, refund: ProviderRefund) -> bool:
 def _mine(payment: Payment, refund: ProviderRefund) -> Refund | None:
     if refund.refund_id is not None and refund.refund_id in payment.refunds:
         return payment.refunds[refund.refund_id]
-    return next((each for each in payment.refunds.values() if each.provider_ref == refund.ref), None)
+    return next(
+        (each for each in payment.refunds.values() if each.provider_ref == refund.ref), None
+    )

@@ -8,7 +8,13 @@ from commands.aggregates import PAYMENT
 from commands.client_secrets import ClientSecrets
 from commands.handler import Caller, CommandHandler, CommandResult
 from commands.order_saga import owned_order, request_refund
-from commands.ports.payments import Intent, PaymentProvider, ProviderNotice, ProviderRefund, ProviderRefused
+from commands.ports.payments import (
+    Intent,
+    PaymentProvider,
+    ProviderNotice,
+    ProviderRefund,
+    ProviderRefused,
+)
 from commands.ports.signatures import InvalidSignature
 from commands.ports.text_log import TextLog
 from commands.wallets import pay_from_wallet, wallet_of
@@ -29,9 +35,16 @@ class Payments:
     """Commands on payments."""
 
     def __init__(
-        self, handler: CommandHandler, provider: PaymentProvider, secrets: ClientSecrets, text_log: TextLog
+        self,
+        handler: CommandHandler,
+        provider: PaymentProvider,
+        secrets: ClientSecrets,
+        text_log: TextLog,
     ) -> None:
-        self._handler, self._provider, self._secrets, self._text_log = handler, provider, secrets, text_log
+        self._handler = handler
+        self._provider = provider
+        self._secrets = secrets
+        self._text_log = text_log
 
     def client_secret(self, payment_id: UUID, ref: str | None) -> str | None:
         """The provider's client secret behind an event's reference: for the payer alone."""
@@ -42,13 +55,19 @@ class Payments:
         return self._provider.pay_page(payment_id)
 
     async def attach(
-        self, caller: Caller, order_id: UUID, method: Method | None, *, once: IdempotencyKey | None = None
+        self,
+        caller: Caller,
+        order_id: UUID,
+        method: Method | None,
+        *,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
-        """Pay an order by this method; returns the payment's id. Without one, only says which payment it is.
+        """Pay an order by this method; returns the payment's id. Without one, only says which
+        payment it is.
 
-        Raises NotFound, Forbidden, Conflict: order_cancelled, order_expired, order_paid, payment_started; Invalid.
-        From a wallet it is paid at once. Further raises NotFound("wallet_not_found"); Conflict: insufficient_funds,
-        wallet_inactive, wallet_frozen.
+        Raises NotFound, Forbidden, Conflict: order_cancelled, order_expired, order_paid,
+        payment_started; Invalid. From a wallet it is paid at once. Further raises
+        NotFound("wallet_not_found"); Conflict: insufficient_funds, wallet_inactive, wallet_frozen.
         """
 
         async def decision(unit: UnitOfWork) -> UUID:
@@ -62,10 +81,14 @@ class Payments:
             if by_wallet:
                 wallet_id = await wallet_of(unit, order.buyer_id, payment.currency)
                 wallet = Method("wallet", str(wallet_id))
-                unit.emit(order.payment_id, payments.attach_method(payment, wallet, self._handler.now()))
+                unit.emit(
+                    order.payment_id, payments.attach_method(payment, wallet, self._handler.now())
+                )
                 await pay_from_wallet(unit, order.payment_id, wallet_id)
             elif method is not None:
-                unit.emit(order.payment_id, payments.attach_method(payment, method, self._handler.now()))
+                unit.emit(
+                    order.payment_id, payments.attach_method(payment, method, self._handler.now())
+                )
             elif payment.method is not None or not payment.is_open:
                 raise Conflict("payment_started", "the payment runs already, or is settled")
             unit.record_ids(order_id=order_id, payment_id=order.payment_id)
@@ -105,8 +128,11 @@ class Payments:
             return None
         return (await self.hear(notice, payment_id, "webhook"))[0]
 
-    async def hear(self, notice: ProviderNotice, payment_id: UUID, by: str) -> tuple[int | None, str]:
-        """Apply, at most once, what the provider says of a payment: it told us (by "webhook"), or was asked.
+    async def hear(
+        self, notice: ProviderNotice, payment_id: UUID, by: str
+    ) -> tuple[int | None, str]:
+        """Apply, at most once, what the provider says of a payment: it told us (by "webhook"), or
+        was asked.
 
         Returns its position, None when it changed nothing, and why it was refused, if it was.
         """
@@ -121,13 +147,17 @@ class Payments:
             self._text_log.write(f"{by} refused", **ids, code=refusal.code)
             return None, refusal.code
         outcome, status, code = result.value
-        if code == UNKNOWN:  # another shop's; or the log went back, and somebody has paid for nothing
+        # another shop's; or the log went back, and somebody has paid for nothing
+        if code == UNKNOWN:
             log.error("the provider speaks of a payment that the log does not have: %s", ids)
-        self._text_log.write(f"{by} {outcome}", **ids, status=status, **({"code": code} if code else {}))
+        self._text_log.write(
+            f"{by} {outcome}", **ids, status=status, **({"code": code} if code else {})
+        )
         return result.position, code
 
     async def _payment_of(self, notice: ProviderNotice) -> UUID | None:
-        """Whose notice it is. A refund that was made by hand names only its intent, of which the provider knows more.
+        """Whose notice it is. A refund that was made by hand names only its intent, of which the
+        provider knows more.
 
         Raises ProviderUnavailable: then the provider has to say it again.
         """
@@ -141,8 +171,11 @@ class Payments:
         except ProviderRefused:
             return None
 
-    async def _apply(self, notice: ProviderNotice, payment_id: UUID) -> CommandResult[tuple[Outcome, str, str]]:
-        """What came of it: the outcome, the payment's status after it, and why it was refused, if it was."""
+    async def _apply(
+        self, notice: ProviderNotice, payment_id: UUID
+    ) -> CommandResult[tuple[Outcome, str, str]]:
+        """What came of it: the outcome, the payment's status after it, and why it was refused, if
+        it was."""
 
         async def decision(unit: UnitOfWork) -> tuple[Outcome, str, str]:
             payment = await unit.load(PAYMENT, payment_id)
@@ -151,14 +184,19 @@ class Payments:
             events, code = self._following(payment_id, payment, notice)
             unit.emit(payment_id, events)
             after = await unit.load(PAYMENT, payment_id)
-            outcomes = [event.outcome for event in events if isinstance(event, PaymentNoticeReceived)]
+            outcomes = [
+                event.outcome for event in events if isinstance(event, PaymentNoticeReceived)
+            ]
             return next(iter(outcomes), "repeated"), after.status if after else "", code
 
         return await self._handler.handle(decision, await self._on_behalf(payment_id))
 
-    def _following(self, payment_id: UUID, payment: Payment, notice: ProviderNotice) -> tuple[list[Event], str]:
-        """What follows from a notice, and the code of a refusal. One that the domain refuses (another amount was
-        captured) stays on record, and is an error for operators: the provider has money that we did not ask for.
+    def _following(
+        self, payment_id: UUID, payment: Payment, notice: ProviderNotice
+    ) -> tuple[list[Event], str]:
+        """What follows from a notice, and the code of a refusal. One that the domain refuses
+        (another amount was captured) stays on record, and is an error for operators: the provider
+        has money that we did not ask for.
         """
         try:
             if notice.refund is not None:
@@ -168,7 +206,9 @@ class Payments:
                 return payments.apply_notice(payment, notice.event_id, notice.type, noticed), ""
         except Conflict as refusal:
             log.error("notice %s of payment %s refused: %s", notice.event_id, payment_id, refusal)
-            noted = PaymentNoticeReceived(provider_event_id=notice.event_id, type=notice.type, outcome="ignored")
+            noted = PaymentNoticeReceived(
+                provider_event_id=notice.event_id, type=notice.type, outcome="ignored"
+            )
             return [noted], refusal.code
         return [], ""
 
@@ -185,7 +225,9 @@ class Payments:
             refunded_cents=intent.refunded_cents,
         )
 
-    def _heard_of_refund(self, payment: Payment, notice: ProviderNotice, refund: ProviderRefund) -> list[Event]:
+    def _heard_of_refund(
+        self, payment: Payment, notice: ProviderNotice, refund: ProviderRefund
+    ) -> list[Event]:
         noticed = NoticedRefund(
             provider_ref=refund.ref,
             amount_cents=refund.amount_cents,

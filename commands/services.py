@@ -66,7 +66,8 @@ class Ports(Protocol):
 
 @dataclass
 class Commands:
-    """Every command service. Each is made on first use, so that a process opens no adapter that it does not need.
+    """Every command service. Each is made on first use, so that a process opens no adapter that it
+    does not need.
 
     What runs in the background is ended by `stack`. `access_lifetime` is that of an access token.
     """
@@ -84,7 +85,9 @@ class Commands:
 
     @cached_property
     def accounts(self) -> Accounts:
-        return Accounts(self.handler, self.log.keys, self.ports.hasher, self.mailboxes, self.mail_tokens)
+        return Accounts(
+            self.handler, self.log.keys, self.ports.hasher, self.mailboxes, self.mail_tokens
+        )
 
     @cached_property
     def account_settling(self) -> AccountSettling:
@@ -92,7 +95,13 @@ class Commands:
 
     @cached_property
     def account_ends(self) -> AccountEnds:
-        return AccountEnds(self.handler, self.ports.belongings, self.account_settling, self.mailboxes, self.log.keys)
+        return AccountEnds(
+            self.handler,
+            self.ports.belongings,
+            self.account_settling,
+            self.mailboxes,
+            self.log.keys,
+        )
 
     @cached_property
     def logins(self) -> Logins:
@@ -104,7 +113,9 @@ class Commands:
 
     @cached_property
     def session_ends(self) -> SessionEnds:
-        ends = SessionEnds(self.log, self.handler.repository, self.ports.sessions, self.access_lifetime)
+        ends = SessionEnds(
+            self.log, self.handler.repository, self.ports.sessions, self.access_lifetime
+        )
         self.stack.push_async_callback(ends.close)
         return ends
 
@@ -114,7 +125,11 @@ class Commands:
 
     @cached_property
     def images(self) -> Images:
-        return Images(maker=self.ports.image_maker, fetcher=self.ports.image_fetcher, store=self.ports.image_store)
+        return Images(
+            maker=self.ports.image_maker,
+            fetcher=self.ports.image_fetcher,
+            store=self.ports.image_store,
+        )
 
     @cached_property
     def inventory(self) -> Inventory:
@@ -131,7 +146,9 @@ class Commands:
     @cached_property
     def payments(self) -> Payments:
         ports = self.ports
-        return Payments(self.handler, ports.payment_provider, self.client_secrets, ports.payment_webhook_log)
+        return Payments(
+            self.handler, ports.payment_provider, self.client_secrets, ports.payment_webhook_log
+        )
 
     @cached_property
     def wallets(self) -> Wallets:
@@ -152,7 +169,8 @@ class Commands:
         return Shipments(self.handler, self.ports.carrier_signatures)
 
     def make_all(self) -> None:
-        """Make every service now, in the order above: what cannot be opened is to stop a start, not a request."""
+        """Make every service now, in the order above: what cannot be opened is to stop a start, not
+        a request."""
         for name, attribute in vars(Commands).items():
             if isinstance(attribute, cached_property):
                 getattr(self, name)

@@ -1,5 +1,5 @@
-"""What may change about shipments: their seller processes and ships them, the carrier's notice delivers them; and their
-order follows.
+"""What may change about shipments: their seller processes and ships them, the carrier's notice
+delivers them; and their order follows.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,9 @@ from eventstore.repository import UnitOfWork
 
 
 class DeliveryNotice(msgspec.Struct, frozen=True):
-    """What a carrier says of a parcel; without a time, it was delivered just now. The signature covers the body alone:
-    so that nobody can turn the notice into one of another parcel, the body has to say which one it is about."""
+    """What a carrier says of a parcel; without a time, it was delivered just now. The signature
+    covers the body alone: so that nobody can turn the notice into one of another parcel, the body
+    has to say which one it is about."""
 
     delivered_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     shipment_id: UUID | None = None
@@ -33,7 +34,8 @@ class Shipments:
     """Commands on shipments."""
 
     def __init__(self, handler: CommandHandler, signatures: CarrierSignatures) -> None:
-        self._handler, self._signatures = handler, signatures
+        self._handler = handler
+        self._signatures = signatures
 
     async def process(
         self,
@@ -45,7 +47,8 @@ class Shipments:
     ) -> CommandResult[None]:
         """The seller begins.
 
-        Raises NotFound; Forbidden("not_yours"); Stale; Conflict: shipment_provisional, shipment_not_pending.
+        Raises NotFound; Forbidden("not_yours"); Stale; Conflict: shipment_provisional,
+        shipment_not_pending.
         """
         return await self._change(caller, shipment_id, fulfilment.process, expected_version, once)
 
@@ -61,8 +64,8 @@ class Shipments:
     ) -> CommandResult[None]:
         """The carrier has it.
 
-        Raises NotFound; Forbidden("not_yours"); Stale; Conflict: shipment_provisional, shipment_not_processing;
-        Invalid("invalid_tracking").
+        Raises NotFound; Forbidden("not_yours"); Stale; Conflict: shipment_provisional,
+        shipment_not_processing; Invalid("invalid_tracking").
         """
 
         def decide(shipment: Shipment, now: datetime) -> list[Event]:
@@ -75,9 +78,10 @@ class Shipments:
     ) -> CommandResult[None]:
         """The carrier's signed notice that it has delivered; a repeat changes nothing.
 
-        Raises InvalidSignature; Invalid: malformed_notice, parcel_not_named (it names neither shipment nor tracking
-        number), invalid_delivered_at (of the future, or before it was shipped); NotFound("shipment_not_found");
-        Conflict: shipment_not_shipped, wrong_shipment (it names another one).
+        Raises InvalidSignature; Invalid: malformed_notice, parcel_not_named (it names neither
+        shipment nor tracking number), invalid_delivered_at (of the future, or before it was
+        shipped); NotFound("shipment_not_found"); Conflict: shipment_not_shipped, wrong_shipment (it
+        names another one).
         """
         now = self._handler.now()
         self._signatures.check(body, signature, now)
@@ -95,15 +99,24 @@ class Shipments:
         return await self._handler.handle(decision, caller)
 
     async def deliver(
-        self, caller: Caller, shipment_id: UUID, at: datetime | None, reason: str, *, once: IdempotencyKey | None = None
+        self,
+        caller: Caller,
+        shipment_id: UUID,
+        at: datetime | None,
+        reason: str,
+        *,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[None]:
-        """An operator (ADMIN) says that it was delivered, or when, should another time have been reported.
+        """An operator (ADMIN) says that it was delivered, or when, should another time have been
+        reported.
 
-        Raises Forbidden("role_required"); NotFound("shipment_not_found"); Conflict("shipment_not_shipped");
-        Invalid("invalid_delivered_at").
+        Raises Forbidden("role_required"); NotFound("shipment_not_found");
+        Conflict("shipment_not_shipped"); Invalid("invalid_delivered_at").
         """
         if not caller.is_admin:
-            raise Forbidden("role_required", "this needs the role ADMIN, or the carrier's signature")
+            raise Forbidden(
+                "role_required", "this needs the role ADMIN, or the carrier's signature"
+            )
 
         async def decision(unit: UnitOfWork) -> None:
             shipment = await unit.get(SHIPMENT, shipment_id)
@@ -132,12 +145,18 @@ class Shipments:
         return await self._handler.handle(decision, caller, once)
 
 
-async def _emit(unit: UnitOfWork, shipment_id: UUID, shipment: Shipment, events: list[Event]) -> None:
-    """In the same append the order comes as far as its shipments have: nobody sees the one without the other."""
+async def _emit(
+    unit: UnitOfWork, shipment_id: UUID, shipment: Shipment, events: list[Event]
+) -> None:
+    """In the same append the order comes as far as its shipments have: nobody sees the one without
+    the other."""
     unit.emit(shipment_id, events)
     order = await unit.get(ORDER, shipment.order_id)
     statuses = [(await unit.get(SHIPMENT, each)).status for each in order.shipment_ids]
-    unit.emit(shipment.order_id, orders.advance_fulfilment(order, fulfilment.order_status(statuses), shipment_id))
+    unit.emit(
+        shipment.order_id,
+        orders.advance_fulfilment(order, fulfilment.order_status(statuses), shipment_id),
+    )
 
 
 def _read(body: bytes) -> DeliveryNotice:
@@ -146,13 +165,17 @@ def _read(body: bytes) -> DeliveryNotice:
     except (msgspec.DecodeError, RecursionError) as error:
         raise Invalid("malformed_notice", "the body is not a notice") from error
     if notice.shipment_id is None and notice.tracking_number is None:
-        raise Invalid("parcel_not_named", "the body has to name the shipment_id or the tracking_number")
+        raise Invalid(
+            "parcel_not_named", "the body has to name the shipment_id or the tracking_number"
+        )
     return notice
 
 
 def _is_about(notice: DeliveryNotice, shipment_id: UUID, shipment: Shipment) -> bool:
     """Whether all that the notice names is of this shipment."""
     number, own = notice.tracking_number, shipment.tracking_number
-    if number is not None and (own is None or fulfilment.tracking_key(own) != fulfilment.tracking_key(number)):
+    if number is not None and (
+        own is None or fulfilment.tracking_key(own) != fulfilment.tracking_key(number)
+    ):
         return False
     return notice.shipment_id in (None, shipment_id)

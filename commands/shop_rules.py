@@ -1,4 +1,5 @@
-"""The shop's rules that its operator sets: how long things last, how much is allowed, what the platform earns."""
+"""The shop's rules that its operator sets: how long things last, how much is allowed, what the
+platform earns."""
 
 from datetime import timedelta
 
@@ -6,7 +7,8 @@ import msgspec
 
 
 class ShopRules(msgspec.Struct, frozen=True, kw_only=True):
-    """One for all commands of a process; the settings of similar names say what each means to an operator."""
+    """One for all commands of a process; the settings of similar names say what each means to an
+    operator."""
 
     payment_ttl: timedelta
     """How long an order or a deposit may stay unpaid."""
@@ -15,7 +17,8 @@ class ShopRules(msgspec.Struct, frozen=True, kw_only=True):
     cart_max: timedelta
     """How long a cart lasts at most, however often it is changed."""
     cart_max_quantity: int
-    """How many of one physical game a buyer holds at most, in their cart and their unpaid orders together."""
+    """How many of one physical game a buyer holds at most, in their cart and their unpaid orders
+    together."""
     allocation_ttl: timedelta
     """How long an unpaid order holds stock."""
     fee_bps: int

@@ -1,7 +1,9 @@
-"""What may change about transactions: deposits, transfers, payments from a wallet; and waiting until one is settled.
+"""What may change about transactions: deposits, transfers, payments from a wallet; and waiting
+until one is settled.
 
-A transfer is driven here, step by step, right after it was created: each step is one append and needs nothing but what
-the log says, so whoever finds it unfinished (`resume`, fired by a deadline) goes on where it stopped.
+A transfer is driven here, step by step, right after it was created: each step is one append and
+needs nothing but what the log says, so whoever finds it unfinished (`resume`, fired by a deadline)
+goes on where it stopped.
 """
 
 import asyncio
@@ -32,7 +34,8 @@ log = logging.getLogger(__name__)
 
 
 class TransactionAndPayment(msgspec.Struct, frozen=True):
-    """A transaction and, of a deposit or an order, its payment, as they stand in the log; the transaction's version."""
+    """A transaction and, of a deposit or an order, its payment, as they stand in the log; the
+    transaction's version."""
 
     transaction: Transaction
     payment: Payment | None
@@ -58,7 +61,7 @@ class Transactions:
         self._rules = rules
         self._running: dict[UUID, asyncio.Task[None]] = {}
 
-    # -- asking for one ------------------------------------------------------------------------------------------------
+    # -- asking for one ----------------------------------------------------------------------------
 
     async def deposit(
         self,
@@ -72,8 +75,8 @@ class Transactions:
     ) -> CommandResult[UUID]:
         """Bring money into the caller's wallet by card; returns the transaction's id.
 
-        Raises NotFound("wallet_not_found"); Forbidden("not_yours"); Conflict: wallet_inactive, currency_mismatch;
-        Invalid: invalid_amount, invalid_currency, payment_method_unavailable.
+        Raises NotFound("wallet_not_found"); Forbidden("not_yours"); Conflict: wallet_inactive,
+        currency_mismatch; Invalid: invalid_amount, invalid_currency, payment_method_unavailable.
         """
         if method is not None and method.type != "card":
             raise Invalid("payment_method_unavailable", "a deposit is paid by card")
@@ -116,11 +119,13 @@ class Transactions:
         *,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
-        """Move money from the caller's wallet to another; returns the transaction's id, and goes on with it.
+        """Move money from the caller's wallet to another; returns the transaction's id, and goes on
+        with it.
 
-        Raises NotFound("wallet_not_found"); Forbidden("not_yours"); Conflict: insufficient_funds, wallet_inactive,
-        wallet_frozen, currency_mismatch, recipient_closed; Invalid: invalid_amount, invalid_currency, same_wallet. That
-        the target is inactive, or that its owner's account is closed meanwhile, shows only on the way.
+        Raises NotFound("wallet_not_found"); Forbidden("not_yours"); Conflict: insufficient_funds,
+        wallet_inactive, wallet_frozen, currency_mismatch, recipient_closed; Invalid:
+        invalid_amount, invalid_currency, same_wallet. That the target is inactive, or that its
+        owner's account is closed meanwhile, shows only on the way.
         """
         transaction_id = uuid7()
 
@@ -134,7 +139,8 @@ class Transactions:
             )
             source = await owned_wallet(unit, caller, from_wallet_id)
             wallets.must_be_in(source, currency)
-            target = await unit.get(WALLET, to_wallet_id, check=False)  # that is done when it is credited
+            # that is done when it is credited
+            target = await unit.get(WALLET, to_wallet_id, check=False)
             wallets.must_be_in(target, currency)
             await must_take_money(unit, target)
             wallets.must_cover(source, amount_cents)
@@ -156,11 +162,12 @@ class Transactions:
         *,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
-        """Pay the caller's order from their wallet, all in one append; returns the transaction's id.
+        """Pay the caller's order from their wallet, all in one append; returns the transaction's
+        id.
 
-        Raises NotFound: wallet_not_found, order_not_found; Forbidden("not_yours"); Conflict: insufficient_funds,
-        wallet_inactive, wallet_frozen, currency_mismatch, amount_mismatch, order_cancelled, order_expired, order_paid,
-        payment_started; Invalid.
+        Raises NotFound: wallet_not_found, order_not_found; Forbidden("not_yours"); Conflict:
+        insufficient_funds, wallet_inactive, wallet_frozen, currency_mismatch, amount_mismatch,
+        order_cancelled, order_expired, order_paid, payment_started; Invalid.
         """
         transaction_id = uuid7()
 
@@ -179,23 +186,33 @@ class Transactions:
             wallets.must_be_in(wallet, currency)
             orders.must_be_payable(order, paid=payment.is_captured, now=self._handler.now())
             if (amount_cents, currency) != (payment.amount_cents, payment.currency):
-                raise Conflict("amount_mismatch", "the order costs another amount", amount_cents=payment.amount_cents)
+                raise Conflict(
+                    "amount_mismatch",
+                    "the order costs another amount",
+                    amount_cents=payment.amount_cents,
+                )
             method = Method("wallet", str(from_wallet_id))
-            unit.emit(order.payment_id, payments.attach_method(payment, method, self._handler.now()))
+            unit.emit(
+                order.payment_id, payments.attach_method(payment, method, self._handler.now())
+            )
             await pay_from_wallet(unit, order.payment_id, from_wallet_id, transaction_id)
             unit.create(TRANSACTION, transaction_id, created)
             for step in (transactions.process, transactions.complete):
                 unit.emit(transaction_id, step(await unit.get(TRANSACTION, transaction_id)))
-            unit.record_ids(transaction_id=transaction_id, order_id=order_id, payment_id=order.payment_id)
+            unit.record_ids(
+                transaction_id=transaction_id, order_id=order_id, payment_id=order.payment_id
+            )
             return transaction_id
 
         return await self._handler.handle(decision, caller, once)
 
-    # -- the steps of a transfer ---------------------------------------------------------------------------------------
+    # -- the steps of a transfer -------------------------------------------------------------------
 
     def _go_on(self, transaction_id: UUID, caller: Caller) -> None:
         """Drive it in the background of this process, where nobody's hanging up stops it."""
-        task = asyncio.create_task(self._drive(transaction_id, caller), name=f"transfer-{transaction_id}")
+        task = asyncio.create_task(
+            self._drive(transaction_id, caller), name=f"transfer-{transaction_id}"
+        )
         self._running[transaction_id] = task
         task.add_done_callback(lambda _: self._running.pop(transaction_id, None))
 
@@ -203,10 +220,13 @@ class Transactions:
         try:
             await self.resume(caller, transaction_id)
         except Exception as error:
-            log.warning("transfer %s stopped half way, and will be resumed: %r", transaction_id, error)
+            log.warning(
+                "transfer %s stopped half way, and will be resumed: %r", transaction_id, error
+            )
 
     async def resume(self, caller: Caller, transaction_id: UUID) -> None:
-        """Take a transfer to its end from wherever it is. Of one that has ended, nothing more is done."""
+        """Take a transfer to its end from wherever it is. Of one that has ended, nothing more is
+        done."""
         await self._handler.handle(lambda unit: self._deduct(unit, transaction_id), caller)
         await self._handler.handle(lambda unit: self._credit(unit, transaction_id), caller)
 
@@ -214,10 +234,15 @@ class Transactions:
         transaction = await unit.get(TRANSACTION, transaction_id)
         if transaction.status != "PENDING" or transaction.from_wallet_id is None:
             return
-        source_id, source = transaction.from_wallet_id, await unit.get(WALLET, transaction.from_wallet_id)
+        source_id, source = (
+            transaction.from_wallet_id,
+            await unit.get(WALLET, transaction.from_wallet_id),
+        )
         try:
             await must_be_open(unit, source.user_id)
-            taken = wallets.deduct_funds(source, transaction.amount_cents, Cause(transaction_id=transaction_id))
+            taken = wallets.deduct_funds(
+                source, transaction.amount_cents, Cause(transaction_id=transaction_id)
+            )
         except Refused as refusal:
             unit.emit(transaction_id, transactions.fail(transaction, "deduct", refusal.code))
         else:
@@ -225,7 +250,8 @@ class Transactions:
             unit.emit(transaction_id, transactions.process(transaction))
 
     async def _credit(self, unit: UnitOfWork, transaction_id: UUID) -> None:
-        """Give it to the target or, where that refuses or is no wallet, back to the source: a transfer always ends."""
+        """Give it to the target or, where that refuses or is no wallet, back to the source: a
+        transfer always ends."""
         transaction = await unit.get(TRANSACTION, transaction_id)
         source_id, target_id = transaction.from_wallet_id, transaction.to_wallet_id
         if transaction.status != "PROCESSING" or source_id is None or target_id is None:
@@ -239,11 +265,13 @@ class Transactions:
             source = await unit.get(WALLET, source_id)
             returned = msgspec.structs.replace(cause, reason="transfer_failed")
             unit.emit(source_id, wallets.give_back(source, amount, returned))
-            unit.emit(transaction_id, transactions.fail(transaction, "credit", refusal.code, amount))
+            unit.emit(
+                transaction_id, transactions.fail(transaction, "credit", refusal.code, amount)
+            )
         else:
             unit.emit(transaction_id, transactions.complete(transaction))
 
-    # -- deadlines -----------------------------------------------------------------------------------------------------
+    # -- deadlines ---------------------------------------------------------------------------------
 
     async def expire_deposit(
         self, caller: Caller, payment_id: UUID, *, once: IdempotencyKey | None = None
@@ -258,9 +286,11 @@ class Transactions:
 
         return await self._handler.handle(decision, caller, once)
 
-    # -- looking -------------------------------------------------------------------------------------------------------
+    # -- looking -----------------------------------------------------------------------------------
 
-    async def when_ready(self, transaction_id: UUID, timeout_seconds: float) -> TransactionAndPayment:
+    async def when_ready(
+        self, transaction_id: UUID, timeout_seconds: float
+    ) -> TransactionAndPayment:
         """The transaction once settled (or the payer must act), or as it is when time is over.
 
         Raises NotFound("transaction_not_found").
@@ -278,7 +308,9 @@ class Transactions:
         found = await self._fetch(transaction_id)
         if found.ready_to_answer:
             return found
-        streams = [each for each in (transaction_id, found.transaction.payment_id) if each is not None]
+        streams = [
+            each for each in (transaction_id, found.transaction.payment_id) if each is not None
+        ]
         async with self._follower.watching(streams) as news:
             while not (found := await self._fetch(transaction_id)).ready_to_answer:
                 await news.wait()

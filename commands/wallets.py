@@ -1,4 +1,5 @@
-"""What may change about wallets: open, deactivate, reactivate, adjust; and taking an order's money out of one."""
+"""What may change about wallets: open, deactivate, reactivate, adjust; and taking an order's money
+out of one."""
 
 from collections.abc import Callable
 from uuid import UUID
@@ -23,7 +24,9 @@ class Wallets:
     def __init__(self, handler: CommandHandler) -> None:
         self._handler = handler
 
-    async def create(self, caller: Caller, currency: str, *, once: IdempotencyKey | None = None) -> CommandResult[UUID]:
+    async def create(
+        self, caller: Caller, currency: str, *, once: IdempotencyKey | None = None
+    ) -> CommandResult[UUID]:
         """Open the caller's wallet in a currency; returns its id.
 
         Raises Conflict("wallet_exists"), Invalid("invalid_currency"), Forbidden.
@@ -35,7 +38,9 @@ class Wallets:
             created = wallets.create(user_id, currency)
             claim = claim_id("wallet", user_id, currency)
             exists = Conflict("wallet_exists", f"you have a wallet in {currency} already")
-            unit.emit(claim, claims.take(await unit.load(CLAIM, claim), "wallet", wallet_id, exists))
+            unit.emit(
+                claim, claims.take(await unit.load(CLAIM, claim), "wallet", wallet_id, exists)
+            )
             unit.create(WALLET, wallet_id, created)
             unit.record_ids(wallet_id=wallet_id)
             return wallet_id
@@ -45,33 +50,59 @@ class Wallets:
     async def deactivate(
         self, caller: Caller, wallet_id: UUID, reason: str, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
-        """Let nothing in or out (ADMIN). Raises NotFound("wallet_not_found"), Conflict("wallet_inactive"), Invalid."""
-        return await self._change(caller, wallet_id, lambda wallet: wallets.deactivate(wallet, reason), once)
+        """Let nothing in or out (ADMIN). Raises NotFound("wallet_not_found"),
+        Conflict("wallet_inactive"), Invalid."""
+        return await self._change(
+            caller, wallet_id, lambda wallet: wallets.deactivate(wallet, reason), once
+        )
 
     async def reactivate(
         self, caller: Caller, wallet_id: UUID, reason: str, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
-        """Let it be used again (ADMIN). Raises NotFound("wallet_not_found"), Conflict("wallet_active"), Invalid."""
-        return await self._change(caller, wallet_id, lambda wallet: wallets.reactivate(wallet, reason), once)
+        """Let it be used again (ADMIN). Raises NotFound("wallet_not_found"),
+        Conflict("wallet_active"), Invalid."""
+        return await self._change(
+            caller, wallet_id, lambda wallet: wallets.reactivate(wallet, reason), once
+        )
 
     async def add_funds(
-        self, caller: Caller, wallet_id: UUID, amount_cents: int, reason: str, *, once: IdempotencyKey | None = None
+        self,
+        caller: Caller,
+        wallet_id: UUID,
+        amount_cents: int,
+        reason: str,
+        *,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[None]:
         """Adjust the balance upwards (ADMIN).
 
-        Raises NotFound; Conflict: wallet_inactive; recipient_closed, when its owner's account is; Invalid.
+        Raises NotFound; Conflict: wallet_inactive; recipient_closed, when its owner's account is;
+        Invalid.
         """
         cause = Cause(reason=wallets.check_reason(reason))
         return await self._change(
-            caller, wallet_id, lambda w: wallets.add_funds(w, amount_cents, cause), once, comes_in=True
+            caller,
+            wallet_id,
+            lambda w: wallets.add_funds(w, amount_cents, cause),
+            once,
+            comes_in=True,
         )
 
     async def deduct_funds(
-        self, caller: Caller, wallet_id: UUID, amount_cents: int, reason: str, *, once: IdempotencyKey | None = None
+        self,
+        caller: Caller,
+        wallet_id: UUID,
+        amount_cents: int,
+        reason: str,
+        *,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[None]:
-        """Adjust the balance downwards (ADMIN). Raises NotFound, Conflict: wallet_inactive, insufficient_funds."""
+        """Adjust the balance downwards (ADMIN). Raises NotFound, Conflict: wallet_inactive,
+        insufficient_funds."""
         cause = Cause(reason=wallets.check_reason(reason))
-        return await self._change(caller, wallet_id, lambda w: wallets.deduct_funds(w, amount_cents, cause), once)
+        return await self._change(
+            caller, wallet_id, lambda w: wallets.deduct_funds(w, amount_cents, cause), once
+        )
 
     async def _change(
         self,
@@ -95,11 +126,12 @@ class Wallets:
         return await self._handler.handle(decision, caller, once)
 
 
-# -- shared with orders, payments and transactions ---------------------------------------------------------------------
+# -- shared with orders, payments and transactions -------------------------------------------------
 
 
 async def owned_wallet(unit: UnitOfWork, caller: Caller, wallet_id: UUID) -> Wallet:
-    """The wallet, if it is the caller's own, and their account open: not even an ADMIN spends another's money.
+    """The wallet, if it is the caller's own, and their account open: not even an ADMIN spends
+    another's money.
 
     Raises NotFound("wallet_not_found"); Forbidden: not_yours, user_inactive.
     """
@@ -118,8 +150,11 @@ async def wallet_of(unit: UnitOfWork, user_id: UUID, currency: str) -> UUID:
     return claim.holder_id
 
 
-async def refund_to_wallet(unit: UnitOfWork, payment_id: UUID, refund_id: UUID, *, owed: bool) -> None:
-    """Put a refund that was just asked for back into the wallet that paid, if it is `owed` be the wallet deactivated.
+async def refund_to_wallet(
+    unit: UnitOfWork, payment_id: UUID, refund_id: UUID, *, owed: bool
+) -> None:
+    """Put a refund that was just asked for back into the wallet that paid, if it is `owed` be the
+    wallet deactivated.
 
     Raises Conflict: wallet_inactive, recipient_forgotten.
     """
@@ -136,9 +171,11 @@ async def refund_to_wallet(unit: UnitOfWork, payment_id: UUID, refund_id: UUID, 
 async def pay_from_wallet(
     unit: UnitOfWork, payment_id: UUID, wallet_id: UUID, transaction_id: UUID | None = None
 ) -> None:
-    """Take an order's money out of a wallet, which is its payment's method, and capture the payment: one append.
+    """Take an order's money out of a wallet, which is its payment's method, and capture the
+    payment: one append.
 
-    Raises Conflict: insufficient_funds, wallet_inactive, currency_mismatch; Invalid("invalid_amount") of a free one.
+    Raises Conflict: insufficient_funds, wallet_inactive, currency_mismatch;
+    Invalid("invalid_amount") of a free one.
     """
     wallet, payment = await unit.get(WALLET, wallet_id), await unit.get(PAYMENT, payment_id)
     wallets.must_be_in(wallet, payment.currency)

@@ -1,5 +1,5 @@
-"""What may change about webhook endpoints: make, edit, disable, delete; another secret; send a delivery again, or a
-test."""
+"""What may change about webhook endpoints: make, edit, disable, delete; another secret; send a
+delivery again, or a test."""
 
 from base64 import b64encode
 from collections.abc import Callable, Sequence
@@ -28,11 +28,15 @@ Decide = Callable[[WebhookEndpoint], list[Event]]
 
 
 class WebhookEndpoints:
-    """Commands on webhook endpoints. A SELLER has their own; those that an ADMIN makes are the platform's, and an ADMIN
-    may change everybody's."""
+    """Commands on webhook endpoints. A SELLER has their own; those that an ADMIN makes are the
+    platform's, and an ADMIN may change everybody's."""
 
-    def __init__(self, handler: CommandHandler, sender: WebhookSender, secrets: ClientSecrets) -> None:
-        self._handler, self._sender, self._secrets = handler, sender, secrets
+    def __init__(
+        self, handler: CommandHandler, sender: WebhookSender, secrets: ClientSecrets
+    ) -> None:
+        self._handler = handler
+        self._sender = sender
+        self._secrets = secrets
 
     async def create(
         self,
@@ -89,7 +93,9 @@ class WebhookEndpoints:
             await self._sender.check(url)
 
         def decide(endpoint: WebhookEndpoint) -> list[Event]:
-            return webhook_endpoints.update(endpoint, url=url, events=patterns, description=description)
+            return webhook_endpoints.update(
+                endpoint, url=url, events=patterns, description=description
+            )
 
         return await self._change(caller, endpoint_id, decide, expected_version=expected_version)
 
@@ -99,13 +105,17 @@ class WebhookEndpoints:
         """Sign with a new secret, and for a day with the one before it, too. Raises NotFound."""
         secret_ref, now = self._new_secret(endpoint_id), self._handler.now()
         return await self._change(
-            caller, endpoint_id, lambda _: webhook_endpoints.rotate_secret(secret_ref, now), once=once
+            caller,
+            endpoint_id,
+            lambda _: webhook_endpoints.rotate_secret(secret_ref, now),
+            once=once,
         )
 
     async def enable(
         self, caller: Caller, endpoint_id: UUID, *, once: IdempotencyKey | None = None
     ) -> CommandResult[UUID]:
-        """Send to it again what happens from now on. Raises NotFound, Forbidden("disabled_by_operator")."""
+        """Send to it again what happens from now on. Raises NotFound,
+        Forbidden("disabled_by_operator")."""
         return await self._change(
             caller,
             endpoint_id,
@@ -139,12 +149,13 @@ class WebhookEndpoints:
 
         return await self._handler.handle(decision, caller)
 
-    # -- deliveries ----------------------------------------------------------------------------------------------------
+    # -- deliveries --------------------------------------------------------------------------------
 
     async def test(
         self, caller: Caller, endpoint_id: UUID, *, once: IdempotencyKey | None = None
     ) -> CommandResult[UUID]:
-        """Send a test; returns the delivery's id. Raises NotFound, Conflict("webhook_endpoint_disabled")."""
+        """Send a test; returns the delivery's id. Raises NotFound,
+        Conflict("webhook_endpoint_disabled")."""
         event_id = uuid7()
         delivery_id = webhook_deliveries.delivery_id(endpoint_id, event_id)
 
@@ -160,11 +171,17 @@ class WebhookEndpoints:
         return await self._handler.handle(decision, caller, once)
 
     async def redeliver(
-        self, caller: Caller, endpoint_id: UUID, delivery_id: UUID, *, once: IdempotencyKey | None = None
+        self,
+        caller: Caller,
+        endpoint_id: UUID,
+        delivery_id: UUID,
+        *,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
         """Send a delivery again, now, whatever came of it; returns its id.
 
-        Raises NotFound: webhook_endpoint_not_found, webhook_delivery_not_found; Conflict("webhook_endpoint_disabled").
+        Raises NotFound: webhook_endpoint_not_found, webhook_delivery_not_found;
+        Conflict("webhook_endpoint_disabled").
         """
 
         async def decision(unit: UnitOfWork) -> UUID:
@@ -178,7 +195,7 @@ class WebhookEndpoints:
 
         return await self._handler.handle(decision, caller, once)
 
-    # -- shared --------------------------------------------------------------------------------------------------------
+    # -- shared ------------------------------------------------------------------------------------
 
     def secret(self, endpoint_id: UUID, endpoint: WebhookEndpoint) -> str | None:
         """The secret that signs, for the answer that shows it."""
@@ -198,7 +215,9 @@ class WebhookEndpoints:
         once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
         async def decision(unit: UnitOfWork) -> UUID:
-            unit.emit(endpoint_id, decide(await _owned(unit, caller, endpoint_id, expected_version)))
+            unit.emit(
+                endpoint_id, decide(await _owned(unit, caller, endpoint_id, expected_version))
+            )
             unit.record_ids(endpoint_id=endpoint_id)
             return endpoint_id
 
@@ -208,7 +227,8 @@ class WebhookEndpoints:
 async def _owned(
     unit: UnitOfWork, caller: Caller, endpoint_id: UUID, expected_version: int | None = None
 ) -> WebhookEndpoint:
-    """The endpoint, if it is the caller's (or the caller is an ADMIN). Raises NotFound, also of another's; Stale."""
+    """The endpoint, if it is the caller's (or the caller is an ADMIN). Raises NotFound, also of
+    another's; Stale."""
     seller_id, endpoint = seller_of(caller), await unit.get(WEBHOOK_ENDPOINT, endpoint_id)
     if endpoint.deleted or not (caller.is_admin or endpoint.seller_id == seller_id):
         raise WEBHOOK_ENDPOINT.missing()

@@ -1,4 +1,5 @@
-"""From an event in the log to the news that merchants may have of it, and to the body of a message."""
+"""From an event in the log to the news that merchants may have of it, and to the body of a
+message."""
 
 from datetime import datetime
 from uuid import UUID
@@ -7,7 +8,14 @@ import msgspec
 
 from commands.aggregates import GAME, ORDER, PAYMENT, SHIPMENT, STOCK
 from domain import merchant_news
-from domain.catalog import GameCreated, GamePublished, GameResumed, GameRetired, GameSuspended, GameUpdated
+from domain.catalog import (
+    GameCreated,
+    GamePublished,
+    GameResumed,
+    GameRetired,
+    GameSuspended,
+    GameUpdated,
+)
 from domain.events import Event
 from domain.fulfilment import ShipmentConfirmed, ShipmentCreated, ShipmentStatusUpdated
 from domain.ledger import TransactionPosted
@@ -18,24 +26,39 @@ from eventstore.repository import Repository
 
 
 async def news_of(repository: Repository, event: Event, env: Envelope) -> News | None:
-    """The news that an event of merchant_news.FACTS is; None when it is nobody's. The same event is always the same
-    news: what it is told by (a game's seller, an order's lines) never changes.
+    """The news that an event of merchant_news.FACTS is; None when it is nobody's. The same event is
+    always the same news: what it is told by (a game's seller, an order's lines) never changes.
     """
     match event:
         case TransactionPosted():
             return merchant_news.of_posting(event, env.stream_id)
-        case GameCreated() | GameUpdated() | GamePublished() | GameSuspended() | GameResumed() | GameRetired():
+        case (
+            GameCreated()
+            | GameUpdated()
+            | GamePublished()
+            | GameSuspended()
+            | GameResumed()
+            | GameRetired()
+        ):
             game = await repository.cached(GAME, env.stream_id)
             return None if game is None else merchant_news.of_game(event, env.stream_id, game)
         case ShipmentCreated() | ShipmentConfirmed() | ShipmentStatusUpdated():
             shipment = await repository.cached(SHIPMENT, env.stream_id)
-            return None if shipment is None else merchant_news.of_shipment(event, env.stream_id, shipment)
+            return (
+                None
+                if shipment is None
+                else merchant_news.of_shipment(event, env.stream_id, shipment)
+            )
     if event.NAME.startswith("inventory."):
         stock = await repository.cached(STOCK, env.stream_id)
         return None if stock is None else merchant_news.of_stock(event, stock)
     order_id = await _order_of(repository, event, env)
     order = None if order_id is None else await repository.cached(ORDER, order_id)
-    return None if order_id is None or order is None else merchant_news.of_order(event, order_id, order)
+    return (
+        None
+        if order_id is None or order is None
+        else merchant_news.of_order(event, order_id, order)
+    )
 
 
 async def _order_of(repository: Repository, event: Event, env: Envelope) -> UUID | None:

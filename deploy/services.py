@@ -1,13 +1,16 @@
-"""Find or start what the tests need beside Python: RabbitMQ, Elasticsearch, stripe-mock; and libfaketime, a library.
+"""Find or start what the tests need beside Python: RabbitMQ, Elasticsearch, stripe-mock; and
+libfaketime, a library.
 
     python deploy/services.py up|status|down
 
-`up` reuses what already answers, starts what does not, and waits until it does; it leaves 0 when all are up and 1
-otherwise, with the reason on the line of the one that is missing. Where they are is kept in `services.json` in the
-cache directory. To use servers of your own, set LUDOTECA_TEST_RABBITMQ_URL, LUDOTECA_TEST_RABBITMQ_MANAGEMENT_URL,
-LUDOTECA_TEST_ELASTICSEARCH_URL and LUDOTECA_TEST_STRIPE_MOCK_URL.
+`up` reuses what already answers, starts what does not, and waits until it does; it leaves 0 when
+all are up and 1 otherwise, with the reason on the line of the one that is missing. Where they are
+is kept in `services.json` in the cache directory. To use servers of your own, set
+LUDOTECA_TEST_RABBITMQ_URL, LUDOTECA_TEST_RABBITMQ_MANAGEMENT_URL, LUDOTECA_TEST_ELASTICSEARCH_URL
+and LUDOTECA_TEST_STRIPE_MOCK_URL.
 
-Standard library only, so that it runs before anything is installed. How each server is had is told in `servers/`.
+Standard library only, so that it runs before anything is installed. How each server is had is told
+in `servers/`.
 """
 
 import sys
@@ -24,7 +27,12 @@ from deploy.servers.elasticsearch import (
     start_elasticsearch,
     stop_elasticsearch,
 )
-from deploy.servers.faketime import check_faketime, faketime_library, install_faketime, leave_faketime
+from deploy.servers.faketime import (
+    check_faketime,
+    faketime_library,
+    install_faketime,
+    leave_faketime,
+)
 from deploy.servers.rabbitmq import (
     check_rabbitmq,
     rabbitmq_management_url,

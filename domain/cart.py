@@ -30,7 +30,7 @@ MAX_LINES = 50
 _LEFT_AT_FIRST = timedelta(minutes=45)
 """How long a cart without `ends_at` lives beyond its first `expires_at`."""
 
-# -- events ------------------------------------------------------------------------------------------------------------
+# -- events ----------------------------------------------------------------------------------------
 
 
 @event("cart.created.v1")
@@ -123,7 +123,7 @@ class ExpiryShown(Event, frozen=True):
     """The buyer was shown that the cart had expired and what was in it. This happens once."""
 
 
-# -- state -------------------------------------------------------------------------------------------------------------
+# -- state -----------------------------------------------------------------------------------------
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -172,14 +172,26 @@ def evolve(state: Cart | None, event: Event) -> Cart | None:  # noqa: PLR0911 - 
             ends_at = event.ends_at or event.expires_at + _LEFT_AT_FIRST
             return Cart(event.buyer_id, event.currency, event.expires_at, ends_at)
         case Cart(), ItemAdded():
-            fields = {name: value for name, value in msgspec.structs.asdict(event).items() if name != "expires_at"}
-            return replace(state, items={**state.items, event.item_id: Item(**fields)}, expires_at=event.expires_at)
+            fields = {
+                name: value
+                for name, value in msgspec.structs.asdict(event).items()
+                if name != "expires_at"
+            }
+            return replace(
+                state,
+                items={**state.items, event.item_id: Item(**fields)},
+                expires_at=event.expires_at,
+            )
         case Cart(), ItemChanged():
             item = replace(state.items[event.item_id], quantity=event.quantity)
-            return replace(state, items={**state.items, event.item_id: item}, expires_at=event.expires_at)
+            return replace(
+                state, items={**state.items, event.item_id: item}, expires_at=event.expires_at
+            )
         case Cart(), ItemRepriced():
             item = replace(state.items[event.item_id], unit_price_cents=event.unit_price_cents)
-            return replace(state, items={**state.items, event.item_id: item}, expires_at=event.expires_at)
+            return replace(
+                state, items={**state.items, event.item_id: item}, expires_at=event.expires_at
+            )
         case Cart(), CurrencyChanged(currency=currency):
             return replace(state, currency=currency)
         case Cart(), ItemRemoved():
@@ -196,15 +208,24 @@ def evolve(state: Cart | None, event: Event) -> Cart | None:  # noqa: PLR0911 - 
     return state
 
 
-# -- decisions ---------------------------------------------------------------------------------------------------------
+# -- decisions -------------------------------------------------------------------------------------
 
 
 def create(buyer_id: UUID, currency: str, expires_at: datetime, ends_at: datetime) -> list[Event]:
     """Open a cart with prices in this currency; it never lives beyond `ends_at`."""
-    return [CartCreated(buyer_id=buyer_id, currency=currency, expires_at=min(expires_at, ends_at), ends_at=ends_at)]
+    return [
+        CartCreated(
+            buyer_id=buyer_id,
+            currency=currency,
+            expires_at=min(expires_at, ends_at),
+            ends_at=ends_at,
+        )
+    ]
 
 
-def add(cart: Cart, item: Item, currency: str, expires_at: datetime, *, digital: bool, now: datetime) -> list[Event]:
+def add(
+    cart: Cart, item: Item, currency: str, expires_at: datetime, *, digital: bool, now: datetime
+) -> list[Event]:
     """Add a line. A game may have several lines, but a digital one only one, of quantity 1. All
     lines of the game take its current price.
 
@@ -220,7 +241,9 @@ def add(cart: Cart, item: Item, currency: str, expires_at: datetime, *, digital:
     if digital and any(other.game_id == item.game_id for other in cart.items.values()):
         raise Conflict("already_in_cart", "this game is in the cart already")
     repriced = _repriced(cart, item.game_id, item.unit_price_cents, expires_at)
-    _must_be_affordable(_total_after(cart, repriced) + item.quantity * item.unit_price_cents, cart.currency)
+    _must_be_affordable(
+        _total_after(cart, repriced) + item.quantity * item.unit_price_cents, cart.currency
+    )
     return [
         *repriced,
         ItemAdded(
@@ -238,7 +261,13 @@ def add(cart: Cart, item: Item, currency: str, expires_at: datetime, *, digital:
 
 
 def change(
-    cart: Cart, item_id: UUID, quantity: int, expires_at: datetime, *, now: datetime, price: Price | None = None
+    cart: Cart,
+    item_id: UUID,
+    quantity: int,
+    expires_at: datetime,
+    *,
+    now: datetime,
+    price: Price | None = None,
 ) -> list[Event]:
     """Change a line's quantity. A larger quantity moves all lines of the game to its current
     `price`.
@@ -287,7 +316,9 @@ class LineChange(msgspec.Struct, frozen=True, omit_defaults=True):
     currency: str | None = None
 
 
-def review(cart: Cart, found: Mapping[UUID, LineNow], expires_at: datetime) -> tuple[list[LineChange], list[Event]]:
+def review(
+    cart: Cart, found: Mapping[UUID, LineNow], expires_at: datetime
+) -> tuple[list[LineChange], list[Event]]:
     """Compare the lines with what is available now (`found`, by line). Returns the differences and
     the events that update the cart; both are empty when all lines are available as they stand.
 
@@ -310,15 +341,25 @@ def review(cart: Cart, found: Mapping[UUID, LineNow], expires_at: datetime) -> t
             continue
         if (price.amount_cents, currency) != (item.unit_price_cents, cart.currency):
             was, now = item.unit_price_cents, price.amount_cents
-            changes.append(LineChange(item_id, "price", was, now, was_currency=cart.currency, currency=currency))
-            events.append(ItemRepriced(item_id=item_id, unit_price_cents=now, expires_at=expires_at))
+            changes.append(
+                LineChange(
+                    item_id, "price", was, now, was_currency=cart.currency, currency=currency
+                )
+            )
+            events.append(
+                ItemRepriced(item_id=item_id, unit_price_cents=now, expires_at=expires_at)
+            )
         if left < item.quantity:
             events.append(ItemChanged(item_id=item_id, quantity=left, expires_at=expires_at))
     return changes, events if changes else []
 
 
 def _currency_now(cart: Cart, found: Mapping[UUID, LineNow]) -> str:
-    offered = [line.price.currency for line in found.values() if line.price is not None and line.quantity > 0]
+    offered = [
+        line.price.currency
+        for line in found.values()
+        if line.price is not None and line.quantity > 0
+    ]
     return cart.currency if cart.currency in offered or not offered else offered[0]
 
 
@@ -352,7 +393,9 @@ def expire(cart: Cart, now: datetime) -> list[Event]:
 
 def show_expiry(cart: Cart) -> list[Event]:
     """Record that the buyer was shown the expiry. Idempotent; no-op for an empty cart."""
-    return [ExpiryShown()] if cart.status == "EXPIRED" and cart.items and not cart.expiry_shown else []
+    return (
+        [ExpiryShown()] if cart.status == "EXPIRED" and cart.items and not cart.expiry_shown else []
+    )
 
 
 def discard(cart: Cart) -> list[Event]:
@@ -370,7 +413,7 @@ def abandon_empty(cart: Cart) -> list[Event]:
     return [CartAbandoned(reason="expired")] if cart.status == "ACTIVE" and not cart.items else []
 
 
-# -- rules -------------------------------------------------------------------------------------------------------------
+# -- rules -----------------------------------------------------------------------------------------
 
 
 def item_of(cart: Cart, item_id: UUID) -> Item:
@@ -404,9 +447,14 @@ def _must_be_open(cart: Cart, now: datetime) -> None:
 
 def _must_be_in_its_currency(cart: Cart, currency: str) -> None:
     if currency != cart.currency:
-        raise Conflict("currency_mismatch", f"this cart is in {cart.currency}", cart_currency=cart.currency)
+        raise Conflict(
+            "currency_mismatch", f"this cart is in {cart.currency}", cart_currency=cart.currency
+        )
 
 
 def _must_be_affordable(total_cents: int, currency: str) -> None:
     if total_cents > MAX_CENTS[currency]:
-        raise Conflict("amount_too_large", f"a cart costs at most {format_amount(MAX_CENTS[currency], currency)}")
+        raise Conflict(
+            "amount_too_large",
+            f"a cart costs at most {format_amount(MAX_CENTS[currency], currency)}",
+        )

@@ -37,7 +37,7 @@ class Price(msgspec.Struct, frozen=True):
     currency: str
 
 
-# -- events ------------------------------------------------------------------------------------------------------------
+# -- events ----------------------------------------------------------------------------------------
 
 
 @event("game.created.v1")
@@ -99,7 +99,7 @@ class GameResumed(Event, frozen=True):
     """The game went back on sale because its seller's account was reopened."""
 
 
-# -- state -------------------------------------------------------------------------------------------------------------
+# -- state -----------------------------------------------------------------------------------------
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,10 +128,14 @@ class Game(msgspec.Struct, frozen=True):
 def evolve(state: Game | None, event: Event) -> Game | None:
     match state, event:
         case _, GameCreated():
-            listing = Listing(**{field: getattr(event, field) for field in Listing.__struct_fields__})
+            listing = Listing(
+                **{field: getattr(event, field) for field in Listing.__struct_fields__}
+            )
             return Game(event.seller_id, listing, event.status)
         case Game(), GameUpdated():
-            return msgspec.structs.replace(state, listing=msgspec.structs.replace(state.listing, **changes(event)))
+            return msgspec.structs.replace(
+                state, listing=msgspec.structs.replace(state.listing, **changes(event))
+            )
         case Game(), GamePublished() | GameResumed():
             return msgspec.structs.replace(state, status="ACTIVE")
         case Game(), GameSuspended():
@@ -143,10 +147,12 @@ def evolve(state: Game | None, event: Event) -> Game | None:
 
 def changes(event: GameUpdated) -> dict[str, object]:
     """The changed fields of an update, with their new values."""
-    return {field: value for field, value in msgspec.structs.asdict(event).items() if value is not None}
+    return {
+        field: value for field, value in msgspec.structs.asdict(event).items() if value is not None
+    }
 
 
-# -- rules -------------------------------------------------------------------------------------------------------------
+# -- rules -----------------------------------------------------------------------------------------
 
 
 def check_listing(listing: Listing, before: Listing | None = None) -> None:
@@ -169,7 +175,9 @@ def _check_kind(kind: str) -> None:
 def check_release(day: date | None) -> None:
     """Raises Invalid("invalid_release_date") unless the day lies between FIRST_DAY and LAST_DAY."""
     if day is not None and not FIRST_DAY <= day <= LAST_DAY:
-        raise Invalid("invalid_release_date", f"a game is released between {FIRST_DAY} and {LAST_DAY}")
+        raise Invalid(
+            "invalid_release_date", f"a game is released between {FIRST_DAY} and {LAST_DAY}"
+        )
 
 
 def check_prices(prices: Sequence[Price]) -> None:
@@ -218,7 +226,7 @@ def offer(game: Game, region: str) -> Price:
     return price
 
 
-# -- decisions ---------------------------------------------------------------------------------------------------------
+# -- decisions -------------------------------------------------------------------------------------
 
 
 def create(seller_id: UUID, listing: Listing, status: InitialStatus = "DRAFT") -> list[Event]:
@@ -236,7 +244,12 @@ def create(seller_id: UUID, listing: Listing, status: InitialStatus = "DRAFT") -
 
 
 def update(
-    game: Game, wanted: Listing, *, by: UUID, is_admin: bool = False, status: InitialStatus | None = None
+    game: Game,
+    wanted: Listing,
+    *,
+    by: UUID,
+    is_admin: bool = False,
+    status: InitialStatus | None = None,
 ) -> list[Event]:
     """Change the listing to `wanted`, and publish a draft when `status` is ACTIVE. Returns only
     actual changes.
@@ -281,7 +294,9 @@ def _with_trimmed_sku(listing: Listing) -> Listing:
 
 def _must_have_price(listing: Listing) -> None:
     if not listing.prices:
-        raise Invalid("price_required", "a game on sale has a price: for a region, or for all (`*`)")
+        raise Invalid(
+            "price_required", "a game on sale has a price: for a region, or for all (`*`)"
+        )
 
 
 def follow_seller(game: Game, *, seller_is_open: bool) -> list[Event]:

@@ -23,7 +23,8 @@ MAX_LOCAL_PART = 64
 UNREACHABLE = ".invalid"
 """The top-level domain of addresses that reach nobody (RFC 2606); imported people have one."""
 
-# Special-use domains (test names, private networks) are allowed: only a mail can show whether it arrives.
+# Special-use domains (test names, private networks) are allowed: only a mail can show whether it
+# arrives.
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 
@@ -81,7 +82,10 @@ def _parsed(email: str) -> ValidatedEmail:
     if not hyphened:
         return _validated(email)
     # The library refuses such labels: validate the name with a letter in place of the first hyphen.
-    asked = [f"{label[:2]}x{label[3:]}" if number in hyphened else label for number, label in enumerate(labels)]
+    asked = [
+        f"{label[:2]}x{label[3:]}" if number in hyphened else label
+        for number, label in enumerate(labels)
+    ]
     parsed = _validated(f"{local}@{'.'.join(asked)}")
     names = parsed.ascii_domain.split(".")
     for number in hyphened:

@@ -10,7 +10,9 @@ class Refused(Exception):
 
     def __init__(self, code: str, detail: str = "", **extra: object) -> None:
         super().__init__(code, detail)
-        self.code, self.detail, self.extra = code, detail or code.replace("_", " "), extra
+        self.code = code
+        self.detail = detail or code.replace("_", " ")
+        self.extra = extra
 
     def __str__(self) -> str:
         return f"{self.code}: {self.detail}"

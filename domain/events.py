@@ -45,7 +45,9 @@ def event(name: str, *, person: str = "", kind: str = "") -> Callable[[type[E]],
     def register(cls: type[E]) -> type[E]:
         if name in EVENTS:
             raise ValueError(f"two events are named {name}")
-        cls.NAME, cls.PERSON, cls.KIND = name, person, kind or name.split(".", maxsplit=1)[0]
+        cls.NAME = name
+        cls.PERSON = person
+        cls.KIND = kind or name.split(".", maxsplit=1)[0]
         EVENTS[name] = cls
         return cls
 

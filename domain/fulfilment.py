@@ -96,7 +96,7 @@ def evolve(state: Shipment | None, event: Event) -> Shipment | None:
     return state
 
 
-# -- decisions ---------------------------------------------------------------------------------------------------------
+# -- decisions -------------------------------------------------------------------------------------
 
 
 def create(order_id: UUID, seller_id: UUID, lines: Sequence[ShipmentLine]) -> list[Event]:
@@ -131,7 +131,11 @@ def ship(shipment: Shipment, carrier: str, tracking_number: str, now: datetime) 
     if not is_visible(carrier) or not is_visible(tracking_number):
         raise Invalid("invalid_tracking", "name the carrier and its tracking number")
     number = trimmed(tracking_number)
-    return [ShipmentStatusUpdated(status="SHIPPED", at=now, carrier=trimmed(carrier), tracking_number=number)]
+    return [
+        ShipmentStatusUpdated(
+            status="SHIPPED", at=now, carrier=trimmed(carrier), tracking_number=number
+        )
+    ]
 
 
 def tracking_key(number: str) -> str:
@@ -141,7 +145,9 @@ def tracking_key(number: str) -> str:
     return "".join(filter(str.isalnum, key)) or key
 
 
-def deliver(shipment: Shipment, at: datetime | None, now: datetime, reason: str | None = None) -> list[Event]:
+def deliver(
+    shipment: Shipment, at: datetime | None, now: datetime, reason: str | None = None
+) -> list[Event]:
     """Mark the shipment as delivered (`at` None: now). Idempotent, as carriers repeat themselves.
 
     Raises Conflict("shipment_not_shipped"); Invalid("invalid_delivered_at").
@@ -149,10 +155,16 @@ def deliver(shipment: Shipment, at: datetime | None, now: datetime, reason: str 
     if shipment.status == "DELIVERED":
         return []
     _must_be(shipment, "SHIPPED")
-    return [ShipmentStatusUpdated(status="DELIVERED", at=_delivered_at(shipment, at or now, now), reason=reason)]
+    return [
+        ShipmentStatusUpdated(
+            status="DELIVERED", at=_delivered_at(shipment, at or now, now), reason=reason
+        )
+    ]
 
 
-def deliver_by_hand(shipment: Shipment, at: datetime | None, now: datetime, reason: str) -> list[Event]:
+def deliver_by_hand(
+    shipment: Shipment, at: datetime | None, now: datetime, reason: str
+) -> list[Event]:
     """Mark the shipment as delivered by an operator, or correct the time of its delivery. Raises as
     `deliver`."""
     if shipment.status != "DELIVERED" or at is None or at == shipment.delivered_at:

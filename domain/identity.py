@@ -34,7 +34,7 @@ CASE_FOLDED, MAILBOX = 1, 2
 """What an `email_digest` is of: originally the case-folded text, which confused some mailboxes; now
 the mailbox key (`domain.email_addresses.mailbox`)."""
 
-# -- events ------------------------------------------------------------------------------------------------------------
+# -- events ----------------------------------------------------------------------------------------
 
 
 @event("user.registered.v1")
@@ -143,7 +143,7 @@ class UserForgotten(Event, frozen=True):
     """The person was forgotten: their key was destroyed with this event."""
 
 
-# -- state -------------------------------------------------------------------------------------------------------------
+# -- state -----------------------------------------------------------------------------------------
 
 
 class User(msgspec.Struct, frozen=True):
@@ -198,7 +198,11 @@ def evolve(state: User | None, event: Event) -> User | None:  # noqa: PLR0911 - 
                 taken_back_at=state.session_epoch,
             )
         case User(), ProfileChanged():
-            changed = {field: value for field, value in msgspec.structs.asdict(event).items() if value is not None}
+            changed = {
+                field: value
+                for field, value in msgspec.structs.asdict(event).items()
+                if value is not None
+            }
             if event.email_digest is not None:
                 changed |= {"email_verified": False, "digest_of": event.digest_of or CASE_FOLDED}
             return msgspec.structs.replace(state, **changed)
@@ -206,7 +210,9 @@ def evolve(state: User | None, event: Event) -> User | None:  # noqa: PLR0911 - 
             return msgspec.structs.replace(state, password_hash=event.password_hash)
         case User(), SessionsEnded():
             epoch = state.session_epoch + 1
-            return msgspec.structs.replace(state, session_epoch=epoch, kept_session_id=event.kept_session_id)
+            return msgspec.structs.replace(
+                state, session_epoch=epoch, kept_session_id=event.kept_session_id
+            )
         case User(), UserDeactivated():
             return msgspec.structs.replace(state, status="DEACTIVATED")
         case User(), UserReactivated():
@@ -214,12 +220,17 @@ def evolve(state: User | None, event: Event) -> User | None:  # noqa: PLR0911 - 
         case User(), ForgettingBegun() | ForgettingInterrupted():
             return msgspec.structs.replace(state, forgetting=isinstance(event, ForgettingBegun))
         case User(), UserForgotten():
-            forgotten = {"email": FORGOTTEN, "name": FORGOTTEN, "password_hash": "", "email_verified": False}
+            forgotten = {
+                "email": FORGOTTEN,
+                "name": FORGOTTEN,
+                "password_hash": "",
+                "email_verified": False,
+            }
             return msgspec.structs.replace(state, status="FORGOTTEN", **forgotten)
     return state
 
 
-# -- rules -------------------------------------------------------------------------------------------------------------
+# -- rules -----------------------------------------------------------------------------------------
 
 
 def as_compared(password: str) -> str:
@@ -234,8 +245,13 @@ def as_compared(password: str) -> str:
 def check_password(password: str) -> None:
     """Raises Invalid("weak_password") unless the password, as compared,
     has 10 to 1024 characters."""
-    if len(password) > MAX_TYPED_PASSWORD or not MIN_PASSWORD <= len(as_compared(password)) <= MAX_PASSWORD:
-        raise Invalid("weak_password", f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters")
+    if (
+        len(password) > MAX_TYPED_PASSWORD
+        or not MIN_PASSWORD <= len(as_compared(password)) <= MAX_PASSWORD
+    ):
+        raise Invalid(
+            "weak_password", f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters"
+        )
 
 
 def check_name(name: str) -> None:
@@ -244,7 +260,7 @@ def check_name(name: str) -> None:
     check_text("name", name, MAX_NAME)
 
 
-# -- decisions ---------------------------------------------------------------------------------------------------------
+# -- decisions -------------------------------------------------------------------------------------
 
 
 def register(
@@ -265,7 +281,9 @@ def register(
     "invalid_region").
     """
     if account_type not in OPEN_TO_ALL and not by_admin:
-        raise Forbidden("account_type_not_allowed", f"only an ADMIN can make an account of type {account_type}")
+        raise Forbidden(
+            "account_type_not_allowed", f"only an ADMIN can make an account of type {account_type}"
+        )
     email = email_addresses.as_kept(email)
     check_name(name)
     check_region(region)
@@ -403,7 +421,9 @@ def reopen(user: User, reason: str | None = None) -> list[Event]:
     Raises Conflict: account_active, account_forgotten (nothing identifies its person any more).
     """
     if user.status == "FORGOTTEN":
-        raise Conflict("account_forgotten", "the account was forgotten: there is nobody to open it for")
+        raise Conflict(
+            "account_forgotten", "the account was forgotten: there is nobody to open it for"
+        )
     if user.may_act:
         raise Conflict("account_active", "the account is open")
     return [UserReactivated(reason=reason)]

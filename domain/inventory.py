@@ -29,7 +29,7 @@ reservation needs their units."""
 LOW_STOCK_PAUSE = timedelta(hours=1)
 """The shortest time between two loud low-stock events of a game."""
 
-# -- events ------------------------------------------------------------------------------------------------------------
+# -- events ----------------------------------------------------------------------------------------
 
 
 @event("inventory.stock_created.v1")
@@ -119,7 +119,7 @@ class LowStock(Event, frozen=True):
     quiet: bool = False
 
 
-# -- state -------------------------------------------------------------------------------------------------------------
+# -- state -----------------------------------------------------------------------------------------
 
 
 class HoldName(msgspec.Struct, frozen=True):
@@ -170,24 +170,34 @@ def evolve(state: Stock | None, event: Event) -> Stock | None:  # noqa: PLR0911 
         case Stock(), StockUpdated(total=total):
             return replace(state, total=total)
         case Stock(), Reserved():
-            held = Reservation("SOFT", event.quantity, event.expires_at, event.cart_id, buyer_id=event.buyer_id)
+            held = Reservation(
+                "SOFT", event.quantity, event.expires_at, event.cart_id, buyer_id=event.buyer_id
+            )
             return _with(state, event.reservation_id, held)
         case Stock(), ReservationChanged():
             held = state.reservations[event.reservation_id]
             return _with(
-                state, event.reservation_id, replace(held, quantity=event.quantity, expires_at=event.expires_at)
+                state,
+                event.reservation_id,
+                replace(held, quantity=event.quantity, expires_at=event.expires_at),
             )
         case Stock(), ReservationReleased() | ReservationExpired():
             return _with(state, event.reservation_id, None)
         case Stock(), Allocated():
             before = state.reservations.get(event.reservation_id)
-            cart_id, buyer_id = (None, None) if before is None else (before.cart_id, before.buyer_id)
-            held = Reservation("HARD", event.quantity, event.expires_at, cart_id, event.order_id, buyer_id)
+            cart_id, buyer_id = (
+                (None, None) if before is None else (before.cart_id, before.buyer_id)
+            )
+            held = Reservation(
+                "HARD", event.quantity, event.expires_at, cart_id, event.order_id, buyer_id
+            )
             return _with(state, event.reservation_id, held)
         case Stock(), LowStock(quiet=False, at=at):
             return replace(state, low_told_at=at)
         case Stock(), ReservationFulfilled():
-            return replace(_with(state, event.reservation_id, None), total=state.total - event.quantity)
+            return replace(
+                _with(state, event.reservation_id, None), total=state.total - event.quantity
+            )
     return state
 
 
@@ -200,10 +210,12 @@ def _with(stock: Stock, reservation_id: UUID, after: Reservation | None) -> Stoc
         if held is not None:
             sums[held.kind] += sign * held.quantity
     reservations = stock.holds.replaced(reservation_id, after)
-    return msgspec.structs.replace(stock, reservations=reservations, reserved=sums["SOFT"], allocated=sums["HARD"])
+    return msgspec.structs.replace(
+        stock, reservations=reservations, reserved=sums["SOFT"], allocated=sums["HARD"]
+    )
 
 
-# -- decisions ---------------------------------------------------------------------------------------------------------
+# -- decisions -------------------------------------------------------------------------------------
 
 
 def create(stock: Stock | None, game_id: UUID, seller_id: UUID, sku: str) -> list[Event]:
@@ -221,10 +233,15 @@ def set_total(stock: Stock, total: int, threshold: int, *, now: datetime) -> lis
         raise Invalid("invalid_quantity", f"a quantity lies between 0 and {MAX_QUANTITY}")
     held = stock.reserved + stock.allocated
     if total < held:
-        raise Conflict("stock_below_commitments", "carts and orders hold more than that", committed=held)
+        raise Conflict(
+            "stock_below_commitments", "carts and orders hold more than that", committed=held
+        )
     if total == stock.total:
         return []
-    return [StockUpdated(total=total, available=total - held), *_low(stock, total - stock.allocated, threshold, now)]
+    return [
+        StockUpdated(total=total, available=total - held),
+        *_low(stock, total - stock.allocated, threshold, now),
+    ]
 
 
 def reserve(
@@ -247,12 +264,18 @@ def reserve(
     if quantity > freed.available:
         raise _insufficient(freed)
     reserved = Reserved(
-        reservation_id=reservation_id, cart_id=cart_id, quantity=quantity, expires_at=expires_at, buyer_id=buyer_id
+        reservation_id=reservation_id,
+        cart_id=cart_id,
+        quantity=quantity,
+        expires_at=expires_at,
+        buyer_id=buyer_id,
     )
     return [*expired, reserved]
 
 
-def change(stock: Stock, reservation_id: UUID, quantity: int, expires_at: datetime, *, now: datetime) -> list[Event]:
+def change(
+    stock: Stock, reservation_id: UUID, quantity: int, expires_at: datetime, *, now: datetime
+) -> list[Event]:
     """Change a reservation's quantity, or extend it.
 
     Raises Invalid("invalid_quantity"); NotFound("reservation_not_found"); Conflict:
@@ -264,12 +287,20 @@ def change(stock: Stock, reservation_id: UUID, quantity: int, expires_at: dateti
     expired, freed = _freed(stock, now, quantity - held.quantity - stock.available)
     if quantity - held.quantity > freed.available:
         raise _insufficient(freed)
-    changed = ReservationChanged(reservation_id=reservation_id, quantity=quantity, expires_at=expires_at)
+    changed = ReservationChanged(
+        reservation_id=reservation_id, quantity=quantity, expires_at=expires_at
+    )
     return [*expired, changed]
 
 
 def allocate(
-    stock: Stock, reservation_id: UUID, order_id: UUID, expires_at: datetime, *, now: datetime, threshold: int
+    stock: Stock,
+    reservation_id: UUID,
+    order_id: UUID,
+    expires_at: datetime,
+    *,
+    now: datetime,
+    threshold: int,
 ) -> list[Event]:
     """Turn a cart's reservation into an order's allocation.
 
@@ -277,7 +308,10 @@ def allocate(
     """
     held = _soft(stock, reservation_id, now)
     allocated = Allocated(
-        reservation_id=reservation_id, order_id=order_id, quantity=held.quantity, expires_at=expires_at
+        reservation_id=reservation_id,
+        order_id=order_id,
+        quantity=held.quantity,
+        expires_at=expires_at,
     )
     return [allocated, *_low(stock, stock.left - held.quantity, threshold, now)]
 
@@ -289,7 +323,9 @@ def release(stock: Stock, reservation_id: UUID, reason: str) -> list[Event]:
     return [ReservationReleased(reservation_id=reservation_id, reason=reason)]
 
 
-def expire(stock: Stock, now: datetime, foreign: Collection[UUID] = (), *, units: int = 0) -> list[Event]:
+def expire(
+    stock: Stock, now: datetime, foreign: Collection[UUID] = (), *, units: int = 0
+) -> list[Event]:
     """End overdue soft holds, and overdue hard ones that are `foreign`: for orders of other
     systems, which nothing else ends.
 
@@ -312,7 +348,11 @@ def confirm_sale(stock: Stock, reservation_id: UUID) -> list[Event]:
     held = _held(stock, reservation_id)
     if held.kind != "HARD" or held.order_id is None:
         raise Conflict("not_allocated", "only what an order holds can be sold")
-    return [ReservationFulfilled(reservation_id=reservation_id, order_id=held.order_id, quantity=held.quantity)]
+    return [
+        ReservationFulfilled(
+            reservation_id=reservation_id, order_id=held.order_id, quantity=held.quantity
+        )
+    ]
 
 
 def restock(stock: Stock, quantity: int) -> list[Event]:
@@ -333,19 +373,23 @@ def find(stock: Stock, name: HoldName, now: datetime, kind: Kind | None = None) 
         owned = {key: stock.reservations[key] for key in stock.holds.of(*owners)}
         found = {key: held for key, held in owned.items() if _lasts(held, now, kind)}
     else:
-        raise Invalid("hold_not_named", "name a hold by its reservation_id, or by its cart or order")
+        raise Invalid(
+            "hold_not_named", "name a hold by its reservation_id, or by its cart or order"
+        )
     fits = {key: held for key, held in found.items() if _is_of(held, name)}
     if not fits:
         raise _not_found()
     if len(fits) > 1:
-        raise Conflict("several_reservations", "name one of them", reservation_ids=sorted(map(str, fits)))
+        raise Conflict(
+            "several_reservations", "name one of them", reservation_ids=sorted(map(str, fits))
+        )
     ((reservation_id, held),) = fits.items()
     if name.quantity not in (None, held.quantity):
         raise Conflict("quantity_mismatch", f"it holds {held.quantity}", quantity=held.quantity)
     return reservation_id
 
 
-# -- rules -------------------------------------------------------------------------------------------------------------
+# -- rules -----------------------------------------------------------------------------------------
 
 
 def check_quantity(quantity: int) -> None:
@@ -366,7 +410,8 @@ def check_limit(stock: Stock, buyer_id: UUID, cart_id: UUID, now: datetime, limi
     if _held_by(stock, buyer_id, cart_id, now) > limit:
         raise Conflict(
             "quantity_limit",
-            f"one buyer may hold at most {limit} of this at a time, in cart and unpaid orders together",
+            f"one buyer may hold at most {limit} of this at a time, in cart and unpaid orders"
+            " together",
             limit=limit,
             product_id=str(stock.game_id),
         )

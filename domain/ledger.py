@@ -11,7 +11,7 @@ ADJUSTMENTS              what operators added to wallets (below zero) or took fr
 PLATFORM_REVENUE         fees, and the sales of the platform's own games
 SELLER_PAYABLE:<seller>  what the platform owes a seller
 WALLET:<wallet>          what a wallet holds: always its balance
-RECEIVABLE:<user>        what a person owes the shop (below zero): a deposit taken back after it was spent
+RECEIVABLE:<user>        what a person owes (below zero): a deposit taken back once spent
 """
 
 from collections.abc import Mapping, Sequence
@@ -129,12 +129,15 @@ def balances(entries: Sequence[Entry]) -> dict[str, int]:
     return sums
 
 
-# -- what each movement does to the accounts ---------------------------------------------------------------------------
+# -- what each movement does to the accounts -------------------------------------------------------
 
 
 def move(source: str, target: str, amount_cents: int, currency: str) -> list[Entry]:
     """Debit `source` and credit `target`."""
-    return [Entry(source, "debit", amount_cents, currency), Entry(target, "credit", amount_cents, currency)]
+    return [
+        Entry(source, "debit", amount_cents, currency),
+        Entry(target, "credit", amount_cents, currency),
+    ]
 
 
 def shares_of(lines: Sequence[OrderLine]) -> dict[str, int]:
@@ -159,18 +162,25 @@ def shares_of(lines: Sequence[OrderLine]) -> dict[str, int]:
 def capture(lines: Sequence[OrderLine], currency: str) -> list[Entry]:
     """A card payment of an order: into clearing, and from there to the owners' accounts."""
     total = sum(line.quantity * line.unit_price_cents for line in lines)
-    return [*move(BUYER_EXTERNAL, CLEARING, total, currency), *split(CLEARING, shares_of(lines), currency)]
+    return [
+        *move(BUYER_EXTERNAL, CLEARING, total, currency),
+        *split(CLEARING, shares_of(lines), currency),
+    ]
 
 
 def split(source: str, shares: Mapping[str, int], currency: str) -> list[Entry]:
     """Debit `source` by the sum of the shares, and credit each share."""
-    credited = [Entry(account, "credit", amount, currency) for account, amount in shares.items() if amount]
+    credited = [
+        Entry(account, "credit", amount, currency) for account, amount in shares.items() if amount
+    ]
     return [Entry(source, "debit", sum(shares.values()), currency), *credited]
 
 
 def gather(target: str, shares: Mapping[str, int], currency: str) -> list[Entry]:
     """Debit each share, and credit `target` by their sum: the mirror image of `split`."""
-    debited = [Entry(account, "debit", amount, currency) for account, amount in shares.items() if amount]
+    debited = [
+        Entry(account, "debit", amount, currency) for account, amount in shares.items() if amount
+    ]
     return [*debited, Entry(target, "credit", sum(shares.values()), currency)]
 
 

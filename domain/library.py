@@ -58,7 +58,13 @@ def evolve(state: Library | None, event: Event) -> Library | None:
 
 
 def add(
-    library: Library | None, *, user_id: UUID, game_id: UUID, order_id: UUID, title: str, purchase_date: datetime
+    library: Library | None,
+    *,
+    user_id: UUID,
+    game_id: UUID,
+    order_id: UUID,
+    title: str,
+    purchase_date: datetime,
 ) -> list[Event]:
     """Grant a game. Idempotent per order. Raises Conflict("already_owned") when another order
     brought it before."""
@@ -68,7 +74,13 @@ def add(
     if owned_by is not None:
         raise Conflict("already_owned", "the game is in the library already")
     return [
-        LibraryGameAdded(user_id=user_id, game_id=game_id, order_id=order_id, title=title, purchase_date=purchase_date)
+        LibraryGameAdded(
+            user_id=user_id,
+            game_id=game_id,
+            order_id=order_id,
+            title=title,
+            purchase_date=purchase_date,
+        )
     ]
 
 

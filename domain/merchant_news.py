@@ -48,7 +48,17 @@ from domain.orders import (
 )
 from domain.payments import PaymentCaptured, PaymentRefunded, PaymentRefundReversed
 
-_LISTING = ("sku", "title", "publisher", "category", "genres", "tags", "platforms", "release_date", "prices")
+_LISTING = (
+    "sku",
+    "title",
+    "publisher",
+    "category",
+    "genres",
+    "tags",
+    "platforms",
+    "release_date",
+    "prices",
+)
 
 FACTS: Mapping[type[Event], tuple[str, ...]] = {
     GameCreated: (*_LISTING, "kind", "status"),
@@ -96,7 +106,16 @@ Other sellers find their share in the ledger's postings."""
 NAMES: Sequence[str] = sorted(cls.NAME for cls in FACTS)
 """The wire names of the events that merchants can subscribe to."""
 
-_LINE = ("line_id", "game_id", "kind", "title", "quantity", "unit_price_cents", "fee_bps", "shipment_id")
+_LINE = (
+    "line_id",
+    "game_id",
+    "kind",
+    "title",
+    "quantity",
+    "unit_price_cents",
+    "fee_bps",
+    "shipment_id",
+)
 
 
 class News(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,7 +144,9 @@ class News(msgspec.Struct, frozen=True, kw_only=True):
             }
         if self.entries:
             account = seller_account(owner)
-            told["entries"] = [each for each in self.entries if owner == PLATFORM_ID or each.account_id == account]
+            told["entries"] = [
+                each for each in self.entries if owner == PLATFORM_ID or each.account_id == account
+            ]
         return told
 
 
@@ -155,7 +176,9 @@ def of_shipment(event: Event, shipment_id: UUID, shipment: Shipment) -> News:
 
 def of_stock(event: Event, stock: Stock) -> News:
     """An event of a game's stock, for its seller. It does not say whose cart holds the units."""
-    return News(sellers=frozenset({stock.seller_id}), facts={"game_id": stock.game_id, **_facts(event)})
+    return News(
+        sellers=frozenset({stock.seller_id}), facts={"game_id": stock.game_id, **_facts(event)}
+    )
 
 
 def of_posting(event: TransactionPosted, transaction_id: UUID) -> News:

@@ -25,7 +25,10 @@ def check_amount(amount_cents: int, currency: str, *, at_least: int = 0) -> None
     check_currency(currency)
     most = MAX_CENTS[currency]
     if not at_least <= amount_cents <= most:
-        told = f"an amount in {currency} lies between {at_least} and {most}, that is {format_amount(most, currency)}"
+        told = (
+            f"an amount in {currency} lies between {at_least} and {most}, that is"
+            f" {format_amount(most, currency)}"
+        )
         raise Invalid("invalid_amount", told)
 
 

@@ -18,7 +18,7 @@ from domain.events import PERSONAL, Event, event
 Channel = Literal["email", "push"]
 Status = Literal["REQUESTED", "SENT", "FAILED"]
 
-# -- events ------------------------------------------------------------------------------------------------------------
+# -- events ----------------------------------------------------------------------------------------
 
 
 @event("notification.requested.v1", person="user_id")
@@ -47,7 +47,7 @@ class NotificationFailed(Event, frozen=True):
     attempts: int
 
 
-# -- state -------------------------------------------------------------------------------------------------------------
+# -- state -----------------------------------------------------------------------------------------
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -73,7 +73,7 @@ def evolve(state: Notice | None, event: Event) -> Notice | None:
     return state
 
 
-# -- decisions ---------------------------------------------------------------------------------------------------------
+# -- decisions -------------------------------------------------------------------------------------
 
 
 def request(
@@ -91,7 +91,11 @@ def request(
     render(template, params)
     return [
         NotificationRequested(
-            user_id=user_id, channel=channel, template=template, cause_event_id=cause_event_id, params=dict(params)
+            user_id=user_id,
+            channel=channel,
+            template=template,
+            cause_event_id=cause_event_id,
+            params=dict(params),
         )
     ]
 
@@ -103,10 +107,12 @@ def mark_sent(notice: Notice, provider_ref: str | None = None) -> list[Event]:
 
 def mark_failed(notice: Notice, code: str, attempts: int) -> list[Event]:
     """Mark the notice as failed after the last attempt. No-op once it is sent or failed."""
-    return [] if notice.status != "REQUESTED" else [NotificationFailed(code=code, attempts=attempts)]
+    return (
+        [] if notice.status != "REQUESTED" else [NotificationFailed(code=code, attempts=attempts)]
+    )
 
 
-# -- texts -------------------------------------------------------------------------------------------------------------
+# -- texts -----------------------------------------------------------------------------------------
 
 Params = Mapping[str, str]
 
@@ -128,7 +134,11 @@ OPTIONAL = frozenset({"name", "detail"})
 def for_unverified(params: Params) -> Params:
     """The parameters for a mail to an unverified address, without anything that people typed:
     whoever opened the account may have typed it for a stranger to read."""
-    return {name: text if name in OURS else HIDDEN for name, text in params.items() if name not in OPTIONAL}
+    return {
+        name: text if name in OURS else HIDDEN
+        for name, text in params.items()
+        if name not in OPTIONAL
+    }
 
 
 MAX_SUBJECT = 150
@@ -156,7 +166,10 @@ def render(template: str, params: Params, channel: Channel = "email") -> tuple[s
 
 
 def _welcome(params: Params) -> tuple[str, str]:
-    return "Welcome to Ludoteca", f"Your account is open. To confirm your e-mail address, {_with_token(params)}"
+    return (
+        "Welcome to Ludoteca",
+        f"Your account is open. To confirm your e-mail address, {_with_token(params)}",
+    )
 
 
 def _verification(params: Params) -> tuple[str, str]:
@@ -166,39 +179,52 @@ def _verification(params: Params) -> tuple[str, str]:
 def _password_reset(params: Params) -> tuple[str, str]:
     return (
         "Reset your password",
-        f"To choose a new password, {_with_token(params)}\n\nIf you did not ask for this, there is nothing to do.",
+        (
+            f"To choose a new password, {_with_token(params)}\n\nIf you did not ask for this, there"
+            " is nothing to do."
+        ),
     )
 
 
 def _email_changed(params: Params) -> tuple[str, str]:
     return (
         "Your e-mail address was changed",
-        "Your account has another e-mail address now, and gets no more mail here.\n\n"
-        "If it was not you who changed it: within seven days, take the account back. To choose a new password and "
-        f"bring this address back, {_with_token(params)}",
+        (
+            "Your account has another e-mail address now, and gets no more mail here.\n\nIf it was"
+            " not you who changed it: within seven days, take the account back. To choose a new"
+            f" password and bring this address back, {_with_token(params)}"
+        ),
     )
 
 
 def _password_changed(params: Params) -> tuple[str, str]:
     return (
         "Your password was changed",
-        "Your account has a new password, and other devices were logged out.\n\n"
-        f"If it was not you who changed it: within the hour, to choose another password, {_with_token(params)}\n\n"
-        "After that, say that you forgot your password.",
+        (
+            "Your account has a new password, and other devices were logged out.\n\nIf it was not"
+            " you who changed it: within the hour, to choose another password,"
+            f" {_with_token(params)}\n\nAfter that, say that you forgot your password."
+        ),
     )
 
 
 def _purchase(params: Params) -> tuple[str, str]:
     return (
         f"Your purchase: {params['titles']}",
-        f"Thank you. You bought:\n\n{params['titles']}\n\nTotal: {params['total']}\nOrder: {params['order_id']}",
+        (
+            f"Thank you. You bought:\n\n{params['titles']}\n\nTotal: {params['total']}\nOrder:"
+            f" {params['order_id']}"
+        ),
     )
 
 
 def _order_cancelled(params: Params) -> tuple[str, str]:
     return (
         "Your order was cancelled",
-        f"Your order {params['order_id']} was cancelled{_why(params)}; nothing of it is owed:\n\n{params['titles']}",
+        (
+            f"Your order {params['order_id']} was cancelled{_why(params)}; nothing of it is"
+            f" owed:\n\n{params['titles']}"
+        ),
     )
 
 
@@ -212,8 +238,10 @@ def _shipment_processing(params: Params) -> tuple[str, str]:
 def _shipment_shipped(params: Params) -> tuple[str, str]:
     return (
         "Your order is on its way",
-        f"On its way to you, of your order {params['order_id']}:\n\n{params['titles']}\n\n"
-        f"Carrier: {params['carrier']}\nTracking number: {params['tracking_number']}",
+        (
+            f"On its way to you, of your order {params['order_id']}:\n\n{params['titles']}\n\n"
+            f"Carrier: {params['carrier']}\nTracking number: {params['tracking_number']}"
+        ),
     )
 
 
@@ -227,38 +255,50 @@ def _shipment_delivered(params: Params) -> tuple[str, str]:
 def _shipment_to_process(params: Params) -> tuple[str, str]:
     return (
         f"To be sent: {params['titles']}",
-        f"A paid order awaits you:\n\n{params['titles']}\n\n"
-        f"Order: {params['order_id']}\nShipment: {params['shipment_id']}",
+        (
+            f"A paid order awaits you:\n\n{params['titles']}\n\n"
+            f"Order: {params['order_id']}\nShipment: {params['shipment_id']}"
+        ),
     )
 
 
 def _shipment_cancelled(params: Params) -> tuple[str, str]:
     return (
         "Not to be sent any more",
-        f"Do not send this: its order was refunded.\n\n{params['titles']}\n\n"
-        f"Order: {params['order_id']}\nShipment: {params['shipment_id']}",
+        (
+            f"Do not send this: its order was refunded.\n\n{params['titles']}\n\n"
+            f"Order: {params['order_id']}\nShipment: {params['shipment_id']}"
+        ),
     )
 
 
 def _seller_closed(params: Params) -> tuple[str, str]:
     return (
         "Parcels without a seller",
-        f"The account of seller {params['seller_id']} is closed. These parcels are paid and not sent: send them as an "
-        f"ADMIN, or refund their orders.\n\n{params['shipments']}",
+        (
+            f"The account of seller {params['seller_id']} is closed. These parcels are paid and not"
+            f" sent: send them as an ADMIN, or refund their orders.\n\n{params['shipments']}"
+        ),
     )
 
 
 def _low_stock(params: Params) -> tuple[str, str]:
     return (
         f"Low stock: {params['title']}",
-        f"Of {params['title']} (SKU {params['sku']}) there are {params['available']} left to be sold.",
+        (
+            f"Of {params['title']} (SKU {params['sku']}) there are {params['available']} left to be"
+            " sold."
+        ),
     )
 
 
 def _payment_failed(params: Params) -> tuple[str, str]:
     return (
         "Your payment failed",
-        f"The payment of your order {params['order_id']} failed{_why(params)}:\n\n{params['titles']}",
+        (
+            f"The payment of your order {params['order_id']}"
+            f" failed{_why(params)}:\n\n{params['titles']}"
+        ),
     )
 
 
@@ -274,7 +314,10 @@ def _refund_reversed(params: Params) -> tuple[str, str]:
     about = f" for your order {params['order_id']}" if params.get("order_id") else ""
     return (
         "Your refund did not arrive",
-        f"The {params['amount']} that we returned{about} came back to us{_why(params)}. We will see to it.",
+        (
+            f"The {params['amount']} that we returned{about} came back to us{_why(params)}. We will"
+            " see to it."
+        ),
     )
 
 
@@ -282,55 +325,79 @@ def _refund_failed(params: Params) -> tuple[str, str]:
     about = f" for the order {params['order_id']}" if params.get("order_id") else ""
     return (
         "A refund failed",
-        f"The refund of {params['amount']}{about} that you asked for failed{_why(params)}. "
-        f"It can be asked for again.\n\nPayment: {params['payment_id']}\nRefund: {params['refund_id']}",
+        (
+            f"The refund of {params['amount']}{about} that you asked for failed{_why(params)}. It"
+            f" can be asked for again.\n\nPayment: {params['payment_id']}\nRefund:"
+            f" {params['refund_id']}"
+        ),
     )
 
 
 def _deposit_reversed(params: Params) -> tuple[str, str]:
     owed = (
-        f" {params['owed']} of it had been spent: they are owed, and are settled first by whatever comes in. Until then"
-        " nothing can be paid from your wallet."
+        f" {params['owed']} of it had been spent: they are owed, and are settled first by whatever"
+        " comes in. Until then nothing can be paid from your wallet."
         if params.get("owed")
         else ""
     )
     return (
         "Your deposit was taken back",
-        f"Your bank or the payment provider took back {params['amount']} of a deposit.{owed}"
-        f"\n\nTransaction: {params['transaction_id']}",
+        (
+            f"Your bank or the payment provider took back {params['amount']} of a deposit.{owed}"
+            f"\n\nTransaction: {params['transaction_id']}"
+        ),
     )
 
 
 def _deposit_completed(params: Params) -> tuple[str, str]:
-    return "Your deposit", f"{params['amount']} are in your wallet now.\n\nTransaction: {params['transaction_id']}"
+    return (
+        "Your deposit",
+        f"{params['amount']} are in your wallet now.\n\nTransaction: {params['transaction_id']}",
+    )
 
 
 def _deposit_failed(params: Params) -> tuple[str, str]:
     return (
         "Your deposit failed",
-        f"Your deposit of {params['amount']} failed{_why(params)}.\n\nTransaction: {params['transaction_id']}",
+        (
+            f"Your deposit of {params['amount']} failed{_why(params)}.\n\nTransaction:"
+            f" {params['transaction_id']}"
+        ),
     )
 
 
 def _transfer_sent(params: Params) -> tuple[str, str]:
     return (
         f"You sent {params['amount']}",
-        f"{params['amount']} went from your wallet to another.\n\nTransaction: {params['transaction_id']}",
+        (
+            f"{params['amount']} went from your wallet to another.\n\nTransaction:"
+            f" {params['transaction_id']}"
+        ),
     )
 
 
 def _transfer_received(params: Params) -> tuple[str, str]:
     return (
         f"You received {params['amount']}",
-        f"{params['amount']} came into your wallet from another.\n\nTransaction: {params['transaction_id']}",
+        (
+            f"{params['amount']} came into your wallet from another.\n\nTransaction:"
+            f" {params['transaction_id']}"
+        ),
     )
 
 
 def _transfer_failed(params: Params) -> tuple[str, str]:
-    back = f" {params['refunded']} are back in your wallet." if params.get("refunded") else " Nothing was taken."
+    back = (
+        f" {params['refunded']} are back in your wallet."
+        if params.get("refunded")
+        else " Nothing was taken."
+    )
     return (
         "Your transfer failed",
-        f"Your transfer of {params['amount']} failed{_why(params)}.{back}\n\nTransaction: {params['transaction_id']}",
+        (
+            f"Your transfer of {params['amount']} failed{_why(params)}.{back}\n\nTransaction:"
+            f" {params['transaction_id']}"
+        ),
     )
 
 

@@ -39,13 +39,19 @@ def of_shipment(shipment_id: UUID, shipment: Shipment) -> list[Obligation]:
     """A parcel that has not arrived: an obligation of its sender and of its receiver."""
     if shipment.status in {"DELIVERED", "CANCELLED"}:
         return []
-    return [Obligation(kind="shipment", id=shipment_id, status=shipment.status, order_id=shipment.order_id)]
+    return [
+        Obligation(
+            kind="shipment", id=shipment_id, status=shipment.status, order_id=shipment.order_id
+        )
+    ]
 
 
 def of_order(order_id: UUID, order: Order, payment: Payment) -> list[Obligation]:
     """An order that may still be paid, or was paid and is not confirmed yet; and refunds that are
     due."""
-    found = _refunds(order.payment_id, payment, came_for_nothing=order.status == "CANCELLED", order_id=order_id)
+    found = _refunds(
+        order.payment_id, payment, came_for_nothing=order.status == "CANCELLED", order_id=order_id
+    )
     if order.status == "PENDING_PAYMENT":
         found.append(
             Obligation(
@@ -60,7 +66,9 @@ def of_order(order_id: UUID, order: Order, payment: Payment) -> list[Obligation]
     return found
 
 
-def of_deposit(transaction_id: UUID, transaction: Transaction, payment: Payment) -> list[Obligation]:
+def of_deposit(
+    transaction_id: UUID, transaction: Transaction, payment: Payment
+) -> list[Obligation]:
     """A deposit that may still be paid, or has not reached the wallet yet; and refunds that are
     due."""
     payment_id = transaction.payment_id
@@ -89,7 +97,15 @@ def of_wallet(wallet_id: UUID, wallet: Wallet) -> list[Obligation]:
         amount, status = wallet.balance_cents, ""
     if not amount:
         return []
-    return [Obligation(kind="wallet", id=wallet_id, status=status, amount_cents=amount, currency=wallet.currency)]
+    return [
+        Obligation(
+            kind="wallet",
+            id=wallet_id,
+            status=status,
+            amount_cents=amount,
+            currency=wallet.currency,
+        )
+    ]
 
 
 def of_transfer(transaction_id: UUID, transaction: Transaction) -> list[Obligation]:
@@ -110,15 +126,22 @@ def of_transfer(transaction_id: UUID, transaction: Transaction) -> list[Obligati
 
 def refusal(found: list[Obligation]) -> Conflict:
     """The Conflict that lists these obligations."""
-    named = [{name: value for name, value in _named(each).items() if value not in (None, "")} for each in found]
-    return Conflict("account_has_obligations", "settle these first; nothing was changed", obligations=named)
+    named = [
+        {name: value for name, value in _named(each).items() if value not in (None, "")}
+        for each in found
+    ]
+    return Conflict(
+        "account_has_obligations", "settle these first; nothing was changed", obligations=named
+    )
 
 
 def _named(obligation: Obligation) -> Mapping[str, object]:
     return msgspec.structs.asdict(obligation)
 
 
-def _refunds(payment_id: UUID, payment: Payment, *, came_for_nothing: bool, **about: UUID) -> list[Obligation]:
+def _refunds(
+    payment_id: UUID, payment: Payment, *, came_for_nothing: bool, **about: UUID
+) -> list[Obligation]:
     """Pending refunds, and failed ones of money that is still held although its order or deposit
     failed."""
     is_kept = came_for_nothing and payment.refundable_cents > 0

@@ -33,7 +33,12 @@ Status = Literal[
 ]
 
 CancelReason = Literal[
-    "cancelled_by_buyer", "expired", "payment_failed", "payment_cancelled", "account_closed", "seller_closed"
+    "cancelled_by_buyer",
+    "expired",
+    "payment_failed",
+    "payment_cancelled",
+    "account_closed",
+    "seller_closed",
 ]
 """Why an order is cancelled. `account_closed`: the buyer's account was closed; `seller_closed`:
 that of one of its sellers."""
@@ -78,7 +83,7 @@ def shipments_of(lines: Iterable[Line]) -> list[UUID]:
     return list(dict.fromkeys(line.shipment_id for line in lines if line.shipment_id is not None))
 
 
-# -- events ------------------------------------------------------------------------------------------------------------
+# -- events ----------------------------------------------------------------------------------------
 
 
 @event("order.created.v1", person="buyer_id")
@@ -146,7 +151,7 @@ class OrderRefundReversed(Event, frozen=True):
     currency: str
 
 
-# -- state -------------------------------------------------------------------------------------------------------------
+# -- state -----------------------------------------------------------------------------------------
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -192,7 +197,9 @@ def evolve(state: Order | None, event: Event) -> Order | None:  # noqa: PLR0911 
         case _, OrderCreated():
             return Order(**msgspec.structs.asdict(event))
         case Order(), OrderConfirmed():
-            return msgspec.structs.replace(state, status="CONFIRMED", step="CONFIRMED", provisional=False)
+            return msgspec.structs.replace(
+                state, status="CONFIRMED", step="CONFIRMED", provisional=False
+            )
         case Order(), OrderCompleted() if state.is_digital:
             return msgspec.structs.replace(state, status="COMPLETED")
         case Order(), OrderStatusChanged():
@@ -204,11 +211,13 @@ def evolve(state: Order | None, event: Event) -> Order | None:  # noqa: PLR0911 
             refunded = state.refunded_cents + event.amount_cents
             return msgspec.structs.replace(state, status=status, refunded_cents=refunded)
         case Order(), OrderRefundReversed():
-            return msgspec.structs.replace(state, refunded_cents=state.refunded_cents - event.amount_cents)
+            return msgspec.structs.replace(
+                state, refunded_cents=state.refunded_cents - event.amount_cents
+            )
     return state
 
 
-# -- rules -------------------------------------------------------------------------------------------------------------
+# -- rules -----------------------------------------------------------------------------------------
 
 
 def check_lines(lines: Sequence[OrderLine], currency: str) -> None:
@@ -218,7 +227,9 @@ def check_lines(lines: Sequence[OrderLine], currency: str) -> None:
         raise Invalid("order_empty", "an order has at least one line")
     for line in lines:
         if line.quantity < 1 or (line.kind == "DIGITAL" and line.quantity > 1):
-            raise Invalid("invalid_quantity", "a digital game is bought singly, others by one or more")
+            raise Invalid(
+                "invalid_quantity", "a digital game is bought singly, others by one or more"
+            )
         check_amount(line.unit_price_cents, currency)
     check_amount(total_of(lines), currency)
     digital = [line.game_id for line in lines if line.kind == "DIGITAL"]
@@ -231,7 +242,7 @@ def total_of(lines: Sequence[OrderLine]) -> int:
     return sum(line.quantity * line.unit_price_cents for line in lines)
 
 
-# -- decisions ---------------------------------------------------------------------------------------------------------
+# -- decisions -------------------------------------------------------------------------------------
 
 
 def place(
@@ -283,7 +294,9 @@ def confirm(order: Order, paid_at: datetime) -> list[Event]:
     return [confirmed, OrderCompleted()] if order.is_digital else [confirmed]
 
 
-def advance_fulfilment(order: Order, status: FulfilmentStatus | None, shipment_id: UUID) -> list[Event]:
+def advance_fulfilment(
+    order: Order, status: FulfilmentStatus | None, shipment_id: UUID
+) -> list[Event]:
     """Advance the order to the status of its shipments; DELIVERED completes it. Continues after a
     partial refund, but not once the order is refunded or cancelled."""
     if status is None or order.step is None or order.status in {"REFUNDED", "CANCELLED"}:
@@ -321,7 +334,9 @@ def record_refund(order: Order, amount_cents: int) -> list[Event]:
     if order.status == "PENDING_PAYMENT":
         raise Conflict("order_not_paid", "there is nothing to refund")
     if amount_cents < min(1, order.total_cents):
-        raise Invalid("invalid_amount", "a refund is of one cent at least, unless the order was free")
+        raise Invalid(
+            "invalid_amount", "a refund is of one cent at least, unless the order was free"
+        )
     refunded_cents = order.refunded_cents + amount_cents
     all_back = order.status == "REFUNDED" and order.refunded_cents == order.total_cents
     if all_back or refunded_cents > order.total_cents:
@@ -344,10 +359,14 @@ def reverse_refund(order: Order, amount_cents: int) -> list[Event]:
     """
     if order.status == "CANCELLED" or amount_cents > order.refunded_cents:
         return []
-    return [OrderRefundReversed(payment_id=order.payment_id, amount_cents=amount_cents, currency=order.currency)]
+    return [
+        OrderRefundReversed(
+            payment_id=order.payment_id, amount_cents=amount_cents, currency=order.currency
+        )
+    ]
 
 
-# -- rules of paying ---------------------------------------------------------------------------------------------------
+# -- rules of paying -------------------------------------------------------------------------------
 
 
 def must_be_payable(order: Order, *, paid: bool, now: datetime) -> None:

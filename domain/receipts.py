@@ -33,7 +33,7 @@ def receipt_id(order_id: UUID, seller_id: UUID) -> UUID:
     return derived("fiscal.receipt", order_id, seller_id)
 
 
-# -- events ------------------------------------------------------------------------------------------------------------
+# -- events ----------------------------------------------------------------------------------------
 
 
 @event("payment.fiscal.number.given.v1", kind="fiscal_book")
@@ -125,7 +125,7 @@ class FiscalReceiptFound(Event, frozen=True):
     url: str | None = None
 
 
-# -- state -------------------------------------------------------------------------------------------------------------
+# -- state -----------------------------------------------------------------------------------------
 
 
 class Book(msgspec.Struct, frozen=True):
@@ -151,7 +151,9 @@ def evolve_book(state: Book | None, event: Event) -> Book | None:
     match event:
         case FiscalNumberGiven() if event.number > book.last_number:
             skipped = (book.last_number + 1, event.number - 1)
-            return Book(event.number, book.free if skipped[0] > skipped[1] else (*book.free, skipped))
+            return Book(
+                event.number, book.free if skipped[0] > skipped[1] else (*book.free, skipped)
+            )
         case FiscalNumberGiven():
             return Book(book.last_number, _without(book.free, event.number))
         case FiscalNumberFreed():
@@ -162,7 +164,11 @@ def evolve_book(state: Book | None, event: Event) -> Book | None:
 def _without(ranges: tuple[tuple[int, int], ...], number: int) -> tuple[tuple[int, int], ...]:
     left: list[tuple[int, int]] = []
     for first, last in ranges:
-        parts = [(first, number - 1), (number + 1, last)] if first <= number <= last else [(first, last)]
+        parts = (
+            [(first, number - 1), (number + 1, last)]
+            if first <= number <= last
+            else [(first, last)]
+        )
         left += [part for part in parts if part[0] <= part[1]]
     return tuple(left)
 
@@ -190,7 +196,7 @@ def evolve(state: Receipt | None, event: Event) -> Receipt | None:
     return state
 
 
-# -- decisions ---------------------------------------------------------------------------------------------------------
+# -- decisions -------------------------------------------------------------------------------------
 
 
 def amounts(lines: tuple[OrderLine, ...]) -> dict[UUID, int]:
@@ -211,7 +217,9 @@ def give_number(book: Book | None, order_id: UUID, seller_id: UUID, year: int) -
 
 def request(given: FiscalNumberGiven, amount_cents: int, currency: str) -> FiscalReceiptRequested:
     """Request the receipt for a number that was just given out."""
-    return FiscalReceiptRequested(**msgspec.structs.asdict(given), amount_cents=amount_cents, currency=currency)
+    return FiscalReceiptRequested(
+        **msgspec.structs.asdict(given), amount_cents=amount_cents, currency=currency
+    )
 
 
 def mark_created(receipt: Receipt, url: str | None) -> list[Event]:
@@ -253,18 +261,25 @@ def renumber(receipt: Receipt, given: FiscalNumberGiven) -> FiscalReceiptRenumbe
     return FiscalReceiptRenumbered(**msgspec.structs.asdict(given), previous_number=receipt.number)
 
 
-def find(receipt: Receipt | None, seen: FiscalReceiptFound) -> tuple[list[FiscalNumberGiven], list[Event]]:
+def find(
+    receipt: Receipt | None, seen: FiscalReceiptFound
+) -> tuple[list[FiscalNumberGiven], list[Event]]:
     """Record a receipt found at the operator, known to the log or not. Returns the events of the
     book of `seen.year`, and those of the receipt; both are empty when the log has it all."""
     has_number = receipt is not None and (receipt.year, receipt.number) == (seen.year, seen.number)
     if receipt is not None and has_number and receipt.status == "CREATED":
         return [], []
-    given = FiscalNumberGiven(order_id=seen.order_id, seller_id=seen.seller_id, number=seen.number, year=seen.year)
+    given = FiscalNumberGiven(
+        order_id=seen.order_id, seller_id=seen.seller_id, number=seen.number, year=seen.year
+    )
     return [] if has_number else [given], [seen]
 
 
 def free_number(receipt: Receipt) -> FiscalNumberFreed:
     """Free the receipt's number, under which the operator has issued nothing."""
     return FiscalNumberFreed(
-        order_id=receipt.order_id, seller_id=receipt.seller_id, number=receipt.number, year=receipt.year
+        order_id=receipt.order_id,
+        seller_id=receipt.seller_id,
+        number=receipt.number,
+        year=receipt.year,
     )

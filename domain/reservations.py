@@ -35,7 +35,9 @@ class Reservation(msgspec.Struct, frozen=True):
     @property
     def owners(self) -> set[UUID]:
         """The cart, order and buyer, as far as known."""
-        return {owner for owner in (self.cart_id, self.order_id, self.buyer_id) if owner is not None}
+        return {
+            owner for owner in (self.cart_id, self.order_id, self.buyer_id) if owner is not None
+        }
 
 
 class Reservations(Mapping[UUID, Reservation]):
@@ -116,7 +118,9 @@ class _Index(msgspec.Struct, frozen=True):
             tree[second] = _ids(ids)
         return cls(HashTrieMap({owner: _ids(ids) for owner, ids in owned.items()}), by_end)
 
-    def replaced(self, reservation_id: UUID, before: Reservation | None, after: Reservation | None) -> "_Index":
+    def replaced(
+        self, reservation_id: UUID, before: Reservation | None, after: Reservation | None
+    ) -> "_Index":
         by_owner, by_end = self.by_owner, self.by_end
         for held in (before, after):
             if held is None:
@@ -125,7 +129,11 @@ class _Index(msgspec.Struct, frozen=True):
                 by_end = _marked(by_end, _end(held), reservation_id, present=held is after)
             for owner in held.owners:
                 ids = by_owner.get(owner, NOBODYS)
-                ids = ids.insert(reservation_id, None) if held is after else ids.discard(reservation_id)
+                ids = (
+                    ids.insert(reservation_id, None)
+                    if held is after
+                    else ids.discard(reservation_id)
+                )
                 by_owner = by_owner.insert(owner, ids) if len(ids) else by_owner.discard(owner)
         return _Index(by_owner, by_end)
 

@@ -19,17 +19,41 @@ MAX_MARKS = 30
 
 # DerivedCoreProperties.txt of Unicode 16, Default_Ignorable_Code_Point: invisible.
 _IGNORABLE_RANGES = (
-    *((0x00AD, 0x00AD), (0x034F, 0x034F), (0x061C, 0x061C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)),
-    *((0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF)),
-    *((0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF)),
+    *(
+        (0x00AD, 0x00AD),
+        (0x034F, 0x034F),
+        (0x061C, 0x061C),
+        (0x115F, 0x1160),
+        (0x17B4, 0x17B5),
+        (0x180B, 0x180F),
+    ),
+    *(
+        (0x200B, 0x200F),
+        (0x202A, 0x202E),
+        (0x2060, 0x206F),
+        (0x3164, 0x3164),
+        (0xFE00, 0xFE0F),
+        (0xFEFF, 0xFEFF),
+    ),
+    *(
+        (0xFFA0, 0xFFA0),
+        (0xFFF0, 0xFFF8),
+        (0x1BCA0, 0x1BCA3),
+        (0x1D173, 0x1D17A),
+        (0xE0000, 0xE0FFF),
+    ),
 )
-IGNORABLE = frozenset(chr(code) for first, last in _IGNORABLE_RANGES for code in range(first, last + 1))
+IGNORABLE = frozenset(
+    chr(code) for first, last in _IGNORABLE_RANGES for code in range(first, last + 1)
+)
 _DROP_IGNORABLE = dict.fromkeys(map(ord, IGNORABLE))
 
 _BLANK_SIGNS = frozenset("\u2800\U0001d159")
 """Symbols with an empty glyph: the braille pattern without dots, the null note."""
 
-_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u206a\u206b\u206c\u206d\u206e\u206f")
+_REORDERING = frozenset(
+    "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u206a\u206b\u206c\u206d\u206e\u206f"
+)
 """Explicit bidirectional controls: left open, they reorder the text that follows on a page or in a
 mail. The implicit marks (U+200E, U+200F, U+061C) do not, and are allowed."""
 
@@ -85,7 +109,9 @@ def comparison_key(text: str) -> str:
 def unescaped(text: str) -> str:
     """The text with HTML entities resolved once: `&amp;amp;` becomes `&amp;`. Only entities with a
     semicolon count; a browser would also read `Rock &parade` as `Rock ¶de`."""
-    return _ENTITY.sub(lambda entity: html.unescape(entity[0]) if _is_entity(entity[1]) else entity[0], text)
+    return _ENTITY.sub(
+        lambda entity: html.unescape(entity[0]) if _is_entity(entity[1]) else entity[0], text
+    )
 
 
 def check_text(field: str, text: str, longest: int, *, optional: bool = False) -> None:
@@ -140,7 +166,11 @@ def _is_noncharacter(code: int) -> bool:
 def _is_edge(character: str) -> bool:
     if character.isspace():
         return True
-    return character in IGNORABLE and unicodedata.category(character) != "Mn" and character < "\U000e0000"
+    return (
+        character in IGNORABLE
+        and unicodedata.category(character) != "Mn"
+        and character < "\U000e0000"
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -1,10 +1,11 @@
 """A transaction: one movement of a person's money, by deposit, transfer or payment, that ends
 completed or undone.
 
-deposit:  created ─► processing (the provider is asked) ─► completed with the wallet's funds | failed
+deposit:  created ─► processing (asks the provider) ─► completed with the wallet's funds | failed
 transfer: created ─► processing with the source's deduction ─► completed with the target's funds
-                                                            └► failed with the source's money returned
-payment:  created, processing, completed with the wallet's deduction and the payment's capture, in one append
+                     └► failed, and the source has its money back
+payment:  created, processing, completed with the wallet's deduction and the payment's capture, in
+          one append
 
 Each event here is appended together with the changes to wallets and payment that it reports. An
 unfinished transaction is resumed from its status alone.
@@ -128,10 +129,12 @@ def evolve(state: Transaction | None, event: Event) -> Transaction | None:  # no
     return state
 
 
-# -- decisions ---------------------------------------------------------------------------------------------------------
+# -- decisions -------------------------------------------------------------------------------------
 
 
-def deposit(*, user_id: UUID, to_wallet_id: UUID, payment_id: UUID, amount_cents: int, currency: str) -> list[Event]:
+def deposit(
+    *, user_id: UUID, to_wallet_id: UUID, payment_id: UUID, amount_cents: int, currency: str
+) -> list[Event]:
     """Add money through a provider's payment. Raises Invalid: invalid_amount, invalid_currency."""
     _check(amount_cents, currency)
     return [
@@ -149,7 +152,8 @@ def deposit(*, user_id: UUID, to_wallet_id: UUID, payment_id: UUID, amount_cents
 def transfer(
     *, user_id: UUID, from_wallet_id: UUID, to_wallet_id: UUID, amount_cents: int, currency: str
 ) -> list[Event]:
-    """Move money from one wallet to another. Raises Invalid: invalid_amount, invalid_currency, same_wallet."""
+    """Move money from one wallet to another. Raises Invalid: invalid_amount, invalid_currency,
+    same_wallet."""
     _check(amount_cents, currency)
     if from_wallet_id == to_wallet_id:
         raise Invalid("same_wallet", "a transfer goes to another wallet")
@@ -166,7 +170,13 @@ def transfer(
 
 
 def payment(
-    *, user_id: UUID, from_wallet_id: UUID, order_id: UUID, payment_id: UUID, amount_cents: int, currency: str
+    *,
+    user_id: UUID,
+    from_wallet_id: UUID,
+    order_id: UUID,
+    payment_id: UUID,
+    amount_cents: int,
+    currency: str,
 ) -> list[Event]:
     """Pay an order from a wallet. Raises Invalid: invalid_amount, invalid_currency."""
     _check(amount_cents, currency)
@@ -194,7 +204,9 @@ def complete(transaction: Transaction) -> list[Event]:
     """Record that the money arrived. Raises Conflict("transaction_settled")."""
     if transaction.is_final:
         raise Conflict("transaction_settled", f"the transaction is {transaction.status}")
-    return [TransactionCompleted(amount_cents=transaction.amount_cents, currency=transaction.currency)]
+    return [
+        TransactionCompleted(amount_cents=transaction.amount_cents, currency=transaction.currency)
+    ]
 
 
 def fail(transaction: Transaction, step: Step, code: str, refunded_cents: int = 0) -> list[Event]:
@@ -205,7 +217,9 @@ def fail(transaction: Transaction, step: Step, code: str, refunded_cents: int = 
     return [TransactionFailed(step=step, code=code, refunded_cents=refunded_cents)]
 
 
-def reverse(transaction: Transaction, refund_id: UUID, amount_cents: int, *, recovered_cents: int) -> list[Event]:
+def reverse(
+    transaction: Transaction, refund_id: UUID, amount_cents: int, *, recovered_cents: int
+) -> list[Event]:
     """Record that the provider took back part of a deposit. No-op unless
     the deposit is completed."""
     if transaction.status != "COMPLETED" or transaction.payment_id is None:

@@ -24,7 +24,7 @@ MAX_BALANCE_CENTS = 10**18
 DEPOSIT_TAKEN_BACK = "deposit refunded"
 """The reason of a deduction that returns a deposit to the provider."""
 
-# -- events ------------------------------------------------------------------------------------------------------------
+# -- events ----------------------------------------------------------------------------------------
 
 
 @event("wallet.created.v1")
@@ -101,7 +101,7 @@ class DebtSettled(Event, frozen=True):
     balance_cents: int
 
 
-# -- state -------------------------------------------------------------------------------------------------------------
+# -- state -----------------------------------------------------------------------------------------
 
 
 class Wallet(msgspec.Struct, frozen=True):
@@ -139,11 +139,13 @@ def evolve(state: Wallet | None, event: Event) -> Wallet | None:  # noqa: PLR091
         case Wallet(), DebtRecorded():
             return msgspec.structs.replace(state, owed_cents=event.owed_cents)
         case Wallet(), DebtSettled():
-            return msgspec.structs.replace(state, owed_cents=event.owed_cents, balance_cents=event.balance_cents)
+            return msgspec.structs.replace(
+                state, owed_cents=event.owed_cents, balance_cents=event.balance_cents
+            )
     return state
 
 
-# -- decisions ---------------------------------------------------------------------------------------------------------
+# -- decisions -------------------------------------------------------------------------------------
 
 
 class Cause(msgspec.Struct, frozen=True):
@@ -192,7 +194,10 @@ def give_back(wallet: Wallet, amount_cents: int, cause: Cause) -> list[Event]:
     Raises Invalid("invalid_amount").
     """
     check_amount(amount_cents, wallet.currency, at_least=1)
-    balance_cents, settled_cents = wallet.balance_cents + amount_cents, min(amount_cents, wallet.owed_cents)
+    balance_cents, settled_cents = (
+        wallet.balance_cents + amount_cents,
+        min(amount_cents, wallet.owed_cents),
+    )
     added = FundsAdded(
         amount_cents=amount_cents,
         currency=wallet.currency,
@@ -219,7 +224,9 @@ def deduct_funds(wallet: Wallet, amount_cents: int, cause: Cause) -> list[Event]
     return [_deducted(wallet, amount_cents, cause)]
 
 
-def take_back(wallet: Wallet, amount_cents: int, *, transaction_id: UUID, payment_id: UUID) -> list[Event]:
+def take_back(
+    wallet: Wallet, amount_cents: int, *, transaction_id: UUID, payment_id: UUID
+) -> list[Event]:
     """Return a deposit to the provider, even from a deactivated wallet: as far as the balance goes;
     the rest becomes a debt."""
     cause = Cause(transaction_id=transaction_id, payment_id=payment_id, reason=DEPOSIT_TAKEN_BACK)
@@ -249,7 +256,7 @@ def _deducted(wallet: Wallet, amount_cents: int, cause: Cause) -> Event:
     )
 
 
-# -- rules -------------------------------------------------------------------------------------------------------------
+# -- rules -----------------------------------------------------------------------------------------
 
 
 def must_be_active(wallet: Wallet) -> None:
@@ -259,20 +266,27 @@ def must_be_active(wallet: Wallet) -> None:
 
 
 def must_cover(wallet: Wallet, amount_cents: int) -> None:
-    """Raises Conflict: wallet_inactive, wallet_frozen with `owed_cents`, insufficient_funds with `balance_cents`."""
+    """Raises Conflict: wallet_inactive, wallet_frozen with `owed_cents`, insufficient_funds with
+    `balance_cents`."""
     must_be_active(wallet)
     if wallet.owed_cents:
         detail = "a deposit was taken back after it was spent: what comes in settles that first"
         raise Conflict("wallet_frozen", detail, owed_cents=wallet.owed_cents)
     if amount_cents > wallet.balance_cents:
-        raise Conflict("insufficient_funds", "the wallet does not hold that much", balance_cents=wallet.balance_cents)
+        raise Conflict(
+            "insufficient_funds",
+            "the wallet does not hold that much",
+            balance_cents=wallet.balance_cents,
+        )
 
 
 def must_be_in(wallet: Wallet, currency: str) -> None:
     """Raises Conflict("currency_mismatch") when the wallet holds another currency."""
     if wallet.currency != currency:
         raise Conflict(
-            "currency_mismatch", f"the wallet holds {wallet.currency}, not {currency}", wallet_currency=wallet.currency
+            "currency_mismatch",
+            f"the wallet holds {wallet.currency}, not {currency}",
+            wallet_currency=wallet.currency,
         )
 
 

@@ -18,7 +18,7 @@ Status = Literal["PENDING", "DELIVERED", "FAILED"]
 TEST = "webhook.test"
 """The name of a test event."""
 
-# -- events ------------------------------------------------------------------------------------------------------------
+# -- events ----------------------------------------------------------------------------------------
 
 
 @event("webhook.delivery_requested.v1")
@@ -70,7 +70,7 @@ class DeliveryFailed(Event, frozen=True):
     attempts: int
 
 
-# -- state -------------------------------------------------------------------------------------------------------------
+# -- state -----------------------------------------------------------------------------------------
 
 
 class WebhookDelivery(msgspec.Struct, frozen=True):
@@ -103,17 +103,24 @@ def delivery_id(endpoint_id: UUID, event_id: UUID) -> UUID:
     return derived("webhook.delivery", endpoint_id, event_id)
 
 
-# -- decisions ---------------------------------------------------------------------------------------------------------
+# -- decisions -------------------------------------------------------------------------------------
 
 
 def request(
-    delivery: WebhookDelivery | None, *, endpoint_id: UUID, event_id: UUID, event_name: str, position: int | None = None
+    delivery: WebhookDelivery | None,
+    *,
+    endpoint_id: UUID,
+    event_id: UUID,
+    event_name: str,
+    position: int | None = None,
 ) -> list[Event]:
     """Request the delivery. Idempotent."""
     if delivery is not None:
         return []
     return [
-        DeliveryRequested(endpoint_id=endpoint_id, event_id=event_id, event_name=event_name, position=position),
+        DeliveryRequested(
+            endpoint_id=endpoint_id, event_id=event_id, event_name=event_name, position=position
+        ),
     ]
 
 
@@ -135,7 +142,10 @@ def mark_failed(delivery: WebhookDelivery, code: str, *, last: bool) -> list[Eve
     up. No-op once delivered."""
     if delivery.status == "DELIVERED":
         return []
-    about, attempt = {"endpoint_id": delivery.endpoint_id, "event_id": delivery.event_id}, delivery.attempts + 1
+    about, attempt = (
+        {"endpoint_id": delivery.endpoint_id, "event_id": delivery.event_id},
+        delivery.attempts + 1,
+    )
     if last:
         return [DeliveryFailed(**about, code=code, attempts=attempt)]
     return [AttemptFailed(**about, code=code, attempt=attempt)]
@@ -148,6 +158,9 @@ def abandon(delivery: WebhookDelivery, code: str) -> list[Event]:
         return []
     return [
         DeliveryFailed(
-            endpoint_id=delivery.endpoint_id, event_id=delivery.event_id, code=code, attempts=delivery.attempts
+            endpoint_id=delivery.endpoint_id,
+            event_id=delivery.event_id,
+            code=code,
+            attempts=delivery.attempts,
         )
     ]

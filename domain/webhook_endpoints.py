@@ -24,7 +24,7 @@ OLD_SECRET_SIGNS = timedelta(hours=24)
 FAILURES_IN_A_ROW = 5
 MAX_ENDPOINTS, MAX_PATTERNS = 20, 50
 
-# -- events ------------------------------------------------------------------------------------------------------------
+# -- events ----------------------------------------------------------------------------------------
 
 
 @event("webhook_endpoint.created.v1")
@@ -99,7 +99,7 @@ class EndpointRemoved(Event, frozen=True):
     endpoint_id: UUID
 
 
-# -- state -------------------------------------------------------------------------------------------------------------
+# -- state -----------------------------------------------------------------------------------------
 
 
 class OldSecret(msgspec.Struct, frozen=True):
@@ -134,7 +134,11 @@ class WebhookEndpoint(msgspec.Struct, frozen=True):
     def secret_refs(self, now: datetime) -> tuple[str, ...]:
         """The secrets that sign now, the newest first."""
         old = self.old_secret
-        return (self.secret_ref, old.ref) if old is not None and now < old.expires_at else (self.secret_ref,)
+        return (
+            (self.secret_ref, old.ref)
+            if old is not None and now < old.expires_at
+            else (self.secret_ref,)
+        )
 
 
 class EndpointIndex(msgspec.Struct, frozen=True):
@@ -151,7 +155,9 @@ def evolve(state: WebhookEndpoint | None, event: Event) -> WebhookEndpoint | Non
         case WebhookEndpoint(), EndpointUpdated():
             return replace(state, **_said(event))
         case WebhookEndpoint(), SecretRotated(secret_ref=ref, old_expires_at=expires_at):
-            return replace(state, secret_ref=ref, old_secret=OldSecret(state.secret_ref, expires_at))
+            return replace(
+                state, secret_ref=ref, old_secret=OldSecret(state.secret_ref, expires_at)
+            )
         case WebhookEndpoint(), EndpointFailing(failures=failures):
             return replace(state, failures=failures)
         case WebhookEndpoint(), EndpointRecovered():
@@ -180,7 +186,7 @@ def index_id(seller_id: UUID) -> UUID:
     return derived("webhook.index", seller_id)
 
 
-# -- rules -------------------------------------------------------------------------------------------------------------
+# -- rules -----------------------------------------------------------------------------------------
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -201,7 +207,7 @@ def check_patterns(patterns: Sequence[str], names: Iterable[str]) -> tuple[str, 
     return found
 
 
-# -- decisions ---------------------------------------------------------------------------------------------------------
+# -- decisions -------------------------------------------------------------------------------------
 
 
 def create(
@@ -220,7 +226,9 @@ def create(
     Raises Conflict("too_many_webhook_endpoints").
     """
     if index is not None and len(index.endpoint_ids) >= MAX_ENDPOINTS:
-        raise Conflict("too_many_webhook_endpoints", f"a seller has at most {MAX_ENDPOINTS} endpoints")
+        raise Conflict(
+            "too_many_webhook_endpoints", f"a seller has at most {MAX_ENDPOINTS} endpoints"
+        )
     created = EndpointCreated(
         seller_id=seller_id, url=url, events=events, secret_ref=secret_ref, description=description
     )
@@ -237,7 +245,9 @@ def update(
     """Change the given fields that differ. The caller has checked URL and patterns."""
     wanted = {"url": url, "events": events, "description": description}
     differing = {
-        field: value for field, value in wanted.items() if value is not None and value != getattr(endpoint, field)
+        field: value
+        for field, value in wanted.items()
+        if value is not None and value != getattr(endpoint, field)
     }
     return [msgspec.convert(differing, EndpointUpdated)] if differing else []
 
@@ -269,7 +279,9 @@ def enable(endpoint: WebhookEndpoint, *, by_operator: bool = False) -> list[Even
 def reopen(endpoint: WebhookEndpoint) -> list[Event]:
     """Enable the endpoint when its seller's account is reopened, if it was disabled with the
     account."""
-    return enable(endpoint) if endpoint.disabled == "account_closed" and not endpoint.deleted else []
+    return (
+        enable(endpoint) if endpoint.disabled == "account_closed" and not endpoint.deleted else []
+    )
 
 
 def delete(endpoint_id: UUID) -> tuple[list[Event], list[Event]]:
@@ -282,7 +294,11 @@ def note_failure(endpoint: WebhookEndpoint) -> list[Event]:
     if not endpoint.is_enabled:
         return []
     failing = EndpointFailing(failures=endpoint.failures + 1)
-    return [failing, EndpointDisabled(reason="failing")] if failing.failures >= FAILURES_IN_A_ROW else [failing]
+    return (
+        [failing, EndpointDisabled(reason="failing")]
+        if failing.failures >= FAILURES_IN_A_ROW
+        else [failing]
+    )
 
 
 def note_success(endpoint: WebhookEndpoint) -> list[Event]:
@@ -291,4 +307,6 @@ def note_success(endpoint: WebhookEndpoint) -> list[Event]:
 
 
 def _said(event: EndpointUpdated) -> dict[str, object]:
-    return {field: value for field, value in msgspec.structs.asdict(event).items() if value is not None}
+    return {
+        field: value for field, value in msgspec.structs.asdict(event).items() if value is not None
+    }

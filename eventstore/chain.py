@@ -1,9 +1,10 @@
 """The hash chain: what is hashed of an event, byte by byte, and how a row's hash follows from the
 previous one.
 
-    digest = SHA-256( "ludoteca.event.2" ‖ event_id ‖ stream_id ‖ version ‖ text(name) ‖ text(payload) ‖ text(actor)
-                      ‖ optional(correlation_id) ‖ optional(causation_id) ‖ optional text(traceparent) ‖ occurred_at )
-    hash   = SHA-256( previous hash ‖ position ‖ recorded_at ‖ digest ),  the first previous hash being 32 zero bytes
+    digest = SHA-256( "ludoteca.event.2" ‖ event_id ‖ stream_id ‖ version ‖ text(name)
+                      ‖ text(payload) ‖ text(actor) ‖ optional(correlation_id)
+                      ‖ optional(causation_id) ‖ optional text(traceparent) ‖ occurred_at )
+    hash   = SHA-256( previous hash ‖ position ‖ recorded_at ‖ digest ); the first's is 32 zeros
 
 A row of an older release has no occurred_at; its digest begins with "ludoteca.event.1" and ends
 with the traceparent.
@@ -57,7 +58,13 @@ def digest(
 
 
 def digest_of(
-    event_id: bytes, stream_id: bytes, version: int, name: bytes, payload: bytes, end: bytes, kind: bytes = _WITH_TIME
+    event_id: bytes,
+    stream_id: bytes,
+    version: int,
+    name: bytes,
+    payload: bytes,
+    end: bytes,
+    kind: bytes = _WITH_TIME,
 ) -> bytes:
     """As `digest`, from encoded parts; `end` is cause and time."""
     head = _head(kind, event_id, stream_id, version, len(name))
@@ -80,7 +87,10 @@ def cause_in_bytes(
 
 
 def encoded_cause(
-    actor: bytes, correlation_id: bytes | None, causation_id: bytes | None, traceparent: bytes | None
+    actor: bytes,
+    correlation_id: bytes | None,
+    causation_id: bytes | None,
+    traceparent: bytes | None,
 ) -> bytes:
     """The cause as it is hashed."""
     return (
@@ -127,7 +137,8 @@ class Verifier:
     not fit."""
 
     def __init__(self, position: int = 0, hash: bytes = GENESIS) -> None:
-        self.position, self.hash = position, hash
+        self.position = position
+        self.hash = hash
         self._time: datetime | None = None
 
     def check(self, rows: Iterable[tuple[Envelope, bytes, bytes, datetime | None]]) -> Fault | None:
@@ -157,7 +168,10 @@ class Verifier:
             )
             if row_hash != expected:
                 return Fault(
-                    env.position, "changed, inserted or moved: its hash does not follow from the row before it"
+                    env.position,
+                    "changed, inserted or moved: its hash does not follow from the row before it",
                 )
-            self.position, self.hash, self._time = env.position, row_hash, env.recorded_at
+            self.position = env.position
+            self.hash = row_hash
+            self._time = env.recorded_at
         return None

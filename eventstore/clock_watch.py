@@ -35,7 +35,10 @@ class ClockWatch:
         elapsed: Callable[[], float] = monotonic,
     ) -> None:
         """`tolerance` is how far the database's clock may be from ours (None: without limit)."""
-        self._pool, self._clock, self._tolerance, self._elapsed = pool, clock, tolerance, elapsed
+        self._pool = pool
+        self._clock = clock
+        self._tolerance = tolerance
+        self._elapsed = elapsed
         self._offset = self._read()
         self.steps = 0
         """How many steps of the clock were detected."""
@@ -57,8 +60,8 @@ class ClockWatch:
         if self._offset is not None and abs(offset - self._offset) > STEP.total_seconds():
             self.steps += 1
             log.error(
-                "the clock of this process stepped by %+.1f s, or the machine was suspended: see to its time"
-                " synchronisation, for deadlines go by this clock",
+                "the clock of this process stepped by %+.1f s, or the machine was suspended: see to"
+                " its time synchronisation, for deadlines go by this clock",
                 offset - self._offset,
             )
         self._offset = offset

@@ -50,7 +50,9 @@ def kind_of_all(events: Sequence[msgspec.Struct]) -> str:
     belong to several."""
     kind = kind_of(type(events[0]))
     if len(events) > 1 and any(kind_of(type(event)) != kind for event in events):
-        raise WrongKind(f"events of several kinds for one stream: {sorted({kind_of(type(e)) for e in events})}")
+        raise WrongKind(
+            f"events of several kinds for one stream: {sorted({kind_of(type(e)) for e in events})}"
+        )
     return kind
 
 
@@ -69,9 +71,14 @@ class _Kind:
                 (f.name, str | None if f.name in self.personal else f.type, None)
                 if f.name in self.personal or not f.required
                 else (f.name, f.type)
-                for f in sorted(msgspec.structs.fields(cls), key=lambda f: not f.required or f.name in self.personal)
+                for f in sorted(
+                    msgspec.structs.fields(cls),
+                    key=lambda f: not f.required or f.name in self.personal,
+                )
             ]
-            self.wire_decoder = msgspec.json.Decoder(msgspec.defstruct(cls.__name__ + "Wire", fields))
+            self.wire_decoder = msgspec.json.Decoder(
+                msgspec.defstruct(cls.__name__ + "Wire", fields)
+            )
 
     def has_personal(self, event: msgspec.Struct) -> bool:
         """Whether any personal field is filled: without one, no key is needed."""
@@ -90,7 +97,9 @@ def _personal_fields(cls: type[msgspec.Struct]) -> dict[str, object]:
         optional = type(None) in get_args(plain)
         if _is_personal(hint) or (optional and any(map(_is_personal, get_args(hint)))):
             if plain is not str and not optional:
-                raise TypeError(f"{cls.__name__}.{name}: a personal field is a text, or may be None")
+                raise TypeError(
+                    f"{cls.__name__}.{name}: a personal field is a text, or may be None"
+                )
             found[name] = None if optional else FORGOTTEN
         elif _holds_personal(hint):
             raise TypeError(f"{cls.__name__}.{name}: only a whole field can be personal")
@@ -99,7 +108,10 @@ def _personal_fields(cls: type[msgspec.Struct]) -> dict[str, object]:
 
 def _is_personal(hint: object) -> bool:
     marks = getattr(hint, "__metadata__", ())
-    return any(isinstance(mark, msgspec.Meta) and mark.extra and mark.extra.get("personal") for mark in marks)
+    return any(
+        isinstance(mark, msgspec.Meta) and mark.extra and mark.extra.get("personal")
+        for mark in marks
+    )
 
 
 def _holds_personal(hint: object) -> bool:
@@ -117,7 +129,9 @@ class Codec:
     """
 
     def __init__(
-        self, events: Mapping[str, type[msgspec.Struct]], upcasters: Mapping[str, Upcaster] | None = None
+        self,
+        events: Mapping[str, type[msgspec.Struct]],
+        upcasters: Mapping[str, Upcaster] | None = None,
     ) -> None:
         self._kinds = {name: _Kind(cls) for name, cls in events.items()}
         self._upcasters = dict(upcasters or {})
@@ -127,14 +141,16 @@ class Codec:
                 raise ValueError(f"{old} is upcast to {new}, which nothing reads")
 
         self.kinds: dict[str, str] = {
-            name: kind_of(self._kinds[self._final(name)].cls) for name in (*self._kinds, *self._upcasters)
+            name: kind_of(self._kinds[self._final(name)].cls)
+            for name in (*self._kinds, *self._upcasters)
         }
         """The kind of stream by wire name, including old names that are upcast."""
 
-    # -- names ---------------------------------------------------------------------------------------------------------
+    # -- names -------------------------------------------------------------------------------------
 
     def names_of(self, classes: Iterable[type[msgspec.Struct]]) -> list[str]:
-        """Every wire name that reads as one of these classes, the old ones that are upcast among them."""
+        """Every wire name that reads as one of these classes, the old ones that are upcast among
+        them."""
         wanted = {cls.NAME for cls in classes}  # type: ignore[attr-defined]
         return sorted(wanted | {old for old in self._upcasters if self._final(old) in wanted})
 
@@ -147,7 +163,7 @@ class Codec:
             name = self._upcasters[name][0]
         return name
 
-    # -- writing -------------------------------------------------------------------------------------------------------
+    # -- writing -----------------------------------------------------------------------------------
 
     def person_of(self, event: msgspec.Struct, stream_id: UUID) -> UUID | None:
         """The person whose key the event's personal fields need; None when it has none."""
@@ -170,13 +186,17 @@ class Codec:
                 payload[field] = encrypt(self._encode(payload[field]), key, stream_id, field)
         return self._encode(payload)
 
-    # -- reading -------------------------------------------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------------------
 
     def reader_of(self, name: str) -> Callable[[bytes], msgspec.Struct] | None:
         """The plain decoder of a wire name that needs neither a key nor
         upcasting; None otherwise."""
         kind = self._kinds.get(name)
-        return None if kind is None or kind.personal or name in self._upcasters else kind.decoder.decode
+        return (
+            None
+            if kind is None or kind.personal or name in self._upcasters
+            else kind.decoder.decode
+        )
 
     def person_in(self, name: str, payload: bytes, stream_id: UUID) -> UUID | None:
         """The person whose key a stored payload needs; None when it needs none."""
@@ -188,7 +208,9 @@ class Codec:
             return None
         return getattr(wire, kind.person) if kind.person else stream_id
 
-    def decode(self, name: str, payload: bytes, stream_id: UUID, key_of: KeyOf = lambda _: None) -> msgspec.Struct:
+    def decode(
+        self, name: str, payload: bytes, stream_id: UUID, key_of: KeyOf = lambda _: None
+    ) -> msgspec.Struct:
         """The event of a stored payload. Personal fields whose key is destroyed read as FORGOTTEN
         (or None).
 
@@ -225,7 +247,10 @@ class Codec:
 def encrypt(text: bytes, key: bytes, stream_id: UUID, field: str) -> str:
     """Encrypt with AES-256-GCM and a fresh nonce, bound to the stream and field."""
     nonce = urandom(12)
-    return "1:" + b64encode(nonce + AESGCM(key).encrypt(nonce, text, _bound_to(stream_id, field))).decode()
+    return (
+        "1:"
+        + b64encode(nonce + AESGCM(key).encrypt(nonce, text, _bound_to(stream_id, field))).decode()
+    )
 
 
 def decrypt(token: str, key: bytes, stream_id: UUID, field: str) -> bytes | None:

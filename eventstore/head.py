@@ -22,7 +22,8 @@ class HeadWatcher:
     reconnects."""
 
     def __init__(self, url: str, history: History, watch: Watch | None = None) -> None:
-        self._url, self._watched = url, watch
+        self._url = url
+        self._watched = watch
         self._history = history
         self._head = 0
         self._news = asyncio.Event()  # set and replaced at every change
@@ -57,7 +58,9 @@ class HeadWatcher:
     async def _watch(self) -> None:
         while True:
             try:
-                async with await connect_async(self._url, "ludoteca head", watch=self._watched) as conn:
+                async with await connect_async(
+                    self._url, "ludoteca head", watch=self._watched
+                ) as conn:
                     await self._history.check(conn)
                     await conn.execute("LISTEN ludoteca_log")
                     while True:
@@ -80,5 +83,6 @@ class HeadWatcher:
         self._wake()
 
     def _wake(self) -> None:
-        news, self._news = self._news, asyncio.Event()
+        news = self._news
+        self._news = asyncio.Event()
         news.set()

@@ -24,8 +24,9 @@ log = logging.getLogger(__name__)
 
 LOOK = "SELECT epoch, epoch_id, epoch_position, head, last, there FROM log.look(%s)"
 _HEAD = (
-    "SELECT l.position, l.event_id, (SELECT event_id FROM log.events WHERE position = %s) FROM (SELECT) one"
-    " LEFT JOIN (SELECT position, event_id FROM log.events ORDER BY position DESC LIMIT 1) l ON true"
+    "SELECT l.position, l.event_id, (SELECT event_id FROM log.events WHERE position = %s) FROM"
+    " (SELECT) one LEFT JOIN (SELECT position, event_id FROM log.events ORDER BY position DESC"
+    " LIMIT 1) l ON true"
 )
 BEGIN = "SELECT (log.begin_epoch(%s, %s)).number"
 
@@ -98,7 +99,7 @@ class History:
         """The last event seen."""
         return self._mark
 
-    # -- connections ---------------------------------------------------------------------------------------------------
+    # -- connections -------------------------------------------------------------------------------
 
     async def head(self, conn: psycopg.AsyncConnection) -> int:
         """The position where the log ends; checks the history in passing. Raises psycopg.Error."""
@@ -127,7 +128,9 @@ class History:
             await self.check(conn)
             return
         if mark.position and look.there != mark.event_id:
-            number = await (await conn.execute(BEGIN, (self._epoch, _reason(mark, look)))).fetchone()
+            number = await (
+                await conn.execute(BEGIN, (self._epoch, _reason(mark, look)))
+            ).fetchone()
             if generation != self.generation:
                 await self.check(conn)
                 return
@@ -153,7 +156,8 @@ class History:
     def _change(self, mark: Mark, look: Look, epoch: int) -> None:
         log.error("the log has another history (epoch %s): %s", epoch, _reason(mark, look))
         self.generation += 1
-        self._mark, self._epoch = Mark(), epoch
+        self._mark = Mark()
+        self._epoch = epoch
         for forget in self._forget:
             forget()
 

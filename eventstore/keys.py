@@ -23,8 +23,8 @@ class PersonKeys:
         ids = list(person_ids)
         async with self._pool.connection() as conn:
             await conn.execute(
-                "INSERT INTO private.person_keys (person_id, key) SELECT * FROM unnest(%s::uuid[], %s::bytea[])"
-                " ON CONFLICT (person_id) DO NOTHING",
+                "INSERT INTO private.person_keys (person_id, key) SELECT * FROM unnest(%s::uuid[],"
+                " %s::bytea[]) ON CONFLICT (person_id) DO NOTHING",
                 (ids, [urandom(32) for _ in ids]),
             )
 
@@ -50,9 +50,13 @@ async def secret(pool: AsyncConnectionPool, name: str, make: Callable[[], bytes]
     processes get the same value."""
     async with pool.connection() as conn:
         await conn.execute(
-            "INSERT INTO private.secrets (name, value) VALUES (%s, %s) ON CONFLICT (name) DO NOTHING", (name, make())
+            "INSERT INTO private.secrets (name, value) VALUES (%s, %s) ON CONFLICT (name) DO"
+            " NOTHING",
+            (name, make()),
         )
-        row = await (await conn.execute("SELECT value FROM private.secrets WHERE name = %s", (name,))).fetchone()
+        row = await (
+            await conn.execute("SELECT value FROM private.secrets WHERE name = %s", (name,))
+        ).fetchone()
     assert row is not None
     value: bytes = row[0]
     return value

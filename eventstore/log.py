@@ -58,8 +58,8 @@ class IdempotencyKey(msgspec.Struct, frozen=True):
     """Makes an append happen once: committed with its events, refused with AlreadyDone when the key
     is known.
 
-    `fingerprint` identifies the request, so that a repeat with another one shows; `result_ids` are the
-    ids of what was created; `expires_at` None keeps the record for ever (for reactors).
+    `fingerprint` identifies the request, so that a repeat with another one shows; `result_ids` are
+    the ids of what was created; `expires_at` None keeps the record for ever (for reactors).
     """
 
     key: UUID
@@ -178,7 +178,10 @@ class ClocksDiffer(LogUnavailable):
 
     def __init__(self, seconds: float) -> None:
         ahead = "ahead of" if seconds > 0 else "behind"
-        super().__init__(f"this process's clock is {abs(seconds):.1f} s {ahead} the database's: nothing was recorded")
+        super().__init__(
+            f"this process's clock is {abs(seconds):.1f} s {ahead} the database's: nothing was"
+            " recorded"
+        )
         self.seconds = seconds
 
 
@@ -202,12 +205,22 @@ class StreamReader(Protocol):
     """Reads streams."""
 
     async def read_stream_page(
-        self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None, but: Sequence[str] = ()
+        self,
+        stream_id: UUID,
+        after_version: int = 0,
+        *,
+        upto: int | None = None,
+        but: Sequence[str] = (),
     ) -> tuple[list[Recorded], bool]: ...
 
 
 async def pages_of(
-    log: StreamReader, stream_id: UUID, after_version: int = 0, *, upto: int | None = None, but: Sequence[str] = ()
+    log: StreamReader,
+    stream_id: UUID,
+    after_version: int = 0,
+    *,
+    upto: int | None = None,
+    but: Sequence[str] = (),
 ) -> AsyncIterator[list[Recorded]]:
     """As `Log.read_stream`, in pages. Yields nothing for a stream without such events."""
     more = True
@@ -218,7 +231,9 @@ async def pages_of(
             after_version = page[-1].env.version
 
 
-async def whole_stream(log: StreamReader, stream_id: UUID, *, upto: int | None = None) -> list[Recorded]:
+async def whole_stream(
+    log: StreamReader, stream_id: UUID, *, upto: int | None = None
+) -> list[Recorded]:
     """A whole stream up to a position, read in pages."""
     return [each async for page in pages_of(log, stream_id, upto=upto) for each in page]
 
@@ -263,7 +278,12 @@ class Log(StreamReader, Protocol):
         ...
 
     async def read(
-        self, after: int = 0, *, upto: int | None = None, names: Sequence[str] | None = None, limit: int = 1000
+        self,
+        after: int = 0,
+        *,
+        upto: int | None = None,
+        names: Sequence[str] | None = None,
+        limit: int = 1000,
     ) -> list[Recorded]:
         """Events with after < position ≤ upto in order, at most `limit`; only those of `names` when
         given."""
@@ -292,7 +312,9 @@ class Log(StreamReader, Protocol):
         """The position of the last event, 0 when there is none."""
         ...
 
-    def subscribe(self, after: int = 0, *, names: Sequence[str] | None = None) -> AsyncGenerator[list[Recorded], None]:
+    def subscribe(
+        self, after: int = 0, *, names: Sequence[str] | None = None
+    ) -> AsyncGenerator[list[Recorded], None]:
         """Endless pages of events after a position: existing ones, then new ones."""
         ...
 
@@ -305,6 +327,6 @@ class Log(StreamReader, Protocol):
         ...
 
     async def purge_expired(self) -> int:
-        """Delete the idempotency keys that have expired by both the log's clock and ours. Returns their
-        number."""
+        """Delete the idempotency keys that have expired by both the log's clock and ours. Returns
+        their number."""
         ...

@@ -72,7 +72,8 @@ class Memory:
 
     def wake(self) -> None:
         """Wake all subscriptions."""
-        news, self._news = self._news, asyncio.Event()
+        news = self._news
+        self._news = asyncio.Event()
         news.set()
 
     def version(self, stream_id: UUID) -> int:
@@ -93,7 +94,9 @@ class MemoryKeys:
 
     async def get(self, person_ids: Iterable[UUID]) -> dict[UUID, bytes]:
         """The existing keys; forgotten and unknown persons are absent."""
-        return {person_id: self._keys[person_id] for person_id in person_ids if person_id in self._keys}
+        return {
+            person_id: self._keys[person_id] for person_id in person_ids if person_id in self._keys
+        }
 
     async def destroy(self, person_id: UUID) -> None:
         """Destroy the person's key. Irreversible."""
@@ -103,7 +106,9 @@ class MemoryKeys:
 class MemoryLog:
     """The log as one process would see it. Open with `async with MemoryLog.open(codec) as log`."""
 
-    def __init__(self, codec: Codec, memory: Memory, clock: Clock, clock_tolerance: timedelta | None) -> None:
+    def __init__(
+        self, codec: Codec, memory: Memory, clock: Clock, clock_tolerance: timedelta | None
+    ) -> None:
         self._codec = codec
         self._memory = memory
         self._clock = clock
@@ -140,7 +145,7 @@ class MemoryLog:
         if self._closed:
             raise LogUnavailable("the log is closed")
 
-    # -- appending -----------------------------------------------------------------------------------------------------
+    # -- appending ---------------------------------------------------------------------------------
 
     async def append(
         self,
@@ -164,7 +169,9 @@ class MemoryLog:
             self._memory.streams[row[0].stream_id].append(row)
         first, last = rows[0][0], rows[-1][0]
         if once is not None:
-            done = IdempotencyRecord(once.key, once.fingerprint, dict(once.result_ids), last.position)
+            done = IdempotencyRecord(
+                once.key, once.fingerprint, dict(once.result_ids), last.position
+            )
             self._memory.done[once.key] = done, once.expires_at
         self._saw(rows)
         self._tell({stream.stream_id for stream in streams})
@@ -179,7 +186,11 @@ class MemoryLog:
         return max(now, self._memory.rows[-1][0].recorded_at) if self._memory.rows else now
 
     def _rows_of(
-        self, streams: Sequence[StreamAppend], metadata: Metadata, occurred_at: datetime, recorded_at: datetime
+        self,
+        streams: Sequence[StreamAppend],
+        metadata: Metadata,
+        occurred_at: datetime,
+        recorded_at: datetime,
     ) -> list[Row]:
         """The events as stored. Raises WrongKind, MissingKey, TooLarge."""
         rows: list[Row] = []
@@ -207,7 +218,9 @@ class MemoryLog:
                 size += len(payload) + len(msgspec.json.encode(env))
                 rows.append((env, payload))
         if size > MAX_APPEND_BYTES:
-            raise TooLarge("append_too_large", f"more than {MAX_APPEND_BYTES} bytes of events at once")
+            raise TooLarge(
+                "append_too_large", f"more than {MAX_APPEND_BYTES} bytes of events at once"
+            )
         return rows
 
     def _encoded(self, event: msgspec.Struct, stream_id: UUID) -> bytes:
@@ -235,10 +248,15 @@ class MemoryLog:
             for waiting in self._memory.waiting.get(stream_id, ()):
                 waiting.set()
 
-    # -- reading -------------------------------------------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------------------
 
     async def read(
-        self, after: int = 0, *, upto: int | None = None, names: Sequence[str] | None = None, limit: int = 1000
+        self,
+        after: int = 0,
+        *,
+        upto: int | None = None,
+        names: Sequence[str] | None = None,
+        limit: int = 1000,
     ) -> list[Recorded]:
         """As `Log.read`; at most PAGE_BYTES of payload, or one event."""
         await self._turn()
@@ -259,7 +277,12 @@ class MemoryLog:
         return self._decoded(rows if limit is None else _page(rows, limit)[0])
 
     async def read_stream_page(
-        self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None, but: Sequence[str] = ()
+        self,
+        stream_id: UUID,
+        after_version: int = 0,
+        *,
+        upto: int | None = None,
+        but: Sequence[str] = (),
     ) -> tuple[list[Recorded], bool]:
         """As `read_stream`, at most the next STREAM_PAGE events; and whether there are more."""
         await self._turn()
@@ -307,26 +330,33 @@ class MemoryLog:
         rows = islice(self._memory.rows, after, upto)
         return rows if names is None else (row for row in rows if row[0].name in names)
 
-    def _of_stream(self, stream_id: UUID, after_version: int, upto: int | None, but: Collection[str]) -> list[Row]:
+    def _of_stream(
+        self, stream_id: UUID, after_version: int, upto: int | None, but: Collection[str]
+    ) -> list[Row]:
         """A stream's events above a version, without those of the names in `but` except the last
         event."""
         rows = self._memory.streams.get(stream_id, [])
         if upto is not None:
             rows = [row for row in rows if row[0].position <= upto]
         last = len(rows)
-        return [row for row in rows[after_version:] if row[0].name not in but or row[0].version == last]
+        return [
+            row for row in rows[after_version:] if row[0].name not in but or row[0].version == last
+        ]
 
     def _decoded(self, rows: Sequence[Row]) -> list[Recorded]:
         self._saw(rows)
         key_of = self._memory.keys.get
-        return [Recorded(env, self._codec.decode(env.name, payload, env.stream_id, key_of)) for env, payload in rows]
+        return [
+            Recorded(env, self._codec.decode(env.name, payload, env.stream_id, key_of))
+            for env, payload in rows
+        ]
 
     def _saw(self, rows: Sequence[Row]) -> None:
         if rows:
             env, _ = rows[-1]
             self.history.saw(env.position, env.event_id, self.history.generation)
 
-    # -- once-keys -----------------------------------------------------------------------------------------------------
+    # -- once-keys ---------------------------------------------------------------------------------
 
     async def done(self, key: UUID) -> IdempotencyRecord | None:
         """As `Log.done`."""
@@ -345,7 +375,11 @@ class MemoryLog:
         """As `Log.purge_expired`."""
         await self._turn()
         now = min(self._clock.now(), self._memory.clock.now())
-        over = [key for key, (_, expires_at) in self._memory.done.items() if expires_at and expires_at < now]
+        over = [
+            key
+            for key, (_, expires_at) in self._memory.done.items()
+            if expires_at and expires_at < now
+        ]
         for key in over:
             del self._memory.done[key]
         return len(over)

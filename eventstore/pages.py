@@ -9,8 +9,8 @@ PAGE_BYTES = 8 * 1024**2
 """The most payload of a page with more than one event."""
 
 COLUMNS = (
-    "position, event_id, stream_id, version, name, recorded_at, coalesce(occurred_at, recorded_at) AS occurred_at,"
-    " actor, correlation_id, causation_id, traceparent, payload"
+    "position, event_id, stream_id, version, name, recorded_at, coalesce(occurred_at, recorded_at)"
+    " AS occurred_at, actor, correlation_id, causation_id, traceparent, payload"
 )
 """What is read of an event: envelope and payload."""
 
@@ -37,7 +37,9 @@ def small(where: str, limit: int, *, order: str = "position") -> str:
     instead.
     """
     fits = f"octet_length(payload) <= {PAGE_BYTES // max(1, limit)}"
-    return f"SELECT {_with_payload_if(fits)} FROM log.events WHERE {where} ORDER BY {order} LIMIT %s"
+    return (
+        f"SELECT {_with_payload_if(fits)} FROM log.events WHERE {where} ORDER BY {order} LIMIT %s"
+    )
 
 
 def _with_payload_if(condition: str) -> str:

@@ -40,7 +40,8 @@ from eventstore.pages import COLUMNS, PAYLOAD, bounded, fitting, small
 from kit.clock import SYSTEM_CLOCK, Clock
 
 _VERSIONS = """
-SELECT coalesce((SELECT e.version FROM log.events e WHERE e.stream_id = s.id ORDER BY e.version DESC LIMIT 1), 0)
+SELECT coalesce((SELECT e.version FROM log.events e WHERE e.stream_id = s.id
+ORDER BY e.version DESC LIMIT 1), 0)
 FROM unnest(%s::uuid[]) WITH ORDINALITY AS s(id, n) ORDER BY s.n"""
 
 # recorded_at never decreases along the log, so a binary search finds a time in some twenty steps.
@@ -64,7 +65,8 @@ WITH behind AS NOT MATERIALIZED (
     SELECT position, occurred_at FROM log.events
     WHERE recorded_at - occurred_at > interval '1 minute' AND occurred_at <= %(moment)s
 )
-SELECT max(position) FROM behind WHERE occurred_at >= (SELECT max(occurred_at) FROM behind) - %(slack)s"""
+SELECT max(position) FROM behind WHERE occurred_at >= (SELECT max(occurred_at)
+FROM behind) - %(slack)s"""
 _PURGE = "DELETE FROM log.once WHERE expires_at < least(%s, clock_timestamp())"
 _LONG_AGO = "SELECT least(%s, clock_timestamp()) - %s"
 
@@ -91,9 +93,13 @@ class PostgresLog:
         clock_tolerance: timedelta | None,
         watch: DatabaseWatch | None = None,
     ) -> None:
-        self.codec, self.pool, self._clock, self._clock_tolerance = codec, pool, clock, clock_tolerance
+        self.codec = codec
+        self.pool = pool
+        self._clock = clock
+        self._clock_tolerance = clock_tolerance
         self.history = history
-        """What this process knows of the log; whatever keeps something derived from it registers there."""
+        """What this process knows of the log; whatever keeps something derived from it registers
+        there."""
         history.when_it_changes(self._drain)
         self._draining: asyncio.Task[None] | None = None
         self.keys = PersonKeys(pool)
@@ -124,7 +130,9 @@ class PostgresLog:
         history = History()
         async with (
             watching(url) if watched else nullcontext() as watch,
-            open_pool(url, pool_size, configure=history.check, check=history.alive, watch=watch) as pool,
+            open_pool(
+                url, pool_size, configure=history.check, check=history.alive, watch=watch
+            ) as pool,
         ):
             log = cls(url, codec, pool, history, clock, clock_tolerance, watch)
             try:
@@ -142,7 +150,7 @@ class PostgresLog:
         database is known to be down."""
         return nullcontext() if self.watch is None else self.watch.while_there()
 
-    # -- appending -----------------------------------------------------------------------------------------------------
+    # -- appending ---------------------------------------------------------------------------------
 
     async def append(
         self,
@@ -196,10 +204,15 @@ class PostgresLog:
         finally:
             await sender.close()
 
-    # -- reading -------------------------------------------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------------------
 
     async def read(
-        self, after: int = 0, *, upto: int | None = None, names: Sequence[str] | None = None, limit: int = 1000
+        self,
+        after: int = 0,
+        *,
+        upto: int | None = None,
+        names: Sequence[str] | None = None,
+        limit: int = 1000,
     ) -> list[Recorded]:
         """Events with after < position ≤ upto in order, at most `limit`; only those of `names` when
         given.
@@ -209,7 +222,12 @@ class PostgresLog:
         return await self.decode(await self.read_raw(after, upto=upto, names=names, limit=limit))
 
     async def read_raw(
-        self, after: int = 0, *, upto: int | None = None, names: Sequence[str] | None = None, limit: int = 1000
+        self,
+        after: int = 0,
+        *,
+        upto: int | None = None,
+        names: Sequence[str] | None = None,
+        limit: int = 1000,
     ) -> list[Raw]:
         """As `read`, with payloads as stored."""
         return (await self._page(after, upto, names, limit))[0]
@@ -233,7 +251,9 @@ class PostgresLog:
             where, values = [*where, "name = ANY (%s)"], [*values, list(names)]
         return await self._bounded(" AND ".join(where), values, limit, "position")
 
-    async def _bounded(self, where: str, values: list[Any], limit: int, order: str) -> tuple[list[Raw], bool]:
+    async def _bounded(
+        self, where: str, values: list[Any], limit: int, order: str
+    ) -> tuple[list[Raw], bool]:
         """At most `limit` events and PAGE_BYTES of payload, or one event; and whether there may be
         more."""
         found = await self._select(small(where, limit, order=order), [*values, limit])
@@ -256,7 +276,9 @@ class PostgresLog:
 
         With a `limit`, at most that many, and at most PAGE_BYTES of payload, or one event.
         """
-        found = await self.read_stream_raw(stream_id, after_version, upto=upto, limit=limit, but=but)
+        found = await self.read_stream_raw(
+            stream_id, after_version, upto=upto, limit=limit, but=but
+        )
         return await self.decode(found)
 
     async def read_stream_raw(
@@ -272,14 +294,24 @@ class PostgresLog:
         return (await self._stream(stream_id, after_version, upto, limit, but))[0]
 
     async def read_stream_page(
-        self, stream_id: UUID, after_version: int = 0, *, upto: int | None = None, but: Sequence[str] = ()
+        self,
+        stream_id: UUID,
+        after_version: int = 0,
+        *,
+        upto: int | None = None,
+        but: Sequence[str] = (),
     ) -> tuple[list[Recorded], bool]:
         """As `read_stream`, at most the next STREAM_PAGE events; and whether there may be more."""
         found, more = await self._stream(stream_id, after_version, upto, STREAM_PAGE, but)
         return await self.decode(found), more
 
     async def _stream(
-        self, stream_id: UUID, after_version: int, upto: int | None, limit: int | None, but: Sequence[str]
+        self,
+        stream_id: UUID,
+        after_version: int,
+        upto: int | None,
+        limit: int | None,
+        but: Sequence[str],
     ) -> tuple[list[Raw], bool]:
         """Events of a stream, and whether there may be more."""
         of, values = "stream_id = %s", [stream_id]  # type: tuple[str, list[Any]]
@@ -287,13 +319,21 @@ class PostgresLog:
             of, values = of + " AND position <= %s", [*values, upto]
         where, asked = f"{of} AND version > %s", [*values, after_version]
         if but:
-            where += f" AND (name <> ALL (%s) OR version = (SELECT max(version) FROM log.events WHERE {of}))"
+            where += (
+                " AND (name <> ALL (%s) OR version = (SELECT max(version) FROM log.events WHERE"
+                f" {of}))"
+            )
             asked += [list(but), *values]
         if limit is not None:
             return await self._bounded(where, asked, limit, "version")
-        return raw_rows(
-            await self._select(f"SELECT {COLUMNS} FROM log.events WHERE {where} ORDER BY version", asked)
-        ), False
+        return (
+            raw_rows(
+                await self._select(
+                    f"SELECT {COLUMNS} FROM log.events WHERE {where} ORDER BY version", asked
+                )
+            ),
+            False,
+        )
 
     async def _select(self, query: str, values: list[Any]) -> list[TupleRow]:
         async with self.pool.connection() as conn:
@@ -315,7 +355,10 @@ class PostgresLog:
         """The current versions of these streams, in the same order; 0 for
         one that does not exist."""
         async with self.pool.connection() as conn:
-            return [row[0] for row in await (await conn.execute(_VERSIONS, (list(stream_ids),))).fetchall()]
+            return [
+                row[0]
+                for row in await (await conn.execute(_VERSIONS, (list(stream_ids),))).fetchall()
+            ]
 
     async def head(self) -> int:
         """The position of the last event, 0 when there is none."""
@@ -328,9 +371,12 @@ class PostgresLog:
             if self._clock_tolerance is None:
                 return await _one(conn, _OCCURRED_BY, await _one(conn, _HEAD), moment) or 0
             slack = max(self._clock_tolerance, _SLACK)
-            # Events are recorded soon after they occur, except while the log's time is ahead and stands still.
+            # Events are recorded soon after they occur, except while the log's time is ahead and
+            # stands still.
             soon = await _one(conn, _OCCURRED_BY, await _recorded_by(conn, moment + slack), moment)
-            behind = await (await conn.execute(_BEHIND_BY, {"moment": moment, "slack": 2 * slack})).fetchone()
+            behind = await (
+                await conn.execute(_BEHIND_BY, {"moment": moment, "slack": 2 * slack})
+            ).fetchone()
             return max(soon or 0, behind[0] or 0 if behind else 0)
 
     async def recorded_before(self, age: timedelta) -> int:
@@ -361,7 +407,7 @@ class PostgresLog:
                 if events:
                     yield events
 
-    # -- once-keys and proof -------------------------------------------------------------------------------------------
+    # -- once-keys and proof -----------------------------------------------------------------------
 
     async def done(self, key: UUID) -> IdempotencyRecord | None:
         """The record of an idempotency key, if its append happened."""
@@ -370,7 +416,10 @@ class PostgresLog:
     async def done_many(self, keys: Iterable[UUID]) -> dict[UUID, IdempotencyRecord]:
         """The records of the known keys among these."""
         async with self.pool.connection() as conn:
-            return {row[0]: done_of(row) for row in await (await conn.execute(DONE, (list(keys),))).fetchall()}
+            return {
+                row[0]: done_of(row)
+                for row in await (await conn.execute(DONE, (list(keys),))).fetchall()
+            }
 
     async def answer(self, key: UUID, answer: bytes) -> None:
         """Store the answer given under an idempotency key, for replays."""
@@ -378,19 +427,23 @@ class PostgresLog:
             await conn.execute("UPDATE log.once SET answer = %s WHERE key = %s", (answer, key))
 
     async def purge_expired(self) -> int:
-        """Delete the idempotency keys that have expired by both the database's clock and ours. Returns
-        their number."""
+        """Delete the idempotency keys that have expired by both the database's clock and ours.
+        Returns their number."""
         async with self.pool.connection() as conn:
             return (await conn.execute(_PURGE, (self._clock.now(),))).rowcount
 
-    async def verify(self, verifier: Verifier, *, upto: int, page: int = 5000) -> AsyncIterator[int | Fault]:
+    async def verify(
+        self, verifier: Verifier, *, upto: int, page: int = 5000
+    ) -> AsyncIterator[int | Fault]:
         """Walk the hash chain: yields the position reached after each page and, if there is one,
         the Fault at the end."""
         sql = bounded("position > %s AND position <= %s", "hash", "occurred_at AS stored")
         while verifier.position < upto:
             async with self.pool.connection() as conn:
                 cursor = conn.cursor(binary=True)
-                found = await (await cursor.execute(sql.encode(), (verifier.position, upto, page))).fetchall()
+                found = await (
+                    await cursor.execute(sql.encode(), (verifier.position, upto, page))
+                ).fetchall()
             rows = fitting(found)
             fault = verifier.check((Envelope(*row[:11]), *row[11:]) for row in rows)
             if fault is None and not rows:
@@ -428,4 +481,7 @@ def persons_in(codec: Codec, rows: Sequence[Raw]) -> set[UUID]:
 
 def decode(codec: Codec, rows: Sequence[Raw], keys: dict[UUID, bytes]) -> list[Recorded]:
     """Decode rows to events, given the keys of their persons."""
-    return [Recorded(env, codec.decode(env.name, payload, env.stream_id, keys.get)) for env, payload in rows]
+    return [
+        Recorded(env, codec.decode(env.name, payload, env.stream_id, keys.get))
+        for env, payload in rows
+    ]

@@ -1,9 +1,9 @@
 """Aggregates from the log and back: load by folding a stream, decide, append what was decided.
 
-A `UnitOfWork` is one decision: it loads states, collects events, and appends them at the versions it saw.
-States are cached per process. For streams that are appended to, the version check makes that safe;
-for streams that are only read, `Repository.decide` has their versions checked with the append.
-After a conflict, or any other outcome of a decision on outdated cached states (a refusal, a
+A `UnitOfWork` is one decision: it loads states, collects events, and appends them at the versions
+it saw. States are cached per process. For streams that are appended to, the version check makes
+that safe; for streams that are only read, `Repository.decide` has their versions checked with the
+append. After a conflict, or any other outcome of a decision on outdated cached states (a refusal, a
 failure, no event), the decision runs again on fresh ones before anybody sees it.
 
 If the log's history changes (`eventstore.history`), the cache is dropped, and decisions under way
@@ -142,7 +142,9 @@ class UnitOfWork:
         self.metadata = metadata
         self.result_ids: dict[str, str] = {}
 
-    async def load(self, aggregate: Aggregate[S], stream_id: UUID, *, check: bool = True) -> S | None:
+    async def load(
+        self, aggregate: Aggregate[S], stream_id: UUID, *, check: bool = True
+    ) -> S | None:
         """The state of a stream, including what this unit has emitted; None when the stream does
         not exist.
 
@@ -153,7 +155,10 @@ class UnitOfWork:
         if stream is None:
             stream = self._streams[stream_id] = await self._first_load(aggregate, stream_id)
         elif stream.aggregate.kind != aggregate.kind:
-            if stream.events or (found := await self._first_load(aggregate, stream_id)).state is None:
+            if (
+                stream.events
+                or (found := await self._first_load(aggregate, stream_id)).state is None
+            ):
                 return None
             stream = self._streams[stream_id] = found  # it is not of the kind asked for first
         stream.checked = stream.checked or check or stream.state is None
@@ -168,7 +173,8 @@ class UnitOfWork:
         return state
 
     def expect(self, stream_id: UUID, version: int | None) -> None:
-        """Check that a loaded stream is still at the version that its caller has seen; None expects nothing.
+        """Check that a loaded stream is still at the version that its caller has seen; None expects
+        nothing.
 
         Raises the kind's `stale`.
         """
@@ -177,10 +183,14 @@ class UnitOfWork:
             raise stream.aggregate.stale(stream.version)
 
     async def _first_load(self, aggregate: Aggregate[Any], stream_id: UUID) -> _Stream:
-        version, state, cached = await self._repository.load(aggregate, stream_id, fresh=self._fresh)
+        version, state, cached = await self._repository.load(
+            aggregate, stream_id, fresh=self._fresh
+        )
         return _Stream(aggregate, version, state, cached, [])
 
-    def create(self, aggregate: Aggregate[S], stream_id: UUID, events: Sequence[msgspec.Struct]) -> None:
+    def create(
+        self, aggregate: Aggregate[S], stream_id: UUID, events: Sequence[msgspec.Struct]
+    ) -> None:
         """Emit the first events of a stream that is known to be new (a fresh id), without reading
         it."""
         self._streams.setdefault(stream_id, _Stream(aggregate, 0, None, False, [], checked=True))
@@ -191,7 +201,9 @@ class UnitOfWork:
         another kind."""
         stream = self._streams[stream_id]
         if events and kind_of_all(events) != stream.aggregate.kind:
-            raise WrongKind(f"{type(events[0]).__name__} for a stream of kind {stream.aggregate.kind}")
+            raise WrongKind(
+                f"{type(events[0]).__name__} for a stream of kind {stream.aggregate.kind}"
+            )
         stream.events.extend(events)
         stream.state = stream.aggregate.fold(stream.state, events)
 
@@ -213,8 +225,14 @@ class UnitOfWork:
         out by itself."""
         if self._is_void():
             return True
-        cached = {stream_id: stream.version for stream_id, stream in self._streams.items() if stream.cached}
-        return bool(cached) and await self._repository.log.versions(list(cached)) != list(cached.values())
+        cached = {
+            stream_id: stream.version
+            for stream_id, stream in self._streams.items()
+            if stream.cached
+        }
+        return bool(cached) and await self._repository.log.versions(list(cached)) != list(
+            cached.values()
+        )
 
     def _is_void(self) -> bool:
         return self._repository.log.history.generation != self._generation
@@ -224,7 +242,9 @@ class UnitOfWork:
 
     def reads(self) -> list[StreamRead]:
         """The streams that the decision rests on without appending to them."""
-        return [StreamRead(i, s.version) for i, s in self._streams.items() if not s.events and s.checked]
+        return [
+            StreamRead(i, s.version) for i, s in self._streams.items() if not s.events and s.checked
+        ]
 
     def must_hold(self) -> None:
         """Raises VersionConflict when the log's history has changed since this unit began."""
@@ -237,7 +257,9 @@ class UnitOfWork:
             return
         for stream_id, s in self._streams.items():
             if s.events:
-                self._repository.remember(s.aggregate, stream_id, s.version + len(s.events), s.state)
+                self._repository.remember(
+                    s.aggregate, stream_id, s.version + len(s.events), s.state
+                )
 
 
 Decision = Callable[[UnitOfWork], Awaitable[R]]
@@ -246,7 +268,9 @@ Decision = Callable[[UnitOfWork], Awaitable[R]]
 class Repository:
     """Loads aggregates and carries out decisions on them."""
 
-    def __init__(self, log: Log, snapshots: Snapshots | None = None, *, cache_size: int = 10_000) -> None:
+    def __init__(
+        self, log: Log, snapshots: Snapshots | None = None, *, cache_size: int = 10_000
+    ) -> None:
         self.log = log
         self._snapshots = snapshots
         self._cache: OrderedDict[UUID, _Cached] = OrderedDict()
@@ -255,7 +279,9 @@ class Repository:
         self._background: set[asyncio.Task[None]] = set()
         log.history.when_it_changes(self._forget_all)
 
-    async def load(self, aggregate: Aggregate[S], stream_id: UUID, *, fresh: bool = True) -> tuple[int, S | None, bool]:
+    async def load(
+        self, aggregate: Aggregate[S], stream_id: UUID, *, fresh: bool = True
+    ) -> tuple[int, S | None, bool]:
         """Version and state of a stream, and whether they come unchecked from the cache; `fresh`
         reads newer events first.
 
@@ -282,10 +308,13 @@ class Repository:
         return (await self.load(aggregate, stream_id))[1]
 
     async def get(self, aggregate: Aggregate[S], stream_id: UUID, *, fresh: bool = True) -> S:
-        """The state as it is now in the log; without `fresh`, as `cached`. Raises the kind's `missing`."""
+        """The state as it is now in the log; without `fresh`, as `cached`. Raises the kind's
+        `missing`."""
         return (await self.get_versioned(aggregate, stream_id, fresh=fresh))[1]
 
-    async def get_versioned(self, aggregate: Aggregate[S], stream_id: UUID, *, fresh: bool = True) -> tuple[int, S]:
+    async def get_versioned(
+        self, aggregate: Aggregate[S], stream_id: UUID, *, fresh: bool = True
+    ) -> tuple[int, S]:
         """Version and state, as `get`. Raises the kind's `missing`."""
         version, state, _ = await self.load(aggregate, stream_id, fresh=fresh)
         if state is None:
@@ -343,13 +372,18 @@ class Repository:
                         if fresh := await unit.is_stale():
                             continue
                         return result, None
-                    if not queued and (contended := [e.stream_id for e in appends if e.stream_id in self._locks]):
-                        # Others queue for the stream: out of turn this would lose. In its turn, the cache is current.
+                    if not queued and (
+                        contended := [e.stream_id for e in appends if e.stream_id in self._locks]
+                    ):
+                        # Others queue for the stream: out of turn this would lose. In its turn, the
+                        # cache is current.
                         await self._queue_up(locks, contended)
                         queued = True
                         continue
                     unit.must_hold()
-                    key = once and msgspec.structs.replace(once, result_ids={**once.result_ids, **unit.result_ids})
+                    key = once and msgspec.structs.replace(
+                        once, result_ids={**once.result_ids, **unit.result_ids}
+                    )
                     appended = await self.log.append(appends, unit.metadata, key, unit.reads())
                 except VersionConflict as conflict:
                     if attempt == ATTEMPTS:
@@ -358,9 +392,11 @@ class Repository:
                         await self._queue_up(locks, conflict.stream_ids)
                     fresh = queued = True
                 except Exception as error:
-                    if isinstance(error, AlreadyDone) or is_away(error):  # no other state would change that
+                    # no other state would change that
+                    if isinstance(error, AlreadyDone) or is_away(error):
                         raise
-                    # Any other failure may be due to outdated states: a rule, or a key destroyed since.
+                    # Any other failure may be due to outdated states: a rule, or a key destroyed
+                    # since.
                     if fresh := await unit.is_stale():
                         continue
                     if isinstance(error, refusal):
@@ -377,7 +413,9 @@ class Repository:
         if once is not None and (done := await self.log.done(once.key)) is not None:
             raise AlreadyDone(done)
 
-    def remember(self, aggregate: Aggregate[Any], stream_id: UUID, version: int, state: object) -> None:
+    def remember(
+        self, aggregate: Aggregate[Any], stream_id: UUID, version: int, state: object
+    ) -> None:
         """Cache a state that was just appended, and take a snapshot when one is due."""
         found = self._cache.get(stream_id)
         snapshot = _Snapshot() if found is None else found.snapshot
@@ -388,7 +426,9 @@ class Repository:
         found, every = self._cache.get(stream_id), aggregate.snapshot_every
         if self._snapshots is None or not every or found is None:
             return
-        if found.version - found.snapshot.version < max(every, found.snapshot.size // SNAPSHOT_BYTES_PER_EVENT):
+        if found.version - found.snapshot.version < max(
+            every, found.snapshot.size // SNAPSHOT_BYTES_PER_EVENT
+        ):
             return
         found.snapshot.version = found.version
         check = partial(self.log.history.must_be, self.log.history.generation)
@@ -415,7 +455,9 @@ class Repository:
 
     async def _from_snapshot(self, aggregate: Aggregate[Any], stream_id: UUID) -> _Cached:
         if self._snapshots is not None and aggregate.snapshot_every:
-            found = await self._snapshots.load(stream_id, _schema(aggregate), aggregate.state, sealed=aggregate.sealed)
+            found = await self._snapshots.load(
+                stream_id, _schema(aggregate), aggregate.state, sealed=aggregate.sealed
+            )
             if found is not None:
                 state, version, size = found
                 return _Cached(aggregate.kind, version, state, _Snapshot(version, size))
@@ -443,11 +485,17 @@ def _schema(aggregate: Aggregate[Any]) -> str:
 
 
 async def _save(
-    snapshots: Snapshots, stream_id: UUID, aggregate: Aggregate[Any], found: _Cached, check: Callable[[], None]
+    snapshots: Snapshots,
+    stream_id: UUID,
+    aggregate: Aggregate[Any],
+    found: _Cached,
+    check: Callable[[], None],
 ) -> None:
     schema, sealed = _schema(aggregate), aggregate.sealed
     try:
-        size = await snapshots.save(stream_id, schema, found.state, found.version, check, sealed=sealed)
+        size = await snapshots.save(
+            stream_id, schema, found.state, found.version, check, sealed=sealed
+        )
         found.snapshot.size = size
     except (psycopg.Error, HistoryChanged) as error:  # only a shortcut is lost
         log.warning("no snapshot of %s at version %s: %s", stream_id, found.version, error)

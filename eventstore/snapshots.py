@@ -42,8 +42,8 @@ class Snapshots:
         and opens with the person's key."""
         async with self._pool.connection() as conn:
             cursor = await conn.execute(
-                "SELECT s.state, s.version FROM log.snapshots s JOIN log.events e USING (stream_id, version)"
-                " WHERE s.stream_id = %s AND s.schema = %s",
+                "SELECT s.state, s.version FROM log.snapshots s JOIN log.events e USING (stream_id,"
+                " version) WHERE s.stream_id = %s AND s.schema = %s",
                 (stream_id, schema),
             )
             row = await cursor.fetchone()
@@ -52,7 +52,11 @@ class Snapshots:
         key = (await self._keys.get([stream_id])).get(stream_id) if sealed else None
         try:
             encoded = row[0] if key is None else decrypt(row[0].decode(), key, stream_id, schema)
-            return None if encoded is None else (msgspec.json.decode(encoded, type=state), row[1], len(row[0]))
+            return (
+                None
+                if encoded is None
+                else (msgspec.json.decode(encoded, type=state), row[1], len(row[0]))
+            )
         except (msgspec.MsgspecError, ValueError):
             return None
 
@@ -80,11 +84,14 @@ class Snapshots:
             encoded = encrypt(encoded, key, stream_id, schema).encode()
         async with self._pool.connection() as conn, conn.transaction():
             check()
-            await conn.execute("DELETE FROM log.snapshots WHERE stream_id = %s AND schema <> %s", (stream_id, schema))
             await conn.execute(
-                "INSERT INTO log.snapshots (stream_id, schema, version, state) VALUES (%s, %s, %s, %s)"
-                " ON CONFLICT (stream_id, schema) DO UPDATE SET version = excluded.version, state = excluded.state"
-                " WHERE snapshots.version < excluded.version",
+                "DELETE FROM log.snapshots WHERE stream_id = %s AND schema <> %s",
+                (stream_id, schema),
+            )
+            await conn.execute(
+                "INSERT INTO log.snapshots (stream_id, schema, version, state) VALUES (%s, %s, %s,"
+                " %s) ON CONFLICT (stream_id, schema) DO UPDATE SET version = excluded.version,"
+                " state = excluded.state WHERE snapshots.version < excluded.version",
                 (stream_id, schema, version, encoded),
             )
         return len(encoded)

@@ -49,7 +49,8 @@ class Circuit:
     ) -> None:
         """`is_down` says which exceptions show that the dependency is down. A cancelled call counts
         as such, too, unless it is NEEDLESS."""
-        self._name, self._is_down = name, is_down
+        self._name = name
+        self._is_down = is_down
         self._open_seconds = OPEN_SECONDS if open_seconds is None else open_seconds
         self._trial_seconds = trial_seconds
         self._breakers = AsyncCircuitBreakerFactory(
@@ -96,7 +97,9 @@ class Circuit:
             return
         if event.state == "opened" and not self._away:
             self._away = True
-            log.warning("%s is away: left alone, and tried every %s seconds", name, self._open_seconds)
+            log.warning(
+                "%s is away: left alone, and tried every %s seconds", name, self._open_seconds
+            )
         elif event.state == "closed" and self._away:
             self._away = False
             log.warning("%s is back", name)

@@ -14,9 +14,15 @@ class Seldom:
     are counted, and the next line after them gives their number. Thread-safe."""
 
     def __init__(
-        self, log: logging.Logger, *, seconds: float = SECONDS, clock: Callable[[], float] = time.monotonic
+        self,
+        log: logging.Logger,
+        *,
+        seconds: float = SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._log, self._seconds, self._clock = log, seconds, clock
+        self._log = log
+        self._seconds = seconds
+        self._clock = clock
         self._lock = threading.Lock()
         self._told: dict[str, tuple[float, int]] = {}
 
@@ -30,4 +36,6 @@ class Seldom:
                 self._told[matter] = (at, untold + 1)
                 return
             self._told[matter] = (now, 0)
-        self._log.warning("%s%s", text, f" ({untold} more since the last such line)" if untold else "")
+        self._log.warning(
+            "%s%s", text, f" ({untold} more since the last such line)" if untold else ""
+        )

@@ -17,7 +17,8 @@ def uuid7() -> UUID:
     ms = time.time_ns() // 1_000_000
     with _lock:
         if ms > _last >> 74:
-            _last = ms << 74 | _random.getrandbits(73)  # the top bit is left free, to count without overflowing
+            # the top bit is left free, to count without overflowing
+            _last = ms << 74 | _random.getrandbits(73)
         else:
             _last += 1 + random.getrandbits(32)
         value = _last

@@ -1,8 +1,8 @@
 """Rows as of a moment: fold only the streams that feed them, up to a position or a time.
 
-As it was at a time is: what had occurred by then, and all that stands before it in the log. So what a row shows as its
-time is a time at which that row is as shown; a clock that was ahead for a moment hides nothing that came after; and no
-event is left out from under another.
+As it was at a time is: what had occurred by then, and all that stands before it in the log. So what
+a row shows as its time is a time at which that row is as shown; a clock that was ahead for a moment
+hides nothing that came after; and no event is left out from under another.
 """
 
 from collections.abc import Sequence
@@ -18,27 +18,40 @@ class LogReader(StreamReader, Protocol):
     """What as-of needs of the log."""
 
     async def read(
-        self, after: int = 0, *, upto: int | None = None, names: Sequence[str] | None = None, limit: int = 1000
+        self,
+        after: int = 0,
+        *,
+        upto: int | None = None,
+        names: Sequence[str] | None = None,
+        limit: int = 1000,
     ) -> list[Recorded]: ...
 
 
-async def row_as_of(log: LogReader, projection: Projection[R], key: Key, moment: int | datetime) -> R | None:
+async def row_as_of(
+    log: LogReader, projection: Projection[R], key: Key, moment: int | datetime
+) -> R | None:
     """The row of a key as it was at a log position or a time; None when it was not there."""
     return projection.fold(await _events(log, projection.streams_of(key), moment)).get(key)
 
 
-async def shown_as_of(log: LogReader, projection: Projection[S], key: Key, moment: int | datetime) -> S | None:
+async def shown_as_of(
+    log: LogReader, projection: Projection[S], key: Key, moment: int | datetime
+) -> S | None:
     """As `row_as_of`, as queries return it: without what is internal."""
     row = await row_as_of(log, projection, key, moment)
     return None if row is None else shown(row)
 
 
-async def _events(log: LogReader, streams: Sequence[UUID] | None, moment: int | datetime) -> list[Recorded]:
+async def _events(
+    log: LogReader, streams: Sequence[UUID] | None, moment: int | datetime
+) -> list[Recorded]:
     upto = moment if isinstance(moment, int) else None
     if streams is None:
         events = await _all_events(log, upto)
     else:
-        found = [await whole_stream(log, stream_id, upto=upto) for stream_id in dict.fromkeys(streams)]
+        found = [
+            await whole_stream(log, stream_id, upto=upto) for stream_id in dict.fromkeys(streams)
+        ]
         events = [event for stream in found for event in stream]
     events.sort(key=lambda event: event.env.position)
     return events if isinstance(moment, int) else occurred_by(events, moment)
@@ -46,7 +59,9 @@ async def _events(log: LogReader, streams: Sequence[UUID] | None, moment: int | 
 
 def occurred_by(events: Sequence[Recorded], moment: datetime) -> list[Recorded]:
     """Of events in the order of the log: up to the last that had occurred by a time."""
-    last = max((n for n, event in enumerate(events, 1) if event.env.occurred_at <= moment), default=0)
+    last = max(
+        (n for n, event in enumerate(events, 1) if event.env.occurred_at <= moment), default=0
+    )
     return list(events[:last])
 
 

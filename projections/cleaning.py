@@ -1,7 +1,7 @@
 """What a fold is given of an event: texts without NUL, and moments in UTC that every row can hold.
 
-Done here once for all folds: live, rebuilt, and as of a moment. Personal mappings, such as an address, are left as they
-are: no row keeps them.
+Done here once for all folds: live, rebuilt, and as of a moment. Personal mappings, such as an
+address, are left as they are: no row keeps them.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,8 @@ def without_nul(value: str) -> str:
 def cleaner_of(event_type: type[msgspec.Struct], *, keeps_nul: bool = False) -> Cleaner | None:
     """A function from an event to what a fold is given of it: nearly always the same object.
 
-    None for events that have neither moments nor texts. With `keeps_nul`, texts are left as they are.
+    None for events that have neither moments nor texts. With `keeps_nul`, texts are left as they
+    are.
     """
     times = [field.name for field in msgspec.structs.fields(event_type) if _is_time(field.type)]
     has_nul = None if keeps_nul else _finder(event_type)
@@ -56,7 +57,8 @@ def _in_utc(at: datetime) -> datetime:
 
 
 def _finder(hint: Any) -> Finder | None:
-    """A function that tells whether there is a NUL in a value of this type; None where there can be none.
+    """A function that tells whether there is a NUL in a value of this type; None where there can be
+    none.
 
     It is made for the type, since it is run for every event.
     """
@@ -84,7 +86,9 @@ def _finder_inside(hint: Any) -> Finder | None:
 
 def _finder_in_struct(struct: type[msgspec.Struct]) -> Finder | None:
     hints = {field.name: field.type for field in msgspec.structs.fields(struct)}
-    finders = [(name, finder) for name, hint in hints.items() if (finder := _finder(hint)) is not None]
+    finders = [
+        (name, finder) for name, hint in hints.items() if (finder := _finder(hint)) is not None
+    ]
     if not finders:
         return None
 

@@ -8,7 +8,8 @@ from eventstore.log import Envelope
 
 
 class Happened(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An entry of a timeline: the wire name of an event, when and at which log position, and what it says."""
+    """An entry of a timeline: the wire name of an event, when and at which log position, and what
+    it says."""
 
     name: str
     at: datetime

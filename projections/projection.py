@@ -7,8 +7,8 @@
         def added(self, rows: Rows[WalletBalance], event: FundsAdded, env: Envelope) -> None:
             rows[env.stream_id].balance_cents += event.amount_cents
 
-The engine decides how rows are fetched and written, so the same lines serve live, catch-up, rebuild, verify, as-of
-and tests.
+The engine decides how rows are fetched and written, so the same lines serve live, catch-up,
+rebuild, verify, as-of and tests.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -30,8 +30,9 @@ NEVER, NIL = datetime.min.replace(tzinfo=UTC), UUID(int=0)
 class Row(msgspec.Struct, omit_defaults=True):
     """A row of a read model, and what queries return; its table comes from its fields.
 
-    `KEY` names the key's fields, `INDEXES` further ones; `CHECKS` are conditions in SQL that every row meets.
-    `INTERNAL` are fields to find and sort rows by: nobody is shown them, and queries leave them at their defaults.
+    `KEY` names the key's fields, `INDEXES` further ones; `CHECKS` are conditions in SQL that every
+    row meets. `INTERNAL` are fields to find and sort rows by: nobody is shown them, and queries
+    leave them at their defaults.
     """
 
     KEY: ClassVar[tuple[str, ...]] = ()
@@ -41,10 +42,12 @@ class Row(msgspec.Struct, omit_defaults=True):
 
 
 class StreamRow(Row, kw_only=True):
-    """A row of one stream, by that stream's id. These fields are kept by the engine: a fold does not touch them.
+    """A row of one stream, by that stream's id. These fields are kept by the engine: a fold does
+    not touch them.
 
-    `version` is the stream's, `created_position` the place in the log of the event that made the row; `created_at` is
-    when that occurred, and `updated_at` when the last one that changed what is shown did.
+    `version` is the stream's, `created_position` the place in the log of the event that made the
+    row; `created_at` is when that occurred, and `updated_at` when the last one that changed what is
+    shown did.
     """
 
     INTERNAL: ClassVar[tuple[str, ...]] = ("created_position",)
@@ -82,7 +85,8 @@ def key_of(row_type: type[msgspec.Struct]) -> Callable[[Any], Key]:
 
 
 def shown_fields(item: type[msgspec.Struct]) -> list[str]:
-    """The fields that queries return: of a row, those that are not internal; of another type, all."""
+    """The fields that queries return: of a row, those that are not internal; of another type,
+    all."""
     struct: type[msgspec.Struct] = get_origin(item) or item
     internal = struct.INTERNAL if issubclass(struct, Row) else ()
     return [name for name in struct.__struct_fields__ if name not in internal]
@@ -90,7 +94,9 @@ def shown_fields(item: type[msgspec.Struct]) -> list[str]:
 
 def shown(row: S) -> S:
     """The row as queries return it: without what is internal."""
-    return msgspec.structs.replace(row, **{name: default() for name, default in _internal(type(row))})
+    return msgspec.structs.replace(
+        row, **{name: default() for name, default in _internal(type(row))}
+    )
 
 
 @cache
@@ -105,9 +111,12 @@ def _default_of(field: msgspec.structs.FieldInfo) -> Callable[[], Any]:
 
 
 class Rows(Generic[R]):
-    """The rows that a page of events touches: fetched when first asked for, written together at the page's end."""
+    """The rows that a page of events touches: fetched when first asked for, written together at the
+    page's end."""
 
-    def __init__(self, row_type: type[R], fetch: Fetch[R] = lambda _: (), cache_size: int = 0) -> None:
+    def __init__(
+        self, row_type: type[R], fetch: Fetch[R] = lambda _: (), cache_size: int = 0
+    ) -> None:
         self.row_type = row_type
         self._key = key_of(row_type)
         self._fetch = fetch
@@ -137,7 +146,7 @@ class Rows(Generic[R]):
         """Remove the row, if it is there."""
         self._touched[key] = None
 
-    # -- for the engine ------------------------------------------------------------------------------------------------
+    # -- for the engine ----------------------------------------------------------------------------
 
     def prefetch(self, keys: Iterable[Key]) -> None:
         """Fetch in one go what a page is going to touch."""
@@ -167,7 +176,8 @@ class Rows(Generic[R]):
 
     def discard(self) -> None:
         """The page failed: forget everything, to read it anew."""
-        self._touched, self._cache = {}, {}
+        self._touched = {}
+        self._cache = {}
 
     def all(self) -> list[R]:
         """Every row, where the whole fold is in memory."""
@@ -179,10 +189,10 @@ def on(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Mark a method as the fold of one event type.
 
-    `key` says which row it touches, so that a page's rows are fetched at once: the name of a payload field, or a
-    function of event and envelope, which returns a list of keys where there are several rows; by default the stream.
-    A row not announced is still found, one by one. An event that nothing `shown` comes of moves a StreamRow's version,
-    but not its `updated_at`.
+    `key` says which row it touches, so that a page's rows are fetched at once: the name of a
+    payload field, or a function of event and envelope, which returns a list of keys where there are
+    several rows; by default the stream. A row not announced is still found, one by one. An event
+    that nothing `shown` comes of moves a StreamRow's version, but not its `updated_at`.
     """
 
     def mark(function: Callable[..., None]) -> Callable[..., None]:
@@ -211,7 +221,8 @@ def _stamping(handler: Handler, *, shown: bool) -> Handler:
             return
         row.version = env.version
         if not row.created_position:
-            row.created_at, row.created_position = env.occurred_at, env.position
+            row.created_at = env.occurred_at
+            row.created_position = env.position
         if shown:
             row.updated_at = env.occurred_at
 
@@ -219,12 +230,14 @@ def _stamping(handler: Handler, *, shown: bool) -> Handler:
 
 
 class Projection(Generic[R]):
-    """Base of all projections. `name` and `version` name the feed and its storage; a changed fold is a new version."""
+    """Base of all projections. `name` and `version` name the feed and its storage; a changed fold
+    is a new version."""
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     earlier: ClassVar[frozenset[int]] = frozenset()
-    """Versions before whose rows have the same shape: queries may read them while this one catches up."""
+    """Versions before whose rows have the same shape: queries may read them while this one catches
+    up."""
 
     keeps_nul: ClassVar[bool] = False
     """Whether texts are folded with NUL in them: where rows go, there must be room for it."""
@@ -239,22 +252,29 @@ class Projection(Generic[R]):
         cls.folds = dict(getattr(cls, "folds", {}))
         for attribute in vars(cls).values():
             for event_type, key, shown in getattr(attribute, "_folds", ()):
-                handler = _stamping(attribute, shown=shown) if issubclass(cls.row, StreamRow) else attribute
+                handler = (
+                    _stamping(attribute, shown=shown)
+                    if issubclass(cls.row, StreamRow)
+                    else attribute
+                )
                 cls.folds[event_type] = (handler, key)
-        cls.cleaners = {event_type: cleaner_of(event_type, keeps_nul=cls.keeps_nul) for event_type in cls.folds}
+        cls.cleaners = {
+            event_type: cleaner_of(event_type, keeps_nul=cls.keeps_nul) for event_type in cls.folds
+        }
 
     def streams_of(self, key: Key) -> Sequence[UUID] | None:
-        """The streams that feed a row, so that one row as of a moment costs its own streams and not the whole log;
-        None where the key does not tell.
+        """The streams that feed a row, so that one row as of a moment costs its own streams and not
+        the whole log; None where the key does not tell.
 
-        As it stands here: each row is fed by one stream, whose id is the key, or what the key begins with; no fold asks
-        for rows of other streams.
+        As it stands here: each row is fed by one stream, whose id is the key, or what the key
+        begins with; no fold asks for rows of other streams.
         """
         return [key[0] if isinstance(key, tuple) else key]
 
     @property
     def mixes_streams(self) -> bool:
-        """Whether events of several streams meet in a row, so that their order among each other matters."""
+        """Whether events of several streams meet in a row, so that their order among each other
+        matters."""
         return type(self).streams_of is not Projection.streams_of
 
     def apply(self, rows: Rows[R], event: msgspec.Struct, env: Envelope) -> None:

@@ -51,6 +51,7 @@ TABLES: tuple[type[Projection[Any]], ...] = (
 
 
 def read_models() -> list[Registered]:
-    """What a projector runs. The search index in Elasticsearch is added by whoever configures one."""
+    """What a projector runs. The search index in Elasticsearch is added by whoever configures
+    one."""
     tables = [Registered(projection(), PostgresTable(projection.row)) for projection in TABLES]
     return [*tables, Registered(GamesText(), PostgresDocuments())]

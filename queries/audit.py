@@ -1,4 +1,5 @@
-"""The log as auditors read it: every event with its envelope, one stream, and what a stream amounted to at a moment.
+"""The log as auditors read it: every event with its envelope, one stream, and what a stream
+amounted to at a moment.
 
 Personal fields stay closed: an auditor sees that there is something, not what.
 """
@@ -23,10 +24,12 @@ ENCRYPTED = "[encrypted]"
 MAX_LIMIT = 200
 
 MAX_LEVELS = 100
-"""How deep a payload may be nested to be shown as JSON. Readers and writers of it give up at some hundreds."""
+"""How deep a payload may be nested to be shown as JSON. Readers and writers of it give up at some
+hundreds."""
 
 SCANNED = 1_000_000
-"""Positions that one question looks through at most: the log has no index by name, actor or correlation."""
+"""Positions that one question looks through at most: the log has no index by name, actor or
+correlation."""
 
 Payload = dict[str, Any]  # any JSON object
 
@@ -35,7 +38,8 @@ _AFTER_IN_STREAM = """version > coalesce(
     (SELECT version FROM log.events WHERE position <= %(after)s AND stream_id = %(stream_id)s
      ORDER BY version DESC LIMIT 1),
     0)"""
-"""Who goes on from a page names its last event, which is found at once; another position is looked for."""
+"""Who goes on from a page names its last event, which is found at once; another position is looked
+for."""
 
 
 class AuditEvent(msgspec.Struct, frozen=True):
@@ -56,15 +60,16 @@ class AuditEvent(msgspec.Struct, frozen=True):
 
 
 class Trail(msgspec.Struct, frozen=True):
-    """Events in order. `next_after` is where to go on; None at the end of the log. A part may be empty and yet not the
-    last one, when much of the log had to be looked through."""
+    """Events in order. `next_after` is where to go on; None at the end of the log. A part may be
+    empty and yet not the last one, when much of the log had to be looked through."""
 
     items: list[AuditEvent]
     next_after: int | None
 
 
 class StreamState(msgspec.Struct, frozen=True):
-    """What a stream amounted to: its kind, its version then, the position of its last event, and the folded state."""
+    """What a stream amounted to: its kind, its version then, the position of its last event, and
+    the folded state."""
 
     stream_id: UUID
     kind: str
@@ -77,7 +82,8 @@ class Audit:
     """Reads the log. `aggregates` are all kinds of streams that there are."""
 
     def __init__(self, log: PostgresLog, aggregates: Sequence[Aggregate[Any]]) -> None:
-        self._log, self._aggregates = log, aggregates
+        self._log = log
+        self._aggregates = aggregates
 
     async def events(
         self,
@@ -89,19 +95,35 @@ class Audit:
         after: int = 0,
         limit: int = 100,
     ) -> Trail:
-        """Events after a position, in order, of which all that is given holds; `name` may be a pattern such as
-        `payment.*`. At most MAX_LIMIT.
+        """Events after a position, in order, of which all that is given holds; `name` may be a
+        pattern such as `payment.*`. At most MAX_LIMIT.
         """
         limit, head = max(1, min(limit, MAX_LIMIT)), await self._log.head()
-        wanted = {"stream_id": stream_id, "name": name, "actor": actor, "correlation_id": correlation_id}
-        values: dict[str, object] = {field: value for field, value in wanted.items() if value is not None}
+        wanted = {
+            "stream_id": stream_id,
+            "name": name,
+            "actor": actor,
+            "correlation_id": correlation_id,
+        }
+        values: dict[str, object] = {
+            field: value for field, value in wanted.items() if value is not None
+        }
         upto = head if stream_id is not None else min(head, after + SCANNED)
-        # By their versions, which come in the order of positions, and of which there is an index by stream.
-        place, order = ("position > %(after)s", "position") if stream_id is None else (_AFTER_IN_STREAM, "version")
+        # By their versions, which come in the order of positions, and of which there is an index by
+        # stream.
+        place, order = (
+            ("position > %(after)s", "position")
+            if stream_id is None
+            else (_AFTER_IN_STREAM, "version")
+        )
         conditions = [place, "position <= %(upto)s"]
-        conditions += [f"{field} {'LIKE' if field == 'name' else '='} %({field})s" for field in values]
+        conditions += [
+            f"{field} {'LIKE' if field == 'name' else '='} %({field})s" for field in values
+        ]
         if name is not None:
-            values["name"] = name.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_").replace("*", "%")
+            values["name"] = (
+                name.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_").replace("*", "%")
+            )
         found = await self._read(
             f"WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT %(limit)s",
             {**values, "after": after, "upto": upto, "limit": limit},
@@ -111,16 +133,22 @@ class Audit:
             return Trail(items, items[-1].position)
         return Trail(items, upto if upto < head else None)
 
-    async def stream(self, stream_id: UUID, *, after_version: int = 0, limit: int = MAX_LIMIT) -> list[AuditEvent]:
-        """A stream's events above a version, in order; none when there is no such stream. At most MAX_LIMIT."""
+    async def stream(
+        self, stream_id: UUID, *, after_version: int = 0, limit: int = MAX_LIMIT
+    ) -> list[AuditEvent]:
+        """A stream's events above a version, in order; none when there is no such stream. At most
+        MAX_LIMIT."""
         found = await self._read(
             "WHERE stream_id = %(id)s AND version > %(after)s ORDER BY version LIMIT %(limit)s",
             {"id": stream_id, "after": after_version, "limit": max(1, min(limit, MAX_LIMIT))},
         )
         return [self._shown(raw) for raw in found]
 
-    async def state(self, stream_id: UUID, as_of: int | datetime | None = None) -> StreamState | None:
-        """What a stream amounted to at a log position or a time (or amounts to now); None when it did not exist.
+    async def state(
+        self, stream_id: UUID, as_of: int | datetime | None = None
+    ) -> StreamState | None:
+        """What a stream amounted to at a log position or a time (or amounts to now); None when it
+        did not exist.
 
         Raises PositionUnknown; LookupError when no aggregate folds such a stream.
         """
@@ -132,8 +160,12 @@ class Audit:
         while page:
             last: Envelope = page[-1][0]
             decode = self._log.codec.decode
-            state = aggregate.fold(state, [decode(env.name, payload, stream_id) for env, payload in page])
-            page = await self._log.read_stream_raw(stream_id, last.version, upto=upto, limit=STREAM_PAGE)
+            state = aggregate.fold(
+                state, [decode(env.name, payload, stream_id) for env, payload in page]
+            )
+            page = await self._log.read_stream_raw(
+                stream_id, last.version, upto=upto, limit=STREAM_PAGE
+            )
         shown = _closed(msgspec.to_builtins(state, str_keys=True, enc_hook=plain))
         return StreamState(stream_id, aggregate.kind, last.version, last.position, shown)
 
@@ -147,7 +179,8 @@ class Audit:
         raise LookupError(f"no aggregate begins with {env.name}")
 
     async def position_at(self, moment: int | datetime) -> int:
-        """The log position of a moment: of the last event that had occurred by that time. Raises PositionUnknown."""
+        """The log position of a moment: of the last event that had occurred by that time. Raises
+        PositionUnknown."""
         if isinstance(moment, int):
             head = await self._log.head()
             if moment > head:
@@ -175,8 +208,13 @@ class Audit:
         return AuditEvent(**msgspec.structs.asdict(env), payload=payload)
 
     def _personal(self, env: Envelope, stored: bytes, payload: Payload) -> list[str]:
-        """The fields that are stored encrypted: read without a key they turn out forgotten, or absent."""
-        sealed = [field for field, value in payload.items() if isinstance(value, str) and value.startswith("1:")]
+        """The fields that are stored encrypted: read without a key they turn out forgotten, or
+        absent."""
+        sealed = [
+            field
+            for field, value in payload.items()
+            if isinstance(value, str) and value.startswith("1:")
+        ]
         if not sealed or not self._log.codec.knows(env.name):
             return sealed
         event = self._log.codec.decode(env.name, stored, env.stream_id)

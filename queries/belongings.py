@@ -1,4 +1,5 @@
-"""What hangs on an account: ids to look at. Every query names its columns as the indexes have them."""
+"""What hangs on an account: ids to look at. Every query names its columns as the indexes have
+them."""
 
 from uuid import UUID
 
@@ -32,8 +33,11 @@ WHERE status = 'PENDING_PAYMENT' AND (user_id = %(id)s OR lines @> %(sold)s::jso
 
 
 async def unpaid_orders(models: ReadModels, user_id: UUID) -> list[UUID]:
-    """Orders that await their payment: the person's own, and those with a line that the person sells."""
-    return await _ids(models, _UNPAID_ORDERS, id=user_id, sold='[{"seller_id": "' + str(user_id) + '"}]')
+    """Orders that await their payment: the person's own, and those with a line that the person
+    sells."""
+    return await _ids(
+        models, _UNPAID_ORDERS, id=user_id, sold='[{"seller_id": "' + str(user_id) + '"}]'
+    )
 
 
 _OPEN_DEPOSITS = """
@@ -69,7 +73,8 @@ WHERE o.user_id = %(id)s AND NOT s.provisional AND s.status IN ('PENDING', 'PROC
 
 
 async def shipments_on_their_way(models: ReadModels, user_id: UUID) -> list[UUID]:
-    """What has not arrived yet of what a seller is to send, be it paid or not, and of what a buyer has paid."""
+    """What has not arrived yet of what a seller is to send, be it paid or not, and of what a buyer
+    has paid."""
     return await _ids(models, _SHIPMENTS_ON_THEIR_WAY, id=user_id)
 
 
@@ -115,7 +120,9 @@ async def transfers_in_suspense(models: ReadModels, user_id: UUID) -> list[UUID]
 
 async def wallets(models: ReadModels, user_id: UUID) -> list[UUID]:
     """A person's wallets."""
-    return await _ids(models, "SELECT wallet_id AS id FROM @wallets WHERE user_id = %(id)s", id=user_id)
+    return await _ids(
+        models, "SELECT wallet_id AS id FROM @wallets WHERE user_id = %(id)s", id=user_id
+    )
 
 
 _ADMINS = """

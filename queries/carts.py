@@ -17,6 +17,7 @@ async def newest_cart(models: ReadModels, buyer_id: UUID) -> Answer[Cart | None]
 
 
 async def open_cart(models: ReadModels, buyer_id: UUID, now: datetime) -> Answer[Cart | None]:
-    """The buyer's cart; None when there is none, or it was checked out, or its time is over, fired or not."""
+    """The buyer's cart; None when there is none, or it was checked out, or its time is over, fired
+    or not."""
     found = await newest_cart(models, buyer_id)
     return found.map(lambda cart: cart if cart and cart.is_open(now) else None)

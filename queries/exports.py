@@ -20,7 +20,17 @@ from projections.models.transactions import Transaction
 from projections.models.users import User
 from projections.models.wallets import Wallet, WalletMovement
 from projections.models.webhook_endpoints import WebhookEndpoint
-from queries import games, ledger, library, notifications, orders, shipments, transactions, users, wallets
+from queries import (
+    games,
+    ledger,
+    library,
+    notifications,
+    orders,
+    shipments,
+    transactions,
+    users,
+    wallets,
+)
 from queries import webhook_endpoints as webhooks
 from queries.paging import MAX_LIMIT, Page
 from queries.read_models import Answer, ReadModels
@@ -36,7 +46,8 @@ class Purse(Wallet, kw_only=True):
 
 
 class Sale(msgspec.Struct, frozen=True):
-    """An order of somebody's, with those of its lines that the account sells; who bought is not told."""
+    """An order of somebody's, with those of its lines that the account sells; who bought is not
+    told."""
 
     order_id: UUID
     status: str
@@ -46,7 +57,8 @@ class Sale(msgspec.Struct, frozen=True):
 
 
 class Payables(msgspec.Struct, frozen=True):
-    """What the shop owes a seller, by currency, and the entries that this comes from, the latest first."""
+    """What the shop owes a seller, by currency, and the entries that this comes from, the latest
+    first."""
 
     accounts: list[ledger.Account]
     entries: list[LedgerEntry]
@@ -90,7 +102,8 @@ ORDER BY created_position DESC
 
 
 async def export(models: ReadModels, user_id: UUID, payable: str) -> Export | None:
-    """Everything about an account, whose ledger account is `payable` where it sells; None when there is none.
+    """Everything about an account, whose ledger account is `payable` where it sells; None when
+    there is none.
 
     Raises ReadModelBehind.
     """
@@ -110,7 +123,8 @@ async def export(models: ReadModels, user_id: UUID, payable: str) -> Export | No
         shipments=await _all(partial(shipments.shipments, models, seller_id=user_id)),
         sales=await _sales(models, user_id),
         payables=Payables(
-            (await ledger.account(models, payable)).value, await _all(partial(ledger.entries, models, payable))
+            (await ledger.account(models, payable)).value,
+            await _all(partial(ledger.entries, models, payable)),
         ),
         webhook_endpoints=await _all(partial(webhooks.endpoints, models, seller_id=user_id)),
     )

@@ -1,8 +1,10 @@
-"""Pages of games, and what regions are priced in, as they were last read: as long as no game has changed since.
+"""Pages of games, and what regions are priced in, as they were last read: as long as no game has
+changed since.
 
-A page is kept only when it was just seen that nothing is quarantined, and it reflects that position or a later one.
-From then on it stays right until the next event of a game: the read model is a fold of those, and of nothing else (what
-is quarantined may be folded later, without an event). So no page is ever served that is older than what was projected.
+A page is kept only when it was just seen that nothing is quarantined, and it reflects that position
+or a later one. From then on it stays right until the next event of a game: the read model is a fold
+of those, and of nothing else (what is quarantined may be folded later, without an event). So no
+page is ever served that is older than what was projected.
 """
 
 from collections import OrderedDict
@@ -16,13 +18,15 @@ from queries.paging import Page
 from queries.read_models import Answer, ReadModels
 
 MAX_GAMES = 2000
-"""How many games are kept on all pages together: a few megabytes, and 150 if all were as long as they may be."""
+"""How many games are kept on all pages together: a few megabytes, and 150 if all were as long as
+they may be."""
 
 _LOOK = f"""
 SELECT
     {ANY_CHANGE} AS changed,
     EXISTS (
-        SELECT 1 FROM consumers.quarantine q JOIN consumers.feeds f USING (feed) WHERE f.projection = 'games'
+        SELECT 1 FROM consumers.quarantine q JOIN consumers.feeds f USING (feed)
+        WHERE f.projection = 'games'
     ) AS quarantined
 FROM (SELECT count(*) FROM (SELECT 1 FROM @games LIMIT 1) AS any_game) AS one
 """
@@ -82,7 +86,8 @@ class GamePages:
             excess -= _weight(self._pages.popitem(last=False)[1])
 
     def _forget_changed(self, look: Answer[list[_Look]], after: int) -> bool:
-        """Drop all pages when one may be out of date; returns whether pages may be kept and served now."""
+        """Drop all pages when one may be out of date; returns whether pages may be kept and served
+        now."""
         found, position = look.value[0], look.position
         if position < self._seen:  # others have looked since, and know better
             return False

@@ -1,4 +1,5 @@
-"""What is on offer: one game, browsing, a seller's own list. Searching by words is `queries.search.searching`."""
+"""What is on offer: one game, browsing, a seller's own list. Searching by words is
+`queries.search.searching`."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,15 @@ from eventstore.log import Log
 from projections.as_of import shown_as_of
 from projections.cleaning import without_nul
 from projections.models.games import MAIN_CURRENCY, NO_PRICE, Game, Games, anywhere
-from projections.search.document import ANYWHERE, EVERYWHERE, P, filter_key, price_in, price_key, region_key
+from projections.search.document import (
+    ANYWHERE,
+    EVERYWHERE,
+    P,
+    filter_key,
+    price_in,
+    price_key,
+    region_key,
+)
 from queries.paging import Bigint, Listing, Order, Page, newest_first, page
 from queries.read_models import Answer, ReadModels
 
@@ -21,12 +30,13 @@ Shown = Literal["ACTIVE", "DRAFT", "SUSPENDED", "RETIRED", "ANY"]
 
 
 class Browse(msgspec.Struct, frozen=True, kw_only=True):
-    """What to browse. Every filter that is given must hold; texts are compared folded (case, accents).
+    """What to browse. Every filter that is given must hold; texts are compared folded (case,
+    accents).
 
-    Prices are inclusive, in cents of the currency, and those of the region or else of everywhere; a game that is priced
-    in another currency there has none. `sort`: `newest` is what was listed last,
-    `release_date` what came out last; games without a price come behind the others. Only games of one `status` are
-    shown, those on sale; or of ANY.
+    Prices are inclusive, in cents of the currency, and those of the region or else of everywhere; a
+    game that is priced in another currency there has none. `sort`: `newest` is what was listed
+    last, `release_date` what came out last; games without a price come behind the others. Only
+    games of one `status` are shown, those on sale; or of ANY.
     """
 
     category: str | None = None
@@ -75,7 +85,8 @@ ORDER BY asked.place LIMIT 1
 """
 
 _PRICE_THERE = """(
-    coalesce(region_prices -> %(region)s::text, region_prices -> 'everywhere') ->> %(currency)s::text
+    coalesce(region_prices -> %(region)s::text,
+    region_prices -> 'everywhere') ->> %(currency)s::text
 )::bigint"""
 
 
@@ -96,18 +107,43 @@ async def browse(models: ReadModels, wanted: Browse) -> Answer[Page[Game]]:
     values: dict[str, object] = {"region": price_key(wanted.region), "currency": wanted.currency}
     filters = filters_of(wanted)
     if filters:
-        conditions, values = [*conditions, "filters @> %(filters)s::jsonb"], {**values, "filters": filters}
+        conditions, values = (
+            [*conditions, "filters @> %(filters)s::jsonb"],
+            {**values, "filters": filters},
+        )
     if wanted.seller_id is not None:
-        conditions, values = [*conditions, "seller_id = %(seller)s"], {**values, "seller": wanted.seller_id}
+        conditions, values = (
+            [*conditions, "seller_id = %(seller)s"],
+            {**values, "seller": wanted.seller_id},
+        )
     if wanted.price_min is not None:
-        conditions, values = [*conditions, f"{price} >= %(min)s"], {**values, "min": wanted.price_min}
+        conditions, values = (
+            [*conditions, f"{price} >= %(min)s"],
+            {**values, "min": wanted.price_min},
+        )
     if wanted.price_max is not None:
-        conditions, values = [*conditions, f"{price} <= %(max)s"], {**values, "max": wanted.price_max}
-    return await page(models, _LISTING, _order(wanted), conditions, values, limit=wanted.limit, cursor=wanted.cursor)
+        conditions, values = (
+            [*conditions, f"{price} <= %(max)s"],
+            {**values, "max": wanted.price_max},
+        )
+    return await page(
+        models,
+        _LISTING,
+        _order(wanted),
+        conditions,
+        values,
+        limit=wanted.limit,
+        cursor=wanted.cursor,
+    )
 
 
 async def by_seller(
-    models: ReadModels, seller_id: UUID, *, status: str | None = None, limit: int = 50, cursor: str | None = None
+    models: ReadModels,
+    seller_id: UUID,
+    *,
+    status: str | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
 ) -> Answer[Page[Game]]:
     """A seller's games, drafts and retired ones too, the newest first. Raises BadCursor."""
     conditions, values = ["seller_id = %(seller)s"], {"seller": seller_id}  # type: tuple[list[str], dict[str, object]]
@@ -122,30 +158,44 @@ async def games(models: ReadModels, game_ids: Sequence[UUID]) -> Answer[list[Gam
 
 
 async def ids_of_titles(models: ReadModels, titles: Sequence[str]) -> Answer[dict[str, UUID]]:
-    """The games of these exact titles; of several with one title, the one on sale, then the one listed first."""
-    found = await models.rows(_TitledGame, _IDS_OF_TITLES, titles=[without_nul(title) for title in titles])
+    """The games of these exact titles; of several with one title, the one on sale, then the one
+    listed first."""
+    found = await models.rows(
+        _TitledGame, _IDS_OF_TITLES, titles=[without_nul(title) for title in titles]
+    )
     by_title = {row.title: row.game_id for row in found.value}
     return found.map(
-        lambda _: {title: by_title[without_nul(title)] for title in titles if without_nul(title) in by_title}
+        lambda _: {
+            title: by_title[without_nul(title)]
+            for title in titles
+            if without_nul(title) in by_title
+        }
     )
 
 
 def price_there(prices: Iterable[P], region: str) -> P | None:
-    """What a game costs in a region: the price of its own, or that of everywhere; None where it is not sold."""
+    """What a game costs in a region: the price of its own, or that of everywhere; None where it is
+    not sold."""
     return price_in(prices, region)
 
 
 def filters_of(wanted: Browse) -> str:
     """The filters as the JSON array that a game's must contain; empty when there are none."""
-    asked = {name: getattr(wanted, name) for name in ("category", "genre", "tag", "platform", "kind")}
-    keys = [without_nul(filter_key(name, value)) for name, value in asked.items() if value is not None]
+    asked = {
+        name: getattr(wanted, name) for name in ("category", "genre", "tag", "platform", "kind")
+    }
+    keys = [
+        without_nul(filter_key(name, value)) for name, value in asked.items() if value is not None
+    ]
     return msgspec.json.encode(keys).decode() if keys else ""
 
 
 async def currency_of(models: ReadModels, region: str) -> Answer[str]:
-    """What a region is priced in: the commonest currency of its own prices among the games on sale; where it has none,
-    of those of everywhere, and else of any."""
-    found = await models.rows(_Priced, _CURRENCIES, keys=[region_key(region), region_key(EVERYWHERE), ANYWHERE])
+    """What a region is priced in: the commonest currency of its own prices among the games on sale;
+    where it has none, of those of everywhere, and else of any."""
+    found = await models.rows(
+        _Priced, _CURRENCIES, keys=[region_key(region), region_key(EVERYWHERE), ANYWHERE]
+    )
     return found.map(lambda rows: rows[0].currency if rows else MAIN_CURRENCY)
 
 
@@ -166,7 +216,9 @@ def _order(wanted: Browse) -> Order:
     price = _price(wanted)
     match wanted.sort:
         case "price":
-            return Order("price", (f"coalesce({price}, {NO_PRICE})", "game_id"), tuple[Bigint, UUID])
+            return Order(
+                "price", (f"coalesce({price}, {NO_PRICE})", "game_id"), tuple[Bigint, UUID]
+            )
         case "-price":
             keys = (f"coalesce({price}, -{NO_PRICE})", "game_id")
             return Order("-price", keys, tuple[Bigint, UUID], descending=True)

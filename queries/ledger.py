@@ -11,7 +11,8 @@ from queries.read_models import Answer, ReadModels
 
 
 class Account(msgspec.Struct, frozen=True):
-    """An account in one currency, None where nothing was posted yet; `balance_cents` is credits minus debits."""
+    """An account in one currency, None where nothing was posted yet; `balance_cents` is credits
+    minus debits."""
 
     account_id: str
     currency: str | None
@@ -34,14 +35,17 @@ class Total(msgspec.Struct, frozen=True):
 _ACCOUNTS = Listing(
     Account,
     """
-    SELECT a.account_id, nullif(a.currency, '') AS currency, a.debits_cents, a.credits_cents, a.balance_cents,
+    SELECT a.account_id, nullif(a.currency, '')
+        AS currency, a.debits_cents, a.credits_cents, a.balance_cents,
         a.opened_at, a.updated_at, a.currency AS kept_currency
     FROM @ledger_accounts a
     WHERE a.currency <> '' OR NOT EXISTS (
-        SELECT FROM @ledger_accounts posted WHERE posted.account_id = a.account_id AND posted.currency <> ''
+        SELECT FROM @ledger_accounts posted WHERE posted.account_id = a.account_id
+            AND posted.currency <> ''
     )""",
 )
-"""The row of an account's opening, without a currency, stands for it only until something was posted."""
+"""The row of an account's opening, without a currency, stands for it only until something was
+posted."""
 
 _BY_ID = Order("account", ("account_id", "kept_currency"), tuple[str, str])
 
@@ -49,7 +53,8 @@ _ENTRIES = Listing(LedgerEntry, "SELECT * FROM @ledger_entries")
 _LATEST = Order("posted", ("position", "number"), tuple[Bigint, Bigint], descending=True)
 
 _ACCOUNT = f"""
-SELECT * FROM ({_ACCOUNTS.query}) AS shown WHERE account_id = %(id)s ORDER BY account_id, kept_currency
+SELECT * FROM ({_ACCOUNTS.query}) AS shown WHERE account_id = %(id)s
+ORDER BY account_id, kept_currency
 """
 
 _LEDGER_TRANSACTION = """
@@ -76,7 +81,9 @@ ORDER BY currency
 """
 
 
-async def accounts(models: ReadModels, *, limit: int = 50, cursor: str | None = None) -> Answer[Page[Account]]:
+async def accounts(
+    models: ReadModels, *, limit: int = 50, cursor: str | None = None
+) -> Answer[Page[Account]]:
     """All accounts, a row for each of their currencies. Raises BadCursor."""
     return await page(models, _ACCOUNTS, _BY_ID, [], {}, limit=limit, cursor=cursor)
 
@@ -87,16 +94,24 @@ async def account(models: ReadModels, account_id: str) -> Answer[list[Account]]:
 
 
 async def entries(
-    models: ReadModels, account_id: str, *, currency: str | None = None, limit: int = 50, cursor: str | None = None
+    models: ReadModels,
+    account_id: str,
+    *,
+    currency: str | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
 ) -> Answer[Page[LedgerEntry]]:
-    """What was posted to an account, in all currencies or in one, the latest first. Raises BadCursor."""
+    """What was posted to an account, in all currencies or in one, the latest first. Raises
+    BadCursor."""
     wanted: dict[str, object | None] = {"account_id": account_id, "currency": currency}
     values = {name: value for name, value in wanted.items() if value is not None}
     conditions = [f"{name} = %({name})s" for name in values]
     return await page(models, _ENTRIES, _LATEST, conditions, values, limit=limit, cursor=cursor)
 
 
-async def ledger_transaction(models: ReadModels, ledger_transaction_id: UUID) -> Answer[list[LedgerEntry]]:
+async def ledger_transaction(
+    models: ReadModels, ledger_transaction_id: UUID
+) -> Answer[list[LedgerEntry]]:
     """The entries of a ledger transaction in order; none when there is no such transaction."""
     return await models.rows(LedgerEntry, _LEDGER_TRANSACTION, id=ledger_transaction_id)
 
@@ -107,7 +122,8 @@ async def trial_balance(models: ReadModels) -> Answer[list[Total]]:
 
 
 async def trial_balance_as_of(models: ReadModels, position: int) -> Answer[list[Total]]:
-    """The trial balance at a position that the log has: entries never change, so those up to there tell it.
+    """The trial balance at a position that the log has: entries never change, so those up to there
+    tell it.
 
     Raises ReadModelBehind.
     """

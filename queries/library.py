@@ -22,7 +22,10 @@ class _Owned(msgspec.Struct, frozen=True):
 _LISTING = Listing(OwnedGame, "SELECT * FROM @library")
 _LATEST = Order("bought", ("purchase_date", "game_id"), tuple[datetime, UUID], descending=True)
 
-_OF_GENRE = "EXISTS (SELECT FROM @games g WHERE g.game_id = listed.game_id AND g.filters @> %(filters)s::jsonb)"
+_OF_GENRE = (
+    "EXISTS (SELECT FROM @games g WHERE g.game_id = listed.game_id AND g.filters @>"
+    " %(filters)s::jsonb)"
+)
 _OWNED_IDS = "SELECT game_id FROM @library WHERE user_id = %(user)s"
 
 
@@ -35,7 +38,8 @@ async def library(
     limit: int = 50,
     cursor: str | None = None,
 ) -> Answer[Page[OwnedGame]]:
-    """A person's games, the last bought first; `game_ids` keeps those only (what a search found). Raises BadCursor."""
+    """A person's games, the last bought first; `game_ids` keeps those only (what a search found).
+    Raises BadCursor."""
     conditions, values = ["user_id = %(user)s"], {"user": user_id}  # type: tuple[list[str], dict[str, object]]
     if genre is not None:
         conditions.append(_OF_GENRE)

@@ -1,4 +1,5 @@
-"""What operators see of the consumers of the log, and what they may tell them: pause, resume, try again."""
+"""What operators see of the consumers of the log, and what they may tell them: pause, resume, try
+again."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,13 +15,14 @@ from projections.search.projection import GamesIndex
 
 
 class FeedState(msgspec.Struct, frozen=True):
-    """A consumer of the log. `lag` is how many positions it is behind `head`; `parked` how many streams it set aside,
-    `refused` how many of a reactor's commands a rule refused.
+    """A consumer of the log. `lag` is how many positions it is behind `head`; `parked` how many
+    streams it set aside, `refused` how many of a reactor's commands a rule refused.
 
-    Queries read the `active` feed of a projection; another one is being built, or kept to roll back to, or catches up
-    to `ready_at` before it is read. What is not `fed` by this release stands still and has no lag: a storage of another
-    version, or one that a rebuild has in hand or left behind. One that is `astray` followed another history of the log:
-    nothing that it has done counts, all of the log lies ahead of it.
+    Queries read the `active` feed of a projection; another one is being built, or kept to roll back
+    to, or catches up to `ready_at` before it is read. What is not `fed` by this release stands
+    still and has no lag: a storage of another version, or one that a rebuild has in hand or left
+    behind. One that is `astray` followed another history of the log: nothing that it has done
+    counts, all of the log lies ahead of it.
     """
 
     feed: str
@@ -42,7 +44,8 @@ class FeedState(msgspec.Struct, frozen=True):
 
 
 class Quarantined(msgspec.Struct, frozen=True):
-    """A stream that a feed could not apply from `position` on, at the event of that name, for that error."""
+    """A stream that a feed could not apply from `position` on, at the event of that name, for that
+    error."""
 
     id: UUID
     feed: str
@@ -57,7 +60,8 @@ class Quarantined(msgspec.Struct, frozen=True):
 
 _FEEDS = f"""
 SELECT
-    feed, projection, version, storage, position, head, fed, astray, active, paused, building, ready_at, updated_at,
+    feed, projection, version, storage, position, head, fed, astray, active, paused, building,
+    ready_at, updated_at,
     CASE WHEN fed THEN CASE WHEN astray THEN head ELSE greatest(head - position, 0) END END AS lag,
     (SELECT count(*) FROM consumers.quarantine q WHERE q.feed = one.feed) AS parked,
     (SELECT count(*) FROM consumers.refusals r WHERE r.feed = one.feed) AS refused
@@ -82,24 +86,37 @@ ORDER BY position, feed LIMIT %(limit)s
 class Operations:
     """Feeds and quarantine, over connections of a pool (autocommit).
 
-    `versions` are the versions of the projections that this program feeds: all that it knows, when not given.
+    `versions` are the versions of the projections that this program feeds: all that it knows, when
+    not given.
     """
 
-    def __init__(self, pool: AsyncConnectionPool, versions: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, pool: AsyncConnectionPool, versions: Mapping[str, int] | None = None
+    ) -> None:
         self._pool = pool
         known = {each.projection.name: each.projection.version for each in read_models()}
-        self._versions = {GamesIndex.name: GamesIndex.version, **known} if versions is None else dict(versions)
+        self._versions = (
+            {GamesIndex.name: GamesIndex.version, **known} if versions is None else dict(versions)
+        )
 
     async def feeds(self) -> list[FeedState]:
         """All consumers of the log, by name."""
-        async with self._pool.connection() as conn, conn.cursor(row_factory=class_row(FeedState)) as cursor:
-            await cursor.execute(_FEEDS.encode(), [list(self._versions), list(self._versions.values())])
+        async with (
+            self._pool.connection() as conn,
+            conn.cursor(row_factory=class_row(FeedState)) as cursor,
+        ):
+            await cursor.execute(
+                _FEEDS.encode(), [list(self._versions), list(self._versions.values())]
+            )
             return await cursor.fetchall()
 
     async def astray(self) -> list[str]:
-        """The consumers that followed another history of the log than it has, those of earlier versions left out."""
+        """The consumers that followed another history of the log than it has, those of earlier
+        versions left out."""
         async with self._pool.connection() as conn:
-            found = await conn.execute(f"SELECT DISTINCT projection FROM {FEEDS} WHERE active AND {ASTRAY} ORDER BY 1")
+            found = await conn.execute(
+                f"SELECT DISTINCT projection FROM {FEEDS} WHERE active AND {ASTRAY} ORDER BY 1"
+            )
             return [name for (name,) in await found.fetchall()]
 
     async def pause(self, projection: str) -> bool:
@@ -112,16 +129,23 @@ class Operations:
 
     async def quarantine(self, feed: str | None = None, limit: int = 200) -> list[Quarantined]:
         """Streams set aside, of a feed or of all, in the order of the log."""
-        async with self._pool.connection() as conn, conn.cursor(row_factory=class_row(Quarantined)) as cursor:
+        async with (
+            self._pool.connection() as conn,
+            conn.cursor(row_factory=class_row(Quarantined)) as cursor,
+        ):
             await cursor.execute(_QUARANTINE, {"feed": feed, "limit": limit})
             return await cursor.fetchall()
 
     async def retry(self, quarantine_id: UUID) -> bool:
         """Ask the feed to try a stream again; False when it is not (or no longer) set aside."""
-        return await self._tell("UPDATE consumers.quarantine SET retry = true WHERE id = %s", (quarantine_id,))
+        return await self._tell(
+            "UPDATE consumers.quarantine SET retry = true WHERE id = %s", (quarantine_id,)
+        )
 
     async def _set_paused(self, projection: str, *, paused: bool) -> bool:
-        return await self._tell("UPDATE consumers.feeds SET paused = %s WHERE projection = %s", (paused, projection))
+        return await self._tell(
+            "UPDATE consumers.feeds SET paused = %s WHERE projection = %s", (paused, projection)
+        )
 
     async def _tell(self, change: str, values: tuple[object, ...]) -> bool:
         """Write what the runners are to do, and wake them."""

@@ -20,10 +20,11 @@ from queries.shipments import shipments_as_of
 
 
 class Order(OrderRow, kw_only=True):
-    """An order; `user_id` is the buyer. `timeline` tells its events and those of its payment, its shipments and its
-    receipts, in the order of the log. `shipments` and `receipts` are in the order of their sellers' lines; a seller has
-    no receipt before the operator is to be told. `refunded_cents` has gone back, of a cancelled order too, whose own
-    events do not tell of money that came late and was never its.
+    """An order; `user_id` is the buyer. `timeline` tells its events and those of its payment, its
+    shipments and its receipts, in the order of the log. `shipments` and `receipts` are in the order
+    of their sellers' lines; a seller has no receipt before the operator is to be told.
+    `refunded_cents` has gone back, of a cancelled order too, whose own events do not tell of money
+    that came late and was never its.
     """
 
     payment: Payment | None
@@ -34,7 +35,8 @@ class Order(OrderRow, kw_only=True):
 _WHOLE = """
 SELECT o.*, p AS payment,
     (SELECT coalesce(json_agg(r), '[]') FROM @receipts r WHERE r.order_id = o.order_id) AS receipts,
-    (SELECT coalesce(json_agg(s), '[]') FROM @shipments s WHERE s.order_id = o.order_id) AS shipments
+    (SELECT coalesce(json_agg(s), '[]') FROM @shipments s WHERE s.order_id = o.order_id)
+    AS shipments
 FROM @orders o LEFT JOIN @payments p ON p.payment_id = o.payment_id
 """
 _ORDER = f"{_WHOLE} WHERE o.order_id = %(id)s"
@@ -62,18 +64,23 @@ async def orders(
     values = {name: value for name, value in wanted.items() if value is not None}
     conditions = [f"{name} = %({name})s" for name in values]
     found = await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)
-    return found.map(lambda part: Page([_told_whole(each) for each in part.items], part.next_cursor))
+    return found.map(
+        lambda part: Page([_told_whole(each) for each in part.items], part.next_cursor)
+    )
 
 
 async def order_as_of(log: Log, order_id: UUID, moment: int | datetime) -> Order | None:
-    """The order, its payment, its shipments and its receipts as they were at a log position or a time."""
+    """The order, its payment, its shipments and its receipts as they were at a log position or a
+    time."""
     row = await shown_as_of(log, Orders(), order_id, moment)
     if row is None:
         return None
     found = Order(
         **msgspec.structs.asdict(row),
         payment=await payment_as_of(log, row.payment_id, moment),
-        receipts=await receipts_as_of(log, order_id, [line.seller_id for line in row.lines], moment),
+        receipts=await receipts_as_of(
+            log, order_id, [line.seller_id for line in row.lines], moment
+        ),
         shipments=await shipments_as_of(log, row.shipment_ids, moment),
     )
     return _told_whole(found)
@@ -82,9 +89,13 @@ async def order_as_of(log: Log, order_id: UUID, moment: int | datetime) -> Order
 def _told_whole(order: Order) -> Order:
     sellers = [line.seller_id for line in order.lines]
     payment = None if order.payment is None else shown(order.payment)
-    receipts = sorted(map(shown, order.receipts), key=lambda receipt: sellers.index(receipt.seller_id))
+    receipts = sorted(
+        map(shown, order.receipts), key=lambda receipt: sellers.index(receipt.seller_id)
+    )
     numbers = {shipment_id: number for number, shipment_id in enumerate(order.shipment_ids)}
-    shipments = sorted(map(shown, order.shipments), key=lambda shipment: numbers[shipment.shipment_id])
+    shipments = sorted(
+        map(shown, order.shipments), key=lambda shipment: numbers[shipment.shipment_id]
+    )
     happened = [*order.timeline, *(payment.history if payment else [])]
     happened += [each for receipt in receipts for each in receipt.history]
     happened += [each for shipment in shipments for each in shipment.history]

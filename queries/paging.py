@@ -1,4 +1,5 @@
-"""Lists by keyset: each page goes on after the last key of the one before, so that no page costs more than another."""
+"""Lists by keyset: each page goes on after the last key of the one before, so that no page costs
+more than another."""
 
 import base64
 import binascii
@@ -29,7 +30,8 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """The order of a list: SQL expressions of which the last is unique, and the tuple type of their values.
+    """The order of a list: SQL expressions of which the last is unique, and the tuple type of their
+    values.
 
     `name` keeps a cursor of one order from being used in another.
     """
@@ -48,7 +50,8 @@ def newest_first(key: str) -> Order:
 class Listing(msgspec.Struct, Generic[T], frozen=True):
     """What a list is made of: the type of its items, and a query of all of them.
 
-    Conditions and order name the query's columns, as `listed.…` where another table has one of that name, too.
+    Conditions and order name the query's columns, as `listed.…` where another table has one of that
+    name, too.
     """
 
     item: type[T]
@@ -70,7 +73,8 @@ async def page(
     limit: int,
     cursor: str | None,
 ) -> Answer[Page[T]]:
-    """A page of a list; at least one item and at most MAX_LIMIT are asked for. Raises BadCursor, ReadModelBehind."""
+    """A page of a list; at least one item and at most MAX_LIMIT are asked for. Raises BadCursor,
+    ReadModelBehind."""
     limit = max(1, min(limit, MAX_LIMIT))
     after = {} if cursor is None else _read(cursor, order)
     direction = "DESC" if order.descending else "ASC"
@@ -78,17 +82,19 @@ async def page(
         beyond = "<" if order.descending else ">"
         marks = ", ".join(f"%({name})s" for name in after)
         conditions = [*conditions, f"({', '.join(order.keys)}) {beyond} ({marks})"]
+    fields = ", ".join(f"listed.{name}" for name in shown_fields(listing.item))
     query = f"""
 SELECT
     json_build_array({", ".join(order.keys)}) AS key,
-    (SELECT item FROM (SELECT {", ".join(f"listed.{name}" for name in shown_fields(listing.item))}) AS item) AS item
+    (SELECT item FROM (SELECT {fields}) AS item) AS item
 FROM ({listing.query}) AS listed
 WHERE {" AND ".join(conditions) or "true"}
 ORDER BY {", ".join(f"{key} {direction}" for key in order.keys)} LIMIT %(limit)s"""
     found = await models.rows(_Keyed[listing.item], query, **values, **after, limit=limit + 1)  # type: ignore[name-defined]
     return found.map(
         lambda rows: Page(
-            [row.item for row in rows[:limit]], _write(order, rows[limit - 1].key) if len(rows) > limit else None
+            [row.item for row in rows[:limit]],
+            _write(order, rows[limit - 1].key) if len(rows) > limit else None,
         )
     )
 

@@ -28,11 +28,13 @@ ORDER BY version
 
 
 class ReadModelBehind(Exception):
-    """A read model has not reached a position in time, or has no table yet: ask again a little later."""
+    """A read model has not reached a position in time, or has no table yet: ask again a little
+    later."""
 
 
 class CatchingUp(ReadModelBehind):
-    """A read model of a new version, or whose rows were lost, does not have yet what the log had when it began."""
+    """A read model of a new version, or whose rows were lost, does not have yet what the log had
+    when it began."""
 
     def __init__(self, name: str, progress: "Progress") -> None:
         super().__init__(f"{name} catches up: it is at {progress.position} of {progress.upto}")
@@ -44,12 +46,14 @@ class PositionUnknown(Exception):
 
     def __init__(self, position: int, head: int) -> None:
         super().__init__(f"the log ends at position {head}, before {position}")
-        self.position, self.head = position, head
+        self.position = position
+        self.head = head
 
 
 class ActiveFeed(msgspec.Struct, frozen=True):
-    """The feed of a projection that queries read, the storage of its rows, its checkpoint, and whether that storage was
-    found to be of the log's history since the last epoch began: of a storage that goes with the checkpoint, it is."""
+    """The feed of a projection that queries read, the storage of its rows, its checkpoint, and
+    whether that storage was found to be of the log's history since the last epoch began: of a
+    storage that goes with the checkpoint, it is."""
 
     feed: str
     storage: str
@@ -67,8 +71,8 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Readable(msgspec.Struct, frozen=True):
-    """Which versions of a projection this program's queries can read: its own, and earlier ones as long as they are
-    fed."""
+    """Which versions of a projection this program's queries can read: its own, and earlier ones as
+    long as they are fed."""
 
     version: int
     earlier: Collection[int] = ()
@@ -85,22 +89,27 @@ class _Waiter(msgspec.Struct):
 class PositionWaiter:
     """Waits until feeds reach a position.
 
-    `readable` says which versions of a projection count; of a projection not named there (a reactor), the highest.
+    `readable` says which versions of a projection count; of a projection not named there (a
+    reactor), the highest.
     """
 
     def __init__(self, pool: AsyncConnectionPool, readable: Mapping[str, Readable]) -> None:
-        self._pool, self._readable = pool, dict(readable)
+        self._pool = pool
+        self._readable = dict(readable)
         self._waiters: list[_Waiter] = []
         self._poller: asyncio.Task[None] | None = None
         self._come = asyncio.Event()
 
     async def wait(self, projections: Iterable[str], position: int, timeout: float) -> bool:
-        """Wait until the active feeds of these projections are at a position; False when that takes too long.
+        """Wait until the active feeds of these projections are at a position; False when that takes
+        too long.
 
         Raises PositionUnknown when the log ends before the position.
         """
         await self._check(position)
-        waiter = _Waiter(frozenset(projections), position, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(
+            frozenset(projections), position, asyncio.get_running_loop().create_future()
+        )
         self._waiters.append(waiter)
         self._come.set()
         if self._poller is None or self._poller.done():
@@ -115,7 +124,8 @@ class PositionWaiter:
         return True
 
     async def active(self, projections: Iterable[str] | None = None) -> dict[str, ActiveFeed]:
-        """The active feeds of these projections, or of all. Raises ReadModelBehind when one has none yet."""
+        """The active feeds of these projections, or of all. Raises ReadModelBehind when one has
+        none yet."""
         found, behind = await self._look()
         if projections is None:
             return found
@@ -133,7 +143,11 @@ class PositionWaiter:
         found, behind = await self._look()
         missing = [name for name in projections if name not in found]
         head = await self.head() if missing else 0
-        return {name: _up_to(head, behind.get(name, Progress(0, 0))) for name in missing} if head else {}
+        return (
+            {name: _up_to(head, behind.get(name, Progress(0, 0))) for name in missing}
+            if head
+            else {}
+        )
 
     async def _look(self) -> tuple[dict[str, ActiveFeed], dict[str, Progress]]:
         """The feeds that can be read, and how far those are that will be."""
@@ -142,7 +156,17 @@ class PositionWaiter:
         stand_ins: dict[str, tuple[ActiveFeed, bool]] = {}
         async with self._pool.connection() as conn:
             rows = await conn.execute(_READABLE)
-            for projection, version, feed, storage, position, examined, ready_at, fed, lost in await rows.fetchall():
+            for (
+                projection,
+                version,
+                feed,
+                storage,
+                position,
+                examined,
+                ready_at,
+                fed,
+                lost,
+            ) in await rows.fetchall():
                 readable = self._readable.get(projection, Readable(version, is_table=False))
                 if version == readable.version and ready_at is not None:
                     behind[projection] = Progress(position, ready_at)
@@ -151,7 +175,10 @@ class PositionWaiter:
                 elif version == readable.version:
                     found[projection] = ActiveFeed(feed, storage, position, examined)
                 elif version in readable.earlier and ready_at is None:
-                    stand_ins[projection] = ActiveFeed(feed, storage, position, examined, stands_in=True), fed
+                    stand_ins[projection] = (
+                        ActiveFeed(feed, storage, position, examined, stands_in=True),
+                        fed,
+                    )
         for name, (stand_in, fed) in stand_ins.items():
             if name not in found and (fed or stand_in.position >= await self.head()):
                 found[name] = stand_in

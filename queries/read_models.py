@@ -1,10 +1,13 @@
-"""Asking read models: typed rows, and the log position that they reflect, in one statement and so in one snapshot.
+"""Asking read models: typed rows, and the log position that they reflect, in one statement and so
+in one snapshot.
 
-A query is plain SQL that names its read models by `@`: `SELECT name FROM @users`. Which table that is, consumers.feeds
-tells: it is remembered, checked by the very statement that uses it, and looked up anew when a rebuild has switched.
+A query is plain SQL that names its read models by `@`: `SELECT name FROM @users`. Which table that
+is, consumers.feeds tells: it is remembered, checked by the very statement that uses it, and looked
+up anew when a rebuild has switched.
 
-Why no views: to put another table under a view takes an exclusive lock, for which a switch waits until the longest
-report is read, and everybody else for the switch. And several versions of one read model may be read at the same time.
+Why no views: to put another table under a view takes an exclusive lock, for which a switch waits
+until the longest report is read, and everybody else for the switch. And several versions of one
+read model may be read at the same time.
 """
 
 import asyncio
@@ -22,7 +25,14 @@ from eventstore.consumers.checkpoints import FEEDS
 from projections.projection import Projection, Row, shown_fields
 from projections.registry import read_models
 from projections.search.projection import GamesIndex
-from queries.positions import ActiveFeed, CatchingUp, PositionWaiter, Progress, Readable, ReadModelBehind
+from queries.positions import (
+    ActiveFeed,
+    CatchingUp,
+    PositionWaiter,
+    Progress,
+    Readable,
+    ReadModelBehind,
+)
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -36,11 +46,13 @@ WAIT_SECONDS = 5.0
 
 
 SOON = 20_000
-"""Positions that a read model which catches up may have to go for a query to wait for it: a second's work."""
+"""Positions that a read model which catches up may have to go for a query to wait for it: a
+second's work."""
 
 
 class Answer(msgspec.Struct, Generic[T], frozen=True):
-    """What a query found, and the log position that it reflects: of several read models, the smallest."""
+    """What a query found, and the log position that it reflects: of several read models, the
+    smallest."""
 
     value: T
     position: int
@@ -51,31 +63,41 @@ class Answer(msgspec.Struct, Generic[T], frozen=True):
 
 
 class ReadModels:
-    """Runs queries over the active tables of the read models, by connections of a pool (autocommit).
+    """Runs queries over the active tables of the read models, by connections of a pool
+    (autocommit).
 
-    `readable` are the versions of the projections that this program reads: those of the registry, when not given.
+    `readable` are the versions of the projections that this program reads: those of the registry,
+    when not given.
     """
 
-    def __init__(self, pool: AsyncConnectionPool, readable: Mapping[str, Readable] | None = None) -> None:
+    def __init__(
+        self, pool: AsyncConnectionPool, readable: Mapping[str, Readable] | None = None
+    ) -> None:
         known = {each.projection.name: _readable(each.projection) for each in read_models()}
         self._pool = pool
         self._known = known if readable is None else readable
-        self.waiter = PositionWaiter(pool, {GamesIndex.name: _readable(GamesIndex(), is_table=False), **self._known})
+        self.waiter = PositionWaiter(
+            pool, {GamesIndex.name: _readable(GamesIndex(), is_table=False), **self._known}
+        )
         self._active: dict[str, ActiveFeed] = {}
         self._at_least = 0
         self._timeout = WAIT_SECONDS
 
     def reaching(self, position: int, timeout: float = WAIT_SECONDS) -> "ReadModels":
-        """The same read models for somebody who knows of a position: queries answer only once they reflect it.
+        """The same read models for somebody who knows of a position: queries answer only once they
+        reflect it.
 
-        They raise ReadModelBehind when that takes longer, PositionUnknown when the log has no such position.
+        They raise ReadModelBehind when that takes longer, PositionUnknown when the log has no such
+        position.
         """
         view = copy.copy(self)
-        view._at_least, view._timeout = position, timeout
+        view._at_least = position
+        view._timeout = timeout
         return view
 
     async def rows(self, row: type[S], query: str, **values: object) -> Answer[list[S]]:
-        """The rows of a query, in its order, decoded by the names of its columns. Raises ReadModelBehind.
+        """The rows of a query, in its order, decoded by the names of its columns. Raises
+        ReadModelBehind.
 
         Of a read model's rows (`SELECT * FROM @orders`) only what is shown is read.
         """
@@ -95,15 +117,19 @@ class ReadModels:
                 raise ReadModelBehind(f"{', '.join(names)} not yet at {self._at_least}")
 
     async def catching_up(self) -> dict[str, Progress]:
-        """The read models that queries cannot read yet: of a new version, or whose rows were lost."""
+        """The read models that queries cannot read yet: of a new version, or whose rows were
+        lost."""
         return await self.waiter.catching_up(self._known)
 
     async def first(self, row: type[S], query: str, **values: object) -> Answer[S | None]:
         """The first row of a query, None when there is none."""
-        return (await self.rows(row, query, **values)).map(lambda found: found[0] if found else None)
+        return (await self.rows(row, query, **values)).map(
+            lambda found: found[0] if found else None
+        )
 
     async def on_active(self, name: str, call: Callable[[ActiveFeed], Awaitable[T]]) -> Answer[T]:
-        """As `rows`, for a query that is run elsewhere on the tables of one read model: `call` gets the active feed.
+        """As `rows`, for a query that is run elsewhere on the tables of one read model: `call` gets
+        the active feed.
 
         The position is the feed's before the call, so the value reflects it at least.
         """
@@ -117,7 +143,7 @@ class ReadModels:
                 continue
         raise ReadModelBehind(f"{name} has no table yet")
 
-    # -- one statement -------------------------------------------------------------------------------------------------
+    # -- one statement -----------------------------------------------------------------------------
 
     async def _rows(
         self, row: type[S], query: str, names: tuple[str, ...], values: Mapping[str, object]
@@ -126,7 +152,9 @@ class ReadModels:
         values = {name: _sendable(value) for name, value in values.items()}
         for _ in range(TRIES):
             active = await self._find(names)
-            statement = _statement(columns, query, tuple((name, active[name].storage) for name in names))
+            statement = _statement(
+                columns, query, tuple((name, active[name].storage) for name in names)
+            )
             values["_feeds"] = [active[name].feed for name in names]
             try:
                 async with self._pool.connection() as conn:
@@ -175,7 +203,8 @@ SELECT at.position, at.n, (
     FROM (SELECT {columns} FROM ({with_tables(query, tables)}) AS asked) AS found
 )
 FROM (
-    SELECT min(position) AS position, count(*) AS n FROM {FEEDS} WHERE feed = ANY (%(_feeds)s) AND active
+    SELECT min(position) AS position, count(*) AS n FROM {FEEDS} WHERE feed = ANY (%(_feeds)s)
+        AND active
 ) AS at""".encode()
 
 
@@ -187,7 +216,8 @@ def _reading(row: type[S]) -> tuple[str, msgspec.json.Decoder[list[S]]]:
 
 
 def _sendable(value: object) -> object:
-    """A value that the database takes. What it cannot hold, no row has: so it may as well be another sign."""
+    """A value that the database takes. What it cannot hold, no row has: so it may as well be
+    another sign."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
     if isinstance(value, list):

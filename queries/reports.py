@@ -1,4 +1,5 @@
-"""Reports: figures of each group (day, seller or game), a page at a time, beside those of all, in one snapshot."""
+"""Reports: figures of each group (day, seller or game), a page at a time, beside those of all, in
+one snapshot."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -19,7 +20,8 @@ GROUPS: Mapping[GroupBy, str] = {"day": "day", "seller": "seller_id", "game": "g
 
 
 class Report(msgspec.Struct, Generic[T], frozen=True):
-    """A page of the groups, and the figures of all, one for each currency: amounts of several are never added up."""
+    """A page of the groups, and the figures of all, one for each currency: amounts of several are
+    never added up."""
 
     items: list[T]
     next_cursor: str | None
@@ -32,7 +34,8 @@ class _Row(msgspec.Struct, Generic[T], frozen=True):
 
 
 def order_of(name: str, group_by: GroupBy, most: str) -> Order:
-    """Days in their order; sellers and games in each currency by the most of what `most` (SQL) says."""
+    """Days in their order; sellers and games in each currency by the most of what `most` (SQL)
+    says."""
     if group_by == "day":
         return Order(name, ("day", "currency"), tuple[date, str])
     keys = ("currency", f"-({most})", GROUPS[group_by])
@@ -50,13 +53,18 @@ async def report(
     limit: int,
     cursor: str | None,
 ) -> Answer[Report[T]]:
-    """The rows of two queries: a page of the `groups` (the order's keys are of its columns), and all `totals`. Raises
-    BadCursor."""
-    query = f"SELECT f.*, f AS figures, (SELECT json_agg(t) FROM ({totals}) AS t) AS totals FROM ({groups}) AS f"
+    """The rows of two queries: a page of the `groups` (the order's keys are of its columns), and
+    all `totals`. Raises BadCursor."""
+    query = (
+        f"SELECT f.*, f AS figures, (SELECT json_agg(t) FROM ({totals}) AS t) AS totals FROM"
+        f" ({groups}) AS f"
+    )
     row: type[_Row[T]] = _Row[figures]  # type: ignore[valid-type]
     found = await page(models, Listing(row, query), order, [], values, limit=limit, cursor=cursor)
     rows, next_cursor = found.value.items, found.value.next_cursor
     if rows:
-        return found.map(lambda _: Report([row.figures for row in rows], next_cursor, rows[0].totals))
+        return found.map(
+            lambda _: Report([row.figures for row in rows], next_cursor, rows[0].totals)
+        )
     rest = await models.rows(figures, totals, **values)
     return Answer(Report([], None, rest.value), min(found.position, rest.position))

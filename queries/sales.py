@@ -11,9 +11,9 @@ from queries.reports import GROUPS, GroupBy, Report, order_of, report
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """Sales in one currency, of the day, seller or game that it names (none: of all). `orders` have a line
-    among them; `gross_cents` is what was paid, `refunded_cents` what went back of it, by now; `fee_cents` is what the
-    platform kept of the rest for selling others' games.
+    """Sales in one currency, of the day, seller or game that it names (none: of all). `orders` have
+    a line among them; `gross_cents` is what was paid, `refunded_cents` what went back of it, by
+    now; `fee_cents` is what the platform kept of the rest for selling others' games.
     """
 
     currency: str
@@ -28,13 +28,16 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 _SUMS = """
-    s.currency, count(DISTINCT s.order_id) AS orders, sum(line.units) AS units, sum(line.gross_cents) AS gross_cents,
+    s.currency, count(DISTINCT s.order_id) AS orders, sum(line.units)
+    AS units, sum(line.gross_cents) AS gross_cents,
     sum(line.refunded_cents) AS refunded_cents, sum(line.fee_cents) AS fee_cents
 FROM @sales s
 CROSS JOIN LATERAL jsonb_to_recordset(s.lines) AS line (
-    seller_id uuid, game_id uuid, units bigint, gross_cents bigint, refunded_cents bigint, fee_cents bigint
+    seller_id uuid, game_id uuid, units bigint, gross_cents bigint, refunded_cents bigint,
+    fee_cents bigint
 )
-WHERE s.day BETWEEN %(first)s AND %(last)s AND (%(currency)s::text IS NULL OR s.currency = %(currency)s)
+WHERE s.day BETWEEN %(first)s AND %(last)s AND (%(currency)s::text IS NULL
+    OR s.currency = %(currency)s)
 """
 
 

@@ -40,7 +40,8 @@ async def shipments(
     limit: int = 50,
     cursor: str | None = None,
 ) -> Answer[Page[Shipment]]:
-    """Everybody's shipments, or what a seller may begin to send; the newest first. Raises BadCursor."""
+    """Everybody's shipments, or what a seller may begin to send; the newest first. Raises
+    BadCursor."""
     wanted: dict[str, object | None] = {"seller_id": seller_id, "status": status}
     values = {name: value for name, value in wanted.items() if value is not None}
     conditions = [f"{name} = %({name})s" for name in values]
@@ -49,7 +50,11 @@ async def shipments(
     return await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)
 
 
-async def shipments_as_of(log: Log, shipment_ids: Iterable[UUID], moment: int | datetime) -> list[Shipment]:
+async def shipments_as_of(
+    log: Log, shipment_ids: Iterable[UUID], moment: int | datetime
+) -> list[Shipment]:
     """Shipments as they were at a log position or a time."""
-    rows = [await shown_as_of(log, Shipments(), shipment_id, moment) for shipment_id in shipment_ids]
+    rows = [
+        await shown_as_of(log, Shipments(), shipment_id, moment) for shipment_id in shipment_ids
+    ]
     return [row for row in rows if row is not None]

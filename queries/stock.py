@@ -17,7 +17,8 @@ from queries.read_models import Answer, ReadModels
 
 
 class Stock(msgspec.Struct, frozen=True):
-    """The stock of a physical game. `version` is the stream's: 0 of a game that is not on the books yet."""
+    """The stock of a physical game. `version` is the stream's: 0 of a game that is not on the books
+    yet."""
 
     product_id: UUID
     seller_id: UUID
@@ -32,8 +33,8 @@ class Stock(msgspec.Struct, frozen=True):
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """What a list of games shows of one beside what it is found by: `available` as in `Availability`; None of a
-    draft, too."""
+    """What a list of games shows of one beside what it is found by: `available` as in
+    `Availability`; None of a draft, too."""
 
     product_id: UUID
     available: int | None
@@ -104,12 +105,16 @@ async def stocks(
     limit: int = 50,
     cursor: str | None = None,
 ) -> Answer[Page[Stock]]:
-    """The stock of every physical game, a seller's or everybody's, the newest game first; of retired ones too, unless
-    only what has `at_most` so many available is wanted. Raises BadCursor."""
+    """The stock of every physical game, a seller's or everybody's, the newest game first; of
+    retired ones too, unless only what has `at_most` so many available is wanted. Raises
+    BadCursor."""
     conditions: list[str] = []
     values: dict[str, object] = {}
     if seller_id is not None:
-        conditions, values = [*conditions, "seller_id = %(seller)s"], {**values, "seller": seller_id}
+        conditions, values = (
+            [*conditions, "seller_id = %(seller)s"],
+            {**values, "seller": seller_id},
+        )
     if at_most is not None:
         low = "status <> 'RETIRED' AND available <= %(at_most)s"
         conditions, values = [*conditions, low], {**values, "at_most": at_most}
@@ -122,12 +127,16 @@ async def stock_as_of(log: Log, product_id: UUID, moment: int | datetime) -> Sto
     return None if row is None else msgspec.convert(row, Stock, from_attributes=True)
 
 
-async def availability(models: ReadModels, product_id: UUID, now: datetime) -> Answer[Availability | None]:
+async def availability(
+    models: ReadModels, product_id: UUID, now: datetime
+) -> Answer[Availability | None]:
     """How many of a game can be had; a retired one cannot, and of a draft nothing is told."""
     return await models.first(Availability, _AVAILABILITY, ids=[product_id], now=now)
 
 
-async def offers(models: ReadModels, product_ids: Sequence[UUID], now: datetime) -> Answer[dict[UUID, Offer]]:
+async def offers(
+    models: ReadModels, product_ids: Sequence[UUID], now: datetime
+) -> Answer[dict[UUID, Offer]]:
     """How many of each of these games can be had, its images, and its prices."""
     found = await models.rows(Offer, _OFFERS, ids=list(product_ids), now=now)
     return found.map(lambda rows: {row.product_id: row for row in rows})

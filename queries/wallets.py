@@ -61,4 +61,6 @@ async def statement(
 ) -> Answer[Page[WalletMovement]]:
     """What went in and out of a wallet, the latest first. Raises BadCursor."""
     conditions = ["wallet_id = %(wallet)s"]
-    return await page(models, _STATEMENT, _LATEST, conditions, {"wallet": wallet_id}, limit=limit, cursor=cursor)
+    return await page(
+        models, _STATEMENT, _LATEST, conditions, {"wallet": wallet_id}, limit=limit, cursor=cursor
+    )

@@ -28,7 +28,12 @@ async def endpoints(
 
 
 async def deliveries(
-    models: ReadModels, endpoint_id: UUID, *, status: str | None = None, limit: int = 50, cursor: str | None = None
+    models: ReadModels,
+    endpoint_id: UUID,
+    *,
+    status: str | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
 ) -> Answer[Page[WebhookDelivery]]:
     """The deliveries to an endpoint, the newest first. Raises BadCursor."""
     wanted: dict[str, object | None] = {"endpoint_id": endpoint_id, "status": status}

@@ -1,5 +1,6 @@
-"""Settings that say where something is: a URL, a host, a proxy. What makes no sense is told at once, by a sentence that
-repeats nothing of the value: it may hold a password, in its place or where its place was missed.
+"""Settings that say where something is: a URL, a host, a proxy. What makes no sense is told at
+once, by a sentence that repeats nothing of the value: it may hold a password, in its place or where
+its place was missed.
 """
 
 import os
@@ -16,19 +17,26 @@ _BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 _HOST_IN_NO_PROXY = re.compile(r"\*|(https?://)?\*?\.?[\w-]+(\.[\w-]+)*\.?(:\d{1,5})?", re.ASCII)
 
 
-def check_url(url: str, *schemes: str, port_needed: bool = False, base: bool = False) -> SplitResult:
-    """Take a URL apart. Raises ValueError, unless it has one of the schemes (any, where none is given), and a host.
+def check_url(
+    url: str, *schemes: str, port_needed: bool = False, base: bool = False
+) -> SplitResult:
+    """Take a URL apart. Raises ValueError, unless it has one of the schemes (any, where none is
+    given), and a host.
 
     `base`: paths are put behind it, so that it has neither ? nor #.
     """
-    wanted = f"it is {' or '.join(f'{scheme}://' for scheme in schemes) or 'a scheme, ://'} and a host"
+    wanted = (
+        f"it is {' or '.join(f'{scheme}://' for scheme in schemes) or 'a scheme, ://'} and a host"
+    )
     if _BLANK.search(url):
         raise ValueError(f"{wanted}, without blanks")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise ValueError(f"{wanted}; an IPv6 address stands in [], a port is a number from 1 to 65535") from None
+        raise ValueError(
+            f"{wanted}; an IPv6 address stands in [], a port is a number from 1 to 65535"
+        ) from None
     if not parts.scheme or (schemes and parts.scheme not in schemes) or not host:
         raise ValueError(wanted)
     if port == 0:
@@ -59,9 +67,12 @@ def _is_name(host: str) -> bool:
 
 
 def check_ports(ports: str) -> None:
-    """Raises ValueError unless each of these, comma separated, is the number of a port, or nothing."""
+    """Raises ValueError unless each of these, comma separated, is the number of a port, or
+    nothing."""
     for port in ports.split(","):
-        if port and not (port.strip().isascii() and port.strip().isdigit() and 0 < int(port) < 65536):
+        if port and not (
+            port.strip().isascii() and port.strip().isdigit() and 0 < int(port) < 65536
+        ):
             raise ValueError("a port is a number from 1 to 65535")
 
 
@@ -70,7 +81,13 @@ def check_proxies(environment: Mapping[str, str] = os.environ) -> None:
     for name in PROXIES:
         if value := environment.get(name, ""):
             try:
-                parts = check_url(value if "://" in value else f"http://{value}", "http", "https", "socks5", "socks5h")
+                parts = check_url(
+                    value if "://" in value else f"http://{value}",
+                    "http",
+                    "https",
+                    "socks5",
+                    "socks5h",
+                )
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
             if parts.scheme.startswith("socks") and find_spec("socksio") is None:
@@ -78,8 +95,8 @@ def check_proxies(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def direct_hosts(value: str) -> Iterator[str]:
-    """The entries of a NO_PROXY that can be understood. Others, such as networks of IPv6, make httpx raise, and match
-    nothing where they do not."""
+    """The entries of a NO_PROXY that can be understood. Others, such as networks of IPv6, make
+    httpx raise, and match nothing where they do not."""
     for entry in filter(None, (each.strip() for each in value.split(","))):
         if _HOST_IN_NO_PROXY.fullmatch(entry) or _is_network(entry):
             yield entry

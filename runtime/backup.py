@@ -1,10 +1,12 @@
-"""A shop's backup, and a shop from it: everything that cannot be made again, as it was at one moment.
+"""A shop's backup, and a shop from it: everything that cannot be made again, as it was at one
+moment.
 
-A backup is a folder. `log.dump` has the events, what consumers have done, and the work queues; `keys.dump` the persons'
-keys and the program's secrets, in a file of its own: whoever has the first without the second can read no personal
-data, and to forget a person is to destroy a key in every copy of the second. `images.tar` has the images, where they
-are files of this instance; other files are of HOME (`runtime.backup_of_home`). `manifest.json` says what they are. Read
-models are not in it: they are folded anew.
+A backup is a folder. `log.dump` has the events, what consumers have done, and the work queues;
+`keys.dump` the persons' keys and the program's secrets, in a file of its own: whoever has the first
+without the second can read no personal data, and to forget a person is to destroy a key in every
+copy of the second. `images.tar` has the images, where they are files of this instance; other files
+are of HOME (`runtime.backup_of_home`). `manifest.json` says what they are. Read models are not in
+it: they are folded anew.
 """
 
 import hashlib
@@ -56,7 +58,8 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What a backup is: the log up to `position`, whose last event has `hash` (hex); `files` by name."""
+    """What a backup is: the log up to `position`, whose last event has `hash` (hex); `files` by
+    name."""
 
     format: int
     release: int
@@ -66,14 +69,18 @@ class Manifest(msgspec.Struct, frozen=True):
     files: Mapping[str, File]
 
 
-# -- making one --------------------------------------------------------------------------------------------------------
+# -- making one ------------------------------------------------------------------------------------
 
 
-def backup(url: str, target: Path, images: Path | None, progress: Progress, *, home: Path | None = None) -> Manifest:
-    """Write a backup of the database at `url` into a new folder, which is there whole or not at all.
+def backup(
+    url: str, target: Path, images: Path | None, progress: Progress, *, home: Path | None = None
+) -> Manifest:
+    """Write a backup of the database at `url` into a new folder, which is there whole or not at
+    all.
 
-    The shop may run meanwhile: all of the database is of one snapshot. `images` is the folder of images, where they are
-    files; `home` has the simulators' books. Raises BackupError, OSError, psycopg.Error.
+    The shop may run meanwhile: all of the database is of one snapshot. `images` is the folder of
+    images, where they are files; `home` has the simulators' books. Raises BackupError, OSError,
+    psycopg.Error.
     """
     if target.exists():
         raise BackupError(f"{target} is there already: name a new folder")
@@ -93,21 +100,33 @@ def backup(url: str, target: Path, images: Path | None, progress: Progress, *, h
     return manifest
 
 
-def _write(url: str, folder: Path, images: Path | None, home: Path | None, progress: Progress) -> Manifest:
+def _write(
+    url: str, folder: Path, images: Path | None, home: Path | None, progress: Progress
+) -> Manifest:
     with connect(url, "ludoteca backup", role="") as conn, conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         if due := missing(conn, FOLDERS):
-            raise BackupError(f"the database is of an older release, it lacks {', '.join(due)}: start this one first")
+            raise BackupError(
+                f"the database is of an older release, it lacks {', '.join(due)}: start this one"
+                " first"
+            )
         snapshot = _one(conn, "SELECT pg_export_snapshot()")
         position, digest = _end_of_log(conn)
         for name, schemas in SCHEMAS.items():
             chosen = [f"--schema={schema}" for schema in schemas]
-            command = ["pg_dump", "--format=custom", f"--snapshot={snapshot}", f"--file={folder / name}", *chosen]
+            command = [
+                "pg_dump",
+                "--format=custom",
+                f"--snapshot={snapshot}",
+                f"--file={folder / name}",
+                *chosen,
+            ]
             _run(command, url, lambda: progress("events copied", _copied(url), position))
             if name == LOG:
                 progress("events copied", position, position)
     names = [*SCHEMAS]
-    if images is not None and images.is_dir():  # an image's name is its content: one that came since is no harm
+    # an image's name is its content: one that came since is no harm
+    if images is not None and images.is_dir():
         with tarfile.open(folder / IMAGES, "w") as tar:
             tar.add(images, "images")
         names.append(IMAGES)
@@ -115,21 +134,27 @@ def _write(url: str, folder: Path, images: Path | None, home: Path | None, progr
         try:
             names += backup_of_home.save(home, folder)
         except sqlite3.Error as error:
-            raise BackupError(f"the books of a simulator in {home} cannot be copied: {error}") from error
+            raise BackupError(
+                f"the books of a simulator in {home} cannot be copied: {error}"
+            ) from error
     files = {name: _described(folder / name, progress) for name in names}
     manifest = Manifest(FORMAT, RELEASE, datetime.now(UTC), position, digest, files)
-    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    (folder / MANIFEST).write_bytes(
+        msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    )
     for path in folder.iterdir():  # wherever the folder is moved to
         path.chmod(0o600)
     return manifest
 
 
 def _end_of_log(conn: psycopg.Connection) -> tuple[int, str]:
-    row = conn.execute("SELECT position, encode(hash, 'hex') FROM log.events ORDER BY position DESC LIMIT 1").fetchone()
+    row = conn.execute(
+        "SELECT position, encode(hash, 'hex') FROM log.events ORDER BY position DESC LIMIT 1"
+    ).fetchone()
     return (row[0], row[1]) if row else (0, "")
 
 
-# -- a shop from one ---------------------------------------------------------------------------------------------------
+# -- a shop from one -------------------------------------------------------------------------------
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -141,7 +166,10 @@ def read_manifest(folder: Path) -> Manifest:
     except msgspec.MsgspecError as error:
         raise BackupError(f"{folder / MANIFEST} is damaged: {error}") from None
     if manifest.format > FORMAT or manifest.release > RELEASE:
-        raise BackupError(f"the backup is of release {manifest.release}, and this is release {RELEASE}: use that one")
+        raise BackupError(
+            f"the backup is of release {manifest.release}, and this is release {RELEASE}: use"
+            " that one"
+        )
     return manifest
 
 
@@ -156,11 +184,13 @@ def restore(
 ) -> Manifest:
     """Fill the database at `url`, whose log must be empty, from a backup: whole or not at all.
 
-    `without_keys` leaves the persons' keys and the secrets behind: everybody is forgotten then, for good. Books that
-    `home` has stay as they are. Raises BackupError, OSError, psycopg.Error.
+    `without_keys` leaves the persons' keys and the secrets behind: everybody is forgotten then, for
+    good. Books that `home` has stay as they are. Raises BackupError, OSError, psycopg.Error.
     """
     manifest = read_manifest(folder)
-    wanted = [name for name in manifest.files if name not in {KEYS, PASSWORD_FILE} or not without_keys]
+    wanted = [
+        name for name in manifest.files if name not in {KEYS, PASSWORD_FILE} or not without_keys
+    ]
     if not (folder / PASSWORD_FILE).exists() and PASSWORD_FILE in wanted:
         wanted.remove(PASSWORD_FILE)  # kept elsewhere, and not needed
     for name in wanted:
@@ -170,7 +200,9 @@ def restore(
         _must_be_unused(conn)
     schemas = [*SCHEMAS[LOG], *(() if without_keys else SCHEMAS[KEYS])]
     with ExitStack() as stack:
-        dumps = [stack.enter_context(_as_sql(folder / name)) for name in (LOG, KEYS) if name in wanted]
+        dumps = [
+            stack.enter_context(_as_sql(folder / name)) for name in (LOG, KEYS) if name in wanted
+        ]
         script: list[bytes | subprocess.Popen[bytes]] = [_before(schemas), *dumps, _after(manifest)]
         _run_script(url, script, lambda: _told(progress, url, manifest.position))
         progress("events restored", manifest.position, manifest.position)
@@ -188,10 +220,16 @@ def _check(path: Path, file: File, progress: Progress) -> None:
     try:
         found = _described(path, progress)
     except FileNotFoundError:
-        hint = "; --without-keys leaves them out, and everybody is forgotten" if path.name == KEYS else ""
+        hint = (
+            "; --without-keys leaves them out, and everybody is forgotten"
+            if path.name == KEYS
+            else ""
+        )
         raise BackupError(f"the backup lacks {path.name}{hint}") from None
     if found != file:
-        raise BackupError(f"{path} is not what was written: it has {found.bytes} bytes of {file.bytes}, or others")
+        raise BackupError(
+            f"{path} is not what was written: it has {found.bytes} bytes of {file.bytes}, or others"
+        )
 
 
 def _must_be_unused(conn: psycopg.Connection) -> None:
@@ -199,38 +237,43 @@ def _must_be_unused(conn: psycopg.Connection) -> None:
         raise BackupError("the database has a log already: restore into an empty one")
     others = _one(
         conn,
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        " AND application_name LIKE 'ludoteca%'",
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <>"
+        " pg_backend_pid() AND application_name LIKE 'ludoteca%'",
     )
     if others:
         raise BackupError("processes of a shop use this database: stop them first")
 
 
 def _before(schemas: Sequence[str]) -> bytes:
-    """What makes room: the empty schemas that the migrations have made. Nothing is committed before `_after`: should
-    this process be killed, psql finds the end of its input, and the server rolls back."""
+    """What makes room: the empty schemas that the migrations have made. Nothing is committed before
+    `_after`: should this process be killed, psql finds the end of its input, and the server rolls
+    back."""
     return f"BEGIN;\nDROP SCHEMA {', '.join(schemas)} CASCADE;\n".encode()
 
 
 def _after(manifest: Manifest) -> bytes:
-    """Read models begin anew: their rows are not there. What acts goes on where it was. Whoever knows what came after
-    the backup, an index or a process, learns by the epoch that it is gone."""
+    """Read models begin anew: their rows are not there. What acts goes on where it was. Whoever
+    knows what came after the backup, an index or a process, learns by the epoch that it is gone."""
     return f"""
 DO $$ BEGIN
     IF (SELECT coalesce(max(position), 0) FROM log.events) <> {manifest.position}
-        OR EXISTS (SELECT FROM log.events WHERE position = {manifest.position} AND hash <> '\\x{manifest.hash}') THEN
+        OR EXISTS (SELECT FROM log.events WHERE position = {manifest.position}
+            AND hash <> '\\x{manifest.hash}') THEN
         RAISE EXCEPTION 'the log does not end as the backup says: restore another';
     END IF;
 END $$;
-DELETE FROM consumers.quarantine WHERE feed IN (SELECT feed FROM consumers.feeds WHERE storage <> '');
+DELETE FROM consumers.quarantine WHERE feed IN (SELECT feed FROM consumers.feeds
+WHERE storage <> '');
 DELETE FROM consumers.feeds WHERE storage <> '';
-DELETE FROM private.secrets WHERE name = 'index_prefix';  -- the shop it was made of may go on writing to its indices
-SELECT log.begin_epoch((SELECT max(number) FROM log.epochs), 'restored from the backup of {manifest.made_at:%F %T}');
+DELETE FROM private.secrets WHERE name = 'index_prefix';
+    -- the shop it was made of may go on writing to its indices
+SELECT log.begin_epoch((SELECT max(number)
+FROM log.epochs), 'restored from the backup of {manifest.made_at:%F %T}');
 COMMIT;
 """.encode()
 
 
-# -- PostgreSQL's programs ---------------------------------------------------------------------------------------------
+# -- PostgreSQL's programs -------------------------------------------------------------------------
 
 
 @contextmanager
@@ -243,12 +286,16 @@ def _as_sql(dump: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def _run_script(url: str, parts: Sequence[bytes | subprocess.Popen[bytes]], tell: Callable[[], None]) -> None:
+def _run_script(
+    url: str, parts: Sequence[bytes | subprocess.Popen[bytes]], tell: Callable[[], None]
+) -> None:
     """Run SQL, of which some comes from programs."""
     options = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--output=/dev/null"]
     where, environment = access(url, "ludoteca backup")
     command = [str(program("psql")), *options, "--file=-", where]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as psql:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as psql:
         assert psql.stdin is not None
         try:
             for part in parts:

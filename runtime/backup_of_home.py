@@ -1,5 +1,5 @@
-"""What a backup has of HOME: the books of the simulators, whose money and receipts the log speaks of, and the first
-ADMIN's password."""
+"""What a backup has of HOME: the books of the simulators, whose money and receipts the log speaks
+of, and the first ADMIN's password."""
 
 import shutil
 from collections.abc import Collection
@@ -10,13 +10,16 @@ from runtime.home import PASSWORD_FILE
 
 BOOKS = ("provider.sqlite3", "fiscal.sqlite3")
 PORTS = ("provider-port.txt", "fiscal-port.txt")
-"""Links to 3-D Secure and to receipts, which the log and the books have, name the simulators' ports."""
+"""Links to 3-D Secure and to receipts, which the log and the books have, name the simulators'
+ports."""
 
 
 def save(home: Path, folder: Path) -> list[str]:
-    """Copy into a backup what there is of that, also while the simulators run; returns the files' names.
+    """Copy into a backup what there is of that, also while the simulators run; returns the files'
+    names.
 
-    To be called after the log was copied: the books then know all that it knows. Raises sqlite3.Error, OSError.
+    To be called after the log was copied: the books then know all that it knows. Raises
+    sqlite3.Error, OSError.
     """
     found = [name for name in (*BOOKS, *PORTS, PASSWORD_FILE) if (home / name).is_file()]
     for name in found:
@@ -25,12 +28,14 @@ def save(home: Path, folder: Path) -> list[str]:
 
 
 def put_back(folder: Path, names: Collection[str], home: Path) -> list[str]:
-    """Copy from a backup. Books that are there stay, with their ports: outside the log nothing went back, and they know
-    more. Returns the names of those that stay. Raises OSError.
+    """Copy from a backup. Books that are there stay, with their ports: outside the log nothing went
+    back, and they know more. Returns the names of those that stay. Raises OSError.
     """
     kept = [book for book in BOOKS if (home / book).exists()]
     stays = {*kept, *(port for book, port in zip(BOOKS, PORTS, strict=True) if book in kept)}
-    for name in [name for name in (*BOOKS, *PORTS, PASSWORD_FILE) if name in names and name not in stays]:
+    for name in [
+        name for name in (*BOOKS, *PORTS, PASSWORD_FILE) if name in names and name not in stays
+    ]:
         half = home / f".{name}.part"
         half.touch(mode=0o600)
         shutil.copyfile(folder / name, half)

@@ -19,8 +19,9 @@ SAMPLE_WANTED, SAMPLE_LOADED = "sample_wanted", "sample_loaded"
 
 
 class FirstStart(msgspec.Struct, frozen=True):
-    """What to tell the person who started the shop: the first ADMIN's password, when it is one that we made, or else
-    whether it is the one that is set (LUDOTECA_ADMIN_PASSWORD). Neither, when the account was there before."""
+    """What to tell the person who started the shop: the first ADMIN's password, when it is one that
+    we made, or else whether it is the one that is set (LUDOTECA_ADMIN_PASSWORD). Neither, when the
+    account was there before."""
 
     admin_password: str | None
     is_as_set: bool = False
@@ -28,7 +29,9 @@ class FirstStart(msgspec.Struct, frozen=True):
 
 def prepare(settings: Settings, url: str) -> FirstStart:
     """Make the first ADMIN and load the sample, where that was not done before."""
-    return asyncio.run(_prepare(settings.model_copy(update={"database_url": type(settings.database_url)(url)})))
+    return asyncio.run(
+        _prepare(settings.model_copy(update={"database_url": type(settings.database_url)(url)}))
+    )
 
 
 async def _prepare(settings: Settings) -> FirstStart:
@@ -42,7 +45,8 @@ async def _prepare(settings: Settings) -> FirstStart:
 
 
 async def _sample_is_due(core: Core) -> bool:
-    """Whether this shop was to have the sample when it was new, and has not got all of it: a start may be killed.
+    """Whether this shop was to have the sample when it was new, and has not got all of it: a start
+    may be killed.
 
     The database keeps both beside the secrets, since they are its own and not this machine's.
     """
@@ -57,14 +61,19 @@ async def _sample_is_due(core: Core) -> bool:
 async def _first_admin(core: Core) -> FirstStart:
     settings, kept = core.settings, core.settings.home / PASSWORD_FILE
     given = settings.admin_password.get_secret_value()
-    noted = kept.read_text(encoding="utf-8").strip() if kept.exists() else ""  # empty: the disk was full
+    # empty: the disk was full
+    noted = kept.read_text(encoding="utf-8").strip() if kept.exists() else ""
     password = given or noted or secrets.token_urlsafe(12)
     if not given and not noted:
         kept.touch(mode=0o600)
         kept.write_text(password + "\n", encoding="utf-8")
     try:
         await core.commands.accounts.register(
-            SYSTEM, email=settings.admin_email, password=password, name="First admin", account_type="ADMIN"
+            SYSTEM,
+            email=settings.admin_email,
+            password=password,
+            name="First admin",
+            account_type="ADMIN",
         )
     except Conflict:  # made at an earlier start: with another password, or it was changed since
         if not given and not noted:

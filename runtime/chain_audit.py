@@ -1,4 +1,5 @@
-"""The proof of the log: its hash chain, the anchor that it starts from, the checkpoints that it must reach."""
+"""The proof of the log: its hash chain, the anchor that it starts from, the checkpoints that it
+must reach."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,7 +17,8 @@ class Anchor(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What an audit found: how far the log, from `after` on, is what was appended, the hash there, and what is not."""
+    """What an audit found: how far the log, from `after` on, is what was appended, the hash there,
+    and what is not."""
 
     after: int
     position: int
@@ -24,13 +26,19 @@ class Finding(msgspec.Struct, frozen=True):
     faults: Sequence[Fault]
 
 
-async def audit(log: PostgresLog, anchor: Anchor | None, progress: Callable[[int, int], None]) -> Finding:
-    """Walk the chain up to the head of this moment; `progress` is called with positions done and to do."""
+async def audit(
+    log: PostgresLog, anchor: Anchor | None, progress: Callable[[int, int], None]
+) -> Finding:
+    """Walk the chain up to the head of this moment; `progress` is called with positions done and to
+    do."""
     start = anchor or Anchor()
     beyond = await _checkpoints(log)  # before the head: what was read then cannot be beyond it now
     head = await log.head()
     faults = [
-        Fault(head + 1, f"removed: {feed} has read up to position {position}, but the log ends at {head}")
+        Fault(
+            head + 1,
+            f"removed: {feed} has read up to position {position}, but the log ends at {head}",
+        )
         for feed, position in beyond
         if position > head
     ]
@@ -42,24 +50,34 @@ async def audit(log: PostgresLog, anchor: Anchor | None, progress: Callable[[int
                 fault = step
             else:
                 progress(step - start.position, head - start.position)
-    return Finding(start.position, verifier.position, verifier.hash, [*([fault] if fault else []), *faults])
+    return Finding(
+        start.position, verifier.position, verifier.hash, [*([fault] if fault else []), *faults]
+    )
 
 
 async def _checkpoints(log: PostgresLog) -> list[tuple[str, int]]:
     async with log.pool.connection() as conn:
-        return await (await conn.execute("SELECT feed, position FROM consumers.checkpoints ORDER BY feed")).fetchall()
+        return await (
+            await conn.execute("SELECT feed, position FROM consumers.checkpoints ORDER BY feed")
+        ).fetchall()
 
 
 async def _at_anchor(log: PostgresLog, anchor: Anchor, head: int) -> Fault | None:
     """Whether the log still has the anchor's row, with its hash."""
     if anchor.position > head:
-        return Fault(head + 1, f"removed: the log ends at {head}, before the anchor at {anchor.position}")
+        return Fault(
+            head + 1, f"removed: the log ends at {head}, before the anchor at {anchor.position}"
+        )
     async with log.pool.connection() as conn:
-        found = await conn.execute("SELECT hash FROM log.events WHERE position = %s", (anchor.position,))
+        found = await conn.execute(
+            "SELECT hash FROM log.events WHERE position = %s", (anchor.position,)
+        )
         row = await found.fetchone()
     there = row[0] if row else GENESIS if anchor.position == 0 else None
     if there is None:
         return Fault(anchor.position, "removed: the anchor's row is not there")
     if there != anchor.hash:
-        return Fault(anchor.position, "changed, at or before this position: the hash is not the anchor's")
+        return Fault(
+            anchor.position, "changed, at or before this position: the hash is not the anchor's"
+        )
     return None

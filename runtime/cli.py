@@ -45,7 +45,8 @@ Commands speak to the instance of LUDOTECA_HOME, or to the database of LUDOTECA_
 
 
 class Root(TyperGroup):
-    """The root command: turns what may well happen into a message and an exit code; only bugs get a traceback."""
+    """The root command: turns what may well happen into a message and an exit code; only bugs get a
+    traceback."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         """Run the command that was asked for."""
@@ -65,8 +66,8 @@ class Root(TyperGroup):
         return result
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run all of it. What is printed before there is a command (help, version, wrong usage) may fail to be written,
-        too: of a usage error the exit code says it all the same."""
+        """Run all of it. What is printed before there is a command (help, version, wrong usage) may
+        fail to be written, too: of a usage error the exit code says it all the same."""
         try:
             return self._main_to_the_last_line(*args, **kwargs)
         except (OSError, SystemExit) as end:
@@ -92,8 +93,8 @@ class Root(TyperGroup):
 
 
 def _of_what_could_not_be_told(end: BaseException | None) -> int | None:
-    """The exit code where words could not be written: of the usage error that they were about, or of a reader that is
-    gone. None where the words were the matter, or all was told."""
+    """The exit code where words could not be written: of the usage error that they were about, or
+    of a reader that is gone. None where the words were the matter, or all was told."""
     readers_gone = False
     while end is not None:
         if isinstance(end, typer.Exit):  # a command's own, who knew of what is behind it
@@ -125,9 +126,9 @@ app = typer.Typer(
 
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = (
-        False
-    ),
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = (False),
 ) -> None:
     """An event-sourced game shop: run it, look after it, look into its log.
 

@@ -1,4 +1,5 @@
-"""What commands print: tables and JSON on stdout; notes, errors and progress on stderr, so that a pipe stays clean."""
+"""What commands print: tables and JSON on stdout; notes, errors and progress on stderr, so that a
+pipe stays clean."""
 
 import contextlib
 import enum
@@ -52,7 +53,8 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """A line on stderr: what a person wants to know and a pipe does not. Where nobody can be told, work goes on."""
+    """A line on stderr: what a person wants to know and a pipe does not. Where nobody can be told,
+    work goes on."""
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
@@ -76,8 +78,9 @@ class _Held(io.TextIOWrapper):
 
 @contextmanager
 def telling_what_was_done() -> Iterator[None]:
-    """What is printed in the block tells of what has been done, and stays so: where standard output cannot take it,
-    standard error does, and the exit code is that of the deed. Who stopped reading does not want to know."""
+    """What is printed in the block tells of what has been done, and stays so: where standard output
+    cannot take it, standard error does, and the exit code is that of the deed. Who stopped reading
+    does not want to know."""
     before = sys.stdout
     sys.stdout = told = _Held(before)
     try:
@@ -96,7 +99,8 @@ def telling_what_was_done() -> Iterator[None]:
 
 
 def forget(stream: TextIO) -> None:
-    """Whoever read this stream is gone, or it cannot be written to: what is left of it goes nowhere, quietly."""
+    """Whoever read this stream is gone, or it cannot be written to: what is left of it goes
+    nowhere, quietly."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
@@ -123,8 +127,11 @@ def print_json(value: object) -> None:
     sys.stdout.buffer.write(encoded + b"\n")  # UTF-8, whatever the terminal's encoding
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "none") -> None:
-    """A table, or the line `empty` where there is no row. Numbers stand at the right; None is shown as a dash."""
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "none"
+) -> None:
+    """A table, or the line `empty` where there is no row. Numbers stand at the right; None is shown
+    as a dash."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -134,12 +141,19 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, empty: s
         say(empty)
         return
     console = output()
-    drawn = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, header_style="bold")
+    drawn = Table(
+        box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, header_style="bold"
+    )
     for number, heading in enumerate(headings):
         numeric = all(isinstance(row[number], int | None) for row in cells)
         drawn.add_column(heading, justify="right" if numeric else "left", overflow="fold")
     for row in cells:
-        drawn.add_row(*(cell if isinstance(cell, Text) else Text("-" if cell is None else str(cell)) for cell in row))
+        drawn.add_row(
+            *(
+                cell if isinstance(cell, Text) else Text("-" if cell is None else str(cell))
+                for cell in row
+            )
+        )
     console.print(drawn, soft_wrap=False)
 
 
@@ -150,12 +164,13 @@ def verdict(good: bool, yes: str = "yes", no: str = "NO") -> "Text":
     return Text(yes, "green") if good else Text(no, "bold red")
 
 
-# -- progress ----------------------------------------------------------------------------------------------------------
+# -- progress --------------------------------------------------------------------------------------
 
 
 @contextmanager
 def progress(*, shown: bool = True) -> Iterator[Progress]:
-    """Tell on stderr how far a job is, how fast and how long still: a bar on a terminal, else a line now and then."""
+    """Tell on stderr how far a job is, how fast and how long still: a bar on a terminal, else a
+    line now and then."""
     if not shown:
         yield lambda _what, _done, _total: None
     elif sys.stderr.isatty():
@@ -170,7 +185,14 @@ def progress(*, shown: bool = True) -> Iterator[Progress]:
 @contextmanager
 def _bars() -> Iterator[Progress]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TextColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        ProgressColumn,
+        Task,
+        TaskID,
+        TextColumn,
+    )
     from rich.progress import Progress as Bars
     from rich.progress import TimeRemainingColumn as Remaining
     from rich.text import Text
@@ -180,7 +202,13 @@ def _bars() -> Iterator[Progress]:
             speed = task.finished_speed or task.speed
             return Text(f"{speed:,.0f}/s" if speed else "", "dim")
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), Remaining())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        Remaining(),
+    )
     tasks: dict[str, TaskID] = {}
     with Bars(*columns, console=Console(stderr=True)) as bars:
 
@@ -193,7 +221,8 @@ def _bars() -> Iterator[Progress]:
 
 
 class ProgressLines:
-    """Progress where there is no terminal: a line for a stage every PLAIN_SECONDS, and one at its end."""
+    """Progress where there is no terminal: a line for a stage every PLAIN_SECONDS, and one at its
+    end."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -205,7 +234,9 @@ class ProgressLines:
         now = self._clock()
         if what != self._stage:
             self.finish()
-            self._stage, self._started, self._told = what, now, now
+            self._stage = what
+            self._started = now
+            self._told = now
         self._done = done
         if now - self._told >= PLAIN_SECONDS:
             self._told = now

@@ -1,4 +1,5 @@
-"""The documents about events, made from the code: docs/events.md for people, docs/asyncapi.json for their tools.
+"""The documents about events, made from the code: docs/events.md for people, docs/asyncapi.json for
+their tools.
 
 Run `python -m runtime.event_docs` after changing an event; a test fails while they are out of step.
 """
@@ -40,14 +41,29 @@ def markdown() -> str:
     lines = [
         "# Events",
         "",
-        "Made from the code by `python -m runtime.event_docs`. Wire names are fixed for ever. A new shape is a new",
+        (
+            "Made from the code by `python -m runtime.event_docs`. Wire names are fixed for ever. A"
+            " new shape is a new"
+        ),
         "version, and old versions remain readable for ever. `?` marks a field that may be absent,",
         f"{_LOCK} one that is encrypted under the person's own key.",
         "",
-        "Each event also has an envelope: `event_id`, `position`, `stream_id`, `version`, `name`, `recorded_at`,",
-        "`occurred_at` (the time of the decision, by which events are dated; on the bus `time`), `actor`,",
-        "`correlation_id`, `causation_id`, `traceparent`. On the bus (RabbitMQ, topic exchange `ludoteca.events`)",
-        "it is a CloudEvents 1.0 JSON message whose routing key is the event's name; `asyncapi.json` beside this",
+        (
+            "Each event also has an envelope: `event_id`, `position`, `stream_id`, `version`,"
+            " `name`, `recorded_at`,"
+        ),
+        (
+            "`occurred_at` (the time of the decision, by which events are dated; on the bus"
+            " `time`), `actor`,"
+        ),
+        (
+            "`correlation_id`, `causation_id`, `traceparent`. On the bus (RabbitMQ, topic exchange"
+            " `ludoteca.events`)"
+        ),
+        (
+            "it is a CloudEvents 1.0 JSON message whose routing key is the event's name;"
+            " `asyncapi.json` beside this"
+        ),
         "page has the schemas.",
     ]
     for prefix, title in CONTEXTS.items():
@@ -87,8 +103,14 @@ def asyncapi() -> dict[str, Any]:
     channels, operations = {}, {}
     for name, schema in zip(names, schemas, strict=True):
         key = name.replace(".", "_")
-        channels[key] = {"address": name, "messages": {key: {"$ref": f"#/components/messages/{key}"}}}
-        operations[f"receive_{key}"] = {"action": "receive", "channel": {"$ref": f"#/channels/{key}"}}
+        channels[key] = {
+            "address": name,
+            "messages": {key: {"$ref": f"#/components/messages/{key}"}},
+        }
+        operations[f"receive_{key}"] = {
+            "action": "receive",
+            "channel": {"$ref": f"#/channels/{key}"},
+        }
         components[f"message_{key}"] = {
             "allOf": [
                 {"$ref": "#/components/schemas/CloudEvent"},
@@ -106,7 +128,11 @@ def asyncapi() -> dict[str, Any]:
     }
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": "Ludoteca events", "version": "1.0.0", "description": "Topic exchange `ludoteca.events`."},
+        "info": {
+            "title": "Ludoteca events",
+            "version": "1.0.0",
+            "description": "Topic exchange `ludoteca.events`.",
+        },
         "channels": channels,
         "operations": operations,
         "components": {"messages": messages, "schemas": components},
@@ -115,7 +141,17 @@ def asyncapi() -> dict[str, Any]:
 
 _CLOUD_EVENT = {
     "type": "object",
-    "required": ["specversion", "id", "source", "type", "subject", "time", "datacontenttype", "data", "position"],
+    "required": [
+        "specversion",
+        "id",
+        "source",
+        "type",
+        "subject",
+        "time",
+        "datacontenttype",
+        "data",
+        "position",
+    ],
     "properties": {
         "specversion": {"const": "1.0"},
         "id": {"type": "string", "format": "uuid"},
@@ -132,8 +168,11 @@ _CLOUD_EVENT = {
         "traceparent": {"type": "string"},
         "epoch": {
             "type": "string",
-            "description": "The stretch of the log's history. When it changes, the log may have gone back: an event"
-            " that was received at this position or beyond it, in another epoch, never happened.",
+            "description": (
+                "The stretch of the log's history. When it changes, the log may have gone back: an"
+                " event that was received at this position or beyond it, in another epoch, never"
+                " happened."
+            ),
         },
         "data": {"type": "object"},
     },

@@ -27,7 +27,8 @@ class UnknownName(Exception):
 
 
 def names_like(patterns: Sequence[str], known: Sequence[str]) -> list[str] | None:
-    """The wire names that are named, or match a pattern such as `payment.*`; None without any. Raises UnknownName."""
+    """The wire names that are named, or match a pattern such as `payment.*`; None without any.
+    Raises UnknownName."""
     found: set[str] = set()
     for pattern in patterns:
         matching = fnmatch.filter(known, pattern)
@@ -45,7 +46,9 @@ async def pages(
     while after < upto:
         async with pool.connection() as conn:
             cursor = conn.cursor(binary=True)
-            await cursor.execute(query.encode(), _values(selection, after=after, upto=upto, limit=page))
+            await cursor.execute(
+                query.encode(), _values(selection, after=after, upto=upto, limit=page)
+            )
             found = await cursor.fetchall()
         rows = raw_rows(fitting(found))
         if rows:
@@ -53,7 +56,9 @@ async def pages(
         after = rows[-1][0].position if len(rows) == page or len(rows) < len(found) else upto
 
 
-async def before_last(pool: AsyncConnectionPool, selection: Selection, count: int, upto: int) -> int:
+async def before_last(
+    pool: AsyncConnectionPool, selection: Selection, count: int, upto: int
+) -> int:
     """The position after which the last `count` selected events come."""
     query = f"SELECT position FROM log.events WHERE {_WHERE} ORDER BY position DESC LIMIT %(limit)s"
     if not count:
@@ -65,11 +70,14 @@ async def before_last(pool: AsyncConnectionPool, selection: Selection, count: in
 
 
 async def find(pool: AsyncConnectionPool, reference: int | UUID) -> tuple[Raw, bytes] | None:
-    """One event by position or event id, and its hash in the chain. By id, the whole log is looked through."""
+    """One event by position or event id, and its hash in the chain. By id, the whole log is looked
+    through."""
     column = "position" if isinstance(reference, int) else "event_id"
     async with pool.connection() as conn:
         cursor = conn.cursor(binary=True)
-        await cursor.execute(f"SELECT {COLUMNS}, hash FROM log.events WHERE {column} = %s".encode(), (reference,))
+        await cursor.execute(
+            f"SELECT {COLUMNS}, hash FROM log.events WHERE {column} = %s".encode(), (reference,)
+        )
         row = await cursor.fetchone()
     return (raw_rows([row])[0], row[-1]) if row else None
 
@@ -92,8 +100,8 @@ def event_json(env: Envelope, payload: bytes) -> bytes:
 
 
 def event_fields(env: Envelope, payload: bytes) -> dict[str, object]:
-    """What is told of an event. A payload that is no JSON, or nested so deep that readers would give up, comes as
-    base64: nobody but a forger writes one."""
+    """What is told of an event. A payload that is no JSON, or nested so deep that readers would
+    give up, comes as base64: nobody but a forger writes one."""
     fields: dict[str, object] = msgspec.structs.asdict(env)
     try:
         msgspec.json.decode(payload, type=msgspec.Raw)

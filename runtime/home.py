@@ -1,4 +1,5 @@
-"""HOME: an instance's own folder. Its keys, mails, logs and books are for the user alone whom the instance runs as."""
+"""HOME: an instance's own folder. Its keys, mails, logs and books are for the user alone whom the
+instance runs as."""
 
 import logging
 import os
@@ -29,8 +30,9 @@ class NotAHome(Exception):
 
 
 def open_home(home: Path) -> None:
-    """Make HOME, if it is not there, and keep others out: of what is there, and of all that this process and those that
-    it starts are going to make. Raises NotAHome, OSError; then nothing was changed."""
+    """Make HOME, if it is not there, and keep others out: of what is there, and of all that this
+    process and those that it starts are going to make. Raises NotAHome, OSError; then nothing was
+    changed."""
     os.umask(OTHERS)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     _must_be_ours(home)
@@ -44,21 +46,27 @@ def open_home(home: Path) -> None:
 
 
 def _must_be_ours(home: Path) -> None:
-    """Whoever sets HOME to /etc by mistake, as root, must not lose the rights of all that is there."""
+    """Whoever sets HOME to /etc by mistake, as root, must not lose the rights of all that is
+    there."""
     if home.lstat().st_mode & stat.S_ISVTX:
         return  # where nothing is closed
     entries = {entry.name: entry for entry in os.scandir(home)}
-    others = [name for name in entries.keys() - _KNOWN if not entries[name].is_file(follow_symlinks=False)]
+    others = [
+        name for name in entries.keys() - _KNOWN if not entries[name].is_file(follow_symlinks=False)
+    ]
     if others and not entries.keys() & _MARKS:  # a file alone may be what somebody has us print to
         raise NotAHome(
-            f"LUDOTECA_HOME: {home} holds other things ({min(others)}) and no instance: name a folder for it alone"
+            f"LUDOTECA_HOME: {home} holds other things ({min(others)}) and no instance: name a"
+            " folder for it alone"
         )
 
 
 def _open_to_others(folder: Path) -> Iterator[Path]:
-    """What others may enter or read: the folder, and what is in it. Into what is closed nobody comes, nor do we."""
+    """What others may enter or read: the folder, and what is in it. Into what is closed nobody
+    comes, nor do we."""
     mode = folder.lstat().st_mode
-    if mode & stat.S_ISVTX:  # /tmp and its like are everybody's, also when somebody makes them their HOME
+    # /tmp and its like are everybody's, also when somebody makes them their HOME
+    if mode & stat.S_ISVTX:
         log.warning("%s is everybody's folder: choose another LUDOTECA_HOME", folder)
         return
     for entry in os.scandir(folder):

@@ -21,8 +21,8 @@ SERVERS = ("database_url", "rabbitmq_url", "elasticsearch_url")
 
 
 def remember_servers(settings: Settings) -> None:
-    """Note in HOME which servers this instance uses, so that commands find them without the same environment. The URLs
-    hold passwords: the file is for its owner alone.
+    """Note in HOME which servers this instance uses, so that commands find them without the same
+    environment. The URLs hold passwords: the file is for its owner alone.
     """
     path = _servers_file(settings)
     urls = {name: getattr(settings, name).get_secret_value() for name in SERVERS}
@@ -33,12 +33,15 @@ def remember_servers(settings: Settings) -> None:
 
 
 def with_its_servers(settings: Settings) -> Settings:
-    """The settings of a command, with the servers of the instance in its HOME where its environment names none."""
+    """The settings of a command, with the servers of the instance in its HOME where its environment
+    names none."""
     try:
         noted = json.loads(_servers_file(settings).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return settings
-    if not settings.embedded and settings.database_url.get_secret_value() != noted.get("database_url"):
+    if not settings.embedded and settings.database_url.get_secret_value() != noted.get(
+        "database_url"
+    ):
         return settings  # the command was told of another instance
     missing = {
         name: SecretStr(noted[name])
@@ -81,4 +84,6 @@ def running_database_url(settings: Settings) -> str:
                 f"no instance is running in {settings.home}: start one with `ludoteca run`,"
                 " or set LUDOTECA_HOME or LUDOTECA_DATABASE_URL to another"
             ) from error
-        raise NotRunning(f"the database of LUDOTECA_DATABASE_URL does not answer: {error}") from error
+        raise NotRunning(
+            f"the database of LUDOTECA_DATABASE_URL does not answer: {error}"
+        ) from error

@@ -1,28 +1,36 @@
-"""The addresses that servers listen on: whether that can be is found out at the start, and told in one line."""
+"""The addresses that servers listen on: whether that can be is found out at the start, and told in
+one line."""
 
 import errno
 import socket
 
 
 class CannotListen(Exception):
-    """A server's address cannot be listened on; the message says why, and which setting to change."""
+    """A server's address cannot be listened on; the message says why, and which setting to
+    change."""
 
 
 def check_port(host: str, port: int, variable: str) -> None:
-    """Raises CannotListen unless a server may listen there. `variable` is the setting that says the port."""
+    """Raises CannotListen unless a server may listen there. `variable` is the setting that says the
+    port."""
     try:
         bind(host, port)
     except socket.gaierror as error:
         raise CannotListen(f"LUDOTECA_HOST: there is no host {host} ({error.strerror})") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise CannotListen(f"port {port} on {host} is taken; set {variable} to another") from error
+            raise CannotListen(
+                f"port {port} on {host} is taken; set {variable} to another"
+            ) from error
         setting = variable if error.errno == errno.EACCES else "LUDOTECA_HOST"
-        raise CannotListen(f"cannot listen on port {port} of {host}: {error.strerror}; change {setting}") from error
+        raise CannotListen(
+            f"cannot listen on port {port} of {host}: {error.strerror}; change {setting}"
+        ) from error
 
 
 def bind(host: str, port: int) -> int:
-    """Take a port, and let it go again; returns its number, of a free one if 0 was asked for. Raises OSError."""
+    """Take a port, and let it go again; returns its number, of a free one if 0 was asked for.
+    Raises OSError."""
     chosen = port
     for family, kind, protocol, _, address in socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

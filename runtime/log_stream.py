@@ -1,7 +1,8 @@
 """Standard output and error that never make the program wait, whether somebody reads them or not.
 
-A pipe holds 64 KB. Once nobody reads it, whoever writes one line more waits for ever: so a thread of its own waits, and
-what does not fit into its queue meanwhile is dropped, counted, and told of as soon as lines flow again.
+A pipe holds 64 KB. Once nobody reads it, whoever writes one line more waits for ever: so a thread
+of its own waits, and what does not fit into its queue meanwhile is dropped, counted, and told of as
+soon as lines flow again.
 """
 
 import atexit
@@ -30,8 +31,9 @@ RETRY_SECONDS = 1.0
 class LogStream(io.TextIOBase):
     """A text stream on a file descriptor. `write` takes whole lines into a queue, and never waits.
 
-    `notice` makes the text that stands where lines were dropped, from their number. `count_dropped` is called with
-    numbers of lines that add up to all that were dropped; it may say False, and is told again.
+    `notice` makes the text that stands where lines were dropped, from their number. `count_dropped`
+    is called with numbers of lines that add up to all that were dropped; it may say False, and is
+    told again.
     """
 
     def __init__(
@@ -41,9 +43,12 @@ class LogStream(io.TextIOBase):
         queue_bytes: int = QUEUE_BYTES,
         count_dropped: Callable[[int], bool] = lambda _lines: True,
     ) -> None:
-        self._descriptor, self._queue_bytes = descriptor, queue_bytes
+        self._descriptor = descriptor
+        self._queue_bytes = queue_bytes
         self.count_dropped = count_dropped
-        self.notice: Callable[[int], str] = lambda lines: f"{lines} lines were dropped here: nobody read them\n"
+        self.notice: Callable[[int], str] = lambda lines: (
+            f"{lines} lines were dropped here: nobody read them\n"
+        )
         self._clear()
         os.register_at_fork(after_in_child=self._clear)
 
@@ -58,7 +63,7 @@ class LogStream(io.TextIOBase):
         self._failing = False
         self._thread: threading.Thread | None = None
 
-    # -- as a text stream ----------------------------------------------------------------------------------------------
+    # -- as a text stream --------------------------------------------------------------------------
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -86,24 +91,29 @@ class LogStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Queue the line that was begun. What was written is on its way: nobody waits until it is there."""
+        """Queue the line that was begun. What was written is on its way: nobody waits until it is
+        there."""
         with self._changed:
             if self._begun:
-                begun, self._begun = self._begun, ""
+                begun = self._begun
+                self._begun = ""
                 self._take(begun)
 
     def drain(self, seconds: float = DRAIN_SECONDS) -> None:
         """Wait until all is written, but not long, nor for what cannot be written."""
         self.flush()
         with self._changed:
-            self._changed.wait_for(lambda: self._failing or not (self._queue or self._untold), seconds)
+            self._changed.wait_for(
+                lambda: self._failing or not (self._queue or self._untold), seconds
+            )
             self._count()
 
-    # -- what waits ----------------------------------------------------------------------------------------------------
+    # -- what waits --------------------------------------------------------------------------------
 
     def _take(self, text: str) -> None:
         data = text.encode("utf-8", "backslashreplace")
-        bound = self._queue_bytes // 2 if self._untold else self._queue_bytes  # one gap, not a gap after every line
+        # one gap, not a gap after every line
+        bound = self._queue_bytes // 2 if self._untold else self._queue_bytes
         if self._queued + len(data) > bound:
             self._untold += data.count(b"\n") or 1
             self._uncounted += data.count(b"\n") or 1
@@ -125,7 +135,8 @@ class LogStream(io.TextIOBase):
         """Say in the queue, at the place of what is missing, how much that is."""
         if self._untold:
             self._count()
-            lines, self._untold = self._untold, 0
+            lines = self._untold
+            self._untold = 0
             try:
                 text = self.notice(lines)
             except Exception:  # whatever is wrong with how it is put, the number is told
@@ -137,7 +148,7 @@ class LogStream(io.TextIOBase):
         if self._uncounted and self.count_dropped(self._uncounted):
             self._uncounted = 0
 
-    # -- the thread that waits for the reader --------------------------------------------------------------------------
+    # -- the thread that waits for the reader ------------------------------------------------------
 
     def _pass_on(self) -> None:
         while True:
@@ -172,13 +183,15 @@ class LogStream(io.TextIOBase):
                 self._changed.notify_all()
 
 
-# -- this process's own ------------------------------------------------------------------------------------------------
+# -- this process's own ----------------------------------------------------------------------------
 
 
 def install(count_file: Path) -> LogStream | None:
-    """Have this process's prints, tracebacks and logs never wait for a reader; returns standard error's stream.
+    """Have this process's prints, tracebacks and logs never wait for a reader; returns standard
+    error's stream.
 
-    What is dropped is added to the number in `count_file`. None where somebody has taken the streams already (a test).
+    What is dropped is added to the number in `count_file`. None where somebody has taken the
+    streams already (a test).
     """
     if isinstance(sys.stderr, LogStream):
         return sys.stderr
@@ -196,7 +209,8 @@ def install(count_file: Path) -> LogStream | None:
 
 
 def add_to(count_file: Path, number: int) -> bool:
-    """Add to the number in a file that several processes share; False when that is not possible just now."""
+    """Add to the number in a file that several processes share; False when that is not possible
+    just now."""
     try:
         count_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(count_file, "a+", encoding="ascii") as file:

@@ -1,4 +1,5 @@
-"""How the processes log: structlog's loggers and the standard library's (uvicorn's among them) as one, on stderr."""
+"""How the processes log: structlog's loggers and the standard library's (uvicorn's among them) as
+one, on stderr."""
 
 import logging
 import sys
@@ -21,9 +22,9 @@ _CHATTY = ("httpx", "httpcore", "elastic_transport", "aio_pika", "aiormq", "stri
 def configure(settings: Settings, *, process: str = "", level: int = logging.INFO) -> None:
     """Log as LUDOTECA_LOG_FORMAT says: lines for people, or one JSON object a line.
 
-    `process` is shown with every line, since the processes of `ludoteca run` share one terminal. One that has a name
-    goes on for long, so it never waits for whoever reads its output. Variables that look like settings and are none are
-    told. May be called again.
+    `process` is shown with every line, since the processes of `ludoteca run` share one terminal.
+    One that has a name goes on for long, so it never waits for whoever reads its output. Variables
+    that look like settings and are none are told. May be called again.
     """
     stream = log_stream.install(dropped_lines(settings) / process) if process else None
     shared: list[Processor] = [
@@ -49,13 +50,17 @@ def configure(settings: Settings, *, process: str = "", level: int = logging.INF
     root = logging.getLogger()
     root.handlers = [kept for kept in root.handlers if not _ours(kept)] + [handler]
     root.setLevel(level)
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):  # which it may have set up for itself before
+    # which it may have set up for itself before
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         server = logging.getLogger(name)
-        server.handlers, server.propagate, server.disabled = [], True, False
+        server.handlers = []
+        server.propagate = True
+        server.disabled = False
         server.setLevel(logging.NOTSET)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(level + 10)
-    logging.getLogger("elastic_transport.node_pool").setLevel(level + 20)  # a stack for each try; who tries tells, too
+    # a stack for each try; who tries tells, too
+    logging.getLogger("elastic_transport.node_pool").setLevel(level + 20)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -71,7 +76,8 @@ def configure(settings: Settings, *, process: str = "", level: int = logging.INF
 
 
 def dropped_lines(settings: Settings) -> Path:
-    """The folder that counts, in a file for each kind of process, what was dropped since nobody read it."""
+    """The folder that counts, in a file for each kind of process, what was dropped since nobody
+    read it."""
     return settings.home / "logs" / "dropped"
 
 
@@ -98,8 +104,11 @@ def _without_colour_codes(_logger: WrappedLogger, _method: str, event: EventDict
     return event
 
 
-def _without_control_characters(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """What strangers sent stays in its line: a path with a line break is no entry of its own. JSON sees to it."""
+def _without_control_characters(
+    _logger: WrappedLogger, _method: str, event: EventDict
+) -> EventDict:
+    """What strangers sent stays in its line: a path with a line break is no entry of its own. JSON
+    sees to it."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = one_line(value)
@@ -117,7 +126,10 @@ def _indented_traceback(to: TextIO, exc_info: ExcInfo) -> None:
 def _rendering(settings: Settings) -> list[Processor]:
     """The last steps. Tracebacks are plain: those that show local variables would show secrets."""
     if settings.log_format == "json":
-        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+        return [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(default=str),
+        ]
     return [
         _without_control_characters,
         structlog.dev.ConsoleRenderer(

@@ -20,7 +20,8 @@ FOLDERS = [
 
 
 def migrate(url: str) -> list[str]:
-    """Bring the database at `url` to this program's schema; returns what ran. Safe to call from several processes.
+    """Bring the database at `url` to this program's schema; returns what ran. Safe to call from
+    several processes.
 
     Raises MigrationError, OutdatedRelease.
     """
@@ -28,7 +29,8 @@ def migrate(url: str) -> list[str]:
 
 
 def prepare_database(url: str, settings: Settings) -> None:
-    """Bring the database to this program's schema, unless it is one that cannot keep what the program promises.
+    """Bring the database to this program's schema, unless it is one that cannot keep what the
+    program promises.
 
     Raises UnsafeDatabase, MigrationError, OutdatedRelease, psycopg.OperationalError.
     """
@@ -49,29 +51,33 @@ def _begin(conn: psycopg.Connection) -> None:
 
 _LOCKED = """
 SELECT nspname FROM pg_namespace
-WHERE nspname IN ('log', 'private', 'consumers', 'queue', 'read') AND NOT has_schema_privilege(%s, oid, 'USAGE')
+WHERE nspname IN ('log', 'private', 'consumers', 'queue', 'read') AND
+    NOT has_schema_privilege(%s, oid, 'USAGE')
 ORDER BY nspname"""
 
 
 def _let_in(conn: psycopg.Connection) -> None:
-    """Give the program's role the right to enter its schemas. `pg_restore --schema=log` has put back what is in one,
-    into one that was made by hand. Raises MigrationError where the rights in it are missing, too."""
+    """Give the program's role the right to enter its schemas. `pg_restore --schema=log` has put
+    back what is in one, into one that was made by hand. Raises MigrationError where the rights in
+    it are missing, too."""
     for (name,) in conn.execute(_LOCKED, (ROLE,)).fetchall():
         grant = f"GRANT USAGE ON SCHEMA {name} TO {ROLE}"
         with contextlib.suppress(psycopg.errors.InsufficientPrivilege), conn.transaction():
             conn.execute(grant)
-        if conn.execute(_LOCKED, (ROLE,)).fetchone() == (name,):  # refused, or passed over with a warning
+        # refused, or passed over with a warning
+        if conn.execute(_LOCKED, (ROLE,)).fetchone() == (name,):
             raise migrations.MigrationError(f"the owner of the schema {name} has to run: {grant}")
     row = conn.execute("SELECT has_table_privilege(%s, 'log.events', 'SELECT')", (ROLE,)).fetchone()
     if row and not row[0]:
         raise migrations.MigrationError(
-            f"{ROLE} may not read log.events: it was restored without its rights. Restore it again, with neither"
-            " --no-privileges nor --no-acl"
+            f"{ROLE} may not read log.events: it was restored without its rights. Restore it again,"
+            " with neither --no-privileges nor --no-acl"
         )
 
 
 def _make_room(conn: psycopg.Connection) -> None:
-    """Make the schema of the read models where it was left out of a backup, or dropped: its rows are folded anew."""
+    """Make the schema of the read models where it was left out of a backup, or dropped: its rows
+    are folded anew."""
     _let_in(conn)
     release.require_current(conn)
     conn.execute("SELECT log.begin_epoch(0, 'the first')")  # unless there is one

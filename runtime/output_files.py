@@ -1,4 +1,5 @@
-"""Files that commands write: whole or not at all where that is possible, and never in the place of something else."""
+"""Files that commands write: whole or not at all where that is possible, and never in the place of
+something else."""
 
 import contextlib
 import errno
@@ -16,9 +17,9 @@ from typing import BinaryIO
 def writing(path: Path | None) -> Iterator[BinaryIO]:
     """A file to write to; None is standard output.
 
-    A regular file appears under its name when the block ends well, with the rights of the one before; a symbolic link
-    stays, and leads to it. Anything else that has the name (a device, a FIFO, standard output) is written to as it is.
-    Raises OSError.
+    A regular file appears under its name when the block ends well, with the rights of the one
+    before; a symbolic link stays, and leads to it. Anything else that has the name (a device, a
+    FIFO, standard output) is written to as it is. Raises OSError.
     """
     descriptor = None if path is None else _descriptor(path)
     if path is None or descriptor == 1:
@@ -36,7 +37,8 @@ def writing(path: Path | None) -> Iterator[BinaryIO]:
 
 
 def _descriptor(path: Path) -> int | None:
-    """The number of an open file that the path means, such as /dev/stdout: where that stands is to be gone on from."""
+    """The number of an open file that the path means, such as /dev/stdout: where that stands is to
+    be gone on from."""
     name = os.path.normpath(os.path.abspath(path))
     streams = {"/dev/stdout": 1, "/dev/stderr": 2}
     found = re.fullmatch(rf"/dev/fd/(\d+)|/proc/(?:self|{os.getpid()})/fd/(\d+)", name)
@@ -74,13 +76,16 @@ def _replacing(named: Path, path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def by_its_name(path: Path, named: Path) -> Iterator[None]:
-    """Whatever the system says of a path that we chose, or of what is in it, it is said of what the user named."""
+    """Whatever the system says of a path that we chose, or of what is in it, it is said of what the
+    user named."""
     try:
         yield
     except OSError as error:
         found = str(error.filename)
         if found == str(path) or found.startswith(f"{path}{os.sep}"):
-            raise OSError(error.errno, error.strerror, f"{named}{found.removeprefix(str(path))}") from error
+            raise OSError(
+                error.errno, error.strerror, f"{named}{found.removeprefix(str(path))}"
+            ) from error
         raise
 
 

@@ -14,16 +14,19 @@ READ_ONLY = "-c default_transaction_read_only=on"
 
 
 def access(url: str, application: str, *, read_only: bool = False) -> tuple[str, Mapping[str, str]]:
-    """How a program connects: what it is told by `--dbname`, and its environment, which has the password: what is on a
-    command line everybody can read.
+    """How a program connects: what it is told by `--dbname`, and its environment, which has the
+    password: what is on a command line everybody can read.
 
-    `read_only` keeps from changing something by mistake, and not who means to (`SET default_transaction_read_only`).
+    `read_only` keeps from changing something by mistake, and not who means to (`SET
+    default_transaction_read_only`).
     """
     parameters = conninfo_to_dict(url)
     password = parameters.pop("password", None)
     parameters.pop("sslpassword", None)  # has no variable
     if read_only:
-        parameters["options"] = f"{parameters.get('options') or os.environ.get('PGOPTIONS', '')} {READ_ONLY}".strip()
+        parameters["options"] = (
+            f"{parameters.get('options') or os.environ.get('PGOPTIONS', '')} {READ_ONLY}".strip()
+        )
     environment = {**os.environ, "PGAPPNAME": application}
     if password:
         environment["PGPASSWORD"] = str(password)
@@ -31,15 +34,19 @@ def access(url: str, application: str, *, read_only: bool = False) -> tuple[str,
 
 
 def run(name: str, url: str, arguments: Sequence[str], *, read_only: bool) -> int:
-    """Run a program with this process's terminal, input and output; returns its exit code. Raises OSError."""
+    """Run a program with this process's terminal, input and output; returns its exit code. Raises
+    OSError."""
     where, environment = access(url, f"ludoteca {name}", read_only=read_only)
     with _ctrl_c_is_for_others():
-        return subprocess.run([program(name), f"--dbname={where}", *arguments], env=environment, check=False).returncode
+        return subprocess.run(
+            [program(name), f"--dbname={where}", *arguments], env=environment, check=False
+        ).returncode
 
 
 @contextmanager
 def _ctrl_c_is_for_others() -> Iterator[None]:
-    """psql ends a query by Ctrl-C, and goes on. What is started meanwhile and has no handler of its own, ignores it."""
+    """psql ends a query by Ctrl-C, and goes on. What is started meanwhile and has no handler of its
+    own, ignores it."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

@@ -27,11 +27,14 @@ class Prepared(msgspec.Struct, frozen=True):
     head: int
 
 
-def prepare(url: str, models: Sequence[Registered], progress: Callable[[int, int], None]) -> list[Prepared]:
-    """Build what is there in another version only, and what was not there at all, without having queries read it.
+def prepare(
+    url: str, models: Sequence[Registered], progress: Callable[[int, int], None]
+) -> list[Prepared]:
+    """Build what is there in another version only, and what was not there at all, without having
+    queries read it.
 
-    Returns once all of it has what the log held at first, and is almost at its head. `progress` is called with
-    positions done and to do.
+    Returns once all of it has what the log held at first, and is almost at its head. `progress` is
+    called with positions done and to do.
     """
     with connect(url, "ludoteca prepare") as conn:
         new = [model for model in models if not _is_read(conn, model)]
@@ -44,7 +47,10 @@ def prepare(url: str, models: Sequence[Registered], progress: Callable[[int, int
         try:
             while True:
                 done = _positions(conn, new)
-                progress(sum(min(each.position, each.head) for each in done), sum(each.head for each in done))
+                progress(
+                    sum(min(each.position, each.head) for each in done),
+                    sum(each.head for each in done),
+                )
                 near = [each for each in done if each.position >= max(wanted, each.head - NEAR)]
                 if len(near) == len(new):
                     return done
@@ -58,7 +64,9 @@ def prepare(url: str, models: Sequence[Registered], progress: Callable[[int, int
 
 def _is_read(conn: psycopg.Connection, model: Registered) -> bool:
     key = (model.projection.name, model.projection.version)
-    return any(row.active for row in checkpoints.feeds(conn) if (row.projection, row.version) == key)
+    return any(
+        row.active for row in checkpoints.feeds(conn) if (row.projection, row.version) == key
+    )
 
 
 def _positions(conn: psycopg.Connection, models: Sequence[Registered]) -> list[Prepared]:

@@ -1,4 +1,5 @@
-"""Settings: environment variables LUDOTECA_…, each with its meaning; `ludoteca settings` and docs/settings.md list them."""
+"""Settings: environment variables LUDOTECA_…, each with its meaning; `ludoteca settings` and
+docs/settings.md list them."""
 
 import re
 from email.utils import parseaddr
@@ -38,22 +39,35 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port that the API listens on.")
-    public_url: str = Field("", description="Where clients reach the API, if not at http://HOST:PORT.")
-    trusted_proxies: Strings = Field((), description="Addresses of proxies whose X-Forwarded-For is believed.")
-    max_connections: int = Field(
-        800, ge=1, description="Connections of one API process, WebSockets too; one more is answered 503."
+    public_url: str = Field(
+        "", description="Where clients reach the API, if not at http://HOST:PORT."
     )
-    head_seconds: Duration = Field(10.0, gt=0, description="How long the head of a request may take to come; then 408.")
-    body_seconds: Duration = Field(30.0, gt=0, description="How long the body of a request may take to come; then 408.")
+    trusted_proxies: Strings = Field(
+        (), description="Addresses of proxies whose X-Forwarded-For is believed."
+    )
+    max_connections: int = Field(
+        800,
+        ge=1,
+        description="Connections of one API process, WebSockets too; one more is answered 503.",
+    )
+    head_seconds: Duration = Field(
+        10.0, gt=0, description="How long the head of a request may take to come; then 408."
+    )
+    body_seconds: Duration = Field(
+        30.0, gt=0, description="How long the body of a request may take to come; then 408."
+    )
     database_url: SecretStr = Field(
         SecretStr(""), description="PostgreSQL (16 or later). Empty: an embedded one in HOME."
     )
     rabbitmq_url: SecretStr = Field(
         SecretStr(""), description="RabbitMQ for payments and the event bus. Empty: PostgreSQL."
     )
-    elasticsearch_url: SecretStr = Field(SecretStr(""), description="Elasticsearch for search. Empty: PostgreSQL.")
+    elasticsearch_url: SecretStr = Field(
+        SecretStr(""), description="Elasticsearch for search. Empty: PostgreSQL."
+    )
     kurrentdb_url: SecretStr = Field(
-        SecretStr(""), description="Reserved for the log on KurrentDB, which is not supported yet: must be empty."
+        SecretStr(""),
+        description="Reserved for the log on KurrentDB, which is not supported yet: must be empty.",
     )
     admin_email: str = Field(
         "admin@ludoteca.example", description="E-mail of the first ADMIN, made at the first start."
@@ -62,28 +76,48 @@ class Settings(BaseSettings):
         SecretStr(""),
         description="Password of the first ADMIN. Empty: one is made and kept in HOME/admin-password.txt.",
     )
-    sample: Literal["on", "off"] = Field("on", description="Whether a new shop starts with a sample of real games.")
-    allow_unsafe_database: Literal["on", "off"] = Field(
-        "off", description="Whether a PostgreSQL that would lose acknowledged orders in a crash (fsync = off) is taken."
+    sample: Literal["on", "off"] = Field(
+        "on", description="Whether a new shop starts with a sample of real games."
     )
-    rate_limit: Literal["on", "off"] = Field("on", description="Whether requests are limited per client and user.")
+    allow_unsafe_database: Literal["on", "off"] = Field(
+        "off",
+        description="Whether a PostgreSQL that would lose acknowledged orders in a crash (fsync = off) is taken.",
+    )
+    rate_limit: Literal["on", "off"] = Field(
+        "on", description="Whether requests are limited per client and user."
+    )
     rate_limit_ipv6_prefix: int = Field(
-        64, ge=1, le=128, description="How many leading bits of an IPv6 address count as one client."
+        64,
+        ge=1,
+        le=128,
+        description="How many leading bits of an IPv6 address count as one client.",
     )
     log_format: Literal["console", "json"] = Field("console", description="How the processes log.")
-    payment_provider: Literal["simulated", "stripe"] = Field("simulated", description="Who takes the money of cards.")
-    stripe_api_key: SecretStr = Field(SecretStr(""), description="Stripe's secret key (sk_…), needed to use Stripe.")
-    stripe_api_base: str = Field("", description="Stripe's API, if elsewhere: stripe-mock, for instance.")
+    payment_provider: Literal["simulated", "stripe"] = Field(
+        "simulated", description="Who takes the money of cards."
+    )
+    stripe_api_key: SecretStr = Field(
+        SecretStr(""), description="Stripe's secret key (sk_…), needed to use Stripe."
+    )
+    stripe_api_base: str = Field(
+        "", description="Stripe's API, if elsewhere: stripe-mock, for instance."
+    )
     payment_return_url: str = Field(
         "",
         description="Where Stripe sends buyers back to after 3-D Secure. Empty: the client goes on with Stripe.js.",
     )
-    provider_url: str = Field("", description="The simulated payment provider's API. Empty: the one that `run` starts.")
+    provider_url: str = Field(
+        "", description="The simulated payment provider's API. Empty: the one that `run` starts."
+    )
     provider_port: int = Field(
-        0, ge=0, le=65535, description="Port of the simulated provider. 0: PORT + 1000, or a free one."
+        0,
+        ge=0,
+        le=65535,
+        description="Port of the simulated provider. 0: PORT + 1000, or a free one.",
     )
     provider_public_url: str = Field(
-        "", description="Where buyers reach the pages of the simulated provider (to pay, 3-D Secure), if elsewhere."
+        "",
+        description="Where buyers reach the pages of the simulated provider (to pay, 3-D Secure), if elsewhere.",
     )
     provider_key: SecretStr = Field(
         SecretStr(""),
@@ -100,9 +134,14 @@ class Settings(BaseSettings):
         (),
         description="Secrets of the parcel carrier's webhook, comma separated (several while rotating). Empty: one is made.",
     )
-    fiscal_url: str = Field("", description="The fiscal operator's API. Empty: the simulated one that `run` starts.")
+    fiscal_url: str = Field(
+        "", description="The fiscal operator's API. Empty: the simulated one that `run` starts."
+    )
     fiscal_port: int = Field(
-        0, ge=0, le=65535, description="Port of the simulated fiscal operator. 0: PORT + 2000, or a free one."
+        0,
+        ge=0,
+        le=65535,
+        description="Port of the simulated fiscal operator. 0: PORT + 2000, or a free one.",
     )
     fiscal_key: SecretStr = Field(
         SecretStr(""),
@@ -112,7 +151,9 @@ class Settings(BaseSettings):
         "", description="Where people reach the simulated fiscal operator's receipts, if elsewhere."
     )
     payment_timeout_seconds: Duration = Field(
-        5.0, gt=0, description="How long the provider, or the fiscal operator, may take to answer a call."
+        5.0,
+        gt=0,
+        description="How long the provider, or the fiscal operator, may take to answer a call.",
     )
     payment_retry_seconds: Seconds = Field(
         (0.5, 2.0, 8.0, 30.0),
@@ -123,10 +164,12 @@ class Settings(BaseSettings):
         description="SMTP server for mail: smtp://user:password@host:port (TLS where offered), smtp+starttls://… or smtps://…. Empty: files in HOME/mail.",
     )
     mail_from: str = Field(
-        "", description="Who mail comes from, as `Shop <shop@example.com>`; needed with LUDOTECA_SMTP_URL."
+        "",
+        description="Who mail comes from, as `Shop <shop@example.com>`; needed with LUDOTECA_SMTP_URL.",
     )
     push_url: SecretStr = Field(
-        SecretStr(""), description="Gateway that push notices are posted to. Empty: files in HOME/push."
+        SecretStr(""),
+        description="Gateway that push notices are posted to. Empty: files in HOME/push.",
     )
     notice_retry_seconds: Seconds = Field(
         (2.0, 30.0, 300.0, 1800.0),
@@ -144,13 +187,21 @@ class Settings(BaseSettings):
         "refuse",
         description="Whether merchants' webhooks may be http, or lead to addresses that are not public: for development.",
     )
-    payment_ttl_seconds: Duration = Field(1800, gt=0, description="How long an order may stay unpaid.")
-    cart_ttl_seconds: Duration = Field(900, gt=0, description="How long a cart and what it holds last after a change.")
+    payment_ttl_seconds: Duration = Field(
+        1800, gt=0, description="How long an order may stay unpaid."
+    )
+    cart_ttl_seconds: Duration = Field(
+        900, gt=0, description="How long a cart and what it holds last after a change."
+    )
     cart_max_seconds: Duration = Field(
-        3600, gt=0, description="How long a cart and what it holds last at most, however often it is changed."
+        3600,
+        gt=0,
+        description="How long a cart and what it holds last at most, however often it is changed.",
     )
     cart_max_quantity: int = Field(
-        10, ge=1, description="How many of one physical game a buyer holds at most, in cart and unpaid orders together."
+        10,
+        ge=1,
+        description="How many of one physical game a buyer holds at most, in cart and unpaid orders together.",
     )
     allocation_ttl_seconds: Duration = Field(
         1800, gt=0, description="How long checked-out stock is held until it is paid."
@@ -158,7 +209,9 @@ class Settings(BaseSettings):
     platform_fee_bps: int = Field(
         1000, ge=0, le=10_000, description="The platform's share of a sale, in 1/100 percent."
     )
-    low_stock: int = Field(5, ge=0, description="A seller is told when orders leave no more than this.")
+    low_stock: int = Field(
+        5, ge=0, description="A seller is told when orders leave no more than this."
+    )
     clock_tolerance_seconds: float = Field(
         60,
         ge=5,
@@ -166,7 +219,9 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="How far the clocks of this machine and of the database may be apart; beyond, nothing is recorded.",
     )
-    workers: int = Field(16, ge=1, le=256, description="Payments that one worker process handles at once.")
+    workers: int = Field(
+        16, ge=1, le=256, description="Payments that one worker process handles at once."
+    )
     pool_size: int = Field(10, ge=2, le=200, description="Database connections per process.")
 
     @field_validator(
@@ -180,7 +235,11 @@ class Settings(BaseSettings):
     )
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
 
     @field_validator("home")
     @classmethod
@@ -197,7 +256,12 @@ class Settings(BaseSettings):
         return value
 
     @field_validator(
-        "public_url", "stripe_api_base", "provider_url", "provider_public_url", "fiscal_url", "fiscal_public_url"
+        "public_url",
+        "stripe_api_base",
+        "provider_url",
+        "provider_public_url",
+        "fiscal_url",
+        "fiscal_public_url",
     )
     @classmethod
     def _base_address(cls, value: str) -> str:
@@ -243,7 +307,9 @@ class Settings(BaseSettings):
         except psycopg.Error:  # which would repeat a part of it, perhaps the password
             parameters = {}
         if text and not parameters:
-            raise ValueError("it is postgresql://user:password@host:port/database, or key=value pairs of libpq")
+            raise ValueError(
+                "it is postgresql://user:password@host:port/database, or key=value pairs of libpq"
+            )
         check_ports(str(parameters.get("port") or ""))
         return value
 
@@ -251,7 +317,9 @@ class Settings(BaseSettings):
     @classmethod
     def _not_yet(cls, value: SecretStr) -> SecretStr:
         if value.get_secret_value():
-            raise ValueError("the log on KurrentDB is not supported yet; leave LUDOTECA_KURRENTDB_URL empty")
+            raise ValueError(
+                "the log on KurrentDB is not supported yet; leave LUDOTECA_KURRENTDB_URL empty"
+            )
         return value
 
     @field_validator("stripe_api_key")
@@ -263,9 +331,13 @@ class Settings(BaseSettings):
 
     @field_validator("payment_webhook_secrets")
     @classmethod
-    def _secrets_of_stripe(cls, value: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
+    def _secrets_of_stripe(
+        cls, value: tuple[SecretStr, ...], info: ValidationInfo
+    ) -> tuple[SecretStr, ...]:
         if info.data.get("payment_provider") == "stripe" and not value:
-            raise ValueError("the webhook's signing secret is needed with LUDOTECA_PAYMENT_PROVIDER=stripe")
+            raise ValueError(
+                "the webhook's signing secret is needed with LUDOTECA_PAYMENT_PROVIDER=stripe"
+            )
         return value
 
     @field_validator("images_url")
@@ -277,7 +349,9 @@ class Settings(BaseSettings):
             raise ValueError("it is s3://, and a bucket")
         options = dict(parse_qsl(urlsplit(value).query))
         if unknown := options.keys() - {"endpoint", "region"}:
-            raise ValueError(f"behind ? there may be endpoint=URL and region=NAME, not {', '.join(sorted(unknown))}")
+            raise ValueError(
+                f"behind ? there may be endpoint=URL and region=NAME, not {', '.join(sorted(unknown))}"
+            )
         if "endpoint" in options:
             check_url(options["endpoint"], "http", "https", base=True)
         if not _REGION.fullmatch(options.get("region", "")):
@@ -295,7 +369,11 @@ class Settings(BaseSettings):
     @classmethod
     def _sender(cls, value: str, info: ValidationInfo) -> str:
         smtp_url = info.data.get("smtp_url")
-        if smtp_url is not None and smtp_url.get_secret_value() and not parseaddr(value)[1].rpartition("@")[0]:
+        if (
+            smtp_url is not None
+            and smtp_url.get_secret_value()
+            and not parseaddr(value)[1].rpartition("@")[0]
+        ):
             raise ValueError("an e-mail address is needed with LUDOTECA_SMTP_URL")
         return value
 
@@ -317,24 +395,29 @@ class Settings(BaseSettings):
 
     @property
     def provider_host(self) -> str:
-        """The address that the simulated provider and fiscal operator listen on: only our own processes and browsers
-        here need them, unless the API is to be reached from everywhere."""
+        """The address that the simulated provider and fiscal operator listen on: only our own
+        processes and browsers here need them, unless the API is to be reached from everywhere."""
         return self.host if _is_wildcard(self.host) else "127.0.0.1"
 
     @property
     def provider_is_published(self) -> bool:
-        """Whether others than this machine's processes can reach the simulated provider and fiscal operator."""
+        """Whether others than this machine's processes can reach the simulated provider and fiscal
+        operator."""
         return self.provider_host != "127.0.0.1"
 
     @property
     def provider_address(self) -> str:
         """The simulated payment provider's API."""
-        return self.provider_url.rstrip("/") or _http(self.provider_host, self.provider_port or beside(self.port, 1000))
+        return self.provider_url.rstrip("/") or _http(
+            self.provider_host, self.provider_port or beside(self.port, 1000)
+        )
 
     @property
     def fiscal_address(self) -> str:
         """The fiscal operator's API."""
-        return self.fiscal_url.rstrip("/") or _http(self.provider_host, self.fiscal_port or beside(self.port, 2000))
+        return self.fiscal_url.rstrip("/") or _http(
+            self.provider_host, self.fiscal_port or beside(self.port, 2000)
+        )
 
     @property
     def provider_listens_on(self) -> int:
@@ -377,7 +460,8 @@ def _is_wildcard(host: str) -> bool:
 
 
 def _http(host: str, port: int) -> str:
-    """The URL of a server here that listens on this address; one that listens on all of them is reached by loopback."""
+    """The URL of a server here that listens on this address; one that listens on all of them is
+    reached by loopback."""
     if _is_wildcard(host):
         host = "::1" if ":" in host else "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

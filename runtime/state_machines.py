@@ -1,8 +1,10 @@
-"""docs/state-machines.md: which statuses an order, payment, cart, shipment or transaction has, and what leads where.
+"""docs/state-machines.md: which statuses an order, payment, cart, shipment or transaction has, and
+what leads where.
 
-The pictures are found by trying: from each state that is reached, every decision of the domain is made, its events are
-folded, and the statuses before and after each are noted. `machines` has the examples to begin with and the decisions.
-Run `python -m runtime.state_machines` after changing one; a test fails while page and code are out of step.
+The pictures are found by trying: from each state that is reached, every decision of the domain is
+made, its events are folded, and the statuses before and after each are noted. `machines` has the
+examples to begin with and the decisions. Run `python -m runtime.state_machines` after changing one;
+a test fails while page and code are out of step.
 """
 
 from collections import defaultdict
@@ -23,7 +25,11 @@ from runtime.event_docs import DOCS
 
 PATH = DOCS / "state-machines.md"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-SOON, LATER, END = NOW + timedelta(minutes=15), NOW + timedelta(minutes=20), NOW + timedelta(hours=1)
+SOON, LATER, END = (
+    NOW + timedelta(minutes=15),
+    NOW + timedelta(minutes=20),
+    NOW + timedelta(hours=1),
+)
 SEALED_AT = "somewhere"
 replace = msgspec.structs.replace
 
@@ -37,8 +43,9 @@ def an_id(number: int) -> UUID:
 
 
 class Machine(NamedTuple):
-    """An aggregate as an automaton. `bounded` cuts off what would grow for ever (counters, ids of notices), so that
-    there are finitely many states; `status_of` is what the picture shows of one."""
+    """An aggregate as an automaton. `bounded` cuts off what would grow for ever (counters, ids of
+    notices), so that there are finitely many states; `status_of` is what the picture shows of
+    one."""
 
     title: str
     kind: str
@@ -67,7 +74,13 @@ def steps_of(machine: Machine) -> set[Step]:
         for event in events:
             before, state = state, machine.evolve(state, event)
             name = event.NAME.rsplit(".", maxsplit=1)[0]
-            steps.add(Step("" if before is None else machine.status_of(before), name, machine.status_of(state)))
+            steps.add(
+                Step(
+                    "" if before is None else machine.status_of(before),
+                    name,
+                    machine.status_of(state),
+                )
+            )
         state = machine.bounded(state)
         if (key := msgspec.json.encode(state, enc_hook=sorted)) not in reached:
             reached.add(key)
@@ -104,11 +117,14 @@ def diagram(steps: set[Step]) -> list[str]:
     lines.append("```")
     if loops:
         lines += ["", "| event that leaves the status as it is | in |", "|---|---|"]
-        lines += [f"| `{event}` | {', '.join(sorted(statuses))} |" for event, statuses in sorted(loops.items())]
+        lines += [
+            f"| `{event}` | {', '.join(sorted(statuses))} |"
+            for event, statuses in sorted(loops.items())
+        ]
     return lines
 
 
-# -- the aggregates ----------------------------------------------------------------------------------------------------
+# -- the aggregates --------------------------------------------------------------------------------
 
 
 def machines() -> Iterator[Machine]:
@@ -154,14 +170,23 @@ def _order() -> Machine:
 
 def _followed(order: orders.Order, status: orders.FulfilmentStatus) -> list[Event]:
     """An order follows shipments of its own only."""
-    return orders.advance_fulfilment(order, status, order.shipment_ids[0]) if order.shipment_ids else []
+    return (
+        orders.advance_fulfilment(order, status, order.shipment_ids[0])
+        if order.shipment_ids
+        else []
+    )
 
 
 def _payment() -> Machine:
     card, wallet = payments.Method("card", "pm_card_visa"), payments.Method("wallet", str(an_id(1)))
     request = partial(payments.request, buyer_id=an_id(2), currency="USD", expires_at=SOON)
     intent = payments.NoticedIntent(
-        provider="p", provider_ref="pi", amount_cents=2, currency="USD", redirect_url="https://p", refunded_cents=1
+        provider="p",
+        provider_ref="pi",
+        amount_cents=2,
+        currency="USD",
+        redirect_url="https://p",
+        refunded_cents=1,
     )
     intent_types = ("succeeded", "payment_failed", "requires_action", "processing", "canceled")
     notice_types = (*(f"payment_intent.{each}" for each in intent_types), "charge.refunded")
@@ -181,13 +206,25 @@ def _payment() -> Machine:
         decisions=[
             partial(payments.attach_method, method=card, now=NOW),
             lambda payment: payments.submit(payment, "p", payment.attempt + 1, NOW),
-            partial(payments.record_intent, provider="p", provider_ref="pi", client_secret_ref=SEALED_AT),
-            partial(payments.require_action, provider_ref="pi", redirect_url="https://p", client_secret_ref=SEALED_AT),
+            partial(
+                payments.record_intent, provider="p", provider_ref="pi", client_secret_ref=SEALED_AT
+            ),
+            partial(
+                payments.require_action,
+                provider_ref="pi",
+                redirect_url="https://p",
+                client_secret_ref=SEALED_AT,
+            ),
             partial(payments.process, provider="p", provider_ref="pi"),
-            lambda payment: payments.capture(payment, payment.method.type if payment.method else "free"),
+            lambda payment: payments.capture(
+                payment, payment.method.type if payment.method else "free"
+            ),
             partial(payments.fail, code="card_declined", detail=""),
             partial(payments.cancel_intent, reason="order_cancelled"),
-            *(partial(payments.apply_notice, notice_event_id="n", type=each, intent=intent) for each in notice_types),
+            *(
+                partial(payments.apply_notice, notice_event_id="n", type=each, intent=intent)
+                for each in notice_types
+            ),
             *(
                 partial(
                     payments.apply_refund_notice,
@@ -199,7 +236,10 @@ def _payment() -> Machine:
                 )
                 for state in states
             ),
-            *(partial(refunds.request_refund, refund_id=asked, amount_cents=n, reason="r") for n in (0, 1, 2)),
+            *(
+                partial(refunds.request_refund, refund_id=asked, amount_cents=n, reason="r")
+                for n in (0, 1, 2)
+            ),
             *(
                 partial(refunds.settle_refund, refund_id=asked, state=state, provider_ref=ref)
                 for state in states
@@ -222,13 +262,18 @@ def _payment() -> Machine:
 
 
 def _cart() -> Machine:
-    lines = [cart.Item(an_id(n), an_id(n + 2), an_id(9), "sku", "Game", 1, 100, an_id(n + 4)) for n in (1, 2)]
+    lines = [
+        cart.Item(an_id(n), an_id(n + 2), an_id(9), "sku", "Game", 1, 100, an_id(n + 4))
+        for n in (1, 2)
+    ]
     digital = replace(lines[1], reservation_id=None)
     dearer = Price(region="*", amount_cents=200, currency="USD")
 
     def reviewed(found: cart.LineNow) -> Decide:
         return lambda state: (
-            cart.review(state, dict.fromkeys(state.items, found), SOON)[1] if state.is_open(NOW) else []
+            cart.review(state, dict.fromkeys(state.items, found), SOON)[1]
+            if state.is_open(NOW)
+            else []
         )
 
     return Machine(
@@ -237,9 +282,13 @@ def _cart() -> Machine:
         cart.evolve,
         beginnings=[cart.create(an_id(8), "USD", SOON, END)],
         decisions=[
-            partial(cart.add, item=lines[0], currency="USD", expires_at=SOON, digital=False, now=NOW),
+            partial(
+                cart.add, item=lines[0], currency="USD", expires_at=SOON, digital=False, now=NOW
+            ),
             partial(cart.add, item=digital, currency="USD", expires_at=SOON, digital=True, now=NOW),
-            partial(cart.change, item_id=an_id(1), quantity=2, expires_at=SOON, now=NOW, price=dearer),
+            partial(
+                cart.change, item_id=an_id(1), quantity=2, expires_at=SOON, now=NOW, price=dearer
+            ),
             partial(cart.remove, item_id=an_id(1), expires_at=SOON, now=NOW),
             reviewed(cart.LineNow(None, 0)),
             reviewed(cart.LineNow(dearer, 1)),
@@ -271,7 +320,9 @@ def _shipment() -> Machine:
             partial(fulfilment.deliver, at=None, now=NOW),
             partial(fulfilment.deliver_by_hand, at=NOW - timedelta(minutes=1), now=NOW, reason="r"),
         ],
-        status_of=lambda each: "PROVISIONAL" if each.provisional and each.status == "PENDING" else str(each.status),
+        status_of=lambda each: (
+            "PROVISIONAL" if each.provisional and each.status == "PENDING" else str(each.status)
+        ),
     )
 
 
@@ -284,7 +335,9 @@ def _transaction() -> Machine:
         beginnings=[
             transactions.deposit(to_wallet_id=an_id(2), payment_id=an_id(3), **money),
             transactions.transfer(from_wallet_id=an_id(4), to_wallet_id=an_id(2), **money),
-            transactions.payment(from_wallet_id=an_id(4), order_id=an_id(5), payment_id=an_id(3), **money),
+            transactions.payment(
+                from_wallet_id=an_id(4), order_id=an_id(5), payment_id=an_id(3), **money
+            ),
         ],
         decisions=[
             transactions.process,
@@ -302,9 +355,18 @@ def markdown() -> str:
     lines = [
         "# State machines",
         "",
-        "Made from the code by `python -m runtime.state_machines`: the domain's decisions are tried on every state",
-        "that they lead to, and each arrow is an event that one of them made. No decision makes an arrow that is not",
-        "here. [events.md](events.md) says what each event means. `PROVISIONAL` is a shipment that is `PENDING` while",
+        (
+            "Made from the code by `python -m runtime.state_machines`: the domain's decisions are"
+            " tried on every state"
+        ),
+        (
+            "that they lead to, and each arrow is an event that one of them made. No decision makes"
+            " an arrow that is not"
+        ),
+        (
+            "here. [events.md](events.md) says what each event means. `PROVISIONAL` is a shipment"
+            " that is `PENDING` while"
+        ),
         "its order is not paid yet.",
     ]
     for machine in machines():

@@ -1,5 +1,6 @@
-"""`ludoteca run`: everything on one machine. Owns the embedded PostgreSQL, prepares the database, and keeps the other
-processes alive: each is a child that dies with us, even by kill -9, and is started again when it dies alone.
+"""`ludoteca run`: everything on one machine. Owns the embedded PostgreSQL, prepares the database,
+and keeps the other processes alive: each is a child that dies with us, even by kill -9, and is
+started again when it dies alone.
 """
 
 import ctypes
@@ -32,7 +33,8 @@ log = logging.getLogger(__name__)
 READY_SECONDS = 180.0
 PATIENCE_SECONDS = 30.0
 TELL_SECONDS = 5.0
-"""How long the banner waits for servers that are not ours: the shop is open without them, as far as it goes."""
+"""How long the banner waits for servers that are not ours: the shop is open without them, as far as
+it goes."""
 
 FAILURES = 4
 """How often in a row a process may end while the shop is to open."""
@@ -51,7 +53,8 @@ class Child:
     """One process of the instance."""
 
     def __init__(self, command: str, environment: Mapping[str, str]) -> None:
-        self.command, self._environment = command, dict(environment)
+        self.command = command
+        self._environment = dict(environment)
         self.process = self._spawn()
         self.started = time.monotonic()
         self.failures = 0
@@ -73,10 +76,17 @@ class Child:
             lived = time.monotonic() - self.started
             self.failures = 0 if lived > 30 else self.failures + 1
             pause = min(10.0, 0.5 * 2**self.failures)
-            log.warning("%s ended with %s; it starts again in %.1f s", self.command, self.process.returncode, pause)
+            log.warning(
+                "%s ended with %s; it starts again in %.1f s",
+                self.command,
+                self.process.returncode,
+                pause,
+            )
             self.start_at = time.monotonic() + pause
         elif time.monotonic() >= self.start_at:
-            self.process, self.started, self.start_at = self._spawn(), time.monotonic(), None
+            self.process = self._spawn()
+            self.started = time.monotonic()
+            self.start_at = None
 
     def stop(self, deadline: float) -> None:
         """Wait until it has ended; kill it when time is over."""
@@ -94,7 +104,8 @@ def _die_with_parent() -> None:
 
 
 def run(settings: Settings) -> int:
-    """Start everything, print where to click, and run until told to stop; returns the exit code. Raises CannotStart."""
+    """Start everything, print where to click, and run until told to stop; returns the exit code.
+    Raises CannotStart."""
     stopping = _Stopping()
     with suppress(Stopped), ExitStack() as stack:
         with stopping.at_once():
@@ -102,14 +113,21 @@ def run(settings: Settings) -> int:
             stack.enter_context(_only_instance(settings.home))
             _check_ports(settings)
             remember_servers(settings)
-            postgres = stack.enter_context(EmbeddedPostgres(settings.home)) if settings.embedded else None
+            postgres = (
+                stack.enter_context(EmbeddedPostgres(settings.home)) if settings.embedded else None
+            )
             url = postgres.url if postgres else running_database_url(settings)
             prepare_database(url, settings)
             settings = settings.model_copy(
                 update={
-                    "provider_port": settings.provider_port
-                    or _kept_port(settings, "provider", beside(settings.port, 1000)),
-                    "fiscal_port": settings.fiscal_port or _kept_port(settings, "fiscal", beside(settings.port, 2000)),
+                    "provider_port": (
+                        settings.provider_port
+                        or _kept_port(settings, "provider", beside(settings.port, 1000))
+                    ),
+                    "fiscal_port": (
+                        settings.fiscal_port
+                        or _kept_port(settings, "fiscal", beside(settings.port, 2000))
+                    ),
                 }
             )
             environment = _environment(settings, url)
@@ -127,7 +145,8 @@ def run(settings: Settings) -> int:
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM or SIGINT came, wherever we just were. Of this kind, since asyncio and psycopg let go of it at once."""
+    """SIGTERM or SIGINT came, wherever we just were. Of this kind, since asyncio and psycopg let go
+    of it at once."""
 
 
 class _Stopping:
@@ -140,7 +159,8 @@ class _Stopping:
             signal.signal(number, self._ask)
 
     def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        first, self.asked = not self.asked, True
+        first = not self.asked
+        self.asked = True
         if first and self._at_once:
             raise Stopped
 
@@ -169,7 +189,8 @@ def _only_instance(home: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CannotStart(
-                f"an instance is running in {home} already; set LUDOTECA_HOME and LUDOTECA_PORT for a second one"
+                f"an instance is running in {home} already; set LUDOTECA_HOME and LUDOTECA_PORT for"
+                " a second one"
             ) from None
         yield
 
@@ -182,7 +203,8 @@ def _check_ports(settings: Settings) -> None:
 
 
 def _kept_port(settings: Settings, server: str, usual: int) -> int:
-    """The port of a simulator's pages: the same at every start, since open 3-D Secure links and receipts name it."""
+    """The port of a simulator's pages: the same at every start, since open 3-D Secure links and
+    receipts name it."""
     wanted = noted_port(settings, server) or usual
     if not 0 < wanted < 65536 or not is_free(settings.provider_host, wanted):
         wanted = bind(settings.provider_host, 0)
@@ -215,10 +237,14 @@ def _environment(settings: Settings, url: str) -> dict[str, str]:
 
 
 def _await_open(
-    settings: Settings, postgres: EmbeddedPostgres | None, children: list[Child], stopping: _Stopping
+    settings: Settings,
+    postgres: EmbeddedPostgres | None,
+    children: list[Child],
+    stopping: _Stopping,
 ) -> list[str]:
-    """Wait until customers can be let in: the API is up, and what it reads from is there. Returns the servers that are
-    down all the same, after some patience. For read models that catch up it waits as long as they come nearer.
+    """Wait until customers can be let in: the API is up, and what it reads from is there. Returns
+    the servers that are down all the same, after some patience. For read models that catch up it
+    waits as long as they come nearer.
     """
     start = told = time.monotonic()
     before = 0
@@ -228,7 +254,9 @@ def _await_open(
             now = time.monotonic()
             start, before = (now, position) if position != before else (start, before)
             if now - told > TELL_SECONDS:
-                log.warning("the read models catch up: %.1f %% of the log is folded", 100 * position / upto)
+                log.warning(
+                    "the read models catch up: %.1f %% of the log is folded", 100 * position / upto
+                )
                 told = now
         elif _is_ok(settings.local_url + GAMES):
             if not down and _is_ok(settings.local_url + SEARCH):
@@ -238,11 +266,13 @@ def _await_open(
         _revive(postgres, children, stopping)
         if failing := [child for child in children if child.failures >= FAILURES]:
             raise CannotStart(
-                f"{failing[0].command} ended {FAILURES} times, with {failing[0].process.returncode} at last;"
-                " the messages above say why"
+                f"{failing[0].command} ended {FAILURES} times, with {failing[0].process.returncode}"
+                " at last; the messages above say why"
             )
     if not stopping.asked:
-        raise CannotStart(f"the shop was not open within {READY_SECONDS:.0f} s; the messages above say why")
+        raise CannotStart(
+            f"the shop was not open within {READY_SECONDS:.0f} s; the messages above say why"
+        )
     return []
 
 
@@ -259,24 +289,33 @@ def _is_ok(url: str) -> bool:
 
 
 def _health(base: str) -> tuple[list[str], int, int]:
-    """The servers that do not answer the API; and how far the read models are that it cannot read yet, of how much."""
+    """The servers that do not answer the API; and how far the read models are that it cannot read
+    yet, of how much."""
     try:
         state = _get(f"{base}/health/ready", 5).json()
         down = [name for name, found in state["dependencies"].items() if found["status"] != "ok"]
         behind = state.get("read_models", {}).values()
-        return down, sum(min(each["position"], each["upto"]) for each in behind), sum(each["upto"] for each in behind)
+        return (
+            down,
+            sum(min(each["position"], each["upto"]) for each in behind),
+            sum(each["upto"] for each in behind),
+        )
     except (httpx.HTTPError, ValueError, KeyError):
         return ["api"], 0, 0
 
 
 def _revive(postgres: EmbeddedPostgres | None, children: list[Child], stopping: _Stopping) -> None:
-    """Start again what died. The processes wait for their database, so they need not be started again with it."""
+    """Start again what died. The processes wait for their database, so they need not be started
+    again with it."""
     if postgres and not postgres.is_reachable:
-        log.warning("PostgreSQL %s; it starts again", "lost its socket" if postgres.pid else "ended")
+        log.warning(
+            "PostgreSQL %s; it starts again", "lost its socket" if postgres.pid else "ended"
+        )
         try:
             with stopping.at_once():
                 postgres.start()
-        except EmbeddedPostgresError as error:  # its disk is full, perhaps: as soon as it is not, it will
+        except EmbeddedPostgresError as error:
+            # its disk is full, perhaps: as soon as it is not, it will
             log.warning("PostgreSQL does not start: %s", error)
             time.sleep(1)
     for child in children:
@@ -294,7 +333,11 @@ def _stop_all(children: list[Child]) -> None:
 
 def _welcome(settings: Settings, first: FirstStart, down: list[str]) -> str:
     base = settings.api_url
-    known = "(LUDOTECA_ADMIN_PASSWORD)" if first.is_as_set else "(its password of before, or `ludoteca admin create`)"
+    known = (
+        "(LUDOTECA_ADMIN_PASSWORD)"
+        if first.is_as_set
+        else "(its password of before, or `ludoteca admin create`)"
+    )
     lines = [
         "",
         "  Ludoteca is running.",
@@ -304,7 +347,11 @@ def _welcome(settings: Settings, first: FirstStart, down: list[str]) -> str:
         f"    health       {base}/health/ready",
         f"    admin login  {settings.admin_email}  {first.admin_password or known}",
         f"    data         {settings.home}",
-        *([f"    NOT ANSWERING: {', '.join(down)}. What needs it waits, or says so."] if down else []),
+        *(
+            [f"    NOT ANSWERING: {', '.join(down)}. What needs it waits, or says so."]
+            if down
+            else []
+        ),
         "",
         "  Stop it with Ctrl-C.",
         "",

@@ -1,4 +1,5 @@
-"""The variables of the environment that are settings: all of them with what is set, and those that are none."""
+"""The variables of the environment that are settings: all of them with what is set, and those that
+are none."""
 
 import difflib
 import os
@@ -11,7 +12,9 @@ from runtime.settings import Settings
 _READ_ELSEWHERE = re.compile(r"LUDOTECA_(NEW_PASSWORD|REQUIRE_SERVICES|TEST_.*)")
 """By `admin create`, and by the tests."""
 
-_OF_A_SERVICE = re.compile(r"LUDOTECA(_\w+)?_(SERVICE_(HOST|PORT(_\w+)?)|PORT|PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)")
+_OF_A_SERVICE = re.compile(
+    r"LUDOTECA(_\w+)?_(SERVICE_(HOST|PORT(_\w+)?)|PORT|PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)"
+)
 """What Kubernetes sets for every service, also for one that is called ludoteca."""
 
 _OURS = re.compile(r"LUDOTE[CK]A_?(?=\w)", re.IGNORECASE)
@@ -23,12 +26,15 @@ def rows(settings: Settings) -> list[tuple[str, str, str, str]]:
     found = []
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
-        found.append((_variable(name), _shown(value), _shown(field.default), field.description or ""))
+        found.append(
+            (_variable(name), _shown(value), _shown(field.default), field.description or "")
+        )
     return found
 
 
 def misspelt() -> dict[str, str]:
-    """Each variable that looks like a setting and is none, with what to say: the one that was probably meant, too.
+    """Each variable that looks like a setting and is none, with what to say: the one that was
+    probably meant, too.
 
     It is no error: an older release finds a newer one's settings in its environment.
     """
@@ -36,7 +42,11 @@ def misspelt() -> dict[str, str]:
     known = [name.upper() for name in Settings.model_fields]
     for variable in sorted(os.environ):
         prefix = _OURS.match(variable)
-        if prefix is None or _READ_ELSEWHERE.fullmatch(variable) or _OF_A_SERVICE.fullmatch(variable):
+        if (
+            prefix is None
+            or _READ_ELSEWHERE.fullmatch(variable)
+            or _OF_A_SERVICE.fullmatch(variable)
+        ):
             continue
         name = variable[prefix.end() :].upper()
         if prefix[0].upper() != "LUDOTECA_" or name not in known:
@@ -60,7 +70,7 @@ def _shown(value: object) -> str:
 
 
 def _masked(url: str) -> str:
-    """Without its passwords, wherever they stand in it; rather too much is masked than too little. By no parser: they
-    do not agree where a password ends that has signs of a URL in it."""
+    """Without its passwords, wherever they stand in it; rather too much is masked than too little.
+    By no parser: they do not agree where a password ends that has signs of a URL in it."""
     without = re.sub(r"(://[^:@/]*:).*@", rf"\1{_STARS}@", url)
     return re.sub(r"([?&][^=&]*pass[^=&]*=)[^&]*", rf"\1{_STARS}", without, flags=re.IGNORECASE)

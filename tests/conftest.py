@@ -1,7 +1,7 @@
 """What every test may ask for: databases, RabbitMQ, Elasticsearch, stripe-mock.
 
-One PostgreSQL serves the whole run. Under pytest-xdist the controller starts it and tells the workers where; without,
-the first test that needs it does.
+One PostgreSQL serves the whole run. Under pytest-xdist the controller starts it and tells the
+workers where; without, the first test that needs it does.
 """
 
 import asyncio
@@ -26,19 +26,24 @@ setattr(httpx._transports.default, "create_ssl_context", functools.cache(httpx.c
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--stale-states", type=int, metavar="SEED", help="have every cached state be stale: tests/support/stale.py"
+        "--stale-states",
+        type=int,
+        metavar="SEED",
+        help="have every cached state be stale: tests/support/stale.py",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(order)
-    os.environ["LUDOTECA_ALLOW_UNSAFE_DATABASE"] = "on"  # the run's PostgreSQL does not wait for the disk
+    # the run's PostgreSQL does not wait for the disk
+    os.environ["LUDOTECA_ALLOW_UNSAFE_DATABASE"] = "on"
     if (seed := config.getoption("--stale-states")) is not None:
         stale.install(seed)
 
 
 SERVERS = {"postgres_url", "rabbitmq_virtual_host", "elasticsearch_url", "stripe_mock_url"}
-"""The fixtures that stand for a server; whatever needs one asks for one of these, directly or through others."""
+"""The fixtures that stand for a server; whatever needs one asks for one of these, directly or
+through others."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
@@ -109,7 +114,8 @@ def module_database(postgres_url: str, postgres_template: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def rabbitmq_virtual_host() -> Iterator[str]:
-    """The name of this process' virtual host: the program's queue names are fixed, so tests are kept apart by it."""
+    """The name of this process' virtual host: the program's queue names are fixed, so tests are
+    kept apart by it."""
     shared.require_rabbitmq()
     name = f"ludoteca-test-{uuid4().hex}"
     yield name
@@ -144,17 +150,27 @@ def stripe_mock_url() -> str:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
-    """Say last what was not tested for want of a server, lest a green line be taken for more than it is."""
+    """Say last what was not tested for want of a server, lest a green line be taken for more than
+    it is."""
     result = yield
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
     if terminal and (missing := _missing_services(terminal)):
-        terminal.write_line(f"Not tested for want of {missing}: `python3 deploy/services.py up` starts it.", red=True)
+        terminal.write_line(
+            f"Not tested for want of {missing}: `python3 deploy/services.py up` starts it.",
+            red=True,
+        )
     return result
 
 
 def _missing_services(terminal: pytest.TerminalReporter) -> str:
-    reasons = [str(report.longrepr) for kind in ("skipped", "error") for report in terminal.getreports(kind)]
-    names = {name for reason in reasons for name in re.findall(f"{shared.MISSING}([\\w-]+)", reason)}
+    reasons = [
+        str(report.longrepr)
+        for kind in ("skipped", "error")
+        for report in terminal.getreports(kind)
+    ]
+    names = {
+        name for reason in reasons for name in re.findall(f"{shared.MISSING}([\\w-]+)", reason)
+    }
     return " and ".join(sorted(names))
 
 

@@ -1,8 +1,9 @@
-"""Twice the text costs at most three times as much, whatever the text: each filter that folds, normalizes or looks
-through what strangers send, on adversarial texts of the largest size that the edge lets through to it.
+"""Twice the text costs at most three times as much, whatever the text: each filter that folds,
+normalizes or looks through what strangers send, on adversarial texts of the largest size that the
+edge lets through to it.
 
-Measured is this process's time, the least of several runs, and again when it came out too large: a busy machine is no
-failure. A module that normalizes Unicode and is in no row of the table fails.
+Measured is this process's time, the least of several runs, and again when it came out too large: a
+busy machine is no failure. A module that normalizes Unicode and is in no row of the table fails.
 """
 
 import gc
@@ -22,7 +23,15 @@ from adapters.text_log import one_line
 from adapters.webhooks.signature import check_time
 from api import answers, fields, hints, reading
 from api.middleware.card_numbers import has_card_number, is_card_token, tell_of_cards
-from domain import catalog, email_addresses, fulfilment, identity, text, web_addresses, webhook_endpoints
+from domain import (
+    catalog,
+    email_addresses,
+    fulfilment,
+    identity,
+    text,
+    web_addresses,
+    webhook_endpoints,
+)
 from projections.search import text as search_text
 from projections.search import words
 from queries.search.highlight import highlight
@@ -85,14 +94,20 @@ FILTERS: dict[str, tuple[Filter, int]] = {
     "the symbols of prose": (words.symbols, PROSE),
     "a highlighted title": (lambda value: highlight(value, ["witcher"]), LINE),
     "a URL": (web_addresses.check_url, 2048),
-    "a pattern of events": (lambda value: webhook_endpoints.matches(value, "order.completed.v1"), 100),
+    "a pattern of events": (
+        lambda value: webhook_endpoints.matches(value, "order.completed.v1"),
+        100,
+    ),
     "If-Match": (answers._expected_version, HEAD),
     "Prefer": (lambda value: answers._preference([value]), HEAD),
     "as_of": (reading._time.validate_strings, 64),
     "a signature": (lambda value: check_time(value, NOON), TOKEN),
     "a line of the log": (one_line, HEAD),
     "a CSV file": (lambda value: count(Records(value.splitlines(keepends=True))), FILE),
-    "a CSV file of short lines": (lambda value: count(Records(re.findall(r".{1,7}", value))), FILE // 8),
+    "a CSV file of short lines": (
+        lambda value: count(Records(re.findall(r".{1,7}", value))),
+        FILE // 8,
+    ),
 }
 """What looks through texts of strangers, and the most characters that it gets of one."""
 
@@ -141,7 +156,8 @@ GROWTH, TRIES, RUNS, AT_LEAST_SECONDS = 3.0, 10, 2, 0.0003
 
 
 def cost(of: Filter, value: str) -> float:
-    """The time that it takes, in seconds: of so many calls that it can be measured, the least of some runs."""
+    """The time that it takes, in seconds: of so many calls that it can be measured, the least of
+    some runs."""
     calls, seconds = 1, 0.0
     while True:
         seconds = min(_measured(of, value, calls) for _ in range(RUNS))
@@ -170,7 +186,9 @@ def test_twice_the_text_costs_at_most_three_times_as_much(name: str) -> None:
     for kind, make in TEXTS.items():
         ratios: list[float] = []
         while len(ratios) < TRIES and (not ratios or min(ratios) > GROWTH):
-            ratios.append((cost(of, make(largest)) - REFUSAL_SECONDS) / cost(of, make(largest // 2)))
+            ratios.append(
+                (cost(of, make(largest)) - REFUSAL_SECONDS) / cost(of, make(largest // 2))
+            )
         assert min(ratios) <= GROWTH, f"{name}, {kind}: {ratios}"
 
 
@@ -184,7 +202,16 @@ def test_the_growth_is_measured() -> None:
 
 def test_whatever_normalizes_text_is_measured() -> None:
     root = Path(__file__).parents[1]
-    ours = ("adapters", "api", "commands", "domain", "eventstore", "projections", "queries", "runtime")
+    ours = (
+        "adapters",
+        "api",
+        "commands",
+        "domain",
+        "eventstore",
+        "projections",
+        "queries",
+        "runtime",
+    )
     normalizing = {
         ".".join(path.relative_to(root).with_suffix("").parts)
         for folder in ours

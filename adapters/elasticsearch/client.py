@@ -26,12 +26,16 @@ _PIECE = 2**16
 def open_client(url: str, *, seconds: float) -> Elasticsearch:
     """A client for threads. A call takes at most `seconds`; it is repeated once, only when the
     connection was lost."""
-    return Elasticsearch(url, node_class=BoundedNode, request_timeout=seconds, max_retries=1, retry_on_status=())
+    return Elasticsearch(
+        url, node_class=BoundedNode, request_timeout=seconds, max_retries=1, retry_on_status=()
+    )
 
 
 def open_async_client(url: str, *, seconds: float) -> AsyncElasticsearch:
     """A client for coroutines; a call is repeated at most once."""
-    return AsyncElasticsearch(url, node_class=BoundedAsyncNode, request_timeout=seconds, max_retries=1)
+    return AsyncElasticsearch(
+        url, node_class=BoundedAsyncNode, request_timeout=seconds, max_retries=1
+    )
 
 
 class BoundedNode(Urllib3HttpNode):
@@ -60,12 +64,17 @@ class _Pool:
     """A urllib3 pool that reads answers within the bounds."""
 
     def __init__(self, pool: urllib3.HTTPConnectionPool, seconds: float | None) -> None:
-        self._pool, self._seconds = pool, seconds
+        self._pool = pool
+        self._seconds = seconds
 
-    def urlopen(self, method: str, url: str, *, timeout: float | None = None, **options: Any) -> _Answer:
+    def urlopen(
+        self, method: str, url: str, *, timeout: float | None = None, **options: Any
+    ) -> _Answer:
         seconds = timeout or self._seconds
         deadline = float("inf") if seconds is None else time.monotonic() + seconds
-        response = self._pool.urlopen(method, url, timeout=seconds, redirect=False, preload_content=False, **options)
+        response = self._pool.urlopen(
+            method, url, timeout=seconds, redirect=False, preload_content=False, **options
+        )
         try:
             data = bytearray()
             while piece := response.read1(_PIECE, decode_content=True):
@@ -73,7 +82,9 @@ class _Pool:
                 if len(data) > MAX_ANSWER:
                     raise ProtocolError(f"the answer is larger than {MAX_ANSWER} bytes")
                 if time.monotonic() > deadline:
-                    raise ReadTimeoutError(self._pool, url, f"the answer takes longer than {seconds} s")
+                    raise ReadTimeoutError(
+                        self._pool, url, f"the answer takes longer than {seconds} s"
+                    )
         except BaseException:
             response.close()  # discard the rest
             raise
@@ -90,11 +101,15 @@ class _Session:
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
-    def request(self, method: str, url: str, **options: Any) -> AbstractAsyncContextManager["_Response"]:
+    def request(
+        self, method: str, url: str, **options: Any
+    ) -> AbstractAsyncContextManager["_Response"]:
         return self._bounded(method, url, options)
 
     @asynccontextmanager
-    async def _bounded(self, method: str, url: str, options: dict[str, Any]) -> AsyncIterator["_Response"]:
+    async def _bounded(
+        self, method: str, url: str, options: dict[str, Any]
+    ) -> AsyncIterator["_Response"]:
         async with self._session.request(method, url, allow_redirects=False, **options) as response:
             yield _Response(response)
 
@@ -104,7 +119,9 @@ class _Session:
 
 class _Response:
     def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response, self.status, self.headers = response, response.status, response.headers
+        self._response = response
+        self.status = response.status
+        self.headers = response.headers
 
     async def read(self) -> bytes:
         data = bytearray()

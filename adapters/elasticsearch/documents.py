@@ -55,8 +55,10 @@ class ElasticsearchDocuments:
     transactional = False
 
     def __init__(self, client: Elasticsearch, prefix: str, *, replicas: int = 0) -> None:
-        self._client, self._store = client, ElasticsearchGameStore(client)
-        self._prefix, self._replicas = prefix, replicas
+        self._client = client
+        self._store = ElasticsearchGameStore(client)
+        self._prefix = prefix
+        self._replicas = replicas
         self._counted: dict[str, int] = {}
 
     def prepare(self, conn: psycopg.Connection, storage: str) -> None:  # noqa: ARG002
@@ -83,15 +85,26 @@ class ElasticsearchDocuments:
         position, event_id = newest
         return str(_event_ids(conn, [position]).get(position)) == event_id
 
-    def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[UUID]) -> Iterable[Document]:
+    def fetch(
+        self, conn: psycopg.Connection, storage: str, keys: Sequence[UUID]
+    ) -> Iterable[Document]:
         """The documents of these games, searchable yet or not."""
         with _telling():
-            found = [_row(each) for each in self._store.fetch(self._alias(storage), keys, between=_alive(conn))]
+            found = [
+                _row(each)
+                for each in self._store.fetch(self._alias(storage), keys, between=_alive(conn))
+            ]
             if len(found) < len(keys):
                 self._require(storage)  # otherwise the missing ones may have been lost
             return found
 
-    def write(self, conn: psycopg.Connection, storage: str, puts: Sequence[Document], deletes: Sequence[UUID]) -> None:
+    def write(
+        self,
+        conn: psycopg.Connection,
+        storage: str,
+        puts: Sequence[Document],
+        deletes: Sequence[UUID],
+    ) -> None:
         """Insert or replace documents, delete by game, and make the changes searchable."""
         if not puts and not deletes:
             return
@@ -151,7 +164,10 @@ class ElasticsearchDocuments:
         """The storages whose indices we created, without those of a verify, which the next verify
         replaces."""
         with _telling():
-            found = [name.removeprefix(f"{self._prefix}-") for name in self._store.made(f"{self._prefix}-*")]
+            found = [
+                name.removeprefix(f"{self._prefix}-")
+                for name in self._store.made(f"{self._prefix}-*")
+            ]
         return [storage for storage in found if not storage.startswith(f"{_ASIDE}-")]
 
     def activated(self, storage: str) -> None:
@@ -234,7 +250,9 @@ def _telling() -> Iterator[None]:
 
 
 def _event_ids(conn: psycopg.Connection, positions: Sequence[int]) -> dict[int, UUID]:
-    rows = conn.execute("SELECT position, event_id FROM log.events WHERE position = ANY (%s)", (list(positions),))
+    rows = conn.execute(
+        "SELECT position, event_id FROM log.events WHERE position = ANY (%s)", (list(positions),)
+    )
     return dict(rows.fetchall())
 
 
@@ -253,7 +271,8 @@ class _Sum:
         if document is None:
             return 0
         value = int.from_bytes(hashlib.sha256(msgspec.json.encode(document)).digest()[:8], "big")
-        self.count, self._sum = self.count + 1, (self._sum + value) % 2**64
+        self.count = self.count + 1
+        self._sum = (self._sum + value) % 2**64
         return value
 
     @property

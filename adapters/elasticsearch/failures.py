@@ -8,7 +8,9 @@ from elasticsearch import ApiError
 
 NOT_FOUND, BAD_REQUEST, TOO_LARGE, CONFLICT = 404, 400, 413, 409
 
-_OF_THE_INDEX = frozenset({"index_closed_exception", "cluster_block_exception", "index_not_found_exception"})
+_OF_THE_INDEX = frozenset(
+    {"index_closed_exception", "cluster_block_exception", "index_not_found_exception"}
+)
 """Refusals that do not depend on what was sent. Source: ElasticsearchException.java of
 Elasticsearch."""
 

@@ -93,8 +93,12 @@ class ElasticsearchGameIndex:
 
     name: EngineName = "elasticsearch"
 
-    def __init__(self, client: AsyncElasticsearch, index: str, circuit: Circuit | None = None) -> None:
-        self._client, self._index, self._circuit = client, index, circuit or elasticsearch_circuit()
+    def __init__(
+        self, client: AsyncElasticsearch, index: str, circuit: Circuit | None = None
+    ) -> None:
+        self._client = client
+        self._index = index
+        self._circuit = circuit or elasticsearch_circuit()
 
     async def find(self, lookup: Lookup) -> Found:
         """See `GameIndex`."""
@@ -103,7 +107,9 @@ class ElasticsearchGameIndex:
             answer = await self._search(**request, aggs={"strict": _strict_facets(lookup)})
             hits = msgspec.convert(answer["hits"]["hits"], list[_Hit])
             counts = msgspec.convert(answer["aggregations"]["strict"], _Counts)
-            documents = {hit.id: hit.source.document for hit in hits if hit.source.document is not None}
+            documents = {
+                hit.id: hit.source.document for hit in hits if hit.source.document is not None
+            }
             candidates = [hit.candidate() for hit in hits if hit.id in documents]
             return Found(candidates, documents, counts.doc_count, _facets(counts))
 
@@ -116,14 +122,28 @@ class ElasticsearchGameIndex:
             return [hit.candidate() for hit in msgspec.convert(answer["hits"]["hits"], list[_Hit])]
 
     async def listing(
-        self, lookup: Lookup, order: Order, limit: int, *, after: Listed | None = None, without: Sequence[UUID] = ()
+        self,
+        lookup: Lookup,
+        order: Order,
+        limit: int,
+        *,
+        after: Listed | None = None,
+        without: Sequence[UUID] = (),
     ) -> list[Listed]:
         """See `GameIndex`."""
         matches = [*_counts(lookup), _strict(lookup.typed) if lookup.typed else _EVERYTHING]
-        excluded: list[Query] = [{"ids": {"values": [str(id_) for id_ in without]}}] if without else []
+        excluded: list[Query] = (
+            [{"ids": {"values": [str(id_) for id_ in without]}}] if without else []
+        )
         listed = await asyncio.gather(
             *(
-                self._list(by, {"bool": {"filter": [*matches, *also], "must_not": excluded}}, order, limit, after)
+                self._list(
+                    by,
+                    {"bool": {"filter": [*matches, *also], "must_not": excluded}},
+                    order,
+                    limit,
+                    after,
+                )
                 for by, also in _sorts(order, lookup)
             )
         )
@@ -140,10 +160,14 @@ class ElasticsearchGameIndex:
             return []
         ids = [str(game_id) for game_id in game_ids]
         async with _answering(self._circuit):
-            found = await self._client.mget(index=self._index, ids=ids, source_includes=["document"])
+            found = await self._client.mget(
+                index=self._index, ids=ids, source_includes=["document"]
+            )
             return read_fetched(found["docs"], ids)
 
-    async def _list(self, by: Query, query: Query, order: Order, limit: int, after: Listed | None) -> list[Listed]:
+    async def _list(
+        self, by: Query, query: Query, order: Order, limit: int, after: Listed | None
+    ) -> list[Listed]:
         direction = "desc" if order.descending else "asc"
         async with _answering(self._circuit):
             answer = await self._search(
@@ -200,7 +224,14 @@ def _candidates(lookup: Lookup) -> dict[str, Any]:
     typed = lookup.typed
     begins: Query = {"prefix": {"canonical": typed.canonical}}
     shares: list[Query] = [
-        {"match": {"keys": {"query": " ".join(typed.trigrams), "minimum_should_match": f"{LOOSE_SHARE:.0%}"}}},
+        {
+            "match": {
+                "keys": {
+                    "query": " ".join(typed.trigrams),
+                    "minimum_should_match": f"{LOOSE_SHARE:.0%}",
+                }
+            }
+        },
         {"match": {"keys": {"query": " ".join(typed.other_keys)}}},
     ]
     boosts: list[Query] = [
@@ -209,10 +240,14 @@ def _candidates(lookup: Lookup) -> dict[str, Any]:
         {"constant_score": {"filter": {"term": {"canonical": typed.canonical}}, "boost": 500}},
         {"constant_score": {"filter": {"term": {"text": typed.text}}, "boost": 1000}},
     ]
-    query: Query = {"bool": {"filter": _counts(lookup), "should": [*shares, *boosts], "minimum_should_match": 1}}
+    query: Query = {
+        "bool": {"filter": _counts(lookup), "should": [*shares, *boosts], "minimum_should_match": 1}
+    }
     rank: Query = {"field_value_factor": {"field": "rank"}}
     return {
-        "query": {"function_score": {"query": query, "functions": [rank], "boost_mode": "multiply"}},
+        "query": {
+            "function_score": {"query": query, "functions": [rank], "boost_mode": "multiply"}
+        },
         "size": MAX_CANDIDATES,
         "source": _CANDIDATE,
     }
@@ -233,7 +268,9 @@ def _facets(counts: _Counts) -> Facets:
 
 def _strict(typed: Typed) -> Query:
     """Every typed word matches, in one way or another."""
-    groups = [{"bool": {"should": [_alternative(each) for each in group]}} for group in typed.strict]
+    groups = [
+        {"bool": {"should": [_alternative(each) for each in group]}} for group in typed.strict
+    ]
     return {"bool": {"filter": groups, "_name": "strict"}}
 
 
@@ -259,7 +296,14 @@ def _price_between(lookup: Lookup, low: int | None, high: int | None) -> Query:
     """The region's price is in range; or there is none, and the `*` price is."""
     in_range: Query = {"range": {"prices.cents": {"gte": low, "lte": high}}}
     either = [
-        {"bool": {"filter": [{"nested": {"path": "prices", "query": {"bool": {"filter": [*of, in_range]}}}}, *also]}}
+        {
+            "bool": {
+                "filter": [
+                    {"nested": {"path": "prices", "query": {"bool": {"filter": [*of, in_range]}}}},
+                    *also,
+                ]
+            }
+        }
         for of, also in _price_sources(lookup)
     ]
     return {"bool": {"should": either, "minimum_should_match": 1}}
@@ -273,7 +317,10 @@ def _price_sources(lookup: Lookup) -> list[tuple[list[Query], list[Query]]]:
         return [{"term": {"prices.at": at}}, {"term": {"prices.currency": lookup.currency}}]
 
     own: Query = {"term": {"priced_at": lookup.region}}
-    return [(priced(lookup.region), [own]), (priced(region_key(EVERYWHERE)), [{"bool": {"must_not": [own]}}])]
+    return [
+        (priced(lookup.region), [own]),
+        (priced(region_key(EVERYWHERE)), [{"bool": {"must_not": [own]}}]),
+    ]
 
 
 def _sorts(order: Order, lookup: Lookup) -> list[tuple[Query, list[Query]]]:
@@ -299,7 +346,9 @@ def _sorts(order: Order, lookup: Lookup) -> list[tuple[Query, list[Query]]]:
 
 def _strict_facets(lookup: Lookup) -> Query:
     ends = [*(begin - 1 for begin in PRICE_STEPS[1:]), None]
-    ranges = [_price_between(lookup, low, high) for low, high in zip(PRICE_STEPS, ends, strict=True)]
+    ranges = [
+        _price_between(lookup, low, high) for low, high in zip(PRICE_STEPS, ends, strict=True)
+    ]
     return {
         "filter": _strict(lookup.typed) if lookup.typed else _EVERYTHING,
         "aggs": {

@@ -14,7 +14,14 @@ import msgspec
 from elastic_transport import ObjectApiResponse
 from elasticsearch import ApiError, Elasticsearch
 
-from adapters.elasticsearch.failures import CONFLICT, NOT_FOUND, TOO_LARGE, is_lost, says_lost, says_refused
+from adapters.elasticsearch.failures import (
+    CONFLICT,
+    NOT_FOUND,
+    TOO_LARGE,
+    is_lost,
+    says_lost,
+    says_refused,
+)
 from projections.engine.folding import RowsRefused, StorageLost, StoreFailed
 from projections.search.document import GameDocument, derive
 
@@ -48,7 +55,11 @@ MAPPINGS: dict[str, Any] = {
         # Nested: one field per region and currency would soon exceed the index's limit of fields.
         "prices": {
             "type": "nested",
-            "properties": {"at": {"type": "keyword"}, "currency": {"type": "keyword"}, "cents": {"type": "long"}},
+            "properties": {
+                "at": {"type": "keyword"},
+                "currency": {"type": "keyword"},
+                "cents": {"type": "long"},
+            },
         },
         "position": {"type": "long"},
         "event_id": {"type": "keyword", "index": False, "doc_values": False},
@@ -120,7 +131,9 @@ class ElasticsearchGameStore:
         look = self._client.options(request_timeout=LOOK_SECONDS, max_retries=0)
         found: dict[str, Any] = look.indices.get(index=pattern, filter_path=_MARKED_BY).body
         return sorted(
-            name for name, each in found.items() if each.get("mappings", {}).get("_meta", {}).get("uuid") == _uuid(each)
+            name
+            for name, each in found.items()
+            if each.get("mappings", {}).get("_meta", {}).get("uuid") == _uuid(each)
         )
 
     def drop_index(self, index: str) -> None:
@@ -149,7 +162,9 @@ class ElasticsearchGameStore:
             raise RowsRefused(next(iter(done.refused.values())), [*done.refused])
         return done.created
 
-    def delete(self, index: str, game_ids: Sequence[UUID], *, between: Between = lambda: None) -> None:
+    def delete(
+        self, index: str, game_ids: Sequence[UUID], *, between: Between = lambda: None
+    ) -> None:
         """Delete documents, where they exist. (A retired game keeps its
         document, with its status.)"""
         for game_id in game_ids:
@@ -175,7 +190,9 @@ class ElasticsearchGameStore:
         if answer["_shards"]["failed"]:
             raise StoreFailed(f"{index} is not refreshed: {answer['_shards']}")
 
-    def fetch(self, index: str, game_ids: Sequence[UUID], *, between: Between = lambda: None) -> list[GameDocument]:
+    def fetch(
+        self, index: str, game_ids: Sequence[UUID], *, between: Between = lambda: None
+    ) -> list[GameDocument]:
         """The documents of games, in the order asked for, without missing ones."""
         found: list[GameDocument] = []
         for start in range(0, len(game_ids), FETCHED_AT_ONCE):
@@ -208,7 +225,9 @@ class ElasticsearchGameStore:
         try:
             while page["hits"]["hits"]:
                 if page["_shards"]["failed"] or page["timed_out"]:
-                    raise StoreFailed(f"Elasticsearch shows a part of its documents only: {page['_shards']}")
+                    raise StoreFailed(
+                        f"Elasticsearch shows a part of its documents only: {page['_shards']}"
+                    )
                 yield from decode_documents(page["hits"]["hits"])
                 page = self._client.scroll(scroll_id=page["_scroll_id"], scroll=SCROLL)
         finally:
@@ -227,12 +246,16 @@ class ElasticsearchGameStore:
                 actions.append({"remove_index": {"index": name}})
             elif name != index:
                 actions.append({"remove": {"index": name, "alias": alias}})
-        self._client.indices.update_aliases(actions=[*actions, {"add": {"index": index, "alias": alias}}])
+        self._client.indices.update_aliases(
+            actions=[*actions, {"add": {"index": index, "alias": alias}}]
+        )
 
     def _looked_at(self, name: str) -> dict[str, Any] | None:
         """The indices with this name or alias, with their marks; None when there is none."""
         try:
-            found: dict[str, Any] = self._client.indices.get(index=name, filter_path=_MARKED_BY).body
+            found: dict[str, Any] = self._client.indices.get(
+                index=name, filter_path=_MARKED_BY
+            ).body
         except ApiError as error:
             if is_lost(error):
                 return None
@@ -242,7 +265,12 @@ class ElasticsearchGameStore:
         return found
 
     def _put(
-        self, index: str, chunk: Sequence["_Operation"], require_alias: bool, done: "_Done", between: Between
+        self,
+        index: str,
+        chunk: Sequence["_Operation"],
+        require_alias: bool,
+        done: "_Done",
+        between: Between,
     ) -> None:
         """Insert what goes with one request, and note the outcome."""
         lines = [line for each in chunk for line in each.lines]
@@ -261,7 +289,9 @@ class ElasticsearchGameStore:
             return
         items = [item["index"] for item in answer["items"]]
         if [item["_id"] for item in items] != [str(each.game_id) for each in chunk]:
-            raise StoreFailed(f"Elasticsearch does not answer for the documents that {index} was given")
+            raise StoreFailed(
+                f"Elasticsearch does not answer for the documents that {index} was given"
+            )
         for each, item in zip(chunk, items, strict=True):
             if _is_refused(item):
                 done.refused[each.game_id] = _described(item)
@@ -271,7 +301,11 @@ class ElasticsearchGameStore:
 
 def decode_documents(hits: Iterable[dict[str, Any]]) -> list[GameDocument]:
     """The documents in a response's hits; a hit without a source belongs to a missing game."""
-    return [msgspec.convert(hit["_source"]["document"], GameDocument) for hit in hits if "_source" in hit]
+    return [
+        msgspec.convert(hit["_source"]["document"], GameDocument)
+        for hit in hits
+        if "_source" in hit
+    ]
 
 
 def read_fetched(found: Sequence[dict[str, Any]], asked: Sequence[str]) -> list[GameDocument]:
@@ -279,7 +313,9 @@ def read_fetched(found: Sequence[dict[str, Any]], asked: Sequence[str]) -> list[
     says of each whether it exists."""
     failed = next((each for each in found if not isinstance(each.get("found"), bool)), None)
     if failed is not None:
-        raise (StorageLost if says_lost(NOT_FOUND, failed) else StoreFailed)(str(failed.get("error")))
+        raise (StorageLost if says_lost(NOT_FOUND, failed) else StoreFailed)(
+            str(failed.get("error"))
+        )
     if [each["_id"] for each in found] != list(asked):
         raise StoreFailed("Elasticsearch does not answer for the documents that were asked for")
     return decode_documents(found)
@@ -307,7 +343,9 @@ def _is_refused(item: dict[str, Any]) -> bool:
         return False
     if says_refused(status, item):
         return True
-    raise (StorageLost if says_lost(status, item) else StoreFailed)(f"{status}: {item.get('error')}")
+    raise (StorageLost if says_lost(status, item) else StoreFailed)(
+        f"{status}: {item.get('error')}"
+    )
 
 
 def _described(item: dict[str, Any]) -> str:
@@ -345,7 +383,13 @@ def _chunks(operations: Iterable[_Operation]) -> Iterator[list[_Operation]]:
 
 def _operation(document: GameDocument, event_id: UUID | None) -> _Operation:
     derived = derive(document)
-    action = {"index": {"_id": str(document.game_id), "version": document.position, "version_type": "external"}}
+    action = {
+        "index": {
+            "_id": str(document.game_id),
+            "version": document.position,
+            "version_type": "external",
+        }
+    }
     source = {
         "id": str(document.game_id),
         "position": document.position,

@@ -69,7 +69,8 @@ class HttpFiscalOperator:
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._base_url = base_url.rstrip("/")
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-        self._session: aiohttp.ClientSession | None = None  # made on first use: it belongs to the running loop
+        # made on first use: it belongs to the running loop
+        self._session: aiohttp.ClientSession | None = None
 
     async def aclose(self) -> None:
         """Close the connections, for good."""
@@ -97,7 +98,9 @@ class HttpFiscalOperator:
             "amount_cents": amount_cents,
             "currency": currency,
         }
-        status, answer = await self._call("POST", "/v1/receipts", body, {"Idempotency-Key": idempotency_key})
+        status, answer = await self._call(
+            "POST", "/v1/receipts", body, {"Idempotency-Key": idempotency_key}
+        )
         receipt = _read(answer, _Receipt)
         state = receipt.status.lower()
         if state in _REFUSED:
@@ -112,25 +115,40 @@ class HttpFiscalOperator:
         """The receipt that the operator has issued to a seller for an order. Raises
         OperatorUnavailable, OperatorRefused."""
         listed = await self._list(f"/v1/orders/{order_id}/receipts?seller_id={seller_id}")
-        return next((each for each in listed if (each.seller_id, each.order_id) == (seller_id, order_id)), None)
+        return next(
+            (each for each in listed if (each.seller_id, each.order_id) == (seller_id, order_id)),
+            None,
+        )
 
-    async def receipts_from(self, seller_id: UUID, year: int, number: int) -> Sequence[KnownReceipt]:
+    async def receipts_from(
+        self, seller_id: UUID, year: int, number: int
+    ) -> Sequence[KnownReceipt]:
         """The first receipts of a book from this number on. Raises OperatorUnavailable,
         OperatorRefused."""
         listed = await self._list(f"/v1/books/{seller_id}/{year}/receipts?from_number={number}")
-        return [each for each in listed if (each.seller_id, each.year) == (seller_id, year) and each.number >= number]
+        return [
+            each
+            for each in listed
+            if (each.seller_id, each.year) == (seller_id, year) and each.number >= number
+        ]
 
-    async def receipts_since(self, issued_since: datetime | None, after: str | None) -> Sequence[KnownReceipt]:
+    async def receipts_since(
+        self, issued_since: datetime | None, after: str | None
+    ) -> Sequence[KnownReceipt]:
         """The next receipts of all books. Raises OperatorUnavailable, OperatorRefused."""
         params = {} if issued_since is None else {"since": str(int(issued_since.timestamp()))}
-        return await self._list("/v1/receipts", {**params, "after": after} if after is not None else params)
+        return await self._list(
+            "/v1/receipts", {**params, "after": after} if after is not None else params
+        )
 
     async def _list(self, path: str, params: Mapping[str, str] | None = None) -> list[KnownReceipt]:
         try:
             _, answer = await self._call("GET", path, params=params)
         except _NotFound:
             return []  # the operator has no such book or order, or does not show them
-        return [KnownReceipt(**msgspec.structs.asdict(each)) for each in _read(answer, _List).receipts]
+        return [
+            KnownReceipt(**msgspec.structs.asdict(each)) for each in _read(answer, _List).receipts
+        ]
 
     async def _call(
         self,
@@ -163,7 +181,8 @@ class HttpFiscalOperator:
 def _read(answer: bytes, type_: type[T]) -> T:
     try:
         return msgspec.json.decode(answer, type=type_)
-    except (msgspec.MsgspecError, RecursionError) as error:  # the outcome is as unknown as without an answer
+    except (msgspec.MsgspecError, RecursionError) as error:
+        # the outcome is as unknown as without an answer
         raise OperatorUnavailable(f"unreadable answer: {error}") from error
 
 

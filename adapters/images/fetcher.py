@@ -31,7 +31,9 @@ class HttpImageFetcher:
     ) -> None:
         self._private_allowed = private == "allow"
         self._resolver = OwnResolver("image-resolver")
-        self._http = open_session(self._resolver, private=private, timeout_seconds=timeout_seconds, tls=tls)
+        self._http = open_session(
+            self._resolver, private=private, timeout_seconds=timeout_seconds, tls=tls
+        )
 
     async def aclose(self) -> None:
         await self._http.close()

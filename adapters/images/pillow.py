@@ -33,7 +33,17 @@ _OPTIONS: Mapping[Format, Mapping[str, object]] = {
 }
 
 _BROKEN = (
-    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError),
+    *(
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        MemoryError,
+    ),
     *(struct.error, zlib.error),
 )
 """What Pillow raises when the content does not match its header."""
@@ -117,7 +127,9 @@ def _in_eight_bits(image: Image.Image, depth: int) -> Image.Image:
         eight = grey.point(lambda sample: sample * (1 / 257) + 0.5).convert("L")
         if colour is None:
             return eight
-        opaque = ImageMath.lambda_eval(lambda args: args["convert"](255 * (args["grey"] != colour), "L"), grey=grey)
+        opaque = ImageMath.lambda_eval(
+            lambda args: args["convert"](255 * (args["grey"] != colour), "L"), grey=grey
+        )
         return Image.merge("LA", (eight, opaque))
     if image.mode == "L" and isinstance(colour, int) and depth < 8:
         image.info["transparency"] = colour * 255 // (2**depth - 1)

@@ -31,7 +31,8 @@ class ImageBucket:
         """`url`: s3://BUCKET/PREFIX?endpoint=URL&region=NAME; only the bucket is required."""
         parts = urlsplit(url)
         options = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        self._bucket, self._prefix = parts.netloc, parts.path.lstrip("/")
+        self._bucket = parts.netloc
+        self._prefix = parts.path.lstrip("/")
         self._s3 = boto3.client(
             "s3",
             endpoint_url=options.get("endpoint"),
@@ -52,7 +53,9 @@ class ImageBucket:
 
     async def put(self, key: str, content: bytes) -> None:
         """See `ImageStore`."""
-        await self._ask(lambda: self._s3.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=content))
+        await self._ask(
+            lambda: self._s3.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=content)
+        )
 
     async def get(self, key: str) -> bytes | None:
         """See `ImageStore`."""
@@ -63,7 +66,10 @@ class ImageBucket:
         return await self._ask(lambda: self._exists(key))
 
     def _get(self, key: str) -> bytes | None:
-        with _unless_absent(), self._s3.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"] as body:
+        with (
+            _unless_absent(),
+            self._s3.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"] as body,
+        ):
             return bytes(body.read())
         return None
 

@@ -14,7 +14,8 @@ class MailFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds tokens that reset passwords
+        # it holds tokens that reset passwords
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def send(self, message: Message) -> str:
         """Write the message. Returns the file's name."""

@@ -27,7 +27,8 @@ def to_mail(message: Message, sender: str = SENDER) -> EmailMessage:
     """
     name, address = parseaddr(sender)
     to = _address(message.name, message.email)
-    mail = EmailMessage(SMTPUTF8 if not to.username.isascii() else default)  # RFC 6531 only where it is needed
+    # RFC 6531 only where it is needed
+    mail = EmailMessage(SMTPUTF8 if not to.username.isascii() else default)
     mail["From"], mail["To"] = _address(name, address), to
     mail["Subject"] = _one_line(message.subject)
     mail["Message-ID"] = f"<{message.notice_id}@{mail['From'].addresses[0].domain}>"

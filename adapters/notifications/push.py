@@ -3,7 +3,8 @@
 The body is JSON, posted with the header `Idempotency-Key: <id>`, once or, after a failure, several
 times:
 
-    {"id": "<notice id>", "user_id": "<user id>", "template": "purchase", "title": "Your purchase: …", "body": "…"}
+    {"id": "<notice id>", "user_id": "<user id>", "template": "purchase", "title": "Your purchase:
+    …", "body": "…"}
 
 Any 2xx accepts it; an answer like `{"id": "…"}` gives the gateway's own reference. 404 and 410 mean
 that the person has no device; 408, 429 and 5xx ask for another attempt; any other status refuses
@@ -41,7 +42,13 @@ class _Taken(msgspec.Struct):
 def to_json(message: Message) -> bytes:
     """The message as posted."""
     return msgspec.json.encode(
-        PushMessage(str(message.notice_id), str(message.user_id), message.template, message.subject, message.text)
+        PushMessage(
+            str(message.notice_id),
+            str(message.user_id),
+            message.template,
+            message.subject,
+            message.text,
+        )
     )
 
 
@@ -50,8 +57,10 @@ class PushGateway:
     with `aclose`. `timeout_seconds` bounds the whole call."""
 
     def __init__(self, url: str, *, timeout_seconds: float = 10.0) -> None:
-        self._url, self._timeout = url, aiohttp.ClientTimeout(total=timeout_seconds)
-        self._session: aiohttp.ClientSession | None = None  # made on first use: it belongs to the running loop
+        self._url = url
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        # made on first use: it belongs to the running loop
+        self._session: aiohttp.ClientSession | None = None
 
     async def aclose(self) -> None:
         if self._session is not None:

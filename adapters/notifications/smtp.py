@@ -33,17 +33,26 @@ class SmtpMailer:
     """
 
     def __init__(
-        self, url: str, sender: str, *, timeout_seconds: float = 30.0, tls_context: ssl.SSLContext | None = None
+        self,
+        url: str,
+        sender: str,
+        *,
+        timeout_seconds: float = 30.0,
+        tls_context: ssl.SSLContext | None = None,
     ) -> None:
-        self._url, self._sender = urlsplit(url), sender
-        self._timeout, self._tls_context = timeout_seconds, tls_context
+        self._url = urlsplit(url)
+        self._sender = sender
+        self._timeout = timeout_seconds
+        self._tls_context = tls_context
 
     async def send(self, message: Message) -> str:
         """Hand the mail to the server. Returns its answer. Raises NotDelivered."""
         try:
             mail = to_mail(message, self._sender)
         except ValueError as error:
-            raise NotDelivered("recipient_refused", "the address cannot be written in a mail") from error
+            raise NotDelivered(
+                "recipient_refused", "the address cannot be written in a mail"
+            ) from error
         url = self._url
         try:
             _, answer = await aiosmtplib.send(

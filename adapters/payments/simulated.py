@@ -55,7 +55,8 @@ class SimulatedProvider:
         self._timeout = aiohttp.ClientTimeout(
             total=3 * timeout_seconds, connect=timeout_seconds, sock_read=timeout_seconds
         )
-        self._session: aiohttp.ClientSession | None = None  # made on first use: it belongs to the running loop
+        # made on first use: it belongs to the running loop
+        self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
     async def aclose(self) -> None:
@@ -72,9 +73,16 @@ class SimulatedProvider:
         return self._session
 
     async def create(
-        self, payment_id: UUID, amount_cents: int, currency: str, *, method: str | None, idempotency_key: str
+        self,
+        payment_id: UUID,
+        amount_cents: int,
+        currency: str,
+        *,
+        method: str | None,
+        idempotency_key: str,
     ) -> Intent:
-        """Create the payment's intent and, with a method, confirm it. A decline is an Intent with status `failed`.
+        """Create the payment's intent and, with a method, confirm it. A decline is an Intent with
+        status `failed`.
 
         Raises ProviderUnavailable, ProviderRefused.
         """
@@ -90,7 +98,9 @@ class SimulatedProvider:
     async def confirm(self, ref: str, *, method: str, idempotency_key: str) -> Intent:
         """Try a method on an intent that waits for one. Raises ProviderUnavailable,
         ProviderRefused."""
-        return await self._post_intent(f"{_path(ref)}/confirm", {"payment_method": method}, idempotency_key)
+        return await self._post_intent(
+            f"{_path(ref)}/confirm", {"payment_method": method}, idempotency_key
+        )
 
     async def get(self, ref: str) -> Intent:
         """The current intent. Raises ProviderUnavailable, ProviderRefused."""
@@ -98,7 +108,9 @@ class SimulatedProvider:
 
     async def find(self, payment_id: UUID) -> Intent | None:
         """The intent created for a payment. Raises ProviderUnavailable, ProviderRefused."""
-        answer = await self._request("GET", "/v1/payment_intents", params={"payment_id": str(payment_id)})
+        answer = await self._request(
+            "GET", "/v1/payment_intents", params={"payment_id": str(payment_id)}
+        )
         return intent_of(payment_id, read(answer, IntentList).data)
 
     async def cancel(self, ref: str, *, idempotency_key: str) -> Intent:
@@ -107,23 +119,37 @@ class SimulatedProvider:
         return await self._post_intent(f"{_path(ref)}/cancel", {}, idempotency_key)
 
     async def refund(
-        self, ref: str, *, amount_cents: int, payment_id: UUID, refund_id: UUID, idempotency_key: str
+        self,
+        ref: str,
+        *,
+        amount_cents: int,
+        payment_id: UUID,
+        refund_id: UUID,
+        idempotency_key: str,
     ) -> ProviderRefund:
         """Request a refund. Raises ProviderUnavailable, ProviderRefused."""
         metadata = {"payment_id": str(payment_id), "refund_id": str(refund_id)}
-        body: dict[str, object] = {"payment_intent": ref, "amount": amount_cents, "metadata": metadata}
+        body: dict[str, object] = {
+            "payment_intent": ref,
+            "amount": amount_cents,
+            "metadata": metadata,
+        }
         return own_refund(read(await self._post("/v1/refunds", body, idempotency_key), Refund))
 
     async def get_refund(self, ref: str) -> ProviderRefund:
         """The current refund. Raises ProviderUnavailable, ProviderRefused."""
-        return own_refund(read(await self._request("GET", f"/v1/refunds/{quote(ref, safe='')}"), Refund))
+        return own_refund(
+            read(await self._request("GET", f"/v1/refunds/{quote(ref, safe='')}"), Refund)
+        )
 
     async def intents_since(self, since: datetime | None, after: str | None) -> list[Intent]:
         """A page of intents, newest first. Raises ProviderUnavailable, ProviderRefused."""
         answer = await self._request("GET", "/v1/payment_intents", params=_page(since, after))
         return [own_intent(each) for each in read(answer, IntentList).data]
 
-    async def refunds_since(self, since: datetime | None, after: str | None) -> list[ProviderRefund]:
+    async def refunds_since(
+        self, since: datetime | None, after: str | None
+    ) -> list[ProviderRefund]:
         """A page of refunds, newest first. Raises ProviderUnavailable, ProviderRefused."""
         answer = await self._request("GET", "/v1/refunds", params=_page(since, after))
         return [own_refund(each) for each in read(answer, RefundList).data]
@@ -141,11 +167,15 @@ class SimulatedProvider:
         self._webhooks.check(body, signature, now)
         return read_notice(body)
 
-    async def _post_intent(self, path: str, body: Mapping[str, object], idempotency_key: str) -> Intent:
+    async def _post_intent(
+        self, path: str, body: Mapping[str, object], idempotency_key: str
+    ) -> Intent:
         return own_intent(read(await self._post(path, body, idempotency_key), PaymentIntent))
 
     async def _post(self, path: str, body: Mapping[str, object], idempotency_key: str) -> bytes:
-        return await self._request("POST", path, json=body, headers={"Idempotency-Key": idempotency_key})
+        return await self._request(
+            "POST", path, json=body, headers={"Idempotency-Key": idempotency_key}
+        )
 
     async def _request(
         self,

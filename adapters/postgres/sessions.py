@@ -43,7 +43,13 @@ class PostgresSessions:
         """Store a new session. Idempotent."""
         await self._execute(
             _OPEN,
-            (session.session_id, session.user_id, session.generation, session.expires_at, session.epoch),
+            (
+                session.session_id,
+                session.user_id,
+                session.generation,
+                session.expires_at,
+                session.epoch,
+            ),
         )
 
     async def find(self, session_id: UUID) -> Session | None:

@@ -29,7 +29,11 @@ class _Header(ctypes.Structure):
 
 
 class _Sets(ctypes.Structure):
-    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+    _fields_ = (
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+    )
 
 
 def pick_user(*names: str) -> pwd.struct_passwd:
@@ -72,10 +76,12 @@ def child_setup(
     capability = _CAP_DAC_READ_SEARCH if _holds(_CAP_DAC_READ_SEARCH) else _CAP_DAC_OVERRIDE
 
     def setup() -> None:
-        os.setpgid(0, 0)  # a Ctrl-C at the terminal reaches us only; we then stop the child in order
+        # a Ctrl-C at the terminal reaches us only; we then stop the child in order
+        os.setpgid(0, 0)
         if user:
             if reads_everything:
-                # Without this bit the capability would not count in access(2), which PostgreSQL calls.
+                # Without this bit the capability would not count in access(2), which PostgreSQL
+                # calls.
                 _check(_LIBC.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
             os.setgroups([])
             os.setgid(user.pw_gid)

@@ -29,7 +29,9 @@ MakeAttempt = Callable[[Job, int], Awaitable[str | None]]
 """`attempt` for a job and its number."""
 
 
-async def attempt(job: Job, number: int, *, most: int, handler: JobHandler, lost: JobHandler | None) -> str | None:
+async def attempt(
+    job: Job, number: int, *, most: int, handler: JobHandler, lost: JobHandler | None
+) -> str | None:
     """Make the `number`-th attempt at a job, of `most`. Returns the error, or None on success.
 
     While our own database is down the attempt is repeated, for ten minutes; then returns POSTPONED.

@@ -31,7 +31,8 @@ _PUBLISH = """
 WITH added AS (
     INSERT INTO queue.jobs (queue, id, kind, body)
     SELECT %(queue)s, id, kind, body::jsonb
-    FROM unnest(%(ids)s::uuid[], %(kinds)s::text[], %(bodies)s::text[]) WITH ORDINALITY AS job (id, kind, body, n)
+    FROM unnest(%(ids)s::uuid[], %(kinds)s::text[], %(bodies)s::text[]) WITH ORDINALITY
+        AS job (id, kind, body, n)
     ORDER BY n
     ON CONFLICT DO NOTHING
     RETURNING id
@@ -46,7 +47,8 @@ WITH due AS (
     FOR UPDATE SKIP LOCKED
 )
 UPDATE queue.jobs AS job
-SET attempts = attempts + 1, held_by = %(holder)s, due_at = now() + make_interval(secs => %(lease)s), set_at = now()
+SET attempts = attempts + 1, held_by = %(holder)s,
+    due_at = now() + make_interval(secs => %(lease)s), set_at = now()
 FROM due WHERE job.queue = %(queue)s AND job.id = due.id
 RETURNING job.id, job.kind, job.body, job.attempts"""
 
@@ -57,14 +59,16 @@ WHERE queue = %(queue)s AND held_by = %(holder)s AND id = ANY(%(ids)s)"""
 _CATCH_UP = """
 UPDATE queue.jobs SET set_at = now(),
     due_at = now() + make_interval(secs => CASE WHEN held_by IS NULL THEN 0 ELSE %(lease)s END)
-WHERE queue = %(queue)s AND died_at IS NULL AND due_at > now() AND set_at > now() + interval '1 second'"""
+WHERE queue = %(queue)s AND died_at IS NULL AND due_at > now()
+    AND set_at > now() + interval '1 second'"""
 """Jobs made to wait while the server's clock was ahead are due once it has gone back: otherwise
 they would wait until the clock is that late again."""
 
 _DONE = """
 DELETE FROM queue.jobs AS job
 USING unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS done (id, attempts)
-WHERE job.queue = %(queue)s AND job.id = done.id AND job.attempts = done.attempts AND job.held_by = %(holder)s"""
+WHERE job.queue = %(queue)s AND job.id = done.id AND job.attempts = done.attempts
+    AND job.held_by = %(holder)s"""
 
 _FAILED = """
 UPDATE queue.jobs AS job
@@ -73,14 +77,16 @@ SET held_by = NULL, error = failed.error,
     died_at = CASE WHEN failed.delay IS NULL THEN clock_timestamp() END
 FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(errors)s::text[], %(delays)s::float8[])
     AS failed (id, attempts, error, delay)
-WHERE job.queue = %(queue)s AND job.id = failed.id AND job.attempts = failed.attempts AND job.held_by = %(holder)s"""
+WHERE job.queue = %(queue)s AND job.id = failed.id AND job.attempts = failed.attempts
+    AND job.held_by = %(holder)s"""
 
 _POSTPONED = """
 UPDATE queue.jobs AS job
 SET held_by = NULL, attempts = job.attempts - 1,
     due_at = now() + make_interval(secs => %(delay)s), set_at = now()
 FROM unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS put_off (id, attempts)
-WHERE job.queue = %(queue)s AND job.id = put_off.id AND job.attempts = put_off.attempts AND job.held_by = %(holder)s"""
+WHERE job.queue = %(queue)s AND job.id = put_off.id AND job.attempts = put_off.attempts
+    AND job.held_by = %(holder)s"""
 
 _GIVE_BACK = """
 UPDATE queue.jobs SET held_by = NULL, attempts = attempts - 1, due_at = now(), set_at = now()
@@ -179,14 +185,18 @@ class PostgresQueue:
 
     async def _publish_all(self) -> None:
         while self._outbox:
-            outbox, self._outbox = self._outbox, []
+            outbox = self._outbox
+            self._outbox = []
             try:
                 jobs = [job for jobs, _ in outbox for job in jobs]
-                await outlast(partial(self._publish, jobs), PUBLISH_SECONDS)  # idempotent by the jobs' ids
+                # idempotent by the jobs' ids
+                await outlast(partial(self._publish, jobs), PUBLISH_SECONDS)
             except BaseException as error:
                 for _, committed in outbox:
                     if not committed.done():
-                        committed.set_exception(error if isinstance(error, Exception) else QueueClosed())
+                        committed.set_exception(
+                            error if isinstance(error, Exception) else QueueClosed()
+                        )
                 if not isinstance(error, Exception):
                     raise
             else:
@@ -203,11 +213,16 @@ class PostgresQueue:
         try:
             await _run(self._pool, _PUBLISH, queue=self.name, wake=True, **columns)
         except ProgramLimitExceeded as error:
-            # The server's notification queue may be full, as some listener never reads. Consumers also poll.
-            _log.warning("publishing jobs without waking consumers", queue=self.name, error=str(error))
+            # The server's notification queue may be full, as some listener never reads. Consumers
+            # also poll.
+            _log.warning(
+                "publishing jobs without waking consumers", queue=self.name, error=str(error)
+            )
             await _run(self._pool, _PUBLISH, queue=self.name, wake=False, **columns)
 
-    async def consume(self, handler: JobHandler, *, concurrency: int = 4, lost: JobHandler | None = None) -> None:
+    async def consume(
+        self, handler: JobHandler, *, concurrency: int = 4, lost: JobHandler | None = None
+    ) -> None:
         """Hand jobs to the handler until cancelled, `concurrency` at a time; then release those in
         progress.
 
@@ -238,10 +253,13 @@ class PostgresQueue:
                 job=Job(id, kind, body),
                 queue=self.name,
                 error=error or "",
-                attempts=min(attempts, self.max_attempts),  # a lost worker takes one more claim to detect
+                # a lost worker takes one more claim to detect
+                attempts=min(attempts, self.max_attempts),
                 died_at=died_at,
             )
-            for id, kind, body, error, attempts, died_at in await _run(self._pool, _DEAD, queue=self.name, limit=limit)
+            for id, kind, body, error, attempts, died_at in await _run(
+                self._pool, _DEAD, queue=self.name, limit=limit
+            )
         ]
 
     async def redrive(self, job_id: UUID) -> bool:
@@ -263,9 +281,16 @@ class _Consumer:
     batches."""
 
     def __init__(
-        self, queue: PostgresQueue, pool: AsyncConnectionPool, make_attempt: MakeAttempt, concurrency: int
+        self,
+        queue: PostgresQueue,
+        pool: AsyncConnectionPool,
+        make_attempt: MakeAttempt,
+        concurrency: int,
     ) -> None:
-        self._queue, self._pool, self._make_attempt, self._concurrency = queue, pool, make_attempt, concurrency
+        self._queue = queue
+        self._pool = pool
+        self._make_attempt = make_attempt
+        self._concurrency = concurrency
         self._holder = uuid4()
         self._working: dict[_Claim, asyncio.Task[None]] = {}
         self._outcomes: dict[_Claim, str | None] = {}  # the error, or None; kept until committed
@@ -281,7 +306,9 @@ class _Consumer:
                     await self._step()
                 except AWAY as error:
                     self._unsure = True
-                    _log.warning("work queue lost its database", queue=self._queue.name, error=str(error))
+                    _log.warning(
+                        "work queue lost its database", queue=self._queue.name, error=str(error)
+                    )
                     await asyncio.sleep(self._queue.poll_seconds)
         finally:
             await _stop([*helpers, *self._working.values()])
@@ -321,7 +348,9 @@ class _Consumer:
         outcomes = dict(self._outcomes)
         done = [claim for claim, error in outcomes.items() if error is None]
         postponed = [claim for claim, error in outcomes.items() if error == POSTPONED]
-        failed = [(claim, error) for claim, error in outcomes.items() if error not in (None, POSTPONED)]
+        failed = [
+            (claim, error) for claim, error in outcomes.items() if error not in (None, POSTPONED)
+        ]
         mine = {"queue": self._queue.name, "holder": self._holder}
         async with self._pool.connection() as conn, conn.transaction():
             await conn.execute("SET LOCAL synchronous_commit TO off")
@@ -338,19 +367,28 @@ class _Consumer:
                 delays = [self._delay(claim) for claim, _ in failed]
                 columns = _columns([claim for claim, _ in failed])
                 await conn.execute(_FAILED, {**mine, **columns, "errors": errors, "delays": delays})
-            claimed = await conn.execute(_CLAIM, {**mine, "limit": limit, "lease": self._queue.lease_seconds})
+            claimed = await conn.execute(
+                _CLAIM, {**mine, "limit": limit, "lease": self._queue.lease_seconds}
+            )
             next_due = await conn.execute(_NEXT_DUE, mine)
-            jobs = [(Job(id, kind, body), number) for id, kind, body, number in await claimed.fetchall()]
+            jobs = [
+                (Job(id, kind, body), number) for id, kind, body, number in await claimed.fetchall()
+            ]
             ((seconds,),) = await next_due.fetchall()
         self._unsure = False
         for claim in outcomes:
             del self._outcomes[claim]
         poll = self._queue.poll_seconds
-        return jobs, poll if seconds is None else min(max(seconds, 0.01), poll)  # due already: just being claimed
+        # due already: just being claimed
+        return jobs, poll if seconds is None else min(max(seconds, 0.01), poll)
 
     def _delay(self, claim: _Claim) -> float | None:
         """Seconds until the next attempt; None after the last."""
-        return self._queue.backoff[claim.attempt - 1] if claim.attempt < self._queue.max_attempts else None
+        return (
+            self._queue.backoff[claim.attempt - 1]
+            if claim.attempt < self._queue.max_attempts
+            else None
+        )
 
     async def _listen(self) -> None:
         """Wake up at every notification. While this fails, polling stands in."""
@@ -365,7 +403,8 @@ class _Consumer:
                         async for notice in conn.notifies(timeout=self._queue.poll_seconds):
                             if notice.payload == self._queue.name:
                                 self._wake.set()
-                        await conn.execute("SELECT 1")  # a mere listener would not notice a lost connection
+                        # a mere listener would not notice a lost connection
+                        await conn.execute("SELECT 1")
             await asyncio.sleep(self._queue.poll_seconds)
 
     async def _renew(self) -> None:
@@ -386,7 +425,9 @@ class _Consumer:
             await self._exchange(0)
             await _run(self._pool, _RELEASE, queue=self._queue.name, holder=self._holder)
         except AWAY as error:
-            _log.warning("work queue could not release its jobs", queue=self._queue.name, error=str(error))
+            _log.warning(
+                "work queue could not release its jobs", queue=self._queue.name, error=str(error)
+            )
 
 
 async def _stop(tasks: Iterable[asyncio.Task[None]]) -> None:
@@ -399,10 +440,15 @@ async def _stop(tasks: Iterable[asyncio.Task[None]]) -> None:
 
 
 def _columns(claims: Sequence[_Claim]) -> dict[str, object]:
-    return {"ids": [claim.job_id for claim in claims], "attempts": [claim.attempt for claim in claims]}
+    return {
+        "ids": [claim.job_id for claim in claims],
+        "attempts": [claim.attempt for claim in claims],
+    }
 
 
-async def _run(pool: AsyncConnectionPool, statement: LiteralString, **values: object) -> list[TupleRow]:
+async def _run(
+    pool: AsyncConnectionPool, statement: LiteralString, **values: object
+) -> list[TupleRow]:
     async with pool.connection() as conn:
         cursor = await conn.execute(statement, values)
         return await cursor.fetchall() if cursor.description else []

@@ -1,8 +1,10 @@
 """The work queue on RabbitMQ: quorum queues, and publisher confirms for every move between them.
 
-    work  <name>                 a failed job is published to a retry or the dead queue, and only then acknowledged
-    retry <name>.retry.<ms>      one per wait, because a TTL within one queue blocks at its head; expires into work
-    dead  <name>.dlq             through the exchange `ludoteca.dlx`
+    work  <name>                a failed job goes to a retry or the dead queue, then is acknowledged
+    retry <name>.retry.<ms>     one per wait: a TTL within one queue blocks at its head
+    dead  <name>.dlq            through the exchange `ludoteca.dlx`
+
+What waited goes back to the work queue by its dead-letter exchange.
 
 RabbitMQ does not know a job's id: published twice, it is delivered twice, and the handler must be
 idempotent. Every start counts as an attempt, so that a job whose worker dies each time also becomes
@@ -19,7 +21,12 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 import aio_pika
 import msgspec
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractRobustConnection, HeadersType
+from aio_pika.abc import (
+    AbstractChannel,
+    AbstractIncomingMessage,
+    AbstractRobustConnection,
+    HeadersType,
+)
 from aio_pika.connection import make_url
 from aio_pika.exceptions import (
     AMQPConnectionError,
@@ -71,7 +78,9 @@ async def connect(url: str, *, reconnect_seconds: float = 1) -> AbstractRobustCo
     """Connect to the broker. While it is down, now or later, the
     connection re-establishes itself."""
     connection = RobustConnection(
-        make_url(url, reconnect_interval=reconnect_seconds, fail_fast=False, heartbeat=HEARTBEAT_SECONDS),
+        make_url(
+            url, reconnect_interval=reconnect_seconds, fail_fast=False, heartbeat=HEARTBEAT_SECONDS
+        ),
         client_properties={"connection_name": "ludoteca"},
     )
     try:
@@ -108,7 +117,8 @@ class RabbitQueue:
         self.name = name
         self.backoff = tuple(backoff)
         self.publish_seconds = publish_seconds
-        self._connection, self._circuit = connection, circuit or rabbitmq_circuit()
+        self._connection = connection
+        self._circuit = circuit or rabbitmq_circuit()
         self._channel: AbstractChannel | None = None
         self._opening = asyncio.Lock()
         self._looking = asyncio.Lock()
@@ -126,9 +136,13 @@ class RabbitQueue:
         broker stays down, PublishError when the queue has been removed.
         """
         for start in range(0, len(jobs), _PUBLISH_AT_ONCE):
-            await self._send([_message(job) for job in jobs[start : start + _PUBLISH_AT_ONCE]], "", self.name)
+            await self._send(
+                [_message(job) for job in jobs[start : start + _PUBLISH_AT_ONCE]], "", self.name
+            )
 
-    async def consume(self, handler: JobHandler, *, concurrency: int = 4, lost: JobHandler | None = None) -> None:
+    async def consume(
+        self, handler: JobHandler, *, concurrency: int = 4, lost: JobHandler | None = None
+    ) -> None:
         """Hand jobs to the handler until cancelled, `concurrency` at a time; unfinished ones then
         go back.
 
@@ -148,7 +162,10 @@ class RabbitQueue:
         does not count what other processes hold. Raises AMQPConnectionError when it does not
         answer."""
         async with self._answering():
-            return await self._waiting(self.name, *map(self._retry_name, set(self.backoff))) + self._working
+            return (
+                await self._waiting(self.name, *map(self._retry_name, set(self.backoff)))
+                + self._working
+            )
 
     async def dead(self) -> int:
         """The number of dead letters. Raises AMQPConnectionError when
@@ -158,7 +175,12 @@ class RabbitQueue:
 
     async def _waiting(self, *queues: str) -> int:
         channel = await (await self._open()).get_underlay_channel()
-        return sum([(await channel.queue_declare(name, passive=True)).message_count or 0 for name in queues])
+        return sum(
+            [
+                (await channel.queue_declare(name, passive=True)).message_count or 0
+                for name in queues
+            ]
+        )
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """The dead letters, the oldest first. Other processes do not see them until this look has
@@ -197,7 +219,7 @@ class RabbitQueue:
         except (*_LOST_CONNECTION, CircuitOpen) as error:
             raise AMQPConnectionError(f"RabbitMQ does not answer: {error!r}") from error
 
-    # -- working -------------------------------------------------------------------------------------------------------
+    # -- working -----------------------------------------------------------------------------------
 
     async def _serve(self, make_attempt: MakeAttempt, concurrency: int) -> None:
         """Consume on one channel, with no more messages than are in progress: a lost channel costs
@@ -209,16 +231,21 @@ class RabbitQueue:
         await self._open()
         await self._connection.ready()
         inbox: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
-        async with self._connection.channel() as channel:  # closing it returns unacknowledged messages
+        # closing it returns unacknowledged messages
+        async with self._connection.channel() as channel:
             await channel.set_qos(prefetch_count=concurrency)
-            queue = await channel.declare_queue(self.name, durable=True, arguments=self._work_arguments())
+            queue = await channel.declare_queue(
+                self.name, durable=True, arguments=self._work_arguments()
+            )
             await queue.consume(inbox.put)
             stop_if_cancelled()
             async with asyncio.TaskGroup() as workers:
                 for _ in range(concurrency):
                     workers.create_task(self._worker(inbox, make_attempt))
 
-    async def _worker(self, inbox: asyncio.Queue[AbstractIncomingMessage], make_attempt: MakeAttempt) -> None:
+    async def _worker(
+        self, inbox: asyncio.Queue[AbstractIncomingMessage], make_attempt: MakeAttempt
+    ) -> None:
         while True:
             stop_if_cancelled()
             message = await inbox.get()
@@ -258,12 +285,16 @@ class RabbitQueue:
             retry = _copy(message, {ATTEMPT_HEADER: number + 1})
             await self._send([retry], "", self._retry_name(self.backoff[number - 1]))
         else:
-            dead = _copy(message, {ATTEMPT_HEADER: min(number, self.max_attempts), ERROR_HEADER: error})
+            dead = _copy(
+                message, {ATTEMPT_HEADER: min(number, self.max_attempts), ERROR_HEADER: error}
+            )
             await self._send([dead], DEAD_LETTER_EXCHANGE, self.name)
 
-    # -- publishing ----------------------------------------------------------------------------------------------------
+    # -- publishing --------------------------------------------------------------------------------
 
-    async def _send(self, messages: Sequence[aio_pika.Message], exchange: str, routing_key: str) -> None:
+    async def _send(
+        self, messages: Sequence[aio_pika.Message], exchange: str, routing_key: str
+    ) -> None:
         try:
             async with asyncio.timeout(self.publish_seconds):
                 while True:
@@ -281,24 +312,34 @@ class RabbitQueue:
         """Publish all at once. Returns those that the broker did not confirm."""
         try:
             channel = await self._open()
-            target = await channel.get_exchange(exchange, ensure=False) if exchange else channel.default_exchange
-        except ChannelPreconditionFailed:  # a queue exists with other arguments: waiting does not help
+            target = (
+                await channel.get_exchange(exchange, ensure=False)
+                if exchange
+                else channel.default_exchange
+            )
+        except ChannelPreconditionFailed:
+            # a queue exists with other arguments: waiting does not help
             raise
         except _LOST_CONNECTION as error:
             _log.warning("publishing waits for the broker", queue=self.name, error=str(error))
             return messages
         outcomes = await asyncio.gather(
-            *(target.publish(message, routing_key, mandatory=True) for message in messages), return_exceptions=True
+            *(target.publish(message, routing_key, mandatory=True) for message in messages),
+            return_exceptions=True,
         )
         for outcome in outcomes:
             lost = isinstance(outcome, (*_LOST_CONNECTION, asyncio.CancelledError))
-            if isinstance(outcome, PublishError) or (isinstance(outcome, BaseException) and not lost):
+            if isinstance(outcome, PublishError) or (
+                isinstance(outcome, BaseException) and not lost
+            ):
                 raise outcome
         return [
-            message for message, outcome in zip(messages, outcomes, strict=True) if isinstance(outcome, BaseException)
+            message
+            for message, outcome in zip(messages, outcomes, strict=True)
+            if isinstance(outcome, BaseException)
         ]
 
-    # -- looking at the dead -------------------------------------------------------------------------------------------
+    # -- looking at the dead -----------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
     async def _look(self, limit: int | None = None) -> AsyncIterator[list[AbstractIncomingMessage]]:
@@ -318,7 +359,8 @@ class RabbitQueue:
             finally:
                 back = [message for message in taken if not message.processed]
                 if back:
-                    with contextlib.suppress(*_LOST_CONNECTION):  # then the broker returns them by itself
+                    # then the broker returns them by itself
+                    with contextlib.suppress(*_LOST_CONNECTION):
                         await back[-1].nack(multiple=True, requeue=True)
 
     def _dead_letter(self, message: AbstractIncomingMessage) -> DeadLetter:
@@ -336,26 +378,32 @@ class RabbitQueue:
             died_at=message.timestamp or (time if isinstance(time, datetime) else None),
         )
 
-    # -- what there is on the broker -----------------------------------------------------------------------------------
+    # -- what there is on the broker ---------------------------------------------------------------
 
     async def _open(self) -> AbstractChannel:
         """The channel for everything but consuming."""
         async with self._opening:
             if self._channel is None or self._channel.is_closed:
                 await self._connection.ready()
-                channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+                channel = await self._connection.channel(
+                    publisher_confirms=True, on_return_raises=True
+                )
                 await self._declare(channel)
                 self._channel = channel
             return self._channel
 
     async def _declare(self, channel: AbstractChannel) -> None:
-        exchange = await channel.declare_exchange(DEAD_LETTER_EXCHANGE, aio_pika.ExchangeType.DIRECT, durable=True)
+        exchange = await channel.declare_exchange(
+            DEAD_LETTER_EXCHANGE, aio_pika.ExchangeType.DIRECT, durable=True
+        )
         dead = await channel.declare_queue(self._dead_name, durable=True, arguments=_DEAD_ARGUMENTS)
         await dead.bind(exchange, self.name)
         await channel.declare_queue(self.name, durable=True, arguments=self._work_arguments())
         for seconds in sorted(set(self.backoff)):
             name = self._retry_name(seconds)
-            await channel.declare_queue(name, durable=True, arguments=self._retry_arguments(seconds))
+            await channel.declare_queue(
+                name, durable=True, arguments=self._retry_arguments(seconds)
+            )
 
     @property
     def _dead_name(self) -> str:
@@ -365,7 +413,10 @@ class RabbitQueue:
         return f"{self.name}.retry.{round(seconds * 1000)}"
 
     def _work_arguments(self) -> Arguments:
-        return {**_dead_letters_to(DEAD_LETTER_EXCHANGE, self.name), "x-delivery-limit": _DELIVERY_LIMIT}
+        return {
+            **_dead_letters_to(DEAD_LETTER_EXCHANGE, self.name),
+            "x-delivery-limit": _DELIVERY_LIMIT,
+        }
 
     def _retry_arguments(self, seconds: float) -> Arguments:
         return {**_dead_letters_to("", self.name), "x-message-ttl": round(seconds * 1000)}
@@ -386,7 +437,7 @@ def _dead_letters_to(exchange: str, routing_key: str) -> dict[str, FieldValue]:
     }
 
 
-# -- messages ----------------------------------------------------------------------------------------------------------
+# -- messages --------------------------------------------------------------------------------------
 
 _UNREADABLE = "unreadable"
 _encoder, _decoder = msgspec.json.Encoder(), msgspec.json.Decoder(Job)

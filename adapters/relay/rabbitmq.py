@@ -62,7 +62,9 @@ class RabbitPublisher:
             await self.close()
             raise ConnectionError(f"no connection to RabbitMQ: {error}") from error
 
-    async def publish(self, messages: Sequence[tuple[str, bytes, UUID]], *, before: float = float("inf")) -> None:
+    async def publish(
+        self, messages: Sequence[tuple[str, bytes, UUID]], *, before: float = float("inf")
+    ) -> None:
         """Publish a page of (routing key, body, message id) in this order. Returns when all are
         confirmed.
 
@@ -75,7 +77,9 @@ class RabbitPublisher:
         assert isinstance(self._channel, aiormq.Channel)
         try:
             async with asyncio.timeout(self._publish_seconds):
-                outcomes = await asyncio.gather(*await _write(self._channel, messages), return_exceptions=True)
+                outcomes = await asyncio.gather(
+                    *await _write(self._channel, messages), return_exceptions=True
+                )
         except (AMQPError, ChannelInvalidStateError, OSError) as error:
             outcomes = [error]
         except asyncio.CancelledError:
@@ -84,13 +88,18 @@ class RabbitPublisher:
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if failures:
             await self.close()  # nothing of this page may be in flight when it is repeated
-            raise ConnectionError(f"RabbitMQ did not confirm {len(failures)} events: {failures[0]}") from failures[0]
+            raise ConnectionError(
+                f"RabbitMQ did not confirm {len(failures)} events: {failures[0]}"
+            ) from failures[0]
 
     async def close(self) -> None:
         """Close the connection; `publish` or `connect` opens another."""
-        connection, self._connection, self._channel = self._connection, None, None
+        connection = self._connection
+        self._connection = None
+        self._channel = None
         if connection is not None:
-            with suppress(TimeoutError, OSError, AMQPError):  # a broker that does not answer drops it anyway
+            # a broker that does not answer drops it anyway
+            with suppress(TimeoutError, OSError, AMQPError):
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await connection.close()
 
@@ -106,11 +115,15 @@ async def _write(
     """
     frames: list[FrameType | ContentBody] = []
     for routing_key, body, message_id in messages:
-        properties = Basic.Properties(content_type=CONTENT_TYPE, message_id=str(message_id), delivery_mode=_PERSISTENT)
+        properties = Basic.Properties(
+            content_type=CONTENT_TYPE, message_id=str(message_id), delivery_mode=_PERSISTENT
+        )
         frames.append(Basic.Publish(exchange=EXCHANGE, routing_key=routing_key))
         frames.append(ContentHeader(body_size=len(body), properties=properties))
         step = channel.max_content_size
-        frames.extend(ContentBody(body[start : start + step]) for start in range(0, len(body), step))
+        frames.extend(
+            ContentBody(body[start : start + step]) for start in range(0, len(body), step)
+        )
     page = ChannelFrame.marshall(channel_number=channel.number, frames=frames)
 
     confirmations = []

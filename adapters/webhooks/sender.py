@@ -27,7 +27,9 @@ class HttpWebhookSender:
     """Implements `WebhookSender`. `private`: whether non-public addresses, and http, are allowed
     (for development and tests). Create and close it within a running event loop."""
 
-    def __init__(self, *, private: Private = "refuse", timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self, *, private: Private = "refuse", timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> None:
         self._private_allowed = private == "allow"
         self._resolver = OwnResolver("webhook-resolver")
         self._http = open_session(self._resolver, private=private, timeout_seconds=timeout_seconds)
@@ -44,7 +46,9 @@ class HttpWebhookSender:
             return
         try:
             async with asyncio.timeout(RESOLVE_SECONDS):
-                found = await self._resolver.resolve(urlsplit(url).hostname or "", family=socket.AF_UNSPEC)
+                found = await self._resolver.resolve(
+                    urlsplit(url).hostname or "", family=socket.AF_UNSPEC
+                )
         except (OSError, UnicodeError):  # a timeout is an OSError
             return
         for each in found:
@@ -54,7 +58,8 @@ class HttpWebhookSender:
         """Post the message. Returns the answer's status. Raises WebhookUnsent: address_refused,
         unreachable, tls_failed, timeout, malformed_answer."""
         try:
-            check_url(message.url, private_allowed=self._private_allowed)  # the rules may have changed since
+            # the rules may have changed since
+            check_url(message.url, private_allowed=self._private_allowed)
             async with self._http.post(
                 message.url, data=message.body, headers=_headers(message), allow_redirects=False
             ) as response:
@@ -64,7 +69,11 @@ class HttpWebhookSender:
             raise WebhookUnsent("address_refused") from error
         except TimeoutError as error:
             raise WebhookUnsent("timeout") from error
-        except (ssl.SSLError, aiohttp.ClientConnectorSSLError, aiohttp.ClientConnectorCertificateError) as error:
+        except (
+            ssl.SSLError,
+            aiohttp.ClientConnectorSSLError,
+            aiohttp.ClientConnectorCertificateError,
+        ) as error:
             raise WebhookUnsent("tls_failed") from error
         except aiohttp.ClientConnectorError as error:
             refused = isinstance(error.os_error, AddressRefused)
@@ -89,7 +98,10 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
 def _headers(message: WebhookMessage) -> dict[str, str]:
     """The three headers of the standard: one signature per secret, the newest first."""
     body = message.body.decode()
-    signatures = [Webhook(secret).sign(message.message_id, message.sent_at, body) for secret in message.secrets]
+    signatures = [
+        Webhook(secret).sign(message.message_id, message.sent_at, body)
+        for secret in message.secrets
+    ]
     return {
         "content-type": "application/json",
         "user-agent": USER_AGENT,

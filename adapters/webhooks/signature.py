@@ -40,7 +40,9 @@ class Verifier:
         check_time(signature, now)
         timestamp, signatures = _parse(signature)
         expected = [_digest(body, secret, timestamp).encode() for secret in self._secrets]
-        if not any(hmac.compare_digest(known, given.encode()) for known in expected for given in signatures):
+        if not any(
+            hmac.compare_digest(known, given.encode()) for known in expected for given in signatures
+        ):
             raise InvalidSignature("no signature matches")
 
 

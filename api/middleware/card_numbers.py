@@ -69,7 +69,9 @@ _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 def has_card_number(text: str) -> bool:
     """Whether a text contains a card number. UUIDs and barcodes (EAN-13) do not count."""
-    return any(is_card_number(digits) and not _is_barcode(digits) for digits in _candidates(_ROWS, text))
+    return any(
+        is_card_number(digits) and not _is_barcode(digits) for digits in _candidates(_ROWS, text)
+    )
 
 
 def is_card_token(token: str) -> bool:
@@ -81,7 +83,10 @@ def is_card_number(digits: str) -> bool:
     """Whether digits have an issuer's prefix and length, and pass Luhn's check (ISO/IEC 7812)."""
     return (
         len(digits) >= _SHORTEST
-        and any(first <= digits[: len(first)] <= last and len(digits) in lengths for first, last, lengths in ISSUERS)
+        and any(
+            first <= digits[: len(first)] <= last and len(digits) in lengths
+            for first, last, lengths in ISSUERS
+        )
         and _luhn([int(digit) for digit in digits])
     )
 
@@ -92,7 +97,10 @@ def _luhn(digits: list[int]) -> bool:
 
 def _is_barcode(digits: str) -> bool:
     """Whether GS1's check digit is right."""
-    return len(digits) == 13 and (sum(map(int, digits[::2])) + 3 * sum(map(int, digits[1::2]))) % 10 == 0
+    return (
+        len(digits) == 13
+        and (sum(map(int, digits[::2])) + 3 * sum(map(int, digits[1::2]))) % 10 == 0
+    )
 
 
 def _candidates(rows: re.Pattern[str], text: str) -> Iterator[str]:
@@ -109,12 +117,14 @@ def _candidates(rows: re.Pattern[str], text: str) -> Iterator[str]:
                 yield digits
 
 
-# -- in requests -------------------------------------------------------------------------------------------------------
+# -- in requests -----------------------------------------------------------------------------------
 
 
 def refused() -> Invalid:
     """The refusal, which does not quote the number."""
-    return Invalid("card_data_refused", "that looks like a card number: send the provider's token for the card")
+    return Invalid(
+        "card_data_refused", "that looks like a card number: send the provider's token for the card"
+    )
 
 
 def without_card_number(note: str) -> str:
@@ -134,7 +144,11 @@ def card_token(token: str) -> str:
 def tell_of_cards(errors: Iterable[Mapping[str, Any]]) -> bool:
     """Whether a body was refused for fields that contain, or are named by, a card number: unknown
     ones, and those of a payment method. Such errors must not be reported."""
-    suspects = (each for each in errors if each["type"] == "extra_forbidden" or "payment_method" in each["loc"])
+    suspects = (
+        each
+        for each in errors
+        if each["type"] == "extra_forbidden" or "payment_method" in each["loc"]
+    )
     texts = (text for each in suspects for text in _texts([each.get("input"), *each["loc"]]))
     return any(is_card_token(text[:_LOOKED_AT]) for text in islice(texts, _LOOKED_AT))
 

@@ -11,7 +11,9 @@ from structlog.contextvars import bound_contextvars
 
 from api.middleware.security_headers import protect
 
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?")
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?"
+)
 
 CORRELATION_HEADER = "X-Correlation-ID"
 
@@ -82,6 +84,8 @@ class RequestContext:
                 protect(headers)
             await send(message)
 
-        with bound_contextvars(trace_id=context.trace_id, correlation_id=str(context.correlation_id)):
+        with bound_contextvars(
+            trace_id=context.trace_id, correlation_id=str(context.correlation_id)
+        ):
             await self._app(scope, receive, send_with_context)
         return None

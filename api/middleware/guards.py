@@ -22,7 +22,9 @@ class Failures:
         dependency_errors: tuple[type[Exception], ...] = (),
         watch: DatabaseWatch | None = None,
     ) -> None:
-        self._app, self._unguarded, self._dependency_errors = app, tuple(unguarded), dependency_errors
+        self._app = app
+        self._unguarded = tuple(unguarded)
+        self._dependency_errors = dependency_errors
         self._watch = watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -35,7 +37,11 @@ class Failures:
             nonlocal begun
             begun = True
             await send(message)
-            if waiting is not None and message["type"] == "http.response.body" and not message.get("more_body"):
+            if (
+                waiting is not None
+                and message["type"] == "http.response.body"
+                and not message.get("more_body")
+            ):
                 waiting.leave()  # work after the answer is not cancelled
 
         try:

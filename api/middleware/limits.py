@@ -78,7 +78,8 @@ class Limiter:
         storage = storage_from_string(rates.storage)
         if not isinstance(storage, Storage):
             raise ValueError("the storage of rate limits has to be an async one: async+…")
-        self._storage, self._ipv6_prefix = storage, rates.ipv6_prefix
+        self._storage = storage
+        self._ipv6_prefix = rates.ipv6_prefix
         self._clock_ahead = time.time() - time.monotonic()
         self._window = MovingWindowRateLimiter(storage)
         self._policies: dict[str, RateLimitItem] = {
@@ -96,17 +97,24 @@ class Limiter:
         allowed = await self._window.hit(item, policy, who)
         stats = await self._window.get_window_stats(item, policy, who)
         reset = max(1, math.ceil(stats.reset_time - time.time()))
-        allowance = Allowance(policy, item.amount, item.get_expiry(), max(0, stats.remaining), reset)
+        allowance = Allowance(
+            policy, item.amount, item.get_expiry(), max(0, stats.remaining), reset
+        )
         if not allowed:
             headers = {**allowance.headers, "Retry-After": str(reset)}
-            raise Problem(429, "rate_limited", "too many requests, try again later", headers=headers)
+            raise Problem(
+                429, "rate_limited", "too many requests, try again later", headers=headers
+            )
         return allowance
 
     async def _follow_the_clock(self) -> None:
         """Reset the counters when the clock went back: their windows would lie in the future, until
         the clock is that late again."""
-        before, self._clock_ahead = self._clock_ahead, time.time() - time.monotonic()
-        if self._clock_ahead < before - CLOCK_BACK_SECONDS and isinstance(self._storage, MemoryStorage):
+        before = self._clock_ahead
+        self._clock_ahead = time.time() - time.monotonic()
+        if self._clock_ahead < before - CLOCK_BACK_SECONDS and isinstance(
+            self._storage, MemoryStorage
+        ):
             await self._storage.reset()
 
     def client(self, scope: Scope) -> str:
@@ -145,7 +153,9 @@ class RateLimit:
     """Middleware: counts every request except probes and signed notices."""
 
     def __init__(self, app: ASGIApp, limiter: Limiter, tokens: Tokens) -> None:
-        self._app, self._limiter, self._tokens = app, limiter, tokens
+        self._app = app
+        self._limiter = limiter
+        self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not self._limiter.on or _is_exempt(scope):
@@ -178,4 +188,8 @@ class RateLimit:
 
 
 def _is_exempt(scope: Scope) -> bool:
-    return scope["path"].startswith("/health/") or scope["path"] == "/metrics" or is_signed_notice(scope)
+    return (
+        scope["path"].startswith("/health/")
+        or scope["path"] == "/metrics"
+        or is_signed_notice(scope)
+    )

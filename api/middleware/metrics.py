@@ -20,7 +20,9 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         labels = ("method", "route", "status")
-        self._requests = Counter("ludoteca_http_requests", "Requests answered.", labels, registry=self.registry)
+        self._requests = Counter(
+            "ludoteca_http_requests", "Requests answered.", labels, registry=self.registry
+        )
         self._seconds = Histogram(
             "ludoteca_http_request_seconds",
             "Time from a request to the end of its answer.",
@@ -28,15 +30,31 @@ class Metrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
-        self.sockets = Gauge("ludoteca_live_sockets", "WebSockets that are open.", registry=self.registry)
-        self._clock_steps = Gauge("ludoteca_clock_steps", "How often our clock stepped.", registry=self.registry)
-        self._clock_ahead = Gauge(
-            "ludoteca_clock_ahead_seconds", "How far our clock is ahead of the database's.", registry=self.registry
+        self.sockets = Gauge(
+            "ludoteca_live_sockets", "WebSockets that are open.", registry=self.registry
         )
-        self._head = Gauge("ludoteca_log_head", "Position of the log's last event.", registry=self.registry)
-        self._lag = Gauge("ludoteca_projection_lag", "Events behind the log.", ("projection",), registry=self.registry)
+        self._clock_steps = Gauge(
+            "ludoteca_clock_steps", "How often our clock stepped.", registry=self.registry
+        )
+        self._clock_ahead = Gauge(
+            "ludoteca_clock_ahead_seconds",
+            "How far our clock is ahead of the database's.",
+            registry=self.registry,
+        )
+        self._head = Gauge(
+            "ludoteca_log_head", "Position of the log's last event.", registry=self.registry
+        )
+        self._lag = Gauge(
+            "ludoteca_projection_lag",
+            "Events behind the log.",
+            ("projection",),
+            registry=self.registry,
+        )
         self._parked = Gauge(
-            "ludoteca_quarantined_streams", "Streams set aside.", ("projection",), registry=self.registry
+            "ludoteca_quarantined_streams",
+            "Streams set aside.",
+            ("projection",),
+            registry=self.registry,
         )
         self._astray = Gauge(
             "ludoteca_projection_astray",
@@ -45,9 +63,17 @@ class Metrics:
             registry=self.registry,
         )
         self._depth = Gauge(
-            "ludoteca_queue_depth", "Jobs that wait or are worked on.", ("queue",), registry=self.registry
+            "ludoteca_queue_depth",
+            "Jobs that wait or are worked on.",
+            ("queue",),
+            registry=self.registry,
         )
-        self._dead = Gauge("ludoteca_dead_letters", "Jobs that failed for good.", ("queue",), registry=self.registry)
+        self._dead = Gauge(
+            "ludoteca_dead_letters",
+            "Jobs that failed for good.",
+            ("queue",),
+            registry=self.registry,
+        )
 
         self._dropped = Gauge(
             "ludoteca_dropped_log_lines",
@@ -95,7 +121,8 @@ class RequestMetrics:
     """Middleware: counts and times requests by route (not by path, as there is no end of paths)."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+        self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

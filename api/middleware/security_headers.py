@@ -12,8 +12,8 @@ CSP = "Content-Security-Policy"
 
 _NOTHING = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 _DOCUMENTATION = (
-    "default-src 'none'; script-src 'self' {script}; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
-    " connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    "default-src 'none'; script-src 'self' {script}; style-src 'self' 'unsafe-inline'; img-src"
+    " 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 _INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
@@ -37,5 +37,7 @@ def with_its_script(page: HTMLResponse) -> HTMLResponse:
     """The page, allowed to run its one inline script, and our own files."""
     script = _INLINE.search(bytes(page.body).decode())
     digest = hashlib.sha256(script[1].encode() if script else b"").digest()
-    page.headers[CSP] = _DOCUMENTATION.format(script=f"'sha256-{base64.b64encode(digest).decode()}'")
+    page.headers[CSP] = _DOCUMENTATION.format(
+        script=f"'sha256-{base64.b64encode(digest).decode()}'"
+    )
     return page

@@ -1,4 +1,5 @@
-"""The routes by context. Each module has a `router` of canonical paths; their aliases are in `api.aliases`."""
+"""The routes by context. Each module has a `router` of canonical paths; their aliases are in
+`api.aliases`."""
 
 from collections.abc import Sequence
 

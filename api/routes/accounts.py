@@ -29,13 +29,19 @@ class Reopening(Body):
 
 @router.delete("/users/{user_id}", status_code=204)
 async def close_account(
-    user_id: AccountId, services: ServicesOf, caller: Oneself, expected_version: ExpectedVersion, forget: bool = False
+    user_id: AccountId,
+    services: ServicesOf,
+    caller: Oneself,
+    expected_version: ExpectedVersion,
+    forget: bool = False,
 ) -> Response:
-    """Close an account (its owner, ADMIN): its sessions end, its games go off sale, unpaid orders, the cart and open
-    deposits are called off, and money that comes later goes back. 409 `last_admin`.
+    """Close an account (its owner, ADMIN): its sessions end, its games go off sale, unpaid orders,
+    the cart and open deposits are called off, and money that comes later goes back. 409
+    `last_admin`.
 
-    With `forget` its personal data becomes unreadable everywhere, for good. 409 `account_has_obligations` names, as
-    `obligations: [{kind, id, …}]`, what is to be settled before: then nothing was changed.
+    With `forget` its personal data becomes unreadable everywhere, for good. 409
+    `account_has_obligations` names, as `obligations: [{kind, id, …}]`, what is to be settled
+    before: then nothing was changed.
     """
     result = await services.commands.account_ends.close(
         caller, user_id, forget=forget, expected_version=expected_version
@@ -52,16 +58,20 @@ async def reopen_account(
     idempotency: Idempotency,
     body: Reopening | None = None,
 ) -> Response:
-    """Open a closed account again (ADMIN): what it had on sale is on sale again. 409 `account_active`,
-    `account_forgotten`."""
+    """Open a closed account again (ADMIN): what it had on sale is on sale again. 409
+    `account_active`, `account_forgotten`."""
     reason = None if body is None else body.reason
 
     async def again(done: IdempotencyRecord) -> User:
         return await services.repository.get(USER, UUID(done.result_ids["user_id"]))
 
     async def reply(result: CommandResult[User]) -> Response:
-        return answer(Account.model_validate(result.value), position=await position_of(result, services))
+        return answer(
+            Account.model_validate(result.value), position=await position_of(result, services)
+        )
 
     return await idempotency.answer(
-        lambda once: services.commands.account_ends.reopen(caller, user_id, reason, once=once), again, reply
+        lambda once: services.commands.account_ends.reopen(caller, user_id, reason, once=once),
+        again,
+        reply,
     )

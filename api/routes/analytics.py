@@ -23,7 +23,10 @@ router = APIRouter(prefix="/api/v1/admin/analytics", tags=["analytics"])
 
 USUAL_PERIOD = timedelta(days=29)
 
-Day = Annotated[date | None, Query(ge=date(1970, 1, 1), le=LAST_DAY, description="A day (UTC), which is included.")]
+Day = Annotated[
+    date | None,
+    Query(ge=date(1970, 1, 1), le=LAST_DAY, description="A day (UTC), which is included."),
+]
 
 
 async def _period(
@@ -38,7 +41,9 @@ async def _period(
     return first, last
 
 
-async def _currency(currency: Annotated[str | None, Query(pattern="^[A-Z]{3}$")] = None) -> str | None:
+async def _currency(
+    currency: Annotated[str | None, Query(pattern="^[A-Z]{3}$")] = None,
+) -> str | None:
     if currency is not None:
         check_currency(currency)
     return currency
@@ -51,12 +56,12 @@ Currency = Annotated[str | None, Depends(_currency)]
 """Only amounts in this one."""
 
 
-# -- sales -------------------------------------------------------------------------------------------------------------
+# -- sales -----------------------------------------------------------------------------------------
 
 
 class Totals(Answer):
-    """All sales of the period in one currency. `refunded_cents` is what went back of these sales, whenever it did;
-    `fee_cents` what the platform kept of the rest for selling others' games."""
+    """All sales of the period in one currency. `refunded_cents` is what went back of these sales,
+    whenever it did; `fee_cents` what the platform kept of the rest for selling others' games."""
 
     currency: str
     orders: int
@@ -108,12 +113,18 @@ async def sales(
     limit: Limit = MAX_LIMIT,
     cursor: Cursor = None,
 ) -> Response:
-    """What was sold (ADMIN): per day, or per seller or game, the most in each currency first; in the last 30 days
-    unless told otherwise. An order counts on the day (UTC) on which it was paid, and so does what goes back of it.
-    `totals` are of all, however many items a page has."""
+    """What was sold (ADMIN): per day, or per seller or game, the most in each currency first; in
+    the last 30 days unless told otherwise. An order counts on the day (UTC) on which it was paid,
+    and so does what goes back of it. `totals` are of all, however many items a page has."""
     first, last = period
     found = await sales_query.sales(
-        reads, group_by=group_by, first=first, last=last, currency=currency, limit=limit, cursor=cursor
+        reads,
+        group_by=group_by,
+        first=first,
+        last=last,
+        currency=currency,
+        limit=limit,
+        cursor=cursor,
     )
     report = SalesReport(
         items=[_SALES[group_by].model_validate(each) for each in found.value.items],
@@ -123,18 +134,20 @@ async def sales(
     return page_answer(request, report, found.position)
 
 
-# -- carts -------------------------------------------------------------------------------------------------------------
+# -- carts -----------------------------------------------------------------------------------------
 
 
 class CartCounts(Answer):
-    """Carts that were begun in the period (`created`), whatever day they ended on: those still `open`, being filled or
-    awaiting payment; `completed`, their order paid, refunded later or not; `abandoned` with something in them, since
-    their time ran out (`expired`), their order was not paid (`payment_failed`), or their buyer threw them away
-    or closed their account (`discarded`); the rest ended empty.
+    """Carts that were begun in the period (`created`), whatever day they ended on: those still
+    `open`, being filled or awaiting payment; `completed`, their order paid, refunded later or not;
+    `abandoned` with something in them, since their time ran out (`expired`), their order was not
+    paid (`payment_failed`), or their buyer threw them away or closed their account (`discarded`);
+    the rest ended empty.
 
-    `with_items` have something in them, or had at their end; `checked_out` became an order, paid or not.
-    `conversion_rate` = completed / (completed + abandoned), `abandonment_rate` = abandoned / (completed + abandoned),
-    null without any: carts that are open, or ended empty, count in neither.
+    `with_items` have something in them, or had at their end; `checked_out` became an order, paid or
+    not. `conversion_rate` = completed / (completed + abandoned), `abandonment_rate` = abandoned /
+    (completed + abandoned), null without any: carts that are open, or ended empty, count in
+    neither.
     """
 
     created: int
@@ -151,7 +164,8 @@ class CartCounts(Answer):
 
 
 class CartTotals(CartCounts):
-    """Carts in one currency, and what was in those that were completed, and in those that were abandoned."""
+    """Carts in one currency, and what was in those that were completed, and in those that were
+    abandoned."""
 
     currency: str
     completed_cents: int
@@ -177,8 +191,8 @@ class CartsOfGame(CartTotals):
 
 
 class CartReport(Page[CartsOfDay | CartsOfSeller | CartsOfGame]):
-    """Figures by day, seller or game; of all, never of several currencies in one; and the counts of all (`overall`),
-    which can be added up, for each cart has one currency."""
+    """Figures by day, seller or game; of all, never of several currencies in one; and the counts of
+    all (`overall`), which can be added up, for each cart has one currency."""
 
     totals: list[CartTotals]
     overall: CartCounts
@@ -202,13 +216,19 @@ async def carts(
     limit: Limit = MAX_LIMIT,
     cursor: Cursor = None,
 ) -> Response:
-    """What became of carts (ADMIN): per day (UTC) on which they were begun, or per seller or game, the most often
-    abandoned in each currency first; those begun in the last 30 days unless told otherwise. A cart counts as converted
-    once its order is paid, as abandoned once it ended unpaid with something in it. `totals` and `overall` are of all,
-    however many items a page has."""
+    """What became of carts (ADMIN): per day (UTC) on which they were begun, or per seller or game,
+    the most often abandoned in each currency first; those begun in the last 30 days unless told
+    otherwise. A cart counts as converted once its order is paid, as abandoned once it ended unpaid
+    with something in it. `totals` and `overall` are of all, however many items a page has."""
     first, last = period
     found = await carts_query.cart_analytics(
-        reads, group_by=group_by, first=first, last=last, currency=currency, limit=limit, cursor=cursor
+        reads,
+        group_by=group_by,
+        first=first,
+        last=last,
+        currency=currency,
+        limit=limit,
+        cursor=cursor,
     )
     report = CartReport(
         items=[_CARTS[group_by].model_validate(each) for each in found.value.items],

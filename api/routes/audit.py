@@ -1,4 +1,5 @@
-"""The log itself, for auditors: its events, its streams, what a stream amounted to, and the proof that none changed."""
+"""The log itself, for auditors: its events, its streams, what a stream amounted to, and the proof
+that none changed."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -18,7 +19,9 @@ router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
 
 Position = Annotated[int, Query(ge=0, lt=2**63)]
 Name = Annotated[str | None, Query(max_length=200)]
-After = Annotated[int | None, Query(ge=0, lt=2**63, description="`next_cursor` of the page before.")]
+After = Annotated[
+    int | None, Query(ge=0, lt=2**63, description="`next_cursor` of the page before.")
+]
 
 
 def no_stream() -> NotFound:
@@ -27,8 +30,9 @@ def no_stream() -> NotFound:
 
 
 class EventView(Answer):
-    """An event with its envelope; what is personal stays closed. `occurred_at` is when it was decided, by the clock of
-    the process that decided; `recorded_at` is the log's time, which never runs backwards."""
+    """An event with its envelope; what is personal stays closed. `occurred_at` is when it was
+    decided, by the clock of the process that decided; `recorded_at` is the log's time, which never
+    runs backwards."""
 
     position: int
     event_id: UUID
@@ -45,7 +49,8 @@ class EventView(Answer):
 
 
 class StateView(Answer):
-    """What a stream amounted to: its version and the position of its last event by then, and the folded state."""
+    """What a stream amounted to: its version and the position of its last event by then, and the
+    folded state."""
 
     stream_id: UUID
     kind: str
@@ -60,7 +65,8 @@ class FaultView(Answer):
 
 
 class Verification(Answer):
-    """Whether the hash chain holds from the first event to `verified_upto`; else the first fault."""
+    """Whether the hash chain holds from the first event to `verified_upto`; else the first
+    fault."""
 
     valid: bool
     verified_upto: int
@@ -82,7 +88,8 @@ async def list_events(
     limit: Limit = 100,
     cursor: After = None,
 ) -> Response:
-    """Events after a position, in order. A page may be empty and yet not the last: `next_cursor` tells."""
+    """Events after a position, in order. A page may be empty and yet not the last: `next_cursor`
+    tells."""
     trail = await services.audit.events(
         stream_id=stream_id,
         name=name,
@@ -92,7 +99,11 @@ async def list_events(
         limit=limit,
     )
     following = None if trail.next_after is None else str(trail.next_after)
-    return page_answer(request, Page[EventView].model_validate({"items": trail.items, "next_cursor": following}), head)
+    return page_answer(
+        request,
+        Page[EventView].model_validate({"items": trail.items, "next_cursor": following}),
+        head,
+    )
 
 
 @router.get("/streams/{stream_id}", response_model=Page[EventView])
@@ -110,11 +121,15 @@ async def get_stream(
     if not events and not cursor:
         raise no_stream()
     following = str(events[-1].version) if len(events) == limit else None
-    return page_answer(request, Page[EventView].model_validate({"items": events, "next_cursor": following}), head)
+    return page_answer(
+        request, Page[EventView].model_validate({"items": events, "next_cursor": following}), head
+    )
 
 
 @router.get("/streams/{stream_id}/state", response_model=StateView)
-async def get_state(stream_id: UUID, services: ServicesOf, _: Auditor, head: LogPosition, as_of: AsOf) -> Response:
+async def get_state(
+    stream_id: UUID, services: ServicesOf, _: Auditor, head: LogPosition, as_of: AsOf
+) -> Response:
     """What a stream amounted to at a moment, or amounts to now."""
     position = head if as_of is None else await services.audit.position_at(as_of)
     state = await services.audit.state(stream_id, position)

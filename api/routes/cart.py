@@ -31,7 +31,7 @@ from queries import carts as carts_query
 router = APIRouter(prefix="/api/v1/cart", tags=["cart"])
 
 
-# -- what goes in ------------------------------------------------------------------------------------------------------
+# -- what goes in ----------------------------------------------------------------------------------
 
 
 class NewItem(Body):
@@ -59,18 +59,19 @@ class ShippingAddress(Body):
 
 
 class Checkout(Body):
-    """How to pay, and where to send it: needed when something is physical. Without a method the payment awaits one:
-    see POST /payments."""
+    """How to pay, and where to send it: needed when something is physical. Without a method the
+    payment awaits one: see POST /payments."""
 
     payment_method: PaymentMethod | None = None
     shipping_address: ShippingAddress | None = None
 
 
-# -- what comes out ----------------------------------------------------------------------------------------------------
+# -- what comes out --------------------------------------------------------------------------------
 
 
 class ItemView(Answer):
-    """A line of the cart; `reservation_id` is its hold on the stock, which a digital game has none of."""
+    """A line of the cart; `reservation_id` is its hold on the stock, which a digital game has none
+    of."""
 
     id: UUID
     product_id: UUID
@@ -84,8 +85,9 @@ class ItemView(Answer):
 
 
 class CartView(Answer):
-    """A cart, open until `expires_at`, which every change puts off, within limits. Who has none sees an empty one
-    without an id. One whose time ran out is shown once more, as EXPIRED, with what was in it."""
+    """A cart, open until `expires_at`, which every change puts off, within limits. Who has none
+    sees an empty one without an id. One whose time ran out is shown once more, as EXPIRED, with
+    what was in it."""
 
     id: UUID | None = None
     status: str = "ACTIVE"
@@ -123,8 +125,9 @@ class CartSummary(Answer):
 
 
 class CheckedOut(Answer):
-    """The order that the cart became. `checkout_url` is where the buyer goes on: the page that `redirect_url` names, or
-    the provider's page to pay on; once nothing is to be paid, or where the provider has no such page, the order."""
+    """The order that the cart became. `checkout_url` is where the buyer goes on: the page that
+    `redirect_url` names, or the provider's page to pay on; once nothing is to be paid, or where the
+    provider has no such page, the order."""
 
     order_id: UUID
     payment_id: UUID
@@ -137,37 +140,49 @@ class CheckedOut(Answer):
     currency: str
 
 
-# -- commands ----------------------------------------------------------------------------------------------------------
+# -- commands --------------------------------------------------------------------------------------
 
 
 @router.post("/items", status_code=201, response_model=CartView)
-async def add_item(body: NewItem, services: ServicesOf, caller: Buyer, idempotency: Idempotency) -> Response:
-    """Put a product into one's cart; other lines of it cost what it costs now, too. 409 `insufficient_stock` with
-    `available` and `product_id`, `currency_mismatch`, `game_unavailable`, `already_owned`, `already_in_cart`,
-    `quantity_limit` with `limit`."""
+async def add_item(
+    body: NewItem, services: ServicesOf, caller: Buyer, idempotency: Idempotency
+) -> Response:
+    """Put a product into one's cart; other lines of it cost what it costs now, too. 409
+    `insufficient_stock` with `available` and `product_id`, `currency_mismatch`, `game_unavailable`,
+    `already_owned`, `already_in_cart`, `quantity_limit` with `limit`."""
 
     async def again(done: IdempotencyRecord) -> UUID:
         cart_id = UUID(done.result_ids["cart_id"])
-        await services.repository.state(CART, cart_id)  # it may have been changed since, in another process
+        # it may have been changed since, in another process
+        await services.repository.state(CART, cart_id)
         return cart_id
 
     async def reply(result: CommandResult[UUID]) -> Response:
         return await _cart_now(services, result, status=201)
 
     return await idempotency.answer(
-        lambda once: services.commands.carts.add(caller, body.product_id, body.quantity, once=once), again, reply
+        lambda once: services.commands.carts.add(caller, body.product_id, body.quantity, once=once),
+        again,
+        reply,
     )
 
 
 @router.put("/items/{item_id}", response_model=CartView)
 async def change_item(
-    item_id: UUID, body: ItemQuantity, services: ServicesOf, caller: Buyer, expected_version: ExpectedVersion
+    item_id: UUID,
+    body: ItemQuantity,
+    services: ServicesOf,
+    caller: Buyer,
+    expected_version: ExpectedVersion,
 ) -> Response:
-    """Want another quantity of a line; more of it is priced anew, on all lines of its game. 409 `insufficient_stock`
-    with `available` and `product_id`, `quantity_limit` with `limit`, `game_unavailable`."""
+    """Want another quantity of a line; more of it is priced anew, on all lines of its game. 409
+    `insufficient_stock` with `available` and `product_id`, `quantity_limit` with `limit`,
+    `game_unavailable`."""
     return await _cart_now(
         services,
-        await services.commands.carts.change(caller, item_id, body.quantity, expected_version=expected_version),
+        await services.commands.carts.change(
+            caller, item_id, body.quantity, expected_version=expected_version
+        ),
     )
 
 
@@ -177,7 +192,8 @@ async def remove_item(
 ) -> Response:
     """Take a line out of one's cart."""
     return await _cart_now(
-        services, await services.commands.carts.remove(caller, item_id, expected_version=expected_version)
+        services,
+        await services.commands.carts.remove(caller, item_id, expected_version=expected_version),
     )
 
 
@@ -190,9 +206,10 @@ async def check_out(
     idempotency: Idempotency,
     prefer: Prefer,
 ) -> Response:
-    """Order what is in one's cart. 409 `cart_empty`; `cart_changed` when a line cannot be had as it stands there any
-    more: `changes` tells of each, the cart is as it can be had now, and another checkout takes it so. 402
-    `payment_failed` when that is known in time: the order is cancelled then, and nothing is held any more."""
+    """Order what is in one's cart. 409 `cart_empty`; `cart_changed` when a line cannot be had as it
+    stands there any more: `changes` tells of each, the cart is as it can be had now, and another
+    checkout takes it so. 402 `payment_failed` when that is known in time: the order is cancelled
+    then, and nothing is held any more."""
     method = body.payment_method.method() if body.payment_method else None
     address = body.shipping_address.model_dump(exclude_none=True) if body.shipping_address else None
 
@@ -216,12 +233,16 @@ async def check_out(
         return answer(checked_out, status=prefer.status, position=position, headers=headers)
 
     return await idempotency.answer(
-        lambda once: services.commands.carts.check_out(caller, method, address, once=once), again, reply
+        lambda once: services.commands.carts.check_out(caller, method, address, once=once),
+        again,
+        reply,
     )
 
 
 @router.delete("", status_code=204)
-async def discard_cart(services: ServicesOf, caller: Buyer, expected_version: ExpectedVersion) -> Response:
+async def discard_cart(
+    services: ServicesOf, caller: Buyer, expected_version: ExpectedVersion
+) -> Response:
     """Throw one's cart away, with what it holds; where there is none, nothing happens."""
     result = await services.commands.carts.discard(caller, expected_version=expected_version)
     return answer(None, status=204, position=await position_of(result, services))
@@ -256,27 +277,37 @@ def _checked_out(
     )
 
 
-def _checkout_url(request: Request, services: Services, order_id: UUID, now: OrderAndPayment) -> str:
+def _checkout_url(
+    request: Request, services: Services, order_id: UUID, now: OrderAndPayment
+) -> str:
     page = now.payment.redirect_url
     if page is None and now.order.status == "PENDING_PAYMENT" and now.payment.wallet_id is None:
         page = services.commands.payments.pay_page(now.order.payment_id)
-    return page or f"{services.settings.public_url or str(request.base_url).rstrip('/')}/api/v1/orders/{order_id}"
+    shop = services.settings.public_url or str(request.base_url).rstrip("/")
+    return page or f"{shop}/api/v1/orders/{order_id}"
 
 
 async def _cart_now(services: Services, result: CommandResult[UUID], status: int = 200) -> Response:
     """The cart as a command of this process left it: the read model may not have reached that."""
     version, cart = await services.repository.get_versioned(CART, result.value, fresh=False)
     return answer(
-        _of_state(result.value, cart), status=status, position=await position_of(result, services), version=version
+        _of_state(result.value, cart),
+        status=status,
+        position=await position_of(result, services),
+        version=version,
     )
 
 
 def _of_state(cart_id: UUID, cart: Cart) -> CartView:
-    return _view(cart_id, cart, [_item(item, item.game_id, cart.currency) for item in cart.items.values()])
+    return _view(
+        cart_id, cart, [_item(item, item.game_id, cart.currency) for item in cart.items.values()]
+    )
 
 
 def _of_row(cart: cart_rows.Cart) -> CartView:
-    return _view(cart.cart_id, cart, [_item(item, item.product_id, cart.currency) for item in cart.items])
+    return _view(
+        cart.cart_id, cart, [_item(item, item.product_id, cart.currency) for item in cart.items]
+    )
 
 
 def _view(cart_id: UUID, cart: Cart | cart_rows.Cart, items: list[ItemView]) -> CartView:
@@ -304,16 +335,18 @@ def _item(item: Item | cart_rows.CartItemRow, product_id: UUID, currency: str) -
     )
 
 
-# -- queries -----------------------------------------------------------------------------------------------------------
+# -- queries ---------------------------------------------------------------------------------------
 
 
 @router.get("", response_model=CartView)
 async def get_cart(request: Request, services: ServicesOf, reads: Reads, caller: Buyer) -> Response:
-    """One's cart; an empty one when there is none. When its time ran out, it is shown once as EXPIRED, with what was in
-    it, and then as none."""
+    """One's cart; an empty one when there is none. When its time ran out, it is shown once as
+    EXPIRED, with what was in it, and then as none."""
     cart, now = await carts_query.newest_cart(reads, caller.person()), services.clock.now()
     if cart.value is not None and cart.value.is_open(now):
-        return versioned(request, _of_row(cart.value), position=cart.position, version=cart.value.version)
+        return versioned(
+            request, _of_row(cart.value), position=cart.position, version=cart.value.version
+        )
     if cart.value is not None and cart.value.is_over(now) and cart.value.items:
         expired = await services.commands.carts.show_expired(caller, cart.value.cart_id)
         if expired.value is not None:
@@ -328,7 +361,8 @@ async def get_summary(services: ServicesOf, reads: Reads, caller: Buyer) -> Resp
     cart = await carts_query.open_cart(reads, caller.person(), services.clock.now())
     view = CartView() if cart.value is None else _of_row(cart.value)
     lines = [
-        SummaryLine(**item.model_dump(), subtotal_cents=item.quantity * item.unit_price_cents) for item in view.items
+        SummaryLine(**item.model_dump(), subtotal_cents=item.quantity * item.unit_price_cents)
+        for item in view.items
     ]
     summary = CartSummary(
         id=view.id,
@@ -347,7 +381,9 @@ def _by_seller(lines: Sequence[SummaryLine]) -> list[SellerSubtotal]:
     """In the order of their first lines."""
     sums: dict[UUID, SellerSubtotal] = {}
     for line in lines:
-        seller = sums.setdefault(line.seller_id, SellerSubtotal(seller_id=line.seller_id, quantity=0, subtotal_cents=0))
+        seller = sums.setdefault(
+            line.seller_id, SellerSubtotal(seller_id=line.seller_id, quantity=0, subtotal_cents=0)
+        )
         seller.quantity += line.quantity
         seller.subtotal_cents += line.subtotal_cents
     return list(sums.values())

@@ -17,7 +17,15 @@ from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from api.views.game_offers import offers_of, show_offers
 from api.views.game_visibility import ShownStatus
-from api.views.games import DatedGame, GameView, Offered, SearchPage, TitleView, found_game, offer_of
+from api.views.games import (
+    DatedGame,
+    GameView,
+    Offered,
+    SearchPage,
+    TitleView,
+    found_game,
+    offer_of,
+)
 from api.views.region import CallerRegion, ViewCurrency, ViewRegion, currency_of
 from api.whose import must_be_account
 from commands.aggregates import GAME
@@ -41,11 +49,12 @@ OFFERED = set(Offered.model_fields) - {"game_id"}
 Words = Annotated[tuple[Word, ...], Field(max_length=50)]
 
 
-# -- what goes in ------------------------------------------------------------------------------------------------------
+# -- what goes in ----------------------------------------------------------------------------------
 
 
 class PriceFields(Body):
-    """What the game costs in a region (two capital letters), or in all that have no price of their own (`*`)."""
+    """What the game costs in a region (two capital letters), or in all that have no price of their
+    own (`*`)."""
 
     region: Word = ANY_REGION
     amount_cents: Cents
@@ -75,7 +84,8 @@ class NewGame(Body):
 
 
 class GameChanges(Body):
-    """What is to change; what is absent, or null, stays. The status goes from DRAFT to ACTIVE only."""
+    """What is to change; what is absent, or null, stays. The status goes from DRAFT to ACTIVE
+    only."""
 
     sku: Word | None = None
     title: Line | None = None
@@ -92,12 +102,16 @@ class GameChanges(Body):
     status: InitialStatus | None = None
 
 
-# -- commands ----------------------------------------------------------------------------------------------------------
+# -- commands --------------------------------------------------------------------------------------
 
 
 @router.post("/games", status_code=201, response_model=GameView)
 async def create_game(
-    body: NewGame, services: ServicesOf, caller: Merchant, region: CallerRegion, idempotency: Idempotency
+    body: NewGame,
+    services: ServicesOf,
+    caller: Merchant,
+    region: CallerRegion,
+    idempotency: Idempotency,
 ) -> Response:
     """List a game (SELLER, ADMIN). 409 `sku_taken`; 422 `image_not_found`."""
     await services.commands.images.check(caller, body.image_ids)
@@ -107,7 +121,9 @@ async def create_game(
         return await _game_now(services, result, result.value, region, status=201, headers=headers)
 
     return await idempotency.answer(
-        lambda once: services.commands.catalog.create(caller, body.listing(), body.status, once=once),
+        lambda once: services.commands.catalog.create(
+            caller, body.listing(), body.status, once=once
+        ),
         made("game_id"),
         reply,
     )
@@ -124,7 +140,11 @@ async def update_game(
 ) -> Response:
     """Edit or publish a game (its seller, ADMIN). 412 when If-Match is stale."""
     await services.commands.images.check(caller, body.image_ids or ())
-    changes = {name: value for name, value in body.model_dump(exclude={"status"}).items() if value is not None}
+    changes = {
+        name: value
+        for name, value in body.model_dump(exclude={"status"}).items()
+        if value is not None
+    }
     result = await services.commands.catalog.update(
         caller, game_id, changes, status=body.status, expected_version=expected_version
     )
@@ -136,7 +156,9 @@ async def retire_game(
     game_id: UUID, services: ServicesOf, caller: SellerOfGame, expected_version: ExpectedVersion
 ) -> Response:
     """Take a game off sale for good (its seller, ADMIN)."""
-    result = await services.commands.catalog.retire(caller, game_id, expected_version=expected_version)
+    result = await services.commands.catalog.retire(
+        caller, game_id, expected_version=expected_version
+    )
     return answer(None, status=204, position=await position_of(result, services))
 
 
@@ -160,10 +182,12 @@ async def _game_now(
     return answer(body, position=await position_of(result, services), version=version, **options)
 
 
-# -- queries -----------------------------------------------------------------------------------------------------------
+# -- queries ---------------------------------------------------------------------------------------
 
 Filter = Annotated[str | None, Query(max_length=200)]
-PriceLimit = Annotated[int | None, Query(ge=0, lt=2**53, description="In the currency's smallest unit, inclusive.")]
+PriceLimit = Annotated[
+    int | None, Query(ge=0, lt=2**53, description="In the currency's smallest unit, inclusive.")
+]
 
 
 @router.get("/games", response_model=Page[DatedGame], dependencies=[EVERYBODY])
@@ -185,7 +209,8 @@ async def browse_games(
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> Response:
-    """Games on sale. An ADMIN may ask for those of another `status`, or of ANY; a seller for their own."""
+    """Games on sale. An ADMIN may ask for those of another `status`, or of ANY; a seller for their
+    own."""
     compares = sort in {"price", "-price"} or price_min is not None or price_max is not None
     wanted = games_query.Browse(
         category=category,
@@ -202,7 +227,9 @@ async def browse_games(
         limit=limit,
         cursor=cursor,
     )
-    return await _offered(request, services, reads, await services.game_pages.browse(reads, wanted), region)
+    return await _offered(
+        request, services, reads, await services.game_pages.browse(reads, wanted), region
+    )
 
 
 @router.get("/games/search", response_model=SearchPage, dependencies=[EVERYBODY])
@@ -224,7 +251,8 @@ async def search_games(
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> Response:
-    """Games on sale by what was typed: forgives typos and accents, and takes the last word as begun."""
+    """Games on sale by what was typed: forgives typos and accents, and takes the last word as
+    begun."""
     query = SearchQuery(
         q=q,
         category=category,
@@ -246,7 +274,8 @@ async def search_games(
     for game in games:
         offer = offers.value.get(game.game_id)
         if offer is not None:
-            game.available, game.image_ids = offer.available, offer.image_ids
+            game.available = offer.available
+            game.image_ids = offer.image_ids
         offer_of(game, game.prices, game.image_ids, region)
     page = SearchPage.model_validate(
         {
@@ -278,11 +307,19 @@ async def suggest_titles(
 
 @router.get("/games/{game_id}", response_model=DatedGame)
 async def get_game(
-    game_id: UUID, request: Request, services: ServicesOf, reads: Reads, caller: OptionalCaller, region: CallerRegion
+    game_id: UUID,
+    request: Request,
+    services: ServicesOf,
+    reads: Reads,
+    caller: OptionalCaller,
+    region: CallerRegion,
 ) -> Response:
-    """A game; a draft, or one of a closed account, is there for its seller and for an ADMIN only. Its ETag is its
-    version, and a digest of what changes without it: the price where the caller is, and how many there are."""
-    game, position = await found(services, reads, lambda models: games_query.game(models, game_id), GAME.missing)
+    """A game; a draft, or one of a closed account, is there for its seller and for an ADMIN only.
+    Its ETag is its version, and a digest of what changes without it: the price where the caller is,
+    and how many there are."""
+    game, position = await found(
+        services, reads, lambda models: games_query.game(models, game_id), GAME.missing
+    )
     if game.status in {"DRAFT", "SUSPENDED"} and not caller.may_act_for(game.seller_id):
         raise GAME.missing()
     view = DatedGame.model_validate(game)
@@ -291,7 +328,9 @@ async def get_game(
         position = min(position, await _show_stock(services, reads, [view]))
     offered = view.model_dump_json(include=OFFERED)
     headers = {"Vary": "Authorization"}
-    return versioned(request, view, position=position, version=game.version, beside=offered, headers=headers)
+    return versioned(
+        request, view, position=position, version=game.version, beside=offered, headers=headers
+    )
 
 
 @router.get("/catalog/products/by-seller/{seller_id}", response_model=Page[DatedGame])
@@ -313,7 +352,11 @@ async def games_by_seller(
 
 
 async def _offered(
-    request: Request, services: Services, reads: ReadModels, found: Found[paging.Page[Game]], region: str
+    request: Request,
+    services: Services,
+    reads: ReadModels,
+    found: Found[paging.Page[Game]],
+    region: str,
 ) -> Response:
     """A list of games, with what they cost, and how many there are of those that can run out."""
     page = Page[DatedGame].model_validate(found.value)
@@ -322,7 +365,9 @@ async def _offered(
     physical = [game for game in page.items if game.kind == "PHYSICAL"]
     if not physical:
         return page_answer(request, page, found.position)
-    return page_answer(request, page, min(found.position, await _show_stock(services, reads, physical)))
+    return page_answer(
+        request, page, min(found.position, await _show_stock(services, reads, physical))
+    )
 
 
 async def _show_stock(services: Services, reads: ReadModels, games: Sequence[GameView]) -> int:
@@ -330,5 +375,7 @@ async def _show_stock(services: Services, reads: ReadModels, games: Sequence[Gam
     offers = await offers_of(services, reads, games)
     for game in games:
         offer = offers.value.get(game.game_id)
-        game.available = offer.available if offer is not None else 0 if game.status == "ACTIVE" else None
+        game.available = (
+            offer.available if offer is not None else 0 if game.status == "ACTIVE" else None
+        )
     return offers.position

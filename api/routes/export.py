@@ -33,33 +33,56 @@ def _section(description: str) -> Any:
 
 
 class AccountExport(Answer):
-    """Everything that is kept about an account. Fields are named as in the resources that the sections are of."""
+    """Everything that is kept about an account. Fields are named as in the resources that the
+    sections are of."""
 
     account: Document = _section("The account, as GET /users/{user_id} tells it.")
-    history: list[Document] = _section("What happened to the account, logins too: event name, position, time.")
-    sessions: list[Document] = _section("Sessions that have not expired: id, end, whether it was ended before.")
-    orders: list[Document] = _section("Orders with lines, payment, shipments, receipts, timeline and address.")
+    history: list[Document] = _section(
+        "What happened to the account, logins too: event name, position, time."
+    )
+    sessions: list[Document] = _section(
+        "Sessions that have not expired: id, end, whether it was ended before."
+    )
+    orders: list[Document] = _section(
+        "Orders with lines, payment, shipments, receipts, timeline and address."
+    )
     payments: list[Document] = _section("Payments of orders and deposits, each with its history.")
-    wallets: list[Document] = _section("Wallets, each with its whole statement, the latest movement first.")
+    wallets: list[Document] = _section(
+        "Wallets, each with its whole statement, the latest movement first."
+    )
     transactions: list[Document] = _section("Deposits, transfers and payments from wallets.")
     library: list[Document] = _section("The games owned.")
     carts: list[Document] = _section("Carts, also those that were left.")
-    notifications: list[Document] = _section("Notices with what they were filled with (but tokens), and delivery.")
+    notifications: list[Document] = _section(
+        "Notices with what they were filled with (but tokens), and delivery."
+    )
     games: list[Document] = _section("For sellers: the games listed, drafts and retired ones too.")
     shipments: list[Document] = _section("For sellers: what they sent, or are to send.")
-    sales: list[Document] = _section("For sellers: orders, with the lines that are theirs; not who bought.")
-    payables: Document = _section("For sellers: what the shop owes them by currency, and each ledger entry of it.")
+    sales: list[Document] = _section(
+        "For sellers: orders, with the lines that are theirs; not who bought."
+    )
+    payables: Document = _section(
+        "For sellers: what the shop owes them by currency, and each ledger entry of it."
+    )
     webhook_endpoints: list[Document] = _section("For sellers: endpoints, without their secrets.")
 
 
 @router.get("/users/{user_id}/export", response_model=AccountExport)
-async def export_account(user_id: AccountId, services: ServicesOf, _: Oneself, position: LogPosition) -> Response:
-    """Everything that is kept about an account (its owner, ADMIN), whole, as one document to keep."""
-    found = await exports.export(services.reads.reaching(position), user_id, seller_account(user_id))
+async def export_account(
+    user_id: AccountId, services: ServicesOf, _: Oneself, position: LogPosition
+) -> Response:
+    """Everything that is kept about an account (its owner, ADMIN), whole, as one document to
+    keep."""
+    found = await exports.export(
+        services.reads.reaching(position), user_id, seller_account(user_id)
+    )
     if found is None:
         raise USER.missing()
     sections = {**msgspec.to_builtins(found), **await _from_the_log(services, user_id, found)}
-    for payment in [*sections["payments"], *(order["payment"] for order in sections["orders"] if order["payment"])]:
+    for payment in [
+        *sections["payments"],
+        *(order["payment"] for order in sections["orders"] if order["payment"]),
+    ]:
         del payment["client_secret"]
     headers = {
         "Cache-Control": "no-store",
@@ -87,7 +110,11 @@ async def _from_the_log(services: Services, user_id: UUID, found: Export) -> Doc
         "notifications": notices,
         "sessions": await _sessions(services, user_id),
         "history": [
-            {"name": each.env.name, "position": each.env.position, "at": msgspec.to_builtins(each.env.occurred_at)}
+            {
+                "name": each.env.name,
+                "position": each.env.position,
+                "at": msgspec.to_builtins(each.env.occurred_at),
+            }
             for each in await whole_stream(services.log, user_id)
         ],
     }
@@ -99,7 +126,9 @@ async def _sessions(services: Services, user_id: UUID) -> list[Document]:
         {
             "session_id": str(session.session_id),
             "expires_at": msgspec.to_builtins(session.expires_at),
-            "ended": session.revoked or user is None or not user.keeps(session.session_id, session.epoch),
+            "ended": session.revoked
+            or user is None
+            or not user.keeps(session.session_id, session.epoch),
         }
         for session in await services.commands.logins.sessions_of(user_id)
     ]

@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 router = APIRouter(tags=["health"], dependencies=[EVERYBODY])
 
 CHECK_SECONDS = 0.7
-"""How long each may take to say that it is well. All are asked at once: the answer takes less than a second."""
+"""How long each may take to say that it is well. All are asked at once: the answer takes less than
+a second."""
 
 _UNSEEN: tuple[type[Exception], ...] = (*AWAY, TimeoutError)
 
@@ -47,14 +48,16 @@ class Catching(Answer):
 
 
 class Ready(Answer):
-    """Whether everything that this program depends on answers, by name. `degraded`: what is down is made up for."""
+    """Whether everything that this program depends on answers, by name. `degraded`: what is down is
+    made up for."""
 
     status: Readiness
     dependencies: dict[str, Dependency]
 
 
 class NotReady(Ready):
-    """`catching_up`: the read models that are named, of a new version or lost, cannot be read yet."""
+    """`catching_up`: the read models that are named, of a new version or lost, cannot be read
+    yet."""
 
     read_models: dict[str, Catching]
 
@@ -67,14 +70,17 @@ async def live() -> Response:
 
 @router.get("/health/ready", response_model=Ready, responses={503: {"model": Ready | NotReady}})
 async def ready(services: ServicesOf) -> Response:
-    """The process can serve: 503 when a dependency is down that it cannot do without, or a consumer of the log followed
-    another history than the log has (docs/operations.md), or while read models catch up."""
+    """The process can serve: 503 when a dependency is down that it cannot do without, or a consumer
+    of the log followed another history than the log has (docs/operations.md), or while read models
+    catch up."""
     states, astray, catching = await asyncio.gather(
         asyncio.gather(*(_state(name, check) for name, check in services.health.items())),
         _seen(services, services.operations.astray),
         _seen(services, services.reads.catching_up),
     )
-    dependencies = {name: Dependency(status=state) for name, state in zip(services.health, states, strict=True)}
+    dependencies = {
+        name: Dependency(status=state) for name, state in zip(services.health, states, strict=True)
+    }
     if astray is None or catching is None:  # it answers, perhaps, but queries would not be
         dependencies["database"] = Dependency(status="down")
     down = {name for name, each in dependencies.items() if each.status == "down"}
@@ -84,8 +90,13 @@ async def ready(services: ServicesOf) -> Response:
     if down - services.spared:
         return answer(Ready(status="down", dependencies=dependencies), status=503)
     if catching:
-        found = {name: Catching(position=each.position, upto=each.upto) for name, each in catching.items()}
-        return answer(NotReady(status="catching_up", dependencies=dependencies, read_models=found), status=503)
+        found = {
+            name: Catching(position=each.position, upto=each.upto)
+            for name, each in catching.items()
+        }
+        return answer(
+            NotReady(status="catching_up", dependencies=dependencies, read_models=found), status=503
+        )
     return answer(Ready(status="degraded" if down else "ok", dependencies=dependencies))
 
 
@@ -112,14 +123,21 @@ async def _state(name: str, check: HealthCheck) -> State:
 
 @router.get("/metrics", include_in_schema=False)
 async def metrics(request: Request, services: ServicesOf) -> Response:
-    """Prometheus' text format. Of what is down there is nothing: metrics are wanted then most of all."""
+    """Prometheus' text format. Of what is down there is nothing: metrics are wanted then most of
+    all."""
     (head, feeds), found, _ = await asyncio.gather(
         _positions(services),
         asyncio.gather(*map(_jobs, services.queues)),
         _state("clock", services.clock_watch.check),
     )
-    request.app.state.metrics.clock(services.clock_watch.steps, services.clock_watch.ahead.total_seconds())
-    queues = {queue.name: jobs for queue, jobs in zip(services.queues, found, strict=True) if jobs is not None}
+    request.app.state.metrics.clock(
+        services.clock_watch.steps, services.clock_watch.ahead.total_seconds()
+    )
+    queues = {
+        queue.name: jobs
+        for queue, jobs in zip(services.queues, found, strict=True)
+        if jobs is not None
+    }
     text = request.app.state.metrics.render(head, feeds, queues, services.dropped_log_lines())
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
@@ -129,7 +147,11 @@ async def _positions(services: Services) -> tuple[int, dict[str, tuple[int, int,
         async with asyncio.timeout(CHECK_SECONDS):
             with services.while_there():
                 feeds = await services.operations.feeds()
-                told = {feed.feed: (feed.lag, feed.parked, feed.astray) for feed in feeds if feed.lag is not None}
+                told = {
+                    feed.feed: (feed.lag, feed.parked, feed.astray)
+                    for feed in feeds
+                    if feed.lag is not None
+                }
                 return await services.log.head(), told
     except _UNSEEN as error:
         log.warning("metrics lack the log and the projections: %r", error)

@@ -14,7 +14,14 @@ from api.fields import Body, Email, Line, Page, Text
 from api.idempotency import Idempotency
 from api.reading import Cursor, Limit, Reads, found
 from api.services import ServicesOf
-from api.views.accounts import NOT_STORED, Account, DatedAccount, TokenPair, account_view, tokens_for
+from api.views.accounts import (
+    NOT_STORED,
+    Account,
+    DatedAccount,
+    TokenPair,
+    account_view,
+    tokens_for,
+)
 from api.whose import AccountId
 from commands.aggregates import USER
 from commands.handler import CommandResult
@@ -27,7 +34,7 @@ from queries import users as users_query
 router = APIRouter(prefix="/api/v1", tags=["identity"])
 
 
-# -- what goes in ------------------------------------------------------------------------------------------------------
+# -- what goes in ----------------------------------------------------------------------------------
 
 
 class Registration(Body):
@@ -52,30 +59,39 @@ class Profile(Body):
     region: Line | None = None
 
 
-# -- what comes out ----------------------------------------------------------------------------------------------------
+# -- what comes out --------------------------------------------------------------------------------
 
 
 class Registered(TokenPair, Account):
     """A new account, logged in."""
 
 
-# -- opening an account ------------------------------------------------------------------------------------------------
+# -- opening an account ----------------------------------------------------------------------------
 
 
 @router.post("/users", status_code=201, response_model=Registered)
 async def register(
-    body: Registration, services: ServicesOf, caller: OptionalCaller, attempts: Attempt, idempotency: Idempotency
+    body: Registration,
+    services: ServicesOf,
+    caller: OptionalCaller,
+    attempts: Attempt,
+    idempotency: Idempotency,
 ) -> Response:
-    """Open an account, and a session with it. 409 `email_taken`; 422 `weak_password` | `invalid_email`."""
+    """Open an account, and a session with it. 409 `email_taken`; 422 `weak_password` |
+    `invalid_email`."""
     await attempts.mail_to(body.email)
 
     async def again(done: IdempotencyRecord) -> User:
-        return await services.commands.logins.proven(UUID(done.result_ids["user_id"]), body.password)
+        return await services.commands.logins.proven(
+            UUID(done.result_ids["user_id"]), body.password
+        )
 
     async def reply(result: CommandResult[User]) -> Response:
         account = account_view(result.value)
         tokens = tokens_for(services, await services.commands.logins.open(result.value))
-        made = Registered.model_validate({"user_id": account.id, **account.model_dump(), **tokens.model_dump()})
+        made = Registered.model_validate(
+            {"user_id": account.id, **account.model_dump(), **tokens.model_dump()}
+        )
         headers = {"Location": f"/api/v1/users/{account.id}", **NOT_STORED}
         return answer(made, status=201, position=result.position, headers=headers)
 
@@ -87,7 +103,7 @@ async def register(
     )
 
 
-# -- accounts ----------------------------------------------------------------------------------------------------------
+# -- accounts --------------------------------------------------------------------------------------
 
 
 @router.get("/users", response_model=Page[DatedAccount])
@@ -103,7 +119,12 @@ async def list_users(
 ) -> Response:
     """All accounts, the newest first (ADMIN)."""
     page = await users_query.users(
-        reads, mailbox=_sought(email), account_type=account_type, status=status, limit=limit, cursor=cursor
+        reads,
+        mailbox=_sought(email),
+        account_type=account_type,
+        status=status,
+        limit=limit,
+        cursor=cursor,
     )
     return page_answer(request, Page[DatedAccount].model_validate(page.value), page.position)
 
@@ -117,10 +138,16 @@ def _sought(email: str | None) -> str | None:
 
 
 @router.get("/users/{user_id}", response_model=DatedAccount)
-async def get_user(user_id: AccountId, request: Request, services: ServicesOf, reads: Reads, _: Oneself) -> Response:
+async def get_user(
+    user_id: AccountId, request: Request, services: ServicesOf, reads: Reads, _: Oneself
+) -> Response:
     """An account: one's own, or any for an ADMIN."""
-    user, position = await found(services, reads, lambda models: users_query.user(models, user_id), USER.missing)
-    return versioned(request, DatedAccount.model_validate(user), position=position, version=user.version)
+    user, position = await found(
+        services, reads, lambda models: users_query.user(models, user_id), USER.missing
+    )
+    return versioned(
+        request, DatedAccount.model_validate(user), position=position, version=user.version
+    )
 
 
 @router.put("/users/{user_id}", response_model=Account)
@@ -132,9 +159,9 @@ async def update_user(
     caller: Oneself,
     expected_version: ExpectedVersion,
 ) -> Response:
-    """Change an account. A new e-mail is to be verified anew. A new e-mail or password of one's own takes the
-    `current_password` (401 `current_password_wrong`), is told to the address that the account had, and ends all
-    sessions but this one. 412 when If-Match is stale."""
+    """Change an account. A new e-mail is to be verified anew. A new e-mail or password of one's own
+    takes the `current_password` (401 `current_password_wrong`), is told to the address that the
+    account had, and ends all sessions but this one. 412 when If-Match is stale."""
     attempts = attempts_of(request, services)
     if body.current_password is not None:
         await attempts.on_password(user_id)

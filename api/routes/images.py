@@ -35,8 +35,8 @@ class ImageView(Answer):
 
 @router.post("/catalog/images", status_code=201, response_model=ImageView)
 async def upload_image(file: UploadFile, services: ServicesOf, caller: Merchant) -> Response:
-    """Upload a PNG, JPEG or WebP of at most 5 MiB (SELLER, ADMIN). Its metadata are dropped. 422 `image_unsupported`,
-    `image_broken`, `image_too_large` (too many pixels)."""
+    """Upload a PNG, JPEG or WebP of at most 5 MiB (SELLER, ADMIN). Its metadata are dropped. 422
+    `image_unsupported`, `image_broken`, `image_too_large` (too many pixels)."""
     content = await file.read(MAX_IMAGE_BYTES + 1)
     if len(content) > MAX_IMAGE_BYTES:
         raise Problem(413, "body_too_large", f"an image has at most {MAX_IMAGE_BYTES} bytes")
@@ -45,8 +45,8 @@ async def upload_image(file: UploadFile, services: ServicesOf, caller: Merchant)
 
 @router.post("/catalog/images/from-url", status_code=201, response_model=ImageView)
 async def image_from_url(body: ImageAddress, services: ServicesOf, caller: Merchant) -> Response:
-    """As an upload, of what is at a URL. 422 `image_url_refused` for addresses that are not public, also after a
-    redirect; `image_unreachable`."""
+    """As an upload, of what is at a URL. 422 `image_url_refused` for addresses that are not public,
+    also after a redirect; `image_unreachable`."""
     return await _taken(services, await services.commands.images.upload_from(caller, body.url))
 
 
@@ -60,7 +60,12 @@ async def _taken(services: Services, image_id: UUID) -> Response:
     "/images/{image_id}",
     response_class=Response,
     dependencies=[EVERYBODY],
-    responses={200: {"content": {media_type: {} for _, media_type in _MEDIA_TYPES}, "description": "The image."}},
+    responses={
+        200: {
+            "content": {media_type: {} for _, media_type in _MEDIA_TYPES},
+            "description": "The image.",
+        }
+    },
 )
 async def get_image(
     image_id: UUID,
@@ -74,7 +79,8 @@ async def get_image(
         "Cache-Control": _FOREVER,
     }
     known = has_tag(request, headers["ETag"])
-    if known and "*" not in request.headers["if-none-match"]:  # that names no image: there may be none
+    # that names no image: there may be none
+    if known and "*" not in request.headers["if-none-match"]:
         return Response(None, 304, headers)
     content = await services.commands.images.read(image_id, size)
     if known:

@@ -31,7 +31,7 @@ def no_account() -> NotFound:
     return NotFound("account_not_found", "there is no such account, or not in this currency")
 
 
-# -- what comes out ----------------------------------------------------------------------------------------------------
+# -- what comes out --------------------------------------------------------------------------------
 
 
 class BalanceView(Answer):
@@ -52,8 +52,8 @@ class AccountView(BalanceView):
 
 
 class EntryView(Answer):
-    """An entry of a ledger transaction. `cause_event_id` is the event that caused it, `position` its place in the log;
-    `transaction_id` is the wallets' transaction that it belongs to."""
+    """An entry of a ledger transaction. `cause_event_id` is the event that caused it, `position`
+    its place in the log; `transaction_id` is the wallets' transaction that it belongs to."""
 
     ledger_transaction_id: UUID
     account_id: str
@@ -69,7 +69,8 @@ class EntryView(Answer):
 
 
 class AccountPage(Page[EntryView], AccountView):
-    """An account in one of its currencies, `balances` in all of them, and its entries, page by page."""
+    """An account in one of its currencies, `balances` in all of them, and its entries, page by
+    page."""
 
     balances: list[BalanceView]
 
@@ -101,7 +102,7 @@ class TrialBalance(Answer):
     items: list[BalanceView]
 
 
-# -- queries -----------------------------------------------------------------------------------------------------------
+# -- queries ---------------------------------------------------------------------------------------
 
 
 @router.get("/ledger/accounts", response_model=Page[AccountView])
@@ -124,25 +125,35 @@ async def get_account(
     services: ServicesOf,
     reads: Reads,
     caller: Seller,
-    currency: Annotated[Currency | None, Query(description="The balance and the entries in this one alone.")] = None,
+    currency: Annotated[
+        Currency | None, Query(description="The balance and the entries in this one alone.")
+    ] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """An account and its entries, the latest first (ADMIN; a seller's own payable account, SELLER). Without a currency:
-    the balance in the first one, and the entries in all."""
+    """An account and its entries, the latest first (ADMIN; a seller's own payable account, SELLER).
+    Without a currency: the balance in the first one, and the entries in all."""
     if not caller.is_admin and account_id != _own_account(caller):
         raise Forbidden("not_yours", "that is not your account")
 
     async def ask(models: ReadModels) -> FoundAnswer[tuple[Account, list[Account]] | None]:
         found = await ledger_query.account(models, account_id)
-        return found.map(lambda rows: next(((each, rows) for each in rows if currency in {None, each.currency}), None))
+        return found.map(
+            lambda rows: next(
+                ((each, rows) for each in rows if currency in {None, each.currency}), None
+            )
+        )
 
     (account, all_of_it), position = await found(services, reads, ask, no_account)
-    page = await ledger_query.entries(reads, account_id, currency=currency, limit=limit, cursor=cursor)
+    page = await ledger_query.entries(
+        reads, account_id, currency=currency, limit=limit, cursor=cursor
+    )
     view = AccountPage(
         **AccountView.model_validate(account).model_dump(exclude={"id"}),
         account_id=account_id,
-        balances=[BalanceView.model_validate(each) for each in all_of_it if each.currency is not None],
+        balances=[
+            BalanceView.model_validate(each) for each in all_of_it if each.currency is not None
+        ],
         items=[EntryView.model_validate(each) for each in page.value.items],
         next_cursor=page.value.next_cursor,
     )
@@ -155,13 +166,19 @@ def _own_account(caller: Caller) -> str:
 
 
 @router.get("/ledger/transactions/{ledger_transaction_id}", response_model=LedgerTransactionView)
-async def get_ledger_transaction(ledger_transaction_id: UUID, services: ServicesOf, reads: Reads, _: Admin) -> Response:
+async def get_ledger_transaction(
+    ledger_transaction_id: UUID, services: ServicesOf, reads: Reads, _: Admin
+) -> Response:
     """What one event did to the accounts (ADMIN)."""
 
     async def ask(models: ReadModels) -> FoundAnswer[list[LedgerEntry] | None]:
-        return (await ledger_query.ledger_transaction(models, ledger_transaction_id)).map(lambda rows: rows or None)
+        return (await ledger_query.ledger_transaction(models, ledger_transaction_id)).map(
+            lambda rows: rows or None
+        )
 
-    missing = partial(NotFound, "ledger_transaction_not_found", "there is no such ledger transaction")
+    missing = partial(
+        NotFound, "ledger_transaction_not_found", "there is no such ledger transaction"
+    )
     entries, position = await found(services, reads, ask, missing)
     first = entries[0]
     view = LedgerTransactionView(
@@ -178,12 +195,16 @@ async def get_ledger_transaction(ledger_transaction_id: UUID, services: Services
 
 
 @router.get("/ledger/trial-balance", response_model=TrialBalance)
-async def get_trial_balance(services: ServicesOf, reads: Reads, _: Auditor, as_of: AsOf) -> Response:
+async def get_trial_balance(
+    services: ServicesOf, reads: Reads, _: Auditor, as_of: AsOf
+) -> Response:
     """Whether debits equal credits in every currency (AUDITOR, ADMIN), now or at a moment."""
     if as_of is None:
         totals = await ledger_query.trial_balance(reads)
     else:
-        totals = await ledger_query.trial_balance_as_of(reads, await services.audit.position_at(as_of))
+        totals = await ledger_query.trial_balance_as_of(
+            reads, await services.audit.position_at(as_of)
+        )
     balanced = not any(total.balance_cents for total in totals.value)
     items = [BalanceView.model_validate(total) for total in totals.value]
     return answer(TrialBalance(balanced=balanced, items=items), position=totals.position)

@@ -45,7 +45,9 @@ async def get_library(
     region: CallerRegion,
     q: Annotated[str, Query(max_length=500)] = "",
     genre: Annotated[str | None, Query(max_length=200)] = None,
-    user_id: Annotated[UUID | None, Query(description="Another person's library: AUDITOR and ADMIN only.")] = None,
+    user_id: Annotated[
+        UUID | None, Query(description="Another person's library: AUDITOR and ADMIN only.")
+    ] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
@@ -65,7 +67,13 @@ async def get_library(
 
 
 async def _owned(
-    services: Services, reads: ReadModels, owner: UUID, q: str, genre: str | None, limit: int, cursor: str | None
+    services: Services,
+    reads: ReadModels,
+    owner: UUID,
+    q: str,
+    genre: str | None,
+    limit: int,
+    cursor: str | None,
 ) -> FoundAnswer[FoundPage[OwnedGame]]:
     if not q.strip():
         return await library_query.library(reads, owner, genre=genre, limit=limit, cursor=cursor)
@@ -73,5 +81,7 @@ async def _owned(
     query = SearchQuery(q=q, game_ids=owned.value, limit=FOUND_AT_MOST)
     result = await services.search.search(reads, query)
     found = [item.document.game_id for item in result.value.items]
-    page = await library_query.library(reads, owner, genre=genre, game_ids=found, limit=limit, cursor=cursor)
+    page = await library_query.library(
+        reads, owner, genre=genre, game_ids=found, limit=limit, cursor=cursor
+    )
     return FoundAnswer(page.value, min(page.position, result.position))

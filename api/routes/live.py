@@ -34,14 +34,16 @@ UNAUTHORIZED, POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN_LATER = 4401, 1008, 10
 
 
 class Hello(Body):
-    """The first message: an access token, and the position after which one wants to hear; by default from now on."""
+    """The first message: an access token, and the position after which one wants to hear; by
+    default from now on."""
 
     token: Token
     after_position: Annotated[int | None, Field(strict=True, ge=0)] = None
 
 
 class Ready(BaseModel):
-    """The answer to it: all that happens after `position` follows; up to `head` it has happened already."""
+    """The answer to it: all that happens after `position` follows; up to `head` it has happened
+    already."""
 
     type: str = "ready"
     position: int
@@ -77,7 +79,9 @@ async def _serve(websocket: WebSocket) -> None:
                 access = await _proved(services, hello.token)
                 listening = live.listening(access.user_id, hello.after_position, at_most=at_most)
                 listener = await stack.enter_async_context(listening)
-            ready = Ready(position=listener.position, head=listener.head, expires_at=access.expires_at)
+            ready = Ready(
+                position=listener.position, head=listener.head, expires_at=access.expires_at
+            )
             await websocket.send_text(ready.model_dump_json())
             await _until_it_ends(
                 (access.expires_at - services.clock.now()).total_seconds(),
@@ -86,7 +90,9 @@ async def _serve(websocket: WebSocket) -> None:
                 services.commands.session_ends.until_over(access.opened),
             )
     except TooManyListeners:
-        raise Problem(429, "too_many_sockets", f"at most {at_most} at a time for one person") from None
+        raise Problem(
+            429, "too_many_sockets", f"at most {at_most} at a time for one person"
+        ) from None
 
 
 async def _first_message(websocket: WebSocket) -> Hello:
@@ -95,7 +101,9 @@ async def _first_message(websocket: WebSocket) -> Hello:
         async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
             said = await _received(websocket)
     except TimeoutError:
-        raise Problem(408, "first_message_late", "the first message holds the token, and comes at once") from None
+        raise Problem(
+            408, "first_message_late", "the first message holds the token, and comes at once"
+        ) from None
     try:
         return Hello.model_validate_json(said)
     except ValidationError as error:
@@ -119,14 +127,17 @@ async def _received(websocket: WebSocket) -> str | bytes:
     return said
 
 
-# -- while it is open --------------------------------------------------------------------------------------------------
+# -- while it is open ------------------------------------------------------------------------------
 
 
 async def _until_it_ends(seconds: float, *talks: Coroutine[Any, Any, None]) -> None:
-    """Talk, until a talk fails or the token's time is over. Raises as they do, Unauthorized("token_expired")."""
+    """Talk, until a talk fails or the token's time is over. Raises as they do,
+    Unauthorized("token_expired")."""
     tasks = [asyncio.create_task(talk) for talk in talks]
     try:
-        done, _ = await asyncio.wait(tasks, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(
+            tasks, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED
+        )
     finally:
         for task in tasks:
             task.cancel()
@@ -137,7 +148,8 @@ async def _until_it_ends(seconds: float, *talks: Coroutine[Any, Any, None]) -> N
 
 
 async def _tell(websocket: WebSocket, listener: Listener, patience: float) -> None:
-    """Raises Problem("too_slow") when what comes at once is not taken in so many seconds: it would not catch up."""
+    """Raises Problem("too_slow") when what comes at once is not taken in so many seconds: it would
+    not catch up."""
     while True:
         changes = await listener.news()
         try:
@@ -149,7 +161,8 @@ async def _tell(websocket: WebSocket, listener: Listener, patience: float) -> No
 
 
 async def _hear(websocket: WebSocket) -> None:
-    """There is nothing more to be said by the client. Raises WebSocketDisconnect when it leaves; Problem."""
+    """There is nothing more to be said by the client. Raises WebSocketDisconnect when it leaves;
+    Problem."""
     await _received(websocket)
     raise Problem(400, "unexpected_message", "after the first message there is nothing to say")
 
@@ -160,7 +173,13 @@ async def _refuse(websocket: WebSocket, error: Exception) -> None:
     if problem.status == 500:
         log.error("%s failed: %s", websocket.scope["path"], problem.code, exc_info=error)
     trace_id = context_of(websocket.scope).trace_id
-    told = {**problem.extra, "type": "error", "code": problem.code, "detail": problem.detail, "trace_id": trace_id}
+    told = {
+        **problem.extra,
+        "type": "error",
+        "code": problem.code,
+        "detail": problem.detail,
+        "trace_id": trace_id,
+    }
     with suppress(TimeoutError):
         async with asyncio.timeout(LAST_MESSAGE_SECONDS):
             await websocket.send_text(to_json(told).decode())

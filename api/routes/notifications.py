@@ -18,9 +18,11 @@ router = APIRouter(prefix="/api/v1", tags=["notifications"])
 
 
 class NotificationView(Answer):
-    """A notice and its delivery: REQUESTED, SENT (under the carrier's `provider_ref`), or FAILED (with `code`).
+    """A notice and its delivery: REQUESTED, SENT (under the carrier's `provider_ref`), or FAILED
+    (with `code`).
 
-    `attempts` is how often it was tried until it failed for good. A failed one may still be sent later.
+    `attempts` is how often it was tried until it failed for good. A failed one may still be sent
+    later.
     """
 
     notification_id: UUID
@@ -42,14 +44,19 @@ async def list_notifications(
     caller: SignedIn,
     status: Annotated[Status | None, Query()] = None,
     channel: Annotated[Channel | None, Query()] = None,
-    user_id: Annotated[UUID | None, Query(description="Another person's notices: ADMIN only.")] = None,
+    user_id: Annotated[
+        UUID | None, Query(description="Another person's notices: ADMIN only.")
+    ] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """The caller's notices, the newest first. What they say is told to nobody but by their carrier."""
+    """The caller's notices, the newest first. What they say is told to nobody but by their
+    carrier."""
     owner = user_id or caller.user_id
     assert owner is not None
     if not caller.may_act_for(owner):
         raise Forbidden("not_yours", "those are another person's notices")
-    page = await query.notifications(reads, owner, status=status, channel=channel, limit=limit, cursor=cursor)
+    page = await query.notifications(
+        reads, owner, status=status, channel=channel, limit=limit, cursor=cursor
+    )
     return page_answer(request, Page[NotificationView].model_validate(page.value), page.position)

@@ -26,7 +26,8 @@ def no_projection() -> NotFound:
 class FeedView(Answer):
     """A consumer of the log: how far it is, how far behind, and how many streams it has set aside.
 
-    One that catches up is read once it is at `ready_at`; one that is not `fed` by this release is only kept.
+    One that catches up is read once it is at `ready_at`; one that is not `fed` by this release is
+    only kept.
     """
 
     feed: str
@@ -65,7 +66,8 @@ class DeadLetterView(Answer):
 
 
 class QuarantinedView(Answer):
-    """A stream that a feed could not apply from `position` on; `retry`: it is going to be tried again."""
+    """A stream that a feed could not apply from `position` on; `retry`: it is going to be tried
+    again."""
 
     id: UUID
     feed: str
@@ -78,7 +80,7 @@ class QuarantinedView(Answer):
     retry: bool
 
 
-# -- projections -------------------------------------------------------------------------------------------------------
+# -- projections -----------------------------------------------------------------------------------
 
 
 @router.get("/projections", response_model=Page[FeedView])
@@ -112,7 +114,7 @@ async def resume_projection(name: ProjectionName, services: ServicesOf, _: Audit
     return answer(Told(projection=name, status="running"))
 
 
-# -- dead letters ------------------------------------------------------------------------------------------------------
+# -- dead letters ----------------------------------------------------------------------------------
 
 
 @router.get("/dead-letters", response_model=Page[DeadLetterView])
@@ -143,7 +145,7 @@ async def redrive(job_id: UUID, services: ServicesOf, _: Auditor) -> Response:
     raise NotFound("dead_letter_not_found", "there is no dead job of this id")
 
 
-# -- quarantine --------------------------------------------------------------------------------------------------------
+# -- quarantine ------------------------------------------------------------------------------------
 
 
 @router.get("/quarantine", response_model=Page[QuarantinedView])

@@ -47,7 +47,8 @@ class NewOrder(Body):
 
 
 class PlacedOrder(Answer):
-    """How an order stands; `transaction_id` is the payment's id; `redirect_url` is where the buyer has to go on."""
+    """How an order stands; `transaction_id` is the payment's id; `redirect_url` is where the buyer
+    has to go on."""
 
     order_id: UUID
     payment_id: UUID
@@ -72,9 +73,10 @@ class LineView(Answer):
 
 
 class OrderView(Answer):
-    """An order with its lines, its payment, its shipments (one per seller who has something to send), its sellers'
-    fiscal receipts (`receipt` is the first that is issued), and a timeline of what happened to all of them.
-    `refunded_cents` has gone back; `refund_status` is PENDING while a refund is under way, else how the last ended."""
+    """An order with its lines, its payment, its shipments (one per seller who has something to
+    send), its sellers' fiscal receipts (`receipt` is the first that is issued), and a timeline of
+    what happened to all of them. `refunded_cents` has gone back; `refund_status` is PENDING while a
+    refund is under way, else how the last ended."""
 
     id: UUID = Field(validation_alias=AliasPath("order_id"))
     order_id: UUID
@@ -100,13 +102,13 @@ class OrderView(Answer):
 
 
 class AddressedOrder(OrderView):
-    """An order, and where it goes: told to its buyer and to an ADMIN; null when nothing is shipped, or the buyer was
-    forgotten."""
+    """An order, and where it goes: told to its buyer and to an ADMIN; null when nothing is shipped,
+    or the buyer was forgotten."""
 
     shipping_address: dict[str, str] | None = None
 
 
-# -- commands ----------------------------------------------------------------------------------------------------------
+# -- commands --------------------------------------------------------------------------------------
 
 
 @router.post("/orders", status_code=201, response_model=PlacedOrder)
@@ -118,8 +120,8 @@ async def place_order(
     idempotency: Idempotency,
     prefer: Prefer,
 ) -> Response:
-    """Buy a digital game. 409 `already_owned`, `order_pending` (with `order_id`), `game_unavailable`; 402
-    `payment_failed` when that is known in time."""
+    """Buy a digital game. 409 `already_owned`, `order_pending` (with `order_id`),
+    `game_unavailable`; 402 `payment_failed` when that is known in time."""
     method = body.payment_method.method() if body.payment_method else None
 
     async def again(done: IdempotencyRecord) -> Placed:
@@ -134,15 +136,22 @@ async def place_order(
             return declined(request, order_id, now, position)
         headers = {"Location": f"/api/v1/orders/{order_id}", **prefer.headers}
         return answer(
-            _placed(services, caller, order_id, now), status=prefer.status, position=position, headers=headers
+            _placed(services, caller, order_id, now),
+            status=prefer.status,
+            position=position,
+            headers=headers,
         )
 
     return await idempotency.answer(
-        lambda once: services.commands.orders.place(caller, body.game_id, method, once=once), again, reply
+        lambda once: services.commands.orders.place(caller, body.game_id, method, once=once),
+        again,
+        reply,
     )
 
 
-def _placed(services: Services, caller: Caller, order_id: UUID, now: OrderAndPayment) -> PlacedOrder:
+def _placed(
+    services: Services, caller: Caller, order_id: UUID, now: OrderAndPayment
+) -> PlacedOrder:
     return PlacedOrder(
         order_id=order_id,
         payment_id=now.order.payment_id,
@@ -157,7 +166,9 @@ def _placed(services: Services, caller: Caller, order_id: UUID, now: OrderAndPay
 
 
 @router.post("/orders/{order_id}/cancel", response_model=PlacedOrder)
-async def cancel_order(order_id: UUID, services: ServicesOf, caller: SignedIn, idempotency: Idempotency) -> Response:
+async def cancel_order(
+    order_id: UUID, services: ServicesOf, caller: SignedIn, idempotency: Idempotency
+) -> Response:
     """Call an order off before it is paid. 409 `order_not_cancellable`."""
 
     async def again(_: IdempotencyRecord) -> None:
@@ -165,7 +176,9 @@ async def cancel_order(order_id: UUID, services: ServicesOf, caller: SignedIn, i
 
     async def reply(result: CommandResult[None]) -> Response:
         now = await services.commands.orders.when_ready(order_id, 0)
-        return answer(_placed(services, caller, order_id, now), position=await position_of(result, services))
+        return answer(
+            _placed(services, caller, order_id, now), position=await position_of(result, services)
+        )
 
     return await idempotency.answer(
         lambda once: services.commands.orders.cancel(caller, order_id, once=once), again, reply
@@ -183,13 +196,15 @@ async def refund_order(
         return await refunded(services, order.payment_id, result)
 
     return await idempotency.answer(
-        lambda once: services.commands.orders.refund(caller, order_id, body.amount_cents, body.reason, once=once),
+        lambda once: services.commands.orders.refund(
+            caller, order_id, body.amount_cents, body.reason, once=once
+        ),
         made("refund_id"),
         reply,
     )
 
 
-# -- queries -----------------------------------------------------------------------------------------------------------
+# -- queries ---------------------------------------------------------------------------------------
 
 
 @router.get("/orders", response_model=Page[OrderView])
@@ -237,21 +252,30 @@ async def _orders(
 ) -> Response:
     if user_id is not None and not caller.may_act_for(user_id):
         raise Forbidden("not_yours", "these are another person's orders")
-    page = await orders_query.orders(reads, user_id=user_id, status=status, limit=limit, cursor=cursor)
+    page = await orders_query.orders(
+        reads, user_id=user_id, status=status, limit=limit, cursor=cursor
+    )
     items = [_view(services, order, caller) for order in page.value.items]
-    return page_answer(request, Page[OrderView](items=items, next_cursor=page.value.next_cursor), page.position)
+    return page_answer(
+        request, Page[OrderView](items=items, next_cursor=page.value.next_cursor), page.position
+    )
 
 
 @router.get("/orders/{order_id}", response_model=AddressedOrder)
-async def get_order(order_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn, as_of: AsOf) -> Response:
-    """An order: one's own, or any for an ADMIN; as it was at a moment, for an AUDITOR or an ADMIN."""
+async def get_order(
+    order_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn, as_of: AsOf
+) -> Response:
+    """An order: one's own, or any for an ADMIN; as it was at a moment, for an AUDITOR or an
+    ADMIN."""
     if as_of is not None:
         position = await services.audit.position_at(as_of)
         past = await orders_query.order_as_of(services.log, order_id, position)
         if past is None:
             raise ORDER.missing()
         return answer(await _addressed(services, past, caller), position=position)
-    order, position = await found(services, reads, lambda models: orders_query.order(models, order_id), ORDER.missing)
+    order, position = await found(
+        services, reads, lambda models: orders_query.order(models, order_id), ORDER.missing
+    )
     if not caller.may_act_for(order.user_id):
         raise Forbidden("not_yours", "that is another person's order")
     return answer(await _addressed(services, order, caller), position=position)

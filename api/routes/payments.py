@@ -14,7 +14,15 @@ from api.paying import refunded, see_anew, wait_as_preferred
 from api.reading import Cursor, Limit, Reads, found
 from api.services import ServicesOf
 from api.signed_notices import signed_notice
-from api.views.payments import PaymentMethod, PaymentView, Refund, RefundView, declined, payment_view, secret_of
+from api.views.payments import (
+    PaymentMethod,
+    PaymentView,
+    Refund,
+    RefundView,
+    declined,
+    payment_view,
+    secret_of,
+)
 from commands.aggregates import PAYMENT
 from commands.handler import CommandResult
 from domain.errors import Forbidden
@@ -25,17 +33,18 @@ from queries import payments as payments_query
 router = APIRouter(prefix="/api/v1", tags=["payments"])
 
 
-# -- what goes in ------------------------------------------------------------------------------------------------------
+# -- what goes in ----------------------------------------------------------------------------------
 
 
 class PaymentAttempt(Body):
-    """Which order to pay; without a method the provider's intent is made sure of, for a client that goes on there."""
+    """Which order to pay; without a method the provider's intent is made sure of, for a client that
+    goes on there."""
 
     order_id: UUID
     payment_method: PaymentMethod | None = None
 
 
-# -- what comes out ----------------------------------------------------------------------------------------------------
+# -- what comes out --------------------------------------------------------------------------------
 
 
 class StartedPayment(Answer):
@@ -56,7 +65,7 @@ class Received(Answer):
     received: bool = True
 
 
-# -- commands ----------------------------------------------------------------------------------------------------------
+# -- commands --------------------------------------------------------------------------------------
 
 
 @router.post("/payments", status_code=201, response_model=StartedPayment)
@@ -92,7 +101,9 @@ async def pay(
         return answer(started, status=prefer.status, position=position, headers=prefer.headers)
 
     return await idempotency.answer(
-        lambda once: services.commands.payments.attach(caller, body.order_id, method, once=once), again, reply
+        lambda once: services.commands.payments.attach(caller, body.order_id, method, once=once),
+        again,
+        reply,
     )
 
 
@@ -101,10 +112,15 @@ async def pay(
 async def receive_notice(
     request: Request,
     services: ServicesOf,
-    stripe_signature: Annotated[str, Header(max_length=4096, description="t=…,v1=…: HMAC-SHA256 of `t.body`.")] = "",
+    stripe_signature: Annotated[
+        str, Header(max_length=4096, description="t=…,v1=…: HMAC-SHA256 of `t.body`.")
+    ] = "",
 ) -> Response:
-    """The provider's signed notice. 400 on a bad, stale or future signature; a repeat changes nothing."""
-    position = await services.commands.payments.receive_notice(await request.body(), stripe_signature)
+    """The provider's signed notice. 400 on a bad, stale or future signature; a repeat changes
+    nothing."""
+    position = await services.commands.payments.receive_notice(
+        await request.body(), stripe_signature
+    )
     return answer(Received(), position=await services.log.head() if position is None else position)
 
 
@@ -112,16 +128,18 @@ async def receive_notice(
 async def refund_payment(
     payment_id: UUID, body: Refund, services: ServicesOf, caller: Admin, idempotency: Idempotency
 ) -> Response:
-    """Send money back (ADMIN). 409 `refund_exceeds_capture`, `payment_not_captured`, `too_many_refunds` (only the
-    rest, `refundable_cents`, can go back)."""
+    """Send money back (ADMIN). 409 `refund_exceeds_capture`, `payment_not_captured`,
+    `too_many_refunds` (only the rest, `refundable_cents`, can go back)."""
     return await idempotency.answer(
-        lambda once: services.commands.payments.refund(caller, payment_id, body.amount_cents, body.reason, once=once),
+        lambda once: services.commands.payments.refund(
+            caller, payment_id, body.amount_cents, body.reason, once=once
+        ),
         made("refund_id"),
         lambda result: refunded(services, payment_id, result),
     )
 
 
-# -- queries -----------------------------------------------------------------------------------------------------------
+# -- queries ---------------------------------------------------------------------------------------
 
 
 @router.get("/payments", response_model=Page[PaymentView])
@@ -135,14 +153,21 @@ async def list_payments(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """Everybody's payments, the newest first (ADMIN); by `refund_status` those whose refund is under way, or failed."""
-    page = await payments_query.payments(reads, status=status, refund_status=refund_status, limit=limit, cursor=cursor)
+    """Everybody's payments, the newest first (ADMIN); by `refund_status` those whose refund is
+    under way, or failed."""
+    page = await payments_query.payments(
+        reads, status=status, refund_status=refund_status, limit=limit, cursor=cursor
+    )
     items = [payment_view(services, payment, caller) for payment in page.value.items]
-    return page_answer(request, Page[PaymentView](items=items, next_cursor=page.value.next_cursor), page.position)
+    return page_answer(
+        request, Page[PaymentView](items=items, next_cursor=page.value.next_cursor), page.position
+    )
 
 
 @router.get("/payments/{payment_id}", response_model=PaymentView)
-async def get_payment(payment_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn) -> Response:
+async def get_payment(
+    payment_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn
+) -> Response:
     """A payment and its history: one's own, or any for an ADMIN."""
     payment, position = await found(
         services, reads, lambda models: payments_query.payment(models, payment_id), PAYMENT.missing

@@ -26,9 +26,11 @@ class OrderReceipts(ReceiptView):
 
 
 @router.get("/orders/{order_id}/receipt", response_model=OrderReceipts)
-async def get_receipt(order_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn) -> Response:
-    """The fiscal receipt of one's own order, or of any for an ADMIN. 404 `receipt_not_found` until one is issued: a
-    free order gets none."""
+async def get_receipt(
+    order_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn
+) -> Response:
+    """The fiscal receipt of one's own order, or of any for an ADMIN. 404 `receipt_not_found` until
+    one is issued: a free order gets none."""
 
     async def ask(models: ReadModels) -> Found[orders_query.Order | None]:
         return await orders_query.order(models, order_id)

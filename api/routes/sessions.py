@@ -28,7 +28,7 @@ router = APIRouter(prefix="/api/v1", tags=["identity"])
 well_known = APIRouter(tags=["identity"])
 
 
-# -- what goes in ------------------------------------------------------------------------------------------------------
+# -- what goes in ----------------------------------------------------------------------------------
 
 
 class Credentials(Body):
@@ -53,7 +53,7 @@ class NewPassword(Body):
     password: Text = Field(description="At least 10 characters.")
 
 
-# -- what comes out ----------------------------------------------------------------------------------------------------
+# -- what comes out --------------------------------------------------------------------------------
 
 
 class LoggedIn(TokenPair):
@@ -62,20 +62,29 @@ class LoggedIn(TokenPair):
     user: Account
 
 
-# -- sessions ----------------------------------------------------------------------------------------------------------
+# -- sessions --------------------------------------------------------------------------------------
 
 
 @router.post("/auth/login", response_model=LoggedIn)
 async def log_in(
-    body: Credentials, services: ServicesOf, caller: OptionalCaller, attempts: Attempt, idempotency: Idempotency
+    body: Credentials,
+    services: ServicesOf,
+    caller: OptionalCaller,
+    attempts: Attempt,
+    idempotency: Idempotency,
 ) -> Response:
-    """Open a session. 401 `invalid_credentials`, alike for an unknown e-mail; 403 `user_inactive`."""
+    """Open a session. 401 `invalid_credentials`, alike for an unknown e-mail; 403
+    `user_inactive`."""
     return await _log_in(body, services, caller, attempts, idempotency)
 
 
 @router.post("/auth/admin/login", response_model=LoggedIn)
 async def log_in_as_admin(
-    body: Credentials, services: ServicesOf, caller: OptionalCaller, attempts: Attempt, idempotency: Idempotency
+    body: Credentials,
+    services: ServicesOf,
+    caller: OptionalCaller,
+    attempts: Attempt,
+    idempotency: Idempotency,
 ) -> Response:
     """Open a session of an ADMIN; 403 for others."""
     return await _log_in(body, services, caller, attempts, idempotency, only="ADMIN")
@@ -89,12 +98,15 @@ async def _log_in(
     idempotency: Idempotent,
     only: AccountType | None = None,
 ) -> Response:
-    """Log in; a replay gets the same session, by fresh tokens, and only to who still knows the password."""
+    """Log in; a replay gets the same session, by fresh tokens, and only to who still knows the
+    password."""
     logins = services.commands.logins
     await attempts.on_account(body.email)
 
     async def again(done: IdempotencyRecord) -> Login:
-        return await logins.again(UUID(done.result_ids["user_id"]), UUID(done.result_ids["session_id"]), body.password)
+        return await logins.again(
+            UUID(done.result_ids["user_id"]), UUID(done.result_ids["session_id"]), body.password
+        )
 
     async def reply(result: CommandResult[Login]) -> Response:
         await attempts.succeeded(body.email)
@@ -103,7 +115,9 @@ async def _log_in(
         return answer(opened, position=await position_of(result, services), headers=NOT_STORED)
 
     return await idempotency.answer(
-        lambda once: logins.log_in(caller, email=body.email, password=body.password, only=only, once=once),
+        lambda once: logins.log_in(
+            caller, email=body.email, password=body.password, only=only, once=once
+        ),
         again,
         reply,
         keep=False,
@@ -112,7 +126,8 @@ async def _log_in(
 
 @router.post("/auth/refresh", response_model=TokenPair)
 async def refresh(body: RefreshToken, services: ServicesOf, caller: OptionalCaller) -> Response:
-    """Spend a refresh token for a new pair. One that was spent already closes the session: 401 `refresh_reused`."""
+    """Spend a refresh token for a new pair. One that was spent already closes the session: 401
+    `refresh_reused`."""
     token = services.tokens.read_refresh(body.refresh_token)
     result = await services.commands.logins.refresh(caller, token.session_id, token.generation)
     position = await position_of(result, services)
@@ -134,12 +149,16 @@ async def keys(services: ServicesOf) -> Response:
     return JSONResponse(services.tokens.jwks(), headers={"Cache-Control": "public, max-age=300"})
 
 
-# -- proofs by mail ----------------------------------------------------------------------------------------------------
+# -- proofs by mail --------------------------------------------------------------------------------
 
 
 @router.post("/auth/verify-email", status_code=204)
 async def verify_email(
-    body: MailedToken, services: ServicesOf, caller: OptionalCaller, _: Attempt, idempotency: Idempotency
+    body: MailedToken,
+    services: ServicesOf,
+    caller: OptionalCaller,
+    _: Attempt,
+    idempotency: Idempotency,
 ) -> Response:
     """Confirm an address by the token that was mailed to it. 422 `invalid_token`."""
     return await idempotency.answer(
@@ -157,8 +176,9 @@ async def verify_email_again(
     idempotency: Idempotency,
     body: Annotated[EmailAddress | None, JsonBody()] = None,
 ) -> Response:
-    """Mail the token to confirm an address with once more: that of the caller, or of whose it is. The answer does not
-    tell whether there is such an account, nor whether there is anything to confirm."""
+    """Mail the token to confirm an address with once more: that of the caller, or of whose it is.
+    The answer does not tell whether there is such an account, nor whether there is anything to
+    confirm."""
     accounts, proofs = services.commands.accounts, services.commands.mail_proofs
     if body is None:
         if caller.user_id is None:
@@ -172,20 +192,29 @@ async def verify_email_again(
 
 @router.post("/auth/password/forgot", status_code=202)
 async def forgot_password(
-    body: EmailAddress, services: ServicesOf, caller: OptionalCaller, attempts: Attempt, idempotency: Idempotency
+    body: EmailAddress,
+    services: ServicesOf,
+    caller: OptionalCaller,
+    attempts: Attempt,
+    idempotency: Idempotency,
 ) -> Response:
-    """Mail a token to choose a new password with, if there is such an account; the answer does not tell.
+    """Mail a token to choose a new password with, if there is such an account; the answer does not
+    tell.
 
     Nor does the answer to a repeat under the same Idempotency-Key, which mails nothing.
     """
     await attempts.mail_to(body.email)
     return _untold(
-        idempotency, lambda once: services.commands.mail_proofs.forgot_password(caller, body.email, once=once)
+        idempotency,
+        lambda once: services.commands.mail_proofs.forgot_password(caller, body.email, once=once),
     )
 
 
-def _untold(idempotency: Idempotent, command: Callable[[IdempotencyKey | None], Awaitable[object]]) -> Response:
-    """The answer to whom it must not tell whether anything came of it: by no position, and by no time."""
+def _untold(
+    idempotency: Idempotent, command: Callable[[IdempotencyKey | None], Awaitable[object]]
+) -> Response:
+    """The answer to whom it must not tell whether anything came of it: by no position, and by no
+    time."""
 
     async def mail() -> None:
         with suppress(AlreadyDone):
@@ -198,10 +227,15 @@ def _untold(idempotency: Idempotent, command: Callable[[IdempotencyKey | None], 
 
 @router.post("/auth/password/reset", status_code=204)
 async def reset_password(
-    body: NewPassword, services: ServicesOf, caller: OptionalCaller, attempts: Attempt, idempotency: Idempotency
+    body: NewPassword,
+    services: ServicesOf,
+    caller: OptionalCaller,
+    attempts: Attempt,
+    idempotency: Idempotency,
 ) -> Response:
-    """Choose a new password by a mailed token; ends all sessions. A token that was mailed to an address which the
-    account had before brings that address back, too. 422 `invalid_token` | `weak_password`; 409 `email_taken`."""
+    """Choose a new password by a mailed token; ends all sessions. A token that was mailed to an
+    address which the account had before brings that address back, too. 422 `invalid_token` |
+    `weak_password`; 409 `email_taken`."""
 
     async def reply(result: CommandResult[User | None]) -> Response:
         if result.value is not None:
@@ -209,7 +243,9 @@ async def reset_password(
         return await _no_content(services, result)
 
     return await idempotency.answer(
-        lambda once: services.commands.mail_proofs.reset_password(caller, body.token, body.password, once=once),
+        lambda once: services.commands.mail_proofs.reset_password(
+            caller, body.token, body.password, once=once
+        ),
         made_nothing,
         reply,
     )

@@ -37,12 +37,12 @@ FIELDS: dict[Type, tuple[set[str], set[str]]] = {
 assert FIELDS.keys() == set(get_args(Type))
 
 
-# -- what goes in ------------------------------------------------------------------------------------------------------
+# -- what goes in ----------------------------------------------------------------------------------
 
 
 class NewTransaction(Body):
-    """A deposit names the wallet it goes to and what is paid with (later, if not now: see `client_secret`); a transfer
-    both wallets; a payment the wallet and the order."""
+    """A deposit names the wallet it goes to and what is paid with (later, if not now: see
+    `client_secret`); a transfer both wallets; a payment the wallet and the order."""
 
     type: Type
     amount_cents: Amount
@@ -59,10 +59,21 @@ class NewTransaction(Body):
     def check_fields(self) -> None:
         """Raises RequestValidationError unless it names what its type needs, and nothing else."""
         needed, possible = FIELDS[self.type]
-        named = {name for required, more in FIELDS.values() for name in required | more if getattr(self, name)}
+        named = {
+            name
+            for required, more in FIELDS.values()
+            for name in required | more
+            if getattr(self, name)
+        }
         errors = [
-            *(_error(name, "missing", f"a {self.type} needs it") for name in sorted(needed - named)),
-            *(_error(name, "unexpected", f"a {self.type} has none") for name in sorted(named - needed - possible)),
+            *(
+                _error(name, "missing", f"a {self.type} needs it")
+                for name in sorted(needed - named)
+            ),
+            *(
+                _error(name, "unexpected", f"a {self.type} has none")
+                for name in sorted(named - needed - possible)
+            ),
         ]
         if errors:
             raise RequestValidationError(errors)
@@ -72,13 +83,13 @@ def _error(field: str, code: str, message: str) -> dict[str, Any]:
     return {"type": code, "loc": ("body", field), "msg": message}
 
 
-# -- what comes out ----------------------------------------------------------------------------------------------------
+# -- what comes out --------------------------------------------------------------------------------
 
 
 class TransactionView(Answer):
-    """A transaction. `status` is PENDING, PROCESSING, COMPLETED or FAILED: then `step` is where (charge, deduct or
-    credit), `code` why, and `refunded_cents` what had been taken and was given back; `reversed_cents` is what the
-    provider took back of a deposit that was completed."""
+    """A transaction. `status` is PENDING, PROCESSING, COMPLETED or FAILED: then `step` is where
+    (charge, deduct or credit), `code` why, and `refunded_cents` what had been taken and was given
+    back; `reversed_cents` is what the provider took back of a deposit that was completed."""
 
     id: UUID = Field(validation_alias=AliasPath("transaction_id"))
     transaction_id: UUID
@@ -98,7 +109,8 @@ class TransactionView(Answer):
 
 
 class StartedTransaction(TransactionView):
-    """How a transaction stands; a deposit's payer goes on at `redirect_url`, or with `client_secret`."""
+    """How a transaction stands; a deposit's payer goes on at `redirect_url`, or with
+    `client_secret`."""
 
     redirect_url: str | None
     client_secret: str | None
@@ -111,7 +123,7 @@ class DatedTransaction(TransactionView):
     updated_at: Time
 
 
-# -- commands ----------------------------------------------------------------------------------------------------------
+# -- commands --------------------------------------------------------------------------------------
 
 
 @router.post("/transactions", status_code=201, response_model=StartedTransaction)
@@ -123,15 +135,19 @@ async def create_transaction(
     idempotency: Idempotency,
     prefer: Prefer,
 ) -> Response:
-    """Move money. 409 `insufficient_funds`, `currency_mismatch`, `recipient_closed`; 400 `transaction_failed`, with
-    what was given back, when that is known in time."""
+    """Move money. 409 `insufficient_funds`, `currency_mismatch`, `recipient_closed`; 400
+    `transaction_failed`, with what was given back, when that is known in time."""
     body.check_fields()
     method = body.method()
 
     async def reply(result: CommandResult[UUID]) -> Response:
         transaction_id = result.value
         now = await services.commands.transactions.when_ready(transaction_id, prefer.wait_seconds)
-        position = await position_of(result, services) if prefer.asynchronous else await services.log.head()
+        position = (
+            await position_of(result, services)
+            if prefer.asynchronous
+            else await services.log.head()
+        )
         if now.transaction.status == "FAILED":
             return _failed(request, transaction_id, now.transaction, position)
         headers = {"Location": f"/api/v1/transactions/{transaction_id}", **prefer.headers}
@@ -144,7 +160,11 @@ async def create_transaction(
 
 
 async def _start(
-    services: Services, caller: Caller, body: NewTransaction, method: Method | None, once: IdempotencyKey | None
+    services: Services,
+    caller: Caller,
+    body: NewTransaction,
+    method: Method | None,
+    once: IdempotencyKey | None,
 ) -> CommandResult[UUID]:
     transactions, source, target, order = (
         services.commands.transactions,
@@ -167,10 +187,16 @@ def _started(
 ) -> StartedTransaction:
     transaction, payment = now.transaction, now.payment
     redirect_url = client_secret = None
-    if payment is not None and transaction.payment_id is not None and caller.user_id == payment.buyer_id:
+    if (
+        payment is not None
+        and transaction.payment_id is not None
+        and caller.user_id == payment.buyer_id
+    ):
         redirect_url = payment.redirect_url
         if payment.can_be_tried:
-            client_secret = services.commands.payments.client_secret(transaction.payment_id, payment.client_secret_ref)
+            client_secret = services.commands.payments.client_secret(
+                transaction.payment_id, payment.client_secret_ref
+            )
     return StartedTransaction(
         transaction_id=transaction_id,
         user_id=transaction.user_id,
@@ -191,7 +217,9 @@ def _started(
     )
 
 
-def _failed(request: Request, transaction_id: UUID, transaction: Transaction, position: int) -> Response:
+def _failed(
+    request: Request, transaction_id: UUID, transaction: Transaction, position: int
+) -> Response:
     """400: the transaction came to nothing; where, why, and what was given back."""
     problem = Problem(
         400,
@@ -209,7 +237,7 @@ def _failed(request: Request, transaction_id: UUID, transaction: Transaction, po
     return problem_response(problem, request.scope)
 
 
-# -- queries -----------------------------------------------------------------------------------------------------------
+# -- queries ---------------------------------------------------------------------------------------
 
 
 @router.get("/transactions", response_model=Page[DatedTransaction])
@@ -222,20 +250,28 @@ async def list_transactions(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """One's own transactions, the newest first; an ADMIN sees everybody's, or those of one person."""
+    """One's own transactions, the newest first; an ADMIN sees everybody's, or those of one
+    person."""
     if user_id is None and not caller.is_admin:
         user_id = caller.user_id
     if user_id is not None and not caller.may_act_for(user_id):
         raise Forbidden("not_yours", "these are another person's transactions")
-    page = await transactions_query.transactions(reads, user_id=user_id, status=status, limit=limit, cursor=cursor)
+    page = await transactions_query.transactions(
+        reads, user_id=user_id, status=status, limit=limit, cursor=cursor
+    )
     return page_answer(request, Page[DatedTransaction].model_validate(page.value), page.position)
 
 
 @router.get("/transactions/{transaction_id}", response_model=DatedTransaction)
-async def get_transaction(transaction_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn) -> Response:
+async def get_transaction(
+    transaction_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn
+) -> Response:
     """A transaction: one's own, one that came into one's wallet, or any for an ADMIN."""
     transaction, position = await found(
-        services, reads, lambda models: transactions_query.transaction(models, transaction_id), TRANSACTION.missing
+        services,
+        reads,
+        lambda models: transactions_query.transaction(models, transaction_id),
+        TRANSACTION.missing,
     )
     if not caller.may_act_for(transaction.user_id):
         target = transaction.to_wallet_id

@@ -26,7 +26,7 @@ from queries.read_models import ReadModels
 router = APIRouter(prefix="/api/v1", tags=["wallets"])
 
 
-# -- what goes in ------------------------------------------------------------------------------------------------------
+# -- what goes in ----------------------------------------------------------------------------------
 
 
 class NewWallet(Body):
@@ -48,12 +48,13 @@ class Adjustment(Body):
     reason: Reason
 
 
-# -- what comes out ----------------------------------------------------------------------------------------------------
+# -- what comes out --------------------------------------------------------------------------------
 
 
 class WalletView(Answer):
-    """A wallet; `wallet_id` is its `id`, by the name that other resources refer to it. `status`: ACTIVE,
-    INACTIVE, or FROZEN: nothing can be spent before what comes in has settled what is owed."""
+    """A wallet; `wallet_id` is its `id`, by the name that other resources refer to it. `status`:
+    ACTIVE, INACTIVE, or FROZEN: nothing can be spent before what comes in has settled what is
+    owed."""
 
     id: UUID = Field(validation_alias=AliasPath("wallet_id"))
     wallet_id: UUID
@@ -73,8 +74,8 @@ class DatedWallet(WalletView):
 
 
 class MovementView(Answer):
-    """A line of a statement. `direction` is credit (in) or debit (out); `balance_cents` is the balance after it;
-    `position` is its place in the log."""
+    """A line of a statement. `direction` is credit (in) or debit (out); `balance_cents` is the
+    balance after it; `position` is its place in the log."""
 
     position: int
     type: MovementType
@@ -88,11 +89,13 @@ class MovementView(Answer):
     at: Time
 
 
-# -- commands ----------------------------------------------------------------------------------------------------------
+# -- commands --------------------------------------------------------------------------------------
 
 
 @router.post("/wallets", status_code=201, response_model=WalletView)
-async def create_wallet(body: NewWallet, services: ServicesOf, caller: SignedIn, idempotency: Idempotency) -> Response:
+async def create_wallet(
+    body: NewWallet, services: ServicesOf, caller: SignedIn, idempotency: Idempotency
+) -> Response:
     """Open one's wallet in a currency. 409 `wallet_exists`."""
 
     async def reply(result: CommandResult[UUID]) -> Response:
@@ -100,7 +103,9 @@ async def create_wallet(body: NewWallet, services: ServicesOf, caller: SignedIn,
         return await _wallet_now(services, result.value, position, status=201)
 
     return await idempotency.answer(
-        lambda once: services.commands.wallets.create(caller, body.currency, once=once), made("wallet_id"), reply
+        lambda once: services.commands.wallets.create(caller, body.currency, once=once),
+        made("wallet_id"),
+        reply,
     )
 
 
@@ -111,7 +116,10 @@ async def deactivate_wallet(
     """Let nothing in or out (ADMIN). 409 `wallet_inactive`."""
     wallets = services.commands.wallets
     return await _changed(
-        services, wallet_id, idempotency, lambda once: wallets.deactivate(caller, wallet_id, body.reason, once=once)
+        services,
+        wallet_id,
+        idempotency,
+        lambda once: wallets.deactivate(caller, wallet_id, body.reason, once=once),
     )
 
 
@@ -122,7 +130,10 @@ async def reactivate_wallet(
     """Let it be used again (ADMIN). 409 `wallet_active`."""
     wallets = services.commands.wallets
     return await _changed(
-        services, wallet_id, idempotency, lambda once: wallets.reactivate(caller, wallet_id, body.reason, once=once)
+        services,
+        wallet_id,
+        idempotency,
+        lambda once: wallets.reactivate(caller, wallet_id, body.reason, once=once),
     )
 
 
@@ -136,7 +147,9 @@ async def add_funds(
         services,
         wallet_id,
         idempotency,
-        lambda once: wallets.add_funds(caller, wallet_id, body.amount_cents, body.reason, once=once),
+        lambda once: wallets.add_funds(
+            caller, wallet_id, body.amount_cents, body.reason, once=once
+        ),
     )
 
 
@@ -144,13 +157,16 @@ async def add_funds(
 async def deduct_funds(
     wallet_id: UUID, body: Adjustment, services: ServicesOf, caller: Admin, idempotency: Idempotency
 ) -> Response:
-    """Adjust the balance downwards (ADMIN). 409 `insufficient_funds` with `balance_cents`, `wallet_inactive`."""
+    """Adjust the balance downwards (ADMIN). 409 `insufficient_funds` with `balance_cents`,
+    `wallet_inactive`."""
     wallets = services.commands.wallets
     return await _changed(
         services,
         wallet_id,
         idempotency,
-        lambda once: wallets.deduct_funds(caller, wallet_id, body.amount_cents, body.reason, once=once),
+        lambda once: wallets.deduct_funds(
+            caller, wallet_id, body.amount_cents, body.reason, once=once
+        ),
     )
 
 
@@ -166,7 +182,9 @@ async def _changed(
     return await idempotency.answer(command, made_nothing, reply)
 
 
-async def _wallet_now(services: Services, wallet_id: UUID, position: int, status: int = 200) -> Response:
+async def _wallet_now(
+    services: Services, wallet_id: UUID, position: int, status: int = 200
+) -> Response:
     """The wallet as a command left it: from the log, which the read model may not have reached."""
     version, wallet = await services.repository.get_versioned(WALLET, wallet_id)
     view = WalletView(
@@ -182,7 +200,7 @@ async def _wallet_now(services: Services, wallet_id: UUID, position: int, status
     return answer(view, status=status, position=position, version=version, headers=headers)
 
 
-# -- queries -----------------------------------------------------------------------------------------------------------
+# -- queries ---------------------------------------------------------------------------------------
 
 
 @router.get("/wallets", response_model=Page[DatedWallet])
@@ -196,7 +214,8 @@ async def list_wallets(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """Everybody's wallets, the newest first (ADMIN); by `status=FROZEN` those whose owners owe something."""
+    """Everybody's wallets, the newest first (ADMIN); by `status=FROZEN` those whose owners owe
+    something."""
     page = await wallets_query.wallets(
         reads, user_id=user_id, status=status, currency=currency, limit=limit, cursor=cursor
     )
@@ -209,24 +228,40 @@ async def my_wallets(
     services: ServicesOf,
     reads: Reads,
     caller: SignedIn,
-    currency: Annotated[Currency | None, Query(description="The wallet in this currency alone.")] = None,
+    currency: Annotated[
+        Currency | None, Query(description="The wallet in this currency alone.")
+    ] = None,
 ) -> Response:
-    """One's own wallets; or, with a currency, the one in it, not in a list. 404 `wallet_not_found`."""
+    """One's own wallets; or, with a currency, the one in it, not in a list. 404
+    `wallet_not_found`."""
     owner = caller.person()
     if currency is None:
         mine = await wallets_query.wallets_of(reads, owner)
-        return answer(Page[DatedWallet].model_validate({"items": mine.value}), position=mine.position)
+        return answer(
+            Page[DatedWallet].model_validate({"items": mine.value}), position=mine.position
+        )
     wallet, position = await found(
-        services, reads, lambda models: wallets_query.wallet_in(models, owner, currency), WALLET.missing
+        services,
+        reads,
+        lambda models: wallets_query.wallet_in(models, owner, currency),
+        WALLET.missing,
     )
-    return versioned(request, DatedWallet.model_validate(wallet), position=position, version=wallet.version)
+    return versioned(
+        request, DatedWallet.model_validate(wallet), position=position, version=wallet.version
+    )
 
 
 @router.get("/wallets/{wallet_id}", response_model=DatedWallet)
 async def get_wallet(
-    wallet_id: UUID, request: Request, services: ServicesOf, reads: Reads, caller: SignedIn, as_of: AsOf
+    wallet_id: UUID,
+    request: Request,
+    services: ServicesOf,
+    reads: Reads,
+    caller: SignedIn,
+    as_of: AsOf,
 ) -> Response:
-    """A wallet: one's own, or any for an ADMIN; as it was at a moment, for an AUDITOR or an ADMIN."""
+    """A wallet: one's own, or any for an ADMIN; as it was at a moment, for an AUDITOR or an
+    ADMIN."""
     if as_of is not None:
         position = await services.audit.position_at(as_of)
         past = await wallets_query.wallet_as_of(services.log, wallet_id, position)
@@ -234,7 +269,9 @@ async def get_wallet(
             raise WALLET.missing()
         return answer(DatedWallet.model_validate(past), position=position)
     wallet, position = await _owned(services, reads, caller.may_act_for, wallet_id)
-    return versioned(request, DatedWallet.model_validate(wallet), position=position, version=wallet.version)
+    return versioned(
+        request, DatedWallet.model_validate(wallet), position=position, version=wallet.version
+    )
 
 
 @router.get("/wallets/{wallet_id}/statement", response_model=Page[MovementView])

@@ -1,4 +1,5 @@
-"""Webhook endpoints of merchants: where they want to hear of what, and what became of each delivery."""
+"""Webhook endpoints of merchants: where they want to hear of what, and what became of each
+delivery."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -28,7 +29,7 @@ Patterns = Annotated[list[Pattern], Field(min_length=1, max_length=MAX_PATTERNS)
 DeliveryStatus = Literal["PENDING", "DELIVERED", "FAILED"]
 
 
-# -- what goes in ------------------------------------------------------------------------------------------------------
+# -- what goes in ----------------------------------------------------------------------------------
 
 
 class NewEndpoint(Body):
@@ -47,7 +48,7 @@ class EndpointChanges(Body):
     description: Line | None = None
 
 
-# -- what comes out ----------------------------------------------------------------------------------------------------
+# -- what comes out --------------------------------------------------------------------------------
 
 
 class EndpointView(Answer):
@@ -97,14 +98,15 @@ class RequestedDelivery(Answer):
     status: str
 
 
-# -- commands ----------------------------------------------------------------------------------------------------------
+# -- commands --------------------------------------------------------------------------------------
 
 
 @router.post("", status_code=201, response_model=EndpointWithSecret)
 async def create_webhook_endpoint(
     body: NewEndpoint, services: ServicesOf, caller: Merchant, idempotency: Idempotency
 ) -> Response:
-    """Subscribe to events (SELLER; ADMIN: to everybody's). 422 `webhook_url_refused`, `unknown_event_pattern`."""
+    """Subscribe to events (SELLER; ADMIN: to everybody's). 422 `webhook_url_refused`,
+    `unknown_event_pattern`."""
 
     async def reply(result: CommandResult[UUID]) -> Response:
         headers = {"Location": f"{router.prefix}/{result.value}"}
@@ -145,7 +147,9 @@ async def delete_webhook_endpoint(
     endpoint_id: UUID, services: ServicesOf, caller: Merchant, expected_version: ExpectedVersion
 ) -> Response:
     """Remove an endpoint for good."""
-    result = await services.commands.webhook_endpoints.delete(caller, endpoint_id, expected_version=expected_version)
+    result = await services.commands.webhook_endpoints.delete(
+        caller, endpoint_id, expected_version=expected_version
+    )
     return answer(None, status=204, position=await position_of(result, services))
 
 
@@ -155,7 +159,9 @@ async def rotate_webhook_secret(
 ) -> Response:
     """Make another secret. The old one signs beside it for 24 hours."""
     return await idempotency.answer(
-        lambda once: services.commands.webhook_endpoints.rotate_secret(caller, endpoint_id, once=once),
+        lambda once: services.commands.webhook_endpoints.rotate_secret(
+            caller, endpoint_id, once=once
+        ),
         made("endpoint_id"),
         lambda result: _endpoint_now(services, result, secret=True),
         keep=False,
@@ -198,13 +204,24 @@ async def test_webhook_endpoint(
     )
 
 
-@router.post("/{endpoint_id}/deliveries/{delivery_id}/redrive", status_code=202, response_model=RequestedDelivery)
+@router.post(
+    "/{endpoint_id}/deliveries/{delivery_id}/redrive",
+    status_code=202,
+    response_model=RequestedDelivery,
+)
 async def redrive_webhook_delivery(
-    endpoint_id: UUID, delivery_id: UUID, services: ServicesOf, caller: Merchant, idempotency: Idempotency
+    endpoint_id: UUID,
+    delivery_id: UUID,
+    services: ServicesOf,
+    caller: Merchant,
+    idempotency: Idempotency,
 ) -> Response:
-    """Send a delivery again, now, under the same id: one that failed, waits for its next try, or was delivered."""
+    """Send a delivery again, now, under the same id: one that failed, waits for its next try, or
+    was delivered."""
     return await idempotency.answer(
-        lambda once: services.commands.webhook_endpoints.redeliver(caller, endpoint_id, delivery_id, once=once),
+        lambda once: services.commands.webhook_endpoints.redeliver(
+            caller, endpoint_id, delivery_id, once=once
+        ),
         made("delivery_id"),
         lambda result: _delivery_now(services, result),
     )
@@ -218,14 +235,17 @@ async def _endpoint_now(
     secret: bool = False,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """The endpoint as a command left it: from the log, which the read model may not have reached. A repeat of the
-    command shows what the first answer did, whatever was done to the endpoint since: a secret made later, for instance,
-    is none of its; and of an endpoint that was deleted there is nothing to show. Raises NotFound."""
+    """The endpoint as a command left it: from the log, which the read model may not have reached. A
+    repeat of the command shows what the first answer did, whatever was done to the endpoint since:
+    a secret made later, for instance, is none of its; and of an endpoint that was deleted there is
+    nothing to show. Raises NotFound."""
     stream = await services.log.read_stream(result.value)
     now = WEBHOOK_ENDPOINT.fold(None, [each.event for each in stream])
     if now is None or now.deleted:
         raise WEBHOOK_ENDPOINT.missing()
-    recorded = [each for each in stream if result.position is None or each.env.position <= result.position]
+    recorded = [
+        each for each in stream if result.position is None or each.env.position <= result.position
+    ]
     endpoint = WEBHOOK_ENDPOINT.fold(None, [each.event for each in recorded])
     assert endpoint is not None
     shown = {
@@ -260,7 +280,7 @@ async def _delivery_now(services: Services, result: CommandResult[UUID]) -> Resp
     return answer(view, status=202, position=await position_of(result, services))
 
 
-# -- queries -----------------------------------------------------------------------------------------------------------
+# -- queries ---------------------------------------------------------------------------------------
 
 
 @router.get("", response_model=Page[EndpointView])
@@ -269,7 +289,9 @@ async def list_webhook_endpoints(
 ) -> Response:
     """One's own endpoints; an ADMIN's are all there are."""
     seller_id = seller_of(caller)
-    page = await query.endpoints(reads, seller_id=None if caller.is_admin else seller_id, limit=limit, cursor=cursor)
+    page = await query.endpoints(
+        reads, seller_id=None if caller.is_admin else seller_id, limit=limit, cursor=cursor
+    )
     return page_answer(request, Page[EndpointView].model_validate(page.value), page.position)
 
 
@@ -279,7 +301,10 @@ async def _visible(
     """An endpoint of the caller's, and the position. Raises NotFound, also for another's."""
     seller_id = seller_of(caller)
     endpoint, position = await found(
-        services, reads, lambda models: query.endpoint(models, endpoint_id), WEBHOOK_ENDPOINT.missing
+        services,
+        reads,
+        lambda models: query.endpoint(models, endpoint_id),
+        WEBHOOK_ENDPOINT.missing,
     )
     if not caller.is_admin and endpoint.seller_id != seller_id:
         raise WEBHOOK_ENDPOINT.missing()
@@ -293,7 +318,9 @@ Visible = Annotated[tuple[WebhookEndpoint, int], Depends(_visible)]
 async def get_webhook_endpoint(request: Request, visible: Visible) -> Response:
     """An endpoint, without its secret."""
     endpoint, position = visible
-    return versioned(request, EndpointView.model_validate(endpoint), position=position, version=endpoint.version)
+    return versioned(
+        request, EndpointView.model_validate(endpoint), position=position, version=endpoint.version
+    )
 
 
 @router.get("/{endpoint_id}/deliveries", response_model=Page[DeliveryView])
@@ -307,5 +334,7 @@ async def list_webhook_deliveries(
 ) -> Response:
     """What was sent to an endpoint, the newest first, and what became of it."""
     endpoint, _ = visible
-    page = await query.deliveries(reads, endpoint.endpoint_id, status=status, limit=limit, cursor=cursor)
+    page = await query.deliveries(
+        reads, endpoint.endpoint_id, status=status, limit=limit, cursor=cursor
+    )
     return page_answer(request, Page[DeliveryView].model_validate(page.value), page.position)

@@ -43,7 +43,9 @@ def tokens_for(services: Services, login: Login) -> TokenPair:
     """The tokens of a session's current generation."""
     user, tokens = login.user, services.tokens
     return TokenPair(
-        access_token=tokens.mint_access(user.user_id, user.account_type, login.session_id, login.epoch),
+        access_token=tokens.mint_access(
+            user.user_id, user.account_type, login.session_id, login.epoch
+        ),
         refresh_token=tokens.mint_refresh(login.session_id, login.generation, login.expires_at),
     )
 

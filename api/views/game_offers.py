@@ -9,12 +9,16 @@ from queries.read_models import Answer, ReadModels
 from queries.stock import Offer, offers
 
 
-async def offers_of(services: Services, reads: ReadModels, games: Sequence[Offered]) -> Answer[dict[UUID, Offer]]:
+async def offers_of(
+    services: Services, reads: ReadModels, games: Sequence[Offered]
+) -> Answer[dict[UUID, Offer]]:
     """The offers of some games by their ids."""
     return await offers(reads, [game.game_id for game in games], services.clock.now())
 
 
-async def show_offers(services: Services, reads: ReadModels, games: Sequence[Offered], region: str) -> int:
+async def show_offers(
+    services: Services, reads: ReadModels, games: Sequence[Offered], region: str
+) -> int:
     """Add prices in a region, availability and images. Returns the position reflected."""
     found = await offers_of(services, reads, games)
     for game in games:

@@ -11,7 +11,9 @@ from domain.errors import Forbidden, Unauthorized
 from queries.games import Shown
 
 
-async def _shown(request: Request, status: Shown = "ACTIVE", seller_id: UUID | None = None) -> Shown:
+async def _shown(
+    request: Request, status: Shown = "ACTIVE", seller_id: UUID | None = None
+) -> Shown:
     """The caller is looked up only if needed: most lists are of games on sale."""
     if status == "ACTIVE":
         return status

@@ -131,11 +131,15 @@ def found_game(item: SearchItem) -> FoundGame:
     return FoundGame.model_validate(item.document).model_copy(update={"highlight": item.highlight})
 
 
-def offer_of(game: Offered, prices: Sequence[PriceView | PriceRow], image_ids: Sequence[UUID], region: str) -> None:
+def offer_of(
+    game: Offered, prices: Sequence[PriceView | PriceRow], image_ids: Sequence[UUID], region: str
+) -> None:
     """Add the price in a region, and the images."""
     price = price_there(prices, region)
     game.price = None if price is None else AmountView.model_validate(price)
     game.image_urls = [
-        ImageLinks(id=each, url=f"/api/v1/images/{each}", thumb_url=f"/api/v1/images/{each}?size=thumb")
+        ImageLinks(
+            id=each, url=f"/api/v1/images/{each}", thumb_url=f"/api/v1/images/{each}?size=thumb"
+        )
         for each in image_ids
     ]

@@ -122,7 +122,9 @@ def secret_of(services: Services, caller: Caller, now: OrderAndPayment) -> str |
     """The provider's client secret, for the payer alone."""
     if caller.user_id != now.payment.buyer_id or not now.payment.can_be_tried:
         return None
-    return services.commands.payments.client_secret(now.order.payment_id, now.payment.client_secret_ref)
+    return services.commands.payments.client_secret(
+        now.order.payment_id, now.payment.client_secret_ref
+    )
 
 
 def declined(request: Request, order_id: UUID, now: OrderAndPayment, position: int) -> Response:

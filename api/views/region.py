@@ -33,7 +33,12 @@ async def _region(
     services: ServicesOf,
     region: Annotated[
         PriceRegion | None,
-        Query(description="Whose prices count: a country, or `*` for those of everywhere else. Yours, if you sign in."),
+        Query(
+            description=(
+                "Whose prices count: a country, or `*` for those of everywhere else. Yours, if you"
+                " sign in."
+            )
+        ),
     ] = None,
 ) -> str:
     return await _caller_region(request, services) if region is None else region
@@ -44,7 +49,11 @@ ViewRegion = Annotated[str, Depends(_region)]
 
 ViewCurrency = Annotated[
     Currency | None,
-    Query(description="In what prices are compared and counted. By default what the region is priced in."),
+    Query(
+        description=(
+            "In what prices are compared and counted. By default what the region is priced in."
+        )
+    ),
 ]
 
 

@@ -1,11 +1,13 @@
 """How accounts end, and begin again: close, forget, reopen.
 
-Closing is one event. What hangs on the account is called off right after it (`commands.reactors.account_settling`):
-from that event on nothing new can be begun for the account, so that whatever began before can be found, and all of it.
+Closing is one event. What hangs on the account is called off right after it
+(`commands.reactors.account_settling`): from that event on nothing new can be begun for the account,
+so that whatever began before can be found, and all of it.
 
-Forgetting must know that nothing is owed, of which read models tell a moment later. So it marks a moment in the
-account's stream, looks what had begun by then, and forgets only if nothing was begun since: what begins takes the mark
-away in its own append (`commands.accounts.open_accounts`). Most of the time something owed is found before any append.
+Forgetting must know that nothing is owed, of which read models tell a moment later. So it marks a
+moment in the account's stream, looks what had begun by then, and forgets only if nothing was begun
+since: what begins takes the mark away in its own append (`commands.accounts.open_accounts`). Most
+of the time something owed is found before any append.
 """
 
 from collections.abc import AsyncIterator
@@ -46,18 +48,26 @@ class AccountEnds:
         mailboxes: Mailboxes,
         keys: PersonKeys,
     ) -> None:
-        self._handler, self._belongings, self._settling = handler, belongings, settling
-        self._mailboxes, self._keys = mailboxes, keys
+        self._handler = handler
+        self._belongings = belongings
+        self._settling = settling
+        self._mailboxes = mailboxes
+        self._keys = keys
 
     async def close(
-        self, caller: Caller, user_id: UUID, *, forget: bool = False, expected_version: int | None = None
+        self,
+        caller: Caller,
+        user_id: UUID,
+        *,
+        forget: bool = False,
+        expected_version: int | None = None,
     ) -> CommandResult[None]:
-        """Close an account and its sessions, and call off what hangs on it; with `forget` its key is destroyed, and its
-        e-mail may be used anew. Closing a closed one changes nothing.
+        """Close an account and its sessions, and call off what hangs on it; with `forget` its key
+        is destroyed, and its e-mail may be used anew. Closing a closed one changes nothing.
 
-        Raises Forbidden("not_yours"); NotFound; Stale; Conflict: last_admin; account_has_obligations (with
-        `obligations`, each `{kind, id, …}`) or account_in_use, then nothing was changed; NotSeenYet, of forgetting,
-        likewise.
+        Raises Forbidden("not_yours"); NotFound; Stale; Conflict: last_admin;
+        account_has_obligations (with `obligations`, each `{kind, id, …}`) or account_in_use, then
+        nothing was changed; NotSeenYet, of forgetting, likewise.
         """
         if not caller.may_act_for(user_id) and caller.actor != "system":
             raise Forbidden("not_yours", "that is another person's account")
@@ -67,10 +77,17 @@ class AccountEnds:
             await self._keys.destroy(user_id)  # and again by a reactor, should we die here
         else:
             result = await self._close(caller, user_id, expected_version)
-        return CommandResult(None, await self._settling.settle_now(caller, user_id, result.position))
+        return CommandResult(
+            None, await self._settling.settle_now(caller, user_id, result.position)
+        )
 
     async def reopen(
-        self, caller: Caller, user_id: UUID, reason: str | None = None, *, once: IdempotencyKey | None = None
+        self,
+        caller: Caller,
+        user_id: UUID,
+        reason: str | None = None,
+        *,
+        once: IdempotencyKey | None = None,
     ) -> CommandResult[User]:
         """Open a closed account again (ADMIN), and put what it sold on sale again.
 
@@ -87,11 +104,15 @@ class AccountEnds:
             return await unit.get(USER, user_id)
 
         result = await self._handler.handle(decision, caller, once)
-        return CommandResult(result.value, await self._settling.settle_now(caller, user_id, result.position))
+        return CommandResult(
+            result.value, await self._settling.settle_now(caller, user_id, result.position)
+        )
 
-    # -- closing -------------------------------------------------------------------------------------------------------
+    # -- closing -----------------------------------------------------------------------------------
 
-    async def _close(self, caller: Caller, user_id: UUID, expected_version: int | None) -> CommandResult[None]:
+    async def _close(
+        self, caller: Caller, user_id: UUID, expected_version: int | None
+    ) -> CommandResult[None]:
         async def decision(unit: UnitOfWork) -> None:
             user = await unit.get(USER, user_id)
             unit.expect(user_id, expected_version)
@@ -101,19 +122,23 @@ class AccountEnds:
         return await self._handler.handle(decision, caller)
 
     async def _must_leave_an_admin(self, unit: UnitOfWork, user_id: UUID, user: User) -> None:
-        """Another ADMIN can log in. The append checks that they still can: of two who close each other at once, one is
-        refused. Raises Conflict("last_admin")."""
+        """Another ADMIN can log in. The append checks that they still can: of two who close each
+        other at once, one is refused. Raises Conflict("last_admin")."""
         if user.account_type != "ADMIN" or not user.may_act:
             return
         for other_id in await self._belongings.admins(await self._handler.log.head()):
             other = await unit.load(USER, other_id) if other_id != user_id else None
             if other is not None and other.may_act and other.password_hash:
                 return
-        raise Conflict("last_admin", "nobody else could administer the shop: make another ADMIN first")
+        raise Conflict(
+            "last_admin", "nobody else could administer the shop: make another ADMIN first"
+        )
 
-    # -- forgetting ----------------------------------------------------------------------------------------------------
+    # -- forgetting --------------------------------------------------------------------------------
 
-    async def _must_owe_nothing(self, caller: Caller, user_id: UUID, expected_version: int | None) -> None:
+    async def _must_owe_nothing(
+        self, caller: Caller, user_id: UUID, expected_version: int | None
+    ) -> None:
         async def decision(unit: UnitOfWork) -> None:
             user = await unit.get(USER, user_id)
             unit.expect(user_id, expected_version)
@@ -127,7 +152,9 @@ class AccountEnds:
         for _ in range(LOOKS):
             await self._handler.handle(lambda unit: self._mark(unit, user_id), caller)
             try:
-                return await self._handler.handle(lambda unit: self._forget_unless_owing(unit, user_id), caller)
+                return await self._handler.handle(
+                    lambda unit: self._forget_unless_owing(unit, user_id), caller
+                )
             except _BegunMeanwhile:
                 continue
         raise Conflict("account_in_use", "something is begun for the account again and again")
@@ -149,8 +176,8 @@ class AccountEnds:
         await self._mailboxes.release(unit, user, "forgotten")
 
     async def _obligations(self, unit: UnitOfWork, user_id: UUID) -> list[Obligation]:
-        """What is owed, as its streams have it: should one of them move on meanwhile, it is asked again. The first
-        OBLIGATIONS_TOLD are enough to refuse."""
+        """What is owed, as its streams have it: should one of them move on meanwhile, it is asked
+        again. The first OBLIGATIONS_TOLD are enough to refuse."""
         found: list[Obligation] = []
         async for some in self._owed(unit, user_id):
             found += some
@@ -171,7 +198,9 @@ class AccountEnds:
         for deposit_id in owed.deposits:
             deposit = await unit.load(TRANSACTION, deposit_id)
             payment = (
-                None if deposit is None or not deposit.payment_id else await unit.load(PAYMENT, deposit.payment_id)
+                None
+                if deposit is None or not deposit.payment_id
+                else await unit.load(PAYMENT, deposit.payment_id)
             )
             if deposit is not None and payment is not None:
                 yield obligations.of_deposit(deposit_id, deposit, payment)

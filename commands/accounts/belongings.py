@@ -1,4 +1,5 @@
-"""What hangs on an account, as read models know it: where to look. Whether it does, the streams themselves decide."""
+"""What hangs on an account, as read models know it: where to look. Whether it does, the streams
+themselves decide."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,8 +13,9 @@ class NotSeenYet(Exception):
 
 
 class Owed(msgspec.Struct, frozen=True):
-    """Ids of what may keep an account from being forgotten: shipments that have not arrived, orders that are unpaid or
-    have a refund on its way, transactions of deposits likewise, wallets, transfers that have not ended."""
+    """Ids of what may keep an account from being forgotten: shipments that have not arrived, orders
+    that are unpaid or have a refund on its way, transactions of deposits likewise, wallets,
+    transfers that have not ended."""
 
     shipments: Sequence[UUID] = ()
     orders: Sequence[UUID] = ()
@@ -23,14 +25,16 @@ class Owed(msgspec.Struct, frozen=True):
 
 
 class Belongings(Protocol):
-    """Finds by account. Each answer reflects the log up to `position` at least; all raise NotSeenYet."""
+    """Finds by account. Each answer reflects the log up to `position` at least; all raise
+    NotSeenYet."""
 
     async def games(self, seller_id: UUID, position: int) -> Sequence[UUID]:
         """A seller's games that are on sale, or were taken off sale with the account."""
         ...
 
     async def unpaid_orders(self, user_id: UUID, position: int) -> Sequence[UUID]:
-        """Orders that await their payment: the person's own, and those with a line that the person sells."""
+        """Orders that await their payment: the person's own, and those with a line that the person
+        sells."""
         ...
 
     async def open_deposits(self, user_id: UUID, position: int) -> Sequence[UUID]:

@@ -1,4 +1,5 @@
-"""What may change about accounts: register, edit. How they end is in `commands.accounts.account_ends`."""
+"""What may change about accounts: register, edit. How they end is in
+`commands.accounts.account_ends`."""
 
 from uuid import UUID
 
@@ -36,10 +37,13 @@ class Accounts:
         mailboxes: Mailboxes,
         tokens: MailTokens,
     ) -> None:
-        self._handler, self._keys, self._hasher = handler, keys, hasher
-        self._mailboxes, self._tokens = mailboxes, tokens
+        self._handler = handler
+        self._keys = keys
+        self._hasher = hasher
+        self._mailboxes = mailboxes
+        self._tokens = tokens
 
-    # -- opening an account --------------------------------------------------------------------------------------------
+    # -- opening an account ------------------------------------------------------------------------
 
     async def register(
         self,
@@ -53,7 +57,8 @@ class Accounts:
         once: IdempotencyKey | None = None,
         user_id: UUID | None = None,
     ) -> CommandResult[User]:
-        """Open an account, without a session. Without a password (an import) nobody can log in until it is reset.
+        """Open an account, without a session. Without a password (an import) nobody can log in
+        until it is reset.
 
         Raises Conflict("email_taken"), and as `domain.identity.register` and `check_password`.
         """
@@ -86,7 +91,7 @@ class Accounts:
             await self._keys.destroy(user_id)  # nothing was written under it
             raise
 
-    # -- editing -------------------------------------------------------------------------------------------------------
+    # -- editing -----------------------------------------------------------------------------------
 
     async def update(
         self,
@@ -101,11 +106,12 @@ class Accounts:
         expected_version: int | None = None,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[Versioned]:
-        """Change what is given. A new password or e-mail takes the current password of who changes their own account,
-        is told to the address that it had, and ends all sessions but the one it is asked for by.
+        """Change what is given. A new password or e-mail takes the current password of who changes
+        their own account, is told to the address that it had, and ends all sessions but the one it
+        is asked for by.
 
-        Raises Conflict("email_taken"), Stale, Forbidden, NotFound, Invalid (current_password_missing among others),
-        Unauthorized("current_password_wrong").
+        Raises Conflict("email_taken"), Stale, Forbidden, NotFound, Invalid
+        (current_password_missing among others), Unauthorized("current_password_wrong").
         """
         self._must_be_allowed(caller, user_id)
         if password is not None:
@@ -113,14 +119,18 @@ class Accounts:
         digest = None if email is None else self._mailboxes.digest(email)
         own = caller.user_id == user_id
         known_hash = (
-            await self._proven_hash(user_id, current_password) if own and current_password is not None else None
+            await self._proven_hash(user_id, current_password)
+            if own and current_password is not None
+            else None
         )
         password_hash = None if password is None else await self._hasher.hash(password)
 
         async def decision(unit: UnitOfWork) -> Versioned:
             user = await unit.get(USER, user_id)
             unit.expect(user_id, expected_version)
-            changes = identity.change_profile(user, name=name, region=region, email=email, email_digest=digest)
+            changes = identity.change_profile(
+                user, name=name, region=region, email=email, email_digest=digest
+            )
             moves = bool(changes) and USER.fold(user, changes).email != user.email  # type: ignore[union-attr]
             if own and (moves or password_hash is not None):
                 _must_be_known(user, current_password, known_hash)
@@ -131,7 +141,9 @@ class Accounts:
             if password_hash is not None:
                 unit.emit(user_id, identity.change_password(user, password_hash))
             if moves or password_hash is not None:
-                unit.emit(user_id, identity.end_sessions(user, but=caller.session_id if own else None))
+                unit.emit(
+                    user_id, identity.end_sessions(user, but=caller.session_id if own else None)
+                )
             changed = await unit.get(USER, user_id)
             if moves or password_hash is not None:
                 tell_change(unit, self._tokens, user, changed, self._handler)
@@ -142,7 +154,9 @@ class Accounts:
     async def _proven_hash(self, user_id: UUID, password: str) -> str | None:
         """The hash of the account's password, when this is it."""
         user = await self.get(user_id)
-        return user.password_hash if await self._hasher.matches(user.password_hash, password) else None
+        return (
+            user.password_hash if await self._hasher.matches(user.password_hash, password) else None
+        )
 
     async def get(self, user_id: UUID) -> User:
         """The account as it is now. Raises NotFound("user_not_found")."""
@@ -156,6 +170,8 @@ class Accounts:
 def _must_be_known(user: User, given: str | None, known_hash: str | None) -> None:
     """Raises unless the current password was given, and still is the one."""
     if given is None:
-        raise Invalid("current_password_missing", "a change of password or e-mail takes the current_password")
+        raise Invalid(
+            "current_password_missing", "a change of password or e-mail takes the current_password"
+        )
     if known_hash is None or known_hash != user.password_hash:
         raise Unauthorized("current_password_wrong", "that is not the current password")

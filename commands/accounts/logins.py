@@ -22,7 +22,8 @@ SESSION_LIFETIME = timedelta(days=30)
 
 
 class Login(msgspec.Struct, frozen=True):
-    """An open session, from which the gateway mints tokens. `epoch` is the account's when it was opened."""
+    """An open session, from which the gateway mints tokens. `epoch` is the account's when it was
+    opened."""
 
     user: User
     session_id: UUID
@@ -35,9 +36,16 @@ class Logins:
     """Commands on sessions."""
 
     def __init__(
-        self, handler: CommandHandler, mailboxes: Mailboxes, hasher: PasswordHasher, sessions: Sessions
+        self,
+        handler: CommandHandler,
+        mailboxes: Mailboxes,
+        hasher: PasswordHasher,
+        sessions: Sessions,
     ) -> None:
-        self._handler, self._mailboxes, self._hasher, self._sessions = handler, mailboxes, hasher, sessions
+        self._handler = handler
+        self._mailboxes = mailboxes
+        self._hasher = hasher
+        self._sessions = sessions
 
     async def log_in(
         self,
@@ -50,8 +58,8 @@ class Logins:
     ) -> CommandResult[Login]:
         """Open a session; with `only`, for accounts of that type.
 
-        Raises Unauthorized("invalid_credentials") alike for an unknown e-mail; Forbidden("user_inactive" |
-        "role_required") only to who knows the password.
+        Raises Unauthorized("invalid_credentials") alike for an unknown e-mail;
+        Forbidden("user_inactive" | "role_required") only to who knows the password.
         """
         proven = await self._proven_by(email, password)
         user_id, session_id = proven.user_id, uuid7()
@@ -73,7 +81,8 @@ class Logins:
         return CommandResult(await self.open(result.value, session_id), result.position)
 
     async def again(self, user_id: UUID, session_id: UUID, password: str) -> Login:
-        """The session that a login opened, for a replay of it. Raises as `proven`; Unauthorized("invalid_token")."""
+        """The session that a login opened, for a replay of it. Raises as `proven`;
+        Unauthorized("invalid_token")."""
         user = await self.proven(user_id, password)
         session = await self._sessions.find(session_id)
         if session is None:  # the login died before it could open it
@@ -109,8 +118,11 @@ class Logins:
         await self._sessions.open(session)
         return Login(user, session.session_id, 0, expires_at, session.epoch)
 
-    async def refresh(self, caller: Caller, session_id: UUID, generation: int) -> CommandResult[Login]:
-        """Spend a refresh token; a spent one revokes the session. Raises refresh_reused, invalid_token."""
+    async def refresh(
+        self, caller: Caller, session_id: UUID, generation: int
+    ) -> CommandResult[Login]:
+        """Spend a refresh token; a spent one revokes the session. Raises refresh_reused,
+        invalid_token."""
         session = await self._sessions.find(session_id)
         if session is None or session.expires_at <= self._handler.now():
             raise _over()
@@ -121,10 +133,14 @@ class Logins:
             if not session.revoked:
                 await self._note_reuse(caller, session)
                 await self._sessions.revoke(session_id)
-            raise Unauthorized("refresh_reused", "this refresh token was spent: the session is closed")
+            raise Unauthorized(
+                "refresh_reused", "this refresh token was spent: the session is closed"
+            )
         if not user.may_act:
             raise Unauthorized("user_inactive", "the account is closed")
-        return CommandResult(Login(user, session_id, generation + 1, session.expires_at, session.epoch), None)
+        return CommandResult(
+            Login(user, session_id, generation + 1, session.expires_at, session.epoch), None
+        )
 
     async def sessions_of(self, user_id: UUID) -> list[Session]:
         """An account's sessions that have not expired, ended ones too."""
@@ -149,7 +165,9 @@ class Logins:
             unit.emit(session.user_id, identity.note_refresh_reuse(user, session.session_id))
 
         with suppress(AlreadyDone):
-            once = IdempotencyKey(uuid5(session.session_id, "refresh_reused"), expires_at=session.expires_at)
+            once = IdempotencyKey(
+                uuid5(session.session_id, "refresh_reused"), expires_at=session.expires_at
+            )
             await self._handler.handle(decision, caller, once)
 
     async def _proven_by(self, email: str, password: str) -> User:
@@ -158,7 +176,8 @@ class Logins:
         right = [
             user
             for user in holders
-            if await self._hasher.matches(user.password_hash if user is not None else "", password) and user is not None
+            if await self._hasher.matches(user.password_hash if user is not None else "", password)
+            and user is not None
         ]
         if not right:
             raise _wrong()

@@ -1,6 +1,8 @@
-"""What somebody may do because they read an account's mail: verify its address, choose a new password, take it back.
+"""What somebody may do because they read an account's mail: verify its address, choose a new
+password, take it back.
 
-Whoever changes a password or an address is in doubt: the address that the account had is told, with a way back.
+Whoever changes a password or an address is in doubt: the address that the account had is told, with
+a way back.
 """
 
 from collections.abc import Mapping
@@ -23,9 +25,16 @@ class MailProofs:
     """Commands by mailed tokens, and the mails that bring them."""
 
     def __init__(
-        self, handler: CommandHandler, mailboxes: Mailboxes, hasher: PasswordHasher, tokens: MailTokens
+        self,
+        handler: CommandHandler,
+        mailboxes: Mailboxes,
+        hasher: PasswordHasher,
+        tokens: MailTokens,
     ) -> None:
-        self._handler, self._mailboxes, self._hasher, self._tokens = handler, mailboxes, hasher, tokens
+        self._handler = handler
+        self._mailboxes = mailboxes
+        self._hasher = hasher
+        self._tokens = tokens
 
     async def verify_email(
         self, caller: Caller, token: str, *, once: IdempotencyKey | None = None
@@ -42,7 +51,8 @@ class MailProofs:
     async def mail_verification(
         self, caller: Caller, user: User | None, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
-        """Mail the token to verify the address with once more, unless there is nothing to verify."""
+        """Mail the token to verify the address with once more, unless there is nothing to
+        verify."""
         if user is None or not user.may_act or user.email_verified:
             return CommandResult(None, None)
         token = self._tokens.make("verify-email", user, self._handler.now())
@@ -51,7 +61,8 @@ class MailProofs:
     async def forgot_password(
         self, caller: Caller, email: str, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
-        """Mail a token to reset the password, if there is such an account; the answer tells nobody whether there is."""
+        """Mail a token to reset the password, if there is such an account; the answer tells nobody
+        whether there is."""
         user = await self._mailboxes.find(email)
         if user is None or not user.may_act:
             return CommandResult(None, None)
@@ -67,14 +78,17 @@ class MailProofs:
     async def reset_password(
         self, caller: Caller, token: str, password: str, *, once: IdempotencyKey | None = None
     ) -> CommandResult[User | None]:
-        """Set a password by a mailed token, which works once; ends all sessions. One that was mailed to an address
-        which the account had before brings that address back, too. Raises Invalid, Conflict("email_taken")."""
+        """Set a password by a mailed token, which works once; ends all sessions. One that was
+        mailed to an address which the account had before brings that address back, too. Raises
+        Invalid, Conflict("email_taken")."""
         identity.check_password(password)
         proof = self._tokens.read(token, self._handler.now(), "reset-password", "take-back")
         password_hash = await self._hasher.hash(password)
 
         async def decision(unit: UnitOfWork) -> User | None:
-            user = await self._fitting(unit, proof, "the token was used already, or the account has changed")
+            user = await self._fitting(
+                unit, proof, "the token was used already, or the account has changed"
+            )
             if proof.purpose == "take-back":
                 await self._bring_back(unit, user, proof)
             unit.emit(user.user_id, identity.change_password(user, password_hash))
@@ -87,7 +101,9 @@ class MailProofs:
 
     async def _bring_back(self, unit: UnitOfWork, user: User, proof: MailProof) -> None:
         digest = self._mailboxes.digest(proof.email)
-        restored = identity.take_back(user, epoch=proof.epoch, email=proof.email, email_digest=digest)
+        restored = identity.take_back(
+            user, epoch=proof.epoch, email=proof.email, email_digest=digest
+        )
         await self._mailboxes.take(unit, proof.email, user.user_id)
         await self._mailboxes.release(unit, user, "taken back", but=digest)
         unit.emit(user.user_id, restored)
@@ -107,9 +123,12 @@ class MailProofs:
         return await self._handler.handle(decision, caller, once)
 
 
-def tell_change(unit: UnitOfWork, tokens: MailTokens, before: User, after: User, handler: CommandHandler) -> None:
-    """Mail to the address that the account had that its password or its address was changed, with a way back: of a
-    new password a token for another one, of a new address one that brings the old one back."""
+def tell_change(
+    unit: UnitOfWork, tokens: MailTokens, before: User, after: User, handler: CommandHandler
+) -> None:
+    """Mail to the address that the account had that its password or its address was changed, with a
+    way back: of a new password a token for another one, of a new address one that brings the old
+    one back."""
     now = handler.now()
     if before.email != after.email:
         token = tokens.make_take_back(after, before.email, now)
@@ -119,9 +138,11 @@ def tell_change(unit: UnitOfWork, tokens: MailTokens, before: User, after: User,
         ask_for_mail(unit, before, "password_changed", {"token": token}, to=before.email)
 
 
-def ask_for_mail(unit: UnitOfWork, user: User, template: str, params: Mapping[str, str], *, to: str) -> None:
-    """Ask for a notice by mail to this very address, be the account's another one by the time that it is sent: who
-    reads mail there is what its token proves."""
+def ask_for_mail(
+    unit: UnitOfWork, user: User, template: str, params: Mapping[str, str], *, to: str
+) -> None:
+    """Ask for a notice by mail to this very address, be the account's another one by the time that
+    it is sent: who reads mail there is what its token proves."""
     if email_addresses.is_unreachable(to):
         return
     notice_id: UUID = uuid7()

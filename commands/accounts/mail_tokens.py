@@ -1,5 +1,5 @@
-"""Tokens that go by mail: to verify an address, to choose a new password, to take an account back. Signed (JWT, HS256),
-short-lived, one purpose each."""
+"""Tokens that go by mail: to verify an address, to choose a new password, to take an account back.
+Signed (JWT, HS256), short-lived, one purpose each."""
 
 import hashlib
 from datetime import datetime, timedelta
@@ -23,9 +23,11 @@ LIFETIME = {
 
 
 class MailProof(msgspec.Struct, frozen=True):
-    """What a valid token shows: that its bearer reads the account's mail, at a certain state of the account.
+    """What a valid token shows: that its bearer reads the account's mail, at a certain state of the
+    account.
 
-    `email` and `epoch` are those of a `take-back`: the address that it was mailed to, and the account's session epoch.
+    `email` and `epoch` are those of a `take-back`: the address that it was mailed to, and the
+    account's session epoch.
     """
 
     purpose: Purpose
@@ -40,9 +42,10 @@ class MailProof(msgspec.Struct, frozen=True):
 
 
 class MailTokens:
-    """Makes and reads them. A token is bound to what it rests on (the address, and the password that it replaces): once
-    that has changed, the token is worth nothing. To take back is to undo such a change, so that token is bound to
-    nothing but the account, which takes it once (`domain.identity.take_back`)."""
+    """Makes and reads them. A token is bound to what it rests on (the address, and the password
+    that it replaces): once that has changed, the token is worth nothing. To take back is to undo
+    such a change, so that token is bound to nothing but the account, which takes it once
+    (`domain.identity.take_back`)."""
 
     def __init__(self, secret: bytes) -> None:
         self._key = OctKey.import_key(secret)
@@ -65,7 +68,8 @@ class MailTokens:
         return jwt.encode({"alg": "HS256"}, {**claims, **more}, self._key)
 
     def read(self, token: str, now: datetime, *purposes: Purpose) -> MailProof:
-        """What the token shows. Raises Invalid("invalid_token") when it is for none of these purposes, or too late."""
+        """What the token shows. Raises Invalid("invalid_token") when it is for none of these
+        purposes, or too late."""
         try:
             claims = jwt.decode(token, self._key, algorithms=["HS256"]).claims
             if claims["aud"] not in purposes or claims["exp"] <= now.timestamp():

@@ -1,8 +1,10 @@
-"""Which account an e-mail address is of: one mailbox has one account, however its address is spelled.
+"""Which account an e-mail address is of: one mailbox has one account, however its address is
+spelled.
 
-The claim on a mailbox is found by a digest of its key. Accounts of the first releases are found by a digest of the
-case-folded text instead (`domain.identity.CASE_FOLDED`): who logs in is looked up under both, and a reactor claims the
-mailboxes of those accounts, so that no second account gets one of them.
+The claim on a mailbox is found by a digest of its key. Accounts of the first releases are found by
+a digest of the case-folded text instead (`domain.identity.CASE_FOLDED`): who logs in is looked up
+under both, and a reactor claims the mailboxes of those accounts, so that no second account gets one
+of them.
 """
 
 import hashlib
@@ -23,13 +25,16 @@ from eventstore.repository import Repository, UnitOfWork
 
 
 class Mailboxes:
-    """Finds accounts by e-mail, and sees to it that a mailbox has one. `pepper` keys the digests; never rotated."""
+    """Finds accounts by e-mail, and sees to it that a mailbox has one. `pepper` keys the digests;
+    never rotated."""
 
     def __init__(self, repository: Repository, pepper: bytes) -> None:
-        self._repository, self._pepper = repository, pepper
+        self._repository = repository
+        self._pepper = pepper
 
     def digest(self, email: str) -> str:
-        """HMAC-SHA256 of the mailbox's key: tells nothing without the pepper. Raises Invalid("invalid_email")."""
+        """HMAC-SHA256 of the mailbox's key: tells nothing without the pepper. Raises
+        Invalid("invalid_email")."""
         return self._hmac(email_addresses.mailbox(email))
 
     def name(self, email: str) -> str:
@@ -40,15 +45,21 @@ class Mailboxes:
             return self._case_folded(email)
 
     async def holders(self, email: str) -> list[User | None]:
-        """The accounts that an address may be of, the likeliest first, and None at each place where there is none.
+        """The accounts that an address may be of, the likeliest first, and None at each place where
+        there is none.
 
-        How many places there are depends on the address alone, so that the time it takes to try them tells nothing.
+        How many places there are depends on the address alone, so that the time it takes to try
+        them tells nothing.
         """
         names = [self.name(email)]
         found = [await self._holder(names[0])]
         if (folded := self._case_folded(email)) not in names:
             old = await self._holder(folded)
-            found.append(old if old is not None and old.digest_of == CASE_FOLDED and old not in found else None)
+            found.append(
+                old
+                if old is not None and old.digest_of == CASE_FOLDED and old not in found
+                else None
+            )
         return found
 
     async def find(self, email: str) -> User | None:
@@ -56,7 +67,8 @@ class Mailboxes:
         return next((user for user in await self.holders(email) if user is not None), None)
 
     async def is_held(self, email: str) -> bool:
-        """Whether the mailbox has an account, at a glance: `take` knows for sure. Raises Invalid("invalid_email")."""
+        """Whether the mailbox has an account, at a glance: `take` knows for sure. Raises
+        Invalid("invalid_email")."""
         return await self._holder(self.digest(email)) is not None
 
     async def take(self, unit: UnitOfWork, email: str, user_id: UUID) -> None:
@@ -65,21 +77,29 @@ class Mailboxes:
         claim = await unit.load(CLAIM, claim_id("email", digest))
         if claim is None or not claim.held or claim.holder_id != user_id:
             unit.emit(claim_id("email", digest), claims.take(claim, "email", user_id, taken()))
-        if (folded := self._case_folded(email)) != digest:  # perhaps of an account whose mailbox is not claimed yet
+        # perhaps of an account whose mailbox is not claimed yet
+        if (folded := self._case_folded(email)) != digest:
             old = await unit.load(CLAIM, claim_id("email", folded))
             holder = await unit.load(USER, old.holder_id) if old is not None and old.held else None
             if holder is not None and holder.user_id != user_id and self._is_of(holder, digest):
                 raise taken()
 
-    async def release(self, unit: UnitOfWork, user: User, reason: ReleaseReason, *, but: str | None = None) -> None:
-        """Give up what an account has claimed by its e-mail, save for a digest that it goes on with."""
+    async def release(
+        self, unit: UnitOfWork, user: User, reason: ReleaseReason, *, but: str | None = None
+    ) -> None:
+        """Give up what an account has claimed by its e-mail, save for a digest that it goes on
+        with."""
         for digest in {user.email_digest, self.name(user.email)} - {but}:
             claim = claim_id("email", digest)
             unit.emit(claim, claims.release(await unit.load(CLAIM, claim), user.user_id, reason))
 
     async def _holder(self, digest: str) -> User | None:
         claim = await self._repository.state(CLAIM, claim_id("email", digest))
-        return await self._repository.state(USER, claim.holder_id) if claim is not None and claim.held else None
+        return (
+            await self._repository.state(USER, claim.holder_id)
+            if claim is not None and claim.held
+            else None
+        )
 
     def _is_of(self, user: User, digest: str) -> bool:
         return user.digest_of == CASE_FOLDED and self.name(user.email) == digest
@@ -88,7 +108,9 @@ class Mailboxes:
         return self._hmac(email.strip().casefold())
 
     def _hmac(self, key: str) -> str:
-        return hmac.new(self._pepper, key.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
+        return hmac.new(
+            self._pepper, key.encode(errors="surrogatepass"), hashlib.sha256
+        ).hexdigest()
 
 
 def taken() -> Conflict:
@@ -97,9 +119,11 @@ def taken() -> Conflict:
 
 
 def mailboxes_claimed(handler: CommandHandler, mailboxes: Mailboxes) -> Reactor:
-    """Claims the mailbox of each account that is known by the digest of its case-folded e-mail only.
+    """Claims the mailbox of each account that is known by the digest of its case-folded e-mail
+    only.
 
-    Where two such accounts are of one mailbox, the older one gets it; the other is still found by its own spelling.
+    Where two such accounts are of one mailbox, the older one gets it; the other is still found by
+    its own spelling.
     """
     name = "mailboxes_claimed"
 

@@ -14,8 +14,8 @@ from eventstore.repository import Repository, UnitOfWork
 
 
 async def must_be_open(unit: UnitOfWork, user_id: UUID) -> User:
-    """The account, which nothing may be begun for once it is closed: the append checks that it is open still, and tells
-    who is about to forget it.
+    """The account, which nothing may be begun for once it is closed: the append checks that it is
+    open still, and tells who is about to forget it.
 
     Raises Forbidden("user_inactive").
     """
@@ -34,15 +34,18 @@ async def must_take_money(unit: UnitOfWork, wallet: Wallet) -> None:
 
 
 async def must_not_be_forgotten(unit: UnitOfWork, wallet: Wallet) -> None:
-    """A closed account gets back what is its own; one that was forgotten has nobody. Raises Conflict."""
+    """A closed account gets back what is its own; one that was forgotten has nobody. Raises
+    Conflict."""
     owner = await unit.load(USER, wallet.user_id)
     if owner is not None and owner.status == "FORGOTTEN":
         raise Conflict("recipient_forgotten", "the account of that wallet was forgotten")
 
 
-async def closed_party(repository: Repository, unit: UnitOfWork, order: Order, position: int) -> CancelReason | None:
-    """Why nothing is sold any more by what happened at this position: the buyer's account, or a seller's, was closed
-    before. None when all of them were open."""
+async def closed_party(
+    repository: Repository, unit: UnitOfWork, order: Order, position: int
+) -> CancelReason | None:
+    """Why nothing is sold any more by what happened at this position: the buyer's account, or a
+    seller's, was closed before. None when all of them were open."""
     parties: dict[UUID, CancelReason] = {order.buyer_id: "account_closed"}
     for line in order.lines:
         if line.seller_id != PLATFORM_ID:

@@ -1,12 +1,13 @@
 """Which sessions are over, known to every process that lets people in by access tokens.
 
-An access token serves for some minutes without a look into the database, so a process has to learn by itself that the
-session behind it has ended. It follows the log for that: whatever ends sessions is an event. It remembers an end for as
-long as a token may outlive it, and a process that has just started reads what ended within that time. One that has not
-heard from the log for a second looks there before it lets anybody in.
+An access token serves for some minutes without a look into the database, so a process has to learn
+by itself that the session behind it has ended. It follows the log for that: whatever ends sessions
+is an event. It remembers an end for as long as a token may outlive it, and a process that has just
+started reads what ended within that time. One that has not heard from the log for a second looks
+there before it lets anybody in.
 
-A token may also come from a history of the log that is gone, with a person or a session that there never were. So the
-first time that a process sees a session, it asks whether it is there.
+A token may also come from a history of the log that is gone, with a person or a session that there
+never were. So the first time that a process sees a session, it asks whether it is there.
 """
 
 import asyncio
@@ -46,13 +47,15 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 ENDS = (LoggedOut, RefreshReused, SessionsEnded, UserDeactivated, UserForgotten, UserReactivated)
-"""The events by which sessions end: the first two one of them, the others all of a person's, or all but one."""
+"""The events by which sessions end: the first two one of them, the others all of a person's, or all
+but one."""
 
 STALE_SECONDS = 1.0
 """How old the knowledge of the log may be by which somebody is let in."""
 
 QUIET_SECONDS = 0.4
-"""After so long without a sign that the log has grown it is looked at all the same: a sign may be lost."""
+"""After so long without a sign that the log has grown it is looked at all the same: a sign may be
+lost."""
 
 PAUSE_SECONDS = 0.05
 """Between two looks while the log grows all the time."""
@@ -61,7 +64,8 @@ WAIT_SECONDS = 1.0
 """How long a request waits for the log when what is known is stale."""
 
 PATIENCE_SECONDS = 15.0
-"""How long a look may take that nobody waits for: the first one goes through the events of a token's lifetime."""
+"""How long a look may take that nobody waits for: the first one goes through the events of a
+token's lifetime."""
 
 SKEW = timedelta(minutes=5)
 """How far the clocks of the machines that mint tokens and of the database may be apart."""
@@ -70,7 +74,8 @@ PAGE = 1000
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """What a token says of its session: whose it is, and the epoch of the account in which it was opened."""
+    """What a token says of its session: whose it is, and the epoch of the account in which it was
+    opened."""
 
     user_id: UUID
     session_id: UUID
@@ -80,8 +85,12 @@ class Opened(msgspec.Struct, frozen=True):
 class SessionEnds:
     """Follows the log from the first question on. `lifetime` is that of an access token."""
 
-    def __init__(self, log: PostgresLog, repository: Repository, sessions: Sessions, lifetime: timedelta) -> None:
-        self._log, self._repository, self._lifetime = log, repository, lifetime
+    def __init__(
+        self, log: PostgresLog, repository: Repository, sessions: Sessions, lifetime: timedelta
+    ) -> None:
+        self._log = log
+        self._repository = repository
+        self._lifetime = lifetime
         self._opened = sessions
         self._names = [event.NAME for event in ENDS]
         self._position: int | None = None
@@ -90,7 +99,8 @@ class SessionEnds:
         self._task: asyncio.Task[None] | None = None
         self._sessions: _Remembered[UUID, bool] = _Remembered()
         self._people: _Remembered[UUID, User] = _Remembered()
-        self._there: _Remembered[UUID, UUID] = _Remembered()  # sessions that were opened, and by whom
+        # sessions that were opened, and by whom
+        self._there: _Remembered[UUID, UUID] = _Remembered()
         self._waiting: dict[UUID, set[asyncio.Event]] = {}
         log.history.when_it_changes(self._forget)
 
@@ -104,7 +114,8 @@ class SessionEnds:
         self._must_last(opened)
 
     async def until_over(self, opened: Opened) -> NoReturn:
-        """Returns never; raises Unauthorized("session_ended") when it has ended. To be called after `check`."""
+        """Returns never; raises Unauthorized("session_ended") when it has ended. To be called after
+        `check`."""
         news = asyncio.Event()
         self._waiting.setdefault(opened.user_id, set()).add(news)
         try:
@@ -120,7 +131,8 @@ class SessionEnds:
                 del self._waiting[opened.user_id]
 
     async def reached(self, position: int | None) -> None:
-        """Wait until this process knows what had ended by a position, if it is asked at all; not for long."""
+        """Wait until this process knows what had ended by a position, if it is asked at all; not
+        for long."""
         if position is not None and self._position is not None and self._position < position:
             with suppress(LogUnavailable, psycopg.Error):  # then it will know as soon as it can
                 await self._look_in_time(position)
@@ -133,8 +145,11 @@ class SessionEnds:
 
     def _forget(self) -> None:
         """The log went back: none of its positions, people and sessions is known."""
-        self._position, self._known_at = None, float("-inf")
-        self._sessions, self._people, self._there = _Remembered(), _Remembered(), _Remembered()
+        self._position = None
+        self._known_at = float("-inf")
+        self._sessions = _Remembered()
+        self._people = _Remembered()
+        self._there = _Remembered()
         for waiting in self._waiting.values():
             for news in waiting:
                 news.set()
@@ -142,7 +157,10 @@ class SessionEnds:
     async def _must_be_there(self, opened: Opened) -> None:
         if self._there.get(opened.session_id) == opened.user_id:
             return
-        generation, session = self._log.history.generation, await self._opened.find(opened.session_id)
+        generation, session = (
+            self._log.history.generation,
+            await self._opened.find(opened.session_id),
+        )
         there = session is not None and session.user_id == opened.user_id
         if not there or await self._log.versions([opened.user_id]) == [0]:
             raise Unauthorized("session_ended", "there is no such session (any more): log in again")
@@ -155,7 +173,7 @@ class SessionEnds:
         if outlived or self._sessions.get(opened.session_id):
             raise Unauthorized("session_ended", "the session is over: log in again")
 
-    # -- following the log ---------------------------------------------------------------------------------------------
+    # -- following the log -------------------------------------------------------------------------
 
     async def _follow(self) -> None:
         """Until the log is closed; outlives lost connections."""
@@ -184,7 +202,8 @@ class SessionEnds:
             raise LogUnavailable("whether a session is over cannot be seen at the moment") from None
 
     async def _look(self, since: float, position: int = 0) -> None:
-        """Read what has ended, unless somebody did after that moment, and as far as that position."""
+        """Read what has ended, unless somebody did after that moment, and as far as that
+        position."""
         async with self._looking:
             generation = self._log.history.generation
             if self._known_at > since and (self._position or 0) >= position:
@@ -196,7 +215,9 @@ class SessionEnds:
                 self._log.history.must_be(generation)
                 self._position = begin
             while self._position < head:
-                page, end = await self._log.read_page(self._position, head, names=self._names, limit=PAGE)
+                page, end = await self._log.read_page(
+                    self._position, head, names=self._names, limit=PAGE
+                )
                 for recorded in await self._log.decode(page):
                     await self._note(recorded)
                 self._log.history.must_be(generation)

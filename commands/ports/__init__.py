@@ -1,1 +1,2 @@
-"""What the write side needs from the world, a module each. `adapters/` fulfils these; nothing here knows how."""
+"""What the write side needs from the world, a module each. `adapters/` fulfils these; nothing here
+knows how."""

@@ -16,7 +16,8 @@ class IssuedReceipt(msgspec.Struct, frozen=True):
 
 
 class KnownReceipt(msgspec.Struct, frozen=True):
-    """A receipt as the operator's book shows it; the amount is in the smallest unit of the currency."""
+    """A receipt as the operator's book shows it; the amount is in the smallest unit of the
+    currency."""
 
     seller_id: UUID
     year: int
@@ -29,7 +30,8 @@ class KnownReceipt(msgspec.Struct, frozen=True):
 
 
 class OperatorUnavailable(Exception):
-    """No answer from the fiscal operator: it may have the receipt or not; ask again under the same idempotency key."""
+    """No answer from the fiscal operator: it may have the receipt or not; ask again under the same
+    idempotency key."""
 
 
 class OperatorRefused(Exception):
@@ -37,11 +39,13 @@ class OperatorRefused(Exception):
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"{code}: {detail}")
-        self.code, self.detail = code, detail
+        self.code = code
+        self.detail = detail
 
 
 class FiscalOperator(Protocol):
-    """Whoever sales are reported to by law. It may be told of a book's numbers in any order, each once."""
+    """Whoever sales are reported to by law. It may be told of a book's numbers in any order, each
+    once."""
 
     async def issue(
         self,
@@ -64,11 +68,16 @@ class FiscalOperator(Protocol):
         """What it has issued to a seller for an order. Raises as `issue` does."""
         ...
 
-    async def receipts_from(self, seller_id: UUID, year: int, number: int) -> Sequence[KnownReceipt]:
-        """The first receipts of a book from this number on, in their order. Raises as `issue` does."""
+    async def receipts_from(
+        self, seller_id: UUID, year: int, number: int
+    ) -> Sequence[KnownReceipt]:
+        """The first receipts of a book from this number on, in their order. Raises as `issue`
+        does."""
         ...
 
-    async def receipts_since(self, issued_since: datetime | None, after: str | None) -> Sequence[KnownReceipt]:
-        """The next receipts of all books, in the order of their issue; `after` is the last page's last reference. Empty
-        at the end. Raises as `issue` does."""
+    async def receipts_since(
+        self, issued_since: datetime | None, after: str | None
+    ) -> Sequence[KnownReceipt]:
+        """The next receipts of all books, in the order of their issue; `after` is the last page's
+        last reference. Empty at the end. Raises as `issue` does."""
         ...

@@ -6,7 +6,8 @@ import msgspec
 
 
 class Picture(msgspec.Struct, frozen=True):
-    """An image made safe to serve, and its thumbnail: bytes of the same format, PNG, JPEG or WebP."""
+    """An image made safe to serve, and its thumbnail: bytes of the same format, PNG, JPEG or
+    WebP."""
 
     full: bytes
     thumbnail: bytes
@@ -33,8 +34,8 @@ class ImageStoreUnavailable(Exception):
 
 
 class ImageStore(Protocol):
-    """Keeps bytes under keys of letters, digits and dashes. What is under a key never changes. All may raise
-    ImageStoreUnavailable."""
+    """Keeps bytes under keys of letters, digits and dashes. What is under a key never changes. All
+    may raise ImageStoreUnavailable."""
 
     async def put(self, key: str, content: bytes) -> None:
         """Returns when the bytes are safe."""

@@ -7,12 +7,15 @@ from uuid import UUID
 
 import msgspec
 
-IntentStatus = Literal["requires_payment_method", "requires_action", "processing", "succeeded", "canceled", "failed"]
+IntentStatus = Literal[
+    "requires_payment_method", "requires_action", "processing", "succeeded", "canceled", "failed"
+]
 
 
 class Intent(msgspec.Struct, frozen=True):
-    """A provider's payment intent as it stands. `code` and `detail` say why the last attempt failed, if it did;
-    `payment_id` is None when it names none of ours; `refunded_cents` is all that went back, where a notice tells it."""
+    """A provider's payment intent as it stands. `code` and `detail` say why the last attempt
+    failed, if it did; `payment_id` is None when it names none of ours; `refunded_cents` is all that
+    went back, where a notice tells it."""
 
     ref: str
     status: IntentStatus
@@ -30,9 +33,9 @@ RefundStatus = Literal["PENDING", "SUCCEEDED", "FAILED"]
 
 
 class ProviderRefund(msgspec.Struct, frozen=True):
-    """A refund as it stands at the provider: that it took it on does not mean that the money has gone. `code` says why
-    it failed, if it did. `payment_id` and `refund_id` are ours, None when it was made by hand; `intent_ref` is what it
-    is of, where the provider says so.
+    """A refund as it stands at the provider: that it took it on does not mean that the money has
+    gone. `code` says why it failed, if it did. `payment_id` and `refund_id` are ours, None when it
+    was made by hand; `intent_ref` is what it is of, where the provider says so.
     """
 
     ref: str
@@ -45,7 +48,8 @@ class ProviderRefund(msgspec.Struct, frozen=True):
 
 
 class ProviderNotice(msgspec.Struct, frozen=True):
-    """A verified webhook notice: its own id (for ever unique), its type, and the intent or the refund it speaks of."""
+    """A verified webhook notice: its own id (for ever unique), its type, and the intent or the
+    refund it speaks of."""
 
     event_id: str
     type: str
@@ -55,7 +59,8 @@ class ProviderNotice(msgspec.Struct, frozen=True):
 
 
 class ProviderUnavailable(Exception):
-    """No answer, a time-out or a 5xx: it may have happened or not; ask again under the same idempotency key."""
+    """No answer, a time-out or a 5xx: it may have happened or not; ask again under the same
+    idempotency key."""
 
 
 class ProviderRefused(Exception):
@@ -63,18 +68,27 @@ class ProviderRefused(Exception):
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"{code}: {detail}")
-        self.code, self.detail = code, detail
+        self.code = code
+        self.detail = detail
 
 
 class PaymentProvider(Protocol):
-    """A provider of card payments. Every call that changes something is idempotent under the key it is given."""
+    """A provider of card payments. Every call that changes something is idempotent under the key it
+    is given."""
 
     name: str
 
     async def create(
-        self, payment_id: UUID, amount_cents: int, currency: str, *, method: str | None, idempotency_key: str
+        self,
+        payment_id: UUID,
+        amount_cents: int,
+        currency: str,
+        *,
+        method: str | None,
+        idempotency_key: str,
     ) -> Intent:
-        """Create the payment's intent and, with a method, confirm it. Raises ProviderUnavailable, ProviderRefused."""
+        """Create the payment's intent and, with a method, confirm it. Raises ProviderUnavailable,
+        ProviderRefused."""
         ...
 
     async def confirm(self, ref: str, *, method: str, idempotency_key: str) -> Intent:
@@ -90,18 +104,28 @@ class PaymentProvider(Protocol):
     async def cancel(self, ref: str, *, idempotency_key: str) -> Intent: ...
 
     async def refund(
-        self, ref: str, *, amount_cents: int, payment_id: UUID, refund_id: UUID, idempotency_key: str
+        self,
+        ref: str,
+        *,
+        amount_cents: int,
+        payment_id: UUID,
+        refund_id: UUID,
+        idempotency_key: str,
     ) -> ProviderRefund:
-        """Ask for money of an intent to go back. The provider keeps our ids with the refund, and tells them with it."""
+        """Ask for money of an intent to go back. The provider keeps our ids with the refund, and
+        tells them with it."""
         ...
 
     async def get_refund(self, ref: str) -> ProviderRefund: ...
 
     async def intents_since(self, since: datetime | None, after: str | None) -> Sequence[Intent]:
-        """A page of all intents made since a moment, newest first: what comes behind the one of this ref."""
+        """A page of all intents made since a moment, newest first: what comes behind the one of
+        this ref."""
         ...
 
-    async def refunds_since(self, since: datetime | None, after: str | None) -> Sequence[ProviderRefund]:
+    async def refunds_since(
+        self, since: datetime | None, after: str | None
+    ) -> Sequence[ProviderRefund]:
         """The same of all refunds."""
         ...
 
@@ -110,5 +134,6 @@ class PaymentProvider(Protocol):
         ...
 
     def parse_webhook(self, body: bytes, signature: str, now: datetime) -> ProviderNotice:
-        """Verify and read a notice. Raises InvalidSignature; ValueError when the body is not a notice."""
+        """Verify and read a notice. Raises InvalidSignature; ValueError when the body is not a
+        notice."""
         ...

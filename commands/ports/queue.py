@@ -10,8 +10,8 @@ import msgspec
 
 
 class Job(msgspec.Struct, frozen=True):
-    """A piece of work. Publishing the same id twice is publishing it once, as far as the queue can tell; handlers are
-    idempotent all the same."""
+    """A piece of work. Publishing the same id twice is publishing it once, as far as the queue can
+    tell; handlers are idempotent all the same."""
 
     id: UUID
     kind: str
@@ -19,7 +19,8 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """A job handed to a worker: the how-manieth attempt this is, from 1, and whether it is the last."""
+    """A job handed to a worker: the how-manieth attempt this is, from 1, and whether it is the
+    last."""
 
     job: Job
     attempt: int
@@ -52,7 +53,8 @@ class JobWorker(ABC):
 
 
 class WorkQueue(Protocol):
-    """A durable queue: at least once, retried with backoff, dead-lettered after the last attempt."""
+    """A durable queue: at least once, retried with backoff, dead-lettered after the last
+    attempt."""
 
     name: str
 
@@ -60,10 +62,14 @@ class WorkQueue(Protocol):
         """Returns when the jobs are safe."""
         ...
 
-    async def consume(self, handler: JobHandler, *, concurrency: int = 4, lost: JobHandler | None = None) -> None:
-        """Hand jobs to the handler until cancelled. An exception means: again later, or dead after the last attempt.
+    async def consume(
+        self, handler: JobHandler, *, concurrency: int = 4, lost: JobHandler | None = None
+    ) -> None:
+        """Hand jobs to the handler until cancelled. An exception means: again later, or dead after
+        the last attempt.
 
-        `lost` is told of a job whose worker was lost in the last attempt; whatever it does, the job is dead then.
+        `lost` is told of a job whose worker was lost in the last attempt; whatever it does, the job
+        is dead then.
         """
         ...
 

@@ -8,8 +8,9 @@ import msgspec
 
 
 class Session(msgspec.Struct, frozen=True):
-    """A login: each refresh spends one generation of its token and makes the next. `epoch` is its account's at the
-    login; whether the account keeps it, the account knows (`domain.identity.User.keeps`)."""
+    """A login: each refresh spends one generation of its token and makes the next. `epoch` is its
+    account's at the login; whether the account keeps it, the account knows
+    (`domain.identity.User.keeps`)."""
 
     session_id: UUID
     user_id: UUID

@@ -12,5 +12,6 @@ class CarrierSignatures(Protocol):
     """Knows the parcel carrier's notices by their signatures."""
 
     def check(self, body: bytes, signature: str, now: datetime) -> None:
-        """Return when the carrier signed this body within the last minutes. Raises InvalidSignature."""
+        """Return when the carrier signed this body within the last minutes. Raises
+        InvalidSignature."""
         ...

@@ -8,7 +8,8 @@ import msgspec
 
 
 class WebhookMessage(msgspec.Struct, frozen=True):
-    """One message to a merchant's server. A repeat has the same `message_id`; each of the secrets signs it."""
+    """One message to a merchant's server. A repeat has the same `message_id`; each of the secrets
+    signs it."""
 
     message_id: str
     url: str
@@ -18,7 +19,8 @@ class WebhookMessage(msgspec.Struct, frozen=True):
 
 
 class WebhookUnsent(Exception):
-    """The message did not arrive, as far as we know: send it again. `code` says why (timeout, http_500, …)."""
+    """The message did not arrive, as far as we know: send it again. `code` says why (timeout,
+    http_500, …)."""
 
     def __init__(self, code: str) -> None:
         super().__init__(code)
@@ -33,5 +35,6 @@ class WebhookSender(Protocol):
         ...
 
     async def send(self, message: WebhookMessage) -> int:
-        """Post the message; returns the answer's HTTP status, whatever it is. Raises WebhookUnsent without one."""
+        """Post the message; returns the answer's HTTP status, whatever it is. Raises WebhookUnsent
+        without one."""
         ...

@@ -1,13 +1,16 @@
-"""What follows when an account is closed, or opened again: everything that hangs on it is brought in step.
+"""What follows when an account is closed, or opened again: everything that hangs on it is brought
+in step.
 
 user.deactivated ─► game.suspended; cart.abandoned; payment.deposit_failed;
-                    order.cancelled with all that goes with it: own ones, and those with a line of this seller;
+                    order.cancelled with all that goes with it: own ones, and those with a line of
+                    this seller;
                     ADMINs hear of paid parcels that nobody sends now
 user.reactivated ─► game.resumed
 
-The command that closes does it right away; the reactor does it in any case. Each step decides on the account as it is
-then, so that doing it twice, or beside a reopening, does no harm. Games first: an order rests on its games being on
-sale, so that all orders with a line of this seller are in the log before the last game was suspended.
+The command that closes does it right away; the reactor does it in any case. Each step decides on
+the account as it is then, so that doing it twice, or beside a reopening, does no harm. Games first:
+an order rests on its games being on sale, so that all orders with a line of this seller are in the
+log before the last game was suspended.
 """
 
 import asyncio
@@ -52,23 +55,30 @@ class AccountSettling:
     NAME = "account_settling"
 
     def __init__(self, handler: CommandHandler, belongings: Belongings) -> None:
-        self._handler, self._belongings = handler, belongings
+        self._handler = handler
+        self._belongings = belongings
 
     @property
     def reactor(self) -> Reactor:
         """Follows every account from the beginning."""
 
-        async def moved(_: UserDeactivated | UserForgotten | UserReactivated, env: Envelope) -> None:
+        async def moved(
+            _: UserDeactivated | UserForgotten | UserReactivated, env: Envelope
+        ) -> None:
             await self.settle(caused(self.NAME, env), env.stream_id, env.position)
 
         async def parcel(_: ShipmentConfirmed, env: Envelope) -> None:
             """Its order was paid just before its seller's account was closed."""
             shipment = await self._handler.state(SHIPMENT, env.stream_id)
-            seller = None if shipment is None else await self._handler.state(USER, shipment.seller_id)
+            seller = (
+                None if shipment is None else await self._handler.state(USER, shipment.seller_id)
+            )
             if shipment is not None and seller is not None and not seller.may_act:
                 closing = await closing_of(self._handler.repository, shipment.seller_id)
                 if closing is not None and closing.position < env.position:
-                    await self._tell_admins(caused(self.NAME, env), shipment.seller_id, [env.stream_id], env)
+                    await self._tell_admins(
+                        caused(self.NAME, env), shipment.seller_id, [env.stream_id], env
+                    )
 
         reactions: dict[type[msgspec.Struct], React] = {
             **dict.fromkeys((UserDeactivated, UserForgotten, UserReactivated), moved),
@@ -77,8 +87,8 @@ class AccountSettling:
         return Reactor(self.NAME, reactions)
 
     async def settle_now(self, caller: Caller, user_id: UUID, position: int | None) -> int | None:
-        """As `settle`, as far as it comes in some seconds. Returns how far the log goes: a position that reflects the
-        reactor's part of it, too."""
+        """As `settle`, as far as it comes in some seconds. Returns how far the log goes: a position
+        that reflects the reactor's part of it, too."""
         if position is None:
             return None
         with contextlib.suppress(NotSeenYet, TimeoutError):
@@ -87,7 +97,8 @@ class AccountSettling:
         return await self._handler.log.head()
 
     async def settle(self, caller: Caller, user_id: UUID, position: int) -> None:
-        """Bring in step what hangs on an account that was closed or opened at this position. Raises NotSeenYet."""
+        """Bring in step what hangs on an account that was closed or opened at this position. Raises
+        NotSeenYet."""
         await self._settle_games(caller, user_id, position)
         user = await self._handler.state(USER, user_id)
         if user is None or user.may_act:
@@ -95,13 +106,17 @@ class AccountSettling:
         await self._handler.handle(lambda unit: self._abandon_cart(unit, user_id), caller)
         position = await self._handler.log.head()  # beyond the last suspension, whoever wrote it
         unpaid = await self._belongings.unpaid_orders(user_id, position)
-        await self._each(caller, unpaid, lambda unit, order_id: self._cancel_order(unit, order_id, user_id))
+        await self._each(
+            caller, unpaid, lambda unit, order_id: self._cancel_order(unit, order_id, user_id)
+        )
         deposits = await self._belongings.open_deposits(user_id, position)
-        await self._each(caller, deposits, lambda unit, payment_id: self._fail_deposit(unit, payment_id, user_id))
+        await self._each(
+            caller, deposits, lambda unit, payment_id: self._fail_deposit(unit, payment_id, user_id)
+        )
         if user.account_type == "SELLER":
             await self._tell_of_parcels(caller, user_id, position)
 
-    # -- what a seller sells -------------------------------------------------------------------------------------------
+    # -- what a seller sells -----------------------------------------------------------------------
 
     async def _settle_games(self, caller: Caller, user_id: UUID, position: int) -> None:
         games = await self._belongings.games(user_id, position)
@@ -109,7 +124,9 @@ class AccountSettling:
             some = games[start : start + GAMES_AT_ONCE]
             await self._handler.handle(partial(self._follow_seller, user_id, some), caller)
 
-    async def _follow_seller(self, user_id: UUID, game_ids: Sequence[UUID], unit: UnitOfWork) -> None:
+    async def _follow_seller(
+        self, user_id: UUID, game_ids: Sequence[UUID], unit: UnitOfWork
+    ) -> None:
         seller = await unit.load(USER, user_id)
         for game_id in game_ids:
             game = await unit.load(GAME, game_id)
@@ -138,7 +155,8 @@ class AccountSettling:
     async def _tell_admins(
         self, caller: Caller, seller_id: UUID, shipment_ids: Sequence[UUID], cause: Envelope
     ) -> None:
-        """Each ADMIN once of each cause: of the closing, or of a parcel that was paid just before."""
+        """Each ADMIN once of each cause: of the closing, or of a parcel that was paid just
+        before."""
         admins = await self._belongings.admins(cause.position)
         named, more = shipment_ids[:PARCELS_TOLD], len(shipment_ids) - PARCELS_TOLD
         lines = [*map(str, named), *([f"and {more} more"] if more > 0 else [])]
@@ -163,7 +181,7 @@ class AccountSettling:
 
         await self._handler.handle(step, caller)
 
-    # -- what a person began -------------------------------------------------------------------------------------------
+    # -- what a person began -----------------------------------------------------------------------
 
     async def _abandon_cart(self, unit: UnitOfWork, user_id: UUID) -> None:
         claim_stream = claim_id("cart", user_id)
@@ -173,26 +191,41 @@ class AccountSettling:
             return
         unit.emit(claim.holder_id, carts.close(cart))
         for item in cart.items.values():
-            if item.reservation_id is not None and (stock := await unit.load(STOCK, stock_id(item.game_id))):
-                unit.emit(stock_id(item.game_id), inventory.release(stock, item.reservation_id, "account closed"))
+            if item.reservation_id is not None and (
+                stock := await unit.load(STOCK, stock_id(item.game_id))
+            ):
+                unit.emit(
+                    stock_id(item.game_id),
+                    inventory.release(stock, item.reservation_id, "account closed"),
+                )
         unit.emit(claim_stream, claims.release(claim, claim.holder_id, "account closed"))
 
     async def _cancel_order(self, unit: UnitOfWork, order_id: UUID, user_id: UUID) -> None:
         """Where the money has come, the settlement decides whether it came in time."""
         order = await unit.load(ORDER, order_id)
         payment = None if order is None else await unit.load(PAYMENT, order.payment_id)
-        if order is None or order.status != "PENDING_PAYMENT" or (payment is not None and payment.is_captured):
+        if (
+            order is None
+            or order.status != "PENDING_PAYMENT"
+            or (payment is not None and payment.is_captured)
+        ):
             return
         if await self._is_closed(unit, user_id):
-            reason: CancelReason = "account_closed" if order.buyer_id == user_id else "seller_closed"
-            await cancel_order(unit, order_id, order, orders.cancel(order, reason), self._handler.now())
+            reason: CancelReason = (
+                "account_closed" if order.buyer_id == user_id else "seller_closed"
+            )
+            await cancel_order(
+                unit, order_id, order, orders.cancel(order, reason), self._handler.now()
+            )
 
     async def _fail_deposit(self, unit: UnitOfWork, payment_id: UUID, user_id: UUID) -> None:
         payment = await unit.load(PAYMENT, payment_id)
         if payment is not None and await self._is_closed(unit, user_id):
-            unit.emit(payment_id, payments.fail(payment, "account_closed", "the account was closed"))
+            unit.emit(
+                payment_id, payments.fail(payment, "account_closed", "the account was closed")
+            )
 
-    # -- what they share -----------------------------------------------------------------------------------------------
+    # -- what they share ---------------------------------------------------------------------------
 
     async def _is_closed(self, unit: UnitOfWork, user_id: UUID) -> bool:
         user = await unit.load(USER, user_id)

@@ -1,11 +1,13 @@
-"""The process that follows a deposit, as a reactor: the transaction follows its payment, and the wallet gets the money.
+"""The process that follows a deposit, as a reactor: the transaction follows its payment, and the
+wallet gets the money.
 
 payment.processed ─► wallet.funds_added, transaction.completed
                  └► the wallet is deactivated, its owner's account closed, or the deposit had failed
-                                                                        ─► transaction.failed, the money goes back
+                    ─► transaction.failed, the money goes back
 payment.deposit_failed ─► transaction.failed, and the provider's intent is cancelled
-payment.refunded, by hand at the provider, or by a dispute ─► transaction.reversed, wallet.funds_deducted,
-                                                    └► what was spent of it by then ─► wallet.debt_recorded
+payment.refunded, by hand at the provider, or by a dispute
+                 ─► transaction.reversed, wallet.funds_deducted
+                 └► what was spent of it by then ─► wallet.debt_recorded
 payment.refund_reversed ─► transaction.reinstated, wallet.funds_added
 """
 
@@ -90,14 +92,21 @@ class Deposits:
 
     async def _cancelled(self, event: PaymentIntentCancelled, env: Envelope) -> None:
         payment = await self._handler.cached(PAYMENT, env.stream_id)
-        if payment is not None and payment.transaction_id is not None and event.reason == "provider":
+        if (
+            payment is not None
+            and payment.transaction_id is not None
+            and event.reason == "provider"
+        ):
             await self._fail(env.stream_id, payment.transaction_id, "payment_cancelled", env)
 
     async def _fail(self, payment_id: UUID, transaction_id: UUID, code: str, env: Envelope) -> None:
         """A deposit is tried once: whoever wants to try again asks for another."""
 
         async def decision(unit: UnitOfWork) -> None:
-            transaction, payment = await unit.get(TRANSACTION, transaction_id), await unit.get(PAYMENT, payment_id)
+            transaction, payment = (
+                await unit.get(TRANSACTION, transaction_id),
+                await unit.get(PAYMENT, payment_id),
+            )
             if not transaction.is_final:
                 unit.emit(transaction_id, transactions.fail(transaction, "charge", code))
             unit.emit(payment_id, payments.cancel_intent(payment, "deposit_failed"))
@@ -105,18 +114,23 @@ class Deposits:
         await self._once(decision, env)
 
     async def _refunded(self, event: PaymentRefunded, env: Envelope) -> None:
-        """The provider took a deposit back that the wallet had already: the wallet gives up what it still holds, and
-        its owner owes the rest.
+        """The provider took a deposit back that the wallet had already: the wallet gives up what it
+        still holds, and its owner owes the rest.
         """
 
         async def decision(unit: UnitOfWork, transaction_id: UUID) -> None:
             transaction = await unit.get(TRANSACTION, transaction_id)
             wallet_id, wallet = await _target(unit, transaction)
             recovered = min(event.amount_cents, wallet.balance_cents)
-            reversal = transactions.reverse(transaction, event.refund_id, event.amount_cents, recovered_cents=recovered)
+            reversal = transactions.reverse(
+                transaction, event.refund_id, event.amount_cents, recovered_cents=recovered
+            )
             if reversal:
                 taken = wallets.take_back(
-                    wallet, event.amount_cents, transaction_id=transaction_id, payment_id=env.stream_id
+                    wallet,
+                    event.amount_cents,
+                    transaction_id=transaction_id,
+                    payment_id=env.stream_id,
                 )
                 unit.emit(transaction_id, reversal)
                 unit.emit(wallet_id, taken)
@@ -124,19 +138,28 @@ class Deposits:
         await self._of_deposit(decision, env)
 
     async def _reversed(self, event: PaymentRefundReversed, env: Envelope) -> None:
-        """What the provider had taken back has come again: it is the wallet's, deactivated or not."""
+        """What the provider had taken back has come again: it is the wallet's, deactivated or
+        not."""
 
         async def decision(unit: UnitOfWork, transaction_id: UUID) -> None:
             transaction = await unit.get(TRANSACTION, transaction_id)
             wallet_id, wallet = await _target(unit, transaction)
-            if reinstated := transactions.reinstate(transaction, event.refund_id, event.amount_cents):
-                cause = Cause(transaction_id=transaction_id, payment_id=env.stream_id, reason="deposit reinstated")
+            if reinstated := transactions.reinstate(
+                transaction, event.refund_id, event.amount_cents
+            ):
+                cause = Cause(
+                    transaction_id=transaction_id,
+                    payment_id=env.stream_id,
+                    reason="deposit reinstated",
+                )
                 unit.emit(transaction_id, reinstated)
                 unit.emit(wallet_id, wallets.give_back(wallet, event.amount_cents, cause))
 
         await self._of_deposit(decision, env)
 
-    async def _of_deposit(self, decision: Callable[[UnitOfWork, UUID], Awaitable[None]], env: Envelope) -> None:
+    async def _of_deposit(
+        self, decision: Callable[[UnitOfWork, UUID], Awaitable[None]], env: Envelope
+    ) -> None:
         """Decide on the deposit that an event's payment is of, if it is of one."""
         payment = await self._handler.cached(PAYMENT, env.stream_id)
         if payment is not None and payment.transaction_id is not None:
@@ -144,20 +167,29 @@ class Deposits:
             await self._once(lambda unit: decision(unit, transaction_id), env)
 
     async def _once(self, decision: Decision[R], env: Envelope) -> R:
-        return (await self._handler.handle(decision, caused(self.NAME, env), once_for(self.NAME, env))).value
+        return (
+            await self._handler.handle(decision, caused(self.NAME, env), once_for(self.NAME, env))
+        ).value
 
 
 async def _send_back(
-    unit: UnitOfWork, event: PaymentProcessed, env: Envelope, transaction: Transaction, refusal: Refused
+    unit: UnitOfWork,
+    event: PaymentProcessed,
+    env: Envelope,
+    transaction: Transaction,
+    refusal: Refused,
 ) -> None:
-    """The wallet cannot have it: the deposit fails, if it had not before, and the money goes back to the card."""
+    """The wallet cannot have it: the deposit fails, if it had not before, and the money goes back
+    to the card."""
     if not transaction.is_final:
         failed = transactions.fail(transaction, "credit", refusal.code, event.amount_cents)
         unit.emit(event.transaction_id, failed)
     payment = await unit.get(PAYMENT, env.stream_id)
     refund_id = derived("refund.late", env.event_id)
     if payment.refundable_cents:
-        await emit_refund(unit, env.stream_id, refund_id, payment.refundable_cents, "deposit_failed")
+        await emit_refund(
+            unit, env.stream_id, refund_id, payment.refundable_cents, "deposit_failed"
+        )
 
 
 async def _target(unit: UnitOfWork, transaction: Transaction) -> tuple[UUID, Wallet]:

@@ -1,7 +1,9 @@
-"""The ledger follows the log, as a reactor: every event that moves money is posted once, under its own id.
+"""The ledger follows the log, as a reactor: every event that moves money is posted once, under its
+own id.
 
-What a payment does to an order's money is posted for the payment's event; what deposits, transfers and adjustments do
-to a wallet, for the wallet's. So a wallet's account always holds its balance once its events are posted.
+What a payment does to an order's money is posted for the payment's event; what deposits, transfers
+and adjustments do to a wallet, for the wallet's. So a wallet's account always holds its balance
+once its events are posted.
 """
 
 from collections.abc import Sequence
@@ -13,8 +15,22 @@ from commands.reactors.reactor import Reactor, caused, once_for
 from domain import ledger
 from domain.identity import UserRegistered
 from domain.ids import derived
-from domain.ledger import ADJUSTMENTS, BUYER_EXTERNAL, CLEARING, TRANSFERS, AccountOpened, Entry, wallet_account
-from domain.payments import Payment, PaymentCaptured, PaymentProcessed, PaymentRefunded, PaymentRefundReversed
+from domain.ledger import (
+    ADJUSTMENTS,
+    BUYER_EXTERNAL,
+    CLEARING,
+    TRANSFERS,
+    AccountOpened,
+    Entry,
+    wallet_account,
+)
+from domain.payments import (
+    Payment,
+    PaymentCaptured,
+    PaymentProcessed,
+    PaymentRefunded,
+    PaymentRefundReversed,
+)
 from domain.wallets import DebtRecorded, DebtSettled, FundsAdded, FundsDeducted
 from eventstore.log import Envelope
 from eventstore.repository import UnitOfWork
@@ -54,7 +70,9 @@ class Ledger:
         stream_id = derived("ledger.account", account_id)
 
         async def decision(unit: UnitOfWork) -> None:
-            unit.create(POSTING, stream_id, [AccountOpened(account_id=account_id, user_id=event.user_id)])
+            unit.create(
+                POSTING, stream_id, [AccountOpened(account_id=account_id, user_id=event.user_id)]
+            )
 
         await self._handler.handle(decision, caused(self.NAME, env), once_for(self.NAME, env))
 
@@ -65,21 +83,28 @@ class Ledger:
         if event.method_type == "wallet":
             wallet_id = (await self._payment(env.stream_id)).wallet_id
             assert wallet_id is not None
-            entries = ledger.split(wallet_account(wallet_id), ledger.shares_of(order.lines), event.currency)
+            entries = ledger.split(
+                wallet_account(wallet_id), ledger.shares_of(order.lines), event.currency
+            )
         else:
             entries = ledger.capture(order.lines, event.currency)
         await self._post(env, entries, order_id=event.order_id, payment_id=env.stream_id)
 
     async def _processed(self, event: PaymentProcessed, env: Envelope) -> None:
         entries = ledger.move(BUYER_EXTERNAL, CLEARING, event.amount_cents, event.currency)
-        await self._post(env, entries, payment_id=env.stream_id, transaction_id=event.transaction_id)
+        await self._post(
+            env, entries, payment_id=env.stream_id, transaction_id=event.transaction_id
+        )
 
     async def _refunded(self, event: PaymentRefunded, env: Envelope) -> None:
-        """Each share gives back its part, to the wallet, or by the provider to the world outside."""
+        """Each share gives back its part, to the wallet, or by the provider to the world
+        outside."""
         payment = await self._payment(env.stream_id)
         out = ledger.move(CLEARING, BUYER_EXTERNAL, event.amount_cents, payment.currency)
         if payment.order_id is None:
-            await self._post(env, out, payment_id=env.stream_id, transaction_id=payment.transaction_id)
+            await self._post(
+                env, out, payment_id=env.stream_id, transaction_id=payment.transaction_id
+            )
             return
         shares = await self._shares(payment.order_id, env)
         if payment.wallet_id is not None:
@@ -89,18 +114,27 @@ class Ledger:
         await self._post(env, entries, order_id=payment.order_id, payment_id=env.stream_id)
 
     async def _reversed(self, event: PaymentRefundReversed, env: Envelope) -> None:
-        """What a refund took out comes in again, and each share gets some of what it gave. Wallets' never do."""
+        """What a refund took out comes in again, and each share gets some of what it gave. Wallets'
+        never do."""
         payment = await self._payment(env.stream_id)
         back = ledger.move(BUYER_EXTERNAL, CLEARING, event.amount_cents, payment.currency)
         if payment.order_id is not None:
-            shares = {account: -cents for account, cents in (await self._shares(payment.order_id, env)).items()}
+            shares = {
+                account: -cents
+                for account, cents in (await self._shares(payment.order_id, env)).items()
+            }
             back += ledger.split(CLEARING, shares, payment.currency)
         await self._post(
-            env, back, order_id=payment.order_id, payment_id=env.stream_id, transaction_id=payment.transaction_id
+            env,
+            back,
+            order_id=payment.order_id,
+            payment_id=env.stream_id,
+            transaction_id=payment.transaction_id,
         )
 
     async def _shares(self, order_id: UUID, env: Envelope) -> dict[str, int]:
-        """What a refund, or the reversal of one, takes from each share of an order; below zero where it gives."""
+        """What a refund, or the reversal of one, takes from each share of an order; below zero
+        where it gives."""
         order = await self._handler.get(ORDER, order_id, fresh=False)
         moved = []
         for each in await self._handler.log.read_stream(env.stream_id, upto=env.position):
@@ -114,11 +148,16 @@ class Ledger:
         """What a deposit that was taken back had been spent for is owed by the wallet's owner."""
         account = await self._receivable(env.stream_id)
         entries = ledger.move(account, CLEARING, event.amount_cents, event.currency)
-        await self._post(env, entries, payment_id=event.payment_id, transaction_id=event.transaction_id)
+        await self._post(
+            env, entries, payment_id=event.payment_id, transaction_id=event.transaction_id
+        )
 
     async def _settled(self, event: DebtSettled, env: Envelope) -> None:
         account = await self._receivable(env.stream_id)
-        await self._post(env, ledger.move(wallet_account(env.stream_id), account, event.amount_cents, event.currency))
+        await self._post(
+            env,
+            ledger.move(wallet_account(env.stream_id), account, event.amount_cents, event.currency),
+        )
 
     async def _receivable(self, wallet_id: UUID) -> str:
         wallet = await self._handler.get(WALLET, wallet_id, fresh=False)
@@ -131,8 +170,12 @@ class Ledger:
             source = CLEARING  # a deposit
         else:
             source = ADJUSTMENTS if event.transaction_id is None else TRANSFERS
-        entries = ledger.move(source, wallet_account(env.stream_id), event.amount_cents, event.currency)
-        await self._post(env, entries, payment_id=event.payment_id, transaction_id=event.transaction_id)
+        entries = ledger.move(
+            source, wallet_account(env.stream_id), event.amount_cents, event.currency
+        )
+        await self._post(
+            env, entries, payment_id=event.payment_id, transaction_id=event.transaction_id
+        )
 
     async def _deducted(self, event: FundsDeducted, env: Envelope) -> None:
         if event.payment_id is None:
@@ -141,8 +184,12 @@ class Ledger:
             target = CLEARING  # given back by the provider
         else:
             return  # an order's payment: posted for payment.transaction.completed
-        entries = ledger.move(wallet_account(env.stream_id), target, event.amount_cents, event.currency)
-        await self._post(env, entries, payment_id=event.payment_id, transaction_id=event.transaction_id)
+        entries = ledger.move(
+            wallet_account(env.stream_id), target, event.amount_cents, event.currency
+        )
+        await self._post(
+            env, entries, payment_id=event.payment_id, transaction_id=event.transaction_id
+        )
 
     async def _is_deposit(self, transaction_id: UUID | None) -> bool:
         if transaction_id is None:
@@ -164,7 +211,12 @@ class Ledger:
     ) -> None:
         stream_id = ledger.transaction_id(env.event_id)
         posted = ledger.post(
-            None, env.event_id, entries, order_id=order_id, payment_id=payment_id, transaction_id=transaction_id
+            None,
+            env.event_id,
+            entries,
+            order_id=order_id,
+            payment_id=payment_id,
+            transaction_id=transaction_id,
         )
 
         async def decision(unit: UnitOfWork) -> None:

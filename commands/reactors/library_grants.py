@@ -21,9 +21,14 @@ def library_grants(handler: CommandHandler) -> Reactor:
             await grant(env)
 
     async def confirmed(_event: OrderConfirmed, env: Envelope) -> None:
-        """Of a mixed order the games are granted when it is paid, not when the rest is delivered."""
+        """Of a mixed order the games are granted when it is paid, not when the rest is
+        delivered."""
         order = await handler.cached(ORDER, env.stream_id)
-        if order is not None and not order.is_digital and any(line.kind == "DIGITAL" for line in order.lines):
+        if (
+            order is not None
+            and not order.is_digital
+            and any(line.kind == "DIGITAL" for line in order.lines)
+        ):
             await grant(env)
 
     async def grant(env: Envelope) -> None:
@@ -55,10 +60,14 @@ def library_grants(handler: CommandHandler) -> Reactor:
                 owned = await unit.load(LIBRARY, stream_id)
                 unit.emit(
                     stream_id,
-                    library.remove(owned, game_id=line.game_id, order_id=env.stream_id, reason="refunded"),
+                    library.remove(
+                        owned, game_id=line.game_id, order_id=env.stream_id, reason="refunded"
+                    ),
                 )
             await release_ownership(unit, env.stream_id, order, "refunded")
 
         await handler.handle(decision, caused(name, env), once_for(name, env))
 
-    return Reactor(name, {OrderConfirmed: confirmed, OrderCompleted: completed, OrderRefunded: refunded})
+    return Reactor(
+        name, {OrderConfirmed: confirmed, OrderCompleted: completed, OrderRefunded: refunded}
+    )

@@ -1,12 +1,14 @@
-"""What people are told, as reactors: ask for a notice where something happened to somebody, and queue its sending.
+"""What people are told, as reactors: ask for a notice where something happened to somebody, and
+queue its sending.
 
-user.registered, user.profile_changed (a new address)                      ─► welcome, verification
-order.confirmed, order.completed, payment.transaction.failed, payment.refunded ─► purchase, payment_failed, refund
-order.cancelled                                                            ─► order_cancelled
-shipment.status_updated                                                    ─► the buyer: processing, shipped, delivered
-shipment.confirmed, inventory.low_stock                                    ─► the seller: to_process, low_stock
-transaction.completed, transaction.failed, transaction.reversed           ─► both sides of a transfer, the depositor
-payment.refund_reversed, payment.refund_failed                             ─► the buyer, the ADMIN who asked for it
+user.registered, user.profile_changed (address)       ─► welcome, verification
+order.confirmed, order.completed                      ─► purchase
+payment.transaction.failed, payment.refunded          ─► payment_failed, refund
+order.cancelled                                       ─► order_cancelled
+shipment.status_updated                               ─► the buyer: processing, shipped, delivered
+shipment.confirmed, inventory.low_stock               ─► the seller: to_process, low_stock
+transaction.completed, .failed, .reversed             ─► both sides of a transfer, the depositor
+payment.refund_reversed, payment.refund_failed        ─► the buyer, the ADMIN who asked for it
 notification.requested ─► notice queue ─► worker ─► carrier ─► notification.sent | failed
 """
 
@@ -17,7 +19,17 @@ from uuid import UUID
 import msgspec
 
 from commands.accounts.mail_tokens import MailTokens
-from commands.aggregates import GAME, NOTICE, ORDER, PAYMENT, SHIPMENT, STOCK, TRANSACTION, USER, WALLET
+from commands.aggregates import (
+    GAME,
+    NOTICE,
+    ORDER,
+    PAYMENT,
+    SHIPMENT,
+    STOCK,
+    TRANSACTION,
+    USER,
+    WALLET,
+)
 from commands.handler import CommandHandler
 from commands.ports.queue import WorkQueue
 from commands.reactors.reactor import React, Reactor, caused, job_for, once_for
@@ -57,7 +69,8 @@ class Telling(msgspec.Struct, frozen=True):
 
 
 def people_told(handler: CommandHandler, tokens: MailTokens) -> Reactor:
-    """Asks for a notice of what a person should know: one per event, template, channel and person."""
+    """Asks for a notice of what a person should know: one per event, template, channel and
+    person."""
     about = _Tellings(handler)
     desk = _Desk(handler, tokens)
     tellings: dict[type[msgspec.Struct], Callable[[Any, Envelope], Awaitable[list[Telling]]]] = {
@@ -84,7 +97,9 @@ def people_told(handler: CommandHandler, tokens: MailTokens) -> Reactor:
 
         return react
 
-    return Reactor(NAME, {event_type: reaction(event_type) for event_type in tellings}, starts_from="now")
+    return Reactor(
+        NAME, {event_type: reaction(event_type) for event_type in tellings}, starts_from="now"
+    )
 
 
 def notice_jobs(queue: WorkQueue) -> Reactor:
@@ -100,15 +115,21 @@ class _Desk:
     """Asks for the notices."""
 
     def __init__(self, handler: CommandHandler, tokens: MailTokens) -> None:
-        self._handler, self._tokens = handler, tokens
+        self._handler = handler
+        self._tokens = tokens
 
     async def tell(self, tellings: Sequence[Telling], env: Envelope) -> None:
-        """Ask for all notices of one event, in one append; of those to closed accounts and imported people, none."""
+        """Ask for all notices of one event, in one append; of those to closed accounts and imported
+        people, none."""
 
         async def decision(unit: UnitOfWork) -> None:
             for telling in tellings:
                 user = await unit.load(USER, telling.user_id)
-                if user is not None and user.may_act and not email_addresses.is_unreachable(user.email):
+                if (
+                    user is not None
+                    and user.may_act
+                    and not email_addresses.is_unreachable(user.email)
+                ):
                     await self._request(unit, env, user, telling)
 
         if tellings:
@@ -119,7 +140,8 @@ class _Desk:
         if template in {"welcome", "verification"}:
             now = self._handler.now()
             params["token"] = self._tokens.make("verify-email", user, now)
-            params[notices.ADDRESS] = user.email  # whose reader it is that the token proves something of
+            # whose reader it is that the token proves something of
+            params[notices.ADDRESS] = user.email
         for channel in notices.channels_of(template):
             notice_id = derived("notice", env.event_id, template, channel, user.user_id)
             wanted = notices.request(
@@ -173,16 +195,28 @@ class _Tellings:
 
     async def shipment_confirmed(self, _event: ShipmentConfirmed, env: Envelope) -> list[Telling]:
         shipment = await self._seen(SHIPMENT, env.stream_id)
-        return [Telling(shipment.seller_id, "shipment_to_process", _about_parcel(env.stream_id, shipment))]
+        return [
+            Telling(
+                shipment.seller_id, "shipment_to_process", _about_parcel(env.stream_id, shipment)
+            )
+        ]
 
     async def shipment_moved(self, event: ShipmentStatusUpdated, env: Envelope) -> list[Telling]:
-        """The buyer is told how far it has come; a seller who may have begun, that it is not wanted any more."""
+        """The buyer is told how far it has come; a seller who may have begun, that it is not wanted
+        any more."""
         shipment = await self._handler.get(SHIPMENT, env.stream_id)
         about = _about_parcel(env.stream_id, shipment)
         if event.status == "CANCELLED":
-            return [] if shipment.provisional else [Telling(shipment.seller_id, "shipment_cancelled", about)]
+            return (
+                []
+                if shipment.provisional
+                else [Telling(shipment.seller_id, "shipment_cancelled", about)]
+            )
         if event.status == "SHIPPED":
-            about |= {"carrier": event.carrier or "", "tracking_number": event.tracking_number or ""}
+            about |= {
+                "carrier": event.carrier or "",
+                "tracking_number": event.tracking_number or "",
+            }
         order = await self._seen(ORDER, shipment.order_id)
         return [Telling(order.buyer_id, f"shipment_{event.status.lower()}", about)]
 
@@ -200,8 +234,8 @@ class _Tellings:
         return [Telling(event.buyer_id, "payment_failed", about)]
 
     async def refunded(self, event: PaymentRefunded, env: Envelope) -> list[Telling]:
-        """Of a deposit that was taken back its owner hears as of the transaction that it is; of one that never came
-        into the wallet, as of a refund."""
+        """Of a deposit that was taken back its owner hears as of the transaction that it is; of one
+        that never came into the wallet, as of a refund."""
         payment = await self._seen(PAYMENT, env.stream_id)
         if payment.transaction_id is not None:
             deposit = await self._handler.state(TRANSACTION, payment.transaction_id)
@@ -213,7 +247,8 @@ class _Tellings:
         return [Telling(payment.buyer_id, "refund", about)]
 
     async def refund_failed(self, event: PaymentRefundFailed, env: Envelope) -> list[Telling]:
-        """Whoever asked for it should ask again. What nobody asked for by hand is a dead letter alone."""
+        """Whoever asked for it should ask again. What nobody asked for by hand is a dead letter
+        alone."""
         events = await self._handler.log.read_stream(env.stream_id, upto=env.position)
         for each in events:
             asked, asker = each.event, _person_of(each.env.actor)
@@ -222,7 +257,9 @@ class _Tellings:
                 payment = await self._seen(PAYMENT, env.stream_id)
                 about = _about_refund(payment, asked.amount_cents)
                 ids = {"payment_id": str(env.stream_id), "refund_id": str(event.refund_id)}
-                return [Telling(asker, "refund_failed", {**about, **ids, "detail": _words(event.code)})]
+                return [
+                    Telling(asker, "refund_failed", {**about, **ids, "detail": _words(event.code)})
+                ]
         return []
 
     async def refund_reversed(self, event: PaymentRefundReversed, env: Envelope) -> list[Telling]:
@@ -240,7 +277,9 @@ class _Tellings:
             about["owed"] = format_amount(event.owed_cents, event.currency)
         return [Telling(transaction.user_id, "deposit_reversed", about)]
 
-    async def transaction_completed(self, event: TransactionCompleted, env: Envelope) -> list[Telling]:
+    async def transaction_completed(
+        self, event: TransactionCompleted, env: Envelope
+    ) -> list[Telling]:
         """A payment from a wallet is told of as the purchase that it is."""
         transaction = await self._seen(TRANSACTION, env.stream_id)
         about = _about_movement(env.stream_id, event.amount_cents, event.currency)
@@ -294,8 +333,15 @@ def _purchase(order_id: UUID, order: orders.Order) -> Telling:
 
 
 def _about_parcel(shipment_id: UUID, shipment: Shipment) -> dict[str, str]:
-    titles = [line.title if line.quantity == 1 else f"{line.quantity} × {line.title}" for line in shipment.lines]
-    return {"order_id": str(shipment.order_id), "shipment_id": str(shipment_id), "titles": ", ".join(titles)}
+    titles = [
+        line.title if line.quantity == 1 else f"{line.quantity} × {line.title}"
+        for line in shipment.lines
+    ]
+    return {
+        "order_id": str(shipment.order_id),
+        "shipment_id": str(shipment_id),
+        "titles": ", ".join(titles),
+    }
 
 
 def _about_movement(transaction_id: UUID, amount_cents: int, currency: str) -> dict[str, str]:

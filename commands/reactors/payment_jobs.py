@@ -44,13 +44,20 @@ def payment_jobs(handler: CommandHandler, queue: WorkQueue) -> Reactor:
     async def captured(event: PaymentCaptured, env: Envelope) -> None:
         """A wallet paid: an intent of the provider, made before, must not be paid as well."""
         first = (await handler.log.read_stream(env.stream_id, limit=1))[0].event
-        if event.method_type == "wallet" and isinstance(first, PaymentRequested) and first.method is None:
+        if (
+            event.method_type == "wallet"
+            and isinstance(first, PaymentRequested)
+            and first.method is None
+        ):
             await queue.publish([job_for(env, "cancel", payment_id=env.stream_id)])
 
     async def noticed(event: PaymentNoticeReceived, env: Envelope) -> None:
-        """Somebody paid at the provider what a wallet had paid, or there is news of that money's way back."""
+        """Somebody paid at the provider what a wallet had paid, or there is news of that money's
+        way back."""
         payment = await handler.state(PAYMENT, env.stream_id)
-        told = event.type == "payment_intent.succeeded" or event.type.startswith(("refund.", "charge.refund."))
+        told = event.type == "payment_intent.succeeded" or event.type.startswith(
+            ("refund.", "charge.refund.")
+        )
         if (
             told
             and event.outcome == "ignored"
@@ -64,14 +71,19 @@ def payment_jobs(handler: CommandHandler, queue: WorkQueue) -> Reactor:
         await queue.publish([job_for(env, "cancel", payment_id=env.stream_id)])
 
     async def refund_requested(event: PaymentRefundRequested, env: Envelope) -> None:
-        """What a wallet paid, or nobody, is given back where it is asked for; what was made by hand is on its way."""
+        """What a wallet paid, or nobody, is given back where it is asked for; what was made by hand
+        is on its way."""
         payment = await handler.state(PAYMENT, env.stream_id)
         done = payment is not None and payment.refunds[event.refund_id].state == "SUCCEEDED"
         if done or event.reason == AT_PROVIDER:
             return
-        await queue.publish([job_for(env, "refund", payment_id=env.stream_id, refund_id=event.refund_id)])
+        await queue.publish(
+            [job_for(env, "refund", payment_id=env.stream_id, refund_id=event.refund_id)]
+        )
 
-    async def refund_failed(event: PaymentRefundFailed | PaymentRefundReversed, env: Envelope) -> None:
+    async def refund_failed(
+        event: PaymentRefundFailed | PaymentRefundReversed, env: Envelope
+    ) -> None:
         """One that the provider refused is a dead letter already."""
         if event.provider_ref is not None:
             job = job_for(env, "refund_failed", payment_id=env.stream_id, refund_id=event.refund_id)

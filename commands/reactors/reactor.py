@@ -1,5 +1,6 @@
-"""Reactors: "when this happened, do that". Each issues commands whose key is derived from the event and the reactor's
-name and kept for ever, so that the log itself recognises a repeat: exactly once per cause.
+"""Reactors: "when this happened, do that". Each issues commands whose key is derived from the event
+and the reactor's name and kept for ever, so that the log itself recognises a repeat: exactly once
+per cause.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,7 +15,8 @@ from domain.errors import NotFound
 from eventstore.log import Envelope, IdempotencyKey, Recorded
 
 React = Callable[[Any, Envelope], Awaitable[None]]
-"""Called with the event and its envelope. Refused is an outcome; any other exception parks the event's stream."""
+"""Called with the event and its envelope. Refused is an outcome; any other exception parks the
+event's stream."""
 
 
 class Contradiction(Exception):
@@ -22,7 +24,8 @@ class Contradiction(Exception):
 
 
 class Reactor(msgspec.Struct, frozen=True):
-    """What one process does when certain events happened. A ledger wants history, a mail does not: `starts_from`."""
+    """What one process does when certain events happened. A ledger wants history, a mail does not:
+    `starts_from`."""
 
     name: str
     reactions: Mapping[type[msgspec.Struct], React]
@@ -31,7 +34,8 @@ class Reactor(msgspec.Struct, frozen=True):
     async def react(self, recorded: Recorded) -> None:
         """Do what is to be done, if anything.
 
-        What a reaction looks up is older than its event, so a NotFound is no outcome: raises Contradiction.
+        What a reaction looks up is older than its event, so a NotFound is no outcome: raises
+        Contradiction.
         """
         reaction = self.reactions.get(type(recorded.event))
         if reaction is None:
@@ -53,7 +57,8 @@ def caused(name: str, env: Envelope) -> Caller:
 
 
 def once_for(name: str, env: Envelope, part: str = "") -> IdempotencyKey:
-    """The key of the reaction to an event (of one part, where it is several commands); kept for ever."""
+    """The key of the reaction to an event (of one part, where it is several commands); kept for
+    ever."""
     return IdempotencyKey(uuid5(env.event_id, f"{name}/{part}"))
 
 

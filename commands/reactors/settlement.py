@@ -25,7 +25,8 @@ from eventstore.repository import UnitOfWork
 
 
 def settlement(handler: CommandHandler) -> Reactor:
-    """Lets the order follow its payment; money that came too late, or for a closed account, goes back."""
+    """Lets the order follow its payment; money that came too late, or for a closed account, goes
+    back."""
     name = "settlement"
 
     async def captured(event: PaymentCaptured, env: Envelope) -> None:
@@ -33,7 +34,9 @@ def settlement(handler: CommandHandler) -> Reactor:
             order = await unit.get(ORDER, event.order_id)
             closed = await closed_party(handler.repository, unit, order, env.position)
             if closed is not None and order.status == "PENDING_PAYMENT":
-                await cancel_order(unit, event.order_id, order, orders.cancel(order, closed), env.occurred_at)
+                await cancel_order(
+                    unit, event.order_id, order, orders.cancel(order, closed), env.occurred_at
+                )
                 order = await unit.get(ORDER, event.order_id)
             try:
                 confirmed = orders.confirm(order, env.occurred_at)
@@ -43,7 +46,9 @@ def settlement(handler: CommandHandler) -> Reactor:
                 payment = await unit.get(PAYMENT, env.stream_id)
                 if left := payment.refundable_cents:
                     refund_id = derived("refund.late", env.event_id)
-                    await emit_refund(unit, env.stream_id, refund_id, left, "order_cancelled", owed=True)
+                    await emit_refund(
+                        unit, env.stream_id, refund_id, left, "order_cancelled", owed=True
+                    )
             else:
                 unit.emit(event.order_id, confirmed)
                 if confirmed:
@@ -63,7 +68,9 @@ def settlement(handler: CommandHandler) -> Reactor:
         async def decision(unit: UnitOfWork) -> None:
             order = await unit.get(ORDER, order_id)
             if order.status == "PENDING_PAYMENT":
-                await cancel_order(unit, order_id, order, orders.cancel(order, reason), env.occurred_at)
+                await cancel_order(
+                    unit, order_id, order, orders.cancel(order, reason), env.occurred_at
+                )
 
         await handler.handle(decision, caused(name, env), once_for(name, env))
 

@@ -1,8 +1,10 @@
 """Outgoing webhooks as reactors: whoever subscribed to an event is to hear of it.
 
-event ─► webhook.delivery_requested for each endpoint that wants it ─► webhook queue ─► webhook.delivered | …_failed
+event ─► webhook.delivery_requested for each endpoint that wants it
+      ─► webhook queue ─► webhook.delivered | webhook.delivery_failed
 webhook.redelivery_requested ─► webhook queue
-user.deactivated, user.forgotten ─► webhook_endpoint.disabled; user.reactivated ─► webhook_endpoint.enabled
+user.deactivated, user.forgotten ─► webhook_endpoint.disabled
+user.reactivated ─► webhook_endpoint.enabled
 """
 
 from typing import Any
@@ -30,7 +32,8 @@ REMEMBERED = 10_000
 
 
 def merchant_webhooks(handler: CommandHandler) -> Reactor:
-    """Asks for a delivery to each endpoint that wants an event; all of an event's in one append, so once."""
+    """Asks for a delivery to each endpoint that wants an event; all of an event's in one append, so
+    once."""
     name, without = "merchant_webhooks", _Without()
     handler.log.history.when_it_changes(without.forget)
 
@@ -58,7 +61,9 @@ def merchant_webhooks(handler: CommandHandler) -> Reactor:
 
         await handler.handle(decision, caused(name, env), once_for(name, env))
 
-    async def account_moved(_: UserDeactivated | UserForgotten | UserReactivated, env: Envelope) -> None:
+    async def account_moved(
+        _: UserDeactivated | UserForgotten | UserReactivated, env: Envelope
+    ) -> None:
         """The account as it is by now counts: it may have been opened again."""
 
         async def decision(unit: UnitOfWork) -> None:
@@ -82,8 +87,8 @@ def merchant_webhooks(handler: CommandHandler) -> Reactor:
 
 
 class _Without:
-    """Sellers who had no endpoint up to a position of the log: most never have one, and need not be asked about at each
-    of their events. Who gets one later does not hear of what was before."""
+    """Sellers who had no endpoint up to a position of the log: most never have one, and need not be
+    asked about at each of their events. Who gets one later does not hear of what was before."""
 
     def __init__(self) -> None:
         self._until: dict[UUID, int] = {}
@@ -104,7 +109,8 @@ class _Without:
 
 
 async def _endpoints_of(unit: UnitOfWork, sellers: set[UUID]) -> list[tuple[UUID, WebhookEndpoint]]:
-    """The endpoints of some sellers, as they are now: the unit checks that what it decided on still holds."""
+    """The endpoints of some sellers, as they are now: the unit checks that what it decided on still
+    holds."""
     found = []
     for seller_id in sorted(sellers):
         index = await unit.load(WEBHOOK_INDEX, webhook_endpoints.index_id(seller_id))
@@ -119,6 +125,8 @@ def webhook_jobs(queue: WorkQueue) -> Reactor:
     """Puts on the webhook queue what is to be delivered."""
 
     async def requested(event: Any, env: Envelope) -> None:
-        await queue.publish([job_for(env, "webhook", delivery_id=env.stream_id, endpoint_id=event.endpoint_id)])
+        await queue.publish(
+            [job_for(env, "webhook", delivery_id=env.stream_id, endpoint_id=event.endpoint_id)]
+        )
 
     return Reactor("webhook_jobs", {DeliveryRequested: requested, RedeliveryRequested: requested})

@@ -1,4 +1,5 @@
-"""What the notice worker does with a job: render the notice, hand it to its carrier, record what became of it."""
+"""What the notice worker does with a job: render the notice, hand it to its carrier, record what
+became of it."""
 
 from collections.abc import Mapping
 from uuid import UUID
@@ -18,22 +19,24 @@ from eventstore.database.patience import outlast
 from eventstore.repository import UnitOfWork
 
 UNVERIFIED_AN_HOUR = RateLimitItemPerHour(20)
-"""Mails that an address gets before anybody has shown that they read them: whoever opened the account may have named a
-stranger's address, and do a hundred things of which its owner is told."""
+"""Mails that an address gets before anybody has shown that they read them: whoever opened the
+account may have named a stranger's address, and do a hundred things of which its owner is told."""
 
 
 class NoticeWorker(JobWorker):
     """Handles the jobs of the notice queue; `body` has notice_id."""
 
     def __init__(self, handler: CommandHandler, carriers: Mapping[Channel, Carrier]) -> None:
-        self._handler, self._carriers = handler, carriers
+        self._handler = handler
+        self._carriers = carriers
         self._unverified = MovingWindowRateLimiter(MemoryStorage())
 
     async def handle(self, delivery: Delivery) -> None:
-        """Send a notice unless it went already. Whatever is raised is tried again, and after the last try recorded as a
-        failure; a job redriven later sends it all the same.
+        """Send a notice unless it went already. Whatever is raised is tried again, and after the
+        last try recorded as a failure; a job redriven later sends it all the same.
 
-        Should the worker die between the sending and the recording, it is sent again, as the same message.
+        Should the worker die between the sending and the recording, it is sent again, as the same
+        message.
         """
         notice_id = UUID(delivery.job.body["notice_id"])
         notice = await self._handler.state(NOTICE, notice_id)
@@ -47,7 +50,11 @@ class NoticeWorker(JobWorker):
         if email_addresses.is_unreachable(message.email):
             await self._record_failure(notice_id, "recipient_unreachable", delivery)
             return
-        if not _is_known(notice, message.email, user) and delivery.attempt == 1 and not self._may_go(message.email):
+        if (
+            not _is_known(notice, message.email, user)
+            and delivery.attempt == 1
+            and not self._may_go(message.email)
+        ):
             await self._record_failure(notice_id, "recipient_unverified", delivery)
             return
         try:
@@ -79,14 +86,28 @@ class NoticeWorker(JobWorker):
         await self._handler.handle(decision, on_behalf("worker:mail", delivery.job))
 
 
-def _message(notice_id: UUID, notice: Notice, params: Mapping[str, str], user: identity.User) -> Message:
-    """To the address that the notice is for; to one that is not known to be the account's, in our own words only."""
+def _message(
+    notice_id: UUID, notice: Notice, params: Mapping[str, str], user: identity.User
+) -> Message:
+    """To the address that the notice is for; to one that is not known to be the account's, in our
+    own words only."""
     address = params.get(notices.ADDRESS, user.email)
     known = _is_known(notice, address, user)
-    subject, text = notices.render(notice.template, params if known else notices.for_unverified(params), notice.channel)
-    return Message(notice_id, notice.user_id, notice.template, address, user.name if known else "", subject, text)
+    subject, text = notices.render(
+        notice.template, params if known else notices.for_unverified(params), notice.channel
+    )
+    return Message(
+        notice_id,
+        notice.user_id,
+        notice.template,
+        address,
+        user.name if known else "",
+        subject,
+        text,
+    )
 
 
 def _is_known(notice: Notice, address: str, user: identity.User) -> bool:
-    """Whether it reaches the person whose account it is: an address that they verified; a push goes to none."""
+    """Whether it reaches the person whose account it is: an address that they verified; a push goes
+    to none."""
     return notice.channel == "push" or (user.email_verified and address == user.email)

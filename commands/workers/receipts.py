@@ -1,11 +1,13 @@
-"""A fiscal receipt per seller of a paid order: who asks for it, and the worker that gets it from the operator.
+"""A fiscal receipt per seller of a paid order: who asks for it, and the worker that gets it from
+the operator.
 
-The worker first takes the receipt's number in the log, then calls the operator under that number, then records what
-came of it. Killed anywhere in between, it is done again with the same number, and the operator knows the number.
+The worker first takes the receipt's number in the log, then calls the operator under that number,
+then records what came of it. Killed anywhere in between, it is done again with the same number, and
+the operator knows the number.
 
-When the operator refuses, its book is looked into: a log that went back to an earlier moment does not know what was
-issued since. What the book has is entered in the log, and the receipt goes on: under the number that the operator has
-it by, or the next that nobody has.
+When the operator refuses, its book is looked into: a log that went back to an earlier moment does
+not know what was issued since. What the book has is entered in the log, and the receipt goes on:
+under the number that the operator has it by, or the next that nobody has.
 """
 
 import logging
@@ -15,7 +17,13 @@ from uuid import UUID
 from commands.aggregates import BOOK, ORDER, RECEIPT
 from commands.fiscal_books import enter, jobs_of
 from commands.handler import CommandHandler
-from commands.ports.fiscal import FiscalOperator, IssuedReceipt, KnownReceipt, OperatorRefused, OperatorUnavailable
+from commands.ports.fiscal import (
+    FiscalOperator,
+    IssuedReceipt,
+    KnownReceipt,
+    OperatorRefused,
+    OperatorUnavailable,
+)
 from commands.ports.queue import Delivery, JobWorker, WorkQueue
 from commands.reactors.reactor import Reactor, on_behalf
 from domain import receipts
@@ -30,12 +38,13 @@ log = logging.getLogger(__name__)
 ACTOR = "worker:fiscal"
 
 RENUMBERED_AT_MOST = 20
-"""How often one attempt gives a receipt another number; each time it learns a page of the operator's book."""
+"""How often one attempt gives a receipt another number; each time it learns a page of the
+operator's book."""
 
 
 def fiscal_receipts(handler: CommandHandler, queue: WorkQueue) -> Reactor:
-    """Puts a job on the fiscal queue for each seller who took money by an order, in the book of the year (UTC) in which
-    the order was paid.
+    """Puts a job on the fiscal queue for each seller who took money by an order, in the book of the
+    year (UTC) in which the order was paid.
     """
 
     async def confirmed(_: OrderConfirmed, env: Envelope) -> None:
@@ -49,13 +58,18 @@ class ReceiptWorker(JobWorker):
     """Handles the jobs of the fiscal queue; `body` has order_id, seller_id and year."""
 
     def __init__(self, handler: CommandHandler, operator: FiscalOperator) -> None:
-        self._handler, self._operator = handler, operator
+        self._handler = handler
+        self._operator = operator
 
     async def handle(self, delivery: Delivery) -> None:
-        """Get the receipt. Raises OperatorUnavailable and OperatorRefused: again later, or dead after the last try."""
+        """Get the receipt. Raises OperatorUnavailable and OperatorRefused: again later, or dead
+        after the last try."""
         numbered = await self._numbered(delivery)
         if numbered is None:
-            log.warning("no receipt for order %s, which the log does not have", delivery.job.body["order_id"])
+            log.warning(
+                "no receipt for order %s, which the log does not have",
+                delivery.job.body["order_id"],
+            )
             return
         receipt_id, receipt = numbered
         try:
@@ -63,7 +77,11 @@ class ReceiptWorker(JobWorker):
         except (OperatorUnavailable, OperatorRefused) as error:
             if delivery.last:
                 code = error.code if isinstance(error, OperatorRefused) else "operator_unavailable"
-                await self._record(delivery, receipt_id, lambda now: receipts.mark_failed(now, code, delivery.attempt))
+                await self._record(
+                    delivery,
+                    receipt_id,
+                    lambda now: receipts.mark_failed(now, code, delivery.attempt),
+                )
             raise
 
     async def _issue(self, delivery: Delivery, receipt_id: UUID, receipt: Receipt) -> None:
@@ -89,33 +107,44 @@ class ReceiptWorker(JobWorker):
             order_id=receipt.order_id,
             amount_cents=receipt.amount_cents,
             currency=receipt.currency,
-            # With the order: under a number that a lost order had, an operator would answer as it did then.
-            idempotency_key=f"{receipt.seller_id}/{receipt.year}/{receipt.number}/{receipt.order_id}",
+            # With the order: under a number that a lost order had, an operator would answer as it
+            # did then.
+            idempotency_key=(
+                f"{receipt.seller_id}/{receipt.year}/{receipt.number}/{receipt.order_id}"
+            ),
         )
 
     async def _as_operator_has_it(
         self, delivery: Delivery, receipt_id: UUID, receipt: Receipt, refused: OperatorRefused
     ) -> Receipt:
-        """The receipt after its refusal: as the operator has issued it already, or with another number, because its own
-        is another's there. Raises the refusal when the operator's book does not explain it.
+        """The receipt after its refusal: as the operator has issued it already, or with another
+        number, because its own is another's there. Raises the refusal when the operator's book does
+        not explain it.
         """
         try:
-            known = await self._operator.receipts_from(receipt.seller_id, receipt.year, receipt.number)
+            known = await self._operator.receipts_from(
+                receipt.seller_id, receipt.year, receipt.number
+            )
             own = await self._operator.receipt_of(receipt.seller_id, receipt.order_id)
         except OperatorRefused:  # it shows its books to nobody, or has none such
             raise refused from None
-        is_taken = any(each.number == receipt.number and each.order_id != receipt.order_id for each in known)
+        is_taken = any(
+            each.number == receipt.number and each.order_id != receipt.order_id for each in known
+        )
         if own is None and not is_taken:
             raise refused
 
         async def decision(unit: UnitOfWork) -> tuple[list[KnownReceipt], Receipt]:
             current = await unit.get(RECEIPT, receipt_id)
             found = await enter(unit, [*known, *([] if own is None else [own])])
-            was_quicker = (current.year, current.number) != (receipt.year, receipt.number)  # another worker
+            # another worker
+            was_quicker = (current.year, current.number) != (receipt.year, receipt.number)
             if own is None and current.status != "CREATED" and not was_quicker:
                 book_id = receipts.book_id(current.seller_id, current.year)
                 book = await unit.load(BOOK, book_id)
-                given = receipts.give_number(book, current.order_id, current.seller_id, current.year)
+                given = receipts.give_number(
+                    book, current.order_id, current.seller_id, current.year
+                )
                 unit.emit(book_id, [given])
                 unit.emit(receipt_id, [receipts.renumber(current, given)])
             after = await unit.get(RECEIPT, receipt_id)
@@ -123,8 +152,8 @@ class ReceiptWorker(JobWorker):
 
         found, after = (await self._handler.handle(decision, on_behalf(ACTOR, delivery.job))).value
         log.warning(
-            "the fiscal operator refused number %s/%s of seller %s for order %s (%s): it is %s/%s now; the operator had"
-            " %s receipts that the log did not know: %s",
+            "the fiscal operator refused number %s/%s of seller %s for order %s (%s): it is %s/%s"
+            " now; the operator had %s receipts that the log did not know: %s",
             receipt.number,
             receipt.year,
             receipt.seller_id,
@@ -148,10 +177,18 @@ class ReceiptWorker(JobWorker):
         return after
 
     async def _numbered(self, delivery: Delivery) -> tuple[UUID, Receipt] | None:
-        """The receipt, with the number that it has or now gets from the book; None if the log has lost the order."""
+        """The receipt, with the number that it has or now gets from the book; None if the log has
+        lost the order."""
         body = delivery.job.body
-        order_id, seller_id, year = UUID(body["order_id"]), UUID(body["seller_id"]), int(body["year"])
-        receipt_id, book_id = receipts.receipt_id(order_id, seller_id), receipts.book_id(seller_id, year)
+        order_id, seller_id, year = (
+            UUID(body["order_id"]),
+            UUID(body["seller_id"]),
+            int(body["year"]),
+        )
+        receipt_id, book_id = (
+            receipts.receipt_id(order_id, seller_id),
+            receipts.book_id(seller_id, year),
+        )
 
         async def decision(unit: UnitOfWork) -> Receipt | None:
             receipt = await unit.load(RECEIPT, receipt_id)
@@ -159,8 +196,12 @@ class ReceiptWorker(JobWorker):
                 order = await unit.load(ORDER, order_id)
                 if order is None:
                     return None
-                given = receipts.give_number(await unit.load(BOOK, book_id), order_id, seller_id, year)
-                requested = receipts.request(given, receipts.amounts(order.lines)[seller_id], order.currency)
+                given = receipts.give_number(
+                    await unit.load(BOOK, book_id), order_id, seller_id, year
+                )
+                requested = receipts.request(
+                    given, receipts.amounts(order.lines)[seller_id], order.currency
+                )
                 unit.emit(book_id, [given])
                 unit.emit(receipt_id, [requested])
                 receipt = await unit.load(RECEIPT, receipt_id)
@@ -169,7 +210,9 @@ class ReceiptWorker(JobWorker):
         receipt = (await self._handler.handle(decision, on_behalf(ACTOR, delivery.job))).value
         return None if receipt is None else (receipt_id, receipt)
 
-    async def _record(self, delivery: Delivery, receipt_id: UUID, decide: Callable[[Receipt], list[Event]]) -> None:
+    async def _record(
+        self, delivery: Delivery, receipt_id: UUID, decide: Callable[[Receipt], list[Event]]
+    ) -> None:
         async def decision(unit: UnitOfWork) -> None:
             receipt = await unit.get(RECEIPT, receipt_id)
             unit.emit(receipt_id, decide(receipt))

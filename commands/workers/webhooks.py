@@ -1,7 +1,7 @@
 """What the webhook worker does with a job: send the message, and record what came of it.
 
-The message is made anew of the log's event at each try, and is the same each time. A repeat has the same id, by which
-the receiver knows it; so a job may run any number of times.
+The message is made anew of the log's event at each try, and is the same each time. A repeat has the
+same id, by which the receiver knows it; so a job may run any number of times.
 """
 
 from collections.abc import Callable
@@ -30,20 +30,28 @@ Decide = Callable[[WebhookDelivery, WebhookEndpoint], tuple[list[Event], list[Ev
 class WebhookWorker(JobWorker):
     """Handles the jobs of the webhook queue; `body` has delivery_id."""
 
-    def __init__(self, handler: CommandHandler, sender: WebhookSender, secrets: ClientSecrets) -> None:
-        self._handler, self._sender, self._secrets = handler, sender, secrets
+    def __init__(
+        self, handler: CommandHandler, sender: WebhookSender, secrets: ClientSecrets
+    ) -> None:
+        self._handler = handler
+        self._sender = sender
+        self._secrets = secrets
 
     async def handle(self, job: Delivery) -> None:
-        """Deliver. Raises WebhookUnsent: try again later, or dead after the last attempt. Nothing is sent of what was
-        delivered meanwhile, nor to an endpoint that is disabled."""
+        """Deliver. Raises WebhookUnsent: try again later, or dead after the last attempt. Nothing
+        is sent of what was delivered meanwhile, nor to an endpoint that is disabled."""
         delivery_id = UUID(job.job.body["delivery_id"])
         delivery = await self._handler.state(WEBHOOK_DELIVERY, delivery_id)
         if delivery is None or delivery.status == "DELIVERED":
             return
         endpoint = await self._handler.state(WEBHOOK_ENDPOINT, delivery.endpoint_id)
         if endpoint is None or not endpoint.is_enabled:
-            code = "endpoint_deleted" if endpoint is None or endpoint.deleted else "endpoint_disabled"
-            await self._record(job, delivery_id, lambda d, _: (webhook_deliveries.abandon(d, code), []))
+            code = (
+                "endpoint_deleted" if endpoint is None or endpoint.deleted else "endpoint_disabled"
+            )
+            await self._record(
+                job, delivery_id, lambda d, _: (webhook_deliveries.abandon(d, code), [])
+            )
             return
         body = await self._body(delivery_id, delivery, endpoint)
         try:
@@ -55,36 +63,51 @@ class WebhookWorker(JobWorker):
             raise
         await self._record_answer(job, delivery_id, status)
 
-    async def _body(self, delivery_id: UUID, delivery: WebhookDelivery, endpoint: WebhookEndpoint) -> bytes:
+    async def _body(
+        self, delivery_id: UUID, delivery: WebhookDelivery, endpoint: WebhookEndpoint
+    ) -> bytes:
         repository, position = self._handler.repository, delivery.position
         if position is None:
             (requested,) = await repository.log.read_stream(delivery_id, limit=1)
-            data: dict[str, object] = {"event_id": delivery.event_id, "endpoint_id": delivery.endpoint_id}
+            data: dict[str, object] = {
+                "event_id": delivery.event_id,
+                "endpoint_id": delivery.endpoint_id,
+            }
             return encode(delivery.event_name, requested.env.occurred_at, data)
         (recorded,) = await repository.log.read(position - 1, upto=position, limit=1)
         news = await news_of(repository, recorded.event, recorded.env)
         assert news is not None
         return body_of(delivery.event_name, news, recorded.env, endpoint.seller_id)
 
-    async def _send(self, delivery_id: UUID, endpoint_id: UUID, endpoint: WebhookEndpoint, body: bytes) -> int:
+    async def _send(
+        self, delivery_id: UUID, endpoint_id: UUID, endpoint: WebhookEndpoint, body: bytes
+    ) -> int:
         now = self._handler.now()
         opened = [self._secrets.open(endpoint_id, ref) for ref in endpoint.secret_refs(now)]
         secrets = [secret for secret in opened if secret is not None]
-        return await self._sender.send(WebhookMessage(str(delivery_id), endpoint.url, body, secrets, now))
+        return await self._sender.send(
+            WebhookMessage(str(delivery_id), endpoint.url, body, secrets, now)
+        )
 
     async def _record_answer(self, job: Delivery, delivery_id: UUID, status: int) -> None:
         """It arrived; or the endpoint says that it is gone, which no repeat mends."""
 
-        def decide(delivery: WebhookDelivery, endpoint: WebhookEndpoint) -> tuple[list[Event], list[Event]]:
+        def decide(
+            delivery: WebhookDelivery, endpoint: WebhookEndpoint
+        ) -> tuple[list[Event], list[Event]]:
             if status == GONE:
                 failed = webhook_deliveries.mark_failed(delivery, "gone", last=True)
                 return failed, webhook_endpoints.disable(endpoint, "gone")
-            return webhook_deliveries.mark_delivered(delivery, status), webhook_endpoints.note_success(endpoint)
+            return webhook_deliveries.mark_delivered(
+                delivery, status
+            ), webhook_endpoints.note_success(endpoint)
 
         await self._record(job, delivery_id, decide)
 
     async def _record_failure(self, job: Delivery, delivery_id: UUID, code: str) -> None:
-        def decide(delivery: WebhookDelivery, endpoint: WebhookEndpoint) -> tuple[list[Event], list[Event]]:
+        def decide(
+            delivery: WebhookDelivery, endpoint: WebhookEndpoint
+        ) -> tuple[list[Event], list[Event]]:
             failed = webhook_deliveries.mark_failed(delivery, code, last=job.last)
             return failed, webhook_endpoints.note_failure(endpoint) if job.last and failed else []
 

@@ -22,11 +22,12 @@ class Missing(Exception):
     """A service that is not up, and why or what would help."""
 
 
-# -- what is kept ------------------------------------------------------------------------------------------------------
+# -- what is kept ----------------------------------------------------------------------------------
 
 
 def cache_directory() -> Path:
-    """Where downloads, data and the choice of ports are kept. Root's is one that an ordinary user may read."""
+    """Where downloads, data and the choice of ports are kept. Root's is one that an ordinary user
+    may read."""
     if chosen := os.environ.get("LUDOTECA_TEST_CACHE"):
         return Path(chosen)
     if os.geteuid() == 0:
@@ -40,7 +41,9 @@ def remembered() -> dict[str, str]:
         found = json.loads((cache_directory() / "services.json").read_text())
     except (OSError, ValueError):
         return {}
-    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+    return (
+        {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+    )
 
 
 def remember(**choices: str) -> None:
@@ -60,7 +63,7 @@ def one_at_a_time() -> Iterator[None]:
         yield
 
 
-# -- servers and commands ----------------------------------------------------------------------------------------------
+# -- servers and commands --------------------------------------------------------------------------
 
 
 def http(method: str, url: str, body: object = None, *, timeout: float = 10) -> object:
@@ -68,7 +71,9 @@ def http(method: str, url: str, body: object = None, *, timeout: float = 10) -> 
     parts = urlsplit(url)
     address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(address, data, {"Content-Type": "application/json"}, method=method)  # noqa: S310
+    request = urllib.request.Request(  # noqa: S310 http or https by the callers
+        address, data, {"Content-Type": "application/json"}, method=method
+    )
     if parts.username:
         credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
         request.add_header("Authorization", "Basic " + base64.b64encode(credentials).decode())
@@ -80,7 +85,8 @@ def http(method: str, url: str, body: object = None, *, timeout: float = 10) -> 
 
 
 def wait(check: Callable[[], None], log: str) -> None:
-    """Return as soon as the check passes. Raises Missing when it does not in time; `log` is where people look then."""
+    """Return as soon as the check passes. Raises Missing when it does not in time; `log` is where
+    people look then."""
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while True:
         try:
@@ -96,11 +102,15 @@ def run(command: list[str], *, env: dict[str, str] | None = None) -> None:
     # A daemon keeps what it inherits: give it files, not pipes that would never close.
     with (cache_directory() / "commands.log").open("a+b") as log:
         start = log.seek(0, os.SEEK_END)
-        done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
+        done = subprocess.run(
+            command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+        )
         if done.returncode:
             log.seek(start)
             said = log.read().decode(errors="replace").strip().splitlines()
-            raise Missing(f"`{' '.join(command)}` failed: {said[-1] if said else f'exit {done.returncode}'}")
+            raise Missing(
+                f"`{' '.join(command)}` failed: {said[-1] if said else f'exit {done.returncode}'}"
+            )
 
 
 def apt_install(*packages: str) -> None:
@@ -125,7 +135,8 @@ def free_port(first: int) -> int:
 
 
 def stop_process(name: str, program: bytes) -> None:
-    """Stop the server whose process was remembered as `NAME_pid`, and wait. Raises Missing when it is not ours."""
+    """Stop the server whose process was remembered as `NAME_pid`, and wait. Raises Missing when it
+    is not ours."""
     pid = int(remembered().get(f"{name}_pid", "0"))
     if not pid or program not in _command_line(pid):
         raise Missing("it was not started by this program: left alone")

@@ -27,12 +27,15 @@ from deploy.servers.common import (
 )
 
 ELASTICSEARCH_VERSION = "9.2.0"
-ELASTICSEARCH_ARTIFACT = f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{ELASTICSEARCH_VERSION}:zip"
+ELASTICSEARCH_ARTIFACT = (
+    f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{ELASTICSEARCH_VERSION}:zip"
+)
 OLDEST_JDK = 21
 
 
 def elasticsearch_url() -> str:
-    """The URL of the Elasticsearch for tests: the environment's, else the one that `up` found or started."""
+    """The URL of the Elasticsearch for tests: the environment's, else the one that `up` found or
+    started."""
     if chosen := os.environ.get("LUDOTECA_TEST_ELASTICSEARCH_URL"):
         return chosen
     return remembered().get("elasticsearch_url", "http://127.0.0.1:9200")
@@ -69,7 +72,8 @@ def start_elasticsearch() -> None:
 
 
 def launch_elasticsearch(state: Path, port: int, java_options: str) -> subprocess.Popen[bytes]:
-    """Fetch it if need be, start it on a port, with everything that it keeps in `state`, which is emptied first.
+    """Fetch it if need be, start it on a port, with everything that it keeps in `state`, which is
+    emptied first.
 
     Its processes are a group, named by the pid. Raises Missing.
     """
@@ -96,11 +100,14 @@ def launch_elasticsearch(state: Path, port: int, java_options: str) -> subproces
 
 
 def await_elasticsearch(server: subprocess.Popen[bytes], url: str, state: Path) -> None:
-    """Return as soon as it is ready. Raises Missing when it has stopped, or does not get ready in time."""
+    """Return as soon as it is ready. Raises Missing when it has stopped, or does not get ready in
+    time."""
 
     def check() -> None:
         if server.poll() is not None:
-            raise Missing(f"Elasticsearch stopped with exit code {server.returncode}: see {state}/console.log")
+            raise Missing(
+                f"Elasticsearch stopped with exit code {server.returncode}: see {state}/console.log"
+            )
         check_elasticsearch(url)
 
     wait(check, f"{state}/console.log")
@@ -119,12 +126,16 @@ def find_jdk() -> Path:
         apt_install(f"openjdk-{OLDEST_JDK}-jre-headless")
     if home := _installed_jdk():
         return home
-    raise Missing(f"no JDK of version {OLDEST_JDK} or later: install one, or set ES_JAVA_HOME to it")
+    raise Missing(
+        f"no JDK of version {OLDEST_JDK} or later: install one, or set ES_JAVA_HOME to it"
+    )
 
 
 def _installed_jdk() -> Path | None:
     named = [os.environ[name] for name in ("ES_JAVA_HOME", "JAVA_HOME") if os.environ.get(name)]
-    installed = [home for folder in ("/usr/lib/jvm", "/opt/java") for home in sorted(Path(folder).glob("*"))]
+    installed = [
+        home for folder in ("/usr/lib/jvm", "/opt/java") for home in sorted(Path(folder).glob("*"))
+    ]
     for home in [*map(Path, named), *installed]:
         if (home / "bin" / "java").exists() and _jdk_version(home) >= OLDEST_JDK:
             return home
@@ -132,7 +143,9 @@ def _installed_jdk() -> Path | None:
 
 
 def _jdk_version(home: Path) -> int:
-    said = subprocess.run([home / "bin" / "java", "-version"], capture_output=True, text=True, check=False).stderr
+    said = subprocess.run(
+        [home / "bin" / "java", "-version"], capture_output=True, text=True, check=False
+    ).stderr
     number = re.search(r'version "(\d+)', said)
     return int(number[1]) if number else 0
 
@@ -145,12 +158,23 @@ def fetch_elasticsearch() -> Path:
         return home
     if not shutil.which("mvn"):
         if os.geteuid() != 0:
-            raise Missing("Maven fetches Elasticsearch: install maven, or set LUDOTECA_TEST_ELASTICSEARCH_URL")
+            raise Missing(
+                "Maven fetches Elasticsearch: install maven, or set LUDOTECA_TEST_ELASTICSEARCH_URL"
+            )
         apt_install("maven")
     download = cache / "download"
     shutil.rmtree(download, ignore_errors=True)
     download.mkdir()
-    run(["mvn", "-q", "-B", "dependency:copy", f"-Dartifact={ELASTICSEARCH_ARTIFACT}", f"-DoutputDirectory={download}"])
+    run(
+        [
+            "mvn",
+            "-q",
+            "-B",
+            "dependency:copy",
+            f"-Dartifact={ELASTICSEARCH_ARTIFACT}",
+            f"-DoutputDirectory={download}",
+        ]
+    )
     with zipfile.ZipFile(next(download.glob("*.zip"))) as archive:
         archive.extractall(download)
     unpacked = download / home.name

@@ -1,4 +1,5 @@
-"""libfaketime: a library that stands between a program and its clock; the system's package, which takes root."""
+"""libfaketime: a library that stands between a program and its clock; the system's package, which
+takes root."""
 
 import os
 from pathlib import Path
@@ -33,7 +34,9 @@ def install_faketime() -> None:
         if os.environ.get("LUDOTECA_TEST_FAKETIME"):
             raise
         if os.geteuid() != 0:
-            raise Missing(f"{missing}; that takes root: run `sudo python3 deploy/services.py up`") from missing
+            raise Missing(
+                f"{missing}; that takes root: run `sudo python3 deploy/services.py up`"
+            ) from missing
         apt_install("faketime")
         check_faketime()
 

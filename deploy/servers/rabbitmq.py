@@ -5,7 +5,16 @@ import shutil
 import socket
 from urllib.parse import urlsplit
 
-from deploy.servers.common import Missing, apt_install, http, port_is_open, remember, remembered, run, wait
+from deploy.servers.common import (
+    Missing,
+    apt_install,
+    http,
+    port_is_open,
+    remember,
+    remembered,
+    run,
+    wait,
+)
 
 RABBITMQ_URL = "amqp://guest:guest@127.0.0.1:5672/"
 RABBITMQ_MANAGEMENT_URL = "http://guest:guest@127.0.0.1:15672"
@@ -25,7 +34,9 @@ def check_rabbitmq() -> None:
     """Raises Missing unless the server and its HTTP interface answer."""
     amqp, management = urlsplit(rabbitmq_url()), rabbitmq_management_url()
     try:
-        with socket.create_connection((amqp.hostname or "127.0.0.1", amqp.port or 5672), timeout=5) as connection:
+        with socket.create_connection(
+            (amqp.hostname or "127.0.0.1", amqp.port or 5672), timeout=5
+        ) as connection:
             connection.sendall(b"AMQP\x00\x00\x09\x01")
             if connection.recv(1) != b"\x01":
                 raise Missing(f"what listens on port {amqp.port or 5672} does not speak AMQP")
@@ -45,7 +56,9 @@ def start_rabbitmq() -> None:
         return check_rabbitmq()
     except Missing as missing:
         if os.geteuid() != 0:
-            raise Missing(f"{missing}; starting it takes root: run `sudo python3 deploy/services.py up`") from missing
+            raise Missing(
+                f"{missing}; starting it takes root: run `sudo python3 deploy/services.py up`"
+            ) from missing
     if not shutil.which("rabbitmq-server"):
         apt_install("rabbitmq-server")
     run(["rabbitmq-plugins", "enable", "--offline", "rabbitmq_management"])

@@ -1,8 +1,10 @@
 """stripe-mock: the server that Stripe itself publishes for tests.
 
-It knows what calls and answers look like (from Stripe's OpenAPI description), and remembers nothing.
+It knows what calls and answers look like (from Stripe's OpenAPI description), and remembers
+nothing.
 
-Go fetches and builds it the first time, a minute or two. Calls need a key that looks like one of Stripe's test keys.
+Go fetches and builds it the first time, a minute or two. Calls need a key that looks like one of
+Stripe's test keys.
 """
 
 import os
@@ -27,7 +29,8 @@ STRIPE_TEST_KEY = "sk_test_123"
 
 
 def stripe_mock_url() -> str:
-    """The URL of the stripe-mock for tests: the environment's, else the one that `up` found or started."""
+    """The URL of the stripe-mock for tests: the environment's, else the one that `up` found or
+    started."""
     if chosen := os.environ.get("LUDOTECA_TEST_STRIPE_MOCK_URL"):
         return chosen.rstrip("/")
     return remembered().get("stripe_mock_url", "http://127.0.0.1:12111")
@@ -37,7 +40,9 @@ def check_stripe_mock(url: str | None = None) -> None:
     """Raises Missing unless stripe-mock answers."""
     url = url or stripe_mock_url()
     try:
-        intents = http("GET", url.replace("://", f"://{STRIPE_TEST_KEY}:@", 1) + "/v1/payment_intents?limit=1")
+        intents = http(
+            "GET", url.replace("://", f"://{STRIPE_TEST_KEY}:@", 1) + "/v1/payment_intents?limit=1"
+        )
     except (OSError, ValueError) as error:
         raise Missing(f"nothing usable answers at {url} ({error})") from error
     if not isinstance(intents, dict) or "data" not in intents:
@@ -45,7 +50,8 @@ def check_stripe_mock(url: str | None = None) -> None:
 
 
 def start_stripe_mock() -> None:
-    """Build it if need be, start it on port 12111 or another that is free, wait until it answers."""
+    """Build it if need be, start it on port 12111 or another that is free, wait until it
+    answers."""
     try:
         return check_stripe_mock()
     except Missing:
@@ -75,6 +81,8 @@ def _built() -> Path:
     program = folder / "stripe-mock"
     if not program.exists():
         if not shutil.which("go"):
-            raise Missing("Go builds it: install Go (https://go.dev/dl), or set LUDOTECA_TEST_STRIPE_MOCK_URL")
+            raise Missing(
+                "Go builds it: install Go (https://go.dev/dl), or set LUDOTECA_TEST_STRIPE_MOCK_URL"
+            )
         run(["go", "install", STRIPE_MOCK_MODULE], env=os.environ | {"GOBIN": str(folder)})
     return program

@@ -40,7 +40,7 @@ from domain.payments.refunds import NoticedRefund, hear_of_refund, hear_of_sum
 MAX_FAILURES = 100
 """More tries than a buyer needs; only those who test stolen cards need more."""
 
-# -- decisions: from the request to the outcome ------------------------------------------------------------------------
+# -- decisions: from the request to the outcome ----------------------------------------------------
 
 
 def request(
@@ -87,7 +87,9 @@ def attach_method(payment: Payment, method: Method, now: datetime) -> list[Event
     if payment.closed or not (awaits_one or payment.status == "FAILED"):
         raise Conflict("payment_started", "the payment runs already, or is settled")
     if payment.failures >= MAX_FAILURES:
-        raise Conflict("too_many_tries", f"a payment that has failed {MAX_FAILURES} times is not tried again")
+        raise Conflict(
+            "too_many_tries", f"a payment that has failed {MAX_FAILURES} times is not tried again"
+        )
     _must_be_in_time(payment, now)
     return [PaymentMethodAttached(method=method)]
 
@@ -109,7 +111,9 @@ def submit(payment: Payment, provider: str, attempt: int, now: datetime) -> list
     return [PaymentSubmitted(provider=provider, attempt=attempt)]
 
 
-def record_intent(payment: Payment, *, provider: str, provider_ref: str, client_secret_ref: str) -> list[Event]:
+def record_intent(
+    payment: Payment, *, provider: str, provider_ref: str, client_secret_ref: str
+) -> list[Event]:
     """Record the intent that the provider created, still without a method. Recorded in every state
     of the payment, so that the intent can be found and cancelled. Idempotent. Raises
     Conflict("intent_exists") when the payment has another one."""
@@ -117,10 +121,16 @@ def record_intent(payment: Payment, *, provider: str, provider_ref: str, client_
         return []
     if payment.provider_ref is not None:
         raise Conflict("intent_exists", "a payment has one intent")
-    return [PaymentIntentCreated(provider=provider, provider_ref=provider_ref, client_secret_ref=client_secret_ref)]
+    return [
+        PaymentIntentCreated(
+            provider=provider, provider_ref=provider_ref, client_secret_ref=client_secret_ref
+        )
+    ]
 
 
-def require_action(payment: Payment, *, provider_ref: str, redirect_url: str, client_secret_ref: str) -> list[Event]:
+def require_action(
+    payment: Payment, *, provider_ref: str, redirect_url: str, client_secret_ref: str
+) -> list[Event]:
     """Record that the buyer must go through 3-D Secure. Idempotent; no-op once the payment is
     settled."""
     required = PaymentActionRequired(
@@ -139,7 +149,11 @@ def process(payment: Payment, *, provider: str, provider_ref: str) -> list[Event
 
 
 def capture(
-    payment: Payment, method_type: CaptureType, *, provider: str | None = None, provider_ref: str | None = None
+    payment: Payment,
+    method_type: CaptureType,
+    *,
+    provider: str | None = None,
+    provider_ref: str | None = None,
 ) -> list[Event]:
     """Record that the money arrived, whatever was recorded before. Idempotent.
 
@@ -212,7 +226,7 @@ def cancel_intent(payment: Payment, reason: CancelReason) -> list[Event]:
     return [PaymentIntentCancelled(reason=reason, provider_ref=payment.provider_ref)]
 
 
-# -- decisions: the provider's notices ---------------------------------------------------------------------------------
+# -- decisions: the provider's notices -------------------------------------------------------------
 
 
 class NoticedIntent(msgspec.Struct, frozen=True, kw_only=True):
@@ -230,7 +244,9 @@ class NoticedIntent(msgspec.Struct, frozen=True, kw_only=True):
     """The total that the provider has refunded of it so far."""
 
 
-def apply_notice(payment: Payment, notice_event_id: str, type: str, intent: NoticedIntent) -> list[Event]:
+def apply_notice(
+    payment: Payment, notice_event_id: str, type: str, intent: NoticedIntent
+) -> list[Event]:
     """Record a provider's notice and what follows from it. A repeat is not even recorded, as a
     provider may repeat itself endlessly (the outcome "repeated" occurs in older logs only).
 
@@ -240,7 +256,10 @@ def apply_notice(payment: Payment, notice_event_id: str, type: str, intent: Noti
         return []
     following = _following(payment, notice_event_id, type, intent)
     outcome: Outcome = "applied" if following else "ignored"
-    return [PaymentNoticeReceived(provider_event_id=notice_event_id, type=type, outcome=outcome), *following]
+    return [
+        PaymentNoticeReceived(provider_event_id=notice_event_id, type=type, outcome=outcome),
+        *following,
+    ]
 
 
 def _following(  # noqa: PLR0911 - one line a type
@@ -271,7 +290,13 @@ def _following(  # noqa: PLR0911 - one line a type
 
 
 def apply_refund_notice(
-    payment: Payment, notice_event_id: str, type: str, refund: NoticedRefund, *, provider: str, intent_ref: str
+    payment: Payment,
+    notice_event_id: str,
+    type: str,
+    refund: NoticedRefund,
+    *,
+    provider: str,
+    intent_ref: str,
 ) -> list[Event]:
     """As `apply_notice`, for a notice about a refund of the intent. Ignored when a wallet paid as
     well: whoever returns that surplus asks the provider (see `return_surplus`)."""
@@ -283,7 +308,10 @@ def apply_refund_notice(
         captured = capture(payment, "card", provider=provider, provider_ref=intent_ref)
         following = [*captured, *hear_of_refund(reduce(_after, captured, payment), refund)]
     outcome: Outcome = "applied" if following else "ignored"
-    return [PaymentNoticeReceived(provider_event_id=notice_event_id, type=type, outcome=outcome), *following]
+    return [
+        PaymentNoticeReceived(provider_event_id=notice_event_id, type=type, outcome=outcome),
+        *following,
+    ]
 
 
 def _captured(payment: Payment, intent: NoticedIntent) -> list[Event]:
@@ -302,7 +330,7 @@ def _is_echo(payment: Payment) -> bool:
     return payment.failure_notices < payment.failures
 
 
-# -- what they share ---------------------------------------------------------------------------------------------------
+# -- what they share -------------------------------------------------------------------------------
 
 
 def _must_be_in_time(payment: Payment, now: datetime) -> None:

@@ -20,7 +20,14 @@ CancelReason = Literal["order_cancelled", "deposit_failed", "provider"]
 Outcome = Literal["applied", "repeated", "ignored"]
 RefundState = Literal["PENDING", "SUCCEEDED", "FAILED"]
 Status = Literal[
-    "REQUESTED", "PROCESSING", "REQUIRES_ACTION", "CAPTURED", "FAILED", "PARTIALLY_REFUNDED", "REFUNDED", "CANCELLED"
+    "REQUESTED",
+    "PROCESSING",
+    "REQUIRES_ACTION",
+    "CAPTURED",
+    "FAILED",
+    "PARTIALLY_REFUNDED",
+    "REFUNDED",
+    "CANCELLED",
 ]
 
 OPEN: frozenset[Status] = frozenset({"REQUESTED", "PROCESSING", "REQUIRES_ACTION"})
@@ -35,7 +42,7 @@ class Method(msgspec.Struct, frozen=True, omit_defaults=True):
     token_ref: str | None = None
 
 
-# -- events ------------------------------------------------------------------------------------------------------------
+# -- events ----------------------------------------------------------------------------------------
 
 
 @event("payment.requested.v1")
@@ -241,7 +248,7 @@ def can_be_tried(status: str, *, closed: bool) -> bool:
     return status in OPEN or (status == "FAILED" and not closed)
 
 
-# -- state -------------------------------------------------------------------------------------------------------------
+# -- state -----------------------------------------------------------------------------------------
 
 
 class Refund(msgspec.Struct, frozen=True):
@@ -318,14 +325,18 @@ class Payment(msgspec.Struct, frozen=True):
     @property
     def refunded_cents(self) -> int:
         """Sum of the successful refunds."""
-        return sum(refund.amount_cents for refund in self.refunds.values() if refund.state == "SUCCEEDED")
+        return sum(
+            refund.amount_cents for refund in self.refunds.values() if refund.state == "SUCCEEDED"
+        )
 
     @property
     def refundable_cents(self) -> int:
         """What may still be refunded: captured, and neither refunded nor on its way."""
         if not self.is_captured:
             return 0
-        return self.amount_cents - sum(r.amount_cents for r in self.refunds.values() if r.state != "FAILED")
+        return self.amount_cents - sum(
+            r.amount_cents for r in self.refunds.values() if r.state != "FAILED"
+        )
 
     @property
     def refund_status(self) -> RefundState | None:
@@ -347,13 +358,19 @@ def evolve(state: Payment | None, event: Event) -> Payment | None:  # noqa: PLR0
         case Payment(), PaymentMethodAttached(method=method):
             return replace(state, status="REQUESTED", method=method, attempt=0, redirect_url=None)
         case Payment(), PaymentSubmitted():
-            return replace(state, status="PROCESSING", provider=event.provider, attempt=event.attempt)
+            return replace(
+                state, status="PROCESSING", provider=event.provider, attempt=event.attempt
+            )
         case Payment(), PaymentIntentCreated() | PaymentActionRequired():
             status = "REQUIRES_ACTION" if isinstance(event, PaymentActionRequired) else state.status
             return replace(state, status=status, **msgspec.structs.asdict(event))
         case Payment(), PaymentProcessing():
             return replace(
-                state, status="PROCESSING", provider=event.provider, provider_ref=event.provider_ref, redirect_url=None
+                state,
+                status="PROCESSING",
+                provider=event.provider,
+                provider_ref=event.provider_ref,
+                redirect_url=None,
             )
         case Payment(), PaymentCaptured():
             return replace(
@@ -364,16 +381,28 @@ def evolve(state: Payment | None, event: Event) -> Payment | None:  # noqa: PLR0
                 redirect_url=None,
             )
         case Payment(), PaymentProcessed():
-            return replace(state, status="CAPTURED", provider_ref=event.provider_ref, redirect_url=None)
-        case Payment(), PaymentFailed(code=code, detail=detail) | DepositFailed(code=code, detail=detail):
+            return replace(
+                state, status="CAPTURED", provider_ref=event.provider_ref, redirect_url=None
+            )
+        case Payment(), PaymentFailed(code=code, detail=detail) | DepositFailed(
+            code=code, detail=detail
+        ):
             failures = state.failures + 1
-            return replace(state, status="FAILED", failure_code=code, failure_detail=detail, failures=failures)
+            return replace(
+                state, status="FAILED", failure_code=code, failure_detail=detail, failures=failures
+            )
         case Payment(), PaymentIntentCancelled():
-            return replace(state, status="CANCELLED" if state.is_open else state.status, closed=True)
+            return replace(
+                state, status="CANCELLED" if state.is_open else state.status, closed=True
+            )
         case Payment(), PaymentRefundRequested() | PaymentRefundAccepted() | PaymentRefunded():
-            return _with_refund(state, event.refund_id, _refund_after(state.refunds.get(event.refund_id), event))
+            return _with_refund(
+                state, event.refund_id, _refund_after(state.refunds.get(event.refund_id), event)
+            )
         case Payment(), PaymentRefundFailed() | PaymentRefundReversed():
-            return _with_refund(state, event.refund_id, _refund_after(state.refunds.get(event.refund_id), event))
+            return _with_refund(
+                state, event.refund_id, _refund_after(state.refunds.get(event.refund_id), event)
+            )
         case Payment(), SurplusReturned():
             return replace(state, surplus_returned=True)
         case Payment(), PaymentNoticeReceived():
@@ -387,7 +416,11 @@ def evolve(state: Payment | None, event: Event) -> Payment | None:  # noqa: PLR0
 
 
 RefundEvent = (
-    PaymentRefundRequested | PaymentRefundAccepted | PaymentRefunded | PaymentRefundFailed | PaymentRefundReversed
+    PaymentRefundRequested
+    | PaymentRefundAccepted
+    | PaymentRefunded
+    | PaymentRefundFailed
+    | PaymentRefundReversed
 )
 
 
@@ -402,7 +435,9 @@ def _refund_after(before: Refund | None, event: RefundEvent) -> Refund:
     before = before or Refund(0)
     state: RefundState = "SUCCEEDED" if isinstance(event, PaymentRefunded) else "FAILED"
     return Refund(
-        amount_cents=event.amount_cents if isinstance(event, PaymentRefunded) else before.amount_cents,
+        amount_cents=event.amount_cents
+        if isinstance(event, PaymentRefunded)
+        else before.amount_cents,
         state=state,
         provider_ref=event.provider_ref or before.provider_ref,
         reason=before.reason,
@@ -416,7 +451,10 @@ def _with_refund(payment: Payment, refund_id: UUID, refund: Refund) -> Payment:
     changed = msgspec.structs.replace(payment, refunds={**payment.refunds, refund_id: refund})
     if "SUCCEEDED" not in {refund.state, before.state if before else ""}:
         return changed
-    back, any_left = changed.refunded_cents, any(each.state == "SUCCEEDED" for each in changed.refunds.values())
+    back, any_left = (
+        changed.refunded_cents,
+        any(each.state == "SUCCEEDED" for each in changed.refunds.values()),
+    )
     status: Status = "CAPTURED"
     if any_left:
         status = "REFUNDED" if back >= payment.amount_cents else "PARTIALLY_REFUNDED"

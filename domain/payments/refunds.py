@@ -46,10 +46,12 @@ class NoticedRefund(msgspec.Struct, frozen=True, kw_only=True):
     refund_id: UUID | None = None
 
 
-# -- decisions ---------------------------------------------------------------------------------------------------------
+# -- decisions -------------------------------------------------------------------------------------
 
 
-def request_refund(payment: Payment, refund_id: UUID, amount_cents: int, reason: str) -> list[Event]:
+def request_refund(
+    payment: Payment, refund_id: UUID, amount_cents: int, reason: str
+) -> list[Event]:
     """Request a refund. No-op for a known refund id. Only a free payment is refunded by 0.
 
     Raises Conflict: payment_not_captured; refund_exceeds_capture and too_many_refunds, both with
@@ -61,17 +63,25 @@ def request_refund(payment: Payment, refund_id: UUID, amount_cents: int, reason:
     if not payment.is_captured:
         raise Conflict("payment_not_captured", "there is nothing to refund")
     if amount_cents < min(1, payment.amount_cents):
-        raise Invalid("invalid_amount", "a refund is of one cent at least, unless the payment was free")
+        raise Invalid(
+            "invalid_amount", "a refund is of one cent at least, unless the payment was free"
+        )
     if payment.status == "REFUNDED" or amount_cents > payment.refundable_cents:
         raise _exceeds(payment)
     if len(payment.refunds) >= MAX_REFUNDS and amount_cents < payment.refundable_cents:
-        detail = f"a payment is given back in {MAX_REFUNDS} parts at most, and then the rest at once"
+        detail = (
+            f"a payment is given back in {MAX_REFUNDS} parts at most, and then the rest at once"
+        )
         raise Conflict("too_many_refunds", detail, refundable_cents=payment.refundable_cents)
     return [PaymentRefundRequested(refund_id=refund_id, amount_cents=amount_cents, reason=reason)]
 
 
 def settle_refund(
-    payment: Payment, refund_id: UUID, state: RefundState, provider_ref: str | None = None, code: str = ""
+    payment: Payment,
+    refund_id: UUID,
+    state: RefundState,
+    provider_ref: str | None = None,
+    code: str = "",
 ) -> list[Event]:
     """Record the provider's state of a refund. Raises as `complete_refund`."""
     match state:
@@ -85,7 +95,9 @@ def settle_refund(
     return [PaymentRefundAccepted(refund_id=refund_id, provider_ref=provider_ref)]
 
 
-def complete_refund(payment: Payment, refund_id: UUID, provider_ref: str | None = None) -> list[Event]:
+def complete_refund(
+    payment: Payment, refund_id: UUID, provider_ref: str | None = None
+) -> list[Event]:
     """Complete a refund, even one that the provider refused at first. Idempotent; no-op once it has
     finally failed.
 
@@ -97,10 +109,16 @@ def complete_refund(payment: Payment, refund_id: UUID, provider_ref: str | None 
         return []
     if refund.state == "FAILED" and refund.amount_cents > payment.refundable_cents:
         raise _exceeds(payment)
-    return [PaymentRefunded(refund_id=refund_id, amount_cents=refund.amount_cents, provider_ref=provider_ref)]
+    return [
+        PaymentRefunded(
+            refund_id=refund_id, amount_cents=refund.amount_cents, provider_ref=provider_ref
+        )
+    ]
 
 
-def fail_refund(payment: Payment, refund_id: UUID, code: str, provider_ref: str | None = None) -> list[Event]:
+def fail_refund(
+    payment: Payment, refund_id: UUID, code: str, provider_ref: str | None = None
+) -> list[Event]:
     """Fail a refund. With the provider's reference the failure is final, and reverses an earlier
     success. Idempotent.
 
@@ -116,7 +134,10 @@ def fail_refund(payment: Payment, refund_id: UUID, code: str, provider_ref: str 
         return [failed]
     return [
         PaymentRefundReversed(
-            refund_id=refund_id, amount_cents=refund.amount_cents, code=code, provider_ref=provider_ref
+            refund_id=refund_id,
+            amount_cents=refund.amount_cents,
+            code=code,
+            provider_ref=provider_ref,
         )
     ]
 
@@ -129,7 +150,7 @@ def return_surplus(payment: Payment, provider_ref: str) -> list[Event]:
     return [SurplusReturned(provider_ref=provider_ref, amount_cents=payment.amount_cents)]
 
 
-# -- the provider's reports --------------------------------------------------------------------------------------------
+# -- the provider's reports ------------------------------------------------------------------------
 
 
 def hear_of_refund(payment: Payment, seen: NoticedRefund) -> list[Event]:
@@ -144,8 +165,13 @@ def hear_of_refund(payment: Payment, seen: NoticedRefund) -> list[Event]:
         amount = min(seen.amount_cents, payment.refundable_cents)
         if amount < 1:
             return []
-        following.append(PaymentRefundRequested(refund_id=refund_id, amount_cents=amount, reason=AT_PROVIDER))
-    elif payment.refunds[refund_id].provider_ref is None and payment.refunds[refund_id].state == "SUCCEEDED":
+        following.append(
+            PaymentRefundRequested(refund_id=refund_id, amount_cents=amount, reason=AT_PROVIDER)
+        )
+    elif (
+        payment.refunds[refund_id].provider_ref is None
+        and payment.refunds[refund_id].state == "SUCCEEDED"
+    ):
         following.append(PaymentRefundAccepted(refund_id=refund_id, provider_ref=seen.provider_ref))
     after = reduce(_after, following, payment)
     return [*following, *settle_refund(after, refund_id, seen.state, seen.provider_ref, seen.code)]
@@ -155,7 +181,9 @@ def hear_of_sum(payment: Payment, notice_event_id: str, refunded_cents: int) -> 
     """Record the total that the provider has refunded of a captured payment so far: what exceeds
     the known refunds was refunded by hand. A refund that failed may have been part of an earlier
     total."""
-    known = sum(refund.amount_cents for refund in payment.refunds.values() if not _was_refused(refund))
+    known = sum(
+        refund.amount_cents for refund in payment.refunds.values() if not _was_refused(refund)
+    )
     amount = min(refunded_cents - known, payment.refundable_cents)
     if amount < 1:
         return []
@@ -176,7 +204,9 @@ def _known(payment: Payment, seen: NoticedRefund) -> UUID | None:
     # Requested without our id (by an older release), when no money is left for any other refund.
     is_all = seen.refund_id is None and seen.amount_cents > payment.refundable_cents
     for refund_id, refund in payment.refunds.items():
-        may_be = _is_untold(refund) or (is_all and refund.state == "PENDING" and refund.provider_ref is None)
+        may_be = _is_untold(refund) or (
+            is_all and refund.state == "PENDING" and refund.provider_ref is None
+        )
         if may_be and refund.amount_cents == seen.amount_cents:
             return refund_id
     return None
@@ -185,11 +215,16 @@ def _known(payment: Payment, seen: NoticedRefund) -> UUID | None:
 def _untold_of(payment: Payment) -> int:
     """The largest amount refunded by a total alone: a notice about its individual refunds may still
     come."""
-    return max((refund.amount_cents for refund in payment.refunds.values() if _is_untold(refund)), default=0)
+    return max(
+        (refund.amount_cents for refund in payment.refunds.values() if _is_untold(refund)),
+        default=0,
+    )
 
 
 def _is_untold(refund: Refund) -> bool:
-    return refund.reason == AT_PROVIDER and refund.state == "SUCCEEDED" and refund.provider_ref is None
+    return (
+        refund.reason == AT_PROVIDER and refund.state == "SUCCEEDED" and refund.provider_ref is None
+    )
 
 
 def _failed_for_good(refund: Refund) -> bool:
@@ -200,7 +235,7 @@ def _was_refused(refund: Refund) -> bool:
     return refund.state == "FAILED" and refund.provider_ref is None
 
 
-# -- what they share ---------------------------------------------------------------------------------------------------
+# -- what they share -------------------------------------------------------------------------------
 
 
 def _after(payment: Payment, event: Event) -> Payment:
@@ -215,4 +250,8 @@ def _refund_of(payment: Payment, refund_id: UUID) -> Refund:
 
 
 def _exceeds(payment: Payment) -> Conflict:
-    return Conflict("refund_exceeds_capture", "more would go back than came", refundable_cents=payment.refundable_cents)
+    return Conflict(
+        "refund_exceeds_capture",
+        "more would go back than came",
+        refundable_cents=payment.refundable_cents,
+    )

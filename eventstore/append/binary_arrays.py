@@ -25,7 +25,9 @@ _typed_size = Struct(">II").pack
 _typed_bigint = Struct(">IIq").pack
 _new_event = Struct(">I I II16s II16s IIq II").pack
 _NEW_EVENT_FIXED = Struct(">I II16s II16s IIq II II").size  # all but name, payload and cause
-_UUID_NULL, _TEXT_NULL, _TIME_NULL = (_size(oid) + b"\xff\xff\xff\xff" for oid in (_UUID, _TEXT, _TIMESTAMPTZ))
+_UUID_NULL, _TEXT_NULL, _TIME_NULL = (
+    _size(oid) + b"\xff\xff\xff\xff" for oid in (_UUID, _TEXT, _TIMESTAMPTZ)
+)
 _UUID_SIZE = _typed_size(_UUID, 16)
 
 TIME = _typed_size(_TIMESTAMPTZ, 8)
@@ -68,13 +70,29 @@ def _of_size(element_type: int, size: int, values: Sequence[bytes]) -> bytes:
     return _header(1, 0, element_type, len(values), 1) + between + between.join(values)
 
 
-def new_event(event_id: bytes, stream_id: bytes, version: int, name: bytes, payload: bytes, cause: bytes) -> bytes:
+def new_event(
+    event_id: bytes, stream_id: bytes, version: int, name: bytes, payload: bytes, cause: bytes
+) -> bytes:
     """A log.new_event_v4 as an element of an array; its last five fields are `cause`, then TIME and
     the time."""
     size = _NEW_EVENT_FIXED + len(name) + len(payload) + len(cause)
     return b"".join(
         (
-            _new_event(size, 10, _UUID, 16, event_id, _UUID, 16, stream_id, _BIGINT, 8, version, _TEXT, len(name)),
+            _new_event(
+                size,
+                10,
+                _UUID,
+                16,
+                event_id,
+                _UUID,
+                16,
+                stream_id,
+                _BIGINT,
+                8,
+                version,
+                _TEXT,
+                len(name),
+            ),
             name,
             _typed_size(_BYTEA, len(payload)),
             payload,
@@ -83,7 +101,12 @@ def new_event(event_id: bytes, stream_id: bytes, version: int, name: bytes, payl
     )
 
 
-def cause(actor: bytes, correlation_id: bytes | None, causation_id: bytes | None, traceparent: bytes | None) -> bytes:
+def cause(
+    actor: bytes,
+    correlation_id: bytes | None,
+    causation_id: bytes | None,
+    traceparent: bytes | None,
+) -> bytes:
     """The last fields of a log.new_event_v4 except the time."""
     return (
         _text(actor)
@@ -93,7 +116,9 @@ def cause(actor: bytes, correlation_id: bytes | None, causation_id: bytes | None
     )
 
 
-def new_once(key: UUID, fingerprint: bytes, result_ids: str, expires_at: datetime | None, last_event: int) -> bytes:
+def new_once(
+    key: UUID, fingerprint: bytes, result_ids: str, expires_at: datetime | None, last_event: int
+) -> bytes:
     """A log.new_once as an element of an array."""
     value = b"".join(
         (
@@ -101,7 +126,9 @@ def new_once(key: UUID, fingerprint: bytes, result_ids: str, expires_at: datetim
             _UUID_SIZE + key.bytes,
             _typed_size(_BYTEA, len(fingerprint)) + fingerprint,
             _text(result_ids.encode()),
-            _TIME_NULL if expires_at is None else _typed_bigint(_TIMESTAMPTZ, 8, microseconds(expires_at)),
+            _TIME_NULL
+            if expires_at is None
+            else _typed_bigint(_TIMESTAMPTZ, 8, microseconds(expires_at)),
             _typed_bigint(_BIGINT, 8, last_event),
         )
     )

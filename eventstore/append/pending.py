@@ -11,7 +11,15 @@ import msgspec
 
 from eventstore.append import binary_arrays as pg
 from eventstore.chain import cause_in_bytes, digest_of, encoded_cause, encoded_time
-from eventstore.log import MAX_APPEND_BYTES, MAX_EVENT_BYTES, Appended, IdempotencyKey, Metadata, StreamRead, TooLarge
+from eventstore.log import (
+    MAX_APPEND_BYTES,
+    MAX_EVENT_BYTES,
+    Appended,
+    IdempotencyKey,
+    Metadata,
+    StreamRead,
+    TooLarge,
+)
 from kit.uuid7 import uuid7
 
 PROOF_BYTES = 8192
@@ -41,7 +49,11 @@ class Pending:
     )
 
     def __init__(
-        self, metadata: Metadata, occurred_at: datetime, once: IdempotencyKey | None, reads: Sequence[StreamRead] = ()
+        self,
+        metadata: Metadata,
+        occurred_at: datetime,
+        once: IdempotencyKey | None,
+        reads: Sequence[StreamRead] = (),
     ) -> None:
         self.occurred_at = occurred_at
         self.once = once
@@ -52,7 +64,8 @@ class Pending:
         self.digests: list[bytes] = []
         self.checks: list[tuple[UUID, int, str]] = []  # stream, expected version and kind
         self.claims: list[bytes] = [] if once is None else [once.key.bytes]
-        """Streams and keys that no other append of the batch may touch; bytes, as a UUID's own hash is slow."""
+        """Streams and keys that no other append of the batch may touch; bytes, as a UUID's own hash
+        is slow."""
         self.rests_on: list[bytes] = [read.stream_id.bytes for read in reads] if reads else []
         """Streams that no other append of the batch may add to, but may also rest on."""
         self.uncertain = False  # an earlier try may have committed before its connection was lost
@@ -66,14 +79,19 @@ class Pending:
         self.future: asyncio.Future[Appended]  # its outcome; set by the writer
         self.deadline = 0.0  # the loop's time when the caller's patience ends; set by the writer
 
-    def add(self, stream_id: UUID, expected_version: int, kind: str, events: Sequence[tuple[str, bytes]]) -> None:
+    def add(
+        self, stream_id: UUID, expected_version: int, kind: str, events: Sequence[tuple[str, bytes]]
+    ) -> None:
         """Add events (names and payloads) for one stream of a kind. Raises TooLarge."""
         stream = stream_id.bytes
         self.checks.append((stream_id, expected_version, kind))
         self.claims.append(stream)
         for version, (name, payload) in enumerate(events, expected_version + 1):
             if len(payload) > MAX_EVENT_BYTES:
-                raise TooLarge("event_too_large", f"{name} has {len(payload)} bytes, of {MAX_EVENT_BYTES} at most")
+                raise TooLarge(
+                    "event_too_large",
+                    f"{name} has {len(payload)} bytes, of {MAX_EVENT_BYTES} at most",
+                )
             event_id, wire_name = uuid7(), name.encode()
             head = (event_id.bytes, stream, version, wire_name, payload)
             self.event_ids.append(event_id)
@@ -81,7 +99,9 @@ class Pending:
             self.wires.append(wire := pg.new_event(*head, self._wire_end))
             self.size += len(wire)
         if self.size > MAX_APPEND_BYTES:
-            raise TooLarge("append_too_large", f"more than {MAX_APPEND_BYTES} bytes of events at once")
+            raise TooLarge(
+                "append_too_large", f"more than {MAX_APPEND_BYTES} bytes of events at once"
+            )
 
     @property
     def first(self) -> tuple[UUID, int]:
@@ -92,7 +112,9 @@ class Pending:
     def landed(self, first: int, at: datetime) -> None:
         """Report success to the caller, with the position of the first event."""
         if not self.future.done():
-            self.future.set_result(Appended(first, first + len(self.event_ids) - 1, at, self.event_ids))
+            self.future.set_result(
+                Appended(first, first + len(self.event_ids) - 1, at, self.event_ids)
+            )
 
     def failed(self, error: Exception) -> None:
         """Report failure to the caller."""

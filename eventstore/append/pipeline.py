@@ -39,10 +39,12 @@ class Pipeline:
     def __init__(self, conn: AsyncConnection) -> None:
         self.lost = False
         """Whether the connection broke: pending calls have failed, and further ones will."""
-        self.conn, self._pgconn = conn, conn.pgconn
+        self.conn = conn
+        self._pgconn = conn.pgconn
         self._loop = asyncio.get_running_loop()
         self._socket = conn.fileno()
-        self._calls: deque[tuple[asyncio.Future[PGresult], float]] = deque()  # with the deadline of each answer
+        # with the deadline of each answer
+        self._calls: deque[tuple[asyncio.Future[PGresult], float]] = deque()
         self._look: asyncio.TimerHandle | None = None
         self._result: PGresult | None = None  # of the first call, until its sync
 
@@ -74,7 +76,9 @@ class Pipeline:
             raise psycopg.OperationalError("the connection is lost")
         formats = [Format.BINARY] * len(arguments)
         try:
-            self._pgconn.send_query_prepared(_NAME, arguments, param_formats=formats, result_format=Format.BINARY)
+            self._pgconn.send_query_prepared(
+                _NAME, arguments, param_formats=formats, result_format=Format.BINARY
+            )
             return self._sent()
         except psycopg.Error as error:  # it cannot send any more, even if it still receives
             self._lose(error)
@@ -124,7 +128,8 @@ class Pipeline:
                     if not self._calls:
                         break
                 elif self._result is None or result.status in _FAILED:
-                    # The commit follows the statement's result, with the sync: it may fail after a success.
+                    # The commit follows the statement's result, with the sync: it may fail after a
+                    # success.
                     self._result = result
                     if result.error_field(DiagnosticField.SEVERITY_NONLOCALIZED) in _LAST_WORDS:
                         self._lose(error_from_result(result))
@@ -137,7 +142,9 @@ class Pipeline:
 
     def _answer(self) -> None:
         """Resolve the first call, which the server has completed."""
-        (answer, _), result, self._result = self._calls.popleft(), self._result, None
+        (answer, _) = self._calls.popleft()
+        result = self._result
+        self._result = None
         self.conn.heard_at = now = monotonic()
         self.conn.waits_since = now if self._calls else None  # the server starts the next
         error: psycopg.Error | None = None

@@ -19,7 +19,14 @@ from eventstore.chain import encoded_time, moment
 from eventstore.database.connections import Watch
 from eventstore.database.postgres import connect_async, is_away, kept_once_set_up
 from eventstore.history import History
-from eventstore.log import AlreadyDone, ClocksDiffer, IdempotencyRecord, LogUnavailable, VersionConflict, WrongKind
+from eventstore.log import (
+    AlreadyDone,
+    ClocksDiffer,
+    IdempotencyRecord,
+    LogUnavailable,
+    VersionConflict,
+    WrongKind,
+)
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +50,8 @@ SKEW_LOG_SECONDS = 10.0
 """The shortest time between two log lines about that."""
 
 _SESSION = {
-    # Plans are made once per connection, perhaps while the log is tiny: none may scan the whole table.
+    # Plans are made once per connection, perhaps while the log is tiny: none may scan the whole
+    # table.
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "lock_timeout": f"{TAIL_WAIT_MS}",
@@ -54,12 +62,15 @@ _INQUIRIES = {**_SESSION, "client_connection_check_interval": "1s"}
 
 # Selected as one record: SELECT … FROM would make the server materialise it in a table.
 _APPEND = (
-    "SELECT log.append_v4($1::log.new_event_v4[], $2::bytea[], $3::uuid[], $4::bigint[], $5::text[], $6::uuid[],"
-    " $7::bigint[], $8::log.new_once[], $9::boolean, $10::timestamptz, $11::timestamptz)"
+    "SELECT log.append_v4($1::log.new_event_v4[], $2::bytea[], $3::uuid[], $4::bigint[],"
+    " $5::text[], $6::uuid[], $7::bigint[], $8::log.new_once[], $9::boolean, $10::timestamptz,"
+    " $11::timestamptz)"
 )
-_answer = Struct(">I IIq IIq").unpack  # number of fields; type, size and value of each (bigint, timestamptz)
+# number of fields; type, size and value of each (bigint, timestamptz)
+_answer = Struct(">I IIq IIq").unpack
 _DURABLE = """
-SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')"""
+SELECT set_config('synchronous_commit', 'on', false)
+WHERE current_setting('synchronous_commit') IN ('off', 'local')"""
 """Acknowledged means safe on disk, whatever the database's default; a stronger setting stays."""
 _TYPES = "SELECT 'log.new_event_v4'::regtype::oid, 'log.new_once'::regtype::oid"
 
@@ -69,25 +80,32 @@ JOIN log.events e ON e.stream_id = u.s AND e.version = u.v"""
 _CONFLICTS = """
 SELECT c.n FROM unnest(%s::uuid[], %s::bigint[], %s::int[]) AS c(stream_id, version, n)
 WHERE c.version <> coalesce(
-    (SELECT e.version FROM log.events e WHERE e.stream_id = c.stream_id ORDER BY e.version DESC LIMIT 1), 0)"""
+    (SELECT e.version FROM log.events e WHERE e.stream_id = c.stream_id
+    ORDER BY e.version DESC LIMIT 1), 0)"""
 _FOREIGN = """
-SELECT c.n FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::int[]) AS c(stream_id, version, kind, n)
+SELECT c.n FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::int[])
+    AS c(stream_id, version, kind, n)
 JOIN log.events e ON e.stream_id = c.stream_id AND e.version = c.version
 JOIN log.event_kinds k ON k.name = e.name WHERE k.kind <> c.kind"""
 _REGISTER = """
-INSERT INTO log.event_kinds (name, kind) SELECT * FROM unnest(%s::text[], %s::text[]) AS u(name, kind)
+INSERT INTO log.event_kinds (name, kind) SELECT * FROM unnest(%s::text[], %s::text[])
+    AS u(name, kind)
 WHERE NOT EXISTS (SELECT FROM log.event_kinds k WHERE k.name = u.name) ON CONFLICT DO NOTHING"""
 DONE = "SELECT key, fingerprint, refs, position, answer FROM log.once WHERE key = ANY (%s)"
 
 
 def done_of(row: TupleRow) -> IdempotencyRecord:
     """The record in a row of DONE."""
-    return IdempotencyRecord(row[0], row[1], msgspec.json.decode(row[2], type=dict[str, str]), row[3], row[4])
+    return IdempotencyRecord(
+        row[0], row[1], msgspec.json.decode(row[2], type=dict[str, str]), row[3], row[4]
+    )
 
 
 def _unavailable(error: Exception) -> LogUnavailable:
     if isinstance(error, _HELD_UP):
-        return LogUnavailable("the log did not take it in time: somebody else is writing, or holds its end")
+        return LogUnavailable(
+            "the log did not take it in time: somebody else is writing, or holds its end"
+        )
     return LogUnavailable("the log's database cannot be reached")
 
 
@@ -120,7 +138,9 @@ class Sender:
         `clock_tolerance`: how far the database's clock may differ from the appends' times (None:
         without limit). With a `watch`, callers learn at the second try that the database is down;
         without one, when their patience ends."""
-        self._kinds, self._tolerance, self._watch = kinds, clock_tolerance, watch
+        self._kinds = kinds
+        self._tolerance = clock_tolerance
+        self._watch = watch
         self._history = history
         self._url = url
         self._skew_logged_at = float("-inf")
@@ -131,14 +151,17 @@ class Sender:
         self._connecting = asyncio.Lock()
         self._pipeline: Pipeline | None = None
         self._inquiries: psycopg.AsyncConnection | None = None
-        self._types: tuple[int, int] = (0, 0)  # object ids of log.new_event_v4 and log.new_once, here
+        # object ids of log.new_event_v4 and log.new_once, here
+        self._types: tuple[int, int] = (0, 0)
 
     async def send(self, batch: list[Pending]) -> None:
         """Send a batch until each append has an outcome, or its patience ends (LogUnavailable)."""
-        while batch := [pending for pending in batch if not pending.future.done()]:  # some callers may have gone
+        # some callers may have gone
+        while batch := [pending for pending in batch if not pending.future.done()]:
             try:
                 await self._execute(_decided_here(await self._settle(batch)))
-                self.away, self._doubtful = None, False
+                self.away = None
+                self._doubtful = False
                 return
             except Exception as error:
                 self._doubtful = True
@@ -148,16 +171,21 @@ class Sender:
                 if is_away(error):
                     if self._watch is None or isinstance(error, _HELD_UP):
                         self._lose_patience(batch, error)
-                    else:  # an HTTP request waits; but one lost connection says nothing about the next
+                    else:
+                        # an HTTP request waits; but one lost connection says nothing about the next
                         self._lose_patience(tried_before, error, at_once=True)
                     await asyncio.sleep(0.05)
                 elif len(batch) == 1:
                     batch[0].failed(error)
-                else:  # the database refuses one append (for a NUL in a text, say): find it, keep the others
+                else:
+                    # the database refuses one append (for a NUL in a text, say): find it, keep the
+                    # others
                     for pending in batch:
                         await self.send([pending])
 
-    def _lose_patience(self, batch: Sequence[Pending], error: Exception, *, at_once: bool = False) -> None:
+    def _lose_patience(
+        self, batch: Sequence[Pending], error: Exception, *, at_once: bool = False
+    ) -> None:
         now = asyncio.get_running_loop().time()
         for pending in batch:
             if at_once or now > pending.deadline:
@@ -172,7 +200,9 @@ class Sender:
         assert self._pipeline is not None
         if self._proof is None or self._proof.done():  # a proof outlives its first caller
             batch = doomed() if in_earnest or self._doubtful else []
-            self._proof = self._pipeline.call([*arguments(batch, *self._types), b"\x00", None, None])
+            self._proof = self._pipeline.call(
+                [*arguments(batch, *self._types), b"\x00", None, None]
+            )
             self._proof.add_done_callback(lambda proof: proof.cancelled() or proof.exception())
         try:
             await asyncio.shield(self._proof)
@@ -190,7 +220,11 @@ class Sender:
         unexplained, wake = 0, True
         while batch:
             try:
-                if self._pipeline is None or self._pipeline.lost or not self._history.knows(self._pipeline.conn):
+                if (
+                    self._pipeline is None
+                    or self._pipeline.lost
+                    or not self._history.knows(self._pipeline.conn)
+                ):
                     await self._connected()
                     batch = _decided_here(batch)
                     continue
@@ -198,13 +232,15 @@ class Sender:
             except psycopg.errors.ProgramLimitExceeded as error:
                 if not wake:
                     raise
-                # The server's notification queue is full: some listener never reads. Listeners also poll.
+                # The server's notification queue is full: some listener never reads. Listeners also
+                # poll.
                 log.warning("appending without waking listeners: %s", error)
                 wake = False
                 continue
             except psycopg.errors.UniqueViolation:
                 left = await self._without_losers(batch)
-                # Nobody lost: a stream has reached the expected version since. Repeated, something else is wrong.
+                # Nobody lost: a stream has reached the expected version since. Repeated, something
+                # else is wrong.
                 unexplained = unexplained + 1 if len(left) == len(batch) else 0
                 if unexplained > UNEXPLAINED_REFUSALS:
                     raise
@@ -221,13 +257,17 @@ class Sender:
             self._history.saw(base, batch[-1].event_ids[-1], self._history.generation)
             return
 
-    async def _append(self, pipeline: Pipeline, batch: list[Pending], *, wake: bool) -> tuple[int, datetime]:
+    async def _append(
+        self, pipeline: Pipeline, batch: list[Pending], *, wake: bool
+    ) -> tuple[int, datetime]:
         """Returns the position before the first event, and the time of
         all. Raises psycopg.Error."""
         wakes = b"\x01" if wake else b"\x00"
         result = await pipeline.call([*arguments(batch, *self._types), wakes, *self._bounds(batch)])
         if not self._history.knows(pipeline.conn):
-            raise psycopg.OperationalError("the log went back meanwhile: what is there now must be asked")
+            raise psycopg.OperationalError(
+                "the log went back meanwhile: what is there now must be asked"
+            )
         record = result.get_value(0, 0)
         assert record is not None
         _, _, _, base, _, _, at = _answer(record)
@@ -238,19 +278,27 @@ class Sender:
         if self._tolerance is None:
             return None, None
         times = [pending.occurred_at for pending in batch]
-        return encoded_time(max(times) - self._tolerance), encoded_time(min(times) + self._tolerance)
+        return encoded_time(max(times) - self._tolerance), encoded_time(
+            min(times) + self._tolerance
+        )
 
-    def _without_misdated(self, batch: list[Pending], error: psycopg.DatabaseError) -> list[Pending]:
+    def _without_misdated(
+        self, batch: list[Pending], error: psycopg.DatabaseError
+    ) -> list[Pending]:
         """Fail the appends whose time differs too much from the database's clock. Returns the
         others."""
         assert self._tolerance is not None
-        there = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(error.diag.message_detail or 0))
+        there = datetime.fromtimestamp(0, UTC) + timedelta(
+            microseconds=int(error.diag.message_detail or 0)
+        )
         for pending in batch:
             ahead = pending.occurred_at - there
             if abs(ahead) > self._tolerance:
                 differ = ClocksDiffer(ahead.total_seconds())
                 pending.failed(differ)
-                if (now := asyncio.get_running_loop().time()) > self._skew_logged_at + SKEW_LOG_SECONDS:
+                if (
+                    now := asyncio.get_running_loop().time()
+                ) > self._skew_logged_at + SKEW_LOG_SECONDS:
                     self._skew_logged_at = now
                     log.error("an append was refused: %s", differ)
         return [pending for pending in batch if not pending.future.done()]
@@ -263,15 +311,23 @@ class Sender:
         keys = [pending.once.key for pending in batch if pending.once is not None]
         kinds = [(*check, n) for n, pending in enumerate(batch) for check in pending.checks]
         checks = [(stream_id, version, n) for stream_id, version, _, n in kinds]
-        checks += [(r.stream_id, r.version, n) for n, pending in enumerate(batch) for r in pending.reads]
+        checks += [
+            (r.stream_id, r.version, n) for n, pending in enumerate(batch) for r in pending.reads
+        ]
         known = {row[0]: done_of(row) for row in await self._ask(DONE, keys)}
-        conflicts = {n for (n,) in await self._ask(_CONFLICTS, *map(list, zip(*checks, strict=True)))}
+        conflicts = {
+            n for (n,) in await self._ask(_CONFLICTS, *map(list, zip(*checks, strict=True)))
+        }
         foreign = {n for (n,) in await self._ask(_FOREIGN, *map(list, zip(*kinds, strict=True)))}
         for n, pending in enumerate(batch):
             if pending.once is not None and pending.once.key in known:
                 pending.failed(AlreadyDone(known[pending.once.key]))
             elif n in foreign:
-                pending.failed(WrongKind(f"a stream of another kind: {', '.join(f'{s}' for s, *_ in pending.checks)}"))
+                pending.failed(
+                    WrongKind(
+                        f"a stream of another kind: {', '.join(f'{s}' for s, *_ in pending.checks)}"
+                    )
+                )
             elif n in conflicts:
                 pending.failed(VersionConflict([stream_id for stream_id, *_ in pending.checks]))
         return [pending for pending in batch if not pending.future.done()]
@@ -282,14 +338,16 @@ class Sender:
         if not any(pending.uncertain for pending in batch):
             return batch
         firsts = [pending.first for pending in batch]
-        rows = await self._ask(_FOUND, [stream for stream, _ in firsts], [version for _, version in firsts])
+        rows = await self._ask(
+            _FOUND, [stream for stream, _ in firsts], [version for _, version in firsts]
+        )
         found = {event_id: (position, at) for event_id, position, at in rows}
         for pending in batch:
             if pending.event_ids[0] in found:
                 pending.landed(*found[pending.event_ids[0]])
         return [pending for pending in batch if pending.event_ids[0] not in found]
 
-    # -- connections ---------------------------------------------------------------------------------------------------
+    # -- connections -------------------------------------------------------------------------------
 
     async def _connected(self) -> None:
         async with self._connecting:
@@ -313,7 +371,9 @@ class Sender:
             if conn is None or conn.closed or not self._history.knows(conn):
                 if conn is not None:
                     await conn.close()
-                conn = await connect_async(self._url, "ludoteca writer", watch=self._watch, **_INQUIRIES)
+                conn = await connect_async(
+                    self._url, "ludoteca writer", watch=self._watch, **_INQUIRIES
+                )
                 async with kept_once_set_up(conn):
                     await self._history.check(conn)
                 self._inquiries = conn

@@ -50,9 +50,11 @@ class GroupCommitWriter:
         """As `Sender`."""
         self._sender = Sender(url, kinds, history, clock_tolerance, watch)
         self._waiting: list[Pending] = []
-        self._sending: dict[asyncio.Task[None], Sequence[Pending]] = {}  # at most two tasks, with their batches
+        # at most two tasks, with their batches
+        self._sending: dict[asyncio.Task[None], Sequence[Pending]] = {}
         self._closed = False
-        self._loop = asyncio.get_running_loop()  # asked for once: in Python 3.11 each time costs a system call
+        # asked for once: in Python 3.11 each time costs a system call
+        self._loop = asyncio.get_running_loop()
         history.when_it_changes(self._forget)
 
     def append(self, pending: Pending) -> asyncio.Future[Appended]:
@@ -107,7 +109,8 @@ class GroupCommitWriter:
                 self._start()  # another task may take the rest
                 try:
                     await self._sender.send(batch)
-                except Exception as error:  # the writer survives any failure of a batch; its callers get the error
+                except Exception as error:
+                    # the writer survives any failure of a batch; its callers get the error
                     for pending in batch:
                         pending.failed(error)
                 self._sending[task] = ()
@@ -160,7 +163,8 @@ class GroupCommitWriter:
                 bytes_taken += pending.size
             else:
                 left.append(pending)
-            taken.update(pending.claims)  # also of skipped ones, to keep a stream's appends in order
+            # also of skipped ones, to keep a stream's appends in order
+            taken.update(pending.claims)
             relied_on.update(pending.rests_on)
         self._waiting = left + self._waiting[seen:]
         return batch

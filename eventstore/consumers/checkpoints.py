@@ -59,14 +59,18 @@ FEEDS = "consumers.feeds f JOIN consumers.checkpoints c USING (feed)"
 """All feeds with their checkpoints."""
 
 ASTRAY = """(c.position > 0 AND NOT EXISTS (
-    SELECT FROM log.events e WHERE e.position = c.position AND e.event_id = coalesce(c.event_id, e.event_id)
+    SELECT FROM log.events e WHERE e.position = c.position
+        AND e.event_id = coalesce(c.event_id, e.event_id)
 ))"""
 """Whether the checkpoint `c` belongs to another history than the log's."""
 
 EXAMINED = "coalesce(f.epoch = (SELECT id FROM log.epochs ORDER BY number DESC LIMIT 1), false)"
 """Whether the output of the feed `f` was checked against the log's history in the latest epoch."""
 
-_FEED = f"feed, projection, version, storage, c.position, active, paused, building, {ASTRAY}, {EXAMINED}, ready_at"
+_FEED = (
+    f"feed, projection, version, storage, c.position, active, paused, building, {ASTRAY},"
+    f" {EXAMINED}, ready_at"
+)
 
 HEAD = "(SELECT coalesce(max(position), 0) FROM log.events)"
 """The position of the last event."""
@@ -76,12 +80,14 @@ WITH added AS (
     INSERT INTO consumers.feeds (feed, projection, version, storage, active, ready_at)
     SELECT %(feed)s, %(projection)s, %(version)s, %(storage)s, ready_at IS NULL, ready_at
     FROM (SELECT CASE WHEN %(storage)s <> '' THEN nullif({HEAD}, 0) END AS ready_at) AS log
-    WHERE NOT EXISTS (SELECT FROM consumers.feeds WHERE projection = %(projection)s AND version = %(version)s)
+    WHERE NOT EXISTS (SELECT FROM consumers.feeds WHERE projection = %(projection)s
+        AND version = %(version)s)
     ON CONFLICT DO NOTHING
     RETURNING feed
 )
 INSERT INTO consumers.checkpoints (feed, position, event_id)
-SELECT feed, %(position)s, (SELECT event_id FROM log.events WHERE position = %(position)s) FROM added
+SELECT feed, %(position)s, (SELECT event_id FROM log.events WHERE position = %(position)s)
+FROM added
 """
 
 _BEGIN_ANEW = f"""
@@ -91,11 +97,13 @@ RETURNING ready_at
 """
 
 _ACTIVATE_FILLED = """
-UPDATE consumers.feeds SET active = true, ready_at = NULL WHERE feed = ANY (%s) AND ready_at IS NOT NULL
+UPDATE consumers.feeds SET active = true, ready_at = NULL WHERE feed = ANY (%s) AND ready_at IS
+    NOT NULL
 """
 
 _ADD_BUILDING = """
-INSERT INTO consumers.feeds (feed, projection, version, storage, building) VALUES (%s, %s, %s, %s, true)
+INSERT INTO consumers.feeds (feed, projection, version, storage, building) VALUES (%s, %s, %s, %s,
+    true)
 """
 _ADD_CHECKPOINT = """
 INSERT INTO consumers.checkpoints (feed, position, event_id)
@@ -113,13 +121,15 @@ WHERE feed = %s AND (NOT active OR %s)
 """
 
 _MOVE = f"""
-UPDATE consumers.checkpoints c SET position = u.new, event_id = u.event_id, updated_at = clock_timestamp()
+UPDATE consumers.checkpoints c SET position = u.new, event_id = u.event_id,
+    updated_at = clock_timestamp()
 FROM (
     SELECT u.feed, u.old, u.new, e.event_id
     FROM unnest(%(feeds)s::text[], %(olds)s::bigint[], %(news)s::bigint[]) AS u(feed, old, new)
     LEFT JOIN log.events e ON e.position = u.new
 ) AS u
-WHERE c.feed = u.feed AND c.position = u.old AND (u.event_id IS NOT NULL OR u.new = 0) AND NOT {ASTRAY}
+WHERE c.feed = u.feed AND c.position = u.old AND (u.event_id IS NOT NULL OR u.new = 0) AND
+    NOT {ASTRAY}
 """
 
 _MOVE_FREE = f"""
@@ -132,7 +142,8 @@ SELECT free.feed, moved.feed IS NOT NULL FROM free LEFT JOIN moved USING (feed)
 _QUIET_LEADERS = """
 SELECT DISTINCT a.pid, a.state_change
 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid AND a.datname = current_database()
+WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid
+    AND a.datname = current_database()
     AND l.classid = 4911 AND l.objsubid = 2 AND a.pid <> pg_backend_pid()
     AND l.objid = ANY (SELECT (hashtext(n)::bigint & 4294967295)::oid FROM unnest(%s::text[]) n)
     AND (a.state <> 'active' OR a.wait_event_type = 'Client') AND a.state <> 'disabled'
@@ -170,7 +181,9 @@ UPDATE consumers.quarantine SET retry = true WHERE %(ids)s::uuid[] IS NULL OR id
 """
 
 
-def register(conn: psycopg.Connection, projection: str, version: int, storage: str, position: int = 0) -> str:
+def register(
+    conn: psycopg.Connection, projection: str, version: int, storage: str, position: int = 0
+) -> str:
     """Create the feed of a projection's version unless it exists. Returns its name.
 
     Queries do not read a feed with a storage before it has reached the current head, unless the log
@@ -179,7 +192,13 @@ def register(conn: psycopg.Connection, projection: str, version: int, storage: s
     feed = f"{projection}.{version}"
     conn.execute(
         _REGISTER,
-        {"feed": feed, "projection": projection, "version": version, "storage": storage, "position": position},
+        {
+            "feed": feed,
+            "projection": projection,
+            "version": version,
+            "storage": storage,
+            "position": position,
+        },
     )
     return feed
 
@@ -200,7 +219,9 @@ def activate_filled(conn: psycopg.Connection, names: Sequence[str]) -> None:
     wake(conn)
 
 
-def add_building(conn: psycopg.Connection, name: str, projection: str, version: int, storage: str, at: int) -> None:
+def add_building(
+    conn: psycopg.Connection, name: str, projection: str, version: int, storage: str, at: int
+) -> None:
     """Add a feed that belongs to a rebuild until it is activated."""
     conn.execute(_ADD_BUILDING, (name, projection, version, storage))
     conn.execute(_ADD_CHECKPOINT, {"name": name, "at": at})
@@ -243,7 +264,9 @@ def feed(conn: psycopg.Connection, name: str, *, lock: bool = False) -> FeedRow 
     """The feed with this name. With `lock`, its checkpoint cannot move
     until this transaction ends."""
     locking = "FOR UPDATE OF f, c" if lock else ""
-    found = conn.execute(f"SELECT {_FEED} FROM {FEEDS} WHERE feed = %s {locking}", (name,)).fetchone()
+    found = conn.execute(
+        f"SELECT {_FEED} FROM {FEEDS} WHERE feed = %s {locking}", (name,)
+    ).fetchone()
     return FeedRow(*found) if found else None
 
 
@@ -258,8 +281,8 @@ def move(conn: psycopg.Connection, moves: Sequence[tuple[str, int, int]]) -> Non
 
 
 def move_free(conn: psycopg.Connection, moves: Sequence[tuple[str, int, int]]) -> set[str]:
-    """As `move`, but leaves out those that another transaction holds, and returns which were moved. Raises
-    CheckpointMoved after it has moved the others."""
+    """As `move`, but leaves out those that another transaction holds, and returns which were moved.
+    Raises CheckpointMoved after it has moved the others."""
     free: dict[str, bool] = dict(conn.execute(_MOVE_FREE, _columns(moves), prepare=True).fetchall())
     if lost := [feed for feed, moved in free.items() if not moved]:
         raise CheckpointMoved(", ".join(lost))
@@ -290,7 +313,9 @@ def quiet_leaders(conn: psycopg.Connection, names: Sequence[str]) -> list[tuple[
     when."""
     with conn.transaction():
         conn.execute("SET LOCAL ROLE NONE")  # as the login user: the server shows less to others
-        return [(int(pid), changed) for pid, changed in conn.execute(_QUIET_LEADERS, (list(names),))]
+        return [
+            (int(pid), changed) for pid, changed in conn.execute(_QUIET_LEADERS, (list(names),))
+        ]
 
 
 def end_session(conn: psycopg.Connection, pid: int, quiet_since: datetime) -> bool:
@@ -306,7 +331,7 @@ def wake(conn: psycopg.Connection) -> None:
     conn.execute(f"NOTIFY {WAKE}")
 
 
-# -- quarantine --------------------------------------------------------------------------------------------------------
+# -- quarantine ------------------------------------------------------------------------------------
 
 
 def parked(conn: psycopg.Connection, feed_names: Sequence[str] | None = None) -> list[Parked]:
@@ -315,7 +340,9 @@ def parked(conn: psycopg.Connection, feed_names: Sequence[str] | None = None) ->
     return [Parked(*row) for row in conn.execute(_PARKED, wanted)]
 
 
-def park(conn: psycopg.Connection, feed_name: str, streams: Sequence[tuple[UUID, int, str, str]]) -> None:
+def park(
+    conn: psycopg.Connection, feed_name: str, streams: Sequence[tuple[UUID, int, str, str]]
+) -> None:
     """Quarantine streams: for each its id, and the position, name and error of the failed event.
     Counts another attempt for those already in quarantine."""
     if streams:
@@ -329,7 +356,11 @@ def release(conn: psycopg.Connection, ids: Iterable[UUID]) -> None:
 
 def hold_from(conn: psycopg.Connection, parked: UUID, position: int) -> None:
     """Record that a quarantined stream was applied up to just before a position."""
-    conn.execute("UPDATE consumers.quarantine SET position = %s WHERE id = %s", (position, parked), prepare=True)
+    conn.execute(
+        "UPDATE consumers.quarantine SET position = %s WHERE id = %s",
+        (position, parked),
+        prepare=True,
+    )
 
 
 def refuse_retry(conn: psycopg.Connection, feed_name: str) -> None:
@@ -340,10 +371,14 @@ def refuse_retry(conn: psycopg.Connection, feed_name: str) -> None:
 def asked(conn: psycopg.Connection) -> set[str]:
     """The feeds with streams to be retried, without those astray: they begin anew, with an empty
     quarantine."""
-    rows = conn.execute("SELECT DISTINCT feed FROM consumers.quarantine WHERE retry", prepare=True).fetchall()
+    rows = conn.execute(
+        "SELECT DISTINCT feed FROM consumers.quarantine WHERE retry", prepare=True
+    ).fetchall()
     names = {name for (name,) in rows}
     return (
-        {row.feed for row in feeds(conn) if row.feed in names and not row.astray and row.examined} if names else names
+        {row.feed for row in feeds(conn) if row.feed in names and not row.astray and row.examined}
+        if names
+        else names
     )
 
 

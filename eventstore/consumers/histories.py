@@ -42,7 +42,8 @@ SELECT t.position FROM consumers.trail t LEFT JOIN log.events e ON e.position = 
 WHERE t.feed = %s AND e.event_id IS NOT DISTINCT FROM t.event_id ORDER BY t.at DESC LIMIT 1"""
 
 _BEGIN_EPOCH = """
-SELECT log.begin_epoch(e.number, %s) FROM (SELECT number, begun_at FROM log.epochs ORDER BY number DESC LIMIT 1) e,
+SELECT log.begin_epoch(e.number, %s) FROM (SELECT number, begun_at FROM log.epochs
+ORDER BY number DESC LIMIT 1) e,
     consumers.checkpoints c WHERE c.feed = %s AND e.begun_at < c.updated_at"""
 
 
@@ -59,7 +60,8 @@ def leave_trail(conn: psycopg.Connection, names: Iterable[str]) -> None:
 def begin_epoch(conn: psycopg.Connection, reason: str) -> int:
     """Begin an epoch, because the log differs from what others may remember. Returns its number."""
     row = conn.execute(
-        "SELECT (log.begin_epoch(coalesce((SELECT max(number) FROM log.epochs), 0), %s)).number", (reason,)
+        "SELECT (log.begin_epoch(coalesce((SELECT max(number) FROM log.epochs), 0), %s)).number",
+        (reason,),
     ).fetchone()
     assert row is not None
     return int(row[0])
@@ -69,7 +71,9 @@ class Epochs:
     """Finds the epoch of an event."""
 
     def __init__(self, conn: psycopg.Connection) -> None:
-        rows = conn.execute("SELECT number, id, position FROM log.epochs ORDER BY number DESC").fetchall()
+        rows = conn.execute(
+            "SELECT number, id, position FROM log.epochs ORDER BY number DESC"
+        ).fetchall()
         self._epochs = [Epoch(*row) for row in rows]
 
     def of(self, position: int) -> str | None:
@@ -110,12 +114,15 @@ def put_back(conn: psycopg.Connection, name: str, position: int) -> None:
         note_astray(conn, name)
         conn.execute(
             "UPDATE consumers.checkpoints SET position = %(at)s, updated_at = clock_timestamp(),"
-            " event_id = (SELECT event_id FROM log.events WHERE position = %(at)s) WHERE feed = %(feed)s",
+            " event_id = (SELECT event_id FROM log.events WHERE position = %(at)s) WHERE feed ="
+            " %(feed)s",
             {"at": position, "feed": name},
         )
         conn.execute(
-            "DELETE FROM consumers.quarantine q WHERE feed = %s AND NOT EXISTS"
-            " (SELECT FROM log.events e WHERE e.position = q.position AND e.stream_id = q.stream_id)",
+            "DELETE FROM consumers.quarantine q WHERE feed = %s AND NOT EXISTS (SELECT FROM"
+            " log.events e WHERE e.position = q.position AND e.stream_id = q.stream_id)",
             (name,),
         )
-        conn.execute("DELETE FROM consumers.trail t WHERE feed = %s AND position > %s", (name, position))
+        conn.execute(
+            "DELETE FROM consumers.trail t WHERE feed = %s AND position > %s", (name, position)
+        )

@@ -35,8 +35,8 @@ CLOSE_SECONDS = 5.0
 
 
 LOCK_TIMEOUT = "1s"
-"""How long a leader waits for a lock that somebody holds: what else it does over the same connection
-waits with it, and a waiting session counts as active, so nobody would terminate it."""
+"""How long a leader waits for a lock that somebody holds: what else it does over the same
+connection waits with it, and a waiting session counts as active, so nobody would terminate it."""
 
 
 PLANNED_ONCE = "SET plan_cache_mode = force_generic_plan"
@@ -60,12 +60,17 @@ class Challenger:
 
     def look(self, conn: psycopg.Connection, names: Sequence[str]) -> None:
         """Look at the leaders of these names. To be called about once a second."""
-        now = monotonic()  # before the query: if this process is stopped in between, no session looks older
+        # before the query: if this process is stopped in between, no session looks older
+        now = monotonic()
         quiet = checkpoints.quiet_leaders(conn, names) if names else []
         self._since = {session: self._since.get(session, now) for session in quiet}
         for (pid, changed), since in self._since.items():
             if now - since > SILENT_SECONDS and checkpoints.end_session(conn, pid, changed):
-                log.warning("ended session %s, which leads what we would, and has been silent since %s", pid, changed)
+                log.warning(
+                    "ended session %s, which leads what we would, and has been silent since %s",
+                    pid,
+                    changed,
+                )
 
 
 @asynccontextmanager

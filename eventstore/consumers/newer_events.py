@@ -9,11 +9,14 @@ import psycopg
 
 from eventstore.codec import Codec
 
-_LOOK = "SELECT (SELECT coalesce(max(position), 0) FROM log.events), (SELECT count(*) FROM log.event_kinds)"
+_LOOK = (
+    "SELECT (SELECT coalesce(max(position), 0) FROM log.events), (SELECT count(*) FROM"
+    " log.event_kinds)"
+)
 _NAMES = "SELECT name FROM log.event_kinds WHERE name <> ALL (%s)"
 _FIRST = (
-    "SELECT position, name FROM log.events WHERE position > %s AND position <= %s AND name = ANY (%s)"
-    " ORDER BY position LIMIT 1"
+    "SELECT position, name FROM log.events WHERE position > %s AND position <= %s AND name = ANY"
+    " (%s) ORDER BY position LIMIT 1"
 )
 
 
@@ -26,7 +29,8 @@ class UnknownNames:
 
     def __init__(self, codec: Codec) -> None:
         self._known = sorted(codec.kinds)
-        self._registered, self._unknown = -1, list[str]()
+        self._registered = -1
+        self._unknown = list[str]()
 
     def look(self, conn: psycopg.Connection) -> int:
         """The log's head. Also notes names that were registered before the events up to it."""
@@ -46,5 +50,7 @@ class UnknownNames:
         if row is None:
             return upto
         if row[0] == after + 1:
-            raise NewerEvent(f"the event at position {row[0]}, {row[1]}, is of a newer release: let that go on")
+            raise NewerEvent(
+                f"the event at position {row[0]}, {row[1]}, is of a newer release: let that go on"
+            )
         return int(row[0]) - 1

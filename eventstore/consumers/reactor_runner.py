@@ -89,9 +89,15 @@ class _Led:
     """A reactor led by this process, and its current work: a page, or a retry."""
 
     def __init__(
-        self, reactor: Reacts, names: Iterable[str], feed: checkpoints.FeedRow, parked: Iterable[checkpoints.Parked]
+        self,
+        reactor: Reacts,
+        names: Iterable[str],
+        feed: checkpoints.FeedRow,
+        parked: Iterable[checkpoints.Parked],
     ) -> None:
-        self.reactor, self.names, self.feed = reactor, frozenset(names), feed.feed
+        self.reactor = reactor
+        self.names = frozenset(names)
+        self.feed = feed.feed
         self.position = self.saved = feed.position
         self.parked = {p.stream_id: p.position for p in parked}
         self.asked: list[checkpoints.Parked] = []
@@ -101,12 +107,14 @@ class _Led:
 
     def start(self, work: Coroutine[None, None, None], *, then: int) -> None:
         """Start work that ends with the reactor at position `then`."""
-        self.task, self._position_after = asyncio.create_task(work, name=f"reactor {self.reactor.name}"), then
+        self.task = asyncio.create_task(work, name=f"reactor {self.reactor.name}")
+        self._position_after = then
 
     def finish(self) -> None:
         """Collect completed work. Raises what it raised."""
         if self.task is not None and self.task.done():
-            task, self.task = self.task, None
+            task = self.task
+            self.task = None
             if task.cancelled():
                 raise HistoryChanged(f"{self.reactor.name} was reacting to events that may be gone")
             task.result()
@@ -143,7 +151,9 @@ class ReactorRunner:
         outcomes: tuple[type[Exception], ...],
         unavailable: tuple[type[Exception], ...] = (),
     ) -> None:
-        self._url, self._log, self._outcomes = url, log_, outcomes
+        self._url = url
+        self._log = log_
+        self._outcomes = outcomes
         self._unavailable = unavailable
         self._reactors = {r.name: r for r in reactors}
         self._names = log_.codec.names_of({cls for r in reactors for cls in r.reactions})
@@ -220,18 +230,28 @@ class ReactorRunner:
                 parked = await asyncio.to_thread(checkpoints.parked, conn, [name])
                 if fresh is not None:
                     reactor = self._reactors[row.projection]
-                    self._led[name] = _Led(reactor, self._log.codec.names_of(reactor.reactions), fresh, parked)
+                    self._led[name] = _Led(
+                        reactor, self._log.codec.names_of(reactor.reactions), fresh, parked
+                    )
         await asyncio.to_thread(self._challenger.look, conn, of_others)
         for led in self._led.values():
             if led.parked and led.task is None:
-                led.asked = [p for p in await asyncio.to_thread(checkpoints.parked, conn, [led.feed]) if p.retry]
+                led.asked = [
+                    p
+                    for p in await asyncio.to_thread(checkpoints.parked, conn, [led.feed])
+                    if p.retry
+                ]
 
     def _registered(self, conn: psycopg.Connection) -> list[checkpoints.FeedRow]:
         require_current(conn)
         register(conn, self._reactors.values())
-        return [row for row in checkpoints.feeds(conn) if row.projection in self._reactors and not row.storage]
+        return [
+            row
+            for row in checkpoints.feeds(conn)
+            if row.projection in self._reactors and not row.storage
+        ]
 
-    # -- steps ---------------------------------------------------------------------------------------------------------
+    # -- steps -------------------------------------------------------------------------------------
 
     async def _step(self, conn: psycopg.Connection, seconds: float) -> None:
         """Let idle reactors react to new events, if there are any; takes at most about this many
@@ -241,7 +261,9 @@ class ReactorRunner:
             if led.task is None and led.asked:
                 led.start(self._retry(led, led.asked), then=led.position)
                 led.asked = []
-        free = [led for led in self._led.values() if led.task is None and len(led.parked) < MOST_PARKED]
+        free = [
+            led for led in self._led.values() if led.task is None and len(led.parked) < MOST_PARKED
+        ]
         if len(free) < len(self._led):
             seconds = min(seconds, LAGGARD_SECONDS)
         if not free:
@@ -291,7 +313,8 @@ class ReactorRunner:
             return await self._log.decode(rows)
         except psycopg.Error:
             raise
-        except Exception as error:  # invalid JSON, another shape, or a failing upcaster: find the event
+        except Exception as error:
+            # invalid JSON, another shape, or a failing upcaster: find the event
             if len(rows) == 1:
                 return [Recorded(rows[0][0], Unreadable(error))]
             return [recorded for row in rows for recorded in await self._decoded([row])]
@@ -308,7 +331,9 @@ class ReactorRunner:
         """React to events of one stream in order. After a failure the rest of the stream waits."""
         async with led.places:
             for recorded in events:
-                if recorded.env.position >= led.parked.get(recorded.env.stream_id, recorded.env.position + 1):
+                if recorded.env.position >= led.parked.get(
+                    recorded.env.stream_id, recorded.env.position + 1
+                ):
                     return
                 error = await self._try(led, recorded)
                 if error is not None:
@@ -359,9 +384,19 @@ class ReactorRunner:
         env = recorded.env
         led.parked[env.stream_id] = env.position
         if len(led.parked) <= MOST_PARKED:
-            log.warning("reactor %s parks stream %s at %s: %r", led.reactor.name, env.stream_id, env.position, error)
+            log.warning(
+                "reactor %s parks stream %s at %s: %r",
+                led.reactor.name,
+                env.stream_id,
+                env.position,
+                error,
+            )
         if len(led.parked) == MOST_PARKED:
-            log.error("reactor %s stands still: %s streams are in quarantine", led.reactor.name, MOST_PARKED)
+            log.error(
+                "reactor %s stands still: %s streams are in quarantine",
+                led.reactor.name,
+                MOST_PARKED,
+            )
         values = (led.feed, [env.stream_id], [env.position], [env.name], [described(error)])
         await self._outlast(led, partial(self._write, checkpoints.PARK, values))
 
@@ -378,7 +413,11 @@ class ReactorRunner:
                 parked.stream_id, version, upto=led.position, limit=RETRIED_PAGE
             ):
                 version = rows[-1][0].version
-                held = [row for row in rows if row[0].position >= parked.position and row[0].name in led.names]
+                held = [
+                    row
+                    for row in rows
+                    if row[0].position >= parked.position and row[0].name in led.names
+                ]
                 await self._react_in_order(led, await self._decoded(held))
                 if parked.stream_id in led.parked:
                     break

@@ -32,7 +32,8 @@ _RANGE = "position > %s AND position <= %s AND name = ANY (%s)"
 _SIZE = f"SELECT coalesce(sum(octet_length(payload)), 0) FROM log.events WHERE {_RANGE}"
 _END = f"""
 SELECT max(position) FROM (
-    SELECT position, octet_length(payload) AS size, sum(octet_length(payload)) OVER (ORDER BY position) AS total
+    SELECT position, octet_length(payload)
+        AS size, sum(octet_length(payload)) OVER (ORDER BY position) AS total
     FROM log.events WHERE {_RANGE}
 ) e WHERE total - size = 0 OR total <= %s"""
 
@@ -108,13 +109,19 @@ class Reader:
 
     def page(self, conn: psycopg.Connection, after: int, upto: int) -> Page:
         """Events with these names and after < position ≤ upto, however large."""
-        return self._read(conn, f"SELECT {COLUMNS} FROM log.events WHERE {_RANGE} ORDER BY position", after, upto)
+        return self._read(
+            conn, f"SELECT {COLUMNS} FROM log.events WHERE {_RANGE} ORDER BY position", after, upto
+        )
 
     def stream(self, conn: psycopg.Connection, stream_id: UUID, after: int, upto: int) -> Page:
         """As `next_page`, for one stream: its next events, at most PAGE_BYTES of them, or one."""
-        return self._read(conn, bounded(f"{_RANGE} AND stream_id = %s"), after, upto, stream_id, STREAM_PAGE)
+        return self._read(
+            conn, bounded(f"{_RANGE} AND stream_id = %s"), after, upto, stream_id, STREAM_PAGE
+        )
 
-    def _read(self, conn: psycopg.Connection, query: str, after: int, upto: int, *more: object) -> Page:
+    def _read(
+        self, conn: psycopg.Connection, query: str, after: int, upto: int, *more: object
+    ) -> Page:
         values = (after, upto, self.names, *more)
         cursor = conn.cursor(binary=True).execute(query.encode(), values, prepare=True)
         page: Page = []
@@ -136,14 +143,17 @@ class Reader:
             self._read_slow(conn, page, slow)
         return page
 
-    def _read_slow(self, conn: psycopg.Connection, page: Page, payloads: list[tuple[int, bytes]]) -> None:
+    def _read_slow(
+        self, conn: psycopg.Connection, page: Page, payloads: list[tuple[int, bytes]]
+    ) -> None:
         """Decode the events that need a person's key, or upcasting."""
         codec, persons = self._codec, set()
         for i, payload in payloads:
             env = page[i][0]
             try:
                 person = codec.person_in(env.name, payload, env.stream_id)
-            except Exception as error:  # any failure of an upcaster or decoder makes this event unreadable
+            except Exception as error:
+                # any failure of an upcaster or decoder makes this event unreadable
                 page[i] = (env, Unreadable(error))
                 continue
             if person is not None:

@@ -182,7 +182,8 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
     @contextmanager
     def borrowed_socket(self) -> Iterator[socket.socket]:
         """Its socket, to look at. Raises psycopg.OperationalError when there is none."""
-        sock = socket.socket(fileno=self.pgconn.socket)  # no copy: there may be no file descriptors left
+        # no copy: there may be no file descriptors left
+        sock = socket.socket(fileno=self.pgconn.socket)
         try:
             yield sock
         finally:
@@ -199,7 +200,8 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
         )
 
     async def prove(self, timeout: float | None = None) -> None:
-        """Make a round trip to the server. Raises unless it answers; the connection is closed then."""
+        """Make a round trip to the server. Raises unless it answers; the connection is closed
+        then."""
         async with self.lock:
             try:
                 await self.wait(_round_trip(self.pgconn), timeout=timeout)
@@ -207,7 +209,9 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
                 self.pgconn.finish()
                 raise
 
-    async def wait(self, gen: PQGen[RV], interval: float = _INTERVAL, timeout: float | None = None) -> RV:
+    async def wait(
+        self, gen: PQGen[RV], interval: float = _INTERVAL, timeout: float | None = None
+    ) -> RV:
         """Every operation waits here. One with a `timeout` (a listener's) ends by itself."""
         first = None
         if timeout is None:
@@ -238,12 +242,13 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
     def _wait(self, steps: PQGen[RV], interval: float, timeout: float | None) -> Awaitable[RV]:
         if self.watch is None:
             return super().wait(steps, interval, timeout)
-        # When cancelled, psycopg would wait for the server to cancel the statement, which may not answer.
+        # When cancelled, psycopg would wait for the server to cancel the statement, which may not
+        # answer.
         return waiting.wait_async(steps, self.pgconn.socket, interval, timeout)
 
     async def is_worked_on(self) -> bool:
-        """Ask the server, over another connection, whether it is at work on what this one waits for.
-        Where it refuses another connection, that is assumed for a while."""
+        """Ask the server, over another connection, whether it is at work on what this one waits
+        for. Where it refuses another connection, that is assumed for a while."""
         try:
             async with await _AskingAsync.connect(_same_server(self), autocommit=True) as asking:
                 row = await (await asking.execute(_AT_WORK, (self.info.backend_pid,))).fetchone()
@@ -252,7 +257,9 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
         return bool(row and row[0])
 
     def _takes_too_long(self) -> bool:
-        return self.waits_since is not None and monotonic() - self.waits_since > self.longest_seconds
+        return (
+            self.waits_since is not None and monotonic() - self.waits_since > self.longest_seconds
+        )
 
 
 class Makeshift:
@@ -262,7 +269,8 @@ class Makeshift:
 
     def __init__(self, conninfo: str, watch: Watch | None = None) -> None:
         """`conninfo` as the pool's: it leads to a writable server where there is one."""
-        self._conninfo, self._watch = conninfo, watch
+        self._conninfo = conninfo
+        self._watch = watch
         self._looking: asyncio.Task[None] | None = None
 
     @property
@@ -274,7 +282,9 @@ class Makeshift:
         """Read only, and start looking for a writable server."""
         if not self.needed:
             log.warning("no server can be written to: reading only")
-            self._looking = asyncio.create_task(self._look(), name="looking for a server that can be written to")
+            self._looking = asyncio.create_task(
+                self._look(), name="looking for a server that can be written to"
+            )
 
     async def end(self) -> None:
         """Stop looking."""
@@ -352,7 +362,8 @@ async def prove(conn: psycopg.AsyncConnection[Any]) -> None:
     if conn.makeshift is not None and not conn.makeshift.needed:
         conn.pgconn.finish()  # a pool keeps a connection that fails its check, unless it is closed
         raise psycopg.OperationalError("there is a server by now that can be written to")
-    # Without a round trip: the first call reads the final message of a server that hung up, the second the end.
+    # Without a round trip: the first call reads the final message of a server that hung up, the
+    # second the end.
     async with conn.lock:  # a watch may be reading the answer to its own proof
         conn.pgconn.consume_input()
         conn.pgconn.consume_input()
@@ -371,7 +382,9 @@ class _Asking(psycopg.Connection[Any]):
 
 
 class _AskingAsync(psycopg.AsyncConnection[Any]):
-    async def wait(self, gen: PQGen[RV], interval: float = _INTERVAL, timeout: float | None = None) -> RV:
+    async def wait(
+        self, gen: PQGen[RV], interval: float = _INTERVAL, timeout: float | None = None
+    ) -> RV:
         return await super().wait(gen, interval, timeout or INQUIRY_SECONDS)
 
 

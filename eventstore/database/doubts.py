@@ -22,7 +22,8 @@ STILL_SECONDS = 0.2
 """How long nothing moves on a connection that fell silent."""
 
 SLOWEST = 1_000_000
-"""Bytes a second. What was sent may lie in a proxy on the way, which passes it on as fast as that."""
+"""Bytes a second. What was sent may lie in a proxy on the way, which passes it on as fast as
+that."""
 
 LARGE_SECONDS = 1.0
 """How much longer in the midst of a large answer: a narrow network moves by fits and starts."""
@@ -107,7 +108,8 @@ class Doubts:
             seen.before = moved
         elif since != seen.waits_since:
             seen.before = seen.moved
-        seen.waits_since, seen.moved = since, moved
+        seen.waits_since = since
+        seen.moved = moved
         return seen, still
 
 

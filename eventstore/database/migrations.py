@@ -84,7 +84,8 @@ def migrate(
             conn.execute("SELECT pg_advisory_xact_lock(%s, %s)", _LOCK)
         except psycopg.errors.LockNotAvailable as error:
             raise MigrationError(
-                f"another process has been preparing this database for {LOCK_SECONDS} s: try again when it is done"
+                f"another process has been preparing this database for {LOCK_SECONDS} s: try again"
+                " when it is done"
             ) from error
         _find_table(conn)
         due = _due(conn, migrations)
@@ -93,7 +94,8 @@ def migrate(
         for migration in due:
             conn.execute(migration.text.encode())
             conn.execute(
-                "INSERT INTO log.migrations (component, number, name, sha256) VALUES (%s, %s, %s, %s)",
+                "INSERT INTO log.migrations (component, number, name, sha256) VALUES (%s, %s,"
+                " %s, %s)",
                 (migration.component, migration.number, migration.name, migration.sha256),
             )
         installed = _install(conn, functions) if functions else []
@@ -111,7 +113,9 @@ def missing(conn: psycopg.Connection, folders: Folders) -> list[str] | None:
         return None
     if not row[1]:
         return ["log.migrations"]
-    return [f"{migration.component}/{migration.name}" for migration in _due(conn, list(_read(folders)))]
+    return [
+        f"{migration.component}/{migration.name}" for migration in _due(conn, list(_read(folders)))
+    ]
 
 
 def _read(folders: Folders) -> Iterable[_Migration]:
@@ -125,7 +129,8 @@ def _due(conn: psycopg.Connection, migrations: Sequence[_Migration]) -> list[_Mi
     ran = {
         (component, number): (name, sha256)
         for component, number, name, sha256 in conn.execute(
-            "SELECT component, number, name, sha256 FROM log.migrations ORDER BY applied_at, component, number"
+            "SELECT component, number, name, sha256 FROM log.migrations ORDER BY applied_at,"
+            " component, number"
         )
     }
     known = {(migration.component, migration.number): migration for migration in migrations}
@@ -177,8 +182,9 @@ def _find_table(conn: psycopg.Connection) -> None:
         return
     if schema:
         raise MigrationError(
-            "the database has the schema `log`, but nothing tells which migrations made it: it was restored without"
-            f" log.migrations (of an older release: public.{_FORMER_TABLE}). Restore that table from the same backup"
+            "the database has the schema `log`, but nothing tells which migrations made it: it was"
+            f" restored without log.migrations (of an older release: public.{_FORMER_TABLE})."
+            " Restore that table from the same backup"
         )
     conn.execute("CREATE SCHEMA log")
     conn.execute(_TABLE)

@@ -27,7 +27,14 @@ from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
-from eventstore.database.connections import AsyncConnection, Connection, Makeshift, PooledConnection, Watch, prove
+from eventstore.database.connections import (
+    AsyncConnection,
+    Connection,
+    Makeshift,
+    PooledConnection,
+    Watch,
+    prove,
+)
 from eventstore.log import LogUnavailable
 from kit.cancellation import cancellations, stop_if_cancelled
 
@@ -44,7 +51,8 @@ TOO_MUCH: tuple[type[Exception], ...] = (errors.QueryCanceled, errors.OutOfMemor
 53200."""
 
 AWAY: tuple[type[Exception], ...] = (
-    psycopg.OperationalError,  # 08, 28, 3D, 40, 53, 55, 57, 58; no connection, a lost one, an exhausted pool
+    # 08, 28, 3D, 40, 53, 55, 57, 58; no connection, a lost one, an exhausted pool
+    psycopg.OperationalError,
     psycopg.InterfaceError,  # the connection was closed before
     errors.ReadOnlySqlTransaction,  # 25006: demoted to a standby, or full
     errors.IdleInTransactionSessionTimeout,  # 25P03
@@ -129,13 +137,16 @@ _TRIED_SECONDS = 4.0
 which retries at once."""
 
 _NO_TRANSACTION_TIMEOUT = """
-SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) <> '0'"""
+SELECT set_config('transaction_timeout', '0', false)
+WHERE current_setting('transaction_timeout', true) <> '0'"""
 """Not among the settings above, because PostgreSQL 16 does not have it."""
 
 _SAFE = """
 SELECT name, current_setting(name) FROM unnest(ARRAY['fsync', 'full_page_writes']) AS s(name)
 WHERE current_setting(name) <> 'on'"""
-_ENCODING = "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()"
+_ENCODING = (
+    "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()"
+)
 
 
 def conninfo(url: str, name: str, *, role: str = ROLE, **settings: str) -> str:
@@ -145,7 +156,9 @@ def conninfo(url: str, name: str, *, role: str = ROLE, **settings: str) -> str:
     given = conninfo_to_dict(url)
     of_role = {"role": role, "search_path": "read"} if role else {"search_path": "public"}
     of_session = {**_SETTINGS, **of_role, **settings}
-    options = " ".join([str(given.get("options", "")), *(f"-c {key}={value}" for key, value in of_session.items())])
+    options = " ".join(
+        [str(given.get("options", "")), *(f"-c {key}={value}" for key, value in of_session.items())]
+    )
     wanted = {key: value for key, value in _PARAMETERS.items() if key not in given}
     return make_conninfo(url, **wanted, options=options.strip(), application_name=name)
 
@@ -165,7 +178,9 @@ async def connect_async(
     url: str, name: str, *, role: str = ROLE, watch: Watch | None = None, **settings: str
 ) -> AsyncConnection:
     """As `connect`; `watch` ends waits on the connection if it falls silent."""
-    conn = await AsyncConnection.connect(conninfo(url, name, role=role, **settings), autocommit=True, watch=watch)
+    conn = await AsyncConnection.connect(
+        conninfo(url, name, role=role, **settings), autocommit=True, watch=watch
+    )
     async with kept_once_set_up(conn):
         await _configure(conn)
     return conn
@@ -193,7 +208,9 @@ class _Pool(AsyncConnectionPool):
     """Takes the next connection at once when one fails its check: the pool's own loop pauses for
     seconds when several fail, as all do after a restart of the server."""
 
-    def __init__(self, check: Callable[[psycopg.AsyncConnection], Awaitable[None]], **options: Any) -> None:
+    def __init__(
+        self, check: Callable[[psycopg.AsyncConnection], Awaitable[None]], **options: Any
+    ) -> None:
         super().__init__(**options)
         self._alive = check
 
@@ -273,13 +290,17 @@ def check_server(conn: psycopg.Connection, *, allow_unsafe: bool) -> None:
     row = conn.execute(_ENCODING).fetchone()
     if row is not None and row[0] != "UTF8":
         raise UnsafeDatabase(
-            f"the database is encoded as {row[0]}, which has no room for every text: create it with ENCODING 'UTF8'"
+            f"the database is encoded as {row[0]}, which has no room for every text: create it with"
+            " ENCODING 'UTF8'"
         )
     if conn.execute("SHOW session_replication_role").fetchone() != ("origin",):
-        raise UnsafeDatabase("session_replication_role is set for this role or database: take that back")
+        raise UnsafeDatabase(
+            "session_replication_role is set for this role or database: take that back"
+        )
     off = [f"{name} = {value}" for name, value in conn.execute(_SAFE).fetchall()]
     if off and not allow_unsafe:
         raise UnsafeDatabase(
-            f"the server runs with {' and '.join(off)}: what it has acknowledged would be lost in a crash. Turn it on;"
-            " for tests, LUDOTECA_ALLOW_UNSAFE_DATABASE=on takes the server as it is"
+            f"the server runs with {' and '.join(off)}: what it has acknowledged would be lost in a"
+            " crash. Turn it on; for tests, LUDOTECA_ALLOW_UNSAFE_DATABASE=on takes the server as"
+            " it is"
         )

@@ -29,7 +29,13 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn
 
-from eventstore.database.connections import MAKESHIFT_SECONDS, AsyncConnection, DatabaseAway, is_down, is_refusal
+from eventstore.database.connections import (
+    MAKESHIFT_SECONDS,
+    AsyncConnection,
+    DatabaseAway,
+    is_down,
+    is_refusal,
+)
 from eventstore.database.doubts import Doubts
 from eventstore.database.postgres import conninfo
 from eventstore.database.ways import Ways
@@ -58,7 +64,8 @@ CONNECT_SECONDS = 1.0
 
 _AT_WORK = """
 SELECT pid FROM pg_stat_activity
-WHERE pid IN (%s) AND (state = 'disabled' OR state = 'active' AND wait_event_type IS DISTINCT FROM 'Client')"""
+WHERE pid IN (%s) AND (state = 'disabled' OR state = 'active' AND wait_event_type IS DISTINCT
+FROM 'Client')"""
 """A session that waits for the client is not at work: a message was lost. `disabled`:
 track_activities is off."""
 
@@ -126,14 +133,17 @@ class DatabaseWatch:
                         self._makeshift_until = float("inf")
                         conn.pgconn.finish()
                         conn = None
-                    if self._doubts or conn is not before:  # others may have fallen silent with the previous connection
+                    # others may have fallen silent with the previous connection
+                    if self._doubts or conn is not before:
                         pause = TICK_SECONDS
                 except (psycopg.Error, OSError) as error:
                     log.info("the watch over the database lost its connection: %s", error)
                     _finish(conn)
                     conn, pause = None, 0.0
                 except Exception:
-                    self._failures.warning("failed", f"the watch over the database begins anew: {format_exc()}")
+                    self._failures.warning(
+                        "failed", f"the watch over the database begins anew: {format_exc()}"
+                    )
                     _finish(conn)
                     conn = None
                 await asyncio.sleep(pause)
@@ -142,7 +152,7 @@ class DatabaseWatch:
             await self._drop_another()
             await _cancelled([self._proof, *self._inquiries.values()])
 
-    # -- asking --------------------------------------------------------------------------------------------------------
+    # -- asking ------------------------------------------------------------------------------------
 
     async def _ask(self, conn: AsyncConnection) -> AsyncConnection:
         """Query once. Returns the connection that answered, which may be another one. Raises
@@ -151,9 +161,15 @@ class DatabaseWatch:
         doubtful = {
             other: other.waits_since
             for other in self._connections
-            if other.waits_since is not None and now - other.waits_since > DOUBT_SECONDS and not other.closed
+            if other.waits_since is not None
+            and now - other.waits_since > DOUBT_SECONDS
+            and not other.closed
         }
-        pids = {other: other.pgconn.backend_pid for other in doubtful if _same_server(other.pgconn, pgconn)}
+        pids = {
+            other: other.pgconn.backend_pid
+            for other in doubtful
+            if _same_server(other.pgconn, pgconn)
+        }
         self._inquire(doubtful.keys() - pids.keys())
         self._asked_at = now
         pgconn.send_query((_AT_WORK % ", ".join(map(str, pids.values()))).encode() if pids else b"")
@@ -173,12 +189,14 @@ class DatabaseWatch:
 
     async def _connected(self) -> AsyncConnection:
         """Wait for a connection."""
-        self._asked_at, self._refusals = monotonic(), 0
+        self._asked_at = monotonic()
+        self._refusals = 0
         while True:
             if (found := self._tried()) is not None:
                 self._is_there()
                 return found
-            if self._refusals >= self._ways.count:  # nothing listens anywhere: no need to wait for long
+            # nothing listens anywhere: no need to wait for long
+            if self._refusals >= self._ways.count:
                 self._silence = max(self._silence, AWAY_SECONDS - DEAF_SECONDS)
             await self._tick()
 
@@ -186,11 +204,14 @@ class DatabaseWatch:
         """A new connection, if one is ready by now; otherwise keeps trying."""
         found: AsyncConnection | None = None
         if self._another is not None and self._another.done():
-            task, self._another = self._another, None
+            task = self._another
+            self._another = None
             try:
                 found = task.result()
                 self._ways.answered()
-                self._makeshift_until = float("inf") if self._ways.seeks_writable else monotonic() + MAKESHIFT_SECONDS
+                self._makeshift_until = (
+                    float("inf") if self._ways.seeks_writable else monotonic() + MAKESHIFT_SECONDS
+                )
             except TimeoutError:
                 log.debug("the database says nothing to a new connection")
                 self._ways.failed()
@@ -210,7 +231,8 @@ class DatabaseWatch:
             return await AsyncConnection.connect(await self._ways.current(), autocommit=True)
 
     async def _drop_another(self) -> None:
-        task, self._another = self._another, None
+        task = self._another
+        self._another = None
         for found in await _cancelled([task]):
             if isinstance(found, AsyncConnection):
                 found.pgconn.finish()
@@ -219,7 +241,8 @@ class DatabaseWatch:
         """Count one tick in which the loop ran, however long it took."""
         began = monotonic()
         await asyncio.sleep(TICK_SECONDS)
-        late = monotonic() - began > 1.5 * TICK_SECONDS  # a busy machine may delay the database, too
+        # a busy machine may delay the database, too
+        late = monotonic() - began > 1.5 * TICK_SECONDS
         self._silence += TICK_SECONDS / 2 if late else TICK_SECONDS
         if self._silence > DEAF_SECONDS:
             self._prove_another()
@@ -229,18 +252,23 @@ class DatabaseWatch:
             self._is_silent()
 
     def _prove_another(self) -> None:
-        """Have a connection that is not in use answered: that the watch hears nothing may be its own
-        fault."""
+        """Have a connection that is not in use answered: that the watch hears nothing may be its
+        own fault."""
         if self._proof is not None and not self._proof.done():
             return
         unused = [conn for conn in self._connections if not conn.closed and conn.unused]
         if unused:
-            self._proof = asyncio.create_task(_proven(max(unused, key=_heard_at)), name="database-watch proof")
+            self._proof = asyncio.create_task(
+                _proven(max(unused, key=_heard_at)), name="database-watch proof"
+            )
 
     def _inquire(self, conns: Collection[AsyncConnection]) -> None:
         """Ask another server than the watch's whether it is at work for these."""
         for conn in conns:
-            if conn not in self._inquiries and monotonic() - (conn.waits_since or 0.0) > AWAY_SECONDS:
+            if (
+                conn not in self._inquiries
+                and monotonic() - (conn.waits_since or 0.0) > AWAY_SECONDS
+            ):
                 task = asyncio.create_task(self._ask_elsewhere(conn), name="database-watch inquiry")
                 self._inquiries[conn] = task
                 task.add_done_callback(partial(self._has_asked, conn))
@@ -248,7 +276,9 @@ class DatabaseWatch:
     def _has_asked(self, conn: AsyncConnection, task: asyncio.Task[None]) -> None:
         del self._inquiries[conn]
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._failures.warning("inquiry", f"a connection to the database is not watched: {error!r}")
+            self._failures.warning(
+                "inquiry", f"a connection to the database is not watched: {error!r}"
+            )
 
     async def _ask_elsewhere(self, conn: AsyncConnection) -> None:
         since, doubts, at_work = conn.waits_since, Doubts(), False
@@ -263,19 +293,23 @@ class DatabaseWatch:
             await asyncio.sleep(TICK_SECONDS)
         await asyncio.sleep(CONNECT_SECONDS)  # before the next question, if it goes on
 
-    # -- what is known -------------------------------------------------------------------------------------------------
+    # -- what is known -----------------------------------------------------------------------------
 
     def _is_silent(self) -> None:
         if self._heard_since(self._asked_at):
-            self._silence, self._asked_at = 0.0, monotonic()  # only the watch's own connection is silent
+            # only the watch's own connection is silent
+            self._silence = 0.0
+            self._asked_at = monotonic()
             return
         log.error("the database is away: what needs it is answered at once, until it is back")
-        self.away, self._away_since = True, monotonic()
+        self.away = True
+        self._away_since = monotonic()
         self._there.clear()
         self._known.set()
         for conn in self._connections:
             if conn.waits_since is not None or conn.pgconn.transaction_status in _OPEN:
-                conn.hang_up()  # also between the statements of a transaction, which is about to be undone
+                # also between the statements of a transaction, which is about to be undone
+                conn.hang_up()
         for waiting in list(self._waiting.values()):
             waiting.end()
 
@@ -312,7 +346,9 @@ class DatabaseWatch:
         log.warning("connections to the database fell silent: they are hung up")
         began = min(conn.waits_since or 0.0 for conn in lost)
         for conn in self._connections:
-            if conn in lost or (conn.heard_at < began and (conn.waits_since is None or conn in self._doubts)):
+            if conn in lost or (
+                conn.heard_at < began and (conn.waits_since is None or conn in self._doubts)
+            ):
                 conn.hang_up()  # also those unheard since: their next user would wait, too
         self._doubts.clear()
 
@@ -375,7 +411,8 @@ class WhileThere:
     __slots__ = ("_before", "_ended", "_task", "_watch")
 
     def __init__(self, watch: DatabaseWatch) -> None:
-        self._watch, self._ended = watch, False
+        self._watch = watch
+        self._ended = False
         self._task: asyncio.Task[Any] | None = None
 
     def __enter__(self) -> Self:
@@ -386,15 +423,24 @@ class WhileThere:
         assert task is not None
         if task not in watch._waiting:  # otherwise the outer one cancels it
             watch._waiting[task] = self
-            self._task, self._before = task, task.cancelling()
+            self._task = task
+            self._before = task.cancelling()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         task = self._task
         self.leave()
-        if self._ended and task is not None and task.uncancel() <= self._before and kind is asyncio.CancelledError:
+        if (
+            self._ended
+            and task is not None
+            and task.uncancel() <= self._before
+            and kind is asyncio.CancelledError
+        ):
             raise DatabaseAway from error
 
     def leave(self) -> None:

@@ -35,7 +35,9 @@ class Ways:
         """The connection string whose turn it is. Raises psycopg.OperationalError when no host's
         name can be resolved, and none could be before."""
         try:
-            async with asyncio.timeout(RESOLVE_SECONDS if self._addresses is not self._given else None):
+            async with asyncio.timeout(
+                RESOLVE_SECONDS if self._addresses is not self._given else None
+            ):
                 self._addresses = await _resolved(self._given)
         except (TimeoutError, psycopg.OperationalError):
             if self._addresses is self._given:
@@ -72,13 +74,18 @@ class Ways:
     def nearest(self, conninfo: str) -> str:
         """A connection string, with the address that answered last in front."""
         near = self._answered
-        if near is None or (near.get("hostaddr") in (None, near.get("host")) and len(self._given) == 1):
+        if near is None or (
+            near.get("hostaddr") in (None, near.get("host")) and len(self._given) == 1
+        ):
             return conninfo
         given = servers(conninfo)
         if _named(near) not in map(_named, given):
             return conninfo
-        order = [near, *(server for server in given if server != near)]  # a name may lead elsewhere by then
-        return make_conninfo(conninfo, **{name: ",".join(one.get(name, "") for one in order) for name in _NAMES})
+        # a name may lead elsewhere by then
+        order = [near, *(server for server in given if server != near)]
+        return make_conninfo(
+            conninfo, **{name: ",".join(one.get(name, "") for one in order) for name in _NAMES}
+        )
 
 
 def _named(server: Server) -> tuple[str, str]:
@@ -99,7 +106,11 @@ def servers(url: str) -> list[Server]:
     several = {name: str(given[name]).split(",") for name in _NAMES if given.get(name)}
     most = max(map(len, several.values()))
     return [
-        {name: part for name, each in several.items() if (part := each[n] if len(each) > 1 else each[0])}
+        {
+            name: part
+            for name, each in several.items()
+            if (part := each[n] if len(each) > 1 else each[0])
+        }
         for n in range(most)
     ]
 
@@ -132,7 +143,9 @@ async def _resolved(given: list[Server]) -> list[Server]:
         except OSError as error:
             reason = error
     if not found:
-        raise psycopg.OperationalError(f"the addresses of the database's host are not known: {reason}") from reason
+        raise psycopg.OperationalError(
+            f"the addresses of the database's host are not known: {reason}"
+        ) from reason
     return found
 
 

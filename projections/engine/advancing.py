@@ -1,7 +1,8 @@
 """Pages of the log into the storages of feeds: rows and checkpoints commit together or not at all.
 
-Rows that cannot be written lead to the event at fault by quartering the page; the quarters are taken one by one, so
-that feeds beside it have their turns in between. Each commits for itself, and the page is not read again.
+Rows that cannot be written lead to the event at fault by quartering the page; the quarters are
+taken one by one, so that feeds beside it have their turns in between. Each commits for itself, and
+the page is not read again.
 """
 
 import logging
@@ -23,23 +24,32 @@ from projections.projection import Projection, Rows
 log = logging.getLogger(__name__)
 
 CATCH_UP_PAGE = 50_000
-"""Positions per step at most. A row is written once per page, however often it is touched: the larger the page the
-fewer the writes. One of small events (100 bytes of payload) takes 75 MB while it lasts."""
+"""Positions per step at most. A row is written once per page, however often it is touched: the
+larger the page the fewer the writes. One of small events (100 bytes of payload) takes 75 MB while
+it lasts."""
 
 CACHED_ROWS = 20_000
-"""Rows that a feed keeps in memory between pages: as its only writer it need not read them again."""
+"""Rows that a feed keeps in memory between pages: as its only writer it need not read them
+again."""
 
 MOST_PARKED = 1_000
-"""Streams that a feed has in quarantine at most. More than that are no fault of the events: the feed stands still, as
-it is, rather than leave ever more out of its rows."""
+"""Streams that a feed has in quarantine at most. More than that are no fault of the events: the
+feed stands still, as it is, rather than leave ever more out of its rows."""
 
 SAID_AT_ONCE = 10
 """Streams of which the log says one by one that they were parked, per page."""
 
 TRIES_OF_ONE = 3
-"""How often a single event may be too much for the server (a statement cancelled, no memory) before it is at fault."""
+"""How often a single event may be too much for the server (a statement cancelled, no memory) before
+it is at fault."""
 
-POISON: tuple[type[Exception], ...] = (*AT_FAULT, UnicodeEncodeError, OverflowError, msgspec.MsgspecError, RowsRefused)
+POISON: tuple[type[Exception], ...] = (
+    *AT_FAULT,
+    UnicodeEncodeError,
+    OverflowError,
+    msgspec.MsgspecError,
+    RowsRefused,
+)
 """Errors of writing for which the rows themselves are at fault: trying again would end the same."""
 
 
@@ -66,11 +76,17 @@ class Feed:
     """A projection being folded into one storage, up to a checkpoint."""
 
     def __init__(
-        self, projection: Projection[Any], store: Store[Any], row: checkpoints.FeedRow, names: Collection[str]
+        self,
+        projection: Projection[Any],
+        store: Store[Any],
+        row: checkpoints.FeedRow,
+        names: Collection[str],
     ) -> None:
-        self.projection, self.store = projection, store
+        self.projection = projection
+        self.store = store
         self.names = frozenset(names)  # the wire names that it folds
-        self.name, self.storage = row.feed, row.storage
+        self.name = row.feed
+        self.storage = row.storage
         self.position = row.position
         self.ready_at: int | None = None  # where queries are to read it, if they do not yet
         self.parked: dict[UUID, int] = {}
@@ -83,7 +99,8 @@ class Feed:
         self.rows: Rows[Any] = Rows(projection.row, self._fetch, CACHED_ROWS)
 
     def attach(self, conn: psycopg.Connection) -> None:
-        """Start, or begin again, from what the database has. Raises CheckpointMoved when it has no such feed."""
+        """Start, or begin again, from what the database has. Raises CheckpointMoved when it has no
+        such feed."""
         self._conn = conn
         row = checkpoints.feed(conn, self.name)
         if row is None:
@@ -103,9 +120,12 @@ class Feed:
             raise StoreFailed(f"{type(error).__name__}: {error}") from error
 
     def fold(self, page: Page) -> None:
-        """Fold a page in memory; parks the streams of events that cannot be applied. Raises TooMuchPoison."""
+        """Fold a page in memory; parks the streams of events that cannot be applied. Raises
+        TooMuchPoison."""
         room = max(0, MOST_PARKED - len(self.parked))
-        for poisoned in fold_page(self.projection, self.names, self.rows, self.parked, page, at_most=room):
+        for poisoned in fold_page(
+            self.projection, self.names, self.rows, self.parked, page, at_most=room
+        ):
             self.park(poisoned)
 
     def park(self, poisoned: Poisoned) -> None:
@@ -131,7 +151,9 @@ class Feed:
         self._tries = 0
         self.rows.written()
         for stream_id, at, _, error in self.newly_parked[:SAID_AT_ONCE]:
-            log.warning("feed %s parked stream %s at position %s: %s", self.name, stream_id, at, error)
+            log.warning(
+                "feed %s parked stream %s at position %s: %s", self.name, stream_id, at, error
+            )
         if len(self.newly_parked) > SAID_AT_ONCE:
             log.warning("feed %s parked %s streams in all", self.name, len(self.newly_parked))
         self.newly_parked.clear()
@@ -144,13 +166,18 @@ class Feed:
         self.newly_parked.clear()
 
     def divide(self, piece: Piece, error: Exception) -> Poisoned | None:
-        """Take a piece that could not be written apart; if it is one event, returns what is wrong with it.
+        """Take a piece that could not be written apart; if it is one event, returns what is wrong
+        with it.
 
         In four: for as many tries as in two, and half the folding.
 
         Raises the error if it is no event's fault, or may not be.
         """
-        mine = [(env, event) for env, event in piece.page if self._folds(env.name, env.stream_id, env.position)]
+        mine = [
+            (env, event)
+            for env, event in piece.page
+            if self._folds(env.name, env.stream_id, env.position)
+        ]
         if len(mine) > 1:
             size = -(-len(mine) // 4)
             parts = [mine[start : start + size] for start in range(0, len(mine), size)]
@@ -164,7 +191,9 @@ class Feed:
             raise error
         if len(self.parked) >= MOST_PARKED:
             self.pieces.append(piece)
-            raise TooMuchPoison(f"over {MOST_PARKED} streams, the last one: {described(error)}") from error
+            raise TooMuchPoison(
+                f"over {MOST_PARKED} streams, the last one: {described(error)}"
+            ) from error
         env = mine[0][0]
         return Poisoned(env.stream_id, env.position, env.name, described(error))
 
@@ -176,8 +205,8 @@ class Feed:
 def advance(conn: psycopg.Connection, reader: Reader, group: Sequence[Feed], upto: int) -> None:
     """Fold a page into feeds at the same checkpoint, together.
 
-    Raises CheckpointMoved, psycopg.Error and what a store raises; the feeds are then as they were, and the one whose
-    rows could not be folded or written is `failing`.
+    Raises CheckpointMoved, psycopg.Error and what a store raises; the feeds are then as they were,
+    and the one whose rows could not be folded or written is `failing`.
     """
     start = group[0].position
     page, end = reader.next_page(conn, start, min(upto, start + min(feed.stride for feed in group)))
@@ -186,8 +215,8 @@ def advance(conn: psycopg.Connection, reader: Reader, group: Sequence[Feed], upt
 
 @collector_paused()
 def advance_one(conn: psycopg.Connection, reader: Reader, feed: Feed, upto: int) -> None:
-    """As `advance`, of one feed, or of what it has left of a page that could not be written: a quarter of it, and a
-    quarter of that, until an event is found whose stream is parked.
+    """As `advance`, of one feed, or of what it has left of a page that could not be written: a
+    quarter of it, and a quarter of that, until an event is found whose stream is parked.
     """
     if feed.pieces:
         piece = feed.pieces.pop()
@@ -223,7 +252,8 @@ def _write(conn: psycopg.Connection, group: Sequence[Feed], page: Page, end: int
         feed.failing = False
     try:
         with conn.transaction():
-            # The checkpoints first: their row locks come before those of the tables, here as in `rebuild.drop`.
+            # The checkpoints first: their row locks come before those of the tables, here as in
+            # `rebuild.drop`.
             checkpoints.move(conn, [(feed.name, start, end) for feed in group])
             for feed in group:
                 feed.failing = True

@@ -1,4 +1,5 @@
-"""Dropping feeds that nobody reads, with their storages: what rebuilds left, and what other versions kept."""
+"""Dropping feeds that nobody reads, with their storages: what rebuilds left, and what other
+versions kept."""
 
 import logging
 import time
@@ -35,7 +36,8 @@ class InUse(Exception):
 
 
 class Dropped(msgspec.Struct, frozen=True):
-    """A feed that was dropped with its storage; or not yet, for somebody reads the storage. Or a storage of no feed."""
+    """A feed that was dropped with its storage; or not yet, for somebody reads the storage. Or a
+    storage of no feed."""
 
     feed: str | None
     storage: str
@@ -60,8 +62,8 @@ class FormerTables:
 
 
 def matching(conn: psycopg.Connection, name: str) -> list[checkpoints.FeedRow]:
-    """The feeds of read models that are named: a projection, one of its versions (`orders.1`), or a storage of that
-    (`orders.1.r2`)."""
+    """The feeds of read models that are named: a projection, one of its versions (`orders.1`), or a
+    storage of that (`orders.1.r2`)."""
     return [
         row
         for row in checkpoints.feeds(conn)
@@ -70,12 +72,20 @@ def matching(conn: psycopg.Connection, name: str) -> list[checkpoints.FeedRow]:
 
 
 def unused(conn: psycopg.Connection, models: Models) -> list[checkpoints.FeedRow]:
-    """The feeds that are only kept: of older versions, of projections that there are no more, of rebuilds that died."""
-    return [row for row in checkpoints.feeds(conn) if row.storage and (row.building or _is_old(row, models))]
+    """The feeds that are only kept: of older versions, of projections that there are no more, of
+    rebuilds that died."""
+    return [
+        row
+        for row in checkpoints.feeds(conn)
+        if row.storage and (row.building or _is_old(row, models))
+    ]
 
 
-def drop_all(conn: psycopg.Connection, models: Models, rows: list[checkpoints.FeedRow]) -> list[Dropped]:
-    """Drop feeds, but what is in use. Raises InUse when that is all of them, Busy while their projection is rebuilt."""
+def drop_all(
+    conn: psycopg.Connection, models: Models, rows: list[checkpoints.FeedRow]
+) -> list[Dropped]:
+    """Drop feeds, but what is in use. Raises InUse when that is all of them, Busy while their
+    projection is rebuilt."""
     done: list[Dropped] = []
     kept: list[str] = []
     for row in rows:
@@ -93,10 +103,11 @@ def drop_all(conn: psycopg.Connection, models: Models, rows: list[checkpoints.Fe
 
 
 def left_behind(conn: psycopg.Connection, models: Models) -> list[tuple[str, str]]:
-    """Projections and their storages that no feed names: the database, with its feeds, went back to an earlier moment,
-    and what is kept elsewhere did not. Raises StoreFailed."""
+    """Projections and their storages that no feed names: the database, with its feeds, went back to
+    an earlier moment, and what is kept elsewhere did not. Raises StoreFailed."""
     found = [(name, storage) for name, each in models.items() for storage in each.store.storages()]
-    named = {row.storage for row in checkpoints.feeds(conn)}  # looked at later: a feed is there before its storage
+    # looked at later: a feed is there before its storage
+    named = {row.storage for row in checkpoints.feeds(conn)}
     return [(name, storage) for name, storage in found if storage not in named]
 
 
@@ -113,7 +124,8 @@ def drop_left_behind(conn: psycopg.Connection, models: Models) -> list[Dropped]:
 def drop(conn: psycopg.Connection, store: Store, feed_name: str, *, active: bool = False) -> bool:
     """Drop a feed and its storage, unless it is active and not said to be of no use all the same.
 
-    False when somebody reads the storage: then it is fed no longer, and is dropped by the next rebuild or `drop`.
+    False when somebody reads the storage: then it is fed no longer, and is dropped by the next
+    rebuild or `drop`.
     """
     row = checkpoints.feed(conn, feed_name)
     if row is None or not checkpoints.stop_feeding(conn, feed_name, active=active):
@@ -146,7 +158,13 @@ def _in_use(conn: psycopg.Connection, row: checkpoints.FeedRow, models: Models) 
     """Why a feed may not be dropped; empty if it may."""
     known = models.get(row.projection)
     if known is not None and known.projection.version == row.version:
-        return "is read by queries" if row.active else "catches up, to be read" if row.ready_at is not None else ""
+        return (
+            "is read by queries"
+            if row.active
+            else "catches up, to be read"
+            if row.ready_at is not None
+            else ""
+        )
     if not checkpoints.try_lead(conn, row.feed):
         return "is fed by a projector of another release"
     checkpoints.stop_leading(conn, row.feed)
@@ -159,7 +177,8 @@ def _is_old(row: checkpoints.FeedRow, models: Models) -> bool:
 
 
 def _await_letting_go(conn: psycopg.Connection, feed_name: str) -> None:
-    """Wait for the projector to take its hands off a feed: if it is removed under them it has to begin anew."""
+    """Wait for the projector to take its hands off a feed: if it is removed under them it has to
+    begin anew."""
     deadline = time.monotonic() + LET_GO_SECONDS
     while not checkpoints.try_lead(conn, feed_name):
         if time.monotonic() > deadline:

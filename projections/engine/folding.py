@@ -1,7 +1,8 @@
 """Folding a page of events into rows, one event after the other.
 
-An event that cannot be applied is undone by itself: the page goes on without its stream. What it may have touched is
-only kept once there is such an event in a page, so that pages without pay nothing for it.
+An event that cannot be applied is undone by itself: the page goes on without its stream. What it
+may have touched is only kept once there is such an event in a page, so that pages without pay
+nothing for it.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -23,15 +24,18 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 
 class StoreFailed(Exception):
-    """A store does not do its part: no fault of the event that asked for rows, or that made them."""
+    """A store does not do its part: no fault of the event that asked for rows, or that made
+    them."""
 
 
 class StorageLost(StoreFailed):
-    """A storage is not there any more as it was made: its rows have to be folded again from the start of the log."""
+    """A storage is not there any more as it was made: its rows have to be folded again from the
+    start of the log."""
 
 
 class RowsRefused(Exception):
-    """A store refuses rows for what is in them: trying again would end the same. `keys` are those of the rows."""
+    """A store refuses rows for what is in them: trying again would end the same. `keys` are those
+    of the rows."""
 
     def __init__(self, message: str, keys: Sequence[Key]) -> None:
         super().__init__(message)
@@ -61,10 +65,12 @@ def fold_page(
     prefetch: bool = True,
     at_most: int | None = None,
 ) -> list[Poisoned]:
-    """Fold a page into rows, past the streams that are parked; returns those that have to be, each from where on.
+    """Fold a page into rows, past the streams that are parked; returns those that have to be, each
+    from where on.
 
-    `prefetch` is for rows that a store has; where all are in memory it would only cost. Raises TooMuchPoison when more
-    than `at_most` streams would have to be parked; what the store raises is no fault of an event.
+    `prefetch` is for rows that a store has; where all are in memory it would only cost. Raises
+    TooMuchPoison when more than `at_most` streams would have to be parked; what the store raises is
+    no fault of an event.
     """
     folding = _Folding(projection, rows, at_most)
     folding.choose(names, parked, page)
@@ -83,7 +89,9 @@ class _Folding:
     """A page being folded."""
 
     def __init__(self, projection: Projection[Any], rows: Rows[Any], at_most: int | None) -> None:
-        self.projection, self.rows, self._at_most = projection, rows, at_most
+        self.projection = projection
+        self.rows = rows
+        self._at_most = at_most
         self.keys: list[Key] = []
         self.poisoned: dict[UUID, Poisoned] = {}
         self._mine: list[tuple[Handler, Event, Envelope]] = []
@@ -93,7 +101,9 @@ class _Folding:
         mine, keys, poisoned = self._mine, self.keys, self.poisoned
         folds, cleaners = self.projection.folds, self.projection.cleaners
         for env, read in page:
-            if env.name not in names or (parked and env.position >= parked.get(env.stream_id, env.position + 1)):
+            if env.name not in names or (
+                parked and env.position >= parked.get(env.stream_id, env.position + 1)
+            ):
                 continue
             if poisoned and env.stream_id in poisoned:
                 continue
@@ -124,10 +134,15 @@ class _Folding:
         return True
 
     def carefully(self) -> None:
-        """Fold one after the other, undoing those that cannot be applied: of their streams nothing more is folded."""
+        """Fold one after the other, undoing those that cannot be applied: of their streams nothing
+        more is folded."""
         projection, rows, poisoned = self.projection, UndoableRows(self.rows), self.poisoned
         for handler, event, env in self._mine:
-            if poisoned and env.stream_id in poisoned and env.position > poisoned[env.stream_id].position:
+            if (
+                poisoned
+                and env.stream_id in poisoned
+                and env.position > poisoned[env.stream_id].position
+            ):
                 continue
             try:
                 handler(projection, rows, event, env)
@@ -140,9 +155,13 @@ class _Folding:
                 rows.keep()
 
     def _poisoned_by(self, env: Envelope, error: Exception) -> None:
-        self.poisoned[env.stream_id] = Poisoned(env.stream_id, env.position, env.name, described(error))
+        self.poisoned[env.stream_id] = Poisoned(
+            env.stream_id, env.position, env.name, described(error)
+        )
         if self._at_most is not None and len(self.poisoned) > self._at_most:
-            raise TooMuchPoison(f"over {self._at_most} streams cannot be applied, the last one: {described(error)}")
+            raise TooMuchPoison(
+                f"over {self._at_most} streams cannot be applied, the last one: {described(error)}"
+            )
 
 
 class UndoableRows(Rows[R]):
@@ -150,7 +169,9 @@ class UndoableRows(Rows[R]):
 
     def __init__(self, rows: Rows[R]) -> None:
         """Over other rows, until they are written or discarded."""
-        self._key, self._rows, self._touched = rows._key, rows, rows._touched
+        self._key = rows._key
+        self._rows = rows
+        self._touched = rows._touched
         self._deep = _mutable_fields(rows.row_type)
         self._before: dict[Key, Any] = {}
 
@@ -195,7 +216,9 @@ class UndoableRows(Rows[R]):
             self._before[key] = self._touched.get(key, _ABSENT)
 
     def _copied(self, row: R) -> R:
-        return msgspec.structs.replace(row, **{name: deepcopy(getattr(row, name)) for name in self._deep})
+        return msgspec.structs.replace(
+            row, **{name: deepcopy(getattr(row, name)) for name in self._deep}
+        )
 
 
 _ABSENT = object()
@@ -204,7 +227,11 @@ _IMMUTABLE = {str, int, float, bool, bytes, UUID, datetime, date, NoneType}
 
 def _mutable_fields(row_type: type[msgspec.Struct]) -> Sequence[str]:
     """The fields whose values might be changed in place."""
-    return [field.name for field in msgspec.structs.fields(row_type) if not _types_of(field.type) <= _IMMUTABLE]
+    return [
+        field.name
+        for field in msgspec.structs.fields(row_type)
+        if not _types_of(field.type) <= _IMMUTABLE
+    ]
 
 
 def _types_of(hint: Any) -> set[Any]:

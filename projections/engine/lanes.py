@@ -1,8 +1,9 @@
 """A lane: a connection, and the feeds that it leads. Feeds at the same checkpoint go together.
 
-A projector has a lane in front and, while some feeds lag behind others, one for those behind, in a thread of its own:
-what is up to date never waits for what is not. Which of the two leads a feed is told by how far it is from the head
-alone, and the lead itself by the database; so lanes of several processes need not know of each other.
+A projector has a lane in front and, while some feeds lag behind others, one for those behind, in a
+thread of its own: what is up to date never waits for what is not. Which of the two leads a feed is
+told by how far it is from the head alone, and the lead itself by the database; so lanes of several
+processes need not know of each other.
 """
 
 import logging
@@ -37,16 +38,19 @@ JOINS = 1_000
 """Positions by which a feed that was behind may lag when it joins those in front."""
 
 ENDS_THE_LEAD: tuple[type[Exception], ...] = (*AWAY, checkpoints.CheckpointMoved, OutdatedRelease)
-"""Errors after which a lane begins anew: with another connection, and the checkpoints as they are there."""
+"""Errors after which a lane begins anew: with another connection, and the checkpoints as they are
+there."""
 
 Models = Mapping[tuple[str, int], Registered]
 """Projections by name and version."""
 
 
 def ends_the_lead(error: Exception) -> bool:
-    """Whether it is the connection that failed, and not what was asked of it: who waits for a lock that somebody holds
-    waits alone."""
-    return isinstance(error, ENDS_THE_LEAD) and not isinstance(error, (*TOO_MUCH, psycopg.errors.LockNotAvailable))
+    """Whether it is the connection that failed, and not what was asked of it: who waits for a lock
+    that somebody holds waits alone."""
+    return isinstance(error, ENDS_THE_LEAD) and not isinstance(
+        error, (*TOO_MUCH, psycopg.errors.LockNotAvailable)
+    )
 
 
 class Rest(msgspec.Struct):
@@ -61,12 +65,21 @@ class Lane:
     """Leads feeds over one connection."""
 
     def __init__(
-        self, conn: psycopg.Connection, codec: Codec, models: Models, stop: threading.Event, *, activates: bool
+        self,
+        conn: psycopg.Connection,
+        codec: Codec,
+        models: Models,
+        stop: threading.Event,
+        *,
+        activates: bool,
     ) -> None:
         conn.execute("SET synchronous_commit = off")  # what is lost is folded again
         conn.execute(PLANNED_ONCE)
         conn.execute("SET enable_seqscan = off")  # perhaps while the log is tiny
-        self._conn, self._codec, self._models, self._stop = conn, codec, models, stop
+        self._conn = conn
+        self._codec = codec
+        self._models = models
+        self._stop = stop
         self._activates = activates
         self._unknown_names = UnknownNames(codec)
         self._readers: dict[frozenset[str], Reader] = {}
@@ -74,14 +87,17 @@ class Lane:
         self._challenger = Challenger()
         self.feeds: dict[str, Feed] = {}
 
-    # -- which feeds ---------------------------------------------------------------------------------------------------
+    # -- which feeds -------------------------------------------------------------------------------
 
     def scan(self, wanted: Callable[[checkpoints.FeedRow], bool]) -> bool:
-        """Take the lead of those wanted that nobody leads; let go of those paused, dropped, to begin anew, or to be
-        looked at again because the log may have gone back. Whether others lead some that are wanted."""
+        """Take the lead of those wanted that nobody leads; let go of those paused, dropped, to
+        begin anew, or to be looked at again because the log may have gone back. Whether others lead
+        some that are wanted."""
         require_current(self._conn)
         known = {
-            row.feed: row for row in checkpoints.feeds(self._conn) if (row.projection, row.version) in self._models
+            row.feed: row
+            for row in checkpoints.feeds(self._conn)
+            if (row.projection, row.version) in self._models
         }
         for name in list(self.feeds):
             row = known.get(name)
@@ -90,7 +106,12 @@ class Lane:
                 self.let_go(name)
         of_others = []
         for row in known.values():
-            idle = row.feed not in self.feeds and not row.paused and not row.building and self._is_awake(row.feed)
+            idle = (
+                row.feed not in self.feeds
+                and not row.paused
+                and not row.building
+                and self._is_awake(row.feed)
+            )
             if idle and wanted(row):
                 if checkpoints.try_lead(self._conn, row.feed):
                     self._lead(row.feed)
@@ -137,17 +158,20 @@ class Lane:
                 feed.ready_at = max(feed.ready_at, head)
 
     def _prepare(self, feed: Feed) -> None:
-        """Make the storage. If there was one and it was lost, its rows are folded again from the start of the log."""
+        """Make the storage. If there was one and it was lost, its rows are folded again from the
+        start of the log."""
         if feed.position and not feed.store.exists(self._conn, feed.storage):
             log.warning("feed %s begins anew: %s is lost", feed.name, feed.storage)
             # First: what is created then is known to be empty.
             ready_at = checkpoints.begin_anew(self._conn, feed.name, feed.position)
-            feed.position, feed.ready_at = 0, ready_at if self._activates else None
+            feed.position = 0
+            feed.ready_at = ready_at if self._activates else None
         with self._conn.transaction():
             feed.store.prepare(self._conn, feed.storage)
 
     def _has_lost_rows(self, name: str) -> bool:
-        """Whether a feed has to begin anew, its storage being gone: it may rest, or seem to be done."""
+        """Whether a feed has to begin anew, its storage being gone: it may rest, or seem to be
+        done."""
         feed = self.feeds[name]
         try:
             lost = not feed.store.exists(self._conn, feed.storage)
@@ -161,7 +185,7 @@ class Lane:
             self._rests.pop(name, None)
         return lost
 
-    # -- feeds in trouble ----------------------------------------------------------------------------------------------
+    # -- feeds in trouble --------------------------------------------------------------------------
 
     def _rest(self, name: str, error: Exception) -> None:
         first, longest = REST_SECONDS
@@ -176,14 +200,15 @@ class Lane:
     def _is_awake(self, name: str) -> bool:
         return name not in self._rests or self._rests[name].until <= time.monotonic()
 
-    # -- steps ---------------------------------------------------------------------------------------------------------
+    # -- steps -------------------------------------------------------------------------------------
 
     def head(self) -> int:
         """The position of the last event."""
         return self._unknown_names.look(self._conn)
 
     def step(self, head: int) -> bool:
-        """Advance the feeds in front if there is something new, then a page of those behind. False: nothing to do."""
+        """Advance the feeds in front if there is something new, then a page of those behind. False:
+        nothing to do."""
         awake = [feed for feed in self.feeds.values() if self._is_awake(feed.name)]
         if not awake:
             return False
@@ -202,8 +227,8 @@ class Lane:
         return moved
 
     def _advance(self, group: list[Feed], upto: int) -> None:
-        """Advance feeds together. Where that fails, the one that failed goes alone from here on, so that it does not
-        hold up the others."""
+        """Advance feeds together. Where that fails, the one that failed goes alone from here on, so
+        that it does not hold up the others."""
         try:
             upto = self._unknown_names.known_upto(self._conn, group[0].position, upto)
             if len(group) > 1 and not any(feed.pieces for feed in group):
@@ -250,4 +275,6 @@ class Lane:
 def feed_of(codec: Codec, models: Models, row: checkpoints.FeedRow) -> Feed:
     """The feed of a row, to be attached to a connection that leads it."""
     registered = models[row.projection, row.version]
-    return Feed(registered.projection, registered.store, row, codec.names_of(registered.projection.folds))
+    return Feed(
+        registered.projection, registered.store, row, codec.names_of(registered.projection.folds)
+    )

@@ -65,14 +65,19 @@ class Unequal(Exception):
     """The rebuilt rows differ from the live ones of the same version, which were left in place."""
 
     def __init__(self, projection: str, difference: Difference) -> None:
-        super().__init__(f"{projection}: rebuilt rows differ from live: {', '.join(difference.keys) or 'other hash'}")
+        super().__init__(
+            f"{projection}: rebuilt rows differ from live:"
+            f" {', '.join(difference.keys) or 'other hash'}"
+        )
         self.difference = difference
 
 
 class Rebuilt(msgspec.Struct, frozen=True):
-    """A finished rebuild: the new storage is active; the old one is still fed, so that `rollback` is one command.
+    """A finished rebuild: the new storage is active; the old one is still fed, so that `rollback`
+    is one command.
 
-    `rows` and `hash` are as of `position`, where they were looked at last; events may have come since.
+    `rows` and `hash` are as of `position`, where they were looked at last; events may have come
+    since.
     """
 
     projection: str
@@ -83,7 +88,8 @@ class Rebuilt(msgspec.Struct, frozen=True):
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """A projection compared with its replay at one position, and how many of its streams are in quarantine."""
+    """A projection compared with its replay at one position, and how many of its streams are in
+    quarantine."""
 
     projection: str
     position: int
@@ -91,7 +97,9 @@ class Verified(msgspec.Struct, frozen=True):
     parked: int
 
 
-def live(conn: psycopg.Connection, registered: Registered, *, lock: bool = False) -> checkpoints.FeedRow:
+def live(
+    conn: psycopg.Connection, registered: Registered, *, lock: bool = False
+) -> checkpoints.FeedRow:
     """The active feed of a projection, standing still if locked. Raises NeverRan, CatchingUp."""
     rows = _of(conn, registered)
     for row in rows:
@@ -101,18 +109,24 @@ def live(conn: psycopg.Connection, registered: Registered, *, lock: bool = False
                 return found
     for row in rows:
         if row.ready_at is not None:
-            raise CatchingUp(f"{registered.projection.name} catches up: it is at {row.position} of {row.ready_at}")
+            raise CatchingUp(
+                f"{registered.projection.name} catches up: it is at {row.position} of"
+                f" {row.ready_at}"
+            )
     raise NeverRan(f"{registered.projection.name} has never run: start a projector first")
 
 
-# -- verify ------------------------------------------------------------------------------------------------------------
+# -- verify ----------------------------------------------------------------------------------------
 
 
-def verify(conn: psycopg.Connection, codec: Codec, registered: Registered, progress: Progress) -> Verified:
-    """Fold from zero and compare with the live rows at the same position; changes nothing. Raises NeverRan.
+def verify(
+    conn: psycopg.Connection, codec: Codec, registered: Registered, progress: Progress
+) -> Verified:
+    """Fold from zero and compare with the live rows at the same position; changes nothing. Raises
+    NeverRan.
 
-    A snapshot, or the feed of a search index, is held for the last events and the comparison only, and not for as long
-    as the log is read.
+    A snapshot, or the feed of a search index, is held for the last events and the comparison only,
+    and not for as long as the log is read.
     """
     aside, storage = registered.store.aside(), f"{registered.storage}_replayed"
     with _looking_up(conn):
@@ -126,8 +140,15 @@ def verify(conn: psycopg.Connection, codec: Codec, registered: Registered, progr
                 replay.write()
                 compared = _compare(conn, registered, replay.finish_at, aside, storage)
                 if compared.parked in (before, replay.parked.keys()):
-                    difference = _with_streams(compared.difference, replay.parked.keys() - compared.parked)
-                    return Verified(registered.projection.name, compared.position, difference, len(compared.parked))
+                    difference = _with_streams(
+                        compared.difference, replay.parked.keys() - compared.parked
+                    )
+                    return Verified(
+                        registered.projection.name,
+                        compared.position,
+                        difference,
+                        len(compared.parked),
+                    )
                 # A stream was put into quarantine, or let go: the replay is no measure.
         finally:
             with suppress(*AWAY):
@@ -136,11 +157,14 @@ def verify(conn: psycopg.Connection, codec: Codec, registered: Registered, progr
 
 def _with_streams(difference: Difference, streams: Collection[UUID]) -> Difference:
     """A difference with the streams that the replay could not apply, but the live feed could."""
-    return msgspec.structs.replace(difference, keys=[*(f"stream {id_}" for id_ in streams), *difference.keys])
+    return msgspec.structs.replace(
+        difference, keys=[*(f"stream {id_}" for id_ in streams), *difference.keys]
+    )
 
 
 class _Compared(msgspec.Struct, frozen=True):
-    """The live rows beside replayed ones at a position; the streams that the live feed had in quarantine there."""
+    """The live rows beside replayed ones at a position; the streams that the live feed had in
+    quarantine there."""
 
     position: int
     parked: set[UUID]
@@ -154,7 +178,8 @@ def _compare(
     store: Store[Any],
     storage: str,
 ) -> _Compared:
-    """Compare the live rows, as they are at one moment, with replayed ones that `advance` brings to their position."""
+    """Compare the live rows, as they are at one moment, with replayed ones that `advance` brings to
+    their position."""
     transactional = registered.store.transactional
     with conn.transaction():
         if transactional:
@@ -172,7 +197,8 @@ def _compare(
 
 @contextmanager
 def _looking_up(conn: psycopg.Connection) -> Iterator[None]:
-    """Have rows looked up by their keys, however many: a page's rows are few beside those of a large table."""
+    """Have rows looked up by their keys, however many: a page's rows are few beside those of a
+    large table."""
     conn.execute("SET enable_seqscan = off")
     try:
         yield
@@ -181,7 +207,7 @@ def _looking_up(conn: psycopg.Connection) -> Iterator[None]:
             conn.execute("RESET enable_seqscan")
 
 
-# -- rebuild -----------------------------------------------------------------------------------------------------------
+# -- rebuild ---------------------------------------------------------------------------------------
 
 
 def rebuild(
@@ -195,9 +221,9 @@ def rebuild(
 ) -> Rebuilt:
     """Fold the log into a new storage beside the live one, compare both, and switch queries over.
 
-    With `replace` the live one is known to be wrong: the new one takes its place whatever the difference. Streams in
-    quarantine are left out but for those `retried`, which may end in it again.
-    Raises Busy, NeverRan, Unequal (then nothing changed), psycopg.errors.LockNotAvailable.
+    With `replace` the live one is known to be wrong: the new one takes its place whatever the
+    difference. Streams in quarantine are left out but for those `retried`, which may end in it
+    again. Raises Busy, NeverRan, Unequal (then nothing changed), psycopg.errors.LockNotAvailable.
     """
     with alone(conn, registered.projection.name), _looking_up(conn):
         drop_inactive(conn, registered)
@@ -209,7 +235,11 @@ def rebuild(
                 position, (rows, digest) = shadow.position, registered.store.digest(conn, storage)
             else:
                 compared = _compare(
-                    conn, registered, partial(_catch_up, conn, reader, shadow), registered.store, storage
+                    conn,
+                    registered,
+                    partial(_catch_up, conn, reader, shadow),
+                    registered.store,
+                    storage,
                 )
                 if not compared.difference.equal:
                     raise Unequal(registered.projection.name, compared.difference)
@@ -229,9 +259,13 @@ def rebuild(
 def _new(conn: psycopg.Connection, registered: Registered) -> tuple[str, str]:
     """Names for a new feed and its storage."""
     projection, rows = registered.projection, _of(conn, registered)
-    taken = {row.feed for row in rows} | {row.storage for row in rows}  # the storage of a feed may be another's name
+    # the storage of a feed may be another's name
+    taken = {row.feed for row in rows} | {row.storage for row in rows}
     for number in count(1):
-        feed, storage = f"{projection.name}.{projection.version}.r{number}", f"{registered.storage}_r{number}"
+        feed, storage = (
+            f"{projection.name}.{projection.version}.r{number}",
+            f"{registered.storage}_r{number}",
+        )
         if not {feed, storage} & taken:
             break
     return feed, storage
@@ -247,9 +281,11 @@ def _fill(
     progress: Progress,
     retried: Collection[UUID] = (),
 ) -> tuple[Reader, Feed]:
-    """A new storage with all that the live feed `row` has, and a feed of its own that no projector touches yet."""
+    """A new storage with all that the live feed `row` has, and a feed of its own that no projector
+    touches yet."""
     projection, store = registered.projection, registered.store
-    with conn.transaction():  # from now on there is a feed by which the storage is found, should we die
+    # from now on there is a feed by which the storage is found, should we die
+    with conn.transaction():
         checkpoints.add_building(conn, name, projection.name, projection.version, storage, 0)
         replay = Replay(conn, codec, projection, store, storage, row.feed, retried)
     replay.advance(row.position, progress)
@@ -258,7 +294,9 @@ def _fill(
     store.finish(conn, storage)
     with conn.transaction():
         checkpoints.move(conn, [(name, 0, replay.position)])
-        checkpoints.park(conn, name, [(stream_id, *parked) for stream_id, parked in replay.parked.items()])
+        checkpoints.park(
+            conn, name, [(stream_id, *parked) for stream_id, parked in replay.parked.items()]
+        )
     built = checkpoints.feed(conn, name)
     assert built is not None
     shadow = Feed(projection, store, built, replay.reader.names)
@@ -272,7 +310,8 @@ def _catch_up(conn: psycopg.Connection, reader: Reader, shadow: Feed, upto: int)
 
 
 def _switch(conn: psycopg.Connection, reader: Reader, registered: Registered, shadow: Feed) -> None:
-    """One short transaction: the live feed stands still, the shadow takes its last steps, queries change over."""
+    """One short transaction: the live feed stands still, the shadow takes its last steps, queries
+    change over."""
     for tries_left in reversed(range(LOCK_TRIES)):
         for _ in range(CHASES):
             position = live(conn, registered).position
@@ -296,7 +335,8 @@ def _switch(conn: psycopg.Connection, reader: Reader, registered: Registered, sh
 def rollback(conn: psycopg.Connection, registered: Registered) -> str:
     """Make the storage before the last rebuild the active one again; returns its name.
 
-    Raises NeverRan, NothingEarlier, Busy; CatchingUp where it is not as far as the one that queries read now.
+    Raises NeverRan, NothingEarlier, Busy; CatchingUp where it is not as far as the one that queries
+    read now.
     """
     name = registered.projection.name
     deadline = time.monotonic() + ROLLBACK_SECONDS
@@ -304,21 +344,29 @@ def rollback(conn: psycopg.Connection, registered: Registered) -> str:
         while True:
             with conn.transaction():
                 row = live(conn, registered, lock=True)
-                others = [r for r in _of(conn, registered) if not r.active and not r.building and r.ready_at is None]
+                others = [
+                    r
+                    for r in _of(conn, registered)
+                    if not r.active and not r.building and r.ready_at is None
+                ]
                 if not others:
                     raise NothingEarlier(
-                        f"{name} has no earlier storage to go back to: none was rebuilt, or it was dropped"
+                        f"{name} has no earlier storage to go back to: none was rebuilt, or it was"
+                        " dropped"
                     )
                 if others[-1].position >= row.position:
                     checkpoints.activate(conn, row.feed, others[-1].feed)
                     registered.store.activated(others[-1].storage)
                     return others[-1].storage
             if time.monotonic() > deadline:
-                raise CatchingUp(f"{others[-1].storage} is at {others[-1].position} of {row.position}: is it fed?")
+                raise CatchingUp(
+                    f"{others[-1].storage} is at {others[-1].position} of {row.position}: is it"
+                    " fed?"
+                )
             time.sleep(0.02)
 
 
-# -- storages ----------------------------------------------------------------------------------------------------------
+# -- storages --------------------------------------------------------------------------------------
 
 
 def drop_inactive(conn: psycopg.Connection, registered: Registered) -> None:

@@ -1,8 +1,9 @@
-"""Folding a projection from the start of the log into a storage of its own: what `rebuild` and `verify` begin with.
+"""Folding a projection from the start of the log into a storage of its own: what `rebuild` and
+`verify` begin with.
 
-Rows stay in memory until they take HELD_BYTES; then those that were not touched for longest are written, and fetched
-again should an event touch them. So memory is bounded, and most rows are written once: they are touched a few times
-within a short while, and then never again.
+Rows stay in memory until they take HELD_BYTES; then those that were not touched for longest are
+written, and fetched again should an event touch them. So memory is bounded, and most rows are
+written once: they are touched a few times within a short while, and then never again.
 """
 
 import pickle
@@ -82,7 +83,8 @@ class HeldRows(Rows[Any]):
         return pickle.loads(image) if image.startswith(b"\x80") else self._decode(image)  # noqa: S301 - our own
 
     def take(self, share: float) -> dict[Key, Any]:
-        """Let go of the rows that were not touched for longest; None stands for one that was deleted."""
+        """Let go of the rows that were not touched for longest; None stands for one that was
+        deleted."""
         keys = list(islice(self._cache, round(len(self._cache) * share)))
         return {key: self._cache.pop(key) for key in keys}
 
@@ -96,8 +98,9 @@ class HeldRows(Rows[Any]):
 class Replay:
     """A projection folded from the start into a new storage.
 
-    The streams that `feed` has in quarantine now are left out from where they were parked: this is what its rows
-    should be. Whether they could be applied by now, `retry` finds out, but for those `retried`.
+    The streams that `feed` has in quarantine now are left out from where they were parked: this is
+    what its rows should be. Whether they could be applied by now, `retry` finds out, but for those
+    `retried`.
     """
 
     def __init__(
@@ -111,7 +114,10 @@ class Replay:
         retried: Collection[UUID] = (),
     ) -> None:
         """Makes the storage."""
-        self._conn, self._projection, self._store, self.storage = conn, projection, store, storage
+        self._conn = conn
+        self._projection = projection
+        self._store = store
+        self.storage = storage
         self.reader = Reader(codec, codec.names_of(projection.folds))
         self._names = frozenset(self.reader.names)
         parked = [p for p in checkpoints.parked(conn, [feed]) if p.stream_id not in retried]
@@ -124,7 +130,8 @@ class Replay:
         store.begin(conn, storage)
 
     def advance(self, upto: int, progress: Progress = lambda _done, _all: None) -> None:
-        """Fold up to a position. Streams of which an event cannot be applied are set aside from there."""
+        """Fold up to a position. Streams of which an event cannot be applied are set aside from
+        there."""
         while self.position < upto:
             self.position = self._fold(min(upto, self.position + PAGE))
             if self._rows.size() > HELD_BYTES:

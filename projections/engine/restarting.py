@@ -13,10 +13,13 @@ from projections.engine.store import Store
 log = logging.getLogger(__name__)
 
 
-def begin_anew_if_astray(conn: psycopg.Connection, store: Store[Any], row: checkpoints.FeedRow) -> checkpoints.FeedRow:
-    """A feed that is about to be led, as it is to be led: from the start, in a storage still to be made, if what it has
-    is of another history than the log's. The old storage is dropped, or, while somebody reads it, left to be dropped as
-    those that rebuilds leave. Raises what a store does, CheckpointMoved.
+def begin_anew_if_astray(
+    conn: psycopg.Connection, store: Store[Any], row: checkpoints.FeedRow
+) -> checkpoints.FeedRow:
+    """A feed that is about to be led, as it is to be led: from the start, in a storage still to be
+    made, if what it has is of another history than the log's. The old storage is dropped, or, while
+    somebody reads it, left to be dropped as those that rebuilds leave. Raises what a store does,
+    CheckpointMoved.
     """
     if row.astray or _is_of_another(conn, store, row.storage):
         log.error("feed %s begins anew: it followed another history of the log", row.feed)
@@ -24,7 +27,8 @@ def begin_anew_if_astray(conn: psycopg.Connection, store: Store[Any], row: check
         epoch = _epoch(conn)
         old = f"{row.feed}.before_{epoch}"
         with conn.transaction():
-            # By another name: who still writes to the old one, at a server that knows nothing of this, does no harm.
+            # By another name: who still writes to the old one, at a server that knows nothing of
+            # this, does no harm.
             _begin_anew(conn, row.feed, f"{row.feed.replace('.', '_')}_{epoch}")
             checkpoints.add_building(conn, old, row.projection, row.version, row.storage, 0)
         dropping.drop(conn, store, old)
@@ -38,7 +42,9 @@ def begin_anew_if_astray(conn: psycopg.Connection, store: Store[Any], row: check
 
 
 def _is_of_another(conn: psycopg.Connection, store: Store[Any], storage: str) -> bool:
-    return not store.transactional and store.exists(conn, storage) and not store.follows(conn, storage)
+    return (
+        not store.transactional and store.exists(conn, storage) and not store.follows(conn, storage)
+    )
 
 
 def _epoch(conn: psycopg.Connection) -> str:
@@ -48,13 +54,13 @@ def _epoch(conn: psycopg.Connection) -> str:
 
 def _begin_anew(conn: psycopg.Connection, name: str, storage: str) -> None:
     conn.execute(
-        "UPDATE consumers.feeds SET storage = %s, active = false,"
-        f" ready_at = CASE WHEN active OR ready_at IS NOT NULL THEN {checkpoints.HEAD} END WHERE feed = %s",
+        "UPDATE consumers.feeds SET storage = %s, active = false, ready_at = CASE WHEN active OR"
+        f" ready_at IS NOT NULL THEN {checkpoints.HEAD} END WHERE feed = %s",
         (storage, name),
     )
     conn.execute(
-        "UPDATE consumers.checkpoints SET position = 0, event_id = NULL, updated_at = clock_timestamp()"
-        " WHERE feed = %s",
+        "UPDATE consumers.checkpoints SET position = 0, event_id = NULL, updated_at ="
+        " clock_timestamp() WHERE feed = %s",
         (name,),
     )
     conn.execute("DELETE FROM consumers.quarantine WHERE feed = %s", (name,))

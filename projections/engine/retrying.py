@@ -30,10 +30,15 @@ class Stopped(Exception):
 class Retrier:
     """Retries what was asked for. Meanwhile the feed goes on."""
 
-    def __init__(self, conn: psycopg.Connection, codec: Codec, models: Models, stop: threading.Event) -> None:
+    def __init__(
+        self, conn: psycopg.Connection, codec: Codec, models: Models, stop: threading.Event
+    ) -> None:
         conn.execute("SET synchronous_commit = off")
         conn.execute("SET enable_seqscan = off")
-        self._conn, self._codec, self._models, self._stop = conn, codec, models, stop
+        self._conn = conn
+        self._codec = codec
+        self._models = models
+        self._stop = stop
         self._challenger = Challenger()
 
     def run(self) -> None:
@@ -48,7 +53,13 @@ class Retrier:
         asked, of_others = checkpoints.asked(self._conn), []
         for row in checkpoints.feeds(self._conn):
             due = row.feed in asked and (row.projection, row.version) in self._models
-            if due and not row.paused and not row.building and not self._stop.is_set() and not self._retry(row):
+            if (
+                due
+                and not row.paused
+                and not row.building
+                and not self._stop.is_set()
+                and not self._retry(row)
+            ):
                 of_others.append(row.feed)
         return of_others
 
@@ -75,7 +86,7 @@ class Retrier:
             log.warning("feed %s cannot retry: %s", row.feed, described(error))
         return True
 
-    # -- rows that one stream feeds ------------------------------------------------------------------------------------
+    # -- rows that one stream feeds ----------------------------------------------------------------
 
     def _apply_late(self, name: str) -> None:
         """Lead the feed, and apply to its rows what was held back."""
@@ -89,8 +100,9 @@ class Retrier:
                 self._redrive(feed, parked)
 
     def _redrive(self, feed: Feed, parked: checkpoints.Parked) -> None:
-        """Apply a stream's events from where it was parked, page by page, up to the feed's checkpoint; between pages
-        the feed takes a step as ever. An event that cannot be applied parks the stream again, there.
+        """Apply a stream's events from where it was parked, page by page, up to the feed's
+        checkpoint; between pages the feed takes a step as ever. An event that cannot be applied
+        parks the stream again, there.
         """
         reader, stream = Reader(self._codec, list(feed.names)), parked.stream_id
         after = parked.position - 1
@@ -111,7 +123,8 @@ class Retrier:
         del feed.parked[stream]
 
     def _apply(self, feed: Feed, parked: checkpoints.Parked, page: Page) -> Exception | None:
-        """Fold and write events of the stream, which is parked behind them then; returns why they cannot be written."""
+        """Fold and write events of the stream, which is parked behind them then; returns why they
+        cannot be written."""
         held, behind = feed.parked.pop(parked.stream_id), page[-1][0].position + 1
         try:
             with self._conn.transaction():
@@ -137,11 +150,11 @@ class Retrier:
             feed.flush(self._conn)
         feed.flushed(feed.position)
 
-    # -- rows in which several streams meet ----------------------------------------------------------------------------
+    # -- rows in which several streams meet --------------------------------------------------------
 
     def _fold_anew(self, registered: Registered, row: checkpoints.FeedRow) -> None:
-        """What was held back came before events that are in the rows by now: fold them all again, in order, beside the
-        live ones, which go on until queries are switched over.
+        """What was held back came before events that are in the rows by now: fold them all again,
+        in order, beside the live ones, which go on until queries are switched over.
         """
         feed = feed_of(self._codec, self._models, row)
         feed.attach(self._conn)
@@ -155,12 +168,23 @@ class Retrier:
             checkpoints.refuse_retry(self._conn, row.feed)
             return
         try:
-            rebuild.rebuild(self._conn, self._codec, registered, self._unless_stopped, replace=True, retried=mended)
+            rebuild.rebuild(
+                self._conn,
+                self._codec,
+                registered,
+                self._unless_stopped,
+                replace=True,
+                retried=mended,
+            )
         except rebuild.Busy:
             return  # the next look tries again
         except POISON as error:  # some row of it cannot be written
             held = [p for p in asked if p.stream_id in mended]
-            checkpoints.park(self._conn, row.feed, [(p.stream_id, p.position, p.name, described(error)) for p in held])
+            checkpoints.park(
+                self._conn,
+                row.feed,
+                [(p.stream_id, p.position, p.name, described(error)) for p in held],
+            )
             return
         checkpoints.refuse_retry(self._conn, row.feed)
         rebuild.drop(self._conn, registered.store, row.feed)  # its rows are known to be wrong

@@ -1,7 +1,8 @@
 """The engine: keeps projections' rows in step with the log.
 
-A `Runner` leads feeds. Those up to date are led by its own thread; while some of its feeds lag behind those, a second
-thread catches them up, and a third applies again what an operator asked for. There are never more than these three.
+A `Runner` leads feeds. Those up to date are led by its own thread; while some of its feeds lag
+behind those, a second thread catches them up, and a third applies again what an operator asked for.
+There are never more than these three.
 """
 
 import contextlib
@@ -39,9 +40,12 @@ RESCAN_SECONDS = 1.0
 class Runner:
     """Runs feeds of the given projections: all of them that no other process leads."""
 
-    def __init__(self, url: str, codec: Codec, projections: Sequence[Registered], *, activate: bool = True) -> None:
+    def __init__(
+        self, url: str, codec: Codec, projections: Sequence[Registered], *, activate: bool = True
+    ) -> None:
         """Unless told not to `activate`, it has queries read what has caught up."""
-        self._url, self._codec = url, codec
+        self._url = url
+        self._codec = codec
         self._activates = activate
         self._models = {(r.projection.name, r.projection.version): r for r in projections}
         self._stop = threading.Event()
@@ -85,20 +89,25 @@ class Runner:
     def _connect(self, name: str) -> psycopg.Connection:
         return connect_leader(self._url, name)
 
-    # -- in front ------------------------------------------------------------------------------------------------------
+    # -- in front ----------------------------------------------------------------------------------
 
     def _run_front(self) -> None:
-        with self._connect("ludoteca projector") as conn, self._connect("ludoteca projector wake") as wake:
+        with (
+            self._connect("ludoteca projector") as conn,
+            self._connect("ludoteca projector wake") as wake,
+        ):
             schema.see_to(self._url, conn)  # here, for it ends the lead to find that it is lost
             wake.execute(f"LISTEN ludoteca_log; LISTEN {checkpoints.WAKE}")
             lane = Lane(conn, self._codec, self._models, self._stop, activates=self._activates)
             scanned = float("-inf")
             while not self._stop.is_set():
-                # The head is asked, not taken from the notification: a wake-up is a hint, the log is the truth.
+                # The head is asked, not taken from the notification: a wake-up is a hint, the log
+                # is the truth.
                 head = lane.head()
                 if time.monotonic() - scanned > RESCAN_SECONDS:
                     self._scan(conn, lane, head)
-                    wake.execute("SELECT 1")  # a listener that waits for nothing does not notice that it is deaf
+                    # a listener that waits for nothing does not notice that it is deaf
+                    wake.execute("SELECT 1")
                     scanned = time.monotonic()
                 if self._leave_behind(lane, head):
                     self._behind.start()
@@ -107,7 +116,8 @@ class Runner:
                     scanned = float("-inf")
 
     def _scan(self, conn: psycopg.Connection, lane: Lane, head: int) -> None:
-        """Lead what nobody leads, but what lags behind others, or is to be retried: that is done beside."""
+        """Lead what nobody leads, but what lags behind others, or is to be retried: that is done
+        beside."""
         for key, registered in self._models.items():
             checkpoints.register(conn, *key, registered.storage)
         asked, retried = checkpoints.asked(conn), set[str]()
@@ -127,7 +137,9 @@ class Runner:
                 return False
             return True
 
-        for name in [name for name, feed in lane.feeds.items() if is_applied_late(name, feed.projection)]:
+        for name in [
+            name for name, feed in lane.feeds.items() if is_applied_late(name, feed.projection)
+        ]:
             lane.let_go(name)
         lane.scan(wanted)
         if left:
@@ -144,7 +156,7 @@ class Runner:
             lane.let_go(name)
         return True
 
-    # -- behind --------------------------------------------------------------------------------------------------------
+    # -- behind ------------------------------------------------------------------------------------
 
     def _run_behind(self) -> None:
         """Catch up what lags, until nothing does."""
@@ -153,7 +165,9 @@ class Runner:
             scanned = float("-inf")
             while not self._stop.is_set():
                 head = lane.head()
-                if joining := [name for name, feed in lane.feeds.items() if head - feed.position <= lanes.JOINS]:
+                if joining := [
+                    name for name, feed in lane.feeds.items() if head - feed.position <= lanes.JOINS
+                ]:
                     for name in joining:
                         lane.let_go(name)
                     checkpoints.wake(conn)
@@ -165,7 +179,7 @@ class Runner:
                 if not lane.step(head):
                     self._stop.wait(RESCAN_SECONDS / 2)
 
-    # -- retries -------------------------------------------------------------------------------------------------------
+    # -- retries -----------------------------------------------------------------------------------
 
     def _run_retries(self) -> None:
         with self._connect("ludoteca projector") as conn:
@@ -176,7 +190,8 @@ class _Helper:
     """A thread that runs while there is something to do for it."""
 
     def __init__(self, name: str, work: Callable[[], object]) -> None:
-        self._name, self._work = name, work
+        self._name = name
+        self._work = work
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:

@@ -1,4 +1,5 @@
-"""The schema of the read models: made anew where somebody dropped it, for its rows follow from the log."""
+"""The schema of the read models: made anew where somebody dropped it, for its rows follow from the
+log."""
 
 import logging
 
@@ -21,21 +22,26 @@ def is_fit(conn: psycopg.Connection) -> bool:
 
 
 def make(conn: psycopg.Connection) -> None:
-    """Make the schema, and let the program's role in: over a connection of the user that logs in, as the role may not.
-    Raises psycopg.errors.InsufficientPrivilege."""
+    """Make the schema, and let the program's role in: over a connection of the user that logs in,
+    as the role may not. Raises psycopg.errors.InsufficientPrivilege."""
     for statement in _MAKE:
         conn.execute(statement.encode())
 
 
 def see_to(url: str, conn: psycopg.Connection) -> None:
-    """Make the schema if it is lost; where that is refused, say what is to be done. Raises psycopg.Error."""
+    """Make the schema if it is lost; where that is refused, say what is to be done. Raises
+    psycopg.Error."""
     if is_fit(conn):
         return
-    log.error("the schema `read` is lost, or cannot be written to: it is made anew, and its rows are folded anew")
+    log.error(
+        "the schema `read` is lost, or cannot be written to: it is made anew, and its rows are"
+        " folded anew"
+    )
     try:
         with connect(url, "ludoteca", role="") as own:
             make(own)
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UniqueViolation) as error:
-        log.debug("the schema was not made: %s", error)  # another thread was first, or there is no right to
+        # another thread was first, or there is no right to
+        log.debug("the schema was not made: %s", error)
     if not is_fit(conn):
         log.error("its owner, or who may create it, has to run: %s", "; ".join(_MAKE))

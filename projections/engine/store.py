@@ -1,4 +1,5 @@
-"""Where a projection's rows live: the port, and its fulfilment by a PostgreSQL table made from the row type."""
+"""Where a projection's rows live: the port, and its fulfilment by a PostgreSQL table made from the
+row type."""
 
 import datetime
 import types
@@ -20,8 +21,8 @@ MANY_ROWS = 1_000
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """How stored rows compare to a replay: counts, order-independent hashes, and some of what differs: keys,
-    and streams that only the replay could not apply."""
+    """How stored rows compare to a replay: counts, order-independent hashes, and some of what
+    differs: keys, and streams that only the replay could not apply."""
 
     stored: int
     replayed: int
@@ -32,14 +33,18 @@ class Difference(msgspec.Struct, frozen=True):
     @property
     def equal(self) -> bool:
         """Whether every row is the same, and comes of the same events."""
-        return (self.stored, self.stored_hash) == (self.replayed, self.replayed_hash) and not self.keys
+        return (self.stored, self.stored_hash) == (
+            self.replayed,
+            self.replayed_hash,
+        ) and not self.keys
 
 
 class Store(Protocol[R]):
     """Keeps the rows of one projection, in storages side by side (one per rebuild).
 
-    All calls get the engine's connection. A transactional store writes with it, so that rows and checkpoint commit
-    together; another (a search index) must take the same write again without harm.
+    All calls get the engine's connection. A transactional store writes with it, so that rows and
+    checkpoint commit together; another (a search index) must take the same write again without
+    harm.
     """
 
     transactional: bool
@@ -49,28 +54,33 @@ class Store(Protocol[R]):
         ...
 
     def exists(self, conn: psycopg.Connection, storage: str) -> bool:
-        """Whether the storage is there: what is not kept with the checkpoints can be lost without them."""
+        """Whether the storage is there: what is not kept with the checkpoints can be lost without
+        them."""
         ...
 
     def follows(self, conn: psycopg.Connection, storage: str) -> bool:
-        """Whether the storage holds nothing of another history than the log's: what is not kept with the checkpoints
-        does not go back with the log."""
+        """Whether the storage holds nothing of another history than the log's: what is not kept
+        with the checkpoints does not go back with the log."""
         ...
 
     def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[Key]) -> Iterable[R]:
         """The rows of these keys that exist."""
         ...
 
-    def write(self, conn: psycopg.Connection, storage: str, puts: Sequence[R], deletes: Sequence[Key]) -> None:
+    def write(
+        self, conn: psycopg.Connection, storage: str, puts: Sequence[R], deletes: Sequence[Key]
+    ) -> None:
         """Insert or replace rows, and delete by key."""
         ...
 
     def begin(self, conn: psycopg.Connection, storage: str) -> None:
-        """Create a storage that is going to be filled, in place of one of that name; its indexes come at the end."""
+        """Create a storage that is going to be filled, in place of one of that name; its indexes
+        come at the end."""
         ...
 
     def fill(self, conn: psycopg.Connection, storage: str, rows: Iterable[R]) -> None:
-        """Add rows that are not there yet, in bulk. From then on `fetch` and `write` do their work, too."""
+        """Add rows that are not there yet, in bulk. From then on `fetch` and `write` do their work,
+        too."""
         ...
 
     def finish(self, conn: psycopg.Connection, storage: str) -> None:
@@ -78,8 +88,8 @@ class Store(Protocol[R]):
         ...
 
     def aside(self) -> "Store[R]":
-        """A store for rows of the same shape that nobody else reads. Its storages go with the connection, or are
-        replaced by the next of their name."""
+        """A store for rows of the same shape that nobody else reads. Its storages go with the
+        connection, or are replaced by the next of their name."""
         ...
 
     def digest(self, conn: psycopg.Connection, storage: str) -> tuple[int, str]:
@@ -87,7 +97,8 @@ class Store(Protocol[R]):
         ...
 
     def frozen(self, conn: psycopg.Connection, storage: str) -> "Frozen[R]":
-        """The storage as it is now: of a transactional store as this transaction sees it, for as long as it lasts."""
+        """The storage as it is now: of a transactional store as this transaction sees it, for as
+        long as it lasts."""
         ...
 
     def drop(self, conn: psycopg.Connection, storage: str) -> None:
@@ -95,8 +106,9 @@ class Store(Protocol[R]):
         ...
 
     def storages(self) -> Sequence[str]:
-        """The storages that there are, of a store that keeps them elsewhere than the checkpoints: when these go back,
-        some are left that no feed names. None of a transactional store, with which all goes back."""
+        """The storages that there are, of a store that keeps them elsewhere than the checkpoints:
+        when these go back, some are left that no feed names. None of a transactional store, with
+        which all goes back."""
         ...
 
     def activated(self, storage: str) -> None:
@@ -105,10 +117,12 @@ class Store(Protocol[R]):
 
 
 class Frozen(Protocol[R]):
-    """A storage as it was at one moment, to be compared with a replay. It is read once, row by row."""
+    """A storage as it was at one moment, to be compared with a replay. It is read once, row by
+    row."""
 
     def compare(self, conn: psycopg.Connection, store: Store[R], storage: str) -> Difference:
-        """The stored rows beside those that were replayed into a storage of this store or of the one aside."""
+        """The stored rows beside those that were replayed into a storage of this store or of the
+        one aside."""
         ...
 
 
@@ -174,7 +188,7 @@ class PostgresTable(Generic[R]):
         """A storage's table, in SQL."""
         return sql.Identifier(self._schema, storage)
 
-    # -- shape ---------------------------------------------------------------------------------------------------------
+    # -- shape -------------------------------------------------------------------------------------
 
     def prepare(self, conn: psycopg.Connection, storage: str) -> None:
         """Create the table with its key and indexes if it is not there."""
@@ -187,7 +201,11 @@ class PostgresTable(Generic[R]):
         return table_exists(conn, self._schema, storage)
 
     def _create(
-        self, conn: psycopg.Connection, storage: str, kind: sql.SQL, where: sql.Composable | None = None
+        self,
+        conn: psycopg.Connection,
+        storage: str,
+        kind: sql.SQL,
+        where: sql.Composable | None = None,
     ) -> None:
         columns = [
             sql.SQL("{} {}{}").format(
@@ -230,7 +248,7 @@ class PostgresTable(Generic[R]):
     def activated(self, storage: str) -> None:
         """Nothing: queries look up the active table."""
 
-    # -- rows ----------------------------------------------------------------------------------------------------------
+    # -- rows --------------------------------------------------------------------------------------
 
     def follows(self, conn: psycopg.Connection, storage: str) -> bool:  # noqa: ARG002
         """A table is of the history that its checkpoint is of."""
@@ -239,16 +257,27 @@ class PostgresTable(Generic[R]):
     def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[Key]) -> Iterable[R]:
         """The rows of these keys, in one SELECT."""
         query = sql.SQL("SELECT {} FROM {} t JOIN unnest({}) AS k({}) USING ({})").format(
-            self._names("t"), self.table(storage), self._key_arrays(), self._key_list(), self._key_list()
+            self._names("t"),
+            self.table(storage),
+            self._key_arrays(),
+            self._key_list(),
+            self._key_list(),
         )
-        return self._rows(conn.cursor(binary=True).execute(query, self._split(keys), prepare=True).fetchall())
+        return self._rows(
+            conn.cursor(binary=True).execute(query, self._split(keys), prepare=True).fetchall()
+        )
 
-    def write(self, conn: psycopg.Connection, storage: str, puts: Sequence[R], deletes: Sequence[Key]) -> None:
-        """One upsert and one delete; by unnest, or where there are many rows by COPY and a temporary table."""
+    def write(
+        self, conn: psycopg.Connection, storage: str, puts: Sequence[R], deletes: Sequence[Key]
+    ) -> None:
+        """One upsert and one delete; by unnest, or where there are many rows by COPY and a
+        temporary table."""
         if len(puts) >= MANY_ROWS:
             self._merge(conn, storage, puts)
         elif puts:
-            arrays = sql.SQL(", ").join(sql.SQL("%s::{}[]").format(sql.SQL(c.type)) for c in self.columns)
+            arrays = sql.SQL(", ").join(
+                sql.SQL("%s::{}[]").format(sql.SQL(c.type)) for c in self.columns
+            )
             query = self._upsert(storage, sql.SQL("unnest({})").format(arrays))
             conn.cursor(binary=True).execute(query, self._column_lists(puts), prepare=True)
         if deletes:
@@ -257,7 +286,8 @@ class PostgresTable(Generic[R]):
                 self._key_arrays(),
                 self._key_list(),
                 sql.SQL(" AND ").join(
-                    sql.SQL("t.{0} = k.{0}").format(sql.Identifier(name)) for name in self._key_names
+                    sql.SQL("t.{0} = k.{0}").format(sql.Identifier(name))
+                    for name in self._key_names
                 ),
             )
             conn.cursor(binary=True).execute(query, self._split(deletes), prepare=True)
@@ -268,7 +298,8 @@ class PostgresTable(Generic[R]):
         self._create(conn, storage, sql.SQL("TABLE"))
 
     def fill(self, conn: psycopg.Connection, storage: str, rows: Iterable[R]) -> None:
-        """COPY. The key is indexed after the first time: in one go, and all others are looked up and merged by it."""
+        """COPY. The key is indexed after the first time: in one go, and all others are looked up
+        and merged by it."""
         self._copy(conn, self.table(storage), rows)
         self._index_key(conn, storage)
 
@@ -301,11 +332,18 @@ class PostgresTable(Generic[R]):
     def _values(self, row: R) -> Sequence[Any]:
         if not self._json:
             return msgspec.structs.astuple(row)
-        return [_jsonb(getattr(row, name)) if json else getattr(row, name) for name, json in self._getters]
+        return [
+            _jsonb(getattr(row, name)) if json else getattr(row, name)
+            for name, json in self._getters
+        ]
 
     def _column_lists(self, rows: Sequence[R]) -> list[list[Any]]:
         return [
-            [_jsonb(getattr(row, name)) for row in rows] if json else [getattr(row, name) for row in rows]
+            (
+                [_jsonb(getattr(row, name)) for row in rows]
+                if json
+                else [getattr(row, name) for row in rows]
+            )
             for name, json in self._getters
         ]
 
@@ -329,25 +367,32 @@ class PostgresTable(Generic[R]):
         )
 
     def _names(self, table: str = "") -> sql.Composed:
-        """The columns in the order of the fields: a table that an older release made may have another."""
-        return sql.SQL(", ").join(sql.Identifier(*filter(None, (table, c.name))) for c in self.columns)
+        """The columns in the order of the fields: a table that an older release made may have
+        another."""
+        return sql.SQL(", ").join(
+            sql.Identifier(*filter(None, (table, c.name))) for c in self.columns
+        )
 
     def _key_list(self) -> sql.Composed:
         return sql.SQL(", ").join(map(sql.Identifier, self._key_names))
 
     def _key_arrays(self) -> sql.Composed:
-        return sql.SQL(", ").join(sql.SQL("%s::{}[]").format(sql.SQL(self._types[n])) for n in self._key_names)
+        return sql.SQL(", ").join(
+            sql.SQL("%s::{}[]").format(sql.SQL(self._types[n])) for n in self._key_names
+        )
 
     def _split(self, keys: Sequence[Key]) -> list[list[Any]]:
         if len(self._key_names) == 1:
             return [list(keys)]
         return [[key[i] for key in keys] for i in range(len(self._key_names))]
 
-    # -- proof ---------------------------------------------------------------------------------------------------------
+    # -- proof -------------------------------------------------------------------------------------
 
     def digest(self, conn: psycopg.Connection, storage: str) -> tuple[int, str]:
         """Count and sum of the rows' hashes."""
-        query = sql.SQL("SELECT count(*), coalesce(sum(hashtextextended(ROW({})::text, 0)), 0)::text FROM {} t")
+        query = sql.SQL(
+            "SELECT count(*), coalesce(sum(hashtextextended(ROW({})::text, 0)), 0)::text FROM {} t"
+        )
         row = conn.execute(query.format(self._names("t"), self.table(storage))).fetchone()
         assert row is not None
         return row[0], row[1]
@@ -356,14 +401,18 @@ class PostgresTable(Generic[R]):
         """The table in this transaction's snapshot."""
         return FrozenTable(self, storage)
 
-    def differing(self, conn: psycopg.Connection, table: sql.Composable, replayed: sql.Composable) -> list[str]:
+    def differing(
+        self, conn: psycopg.Connection, table: sql.Composable, replayed: sql.Composable
+    ) -> list[str]:
         """Up to ten keys of rows that are in one of two tables only, or not the same."""
         query = sql.SQL(
             "SELECT concat_ws(' ', {}) FROM {} a FULL JOIN {} b USING ({})"
             " WHERE ROW({})::text IS DISTINCT FROM ROW({})::text LIMIT 10"
         )
         both = self._names("a"), self._names("b")
-        found = conn.execute(query.format(self._key_list(), table, replayed, self._key_list(), *both))
+        found = conn.execute(
+            query.format(self._key_list(), table, replayed, self._key_list(), *both)
+        )
         return [row[0] for row in found]
 
 
@@ -371,7 +420,8 @@ class FrozenTable(Generic[R]):
     """A table in the snapshot of a transaction."""
 
     def __init__(self, store: PostgresTable[R], storage: str) -> None:
-        self._store, self._storage = store, storage
+        self._store = store
+        self._storage = storage
 
     def compare(self, conn: psycopg.Connection, store: Store[R], storage: str) -> Difference:
         """By hash; only where that differs the rows are joined."""
@@ -379,14 +429,17 @@ class FrozenTable(Generic[R]):
         stored, replayed = self._store.digest(conn, self._storage), store.digest(conn, storage)
         keys: list[str] = []
         if stored != replayed:
-            keys = self._store.differing(conn, self._store.table(self._storage), store.table(storage))
+            keys = self._store.differing(
+                conn, self._store.table(self._storage), store.table(storage)
+            )
         return Difference(stored[0], replayed[0], stored[1], replayed[1], keys)
 
 
 def table_exists(conn: psycopg.Connection, schema: str, table: str) -> bool:
     """Whether there is such a table."""
     found = conn.execute(
-        "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND relname = %s",
+        "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND"
+        " relname = %s",
         (schema, table),
         prepare=True,
     )

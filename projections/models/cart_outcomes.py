@@ -1,7 +1,7 @@
 """What becomes of carts, for analytics: what was in each, and whether it was bought or abandoned.
 
-A row is a cart, and not a day, because only the cart's own stream says how it went on; `queries/cart_analytics.py` adds
-the rows up.
+A row is a cart, and not a day, because only the cart's own stream says how it went on;
+`queries/cart_analytics.py` adds the rows up.
 """
 
 from datetime import date
@@ -35,8 +35,9 @@ class CartLine(msgspec.Struct):
 
 
 class CartOutcomeRow(Row):
-    """A cart; `day` is the one (UTC) on which it was begun, `lines` what is in it, or was at its end. Its `outcome`:
-    completed, expired, payment_failed, discarded or account_closed; none while it is open, or its order unpaid."""
+    """A cart; `day` is the one (UTC) on which it was begun, `lines` what is in it, or was at its
+    end. Its `outcome`: completed, expired, payment_failed, discarded or account_closed; none while
+    it is open, or its order unpaid."""
 
     KEY = ("cart_id",)
     INDEXES = ("day",)
@@ -57,11 +58,15 @@ class CartOutcomes(Projection[CartOutcomeRow]):
     @on(CartCreated)
     def created(self, rows: Rows[CartOutcomeRow], event: CartCreated, env: Envelope) -> None:
         day = env.occurred_at.date()
-        rows.put(CartOutcomeRow(env.stream_id, day, event.currency, [], checked_out=False, outcome=None))
+        rows.put(
+            CartOutcomeRow(env.stream_id, day, event.currency, [], checked_out=False, outcome=None)
+        )
 
     @on(ItemAdded)
     def added(self, rows: Rows[CartOutcomeRow], event: ItemAdded, env: Envelope) -> None:
-        line = CartLine(event.item_id, event.seller_id, event.game_id, event.quantity, event.unit_price_cents)
+        line = CartLine(
+            event.item_id, event.seller_id, event.game_id, event.quantity, event.unit_price_cents
+        )
         rows[env.stream_id].lines.append(line)
 
     @on(ItemChanged)
@@ -77,7 +82,9 @@ class CartOutcomes(Projection[CartOutcomeRow]):
                 line.unit_price_cents = event.unit_price_cents
 
     @on(CurrencyChanged)
-    def currency_changed(self, rows: Rows[CartOutcomeRow], event: CurrencyChanged, env: Envelope) -> None:
+    def currency_changed(
+        self, rows: Rows[CartOutcomeRow], event: CurrencyChanged, env: Envelope
+    ) -> None:
         rows[env.stream_id].currency = event.currency
 
     @on(ItemRemoved)

@@ -22,7 +22,8 @@ from projections.projection import Projection, Rows, StreamRow, on
 
 
 class CartItemRow(msgspec.Struct, frozen=True):
-    """A line of a cart; `reservation_id` is its hold on the stock, which a digital game has none of."""
+    """A line of a cart; `reservation_id` is its hold on the stock, which a digital game has none
+    of."""
 
     item_id: UUID
     product_id: UUID
@@ -35,8 +36,8 @@ class CartItemRow(msgspec.Struct, frozen=True):
 
 
 class Cart(StreamRow):
-    """A cart with its lines, in the order in which they were put in. A buyer's newest is the one in use, as long as it
-    is ACTIVE and `expires_at` lies ahead."""
+    """A cart with its lines, in the order in which they were put in. A buyer's newest is the one in
+    use, as long as it is ACTIVE and `expires_at` lies ahead."""
 
     KEY = ("cart_id",)
     INDEXES = ("buyer_id, created_position",)
@@ -96,7 +97,9 @@ class Carts(Projection[Cart]):
     @on(ItemChanged)
     def changed(self, rows: Rows[Cart], event: ItemChanged, env: Envelope) -> None:
         items = [
-            msgspec.structs.replace(item, quantity=event.quantity) if item.item_id == event.item_id else item
+            msgspec.structs.replace(item, quantity=event.quantity)
+            if item.item_id == event.item_id
+            else item
             for item in rows[env.stream_id].items
         ]
         _filled(rows, env, items, event.expires_at)
@@ -141,7 +144,9 @@ class Carts(Projection[Cart]):
         rows[env.stream_id].status = "EXPIRED"
 
 
-def _filled(rows: Rows[Cart], env: Envelope, items: list[CartItemRow], expires_at: datetime) -> None:
+def _filled(
+    rows: Rows[Cart], env: Envelope, items: list[CartItemRow], expires_at: datetime
+) -> None:
     cart = rows[env.stream_id]
     cart.status = "ACTIVE"
     cart.items = items

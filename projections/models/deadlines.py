@@ -1,10 +1,19 @@
-"""When something is due: whoever fires deadlines asks this table, and decides on the aggregate itself."""
+"""When something is due: whoever fires deadlines asks this table, and decides on the aggregate
+itself."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from domain.cart import CartAbandoned, CartCreated, CheckoutInitiated, ItemAdded, ItemChanged, ItemRemoved, ItemRepriced
+from domain.cart import (
+    CartAbandoned,
+    CartCreated,
+    CheckoutInitiated,
+    ItemAdded,
+    ItemChanged,
+    ItemRemoved,
+    ItemRepriced,
+)
 from domain.inventory import (
     Allocated,
     ReservationChanged,
@@ -14,7 +23,12 @@ from domain.inventory import (
     Reserved,
 )
 from domain.orders import OrderCancelled, OrderConfirmed, OrderCreated
-from domain.payments import DepositFailed, PaymentIntentCancelled, PaymentProcessed, PaymentRequested
+from domain.payments import (
+    DepositFailed,
+    PaymentIntentCancelled,
+    PaymentProcessed,
+    PaymentRequested,
+)
 from domain.transactions import TransactionCompleted, TransactionCreated, TransactionFailed
 from eventstore.log import Envelope
 from projections.projection import Projection, Row, Rows, on
@@ -26,20 +40,22 @@ DEPOSIT_PAYMENT = "deposit.payment"
 """… by which a deposit must be paid; of the payment's stream."""
 
 TRANSFER = "transfer"
-"""… by which a transfer should have come to its end: whoever drove it is gone, and another goes on."""
+"""… by which a transfer should have come to its end: whoever drove it is gone, and another goes
+on."""
 
 CART = "cart"
 """… by which a cart must have been changed again, or checked out."""
 
 HOLD = "hold"
-"""… until which another system's cart or order holds some of a stock item; ours end what they hold with themselves."""
+"""… until which another system's cart or order holds some of a stock item; ours end what they hold
+with themselves."""
 
 TRANSFER_PATIENCE = timedelta(seconds=5)
 
 
 class Deadline(Row):
-    """A stream's deadline of one kind; `version` is that of the event that set it. `subject_id` is what it is about:
-    a reservation of the stock item, elsewhere the stream itself.
+    """A stream's deadline of one kind; `version` is that of the event that set it. `subject_id` is
+    what it is about: a reservation of the stock item, elsewhere the stream itself.
     """
 
     KEY = ("subject_id", "kind")
@@ -71,7 +87,9 @@ def _cart_of(_: object, env: Envelope) -> tuple[UUID, str]:
 HoldEnd = ReservationReleased | ReservationExpired | ReservationFulfilled
 
 
-def _hold_of(event: Reserved | ReservationChanged | Allocated | HoldEnd, _: Envelope) -> tuple[UUID, str]:
+def _hold_of(
+    event: Reserved | ReservationChanged | Allocated | HoldEnd, _: Envelope
+) -> tuple[UUID, str]:
     return event.reservation_id, HOLD
 
 
@@ -98,8 +116,8 @@ def _due(env: Envelope, kind: str, at: datetime, subject_id: UUID | None = None)
 
 
 class Deadlines(Projection[Deadline]):
-    """Every deadline that has neither been met nor fired: of carts, of orders and deposits as long as they await
-    payment, of transfers under way, and of what other systems hold.
+    """Every deadline that has neither been met nor fired: of carts, of orders and deposits as long
+    as they await payment, of transfers under way, and of what other systems hold.
     """
 
     name, version, row = "deadlines", 5, Deadline
@@ -117,11 +135,15 @@ class Deadlines(Projection[Deadline]):
 
     @on(OrderConfirmed, key=_payment_of)
     @on(OrderCancelled, key=_payment_of)
-    def order_settled(self, rows: Rows[Deadline], event: OrderConfirmed | OrderCancelled, env: Envelope) -> None:
+    def order_settled(
+        self, rows: Rows[Deadline], event: OrderConfirmed | OrderCancelled, env: Envelope
+    ) -> None:
         rows.delete(_payment_of(event, env))
 
     @on(PaymentRequested, key=_deposit_of)
-    def payment_requested(self, rows: Rows[Deadline], event: PaymentRequested, env: Envelope) -> None:
+    def payment_requested(
+        self, rows: Rows[Deadline], event: PaymentRequested, env: Envelope
+    ) -> None:
         if event.transaction_id is not None:
             rows.put(_due(env, DEPOSIT_PAYMENT, event.expires_at))
 
@@ -129,12 +151,17 @@ class Deadlines(Projection[Deadline]):
     @on(DepositFailed, key=_deposit_of)
     @on(PaymentIntentCancelled, key=_deposit_of)
     def deposit_settled(
-        self, rows: Rows[Deadline], event: PaymentProcessed | DepositFailed | PaymentIntentCancelled, env: Envelope
+        self,
+        rows: Rows[Deadline],
+        event: PaymentProcessed | DepositFailed | PaymentIntentCancelled,
+        env: Envelope,
     ) -> None:
         rows.delete(_deposit_of(event, env))
 
     @on(TransactionCreated, key=_transfer_of)
-    def transaction_created(self, rows: Rows[Deadline], event: TransactionCreated, env: Envelope) -> None:
+    def transaction_created(
+        self, rows: Rows[Deadline], event: TransactionCreated, env: Envelope
+    ) -> None:
         if event.type == "transfer":
             rows.put(_due(env, TRANSFER, env.occurred_at + TRANSFER_PATIENCE))
 
@@ -150,7 +177,10 @@ class Deadlines(Projection[Deadline]):
     @on(ItemRepriced, key=_cart_of)
     @on(ItemRemoved, key=_cart_of)
     def cart_changed(
-        self, rows: Rows[Deadline], event: CartCreated | ItemChanged | ItemRepriced | ItemRemoved, env: Envelope
+        self,
+        rows: Rows[Deadline],
+        event: CartCreated | ItemChanged | ItemRepriced | ItemRemoved,
+        env: Envelope,
     ) -> None:
         rows.put(_due(env, CART, event.expires_at))
 
@@ -163,7 +193,9 @@ class Deadlines(Projection[Deadline]):
 
     @on(CheckoutInitiated, key=_cart_of)
     @on(CartAbandoned, key=_cart_of)
-    def cart_left(self, rows: Rows[Deadline], event: CheckoutInitiated | CartAbandoned, env: Envelope) -> None:
+    def cart_left(
+        self, rows: Rows[Deadline], event: CheckoutInitiated | CartAbandoned, env: Envelope
+    ) -> None:
         rows.delete(_cart_of(event, env))
 
     @on(Reserved, key=_reservation_of)
@@ -172,7 +204,9 @@ class Deadlines(Projection[Deadline]):
             rows.put(_due(env, HOLD, event.expires_at, event.reservation_id))
 
     @on(ReservationChanged, key=_hold_of)
-    def reservation_changed(self, rows: Rows[Deadline], event: ReservationChanged, env: Envelope) -> None:
+    def reservation_changed(
+        self, rows: Rows[Deadline], event: ReservationChanged, env: Envelope
+    ) -> None:
         if rows.get(_hold_of(event, env)) is not None:
             rows.put(_due(env, HOLD, event.expires_at, event.reservation_id))
 

@@ -43,10 +43,11 @@ class PriceRow(msgspec.Struct, frozen=True):
 
 
 class Game(StreamRow):
-    """A game. `version` is the stream's, for the ETag. From `filters` on, the fields are made for browsing.
+    """A game. `version` is the stream's, for the ETag. From `filters` on, the fields are made for
+    browsing.
 
-    `filters` are entries of `game_document.filter_key`; `region_prices` as there; `title_key` and `released` sort like
-    title and release date ('' for none).
+    `filters` are entries of `game_document.filter_key`; `region_prices` as there; `title_key` and
+    `released` sort like title and release date ('' for none).
     """
 
     KEY = ("game_id",)

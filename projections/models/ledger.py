@@ -1,4 +1,5 @@
-"""The ledger's accounts with what was posted to them, and every entry with the event that caused it."""
+"""The ledger's accounts with what was posted to them, and every entry with the event that caused
+it."""
 
 from datetime import datetime
 from uuid import UUID
@@ -8,7 +9,8 @@ from eventstore.log import Envelope
 from projections.projection import Key, Projection, Row, Rows, on
 
 NO_CURRENCY = ""
-"""Stands for the currency of an account that was opened: it has one for each currency that is posted to it."""
+"""Stands for the currency of an account that was opened: it has one for each currency that is
+posted to it."""
 
 AccountKey = tuple[str, str]
 
@@ -44,7 +46,8 @@ class LedgerAccounts(Projection[LedgerAccountRow]):
     name, version, row = "ledger_accounts", 1, LedgerAccountRow
 
     def streams_of(self, key: Key) -> None:  # noqa: ARG002 - whatever the account
-        """Any posting may touch any account: as of a moment, its entries are better summed up (see the queries)."""
+        """Any posting may touch any account: as of a moment, its entries are better summed up (see
+        the queries)."""
         return
 
     @on(AccountOpened, key=_opened)

@@ -9,8 +9,9 @@ from projections.projection import NIL, Projection, Row, Rows, on
 
 
 class Notification(Row):
-    """A notice. `status` is REQUESTED, SENT (with the carrier's `provider_ref`) or FAILED (with `code`); `attempts` are
-    those that the log tells of. `at` is when it was asked for, `settled_at` when it was sent or given up."""
+    """A notice. `status` is REQUESTED, SENT (with the carrier's `provider_ref`) or FAILED (with
+    `code`); `attempts` are those that the log tells of. `at` is when it was asked for, `settled_at`
+    when it was sent or given up."""
 
     KEY = ("notification_id",)
     INDEXES = ("user_id, created_position",)
@@ -36,7 +37,9 @@ class Notifications(Projection[Notification]):
     name, version, row = "notifications", 2, Notification
 
     @on(NotificationRequested)
-    def requested(self, rows: Rows[Notification], event: NotificationRequested, env: Envelope) -> None:
+    def requested(
+        self, rows: Rows[Notification], event: NotificationRequested, env: Envelope
+    ) -> None:
         rows.put(
             Notification(
                 notification_id=env.stream_id,
@@ -57,12 +60,16 @@ class Notifications(Projection[Notification]):
     @on(NotificationSent)
     def sent(self, rows: Rows[Notification], event: NotificationSent, env: Envelope) -> None:
         notice = rows[env.stream_id]
-        notice.status, notice.code, notice.settled_at = "SENT", None, env.occurred_at
+        notice.status = "SENT"
+        notice.code = None
+        notice.settled_at = env.occurred_at
         notice.provider_ref = event.provider_ref
         notice.attempts += 1
 
     @on(NotificationFailed)
     def failed(self, rows: Rows[Notification], event: NotificationFailed, env: Envelope) -> None:
         notice = rows[env.stream_id]
-        notice.status, notice.code, notice.settled_at = "FAILED", event.code, env.occurred_at
+        notice.status = "FAILED"
+        notice.code = event.code
+        notice.settled_at = env.occurred_at
         notice.attempts = event.attempts

@@ -1,4 +1,5 @@
-"""Orders: what was bought, for how much, and how far it has come. Their payments are rows of their own.
+"""Orders: what was bought, for how much, and how far it has come. Their payments are rows of their
+own.
 
 A shipping address is not kept here: it is personal, and stays under its person's key in the log.
 """
@@ -26,7 +27,8 @@ from projections.projection import Projection, Rows, StreamRow, on
 
 
 class OrderLineRow(msgspec.Struct, frozen=True):
-    """So many of one game at a unit price, in the order's currency; `fee_bps` is the platform's share."""
+    """So many of one game at a unit price, in the order's currency; `fee_bps` is the platform's
+    share."""
 
     line_id: UUID
     game_id: UUID
@@ -104,7 +106,9 @@ class Orders(Projection[OrderRow]):
         _moved(rows, env, "COMPLETED" if are_digital(order.lines) else order.status)
 
     @on(OrderStatusChanged)
-    def status_changed(self, rows: Rows[OrderRow], event: OrderStatusChanged, env: Envelope) -> None:
+    def status_changed(
+        self, rows: Rows[OrderRow], event: OrderStatusChanged, env: Envelope
+    ) -> None:
         _moved(rows, env, event.status)
 
     @on(OrderCancelled)
@@ -114,10 +118,14 @@ class Orders(Projection[OrderRow]):
     @on(OrderRefunded)
     def refunded(self, rows: Rows[OrderRow], event: OrderRefunded, env: Envelope) -> None:
         status = "REFUNDED" if event.full else "PARTIALLY_REFUNDED"
-        _moved(rows, env, status, amount_cents=event.amount_cents).refunded_cents += event.amount_cents
+        _moved(
+            rows, env, status, amount_cents=event.amount_cents
+        ).refunded_cents += event.amount_cents
 
     @on(OrderRefundReversed)
-    def refund_reversed(self, rows: Rows[OrderRow], event: OrderRefundReversed, env: Envelope) -> None:
+    def refund_reversed(
+        self, rows: Rows[OrderRow], event: OrderRefundReversed, env: Envelope
+    ) -> None:
         order = rows[env.stream_id]
         order.refunded_cents -= event.amount_cents
         _moved(rows, env, order.status, amount_cents=event.amount_cents)

@@ -1,4 +1,5 @@
-"""Payments: the status that clients see, what they need to go on (a secret, a redirect), and the history."""
+"""Payments: the status that clients see, what they need to go on (a secret, a redirect), and the
+history."""
 
 from datetime import datetime
 from uuid import UUID
@@ -33,7 +34,8 @@ from projections.projection import Projection, Rows, StreamRow, on
 
 
 class RefundOfPayment(msgspec.Struct):
-    """Money on its way back, gone, or not gone: `status` is PENDING, SUCCEEDED or FAILED, `code` why it failed."""
+    """Money on its way back, gone, or not gone: `status` is PENDING, SUCCEEDED or FAILED, `code`
+    why it failed."""
 
     refund_id: UUID
     amount_cents: int
@@ -45,9 +47,10 @@ class RefundOfPayment(msgspec.Struct):
 
 
 class Payment(StreamRow):
-    """A payment. `method` is card, wallet or free; `code` and `detail` tell the last failure, None after a new try.
-    `refund_status` is PENDING while a refund is under way, else how the last one ended; `refunded_cents` has gone back.
-    `closed`: no further try is allowed; `history` tells its events."""
+    """A payment. `method` is card, wallet or free; `code` and `detail` tell the last failure, None
+    after a new try. `refund_status` is PENDING while a refund is under way, else how the last one
+    ended; `refunded_cents` has gone back. `closed`: no further try is allowed; `history` tells its
+    events."""
 
     KEY = ("payment_id",)
     INDEXES = ("order_id", "refund_status", "created_position")
@@ -110,38 +113,57 @@ class Payments(Projection[Payment]):
                 detail=None,
                 closed=False,
                 expires_at=event.expires_at,
-                history=[happened(env, status="REQUESTED", amount_cents=event.amount_cents, method=method)],
+                history=[
+                    happened(
+                        env, status="REQUESTED", amount_cents=event.amount_cents, method=method
+                    )
+                ],
             )
         )
 
     @on(PaymentMethodAttached)
-    def method_attached(self, rows: Rows[Payment], event: PaymentMethodAttached, env: Envelope) -> None:
+    def method_attached(
+        self, rows: Rows[Payment], event: PaymentMethodAttached, env: Envelope
+    ) -> None:
         payment = _changed(rows, env, status="REQUESTED", method=event.method.type)
-        payment.method, payment.attempt = event.method.type, 0
+        payment.method = event.method.type
+        payment.attempt = 0
         payment.redirect_url = payment.code = payment.detail = None
 
     @on(PaymentSubmitted)
     def submitted(self, rows: Rows[Payment], event: PaymentSubmitted, env: Envelope) -> None:
-        payment = _changed(rows, env, status="PROCESSING", provider=event.provider, attempt=event.attempt)
-        payment.provider, payment.attempt = event.provider, event.attempt
+        payment = _changed(
+            rows, env, status="PROCESSING", provider=event.provider, attempt=event.attempt
+        )
+        payment.provider = event.provider
+        payment.attempt = event.attempt
 
     @on(PaymentIntentCreated)
-    def intent_created(self, rows: Rows[Payment], event: PaymentIntentCreated, env: Envelope) -> None:
+    def intent_created(
+        self, rows: Rows[Payment], event: PaymentIntentCreated, env: Envelope
+    ) -> None:
         payment = _changed(rows, env, provider=event.provider, provider_ref=event.provider_ref)
-        payment.provider, payment.provider_ref = event.provider, event.provider_ref
+        payment.provider = event.provider
+        payment.provider_ref = event.provider_ref
         payment.client_secret = event.client_secret_ref
 
     @on(PaymentProcessing)
     def processing(self, rows: Rows[Payment], event: PaymentProcessing, env: Envelope) -> None:
-        payment = _changed(rows, env, status="PROCESSING", provider=event.provider, provider_ref=event.provider_ref)
-        payment.provider, payment.provider_ref = event.provider, event.provider_ref
+        payment = _changed(
+            rows, env, status="PROCESSING", provider=event.provider, provider_ref=event.provider_ref
+        )
+        payment.provider = event.provider
+        payment.provider_ref = event.provider_ref
         payment.redirect_url = None
 
     @on(PaymentActionRequired)
-    def action_required(self, rows: Rows[Payment], event: PaymentActionRequired, env: Envelope) -> None:
+    def action_required(
+        self, rows: Rows[Payment], event: PaymentActionRequired, env: Envelope
+    ) -> None:
         payment = _changed(rows, env, status="REQUIRES_ACTION", provider_ref=event.provider_ref)
         payment.provider_ref = event.provider_ref
-        payment.client_secret, payment.redirect_url = event.client_secret_ref, event.redirect_url
+        payment.client_secret = event.client_secret_ref
+        payment.redirect_url = event.redirect_url
 
     @on(PaymentCaptured)
     def captured(self, rows: Rows[Payment], event: PaymentCaptured, env: Envelope) -> None:
@@ -157,32 +179,49 @@ class Payments(Projection[Payment]):
     @on(PaymentProcessed)
     def processed(self, rows: Rows[Payment], event: PaymentProcessed, env: Envelope) -> None:
         payment = _changed(
-            rows, env, status="CAPTURED", amount_cents=event.amount_cents, provider_ref=event.provider_ref
+            rows,
+            env,
+            status="CAPTURED",
+            amount_cents=event.amount_cents,
+            provider_ref=event.provider_ref,
         )
         payment.provider_ref = event.provider_ref
         payment.redirect_url = payment.code = payment.detail = None
 
     @on(PaymentFailed)
     @on(DepositFailed)
-    def failed(self, rows: Rows[Payment], event: PaymentFailed | DepositFailed, env: Envelope) -> None:
+    def failed(
+        self, rows: Rows[Payment], event: PaymentFailed | DepositFailed, env: Envelope
+    ) -> None:
         payment = _changed(rows, env, status="FAILED", code=event.code, detail=event.detail)
-        payment.code, payment.detail, payment.redirect_url = event.code, event.detail, None
+        payment.code = event.code
+        payment.detail = event.detail
+        payment.redirect_url = None
 
     @on(PaymentIntentCancelled)
-    def intent_cancelled(self, rows: Rows[Payment], event: PaymentIntentCancelled, env: Envelope) -> None:
+    def intent_cancelled(
+        self, rows: Rows[Payment], event: PaymentIntentCancelled, env: Envelope
+    ) -> None:
         status = "CANCELLED" if rows[env.stream_id].status in OPEN else None
         payment = _changed(rows, env, status=status, reason=event.reason)
-        payment.closed, payment.redirect_url = True, None
+        payment.closed = True
+        payment.redirect_url = None
 
     @on(PaymentRefundRequested)
-    def refund_requested(self, rows: Rows[Payment], event: PaymentRefundRequested, env: Envelope) -> None:
+    def refund_requested(
+        self, rows: Rows[Payment], event: PaymentRefundRequested, env: Envelope
+    ) -> None:
         payment = _changed(rows, env, amount_cents=event.amount_cents, reason=event.reason)
-        asked = RefundOfPayment(event.refund_id, event.amount_cents, "PENDING", event.reason, env.occurred_at)
+        asked = RefundOfPayment(
+            event.refund_id, event.amount_cents, "PENDING", event.reason, env.occurred_at
+        )
         payment.refunds.append(asked)
         payment.refund_status = refund_status_of([each.status for each in payment.refunds])
 
     @on(PaymentRefundAccepted)
-    def refund_accepted(self, rows: Rows[Payment], event: PaymentRefundAccepted, env: Envelope) -> None:
+    def refund_accepted(
+        self, rows: Rows[Payment], event: PaymentRefundAccepted, env: Envelope
+    ) -> None:
         payment = _changed(rows, env, provider_ref=event.provider_ref)
         _refund_of(payment, event.refund_id).provider_ref = event.provider_ref
 
@@ -193,7 +232,13 @@ class Payments(Projection[Payment]):
         payment.refunded_cents += event.amount_cents
         whole = payment.refunded_cents >= payment.amount_cents
         status = "REFUNDED" if whole else "PARTIALLY_REFUNDED"
-        _changed(rows, env, status=status, amount_cents=event.amount_cents, provider_ref=event.provider_ref)
+        _changed(
+            rows,
+            env,
+            status=status,
+            amount_cents=event.amount_cents,
+            provider_ref=event.provider_ref,
+        )
 
     @on(PaymentRefundFailed)
     def refund_failed(self, rows: Rows[Payment], event: PaymentRefundFailed, env: Envelope) -> None:
@@ -201,7 +246,9 @@ class Payments(Projection[Payment]):
         _ended(payment, event.refund_id, "FAILED", event.provider_ref, event.code)
 
     @on(PaymentRefundReversed)
-    def refund_reversed(self, rows: Rows[Payment], event: PaymentRefundReversed, env: Envelope) -> None:
+    def refund_reversed(
+        self, rows: Rows[Payment], event: PaymentRefundReversed, env: Envelope
+    ) -> None:
         payment = rows[env.stream_id]
         _ended(payment, event.refund_id, "FAILED", event.provider_ref, event.code)
         payment.refunded_cents -= event.amount_cents
@@ -209,11 +256,15 @@ class Payments(Projection[Payment]):
         _changed(rows, env, status=status, amount_cents=event.amount_cents, code=event.code)
 
     @on(PaymentNoticeReceived)
-    def notice_received(self, rows: Rows[Payment], event: PaymentNoticeReceived, env: Envelope) -> None:
+    def notice_received(
+        self, rows: Rows[Payment], event: PaymentNoticeReceived, env: Envelope
+    ) -> None:
         _changed(rows, env, detail=f"{event.type}: {event.outcome}")
 
 
-def _changed(rows: Rows[Payment], env: Envelope, status: str | None = None, **said: str | int | None) -> Payment:
+def _changed(
+    rows: Rows[Payment], env: Envelope, status: str | None = None, **said: str | int | None
+) -> Payment:
     payment = rows[env.stream_id]
     payment.status = status or payment.status
     payment.history.append(happened(env, status=status, **said))
@@ -229,9 +280,14 @@ def _refund_of(payment: Payment, refund_id: UUID) -> RefundOfPayment:
 
 
 def _ended(
-    payment: Payment, refund_id: UUID, status: RefundState, provider_ref: str | None, code: str | None = None
+    payment: Payment,
+    refund_id: UUID,
+    status: RefundState,
+    provider_ref: str | None,
+    code: str | None = None,
 ) -> None:
     refund = _refund_of(payment, refund_id)
-    refund.status, refund.code = status, code
+    refund.status = status
+    refund.code = code
     refund.provider_ref = provider_ref or refund.provider_ref
     payment.refund_status = refund_status_of([each.status for each in payment.refunds])

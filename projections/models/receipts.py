@@ -18,8 +18,9 @@ from projections.projection import NIL, Projection, Row, Rows, on
 
 
 class Receipt(Row):
-    """What a seller gave, or is going to give, for an order. It is issued once `status` is CREATED: at `issued_at` the
-    operator had taken it; `url` is where the operator shows it, if it does; `history` tells its events."""
+    """What a seller gave, or is going to give, for an order. It is issued once `status` is CREATED:
+    at `issued_at` the operator had taken it; `url` is where the operator shows it, if it does;
+    `history` tells its events."""
 
     KEY = ("receipt_id",)
     INDEXES = ("order_id",)
@@ -64,24 +65,32 @@ class Receipts(Projection[Receipt]):
     @on(FiscalReceiptCreated)
     def created(self, rows: Rows[Receipt], event: FiscalReceiptCreated, env: Envelope) -> None:
         receipt = rows[env.stream_id]
-        receipt.status, receipt.url, receipt.issued_at = "CREATED", event.url, env.occurred_at
+        receipt.status = "CREATED"
+        receipt.url = event.url
+        receipt.issued_at = env.occurred_at
         receipt.history.append(happened(env, status="CREATED", amount_cents=event.amount_cents))
 
     @on(FiscalReceiptFailed)
     def failed(self, rows: Rows[Receipt], event: FiscalReceiptFailed, env: Envelope) -> None:
         receipt = rows[env.stream_id]
         receipt.status = "FAILED"
-        receipt.history.append(happened(env, status="FAILED", code=event.code, attempt=event.attempts))
+        receipt.history.append(
+            happened(env, status="FAILED", code=event.code, attempt=event.attempts)
+        )
 
     @on(FiscalReceiptRenumbered)
-    def renumbered(self, rows: Rows[Receipt], event: FiscalReceiptRenumbered, env: Envelope) -> None:
+    def renumbered(
+        self, rows: Rows[Receipt], event: FiscalReceiptRenumbered, env: Envelope
+    ) -> None:
         receipt = rows[env.stream_id]
-        receipt.number, receipt.year = event.number, event.year
+        receipt.number = event.number
+        receipt.year = event.year
         receipt.history.append(happened(env, status=receipt.status))
 
     @on(FiscalReceiptFound)
     def found(self, rows: Rows[Receipt], event: FiscalReceiptFound, env: Envelope) -> None:
-        """As the operator has it, whatever was known; of an order that the log has lost, this is all there is."""
+        """As the operator has it, whatever was known; of an order that the log has lost, this is
+        all there is."""
         known = rows.get(env.stream_id)
         rows.put(
             Receipt(

@@ -1,8 +1,9 @@
-"""Sales, for analytics: per order what each of its lines brought in, what went back of it, and the platform's fee.
+"""Sales, for analytics: per order what each of its lines brought in, what went back of it, and the
+platform's fee.
 
-A row is an order, not a day, because only the order's own stream says what its confirmation or its refund is about;
-so every figure follows from one stream, and `queries/sales.py` adds the rows up. What goes back counts on the day of
-the sale that it undoes.
+A row is an order, not a day, because only the order's own stream says what its confirmation or its
+refund is about; so every figure follows from one stream, and `queries/sales.py` adds the rows up.
+What goes back counts on the day of the sale that it undoes.
 """
 
 from collections.abc import Sequence
@@ -13,14 +14,21 @@ import msgspec
 
 from domain.ids import PLATFORM_ID
 from domain.ledger import REVENUE, refunded_shares, seller_account, shares_of
-from domain.orders import OrderCancelled, OrderConfirmed, OrderCreated, OrderLine, OrderRefunded, OrderRefundReversed
+from domain.orders import (
+    OrderCancelled,
+    OrderConfirmed,
+    OrderCreated,
+    OrderLine,
+    OrderRefunded,
+    OrderRefundReversed,
+)
 from eventstore.log import Envelope
 from projections.projection import Projection, Row, Rows, on
 
 
 class SoldLine(msgspec.Struct):
-    """A line of an order. `fee_cents` is what the platform keeps for selling it, `fee_refunded_cents` what it gave back
-    of that; its own games bear no fee."""
+    """A line of an order. `fee_cents` is what the platform keeps for selling it,
+    `fee_refunded_cents` what it gave back of that; its own games bear no fee."""
 
     seller_id: UUID
     game_id: UUID
@@ -67,20 +75,29 @@ class Sales(Projection[SaleRow]):
 
     @on(OrderRefunded)
     def refunded(self, rows: Rows[SaleRow], event: OrderRefunded, env: Envelope) -> None:
-        """Each of the ledger's accounts gives what it gives there; of that, each line pro rata to what it has left."""
+        """Each of the ledger's accounts gives what it gives there; of that, each line pro rata to
+        what it has left."""
         lines = rows[env.stream_id].lines
         _give(lines, _left(lines), event.amount_cents, 1)
 
     @on(OrderRefundReversed)
-    def refund_reversed(self, rows: Rows[SaleRow], event: OrderRefundReversed, env: Envelope) -> None:
-        """Each account gets back what it gets back there; of that, each line pro rata to what it gave."""
+    def refund_reversed(
+        self, rows: Rows[SaleRow], event: OrderRefundReversed, env: Envelope
+    ) -> None:
+        """Each account gets back what it gets back there; of that, each line pro rata to what it
+        gave."""
         lines = rows[env.stream_id].lines
         _give(lines, _given(lines), event.amount_cents, -1)
 
 
-def _give(lines: Sequence[SoldLine], parts_of: dict[str, dict[str, int]], amount_cents: int, sign: int) -> None:
-    """Take an amount out of the accounts' parts, for a refund, or give it to them (-1), for the reversal of one."""
-    moved = refunded_shares({account: sum(parts.values()) for account, parts in parts_of.items()}, [amount_cents])
+def _give(
+    lines: Sequence[SoldLine], parts_of: dict[str, dict[str, int]], amount_cents: int, sign: int
+) -> None:
+    """Take an amount out of the accounts' parts, for a refund, or give it to them (-1), for the
+    reversal of one."""
+    moved = refunded_shares(
+        {account: sum(parts.values()) for account, parts in parts_of.items()}, [amount_cents]
+    )
     for account, parts in parts_of.items():
         for part, cents in refunded_shares(parts, [moved[account]]).items():
             number, _, fee = part.partition(" ")
@@ -91,11 +108,14 @@ def _give(lines: Sequence[SoldLine], parts_of: dict[str, dict[str, int]], amount
 
 
 def _left(lines: Sequence[SoldLine]) -> dict[str, dict[str, int]]:
-    """What each account of the ledger has left of the order, by line: "1" is a line's price, "1 fee" its fee."""
+    """What each account of the ledger has left of the order, by line: "1" is a line's price, "1
+    fee" its fee."""
     left: dict[str, dict[str, int]] = {}
     for number, line in enumerate(lines):
         account = REVENUE if line.seller_id == PLATFORM_ID else seller_account(line.seller_id)
-        left.setdefault(account, {})[f"{number}"] = line.gross_cents - line.refunded_cents - line.fee_cents
+        left.setdefault(account, {})[f"{number}"] = (
+            line.gross_cents - line.refunded_cents - line.fee_cents
+        )
         left.setdefault(REVENUE, {})[f"{number} fee"] = line.fee_cents
     return left
 
@@ -115,10 +135,13 @@ def _gross(line: OrderLine) -> int:
 
 
 def _fees(lines: Sequence[OrderLine]) -> list[int]:
-    """The fee of each line: the ledger's, which is rounded per seller, spread over the seller's lines."""
+    """The fee of each line: the ledger's, which is rounded per seller, spread over the seller's
+    lines."""
     fees = dict.fromkeys(range(len(lines)), 0)
     for seller_id in {line.seller_id for line in lines} - {PLATFORM_ID}:
-        own = {str(number): line for number, line in enumerate(lines) if line.seller_id == seller_id}
+        own = {
+            str(number): line for number, line in enumerate(lines) if line.seller_id == seller_id
+        }
         fee = shares_of(list(own.values())).get(REVENUE, 0)
         spread = refunded_shares({number: _gross(line) for number, line in own.items()}, [fee])
         fees |= {int(number): cents for number, cents in spread.items()}

@@ -1,6 +1,7 @@
 """Shipments: what each seller has to send for an order, and how far it has come.
 
-Where it goes is not kept here: an address is personal, and stays under its person's key in the order's stream.
+Where it goes is not kept here: an address is personal, and stays under its person's key in the
+order's stream.
 """
 
 from datetime import datetime
@@ -30,11 +31,16 @@ class ShipmentLineRow(msgspec.Struct, frozen=True):
 
 
 class Shipment(StreamRow):
-    """A shipment, `provisional` until its order is paid. The times of its steps are those that were reported; `history`
-    tells its events."""
+    """A shipment, `provisional` until its order is paid. The times of its steps are those that were
+    reported; `history` tells its events."""
 
     KEY = ("shipment_id",)
-    INDEXES = ("order_id", "seller_id, created_position", "status, created_position", "created_position")
+    INDEXES = (
+        "order_id",
+        "seller_id, created_position",
+        "status, created_position",
+        "created_position",
+    )
 
     shipment_id: UUID
     order_id: UUID
@@ -81,7 +87,9 @@ class Shipments(Projection[Shipment]):
         _changed(rows, env).provisional = False
 
     @on(ShipmentStatusUpdated)
-    def status_updated(self, rows: Rows[Shipment], event: ShipmentStatusUpdated, env: Envelope) -> None:
+    def status_updated(
+        self, rows: Rows[Shipment], event: ShipmentStatusUpdated, env: Envelope
+    ) -> None:
         shipment, at = _changed(rows, env, event.status, event.reason), event.at
         shipment.status = event.status
         shipment.carrier = event.carrier or shipment.carrier
@@ -97,11 +105,15 @@ class Shipments(Projection[Shipment]):
                 shipment.cancelled_at = at
 
     @on(DeliveryCorrected)
-    def delivery_corrected(self, rows: Rows[Shipment], event: DeliveryCorrected, env: Envelope) -> None:
+    def delivery_corrected(
+        self, rows: Rows[Shipment], event: DeliveryCorrected, env: Envelope
+    ) -> None:
         _changed(rows, env, reason=event.reason).delivered_at = event.at
 
 
-def _changed(rows: Rows[Shipment], env: Envelope, status: str | None = None, reason: str | None = None) -> Shipment:
+def _changed(
+    rows: Rows[Shipment], env: Envelope, status: str | None = None, reason: str | None = None
+) -> Shipment:
     shipment = rows[env.stream_id]
     shipment.history.append(happened(env, status=status, reason=reason))
     return shipment

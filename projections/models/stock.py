@@ -19,11 +19,13 @@ from projections.projection import Projection, Row, Rows, on
 
 
 class StockRow(Row):
-    """The stock of a game, `product_id`, by its stream, whose `version` it has; and beside it each hold on it.
+    """The stock of a game, `product_id`, by its stream, whose `version` it has; and beside it each
+    hold on it.
 
-    A hold is a row of its own, so that an event costs what it touches, however many holds there are. It counts what it
-    alone holds, `reserved` by a cart or `allocated` to an order, until `expires_at`; of the game it tells nothing. What
-    ends a hold does not say again how many it held: that is why they are kept, and together.
+    A hold is a row of its own, so that an event costs what it touches, however many holds there
+    are. It counts what it alone holds, `reserved` by a cart or `allocated` to an order, until
+    `expires_at`; of the game it tells nothing. What ends a hold does not say again how many it
+    held: that is why they are kept, and together.
     """
 
     KEY = ("stock_id", "hold_id")
@@ -31,7 +33,10 @@ class StockRow(Row):
         "USING btree (product_id) WHERE product_id IS NOT NULL",
         "USING btree (stock_id, expires_at) WHERE reserved > 0 AND expires_at IS NOT NULL",
     )
-    CHECKS = ("available >= 0 AND reserved >= 0 AND allocated >= 0", "available + reserved + allocated = total")
+    CHECKS = (
+        "available >= 0 AND reserved >= 0 AND allocated >= 0",
+        "available + reserved + allocated = total",
+    )
 
     stock_id: UUID
     hold_id: UUID  # of the stock itself: its stream once more
@@ -73,7 +78,9 @@ class Stock(Projection[StockRow]):
     @on(StockCreated, key=_item)
     def created(self, rows: Rows[StockRow], event: StockCreated, env: Envelope) -> None:
         row = _row(env, env.stream_id)
-        row.product_id, row.seller_id, row.sku = event.game_id, event.seller_id, event.sku
+        row.product_id = event.game_id
+        row.seller_id = event.seller_id
+        row.sku = event.sku
         rows.put(row)
 
     @on(StockUpdated, key=_item)
@@ -88,7 +95,9 @@ class Stock(Projection[StockRow]):
 
     @on(Reserved, key=_item_and_hold)
     @on(ReservationChanged, key=_item_and_hold)
-    def reserved(self, rows: Rows[StockRow], event: Reserved | ReservationChanged, env: Envelope) -> None:
+    def reserved(
+        self, rows: Rows[StockRow], event: Reserved | ReservationChanged, env: Envelope
+    ) -> None:
         _hold(rows, env, event, reserved=event.quantity)
 
     @on(Allocated, key=_item_and_hold)
@@ -97,7 +106,9 @@ class Stock(Projection[StockRow]):
 
     @on(ReservationReleased, key=_item_and_hold)
     @on(ReservationExpired, key=_item_and_hold)
-    def freed(self, rows: Rows[StockRow], event: ReservationReleased | ReservationExpired, env: Envelope) -> None:
+    def freed(
+        self, rows: Rows[StockRow], event: ReservationReleased | ReservationExpired, env: Envelope
+    ) -> None:
         _end(rows, env, event.reservation_id)
 
     @on(ReservationFulfilled, key=_item_and_hold)
@@ -109,20 +120,27 @@ class Stock(Projection[StockRow]):
 def _row(env: Envelope, hold_id: UUID) -> StockRow:
     """A row without anything in it."""
     at = env.occurred_at
-    return StockRow(env.stream_id, hold_id, 0, 0, 0, 0, version=env.version, created_at=at, updated_at=at)
+    return StockRow(
+        env.stream_id, hold_id, 0, 0, 0, 0, version=env.version, created_at=at, updated_at=at
+    )
 
 
 def _changed(rows: Rows[StockRow], env: Envelope) -> StockRow:
     item = rows[item_key(env.stream_id)]
-    item.version, item.updated_at = env.version, env.occurred_at
+    item.version = env.version
+    item.updated_at = env.occurred_at
     return item
 
 
-def _hold(rows: Rows[StockRow], env: Envelope, event: Held, *, reserved: int = 0, allocated: int = 0) -> None:
+def _hold(
+    rows: Rows[StockRow], env: Envelope, event: Held, *, reserved: int = 0, allocated: int = 0
+) -> None:
     """Set a hold, and keep the item's sums in step."""
     item = _end(rows, env, event.reservation_id)
     hold = _row(env, event.reservation_id)
-    hold.reserved, hold.allocated, hold.total = reserved, allocated, reserved + allocated
+    hold.reserved = reserved
+    hold.allocated = allocated
+    hold.total = reserved + allocated
     hold.expires_at = event.expires_at
     rows.put(hold)
     item.reserved += reserved

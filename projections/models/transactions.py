@@ -1,4 +1,5 @@
-"""Transactions: deposits, transfers and payments from wallets, how far they have come, and where they failed."""
+"""Transactions: deposits, transfers and payments from wallets, how far they have come, and where
+they failed."""
 
 from uuid import UUID
 
@@ -15,8 +16,8 @@ from projections.projection import Projection, Rows, StreamRow, on
 
 
 class Transaction(StreamRow):
-    """A transaction; `user_id` is who asked for it. `step`, `code` and `refunded_cents` tell of its failure,
-    `reversed_cents` what the provider took back of a completed deposit."""
+    """A transaction; `user_id` is who asked for it. `step`, `code` and `refunded_cents` tell of its
+    failure, `reversed_cents` what the provider took back of a completed deposit."""
 
     KEY = ("transaction_id",)
     INDEXES = ("user_id, created_position", "status, created_position", "created_position")
@@ -84,5 +85,7 @@ class Transactions(Projection[Transaction]):
         rows[env.stream_id].reversed_cents += event.amount_cents
 
     @on(TransactionReinstated)
-    def reinstated(self, rows: Rows[Transaction], event: TransactionReinstated, env: Envelope) -> None:
+    def reinstated(
+        self, rows: Rows[Transaction], event: TransactionReinstated, env: Envelope
+    ) -> None:
         rows[env.stream_id].reversed_cents -= event.amount_cents

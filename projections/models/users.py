@@ -1,4 +1,5 @@
-"""Accounts, as their owners and administrators see them. Nothing that proves who somebody is, is kept here."""
+"""Accounts, as their owners and administrators see them. Nothing that proves who somebody is, is
+kept here."""
 
 from uuid import UUID
 
@@ -26,8 +27,8 @@ from projections.projection import Projection, Rows, StreamRow, on
 
 
 class User(StreamRow):
-    """An account. `email`, `mailbox` (by which it is looked for) and `name` are None once the person is forgotten;
-    `version` is the stream's."""
+    """An account. `email`, `mailbox` (by which it is looked for) and `name` are None once the
+    person is forgotten; `version` is the stream's."""
 
     KEY = ("user_id",)
     INDEXES = ("created_position", "USING hash (mailbox)")
@@ -78,8 +79,10 @@ class Users(Projection[User]):
         if event.region is not None:
             user.region = event.region
         if event.email is not None:
-            user.email, user.mailbox = event.email, _mailbox(event.email)
-        if event.email_digest is not None:  # there even when the e-mail itself can no longer be read
+            user.email = event.email
+            user.mailbox = _mailbox(event.email)
+        # there even when the e-mail itself can no longer be read
+        if event.email_digest is not None:
             user.email_verified = False
 
     @on(UserDeactivated)
@@ -93,14 +96,17 @@ class Users(Projection[User]):
     @on(UserForgotten)
     def forgotten(self, rows: Rows[User], _: UserForgotten, env: Envelope) -> None:
         user = rows[env.stream_id]
-        user.status, user.email_verified = "FORGOTTEN", False
+        user.status = "FORGOTTEN"
+        user.email_verified = False
         user.email = user.mailbox = user.name = None
 
     @on(EmailRestored)
     def email_restored(self, rows: Rows[User], event: EmailRestored, env: Envelope) -> None:
         user = rows[env.stream_id]
-        user.email, user.mailbox = event.email, _mailbox(event.email)
-        user.email_verified, user.status = True, "ACTIVE"
+        user.email = event.email
+        user.mailbox = _mailbox(event.email)
+        user.email_verified = True
+        user.status = "ACTIVE"
 
     @on(PasswordChanged, shown=False)
     @on(LoggedIn, shown=False)

@@ -20,8 +20,8 @@ from projections.projection import Projection, Row, Rows, StreamRow, on
 
 
 class Wallet(StreamRow):
-    """A person's money in one currency. `status` is ACTIVE, INACTIVE, or FROZEN while `owed_cents` are owed; `version`
-    is the stream's."""
+    """A person's money in one currency. `status` is ACTIVE, INACTIVE, or FROZEN while `owed_cents`
+    are owed; `version` is the stream's."""
 
     KEY = ("wallet_id",)
     INDEXES = ("user_id, currency", "status, created_position", "created_position")
@@ -86,12 +86,14 @@ DEBT_SETTLED = "debt settled"
 """The reason of a movement by which what came in went to what was owed."""
 
 
-MovementType = Literal["deposit", "deposit_refund", "transfer", "payment", "refund", "adjustment", "debt"]
+MovementType = Literal[
+    "deposit", "deposit_refund", "transfer", "payment", "refund", "adjustment", "debt"
+]
 
 
 class WalletMovement(Row):
-    """A line of a wallet's statement, at its place in the log. `direction` is credit (in) or debit (out);
-    `balance_cents` is the balance after it."""
+    """A line of a wallet's statement, at its place in the log. `direction` is credit (in) or debit
+    (out); `balance_cents` is the balance after it."""
 
     KEY = ("wallet_id", "position")
 
@@ -109,7 +111,11 @@ class WalletMovement(Row):
     @property
     def type(self) -> MovementType:
         """What it was, by its cause: see `domain.wallets.Cause`."""
-        if self.reason == DEBT_SETTLED and self.direction == "debit" and self.transaction_id is None:
+        if (
+            self.reason == DEBT_SETTLED
+            and self.direction == "debit"
+            and self.transaction_id is None
+        ):
             return "debt"
         if self.payment_id is None:
             return "adjustment" if self.transaction_id is None else "transfer"
@@ -137,11 +143,15 @@ class WalletMovements(Projection[WalletMovement]):
 
     @on(DebtSettled, key=_line_of)
     def settled(self, rows: Rows[WalletMovement], event: DebtSettled, env: Envelope) -> None:
-        cause = FundsDeducted(event.amount_cents, event.currency, event.balance_cents, reason=DEBT_SETTLED)
+        cause = FundsDeducted(
+            event.amount_cents, event.currency, event.balance_cents, reason=DEBT_SETTLED
+        )
         rows.put(_line("debit", cause, env))
 
 
-def _line(direction: Literal["credit", "debit"], event: FundsAdded | FundsDeducted, env: Envelope) -> WalletMovement:
+def _line(
+    direction: Literal["credit", "debit"], event: FundsAdded | FundsDeducted, env: Envelope
+) -> WalletMovement:
     return WalletMovement(
         wallet_id=env.stream_id,
         position=env.position,

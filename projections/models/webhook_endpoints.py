@@ -1,4 +1,5 @@
-"""Webhook endpoints as their owners see them, and what became of each delivery. Secrets are not kept here."""
+"""Webhook endpoints as their owners see them, and what became of each delivery. Secrets are not
+kept here."""
 
 from datetime import datetime
 from uuid import UUID
@@ -25,8 +26,8 @@ from projections.projection import Projection, Row, Rows, StreamRow, on
 
 
 class WebhookEndpoint(StreamRow):
-    """An endpoint that was not deleted. `status` is ENABLED or DISABLED (with `disabled_reason`); `failures` are
-    deliveries given up in a row; `version` is the stream's."""
+    """An endpoint that was not deleted. `status` is ENABLED or DISABLED (with `disabled_reason`);
+    `failures` are deliveries given up in a row; `version` is the stream's."""
 
     KEY = ("endpoint_id",)
     INDEXES = ("seller_id, created_position",)
@@ -72,7 +73,9 @@ class WebhookEndpoints(Projection[WebhookEndpoint]):
             endpoint.description = event.description
 
     @on(SecretRotated)
-    def secret_rotated(self, _rows: Rows[WebhookEndpoint], _event: SecretRotated, _env: Envelope) -> None:
+    def secret_rotated(
+        self, _rows: Rows[WebhookEndpoint], _event: SecretRotated, _env: Envelope
+    ) -> None:
         """Only its version and `updated_at` tell."""
 
     @on(EndpointFailing)
@@ -86,12 +89,15 @@ class WebhookEndpoints(Projection[WebhookEndpoint]):
     @on(EndpointDisabled)
     def disabled(self, rows: Rows[WebhookEndpoint], event: EndpointDisabled, env: Envelope) -> None:
         endpoint = rows[env.stream_id]
-        endpoint.status, endpoint.disabled_reason = "DISABLED", event.reason
+        endpoint.status = "DISABLED"
+        endpoint.disabled_reason = event.reason
 
     @on(EndpointEnabled)
     def enabled(self, rows: Rows[WebhookEndpoint], _: EndpointEnabled, env: Envelope) -> None:
         endpoint = rows[env.stream_id]
-        endpoint.status, endpoint.disabled_reason, endpoint.failures = "ENABLED", None, 0
+        endpoint.status = "ENABLED"
+        endpoint.disabled_reason = None
+        endpoint.failures = 0
 
     @on(EndpointDeleted)
     def deleted(self, rows: Rows[WebhookEndpoint], _: EndpointDeleted, env: Envelope) -> None:
@@ -99,8 +105,9 @@ class WebhookEndpoints(Projection[WebhookEndpoint]):
 
 
 class WebhookDelivery(Row):
-    """A delivery. `status` is PENDING, DELIVERED or FAILED; `code` tells why the last attempt failed, `http_status`
-    what the endpoint answered to the one that succeeded; `settled_at` is when it was delivered or given up."""
+    """A delivery. `status` is PENDING, DELIVERED or FAILED; `code` tells why the last attempt
+    failed, `http_status` what the endpoint answered to the one that succeeded; `settled_at` is when
+    it was delivered or given up."""
 
     KEY = ("delivery_id",)
     INDEXES = ("endpoint_id, created_position", "endpoint_id, status, created_position")
@@ -126,7 +133,9 @@ class WebhookDeliveries(Projection[WebhookDelivery]):
     name, version, row = "webhook_deliveries", 1, WebhookDelivery
 
     @on(DeliveryRequested)
-    def requested(self, rows: Rows[WebhookDelivery], event: DeliveryRequested, env: Envelope) -> None:
+    def requested(
+        self, rows: Rows[WebhookDelivery], event: DeliveryRequested, env: Envelope
+    ) -> None:
         rows.put(
             WebhookDelivery(
                 delivery_id=env.stream_id,
@@ -145,25 +154,39 @@ class WebhookDeliveries(Projection[WebhookDelivery]):
         )
 
     @on(RedeliveryRequested)
-    def requested_again(self, rows: Rows[WebhookDelivery], _: RedeliveryRequested, env: Envelope) -> None:
+    def requested_again(
+        self, rows: Rows[WebhookDelivery], _: RedeliveryRequested, env: Envelope
+    ) -> None:
         delivery = rows[env.stream_id]
-        delivery.status, delivery.settled_at = "PENDING", None
+        delivery.status = "PENDING"
+        delivery.settled_at = None
 
     @on(AttemptFailed)
-    def attempt_failed(self, rows: Rows[WebhookDelivery], event: AttemptFailed, env: Envelope) -> None:
+    def attempt_failed(
+        self, rows: Rows[WebhookDelivery], event: AttemptFailed, env: Envelope
+    ) -> None:
         delivery = rows[env.stream_id]
-        delivery.attempts, delivery.code, delivery.attempted_at = event.attempt, event.code, env.occurred_at
+        delivery.attempts = event.attempt
+        delivery.code = event.code
+        delivery.attempted_at = env.occurred_at
 
     @on(Delivered)
     def delivered(self, rows: Rows[WebhookDelivery], event: Delivered, env: Envelope) -> None:
         delivery = rows[env.stream_id]
-        delivery.status, delivery.code, delivery.http_status = "DELIVERED", None, event.status
-        delivery.attempts, delivery.attempted_at = event.attempt, env.occurred_at
+        delivery.status = "DELIVERED"
+        delivery.code = None
+        delivery.http_status = event.status
+        delivery.attempts = event.attempt
+        delivery.attempted_at = env.occurred_at
         delivery.settled_at = env.occurred_at
 
     @on(DeliveryFailed)
     def failed(self, rows: Rows[WebhookDelivery], event: DeliveryFailed, env: Envelope) -> None:
         delivery = rows[env.stream_id]
-        delivery.status, delivery.code, delivery.settled_at = "FAILED", event.code, env.occurred_at
-        if event.attempts > delivery.attempts:  # none was made where the endpoint was disabled meanwhile
-            delivery.attempts, delivery.attempted_at = event.attempts, env.occurred_at
+        delivery.status = "FAILED"
+        delivery.code = event.code
+        delivery.settled_at = env.occurred_at
+        # none was made where the endpoint was disabled meanwhile
+        if event.attempts > delivery.attempts:
+            delivery.attempts = event.attempts
+            delivery.attempted_at = env.occurred_at

@@ -33,8 +33,9 @@ class DocumentPrice(msgspec.Struct, frozen=True):
 class GameDocument(msgspec.Struct, kw_only=True):
     """A game as the search index knows it.
 
-    `created_at` is RFC 3339, `release_date` a date (YYYY-MM-DD) or None. `position` is the log position of the last
-    event applied: an index never replaces a document by one of a lower position.
+    `created_at` is RFC 3339, `release_date` a date (YYYY-MM-DD) or None. `position` is the log
+    position of the last event applied: an index never replaces a document by one of a lower
+    position.
     """
 
     game_id: UUID
@@ -58,9 +59,9 @@ class GameDocument(msgspec.Struct, kw_only=True):
 class Derived(msgspec.Struct, frozen=True):
     """What the engines index of a document beside its own fields.
 
-    `filters` are the values that a query can ask for, as `field:folded value`; `prices` as in `region_prices`;
-    `released` sorts like the release date, with '' for none. Of genres, tags and platforms that are spelt alike the
-    first one counts.
+    `filters` are the values that a query can ask for, as `field:folded value`; `prices` as in
+    `region_prices`; `released` sorts like the release date, with '' for none. Of genres, tags and
+    platforms that are spelt alike the first one counts.
     """
 
     text: SearchText
@@ -80,7 +81,11 @@ def filter_key(field: str, value: str) -> str:
 
 def region_key(region: str) -> str:
     """A region as a field name that every engine accepts."""
-    return "everywhere" if region == EVERYWHERE else "in_" + re.sub(r"[^a-z0-9]", "_", region.casefold())[:32]
+    return (
+        "everywhere"
+        if region == EVERYWHERE
+        else "in_" + re.sub(r"[^a-z0-9]", "_", region.casefold())[:32]
+    )
 
 
 class _Price(Protocol):
@@ -98,20 +103,24 @@ P = TypeVar("P", bound=_Price)
 def region_prices(prices: Iterable[_Price]) -> RegionPrices:
     """What a game costs in each region that has a price of its own, and in `everywhere` else.
 
-    Who is nowhere in particular sees ANYWHERE: the price of everywhere and, in other currencies, the lowest there is.
+    Who is nowhere in particular sees ANYWHERE: the price of everywhere and, in other currencies,
+    the lowest there is.
     """
     found: RegionPrices = {}
     lowest: dict[str, int] = {}
     for price in prices:
         found[region_key(price.region)] = {price.currency: price.amount_cents}
-        lowest[price.currency] = min(price.amount_cents, lowest.get(price.currency, price.amount_cents))
+        lowest[price.currency] = min(
+            price.amount_cents, lowest.get(price.currency, price.amount_cents)
+        )
     if found:
         found[ANYWHERE] = lowest | found.get(region_key(EVERYWHERE), {})
     return found
 
 
 def price_key(region: str) -> str:
-    """The entry of `region_prices` that counts in a region; where there is none, that of everywhere does."""
+    """The entry of `region_prices` that counts in a region; where there is none, that of everywhere
+    does."""
     return ANYWHERE if region == EVERYWHERE else region_key(region)
 
 

@@ -1,7 +1,7 @@
 """The search index in PostgreSQL: a table of documents, and a table of the keys that lead to them.
 
-Everything happens on the caller's connection and in the caller's transaction; names of tables are the caller's, so that
-a rebuild can fill new tables beside the live ones.
+Everything happens on the caller's connection and in the caller's transaction; names of tables are
+the caller's, so that a rebuild can fill new tables beside the live ones.
 """
 
 from collections.abc import Iterable, Sequence
@@ -44,7 +44,9 @@ def keys_table(table: str) -> str:
 
 def create_tables(conn: psycopg.Connection, table: str) -> None:
     """Create the two tables of an index, empty; `create_indexes` makes them quick to search."""
-    columns = SQL(", ").join(SQL("{} " + kind).format(Identifier(name)) for name, kind in _COLUMNS.items())
+    columns = SQL(", ").join(
+        SQL("{} " + kind).format(Identifier(name)) for name, kind in _COLUMNS.items()
+    )
     conn.execute(SQL("CREATE TABLE {} ({})").format(Identifier(table), columns))
     # One btree of (key, id) answers in a tenth of the time that a GIN over arrays takes.
     keys = SQL('CREATE TABLE {} (g text COLLATE "C", id uuid, PRIMARY KEY (g, id))')
@@ -54,9 +56,13 @@ def create_tables(conn: psycopg.Connection, table: str) -> None:
 def create_indexes(conn: psycopg.Connection, table: str) -> None:
     """Index the documents, and tell the planner what is there."""
     for column in ("lexemes", "filters"):
-        conn.execute(SQL("CREATE INDEX ON {} USING gin ({})").format(Identifier(table), Identifier(column)))
+        conn.execute(
+            SQL("CREATE INDEX ON {} USING gin ({})").format(Identifier(table), Identifier(column))
+        )
     for column in ("canonical", "text", "released"):
-        conn.execute(SQL("CREATE INDEX ON {} ({}, id)").format(Identifier(table), Identifier(column)))
+        conn.execute(
+            SQL("CREATE INDEX ON {} ({}, id)").format(Identifier(table), Identifier(column))
+        )
     for name in (table, keys_table(table)):
         conn.execute(SQL("ANALYZE {}").format(Identifier(name)))
 
@@ -76,13 +82,16 @@ def bulk_load(conn: psycopg.Connection, table: str, documents: Iterable[GameDocu
             copy.write_row(_row(document, derived, _tsvector(derived.text.lexemes)))
             keys.extend((key, document.game_id) for key in derived.text.keys)
     keys.sort()
-    with conn.cursor().copy(SQL("COPY {} FROM STDIN").format(Identifier(keys_table(table)))) as copy:
+    with conn.cursor().copy(
+        SQL("COPY {} FROM STDIN").format(Identifier(keys_table(table)))
+    ) as copy:
         for key in keys:
             copy.write_row(key)
 
 
 def upsert(conn: psycopg.Connection, table: str, documents: Sequence[GameDocument]) -> None:
-    """Put documents in, each over an older one of its game. One of a lower position than what is there is ignored."""
+    """Put documents in, each over an older one of its game. One of a lower position than what is
+    there is ignored."""
     titles = _titles(conn, table, [document.game_id for document in documents])
     fresh = [each for each in documents if each.position >= titles.get(each.game_id, ("", -1))[1]]
     derived = [derive(document) for document in fresh]
@@ -97,15 +106,23 @@ def upsert(conn: psycopg.Connection, table: str, documents: Sequence[GameDocumen
         gone += [(key, document.game_id) for key in before - set(parts.text.keys)]
         come += [(key, document.game_id) for key in set(parts.text.keys) - before]
     _delete_keys(conn, table, gone)
-    insert = SQL("INSERT INTO {} SELECT * FROM unnest(%s::text[], %s::uuid[]) ON CONFLICT DO NOTHING")
+    insert = SQL(
+        "INSERT INTO {} SELECT * FROM unnest(%s::text[], %s::uuid[]) ON CONFLICT DO NOTHING"
+    )
     conn.execute(insert.format(Identifier(keys_table(table))), _arrays(come))
 
 
 def delete(conn: psycopg.Connection, table: str, game_ids: Sequence[UUID]) -> None:
     """Take documents out. (A retired game stays in, with its status.)"""
     titles = _titles(conn, table, game_ids)
-    _delete_keys(conn, table, [(key, id_) for id_, (title, _) in titles.items() for key in take_apart(title).keys])
-    conn.execute(SQL("DELETE FROM {} WHERE id = ANY(%s)").format(Identifier(table)), [list(game_ids)])
+    _delete_keys(
+        conn,
+        table,
+        [(key, id_) for id_, (title, _) in titles.items() for key in take_apart(title).keys],
+    )
+    conn.execute(
+        SQL("DELETE FROM {} WHERE id = ANY(%s)").format(Identifier(table)), [list(game_ids)]
+    )
 
 
 def fetch(conn: psycopg.Connection, table: str, game_ids: Sequence[UUID]) -> list[GameDocument]:
@@ -166,15 +183,21 @@ def quoted(lexeme: str) -> str:
 
 
 def _upsert_statement(table: str) -> Composed:
-    values = SQL(", ").join(SQL("array_to_tsvector(%s::text[])" if name == "lexemes" else "%s") for name in _COLUMNS)
-    changes = SQL(", ").join(SQL("{0} = EXCLUDED.{0}").format(Identifier(name)) for name in _COLUMNS if name != "id")
+    values = SQL(", ").join(
+        SQL("array_to_tsvector(%s::text[])" if name == "lexemes" else "%s") for name in _COLUMNS
+    )
+    changes = SQL(", ").join(
+        SQL("{0} = EXCLUDED.{0}").format(Identifier(name)) for name in _COLUMNS if name != "id"
+    )
     return SQL(
         "INSERT INTO {table} AS old VALUES ({values})"
         " ON CONFLICT (id) DO UPDATE SET {changes} WHERE old.position <= EXCLUDED.position"
     ).format(table=Identifier(table), values=values, changes=changes)
 
 
-def _titles(conn: psycopg.Connection, table: str, game_ids: Sequence[UUID]) -> dict[UUID, tuple[str, int]]:
+def _titles(
+    conn: psycopg.Connection, table: str, game_ids: Sequence[UUID]
+) -> dict[UUID, tuple[str, int]]:
     """Title and position of what is in the index, locked until the caller commits."""
     select = SQL("SELECT id, title, position FROM {} WHERE id = ANY(%s) ORDER BY id FOR UPDATE")
     rows = conn.execute(select.format(Identifier(table)), [list(game_ids)]).fetchall()
@@ -183,9 +206,9 @@ def _titles(conn: psycopg.Connection, table: str, game_ids: Sequence[UUID]) -> d
 
 def _delete_keys(conn: psycopg.Connection, table: str, keys: Sequence[tuple[str, UUID]]) -> None:
     conn.execute(
-        SQL("DELETE FROM {} WHERE (g, id) IN (SELECT * FROM unnest(%s::text[], %s::uuid[]))").format(
-            Identifier(keys_table(table))
-        ),
+        SQL(
+            "DELETE FROM {} WHERE (g, id) IN (SELECT * FROM unnest(%s::text[], %s::uuid[]))"
+        ).format(Identifier(keys_table(table))),
         _arrays(keys),
     )
 

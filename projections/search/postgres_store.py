@@ -1,4 +1,5 @@
-"""Where the documents of the search index live in PostgreSQL: the store over `projections.search.postgres_index`."""
+"""Where the documents of the search index live in PostgreSQL: the store over
+`projections.search.postgres_index`."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,12 +41,20 @@ class PostgresDocuments:
         """A table is of the history that its checkpoint is of."""
         return True
 
-    def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[UUID]) -> Iterable[Document]:
+    def fetch(
+        self, conn: psycopg.Connection, storage: str, keys: Sequence[UUID]
+    ) -> Iterable[Document]:
         """The documents of these games."""
         with self._in_schema(conn):
             return [_row(document) for document in postgres_index.fetch(conn, storage, keys)]
 
-    def write(self, conn: psycopg.Connection, storage: str, puts: Sequence[Document], deletes: Sequence[UUID]) -> None:
+    def write(
+        self,
+        conn: psycopg.Connection,
+        storage: str,
+        puts: Sequence[Document],
+        deletes: Sequence[UUID],
+    ) -> None:
         """Insert or replace documents, and delete by game."""
         if not puts and not deletes:
             return
@@ -80,12 +89,15 @@ class PostgresDocuments:
     def digest(self, conn: psycopg.Connection, storage: str) -> tuple[int, str]:
         """Number of documents, and a hash of all that is kept of them, the keys too."""
         query = SQL(
-            "SELECT (SELECT count(*) FROM {documents}),"
-            " (SELECT coalesce(sum(hashtextextended(t::text, 0)), 0) FROM {documents} t)::text"
-            " || '/' || (SELECT coalesce(sum(hashtextextended(g, uuid_hash_extended(id, 0))), 0) FROM {keys})::text"
+            "SELECT (SELECT count(*) FROM {documents}), (SELECT"
+            " coalesce(sum(hashtextextended(t::text, 0)), 0) FROM {documents} t)::text || '/' ||"
+            " (SELECT coalesce(sum(hashtextextended(g, uuid_hash_extended(id, 0))), 0) FROM"
+            " {keys})::text"
         )
         keys = Identifier(self.schema, postgres_index.keys_table(storage))
-        row = conn.execute(query.format(documents=Identifier(self.schema, storage), keys=keys)).fetchone()
+        row = conn.execute(
+            query.format(documents=Identifier(self.schema, storage), keys=keys)
+        ).fetchone()
         assert row is not None
         return row[0], row[1]
 
@@ -119,7 +131,8 @@ class FrozenDocuments:
     """Documents in the snapshot of a transaction."""
 
     def __init__(self, store: PostgresDocuments, storage: str) -> None:
-        self._store, self._storage = store, storage
+        self._store = store
+        self._storage = storage
 
     def compare(self, conn: psycopg.Connection, store: Store[Document], storage: str) -> Difference:
         """By hash; only where that differs the documents are joined."""
@@ -128,8 +141,11 @@ class FrozenDocuments:
         keys: list[str] = []
         if stored != replayed:
             query = SQL(
-                "SELECT id::text FROM {} a FULL JOIN {} b USING (id) WHERE a::text IS DISTINCT FROM b::text LIMIT 10"
-            ).format(Identifier(self._store.schema, self._storage), Identifier(store.schema, storage))
+                "SELECT id::text FROM {} a FULL JOIN {} b USING (id) WHERE a::text IS DISTINCT FROM"
+                " b::text LIMIT 10"
+            ).format(
+                Identifier(self._store.schema, self._storage), Identifier(store.schema, storage)
+            )
             keys = [row[0] for row in conn.execute(query)]
         return Difference(stored[0], replayed[0], stored[1], replayed[1], keys)
 

@@ -1,7 +1,9 @@
-"""How a title is taken apart for search: the same at index time and at query time, and for every engine.
+"""How a title is taken apart for search: the same at index time and at query time, and for every
+engine.
 
-The engines only look up what is made here, so none of them needs an accent filter, n-grams or a stemmer of its own.
-Whoever changes what a title is taken apart into must rebuild the index: raise TEXT_VERSION.
+The engines only look up what is made here, so none of them needs an accent filter, n-grams or a
+stemmer of its own. Whoever changes what a title is taken apart into must rebuild the index: raise
+TEXT_VERSION.
 """
 
 import re
@@ -19,14 +21,17 @@ MAX_TITLE = 300
 """Characters of a title that are searchable."""
 
 MAX_KEY_BYTES = 256
-"""Of a lexeme or key. PostgreSQL writes a lexeme of over 2,046 bytes without a word, and cannot read it again."""
+"""Of a lexeme or key. PostgreSQL writes a lexeme of over 2,046 bytes without a word, and cannot
+read it again."""
 
 _ROMAN = re.compile(r"(?=[ivx])(x{0,3})(ix|iv|v?i{0,3})")
 _ROMAN_DIGITS = {"i": 1, "v": 5, "x": 10}
 _INNER_SYLLABLE = re.compile(r"(?<=.{3})[bcdfghjklmnpqrstvwxz](?=[aeiouyrl])")
 _ADD_ON = re.compile(
-    r"\b(dlc\d*|soundtrack|ost|season pass|battle pass|(year|leader|premium|expansion|deluxe|cosmetic) (\d+ )?pass"
-    r"|pack|bundle|skins?|expansion|add on|addon|upgrade|artbook|art book|wallpapers?|costumes?|livery|demo"
+    r"\b(dlc\d*|soundtrack|ost|season pass|battle"
+    r" pass|(year|leader|premium|expansion|deluxe|cosmetic) (\d+ )?pass"
+    r"|pack|bundle|skins?|expansion|add on|addon|upgrade|artbook|art"
+    r" book|wallpapers?|costumes?|livery|demo"
     r"|content kit|collection kit|starter|cosmetic|voucher|season \d+|character)\b"
 )
 
@@ -34,10 +39,11 @@ _ADD_ON = re.compile(
 class SearchText(msgspec.Struct, frozen=True):
     """A title, taken apart.
 
-    `text` and `canonical` are its folded words joined by spaces, the latter with Roman numerals as digits. `lexemes`
-    are what a strict query matches, `keys` what a loose one counts; both mark what is not a plain word or trigram with
-    a sign: `+joined`, `=initials`, `~one letter left out`, `!signs`. `trigrams` is how many of the keys are trigrams.
-    `rank` is 1 for a game, less for an add-on.
+    `text` and `canonical` are its folded words joined by spaces, the latter with Roman numerals as
+    digits. `lexemes` are what a strict query matches, `keys` what a loose one counts; both mark
+    what is not a plain word or trigram with a sign: `+joined`, `=initials`, `~one letter left out`,
+    `!signs`. `trigrams` is how many of the keys are trigrams. `rank` is 1 for a game, less for an
+    add-on.
     """
 
     text: str
@@ -49,13 +55,14 @@ class SearchText(msgspec.Struct, frozen=True):
 
 
 def folded(text: str) -> str:
-    """The folded words joined by spaces, and the symbols beside them: equal for texts that people hold for the same.
-    `C++` is not `C`, but `RPG` is `rpg`."""
+    """The folded words joined by spaces, and the symbols beside them: equal for texts that people
+    hold for the same. `C++` is not `C`, but `RPG` is `rpg`."""
     return " ".join([*words(text), *symbols(text)])
 
 
 def as_read(text: str) -> str:
-    """Equal for texts that differ in nothing but case, width and blanks: accents and signs count."""
+    """Equal for texts that differ in nothing but case, width and blanks: accents and signs
+    count."""
     return comparison_key(text)
 
 
@@ -84,7 +91,9 @@ def canonical(folded_words: Sequence[str]) -> list[str]:
 
 def joins(folded_words: Sequence[str]) -> set[str]:
     """Neighbours written as one word (`half life` → `halflife`): pairs, triples and the whole."""
-    found = {"".join(folded_words[i : i + n]) for n in (2, 3) for i in range(len(folded_words) - n + 1)}
+    found = {
+        "".join(folded_words[i : i + n]) for n in (2, 3) for i in range(len(folded_words) - n + 1)
+    }
     return found | {"".join(folded_words)} if len(folded_words) > 1 else found
 
 
@@ -95,8 +104,8 @@ def trigrams(folded_words: Sequence[str]) -> list[str]:
 
 
 def initials(folded_words: Sequence[str]) -> Iterator[tuple[str, int, int]]:
-    """The initials of runs of adjacent words, numbers kept whole, each with the run's bounds: `team fortress 2` → tf,
-    tf2, f2."""
+    """The initials of runs of adjacent words, numbers kept whole, each with the run's bounds: `team
+    fortress 2` → tf, tf2, f2."""
     for start in range(len(folded_words)):
         run = ""
         for end, word in enumerate(folded_words[start : start + 8], start + 1):
@@ -106,7 +115,8 @@ def initials(folded_words: Sequence[str]) -> Iterator[tuple[str, int, int]]:
 
 
 def compounds(folded_words: Sequence[str]) -> Iterator[tuple[str, int, int]]:
-    """Long words abbreviated as if they were two, each with its bounds: `battlefield 1` → bf, bf1 (and bl, bl1…)."""
+    """Long words abbreviated as if they were two, each with its bounds: `battlefield 1` → bf, bf1
+    (and bl, bl1…)."""
     for start, word in enumerate(folded_words):
         if len(word) >= 8:
             number = "".join(word for word in folded_words[start + 1 : start + 2] if word.isdigit())
@@ -122,12 +132,15 @@ def abbreviations(folded_words: Sequence[str]) -> set[str]:
 
 
 def deletions(folded_words: Sequence[str]) -> set[str]:
-    """Short words as they are and with one letter left out; and the whole, if it is short, with up to two out.
+    """Short words as they are and with one letter left out; and the whole, if it is short, with up
+    to two out.
 
-    Two words a typo apart share one of these, even when they share hardly a trigram (`hades`, `hdaes`). The whole is
-    marked `^`.
+    Two words a typo apart share one of these, even when they share hardly a trigram (`hades`,
+    `hdaes`). The whole is marked `^`.
     """
-    found = {shorter for word in folded_words if 3 <= len(word) <= 8 for shorter in _left_out(word, 1)}
+    found = {
+        shorter for word in folded_words if 3 <= len(word) <= 8 for shorter in _left_out(word, 1)
+    }
     whole = "".join(folded_words)
     return found | {"^" + shorter for shorter in _left_out(whole, 2)} if len(whole) <= 11 else found
 
@@ -135,12 +148,18 @@ def deletions(folded_words: Sequence[str]) -> set[str]:
 def _left_out(word: str, letters: int) -> set[str]:
     found = {word}
     for _ in range(letters):
-        found |= {each[:place] + each[place + 1 :] for each in found for place in range(len(each)) if len(each) > 2}
+        found |= {
+            each[:place] + each[place + 1 :]
+            for each in found
+            for place in range(len(each))
+            if len(each) > 2
+        }
     return found
 
 
 def is_add_on(text: str) -> bool:
-    """Whether a folded title names an add-on (a pack, a soundtrack, a season pass) and not a game."""
+    """Whether a folded title names an add-on (a pack, a soundtrack, a season pass) and not a
+    game."""
     return _ADD_ON.search(text) is not None
 
 

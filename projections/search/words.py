@@ -1,8 +1,10 @@
-"""The words of a text as readers compare them: no case, no accents, whatever the width; and where each stands.
+"""The words of a text as readers compare them: no case, no accents, whatever the width; and where
+each stands.
 
-A text is folded by clusters: a character with the marks that belong to it. So a half-width ﾎﾟ is the ポ that it shows,
-the vowel signs of रानी stay with their consonants, and each folded word still has its place in the text as typed.
-An HTML entity, which older imports left in titles, is the character that it stands for.
+A text is folded by clusters: a character with the marks that belong to it. So a half-width ﾎﾟ is
+the ポ that it shows, the vowel signs of रानी stay with their consonants, and each folded word still
+has its place in the text as typed. An HTML entity, which older imports left in titles, is the
+character that it stands for.
 """
 
 import re
@@ -19,8 +21,8 @@ MAX_WORD = 64
 """Characters of a word that are searchable."""
 
 MAX_CLUSTER = 32
-"""Characters of a cluster that count. Sorting the marks of one takes the square of their number: UAX #15 bounds them
-(stream-safe text), and so do we."""
+"""Characters of a cluster that count. Sorting the marks of one takes the square of their number:
+UAX #15 bounds them (stream-safe text), and so do we."""
 
 
 def _is_mark(character: str) -> bool:
@@ -42,26 +44,41 @@ def _ranges(codes: Iterator[int]) -> str:
 _MARK = _ranges(code for code in (*range(0x1F000), *range(0xE0100, 0xE01F0)) if _is_mark(chr(code)))
 _JOINING_LETTERS = (
     "\u1160-\u11ff\ud7b0-\ud7c6\ud7cb-\ud7fb"  # vowels and final consonants of Hangul
-    "\uff9e\uff9f\uffc2-\uffc7\uffca-\uffcf\uffd2-\uffd7\uffda-\uffdc"  # half-width: voiced sounds, vowels of Hangul
+    # half-width: voiced sounds, vowels of Hangul
+    "\uff9e\uff9f\uffc2-\uffc7\uffca-\uffcf\uffd2-\uffd7\uffda-\uffdc"
 )
 _INVISIBLE = "\0\u00ad\u200b-\u200f\u2060-\u2064\ufeff\U000e0020-\U000e007f"
 _CLUSTER = re.compile(f"{ENTITY}|(?s:.)[{_MARK}{_JOINING_LETTERS}{_INVISIBLE}]*")
 
-_DROPPED = frozenset("™®©℠℗’‘ʼ`´'＇\0")  # PostgreSQL keeps titles without NUL: both must be taken apart alike
+# PostgreSQL keeps titles without NUL: both must be taken apart alike
+_DROPPED = frozenset("™®©℠℗’‘ʼ`´'＇\0")
 _SPELLED_OUT = str.maketrans(
-    {"ø": "o", "đ": "d", "ł": "l", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d", "&": " and ", "×": "x"}
+    {
+        "ø": "o",
+        "đ": "d",
+        "ł": "l",
+        "ı": "i",
+        "æ": "ae",
+        "œ": "oe",
+        "þ": "th",
+        "ð": "d",
+        "&": " and ",
+        "×": "x",
+    }
 )
 _LEFT_OUT_BY_WRITERS = re.compile(
     "[\u0300-\u036f"  # accents of Latin, Greek and Cyrillic letters
     "\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7"  # points of Hebrew
-    "\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed"  # of Arabic
+    # of Arabic
+    "\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed"
     "\u0640]"  # the tatweel, which makes a word of Arabic longer
 )
 _SINGLE = (  # scripts without blanks between words: each character is one
     "\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\U00020000-\U0003ffff"
 )
 _WORD = re.compile(
-    r"(?<![^\W_])(?:[^\W\d_]\.){2,}(?:[^\W\d_](?![^\W_]))?"  # an abbreviation with dots is one word: S.T.A.L.K.E.R.
+    # an abbreviation with dots is one word: S.T.A.L.K.E.R.
+    r"(?<![^\W_])(?:[^\W\d_]\.){2,}(?:[^\W\d_](?![^\W_]))?"
     rf"|[{_SINGLE}][{_MARK}]*"
     rf"|[^\W_{_SINGLE}](?:[^\W_{_SINGLE}]|[{_MARK}])*"
 )
@@ -76,7 +93,8 @@ class Word(msgspec.Struct, frozen=True):
 
 
 class _Folded(msgspec.Struct, frozen=True):
-    """A folded text, and for each of its characters the bounds of the cluster that it comes from."""
+    """A folded text, and for each of its characters the bounds of the cluster that it comes
+    from."""
 
     text: str
     starts: list[int]
@@ -87,16 +105,18 @@ class _Folded(msgspec.Struct, frozen=True):
 
 
 def words_with_places(text: str) -> list[Word]:
-    """The folded words of a text, each with its place in that very text. Where there is none, the signs are words."""
+    """The folded words of a text, each with its place in that very text. Where there is none, the
+    signs are words."""
     found = _fold(text)
     return [
-        found.word(match, match.group().replace(".", "")[:MAX_WORD]) for match in _WORD.finditer(found.text)
+        found.word(match, match.group().replace(".", "")[:MAX_WORD])
+        for match in _WORD.finditer(found.text)
     ] or list(_signs(found))
 
 
 def words(text: str, most: int = sys.maxsize) -> list[str]:
-    """The folded words of a text, of `most` characters together: no case, no accents, no apostrophes or trademark
-    signs, `&` as `and`."""
+    """The folded words of a text, of `most` characters together: no case, no accents, no
+    apostrophes or trademark signs, `&` as `and`."""
     kept = []
     for word in words_with_places(text):
         most -= len(word.text)
@@ -107,7 +127,8 @@ def words(text: str, most: int = sys.maxsize) -> list[str]:
 
 
 def symbols(text: str) -> list[str]:
-    """The runs of symbols (♥, ++; no punctuation) beside the words of a text; none in a text of signs only."""
+    """The runs of symbols (♥, ++; no punctuation) beside the words of a text; none in a text of
+    signs only."""
     found = _fold(text).text
     if not _WORD.search(found):
         return []

@@ -1,7 +1,7 @@
 """What happened to the status of a person's orders, payments and carts, read from the log.
 
-Each status is what the read models make of the very event, by the same folds: what is told here of a position is what
-the HTTP resource says as of that position.
+Each status is what the read models make of the very event, by the same folds: what is told here of
+a position is what the HTTP resource says as of that position.
 """
 
 import logging
@@ -32,15 +32,18 @@ PAGE = 200
 """Events that are told at once."""
 
 LOOKED_THROUGH = 100_000
-"""Positions beyond the read models that are looked through for what a person has begun; after more, wait for them."""
+"""Positions beyond the read models that are looked through for what a person has begun; after more,
+wait for them."""
 
 BEGINNINGS = ("order.created.", "payment.requested.", "cart.created.", "transaction.created.")
-"""How the events are named, whatever their version, that say whose a stream is, or whose payment it asks for."""
+"""How the events are named, whatever their version, that say whose a stream is, or whose payment it
+asks for."""
 
 
 class StatusChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An event that led to another status. `type` is order.status, payment.status or cart.status; `event` the event's
-    wire name; `version` the stream's. `code` is why a payment failed, `reason` why an order was cancelled.
+    """An event that led to another status. `type` is order.status, payment.status or cart.status;
+    `event` the event's wire name; `version` the stream's. `code` is why a payment failed, `reason`
+    why an order was cancelled.
     """
 
     type: str
@@ -93,8 +96,9 @@ UNION ALL SELECT cart_id FROM @carts WHERE buyer_id = %(owner)s
 UNION ALL SELECT payment_id FROM @transactions WHERE user_id = %(owner)s AND payment_id IS NOT NULL
 """
 
-# Each stream is looked up by itself, in the index by stream, whatever the planner makes of old statistics: "OFFSET 0"
-# keeps it from joining the streams with the whole log, "+ 0" from walking the log by position in search of them.
+# Each stream is looked up by itself, in the index by stream, whatever the planner makes of old
+# statistics: "OFFSET 0" keeps it from joining the streams with the whole log, "+ 0" from walking
+# the log by position in search of them.
 _CHANGED = f"""
 WITH news AS MATERIALIZED (
     SELECT mine.stream_id, event.position
@@ -120,7 +124,8 @@ class StatusChanges:
     """Reads them, for whoever watches the log for events of the names in `watched`."""
 
     def __init__(self, log: PostgresLog, reads: ReadModels) -> None:
-        self._log, self._reads = log, reads
+        self._log = log
+        self._reads = reads
 
     @cached_property
     def beginnings(self) -> frozenset[str]:
@@ -136,7 +141,9 @@ class StatusChanges:
     @cached_property
     def _names(self) -> list[str]:
         """Of the events that statuses come of. The lines of a cart come and go without one."""
-        names = self._log.codec.names_of([event for projection, _ in _KINDS.values() for event in projection.folds])
+        names = self._log.codec.names_of(
+            [event for projection, _ in _KINDS.values() for event in projection.folds]
+        )
         return [name for name in names if not name.startswith("cart.item_")]
 
     async def streams_of(self, owner: UUID, upto: int) -> set[UUID]:
@@ -154,9 +161,18 @@ class StatusChanges:
             position = found[-1][0].position if found else upto
         return streams
 
-    async def page(self, stream_ids: Collection[UUID], after: int, upto: int, limit: int = PAGE) -> Page:
-        """The changes of these streams with after < position ≤ upto, the earliest events of them, at most `limit`."""
-        wanted = {"streams": list(stream_ids), "names": self._names, "after": after, "upto": upto, "limit": limit}
+    async def page(
+        self, stream_ids: Collection[UUID], after: int, upto: int, limit: int = PAGE
+    ) -> Page:
+        """The changes of these streams with after < position ≤ upto, the earliest events of them,
+        at most `limit`."""
+        wanted = {
+            "streams": list(stream_ids),
+            "names": self._names,
+            "after": after,
+            "upto": upto,
+            "limit": limit,
+        }
         async with self._log.pool.connection() as conn:
             cursor = conn.cursor(binary=True)
             await cursor.execute(_CHANGED.encode(), wanted)
@@ -168,7 +184,10 @@ class StatusChanges:
             for change in _changes(self._log.codec, list(stream))
             if change.position > after
         ]
-        return Page(sorted(changes, key=lambda each: each.position), max(news) if len(news) == limit else upto)
+        return Page(
+            sorted(changes, key=lambda each: each.position),
+            max(news) if len(news) == limit else upto,
+        )
 
 
 def beginning_of(raw: Raw) -> Beginning | None:
@@ -182,11 +201,16 @@ def beginning_of(raw: Raw) -> Beginning | None:
     return Beginning(owner, own if opening.payment_id is None else (*own, opening.payment_id))
 
 
-# -- folding -----------------------------------------------------------------------------------------------------------
+# -- folding ---------------------------------------------------------------------------------------
 
 
 def _order(row: OrderRow) -> dict[str, Any]:
-    return {"order_id": row.order_id, "payment_id": row.payment_id, "cart_id": row.cart_id, "reason": row.cancel_reason}
+    return {
+        "order_id": row.order_id,
+        "payment_id": row.payment_id,
+        "cart_id": row.cart_id,
+        "reason": row.cancel_reason,
+    }
 
 
 def _payment(row: Payment) -> dict[str, Any]:
@@ -212,7 +236,8 @@ _KINDS: Mapping[str, tuple[Projection[Any], Callable[[Any], dict[str, Any]]]] = 
 
 
 def _changes(codec: Codec, stream: Sequence[Raw]) -> Iterator[StatusChange]:
-    """The changes of one stream, from its first event on. One that cannot be folded ends there, as in a read model."""
+    """The changes of one stream, from its first event on. One that cannot be folded ends there, as
+    in a read model."""
     projection, told = _KINDS[stream[0][0].name.partition(".")[0]]
     rows: Rows[Any] = Rows(projection.row)
     status = ""
@@ -221,7 +246,9 @@ def _changes(codec: Codec, stream: Sequence[Raw]) -> Iterator[StatusChange]:
             projection.apply(rows, codec.decode(env.name, payload, env.stream_id), env)
             row = rows[env.stream_id]
         except Exception:
-            log.exception("stream %s cannot be folded from position %s on", env.stream_id, env.position)
+            log.exception(
+                "stream %s cannot be folded from position %s on", env.stream_id, env.position
+            )
             return
         if row.status != status:
             status = row.status

@@ -1,11 +1,13 @@
-"""Tells people of their orders, payments and carts as it happens: one tail of the log per process, however many listen.
+"""Tells people of their orders, payments and carts as it happens: one tail of the log per process,
+however many listen.
 
-The tail looks only for whose stream an event is, and wakes whoever listens for them. Each listener then reads the
-changes of the streams that moved from where they are in the log, so that what a slow one has not taken yet waits in the
-log, and nowhere else; to go on from an old position and to follow live is the same thing.
+The tail looks only for whose stream an event is, and wakes whoever listens for them. Each listener
+then reads the changes of the streams that moved from where they are in the log, so that what a slow
+one has not taken yet waits in the log, and nowhere else; to go on from an old position and to
+follow live is the same thing.
 
-Nobody misses anything: a newcomer is known to the tail before their streams are looked up, so that the tail sees to
-what begins after, and the look-up finds what began before.
+Nobody misses anything: a newcomer is known to the tail before their streams are looked up, so that
+the tail sees to what begins after, and the look-up finds what began before.
 """
 
 import asyncio
@@ -35,7 +37,8 @@ class TooManyListeners(Exception):
 
 
 class Listener:
-    """A place in the log, from which somebody hears of what is theirs. `head` is where the log ended when they came."""
+    """A place in the log, from which somebody hears of what is theirs. `head` is where the log
+    ended when they came."""
 
     def __init__(self, changes: StatusChanges) -> None:
         self._changes = changes
@@ -46,10 +49,11 @@ class Listener:
         self.position = self.head = 0
 
     async def news(self) -> list[StatusChange]:
-        """The next changes after `position`, in the order of the log; waits for them. `position` moves on.
+        """The next changes after `position`, in the order of the log; waits for them. `position`
+        moves on.
 
-        Raises LogUnavailable once the log is closed, HistoryChanged when it went back, psycopg.OperationalError while
-        the database is away.
+        Raises LogUnavailable once the log is closed, HistoryChanged when it went back,
+        psycopg.OperationalError while the database is away.
         """
         while True:
             stop_if_cancelled()
@@ -59,18 +63,21 @@ class Listener:
             changes: list[StatusChange] = []
             if self.position < self._upto:
                 page = await self._changes.page(self._moved, self.position, self._upto)
-                self.position, changes = page.reached, page.changes
+                self.position = page.reached
+                changes = page.changes
             if self.position >= self._upto:
                 self._moved.clear()
                 self._woken.clear()
             if changes:
                 return changes
 
-    # -- for the tail --------------------------------------------------------------------------------------------------
+    # -- for the tail ------------------------------------------------------------------------------
 
     def begin(self, after: int | None, head: int, stream_ids: Iterable[UUID]) -> None:
-        """Listen from a position on, by default from the log's end; these are all the streams there are by `head`."""
-        self.position, self.head = head if after is None else after, head
+        """Listen from a position on, by default from the log's end; these are all the streams there
+        are by `head`."""
+        self.position = head if after is None else after
+        self.head = head
         self.move(stream_ids, head)
 
     def move(self, stream_ids: Iterable[UUID], position: int) -> None:
@@ -94,7 +101,8 @@ class _Person:
 
 
 class LiveStatus:
-    """The listeners of a process, and the tail that wakes them; it runs as long as anybody listens."""
+    """The listeners of a process, and the tail that wakes them; it runs as long as anybody
+    listens."""
 
     def __init__(self, log: PostgresLog, reads: ReadModels) -> None:
         self._log = log
@@ -106,8 +114,11 @@ class LiveStatus:
         self._tail: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def listening(self, user_id: UUID, after: int | None, *, at_most: int) -> AsyncIterator[Listener]:
-        """Hear of a person's orders, payments and carts: of all that happens after a position, or from now on.
+    async def listening(
+        self, user_id: UUID, after: int | None, *, at_most: int
+    ) -> AsyncIterator[Listener]:
+        """Hear of a person's orders, payments and carts: of all that happens after a position, or
+        from now on.
 
         Raises PositionUnknown when the log ends before it, TooManyListeners, ReadModelBehind.
         """
@@ -119,7 +130,11 @@ class LiveStatus:
         person.listeners.add(listener)
         try:
             known = await self._changes.streams_of(user_id, self._position)
-            if after is not None and after > self._position and after > (head := await self._log.head()):
+            if (
+                after is not None
+                and after > self._position
+                and after > (head := await self._log.head())
+            ):
                 raise PositionUnknown(after, head)
             self._own(person, known)
             listener.begin(after, self._position, person.stream_ids)
@@ -141,11 +156,12 @@ class LiveStatus:
         for stream_id in person.stream_ids:
             self._owners.pop(stream_id, None)
         if not self._people and self._tail is not None:
-            tail, self._tail = self._tail, None
+            tail = self._tail
+            self._tail = None
             tail.cancel()
             await asyncio.gather(tail, return_exceptions=True)
 
-    # -- the tail ------------------------------------------------------------------------------------------------------
+    # -- the tail ----------------------------------------------------------------------------------
 
     async def _follow_from_now(self) -> None:
         """Have the tail run."""
@@ -156,7 +172,8 @@ class LiveStatus:
                 self._tail = asyncio.create_task(self._follow(generation), name="live-status")
 
     async def _follow(self, generation: int) -> None:
-        """Outlives lost connections. When it cannot go on, it tells the listeners: they come again."""
+        """Outlives lost connections. When it cannot go on, it tells the listeners: they come
+        again."""
         try:
             while True:
                 stop_if_cancelled()
@@ -172,7 +189,9 @@ class LiveStatus:
                     listener.fail(error)
 
     async def _pass_on(self, head: int) -> None:
-        found, end = await self._log.read_page(self._position, head, names=self._changes.watched, limit=PAGE)
+        found, end = await self._log.read_page(
+            self._position, head, names=self._changes.watched, limit=PAGE
+        )
         stop_if_cancelled()  # another tail may have begun
         for raw in found:
             self._route(raw)

@@ -1,9 +1,11 @@
-"""Searching by whichever engine can answer: Elasticsearch while it is up and up to date, else PostgreSQL.
+"""Searching by whichever engine can answer: Elasticsearch while it is up and up to date, else
+PostgreSQL.
 
-The documents in PostgreSQL are the measure. What an answer reflects is how far they are folded, and the index in
-Elasticsearch is asked only while it has every change of a game that they have: no engine shows an old price after the
-other has shown the new one. Both share how titles are taken apart and how matches are ranked: PostgreSQL goes on with
-most lists that Elasticsearch began (of the others the cursor is refused), and to the end with those it began itself.
+The documents in PostgreSQL are the measure. What an answer reflects is how far they are folded, and
+the index in Elasticsearch is asked only while it has every change of a game that they have: no
+engine shows an old price after the other has shown the new one. Both share how titles are taken
+apart and how matches are ranked: PostgreSQL goes on with most lists that Elasticsearch began (of
+the others the cursor is refused), and to the end with those it began itself.
 """
 
 import asyncio
@@ -27,10 +29,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 2.0
-"""How long searches wait for an index that has fallen behind, before PostgreSQL answers at once until it is there."""
+"""How long searches wait for an index that has fallen behind, before PostgreSQL answers at once
+until it is there."""
 
 CHECK_SECONDS, CHECK_PATIENCE_SECONDS = 0.5, 0.25
-"""How long a check waits for what PostgreSQL knows of the index, and for an index that has fallen behind."""
+"""How long a check waits for what PostgreSQL knows of the index, and for an index that has fallen
+behind."""
 
 _CHANGED = f"SELECT {ANY_CHANGE}"
 
@@ -44,7 +48,8 @@ SearchIn = Callable[[ActiveFeed], GameSearch]
 
 
 class Engine(msgspec.Struct, frozen=True):
-    """An engine that may be away or behind, and the projection that fills it. `check` raises SearchUnavailable."""
+    """An engine that may be away or behind, and the projection that fills it. `check` raises
+    SearchUnavailable."""
 
     model: str
     search: SearchIn
@@ -54,17 +59,24 @@ class Engine(msgspec.Struct, frozen=True):
 class SearchEngines:
     """Searches by the first engine that can answer."""
 
-    def __init__(self, pool: AsyncConnectionPool, model: str, search: SearchIn, first: Engine | None = None) -> None:
-        """`model` and `search` are of the documents in PostgreSQL, which connections of the pool (autocommit) lead to.
-        `first` is asked before, where there is one."""
-        self._pool, self._model, self._search, self._first = pool, model, search, first
+    def __init__(
+        self, pool: AsyncConnectionPool, model: str, search: SearchIn, first: Engine | None = None
+    ) -> None:
+        """`model` and `search` are of the documents in PostgreSQL, which connections of the pool
+        (autocommit) lead to. `first` is asked before, where there is one."""
+        self._pool = pool
+        self._model = model
+        self._search = search
+        self._first = first
         self._behind_since: float | None = None
         self._answers = True
 
     async def search(self, reads: ReadModels, query: SearchQuery) -> Answer[SearchResult]:
         """See `GameSearch`. Raises what `ReadModels.on_active` does, too."""
         goes_on = begun_by(query) == PostgresGameIndex.name  # whoever began a list goes on with it
-        return await self._ask(reads, lambda engine: engine.search(query), None if goes_on else self._first)
+        return await self._ask(
+            reads, lambda engine: engine.search(query), None if goes_on else self._first
+        )
 
     async def suggest(self, reads: ReadModels, prefix: str, limit: int = 10) -> Answer[list[Title]]:
         """See `GameSearch`. Raises what `ReadModels.on_active` does, too."""
@@ -86,7 +98,8 @@ class SearchEngines:
         return await reads.on_active(self._model, answer)
 
     async def check(self, reads: ReadModels) -> None:
-        """Do what a search does. Raises SearchUnavailable where PostgreSQL would answer instead of the first engine."""
+        """Do what a search does. Raises SearchUnavailable where PostgreSQL would answer instead of
+        the first engine."""
         if self._first is None:
             return
         await self._first.check()
@@ -95,18 +108,26 @@ class SearchEngines:
                 documents = (await reads.waiter.active()).get(self._model)
                 if documents is None:
                     return
-                index = await self._index(self._first, reads, documents.position, CHECK_PATIENCE_SECONDS)
+                index = await self._index(
+                    self._first, reads, documents.position, CHECK_PATIENCE_SECONDS
+                )
         except _UNSEEN as error:
-            log.info("whether the index is up to date cannot be seen: %r", error)  # which is not the engine's fault
+            # which is not the engine's fault
+            log.info("whether the index is up to date cannot be seen: %r", error)
             return
         if index is None:
             raise SearchUnavailable("its index lacks changes of games")
         await self._first.search(index).search(_PROBE)
 
     def _note(self, error: SearchUnavailable | None) -> None:
-        """Log when it begins that PostgreSQL answers instead, and when it ends; what is between is much alike."""
+        """Log when it begins that PostgreSQL answers instead, and when it ends; what is between is
+        much alike."""
         if error is not None:
-            log.log(logging.WARNING if self._answers else logging.DEBUG, "PostgreSQL answers instead: %s", error)
+            log.log(
+                logging.WARNING if self._answers else logging.DEBUG,
+                "PostgreSQL answers instead: %s",
+                error,
+            )
         elif not self._answers:
             log.warning("the first engine answers again")
         self._answers = error is None
@@ -114,7 +135,8 @@ class SearchEngines:
     async def _index(
         self, first: Engine, reads: ReadModels, position: int, patience: float = float("inf")
     ) -> ActiveFeed | None:
-        """The first engine's index, once it has every change of a game up to a position; None when that takes too long.
+        """The first engine's index, once it has every change of a game up to a position; None when
+        that takes too long.
 
         Raises SearchUnavailable.
         """
@@ -134,12 +156,15 @@ class SearchEngines:
 
     async def _if_current(self, model: str, reads: ReadModels, position: int) -> ActiveFeed | None:
         feed = (await reads.waiter.active()).get(model)
-        if feed is None or not feed.examined:  # it may have documents of a history of the log that is gone
+        # it may have documents of a history of the log that is gone
+        if feed is None or not feed.examined:
             return None
         if feed.position >= position:
             return feed
         if position - feed.position > LOOKED_THROUGH:
             return None
         async with self._pool.connection() as conn:
-            changed = await (await conn.execute(_CHANGED, {"after": feed.position, "upto": position})).fetchone()
+            changed = await (
+                await conn.execute(_CHANGED, {"after": feed.position, "upto": position})
+            ).fetchone()
         return None if changed is None or changed[0] else feed

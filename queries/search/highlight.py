@@ -11,20 +11,24 @@ from projections.search.words import Word, words_with_places
 
 
 def highlight(title: str, typed: Sequence[str]) -> str:
-    """The title as HTML, the words that match what was typed within `<em></em>`; nothing else of it is changed."""
+    """The title as HTML, the words that match what was typed within `<em></em>`; nothing else of it
+    is changed."""
     title_words = words_with_places(title)
     shown, done = [], 0
     for place in sorted(_matching(title_words, typed)):
         word = title_words[place]
         if word.start >= done:
-            shown += [html.escape(title[done : word.start]), f"<em>{html.escape(title[word.start : word.end])}</em>"]
+            shown += [
+                html.escape(title[done : word.start]),
+                f"<em>{html.escape(title[word.start : word.end])}</em>",
+            ]
             done = word.end
     return "".join(shown) + html.escape(title[done:])
 
 
 def correction(title: str, typed: Sequence[str]) -> str | None:
-    """What was typed as the title spells it: the run of its words that is nearest. None when that changes nothing, or
-    when what was typed is too far from any (`wicher 3` → `witcher 3`)."""
+    """What was typed as the title spells it: the run of its words that is nearest. None when that
+    changes nothing, or when what was typed is too far from any (`wicher 3` → `witcher 3`)."""
     query = " ".join(typed)
     plain_words = [word.text for word in words_with_places(title)]
     runs = {
@@ -39,11 +43,16 @@ def correction(title: str, typed: Sequence[str]) -> str | None:
 
 
 def _matching(title_words: Sequence[Word], typed: Sequence[str]) -> set[int]:
-    """The places of the title's words that match: whole, begun, abbreviated, written as one, and else mistyped."""
+    """The places of the title's words that match: whole, begun, abbreviated, written as one, and
+    else mistyped."""
     texts = [word.text for word in title_words]
     numbered = canonical(texts)
     wanted = {*typed, *canonical(typed), *map("".join, pairwise(typed))}
-    found = {place for place, word in enumerate(texts) if wanted & {word, numbered[place]} or _begun(word, typed)}
+    found = {
+        place
+        for place, word in enumerate(texts)
+        if wanted & {word, numbered[place]} or _begun(word, typed)
+    }
     abbreviated = wanted - set(numbered)
     for way in (initials, compounds):
         runs = [*way(texts), *way(numbered)]
@@ -51,8 +60,13 @@ def _matching(title_words: Sequence[Word], typed: Sequence[str]) -> set[int]:
     for length in (2, 3):
         for start in range(len(texts) - length + 1):
             run = range(start, start + length)
-            together = {"".join(texts[start : start + length]), "".join(numbered[start : start + length])}
-            if wanted & together or (found.isdisjoint(run) and any(_mistyped(each, wanted) for each in together)):
+            together = {
+                "".join(texts[start : start + length]),
+                "".join(numbered[start : start + length]),
+            }
+            if wanted & together or (
+                found.isdisjoint(run) and any(_mistyped(each, wanted) for each in together)
+            ):
                 found.update(run)
     return found | {place for place, word in enumerate(texts) if _mistyped(word, wanted)}
 

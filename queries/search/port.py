@@ -1,7 +1,8 @@
-"""What the search asks of an engine, and what it gets back: the port that PostgreSQL and Elasticsearch fulfil.
+"""What the search asks of an engine, and what it gets back: the port that PostgreSQL and
+Elasticsearch fulfil.
 
-An engine only looks up. What is looked up is read from the query here, and what is found is put in order in
-`queries.search.ranking`, both the same for every engine.
+An engine only looks up. What is looked up is read from the query here, and what is found is put in
+order in `queries.search.ranking`, both the same for every engine.
 """
 
 import bisect
@@ -13,7 +14,15 @@ from uuid import UUID
 import msgspec
 
 from projections.search.document import ANYWHERE, GameDocument, filter_key
-from projections.search.text import MAX_TITLE, bounded, canonical, deletions, joins, lexeme, trigrams
+from projections.search.text import (
+    MAX_TITLE,
+    bounded,
+    canonical,
+    deletions,
+    joins,
+    lexeme,
+    trigrams,
+)
 from projections.search.words import words
 from queries.search.ranking import Candidate
 
@@ -53,9 +62,10 @@ class Alternative(msgspec.Struct, frozen=True):
 class Typed(msgspec.Struct, frozen=True):
     """What somebody typed, taken apart to match `SearchText`.
 
-    A game matches strictly when it has one alternative of every group of `strict`. It may be meant when it shares
-    enough `trigrams`, or one of the rarer `other_keys`, or starts with `canonical`. One whose `SearchText.text` is
-    `text` has been typed whole, and one whose title is `query` letter by letter. `words` are those that are looked for.
+    A game matches strictly when it has one alternative of every group of `strict`. It may be meant
+    when it shares enough `trigrams`, or one of the rarer `other_keys`, or starts with `canonical`.
+    One whose `SearchText.text` is `text` has been typed whole, and one whose title is `query`
+    letter by letter. `words` are those that are looked for.
     """
 
     query: str
@@ -70,9 +80,10 @@ class Typed(msgspec.Struct, frozen=True):
 class Lookup(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine is asked for: what was typed (None: everything), and which games count.
 
-    Only ACTIVE games count, unless `game_ids` names those that do, whatever their status. `filters` are entries of
-    `Derived.filters`, all of which must be there; prices are in cents, inclusive, in the currency, and those that count
-    in the region (a `price_key`): a game that is priced in another currency there has none.
+    Only ACTIVE games count, unless `game_ids` names those that do, whatever their status. `filters`
+    are entries of `Derived.filters`, all of which must be there; prices are in cents, inclusive, in
+    the currency, and those that count in the region (a `price_key`): a game that is priced in
+    another currency there has none.
     """
 
     typed: Typed | None = None
@@ -86,7 +97,8 @@ class Lookup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """An order by one field and, where equal, by game id in the same direction. Games without a value come last."""
+    """An order by one field and, where equal, by game id in the same direction. Games without a
+    value come last."""
 
     field: OrderField
     descending: bool = False
@@ -124,7 +136,8 @@ class Facets(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """Candidates for ranking, with the documents of those; how many games match strictly, and the facets of those."""
+    """Candidates for ranking, with the documents of those; how many games match strictly, and the
+    facets of those."""
 
     candidates: list[Candidate]
     documents: dict[UUID, GameDocument]
@@ -137,7 +150,8 @@ class SearchUnavailable(Exception):
 
 
 class GameIndex(Protocol):
-    """An engine that holds the games' documents. A call raises SearchUnavailable when it does not answer."""
+    """An engine that holds the games' documents. A call raises SearchUnavailable when it does not
+    answer."""
 
     name: EngineName
 
@@ -150,7 +164,13 @@ class GameIndex(Protocol):
         ...
 
     async def listing(
-        self, lookup: Lookup, order: Order, limit: int, *, after: Listed | None = None, without: Sequence[UUID] = ()
+        self,
+        lookup: Lookup,
+        order: Order,
+        limit: int,
+        *,
+        after: Listed | None = None,
+        without: Sequence[UUID] = (),
     ) -> list[Listed]:
         """The games that match strictly, in order, those after one only, and without some."""
         ...
@@ -171,7 +191,9 @@ def read_typed(query: str) -> Typed | None:
     word_end = numbered[-1][-2:] + "_"  # the last word may go on
     together = joins(found) | joins(numbered)
     return Typed(
-        query="".join(each for each in query[:MAX_QUERY] if each != "\0" and not "\ud800" <= each <= "\udfff").strip(),
+        query="".join(
+            each for each in query[:MAX_QUERY] if each != "\0" and not "\ud800" <= each <= "\udfff"
+        ).strip(),
         text=" ".join(whole),
         words=found,
         canonical=" ".join(numbered),
@@ -197,8 +219,8 @@ def _alternatives(word: str, number: str, *, last: bool) -> list[Alternative]:
 
 
 def facet_values(field: str, spellings: Iterable[tuple[str, int]]) -> list[FacetValue]:
-    """The most frequent values of a field, from the counts of their spellings (each the most frequent first). A value
-    is shown in its most frequent spelling."""
+    """The most frequent values of a field, from the counts of their spellings (each the most
+    frequent first). A value is shown in its most frequent spelling."""
     shown: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for spelling, count in sorted(spellings, key=lambda pair: (-pair[1], pair[0])):

@@ -33,16 +33,18 @@ from queries.search.ranking import Candidate
 
 Parameters = dict[str, object]
 
-# Frequent keys cost the most and tell the least: the rarest are looked up, up to a number of rows in all.
-_FIND = SQL(
-    """
+# Frequent keys cost the most and tell the least: the rarest are looked up, up to a number of rows
+# in all.
+_FIND = SQL("""
 WITH counted AS MATERIALIZED (
-    SELECT g, trigram, (SELECT count(*) FROM (SELECT FROM {keys} k WHERE k.g = asked.g LIMIT 1000) AS few) AS games
+    SELECT g, trigram, (SELECT count(*) FROM (SELECT FROM {keys} k WHERE k.g = asked.g
+        LIMIT 1000) AS few) AS games
     FROM unnest(%(keys)s::text[], %(trigram)s::boolean[]) AS asked (g, trigram)
 ),
 chosen AS MATERIALIZED (
     SELECT g, trigram, ln(1 + 20000::float8 / games) AS weight
-    FROM (SELECT *, sum(games) OVER (ORDER BY games, g) AS so_far FROM counted WHERE games > 0) AS rarest_first
+    FROM (SELECT *, sum(games) OVER (ORDER BY games, g) AS so_far FROM counted WHERE games > 0)
+        AS rarest_first
     WHERE so_far <= {most} OR so_far = games
 ),
 shares AS MATERIALIZED (
@@ -55,7 +57,8 @@ loose AS (
     ORDER BY share * rank / (1 + 0.012::float8 * trigrams) DESC LIMIT {limit}
 ),
 exact AS (
-    SELECT id FROM {table} d WHERE text = %(text)s AND {counts} ORDER BY title <> %(query)s, id LIMIT {limit}
+    SELECT id FROM {table} d WHERE text = %(text)s AND {counts}
+    ORDER BY title <> %(query)s, id LIMIT {limit}
 ),
 begun AS (
     SELECT id FROM {table} d
@@ -63,15 +66,15 @@ begun AS (
     ORDER BY rank DESC, length(canonical) LIMIT {limit}
 ),
 strict AS (
-    SELECT id FROM {table} d WHERE {strict} AND {counts} ORDER BY rank DESC, length(canonical) LIMIT {limit}
+    SELECT id FROM {table} d WHERE {strict} AND {counts} ORDER BY rank DESC, length(canonical)
+        LIMIT {limit}
 )
 SELECT id, title, text, canonical, rank, {strict}, document FROM {table} d
-WHERE id IN (SELECT id FROM exact UNION SELECT id FROM loose UNION SELECT id FROM begun UNION SELECT id FROM strict)
-"""
-)
+WHERE id IN (SELECT id FROM exact UNION SELECT id FROM loose UNION SELECT id FROM begun UNION
+SELECT id FROM strict)
+""")
 
-_COUNT = SQL(
-    """
+_COUNT = SQL("""
 WITH hits AS MATERIALIZED (
     SELECT genres, tags, platforms, {price} AS price FROM {table} d WHERE {strict} AND {counts}
 )
@@ -84,16 +87,18 @@ UNION ALL (SELECT 'platform', v, count(*) FROM hits, unnest(platforms) v
            GROUP BY v ORDER BY 3 DESC, v COLLATE "C" LIMIT {limit})
 UNION ALL (SELECT 'price', (width_bucket(price, {steps}) - 1)::text, count(*) FROM hits
            WHERE price IS NOT NULL GROUP BY 2 ORDER BY 2)
-"""
-)
+""")
 
 MOST_KEY_ROWS = 3000
 """How many rows of the table of keys one query reads, roughly."""
 
 MOST_SHARES = 150
-"""How many games are considered by their share of the keys alone, when no filter might drop most of them."""
+"""How many games are considered by their share of the keys alone, when no filter might drop most of
+them."""
 
-_PRICE = SQL("(coalesce(prices -> %(region)s::text, prices -> 'everywhere') ->> %(currency)s::text)::bigint")
+_PRICE = SQL(
+    "(coalesce(prices -> %(region)s::text, prices -> 'everywhere') ->> %(currency)s::text)::bigint"
+)
 _NO_PRICE = 2**62
 
 
@@ -105,16 +110,25 @@ class PostgresGameIndex:
 
     name: EngineName = "postgres"
 
-    def __init__(self, pool: AsyncConnectionPool[psycopg.AsyncConnection], table: Callable[[], str]) -> None:
-        self._pool, self._table = pool, table
+    def __init__(
+        self, pool: AsyncConnectionPool[psycopg.AsyncConnection], table: Callable[[], str]
+    ) -> None:
+        self._pool = pool
+        self._table = table
 
     async def find(self, lookup: Lookup) -> Found:
         """See `GameIndex`."""
         parameters = _parameters(lookup)
         async with self._pool.connection() as conn, conn.pipeline():
-            candidates = await conn.execute(self._find(lookup), parameters, prepare=True) if lookup.typed else None
+            candidates = (
+                await conn.execute(self._find(lookup), parameters, prepare=True)
+                if lookup.typed
+                else None
+            )
             counts = await conn.execute(self._count(lookup), parameters, prepare=True)
-            return _found(await candidates.fetchall() if candidates else [], await counts.fetchall())
+            return _found(
+                await candidates.fetchall() if candidates else [], await counts.fetchall()
+            )
 
     async def suggest(self, lookup: Lookup) -> list[Candidate]:
         """See `GameIndex`."""
@@ -125,17 +139,26 @@ class PostgresGameIndex:
             return [Candidate(*row[:-1]) for row in await rows.fetchall()]
 
     async def listing(
-        self, lookup: Lookup, order: Order, limit: int, *, after: Listed | None = None, without: Sequence[UUID] = ()
+        self,
+        lookup: Lookup,
+        order: Order,
+        limit: int,
+        *,
+        after: Listed | None = None,
+        without: Sequence[UUID] = (),
     ) -> list[Listed]:
         """See `GameIndex`."""
         statement = SQL(
-            "SELECT * FROM (SELECT {key} AS key, id FROM {table} d WHERE {strict} AND {counts}) AS hits"
-            " WHERE id <> ALL(%(without)s) AND {beyond} ORDER BY key {direction}, id {direction} LIMIT %(limit)s"
+            "SELECT * FROM (SELECT {key} AS key, id FROM {table} d WHERE {strict} AND {counts}) AS"
+            " hits WHERE id <> ALL(%(without)s) AND {beyond} ORDER BY key {direction}, id"
+            " {direction} LIMIT %(limit)s"
         ).format(
             key=_order_key(order),
-            beyond=SQL("(key, id) {} (%(key)s, %(id)s)").format(SQL("<" if order.descending else ">"))
-            if after
-            else SQL("true"),
+            beyond=(
+                SQL("(key, id) {} (%(key)s, %(id)s)").format(SQL("<" if order.descending else ">"))
+                if after
+                else SQL("true")
+            ),
             direction=SQL("DESC" if order.descending else "ASC"),
             **self._parts(lookup),
         )
@@ -178,7 +201,9 @@ class PostgresGameIndex:
 
 def _counts(lookup: Lookup) -> Composed:
     """The condition that a game counts for this lookup."""
-    conditions: list[Composable] = [SQL("id = ANY(%(game_ids)s)") if lookup.game_ids is not None else SQL("active")]
+    conditions: list[Composable] = [
+        SQL("id = ANY(%(game_ids)s)") if lookup.game_ids is not None else SQL("active")
+    ]
     if lookup.filters:
         conditions.append(SQL("filters @> %(filters)s::text[]"))
     if lookup.seller_id is not None:
@@ -198,7 +223,11 @@ def _order_key(order: Order) -> Composable:
     keys: dict[OrderField, Composable] = {
         "text": SQL("text"),
         "released": SQL("released"),
-        "price": SQL("coalesce({}, {})").format(_PRICE, Constant(-_NO_PRICE if order.descending else _NO_PRICE)),
+        "price": (
+            SQL("coalesce({}, {})").format(
+                _PRICE, Constant(-_NO_PRICE if order.descending else _NO_PRICE)
+            )
+        ),
     }
     return keys[order.field]
 
@@ -248,6 +277,8 @@ def _found(candidates: list[Any], counts: list[tuple[str, str, int]]) -> Found:
             genre=facet_values("genre", spellings["genre"]),
             tag=facet_values("tag", spellings["tag"]),
             platform=facet_values("platform", spellings["platform"]),
-            price=[price_range(int(value), count) for name, value, count in counts if name == "price"],
+            price=[
+                price_range(int(value), count) for name, value, count in counts if name == "price"
+            ],
         ),
     )

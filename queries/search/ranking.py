@@ -1,7 +1,8 @@
 """The order of search results: one ranking in our own code, so that every engine answers alike.
 
-An engine proposes candidates, generously. Here each is read in several ways (from its start, from a later word, with
-spaces ignored, word by word); the cheapest reading, in edits, is its cost. Games come before their add-ons.
+An engine proposes candidates, generously. Here each is read in several ways (from its start, from a
+later word, with spaces ignored, word by word); the cheapest reading, in edits, is its cost. Games
+come before their add-ons.
 """
 
 import math
@@ -36,7 +37,8 @@ STRETCH = 3
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A game that may be meant: `text`, `canonical` and `rank` as in `SearchText`, `strict` if it has every word."""
+    """A game that may be meant: `text`, `canonical` and `rank` as in `SearchText`, `strict` if it
+    has every word."""
 
     game_id: UUID
     title: str
@@ -54,12 +56,18 @@ class Ranked(msgspec.Struct, frozen=True):
 
 
 def ranked(words: Sequence[str], candidates: Sequence[Candidate], query: str = "") -> list[Ranked]:
-    """The candidates, best first, without those that are too far from what was typed: the words, read from the query.
-    A title that was typed exactly comes first."""
+    """The candidates, best first, without those that are too far from what was typed: the words,
+    read from the query. A title that was typed exactly comes first."""
     typed, numbered = tuple(words), tuple(canonical(words))
-    found = [Ranked(candidate, _candidate_cost(typed, numbered, candidate)) for candidate in candidates]
+    found = [
+        Ranked(candidate, _candidate_cost(typed, numbered, candidate)) for candidate in candidates
+    ]
     points = _points(numbered, found)
-    points |= {each.game_id: -FAR * (1 + alike) for each in candidates if (alike := _alike(query, typed, each))}
+    points |= {
+        each.game_id: -FAR * (1 + alike)
+        for each in candidates
+        if (alike := _alike(query, typed, each))
+    }
     order = sorted(found, key=lambda each: (points[each.candidate.game_id], each.candidate.game_id))
     nearest = min((each.cost for each in found), default=FAR)
     if nearest == 0:  # whatever speaks for the others, nothing is mistyped in the first
@@ -69,8 +77,8 @@ def ranked(words: Sequence[str], candidates: Sequence[Candidate], query: str = "
 
 
 def _alike(query: str, typed: tuple[str, ...], candidate: Candidate) -> int:
-    """How exactly a title was typed: 3, letter by letter; 2, but for case and width; 1, but for accents and signs; 0,
-    not so."""
+    """How exactly a title was typed: 3, letter by letter; 2, but for case and width; 1, but for
+    accents and signs; 0, not so."""
     if query.strip() == candidate.title.strip():
         return 3
     if as_read(query) == as_read(candidate.title):
@@ -92,16 +100,24 @@ def _points(typed: tuple[str, ...], found: Sequence[Ranked]) -> dict[UUID, float
         if title == text:
             return -FAR
         lacking = 0 if candidate.strict else 1 - len(pieces & _pieces(title)) / len(pieces)
-        prominence = 0.25 * (candidate.rank == 1) * (1 if title in parents else 2) + 0.15 * math.log1p(add_ons[title])
+        prominence = 0.25 * (candidate.rank == 1) * (
+            1 if title in parents else 2
+        ) + 0.15 * math.log1p(add_ons[title])
         mistyped_whole = 0.0
-        if not complete and cost > 0 and OSA.distance(text, title, score_cutoff=EDITS_CONSIDERED) <= cost:
+        if (
+            not complete
+            and cost > 0
+            and OSA.distance(text, title, score_cutoff=EDITS_CONSIDERED) <= cost
+        ):
             mistyped_whole = 0.4 if nearest > 0 else 1.8
         return cost + 0.8 * lacking + 0.004 * len(title) - prominence - mistyped_whole
 
     return {each.candidate.game_id: points(each.candidate, each.cost) for each in found}
 
 
-def _candidate_cost(typed: tuple[str, ...], numbered: tuple[str, ...], candidate: Candidate) -> float:
+def _candidate_cost(
+    typed: tuple[str, ...], numbered: tuple[str, ...], candidate: Candidate
+) -> float:
     cost = _cost(typed, tuple(candidate.text.split()))
     if cost > 0 and (typed != numbered or candidate.text != candidate.canonical):
         cost = min(cost, _cost(numbered, tuple(candidate.canonical.split())))
@@ -109,13 +125,15 @@ def _candidate_cost(typed: tuple[str, ...], numbered: tuple[str, ...], candidate
 
 
 def _near_enough(found: list[Ranked], nearest: float, letters: int) -> list[Ranked]:
-    """Without what is further away than a typist would stray, or further than the nearest by more than two typos."""
+    """Without what is further away than a typist would stray, or further than the nearest by more
+    than two typos."""
     limit = min(nearest + 2, max(2, 1 + 0.2 * letters))
     return [each for each in found if each.candidate.strict or each.cost <= limit]
 
 
 def _parents(titles: Collection[str]) -> dict[str, str]:
-    """For each title that continues another one (not by a number: that is a sequel), the longest such other."""
+    """For each title that continues another one (not by a number: that is a sequel), the longest
+    such other."""
     parents = {}
     for title in titles:
         words = title.split()
@@ -144,21 +162,24 @@ def _cost(typed: tuple[str, ...], title: tuple[str, ...]) -> float:
         if extra < cost:
             cost = min(cost, extra + _distance_to_start(query, text[later:], cost - extra))
     if cost > SQUASHED:
-        cost = min(cost, SQUASHED + _distance_to_start("".join(typed), "".join(title), cost - SQUASHED))
+        cost = min(
+            cost, SQUASHED + _distance_to_start("".join(typed), "".join(title), cost - SQUASHED)
+        )
     if cost > WORD_BY_WORD:
         cost = min(cost, WORD_BY_WORD + _word_by_word(typed, title, cost - WORD_BY_WORD))
     return cost
 
 
 def _distance_to_start(query: str, text: str, limit: float) -> float:
-    """Edits from the query to the nearest start of the text, if fewer than the limit: the typist may not have
-    finished."""
+    """Edits from the query to the nearest start of the text, if fewer than the limit: the typist
+    may not have finished."""
     if text.startswith(query):
         return 0
     most = EDITS_CONSIDERED if limit > EDITS_CONSIDERED else math.ceil(limit) - 1
     size = len(query)
     best = OSA.distance(query, text[:size], score_cutoff=most + STRETCH)
-    if best > most + STRETCH:  # a start that is longer or shorter by a letter is nearer by one edit at most
+    # a start that is longer or shorter by a letter is nearer by one edit at most
+    if best > most + STRETCH:
         return FAR
     for length in range(max(1, size - STRETCH), min(len(text), size + STRETCH) + 1):
         best = min(best, OSA.distance(query, text[:length], score_cutoff=min(best, most)))
@@ -166,10 +187,12 @@ def _distance_to_start(query: str, text: str, limit: float) -> float:
 
 
 def _word_by_word(typed: tuple[str, ...], title: tuple[str, ...], limit: float) -> float:
-    """The cost, if below the limit, of matching the words typed, in order, to words of the title, of which any may be
-    left out. A word typed may be the start of one, an abbreviation of several, or mistyped."""
+    """The cost, if below the limit, of matching the words typed, in order, to words of the title,
+    of which any may be left out. A word typed may be the start of one, an abbreviation of several,
+    or mistyped."""
     short = _abbreviations(title)
-    behind = {0: 0.0} | dict.fromkeys(range(1, len(title)), LATER_WORD)  # cheapest, by words of the title used up
+    # cheapest, by words of the title used up
+    behind = {0: 0.0} | dict.fromkeys(range(1, len(title)), LATER_WORD)
     for word in typed:
         ahead: dict[int, float] = {}
         reach = FAR

@@ -1,4 +1,5 @@
-"""Searching for games: from what somebody typed to a page of results, whichever engine holds the index."""
+"""Searching for games: from what somebody typed to a page of results, whichever engine holds the
+index."""
 
 import base64
 import zlib
@@ -53,15 +54,18 @@ _ORDERS: dict[Sort, Order] = {
 
 
 class InvalidCursor(ValueError):
-    """A cursor that this search did not hand out, or that another engine did and this one cannot go on with."""
+    """A cursor that this search did not hand out, or that another engine did and this one cannot go
+    on with."""
 
 
 class SearchQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """What is searched for. Every filter that is given must hold; values are compared folded (case, accents).
+    """What is searched for. Every filter that is given must hold; values are compared folded (case,
+    accents).
 
-    A blank `q` means everything. Prices are inclusive, in cents of the currency (without one nothing is compared), and
-    those of the region or else of everywhere; a game that is priced in another currency there has none. `game_ids`
-    limits the search to these games and then includes those that are no longer on sale (a library). `limit` is at most
+    A blank `q` means everything. Prices are inclusive, in cents of the currency (without one
+    nothing is compared), and those of the region or else of everywhere; a game that is priced in
+    another currency there has none. `game_ids` limits the search to these games and then includes
+    those that are no longer on sale (a library). `limit` is at most
     200. `sort`: `release_date` is newest first; the others ascend but for `-price`.
     """
 
@@ -83,7 +87,8 @@ class SearchQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SearchItem(msgspec.Struct, frozen=True):
-    """A game found: its document, its price where the searcher is, and its title as HTML with the matches marked."""
+    """A game found: its document, its price where the searcher is, and its title as HTML with the
+    matches marked."""
 
     document: GameDocument
     price: DocumentPrice | None
@@ -91,8 +96,8 @@ class SearchItem(msgspec.Struct, frozen=True):
 
 
 class SearchResult(msgspec.Struct, frozen=True):
-    """A page of results. `total` and `facets` are of all of them; `suggestion` is the phrase as it is spelt, when only
-    misspelt it was found."""
+    """A page of results. `total` and `facets` are of all of them; `suggestion` is the phrase as it
+    is spelt, when only misspelt it was found."""
 
     items: list[SearchItem]
     total: int
@@ -110,9 +115,11 @@ class Title(msgspec.Struct, frozen=True):
 
 
 class _Cursor(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where the next page begins: `best` results of the ranked ones are behind, then the list goes on after one.
+    """Where the next page begins: `best` results of the ranked ones are behind, then the list goes
+    on after one.
 
-    Where many games match alike, each engine has others among the ranked ones: `ranking` tells which they were.
+    Where many games match alike, each engine has others among the ranked ones: `ranking` tells
+    which they were.
     """
 
     sort: Sort
@@ -128,16 +135,19 @@ class _Cursor(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class GameSearch:
-    """Searches an index. The best matches come first, in the order of `queries.search.ranking`; after them, what
-    else matches every word, by title. Other sorts list what matches every word, or, when nothing does, the best
-    matches."""
+    """Searches an index. The best matches come first, in the order of `queries.search.ranking`;
+    after them, what else matches every word, by title. Other sorts list what matches every word,
+    or, when nothing does, the best matches."""
 
     def __init__(self, index: GameIndex) -> None:
         self._index = index
 
     async def search(self, query: SearchQuery) -> SearchResult:
         """A page of results. Raises InvalidCursor; never fails on what was typed."""
-        cursor, lookup = _read_cursor(query) or _Cursor(query.sort, self._index.name), _lookup(query)
+        cursor, lookup = (
+            _read_cursor(query) or _Cursor(query.sort, self._index.name),
+            _lookup(query),
+        )
         if query.q.strip() and lookup.typed is None:
             return SearchResult([], 0, Facets(), None, self._index.name, None)
         words = lookup.typed.words if lookup.typed else []
@@ -152,10 +162,14 @@ class GameSearch:
         page, following = await self._page(query, lookup, first, rest, cursor)
         documents = found.documents | {
             document.game_id: document
-            for document in await self._index.fetch([each for each in page if each not in found.documents])
+            for document in await self._index.fetch(
+                [each for each in page if each not in found.documents]
+            )
         }
         return SearchResult(
-            items=[_item(documents[each], query.region, words) for each in page if each in documents],
+            items=[
+                _item(documents[each], query.region, words) for each in page if each in documents
+            ],
             total=found.total + near_misses,
             facets=found.facets,
             suggestion=None,
@@ -169,27 +183,42 @@ class GameSearch:
         if typed is None:
             return []
         candidates = await self._index.suggest(Lookup(typed=typed))
-        titles = {each.candidate.text: each.candidate for each in reversed(ranked(typed.words, candidates, prefix))}
+        titles = {
+            each.candidate.text: each.candidate
+            for each in reversed(ranked(typed.words, candidates, prefix))
+        }
         return [Title(each.game_id, each.title) for each in reversed(titles.values())][:limit]
 
     async def _page(
         self, query: SearchQuery, lookup: Lookup, first: list[UUID], rest: int, cursor: _Cursor
     ) -> tuple[list[UUID], str | None]:
-        """The ids of a page, and the next one's cursor: what is left of the first, then the list of the `rest`."""
+        """The ids of a page, and the next one's cursor: what is left of the first, then the list of
+        the `rest`."""
         limit, ranking = _limit(query), _fingerprint(first)
         page = first[cursor.best : cursor.best + limit]
         behind, room = cursor.best + len(page), limit - len(page)
         if not room or not rest:
             more = behind < len(first) or rest > 0
-            return page, _write_cursor(_Cursor(query.sort, self._index.name, behind, ranking)) if more else None
-        listed = await self._index.listing(lookup, _ORDERS[query.sort], room + 1, after=cursor.after, without=first)
+            return page, _write_cursor(
+                _Cursor(query.sort, self._index.name, behind, ranking)
+            ) if more else None
+        listed = await self._index.listing(
+            lookup, _ORDERS[query.sort], room + 1, after=cursor.after, without=first
+        )
         page += [each.game_id for each in listed[:room]]
         if len(listed) <= room:
             return page, None
-        return page, _write_cursor(_Cursor(query.sort, self._index.name, behind, ranking, listed[room - 1]))
+        return page, _write_cursor(
+            _Cursor(query.sort, self._index.name, behind, ranking, listed[room - 1])
+        )
 
     def _inexact(
-        self, query: SearchQuery, cursor: _Cursor, words: list[str], best: list[Ranked], found: Found
+        self,
+        query: SearchQuery,
+        cursor: _Cursor,
+        words: list[str],
+        best: list[Ranked],
+        found: Found,
     ) -> SearchResult:
         """Nothing has every word that was typed: what comes near, and what may have been meant."""
         ids = [each.candidate.game_id for each in best]
@@ -200,7 +229,9 @@ class GameSearch:
         end = cursor.best + _limit(query)
         following = _Cursor(query.sort, self._index.name, end, _fingerprint(ids))
         return SearchResult(
-            items=[_item(document, query.region, words) for document in documents[cursor.best : end]],
+            items=[
+                _item(document, query.region, words) for document in documents[cursor.best : end]
+            ],
             total=len(documents),
             facets=_count(documents, query),
             suggestion=correction(best[0].candidate.title, words) if best else None,

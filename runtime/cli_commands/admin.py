@@ -25,25 +25,30 @@ def create(
         str | None,
         typer.Option(
             envvar="LUDOTECA_NEW_PASSWORD",
-            help="Password, 10 characters at least. Better not given here, where other users see it: it is asked for,"
-            " or read from stdin where that is no terminal.",
+            help=(
+                "Password, 10 characters at least. Better not given here, where other users see it:"
+                " it is asked for,"
+                " or read from stdin where that is no terminal."
+            ),
         ),
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the person or service.")] = "Administrator",
     account_type: Annotated[
-        Literal["ADMIN", "AUDITOR", "SERVICE"], typer.Option("--type", help="What the account may do.")
+        Literal["ADMIN", "AUDITOR", "SERVICE"],
+        typer.Option("--type", help="What the account may do."),
     ] = "ADMIN",
     json: Json = False,
 ) -> None:
     """Make an account for an administrator, an auditor or another program.
 
-    An ADMIN may do everything; an AUDITOR reads everything, and sees to projections, quarantine and dead letters; a
-    SERVICE does what other programs need.
-    Exit code 1 when the e-mail has an account already, 2 when e-mail, name or password will not do.
+    An ADMIN may do everything; an AUDITOR reads everything, and sees to projections, quarantine and
+    dead letters; a SERVICE does what other programs need. Exit code 1 when the e-mail has an
+    account already, 2 when e-mail, name or password will not do.
 
     [bold]Examples[/bold]
       ludoteca admin create --email ana@example.org
-      ludoteca admin create --email audit@example.org --type AUDITOR --name 'Q3 audit' < password.txt
+      ludoteca admin create --email audit@example.org --type AUDITOR --name 'Q3 audit' <
+      password.txt
     """
     from commands.handler import SYSTEM
 

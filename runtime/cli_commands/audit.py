@@ -22,19 +22,25 @@ app = typer.Typer(no_args_is_help=True, help="Proof that the log is what was app
 def verify(
     from_anchor: Annotated[
         str | None,
-        typer.Option("--from-anchor", metavar="POSITION:HASH", help="Begin at a position whose hash was noted before."),
+        typer.Option(
+            "--from-anchor",
+            metavar="POSITION:HASH",
+            help="Begin at a position whose hash was noted before.",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Walk the hash chain: each event's hash covers its contents, its position, its time and the hash before it.
+    """Walk the hash chain: each event's hash covers its contents, its position, its time and the
+    hash before it.
 
-    Prints the position and hash of the last event, for an auditor to note elsewhere. Whoever could rewrite the whole
-    log with all its hashes could not make it fit a noted anchor; so walk it once from the start, and note the head,
-    and from there on from anchor to anchor.
+    Prints the position and hash of the last event, for an auditor to note elsewhere. Whoever could
+    rewrite the whole log with all its hashes could not make it fit a noted anchor; so walk it once
+    from the start, and note the head, and from there on from anchor to anchor.
 
     A checkpoint of a consumer beyond the log's end shows that the end was removed.
 
-    Exit code 1 on any fault, with the position where the log stops being what was appended, and how that shows.
+    Exit code 1 on any fault, with the position where the log stops being what was appended, and how
+    that shows.
 
     [bold]Examples[/bold]
       ludoteca audit verify
@@ -68,7 +74,9 @@ def _anchor(text: str) -> "Anchor":
             raise ValueError(text)
     except ValueError:
         raise Failure(
-            "an anchor is POSITION:HASH, a number and 64 hexadecimal digits, as `audit verify` prints it", Code.USAGE
+            "an anchor is POSITION:HASH, a number and 64 hexadecimal digits, as `audit verify`"
+            " prints it",
+            Code.USAGE,
         ) from None
     return Anchor(int(position), hash_)
 
@@ -86,7 +94,11 @@ def _fields(finding: "Finding") -> dict[str, object]:
 def _tell(finding: "Finding") -> None:
     for fault in finding.faults:
         console.say(f"FAULT at position {fault.position}: {fault.reason}")
-    checked = f"positions {finding.after + 1} to {finding.position}" if finding.position > finding.after else "no event"
+    checked = (
+        f"positions {finding.after + 1} to {finding.position}"
+        if finding.position > finding.after
+        else "no event"
+    )
     if finding.faults:
         console.say(f"intact before it: {checked}")
         return

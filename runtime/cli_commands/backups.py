@@ -16,16 +16,20 @@ if TYPE_CHECKING:
 
 def backup(
     folder: Annotated[
-        Path, typer.Argument(parser=opening.named_path, metavar="FOLDER", help="A new folder for the backup.")
+        Path,
+        typer.Argument(
+            parser=opening.named_path, metavar="FOLDER", help="A new folder for the backup."
+        ),
     ],
     json: Json = False,
 ) -> None:
     """Back up the shop into a new folder, as it is at one moment. It may run meanwhile.
 
-    The folder gets `log.dump` (events, what consumers have done, work queues), `keys.dump` (persons' keys and secrets),
-    `images.tar` where images are files, the first administrator's password, the books of the simulated payment provider
-    and fiscal operator where they are in HOME, and `manifest.json`. Keep `keys.dump` and `admin-password.txt` apart:
-    without keys nobody can read personal data in the rest. Read models are not in a backup, they are folded anew.
+    The folder gets `log.dump` (events, what consumers have done, work queues), `keys.dump`
+    (persons' keys and secrets), `images.tar` where images are files, the first administrator's
+    password, the books of the simulated payment provider and fiscal operator where they are in
+    HOME, and `manifest.json`. Keep `keys.dump` and `admin-password.txt` apart: without keys nobody
+    can read personal data in the rest. Read models are not in a backup, they are folded anew.
 
     [bold]Example[/bold]
       ludoteca backup /backups/shop-2026-11-28
@@ -42,18 +46,22 @@ def backup(
 
 def restore(
     folder: Annotated[
-        Path, typer.Argument(parser=opening.named_path, metavar="FOLDER", help="The folder of a backup.")
+        Path,
+        typer.Argument(parser=opening.named_path, metavar="FOLDER", help="The folder of a backup."),
     ],
     without_keys: Annotated[
-        bool, typer.Option("--without-keys", help="Leave persons' keys and secrets behind: everybody is forgotten.")
+        bool,
+        typer.Option(
+            "--without-keys", help="Leave persons' keys and secrets behind: everybody is forgotten."
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
     """Make the shop from a backup, in a database that has no log yet: whole, or nothing of it.
 
-    Stop the shop first. Reactors, the relay and the work queues go on where they were: nothing is asked, sent or
-    published twice. Read models are folded anew at the next start, and answer when they are done. A simulator's books
-    that HOME has already stay as they are.
+    Stop the shop first. Reactors, the relay and the work queues go on where they were: nothing is
+    asked, sent or published twice. Read models are folded anew at the next start, and answer when
+    they are done. A simulator's books that HOME has already stay as they are.
 
     [bold]Example[/bold]
       LUDOTECA_HOME=/srv/new-shop ludoteca restore /backups/shop-2026-11-28
@@ -62,7 +70,9 @@ def restore(
 
     settings = opening.quiet_settings()
     with opening.database(settings, new=True) as url, console.progress() as progress:
-        manifest = fill(url, folder, _images(settings), progress, home=settings.home, without_keys=without_keys)
+        manifest = fill(
+            url, folder, _images(settings), progress, home=settings.home, without_keys=without_keys
+        )
     with console.telling_what_was_done():
         _print(manifest, folder, "restored", json=json)
 
@@ -77,4 +87,7 @@ def _print(manifest: "Manifest", folder: Path, done: str, *, json: bool) -> None
         console.print_json(manifest)
         return
     size = sum(file.bytes for file in manifest.files.values())
-    console.say(f"{done}: {manifest.position:,} events, {size:,} bytes, of {manifest.made_at:%F %T} UTC, in {folder}")
+    console.say(
+        f"{done}: {manifest.position:,} events, {size:,} bytes, of {manifest.made_at:%F %T} UTC, in"
+        f" {folder}"
+    )

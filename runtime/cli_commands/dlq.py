@@ -35,7 +35,9 @@ JobId = Annotated[UUID, typer.Argument(help="The job's id, as `list` shows it.",
 
 @app.command(name="list")
 def list_(
-    limit: Annotated[int, typer.Option(min=1, max=opening.MANY, help="How many of each queue, at most.")] = 100,
+    limit: Annotated[
+        int, typer.Option(min=1, max=opening.MANY, help="How many of each queue, at most.")
+    ] = 100,
     json: Json = False,
 ) -> None:
     """List dead letters of all queues, the longest dead of each first.
@@ -55,7 +57,11 @@ def list_(
                 letter.job.id,
                 letter.queue,
                 letter.job.kind,
-                " ".join(f"{name}={value}" for name, value in letter.job.body.items() if name not in _CONTEXT),
+                " ".join(
+                    f"{name}={value}"
+                    for name, value in letter.job.body.items()
+                    if name not in _CONTEXT
+                ),
                 letter.attempts,
                 f"{letter.died_at:%Y-%m-%d %H:%M:%S}" if letter.died_at else None,
                 letter.error,
@@ -85,11 +91,14 @@ def show(job_id: JobId) -> None:
 
 @app.command()
 def redrive(
-    ids: Annotated[list[UUID] | None, typer.Argument(help="Jobs to try anew, as `list` shows them.")] = None,
+    ids: Annotated[
+        list[UUID] | None, typer.Argument(help="Jobs to try anew, as `list` shows them.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Redrive all that are dead now.")] = False,
     json: Json = False,
 ) -> None:
-    """Put dead jobs back to work, with fresh attempts. Safe: a payment that was settled meanwhile is only reconciled.
+    """Put dead jobs back to work, with fresh attempts. Safe: a payment that was settled meanwhile
+    is only reconciled.
 
     Exit code 1 when one of the ids is not dead (any more).
 
@@ -102,7 +111,9 @@ def redrive(
 
     async def revive(queues: "Queues") -> tuple[list[UUID], list[UUID]]:
         wanted = list(dict.fromkeys(ids or [letter.job.id for letter in await _dead(queues)]))
-        outcome = {job_id: [await queue.redrive(job_id) for queue in queues.values()] for job_id in wanted}
+        outcome = {
+            job_id: [await queue.redrive(job_id) for queue in queues.values()] for job_id in wanted
+        }
         return [i for i in wanted if any(outcome[i])], [i for i in wanted if not any(outcome[i])]
 
     redriven, unknown = asyncio.run(_with_queues(revive))

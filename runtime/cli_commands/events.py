@@ -21,15 +21,23 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="The log of events, as JSON lines: tail, show, export. Personal fields are shown as stored, encrypted.",
+    help=(
+        "The log of events, as JSON lines: tail, show, export. Personal fields are shown as stored,"
+        " encrypted."
+    ),
 )
 
 Names = Annotated[
     list[str] | None,
-    typer.Option("--name", help="Only events of this name, or of a pattern such as 'payment.*'. May be repeated."),
+    typer.Option(
+        "--name",
+        help="Only events of this name, or of a pattern such as 'payment.*'. May be repeated.",
+    ),
 ]
 Stream = Annotated[UUID | None, typer.Option("--stream", help="Only events of this stream.")]
-After = Annotated[int | None, typer.Option("--after", min=0, help="Only events after this position.")]
+After = Annotated[
+    int | None, typer.Option("--after", min=0, help="Only events after this position.")
+]
 
 
 @app.command()
@@ -38,9 +46,18 @@ def tail(
     stream: Stream = None,
     after: After = None,
     count: Annotated[
-        int, typer.Option("--lines", "-n", min=0, max=opening.MANY, help="How many of the last events to begin with.")
+        int,
+        typer.Option(
+            "--lines",
+            "-n",
+            min=0,
+            max=opening.MANY,
+            help="How many of the last events to begin with.",
+        ),
     ] = 10,
-    follow: Annotated[bool, typer.Option("--follow/--no-follow", "-f", help="Go on as events come.")] = True,
+    follow: Annotated[
+        bool, typer.Option("--follow/--no-follow", "-f", help="Go on as events come.")
+    ] = True,
 ) -> None:
     """Print the last events and then those that come, until Ctrl-C.
 
@@ -58,7 +75,9 @@ def tail(
 
         async with opening.log(opening.quiet_settings()) as log:
             selection, head = _selection(log, name, stream), await log.head()
-            position = after if after is not None else await before_last(log.pool, selection, count, head)
+            position = (
+                after if after is not None else await before_last(log.pool, selection, count, head)
+            )
             async for page in pages(log.pool, selection, position, head):
                 _write(sys.stdout.buffer, page)
                 sys.stdout.buffer.flush()
@@ -69,7 +88,11 @@ def tail(
 
 
 @app.command()
-def show(event: Annotated[str, typer.Argument(help="A position, or an event's id.", metavar="POSITION|ID")]) -> None:
+def show(
+    event: Annotated[
+        str, typer.Argument(help="A position, or an event's id.", metavar="POSITION|ID")
+    ],
+) -> None:
     """Print one event, with its hash in the chain.
 
     [bold]Examples[/bold]
@@ -96,16 +119,22 @@ def export(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", parser=opening.named_path, metavar="FILE", help="File to write to, instead of stdout."
+            "--output",
+            "-o",
+            parser=opening.named_path,
+            metavar="FILE",
+            help="File to write to, instead of stdout.",
         ),
     ] = None,
     name: Names = None,
     stream: Stream = None,
     after: After = None,
 ) -> None:
-    """Write all events, as far as the log goes now, one JSON object a line; progress goes to stderr.
+    """Write all events, as far as the log goes now, one JSON object a line; progress goes to
+    stderr.
 
-    A file appears under its name only when it is whole. A device, a FIFO or /dev/stdout is written to as it is.
+    A file appears under its name only when it is whole. A device, a FIFO or /dev/stdout is written
+    to as it is.
 
     [bold]Examples[/bold]
       ludoteca events export --output events.jsonl
@@ -119,7 +148,10 @@ def export(
         written, start = 0, after or 0
         async with opening.log(opening.quiet_settings()) as log:
             selection, head = _selection(log, name, stream), await log.head()
-            with writing(output) as sink, console.progress(shown=output is not None or not sys.stdout.isatty()) as tell:
+            with (
+                writing(output) as sink,
+                console.progress(shown=output is not None or not sys.stdout.isatty()) as tell,
+            ):
                 async for page in pages(log.pool, selection, start, head):
                     _write(sink, page)
                     written += len(page)

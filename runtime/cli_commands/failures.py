@@ -1,4 +1,5 @@
-"""What ends a command without a traceback: the message for the person, and the exit code for the script."""
+"""What ends a command without a traceback: the message for the person, and the exit code for the
+script."""
 
 import difflib
 import errno
@@ -18,7 +19,8 @@ class Failure(Exception):
 
     def __init__(self, message: str, code: Code = Code.DIFFERS) -> None:
         super().__init__(message)
-        self.message, self.code = message, code
+        self.message = message
+        self.code = code
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> Failure:
@@ -26,11 +28,13 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> Failure:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     meant = f" (did you mean {close[0]}?)" if close else ""
-    return Failure(f"there is no {kind} {name}{meant}; there are: {', '.join(names) or 'none'}", Code.USAGE)
+    return Failure(
+        f"there is no {kind} {name}{meant}; there are: {', '.join(names) or 'none'}", Code.USAGE
+    )
 
 
-# (module, class, exit code, whose trouble it is). By module's name, so that explaining an error imports nothing: an
-# error's module is loaded. The first match counts.
+# (module, class, exit code, whose trouble it is). By module's name, so that explaining an error
+# imports nothing: an error's module is loaded. The first match counts.
 _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
     ("runtime.instance", "NotRunning", Code.UNREACHABLE, ""),
     ("runtime.supervisor", "CannotStart", Code.UNREACHABLE, ""),
@@ -45,10 +49,25 @@ _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
     ("eventstore.database.release", "OutdatedRelease", Code.UNREACHABLE, ""),
     ("eventstore.database.postgres", "UnsafeDatabase", Code.UNREACHABLE, ""),
     ("eventstore.log", "LogUnavailable", Code.UNREACHABLE, ""),
-    ("psycopg.errors", "InsufficientPrivilege", Code.UNREACHABLE, "the database's user lacks a right: "),
+    (
+        "psycopg.errors",
+        "InsufficientPrivilege",
+        Code.UNREACHABLE,
+        "the database's user lacks a right: ",
+    ),
     ("psycopg", "OperationalError", Code.UNREACHABLE, "the database: "),
-    ("aio_pika.exceptions", "AMQPError", Code.UNREACHABLE, "the RabbitMQ of LUDOTECA_RABBITMQ_URL: "),
-    ("elastic_transport", "TransportError", Code.UNREACHABLE, "the Elasticsearch of LUDOTECA_ELASTICSEARCH_URL: "),
+    (
+        "aio_pika.exceptions",
+        "AMQPError",
+        Code.UNREACHABLE,
+        "the RabbitMQ of LUDOTECA_RABBITMQ_URL: ",
+    ),
+    (
+        "elastic_transport",
+        "TransportError",
+        Code.UNREACHABLE,
+        "the Elasticsearch of LUDOTECA_ELASTICSEARCH_URL: ",
+    ),
     ("commands.ports.fiscal", "OperatorUnavailable", Code.UNREACHABLE, "the fiscal operator: "),
     ("commands.ports.fiscal", "OperatorRefused", Code.DIFFERS, "the fiscal operator: "),
     ("commands.ports.payments", "ProviderUnavailable", Code.UNREACHABLE, "the payment provider: "),
@@ -62,11 +81,13 @@ _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
 
 
 _OF_AN_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF, errno.EIO, errno.EROFS}
-"""What writing to what is open ends with. Whatever else has no file's name tells of a server, or of the input."""
+"""What writing to what is open ends with. Whatever else has no file's name tells of a server, or of
+the input."""
 
 
 def explain(error: Exception) -> Failure | None:
-    """What to tell of an error that is nobody's bug; None for any other, which deserves its traceback."""
+    """What to tell of an error that is nobody's bug; None for any other, which deserves its
+    traceback."""
     if isinstance(error, Failure):
         return error
     if isinstance(error, ExceptionGroup):
@@ -107,12 +128,19 @@ def _settings_message(error: "ValidationError") -> str:
             continue
         name = str(found["loc"][0])
         field = Settings.model_fields.get(name)
-        told = field is not None and "Secret" not in str(field.annotation) and not _may_hold_a_secret(found["input"])
-        lines.append(f"LUDOTECA_{name.upper()}: {said}" + (f" (it is {found['input']!r})" if told else ""))
+        told = (
+            field is not None
+            and "Secret" not in str(field.annotation)
+            and not _may_hold_a_secret(found["input"])
+        )
+        lines.append(
+            f"LUDOTECA_{name.upper()}: {said}" + (f" (it is {found['input']!r})" if told else "")
+        )
     return "\n".join(lines)
 
 
 def _may_hold_a_secret(value: object) -> bool:
-    """Whether it looks like a URL with a password, also where the place for it was missed (http://user:password)."""
+    """Whether it looks like a URL with a password, also where the place for it was missed
+    (http://user:password)."""
     text = str(value)
     return "@" in text or ":" in (text.partition("://")[2] or text)

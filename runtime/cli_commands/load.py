@@ -21,18 +21,25 @@ SHOWN = 20
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Load CSV files through the same commands as the API. A load that was broken off may be run again.",
+    help=(
+        "Load CSV files through the same commands as the API. A load that was broken off may be run"
+        " again."
+    ),
 )
 
-File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A CSV file with a header.")]
+File = Annotated[
+    Path,
+    typer.Argument(exists=True, dir_okay=False, readable=True, help="A CSV file with a header."),
+]
 
 
 @app.command()
 def games(file: File, json: Json = False) -> None:
-    """List the games of a file for sale: title, publisher, tags, price_cents, release_date, platforms.
+    """List the games of a file for sale: title, publisher, tags, price_cents, release_date,
+    platforms.
 
-    Lists within a field are joined by |. Rows that make no sense are reported with their line numbers, and the rest is
-    loaded; the exit code is then 1.
+    Lists within a field are joined by |. Rows that make no sense are reported with their line
+    numbers, and the rest is loaded; the exit code is then 1.
 
     [bold]Example[/bold]
       ludoteca load games data/games.csv
@@ -46,8 +53,8 @@ def games(file: File, json: Json = False) -> None:
 def purchases(file: File, json: Json = False) -> None:
     """Have the people of a file buy their games: user_id, title.
 
-    Each person gets an account, and each purchase is ordered, paid and granted as any other: a worker and the payment
-    provider must run. Returns when every game is in its library.
+    Each person gets an account, and each purchase is ordered, paid and granted as any other: a
+    worker and the payment provider must run. Returns when every game is in its library.
 
     [bold]Example[/bold]
       ludoteca load purchases data/purchases.csv
@@ -57,7 +64,9 @@ def purchases(file: File, json: Json = False) -> None:
     _load(load_purchases, file, json)
 
 
-def _load(load: "Callable[[Core, Path, console.Progress], Awaitable[LoadReport]]", file: Path, json: bool) -> None:
+def _load(
+    load: "Callable[[Core, Path, console.Progress], Awaitable[LoadReport]]", file: Path, json: bool
+) -> None:
     settings = opening.quiet_settings()
 
     async def main() -> "LoadReport":

@@ -43,8 +43,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def quiet_settings() -> "Settings":
-    """The settings, of a command that answers and ends, and speaks to the servers that the instance in HOME uses: only
-    errors are logged. Raises pydantic.ValidationError."""
+    """The settings, of a command that answers and ends, and speaks to the servers that the instance
+    in HOME uses: only errors are logged. Raises pydantic.ValidationError."""
     import logging
 
     from runtime.instance import with_its_servers
@@ -70,8 +70,8 @@ def running_url(settings: "Settings") -> str:
 
 @contextmanager
 def database(settings: "Settings", *, new: bool = False) -> Iterator[str]:
-    """The database of the instance; an embedded one that does not run is started for as long as this takes, and made
-    where it is `new`. Raises NotRunning."""
+    """The database of the instance; an embedded one that does not run is started for as long as
+    this takes, and made where it is `new`. Raises NotRunning."""
     from adapters.postgres.embedded import EmbeddedPostgres
     from runtime.home import open_home
     from runtime.instance import NotRunning, running_database_url
@@ -88,7 +88,8 @@ def database(settings: "Settings", *, new: bool = False) -> Iterator[str]:
 
 
 def require_this_release(url: str) -> None:
-    """Raises NotRunning where a database lacks tables of this release, MigrationError, OutdatedRelease."""
+    """Raises NotRunning where a database lacks tables of this release, MigrationError,
+    OutdatedRelease."""
     from eventstore.database.migrations import missing
     from eventstore.database.postgres import connect
     from eventstore.database.release import require_current
@@ -97,11 +98,14 @@ def require_this_release(url: str) -> None:
 
     with connect(url, "ludoteca command", role="") as conn:
         if (due := missing(conn, FOLDERS)) is None:
-            raise NotRunning("the database has no tables of Ludoteca yet: start one of its processes, which makes them")
+            raise NotRunning(
+                "the database has no tables of Ludoteca yet: start one of its processes, which"
+                " makes them"
+            )
         if due:
             raise NotRunning(
-                f"the database is of an older release, it lacks {', '.join(due)}: start a process of this one,"
-                " which migrates it"
+                f"the database is of an older release, it lacks {', '.join(due)}: start a process"
+                " of this one, which migrates it"
             )
         require_current(conn)
 

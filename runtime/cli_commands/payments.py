@@ -14,7 +14,9 @@ from runtime.console import Code
 if TYPE_CHECKING:
     from commands.payment_books import Reconciled
 
-app = typer.Typer(no_args_is_help=True, help="Card payments: compare the log with what the payment provider has.")
+app = typer.Typer(
+    no_args_is_help=True, help="Card payments: compare the log with what the payment provider has."
+)
 
 Since = Annotated[
     datetime | None,
@@ -32,11 +34,13 @@ def group() -> None:
 
 @app.command()
 def reconcile(since: Since = None, json: Json = False) -> None:
-    """Compare the payment provider's intents and refunds with the log, after the log went back to an earlier moment.
+    """Compare the payment provider's intents and refunds with the log, after the log went back to
+    an earlier moment.
 
-    What the provider says of payments that the log has is applied, as if it had sent its notices again. Money that the
-    log cannot account for is listed: that of lost orders above all. Give it back at the provider. With --since, a
-    moment safely before the backup, it takes less long. It may be repeated. Exit code 1 when money is listed.
+    What the provider says of payments that the log has is applied, as if it had sent its notices
+    again. Money that the log cannot account for is listed: that of lost orders above all. Give it
+    back at the provider. With --since, a moment safely before the backup, it takes less long. It
+    may be repeated. Exit code 1 when money is listed.
 
     [bold]Examples[/bold]
       ludoteca payments reconcile --since 2026-11-28
@@ -54,7 +58,15 @@ def reconcile(since: Since = None, json: Json = False) -> None:
             console.table(
                 ("reference", "payment", "status", "amount", "refunded", "currency", "reason"),
                 [
-                    (x.ref, x.payment_id, x.status, x.amount_cents, x.refunded_cents, x.currency, x.reason)
+                    (
+                        x.ref,
+                        x.payment_id,
+                        x.status,
+                        x.amount_cents,
+                        x.refunded_cents,
+                        x.currency,
+                        x.reason,
+                    )
                     for x in done.left
                 ],
                 empty="the log accounts for all money that the provider has",

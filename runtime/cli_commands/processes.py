@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 def run() -> None:
     """Run the whole shop on this machine until Ctrl-C.
 
-    Starts a PostgreSQL of its own in LUDOTECA_HOME (unless LUDOTECA_DATABASE_URL names one), and the api, the
-    projector, the worker, the simulated payment provider and the simulated fiscal operator as processes of their own;
-    with LUDOTECA_RABBITMQ_URL also the relay. Prints where to click when all is ready.
+    Starts a PostgreSQL of its own in LUDOTECA_HOME (unless LUDOTECA_DATABASE_URL names one), and
+    the api, the projector, the worker, the simulated payment provider and the simulated fiscal
+    operator as processes of their own; with LUDOTECA_RABBITMQ_URL also the relay. Prints where to
+    click when all is ready.
 
     [bold]Examples[/bold]
       ludoteca run
@@ -64,7 +65,8 @@ def projector() -> None:
 def worker() -> None:
     """React to events, take payments, send notices, get fiscal receipts, fire deadlines.
 
-    Several may run: the queues' jobs are shared out, each reactor and the deadlines have one leader.
+    Several may run: the queues' jobs are shared out, each reactor and the deadlines have one
+    leader.
 
     [bold]Example[/bold]
       LUDOTECA_DATABASE_URL=postgresql://… LUDOTECA_WORKERS=32 ludoteca worker
@@ -83,7 +85,8 @@ def provider() -> None:
       LUDOTECA_DATABASE_URL=postgresql://… LUDOTECA_PROVIDER_PORT=9000 ludoteca provider
     """
     settings, _ = _prepared(
-        "provider", lambda found: (found.provider_host, found.provider_listens_on, "LUDOTECA_PROVIDER_PORT")
+        "provider",
+        lambda found: (found.provider_host, found.provider_listens_on, "LUDOTECA_PROVIDER_PORT"),
     )
     from runtime.processes.running import run_until_stopped
     from runtime.processes.servers import serve_provider
@@ -112,7 +115,8 @@ def fiscal() -> None:
 
 
 def relay() -> None:
-    """Publish the log to RabbitMQ, in order: the topic exchange ludoteca.events, routing key = the event's name.
+    """Publish the log to RabbitMQ, in order: the topic exchange ludoteca.events, routing key = the
+    event's name.
 
     [bold]Example[/bold]
       LUDOTECA_RABBITMQ_URL=amqp://guest:guest@localhost/ ludoteca relay
@@ -120,7 +124,9 @@ def relay() -> None:
     from runtime.settings import Settings
 
     if not Settings().rabbitmq_url.get_secret_value():
-        raise Failure("the relay publishes to RabbitMQ: set LUDOTECA_RABBITMQ_URL to say which", Code.USAGE)
+        raise Failure(
+            "the relay publishes to RabbitMQ: set LUDOTECA_RABBITMQ_URL to say which", Code.USAGE
+        )
     settings, _ = _prepared("relay")
     from runtime.processes.relay import relay
     from runtime.processes.running import run_until_stopped
@@ -131,8 +137,8 @@ def relay() -> None:
 def _prepared(
     process: str, listens_on: "Callable[[Settings], tuple[str, int, str]] | None" = None
 ) -> "tuple[Settings, str]":
-    """Settings, and the URL of a database that answers and has this program's schema. `listens_on` tells the host and
-    port of a server, and the setting of the latter."""
+    """Settings, and the URL of a database that answers and has this program's schema. `listens_on`
+    tells the host and port of a server, and the setting of the latter."""
     from runtime.home import open_home
     from runtime.instance import running_database_url
     from runtime.listening import check_port

@@ -1,4 +1,5 @@
-"""Of `ludoteca projections`: what is seldom done. Storages dropped or prepared, consumers brought back to the log."""
+"""Of `ludoteca projections`: what is seldom done. Storages dropped or prepared, consumers brought
+back to the log."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -25,23 +26,31 @@ def drop(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="A projection, a version (`orders.1`) or a storage's feed (`orders.2.r1`), as `list` names it."
+            help=(
+                "A projection, a version (`orders.1`) or a storage's feed (`orders.2.r1`), as"
+                " `list` names it."
+            )
         ),
     ] = None,
     unused: Annotated[
         bool,
         typer.Option(
             "--unused",
-            help="All that is only kept: of older versions, left by rebuilds that died, or of a lost history.",
+            help=(
+                "All that is only kept: of older versions, left by rebuilds that died, or of a lost"
+                " history."
+            ),
         ),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Drop storages that nobody reads: of older versions, of former projections, left by rebuilds, or on standby; and
-    search indexes that were left in Elasticsearch when the database went back to an earlier moment.
+    """Drop storages that nobody reads: of older versions, of former projections, left by rebuilds,
+    or on standby; and search indexes that were left in Elasticsearch when the database went back to
+    an earlier moment.
 
-    What queries read is never dropped, nor what a projector of another release feeds. A storage that somebody reads at
-    this moment (a backup, a long query) is fed no longer, and dropped by the next `drop` or rebuild: exit code 1.
+    What queries read is never dropped, nor what a projector of another release feeds. A storage
+    that somebody reads at this moment (a backup, a long query) is fed no longer, and dropped by the
+    next `drop` or rebuild: exit code 1.
 
     [bold]Examples[/bold]
       ludoteca projections drop --unused
@@ -57,7 +66,11 @@ def drop(
     known = known_projections(settings)
     done: list[dropping.Dropped] = []
     with opening.connection(settings) as conn:
-        for rows in [dropping.unused(conn, known)] if unused else [_named(conn, name) for name in names or ()]:
+        for rows in (
+            [dropping.unused(conn, known)]
+            if unused
+            else [_named(conn, name) for name in names or ()]
+        ):
             try:
                 done += dropping.drop_all(conn, known, rows)
             except dropping.InUse as error:
@@ -76,7 +89,10 @@ def drop(
         if json:
             console.print_json({"dropped": done})
         else:
-            rows_of_table = [(d.feed, d.storage, console.verdict(d.dropped, no="NO, somebody reads it")) for d in done]
+            rows_of_table = [
+                (d.feed, d.storage, console.verdict(d.dropped, no="NO, somebody reads it"))
+                for d in done
+            ]
             console.table(("feed", "storage", "dropped"), rows_of_table, empty="nothing to drop")
     if away is not None:
         raise away
@@ -85,11 +101,13 @@ def drop(
 
 
 def prepare(json: Json = False) -> None:
-    """Build the read models of this release that have another version than those of the release that still runs.
+    """Build the read models of this release that have another version than those of the release
+    that still runs.
 
-    Run it with the new release before you start it. The older release goes on, with its own versions: of its tables
-    nothing is changed, but the database's schema becomes this release's, so that an older process does not start again.
-    What is prepared waits for the new release: its projector does the last steps, and from then on queries read it.
+    Run it with the new release before you start it. The older release goes on, with its own
+    versions: of its tables nothing is changed, but the database's schema becomes this release's, so
+    that an older process does not start again. What is prepared waits for the new release: its
+    projector does the last steps, and from then on queries read it.
 
     [bold]Example[/bold]
       ludoteca projections prepare && systemctl restart ludoteca
@@ -119,14 +137,21 @@ def recover(
     every: Annotated[bool, typer.Option("--all", help="All that are astray.")] = False,
     position: Annotated[
         int | None,
-        typer.Option("--from", min=0, help="Go on behind this position, instead of where the trail says.", metavar="N"),
+        typer.Option(
+            "--from",
+            min=0,
+            help="Go on behind this position, instead of where the trail says.",
+            metavar="N",
+        ),
     ] = None,
 ) -> None:
-    """Have reactors and the relay go on that followed another history of the log, as `list` shows: they are astray.
+    """Have reactors and the relay go on that followed another history of the log, as `list` shows:
+    they are astray.
 
-    That is so after the log alone was restored to an earlier moment. Each goes back to the last place of its trail that
-    the log still has: it misses nothing, and repeats at most some minutes, which is recognised (docs/operations.md).
-    Read models need no such command: the projector folds them anew.
+    That is so after the log alone was restored to an earlier moment. Each goes back to the last
+    place of its trail that the log still has: it misses nothing, and repeats at most some minutes,
+    which is recognised (docs/operations.md). Read models need no such command: the projector folds
+    them anew.
 
     [bold]Examples[/bold]
       ludoteca projections recover --all
@@ -150,8 +175,8 @@ def recover(
                 at = histories.last_common(conn, row.feed) if position is None else position
             except histories.NoTrail:
                 raise Failure(
-                    f"{row.projection} left no trail in this history: say --from, the position up to which all that it"
-                    " did is in the log (0: it goes through all of it again)"
+                    f"{row.projection} left no trail in this history: say --from, the position up"
+                    " to which all that it did is in the log (0: it goes through all of it again)"
                 ) from None
             histories.put_back(conn, row.feed, at)
             console.say(f"{row.projection} goes on behind position {at}")
@@ -177,4 +202,8 @@ def _named(conn: "psycopg.Connection", name: str) -> "list[FeedRow]":
     if rows := dropping.matching(conn, name):
         return rows
     every = [row for row in checkpoints.feeds(conn) if row.storage]
-    raise unknown("read model that has run", name, {row.projection for row in every} | {row.feed for row in every})
+    raise unknown(
+        "read model that has run",
+        name,
+        {row.projection for row in every} | {row.feed for row in every},
+    )

@@ -34,11 +34,12 @@ Name = Annotated[str, typer.Argument(help="A projection, as `list` names it.")]
 def list_(json: Json = False) -> None:
     """List the consumers of the log: where they are, how far behind, and what is set aside.
 
-    Read models can be rebuilt and verified. A reactor or the relay acts on events instead of keeping rows. A storage
-    on standby is the one before the last rebuild, still fed: `rollback` goes back to it. One that catches up is not
-    read yet. What is not fed has nothing that it is behind of: a storage of another version, or one that is being
-    built; `drop --unused` drops what is only kept. One that is left behind no consumer knows of: the database went back
-    to an earlier moment, and Elasticsearch did not.
+    Read models can be rebuilt and verified. A reactor or the relay acts on events instead of
+    keeping rows. A storage on standby is the one before the last rebuild, still fed: `rollback`
+    goes back to it. One that catches up is not read yet. What is not fed has nothing that it is
+    behind of: a storage of another version, or one that is being built; `drop --unused` drops what
+    is only kept. One that is left behind no consumer knows of: the database went back to an earlier
+    moment, and Elasticsearch did not.
 
     [bold]Examples[/bold]
       ludoteca projections list
@@ -49,20 +50,32 @@ def list_(json: Json = False) -> None:
     feeds = asyncio.run(_feeds(settings))
     left = _left_behind(settings, known)
     if json:
-        console.print_json([*({**_as_dict(feed), "state": _state(feed, known)} for feed in feeds), *left])
+        console.print_json(
+            [*({**_as_dict(feed), "state": _state(feed, known)} for feed in feeds), *left]
+        )
         return
     console.table(
         ("projection", "state", "fed", "position", "behind", "quarantined", "storage", "feed"),
         [
-            (f.projection, _state(f, known), _yes(f.fed), f.position, f.lag, f.parked, f.storage or None, f.feed)
+            (
+                f.projection,
+                _state(f, known),
+                _yes(f.fed),
+                f.position,
+                f.lag,
+                f.parked,
+                f.storage or None,
+                f.feed,
+            )
             for f in feeds
         ],
         empty="no consumer has run yet: start `ludoteca run`",
     )
     if left:
         console.note(
-            f"left by a lost history, and read by nobody: {', '.join(each['storage'] for each in left)};"
-            " `ludoteca projections drop --unused` drops it"
+            "left by a lost history, and read by nobody:"
+            f" {', '.join(each['storage'] for each in left)}; `ludoteca projections drop --unused`"
+            " drops it"
         )
     missing = sorted(known.keys() - {feed.projection for feed in feeds})
     if missing:
@@ -74,15 +87,17 @@ def rebuild(
     names: Names = None,
     every: Annotated[bool, typer.Option("--all", help="Rebuild all read models.")] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Switch also when the live rows differ: they are wrong.")
+        bool,
+        typer.Option("--replace", help="Switch also when the live rows differ: they are wrong."),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Fold the log anew into a table beside the live one, compare, and switch queries over. The shop stays open.
+    """Fold the log anew into a table beside the live one, compare, and switch queries over. The
+    shop stays open.
 
-    When the new rows differ from the live ones nothing is switched, and the exit code is 1: `verify` says which rows.
-    Once it is known that the live ones are wrong, `--replace` switches all the same.
-    The former table stays fed, so that `rollback` goes back to it at once.
+    When the new rows differ from the live ones nothing is switched, and the exit code is 1:
+    `verify` says which rows. Once it is known that the live ones are wrong, `--replace` switches
+    all the same. The former table stays fed, so that `rollback` goes back to it at once.
 
     [bold]Examples[/bold]
       ludoteca projections rebuild orders
@@ -93,7 +108,9 @@ def rebuild(
     settings = opening.quiet_settings()
     if bool(names) == every:
         raise Failure("name the projections to rebuild, or say --all", Code.USAGE)
-    done, failures = _each(settings, _chosen(settings, names), "rebuild", partial(rebuilding.rebuild, replace=replace))
+    done, failures = _each(
+        settings, _chosen(settings, names), "rebuild", partial(rebuilding.rebuild, replace=replace)
+    )
     with console.telling_what_was_done():
         if json:
             failed = [{"projection": name, "error": failure.message} for name, failure in failures]
@@ -108,10 +125,11 @@ def rebuild(
 
 @app.command()
 def verify(names: Names = None, json: Json = False) -> None:
-    """Fold the log from its start and compare with the live rows; of all read models, if none is named.
+    """Fold the log from its start and compare with the live rows; of all read models, if none is
+    named.
 
-    Changes nothing. Exit code 1 when any row differs, with the keys of some that do. Streams in quarantine are left
-    out on both sides, and counted.
+    Changes nothing. Exit code 1 when any row differs, with the keys of some that do. Streams in
+    quarantine are left out on both sides, and counted.
 
     [bold]Examples[/bold]
       ludoteca projections verify
@@ -133,7 +151,8 @@ def verify(names: Names = None, json: Json = False) -> None:
 
 @app.command()
 def rollback(name: Name) -> None:
-    """Go back to the storage before the last rebuild. It was fed all along, so nothing is missing in it.
+    """Go back to the storage before the last rebuild. It was fed all along, so nothing is missing
+    in it.
 
     Exit code 1 when there is none.
 
@@ -156,7 +175,8 @@ app.command()(projection_storages.prepare)
 
 @app.command()
 def pause(name: Name) -> None:
-    """Have a projection (or a reactor, or the relay) stand still. What comes meanwhile waits in the log.
+    """Have a projection (or a reactor, or the relay) stand still. What comes meanwhile waits in the
+    log.
 
     [bold]Example[/bold]
       ludoteca projections pause orders
@@ -177,7 +197,7 @@ def resume(name: Name) -> None:
 app.command()(projection_storages.recover)
 
 
-# -- which projections -------------------------------------------------------------------------------------------------
+# -- which projections -----------------------------------------------------------------------------
 
 
 def _chosen(settings: "Settings", names: Sequence[str] | None) -> "list[Registered]":
@@ -194,7 +214,8 @@ async def _feeds(settings: "Settings") -> "list[FeedState]":
 
     async with opening.pool(settings) as pool:
         return await Operations(
-            pool, {name: each.projection.version for name, each in known_projections(settings).items()}
+            pool,
+            {name: each.projection.version for name, each in known_projections(settings).items()},
         ).feeds()
 
 
@@ -209,7 +230,9 @@ def _left_behind(settings: "Settings", known: "dict[str, Registered]") -> list[d
     except StoreFailed as error:
         console.note(str(error))
         return []
-    return [{"projection": name, "storage": storage, "state": "left behind"} for name, storage in found]
+    return [
+        {"projection": name, "storage": storage, "state": "left behind"} for name, storage in found
+    ]
 
 
 def _set_paused(name: str, *, paused: bool) -> None:
@@ -245,7 +268,11 @@ def _other_version(feed: "FeedState", known: "dict[str, Registered]") -> str:
     if feed.projection not in known:
         return "unknown to this release"
     ours = known[feed.projection].projection.version
-    return "" if feed.version == ours else f"{'old' if feed.version < ours else 'newer'} version {feed.version}"
+    return (
+        ""
+        if feed.version == ours
+        else f"{'old' if feed.version < ours else 'newer'} version {feed.version}"
+    )
 
 
 def _yes(value: bool) -> str:
@@ -258,7 +285,7 @@ def _as_dict(feed: "FeedState") -> dict[str, object]:
     return msgspec.structs.asdict(feed)
 
 
-# -- doing it ----------------------------------------------------------------------------------------------------------
+# -- doing it --------------------------------------------------------------------------------------
 
 
 def _each(
@@ -274,7 +301,13 @@ def _each(
         for registered in chosen:
             name = registered.projection.name
             try:
-                done.append(_or_failure(partial(work, conn, events, registered, partial(progress, f"{doing} {name}"))))
+                done.append(
+                    _or_failure(
+                        partial(
+                            work, conn, events, registered, partial(progress, f"{doing} {name}")
+                        )
+                    )
+                )
             except Failure as failure:
                 failures.append((name, failure))
     return done, failures
@@ -297,11 +330,13 @@ def _or_failure(work: Callable[[], T]) -> T:
         raise Failure(str(error)) from error
     except CheckpointMoved as error:
         raise Failure(
-            f"{error}: another process moved it, or the log went back. `ludoteca projections list` shows which;"
-            " the projector folds anew by itself what followed another history"
+            f"{error}: another process moved it, or the log went back. `ludoteca projections list`"
+            " shows which; the projector folds anew by itself what followed another history"
         ) from error
     except psycopg.errors.LockNotAvailable as error:
-        raise Failure("the projector held its checkpoint for too long: nothing was switched, try again") from error
+        raise Failure(
+            "the projector held its checkpoint for too long: nothing was switched, try again"
+        ) from error
 
 
 def _end(failures: Sequence[tuple[str, Failure]]) -> None:
@@ -345,10 +380,13 @@ def _print_verified(done: "Sequence[Verified]") -> None:
     )
     for v in done:
         if not v.difference.equal:
-            keys = "\n".join(f"  {key}" for key in v.difference.keys) or "  (keys unknown: only the hashes tell)"
+            keys = (
+                "\n".join(f"  {key}" for key in v.difference.keys)
+                or "  (keys unknown: only the hashes tell)"
+            )
             console.say(
-                f"{v.projection} differs: {v.difference.stored} rows stored, {v.difference.replayed} by the log."
-                f" Some of the keys that differ:\n{keys}"
+                f"{v.projection} differs: {v.difference.stored} rows stored,"
+                f" {v.difference.replayed} by the log. Some of the keys that differ:\n{keys}"
             )
     if any(v.parked for v in done):
         console.note("streams wait in quarantine: see `ludoteca quarantine list`")

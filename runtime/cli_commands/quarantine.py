@@ -22,18 +22,24 @@ MANY = 1_000_000
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Streams that a consumer could not apply and set aside, while the rest went on: list, retry.",
+    help=(
+        "Streams that a consumer could not apply and set aside, while the rest went on: list,"
+        " retry."
+    ),
 )
 
 
 @app.command(name="list")
 def list_(
-    feed: Annotated[str | None, typer.Option(help="Only those of this feed (`ludoteca projections list`).")] = None,
+    feed: Annotated[
+        str | None, typer.Option(help="Only those of this feed (`ludoteca projections list`).")
+    ] = None,
     json: Json = False,
 ) -> None:
     """List the streams set aside: by whom, from which position on, and why.
 
-    An event that cannot be applied is never skipped: it and all later ones of its stream wait here until `retry`.
+    An event that cannot be applied is never skipped: it and all later ones of its stream wait here
+    until `retry`.
 
     [bold]Examples[/bold]
       ludoteca quarantine list
@@ -46,7 +52,9 @@ def list_(
 
         async with opening.pool(settings) as pool:
             operations = Operations(pool)
-            if feed is not None and feed not in (known := {each.feed for each in await operations.feeds()}):
+            if feed is not None and feed not in (
+                known := {each.feed for each in await operations.feeds()}
+            ):
                 raise unknown("feed", feed, known)
             return await operations.quarantine(feed, MANY)
 
@@ -57,9 +65,9 @@ def list_(
     for parked in found:
         asked = ", a retry is asked for" if parked.retry else ""
         console.say(
-            f"{parked.id}  {parked.feed}  position {parked.position}  {parked.name}\n"
-            f"    stream {parked.stream_id}, attempts: {parked.attempts}, since {parked.since:%Y-%m-%d %H:%M}{asked}\n"
-            f"    {parked.error}"
+            f"{parked.id}  {parked.feed}  position {parked.position}  {parked.name}\n    stream"
+            f" {parked.stream_id}, attempts: {parked.attempts}, since"
+            f" {parked.since:%Y-%m-%d %H:%M}{asked}\n    {parked.error}"
         )
     if not found:
         console.say("nothing is in quarantine")
@@ -67,10 +75,15 @@ def list_(
 
 @app.command()
 def retry(
-    ids: Annotated[list[UUID] | None, typer.Argument(help="What to try again, as `list` shows it.")] = None,
+    ids: Annotated[
+        list[UUID] | None, typer.Argument(help="What to try again, as `list` shows it.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Try all again.")] = False,
     wait: Annotated[
-        float, typer.Option(parser=opening.seconds, metavar="SECONDS", help="How long to wait for the outcome.")
+        float,
+        typer.Option(
+            parser=opening.seconds, metavar="SECONDS", help="How long to wait for the outcome."
+        ),
     ] = 10.0,
     json: Json = False,
 ) -> None:
@@ -103,15 +116,24 @@ def retry(
     if any(not parked.retry for parked in left.values()):
         raise typer.Exit(Code.DIFFERS)
     if left and wait:
-        console.note("no consumer has taken the rest yet: does it run, is it paused? (`ludoteca projections list`)")
+        console.note(
+            "no consumer has taken the rest yet: does it run, is it paused? (`ludoteca projections"
+            " list`)"
+        )
         raise typer.Exit(Code.UNREACHABLE)
 
 
-async def _outcome(operations: "Operations", wanted: Collection[UUID], wait: float) -> "dict[UUID, Quarantined]":
+async def _outcome(
+    operations: "Operations", wanted: Collection[UUID], wait: float
+) -> "dict[UUID, Quarantined]":
     """What is still set aside when all were tried, or when the time is over."""
     deadline = time.monotonic() + wait
     while True:
-        left = {parked.id: parked for parked in await operations.quarantine(limit=MANY) if parked.id in wanted}
+        left = {
+            parked.id: parked
+            for parked in await operations.quarantine(limit=MANY)
+            if parked.id in wanted
+        }
         if time.monotonic() >= deadline or not any(parked.retry for parked in left.values()):
             return left
         await asyncio.sleep(0.1)
@@ -124,6 +146,9 @@ def _tell(wanted: Collection[UUID], left: "dict[UUID, Quarantined]", json: bool)
     if json:
         console.print_json({"applied": applied, "failing": failing, "waiting": waiting})
     else:
-        console.say(f"{applied} applied, {len(failing)} failing again, {len(waiting)} waiting for their consumer")
+        console.say(
+            f"{applied} applied, {len(failing)} failing again, {len(waiting)} waiting for their"
+            " consumer"
+        )
         for parked in failing:
             console.say(f"{parked.id}  {parked.feed}  position {parked.position}  {parked.error}")

@@ -14,12 +14,17 @@ if TYPE_CHECKING:
     from commands.fiscal_books import Found
     from commands.ports.queue import Job
 
-app = typer.Typer(no_args_is_help=True, help="Fiscal receipts: enter what the fiscal operator has issued.")
+app = typer.Typer(
+    no_args_is_help=True, help="Fiscal receipts: enter what the fiscal operator has issued."
+)
 
 Since = Annotated[
     datetime | None,
     typer.Option(
-        help="Look at what was issued since then (UTC) only, and ask for what orders paid since then still lack.",
+        help=(
+            "Look at what was issued since then (UTC) only, and ask for what orders paid since then"
+            " still lack."
+        ),
         formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
     ),
 ]
@@ -27,10 +32,13 @@ Since = Annotated[
 
 @app.command()
 def reconcile(since: Since = None, json: Json = False) -> None:
-    """Enter in the log each receipt that the fiscal operator has issued and the log does not know, after a restore.
+    """Enter in the log each receipt that the fiscal operator has issued and the log does not know,
+    after a restore.
 
-    New receipts go on without it; this also tells of sellers who sell nothing more, and of orders that are lost. With
-    --since, a moment safely before the backup, it asks anew for those whose jobs the broker lost. It may be repeated.
+    New receipts go on without it; this also tells of sellers who sell nothing more, and of orders
+    that are lost. With
+    --since, a moment safely before the backup, it asks anew for those whose jobs the broker lost.
+    It may be repeated.
 
     [bold]Examples[/bold]
       ludoteca receipts reconcile
@@ -74,5 +82,9 @@ async def _reconcile(since: datetime | None) -> "tuple[list[Found], list[Job]]":
         settings = settings.model_copy(update={"fiscal_port": noted_port(settings, "fiscal")})
     async with opening.core(settings) as core, open_queues(core) as queues:
         found = await fiscal_books.reconcile(core.handler, core.adapters.fiscal_operator, since)
-        asked = [] if since is None else await fiscal_books.ask_for_missing(core.handler, queues[FISCAL.queue], since)
+        asked = (
+            []
+            if since is None
+            else await fiscal_books.ask_for_missing(core.handler, queues[FISCAL.queue], since)
+        )
         return found, asked

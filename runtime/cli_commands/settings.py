@@ -10,12 +10,16 @@ from runtime.cli_commands.opening import Json
 
 def show(
     json: Json = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the page docs/settings.md.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the page docs/settings.md.")
+    ] = False,
 ) -> None:
-    """List every setting: its variable, its value here, its default and its meaning. Secrets are masked.
+    """List every setting: its variable, its value here, its default and its meaning. Secrets are
+    masked.
 
-    Settings are environment variables. An empty one is as good as none. Where one makes no sense, every command says
-    which, and ends with exit code 2. Of a variable LUDOTECA_… that is no setting, it says so and goes on.
+    Settings are environment variables. An empty one is as good as none. Where one makes no sense,
+    every command says which, and ends with exit code 2. Of a variable LUDOTECA_… that is no
+    setting, it says so and goes on.
 
     [bold]Examples[/bold]
       ludoteca settings
@@ -27,7 +31,9 @@ def show(
 
     found = rows(Settings())
     if markdown:
-        console.say(_markdown([(variable, default, meaning) for variable, _, default, meaning in found]))
+        console.say(
+            _markdown([(variable, default, meaning) for variable, _, default, meaning in found])
+        )
     elif json:
         names = ("variable", "value", "default", "meaning")
         console.print_json([dict(zip(names, row, strict=True)) for row in found])
@@ -41,7 +47,10 @@ def _markdown(settings: list[tuple[str, str, str]]) -> str:
     lines = [
         "# Settings",
         "",
-        "Environment variables; an empty one is as good as none. `ludoteca settings` shows what is set.",
+        (
+            "Environment variables; an empty one is as good as none. `ludoteca settings` shows what"
+            " is set."
+        ),
         "",
         "| variable | default | meaning |",
         "|---|---|---|",

@@ -13,20 +13,27 @@ PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 def sql(
     context: typer.Context,
-    write: Annotated[bool, typer.Option("--write", help="Let statements change something.")] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Let statements change something.")
+    ] = False,
     run: Annotated[
-        Literal["psql", "pg_dump", "pg_restore"], typer.Option(help="The program to run.", metavar="PROGRAM")
+        Literal["psql", "pg_dump", "pg_restore"],
+        typer.Option(help="The program to run.", metavar="PROGRAM"),
     ] = "psql",
     where: Annotated[
-        bool, typer.Option("--where", help="Only say how to connect, and where PostgreSQL's programs are.")
+        bool,
+        typer.Option(
+            "--where", help="Only say how to connect, and where PostgreSQL's programs are."
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Open psql on the instance's database, or run another of PostgreSQL's programs: psql, pg_dump, pg_restore.
+    """Open psql on the instance's database, or run another of PostgreSQL's programs: psql, pg_dump,
+    pg_restore.
 
-    What is not an option of this command is passed on. Transactions are read-only, to guard against slips, unless you
-    say --write. The embedded database of an instance that does not run is started for as long as this takes. The exit
-    code is the program's.
+    What is not an option of this command is passed on. Transactions are read-only, to guard against
+    slips, unless you say --write. The embedded database of an instance that does not run is started
+    for as long as this takes. The exit code is the program's.
 
     [bold]Examples[/bold]
       ludoteca sql
@@ -41,7 +48,10 @@ def sql(
 
     settings = opening.quiet_settings()
     if where:
-        dsn, programs = postgres_programs.access(database_url(settings), "")[0], str(program("psql").parent)
+        dsn, programs = (
+            postgres_programs.access(database_url(settings), "")[0],
+            str(program("psql").parent),
+        )
         if json:
             console.print_json({"dsn": dsn, "programs": programs})
         else:

@@ -1,7 +1,8 @@
-"""CSV record by record, strictly (RFC 4180): what is broken costs its own line, never the lines after it.
+"""CSV record by record, strictly (RFC 4180): what is broken costs its own line, never the lines
+after it.
 
-A quote that is not closed would have the reader take all that follows for one field. So a record that makes no sense
-ends where it began: reading goes on at the next line of the file.
+A quote that is not closed would have the reader take all that follows for one field. So a record
+that makes no sense ends where it began: reading goes on at the next line of the file.
 """
 
 import csv
@@ -56,7 +57,8 @@ class Records:
             return Record(self._line, values)
 
     def broken(self, why: str) -> Record:
-        """The record that was read last, as a broken one, which its first line alone is: go on at the next."""
+        """The record that was read last, as a broken one, which its first line alone is: go on at
+        the next."""
         self._again.extendleft(reversed(self._taken[1:]))
         del self._taken[1:]
         return Record(self._line, [], why)

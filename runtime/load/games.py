@@ -21,7 +21,8 @@ CURRENCY = "USD"
 COLUMNS = ("title", "publisher", "tags", "price_cents", "release_date", "platforms")
 GENRES = frozenset(
     """
-    Action|Adventure|Casual|Fighting|Horror|Indie|Massively Multiplayer|Platformer|Puzzle|RPG|Racing|Shooter|Simulation
+    Action|Adventure|Casual|Fighting|Horror|Indie|Massively
+    Multiplayer|Platformer|Puzzle|RPG|Racing|Shooter|Simulation
     Sports|Strategy|Survival
     """.replace("\n", "|")
     .replace(" " * 4, "")
@@ -36,7 +37,8 @@ def game_id_of(title: str) -> UUID:
 
 
 async def load_games(core: Core, path: Path, progress: Progress = silent) -> LoadReport:
-    """List the games of a CSV file as the platform's own, on sale at once. Raises Unreadable, OSError."""
+    """List the games of a CSV file as the platform's own, on sale at once. Raises Unreadable,
+    OSError."""
     report = LoadReport()
     listings: dict[UUID, tuple[int, Listing]] = {}
     titles: set[str] = set()
@@ -76,7 +78,9 @@ def _listing(fields: dict[str, str]) -> Listing:
     title = fields["title"]
     if not is_visible(title):
         raise ValueError("no title")
-    tags = tuple(_line("tags", unescaped(tag.strip())) for tag in fields["tags"].split("|") if tag.strip())
+    tags = tuple(
+        _line("tags", unescaped(tag.strip())) for tag in fields["tags"].split("|") if tag.strip()
+    )
     return Listing(
         sku="IMP-" + hashlib.sha256(title.encode()).hexdigest()[:12].upper(),
         title=_line("title", unescaped(title)),
@@ -85,7 +89,11 @@ def _listing(fields: dict[str, str]) -> Listing:
         category="Games",
         genres=tuple(tag for tag in tags if tag in GENRES),
         tags=tags,
-        platforms=tuple(_line("platforms", part.strip()) for part in fields["platforms"].split("|") if part.strip()),
+        platforms=tuple(
+            _line("platforms", part.strip())
+            for part in fields["platforms"].split("|")
+            if part.strip()
+        ),
         release_date=_date(fields["release_date"].strip()),
         prices=(Price("*", _cents(fields["price_cents"].strip()), CURRENCY),),
     )

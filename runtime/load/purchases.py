@@ -1,4 +1,5 @@
-"""Purchases from a CSV file: their people are registered, and buy through the same commands as everybody."""
+"""Purchases from a CSV file: their people are registered, and buy through the same commands as
+everybody."""
 
 import asyncio
 from collections import Counter
@@ -9,7 +10,14 @@ from uuid import UUID
 import msgspec
 
 from commands.handler import IMPORTER
-from domain.catalog import GameCreated, GamePublished, GameResumed, GameRetired, GameSuspended, GameUpdated
+from domain.catalog import (
+    GameCreated,
+    GamePublished,
+    GameResumed,
+    GameRetired,
+    GameSuspended,
+    GameUpdated,
+)
 from domain.errors import Refused
 from domain.ids import derived
 from domain.library import LibraryGameAdded
@@ -38,7 +46,8 @@ STALLED_SECONDS = 120.0
 
 
 class Stalled(Exception):
-    """Orders were placed, but nobody grants them: no worker seems to be running. Run the load again later."""
+    """Orders were placed, but nobody grants them: no worker seems to be running. Run the load again
+    later."""
 
 
 COLUMNS = ("user_id", "title")
@@ -62,8 +71,8 @@ def person_id_of(person: str) -> UUID:
 async def load_purchases(core: Core, path: Path, progress: Progress = silent) -> LoadReport:
     """Have the people of a CSV file buy their games; returns when every grant is in the log.
 
-    People are registered without a password. A person's second purchase of a game is refused, as by the API. Needs a
-    worker and a payment provider that run. Raises Unreadable, OSError, Stalled.
+    People are registered without a password. A person's second purchase of a game is refused, as by
+    the API. Needs a worker and a payment provider that run. Raises Unreadable, OSError, Stalled.
     """
     report = LoadReport()
     rows = list(read_rows(path, COLUMNS, report))
@@ -84,12 +93,14 @@ async def load_purchases(core: Core, path: Path, progress: Progress = silent) ->
         if tried % 100 == 0 or tried == len(purchases):
             progress("orders", tried, len(purchases))
 
-    # Wave by wave, so that of two purchases of a game by one person the first is the one that counts.
+    # Wave by wave, so that of two purchases of a game by one person the first is the one that
+    # counts.
     for wave in _waves(new):
         await at_once(wave, one)
     await _granted(core, set(placed.values()), outcomes, report, progress)
     settled = {purchase for purchase, order_id in placed.items() if order_id in outcomes.granted}
-    report.loaded, report.known = len(settled & placed_now), len(settled - placed_now)
+    report.loaded = len(settled & placed_now)
+    report.known = len(settled - placed_now)
     report.refused += Counter(payment_failed=len(placed) - len(settled))
     report.broken.sort(key=lambda broken: broken.line)
     return report
@@ -123,7 +134,8 @@ def _waves(purchases: Sequence[Purchase]) -> Iterator[list[Purchase]]:
 async def _of_registered(
     core: Core, purchases: Sequence[Purchase], report: LoadReport, progress: Progress
 ) -> list[Purchase]:
-    """Register the people; the purchases of those who could not be are refused for the same reason."""
+    """Register the people; the purchases of those who could not be are refused for the same
+    reason."""
     people = {person_id_of(p.person): p.person for p in purchases}
     report.people = len(people)
     refused: dict[str, str] = {}
@@ -178,13 +190,16 @@ async def _look(core: Core, outcomes: _Outcomes, head: int) -> None:
 
 
 def _once(purchase: Purchase, tries: int) -> IdempotencyKey:
-    return IdempotencyKey(derived("import.purchase", purchase.person, purchase.title, purchase.occurrence, tries))
+    return IdempotencyKey(
+        derived("import.purchase", purchase.person, purchase.title, purchase.occurrence, tries)
+    )
 
 
 async def _not_known(
     core: Core, purchases: Sequence[Purchase], outcomes: _Outcomes, placed: dict[Purchase, UUID]
 ) -> list[Purchase]:
-    """The purchases that are not in the log, or failed; a look-up by pages, for a load that is run again."""
+    """The purchases that are not in the log, or failed; a look-up by pages, for a load that is run
+    again."""
     new = []
     for start in range(0, len(purchases), PAGE):
         page = purchases[start : start + PAGE]
@@ -206,14 +221,16 @@ async def _buy(
     placed: dict[Purchase, UUID],
     report: LoadReport,
 ) -> bool:
-    """Place the order of a row; returns whether it was placed now. One that was placed before counts, unless it failed:
-    then it is tried anew."""
+    """Place the order of a row; returns whether it was placed now. One that was placed before
+    counts, unless it failed: then it is tried anew."""
     user_id = person_id_of(purchase.person)
     buyer = msgspec.structs.replace(IMPORTER, user_id=user_id, account_type="BUYER")
     tries = 0
     while True:
         try:
-            result = await core.commands.orders.place(buyer, purchase.game_id, METHOD, once=_once(purchase, tries))
+            result = await core.commands.orders.place(
+                buyer, purchase.game_id, METHOD, once=_once(purchase, tries)
+            )
         except AlreadyDone as before:
             order_id = UUID(before.done.result_ids["order_id"])
             if order_id in outcomes.cancelled:
@@ -222,7 +239,8 @@ async def _buy(
             placed[purchase] = order_id
             return False
         except Refused as refusal:
-            # Of a game that the file has twice for a person: whether the order before is paid by now is chance.
+            # Of a game that the file has twice for a person: whether the order before is paid by
+            # now is chance.
             code = "already_owned" if refusal.code == "order_pending" else refusal.code
             report.refused[code] += 1
             return False
@@ -230,7 +248,9 @@ async def _buy(
         return True
 
 
-async def _granted(core: Core, orders: set[UUID], outcomes: _Outcomes, report: LoadReport, progress: Progress) -> None:
+async def _granted(
+    core: Core, orders: set[UUID], outcomes: _Outcomes, report: LoadReport, progress: Progress
+) -> None:
     """Wait until each of these orders is granted, or cancelled."""
     before = -1
     while True:
@@ -243,7 +263,9 @@ async def _granted(core: Core, orders: set[UUID], outcomes: _Outcomes, report: L
         if report.granted + failed > before:
             before, since = report.granted + failed, asyncio.get_running_loop().time()
         if asyncio.get_running_loop().time() - since > STALLED_SECONDS:
-            raise Stalled(f"{len(orders) - before} of {len(orders)} orders wait: is a worker running?")
+            raise Stalled(
+                f"{len(orders) - before} of {len(orders)} orders wait: is a worker running?"
+            )
         try:
             async with asyncio.timeout(5):
                 head = await core.log.watcher.beyond(outcomes.position)
@@ -257,7 +279,17 @@ async def _games(core: Core) -> dict[str, UUID]:
     """Every game on sale by its exact title, read from the log: no read model need be in step."""
     titles: dict[UUID, str] = {}
     on_sale: set[UUID] = set()
-    names = [cls.NAME for cls in (GameCreated, GameUpdated, GamePublished, GameSuspended, GameResumed, GameRetired)]
+    names = [
+        cls.NAME
+        for cls in (
+            GameCreated,
+            GameUpdated,
+            GamePublished,
+            GameSuspended,
+            GameResumed,
+            GameRetired,
+        )
+    ]
     after, head = 0, await core.log.head()
     while after < head:
         page, after = await core.log.read_page(after, head, names=names, limit=5000)

@@ -1,4 +1,5 @@
-"""What loads have in common: reading CSV rows, reporting, doing many at once, and knowing what was done before."""
+"""What loads have in common: reading CSV rows, reporting, doing many at once, and knowing what was
+done before."""
 
 import asyncio
 from collections import Counter
@@ -33,9 +34,11 @@ class BrokenRow(msgspec.Struct, frozen=True):
 
 
 class LoadReport(msgspec.Struct):
-    """What became of a file's rows: loaded now, loaded before, refused (why, how often), broken (where, why).
+    """What became of a file's rows: loaded now, loaded before, refused (why, how often), broken
+    (where, why).
 
-    Of purchases also: how many people there are, and how many of the rows are granted in the log by now.
+    Of purchases also: how many people there are, and how many of the rows are granted in the log by
+    now.
     """
 
     rows: int = 0
@@ -51,8 +54,11 @@ class Unreadable(Exception):
     """The file is not a CSV file with the columns needed."""
 
 
-def read_rows(path: Path, columns: Sequence[str], report: LoadReport) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line, row) of each row that has its columns; the others go to the report, which counts them all.
+def read_rows(
+    path: Path, columns: Sequence[str], report: LoadReport
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line, row) of each row that has its columns; the others go to the report, which counts them
+    all.
 
     Raises Unreadable, OSError.
     """
@@ -89,7 +95,11 @@ def _why_broken(values: Sequence[str], wanted: int) -> str | None:
         return f"{len(values)} fields instead of {wanted}"
     if not all(map(_is_text, values)):
         return "not valid UTF-8 text"
-    return "a NUL character, which no text may hold" if any("\0" in value for value in values) else None
+    return (
+        "a NUL character, which no text may hold"
+        if any("\0" in value for value in values)
+        else None
+    )
 
 
 def _is_text(value: str) -> bool:

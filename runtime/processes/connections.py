@@ -1,6 +1,8 @@
-"""Connections that cannot be held by saying little, slowly, or far too much: uvicorn's HTTP protocol, with limits.
+"""Connections that cannot be held by saying little, slowly, or far too much: uvicorn's HTTP
+protocol, with limits.
 
-It has none of its own for heads, for how long a request may take to come, and for how many connections there are.
+It has none of its own for heads, for how long a request may take to come, and for how many
+connections there are.
 """
 
 import asyncio
@@ -14,12 +16,14 @@ from api.middleware.security_headers import HEADERS
 from api.problems import MEDIA_TYPE, to_json
 
 _LINGER_SECONDS = 1.0
-"""How long it is listened to who was refused, so that they have the answer before the connection is gone."""
+"""How long it is listened to who was refused, so that they have the answer before the connection is
+gone."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one connection may take, and how many there are. `message_bytes` bounds all of a request after its head."""
+    """What one connection may take, and how many there are. `message_bytes` bounds all of a request
+    after its head."""
 
     connections: int = 800
     head_seconds: float = 10.0
@@ -34,8 +38,8 @@ def bounded(limits: Limits) -> type["BoundedHttp"]:
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """Refuses by 431 a head that is too large, by 408 a head or body that does not come in time, by 503 a connection
-    too many. A request that comes at once, as nearly all do, costs no timer."""
+    """Refuses by 431 a head that is too large, by 408 a head or body that does not come in time, by
+    503 a connection too many. A request that comes at once, as nearly all do, costs no timer."""
 
     limits = Limits()
 
@@ -56,7 +60,9 @@ class BoundedHttp(HttpToolsProtocol):
         if others >= 2 * self.limits.connections:
             transport.abort()
         elif others >= self.limits.connections:
-            self._refuse(503, "too_many_connections", "there are too many connections", {"retry-after": "1"})
+            self._refuse(
+                503, "too_many_connections", "there are too many connections", {"retry-after": "1"}
+            )
         else:
             self._reading = "head"
             self._set_timer()
@@ -81,7 +87,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._set_timer()
         super().connection_lost(exc)
 
-    # -- the parser tells how far it is --------------------------------------------------------------------------------
+    # -- the parser tells how far it is ------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         """The first byte of a head."""
@@ -94,7 +100,8 @@ class BoundedHttp(HttpToolsProtocol):
         if self._received > self.limits.head_bytes and self._head_size() > self.limits.head_bytes:
             self._refuse_head()
             return
-        self._reading, self._received = "body", 0
+        self._reading = "body"
+        self._received = 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -104,17 +111,19 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The end of a message."""
-        self._reading, self._received = "", 0
+        self._reading = ""
+        self._received = 0
         if not self._refused:
             super().on_message_complete()
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
-    # -- refusing ------------------------------------------------------------------------------------------------------
+    # -- refusing ----------------------------------------------------------------------------------
 
     def _should_upgrade(self) -> bool:
-        """Whether it is to be a WebSocket: RFC 6455 knows only those that begin by GET. A body would never be read."""
+        """Whether it is to be a WebSocket: RFC 6455 knows only those that begin by GET. A body
+        would never be read."""
         return self.parser.get_method() == b"GET" and super()._should_upgrade()
 
     def handle_websocket_upgrade(self) -> None:
@@ -127,7 +136,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._refuse(400, "malformed_request", msg)
 
     def _refuse_head(self) -> None:
-        self._refuse(431, "head_too_large", f"a request's head has at most {self.limits.head_bytes} bytes")
+        self._refuse(
+            431, "head_too_large", f"a request's head has at most {self.limits.head_bytes} bytes"
+        )
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -135,20 +146,28 @@ class BoundedHttp(HttpToolsProtocol):
             self._timer = None
         self._timed = (self._messages, self._reading)
         if self._reading:
-            seconds = self.limits.head_seconds if self._reading == "head" else self.limits.body_seconds
+            seconds = (
+                self.limits.head_seconds if self._reading == "head" else self.limits.body_seconds
+            )
             self._timer = self.loop.call_later(seconds, self._too_late)
 
     def _too_late(self) -> None:
         if self._messages == 0:  # nothing was asked for, so there is nothing to answer
             self.transport.close()
         else:
-            self._refuse(408, "too_slow", f"the {self._reading} of the request did not come in time")
+            self._refuse(
+                408, "too_slow", f"the {self._reading} of the request did not come in time"
+            )
 
-    def _refuse(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        """Answer by a problem document, and end the connection; without a word when an answer is being sent."""
+    def _refuse(
+        self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Answer by a problem document, and end the connection; without a word when an answer is
+        being sent."""
         if self._refused or self.transport.is_closing():
             return
-        self._refused, self._reading = True, ""
+        self._refused = True
+        self._reading = ""
         self._set_timer()
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
@@ -176,6 +195,13 @@ def refusal(status: int, code: str, detail: str, headers: Mapping[str, str]) -> 
         "trace_id": secrets.token_hex(16),
     }
     body = to_json(document)
-    fields = [*HEADERS, *headers.items(), ("content-type", MEDIA_TYPE), ("content-length", str(len(body)))]
-    lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in [*fields, ("connection", "close")])
+    fields = [
+        *HEADERS,
+        *headers.items(),
+        ("content-type", MEDIA_TYPE),
+        ("content-length", str(len(body))),
+    ]
+    lines = "".join(
+        f"{name.lower()}: {value}\r\n" for name, value in [*fields, ("connection", "close")]
+    )
     return STATUS_LINE[status] + lines.encode() + b"\r\n" + body

@@ -14,10 +14,17 @@ from runtime.wiring.search import search_models
 
 
 def run_projector(settings: Settings, url: str) -> None:
-    """Keep the read models in step: one thread for the tables, one for each search index. Raises OutdatedRelease."""
-    groups: list[Sequence[Registered]] = [read_models(), *([model] for model in search_models(settings))]
+    """Keep the read models in step: one thread for the tables, one for each search index. Raises
+    OutdatedRelease."""
+    groups: list[Sequence[Registered]] = [
+        read_models(),
+        *([model] for model in search_models(settings)),
+    ]
     runners = [Runner(url, codec(), group) for group in groups]
-    threads = [threading.Thread(target=runner.run, name=f"projector-{n}") for n, runner in enumerate(runners)]
+    threads = [
+        threading.Thread(target=runner.run, name=f"projector-{n}")
+        for n, runner in enumerate(runners)
+    ]
     stopping = threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, lambda *_: stopping.set())

@@ -35,12 +35,15 @@ _LOST_LEAD: tuple[type[Exception], ...] = (checkpoints.CheckpointMoved, *AWAY)
 
 
 class Publisher(Protocol):
-    """An event bus. Raises ConnectionError when it is not certain that it has got all: publish them again.
+    """An event bus. Raises ConnectionError when it is not certain that it has got all: publish them
+    again.
 
     After `before` (monotonic time) nothing is published.
     """
 
-    async def publish(self, messages: Sequence[tuple[str, bytes, UUID]], *, before: float = ...) -> None: ...
+    async def publish(
+        self, messages: Sequence[tuple[str, bytes, UUID]], *, before: float = ...
+    ) -> None: ...
 
 
 async def relay(settings: Settings) -> None:
@@ -55,12 +58,14 @@ async def relay(settings: Settings) -> None:
             except* _LOST_LEAD as errors:
                 log.warning("the relay lost its lead: %s", errors.exceptions[0])
             finally:
-                await publisher.close()  # nothing that was under way may come after what the next leader publishes
+                # nothing that was under way may come after what the next leader publishes
+                await publisher.close()
             await asyncio.sleep(RETRY_SECONDS)
 
 
 async def publish_log(log_: PostgresLog, conn: psycopg.Connection, publisher: Publisher) -> None:
-    """Publish page after page, and keep the checkpoint over `conn`; stands still between pages while paused."""
+    """Publish page after page, and keep the checkpoint over `conn`; stands still between pages
+    while paused."""
     name = checkpoints.register(conn, "relay", 1, "")
     position, generation, refused, trail_at = 0, log_.history.generation, False, float("-inf")
     while True:
@@ -84,24 +89,30 @@ async def publish_log(log_: PostgresLog, conn: psycopg.Connection, publisher: Pu
         elif rows := await log_.read_raw(position, upto=head, limit=RELAY_PAGE):
             epochs = await asyncio.to_thread(histories.Epochs, conn)
             messages = [
-                (env.name, to_cloudevent(env, payload, epochs.of(env.position)), env.event_id) for env, payload in rows
+                (env.name, to_cloudevent(env, payload, epochs.of(env.position)), env.event_id)
+                for env, payload in rows
             ]
             await _publish(publisher, conn, messages)
             done = [(name, position, rows[-1][0].position)]
             while not await asyncio.to_thread(checkpoints.move_free, conn, done):  # noqa: ASYNC110
-                await asyncio.sleep(RETRY_SECONDS)  # somebody holds it: to begin anew would publish the page again
+                # somebody holds it: to begin anew would publish the page again
+                await asyncio.sleep(RETRY_SECONDS)
             if (now := asyncio.get_running_loop().time()) > trail_at:
                 trail_at = now + histories.TRAIL_SECONDS
                 await asyncio.to_thread(histories.leave_trail, conn, [name])
             position = rows[-1][0].position
 
 
-async def _publish(publisher: Publisher, conn: psycopg.Connection, messages: Sequence[tuple[str, bytes, UUID]]) -> None:
-    """Publish a page, for as long as it takes. Raises psycopg.OperationalError once the lead is lost.
+async def _publish(
+    publisher: Publisher, conn: psycopg.Connection, messages: Sequence[tuple[str, bytes, UUID]]
+) -> None:
+    """Publish a page, for as long as it takes. Raises psycopg.OperationalError once the lead is
+    lost.
 
-    A relay that stood still was replaced meanwhile, and must not publish its old page when it wakes. So each try begins
-    with proof of the lead, and is not made when that is old; what is on its way then is lost with the connection, which
-    the broker has closed by the time another leads (rabbitmq_relay.HEARTBEAT_SECONDS).
+    A relay that stood still was replaced meanwhile, and must not publish its old page when it
+    wakes. So each try begins with proof of the lead, and is not made when that is old; what is on
+    its way then is lost with the connection, which the broker has closed by the time another leads
+    (rabbitmq_relay.HEARTBEAT_SECONDS).
     """
     while True:
         stop_if_cancelled()

@@ -22,8 +22,13 @@ async def serve_api(settings: Settings) -> None:
     """The gateway."""
     from runtime.wiring.gateway import open_app
 
-    async with open_core(settings, watched=True) as core, open_queues(core) as queues, open_app(core, queues) as app:
-        # From the first answer on, whatever happens is reacted to, though the worker may come up later.
+    async with (
+        open_core(settings, watched=True) as core,
+        open_queues(core) as queues,
+        open_app(core, queues) as app,
+    ):
+        # From the first answer on, whatever happens is reacted to, though the worker may come up
+        # later.
         await asyncio.to_thread(register_reactors, core.url, reactors_of(core, queues))
         async with writing(core.log):
             await _serve(config_of(app, settings.host, settings.port, limits_of(settings)))
@@ -62,7 +67,8 @@ def limits_of(settings: Settings) -> Limits:
 
 def config_of(app: FastAPI, host: str, port: int, limits: Limits = USUAL_LIMITS) -> uvicorn.Config:
     """How an application is served."""
-    # Whose X-Forwarded-For is believed is the gateway's to decide (LUDOTECA_TRUSTED_PROXIES), not the server's.
+    # Whose X-Forwarded-For is believed is the gateway's to decide (LUDOTECA_TRUSTED_PROXIES), not
+    # the server's.
     return uvicorn.Config(
         app,
         host=host,
@@ -82,20 +88,25 @@ def config_of(app: FastAPI, host: str, port: int, limits: Limits = USUAL_LIMITS)
 
 
 class WebSocket(WebSocketsSansIOProtocol):
-    """Hangs up on who is not there any more. A transport's `close` alone waits until all that was written is taken."""
+    """Hangs up on who is not there any more. A transport's `close` alone waits until all that was
+    written is taken."""
 
     def data_received(self, data: bytes) -> None:
-        """Take what came. A handshake that is none is answered: it came whole, and nothing would follow."""
+        """Take what came. A handshake that is none is answered: it came whole, and nothing would
+        follow."""
         super().data_received(data)
         if not self.handshake_initiated and not self.transport.is_closing():
             self.transport.write(refusal(400, "malformed_request", "that begins no WebSocket", {}))
             self.transport.close()
 
     def send_500_response(self) -> None:
-        """There is no handshake yet, and the server stops; or what was asked for failed unforeseen."""
+        """There is no handshake yet, and the server stops; or what was asked for failed
+        unforeseen."""
         if self.initial_response is None and not self.handshake_complete:
             self.handshake_complete = self.close_sent = True
-            self.transport.write(refusal(503, "interrupted", "the process stops: come again", {"retry-after": "1"}))
+            self.transport.write(
+                refusal(503, "interrupted", "the process stops: come again", {"retry-after": "1"})
+            )
 
     def keepalive_timeout(self) -> None:
         """No answer to a ping."""
@@ -113,7 +124,8 @@ class WebSocket(WebSocketsSansIOProtocol):
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals to `run_until_stopped`: with two handlers of one signal, how it ends is a race."""
+    """Leaves the signals to `run_until_stopped`: with two handlers of one signal, how it ends is a
+    race."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -121,7 +133,8 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(config: uvicorn.Config) -> None:
-    """Serve until cancelled; then finish the requests under way, for as long as the configuration allows."""
+    """Serve until cancelled; then finish the requests under way, for as long as the configuration
+    allows."""
     server = _Server(config)
     serving = asyncio.create_task(server.serve())
     try:

@@ -1,4 +1,5 @@
-"""A process that cannot do its work any more, though others could, ends: whoever runs it starts it again."""
+"""A process that cannot do its work any more, though others could, ends: whoever runs it starts it
+again."""
 
 import asyncio
 import logging
@@ -52,9 +53,15 @@ async def _watch(log_: PostgresLog) -> None:
             and await _proves(log_, another=True)
             and not await _proves(log_)  # the database may have come back between the two
         ):
-            log.critical("the writer has been dead for %.0f s, and a new one would not be: ending", WRITER_SECONDS)
-            asyncio.get_running_loop().call_later(_END_SECONDS, os._exit, _FAILED)  # should ending in order hang
-            raise WriterDead("this process cannot append to the log any more, though a new one could")
+            log.critical(
+                "the writer has been dead for %.0f s, and a new one would not be: ending",
+                WRITER_SECONDS,
+            )
+            # should ending in order hang
+            asyncio.get_running_loop().call_later(_END_SECONDS, os._exit, _FAILED)
+            raise WriterDead(
+                "this process cannot append to the log any more, though a new one could"
+            )
 
 
 async def _proves(log_: PostgresLog, *, another: bool = False) -> bool:
@@ -70,11 +77,13 @@ async def _proves(log_: PostgresLog, *, another: bool = False) -> bool:
 class LoopWatch:
     """A thread that ends the process when its event loop stands still: `with LoopWatch(loop): …`.
 
-    It counts its own seconds: a process that was stopped as a whole, and goes on, is none whose loop stands still.
+    It counts its own seconds: a process that was stopped as a whole, and goes on, is none whose
+    loop stands still.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: int = LOOP_SECONDS) -> None:
-        self._loop, self._seconds = loop, seconds
+        self._loop = loop
+        self._seconds = seconds
         self._turns = 0
         self._stopped = threading.Event()
         self._of_loop = threading.get_ident()
@@ -85,7 +94,10 @@ class LoopWatch:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stopped.set()
 
@@ -100,6 +112,10 @@ class LoopWatch:
             seen = self._turns
             if still >= self._seconds:
                 stack = "".join(traceback.format_stack(sys._current_frames().get(self._of_loop)))
-                log.critical("the event loop has stood still for %s s: ending. It stands at\n%s", still, stack)
+                log.critical(
+                    "the event loop has stood still for %s s: ending. It stands at\n%s",
+                    still,
+                    stack,
+                )
                 time.sleep(1)  # for the line to be written; should it not be, all the same
                 os._exit(_FAILED)

@@ -23,7 +23,8 @@ from runtime.wiring.work import UNAVAILABLE, WORK, Queues, deadlines_of, open_qu
 log = logging.getLogger(__name__)
 
 PURGE_SECONDS = 600
-"""How often what has expired is dropped. Nobody reads it meanwhile: every reader looks at the time."""
+"""How often what has expired is dropped. Nobody reads it meanwhile: every reader looks at the
+time."""
 
 
 async def work(settings: Settings) -> None:
@@ -35,7 +36,11 @@ async def work(settings: Settings) -> None:
         asyncio.TaskGroup() as group,
     ):
         runner = ReactorRunner(
-            core.url, core.log, reactors_of(core, queues), outcomes=(Refused, AlreadyDone), unavailable=UNAVAILABLE
+            core.url,
+            core.log,
+            reactors_of(core, queues),
+            outcomes=(Refused, AlreadyDone),
+            unavailable=UNAVAILABLE,
         )
         group.create_task(runner.run())
         for jobs in consumers(core, queues):
@@ -63,7 +68,8 @@ def _when_writable(log_: PostgresLog, handler: JobHandler) -> JobHandler:
 
 
 async def _keep_time(core: Core) -> None:
-    """One process of all fires deadlines and drops what has expired; another takes over when its connection ends."""
+    """One process of all fires deadlines and drops what has expired; another takes over when its
+    connection ends."""
     deadlines = deadlines_of(core)
     while True:
         stop_if_cancelled()
@@ -77,7 +83,8 @@ async def _keep_time(core: Core) -> None:
 
 
 async def purge_expired(log_: PostgresLog, sessions: Sessions, clock: Clock) -> None:
-    """Drop the idempotency keys and sessions whose time is over, now and then. Raises psycopg.OperationalError."""
+    """Drop the idempotency keys and sessions whose time is over, now and then. Raises
+    psycopg.OperationalError."""
     while True:
         await log_.purge_expired()
         await sessions.purge_expired(clock.now())

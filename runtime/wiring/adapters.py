@@ -1,4 +1,5 @@
-"""The adapters, each chosen by the settings, opened when it is first asked for, and closed with the process."""
+"""The adapters, each chosen by the settings, opened when it is first asked for, and closed with the
+process."""
 
 from contextlib import AsyncExitStack
 from functools import cached_property
@@ -31,7 +32,12 @@ class Adapters:
     """Fulfils `commands.services.Ports`, and what the workers need beside it. Closed by `stack`."""
 
     def __init__(
-        self, settings: Settings, secrets: Secrets, log: PostgresLog, stack: AsyncExitStack, hasher: PasswordHasher
+        self,
+        settings: Settings,
+        secrets: Secrets,
+        log: PostgresLog,
+        stack: AsyncExitStack,
+        hasher: PasswordHasher,
     ) -> None:
         self._settings = settings
         self._secrets = secrets
@@ -133,7 +139,9 @@ class Adapters:
     def fiscal_operator(self) -> HttpFiscalOperator:
         settings = self._settings
         key = self._secrets.fiscal_key
-        operator = HttpFiscalOperator(settings.fiscal_address, settings.payment_timeout_seconds, key=key)
+        operator = HttpFiscalOperator(
+            settings.fiscal_address, settings.payment_timeout_seconds, key=key
+        )
         self._stack.push_async_callback(operator.aclose)
         return operator
 

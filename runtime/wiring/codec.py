@@ -6,6 +6,6 @@ from eventstore.codec import Codec
 
 
 def codec() -> Codec:
-    """The codec of the program's log: all events that its aggregates have, under their wire names, and their old
-    shapes."""
+    """The codec of the program's log: all events that its aggregates have, under their wire names,
+    and their old shapes."""
     return Codec(EVENTS, UPCASTERS)

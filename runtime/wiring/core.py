@@ -1,4 +1,5 @@
-"""The log of one process, with the commands over it: what every process of the program stands on."""
+"""The log of one process, with the commands over it: what every process of the program stands
+on."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -54,18 +55,29 @@ class Core:
 
 @asynccontextmanager
 async def open_core(
-    settings: Settings, *, clock: Clock | None = None, hasher: PasswordHasher | None = None, watched: bool = False
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    hasher: PasswordHasher | None = None,
+    watched: bool = False,
 ) -> AsyncIterator[Core]:
-    """Open the log and what stands on it; the database must be migrated. Closes everything at the end.
+    """Open the log and what stands on it; the database must be migrated. Closes everything at the
+    end.
 
-    A `clock` of one's own may differ from the database's as it likes. `watched`: see `PostgresLog.open`.
+    A `clock` of one's own may differ from the database's as it likes. `watched`: see
+    `PostgresLog.open`.
     """
     url = database_url(settings)
     tolerance = timedelta(seconds=settings.clock_tolerance_seconds) if clock is None else None
     clock = clock or SYSTEM_CLOCK
     async with AsyncExitStack() as stack:
         opening = PostgresLog.open(
-            url, codec(), pool_size=settings.pool_size, clock=clock, clock_tolerance=tolerance, watched=watched
+            url,
+            codec(),
+            pool_size=settings.pool_size,
+            clock=clock,
+            clock_tolerance=tolerance,
+            watched=watched,
         )
         log = await stack.enter_async_context(opening)
         repository = Repository(log, Snapshots(log.pool))
@@ -87,7 +99,19 @@ async def open_core(
             access_lifetime=ACCESS_LIFETIME,
             stack=stack,
         )
-        yield Core(settings, url, clock, log, watch, repository, handler, secrets, stack, adapters, commands)
+        yield Core(
+            settings,
+            url,
+            clock,
+            log,
+            watch,
+            repository,
+            handler,
+            secrets,
+            stack,
+            adapters,
+            commands,
+        )
 
 
 def rules_of(settings: Settings) -> ShopRules:
@@ -103,7 +127,9 @@ def rules_of(settings: Settings) -> ShopRules:
     )
 
 
-async def _watched(stack: AsyncExitStack, log: PostgresLog, clock: Clock, tolerance: timedelta | None) -> ClockWatch:
+async def _watched(
+    stack: AsyncExitStack, log: PostgresLog, clock: Clock, tolerance: timedelta | None
+) -> ClockWatch:
     """The watch over this process's clock; a clock that somebody moves by hand is let move."""
     watch = ClockWatch(log.pool, clock, tolerance)
     if tolerance is not None:

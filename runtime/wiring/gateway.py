@@ -61,7 +61,9 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
             reads=reads,
             search=search,
             audit=Audit(core.log, aggregates.ALL),
-            operations=Operations(core.log.pool, {model.projection.name: model.projection.version for model in models}),
+            operations=Operations(
+                core.log.pool, {model.projection.name: model.projection.version for model in models}
+            ),
             rebuild=Rebuilder(core, models).start,
             log=core.log,
             repository=core.repository,
@@ -72,7 +74,12 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
             queues=tuple(queues.values()),
             health=health,
             spared=frozenset({ELASTICSEARCH}),
-            dependency_errors=(SearchUnavailable, ImageStoreUnavailable, AMQPError, ConnectionError),
+            dependency_errors=(
+                SearchUnavailable,
+                ImageStoreUnavailable,
+                AMQPError,
+                ConnectionError,
+            ),
             dropped_log_lines=lambda: log_stream.counts(dropped_lines(settings)),
             database_watch=core.log.watch,
             settings=GatewaySettings(
@@ -97,7 +104,8 @@ async def _check_writer(core: Core) -> None:
 
 
 async def _check_clock(core: Core) -> None:
-    """While the database is away, what was last known of its clock holds: it is not the clock that is down."""
+    """While the database is away, what was last known of its clock holds: it is not the clock that
+    is down."""
     try:
         async with asyncio.timeout(CLOCK_SECONDS):
             with core.log.while_there():
@@ -119,7 +127,8 @@ class Rebuilder:
         self._running: dict[str, asyncio.Task[None]] = {}
 
     async def start(self, name: str) -> bool:
-        """Start a rebuild; False when there is no projection of this name. Raises Conflict("rebuild_running")."""
+        """Start a rebuild; False when there is no projection of this name. Raises
+        Conflict("rebuild_running")."""
         if name not in self._models:
             return False
         task = self._running.get(name)

@@ -17,13 +17,16 @@ from runtime.instance import database_url
 from runtime.settings import Settings
 
 if TYPE_CHECKING:
-    from runtime.wiring.core import Core  # imports all commands and adapters, which the projector does not need
+    # imports all commands and adapters, which the projector does not need
+    from runtime.wiring.core import Core
 
 INDEX_SECONDS = 10.0
-"""How long Elasticsearch may take to write, or to read out, what goes with one request: a second, where it is well."""
+"""How long Elasticsearch may take to write, or to read out, what goes with one request: a second,
+where it is well."""
 
 SEARCH_SECONDS = 0.4
-"""How long Elasticsearch may take for an answer: most take some milliseconds, and PostgreSQL has one, too."""
+"""How long Elasticsearch may take for an answer: most take some milliseconds, and PostgreSQL has
+one, too."""
 
 
 def all_models(settings: Settings) -> list[Registered]:
@@ -44,7 +47,8 @@ def search_models(settings: Settings) -> list[Registered]:
 
 
 async def open_search(core: "Core") -> SearchEngines:
-    """The engines that searches ask: Elasticsearch first, where it is set, and PostgreSQL. Closed with the core."""
+    """The engines that searches ask: Elasticsearch first, where it is set, and PostgreSQL. Closed
+    with the core."""
 
     def search(feed: ActiveFeed) -> GameSearch:
         return GameSearch(PostgresGameIndex(core.log.pool, lambda: feed.storage))
@@ -57,9 +61,14 @@ async def _open_elasticsearch(settings: Settings, stack: AsyncExitStack) -> Engi
     url = settings.elasticsearch_url.get_secret_value()
     if not url:
         return None
-    from adapters.elasticsearch.client import open_async_client  # slow to import: only where it is used
+    # slow to import: only where it is used
+    from adapters.elasticsearch.client import open_async_client
     from adapters.elasticsearch.documents import alias_name
-    from adapters.elasticsearch.search import ElasticsearchGameIndex, check_elasticsearch, elasticsearch_circuit
+    from adapters.elasticsearch.search import (
+        ElasticsearchGameIndex,
+        check_elasticsearch,
+        elasticsearch_circuit,
+    )
 
     client = open_async_client(url, seconds=SEARCH_SECONDS)
     stack.push_async_callback(client.close)
@@ -73,13 +82,17 @@ async def _open_elasticsearch(settings: Settings, stack: AsyncExitStack) -> Engi
 
 
 def _index_prefix(settings: Settings) -> str:
-    """What the names of this shop's indices begin with; it is kept in the database, so another database has another."""
+    """What the names of this shop's indices begin with; it is kept in the database, so another
+    database has another."""
     with connect(database_url(settings), "ludoteca", role="") as conn:
         made = f"ludoteca-{token_hex(4)}".encode()
         conn.execute(
-            "INSERT INTO private.secrets (name, value) VALUES ('index_prefix', %s) ON CONFLICT (name) DO NOTHING",
+            "INSERT INTO private.secrets (name, value) VALUES ('index_prefix', %s) ON CONFLICT"
+            " (name) DO NOTHING",
             (made,),
         )
-        row = conn.execute("SELECT value FROM private.secrets WHERE name = 'index_prefix'").fetchone()
+        row = conn.execute(
+            "SELECT value FROM private.secrets WHERE name = 'index_prefix'"
+        ).fetchone()
     assert row is not None
     return bytes(row[0]).decode()

@@ -13,7 +13,8 @@ from runtime.settings import Settings
 
 @dataclass(frozen=True)
 class Secrets:
-    """`webhook` and `carrier` hold several while one is rotated; the first is the one to sign by."""
+    """`webhook` and `carrier` hold several while one is rotated; the first is the one to sign
+    by."""
 
     pepper: bytes
     mail: bytes
@@ -27,7 +28,8 @@ class Secrets:
 
 
 async def read_secrets(settings: Settings, pool: AsyncConnectionPool) -> Secrets:
-    """Those that were set, and for the others what the database keeps; made when it has none yet."""
+    """Those that were set, and for the others what the database keeps; made when it has none
+    yet."""
     return Secrets(
         pepper=await secret(pool, "email_pepper", lambda: urandom(32)),
         mail=await secret(pool, "mail_tokens", lambda: urandom(32)),
@@ -42,12 +44,16 @@ async def read_secrets(settings: Settings, pool: AsyncConnectionPool) -> Secrets
 
 
 async def _key(pool: AsyncConnectionPool, name: str, given: SecretStr) -> str:
-    """The key of an API that our own processes call: the one that was set, or one that is made and kept."""
+    """The key of an API that our own processes call: the one that was set, or one that is made and
+    kept."""
     made = await secret(pool, name, lambda: b"sk_" + urandom(24).hex().encode())
     return given.get_secret_value() or made.decode()
 
 
-async def _shared(pool: AsyncConnectionPool, name: str, given: tuple[SecretStr, ...]) -> tuple[str, ...]:
-    """The secrets shared with whoever calls a webhook of ours: those that were set, or one that is made and kept."""
+async def _shared(
+    pool: AsyncConnectionPool, name: str, given: tuple[SecretStr, ...]
+) -> tuple[str, ...]:
+    """The secrets shared with whoever calls a webhook of ours: those that were set, or one that is
+    made and kept."""
     made = await secret(pool, name, lambda: b"whsec_" + urandom(24).hex().encode())
     return tuple(each.get_secret_value() for each in given) or (made.decode(),)

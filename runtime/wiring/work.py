@@ -1,4 +1,5 @@
-"""The work of a worker: the queues of jobs, one row of `WORK` for each; the reactors; the deadlines."""
+"""The work of a worker: the queues of jobs, one row of `WORK` for each; the reactors; the
+deadlines."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -45,14 +46,16 @@ Queues = Mapping[str, WorkQueue]
 """The work queues by their names, in the order of `WORK`."""
 
 
-# -- jobs --------------------------------------------------------------------------------------------------------------
+# -- jobs ------------------------------------------------------------------------------------------
 
 
 def payment_worker(core: Core) -> PaymentWorker:
     """Asks the payment provider."""
     adapters = core.adapters
     secrets = core.commands.client_secrets
-    return PaymentWorker(core.handler, adapters.payment_provider, secrets, adapters.payment_worker_log)
+    return PaymentWorker(
+        core.handler, adapters.payment_provider, secrets, adapters.payment_worker_log
+    )
 
 
 def notice_worker(core: Core) -> NoticeWorker:
@@ -72,10 +75,11 @@ def webhook_worker(core: Core) -> WebhookWorker:
 
 @dataclass(frozen=True)
 class Work:
-    """Jobs of one kind: the name of their queue, the reactor that makes them of events, and the worker that does them.
+    """Jobs of one kind: the name of their queue, the reactor that makes them of events, and the
+    worker that does them.
 
-    `backoff` are the pauses between tries, in seconds; a job that fails once more is a dead letter. One process does
-    `concurrency` jobs at once.
+    `backoff` are the pauses between tries, in seconds; a job that fails once more is a dead letter.
+    One process does `concurrency` jobs at once.
     """
 
     queue: str
@@ -126,7 +130,10 @@ async def open_queues(core: Core) -> AsyncIterator[Queues]:
     if not rabbit:
         queues = {
             work.queue: PostgresQueue(
-                core.log.pool, work.queue, backoff=work.backoff(settings), lease_seconds=LEASE_SECONDS
+                core.log.pool,
+                work.queue,
+                backoff=work.backoff(settings),
+                lease_seconds=LEASE_SECONDS,
             )
             for work in WORK
         }
@@ -138,12 +145,14 @@ async def open_queues(core: Core) -> AsyncIterator[Queues]:
     circuit = rabbitmq.rabbitmq_circuit()
     async with connection:
         yield {
-            work.queue: rabbitmq.RabbitQueue(connection, work.queue, backoff=work.backoff(settings), circuit=circuit)
+            work.queue: rabbitmq.RabbitQueue(
+                connection, work.queue, backoff=work.backoff(settings), circuit=circuit
+            )
             for work in WORK
         }
 
 
-# -- reactors ----------------------------------------------------------------------------------------------------------
+# -- reactors --------------------------------------------------------------------------------------
 
 
 def reactors_of(core: Core, queues: Queues) -> list[Reactor]:
@@ -164,22 +173,28 @@ def reactors_of(core: Core, queues: Queues) -> list[Reactor]:
     ]
 
 
-# -- deadlines ---------------------------------------------------------------------------------------------------------
+# -- deadlines -------------------------------------------------------------------------------------
 
 
 def deadlines_of(core: Core) -> Deadlines:
     """The deadlines as the read model has them, and what is done about each."""
-    return Deadlines(DueTimes(ReadModels(core.log.pool)), deadline_commands(core.commands), core.clock)
+    return Deadlines(
+        DueTimes(ReadModels(core.log.pool)), deadline_commands(core.commands), core.clock
+    )
 
 
 def deadline_commands(commands: Commands) -> dict[str, Fire]:
     """What is done about each kind of deadline that is due."""
     return {
-        ORDER_PAYMENT: lambda caller, order_id, once: commands.orders.expire(caller, order_id, once=once),
+        ORDER_PAYMENT: lambda caller, order_id, once: commands.orders.expire(
+            caller, order_id, once=once
+        ),
         DEPOSIT_PAYMENT: lambda caller, payment_id, once: commands.transactions.expire_deposit(
             caller, payment_id, once=once
         ),
         CART: lambda caller, cart_id, once: commands.carts.expire(caller, cart_id, once=once),
         HOLD: lambda caller, stock_id, once: commands.inventory.expire(caller, stock_id, once=once),
-        TRANSFER: lambda caller, transaction_id, _: commands.transactions.resume(caller, transaction_id),
+        TRANSFER: lambda caller, transaction_id, _: commands.transactions.resume(
+            caller, transaction_id
+        ),
     }

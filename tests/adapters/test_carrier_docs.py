@@ -27,10 +27,16 @@ def test_the_example_signs_a_notice_of_the_shipment() -> None:
         "PATH": "/usr/bin:/bin:/usr/local/bin",
     }
     curl = """curl() { printf '%s\\n' "$@"; }\n"""
-    said = subprocess.run(["bash", "-euc", curl + example], env=variables, capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        ["bash", "-euc", curl + example], env=variables, capture_output=True, text=True, check=True
+    )
     arguments = said.stdout.splitlines()
 
-    (signature,) = [each.removeprefix("Carrier-Signature: ") for each in arguments if each.startswith("Carrier-")]
+    (signature,) = [
+        each.removeprefix("Carrier-Signature: ")
+        for each in arguments
+        if each.startswith("Carrier-")
+    ]
     body = arguments[-1].encode()
     Verifier([SECRET]).check(body, signature, datetime.now(UTC))
     notice = msgspec.json.decode(body, type=DeliveryNotice)

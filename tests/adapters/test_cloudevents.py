@@ -45,7 +45,9 @@ def test_every_part_of_the_envelope_has_its_attribute() -> None:
 
 def test_what_an_event_does_not_have_is_left_out() -> None:
     at = ENVELOPE.recorded_at
-    bare = Envelope(1, ENVELOPE.event_id, ENVELOPE.stream_id, 1, "game.created.v1", at, at, "system")
+    bare = Envelope(
+        1, ENVELOPE.event_id, ENVELOPE.stream_id, 1, "game.created.v1", at, at, "system"
+    )
     event = json.loads(to_cloudevent(bare, b"{}"))
     assert event.keys().isdisjoint({"correlationid", "causationid", "traceparent", "epoch"})
     assert None not in event.values()

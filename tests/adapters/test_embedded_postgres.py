@@ -45,7 +45,9 @@ def home(initialized: Path, tmp_path: Path) -> Path:
 def owner(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Another process that owns the server of `home`: that process, and the server's pid."""
     command = [sys.executable, "-m", "tests.support.processes.postgres_owner", str(home), *options]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout
         try:
             yield process, int(process.stdout.readline())
@@ -70,14 +72,14 @@ def run(server: EmbeddedPostgres, statement: str) -> list[tuple[object, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-# -- what it promises --------------------------------------------------------------------------------------------------
+# -- what it promises ------------------------------------------------------------------------------
 
 
 def test_an_empty_home_becomes_a_postgresql_18_with_the_programs_database(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path / "not" / "yet" / "there") as server:
-        assert run(server, "SELECT current_setting('server_version_num')::int / 10000, current_database()") == [
-            (18, "ludoteca")
-        ]
+        assert run(
+            server, "SELECT current_setting('server_version_num')::int / 10000, current_database()"
+        ) == [(18, "ludoteca")]
 
 
 def test_rows_outlive_a_restart(home: Path) -> None:
@@ -91,7 +93,15 @@ def test_rows_outlive_a_restart(home: Path) -> None:
 
 
 def test_it_runs_with_the_settings_it_is_given_and_takes_no_network_connections(home: Path) -> None:
-    names = ("fsync", "jit", "max_connections", "max_wal_size", "shared_buffers", "wal_level", "listen_addresses")
+    names = (
+        "fsync",
+        "jit",
+        "max_connections",
+        "max_wal_size",
+        "shared_buffers",
+        "wal_level",
+        "listen_addresses",
+    )
     with EmbeddedPostgres(home, settings={"shared_buffers": "16MB"}) as server:
         found = [run(server, f"SHOW {name}")[0][0] for name in names]
     assert found == ["on", "off", "200", "1GB", "16MB", "replica", ""]
@@ -120,7 +130,9 @@ def test_starting_twice_and_stopping_twice_is_like_once(home: Path) -> None:
     assert server.pid is None
 
 
-def test_a_home_with_a_long_name_and_spaces_in_it_will_do(initialized: Path, tmp_path: Path) -> None:
+def test_a_home_with_a_long_name_and_spaces_in_it_will_do(
+    initialized: Path, tmp_path: Path
+) -> None:
     home = tmp_path / "a home with spaces & 'quotes'" / ("very long " * 15).strip()
     home.parent.mkdir(parents=True)
     subprocess.run(["cp", "-a", initialized, home], check=True)
@@ -144,11 +156,14 @@ def test_the_environments_own_postgresql_variables_do_not_mislead_it(
         assert run(server, "SELECT 1") == [(1,)]
 
 
-# -- owners come and go ------------------------------------------------------------------------------------------------
+# -- owners come and go ----------------------------------------------------------------------------
 
 
 def test_a_second_owner_is_refused_and_told_who_the_first_is(home: Path) -> None:
-    with owner(home) as (first, _), pytest.raises(AlreadyOwned, match=f"pid {first.pid}.*choose another home"):
+    with (
+        owner(home) as (first, _),
+        pytest.raises(AlreadyOwned, match=f"pid {first.pid}.*choose another home"),
+    ):
         EmbeddedPostgres(home).start()
 
 
@@ -162,7 +177,9 @@ def test_the_first_owner_does_not_notice_the_second(home: Path) -> None:
 
 
 @on_linux
-def test_it_stops_when_its_owner_is_killed_and_starts_again_with_all_that_was_committed(home: Path) -> None:
+def test_it_stops_when_its_owner_is_killed_and_starts_again_with_all_that_was_committed(
+    home: Path,
+) -> None:
     with owner(home) as (process, pid):
         with psycopg.connect(EmbeddedPostgres(home).url, autocommit=True) as connection:
             connection.execute("CREATE TABLE kept AS SELECT 1 AS n")
@@ -183,7 +200,9 @@ def test_a_server_that_outlived_its_owner_is_stopped_in_order_and_replaced(home:
     assert "was not properly shut down" not in (home / "logs" / "postgres.log").read_text()
 
 
-def test_a_server_that_was_killed_can_be_started_again_with_all_that_was_committed(home: Path) -> None:
+def test_a_server_that_was_killed_can_be_started_again_with_all_that_was_committed(
+    home: Path,
+) -> None:
     with EmbeddedPostgres(home) as server:
         run(server, "CREATE TABLE kept AS SELECT 1 AS n")
         pid = server.pid
@@ -207,7 +226,9 @@ def test_a_killed_servers_last_query_is_waited_for(home: Path) -> None:
     assert "pre-existing shared memory block" in (home / "logs" / "postgres.log").read_text()
 
 
-def test_a_pid_file_whose_number_now_belongs_to_an_innocent_process_harms_neither(home: Path) -> None:
+def test_a_pid_file_whose_number_now_belongs_to_an_innocent_process_harms_neither(
+    home: Path,
+) -> None:
     with EmbeddedPostgres(home) as server:
         left_behind = (home / "postgres" / "postmaster.pid").read_text().splitlines()
     with subprocess.Popen(["sleep", "1000"]) as innocent:
@@ -235,7 +256,7 @@ def test_it_refuses_to_be_started_by_a_thread_that_may_end_before_the_program(ho
     assert "main thread" in str(said[0])
 
 
-# -- what it finds in the home -----------------------------------------------------------------------------------------
+# -- what it finds in the home ---------------------------------------------------------------------
 
 
 def test_what_an_interrupted_first_start_left_is_made_anew(tmp_path: Path) -> None:
@@ -260,7 +281,7 @@ def test_a_directory_for_sockets_that_others_may_enter_is_refused(home: Path) ->
     Path(str(sockets)).rmdir()
 
 
-# -- whom it runs as ---------------------------------------------------------------------------------------------------
+# -- whom it runs as -------------------------------------------------------------------------------
 
 
 def process_status(pid: int | None, field: str) -> str:
@@ -271,7 +292,11 @@ def process_status(pid: int | None, field: str) -> str:
 @contextmanager
 def reachable_by_all(home: Path) -> Iterator[None]:
     """pytest's directories are closed to others; open those above `home` for a while."""
-    above = [path for path in home.parents if path.stat().st_uid == os.geteuid() and not path.stat().st_mode & 0o001]
+    above = [
+        path
+        for path in home.parents
+        if path.stat().st_uid == os.geteuid() and not path.stat().st_mode & 0o001
+    ]
     for path in above:
         path.chmod(0o711)
     yield
@@ -328,8 +353,8 @@ def test_data_that_belongs_to_root_is_refused_in_words(tmp_path: Path) -> None:
 
 
 def plainly(act: Callable[[], None]) -> None:
-    """Do something as an ordinary user, in a process of its own. A fork, for Python itself may be where only root may
-    look."""
+    """Do something as an ordinary user, in a process of its own. A fork, for Python itself may be
+    where only root may look."""
     child = os.fork()
     if not child:
         try:

@@ -65,14 +65,18 @@ async def test_a_receipt_can_be_seen_by_people(operator: HttpFiscalOperator) -> 
     assert (await asyncio.to_thread(httpx.get, issued.url + "x")).status_code == 404
 
 
-async def test_the_same_receipt_reported_again_is_the_receipt_of_then(operator: HttpFiscalOperator, url: str) -> None:
+async def test_the_same_receipt_reported_again_is_the_receipt_of_then(
+    operator: HttpFiscalOperator, url: str
+) -> None:
     seller_id, order_id = uuid4(), uuid4()
     first = await issue(operator, seller_id, 1, order_id=order_id)
     assert await issue(operator, seller_id, 1, order_id=order_id) == first
     assert book(url, seller_id) == {"issued": 1, "last_number": 1, "gaps": []}
 
 
-async def test_a_number_an_order_and_a_key_are_good_for_one_receipt(operator: HttpFiscalOperator, url: str) -> None:
+async def test_a_number_an_order_and_a_key_are_good_for_one_receipt(
+    operator: HttpFiscalOperator, url: str
+) -> None:
     seller_id, order_id = uuid4(), uuid4()
     await issue(operator, seller_id, 1, order_id=order_id)
     for code, other in {
@@ -98,7 +102,9 @@ async def test_receipts_may_come_in_any_order_and_what_is_missing_is_told(
     assert book(url, seller_id) == {"issued": 5, "last_number": 5, "gaps": []}
 
 
-async def test_a_far_number_does_not_cost_a_list_of_all_below_it(operator: HttpFiscalOperator, url: str) -> None:
+async def test_a_far_number_does_not_cost_a_list_of_all_below_it(
+    operator: HttpFiscalOperator, url: str
+) -> None:
     seller_id = uuid4()
     await issue(operator, seller_id, 10**9)
     assert book(url, seller_id)["gaps"] == list(range(1, 101))
@@ -111,7 +117,9 @@ async def test_what_makes_no_sense_is_refused(operator: HttpFiscalOperator) -> N
         assert refused.value.code == "invalid_receipt"
 
 
-async def test_an_operator_that_is_away_is_unavailable_and_knows_its_books_when_it_is_back(tmp_path: Path) -> None:
+async def test_an_operator_that_is_away_is_unavailable_and_knows_its_books_when_it_is_back(
+    tmp_path: Path,
+) -> None:
     seller_id, order_id = uuid4(), uuid4()
     with running_operator(tmp_path / "fiscal.sqlite3") as url:
         operator = HttpFiscalOperator(url)
@@ -134,7 +142,9 @@ async def test_an_operator_that_is_away_is_unavailable_and_knows_its_books_when_
         ("200 OK", {}),
     ],
 )
-async def test_a_receipt_that_was_taken_in_is_not_issued_yet(head: str, answer: dict[str, str]) -> None:
+async def test_a_receipt_that_was_taken_in_is_not_issued_yet(
+    head: str, answer: dict[str, str]
+) -> None:
     issued = {"reference": "r-1", "status": "ISSUED"}
     bodies = [http(head, msgspec.json.encode(answer)), http("200 OK", msgspec.json.encode(issued))]
     async with server_that_answers(*bodies) as (url, _):
@@ -146,7 +156,9 @@ async def test_a_receipt_that_was_taken_in_is_not_issued_yet(head: str, answer: 
 
 
 async def test_a_receipt_that_the_operator_decided_against_is_refused() -> None:
-    answer = msgspec.json.encode({"reference": "r-1", "status": "rejected", "code": "tax_id_unknown"})
+    answer = msgspec.json.encode(
+        {"reference": "r-1", "status": "rejected", "code": "tax_id_unknown"}
+    )
     async with server_that_answers(http("200 OK", answer)) as (url, _):
         operator = HttpFiscalOperator(url)
         with pytest.raises(OperatorRefused, match="tax_id_unknown"):
@@ -159,9 +171,14 @@ async def test_what_the_operator_has_can_be_listed_by_book_by_order_and_by_issue
 ) -> None:
     seller_id, orders = uuid4(), {number: uuid4() for number in (3, 1, 7)}
     since = datetime.now(UTC) - timedelta(seconds=2)
-    issued = {number: await issue(operator, seller_id, number, order_id=order) for number, order in orders.items()}
+    issued = {
+        number: await issue(operator, seller_id, number, order_id=order)
+        for number, order in orders.items()
+    }
     known = {
-        number: KnownReceipt(seller_id, 2026, number, order, 1999, "USD", issued[number].ref, issued[number].url)
+        number: KnownReceipt(
+            seller_id, 2026, number, order, 1999, "USD", issued[number].ref, issued[number].url
+        )
         for number, order in orders.items()
     }
     assert await operator.receipts_from(seller_id, 2026, 1) == [known[1], known[3], known[7]]
@@ -170,12 +187,22 @@ async def test_what_the_operator_has_can_be_listed_by_book_by_order_and_by_issue
     assert await operator.receipt_of(seller_id, orders[3]) == known[3]
     assert await operator.receipt_of(uuid4(), orders[3]) is None
     listed = await operator.receipts_since(since, None)
-    assert [each for each in listed if each.seller_id == seller_id] == [known[3], known[1], known[7]]
+    assert [each for each in listed if each.seller_id == seller_id] == [
+        known[3],
+        known[1],
+        known[7],
+    ]
     assert await operator.receipts_since(since, known[3].reference) == [known[1], known[7]]
     assert await operator.receipts_since(since + timedelta(days=1), None) == []
 
 
-LISTED = {"seller_id": str(uuid4()), "year": 2026, "number": 2, "order_id": str(uuid4()), "amount_cents": 5}
+LISTED = {
+    "seller_id": str(uuid4()),
+    "year": 2026,
+    "number": 2,
+    "order_id": str(uuid4()),
+    "amount_cents": 5,
+}
 
 
 @pytest.mark.parametrize(
@@ -185,10 +212,21 @@ LISTED = {"seller_id": str(uuid4()), "year": 2026, "number": 2, "order_id": str(
         b"\xff\xfe",
         b"[" * 100_000,
         b'{"receipts": [{"number": 1}]}',
-        msgspec.json.encode({"receipts": [{**LISTED, "currency": "USD", "reference": "r", "number": 10**30}]}),
-        msgspec.json.encode({"receipts": [{**LISTED, "currency": "USD", "reference": "r" * 10_000}]}),
+        msgspec.json.encode(
+            {"receipts": [{**LISTED, "currency": "USD", "reference": "r", "number": 10**30}]}
+        ),
+        msgspec.json.encode(
+            {"receipts": [{**LISTED, "currency": "USD", "reference": "r" * 10_000}]}
+        ),
     ],
-    ids=["too long", "no text", "too deep", "half a receipt", "a number beyond all", "an endless reference"],
+    ids=[
+        "too long",
+        "no text",
+        "too deep",
+        "half a receipt",
+        "a number beyond all",
+        "an endless reference",
+    ],
 )
 async def test_a_book_that_cannot_be_read_is_as_none(body: bytes) -> None:
     async with server_that_answers(http("200 OK", body)) as (url, _):

@@ -1,4 +1,5 @@
-"""Images: what is taken for one, what is kept of it, where it is kept, and where it may be fetched from."""
+"""Images: what is taken for one, what is kept of it, where it is kept, and where it may be fetched
+from."""
 
 import asyncio
 import io
@@ -35,7 +36,7 @@ def opened(content: bytes) -> Image.Image:
     return image
 
 
-# -- content -----------------------------------------------------------------------------------------------------------
+# -- content ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("format", KINDS)
@@ -75,7 +76,8 @@ def test_where_a_photo_was_taken_is_not_kept_but_which_way_it_is_up() -> None:
 def test_a_photo_whose_notes_of_the_camera_are_damaged_is_drawn_upright_all_the_same() -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x011A] = 6, 72.5  # turned by a quarter; so many dots per inch
-    damaged = exif.tobytes().replace(b"\x01\x1a\x00\x05", b"\x01\x00\x00\x05")  # … are now its width
+    # … are now its width
+    damaged = exif.tobytes().replace(b"\x01\x1a\x00\x05", b"\x01\x00\x00\x05")
 
     for format in KINDS:
         picture = picture_of(an_image(format, (40, 20), exif=damaged))
@@ -93,7 +95,13 @@ def test_what_hides_behind_a_picture_and_all_frames_but_the_first_are_left_out()
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"MZ\x90\x00" + bytes(500), b'<svg xmlns="http://www.w3.org/2000/svg"/>', b"%PDF-1.7", an_image("GIF")],
+    [
+        b"",
+        b"MZ\x90\x00" + bytes(500),
+        b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+        b"%PDF-1.7",
+        an_image("GIF"),
+    ],
     ids=["nothing", "a renamed EXE", "SVG", "PDF", "GIF"],
 )
 def test_what_is_no_png_jpeg_or_webp_is_refused(content: bytes) -> None:
@@ -120,13 +128,20 @@ def a_bomb(side: int) -> bytes:
     """A PNG of a few bytes whose head says that it has so many pixels on each side."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
 
 
-# -- stores ------------------------------------------------------------------------------------------------------------
+# -- stores ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +156,9 @@ def s3() -> Iterator[str]:
         server.start()
         host, port = server.get_host_and_port()
         endpoint = f"http://{host}:{port}"
-        boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="pictures")
+        boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(
+            Bucket="pictures"
+        )
         yield f"s3://pictures/games/?endpoint={endpoint}&region=us-east-1"
         server.stop()
 
@@ -184,7 +201,9 @@ async def test_a_bucket_that_is_not_there_is_told_as_such(s3: str) -> None:
     bucket.close()
 
 
-@pytest.mark.parametrize(("status", "is_left_alone"), [(None, True), (503, True), (429, True), (403, False)])
+@pytest.mark.parametrize(
+    ("status", "is_left_alone"), [(None, True), (503, True), (429, True), (403, False)]
+)
 async def test_s3_is_left_alone_when_it_gives_no_answer_or_has_too_much_to_do(
     s3: str, status: int | None, is_left_alone: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,13 +230,15 @@ async def test_s3_is_left_alone_when_it_gives_no_answer_or_has_too_much_to_do(
     bucket.close()
 
 
-# -- fetching ----------------------------------------------------------------------------------------------------------
+# -- fetching --------------------------------------------------------------------------------------
 
 LIMIT = 10_000
 
 
 @asynccontextmanager
-async def serving(host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[str, list[str]]]:
+async def serving(
+    host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[str, list[str]]]:
     """A server of images and of other things, its URL, and the paths that it was asked for."""
     asked: list[str] = []
 
@@ -298,8 +319,12 @@ async def test_who_takes_too_long_is_left() -> None:
     await hasty.aclose()
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "[::1]", "10.0.0.8", "169.254.169.254"])
-async def test_nothing_is_fetched_from_our_own_network(careful: HttpImageFetcher, host: str) -> None:
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "2130706433", "[::1]", "10.0.0.8", "169.254.169.254"]
+)
+async def test_nothing_is_fetched_from_our_own_network(
+    careful: HttpImageFetcher, host: str
+) -> None:
     async with serving() as (url, asked):
         port = url.rstrip("/").rpartition(":")[2]
         with pytest.raises(Invalid, match="image_url_refused"):
@@ -307,19 +332,32 @@ async def test_nothing_is_fetched_from_our_own_network(careful: HttpImageFetcher
     assert asked == []
 
 
-async def test_a_redirect_into_our_own_network_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A public server, for which 127.0.0.2 stands here, sends us to this machine by several names."""
+async def test_a_redirect_into_our_own_network_is_not_followed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A public server, for which 127.0.0.2 stands here, sends us to this machine by several
+    names."""
     real = web_addresses.is_public
     for module in (public_http, web_addresses):
-        monkeypatch.setattr(module, "is_public", lambda address: address == "127.0.0.2" or real(address))
+        monkeypatch.setattr(
+            module, "is_public", lambda address: address == "127.0.0.2" or real(address)
+        )
     ca, context = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     ca.issue_cert("127.0.0.2", "127.0.0.1", "localhost").configure_cert(context)
     trusting = ssl.create_default_context()
     ca.configure_trust(trusting)
     fetcher = HttpImageFetcher(timeout_seconds=5, tls=trusting)
-    async with serving("127.0.0.2", context) as (public, _), serving("127.0.0.1", context) as (ours, asked):
+    async with (
+        serving("127.0.0.2", context) as (public, _),
+        serving("127.0.0.1", context) as (ours, asked),
+    ):
         assert await fetcher.fetch(public + "to?url=" + public + "image", LIMIT) == b"picture"
-        for target in (ours, ours.replace("127.0.0.1", "localhost"), "http://127.0.0.1/", "file:///etc/passwd"):
+        for target in (
+            ours,
+            ours.replace("127.0.0.1", "localhost"),
+            "http://127.0.0.1/",
+            "file:///etc/passwd",
+        ):
             with pytest.raises(Invalid, match="image_url_refused"):
                 await fetcher.fetch(f"{public}to?url={target}image", LIMIT)
         assert asked == []

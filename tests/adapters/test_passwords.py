@@ -36,7 +36,9 @@ async def test_who_has_no_password_costs_the_work_of_one(type: Type) -> None:
 
 async def test_more_than_can_wait_for_their_turn_are_sent_away_and_the_others_have_theirs() -> None:
     hasher = Argon2Hasher(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
-    outcomes = await asyncio.gather(*(hasher.hash("correct horse") for _ in range(200)), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(hasher.hash("correct horse") for _ in range(200)), return_exceptions=True
+    )
     hashed = [outcome for outcome in outcomes if isinstance(outcome, str)]
     assert len(hashed) >= LONGEST_QUEUE
     assert {type(outcome) for outcome in outcomes} == {str, Overloaded}

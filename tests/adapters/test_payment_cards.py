@@ -15,8 +15,14 @@ NEW = PaymentIntent("pi_1", 1999, "usd", "", 0, {})
 
 def rows() -> list[tuple[str, str, str]]:
     """Each card of the table, with what happens and the codes."""
-    table = [line.strip("| ").split(" | ") for line in PAGE.splitlines() if line.startswith("| `pm_")]
-    return [(card, what, (code or [""])[0].rstrip(" |")) for cards, what, *code in table for card in names(cards)]
+    table = [
+        line.strip("| ").split(" | ") for line in PAGE.splitlines() if line.startswith("| `pm_")
+    ]
+    return [
+        (card, what, (code or [""])[0].rstrip(" |"))
+        for cards, what, *code in table
+        for card in names(cards)
+    ]
 
 
 def names(cell: str) -> list[str]:
@@ -38,8 +44,16 @@ def test_a_card_does_what_its_row_says(card: str, what: str, code: str) -> None:
         assert (after.status, after.next_action is not None) == ("requires_action", True)
         after = intents.authenticate(after, approved=True)
     declined = what.startswith(("declined", "the same"))
-    expected = "processing" if "processing for" in what else "requires_payment_method" if declined else "succeeded"
+    expected = (
+        "processing"
+        if "processing for" in what
+        else "requires_payment_method"
+        if declined
+        else "succeeded"
+    )
     assert after.status == expected
     assert (after.last_payment_error is not None) == declined
     if after.last_payment_error is not None:
-        assert code == f"`{after.last_payment_error.code}` (`{after.last_payment_error.decline_code}`)"
+        assert (
+            code == f"`{after.last_payment_error.code}` (`{after.last_payment_error.decline_code}`)"
+        )

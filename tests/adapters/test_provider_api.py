@@ -25,7 +25,9 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 def create(api: httpx.Client, *, key: str | None = None, **body: Any) -> httpx.Response:
     headers = {"Idempotency-Key": key} if key else {}
-    return api.post("/v1/payment_intents", json={"amount": 5990, "currency": "BRL"} | body, headers=headers)
+    return api.post(
+        "/v1/payment_intents", json={"amount": 5990, "currency": "BRL"} | body, headers=headers
+    )
 
 
 def confirm(api: httpx.Client, ref: str, method: str) -> httpx.Response:
@@ -96,7 +98,9 @@ def test_a_paid_intent_cannot_be_confirmed_again(api: httpx.Client) -> None:
     assert (answer.status_code, code(answer)) == (400, "payment_intent_unexpected_state")
 
 
-def test_a_processor_that_is_down_answers_503_each_time_and_changes_nothing(api: httpx.Client) -> None:
+def test_a_processor_that_is_down_answers_503_each_time_and_changes_nothing(
+    api: httpx.Client,
+) -> None:
     body = {"metadata": {"payment_id": "p-down"}, "payment_method": "pm_card_processorDown"}
     for _ in range(2):
         answer = create(api, key="down", **body)
@@ -121,7 +125,9 @@ def test_a_waiting_intent_can_be_canceled_and_then_no_longer_paid(api: httpx.Cli
 
 
 @pytest.mark.parametrize("method", ["pm_card_visa", "pm_card_slow"])
-def test_money_that_came_or_is_on_its_way_cannot_be_canceled(api: httpx.Client, method: str) -> None:
+def test_money_that_came_or_is_on_its_way_cannot_be_canceled(
+    api: httpx.Client, method: str
+) -> None:
     answer = cancel(api, create(api, payment_method=method).json()["id"])
     assert (answer.status_code, code(answer)) == (400, "payment_intent_unexpected_state")
 
@@ -130,7 +136,12 @@ def test_money_can_be_refunded_in_parts_until_none_is_left(api: httpx.Client) ->
     ref = create(api, payment_method="pm_card_visa").json()["id"]
     part = refund(api, ref, amount=1000).json()
     assert part["id"].startswith("re_")
-    assert (part["amount"], part["currency"], part["payment_intent"], part["status"]) == (1000, "brl", ref, "succeeded")
+    assert (part["amount"], part["currency"], part["payment_intent"], part["status"]) == (
+        1000,
+        "brl",
+        ref,
+        "succeeded",
+    )
     assert code(refund(api, ref, amount=4991)) == "amount_too_large"
     assert refund(api, ref).json()["amount"] == 4990
     assert code(refund(api, ref)) == "charge_already_refunded"
@@ -175,7 +186,9 @@ def test_an_unknown_intent_is_404(api: httpx.Client) -> None:
         ({"colour": "red"}, "parameter_unknown"),
     ],
 )
-def test_a_wrong_field_is_named_and_refused(api: httpx.Client, body: dict[str, Any], expected: str) -> None:
+def test_a_wrong_field_is_named_and_refused(
+    api: httpx.Client, body: dict[str, Any], expected: str
+) -> None:
     answer = create(api, **body)
     assert (answer.status_code, code(answer)) == (400, expected)
     assert next(iter(body)) in answer.json()["error"]["message"]
@@ -188,7 +201,9 @@ def test_a_missing_field_is_named_and_refused(api: httpx.Client) -> None:
 
 
 def test_a_body_that_is_not_json_is_refused(api: httpx.Client) -> None:
-    answer = api.post("/v1/payment_intents", content=b"{", headers={"Content-Type": "application/json"})
+    answer = api.post(
+        "/v1/payment_intents", content=b"{", headers={"Content-Type": "application/json"}
+    )
     assert (answer.status_code, code(answer)) == (400, "json_invalid")
 
 
@@ -197,7 +212,7 @@ def test_an_unknown_path_or_verb_is_told_in_the_same_shape(api: httpx.Client) ->
     assert code(api.delete("/v1/refunds")) == "method_not_allowed"
 
 
-# -- idempotency keys --------------------------------------------------------------------------------------------------
+# -- idempotency keys ------------------------------------------------------------------------------
 
 
 def test_the_same_key_gets_the_same_answer_and_acts_once(api: httpx.Client) -> None:
@@ -230,7 +245,9 @@ def test_a_refund_repeated_under_its_key_is_given_once(api: httpx.Client) -> Non
     assert api.get(f"/v1/payment_intents/{ref}").json()["amount_refunded"] == 100
 
 
-def test_a_refusal_is_repeated_under_its_key_although_it_would_now_be_granted(api: httpx.Client) -> None:
+def test_a_refusal_is_repeated_under_its_key_although_it_would_now_be_granted(
+    api: httpx.Client,
+) -> None:
     ref = create(api, payment_method="pm_card_authenticationRequired").json()["id"]
     path, body = f"/v1/payment_intents/{ref}/confirm", {"payment_method": "pm_card_visa"}
     early = api.post(path, json=body, headers={"Idempotency-Key": "too-early"})
@@ -245,7 +262,7 @@ def test_a_key_used_for_another_request_is_refused(api: httpx.Client) -> None:
     assert (answer.status_code, code(answer)) == (400, "idempotency_key_reused")
 
 
-# -- the 3-D Secure page -----------------------------------------------------------------------------------------------
+# -- the 3-D Secure page ---------------------------------------------------------------------------
 
 
 def awaiting_authentication(api: httpx.Client) -> tuple[str, str]:

@@ -1,4 +1,5 @@
-"""The client of the simulated provider, against the real server, and against servers that misbehave."""
+"""The client of the simulated provider, against the real server, and against servers that
+misbehave."""
 
 import asyncio
 import json
@@ -56,9 +57,13 @@ async def provider(server: str) -> AsyncIterator[PaymentProvider]:
     await client.aclose()
 
 
-async def create(provider: PaymentProvider, method: str | None = None, payment_id: UUID | None = None) -> Intent:
+async def create(
+    provider: PaymentProvider, method: str | None = None, payment_id: UUID | None = None
+) -> Intent:
     payment_id = payment_id or uuid4()
-    return await provider.create(payment_id, 5990, "BRL", method=method, idempotency_key=str(payment_id))
+    return await provider.create(
+        payment_id, 5990, "BRL", method=method, idempotency_key=str(payment_id)
+    )
 
 
 async def test_an_intent_without_a_method_awaits_one(provider: PaymentProvider) -> None:
@@ -66,7 +71,9 @@ async def test_an_intent_without_a_method_awaits_one(provider: PaymentProvider) 
     intent = await create(provider, payment_id=payment_id)
     assert intent.ref.startswith("pi_")
     assert intent.client_secret.startswith(intent.ref)
-    expected = Intent(intent.ref, "requires_payment_method", 5990, "BRL", payment_id, intent.client_secret)
+    expected = Intent(
+        intent.ref, "requires_payment_method", 5990, "BRL", payment_id, intent.client_secret
+    )
     assert intent == expected
     assert await provider.get(intent.ref) == expected
     assert await provider.find(payment_id) == expected
@@ -75,22 +82,36 @@ async def test_an_intent_without_a_method_awaits_one(provider: PaymentProvider) 
 async def test_a_good_card_succeeds_at_once_or_later(provider: PaymentProvider) -> None:
     assert (await create(provider, "pm_card_visa")).status == "succeeded"
     waiting = await create(provider)
-    assert (await provider.confirm(waiting.ref, method="pm_card_visa", idempotency_key="c1")).status == "succeeded"
+    assert (
+        await provider.confirm(waiting.ref, method="pm_card_visa", idempotency_key="c1")
+    ).status == "succeeded"
 
 
-async def test_a_decline_is_a_failed_intent_and_another_card_may_be_tried(provider: PaymentProvider) -> None:
+async def test_a_decline_is_a_failed_intent_and_another_card_may_be_tried(
+    provider: PaymentProvider,
+) -> None:
     declined = await create(provider, "pm_card_chargeDeclined")
-    assert (declined.status, declined.code, declined.detail) == ("failed", "card_declined", "The card was declined.")
+    assert (declined.status, declined.code, declined.detail) == (
+        "failed",
+        "card_declined",
+        "The card was declined.",
+    )
     assert await provider.get(declined.ref) == declined
-    assert (await provider.confirm(declined.ref, method="pm_card_visa", idempotency_key="c2")).status == "succeeded"
+    assert (
+        await provider.confirm(declined.ref, method="pm_card_visa", idempotency_key="c2")
+    ).status == "succeeded"
 
 
-async def test_authentication_is_asked_for_with_a_page_to_go_to(provider: PaymentProvider, server: str) -> None:
+async def test_authentication_is_asked_for_with_a_page_to_go_to(
+    provider: PaymentProvider, server: str
+) -> None:
     intent = await create(provider, "pm_card_authenticationRequired")
     assert (intent.status, intent.redirect_url) == ("requires_action", f"{server}/3ds/{intent.ref}")
 
 
-async def test_a_time_out_leaves_the_outcome_unknown_until_it_is_found(server: str, receiver: Receiver) -> None:
+async def test_a_time_out_leaves_the_outcome_unknown_until_it_is_found(
+    server: str, receiver: Receiver
+) -> None:
     provider, payment_id = SimulatedProvider(server, [SECRET], timeout_seconds=0.2), uuid4()
     with pytest.raises(ProviderUnavailable):
         await create(provider, "pm_card_timeout", payment_id)
@@ -101,7 +122,9 @@ async def test_a_time_out_leaves_the_outcome_unknown_until_it_is_found(server: s
     receiver.wait_for(1, lambda webhook: webhook.intent["id"] == found.ref)
 
 
-async def test_a_time_out_on_confirm_leaves_the_outcome_unknown_until_it_is_asked_for(server: str) -> None:
+async def test_a_time_out_on_confirm_leaves_the_outcome_unknown_until_it_is_asked_for(
+    server: str,
+) -> None:
     provider = SimulatedProvider(server, [SECRET], timeout_seconds=0.2)
     waiting = await create(provider)
     with pytest.raises(ProviderUnavailable):
@@ -128,20 +151,28 @@ async def test_an_unknown_ref_is_refused(provider: PaymentProvider, ref: str) ->
     assert refused.value.code == "resource_missing"
 
 
-async def test_nothing_is_found_for_a_payment_that_never_reached_the_provider(provider: PaymentProvider) -> None:
+async def test_nothing_is_found_for_a_payment_that_never_reached_the_provider(
+    provider: PaymentProvider,
+) -> None:
     assert await provider.find(uuid4()) is None
 
 
-async def test_of_several_intents_of_a_payment_the_paid_one_is_found(provider: PaymentProvider) -> None:
+async def test_of_several_intents_of_a_payment_the_paid_one_is_found(
+    provider: PaymentProvider,
+) -> None:
     payment_id = uuid4()
-    paid = await provider.create(payment_id, 100, "BRL", method="pm_card_visa", idempotency_key=f"{payment_id}-1")
+    paid = await provider.create(
+        payment_id, 100, "BRL", method="pm_card_visa", idempotency_key=f"{payment_id}-1"
+    )
     await provider.create(payment_id, 100, "BRL", method=None, idempotency_key=f"{payment_id}-2")
     assert await provider.find(payment_id) == paid
 
 
 async def test_the_same_key_is_the_same_intent(provider: PaymentProvider) -> None:
     payment_id = uuid4()
-    assert await create(provider, "pm_card_visa", payment_id) == await create(provider, "pm_card_visa", payment_id)
+    assert await create(provider, "pm_card_visa", payment_id) == await create(
+        provider, "pm_card_visa", payment_id
+    )
 
 
 async def test_an_intent_is_canceled_once_and_for_all(provider: PaymentProvider) -> None:
@@ -157,7 +188,11 @@ OURS, REFUND = uuid4(), uuid4()
 
 def give_back(provider: PaymentProvider, ref: str, amount_cents: int) -> Awaitable[ProviderRefund]:
     return provider.refund(
-        ref, amount_cents=amount_cents, payment_id=OURS, refund_id=REFUND, idempotency_key=f"{ref}-{amount_cents}"
+        ref,
+        amount_cents=amount_cents,
+        payment_id=OURS,
+        refund_id=REFUND,
+        idempotency_key=f"{ref}-{amount_cents}",
     )
 
 
@@ -187,7 +222,9 @@ async def test_a_refund_may_be_pending_at_first_and_what_came_of_it_is_told_and_
     assert begun.status == "PENDING"
     webhook = (
         await asyncio.to_thread(
-            receiver.wait_for, 1, lambda it: it.type == "refund.updated" and it.intent["id"] == begun.ref
+            receiver.wait_for,
+            1,
+            lambda it: it.type == "refund.updated" and it.intent["id"] == begun.ref,
         )
     )[0]
     told = provider.parse_webhook(webhook.body, webhook.signature, datetime.now(UTC)).refund
@@ -201,13 +238,15 @@ async def test_a_slow_payment_is_processing_until_its_notice_comes(
 ) -> None:
     intent = await create(provider, "pm_card_slow")
     assert intent.status == "processing"
-    webhook = (await asyncio.to_thread(receiver.wait_for, 1, lambda it: it.intent["id"] == intent.ref))[0]
+    webhook = (
+        await asyncio.to_thread(receiver.wait_for, 1, lambda it: it.intent["id"] == intent.ref)
+    )[0]
     notice = provider.parse_webhook(webhook.body, webhook.signature, datetime.now(UTC))
     assert notice.intent is not None
     assert (notice.intent.ref, notice.intent.status) == (intent.ref, "succeeded")
 
 
-# -- servers that misbehave --------------------------------------------------------------------------------------------
+# -- servers that misbehave ------------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -249,11 +288,16 @@ async def test_a_connection_that_breaks_twice_is_unavailable() -> None:
     async with server_that() as (provider, requests):
         with pytest.raises(ProviderUnavailable):
             await provider.get("pi_1")
-    assert 2 <= len(requests) <= 4  # the HTTP library itself repeats a GET whose kept connection broke
+    # the HTTP library itself repeats a GET whose kept connection broke
+    assert 2 <= len(requests) <= 4
 
 
-@pytest.mark.parametrize("status", ["500 Oops", "502 Bad Gateway", "429 Too Many Requests", "302 Found"])
-async def test_an_answer_that_settles_nothing_is_unavailable_and_not_tried_again(status: str) -> None:
+@pytest.mark.parametrize(
+    "status", ["500 Oops", "502 Bad Gateway", "429 Too Many Requests", "302 Found"]
+)
+async def test_an_answer_that_settles_nothing_is_unavailable_and_not_tried_again(
+    status: str,
+) -> None:
     async with server_that(http(status), http("200 OK", intent_json())) as (provider, requests):
         with pytest.raises(ProviderUnavailable):
             await provider.get("pi_1")
@@ -262,7 +306,14 @@ async def test_an_answer_that_settles_nothing_is_unavailable_and_not_tried_again
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"<html>", b"{}", intent_json(status="odd"), intent_json(amount="x"), intent_json() + b" " * (1 << 20)],
+    [
+        b"",
+        b"<html>",
+        b"{}",
+        intent_json(status="odd"),
+        intent_json(amount="x"),
+        intent_json() + b" " * (1 << 20),
+    ],
     ids=["nothing", "a page", "empty", "an odd status", "no amount", "more than 1 MiB"],
 )
 async def test_an_unreadable_answer_is_unavailable(body: bytes) -> None:
@@ -283,7 +334,7 @@ async def test_an_intent_that_names_no_payment_of_ours_is_no_payments() -> None:
         assert (await provider.get("pi_1")).payment_id is None
 
 
-# -- notices -----------------------------------------------------------------------------------------------------------
+# -- notices ---------------------------------------------------------------------------------------
 
 
 def notice_json(type: str = "payment_intent.succeeded", **intent: Any) -> bytes:
@@ -316,17 +367,30 @@ def test_a_notice_is_read() -> None:
 def test_a_notice_of_a_failure_says_why() -> None:
     error = {"code": "card_declined", "message": "No."}
     notice = parse(
-        notice_json("payment_intent.payment_failed", status="requires_payment_method", last_payment_error=error)
+        notice_json(
+            "payment_intent.payment_failed",
+            status="requires_payment_method",
+            last_payment_error=error,
+        )
     )
     assert notice.intent is not None
-    assert (notice.intent.status, notice.intent.code, notice.intent.detail) == ("failed", "card_declined", "No.")
+    assert (notice.intent.status, notice.intent.code, notice.intent.detail) == (
+        "failed",
+        "card_declined",
+        "No.",
+    )
 
 
 def test_a_notice_of_a_needed_action_says_where() -> None:
     action = {"type": "redirect_to_url", "redirect_to_url": {"url": "https://bank.example/1"}}
-    notice = parse(notice_json("payment_intent.requires_action", status="requires_action", next_action=action))
+    notice = parse(
+        notice_json("payment_intent.requires_action", status="requires_action", next_action=action)
+    )
     assert notice.intent is not None
-    assert (notice.intent.status, notice.intent.redirect_url) == ("requires_action", "https://bank.example/1")
+    assert (notice.intent.status, notice.intent.redirect_url) == (
+        "requires_action",
+        "https://bank.example/1",
+    )
 
 
 def test_a_cancellation_is_read() -> None:
@@ -350,16 +414,24 @@ def test_a_refund_says_how_much_went_back_in_all_and_of_which_intent(
 ) -> None:
     notice = parse(notice_json("charge.refunded", **charge))
     assert notice.intent is not None
-    assert (notice.intent.ref, notice.intent.refunded_cents, notice.intent.amount_cents) == (ref, refunded, 100)
+    assert (notice.intent.ref, notice.intent.refunded_cents, notice.intent.amount_cents) == (
+        ref,
+        refunded,
+        100,
+    )
     assert notice.intent.payment_id == PAYMENT
 
 
-@pytest.mark.parametrize("body", [b'{"id":"evt_1","type":"customer.created","created":1}', notice_json("payout.paid")])
+@pytest.mark.parametrize(
+    "body", [b'{"id":"evt_1","type":"customer.created","created":1}', notice_json("payout.paid")]
+)
 def test_a_notice_of_an_unknown_type_is_fine(body: bytes) -> None:
     assert parse(body).intent is None
 
 
-@pytest.mark.parametrize("metadata", [None, {}, {"payment_id": "nonsense"}, {"payment_id": 7}, {"payment_id": None}])
+@pytest.mark.parametrize(
+    "metadata", [None, {}, {"payment_id": "nonsense"}, {"payment_id": 7}, {"payment_id": None}]
+)
 def test_a_notice_of_a_payment_that_is_not_ours_has_no_intent(metadata: Any) -> None:
     assert parse(notice_json(metadata=metadata)).intent is None
 

@@ -17,7 +17,14 @@ import pytest
 
 from adapters.payments.simulator.store import Store
 from adapters.webhooks.signature import Verifier
-from tests.support.servers.provider import PATIENCE, SECRET, Received, Receiver, running_provider, running_receiver
+from tests.support.servers.provider import (
+    PATIENCE,
+    SECRET,
+    Received,
+    Receiver,
+    running_provider,
+    running_receiver,
+)
 from tests.support.servers.shared import free_port
 
 
@@ -42,7 +49,9 @@ def create(provider: str, method: str | None = None, key: str = "", amount: int 
     body = {"amount": amount, "currency": "BRL", "metadata": {"payment_id": "p-1"}}
     headers = {"Idempotency-Key": key} if key else {}
     return post(
-        f"{provider}/v1/payment_intents", body | ({"payment_method": method} if method else {}), headers=headers
+        f"{provider}/v1/payment_intents",
+        body | ({"payment_method": method} if method else {}),
+        headers=headers,
     )
 
 
@@ -84,8 +93,13 @@ def test_every_change_is_told(store: Path, receiver: Receiver) -> None:
         failed = receiver.wait_for_one("payment_intent.payment_failed")
         assert failed.intent["last_payment_error"]["code"] == "card_declined"
 
-        action = post(f"{intents}/{paid}/confirm", {"payment_method": "pm_card_authenticationRequired"})
-        assert receiver.wait_for_one("payment_intent.requires_action").intent["next_action"] == action["next_action"]
+        action = post(
+            f"{intents}/{paid}/confirm", {"payment_method": "pm_card_authenticationRequired"}
+        )
+        assert (
+            receiver.wait_for_one("payment_intent.requires_action").intent["next_action"]
+            == action["next_action"]
+        )
 
         httpx.post(f"{provider}/3ds/{paid}", data={"decision": "approve"}, trust_env=False)
         assert receiver.wait_for_one("payment_intent.succeeded").intent["id"] == paid
@@ -105,7 +119,11 @@ def test_every_change_is_told(store: Path, receiver: Receiver) -> None:
     ("method", "told", "kept"),
     [
         ("pm_card_pendingRefund", ["charge.refunded", "refund.created", "refund.updated"], 90),
-        ("pm_card_refundFail", ["charge.refunded", "refund.created", "refund.failed", "refund.updated"], 0),
+        (
+            "pm_card_refundFail",
+            ["charge.refunded", "refund.created", "refund.failed", "refund.updated"],
+            0,
+        ),
     ],
 )
 def test_a_slow_refund_comes_to_its_end_over_a_restart(
@@ -113,7 +131,10 @@ def test_a_slow_refund_comes_to_its_end_over_a_restart(
 ) -> None:
     with running_provider(store, receiver.url, slow_seconds=0.3) as provider:
         paid = create(provider, method)["id"]
-        refund = post(f"{provider}/v1/refunds", {"payment_intent": paid, "amount": 90, "metadata": {"refund_id": "r"}})
+        refund = post(
+            f"{provider}/v1/refunds",
+            {"payment_intent": paid, "amount": 90, "metadata": {"refund_id": "r"}},
+        )
         assert (refund["status"], refund["metadata"]) == ("pending", {"refund_id": "r"})
     with running_provider(store, receiver.url) as provider:
         ended = receiver.wait_for_one("refund.updated").intent
@@ -121,7 +142,10 @@ def test_a_slow_refund_comes_to_its_end_over_a_restart(
         assert ended["status"] == ("succeeded" if kept else "failed")
         assert get(provider, paid)["amount_refunded"] == kept
         until_all_delivered(provider)
-    assert sorted({webhook.type for webhook in receiver.received} - {"payment_intent.succeeded"}) == told
+    assert (
+        sorted({webhook.type for webhook in receiver.received} - {"payment_intent.succeeded"})
+        == told
+    )
 
 
 def test_a_decline_on_the_page_is_told(store: Path, receiver: Receiver) -> None:
@@ -140,7 +164,9 @@ def test_a_repeat_under_the_same_key_is_told_once(store: Path, receiver: Receive
     assert len(receiver.received) == 1
 
 
-def test_a_webhook_is_sent_again_until_the_receiver_accepts_it(store: Path, receiver: Receiver) -> None:
+def test_a_webhook_is_sent_again_until_the_receiver_accepts_it(
+    store: Path, receiver: Receiver
+) -> None:
     receiver.statuses = [500, 302, 404, 503]
     with running_provider(store, receiver.url) as provider:
         create(provider, "pm_card_visa")
@@ -149,7 +175,9 @@ def test_a_webhook_is_sent_again_until_the_receiver_accepts_it(store: Path, rece
     assert len({webhook.body for webhook in receiver.received}) == 1
 
 
-def test_the_pause_doubles_with_each_failure(store: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_pause_doubles_with_each_failure(
+    store: Path, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
     receiver.statuses = [500, 500, 500]
     with running_provider(store, receiver.url, webhook_retry_seconds=0.1) as provider:
         create(provider, "pm_card_visa")
@@ -158,16 +186,22 @@ def test_the_pause_doubles_with_each_failure(store: Path, receiver: Receiver, ca
     assert pauses == ["0.1 s", "0.2 s", "0.4 s"]
 
 
-def test_a_webhook_nobody_ever_accepts_is_given_up_but_kept(store: Path, receiver: Receiver) -> None:
+def test_a_webhook_nobody_ever_accepts_is_given_up_but_kept(
+    store: Path, receiver: Receiver
+) -> None:
     receiver.statuses = [500] * 1000
     with running_provider(store, receiver.url, webhook_give_up_seconds=0.1) as provider:
         create(provider, "pm_card_visa")
         until_all_delivered(provider)
     with closing(sqlite3.connect(store)) as db:
-        assert db.execute("select attempts, due_at from webhooks").fetchall() == [(len(receiver.received), None)]
+        assert db.execute("select attempts, due_at from webhooks").fetchall() == [
+            (len(receiver.received), None)
+        ]
 
 
-def test_a_receiver_that_does_not_answer_does_not_hold_up_the_others(store: Path, receiver: Receiver) -> None:
+def test_a_receiver_that_does_not_answer_does_not_hold_up_the_others(
+    store: Path, receiver: Receiver
+) -> None:
     answer_now = threading.Event()
     take = receiver.take
 
@@ -193,12 +227,18 @@ def test_many_intents_at_once_are_each_told_once(store: Path, receiver: Receiver
         ThreadPoolExecutor(8) as pool,
     ):
         body = {"amount": 100, "currency": "BRL", "payment_method": "pm_card_visa"}
-        answers = list(pool.map(lambda _: client.post("/v1/payment_intents", json=body).json(), range(200)))
+        answers = list(
+            pool.map(lambda _: client.post("/v1/payment_intents", json=body).json(), range(200))
+        )
         until_all_delivered(provider)
-    assert sorted(webhook.intent["id"] for webhook in receiver.received) == sorted(a["id"] for a in answers)
+    assert sorted(webhook.intent["id"] for webhook in receiver.received) == sorted(
+        a["id"] for a in answers
+    )
 
 
-def test_a_slow_card_is_processing_first_and_captured_later(store: Path, receiver: Receiver) -> None:
+def test_a_slow_card_is_processing_first_and_captured_later(
+    store: Path, receiver: Receiver
+) -> None:
     with running_provider(store, receiver.url, slow_seconds=0.2) as provider:
         intent = create(provider, "pm_card_slow")
         assert intent["status"] == "processing"
@@ -227,7 +267,7 @@ def test_a_card_that_times_out_is_captured_and_told_and_no_repeat_is_answered_ei
     assert len(receiver.received) == 1
 
 
-# -- restarts ----------------------------------------------------------------------------------------------------------
+# -- restarts --------------------------------------------------------------------------------------
 
 
 def test_intents_and_answers_outlive_a_restart(store: Path, receiver: Receiver) -> None:
@@ -242,7 +282,9 @@ def test_intents_and_answers_outlive_a_restart(store: Path, receiver: Receiver) 
 
 def test_webhooks_that_found_no_receiver_are_sent_after_a_restart_at_once(store: Path) -> None:
     port = free_port()
-    with running_provider(store, f"http://127.0.0.1:{port}/webhook", webhook_retry_seconds=600) as provider:
+    with running_provider(
+        store, f"http://127.0.0.1:{port}/webhook", webhook_retry_seconds=600
+    ) as provider:
         ref = create(provider, "pm_card_visa")["id"]
     with running_receiver(port) as receiver, running_provider(store, receiver.url) as provider:
         assert receiver.wait_for_one("payment_intent.succeeded").intent["id"] == ref
@@ -269,7 +311,9 @@ def test_a_webhook_under_way_at_the_stop_is_sent_again(store: Path, receiver: Re
     assert first.body == second.body
 
 
-def test_a_slow_payment_that_fell_due_meanwhile_is_settled_after_a_restart(store: Path, receiver: Receiver) -> None:
+def test_a_slow_payment_that_fell_due_meanwhile_is_settled_after_a_restart(
+    store: Path, receiver: Receiver
+) -> None:
     with running_provider(store, receiver.url, slow_seconds=3600) as provider:
         ref = create(provider, "pm_card_slow")["id"]
     with closing(sqlite3.connect(store)) as db, db:
@@ -288,7 +332,10 @@ def test_a_payer_may_come_back_to_the_page_after_a_restart(store: Path, receiver
 
 
 def test_two_processes_cannot_share_a_store(store: Path, receiver: Receiver) -> None:
-    with running_provider(store, receiver.url), pytest.raises(sqlite3.OperationalError, match="locked"):
+    with (
+        running_provider(store, receiver.url),
+        pytest.raises(sqlite3.OperationalError, match="locked"),
+    ):
         Store(store, lock_timeout_seconds=0.01)
 
 
@@ -296,9 +343,9 @@ def test_what_was_answered_is_known_after_a_kill(store: Path, receiver: Receiver
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     program = (
-        "import pathlib, uvicorn; from adapters.payments.simulator import create_app; "
-        f"app = create_app(pathlib.Path({str(store)!r}), 'http://127.0.0.1:{free_port()}/', {SECRET!r}, {url!r}); "
-        f"uvicorn.run(app, port={port}, log_level='error')"
+        "import pathlib, uvicorn; from adapters.payments.simulator import create_app; app ="
+        f" create_app(pathlib.Path({str(store)!r}), 'http://127.0.0.1:{free_port()}/', {SECRET!r},"
+        f" {url!r}); uvicorn.run(app, port={port}, log_level='error')"
     )
     process = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2])
     try:
@@ -309,6 +356,10 @@ def test_what_was_answered_is_known_after_a_kill(store: Path, receiver: Receiver
         process.wait()
     with running_provider(store, receiver.url) as provider:
         assert [get(provider, intent["id"]) for intent in answered] == answered
-        assert [create(provider, "pm_card_visa", key=f"k{number}") for number in range(5)] == answered
+        assert [
+            create(provider, "pm_card_visa", key=f"k{number}") for number in range(5)
+        ] == answered
         until_all_delivered(provider)
-    assert sorted(webhook.intent["id"] for webhook in receiver.received) == sorted(intent["id"] for intent in answered)
+    assert sorted(webhook.intent["id"] for webhook in receiver.received) == sorted(
+        intent["id"] for intent in answered
+    )

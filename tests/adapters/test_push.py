@@ -62,15 +62,26 @@ async def test_a_notice_is_posted_under_its_own_id(gateway: Gateway, carrier: Pu
 
 
 @pytest.mark.parametrize("body", ["", "taken", '{"id": 7}', "[]"])
-async def test_a_gateway_need_not_name_a_reference(gateway: Gateway, carrier: PushGateway, body: str) -> None:
+async def test_a_gateway_need_not_name_a_reference(
+    gateway: Gateway, carrier: PushGateway, body: str
+) -> None:
     gateway.answers = [web.Response(status=202, text=body)]
     assert await carrier.send(a_message()) == POSTED["id"]
 
 
-async def test_a_temporary_no_is_told_from_a_permanent_one(gateway: Gateway, carrier: PushGateway) -> None:
-    told = {410: "recipient_refused", 404: "recipient_refused", 422: "message_refused", 302: "message_refused"}
+async def test_a_temporary_no_is_told_from_a_permanent_one(
+    gateway: Gateway, carrier: PushGateway
+) -> None:
+    told = {
+        410: "recipient_refused",
+        404: "recipient_refused",
+        422: "message_refused",
+        302: "message_refused",
+    }
     told |= {401: "login_refused", 429: "try_later", 500: "try_later", 503: "try_later"}
-    gateway.answers = [web.Response(status=status, headers={"Location": gateway.url}) for status in told]
+    gateway.answers = [
+        web.Response(status=status, headers={"Location": gateway.url}) for status in told
+    ]
     for code in told.values():
         with pytest.raises(NotDelivered, match=code):
             await carrier.send(a_message())
@@ -86,7 +97,9 @@ async def test_a_gateway_that_is_away_is_unreachable_and_its_password_stays_secr
     await carrier.aclose()
 
 
-async def test_without_a_gateway_each_notice_is_one_file_that_others_cannot_read(tmp_path: Path) -> None:
+async def test_without_a_gateway_each_notice_is_one_file_that_others_cannot_read(
+    tmp_path: Path,
+) -> None:
     carrier = PushFiles(tmp_path / "push")
     names = {await carrier.send(a_message()) for _ in range(2)}
     assert [path.name for path in (tmp_path / "push").iterdir()] == [*names]

@@ -56,21 +56,32 @@ def a_page(start: int, stop: int, name: str = "game.created.v1") -> list[tuple[s
     return [(name, str(n).encode(), uuid4()) for n in range(start, stop)]
 
 
-async def test_events_arrive_in_order_page_after_page(publisher: RabbitPublisher, broker: AbstractChannel) -> None:
+async def test_events_arrive_in_order_page_after_page(
+    publisher: RabbitPublisher, broker: AbstractChannel
+) -> None:
     queue = await subscribe(broker, "#")
     for start in range(0, 1500, 500):
         await publisher.publish(a_page(start, start + 500))
     assert await received(queue) == [str(n).encode() for n in range(1500)]
 
 
-async def test_a_subscriber_gets_the_names_it_asked_for(publisher: RabbitPublisher, broker: AbstractChannel) -> None:
+async def test_a_subscriber_gets_the_names_it_asked_for(
+    publisher: RabbitPublisher, broker: AbstractChannel
+) -> None:
     queue = await subscribe(broker, "payment.#")
-    names = ["order.created.v1", "payment.requested.v1", "payment.transaction.completed.v1", "game.created.v1"]
+    names = [
+        "order.created.v1",
+        "payment.requested.v1",
+        "payment.transaction.completed.v1",
+        "game.created.v1",
+    ]
     await publisher.publish([(name, name.encode(), uuid4()) for name in names])
     assert await received(queue) == [b"payment.requested.v1", b"payment.transaction.completed.v1"]
 
 
-async def test_a_message_is_persistent_and_says_what_it_is(publisher: RabbitPublisher, broker: AbstractChannel) -> None:
+async def test_a_message_is_persistent_and_says_what_it_is(
+    publisher: RabbitPublisher, broker: AbstractChannel
+) -> None:
     queue, event_id = await subscribe(broker, "#"), uuid4()
     await publisher.publish([("game.created.v1", b"{}", event_id)])
     message = await queue.get(no_ack=True)
@@ -88,12 +99,16 @@ async def test_a_message_larger_than_a_frame_and_an_empty_one_arrive_whole(
     assert await received(queue) == [large, b"", b"end"]
 
 
-async def test_events_that_nobody_subscribes_to_and_empty_pages_are_confirmed_too(publisher: RabbitPublisher) -> None:
+async def test_events_that_nobody_subscribes_to_and_empty_pages_are_confirmed_too(
+    publisher: RabbitPublisher,
+) -> None:
     await publisher.publish(a_page(0, 10))
     await publisher.publish([])
 
 
-async def test_a_page_that_is_not_confirmed_raises(publisher: RabbitPublisher, broker: AbstractChannel) -> None:
+async def test_a_page_that_is_not_confirmed_raises(
+    publisher: RabbitPublisher, broker: AbstractChannel
+) -> None:
     full: dict[str, str | int] = {"x-max-length": 2, "x-overflow": "reject-publish"}
     await subscribe(broker, "#", **full)
     with pytest.raises(ConnectionError):

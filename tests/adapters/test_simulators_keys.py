@@ -18,7 +18,9 @@ FOR_EVERYBODY = {"/3ds/{ref}", "/pay/{payment_id}", "/receipts/{reference}", "/h
 
 
 def provider(home: Path) -> FastAPI:
-    return provider_simulator.create_app(home / "p.sqlite3", "http://nowhere", "whsec", "http://here", api_key=KEY)
+    return provider_simulator.create_app(
+        home / "p.sqlite3", "http://nowhere", "whsec", "http://here", api_key=KEY
+    )
 
 
 def operator(home: Path) -> FastAPI:
@@ -41,7 +43,9 @@ def test_every_operation_but_the_pages_needs_the_key(tmp_path: Path, make: Any) 
 
 
 async def test_the_client_sends_the_key_and_leads_payers_to_where_they_reach_the_pages() -> None:
-    client = SimulatedProvider("http://provider:9000", ["whsec"], public_url="https://pay.example/", key=KEY)
+    client = SimulatedProvider(
+        "http://provider:9000", ["whsec"], public_url="https://pay.example/", key=KEY
+    )
     payment_id = "0197a7c0-0000-7000-8000-000000000001"
 
     assert client._headers == {"Authorization": f"Bearer {KEY}"}
@@ -50,6 +54,8 @@ async def test_the_client_sends_the_key_and_leads_payers_to_where_they_reach_the
     await client.aclose()
 
 
-@pytest.mark.parametrize(("host", "published"), [("127.0.0.1", False), ("0.0.0.0", True), ("::", True)])
+@pytest.mark.parametrize(
+    ("host", "published"), [("127.0.0.1", False), ("0.0.0.0", True), ("::", True)]
+)
 def test_the_key_is_asked_for_where_others_reach_the_port(host: str, published: bool) -> None:
     assert Settings(host=host).provider_is_published == published

@@ -9,7 +9,15 @@ import pytest
 from adapters.notifications.mail_message import to_mail
 from adapters.notifications.smtp import SmtpMailer
 from commands.ports.notifications import NotDelivered
-from tests.support.servers.mail import LOGIN, SENDER, Postbox, a_message, certified, check_login, smtp_server
+from tests.support.servers.mail import (
+    LOGIN,
+    SENDER,
+    Postbox,
+    a_message,
+    certified,
+    check_login,
+    smtp_server,
+)
 from tests.support.servers.shared import free_port
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9." + "x" * 300
@@ -25,7 +33,7 @@ async def refusal(url: str, **message: Any) -> NotDelivered:
     return caught.value
 
 
-# -- what arrives ------------------------------------------------------------------------------------------------------
+# -- what arrives ----------------------------------------------------------------------------------
 
 
 async def test_a_mail_arrives_with_its_sender_recipient_subject_and_text() -> None:
@@ -51,7 +59,9 @@ async def test_a_repeat_is_the_same_message_and_another_notice_is_not() -> None:
 @pytest.mark.parametrize("name", ["Ána Müller", "李小龍", 'Ann "A", Esq. <x@y>', "😀 " * 60])
 async def test_names_and_subjects_of_every_script_arrive(name: str) -> None:
     async with smtp_server() as postbox:
-        await mailer(postbox.url).send(a_message(name=name, subject=f"Olá, {name}", text=f"Olá {name}\n"))
+        await mailer(postbox.url).send(
+            a_message(name=name, subject=f"Olá, {name}", text=f"Olá {name}\n")
+        )
     (mail,) = postbox.mails("ann@example.com")
     (to,) = mail["To"].addresses
     assert (to.display_name.split(), to.addr_spec) == (name.split(), "ann@example.com")
@@ -112,7 +122,7 @@ def test_a_token_stays_in_one_piece_and_too_long_a_line_does_not() -> None:
     assert mail.get_content().rstrip() == long
 
 
-# -- what does not -----------------------------------------------------------------------------------------------------
+# -- what does not ---------------------------------------------------------------------------------
 
 
 async def sent_after(postbox: Postbox) -> bool:
@@ -143,12 +153,16 @@ async def test_a_server_that_is_away_or_silent_is_unreachable() -> None:
             await mailer(url, timeout_seconds=0.05).send(a_message())
 
 
-# -- who we are, and TLS -----------------------------------------------------------------------------------------------
+# -- who we are, and TLS ---------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
 async def test_a_server_that_asks_for_a_login_gets_it() -> None:
-    asking: dict[str, Any] = {"authenticator": check_login, "auth_required": True, "auth_require_tls": False}
+    asking: dict[str, Any] = {
+        "authenticator": check_login,
+        "auth_required": True,
+        "auth_require_tls": False,
+    }
     async with smtp_server(**asking) as postbox:
         login, password = quote(LOGIN.login.decode()), quote(LOGIN.password.decode())
         await mailer(f"smtp://{login}:{password}@127.0.0.1:{postbox.port}").send(a_message())
@@ -164,9 +178,12 @@ async def test_mail_goes_by_tls_from_the_first_byte_or_after_starttls() -> None:
         assert len(postbox.mails()) == 1
     async with smtp_server(tls_context=server_tls, require_starttls=True) as postbox:
         for scheme in ("smtp+starttls", "smtp"):
-            await mailer(f"{scheme}://127.0.0.1:{postbox.port}", tls_context=client_tls).send(a_message())
+            await mailer(f"{scheme}://127.0.0.1:{postbox.port}", tls_context=client_tls).send(
+                a_message()
+            )
         assert len(postbox.mails()) == 2
-        assert (await refusal(f"smtp+starttls://127.0.0.1:{postbox.port}")).code == "unreachable"  # who signed this?
+        # who signed this?
+        assert (await refusal(f"smtp+starttls://127.0.0.1:{postbox.port}")).code == "unreachable"
 
 
 async def test_a_server_without_tls_gets_nothing_where_tls_is_asked_for() -> None:

@@ -1,5 +1,5 @@
-"""Stripe's client: against stripe-mock, which checks our calls; answers that it never gives; notices signed by Stripe's
-own package.
+"""Stripe's client: against stripe-mock, which checks our calls; answers that it never gives;
+notices signed by Stripe's own package.
 """
 
 import asyncio
@@ -34,10 +34,11 @@ PAYMENT = UUID("0197f0a0-0000-7000-8000-000000000001")
 OLD, NEW = "whsec_old", "whsec_new"
 BACK = "https://shop.example/paid"
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=")  # Stripe's package has not followed httpx there yet
+# Stripe's package has not followed httpx there yet
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=")
 
 
-# -- against stripe-mock -----------------------------------------------------------------------------------------------
+# -- against stripe-mock ---------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -47,19 +48,29 @@ async def provider(stripe_mock_url: str) -> AsyncIterator[PaymentProvider]:
     await client.aclose()
 
 
-async def test_an_intent_awaits_its_method_and_has_a_secret_for_the_client(provider: PaymentProvider) -> None:
+async def test_an_intent_awaits_its_method_and_has_a_secret_for_the_client(
+    provider: PaymentProvider,
+) -> None:
     intent = await provider.create(uuid4(), 5990, "BRL", method=None, idempotency_key=str(uuid4()))
     assert intent.ref.startswith("pi_")
     assert "_secret_" in intent.client_secret
-    assert (intent.status, intent.amount_cents, intent.currency) == ("requires_payment_method", 5990, "BRL")
+    assert (intent.status, intent.amount_cents, intent.currency) == (
+        "requires_payment_method",
+        5990,
+        "BRL",
+    )
 
 
 async def test_stripe_understands_every_call(provider: PaymentProvider) -> None:
-    made = await provider.create(uuid4(), 5990, "BRL", method="pm_card_visa", idempotency_key=str(uuid4()))
+    made = await provider.create(
+        uuid4(), 5990, "BRL", method="pm_card_visa", idempotency_key=str(uuid4())
+    )
     assert (await provider.get(made.ref)).ref == made.ref
     assert [each.ref for each in await provider.intents_since(NOW, None)]
     assert [each.ref for each in await provider.refunds_since(NOW, "re_before")]
-    assert (await provider.confirm(made.ref, method="pm_card_visa", idempotency_key="c")).ref == made.ref
+    assert (
+        await provider.confirm(made.ref, method="pm_card_visa", idempotency_key="c")
+    ).ref == made.ref
     assert (await provider.cancel(made.ref, idempotency_key="x")).ref == made.ref
     assert (await refund(provider, made.ref, 1000, "r")).amount_cents == 1000
     assert (await provider.get_refund("re_1")).ref.startswith("re_")
@@ -73,11 +84,13 @@ async def test_a_key_that_is_none_declines_no_buyer(stripe_mock_url: str) -> Non
     await provider.aclose()
 
 
-# -- what stripe-mock never answers ------------------------------------------------------------------------------------
+# -- what stripe-mock never answers ----------------------------------------------------------------
 
 
 @asynccontextmanager
-async def stripe_that_answers(*answers: bytes, **settings: Any) -> AsyncIterator[tuple[StripeProvider, list[bytes]]]:
+async def stripe_that_answers(
+    *answers: bytes, **settings: Any
+) -> AsyncIterator[tuple[StripeProvider, list[bytes]]]:
     async with server_that_answers(*answers) as (url, requests):
         provider = StripeProvider(STRIPE_TEST_KEY, [NEW], api_base=url, **settings)
         yield provider, requests
@@ -133,9 +146,19 @@ async def test_what_is_asked_of_stripe_names_the_payment_and_carries_the_key() -
 
 async def test_a_decline_is_a_failed_intent_that_another_card_may_be_tried_on() -> None:
     left = intent_json(status="requires_payment_method")
-    says = {"type": "card_error", "code": "card_declined", "decline_code": "generic_decline", "message": "No."}
-    declined = http("402 Payment Required", json.dumps({"error": {**says, "payment_intent": left}}).encode())
-    async with stripe_that_answers(declined, ok({**left, "last_payment_error": says})) as (provider, _):
+    says = {
+        "type": "card_error",
+        "code": "card_declined",
+        "decline_code": "generic_decline",
+        "message": "No.",
+    }
+    declined = http(
+        "402 Payment Required", json.dumps({"error": {**says, "payment_intent": left}}).encode()
+    )
+    async with stripe_that_answers(declined, ok({**left, "last_payment_error": says})) as (
+        provider,
+        _,
+    ):
         intent = await create(provider)
         assert (intent.status, intent.code, intent.detail) == ("failed", "card_declined", "No.")
         assert await provider.get("pi_1") == intent
@@ -144,25 +167,40 @@ async def test_a_decline_is_a_failed_intent_that_another_card_may_be_tried_on() 
 @pytest.mark.parametrize(
     ("action", "url"),
     [
-        ({"type": "redirect_to_url", "redirect_to_url": {"url": "https://bank.example", "return_url": BACK}}, "https://bank.example"),
+        ({"type": "redirect_to_url", "redirect_to_url": {"url": "https://bank.example",
+        "return_url": BACK}}, "https://bank.example"),
         ({"type": "use_stripe_sdk", "use_stripe_sdk": {"type": "three_d_secure_redirect"}}, ""),
         ({"type": "redirect_to_url", "redirect_to_url": {"url": "javascript:alert(1)"}}, ""),
     ],
 )  # fmt: skip
-async def test_authentication_is_by_a_page_of_the_bank_or_left_to_the_client(action: object, url: str) -> None:
-    async with stripe_that_answers(ok(intent_json(status="requires_action", next_action=action))) as (provider, _):
+async def test_authentication_is_by_a_page_of_the_bank_or_left_to_the_client(
+    action: object, url: str
+) -> None:
+    async with stripe_that_answers(
+        ok(intent_json(status="requires_action", next_action=action))
+    ) as (provider, _):
         intent = await create(provider)
-    assert (intent.status, intent.redirect_url, intent.client_secret) == ("requires_action", url, "s")
+    assert (intent.status, intent.redirect_url, intent.client_secret) == (
+        "requires_action",
+        url,
+        "s",
+    )
 
 
 async def test_an_intent_whose_answer_was_lost_is_found_among_the_newest_or_by_search() -> None:
-    others = [intent_json(id="pi_0", metadata={}), intent_json(id="pi_9", metadata={"payment_id": str(uuid4())})]
+    others = [
+        intent_json(id="pi_0", metadata={}),
+        intent_json(id="pi_9", metadata={"payment_id": str(uuid4())}),
+    ]
     mine = intent_json(id="pi_1", status="processing")
     async with stripe_that_answers(ok({"data": [*others, mine]})) as (provider, _):
         found = await provider.find(PAYMENT)
         assert found is not None
         assert (found.ref, found.status) == ("pi_1", "processing")
-    async with stripe_that_answers(ok({"data": others}), ok({"data": [mine]})) as (provider, requests):
+    async with stripe_that_answers(ok({"data": others}), ok({"data": [mine]})) as (
+        provider,
+        requests,
+    ):
         found = await provider.find(PAYMENT)
         assert found is not None
         assert found.ref == "pi_1"
@@ -183,7 +221,9 @@ async def test_an_intent_whose_answer_was_lost_is_found_among_the_newest_or_by_s
         b"",
     ],
 )
-async def test_an_answer_that_settles_nothing_is_unavailable_and_left_to_the_queue_to_repeat(answer: bytes) -> None:
+async def test_an_answer_that_settles_nothing_is_unavailable_and_left_to_the_queue_to_repeat(
+    answer: bytes,
+) -> None:
     async with stripe_that_answers(answer, ok(intent_json())) as (provider, requests):
         with pytest.raises(ProviderUnavailable):
             await create(provider)
@@ -211,7 +251,8 @@ async def test_a_server_that_is_not_there_or_silent_is_unavailable() -> None:
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        (error("400 Bad Request", code="amount_too_small", payment_intent=intent_json()), "amount_too_small"),
+        (error("400 Bad Request", code="amount_too_small", payment_intent=intent_json()),
+        "amount_too_small"),
         (error("400 Bad Request", type="idempotency_error"), "http_400"),
         (error("402 Payment Required", type="card_error", code="expired_card"), "expired_card"),
         (error("404 Not Found", code="resource_missing"), "resource_missing"),
@@ -224,12 +265,22 @@ async def test_a_refusal_tells_its_code(answer: bytes, code: str) -> None:
     assert refused.value.code == code
 
 
-REFUND = {"id": "re_1", "object": "refund", "amount": 30, "currency": "brl", "payment_intent": "pi_1"}
+REFUND = {
+    "id": "re_1",
+    "object": "refund",
+    "amount": 30,
+    "currency": "brl",
+    "payment_intent": "pi_1",
+}
 OURS = UUID(int=7)
 
 
-def refund(provider: PaymentProvider, ref: str, amount_cents: int, key: str) -> Awaitable[ProviderRefund]:
-    return provider.refund(ref, amount_cents=amount_cents, payment_id=PAYMENT, refund_id=OURS, idempotency_key=key)
+def refund(
+    provider: PaymentProvider, ref: str, amount_cents: int, key: str
+) -> Awaitable[ProviderRefund]:
+    return provider.refund(
+        ref, amount_cents=amount_cents, payment_id=PAYMENT, refund_id=OURS, idempotency_key=key
+    )
 
 
 @pytest.mark.parametrize(
@@ -243,7 +294,11 @@ def refund(provider: PaymentProvider, ref: str, amount_cents: int, key: str) -> 
         ({}, "PENDING", ""),
         ({"status": "canceled"}, "FAILED", "refund_canceled"),
         ({"status": "failed"}, "FAILED", "refund_failed"),
-        ({"status": "failed", "failure_reason": "lost_or_stolen_card"}, "FAILED", "lost_or_stolen_card"),
+        (
+            {"status": "failed", "failure_reason": "lost_or_stolen_card"},
+            "FAILED",
+            "lost_or_stolen_card",
+        ),
     ],
 )
 async def test_a_refund_is_as_the_provider_says_and_only_succeeded_is_gone(
@@ -264,11 +319,17 @@ async def test_a_refund_is_as_the_provider_says_and_only_succeeded_is_gone(
     assert requests[1].startswith(b"GET /v1/refunds/re_1 ")
 
 
-# -- notices, signed by the official package ---------------------------------------------------------------------------
+# -- notices, signed by the official package -------------------------------------------------------
 
 
 def notice_json(type: str, document: object) -> str:
-    event = {"id": "evt_1", "object": "event", "type": type, "created": 1_700_000_000, "data": {"object": document}}
+    event = {
+        "id": "evt_1",
+        "object": "event",
+        "type": type,
+        "created": 1_700_000_000,
+        "data": {"object": document},
+    }
     return json.dumps(event)
 
 
@@ -276,11 +337,15 @@ SUCCEEDED = notice_json("payment_intent.succeeded", intent_json())
 
 
 def sign(body: str, secret: str = NEW, at: datetime = NOW) -> str:
-    header: str = stripe.WebhookSignature.generate_signature_header(body, secret, int(at.timestamp()))
+    header: str = stripe.WebhookSignature.generate_signature_header(
+        body, secret, int(at.timestamp())
+    )
     return header
 
 
-def parse(body: str | bytes, signature: str, secrets: tuple[str, ...] = (NEW, OLD)) -> ProviderNotice:
+def parse(
+    body: str | bytes, signature: str, secrets: tuple[str, ...] = (NEW, OLD)
+) -> ProviderNotice:
     given = body.encode() if isinstance(body, str) else body
     return StripeProvider(STRIPE_TEST_KEY, secrets).parse_webhook(given, signature, NOW)
 
@@ -314,23 +379,33 @@ def test_a_charge_that_was_refunded_names_its_intent_and_what_went_back_in_all()
     assert (intent.ref, intent.payment_id, intent.refunded_cents) == ("pi_1", PAYMENT, 30)
 
 
-@pytest.mark.parametrize("type", ["refund.created", "refund.updated", "refund.failed", "charge.refund.updated"])
+@pytest.mark.parametrize(
+    "type", ["refund.created", "refund.updated", "refund.failed", "charge.refund.updated"]
+)
 @pytest.mark.parametrize("intent", ["pi_1", {"id": "pi_1"}, None])
 def test_a_notice_of_a_refund_tells_how_it_stands(type: str, intent: Any) -> None:
     ids = {"payment_id": str(PAYMENT), "refund_id": str(OURS)}
-    body = notice_json(type, {**REFUND, "status": "pending", "payment_intent": intent, "metadata": ids})
+    body = notice_json(
+        type, {**REFUND, "status": "pending", "payment_intent": intent, "metadata": ids}
+    )
     notice = parse(body, sign(body))
     assert notice.intent is None
     status: RefundStatus = "FAILED" if type == "refund.failed" else "PENDING"
     assert notice.refund is not None
-    assert (notice.refund.ref, notice.refund.amount_cents, notice.refund.status) == ("re_1", 30, status)
+    assert (notice.refund.ref, notice.refund.amount_cents, notice.refund.status) == (
+        "re_1",
+        30,
+        status,
+    )
     assert (notice.refund.payment_id, notice.refund.refund_id) == (PAYMENT, OURS)
     assert notice.refund.intent_ref == ("pi_1" if intent else "")
 
 
 def test_a_refund_made_by_hand_names_its_intent_alone() -> None:
     body = notice_json("refund.created", {**REFUND, "status": "succeeded", "metadata": {}})
-    assert parse(body, sign(body)).refund == ProviderRefund("re_1", 30, "SUCCEEDED", intent_ref="pi_1")
+    assert parse(body, sign(body)).refund == ProviderRefund(
+        "re_1", 30, "SUCCEEDED", intent_ref="pi_1"
+    )
 
 
 @pytest.mark.parametrize(
@@ -340,20 +415,34 @@ def test_a_refund_made_by_hand_names_its_intent_alone() -> None:
         ("charge.dispute.funds_reinstated", "FAILED", "dispute_won"),
     ],
 )
-def test_a_dispute_takes_money_back_and_may_bring_it_again(type: str, status: RefundStatus, code: str) -> None:
-    dispute = {"id": "dp_1", "object": "dispute", "amount": 100, "payment_intent": "pi_1", "status": "needs_response"}
+def test_a_dispute_takes_money_back_and_may_bring_it_again(
+    type: str, status: RefundStatus, code: str
+) -> None:
+    dispute = {
+        "id": "dp_1",
+        "object": "dispute",
+        "amount": 100,
+        "payment_intent": "pi_1",
+        "status": "needs_response",
+    }
     body = notice_json(type, dispute)
-    assert parse(body, sign(body)).refund == ProviderRefund("dp_1", 100, status, code, intent_ref="pi_1")
+    assert parse(body, sign(body)).refund == ProviderRefund(
+        "dp_1", 100, status, code, intent_ref="pi_1"
+    )
 
 
-@pytest.mark.parametrize("refund", [{}, {"id": "re_1"}, {"id": "", "amount": 1}, {"id": "re_1", "amount": -1}, None])
+@pytest.mark.parametrize(
+    "refund", [{}, {"id": "re_1"}, {"id": "", "amount": 1}, {"id": "re_1", "amount": -1}, None]
+)
 def test_what_is_no_refund_is_no_notice(refund: Any) -> None:
     body = notice_json("refund.updated", refund)
     with pytest.raises(ValueError, match="not a notice"):
         parse(body, sign(body))
 
 
-@pytest.mark.parametrize("type", ["charge.succeeded", "customer.created", "payment_intent.amount_capturable_updated"])
+@pytest.mark.parametrize(
+    "type", ["charge.succeeded", "customer.created", "payment_intent.amount_capturable_updated"]
+)
 def test_notices_of_other_kinds_are_none_of_ours(type: str) -> None:
     body = notice_json(type, {"id": "cus_1"})
     assert parse(body, sign(body)).intent is None
@@ -361,7 +450,9 @@ def test_notices_of_other_kinds_are_none_of_ours(type: str) -> None:
 
 @pytest.mark.parametrize("seconds", [-300, 300])
 def test_five_minutes_early_or_late_by_our_clock_are_tolerated(seconds: int) -> None:
-    assert parse(SUCCEEDED, sign(SUCCEEDED, at=NOW + timedelta(seconds=seconds))).event_id == "evt_1"
+    assert (
+        parse(SUCCEEDED, sign(SUCCEEDED, at=NOW + timedelta(seconds=seconds))).event_id == "evt_1"
+    )
 
 
 @pytest.mark.parametrize(

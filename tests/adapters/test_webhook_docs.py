@@ -1,4 +1,5 @@
-"""docs/webhooks.md: what it tells merchants to run does what it says, and what it lists is what there is."""
+"""docs/webhooks.md: what it tells merchants to run does what it says, and what it lists is what
+there is."""
 
 import re
 import shutil
@@ -25,7 +26,11 @@ def block(language: str) -> str:
 def signed(body: str) -> dict[str, str]:
     now = datetime.now(UTC)
     signature = f"v1,forged {Webhook(SECRET).sign('msg-1', now, body)}"
-    return {"webhook-id": "msg-1", "webhook-timestamp": str(int(now.timestamp())), "webhook-signature": signature}
+    return {
+        "webhook-id": "msg-1",
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": signature,
+    }
 
 
 def test_the_example_in_python_tells_a_genuine_message_from_a_forged_one() -> None:
@@ -50,14 +55,21 @@ def test_the_example_in_a_shell_does_so_too(tmp_path: Path, body: str, verdict: 
         "PATH": "/usr/bin:/bin:/usr/local/bin",
     }
     said = subprocess.run(
-        ["bash", "-euc", block("bash")], cwd=tmp_path, env=variables, capture_output=True, text=True, check=True
+        ["bash", "-euc", block("bash")],
+        cwd=tmp_path,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert said.stdout.strip() == verdict
 
 
 def test_every_event_and_every_fact_that_merchants_are_told_is_listed() -> None:
     rows = dict(re.findall(r"^\| (`\w+\..*?) \| (.*) \|$", PAGE, re.MULTILINE))
-    listed = {name: facts for names, facts in rows.items() for name in re.findall("`([^`]+)`", names)}
+    listed = {
+        name: facts for names, facts in rows.items() for name in re.findall("`([^`]+)`", names)
+    }
     assert {name for name in listed if name.endswith(".v1")} == {event.NAME for event in FACTS}
     for event, facts in FACTS.items():
         if not event.NAME.startswith("game."):

@@ -21,7 +21,9 @@ from domain.errors import Invalid
 from tests.support.servers.merchant import Merchant, running_merchant
 from tests.support.servers.shared import free_port
 
-BODY = '{"type":"order.completed.v1","timestamp":"2026-03-01T12:00:00Z","data":{"title":"Pokémon"}}'.encode()
+BODY = (
+    '{"type":"order.completed.v1","timestamp":"2026-03-01T12:00:00Z","data":{"title":"Pokémon"}}'
+).encode()
 
 
 def a_secret() -> str:
@@ -57,7 +59,9 @@ async def careful() -> AsyncIterator[HttpWebhookSender]:
     await sender.aclose()
 
 
-async def test_a_message_arrives_signed_as_the_standard_says(sender: HttpWebhookSender, merchant: Merchant) -> None:
+async def test_a_message_arrives_signed_as_the_standard_says(
+    sender: HttpWebhookSender, merchant: Merchant
+) -> None:
     sent = message(merchant.url)
     assert await sender.send(sent) == 200
     (arrived,) = merchant.arrived
@@ -69,27 +73,35 @@ async def test_a_message_arrives_signed_as_the_standard_says(sender: HttpWebhook
         arrived.verified(a_secret())
 
 
-async def test_while_a_secret_is_being_rotated_either_verifies(sender: HttpWebhookSender, merchant: Merchant) -> None:
+async def test_while_a_secret_is_being_rotated_either_verifies(
+    sender: HttpWebhookSender, merchant: Merchant
+) -> None:
     new, old = a_secret(), a_secret()
     await sender.send(message(merchant.url, new, old))
     (arrived,) = merchant.arrived
     assert arrived.verified(new) == arrived.verified(old)
 
 
-async def test_an_old_message_is_not_taken_for_a_new_one(sender: HttpWebhookSender, merchant: Merchant) -> None:
+async def test_an_old_message_is_not_taken_for_a_new_one(
+    sender: HttpWebhookSender, merchant: Merchant
+) -> None:
     await sender.send(message(merchant.url, sent_at=datetime.now(UTC) - timedelta(minutes=6)))
     with pytest.raises(WebhookVerificationError, match="too old"):
         merchant.arrived[0].verified(SECRET)
 
 
 @pytest.mark.parametrize("status", [204, 400, 410, 500, 503])
-async def test_the_status_is_told_whatever_it_is(sender: HttpWebhookSender, merchant: Merchant, status: int) -> None:
+async def test_the_status_is_told_whatever_it_is(
+    sender: HttpWebhookSender, merchant: Merchant, status: int
+) -> None:
     merchant.statuses = [status]
     assert await sender.send(message(merchant.url)) == status
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_not_followed(sender: HttpWebhookSender, merchant: Merchant, status: int) -> None:
+async def test_a_redirect_is_not_followed(
+    sender: HttpWebhookSender, merchant: Merchant, status: int
+) -> None:
     async def elsewhere(_: web.Request) -> web.Response:
         return web.Response(status=status, headers={"Location": merchant.url})
 
@@ -140,7 +152,9 @@ async def test_an_answer_whose_body_never_ends_is_judged_by_its_status(merchant:
     await sender.aclose()
 
 
-async def test_of_a_long_answer_no_more_is_read_than_a_little(sender: HttpWebhookSender, merchant: Merchant) -> None:
+async def test_of_a_long_answer_no_more_is_read_than_a_little(
+    sender: HttpWebhookSender, merchant: Merchant
+) -> None:
     written = 0
 
     async def flooding(request: web.Request) -> web.StreamResponse:
@@ -173,7 +187,9 @@ async def test_nobody_there_is_told_as_such(sender: HttpWebhookSender) -> None:
             await sender.send(message(url))
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_not_believed(sender: HttpWebhookSender) -> None:
+async def test_a_certificate_that_nobody_vouches_for_is_not_believed(
+    sender: HttpWebhookSender,
+) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     app = web.Application()
@@ -183,9 +199,18 @@ async def test_a_certificate_that_nobody_vouches_for_is_not_believed(sender: Htt
             await sender.send(message(str(server.make_url("/hook"))))
 
 
-# -- our own network ---------------------------------------------------------------------------------------------------
+# -- our own network -------------------------------------------------------------------------------
 
-FORMS = ["127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"]
+FORMS = [
+    "127.0.0.1",
+    "127.1",
+    "2130706433",
+    "0x7f000001",
+    "0177.0.0.1",
+    "localhost",
+    "[::1]",
+    "[::ffff:127.0.0.1]",
+]
 """This machine, as a URL may have it: resolvers take numbers of several kinds for an address."""
 
 
@@ -200,20 +225,26 @@ def resolving(monkeypatch: pytest.MonkeyPatch, name: str, address: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_an_endpoint_in_our_own_network_is_refused_when_it_is_made(careful: HttpWebhookSender, form: str) -> None:
+async def test_an_endpoint_in_our_own_network_is_refused_when_it_is_made(
+    careful: HttpWebhookSender, form: str
+) -> None:
     with pytest.raises(Invalid, match="webhook_url_refused"):
         await careful.check(f"https://{form}/hook")
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_nothing_is_sent_into_our_own_network(careful: HttpWebhookSender, merchant: Merchant, form: str) -> None:
+async def test_nothing_is_sent_into_our_own_network(
+    careful: HttpWebhookSender, merchant: Merchant, form: str
+) -> None:
     port = merchant.url.rpartition(":")[2]
     with pytest.raises(WebhookUnsent, match=r"address_refused|unreachable"):
         await careful.send(message(f"https://{form}:{port}"))
     assert merchant.arrived == []
 
 
-@pytest.mark.parametrize("address", ["10.0.0.8", "169.254.169.254", "fd00:ec2::254", "::ffff:10.0.0.8"])
+@pytest.mark.parametrize(
+    "address", ["10.0.0.8", "169.254.169.254", "fd00:ec2::254", "::ffff:10.0.0.8"]
+)
 async def test_a_name_that_resolves_to_a_private_address_is_refused(
     careful: HttpWebhookSender, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
@@ -236,7 +267,9 @@ async def test_a_name_that_turns_private_after_it_was_checked_is_not_called(
     assert merchant.arrived == []
 
 
-async def test_a_name_that_cannot_be_resolved_now_may_be_so_later(careful: HttpWebhookSender) -> None:
+async def test_a_name_that_cannot_be_resolved_now_may_be_so_later(
+    careful: HttpWebhookSender,
+) -> None:
     await careful.check("https://nowhere.invalid/hook")
 
 
@@ -248,6 +281,8 @@ async def test_an_endpoint_made_during_development_is_not_called_in_production(
         await careful.send(message("http://merchant.example/hook"))
 
 
-async def test_for_development_this_machine_may_be_called(sender: HttpWebhookSender, merchant: Merchant) -> None:
+async def test_for_development_this_machine_may_be_called(
+    sender: HttpWebhookSender, merchant: Merchant
+) -> None:
     await sender.check(merchant.url)
     assert await sender.send(message(merchant.url.replace("127.0.0.1", "localhost"))) == 200

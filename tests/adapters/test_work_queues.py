@@ -1,4 +1,5 @@
-"""The contract of a work queue, kept by PostgreSQL and RabbitMQ alike; their one difference is marked."""
+"""The contract of a work queue, kept by PostgreSQL and RabbitMQ alike; their one difference is
+marked."""
 
 import asyncio
 import contextlib
@@ -52,7 +53,10 @@ async def postgres(database: str) -> AsyncIterator[Station]:
 @pytest.fixture
 async def rabbitmq(rabbitmq_url: str) -> AsyncIterator[Station]:
     url = URL(rabbitmq_url)
-    async with Wire(url.host or "localhost", url.port or 5672) as wire, contextlib.AsyncExitStack() as stack:
+    async with (
+        Wire(url.host or "localhost", url.port or 5672) as wire,
+        contextlib.AsyncExitStack() as stack,
+    ):
         yield RabbitStation(rabbitmq_url, wire, stack)
 
 
@@ -89,7 +93,9 @@ async def test_each_published_job_is_handed_over_once(station: Station, name: st
     assert len(worker.deliveries) == len(jobs)
 
 
-async def test_a_job_published_while_workers_wait_is_handed_over(station: Station, name: str) -> None:
+async def test_a_job_published_while_workers_wait_is_handed_over(
+    station: Station, name: str
+) -> None:
     queue, worker = await station.queue(name, backoff=()), Worker()
     elsewhere = await station.queue(name, backoff=())
     async with consuming(queue, worker):
@@ -105,7 +111,10 @@ async def test_publishing_nothing_is_fine(station: Station, name: str) -> None:
 
 
 async def test_queues_do_not_see_each_others_jobs(station: Station, name: str) -> None:
-    queue, other = await station.queue(name, backoff=()), await station.queue(name + ".retry.50", backoff=())
+    queue, other = (
+        await station.queue(name, backoff=()),
+        await station.queue(name + ".retry.50", backoff=()),
+    )
     worker, job, others = Worker(), a_job(), a_job()
     await other.publish([others])
     await queue.publish([job])
@@ -118,7 +127,8 @@ async def test_queues_do_not_see_each_others_jobs(station: Station, name: str) -
 async def test_an_id_published_twice_is_one_job_on_postgres_and_two_deliveries_on_rabbitmq(
     station: Station, name: str
 ) -> None:
-    """THE DIFFERENCE: RabbitMQ does not know ids, so there it is the handler's idempotency that makes it one."""
+    """THE DIFFERENCE: RabbitMQ does not know ids, so there it is the handler's idempotency that
+    makes it one."""
     times = {"postgres": 1, "rabbitmq": 2}[station.KIND]
     queue, worker, job = await station.queue(name, backoff=()), Worker(), a_job()
     await queue.publish([job])
@@ -129,8 +139,15 @@ async def test_an_id_published_twice_is_one_job_on_postgres_and_two_deliveries_o
     assert [delivery.job for delivery in worker.deliveries] == [job] * times
 
 
-async def test_on_postgres_an_id_that_is_worked_on_or_dead_is_not_taken_again(postgres: Station, name: str) -> None:
-    queue, stuck, failing, job = await postgres.queue(name, backoff=()), Stuck(), Worker(ValueError("no")), a_job()
+async def test_on_postgres_an_id_that_is_worked_on_or_dead_is_not_taken_again(
+    postgres: Station, name: str
+) -> None:
+    queue, stuck, failing, job = (
+        await postgres.queue(name, backoff=()),
+        Stuck(),
+        Worker(ValueError("no")),
+        a_job(),
+    )
     await queue.publish([job])
     async with consuming(queue, failing):
         await until_dead(queue, 1)
@@ -146,21 +163,29 @@ async def test_on_postgres_an_id_that_is_worked_on_or_dead_is_not_taken_again(po
     assert len(stuck.deliveries) == 1
 
 
-async def test_a_job_that_fails_is_tried_again_after_each_wait_until_it_succeeds(station: Station, name: str) -> None:
+async def test_a_job_that_fails_is_tried_again_after_each_wait_until_it_succeeds(
+    station: Station, name: str
+) -> None:
     queue, job = await station.queue(name, backoff=(0.05, 0.1)), a_job()
     worker = Worker(ValueError("first"), ValueError("second"))
     await queue.publish([job])
     async with consuming(queue, worker):
         await until(lambda: len(worker.deliveries) == 3)
         await until_depth(queue, 0)
-    assert worker.deliveries == [Delivery(job, 1, False), Delivery(job, 2, False), Delivery(job, 3, True)]
+    assert worker.deliveries == [
+        Delivery(job, 1, False),
+        Delivery(job, 2, False),
+        Delivery(job, 3, True),
+    ]
     first, second, third = worker.times
     assert second - first >= 0.05
     assert third - second >= 0.1
     assert await queue.dead_letters() == []
 
 
-async def test_a_job_that_waits_for_its_retry_counts_and_holds_up_no_other(station: Station, name: str) -> None:
+async def test_a_job_that_waits_for_its_retry_counts_and_holds_up_no_other(
+    station: Station, name: str
+) -> None:
     queue, worker = await station.queue(name, backoff=(60,)), Worker(ValueError("later"))
     await queue.publish([a_job()])
     async with consuming(queue, worker, concurrency=1):
@@ -172,7 +197,9 @@ async def test_a_job_that_waits_for_its_retry_counts_and_holds_up_no_other(stati
     assert worker.deliveries[1].job == other
 
 
-async def test_a_job_that_fails_its_last_attempt_is_dead_and_says_why(station: Station, name: str) -> None:
+async def test_a_job_that_fails_its_last_attempt_is_dead_and_says_why(
+    station: Station, name: str
+) -> None:
     queue, worker, job = (
         await station.queue(name, backoff=(0.05,)),
         Worker(ValueError("a"), KeyError("b")),
@@ -188,8 +215,13 @@ async def test_a_job_that_fails_its_last_attempt_is_dead_and_says_why(station: S
     await until_depth(queue, 0)
 
 
-async def test_an_error_that_no_store_could_hold_is_kept_as_far_as_possible(station: Station, name: str) -> None:
-    queue, worker = await station.queue(name, backoff=()), Worker(ValueError("nul \x00, half \ud800, " + "x" * 9000))
+async def test_an_error_that_no_store_could_hold_is_kept_as_far_as_possible(
+    station: Station, name: str
+) -> None:
+    queue, worker = (
+        await station.queue(name, backoff=()),
+        Worker(ValueError("nul \x00, half \ud800, " + "x" * 9000)),
+    )
     await queue.publish([a_job()])
     async with consuming(queue, worker):
         await until_dead(queue, 1)
@@ -210,7 +242,9 @@ async def test_a_handler_whose_own_call_was_cancelled_has_failed_and_the_worker_
         await until_depth(queue, 0)
 
 
-async def test_looking_at_the_dead_neither_loses_nor_reorders_them(station: Station, name: str) -> None:
+async def test_looking_at_the_dead_neither_loses_nor_reorders_them(
+    station: Station, name: str
+) -> None:
     queue, jobs = await station.queue(name, backoff=()), [a_job() for _ in range(3)]
     async with consuming(queue, Worker(*[ValueError("no")] * 3), concurrency=1):
         for n, job in enumerate(jobs, start=1):
@@ -262,8 +296,13 @@ async def test_as_many_jobs_as_allowed_are_worked_on_at_once(station: Station, n
     assert most == 4
 
 
-async def test_a_job_being_worked_on_counts_and_is_not_given_to_another_worker(station: Station, name: str) -> None:
-    queue, elsewhere = await station.queue(name, backoff=(0.05,)), await station.queue(name, backoff=(0.05,))
+async def test_a_job_being_worked_on_counts_and_is_not_given_to_another_worker(
+    station: Station, name: str
+) -> None:
+    queue, elsewhere = (
+        await station.queue(name, backoff=(0.05,)),
+        await station.queue(name, backoff=(0.05,)),
+    )
     stuck, idle, second = Stuck(), Worker(), a_job()
     await queue.publish([a_job()])
     async with consuming(queue, stuck, concurrency=1):
@@ -280,7 +319,12 @@ async def test_a_job_being_worked_on_counts_and_is_not_given_to_another_worker(s
 async def test_a_job_whose_worker_is_stopped_is_handed_to_the_next_as_another_attempt(
     station: Station, name: str
 ) -> None:
-    queue, stuck, worker, job = await station.queue(name, backoff=(0.05,)), Stuck(), Worker(), a_job()
+    queue, stuck, worker, job = (
+        await station.queue(name, backoff=(0.05,)),
+        Stuck(),
+        Worker(),
+        a_job(),
+    )
     await queue.publish([job])
     async with consuming(queue, stuck):
         await stuck.began.wait()
@@ -290,12 +334,21 @@ async def test_a_job_whose_worker_is_stopped_is_handed_to_the_next_as_another_at
     assert worker.deliveries == [Delivery(job, attempt=2, last=True)]
 
 
-async def test_a_job_whose_worker_process_is_killed_is_handed_to_another(station: Station, name: str) -> None:
+async def test_a_job_whose_worker_process_is_killed_is_handed_to_another(
+    station: Station, name: str
+) -> None:
     queue, worker, job = await station.queue(name, backoff=(0.05,)), Worker(), a_job()
     await queue.publish([job])
     worker_process = "tests.support.processes.dying_worker"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", worker_process, station.KIND, station.url, name, cwd=ROOT, stdout=subprocess.PIPE
+        sys.executable,
+        "-m",
+        worker_process,
+        station.KIND,
+        station.url,
+        name,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
     )
     assert process.stdout is not None
     assert await process.stdout.readline() == b"attempt 1\n"
@@ -307,7 +360,9 @@ async def test_a_job_whose_worker_process_is_killed_is_handed_to_another(station
     assert worker.deliveries == [Delivery(job, attempt=2, last=True)]
 
 
-async def test_a_job_whose_worker_dies_every_time_is_dead_in_the_end(station: Station, name: str) -> None:
+async def test_a_job_whose_worker_dies_every_time_is_dead_in_the_end(
+    station: Station, name: str
+) -> None:
     queue, worker, job = await station.queue(name, backoff=(0.05,)), Worker(), a_job()
     await queue.publish([job])
     for _ in range(2):
@@ -324,7 +379,12 @@ async def test_a_job_whose_worker_dies_every_time_is_dead_in_the_end(station: St
 async def test_of_a_worker_lost_in_the_last_attempt_is_told_once_and_then_the_job_is_dead(
     station: Station, name: str
 ) -> None:
-    queue, worker, told, job = await station.queue(name, backoff=()), Worker(), Worker(ValueError("x")), a_job()
+    queue, worker, told, job = (
+        await station.queue(name, backoff=()),
+        Worker(),
+        Worker(ValueError("x")),
+        a_job(),
+    )
     await queue.publish([job])
     stuck = Stuck()
     async with consuming(queue, stuck):
@@ -354,7 +414,11 @@ async def test_waiting_for_our_database_is_no_attempt(
 ) -> None:
     monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.0)
     queue, job = await station.queue(name, backoff=(0.05,)), a_job()
-    away = [psycopg.errors.ReadOnlySqlTransaction(), LogUnavailable(), psycopg.errors.UndefinedTable()]
+    away = [
+        psycopg.errors.ReadOnlySqlTransaction(),
+        LogUnavailable(),
+        psycopg.errors.UndefinedTable(),
+    ]
     worker = Worker(*away, psycopg.errors.DiskFull(), ValueError("its own"))
     await queue.publish([job])
     async with consuming(queue, worker):
@@ -369,7 +433,9 @@ async def test_an_attempt_is_begun_again_while_our_database_is_away() -> None:
     assert worker.deliveries == [delivered] * 3
 
 
-async def test_a_connection_lost_while_working_costs_no_job_and_the_worker_goes_on(station: Station, name: str) -> None:
+async def test_a_connection_lost_while_working_costs_no_job_and_the_worker_goes_on(
+    station: Station, name: str
+) -> None:
     queue, stuck, after = await station.queue(name, backoff=(0.05, 0.05)), Stuck(), a_job()
     await queue.publish([a_job()])
     async with consuming(queue, stuck):
@@ -382,7 +448,9 @@ async def test_a_connection_lost_while_working_costs_no_job_and_the_worker_goes_
     assert await queue.dead_letters() == []
 
 
-async def test_publishing_over_a_lost_connection_waits_for_it_and_loses_nothing(station: Station, name: str) -> None:
+async def test_publishing_over_a_lost_connection_waits_for_it_and_loses_nothing(
+    station: Station, name: str
+) -> None:
     queue, worker = await station.queue(name, backoff=()), Worker()
     jobs = [a_job() for _ in range(3)]
     await queue.publish(jobs[:1])
@@ -393,11 +461,18 @@ async def test_publishing_over_a_lost_connection_waits_for_it_and_loses_nothing(
     await publishing
     elsewhere = await station.queue(name, backoff=())
     async with consuming(elsewhere, worker):
-        await until(lambda: {delivery.job.id for delivery in worker.deliveries} == {job.id for job in jobs})
+        await until(
+            lambda: {delivery.job.id for delivery in worker.deliveries} == {job.id for job in jobs}
+        )
 
 
-async def test_on_postgres_a_lease_is_renewed_for_as_long_as_the_handler_runs(postgres: Station, name: str) -> None:
-    queue, elsewhere = await postgres.queue(name, backoff=()), await postgres.queue(name, backoff=())
+async def test_on_postgres_a_lease_is_renewed_for_as_long_as_the_handler_runs(
+    postgres: Station, name: str
+) -> None:
+    queue, elsewhere = (
+        await postgres.queue(name, backoff=()),
+        await postgres.queue(name, backoff=()),
+    )
     stuck, idle = Stuck(), Worker()
     await queue.publish([a_job()])
     async with consuming(queue, stuck), contextlib.AsyncExitStack() as stack:
@@ -407,7 +482,9 @@ async def test_on_postgres_a_lease_is_renewed_for_as_long_as_the_handler_runs(po
             renewed = "SELECT max(due_at) > now() + make_interval(secs => %s) FROM queue.jobs"
             began = asyncio.get_running_loop().time()
             while asyncio.get_running_loop().time() < began + 3 * LEASE_SECONDS:
-                (held,) = await (await conn.execute(renewed, (LEASE_SECONDS / 3,))).fetchone() or (False,)
+                (held,) = await (await conn.execute(renewed, (LEASE_SECONDS / 3,))).fetchone() or (
+                    False,
+                )
                 assert held, "the lease is about to end"
                 await asyncio.sleep(0.02)
         stuck.go_on.set()
@@ -416,17 +493,22 @@ async def test_on_postgres_a_lease_is_renewed_for_as_long_as_the_handler_runs(po
     assert len(stuck.deliveries) == 1
 
 
-async def test_on_postgres_polling_finds_a_job_whose_notification_was_lost(postgres: Station, name: str) -> None:
+async def test_on_postgres_polling_finds_a_job_whose_notification_was_lost(
+    postgres: Station, name: str
+) -> None:
     queue, worker = await postgres.queue(name, backoff=()), Worker()
     async with consuming(queue, worker):
         async with await psycopg.AsyncConnection.connect(postgres.url) as conn:
             await conn.execute(
-                "INSERT INTO queue.jobs (queue, id, kind, body) VALUES (%s, %s, 'quiet', '{}')", (name, uuid4())
+                "INSERT INTO queue.jobs (queue, id, kind, body) VALUES (%s, %s, 'quiet', '{}')",
+                (name, uuid4()),
             )
         await until(lambda: len(worker.deliveries) == 1)
 
 
-async def test_on_postgres_a_job_that_is_too_large_is_refused_at_once(postgres: Station, name: str) -> None:
+async def test_on_postgres_a_job_that_is_too_large_is_refused_at_once(
+    postgres: Station, name: str
+) -> None:
     """To psycopg it is an OperationalError, as a lost connection is, which is waited for."""
     queue = await postgres.queue(name, backoff=())
     async with await psycopg.AsyncConnection.connect(postgres.url, autocommit=True) as conn:
@@ -438,10 +520,14 @@ async def test_on_postgres_a_job_that_is_too_large_is_refused_at_once(postgres: 
     assert await queue.depth() == 1
 
 
-async def test_on_postgres_the_programs_role_can_do_all_that_a_queue_does(database: str, name: str) -> None:
+async def test_on_postgres_the_programs_role_can_do_all_that_a_queue_does(
+    database: str, name: str
+) -> None:
     worker, job = Worker(ValueError("no")), a_job()
     kwargs = {"options": "-c role=ludoteca_app"}
-    async with AsyncConnectionPool(database, kwargs=kwargs, min_size=1, max_size=1, open=False) as pool:
+    async with AsyncConnectionPool(
+        database, kwargs=kwargs, min_size=1, max_size=1, open=False
+    ) as pool:
         queue = PostgresQueue(pool, name, backoff=())
         await queue.publish([job])
         async with consuming(queue, worker):
@@ -508,8 +594,12 @@ async def test_rabbitmq_that_hangs_is_asked_a_few_times_then_left_alone_and_trie
     url = URL(rabbitmq_url)
     async with Wire(url.host or "localhost", url.port or 5672) as wire:
         shared = rabbitmq_circuit()
-        async with await connect(str(url.with_host("127.0.0.1").with_port(wire.port))) as connection:
-            queues = [RabbitQueue(connection, f"{name}.{n}", backoff=(), circuit=shared) for n in range(2)]
+        async with await connect(
+            str(url.with_host("127.0.0.1").with_port(wire.port))
+        ) as connection:
+            queues = [
+                RabbitQueue(connection, f"{name}.{n}", backoff=(), circuit=shared) for n in range(2)
+            ]
             for queue in queues:
                 assert await queue.depth() == 0
             wire.hold()
@@ -522,7 +612,9 @@ async def test_rabbitmq_that_hangs_is_asked_a_few_times_then_left_alone_and_trie
                     await queue.depth()
             wire.let_go()
             monkeypatch.undo()
-            every_look_is_later = SimpleNamespace(time=partial(next, count(time.time(), OPEN_SECONDS + 1)))
+            every_look_is_later = SimpleNamespace(
+                time=partial(next, count(time.time(), OPEN_SECONDS + 1))
+            )
             monkeypatch.setattr("purgatory.domain.model.time", every_look_is_later)
             for queue in queues:
                 await until_it_answers(queue)

@@ -8,7 +8,9 @@ from tests.support.shops.gateway import Person, Shop, open_shop
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shop(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
+async def shop(
+    module_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Shop]:
     """A shop that a module's tests share: each brings its own people and games."""
     home: Path = tmp_path_factory.mktemp("shop")
     async with open_shop(module_database, home) as shop:

@@ -21,7 +21,11 @@ def some_email() -> str:
 async def mailed(shop: Shop, since: int, person: Person, template: str) -> list[dict[str, str]]:
     """What fills the mails that a person was to get since a position."""
     events = [each.event for each in await shop.core.log.read(since)]
-    asked = [each for each in events if isinstance(each, NotificationRequested) and each.user_id == person.id]
+    asked = [
+        each
+        for each in events
+        if isinstance(each, NotificationRequested) and each.user_id == person.id
+    ]
     return [dict(each.params or {}) for each in asked if each.template == template]
 
 
@@ -40,7 +44,9 @@ async def test_one_need_not_know_ones_id(shop: Shop, path: str) -> None:
 
 
 @pytest.mark.parametrize("change", [{"password": "another password"}, {"email": "{new}"}])
-async def test_a_new_password_or_address_takes_the_current_password(shop: Shop, change: dict[str, str]) -> None:
+async def test_a_new_password_or_address_takes_the_current_password(
+    shop: Shop, change: dict[str, str]
+) -> None:
     ann = await shop.register()
     body = {name: value.format(new=some_email()) for name, value in change.items()}
 
@@ -64,7 +70,9 @@ async def test_what_else_changes_takes_none(shop: Shop) -> None:
 async def test_an_admin_needs_it_for_themselves_only(shop: Shop, admin: Person) -> None:
     ann = await shop.register()
 
-    changed = await admin.put(f"/api/v1/users/{ann.id}", json={"email": some_email(), "password": "given by an admin"})
+    changed = await admin.put(
+        f"/api/v1/users/{ann.id}", json={"email": some_email(), "password": "given by an admin"}
+    )
     own = await admin.put(f"/api/v1/users/{admin.id}", json={"password": "another password"})
 
     assert changed.status_code == 200
@@ -73,7 +81,9 @@ async def test_an_admin_needs_it_for_themselves_only(shop: Shop, admin: Person) 
 
 
 @pytest.mark.parametrize("by_admin", [False, True])
-@pytest.mark.parametrize(("field", "template"), [("email", "email_changed"), ("password", "password_changed")])
+@pytest.mark.parametrize(
+    ("field", "template"), [("email", "email_changed"), ("password", "password_changed")]
+)
 async def test_the_address_that_the_account_had_is_told(
     shop: Shop, admin: Person, field: str, template: str, by_admin: bool
 ) -> None:
@@ -89,10 +99,12 @@ async def test_the_address_that_the_account_had_is_told(
     assert (told["address"], bool(told["token"])) == (ann.email, True)
 
 
-# -- tokens by mail ----------------------------------------------------------------------------------------------------
+# -- tokens by mail --------------------------------------------------------------------------------
 
 
-async def test_a_reset_token_is_worth_nothing_once_the_address_or_the_password_is_another(shop: Shop) -> None:
+async def test_a_reset_token_is_worth_nothing_once_the_address_or_the_password_is_another(
+    shop: Shop,
+) -> None:
     for change in ({"email": some_email()}, {"password": "another password"}):
         ann, before = await shop.register(), await shop.core.log.head()
         await shop.client().post("/api/v1/auth/password/forgot", json={"email": ann.email})
@@ -130,19 +142,27 @@ async def test_verification_is_mailed_again_to_who_asks_and_has_not_verified(sho
     ]
 
     assert [answer.status_code for answer in answers] == [202, 202, 202, 401, 422]
-    found = await shop.eventually(lambda: mailed(shop, before, ann, "verification"), lambda mails: len(mails) == 2)
+    found = await shop.eventually(
+        lambda: mailed(shop, before, ann, "verification"), lambda mails: len(mails) == 2
+    )
     for mail in found:
-        assert (await shop.client().post("/api/v1/auth/verify-email", json={"token": mail["token"]})).status_code == 204
+        assert (
+            await shop.client().post("/api/v1/auth/verify-email", json={"token": mail["token"]})
+        ).status_code == 204
     since = await shop.core.log.head()
     await ann.post(path)
     assert await mailed(shop, since, ann, "verification") == []
 
 
-@pytest.mark.parametrize("path", ["/api/v1/auth/password/forgot", "/api/v1/auth/verify-email/resend"])
+@pytest.mark.parametrize(
+    "path", ["/api/v1/auth/password/forgot", "/api/v1/auth/verify-email/resend"]
+)
 async def test_an_answer_does_not_tell_whether_the_address_is_known(shop: Shop, path: str) -> None:
     ann = await shop.register()
 
-    known, unknown = [await shop.client().post(path, json={"email": each}) for each in (ann.email, some_email())]
+    known, unknown = [
+        await shop.client().post(path, json={"email": each}) for each in (ann.email, some_email())
+    ]
 
     assert (known.status_code, known.content) == (unknown.status_code, unknown.content)
     told = {"traceparent", "x-correlation-id"}
@@ -163,34 +183,47 @@ async def test_a_replayed_login_is_over_with_the_session_that_it_opened(shop: Sh
     assert (again.status_code, again.json()["code"]) == (401, "invalid_token")
 
 
-# -- addresses and passwords, as they are typed ------------------------------------------------------------------------
+# -- addresses and passwords, as they are typed ----------------------------------------------------
 
 
 async def register(shop: Shop, email: str, password: str = PASSWORD) -> tuple[int, str]:
-    answer = await shop.client().post("/api/v1/users", json={"email": email, "password": password, "name": "Ann"})
+    answer = await shop.client().post(
+        "/api/v1/users", json={"email": email, "password": password, "name": "Ann"}
+    )
     return answer.status_code, answer.json().get("code") or answer.json()["email"]
 
 
 async def log_in(shop: Shop, email: str, password: str = PASSWORD) -> str | None:
-    answer = await shop.client().post("/api/v1/auth/login", json={"email": email, "password": password})
+    answer = await shop.client().post(
+        "/api/v1/auth/login", json={"email": email, "password": password}
+    )
     return answer.json()["user"]["email"] if answer.status_code == 200 else None
 
 
-async def test_an_address_is_kept_as_typed_and_its_mailbox_has_one_account(shop: Shop, admin: Person) -> None:
+async def test_an_address_is_kept_as_typed_and_its_mailbox_has_one_account(
+    shop: Shop, admin: Person
+) -> None:
     local = uuid4().hex
     typed = f"{local}@Bücher.example"
-    others = [f"{local}@xn--bcher-kva.example", f"{local}@bu\u0308cher.example", f"{local}@ｂüｃｈｅｒ.example"]
+    others = [
+        f"{local}@xn--bcher-kva.example",
+        f"{local}@bu\u0308cher.example",
+        f"{local}@ｂüｃｈｅｒ.example",
+    ]
 
     assert await register(shop, typed) == (201, typed)
     for other in others:
         assert await register(shop, other) == (409, "email_taken")
         assert await log_in(shop, other) == typed
-        found = await admin.get("/api/v1/users", params={"email": other}, headers=await shop.reached())
+        found = await admin.get(
+            "/api/v1/users", params={"email": other}, headers=await shop.reached()
+        )
         assert [each["email"] for each in found.json()["items"]] == [typed]
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("{}@faß.example", "{}@fass.example"), ("groß{}@x.example", "gross{}@x.example")]
+    ("one", "other"),
+    [("{}@faß.example", "{}@fass.example"), ("groß{}@x.example", "gross{}@x.example")],
 )
 async def test_two_mailboxes_have_two_accounts(shop: Shop, one: str, other: str) -> None:
     one, other = one.format("q"), other.format("q")
@@ -205,7 +238,13 @@ async def test_two_mailboxes_have_two_accounts(shop: Shop, one: str, other: str)
 @pytest.mark.parametrize(
     "email",
     [
-        *("\u200bann@example.com", "<ann@example.com>", "ann@example.com>", " ann@example.com", "ann@example.com\n"),
+        *(
+            "\u200bann@example.com",
+            "<ann@example.com>",
+            "ann@example.com>",
+            " ann@example.com",
+            "ann@example.com\n",
+        ),
         *(
             "ann\x7f@example.com",
             "ann\u202e@example.com",
@@ -224,7 +263,9 @@ async def test_what_is_no_address_is_refused_wherever_it_is_given(shop: Shop, em
     changed = await ann.put(ME, json={"email": email, **WITH_PASSWORD})
     assert (changed.status_code, changed.json()["code"]) == (422, "invalid_email")
     assert await log_in(shop, email) is None
-    assert (await shop.client().post("/api/v1/auth/password/forgot", json={"email": email})).status_code == 202
+    assert (
+        await shop.client().post("/api/v1/auth/password/forgot", json={"email": email})
+    ).status_code == 202
 
 
 @pytest.mark.parametrize(
@@ -236,7 +277,9 @@ async def test_what_is_no_address_is_refused_wherever_it_is_given(shop: Shop, em
         ("/api/v1/auth/verify-email/resend", (202, None)),
     ],
 )
-@pytest.mark.parametrize("email", [r"\ud800ann@example.com", r"ann@\udfffexample.com", r"\u0000@example.com"])
+@pytest.mark.parametrize(
+    "email", [r"\ud800ann@example.com", r"ann@\udfffexample.com", r"\u0000@example.com"]
+)
 async def test_half_a_character_is_no_address_either(
     shop: Shop, path: str, answered: tuple[int, str | None], email: str
 ) -> None:
@@ -257,7 +300,9 @@ async def test_an_address_that_was_left_is_free_again(shop: Shop) -> None:
     assert await register(shop, ann.email) == (201, ann.email)
 
 
-async def test_an_account_is_not_taken_back_to_an_address_that_has_another_account(shop: Shop) -> None:
+async def test_an_account_is_not_taken_back_to_an_address_that_has_another_account(
+    shop: Shop,
+) -> None:
     ann, before = await shop.register(), await shop.core.log.head()
     await ann.put(ME, json={"email": some_email(), **WITH_PASSWORD})
     (mail,) = await mailed(shop, before, ann, "email_changed")

@@ -1,4 +1,5 @@
-"""Closing, forgetting and reopening accounts, as clients see it: what hangs on an account goes with it."""
+"""Closing, forgetting and reopening accounts, as clients see it: what hangs on an account goes with
+it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -26,7 +27,14 @@ from tests.support.shops.market import (
     reserve,
     stocked,
 )
-from tests.support.shops.money import adjust, balance_of, filled_wallet, open_wallet, refused, transact
+from tests.support.shops.money import (
+    adjust,
+    balance_of,
+    filled_wallet,
+    open_wallet,
+    refused,
+    transact,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -49,15 +57,21 @@ async def closed(by: Person, person: Person | None = None, **query: str) -> dict
     return {"Min-Position": answer.headers["event-position"]}
 
 
-async def buy(buyer: Person, game: dict[str, Any], token: str | None = CARD, **more: Any) -> dict[str, Any]:
+async def buy(
+    buyer: Person, game: dict[str, Any], token: str | None = CARD, **more: Any
+) -> dict[str, Any]:
     method = {"payment_method": {"type": "card", "token": token}} if token else {}
-    answer = await buyer.post("/api/v1/orders", json={"game_id": game["id"], **method, **more}, headers=WAIT)
+    answer = await buyer.post(
+        "/api/v1/orders", json={"game_id": game["id"], **method, **more}, headers=WAIT
+    )
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
 
 
 async def order_of(shop: Shop, admin: Person, order_id: str) -> dict[str, Any]:
-    return dict((await admin.get(f"/api/v1/orders/{order_id}", headers=await shop.reached())).json())
+    return dict(
+        (await admin.get(f"/api/v1/orders/{order_id}", headers=await shop.reached())).json()
+    )
 
 
 async def obligations_of(by: Person, person: Person | None = None) -> list[dict[str, Any]]:
@@ -67,18 +81,24 @@ async def obligations_of(by: Person, person: Person | None = None) -> list[dict[
     return list(refused.json()["obligations"])
 
 
-async def confirmed_parcel(shop: Shop, buyer: Person, seller: Person, admin: Person) -> tuple[str, str]:
+async def confirmed_parcel(
+    shop: Shop, buyer: Person, seller: Person, admin: Person
+) -> tuple[str, str]:
     """An order that is paid and not sent yet, and its shipment."""
     await put_in(buyer, await stocked(shop, seller, 3))
     order_id = (await check_out(buyer)).json()["order_id"]
-    order = await shop.eventually(lambda: order_of(shop, admin, order_id), lambda found: found["status"] == "CONFIRMED")
+    order = await shop.eventually(
+        lambda: order_of(shop, admin, order_id), lambda found: found["status"] == "CONFIRMED"
+    )
     return order_id, order["shipments"][0]["id"]
 
 
-# -- a seller's games --------------------------------------------------------------------------------------------------
+# -- a seller's games ------------------------------------------------------------------------------
 
 
-async def test_a_closed_sellers_games_are_off_sale_at_once(shop: Shop, seller: Person, buyer: Person) -> None:
+async def test_a_closed_sellers_games_are_off_sale_at_once(
+    shop: Shop, seller: Person, buyer: Person
+) -> None:
     title = f"Zugzwang {uuid4().hex[:8]}"
     game = await shop.game(seller, title=title)
     anybody = shop.client()
@@ -93,7 +113,10 @@ async def test_a_closed_sellers_games_are_off_sale_at_once(shop: Shop, seller: P
     suggested = await anybody.get("/api/v1/games/suggest", params={"q": title}, headers=now)
     assert suggested.json()["items"] == []
     assert (await availability(shop, game))["in_stock"] is False
-    assert code_of(await buyer.post("/api/v1/orders", json={"game_id": game["id"]})) == (409, "game_unavailable")
+    assert code_of(await buyer.post("/api/v1/orders", json={"game_id": game["id"]})) == (
+        409,
+        "game_unavailable",
+    )
     assert code_of(await put_in(buyer, game)) == (409, "game_unavailable")
 
 
@@ -121,7 +144,9 @@ async def test_unpaid_orders_of_a_closed_seller_are_called_off(
     assert await numbers(shop, admin, game) == (3, 3, 0, 0)
 
 
-async def test_a_closed_seller_lists_and_publishes_nothing(shop: Shop, seller: Person, admin: Person) -> None:
+async def test_a_closed_seller_lists_and_publishes_nothing(
+    shop: Shop, seller: Person, admin: Person
+) -> None:
     draft = await shop.game(seller, status="DRAFT")
     as_seller = Caller(f"user:{seller.id}", seller.id, "SELLER")
     await closed(seller)
@@ -146,7 +171,9 @@ async def test_paid_parcels_of_a_closed_seller_are_told_to_admins_who_can_send_t
 
     assert await shop.eventually(told, lambda templates: templates.count("seller_closed") == 1)
     assert (await admin.put(f"/api/v1/shipments/{shipment_id}/process")).status_code == 200
-    sent = await admin.put(f"/api/v1/shipments/{shipment_id}/ship", json={"carrier": "DHL", "tracking_number": "JD 1"})
+    sent = await admin.put(
+        f"/api/v1/shipments/{shipment_id}/ship", json={"carrier": "DHL", "tracking_number": "JD 1"}
+    )
     assert sent.status_code == 200
 
 
@@ -154,13 +181,15 @@ async def test_a_game_of_a_closed_seller_stays_with_who_owns_it(
     shop: Shop, seller: Person, buyer: Person, admin: Person
 ) -> None:
     order = await buy(buyer, await shop.game(seller))
-    await shop.eventually(lambda: order_of(shop, admin, order["order_id"]), lambda o: o["status"] == "COMPLETED")
+    await shop.eventually(
+        lambda: order_of(shop, admin, order["order_id"]), lambda o: o["status"] == "COMPLETED"
+    )
     await closed(seller)
     library = await buyer.get("/api/v1/library", headers=await shop.reached())
     assert [item["order_id"] for item in library.json()["items"]] == [order["order_id"]]
 
 
-# -- what a buyer began ------------------------------------------------------------------------------------------------
+# -- what a buyer began ----------------------------------------------------------------------------
 
 
 async def test_a_closed_buyers_cart_gives_back_what_it_held(
@@ -198,7 +227,9 @@ async def test_a_closed_buyers_unpaid_orders_are_called_off(
     assert await numbers(shop, seller, game) == (3, 3, 0, 0)
 
 
-async def test_a_closed_persons_open_deposit_is_called_off(shop: Shop, buyer: Person, admin: Person) -> None:
+async def test_a_closed_persons_open_deposit_is_called_off(
+    shop: Shop, buyer: Person, admin: Person
+) -> None:
     wallet = await open_wallet(buyer)
     method = {"type": "card", "token": SECURE}
     asked = await transact(buyer, "deposit", 700, to_wallet_id=wallet["id"], payment_method=method)
@@ -207,7 +238,9 @@ async def test_a_closed_persons_open_deposit_is_called_off(shop: Shop, buyer: Pe
     await closed(buyer)
 
     async def now() -> dict[str, Any]:
-        answer = await admin.get(f"/api/v1/transactions/{transaction_id}", headers=await shop.reached())
+        answer = await admin.get(
+            f"/api/v1/transactions/{transaction_id}", headers=await shop.reached()
+        )
         return dict(answer.json())
 
     failed = await shop.eventually(now, lambda found: found["status"] == "FAILED")
@@ -215,7 +248,9 @@ async def test_a_closed_persons_open_deposit_is_called_off(shop: Shop, buyer: Pe
     assert await balance_of(shop, admin, wallet) == 0
 
 
-async def test_nobody_puts_money_into_a_closed_persons_wallet(shop: Shop, buyer: Person, admin: Person) -> None:
+async def test_nobody_puts_money_into_a_closed_persons_wallet(
+    shop: Shop, buyer: Person, admin: Person
+) -> None:
     wallet, other = await open_wallet(buyer), await shop.register()
     source = await filled_wallet(other, admin, 500)
     await closed(buyer)
@@ -223,7 +258,10 @@ async def test_nobody_puts_money_into_a_closed_persons_wallet(shop: Shop, buyer:
     assert code_of(await adjust(admin, wallet, 100)) == (409, "recipient_closed")
     transfer_of = {"type": "transfer", "amount_cents": 300, "currency": "USD"}
     asked = {**transfer_of, "from_wallet_id": source["id"], "to_wallet_id": wallet["id"]}
-    assert code_of(await refused(shop, other, "/api/v1/transactions", asked)) == (409, "recipient_closed")
+    assert code_of(await refused(shop, other, "/api/v1/transactions", asked)) == (
+        409,
+        "recipient_closed",
+    )
     assert await balance_of(shop, admin, source) == 500
     assert await balance_of(shop, admin, wallet) == 0
 
@@ -237,7 +275,9 @@ async def test_a_closed_persons_own_money_stays_theirs_and_can_be_paid_out(
     assert (await adjust(admin, wallet, 500, "deduct-funds")).status_code == 200
 
 
-async def test_a_closed_account_is_answered_nothing_under_its_old_keys(shop: Shop, buyer: Person) -> None:
+async def test_a_closed_account_is_answered_nothing_under_its_old_keys(
+    shop: Shop, buyer: Person
+) -> None:
     key = {"Idempotency-Key": uuid4().hex}
     made = await buyer.post("/api/v1/wallets", json={"currency": "USD"}, headers=key)
     assert made.status_code == 201
@@ -246,14 +286,16 @@ async def test_a_closed_account_is_answered_nothing_under_its_old_keys(shop: Sho
     assert again.status_code == 401
 
 
-# -- the last ADMIN ----------------------------------------------------------------------------------------------------
+# -- the last ADMIN --------------------------------------------------------------------------------
 
 
 async def only_admins(shop: Shop, *kept: Person) -> None:
     """Close every other ADMIN."""
     page = await kept[0].get("/api/v1/users", params={"account_type": "ADMIN", "limit": "200"})
     for each in page.json()["items"]:
-        if each["status"] in {"ACTIVE", "PENDING_VERIFICATION"} and UUID(each["id"]) not in {k.id for k in kept}:
+        if each["status"] in {"ACTIVE", "PENDING_VERIFICATION"} and UUID(each["id"]) not in {
+            k.id for k in kept
+        }:
             assert (await kept[0].delete(f"/api/v1/users/{each['id']}")).status_code == 204
 
 
@@ -272,13 +314,19 @@ async def test_who_cannot_log_in_is_no_other_admin(shop: Shop) -> None:
     admin = await shop.register("ADMIN")
     await only_admins(shop, admin)
     await shop.commands.accounts.register(
-        Caller("system"), email=f"{uuid4().hex}@example.com", password=None, name="Ann", account_type="ADMIN"
+        Caller("system"),
+        email=f"{uuid4().hex}@example.com",
+        password=None,
+        name="Ann",
+        account_type="ADMIN",
     )
     assert code_of(await close(admin)) == (409, "last_admin")
 
 
 @pytest.mark.parametrize("themselves", [True, False])
-async def test_of_two_admins_who_close_at_once_in_two_processes_one_stays(shop: Shop, themselves: bool) -> None:
+async def test_of_two_admins_who_close_at_once_in_two_processes_one_stays(
+    shop: Shop, themselves: bool
+) -> None:
     """Each process has states of its own in its cache, and the log decides."""
     ann, bob = await shop.register("ADMIN"), await shop.register("ADMIN")
     await only_admins(shop, ann, bob)
@@ -302,10 +350,12 @@ def another_process(shop: Shop) -> Any:
     core = shop.core
     handler = CommandHandler(Repository(core.log), core.clock)
     settling = AccountSettling(handler, core.adapters.belongings)
-    return AccountEnds(handler, core.adapters.belongings, settling, core.commands.mailboxes, core.log.keys)
+    return AccountEnds(
+        handler, core.adapters.belongings, settling, core.commands.mailboxes, core.log.keys
+    )
 
 
-# -- forgetting --------------------------------------------------------------------------------------------------------
+# -- forgetting ------------------------------------------------------------------------------------
 
 
 async def unchanged(shop: Shop, person: Person) -> tuple[int, str]:
@@ -339,7 +389,9 @@ async def test_an_unsent_parcel_keeps_its_buyer_and_its_seller_from_being_forgot
         assert await obligations_of(person) == expected
         assert await obligations_of(admin, person) == expected
         assert await unchanged(shop, person) == before
-    assert (await admin.get(f"/api/v1/orders/{order_id}")).json()["shipping_address"]["city"] == ADDRESS["city"]
+    assert (await admin.get(f"/api/v1/orders/{order_id}")).json()["shipping_address"][
+        "city"
+    ] == ADDRESS["city"]
 
 
 async def test_an_open_payment_and_an_open_deposit_keep_an_account_from_being_forgotten(
@@ -348,12 +400,19 @@ async def test_an_open_payment_and_an_open_deposit_keep_an_account_from_being_fo
     order = await buy(buyer, await shop.game(seller), SECURE)
     wallet = await open_wallet(buyer)
     method = {"type": "card", "token": SECURE}
-    deposit = await transact(buyer, "deposit", 700, to_wallet_id=wallet["id"], payment_method=method)
+    deposit = await transact(
+        buyer, "deposit", 700, to_wallet_id=wallet["id"], payment_method=method
+    )
     before = await unchanged(shop, buyer)
 
-    found = {(each["kind"], each["id"], each["amount_cents"]) for each in await obligations_of(buyer)}
+    found = {
+        (each["kind"], each["id"], each["amount_cents"]) for each in await obligations_of(buyer)
+    }
 
-    assert found == {("payment", order["payment_id"], 1999), ("deposit", deposit.json()["transaction_id"], 700)}
+    assert found == {
+        ("payment", order["payment_id"], 1999),
+        ("deposit", deposit.json()["transaction_id"], 700),
+    }
     assert await unchanged(shop, buyer) == before
 
 
@@ -366,13 +425,16 @@ async def test_once_closed_and_settled_an_account_is_forgotten(
     await transact(buyer, "deposit", 700, to_wallet_id=wallet["id"], payment_method=method)
     await closed(buyer)
     await closed(admin, buyer, forget="true")
-    assert (await admin.get(path_of(buyer), headers=await shop.reached())).json()["status"] == "FORGOTTEN"
+    assert (await admin.get(path_of(buyer), headers=await shop.reached())).json()[
+        "status"
+    ] == "FORGOTTEN"
 
 
 async def test_what_begins_while_an_account_is_being_forgotten_stops_it(
     shop: Shop, buyer: Person, admin: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Money comes in after it was looked whether anything is owed, and before the account was closed."""
+    """Money comes in after it was looked whether anything is owed, and before the account was
+    closed."""
     wallet = await open_wallet(buyer)
 
     async def adjusted() -> None:
@@ -382,7 +444,9 @@ async def test_what_begins_while_an_account_is_being_forgotten_stops_it(
     refused = await close(buyer, forget="true")
     assert code_of(refused) == (409, "account_has_obligations")
     assert [each["id"] for each in refused.json()["obligations"]] == [wallet["id"]]
-    assert (await admin.get(path_of(buyer), headers=await shop.reached())).json()["status"] == "PENDING_VERIFICATION"
+    assert (await admin.get(path_of(buyer), headers=await shop.reached())).json()[
+        "status"
+    ] == "PENDING_VERIFICATION"
     assert (await buyer.get(path_of(buyer))).status_code == 200, "its sessions go on"
 
 
@@ -393,14 +457,18 @@ async def test_a_deposit_that_begins_meanwhile_is_carried_out_and_the_account_st
 
     async def deposited() -> None:
         method = {"type": "card", "token": CARD}
-        answers.append(await transact(buyer, "deposit", 100, to_wallet_id=wallet["id"], payment_method=method))
+        answers.append(
+            await transact(buyer, "deposit", 100, to_wallet_id=wallet["id"], payment_method=method)
+        )
 
     once_it_looked(shop, monkeypatch, deposited)
     assert code_of(await close(buyer, forget="true")) == (409, "account_has_obligations")
     assert answers[0].json()["status"] == "COMPLETED"
     account = (await admin.get(path_of(buyer), headers=await shop.reached())).json()
     assert (account["status"], account["email_verified"]) == ("PENDING_VERIFICATION", False)
-    assert "user.deactivated.v1" not in [each.env.name for each in await shop.core.log.read_stream(buyer.id)]
+    assert "user.deactivated.v1" not in [
+        each.env.name for each in await shop.core.log.read_stream(buyer.id)
+    ]
 
 
 async def test_who_is_closed_while_a_forgetting_is_refused_stays_closed(
@@ -418,8 +486,11 @@ async def test_who_is_closed_while_a_forgetting_is_refused_stays_closed(
     assert account["status"] == "DEACTIVATED"
 
 
-def once_it_looked(shop: Shop, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Awaitable[None]]) -> None:
-    """Have something happen after it was looked whether anything is owed, and before the account is forgotten."""
+def once_it_looked(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Awaitable[None]]
+) -> None:
+    """Have something happen after it was looked whether anything is owed, and before the account is
+    forgotten."""
     ends, looks = shop.commands.account_ends, [2, 1]
     look = ends._obligations
 
@@ -433,12 +504,14 @@ def once_it_looked(shop: Shop, monkeypatch: pytest.MonkeyPatch, meanwhile: Calla
 
 
 async def test_a_stale_if_match_forgets_nothing(shop: Shop, buyer: Person) -> None:
-    refused = await buyer.delete(path_of(buyer), params={"forget": "true"}, headers={"If-Match": '"99"'})
+    refused = await buyer.delete(
+        path_of(buyer), params={"forget": "true"}, headers={"If-Match": '"99"'}
+    )
     assert refused.status_code == 412
     assert (await buyer.get(path_of(buyer))).status_code == 200
 
 
-# -- reopening ---------------------------------------------------------------------------------------------------------
+# -- reopening -------------------------------------------------------------------------------------
 
 
 async def reopen(by: Person, person: Person, **more: Any) -> httpx.Response:
@@ -448,7 +521,9 @@ async def reopen(by: Person, person: Person, **more: Any) -> httpx.Response:
 async def test_an_admin_opens_a_closed_account_again_and_its_games_are_on_sale_again(
     shop: Shop, seller: Person, admin: Person
 ) -> None:
-    game, retired, draft = [await shop.game(seller, status=status) for status in ("ACTIVE", "ACTIVE", "DRAFT")]
+    game, retired, draft = [
+        await shop.game(seller, status=status) for status in ("ACTIVE", "ACTIVE", "DRAFT")
+    ]
     assert (await seller.delete(f"/api/v1/games/{retired['id']}")).status_code == 204
     await closed(seller)
 
@@ -466,7 +541,9 @@ async def test_an_admin_opens_a_closed_account_again_and_its_games_are_on_sale_a
     assert (await shop.client().post("/api/v1/auth/login", json=credentials)).status_code == 200
 
 
-async def test_reopening_needs_no_body_and_is_done_once_under_a_key(shop: Shop, buyer: Person, admin: Person) -> None:
+async def test_reopening_needs_no_body_and_is_done_once_under_a_key(
+    shop: Shop, buyer: Person, admin: Person
+) -> None:
     await closed(buyer)
     key = {"Idempotency-Key": uuid4().hex}
     first, again = await reopen(admin, buyer, headers=key), await reopen(admin, buyer, headers=key)
@@ -488,13 +565,17 @@ async def test_only_an_admin_reopens_and_only_what_is_closed_and_known(
 async def test_me_closes_the_callers_account(shop: Shop, buyer: Person, admin: Person) -> None:
     answer = await buyer.delete("/api/v1/users/me")
     assert answer.status_code == 204
-    assert (await admin.get(path_of(buyer), headers=await shop.reached())).json()["status"] == "DEACTIVATED"
+    assert (await admin.get(path_of(buyer), headers=await shop.reached())).json()[
+        "status"
+    ] == "DEACTIVATED"
 
 
-# -- what hangs on other things ----------------------------------------------------------------------------------------
+# -- what hangs on other things --------------------------------------------------------------------
 
 
-async def test_a_suspended_games_stock_is_held_by_nobody_anew(shop: Shop, seller: Person, admin: Person) -> None:
+async def test_a_suspended_games_stock_is_held_by_nobody_anew(
+    shop: Shop, seller: Person, admin: Person
+) -> None:
     game = await stocked(shop, seller, 3)
     await closed(seller)
     assert (await count(admin, game, 5)).status_code == 200

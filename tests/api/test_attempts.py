@@ -1,4 +1,5 @@
-"""Who tries passwords, or has us send mail, is slowed down: each client, and each account or address."""
+"""Who tries passwords, or has us send mail, is slowed down: each client, and each account or
+address."""
 
 import dataclasses
 from collections.abc import Awaitable, Callable
@@ -47,12 +48,16 @@ def near(n: int) -> str:
     return f"2001:db8::{n:x}"
 
 
-async def log_in(client: httpx.AsyncClient, email: str, password: str = "wrong password") -> httpx.Response:
+async def log_in(
+    client: httpx.AsyncClient, email: str, password: str = "wrong password"
+) -> httpx.Response:
     return await client.post("/api/v1/auth/login", json={"email": email, "password": password})
 
 
 async def register(client: httpx.AsyncClient, email: str) -> httpx.Response:
-    return await client.post("/api/v1/users", json={"email": email, "password": PASSWORD, "name": "Ann"})
+    return await client.post(
+        "/api/v1/users", json={"email": email, "password": PASSWORD, "name": "Ann"}
+    )
 
 
 async def forgot(client: httpx.AsyncClient, email: str) -> httpx.Response:
@@ -83,7 +88,9 @@ def some_email() -> str:
 
 
 @pytest.mark.parametrize("attempt", [log_in, register, forgot, resend, move])
-async def test_a_client_tries_so_often_whatever_address_of_its_network_it_uses(shop: Shop, attempt: Try) -> None:
+async def test_a_client_tries_so_often_whatever_address_of_its_network_it_uses(
+    shop: Shop, attempt: Try
+) -> None:
     net, ann = Net(shop, attempts_per_ip=3), await shop.register()
 
     answers = [await attempt(net.at(near(n), ann), some_email()) for n in range(4)]
@@ -95,7 +102,10 @@ async def test_a_client_tries_so_often_whatever_address_of_its_network_it_uses(s
 async def test_all_that_a_client_tries_counts_together(shop: Shop) -> None:
     net = Net(shop, attempts_per_ip=4)
 
-    answers = [await attempt(net.at(far(1)), some_email()) for attempt in (log_in, register, forgot, resend, log_in)]
+    answers = [
+        await attempt(net.at(far(1)), some_email())
+        for attempt in (log_in, register, forgot, resend, log_in)
+    ]
 
     assert limited(answers) == [False] * 4 + [True]
 
@@ -109,9 +119,15 @@ async def test_an_address_is_mailed_so_often_whoever_asks_and_however_it_is_spel
     local = uuid4().hex
     if known:
         await register(shop.client(), f"{local}@bücher.example")
-    spelled = [f"{local}@bücher.example", f"{local.upper()}@BÜCHER.example", f'"{local}"@xn--bcher-kva.example']
+    spelled = [
+        f"{local}@bücher.example",
+        f"{local.upper()}@BÜCHER.example",
+        f'"{local}"@xn--bcher-kva.example',
+    ]
 
-    answers = [await attempt(net.at(far(n)), email) for n, email in enumerate([*spelled, spelled[0]])]
+    answers = [
+        await attempt(net.at(far(n)), email) for n, email in enumerate([*spelled, spelled[0]])
+    ]
 
     assert limited(answers) == [False] * 3 + [True]
     assert limited([await attempt(net.at(far(9)), some_email())]) == [False]
@@ -126,7 +142,9 @@ async def test_an_account_names_so_many_new_addresses(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-async def test_an_account_is_tried_so_often_from_however_many_clients(shop: Shop, known: bool) -> None:
+async def test_an_account_is_tried_so_often_from_however_many_clients(
+    shop: Shop, known: bool
+) -> None:
     net = Net(shop, attempts_per_account=3)
     email = (await shop.register()).email if known else some_email()
 
@@ -150,6 +168,8 @@ async def test_who_has_a_token_does_not_guess_the_password_with_it(shop: Shop) -
     net, ann = Net(shop, attempts_per_account=3), await shop.register()
     body = {"password": "another password", "current_password": "wrong password"}
 
-    answers = [await net.at(far(n), ann).put(f"/api/v1/users/{ann.id}", json=body) for n in range(4)]
+    answers = [
+        await net.at(far(n), ann).put(f"/api/v1/users/{ann.id}", json=body) for n in range(4)
+    ]
 
     assert [answer.status_code for answer in answers] == [401] * 3 + [429]

@@ -26,7 +26,10 @@ def paying(token: str) -> dict[str, object]:
 
 
 async def buy(
-    buyer: Person | httpx.AsyncClient, game: dict[str, object], token: str | None = CARD, **headers: str
+    buyer: Person | httpx.AsyncClient,
+    game: dict[str, object],
+    token: str | None = CARD,
+    **headers: str,
 ) -> httpx.Response:
     body = {"game_id": game["id"], **(paying(token) if token else {})}
     return await buyer.post("/api/v1/orders", json=body, headers={**WAIT, **headers})
@@ -49,7 +52,11 @@ async def test_who_pays_owns_the_game(shop: Shop, buyer: Person, seller: Person)
 
     (own,) = await shop.eventually(owned)
     assert own["purchase_date"].endswith("Z")
-    assert (own["game_id"], own["title"], own["order_id"]) == (game["id"], "Celeste", order["order_id"])
+    assert (own["game_id"], own["title"], own["order_id"]) == (
+        game["id"],
+        "Celeste",
+        order["order_id"],
+    )
 
 
 async def test_an_order_tells_its_lines_its_payment_and_what_happened(
@@ -59,18 +66,24 @@ async def test_an_order_tells_its_lines_its_payment_and_what_happened(
     placed = await buy(buyer, game)
 
     order = (
-        await buyer.get(placed.headers["location"], headers={"Min-Position": placed.headers["event-position"]})
+        await buyer.get(
+            placed.headers["location"], headers={"Min-Position": placed.headers["event-position"]}
+        )
     ).json()
 
     assert order["id"] == order["order_id"] == placed.json()["order_id"]
     assert order["user_id"] == str(buyer.id)
-    assert [(line["game_id"], line["quantity"], line["unit_price_cents"]) for line in order["lines"]] == [
-        (game["id"], 1, 1999)
-    ]
+    assert [
+        (line["game_id"], line["quantity"], line["unit_price_cents"]) for line in order["lines"]
+    ] == [(game["id"], 1, 1999)]
     assert (order["payment"]["status"], order["payment"]["id"]) == ("CAPTURED", order["payment_id"])
     names = [each["name"] for each in order["timeline"]]
     assert names[0] == "order.created.v1"
-    assert {"payment.requested.v1", "payment.transaction.completed.v1", "order.completed.v1"} <= set(names)
+    assert {
+        "payment.requested.v1",
+        "payment.transaction.completed.v1",
+        "order.completed.v1",
+    } <= set(names)
     payment = await buyer.get(f"/pagamento/{order['payment_id']}")
     assert payment.json()["history"][0]["name"] == "payment.requested.v1"
     assert (await buyer.post(f"/pagamento/{order['payment_id']}")).json() == payment.json()
@@ -98,14 +111,18 @@ async def test_a_declined_card_is_402_and_the_game_can_be_ordered_again(
     assert UUID(problem["payment_id"])
 
     async def cancelled() -> bool:
-        seen = await buyer.get(f"/api/v1/orders/{problem['order_id']}", headers=await shop.reached())
+        seen = await buyer.get(
+            f"/api/v1/orders/{problem['order_id']}", headers=await shop.reached()
+        )
         return bool(seen.json()["status"] == "CANCELLED")
 
     await shop.eventually(cancelled)
     assert (await buy(buyer, game)).status_code == 201
 
 
-async def test_an_answer_that_waits_for_nothing_is_202(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_an_answer_that_waits_for_nothing_is_202(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     game = await shop.game(seller)
 
     answer = await buy(buyer, game, Prefer="respond-async")
@@ -123,7 +140,9 @@ async def test_a_game_is_bought_once(shop: Shop, buyer: Person, seller: Person) 
     assert (again.status_code, again.json()["code"]) == (409, "already_owned")
 
 
-async def test_of_many_orders_at_once_one_is_placed(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_of_many_orders_at_once_one_is_placed(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     game = await shop.game(seller)
 
     answers = await asyncio.gather(*(buy(buyer, game, Prefer="respond-async") for _ in range(8)))
@@ -137,7 +156,9 @@ async def test_a_repeat_under_a_key_orders_nothing_and_tells_the_same(
     game, key = await shop.game(seller), {"Idempotency-Key": uuid4().hex}
     first = await buy(buyer, game, **key)
 
-    again = await buyer.post("/jogos/compra", json={"game_id": game["id"], **paying(CARD)}, headers=key)
+    again = await buyer.post(
+        "/jogos/compra", json={"game_id": game["id"], **paying(CARD)}, headers=key
+    )
 
     assert (again.status_code, again.content) == (201, first.content)
     assert again.headers["idempotent-replayed"] == "true"
@@ -145,7 +166,9 @@ async def test_a_repeat_under_a_key_orders_nothing_and_tells_the_same(
     assert len(orders.json()["items"]) == 1
 
 
-async def test_requests_at_once_under_one_key_order_once(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_requests_at_once_under_one_key_order_once(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     game, key = await shop.game(seller), {"Idempotency-Key": uuid4().hex}
 
     answers = await asyncio.gather(*(buy(buyer, game, **key) for _ in range(5)))
@@ -170,7 +193,11 @@ async def test_another_process_that_lost_the_race_gives_the_winners_answer(
 
 
 async def test_a_key_is_one_persons_own(shop: Shop, buyer: Person, seller: Person) -> None:
-    game, key, other = await shop.game(seller), {"Idempotency-Key": uuid4().hex}, await shop.register()
+    game, key, other = (
+        await shop.game(seller),
+        {"Idempotency-Key": uuid4().hex},
+        await shop.register(),
+    )
 
     orders = [(await buy(person, game, **key)) for person in (buyer, other)]
 
@@ -178,7 +205,9 @@ async def test_a_key_is_one_persons_own(shop: Shop, buyer: Person, seller: Perso
     assert orders[0].json()["order_id"] != orders[1].json()["order_id"]
 
 
-async def test_a_declined_order_is_declined_again_under_its_key(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_a_declined_order_is_declined_again_under_its_key(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     game, key = await shop.game(seller), {"Idempotency-Key": uuid4().hex}
 
     first, again = [await buy(buyer, game, DECLINED, **key) for _ in range(2)]
@@ -191,7 +220,9 @@ async def test_the_answer_is_kept_encrypted(shop: Shop, buyer: Person, seller: P
     answer = await buy(buyer, game, **key)
 
     async with shop.core.log.pool.connection() as conn:
-        rows = await (await conn.execute("SELECT answer FROM log.once WHERE answer IS NOT NULL")).fetchall()
+        rows = await (
+            await conn.execute("SELECT answer FROM log.once WHERE answer IS NOT NULL")
+        ).fetchall()
 
     assert rows
     order_id = answer.json()["order_id"].encode()
@@ -213,13 +244,19 @@ async def test_an_answer_that_was_lost_is_made_again_from_what_happened(
 
 
 async def test_a_key_has_255_characters_at_most(shop: Shop, buyer: Person) -> None:
-    answer = await buyer.post("/api/v1/orders", json={"game_id": str(uuid4())}, headers={"Idempotency-Key": "k" * 256})
+    answer = await buyer.post(
+        "/api/v1/orders", json={"game_id": str(uuid4())}, headers={"Idempotency-Key": "k" * 256}
+    )
 
     assert answer.status_code == 422
 
 
-async def test_what_is_not_on_offer_is_not_bought(shop: Shop, buyer: Person, seller: Person) -> None:
-    elsewhere = await shop.game(seller, prices=[{"region": "BR", "amount_cents": 1, "currency": "BRL"}])
+async def test_what_is_not_on_offer_is_not_bought(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
+    elsewhere = await shop.game(
+        seller, prices=[{"region": "BR", "amount_cents": 1, "currency": "BRL"}]
+    )
 
     assert (await buy(buyer, {"id": str(uuid4())})).status_code == 404
     assert (await buy(buyer, elsewhere)).json()["code"] == "game_unavailable"
@@ -227,24 +264,34 @@ async def test_what_is_not_on_offer_is_not_bought(shop: Shop, buyer: Person, sel
     assert (await buyer.post("/api/v1/orders", json=wallet)).json()["code"] == "wallet_not_found"
 
 
-async def test_an_order_without_a_method_awaits_one(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_an_order_without_a_method_awaits_one(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     game = await shop.game(seller)
     placed = (await buy(buyer, game, token=None)).json()
     assert (placed["status"], placed["payment_status"]) == ("PENDING_PAYMENT", "REQUESTED")
     assert placed["client_secret"]
 
-    paid = await buyer.post("/pagamento", json={"order_id": placed["order_id"], **paying(CARD)}, headers=WAIT)
+    paid = await buyer.post(
+        "/pagamento", json={"order_id": placed["order_id"], **paying(CARD)}, headers=WAIT
+    )
 
     assert (paid.status_code, paid.json()["status"]) == (201, "CAPTURED")
     assert paid.json()["payment_id"] == placed["payment_id"]
-    again = await buyer.post("/api/v1/payments", json={"order_id": placed["order_id"], **paying(CARD)})
+    again = await buyer.post(
+        "/api/v1/payments", json={"order_id": placed["order_id"], **paying(CARD)}
+    )
     assert (again.status_code, again.json()["code"]) == (409, "order_paid")
 
 
-async def test_the_providers_intent_is_made_sure_of(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_the_providers_intent_is_made_sure_of(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     placed = (await buy(buyer, await shop.game(seller), token=None, Prefer="respond-async")).json()
 
-    intent = await buyer.post("/api/v1/payments/intents", json={"order_id": placed["order_id"]}, headers=WAIT)
+    intent = await buyer.post(
+        "/api/v1/payments/intents", json={"order_id": placed["order_id"]}, headers=WAIT
+    )
 
     assert (intent.status_code, intent.json()["status"]) == (201, "REQUESTED")
     assert intent.json()["client_secret"]
@@ -266,7 +313,9 @@ async def test_three_d_secure_sends_the_buyer_on_and_the_providers_notice_settle
     assert (repeat.status_code, "event-position" in repeat.headers) == (200, True)
 
     async def completed() -> bool:
-        return (await shop.services.commands.orders.when_ready(UUID(placed["order_id"]), 0)).order.status == "COMPLETED"
+        return (
+            await shop.services.commands.orders.when_ready(UUID(placed["order_id"]), 0)
+        ).order.status == "COMPLETED"
 
     await shop.eventually(completed)
 
@@ -304,7 +353,9 @@ async def test_a_notice_with_a_bad_signature_is_refused(shop: Shop) -> None:
     forged = await notify(shop, b"{}", "whsec_another")
     unsigned = await shop.client().post("/api/v1/payments/webhook", content=b"{}")
 
-    assert [(each.status_code, each.json()["code"]) for each in (forged, unsigned)] == [(400, "invalid_signature")] * 2
+    assert [(each.status_code, each.json()["code"]) for each in (forged, unsigned)] == [
+        (400, "invalid_signature")
+    ] * 2
 
 
 async def test_an_unpaid_order_can_be_called_off(shop: Shop, buyer: Person, seller: Person) -> None:
@@ -328,14 +379,18 @@ async def test_a_paid_order_cannot_be_called_off_but_refunded_by_an_admin(
     assert (await buyer.post(path + "/refund", json={"reason": "sorry"})).status_code == 403
 
     key = {"Idempotency-Key": uuid4().hex}
-    refunds = [await admin.post(path + "/refund", json={"reason": "sorry"}, headers=key) for _ in range(2)]
+    refunds = [
+        await admin.post(path + "/refund", json={"reason": "sorry"}, headers=key) for _ in range(2)
+    ]
 
     assert [refund.status_code for refund in refunds] == [201, 201]
     assert refunds[0].json() == refunds[1].json()
     assert refunds[0].json()["amount_cents"] == 1999
 
     async def seen() -> bool:
-        return bool((await buyer.get(path, headers=await shop.reached())).json()["status"] == "REFUNDED")
+        return bool(
+            (await buyer.get(path, headers=await shop.reached())).json()["status"] == "REFUNDED"
+        )
 
     await shop.eventually(seen)
     for asked in ({"amount_cents": 1, "reason": "x"}, {"reason": "all of it, again"}):
@@ -357,7 +412,9 @@ async def test_orders_and_payments_are_their_buyers_and_the_admins(
     ]
 
     async def statuses(person: Person) -> list[int]:
-        return [(await person.get(path, headers=await shop.reached())).status_code for path in paths]
+        return [
+            (await person.get(path, headers=await shop.reached())).status_code for path in paths
+        ]
 
     assert await statuses(buyer) == [200] * 4
     assert await statuses(admin) == [200] * 4
@@ -369,7 +426,9 @@ async def test_orders_and_payments_are_their_buyers_and_the_admins(
     assert placed["order_id"] in {each["id"] for each in everybodys.json()["items"]}
 
 
-async def test_a_library_is_searched_as_the_catalog_is(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_a_library_is_searched_as_the_catalog_is(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     for title in ("Stardew Valley", "Hollow Knight"):
         await buy(buyer, await shop.game(seller, title=title, genres=[title.split()[0]]))
 
@@ -387,7 +446,9 @@ async def test_a_buyer_is_told_of_a_purchase(shop: Shop, buyer: Person, seller: 
     await buy(buyer, await shop.game(seller))
 
     async def sent() -> set[str]:
-        notices = (await buyer.get("/api/v1/notifications", headers=await shop.reached())).json()["items"]
+        notices = (await buyer.get("/api/v1/notifications", headers=await shop.reached())).json()[
+            "items"
+        ]
         return {notice["template"] for notice in notices if notice["status"] == "SENT"}
 
     assert await shop.eventually(sent, lambda found: len(found) == 2) == {"welcome", "purchase"}
@@ -395,10 +456,14 @@ async def test_a_buyer_is_told_of_a_purchase(shop: Shop, buyer: Person, seller: 
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("number", ["4242424242424242", "4242 4242 4242 4242", "3782-822463-10005"])
-async def test_a_card_number_is_refused_and_not_kept(shop: Shop, buyer: Person, seller: Person, number: str) -> None:
+async def test_a_card_number_is_refused_and_not_kept(
+    shop: Shop, buyer: Person, seller: Person, number: str
+) -> None:
     game, head = await shop.game(seller), await shop.core.log.head()
     method = {"type": "card", "token": number}
-    answer = await buyer.post("/api/v1/orders", json={"game_id": game["id"], "payment_method": method})
+    answer = await buyer.post(
+        "/api/v1/orders", json={"game_id": game["id"], "payment_method": method}
+    )
     assert (answer.status_code, answer.json()["code"]) == (422, "card_data_refused")
     assert number not in answer.text
     stored = b"".join(payload for _, payload in await shop.core.log.read_raw(head))

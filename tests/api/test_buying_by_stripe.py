@@ -1,4 +1,5 @@
-"""The shop with Stripe as its provider: the real gateway and workers over stripe-mock, notices signed by its package.
+"""The shop with Stripe as its provider: the real gateway and workers over stripe-mock, notices
+signed by its package.
 
 stripe-mock remembers nothing, so what became of a payment is told by notices alone.
 """
@@ -18,7 +19,8 @@ from tests.support.shops.gateway import CARD, Person, Shop, open_shop
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.filterwarnings("ignore:Use 'content="),  # Stripe's package has not followed httpx there yet
+    # Stripe's package has not followed httpx there yet
+    pytest.mark.filterwarnings("ignore:Use 'content="),
 ]
 
 
@@ -27,15 +29,31 @@ async def shop(
     module_database: str, tmp_path_factory: pytest.TempPathFactory, stripe_mock_url: str
 ) -> AsyncIterator[Shop]:
     """A shop that takes payments by Stripe."""
-    by_stripe = {"payment_provider": "stripe", "stripe_api_key": STRIPE_TEST_KEY, "stripe_api_base": stripe_mock_url}
+    by_stripe = {
+        "payment_provider": "stripe",
+        "stripe_api_key": STRIPE_TEST_KEY,
+        "stripe_api_base": stripe_mock_url,
+    }
     async with open_shop(module_database, tmp_path_factory.mktemp("shop"), **by_stripe) as shop:
         yield shop
 
 
 async def tell(shop: Shop, payment_id: str, type: str, **fields: Any) -> None:
     """A notice as Stripe sends it."""
-    about = {"id": "pi_1", "amount": 1999, "currency": "usd", "metadata": {"payment_id": payment_id}, **fields}
-    event = {"id": f"evt_{uuid4().hex}", "object": "event", "type": type, "created": 1, "data": {"object": about}}
+    about = {
+        "id": "pi_1",
+        "amount": 1999,
+        "currency": "usd",
+        "metadata": {"payment_id": payment_id},
+        **fields,
+    }
+    event = {
+        "id": f"evt_{uuid4().hex}",
+        "object": "event",
+        "type": type,
+        "created": 1,
+        "data": {"object": about},
+    }
     body = json.dumps(event)
     headers = {"Stripe-Signature": stripe.WebhookSignature.generate_signature_header(body, SECRET)}
     answer = await shop.client().post("/api/v1/payments/webhook", content=body, headers=headers)
@@ -56,26 +74,37 @@ async def test_a_client_pays_with_its_secret_and_gets_its_money_back(
     shop: Shop, buyer: Person, seller: Person, admin: Person
 ) -> None:
     game = await shop.game(seller)
-    answer = await buyer.post("/api/v1/orders", json={"game_id": game["id"]}, headers={"Prefer": "wait=10"})
+    answer = await buyer.post(
+        "/api/v1/orders", json={"game_id": game["id"]}, headers={"Prefer": "wait=10"}
+    )
     placed = answer.json()
     assert (answer.status_code, placed["status"]) == (201, "PENDING_PAYMENT")
     assert placed["client_secret"].startswith("pi_")
 
     await tell(shop, placed["payment_id"], "payment_intent.succeeded")
     await status(shop, buyer, placed, "COMPLETED")
-    refund = await admin.post(f"/api/v1/orders/{placed['order_id']}/refund", json={"reason": "sorry"})
+    refund = await admin.post(
+        f"/api/v1/orders/{placed['order_id']}/refund", json={"reason": "sorry"}
+    )
     assert refund.status_code == 201, refund.text
     await status(shop, buyer, placed, "REFUNDED")
     assert await shop.queues["ludoteca.payments"].dead() == 0
 
 
-async def test_a_card_that_the_client_names_is_charged_by_the_worker(shop: Shop, buyer: Person, seller: Person) -> None:
-    body = {"game_id": (await shop.game(seller))["id"], "payment_method": {"type": "card", "token": CARD}}
+async def test_a_card_that_the_client_names_is_charged_by_the_worker(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
+    body = {
+        "game_id": (await shop.game(seller))["id"],
+        "payment_method": {"type": "card", "token": CARD},
+    }
     answer = await buyer.post("/api/v1/orders", json=body, headers={"Prefer": "respond-async"})
     placed = answer.json()
 
     async def asked() -> bool:
-        names = [recorded.env.name for recorded in await shop.core.log.read_stream(placed["payment_id"])]
+        names = [
+            recorded.env.name for recorded in await shop.core.log.read_stream(placed["payment_id"])
+        ]
         return "payment.intent_created.v1" in names
 
     await shop.eventually(asked)

@@ -1,4 +1,5 @@
-"""Card numbers: refused where a card could be written, and nowhere kept, logged or told; other numbers pass."""
+"""Card numbers: refused where a card could be written, and nowhere kept, logged or told; other
+numbers pass."""
 
 import logging
 from pathlib import Path
@@ -17,7 +18,7 @@ SPACED = "4242 4242 4242 4242"
 BARCODE = "4006381333931"
 """An EAN-13 that passes Luhn's check, and is as long as old Visa cards are."""
 
-# -- what looks like one -----------------------------------------------------------------------------------------------
+# -- what looks like one ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_a_token_with_letters_between_its_digits_is_a_token() -> None:
     assert is_card_token("tok4242424242424242x")
 
 
-# -- in requests -------------------------------------------------------------------------------------------------------
+# -- in requests -----------------------------------------------------------------------------------
 
 
 def requests_with(number: str) -> list[tuple[str, str, dict[str, object]]]:
@@ -92,12 +93,28 @@ def requests_with(number: str) -> list[tuple[str, str, dict[str, object]]]:
         ("POST", "/jogos/compra", {"game_id": str(uuid4()), "payment_method": {"type": number}}),
         ("POST", "/api/v1/cart/checkout", {"payment_method": method}),
         ("POST", "/api/v1/payments", {**order, "payment_method": method}),
-        ("POST", "/api/v1/payments", {**order, "payment_method": {**method, "token": int(number.replace(" ", ""))}}),
+        (
+            "POST",
+            "/api/v1/payments",
+            {**order, "payment_method": {**method, "token": int(number.replace(" ", ""))}},
+        ),
         ("POST", "/api/v1/payments", {**order, "payment_method": number}),
-        ("POST", "/api/v1/payments", {**order, "payment_method": {"type": "card", "cards": [{"number": number}]}}),
-        ("POST", "/api/v1/payments", {**order, "payment_method_details": {"card": {number: "123"}}}),
+        (
+            "POST",
+            "/api/v1/payments",
+            {**order, "payment_method": {"type": "card", "cards": [{"number": number}]}},
+        ),
+        (
+            "POST",
+            "/api/v1/payments",
+            {**order, "payment_method_details": {"card": {number: "123"}}},
+        ),
         ("POST", "/pagamento", {"card": {"number": number, "cvc": "123"}}),
-        ("POST", "/api/v1/transactions", {"type": "deposit", "amount_cents": 1, "payment_method": method}),
+        (
+            "POST",
+            "/api/v1/transactions",
+            {"type": "deposit", "amount_cents": 1, "payment_method": method},
+        ),
         ("POST", "/transactions/create", {"type": "deposit", number: 1}),
         ("POST", f"/api/v1/wallets/{uuid4()}/add-funds", {"amount_cents": 1, "reason": number}),
         ("POST", f"/api/v1/payments/{uuid4()}/refund", {"reason": f"to {number}"}),
@@ -114,12 +131,22 @@ async def test_a_card_number_is_refused_wherever_it_is_and_neither_kept_logged_n
     with caplog.at_level(logging.DEBUG):
         for verb, path, body in requests_with(number):
             answer = await admin.request(verb, path, json=body)
-            assert (answer.status_code, answer.json()["code"]) == (422, "card_data_refused"), (verb, path, body)
+            assert (answer.status_code, answer.json()["code"]) == (422, "card_data_refused"), (
+                verb,
+                path,
+                body,
+            )
             assert NUMBER not in answer.text.replace(" ", "")
-    own_lines = [record.getMessage() for record in caplog.records if not record.name.startswith("httpx")]
+    own_lines = [
+        record.getMessage() for record in caplog.records if not record.name.startswith("httpx")
+    ]
     since = await shop.core.log.read(head)  # somebody may be told welcome meanwhile
     assert [each.env.name for each in since if each.env.actor == f"user:{admin.id}"] == []
-    told = [(await admin.get("/metrics")).text, *own_lines, *(path.read_text() for path in text_logs(shop))]
+    told = [
+        (await admin.get("/metrics")).text,
+        *own_lines,
+        *(path.read_text() for path in text_logs(shop)),
+    ]
     assert not [line for line in told if NUMBER in line.replace(" ", "").replace("%20", "")]
 
 
@@ -140,16 +167,22 @@ def text_logs(shop: Shop) -> list[Path]:
 async def test_no_way_of_writing_json_hides_it(admin: Person, method: bytes) -> None:
     body = b'{"order_id": "%s", "payment_method": %s}' % (str(uuid4()).encode(), method)
     for content in (body, body.decode().encode("utf-16")):
-        answer = await admin.post("/api/v1/payments", content=content, headers={"Content-Type": "application/json"})
+        answer = await admin.post(
+            "/api/v1/payments", content=content, headers={"Content-Type": "application/json"}
+        )
         assert (answer.status_code, answer.json()["code"]) == (422, "card_data_refused")
 
 
 @in_the_shop
-async def test_barcodes_parcels_and_keys_are_no_cards(shop: Shop, seller: Person, admin: Person) -> None:
+async def test_barcodes_parcels_and_keys_are_no_cards(
+    shop: Shop, seller: Person, admin: Person
+) -> None:
     for number in (BARCODE, NUMBER):
         listed = await seller.post(
             "/api/v1/games",
-            json=a_game(sku=number, title=f"Barcode {number}", description=f"GTIN {number}", tags=[number]),
+            json=a_game(
+                sku=number, title=f"Barcode {number}", description=f"GTIN {number}", tags=[number]
+            ),
             headers={"Idempotency-Key": number},
         )
         assert listed.status_code == 201, listed.text
@@ -158,4 +191,6 @@ async def test_barcodes_parcels_and_keys_are_no_cards(shop: Shop, seller: Person
     dispatch = {"tracking_number": NUMBER, "carrier": "Post"}
     assert (await admin.put(f"/api/v1/shipments/{uuid4()}/ship", json=dispatch)).status_code == 404
     game = await stocked(shop, seller, 1)
-    assert (await seller.put(f"/api/v1/games/{game['id']}", json={"sku": BARCODE + "0"})).status_code == 200
+    assert (
+        await seller.put(f"/api/v1/games/{game['id']}", json={"sku": BARCODE + "0"})
+    ).status_code == 200

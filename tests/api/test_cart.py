@@ -31,7 +31,9 @@ from tests.support.shops.money import refused
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_of_five_three_are_taken_three_more_refused_and_the_last_two_are_had(shop: Shop, seller: Person) -> None:
+async def test_of_five_three_are_taken_three_more_refused_and_the_last_two_are_had(
+    shop: Shop, seller: Person
+) -> None:
     a, b, c = [await shop.register() for _ in range(3)]
     game = await stocked(shop, seller, 5)
 
@@ -43,7 +45,11 @@ async def test_of_five_three_are_taken_three_more_refused_and_the_last_two_are_h
     assert ordered.status_code == 201, ordered.text
     assert (await put_in(c, game, 2)).status_code == 201
 
-    assert await availability(shop, game) == {"product_id": game["id"], "available": 0, "in_stock": False}
+    assert await availability(shop, game) == {
+        "product_id": game["id"],
+        "available": 0,
+        "in_stock": False,
+    }
     assert await numbers(shop, seller, game) == (5, 0, 2, 3)
 
 
@@ -59,12 +65,16 @@ async def test_a_cart_holds_what_is_put_into_it_until_it_is_taken_out(
     assert added.status_code == 201
     assert seen.json() == added.json()
     assert seen.headers["etag"] == added.headers["etag"]
-    assert (await buyer.get(CART, headers={"If-None-Match": seen.headers["etag"]})).status_code == 304
+    assert (
+        await buyer.get(CART, headers={"If-None-Match": seen.headers["etag"]})
+    ).status_code == 304
     assert {**added.json(), "id": "", "items": [], "expires_at": ""} == {
-        "id": "", "status": "ACTIVE", "items": [], "total_cents": 3998, "currency": "USD", "expires_at": "",
+        "id": "", "status": "ACTIVE", "items": [], "total_cents": 3998, "currency": "USD",
+        "expires_at": "",
     }  # fmt: skip
     assert {**item, "id": "", "reservation_id": ""} == {
-        "id": "", "product_id": game["id"], "sku": game["sku"], "seller_id": str(seller.id), "title": "Chess",
+        "id": "", "product_id": game["id"], "sku": game["sku"], "seller_id": str(seller.id),
+        "title": "Chess",
         "quantity": 2, "unit_price_cents": 1999, "currency": "USD", "reservation_id": "",
     }  # fmt: skip
     more = await buyer.put(f"{CART}/items/{item['id']}", json={"quantity": 7})
@@ -91,12 +101,16 @@ async def test_an_empty_cart_is_shown_to_who_has_none(shop: Shop, buyer: Person)
     assert code_of(await check_out(buyer)) == (409, "cart_empty")
 
 
-async def test_a_summary_adds_up_lines_and_sellers(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_a_summary_adds_up_lines_and_sellers(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     other = await shop.register("SELLER")
     chess, go, dice = (
         await stocked(shop, seller, 10),
         await shop.game(other),
-        await stocked(shop, seller, 10, prices=[{"region": "*", "amount_cents": 50, "currency": "USD"}]),
+        await stocked(
+            shop, seller, 10, prices=[{"region": "*", "amount_cents": 50, "currency": "USD"}]
+        ),
     )
     for game, quantity in ((chess, 2), (go, 1), (dice, 3), (chess, 1)):
         assert (await put_in(buyer, game, quantity)).status_code == 201
@@ -117,7 +131,11 @@ async def test_a_paid_checkout_of_several_sellers_and_lines_sells_all_of_it(
     shop: Shop, buyer: Person, seller: Person
 ) -> None:
     other = await shop.register("SELLER")
-    chess, go, ebook = await stocked(shop, seller, 10), await stocked(shop, other, 5), await shop.game(other)
+    chess, go, ebook = (
+        await stocked(shop, seller, 10),
+        await stocked(shop, other, 5),
+        await shop.game(other),
+    )
     for game, quantity in ((chess, 2), (go, 1), (chess, 3), (ebook, 1)):
         assert (await put_in(buyer, game, quantity)).status_code == 201
 
@@ -128,7 +146,11 @@ async def test_a_paid_checkout_of_several_sellers_and_lines_sells_all_of_it(
     assert bought.headers["location"] == f"/api/v1/orders/{order['order_id']}"
     assert order["checkout_url"] == f"{shop.client().base_url}{bought.headers['location']}"
     assert bought.headers["preference-applied"] == "wait=10"
-    assert (order["status"], order["amount_cents"], order["currency"]) == ("CONFIRMED", 7 * 1999, "USD")
+    assert (order["status"], order["amount_cents"], order["currency"]) == (
+        "CONFIRMED",
+        7 * 1999,
+        "USD",
+    )
     assert await numbers(shop, seller, chess) == (5, 5, 0, 0)
     assert await numbers(shop, other, go) == (4, 4, 0, 0)
     assert (await cart_of(shop, buyer))["id"] is None
@@ -143,7 +165,10 @@ async def test_a_checkout_without_a_method_awaits_one_and_one_with_3d_secure_the
     await put_in(buyer, game)
     await put_in(other, game)
 
-    later, secure = (await check_out(buyer, token=None)).json(), (await check_out(other, SECURE)).json()
+    later, secure = (
+        (await check_out(buyer, token=None)).json(),
+        (await check_out(other, SECURE)).json(),
+    )
 
     assert later["client_secret"]
     assert secure["checkout_url"] == secure["redirect_url"]
@@ -151,7 +176,9 @@ async def test_a_checkout_without_a_method_awaits_one_and_one_with_3d_secure_the
     assert {later["status"], secure["status"]} == {"PENDING_PAYMENT"}
 
 
-async def test_a_declined_payment_releases_all_that_was_held(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_a_declined_payment_releases_all_that_was_held(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     game, ebook = await stocked(shop, seller, 3), await shop.game(seller)
     await put_in(buyer, game, 3)
     await put_in(buyer, ebook)
@@ -164,12 +191,20 @@ async def test_a_declined_payment_releases_all_that_was_held(shop: Shop, buyer: 
         return await numbers(shop, seller, game)
 
     assert await shop.eventually(held, lambda found: found == (3, 3, 0, 0))
-    order = (await buyer.get(f"/api/v1/orders/{failed.json()['order_id']}", headers=await shop.reached())).json()
+    order = (
+        await buyer.get(f"/api/v1/orders/{failed.json()['order_id']}", headers=await shop.reached())
+    ).json()
     assert order["status"] == "CANCELLED"
-    assert (await put_in(buyer, game, 3)).status_code == (await put_in(buyer, ebook)).status_code == 201
+    assert (
+        (await put_in(buyer, game, 3)).status_code
+        == (await put_in(buyer, ebook)).status_code
+        == 201
+    )
 
 
-async def test_a_cart_is_checked_out_by_its_key_once(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_a_cart_is_checked_out_by_its_key_once(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     game = await stocked(shop, seller, 5)
     key = {"Idempotency-Key": uuid4().hex}
 
@@ -192,7 +227,8 @@ async def test_a_repeat_whose_answer_was_lost_shows_what_became_of_it_in_another
     monkeypatch.setattr(Answers, "keep", lost)
     known, game = shop.core.repository._cache, await stocked(shop, seller, 5)
     in_cart, ordering, calling_off = [
-        {"Idempotency-Key": uuid4().hex, "Prefer": "respond-async"} for _ in ("items", "checkout", "cancel")
+        {"Idempotency-Key": uuid4().hex, "Prefer": "respond-async"}
+        for _ in ("items", "checkout", "cancel")
     ]
 
     added = (await put_in(buyer, game, 2, **in_cart)).json()
@@ -221,7 +257,9 @@ async def test_who_does_not_wait_is_told_so(shop: Shop, buyer: Person, seller: P
     assert (answer.status_code, answer.json()["status"]) == (202, "PENDING_PAYMENT")
 
 
-async def test_many_who_want_the_last_ones_at_once_get_no_more_than_there_are(shop: Shop, seller: Person) -> None:
+async def test_many_who_want_the_last_ones_at_once_get_no_more_than_there_are(
+    shop: Shop, seller: Person
+) -> None:
     game = await stocked(shop, seller, 3)
     buyers = [await shop.register() for _ in range(6)]
 
@@ -250,10 +288,18 @@ async def test_what_cannot_be_had_is_refused_by_its_own_code_and_nothing_changes
     shop: Shop, buyer: Person, seller: Person
 ) -> None:
     real, euro = await shop.register(), [{"region": "*", "amount_cents": 100, "currency": "EUR"}]
-    game, ebook, abroad = await stocked(shop, seller, 5), await shop.game(seller), await shop.game(seller, prices=euro)
+    game, ebook, abroad = (
+        await stocked(shop, seller, 5),
+        await shop.game(seller),
+        await shop.game(seller, prices=euro),
+    )
     retired, draft = await shop.game(seller), await shop.game(seller, status="DRAFT")
-    nowhere = await stocked(shop, seller, 1, prices=[{"region": "JP", "amount_cents": 100, "currency": "USD"}])
-    dear = await stocked(shop, seller, 1000, prices=[{"region": "*", "amount_cents": 10_000_000, "currency": "USD"}])
+    nowhere = await stocked(
+        shop, seller, 1, prices=[{"region": "JP", "amount_cents": 100, "currency": "USD"}]
+    )
+    dear = await stocked(
+        shop, seller, 1000, prices=[{"region": "*", "amount_cents": 10_000_000, "currency": "USD"}]
+    )
     await seller.delete(f"/api/v1/games/{retired['id']}")
     await put_in(buyer, game)
     (foreign,) = (await put_in(real, game)).json()["items"]
@@ -279,16 +325,26 @@ async def test_what_cannot_be_had_is_refused_by_its_own_code_and_nothing_changes
         assert code_of(await buyer.put(path, json={"quantity": 1})) == (404, "item_not_found")
         assert code_of(await buyer.delete(path)) == (404, "item_not_found")
     mine = before["items"][0]["id"]
-    assert code_of(await buyer.put(f"{CART}/items/{mine}", json={"quantity": 5})) == (409, "insufficient_stock")
+    assert code_of(await buyer.put(f"{CART}/items/{mine}", json={"quantity": 5})) == (
+        409,
+        "insufficient_stock",
+    )
     stale = {"If-Match": '"1"'}
-    assert code_of(await buyer.delete(f"{CART}/items/{mine}", headers=stale)) == (412, "version_mismatch")
+    assert code_of(await buyer.delete(f"{CART}/items/{mine}", headers=stale)) == (
+        412,
+        "version_mismatch",
+    )
     assert await cart_of(shop, buyer) == before
     assert await numbers(shop, seller, game) == (5, 3, 2, 0)
 
 
-async def test_an_emptied_cart_gives_way_to_one_in_another_currency(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_an_emptied_cart_gives_way_to_one_in_another_currency(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     dollars = await stocked(shop, seller, 5)
-    euros = await stocked(shop, seller, 5, prices=[{"region": "*", "amount_cents": 100, "currency": "EUR"}])
+    euros = await stocked(
+        shop, seller, 5, prices=[{"region": "*", "amount_cents": 100, "currency": "EUR"}]
+    )
     first = (await put_in(buyer, dollars)).json()
     await buyer.delete(f"{CART}/items/{first['items'][0]['id']}")
 
@@ -304,7 +360,9 @@ async def test_an_emptied_cart_gives_way_to_one_in_another_currency(shop: Shop, 
     assert (await cart_of(shop, buyer))["id"] is None
 
 
-async def test_a_game_that_is_owned_is_not_put_into_a_cart(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_a_game_that_is_owned_is_not_put_into_a_cart(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     ebook = await shop.game(seller)
     await put_in(buyer, ebook)
     assert (await check_out(buyer)).json()["status"] == "COMPLETED"
@@ -317,10 +375,22 @@ async def test_a_game_that_is_owned_is_not_put_into_a_cart(shop: Shop, buyer: Pe
     [
         ({}, "shipping_address_required"),
         ({"shipping_address": {}}, "invalid_request"),
-        (by_card(shipping_address={**by_card()["shipping_address"], "country": "France"}), "invalid_request"),
-        (by_card(shipping_address={**by_card()["shipping_address"], "name": "  "}), "invalid_request"),
-        (by_card(shipping_address={**by_card()["shipping_address"], "phone": "1"}), "invalid_request"),
-        (by_card(shipping_address={**by_card()["shipping_address"], "line2": 5}), "invalid_request"),
+        (
+            by_card(shipping_address={**by_card()["shipping_address"], "country": "France"}),
+            "invalid_request",
+        ),
+        (
+            by_card(shipping_address={**by_card()["shipping_address"], "name": "  "}),
+            "invalid_request",
+        ),
+        (
+            by_card(shipping_address={**by_card()["shipping_address"], "phone": "1"}),
+            "invalid_request",
+        ),
+        (
+            by_card(shipping_address={**by_card()["shipping_address"], "line2": 5}),
+            "invalid_request",
+        ),
         (by_card(coupon="X"), "invalid_request"),
     ],
 )
@@ -337,7 +407,9 @@ async def test_an_address_is_kept_encrypted(shop: Shop, buyer: Person, seller: P
     await put_in(buyer, await stocked(shop, seller, 1))
     street = f"{uuid4().hex} Street"
 
-    bought = await check_out(buyer, shipping_address={**by_card()["shipping_address"], "line1": street})
+    bought = await check_out(
+        buyer, shipping_address={**by_card()["shipping_address"], "line1": street}
+    )
 
     order = await shop.core.repository.state(ORDER, UUID(bought.json()["order_id"]))
     assert order is not None
@@ -345,12 +417,15 @@ async def test_an_address_is_kept_encrypted(shop: Shop, buyer: Person, seller: P
     assert order.shipping_address["line1"] == street
     async with shop.core.log.pool.connection() as conn:
         found = await conn.execute(
-            "SELECT count(*) FROM log.events WHERE encode(payload, 'escape') LIKE %s", (f"%{street}%",)
+            "SELECT count(*) FROM log.events WHERE encode(payload, 'escape') LIKE %s",
+            (f"%{street}%",),
         )
         assert await found.fetchone() == (0,)
 
 
-async def test_carts_are_for_buyers_and_admins(shop: Shop, seller: Person, auditor: Person, admin: Person) -> None:
+async def test_carts_are_for_buyers_and_admins(
+    shop: Shop, seller: Person, auditor: Person, admin: Person
+) -> None:
     for who in (seller, auditor):
         assert code_of(await who.get(CART)) == (403, "role_required")
         assert (await put_in(who, {"id": str(uuid4())})).status_code == 403
@@ -371,13 +446,17 @@ async def test_a_hold_that_an_operator_gave_up_is_taken_anew(
     assert (await count(seller, game, 1)).status_code == 200
     changed = await check_out(buyer)
     assert code_of(changed) == (409, "cart_changed")
-    assert changed.json()["changes"] == [{"item_id": item["id"], "code": "stock", "was": 2, "now": 1}]
+    assert changed.json()["changes"] == [
+        {"item_id": item["id"], "code": "stock", "was": 2, "now": 1}
+    ]
     await count(seller, game, 2)
     assert (await check_out(buyer)).json()["amount_cents"] == 1999
     assert await numbers(shop, seller, game) == (1, 1, 0, 0)
 
 
-async def test_an_admin_sees_what_became_of_carts(shop: Shop, seller: Person, buyer: Person, admin: Person) -> None:
+async def test_an_admin_sees_what_became_of_carts(
+    shop: Shop, seller: Person, buyer: Person, admin: Person
+) -> None:
     kroner = [{"region": "*", "amount_cents": 1000, "currency": "SEK"}]
     game = await stocked(shop, seller, 50, prices=kroner)
     fickle, slow = await shop.register(), await shop.register()
@@ -388,25 +467,43 @@ async def test_an_admin_sees_what_became_of_carts(shop: Shop, seller: Person, bu
     path = "/api/v1/admin/analytics/carts"
 
     async def report(**wanted: str) -> dict[str, Any]:
-        answer = await admin.get(path, params={"currency": "SEK", **wanted}, headers=await shop.reached())
+        answer = await admin.get(
+            path, params={"currency": "SEK", **wanted}, headers=await shop.reached()
+        )
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    found = await shop.eventually(report, lambda seen: seen["overall"]["completed"] + seen["overall"]["abandoned"] == 2)
+    found = await shop.eventually(
+        report, lambda seen: seen["overall"]["completed"] + seen["overall"]["abandoned"] == 2
+    )
     counts = {
-        "created": 3, "with_items": 3, "open": 1, "checked_out": 2, "completed": 1, "abandoned": 1, "expired": 0,
+        "created": 3, "with_items": 3, "open": 1, "checked_out": 2, "completed": 1, "abandoned": 1,
+        "expired": 0,
         "payment_failed": 1, "discarded": 0, "conversion_rate": 0.5, "abandonment_rate": 0.5,
     }  # fmt: skip
     figures = {**counts, "currency": "SEK", "completed_cents": 2000, "abandoned_cents": 3000}
-    whole, today = {"next_cursor": None, "totals": [figures], "overall": counts}, datetime.now(UTC).date().isoformat()
+    whole, today = (
+        {"next_cursor": None, "totals": [figures], "overall": counts},
+        datetime.now(UTC).date().isoformat(),
+    )
     assert found == {"items": [{**figures, "day": today}], **whole}
-    assert await report(group_by="seller") == {"items": [{**figures, "seller_id": str(seller.id)}], **whole}
+    assert await report(group_by="seller") == {
+        "items": [{**figures, "seller_id": str(seller.id)}],
+        **whole,
+    }
     assert await report(group_by="game") == {"items": [{**figures, "game_id": game["id"]}], **whole}
     past = await report(**{"from": "2020-01-01", "to": "2020-01-31"})
     assert (past["items"], past["totals"], past["overall"]["conversion_rate"]) == ([], [], None)
-    for wanted, status in (({"from": "2026-02-01", "to": "2026-01-01"}, 422), ({"cursor": "?"}, 400)):
+    for wanted, status in (
+        ({"from": "2026-02-01", "to": "2026-01-01"}, 422),
+        ({"cursor": "?"}, 400),
+    ):
         assert (await admin.get(path, params=wanted)).status_code == status
-    assert [(await who.get(path)).status_code for who in (buyer, seller, shop.client())] == [403, 403, 401]
+    assert [(await who.get(path)).status_code for who in (buyer, seller, shop.client())] == [
+        403,
+        403,
+        401,
+    ]
 
 
 async def test_sales_of_sellers_are_what_the_ledger_owes_them(
@@ -424,18 +521,26 @@ async def test_sales_of_sellers_are_what_the_ledger_owes_them(
         assert (await put_in(buyer, game, quantity)).status_code == 201
     order = (await check_out(buyer)).json()
     refund = {"amount_cents": 1001, "reason": "late"}
-    assert (await admin.post(f"/api/v1/orders/{order['order_id']}/refund", json=refund)).status_code == 201
+    assert (
+        await admin.post(f"/api/v1/orders/{order['order_id']}/refund", json=refund)
+    ).status_code == 201
 
     async def owed(account_id: str) -> int | None:
         path = f"/api/v1/ledger/accounts/{account_id}?currency=CHF"
-        cents: int | None = (await admin.get(path, headers=await shop.reached())).json().get("balance_cents")
+        cents: int | None = (
+            (await admin.get(path, headers=await shop.reached())).json().get("balance_cents")
+        )
         return cents
 
     async def figures() -> tuple[dict[str, int], dict[str, int | None]]:
         params = {"group_by": "seller", "currency": "CHF"}
-        answer = await admin.get("/api/v1/admin/analytics/sales", params=params, headers=await shop.reached())
+        answer = await admin.get(
+            "/api/v1/admin/analytics/sales", params=params, headers=await shop.reached()
+        )
         sold = {
-            f"SELLER_PAYABLE:{each['seller_id']}": each["gross_cents"] - each["refunded_cents"] - each["fee_cents"]
+            f"SELLER_PAYABLE:{each['seller_id']}": (
+                each["gross_cents"] - each["refunded_cents"] - each["fee_cents"]
+            )
             for each in answer.json()["items"]
         }
         sold["PLATFORM_REVENUE"] = sum(each["fee_cents"] for each in answer.json()["totals"])

@@ -1,4 +1,5 @@
-"""What has changed between cart and checkout is told line by line, and the next checkout takes it as shown."""
+"""What has changed between cart and checkout is told line by line, and the next checkout takes it
+as shown."""
 
 import dataclasses
 from datetime import timedelta
@@ -43,7 +44,9 @@ async def edit(seller: Person, game: dict[str, Any], **changes: object) -> None:
     assert answer.status_code == 200, answer.text
 
 
-async def test_a_price_that_was_raised_is_shown_before_it_is_paid(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_a_price_that_was_raised_is_shown_before_it_is_paid(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     game = await stocked(shop, seller, 5, prices=[in_dollars(100)])
     (item,) = (await put_in(buyer, game, 2)).json()["items"]
     await edit(seller, game, prices=[in_dollars(6000)])
@@ -52,7 +55,14 @@ async def test_a_price_that_was_raised_is_shown_before_it_is_paid(shop: Shop, bu
     shown = await check_out(buyer)
 
     assert shown.json()["changes"] == [
-        {"item_id": item["id"], "code": "price", "was": 100, "now": 6000, "was_currency": "USD", "currency": "USD"}
+        {
+            "item_id": item["id"],
+            "code": "price",
+            "was": 100,
+            "now": 6000,
+            "was_currency": "USD",
+            "currency": "USD",
+        }
     ]
     assert told(shown) == [("price", 100, 6000)]
     assert int(shown.headers["event-position"]) > before
@@ -63,7 +73,9 @@ async def test_a_price_that_was_raised_is_shown_before_it_is_paid(shop: Shop, bu
     assert (bought.status_code, bought.json()["amount_cents"]) == (201, 12000)
 
 
-async def test_a_price_of_a_region_that_goes_or_a_buyer_who_moves_changes_the_cart(shop: Shop, seller: Person) -> None:
+async def test_a_price_of_a_region_that_goes_or_a_buyer_who_moves_changes_the_cart(
+    shop: Shop, seller: Person
+) -> None:
     staying, moving = await shop.register(region="BR"), await shop.register(region="BR")
     prices = [in_dollars(6000), in_dollars(100, "BR")]
     ebook, other = await shop.game(seller, prices=prices), await shop.game(seller, prices=prices)
@@ -78,7 +90,9 @@ async def test_a_price_of_a_region_that_goes_or_a_buyer_who_moves_changes_the_ca
         assert (await check_out(who)).json()["amount_cents"] == 6000
 
 
-async def test_a_cart_goes_over_to_the_currency_of_its_buyers_new_region(shop: Shop, seller: Person) -> None:
+async def test_a_cart_goes_over_to_the_currency_of_its_buyers_new_region(
+    shop: Shop, seller: Person
+) -> None:
     buyer = await shop.register(region="BR")
     euros = {"region": "*", "amount_cents": 900, "currency": "EUR"}
     game = await stocked(shop, seller, 5, prices=[in_dollars(100, "BR"), euros])
@@ -88,7 +102,10 @@ async def test_a_cart_goes_over_to_the_currency_of_its_buyers_new_region(shop: S
     changed = await check_out(buyer)
 
     assert told(changed) == [("price", 100, 900)]
-    assert (changed.json()["changes"][0]["was_currency"], changed.json()["changes"][0]["currency"]) == ("USD", "EUR")
+    assert (
+        changed.json()["changes"][0]["was_currency"],
+        changed.json()["changes"][0]["currency"],
+    ) == ("USD", "EUR")
     assert (await cart_of(shop, buyer))["currency"] == "EUR"
     bought = (await check_out(buyer)).json()
     assert (bought["amount_cents"], bought["currency"]) == (900, "EUR")
@@ -97,7 +114,9 @@ async def test_a_cart_goes_over_to_the_currency_of_its_buyers_new_region(shop: S
 async def test_what_is_not_sold_here_any_more_leaves_the_cart_and_what_it_held_is_free(
     shop: Shop, buyer: Person, seller: Person
 ) -> None:
-    retired, moved, kept = [await stocked(shop, seller, 5, prices=[in_dollars(100)]) for _ in range(3)]
+    retired, moved, kept = [
+        await stocked(shop, seller, 5, prices=[in_dollars(100)]) for _ in range(3)
+    ]
     for game in (retired, moved, kept):
         await put_in(buyer, game, 2)
     await seller.delete(f"/api/v1/games/{retired['id']}")
@@ -106,7 +125,9 @@ async def test_what_is_not_sold_here_any_more_leaves_the_cart_and_what_it_held_i
     assert told(await check_out(buyer)) == [("unavailable", 2, 0), ("unavailable", 2, 0)]
 
     assert [item["product_id"] for item in (await cart_of(shop, buyer))["items"]] == [kept["id"]]
-    assert await numbers(shop, seller, moved) == await numbers(shop, seller, retired) == (5, 5, 0, 0)
+    assert (
+        await numbers(shop, seller, moved) == await numbers(shop, seller, retired) == (5, 5, 0, 0)
+    )
     assert (await check_out(buyer)).json()["amount_cents"] == 200
 
 
@@ -116,7 +137,9 @@ async def test_a_digital_game_bought_meanwhile_by_another_order_leaves_the_cart(
     ebook = await shop.game(seller)
     await put_in(buyer, ebook)
     card = {"type": "card", "token": "pm_card_visa"}
-    bought = await buyer.post("/api/v1/orders", json={"game_id": ebook["id"], "payment_method": card}, headers=WAIT)
+    bought = await buyer.post(
+        "/api/v1/orders", json={"game_id": ebook["id"], "payment_method": card}, headers=WAIT
+    )
     assert bought.json()["status"] == "COMPLETED"
 
     assert told(await check_out(buyer)) == [("unavailable", 1, 0)]
@@ -155,7 +178,9 @@ async def test_more_of_a_line_is_priced_anew(shop: Shop, buyer: Person, seller: 
     assert (await check_out(buyer)).json()["amount_cents"] == 800
 
 
-async def test_one_buyer_cannot_hold_all_there_is(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_one_buyer_cannot_hold_all_there_is(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     game = await stocked(shop, seller, 100)
 
     refused = await put_in(buyer, game, 11)
@@ -164,11 +189,16 @@ async def test_one_buyer_cannot_hold_all_there_is(shop: Shop, buyer: Person, sel
     assert refused.json()["limit"] == 10
     (item,) = (await put_in(buyer, game, 10)).json()["items"]
     assert code_of(await put_in(buyer, game, 1)) == (409, "quantity_limit")
-    assert code_of(await buyer.put(f"{CART}/items/{item['id']}", json={"quantity": 11})) == (409, "quantity_limit")
+    assert code_of(await buyer.put(f"{CART}/items/{item['id']}", json={"quantity": 11})) == (
+        409,
+        "quantity_limit",
+    )
     assert await numbers(shop, seller, game) == (100, 90, 10, 0)
 
 
-async def test_a_cart_that_is_thrown_away_holds_nothing(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_a_cart_that_is_thrown_away_holds_nothing(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     game = await stocked(shop, seller, 5)
     first = await put_in(buyer, game, 2)
     stale = {"If-Match": '"1"'}
@@ -184,10 +214,12 @@ async def test_a_cart_that_is_thrown_away_holds_nothing(shop: Shop, buyer: Perso
     assert (await seller.delete(CART)).status_code == 403
 
 
-# -- to pay ------------------------------------------------------------------------------------------------------------
+# -- to pay ----------------------------------------------------------------------------------------
 
 
-async def test_the_checkout_leads_to_a_page_to_pay_on(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_the_checkout_leads_to_a_page_to_pay_on(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     await put_in(buyer, await stocked(shop, seller, 2))
     order = (await check_out(buyer, token=None)).json()
     url = order["checkout_url"]
@@ -204,7 +236,7 @@ async def test_the_checkout_leads_to_a_page_to_pay_on(shop: Shop, buyer: Person,
         assert (await browser.get(f"{url[:-1]}x")).status_code == 404
 
 
-# -- its time ----------------------------------------------------------------------------------------------------------
+# -- its time --------------------------------------------------------------------------------------
 
 
 async def test_a_cart_whose_time_ran_out_is_shown_once_with_what_was_in_it(
@@ -223,9 +255,17 @@ async def test_a_cart_whose_time_ran_out_is_shown_once_with_what_was_in_it(
 
     first, second = await seen(buyer), await seen(buyer)
 
-    assert (first["id"], first["status"], first["items"]) == (added["id"], "EXPIRED", added["items"])
+    assert (first["id"], first["status"], first["items"]) == (
+        added["id"],
+        "EXPIRED",
+        added["items"],
+    )
     assert (second["id"], second["status"], second["items"]) == (None, "ACTIVE", [])
-    assert await numbers(shop, seller, game) == (5, 4, 1, 0), "the other's is over, too, but nobody has said so yet"
+    assert await numbers(shop, seller, game) == (5, 4, 1, 0), (
+        "the other's is over, too, but nobody has said so yet"
+    )
     anew = (await put_in(other, game, 2)).json()
     assert anew["id"] != replaced["id"]
-    assert (await seen(other))["items"] == anew["items"], "who has begun another one need not hear of it"
+    assert (await seen(other))["items"] == anew["items"], (
+        "who has begun another one need not hear of it"
+    )

@@ -50,7 +50,9 @@ async def test_a_seller_has_a_sku_once(shop: Shop, seller: Person) -> None:
     assert (await other.post("/api/v1/games", json=a_game(sku=sku))).status_code == 201
 
 
-async def test_spellings_that_a_label_does_not_tell_apart_are_one_sku(shop: Shop, seller: Person) -> None:
+async def test_spellings_that_a_label_does_not_tell_apart_are_one_sku(
+    shop: Shop, seller: Person
+) -> None:
     sku = f"Abc-{uuid4().hex}"
     game = await shop.game(seller, sku=sku + " ")
     assert game["sku"] == sku
@@ -64,7 +66,9 @@ async def test_spellings_that_a_label_does_not_tell_apart_are_one_sku(shop: Shop
     assert (await seller.post("/api/v1/games", json=a_game(sku=sku))).status_code == 201
 
 
-async def test_a_sku_claimed_as_it_was_typed_collides_with_all_its_spellings(shop: Shop, seller: Person) -> None:
+async def test_a_sku_claimed_as_it_was_typed_collides_with_all_its_spellings(
+    shop: Shop, seller: Person
+) -> None:
     sku, game_id = f"Abc-{uuid4().hex}", uuid4()
     created = catalog.create(seller.id, Listing(sku=sku, title="Celeste", kind="DIGITAL"))
     typed = claim_id("sku", seller.id, sku)
@@ -77,12 +81,16 @@ async def test_a_sku_claimed_as_it_was_typed_collides_with_all_its_spellings(sho
     assert (await seller.post("/api/v1/games", json=a_game(sku=sku))).json()["code"] == "sku_taken"
 
     async def claimed() -> bool:
-        claim = await shop.core.repository.state(CLAIM, claim_id("sku", seller.id, catalog.sku_key(sku)))
+        claim = await shop.core.repository.state(
+            CLAIM, claim_id("sku", seller.id, catalog.sku_key(sku))
+        )
         return claim is not None and claim.holder_id == game_id
 
     await shop.eventually(claimed)
     assert landed.position is not None
-    assert (await seller.post("/api/v1/games", json=a_game(sku=sku.lower()))).json()["code"] == "sku_taken"
+    assert (await seller.post("/api/v1/games", json=a_game(sku=sku.lower()))).json()[
+        "code"
+    ] == "sku_taken"
     assert (await seller.delete(f"/api/v1/games/{game_id}")).status_code == 204
     assert (await seller.post("/api/v1/games", json=a_game(sku=sku.lower()))).status_code == 201
     assert (await seller.post("/api/v1/games", json=a_game(sku=sku))).json()["code"] == "sku_taken"
@@ -92,14 +100,18 @@ INVISIBLE = ["\u200b", " \u00a0", "\u3164", "\u2800\ufe0f", "\u0301"]
 
 
 @pytest.mark.parametrize("text", INVISIBLE, ids=ascii)
-@pytest.mark.parametrize("field", ["title", "sku", "publisher", "category", "genres", "tags", "platforms"])
+@pytest.mark.parametrize(
+    "field", ["title", "sku", "publisher", "category", "genres", "tags", "platforms"]
+)
 async def test_a_text_that_nobody_sees_is_refused(seller: Person, field: str, text: str) -> None:
     value = [text] if field.endswith("s") else text
     assert (await seller.post("/api/v1/games", json=a_game(**{field: value}))).status_code == 422
 
 
 @pytest.mark.parametrize("region", ["UK", "EU", "ZZ", "gb", "GBR", ""])
-async def test_a_price_is_for_a_country_or_for_everywhere(shop: Shop, seller: Person, region: str) -> None:
+async def test_a_price_is_for_a_country_or_for_everywhere(
+    shop: Shop, seller: Person, region: str
+) -> None:
     price = {"region": region, "amount_cents": 1999, "currency": "GBP"}
     refused = await seller.post("/api/v1/games", json=a_game(prices=[price]))
     assert refused.status_code == 422
@@ -117,10 +129,22 @@ async def test_a_game_on_sale_has_a_price(seller: Person) -> None:
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"prices": [{"region": "*", "amount_cents": 19.99, "currency": "USD"}]}, "prices.0.amount_cents"),
-        ({"prices": [{"region": "*", "amount_cents": "1999", "currency": "USD"}]}, "prices.0.amount_cents"),
-        ({"prices": [{"region": "*", "amount_cents": True, "currency": "USD"}]}, "prices.0.amount_cents"),
-        ({"prices": [{"region": "*", "amount_cents": -1, "currency": "USD"}]}, "prices.0.amount_cents"),
+        (
+            {"prices": [{"region": "*", "amount_cents": 19.99, "currency": "USD"}]},
+            "prices.0.amount_cents",
+        ),
+        (
+            {"prices": [{"region": "*", "amount_cents": "1999", "currency": "USD"}]},
+            "prices.0.amount_cents",
+        ),
+        (
+            {"prices": [{"region": "*", "amount_cents": True, "currency": "USD"}]},
+            "prices.0.amount_cents",
+        ),
+        (
+            {"prices": [{"region": "*", "amount_cents": -1, "currency": "USD"}]},
+            "prices.0.amount_cents",
+        ),
         ({"release_date": 0}, "release_date"),
         ({"release_date": "2018-02-30"}, "release_date"),
         ({"title": "Cel\x00este"}, "title"),
@@ -131,7 +155,9 @@ async def test_a_game_on_sale_has_a_price(seller: Person) -> None:
         ({"seller_id": str(uuid4())}, "seller_id"),
     ],
 )
-async def test_a_game_that_cannot_be_is_refused(seller: Person, fields: dict[str, object], field: str) -> None:
+async def test_a_game_that_cannot_be_is_refused(
+    seller: Person, fields: dict[str, object], field: str
+) -> None:
     answer = await seller.post("/api/v1/games", json=a_game(**fields))
 
     assert answer.status_code == 422
@@ -145,7 +171,9 @@ async def test_an_unknown_currency_is_refused(seller: Person) -> None:
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_currency")
 
 
-async def test_a_draft_is_there_for_its_seller_until_it_is_published(shop: Shop, seller: Person) -> None:
+async def test_a_draft_is_there_for_its_seller_until_it_is_published(
+    shop: Shop, seller: Person
+) -> None:
     draft = await shop.game(seller, status="DRAFT")
     path = f"/api/v1/games/{draft['id']}"
     assert (await shop.client().get(path)).status_code == 404
@@ -163,7 +191,10 @@ async def test_an_edit_changes_what_it_names(shop: Shop, seller: Person) -> None
 
     edited = await seller.put(
         path,
-        json={"title": "Celeste Classic", "prices": [{"region": "BR", "amount_cents": 999, "currency": "BRL"}]},
+        json={
+            "title": "Celeste Classic",
+            "prices": [{"region": "BR", "amount_cents": 999, "currency": "BRL"}],
+        },
         headers={"If-Match": '"1"'},
     )
     stale = await seller.put(path, json={"title": "x"}, headers={"If-Match": '"1"'})
@@ -181,17 +212,23 @@ async def test_an_edit_changes_what_it_names(shop: Shop, seller: Person) -> None
     assert seen.json()["title"] == "Celeste Classic"
     assert re.fullmatch('"2-[0-9a-f]{8}"', seen.headers["etag"])
     for tag in ('"2"', seen.headers["etag"]):  # the version alone counts
-        renamed = await seller.put(path, json={"title": "Celeste Classic"}, headers={"If-Match": tag})
+        renamed = await seller.put(
+            path, json={"title": "Celeste Classic"}, headers={"If-Match": tag}
+        )
         assert (renamed.status_code, renamed.json()["version"]) == (200, 2)
     for tag in ('"1-00000000"', '"2-"', '"2-xyz"', '"-2"', 'W/"2"'):
-        assert (await seller.put(path, json={"title": "x"}, headers={"If-Match": tag})).status_code == 412, tag
+        assert (
+            await seller.put(path, json={"title": "x"}, headers={"If-Match": tag})
+        ).status_code == 412, tag
 
 
 async def test_others_games_are_not_edited(shop: Shop, seller: Person, admin: Person) -> None:
     game = await shop.game(seller)
     other = await shop.register("SELLER")
 
-    assert (await other.put(f"/api/v1/games/{game['id']}", json={"title": "x"})).json()["code"] == "not_owner"
+    assert (await other.put(f"/api/v1/games/{game['id']}", json={"title": "x"})).json()[
+        "code"
+    ] == "not_owner"
     assert (await admin.put(f"/api/v1/games/{game['id']}", json={"title": "y"})).status_code == 200
     assert (await seller.put(f"/api/v1/games/{uuid4()}", json={"title": "x"})).status_code == 404
 
@@ -201,7 +238,9 @@ async def test_a_retired_game_is_no_longer_on_offer(shop: Shop, seller: Person) 
 
     assert (await seller.delete(f"/api/v1/games/{game['id']}")).status_code == 204
 
-    listed = await shop.client().get(f"/api/v1/games?seller_id={seller.id}", headers=await shop.reached())
+    listed = await shop.client().get(
+        f"/api/v1/games?seller_id={seller.id}", headers=await shop.reached()
+    )
     assert listed.json()["items"] == []
 
 
@@ -227,7 +266,9 @@ async def test_a_search_forgives_a_typo_and_shows_what_matched(shop: Shop, selle
     word = "Zanzibarque"
     game = await shop.game(seller, title=f"{word} Chronicles", genres=["Strategy"])
 
-    answer = await shop.client().get("/api/v1/games/search?q=zanzibarqe", headers=await shop.reached())
+    answer = await shop.client().get(
+        "/api/v1/games/search?q=zanzibarqe", headers=await shop.reached()
+    )
     exact = await shop.client().get("/jogos/busca?q=zanzibarque")
 
     assert [found["id"] for found in answer.json()["items"]] == [game["id"]]
@@ -243,13 +284,21 @@ async def test_a_search_forgives_a_typo_and_shows_what_matched(shop: Shop, selle
 async def test_titles_are_suggested_while_one_types(shop: Shop, seller: Person) -> None:
     game = await shop.game(seller, title="Quixotic Quokkas")
 
-    answer = await shop.client().get("/api/v1/games/suggest?q=quixotic quo", headers=await shop.reached())
+    answer = await shop.client().get(
+        "/api/v1/games/suggest?q=quixotic quo", headers=await shop.reached()
+    )
 
     (found,) = answer.json()["items"]
-    assert (found["id"], found["game_id"], found["title"]) == (game["id"], game["id"], "Quixotic Quokkas")
+    assert (found["id"], found["game_id"], found["title"]) == (
+        game["id"],
+        game["id"],
+        "Quixotic Quokkas",
+    )
 
 
-async def test_a_seller_sees_their_drafts_and_nobody_elses(shop: Shop, seller: Person, admin: Person) -> None:
+async def test_a_seller_sees_their_drafts_and_nobody_elses(
+    shop: Shop, seller: Person, admin: Person
+) -> None:
     other = await shop.register("SELLER")
     draft = await shop.game(seller, status="DRAFT")
     path = f"/api/v1/catalog/products/by-seller/{seller.id}"
@@ -279,7 +328,9 @@ async def test_an_admin_browses_what_is_not_on_sale_and_a_seller_their_own(
 
     async def browse(who: Any, **wanted: Any) -> httpx.Response:
         params = {"genre": genre, **wanted}
-        answer: httpx.Response = await who.get("/api/v1/admin/products", params=params, headers=await shop.reached())
+        answer: httpx.Response = await who.get(
+            "/api/v1/admin/products", params=params, headers=await shop.reached()
+        )
         return answer
 
     async def shown(who: Any, **wanted: Any) -> list[str]:
@@ -287,11 +338,19 @@ async def test_an_admin_browses_what_is_not_on_sale_and_a_seller_their_own(
 
     assert await shown(admin, status="ANY") == ["sold", "gone", "theirs", "draft"]
     assert await shown(admin, status="ANY", seller_id=other.id, sort="title") == ["theirs", "gone"]
-    assert (await shown(admin, status="DRAFT"), await shown(admin, status="RETIRED")) == (["theirs", "draft"], ["gone"])
+    assert (await shown(admin, status="DRAFT"), await shown(admin, status="RETIRED")) == (
+        ["theirs", "draft"],
+        ["gone"],
+    )
     assert await shown(seller, status="DRAFT", seller_id=seller.id) == ["draft"]
     first = await browse(admin, status="ANY", limit=3)
-    assert (first.headers["link"].endswith('rel="next"'), bool(first.headers["etag"])) == (True, True)
-    assert await shown(admin, status="ANY", limit=3, cursor=first.json()["next_cursor"]) == ["draft"]
+    assert (first.headers["link"].endswith('rel="next"'), bool(first.headers["etag"])) == (
+        True,
+        True,
+    )
+    assert await shown(admin, status="ANY", limit=3, cursor=first.json()["next_cursor"]) == [
+        "draft"
+    ]
     for who, wanted, status in (
         (seller, {}, 403),
         (seller, {"seller_id": other.id}, 403),
@@ -328,24 +387,35 @@ async def test_a_refusal_is_not_remembered_under_its_key(shop: Shop, seller: Per
     assert (await seller.post("/api/v1/games", json=wanted, headers=key)).status_code == 201
 
 
-async def test_who_has_a_page_is_not_sent_it_again_until_a_game_on_it_changes(shop: Shop, seller: Person) -> None:
+async def test_who_has_a_page_is_not_sent_it_again_until_a_game_on_it_changes(
+    shop: Shop, seller: Person
+) -> None:
     game, path = await shop.game(seller), f"/api/v1/games?seller_id={seller.id}"
     first = await shop.client().get(path, headers=await shop.reached())
     known = {"If-None-Match": first.headers["etag"]}
 
     again = await shop.client().get(path, headers=known)
     edited = await seller.put(f"/api/v1/games/{game['id']}", json={"title": "Celeste 64"})
-    changed = await shop.client().get(path, headers={**known, "Min-Position": edited.headers["event-position"]})
+    changed = await shop.client().get(
+        path, headers={**known, "Min-Position": edited.headers["event-position"]}
+    )
 
     assert (again.status_code, again.content) == (304, b"")
     assert int(again.headers["event-position"]) >= int(first.headers["event-position"])
     assert (changed.status_code, changed.json()["items"][0]["title"]) == (200, "Celeste 64")
 
 
-async def test_a_list_tells_how_many_there_are_of_games_that_can_run_out(shop: Shop, seller: Person) -> None:
-    boxed, uncounted = await shop.game(seller, kind="PHYSICAL"), await shop.game(seller, kind="PHYSICAL")
+async def test_a_list_tells_how_many_there_are_of_games_that_can_run_out(
+    shop: Shop, seller: Person
+) -> None:
+    boxed, uncounted = (
+        await shop.game(seller, kind="PHYSICAL"),
+        await shop.game(seller, kind="PHYSICAL"),
+    )
     digital = await shop.game(seller)
-    await shop.commands.inventory.set_total(Caller(f"user:{seller.id}", seller.id, "SELLER"), UUID(boxed["id"]), 7)
+    await shop.commands.inventory.set_total(
+        Caller(f"user:{seller.id}", seller.id, "SELLER"), UUID(boxed["id"]), 7
+    )
 
     for path in (
         f"/api/v1/games?seller_id={seller.id}",

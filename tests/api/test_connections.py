@@ -1,4 +1,5 @@
-"""Connections over real sockets: who says little, slowly or too much is refused, and holds nothing up."""
+"""Connections over real sockets: who says little, slowly or too much is refused, and holds nothing
+up."""
 
 import asyncio
 import base64
@@ -72,7 +73,11 @@ class Client:
         """Status, head and body of the next answer."""
         async with asyncio.timeout(PATIENCE):
             head = await self.reader.readuntil(b"\r\n\r\n")
-            length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if b"content-length" in line)
+            length = next(
+                int(line.split(b":")[1])
+                for line in head.lower().split(b"\r\n")
+                if b"content-length" in line
+            )
             return int(head.split()[1]), head.lower(), await self.reader.readexactly(length)
 
     async def ended(self) -> bool:
@@ -86,7 +91,9 @@ class Client:
 
 class Server:
     def __init__(self, server: uvicorn.Server, port: int, begun: asyncio.Event) -> None:
-        self.server, self.port, self.begun = server, port, begun
+        self.server = server
+        self.port = port
+        self.begun = begun
         self.clients: list[Client] = []
 
     async def connect(self, data: bytes = b"") -> Client:
@@ -122,7 +129,7 @@ def code(answer: tuple[int, bytes, bytes]) -> tuple[int, str]:
     return status, orjson.loads(body)["code"]
 
 
-# -- too much ----------------------------------------------------------------------------------------------------------
+# -- too much --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -196,17 +203,20 @@ async def test_only_a_get_begins_a_websocket() -> None:
     async with serving(body_seconds=SHORT) as server:
         upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
         asked = await server.connect(POST + upgrade + b"Content-Length: 2\r\n\r\n{}")
-        assert (await asked.answer())[0] == 422  # answered, without what stands where the other protocol would begin
+        # answered, without what stands where the other protocol would begin
+        assert (await asked.answer())[0] == 422
         keyless = await server.connect(GET + upgrade + b"Sec-WebSocket-Version: 13\r\n\r\n")
         assert (await keyless.answer())[0] == 400
         with_body = await server.connect(GET + upgrade + b"Content-Length: 200000\r\n\r\n")
         assert (await with_body.answer())[0] == 400
 
 
-# -- too slow ----------------------------------------------------------------------------------------------------------
+# -- too slow --------------------------------------------------------------------------------------
 
 
-async def test_a_head_that_does_not_come_in_time_is_refused_however_often_some_of_it_comes() -> None:
+async def test_a_head_that_does_not_come_in_time_is_refused_however_often_some_of_it_comes() -> (
+    None
+):
     async with serving(head_seconds=SHORT) as server:
         client = await server.connect(GET)
 
@@ -257,7 +267,7 @@ async def test_requests_in_one_piece_are_answered_in_order() -> None:
         assert code(await client.answer()) == (408, "too_slow")
 
 
-# -- too many ----------------------------------------------------------------------------------------------------------
+# -- too many --------------------------------------------------------------------------------------
 
 
 async def test_a_connection_too_many_is_refused_and_those_before_it_are_served() -> None:
@@ -272,16 +282,15 @@ async def test_a_connection_too_many_is_refused_and_those_before_it_are_served()
         assert (await first[0].answer())[0] == 200
 
 
-# -- the end -----------------------------------------------------------------------------------------------------------
+# -- the end ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "head",
     [
         b"",
-        b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
-        + KEY
-        + b"\r\n",
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version:"
+        b" 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n",
     ],
     ids=["request", "WebSocket"],
 )

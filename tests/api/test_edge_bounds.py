@@ -1,4 +1,5 @@
-"""Whatever is sent is bounded: a new field whose text, number, moment or list has no bounds fails here."""
+"""Whatever is sent is bounded: a new field whose text, number, moment or list has no bounds fails
+here."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any, Literal, get_origin
@@ -22,7 +23,8 @@ LISTS = [each for each in EDGE if isinstance(each, Many)]
 SAFE_BY_TYPE: tuple[Any, ...] = (UUID, bool, bytes, UploadFile)
 EAST, WEST = timezone(timedelta(hours=14)), timezone(timedelta(hours=-14))
 MOMENTS = [
-    "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "1999-12-31T23:59:59Z", "2200-01-01T00:00:01Z",
+    "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "1999-12-31T23:59:59Z",
+    "2200-01-01T00:00:01Z",
     "2026-01-01T00:00:00", "1767225600", 1767225600,
     datetime(1, 1, 1, tzinfo=EAST), datetime(9999, 12, 31, 23, tzinfo=WEST),
 ]  # fmt: skip
@@ -37,7 +39,10 @@ def of(*kinds: Any) -> list[Leaf]:
 
 def test_there_is_a_judge_for_every_type_that_is_taken() -> None:
     for leaf in LEAVES:
-        known = leaf.type in {str, int, datetime, date, *SAFE_BY_TYPE} or get_origin(leaf.type) is Literal
+        known = (
+            leaf.type in {str, int, datetime, date, *SAFE_BY_TYPE}
+            or get_origin(leaf.type) is Literal
+        )
         assert known, f"{leaf.where}: {leaf.type} has no bounds that are tried here"
     assert len(LEAVES) > 100
     assert min(len(of(str)), len(of(int)), len(of(date)), len(of(datetime)), len(LISTS)) >= 1
@@ -48,7 +53,8 @@ def test_a_text_is_of_some_length_and_one_that_can_be_kept(leaf: Leaf) -> None:
     for letter in ("x", "é", "💩", " x"):
         assert not leaf.takes(letter * 100_001)
     if leaf.in_body and leaf.name not in NEVER_KEPT:  # of paths and queries the route sees to it
-        takes = _is_address if leaf.name == "email" else leaf.takes  # an e-mail is the domain's to judge
+        # an e-mail is the domain's to judge
+        takes = _is_address if leaf.name == "email" else leaf.takes
         assert not any(map(takes, NO_TEXTS))
 
 

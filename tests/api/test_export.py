@@ -27,7 +27,9 @@ async def bought(shop: Shop, buyer: Person, seller: Person) -> tuple[str, str]:
     parcel = (await check_out(buyer)).json()["order_id"]
     method = {"type": "card", "token": CARD}
     game = await shop.game(seller)
-    digital = await buyer.post("/api/v1/orders", json={"game_id": game["id"], "payment_method": method}, headers=WAIT)
+    digital = await buyer.post(
+        "/api/v1/orders", json={"game_id": game["id"], "payment_method": method}, headers=WAIT
+    )
     for each in (parcel, digital.json()["order_id"]):
 
         async def now(order_id: str = each) -> str:
@@ -38,7 +40,9 @@ async def bought(shop: Shop, buyer: Person, seller: Person) -> tuple[str, str]:
     return parcel, digital.json()["order_id"]
 
 
-async def test_a_buyers_export_has_all_that_they_did(shop: Shop, buyer: Person, seller: Person, admin: Person) -> None:
+async def test_a_buyers_export_has_all_that_they_did(
+    shop: Shop, buyer: Person, seller: Person, admin: Person
+) -> None:
     wallet = await filled_wallet(buyer, admin, 500)
     parcel, digital = await bought(shop, buyer, seller)
 
@@ -55,24 +59,32 @@ async def test_a_buyers_export_has_all_that_they_did(shop: Shop, buyer: Person, 
     assert orders[parcel]["shipping_address"] == ADDRESS
     assert orders[parcel]["shipments"][0]["status"] == "PENDING"
     assert {each["order_id"] for each in found["payments"]} == {parcel, digital}
-    assert [(each["wallet_id"], each["statement"][0]["amount_cents"]) for each in found["wallets"]] == [
-        (wallet["id"], 500)
-    ]
+    assert [
+        (each["wallet_id"], each["statement"][0]["amount_cents"]) for each in found["wallets"]
+    ] == [(wallet["id"], 500)]
     assert [each["order_id"] for each in found["library"]] == [digital]
     assert [each["order_id"] for each in found["carts"]] == [parcel]
     assert "welcome" in {each["template"] for each in found["notifications"]}
     assert found["games"] == found["sales"] == found["webhook_endpoints"] == []
 
 
-async def test_a_sellers_export_has_what_they_sold_and_not_to_whom(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_a_sellers_export_has_what_they_sold_and_not_to_whom(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     parcel, digital = await bought(shop, buyer, seller)
     found = await export_of(seller)
     assert len(found["games"]) == 2
     assert {each["order_id"] for each in found["sales"]} == {parcel, digital}
-    assert {line["seller_id"] for sale in found["sales"] for line in sale["lines"]} == {str(seller.id)}
+    assert {line["seller_id"] for sale in found["sales"] for line in sale["lines"]} == {
+        str(seller.id)
+    }
     assert [each["order_id"] for each in found["shipments"]] == [parcel]
     (payable,) = [each for each in found["payables"]["accounts"] if each["currency"] == "USD"]
-    assert sum(each["amount_cents"] for each in found["payables"]["entries"]) == payable["credits_cents"] > 0
+    assert (
+        sum(each["amount_cents"] for each in found["payables"]["entries"])
+        == payable["credits_cents"]
+        > 0
+    )
     assert str(buyer.id) not in json.dumps(found)
     assert buyer.email not in json.dumps(found)
 
@@ -84,14 +96,18 @@ async def test_an_export_has_more_than_a_page_of_each(shop: Shop, admin: Person)
     assert {each["game_id"] for each in found["games"]} == {each["id"] for each in games}
 
 
-async def test_nothing_in_it_proves_who_somebody_is(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_nothing_in_it_proves_who_somebody_is(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     await bought(shop, buyer, seller)
     said = json.dumps(await export_of(buyer))
     for secret in ("client_secret", "password_hash", '"token"', buyer.tokens["refresh_token"]):
         assert secret not in said
 
 
-async def test_an_export_is_its_owners_and_an_admins(shop: Shop, buyer: Person, seller: Person, admin: Person) -> None:
+async def test_an_export_is_its_owners_and_an_admins(
+    shop: Shop, buyer: Person, seller: Person, admin: Person
+) -> None:
     await open_wallet(buyer)
     path = f"/api/v1/users/{buyer.id}/export"
     assert code_of(await seller.get(path)) == (403, "not_yours")

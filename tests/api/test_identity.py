@@ -19,7 +19,13 @@ def another_password() -> dict[str, str]:
 
 def registration(**fields: object) -> dict[str, object]:
     email = f"{uuid4().hex}@example.com"
-    return {"email": email, "password": PASSWORD, "name": "Ann", "account_type": "BUYER", "region": "BR"} | fields
+    return {
+        "email": email,
+        "password": PASSWORD,
+        "name": "Ann",
+        "account_type": "BUYER",
+        "region": "BR",
+    } | fields
 
 
 async def test_who_registers_is_logged_in(shop: Shop) -> None:
@@ -30,7 +36,10 @@ async def test_who_registers_is_logged_in(shop: Shop) -> None:
     assert answer.status_code == 201
     assert answer.headers["location"] == f"/api/v1/users/{account['id']}"
     assert account["status"] == "PENDING_VERIFICATION"
-    assert {name: account[name] for name in ("email", "name", "account_type", "region", "email_verified")} == {
+    assert {
+        name: account[name]
+        for name in ("email", "name", "account_type", "region", "email_verified")
+    } == {
         "email": wanted["email"],
         "name": "Ann",
         "account_type": "BUYER",
@@ -45,7 +54,9 @@ async def test_who_registers_is_logged_in(shop: Shop) -> None:
     assert int(seen.headers["event-position"]) >= int(answer.headers["event-position"])
 
 
-async def test_an_account_that_was_just_made_is_there_without_asking_for_a_position(shop: Shop) -> None:
+async def test_an_account_that_was_just_made_is_there_without_asking_for_a_position(
+    shop: Shop,
+) -> None:
     ann = await shop.register()
 
     assert (await ann.get(f"/api/v1/users/{ann.id}")).status_code == 200
@@ -69,7 +80,9 @@ async def test_an_email_has_one_account(shop: Shop) -> None:
         ("colour", "red", "invalid_request"),
     ],
 )
-async def test_a_registration_that_cannot_be_is_refused(shop: Shop, field: str, value: str, code: str) -> None:
+async def test_a_registration_that_cannot_be_is_refused(
+    shop: Shop, field: str, value: str, code: str
+) -> None:
     answer = await shop.client().post("/api/v1/users", json=registration(**{field: value}))
 
     assert (answer.status_code, answer.json()["code"]) == (422, code)
@@ -98,7 +111,9 @@ async def test_a_registration_repeated_under_its_key_opens_no_second_account(sho
     assert done.status_code == 200
 
 
-async def test_a_repeated_registration_lets_in_only_who_still_knows_the_password(shop: Shop) -> None:
+async def test_a_repeated_registration_lets_in_only_who_still_knows_the_password(
+    shop: Shop,
+) -> None:
     wanted, key = registration(), {"Idempotency-Key": uuid4().hex}
     account = (await shop.client().post("/api/v1/users", json=wanted, headers=key)).json()
     ann = shop.client(account["access_token"])
@@ -120,17 +135,25 @@ async def test_a_repeated_registration_does_not_open_a_closed_account(shop: Shop
 
 
 @pytest.mark.parametrize("door", ["/api/v1/auth/login", "/api/v1/auth/admin/login"])
-async def test_a_login_repeated_under_its_key_is_the_same_session(shop: Shop, admin: Person, door: str) -> None:
+async def test_a_login_repeated_under_its_key_is_the_same_session(
+    shop: Shop, admin: Person, door: str
+) -> None:
     body, key = {"email": admin.email, "password": PASSWORD}, {"Idempotency-Key": uuid4().hex}
     first = await shop.client().post(door, json=body, headers=key)
 
     again = await shop.client().post(door, json=body, headers=key)
 
-    assert (first.status_code, again.status_code, again.headers["idempotent-replayed"]) == (200, 200, "true")
+    assert (first.status_code, again.status_code, again.headers["idempotent-replayed"]) == (
+        200,
+        200,
+        "true",
+    )
     assert again.headers["event-position"] == first.headers["event-position"]
     read = shop.services.tokens.read_access
     assert read(again.json()["access_token"]) == read(first.json()["access_token"])
-    spent = await shop.client().post("/api/v1/auth/refresh", json={"refresh_token": again.json()["refresh_token"]})
+    spent = await shop.client().post(
+        "/api/v1/auth/refresh", json={"refresh_token": again.json()["refresh_token"]}
+    )
     assert spent.status_code == 200
 
 
@@ -157,7 +180,9 @@ async def test_a_login_repeated_after_logging_out_stays_logged_out(shop: Shop) -
 
 
 async def test_who_is_registered_by_the_program_itself_has_no_session(shop: Shop) -> None:
-    made = await shop.commands.accounts.register(SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="Ann")
+    made = await shop.commands.accounts.register(
+        SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="Ann"
+    )
 
     assert await sessions_of(shop, made.value.user_id) == 0
     assert await sessions_of(shop, (await shop.register()).id) == 1
@@ -165,7 +190,9 @@ async def test_who_is_registered_by_the_program_itself_has_no_session(shop: Shop
 
 async def sessions_of(shop: Shop, user_id: UUID) -> int:
     async with shop.core.log.pool.connection() as conn:
-        counted = await conn.execute("SELECT count(*) FROM private.sessions WHERE user_id = %s", (user_id,))
+        counted = await conn.execute(
+            "SELECT count(*) FROM private.sessions WHERE user_id = %s", (user_id,)
+        )
         row = await counted.fetchone()
         return int(row[0]) if row else 0
 
@@ -173,17 +200,29 @@ async def sessions_of(shop: Shop, user_id: UUID) -> int:
 async def test_a_login_tells_who_one_is(shop: Shop) -> None:
     ann = await shop.register()
 
-    answer = await shop.client().post("/login/auth", json={"email": ann.email, "password": PASSWORD})
+    answer = await shop.client().post(
+        "/login/auth", json={"email": ann.email, "password": PASSWORD}
+    )
 
     assert answer.status_code == 200
     assert answer.json()["user"]["id"] == str(ann.id)
-    assert set(answer.json()) == {"access_token", "refresh_token", "token_type", "expires_in", "user"}
+    assert set(answer.json()) == {
+        "access_token",
+        "refresh_token",
+        "token_type",
+        "expires_in",
+        "user",
+    }
 
 
 async def test_an_unknown_email_and_a_wrong_password_are_refused_alike(shop: Shop) -> None:
     ann = await shop.register()
-    wrong = await shop.client().post("/api/v1/auth/login", json={"email": ann.email, "password": "wrong password"})
-    unknown = await shop.client().post("/api/v1/auth/login", json={"email": "x@y.zz", "password": "wrong password"})
+    wrong = await shop.client().post(
+        "/api/v1/auth/login", json={"email": ann.email, "password": "wrong password"}
+    )
+    unknown = await shop.client().post(
+        "/api/v1/auth/login", json={"email": "x@y.zz", "password": "wrong password"}
+    )
 
     def told(answer: httpx.Response) -> dict[str, Any]:
         return {**answer.json(), "trace_id": ""}
@@ -214,7 +253,9 @@ async def test_a_refresh_token_is_spent_by_its_use(shop: Shop) -> None:
     again = await shop.client().post("/api/v1/auth/refresh", json={"refresh_token": first})
     assert (again.status_code, again.json()["code"]) == (401, "refresh_reused")
 
-    heir = await shop.client().post("/api/v1/auth/refresh", json={"refresh_token": fresh.json()["refresh_token"]})
+    heir = await shop.client().post(
+        "/api/v1/auth/refresh", json={"refresh_token": fresh.json()["refresh_token"]}
+    )
     assert heir.status_code == 401
 
 
@@ -223,7 +264,9 @@ async def can_act(shop: Shop, token: str) -> bool:
 
 
 async def test_an_access_token_refreshes_nothing(shop: Shop, buyer: Person) -> None:
-    answer = await shop.client().post("/api/v1/auth/refresh", json={"refresh_token": buyer.tokens["access_token"]})
+    answer = await shop.client().post(
+        "/api/v1/auth/refresh", json={"refresh_token": buyer.tokens["access_token"]}
+    )
 
     assert (answer.status_code, answer.json()["code"]) == (401, "invalid_token")
 
@@ -233,7 +276,9 @@ async def test_after_logging_out_the_session_is_over(shop: Shop) -> None:
 
     assert (await ann.post("/api/v1/auth/logout")).status_code == 204
 
-    answer = await shop.client().post("/api/v1/auth/refresh", json={"refresh_token": ann.tokens["refresh_token"]})
+    answer = await shop.client().post(
+        "/api/v1/auth/refresh", json={"refresh_token": ann.tokens["refresh_token"]}
+    )
     assert answer.status_code == 401
 
 
@@ -257,17 +302,23 @@ async def test_a_token_that_is_worth_nothing_keeps_nobody_from_what_needs_none(s
             await stale.post("/api/v1/auth/login", json={"email": ann.email, "password": PASSWORD}),
             await stale.post("/api/v1/auth/password/forgot", json={"email": "nobody@example.com"}),
             await stale.post("/api/v1/auth/verify-email", json={"token": "wrong"}),
-            await stale.post("/api/v1/auth/password/reset", json={"token": "wrong", "password": PASSWORD}),
+            await stale.post(
+                "/api/v1/auth/password/reset", json={"token": "wrong", "password": PASSWORD}
+            ),
             await stale.get("/api/v1/games"),
             await stale.get(f"/api/v1/games/{uuid4()}"),
         ]
         assert [answer.status_code for answer in answers] == [201, 200, 202, 422, 422, 200, 404]
     fresh = {"refresh_token": ann.tokens["refresh_token"]}
-    assert (await shop.client("not.a.token").post("/api/v1/auth/refresh", json=fresh)).status_code == 200
+    assert (
+        await shop.client("not.a.token").post("/api/v1/auth/refresh", json=fresh)
+    ).status_code == 200
 
 
 async def test_a_bad_token_makes_no_auditors(shop: Shop) -> None:
-    answer = await shop.client("not.a.token").post("/api/v1/users", json=registration(account_type="AUDITOR"))
+    answer = await shop.client("not.a.token").post(
+        "/api/v1/users", json=registration(account_type="AUDITOR")
+    )
 
     assert (answer.status_code, answer.json()["code"]) == (403, "account_type_not_allowed")
 
@@ -275,7 +326,11 @@ async def test_a_bad_token_makes_no_auditors(shop: Shop) -> None:
 async def mailed(shop: Shop, since: int, person: Person, template: str) -> list[str]:
     """The tokens in the mails to a person."""
     events = [each.event for each in await shop.core.log.read(since)]
-    asked = [each for each in events if isinstance(each, NotificationRequested) and each.user_id == person.id]
+    asked = [
+        each
+        for each in events
+        if isinstance(each, NotificationRequested) and each.user_id == person.id
+    ]
     return [each.params["token"] for each in asked if each.template == template and each.params]
 
 
@@ -284,7 +339,10 @@ async def test_a_mailed_token_verifies_the_address_once_and_for_all(shop: Shop) 
     ann = await shop.register()
     (token,) = await shop.eventually(lambda: mailed(shop, before, ann, "welcome"))
 
-    answers = [(await shop.client().post("/api/v1/auth/verify-email", json={"token": token})) for _ in range(2)]
+    answers = [
+        (await shop.client().post("/api/v1/auth/verify-email", json={"token": token}))
+        for _ in range(2)
+    ]
 
     assert [answer.status_code for answer in answers] == [204, 204]
     seen = await ann.get(f"/api/v1/users/{ann.id}", headers=await shop.reached())
@@ -298,12 +356,16 @@ async def test_a_new_address_is_verified_by_a_mail_of_its_own(shop: Shop) -> Non
     await ann.put(path, json={"email": f"{uuid4().hex}@example.com", "current_password": PASSWORD})
     (token,) = await shop.eventually(lambda: mailed(shop, before, ann, "verification"))
 
-    assert (await shop.client().post("/api/v1/auth/verify-email", json={"token": token})).status_code == 204
+    assert (
+        await shop.client().post("/api/v1/auth/verify-email", json={"token": token})
+    ).status_code == 204
     seen = await ann.get(path, headers=await shop.reached())
     assert seen.json()["email_verified"] is True
 
 
-async def test_a_verification_repeated_under_its_key_is_answered_as_the_first_time(shop: Shop) -> None:
+async def test_a_verification_repeated_under_its_key_is_answered_as_the_first_time(
+    shop: Shop,
+) -> None:
     before = await shop.core.log.head()
     ann = await shop.register()
     (token,) = await shop.eventually(lambda: mailed(shop, before, ann, "welcome"))
@@ -318,14 +380,20 @@ async def test_a_verification_repeated_under_its_key_is_answered_as_the_first_ti
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 
 
-async def test_a_forgotten_password_asked_for_twice_under_a_key_is_one_mail_and_tells_nobody(shop: Shop) -> None:
+async def test_a_forgotten_password_asked_for_twice_under_a_key_is_one_mail_and_tells_nobody(
+    shop: Shop,
+) -> None:
     ann, bob = await shop.register(), await shop.register()
     before, key = await shop.core.log.head(), {"Idempotency-Key": uuid4().hex}
 
     async def forgot(email: str) -> httpx.Response:
-        return await shop.client().post("/api/v1/auth/password/forgot", json={"email": email}, headers=key)
+        return await shop.client().post(
+            "/api/v1/auth/password/forgot", json={"email": email}, headers=key
+        )
 
-    answers = [await forgot(email) for email in (ann.email, ann.email, "nobody@example.com", bob.email)]
+    answers = [
+        await forgot(email) for email in (ann.email, ann.email, "nobody@example.com", bob.email)
+    ]
 
     assert {answer.status_code for answer in answers} == {202}
     assert not any("idempotent-replayed" in answer.headers for answer in answers)
@@ -340,7 +408,10 @@ async def test_a_password_reset_repeated_under_its_key_succeeds_again(shop: Shop
     (token,) = await shop.eventually(lambda: mailed(shop, before, ann, "password_reset"))
     body = {"token": token, "password": "another password"}
 
-    answers = [await shop.client().post("/api/v1/auth/password/reset", json=body, headers=key) for _ in range(2)]
+    answers = [
+        await shop.client().post("/api/v1/auth/password/reset", json=body, headers=key)
+        for _ in range(2)
+    ]
 
     assert [answer.status_code for answer in answers] == [204, 204]
     assert answers[1].headers["idempotent-replayed"] == "true"
@@ -356,7 +427,9 @@ async def test_who_forgot_their_password_chooses_another(shop: Shop) -> None:
     ann = await shop.register()
     before = await shop.core.log.head()
     asked = await shop.client().post("/api/v1/auth/password/forgot", json={"email": ann.email})
-    nobody = await shop.client().post("/api/v1/auth/password/forgot", json={"email": "nobody@example.com"})
+    nobody = await shop.client().post(
+        "/api/v1/auth/password/forgot", json={"email": "nobody@example.com"}
+    )
     assert (asked.status_code, nobody.status_code) == (202, 202)
     assert asked.content == nobody.content
 
@@ -389,7 +462,9 @@ async def test_an_edit_based_on_an_old_version_is_refused(shop: Shop) -> None:
 
     first = await ann.put(path, json={"name": "Anna"}, headers={"If-Match": tag})
     second = await ann.put(path, json={"name": "Annie"}, headers={"If-Match": tag})
-    weak = await ann.put(path, json={"name": "Annie"}, headers={"If-Match": f"W/{first.headers['etag']}"})
+    weak = await ann.put(
+        path, json={"name": "Annie"}, headers={"If-Match": f"W/{first.headers['etag']}"}
+    )
 
     assert (first.status_code, first.json()["name"]) == (200, "Anna")
     assert first.headers["etag"] != tag
@@ -414,7 +489,9 @@ async def test_a_closed_account_is_locked_out(shop: Shop) -> None:
     assert closed.status_code == 204
 
     refused = await ann.get("/api/v1/library")
-    login = await shop.client().post("/api/v1/auth/login", json={"email": ann.email, "password": PASSWORD})
+    login = await shop.client().post(
+        "/api/v1/auth/login", json={"email": ann.email, "password": PASSWORD}
+    )
     assert (refused.status_code, refused.json()["code"]) == (401, "session_ended")
     assert (login.status_code, login.json()["code"]) == (403, "user_inactive")
 
@@ -438,7 +515,9 @@ async def test_admins_list_accounts_page_by_page(shop: Shop, admin: Person) -> N
     second = await admin.get(link.removeprefix("<").split(">")[0])
 
     assert link.endswith('; rel="next"')
-    assert [UUID(each["id"]) for each in [*first.json()["items"], *second.json()["items"]]][:3] == new[::-1]
+    assert [UUID(each["id"]) for each in [*first.json()["items"], *second.json()["items"]]][
+        :3
+    ] == new[::-1]
     assert (await admin.get("/api/v1/users?cursor=nonsense")).json()["code"] == "invalid_cursor"
     assert (await admin.get("/api/v1/users?limit=201")).status_code == 422
 
@@ -451,13 +530,19 @@ async def test_the_public_key_is_published(shop: Shop) -> None:
 
 @pytest.mark.parametrize("path", ["", "/export"])
 @pytest.mark.parametrize("position", [10**9, 2**63 - 1, 2**63, 10**400])
-async def test_a_position_that_the_log_has_not_is_unknown(shop: Shop, buyer: Person, path: str, position: int) -> None:
-    answer = await buyer.get(f"/api/v1/users/{buyer.id}{path}", headers={"Min-Position": str(position)})
+async def test_a_position_that_the_log_has_not_is_unknown(
+    shop: Shop, buyer: Person, path: str, position: int
+) -> None:
+    answer = await buyer.get(
+        f"/api/v1/users/{buyer.id}{path}", headers={"Min-Position": str(position)}
+    )
 
     assert (answer.status_code, answer.json()["code"]) == (400, "position_unknown")
 
 
 async def test_a_position_may_have_leading_zeros_but_no_sign(shop: Shop, buyer: Person) -> None:
     for said, status in {"0" * 30 + "1": 200, "-1": 422, "1.5": 422, "²" * 20: 422}.items():
-        answer = await buyer.get(f"/api/v1/users/{buyer.id}", headers={b"Min-Position": said.encode()})
+        answer = await buyer.get(
+            f"/api/v1/users/{buyer.id}", headers={b"Min-Position": said.encode()}
+        )
         assert answer.status_code == status, said

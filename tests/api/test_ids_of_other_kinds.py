@@ -1,4 +1,5 @@
-"""An id of another kind of thing is as good as an unknown one: to every look-up of an aggregate, at every route.
+"""An id of another kind of thing is as good as an unknown one: to every look-up of an aggregate, at
+every route.
 
 Generated from the table of aggregates and from the gateway's routes: what is new is tried, too.
 """
@@ -42,15 +43,24 @@ BODIES: dict[str, list[dict[str, Any]]] = {
         {"type": "payment", "from_wallet_id": "wallet", "order_id": None},
         {"type": "payment", "from_wallet_id": None, "order_id": "order"},
     ],
-    "/api/v1/orders": [{"game_id": None}, {"game_id": "game", "payment_method": {"type": "wallet", "token": None}}],
+    "/api/v1/orders": [
+        {"game_id": None},
+        {"game_id": "game", "payment_method": {"type": "wallet", "token": None}},
+    ],
     "/api/v1/payments": [
         {"order_id": None},
         {"order_id": "order", "payment_method": {"type": "wallet", "token": None}},
     ],
 }
-"""Bodies by path where one that is made from its model says too little: None stands for the id that is tried, a word
-for the id of a stream of that kind."""
-COMMON = {"amount_cents": 1, "quantity": 1, "currency": "USD", "reason": "for a test", "tracking_number": "1Z1"}
+"""Bodies by path where one that is made from its model says too little: None stands for the id that
+is tried, a word for the id of a stream of that kind."""
+COMMON = {
+    "amount_cents": 1,
+    "quantity": 1,
+    "currency": "USD",
+    "reason": "for a test",
+    "tracking_number": "1Z1",
+}
 
 
 RIGHT = {"seller": "user", "product": "game", "endpoint": "webhook_endpoint", "delivery": "webhook",
@@ -59,7 +69,8 @@ RIGHT = {"seller": "user", "product": "game", "endpoint": "webhook_endpoint", "d
 
 
 class Try(NamedTuple):
-    """A request with one place for an id (`{id}` in path or query, None in the body), and whose id belongs there."""
+    """A request with one place for an id (`{id}` in path or query, None in the body), and whose id
+    belongs there."""
 
     method: str
     path: str
@@ -77,7 +88,12 @@ def tries() -> Iterator[Try]:
             if isinstance(route, APIRoute):
                 method = min(route.methods or ["GET"])
                 for path, name in _paths(route):
-                    yield Try(method, path, _filled(_model(route), None) if method != "GET" else None, _kind(name))
+                    yield Try(
+                        method,
+                        path,
+                        _filled(_model(route), None) if method != "GET" else None,
+                        _kind(name),
+                    )
                 for body, name in _bodies(route):
                     yield Try(method, route.path, body, _kind(name))
 
@@ -95,23 +111,32 @@ def _paths(route: APIRoute) -> Iterator[tuple[str, str]]:
             path = path.replace(f"{{{other}}}", UNKNOWN)
         yield path, name
     if "{" not in route.path:
-        yield from ((f"{route.path}?{name}={{id}}", name) for name in sorted(_query_ids(route.dependant) - WHOLE_LOG))
+        yield from (
+            (f"{route.path}?{name}={{id}}", name)
+            for name in sorted(_query_ids(route.dependant) - WHOLE_LOG)
+        )
 
 
 def _query_ids(dependant: Dependant) -> set[str]:
-    own = {each.name for each in dependant.query_params if UUID in get_args(each.field_info.annotation)}
+    own = {
+        each.name for each in dependant.query_params if UUID in get_args(each.field_info.annotation)
+    }
     return own.union(*map(_query_ids, dependant.dependencies))
 
 
 def _model(route: APIRoute) -> type[BaseModel] | None:
     bodies = [each.field_info.annotation for each in route.dependant.body_params]
-    return next((each for each in bodies if isinstance(each, type) and issubclass(each, BaseModel)), None)
+    return next(
+        (each for each in bodies if isinstance(each, type) and issubclass(each, BaseModel)), None
+    )
 
 
 def _bodies(route: APIRoute) -> Iterator[tuple[dict[str, Any], str]]:
     model = _model(route)
     for body in BODIES.get(route.path, ()):
-        (name,) = [n for n, v in body.items() if v is None or (isinstance(v, dict) and v["token"] is None)]
+        (name,) = [
+            n for n, v in body.items() if v is None or (isinstance(v, dict) and v["token"] is None)
+        ]
         yield {**_filled(model, None), **body}, "wallet_id" if name == "payment_method" else name
     if model is not None and route.path not in BODIES:
         for name, each in model.model_fields.items():
@@ -128,7 +153,9 @@ def _filled(model: type[BaseModel] | None, tried: str | None) -> dict[str, Any]:
         elif name in COMMON and each.is_required():
             body[name] = COMMON[name]
         elif each.is_required():
-            body[name] = UNKNOWN if each.annotation is UUID else 1 if each.annotation is int else "some text"
+            body[name] = (
+                UNKNOWN if each.annotation is UUID else 1 if each.annotation is int else "some text"
+            )
     return body
 
 
@@ -142,7 +169,7 @@ async def people(shop: Shop) -> AsyncIterator[list[Person]]:
     yield [await shop.register(role) for role in ("BUYER", "SELLER", "ADMIN")]
 
 
-# -- aggregates --------------------------------------------------------------------------------------------------------
+# -- aggregates ------------------------------------------------------------------------------------
 
 
 async def test_every_event_belongs_to_the_aggregate_of_its_kind(shop: Shop) -> None:
@@ -150,7 +177,9 @@ async def test_every_event_belongs_to_the_aggregate_of_its_kind(shop: Shop) -> N
     assert len(KINDS) == len(ALL)
 
 
-@pytest.mark.parametrize(("of", "taken_for"), PAIRS, ids=[f"{of} as {taken.kind}" for of, taken in PAIRS])
+@pytest.mark.parametrize(
+    ("of", "taken_for"), PAIRS, ids=[f"{of} as {taken.kind}" for of, taken in PAIRS]
+)
 async def test_a_stream_loaded_as_another_kind_is_not_there_and_stays_as_it_was(
     shop: Shop, ids: dict[str, UUID], of: str, taken_for: Aggregate[object]
 ) -> None:
@@ -163,10 +192,13 @@ async def test_a_stream_loaded_as_another_kind_is_not_there_and_stays_as_it_was(
         assert await unit.load(taken_for, stream) is None
         unit.emit(stream, [await _first_event(shop, ids[taken_for.kind])])
 
-    with pytest.raises((WrongKind, MissingKey)):  # what is personal is refused before: that stream is no person's
+    # what is personal is refused before: that stream is no person's
+    with pytest.raises((WrongKind, MissingKey)):
         await repository.decide(emit)
     assert (
-        await repository.cached(KINDS[of], stream) == await Repository(shop.core.log).state(KINDS[of], stream) == state
+        await repository.cached(KINDS[of], stream)
+        == await Repository(shop.core.log).state(KINDS[of], stream)
+        == state
     )
 
 
@@ -174,7 +206,7 @@ async def _first_event(shop: Shop, stream: UUID) -> Any:
     return (await shop.core.log.read_stream(stream))[0].event
 
 
-# -- routes ------------------------------------------------------------------------------------------------------------
+# -- routes ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tried", list(tries()), ids=str)
@@ -187,7 +219,9 @@ async def test_at_every_route_an_id_of_another_kind_is_as_an_unknown_one(
         for kind, stream in ids.items():
             if kind != tried.kind:
                 answer = await _ask(person, tried, ids, stream)
-                assert _gist(answer) == _gist(unknown), f"{kind}: {answer.status_code} {answer.text}"
+                assert _gist(answer) == _gist(unknown), (
+                    f"{kind}: {answer.status_code} {answer.text}"
+                )
 
 
 async def _ask(person: Person, tried: Try, ids: dict[str, UUID], stream: UUID) -> httpx.Response:
@@ -197,15 +231,21 @@ async def _ask(person: Person, tried: Try, ids: dict[str, UUID], stream: UUID) -
         return str(stream) if value is None else str(ids[value]) if value in ids else value
 
     path = tried.path.replace("{id}", str(stream))
-    return await person.client.request(tried.method, path, json=put(tried.body) if tried.body else None)
+    return await person.client.request(
+        tried.method, path, json=put(tried.body) if tried.body else None
+    )
 
 
 def _gist(answer: httpx.Response) -> tuple[int, str, int]:
-    body = answer.json() if answer.content and "json" in answer.headers.get("content-type", "") else {}
+    body = (
+        answer.json() if answer.content and "json" in answer.headers.get("content-type", "") else {}
+    )
     return answer.status_code, body.get("code", ""), len(body.get("items", []))
 
 
-@pytest.mark.parametrize("path", ["/api/v1/catalog/products/by-seller/{}", "/api/v1/orders/user/{}"])
+@pytest.mark.parametrize(
+    "path", ["/api/v1/catalog/products/by-seller/{}", "/api/v1/orders/user/{}"]
+)
 async def test_a_list_of_what_is_nobodys_is_not_there(
     shop: Shop, ids: dict[str, UUID], people: list[Person], path: str
 ) -> None:
@@ -214,8 +254,12 @@ async def test_a_list_of_what_is_nobodys_is_not_there(
         answer = await admin.get(path.format(stream))
         wanted = (200, None) if kind == "user" else (404, "user_not_found")
         assert (answer.status_code, answer.json().get("code")) == wanted, kind
-        assert {(await other.get(path.format(stream))).status_code for other in others} == {403}, kind
-    assert (await admin.get("/api/v1/catalog/products/by-seller/" + str(PLATFORM_ID))).status_code == 200
+        assert {(await other.get(path.format(stream))).status_code for other in others} == {403}, (
+            kind
+        )
+    assert (
+        await admin.get("/api/v1/catalog/products/by-seller/" + str(PLATFORM_ID))
+    ).status_code == 200
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"payment"}))
@@ -225,14 +269,18 @@ async def test_a_signed_notice_about_another_kind_of_thing_changes_nothing(
     now, head = int(shop.core.clock.now().timestamp()), await shop.core.log.head()
     intent = {"id": f"pi_{uuid4().hex}", "amount": 1, "currency": "usd", "status": "succeeded"}
     about = {"object": {**intent, "metadata": {"payment_id": str(ids[kind])}}}
-    body = json.dumps({"id": f"evt_{uuid4()}", "type": "payment_intent.succeeded", "created": now, "data": about})
+    body = json.dumps(
+        {"id": f"evt_{uuid4()}", "type": "payment_intent.succeeded", "created": now, "data": about}
+    )
     signature = {"Stripe-Signature": webhook_signature.sign(body.encode(), SECRET, now)}
     answer = await shop.client().post("/api/v1/payments/webhook", content=body, headers=signature)
     assert answer.status_code == 200, answer.text
     assert await shop.core.log.head() == head
 
 
-async def test_after_all_that_every_stream_is_what_the_log_says(shop: Shop, ids: dict[str, UUID]) -> None:
+async def test_after_all_that_every_stream_is_what_the_log_says(
+    shop: Shop, ids: dict[str, UUID]
+) -> None:
     for kind, stream in ids.items():
         cached = await shop.core.repository.cached(KINDS[kind], stream)
         assert cached == await Repository(shop.core.log).state(KINDS[kind], stream), kind

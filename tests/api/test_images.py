@@ -59,7 +59,11 @@ async def test_who_has_an_image_is_not_sent_it_again(
     again = await client.get(url, headers={"If-None-Match": full.headers["etag"]})
 
     assert (whatever, none) == (304, 404)
-    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", full.headers["etag"])
+    assert (again.status_code, again.content, again.headers["etag"]) == (
+        304,
+        b"",
+        full.headers["etag"],
+    )
     assert again.headers["cache-control"] == full.headers["cache-control"]
     assert other.status_code == 200
 
@@ -91,7 +95,9 @@ async def test_only_sellers_and_admins_upload(shop: Shop, buyer: Person) -> None
     ],
     ids=["nothing", "EXE", "SVG", "GIF", "truncated"],
 )
-async def test_what_is_no_image_is_refused_whatever_its_name(seller: Person, content: bytes, code: str) -> None:
+async def test_what_is_no_image_is_refused_whatever_its_name(
+    seller: Person, content: bytes, code: str
+) -> None:
     answer = await upload(seller, content)
 
     assert (answer.status_code, answer.json()["code"]) == (422, code)
@@ -105,7 +111,9 @@ async def test_a_request_without_a_file_is_refused(seller: Person) -> None:
     assert (broken.status_code, broken.json()["code"]) == (400, "malformed_form")
 
 
-async def test_an_image_has_five_mebibytes_at_most_and_no_other_body_as_many(seller: Person) -> None:
+async def test_an_image_has_five_mebibytes_at_most_and_no_other_body_as_many(
+    seller: Person,
+) -> None:
     photo = an_image("PNG", (1400, 1000), noise=True)
     assert 2**20 < len(photo) < MAX_IMAGE_BYTES
     assert (await upload(seller, photo)).status_code == 201
@@ -118,7 +126,12 @@ async def test_an_image_has_five_mebibytes_at_most_and_no_other_body_as_many(sel
 
 @pytest.mark.parametrize("path", ["/from-url", "/upload-url"])
 async def test_an_image_of_our_own_network_is_refused(seller: Person, path: str) -> None:
-    for url in ("https://127.0.0.1/a.png", "https://localhost:8443/a.png", "http://example.com/a.png", "file:///a.png"):
+    for url in (
+        "https://127.0.0.1/a.png",
+        "https://localhost:8443/a.png",
+        "http://example.com/a.png",
+        "file:///a.png",
+    ):
         answer = await seller.post(PATH + path, json={"url": url})
         assert (answer.status_code, answer.json()["code"]) == (422, "image_url_refused"), url
 
@@ -135,7 +148,9 @@ async def test_an_image_from_a_url_is_served_as_one_of_ours(
 ) -> None:
     monkeypatch.setattr(shop.commands.images, "_fetcher", Web())
 
-    taken = await seller.post(PATH + "/from-url", json={"url": "https://pictures.example/cover.webp"})
+    taken = await seller.post(
+        PATH + "/from-url", json={"url": "https://pictures.example/cover.webp"}
+    )
 
     assert taken.status_code == 201
     assert taken.json() == (await upload(seller, an_image("WEBP"))).json()
@@ -144,12 +159,17 @@ async def test_an_image_from_a_url_is_served_as_one_of_ours(
 async def test_a_game_shows_only_images_that_are_there(shop: Shop, seller: Person) -> None:
     image_id = (await upload(seller, an_image())).json()["image_id"]
     game = await shop.game(seller, image_ids=[image_id])
-    found = await seller.get(f"/api/v1/games/search?seller_id={seller.id}", headers=await shop.reached())
+    found = await seller.get(
+        f"/api/v1/games/search?seller_id={seller.id}", headers=await shop.reached()
+    )
     shown = {each["id"]: each["image_ids"] for each in found.json()["items"]}
     assert game["image_ids"] == shown[game["id"]] == [image_id]
 
     path, unknown = f"/api/v1/games/{game['id']}", {"image_ids": [image_id, str(uuid4())]}
-    for answer in (await seller.put(path, json=unknown), await seller.post("/api/v1/games", json=a_game(**unknown))):
+    for answer in (
+        await seller.put(path, json=unknown),
+        await seller.post("/api/v1/games", json=a_game(**unknown)),
+    ):
         assert (answer.status_code, answer.json()["code"]) == (422, "image_not_found")
 
 
@@ -162,7 +182,9 @@ async def test_for_a_game_of_somebody_who_may_not_sell_no_image_is_looked_for(
     listed = await buyer.post("/api/v1/games", json=a_game(**pictures))
     edited = await buyer.put(f"/api/v1/games/{game['id']}", json=pictures)
 
-    assert [(each.status_code, each.json()["code"]) for each in (listed, edited)] == [(403, "not_a_seller")] * 2
+    assert [(each.status_code, each.json()["code"]) for each in (listed, edited)] == [
+        (403, "not_a_seller")
+    ] * 2
 
 
 async def test_an_unknown_image_is_not_found(shop: Shop) -> None:
@@ -178,7 +200,9 @@ async def test_while_the_store_is_down_images_are_unavailable(shop: Shop) -> Non
             raise ImageStoreUnavailable("no route to the bucket")
 
     commands = replaced(shop.commands, images=Down())
-    services = dataclasses.replace(shop.services, commands=commands, dependency_errors=(ImageStoreUnavailable,))
+    services = dataclasses.replace(
+        shop.services, commands=commands, dependency_errors=(ImageStoreUnavailable,)
+    )
     answer = await client_of(create_app(services)).get(f"/api/v1/images/{uuid4()}")
 
     assert (answer.status_code, answer.json()["code"]) == (503, "dependency_unavailable")

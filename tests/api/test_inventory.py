@@ -25,28 +25,43 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 STOCK = "/api/v1/inventory/stock"
 
 
-async def test_a_seller_counts_and_sees_the_stock_of_a_product(shop: Shop, seller: Person, admin: Person) -> None:
+async def test_a_seller_counts_and_sees_the_stock_of_a_product(
+    shop: Shop, seller: Person, admin: Person
+) -> None:
     game = await shop.game(seller, kind="PHYSICAL")
     path = f"{STOCK}/{game['id']}"
     assert await numbers(shop, seller, game) == (0, 0, 0, 0)
-    assert await availability(shop, game) == {"product_id": game["id"], "available": 0, "in_stock": False}
+    assert await availability(shop, game) == {
+        "product_id": game["id"],
+        "available": 0,
+        "in_stock": False,
+    }
 
     counted = await count(seller, game, 8)
     seen = await seller.get(path, headers={"Min-Position": counted.headers["event-position"]})
 
     assert counted.status_code == 200
     assert {**counted.json(), "version": 0} == {
-        "product_id": game["id"], "total": 8, "available": 8, "reserved": 0, "allocated": 0, "version": 0,
+        "product_id": game["id"], "total": 8, "available": 8, "reserved": 0, "allocated": 0,
+        "version": 0,
     }  # fmt: skip
     assert counted.json().items() <= seen.json().items()
     assert (seen.json()["sku"], seen.json()["seller_id"]) == (game["sku"], str(seller.id))
     assert seen.headers["etag"] == counted.headers["etag"] == f'"{counted.json()["version"]}"'
-    assert (await seller.get(path, headers={"If-None-Match": seen.headers["etag"]})).status_code == 304
-    assert await availability(shop, game) == {"product_id": game["id"], "available": 8, "in_stock": True}
+    assert (
+        await seller.get(path, headers={"If-None-Match": seen.headers["etag"]})
+    ).status_code == 304
+    assert await availability(shop, game) == {
+        "product_id": game["id"],
+        "available": 8,
+        "in_stock": True,
+    }
     assert (await count(admin, game, 9)).json()["total"] == 9
 
 
-async def test_stock_is_changed_only_at_the_version_that_was_seen(shop: Shop, seller: Person) -> None:
+async def test_stock_is_changed_only_at_the_version_that_was_seen(
+    shop: Shop, seller: Person
+) -> None:
     game = await stocked(shop, seller, 8)
     version = (await count(seller, game, 9)).json()["version"]
 
@@ -54,7 +69,9 @@ async def test_stock_is_changed_only_at_the_version_that_was_seen(shop: Shop, se
     assert code_of(stale) == (409, "version_conflict")
     assert stale.json()["version"] == version
     body = {"product_id": game["id"], "total_quantity": 3}
-    assert code_of(await seller.put(STOCK, json=body, headers={"If-Match": f'"{version - 1}"'})) == (
+    assert code_of(
+        await seller.put(STOCK, json=body, headers={"If-Match": f'"{version - 1}"'})
+    ) == (
         412,
         "version_mismatch",
     )
@@ -62,7 +79,9 @@ async def test_stock_is_changed_only_at_the_version_that_was_seen(shop: Shop, se
     assert (await count(seller, game, 3, expected_version=version)).status_code == 200
 
 
-async def test_stock_cannot_fall_below_what_carts_and_orders_hold(shop: Shop, seller: Person, buyer: Person) -> None:
+async def test_stock_cannot_fall_below_what_carts_and_orders_hold(
+    shop: Shop, seller: Person, buyer: Person
+) -> None:
     game, other = await stocked(shop, seller, 8), await shop.register()
     await put_in(buyer, game, 3)
     await put_in(other, game, 2)
@@ -93,7 +112,10 @@ async def test_stock_is_its_sellers_business_and_availability_everybodys(
 
     for who in (other, buyer, auditor):
         assert code_of(await count(who, game, 1)) == (403, "not_yours")
-        assert code_of(await who.get(f"{STOCK}/{game['id']}", headers=await shop.reached())) == (403, "not_yours")
+        assert code_of(await who.get(f"{STOCK}/{game['id']}", headers=await shop.reached())) == (
+            403,
+            "not_yours",
+        )
     assert (await shop.client().get(f"{STOCK}/{game['id']}")).status_code == 401
     assert code_of(await count(seller, {"id": str(uuid4())}, 1)) == (404, "product_not_found")
     assert code_of(await count(seller, ebook, 1)) == (422, "not_physical")
@@ -102,13 +124,23 @@ async def test_stock_is_its_sellers_business_and_availability_everybodys(
         404,
         "product_not_found",
     )
-    assert await availability(shop, ebook) == {"product_id": ebook["id"], "available": None, "in_stock": True}
+    assert await availability(shop, ebook) == {
+        "product_id": ebook["id"],
+        "available": None,
+        "in_stock": True,
+    }
     assert (await availability(shop, draft))["code"] == "product_not_found"
     await seller.delete(f"/api/v1/games/{ebook['id']}")
-    assert await availability(shop, ebook) == {"product_id": ebook["id"], "available": None, "in_stock": False}
+    assert await availability(shop, ebook) == {
+        "product_id": ebook["id"],
+        "available": None,
+        "in_stock": False,
+    }
 
 
-async def test_an_auditor_sees_stock_as_it_was(shop: Shop, seller: Person, buyer: Person, auditor: Person) -> None:
+async def test_an_auditor_sees_stock_as_it_was(
+    shop: Shop, seller: Person, buyer: Person, auditor: Person
+) -> None:
     game = await stocked(shop, seller, 5)
     then = await put_in(buyer, game, 2)
     await count(seller, game, 50)
@@ -127,7 +159,9 @@ async def test_another_system_holds_allocates_and_sells(shop: Shop, seller: Pers
     key = {"Idempotency-Key": uuid4().hex}
     body = {"product_id": game["id"], "quantity": 3, "cart_id": str(uuid4())}
 
-    held, again = [await service.post("/api/v1/inventory/reserve", json=body, headers=key) for _ in range(2)]
+    held, again = [
+        await service.post("/api/v1/inventory/reserve", json=body, headers=key) for _ in range(2)
+    ]
     hold = {"product_id": game["id"], "reservation_id": held.json()["reservation_id"]}
 
     assert (held.status_code, held.json()["status"], held.json()["quantity"]) == (201, "SOFT", 3)
@@ -156,7 +190,9 @@ async def test_another_system_names_a_hold_by_its_cart_or_order(shop: Shop, sell
     cart, order = {"cart_id": str(uuid4())}, {"order_id": str(uuid4())}
 
     async def told(what: str, **more: object) -> tuple[int, str]:
-        answer = await service.post(f"/api/v1/inventory/{what}", json={"product_id": game["id"], **more})
+        answer = await service.post(
+            f"/api/v1/inventory/{what}", json={"product_id": game["id"], **more}
+        )
         return answer.status_code, answer.json().get("code") or answer.json()["status"]
 
     assert await told("release", **cart) == (404, "reservation_not_found")
@@ -171,7 +207,10 @@ async def test_another_system_names_a_hold_by_its_cart_or_order(shop: Shop, sell
     first = (await reserve(service, game, 2, **cart)).json()["reservation_id"]
     await reserve(service, game, 1, **cart)
     assert await told("release", **cart) == (409, "several_reservations")
-    assert await told("release", reservation_id=first, cart_id=str(uuid4())) == (404, "reservation_not_found")
+    assert await told("release", reservation_id=first, cart_id=str(uuid4())) == (
+        404,
+        "reservation_not_found",
+    )
     assert await told("release", reservation_id=first, **cart, quantity=2) == (200, "RELEASED")
     assert await told("release", **cart, quantity=1) == (200, "RELEASED")
     assert await numbers(shop, seller, game) == (6, 6, 0, 0)
@@ -189,12 +228,17 @@ async def test_what_an_order_or_a_cart_counts_on_no_other_system_ends(
     await check_out(buyer, token=None)
 
     for what in ("release", "confirm-sale"):
-        assert code_of(await admin.post(f"/api/v1/inventory/{what}", json=hold)) == (409, "reservation_in_use")
+        assert code_of(await admin.post(f"/api/v1/inventory/{what}", json=hold)) == (
+            409,
+            "reservation_in_use",
+        )
 
     assert await numbers(shop, seller, game) == (5, 3, 0, 2)
 
 
-async def test_holds_are_for_other_systems_alone(shop: Shop, seller: Person, buyer: Person, admin: Person) -> None:
+async def test_holds_are_for_other_systems_alone(
+    shop: Shop, seller: Person, buyer: Person, admin: Person
+) -> None:
     game = await stocked(shop, seller, 5)
     hold = {"product_id": game["id"], "reservation_id": str(uuid4())}
 
@@ -204,11 +248,19 @@ async def test_holds_are_for_other_systems_alone(shop: Shop, seller: Person, buy
             assert (await who.post(f"/api/v1/inventory/{what}", json=hold)).status_code == 403
     assert code_of(await reserve(admin, game, 0)) == (422, "invalid_quantity")
     assert code_of(await reserve(admin, {"id": str(uuid4())}, 1)) == (404, "product_not_found")
-    assert code_of(await admin.post("/api/v1/inventory/release", json=hold)) == (404, "reservation_not_found")
-    assert code_of(await admin.post("/api/v1/inventory/release", json={})) == (422, "invalid_request")
+    assert code_of(await admin.post("/api/v1/inventory/release", json=hold)) == (
+        404,
+        "reservation_not_found",
+    )
+    assert code_of(await admin.post("/api/v1/inventory/release", json={})) == (
+        422,
+        "invalid_request",
+    )
 
 
-async def test_what_is_held_past_its_time_can_be_had_though_nobody_has_said_so(shop: Shop, seller: Person) -> None:
+async def test_what_is_held_past_its_time_can_be_had_though_nobody_has_said_so(
+    shop: Shop, seller: Person
+) -> None:
     service = await shop.register("SERVICE")
     game = await stocked(shop, seller, 5)
     await reserve(service, game, 3)
@@ -243,10 +295,15 @@ async def test_a_seller_lists_the_own_stock_and_an_admin_everybodys(
     first = await seller.get(STOCK, params={"limit": 3})
     assert await listed(seller, limit=3, cursor=first.json()["next_cursor"]) == [plenty["id"]]
     assert (
-        await seller.get(STOCK, params={"limit": 3}, headers={"If-None-Match": first.headers["etag"]})
+        await seller.get(
+            STOCK, params={"limit": 3}, headers={"If-None-Match": first.headers["etag"]}
+        )
     ).status_code == 304
     await count(seller, plenty, 15)
     await put_in(buyer, plenty, 10)
     assert await listed(seller, low=True) == [uncounted["id"], few["id"], plenty["id"]]
-    assert code_of(await other.get(STOCK, params={"seller_id": str(seller.id)})) == (403, "not_yours")
+    assert code_of(await other.get(STOCK, params={"seller_id": str(seller.id)})) == (
+        403,
+        "not_yours",
+    )
     assert code_of(await buyer.get(STOCK)) == (403, "role_required")

@@ -7,7 +7,14 @@ import pytest
 
 from domain.payments import PaymentCaptured
 from tests.support.shops.gateway import CARD, Person, Shop
-from tests.support.shops.money import account, adjust, filled_wallet, open_wallet, transact, transfer
+from tests.support.shops.money import (
+    account,
+    adjust,
+    filled_wallet,
+    open_wallet,
+    transact,
+    transfer,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -28,13 +35,21 @@ async def test_a_sellers_account_gets_its_share_of_a_sale_and_the_platform_its_f
     payable = await account(shop, seller, f"SELLER_PAYABLE:{seller.id}", 1799)
 
     assert (payable["id"], payable["currency"]) == (f"SELLER_PAYABLE:{seller.id}", "USD")
-    assert payable["balances"] == [{"currency": "USD", "debits_cents": 0, "credits_cents": 1799, "balance_cents": 1799}]
+    assert payable["balances"] == [
+        {"currency": "USD", "debits_cents": 0, "credits_cents": 1799, "balance_cents": 1799}
+    ]
     (entry,) = payable["items"]
-    assert (entry["direction"], entry["amount_cents"], entry["order_id"]) == ("credit", 1799, order["order_id"])
+    assert (entry["direction"], entry["amount_cents"], entry["order_id"]) == (
+        "credit",
+        1799,
+        order["order_id"],
+    )
 
     path = f"/api/v1/ledger/transactions/{entry['ledger_transaction_id']}"
     whole = (await admin.get(path)).json()
-    assert {(each["account_id"], each["direction"], each["amount_cents"]) for each in whole["entries"]} == {
+    assert {
+        (each["account_id"], each["direction"], each["amount_cents"]) for each in whole["entries"]
+    } == {
         ("BUYER_EXTERNAL", "debit", 1999),
         ("STRIPE_CLEARING", "credit", 1999),
         ("STRIPE_CLEARING", "debit", 1999),
@@ -48,9 +63,20 @@ async def test_a_sellers_account_gets_its_share_of_a_sale_and_the_platform_its_f
     assert whole["position"] > captured.env.position
 
 
-async def test_a_wallets_account_holds_its_balance(shop: Shop, buyer: Person, admin: Person) -> None:
-    source, target = await filled_wallet(buyer, admin, 1000), await open_wallet(await shop.register())
-    await transact(buyer, "deposit", 500, to_wallet_id=source["id"], payment_method={"type": "card", "token": CARD})
+async def test_a_wallets_account_holds_its_balance(
+    shop: Shop, buyer: Person, admin: Person
+) -> None:
+    source, target = (
+        await filled_wallet(buyer, admin, 1000),
+        await open_wallet(await shop.register()),
+    )
+    await transact(
+        buyer,
+        "deposit",
+        500,
+        to_wallet_id=source["id"],
+        payment_method={"type": "card", "token": CARD},
+    )
     await transfer(buyer, source, target, 300)
     await adjust(admin, source, 100, "deduct-funds")
 
@@ -68,7 +94,9 @@ async def test_a_wallets_account_holds_its_balance(shop: Shop, buyer: Person, ad
     assert len({each["cause_event_id"] for each in kept["items"]}) == 4
 
 
-async def test_entries_come_page_by_page_the_latest_first(shop: Shop, buyer: Person, admin: Person) -> None:
+async def test_entries_come_page_by_page_the_latest_first(
+    shop: Shop, buyer: Person, admin: Person
+) -> None:
     wallet = await open_wallet(buyer)
     for amount in (1, 2, 3):
         await adjust(admin, wallet, amount)
@@ -83,20 +111,27 @@ async def test_entries_come_page_by_page_the_latest_first(shop: Shop, buyer: Per
     assert first.headers["link"].endswith('rel="next"')
 
 
-async def test_an_account_is_shown_in_the_currency_asked_for(shop: Shop, buyer: Person, admin: Person) -> None:
+async def test_an_account_is_shown_in_the_currency_asked_for(
+    shop: Shop, buyer: Person, admin: Person
+) -> None:
     for currency, amount in (("CHF", 70), ("SEK", 50)):
         await adjust(admin, await open_wallet(buyer, currency), amount)
 
     async def look() -> list[Any]:
         answers = [
-            await admin.get(f"/api/v1/ledger/accounts/ADJUSTMENTS?currency={each}", headers=await shop.reached())
+            await admin.get(
+                f"/api/v1/ledger/accounts/ADJUSTMENTS?currency={each}", headers=await shop.reached()
+            )
             for each in ("CHF", "SEK")
         ]
         return [answer.json() for answer in answers if answer.status_code == 200]
 
     found = await shop.eventually(look, lambda found: len(found) == 2)
 
-    assert [(each["currency"], each["balance_cents"]) for each in found] == [("CHF", -70), ("SEK", -50)]
+    assert [(each["currency"], each["balance_cents"]) for each in found] == [
+        ("CHF", -70),
+        ("SEK", -50),
+    ]
     assert [[entry["currency"] for entry in each["items"]] for each in found] == [["CHF"], ["SEK"]]
     assert {"CHF", "SEK"} <= {each["currency"] for each in found[1]["balances"]}
     none = await admin.get("/api/v1/ledger/accounts/ADJUSTMENTS?currency=XOF")
@@ -107,10 +142,18 @@ async def test_an_account_is_shown_in_the_currency_asked_for(shop: Shop, buyer: 
 
 async def test_a_new_sellers_account_is_there_and_empty(shop: Shop, seller: Person) -> None:
     async def look() -> list[Any]:
-        return list((await seller.get("/api/v1/ledger/accounts", headers=await shop.reached())).json()["items"])
+        return list(
+            (await seller.get("/api/v1/ledger/accounts", headers=await shop.reached())).json()[
+                "items"
+            ]
+        )
 
     (own,) = await shop.eventually(look)
-    assert (own["id"], own["currency"], own["balance_cents"]) == (f"SELLER_PAYABLE:{seller.id}", None, 0)
+    assert (own["id"], own["currency"], own["balance_cents"]) == (
+        f"SELLER_PAYABLE:{seller.id}",
+        None,
+        0,
+    )
     alone = (await seller.get(f"/api/v1/ledger/accounts/SELLER_PAYABLE:{seller.id}")).json()
     assert (alone["currency"], alone["balances"], alone["items"]) == (None, [], [])
 
@@ -123,16 +166,27 @@ async def test_a_seller_sees_the_own_account_only_and_buyers_none(
     other = await shop.register("SELLER")
 
     async def statuses(path: str) -> list[int]:
-        return [(await person.get(path)).status_code for person in (admin, seller, other, buyer, shop.client())]
+        return [
+            (await person.get(path)).status_code
+            for person in (admin, seller, other, buyer, shop.client())
+        ]
 
-    assert await statuses(f"/api/v1/ledger/accounts/SELLER_PAYABLE:{seller.id}") == [200, 200, 403, 403, 401]
+    assert await statuses(f"/api/v1/ledger/accounts/SELLER_PAYABLE:{seller.id}") == [
+        200,
+        200,
+        403,
+        403,
+        401,
+    ]
     assert await statuses("/api/v1/ledger/accounts/PLATFORM_REVENUE") == [200, 403, 403, 403, 401]
     assert await statuses("/api/v1/ledger/accounts/NOTHING") == [404, 403, 403, 403, 401]
     assert await statuses("/api/v1/ledger/accounts") == [200, 200, 200, 403, 401]
     assert await statuses(f"/api/v1/ledger/transactions/{uuid4()}") == [404, 403, 403, 403, 401]
     assert await statuses("/api/v1/ledger/trial-balance") == [200, 403, 403, 403, 401]
     own = (await seller.get("/api/v1/ledger/accounts")).json()
-    assert [(each["id"], each["balance_cents"]) for each in own["items"]] == [(f"SELLER_PAYABLE:{seller.id}", 1799)]
+    assert [(each["id"], each["balance_cents"]) for each in own["items"]] == [
+        (f"SELLER_PAYABLE:{seller.id}", 1799)
+    ]
 
 
 async def test_an_admin_lists_every_account_once_for_each_currency(
@@ -145,14 +199,19 @@ async def test_an_admin_lists_every_account_once_for_each_currency(
     while cursor is not None:
         page = (
             await admin.get(
-                "/api/v1/ledger/accounts", params={"limit": 3, "cursor": cursor} if cursor else {"limit": 3}
+                "/api/v1/ledger/accounts",
+                params={"limit": 3, "cursor": cursor} if cursor else {"limit": 3},
             )
         ).json()
         listed += [(each["id"], each["currency"]) for each in page["items"]]
         cursor = page["next_cursor"]
 
     assert len(set(listed)) == len(listed)
-    assert {("BUYER_EXTERNAL", "USD"), ("STRIPE_CLEARING", "USD"), ("PLATFORM_REVENUE", "USD")} <= set(listed)
+    assert {
+        ("BUYER_EXTERNAL", "USD"),
+        ("STRIPE_CLEARING", "USD"),
+        ("PLATFORM_REVENUE", "USD"),
+    } <= set(listed)
     assert [each for each in listed if each[0] == f"SELLER_PAYABLE:{seller.id}"] == [
         (f"SELLER_PAYABLE:{seller.id}", "USD")
     ]
@@ -178,7 +237,9 @@ async def test_debits_equal_credits_now_and_at_every_position(
         then = await auditor.get(f"/api/v1/ledger/trial-balance?as_of={position}")
         assert then.headers["event-position"] == str(position)
         assert then.json()["balanced"], position
-        turnover.append(sum(each["debits_cents"] for each in then.json()["items"] if each["currency"] == "USD"))
+        turnover.append(
+            sum(each["debits_cents"] for each in then.json()["items"] if each["currency"] == "USD")
+        )
     assert turnover == sorted(turnover)
     assert turnover[-1] == usd["debits_cents"] > turnover[0]
     beyond = await admin.get(f"/api/v1/ledger/trial-balance?as_of={10**9}")

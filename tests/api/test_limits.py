@@ -1,4 +1,5 @@
-"""Nobody may ask without end: per address, per person for writes; and an address cannot be made up."""
+"""Nobody may ask without end: per address, per person for writes; and an address cannot be made
+up."""
 
 import time
 from typing import Any
@@ -21,7 +22,9 @@ ANN, BEN = UUID(int=1), UUID(int=2)
 
 def shop(*, trusted_proxies: tuple[str, ...] = (), on: bool = True) -> Services:
     rates = Rates(per_ip=5, writes_per_user=2)
-    return services(settings=GatewaySettings(rate_limit=on, rates=rates, trusted_proxies=trusted_proxies))
+    return services(
+        settings=GatewaySettings(rate_limit=on, rates=rates, trusted_proxies=trusted_proxies)
+    )
 
 
 def asking(shop: Services, peer: str = "192.0.2.1") -> httpx.AsyncClient:
@@ -40,14 +43,22 @@ def asking(shop: Services, peer: str = "192.0.2.1") -> httpx.AsyncClient:
     async def write(caller: SignedIn) -> None: ...
 
     app = gateway(shop, [router])
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app, client=(peer, 1)), base_url="http://shop")
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app, client=(peer, 1)), base_url="http://shop"
+    )
 
 
 def as_user(user_id: UUID) -> dict[str, str]:
-    return {"authorization": f"Bearer {tokens_at(ManualClock(NOON)).mint_access(user_id, 'BUYER', UUID(int=9))}"}
+    return {
+        "authorization": (
+            f"Bearer {tokens_at(ManualClock(NOON)).mint_access(user_id, 'BUYER', UUID(int=9))}"
+        )
+    }
 
 
-async def statuses(client: httpx.AsyncClient, times: int, path: str = "/api/v1/things", **options: Any) -> list[int]:
+async def statuses(
+    client: httpx.AsyncClient, times: int, path: str = "/api/v1/things", **options: Any
+) -> list[int]:
     return [(await client.get(path, **options)).status_code for _ in range(times)]
 
 
@@ -74,7 +85,9 @@ async def test_a_clock_that_went_back_keeps_nobody_out(monkeypatch: pytest.Monke
 async def test_every_answer_says_what_is_left() -> None:
     client = asking(shop())
 
-    left = [(await client.get("/api/v1/things")).headers["ratelimit"].split(";")[1] for _ in range(3)]
+    left = [
+        (await client.get("/api/v1/things")).headers["ratelimit"].split(";")[1] for _ in range(3)
+    ]
 
     assert left == ["r=4", "r=3", "r=2"]
 
@@ -82,7 +95,9 @@ async def test_every_answer_says_what_is_left() -> None:
 async def test_a_person_may_write_less_than_an_address_may_ask() -> None:
     client = asking(shop())
 
-    of_ann = [(await client.post("/api/v1/things", headers=as_user(ANN))).status_code for _ in range(3)]
+    of_ann = [
+        (await client.post("/api/v1/things", headers=as_user(ANN))).status_code for _ in range(3)
+    ]
     of_ben = (await client.post("/api/v1/things", headers=as_user(BEN))).status_code
 
     assert of_ann == [200, 200, 429]
@@ -93,7 +108,9 @@ async def test_an_address_that_only_the_client_claims_does_not_count() -> None:
     client = asking(shop(), peer="192.0.2.1")
 
     spoofed = [
-        (await client.get("/api/v1/things", headers={"x-forwarded-for": f"198.51.100.{n}"})).status_code
+        (
+            await client.get("/api/v1/things", headers={"x-forwarded-for": f"198.51.100.{n}"})
+        ).status_code
         for n in range(6)
     ]
 
@@ -103,8 +120,12 @@ async def test_an_address_that_only_the_client_claims_does_not_count() -> None:
 async def test_a_trusted_proxy_says_who_the_client_is() -> None:
     client = asking(shop(trusted_proxies=("10.0.0.0/8",)), peer="10.0.0.1")
 
-    assert 429 in await statuses(client, 6, headers={"x-forwarded-for": "203.0.113.9, 198.51.100.1"})
-    assert await statuses(client, 1, headers={"x-forwarded-for": "203.0.113.9, 198.51.100.2"}) == [200]
+    assert 429 in await statuses(
+        client, 6, headers={"x-forwarded-for": "203.0.113.9, 198.51.100.1"}
+    )
+    assert await statuses(client, 1, headers={"x-forwarded-for": "203.0.113.9, 198.51.100.2"}) == [
+        200
+    ]
 
 
 async def test_probes_and_signed_webhooks_are_never_refused() -> None:
@@ -135,7 +156,9 @@ async def test_an_ipv6_client_has_one_network_and_not_each_of_its_addresses() ->
     client = asking(shop(trusted_proxies=("10.0.0.0/8",)), peer="10.0.0.1")
 
     async def ask(address: str) -> int:
-        return (await client.get("/api/v1/things", headers={"x-forwarded-for": address})).status_code
+        return (
+            await client.get("/api/v1/things", headers={"x-forwarded-for": address})
+        ).status_code
 
     assert [await ask(address) for address in addresses] == [200] * 5 + [429]
     assert await ask("2001:db8:1:3::1") == 200

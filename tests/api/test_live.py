@@ -46,12 +46,16 @@ class Server:
     uvicorn: uvicorn.Server
 
     def connect(self, path: str = PATH) -> connect:
-        return connect(f"ws://127.0.0.1:{self.port}{path}", open_timeout=PATIENCE, ping_interval=None)
+        return connect(
+            f"ws://127.0.0.1:{self.port}{path}", open_timeout=PATIENCE, ping_interval=None
+        )
 
     @property
     def sockets(self) -> float | None:
         """How many are open, as /metrics tells."""
-        open_now: float | None = self.app.state.metrics.registry.get_sample_value("ludoteca_live_sockets")
+        open_now: float | None = self.app.state.metrics.registry.get_sample_value(
+            "ludoteca_live_sockets"
+        )
         return open_now
 
     def stop(self) -> None:
@@ -112,7 +116,7 @@ def statuses(found: list[dict[str, Any]], type: str) -> list[str]:
     return [each["status"] for each in found if each["type"] == type]
 
 
-# -- what is heard -----------------------------------------------------------------------------------------------------
+# -- what is heard ---------------------------------------------------------------------------------
 
 
 async def test_a_buyer_hears_how_cart_order_and_payment_go_and_can_look_each_of_it_up(
@@ -132,9 +136,13 @@ async def test_a_buyer_hears_how_cart_order_and_payment_go_and_can_look_each_of_
     assert [each["position"] for each in found] == sorted({each["position"] for each in found})
     order, payment = found[-1]["order_id"], found[-1]["payment_id"]
     seen = {"Min-Position": str(found[-1]["position"])}
-    assert (await buyer.get(f"/api/v1/orders/{order}", headers=seen)).json()["status"] == "CONFIRMED"
+    assert (await buyer.get(f"/api/v1/orders/{order}", headers=seen)).json()[
+        "status"
+    ] == "CONFIRMED"
     history = (await buyer.get(f"/api/v1/payments/{payment}", headers=seen)).json()["history"]
-    told = [(e["position"], e["event"], e["status"]) for e in found if e["type"] == "payment.status"]
+    told = [
+        (e["position"], e["event"], e["status"]) for e in found if e["type"] == "payment.status"
+    ]
     assert set(told) <= {(e["position"], e["name"], e["status"]) for e in history}
 
 
@@ -167,14 +175,17 @@ async def test_nobody_hears_of_what_is_anothers_be_they_admin(
         await put_in(admin, game)
         mine = await hear(ws)
 
-    assert mine["cart_id"] == (await admin.get("/api/v1/cart", headers=await shop.reached())).json()["id"]
+    assert (
+        mine["cart_id"]
+        == (await admin.get("/api/v1/cart", headers=await shop.reached())).json()["id"]
+    )
 
 
 def by_card(game: dict[str, Any], token: str) -> dict[str, Any]:
     return {"game_id": game["id"], "payment_method": {"type": "card", "token": token}}
 
 
-# -- who is refused ----------------------------------------------------------------------------------------------------
+# -- who is refused --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -202,14 +213,18 @@ async def test_a_first_message_that_says_nothing_good_is_the_last(
         assert await goodbye(ws) == (close_code, code)
 
 
-async def test_who_says_nothing_is_left_soon(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_says_nothing_is_left_soon(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(live, "FIRST_MESSAGE_SECONDS", 0.05)
     async with server.connect() as ws:
         assert (await hear(ws))["code"] == "first_message_late"
         assert await goodbye(ws) == (1008, "first_message_late")
 
 
-async def test_a_position_beyond_the_logs_end_is_refused(shop: Shop, server: Server, buyer: Person) -> None:
+async def test_a_position_beyond_the_logs_end_is_refused(
+    shop: Shop, server: Server, buyer: Person
+) -> None:
     for beyond in (await shop.core.log.head() + 1_000_000, 10**30):
         async with server.connect() as ws:
             assert (await greet(ws, buyer, after_position=beyond))["code"] == "position_unknown"
@@ -223,7 +238,9 @@ async def test_nothing_more_is_to_be_said(server: Server, buyer: Person) -> None
         assert await goodbye(ws) == (1008, "unexpected_message")
 
 
-async def test_one_person_has_only_so_many_sockets(shop: Shop, buyer: Person, admin: Person) -> None:
+async def test_one_person_has_only_so_many_sockets(
+    shop: Shop, buyer: Person, admin: Person
+) -> None:
     few = dataclasses.replace(shop.services.settings, sockets_per_user=1)
     async with (
         serving(dataclasses.replace(shop.services, settings=few)) as server,
@@ -238,7 +255,7 @@ async def test_one_person_has_only_so_many_sockets(shop: Shop, buyer: Person, ad
         assert server.sockets == 2
 
 
-# -- how it ends -------------------------------------------------------------------------------------------------------
+# -- how it ends -----------------------------------------------------------------------------------
 
 
 async def test_it_ends_with_the_token(shop: Shop, buyer: Person) -> None:
@@ -246,7 +263,9 @@ async def test_it_ends_with_the_token(shop: Shop, buyer: Person) -> None:
     tokens = tokens_at(clock)
     user = await shop.core.repository.state(USER, buyer.id)
     assert user is not None
-    token = tokens.mint_access(buyer.id, "BUYER", (await shop.commands.logins.open(user)).session_id)
+    token = tokens.mint_access(
+        buyer.id, "BUYER", (await shop.commands.logins.open(user)).session_id
+    )
     clock.advance(timedelta(minutes=14, seconds=59.9))
     services = dataclasses.replace(shop.services, tokens=tokens, clock=clock)
     async with serving(services) as server, server.connect() as ws:
@@ -292,7 +311,8 @@ async def test_who_does_not_answer_pings_is_gone(shop: Shop) -> None:
 
 
 class Wire:
-    """A client at the other end of ASGI, which takes only so many messages until it is given up on."""
+    """A client at the other end of ASGI, which takes only so many messages until it is given up
+    on."""
 
     def __init__(self, app: Any, who: Person, takes: float) -> None:
         self._takes = takes
@@ -303,7 +323,13 @@ class Wire:
         self._inbox.put_nowait({"type": "websocket.connect"})
         hello = json.dumps({"token": who.tokens["access_token"], "after_position": 0})
         self._inbox.put_nowait({"type": "websocket.receive", "text": hello})
-        scope = {"type": "websocket", "path": PATH, "headers": [], "query_string": b"", "subprotocols": []}
+        scope = {
+            "type": "websocket",
+            "path": PATH,
+            "headers": [],
+            "query_string": b"",
+            "subprotocols": [],
+        }
         self.talk = asyncio.create_task(app(scope, self._inbox.get, self._send))
 
     async def _send(self, message: dict[str, Any]) -> None:

@@ -1,4 +1,5 @@
-"""No input ends in 500: odd values in every path, query parameter, header and body of every operation."""
+"""No input ends in 500: odd values in every path, query parameter, header and body of every
+operation."""
 
 import base64
 import json
@@ -64,7 +65,13 @@ HEADERS: dict[str, list[str]] = {
     ],
     "Content-Encoding": ["gzip", "\u00ff"],
     "Content-Length": ["9" * 5000, "-1", "\u00b2", "1, 1"],
-    "Content-Type": ["", ";", "application/json; charset=\u00ff", "multipart/form-data; boundary=", "text/plain"],
+    "Content-Type": [
+        "",
+        ";",
+        "application/json; charset=\u00ff",
+        "multipart/form-data; boundary=",
+        "text/plain",
+    ],
     "Cookie": ["=;=;\u00ff"],
     "Idempotency-Key": ["", "\u00ff", "k" * 256],
     "If-Match": ['"' + "9" * 5000 + '"', "*", '"\u00b2"', 'W/"1"', '"', ",,,"],
@@ -129,13 +136,25 @@ def one_of_each_kind() -> list[Operation]:
     """Operations that look at different headers. (Whoever logs out could ask nothing more.)"""
 
     def kind(each: Operation) -> tuple[object, ...]:
-        looked_at = {param["name"] for param in each.schema.get("parameters", []) if param["in"] == "header"}
-        return each.method, each.body is None, each.takes_form, each.admits(None), frozenset(looked_at)
+        looked_at = {
+            param["name"] for param in each.schema.get("parameters", []) if param["in"] == "header"
+        }
+        return (
+            each.method,
+            each.body is None,
+            each.takes_form,
+            each.admits(None),
+            frozenset(looked_at),
+        )
 
-    return list({kind(each): each for each in OPERATIONS if not each.path.endswith("/logout")}.values())
+    return list(
+        {kind(each): each for each in OPERATIONS if not each.path.endswith("/logout")}.values()
+    )
 
 
-@pytest.mark.parametrize("operation", [each for each in OPERATIONS if each.query or "{" in each.path], ids=str)
+@pytest.mark.parametrize(
+    "operation", [each for each in OPERATIONS if each.query or "{" in each.path], ids=str
+)
 async def test_odd_texts_in_urls(people: dict[str, Person], operation: Operation) -> None:
     person = somebody(people, operation)
     for odd in ODD:
@@ -154,26 +173,36 @@ async def test_odd_headers(people: dict[str, Person], operation: Operation) -> N
     for name, values in HEADERS.items():
         for value in values:
             sent = {name.encode(): value.encode("latin-1")}
-            answer = await person.request(operation.method, operation.url(), json=operation.valid(), headers=sent)
+            answer = await person.request(
+                operation.method, operation.url(), json=operation.valid(), headers=sent
+            )
             assert answer.status_code < 500, (name, value[:80], answer.text)
             doubled = [(name.encode(), value.encode("latin-1"))] * 2
-            answer = await person.request(operation.method, operation.url(), json=operation.valid(), headers=doubled)
+            answer = await person.request(
+                operation.method, operation.url(), json=operation.valid(), headers=doubled
+            )
             assert answer.status_code < 500, (name, value[:80], answer.text)
 
 
-@pytest.mark.parametrize("operation", [each for each in OPERATIONS if each.method != "GET"], ids=str)
+@pytest.mark.parametrize(
+    "operation", [each for each in OPERATIONS if each.method != "GET"], ids=str
+)
 async def test_odd_bodies(people: dict[str, Person], operation: Operation) -> None:
     person = somebody(people, operation)
     for n, content in enumerate(BODIES):
         for headers in ({}, {"Idempotency-Key": f"body {n}"}):
             sent = {"content-type": "application/json", **headers}
-            answer = await person.request(operation.method, operation.url(), content=content, headers=sent)
+            answer = await person.request(
+                operation.method, operation.url(), content=content, headers=sent
+            )
             assert answer.status_code < 500, (content[:80], headers, answer.text)
             if operation.path.endswith("/logout"):
                 return
 
 
-@pytest.mark.parametrize("operation", [each for each in OPERATIONS if each.body is not None], ids=str)
+@pytest.mark.parametrize(
+    "operation", [each for each in OPERATIONS if each.body is not None], ids=str
+)
 async def test_odd_fields(people: dict[str, Person], operation: Operation) -> None:
     person = somebody(people, operation)
     valid = operation.valid()
@@ -181,6 +210,9 @@ async def test_odd_fields(people: dict[str, Person], operation: Operation) -> No
         for value in FIELDS:
             content = json.dumps({**valid, name: value}).encode()
             answer = await person.request(
-                operation.method, operation.url(), content=content, headers={"content-type": "application/json"}
+                operation.method,
+                operation.url(),
+                content=content,
+                headers={"content-type": "application/json"},
             )
             assert answer.status_code < 500, (name, str(value)[:80], answer.text)

@@ -26,9 +26,14 @@ ATTEMPTS = 3
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def core(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Core]:
+async def core(
+    module_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Core]:
     home: Path = tmp_path_factory.mktemp("home")
-    async with open_core(Settings(home=home, database_url=module_database)) as core, projecting(module_database):
+    async with (
+        open_core(Settings(home=home, database_url=module_database)) as core,
+        projecting(module_database),
+    ):
         yield core
 
 
@@ -36,7 +41,8 @@ class FakeCarrier:
     """Takes everything, unless there are errors left to raise."""
 
     def __init__(self, *errors: Exception) -> None:
-        self.errors, self.taken = list(errors), list[Message]()
+        self.errors = list(errors)
+        self.taken = list[Message]()
 
     async def send(self, message: Message) -> str:
         if self.errors:
@@ -49,7 +55,8 @@ class Desk:
     """A notice that was asked for, and a worker that tries to send it."""
 
     def __init__(self, core: Core, carrier: FakeCarrier, notice_id: UUID) -> None:
-        self._core, self.notice_id = core, notice_id
+        self._core = core
+        self.notice_id = notice_id
         self._worker = NoticeWorker(core.handler, {"email": carrier, "push": carrier})
 
     async def attempt(self, number: int) -> None:
@@ -66,11 +73,20 @@ class Desk:
 
 
 async def asked(
-    core: Core, carrier: FakeCarrier, channel: Channel = "email", email: str = "", ann: User | None = None
+    core: Core,
+    carrier: FakeCarrier,
+    channel: Channel = "email",
+    email: str = "",
+    ann: User | None = None,
 ) -> Desk:
     """It has been asked that Ann is told something."""
     email = email or f"{uuid4().hex}@example.com"
-    ann = ann or (await core.commands.accounts.register(SYSTEM, email=email, password=None, name="Ann")).value
+    ann = (
+        ann
+        or (
+            await core.commands.accounts.register(SYSTEM, email=email, password=None, name="Ann")
+        ).value
+    )
     notice_id, user_id = uuid4(), ann.user_id
     wanted = NotificationRequested(
         user_id=user_id,
@@ -94,7 +110,11 @@ async def test_a_notice_is_sent_once_under_its_own_id(core: Core) -> None:
     await desk.attempt(1)
     assert await desk.outcome() == [NotificationSent(provider_ref="ref-1")]
     (message,) = carrier.taken
-    assert (message.template, message.name, message.subject) == ("transfer_sent", "", "You sent 5.00 USD")
+    assert (message.template, message.name, message.subject) == (
+        "transfer_sent",
+        "",
+        "You sent 5.00 USD",
+    )
     assert message.text.startswith("Hello,")
 
 
@@ -114,7 +134,9 @@ async def test_a_notice_that_a_retry_sends_never_failed(core: Core) -> None:
     assert await desk.outcome() == [NotificationSent(provider_ref="ref-1")]
 
 
-async def test_after_the_last_attempt_the_failure_is_recorded_and_a_redrive_may_mend_it(core: Core) -> None:
+async def test_after_the_last_attempt_the_failure_is_recorded_and_a_redrive_may_mend_it(
+    core: Core,
+) -> None:
     refused = [NotDelivered("recipient_refused", "550 unknown")] * (2 * ATTEMPTS)
     desk = await asked(core, FakeCarrier(*refused))
     failed = NotificationFailed(code="recipient_refused", attempts=ATTEMPTS)
@@ -142,13 +164,17 @@ async def test_imported_people_are_written_to_by_nobody(core: Core) -> None:
 async def test_an_address_that_nobody_verified_is_not_written_to_without_end(core: Core) -> None:
     carrier, most = FakeCarrier(), 20
     ann = (
-        await core.commands.accounts.register(SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="Ann")
+        await core.commands.accounts.register(
+            SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="Ann"
+        )
     ).value
     worker = NoticeWorker(core.handler, {"email": carrier})
 
     async def told() -> list[object]:
         desk = await asked(core, carrier, ann=ann)
-        await worker.handle(Delivery(Job(uuid4(), "mail", {"notice_id": str(desk.notice_id)}), 1, last=False))
+        await worker.handle(
+            Delivery(Job(uuid4(), "mail", {"notice_id": str(desk.notice_id)}), 1, last=False)
+        )
         return await desk.outcome()
 
     for _ in range(most):

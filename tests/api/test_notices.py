@@ -1,4 +1,5 @@
-"""What people are told, from what happened to the mail server and back to the record of its delivery."""
+"""What people are told, from what happened to the mail server and back to the record of its
+delivery."""
 
 import asyncio
 import json
@@ -30,20 +31,28 @@ async def postbox() -> AsyncIterator[Postbox]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shop(module_database: str, tmp_path_factory: pytest.TempPathFactory, postbox: Postbox) -> AsyncIterator[Shop]:
+async def shop(
+    module_database: str, tmp_path_factory: pytest.TempPathFactory, postbox: Postbox
+) -> AsyncIterator[Shop]:
     """A shop that sends its mail to a real server, and tries twice."""
     mail = {"smtp_url": postbox.url, "mail_from": SENDER, "notice_retry_seconds": "0.05"}
     async with open_shop(module_database, tmp_path_factory.mktemp("shop"), **mail) as shop:
         yield shop
 
 
-async def notices_of(shop: Shop, person: Person, query: str = "", by: Person | None = None) -> list[dict[str, Any]]:
-    answer = await (by or person).get(f"/api/v1/notifications?{query}", headers=await shop.reached())
+async def notices_of(
+    shop: Shop, person: Person, query: str = "", by: Person | None = None
+) -> list[dict[str, Any]]:
+    answer = await (by or person).get(
+        f"/api/v1/notifications?{query}", headers=await shop.reached()
+    )
     assert answer.status_code == 200, answer.text
     return list(answer.json()["items"])
 
 
-async def told(shop: Shop, person: Person, *templates: str, status: str = "SENT") -> list[dict[str, Any]]:
+async def told(
+    shop: Shop, person: Person, *templates: str, status: str = "SENT"
+) -> list[dict[str, Any]]:
     """A person's mails in this state, once there is one of each of these templates."""
 
     async def look() -> list[dict[str, Any]]:
@@ -69,7 +78,9 @@ async def verified(shop: Shop, postbox: Postbox, **fields: Any) -> Person:
     person = await shop.register(**fields)
     await told(shop, person, "welcome")
     token = token_in(mail_about(postbox, person, "Welcome"))
-    assert (await shop.client().post("/api/v1/auth/verify-email", json={"token": token})).status_code == 204
+    assert (
+        await shop.client().post("/api/v1/auth/verify-email", json={"token": token})
+    ).status_code == 204
     return person
 
 
@@ -78,7 +89,7 @@ async def buyer(shop: Shop, postbox: Postbox) -> Person:
     return await verified(shop, postbox)
 
 
-# -- delivery ----------------------------------------------------------------------------------------------------------
+# -- delivery --------------------------------------------------------------------------------------
 
 
 async def test_who_registers_is_welcomed_by_mail_and_its_token_verifies_the_address(
@@ -106,7 +117,8 @@ async def test_a_forgotten_password_is_mailed_the_same_way(shop: Shop, postbox: 
 
 
 @pytest.mark.parametrize(
-    ("refusal", "code"), [("451 greylisted", "try_later"), ("550 <ann@example.com> unknown", "recipient_refused")]
+    ("refusal", "code"),
+    [("451 greylisted", "try_later"), ("550 <ann@example.com> unknown", "recipient_refused")],
 )
 async def test_a_refused_mail_is_a_dead_letter_and_sent_when_redriven(
     shop: Shop, postbox: Postbox, auditor: Person, refusal: str, code: str
@@ -121,7 +133,11 @@ async def test_a_refused_mail_is_a_dead_letter_and_sent_when_redriven(
     assert "@" not in str(dead)
     assert (await auditor.post(f"/api/v1/ops/dead-letters/{dead['id']}/redrive")).status_code == 202
     (sent,) = await told(shop, ann, "welcome")
-    assert (sent["notification_id"], sent["code"], sent["attempts"]) == (failed["notification_id"], None, 3)
+    assert (sent["notification_id"], sent["code"], sent["attempts"]) == (
+        failed["notification_id"],
+        None,
+        3,
+    )
     assert len(postbox.mails(ann.email)) == 1
 
 
@@ -134,7 +150,7 @@ async def dead_letter(auditor: Person, notice_id: str) -> dict[str, Any]:
                     return dict(letter)
 
 
-# -- of what -----------------------------------------------------------------------------------------------------------
+# -- of what ---------------------------------------------------------------------------------------
 
 
 async def test_a_purchase_is_told_by_mail_and_by_push(
@@ -152,7 +168,10 @@ async def test_a_purchase_is_told_by_mail_and_by_push(
     (notice,) = await shop.eventually(pushed)
     posted = json.loads((shop.core.settings.home / "push" / notice["provider_ref"]).read_bytes())
     assert (posted["id"], posted["template"]) == (notice["notification_id"], "purchase")
-    assert (posted["user_id"], posted["title"]) == (str(buyer.id), "Your purchase: Pathfinder: Wrath")
+    assert (posted["user_id"], posted["title"]) == (
+        str(buyer.id),
+        "Your purchase: Pathfinder: Wrath",
+    )
 
 
 async def test_a_failed_payment_and_a_refund_are_told(
@@ -162,10 +181,15 @@ async def test_a_failed_payment_and_a_refund_are_told(
     for token in (DECLINED, CARD):
         method = {"type": "card", "token": token}
         order = await buyer.post(
-            "/api/v1/orders", json={"game_id": game["id"], "payment_method": method}, headers={"Prefer": "wait=10"}
+            "/api/v1/orders",
+            json={"game_id": game["id"], "payment_method": method},
+            headers={"Prefer": "wait=10"},
         )
     await told(shop, buyer, "payment_failed", "purchase")
-    await admin.post(f"/api/v1/payments/{order.json()['payment_id']}/refund", json={"amount_cents": 500, "reason": "x"})
+    await admin.post(
+        f"/api/v1/payments/{order.json()['payment_id']}/refund",
+        json={"amount_cents": 500, "reason": "x"},
+    )
     await told(shop, buyer, "refund")
     assert "returned 5.00 USD to you" in mail_about(postbox, buyer, "refund").get_content()
 
@@ -179,8 +203,14 @@ async def test_both_sides_of_a_transfer_are_told_of_it_by_mail_and_push(
     await told(shop, buyer, "transfer_sent")
     await told(shop, bob, "transfer_received")
     for person, subject in ((buyer, "You sent 12.50 USD"), (bob, "You received 12.50 USD")):
-        assert "Bob" not in mail_about(postbox, person, subject).get_content().replace("Hello Bob", "")
-        channels = {n["channel"] for n in await notices_of(shop, person) if n["template"].startswith("transfer")}
+        assert "Bob" not in mail_about(postbox, person, subject).get_content().replace(
+            "Hello Bob", ""
+        )
+        channels = {
+            n["channel"]
+            for n in await notices_of(shop, person)
+            if n["template"].startswith("transfer")
+        }
         assert channels == {"email", "push"}
 
 
@@ -196,7 +226,9 @@ async def test_a_failed_transfer_is_told_to_its_sender_alone(
     assert [notice["template"] for notice in await notices_of(shop, bob)] == ["welcome"]
 
 
-async def test_a_deposit_is_told_whether_it_came_or_not(shop: Shop, postbox: Postbox, buyer: Person) -> None:
+async def test_a_deposit_is_told_whether_it_came_or_not(
+    shop: Shop, postbox: Postbox, buyer: Person
+) -> None:
     wallet = await open_wallet(buyer)
     for token in (CARD, DECLINED):
         method = {"type": "card", "token": token}
@@ -222,10 +254,13 @@ async def test_an_event_is_told_of_once_however_often_it_is_reacted_to(
 
 
 async def requested(shop: Shop) -> int:
-    return sum(isinstance(recorded.event, NotificationRequested) for recorded in await shop.core.log.read(0))
+    return sum(
+        isinstance(recorded.event, NotificationRequested)
+        for recorded in await shop.core.log.read(0)
+    )
 
 
-# -- to whom -----------------------------------------------------------------------------------------------------------
+# -- to whom ---------------------------------------------------------------------------------------
 
 LURE = "Win at http://evil.example"
 
@@ -235,7 +270,10 @@ async def test_an_address_that_nobody_verified_gets_no_word_that_somebody_typed(
 ) -> None:
     ann = await shop.register(name=LURE)
     game = await shop.game(seller, title=LURE)
-    await ann.post("/api/v1/orders", json={"game_id": game["id"], "payment_method": {"type": "card", "token": CARD}})
+    await ann.post(
+        "/api/v1/orders",
+        json={"game_id": game["id"], "payment_method": {"type": "card", "token": CARD}},
+    )
     await shop.client().post("/api/v1/auth/password/forgot", json={"email": ann.email})
     await told(shop, ann, "welcome", "purchase", "password_reset")
 
@@ -254,11 +292,17 @@ async def test_an_address_that_is_verified_is_greeted_by_name(shop: Shop, postbo
     assert mail.get_content().startswith("Hello Ána,")
 
 
-async def test_the_old_address_is_told_of_a_new_one_and_brings_the_account_back(shop: Shop, postbox: Postbox) -> None:
+async def test_the_old_address_is_told_of_a_new_one_and_brings_the_account_back(
+    shop: Shop, postbox: Postbox
+) -> None:
     ann = await shop.register()
     thief = f"{ann.id.hex}@thief.example"
     moved = await ann.put("/api/v1/users/me", json={"email": thief, "current_password": PASSWORD})
-    assert (moved.status_code, moved.json()["email"], moved.json()["email_verified"]) == (200, thief, False)
+    assert (moved.status_code, moved.json()["email"], moved.json()["email_verified"]) == (
+        200,
+        thief,
+        False,
+    )
     again = f"{ann.id.hex}@second.example"
     await ann.put("/api/v1/users/me", json={"email": again, "current_password": PASSWORD})
     await told(shop, ann, "email_changed", "verification")
@@ -285,17 +329,24 @@ async def test_the_old_address_is_told_of_a_new_one_and_brings_the_account_back(
     assert (await ann.get("/api/v1/users/me")).json()["code"] == "session_ended"
 
 
-async def test_a_new_password_is_told_with_a_way_to_another_one(shop: Shop, postbox: Postbox) -> None:
+async def test_a_new_password_is_told_with_a_way_to_another_one(
+    shop: Shop, postbox: Postbox
+) -> None:
     ann = await shop.register()
     await ann.put("/api/v1/users/me", json={"password": "of a thief", "current_password": PASSWORD})
     await told(shop, ann, "password_changed")
-    body = {"token": token_in(mail_about(postbox, ann, "Your password was changed")), "password": "mine and mine alone"}
+    body = {
+        "token": token_in(mail_about(postbox, ann, "Your password was changed")),
+        "password": "mine and mine alone",
+    }
     assert (await shop.client().post("/api/v1/auth/password/reset", json=body)).status_code == 204
     login = {"email": ann.email, "password": "mine and mine alone"}
     assert (await shop.client().post("/api/v1/auth/login", json=login)).status_code == 200
 
 
-async def test_a_token_goes_to_the_address_that_it_proves_something_of(shop: Shop, postbox: Postbox) -> None:
+async def test_a_token_goes_to_the_address_that_it_proves_something_of(
+    shop: Shop, postbox: Postbox
+) -> None:
     """Though the account had another one by the time that the mail was sent."""
     ann = await shop.register()
     await told(shop, ann, "welcome")
@@ -306,18 +357,29 @@ async def test_a_token_goes_to_the_address_that_it_proves_something_of(shop: Sho
 
     async def mailed() -> list[list[EmailMessage]]:
         confirm = "Confirm your e-mail"
-        found = [[m for m in postbox.mails(to) if confirm in m["Subject"]] for to in (ann.email, new)]
+        found = [
+            [m for m in postbox.mails(to) if confirm in m["Subject"]] for to in (ann.email, new)
+        ]
         return found if all(found) else []
 
     ((old_mail,), (new_mail,)) = await shop.eventually(mailed)
     for mail, status in ((old_mail, 422), (new_mail, 204)):
-        answer = await shop.client().post("/api/v1/auth/verify-email", json={"token": token_in(mail)})
+        answer = await shop.client().post(
+            "/api/v1/auth/verify-email", json={"token": token_in(mail)}
+        )
         assert answer.status_code == status
 
 
-async def test_mail_to_an_international_address_reaches_that_very_mailbox(shop: Shop, postbox: Postbox) -> None:
-    for typed, to in (("bob@faß.example", "bob@xn--fa-hia.example"), ("bob@fass.example", "bob@fass.example")):
-        await shop.client().post("/api/v1/users", json={"email": typed, "password": PASSWORD, "name": "Bob"})
+async def test_mail_to_an_international_address_reaches_that_very_mailbox(
+    shop: Shop, postbox: Postbox
+) -> None:
+    for typed, to in (
+        ("bob@faß.example", "bob@xn--fa-hia.example"),
+        ("bob@fass.example", "bob@fass.example"),
+    ):
+        await shop.client().post(
+            "/api/v1/users", json={"email": typed, "password": PASSWORD, "name": "Bob"}
+        )
 
         async def mailed(to: str = to) -> list[EmailMessage]:
             return postbox.mails(to)
@@ -325,10 +387,12 @@ async def test_mail_to_an_international_address_reaches_that_very_mailbox(shop: 
         assert len(await shop.eventually(mailed)) == 1
 
 
-# -- who may see it ----------------------------------------------------------------------------------------------------
+# -- who may see it --------------------------------------------------------------------------------
 
 
-async def test_notices_are_their_owners_and_an_admins_to_see(shop: Shop, buyer: Person, admin: Person) -> None:
+async def test_notices_are_their_owners_and_an_admins_to_see(
+    shop: Shop, buyer: Person, admin: Person
+) -> None:
     await told(shop, buyer, "welcome")
     other = await shop.register()
     refused = await other.get(f"/api/v1/notifications?user_id={buyer.id}")

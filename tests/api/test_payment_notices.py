@@ -1,4 +1,5 @@
-"""The provider's notices, over HTTP: whatever arrives, in whatever order and however often, ends the same."""
+"""The provider's notices, over HTTP: whatever arrives, in whatever order and however often, ends
+the same."""
 
 import asyncio
 import json
@@ -24,18 +25,26 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PRICE, NEXT_SECRET = 1999, "whsec_next"
 SUCCEEDED, FAILED = "payment_intent.succeeded", "payment_intent.payment_failed"
-ACTION, CANCELED, REFUNDED = "payment_intent.requires_action", "payment_intent.canceled", "charge.refunded"
+ACTION, CANCELED, REFUNDED = (
+    "payment_intent.requires_action",
+    "payment_intent.canceled",
+    "charge.refunded",
+)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shop(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
+async def shop(
+    module_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Shop]:
     """A shop whose webhook's secret is being rotated."""
     secrets = f"{NEXT_SECRET},{SECRET}"
-    async with open_shop(module_database, tmp_path_factory.mktemp("shop"), payment_webhook_secrets=secrets) as shop:
+    async with open_shop(
+        module_database, tmp_path_factory.mktemp("shop"), payment_webhook_secrets=secrets
+    ) as shop:
         yield shop
 
 
-# -- an order, and what is told of its payment -------------------------------------------------------------------------
+# -- an order, and what is told of its payment -----------------------------------------------------
 
 
 @dataclass
@@ -46,7 +55,15 @@ class Unpaid:
     order_id: UUID
     payment_id: UUID
 
-    def notice(self, type: str, *, id: str = "", intent: str = "", at: datetime | None = None, **fields: Any) -> bytes:
+    def notice(
+        self,
+        type: str,
+        *,
+        id: str = "",
+        intent: str = "",
+        at: datetime | None = None,
+        **fields: Any,
+    ) -> bytes:
         about = {
             "id": intent or f"pi_{self.payment_id.hex}",
             "amount": PRICE,
@@ -55,7 +72,12 @@ class Unpaid:
             **fields,
         }
         created = int((at or datetime.now(UTC)).timestamp())
-        event = {"id": id or f"evt_{uuid4().hex}", "type": type, "created": created, "data": {"object": about}}
+        event = {
+            "id": id or f"evt_{uuid4().hex}",
+            "type": type,
+            "created": created,
+            "data": {"object": about},
+        }
         return json.dumps(event).encode()
 
     async def now(self) -> OrderAndPayment:
@@ -63,15 +85,20 @@ class Unpaid:
 
     async def ends_as(self, order_status: str, payment_status: str) -> OrderAndPayment:
         return await self.shop.eventually(
-            self.now, lambda now: (now.order.status, now.payment.status) == (order_status, payment_status)
+            self.now,
+            lambda now: (now.order.status, now.payment.status) == (order_status, payment_status),
         )
 
     async def events(self) -> list[str]:
-        return [recorded.env.name for recorded in await self.shop.core.log.read_stream(self.payment_id)]
+        return [
+            recorded.env.name for recorded in await self.shop.core.log.read_stream(self.payment_id)
+        ]
 
     def log_lines(self) -> list[str]:
         """What the webhook's text log says of this payment, without times."""
-        return [line.split(" ", 1)[1] for line in text_log(self.shop) if str(self.payment_id) in line]
+        return [
+            line.split(" ", 1)[1] for line in text_log(self.shop) if str(self.payment_id) in line
+        ]
 
 
 def text_log(shop: Shop) -> list[str]:
@@ -82,7 +109,9 @@ def text_log(shop: Shop) -> list[str]:
 async def send(shop: Shop, body: bytes, *, secret: str = SECRET, late: float = 0) -> httpx.Response:
     """Deliver a body signed so many seconds ago."""
     signature = sign(body, secret, int(datetime.now(UTC).timestamp() - late))
-    return await shop.client().post("/api/v1/payments/webhook", content=body, headers={"Stripe-Signature": signature})
+    return await shop.client().post(
+        "/api/v1/payments/webhook", content=body, headers={"Stripe-Signature": signature}
+    )
 
 
 async def work_is_done(shop: Shop) -> None:
@@ -93,7 +122,9 @@ async def work_is_done(shop: Shop) -> None:
     assert await shop.queues["ludoteca.payments"].dead() == 0
 
 
-async def order(shop: Shop, buyer: Person, seller: Person, token: str | None = None, **headers: str) -> Unpaid:
+async def order(
+    shop: Shop, buyer: Person, seller: Person, token: str | None = None, **headers: str
+) -> Unpaid:
     game = await shop.game(seller)
     body: dict[str, Any] = {"game_id": game["id"]}
     if token:
@@ -108,10 +139,12 @@ async def unpaid(shop: Shop, buyer: Person, seller: Person) -> Unpaid:
     return await order(shop, buyer, seller)
 
 
-# -- repeats, orders, delays -------------------------------------------------------------------------------------------
+# -- repeats, orders, delays -----------------------------------------------------------------------
 
 
-async def test_a_notice_that_comes_twenty_times_ten_of_them_at_once_counts_once(shop: Shop, unpaid: Unpaid) -> None:
+async def test_a_notice_that_comes_twenty_times_ten_of_them_at_once_counts_once(
+    shop: Shop, unpaid: Unpaid
+) -> None:
     body = unpaid.notice(SUCCEEDED, id=f"evt_{unpaid.payment_id.hex}")
 
     answers = await asyncio.gather(*(send(shop, body) for _ in range(10)))
@@ -121,7 +154,10 @@ async def test_a_notice_that_comes_twenty_times_ten_of_them_at_once_counts_once(
     assert all("event-position" in answer.headers for answer in answers)
     await unpaid.ends_as("COMPLETED", "CAPTURED")
     names = await unpaid.events()
-    assert (names.count("payment.notice_received.v1"), names.count("payment.transaction.completed.v1")) == (1, 1)
+    assert (
+        names.count("payment.notice_received.v1"),
+        names.count("payment.transaction.completed.v1"),
+    ) == (1, 1)
     steps = [line.split(" event=")[0] for line in unpaid.log_lines()]
     assert (steps.count("webhook applied"), steps.count("webhook repeated")) == (1, 19)
 
@@ -134,13 +170,19 @@ async def test_a_notice_that_comes_twenty_times_ten_of_them_at_once_counts_once(
         ((SUCCEEDED, REFUNDED), "REFUNDED", "REFUNDED"),
         ((REFUNDED, SUCCEEDED), "REFUNDED", "REFUNDED"),
         ((REFUNDED, ACTION, SUCCEEDED, REFUNDED), "REFUNDED", "REFUNDED"),
-        # The order is called off at the first of these; money that comes all the same goes back by itself.
+        # The order is called off at the first of these; money that comes all the same goes back by
+        # itself.
         ((FAILED, SUCCEEDED), "CANCELLED", "REFUNDED"),
         ((CANCELED, SUCCEEDED, FAILED), "CANCELLED", "REFUNDED"),
     ],
 )
 async def test_notices_in_any_order_end_where_the_money_is(
-    shop: Shop, buyer: Person, unpaid: Unpaid, told: tuple[str, ...], order_status: str, payment_status: str
+    shop: Shop,
+    buyer: Person,
+    unpaid: Unpaid,
+    told: tuple[str, ...],
+    order_status: str,
+    payment_status: str,
 ) -> None:
     for type in told:
         refunded: dict[str, Any] = {"amount_refunded": PRICE} if type == REFUNDED else {}
@@ -155,7 +197,11 @@ async def test_notices_in_any_order_end_where_the_money_is(
     exported = (await buyer.get("/api/v1/users/me/export")).json()["orders"]
     orders = [
         shown[0].json(),
-        *(each for each in (*shown[1].json()["items"], *exported) if own.endswith(each["order_id"])),
+        *(
+            each
+            for each in (*shown[1].json()["items"], *exported)
+            if own.endswith(each["order_id"])
+        ),
     ]
     assert [each["refunded_cents"] for each in orders] == [back] * 3
     assert (await unpaid.events()).count("payment.transaction.completed.v1") == 1
@@ -170,7 +216,9 @@ async def test_notices_in_any_order_end_where_the_money_is(
     assert await shop.eventually(owned, lambda found: found == wanted) == wanted
 
 
-async def test_a_notice_three_days_late_counts_by_when_it_was_signed(shop: Shop, unpaid: Unpaid) -> None:
+async def test_a_notice_three_days_late_counts_by_when_it_was_signed(
+    shop: Shop, unpaid: Unpaid
+) -> None:
     await send(shop, unpaid.notice(SUCCEEDED, at=datetime.now(UTC) - timedelta(days=3)), late=299)
     await unpaid.ends_as("COMPLETED", "CAPTURED")
 
@@ -184,7 +232,7 @@ async def test_money_for_an_order_that_its_buyer_called_off_goes_back_by_itself(
     await work_is_done(shop)
 
 
-# -- before our own call returned --------------------------------------------------------------------------------------
+# -- before our own call returned ------------------------------------------------------------------
 
 
 @dataclass
@@ -236,13 +284,20 @@ async def test_the_notice_of_a_payment_may_come_before_our_own_call_returned(
 
 @pytest.mark.parametrize("noticed_first", [True, False])
 async def test_the_notice_of_our_own_refund_may_come_before_our_call_returned(
-    shop: Shop, buyer: Person, seller: Person, admin: Person, hold: Callable[[str], Held], noticed_first: bool
+    shop: Shop,
+    buyer: Person,
+    seller: Person,
+    admin: Person,
+    hold: Callable[[str], Held],
+    noticed_first: bool,
 ) -> None:
     paid = await order(shop, buyer, seller, CARD)
     await paid.ends_as("COMPLETED", "CAPTURED")
     held = hold("refund")
     asked = {"amount_cents": 500, "reason": "sorry"}
-    assert (await admin.post(f"/api/v1/payments/{paid.payment_id}/refund", json=asked)).status_code == 201
+    assert (
+        await admin.post(f"/api/v1/payments/{paid.payment_id}/refund", json=asked)
+    ).status_code == 201
     await held.made.wait()
     notice = paid.notice(REFUNDED, amount_refunded=500)
     if noticed_first:
@@ -289,7 +344,7 @@ async def test_a_payment_whose_worker_was_lost_for_good_ends_at_once_as_the_prov
     await work_is_done(shop)
 
 
-# -- what is not heeded ------------------------------------------------------------------------------------------------
+# -- what is not heeded ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("secret", [SECRET, NEXT_SECRET])
@@ -299,7 +354,9 @@ async def test_each_of_two_secrets_may_sign(shop: Shop, unpaid: Unpaid, secret: 
 
 
 @pytest.mark.parametrize(
-    "how", [{"secret": "whsec_another"}, {"late": 302}, {"late": -302}], ids=["forged", "stale", "of the future"]
+    "how",
+    [{"secret": "whsec_another"}, {"late": 302}, {"late": -302}],
+    ids=["forged", "stale", "of the future"],
 )
 async def test_a_notice_that_is_not_signed_by_a_secret_and_now_is_refused(
     shop: Shop, unpaid: Unpaid, how: dict[str, Any]
@@ -311,7 +368,9 @@ async def test_a_notice_that_is_not_signed_by_a_secret_and_now_is_refused(
     assert "webhook refused code=invalid_signature" in text_log(shop)[-1]
 
 
-@pytest.mark.parametrize("body", [b'{"id": 5}', b'{"a":' * 5000], ids=["of another shape", "nested too deeply"])
+@pytest.mark.parametrize(
+    "body", [b'{"id": 5}', b'{"a":' * 5000], ids=["of another shape", "nested too deeply"]
+)
 async def test_a_body_that_is_no_notice_is_refused(shop: Shop, body: bytes) -> None:
     answer = await send(shop, body)
     assert (answer.status_code, answer.json()["code"]) == (422, "malformed_notice")
@@ -335,7 +394,9 @@ async def test_notices_of_other_kinds_or_of_payments_not_ours_are_taken_and_left
     assert await elsewhere.events() == []
 
 
-async def test_a_capture_of_another_amount_is_noted_once_and_captures_nothing(shop: Shop, unpaid: Unpaid) -> None:
+async def test_a_capture_of_another_amount_is_noted_once_and_captures_nothing(
+    shop: Shop, unpaid: Unpaid
+) -> None:
     wrong = unpaid.notice(SUCCEEDED, amount=1)
     for _ in range(2):
         assert (await send(shop, wrong)).status_code == 200

@@ -1,4 +1,5 @@
-"""What games cost where: in every view, in lists that are filtered and sorted by price, and in facets."""
+"""What games cost where: in every view, in lists that are filtered and sorted by price, and in
+facets."""
 
 import io
 from typing import Any
@@ -34,7 +35,9 @@ async def genre(shop: Shop, seller: Person) -> str:
     return name
 
 
-async def titles(shop: Shop, genre: str, who: Any = None, *, path: str = "/api/v1/games", **wanted: Any) -> list[str]:
+async def titles(
+    shop: Shop, genre: str, who: Any = None, *, path: str = "/api/v1/games", **wanted: Any
+) -> list[str]:
     client = who or shop.client()
     answer = await client.get(path, params={"genre": genre, **wanted}, headers=await shop.reached())
     assert answer.status_code == 200, answer.text
@@ -50,10 +53,18 @@ async def test_prices_are_compared_in_one_currency(shop: Shop, genre: str, path:
     assert await titles(shop, genre, currency="EUR", **at_most) == []
     assert await titles(shop, genre, region="BR", **at_most) == []  # Brazil is priced in BRL
     assert await titles(shop, genre, region="BR", price_max=5000, path=path) == ["dollars"]
-    assert await titles(shop, genre, region="BR", currency="USD", price_min=0, path=path) == ["both"]
+    assert await titles(shop, genre, region="BR", currency="USD", price_min=0, path=path) == [
+        "both"
+    ]
     assert await titles(shop, genre, region="JP", currency="JPY", **at_most) == ["both", "yen"]
-    assert (await titles(shop, genre, sort="price", currency="USD", path=path))[:2] == ["dollars", "both"]
-    assert (await titles(shop, genre, sort="-price", currency="USD", path=path))[:2] == ["both", "dollars"]
+    assert (await titles(shop, genre, sort="price", currency="USD", path=path))[:2] == [
+        "dollars",
+        "both",
+    ]
+    assert (await titles(shop, genre, sort="-price", currency="USD", path=path))[:2] == [
+        "both",
+        "dollars",
+    ]
 
 
 async def test_the_caller_sees_the_prices_of_where_they_live(shop: Shop, genre: str) -> None:
@@ -68,33 +79,47 @@ async def test_the_caller_sees_the_prices_of_where_they_live(shop: Shop, genre: 
 
     moved = await brazilian.put(f"/api/v1/users/{brazilian.id}", json={"region": "JP"})
     assert moved.status_code == 200, moved.text
-    answer = await brazilian.get("/api/v1/games", params={"genre": genre}, headers=await shop.reached())
+    answer = await brazilian.get(
+        "/api/v1/games", params={"genre": genre}, headers=await shop.reached()
+    )
     prices = {game["title"].split()[1]: game["price"] for game in answer.json()["items"]}
     assert prices["both"] == {"amount_cents": 1500, "currency": "JPY"}
 
 
 async def test_facets_count_the_prices_in_the_currency(shop: Shop, genre: str) -> None:
     wanted = {"genre": genre, "currency": "JPY"}
-    answer = await shop.client().get("/api/v1/games/search", params=wanted, headers=await shop.reached())
+    answer = await shop.client().get(
+        "/api/v1/games/search", params=wanted, headers=await shop.reached()
+    )
     prices = [(each["price_min"], each["count"]) for each in answer.json()["facets"]["price"]]
     assert prices == [(1000, 1), (2000, 1)]
 
 
-async def test_every_view_shows_price_stock_and_images(shop: Shop, seller: Person, admin: Person) -> None:
+async def test_every_view_shows_price_stock_and_images(
+    shop: Shop, seller: Person, admin: Person
+) -> None:
     file = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(file, "PNG")
-    uploaded = await seller.post("/api/v1/catalog/images", files={"file": ("x.png", file.getvalue(), "image/png")})
+    uploaded = await seller.post(
+        "/api/v1/catalog/images", files={"file": ("x.png", file.getvalue(), "image/png")}
+    )
     image_id = uploaded.json()["image_id"]
     title = f"t{uuid4().hex}"
     made = await shop.game(seller, title=title, kind="PHYSICAL", prices=CHEAP, image_ids=[image_id])
-    stocked = await seller.put("/api/v1/inventory/stock", json={"product_id": made["id"], "total_quantity": 7})
+    stocked = await seller.put(
+        "/api/v1/inventory/stock", json={"product_id": made["id"], "total_quantity": 7}
+    )
     assert stocked.status_code == 200, stocked.text
-    draft = await shop.game(seller, title=f"{title} draft", kind="PHYSICAL", prices=CHEAP, status="DRAFT")
+    draft = await shop.game(
+        seller, title=f"{title} draft", kind="PHYSICAL", prices=CHEAP, status="DRAFT"
+    )
 
     reached = await shop.reached()
     views = {
         "by id": (await shop.client().get(f"/api/v1/games/{made['id']}", headers=reached)).json(),
-        "edited": (await seller.put(f"/api/v1/games/{made['id']}", json={"description": "New."})).json(),
+        "edited": (
+            await seller.put(f"/api/v1/games/{made['id']}", json={"description": "New."})
+        ).json(),
     }
     for path in ("/api/v1/games", "/api/v1/games/search", "/api/v1/games/suggest"):
         params: dict[str, Any] = {"seller_id": str(seller.id), "limit": 200}
@@ -102,9 +127,11 @@ async def test_every_view_shows_price_stock_and_images(shop: Shop, seller: Perso
             params = {"q": title}
         items = (await shop.client().get(path, params=params, headers=reached)).json()["items"]
         views[path] = next(game for game in items if game["id"] == made["id"])
-    own = (await seller.get(f"/api/v1/catalog/products/by-seller/{seller.id}?limit=200", headers=reached)).json()[
-        "items"
-    ]
+    own = (
+        await seller.get(
+            f"/api/v1/catalog/products/by-seller/{seller.id}?limit=200", headers=reached
+        )
+    ).json()["items"]
     views["by seller"] = next(game for game in own if game["id"] == made["id"])
     for name, view in views.items():
         assert view["price"] == {"amount_cents": 2000, "currency": "USD"}, name
@@ -119,7 +146,9 @@ async def test_every_view_shows_price_stock_and_images(shop: Shop, seller: Perso
     assert (made["available"], draft["available"], draft["image_urls"]) == (0, None, [])
 
 
-async def test_who_has_a_game_is_not_sent_it_again_until_what_it_shows_changes(shop: Shop, seller: Person) -> None:
+async def test_who_has_a_game_is_not_sent_it_again_until_what_it_shows_changes(
+    shop: Shop, seller: Person
+) -> None:
     buyer = await shop.register("BUYER")
     games = [await shop.game(seller, kind=kind, prices=CHEAP) for kind in ("PHYSICAL", "DIGITAL")]
     paths = [f"/api/v1/games/{game['id']}" for game in games]
@@ -159,7 +188,11 @@ async def test_a_library_shows_what_a_game_costs_now(shop: Shop, seller: Person)
         return list(items)
 
     (own,) = await shop.eventually(owned)
-    assert (own["price"], own["available"], own["image_urls"]) == ({"amount_cents": 0, "currency": "USD"}, None, [])
+    assert (own["price"], own["available"], own["image_urls"]) == (
+        {"amount_cents": 0, "currency": "USD"},
+        None,
+        [],
+    )
 
     await seller.delete(f"/api/v1/games/{game['id']}")
     (own,) = await owned()

@@ -70,7 +70,9 @@ def offering() -> httpx.AsyncClient:
     ],
 )
 async def test_a_refusal_is_answered_by_its_kind(kind: type[Refused], status: int) -> None:
-    answer = await raising(kind("insufficient_stock", "only 2 are left", available=2)).get("/api/v1/things")
+    answer = await raising(kind("insufficient_stock", "only 2 are left", available=2)).get(
+        "/api/v1/things"
+    )
 
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
@@ -98,13 +100,25 @@ async def test_who_did_not_prove_who_they_are_is_told_how_to() -> None:
         (LogUnavailable("the log's database cannot be reached"), 503, "dependency_unavailable"),
         (psycopg.OperationalError("connection to 10.0.0.7 refused"), 503, "dependency_unavailable"),
         (PoolTimeout("couldn't get a connection after 2.00 sec"), 503, "overloaded"),
-        (psycopg.errors.ProgramLimitExceeded("index row size 9000 exceeds"), 413, "request_too_large"),
+        (
+            psycopg.errors.ProgramLimitExceeded("index row size 9000 exceeds"),
+            413,
+            "request_too_large",
+        ),
         (ReadModelBehind("users at 3, not yet at 5"), 503, "read_model_behind"),
         (PositionUnknown(9, 5), 400, "position_unknown"),
         (InvalidSignature(), 400, "invalid_signature"),
         (asyncio.CancelledError(), 503, "interrupted"),
-        (ExceptionGroup("both", [LogUnavailable("away"), ReadModelBehind("behind")]), 503, "dependency_unavailable"),
-        (ExceptionGroup("both", [LogUnavailable("away"), RuntimeError("odd")]), 500, "internal_error"),
+        (
+            ExceptionGroup("both", [LogUnavailable("away"), ReadModelBehind("behind")]),
+            503,
+            "dependency_unavailable",
+        ),
+        (
+            ExceptionGroup("both", [LogUnavailable("away"), RuntimeError("odd")]),
+            500,
+            "internal_error",
+        ),
         (type("PanicException", (BaseException,), {})("of native code"), 500, "internal_error"),
     ],
 )
@@ -116,10 +130,15 @@ async def test_what_is_foreseen_has_a_code(error: BaseException, status: int, co
     assert "10.0.0.7" not in answer.text
 
 
-async def test_what_is_away_is_logged_by_a_line_and_then_counted(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_away_is_logged_by_a_line_and_then_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     now = 0.0
     log = logging.getLogger("api.problems")
-    with patch("api.problems._away", Seldom(log, clock=lambda: now)), caplog.at_level(logging.WARNING, log.name):
+    with (
+        patch("api.problems._away", Seldom(log, clock=lambda: now)),
+        caplog.at_level(logging.WARNING, log.name),
+    ):
         client = raising(psycopg.OperationalError("connection\nrefused"))
         for _ in range(3):
             await client.get("/api/v1/things")
@@ -135,14 +154,18 @@ async def test_what_is_away_is_logged_by_a_line_and_then_counted(caplog: pytest.
     assert not any(record.exc_info for record in caplog.records)
 
 
-async def test_what_another_server_fails_in_is_logged_by_its_words(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_another_server_fails_in_is_logged_by_its_words(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def fail(scope: Scope, receive: Receive, send: Send) -> None:
         raise LookupError("no room in the bucket")
 
     app = Failures(fail, dependency_errors=(LookupError,))
     log = logging.getLogger("api.problems")
     with patch("api.problems._away", Seldom(log)), caplog.at_level(logging.WARNING, log.name):
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://shop"
+        ) as client:
             assert (await client.get("/things")).status_code == 503
     assert caplog.messages == ["GET /things failed: dependency_unavailable: no room in the bucket"]
 
@@ -158,7 +181,9 @@ async def test_what_is_not_foreseen_tells_nothing_but_the_trace() -> None:
     assert "Traceback" not in answer.text
 
 
-async def test_while_the_database_is_away_nobody_is_let_wait_for_it_and_what_needs_none_is_served() -> None:
+async def test_while_the_database_is_away_nobody_waits_for_it_and_what_needs_none_is_served() -> (
+    None
+):
     router, watch, asked = APIRouter(), DatabaseWatch("postgresql://nowhere"), []
 
     @router.get("/api/v1/things")
@@ -182,7 +207,9 @@ async def test_while_the_database_is_away_nobody_is_let_wait_for_it_and_what_nee
 
 
 async def test_wrong_fields_are_named_each() -> None:
-    answer = await offering().post("/api/v1/offers?limit=0", json={"price_cents": 1.5, "colour": "red"})
+    answer = await offering().post(
+        "/api/v1/offers?limit=0", json={"price_cents": 1.5, "colour": "red"}
+    )
 
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
     found = {(error["field"], error["pointer"], error["code"]) for error in answer.json()["errors"]}
@@ -194,12 +221,16 @@ async def test_wrong_fields_are_named_each() -> None:
     }
 
 
-@pytest.mark.parametrize("title", ["a\x00b", "a\nb", "\ud800"], ids=["NUL", "line break", "lone surrogate"])
+@pytest.mark.parametrize(
+    "title", ["a\x00b", "a\nb", "\ud800"], ids=["NUL", "line break", "lone surrogate"]
+)
 async def test_a_line_of_text_has_no_control_characters(title: str) -> None:
-    body = b'{"price_cents": 1, "title": "%s"}' % title.encode("unicode_escape").replace(b"\\x", b"\\u00").replace(
-        b"\\n", b"\\u000a"
+    body = b'{"price_cents": 1, "title": "%s"}' % title.encode("unicode_escape").replace(
+        b"\\x", b"\\u00"
+    ).replace(b"\\n", b"\\u000a")
+    answer = await offering().post(
+        "/api/v1/offers", content=body, headers={"content-type": "application/json"}
     )
-    answer = await offering().post("/api/v1/offers", content=body, headers={"content-type": "application/json"})
 
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == "title"
@@ -222,7 +253,9 @@ async def test_prose_may_have_several_lines() -> None:
 
 @pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 150, b'{"a": 1' + b"0" * 100])
 async def test_a_body_that_is_not_json_is_malformed(body: bytes) -> None:
-    answer = await offering().post("/api/v1/offers", content=body, headers={"content-type": "application/json"})
+    answer = await offering().post(
+        "/api/v1/offers", content=body, headers={"content-type": "application/json"}
+    )
 
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed_json")
 
@@ -242,7 +275,9 @@ async def test_a_body_that_grows_too_large_is_not_read_to_its_end() -> None:
             read += 1
             yield b" " * 50
 
-    answer = await offering().post("/api/v1/offers", content=chunks(), headers={"content-type": "application/json"})
+    answer = await offering().post(
+        "/api/v1/offers", content=chunks(), headers={"content-type": "application/json"}
+    )
 
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
     assert read < 10
@@ -268,7 +303,8 @@ async def test_a_trace_goes_on_and_its_id_correlates_what_follows() -> None:
 
 
 @pytest.mark.parametrize(
-    "parent", ["", "00-" + "0" * 32 + "-b7ad6b7169203331-01", "ff-" + TRACE + "-b7ad6b7169203331-01"]
+    "parent",
+    ["", "00-" + "0" * 32 + "-b7ad6b7169203331-01", "ff-" + TRACE + "-b7ad6b7169203331-01"],
 )
 async def test_a_trace_that_is_none_begins_anew(parent: str) -> None:
     answer = await offering().get("/x", headers={"traceparent": parent})
@@ -278,7 +314,7 @@ async def test_a_trace_that_is_none_begins_anew(parent: str) -> None:
     assert len(trace_id) == 32
 
 
-# -- what was probably meant -------------------------------------------------------------------------------------------
+# -- what was probably meant -----------------------------------------------------------------------
 
 
 class Leg(Body):
@@ -313,13 +349,20 @@ def travelling() -> httpx.AsyncClient:
         ("", {"paymentMethodDetails": {}}, "paymentMethodDetails", "payment_method"),
         ("", {"grossAmountCents": 1}, "grossAmountCents", "amount_cents"),
         ("", {"legs": [{"wallet_id": "x", "walletId": "y"}]}, "legs.0.walletId", "wallet_id"),
-        ("", {"payment_method": {"wallet_id": "x", "walletID": "y"}}, "payment_method.walletID", "wallet_id"),
+        (
+            "",
+            {"payment_method": {"wallet_id": "x", "walletID": "y"}},
+            "payment_method.walletID",
+            "wallet_id",
+        ),
         ("", {"colour": "red"}, "colour", None),
         ("?priceMin=1", {}, "priceMin", "price_min"),
         ("?game_id=1", {}, "game_id", None),
     ],
 )
-async def test_another_spelling_is_told_the_right_one(query: str, body: object, field: str, hint: str | None) -> None:
+async def test_another_spelling_is_told_the_right_one(
+    query: str, body: object, field: str, hint: str | None
+) -> None:
     answer = await travelling().post(f"/api/v1/journeys{query}", json=body)
     (error,) = answer.json()["errors"]
 
@@ -343,14 +386,18 @@ async def test_another_spelling_is_told_the_right_one(query: str, body: object, 
         ({"content-type": ""}, 415),
     ],
 )
-async def test_a_body_of_another_kind_is_told_which_one_is_taken(headers: dict[str, str], status: int) -> None:
+async def test_a_body_of_another_kind_is_told_which_one_is_taken(
+    headers: dict[str, str], status: int
+) -> None:
     answer = await travelling().post("/api/v1/journeys", content=b"{}", headers=headers)
 
     assert answer.status_code == status
     assert status == 200 or answer.json()["code"] == "unsupported_media_type"
 
 
-@pytest.mark.parametrize("path", ["/api/v1/journeys", "/nothing", "/docs", "/docs/static/swagger-ui.css"])
+@pytest.mark.parametrize(
+    "path", ["/api/v1/journeys", "/nothing", "/docs", "/docs/static/swagger-ui.css"]
+)
 async def test_every_answer_tells_browsers_what_not_to_do_with_it(path: str) -> None:
     headers = (await travelling().get(path)).headers
 

@@ -41,7 +41,10 @@ async def test_orders_are_taken_all_else_is_told_at_once_and_what_waited_goes_on
     async with cut_off(database, tmp_path, URL(rabbitmq_url)) as (shop, wire):
         admin, buyer = await shop.register("ADMIN"), await shop.register()
         game = await shop.game(admin)
-        for seconds in ("adapters.queues.rabbitmq.ANSWER_SECONDS", "api.routes.health.CHECK_SECONDS"):
+        for seconds in (
+            "adapters.queues.rabbitmq.ANSWER_SECONDS",
+            "api.routes.health.CHECK_SECONDS",
+        ):
             monkeypatch.setattr(seconds, 1000.0)  # who waits for RabbitMQ now waits too long
         async with asyncio.timeout(100):
             order = await buyer.post(
@@ -52,7 +55,10 @@ async def test_orders_are_taken_all_else_is_told_at_once_and_what_waited_goes_on
             assert order.is_success, order.text
             assert await readiness(shop) == (503, {**REST, "rabbitmq": "down"})
             dead_letters = await admin.get("/api/v1/ops/dead-letters")
-            assert (dead_letters.status_code, dead_letters.json()["code"]) == (503, "dependency_unavailable")
+            assert (dead_letters.status_code, dead_letters.json()["code"]) == (
+                503,
+                "dependency_unavailable",
+            )
             assert "retry-after" in dead_letters.headers
             metrics = await client_of(shop.app).get("/metrics")
             assert "ludoteca_projection_lag" in metrics.text
@@ -71,4 +77,6 @@ async def test_orders_are_taken_all_else_is_told_at_once_and_what_waited_goes_on
 
 async def readiness(shop: Shop) -> tuple[int, dict[str, str]]:
     answer = await client_of(shop.app).get("/health/ready")
-    return answer.status_code, {name: each["status"] for name, each in answer.json()["dependencies"].items()}
+    return answer.status_code, {
+        name: each["status"] for name, each in answer.json()["dependencies"].items()
+    }

@@ -1,4 +1,5 @@
-"""Refunds under way, what cost nothing, wallets that owe, and orders that are paid no more: as clients see them."""
+"""Refunds under way, what cost nothing, wallets that owe, and orders that are paid no more: as
+clients see them."""
 
 import json
 from typing import Any
@@ -10,14 +11,24 @@ import pytest
 from adapters.webhooks.signature import sign
 from tests.support.servers.provider import SECRET
 from tests.support.shops.gateway import CARD, DECLINED, Person, Shop
-from tests.support.shops.money import WAIT, account, adjust, filled_wallet, open_wallet, transact, transfer
+from tests.support.shops.money import (
+    WAIT,
+    account,
+    adjust,
+    filled_wallet,
+    open_wallet,
+    transact,
+    transfer,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PENDING_REFUND = "pm_card_pendingRefund"
 
 
-async def buy(person: Person, game: dict[str, Any], method: dict[str, Any] | None) -> httpx.Response:
+async def buy(
+    person: Person, game: dict[str, Any], method: dict[str, Any] | None
+) -> httpx.Response:
     body = {"game_id": game["id"], **({"payment_method": method} if method else {})}
     return await person.post("/api/v1/orders", json=body, headers=WAIT)
 
@@ -27,7 +38,9 @@ def card(token: str = CARD) -> dict[str, Any]:
 
 
 async def refund(admin: Person, order: dict[str, Any]) -> dict[str, Any]:
-    answer = await admin.post(f"/api/v1/orders/{order['order_id']}/refund", json={"reason": "regret"})
+    answer = await admin.post(
+        f"/api/v1/orders/{order['order_id']}/refund", json={"reason": "regret"}
+    )
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
 
@@ -35,9 +48,13 @@ async def refund(admin: Person, order: dict[str, Any]) -> dict[str, Any]:
 async def tell(shop: Shop, type: str, **object: Any) -> httpx.Response:
     """The provider's signed notice."""
     now = int(shop.core.clock.now().timestamp())
-    body = json.dumps({"id": f"evt_{uuid4().hex}", "type": type, "created": now, "data": {"object": object}}).encode()
+    body = json.dumps(
+        {"id": f"evt_{uuid4().hex}", "type": type, "created": now, "data": {"object": object}}
+    ).encode()
     return await shop.client().post(
-        "/api/v1/payments/webhook", content=body, headers={"Stripe-Signature": sign(body, SECRET, now)}
+        "/api/v1/payments/webhook",
+        content=body,
+        headers={"Stripe-Signature": sign(body, SECRET, now)},
     )
 
 
@@ -51,7 +68,9 @@ async def library(shop: Shop, person: Person) -> list[str]:
     return [item["order_id"] for item in answer.json()["items"]]
 
 
-async def pending(shop: Shop, admin: Person, buyer: Person, game: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+async def pending(
+    shop: Shop, admin: Person, buyer: Person, game: dict[str, Any]
+) -> tuple[dict[str, Any], Any]:
     """An order whose refund the provider took on."""
     order = (await buy(buyer, game, card(PENDING_REFUND))).json()
     assert order["status"] == "COMPLETED", order
@@ -69,15 +88,26 @@ async def test_a_refund_counts_once_it_succeeded_and_may_be_tried_again_once_it_
 ) -> None:
     order, asked = await pending(shop, admin, buyer, await shop.game(seller))
     before = await order_of(shop, buyer, order)
-    assert (before["status"], before["refund_status"], before["refunded_cents"]) == ("COMPLETED", "PENDING", 0)
-    assert (before["payment"]["refund_status"], before["payment"]["refunded_cents"]) == ("PENDING", 0)
+    assert (before["status"], before["refund_status"], before["refunded_cents"]) == (
+        "COMPLETED",
+        "PENDING",
+        0,
+    )
+    assert (before["payment"]["refund_status"], before["payment"]["refunded_cents"]) == (
+        "PENDING",
+        0,
+    )
     assert order["order_id"] in await library(shop, buyer)
-    again = await admin.post(f"/api/v1/payments/{order['payment_id']}/refund", json={"reason": "again"})
+    again = await admin.post(
+        f"/api/v1/payments/{order['payment_id']}/refund", json={"reason": "again"}
+    )
     assert (again.status_code, again.json()["code"]) == (409, "refund_exceeds_capture")
 
     about = {"metadata": {"payment_id": order["payment_id"], "refund_id": asked["refund_id"]}}
     for _ in range(2):
-        told = await tell(shop, "refund.updated", id=asked["provider_ref"], amount=1999, status=status, **about)
+        told = await tell(
+            shop, "refund.updated", id=asked["provider_ref"], amount=1999, status=status, **about
+        )
         assert told.status_code == 200
 
     if status == "succeeded":
@@ -85,12 +115,20 @@ async def test_a_refund_counts_once_it_succeeded_and_may_be_tried_again_once_it_
             lambda: order_of(shop, buyer, order), lambda each: each["refund_status"] == "SUCCEEDED"
         )
         assert (done["status"], done["refunded_cents"]) == ("REFUNDED", 1999)
-        await shop.eventually(lambda: library(shop, buyer), lambda owned: order["order_id"] not in owned)
+        await shop.eventually(
+            lambda: library(shop, buyer), lambda owned: order["order_id"] not in owned
+        )
     else:
         failed = await order_of(shop, buyer, order)
-        assert (failed["status"], failed["refund_status"], failed["refunded_cents"]) == ("COMPLETED", "FAILED", 0)
+        assert (failed["status"], failed["refund_status"], failed["refunded_cents"]) == (
+            "COMPLETED",
+            "FAILED",
+            0,
+        )
         assert order["order_id"] in await library(shop, buyer)
-        listed = await admin.get("/api/v1/payments?refund_status=FAILED", headers=await shop.reached())
+        listed = await admin.get(
+            "/api/v1/payments?refund_status=FAILED", headers=await shop.reached()
+        )
         assert order["payment_id"] in {each["payment_id"] for each in listed.json()["items"]}
         assert (await buyer.get("/api/v1/payments?refund_status=FAILED")).status_code == 403
 
@@ -114,7 +152,12 @@ METHODS = [
 @pytest.mark.parametrize("method", METHODS, ids=str)
 @pytest.mark.parametrize("by_cart", [False, True])
 async def test_a_free_game_is_bought_and_given_back_by_whatever_method(
-    shop: Shop, seller: Person, buyer: Person, admin: Person, method: dict[str, Any] | None, by_cart: bool
+    shop: Shop,
+    seller: Person,
+    buyer: Person,
+    admin: Person,
+    method: dict[str, Any] | None,
+    by_cart: bool,
 ) -> None:
     game = await shop.game(seller, prices=[{"region": "*", "amount_cents": 0, "currency": "USD"}])
     if by_cart:
@@ -126,14 +169,24 @@ async def test_a_free_game_is_bought_and_given_back_by_whatever_method(
     assert bought.status_code == 201, bought.text
     order = bought.json()
     await shop.eventually(lambda: library(shop, buyer), lambda owned: order["order_id"] in owned)
-    payment = (await buyer.get(f"/api/v1/payments/{order['payment_id']}", headers=await shop.reached())).json()
-    assert (payment["status"], payment["method"], payment["amount_cents"]) == ("CAPTURED", "free", 0)
+    payment = (
+        await buyer.get(f"/api/v1/payments/{order['payment_id']}", headers=await shop.reached())
+    ).json()
+    assert (payment["status"], payment["method"], payment["amount_cents"]) == (
+        "CAPTURED",
+        "free",
+        0,
+    )
     assert "zzz" not in json.dumps(payment)
 
     given_back = await refund(admin, order)
     assert (given_back["status"], given_back["amount_cents"]) == ("SUCCEEDED", 0)
-    await shop.eventually(lambda: library(shop, buyer), lambda owned: order["order_id"] not in owned)
-    done = await shop.eventually(lambda: order_of(shop, buyer, order), lambda each: each["status"] == "REFUNDED")
+    await shop.eventually(
+        lambda: library(shop, buyer), lambda owned: order["order_id"] not in owned
+    )
+    done = await shop.eventually(
+        lambda: order_of(shop, buyer, order), lambda each: each["status"] == "REFUNDED"
+    )
     assert (done["refund_status"], done["refunded_cents"]) == ("SUCCEEDED", 0)
 
 
@@ -149,14 +202,16 @@ async def test_a_wallet_is_the_buyers_own_whatever_token_comes_with_it(
     assert shown.json()["balance_cents"] == 5000
 
 
-# -- a deposit taken back ----------------------------------------------------------------------------------------------
+# -- a deposit taken back --------------------------------------------------------------------------
 
 
 async def test_a_wallet_whose_deposit_was_taken_back_is_frozen_until_what_comes_in_has_settled_it(
     shop: Shop, seller: Person, buyer: Person, admin: Person
 ) -> None:
     wallet, other = await open_wallet(buyer), await open_wallet(await shop.register())
-    deposit = (await transact(buyer, "deposit", 100, to_wallet_id=wallet["id"], payment_method=card())).json()
+    deposit = (
+        await transact(buyer, "deposit", 100, to_wallet_id=wallet["id"], payment_method=card())
+    ).json()
     assert (await transfer(buyer, wallet, other, 80)).json()["status"] == "COMPLETED"
     payment = deposit["payment_id"]
     await tell(
@@ -184,8 +239,15 @@ async def test_a_wallet_whose_deposit_was_taken_back_is_frozen_until_what_comes_
     assert (shown.json()["status"], shown.json()["reversed_cents"]) == ("COMPLETED", 100)
 
     game = await shop.game(seller, prices=[{"region": "*", "amount_cents": 1, "currency": "USD"}])
-    for refusal in (await transfer(buyer, wallet, other, 1), await buy(buyer, game, {"type": "wallet"})):
-        assert (refusal.status_code, refusal.json()["code"], refusal.json()["owed_cents"]) == (409, "wallet_frozen", 80)
+    for refusal in (
+        await transfer(buyer, wallet, other, 1),
+        await buy(buyer, game, {"type": "wallet"}),
+    ):
+        assert (refusal.status_code, refusal.json()["code"], refusal.json()["owed_cents"]) == (
+            409,
+            "wallet_frozen",
+            80,
+        )
 
     after = (await adjust(admin, wallet, 30)).json()
     assert (after["status"], after["balance_cents"], after["owed_cents"]) == ("FROZEN", 0, 50)
@@ -193,8 +255,13 @@ async def test_a_wallet_whose_deposit_was_taken_back_is_frozen_until_what_comes_
     assert (after["status"], after["balance_cents"], after["owed_cents"]) == ("ACTIVE", 10, 0)
     await account(shop, admin, f"RECEIVABLE:{buyer.id}", 0)
     await account(shop, admin, f"WALLET:{wallet['id']}", 10)
-    statement = await buyer.get(f"/api/v1/wallets/{wallet['id']}/statement", headers=await shop.reached())
-    assert [(each["type"], each["direction"], each["amount_cents"]) for each in statement.json()["items"]] == [
+    statement = await buyer.get(
+        f"/api/v1/wallets/{wallet['id']}/statement", headers=await shop.reached()
+    )
+    assert [
+        (each["type"], each["direction"], each["amount_cents"])
+        for each in statement.json()["items"]
+    ] == [
         ("debt", "debit", 50),
         ("adjustment", "credit", 60),
         ("debt", "debit", 30),
@@ -207,10 +274,12 @@ async def test_a_wallet_whose_deposit_was_taken_back_is_frozen_until_what_comes_
     assert {line["balance_cents"] for line in balance.json()["items"]} == {0}
 
 
-# -- orders that are paid no more --------------------------------------------------------------------------------------
+# -- orders that are paid no more ------------------------------------------------------------------
 
 
-async def test_a_game_in_an_unpaid_order_is_not_owned_but_pending(shop: Shop, seller: Person, buyer: Person) -> None:
+async def test_a_game_in_an_unpaid_order_is_not_owned_but_pending(
+    shop: Shop, seller: Person, buyer: Person
+) -> None:
     game = await shop.game(seller)
     first = (await buy(buyer, game, None)).json()
     again = await buy(buyer, game, card())
@@ -222,7 +291,9 @@ async def test_a_game_in_an_unpaid_order_is_not_owned_but_pending(shop: Shop, se
         409, "order_pending", first["order_id"],
     )  # fmt: skip
     paid = await buyer.post(
-        "/api/v1/payments", json={"order_id": first["order_id"], "payment_method": card()}, headers=WAIT
+        "/api/v1/payments",
+        json={"order_id": first["order_id"], "payment_method": card()},
+        headers=WAIT,
     )
     assert paid.status_code == 201, paid.text
     again = await buy(buyer, game, card())
@@ -238,7 +309,11 @@ async def test_an_order_that_is_paid_or_cancelled_takes_no_payment_and_says_why(
     cancelled = (await buy(buyer, await shop.game(seller), None)).json()
     await buyer.post(f"/api/v1/orders/{cancelled['order_id']}/cancel")
     declined = (await buy(buyer, await shop.game(seller), card(DECLINED))).json()
-    for order, code in ((paid, "order_paid"), (cancelled, "order_cancelled"), (declined, "order_cancelled")):
+    for order, code in (
+        (paid, "order_paid"),
+        (cancelled, "order_cancelled"),
+        (declined, "order_cancelled"),
+    ):
 
         async def attempt(order: dict[str, Any] = order) -> tuple[int, str]:
             body = {"order_id": order["order_id"], **({"payment_method": method} if method else {})}
@@ -246,5 +321,7 @@ async def test_an_order_that_is_paid_or_cancelled_takes_no_payment_and_says_why(
             return answer.status_code, answer.json()["code"]
 
         if order is declined:
-            await shop.eventually(lambda: order_of(shop, buyer, declined), lambda each: each["status"] == "CANCELLED")
+            await shop.eventually(
+                lambda: order_of(shop, buyer, declined), lambda each: each["status"] == "CANCELLED"
+            )
         assert await attempt() == (409, code)

@@ -1,4 +1,5 @@
-"""What is refused over HTTP, each by its own code, and leaves nothing in the log: bad input, and others' business."""
+"""What is refused over HTTP, each by its own code, and leaves nothing in the log: bad input, and
+others' business."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,11 @@ from tests.support.shops.market import CART, check_out, code_of, count, put_in, 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-STOCK, IMAGES, HOOKS = "/api/v1/inventory/stock", "/api/v1/catalog/images", "/api/v1/webhook-endpoints"
+STOCK, IMAGES, HOOKS = (
+    "/api/v1/inventory/stock",
+    "/api/v1/catalog/images",
+    "/api/v1/webhook-endpoints",
+)
 ELSEWHERE = "https://pictures.example/cover.png"
 
 
@@ -22,25 +27,36 @@ class Redirecting(HttpImageFetcher):
     """One public server, which sends whoever asks it to this machine."""
 
     async def _get(self, url: str, max_bytes: int) -> bytes | str:
-        return "https://127.0.0.1/cover.png" if url == ELSEWHERE else await super()._get(url, max_bytes)
+        return (
+            "https://127.0.0.1/cover.png"
+            if url == ELSEWHERE
+            else await super()._get(url, max_bytes)
+        )
 
 
 @dataclass
 class Scene:
-    """People, by the parts that they play, and the ids of what is theirs, by the names that the tables use."""
+    """People, by the parts that they play, and the ids of what is theirs, by the names that the
+    tables use."""
 
     shop: Shop
     people: dict[str, Person]
     ids: dict[str, str]
 
     async def ask(self, who: str, method: str, path: str, **request: Any) -> tuple[int, str]:
-        """How a request was refused, of which the log has nothing, neither then nor by what it set in motion."""
+        """How a request was refused, of which the log has nothing, neither then nor by what it set
+        in motion."""
         head, correlation = await self.shop.core.log.head(), uuid4()
         headers = {CORRELATION_HEADER: str(correlation), **request.pop("headers", {})}
         if body := request.pop("json", None):
-            named = {key: value.format(**self.ids) if isinstance(value, str) else value for key, value in body.items()}
+            named = {
+                key: value.format(**self.ids) if isinstance(value, str) else value
+                for key, value in body.items()
+            }
             request["json"] = named
-        answer = await self.people[who].request(method, path.format(**self.ids), headers=headers, **request)
+        answer = await self.people[who].request(
+            method, path.format(**self.ids), headers=headers, **request
+        )
         since = await self.shop.core.log.read(head)
         assert [event.env.name for event in since if event.env.correlation_id == correlation] == []
         return code_of(answer)
@@ -48,12 +64,21 @@ class Scene:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def scene(shop: Shop) -> Scene:
-    """A seller with all that a seller has, two buyers with carts, one of whom has an order, and another seller."""
-    parts = {"seller": "SELLER", "other": "SELLER", "buyer": "BUYER", "real": "BUYER", "admin": "ADMIN"}
+    """A seller with all that a seller has, two buyers with carts, one of whom has an order, and
+    another seller."""
+    parts = {
+        "seller": "SELLER",
+        "other": "SELLER",
+        "buyer": "BUYER",
+        "real": "BUYER",
+        "admin": "ADMIN",
+    }
     people = {name: await shop.register(account_type) for name, account_type in parts.items()}
     seller, buyer, real = people["seller"], people["buyer"], people["real"]
     game = await stocked(shop, seller, 10)
-    abroad = await shop.game(seller, prices=[{"region": "*", "amount_cents": 100, "currency": "EUR"}])
+    abroad = await shop.game(
+        seller, prices=[{"region": "*", "amount_cents": 100, "currency": "EUR"}]
+    )
     retired, draft = await shop.game(seller), await shop.game(seller, status="DRAFT")
     await seller.delete(f"/api/v1/games/{retired['id']}")
     await put_in(real, game)
@@ -61,19 +86,24 @@ async def scene(shop: Shop) -> Scene:
     assert order["status"] == "CONFIRMED", order
     (foreign,) = (await put_in(real, game)).json()["items"]
     (mine,) = (await put_in(buyer, game, 2)).json()["items"]
-    seen = (await real.get(f"/api/v1/orders/{order['order_id']}", headers=await shop.reached())).json()
-    hook = await seller.post(HOOKS, json={"url": "https://shop.example/hook", "events": ["order.completed.v1"]})
+    seen = (
+        await real.get(f"/api/v1/orders/{order['order_id']}", headers=await shop.reached())
+    ).json()
+    hook = await seller.post(
+        HOOKS, json={"url": "https://shop.example/hook", "events": ["order.completed.v1"]}
+    )
     assert hook.status_code == 201, hook.text
     ids = {
         "game": game["id"], "abroad": abroad["id"], "retired": retired["id"], "draft": draft["id"],
-        "order": order["order_id"], "shipment": seen["shipments"][0]["id"], "hook": hook.json()["id"],
+        "order": order["order_id"], "shipment": seen["shipments"][0]["id"],
+        "hook": hook.json()["id"],
         "mine": mine["id"], "foreign": foreign["id"], "hold": mine["reservation_id"],
         "seller": str(seller.id), "unknown": str(uuid4()),
     }  # fmt: skip
     return Scene(shop, people, ids)
 
 
-# -- bad input ---------------------------------------------------------------------------------------------------------
+# -- bad input -------------------------------------------------------------------------------------
 
 
 def item(quantity: object, game: str = "{game}") -> dict[str, Any]:
@@ -88,8 +118,16 @@ def picture(content: bytes, name: str = "cover.png") -> dict[str, Any]:
     return {"files": {"file": (name, content, "image/png")}}
 
 
-ADD, LINE, FOREIGN = ("buyer", "POST", f"{CART}/items"), f"{CART}/items/{{mine}}", f"{CART}/items/{{foreign}}"
-SET, UPLOAD, FETCH = ("seller", "PUT", STOCK), ("seller", "POST", IMAGES), ("seller", "POST", f"{IMAGES}/from-url")
+ADD, LINE, FOREIGN = (
+    ("buyer", "POST", f"{CART}/items"),
+    f"{CART}/items/{{mine}}",
+    f"{CART}/items/{{foreign}}",
+)
+SET, UPLOAD, FETCH = (
+    ("seller", "PUT", STOCK),
+    ("seller", "POST", IMAGES),
+    ("seller", "POST", f"{IMAGES}/from-url"),
+)
 STALE = {"headers": {"If-Match": '"1"'}}
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>'
 BAD: dict[str, tuple[tuple[str, str, str], dict[str, Any], int, str]] = {
@@ -98,14 +136,17 @@ BAD: dict[str, tuple[tuple[str, str, str], dict[str, Any], int, str]] = {
     "no number that a shop has": (ADD, item(10**30), 422, "invalid_quantity"),
     "more than there are": (ADD, item(1_000_000), 409, "insufficient_stock"),
     "a line of none": (("buyer", "PUT", LINE), {"json": {"quantity": 0}}, 422, "invalid_quantity"),
-    "a line of too many": (("buyer", "PUT", LINE), {"json": {"quantity": 10**30}}, 422, "invalid_quantity"),
-    "a line of more than there are": (("buyer", "PUT", LINE), {"json": {"quantity": 11}}, 409, "insufficient_stock"),
+    "a line of too many": (("buyer", "PUT", LINE), {"json": {"quantity": 10**30}}, 422,
+    "invalid_quantity"),
+    "a line of more than there are": (("buyer", "PUT", LINE), {"json": {"quantity": 11}}, 409,
+    "insufficient_stock"),
     "another's line": (("buyer", "PUT", FOREIGN), {"json": {"quantity": 1}}, 404, "item_not_found"),
     "to take another's line out": (("buyer", "DELETE", FOREIGN), {}, 404, "item_not_found"),
     "a cart that has changed": (("buyer", "DELETE", LINE), STALE, 412, "version_mismatch"),
     "a retired product": (ADD, item(1, "{retired}"), 409, "game_unavailable"),
     "to buy a retired product": (
-        ("buyer", "POST", "/api/v1/orders"), {"json": {"game_id": "{retired}"}}, 409, "game_unavailable"
+        ("buyer", "POST", "/api/v1/orders"), {"json": {"game_id": "{retired}"}}, 409,
+        "game_unavailable"
     ),
     "a draft": (ADD, item(1, "{draft}"), 404, "product_not_found"),
     "what is not there": (ADD, item(1, "{unknown}"), 404, "product_not_found"),
@@ -116,7 +157,8 @@ BAD: dict[str, tuple[tuple[str, str, str], dict[str, Any], int, str]] = {
     "stock that has changed": (SET, total(20, expected_version=1), 409, "version_conflict"),
     "stock that has changed, by its tag": (SET, {**total(20), **STALE}, 412, "version_mismatch"),
     "a product that has changed": (
-        ("seller", "PUT", "/api/v1/games/{game}"), {"json": {"title": "X"}, "headers": {"If-Match": '"9"'}},
+        ("seller", "PUT", "/api/v1/games/{game}"), {"json": {"title": "X"},
+        "headers": {"If-Match": '"9"'}},
         412, "version_mismatch",
     ),
     "a shipment that has changed": (
@@ -124,13 +166,17 @@ BAD: dict[str, tuple[tuple[str, str, str], dict[str, Any], int, str]] = {
     ),
     "to hold none": (
         ("admin", "POST", "/api/v1/inventory/reserve"),
-        {"json": {"product_id": "{game}", "quantity": 0, "cart_id": "{unknown}"}}, 422, "invalid_quantity",
+        {"json": {"product_id": "{game}", "quantity": 0, "cart_id": "{unknown}"}}, 422,
+        "invalid_quantity",
     ),
     "an SVG": (UPLOAD, picture(SVG, "cover.svg"), 422, "image_unsupported"),
     "an SVG by another name": (UPLOAD, picture(SVG), 422, "image_unsupported"),
-    "an EXE by another name": (UPLOAD, picture(b"MZ\x90\x00" + bytes(500)), 422, "image_unsupported"),
-    "an image of this machine": (FETCH, {"json": {"url": "https://127.0.0.1/cover.png"}}, 422, "image_url_refused"),
-    "an image redirected to this machine": (FETCH, {"json": {"url": ELSEWHERE}}, 422, "image_url_refused"),
+    "an EXE by another name": (UPLOAD, picture(b"MZ\x90\x00" + bytes(500)), 422,
+    "image_unsupported"),
+    "an image of this machine": (FETCH, {"json": {"url": "https://127.0.0.1/cover.png"}}, 422,
+    "image_url_refused"),
+    "an image redirected to this machine": (FETCH, {"json": {"url": ELSEWHERE}}, 422,
+    "image_url_refused"),
 }  # fmt: skip
 
 
@@ -146,12 +192,19 @@ async def test_bad_input_is_refused_by_its_own_code_and_changes_nothing(
     await fetcher.aclose()
 
 
-# -- sellers apart -----------------------------------------------------------------------------------------------------
+# -- sellers apart ---------------------------------------------------------------------------------
 
 
 GAME, PARCEL = "/api/v1/games/{game}", {"json": {"tracking_number": "1", "carrier": "X"}}
-ORDER, SHIPMENT, HOOK = "/api/v1/orders/{order}", "/api/v1/shipments/{shipment}", f"{HOOKS}/{{hook}}"
-USER, HOLD = "/api/v1/users/{seller}", {"json": {"product_id": "{game}", "reservation_id": "{hold}"}}
+ORDER, SHIPMENT, HOOK = (
+    "/api/v1/orders/{order}",
+    "/api/v1/shipments/{shipment}",
+    f"{HOOKS}/{{hook}}",
+)
+USER, HOLD = (
+    "/api/v1/users/{seller}",
+    {"json": {"product_id": "{game}", "reservation_id": "{hold}"}},
+)
 OTHERS: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("PUT", GAME, {"json": {"title": "Mine"}}, 403, "not_owner"),
     ("DELETE", GAME, {}, 403, "not_owner"),
@@ -191,11 +244,16 @@ async def test_a_seller_neither_sees_nor_touches_what_is_anothers(scene: Scene) 
     position = await scene.shop.reached()
     for method, path, request, status, code in OTHERS:
         headers = position if method == "GET" else {}
-        assert await scene.ask("other", method, path, headers=headers, **request) == (status, code), (method, path)
+        assert await scene.ask("other", method, path, headers=headers, **request) == (
+            status,
+            code,
+        ), (method, path)
 
 
 async def test_a_sellers_lists_have_nothing_of_anothers(scene: Scene) -> None:
-    await count(scene.people["other"], await scene.shop.game(scene.people["other"], kind="PHYSICAL"), 1)
+    await count(
+        scene.people["other"], await scene.shop.game(scene.people["other"], kind="PHYSICAL"), 1
+    )
     position = await scene.shop.reached()
     for path in (
         STOCK,
@@ -205,7 +263,13 @@ async def test_a_sellers_lists_have_nothing_of_anothers(scene: Scene) -> None:
         "/api/v1/ledger/accounts",
         "/api/v1/notifications",
     ):
-        own, others = [await scene.people[name].get(path, headers=position) for name in ("seller", "other")]
+        own, others = [
+            await scene.people[name].get(path, headers=position) for name in ("seller", "other")
+        ]
         assert (own.status_code, others.status_code) == (200, 200), path
-        named = [name for name in ("seller", "game", "order", "shipment", "hook") if scene.ids[name] in others.text]
+        named = [
+            name
+            for name in ("seller", "game", "order", "shipment", "hook")
+            if scene.ids[name] in others.text
+        ]
         assert named == [], path

@@ -31,7 +31,9 @@ async def elsewhere(shop: Shop) -> AsyncIterator[Shop]:
 
 
 async def log_in(shop: Shop, person: Person, password: str = PASSWORD) -> dict[str, Any]:
-    answer = await shop.client().post("/api/v1/auth/login", json={"email": person.email, "password": password})
+    answer = await shop.client().post(
+        "/api/v1/auth/login", json={"email": person.email, "password": password}
+    )
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
@@ -50,8 +52,16 @@ async def reset_token(shop: Shop, person: Person) -> str:
 
     async def look() -> list[str]:
         events = [each.event for each in await shop.core.log.read(before)]
-        asked = [each for each in events if isinstance(each, NotificationRequested) and each.user_id == person.id]
-        return [each.params["token"] for each in asked if each.template == "password_reset" and each.params]
+        asked = [
+            each
+            for each in events
+            if isinstance(each, NotificationRequested) and each.user_id == person.id
+        ]
+        return [
+            each.params["token"]
+            for each in asked
+            if each.template == "password_reset" and each.params
+        ]
 
     return (await shop.eventually(look))[0]
 
@@ -86,7 +96,8 @@ async def spend_twice(shop: Shop, person: Person) -> httpx.Response:
     return httpx.Response(204)
 
 
-# how it ends; whether the session by which that is asked for ends, and another one of the same person's
+# how it ends; whether the session by which that is asked for ends, and another one of the same
+# person's
 WAYS = [
     (log_out, True, False),
     (change_password, False, True),
@@ -97,7 +108,9 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize(("end", "own_ends", "other_ends"), WAYS, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(
+    ("end", "own_ends", "other_ends"), WAYS, ids=lambda value: getattr(value, "__name__", "")
+)
 async def test_what_ends_a_session_ends_its_tokens_everywhere(
     shop: Shop,
     elsewhere: Shop,
@@ -148,7 +161,9 @@ async def test_another_process_knows_within_a_second(shop: Shop, elsewhere: Shop
 async def test_a_process_that_starts_later_knows_what_ended_before(shop: Shop) -> None:
     ann, bob = await shop.register(), await shop.register()
     await ann.post("/api/v1/auth/logout")
-    await bob.put("/api/v1/users/me", json={"password": OTHER_PASSWORD, "current_password": PASSWORD})
+    await bob.put(
+        "/api/v1/users/me", json={"password": OTHER_PASSWORD, "current_password": PASSWORD}
+    )
     new = await log_in(shop, bob, OTHER_PASSWORD)
 
     async with another_process(shop) as later:
@@ -174,7 +189,9 @@ async def test_a_process_that_does_not_hear_from_the_log_looks_before_it_lets_an
         assert await told(alone, ann.tokens["access_token"]) == ENDED
 
 
-async def test_nobody_is_let_in_while_it_cannot_be_seen_who_left(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nobody_is_let_in_while_it_cannot_be_seen_who_left(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def frozen(*_: object) -> None:
         await asyncio.Event().wait()
 
@@ -187,7 +204,9 @@ async def test_nobody_is_let_in_while_it_cannot_be_seen_who_left(shop: Shop, mon
     assert (answer.status_code, answer.json()["code"]) == (503, "dependency_unavailable")
 
 
-async def test_to_let_somebody_in_takes_no_query(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_to_let_somebody_in_takes_no_query(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ann = await shop.register()
     ends = shop.services.commands.session_ends
     access = shop.services.tokens.read_access(ann.tokens["access_token"])
@@ -204,7 +223,11 @@ async def test_to_let_somebody_in_takes_no_query(shop: Shop, monkeypatch: pytest
 
 async def test_its_sockets_are_hung_up(shop: Shop, elsewhere: Shop) -> None:
     ann = await shop.register()
-    async with serving(elsewhere.services) as server, server.connect() as ws, server.connect() as other:
+    async with (
+        serving(elsewhere.services) as server,
+        server.connect() as ws,
+        server.connect() as other,
+    ):
         assert (await greet(ws, ann))["type"] == "ready"
         await other.send(json.dumps({"token": (await log_in(shop, ann))["access_token"]}))
 
@@ -229,7 +252,9 @@ async def test_a_token_of_the_old_password_opens_nothing_by_a_login_in_between(
         return found
 
     monkeypatch.setattr(hasher, "matches", slow)
-    answer = await shop.client().post("/api/v1/auth/login", json={"email": ann.email, "password": PASSWORD})
+    answer = await shop.client().post(
+        "/api/v1/auth/login", json={"email": ann.email, "password": PASSWORD}
+    )
 
     assert (answer.status_code, answer.json()["code"]) == (401, "invalid_credentials")
 
@@ -240,14 +265,24 @@ async def test_the_reuse_of_a_refresh_token_is_on_record_once(shop: Shop) -> Non
     await shop.client().post("/api/v1/auth/refresh", json=body)
 
     answers = [await shop.client().post("/api/v1/auth/refresh", json=body) for _ in range(3)]
-    together = await asyncio.gather(*(shop.client().post("/api/v1/auth/refresh", json=body) for _ in range(3)))
+    together = await asyncio.gather(
+        *(shop.client().post("/api/v1/auth/refresh", json=body) for _ in range(3))
+    )
 
-    assert {(each.status_code, each.json()["code"]) for each in [*answers, *together]} == {(401, "refresh_reused")}
-    noted = [each.event for each in await shop.core.log.read(before) if isinstance(each.event, RefreshReused)]
+    assert {(each.status_code, each.json()["code"]) for each in [*answers, *together]} == {
+        (401, "refresh_reused")
+    }
+    noted = [
+        each.event
+        for each in await shop.core.log.read(before)
+        if isinstance(each.event, RefreshReused)
+    ]
     assert len(noted) == 1
 
 
-async def test_an_account_that_is_opened_again_has_no_session_of_before(shop: Shop, admin: Person) -> None:
+async def test_an_account_that_is_opened_again_has_no_session_of_before(
+    shop: Shop, admin: Person
+) -> None:
     ann = await shop.register()
     await ann.delete("/api/v1/users/me")
 
@@ -255,6 +290,8 @@ async def test_an_account_that_is_opened_again_has_no_session_of_before(shop: Sh
 
     await shop.services.commands.session_ends.reached(await shop.core.log.head())
     assert await told(shop, ann.tokens["access_token"]) == ENDED
-    refreshed = await shop.client().post("/api/v1/auth/refresh", json={"refresh_token": ann.tokens["refresh_token"]})
+    refreshed = await shop.client().post(
+        "/api/v1/auth/refresh", json={"refresh_token": ann.tokens["refresh_token"]}
+    )
     assert refreshed.status_code == 401
     assert await told(shop, (await log_in(shop, ann))["access_token"]) == OPEN

@@ -1,4 +1,5 @@
-"""Fulfilment over HTTP: sellers send what was paid, the carrier's signed notice delivers it, the order follows."""
+"""Fulfilment over HTTP: sellers send what was paid, the carrier's signed notice delivers it, the
+order follows."""
 
 import json
 from dataclasses import dataclass
@@ -20,7 +21,13 @@ from tests.support.shops.money import account
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-HOME = {"name": "Ann", "line1": "Rua Augusta 1", "city": "São Paulo", "postal_code": "01305", "country": "BR"}
+HOME = {
+    "name": "Ann",
+    "line1": "Rua Augusta 1",
+    "city": "São Paulo",
+    "postal_code": "01305",
+    "country": "BR",
+}
 PARCEL = {"tracking_number": "BR1", "carrier": "Correios"}
 PAID = Method("card", CARD)
 
@@ -35,7 +42,9 @@ class Parcels:
 
     async def order(self, reader: Person | None = None) -> dict[str, Any]:
         """The order as it is now."""
-        answer = await (reader or self.buyer).get(f"/api/v1/orders/{self.order_id}", headers=await self.shop.reached())
+        answer = await (reader or self.buyer).get(
+            f"/api/v1/orders/{self.order_id}", headers=await self.shop.reached()
+        )
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
@@ -60,7 +69,10 @@ async def stocked(shop: Shop, seller: Person, total: int = 10, **fields: object)
 
 
 async def buy(
-    shop: Shop, buyer: Person, wanted: list[tuple[dict[str, Any], int]], method: Method | None = PAID
+    shop: Shop,
+    buyer: Person,
+    wanted: list[tuple[dict[str, Any], int]],
+    method: Method | None = PAID,
 ) -> Parcels:
     """Put games into a cart, and check it out."""
     caller = caller_of(buyer)
@@ -70,7 +82,9 @@ async def buy(
     return Parcels(shop, buyer, placed.order_id)
 
 
-async def move(seller: Person, shipment_id: str, step: str, body: object = None, **headers: str) -> httpx.Response:
+async def move(
+    seller: Person, shipment_id: str, step: str, body: object = None, **headers: str
+) -> httpx.Response:
     path = f"/api/v1/shipments/{shipment_id}/{step}"
     answer: httpx.Response = await seller.put(path, json=body, headers=headers)
     return answer
@@ -85,9 +99,12 @@ async def send(seller: Person, shipment_id: str) -> None:
 async def delivered(
     shop: Shop, shipment_id: object, body: bytes | None = None, *, secret: str = "", late: float = 0
 ) -> httpx.Response:
-    """The carrier's notice, of this shipment unless another body is given, signed so many seconds ago."""
+    """The carrier's notice, of this shipment unless another body is given, signed so many seconds
+    ago."""
     body = json.dumps({"shipment_id": str(shipment_id)}).encode() if body is None else body
-    signature = sign(body, secret or shop.core.secrets.carrier[0], int(datetime.now(UTC).timestamp() - late))
+    signature = sign(
+        body, secret or shop.core.secrets.carrier[0], int(datetime.now(UTC).timestamp() - late)
+    )
     path = f"/api/v1/shipments/{shipment_id}/delivered"
     return await shop.client().post(path, content=body, headers={"Carrier-Signature": signature})
 
@@ -102,13 +119,18 @@ async def test_a_mixed_order_of_two_sellers_from_the_cart_to_the_door(
     shop: Shop, buyer: Person, seller: Person
 ) -> None:
     other = await shop.register("SELLER")
-    digital, chess = await shop.game(seller, title="Celeste"), await stocked(shop, seller, title="Chess")
+    digital, chess = (
+        await shop.game(seller, title="Celeste"),
+        await stocked(shop, seller, title="Chess"),
+    )
     catan = await stocked(shop, other, title="Catan")
 
     parcels = await buy(shop, buyer, [(digital, 1), (chess, 2), (catan, 1)])
 
     order = await parcels.becomes("CONFIRMED")
-    assert [(each["seller_id"], each["status"], each["provisional"]) for each in order["shipments"]] == [
+    assert [
+        (each["seller_id"], each["status"], each["provisional"]) for each in order["shipments"]
+    ] == [
         (str(seller.id), "PENDING", False),
         (str(other.id), "PENDING", False),
     ]
@@ -117,7 +139,9 @@ async def test_a_mixed_order_of_two_sellers_from_the_cart_to_the_door(
         answer = await buyer.get("/api/v1/library", headers=await shop.reached())
         return [each["title"] for each in answer.json()["items"]]
 
-    assert await shop.eventually(owned) == ["Celeste"], "what is digital is there as soon as it is paid"
+    assert await shop.eventually(owned) == ["Celeste"], (
+        "what is digital is there as soon as it is paid"
+    )
 
     mine, theirs = await parcels.shipment_of(seller), await parcels.shipment_of(other)
     assert (await move(seller, mine, "process")).json()["status"] == "PROCESSING"
@@ -130,21 +154,33 @@ async def test_a_mixed_order_of_two_sellers_from_the_cart_to_the_door(
     assert (await delivered(shop, theirs)).status_code == 200
 
     order = await parcels.becomes("DELIVERED")
-    steps = [each["status"] for each in order["timeline"] if each["name"] == "order.status_changed.v1"]
+    steps = [
+        each["status"] for each in order["timeline"] if each["name"] == "order.status_changed.v1"
+    ]
     assert steps == ["PROCESSING", "SHIPPED", "DELIVERED"]
-    sent = ["purchase", *(["shipment_delivered", "shipment_processing", "shipment_shipped"] * 2), "welcome"]
-    assert await shop.eventually(lambda: told(shop, buyer), lambda found: len(found) == len(sent)) == sorted(sent)
+    sent = [
+        "purchase",
+        *(["shipment_delivered", "shipment_processing", "shipment_shipped"] * 2),
+        "welcome",
+    ]
+    assert await shop.eventually(
+        lambda: told(shop, buyer), lambda found: len(found) == len(sent)
+    ) == sorted(sent)
     assert "shipment_to_process" in await told(shop, other)
 
 
-async def test_each_seller_is_paid_and_reports_their_own_lines(shop: Shop, buyer: Person, admin: Person) -> None:
+async def test_each_seller_is_paid_and_reports_their_own_lines(
+    shop: Shop, buyer: Person, admin: Person
+) -> None:
     one, two = await shop.register("SELLER"), await shop.register("SELLER")
     digital, chess, catan = await shop.game(one), await stocked(shop, one), await stocked(shop, two)
     parcels = await buy(shop, buyer, [(digital, 1), (chess, 2), (catan, 1)])
 
     async def receipts() -> dict[str, int]:
         found = (await parcels.order())["receipts"]
-        return {each["seller_id"]: each["amount_cents"] for each in found if each["status"] == "CREATED"}
+        return {
+            each["seller_id"]: each["amount_cents"] for each in found if each["status"] == "CREATED"
+        }
 
     wanted = {str(one.id): 3 * 1999, str(two.id): 1999}
     assert await shop.eventually(receipts, lambda found: len(found) == 2) == wanted
@@ -154,7 +190,10 @@ async def test_each_seller_is_paid_and_reports_their_own_lines(shop: Shop, buyer
         "/api/v1/admin/analytics/sales", params={"group_by": "seller"}, headers=await shop.reached()
     )
     sold = {each["seller_id"]: each for each in sales.json()["items"]}
-    figures = [[sold[str(seller.id)][name] for name in ("units", "gross_cents", "fee_cents")] for seller in (one, two)]
+    figures = [
+        [sold[str(seller.id)][name] for name in ("units", "gross_cents", "fee_cents")]
+        for seller in (one, two)
+    ]
     assert figures == [[3, 5997, 600], [1, 1999, 200]]
 
 
@@ -171,21 +210,30 @@ async def test_a_seller_sees_and_moves_their_own_shipments_only(
         return [each["id"] for each in answer.json()["items"]]
 
     assert (await listed(seller), await listed(other)) == ([mine], [])
-    assert (await listed(seller, status="SHIPPED"), await listed(seller, status="PENDING")) == ([], [mine])
+    assert (await listed(seller, status="SHIPPED"), await listed(seller, status="PENDING")) == (
+        [],
+        [mine],
+    )
     assert mine in await listed(admin)
     assert (await buyer.get("/api/v1/shipments")).status_code == 403
-    answers = [await person.get(f"/api/v1/shipments/{mine}") for person in (seller, buyer, admin, other)]
+    answers = [
+        await person.get(f"/api/v1/shipments/{mine}") for person in (seller, buyer, admin, other)
+    ]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 403]
     for step, body in (("process", None), ("ship", PARCEL)):
         refused = await move(other, mine, step, body)
         assert (refused.status_code, refused.json()["code"]) == (403, "not_yours")
 
 
-async def test_a_step_is_taken_once_and_on_what_the_seller_has_seen(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_a_step_is_taken_once_and_on_what_the_seller_has_seen(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     parcels = await buy(shop, buyer, [(await stocked(shop, seller), 1)])
     await parcels.becomes("CONFIRMED")
     mine = await parcels.shipment_of(seller)
-    seen = (await seller.get(f"/api/v1/shipments/{mine}", headers=await shop.reached())).headers["etag"]
+    seen = (await seller.get(f"/api/v1/shipments/{mine}", headers=await shop.reached())).headers[
+        "etag"
+    ]
 
     early = await move(seller, mine, "ship", PARCEL)
     first = await move(seller, mine, "process", **{"If-Match": seen})
@@ -194,7 +242,11 @@ async def test_a_step_is_taken_once_and_on_what_the_seller_has_seen(shop: Shop, 
 
     assert (early.status_code, early.json()["code"]) == (409, "shipment_not_processing")
     assert (first.status_code, first.headers["etag"]) == (200, '"3"')
-    assert (stale.status_code, again.status_code, again.json()["code"]) == (412, 409, "shipment_not_pending")
+    assert (stale.status_code, again.status_code, again.json()["code"]) == (
+        412,
+        409,
+        "shipment_not_pending",
+    )
 
 
 async def test_nothing_is_sent_before_it_is_paid_nor_after_it_was_called_off(
@@ -205,7 +257,9 @@ async def test_nothing_is_sent_before_it_is_paid_nor_after_it_was_called_off(
 
     unpaid = await move(seller, mine, "process")
     assert (unpaid.status_code, unpaid.json()["code"]) == (409, "shipment_provisional")
-    assert (await seller.get("/api/v1/shipments", headers=await shop.reached())).json()["items"] == []
+    assert (await seller.get("/api/v1/shipments", headers=await shop.reached())).json()[
+        "items"
+    ] == []
 
     assert (await buyer.post(f"/api/v1/orders/{parcels.order_id}/cancel")).status_code == 200
     order = await parcels.becomes("CANCELLED")
@@ -220,7 +274,9 @@ async def test_a_full_refund_calls_back_what_has_not_gone_yet(
     shop: Shop, buyer: Person, seller: Person, admin: Person
 ) -> None:
     other = await shop.register("SELLER")
-    parcels = await buy(shop, buyer, [(await stocked(shop, seller), 1), (await stocked(shop, other), 1)])
+    parcels = await buy(
+        shop, buyer, [(await stocked(shop, seller), 1), (await stocked(shop, other), 1)]
+    )
     await parcels.becomes("CONFIRMED")
     mine = await parcels.shipment_of(seller)
     await send(seller, mine)
@@ -233,10 +289,12 @@ async def test_a_full_refund_calls_back_what_has_not_gone_yet(
     assert [each["status"] for each in order["shipments"]] == ["SHIPPED", "CANCELLED"]
     assert (await delivered(shop, mine)).status_code == 200
     assert (await parcels.order())["status"] == "REFUNDED"
-    assert await shop.eventually(lambda: told(shop, other), lambda found: "shipment_cancelled" in found)
+    assert await shop.eventually(
+        lambda: told(shop, other), lambda found: "shipment_cancelled" in found
+    )
 
 
-async def test_the_address_is_told_to_the_buyer_whoever_sends_it_and_an_admin_and_readable_nowhere_else(
+async def test_the_address_is_shown_to_buyer_sender_and_admin_and_readable_nowhere_else(
     shop: Shop, buyer: Person, seller: Person, admin: Person, auditor: Person
 ) -> None:
     parcels = await buy(shop, buyer, [(await stocked(shop, seller), 1)])
@@ -252,7 +310,10 @@ async def test_the_address_is_told_to_the_buyer_whoever_sends_it_and_an_admin_an
     await send(seller, shipment.json()["id"])
     await delivered(shop, shipment.json()["id"])
     path, now = f"/api/v1/shipments/{shipment.json()['id']}", await shop.reached()
-    told = [(await who.get(path, headers=now)).json()["shipping_address"] for who in (seller, buyer, admin)]
+    told = [
+        (await who.get(path, headers=now)).json()["shipping_address"]
+        for who in (seller, buyer, admin)
+    ]
     assert told == [None, HOME, HOME], "once it has arrived, the seller needs it no more"
     stored = str(await shop.core.log.read_stream_raw(parcels.order_id))
     assert ("Celeste" in stored, "Augusta" in stored) == (True, False)
@@ -269,7 +330,9 @@ async def test_the_address_of_who_is_forgotten_is_gone_for_all(
     path = f"/api/v1/shipments/{mine}"
     assert (await admin.get(path)).json()["shipping_address"] == HOME
 
-    assert (await admin.delete(f"/api/v1/users/{buyer.id}", params={"forget": "true"})).status_code == 204
+    assert (
+        await admin.delete(f"/api/v1/users/{buyer.id}", params={"forget": "true"})
+    ).status_code == 204
 
     assert (await admin.get(path)).json()["shipping_address"] is None
     assert (await parcels.order(admin))["shipping_address"] is None
@@ -292,7 +355,7 @@ async def test_the_order_has_come_as_far_when_the_sellers_step_is_answered(
         assert order["status"] == status
 
 
-# -- the carrier's notices ---------------------------------------------------------------------------------------------
+# -- the carrier's notices -------------------------------------------------------------------------
 
 
 async def shipped(shop: Shop, buyer: Person, seller: Person) -> str:
@@ -308,7 +371,9 @@ def notice(shipment_id: object, at: datetime | str) -> bytes:
     return json.dumps({"shipment_id": str(shipment_id), "delivered_at": str(at)}).encode()
 
 
-async def test_a_notice_counts_once_by_the_time_that_it_tells(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_a_notice_counts_once_by_the_time_that_it_tells(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     mine = await shipped(shop, buyer, seller)
     at = (datetime.now(UTC) - timedelta(minutes=4)).replace(microsecond=0)
     by_number = json.dumps({"tracking_number": PARCEL["tracking_number"]}).encode()
@@ -318,17 +383,26 @@ async def test_a_notice_counts_once_by_the_time_that_it_tells(shop: Shop, buyer:
     assert [answer.status_code for answer in answers] == [200, 200, 200]
     assert len({answer.headers["etag"] for answer in answers}) == 1
     shipment = (await buyer.get(f"/api/v1/shipments/{mine}", headers=await shop.reached())).json()
-    assert (shipment["status"], datetime.fromisoformat(shipment["delivered_at"])) == ("DELIVERED", at)
+    assert (shipment["status"], datetime.fromisoformat(shipment["delivered_at"])) == (
+        "DELIVERED",
+        at,
+    )
 
 
-@pytest.mark.parametrize("body", [b"{}", b"", b'{"delivered_at": null, "tracking_number": null, "shipment_id": null}'])
-async def test_a_notice_of_no_parcel_delivers_none(shop: Shop, buyer: Person, seller: Person, body: bytes) -> None:
+@pytest.mark.parametrize(
+    "body", [b"{}", b"", b'{"delivered_at": null, "tracking_number": null, "shipment_id": null}']
+)
+async def test_a_notice_of_no_parcel_delivers_none(
+    shop: Shop, buyer: Person, seller: Person, body: bytes
+) -> None:
     mine = await shipped(shop, buyer, seller)
 
     refused = await delivered(shop, mine, body)
 
     assert (refused.status_code, refused.json()["code"]) == (422, "parcel_not_named")
-    assert (await buyer.get(f"/api/v1/shipments/{mine}", headers=await shop.reached())).json()["status"] == "SHIPPED"
+    assert (await buyer.get(f"/api/v1/shipments/{mine}", headers=await shop.reached())).json()[
+        "status"
+    ] == "SHIPPED"
 
 
 async def test_nothing_is_delivered_before_it_was_shipped_nor_at_a_time_that_is_none(
@@ -336,7 +410,8 @@ async def test_nothing_is_delivered_before_it_was_shipped_nor_at_a_time_that_is_
 ) -> None:
     mine, now = await shipped(shop, buyer, seller), datetime.now(UTC)
     times: list[datetime | str] = [
-        now - timedelta(seconds=400), now + timedelta(hours=1), "0001-01-01T00:00:00+01:00", "1969-12-31T23:59:59Z",
+        now - timedelta(seconds=400), now + timedelta(hours=1), "0001-01-01T00:00:00+01:00",
+        "1969-12-31T23:59:59Z",
         "9999-12-31T23:59:59-01:00",
     ]  # fmt: skip
     for at in times:
@@ -346,7 +421,9 @@ async def test_nothing_is_delivered_before_it_was_shipped_nor_at_a_time_that_is_
 
     assert ahead.status_code == 200
     seen = (await buyer.get(f"/api/v1/shipments/{mine}", headers=await shop.reached())).json()
-    assert datetime.fromisoformat(seen["delivered_at"]) <= datetime.now(UTC), "a clock that is ahead writes no future"
+    assert datetime.fromisoformat(seen["delivered_at"]) <= datetime.now(UTC), (
+        "a clock that is ahead writes no future"
+    )
 
 
 async def test_an_admin_says_by_hand_that_it_was_delivered_and_mends_when(
@@ -357,7 +434,8 @@ async def test_an_admin_says_by_hand_that_it_was_delivered_and_mends_when(
     said = {"reason": "the neighbour has it"}
     for who, body, status in (
         (seller, said, 403), (buyer, {}, 403), (admin, {}, 422), (admin, {"reason": "  "}, 422),
-        (admin, {**said, "delivered_at": "0001-01-01T00:00:00+01:00"}, 422), (admin, {**said, "more": 1}, 422),
+        (admin, {**said, "delivered_at": "0001-01-01T00:00:00+01:00"}, 422), (admin, {**said,
+        "more": 1}, 422),
         (admin, {**said, "delivered_at": "2026-01-01T00:00:00Z"}, 422), (shop.client(), said, 400),
         (shop.client("nonsense"), said, 401),
     ):  # fmt: skip
@@ -368,18 +446,24 @@ async def test_an_admin_says_by_hand_that_it_was_delivered_and_mends_when(
     assert (first.status_code, first.json()["status"]) == (200, "DELIVERED")
     assert (again.json(), again.headers["idempotent-replayed"]) == (first.json(), "true")
     at = (datetime.now(UTC) - timedelta(minutes=4)).replace(microsecond=0)
-    mended = await admin.post(path, json={"reason": "it was earlier", "delivered_at": at.isoformat()})
+    mended = await admin.post(
+        path, json={"reason": "it was earlier", "delivered_at": at.isoformat()}
+    )
 
     assert (mended.status_code, mended.json()["version"]) == (200, first.json()["version"] + 1)
     seen = (await buyer.get(f"/api/v1/shipments/{mine}", headers=await shop.reached())).json()
     assert (seen["status"], datetime.fromisoformat(seen["delivered_at"])) == ("DELIVERED", at)
-    found = await shop.eventually(lambda: told(shop, buyer), lambda found: "shipment_delivered" in found)
+    found = await shop.eventually(
+        lambda: told(shop, buyer), lambda found: "shipment_delivered" in found
+    )
     assert found.count("shipment_delivered") == 1, "a correction is no second delivery"
     events = await shop.core.log.read_stream(UUID(mine))
     assert [each.event.reason for each in events[-2:]] == ["the neighbour has it", "it was earlier"]
 
 
-async def test_a_notice_that_names_a_parcel_counts_for_no_other(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_a_notice_that_names_a_parcel_counts_for_no_other(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     mine = await shipped(shop, buyer, seller)
     named = {"shipment_id": mine, "tracking_number": PARCEL["tracking_number"]}
 
@@ -390,7 +474,9 @@ async def test_a_notice_that_names_a_parcel_counts_for_no_other(shop: Shop, buye
 
 
 @pytest.mark.parametrize(
-    "how", [{"secret": "whsec_another"}, {"late": 302}, {"late": -302}], ids=["forged", "stale", "of the future"]
+    "how",
+    [{"secret": "whsec_another"}, {"late": 302}, {"late": -302}],
+    ids=["forged", "stale", "of the future"],
 )
 async def test_a_notice_that_the_carrier_did_not_sign_just_now_is_refused(
     shop: Shop, buyer: Person, seller: Person, how: dict[str, Any]
@@ -398,12 +484,16 @@ async def test_a_notice_that_the_carrier_did_not_sign_just_now_is_refused(
     mine = await shipped(shop, buyer, seller)
     refused = await delivered(shop, mine, **how)
     unsigned = await shop.client().post(f"/api/v1/shipments/{mine}/delivered", json={})
-    assert [(each.status_code, each.json()["code"]) for each in (refused, unsigned)] == [(400, "invalid_signature")] * 2
+    assert [(each.status_code, each.json()["code"]) for each in (refused, unsigned)] == [
+        (400, "invalid_signature")
+    ] * 2
     shipment = await seller.get(f"/api/v1/shipments/{mine}", headers=await shop.reached())
     assert shipment.json()["status"] == "SHIPPED"
 
 
-async def test_a_signed_notice_that_cannot_be_is_refused(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_a_signed_notice_that_cannot_be_is_refused(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     parcels = await buy(shop, buyer, [(await stocked(shop, seller), 1)])
     await parcels.becomes("CONFIRMED")
     mine = await parcels.shipment_of(seller)
@@ -422,7 +512,9 @@ async def test_a_signed_notice_that_cannot_be_is_refused(shop: Shop, buyer: Pers
         assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-async def test_a_seller_hears_once_that_stock_runs_low(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_a_seller_hears_once_that_stock_runs_low(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     chess = await stocked(shop, seller, total=7, title="Chess")
     for _ in range(2):
         ann = await shop.register()

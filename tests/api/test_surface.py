@@ -21,43 +21,58 @@ CONTRACT = """
 POST /api/v1/users  POST /users  POST /api/v1/auth/register  POST /users/register  POST /api/users
 POST /api/v1/auth/verify-email  POST /api/v1/auth/login  POST /login/auth  POST /users/login
 POST /api/v1/auth/admin/login  POST /api/v1/auth/refresh  POST /api/v1/auth/logout
-GET /api/v1/users/{user_id}  PUT /api/v1/users/{user_id}  DELETE /api/v1/users/{user_id}  GET /api/v1/users
+GET /api/v1/users/{user_id}  PUT /api/v1/users/{user_id}  DELETE /api/v1/users/{user_id}
+GET /api/v1/users
 GET /users/{user_id}  PUT /users/{user_id}  DELETE /users/{user_id}  GET /users
 POST /api/v1/auth/password/forgot  POST /api/v1/auth/password/reset  GET /.well-known/jwks.json
-POST /api/v1/games  PUT /api/v1/games/{game_id}  DELETE /api/v1/games/{game_id}  GET /api/v1/games/{game_id}
+POST /api/v1/games  PUT /api/v1/games/{game_id}  DELETE /api/v1/games/{game_id}
+GET /api/v1/games/{game_id}
 GET /api/v1/games  GET /api/catalog/products/browse  GET /api/v1/games/search  GET /jogos/busca
 GET /api/v1/catalog/products/browse
 GET /api/v1/games/suggest  GET /api/v1/catalog/products/by-seller/{seller_id}
 POST /api/v1/catalog/images  POST /api/v1/catalog/images/upload  GET /api/v1/images/{image_id}
 POST /api/v1/catalog/images/from-url  POST /api/v1/catalog/images/upload-url
-GET /jogos  POST /jogos  GET /jogos/{game_id}  POST /api/v1/products  GET /api/v1/catalog/products/{game_id}
-POST /api/v1/admin/products  PUT /api/v1/admin/products/{game_id}  DELETE /api/admin/products/{game_id}
-PUT /api/v1/inventory/stock  GET /api/v1/inventory/stock/{product_id}  GET /api/v1/inventory/availability/{product_id}
+GET /jogos  POST /jogos  GET /jogos/{game_id}  POST /api/v1/products
+GET /api/v1/catalog/products/{game_id}
+POST /api/v1/admin/products  PUT /api/v1/admin/products/{game_id}
+DELETE /api/admin/products/{game_id}
+PUT /api/v1/inventory/stock  GET /api/v1/inventory/stock/{product_id}
+GET /api/v1/inventory/availability/{product_id}
 POST /api/v1/inventory/reserve  POST /api/v1/inventory/allocate  POST /api/v1/inventory/release
 GET /api/v1/inventory/stock  GET /api/v1/admin/analytics/sales  GET /api/v1/admin/analytics/carts
-GET /api/v1/admin/products  GET /api/catalog/products/by-seller/{seller_id}  GET /api/orders  GET /api/shipments
+GET /api/v1/admin/products  GET /api/catalog/products/by-seller/{seller_id}  GET /api/orders
+GET /api/shipments
 POST /api/v1/inventory/confirm-sale  GET /api/inventory/stock/{product_id}  PUT /api/inventory/stock
-GET /api/v1/cart  GET /api/v1/cart/summary  POST /api/v1/cart/items  PUT /api/v1/cart/items/{item_id}
+GET /api/v1/cart  GET /api/v1/cart/summary  POST /api/v1/cart/items
+PUT /api/v1/cart/items/{item_id}
 DELETE /api/v1/cart/items/{item_id}  POST /api/v1/cart/checkout  POST /api/cart/checkout
-POST /api/v1/orders  POST /jogos/compra  POST /api/orders  GET /api/v1/orders/{order_id}  GET /api/v1/orders
-GET /api/v1/orders/user/{user_id}  POST /api/v1/orders/{order_id}/cancel  POST /api/v1/orders/{order_id}/refund
+POST /api/v1/orders  POST /jogos/compra  POST /api/orders  GET /api/v1/orders/{order_id}
+GET /api/v1/orders
+GET /api/v1/orders/user/{user_id}  POST /api/v1/orders/{order_id}/cancel
+POST /api/v1/orders/{order_id}/refund
 GET /api/v1/library  GET /jogos/biblioteca
-POST /api/v1/payments  POST /pagamento  POST /api/v1/payments/intents  GET /api/v1/payments/{payment_id}
-GET /pagamento/{payment_id}  POST /pagamento/{payment_id}  POST /api/v1/payments/webhook  POST /pagamento/webhook
+POST /api/v1/payments  POST /pagamento  POST /api/v1/payments/intents
+GET /api/v1/payments/{payment_id}
+GET /pagamento/{payment_id}  POST /pagamento/{payment_id}  POST /api/v1/payments/webhook
+POST /pagamento/webhook
 POST /api/v1/payments/{payment_id}/refund  POST /api/payments/webhook
 POST /api/v1/wallets  POST /wallets/create  GET /api/v1/wallets/me  GET /api/v1/wallets/{wallet_id}
 GET /api/v1/wallets/{wallet_id}/statement  POST /api/v1/wallets/{wallet_id}/deactivate
 POST /api/v1/wallets/{wallet_id}/reactivate  POST /api/v1/wallets/{wallet_id}/add-funds
 POST /api/v1/wallets/{wallet_id}/deduct-funds  POST /wallets/{wallet_id}/deactivate
-POST /wallets/{wallet_id}/reactivate  POST /wallets/{wallet_id}/add-funds  POST /wallets/{wallet_id}/deduct-funds
+POST /wallets/{wallet_id}/reactivate  POST /wallets/{wallet_id}/add-funds
+POST /wallets/{wallet_id}/deduct-funds
 POST /api/v1/transactions  POST /transactions/create  GET /api/v1/transactions
 GET /api/v1/transactions/{transaction_id}
-GET /api/v1/ledger/accounts  GET /api/v1/ledger/accounts/{account_id}  GET /api/v1/ledger/trial-balance
+GET /api/v1/ledger/accounts  GET /api/v1/ledger/accounts/{account_id}
+GET /api/v1/ledger/trial-balance
 GET /api/v1/ledger/transactions/{ledger_transaction_id}
 GET /api/v1/notifications
-GET /api/v1/audit/events  GET /api/v1/audit/streams/{stream_id}  GET /api/v1/audit/streams/{stream_id}/state
+GET /api/v1/audit/events  GET /api/v1/audit/streams/{stream_id}
+GET /api/v1/audit/streams/{stream_id}/state
 GET /api/v1/audit/verify
-GET /api/v1/ops/projections  POST /api/v1/ops/projections/{name}/rebuild  POST /api/v1/ops/projections/{name}/pause
+GET /api/v1/ops/projections  POST /api/v1/ops/projections/{name}/rebuild
+POST /api/v1/ops/projections/{name}/pause
 POST /api/v1/ops/projections/{name}/resume  GET /api/v1/ops/dead-letters  GET /api/v1/ops/quarantine
 POST /api/v1/ops/dead-letters/{job_id}/redrive  POST /api/v1/ops/quarantine/{quarantine_id}/retry
 GET /health/live  GET /health/ready
@@ -163,7 +178,9 @@ async def test_the_shop_stays_ready_while_only_what_it_can_make_up_for_is_down()
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_metrics_tell_of_requests_the_log_projections_and_queues(shop: Shop, buyer: Person) -> None:
+async def test_metrics_tell_of_requests_the_log_projections_and_queues(
+    shop: Shop, buyer: Person
+) -> None:
     await buyer.get(f"/api/v1/users/{buyer.id}")
     await buyer.get("/api/v1/no/such/thing/at/all")
 
@@ -171,7 +188,10 @@ async def test_metrics_tell_of_requests_the_log_projections_and_queues(shop: Sho
     text = (await shop.client().get("/metrics")).text
     after = await shop.core.log.head()  # a worker may be telling somebody welcome
 
-    assert 'ludoteca_http_requests_total{method="GET",route="/api/v1/users/{user_id}",status="200"} 1.0' in text
+    assert (
+        'ludoteca_http_requests_total{method="GET",route="/api/v1/users/{user_id}",'
+        'status="200"} 1.0' in text
+    )
     assert 'route="unmatched",status="404"' in text
     assert "such/thing" not in text
     shown = re.search(r"^ludoteca_log_head (\S+)$", text, re.MULTILINE)
@@ -222,14 +242,16 @@ async def test_who_tries_passwords_is_slowed_down(shop: Shop) -> None:
     assert statuses == [401] * 20 + [429]
 
 
-# -- what OpenAPI says is answered -------------------------------------------------------------------------------------
+# -- what OpenAPI says is answered -----------------------------------------------------------------
 
 
 def answered(openapi: dict[str, Any], method: str, path: str) -> dict[str, Any]:
     return dict(openapi["paths"][path][method]["responses"])
 
 
-def test_openapi_says_where_a_token_is_needed_and_where_it_may_be_left_out(openapi: dict[str, Any]) -> None:
+def test_openapi_says_where_a_token_is_needed_and_where_it_may_be_left_out(
+    openapi: dict[str, Any],
+) -> None:
     bearer: dict[str, list[str]] = {"HTTPBearer": []}
     without: dict[str, list[str]] = {}
     assert openapi["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
@@ -258,9 +280,14 @@ def test_every_operation_names_the_refusals_that_all_may_get(openapi: dict[str, 
                 assert "application/problem+json" in response["content"], (method, path, status)
 
 
-def test_openapi_names_empty_answers_and_those_that_depend_on_a_header(openapi: dict[str, Any]) -> None:
+def test_openapi_names_empty_answers_and_those_that_depend_on_a_header(
+    openapi: dict[str, Any],
+) -> None:
     assert "content" not in answered(openapi, "post", "/api/v1/auth/password/forgot")["202"]
-    assert "content" not in answered(openapi, "post", "/api/v1/ops/quarantine/{quarantine_id}/retry")["202"]
+    assert (
+        "content"
+        not in answered(openapi, "post", "/api/v1/ops/quarantine/{quarantine_id}/retry")["202"]
+    )
     assert "content" not in answered(openapi, "get", "/api/v1/games/{game_id}")["304"]
     assert "content" not in answered(openapi, "delete", "/api/v1/games/{game_id}")["204"]
     assert "412" in answered(openapi, "put", "/api/v1/games/{game_id}")

@@ -56,11 +56,17 @@ def test_anybody_can_check_an_access_token_by_the_published_key(tokens: Tokens) 
     (key,) = published
     assert "d" not in key
 
-    token = jwt.decode(tokens.mint_access(ANN, "SELLER", SESSION), OKPKey.import_key(key), algorithms=["EdDSA"])
+    token = jwt.decode(
+        tokens.mint_access(ANN, "SELLER", SESSION), OKPKey.import_key(key), algorithms=["EdDSA"]
+    )
 
     assert token.header["kid"] == key["kid"]
     assert token.claims["role"] == "SELLER"
-    assert (token.claims["iss"], token.claims["aud"], token.claims["sub"]) == ("ludoteca", "ludoteca", str(ANN))
+    assert (token.claims["iss"], token.claims["aud"], token.claims["sub"]) == (
+        "ludoteca",
+        "ludoteca",
+        str(ANN),
+    )
     assert token.claims["exp"] - token.claims["iat"] == 15 * 60
     assert UUID(token.claims["jti"])
 
@@ -77,11 +83,15 @@ def test_a_token_of_a_machine_whose_clock_is_ahead_serves_within_what_is_tolerat
     soon, late = (tokens_at(ManualClock(NOON + timedelta(minutes=ahead))) for ahead in (1, 60))
     assert tokens.read_access(soon.mint_access(ANN, "BUYER", SESSION)).user_id == ANN
     refused(tokens.read_access, late.mint_access(ANN, "BUYER", SESSION))
-    assert tokens.read_refresh(late.mint_refresh(SESSION, 3, NOON + timedelta(days=1))).generation == 3
+    assert (
+        tokens.read_refresh(late.mint_refresh(SESSION, 3, NOON + timedelta(days=1))).generation == 3
+    )
 
 
 @pytest.mark.parametrize(("issuer", "audience"), [("another", "ludoteca"), ("ludoteca", "another")])
-def test_a_token_for_another_shop_is_refused(tokens: Tokens, clock: ManualClock, issuer: str, audience: str) -> None:
+def test_a_token_for_another_shop_is_refused(
+    tokens: Tokens, clock: ManualClock, issuer: str, audience: str
+) -> None:
     other = Tokens(KEY, issuer, audience, clock)
 
     refused(tokens.read_access, other.mint_access(ANN, "ADMIN", SESSION))
@@ -103,7 +113,9 @@ def test_a_token_without_a_signature_is_refused(tokens: Tokens) -> None:
 
 
 def test_a_token_signed_with_the_public_key_as_a_secret_is_refused(tokens: Tokens) -> None:
-    claims = jwt.decode(tokens.mint_access(ANN, "ADMIN", SESSION), OKPKey.import_key(KEY), algorithms=["EdDSA"]).claims
+    claims = jwt.decode(
+        tokens.mint_access(ANN, "ADMIN", SESSION), OKPKey.import_key(KEY), algorithms=["EdDSA"]
+    ).claims
     secret = OctKey.import_key(str(OKPKey.import_key(KEY).as_dict(private=False)["x"]))
 
     refused(tokens.read_access, jwt.encode({"alg": "HS256", "typ": "at+jwt"}, claims, secret))

@@ -1,4 +1,5 @@
-"""Deposits, transfers and payments from wallets, over HTTP, with a worker and a provider of cards behind them."""
+"""Deposits, transfers and payments from wallets, over HTTP, with a worker and a provider of cards
+behind them."""
 
 import asyncio
 from typing import Any
@@ -8,7 +9,15 @@ import pytest
 import pytest_asyncio
 
 from tests.support.shops.gateway import CARD, DECLINED, SECURE, Person, Shop
-from tests.support.shops.money import adjust, balance_of, filled_wallet, open_wallet, refused, transact, transfer
+from tests.support.shops.money import (
+    adjust,
+    balance_of,
+    filled_wallet,
+    open_wallet,
+    refused,
+    transact,
+    transfer,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -23,7 +32,7 @@ async def unpaid_order(shop: Shop, buyer: Person, seller: Person) -> dict[str, A
     return dict((await buyer.post("/api/v1/orders", json={"game_id": game["id"]})).json())
 
 
-# -- deposits ----------------------------------------------------------------------------------------------------------
+# -- deposits --------------------------------------------------------------------------------------
 
 
 async def test_a_deposit_by_card_is_in_the_wallet(shop: Shop, buyer: Person) -> None:
@@ -37,8 +46,14 @@ async def test_a_deposit_by_card_is_in_the_wallet(shop: Shop, buyer: Person) -> 
     assert answer.headers["location"] == f"/api/v1/transactions/{made['transaction_id']}"
     reached = {"Min-Position": answer.headers["event-position"]}
     seen = (await buyer.get(answer.headers["location"], headers=reached)).json()
-    assert (seen["id"], seen["status"], seen["payment_id"]) == (made["id"], "COMPLETED", made["payment_id"])
-    assert (await buyer.get(f"/api/v1/wallets/{wallet['id']}", headers=reached)).json()["balance_cents"] == 2500
+    assert (seen["id"], seen["status"], seen["payment_id"]) == (
+        made["id"],
+        "COMPLETED",
+        made["payment_id"],
+    )
+    assert (await buyer.get(f"/api/v1/wallets/{wallet['id']}", headers=reached)).json()[
+        "balance_cents"
+    ] == 2500
     (line,) = (await buyer.get(f"/api/v1/wallets/{wallet['id']}/statement")).json()["items"]
     assert (line["transaction_id"], line["payment_id"]) == (made["id"], made["payment_id"])
     payment = (await buyer.get(f"/api/v1/payments/{made['payment_id']}")).json()
@@ -52,8 +67,16 @@ async def test_a_declined_deposit_is_400_with_the_step_and_why(shop: Shop, buyer
     problem = answer.json()
 
     assert (answer.status_code, problem["code"]) == (400, "transaction_failed")
-    assert (problem["step"], problem["failure_code"], problem["refunded_cents"]) == ("charge", "card_declined", 0)
-    seen = (await buyer.get(f"/api/v1/transactions/{problem['transaction_id']}", headers=await shop.reached())).json()
+    assert (problem["step"], problem["failure_code"], problem["refunded_cents"]) == (
+        "charge",
+        "card_declined",
+        0,
+    )
+    seen = (
+        await buyer.get(
+            f"/api/v1/transactions/{problem['transaction_id']}", headers=await shop.reached()
+        )
+    ).json()
     assert (seen["status"], seen["step"], seen["code"]) == ("FAILED", "charge", "card_declined")
     assert await balance_of(shop, buyer, wallet) == 0
 
@@ -72,7 +95,12 @@ async def test_a_deposit_that_needs_its_payer_says_where_to_go(shop: Shop, buyer
 
 async def test_a_card_number_is_refused_and_not_kept(shop: Shop, buyer: Person) -> None:
     wallet = await open_wallet(buyer)
-    body = {"type": "deposit", "amount_cents": 100, "currency": "USD", **by_card(wallet, "4242 4242 4242 4242")}
+    body = {
+        "type": "deposit",
+        "amount_cents": 100,
+        "currency": "USD",
+        **by_card(wallet, "4242 4242 4242 4242"),
+    }
 
     answer = await refused(shop, buyer, "/api/v1/transactions", body)
 
@@ -80,17 +108,22 @@ async def test_a_card_number_is_refused_and_not_kept(shop: Shop, buyer: Person) 
     assert "4242" not in answer.text
 
 
-# -- transfers ---------------------------------------------------------------------------------------------------------
+# -- transfers -------------------------------------------------------------------------------------
 
 
-async def test_a_transfer_takes_here_and_gives_there(shop: Shop, buyer: Person, admin: Person) -> None:
+async def test_a_transfer_takes_here_and_gives_there(
+    shop: Shop, buyer: Person, admin: Person
+) -> None:
     other = await shop.register()
     source, target = await filled_wallet(buyer, admin, 1000), await open_wallet(other)
 
     answer = await transfer(buyer, source, target, 300)
 
     assert (answer.status_code, answer.json()["status"]) == (201, "COMPLETED")
-    assert [await balance_of(shop, *whose) for whose in ((buyer, source), (other, target))] == [700, 300]
+    assert [await balance_of(shop, *whose) for whose in ((buyer, source), (other, target))] == [
+        700,
+        300,
+    ]
     lines = [
         (await person.get(f"/api/v1/wallets/{wallet['id']}/statement")).json()["items"][0]
         for person, wallet in ((buyer, source), (other, target))
@@ -104,7 +137,10 @@ async def test_a_transfer_takes_here_and_gives_there(shop: Shop, buyer: Person, 
 async def test_a_transfer_that_the_target_refuses_is_400_and_given_back(
     shop: Shop, buyer: Person, admin: Person
 ) -> None:
-    source, target = await filled_wallet(buyer, admin, 1000), await open_wallet(await shop.register())
+    source, target = (
+        await filled_wallet(buyer, admin, 1000),
+        await open_wallet(await shop.register()),
+    )
     await admin.post(f"/api/v1/wallets/{target['id']}/deactivate", json={"reason": "a check"})
 
     answer = await transfer(buyer, source, target, 300)
@@ -122,14 +158,19 @@ async def test_a_transfer_that_the_target_refuses_is_400_and_given_back(
 async def test_a_transfer_under_a_key_is_made_once_and_a_failed_one_fails_again(
     shop: Shop, buyer: Person, admin: Person
 ) -> None:
-    source, target = await filled_wallet(buyer, admin, 1000), await open_wallet(await shop.register())
+    source, target = (
+        await filled_wallet(buyer, admin, 1000),
+        await open_wallet(await shop.register()),
+    )
     key = {"Idempotency-Key": uuid4().hex}
 
     first, again = [await transfer(buyer, source, target, 300, headers=key) for _ in range(2)]
     other = await transfer(buyer, source, target, 301, headers=key)
     await admin.post(f"/api/v1/wallets/{target['id']}/deactivate", json={"reason": "a check"})
     key = {"Idempotency-Key": uuid4().hex}
-    failed, failed_again = [await transfer(buyer, source, target, 300, headers=key) for _ in range(2)]
+    failed, failed_again = [
+        await transfer(buyer, source, target, 300, headers=key) for _ in range(2)
+    ]
 
     assert (again.status_code, again.content) == (201, first.content)
     assert again.headers["idempotent-replayed"] == "true"
@@ -138,8 +179,13 @@ async def test_a_transfer_under_a_key_is_made_once_and_a_failed_one_fails_again(
     assert await balance_of(shop, buyer, source) == 700
 
 
-async def test_an_answer_that_waits_for_nothing_is_202(shop: Shop, buyer: Person, admin: Person) -> None:
-    source, target = await filled_wallet(buyer, admin, 1000), await open_wallet(await shop.register())
+async def test_an_answer_that_waits_for_nothing_is_202(
+    shop: Shop, buyer: Person, admin: Person
+) -> None:
+    source, target = (
+        await filled_wallet(buyer, admin, 1000),
+        await open_wallet(await shop.register()),
+    )
 
     answer = await transfer(buyer, source, target, 300, headers={"Prefer": "respond-async"})
 
@@ -153,8 +199,13 @@ async def test_an_answer_that_waits_for_nothing_is_202(shop: Shop, buyer: Person
     await shop.eventually(completed)
 
 
-async def test_many_transfers_at_once_never_take_more_than_is_there(shop: Shop, buyer: Person, admin: Person) -> None:
-    source, target = await filled_wallet(buyer, admin, 1000), await open_wallet(await shop.register())
+async def test_many_transfers_at_once_never_take_more_than_is_there(
+    shop: Shop, buyer: Person, admin: Person
+) -> None:
+    source, target = (
+        await filled_wallet(buyer, admin, 1000),
+        await open_wallet(await shop.register()),
+    )
 
     answers = await asyncio.gather(*(transfer(buyer, source, target, 300) for _ in range(6)))
 
@@ -163,10 +214,12 @@ async def test_many_transfers_at_once_never_take_more_than_is_there(shop: Shop, 
     assert [await balance_of(shop, admin, wallet) for wallet in (source, target)] == [100, 900]
 
 
-# -- payments ----------------------------------------------------------------------------------------------------------
+# -- payments --------------------------------------------------------------------------------------
 
 
-async def test_an_order_is_paid_from_a_wallet(shop: Shop, buyer: Person, seller: Person, admin: Person) -> None:
+async def test_an_order_is_paid_from_a_wallet(
+    shop: Shop, buyer: Person, seller: Person, admin: Person
+) -> None:
     wallet, order = await filled_wallet(buyer, admin, 2500), await unpaid_order(shop, buyer, seller)
     paying = {"from_wallet_id": wallet["id"], "order_id": order["order_id"]}
 
@@ -176,7 +229,10 @@ async def test_an_order_is_paid_from_a_wallet(shop: Shop, buyer: Person, seller:
 
     assert (wrong.status_code, wrong.json()["code"]) == (409, "amount_mismatch")
     assert (paid.status_code, paid.json()["status"]) == (201, "COMPLETED")
-    assert (paid.json()["order_id"], paid.json()["payment_id"]) == (order["order_id"], order["payment_id"])
+    assert (paid.json()["order_id"], paid.json()["payment_id"]) == (
+        order["order_id"],
+        order["payment_id"],
+    )
     assert again.status_code == 409
     assert await balance_of(shop, buyer, wallet) == 501
 
@@ -203,7 +259,7 @@ async def test_an_order_that_the_wallet_does_not_cover_stays_unpaid(
     assert (unknown.status_code, unknown.json()["code"]) == (404, "order_not_found")
 
 
-# -- whose they are ----------------------------------------------------------------------------------------------------
+# -- whose they are --------------------------------------------------------------------------------
 
 
 async def test_transactions_are_listed_to_whoever_made_them_and_to_admins(
@@ -215,29 +271,37 @@ async def test_transactions_are_listed_to_whoever_made_them_and_to_admins(
     path, reached = "/api/v1/transactions", await shop.reached()
 
     first = (await buyer.get(f"{path}?limit=2", headers=reached)).json()
-    rest = (await buyer.get(f"{path}?limit=2&cursor={first['next_cursor']}", headers=reached)).json()
+    rest = (
+        await buyer.get(f"{path}?limit=2&cursor={first['next_cursor']}", headers=reached)
+    ).json()
     assert [each["id"] for each in [*first["items"], *rest["items"]]] == made[::-1]
     assert (await other.get(path, headers=reached)).json()["items"] == []
     everybodys = (await admin.get(f"{path}?limit=200", headers=reached)).json()["items"]
     assert set(made) <= {each["id"] for each in everybodys}
-    assert len((await admin.get(f"{path}?user_id={buyer.id}&status=COMPLETED")).json()["items"]) == 3
+    assert (
+        len((await admin.get(f"{path}?user_id={buyer.id}&status=COMPLETED")).json()["items"]) == 3
+    )
     assert (await other.get(f"{path}?user_id={buyer.id}")).status_code == 403
     one = [
-        (await person.get(f"{path}/{made[0]}")).status_code for person in (buyer, other, admin, await shop.register())
+        (await person.get(f"{path}/{made[0]}")).status_code
+        for person in (buyer, other, admin, await shop.register())
     ]
     assert one == [200, 200, 200, 403]
     assert (await buyer.get(f"{path}/{uuid4()}")).json()["code"] == "transaction_not_found"
     assert (await shop.client().get(path)).status_code == 401
 
 
-# -- what is refused before anything happens ---------------------------------------------------------------------------
+# -- what is refused before anything happens -------------------------------------------------------
 
 REFUSED: list[tuple[dict[str, Any], int, str]] = [
     *(
         ({"amount_cents": amount}, 422, "invalid_amount")
         for amount in (-1, 0, 100_000_001, 10**40, 1.5, 300.0, 1e308, True, "300", None)
     ),
-    *(({"currency": currency}, 422, "invalid_currency") for currency in ("usd", "XXX", "DOLLARS", "", "BTC")),
+    *(
+        ({"currency": currency}, 422, "invalid_currency")
+        for currency in ("usd", "XXX", "DOLLARS", "", "BTC")
+    ),
     ({"currency": None}, 422, "invalid_request"),
     ({"currency": "EUR"}, 409, "currency_mismatch"),
     ({"to_wallet_id": "in euro"}, 409, "currency_mismatch"),
@@ -246,7 +310,11 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"to_wallet_id": "nobody's"}, 404, "wallet_not_found"),
     ({"from_wallet_id": "nobody's"}, 404, "wallet_not_found"),
     ({"from_wallet_id": "another's", "to_wallet_id": "source"}, 403, "not_yours"),
-    ({"from_wallet_id": "closed", "to_wallet_id": "in yen", "currency": "JPY"}, 409, "wallet_inactive"),
+    (
+        {"from_wallet_id": "closed", "to_wallet_id": "in yen", "currency": "JPY"},
+        409,
+        "wallet_inactive",
+    ),
     ({"to_wallet_id": None}, 422, "invalid_request"),
     ({"from_wallet_id": None}, 422, "invalid_request"),
     ({"to_wallet_id": "0"}, 422, "invalid_request"),
@@ -257,8 +325,16 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"type": "deposit"}, 422, "invalid_request"),
     ({"type": "payment"}, 422, "invalid_request"),
     ({"type": "deposit", "from_wallet_id": None, "to_wallet_id": "another's"}, 403, "not_yours"),
-    ({"type": "deposit", "from_wallet_id": None, "to_wallet_id": "closed", "currency": "JPY"}, 409, "wallet_inactive"),
-    ({"type": "deposit", "from_wallet_id": None, "to_wallet_id": "in euro"}, 409, "currency_mismatch"),
+    (
+        {"type": "deposit", "from_wallet_id": None, "to_wallet_id": "closed", "currency": "JPY"},
+        409,
+        "wallet_inactive",
+    ),
+    (
+        {"type": "deposit", "from_wallet_id": None, "to_wallet_id": "in euro"},
+        409,
+        "currency_mismatch",
+    ),
     ({"note": "for you"}, 422, "invalid_request"),
 ]
 
@@ -283,7 +359,11 @@ async def somebody(shop: Shop) -> tuple[Person, dict[str, str]]:
 
 @pytest.mark.parametrize(("wrong", "status", "code"), REFUSED, ids=lambda value: str(value)[:60])
 async def test_what_cannot_be_is_refused_with_its_own_code_and_leaves_no_trace(
-    shop: Shop, somebody: tuple[Person, dict[str, str]], wrong: dict[str, Any], status: int, code: str
+    shop: Shop,
+    somebody: tuple[Person, dict[str, str]],
+    wrong: dict[str, Any],
+    status: int,
+    code: str,
 ) -> None:
     payer, wallets = somebody
     right = {"type": "transfer", "amount_cents": 300, "currency": "USD", "from_wallet_id": "source"}

@@ -31,7 +31,9 @@ async def merchant() -> AsyncIterator[Merchant]:
         yield merchant
 
 
-async def subscribe(seller: Person, merchant: Merchant, *events: str, **said: object) -> dict[str, Any]:
+async def subscribe(
+    seller: Person, merchant: Merchant, *events: str, **said: object
+) -> dict[str, Any]:
     """An endpoint at the merchant's server."""
     body = {"url": merchant.url, "events": list(events or ("order.completed.v1",)), **said}
     answer = await seller.post(PATH, json=body)
@@ -50,22 +52,30 @@ async def sell(shop: Shop, seller: Person, buyer: Person) -> dict[str, Any]:
 
 async def all_told(shop: Shop) -> None:
     """Return when whoever is to hear of what happened so far is known to."""
-    assert await shop.services.reads.waiter.wait(["merchant_webhooks"], await shop.core.log.head(), 10)
+    assert await shop.services.reads.waiter.wait(
+        ["merchant_webhooks"], await shop.core.log.head(), 10
+    )
 
 
-async def deliveries(shop: Shop, seller: Person, endpoint: dict[str, Any], **query: str) -> list[dict[str, Any]]:
-    answer = await seller.get(f"{PATH}/{endpoint['id']}/deliveries", params=query, headers=await shop.reached())
+async def deliveries(
+    shop: Shop, seller: Person, endpoint: dict[str, Any], **query: str
+) -> list[dict[str, Any]]:
+    answer = await seller.get(
+        f"{PATH}/{endpoint['id']}/deliveries", params=query, headers=await shop.reached()
+    )
     assert answer.status_code == 200, answer.text
     return list(answer.json()["items"])
 
 
-async def delivery_that_is(shop: Shop, seller: Person, endpoint: dict[str, Any], status: str) -> dict[str, Any]:
+async def delivery_that_is(
+    shop: Shop, seller: Person, endpoint: dict[str, Any], status: str
+) -> dict[str, Any]:
     """The endpoint's one delivery, once it is so."""
     (found,) = await shop.eventually(lambda: deliveries(shop, seller, endpoint, status=status))
     return found
 
 
-# -- a sale ------------------------------------------------------------------------------------------------------------
+# -- a sale ----------------------------------------------------------------------------------------
 
 
 async def test_a_sale_arrives_once_signed_at_the_sellers_server(
@@ -80,9 +90,17 @@ async def test_a_sale_arrives_once_signed_at_the_sellers_server(
     assert content["type"] == "order.completed.v1"
     assert content["timestamp"].endswith("Z")
     assert content["data"]["order"]["order_id"] == order["order_id"]
-    assert (line["game_id"], line["title"], line["unit_price_cents"]) == (order["game_id"], "Celeste", 1999)
+    assert (line["game_id"], line["title"], line["unit_price_cents"]) == (
+        order["game_id"],
+        "Celeste",
+        1999,
+    )
     delivery = await delivery_that_is(shop, seller, endpoint, "DELIVERED")
-    assert (delivery["id"], delivery["event"], delivery["attempts"]) == (arrived.id, "order.completed.v1", 1)
+    assert (delivery["id"], delivery["event"], delivery["attempts"]) == (
+        arrived.id,
+        "order.completed.v1",
+        1,
+    )
     assert (delivery["http_status"], delivery["code"]) == (200, None)
 
     await seller.post(f"{PATH}/{endpoint['id']}/test")
@@ -133,7 +151,8 @@ async def test_an_event_that_is_reacted_to_again_is_sent_once(
     reactor = merchant_webhooks(shop.core.handler)
     await reactor.react(completed)
     await subscribe(seller, merchant)
-    with pytest.raises(AlreadyDone):  # nor does an endpoint hear of it that is newer than the reaction
+    # nor does an endpoint hear of it that is newer than the reaction
+    with pytest.raises(AlreadyDone):
         await reactor.react(completed)
     jobs = webhook_jobs(shop.queues["ludoteca.webhooks"])
     (delivery,) = await deliveries(shop, seller, endpoint)
@@ -143,7 +162,9 @@ async def test_an_event_that_is_reacted_to_again_is_sent_once(
     assert [each.id for each in await merchant.received(2)] == [delivery["id"], test["id"]]
 
 
-async def test_another_sellers_sale_is_not_told(shop: Shop, seller: Person, buyer: Person, merchant: Merchant) -> None:
+async def test_another_sellers_sale_is_not_told(
+    shop: Shop, seller: Person, buyer: Person, merchant: Merchant
+) -> None:
     endpoint = await subscribe(seller, merchant, "*")
     await sell(shop, await shop.register("SELLER"), buyer)
     await all_told(shop)
@@ -180,19 +201,23 @@ async def test_a_disabled_endpoint_gets_nothing_until_it_is_enabled(
     assert arrived.verified(endpoint["secret"])["data"]["order"]["order_id"] == order["order_id"]
 
 
-async def test_who_closes_their_account_hears_no_more(shop: Shop, admin: Person, merchant: Merchant) -> None:
+async def test_who_closes_their_account_hears_no_more(
+    shop: Shop, admin: Person, merchant: Merchant
+) -> None:
     seller = await shop.register("SELLER")
     endpoint = await subscribe(seller, merchant)
     assert (await seller.delete(f"/api/v1/users/{seller.id}")).status_code == 204
 
     async def now() -> dict[str, Any]:
-        return dict((await admin.get(f"{PATH}/{endpoint['id']}", headers=await shop.reached())).json())
+        return dict(
+            (await admin.get(f"{PATH}/{endpoint['id']}", headers=await shop.reached())).json()
+        )
 
     closed = await shop.eventually(now, lambda found: found["status"] == "DISABLED")
     assert closed["disabled_reason"] == "account_closed"
 
 
-# -- when it does not arrive -------------------------------------------------------------------------------------------
+# -- when it does not arrive -----------------------------------------------------------------------
 
 
 async def test_what_fails_is_sent_again_the_same_until_it_arrives(
@@ -249,18 +274,25 @@ async def test_what_was_delivered_can_be_sent_again_under_the_same_id(
     assert [each.id for each in await merchant.received(2)] == [test["id"]] * 2
 
 
-async def test_a_redrive_under_one_key_sends_once(shop: Shop, seller: Person, merchant: Merchant) -> None:
+async def test_a_redrive_under_one_key_sends_once(
+    shop: Shop, seller: Person, merchant: Merchant
+) -> None:
     endpoint = await subscribe(seller, merchant)
     test = (await seller.post(f"{PATH}/{endpoint['id']}/test")).json()
     await delivery_that_is(shop, seller, endpoint, "DELIVERED")
-    redrive, key = f"{PATH}/{endpoint['id']}/deliveries/{test['id']}/redrive", {"Idempotency-Key": uuid4().hex}
+    redrive, key = (
+        f"{PATH}/{endpoint['id']}/deliveries/{test['id']}/redrive",
+        {"Idempotency-Key": uuid4().hex},
+    )
     first, second = await seller.post(redrive, headers=key), await seller.post(redrive, headers=key)
     assert (second.headers["idempotent-replayed"], second.content) == ("true", first.content)
     trail = await shop.core.log.read_stream(UUID(test["id"]))
     assert [each.env.name for each in trail].count("webhook.redelivery_requested.v1") == 1
 
 
-async def test_a_server_that_says_gone_is_not_called_again(shop: Shop, seller: Person, merchant: Merchant) -> None:
+async def test_a_server_that_says_gone_is_not_called_again(
+    shop: Shop, seller: Person, merchant: Merchant
+) -> None:
     endpoint = await subscribe(seller, merchant)
     merchant.statuses = [410]
     test = (await seller.post(f"{PATH}/{endpoint['id']}/test")).json()
@@ -269,11 +301,14 @@ async def test_a_server_that_says_gone_is_not_called_again(shop: Shop, seller: P
     shown = (await seller.get(f"{PATH}/{endpoint['id']}", headers=await shop.reached())).json()
     assert (shown["status"], shown["disabled_reason"]) == ("DISABLED", "gone")
     assert test["id"] not in {
-        each.job.body["delivery_id"] for each in await shop.queues["ludoteca.webhooks"].dead_letters()
+        each.job.body["delivery_id"]
+        for each in await shop.queues["ludoteca.webhooks"].dead_letters()
     }
 
 
-async def test_after_a_rotation_either_secret_verifies(shop: Shop, seller: Person, merchant: Merchant) -> None:
+async def test_after_a_rotation_either_secret_verifies(
+    shop: Shop, seller: Person, merchant: Merchant
+) -> None:
     endpoint = await subscribe(seller, merchant)
     rotated = (await seller.post(f"{PATH}/{endpoint['id']}/rotate-secret")).json()
     assert rotated["secret"] != endpoint["secret"]
@@ -284,7 +319,7 @@ async def test_after_a_rotation_either_secret_verifies(shop: Shop, seller: Perso
         arrived.verified("whsec_" + "A" * 44)
 
 
-# -- endpoints ---------------------------------------------------------------------------------------------------------
+# -- endpoints -------------------------------------------------------------------------------------
 
 
 async def test_the_secret_is_shown_when_it_is_made_and_never_again(
@@ -295,14 +330,24 @@ async def test_the_secret_is_shown_when_it_is_made_and_never_again(
     assert secret.startswith("whsec_")
     one = await seller.get(f"{PATH}/{endpoint['id']}", headers=await shop.reached())
     assert one.json() == endpoint
-    assert (endpoint["status"], endpoint["events"], endpoint["seller_id"]) == ("ENABLED", ["order.*"], str(seller.id))
+    assert (endpoint["status"], endpoint["events"], endpoint["seller_id"]) == (
+        "ENABLED",
+        ["order.*"],
+        str(seller.id),
+    )
     listed = await seller.get(PATH, headers=await shop.reached())
     assert listed.json() == {"items": [endpoint], "next_cursor": None}
     trail = await auditor.get(f"/api/v1/audit/streams/{endpoint['id']}")
-    assert (trail.status_code, secret in trail.text, secret in one.text + listed.text) == (200, False, False)
+    assert (trail.status_code, secret in trail.text, secret in one.text + listed.text) == (
+        200,
+        False,
+        False,
+    )
 
 
-async def test_an_endpoint_made_twice_under_one_key_is_one_with_one_secret(seller: Person, merchant: Merchant) -> None:
+async def test_an_endpoint_made_twice_under_one_key_is_one_with_one_secret(
+    seller: Person, merchant: Merchant
+) -> None:
     body, key = {"url": merchant.url, "events": ["*"]}, {"Idempotency-Key": uuid4().hex}
     first = await seller.post(PATH, json=body, headers=key)
     second = await seller.post(PATH, json=body, headers=key)
@@ -312,7 +357,10 @@ async def test_an_endpoint_made_twice_under_one_key_is_one_with_one_secret(selle
 async def test_a_repeat_shows_what_was_made_then_and_nothing_of_what_is_deleted(
     seller: Person, merchant: Merchant
 ) -> None:
-    body, making, rotating = {"url": merchant.url, "events": ["*"]}, *({"Idempotency-Key": uuid4().hex} for _ in "12")
+    body, making, rotating = (
+        {"url": merchant.url, "events": ["*"]},
+        *({"Idempotency-Key": uuid4().hex} for _ in "12"),
+    )
     made = (await seller.post(PATH, json=body, headers=making)).json()
     path = f"{PATH}/{made['id']}"
     rotated = (await seller.post(f"{path}/rotate-secret", headers=rotating)).json()
@@ -331,16 +379,22 @@ async def test_a_repeat_shows_what_was_made_then_and_nothing_of_what_is_deleted(
         assert (repeat.status_code, repeat.json()["code"]) == (404, "webhook_endpoint_not_found")
 
 
-async def test_an_edit_is_based_on_what_was_seen(shop: Shop, seller: Person, merchant: Merchant) -> None:
+async def test_an_edit_is_based_on_what_was_seen(
+    shop: Shop, seller: Person, merchant: Merchant
+) -> None:
     endpoint = await subscribe(seller, merchant)
     path = f"{PATH}/{endpoint['id']}"
     tag = {"If-Match": (await seller.get(path, headers=await shop.reached())).headers["etag"]}
-    edited = await seller.put(path, json={"events": ["game.*"], "description": "games"}, headers=tag)
+    edited = await seller.put(
+        path, json={"events": ["game.*"], "description": "games"}, headers=tag
+    )
     assert (edited.json()["events"], edited.json()["description"]) == (["game.*"], "games")
     assert edited.json()["url"] == merchant.url
     assert (await seller.put(path, json={"description": "later"}, headers=tag)).status_code == 412
     assert (await seller.delete(path, headers=tag)).status_code == 412
-    assert (await seller.delete(path, headers={"If-Match": edited.headers["etag"]})).status_code == 204
+    assert (
+        await seller.delete(path, headers={"If-Match": edited.headers["etag"]})
+    ).status_code == 204
     gone = await seller.get(path, headers=await shop.reached())
     assert (gone.status_code, gone.json()["code"]) == (404, "webhook_endpoint_not_found")
 
@@ -356,11 +410,17 @@ async def test_nobody_sees_or_touches_anothers_endpoint(
         ("GET", f"{path}/deliveries", None),
         ("PUT", path, {"description": "mine"}),
         ("DELETE", path, None),
-        *[("POST", f"{path}/{verb}", None) for verb in ("enable", "disable", "test", "rotate-secret")],
+        *[
+            ("POST", f"{path}/{verb}", None)
+            for verb in ("enable", "disable", "test", "rotate-secret")
+        ],
         ("POST", f"{path}/deliveries/{test['id']}/redrive", None),
     ]:
         answer = await other.client.request(method, where, json=body)
-        assert (answer.status_code, answer.json()["code"]) == (404, "webhook_endpoint_not_found"), (method, where)
+        assert (answer.status_code, answer.json()["code"]) == (404, "webhook_endpoint_not_found"), (
+            method,
+            where,
+        )
         answer = await buyer.client.request(method, where, json=body)
         assert (answer.status_code, answer.json()["code"]) == (403, "not_a_seller"), (method, where)
     theirs = await subscribe(other, merchant)
@@ -379,7 +439,9 @@ async def test_an_admin_disables_what_its_seller_then_cannot_enable(
     assert (await admin.post(f"{path}/enable")).json()["status"] == "ENABLED"
 
 
-@pytest.mark.parametrize("events", [["shipmint.*"], ["order.*", "user.registered.v1"], ["wallet.*"]])
+@pytest.mark.parametrize(
+    "events", [["shipmint.*"], ["order.*", "user.registered.v1"], ["wallet.*"]]
+)
 async def test_events_that_nobody_is_told_of_cannot_be_subscribed_to(
     seller: Person, merchant: Merchant, events: list[str]
 ) -> None:
@@ -388,7 +450,9 @@ async def test_events_that_nobody_is_told_of_cannot_be_subscribed_to(
     assert "order.completed.v1" in answer.json()["known"]
 
 
-async def test_a_url_in_our_own_network_is_refused_and_leaves_no_trace(shop: Shop, merchant: Merchant) -> None:
+async def test_a_url_in_our_own_network_is_refused_and_leaves_no_trace(
+    shop: Shop, merchant: Merchant
+) -> None:
     seller = await shop.register("SELLER")
     endpoint = await subscribe(seller, merchant)
     careful = HttpWebhookSender()
@@ -413,9 +477,14 @@ async def test_a_url_in_our_own_network_is_refused_and_leaves_no_trace(shop: Sho
         ):
             assert (answer.status_code, answer.json()["code"]) == (422, "webhook_url_refused"), url
     listed = await client.get(PATH, headers=await shop.reached())
-    assert [(each["id"], each["url"]) for each in listed.json()["items"]] == [(endpoint["id"], merchant.url)]
+    assert [(each["id"], each["url"]) for each in listed.json()["items"]] == [
+        (endpoint["id"], merchant.url)
+    ]
     await careful.aclose()
 
 
 async def test_the_queue_is_seen_by_metrics(shop: Shop) -> None:
-    assert 'ludoteca_queue_depth{queue="ludoteca.webhooks"}' in (await shop.client().get("/metrics")).text
+    assert (
+        'ludoteca_queue_depth{queue="ludoteca.webhooks"}'
+        in (await shop.client().get("/metrics")).text
+    )

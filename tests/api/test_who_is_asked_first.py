@@ -1,4 +1,5 @@
-"""401, then 403, then the body: for every route, role and kind of body, made from the table of routes."""
+"""401, then 403, then the body: for every route, role and kind of body, made from the table of
+routes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -40,7 +41,9 @@ async def foreign(shop: Shop) -> dict[str, Any]:
     game = await stocked(shop, seller, 3)
     await put_in(buyer, game)
     order = (await check_out(buyer)).json()
-    seen = (await buyer.get(f"/api/v1/orders/{order['order_id']}", headers=await shop.reached())).json()
+    seen = (
+        await buyer.get(f"/api/v1/orders/{order['order_id']}", headers=await shop.reached())
+    ).json()
     return {
         "game_id": game["id"],
         "user_id": buyer.id,
@@ -62,14 +65,18 @@ def code(answer: httpx.Response) -> str:
 async def test_every_route_says_whom_it_admits() -> None:
     for route in create_app(services()).routes:
         if isinstance(route, CheckedRoute):
-            assert route.access, f"{route.methods} {route.path} needs an Access among its dependencies"
+            assert route.access, (
+                f"{route.methods} {route.path} needs an Access among its dependencies"
+            )
         elif not isinstance(route, Mount):
             path = getattr(route, "path", "")
             assert path in WITHOUT_RULE or "/ws/" in path, f"{path} is no CheckedRoute"
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_who_is_not_admitted_is_refused_before_the_body_is_read(people: dict[str | None, Any], role: str) -> None:
+async def test_who_is_not_admitted_is_refused_before_the_body_is_read(
+    people: dict[str | None, Any], role: str
+) -> None:
     refused = [each for each in ALL if not each.admits(role)]
     assert len(refused) > (20 if role == "ADMIN" else 50) or role == "ADMIN"
     for each in refused:
@@ -78,7 +85,9 @@ async def test_who_is_not_admitted_is_refused_before_the_body_is_read(people: di
             assert answer.status_code == (401 if role is None else 403), (str(each), answer.text)
 
 
-@pytest.mark.parametrize("token", ["", "Bearer", "Bearer x.y.z", "Basic YTpi", "Bearer " + "e" * 50_000])
+@pytest.mark.parametrize(
+    "token", ["", "Bearer", "Bearer x.y.z", "Basic YTpi", "Bearer " + "e" * 50_000]
+)
 async def test_a_token_that_is_none_is_told_before_the_body(shop: Shop, token: str) -> None:
     for each in (each for each in CANONICAL if not each.admits(None)):
         answer = await shop.client().request(
@@ -88,26 +97,39 @@ async def test_a_token_that_is_none_is_told_before_the_body(shop: Shop, token: s
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_who_is_admitted_is_told_what_is_wrong_with_the_body(people: dict[str | None, Any], role: str) -> None:
+async def test_who_is_admitted_is_told_what_is_wrong_with_the_body(
+    people: dict[str | None, Any], role: str
+) -> None:
     for each in (each for each in ALL if each.admits(role) and each.body is not None):
         malformed = await people[role].request(each.method, each.url(), content=b"{", headers=JSON)
         shapeless = await people[role].request(each.method, each.url(), json={"no_such_field": {}})
-        other = await people[role].request(each.method, each.url(), content=b"{}", headers={"content-type": "text/css"})
-        large = await people[role].request(each.method, each.url(), content=b" " * 2**20 + b"{}", headers=JSON)
+        other = await people[role].request(
+            each.method, each.url(), content=b"{}", headers={"content-type": "text/css"}
+        )
+        large = await people[role].request(
+            each.method, each.url(), content=b" " * 2**20 + b"{}", headers=JSON
+        )
         found = [answer.status_code for answer in (malformed, shapeless, other, large)]
-        mine = each.owner is not None and "user_id" in each.route.param_convertors and role != "ADMIN"
+        mine = (
+            each.owner is not None and "user_id" in each.route.param_convertors and role != "ADMIN"
+        )
         assert found == ([403] * 4 if mine else [400, 422, 415, 413]), (str(each), found)
 
 
 @pytest.mark.parametrize("role", ROLES)
 async def test_no_route_admits_a_role_that_its_command_refuses(shop: Shop, role: str) -> None:
     person = shop.client() if role is None else await shop.register(role)
-    for each in (each for each in CANONICAL if each.admits(role) and not each.path.endswith("/logout")):
+    for each in (
+        each for each in CANONICAL if each.admits(role) and not each.path.endswith("/logout")
+    ):
         if each.is_signed:  # for whoever has the secret
             continue
         answer = await person.request(each.method, each.url(), json=each.valid())
         assert answer.status_code not in {400, 413, 415, 500}, (str(each), answer.text)
-        assert answer.status_code != 403 or code(answer) not in REFUSED_ROLE, (str(each), answer.text)
+        assert answer.status_code != 403 or code(answer) not in REFUSED_ROLE, (
+            str(each),
+            answer.text,
+        )
 
 
 async def test_others_things_are_refused_before_the_body_is_read(
@@ -127,19 +149,28 @@ async def test_others_things_are_refused_before_the_body_is_read(
             assert admin.status_code == 400, str(each)
 
 
-async def test_an_unknown_query_parameter_is_refused_everywhere(people: dict[str | None, Any]) -> None:
+async def test_an_unknown_query_parameter_is_refused_everywhere(
+    people: dict[str | None, Any],
+) -> None:
     for each in ALL:
         role = next(role for role in ("ADMIN", *ROLES) if each.admits(role))
         answer = await people[role].request(each.method, each.url() + "?no_such_parameter=1")
-        assert (answer.status_code, code(answer)) == (422, "invalid_request"), (str(each), answer.text)
+        assert (answer.status_code, code(answer)) == (422, "invalid_request"), (
+            str(each),
+            answer.text,
+        )
         assert answer.json()["errors"][0]["field"] == "no_such_parameter"
 
 
-async def test_a_method_that_a_path_does_not_have_is_told_all_that_it_has(people: dict[str | None, Any]) -> None:
+async def test_a_method_that_a_path_does_not_have_is_told_all_that_it_has(
+    people: dict[str | None, Any],
+) -> None:
     methods: dict[str, set[str]] = {}
     for each in ALL:
         methods.setdefault(each.path, set()).add(each.method)
-    answers = await asyncio.gather(*(people[None].request("PATCH", path.format_map(Any_())) for path in methods))
+    answers = await asyncio.gather(
+        *(people[None].request("PATCH", path.format_map(Any_())) for path in methods)
+    )
     for (path, wanted), answer in zip(methods.items(), answers, strict=True):
         assert answer.status_code == 405, path
         allowed = wanted | ({"HEAD"} if "GET" in wanted else set())

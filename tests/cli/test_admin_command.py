@@ -17,14 +17,26 @@ def _account_type(email: str, password: str = PASSWORD) -> str:
 
     async def log_in() -> str:
         async with open_core(Settings()) as core:
-            return (await core.commands.logins.log_in(SYSTEM, email=email, password=password)).value.user.account_type
+            return (
+                await core.commands.logins.log_in(SYSTEM, email=email, password=password)
+            ).value.user.account_type
 
     return asyncio.run(log_in())
 
 
 @pytest.mark.parametrize("account_type", ["ADMIN", "AUDITOR", "SERVICE"])
-def test_an_account_of_each_type_can_log_in(ludoteca: Ludoteca, shop: Shop, account_type: str) -> None:
-    result = ludoteca("admin", "create", "--email", "ana@example.org", "--type", account_type, stdin=PASSWORD + "\n")
+def test_an_account_of_each_type_can_log_in(
+    ludoteca: Ludoteca, shop: Shop, account_type: str
+) -> None:
+    result = ludoteca(
+        "admin",
+        "create",
+        "--email",
+        "ana@example.org",
+        "--type",
+        account_type,
+        stdin=PASSWORD + "\n",
+    )
     assert result.exit_code == 0, result.output
     assert PASSWORD not in result.output
     assert _account_type("ana@example.org") == account_type
@@ -64,4 +76,9 @@ def test_an_account_that_will_not_do_is_refused(
 
 
 def test_buyers_open_their_accounts_themselves(ludoteca: Ludoteca, shop: Shop) -> None:
-    assert ludoteca("admin", "create", "--email", "a@b.org", "--type", "BUYER", stdin=PASSWORD).exit_code == 2
+    assert (
+        ludoteca(
+            "admin", "create", "--email", "a@b.org", "--type", "BUYER", stdin=PASSWORD
+        ).exit_code
+        == 2
+    )

@@ -24,13 +24,20 @@ def _anchor(ludoteca: Ludoteca) -> str:
     return found[1]
 
 
-def test_an_untouched_log_is_intact_and_its_head_can_be_noted(ludoteca: Ludoteca, kept: Shop) -> None:
+def test_an_untouched_log_is_intact_and_its_head_can_be_noted(
+    ludoteca: Ludoteca, kept: Shop
+) -> None:
     result = ludoteca("audit", "verify")
     assert result.exit_code == 0
     head = kept.ask("SELECT encode(hash, 'hex') FROM log.events WHERE position = 10")
     assert f"position  10\nhash      {head}\nanchor    10:{head}\n" in result.stdout
     report = ludoteca.json("audit", "verify")
-    assert (report["intact"], report["position"], report["hash"], report["faults"]) == (True, 10, head, [])
+    assert (report["intact"], report["position"], report["hash"], report["faults"]) == (
+        True,
+        10,
+        head,
+        [],
+    )
 
 
 def test_an_empty_log_is_intact(ludoteca: Ludoteca, shop: Shop) -> None:
@@ -42,17 +49,32 @@ def test_an_empty_log_is_intact(ludoteca: Ludoteca, shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("deed", "position", "reason"),
     [
-        ("UPDATE log.events SET payload = convert_to('{}', 'UTF8') WHERE position = 4", 4, "changed"),
+        (
+            "UPDATE log.events SET payload = convert_to('{}', 'UTF8') WHERE position = 4",
+            4,
+            "changed",
+        ),
         ("UPDATE log.events SET actor = 'nobody' WHERE position = 1", 1, "changed"),
-        ("UPDATE log.events SET recorded_at = recorded_at - interval '1 day' WHERE position = 7", 7, "time"),
+        (
+            "UPDATE log.events SET recorded_at = recorded_at - interval '1 day' WHERE position = 7",
+            7,
+            "time",
+        ),
         ("DELETE FROM log.events WHERE position = 5", 5, "removed"),
         (
-            "UPDATE log.events SET position = CASE position WHEN 2 THEN -3 WHEN 3 THEN -2 END WHERE position IN (2, 3);"
-            " UPDATE log.events SET position = -position WHERE position < 0",
+            (
+                "UPDATE log.events SET position = CASE position WHEN 2 THEN -3 WHEN 3 THEN -2 END"
+                " WHERE position IN (2, 3); UPDATE log.events SET position = -position WHERE"
+                " position < 0"
+            ),
             2,
             "moved",
         ),
-        ("DELETE FROM log.events WHERE position >= 9", 9, "games.1 has read up to position 10, but the log ends at 8"),
+        (
+            "DELETE FROM log.events WHERE position >= 9",
+            9,
+            "games.1 has read up to position 10, but the log ends at 8",
+        ),
         ("DELETE FROM log.events", 1, "the log ends at 0"),
     ],
     ids=["payload", "actor", "time", "removed", "swapped", "tail", "all"],
@@ -79,7 +101,9 @@ def test_from_an_anchor_only_what_follows_is_walked(ludoteca: Ludoteca, kept: Sh
     assert "FAULT at position 12" in ludoteca("audit", "verify", "--from-anchor", anchor).stdout
 
 
-def test_a_log_rewritten_with_new_hashes_does_not_fit_an_anchor(ludoteca: Ludoteca, kept: Shop) -> None:
+def test_a_log_rewritten_with_new_hashes_does_not_fit_an_anchor(
+    ludoteca: Ludoteca, kept: Shop
+) -> None:
     anchor = _anchor(ludoteca)
     kept.tamper("DELETE FROM log.events")
     kept.list_games(10)
@@ -89,7 +113,9 @@ def test_a_log_rewritten_with_new_hashes_does_not_fit_an_anchor(ludoteca: Ludote
     assert "the hash is not the anchor's" in result.stdout
 
 
-def test_an_anchor_beyond_the_end_shows_that_the_end_was_removed(ludoteca: Ludoteca, kept: Shop) -> None:
+def test_an_anchor_beyond_the_end_shows_that_the_end_was_removed(
+    ludoteca: Ludoteca, kept: Shop
+) -> None:
     anchor = _anchor(ludoteca)
     kept.tamper("UPDATE consumers.checkpoints SET position = 0")
     kept.tamper("DELETE FROM log.events WHERE position = 10")

@@ -10,7 +10,9 @@ from runtime import console, logs
 from runtime.settings import Settings
 
 
-def test_without_a_terminal_progress_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_progress_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     seconds = iter([0, 1, 6, 7, 12, 12, 20, 20])
     lines = console.ProgressLines(lambda: next(seconds))
     for done in (0, 100, 600, 700):
@@ -39,7 +41,9 @@ def test_the_program_and_its_libraries_log_alike(
     monkeypatch.setenv("LUDOTECA_LOG_FORMAT", log_format)
     logs.configure(Settings(), process="api")
     structlog.get_logger("adapters.x").warning("queue lost", queue="payments")
-    logging.getLogger("uvicorn.error").info("listening on %s", 8000, extra={"color_message": "in colour"})
+    logging.getLogger("uvicorn.error").info(
+        "listening on %s", 8000, extra={"color_message": "in colour"}
+    )
     logging.getLogger("httpx").info("GET /")
     logging.getLogger("projections").debug("too much")
     out, err = capsys.readouterr()
@@ -48,8 +52,16 @@ def test_the_program_and_its_libraries_log_alike(
     assert "in colour" not in err
     if log_format == "json":
         first, second = map(json.loads, lines)
-        assert (first["event"], first["queue"], first["process"]) == ("queue lost", "payments", "api")
-        assert (second["event"], second["logger"], second["level"]) == ("listening on 8000", "uvicorn.error", "info")
+        assert (first["event"], first["queue"], first["process"]) == (
+            "queue lost",
+            "payments",
+            "api",
+        )
+        assert (second["event"], second["logger"], second["level"]) == (
+            "listening on 8000",
+            "uvicorn.error",
+            "info",
+        )
     else:
         assert "queue lost" in lines[0]
         assert "listening on 8000" in lines[1]

@@ -38,7 +38,9 @@ async def _kill(queue: WorkQueue, jobs: Sequence[Job]) -> None:
 def postgres(shop: Shop) -> Kill:
     async def kill(name: str, jobs: Sequence[Job]) -> None:
         async with open_pool(shop.url, 4) as pool:
-            await _kill(PostgresQueue(pool, name, backoff=[float(BACKOFF)], poll_seconds=0.05), jobs)
+            await _kill(
+                PostgresQueue(pool, name, backoff=[float(BACKOFF)], poll_seconds=0.05), jobs
+            )
 
     return lambda name, jobs: asyncio.run(kill(name, jobs))
 
@@ -69,7 +71,9 @@ def _ids(letters: list[dict[str, dict[str, str]]]) -> list[UUID]:
     return [UUID(letter["job"]["id"]) for letter in letters]
 
 
-def test_the_dead_of_both_queues_are_listed_with_their_reason(ludoteca: Ludoteca, kill: Kill) -> None:
+def test_the_dead_of_both_queues_are_listed_with_their_reason(
+    ludoteca: Ludoteca, kill: Kill
+) -> None:
     payment, mail = _job(), _job("mail.send")
     kill(PAYMENTS, [payment])
     kill(MAIL, [mail])
@@ -97,7 +101,10 @@ def test_a_redriven_job_is_back_at_work(ludoteca: Ludoteca, kill: Kill) -> None:
     kill(MAIL, [mail])
     assert ludoteca("dlq", "redrive", first.id).stdout == "1 redriven\n"
     assert set(_ids(ludoteca.json("dlq", "list"))) == {second.id, mail.id}
-    assert set(ludoteca.json("dlq", "redrive", "--all")["redriven"]) == {str(second.id), str(mail.id)}
+    assert set(ludoteca.json("dlq", "redrive", "--all")["redriven"]) == {
+        str(second.id),
+        str(mail.id),
+    }
     assert ludoteca.json("dlq", "list") == []
     assert ludoteca("dlq", "list").stdout == "no dead letters\n"
 
@@ -110,7 +117,9 @@ def test_what_is_not_dead_cannot_be_redriven(ludoteca: Ludoteca, kill: Kill) -> 
     assert report == {"redriven": [str(job.id)], "not_dead": [str(other)]}
 
 
-def test_a_broker_that_is_away_is_said_to_be(ludoteca: Ludoteca, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_is_away_is_said_to_be(
+    ludoteca: Ludoteca, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LUDOTECA_RABBITMQ_URL", "amqp://guest:hunter22@127.0.0.1:1/")
     result = ludoteca("dlq", "list")
     assert (result.exit_code, result.stdout) == (3, "")

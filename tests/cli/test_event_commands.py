@@ -16,29 +16,44 @@ def _lines(text: str) -> list[dict[str, object]]:
 
 def test_a_tail_begins_with_the_last_events(ludoteca: Ludoteca, shop: Shop) -> None:
     shop.list_games(30)
-    assert [e["position"] for e in _lines(ludoteca("events", "tail", "--no-follow").stdout)] == list(range(21, 31))
-    assert [e["position"] for e in _lines(ludoteca("events", "tail", "--no-follow", "-n", 2).stdout)] == [29, 30]
+    assert [
+        e["position"] for e in _lines(ludoteca("events", "tail", "--no-follow").stdout)
+    ] == list(range(21, 31))
+    assert [
+        e["position"] for e in _lines(ludoteca("events", "tail", "--no-follow", "-n", 2).stdout)
+    ] == [29, 30]
     assert ludoteca("events", "tail", "--no-follow", "-n", 0).stdout == ""
     after = ludoteca("events", "tail", "--no-follow", "--after", 5).stdout
     assert [e["position"] for e in _lines(after)] == list(range(6, 31))
 
 
-def test_an_event_is_a_line_with_its_envelope_and_its_payload(ludoteca: Ludoteca, shop: Shop) -> None:
+def test_an_event_is_a_line_with_its_envelope_and_its_payload(
+    ludoteca: Ludoteca, shop: Shop
+) -> None:
     game_id = shop.list_game("Portal\n2")
     (event,) = _lines(ludoteca("events", "export").stdout)
     assert event["payload"]["title"] == "Portal\n2"  # type: ignore[index]
-    assert (event["stream_id"], event["version"], event["name"]) == (str(game_id), 1, "game.created.v1")
+    assert (event["stream_id"], event["version"], event["name"]) == (
+        str(game_id),
+        1,
+        "game.created.v1",
+    )
     assert event["actor"] == "test"
 
 
-def test_events_are_selected_by_name_by_pattern_and_by_stream(ludoteca: Ludoteca, shop: Shop) -> None:
+def test_events_are_selected_by_name_by_pattern_and_by_stream(
+    ludoteca: Ludoteca, shop: Shop
+) -> None:
     first = shop.list_game("Portal")
     shop.append(first, 1, GameUpdated(title="Portal 2"))
     shop.append(uuid4(), 0, UserDeactivated())
     shop.list_game("Witness")
 
     def selected(*filters: object) -> list[object]:
-        return [e["position"] for e in _lines(ludoteca("events", "tail", "--no-follow", *filters).stdout)]
+        return [
+            e["position"]
+            for e in _lines(ludoteca("events", "tail", "--no-follow", *filters).stdout)
+        ]
 
     assert selected("--name", "game.updated.v1") == [2]
     assert selected("--name", "game.*") == [1, 2, 4]
@@ -75,14 +90,18 @@ def test_an_event_that_is_not_there_is_said_not_to_be(ludoteca: Ludoteca, shop: 
 
 
 def test_personal_fields_are_exported_as_they_are_stored(ludoteca: Ludoteca, shop: Shop) -> None:
-    made = ludoteca("admin", "create", "--email", "ana@example.org", "--name", "Ana", stdin="a long password\n")
+    made = ludoteca(
+        "admin", "create", "--email", "ana@example.org", "--name", "Ana", stdin="a long password\n"
+    )
     assert made.exit_code == 0, made.output
     exported = ludoteca("events", "export", "--name", "user.registered.v1").stdout
     assert "ana@example.org" not in exported
     assert _lines(exported)[0]["payload"]["email"].startswith("1:")  # type: ignore[index]
 
 
-def test_an_export_to_a_file_is_whole_and_tells_how_far_it_is(ludoteca: Ludoteca, shop: Shop, tmp_path: Path) -> None:
+def test_an_export_to_a_file_is_whole_and_tells_how_far_it_is(
+    ludoteca: Ludoteca, shop: Shop, tmp_path: Path
+) -> None:
     shop.list_games(2500)
     file = tmp_path / "events.jsonl"
     result = ludoteca("events", "export", "--output", file)

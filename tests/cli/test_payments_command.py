@@ -19,7 +19,12 @@ def test_money_of_lost_orders_is_listed_page_by_page(
         with httpx.Client(base_url=url) as http:
             for amount in range(1, 103):
                 metadata = {"payment_id": str(uuid4())}
-                body = {"amount": amount, "currency": "usd", "payment_method": "pm_card_visa", "metadata": metadata}
+                body = {
+                    "amount": amount,
+                    "currency": "usd",
+                    "payment_method": "pm_card_visa",
+                    "metadata": metadata,
+                }
                 assert http.post("/v1/payment_intents", json=body).status_code == 200
         result = ludoteca("payments", "reconcile", "--since", "2020-01-01")
         assert (result.exit_code, result.stdout.count("lost")) == (1, 102)

@@ -24,9 +24,13 @@ def _answers(url: str) -> bool:
         return False
 
 
-def test_the_projector_migrates_keeps_read_models_in_step_and_ends_when_told(empty_database: str) -> None:
+def test_the_projector_migrates_keeps_read_models_in_step_and_ends_when_told(
+    empty_database: str,
+) -> None:
     shop = Shop(empty_database)
-    with process("projector", LUDOTECA_DATABASE_URL=empty_database, LUDOTECA_LOG_FORMAT="json") as running:
+    with process(
+        "projector", LUDOTECA_DATABASE_URL=empty_database, LUDOTECA_LOG_FORMAT="json"
+    ) as running:
         until(lambda: shop.ask("SELECT to_regclass('consumers.feeds')") is not None)
         until(shop.in_step)
         shop.list_game("Portal")
@@ -53,11 +57,18 @@ def test_loaded_purchases_are_paid_and_granted(
     monkeypatch.setenv("LUDOTECA_PORT", str(free_port()))
     monkeypatch.setenv("LUDOTECA_PROVIDER_PORT", str(free_port()))
     (tmp_path / "games.csv").write_text(CATALOG)
-    (tmp_path / "purchases.csv").write_text("user_id,title,hours_played\n7,Portal,1.5\n7,Witness,2\n8,Portal,0.5\n")
+    (tmp_path / "purchases.csv").write_text(
+        "user_id,title,hours_played\n7,Portal,1.5\n7,Witness,2\n8,Portal,0.5\n"
+    )
     with process("provider"), process("worker") as worker:
         assert ludoteca("load", "games", tmp_path / "games.csv").exit_code == 0
         report = ludoteca.json("load", "purchases", tmp_path / "purchases.csv")
-        assert (report["rows"], report["loaded"], report["people"], report["granted"]) == (3, 3, 2, 3)
+        assert (report["rows"], report["loaded"], report["people"], report["granted"]) == (
+            3,
+            3,
+            2,
+            3,
+        )
         shown = ludoteca("load", "purchases", tmp_path / "purchases.csv").stdout
         assert ["granted", "3"] in [line.split() for line in shown.splitlines()]
         assert stop(worker)[0] == 0
@@ -68,7 +79,9 @@ def test_loaded_purchases_are_paid_and_granted(
 RELAYED = "SELECT position FROM consumers.checkpoints WHERE feed = 'relay.1'"
 
 
-def test_the_relay_publishes_the_log_in_order(shop: Shop, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_relay_publishes_the_log_in_order(
+    shop: Shop, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shop.list_games(3)
     monkeypatch.setenv("LUDOTECA_RABBITMQ_URL", rabbitmq_url)
 
@@ -88,7 +101,7 @@ def test_the_relay_publishes_the_log_in_order(shop: Shop, rabbitmq_url: str, mon
     assert asyncio.run(heard()) == ["game.created.v1"] * 3
 
 
-# -- load: what a file may do ------------------------------------------------------------------------------------------
+# -- load: what a file may do ----------------------------------------------------------------------
 
 CATALOG = (
     "title,publisher,tags,price_cents,release_date,platforms\n"
@@ -97,7 +110,9 @@ CATALOG = (
 )
 
 
-def test_broken_rows_are_named_and_the_rest_is_loaded(ludoteca: Ludoteca, shop: Shop, tmp_path: Path) -> None:
+def test_broken_rows_are_named_and_the_rest_is_loaded(
+    ludoteca: Ludoteca, shop: Shop, tmp_path: Path
+) -> None:
     file = tmp_path / "games.csv"
     file.write_text(CATALOG + "Half a row,Valve\n")
     result = ludoteca("load", "games", file)
@@ -108,7 +123,9 @@ def test_broken_rows_are_named_and_the_rest_is_loaded(ludoteca: Ludoteca, shop: 
     assert (again["loaded"], again["known"], again["broken"][0]["line"]) == (0, 2, 4)
 
 
-def test_purchases_of_unknown_games_are_broken_rows(ludoteca: Ludoteca, shop: Shop, tmp_path: Path) -> None:
+def test_purchases_of_unknown_games_are_broken_rows(
+    ludoteca: Ludoteca, shop: Shop, tmp_path: Path
+) -> None:
     file = tmp_path / "purchases.csv"
     file.write_text("user_id,title\n7,Nowhere\n")
     result = ludoteca("load", "purchases", file)
@@ -116,7 +133,9 @@ def test_purchases_of_unknown_games_are_broken_rows(ludoteca: Ludoteca, shop: Sh
     assert "line 2: no game is called 'Nowhere'" in result.stderr
 
 
-def test_a_file_without_the_columns_is_refused(ludoteca: Ludoteca, shop: Shop, tmp_path: Path) -> None:
+def test_a_file_without_the_columns_is_refused(
+    ludoteca: Ludoteca, shop: Shop, tmp_path: Path
+) -> None:
     file = tmp_path / "games.csv"
     file.write_text("name\nPortal\n")
     for kind in ("games", "purchases"):

@@ -17,7 +17,9 @@ GAMES = f"games_{Games.version}"
 
 def _feed(ludoteca: Ludoteca, projection: str, state: str = "live") -> dict[str, object]:
     (found,) = [
-        row for row in ludoteca.json("projections", "list") if row["projection"] == projection and row["state"] == state
+        row
+        for row in ludoteca.json("projections", "list")
+        if row["projection"] == projection and row["state"] == state
     ]
     return dict(found)
 
@@ -69,7 +71,9 @@ def test_verifying_what_never_ran_is_no_success(ludoteca: Ludoteca, shop: Shop) 
     assert "orders has never run" in result.stderr
 
 
-def test_a_rebuild_switches_to_a_new_table_and_rollback_goes_back(ludoteca: Ludoteca, shop: Shop) -> None:
+def test_a_rebuild_switches_to_a_new_table_and_rollback_goes_back(
+    ludoteca: Ludoteca, shop: Shop
+) -> None:
     shop.list_game("Portal")
     with shop.projector():
         report = ludoteca.json("projections", "rebuild", "games")
@@ -119,11 +123,16 @@ def test_nobody_goes_on_behind_a_position_that_is_not_there(ludoteca: Ludoteca, 
         assert "the log ends at 1" in result.stderr
     assert ludoteca("projections", "recover", "--from", 1).exit_code == 2
     result = ludoteca("projections", "recover", "relay", "--from", 1)
-    assert (result.exit_code, result.stdout) == (0, "relay is not astray, and goes on where it was\n")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "relay is not astray, and goes on where it was\n",
+    )
     assert ludoteca("projections", "recover", "--all").stdout == "nothing is astray\n"
 
 
-def test_a_paused_projection_stands_still_until_it_is_resumed(ludoteca: Ludoteca, shop: Shop) -> None:
+def test_a_paused_projection_stands_still_until_it_is_resumed(
+    ludoteca: Ludoteca, shop: Shop
+) -> None:
     shop.project()
     assert ludoteca("projections", "pause", "games").exit_code == 0
     assert _feed(ludoteca, "games", "paused")["position"] == 0
@@ -138,14 +147,18 @@ def test_only_what_has_run_can_be_paused(ludoteca: Ludoteca, shop: Shop) -> None
     assert "did you mean games?" in result.stderr
 
 
-# -- quarantine --------------------------------------------------------------------------------------------------------
+# -- quarantine ------------------------------------------------------------------------------------
 
 
 def test_what_cannot_be_applied_is_listed_with_its_reason(ludoteca: Ludoteca, shop: Shop) -> None:
     stream = shop.poison()
     shop.project()
     (parked,) = ludoteca.json("quarantine", "list", "--feed", f"games.{Games.version}")
-    assert (parked["stream_id"], parked["name"], parked["attempts"]) == (str(stream), "game.updated.v1", 1)
+    assert (parked["stream_id"], parked["name"], parked["attempts"]) == (
+        str(stream),
+        "game.updated.v1",
+        1,
+    )
     shown = ludoteca("quarantine", "list").stdout
     assert parked["id"] in shown
     assert "RowMissing" in shown
@@ -156,7 +169,9 @@ def test_an_empty_quarantine_is_said_to_be_empty(ludoteca: Ludoteca, shop: Shop)
     assert ludoteca("quarantine", "list").stdout == "nothing is in quarantine\n"
 
 
-def test_a_retry_after_the_cause_was_mended_applies_the_stream(ludoteca: Ludoteca, shop: Shop) -> None:
+def test_a_retry_after_the_cause_was_mended_applies_the_stream(
+    ludoteca: Ludoteca, shop: Shop
+) -> None:
     shop.list_game("Portal")
     stream = shop.poison()
     shop.project()
@@ -166,8 +181,14 @@ def test_a_retry_after_the_cause_was_mended_applies_the_stream(ludoteca: Ludotec
     shop.tamper(f"INSERT INTO read.{GAMES} SELECT * FROM read.mended")
     with shop.projector():
         result = ludoteca("quarantine", "retry", parked["id"])
-    assert (result.exit_code, result.stdout) == (0, "1 applied, 0 failing again, 0 waiting for their consumer\n")
-    assert shop.ask(f"SELECT title FROM read.{GAMES} WHERE game_id = %s", stream) == "a game out of nowhere"
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "1 applied, 0 failing again, 0 waiting for their consumer\n",
+    )
+    assert (
+        shop.ask(f"SELECT title FROM read.{GAMES} WHERE game_id = %s", stream)
+        == "a game out of nowhere"
+    )
 
 
 def test_a_retry_that_fails_again_says_so(ludoteca: Ludoteca, shop: Shop) -> None:
@@ -197,25 +218,35 @@ def _an_event() -> list[Event]:
     return catalog.create(PLATFORM_ID, catalog.Listing(sku="x", title="x", kind="DIGITAL"))
 
 
-def test_storages_that_nobody_reads_are_dropped_and_what_queries_read_is_not(ludoteca: Ludoteca, shop: Shop) -> None:
+def test_storages_that_nobody_reads_are_dropped_and_what_queries_read_is_not(
+    ludoteca: Ludoteca, shop: Shop
+) -> None:
     shop.list_game("Portal")
     with shop.projector():
         ludoteca.json("projections", "rebuild", "games")
         shop.tamper(
-            "INSERT INTO consumers.feeds (feed, projection, version, storage, active)"
-            " VALUES ('games.0', 'games', 0, 'games_0', true), ('gone.1', 'gone', 1, 'gone_1', true)"
+            "INSERT INTO consumers.feeds (feed, projection, version, storage, active) VALUES"
+            " ('games.0', 'games', 0, 'games_0', true), ('gone.1', 'gone', 1, 'gone_1', true)"
         )
-        shop.tamper("INSERT INTO consumers.checkpoints (feed, position) VALUES ('games.0', 0), ('gone.1', 0)")
+        shop.tamper(
+            "INSERT INTO consumers.checkpoints (feed, position) VALUES ('games.0', 0),"
+            " ('gone.1', 0)"
+        )
         shop.tamper("CREATE TABLE read.gone_1 (id int)")
         shop.tamper("ALTER TABLE read.gone_1 OWNER TO ludoteca_app")
         assert _feed(ludoteca, "games", "old version 0")["lag"] is None
         assert _feed(ludoteca, "gone", "unknown to this release")["fed"] is False
         dropped = ludoteca.json("projections", "drop", "--unused")["dropped"]
-        assert {(each["feed"], each["dropped"]) for each in dropped} == {("games.0", True), ("gone.1", True)}
+        assert {(each["feed"], each["dropped"]) for each in dropped} == {
+            ("games.0", True),
+            ("gone.1", True),
+        }
         active, standby = _feed(ludoteca, "games"), _feed(ludoteca, "games", "standby")
         refused = ludoteca("projections", "drop", active["feed"])
         assert (refused.exit_code, "is read by queries" in refused.stderr) == (1, True)
-        assert [each["feed"] for each in ludoteca.json("projections", "drop", "games")["dropped"]] == [standby["feed"]]
+        assert [
+            each["feed"] for each in ludoteca.json("projections", "drop", "games")["dropped"]
+        ] == [standby["feed"]]
         assert _feed(ludoteca, "games")["storage"] == active["storage"]
         assert "nothing to drop" in ludoteca("projections", "drop", "--unused").stdout
     assert ludoteca("projections", "verify", "games").exit_code == 0
@@ -231,9 +262,11 @@ def test_a_storage_that_somebody_reads_is_dropped_later(ludoteca: Ludoteca, shop
             assert (result.exit_code, "somebody reads it" in result.stdout) == (1, True)
             assert _feed(ludoteca, "games", "building")["fed"] is False
         assert ludoteca("projections", "drop", "--unused").exit_code == 0
-    assert {row["storage"] for row in ludoteca.json("projections", "list") if row["projection"] == "games"} == {
-        f"{GAMES}_r1"
-    }
+    assert {
+        row["storage"]
+        for row in ludoteca.json("projections", "list")
+        if row["projection"] == "games"
+    } == {f"{GAMES}_r1"}
 
 
 def test_what_is_to_be_dropped_has_to_be_named(ludoteca: Ludoteca, shop: Shop) -> None:

@@ -36,7 +36,9 @@ def test_the_page_for_the_documentation_does_not_depend_on_what_is_set(
     assert "| `LUDOTECA_PORT` | `8000` | Port that the API listens on. |" in page.splitlines()
 
 
-def test_a_misspelt_variable_is_pointed_out(ludoteca: Ludoteca, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelt_variable_is_pointed_out(
+    ludoteca: Ludoteca, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LUDOTECA_PROT", "8123")
     result = ludoteca("settings")
     assert result.exit_code == 0

@@ -12,7 +12,9 @@ from tests.support.shops.commands import Ludoteca, Shop
 BEGIN = "SELECT log.begin_epoch((SELECT max(number) FROM log.epochs), 'restored by hand')"
 
 
-def test_it_asks_the_instances_database(ludoteca: Ludoteca, shop: Shop, capfd: pytest.CaptureFixture[str]) -> None:
+def test_it_asks_the_instances_database(
+    ludoteca: Ludoteca, shop: Shop, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert ludoteca("sql", "-qAt", "-c", "SELECT reason FROM log.epochs").exit_code == 0
     assert capfd.readouterr().out == "the first\n"
 
@@ -27,7 +29,9 @@ def test_it_changes_something_only_when_that_is_meant(
         assert conn.execute("SELECT count(*) FROM log.epochs").fetchone() == (2,)
 
 
-def test_the_log_is_dumped_by_the_program_that_comes_with_it(ludoteca: Ludoteca, shop: Shop, tmp_path: Path) -> None:
+def test_the_log_is_dumped_by_the_program_that_comes_with_it(
+    ludoteca: Ludoteca, shop: Shop, tmp_path: Path
+) -> None:
     dump = tmp_path / "log.dump"
     options = ["--schema=log", "--format=custom", f"--file={dump}"]
     assert ludoteca("sql", "--run", "pg_dump", *options).exit_code == 0
@@ -37,7 +41,9 @@ def test_the_log_is_dumped_by_the_program_that_comes_with_it(ludoteca: Ludoteca,
 def test_it_says_how_to_connect_and_by_what(ludoteca: Ludoteca, shop: Shop) -> None:
     found = json.loads(ludoteca("sql", "--where", "--json").stdout)
     psql = Path(found["programs"]) / "psql"
-    asked = subprocess.run([psql, found["dsn"], "-qAtc", "SELECT 1"], capture_output=True, text=True, check=True)
+    asked = subprocess.run(
+        [psql, found["dsn"], "-qAtc", "SELECT 1"], capture_output=True, text=True, check=True
+    )
     assert asked.stdout == "1\n"
     assert found["programs"] in ludoteca("sql", "--where").stdout
 

@@ -60,8 +60,13 @@ def test_the_help_of_every_command_shows_an_example(ludoteca: Ludoteca, command:
 
 
 def test_help_does_not_load_what_only_commands_need() -> None:
-    heavy = "import runtime.cli, sys; print({'psycopg', 'pydantic', 'fastapi', 'structlog', 'rich'} & set(sys.modules))"
-    shown = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
+    heavy = (
+        "import runtime.cli, sys; print({'psycopg', 'pydantic', 'fastapi', 'structlog', 'rich'} &"
+        " set(sys.modules))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", heavy], capture_output=True, text=True, check=True
+    )
     assert shown.stdout.strip() == "set()"
 
 
@@ -86,7 +91,9 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize(("command", "code", "said"), ODD, ids=[f"{number}" for number in range(len(ODD))])
+@pytest.mark.parametrize(
+    ("command", "code", "said"), ODD, ids=[f"{number}" for number in range(len(ODD))]
+)
 def test_an_odd_argument_is_told_in_a_sentence(
     ludoteca: Ludoteca,
     module_database: str,
@@ -102,7 +109,9 @@ def test_an_odd_argument_is_told_in_a_sentence(
 
 
 @pytest.mark.parametrize("command", NEED_AN_INSTANCE, ids=" ".join)
-def test_without_an_instance_a_command_says_how_to_start_one(ludoteca: Ludoteca, command: list[str]) -> None:
+def test_without_an_instance_a_command_says_how_to_start_one(
+    ludoteca: Ludoteca, command: list[str]
+) -> None:
     result = ludoteca(*command)
     assert (result.exit_code, result.stdout) == (3, "")
     assert "start one with `ludoteca run`" in result.stderr
@@ -127,7 +136,9 @@ def test_a_database_without_tables_is_told_from_one_that_is_away(
     assert "no tables of Ludoteca yet" in result.stderr
 
 
-def test_each_setting_that_makes_no_sense_gets_a_line(ludoteca: Ludoteca, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_setting_that_makes_no_sense_gets_a_line(
+    ludoteca: Ludoteca, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LUDOTECA_PORT", "high")
     monkeypatch.setenv("LUDOTECA_LOG_FORMAT", "xml")
     monkeypatch.setenv("LUDOTECA_KURRENTDB_URL", "kurrentdb://me:hunter22@host")
@@ -169,7 +180,9 @@ def test_wrong_usage_ends_with_2(ludoteca: Ludoteca, shop: Shop, arguments: list
     assert result.stderr.strip()
 
 
-def test_an_unknown_projection_is_answered_with_the_one_that_was_meant(ludoteca: Ludoteca, shop: Shop) -> None:
+def test_an_unknown_projection_is_answered_with_the_one_that_was_meant(
+    ludoteca: Ludoteca, shop: Shop
+) -> None:
     for command in ("rebuild", "verify", "rollback"):
         result = ludoteca("projections", command, "oders")
         assert result.exit_code == 2
@@ -177,7 +190,9 @@ def test_an_unknown_projection_is_answered_with_the_one_that_was_meant(ludoteca:
         assert "payments" in result.stderr
 
 
-def test_an_unknown_event_name_is_answered_with_the_one_that_was_meant(ludoteca: Ludoteca, shop: Shop) -> None:
+def test_an_unknown_event_name_is_answered_with_the_one_that_was_meant(
+    ludoteca: Ludoteca, shop: Shop
+) -> None:
     result = ludoteca("events", "tail", "--no-follow", "--name", "game.creatd.v1")
     assert result.exit_code == 2
     assert "did you mean game.created.v1?" in result.stderr

@@ -43,7 +43,20 @@ from domain.payments import PaymentRequested
 from eventstore.log import IdempotencyKey
 from tests.support.commands import RULES, Shop, Streams
 from tests.support.given_when_then import NOON, an_id
-from tests.support.past import ADDRESS, ANA, ANA_ID, BEN, BEN_ID, BOARD, CARD, GAME, SELLER_ID, account, game, order
+from tests.support.past import (
+    ADDRESS,
+    ANA,
+    ANA_ID,
+    BEN,
+    BEN_ID,
+    BOARD,
+    CARD,
+    GAME,
+    SELLER_ID,
+    account,
+    game,
+    order,
+)
 
 CART, ITEM, HOLD = an_id("cart"), an_id("item"), an_id("hold")
 CLAIM, STOCK = claim_id("cart", ANA_ID), stock_id(BOARD)
@@ -54,7 +67,9 @@ SHELF = game(BOARD, "PHYSICAL", units=10)
 HELD = Reserved(reservation_id=HOLD, cart_id=CART, quantity=2, expires_at=UNTIL, buyer_id=ANA_ID)
 
 
-def added(kind: Kind, quantity: int = 1, *, item_id: UUID = ANY, hold: UUID | None = None) -> ItemAdded:
+def added(
+    kind: Kind, quantity: int = 1, *, item_id: UUID = ANY, hold: UUID | None = None
+) -> ItemAdded:
     return ItemAdded(
         item_id=item_id,
         game_id=GAME if kind == "DIGITAL" else BOARD,
@@ -81,7 +96,7 @@ BOARDS = cart(added("PHYSICAL", 2, item_id=ITEM, hold=HOLD), stock=[HELD])
 CHESS = cart(added("DIGITAL", item_id=ITEM))
 
 
-# -- putting in --------------------------------------------------------------------------------------------------------
+# -- putting in ------------------------------------------------------------------------------------
 
 
 async def test_the_first_game_opens_the_cart(shop: Shop) -> None:
@@ -129,7 +144,9 @@ async def test_no_more_is_put_in_than_there_is_or_one_buyer_may_have(shop: Shop)
         Conflict, "insufficient_stock", available=10, product_id=str(BOARD)
     )
     many = shop.given({STOCK: [StockUpdated(total=50, available=50)]})
-    await many.when(shop.carts.add(ANA, BOARD, 11)).then_refused(Conflict, "quantity_limit", limit=10)
+    await many.when(shop.carts.add(ANA, BOARD, 11)).then_refused(
+        Conflict, "quantity_limit", limit=10
+    )
     await shop.when(shop.carts.add(ANA, BOARD, 0)).then_refused(Invalid, "invalid_quantity")
 
 
@@ -143,7 +160,9 @@ async def test_what_is_not_on_sale_is_not_put_in(shop: Shop) -> None:
 async def test_a_cart_is_in_one_currency(shop: Shop) -> None:
     dollars: Streams = {GAME: [GameUpdated(prices=(Price("*", 1999, "USD"),))]}
     mixed = shop.given(account(ANA_ID), SHELF, game(), BOARDS, dollars)
-    await mixed.when(shop.carts.add(ANA, GAME, 1)).then_refused(Conflict, "currency_mismatch", cart_currency="EUR")
+    await mixed.when(shop.carts.add(ANA, GAME, 1)).then_refused(
+        Conflict, "currency_mismatch", cart_currency="EUR"
+    )
 
 
 async def test_a_closed_account_puts_nothing_in(shop: Shop) -> None:
@@ -160,11 +179,13 @@ async def test_under_a_key_it_is_put_in_once(shop: Shop) -> None:
     assert done.result_ids == {"cart_id": str(made.value), "item_id": ANY}
 
 
-# -- changing, taking out ----------------------------------------------------------------------------------------------
+# -- changing, taking out --------------------------------------------------------------------------
 
 
 async def test_another_quantity_is_held(shop: Shop) -> None:
-    changing = shop.given(account(ANA_ID), SHELF, BOARDS).when(shop.carts.change(ANA, ITEM, 5, expected_version=2))
+    changing = shop.given(account(ANA_ID), SHELF, BOARDS).when(
+        shop.carts.change(ANA, ITEM, 5, expected_version=2)
+    )
     await changing.then(
         ItemChanged(item_id=ITEM, quantity=5, expires_at=UNTIL),
         ReservationChanged(reservation_id=HOLD, quantity=5, expires_at=UNTIL),
@@ -189,12 +210,20 @@ async def test_who_saw_another_version_changes_nothing(shop: Shop) -> None:
     await there.when(shop.carts.change(ANA, ITEM, 5, expected_version=1)).then_refused(
         Stale, "version_mismatch", version=2
     )
-    await shop.when(shop.carts.remove(ANA, ITEM, expected_version=1)).then_refused(Stale, "version_mismatch", version=2)
-    await shop.when(shop.carts.discard(ANA, expected_version=1)).then_refused(Stale, "version_mismatch", version=2)
+    await shop.when(shop.carts.remove(ANA, ITEM, expected_version=1)).then_refused(
+        Stale, "version_mismatch", version=2
+    )
+    await shop.when(shop.carts.discard(ANA, expected_version=1)).then_refused(
+        Stale, "version_mismatch", version=2
+    )
 
 
 async def test_a_line_that_is_not_there_is_not_changed(shop: Shop) -> None:
-    await shop.given(account(ANA_ID)).when(shop.carts.change(ANA, ITEM, 1)).then_refused(NotFound, "item_not_found")
+    await (
+        shop.given(account(ANA_ID))
+        .when(shop.carts.change(ANA, ITEM, 1))
+        .then_refused(NotFound, "item_not_found")
+    )
     there = shop.given(SHELF, BOARDS)
     await there.when(shop.carts.remove(ANA, an_id("?"))).then_refused(NotFound, "item_not_found")
     await shop.when(shop.carts.change(ANA, ITEM, 0)).then_refused(Invalid, "invalid_quantity")
@@ -211,7 +240,7 @@ async def test_what_is_taken_out_is_free_again(shop: Shop) -> None:
     )
 
 
-# -- the end of a cart -------------------------------------------------------------------------------------------------
+# -- the end of a cart -----------------------------------------------------------------------------
 
 
 async def test_a_cart_is_thrown_away_with_what_it_holds(shop: Shop) -> None:
@@ -228,7 +257,11 @@ async def test_a_cart_is_thrown_away_with_what_it_holds(shop: Shop) -> None:
 
 
 async def test_the_deadline_ends_a_cart_that_is_past_its_time(shop: Shop) -> None:
-    await shop.given(account(ANA_ID), SHELF, BOARDS).when(shop.carts.expire(SYSTEM, CART)).then_nothing()
+    await (
+        shop.given(account(ANA_ID), SHELF, BOARDS)
+        .when(shop.carts.expire(SYSTEM, CART))
+        .then_nothing()
+    )
     shop.clock.advance(RULES.cart_ttl)
     await shop.when(shop.carts.expire(SYSTEM, CART)).then(
         CartAbandoned(reason="expired"),
@@ -250,11 +283,13 @@ async def test_a_cart_past_its_time_is_as_good_as_none_and_shown_once(shop: Shop
     assert (await shop.when(shop.carts.show_expired(ANA, CART)).then_nothing()).value is None
 
 
-# -- checking out ------------------------------------------------------------------------------------------------------
+# -- checking out ----------------------------------------------------------------------------------
 
 
 async def test_checked_out_it_is_an_order_that_holds_the_stock(shop: Shop) -> None:
-    checkout = shop.given(account(ANA_ID), SHELF, BOARDS).when(shop.carts.check_out(ANA, CARD, ADDRESS))
+    checkout = shop.given(account(ANA_ID), SHELF, BOARDS).when(
+        shop.carts.check_out(ANA, CARD, ADDRESS)
+    )
     made = (await checkout.then(*ordered())).value
     assert isinstance(made, Placed)
     (placed,) = await shop.log.read_stream(made.order_id)
@@ -298,13 +333,17 @@ def ordered() -> list[Event]:
 
 async def test_what_orders_hold_counts_as_low_stock(shop: Shop) -> None:
     few: Streams = {STOCK: [StockUpdated(total=5, available=3)]}
-    checkout = shop.given(account(ANA_ID), SHELF, BOARDS, few).when(shop.carts.check_out(ANA, CARD, ADDRESS))
+    checkout = shop.given(account(ANA_ID), SHELF, BOARDS, few).when(
+        shop.carts.check_out(ANA, CARD, ADDRESS)
+    )
     await checkout.then(*ordered(), LowStock(available=3, threshold=3, at=NOON))
 
 
 async def test_another_price_is_told_before_anything_is_ordered(shop: Shop) -> None:
     dearer: Streams = {BOARD: [GameUpdated(prices=(Price("*", 2500, "EUR"),))]}
-    checkout = shop.given(account(ANA_ID), SHELF, BOARDS, dearer).when(shop.carts.check_out(ANA, CARD, ADDRESS))
+    checkout = shop.given(account(ANA_ID), SHELF, BOARDS, dearer).when(
+        shop.carts.check_out(ANA, CARD, ADDRESS)
+    )
     told = await checkout.then(
         ItemRepriced(item_id=ITEM, unit_price_cents=2500, expires_at=UNTIL),
         ReservationChanged(reservation_id=HOLD, quantity=2, expires_at=UNTIL),
@@ -315,18 +354,30 @@ async def test_another_price_is_told_before_anything_is_ordered(shop: Shop) -> N
 
 async def test_what_is_gone_is_told_before_anything_is_ordered(shop: Shop) -> None:
     retired = shop.given(account(ANA_ID), game(), CHESS, {GAME: [GameRetired()]})
-    told = await retired.when(shop.carts.check_out(ANA, CARD, None)).then(ItemRemoved(item_id=ITEM, expires_at=UNTIL))
+    told = await retired.when(shop.carts.check_out(ANA, CARD, None)).then(
+        ItemRemoved(item_id=ITEM, expires_at=UNTIL)
+    )
     assert told.value == CartChanged(CART, [LineChange(ITEM, "unavailable", 1, 0)])
 
 
 async def test_what_is_shipped_needs_an_address(shop: Shop) -> None:
-    checkout = shop.given(account(ANA_ID), SHELF, BOARDS).when(shop.carts.check_out(ANA, CARD, None))
+    checkout = shop.given(account(ANA_ID), SHELF, BOARDS).when(
+        shop.carts.check_out(ANA, CARD, None)
+    )
     await checkout.then_refused(Invalid, "shipping_address_required")
 
 
 async def test_an_empty_cart_and_none_are_the_same(shop: Shop) -> None:
-    await shop.given(account(ANA_ID)).when(shop.carts.check_out(ANA, CARD, None)).then_refused(Conflict, "cart_empty")
-    await shop.given(cart()).when(shop.carts.check_out(ANA, CARD, None)).then_refused(Conflict, "cart_empty")
+    await (
+        shop.given(account(ANA_ID))
+        .when(shop.carts.check_out(ANA, CARD, None))
+        .then_refused(Conflict, "cart_empty")
+    )
+    await (
+        shop.given(cart())
+        .when(shop.carts.check_out(ANA, CARD, None))
+        .then_refused(Conflict, "cart_empty")
+    )
 
 
 async def test_under_a_key_it_is_checked_out_once(shop: Shop) -> None:

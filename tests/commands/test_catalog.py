@@ -22,12 +22,16 @@ OTHER_SELLER = caller(BEN_ID, "SELLER")
 
 @pytest.mark.parametrize("status", ["DRAFT", "ACTIVE"])
 async def test_a_seller_lists_a_game_and_has_its_sku(shop: Shop, status: InitialStatus) -> None:
-    listing = shop.given(account(SELLER_ID, "SELLER")).when(shop.catalog.create(SELLER, CHESS, status))
+    listing = shop.given(account(SELLER_ID, "SELLER")).when(
+        shop.catalog.create(SELLER, CHESS, status)
+    )
     await listing.then(*catalog.create(SELLER_ID, CHESS, status), CLAIMED)
 
 
 async def test_what_an_admin_lists_is_the_platforms(shop: Shop) -> None:
-    await shop.when(shop.catalog.create(ADMIN, CHESS)).then(*catalog.create(PLATFORM_ID, CHESS), CLAIMED)
+    await shop.when(shop.catalog.create(ADMIN, CHESS)).then(
+        *catalog.create(PLATFORM_ID, CHESS), CLAIMED
+    )
 
 
 async def test_a_buyer_lists_nothing(shop: Shop) -> None:
@@ -46,7 +50,9 @@ async def test_a_sku_is_the_sellers_once_however_it_is_typed(shop: Shop) -> None
     await shop.catalog.create(SELLER, CHESS)
     typed = Listing(sku="chess-1", title="Chess", kind="DIGITAL")
     await shop.when(shop.catalog.create(SELLER, typed)).then_refused(Conflict, "sku_taken")
-    await shop.when(shop.catalog.create(OTHER_SELLER, typed)).then(*catalog.create(BEN_ID, typed), CLAIMED)
+    await shop.when(shop.catalog.create(OTHER_SELLER, typed)).then(
+        *catalog.create(BEN_ID, typed), CLAIMED
+    )
 
 
 async def test_under_a_key_a_game_is_listed_once(shop: Shop) -> None:
@@ -64,9 +70,13 @@ async def test_its_seller_edits_what_is_named_and_learns_the_version(shop: Shop)
 
 
 async def test_who_saw_another_version_does_not_edit(shop: Shop) -> None:
-    stale = shop.given(game()).when(shop.catalog.update(SELLER, GAME, {"title": "Go"}, expected_version=2))
+    stale = shop.given(game()).when(
+        shop.catalog.update(SELLER, GAME, {"title": "Go"}, expected_version=2)
+    )
     await stale.then_refused(Stale, "version_mismatch", version=1)
-    await shop.when(shop.catalog.retire(SELLER, GAME, expected_version=2)).then_refused(Stale, "version_mismatch")
+    await shop.when(shop.catalog.retire(SELLER, GAME, expected_version=2)).then_refused(
+        Stale, "version_mismatch"
+    )
 
 
 async def test_others_do_not_edit(shop: Shop) -> None:
@@ -89,13 +99,21 @@ async def test_another_sku_is_claimed_and_the_old_one_given_up(shop: Shop) -> No
 async def test_a_draft_goes_on_sale(shop: Shop) -> None:
     draft = shop.given(account(SELLER_ID, "SELLER"), game(status="DRAFT"))
     await draft.when(shop.catalog.update(SELLER, GAME, {}, status="ACTIVE")).then(GamePublished())
-    await shop.when(shop.catalog.update(SELLER, GAME, {}, status="DRAFT")).then_refused(Conflict, "game_published")
+    await shop.when(shop.catalog.update(SELLER, GAME, {}, status="DRAFT")).then_refused(
+        Conflict, "game_published"
+    )
 
 
 async def test_a_retired_game_leaves_its_sku_to_another(shop: Shop) -> None:
     there = shop.given(account(SELLER_ID, "SELLER"), game())
-    await there.when(shop.catalog.retire(SELLER, GAME)).then(GameRetired(), ClaimReleased(reason="retired"))
+    await there.when(shop.catalog.retire(SELLER, GAME)).then(
+        GameRetired(), ClaimReleased(reason="retired")
+    )
     await shop.when(shop.catalog.retire(SELLER, GAME)).then_nothing()
-    await shop.when(shop.catalog.update(SELLER, GAME, {"title": "Go"})).then_refused(Conflict, "game_retired")
+    await shop.when(shop.catalog.update(SELLER, GAME, {"title": "Go"})).then_refused(
+        Conflict, "game_retired"
+    )
     again = Listing(sku="SKU-DIGITAL", title="Another", kind="DIGITAL")
-    await shop.when(shop.catalog.create(SELLER, again)).then(*catalog.create(SELLER_ID, again), CLAIMED)
+    await shop.when(shop.catalog.create(SELLER, again)).then(
+        *catalog.create(SELLER_ID, again), CLAIMED
+    )

@@ -50,11 +50,13 @@ async def ana(shop: Shop) -> User:
 async def mailed(shop: Shop, template: str) -> str:
     """The token of the last mail of this template."""
     asked = [event.event for event in await shop.log.read(names=[NotificationRequested.NAME])]
-    token: str = next(event.params["token"] for event in reversed(asked) if event.template == template)
+    token: str = next(
+        event.params["token"] for event in reversed(asked) if event.template == template
+    )
     return token
 
 
-# -- opening an account ------------------------------------------------------------------------------------------------
+# -- opening an account ----------------------------------------------------------------------------
 
 
 async def test_a_person_opens_an_account_and_has_its_mailbox(shop: Shop) -> None:
@@ -73,7 +75,9 @@ async def test_a_mailbox_has_one_account_however_it_is_spelled(shop: Shop, spell
 async def test_who_is_refused_leaves_no_key_behind(shop: Shop) -> None:
     user_id = an_id("new")
     opening = shop.when(
-        shop.accounts.register(ADMIN, email=MAIL, password=PASSWORD, name="A", user_id=user_id, region="Mars")
+        shop.accounts.register(
+            ADMIN, email=MAIL, password=PASSWORD, name="A", user_id=user_id, region="Mars"
+        )
     )
     await opening.then_refused(Invalid, "invalid_region")
     assert await shop.log.keys.get([user_id]) == {}
@@ -81,10 +85,14 @@ async def test_who_is_refused_leaves_no_key_behind(shop: Shop) -> None:
 
 async def test_only_an_admin_makes_another(shop: Shop) -> None:
     by_buyer = shop.when(
-        shop.accounts.register(caller(an_id("ben")), email=MAIL, password=PASSWORD, name="Ana", account_type="ADMIN")
+        shop.accounts.register(
+            caller(an_id("ben")), email=MAIL, password=PASSWORD, name="Ana", account_type="ADMIN"
+        )
     )
     await by_buyer.then_refused(Forbidden, "account_type_not_allowed")
-    made = await shop.accounts.register(ADMIN, email=MAIL, password=PASSWORD, name="Ana", account_type="ADMIN")
+    made = await shop.accounts.register(
+        ADMIN, email=MAIL, password=PASSWORD, name="Ana", account_type="ADMIN"
+    )
     assert made.value.account_type == "ADMIN"
 
 
@@ -93,15 +101,15 @@ async def test_a_weak_password_opens_nothing(shop: Shop) -> None:
     await weak.then_refused(Invalid, "weak_password")
 
 
-# -- editing -----------------------------------------------------------------------------------------------------------
+# -- editing ---------------------------------------------------------------------------------------
 
 
 async def test_its_owner_edits_the_profile_and_learns_the_version(shop: Shop) -> None:
     user = await ana(shop)
     me = caller(user.user_id)
-    edited = await shop.when(shop.accounts.update(me, user.user_id, name="Ana B", expected_version=1)).then(
-        ProfileChanged(name="Ana B")
-    )
+    edited = await shop.when(
+        shop.accounts.update(me, user.user_id, name="Ana B", expected_version=1)
+    ).then(ProfileChanged(name="Ana B"))
     assert (edited.value.user.name, edited.value.version) == ("Ana B", 2)
     stale = shop.when(shop.accounts.update(me, user.user_id, name="Ana C", expected_version=1))
     await stale.then_refused(Stale, "version_mismatch", version=2)
@@ -120,9 +128,13 @@ async def test_a_new_password_takes_the_old_one_and_ends_all_sessions_but_this(s
     me = caller(user.user_id, session_id=session)
     unknown = shop.when(shop.accounts.update(me, user.user_id, password=NEW_PASSWORD))
     await unknown.then_refused(Invalid, "current_password_missing")
-    wrong = shop.when(shop.accounts.update(me, user.user_id, password=NEW_PASSWORD, current_password="wrong"))
+    wrong = shop.when(
+        shop.accounts.update(me, user.user_id, password=NEW_PASSWORD, current_password="wrong")
+    )
     await wrong.then_refused(Unauthorized, "current_password_wrong")
-    await shop.when(shop.accounts.update(me, user.user_id, password=NEW_PASSWORD, current_password=PASSWORD)).then(
+    await shop.when(
+        shop.accounts.update(me, user.user_id, password=NEW_PASSWORD, current_password=PASSWORD)
+    ).then(
         REHASHED, SessionsEnded(kept_session_id=session), notified("password_changed", user.user_id)
     )
 
@@ -130,7 +142,9 @@ async def test_a_new_password_takes_the_old_one_and_ends_all_sessions_but_this(s
 async def test_a_new_address_is_claimed_and_the_old_one_told_and_given_up(shop: Shop) -> None:
     user = await ana(shop)
     moved = shop.when(
-        shop.accounts.update(caller(user.user_id), user.user_id, email=NEW_MAIL, current_password=PASSWORD)
+        shop.accounts.update(
+            caller(user.user_id), user.user_id, email=NEW_MAIL, current_password=PASSWORD
+        )
     )
     await moved.then(
         CLAIMED,
@@ -142,15 +156,19 @@ async def test_a_new_address_is_claimed_and_the_old_one_told_and_given_up(shop: 
 
 
 def notified(template: str, user_id: UUID) -> NotificationRequested:
-    return NotificationRequested(user_id=user_id, channel="email", template=template, cause_event_id=ANY, params=ANY)
+    return NotificationRequested(
+        user_id=user_id, channel="email", template=template, cause_event_id=ANY, params=ANY
+    )
 
 
-# -- proofs by mail ----------------------------------------------------------------------------------------------------
+# -- proofs by mail --------------------------------------------------------------------------------
 
 
 async def test_who_reads_the_mail_verifies_the_address_once(shop: Shop) -> None:
     user = await ana(shop)
-    await shop.when(shop.mail_proofs.verification_again(SYSTEM, MAIL)).then(notified("verification", user.user_id))
+    await shop.when(shop.mail_proofs.verification_again(SYSTEM, MAIL)).then(
+        notified("verification", user.user_id)
+    )
     token = await mailed(shop, "verification")
     await shop.when(shop.mail_proofs.verify_email(SYSTEM, token)).then(EmailVerified())
     await shop.when(shop.mail_proofs.verify_email(SYSTEM, token)).then_nothing()
@@ -178,7 +196,9 @@ async def test_a_token_is_for_one_purpose_and_a_while(shop: Shop) -> None:
     await ana(shop)
     await shop.mail_proofs.forgot_password(SYSTEM, MAIL)
     token = await mailed(shop, "password_reset")
-    await shop.when(shop.mail_proofs.verify_email(SYSTEM, token)).then_refused(Invalid, "invalid_token")
+    await shop.when(shop.mail_proofs.verify_email(SYSTEM, token)).then_refused(
+        Invalid, "invalid_token"
+    )
     shop.clock.advance(timedelta(hours=1))
     late = shop.when(shop.mail_proofs.reset_password(SYSTEM, token, NEW_PASSWORD))
     await late.then_refused(Invalid, "invalid_token")

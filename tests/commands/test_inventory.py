@@ -23,10 +23,17 @@ from tests.support.commands import ADMIN, RULES, Shop
 from tests.support.given_when_then import NOON, an_id
 from tests.support.past import ANA, BOARD, GAME, SELLER, game
 
-STOCK, CART, HOLD, THEIRS = stock_id(BOARD), an_id("a cart elsewhere"), an_id("hold"), an_id("an order elsewhere")
+STOCK, CART, HOLD, THEIRS = (
+    stock_id(BOARD),
+    an_id("a cart elsewhere"),
+    an_id("hold"),
+    an_id("an order elsewhere"),
+)
 SERVICE = Caller("service:till", an_id("till"), "SERVICE")
 SOFT = Reserved(reservation_id=HOLD, cart_id=CART, quantity=2, expires_at=NOON + RULES.cart_ttl)
-HARD = Allocated(reservation_id=HOLD, order_id=THEIRS, quantity=2, expires_at=NOON + RULES.allocation_ttl)
+HARD = Allocated(
+    reservation_id=HOLD, order_id=THEIRS, quantity=2, expires_at=NOON + RULES.allocation_ttl
+)
 SHELF = game(BOARD, "PHYSICAL", units=10)
 BY_ID = HoldName(reservation_id=HOLD)
 
@@ -72,16 +79,27 @@ async def test_others_do_not_count_nor_is_what_is_not_shipped(shop: Shop) -> Non
     there = shop.given(SHELF, game())
     await there.when(shop.inventory.set_total(ANA, BOARD, 5)).then_refused(Forbidden, "not_yours")
     await shop.when(shop.inventory.set_total(SELLER, GAME, 5)).then_refused(Invalid, "not_physical")
-    await shop.when(shop.inventory.set_total(SELLER, an_id("?"), 5)).then_refused(NotFound, "product_not_found")
-    await shop.when(shop.inventory.set_total(SELLER, BOARD, -1)).then_refused(Invalid, "invalid_quantity")
+    await shop.when(shop.inventory.set_total(SELLER, an_id("?"), 5)).then_refused(
+        NotFound, "product_not_found"
+    )
+    await shop.when(shop.inventory.set_total(SELLER, BOARD, -1)).then_refused(
+        Invalid, "invalid_quantity"
+    )
 
 
 async def test_another_system_holds_allocates_and_sells(shop: Shop) -> None:
     held = shop.given(SHELF).when(shop.inventory.reserve(SERVICE, BOARD, 2, CART))
-    made = await held.then(Reserved(reservation_id=ANY, cart_id=CART, quantity=2, expires_at=NOON + RULES.cart_ttl))
+    made = await held.then(
+        Reserved(reservation_id=ANY, cart_id=CART, quantity=2, expires_at=NOON + RULES.cart_ttl)
+    )
     by_cart = HoldName(cart_id=CART, quantity=2)
     await shop.when(shop.inventory.allocate(SERVICE, BOARD, by_cart, THEIRS)).then(
-        Allocated(reservation_id=made.value, order_id=THEIRS, quantity=2, expires_at=NOON + RULES.allocation_ttl)
+        Allocated(
+            reservation_id=made.value,
+            order_id=THEIRS,
+            quantity=2,
+            expires_at=NOON + RULES.allocation_ttl,
+        )
     )
     await shop.when(shop.inventory.confirm_sale(SERVICE, BOARD, HoldName(order_id=THEIRS))).then(
         ReservationFulfilled(reservation_id=made.value, order_id=THEIRS, quantity=2)
@@ -97,7 +115,9 @@ async def test_no_more_is_held_than_there_is(shop: Shop) -> None:
 
 async def test_what_is_not_on_sale_is_not_held(shop: Shop) -> None:
     draft = shop.given(game(BOARD, "PHYSICAL", status="DRAFT"))
-    await draft.when(shop.inventory.reserve(SERVICE, BOARD, 1, CART)).then_refused(Conflict, "game_unavailable")
+    await draft.when(shop.inventory.reserve(SERVICE, BOARD, 1, CART)).then_refused(
+        Conflict, "game_unavailable"
+    )
 
 
 async def test_under_a_key_it_is_held_once(shop: Shop) -> None:
@@ -118,9 +138,13 @@ async def test_a_hold_is_given_up(shop: Shop) -> None:
     )
 
 
-async def test_only_what_is_allocated_is_sold_and_only_what_is_in_time_allocated(shop: Shop) -> None:
+async def test_only_what_is_allocated_is_sold_and_only_what_is_in_time_allocated(
+    shop: Shop,
+) -> None:
     held = shop.given(SHELF, {STOCK: [SOFT]})
-    await held.when(shop.inventory.confirm_sale(SERVICE, BOARD, BY_ID)).then_refused(Conflict, "not_allocated")
+    await held.when(shop.inventory.confirm_sale(SERVICE, BOARD, BY_ID)).then_refused(
+        Conflict, "not_allocated"
+    )
     wrong = HoldName(reservation_id=HOLD, quantity=3)
     await shop.when(shop.inventory.allocate(SERVICE, BOARD, wrong, THEIRS)).then_refused(
         Conflict, "quantity_mismatch", quantity=2
@@ -135,7 +159,9 @@ async def test_a_deadline_ends_what_is_past_its_time_and_nothing_else(shop: Shop
     held = shop.given(SHELF, {STOCK: [SOFT]})
     await held.when(shop.inventory.expire(SERVICE, STOCK)).then_nothing()
     shop.clock.advance(RULES.cart_ttl)
-    await shop.when(shop.inventory.expire(SERVICE, STOCK)).then(ReservationExpired(reservation_id=HOLD))
+    await shop.when(shop.inventory.expire(SERVICE, STOCK)).then(
+        ReservationExpired(reservation_id=HOLD)
+    )
 
 
 async def test_an_allocation_of_another_system_ends_by_its_deadline_too(shop: Shop) -> None:
@@ -144,4 +170,6 @@ async def test_an_allocation_of_another_system_ends_by_its_deadline_too(shop: Sh
         Conflict, "reservation_allocated"
     )
     shop.clock.advance(RULES.allocation_ttl + timedelta(seconds=1))
-    await shop.when(shop.inventory.expire(SERVICE, STOCK)).then(ReservationExpired(reservation_id=HOLD))
+    await shop.when(shop.inventory.expire(SERVICE, STOCK)).then(
+        ReservationExpired(reservation_id=HOLD)
+    )

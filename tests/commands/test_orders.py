@@ -97,14 +97,18 @@ def captured(cents: int, by: str) -> PaymentCaptured:
     )
 
 
-# -- placing one -------------------------------------------------------------------------------------------------------
+# -- placing one -----------------------------------------------------------------------------------
 
 
 async def test_a_buyer_orders_a_game_and_its_money_is_asked_for(shop: Shop) -> None:
     ordering = shop.given(account(ANA_ID), game()).when(shop.orders.place(ANA, GAME, CARD))
     made = await ordering.then(OWNED, created(), requested(method=CARD))
     found = await shop.orders.when_ready(made.value.order_id, 0)
-    assert (found.order.status, found.payment.status, found.ready_to_answer) == ("PENDING_PAYMENT", "REQUESTED", False)
+    assert (found.order.status, found.payment.status, found.ready_to_answer) == (
+        "PENDING_PAYMENT",
+        "REQUESTED",
+        False,
+    )
 
 
 async def test_what_costs_nothing_is_paid_at_once(shop: Shop) -> None:
@@ -113,7 +117,9 @@ async def test_what_costs_nothing_is_paid_at_once(shop: Shop) -> None:
 
 
 async def test_from_a_wallet_it_is_paid_in_the_same_append(shop: Shop) -> None:
-    ordering = shop.given(account(ANA_ID), game(), wallet(cents=2000)).when(shop.orders.place(ANA, GAME, BY_WALLET))
+    ordering = shop.given(account(ANA_ID), game(), wallet(cents=2000)).when(
+        shop.orders.place(ANA, GAME, BY_WALLET)
+    )
     await ordering.then(
         OWNED,
         created(),
@@ -124,10 +130,14 @@ async def test_from_a_wallet_it_is_paid_in_the_same_append(shop: Shop) -> None:
 
 
 async def test_what_the_wallet_does_not_hold_is_not_ordered(shop: Shop) -> None:
-    poor = shop.given(account(ANA_ID), game(), wallet(cents=1998)).when(shop.orders.place(ANA, GAME, BY_WALLET))
+    poor = shop.given(account(ANA_ID), game(), wallet(cents=1998)).when(
+        shop.orders.place(ANA, GAME, BY_WALLET)
+    )
     await poor.then_refused(Conflict, "insufficient_funds", balance_cents=1998)
     closed = shop.given({WALLET: [WalletDeactivated(reason="lost phone")]})
-    await closed.when(shop.orders.place(ANA, GAME, BY_WALLET)).then_refused(Conflict, "wallet_inactive")
+    await closed.when(shop.orders.place(ANA, GAME, BY_WALLET)).then_refused(
+        Conflict, "wallet_inactive"
+    )
 
 
 async def test_who_has_no_wallet_pays_by_none(shop: Shop) -> None:
@@ -144,7 +154,9 @@ async def test_a_game_is_ordered_once(shop: Shop) -> None:
 
 
 async def test_what_is_owned_is_not_ordered_again(shop: Shop) -> None:
-    owned = shop.given(account(ANA_ID), game(), order(paid=True)).when(shop.orders.place(ANA, GAME, None))
+    owned = shop.given(account(ANA_ID), game(), order(paid=True)).when(
+        shop.orders.place(ANA, GAME, None)
+    )
     await owned.then_refused(Conflict, "already_owned")
 
 
@@ -154,8 +166,15 @@ async def test_an_overdue_order_makes_room_for_the_next(shop: Shop) -> None:
     await shop.append(order())
     shop.clock.advance(RULES.payment_ttl)
     made = await shop.orders.place(ANA, GAME, None)
-    old, new = await shop.orders.when_ready(ORDER, 0), await shop.orders.when_ready(made.value.order_id, 0)
-    assert (old.order.status, old.order.cancel_reason, new.order.status) == ("CANCELLED", "expired", "PENDING_PAYMENT")
+    old, new = (
+        await shop.orders.when_ready(ORDER, 0),
+        await shop.orders.when_ready(made.value.order_id, 0),
+    )
+    assert (old.order.status, old.order.cancel_reason, new.order.status) == (
+        "CANCELLED",
+        "expired",
+        "PENDING_PAYMENT",
+    )
 
 
 @pytest.mark.parametrize("game_id", [GAME, an_id("?")], ids=["draft", "unknown"])
@@ -165,7 +184,9 @@ async def test_what_nobody_sells_is_not_found(shop: Shop, game_id: UUID) -> None
 
 
 async def test_of_a_seller_who_has_left_nothing_is_bought(shop: Shop) -> None:
-    left = shop.given(account(ANA_ID), account(SELLER_ID, "SELLER"), game(), {SELLER_ID: [UserDeactivated()]})
+    left = shop.given(
+        account(ANA_ID), account(SELLER_ID, "SELLER"), game(), {SELLER_ID: [UserDeactivated()]}
+    )
     await left.when(shop.orders.place(ANA, GAME, None)).then_refused(Conflict, "game_unavailable")
 
 
@@ -186,29 +207,42 @@ async def test_under_a_key_it_is_ordered_once_and_the_key_tells_what_was_made(sh
     once = IdempotencyKey(an_id("key"))
     made = await shop.orders.place(ANA, GAME, CARD, once=once)
     done = await shop.when(shop.orders.place(ANA, GAME, CARD, once=once)).then_known()
-    assert done.result_ids == {"order_id": str(made.value.order_id), "payment_id": str(made.value.payment_id)}
+    assert done.result_ids == {
+        "order_id": str(made.value.order_id),
+        "payment_id": str(made.value.payment_id),
+    }
 
 
 async def test_of_two_who_order_the_same_game_for_one_buyer_at_once_one_does(shop: Shop) -> None:
     await shop.append(account(ANA_ID))
     await shop.append(game())
-    outcomes = await asyncio.gather(*(shop.orders.place(ANA, GAME, CARD) for _ in range(5)), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(shop.orders.place(ANA, GAME, CARD) for _ in range(5)), return_exceptions=True
+    )
     refusals = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
     assert len(refusals) == 4
-    assert all(isinstance(refusal, Conflict) and refusal.code == "order_pending" for refusal in refusals)
+    assert all(
+        isinstance(refusal, Conflict) and refusal.code == "order_pending" for refusal in refusals
+    )
 
 
-# -- calling it off ----------------------------------------------------------------------------------------------------
+# -- calling it off --------------------------------------------------------------------------------
 
 
 async def test_its_buyer_calls_it_off_before_it_is_paid(shop: Shop) -> None:
     there = shop.given(account(ANA_ID), game(), order())
-    await there.when(shop.orders.cancel(ANA, ORDER)).then(OrderCancelled(reason="cancelled_by_buyer"), CLOSED, RELEASED)
+    await there.when(shop.orders.cancel(ANA, ORDER)).then(
+        OrderCancelled(reason="cancelled_by_buyer"), CLOSED, RELEASED
+    )
     await shop.when(shop.orders.cancel(ANA, ORDER)).then_nothing()
 
 
 async def test_nobody_else_calls_it_off_and_nobody_once_it_is_paid(shop: Shop) -> None:
-    await shop.given(order(paid=True)).when(shop.orders.cancel(BEN, ORDER)).then_refused(Forbidden, "not_yours")
+    await (
+        shop.given(order(paid=True))
+        .when(shop.orders.cancel(BEN, ORDER))
+        .then_refused(Forbidden, "not_yours")
+    )
     await shop.when(shop.orders.cancel(ANA, ORDER)).then_refused(Conflict, "order_not_cancellable")
     await shop.when(shop.orders.cancel(ANA, an_id("?"))).then_refused(NotFound, "order_not_found")
 
@@ -216,7 +250,9 @@ async def test_nobody_else_calls_it_off_and_nobody_once_it_is_paid(shop: Shop) -
 async def test_the_deadline_cancels_what_is_still_unpaid_by_then(shop: Shop) -> None:
     await shop.given(order()).when(shop.orders.expire(SYSTEM, ORDER)).then_nothing()
     shop.clock.advance(RULES.payment_ttl)
-    await shop.when(shop.orders.expire(SYSTEM, ORDER)).then(OrderCancelled(reason="expired"), CLOSED, RELEASED)
+    await shop.when(shop.orders.expire(SYSTEM, ORDER)).then(
+        OrderCancelled(reason="expired"), CLOSED, RELEASED
+    )
     await shop.when(shop.orders.expire(SYSTEM, ORDER)).then_nothing()
 
 
@@ -240,12 +276,20 @@ async def test_an_admin_sends_all_or_a_part_of_the_money_back(shop: Shop) -> Non
 
 
 async def test_nobody_else_sends_money_back_nor_what_did_not_come(shop: Shop) -> None:
-    await shop.given(order()).when(shop.orders.refund(ANA, ORDER, None, "x")).then_refused(Forbidden, "role_required")
-    await shop.when(shop.orders.refund(ADMIN, ORDER, None, "x")).then_refused(Conflict, "payment_not_captured")
-    await shop.when(shop.orders.refund(ADMIN, an_id("?"), None, "x")).then_refused(NotFound, "order_not_found")
+    await (
+        shop.given(order())
+        .when(shop.orders.refund(ANA, ORDER, None, "x"))
+        .then_refused(Forbidden, "role_required")
+    )
+    await shop.when(shop.orders.refund(ADMIN, ORDER, None, "x")).then_refused(
+        Conflict, "payment_not_captured"
+    )
+    await shop.when(shop.orders.refund(ADMIN, an_id("?"), None, "x")).then_refused(
+        NotFound, "order_not_found"
+    )
 
 
-# -- waiting -----------------------------------------------------------------------------------------------------------
+# -- waiting ---------------------------------------------------------------------------------------
 
 
 async def test_who_waits_for_an_order_hears_as_soon_as_it_is_settled(shop: Shop) -> None:
@@ -268,5 +312,10 @@ async def test_who_waits_for_what_is_not_settled_sees_it_as_it_is(shop: Shop) ->
 
 def failed() -> PaymentFailed:
     return PaymentFailed(
-        order_id=ORDER, buyer_id=ANA_ID, amount_cents=1999, currency="EUR", code="card_declined", detail="no"
+        order_id=ORDER,
+        buyer_id=ANA_ID,
+        amount_cents=1999,
+        currency="EUR",
+        code="card_declined",
+        detail="no",
     )

@@ -55,24 +55,35 @@ CAPTURED = PaymentCaptured(
 
 
 def notice(
-    type: str, status: IntentStatus = "succeeded", *, cents: int = 1999, of: str = "evt_1", code: str = ""
+    type: str,
+    status: IntentStatus = "succeeded",
+    *,
+    cents: int = 1999,
+    of: str = "evt_1",
+    code: str = "",
 ) -> bytes:
     """What the provider says of the payment's intent."""
     intent = Intent("pi_1", status, cents, "EUR", PAYMENT, code=code)
     return msgspec.json.encode(ProviderNotice(of, f"payment_intent.{type}", NOON, intent))
 
 
-def heard(type: str = "payment_intent.succeeded", *, outcome: str = "applied") -> PaymentNoticeReceived:
+def heard(
+    type: str = "payment_intent.succeeded", *, outcome: str = "applied"
+) -> PaymentNoticeReceived:
     return PaymentNoticeReceived(provider_event_id="evt_1", type=type, outcome=outcome)  # type: ignore[arg-type]
 
 
-# -- a method ----------------------------------------------------------------------------------------------------------
+# -- a method --------------------------------------------------------------------------------------
 
 
 async def test_a_buyer_pays_by_card(shop: Shop) -> None:
     unpaid = shop.given(account(ANA_ID), order())
-    await unpaid.when(shop.payments.attach(ANA, ORDER, CARD)).then(PaymentMethodAttached(method=CARD))
-    await shop.when(shop.payments.attach(ANA, ORDER, CARD)).then_refused(Conflict, "payment_started")
+    await unpaid.when(shop.payments.attach(ANA, ORDER, CARD)).then(
+        PaymentMethodAttached(method=CARD)
+    )
+    await shop.when(shop.payments.attach(ANA, ORDER, CARD)).then_refused(
+        Conflict, "payment_started"
+    )
 
 
 async def test_a_buyer_pays_from_their_wallet_at_once(shop: Shop) -> None:
@@ -86,32 +97,46 @@ async def test_a_buyer_pays_from_their_wallet_at_once(shop: Shop) -> None:
 
 
 async def test_without_a_method_it_is_only_said_which_payment_it_is(shop: Shop) -> None:
-    asked = await shop.given(account(ANA_ID), order()).when(shop.payments.attach(ANA, ORDER, None)).then_nothing()
+    asked = (
+        await shop.given(account(ANA_ID), order())
+        .when(shop.payments.attach(ANA, ORDER, None))
+        .then_nothing()
+    )
     assert (asked.value, asked.position) == (PAYMENT, None)
 
 
 async def test_nobody_spends_anothers_wallet(shop: Shop) -> None:
     there = shop.given(account(ANA_ID), account(BEN_ID), order(), wallet(cents=5000))
     await there.when(shop.payments.attach(BEN, ORDER, CARD)).then_refused(Forbidden, "not_yours")
-    await shop.when(shop.payments.attach(ADMIN, ORDER, BY_WALLET)).then_refused(Forbidden, "not_yours")
-    await shop.when(shop.payments.attach(ADMIN, ORDER, CARD)).then(PaymentMethodAttached(method=CARD))
+    await shop.when(shop.payments.attach(ADMIN, ORDER, BY_WALLET)).then_refused(
+        Forbidden, "not_yours"
+    )
+    await shop.when(shop.payments.attach(ADMIN, ORDER, CARD)).then(
+        PaymentMethodAttached(method=CARD)
+    )
 
 
 async def test_what_is_over_or_not_there_is_not_paid(shop: Shop) -> None:
     there = shop.given(account(ANA_ID), order())
-    await there.when(shop.payments.attach(ANA, an_id("?"), CARD)).then_refused(NotFound, "order_not_found")
+    await there.when(shop.payments.attach(ANA, an_id("?"), CARD)).then_refused(
+        NotFound, "order_not_found"
+    )
     shop.clock.advance(RULES.payment_ttl)
     await shop.when(shop.payments.attach(ANA, ORDER, CARD)).then_refused(Conflict, "order_expired")
     cancelled = shop.given({ORDER: [OrderCancelled(reason="cancelled_by_buyer")]})
-    await cancelled.when(shop.payments.attach(ANA, ORDER, CARD)).then_refused(Conflict, "order_cancelled")
+    await cancelled.when(shop.payments.attach(ANA, ORDER, CARD)).then_refused(
+        Conflict, "order_cancelled"
+    )
 
 
 async def test_a_closed_account_pays_nothing(shop: Shop) -> None:
     closed = shop.given(account(ANA_ID), order(), {ANA_ID: [UserDeactivated()]})
-    await closed.when(shop.payments.attach(ANA, ORDER, CARD)).then_refused(Forbidden, "user_inactive")
+    await closed.when(shop.payments.attach(ANA, ORDER, CARD)).then_refused(
+        Forbidden, "user_inactive"
+    )
 
 
-# -- refunds -----------------------------------------------------------------------------------------------------------
+# -- refunds ---------------------------------------------------------------------------------------
 
 
 async def test_an_admin_asks_for_money_to_go_back_once_a_key(shop: Shop) -> None:
@@ -123,7 +148,9 @@ async def test_an_admin_asks_for_money_to_go_back_once_a_key(shop: Shop) -> None
     done = await shop.log.done(once.key)
     assert done is not None
     assert done.result_ids == {"refund_id": str(made.value), "payment_id": str(PAYMENT)}
-    again = await shop.when(shop.payments.refund(ADMIN, PAYMENT, None, "damaged", once=once)).then_nothing()
+    again = await shop.when(
+        shop.payments.refund(ADMIN, PAYMENT, None, "damaged", once=once)
+    ).then_nothing()
     assert again.value == made.value
 
 
@@ -134,25 +161,40 @@ async def test_what_a_wallet_paid_is_back_in_it_at_once(shop: Shop) -> None:
     await shop.when(shop.payments.refund(ADMIN, PAYMENT, 999, "damaged")).then(
         PaymentRefundRequested(refund_id=ANY, amount_cents=999, reason="damaged"),
         PaymentRefunded(refund_id=ANY, amount_cents=999),
-        FundsAdded(amount_cents=999, currency="EUR", balance_cents=1000, payment_id=PAYMENT, reason="refund"),
+        FundsAdded(
+            amount_cents=999,
+            currency="EUR",
+            balance_cents=1000,
+            payment_id=PAYMENT,
+            reason="refund",
+        ),
     )
 
 
 async def test_a_refund_is_an_admins_of_a_cent_at_least_and_of_what_came(shop: Shop) -> None:
     paid = shop.given(order(paid=True))
-    await paid.when(shop.payments.refund(ADMIN, PAYMENT, 0, "x")).then_refused(Invalid, "invalid_amount")
-    await shop.when(shop.payments.refund(ADMIN, an_id("?"), 1, "x")).then_refused(NotFound, "payment_not_found")
+    await paid.when(shop.payments.refund(ADMIN, PAYMENT, 0, "x")).then_refused(
+        Invalid, "invalid_amount"
+    )
+    await shop.when(shop.payments.refund(ADMIN, an_id("?"), 1, "x")).then_refused(
+        NotFound, "payment_not_found"
+    )
     with pytest.raises(Forbidden, match="role_required"):
         await shop.payments.refund(ANA, PAYMENT, None, "x")
 
 
-# -- notices -----------------------------------------------------------------------------------------------------------
+# -- notices ---------------------------------------------------------------------------------------
 
 
 async def test_the_provider_says_that_the_money_came_and_is_heard_once(shop: Shop) -> None:
     asked, said = shop.given(order(method=CARD)), notice("succeeded")
-    await asked.when(shop.payments.receive_notice(said, shop.provider.signature)).then(heard(), CAPTURED)
-    assert await shop.when(shop.payments.receive_notice(said, shop.provider.signature)).then_nothing() is None
+    await asked.when(shop.payments.receive_notice(said, shop.provider.signature)).then(
+        heard(), CAPTURED
+    )
+    assert (
+        await shop.when(shop.payments.receive_notice(said, shop.provider.signature)).then_nothing()
+        is None
+    )
     assert [step for step, _ in shop.text_log.lines] == ["webhook applied", "webhook repeated"]
 
 
@@ -166,7 +208,9 @@ async def test_the_provider_acts_in_what_the_request_began(shop: Shop) -> None:
 
 async def test_the_provider_says_that_a_try_failed(shop: Shop) -> None:
     said = notice("payment_failed", "requires_payment_method", code="card_declined")
-    failing = shop.given(order(method=CARD)).when(shop.payments.receive_notice(said, shop.provider.signature))
+    failing = shop.given(order(method=CARD)).when(
+        shop.payments.receive_notice(said, shop.provider.signature)
+    )
     await failing.then(
         heard("payment_intent.payment_failed"),
         PaymentFailed(
@@ -185,7 +229,9 @@ async def test_the_provider_says_that_a_try_failed(shop: Shop) -> None:
 
 async def test_another_amount_than_was_asked_for_is_noted_and_nothing_captured(shop: Shop) -> None:
     said = notice("succeeded", cents=1)
-    odd = shop.given(order(method=CARD)).when(shop.payments.receive_notice(said, shop.provider.signature))
+    odd = shop.given(order(method=CARD)).when(
+        shop.payments.receive_notice(said, shop.provider.signature)
+    )
     await odd.then(heard(outcome="ignored"))
     assert shop.text_log.lines[-1][1]["code"] == "amount_mismatch"
 
@@ -203,12 +249,19 @@ async def test_money_that_went_back_by_hand_is_found_by_its_intent(shop: Shop) -
 
 
 async def test_a_notice_of_a_payment_that_is_not_ours_changes_nothing(shop: Shop) -> None:
-    assert await shop.when(shop.payments.receive_notice(notice("succeeded"), "signed")).then_nothing() is None
+    assert (
+        await shop.when(shop.payments.receive_notice(notice("succeeded"), "signed")).then_nothing()
+        is None
+    )
     assert shop.text_log.lines[-1][1]["code"] == "unknown_payment"
 
 
 async def test_what_is_not_signed_or_no_notice_is_refused(shop: Shop) -> None:
-    await shop.when(shop.payments.receive_notice(notice("succeeded"), "forged")).then_raises(InvalidSignature)
-    await shop.when(shop.payments.receive_notice(b"{}", "signed")).then_refused(Invalid, "malformed_notice")
+    await shop.when(shop.payments.receive_notice(notice("succeeded"), "forged")).then_raises(
+        InvalidSignature
+    )
+    await shop.when(shop.payments.receive_notice(b"{}", "signed")).then_refused(
+        Invalid, "malformed_notice"
+    )
     codes = [ids["code"] for _, ids in shop.text_log.lines]
     assert codes == ["invalid_signature", "malformed_notice"]

@@ -45,17 +45,27 @@ async def test_its_seller_processes_and_ships_and_the_order_follows(shop: Shop) 
 
 async def test_before_the_order_is_paid_nothing_is_sent(shop: Shop) -> None:
     unpaid = order(line("PHYSICAL", quantity=2, shipment_id=SHIPMENT))
-    waiting = shop.given(unpaid, shipment(confirmed=False)).when(shop.shipments.process(SELLER, SHIPMENT))
+    waiting = shop.given(unpaid, shipment(confirmed=False)).when(
+        shop.shipments.process(SELLER, SHIPMENT)
+    )
     await waiting.then_refused(Conflict, "shipment_provisional")
 
 
 async def test_others_move_no_shipment(shop: Shop) -> None:
-    await shop.given(PAID, shipment()).when(shop.shipments.process(ANA, SHIPMENT)).then_refused(Forbidden, "not_yours")
-    await shop.when(shop.shipments.process(SELLER, an_id("?"))).then_refused(NotFound, "shipment_not_found")
+    await (
+        shop.given(PAID, shipment())
+        .when(shop.shipments.process(ANA, SHIPMENT))
+        .then_refused(Forbidden, "not_yours")
+    )
+    await shop.when(shop.shipments.process(SELLER, an_id("?"))).then_refused(
+        NotFound, "shipment_not_found"
+    )
 
 
 async def test_who_saw_another_version_does_not_move_it(shop: Shop) -> None:
-    stale = shop.given(PAID, shipment()).when(shop.shipments.process(SELLER, SHIPMENT, expected_version=1))
+    stale = shop.given(PAID, shipment()).when(
+        shop.shipments.process(SELLER, SHIPMENT, expected_version=1)
+    )
     await stale.then_refused(Stale, "version_mismatch", version=2)
 
 
@@ -68,17 +78,25 @@ async def test_steps_come_in_order(shop: Shop) -> None:
     await blank.then_refused(Invalid, "invalid_tracking")
 
 
-@pytest.mark.parametrize("said", [{"shipment_id": str(SHIPMENT)}, {"tracking_number": "1z-999"}], ids=["id", "number"])
+@pytest.mark.parametrize(
+    "said", [{"shipment_id": str(SHIPMENT)}, {"tracking_number": "1z-999"}], ids=["id", "number"]
+)
 async def test_the_carriers_notice_delivers_it_once(shop: Shop, said: dict[str, object]) -> None:
-    told = shop.given(*shipped()).when(shop.shipments.receive_notice(SYSTEM, SHIPMENT, *notice(**said)))
-    await told.then(DELIVERED, OrderStatusChanged(status="DELIVERED", shipment_id=SHIPMENT), OrderCompleted())
+    told = shop.given(*shipped()).when(
+        shop.shipments.receive_notice(SYSTEM, SHIPMENT, *notice(**said))
+    )
+    await told.then(
+        DELIVERED, OrderStatusChanged(status="DELIVERED", shipment_id=SHIPMENT), OrderCompleted()
+    )
     await shop.when(shop.shipments.receive_notice(SYSTEM, SHIPMENT, *notice(**said))).then_nothing()
 
 
 async def test_a_notice_that_the_carrier_did_not_sign_is_nobodys(shop: Shop) -> None:
     body, _ = notice(shipment_id=str(SHIPMENT))
     forged = sign(body, "another", int(NOON.timestamp()))
-    told = shop.given(*shipped()).when(shop.shipments.receive_notice(SYSTEM, SHIPMENT, body, forged))
+    told = shop.given(*shipped()).when(
+        shop.shipments.receive_notice(SYSTEM, SHIPMENT, body, forged)
+    )
     await told.then_raises(InvalidSignature)
 
 
@@ -87,13 +105,23 @@ async def test_a_notice_that_the_carrier_did_not_sign_is_nobodys(shop: Shop) -> 
     [
         ({}, "parcel_not_named"),
         ({"shipment_id": 7}, "malformed_notice"),
-        ({"shipment_id": str(SHIPMENT), "delivered_at": "2026-03-01T13:00:00Z"}, "invalid_delivered_at"),
-        ({"shipment_id": str(SHIPMENT), "delivered_at": "2026-03-01T11:00:00Z"}, "invalid_delivered_at"),
+        (
+            {"shipment_id": str(SHIPMENT), "delivered_at": "2026-03-01T13:00:00Z"},
+            "invalid_delivered_at",
+        ),
+        (
+            {"shipment_id": str(SHIPMENT), "delivered_at": "2026-03-01T11:00:00Z"},
+            "invalid_delivered_at",
+        ),
     ],
     ids=["nameless", "malformed", "future", "before it was shipped"],
 )
-async def test_a_notice_names_its_parcel_and_a_possible_time(shop: Shop, said: dict[str, object], code: str) -> None:
-    told = shop.given(*shipped()).when(shop.shipments.receive_notice(SYSTEM, SHIPMENT, *notice(**said)))
+async def test_a_notice_names_its_parcel_and_a_possible_time(
+    shop: Shop, said: dict[str, object], code: str
+) -> None:
+    told = shop.given(*shipped()).when(
+        shop.shipments.receive_notice(SYSTEM, SHIPMENT, *notice(**said))
+    )
     await told.then_refused(Invalid, code)
 
 
@@ -102,13 +130,17 @@ async def test_a_notice_of_another_parcel_delivers_nothing(shop: Shop) -> None:
     told = shop.given(*shipped()).when(shop.shipments.receive_notice(SYSTEM, SHIPMENT, *other))
     await told.then_refused(Conflict, "wrong_shipment")
     early = shop.given({an_id("other"): shipment()[SHIPMENT]}).when(
-        shop.shipments.receive_notice(SYSTEM, an_id("other"), *notice(shipment_id=str(an_id("other"))))
+        shop.shipments.receive_notice(
+            SYSTEM, an_id("other"), *notice(shipment_id=str(an_id("other")))
+        )
     )
     await early.then_refused(Conflict, "shipment_not_shipped")
 
 
 async def test_an_operator_delivers_it_by_hand_and_corrects_the_time(shop: Shop) -> None:
-    by_hand = shop.given(*shipped()).when(shop.shipments.deliver(ADMIN, SHIPMENT, None, "they rang"))
+    by_hand = shop.given(*shipped()).when(
+        shop.shipments.deliver(ADMIN, SHIPMENT, None, "they rang")
+    )
     await by_hand.then(
         ShipmentStatusUpdated(status="DELIVERED", at=NOON, reason="they rang"),
         OrderStatusChanged(status="DELIVERED", shipment_id=SHIPMENT),

@@ -15,7 +15,12 @@ from domain.payments import (
     PaymentMethodAttached,
     PaymentRequested,
 )
-from domain.transactions import TransactionCompleted, TransactionCreated, TransactionFailed, TransactionProcessing
+from domain.transactions import (
+    TransactionCompleted,
+    TransactionCreated,
+    TransactionFailed,
+    TransactionProcessing,
+)
 from domain.wallets import FundsAdded, FundsDeducted, WalletDeactivated
 from eventstore.log import IdempotencyKey
 from tests.support.commands import RULES, Shop, Streams
@@ -37,7 +42,12 @@ from tests.support.past import (
     wallet,
 )
 
-PEOPLE: list[Streams] = [account(ANA_ID), account(BEN_ID), wallet(cents=1000), wallet(BEN_ID, BENS_WALLET)]
+PEOPLE: list[Streams] = [
+    account(ANA_ID),
+    account(BEN_ID),
+    wallet(cents=1000),
+    wallet(BEN_ID, BENS_WALLET),
+]
 TRANSFER = TransactionCreated(
     type="transfer",
     amount_cents=300,
@@ -50,7 +60,7 @@ TAKEN = FundsDeducted(amount_cents=300, currency="EUR", balance_cents=700, trans
 CLOSED = UserDeactivated()
 
 
-# -- deposits ----------------------------------------------------------------------------------------------------------
+# -- deposits --------------------------------------------------------------------------------------
 
 
 async def test_a_deposit_asks_for_its_money_by_card(shop: Shop) -> None:
@@ -59,7 +69,12 @@ async def test_a_deposit_asks_for_its_money_by_card(shop: Shop) -> None:
         .when(shop.transactions.deposit(ANA, WALLET, 500, "EUR", CARD))
         .then(
             TransactionCreated(
-                type="deposit", amount_cents=500, currency="EUR", user_id=ANA_ID, to_wallet_id=WALLET, payment_id=ANY
+                type="deposit",
+                amount_cents=500,
+                currency="EUR",
+                user_id=ANA_ID,
+                to_wallet_id=WALLET,
+                payment_id=ANY,
             ),
             PaymentRequested(
                 buyer_id=ANA_ID,
@@ -88,15 +103,25 @@ async def test_a_deposit_asks_for_its_money_by_card(shop: Shop) -> None:
     ids=["method", "amount", "no currency", "other currency", "not yours", "unknown"],
 )
 async def test_a_deposit_is_refused(
-    shop: Shop, wallet_id: UUID, cents: int, currency: str, method: Method, kind: type[Refused], code: str
+    shop: Shop,
+    wallet_id: UUID,
+    cents: int,
+    currency: str,
+    method: Method,
+    kind: type[Refused],
+    code: str,
 ) -> None:
-    wanted = shop.given(*PEOPLE).when(shop.transactions.deposit(ANA, wallet_id, cents, currency, method))
+    wanted = shop.given(*PEOPLE).when(
+        shop.transactions.deposit(ANA, wallet_id, cents, currency, method)
+    )
     await wanted.then_refused(kind, code)
 
 
 async def test_nothing_is_deposited_into_what_is_deactivated(shop: Shop) -> None:
     there = shop.given(*PEOPLE, {WALLET: [WalletDeactivated(reason="lost phone")]})
-    await there.when(shop.transactions.deposit(ANA, WALLET, 500, "EUR", CARD)).then_refused(Conflict, "wallet_inactive")
+    await there.when(shop.transactions.deposit(ANA, WALLET, 500, "EUR", CARD)).then_refused(
+        Conflict, "wallet_inactive"
+    )
 
 
 async def test_a_deposit_that_nobody_pays_fails_by_its_deadline(shop: Shop) -> None:
@@ -120,7 +145,7 @@ async def test_a_deposit_that_nobody_pays_fails_by_its_deadline(shop: Shop) -> N
     )
 
 
-# -- transfers ---------------------------------------------------------------------------------------------------------
+# -- transfers -------------------------------------------------------------------------------------
 
 
 async def test_a_transfer_takes_from_one_wallet_and_gives_to_the_other(shop: Shop) -> None:
@@ -129,9 +154,15 @@ async def test_a_transfer_takes_from_one_wallet_and_gives_to_the_other(shop: Sho
     made = await shop.transactions.transfer(ANA, WALLET, BENS_WALLET, 300, "EUR")
     found = await shop.transactions.when_ready(made.value, 60)
     assert (found.transaction.status, found.version) == ("COMPLETED", 3)
-    steps = [TRANSFER, TransactionProcessing(), TransactionCompleted(amount_cents=300, currency="EUR")]
+    steps = [
+        TRANSFER,
+        TransactionProcessing(),
+        TransactionCompleted(amount_cents=300, currency="EUR"),
+    ]
     assert [recorded.event for recorded in await shop.log.read_stream(made.value)] == steps
-    given = FundsAdded(amount_cents=300, currency="EUR", balance_cents=300, transaction_id=made.value)
+    given = FundsAdded(
+        amount_cents=300, currency="EUR", balance_cents=300, transaction_id=made.value
+    )
     assert [recorded.event for recorded in await shop.log.read_stream(WALLET, 2)] == [TAKEN]
     assert [recorded.event for recorded in await shop.log.read_stream(BENS_WALLET, 1)] == [given]
 
@@ -146,12 +177,18 @@ async def test_a_transfer_is_made_once_a_key(shop: Shop) -> None:
     assert (await again.then_known()).result_ids == {"transaction_id": str(made.value)}
 
 
-async def test_what_is_taken_of_a_transfer_comes_back_where_its_target_takes_nothing(shop: Shop) -> None:
+async def test_what_is_taken_of_a_transfer_comes_back_where_its_target_takes_nothing(
+    shop: Shop,
+) -> None:
     transfer_id = an_id("transfer")
     begun: Streams = {transfer_id: [TRANSFER]}
     inactive: Streams = {BENS_WALLET: [WalletDeactivated(reason="lost phone")]}
     back = FundsAdded(
-        amount_cents=300, currency="EUR", balance_cents=1000, transaction_id=transfer_id, reason="transfer_failed"
+        amount_cents=300,
+        currency="EUR",
+        balance_cents=1000,
+        transaction_id=transfer_id,
+        reason="transfer_failed",
     )
     await (
         shop.given(*PEOPLE, begun, inactive)
@@ -166,7 +203,9 @@ async def test_what_is_taken_of_a_transfer_comes_back_where_its_target_takes_not
     await shop.when(shop.transactions.resume(SYSTEM, transfer_id)).then_nothing()
 
 
-async def test_a_transfer_whose_source_was_emptied_meanwhile_fails_and_takes_nothing(shop: Shop) -> None:
+async def test_a_transfer_whose_source_was_emptied_meanwhile_fails_and_takes_nothing(
+    shop: Shop,
+) -> None:
     transfer_id = an_id("transfer")
     emptied = FundsDeducted(amount_cents=1000, currency="EUR", balance_cents=0)
     await (
@@ -183,7 +222,9 @@ async def test_a_transfer_that_stopped_half_way_goes_on_from_there(shop: Shop) -
         shop.given(*PEOPLE, half)
         .when(shop.transactions.resume(SYSTEM, transfer_id))
         .then(
-            FundsAdded(amount_cents=300, currency="EUR", balance_cents=300, transaction_id=transfer_id),
+            FundsAdded(
+                amount_cents=300, currency="EUR", balance_cents=300, transaction_id=transfer_id
+            ),
             TransactionCompleted(amount_cents=300, currency="EUR"),
         )
     )
@@ -192,18 +233,30 @@ async def test_a_transfer_that_stopped_half_way_goes_on_from_there(shop: Shop) -
 async def test_a_transfer_is_refused_before_it_begins(shop: Shop) -> None:
     transfer = shop.transactions.transfer
     there = shop.given(*PEOPLE)
-    await there.when(transfer(ANA, WALLET, BENS_WALLET, 1001, "EUR")).then_refused(Conflict, "insufficient_funds")
+    await there.when(transfer(ANA, WALLET, BENS_WALLET, 1001, "EUR")).then_refused(
+        Conflict, "insufficient_funds"
+    )
     await shop.when(transfer(ANA, WALLET, WALLET, 1, "EUR")).then_refused(Invalid, "same_wallet")
-    await shop.when(transfer(BEN, WALLET, BENS_WALLET, 1, "EUR")).then_refused(Forbidden, "not_yours")
-    await shop.when(transfer(ANA, WALLET, an_id("?"), 1, "EUR")).then_refused(NotFound, "wallet_not_found")
-    await shop.when(transfer(ANA, WALLET, BENS_WALLET, 1, "USD")).then_refused(Conflict, "currency_mismatch")
+    await shop.when(transfer(BEN, WALLET, BENS_WALLET, 1, "EUR")).then_refused(
+        Forbidden, "not_yours"
+    )
+    await shop.when(transfer(ANA, WALLET, an_id("?"), 1, "EUR")).then_refused(
+        NotFound, "wallet_not_found"
+    )
+    await shop.when(transfer(ANA, WALLET, BENS_WALLET, 1, "USD")).then_refused(
+        Conflict, "currency_mismatch"
+    )
     closed = shop.given({BEN_ID: [CLOSED]})
-    await closed.when(transfer(ANA, WALLET, BENS_WALLET, 1, "EUR")).then_refused(Conflict, "recipient_closed")
+    await closed.when(transfer(ANA, WALLET, BENS_WALLET, 1, "EUR")).then_refused(
+        Conflict, "recipient_closed"
+    )
     mine = shop.given({ANA_ID: [CLOSED]})
-    await mine.when(transfer(ANA, WALLET, BENS_WALLET, 1, "EUR")).then_refused(Forbidden, "user_inactive")
+    await mine.when(transfer(ANA, WALLET, BENS_WALLET, 1, "EUR")).then_refused(
+        Forbidden, "user_inactive"
+    )
 
 
-# -- paying an order ---------------------------------------------------------------------------------------------------
+# -- paying an order -------------------------------------------------------------------------------
 
 
 async def test_an_order_is_paid_from_a_wallet_in_one_append(shop: Shop) -> None:
@@ -220,7 +273,13 @@ async def test_an_order_is_paid_from_a_wallet_in_one_append(shop: Shop) -> None:
             game_ids=(GAME,),
             transaction_id=PAYMENT,
         ),
-        FundsDeducted(amount_cents=1999, currency="EUR", balance_cents=1, transaction_id=ANY, payment_id=PAYMENT),
+        FundsDeducted(
+            amount_cents=1999,
+            currency="EUR",
+            balance_cents=1,
+            transaction_id=ANY,
+            payment_id=PAYMENT,
+        ),
         TransactionCreated(
             type="payment",
             amount_cents=1999,
@@ -237,10 +296,16 @@ async def test_an_order_is_paid_from_a_wallet_in_one_append(shop: Shop) -> None:
 
 
 async def test_an_order_is_paid_by_what_it_costs_and_once(shop: Shop) -> None:
-    there = shop.given(account(ANA_ID), account(BEN_ID), wallet(cents=3000), wallet(BEN_ID, BENS_WALLET), order())
+    there = shop.given(
+        account(ANA_ID), account(BEN_ID), wallet(cents=3000), wallet(BEN_ID, BENS_WALLET), order()
+    )
     pay = shop.transactions.pay
-    await there.when(pay(ANA, WALLET, ORDER, 1998, "EUR")).then_refused(Conflict, "amount_mismatch", amount_cents=1999)
+    await there.when(pay(ANA, WALLET, ORDER, 1998, "EUR")).then_refused(
+        Conflict, "amount_mismatch", amount_cents=1999
+    )
     await shop.when(pay(BEN, BENS_WALLET, ORDER, 1999, "EUR")).then_refused(Forbidden, "not_yours")
-    await shop.when(pay(ANA, WALLET, an_id("?"), 1999, "EUR")).then_refused(NotFound, "order_not_found")
+    await shop.when(pay(ANA, WALLET, an_id("?"), 1999, "EUR")).then_refused(
+        NotFound, "order_not_found"
+    )
     await pay(ANA, WALLET, ORDER, 1999, "EUR")
     await shop.when(pay(ANA, WALLET, ORDER, 1999, "EUR")).then_refused(Conflict, "order_paid")

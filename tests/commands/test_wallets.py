@@ -7,7 +7,13 @@ import pytest
 from domain.claims import ClaimTaken
 from domain.errors import Conflict, Forbidden, Invalid, NotFound
 from domain.identity import UserDeactivated
-from domain.wallets import FundsAdded, FundsDeducted, WalletCreated, WalletDeactivated, WalletReactivated
+from domain.wallets import (
+    FundsAdded,
+    FundsDeducted,
+    WalletCreated,
+    WalletDeactivated,
+    WalletReactivated,
+)
 from eventstore.log import IdempotencyKey
 from tests.support.commands import ADMIN, Shop
 from tests.support.given_when_then import an_id
@@ -18,7 +24,9 @@ CLOSED = WalletDeactivated(reason="lost phone")
 
 async def test_a_person_opens_one_wallet_a_currency(shop: Shop) -> None:
     opened = shop.given(account(ANA_ID)).when(shop.wallets.create(ANA, "EUR"))
-    made = await opened.then(ClaimTaken(kind="wallet", holder_id=ANY), WalletCreated(user_id=ANA_ID, currency="EUR"))
+    made = await opened.then(
+        ClaimTaken(kind="wallet", holder_id=ANY), WalletCreated(user_id=ANA_ID, currency="EUR")
+    )
     assert [event.event.user_id for event in await shop.log.read_stream(made.value)] == [ANA_ID]
     await shop.when(shop.wallets.create(ANA, "EUR")).then_refused(Conflict, "wallet_exists")
     await shop.when(shop.wallets.create(ANA, "USD")).then(
@@ -27,7 +35,11 @@ async def test_a_person_opens_one_wallet_a_currency(shop: Shop) -> None:
 
 
 async def test_a_wallet_is_in_a_currency_that_exists(shop: Shop) -> None:
-    await shop.given(account(ANA_ID)).when(shop.wallets.create(ANA, "XXX")).then_refused(Invalid, "invalid_currency")
+    await (
+        shop.given(account(ANA_ID))
+        .when(shop.wallets.create(ANA, "XXX"))
+        .then_refused(Invalid, "invalid_currency")
+    )
 
 
 async def test_a_closed_account_opens_no_wallet(shop: Shop) -> None:
@@ -58,16 +70,22 @@ async def test_an_admin_moves_a_balance_up_and_down(shop: Shop) -> None:
 
 async def test_nobody_else_moves_a_balance(shop: Shop) -> None:
     there = shop.given(account(ANA_ID), wallet())
-    await there.when(shop.wallets.add_funds(ANA, WALLET, 500, "gift")).then_refused(Forbidden, "role_required")
+    await there.when(shop.wallets.add_funds(ANA, WALLET, 500, "gift")).then_refused(
+        Forbidden, "role_required"
+    )
 
 
 async def test_a_wallet_that_is_not_there_is_not_found(shop: Shop) -> None:
-    await shop.when(shop.wallets.add_funds(ADMIN, WALLET, 500, "gift")).then_refused(NotFound, "wallet_not_found")
+    await shop.when(shop.wallets.add_funds(ADMIN, WALLET, 500, "gift")).then_refused(
+        NotFound, "wallet_not_found"
+    )
 
 
 async def test_nothing_comes_into_the_wallet_of_a_closed_account(shop: Shop) -> None:
     closed = shop.given(account(ANA_ID), wallet(cents=100), {ANA_ID: [UserDeactivated()]})
-    await closed.when(shop.wallets.add_funds(ADMIN, WALLET, 1, "gift")).then_refused(Conflict, "recipient_closed")
+    await closed.when(shop.wallets.add_funds(ADMIN, WALLET, 1, "gift")).then_refused(
+        Conflict, "recipient_closed"
+    )
     await shop.when(shop.wallets.deduct_funds(ADMIN, WALLET, 100, "settled")).then(
         FundsDeducted(amount_cents=100, currency="EUR", balance_cents=0, reason="settled")
     )
@@ -81,7 +99,15 @@ async def test_an_adjustment_has_a_reason(shop: Shop) -> None:
 async def test_an_admin_deactivates_and_reactivates(shop: Shop) -> None:
     there = shop.given(account(ANA_ID), wallet(cents=100))
     await there.when(shop.wallets.deactivate(ADMIN, WALLET, "lost phone")).then(CLOSED)
-    await shop.when(shop.wallets.deduct_funds(ADMIN, WALLET, 1, "x")).then_refused(Conflict, "wallet_inactive")
-    await shop.when(shop.wallets.deactivate(ADMIN, WALLET, "again")).then_refused(Conflict, "wallet_inactive")
-    await shop.when(shop.wallets.reactivate(ADMIN, WALLET, "found")).then(WalletReactivated(reason="found"))
-    await shop.when(shop.wallets.reactivate(ADMIN, WALLET, "again")).then_refused(Conflict, "wallet_active")
+    await shop.when(shop.wallets.deduct_funds(ADMIN, WALLET, 1, "x")).then_refused(
+        Conflict, "wallet_inactive"
+    )
+    await shop.when(shop.wallets.deactivate(ADMIN, WALLET, "again")).then_refused(
+        Conflict, "wallet_inactive"
+    )
+    await shop.when(shop.wallets.reactivate(ADMIN, WALLET, "found")).then(
+        WalletReactivated(reason="found")
+    )
+    await shop.when(shop.wallets.reactivate(ADMIN, WALLET, "again")).then_refused(
+        Conflict, "wallet_active"
+    )

@@ -38,7 +38,9 @@ async def test_a_seller_makes_an_endpoint_with_a_secret_of_its_own(shop: Shop) -
         shop.webhook_endpoints.create(SELLER, URL, ["order.*", "order.*"], "till")
     )
     made = await making.then(
-        EndpointCreated(seller_id=SELLER_ID, url=URL, events=("order.*",), secret_ref=ANY, description="till"),
+        EndpointCreated(
+            seller_id=SELLER_ID, url=URL, events=("order.*",), secret_ref=ANY, description="till"
+        ),
         EndpointAdded(endpoint_id=ANY),
     )
     (created,) = await shop.log.read_stream(made.value)
@@ -61,8 +63,12 @@ async def test_an_admins_endpoint_is_the_platforms(shop: Shop) -> None:
     ],
     ids=["own network", "unknown", "none"],
 )
-async def test_what_cannot_be_told_makes_no_endpoint(shop: Shop, url: str, events: list[str], code: str) -> None:
-    making = shop.given(account(SELLER_ID, "SELLER")).when(shop.webhook_endpoints.create(SELLER, url, events))
+async def test_what_cannot_be_told_makes_no_endpoint(
+    shop: Shop, url: str, events: list[str], code: str
+) -> None:
+    making = shop.given(account(SELLER_ID, "SELLER")).when(
+        shop.webhook_endpoints.create(SELLER, url, events)
+    )
     await making.then_refused(Invalid, code)
 
 
@@ -91,7 +97,9 @@ async def test_its_seller_edits_it(shop: Shop) -> None:
         .then(EndpointUpdated(url=other))
     )
     await shop.when(shop.webhook_endpoints.update(SELLER, ENDPOINT, url=other)).then_nothing()
-    stale = shop.when(shop.webhook_endpoints.update(SELLER, ENDPOINT, description="x", expected_version=1))
+    stale = shop.when(
+        shop.webhook_endpoints.update(SELLER, ENDPOINT, description="x", expected_version=1)
+    )
     await stale.then_refused(Stale, "version_mismatch", version=2)
 
 
@@ -112,7 +120,9 @@ async def test_a_new_secret_leaves_the_old_one_a_day(shop: Shop) -> None:
 async def test_its_seller_disables_and_enables_it(shop: Shop) -> None:
     await shop.given(THERE).when(shop.webhook_endpoints.disable(SELLER, ENDPOINT)).then(DISABLED)
     await shop.when(shop.webhook_endpoints.disable(SELLER, ENDPOINT)).then_nothing()
-    await shop.when(shop.webhook_endpoints.test(SELLER, ENDPOINT)).then_refused(Conflict, "webhook_endpoint_disabled")
+    await shop.when(shop.webhook_endpoints.test(SELLER, ENDPOINT)).then_refused(
+        Conflict, "webhook_endpoint_disabled"
+    )
     await shop.when(shop.webhook_endpoints.enable(SELLER, ENDPOINT)).then(EndpointEnabled())
 
 
@@ -122,7 +132,9 @@ async def test_what_an_operator_disabled_its_seller_does_not_enable(shop: Shop) 
         .when(shop.webhook_endpoints.disable(ADMIN, ENDPOINT))
         .then(EndpointDisabled(reason="operator"))
     )
-    await shop.when(shop.webhook_endpoints.enable(SELLER, ENDPOINT)).then_refused(Forbidden, "disabled_by_operator")
+    await shop.when(shop.webhook_endpoints.enable(SELLER, ENDPOINT)).then_refused(
+        Forbidden, "disabled_by_operator"
+    )
     await shop.when(shop.webhook_endpoints.enable(ADMIN, ENDPOINT)).then(EndpointEnabled())
 
 

@@ -37,7 +37,8 @@ CREATED = CartCreated(buyer_id=BUYER, currency="USD", expires_at=SOON, ends_at=E
 def added(name: str, quantity: int = 1, cents: int = 100, *, digital: bool = False) -> ItemAdded:
     """A line, its ids made of its name."""
     return ItemAdded(
-        item_id=an_id(name), game_id=an_id(f"game {name}"), seller_id=an_id("seller"), sku=name, title=name,
+        item_id=an_id(name), game_id=an_id(f"game {name}"), seller_id=an_id("seller"), sku=name,
+        title=name,
         quantity=quantity, unit_price_cents=cents, expires_at=SOON,
         reservation_id=None if digital else an_id(f"hold {name}"),
     )  # fmt: skip
@@ -61,11 +62,13 @@ def after_review(*events: Event, **found: LineNow) -> Any:
     return changes, when(lambda: decided)
 
 
-# -- what has changed since it was put in ------------------------------------------------------------------------------
+# -- what has changed since it was put in ----------------------------------------------------------
 
 
 def test_a_cart_whose_lines_can_be_had_as_they_stand_is_left_alone() -> None:
-    changes, then = after_review(CREATED, CHESS, CELESTE, chess=now_at(100, 3), celeste=now_at(200, 1))
+    changes, then = after_review(
+        CREATED, CHESS, CELESTE, chess=now_at(100, 3), celeste=now_at(200, 1)
+    )
 
     assert changes == []
     then.then_nothing()
@@ -74,7 +77,9 @@ def test_a_cart_whose_lines_can_be_had_as_they_stand_is_left_alone() -> None:
 def test_another_price_is_told_and_is_the_lines_from_now_on() -> None:
     changes, then = after_review(CREATED, CHESS, GO, chess=now_at(6000), go=now_at(50))
 
-    assert changes == [LineChange(an_id("chess"), "price", 100, 6000, was_currency="USD", currency="USD")]
+    assert changes == [
+        LineChange(an_id("chess"), "price", 100, 6000, was_currency="USD", currency="USD")
+    ]
     then.then(ItemRepriced(item_id=an_id("chess"), unit_price_cents=6000, expires_at=SOON))
 
 
@@ -88,7 +93,10 @@ def test_what_cannot_be_had_any_more_is_taken_out() -> None:
 def test_of_what_there_is_less_of_the_rest_stays() -> None:
     changes, then = after_review(CREATED, CHESS, GO, chess=now_at(100, 2), go=now_at(50, 0))
 
-    assert changes == [LineChange(an_id("chess"), "stock", 3, 2), LineChange(an_id("go"), "stock", 1, 0)]
+    assert changes == [
+        LineChange(an_id("chess"), "stock", 3, 2),
+        LineChange(an_id("go"), "stock", 1, 0),
+    ]
     then.then(
         ItemChanged(item_id=an_id("chess"), quantity=2, expires_at=SOON),
         ItemRemoved(item_id=an_id("go"), expires_at=SOON),
@@ -98,15 +106,20 @@ def test_of_what_there_is_less_of_the_rest_stays() -> None:
 def test_less_of_it_at_another_price_is_two_changes_of_one_line() -> None:
     changes, then = after_review(CREATED, CHESS, chess=now_at(90, 1))
 
-    assert [(each.code, each.was, each.now) for each in changes] == [("stock", 3, 1), ("price", 100, 90)]
+    assert [(each.code, each.was, each.now) for each in changes] == [
+        ("stock", 3, 1),
+        ("price", 100, 90),
+    ]
     then.then(
         ItemRepriced(item_id=an_id("chess"), unit_price_cents=90, expires_at=SOON),
         ItemChanged(item_id=an_id("chess"), quantity=1, expires_at=SOON),
     )
 
 
-def test_a_line_that_is_sold_in_another_currency_only_is_unavailable_beside_others_in_the_carts() -> None:
-    changes, then = after_review(CREATED, CHESS, GO, chess=now_at(100), go=now_at(50, currency="EUR"))
+def test_a_line_sold_only_in_another_currency_is_unavailable_beside_others_in_the_carts() -> None:
+    changes, then = after_review(
+        CREATED, CHESS, GO, chess=now_at(100), go=now_at(50, currency="EUR")
+    )
 
     assert changes == [LineChange(an_id("go"), "unavailable", 1, 0)]
     then.then(ItemRemoved(item_id=an_id("go"), expires_at=SOON))
@@ -136,7 +149,7 @@ def test_what_was_reviewed_stands_a_second_review() -> None:
     assert again == []
 
 
-# -- more and less of a line -------------------------------------------------------------------------------------------
+# -- more and less of a line -----------------------------------------------------------------------
 
 
 def change(quantity: int, price: Price | None) -> Any:
@@ -153,13 +166,17 @@ def test_more_of_a_line_costs_what_the_game_costs_now_and_less_stays_as_it_was()
     given(evolve, CREATED, CHESS).when(change(1, Price("*", 130, "USD"))).then(less)
 
 
-MORE_CHESS = msgspec.structs.replace(CHESS, item_id=an_id("more chess"), reservation_id=an_id("more hold"))
+MORE_CHESS = msgspec.structs.replace(
+    CHESS, item_id=an_id("more chess"), reservation_id=an_id("more hold")
+)
 
 
 def add(cents: int) -> Any:
     """One more line of chess, at its price of now."""
     fields = {
-        name: value for name, value in msgspec.structs.asdict(MORE_CHESS).items() if name in Item.__struct_fields__
+        name: value
+        for name, value in msgspec.structs.asdict(MORE_CHESS).items()
+        if name in Item.__struct_fields__
     }
     item = Item(**{**fields, "unit_price_cents": cents})
     return lambda cart: carts.add(cart, item, "USD", SOON, digital=False, now=NOON)
@@ -167,14 +184,17 @@ def add(cents: int) -> Any:
 
 def test_more_of_a_game_costs_what_it_costs_now_on_all_its_lines() -> None:
     anew = [
-        ItemRepriced(item_id=an_id(name), unit_price_cents=130, expires_at=SOON) for name in ("chess", "more chess")
+        ItemRepriced(item_id=an_id(name), unit_price_cents=130, expires_at=SOON)
+        for name in ("chess", "more chess")
     ]
     dearer = msgspec.structs.replace(MORE_CHESS, unit_price_cents=130)
     more = ItemChanged(item_id=an_id("chess"), quantity=4, expires_at=SOON)
 
     given(evolve, CREATED, CHESS, GO).when(add(130)).then(anew[0], dearer)
     given(evolve, CREATED, CHESS, GO).when(add(100)).then(MORE_CHESS)
-    given(evolve, CREATED, CHESS, MORE_CHESS).when(change(4, Price("*", 130, "USD"))).then(*anew, more)
+    given(evolve, CREATED, CHESS, MORE_CHESS).when(change(4, Price("*", 130, "USD"))).then(
+        *anew, more
+    )
 
 
 def test_what_a_cart_may_cost_counts_the_new_prices_of_all_lines() -> None:
@@ -185,10 +205,12 @@ def test_what_a_cart_may_cost_counts_the_new_prices_of_all_lines() -> None:
 
 
 def test_more_of_what_is_sold_in_another_currency_now_is_refused() -> None:
-    given(evolve, CREATED, CHESS).when(change(4, Price("*", 1, "EUR"))).then_refused(Conflict, "currency_mismatch")
+    given(evolve, CREATED, CHESS).when(change(4, Price("*", 1, "EUR"))).then_refused(
+        Conflict, "currency_mismatch"
+    )
 
 
-# -- its time ----------------------------------------------------------------------------------------------------------
+# -- its time --------------------------------------------------------------------------------------
 
 
 def touched(until: datetime) -> ItemChanged:
@@ -201,7 +223,10 @@ def test_however_often_it_is_touched_it_ends_when_it_has_to() -> None:
 
     assert cart.until(NOON, TTL) == SOON
     assert cart.until(late, TTL) == END
-    assert (cart.is_open(late - TTL), fold(evolve, CREATED, CHESS, touched(END + TTL)).is_open(END)) == (True, False)
+    assert (
+        cart.is_open(late - TTL),
+        fold(evolve, CREATED, CHESS, touched(END + TTL)).is_open(END),
+    ) == (True, False)
 
 
 def test_a_cart_of_before_there_was_an_end_ends_an_hour_after_it_began_all_the_same() -> None:
@@ -211,7 +236,9 @@ def test_a_cart_of_before_there_was_an_end_ends_an_hour_after_it_began_all_the_s
     cart = fold(evolve, old, CHESS, for_ever)
 
     assert cart.is_open(END - timedelta(seconds=1))
-    given(evolve, old, CHESS, for_ever).when(lambda c: carts.expire(c, END)).then(CartAbandoned(reason="expired"))
+    given(evolve, old, CHESS, for_ever).when(lambda c: carts.expire(c, END)).then(
+        CartAbandoned(reason="expired")
+    )
 
 
 def test_its_end_is_told_once_and_only_where_something_was_in_it() -> None:
@@ -242,4 +269,6 @@ def test_nothing_is_put_into_a_cart_past_its_end() -> None:
     item = Item(UUID(int=1), UUID(int=2), UUID(int=3), "x", "x", 1, 1)
     add = lambda cart: carts.add(cart, item, "USD", END, digital=True, now=END)  # noqa: E731
 
-    given(evolve, CREATED, CHESS, touched(END + TTL)).when(add).then_refused(Conflict, "cart_closed")
+    given(evolve, CREATED, CHESS, touched(END + TTL)).when(add).then_refused(
+        Conflict, "cart_closed"
+    )

@@ -93,42 +93,58 @@ def test_a_game_created_active_is_on_sale_by_that_alone() -> None:
 def test_a_listing_that_cannot_be_is_refused(listing: Listing, code: str) -> None:
     when(lambda: catalog.create(SELLER, listing)).then_refused(Invalid, code)
     if code != "invalid_kind":
-        given(evolve, created()).when(lambda g: catalog.update(g, listing, by=SELLER)).then_refused(Invalid, code)
+        given(evolve, created()).when(lambda g: catalog.update(g, listing, by=SELLER)).then_refused(
+            Invalid, code
+        )
 
 
 @pytest.mark.parametrize("typed", ["S-1 ", "\u200bS-1", "\u00a0S-1\ufeff"], ids=ascii)
 def test_blanks_around_a_sku_are_no_part_of_it(typed: str) -> None:
     when(lambda: catalog.create(SELLER, with_(sku=typed))).then(created("DRAFT"))
-    given(evolve, created()).when(lambda g: catalog.update(g, with_(sku=typed), by=SELLER)).then_nothing()
+    given(evolve, created()).when(
+        lambda g: catalog.update(g, with_(sku=typed), by=SELLER)
+    ).then_nothing()
 
 
 def test_a_sku_is_kept_as_it_was_typed_and_compared_by_its_key() -> None:
-    assert {catalog.sku_key(sku) for sku in ("ABC-1", "abc-1", "ABC-1 ", "ABC-1\u200b", "ＡＢＣ-1")} == {"ABC-1"}
+    assert {
+        catalog.sku_key(sku) for sku in ("ABC-1", "abc-1", "ABC-1 ", "ABC-1\u200b", "ＡＢＣ-1")
+    } == {"ABC-1"}
     assert catalog.sku_key("ABC-1") != catalog.sku_key("ABC-2")
-    when(lambda: catalog.create(SELLER, with_(sku="aBc"))).then(msgspec.structs.replace(created("DRAFT"), sku="aBc"))
+    when(lambda: catalog.create(SELLER, with_(sku="aBc"))).then(
+        msgspec.structs.replace(created("DRAFT"), sku="aBc")
+    )
 
 
 def test_what_was_let_in_by_an_older_rule_stays_while_the_rest_is_edited() -> None:
-    old = msgspec.structs.replace(created(), title="\u3164", tags=("",), prices=(Price("UK", 1, "GBP"),))
+    old = msgspec.structs.replace(
+        created(), title="\u3164", tags=("",), prices=(Price("UK", 1, "GBP"),)
+    )
     wanted = msgspec.structs.replace(fold(evolve, old).listing, description="New.")
-    given(evolve, old).when(lambda g: catalog.update(g, wanted, by=SELLER)).then(GameUpdated(description="New."))
+    given(evolve, old).when(lambda g: catalog.update(g, wanted, by=SELLER)).then(
+        GameUpdated(description="New.")
+    )
 
 
 def test_a_game_on_sale_has_a_price() -> None:
     free = with_(prices=())
     when(lambda: catalog.create(SELLER, free, "ACTIVE")).then_refused(Invalid, "price_required")
-    given(evolve, created()).when(lambda g: catalog.update(g, free, by=SELLER)).then_refused(Invalid, "price_required")
-    draft = msgspec.structs.replace(created("DRAFT"), prices=())
-    given(evolve, draft).when(lambda g: catalog.update(g, free, by=SELLER, status="ACTIVE")).then_refused(
+    given(evolve, created()).when(lambda g: catalog.update(g, free, by=SELLER)).then_refused(
         Invalid, "price_required"
     )
+    draft = msgspec.structs.replace(created("DRAFT"), prices=())
+    given(evolve, draft).when(
+        lambda g: catalog.update(g, free, by=SELLER, status="ACTIVE")
+    ).then_refused(Invalid, "price_required")
     given(evolve, draft).when(lambda g: catalog.update(g, free, by=SELLER)).then_nothing()
 
 
 def test_a_game_on_sale_without_a_price_from_before_can_be_edited() -> None:
     old = msgspec.structs.replace(created(), prices=())
     wanted = with_(prices=(), title="Chess 2")
-    given(evolve, old).when(lambda g: catalog.update(g, wanted, by=SELLER)).then(GameUpdated(title="Chess 2"))
+    given(evolve, old).when(lambda g: catalog.update(g, wanted, by=SELLER)).then(
+        GameUpdated(title="Chess 2")
+    )
 
 
 def test_a_new_game_is_not_born_retired() -> None:
@@ -136,7 +152,11 @@ def test_a_new_game_is_not_born_retired() -> None:
 
 
 def test_the_longest_title_and_sku_and_the_highest_price_are_accepted() -> None:
-    extreme = with_(title="x" * 300, sku="x" * 64, prices=(Price("*", 100_000_000, "USD"), Price("US", 0, "USD")))
+    extreme = with_(
+        title="x" * 300,
+        sku="x" * 64,
+        prices=(Price("*", 100_000_000, "USD"), Price("US", 0, "USD")),
+    )
     catalog.create(SELLER, extreme)
 
 
@@ -165,28 +185,34 @@ def test_an_update_can_publish_a_draft() -> None:
 
 
 def test_a_published_game_never_becomes_a_draft_again() -> None:
-    given(evolve, created()).when(lambda g: catalog.update(g, LISTING, by=SELLER, status="DRAFT")).then_refused(
-        Conflict, "game_published"
-    )
+    given(evolve, created()).when(
+        lambda g: catalog.update(g, LISTING, by=SELLER, status="DRAFT")
+    ).then_refused(Conflict, "game_published")
 
 
 def test_the_kind_of_a_game_is_fixed() -> None:
-    given(evolve, created()).when(lambda g: catalog.update(g, with_(kind="PHYSICAL"), by=SELLER)).then_refused(
-        Invalid, "kind_fixed"
-    )
+    given(evolve, created()).when(
+        lambda g: catalog.update(g, with_(kind="PHYSICAL"), by=SELLER)
+    ).then_refused(Invalid, "kind_fixed")
 
 
 def test_only_the_seller_or_an_admin_edits_and_retires() -> None:
     game = given(evolve, created())
-    game.when(lambda g: catalog.update(g, with_(title="Mine"), by=STRANGER)).then_refused(Forbidden, "not_owner")
+    game.when(lambda g: catalog.update(g, with_(title="Mine"), by=STRANGER)).then_refused(
+        Forbidden, "not_owner"
+    )
     game.when(lambda g: catalog.retire(g, by=STRANGER)).then_refused(Forbidden, "not_owner")
-    game.when(lambda g: catalog.update(g, with_(title="Go"), by=STRANGER, is_admin=True)).then(GameUpdated(title="Go"))
+    game.when(lambda g: catalog.update(g, with_(title="Go"), by=STRANGER, is_admin=True)).then(
+        GameUpdated(title="Go")
+    )
     game.when(lambda g: catalog.retire(g, by=STRANGER, is_admin=True)).then(GameRetired())
 
 
 def test_a_retired_game_cannot_be_edited_and_stays_retired() -> None:
     retired = given(evolve, created(), GameRetired())
-    retired.when(lambda g: catalog.update(g, with_(title="Go"), by=SELLER)).then_refused(Conflict, "game_retired")
+    retired.when(lambda g: catalog.update(g, with_(title="Go"), by=SELLER)).then_refused(
+        Conflict, "game_retired"
+    )
     retired.when(lambda g: catalog.retire(g, by=SELLER)).then_nothing()
 
 
@@ -199,7 +225,9 @@ def test_a_region_has_its_own_price_or_the_fallback() -> None:
 
 def test_a_price_of_nothing_is_a_price() -> None:
     free = Price("BR", 0, "BRL")
-    assert catalog.price_for(fold(evolve, created(), GameUpdated(prices=(WORLD, free))), "BR") == free
+    assert (
+        catalog.price_for(fold(evolve, created(), GameUpdated(prices=(WORLD, free))), "BR") == free
+    )
 
 
 def test_an_active_game_with_a_price_is_on_offer() -> None:

@@ -15,11 +15,15 @@ def test_what_nobody_holds_can_be_claimed() -> None:
 
 
 def test_what_another_holds_is_refused_in_the_claimants_own_words() -> None:
-    given(evolve, BY_ALICE).when(lambda c: claims.take(c, "email", BOB, TAKEN)).then_refused(Conflict, "email_taken")
+    given(evolve, BY_ALICE).when(lambda c: claims.take(c, "email", BOB, TAKEN)).then_refused(
+        Conflict, "email_taken"
+    )
 
 
 def test_the_holder_cannot_claim_it_twice() -> None:
-    given(evolve, BY_ALICE).when(lambda c: claims.take(c, "email", ALICE, TAKEN)).then_refused(Conflict, "email_taken")
+    given(evolve, BY_ALICE).when(lambda c: claims.take(c, "email", ALICE, TAKEN)).then_refused(
+        Conflict, "email_taken"
+    )
 
 
 def test_the_refusal_is_the_very_one_given() -> None:
@@ -29,13 +33,15 @@ def test_the_refusal_is_the_very_one_given() -> None:
 
 
 def test_a_released_claim_can_be_taken_again() -> None:
-    given(evolve, BY_ALICE, RELEASED).when(lambda c: claims.take(c, "email", BOB, TAKEN)).then(BY_BOB)
+    given(evolve, BY_ALICE, RELEASED).when(lambda c: claims.take(c, "email", BOB, TAKEN)).then(
+        BY_BOB
+    )
 
 
 def test_a_claim_taken_again_is_held_by_the_new_holder() -> None:
-    given(evolve, BY_ALICE, RELEASED, BY_BOB).when(lambda c: claims.take(c, "email", ALICE, TAKEN)).then_refused(
-        Conflict, "email_taken"
-    )
+    given(evolve, BY_ALICE, RELEASED, BY_BOB).when(
+        lambda c: claims.take(c, "email", ALICE, TAKEN)
+    ).then_refused(Conflict, "email_taken")
 
 
 def test_the_holder_releases_it() -> None:
@@ -47,5 +53,7 @@ def test_who_does_not_hold_it_releases_nothing() -> None:
 
 
 def test_releasing_twice_changes_nothing() -> None:
-    given(evolve, BY_ALICE, RELEASED).when(lambda c: claims.release(c, ALICE, "forgotten")).then_nothing()
+    given(evolve, BY_ALICE, RELEASED).when(
+        lambda c: claims.release(c, ALICE, "forgotten")
+    ).then_nothing()
     when(lambda: claims.release(None, ALICE, "forgotten")).then_nothing()

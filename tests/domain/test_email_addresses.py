@@ -13,9 +13,13 @@ from domain.email_addresses import as_kept, deliverable, is_unreachable, mailbox
 from domain.errors import Invalid
 
 LOCAL = st.text("abzß ςσſﬁéñ℀0.+-_'".replace(" ", ""), min_size=1, max_size=12)
-LABEL = st.sampled_from(["example", "fass", "faß", "gross", "groß", "bücher", "σς", "σσ", "zürich", "例え", "भारत"])
+LABEL = st.sampled_from(
+    ["example", "fass", "faß", "gross", "groß", "bücher", "σς", "σσ", "zürich", "例え", "भारत"]
+)
 Mailbox = tuple[str, str]
-MAILBOX = st.tuples(LOCAL, st.lists(LABEL, min_size=1, max_size=3).map(lambda labels: ".".join([*labels, "de"])))
+MAILBOX = st.tuples(
+    LOCAL, st.lists(LABEL, min_size=1, max_size=3).map(lambda labels: ".".join([*labels, "de"]))
+)
 
 WIDE = {ord(c): ord(c) + 0xFEE0 for c in "abcdefghijklmnopqrstuvwxyz"}
 
@@ -24,7 +28,12 @@ def a_labels(domain: str) -> str:
     return deliverable(f"a@{domain}").partition("@")[2]
 
 
-LOCAL_SPELLINGS = [str, lambda s: unicodedata.normalize("NFD", s), lambda s: s.replace("b", "B"), lambda s: f'"{s}"']
+LOCAL_SPELLINGS = [
+    str,
+    lambda s: unicodedata.normalize("NFD", s),
+    lambda s: s.replace("b", "B"),
+    lambda s: f'"{s}"',
+]
 DOMAIN_SPELLINGS = [
     str,
     a_labels,
@@ -96,10 +105,34 @@ def test_whatever_is_typed_is_an_address_or_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "email",
     [
-        *("", "ana", "ana@", "@example.com", "a na@example.com", "ana@host", "a@b@c.de", "a@.de", "a..b@c.de"),
+        *(
+            "",
+            "ana",
+            "ana@",
+            "@example.com",
+            "a na@example.com",
+            "ana@host",
+            "a@b@c.de",
+            "a@.de",
+            "a..b@c.de",
+        ),
         *(" a@b.com", "a@b.com ", "\u200ba@b.com", "a@b\u200b.com", "a\x00@b.com", "a@b.com\n"),
-        *("<a@b.com>", "a@b.com>", "Ann <a@b.com>", "a@b.com,c@d.com", "a@[127.0.0.1]", "a@127.0.0.1"),
-        *(f"a@{'x' * 64}.com", f"{'x' * 65}@b.com", f"{'é' * 33}@b.com", f"a@{'b.' * 130}com", "a@℀.de", "a@xn--a.com"),
+        *(
+            "<a@b.com>",
+            "a@b.com>",
+            "Ann <a@b.com>",
+            "a@b.com,c@d.com",
+            "a@[127.0.0.1]",
+            "a@127.0.0.1",
+        ),
+        *(
+            f"a@{'x' * 64}.com",
+            f"{'x' * 65}@b.com",
+            f"{'é' * 33}@b.com",
+            f"a@{'b.' * 130}com",
+            "a@℀.de",
+            "a@xn--a.com",
+        ),
         *(
             "a@ab--.com",
             "a@-a--b.com",
@@ -119,9 +152,27 @@ def test_what_no_mail_could_go_to_is_refused(email: str) -> None:
 @pytest.mark.parametrize(
     "email",
     [
-        *("a@b.co", "ana.maria+games@mail.example.com", "josé@exämple.de", '"a b"@example.com', "o'neil@example.ie"),
-        *("x@r3--sn.example.com", "x@ab--cd.com", "x@a---b.com", '"@x"@12--34.shop.test', "x@ab--cd.пример.рф"),
-        *("a@shop.test", "a@import.invalid", "a@xn--bcher-kva.example", f"{'x' * 64}@b.com", "пример@пример.рф"),
+        *(
+            "a@b.co",
+            "ana.maria+games@mail.example.com",
+            "josé@exämple.de",
+            '"a b"@example.com',
+            "o'neil@example.ie",
+        ),
+        *(
+            "x@r3--sn.example.com",
+            "x@ab--cd.com",
+            "x@a---b.com",
+            '"@x"@12--34.shop.test',
+            "x@ab--cd.пример.рф",
+        ),
+        *(
+            "a@shop.test",
+            "a@import.invalid",
+            "a@xn--bcher-kva.example",
+            f"{'x' * 64}@b.com",
+            "пример@пример.рф",
+        ),
     ],
 )
 def test_an_address_is_accepted(email: str) -> None:

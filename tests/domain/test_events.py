@@ -1,4 +1,5 @@
-"""The wire: every event of these contexts under its name for ever, with exactly its fields, there and back."""
+"""The wire: every event of these contexts under its name for ever, with exactly its fields, there
+and back."""
 
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -53,7 +54,9 @@ OURS = events_of([context.__name__ for context in CONTEXTS])
 
 # wire name: payload; "?" may be absent, "!" is personal
 WIRE = {
-    "user.registered.v1": "user_id account_type region email! name! email_digest password_hash! digest_of?",
+    "user.registered.v1": (
+        "user_id account_type region email! name! email_digest password_hash! digest_of?"
+    ),
     "user.email_verified.v1": "",
     "user.profile_changed.v1": "name?! region? email?! email_digest? digest_of?",
     "user.email_restored.v1": "email! email_digest",
@@ -68,31 +71,42 @@ WIRE = {
     "user.forgotten.v1": "",
     "claim.taken.v1": "kind holder_id",
     "claim.released.v1": "reason",
-    "game.created.v1": "seller_id sku title description publisher category genres tags platforms release_date? kind "
-    "prices image_ids status",
-    "game.updated.v1": "sku? title? description? publisher? category? genres? tags? platforms? release_date? prices? "
-    "image_ids?",
+    "game.created.v1": (
+        "seller_id sku title description publisher category genres tags platforms release_date?"
+        " kind prices image_ids status"
+    ),
+    "game.updated.v1": (
+        "sku? title? description? publisher? category? genres? tags? platforms? release_date?"
+        " prices? image_ids?"
+    ),
     "game.published.v1": "",
     "game.retired.v1": "",
-    "order.created.v1": "buyer_id region currency total_cents provisional cart_id? payment_id expires_at "
-    "shipping_address?! lines",
+    "order.created.v1": (
+        "buyer_id region currency total_cents provisional cart_id? payment_id expires_at "
+        "shipping_address?! lines"
+    ),
     "order.confirmed.v1": "payment_id",
     "order.completed.v1": "",
     "order.status_changed.v1": "status shipment_id",
     "order.cancelled.v1": "reason",
     "order.refunded.v1": "payment_id amount_cents currency full",
     "order.refund_reversed.v1": "payment_id amount_cents currency",
-    "payment.requested.v1": "order_id? transaction_id? buyer_id amount_cents currency method? expires_at payment_id? "
-    "game_ids?",
+    "payment.requested.v1": (
+        "order_id? transaction_id? buyer_id amount_cents currency method? expires_at payment_id? "
+        "game_ids?"
+    ),
     "payment.method_attached.v1": "method",
     "payment.submitted.v1": "provider attempt",
     "payment.intent_created.v1": "provider provider_ref client_secret_ref",
     "payment.action_required.v1": "provider_ref redirect_url client_secret_ref",
     "payment.processing.v1": "provider provider_ref",
-    "payment.transaction.completed.v1": "order_id buyer_id amount_cents currency provider? provider_ref? method_type "
-    "user_id? game_ids? transaction_id?",
-    "payment.transaction.failed.v1": "order_id buyer_id amount_cents currency code detail user_id? game_ids? "
-    "transaction_id?",
+    "payment.transaction.completed.v1": (
+        "order_id buyer_id amount_cents currency provider? provider_ref? method_type "
+        "user_id? game_ids? transaction_id?"
+    ),
+    "payment.transaction.failed.v1": (
+        "order_id buyer_id amount_cents currency code detail user_id? game_ids? transaction_id?"
+    ),
     "payment.processed.v1": "transaction_id amount_cents currency provider_ref",
     "payment.deposit_failed.v1": "transaction_id buyer_id amount_cents currency code detail",
     "payment.intent_cancelled.v2": "provider_ref? reason",
@@ -106,25 +120,37 @@ WIRE = {
     "payment.fiscal.number.given.v1": "order_id seller_id number year",
     "payment.fiscal.number.freed.v1": "order_id seller_id number year",
     "payment.fiscal.receipt.requested.v1": "order_id seller_id number year amount_cents currency",
-    "payment.fiscal.receipt.created.v1": "order_id seller_id number year amount_cents currency url?",
+    "payment.fiscal.receipt.created.v1": (
+        "order_id seller_id number year amount_cents currency url?"
+    ),
     "payment.fiscal.receipt.failed.v1": "order_id seller_id number year code attempts",
     "payment.fiscal.receipt.renumbered.v1": "order_id seller_id number year previous_number",
-    "payment.fiscal.receipt.found.v1": "order_id seller_id number year amount_cents currency reference url?",
+    "payment.fiscal.receipt.found.v1": (
+        "order_id seller_id number year amount_cents currency reference url?"
+    ),
     "wallet.created.v1": "user_id currency",
     "wallet.deactivated.v1": "reason",
     "wallet.reactivated.v1": "reason",
     "user.reactivated.v1": "reason?",
     "game.suspended.v1": "",
     "game.resumed.v1": "",
-    "wallet.funds_added.v1": "amount_cents currency balance_cents transaction_id? payment_id? reason?",
-    "wallet.funds_deducted.v1": "amount_cents currency balance_cents transaction_id? payment_id? reason?",
+    "wallet.funds_added.v1": (
+        "amount_cents currency balance_cents transaction_id? payment_id? reason?"
+    ),
+    "wallet.funds_deducted.v1": (
+        "amount_cents currency balance_cents transaction_id? payment_id? reason?"
+    ),
     "wallet.debt_recorded.v1": "amount_cents currency owed_cents transaction_id payment_id",
     "wallet.debt_settled.v1": "amount_cents currency owed_cents balance_cents",
-    "transaction.created.v1": "type amount_cents currency user_id from_wallet_id? to_wallet_id? order_id? payment_id?",
+    "transaction.created.v1": (
+        "type amount_cents currency user_id from_wallet_id? to_wallet_id? order_id? payment_id?"
+    ),
     "transaction.processing.v1": "",
     "transaction.completed.v1": "amount_cents currency",
     "transaction.failed.v1": "step code refunded_cents",
-    "transaction.reversed.v1": "amount_cents recovered_cents owed_cents currency payment_id refund_id",
+    "transaction.reversed.v1": (
+        "amount_cents recovered_cents owed_cents currency payment_id refund_id"
+    ),
     "transaction.reinstated.v1": "amount_cents currency payment_id refund_id",
     "ledger.account_opened.v1": "account_id user_id",
     "ledger.transaction_posted.v1": "cause_event_id entries order_id? payment_id? transaction_id?",
@@ -156,7 +182,9 @@ WIRE = {
     "cart.item_repriced.v1": "item_id unit_price_cents expires_at",
     "cart.currency_changed.v1": "currency",
     "cart.expiry_shown.v1": "",
-    "cart.item_added.v1": "item_id game_id seller_id sku title quantity unit_price_cents reservation_id? expires_at",
+    "cart.item_added.v1": (
+        "item_id game_id seller_id sku title quantity unit_price_cents reservation_id? expires_at"
+    ),
     "cart.item_changed.v1": "item_id quantity expires_at",
     "cart.item_removed.v1": "item_id expires_at",
     "cart.checkout_initiated.v1": "order_id payment_id",
@@ -174,8 +202,10 @@ WIRE = {
 }
 PARTS = {
     catalog.Price: "region amount_cents currency",
-    orders.OrderLine: "line_id game_id seller_id kind title quantity unit_price_cents fee_bps shipment_id? "
-    "reservation_id?",
+    orders.OrderLine: (
+        "line_id game_id seller_id kind title quantity unit_price_cents fee_bps shipment_id? "
+        "reservation_id?"
+    ),
     fulfilment.ShipmentLine: "line_id game_id title quantity",
     payments.Method: "type token_ref?",
 }
@@ -186,7 +216,8 @@ def payload_of(cls: type[msgspec.Struct]) -> set[str]:
     """The fields of a struct, in the notation of the table."""
     hints = get_type_hints(cls, include_extras=True)
     return {
-        f"{field.encode_name}{'' if field.required else '?'}{'!' if PERSONAL in get_args(hints[field.name]) else ''}"
+        f"{field.encode_name}{'' if field.required else '?'}"
+        f"{'!' if PERSONAL in get_args(hints[field.name]) else ''}"
         for field in msgspec.structs.fields(cls)
     }
 

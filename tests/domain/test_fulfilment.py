@@ -25,7 +25,9 @@ LINE = ShipmentLine(an_id("line"), an_id("game"), "Catan", 2)
 CREATED = ShipmentCreated(order_id=an_id("order"), seller_id=an_id("seller"), lines=(LINE,))
 CONFIRMED = ShipmentConfirmed()
 PROCESSING = ShipmentStatusUpdated(status="PROCESSING", at=NOON)
-SHIPPED = ShipmentStatusUpdated(status="SHIPPED", at=NOON, carrier="Correios", tracking_number="BR1")
+SHIPPED = ShipmentStatusUpdated(
+    status="SHIPPED", at=NOON, carrier="Correios", tracking_number="BR1"
+)
 DELIVERED = ShipmentStatusUpdated(status="DELIVERED", at=NOON)
 CANCELLED = ShipmentStatusUpdated(status="CANCELLED", at=NOON)
 
@@ -82,13 +84,19 @@ def test_carriers_and_payments_may_repeat_themselves() -> None:
 
 @pytest.mark.parametrize(("carrier", "number"), [("", "BR1"), ("Correios", " ")])
 def test_what_is_shipped_can_be_followed(carrier: str, number: str) -> None:
-    decide = given(evolve, *PATH[:3]).when(lambda shipment: fulfilment.ship(shipment, carrier, number, NOON))
+    decide = given(evolve, *PATH[:3]).when(
+        lambda shipment: fulfilment.ship(shipment, carrier, number, NOON)
+    )
     decide.then_refused(Invalid, "invalid_tracking")
 
 
 def test_the_carrier_and_its_number_are_remembered_when_it_is_delivered() -> None:
     delivered = fold(evolve, *PATH)
-    assert (delivered.carrier, delivered.tracking_number, delivered.status) == ("Correios", "BR1", "DELIVERED")
+    assert (delivered.carrier, delivered.tracking_number, delivered.status) == (
+        "Correios",
+        "BR1",
+        "DELIVERED",
+    )
 
 
 @pytest.mark.parametrize("past", [PATH[:1], PATH[:2], PATH[:3]])
@@ -98,7 +106,9 @@ def test_what_has_not_gone_yet_is_cancelled_with_its_order(past: tuple[Event, ..
 
 @pytest.mark.parametrize("past", [PATH[:4], PATH, (CREATED, CANCELLED)])
 def test_what_has_gone_is_not_cancelled_nor_is_anything_twice(past: tuple[Event, ...]) -> None:
-    given(evolve, *past).when(lambda s: fulfilment.cancel(s, NOON + timedelta(days=1))).then_nothing()
+    given(evolve, *past).when(
+        lambda s: fulfilment.cancel(s, NOON + timedelta(days=1))
+    ).then_nothing()
 
 
 def test_a_cancelled_shipment_is_not_revived_by_a_late_payment() -> None:
@@ -132,7 +142,7 @@ def test_an_order_is_as_far_as_its_shipments(shipments: str, order: str | None) 
     assert fulfilment.order_status(statuses[::-1]) == order
 
 
-# -- when it was delivered ---------------------------------------------------------------------------------------------
+# -- when it was delivered -------------------------------------------------------------------------
 
 SECOND = timedelta(seconds=1)
 LATER = NOON + timedelta(hours=1)
@@ -147,25 +157,35 @@ def by_hand(moment: datetime | None) -> Callable[[Shipment], list[Event]]:
     return lambda shipment: fulfilment.deliver_by_hand(shipment, moment, LATER, "seen")
 
 
-def test_it_is_delivered_after_it_was_shipped_and_not_in_the_future_but_for_the_skew_of_clocks() -> None:
+def test_it_is_delivered_after_it_was_shipped_and_not_in_the_future_beyond_clock_skew() -> None:
     shipped = given(evolve, *PATH[:4])
     earliest, latest = NOON - CLOCK_SKEW, LATER + CLOCK_SKEW
 
     shipped.when(at(None)).then(ShipmentStatusUpdated(status="DELIVERED", at=LATER))
     shipped.when(at(earliest)).then(ShipmentStatusUpdated(status="DELIVERED", at=earliest))
     shipped.when(at(latest)).then(ShipmentStatusUpdated(status="DELIVERED", at=LATER))
-    for never in (earliest - SECOND, latest + SECOND, datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1)))):
+    for never in (
+        earliest - SECOND,
+        latest + SECOND,
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
+    ):
         shipped.when(at(never)).then_refused(Invalid, "invalid_delivered_at")
 
 
 def test_an_operator_delivers_by_hand_and_corrects_what_was_reported() -> None:
-    poisoned = ShipmentStatusUpdated(status="DELIVERED", at=datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))))
+    poisoned = ShipmentStatusUpdated(
+        status="DELIVERED", at=datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1)))
+    )
 
     given(evolve, *PATH[:4]).when(by_hand(None)).then(BY_HAND)
     given(evolve, *PATH[:3]).when(by_hand(None)).then_refused(Conflict, "shipment_not_shipped")
     given(evolve, *PATH).when(by_hand(None)).then_nothing()
     given(evolve, *PATH).when(by_hand(NOON)).then_nothing()
-    given(evolve, *PATH[:4], poisoned).when(by_hand(NOON)).then(DeliveryCorrected(at=NOON, reason="seen"))
-    given(evolve, *PATH).when(by_hand(NOON - CLOCK_SKEW - SECOND)).then_refused(Invalid, "invalid_delivered_at")
+    given(evolve, *PATH[:4], poisoned).when(by_hand(NOON)).then(
+        DeliveryCorrected(at=NOON, reason="seen")
+    )
+    given(evolve, *PATH).when(by_hand(NOON - CLOCK_SKEW - SECOND)).then_refused(
+        Invalid, "invalid_delivered_at"
+    )
     mended = fold(evolve, *PATH[:4], poisoned, DeliveryCorrected(at=NOON, reason="seen"))
     assert (mended.status, mended.delivered_at) == ("DELIVERED", NOON)

@@ -69,7 +69,8 @@ def test_anyone_registers_as_a_buyer() -> None:
         ("Ana@Example.COM", "Ana@Example.COM"),
         ("bob@faß.de", "bob@faß.de"),
         ("σς@groß.example", "σς@groß.example"),
-        ("jose\u0301@xn--bcher-kva.example", "jos\u00e9@xn--bcher-kva.example"),  # NFC, which looks the same
+        # NFC, which looks the same
+        ("jose\u0301@xn--bcher-kva.example", "jos\u00e9@xn--bcher-kva.example"),
     ],
 )
 def test_the_email_is_kept_as_typed(typed: str, kept: str) -> None:
@@ -125,31 +126,37 @@ def test_a_new_account_awaits_verification_and_may_do_everything() -> None:
 
 
 def test_verifying_the_email_activates_the_account() -> None:
-    given(evolve, REGISTERED).when(lambda u: identity.verify_email(u, "digest")).then(EmailVerified())
+    given(evolve, REGISTERED).when(lambda u: identity.verify_email(u, "digest")).then(
+        EmailVerified()
+    )
     user = fold(evolve, REGISTERED, EmailVerified())
     assert (user.status, user.email_verified) == ("ACTIVE", True)
 
 
 def test_verifying_twice_changes_nothing() -> None:
-    given(evolve, REGISTERED, EmailVerified()).when(lambda u: identity.verify_email(u, "digest")).then_nothing()
+    given(evolve, REGISTERED, EmailVerified()).when(
+        lambda u: identity.verify_email(u, "digest")
+    ).then_nothing()
 
 
 def test_a_token_for_a_former_address_verifies_nothing() -> None:
     moved = ProfileChanged(email="new@example.com", email_digest="new")
-    given(evolve, REGISTERED, moved).when(lambda u: identity.verify_email(u, "digest")).then_refused(
-        Invalid, "invalid_token"
-    )
+    given(evolve, REGISTERED, moved).when(
+        lambda u: identity.verify_email(u, "digest")
+    ).then_refused(Invalid, "invalid_token")
 
 
 def test_a_profile_change_says_only_what_changed() -> None:
-    given(evolve, REGISTERED).when(lambda u: identity.change_profile(u, name="Ana Maria", region="BR")).then(
-        ProfileChanged(name="Ana Maria")
-    )
+    given(evolve, REGISTERED).when(
+        lambda u: identity.change_profile(u, name="Ana Maria", region="BR")
+    ).then(ProfileChanged(name="Ana Maria"))
 
 
 def test_a_profile_change_that_changes_nothing_is_none() -> None:
     given(evolve, REGISTERED).when(
-        lambda u: identity.change_profile(u, name="Ana", region="BR", email="ana@example.com", email_digest="digest")
+        lambda u: identity.change_profile(
+            u, name="Ana", region="BR", email="ana@example.com", email_digest="digest"
+        )
     ).then_nothing()
 
 
@@ -177,7 +184,9 @@ def test_a_new_email_is_verified_anew() -> None:
     ],
 )
 def test_a_profile_keeps_to_the_rules_of_registration(change: dict[str, str], code: str) -> None:
-    given(evolve, REGISTERED).when(lambda u: identity.change_profile(u, **change)).then_refused(Invalid, code)
+    given(evolve, REGISTERED).when(lambda u: identity.change_profile(u, **change)).then_refused(
+        Invalid, code
+    )
 
 
 def test_a_password_is_changed() -> None:
@@ -188,34 +197,47 @@ def test_a_password_is_changed() -> None:
 
 
 def test_the_right_password_opens_a_session() -> None:
-    given(evolve, REGISTERED).when(lambda u: identity.log_in(u, password_matches=True, session_id=SESSION)).then(
-        LoggedIn(session_id=SESSION)
-    )
+    given(evolve, REGISTERED).when(
+        lambda u: identity.log_in(u, password_matches=True, session_id=SESSION)
+    ).then(LoggedIn(session_id=SESSION))
 
 
 def test_an_unknown_email_a_wrong_password_and_an_imported_person_are_refused_alike() -> None:
     unknown = when(lambda: identity.log_in(None, password_matches=False, session_id=SESSION))
-    wrong = given(evolve, REGISTERED).when(lambda u: identity.log_in(u, password_matches=False, session_id=SESSION))
-    imported = given(evolve, IMPORTED).when(lambda u: identity.log_in(u, password_matches=True, session_id=SESSION))
-    texts = {case.then_refused(Unauthorized, "invalid_credentials").detail for case in (unknown, wrong, imported)}
+    wrong = given(evolve, REGISTERED).when(
+        lambda u: identity.log_in(u, password_matches=False, session_id=SESSION)
+    )
+    imported = given(evolve, IMPORTED).when(
+        lambda u: identity.log_in(u, password_matches=True, session_id=SESSION)
+    )
+    texts = {
+        case.then_refused(Unauthorized, "invalid_credentials").detail
+        for case in (unknown, wrong, imported)
+    }
     assert len(texts) == 1
 
 
 def test_a_closed_account_says_so_only_to_who_knows_the_password() -> None:
     closed = given(evolve, REGISTERED, UserDeactivated())
-    closed.when(lambda u: identity.log_in(u, password_matches=True, session_id=SESSION)).then_refused(
-        Forbidden, "user_inactive"
-    )
-    closed.when(lambda u: identity.log_in(u, password_matches=False, session_id=SESSION)).then_refused(
-        Unauthorized, "invalid_credentials"
-    )
+    closed.when(
+        lambda u: identity.log_in(u, password_matches=True, session_id=SESSION)
+    ).then_refused(Forbidden, "user_inactive")
+    closed.when(
+        lambda u: identity.log_in(u, password_matches=False, session_id=SESSION)
+    ).then_refused(Unauthorized, "invalid_credentials")
 
 
 def test_a_closed_account_changes_no_more() -> None:
     closed = given(evolve, REGISTERED, UserDeactivated())
-    closed.when(lambda u: identity.change_profile(u, name="B")).then_refused(Forbidden, "user_inactive")
-    closed.when(lambda u: identity.change_password(u, "new")).then_refused(Forbidden, "user_inactive")
-    closed.when(lambda u: identity.verify_email(u, "digest")).then_refused(Forbidden, "user_inactive")
+    closed.when(lambda u: identity.change_profile(u, name="B")).then_refused(
+        Forbidden, "user_inactive"
+    )
+    closed.when(lambda u: identity.change_password(u, "new")).then_refused(
+        Forbidden, "user_inactive"
+    )
+    closed.when(lambda u: identity.verify_email(u, "digest")).then_refused(
+        Forbidden, "user_inactive"
+    )
 
 
 def test_the_reuse_of_a_refresh_token_is_put_on_record() -> None:
@@ -228,7 +250,8 @@ OTHER = an_id("another session")
 
 
 def ends(*after: Event) -> tuple[bool, bool]:
-    """Whether a session that was opened at first is over after these events, and another one of that time."""
+    """Whether a session that was opened at first is over after these events, and another one of
+    that time."""
     user = fold(evolve, REGISTERED, *after)
     return not user.keeps(SESSION, 0), not user.keeps(OTHER, 0)
 
@@ -237,7 +260,10 @@ def test_all_sessions_end_at_once_but_one_that_is_kept() -> None:
     assert ends() == (False, False)
     assert ends(SessionsEnded()) == (True, True)
     assert ends(SessionsEnded(kept_session_id=SESSION)) == (False, True)
-    assert ends(SessionsEnded(kept_session_id=SESSION), SessionsEnded(kept_session_id=SESSION)) == (False, True)
+    assert ends(SessionsEnded(kept_session_id=SESSION), SessionsEnded(kept_session_id=SESSION)) == (
+        False,
+        True,
+    )
     assert ends(SessionsEnded(kept_session_id=SESSION), SessionsEnded()) == (True, True)
     assert ends(UserDeactivated()) == ends(UserForgotten()) == (True, True)
 
@@ -248,13 +274,18 @@ def test_a_session_that_is_opened_afterwards_stands() -> None:
 
 
 def test_what_was_kept_of_the_first_releases_ends_no_session() -> None:
-    assert ends(PasswordChanged(password_hash="new"), ProfileChanged(email="b@c.de", email_digest="b")) == (
+    assert ends(
+        PasswordChanged(password_hash="new"), ProfileChanged(email="b@c.de", email_digest="b")
+    ) == (
         False,
         False,
     )
 
 
-MOVED = (ProfileChanged(email="thief@example.com", email_digest="thief", digest_of=MAILBOX), SessionsEnded())
+MOVED = (
+    ProfileChanged(email="thief@example.com", email_digest="thief", digest_of=MAILBOX),
+    SessionsEnded(),
+)
 BACK = EmailRestored(email="ana@example.com", email_digest="digest")
 
 
@@ -265,24 +296,33 @@ def take_back(user: User, epoch: int) -> list[Event]:
 def test_who_reads_mail_at_the_former_address_takes_the_account_back() -> None:
     given(evolve, REGISTERED, *MOVED).when(lambda u: take_back(u, 1)).then(BACK)
     user = fold(evolve, REGISTERED, *MOVED, BACK)
-    assert (user.email, user.email_digest, user.email_verified) == ("ana@example.com", "digest", True)
+    assert (user.email, user.email_digest, user.email_verified) == (
+        "ana@example.com",
+        "digest",
+        True,
+    )
 
 
 def test_an_account_is_taken_back_once_and_from_whoever_had_it_in_between() -> None:
-    elsewhere = (ProfileChanged(email="c@example.com", email_digest="c", digest_of=MAILBOX), SessionsEnded())
+    elsewhere = (
+        ProfileChanged(email="c@example.com", email_digest="c", digest_of=MAILBOX),
+        SessionsEnded(),
+    )
     taken = given(evolve, REGISTERED, *MOVED, *elsewhere, BACK, SessionsEnded())
     for mailed in (1, 2):  # to Ana, and to the thief when he moved on
         taken.when(partial(take_back, epoch=mailed)).then_refused(Invalid, "invalid_token")
 
 
 def test_a_closed_account_is_not_taken_back() -> None:
-    given(evolve, REGISTERED, *MOVED, UserDeactivated()).when(lambda u: take_back(u, 1)).then_refused(
-        Forbidden, "user_inactive"
-    )
+    given(evolve, REGISTERED, *MOVED, UserDeactivated()).when(
+        lambda u: take_back(u, 1)
+    ).then_refused(Forbidden, "user_inactive")
 
 
 def test_deactivating_closes_the_account_once() -> None:
-    given(evolve, REGISTERED).when(lambda u: identity.deactivate(u, "asked")).then(UserDeactivated(reason="asked"))
+    given(evolve, REGISTERED).when(lambda u: identity.deactivate(u, "asked")).then(
+        UserDeactivated(reason="asked")
+    )
     given(evolve, REGISTERED, UserDeactivated()).when(identity.deactivate).then_nothing()
     assert fold(evolve, REGISTERED, UserDeactivated()).status == "DEACTIVATED"
 
@@ -294,7 +334,12 @@ def test_forgetting_closes_an_account_in_use_first() -> None:
 
 def test_a_forgotten_person_leaves_no_trace_but_the_digest_that_frees_the_email() -> None:
     user = fold(evolve, REGISTERED, EmailVerified(), UserDeactivated(), UserForgotten())
-    assert (user.status, user.email, user.name, user.password_hash) == ("FORGOTTEN", FORGOTTEN, FORGOTTEN, "")
+    assert (user.status, user.email, user.name, user.password_hash) == (
+        "FORGOTTEN",
+        FORGOTTEN,
+        FORGOTTEN,
+        "",
+    )
     assert user.email_digest == "digest"
 
 
@@ -309,7 +354,9 @@ def test_forgetting_is_for_good() -> None:
 
 def test_a_closed_account_is_opened_again() -> None:
     closed = given(evolve, REGISTERED, UserDeactivated())
-    closed.when(lambda u: identity.reopen(u, "by mistake")).then(UserReactivated(reason="by mistake"))
+    closed.when(lambda u: identity.reopen(u, "by mistake")).then(
+        UserReactivated(reason="by mistake")
+    )
     assert fold(evolve, REGISTERED, UserDeactivated(), UserReactivated()).status == "ACTIVE"
 
 

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from domain import ledger
 from domain.ids import PLATFORM_ID
-from domain.ledger import BUYER_EXTERNAL, CLEARING, REVENUE, Entry, TransactionPosted, seller_account, wallet_account
+from domain.ledger import (
+    BUYER_EXTERNAL,
+    CLEARING,
+    REVENUE,
+    Entry,
+    TransactionPosted,
+    seller_account,
+    wallet_account,
+)
 from domain.orders import OrderLine
 from tests.support.given_when_then import an_id
 
@@ -15,7 +23,9 @@ CAUSE, ANN, BOB = an_id("cause"), an_id("ann"), an_id("bob")
 ANNS, BOBS, WALLET = seller_account(ANN), seller_account(BOB), wallet_account(an_id("wallet"))
 
 
-def line(cents: int, seller_id: object = ANN, *, quantity: int = 1, fee_bps: int = 1000) -> OrderLine:
+def line(
+    cents: int, seller_id: object = ANN, *, quantity: int = 1, fee_bps: int = 1000
+) -> OrderLine:
     return OrderLine(
         line_id=an_id("line"),
         game_id=an_id("game"),
@@ -42,7 +52,8 @@ def test_the_seller_gets_what_the_fee_leaves() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cents", "fee"), [(5, 0), (15, 2), (25, 2), (35, 4), (1, 0), (6, 1), (1995, 200), (1985, 198), (1985 + 20, 200)]
+    ("cents", "fee"),
+    [(5, 0), (15, 2), (25, 2), (35, 4), (1, 0), (6, 1), (1995, 200), (1985, 198), (1985 + 20, 200)],
 )
 def test_the_fee_is_rounded_half_even(cents: int, fee: int) -> None:
     shares = ledger.shares_of([line(cents)])
@@ -54,11 +65,18 @@ def test_the_fee_is_rounded_once_per_seller_not_per_line() -> None:
 
 
 def test_each_seller_has_a_share() -> None:
-    assert ledger.shares_of([line(1000), line(500, BOB, fee_bps=2000)]) == {ANNS: 900, BOBS: 400, REVENUE: 200}
+    assert ledger.shares_of([line(1000), line(500, BOB, fee_bps=2000)]) == {
+        ANNS: 900,
+        BOBS: 400,
+        REVENUE: 200,
+    }
 
 
 def test_what_the_platform_sells_is_its_revenue_whole() -> None:
-    assert ledger.shares_of([line(1000, PLATFORM_ID, fee_bps=0), line(100)]) == {ANNS: 90, REVENUE: 1010}
+    assert ledger.shares_of([line(1000, PLATFORM_ID, fee_bps=0), line(100)]) == {
+        ANNS: 90,
+        REVENUE: 1010,
+    }
 
 
 def test_a_seller_who_pays_no_fee_gets_all() -> None:
@@ -67,7 +85,10 @@ def test_a_seller_who_pays_no_fee_gets_all() -> None:
 
 def test_a_card_payment_goes_through_clearing_to_whom_it_belongs() -> None:
     entries = ledger.capture([line(1999)], "USD")
-    assert entries[:2] == [Entry(BUYER_EXTERNAL, "debit", 1999, "USD"), Entry(CLEARING, "credit", 1999, "USD")]
+    assert entries[:2] == [
+        Entry(BUYER_EXTERNAL, "debit", 1999, "USD"),
+        Entry(CLEARING, "credit", 1999, "USD"),
+    ]
     assert entries[2] == Entry(CLEARING, "debit", 1999, "USD")
     assert signed(entries) == {BUYER_EXTERNAL: -1999, ANNS: 1799, REVENUE: 200}
 
@@ -99,7 +120,9 @@ def test_more_than_was_split_cannot_be_given_back() -> None:
 def test_an_event_is_posted_once() -> None:
     entries = ledger.move(CLEARING, WALLET, 500, "EUR")
     [posted] = ledger.post(None, CAUSE, entries, transaction_id=an_id("deposit"))
-    assert posted == TransactionPosted(cause_event_id=CAUSE, entries=tuple(entries), transaction_id=an_id("deposit"))
+    assert posted == TransactionPosted(
+        cause_event_id=CAUSE, entries=tuple(entries), transaction_id=an_id("deposit")
+    )
     assert ledger.post(ledger.evolve(None, posted), CAUSE, entries) == []
 
 
@@ -163,7 +186,9 @@ def test_a_refund_that_was_reversed_gives_each_share_what_it_gave() -> None:
 
 @settings(max_examples=200, deadline=None)
 @for_all(st.data())
-def test_whatever_goes_back_and_comes_again_no_share_gives_more_than_it_has(data: st.DataObject) -> None:
+def test_whatever_goes_back_and_comes_again_no_share_gives_more_than_it_has(
+    data: st.DataObject,
+) -> None:
     shares = {ANNS: data.draw(st.integers(0, 999)), BOBS: data.draw(st.integers(0, 99)), REVENUE: 7}
     left, moves, out = dict(shares), list[int](), 0
     for _ in range(data.draw(st.integers(1, 6))):

@@ -9,13 +9,22 @@ USER, GAME, ORDER = an_id("user"), an_id("game"), an_id("order")
 
 def added(game: str = "game", order: str = "order") -> LibraryGameAdded:
     return LibraryGameAdded(
-        user_id=USER, game_id=an_id(game), order_id=an_id(order), title=game.title(), purchase_date=NOON
+        user_id=USER,
+        game_id=an_id(game),
+        order_id=an_id(order),
+        title=game.title(),
+        purchase_date=NOON,
     )
 
 
 def add(to: Library | None, game: str = "game", order: str = "order") -> list[Event]:
     return library.add(
-        to, user_id=USER, game_id=an_id(game), order_id=an_id(order), title=game.title(), purchase_date=NOON
+        to,
+        user_id=USER,
+        game_id=an_id(game),
+        order_id=an_id(order),
+        title=game.title(),
+        purchase_date=NOON,
     )
 
 
@@ -31,7 +40,9 @@ def test_a_game_added_again_by_its_order_changes_nothing() -> None:
 
 
 def test_a_game_owned_by_another_order_is_refused() -> None:
-    given(evolve, added()).when(lambda lib: add(lib, order="second")).then_refused(Conflict, "already_owned")
+    given(evolve, added()).when(lambda lib: add(lib, order="second")).then_refused(
+        Conflict, "already_owned"
+    )
 
 
 def test_games_add_up() -> None:
@@ -56,8 +67,12 @@ def test_removing_twice_changes_nothing() -> None:
     given(evolve, added(), REMOVED).when(
         lambda lib: library.remove(lib, game_id=GAME, order_id=ORDER, reason="refunded")
     ).then_nothing()
-    when(lambda: library.remove(None, game_id=GAME, order_id=ORDER, reason="refunded")).then_nothing()
+    when(
+        lambda: library.remove(None, game_id=GAME, order_id=ORDER, reason="refunded")
+    ).then_nothing()
 
 
 def test_a_game_that_left_can_be_bought_again() -> None:
-    given(evolve, added(), REMOVED).when(lambda lib: add(lib, order="second")).then(added(order="second"))
+    given(evolve, added(), REMOVED).when(lambda lib: add(lib, order="second")).then(
+        added(order="second")
+    )

@@ -21,7 +21,16 @@ ANN, BOB, BUYER, ORDER = map(an_id, ("ann", "bob", "buyer", "order"))
 
 
 def line(seller_id: UUID, cents: int) -> OrderLine:
-    return OrderLine(an_id(f"line {cents}"), an_id(f"game {cents}"), seller_id, "DIGITAL", f"{cents}", 1, cents, 1000)
+    return OrderLine(
+        an_id(f"line {cents}"),
+        an_id(f"game {cents}"),
+        seller_id,
+        "DIGITAL",
+        f"{cents}",
+        1,
+        cents,
+        1000,
+    )
 
 
 def placed(*lines: OrderLine) -> OrderCreated:
@@ -40,7 +49,12 @@ def placed(*lines: OrderLine) -> OrderCreated:
 
 SHARED, ANNS = placed(line(ANN, 1000), line(BOB, 500), line(ANN, 20)), placed(line(ANN, 1000))
 CAPTURED = PaymentCaptured(
-    order_id=ORDER, buyer_id=BUYER, amount_cents=1520, currency="USD", method_type="card", provider_ref="pi_1"
+    order_id=ORDER,
+    buyer_id=BUYER,
+    amount_cents=1520,
+    currency="USD",
+    method_type="card",
+    provider_ref="pi_1",
 )
 
 
@@ -57,7 +71,9 @@ def test_a_seller_is_told_of_their_own_lines_and_what_these_cost() -> None:
     order = told(OrderCompleted(), SHARED, ANN)["order"]
     assert (order["order_id"], order["currency"], order["amount_cents"]) == (ORDER, "USD", 1020)
     assert [each["unit_price_cents"] for each in order["lines"]] == [1000, 20]
-    assert [each["title"] for each in told(OrderCompleted(), SHARED, BOB)["order"]["lines"]] == ["500"]
+    assert [each["title"] for each in told(OrderCompleted(), SHARED, BOB)["order"]["lines"]] == [
+        "500"
+    ]
 
 
 def test_the_platform_is_told_all_of_it_and_whose_each_line_is() -> None:
@@ -68,7 +84,10 @@ def test_the_platform_is_told_all_of_it_and_whose_each_line_is() -> None:
 
 @pytest.mark.parametrize(
     "event",
-    [CAPTURED, OrderRefunded(payment_id=an_id("payment"), amount_cents=700, currency="USD", full=False)],
+    [
+        CAPTURED,
+        OrderRefunded(payment_id=an_id("payment"), amount_cents=700, currency="USD", full=False),
+    ],
     ids=lambda event: event.NAME,
 )
 def test_amounts_of_a_whole_order_are_told_to_whom_all_of_it_is_theirs(event: Any) -> None:
@@ -77,7 +96,9 @@ def test_amounts_of_a_whole_order_are_told_to_whom_all_of_it_is_theirs(event: An
     assert "amount_cents" not in told(event, SHARED, ANN)
 
 
-@pytest.mark.parametrize("event", [SHARED, CAPTURED, OrderCompleted()], ids=lambda event: event.NAME)
+@pytest.mark.parametrize(
+    "event", [SHARED, CAPTURED, OrderCompleted()], ids=lambda event: event.NAME
+)
 @pytest.mark.parametrize("owner", [ANN, BOB, PLATFORM_ID])
 def test_nobody_is_told_who_the_buyer_is(event: Any, owner: UUID) -> None:
     text = msgspec.json.encode(told(event, SHARED, owner)).decode()
@@ -104,19 +125,25 @@ def test_a_seller_is_told_of_the_entries_of_their_own_account() -> None:
 
 
 def test_a_game_is_news_for_its_seller_and_an_edit_says_what_changed() -> None:
-    listing = catalog.Listing(sku="S-1", title="Chess", kind="DIGITAL", prices=(Price("*", 999, "USD"),))
+    listing = catalog.Listing(
+        sku="S-1", title="Chess", kind="DIGITAL", prices=(Price("*", 999, "USD"),)
+    )
     (created,) = catalog.create(ANN, listing, "ACTIVE")
     assert isinstance(created, GameCreated)
     game, game_id = fold(catalog.evolve, created), an_id("game")
     news = merchant_news.of_game(GameUpdated(title="Go"), game_id, game)
     assert news.sellers == {ANN}
     assert news.told(ANN) == {"game_id": game_id, "title": "Go"}
-    assert merchant_news.of_game(created, game_id, game).told(ANN)["prices"] == (Price("*", 999, "USD"),)
+    assert merchant_news.of_game(created, game_id, game).told(ANN)["prices"] == (
+        Price("*", 999, "USD"),
+    )
 
 
 def test_a_shipment_is_news_for_who_sends_it() -> None:
     created = ShipmentCreated(order_id=ORDER, seller_id=ANN, lines=())
-    shipped = ShipmentStatusUpdated(status="SHIPPED", at=NOON, carrier="Correios", tracking_number="BR1")
+    shipped = ShipmentStatusUpdated(
+        status="SHIPPED", at=NOON, carrier="Correios", tracking_number="BR1"
+    )
     news = merchant_news.of_shipment(shipped, an_id("shipment"), fold(fulfilment.evolve, created))
     assert news.sellers == {ANN}
     assert news.told(ANN) == {
@@ -131,9 +158,16 @@ def test_a_shipment_is_news_for_who_sends_it() -> None:
 
 def test_stock_is_news_for_its_seller_but_not_whose_cart_holds_it() -> None:
     stock = fold(inventory.evolve, StockCreated(game_id=an_id("game"), seller_id=ANN, sku="S-1"))
-    held = Reserved(reservation_id=an_id("hold"), cart_id=an_id("cart"), quantity=2, expires_at=NOON)
+    held = Reserved(
+        reservation_id=an_id("hold"), cart_id=an_id("cart"), quantity=2, expires_at=NOON
+    )
     news = merchant_news.of_stock(held, stock)
-    told = {"game_id": an_id("game"), "reservation_id": an_id("hold"), "quantity": 2, "expires_at": NOON}
+    told = {
+        "game_id": an_id("game"),
+        "reservation_id": an_id("hold"),
+        "quantity": 2,
+        "expires_at": NOON,
+    }
     assert news.sellers == {ANN}
     assert news.told(ANN) == told
 

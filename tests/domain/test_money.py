@@ -17,7 +17,9 @@ from domain.money import CURRENCIES, LARGEST_CENTS, check_amount, check_currency
         (12345, "KWD", "12.345 KWD"),
     ],
 )
-def test_an_amount_reads_with_the_decimals_of_its_currency(amount_cents: int, currency: str, text: str) -> None:
+def test_an_amount_reads_with_the_decimals_of_its_currency(
+    amount_cents: int, currency: str, text: str
+) -> None:
     assert format_amount(amount_cents, currency) == text
 
 

@@ -4,7 +4,14 @@ import pytest
 from domain import notices
 from domain.errors import Invalid
 from domain.events import Event
-from domain.notices import TEMPLATES, NotificationFailed, NotificationRequested, NotificationSent, evolve, render
+from domain.notices import (
+    TEMPLATES,
+    NotificationFailed,
+    NotificationRequested,
+    NotificationSent,
+    evolve,
+    render,
+)
 from tests.support.given_when_then import an_id, fold, given, when
 
 USER, CAUSE = an_id("user"), an_id("cause")
@@ -39,7 +46,12 @@ EVERY_PARAMETER = {
 
 def request(notice: notices.Notice | None, template: str = "purchase") -> list[Event]:
     return notices.request(
-        notice, user_id=USER, channel="email", template=template, cause_event_id=CAUSE, params=PARAMS
+        notice,
+        user_id=USER,
+        channel="email",
+        template=template,
+        cause_event_id=CAUSE,
+        params=PARAMS,
     )
 
 
@@ -61,12 +73,16 @@ def test_a_notice_is_sent_once() -> None:
 
 def test_a_notice_fails_once_for_good() -> None:
     given(evolve, REQUESTED).when(lambda n: notices.mark_failed(n, "refused", 5)).then(FAILED)
-    given(evolve, REQUESTED, FAILED).when(lambda n: notices.mark_failed(n, "refused", 6)).then_nothing()
+    given(evolve, REQUESTED, FAILED).when(
+        lambda n: notices.mark_failed(n, "refused", 6)
+    ).then_nothing()
     assert fold(evolve, REQUESTED, FAILED).status == "FAILED"
 
 
 def test_a_sent_notice_does_not_fail_any_more() -> None:
-    given(evolve, REQUESTED, SENT).when(lambda n: notices.mark_failed(n, "refused", 5)).then_nothing()
+    given(evolve, REQUESTED, SENT).when(
+        lambda n: notices.mark_failed(n, "refused", 5)
+    ).then_nothing()
 
 
 def test_a_failed_notice_can_still_be_sent() -> None:
@@ -132,7 +148,10 @@ def test_a_text_says_what_it_is_about(template: str, facts: list[str]) -> None:
 
 def test_a_refund_says_where_it_went_and_needs_no_order() -> None:
     assert "to you." in render("refund", {"amount": "5.00 USD"})[1]
-    assert "to your wallet, for your order 7." in render("refund", {"amount": "1", "to": "wallet", "order_id": "7"})[1]
+    assert (
+        "to your wallet, for your order 7."
+        in render("refund", {"amount": "1", "to": "wallet", "order_id": "7"})[1]
+    )
 
 
 def test_the_end_of_what_cost_nothing_speaks_of_no_money() -> None:
@@ -142,11 +161,16 @@ def test_the_end_of_what_cost_nothing_speaks_of_no_money() -> None:
 
 
 def test_a_deposit_taken_back_that_was_still_there_is_not_owed() -> None:
-    assert "owed" not in render("deposit_reversed", {"amount": "5.00 USD", "transaction_id": "8"})[1]
+    assert (
+        "owed" not in render("deposit_reversed", {"amount": "5.00 USD", "transaction_id": "8"})[1]
+    )
 
 
 def test_a_transfer_that_took_nothing_says_so() -> None:
-    assert "Nothing was taken" in render("transfer_failed", {"amount": "5.00 USD", "transaction_id": "8"})[1]
+    assert (
+        "Nothing was taken"
+        in render("transfer_failed", {"amount": "5.00 USD", "transaction_id": "8"})[1]
+    )
 
 
 @pytest.mark.parametrize("template", sorted(notices.PUSHED))
@@ -158,11 +182,15 @@ def test_what_is_pushed_is_not_a_letter(template: str) -> None:
 
 
 def test_what_proves_an_address_goes_to_that_address_alone() -> None:
-    assert {notices.channels_of(each) for each in ("welcome", "verification", "password_reset")} == {("email",)}
+    assert {
+        notices.channels_of(each) for each in ("welcome", "verification", "password_reset")
+    } == {("email",)}
 
 
 def test_a_subject_is_cut_at_a_blank() -> None:
-    subject, text = render("purchase", {**EVERY_PARAMETER, "titles": ", ".join(["Disco Elysium"] * 30)})
+    subject, text = render(
+        "purchase", {**EVERY_PARAMETER, "titles": ", ".join(["Disco Elysium"] * 30)}
+    )
     assert len(subject) <= notices.MAX_SUBJECT
     assert subject.endswith(" …")
     assert text.count("Disco Elysium") == 30
@@ -178,7 +206,9 @@ def test_there_is_no_other_template() -> None:
 
 
 @pytest.mark.parametrize("template", sorted(TEMPLATES))
-def test_no_template_says_what_people_typed_to_an_address_that_nobody_verified(template: str) -> None:
+def test_no_template_says_what_people_typed_to_an_address_that_nobody_verified(
+    template: str,
+) -> None:
     class Typed(dict[str, str]):
         """Whatever the template asks for, somebody has typed."""
 

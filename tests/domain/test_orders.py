@@ -25,7 +25,13 @@ from tests.support.given_when_then import NOON, an_id, fold, given, when
 BUYER, SELLER, PAYMENT = an_id("buyer"), an_id("seller"), an_id("payment")
 DEADLINE = NOON + timedelta(minutes=30)
 IN_TIME, A_MOMENT = NOON + timedelta(minutes=1), timedelta(microseconds=1)
-ADDRESS = {"name": "Ana", "line1": "Rua A, 1", "city": "Recife", "postal_code": "50000-000", "country": "BR"}
+ADDRESS = {
+    "name": "Ana",
+    "line1": "Rua A, 1",
+    "city": "Recife",
+    "postal_code": "50000-000",
+    "country": "BR",
+}
 CHESS = OrderLine(
     line_id=an_id("line 1"),
     game_id=an_id("chess"),
@@ -37,11 +43,18 @@ CHESS = OrderLine(
     fee_bps=1000,
 )
 BOARD = msgspec.structs.replace(
-    CHESS, line_id=an_id("line 2"), game_id=an_id("board"), kind="PHYSICAL", quantity=3, unit_price_cents=5000
+    CHESS,
+    line_id=an_id("line 2"),
+    game_id=an_id("board"),
+    kind="PHYSICAL",
+    quantity=3,
+    unit_price_cents=5000,
 )
 
 
-def created(*lines: OrderLine, total_cents: int = 1999, address: dict[str, str] | None = None) -> OrderCreated:
+def created(
+    *lines: OrderLine, total_cents: int = 1999, address: dict[str, str] | None = None
+) -> OrderCreated:
     return OrderCreated(
         buyer_id=BUYER,
         region="BR",
@@ -56,7 +69,10 @@ def created(*lines: OrderLine, total_cents: int = 1999, address: dict[str, str] 
 
 
 def place(
-    *lines: OrderLine, region: str = "BR", currency: str = "BRL", address: dict[str, str] | None = None
+    *lines: OrderLine,
+    region: str = "BR",
+    currency: str = "BRL",
+    address: dict[str, str] | None = None,
 ) -> list[Event]:
     return orders.place(
         buyer_id=BUYER,
@@ -150,8 +166,12 @@ def test_a_cancelled_order_is_not_confirmed() -> None:
 
 
 def test_an_overdue_order_is_as_good_as_cancelled_though_nobody_fired_its_deadline() -> None:
-    given(evolve, DIGITAL).when(lambda o: orders.confirm(o, DEADLINE)).then_refused(Conflict, "order_cancelled")
-    given(evolve, DIGITAL).when(lambda o: orders.confirm(o, DEADLINE - A_MOMENT)).then(CONFIRMED, COMPLETED)
+    given(evolve, DIGITAL).when(lambda o: orders.confirm(o, DEADLINE)).then_refused(
+        Conflict, "order_cancelled"
+    )
+    given(evolve, DIGITAL).when(lambda o: orders.confirm(o, DEADLINE - A_MOMENT)).then(
+        CONFIRMED, COMPLETED
+    )
 
 
 def test_an_unpaid_order_is_cancelled_once() -> None:
@@ -161,9 +181,9 @@ def test_an_unpaid_order_is_cancelled_once() -> None:
 
 
 def test_a_paid_order_is_not_cancelled() -> None:
-    given(evolve, DIGITAL, CONFIRMED, COMPLETED).when(lambda o: orders.cancel(o, "cancelled_by_buyer")).then_refused(
-        Conflict, "order_not_cancellable"
-    )
+    given(evolve, DIGITAL, CONFIRMED, COMPLETED).when(
+        lambda o: orders.cancel(o, "cancelled_by_buyer")
+    ).then_refused(Conflict, "order_not_cancellable")
 
 
 def test_the_deadline_cancels_an_unpaid_order() -> None:
@@ -180,7 +200,9 @@ def test_the_deadline_cancels_an_unpaid_order() -> None:
     ],
     ids=["not due", "cancelled", "completed", "paid"],
 )
-def test_a_deadline_that_is_not_due_or_met_changes_nothing(history: tuple[Event, ...], now: datetime) -> None:
+def test_a_deadline_that_is_not_due_or_met_changes_nothing(
+    history: tuple[Event, ...], now: datetime
+) -> None:
     given(evolve, *history).when(lambda o: orders.expire(o, now)).then_nothing()
 
 
@@ -190,15 +212,23 @@ def test_an_order_follows_its_shipments(status: FulfilmentStatus) -> None:
     assert fold(evolve, MIXED, CONFIRMED, moved).status == status
 
 
-@pytest.mark.parametrize("begun", [(), ("PROCESSING",), ("PROCESSING", "SHIPPED")], ids=["paid", "begun", "sent"])
-def test_an_order_follows_its_shipments_after_a_refund_of_a_part(begun: tuple[FulfilmentStatus, ...]) -> None:
+@pytest.mark.parametrize(
+    "begun", [(), ("PROCESSING",), ("PROCESSING", "SHIPPED")], ids=["paid", "begun", "sent"]
+)
+def test_an_order_follows_its_shipments_after_a_refund_of_a_part(
+    begun: tuple[FulfilmentStatus, ...],
+) -> None:
     shipment = an_id("shipment")
     moved = [OrderStatusChanged(status=status, shipment_id=shipment) for status in begun]
     delivered = OrderStatusChanged(status="DELIVERED", shipment_id=shipment)
     partly = given(evolve, MIXED, CONFIRMED, *moved, refunded(500, full=False))
-    partly.when(lambda o: orders.advance_fulfilment(o, "DELIVERED", shipment)).then(delivered, COMPLETED)
+    partly.when(lambda o: orders.advance_fulfilment(o, "DELIVERED", shipment)).then(
+        delivered, COMPLETED
+    )
     for status in begun:
-        partly.when(partial(orders.advance_fulfilment, status=status, shipment_id=shipment)).then_nothing()
+        partly.when(
+            partial(orders.advance_fulfilment, status=status, shipment_id=shipment)
+        ).then_nothing()
     order = fold(evolve, MIXED, CONFIRMED, *moved, refunded(500, full=False), delivered, COMPLETED)
     assert (order.status, order.refunded_cents) == ("DELIVERED", 500)
 
@@ -216,7 +246,9 @@ def test_refunds_add_up_to_a_full_one() -> None:
     )
     partly = (DIGITAL, CONFIRMED, COMPLETED, refunded(999, full=False))
     assert fold(evolve, *partly).status == "PARTIALLY_REFUNDED"
-    given(evolve, *partly).when(lambda o: orders.record_refund(o, 1000)).then(refunded(1000, full=True))
+    given(evolve, *partly).when(lambda o: orders.record_refund(o, 1000)).then(
+        refunded(1000, full=True)
+    )
     order = fold(evolve, *partly, refunded(1000, full=True))
     assert (order.status, order.refunded_cents) == ("REFUNDED", 1999)
 
@@ -230,21 +262,23 @@ def test_no_more_is_refunded_than_was_paid(amount_cents: int) -> None:
 
 @pytest.mark.parametrize("amount_cents", [0, -1])
 def test_a_refund_is_of_something(amount_cents: int) -> None:
-    given(evolve, DIGITAL, CONFIRMED, COMPLETED).when(lambda o: orders.record_refund(o, amount_cents)).then_refused(
-        Invalid, "invalid_amount"
-    )
+    given(evolve, DIGITAL, CONFIRMED, COMPLETED).when(
+        lambda o: orders.record_refund(o, amount_cents)
+    ).then_refused(Invalid, "invalid_amount")
 
 
 def test_a_free_order_is_refunded_once_by_nothing() -> None:
     free = (created(total_cents=0), CONFIRMED, COMPLETED)
     given(evolve, *free).when(lambda o: orders.record_refund(o, 0)).then(refunded(0, full=True))
-    given(evolve, *free, refunded(0, full=True)).when(lambda o: orders.record_refund(o, 0)).then_refused(
-        Conflict, "refund_exceeds_total"
-    )
+    given(evolve, *free, refunded(0, full=True)).when(
+        lambda o: orders.record_refund(o, 0)
+    ).then_refused(Conflict, "refund_exceeds_total")
 
 
 def test_there_is_nothing_to_refund_of_an_unpaid_order() -> None:
-    given(evolve, DIGITAL).when(lambda o: orders.record_refund(o, 1)).then_refused(Conflict, "order_not_paid")
+    given(evolve, DIGITAL).when(lambda o: orders.record_refund(o, 1)).then_refused(
+        Conflict, "order_not_paid"
+    )
 
 
 def test_a_cancelled_order_whose_late_money_went_back_stays_cancelled() -> None:
@@ -265,7 +299,9 @@ def test_money_that_came_in_again_is_owed_and_goes_back_once_more() -> None:
     given(evolve, *paid).when(lambda o: orders.reverse_refund(o, 1999)).then(reversed_)
     order = fold(evolve, *paid, reversed_)
     assert (order.status, order.refunded_cents) == ("REFUNDED", 0)
-    given(evolve, *paid, reversed_).when(lambda o: orders.record_refund(o, 1999)).then(refunded(1999, full=True))
+    given(evolve, *paid, reversed_).when(lambda o: orders.record_refund(o, 1999)).then(
+        refunded(1999, full=True)
+    )
     given(evolve, DIGITAL, CANCELLED).when(lambda o: orders.reverse_refund(o, 1999)).then_nothing()
     given(evolve, *paid).when(lambda o: orders.reverse_refund(o, 2000)).then_nothing()
 

@@ -49,13 +49,26 @@ def notice_step(id: str, type: str, amount_cents: int = AMOUNT, refunded_cents: 
 
 steps: st.SearchStrategy[Step] = st.one_of(
     st.builds(lambda now: lambda p: payments.attach_method(p, Method("card", "pm"), now), moments),
-    st.builds(lambda n, now: lambda p: payments.submit(p, "simulated", n, now), st.integers(1, 3), moments),
     st.builds(
-        lambda ref: lambda p: payments.record_intent(p, provider="simulated", provider_ref=ref, client_secret_ref="s"),
+        lambda n, now: lambda p: payments.submit(p, "simulated", n, now), st.integers(1, 3), moments
+    ),
+    st.builds(
+        lambda ref: (
+            lambda p: payments.record_intent(
+                p, provider="simulated", provider_ref=ref, client_secret_ref="s"
+            )
+        ),
         st.sampled_from(["pi_1", "pi_2"]),
     ),
-    st.just(lambda p: payments.require_action(p, provider_ref="pi_1", redirect_url="u", client_secret_ref="s")),
-    st.builds(lambda kind: lambda p: payments.capture(p, kind), st.sampled_from(["card", "wallet", "free"])),
+    st.just(
+        lambda p: payments.require_action(
+            p, provider_ref="pi_1", redirect_url="u", client_secret_ref="s"
+        )
+    ),
+    st.builds(
+        lambda kind: lambda p: payments.capture(p, kind),
+        st.sampled_from(["card", "wallet", "free"]),
+    ),
     st.just(lambda p: payments.fail(p, "declined", "")),
     st.just(lambda p: payments.cancel_intent(p, "order_cancelled")),
     st.builds(
@@ -119,7 +132,9 @@ def test_each_notice_is_noted_once(path: list[Step]) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_money_that_came_is_recorded_in_any_order_of_the_notices_and_with_any_repeats(data: st.DataObject) -> None:
+def test_money_that_came_is_recorded_in_any_order_of_the_notices_and_with_any_repeats(
+    data: st.DataObject,
+) -> None:
     notices = [notice_step(f"evt_{type}", type) for type in TYPES]
     repeats = data.draw(st.lists(st.sampled_from(notices), max_size=10))
     arrived = data.draw(st.permutations(notices + repeats))
@@ -143,22 +158,36 @@ HISTORY: list[Step] = [
     notice_step("evt_4", "charge.refunded", refunded_cents=30),
     notice_step("evt_5", "charge.refunded", refunded_cents=70),
 ]
-"""A first card failed, a second paid; then part of the money was sent back by hand, and again a part of it."""
+"""A first card failed, a second paid; then part of the money was sent back by hand, and again a
+part of it."""
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.permutations([*HISTORY, our_call_returned]), st.lists(st.sampled_from(HISTORY), max_size=10))
-def test_a_history_told_in_any_order_and_with_any_repeats_ends_the_same(told: list[Step], again: list[Step]) -> None:
+@given(
+    st.permutations([*HISTORY, our_call_returned]), st.lists(st.sampled_from(HISTORY), max_size=10)
+)
+def test_a_history_told_in_any_order_and_with_any_repeats_ends_the_same(
+    told: list[Step], again: list[Step]
+) -> None:
     payment, log = play([*told, *again])
-    assert (payment.status, payment.refunded_cents, payment.refundable_cents) == ("PARTIALLY_REFUNDED", 70, 30)
+    assert (payment.status, payment.refunded_cents, payment.refundable_cents) == (
+        "PARTIALLY_REFUNDED",
+        70,
+        30,
+    )
     assert sum(isinstance(e, PaymentCaptured) for e in log) == 1
     assert payment.notices == {f"evt_{n}" for n in range(1, 6)}
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.permutations(range(4)))
-def test_our_own_refund_and_one_by_hand_are_told_apart_in_any_order_of_what_tells_of_them(order: list[int]) -> None:
-    paid = [notice_step("evt_1", "payment_intent.succeeded"), lambda p: refunds.request_refund(p, REFUND, 40, "why")]
+def test_our_own_refund_and_one_by_hand_are_told_apart_in_any_order_of_what_tells_of_them(
+    order: list[int],
+) -> None:
+    paid = [
+        notice_step("evt_1", "payment_intent.succeeded"),
+        lambda p: refunds.request_refund(p, REFUND, 40, "why"),
+    ]
     rest: list[Step] = [
         lambda p: refunds.complete_refund(p, REFUND),
         notice_step("evt_2", "charge.refunded", refunded_cents=40),

@@ -35,7 +35,10 @@ from tests.support.given_when_then import NOON, an_id, fold, given, when
 
 ORDER, BUYER, R1, R2 = an_id("order"), an_id("buyer"), an_id("refund 1"), an_id("refund 2")
 DEADLINE = NOON + timedelta(minutes=30)
-VISA, OTHER = Method(type="card", token_ref="pm_card_visa"), Method(type="card", token_ref="pm_other")
+VISA, OTHER = (
+    Method(type="card", token_ref="pm_card_visa"),
+    Method(type="card", token_ref="pm_other"),
+)
 PAYMENT, GAMES = an_id("payment"), (an_id("game"),)
 ASKED: dict[str, Any] = {
     "buyer_id": BUYER,
@@ -49,7 +52,9 @@ REQUESTED = msgspec.structs.replace(BARE, method=VISA)
 FREE = msgspec.structs.replace(BARE, amount_cents=0)
 SUBMITTED = PaymentSubmitted(provider="simulated", attempt=1)
 INTENT = PaymentIntentCreated(provider="simulated", provider_ref="pi_1", client_secret_ref="s_1")
-ACTION = PaymentActionRequired(provider_ref="pi_1", redirect_url="https://3ds.example/1", client_secret_ref="s_1")
+ACTION = PaymentActionRequired(
+    provider_ref="pi_1", redirect_url="https://3ds.example/1", client_secret_ref="s_1"
+)
 CAPTURED = PaymentCaptured(
     order_id=ORDER,
     buyer_id=BUYER,
@@ -101,7 +106,9 @@ def fail(payment: Payment) -> list[Event]:
     return payments.fail(payment, "card_declined", "no")
 
 
-def notice(type: str, id: str = "evt_1", says: NoticedIntent = INTENT_SAYS) -> Callable[[Payment], list[Event]]:
+def notice(
+    type: str, id: str = "evt_1", says: NoticedIntent = INTENT_SAYS
+) -> Callable[[Payment], list[Event]]:
     return lambda payment: payments.apply_notice(payment, id, type, says)
 
 
@@ -109,7 +116,7 @@ def noted(type: str, outcome: Outcome, id: str = "evt_1") -> PaymentNoticeReceiv
     return PaymentNoticeReceived(provider_event_id=id, type=type, outcome=outcome)
 
 
-# -- asking ------------------------------------------------------------------------------------------------------------
+# -- asking ----------------------------------------------------------------------------------------
 
 
 def test_an_order_asks_for_its_money() -> None:
@@ -127,7 +134,9 @@ def test_an_order_asks_for_its_money() -> None:
     ).then(REQUESTED)
 
 
-def test_a_payment_asked_for_by_an_older_program_is_captured_without_what_it_does_not_know() -> None:
+def test_a_payment_asked_for_by_an_older_program_is_captured_without_what_it_does_not_know() -> (
+    None
+):
     old = PaymentRequested(**ASKED, method=VISA)
     (captured,) = given(evolve, old).when(capture).decided()
     assert isinstance(captured, PaymentCaptured)
@@ -135,12 +144,17 @@ def test_a_payment_asked_for_by_an_older_program_is_captured_without_what_it_doe
 
 
 @pytest.mark.parametrize(
-    ("amount_cents", "currency", "code"), [(-1, "USD", "invalid_amount"), (1, "$", "invalid_currency")]
+    ("amount_cents", "currency", "code"),
+    [(-1, "USD", "invalid_amount"), (1, "$", "invalid_currency")],
 )
 def test_money_that_cannot_be_is_not_asked_for(amount_cents: int, currency: str, code: str) -> None:
     when(
         lambda: payments.request(
-            order_id=ORDER, buyer_id=BUYER, amount_cents=amount_cents, currency=currency, expires_at=DEADLINE
+            order_id=ORDER,
+            buyer_id=BUYER,
+            amount_cents=amount_cents,
+            currency=currency,
+            expires_at=DEADLINE,
         )
     ).then_refused(Invalid, code)
 
@@ -162,7 +176,11 @@ def test_a_payment_that_failed_takes_another_method_and_starts_over() -> None:
 
 
 def test_a_payment_is_not_tried_for_ever() -> None:
-    tries = [event for _ in range(MAX_FAILURES) for event in (PaymentMethodAttached(method=VISA), SUBMITTED, FAILED)]
+    tries = [
+        event
+        for _ in range(MAX_FAILURES)
+        for event in (PaymentMethodAttached(method=VISA), SUBMITTED, FAILED)
+    ]
     given(evolve, BARE, *tries).when(lambda p: payments.attach_method(p, OTHER, NOON)).then_refused(
         Conflict, "too_many_tries"
     )
@@ -172,7 +190,9 @@ def test_a_payment_is_not_tried_for_ever() -> None:
 
 
 @pytest.mark.parametrize("history", [*RUNNING, *SETTLED])
-def test_a_payment_that_runs_or_is_settled_takes_no_other_method(history: tuple[Event, ...]) -> None:
+def test_a_payment_that_runs_or_is_settled_takes_no_other_method(
+    history: tuple[Event, ...],
+) -> None:
     given(evolve, *history).when(lambda p: payments.attach_method(p, OTHER, NOON)).then_refused(
         Conflict, "payment_started"
     )
@@ -182,13 +202,15 @@ def test_an_overdue_payment_is_not_started_any_more() -> None:
     given(evolve, BARE).when(lambda p: payments.attach_method(p, VISA, DEADLINE)).then_refused(
         Conflict, "payment_expired"
     )
-    given(evolve, REQUESTED).when(lambda p: payments.submit(p, "simulated", 1, DEADLINE)).then_refused(
-        Conflict, "payment_expired"
-    )
+    given(evolve, REQUESTED).when(
+        lambda p: payments.submit(p, "simulated", 1, DEADLINE)
+    ).then_refused(Conflict, "payment_expired")
 
 
 def test_each_attempt_at_the_provider_is_noted_once() -> None:
-    given(evolve, REQUESTED).when(lambda p: payments.submit(p, "simulated", 1, NOON)).then(SUBMITTED)
+    given(evolve, REQUESTED).when(lambda p: payments.submit(p, "simulated", 1, NOON)).then(
+        SUBMITTED
+    )
     running = given(evolve, REQUESTED, SUBMITTED)
     running.when(lambda p: payments.submit(p, "simulated", 1, NOON)).then_nothing()
     running.when(lambda p: payments.submit(p, "simulated", 2, NOON)).then(
@@ -197,7 +219,9 @@ def test_each_attempt_at_the_provider_is_noted_once() -> None:
 
 
 def test_nothing_is_submitted_while_the_buyer_must_act() -> None:
-    given(evolve, REQUESTED, SUBMITTED, ACTION).when(lambda p: payments.submit(p, "simulated", 2, NOON)).then_nothing()
+    given(evolve, REQUESTED, SUBMITTED, ACTION).when(
+        lambda p: payments.submit(p, "simulated", 2, NOON)
+    ).then_nothing()
 
 
 def test_nothing_is_submitted_without_a_method() -> None:
@@ -215,22 +239,30 @@ def test_a_settled_payment_is_not_submitted(history: tuple[Event, ...]) -> None:
 
 def test_the_providers_intent_is_recorded_once_whatever_became_of_the_payment() -> None:
     def record(payment: Payment) -> list[Event]:
-        return payments.record_intent(payment, provider="simulated", provider_ref="pi_1", client_secret_ref="s_1")
+        return payments.record_intent(
+            payment, provider="simulated", provider_ref="pi_1", client_secret_ref="s_1"
+        )
 
     given(evolve, BARE).when(record).then(INTENT)
     given(evolve, BARE, INTENT).when(record).then_nothing()
     given(evolve, BARE, PaymentIntentCancelled(reason="expired")).when(record).then(INTENT)
     payment = fold(evolve, BARE, INTENT)
-    assert (payment.status, payment.provider_ref, payment.client_secret_ref) == ("REQUESTED", "pi_1", "s_1")
+    assert (payment.status, payment.provider_ref, payment.client_secret_ref) == (
+        "REQUESTED",
+        "pi_1",
+        "s_1",
+    )
 
 
 def test_a_payment_has_one_intent() -> None:
     given(evolve, BARE, INTENT).when(
-        lambda p: payments.record_intent(p, provider="simulated", provider_ref="pi_2", client_secret_ref="s_2")
+        lambda p: payments.record_intent(
+            p, provider="simulated", provider_ref="pi_2", client_secret_ref="s_2"
+        )
     ).then_refused(Conflict, "intent_exists")
 
 
-# -- outcomes ----------------------------------------------------------------------------------------------------------
+# -- outcomes --------------------------------------------------------------------------------------
 
 
 def require(payment: Payment) -> list[Event]:
@@ -263,26 +295,40 @@ def test_a_payment_is_captured_once(history: tuple[Event, ...]) -> None:
     given(evolve, *history).when(capture).then_nothing()
 
 
-@pytest.mark.parametrize("history", [(REQUESTED, FAILED), (REQUESTED, FAILED, CANCELLED), (BARE, CANCELLED)])
-def test_money_that_comes_late_is_recorded_so_that_it_can_go_back(history: tuple[Event, ...]) -> None:
+@pytest.mark.parametrize(
+    "history", [(REQUESTED, FAILED), (REQUESTED, FAILED, CANCELLED), (BARE, CANCELLED)]
+)
+def test_money_that_comes_late_is_recorded_so_that_it_can_go_back(
+    history: tuple[Event, ...],
+) -> None:
     given(evolve, *history).when(capture).then(CAPTURED)
-    given(evolve, *history, CAPTURED).when(lambda p: refunds.request_refund(p, R2, 1999, "late")).then(WHOLE)
+    given(evolve, *history, CAPTURED).when(
+        lambda p: refunds.request_refund(p, R2, 1999, "late")
+    ).then(WHOLE)
 
 
 def test_what_costs_nothing_is_captured_as_free() -> None:
-    captured = msgspec.structs.replace(CAPTURED, amount_cents=0, method_type="free", provider=None, provider_ref=None)
+    captured = msgspec.structs.replace(
+        CAPTURED, amount_cents=0, method_type="free", provider=None, provider_ref=None
+    )
     given(evolve, FREE).when(lambda p: payments.capture(p, "free")).then(captured)
 
 
 def test_what_has_a_price_is_not_captured_as_free() -> None:
-    given(evolve, BARE).when(lambda p: payments.capture(p, "free")).then_refused(Conflict, "payment_not_free")
+    given(evolve, BARE).when(lambda p: payments.capture(p, "free")).then_refused(
+        Conflict, "payment_not_free"
+    )
 
 
 @pytest.mark.parametrize("history", [(BARE,), *RUNNING])
 def test_an_open_payment_can_fail(history: tuple[Event, ...]) -> None:
     given(evolve, *history).when(fail).then(FAILED)
     payment = fold(evolve, *history, FAILED)
-    assert (payment.status, payment.failure_code, payment.failure_detail) == ("FAILED", "card_declined", "no")
+    assert (payment.status, payment.failure_code, payment.failure_detail) == (
+        "FAILED",
+        "card_declined",
+        "no",
+    )
 
 
 @pytest.mark.parametrize("history", [*SETTLED, (REQUESTED, FAILED)])
@@ -296,7 +342,9 @@ def test_a_second_try_after_a_failure_can_succeed() -> None:
 
 
 def test_cancelling_closes_an_open_payment() -> None:
-    given(evolve, BARE, INTENT).when(lambda p: payments.cancel_intent(p, "order_cancelled")).then(CANCELLED)
+    given(evolve, BARE, INTENT).when(lambda p: payments.cancel_intent(p, "order_cancelled")).then(
+        CANCELLED
+    )
     given(evolve, BARE).when(lambda p: payments.cancel_intent(p, "order_cancelled")).then(
         PaymentIntentCancelled(reason="order_cancelled")
     )
@@ -304,44 +352,56 @@ def test_cancelling_closes_an_open_payment() -> None:
 
 
 def test_cancelling_after_a_failure_leaves_it_failed_and_allows_no_further_try() -> None:
-    given(evolve, BARE, INTENT, FAILED).when(lambda p: payments.cancel_intent(p, "order_cancelled")).then(CANCELLED)
+    given(evolve, BARE, INTENT, FAILED).when(
+        lambda p: payments.cancel_intent(p, "order_cancelled")
+    ).then(CANCELLED)
     payment = fold(evolve, BARE, INTENT, FAILED, CANCELLED)
     assert (payment.status, payment.closed) == ("FAILED", True)
 
 
 @pytest.mark.parametrize("history", SETTLED)
 def test_what_is_captured_or_cancelled_is_not_cancelled(history: tuple[Event, ...]) -> None:
-    given(evolve, *history).when(lambda p: payments.cancel_intent(p, "order_cancelled")).then_nothing()
+    given(evolve, *history).when(
+        lambda p: payments.cancel_intent(p, "order_cancelled")
+    ).then_nothing()
 
 
 def test_an_intent_cancelled_in_the_old_shape_reads_as_one_without_a_known_reason() -> None:
     name, upcast = UPCASTERS["payment.intent_cancelled.v1"]
     assert name == PaymentIntentCancelled.NAME
-    assert msgspec.convert(upcast({"provider_ref": "pi_1"}), PaymentIntentCancelled) == PaymentIntentCancelled(
-        reason="unknown", provider_ref="pi_1"
-    )
+    assert msgspec.convert(
+        upcast({"provider_ref": "pi_1"}), PaymentIntentCancelled
+    ) == PaymentIntentCancelled(reason="unknown", provider_ref="pi_1")
 
 
-# -- refunds -----------------------------------------------------------------------------------------------------------
+# -- refunds ---------------------------------------------------------------------------------------
 
 
 def test_a_refund_is_requested_once() -> None:
-    given(evolve, *PAID).when(lambda p: refunds.request_refund(p, R1, 1000, "regret")).then(REFUND_1)
-    given(evolve, *PAID, REFUND_1).when(lambda p: refunds.request_refund(p, R1, 1000, "regret")).then_nothing()
+    given(evolve, *PAID).when(lambda p: refunds.request_refund(p, R1, 1000, "regret")).then(
+        REFUND_1
+    )
+    given(evolve, *PAID, REFUND_1).when(
+        lambda p: refunds.request_refund(p, R1, 1000, "regret")
+    ).then_nothing()
 
 
 def test_refunds_on_their_way_count_against_what_was_captured() -> None:
-    refused = given(evolve, *PAID, REFUND_1).when(lambda p: refunds.request_refund(p, R2, 1000, "more"))
-    assert refused.then_refused(Conflict, "refund_exceeds_capture").extra == {"refundable_cents": 999}
+    refused = given(evolve, *PAID, REFUND_1).when(
+        lambda p: refunds.request_refund(p, R2, 1000, "more")
+    )
+    assert refused.then_refused(Conflict, "refund_exceeds_capture").extra == {
+        "refundable_cents": 999
+    }
     given(evolve, *PAID, REFUND_1).when(lambda p: refunds.request_refund(p, R2, 999, "rest")).then(
         PaymentRefundRequested(refund_id=R2, amount_cents=999, reason="rest")
     )
 
 
 def test_a_refund_that_failed_no_longer_counts() -> None:
-    given(evolve, *PAID, REFUND_1, REFUND_1_FAILED).when(lambda p: refunds.request_refund(p, R2, 1999, "late")).then(
-        WHOLE
-    )
+    given(evolve, *PAID, REFUND_1, REFUND_1_FAILED).when(
+        lambda p: refunds.request_refund(p, R2, 1999, "late")
+    ).then(WHOLE)
 
 
 @pytest.mark.parametrize("history", [(REQUESTED,), (REQUESTED, FAILED), (BARE, CANCELLED)])
@@ -353,55 +413,73 @@ def test_what_was_not_captured_is_not_refunded(history: tuple[Event, ...]) -> No
 
 @pytest.mark.parametrize("amount_cents", [0, -5])
 def test_a_refund_is_of_something(amount_cents: int) -> None:
-    given(evolve, *PAID).when(lambda p: refunds.request_refund(p, R1, amount_cents, "regret")).then_refused(
-        Invalid, "invalid_amount"
-    )
+    given(evolve, *PAID).when(
+        lambda p: refunds.request_refund(p, R1, amount_cents, "regret")
+    ).then_refused(Invalid, "invalid_amount")
 
 
 def test_a_free_payment_is_refunded_once_by_nothing() -> None:
     captured = msgspec.structs.replace(CAPTURED, amount_cents=0, method_type="free")
     asked = PaymentRefundRequested(refund_id=R1, amount_cents=0, reason="regret")
     done = PaymentRefunded(refund_id=R1, amount_cents=0)
-    given(evolve, FREE, captured).when(lambda p: refunds.request_refund(p, R1, 0, "regret")).then(asked)
-    assert fold(evolve, FREE, captured, asked, done).status == "REFUNDED"
-    given(evolve, FREE, captured, asked, done).when(lambda p: refunds.request_refund(p, R2, 0, "again")).then_refused(
-        Conflict, "refund_exceeds_capture"
+    given(evolve, FREE, captured).when(lambda p: refunds.request_refund(p, R1, 0, "regret")).then(
+        asked
     )
+    assert fold(evolve, FREE, captured, asked, done).status == "REFUNDED"
+    given(evolve, FREE, captured, asked, done).when(
+        lambda p: refunds.request_refund(p, R2, 0, "again")
+    ).then_refused(Conflict, "refund_exceeds_capture")
 
 
 def test_money_goes_back_once() -> None:
-    given(evolve, *PAID, REFUND_1).when(lambda p: refunds.complete_refund(p, R1, "re_1")).then(REFUNDED_1)
-    given(evolve, *PAID, REFUND_1, REFUNDED_1).when(lambda p: refunds.complete_refund(p, R1, "re_1")).then_nothing()
+    given(evolve, *PAID, REFUND_1).when(lambda p: refunds.complete_refund(p, R1, "re_1")).then(
+        REFUNDED_1
+    )
+    given(evolve, *PAID, REFUND_1, REFUNDED_1).when(
+        lambda p: refunds.complete_refund(p, R1, "re_1")
+    ).then_nothing()
 
 
 def test_refunds_add_up_to_a_full_one() -> None:
     partly = fold(evolve, *PAID, REFUND_1, REFUNDED_1)
-    assert (partly.status, partly.refunded_cents, partly.refundable_cents) == ("PARTIALLY_REFUNDED", 1000, 999)
+    assert (partly.status, partly.refunded_cents, partly.refundable_cents) == (
+        "PARTIALLY_REFUNDED",
+        1000,
+        999,
+    )
     rest = PaymentRefundRequested(refund_id=R2, amount_cents=999, reason="rest")
     done = PaymentRefunded(refund_id=R2, amount_cents=999)
     assert fold(evolve, *PAID, REFUND_1, REFUNDED_1, rest, done).status == "REFUNDED"
 
 
 def test_a_refund_fails_once_and_not_after_it_went_through() -> None:
-    given(evolve, *PAID, REFUND_1).when(lambda p: refunds.fail_refund(p, R1, "closed_card")).then(REFUND_1_FAILED)
+    given(evolve, *PAID, REFUND_1).when(lambda p: refunds.fail_refund(p, R1, "closed_card")).then(
+        REFUND_1_FAILED
+    )
     for end in (REFUND_1_FAILED, REFUNDED_1):
-        given(evolve, *PAID, REFUND_1, end).when(lambda p: refunds.fail_refund(p, R1, "closed_card")).then_nothing()
+        given(evolve, *PAID, REFUND_1, end).when(
+            lambda p: refunds.fail_refund(p, R1, "closed_card")
+        ).then_nothing()
 
 
 def test_a_refund_thought_failed_that_went_through_is_recorded_if_no_other_took_its_place() -> None:
     failed = (*PAID, REFUND_1, REFUND_1_FAILED)
     given(evolve, *failed).when(lambda p: refunds.complete_refund(p, R1, "re_1")).then(REFUNDED_1)
-    given(evolve, *failed, WHOLE).when(lambda p: refunds.complete_refund(p, R1, "re_1")).then_refused(
-        Conflict, "refund_exceeds_capture"
-    )
+    given(evolve, *failed, WHOLE).when(
+        lambda p: refunds.complete_refund(p, R1, "re_1")
+    ).then_refused(Conflict, "refund_exceeds_capture")
 
 
 def test_an_unknown_refund_is_not_found() -> None:
-    given(evolve, *PAID).when(lambda p: refunds.complete_refund(p, R1)).then_refused(NotFound, "refund_not_found")
-    given(evolve, *PAID).when(lambda p: refunds.fail_refund(p, R1, "x")).then_refused(NotFound, "refund_not_found")
+    given(evolve, *PAID).when(lambda p: refunds.complete_refund(p, R1)).then_refused(
+        NotFound, "refund_not_found"
+    )
+    given(evolve, *PAID).when(lambda p: refunds.fail_refund(p, R1, "x")).then_refused(
+        NotFound, "refund_not_found"
+    )
 
 
-# -- notices -----------------------------------------------------------------------------------------------------------
+# -- notices ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -414,7 +492,9 @@ def test_an_unknown_refund_is_not_found() -> None:
     ],
 )
 def test_a_notice_is_noted_and_applied(type: str, follows: Event) -> None:
-    given(evolve, REQUESTED, INTENT, SUBMITTED).when(notice(type)).then(noted(type, "applied"), follows)
+    given(evolve, REQUESTED, INTENT, SUBMITTED).when(notice(type)).then(
+        noted(type, "applied"), follows
+    )
 
 
 @pytest.mark.parametrize(
@@ -432,7 +512,10 @@ def test_a_notice_that_changes_nothing_of_a_captured_payment_is_noted_as_ignored
 
 
 def test_a_payment_whose_outcome_is_yet_to_come_is_processing() -> None:
-    type, processing = "payment_intent.processing", PaymentProcessing(provider="simulated", provider_ref="pi_1")
+    type, processing = (
+        "payment_intent.processing",
+        PaymentProcessing(provider="simulated", provider_ref="pi_1"),
+    )
     for history in [(BARE,), (BARE, INTENT), (REQUESTED, SUBMITTED, ACTION)]:
         given(evolve, *history).when(notice(type)).then(noted(type, "applied"), processing)
         assert fold(evolve, *history, processing).status == "PROCESSING"
@@ -440,13 +523,17 @@ def test_a_payment_whose_outcome_is_yet_to_come_is_processing() -> None:
 
 
 @pytest.mark.parametrize("token", ["zzz", str(an_id("wallet")), None])
-def test_what_cost_nothing_is_paid_from_no_wallet_whatever_an_older_program_noted(token: str | None) -> None:
+def test_what_cost_nothing_is_paid_from_no_wallet_whatever_an_older_program_noted(
+    token: str | None,
+) -> None:
     free = msgspec.structs.replace(FREE, method=Method("wallet", token))
     assert fold(evolve, free, msgspec.structs.replace(CAPTURED, amount_cents=0)).wallet_id is None
 
 
 def test_an_unknown_type_is_noted_as_ignored() -> None:
-    given(evolve, REQUESTED).when(notice("customer.created")).then(noted("customer.created", "ignored"))
+    given(evolve, REQUESTED).when(notice("customer.created")).then(
+        noted("customer.created", "ignored")
+    )
 
 
 def test_a_repeated_notice_changes_nothing_and_does_not_grow_the_log() -> None:
@@ -486,7 +573,9 @@ def by_hand(cents: int) -> tuple[Event, Event]:
     """The refund that a notice tells of, and nobody here asked for."""
     refund_id = derived("refund.noticed", "evt_1")
     return (
-        PaymentRefundRequested(refund_id=refund_id, amount_cents=cents, reason="refunded_at_provider"),
+        PaymentRefundRequested(
+            refund_id=refund_id, amount_cents=cents, reason="refunded_at_provider"
+        ),
         PaymentRefunded(refund_id=refund_id, amount_cents=cents),
     )
 
@@ -499,7 +588,9 @@ def test_a_notice_of_our_own_refund_says_nothing_new_before_our_call_returned_or
 
 def test_money_that_was_sent_back_at_the_provider_is_recorded_as_far_as_it_is_news() -> None:
     type = "charge.refunded"
-    given(evolve, *PAID).when(notice(type, says=refunded(500))).then(noted(type, "applied"), *by_hand(500))
+    given(evolve, *PAID).when(notice(type, says=refunded(500))).then(
+        noted(type, "applied"), *by_hand(500)
+    )
     given(evolve, *PAID, REFUND_1, REFUNDED_1).when(notice(type, says=refunded(1999))).then(
         noted(type, "applied"), *by_hand(999)
     )
@@ -511,6 +602,6 @@ def test_who_hears_of_the_refund_before_the_payment_records_both() -> None:
     given(evolve, REQUESTED, SUBMITTED).when(notice(type, says=refunded(1999))).then(
         noted(type, "applied"), CAPTURED, *by_hand(1999)
     )
-    given(evolve, REQUESTED).when(notice(type, says=msgspec.structs.replace(refunded(1), amount_cents=1))).then_refused(
-        Conflict, "amount_mismatch"
-    )
+    given(evolve, REQUESTED).when(
+        notice(type, says=msgspec.structs.replace(refunded(1), amount_cents=1))
+    ).then_refused(Conflict, "amount_mismatch")

@@ -29,7 +29,13 @@ REQUESTED = FiscalReceiptRequested(
     order_id=ORDER, seller_id=SELLER, number=7, year=2026, amount_cents=1999, currency="USD"
 )
 CREATED = FiscalReceiptCreated(
-    order_id=ORDER, seller_id=SELLER, number=7, year=2026, amount_cents=1999, currency="USD", url=URL
+    order_id=ORDER,
+    seller_id=SELLER,
+    number=7,
+    year=2026,
+    amount_cents=1999,
+    currency="USD",
+    url=URL,
 )
 FAILED = FiscalReceiptFailed(
     order_id=ORDER, seller_id=SELLER, number=7, year=2026, code="operator_unavailable", attempts=5
@@ -38,7 +44,14 @@ FAILED = FiscalReceiptFailed(
 
 def line(seller: str, cents: int, quantity: int = 1) -> OrderLine:
     return OrderLine(
-        an_id(f"{seller} {cents}"), an_id("game"), an_id(seller), "PHYSICAL", "Chess", quantity, cents, 1000
+        an_id(f"{seller} {cents}"),
+        an_id("game"),
+        an_id(seller),
+        "PHYSICAL",
+        "Chess",
+        quantity,
+        cents,
+        1000,
     )
 
 
@@ -67,17 +80,25 @@ def test_the_operator_has_it() -> None:
 
 def test_what_the_operator_has_stays_created() -> None:
     created = given(evolve, REQUESTED, CREATED)
-    created.when(lambda receipt: receipts.mark_created(receipt, "https://elsewhere.example")).then_nothing()
+    created.when(
+        lambda receipt: receipts.mark_created(receipt, "https://elsewhere.example")
+    ).then_nothing()
     created.when(lambda receipt: receipts.mark_failed(receipt, "late", 5)).then_nothing()
 
 
 def test_it_fails_once() -> None:
-    given(evolve, REQUESTED).when(lambda receipt: receipts.mark_failed(receipt, "operator_unavailable", 5)).then(FAILED)
-    given(evolve, REQUESTED, FAILED).when(lambda receipt: receipts.mark_failed(receipt, "other", 9)).then_nothing()
+    given(evolve, REQUESTED).when(
+        lambda receipt: receipts.mark_failed(receipt, "operator_unavailable", 5)
+    ).then(FAILED)
+    given(evolve, REQUESTED, FAILED).when(
+        lambda receipt: receipts.mark_failed(receipt, "other", 9)
+    ).then_nothing()
 
 
 def test_a_failed_one_is_created_later_under_its_number() -> None:
-    given(evolve, REQUESTED, FAILED).when(lambda receipt: receipts.mark_created(receipt, URL)).then(CREATED)
+    given(evolve, REQUESTED, FAILED).when(lambda receipt: receipts.mark_created(receipt, URL)).then(
+        CREATED
+    )
     after: list[Event] = [REQUESTED, FAILED, CREATED]
     assert fold(evolve, *after).status == "CREATED"
 
@@ -92,12 +113,15 @@ def test_a_free_order_has_no_receipt() -> None:
     assert receipts.amounts((line("ann", 0),)) == nobody
 
 
-# -- what the operator has and the log does not ------------------------------------------------------------------------
+# -- what the operator has and the log does not ----------------------------------------------------
 
 
-def found(number: int, order: str = "order", year: int = 2026, cents: int = 1999) -> FiscalReceiptFound:
+def found(
+    number: int, order: str = "order", year: int = 2026, cents: int = 1999
+) -> FiscalReceiptFound:
     return FiscalReceiptFound(
-        order_id=an_id(order), seller_id=SELLER, number=number, year=year, amount_cents=cents, currency="USD",
+        order_id=an_id(order), seller_id=SELLER, number=number, year=year, amount_cents=cents,
+        currency="USD",
         reference=f"fr_{number}",
     )  # fmt: skip
 
@@ -113,7 +137,12 @@ def test_numbers_that_the_operator_has_are_not_given_out() -> None:
 
 
 def test_numbers_that_nobody_has_come_first_and_each_once() -> None:
-    events: list[Event] = [number_given(1), number_given(10**9, "lost"), number_given(3, "lost too"), freed(1)]
+    events: list[Event] = [
+        number_given(1),
+        number_given(10**9, "lost"),
+        number_given(3, "lost too"),
+        freed(1),
+    ]
     numbers = []
     for _ in range(4):
         next_one = receipts.give_number(fold(evolve_book, *events), ORDER, SELLER, 2026)
@@ -123,12 +152,22 @@ def test_numbers_that_nobody_has_come_first_and_each_once() -> None:
 
 
 def test_a_receipt_whose_number_is_anothers_goes_by_the_next_one() -> None:
-    renumbered = FiscalReceiptRenumbered(order_id=ORDER, seller_id=SELLER, number=8, year=2026, previous_number=7)
-    given(evolve, REQUESTED).when(lambda receipt: [receipts.renumber(receipt, number_given(8))]).then(renumbered)
+    renumbered = FiscalReceiptRenumbered(
+        order_id=ORDER, seller_id=SELLER, number=8, year=2026, previous_number=7
+    )
+    given(evolve, REQUESTED).when(
+        lambda receipt: [receipts.renumber(receipt, number_given(8))]
+    ).then(renumbered)
     after = given(evolve, REQUESTED, FAILED, renumbered)
     after.when(lambda receipt: receipts.mark_created(receipt, URL)).then(
         FiscalReceiptCreated(
-            order_id=ORDER, seller_id=SELLER, number=8, year=2026, amount_cents=1999, currency="USD", url=URL
+            order_id=ORDER,
+            seller_id=SELLER,
+            number=8,
+            year=2026,
+            amount_cents=1999,
+            currency="USD",
+            url=URL,
         )
     )
 
@@ -145,5 +184,10 @@ def test_what_the_operator_has_of_an_order_is_its_receipt_whatever_was_known() -
 
 def test_what_was_found_is_created_under_its_number_and_of_its_year() -> None:
     receipt = fold(evolve, REQUESTED, FAILED, found(2, year=2027, cents=5))
-    assert (receipt.status, receipt.number, receipt.year, receipt.amount_cents) == ("CREATED", 2, 2027, 5)
+    assert (receipt.status, receipt.number, receipt.year, receipt.amount_cents) == (
+        "CREATED",
+        2,
+        2027,
+        5,
+    )
     assert receipts.mark_failed(receipt, "late", 5) == receipts.mark_created(receipt, URL) == []

@@ -57,7 +57,9 @@ ACCEPTED = PaymentRefundAccepted(refund_id=OURS, provider_ref="re_1")
 GONE = PaymentRefunded(refund_id=OURS, amount_cents=60, provider_ref="re_1")
 REFUSED = PaymentRefundFailed(refund_id=OURS, code="charge_disputed")
 FAILED = PaymentRefundFailed(refund_id=OURS, code="expired_card", provider_ref="re_1")
-CAME_BACK = PaymentRefundReversed(refund_id=OURS, amount_cents=60, code="expired_card", provider_ref="re_1")
+CAME_BACK = PaymentRefundReversed(
+    refund_id=OURS, amount_cents=60, code="expired_card", provider_ref="re_1"
+)
 PAID = (REQUESTED, CAPTURED)
 
 Step = Callable[[Payment], list[Event]]
@@ -67,7 +69,7 @@ def stands(state: RefundState, ref: str | None = "re_1", code: str = "") -> Step
     return lambda p: refunds.settle_refund(p, OURS, state, ref, code)
 
 
-# -- from the asking to the end ----------------------------------------------------------------------------------------
+# -- from the asking to the end --------------------------------------------------------------------
 
 
 def test_a_refund_that_the_provider_took_on_has_not_gone() -> None:
@@ -81,7 +83,11 @@ def test_it_has_gone_when_the_provider_says_so() -> None:
     for begun in ((ASKED,), (ASKED, ACCEPTED)):
         given(evolve, *PAID, *begun).when(stands("SUCCEEDED")).then(GONE)
     payment = fold(evolve, *PAID, ASKED, ACCEPTED, GONE)
-    assert (payment.status, payment.refunded_cents, payment.refund_status) == ("PARTIALLY_REFUNDED", 60, "SUCCEEDED")
+    assert (payment.status, payment.refunded_cents, payment.refund_status) == (
+        "PARTIALLY_REFUNDED",
+        60,
+        "SUCCEEDED",
+    )
 
 
 def test_one_that_failed_leaves_the_payment_as_it_was_and_is_tried_again_as_another() -> None:
@@ -90,7 +96,11 @@ def test_one_that_failed_leaves_the_payment_as_it_was_and_is_tried_again_as_anot
         PaymentRefundFailed(refund_id=OURS, code="refund_failed", provider_ref="re_1")
     )
     payment = fold(evolve, *PAID, ASKED, ACCEPTED, FAILED)
-    assert (payment.status, payment.refunded_cents, payment.refundable_cents) == ("CAPTURED", 0, 100)
+    assert (payment.status, payment.refunded_cents, payment.refundable_cents) == (
+        "CAPTURED",
+        0,
+        100,
+    )
     assert payment.refund_status == "FAILED"
     once_more = PaymentRefundRequested(refund_id=AGAIN, amount_cents=60, reason="once more")
     given(evolve, *PAID, ASKED, ACCEPTED, FAILED).when(
@@ -108,7 +118,11 @@ def test_what_is_heard_after_the_end_is_old_news(end: Event, said: RefundState) 
 def test_money_that_the_buyers_bank_sent_back_has_not_gone_after_all() -> None:
     given(evolve, *PAID, ASKED, GONE).when(stands("FAILED", code="expired_card")).then(CAME_BACK)
     payment = fold(evolve, *PAID, ASKED, GONE, CAME_BACK)
-    assert (payment.status, payment.refunded_cents, payment.refundable_cents) == ("CAPTURED", 0, 100)
+    assert (payment.status, payment.refunded_cents, payment.refundable_cents) == (
+        "CAPTURED",
+        0,
+        100,
+    )
     given(evolve, *PAID, ASKED, GONE, CAME_BACK).when(stands("FAILED")).then_nothing()
     given(evolve, *PAID, ASKED, GONE, CAME_BACK).when(stands("SUCCEEDED")).then_nothing()
 
@@ -124,11 +138,15 @@ def test_of_an_unknown_refund_nothing_is_known(state: RefundState) -> None:
     given(evolve, *PAID).when(stands(state)).then_refused(NotFound, "refund_not_found")
 
 
-# -- what is heard of it -----------------------------------------------------------------------------------------------
+# -- what is heard of it ---------------------------------------------------------------------------
 
 
-def heard(state: RefundState, ref: str = "re_1", cents: int = 60, *, ours: bool = True, event: str = "evt") -> Step:
-    seen = NoticedRefund(provider_ref=ref, amount_cents=cents, state=state, code="", refund_id=OURS if ours else None)
+def heard(
+    state: RefundState, ref: str = "re_1", cents: int = 60, *, ours: bool = True, event: str = "evt"
+) -> Step:
+    seen = NoticedRefund(
+        provider_ref=ref, amount_cents=cents, state=state, code="", refund_id=OURS if ours else None
+    )
     return lambda p: payments.apply_refund_notice(
         p, event, "refund.updated", seen, provider="simulated", intent_ref="pi_1"
     )
@@ -148,13 +166,17 @@ def test_a_notice_says_how_our_refund_stands() -> None:
 
 def test_a_refund_made_by_hand_is_recorded_and_goes_its_way() -> None:
     by_hand = derived("refund.noticed", "re_9")
-    asked = PaymentRefundRequested(refund_id=by_hand, amount_cents=30, reason="refunded_at_provider")
+    asked = PaymentRefundRequested(
+        refund_id=by_hand, amount_cents=30, reason="refunded_at_provider"
+    )
     accepted = PaymentRefundAccepted(refund_id=by_hand, provider_ref="re_9")
     gone = PaymentRefunded(refund_id=by_hand, amount_cents=30, provider_ref="re_9")
     failed = PaymentRefundFailed(refund_id=by_hand, code="refund_failed", provider_ref="re_9")
     for state, end in (("PENDING", accepted), ("SUCCEEDED", gone), ("FAILED", failed)):
         given(evolve, *PAID).when(heard(state, "re_9", 30, ours=False)).then(noted(), asked, end)  # type: ignore[arg-type]
-    given(evolve, *PAID, asked, accepted).when(heard("SUCCEEDED", "re_9", 30, ours=False)).then(noted(), gone)
+    given(evolve, *PAID, asked, accepted).when(heard("SUCCEEDED", "re_9", 30, ours=False)).then(
+        noted(), gone
+    )
 
 
 def test_one_that_a_sum_told_of_before_is_not_counted_twice() -> None:
@@ -166,7 +188,9 @@ def test_one_that_a_sum_told_of_before_is_not_counted_twice() -> None:
     given(evolve, *PAID, *sum_of_it).when(heard("SUCCEEDED", "re_9", 30, ours=False)).then(
         noted(), PaymentRefundAccepted(refund_id=told, provider_ref="re_9")
     )
-    given(evolve, *PAID, *sum_of_it).when(heard("SUCCEEDED", "re_9", 10, ours=False)).then(noted("ignored"))
+    given(evolve, *PAID, *sum_of_it).when(heard("SUCCEEDED", "re_9", 10, ours=False)).then(
+        noted("ignored")
+    )
 
 
 def test_who_hears_of_a_refund_before_the_payment_records_both() -> None:
@@ -197,7 +221,7 @@ def test_what_a_wallet_paid_is_not_given_back_by_a_provider() -> None:
     given(evolve, by_wallet, CAPTURED).when(heard("SUCCEEDED", ours=False)).then(noted("ignored"))
 
 
-# -- in any order ------------------------------------------------------------------------------------------------------
+# -- in any order ----------------------------------------------------------------------------------
 
 
 def play(steps: Sequence[Step], *begun: Event) -> tuple[Payment, list[Event]]:
@@ -210,13 +234,19 @@ def play(steps: Sequence[Step], *begun: Event) -> tuple[Payment, list[Event]]:
 
 def told_of_the_sum(cents: int, event: str) -> Step:
     says = NoticedIntent(
-        provider="simulated", provider_ref="pi_1", amount_cents=100, currency="usd", refunded_cents=cents
+        provider="simulated",
+        provider_ref="pi_1",
+        amount_cents=100,
+        currency="usd",
+        refunded_cents=cents,
     )
     return lambda p: payments.apply_notice(p, event, "charge.refunded", says)
 
 
 def paid(event: str) -> Step:
-    says = NoticedIntent(provider="simulated", provider_ref="pi_1", amount_cents=100, currency="usd")
+    says = NoticedIntent(
+        provider="simulated", provider_ref="pi_1", amount_cents=100, currency="usd"
+    )
     return lambda p: payments.apply_notice(p, event, "payment_intent.succeeded", says)
 
 
@@ -237,7 +267,13 @@ def test_our_refund_ends_the_same_in_any_order_of_what_tells_of_it_and_with_any_
     end: str, data: st.DataObject
 ) -> None:
     last, refunded = ENDS[end]
-    tells = [paid("evt_0"), heard("PENDING", event="evt_1"), told_of_the_sum(60, "evt_2"), stands("PENDING"), *last]
+    tells = [
+        paid("evt_0"),
+        heard("PENDING", event="evt_1"),
+        told_of_the_sum(60, "evt_2"),
+        stands("PENDING"),
+        *last,
+    ]
     order = data.draw(st.permutations(tells))
     again = data.draw(st.lists(st.sampled_from(tells), max_size=8))
     payment, log = play([*order, *again], CAPTURED, ASKED)
@@ -248,7 +284,9 @@ def test_our_refund_ends_the_same_in_any_order_of_what_tells_of_it_and_with_any_
 
 @settings(max_examples=150, deadline=None)
 @for_any(st.permutations(range(5)), st.lists(st.sampled_from(range(5)), max_size=8))
-def test_refunds_by_hand_end_the_same_in_any_order_of_what_tells_of_them(order: list[int], again: list[int]) -> None:
+def test_refunds_by_hand_end_the_same_in_any_order_of_what_tells_of_them(
+    order: list[int], again: list[int]
+) -> None:
     tells = [
         paid("evt_0"),
         heard("PENDING", "re_9", 30, ours=False, event="evt_1"),
@@ -257,7 +295,11 @@ def test_refunds_by_hand_end_the_same_in_any_order_of_what_tells_of_them(order: 
         told_of_the_sum(50, "evt_4"),
     ]
     payment, log = play([tells[n] for n in [*order, *again]])
-    assert (payment.status, payment.refunded_cents, payment.refundable_cents) == ("PARTIALLY_REFUNDED", 50, 50)
+    assert (payment.status, payment.refunded_cents, payment.refundable_cents) == (
+        "PARTIALLY_REFUNDED",
+        50,
+        50,
+    )
     assert sum(isinstance(event, PaymentCaptured) for event in log) == 1
 
 
@@ -270,8 +312,12 @@ ANYTHING: st.SearchStrategy[Step] = st.one_of(
         ours=st.booleans(),
         event=st.sampled_from([f"evt_{n}" for n in range(20)]),
     ),
-    st.builds(stands, st.sampled_from(["PENDING", "SUCCEEDED", "FAILED"]), st.sampled_from([None, "re_1"])),
-    st.builds(told_of_the_sum, st.integers(0, 100), st.sampled_from([f"evt_{n}" for n in range(20)])),
+    st.builds(
+        stands, st.sampled_from(["PENDING", "SUCCEEDED", "FAILED"]), st.sampled_from([None, "re_1"])
+    ),
+    st.builds(
+        told_of_the_sum, st.integers(0, 100), st.sampled_from([f"evt_{n}" for n in range(20)])
+    ),
     st.builds(paid, st.sampled_from([f"evt_{n}" for n in range(20)])),
     st.builds(
         lambda id, cents: lambda p: refunds.request_refund(p, id, cents, "why"),
@@ -313,7 +359,10 @@ def test_a_payment_goes_back_in_many_parts_and_then_the_rest_at_once() -> None:
     payment, rest = fold(evolve, *much, *parts), 9 * MAX_REFUNDS
     with pytest.raises(Conflict) as refused:
         refunds.request_refund(payment, an_id("another"), 1, "x")
-    assert (refused.value.code, refused.value.extra) == ("too_many_refunds", {"refundable_cents": rest})
+    assert (refused.value.code, refused.value.extra) == (
+        "too_many_refunds",
+        {"refundable_cents": rest},
+    )
     assert refunds.request_refund(payment, an_id("another"), rest, "x") == [
         PaymentRefundRequested(refund_id=an_id("another"), amount_cents=rest, reason="x")
     ]

@@ -12,7 +12,9 @@ from tests.support.given_when_then import NOON, an_id
 IDS = [an_id(f"r{n}") for n in range(6)]
 OWNERS = [an_id(f"owner {n}") for n in range(3)]
 
-moments = st.integers(-7200, 7200).map(lambda seconds: NOON + timedelta(seconds=seconds, microseconds=seconds % 3))
+moments = st.integers(-7200, 7200).map(
+    lambda seconds: NOON + timedelta(seconds=seconds, microseconds=seconds % 3)
+)
 owners = st.sampled_from([None, *OWNERS])
 holds = st.builds(
     Reservation,
@@ -46,11 +48,15 @@ def test_the_index_says_what_looking_at_all_says(
             due = [
                 (each.expires_at, key)
                 for key, each in plain.items()
-                if each.kind == kind and now >= each.expires_at and (kind == "SOFT" or each.buyer_id is None)
+                if each.kind == kind
+                and now >= each.expires_at
+                and (kind == "SOFT" or each.buyer_id is None)
             ]
             found = list(kept.due(kind, now))
             assert found == [key for _, key in sorted(due)]
-        assert kept.of(*asked) == sorted(key for key, each in plain.items() if each.owners & {*asked})
+        assert kept.of(*asked) == sorted(
+            key for key, each in plain.items() if each.owners & {*asked}
+        )
 
 
 def test_a_mapping_is_not_changed_by_the_one_that_follows() -> None:
@@ -68,4 +74,6 @@ def test_ends_long_ago_and_far_ahead_are_in_order() -> None:
     ends = [datetime(1, 1, 3, tzinfo=UTC), datetime(1969, 12, 31, 23, 59, 59, 1, tzinfo=UTC), NOON]
     kept = Reservations({an_id(str(at)): Reservation("HARD", 1, at) for at in reversed(ends)})
     assert list(kept.due("HARD", NOON)) == [an_id(str(at)) for at in ends]
-    assert list(kept.due("HARD", NOON - timedelta(microseconds=1))) == [an_id(str(at)) for at in ends[:2]]
+    assert list(kept.due("HARD", NOON - timedelta(microseconds=1))) == [
+        an_id(str(at)) for at in ends[:2]
+    ]

@@ -52,7 +52,9 @@ def set_total(stock: Stock, total: int) -> list[Event]:
     return inventory.set_total(stock, total, 0, now=NOON)
 
 
-def reserve(stock: Stock, quantity: int, reservation_id: UUID = R2, *, now: datetime = NOON) -> list[Event]:
+def reserve(
+    stock: Stock, quantity: int, reservation_id: UUID = R2, *, now: datetime = NOON
+) -> list[Event]:
     return inventory.reserve(
         stock,
         reservation_id,
@@ -89,7 +91,9 @@ def test_each_hold_moves_units_from_one_count_to_another() -> None:
     assert counts(CREATED, FIVE, HELD) == (5, 2, 3, 0)
     assert counts(CREATED, FIVE, HELD, HARD) == (5, 2, 0, 3)
     assert counts(CREATED, FIVE, HELD, HARD, SOLD) == (2, 2, 0, 0)
-    assert counts(CREATED, FIVE, HELD, ReservationReleased(reservation_id=R1, reason="removed")) == (5, 5, 0, 0)
+    assert counts(
+        CREATED, FIVE, HELD, ReservationReleased(reservation_id=R1, reason="removed")
+    ) == (5, 5, 0, 0)
     assert counts(CREATED, FIVE, HELD, ReservationExpired(reservation_id=R1)) == (5, 5, 0, 0)
 
 
@@ -97,7 +101,9 @@ def test_what_is_there_can_be_held_and_no_more() -> None:
     held = Reserved(reservation_id=R2, cart_id=CART, quantity=2, expires_at=LATER)
     given(evolve, CREATED, FIVE, HELD).when(lambda s: reserve(s, 2)).then(held)
     refusal = (
-        given(evolve, CREATED, FIVE, HELD).when(lambda s: reserve(s, 3)).then_refused(Conflict, "insufficient_stock")
+        given(evolve, CREATED, FIVE, HELD)
+        .when(lambda s: reserve(s, 3))
+        .then_refused(Conflict, "insufficient_stock")
     )
     assert refusal.extra == {"available": 2, "product_id": str(GAME)}
 
@@ -114,12 +120,16 @@ def test_a_hold_past_its_time_is_free_again_though_nobody_said_so() -> None:
 
 @pytest.mark.parametrize("quantity", [0, -1, 1_000_001])
 def test_quantities_make_sense(quantity: int) -> None:
-    given(evolve, CREATED, FIVE).when(lambda s: reserve(s, quantity)).then_refused(Invalid, "invalid_quantity")
+    given(evolve, CREATED, FIVE).when(lambda s: reserve(s, quantity)).then_refused(
+        Invalid, "invalid_quantity"
+    )
 
 
 def test_a_hold_grows_and_shrinks_and_lasts_longer() -> None:
     def change(quantity: int) -> "object":
-        return given(evolve, CREATED, FIVE, HELD).when(lambda s: inventory.change(s, R1, quantity, LATER, now=NOON))
+        return given(evolve, CREATED, FIVE, HELD).when(
+            lambda s: inventory.change(s, R1, quantity, LATER, now=NOON)
+        )
 
     change(5).then(ReservationChanged(reservation_id=R1, quantity=5, expires_at=LATER))  # type: ignore[attr-defined]
     change(1).then(ReservationChanged(reservation_id=R1, quantity=1, expires_at=LATER))  # type: ignore[attr-defined]
@@ -128,31 +138,37 @@ def test_a_hold_grows_and_shrinks_and_lasts_longer() -> None:
 
 def test_a_cart_hands_its_hold_to_the_order() -> None:
     given(evolve, CREATED, FIVE, HELD).when(allocate).then(HARD)
-    given(evolve, CREATED, FIVE, HELD, HARD).when(allocate).then_refused(Conflict, "reservation_allocated")
+    given(evolve, CREATED, FIVE, HELD, HARD).when(allocate).then_refused(
+        Conflict, "reservation_allocated"
+    )
 
 
 def test_what_an_order_holds_is_sold_or_released() -> None:
-    given(evolve, CREATED, FIVE, HELD, HARD).when(lambda s: inventory.confirm_sale(s, R1)).then(SOLD)
+    given(evolve, CREATED, FIVE, HELD, HARD).when(lambda s: inventory.confirm_sale(s, R1)).then(
+        SOLD
+    )
     given(evolve, CREATED, FIVE, HELD).when(lambda s: inventory.confirm_sale(s, R1)).then_refused(
         Conflict, "not_allocated"
     )
-    given(evolve, CREATED, FIVE, HELD, HARD, SOLD).when(lambda s: inventory.confirm_sale(s, R1)).then_refused(
-        NotFound, "reservation_not_found"
-    )
-    given(evolve, CREATED, FIVE, HELD, HARD).when(lambda s: inventory.release(s, R1, "cancelled")).then(
-        ReservationReleased(reservation_id=R1, reason="cancelled")
-    )
+    given(evolve, CREATED, FIVE, HELD, HARD, SOLD).when(
+        lambda s: inventory.confirm_sale(s, R1)
+    ).then_refused(NotFound, "reservation_not_found")
+    given(evolve, CREATED, FIVE, HELD, HARD).when(
+        lambda s: inventory.release(s, R1, "cancelled")
+    ).then(ReservationReleased(reservation_id=R1, reason="cancelled"))
 
 
 def test_what_was_sold_and_never_left_is_in_stock_again() -> None:
     other = Reserved(reservation_id=R2, cart_id=CART, quantity=1, expires_at=LATER)
-    given(evolve, CREATED, FIVE, HELD, HARD, SOLD, other).when(lambda s: inventory.restock(s, 3)).then(
-        StockUpdated(total=5, available=4)
-    )
+    given(evolve, CREATED, FIVE, HELD, HARD, SOLD, other).when(
+        lambda s: inventory.restock(s, 3)
+    ).then(StockUpdated(total=5, available=4))
 
 
 def test_a_hard_hold_outlives_its_carts_time() -> None:
-    given(evolve, CREATED, FIVE, HELD, HARD).when(lambda s: inventory.expire(s, LATER)).then_nothing()
+    given(evolve, CREATED, FIVE, HELD, HARD).when(
+        lambda s: inventory.expire(s, LATER)
+    ).then_nothing()
 
 
 def test_a_hard_hold_of_another_system_ends_when_its_time_is_over() -> None:
@@ -164,14 +180,18 @@ def test_a_hard_hold_of_another_system_ends_when_its_time_is_over() -> None:
 
 
 def test_stock_is_never_counted_below_what_is_held() -> None:
-    given(evolve, CREATED, FIVE, HELD).when(lambda s: set_total(s, 3)).then(StockUpdated(total=3, available=0))
+    given(evolve, CREATED, FIVE, HELD).when(lambda s: set_total(s, 3)).then(
+        StockUpdated(total=3, available=0)
+    )
     refusal = (
         given(evolve, CREATED, FIVE, HELD)
         .when(lambda s: set_total(s, 2))
         .then_refused(Conflict, "stock_below_commitments")
     )
     assert refusal.extra == {"committed": 3}
-    given(evolve, CREATED, FIVE).when(lambda s: set_total(s, -1)).then_refused(Invalid, "invalid_quantity")
+    given(evolve, CREATED, FIVE).when(lambda s: set_total(s, -1)).then_refused(
+        Invalid, "invalid_quantity"
+    )
 
 
 LOW = LowStock(available=2, threshold=2, at=NOON)
@@ -199,7 +219,8 @@ def test_low_stock_is_told_once_per_crossing_and_hour() -> None:
     a_moment_later = msgspec.structs.replace(low_before, at=NOON - timedelta(minutes=59))
     assert [each.quiet for each in allocated(low_before)] == [False]
     assert [each.quiet for each in allocated(a_moment_later)] == [True]
-    assert [each.quiet for each in allocated(LowStock(available=2, threshold=2))] == [False]  # it did not say when
+    # it did not say when
+    assert [each.quiet for each in allocated(LowStock(available=2, threshold=2))] == [False]
     other = Reserved(reservation_id=R2, cart_id=CART, quantity=1, expires_at=LATER)
     low_already = fold(evolve, CREATED, FIVE, HELD, HARD, other)
     more = inventory.allocate(low_already, R2, ORDER, LATER, now=NOON, threshold=2)
@@ -219,9 +240,12 @@ class Shelf(RuleBasedStateMachine):
 
     @initialize(total=st.integers(0, 20))
     def begin(self, total: int) -> None:
-        self.now, self.sold, self.counted = NOON, 0, total
+        self.now = NOON
+        self.sold = 0
+        self.counted = total
         begun = CREATED, StockUpdated(total=total, available=total)
-        self.stock, self.history = fold(evolve, *begun), History().happened(SHELF, *begun)
+        self.stock = fold(evolve, *begun)
+        self.history = History().happened(SHELF, *begun)
 
     def happen(self, decide: Callable[[Stock], list[Event]]) -> list[Event]:
         try:
@@ -237,7 +261,9 @@ class Shelf(RuleBasedStateMachine):
     def reserve(self, reservation: UUID, quantity: int) -> None:
         if reservation not in self.stock.reservations:
             until = self.now + timedelta(minutes=15)
-            self.happen(lambda s: inventory.reserve(s, reservation, CART, quantity, until, now=self.now))
+            self.happen(
+                lambda s: inventory.reserve(s, reservation, CART, quantity, until, now=self.now)
+            )
 
     @rule(reservation=reservations, quantity=st.integers(-1, 8))
     def change(self, reservation: UUID, quantity: int) -> None:
@@ -247,7 +273,9 @@ class Shelf(RuleBasedStateMachine):
     @rule(reservation=reservations)
     def allocate(self, reservation: UUID) -> None:
         until = self.now + timedelta(minutes=30)
-        self.happen(lambda s: inventory.allocate(s, reservation, ORDER, until, now=self.now, threshold=3))
+        self.happen(
+            lambda s: inventory.allocate(s, reservation, ORDER, until, now=self.now, threshold=3)
+        )
 
     @rule(reservation=reservations)
     def sell(self, reservation: UUID) -> None:
@@ -278,7 +306,8 @@ class Shelf(RuleBasedStateMachine):
         assert stock.available + stock.reserved + stock.allocated == stock.total
         assert stock.total + self.sold == self.counted
         by_kind = {
-            kind: sum(r.quantity for r in stock.reservations.values() if r.kind == kind) for kind in ("SOFT", "HARD")
+            kind: sum(r.quantity for r in stock.reservations.values() if r.kind == kind)
+            for kind in ("SOFT", "HARD")
         }
         assert (stock.reserved, stock.allocated) == (by_kind["SOFT"], by_kind["HARD"])
 
@@ -296,8 +325,12 @@ class Shelf(RuleBasedStateMachine):
         item = rows.pop(SHELF)
         sums = self.stock.total, self.stock.available, self.stock.reserved, self.stock.allocated
         assert (item.total, item.available, item.reserved, item.allocated) == sums
-        assert {key: (row.reserved, row.allocated, row.expires_at) for key, row in rows.items()} == {
-            key: (held.quantity, 0, held.expires_at) if held.kind == "SOFT" else (0, held.quantity, held.expires_at)
+        assert {
+            key: (row.reserved, row.allocated, row.expires_at) for key, row in rows.items()
+        } == {
+            key: (held.quantity, 0, held.expires_at)
+            if held.kind == "SOFT"
+            else (0, held.quantity, held.expires_at)
             for key, held in self.stock.reservations.items()
         }
 

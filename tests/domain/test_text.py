@@ -19,8 +19,31 @@ from domain.text import (
 )
 from tests.support.growth import growth
 
-NOTHING = ["", " ", "\t\n", "\u00a0", "\u200b", "\u200d\u200c", "\ufeff", "\u2060", "\u3164", "\uffa0", "\u115f"]
-NOTHING += ["\u2800", "\u00ad", "\ufe0f", "\U000e0041", "\u0301", "\u2028", "\0", "\u202e", "\uffff", "\ud800"]
+NOTHING = [
+    "",
+    " ",
+    "\t\n",
+    "\u00a0",
+    "\u200b",
+    "\u200d\u200c",
+    "\ufeff",
+    "\u2060",
+    "\u3164",
+    "\uffa0",
+    "\u115f",
+]
+NOTHING += [
+    "\u2800",
+    "\u00ad",
+    "\ufe0f",
+    "\U000e0041",
+    "\u0301",
+    "\u2028",
+    "\0",
+    "\u202e",
+    "\uffff",
+    "\ud800",
+]
 SOMETHING = ["a", "!", "♥", "0", "रानी", "ポ", "👩‍👩‍👧", "❤️", "\u05d0\u05b0", " \u200bx"]
 
 
@@ -65,7 +88,9 @@ def test_what_reads_the_same_has_one_key(one: str, other: str) -> None:
     assert comparison_key(one) == comparison_key(other)
 
 
-@pytest.mark.parametrize(("one", "other"), [("ABC-1", "ABC1"), ("Cafe", "Café"), ("रानी", "रन"), ("A B", "AB")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("ABC-1", "ABC1"), ("Cafe", "Café"), ("रानी", "रन"), ("A B", "AB")]
+)
 def test_what_reads_differently_has_two_keys(one: str, other: str) -> None:
     assert comparison_key(one) != comparison_key(other)
 
@@ -77,7 +102,9 @@ def test_text_that_reorders_what_stands_beside_it_is_refused(text: str) -> None:
         check_text("title", text, 300)
 
 
-@pytest.mark.parametrize("text", ["שלום\u200f!", "\u061cسلام", "می\u200cخواهم", "👩\u200d🚀", "क\u094d\u200dष"])
+@pytest.mark.parametrize(
+    "text", ["שלום\u200f!", "\u061cسلام", "می\u200cخواهم", "👩\u200d🚀", "क\u094d\u200dष"]
+)
 def test_marks_and_joiners_that_scripts_need_are_accepted(text: str) -> None:
     check_text("title", text, 300)
 
@@ -99,11 +126,15 @@ def test_trimming_takes_nothing_that_is_seen(text: str) -> None:
 
 @given(st.text(st.characters(categories=["Mn", "Mc", "Lo"])))
 def test_marks_that_people_write_are_kept(text: str) -> None:
-    if all(unicodedata.combining(character) == 0 for character in unicodedata.normalize("NFKD", text)):
+    if all(
+        unicodedata.combining(character) == 0 for character in unicodedata.normalize("NFKD", text)
+    ):
         assert with_few_marks(text) == text
 
 
-@pytest.mark.parametrize("marks", ["\u0301\u0323", "\u0f73", "\u0344\u0f71", "\u0301\u034f\u0323"], ids=ascii)
+@pytest.mark.parametrize(
+    "marks", ["\u0301\u0323", "\u0f73", "\u0344\u0f71", "\u0301\u034f\u0323"], ids=ascii
+)
 def test_a_long_run_of_marks_takes_no_more_than_its_length(marks: str) -> None:
     assert growth(lambda length: comparison_key.__wrapped__("a" + marks * length), 10_000) <= 3
 

@@ -19,7 +19,12 @@ from tests.support.given_when_then import an_id, fold, given, when
 ANN, SOURCE, TARGET = an_id("ann"), an_id("source"), an_id("target")
 ORDER, PAYMENT = an_id("order"), an_id("payment")
 CREATED = TransactionCreated(
-    type="transfer", amount_cents=500, currency="EUR", user_id=ANN, from_wallet_id=SOURCE, to_wallet_id=TARGET
+    type="transfer",
+    amount_cents=500,
+    currency="EUR",
+    user_id=ANN,
+    from_wallet_id=SOURCE,
+    to_wallet_id=TARGET,
 )
 PROCESSING = TransactionProcessing()
 COMPLETED = TransactionCompleted(amount_cents=500, currency="EUR")
@@ -27,12 +32,24 @@ FAILED = TransactionFailed(step="credit", code="wallet_inactive", refunded_cents
 
 
 def a_transfer(**changed: Any) -> list[Event]:
-    wanted = {"user_id": ANN, "from_wallet_id": SOURCE, "to_wallet_id": TARGET, "amount_cents": 500, "currency": "EUR"}
+    wanted = {
+        "user_id": ANN,
+        "from_wallet_id": SOURCE,
+        "to_wallet_id": TARGET,
+        "amount_cents": 500,
+        "currency": "EUR",
+    }
     return transactions.transfer(**{**wanted, **changed})
 
 
 def a_deposit(**changed: Any) -> list[Event]:
-    wanted = {"user_id": ANN, "to_wallet_id": TARGET, "payment_id": PAYMENT, "amount_cents": 500, "currency": "EUR"}
+    wanted = {
+        "user_id": ANN,
+        "to_wallet_id": TARGET,
+        "payment_id": PAYMENT,
+        "amount_cents": 500,
+        "currency": "EUR",
+    }
     return transactions.deposit(**{**wanted, **changed})
 
 
@@ -57,7 +74,9 @@ def test_a_deposit_names_its_target_and_a_payment_its_source() -> None:
     [({"amount_cents": n}, "invalid_amount") for n in (0, -5, 100_000_001)]
     + [({"currency": c}, "invalid_currency") for c in ("eur", "ZZZ")],
 )
-def test_what_makes_no_sense_is_refused(make: Callable[..., list[Event]], wrong: dict[str, Any], code: str) -> None:
+def test_what_makes_no_sense_is_refused(
+    make: Callable[..., list[Event]], wrong: dict[str, Any], code: str
+) -> None:
     when(lambda: make(**wrong)).then_refused(Invalid, code)
 
 
@@ -76,9 +95,9 @@ def test_it_ends_completed() -> None:
 
 
 def test_or_failed_with_the_step_and_what_went_back() -> None:
-    given(evolve, CREATED, PROCESSING).when(lambda t: transactions.fail(t, "credit", "wallet_inactive", 500)).then(
-        FAILED
-    )
+    given(evolve, CREATED, PROCESSING).when(
+        lambda t: transactions.fail(t, "credit", "wallet_inactive", 500)
+    ).then(FAILED)
     failed = fold(evolve, CREATED, PROCESSING, FAILED)
     assert (failed.status, failed.step, failed.code, failed.refunded_cents) == (
         "FAILED", "credit", "wallet_inactive", 500,
@@ -91,5 +110,9 @@ def fail(transaction: Transaction) -> list[Event]:
 
 @pytest.mark.parametrize("end", [COMPLETED, FAILED])
 @pytest.mark.parametrize("decide", [transactions.process, transactions.complete, fail])
-def test_nothing_more_happens_after_its_end(end: Event, decide: Callable[[Transaction], list[Event]]) -> None:
-    given(evolve, CREATED, PROCESSING, end).when(decide).then_refused(Conflict, "transaction_settled")
+def test_nothing_more_happens_after_its_end(
+    end: Event, decide: Callable[[Transaction], list[Event]]
+) -> None:
+    given(evolve, CREATED, PROCESSING, end).when(decide).then_refused(
+        Conflict, "transaction_settled"
+    )

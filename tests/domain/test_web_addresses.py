@@ -53,18 +53,24 @@ def test_what_might_lead_astray_is_refused(url: str) -> None:
         check_url(url)
 
 
-@pytest.mark.parametrize("url", ["http://localhost:8080/hook", "http://127.0.0.1/hook", "https://[::1]:1/hook"])
+@pytest.mark.parametrize(
+    "url", ["http://localhost:8080/hook", "http://127.0.0.1/hook", "https://[::1]:1/hook"]
+)
 def test_for_development_private_addresses_and_http_are_taken(url: str) -> None:
     check_url(url, private_allowed=True)
 
 
-@pytest.mark.parametrize("url", ["http://ann:secret@localhost/", "http://localhost:0/", "file:///etc/passwd"])
+@pytest.mark.parametrize(
+    "url", ["http://ann:secret@localhost/", "http://localhost:0/", "file:///etc/passwd"]
+)
 def test_also_for_development_not_everything_is_taken(url: str) -> None:
     with pytest.raises(Invalid, match="webhook_url_refused"):
         check_url(url, private_allowed=True)
 
 
-@pytest.mark.parametrize("address", ["93.184.215.14", "1.1.1.1", "2606:4700:4700::1111", "2a00:1450:4001:829::200e"])
+@pytest.mark.parametrize(
+    "address", ["93.184.215.14", "1.1.1.1", "2606:4700:4700::1111", "2a00:1450:4001:829::200e"]
+)
 def test_addresses_of_the_internet_are_public(address: str) -> None:
     assert is_public(address)
 
@@ -72,11 +78,15 @@ def test_addresses_of_the_internet_are_public(address: str) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        "0.0.0.0", "127.0.0.1", "127.8.8.8", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1",
-        "100.64.0.1", "100.100.100.200", "169.254.169.254", "168.63.129.16", "192.0.0.192", "192.0.2.1",
+        "0.0.0.0", "127.0.0.1", "127.8.8.8", "10.1.2.3", "172.16.0.1", "172.31.255.255",
+        "192.168.1.1",
+        "100.64.0.1", "100.100.100.200", "169.254.169.254", "168.63.129.16", "192.0.0.192",
+        "192.0.2.1",
         "198.18.0.1", "224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255",
-        "::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "ff02::1", "2001:db8::1",
-        "::ffff:127.0.0.1", "::ffff:8.8.8.8", "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1", "2001::1", "fec0::1",
+        "::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "ff02::1",
+        "2001:db8::1",
+        "::ffff:127.0.0.1", "::ffff:8.8.8.8", "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1",
+        "2001::1", "fec0::1",
     ],
 )  # fmt: skip
 def test_all_other_addresses_are_not(address: str) -> None:

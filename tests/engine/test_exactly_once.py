@@ -1,4 +1,5 @@
-"""Every event counts once, whatever dies: checked against a replay, and against what was appended."""
+"""Every event counts once, whatever dies: checked against a replay, and against what was
+appended."""
 
 import asyncio
 import random
@@ -81,10 +82,17 @@ def _done(desk: Desk, conn: psycopg.Connection, traffic: asyncio.Task[None]) -> 
     """Whether there is nothing left to fold."""
     found = checkpoints.feeds(conn)
     row = conn.execute("SELECT coalesce(max(position), 0) FROM log.events").fetchone()
-    return traffic.done() and bool(found) and row is not None and all(f.position == row[0] for f in found)
+    return (
+        traffic.done()
+        and bool(found)
+        and row is not None
+        and all(f.position == row[0] for f in found)
+    )
 
 
-def _beyond(position: int, desk: Desk, traffic: asyncio.Task[None], conn: psycopg.Connection) -> bool:
+def _beyond(
+    position: int, desk: Desk, traffic: asyncio.Task[None], conn: psycopg.Connection
+) -> bool:
     """Whether anything was folded beyond a position, or there is nothing left to fold."""
     return any(f.position > position for f in checkpoints.feeds(conn)) or _done(desk, conn, traffic)
 
@@ -148,7 +156,12 @@ async def test_rows_and_checkpoint_of_all_feeds_of_a_page_commit_together(desk: 
             row = checkpoints.feed(conn, name)
             assert row is not None
             group.append(
-                Feed(registered.projection, registered.store, row, CODEC.names_of(registered.projection.folds))
+                Feed(
+                    registered.projection,
+                    registered.store,
+                    row,
+                    CODEC.names_of(registered.projection.folds),
+                )
             )
             group[-1].attach(conn)
         desk.execute("ALTER TABLE read.uses_1 ADD CONSTRAINT never CHECK (uses < 2) NOT VALID")
@@ -156,7 +169,11 @@ async def test_rows_and_checkpoint_of_all_feeds_of_a_page_commit_together(desk: 
             advance(conn, reader, group, head)
         desk.execute("ALTER TABLE read.uses_1 DROP CONSTRAINT never")
         assert stream not in desk.rows(one)
-        assert {feed.position for feed in desk.feeds().values()} == {feed.position for feed in group} == {before}
+        assert (
+            {feed.position for feed in desk.feeds().values()}
+            == {feed.position for feed in group}
+            == {before}
+        )
         advance(conn, reader, group, head)
     assert desk.rows(one)[stream].steps == [10]
     assert desk.rows(two)["a"].uses == 2

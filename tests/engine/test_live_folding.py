@@ -33,7 +33,9 @@ async def test_what_is_appended_appears_in_the_rows(desk: Desk) -> None:
         assert desk.rows(registered)[stream].steps == [3, 4]
         appended = await desk.append(stream, Counted(5), Labelled("five"))
         await desk.caught_up("tallies.1")
-    assert desk.rows(registered) == {stream: Tally(stream, 12, [3, 4, 5], "five", appended.recorded_at)}
+    assert desk.rows(registered) == {
+        stream: Tally(stream, 12, [3, 4, 5], "five", appended.recorded_at)
+    }
 
 
 async def test_a_row_can_be_removed_and_come_back(desk: Desk) -> None:
@@ -93,7 +95,8 @@ class _Renamed(Tallies):
 
     def __init__(self, name: str, version: int = 1) -> None:
         super().__init__()
-        self.name, self.version = name, version  # type: ignore[misc]
+        self.name = name  # type: ignore[misc]
+        self.version = version  # type: ignore[misc]
 
 
 async def test_catching_up_goes_in_pages(desk: Desk, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -140,13 +143,19 @@ async def test_a_paused_feed_stands_still_and_goes_on_where_it_was(desk: Desk) -
     with desk.running(paused, other):
         await desk.append(stream, Counted(1))
         before = await desk.caught_up("tallies.1", "uses.1")
-        desk.execute(f"UPDATE consumers.feeds SET paused = true WHERE feed = 'tallies.1'; NOTIFY {checkpoints.WAKE}")
+        desk.execute(
+            "UPDATE consumers.feeds SET paused = true WHERE feed = 'tallies.1'; NOTIFY"
+            f" {checkpoints.WAKE}"
+        )
         await desk.until(_nobody_leads)
         await desk.append(stream, Counted(2), Labelled("x"))
         await desk.caught_up("uses.1")
         assert desk.feeds()["tallies.1"].position == before
         assert desk.rows(paused)[stream].steps == [1]
-        desk.execute(f"UPDATE consumers.feeds SET paused = false WHERE feed = 'tallies.1'; NOTIFY {checkpoints.WAKE}")
+        desk.execute(
+            "UPDATE consumers.feeds SET paused = false WHERE feed = 'tallies.1'; NOTIFY"
+            f" {checkpoints.WAKE}"
+        )
         await desk.caught_up("tallies.1")
     assert desk.rows(paused)[stream].steps == [1, 2]
     assert desk.verify(paused).difference.equal
@@ -189,7 +198,9 @@ async def test_a_lanes_statements_are_planned_once(desk: Desk) -> None:
         for number in range(12):
             await desk.append(stream, Counted(number))
             assert lane.step(lane.head())
-        planned = conn.execute("SELECT statement, generic_plans, custom_plans FROM pg_prepared_statements").fetchall()
+        planned = conn.execute(
+            "SELECT statement, generic_plans, custom_plans FROM pg_prepared_statements"
+        ).fetchall()
     often = [row for row in planned if row[1] + row[2] >= 10]
     assert len(often) >= 4, "the head, the page, the checkpoint and the rows"
     assert [statement for statement, _, custom in often if custom] == []

@@ -49,7 +49,9 @@ async def test_as_of_a_time_leaves_out_nothing_from_under_what_had_occurred(desk
     stream = uuid4()
     await desk.append(stream, Counted(1), Counted(2), Counted(3))
     first, second, third = await desk.log.read_stream(stream)
-    ahead = msgspec.structs.replace(second.env, occurred_at=second.env.occurred_at + timedelta(hours=1))
+    ahead = msgspec.structs.replace(
+        second.env, occurred_at=second.env.occurred_at + timedelta(hours=1)
+    )
     events = [first, msgspec.structs.replace(second, env=ahead), third]
     assert occurred_by(events, third.env.occurred_at) == events
     assert occurred_by(events, first.env.occurred_at - timedelta(seconds=1)) == []
@@ -69,7 +71,7 @@ class KnownUses(Uses):
         return [*self.streams, *self.streams[:1]]
 
 
-async def test_a_row_that_several_streams_feed_is_folded_in_the_order_of_the_log_and_each_event_once(
+async def test_a_row_fed_by_several_streams_is_folded_in_log_order_and_each_event_once(
     desk: Desk,
 ) -> None:
     one, other = uuid4(), uuid4()

@@ -33,7 +33,9 @@ class Bus:
     def __init__(self) -> None:
         self.ids: list[UUID] = []
 
-    async def publish(self, messages: Sequence[tuple[str, bytes, UUID]], *, before: float = 0) -> None:
+    async def publish(
+        self, messages: Sequence[tuple[str, bytes, UUID]], *, before: float = 0
+    ) -> None:
         self.ids += [event_id for _, _, event_id in messages]
 
 
@@ -88,7 +90,9 @@ async def test_expired_keys_and_sessions_are_dropped_and_the_others_kept(desk: D
             " VALUES (%s, %s, 1, clock_timestamp() + %s::interval)",
             *(uuid4(), uuid4(), expires),
         )
-    purging = asyncio.create_task(purge_expired(desk.log, PostgresSessions(desk.log.pool), SYSTEM_CLOCK))
+    purging = asyncio.create_task(
+        purge_expired(desk.log, PostgresSessions(desk.log.pool), SYSTEM_CLOCK)
+    )
     left = "SELECT (SELECT count(*) FROM log.once), (SELECT count(*) FROM private.sessions)"
     await desk.until(lambda _conn: desk.execute(left) == [(1, 1)])
     purging.cancel()
@@ -100,9 +104,13 @@ def test_a_server_stops_promptly_on_sigterm_though_a_client_stays_connected(
 ) -> None:
     ports = {"LUDOTECA_PORT": str(free_port()), "LUDOTECA_PROVIDER_PORT": str(free_port())}
     settings = {"LUDOTECA_HOME": str(tmp_path), "LUDOTECA_DATABASE_URL": database, **ports}
-    server = subprocess.Popen([sys.executable, "-m", "runtime.cli", command], env={**os.environ, **settings})
+    server = subprocess.Popen(
+        [sys.executable, "-m", "runtime.cli", command], env={**os.environ, **settings}
+    )
     try:
-        with _connected(int(ports["LUDOTECA_PORT" if command == "api" else "LUDOTECA_PROVIDER_PORT"])) as client:
+        with _connected(
+            int(ports["LUDOTECA_PORT" if command == "api" else "LUDOTECA_PROVIDER_PORT"])
+        ) as client:
             client.sendall(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert client.recv(12) == b"HTTP/1.1 404"
             server.send_signal(signal.SIGTERM)
@@ -114,19 +122,28 @@ def test_a_server_stops_promptly_on_sigterm_though_a_client_stays_connected(
 
 def test_the_api_registers_the_reactors_before_it_answers(database: str, tmp_path: Path) -> None:
     port = free_port()
-    settings = {"LUDOTECA_HOME": str(tmp_path), "LUDOTECA_DATABASE_URL": database, "LUDOTECA_PORT": str(port)}
-    api = subprocess.Popen([sys.executable, "-m", "runtime.cli", "api"], env={**os.environ, **settings})
+    settings = {
+        "LUDOTECA_HOME": str(tmp_path),
+        "LUDOTECA_DATABASE_URL": database,
+        "LUDOTECA_PORT": str(port),
+    }
+    api = subprocess.Popen(
+        [sys.executable, "-m", "runtime.cli", "api"], env={**os.environ, **settings}
+    )
     try:
         _connected(port).close()
         with psycopg.connect(database) as conn:
-            assert {"mail_jobs", "people_told"} <= {feed.projection for feed in checkpoints.feeds(conn)}
+            assert {"mail_jobs", "people_told"} <= {
+                feed.projection for feed in checkpoints.feeds(conn)
+            }
     finally:
         api.kill()
         api.wait()
 
 
 def _connected(port: int) -> socket.socket:
-    """A connection, as soon as somebody listens. Nobody tells when: there is nothing but to try again."""
+    """A connection, as soon as somebody listens. Nobody tells when: there is nothing but to try
+    again."""
     deadline = time.monotonic() + 2 * SOON
     while True:
         try:

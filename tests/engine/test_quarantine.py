@@ -17,7 +17,17 @@ from projections.engine import advancing
 from projections.engine.runner import Registered
 from projections.engine.store import PostgresTable
 from projections.projection import Rows, on
-from tests.support.events.tallies import Counted, Labelled, ShakyTable, Tallies, Tally, Use, Uses, tallies, uses
+from tests.support.events.tallies import (
+    Counted,
+    Labelled,
+    ShakyTable,
+    Tallies,
+    Tally,
+    Use,
+    Uses,
+    tallies,
+    uses,
+)
 from tests.support.shops.engine import Desk
 
 
@@ -34,7 +44,7 @@ async def _retry(desk: Desk) -> None:
     await desk.until(lambda conn: not any(p.retry for p in checkpoints.parked(conn)))
 
 
-# -- an event that cannot be folded ------------------------------------------------------------------------------------
+# -- an event that cannot be folded ----------------------------------------------------------------
 
 
 async def test_its_stream_is_parked_from_that_event_on_and_the_others_go_on(desk: Desk) -> None:
@@ -55,7 +65,11 @@ async def test_its_stream_is_parked_from_that_event_on_and_the_others_go_on(desk
     assert rows[good].steps == [1, 2, 3]
     (parked,) = desk.parked()
     assert (parked.feed, parked.stream_id, parked.position) == ("tallies.1", bad, poison.position)
-    assert (parked.name, parked.error, parked.attempts) == ("test.counted.v1", "ValueError: no 13, please", 1)
+    assert (parked.name, parked.error, parked.attempts) == (
+        "test.counted.v1",
+        "ValueError: no 13, please",
+        1,
+    )
 
 
 async def test_a_parked_stream_stays_parked_when_the_runner_starts_again(desk: Desk) -> None:
@@ -127,9 +141,13 @@ async def test_many_poisoned_streams_in_one_page_are_parked_each_at_its_place(de
             await desk.append(stream, Counted(13 if no % 4 == 0 and step == 1 else step))
     with desk.running(registered):
         await desk.caught_up("tallies.1")
-    assert {p.stream_id: p.position for p in desk.parked()} == {streams[no]: 21 + no for no in range(0, 20, 4)}
+    assert {p.stream_id: p.position for p in desk.parked()} == {
+        streams[no]: 21 + no for no in range(0, 20, 4)
+    }
     rows = desk.rows(registered)
-    assert [rows[s].steps for s in streams] == [[0] if no % 4 == 0 else [0, 1, 2] for no in range(20)]
+    assert [rows[s].steps for s in streams] == [
+        [0] if no % 4 == 0 else [0, 1, 2] for no in range(20)
+    ]
     verified = desk.verify(registered)
     assert verified.difference.equal
     assert verified.parked == 5
@@ -167,7 +185,7 @@ async def test_an_event_whose_key_cannot_be_told_parks_its_own_stream(desk: Desk
     assert desk.rows(registered).keys() == {"a", "b"}
 
 
-# -- rows that cannot be written or looked up --------------------------------------------------------------------------
+# -- rows that cannot be written or looked up ------------------------------------------------------
 
 
 @pytest.mark.parametrize("page", [3, 20_000])
@@ -237,7 +255,7 @@ async def test_a_number_too_large_for_its_column_is_poison_like_any(desk: Desk) 
     assert desk.rows(registered)[bad].total == 2**62
 
 
-# -- payloads that cannot be read --------------------------------------------------------------------------------------
+# -- payloads that cannot be read ------------------------------------------------------------------
 
 
 class CountedOtherwise(Event, frozen=True):
@@ -258,13 +276,17 @@ async def _append_unreadable(desk: Desk, stream: UUID, payload: str) -> None:
         await desk.append(stream, Counted(1), Counted(2))
         desk.execute("ALTER TABLE log.events DISABLE TRIGGER append_only")
         desk.execute(
-            "UPDATE log.events SET payload = %s WHERE stream_id = %s AND version = 2", payload.encode("latin-1"), stream
+            "UPDATE log.events SET payload = %s WHERE stream_id = %s AND version = 2",
+            payload.encode("latin-1"),
+            stream,
         )
     await desk.log.append([StreamAppend(stream, 2, [Labelled("after")])])
 
 
 @pytest.mark.parametrize("payload", ["another shape", '{"by":', '{"by":"\xff"}', ""])
-async def test_an_event_that_cannot_be_read_parks_its_stream_where_it_matters(desk: Desk, payload: str) -> None:
+async def test_an_event_that_cannot_be_read_parks_its_stream_where_it_matters(
+    desk: Desk, payload: str
+) -> None:
     folds_it, does_not = tallies(), uses()
     bad, good = uuid4(), uuid4()
     await _append_unreadable(desk, bad, payload)
@@ -278,11 +300,13 @@ async def test_an_event_that_cannot_be_read_parks_its_stream_where_it_matters(de
     assert desk.verify(folds_it).difference.equal
 
 
-# -- a store in trouble is no event's fault ----------------------------------------------------------------------------
+# -- a store in trouble is no event's fault --------------------------------------------------------
 
 
 @pytest.mark.parametrize("trouble", ["write", "fetch", "prepare"])
-async def test_while_a_store_is_out_of_order_its_feed_waits_and_the_others_go_on(desk: Desk, trouble: str) -> None:
+async def test_while_a_store_is_out_of_order_its_feed_waits_and_the_others_go_on(
+    desk: Desk, trouble: str
+) -> None:
     shaky = ShakyTable(Tally)
     registered, other, stream = Registered(Tallies(), shaky), uses(), uuid4()
     shaky.trouble = trouble
@@ -299,7 +323,9 @@ async def test_while_a_store_is_out_of_order_its_feed_waits_and_the_others_go_on
     assert desk.parked() == []
 
 
-async def test_a_feed_that_is_led_alone_rests_between_its_tries(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_feed_that_is_led_alone_rests_between_its_tries(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As that of the search index is in its runner: it tried again at once, for ever."""
     shaky, tries = ShakyTable(Tally), list[float]()
     write = shaky.write

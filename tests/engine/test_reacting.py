@@ -1,4 +1,5 @@
-"""A reactor acts once on each event, in order; what stops one of its streams, or all of them, stops nothing else."""
+"""A reactor acts once on each event, in order; what stops one of its streams, or all of them, stops
+nothing else."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -29,9 +30,14 @@ class Noting:
     """Notes what it reacts to, in `seen`; `trouble` may raise instead."""
 
     def __init__(
-        self, name: str, *reactions: type[Event], starts_from: Literal["beginning", "now"] = "beginning"
+        self,
+        name: str,
+        *reactions: type[Event],
+        starts_from: Literal["beginning", "now"] = "beginning",
     ) -> None:
-        self.name, self.reactions, self.starts_from = name, reactions, starts_from
+        self.name = name
+        self.reactions = reactions
+        self.starts_from = starts_from
         self.seen: list[tuple[UUID, Any]] = []
         self.trouble: Callable[[Any], None] = lambda _event: None
 
@@ -51,7 +57,9 @@ class Noting:
 async def reacting_to(desk: Desk, *reactors: Reacts) -> AsyncIterator[None]:
     """With a runner of these reactors."""
     outcomes = (Refused, AlreadyDone)
-    runner = ReactorRunner(desk.database, desk.log, reactors, outcomes=outcomes, unavailable=(Away,))
+    runner = ReactorRunner(
+        desk.database, desk.log, reactors, outcomes=outcomes, unavailable=(Away,)
+    )
     task = asyncio.create_task(runner.run())
     try:
         yield
@@ -95,7 +103,7 @@ async def test_each_event_is_reacted_to_once_and_in_the_order_of_its_stream(desk
     assert len(counting.seen) == 61
 
 
-# -- events that cannot be reacted to ----------------------------------------------------------------------------------
+# -- events that cannot be reacted to --------------------------------------------------------------
 
 
 async def test_a_reaction_that_fails_parks_its_stream_for_that_reactor_alone(desk: Desk) -> None:
@@ -143,7 +151,9 @@ async def _append_unreadable(desk: Desk, stream: UUID) -> None:
     await desk.log.append([StreamAppend(stream, 2, [Counted(3)])])
 
 
-async def test_an_event_that_cannot_be_read_parks_its_stream_for_those_whom_it_concerns(desk: Desk) -> None:
+async def test_an_event_that_cannot_be_read_parks_its_stream_for_those_whom_it_concerns(
+    desk: Desk,
+) -> None:
     both, counting = Noting("both", Counted, Labelled), Noting("counting", Counted)
     bad, good = uuid4(), uuid4()
     await _append_unreadable(desk, bad)
@@ -152,7 +162,9 @@ async def test_an_event_that_cannot_be_read_parks_its_stream_for_those_whom_it_c
         await desk.caught_up("both.1", "counting.1")
         await desk.append(good, Counted(6))
         await desk.caught_up("both.1", "counting.1")
-        ((feed, stream, position, error),) = [(p.feed, p.stream_id, p.position, p.error) for p in desk.parked()]
+        ((feed, stream, position, error),) = [
+            (p.feed, p.stream_id, p.position, p.error) for p in desk.parked()
+        ]
         assert (feed, stream, position) == ("both.1", bad, 2)
         assert error.startswith("ValidationError")
 
@@ -163,7 +175,7 @@ async def test_an_event_that_cannot_be_read_parks_its_stream_for_those_whom_it_c
     assert counting.of(bad) == [Counted(1), Counted(3)]
 
 
-# -- what a reaction needs is away -------------------------------------------------------------------------------------
+# -- what a reaction needs is away -----------------------------------------------------------------
 
 
 async def test_an_outage_is_waited_for_and_nothing_is_parked_or_left_out(desk: Desk) -> None:
@@ -213,14 +225,15 @@ async def test_while_one_reactor_waits_the_others_go_on_and_it_can_be_paused(des
 
         operations = Operations(desk.log.pool)
         await operations.pause("needy")
-        await desk.until(lambda conn: checkpoints.try_lead(conn, "needy.1"))  # the runner let go of it
+        # the runner let go of it
+        await desk.until(lambda conn: checkpoints.try_lead(conn, "needy.1"))
         needy.trouble = raising(Away("no answer"), Ignored())
         await operations.resume("needy")
         await desk.caught_up("needy.1")
     assert needy.of(stream) == other.of(stream) == [Counted(0), Counted(1), Counted(2)]
 
 
-# -- outcomes ----------------------------------------------------------------------------------------------------------
+# -- outcomes --------------------------------------------------------------------------------------
 
 
 async def test_a_refusal_is_recorded_once_and_the_stream_goes_on(desk: Desk) -> None:
@@ -233,8 +246,19 @@ async def test_a_refusal_is_recorded_once_and_the_stream_goes_on(desk: Desk) -> 
     async with reacting_to(desk, refused):
         await desk.caught_up("refused.1")
         (state,) = await Operations(desk.log.pool).feeds()
-    rows = desk.execute("SELECT feed, event_id, position, stream_id, code, detail FROM consumers.refusals")
-    assert rows == [("refused.1", done.event_ids[0], 1, stream, "sold_out", "sold_out: none left\ufffd, or half a ?")]
+    rows = desk.execute(
+        "SELECT feed, event_id, position, stream_id, code, detail FROM consumers.refusals"
+    )
+    assert rows == [
+        (
+            "refused.1",
+            done.event_ids[0],
+            1,
+            stream,
+            "sold_out",
+            "sold_out: none left\ufffd, or half a ?",
+        )
+    ]
     assert (state.refused, state.parked) == (1, 0)
     assert refused.of(stream) == [Counted(2), Counted(2)]
 
@@ -249,11 +273,15 @@ async def test_that_something_was_done_before_is_no_refusal(desk: Desk) -> None:
     assert desk.parked() == []
 
 
-# -- where a reactor starts --------------------------------------------------------------------------------------------
+# -- where a reactor starts ------------------------------------------------------------------------
 
 
 async def test_a_reactor_that_starts_now_misses_nothing_after_it_was_registered(desk: Desk) -> None:
-    mail, ledger, stream = Noting("mail", Counted, starts_from="now"), Noting("ledger", Counted), uuid4()
+    mail, ledger, stream = (
+        Noting("mail", Counted, starts_from="now"),
+        Noting("ledger", Counted),
+        uuid4(),
+    )
     await desk.append(stream, Counted(1))
     register_reactors(desk.database, [mail, ledger])
     await desk.append(stream, Counted(2))  # no runner is there yet

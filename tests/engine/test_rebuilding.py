@@ -1,4 +1,5 @@
-"""Rebuild beside live, compare, switch, go back; and the proof that live rows are what the log says."""
+"""Rebuild beside live, compare, switch, go back; and the proof that live rows are what the log
+says."""
 
 import asyncio
 from uuid import uuid4
@@ -105,7 +106,10 @@ async def test_each_rebuild_clears_away_the_one_before_the_last(desk: Desk) -> N
         storages = [(await asyncio.to_thread(_rebuild, desk, registered)).storage for _ in range(3)]
         await desk.caught_up("tallies.1.r1")
     assert storages == ["tallies_1_r1", "tallies_1_r2", "tallies_1_r1"]
-    assert {f.storage: f.active for f in desk.feeds().values()} == {"tallies_1_r2": False, "tallies_1_r1": True}
+    assert {f.storage: f.active for f in desk.feeds().values()} == {
+        "tallies_1_r2": False,
+        "tallies_1_r1": True,
+    }
     assert desk.verify(registered).difference.equal
 
 
@@ -113,14 +117,19 @@ TAMPERINGS = [
     "UPDATE read.tallies_1 SET total = total + 1 WHERE tally_id = %s",
     "UPDATE read.tallies_1 SET steps = '[9]' WHERE tally_id = %s",
     "UPDATE read.tallies_1 SET label = '' WHERE tally_id = %s",
-    "UPDATE read.tallies_1 SET touched_at = touched_at + interval '1 microsecond' WHERE tally_id = %s",
+    (
+        "UPDATE read.tallies_1 SET touched_at = touched_at + interval '1 microsecond' WHERE"
+        " tally_id = %s"
+    ),
     "DELETE FROM read.tallies_1 WHERE tally_id = %s",
     "INSERT INTO read.tallies_1 SELECT %s, 1, '[1]', NULL, now()",
 ]
 
 
 @pytest.mark.parametrize("tampering", TAMPERINGS)
-async def test_verify_finds_a_row_that_is_not_what_the_log_says_and_names_it(desk: Desk, tampering: str) -> None:
+async def test_verify_finds_a_row_that_is_not_what_the_log_says_and_names_it(
+    desk: Desk, tampering: str
+) -> None:
     registered, stream = tallies(), uuid4()
     with desk.running(registered):
         await _past(desk, 10, 3)
@@ -145,7 +154,9 @@ async def test_verify_changes_nothing(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("tampering", [TAMPERINGS[0], TAMPERINGS[4], TAMPERINGS[5]])
-async def test_a_rebuild_that_differs_from_live_leaves_live_alone_and_clears_up(desk: Desk, tampering: str) -> None:
+async def test_a_rebuild_that_differs_from_live_leaves_live_alone_and_clears_up(
+    desk: Desk, tampering: str
+) -> None:
     registered, stream = tallies(), uuid4()
     with desk.running(registered):
         if not tampering.startswith("INSERT"):
@@ -189,7 +200,9 @@ async def test_a_rebuild_carries_over_what_is_in_quarantine(desk: Desk) -> None:
         assert rebuilt.rows == 3
         await desk.caught_up("tallies.1", "tallies.1.r1")
         parked = {(p.feed, p.stream_id, p.position) for p in desk.parked()}
-        assert parked == {(f, s, p) for f in ("tallies.1", "tallies.1.r1") for s, p in ((bad, 2), (worse, 5))}
+        assert parked == {
+            (f, s, p) for f in ("tallies.1", "tallies.1.r1") for s, p in ((bad, 2), (worse, 5))
+        }
         assert desk.verify(registered).parked == 2
         with desk.connect() as conn:
             checkpoints.ask_retry(conn, [p.id for p in desk.parked() if p.stream_id == bad])

@@ -1,4 +1,5 @@
-"""Rows in PostgreSQL: every type of field comes back as it went, by write, by bulk load, under any key."""
+"""Rows in PostgreSQL: every type of field comes back as it went, by write, by bulk load, under any
+key."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -83,7 +84,9 @@ def table(conn: psycopg.Connection) -> PostgresTable[Everything]:
     return made
 
 
-def _compared(conn: psycopg.Connection, table: PostgresTable[Any], storage: str, rows: list[Any]) -> Difference:
+def _compared(
+    conn: psycopg.Connection, table: PostgresTable[Any], storage: str, rows: list[Any]
+) -> Difference:
     aside = table.aside()
     aside.begin(conn, "replayed")
     aside.fill(conn, "replayed", rows)
@@ -94,7 +97,9 @@ def _by_id(rows: object) -> dict[UUID, Everything]:
     return {row.id: row for row in rows}  # type: ignore[attr-defined]
 
 
-def test_rows_come_back_as_they_were_written(conn: psycopg.Connection, table: PostgresTable[Everything]) -> None:
+def test_rows_come_back_as_they_were_written(
+    conn: psycopg.Connection, table: PostgresTable[Everything]
+) -> None:
     table.write(conn, "everything_1", [FULL, SPARSE], [])
     assert _by_id(table.fetch(conn, "everything_1", [FULL.id, SPARSE.id, uuid4()])) == {
         FULL.id: FULL,
@@ -111,7 +116,10 @@ def test_rows_loaded_in_bulk_are_the_same_as_rows_written(
     table.fill(conn, "everything_1_r1", [FULL])
     table.finish(conn, "everything_1_r1")
     assert table.digest(conn, "everything_1") == table.digest(conn, "everything_1_r1")
-    assert _by_id(table.fetch(conn, "everything_1_r1", [FULL.id, SPARSE.id])) == {FULL.id: FULL, SPARSE.id: SPARSE}
+    assert _by_id(table.fetch(conn, "everything_1_r1", [FULL.id, SPARSE.id])) == {
+        FULL.id: FULL,
+        SPARSE.id: SPARSE,
+    }
     assert _compared(conn, table, "everything_1", [FULL, SPARSE]).equal
 
 
@@ -120,15 +128,22 @@ def test_a_table_of_an_older_release_may_have_its_columns_in_another_order(
 ) -> None:
     names = [column.name for column in table.columns][::-1]
     table.write(conn, "everything_1", [SPARSE], [])
-    conn.execute(f"CREATE TABLE read.everything_2 AS SELECT {', '.join(names)} FROM read.everything_1")
+    conn.execute(
+        f"CREATE TABLE read.everything_2 AS SELECT {', '.join(names)} FROM read.everything_1"
+    )
     table.prepare(conn, "everything_2")
     table.write(conn, "everything_2", [FULL], [])
-    assert _by_id(table.fetch(conn, "everything_2", [FULL.id, SPARSE.id])) == {FULL.id: FULL, SPARSE.id: SPARSE}
+    assert _by_id(table.fetch(conn, "everything_2", [FULL.id, SPARSE.id])) == {
+        FULL.id: FULL,
+        SPARSE.id: SPARSE,
+    }
     assert _compared(conn, table, "everything_2", [FULL, SPARSE]).equal
     assert _compared(conn, table, "everything_2", [SPARSE]).keys == [str(FULL.id)]
 
 
-def test_writing_a_row_again_replaces_it(conn: psycopg.Connection, table: PostgresTable[Everything]) -> None:
+def test_writing_a_row_again_replaces_it(
+    conn: psycopg.Connection, table: PostgresTable[Everything]
+) -> None:
     table.write(conn, "everything_1", [FULL], [])
     changed = msgspec.structs.replace(FULL, text="other", maybe_parts=None)
     table.write(conn, "everything_1", [changed, SPARSE], [uuid4()])
@@ -137,7 +152,9 @@ def test_writing_a_row_again_replaces_it(conn: psycopg.Connection, table: Postgr
     assert table.digest(conn, "everything_1")[0] == 1
 
 
-def test_a_table_can_be_loaded_empty_and_dropped(conn: psycopg.Connection, table: PostgresTable[Everything]) -> None:
+def test_a_table_can_be_loaded_empty_and_dropped(
+    conn: psycopg.Connection, table: PostgresTable[Everything]
+) -> None:
     table.begin(conn, "everything_1_r1")
     table.fill(conn, "everything_1_r1", [])
     table.finish(conn, "everything_1_r1")
@@ -157,8 +174,12 @@ def test_keys_of_several_fields_and_odd_names_work(conn: psycopg.Connection) -> 
     assert _compared(conn, table, "odd_1", rows[1:]).equal
 
 
-@pytest.mark.parametrize("change", ["b = 'z'", "\"order\" = 'z'", "whole_row = 1", "t = 21", "a = 'z'"])
-def test_a_change_in_any_column_is_seen_whatever_its_name(conn: psycopg.Connection, change: str) -> None:
+@pytest.mark.parametrize(
+    "change", ["b = 'z'", "\"order\" = 'z'", "whole_row = 1", "t = 21", "a = 'z'"]
+)
+def test_a_change_in_any_column_is_seen_whatever_its_name(
+    conn: psycopg.Connection, change: str
+) -> None:
     table = PostgresTable(Odd)
     table.prepare(conn, "odd_1")
     rows = [Odd("x", 1, 10), Odd("y", 2, 20)]

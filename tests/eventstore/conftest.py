@@ -1,4 +1,5 @@
-"""The log under test. Contract tests run over every adapter: another one joins by an entry in ADAPTERS."""
+"""The log under test. Contract tests run over every adapter: another one joins by an entry in
+ADAPTERS."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -30,7 +31,10 @@ def _memory(_: pytest.FixtureRequest) -> OpenLog:
     return partial(MemoryLog.open, CODEC, Memory())
 
 
-ADAPTERS: dict[str, Callable[[pytest.FixtureRequest], OpenLog]] = {"postgres": _postgres, "memory": _memory}
+ADAPTERS: dict[str, Callable[[pytest.FixtureRequest], OpenLog]] = {
+    "postgres": _postgres,
+    "memory": _memory,
+}
 
 
 @pytest.fixture(params=[pytest.param("postgres", marks=pytest.mark.server), "memory"])

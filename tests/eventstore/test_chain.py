@@ -26,7 +26,9 @@ def _forger(database: str) -> Iterator[psycopg.Connection]:
         conn.execute("ALTER TABLE log.events ENABLE ALWAYS TRIGGER append_only")
 
 
-async def _fault(log: PostgresLog, *, upto: int = 12, verifier: Verifier | None = None, page: int = 5) -> Fault | None:
+async def _fault(
+    log: PostgresLog, *, upto: int = 12, verifier: Verifier | None = None, page: int = 5
+) -> Fault | None:
     steps = [step async for step in log.verify(verifier or Verifier(), upto=upto, page=page)]
     assert all(isinstance(step, int) for step in steps[:-1])
     return steps[-1] if steps and isinstance(steps[-1], Fault) else None
@@ -35,7 +37,9 @@ async def _fault(log: PostgresLog, *, upto: int = 12, verifier: Verifier | None 
 @pytest.fixture
 async def twelve(postgres_log: PostgresLog) -> PostgresLog:
     for n in range(6):
-        await postgres_log.append([new_stream(f"a{n}"), new_stream(f"b{n}")], Metadata(f"user:{n}", uuid4()))
+        await postgres_log.append(
+            [new_stream(f"a{n}"), new_stream(f"b{n}")], Metadata(f"user:{n}", uuid4())
+        )
     return postgres_log
 
 
@@ -50,8 +54,10 @@ async def test_an_empty_log_is_proven(postgres_log: PostgresLog) -> None:
 
 
 SWAP = """
-    WITH a AS (SELECT * FROM log.events WHERE position = 4), b AS (SELECT * FROM log.events WHERE position = 9)
-    UPDATE log.events e SET payload = o.payload FROM (SELECT 4 AS at, payload FROM b UNION SELECT 9, payload FROM a) o
+    WITH a AS (SELECT * FROM log.events WHERE position = 4), b AS (SELECT * FROM log.events
+    WHERE position = 9)
+    UPDATE log.events e SET payload = o.payload FROM (SELECT 4 AS at, payload FROM b UNION
+    SELECT 9, payload FROM a) o
     WHERE e.position = o.at
 """
 EXCHANGE = """
@@ -62,8 +68,10 @@ EXCHANGE = """
 INSERT = """
     UPDATE log.events SET position = -(position + 1) WHERE position >= 7;
     UPDATE log.events SET position = -position WHERE position < 0;
-    INSERT INTO log.events SELECT 7, gen_random_uuid(), gen_random_uuid(), version, name, payload, actor,
-        correlation_id, causation_id, traceparent, recorded_at, hash FROM log.events WHERE position = 6
+    INSERT INTO log.events SELECT 7, gen_random_uuid(), gen_random_uuid(), version, name, payload,
+        actor,
+        correlation_id, causation_id, traceparent, recorded_at, hash FROM log.events
+        WHERE position = 6
 """
 
 
@@ -79,9 +87,27 @@ INSERT = """
         ("UPDATE log.events SET correlation_id = NULL WHERE position = 5", 5),
         ("UPDATE log.events SET causation_id = gen_random_uuid() WHERE position = 5", 5),
         ("UPDATE log.events SET traceparent = '' WHERE position = 5", 5),
-        ("UPDATE log.events SET recorded_at = recorded_at + interval '1 microsecond' WHERE position = 6", 6),
-        ("UPDATE log.events SET recorded_at = recorded_at - interval '1 hour' WHERE position = 6", 6),
-        ("UPDATE log.events SET occurred_at = occurred_at - interval '1 microsecond' WHERE position = 6", 6),
+        (
+            (
+                "UPDATE log.events SET recorded_at = recorded_at + interval '1 microsecond' WHERE"
+                " position = 6"
+            ),
+            6,
+        ),
+        (
+            (
+                "UPDATE log.events SET recorded_at = recorded_at - interval '1 hour' WHERE"
+                " position = 6"
+            ),
+            6,
+        ),
+        (
+            (
+                "UPDATE log.events SET occurred_at = occurred_at - interval '1 microsecond' WHERE"
+                " position = 6"
+            ),
+            6,
+        ),
         ("UPDATE log.events SET occurred_at = NULL WHERE position = 6", 6),
         ("UPDATE log.events SET hash = sha256(hash) WHERE position = 8", 8),
         ("DELETE FROM log.events WHERE position = 1", 1),
@@ -107,8 +133,9 @@ async def test_a_forgery_is_found_at_its_position(
 async def test_a_row_appended_past_the_chain_is_found(twelve: PostgresLog, database: str) -> None:
     with _forger(database) as conn:
         conn.execute(
-            "INSERT INTO log.events SELECT 13, gen_random_uuid(), gen_random_uuid(), 1, name, payload, actor,"
-            " NULL, NULL, NULL, recorded_at, sha256(hash) FROM log.events WHERE position = 12"
+            "INSERT INTO log.events SELECT 13, gen_random_uuid(), gen_random_uuid(), 1, name,"
+            " payload, actor, NULL, NULL, NULL, recorded_at, sha256(hash) FROM log.events WHERE"
+            " position = 12"
         )
     fault = await _fault(twelve, upto=await twelve.head())
     assert fault is not None
@@ -120,12 +147,14 @@ async def test_events_of_the_release_before_occurred_when_they_were_recorded(
 ) -> None:
     event, stream = uuid4(), uuid4()
     payload = b'{"text":"old"}'
-    digest = chain.digest(event, stream, 1, "test.noted.v1", payload, "system", None, None, None, None)
+    digest = chain.digest(
+        event, stream, 1, "test.noted.v1", payload, "system", None, None, None, None
+    )
     with psycopg.connect(database, autocommit=True) as conn:
         conn.execute("SET ROLE ludoteca_app")
         conn.execute(
-            "SELECT log.append_v3(ARRAY[(%s, %s, 1, 'test.noted.v1', %s, 'system', NULL, NULL, NULL)::log.new_event],"
-            " ARRAY[%s]::bytea[], '{}', '{}', '{}', '{}', '{}', '{}', true)",
+            "SELECT log.append_v3(ARRAY[(%s, %s, 1, 'test.noted.v1', %s, 'system', NULL, NULL,"
+            " NULL)::log.new_event], ARRAY[%s]::bytea[], '{}', '{}', '{}', '{}', '{}', '{}', true)",
             (event, stream, payload, digest),
         )
     await twelve.append([new_stream("new")])
@@ -142,12 +171,15 @@ async def test_what_an_api_process_of_release_1_appends_is_in_the_chain_and_chec
 
     def append(version: int) -> None:
         event, payload = uuid4(), b'{"text":"old"}'
-        digest = chain.digest(event, stream, version, "test.noted.v1", payload, "system", None, None, None, None)
+        digest = chain.digest(
+            event, stream, version, "test.noted.v1", payload, "system", None, None, None, None
+        )
         with psycopg.connect(database, autocommit=True) as conn:
             conn.execute("SET ROLE ludoteca_app")
             conn.execute(
-                "SELECT log.append(ARRAY[(%s, %s, %s, 'test.noted.v1', %s, 'system', NULL, NULL, NULL)::log.new_event],"
-                " ARRAY[%s]::bytea[], ARRAY[%s], ARRAY[%s]::bigint[], '{}', '{}', '{}')",
+                "SELECT log.append(ARRAY[(%s, %s, %s, 'test.noted.v1', %s, 'system', NULL, NULL,"
+                " NULL)::log.new_event], ARRAY[%s]::bytea[], ARRAY[%s], ARRAY[%s]::bigint[], '{}',"
+                " '{}', '{}')",
                 (event, stream, version, payload, digest, stream, version - 1),
             )
 
@@ -169,7 +201,7 @@ async def test_verifying_goes_on_from_a_trusted_hash(twelve: PostgresLog, databa
     assert fault.position == 7
 
 
-# -- the encoding, as documented ---------------------------------------------------------------------------------------
+# -- the encoding, as documented -------------------------------------------------------------------
 
 
 def _text(value: bytes) -> bytes:
@@ -179,12 +211,18 @@ def _text(value: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("head", "occurred_at", "tail"),
     [
-        (b"ludoteca.event.2", datetime(2000, 1, 1, 0, 0, 1, 5, tzinfo=UTC), struct.pack(">Q", 1_000_005)),
+        (
+            b"ludoteca.event.2",
+            datetime(2000, 1, 1, 0, 0, 1, 5, tzinfo=UTC),
+            struct.pack(">Q", 1_000_005),
+        ),
         (b"ludoteca.event.1", None, b""),  # of a release that had no time of decision
     ],
     ids=["now", "before"],
 )
-def test_the_digest_is_of_the_bytes_that_are_documented(head: bytes, occurred_at: datetime | None, tail: bytes) -> None:
+def test_the_digest_is_of_the_bytes_that_are_documented(
+    head: bytes, occurred_at: datetime | None, tail: bytes
+) -> None:
     event, stream, correlation = (UUID(int=n) for n in (1, 2, 3))
     expected = hashlib.sha256(
         head
@@ -211,10 +249,12 @@ def test_a_hash_follows_from_the_one_before_it() -> None:
     assert chain.link(chain.GENESIS, 1, at, b"d" * 32) == expected
 
 
-# -- time, and what protects the table ---------------------------------------------------------------------------------
+# -- time, and what protects the table -------------------------------------------------------------
 
 
-async def test_time_never_runs_backwards_even_when_the_clock_did(postgres_log: PostgresLog, database: str) -> None:
+async def test_time_never_runs_backwards_even_when_the_clock_did(
+    postgres_log: PostgresLog, database: str
+) -> None:
     await postgres_log.append([new_stream("before the clock was set back")])
     with _forger(database) as conn:
         conn.execute("UPDATE log.events SET recorded_at = recorded_at + interval '1 hour'")
@@ -228,7 +268,9 @@ CHANGES = ["UPDATE log.events SET actor = 'x'", "DELETE FROM log.events", "TRUNC
 
 
 @pytest.mark.parametrize("change", [*CHANGES, "INSERT INTO log.events SELECT * FROM log.events"])
-async def test_the_programs_role_may_not_touch_the_events(twelve: PostgresLog, database: str, change: str) -> None:
+async def test_the_programs_role_may_not_touch_the_events(
+    twelve: PostgresLog, database: str, change: str
+) -> None:
     with psycopg.connect(database, autocommit=True) as conn:
         conn.execute("SET ROLE ludoteca_app")
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied"):

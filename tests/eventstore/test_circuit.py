@@ -1,4 +1,5 @@
-"""A dependency that is away is left alone, tried by one call now and then, and used again once it is back."""
+"""A dependency that is away is left alone, tried by one call now and then, and used again once it
+is back."""
 
 import asyncio
 from typing import Any
@@ -13,7 +14,9 @@ class Dependency:
     """Something behind a circuit, which counts how often it is called."""
 
     def __init__(self, **options: Any) -> None:
-        self.circuit = Circuit("dependency", lambda error: isinstance(error, ConnectionError), **options)
+        self.circuit = Circuit(
+            "dependency", lambda error: isinstance(error, ConnectionError), **options
+        )
         self.error: Exception | None = ConnectionError("refused")
         self.calls = 0
 
@@ -40,7 +43,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(circuit, "OPEN_SECONDS", -1.0)
 
 
-async def test_what_failed_a_few_times_in_a_row_is_not_called_for_a_while(dependency: Dependency) -> None:
+async def test_what_failed_a_few_times_in_a_row_is_not_called_for_a_while(
+    dependency: Dependency,
+) -> None:
     await dependency.fail()
     for _ in range(5):
         with pytest.raises(CircuitOpen):

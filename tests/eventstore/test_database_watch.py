@@ -38,7 +38,10 @@ async def until(watch: DatabaseWatch, away: bool) -> None:
 async def test_a_loop_that_stands_still_is_no_outage(database: str, pool_is_used: bool) -> None:
     async with watching(database) as watch, open_pool(database, 4, watch=watch) as pool:
         for _ in range(3):
-            asking = [asyncio.create_task(ask(pool, b"SELECT pg_sleep(0.3)")) for _ in range(4 * pool_is_used)]
+            asking = [
+                asyncio.create_task(ask(pool, b"SELECT pg_sleep(0.3)"))
+                for _ in range(4 * pool_is_used)
+            ]
             await asyncio.sleep(0.1)
             time.sleep(1.2)  # noqa: ASYNC251 - the loop is what stands still
             await asyncio.gather(*asking)
@@ -53,7 +56,9 @@ async def test_a_slow_statement_is_no_outage_and_is_let_finish(database: str) ->
             await asyncio.gather(*[ask(pool, b"SELECT pg_sleep(1.5)") for _ in range(4)])
 
 
-async def test_a_watch_that_is_deaf_while_others_are_heard_sees_no_outage(database: str, proxy: Proxy) -> None:
+async def test_a_watch_that_is_deaf_while_others_are_heard_sees_no_outage(
+    database: str, proxy: Proxy
+) -> None:
     async with watching(proxy.url) as watch, open_pool(database, 2, watch=watch) as pool:
         await ask(pool)
         proxy.freeze()
@@ -103,8 +108,13 @@ async def test_who_is_cancelled_by_somebody_else_hears_that() -> None:
 
 
 @pytest.mark.parametrize("way", Way)
-async def test_an_append_whose_connection_alone_falls_silent_is_settled(database: str, proxy: Proxy, way: Way) -> None:
-    async with PostgresLog.open(proxy.url, CODEC, watched=True) as log, PostgresLog.open(database, CODEC) as other:
+async def test_an_append_whose_connection_alone_falls_silent_is_settled(
+    database: str, proxy: Proxy, way: Way
+) -> None:
+    async with (
+        PostgresLog.open(proxy.url, CODEC, watched=True) as log,
+        PostgresLog.open(database, CODEC) as other,
+    ):
         await log.append([new_stream("x")])
         proxy.freeze([way], only_present=True)
         stream = new_stream("y")

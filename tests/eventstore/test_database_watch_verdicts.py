@@ -41,11 +41,13 @@ async def until(watch: DatabaseWatch, away: bool) -> None:
             await asyncio.sleep(0.01)
 
 
-# -- what is slow -----------------------------------------------------------------------------------------------------
+# -- what is slow ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("seconds", "size"), [(0.01, 8_000_000), (0.06, 2_000_000)])
-async def test_a_large_message_on_a_narrow_network_arrives(proxy: Proxy, seconds: float, size: int) -> None:
+async def test_a_large_message_on_a_narrow_network_arrives(
+    proxy: Proxy, seconds: float, size: int
+) -> None:
     async with watching(proxy.url) as watch, open_pool(proxy.url, 2, watch=watch) as pool:
         await ask(pool)
         proxy.delay(seconds)  # of each 64 kB
@@ -74,10 +76,12 @@ async def test_a_large_message_that_stops_midway_is_given_up(proxy: Proxy, way: 
         assert await asyncio.wait_for(ask(pool), 5) == 1
 
 
-# -- who waits --------------------------------------------------------------------------------------------------------
+# -- who waits -------------------------------------------------------------------------------------
 
 
-async def test_a_transaction_that_is_ended_between_two_statements_ends_in_time(proxy: Proxy) -> None:
+async def test_a_transaction_that_is_ended_between_two_statements_ends_in_time(
+    proxy: Proxy,
+) -> None:
     async with watching(proxy.url) as watch, open_pool(proxy.url, 2, watch=watch) as pool:
 
         async def transact() -> None:
@@ -113,7 +117,8 @@ async def test_a_connection_to_another_server_than_the_watchs_is_watched(
     database: str, proxy: Proxy, ways: list[Way]
 ) -> None:
     with Proxy(database) as second:
-        url = f"{proxy.url}{'&' if '?' in proxy.url else '?'}host=127.0.0.1,127.0.0.1&port={proxy.port},{second.port}"
+        joint = "&" if "?" in proxy.url else "?"
+        url = f"{proxy.url}{joint}host=127.0.0.1,127.0.0.1&port={proxy.port},{second.port}"
         async with watching(url) as watch, open_pool(url, 1, watch=watch) as pool:
             await ask(pool)
             proxy.refusing = True  # to those who come
@@ -149,7 +154,9 @@ async def test_a_silent_connection_is_given_up_while_the_server_refuses_others(
             await operator.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
 
 
-async def test_a_watch_that_fails_begins_anew(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_watch_that_fails_begins_anew(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     failed = asyncio.Event()
 
     def fail(*_: object) -> None:
@@ -167,7 +174,9 @@ async def test_a_watch_that_fails_begins_anew(proxy: Proxy, monkeypatch: pytest.
         await until(watch, False)
 
 
-async def test_without_its_watch_a_wait_ends_later(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_its_watch_a_wait_ends_later(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connections, "SILENCE_SECONDS", 0.3)
     async with watching(proxy.url) as watch, open_pool(proxy.url, 1, watch=watch) as pool:
         await ask(pool)
@@ -189,7 +198,7 @@ async def test_a_connection_is_hung_up_without_a_file_descriptor(database: str) 
             await conn.execute("SELECT 1")
 
 
-# -- what else is hit -------------------------------------------------------------------------------------------------
+# -- what else is hit ------------------------------------------------------------------------------
 
 
 async def test_what_is_ended_with_it_says_nothing_of_other_services(proxy: Proxy) -> None:
@@ -205,7 +214,9 @@ async def test_what_is_ended_with_it_says_nothing_of_other_services(proxy: Proxy
         searches = [asyncio.create_task(search()) for _ in range(2 * FAILURES_TO_OPEN)]
         await asyncio.sleep(0)
         proxy.freeze()
-        assert [type(one) for one in await asyncio.gather(*searches, return_exceptions=True)] == [DatabaseAway] * 6
+        assert [type(one) for one in await asyncio.gather(*searches, return_exceptions=True)] == [
+            DatabaseAway
+        ] * 6
         async with circuit.calling():
             pass
         proxy.heal()
@@ -213,8 +224,13 @@ async def test_what_is_ended_with_it_says_nothing_of_other_services(proxy: Proxy
 
 async def test_what_is_cancelled_ends_at_the_server_too(database: str) -> None:
     async with watching(database) as watch, open_pool(database, 2, watch=watch) as pool:
-        asking = [asyncio.create_task(ask(pool, b"SELECT 'cancelled', pg_sleep(15)")) for _ in range(2)]
-        async with await psycopg.AsyncConnection.connect(database, autocommit=True) as operator, asyncio.timeout(8):
+        asking = [
+            asyncio.create_task(ask(pool, b"SELECT 'cancelled', pg_sleep(15)")) for _ in range(2)
+        ]
+        async with (
+            await psycopg.AsyncConnection.connect(database, autocommit=True) as operator,
+            asyncio.timeout(8),
+        ):
             while await (await operator.execute(_CANCELLED)).fetchone() != (2,):  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.02)
             for task in asking:
@@ -228,7 +244,7 @@ SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND state = 'active' AND query LIKE 'SELECT ''cancelled%'"""
 
 
-# -- a failure to connect that says nothing of the server -------------------------------------------------------------
+# -- a failure to connect that says nothing of the server ------------------------------------------
 
 
 async def _nowhere(*_: object) -> str:
@@ -267,19 +283,24 @@ async def test_a_watch_that_cannot_connect_again_is_no_outage_while_another_conn
         await until(watch, False)  # by what a connection of the pool heard
 
 
-# -- where it is ------------------------------------------------------------------------------------------------------
+# -- where it is -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def deaf_first(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of a host with two addresses, the first of which accepts connections and says nothing."""
+    """The URL of a host with two addresses, the first of which accepts connections and says
+    nothing."""
     addresses = ["127.0.0.2", "127.0.0.1"]
 
     async def resolve(host: str) -> list[str]:
         return addresses
 
     async def as_psycopg_does(params: dict[str, object]) -> list[dict[str, object]]:
-        return [params] if params.get("hostaddr") else [{**params, "hostaddr": address} for address in addresses]
+        return (
+            [params]
+            if params.get("hostaddr")
+            else [{**params, "hostaddr": address} for address in addresses]
+        )
 
     monkeypatch.setattr(ways, "resolve", resolve)
     monkeypatch.setattr(attempts, "_resolve_hostnames", as_psycopg_does)
@@ -296,7 +317,9 @@ async def test_the_address_that_answers_is_found(
         given = conninfo_to_dict(url)
         place = {name: given.pop(name) for name in ("host", "port")}
         url = "postgresql://?" + "&".join(f"{name}={value}" for name, value in given.items())
-        (tmp_path / "services").write_text("[shop]\n" + "".join(f"{name}={value}\n" for name, value in place.items()))
+        (tmp_path / "services").write_text(
+            "[shop]\n" + "".join(f"{name}={value}\n" for name, value in place.items())
+        )
         monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
         if named_by == "PGHOST":
             monkeypatch.setenv("PGHOST", str(place["host"]))

@@ -1,4 +1,5 @@
-"""Events to bytes and back: every event of the program, what is personal in them, and old shapes."""
+"""Events to bytes and back: every event of the program, what is personal in them, and old
+shapes."""
 
 from typing import Annotated, ClassVar
 from uuid import UUID, uuid4
@@ -45,11 +46,14 @@ def test_without_the_key_personal_fields_read_as_forgotten_and_the_others_as_the
     event = data.draw(of_type(EVENTS[name]))
     payload = CODEC.encode(event, STREAM, KEY)
     gone = {
-        field: None if getattr(event, field) is None or _optional(EVENTS[name], field) else FORGOTTEN
+        field: None
+        if getattr(event, field) is None or _optional(EVENTS[name], field)
+        else FORGOTTEN
         for field in _personal(EVENTS[name])
     }
     expected = msgspec.structs.replace(event, **gone)
-    for keys in ({}, {CODEC.person_of(event, STREAM): OTHER_KEY}):  # no key, or a new one after coming back
+    # no key, or a new one after coming back
+    for keys in ({}, {CODEC.person_of(event, STREAM): OTHER_KEY}):
         assert CODEC.decode(name, payload, STREAM, keys.get) == expected
 
 
@@ -58,7 +62,8 @@ def _optional(cls: type[Event], field: str) -> bool:
 
 
 def test_the_events_that_hold_personal_data_are_known() -> None:
-    """A reminder: whoever adds personal data to an event, or takes the mark off, changes this list."""
+    """A reminder: whoever adds personal data to an event, or takes the mark off, changes this
+    list."""
     assert sorted(PERSONAL_EVENTS) == [
         "notification.requested.v1",
         "order.created.v1",
@@ -98,7 +103,9 @@ def test_a_ciphertext_does_not_open_in_another_field() -> None:
     payload = msgspec.json.decode(SECRETS.encode(Secret("one", "two"), STREAM, KEY))
     payload["first"], payload["second"] = payload["second"], payload["first"]
     swapped = msgspec.json.encode(payload)
-    assert SECRETS.decode("test.secret.v1", swapped, STREAM, lambda _: KEY) == Secret(FORGOTTEN, FORGOTTEN)
+    assert SECRETS.decode("test.secret.v1", swapped, STREAM, lambda _: KEY) == Secret(
+        FORGOTTEN, FORGOTTEN
+    )
 
 
 class Inner(msgspec.Struct):
@@ -126,7 +133,7 @@ def test_a_personal_mark_that_would_not_be_kept_is_refused(cls: type[Event]) -> 
         Codec({cls.NAME: cls})
 
 
-# -- names and old shapes ----------------------------------------------------------------------------------------------
+# -- names and old shapes --------------------------------------------------------------------------
 
 
 class Third(Event, frozen=True):
@@ -171,7 +178,9 @@ def test_an_unknown_name_is_an_error() -> None:
         SHAPES.decode("test.unknown.v1", b"{}", STREAM)
 
 
-@pytest.mark.parametrize("payload", [b"", b"{", b"[]", b'{"a":1}', b'{"a":"x","c":1}', b'{"a":1,"c":"\xff"}'])
+@pytest.mark.parametrize(
+    "payload", [b"", b"{", b"[]", b'{"a":1}', b'{"a":"x","c":1}', b'{"a":1,"c":"\xff"}']
+)
 def test_a_payload_of_another_shape_is_an_error(payload: bytes) -> None:
     with pytest.raises(ValueError):
         SHAPES.decode("test.shape.v3", payload, STREAM)

@@ -1,4 +1,5 @@
-"""Acknowledged means committed: a commit may fail after its statement succeeded, and then nobody is told otherwise."""
+"""Acknowledged means committed: a commit may fail after its statement succeeded, and then nobody is
+told otherwise."""
 
 import asyncio
 from collections.abc import Iterator
@@ -23,7 +24,8 @@ REFUSED_AT_COMMIT = """
 CREATE FUNCTION log.refuse_at_commit() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN RAISE EXCEPTION 'not at commit' USING ERRCODE = '{code}'; END $$;
 CREATE CONSTRAINT TRIGGER refuse_at_commit AFTER INSERT ON log.events DEFERRABLE INITIALLY DEFERRED
-FOR EACH ROW WHEN (convert_from(NEW.payload, 'UTF8') LIKE '%poison%') EXECUTE FUNCTION log.refuse_at_commit()"""
+FOR EACH ROW WHEN (convert_from(NEW.payload, 'UTF8') LIKE '%poison%')
+EXECUTE FUNCTION log.refuse_at_commit()"""
 
 
 @contextmanager
@@ -58,14 +60,24 @@ async def test_of_many_at_once_only_those_that_are_committed_are_acknowledged(
         outcomes = await asyncio.gather(
             *(postgres_log.append([new_stream(text)]) for text in texts), return_exceptions=True
         )
-    acknowledged = [text for text, outcome in zip(texts, outcomes, strict=True) if not isinstance(outcome, Exception)]
+    acknowledged = [
+        text
+        for text, outcome in zip(texts, outcomes, strict=True)
+        if not isinstance(outcome, Exception)
+    ]
     assert acknowledged == [text for text in texts if text.startswith("fine")]
     assert sorted(texts_of(await postgres_log.read())) == sorted(acknowledged)
 
 
-async def test_a_stream_goes_on_after_a_commit_that_failed(postgres_log: PostgresLog, database: str) -> None:
+async def test_a_stream_goes_on_after_a_commit_that_failed(
+    postgres_log: PostgresLog, database: str
+) -> None:
     stream = uuid4()
-    appends = [StreamAppend(stream, 0, [each]) for text in ("poison", "fine") for each in new_stream(text).events]
+    appends = [
+        StreamAppend(stream, 0, [each])
+        for text in ("poison", "fine")
+        for each in new_stream(text).events
+    ]
     with _refusing_at_commit(database, "23514"):
         with pytest.raises(psycopg.Error):
             await postgres_log.append(appends[:1])
@@ -73,7 +85,9 @@ async def test_a_stream_goes_on_after_a_commit_that_failed(postgres_log: Postgre
     assert texts_of(await postgres_log.read_stream(stream)) == ["fine"]
 
 
-@pytest.mark.parametrize(("databases", "writers"), [("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")])
+@pytest.mark.parametrize(
+    ("databases", "writers"), [("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")]
+)
 async def test_an_append_is_as_durable_as_promised_whatever_the_database_is_set_to(
     database: str, databases: str, writers: str
 ) -> None:
@@ -93,7 +107,8 @@ def _noting_durability(database: str) -> Iterator[None]:
     admin(
         database,
         """CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN INSERT INTO public.noted SELECT current_setting('synchronous_commit'); RETURN NULL; END $$""",
+        BEGIN INSERT INTO public.noted SELECT current_setting('synchronous_commit'); RETURN NULL;
+        END $$""",
     )
     admin(database, "CREATE TRIGGER note AFTER INSERT ON log.events EXECUTE FUNCTION public.note()")
     try:
@@ -104,13 +119,19 @@ def _noting_durability(database: str) -> Iterator[None]:
 
 
 @pytest.mark.server
-def test_a_full_notification_queue_stops_no_append_and_no_job_and_hides_none(tmp_path: Path) -> None:
-    """Somebody listens, and stays in a transaction: the server then refuses every commit that notifies."""
+def test_a_full_notification_queue_stops_no_append_and_no_job_and_hides_none(
+    tmp_path: Path,
+) -> None:
+    """Somebody listens, and stays in a transaction: the server then refuses every commit that
+    notifies."""
     server = EmbeddedPostgres(tmp_path, settings={"fsync": "off", "max_notify_queue_pages": "64"})
     server.start()
     try:
         migrate(server.url)
-        with psycopg.connect(server.url, autocommit=True) as deaf, psycopg.connect(server.url) as noisy:
+        with (
+            psycopg.connect(server.url, autocommit=True) as deaf,
+            psycopg.connect(server.url) as noisy,
+        ):
             deaf.execute("LISTEN ludoteca_log")
             deaf.execute("BEGIN")
             deaf.execute("SELECT 1")

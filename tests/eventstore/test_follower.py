@@ -1,4 +1,5 @@
-"""Who waits for news of some streams is woken by these, and not left waiting when a connection is lost."""
+"""Who waits for news of some streams is woken by these, and not left waiting when a connection is
+lost."""
 
 import asyncio
 from uuid import uuid4
@@ -13,7 +14,10 @@ SOON = 10
 
 async def test_who_watches_a_stream_is_woken_by_its_events_alone(postgres_log: PostgresLog) -> None:
     follower, stream = StreamFollower(postgres_log), uuid4()
-    async with follower.watching([stream]) as news, follower.watching([stream, uuid4()]) as other_news:
+    async with (
+        follower.watching([stream]) as news,
+        follower.watching([stream, uuid4()]) as other_news,
+    ):
         everything = postgres_log.subscribe()
         await postgres_log.append([new_stream("elsewhere")])
         await asyncio.wait_for(anext(everything), SOON)
@@ -24,7 +28,9 @@ async def test_who_watches_a_stream_is_woken_by_its_events_alone(postgres_log: P
     await follower.close()
 
 
-async def test_who_watches_is_woken_though_connections_were_lost(postgres_log: PostgresLog, database: str) -> None:
+async def test_who_watches_is_woken_though_connections_were_lost(
+    postgres_log: PostgresLog, database: str
+) -> None:
     follower, stream = StreamFollower(postgres_log), uuid4()
     async with follower.watching([stream]) as news:
         admin(

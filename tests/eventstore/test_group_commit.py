@@ -1,4 +1,5 @@
-"""The writer that sends all waiting appends of a process as one statement: nobody pays for another's mistake."""
+"""The writer that sends all waiting appends of a process as one statement: nobody pays for
+another's mistake."""
 
 import asyncio
 import random
@@ -26,13 +27,17 @@ from eventstore.postgres_log import PostgresLog
 from tests.support.events.notes import CODEC, admin, new_stream, noted, texts_of
 
 SOON = 10
-WRITERS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'ludoteca writer'"
+WRITERS = (
+    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name ="
+    " 'ludoteca writer'"
+)
 WAITING = f"{WRITERS} AND wait_event_type = 'Lock'"
 
 
 @contextmanager
 def _tail_held(database: str) -> Iterator[psycopg.Connection]:
-    """As if another process were in the middle of its append: the log's writers wait until its transaction ends."""
+    """As if another process were in the middle of its append: the log's writers wait until its
+    transaction ends."""
     with psycopg.connect(database) as conn:
         conn.execute("SELECT pg_advisory_xact_lock(4910, 1)")
         yield conn
@@ -61,27 +66,43 @@ async def _one_batch(log: PostgresLog, database: str) -> AsyncIterator[None]:
     await busy
 
 
-# -- one batch ---------------------------------------------------------------------------------------------------------
+# -- one batch -------------------------------------------------------------------------------------
 
 
-async def test_many_appends_at_once_are_all_in_the_log_at_positions_without_gaps(postgres_log: PostgresLog) -> None:
+async def test_many_appends_at_once_are_all_in_the_log_at_positions_without_gaps(
+    postgres_log: PostgresLog,
+) -> None:
     count = writer.MAX_BATCH + 100
-    appended = await asyncio.gather(*(postgres_log.append([new_stream(str(n))]) for n in range(count)))
+    appended = await asyncio.gather(
+        *(postgres_log.append([new_stream(str(n))]) for n in range(count))
+    )
     assert sorted(a.position for a in appended) == list(range(1, count + 1))
     events = await postgres_log.read(limit=count)
     assert [e.env.position for e in events] == list(range(1, count + 1))
-    assert {e.env.position: e.event.text for e in events} == {a.position: str(n) for n, a in enumerate(appended)}
-    assert len({e.env.recorded_at for e in events}) < count / 10, "a batch is one statement, at one time"
+    assert {e.env.position: e.event.text for e in events} == {
+        a.position: str(n) for n, a in enumerate(appended)
+    }
+    assert len({e.env.recorded_at for e in events}) < count / 10, (
+        "a batch is one statement, at one time"
+    )
 
 
-async def test_a_conflict_in_a_batch_fails_its_caller_alone(postgres_log: PostgresLog, database: str) -> None:
+async def test_a_conflict_in_a_batch_fails_its_caller_alone(
+    postgres_log: PostgresLog, database: str
+) -> None:
     taken = new_stream("taken")
     await postgres_log.append([taken])
     async with _one_batch(postgres_log, database):
-        good = [asyncio.create_task(postgres_log.append([new_stream("good", "good")])) for _ in range(5)]
-        late = asyncio.create_task(postgres_log.append([StreamAppend(taken.stream_id, 0, noted("late"))]))
+        good = [
+            asyncio.create_task(postgres_log.append([new_stream("good", "good")])) for _ in range(5)
+        ]
+        late = asyncio.create_task(
+            postgres_log.append([StreamAppend(taken.stream_id, 0, noted("late"))])
+        )
         early = asyncio.create_task(postgres_log.append([StreamAppend(uuid4(), 9, noted("early"))]))
-        more = asyncio.create_task(postgres_log.append([StreamAppend(taken.stream_id, 1, noted("next"))]))
+        more = asyncio.create_task(
+            postgres_log.append([StreamAppend(taken.stream_id, 1, noted("next"))])
+        )
     for refused in (late, early):
         with pytest.raises(VersionConflict):
             await refused
@@ -93,12 +114,16 @@ async def test_a_conflict_in_a_batch_fails_its_caller_alone(postgres_log: Postgr
     assert events[landed[5].position] == "next"
 
 
-async def test_a_known_once_key_in_a_batch_stops_its_caller_alone(postgres_log: PostgresLog, database: str) -> None:
+async def test_a_known_once_key_in_a_batch_stops_its_caller_alone(
+    postgres_log: PostgresLog, database: str
+) -> None:
     once = IdempotencyKey(uuid4(), result_ids={"id": "1"})
     await postgres_log.append([new_stream("first")], once=once)
     async with _one_batch(postgres_log, database):
         repeat = asyncio.create_task(postgres_log.append([new_stream("repeat")], once=once))
-        other = asyncio.create_task(postgres_log.append([new_stream("other")], once=IdempotencyKey(uuid4())))
+        other = asyncio.create_task(
+            postgres_log.append([new_stream("other")], once=IdempotencyKey(uuid4()))
+        )
     with pytest.raises(AlreadyDone) as done:
         await repeat
     assert done.value.done.result_ids == {"id": "1"}
@@ -111,7 +136,10 @@ async def test_appends_to_one_stream_keep_the_order_in_which_they_were_made(
 ) -> None:
     stream = uuid4()
     async with _one_batch(postgres_log, database):
-        appends = [asyncio.create_task(postgres_log.append([StreamAppend(stream, n, noted(str(n)))])) for n in range(4)]
+        appends = [
+            asyncio.create_task(postgres_log.append([StreamAppend(stream, n, noted(str(n)))]))
+            for n in range(4)
+        ]
     await asyncio.gather(*appends)
     assert texts_of(await postgres_log.read_stream(stream)) == ["0", "1", "2", "3"]
 
@@ -122,11 +150,18 @@ async def test_a_batch_that_is_sent_behind_another_does_not_share_its_fate(
     taken, stream = new_stream("taken"), uuid4()
     await postgres_log.append([taken])
     with _tail_held(database):
-        late = asyncio.create_task(postgres_log.append([StreamAppend(taken.stream_id, 0, noted("late"))]))
+        late = asyncio.create_task(
+            postgres_log.append([StreamAppend(taken.stream_id, 0, noted("late"))])
+        )
         first = asyncio.create_task(postgres_log.append([StreamAppend(stream, 0, noted("first"))]))
         await _until_waiting(database)  # with the batch of these two; many more are sent behind it
-        many = [asyncio.create_task(postgres_log.append([new_stream("many")])) for _ in range(writer.OVERLAP)]
-        second = asyncio.create_task(postgres_log.append([StreamAppend(stream, 1, noted("second"))]))
+        many = [
+            asyncio.create_task(postgres_log.append([new_stream("many")]))
+            for _ in range(writer.OVERLAP)
+        ]
+        second = asyncio.create_task(
+            postgres_log.append([StreamAppend(stream, 1, noted("second"))])
+        )
         await asyncio.sleep(0)
     with pytest.raises(VersionConflict):
         await late
@@ -135,7 +170,9 @@ async def test_a_batch_that_is_sent_behind_another_does_not_share_its_fate(
     assert [e.env.position for e in await postgres_log.read()] == list(range(1, writer.OVERLAP + 4))
 
 
-async def test_two_batches_on_their_way_outlive_a_lost_connection(postgres_log: PostgresLog, database: str) -> None:
+async def test_two_batches_on_their_way_outlive_a_lost_connection(
+    postgres_log: PostgresLog, database: str
+) -> None:
     await postgres_log.append([new_stream("before")])
     with _tail_held(database):
         streams = [new_stream(str(n)) for n in range(4 * writer.OVERLAP)]
@@ -143,12 +180,16 @@ async def test_two_batches_on_their_way_outlive_a_lost_connection(postgres_log: 
         await _until_waiting(database)
         _hang_up(postgres_log)
     appended = await asyncio.wait_for(asyncio.gather(*appends), SOON)
-    assert {e.env.event_id for e in await postgres_log.read(1)} == {a.event_ids[0] for a in appended}
+    assert {e.env.event_id for e in await postgres_log.read(1)} == {
+        a.event_ids[0] for a in appended
+    }
     assert sorted(a.position for a in appended) == list(range(2, 4 * writer.OVERLAP + 2))
 
 
 @pytest.mark.parametrize("actor", ["user:\0", "user:\ud800"])
-async def test_what_the_database_refuses_fails_alone(postgres_log: PostgresLog, database: str, actor: str) -> None:
+async def test_what_the_database_refuses_fails_alone(
+    postgres_log: PostgresLog, database: str, actor: str
+) -> None:
     async with _one_batch(postgres_log, database):
         before = asyncio.create_task(postgres_log.append([new_stream("before")]))
         bad = asyncio.create_task(postgres_log.append([new_stream("bad")], Metadata(actor)))
@@ -159,7 +200,9 @@ async def test_what_the_database_refuses_fails_alone(postgres_log: PostgresLog, 
     assert texts_of(await postgres_log.read()) == ["busy", "before", "after"]
 
 
-async def test_a_once_record_that_cannot_be_written_fails_alone(postgres_log: PostgresLog, database: str) -> None:
+async def test_a_once_record_that_cannot_be_written_fails_alone(
+    postgres_log: PostgresLog, database: str
+) -> None:
     timeless = IdempotencyKey(uuid4(), expires_at=datetime(2030, 1, 1))  # the mistake: no time zone
     async with _one_batch(postgres_log, database):
         bad = asyncio.create_task(postgres_log.append([new_stream("bad")], once=timeless))
@@ -170,7 +213,9 @@ async def test_a_once_record_that_cannot_be_written_fails_alone(postgres_log: Po
     assert texts_of(await postgres_log.read()) == ["busy", "good"]
 
 
-async def test_a_refusal_that_no_version_explains_is_told(postgres_log: PostgresLog, database: str) -> None:
+async def test_a_refusal_that_no_version_explains_is_told(
+    postgres_log: PostgresLog, database: str
+) -> None:
     admin(database, "CREATE UNIQUE INDEX one_event_an_actor ON log.events (actor)")
     try:
         await postgres_log.append([new_stream("a")], Metadata("user:1"))
@@ -193,7 +238,13 @@ async def test_an_append_never_reads_the_whole_log_however_small_it_was_when_its
     database: str,
 ) -> None:
     def scans() -> int:
-        return int(str(admin(database, "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'events'")[0][0]))
+        return int(
+            str(
+                admin(
+                    database, "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'events'"
+                )[0][0]
+            )
+        )
 
     async with PostgresLog.open(database, CODEC, pool_size=1) as log:
         stream = new_stream("a")
@@ -201,7 +252,9 @@ async def test_an_append_never_reads_the_whole_log_however_small_it_was_when_its
         admin(database, "ANALYZE log.events")  # so that reading all of it looks cheapest
         before = scans()
         for version in range(1, 8):
-            await log.append([StreamAppend(stream.stream_id, version, noted("b"))], once=IdempotencyKey(uuid4()))
+            await log.append(
+                [StreamAppend(stream.stream_id, version, noted("b"))], once=IdempotencyKey(uuid4())
+            )
         with pytest.raises(VersionConflict):
             await log.append([StreamAppend(stream.stream_id, 1, noted("late"))])
     # The writer's backend reports its counts as it ends.
@@ -209,10 +262,12 @@ async def test_an_append_never_reads_the_whole_log_however_small_it_was_when_its
     assert scans() == before
 
 
-# -- callers that leave, and closing -----------------------------------------------------------------------------------
+# -- callers that leave, and closing ---------------------------------------------------------------
 
 
-async def test_a_caller_that_leaves_while_queued_appends_nothing(postgres_log: PostgresLog, database: str) -> None:
+async def test_a_caller_that_leaves_while_queued_appends_nothing(
+    postgres_log: PostgresLog, database: str
+) -> None:
     async with _one_batch(postgres_log, database):
         leaver = asyncio.create_task(postgres_log.append([new_stream("left")]))
         stayer = asyncio.create_task(postgres_log.append([new_stream("stayed")]))
@@ -223,7 +278,9 @@ async def test_a_caller_that_leaves_while_queued_appends_nothing(postgres_log: P
     assert texts_of(await postgres_log.read()) == ["busy", "stayed"]
 
 
-async def test_a_caller_that_leaves_during_the_commit_harms_nobody(postgres_log: PostgresLog, database: str) -> None:
+async def test_a_caller_that_leaves_during_the_commit_harms_nobody(
+    postgres_log: PostgresLog, database: str
+) -> None:
     with _tail_held(database):
         leaver = asyncio.create_task(postgres_log.append([new_stream("left")]))
         await _until_waiting(database)
@@ -257,35 +314,48 @@ async def test_closing_while_the_database_hangs_leaves_nobody_waiting(
             await asyncio.wait_for(stuck, SOON)
 
 
-async def test_a_database_that_cannot_be_reached_is_told_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_database_that_cannot_be_reached_is_told_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(writer, "PATIENCE_SECONDS", 0.1)
     async with PostgresLog.open("postgresql://nobody@/nothing?host=/nonexistent", CODEC) as log:
         for _ in range(2):  # the writer outlives it
             outcomes = await asyncio.wait_for(
-                asyncio.gather(*(log.append([new_stream("x")]) for _ in range(5)), return_exceptions=True), SOON
+                asyncio.gather(
+                    *(log.append([new_stream("x")]) for _ in range(5)), return_exceptions=True
+                ),
+                SOON,
             )
             assert all(isinstance(outcome, LogUnavailable) for outcome in outcomes)
 
 
-# -- lost connections --------------------------------------------------------------------------------------------------
+# -- lost connections ------------------------------------------------------------------------------
 
 
-async def test_an_append_outlives_a_lost_connection(postgres_log: PostgresLog, database: str) -> None:
+async def test_an_append_outlives_a_lost_connection(
+    postgres_log: PostgresLog, database: str
+) -> None:
     await postgres_log.append([new_stream("before")])
     admin(database, f"SELECT pg_terminate_backend(pid, 5000) FROM ({WRITERS}) w")
     assert (await postgres_log.append([new_stream("after")])).position == 2
 
 
-async def test_an_append_whose_answer_was_lost_is_told_as_what_it_was(postgres_log: PostgresLog, database: str) -> None:
-    """The client loses the connection while the server works on: it commits, and the writer must find that out."""
+async def test_an_append_whose_answer_was_lost_is_told_as_what_it_was(
+    postgres_log: PostgresLog, database: str
+) -> None:
+    """The client loses the connection while the server works on: it commits, and the writer must
+    find that out."""
     taken, once = new_stream("taken"), IdempotencyKey(uuid4())
     await postgres_log.append([taken])
     with _tail_held(database):
         landing = [asyncio.create_task(postgres_log.append([new_stream("a", "b")], once=once))]
         await _until_waiting(database)
         _hang_up(postgres_log)
-        await _until_waiting(database, 2)  # the old backend still waits; so does the writer's second try
-        late = asyncio.create_task(postgres_log.append([StreamAppend(taken.stream_id, 0, noted("late"))]))
+        # the old backend still waits; so does the writer's second try
+        await _until_waiting(database, 2)
+        late = asyncio.create_task(
+            postgres_log.append([StreamAppend(taken.stream_id, 0, noted("late"))])
+        )
         await asyncio.sleep(0)
     (appended,) = await asyncio.wait_for(asyncio.gather(*landing), SOON)
     assert (appended.first_position, appended.position) == (2, 3)
@@ -313,10 +383,17 @@ class Told:
         self.progress = asyncio.Event()
 
     async def append(
-        self, log: PostgresLog, text: str, stream: UUID, version: int, once: IdempotencyKey | None = None
+        self,
+        log: PostgresLog,
+        text: str,
+        stream: UUID,
+        version: int,
+        once: IdempotencyKey | None = None,
     ) -> None:
         try:
-            self.landed[text] = await log.append([StreamAppend(stream, version, noted(text))], once=once)
+            self.landed[text] = await log.append(
+                [StreamAppend(stream, version, noted(text))], once=once
+            )
         except (VersionConflict, AlreadyDone):
             self.refused.add(text)
         except LogUnavailable:
@@ -334,7 +411,9 @@ async def test_in_a_storm_of_lost_connections_every_answer_is_true(
         for n in range(20):
             text = f"{no}/{n}"
             if n % 3:
-                await told.append(postgres_log, text, uuid4(), 0, IdempotencyKey(uuid4()) if n % 2 else None)
+                await told.append(
+                    postgres_log, text, uuid4(), 0, IdempotencyKey(uuid4()) if n % 2 else None
+                )
             else:  # contended: somebody else may be first
                 stream = shared[no % 3]
                 version = len(await postgres_log.read_stream_raw(stream))
@@ -350,7 +429,9 @@ async def test_in_a_storm_of_lost_connections_every_answer_is_true(
             if how == "line cut":
                 _hang_up(postgres_log)
             else:
-                await asyncio.to_thread(admin, database, f"SELECT pg_terminate_backend(pid) FROM ({WRITERS}) w")
+                await asyncio.to_thread(
+                    admin, database, f"SELECT pg_terminate_backend(pid) FROM ({WRITERS}) w"
+                )
 
     disturbance = asyncio.create_task(storm())
     await asyncio.wait_for(asyncio.gather(*(caller(no) for no in range(10))), 60)
@@ -367,7 +448,9 @@ async def test_in_a_storm_of_lost_connections_every_answer_is_true(
     assert stored.keys() == told.landed.keys() | (told.unsure & stored.keys())
 
 
-async def test_reads_and_subscriptions_outlive_a_server_that_hung_up(postgres_log: PostgresLog, database: str) -> None:
+async def test_reads_and_subscriptions_outlive_a_server_that_hung_up(
+    postgres_log: PostgresLog, database: str
+) -> None:
     async def next_texts() -> list[str]:
         return texts_of(await asyncio.wait_for(anext(pages), SOON))
 

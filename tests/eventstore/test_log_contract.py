@@ -44,7 +44,7 @@ async def take(pages: AsyncIterator[list[Recorded]], count: int) -> list[Recorde
     return found
 
 
-# -- append and read back ----------------------------------------------------------------------------------------------
+# -- append and read back --------------------------------------------------------------------------
 
 
 async def test_what_is_appended_is_read_back_with_its_envelope(log: Log) -> None:
@@ -72,7 +72,12 @@ async def test_what_is_appended_is_read_back_with_its_envelope(log: Log) -> None
 async def test_what_was_not_said_about_an_append_reads_as_nothing(log: Log) -> None:
     await log.append([new_stream("x")])
     (event,) = await log.read()
-    assert (event.env.actor, event.env.correlation_id, event.env.causation_id, event.env.traceparent) == (
+    assert (
+        event.env.actor,
+        event.env.correlation_id,
+        event.env.causation_id,
+        event.env.traceparent,
+    ) == (
         "system",
         None,
         None,
@@ -136,7 +141,7 @@ async def test_what_one_process_appends_another_reads(open_log: OpenLog) -> None
         assert await there.head() == appended.position
 
 
-# -- versions ----------------------------------------------------------------------------------------------------------
+# -- versions --------------------------------------------------------------------------------------
 
 
 async def test_a_stream_is_created_once(log: Log) -> None:
@@ -149,7 +154,9 @@ async def test_a_stream_is_created_once(log: Log) -> None:
 
 
 @pytest.mark.parametrize("expected", [0, 1, 3, 50])
-async def test_an_append_at_another_version_than_the_streams_is_refused(log: Log, expected: int) -> None:
+async def test_an_append_at_another_version_than_the_streams_is_refused(
+    log: Log, expected: int
+) -> None:
     stream = uuid4()
     await log.append([StreamAppend(stream, 0, noted("a", "b"))])
     with pytest.raises(VersionConflict):
@@ -168,7 +175,10 @@ async def test_of_those_who_append_at_the_same_version_one_wins(open_log: OpenLo
     stream = uuid4()
     async with open_log() as here, open_log() as there:
         outcomes = await asyncio.gather(
-            *((here, there)[n % 2].append([StreamAppend(stream, 0, noted(str(n)))]) for n in range(20)),
+            *(
+                (here, there)[n % 2].append([StreamAppend(stream, 0, noted(str(n)))])
+                for n in range(20)
+            ),
             return_exceptions=True,
         )
         won = [n for n, outcome in enumerate(outcomes) if not isinstance(outcome, BaseException)]
@@ -177,7 +187,7 @@ async def test_of_those_who_append_at_the_same_version_one_wins(open_log: OpenLo
         assert texts_of(await here.read_stream(stream)) == [str(won[0])]
 
 
-# -- kinds -------------------------------------------------------------------------------------------------------------
+# -- kinds -----------------------------------------------------------------------------------------
 
 
 async def test_events_of_another_kind_are_refused_by_their_stream(log: Log) -> None:
@@ -186,7 +196,10 @@ async def test_events_of_another_kind_are_refused_by_their_stream(log: Log) -> N
     with pytest.raises(WrongKind):
         await log.append([StreamAppend(stream, 1, [Filed("b")])])
     await log.append([StreamAppend(stream, 1, [Counted(1)])])
-    assert [event.env.name for event in await log.read_stream(stream)] == ["test.noted.v1", "test.counted.v1"]
+    assert [event.env.name for event in await log.read_stream(stream)] == [
+        "test.noted.v1",
+        "test.counted.v1",
+    ]
 
 
 async def test_a_new_stream_is_of_one_kind(log: Log) -> None:
@@ -205,11 +218,13 @@ async def test_an_append_of_the_wrong_kind_is_refused_whole_and_alone(log: Log) 
         *(log.append([new_stream(str(n))]) for n in range(20)),
         return_exceptions=True,
     )
-    assert [type(outcome).__name__ for outcome in outcomes if isinstance(outcome, BaseException)] == ["WrongKind"]
+    assert [
+        type(outcome).__name__ for outcome in outcomes if isinstance(outcome, BaseException)
+    ] == ["WrongKind"]
     assert len(await log.read()) == 41
 
 
-# -- several streams ---------------------------------------------------------------------------------------------------
+# -- several streams -------------------------------------------------------------------------------
 
 
 async def test_an_append_may_span_several_streams(log: Log) -> None:
@@ -253,7 +268,7 @@ async def test_streams_are_at_the_versions_that_they_have_reached(log: Log) -> N
     assert await log.versions([]) == []
 
 
-# -- what an append rests on ------------------------------------------------------------------------------------------
+# -- what an append rests on -----------------------------------------------------------------------
 
 
 async def test_an_append_stands_while_what_it_rests_on_has_not_moved(log: Log) -> None:
@@ -284,7 +299,10 @@ async def test_of_two_that_rest_on_what_the_other_adds_to_one_is_refused(open_lo
                 log.append([StreamAppend(other, 0, noted("other"))], reads=[StreamRead(one, 0)]),
                 return_exceptions=True,
             )
-            assert sorted(isinstance(outcome, VersionConflict) for outcome in outcomes) == [False, True]
+            assert sorted(isinstance(outcome, VersionConflict) for outcome in outcomes) == [
+                False,
+                True,
+            ]
 
 
 async def test_those_who_rest_on_the_same_stream_do_not_hinder_each_other(log: Log) -> None:
@@ -295,7 +313,7 @@ async def test_those_who_rest_on_the_same_stream_do_not_hinder_each_other(log: L
     assert await log.head() == 41
 
 
-# -- once --------------------------------------------------------------------------------------------------------------
+# -- once ------------------------------------------------------------------------------------------
 
 
 async def test_under_a_once_key_an_append_happens_once(log: Log) -> None:
@@ -304,7 +322,11 @@ async def test_under_a_once_key_an_append_happens_once(log: Log) -> None:
     with pytest.raises(AlreadyDone) as repeat:
         await log.append([new_stream("c")], once=once)
     done = repeat.value.done
-    assert (done.key, done.fingerprint, done.result_ids) == (once.key, b"print", {"order_id": "o-1"})
+    assert (done.key, done.fingerprint, done.result_ids) == (
+        once.key,
+        b"print",
+        {"order_id": "o-1"},
+    )
     assert done.position == appended.position
     assert texts_of(await log.read()) == ["a", "b"]
 
@@ -326,7 +348,9 @@ async def test_an_append_that_is_refused_leaves_its_once_key_unused(log: Log) ->
 
 
 async def test_what_was_done_under_a_key_can_be_looked_up(log: Log) -> None:
-    once = IdempotencyKey(uuid4(), b"f", {"id": "7"}, expires_at=datetime.now(UTC) + timedelta(hours=1))
+    once = IdempotencyKey(
+        uuid4(), b"f", {"id": "7"}, expires_at=datetime.now(UTC) + timedelta(hours=1)
+    )
     appended = await log.append([new_stream("a")], once=once)
     done = await log.done(once.key)
     assert done is not None
@@ -338,7 +362,8 @@ async def test_of_the_same_request_sent_many_times_at_once_one_lands(open_log: O
     once = IdempotencyKey(uuid4())
     async with open_log() as here, open_log() as there:
         outcomes = await asyncio.gather(
-            *((here, there)[n % 2].append([new_stream(str(n))], once=once) for n in range(20)), return_exceptions=True
+            *((here, there)[n % 2].append([new_stream(str(n))], once=once) for n in range(20)),
+            return_exceptions=True,
         )
         assert sum(not isinstance(outcome, BaseException) for outcome in outcomes) == 1
         assert sum(isinstance(outcome, AlreadyDone) for outcome in outcomes) == 19
@@ -373,7 +398,7 @@ async def test_a_key_whose_time_is_over_is_purged_and_may_be_used_again(log: Log
             await log.append([new_stream("b")], once=once)
 
 
-# -- bounds ------------------------------------------------------------------------------------------------------------
+# -- bounds ----------------------------------------------------------------------------------------
 
 MIB = 1 << 20
 
@@ -391,7 +416,13 @@ async def test_an_append_has_its_size_over_all_its_streams(log: Log) -> None:
     half = noted(*["x" * (MIB - 1024)] * (MAX_APPEND_BYTES // MIB // 2))
     await log.append([StreamAppend(uuid4(), 0, half), StreamAppend(uuid4(), 0, half)])
     with pytest.raises(TooLarge) as refused:
-        await log.append([StreamAppend(uuid4(), 0, half), StreamAppend(uuid4(), 0, half), new_stream("x" * 64 * 1024)])
+        await log.append(
+            [
+                StreamAppend(uuid4(), 0, half),
+                StreamAppend(uuid4(), 0, half),
+                new_stream("x" * 64 * 1024),
+            ]
+        )
     assert refused.value.code == "append_too_large"
     assert await log.head() == 2 * len(half)
 
@@ -409,14 +440,16 @@ async def test_pages_of_large_events_are_bounded_by_bytes(log: Log) -> None:
 
 async def test_of_a_stream_some_names_can_be_left_out_but_not_the_last_event(log: Log) -> None:
     stream = uuid4()
-    await log.append([StreamAppend(stream, 0, [Counted(1), Noted("a"), Counted(2), Noted("b"), Counted(3)])])
+    await log.append(
+        [StreamAppend(stream, 0, [Counted(1), Noted("a"), Counted(2), Noted("b"), Counted(3)])]
+    )
     found = await log.read_stream(stream, but=["test.counted.v1"])
     assert [event.env.version for event in found] == [2, 4, 5]
     found = await log.read_stream(stream, upto=found[1].env.position, but=["test.noted.v1"])
     assert [event.env.version for event in found] == [1, 3, 4]
 
 
-# -- clocks ------------------------------------------------------------------------------------------------------------
+# -- clocks ----------------------------------------------------------------------------------------
 
 
 class Moved:
@@ -429,7 +462,9 @@ class Moved:
 
 
 @pytest.mark.parametrize("hours", [1, -1], ids=["ahead", "behind"])
-async def test_what_the_clock_of_a_process_misdates_is_refused(open_log: OpenLog, hours: int) -> None:
+async def test_what_the_clock_of_a_process_misdates_is_refused(
+    open_log: OpenLog, hours: int
+) -> None:
     mine = Moved()
     stream, once = uuid4(), IdempotencyKey(uuid4())
     async with open_log(clock=mine) as log:
@@ -448,10 +483,14 @@ async def test_a_difference_that_is_tolerated_is_history(open_log: OpenLog) -> N
     async with open_log(clock=mine) as log:
         await log.append([new_stream("x")])
         (event,) = await log.read()
-        assert timedelta(seconds=40) < event.env.occurred_at - event.env.recorded_at < timedelta(seconds=51)
+        assert (
+            timedelta(seconds=40)
+            < event.env.occurred_at - event.env.recorded_at
+            < timedelta(seconds=51)
+        )
 
 
-# -- persons -----------------------------------------------------------------------------------------------------------
+# -- persons ---------------------------------------------------------------------------------------
 
 
 async def test_who_has_no_key_cannot_be_written_about(log: Log) -> None:
@@ -475,7 +514,7 @@ async def test_who_was_forgotten_is_unreadable_and_stays_so_if_they_come_back(lo
     assert [event.event for event in await log.read()] == [*expected, Confided(ana, "again")]
 
 
-# -- subscriptions -----------------------------------------------------------------------------------------------------
+# -- subscriptions ---------------------------------------------------------------------------------
 
 
 async def test_a_subscription_brings_what_is_there_and_then_what_comes(log: Log) -> None:

@@ -1,4 +1,5 @@
-"""Migrations: numbered files, each run once, all of a call or none, whoever starts at the same time."""
+"""Migrations: numbered files, each run once, all of a call or none, whoever starts at the same
+time."""
 
 import multiprocessing
 from pathlib import Path
@@ -47,7 +48,9 @@ def test_when_one_file_fails_none_has_run(empty_database: str, folder: Path) -> 
     (folder / "0003_three.sql").write_text("INSERT INTO nowhere VALUES (1)")
     with pytest.raises(psycopg.errors.UndefinedTable):
         migrate(empty_database, [("x", folder)])
-    assert admin(empty_database, "SELECT to_regclass('one'), to_regclass('log.migrations')") == [(None, None)]
+    assert admin(empty_database, "SELECT to_regclass('one'), to_regclass('log.migrations')") == [
+        (None, None)
+    ]
     (folder / "0003_three.sql").unlink()
     assert len(migrate(empty_database, [("x", folder)])) == 2
 
@@ -58,13 +61,17 @@ def test_a_file_without_a_number_is_refused(empty_database: str, folder: Path) -
         migrate(empty_database, [("x", folder)])
 
 
-def test_components_count_apart(empty_database: str, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_components_count_apart(
+    empty_database: str, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     other = tmp_path_factory.mktemp("other")
     (other / "0001_other.sql").write_text("CREATE TABLE other (id int)")
     assert migrate(empty_database, [("x", folder), ("y", other)])[-1] == "y/0001_other.sql"
 
 
-def test_a_function_is_installed_again_when_its_text_changes(empty_database: str, tmp_path: Path) -> None:
+def test_a_function_is_installed_again_when_its_text_changes(
+    empty_database: str, tmp_path: Path
+) -> None:
     migrate_all(empty_database)
     text = "CREATE OR REPLACE FUNCTION log.answer() RETURNS int LANGUAGE sql AS 'SELECT {}'"
     for answer, ran in ((41, ["functions/answer.sql"]), (41, []), (42, ["functions/answer.sql"])):
@@ -73,7 +80,9 @@ def test_a_function_is_installed_again_when_its_text_changes(empty_database: str
         assert admin(empty_database, "SELECT log.answer()") == [(answer,)]
 
 
-def _migrate(url: str, barrier: "multiprocessing.synchronize.Barrier", answers: "multiprocessing.Queue[int]") -> None:
+def _migrate(
+    url: str, barrier: "multiprocessing.synchronize.Barrier", answers: "multiprocessing.Queue[int]"
+) -> None:
     barrier.wait()
     answers.put(len(migrate_all(url)))
 
@@ -81,7 +90,9 @@ def _migrate(url: str, barrier: "multiprocessing.synchronize.Barrier", answers: 
 def test_of_processes_that_start_together_one_migrates(empty_database: str) -> None:
     spawn = multiprocessing.get_context("spawn")
     barrier, answers = spawn.Barrier(3), spawn.Queue()
-    processes = [spawn.Process(target=_migrate, args=(empty_database, barrier, answers)) for _ in range(3)]
+    processes = [
+        spawn.Process(target=_migrate, args=(empty_database, barrier, answers)) for _ in range(3)
+    ]
     for process in processes:
         process.start()
     ran = sorted(answers.get(timeout=60) for _ in processes)
@@ -95,9 +106,12 @@ def test_of_processes_that_start_together_one_migrates(empty_database: str) -> N
 
 def test_the_programs_role_owns_nothing_and_may_append(empty_database: str) -> None:
     migrate_all(empty_database)
-    rights = """SELECT has_table_privilege('ludoteca_app', 'log.events', 'INSERT, UPDATE, DELETE, TRUNCATE'),
+    rights = """SELECT
+        has_table_privilege('ludoteca_app', 'log.events', 'INSERT, UPDATE, DELETE, TRUNCATE'),
         has_table_privilege('ludoteca_app', 'log.events', 'SELECT'),
         has_function_privilege('ludoteca_app', 'log.append_v4', 'EXECUTE'),
         has_schema_privilege('ludoteca_app', 'log', 'CREATE')"""
-    rights = rights.replace("'log.append_v4'", "(SELECT oid FROM pg_proc WHERE proname = 'append_v4')")
+    rights = rights.replace(
+        "'log.append_v4'", "(SELECT oid FROM pg_proc WHERE proname = 'append_v4')"
+    )
     assert admin(empty_database, rights) == [(False, True, True, False)]

@@ -1,6 +1,8 @@
-"""The proof that position order is commit order: processes append for a while, a reader follows, and nothing is lost.
+"""The proof that position order is commit order: processes append for a while, a reader follows,
+and nothing is lost.
 
-The same test, pointed at a log with an identity column, finds the losses that the design of ours is there to prevent.
+The same test, pointed at a log with an identity column, finds the losses that the design of ours is
+there to prevent.
 """
 
 import asyncio
@@ -24,7 +26,8 @@ PROCESSES = 4
 
 
 class Followed(msgspec.Struct):
-    """What the processes were told is safe, and what a reader that followed all the while has seen."""
+    """What the processes were told is safe, and what a reader that followed all the while has
+    seen."""
 
     appended: list[UUID]
     seen: list[Seen]
@@ -45,8 +48,12 @@ async def _follow(kind: str, url: str) -> Followed:
         reader = asyncio.create_task(_collect(log.follow(), found.seen))
         with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
             loop = asyncio.get_running_loop()
-            writers = [loop.run_in_executor(pool, append_for, kind, url, SECONDS) for _ in range(PROCESSES)]
-            found.appended = [UUID(bytes=raw) for told in await asyncio.gather(*writers) for raw in told]
+            writers = [
+                loop.run_in_executor(pool, append_for, kind, url, SECONDS) for _ in range(PROCESSES)
+            ]
+            found.appended = [
+                UUID(bytes=raw) for told in await asyncio.gather(*writers) for raw in told
+            ]
         (last,) = await log.append(["the end"])
         async with asyncio.timeout(60):
             while not found.seen or found.seen[-1][1] != last:  # noqa: ASYNC110 - polled beside the reader, not in it
@@ -62,7 +69,9 @@ async def _collect(pages: AsyncIterator[list[Seen]], seen: list[Seen]) -> None:
             seen.extend(page)
 
 
-async def test_a_reader_of_the_log_misses_nothing_and_sees_nothing_twice_or_out_of_order(database: str) -> None:
+async def test_a_reader_of_the_log_misses_nothing_and_sees_nothing_twice_or_out_of_order(
+    database: str,
+) -> None:
     followed = await _follow("tail", database)
     assert len(followed.appended) > 100 * SECONDS, "the log was busy"
     assert followed.missed == set()

@@ -1,4 +1,5 @@
-"""Personal data in the log: encrypted where it lies, unreadable once forgotten, and the proof stays whole."""
+"""Personal data in the log: encrypted where it lies, unreadable once forgotten, and the proof stays
+whole."""
 
 from typing import ClassVar
 from uuid import uuid4
@@ -37,7 +38,10 @@ def _registered(name: str = "Ana Ñúñez") -> UserRegistered:
 
 def _everything_stored(database: str) -> str:
     return str(
-        admin(database, "SELECT string_agg(e::text || convert_from(e.payload, 'UTF8'), ' ') FROM log.events e")[0][0]
+        admin(
+            database,
+            "SELECT string_agg(e::text || convert_from(e.payload, 'UTF8'), ' ') FROM log.events e",
+        )[0][0]
     )
 
 
@@ -45,13 +49,23 @@ async def test_personal_text_is_nowhere_in_the_stored_log(database: str) -> None
     async with PostgresLog.open(database, CODEC) as log:
         person = uuid4()
         await log.keys.create([person])
-        await log.append([StreamAppend(person, 0, [_registered(), ProfileChanged(name="Ana Segunda", region="MX")])])
+        await log.append(
+            [
+                StreamAppend(
+                    person, 0, [_registered(), ProfileChanged(name="Ana Segunda", region="MX")]
+                )
+            ]
+        )
         stored = _everything_stored(database)
         events = [e.event for e in await log.read_stream(person)]
     for private in ("ana.private", "Ana Ñ", "argon2id", "Segunda"):
         assert private not in stored
     assert '"region":"MX"' in stored
-    assert (events[0].email, events[0].name, events[1].name) == ("ana.private@example.com", "Ana Ñúñez", "Ana Segunda")
+    assert (events[0].email, events[0].name, events[1].name) == (
+        "ana.private@example.com",
+        "Ana Ñúñez",
+        "Ana Segunda",
+    )
 
 
 async def test_who_has_no_key_cannot_be_written_about(database: str) -> None:
@@ -69,10 +83,14 @@ async def test_a_change_without_personal_fields_needs_no_key(database: str) -> N
     async with PostgresLog.open(database, CODEC) as log:
         append = new_stream_of(ProfileChanged(region="MX"))
         await log.append([append])
-        assert [e.event for e in await log.read_stream(append.stream_id)] == [ProfileChanged(region="MX")]
+        assert [e.event for e in await log.read_stream(append.stream_id)] == [
+            ProfileChanged(region="MX")
+        ]
 
 
-async def test_destroying_the_key_forgets_the_person_everywhere_and_breaks_no_proof(database: str) -> None:
+async def test_destroying_the_key_forgets_the_person_everywhere_and_breaks_no_proof(
+    database: str,
+) -> None:
     async with PostgresLog.open(database, NOTES) as log:
         ana, ben, diary = uuid4(), uuid4(), uuid4()
         await log.keys.create([ana, ben])
@@ -87,7 +105,9 @@ async def test_destroying_the_key_forgets_the_person_everywhere_and_breaks_no_pr
         assert [step async for step in log.verify(Verifier(), upto=2)] == [2]
 
 
-async def test_an_order_is_encrypted_under_its_buyers_key_though_its_stream_is_another(database: str) -> None:
+async def test_an_order_is_encrypted_under_its_buyers_key_though_its_stream_is_another(
+    database: str,
+) -> None:
     from datetime import UTC, datetime
 
     async with PostgresLog.open(database, CODEC) as log:
@@ -111,7 +131,7 @@ async def test_an_order_is_encrypted_under_its_buyers_key_though_its_stream_is_a
         assert [e.event.shipping_address for e in await log.read()] == [None]
 
 
-# -- keys and secrets --------------------------------------------------------------------------------------------------
+# -- keys and secrets ------------------------------------------------------------------------------
 
 
 async def test_a_person_keeps_the_key_that_they_have(postgres_log: PostgresLog) -> None:
@@ -126,7 +146,9 @@ async def test_a_person_keeps_the_key_that_they_have(postgres_log: PostgresLog) 
     assert len(key) == 32
 
 
-async def test_a_destroyed_key_is_gone_for_everybody(postgres_log: PostgresLog, database: str) -> None:
+async def test_a_destroyed_key_is_gone_for_everybody(
+    postgres_log: PostgresLog, database: str
+) -> None:
     person = uuid4()
     await postgres_log.keys.create([person])
     with psycopg.connect(database) as conn:
@@ -142,7 +164,7 @@ async def test_a_secret_is_made_once(postgres_log: PostgresLog) -> None:
     assert await secret(postgres_log.pool, "other", lambda: b"third") == b"third"
 
 
-# -- old shapes in the log ---------------------------------------------------------------------------------------------
+# -- old shapes in the log -------------------------------------------------------------------------
 
 
 class CancelledAsItWas(Event, frozen=True):
@@ -154,9 +176,13 @@ class CancelledAsItWas(Event, frozen=True):
 
 async def test_an_old_shape_reads_as_the_new_one_wherever_it_is_read(database: str) -> None:
     payment = uuid4()
-    async with PostgresLog.open(database, Codec({**EVENTS, CancelledAsItWas.NAME: CancelledAsItWas})) as past:
+    async with PostgresLog.open(
+        database, Codec({**EVENTS, CancelledAsItWas.NAME: CancelledAsItWas})
+    ) as past:
         old = [PaymentSubmitted("simulated", 1), CancelledAsItWas("pi_1")]
-        await past.append([StreamAppend(payment, 0, old), new_stream_of(PaymentSubmitted("simulated", 1))])
+        await past.append(
+            [StreamAppend(payment, 0, old), new_stream_of(PaymentSubmitted("simulated", 1))]
+        )
     async with PostgresLog.open(database, CODEC) as log:
         await log.append([StreamAppend(payment, 2, [PaymentIntentCancelled("expired")])])
         names = CODEC.names_of([PaymentIntentCancelled])

@@ -1,4 +1,5 @@
-"""Decisions on aggregates: cached, contended, refused, and always as if decided on what the log says."""
+"""Decisions on aggregates: cached, contended, refused, and always as if decided on what the log
+says."""
 
 import asyncio
 import multiprocessing
@@ -6,7 +7,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from eventstore.log import AlreadyDone, IdempotencyKey, Recorded, StreamAppend, VersionConflict, WrongKind
+from eventstore.log import (
+    AlreadyDone,
+    IdempotencyKey,
+    Recorded,
+    StreamAppend,
+    VersionConflict,
+    WrongKind,
+)
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Aggregate, NoSuchStream, Repository, UnexpectedVersion, UnitOfWork
 from eventstore.snapshots import Snapshots
@@ -52,7 +60,7 @@ class Reads:
         return await self._log.read_stream_page(stream_id, after_version, **said)  # type: ignore[arg-type]
 
 
-# -- deciding ----------------------------------------------------------------------------------------------------------
+# -- deciding --------------------------------------------------------------------------------------
 
 
 async def test_a_decision_is_appended_whole_over_all_its_streams(here: Repository) -> None:
@@ -127,7 +135,9 @@ async def test_a_stream_that_has_to_exist_is_missed_by_its_kind(here: Repository
 
 
 @pytest.mark.parametrize("expected", [None, 2])
-async def test_the_expected_version_is_the_one_that_was_loaded(here: Repository, expected: int | None) -> None:
+async def test_the_expected_version_is_the_one_that_was_loaded(
+    here: Repository, expected: int | None
+) -> None:
     stream = uuid4()
     await count(here, stream, 1)
     await count(here, stream, 1)
@@ -141,7 +151,9 @@ async def test_the_expected_version_is_the_one_that_was_loaded(here: Repository,
     assert await _total(here, stream) == 7
 
 
-async def test_another_version_than_expected_is_refused(here: Repository, there: Repository) -> None:
+async def test_another_version_than_expected_is_refused(
+    here: Repository, there: Repository
+) -> None:
     stream = uuid4()
     await count(here, stream, 1)
     await count(there, stream, 1)  # which `here` has not seen
@@ -155,7 +167,7 @@ async def test_another_version_than_expected_is_refused(here: Repository, there:
     assert refusal.value.version == 2
 
 
-# -- the cache ---------------------------------------------------------------------------------------------------------
+# -- the cache -------------------------------------------------------------------------------------
 
 
 async def test_a_stream_that_was_decided_on_is_not_read_again(postgres_log: PostgresLog) -> None:
@@ -166,7 +178,9 @@ async def test_a_stream_that_was_decided_on_is_not_read_again(postgres_log: Post
     assert reads.after == [0], "only the first decision had to look"
 
 
-async def test_a_stale_cache_does_not_lose_what_others_appended(here: Repository, there: Repository) -> None:
+async def test_a_stale_cache_does_not_lose_what_others_appended(
+    here: Repository, there: Repository
+) -> None:
     stream = uuid4()
     await count(here, stream, 1)
     await count(there, stream, 10)
@@ -200,7 +214,9 @@ async def test_a_refusal_that_stands_is_told(here: Repository, there: Repository
         await here.decide(lambda unit: _spend(unit, stream, 60), refusal=TooMuch)
 
 
-async def test_doing_nothing_because_of_a_stale_cache_is_decided_again(here: Repository, there: Repository) -> None:
+async def test_doing_nothing_because_of_a_stale_cache_is_decided_again(
+    here: Repository, there: Repository
+) -> None:
     stream = uuid4()
     await count(here, stream, 5)
     await count(there, stream, -5)
@@ -252,7 +268,9 @@ async def test_what_need_not_be_checked_may_have_moved_on(
     assert seen == [Tally(1, 1), Tally(2, 2)][:tries]
 
 
-async def test_that_there_is_no_such_stream_is_always_checked(here: Repository, there: Repository) -> None:
+async def test_that_there_is_no_such_stream_is_always_checked(
+    here: Repository, there: Repository
+) -> None:
     read, written = uuid4(), uuid4()
     seen: list[Tally | None] = []
 
@@ -304,17 +322,23 @@ async def test_a_failure_that_stands_is_told(here: Repository) -> None:
         await here.decide(fails, refusal=TooMuch)
 
 
-# -- kinds -------------------------------------------------------------------------------------------------------------
+# -- kinds -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cached", [False, True])
-async def test_a_stream_loaded_as_another_kind_is_not_there(here: Repository, there: Repository, cached: bool) -> None:
+async def test_a_stream_loaded_as_another_kind_is_not_there(
+    here: Repository, there: Repository, cached: bool
+) -> None:
     stream = uuid4()
     await count(here, stream, 1)
     repository = here if cached else there
 
     async def as_both(unit: UnitOfWork) -> tuple[File | None, Tally | None, File | None]:
-        return await unit.load(FILE, stream), await unit.load(TALLY, stream), await unit.load(FILE, stream)
+        return (
+            await unit.load(FILE, stream),
+            await unit.load(TALLY, stream),
+            await unit.load(FILE, stream),
+        )
 
     assert (await repository.decide(as_both))[0] == (None, Tally(1, 1), None)
     for look in (repository.state, repository.cached, repository.rehydrate):
@@ -324,7 +348,8 @@ async def test_a_stream_loaded_as_another_kind_is_not_there(here: Repository, th
 async def test_to_look_at_a_stream_as_another_kind_leaves_no_stale_state_behind(
     here: Repository, there: Repository
 ) -> None:
-    """Or whoever can have any id looked at could have a rule decided on a state that is long gone."""
+    """Or whoever can have any id looked at could have a rule decided on a state that is long
+    gone."""
     stream = uuid4()
     await count(here, stream, 5)
     await count(there, stream, -5)
@@ -335,7 +360,8 @@ async def test_to_look_at_a_stream_as_another_kind_leaves_no_stale_state_behind(
 
 
 async def test_that_a_stream_is_of_another_kind_is_relied_upon(here: Repository) -> None:
-    """A decision may rest on there being no such thing: nothing may come of another kind meanwhile."""
+    """A decision may rest on there being no such thing: nothing may come of another kind
+    meanwhile."""
     stream, made = uuid4(), uuid4()
     await count(here, stream, 1)
 
@@ -348,7 +374,9 @@ async def test_that_a_stream_is_of_another_kind_is_relied_upon(here: Repository)
 
 
 @pytest.mark.parametrize("known", [False, True])
-async def test_nothing_of_another_kind_is_appended_to_a_stream(here: Repository, known: bool) -> None:
+async def test_nothing_of_another_kind_is_appended_to_a_stream(
+    here: Repository, known: bool
+) -> None:
     stream = uuid4()
     await count(here, stream, 1)
 
@@ -361,7 +389,7 @@ async def test_nothing_of_another_kind_is_appended_to_a_stream(here: Repository,
     assert await here.state(TALLY, stream) == Tally(1, 1)
 
 
-# -- contention --------------------------------------------------------------------------------------------------------
+# -- contention ------------------------------------------------------------------------------------
 
 
 async def test_fifty_tasks_on_one_aggregate_all_have_their_turn(here: Repository) -> None:
@@ -371,7 +399,9 @@ async def test_fifty_tasks_on_one_aggregate_all_have_their_turn(here: Repository
     assert not here._locks, "who waited has left"
 
 
-async def test_tasks_that_need_the_same_streams_in_another_order_do_not_block_each_other(here: Repository) -> None:
+async def test_tasks_that_need_the_same_streams_in_another_order_do_not_block_each_other(
+    here: Repository,
+) -> None:
     one, other = uuid4(), uuid4()
     await count(here, one, 0)
     await count(here, other, 0)
@@ -389,7 +419,9 @@ async def test_tasks_that_need_the_same_streams_in_another_order_do_not_block_ea
     assert (await _total(here, one), await _total(here, other)) == (30, 30)
 
 
-async def test_two_processes_on_the_same_aggregates_lose_no_event(here: Repository, database: str) -> None:
+async def test_two_processes_on_the_same_aggregates_lose_no_event(
+    here: Repository, database: str
+) -> None:
     streams, times = [uuid4(), uuid4()], 40
     spawn = multiprocessing.get_context("spawn")
     processes = [spawn.Process(target=contend, args=(database, streams, times)) for _ in range(2)]
@@ -401,7 +433,9 @@ async def test_two_processes_on_the_same_aggregates_lose_no_event(here: Reposito
         assert await here.state(TALLY, stream) == Tally(2 * times, 2 * times)
 
 
-async def test_who_never_gets_a_turn_is_told_of_the_conflict(here: Repository, there: Repository) -> None:
+async def test_who_never_gets_a_turn_is_told_of_the_conflict(
+    here: Repository, there: Repository
+) -> None:
     stream = uuid4()
 
     async def always_late(unit: UnitOfWork) -> None:
@@ -425,7 +459,7 @@ async def test_a_request_that_another_process_carried_out_is_told_as_done_and_no
     assert await _total(here, stream) == 10
 
 
-# -- snapshots ---------------------------------------------------------------------------------------------------------
+# -- snapshots -------------------------------------------------------------------------------------
 
 SNAPPED = Aggregate("test", Tally, evolve, snapshot_every=10)
 
@@ -446,41 +480,57 @@ async def long_stream(postgres_log: PostgresLog) -> tuple[PostgresLog, UUID]:
     return postgres_log, stream
 
 
-async def _load(log: PostgresLog, aggregate: Aggregate[Tally], stream: UUID) -> tuple[Tally | None, list[int]]:
+async def _load(
+    log: PostgresLog, aggregate: Aggregate[Tally], stream: UUID
+) -> tuple[Tally | None, list[int]]:
     """As a process that starts anew: the state, and from which versions on it had to read."""
     reads = Reads(log)
     state = await Repository(reads, Snapshots(log.pool)).state(aggregate, stream)  # type: ignore[arg-type]
     return state, reads.after
 
 
-async def test_loading_from_a_snapshot_is_loading_the_whole_stream(long_stream: tuple[PostgresLog, UUID]) -> None:
+async def test_loading_from_a_snapshot_is_loading_the_whole_stream(
+    long_stream: tuple[PostgresLog, UUID],
+) -> None:
     log, stream = long_stream
     assert await _load(log, SNAPPED, stream) == (Tally(25, 25), [20])
     assert await _load(log, TALLY, stream) == (Tally(25, 25), [0])
 
 
-async def test_a_snapshot_of_another_schema_is_not_read(long_stream: tuple[PostgresLog, UUID]) -> None:
+async def test_a_snapshot_of_another_schema_is_not_read(
+    long_stream: tuple[PostgresLog, UUID],
+) -> None:
     log, stream = long_stream
     changed = Aggregate("test", Tally, evolve, snapshot_every=10, schema=2)
     assert await _load(log, changed, stream) == (Tally(25, 25), [0])
 
 
-async def test_a_snapshot_that_no_longer_fits_is_not_read(long_stream: tuple[PostgresLog, UUID], database: str) -> None:
+async def test_a_snapshot_that_no_longer_fits_is_not_read(
+    long_stream: tuple[PostgresLog, UUID], database: str
+) -> None:
     log, stream = long_stream
     admin(database, 'UPDATE log.snapshots SET state = \'{"total": "many"}\'')
     assert await _load(log, SNAPPED, stream) == (Tally(25, 25), [0])
 
 
-async def test_an_earlier_snapshot_does_not_replace_a_later_one(long_stream: tuple[PostgresLog, UUID]) -> None:
+async def test_an_earlier_snapshot_does_not_replace_a_later_one(
+    long_stream: tuple[PostgresLog, UUID],
+) -> None:
     log, stream = long_stream
     snapshots = Snapshots(log.pool)
     await snapshots.save(stream, "test.1", Tally(10, 10), 10)
-    assert await snapshots.load(stream, "test.1", Tally) == (Tally(20, 20), 20, len(b'{"total":20,"steps":20}'))
+    assert await snapshots.load(stream, "test.1", Tally) == (
+        Tally(20, 20),
+        20,
+        len(b'{"total":20,"steps":20}'),
+    )
     await snapshots.save(stream, "test.2", Tally(10, 10), 10)
     assert await snapshots.load(stream, "test.1", Tally) is None, "a new schema clears out the old"
 
 
-async def test_a_snapshot_that_cannot_be_kept_is_a_shortcut_less(postgres_log: PostgresLog, database: str) -> None:
+async def test_a_snapshot_that_cannot_be_kept_is_a_shortcut_less(
+    postgres_log: PostgresLog, database: str
+) -> None:
     admin(database, "REVOKE INSERT ON log.snapshots FROM ludoteca_app")
     repository, stream = Repository(postgres_log, Snapshots(postgres_log.pool)), uuid4()
 

@@ -24,7 +24,11 @@ def test_ids_increase() -> None:
 
 def test_ids_made_by_several_threads_differ() -> None:
     with ThreadPoolExecutor(4) as pool:
-        ids = [made for some in pool.map(lambda _: [uuid7() for _ in range(5_000)], range(4)) for made in some]
+        ids = [
+            made
+            for some in pool.map(lambda _: [uuid7() for _ in range(5_000)], range(4))
+            for made in some
+        ]
     assert len(set(ids)) == 20_000
 
 

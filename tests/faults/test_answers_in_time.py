@@ -1,5 +1,5 @@
-"""No answer takes longer than a second because PostgreSQL is away, frozen or read-only; and nobody is told that it is
-away when it is not."""
+"""No answer takes longer than a second because PostgreSQL is away, frozen or read-only; and nobody
+is told that it is away when it is not."""
 
 import asyncio
 import json
@@ -51,7 +51,9 @@ class Stage:
     api: Process
     routes: list[Route]
 
-    async def answers(self, needs: str = "", *, prefer: str = "wait=2") -> dict[str, tuple[httpx.Response, float]]:
+    async def answers(
+        self, needs: str = "", *, prefer: str = "wait=2"
+    ) -> dict[str, tuple[httpx.Response, float]]:
         """All at once, and how long each took; `needs`: only some."""
         routes = [route for route in self.routes if needs in ("", route.needs)]
         async with httpx.AsyncClient(base_url=self.api.url, timeout=60, limits=_MANY) as client:
@@ -67,7 +69,8 @@ class Stage:
         return {route.name: one for route, one in zip(routes, found, strict=True)}
 
     async def until_served(self) -> float:
-        """How long it takes until all that reads is answered as usual; then, what writes is, too."""
+        """How long it takes until all that reads is answered as usual; then, what writes is,
+        too."""
         took = await self._until_served(READS)
         await self._until_served(WRITES)
         return took
@@ -80,22 +83,42 @@ class Stage:
         start = monotonic()
         while True:
             answers = await self.answers(needs, prefer="respond-async")
-            bad = {name: answer.status_code for name, (answer, _) in answers.items() if answer.status_code >= 500}
+            bad = {
+                name: answer.status_code
+                for name, (answer, _) in answers.items()
+                if answer.status_code >= 500
+            }
             if not bad:
                 return monotonic() - start
             assert monotonic() - start < 30, (bad, self.api.said[-3000:])
             await asyncio.sleep(0.05)
 
 
-_MANY = httpx.Limits(max_connections=100, max_keepalive_connections=0)  # the server ends those that idle
+# the server ends those that idle
+_MANY = httpx.Limits(max_connections=100, max_keepalive_connections=0)
 
 FAULTS: dict[str, tuple[Callable[[Stage], None], Callable[[Stage], None]]] = {
-    "the server stands still": (lambda stage: stage.server.pause(), lambda stage: stage.server.go_on()),
-    "the network is frozen": (lambda stage: stage.proxy.freeze(BOTH), lambda stage: stage.proxy.heal()),
-    "the network drops all": (lambda stage: stage.proxy.drop(BOTH), lambda stage: stage.proxy.heal()),
-    "answers are dropped": (lambda stage: stage.proxy.drop([Way.TO_CLIENT]), lambda stage: stage.proxy.heal()),
+    "the server stands still": (
+        lambda stage: stage.server.pause(),
+        lambda stage: stage.server.go_on(),
+    ),
+    "the network is frozen": (
+        lambda stage: stage.proxy.freeze(BOTH),
+        lambda stage: stage.proxy.heal(),
+    ),
+    "the network drops all": (
+        lambda stage: stage.proxy.drop(BOTH),
+        lambda stage: stage.proxy.heal(),
+    ),
+    "answers are dropped": (
+        lambda stage: stage.proxy.drop([Way.TO_CLIENT]),
+        lambda stage: stage.proxy.heal(),
+    ),
     "the server is gone": (lambda stage: stage.server.kill(), lambda stage: stage.server.start()),
-    "connections are refused": (lambda stage: _refuse(stage.proxy), lambda stage: stage.proxy.heal()),
+    "connections are refused": (
+        lambda stage: _refuse(stage.proxy),
+        lambda stage: stage.proxy.heal(),
+    ),
 }
 
 
@@ -126,7 +149,13 @@ def _routes(url: str) -> list[Route]:
 
     def register(kind: str) -> tuple[str, dict[str, str]]:
         email = f"{uuid4().hex}@example.com"
-        body = {"email": email, "password": PASSWORD, "name": "Ann", "account_type": kind, "region": "US"}
+        body = {
+            "email": email,
+            "password": PASSWORD,
+            "name": "Ann",
+            "account_type": kind,
+            "region": "US",
+        }
         made = client.post("/api/v1/users", json=body).raise_for_status().json()
         return email, {"Authorization": f"Bearer {made['access_token']}"}
 
@@ -134,11 +163,21 @@ def _routes(url: str) -> list[Route]:
 
     def game() -> str:
         price = {"region": "*", "amount_cents": 1999, "currency": "USD"}
-        body = {"sku": uuid4().hex, "title": "Celeste", "genres": ["Platformer"], "prices": [price], "status": "ACTIVE"}
-        return str(client.post("/api/v1/games", json=body, headers=seller).raise_for_status().json()["id"])
+        body = {
+            "sku": uuid4().hex,
+            "title": "Celeste",
+            "genres": ["Platformer"],
+            "prices": [price],
+            "status": "ACTIVE",
+        }
+        return str(
+            client.post("/api/v1/games", json=body, headers=seller).raise_for_status().json()["id"]
+        )
 
     game_id = game()
-    order = client.post("/api/v1/orders", json={"game_id": game()}, headers={**buyer, "Prefer": "respond-async"})
+    order = client.post(
+        "/api/v1/orders", json={"game_id": game()}, headers={**buyer, "Prefer": "respond-async"}
+    )
     order_id = order.raise_for_status().json()["order_id"]
     client.post("/api/v1/wallets", json={"currency": "USD"}, headers=buyer).raise_for_status()
     login = {"email": email, "password": PASSWORD}
@@ -152,9 +191,29 @@ def _routes(url: str) -> list[Route]:
         Route("wallet", READS, "GET", "/api/v1/wallets/me", headers=buyer),
         Route("cart", READS, "GET", "/api/v1/cart", headers=buyer),
         Route("login", WRITES, "POST", "/api/v1/auth/login", lambda: login),
-        Route("order a game again", READS, "POST", "/api/v1/orders", lambda: {"game_id": game_id}, buyer),
-        Route("register", WRITES, "POST", "/api/v1/users", lambda: {**newcomer, "email": f"{uuid4().hex}@example.com"}),
-        Route("new game", WRITES, "POST", "/api/v1/games", lambda: {"sku": uuid4().hex, "title": "Draft"}, seller),
+        Route(
+            "order a game again",
+            READS,
+            "POST",
+            "/api/v1/orders",
+            lambda: {"game_id": game_id},
+            buyer,
+        ),
+        Route(
+            "register",
+            WRITES,
+            "POST",
+            "/api/v1/users",
+            lambda: {**newcomer, "email": f"{uuid4().hex}@example.com"},
+        ),
+        Route(
+            "new game",
+            WRITES,
+            "POST",
+            "/api/v1/games",
+            lambda: {"sku": uuid4().hex, "title": "Draft"},
+            seller,
+        ),
     ]
 
 
@@ -174,8 +233,9 @@ async def test_nobody_waits_for_a_database_that_is_away_and_all_goes_on_when_it_
     back = await stage.until_served()
     worst = max(found, key=lambda name: found[name][1])
     print(
-        f"{fault}: at first {found[worst][1]:.2f} s ({worst}), then {max(took for _, took in at_once.values()):.2f} s,"
-        f" readiness {health:.2f} s, served again after {back:.2f} s"
+        f"{fault}: at first {found[worst][1]:.2f} s ({worst}), then"
+        f" {max(took for _, took in at_once.values()):.2f} s, readiness {health:.2f} s, served"
+        f" again after {back:.2f} s"
     )
     for name, (answer, took) in [*found.items(), *at_once.items()]:
         assert took < BOUND, (name, took)
@@ -201,12 +261,16 @@ async def test_what_writes_is_told_in_time_that_the_server_is_read_only_and_what
         stage.server.writable()
     back = await stage.until_served()
     worst = max(took for _, took in [*found.values(), *again.values()])
-    print(f"read-only: at most {worst:.2f} s (else {usual:.2f} s), readiness {health:.2f} s, served after {back:.2f} s")
+    print(
+        f"read-only: at most {worst:.2f} s (else {usual:.2f} s), readiness {health:.2f} s, served"
+        f" after {back:.2f} s"
+    )
     assert worst < BOUND + usual
     assert health < BOUND
     for route in stage.routes:
         for answer, _ in (found[route.name], again[route.name]):
-            served = answer.is_success or answer.status_code == 409  # which is decided without a write
+            # which is decided without a write
+            served = answer.is_success or answer.status_code == 409
             assert served if route.needs == READS else _says_away(answer), (route.name, answer.text)
     states = {name: one["status"] for name, one in ready.json()["dependencies"].items()}
     assert states == {"database": "ok", "writer": "down", "clock": "ok"}
@@ -235,7 +299,9 @@ async def test_readiness_names_what_cannot_be_written_or_read_for_lack_of_a_righ
     assert (await _health(stage))[0].status_code == 200
 
 
-async def test_a_database_that_is_made_read_only_and_ends_all_sessions_is_read_on(stage: Stage) -> None:
+async def test_a_database_that_is_made_read_only_and_ends_all_sessions_is_read_on(
+    stage: Stage,
+) -> None:
     await stage.until_served()
     stage.server.read_only_from_now_on()
     try:
@@ -253,7 +319,9 @@ async def test_a_database_that_is_made_read_only_and_ends_all_sessions_is_read_o
     finally:
         stage.server.writable_from_now_on()
     back = await stage.until_served()
-    print(f"{turns} turns, {opened} sessions were opened meanwhile; served again after {back:.2f} s")
+    print(
+        f"{turns} turns, {opened} sessions were opened meanwhile; served again after {back:.2f} s"
+    )
     assert opened < 30  # a few a second: they are not thrown away to see what the next lead to
     for name, (answer, took) in writes.items():
         assert _says_away(answer), (name, answer.text)
@@ -278,7 +346,10 @@ async def test_sessions_that_are_ended_again_and_again_cost_those_under_way(stag
     over.set()
     await ending
     refused = [name for name, (answer, _) in told if answer.status_code == 503]
-    print(f"of {len(told)} answers {len(refused)} were 503, at most after {max(took for _, (_, took) in told):.2f} s")
+    print(
+        f"of {len(told)} answers {len(refused)} were 503, at most after"
+        f" {max(took for _, (_, took) in told):.2f} s"
+    )
     for name, (answer, took) in told:
         assert took < BOUND + 1, (name, took)
         assert answer.status_code < 500 or _says_away(answer), (name, answer.text)
@@ -286,7 +357,9 @@ async def test_sessions_that_are_ended_again_and_again_cost_those_under_way(stag
     assert await stage.until_served() < BACK_SECONDS
 
 
-@pytest.mark.parametrize("ways", [BOTH, (Way.TO_SERVER,), (Way.TO_CLIENT,)], ids=["both", "to server", "to client"])
+@pytest.mark.parametrize(
+    "ways", [BOTH, (Way.TO_SERVER,), (Way.TO_CLIENT,)], ids=["both", "to server", "to client"]
+)
 async def test_connections_that_fell_silent_hold_up_nobody_for_long_while_new_ones_are_answered(
     stage: Stage, ways: tuple[Way, ...]
 ) -> None:
@@ -326,18 +399,24 @@ async def test_64_callers_on_a_busy_machine_are_no_outage(stage: Stage, tmp_path
                 answers = [await client.get(paths[(n + turn) % len(paths)]) for turn in range(8)]
                 return [answer.text for answer in answers if answer.status_code != 200]
 
-            wrong = [text for found in await asyncio.gather(*map(call, range(64))) for text in found]
+            wrong = [
+                text for found in await asyncio.gather(*map(call, range(64))) for text in found
+            ]
         assert wrong == []
         assert "database is away" not in api.said
 
 
 async def test_a_socket_that_is_opened_meanwhile_is_told_to_come_again_later(stage: Stage) -> None:
     await stage.until_served()
-    (token,) = {route.headers["Authorization"].split()[1] for route in stage.routes if route.name == "cart"}
+    (token,) = {
+        route.headers["Authorization"].split()[1] for route in stage.routes if route.name == "cart"
+    }
     stage.proxy.freeze()
     try:
         start = monotonic()
-        async with connect(f"{stage.api.url.replace('http', 'ws')}/api/v1/ws/orders", proxy=None) as socket:
+        async with connect(
+            f"{stage.api.url.replace('http', 'ws')}/api/v1/ws/orders", proxy=None
+        ) as socket:
             await socket.send(json.dumps({"token": token}))
             said = json.loads(await socket.recv())
             with pytest.raises(ConnectionClosed) as closed:

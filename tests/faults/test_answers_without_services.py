@@ -22,7 +22,11 @@ AWAY = {"elasticsearch": "down", "rabbitmq": "down"}
 
 @pytest.fixture
 async def shop(
-    database: str, tmp_path: Path, elasticsearch_url: str, elasticsearch_prefix: str, rabbitmq_url: str
+    database: str,
+    tmp_path: Path,
+    elasticsearch_url: str,
+    elasticsearch_prefix: str,
+    rabbitmq_url: str,
 ) -> AsyncIterator[tuple[Shop, Proxy, Proxy]]:
     with Proxy(elasticsearch_url) as elasticsearch, Proxy(rabbitmq_url) as rabbitmq:
         urls = {"elasticsearch_url": elasticsearch.url, "rabbitmq_url": rabbitmq.url}
@@ -59,7 +63,9 @@ async def test_nobody_waits_for_them(shop: tuple[Shop, Proxy, Proxy]) -> None:
             answer: httpx.Response = await asking
             worst[name] = max(worst.get(name, 0.0), monotonic() - start)
             if name == "ready":
-                states = {each: one["status"] for each, one in answer.json()["dependencies"].items()}
+                states = {
+                    each: one["status"] for each, one in answer.json()["dependencies"].items()
+                }
                 expected = {
                     "database": "ok",
                     "writer": "ok",

@@ -32,7 +32,7 @@ def holding_the_tail(database: str) -> Iterator[psycopg.Connection]:
         yield conn
 
 
-# -- patience ----------------------------------------------------------------------------------------------------------
+# -- patience --------------------------------------------------------------------------------------
 
 
 async def test_appends_wait_for_the_tail_no_longer_than_their_patience(database: str) -> None:
@@ -75,12 +75,14 @@ async def test_one_whose_patience_ended_takes_none_with_it_that_came_later(datab
 def waiters(database: str) -> int:
     """Sessions that wait for the tail."""
     with psycopg.connect(database, autocommit=True) as conn:
-        row = conn.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").fetchone()
+        row = conn.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        ).fetchone()
     assert row is not None
     return int(row[0])
 
 
-# -- size --------------------------------------------------------------------------------------------------------------
+# -- size ------------------------------------------------------------------------------------------
 
 
 async def test_an_append_has_its_size_over_all_its_streams(database: str) -> None:

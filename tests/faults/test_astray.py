@@ -1,4 +1,5 @@
-"""The log goes back without its consumers, as when its schema alone is restored: none of them goes on silently."""
+"""The log goes back without its consumers, as when its schema alone is restored: none of them goes
+on silently."""
 
 import asyncio
 import json
@@ -133,7 +134,9 @@ async def test_a_read_model_whose_log_went_back_is_folded_anew(desk: Desk) -> No
     async with PostgresLog.open(desk.database, CODEC) as log:
         await append(log, 2)
     with desk.running(model):
-        await desk.until(lambda conn: (one := row(conn, "tallies.1")).position == 7 and not one.astray)
+        await desk.until(
+            lambda conn: (one := row(conn, "tallies.1")).position == 7 and not one.astray
+        )
         with desk.connect() as conn:
             storage = row(conn, "tallies.1").storage
         assert len(desk.rows(model, storage)) == 7
@@ -154,7 +157,9 @@ async def test_what_is_to_be_retried_keeps_no_read_model_from_being_folded_anew(
         " VALUES ('tallies.1', gen_random_uuid(), 9, 'test.counted.v1', 'it was lost since', true)"
     )
     with desk.running(model):
-        await desk.until(lambda conn: (one := row(conn, "tallies.1")).position == 5 and not one.astray)
+        await desk.until(
+            lambda conn: (one := row(conn, "tallies.1")).position == 5 and not one.astray
+        )
         await desk.until(lambda conn: not checkpoints.parked(conn))
 
 
@@ -175,7 +180,9 @@ async def test_somebody_who_reads_the_old_rows_holds_nobody_up(desk: Desk) -> No
         with desk.running(model, other):
             await desk.until(
                 lambda conn: all(
-                    (one := row(conn, name)).position == 5 and not one.astray and one.ready_at is None
+                    (one := row(conn, name)).position == 5
+                    and not one.astray
+                    and one.ready_at is None
                     for name in ("tallies.1", "tallies.1.r1", "uses.1")
                 )
             )
@@ -198,11 +205,15 @@ async def test_a_runner_notices_that_the_log_was_replaced_under_its_connection(d
         dump.put_back()
         async with PostgresLog.open(desk.database, CODEC) as log:
             await append(log, 2)
-        await desk.until(lambda conn: (one := row(conn, "tallies.1")).position == 2 and not one.astray)
+        await desk.until(
+            lambda conn: (one := row(conn, "tallies.1")).position == 2 and not one.astray
+        )
     assert desk.verify(model).difference.equal
 
 
-async def test_a_checkpoint_is_not_moved_beyond_the_log_nor_from_another_history(desk: Desk) -> None:
+async def test_a_checkpoint_is_not_moved_beyond_the_log_nor_from_another_history(
+    desk: Desk,
+) -> None:
     await append(desk.log, 3)
     with desk.connect() as conn:
         name = checkpoints.register(conn, "probe", 1, "")
@@ -222,8 +233,13 @@ async def test_an_epoch_begins_when_consumers_tell_of_another_history(desk: Desk
         await append(desk.log, 3)
         await at_head(desk, "noting.1")
     dump.put_back()
-    async with PostgresLog.open(desk.database, CODEC) as log, reacting(Desk(desk.database, log), Noting()):
-        await desk.until(lambda conn: conn.execute("SELECT 1 FROM log.epochs WHERE number = 2").fetchone())
+    async with (
+        PostgresLog.open(desk.database, CODEC) as log,
+        reacting(Desk(desk.database, log), Noting()),
+    ):
+        await desk.until(
+            lambda conn: conn.execute("SELECT 1 FROM log.epochs WHERE number = 2").fetchone()
+        )
 
 
 async def test_readiness_lists_and_metrics_name_who_is_astray_and_one_command_mends_it(
@@ -234,25 +250,42 @@ async def test_readiness_lists_and_metrics_name_who_is_astray_and_one_command_me
         async with asyncio.timeout(30):
             await shop.services.reads.waiter.wait(["settlement"], await shop.core.log.head(), 20)
         with psycopg.connect(database, autocommit=True) as conn:
-            conn.execute("UPDATE consumers.checkpoints SET event_id = gen_random_uuid() WHERE feed = 'settlement.1'")
+            conn.execute(
+                "UPDATE consumers.checkpoints SET event_id = gen_random_uuid() WHERE feed ="
+                " 'settlement.1'"
+            )
         client = client_of(shop.app)
         answer = await client.get("/health/ready")
         assert (answer.status_code, answer.json()["status"]) == (503, "down")
         assert answer.json()["dependencies"]["consumer settlement"] == {"status": "down"}
-        assert 'ludoteca_projection_astray{projection="settlement.1"} 1.0' in (await client.get("/metrics")).text
-        environment = {**os.environ, "LUDOTECA_HOME": str(tmp_path), "LUDOTECA_DATABASE_URL": database}
+        assert (
+            'ludoteca_projection_astray{projection="settlement.1"} 1.0'
+            in (await client.get("/metrics")).text
+        )
+        environment = {
+            **os.environ,
+            "LUDOTECA_HOME": str(tmp_path),
+            "LUDOTECA_DATABASE_URL": database,
+        }
 
         async def ludoteca(*arguments: str) -> str:
             command = [sys.executable, "-m", "runtime.cli", "projections", *arguments]
             done = await asyncio.to_thread(
-                subprocess.run, command, env=environment, capture_output=True, text=True, check=False
+                subprocess.run,
+                command,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             assert done.returncode == 0, done.stderr
             return done.stdout
 
         listed = {each["projection"]: each for each in json.loads(await ludoteca("list", "--json"))}
         assert (listed["settlement"]["state"], listed["settlement"]["astray"]) == ("astray", True)
-        assert "settlement goes on behind position" in await ludoteca("recover", "settlement", "--from", "0")
+        assert "settlement goes on behind position" in await ludoteca(
+            "recover", "settlement", "--from", "0"
+        )
         async with asyncio.timeout(60):
             while (await client.get("/health/ready")).status_code != 200:  # noqa: ASYNC110 another task's work
                 await asyncio.sleep(0.05)

@@ -1,4 +1,5 @@
-"""A backup, and the shop that is made from it: nothing is lost, and nothing is asked, sent or published twice."""
+"""A backup, and the shop that is made from it: nothing is lost, and nothing is asked, sent or
+published twice."""
 
 import json
 import stat
@@ -81,7 +82,9 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-@pytest.mark.parametrize("buyers", [3, pytest.param(125, marks=pytest.mark.soak)], ids=["24 purchases", "1,000"])
+@pytest.mark.parametrize(
+    "buyers", [3, pytest.param(125, marks=pytest.mark.soak)], ids=["24 purchases", "1,000"]
+)
 def test_a_restored_shop_goes_on_where_it_was(
     database: str, other_database: str, home: Path, tmp_path: Path, buyers: int
 ) -> None:
@@ -96,11 +99,14 @@ def test_a_restored_shop_goes_on_where_it_was(
         rows, jobs, end = read_models(shop), ask(database, JOBS_SO_FAR), ask(database, END_OF_LOG)
         shop.cli("backup", str(folder))  # while it runs
         late = [shop.game(title="Too late"), shop.game(title="Later still")]
-        buy(people[0], late)  # the provider and the fiscal operator know of these, and the backup does not
+        # the provider and the fiscal operator know of these, and the backup does not
+        buy(people[0], late)
         settle(database)
         assert len(list(fiscal_book(shop))) == buyers * GAMES + 2
 
-    restored = Instance(shop.home, {**shop.environment, "LUDOTECA_DATABASE_URL": other_database}, shop.port)
+    restored = Instance(
+        shop.home, {**shop.environment, "LUDOTECA_DATABASE_URL": other_database}, shop.port
+    )
     assert json.loads(restored.cli("restore", str(folder), "--json"))["position"] == end
     restored.start("provider", "fiscal", "projector", "worker", "api")
     try:
@@ -112,8 +118,13 @@ def test_a_restored_shop_goes_on_where_it_was(
         buy(people[0], [restored.game(title="One more")])
         settle(other_database)
         assert len(people[0].titles()) == GAMES + 1
-        reconciled = json.loads(restored.cli("receipts", "reconcile", "--since", "2020-01-01", "--json"))
-        assert reconciled == {"found": [], "asked_anew": []}, "new receipts have told of those that were lost"
+        reconciled = json.loads(
+            restored.cli("receipts", "reconcile", "--since", "2020-01-01", "--json")
+        )
+        assert reconciled == {
+            "found": [],
+            "asked_anew": [],
+        }, "new receipts have told of those that were lost"
         assert list(fiscal_book(restored)) == list(range(1, buyers * GAMES + 4))
         assert json.loads(restored.cli("dlq", "list", "--json")) == []
         assert ask(other_database, JOBS_SO_FAR) > jobs
@@ -132,7 +143,12 @@ async def test_personal_data_cannot_be_read_without_the_keys(
     with pytest.raises(BackupError, match="--without-keys"):
         restore(other_database, tmp_path / "backup", None, silent)
     restore(other_database, tmp_path / "backup", None, silent, without_keys=True)
-    assert ask(other_database, "SELECT count(*) FROM log.events WHERE payload::text LIKE '%Ann Other%'") == 0
+    assert (
+        ask(
+            other_database, "SELECT count(*) FROM log.events WHERE payload::text LIKE '%Ann Other%'"
+        )
+        == 0
+    )
     assert ask(other_database, "SELECT count(*) FROM private.person_keys") == 0
 
 
@@ -146,9 +162,14 @@ def test_images_are_in_it(database: str, other_database: str, tmp_path: Path) ->
     assert (elsewhere / "ab" / "cover.png").read_bytes() == b"a picture"
 
 
-def test_the_restored_shop_has_search_indices_of_its_own(database: str, other_database: str, tmp_path: Path) -> None:
+def test_the_restored_shop_has_search_indices_of_its_own(
+    database: str, other_database: str, tmp_path: Path
+) -> None:
     with psycopg.connect(database) as conn:
-        conn.execute("INSERT INTO private.secrets (name, value) VALUES ('index_prefix', 'ludoteca-1'), ('kept', 'x')")
+        conn.execute(
+            "INSERT INTO private.secrets (name, value) VALUES ('index_prefix', 'ludoteca-1'),"
+            " ('kept', 'x')"
+        )
     backup(database, tmp_path / "backup", None, silent)
     restore(other_database, tmp_path / "backup", None, silent)
     with psycopg.connect(other_database) as conn:
@@ -167,7 +188,9 @@ def test_it_is_for_its_owner_alone(database: str, tmp_path: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
-def test_what_is_damaged_is_not_restored(database: str, other_database: str, tmp_path: Path) -> None:
+def test_what_is_damaged_is_not_restored(
+    database: str, other_database: str, tmp_path: Path
+) -> None:
     folder = tmp_path / "backup"
     backup(database, folder, None, silent)
     whole = (folder / "log.dump").read_bytes()
@@ -208,9 +231,14 @@ def test_a_restore_that_is_killed_restores_nothing(
     backup(database, tmp_path / "backup", None, silent)
     migrate(other_database)
     with backups._as_sql(tmp_path / "backup" / name) as dump:  # then psql's input just ends
-        backups._run_script(other_database, [backups._before(backups.SCHEMAS[name]), dump], lambda: None)
-    assert ask(other_database, "SELECT to_regclass('read.feeds') IS NOT NULL")  # a view of what was dropped
-    assert restore(other_database, tmp_path / "backup", None, silent).position == ask(database, END_OF_LOG)
+        backups._run_script(
+            other_database, [backups._before(backups.SCHEMAS[name]), dump], lambda: None
+        )
+    # a view of what was dropped
+    assert ask(other_database, "SELECT to_regclass('read.feeds') IS NOT NULL")
+    assert restore(other_database, tmp_path / "backup", None, silent).position == ask(
+        database, END_OF_LOG
+    )
 
 
 async def test_a_database_with_a_log_is_not_restored_over(desk: Desk, tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
-"""What a backup has of HOME: the simulators' books, without which the restored shop could give no money back, and the
-first ADMIN's password."""
+"""What a backup has of HOME: the simulators' books, without which the restored shop could give no
+money back, and the first ADMIN's password."""
 
 import stat
 from collections.abc import Iterator
@@ -101,10 +101,18 @@ def test_books_that_are_there_know_more_and_stay(
 
 @pytest.mark.parametrize("without_keys", [True, False], ids=["without keys", "kept elsewhere"])
 def test_the_password_may_be_left_out(
-    database: str, other_database: str, home: Path, new_home: Path, tmp_path: Path, *, without_keys: bool
+    database: str,
+    other_database: str,
+    home: Path,
+    new_home: Path,
+    tmp_path: Path,
+    *,
+    without_keys: bool,
 ) -> None:
     backup(database, tmp_path / "backup", None, silent, home=home)
     if not without_keys:
         (tmp_path / "backup" / PASSWORD_FILE).unlink()
-    restore(other_database, tmp_path / "backup", None, silent, home=new_home, without_keys=without_keys)
+    restore(
+        other_database, tmp_path / "backup", None, silent, home=new_home, without_keys=without_keys
+    )
     assert not (new_home / PASSWORD_FILE).exists()

@@ -1,5 +1,5 @@
-"""Who is asked to stop, stops: also when everything fails at the same moment, as when a supervisor and its database are
-killed."""
+"""Who is asked to stop, stops: also when everything fails at the same moment, as when a supervisor
+and its database are killed."""
 
 import ast
 import asyncio
@@ -39,7 +39,9 @@ def loops_that_go_on() -> Iterator[str]:
     """The loops of async functions that handle errors, go on, and do not ask."""
     for path in (path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))):
         source = path.read_text()
-        for function in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.AsyncFunctionDef)):
+        for function in (
+            node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.AsyncFunctionDef)
+        ):
             for loop in (node for node in ast.walk(function) if isinstance(node, ast.While)):
                 text = ast.get_source_segment(source, loop) or ""
                 if (goes_on(loop) or "suppress(" in text) and "stop_if_cancelled()" not in text:
@@ -50,12 +52,15 @@ def goes_on(loop: ast.While) -> bool:
     """Whether it handles an error without leaving."""
     tries = [node for node in ast.walk(loop) if isinstance(node, (ast.Try, ast.TryStar))]
     return any(
-        not isinstance(handler.body[-1], ast.Raise | ast.Return | ast.Break) for t in tries for handler in t.handlers
+        not isinstance(handler.body[-1], ast.Raise | ast.Return | ast.Break)
+        for t in tries
+        for handler in t.handlers
     )
 
 
 class Lost:
-    """A lead whose database goes at the moment in which its holder is asked to stop. There is no second one."""
+    """A lead whose database goes at the moment in which its holder is asked to stop. There is no
+    second one."""
 
     def __init__(self) -> None:
         self._was_lost = False
@@ -93,7 +98,9 @@ class Idle:
         await asyncio.Event().wait()
 
 
-async def test_deadlines_end_when_the_database_goes_at_the_same_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_deadlines_end_when_the_database_goes_at_the_same_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(worker, "leading", Lost().leading)
     monkeypatch.setattr(worker, "deadlines_of", lambda _: Idle())
     monkeypatch.setattr(worker, "purge_expired", lambda *_: asyncio.Event().wait())
@@ -101,7 +108,9 @@ async def test_deadlines_end_when_the_database_goes_at_the_same_moment(monkeypat
     await _ends(task)
 
 
-async def test_the_relay_ends_when_the_database_goes_at_the_same_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_relay_ends_when_the_database_goes_at_the_same_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     @asynccontextmanager
     async def core(_: Settings) -> AsyncIterator[Nothing]:
         yield Nothing()
@@ -125,7 +134,9 @@ async def _ends(task: "asyncio.Task[None]") -> None:
     assert task.cancelled()
 
 
-async def test_a_cancellation_that_a_library_swallows_while_it_gets_a_connection_counts(database: str) -> None:
+async def test_a_cancellation_that_a_library_swallows_while_it_gets_a_connection_counts(
+    database: str,
+) -> None:
     async with open_pool(database, 1) as pool:
         before = cancellations()
 

@@ -23,9 +23,12 @@ class GatedTable(PostgresTable[Any]):
 
     def __init__(self, row_type: type[Any]) -> None:
         super().__init__(row_type)
-        self.gate, self.asked = threading.Event(), threading.Event()
+        self.gate = threading.Event()
+        self.asked = threading.Event()
 
-    def write(self, conn: psycopg.Connection, storage: str, puts: Sequence[Any], deletes: Sequence[Any]) -> None:
+    def write(
+        self, conn: psycopg.Connection, storage: str, puts: Sequence[Any], deletes: Sequence[Any]
+    ) -> None:
         self.asked.set()
         assert self.gate.wait(30)
         super().write(conn, storage, puts, deletes)
@@ -44,7 +47,9 @@ async def _past(desk: Desk, events: int) -> None:
     await desk.append(stream, *[Counted(1)] * events)
 
 
-async def test_live_events_are_seen_while_another_feed_is_in_the_middle_of_a_page_of_the_past(desk: Desk) -> None:
+async def test_live_events_are_seen_while_another_feed_is_in_the_middle_of_a_page_of_the_past(
+    desk: Desk,
+) -> None:
     table = GatedTable(Tally)
     behind, live = Registered(Tallies(), table), uses()
     await _past(desk, 1000)
@@ -80,8 +85,9 @@ async def test_what_has_caught_up_joins_those_in_front_and_its_connection_ends(d
 def _led_by_one(conn: psycopg.Connection) -> bool:
     """Whether one connection leads both feeds, and is the only one."""
     leaders = conn.execute(
-        "SELECT pid, count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 4911 AND granted"
-        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) GROUP BY pid"
+        "SELECT pid, count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 4911 AND"
+        " granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        " GROUP BY pid"
     ).fetchall()
     projectors = conn.execute(
         "SELECT count(*) FROM pg_stat_activity"
@@ -97,12 +103,18 @@ async def test_a_feed_that_falls_behind_lets_the_others_go_on_and_comes_back(des
     with desk.running(slow, live):
         await desk.append(uuid4(), Counted(1), Labelled("a"))
         await desk.caught_up("tallies.1", "uses.1")
-        desk.execute(f"UPDATE consumers.feeds SET paused = true WHERE feed = 'tallies.1'; NOTIFY {checkpoints.WAKE}")
+        desk.execute(
+            "UPDATE consumers.feeds SET paused = true WHERE feed = 'tallies.1'; NOTIFY"
+            f" {checkpoints.WAKE}"
+        )
         await _past(desk, 500)
         await desk.caught_up("uses.1")
         table.gate.clear()
         table.asked.clear()
-        desk.execute(f"UPDATE consumers.feeds SET paused = false WHERE feed = 'tallies.1'; NOTIFY {checkpoints.WAKE}")
+        desk.execute(
+            "UPDATE consumers.feeds SET paused = false WHERE feed = 'tallies.1'; NOTIFY"
+            f" {checkpoints.WAKE}"
+        )
         try:
             assert await asyncio.to_thread(table.asked.wait, 20)
             await desk.append(uuid4(), Labelled("b"))
@@ -125,7 +137,8 @@ async def test_a_runner_that_leads_nothing_else_catches_up_by_itself(desk: Desk)
 
 
 async def test_leads_that_move_between_two_runners_lose_and_repeat_nothing(desk: Desk) -> None:
-    """Two projectors, of which one falls behind at random: whoever leads, each event counts once."""
+    """Two projectors, of which one falls behind at random: whoever leads, each event counts
+    once."""
     one, other = tallies(), uses()
     stream, version = uuid4(), 0
     with desk.running(one, other), desk.running(one, other):

@@ -1,5 +1,5 @@
-"""Clocks that are wrong, and right again: the database's, and this process's. No wrong time becomes history, nothing is
-decided by one, and all goes on by itself once the clocks agree.
+"""Clocks that are wrong, and right again: the database's, and this process's. No wrong time becomes
+history, nothing is decided by one, and all goes on by itself once the clocks agree.
 """
 
 import asyncio
@@ -65,26 +65,36 @@ async def shop(server: PostgresWithClock, tmp_path: Path) -> AsyncIterator[Shop]
         yield opened
 
 
-# -- the database's clock ----------------------------------------------------------------------------------------------
+# -- the database's clock --------------------------------------------------------------------------
 
 
 async def bought(shop: Shop, seller: Person, buyer: Person) -> dict[str, object]:
     """An order, once its payment was settled and its money, if any goes back, went back."""
     game = await shop.game(seller)
-    placed = await buyer.post("/api/v1/orders", json={"game_id": game["id"], "payment_method": CARD})
+    placed = await buyer.post(
+        "/api/v1/orders", json={"game_id": game["id"], "payment_method": CARD}
+    )
     assert placed.status_code == 201, placed.text
 
     async def order() -> dict[str, object]:
         return dict(
-            (await buyer.get(f"/api/v1/orders/{placed.json()['order_id']}", headers=await shop.reached())).json()
+            (
+                await buyer.get(
+                    f"/api/v1/orders/{placed.json()['order_id']}", headers=await shop.reached()
+                )
+            ).json()
         )
 
-    return await shop.eventually(order, lambda found: found["status"] in {"COMPLETED", "CANCELLED", "REFUNDED"})
+    return await shop.eventually(
+        order, lambda found: found["status"] in {"COMPLETED", "CANCELLED", "REFUNDED"}
+    )
 
 
-async def test_purchases_after_the_databases_clock_was_ahead_are_kept(shop: Shop, server: PostgresWithClock) -> None:
-    """Whoever appended meanwhile: a process of this release is refused; one of the release before is not, and the log's
-    time stays ahead from then on."""
+async def test_purchases_after_the_databases_clock_was_ahead_are_kept(
+    shop: Shop, server: PostgresWithClock
+) -> None:
+    """Whoever appended meanwhile: a process of this release is refused; one of the release before
+    is not, and the log's time stays ahead from then on."""
     seller, buyer = await shop.register("SELLER"), await shop.register()
     assert (await bought(shop, seller, buyer))["status"] == "COMPLETED"
     server.clock.ahead(HOUR)
@@ -99,7 +109,9 @@ async def test_purchases_after_the_databases_clock_was_ahead_are_kept(shop: Shop
         assert (order["status"], order["cancel_reason"]) == ("COMPLETED", None)
         assert abs(datetime.fromisoformat(str(order["created_at"])) - datetime.now(UTC)) < MINUTE
     *_, last = await shop.core.log.read(await shop.core.log.head() - 1)
-    assert last.env.recorded_at - last.env.occurred_at > timedelta(minutes=55), "the log's time stands still meanwhile"
+    assert last.env.recorded_at - last.env.occurred_at > timedelta(minutes=55), (
+        "the log's time stands still meanwhile"
+    )
     assert not await faults(shop.core.log)
 
 
@@ -110,7 +122,9 @@ async def test_while_the_databases_clock_is_wrong_nothing_becomes_history(
     seller, buyer = await shop.register("SELLER"), await shop.register()
     game, head = await shop.game(seller), await shop.core.log.head()
     server.clock.ahead(seconds)
-    answer = await buyer.post("/api/v1/orders", json={"game_id": game["id"], "payment_method": CARD})
+    answer = await buyer.post(
+        "/api/v1/orders", json={"game_id": game["id"], "payment_method": CARD}
+    )
     assert (answer.status_code, answer.json()["code"]) == (503, "clock_skew"), answer.text
     assert "3600." in answer.json()["detail"] or "3599." in answer.json()["detail"]
     assert "retry-after" in answer.headers
@@ -119,7 +133,9 @@ async def test_while_the_databases_clock_is_wrong_nothing_becomes_history(
     assert ready.status_code == 503
     assert ready.json()["dependencies"]["clock"]["status"] == "down"
     metrics = (await shop.client().get("/metrics")).text
-    (ahead,) = [line for line in metrics.splitlines() if line.startswith("ludoteca_clock_ahead_seconds ")]
+    (ahead,) = [
+        line for line in metrics.splitlines() if line.startswith("ludoteca_clock_ahead_seconds ")
+    ]
     assert float(ahead.split()[1]) == pytest.approx(-seconds, abs=60)
     assert await shop.core.log.head() == head
 
@@ -139,9 +155,14 @@ async def test_what_was_under_way_when_the_clock_jumped_goes_on_when_it_is_right
             buyer = await till.person()
             await till.wallet(buyer, 100_000)
             games = [await till.game() for _ in range(5)]
-            await asyncio.to_thread(eventually, lambda: server.run(SETTLED_UPTO), lambda found: found > [(0,)])
+            await asyncio.to_thread(
+                eventually, lambda: server.run(SETTLED_UPTO), lambda found: found > [(0,)]
+            )
             worker.pause()
-            placed = [(await core.commands.orders.place(buyer, game, BY_WALLET)).value.order_id for game in games]
+            placed = [
+                (await core.commands.orders.place(buyer, game, BY_WALLET)).value.order_id
+                for game in games
+            ]
             server.clock.ahead(-HOUR)
             worker.go_on()
             await asyncio.to_thread(eventually, lambda: "reactor settlement waits" in worker.said)
@@ -156,21 +177,30 @@ async def test_what_was_under_way_when_the_clock_jumped_goes_on_when_it_is_right
 
 def append_as_the_release_before(url: str) -> None:
     """An append without time of decision, which looks at no other clock."""
-    digest = chain.digest(event := uuid4(), stream := uuid4(), 1, "x.v1", b"{}", "system", None, None, None, None)
+    digest = chain.digest(
+        event := uuid4(), stream := uuid4(), 1, "x.v1", b"{}", "system", None, None, None, None
+    )
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute(
-            "SELECT log.append_v3(ARRAY[(%s, %s, 1, 'x.v1', '{}', 'system', NULL, NULL, NULL)::log.new_event],"
-            " ARRAY[%s]::bytea[], '{}', '{}', '{}', '{}', '{}', '{}', true)",
+            "SELECT log.append_v3(ARRAY[(%s, %s, 1, 'x.v1', '{}', 'system', NULL, NULL,"
+            " NULL)::log.new_event], ARRAY[%s]::bytea[], '{}', '{}', '{}', '{}', '{}', '{}', true)",
             (event, stream, digest),
         )
 
 
 async def faults(log: PostgresLog) -> list[object]:
-    return [step async for step in log.verify(Verifier(), upto=await log.head()) if not isinstance(step, int)]
+    return [
+        step
+        async for step in log.verify(Verifier(), upto=await log.head())
+        if not isinstance(step, int)
+    ]
 
 
-async def test_jobs_made_to_wait_while_the_clock_was_ahead_are_done_once_it_is_right(server: PostgresWithClock) -> None:
-    """One was published then, one failed then and was to be tried again, and one was being worked on by who is gone."""
+async def test_jobs_made_to_wait_while_the_clock_was_ahead_are_done_once_it_is_right(
+    server: PostgresWithClock,
+) -> None:
+    """One was published then, one failed then and was to be tried again, and one was being worked
+    on by who is gone."""
     async with open_pool(server.url, 4) as pool:
         queue = PostgresQueue(pool, "q", lease_seconds=1, poll_seconds=0.1, backoff=(5,) * 9)
         failed, vanished, fresh = (Job(uuid4(), "x", {}) for _ in range(3))
@@ -188,17 +218,23 @@ async def test_jobs_made_to_wait_while_the_clock_was_ahead_are_done_once_it_is_r
 
         await queue.publish([failed])
         consuming = asyncio.create_task(queue.consume(handle))
-        due = "SELECT count(*) FROM queue.jobs WHERE error IS NOT NULL AND due_at > now() - interval '1 minute'"
+        due = (
+            "SELECT count(*) FROM queue.jobs WHERE error IS NOT NULL AND due_at > now() - interval"
+            " '1 minute'"
+        )
         await asyncio.to_thread(eventually, lambda: server.run(due), lambda found: found == [(1,)])
         consuming.cancel()
         await asyncio.gather(consuming, return_exceptions=True)
         await queue.publish([vanished, fresh])
         server.run(
-            "UPDATE queue.jobs SET held_by = gen_random_uuid(), due_at = now() + interval '1 second' WHERE id = %s",
+            "UPDATE queue.jobs SET held_by = gen_random_uuid(), due_at = now() + interval '1"
+            " second' WHERE id = %s",
             [vanished.id],
         )
         server.clock.ahead(0)
-        assert server.run("SELECT min(due_at) > now() + interval '55 minutes' FROM queue.jobs") == [(True,)]
+        assert server.run("SELECT min(due_at) > now() + interval '55 minutes' FROM queue.jobs") == [
+            (True,)
+        ]
         wrong = False
         consuming = asyncio.create_task(queue.consume(handle))
         await asyncio.wait_for(over.wait(), 20)
@@ -207,13 +243,18 @@ async def test_jobs_made_to_wait_while_the_clock_was_ahead_are_done_once_it_is_r
         assert done == {failed.id, vanished.id, fresh.id}
 
 
-# -- this process's clock ----------------------------------------------------------------------------------------------
+# -- this process's clock --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seconds", [HOUR, -HOUR], ids=["ahead", "behind"])
-async def test_an_append_that_this_processs_clock_misdates_is_refused(database: str, seconds: int) -> None:
+async def test_an_append_that_this_processs_clock_misdates_is_refused(
+    database: str, seconds: int
+) -> None:
     mine = Moved()
-    async with PostgresLog.open(database, CODEC, clock=mine) as wrong, PostgresLog.open(database, CODEC) as right:
+    async with (
+        PostgresLog.open(database, CODEC, clock=mine) as wrong,
+        PostgresLog.open(database, CODEC) as right,
+    ):
         await wrong.append([new_stream("before")])
         mine.by = timedelta(seconds=seconds)
         stream, once = uuid4(), IdempotencyKey(uuid4())
@@ -260,7 +301,9 @@ def test_a_step_is_told(caplog: pytest.LogCaptureFixture) -> None:
             mine.by = timedelta(seconds=by)
             watch.look()
     assert watch.steps == 2
-    assert ["+3599.0" in record.message or "-3605.0" in record.message for record in caplog.records] == [True] * 2
+    assert [
+        "+3599.0" in record.message or "-3605.0" in record.message for record in caplog.records
+    ] == [True] * 2
 
 
 def test_a_process_whose_clock_jumps_says_so_and_goes_on(
@@ -273,7 +316,11 @@ def test_a_process_whose_clock_jumps_says_so_and_goes_on(
             return client.get("/health/ready").status_code == 200
 
         def register() -> httpx.Response:
-            body = {"email": f"{uuid4().hex}@example.com", "password": "correct horse", "name": "Ann"}
+            body = {
+                "email": f"{uuid4().hex}@example.com",
+                "password": "correct horse",
+                "name": "Ann",
+            }
             return client.post("/api/v1/users", json={**body, "account_type": "BUYER"})
 
         eventually(lambda: answers(ready), patience=60)

@@ -1,7 +1,8 @@
-"""What an event costs is what it touches, however long the history behind it: ten times the history, the same work.
+"""What an event costs is what it touches, however long the history behind it: ten times the
+history, the same work.
 
-Counted is what can be counted (events read, rows and bytes written); where it is time, this process's, at most three
-times as much.
+Counted is what can be counted (events read, rows and bytes written); where it is time, this
+process's, at most three times as much.
 """
 
 import asyncio
@@ -15,7 +16,18 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
-from commands.aggregates import ALL, CART, CLAIM, GAME, LIBRARY, PAYMENT, STOCK, USER, WALLET, WEBHOOK_ENDPOINT
+from commands.aggregates import (
+    ALL,
+    CART,
+    CLAIM,
+    GAME,
+    LIBRARY,
+    PAYMENT,
+    STOCK,
+    USER,
+    WALLET,
+    WEBHOOK_ENDPOINT,
+)
 from domain import inventory
 from domain.cart import CartCreated, ItemRemoved
 from domain.catalog import GameUpdated
@@ -40,7 +52,14 @@ from runtime.wiring.codec import codec
 from tests.support.databases.counted_reads import CountedReads
 from tests.support.events.histories import STEPS, Flow, Step
 from tests.support.events.history import GAME as GAME_ID
-from tests.support.events.history import SELLER, START, History, game_created, payment_requested, some_id
+from tests.support.events.history import (
+    SELLER,
+    START,
+    History,
+    game_created,
+    payment_requested,
+    some_id,
+)
 from tests.support.growth import ratio
 
 FEW, MANY = 2_000, 20_000
@@ -63,7 +82,10 @@ def held(n: int) -> Reserved:
 
 def hot(holds: int) -> list[Event]:
     """A best-seller that so many carts hold."""
-    counted = StockCreated(game_id=GAME_ID, seller_id=SELLER, sku="C-1"), StockUpdated(total=10**6, available=10**6)
+    counted = (
+        StockCreated(game_id=GAME_ID, seller_id=SELLER, sku="C-1"),
+        StockUpdated(total=10**6, available=10**6),
+    )
     return [*counted, *(held(n) for n in range(holds))]
 
 
@@ -73,7 +95,7 @@ def state_of(events: Sequence[Event]) -> inventory.Stock:
     return state
 
 
-# -- stock -------------------------------------------------------------------------------------------------------------
+# -- stock -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +118,9 @@ def _reserved_by_a_buyer(stock: inventory.Stock) -> None:
         for event in inventory.change(stock, hold, 2, LATER, now=START):
             stock = inventory.evolve(stock, event) or stock
         named = inventory.find(stock, inventory.HoldName(cart_id=cart), START)
-        for event in inventory.allocate(stock, named, some_id("order"), LATER, now=START, threshold=0):
+        for event in inventory.allocate(
+            stock, named, some_id("order"), LATER, now=START, threshold=0
+        ):
             stock = inventory.evolve(stock, event) or stock
         for event in inventory.release(stock, named, "given up"):
             stock = inventory.evolve(stock, event) or stock
@@ -116,7 +140,9 @@ def test_what_is_past_its_time_is_ended_in_parts_unless_more_is_needed() -> None
 
     sold_out = msgspec.structs.replace(overdue, total=overdue.reserved)
     wanted = 2 * inventory.FREED_AT_ONCE
-    *ended, reserved = inventory.reserve(sold_out, some_id("new"), some_id("cart"), wanted, late, now=late)
+    *ended, reserved = inventory.reserve(
+        sold_out, some_id("new"), some_id("cart"), wanted, late, now=late
+    )
     assert isinstance(reserved, inventory.Reserved)
     assert (len(ended), reserved.quantity) == (wanted, wanted)
 
@@ -127,17 +153,21 @@ def test_a_row_of_stock_costs_what_an_event_touches() -> None:
     assert costs[0][0] == 2
 
 
-def _costs_of_one_more(projection: Projection[Any], before: Sequence[Event], event: Event) -> tuple[int, int]:
+def _costs_of_one_more(
+    projection: Projection[Any], before: Sequence[Event], event: Event
+) -> tuple[int, int]:
     """How many rows one more event writes, and about how many bytes they are."""
     history = History().happened(SHELF, *before)
     stored = {key_of(projection.row)(row): row for row in projection.fold(history.events).all()}
-    rows: Rows[Any] = Rows(projection.row, lambda keys: [stored[key] for key in keys if key in stored])
+    rows: Rows[Any] = Rows(
+        projection.row, lambda keys: [stored[key] for key in keys if key in stored]
+    )
     projection.apply(rows, history.happened(SHELF, event).events[-1].event, history.events[-1].env)
     puts, deletes = rows.changes()
     return len(puts) + len(deletes), len(msgspec.json.encode(puts)) // 50
 
 
-# -- loading -----------------------------------------------------------------------------------------------------------
+# -- loading ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -146,14 +176,17 @@ async def log(database: str) -> AsyncIterator[PostgresLog]:
         yield log
 
 
-async def _appended(log: PostgresLog, stream_id: UUID, events: Sequence[Event], version: int = 0) -> None:
+async def _appended(
+    log: PostgresLog, stream_id: UUID, events: Sequence[Event], version: int = 0
+) -> None:
     for start in range(0, len(events), 1_000):
         part = events[start : start + 1_000]
         await log.append([StreamAppend(stream_id, version + start, part)])
 
 
 async def _loaded(log: PostgresLog, aggregate, stream_id: UUID) -> tuple[object, int]:  # type: ignore[no-untyped-def]
-    """The state as a process finds it that starts anew, and how many events it has read for that."""
+    """The state as a process finds it that starts anew, and how many events it has read for
+    that."""
     reads = CountedReads(log)
     repository = Repository(reads, Snapshots(log.pool))  # type: ignore[arg-type]
     state = await repository.state(aggregate, stream_id)
@@ -161,7 +194,9 @@ async def _loaded(log: PostgresLog, aggregate, stream_id: UUID) -> tuple[object,
     return state, reads.events
 
 
-async def test_an_old_stream_without_a_snapshot_gets_one_when_it_is_loaded(log: PostgresLog) -> None:
+async def test_an_old_stream_without_a_snapshot_gets_one_when_it_is_loaded(
+    log: PostgresLog,
+) -> None:
     events = hot(3_000)
     await _appended(log, SHELF, events)
     first, read = await _loaded(log, STOCK, SHELF)
@@ -189,7 +224,9 @@ async def test_a_large_snapshot_is_kept_the_more_seldom_and_bounds_what_is_read(
         await unit.load(STOCK, SHELF)
         for _ in range(25):
             taken = msgspec.structs.replace(held(0), reservation_id=uuid4())
-            unit.emit(SHELF, [taken, ReservationReleased(reservation_id=taken.reservation_id, reason="x")])
+            unit.emit(
+                SHELF, [taken, ReservationReleased(reservation_id=taken.reservation_id, reason="x")]
+            )
 
     for _ in range(60):
         await repository.decide(come_and_go)
@@ -201,21 +238,32 @@ async def test_a_large_snapshot_is_kept_the_more_seldom_and_bounds_what_is_read(
     assert read <= largest // SNAPSHOT_BYTES_PER_EVENT + 50
 
 
-# -- accounts ----------------------------------------------------------------------------------------------------------
+# -- accounts --------------------------------------------------------------------------------------
 
 
 def registered(user_id: UUID, **said: object) -> UserRegistered:
-    usual = {"account_type": "BUYER", "region": "FR", "email": "ann@example.com", "name": "Ann", "email_digest": "d"}
+    usual = {
+        "account_type": "BUYER",
+        "region": "FR",
+        "email": "ann@example.com",
+        "name": "Ann",
+        "email_digest": "d",
+    }
     return UserRegistered(user_id=user_id, password_hash="secret", **{**usual, **said})  # type: ignore[arg-type]
 
 
 def logins(many: int) -> list[Event]:
     sessions = [uuid4() for _ in range(many)]
-    return [each for session in sessions for each in (LoggedIn(session_id=session), LoggedOut(session_id=session))]
+    return [
+        each
+        for session in sessions
+        for each in (LoggedIn(session_id=session), LoggedOut(session_id=session))
+    ]
 
 
 async def test_an_account_is_loaded_without_its_logins(log: PostgresLog) -> None:
-    """A log of before there were snapshots of accounts: no event of a session is read but the last, for the version."""
+    """A log of before there were snapshots of accounts: no event of a session is read but the last,
+    for the version."""
     ann = uuid4()
     await log.keys.create([ann])
     begun, changed = [registered(ann), EmailVerified()], [ProfileChanged(name="Anna")]
@@ -228,7 +276,11 @@ async def test_an_account_is_loaded_without_its_logins(log: PostgresLog) -> None
     assert user == USER.fold(None, [*begun, *changed])
 
     await log.append([StreamAppend(ann, version, [ProfileChanged(region="BR"), *logins(1)])])
-    assert await repository.load(USER, ann) == (5_006, msgspec.structs.replace(user, region="BR"), False)
+    assert await repository.load(USER, ann) == (
+        5_006,
+        msgspec.structs.replace(user, region="BR"),
+        False,
+    )
 
 
 @pytest.mark.parametrize("ignored", USER.ignores)
@@ -260,17 +312,22 @@ async def test_an_account_that_was_changed_often_is_loaded_from_a_snapshot_that_
 
 @pytest.mark.parametrize("aggregate", ALL, ids=lambda aggregate: aggregate.kind)
 def test_a_snapshot_of_what_is_personal_is_sealed(aggregate: Aggregate[object]) -> None:
-    """A personal field of any of its events may be in the state; sealed is only what is the stream's own person's."""
+    """A personal field of any of its events may be in the state; sealed is only what is the
+    stream's own person's."""
     kinds = [_Kind(event) for event in EVENTS.values() if kind_of(event) == aggregate.kind]
     persons = {kind.person for kind in kinds if kind.personal}
     if persons:
         assert aggregate.snapshot_every == 0 or (aggregate.sealed and persons == {""})
 
 
-# -- other long streams ------------------------------------------------------------------------------------------------
+# -- other long streams ----------------------------------------------------------------------------
 
-BOUGHT = LibraryGameAdded(user_id=uuid4(), game_id=uuid4(), order_id=uuid4(), title="T", purchase_date=START)
-NOTICED = PaymentNoticeReceived(provider_event_id="", type="payment_intent.created", outcome="ignored")
+BOUGHT = LibraryGameAdded(
+    user_id=uuid4(), game_id=uuid4(), order_id=uuid4(), title="T", purchase_date=START
+)
+NOTICED = PaymentNoticeReceived(
+    provider_event_id="", type="payment_intent.created", outcome="ignored"
+)
 
 
 def library_of(many: int) -> list[Event]:
@@ -302,13 +359,23 @@ LONG: dict[str, tuple[Aggregate[Any], list[Event]]] = {
     "a game": (GAME, [game_created(), *(GameUpdated(title=f"Title {n}") for n in range(1_500))]),
     "a claim": (
         CLAIM,
-        [each for _ in range(750) for each in (ClaimTaken(kind="cart", holder_id=uuid4()), ClaimReleased(reason="x"))],
+        [
+            each
+            for _ in range(750)
+            for each in (ClaimTaken(kind="cart", holder_id=uuid4()), ClaimReleased(reason="x"))
+        ],
     ),
     "an endpoint that fails every other time": (
         WEBHOOK_ENDPOINT,
         [
-            EndpointCreated(seller_id=uuid4(), url="https://shop.example", events=("*",), secret_ref="s"),
-            *(each for _ in range(750) for each in (EndpointFailing(failures=1), EndpointRecovered())),
+            EndpointCreated(
+                seller_id=uuid4(), url="https://shop.example", events=("*",), secret_ref="s"
+            ),
+            *(
+                each
+                for _ in range(750)
+                for each in (EndpointFailing(failures=1), EndpointRecovered())
+            ),
         ],
     ),
 }
@@ -328,19 +395,26 @@ async def test_a_long_stream_is_loaded_from_its_snapshot(log: PostgresLog, what:
 
 def _bought_and_refunded(library: object) -> None:
     for n in range(100):
-        library = LIBRARY.evolve(library, msgspec.structs.replace(BOUGHT, game_id=some_id(f"another {n}")))
+        library = LIBRARY.evolve(
+            library, msgspec.structs.replace(BOUGHT, game_id=some_id(f"another {n}"))
+        )
     for n in range(100):
-        gone = LibraryGameRemoved(game_id=some_id(f"another {n}"), order_id=BOUGHT.order_id, reason="x")
+        gone = LibraryGameRemoved(
+            game_id=some_id(f"another {n}"), order_id=BOUGHT.order_id, reason="x"
+        )
         library = LIBRARY.evolve(library, gone)
 
 
 def _told_of(payment: object) -> None:
     for n in range(100):
-        payment = PAYMENT.evolve(payment, msgspec.structs.replace(NOTICED, provider_event_id=f"another {n}"))
+        payment = PAYMENT.evolve(
+            payment, msgspec.structs.replace(NOTICED, provider_event_id=f"another {n}")
+        )
 
 
 @pytest.mark.parametrize(
-    ("work", "aggregate", "history"), [(_bought_and_refunded, LIBRARY, library_of), (_told_of, PAYMENT, noticed)]
+    ("work", "aggregate", "history"),
+    [(_bought_and_refunded, LIBRARY, library_of), (_told_of, PAYMENT, noticed)],
 )
 def test_one_more_event_costs_the_same_in_a_long_history(
     work: Callable[[object], None], aggregate: Aggregate[Any], history: Callable[[int], list[Event]]
@@ -349,7 +423,7 @@ def test_one_more_event_costs_the_same_in_a_long_history(
     assert ratio(work, few, many) < AT_MOST
 
 
-# -- snapshots of every kind -------------------------------------------------------------------------------------------
+# -- snapshots of every kind -----------------------------------------------------------------------
 
 BY_KIND = {aggregate.kind: aggregate for aggregate in ALL}
 
@@ -364,6 +438,9 @@ def test_a_state_goes_on_from_its_snapshot_as_from_its_first_event(steps: list[S
             aggregate = BY_KIND[kind_of(type(events[0]))]
             whole[stream_id] = aggregate.fold(whole.get(stream_id), events)
             state = aggregate.fold(kept.get(stream_id), events)
-            if state is not None:  # as where an account of the ledger was opened: nobody decides on that
-                kept[stream_id] = msgspec.json.decode(msgspec.json.encode(state, enc_hook=plain), type=aggregate.state)
+            # as where an account of the ledger was opened: nobody decides on that
+            if state is not None:
+                kept[stream_id] = msgspec.json.decode(
+                    msgspec.json.encode(state, enc_hook=plain), type=aggregate.state
+                )
             assert kept.get(stream_id) == state == whole[stream_id]

@@ -1,7 +1,8 @@
-"""Whatever Elasticsearch answers, or does not, searches are answered, by PostgreSQL where need be, and that is said.
+"""Whatever Elasticsearch answers, or does not, searches are answered, by PostgreSQL where need be,
+and that is said.
 
-The odd answers are those of a double (`odd_elasticsearch`), a small HTTP server of ours that stands before the real
-server and passes everything else on to it.
+The odd answers are those of a double (`odd_elasticsearch`), a small HTTP server of ours that stands
+before the real server and passes everything else on to it.
 """
 
 import asyncio
@@ -68,7 +69,9 @@ ODD: dict[str, Odd] = {
     "200, a list": says(200, []),
     "200, null": says(200, "null"),
     "200, of another product": says(200, {"name": "solr", "responseHeader": {"status": 0}}),
-    "200, hits without documents": says(200, {"hits": {**HITS, "hits": [A_HIT]}, "aggregations": {}}),
+    "200, hits without documents": says(
+        200, {"hits": {**HITS, "hits": [A_HIT]}, "aggregations": {}}
+    ),
     "200, hits that are none": says(200, {"hits": {"hits": 7}, "docs": 7, "items": 7}),
     "200, an error": says(200, {"error": {"type": "x", "reason": "y"}, "status": 500}),
     "200, nested too deep": says(200, "[" * 100_000),
@@ -93,7 +96,10 @@ def odd_elasticsearch(elasticsearch_url: str) -> Iterator[OddElasticsearch]:
 
 @pytest.fixture
 async def shop(
-    database: str, tmp_path: Path, odd_elasticsearch: OddElasticsearch, monkeypatch: pytest.MonkeyPatch
+    database: str,
+    tmp_path: Path,
+    odd_elasticsearch: OddElasticsearch,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Shop]:
     """A shop that never leaves Elasticsearch alone, so that each question meets what it answers."""
     monkeypatch.setattr(circuit, "FAILURES_TO_OPEN", 10_000)
@@ -101,7 +107,9 @@ async def shop(
     monkeypatch.setattr(client, "MAX_ANSWER", 2**20)
     monkeypatch.setattr(lanes, "REST_SECONDS", (0.1, 0.2))
     async with (
-        open_shop(database, tmp_path, elasticsearch_url=odd_elasticsearch.url, rate_limit="off") as shop,
+        open_shop(
+            database, tmp_path, elasticsearch_url=odd_elasticsearch.url, rate_limit="off"
+        ) as shop,
         open_app(shop.core, shop.queues) as shop.app,
         indexing(shop),
     ):
@@ -112,19 +120,26 @@ class Reader:
     """Searches everywhere that one can."""
 
     def __init__(self, shop: Shop, buyer: Person) -> None:
-        self._shop, self._buyer = shop, buyer
+        self._shop = shop
+        self._buyer = buyer
 
     async def finds(self) -> dict[str, Any]:
         """What each way of searching shows, after all that has happened."""
-        search = await self._ask("games/search?q=zanzibar&genre=platformer&price_max=9999&currency=USD&limit=1")
+        search = await self._ask(
+            "games/search?q=zanzibar&genre=platformer&price_max=9999&currency=USD&limit=1"
+        )
         listed = await self._ask("games/search?q=zanzibar&sort=title&limit=1")
         return {
             "engine": search["engine"],
             "listed by": listed["engine"],
             "found": [each["title"] for each in (*search["items"], *listed["items"])],
             "counted": search["facets"]["genre"],
-            "suggested": [each["title"] for each in (await self._ask("games/suggest?q=zanz"))["items"]],
-            "in the library": [each["title"] for each in (await self._ask("library?q=zanzibar"))["items"]],
+            "suggested": [
+                each["title"] for each in (await self._ask("games/suggest?q=zanz"))["items"]
+            ],
+            "in the library": [
+                each["title"] for each in (await self._ask("library?q=zanzibar"))["items"]
+            ],
         }
 
     async def readiness(self) -> tuple[int, str, str]:
@@ -160,7 +175,9 @@ async def open_reader(shop: Shop) -> Reader:
 
 async def until_elasticsearch_answers(reader: Reader) -> None:
     async with asyncio.timeout(20):
-        while await reader.finds() != found_by("elasticsearch") or await reader.readiness() != READY:  # noqa: ASYNC110 another thread's
+        while (  # noqa: ASYNC110 another thread's
+            await reader.finds() != found_by("elasticsearch") or await reader.readiness() != READY
+        ):
             await asyncio.sleep(0.02)
 
 
@@ -175,7 +192,9 @@ async def test_a_question_that_is_too_much_for_it_is_answered_by_postgresql_and_
     many = SearchQuery(q="zanzibar", game_ids=[uuid4() for _ in range(70_000)])
     for _ in range(4):
         assert (await given.search.search(given.reads, many)).value.engine == "postgres"
-        assert (await given.search.search(given.reads, SearchQuery(q="zanzibar"))).value.engine == "elasticsearch"
+        assert (
+            await given.search.search(given.reads, SearchQuery(q="zanzibar"))
+        ).value.engine == "elasticsearch"
 
 
 async def test_whatever_it_answers_postgresql_answers_instead_and_that_is_said(

@@ -13,7 +13,14 @@ from runtime.settings import Settings
 from runtime.wiring.codec import codec
 from runtime.wiring.search import search_models
 from tests.support.servers import shared
-from tests.support.servers.odd_elasticsearch import Odd, OddElasticsearch, breaks_off, hangs_up, refuses, says
+from tests.support.servers.odd_elasticsearch import (
+    Odd,
+    OddElasticsearch,
+    breaks_off,
+    hangs_up,
+    refuses,
+    says,
+)
 from tests.support.shops.commands import Ludoteca, Shop, until
 
 
@@ -38,10 +45,18 @@ INDEXED = f"SELECT position FROM {FEEDS} WHERE projection = 'games_index'"
 @pytest.mark.parametrize("command", ["verify", "rebuild"])
 @pytest.mark.parametrize(
     "answer",
-    [refuses(401, "security_exception"), says(502, "<html>", "text/html"), says(200, {}), hangs_up, breaks_off],
+    [
+        refuses(401, "security_exception"),
+        says(502, "<html>", "text/html"),
+        says(200, {}),
+        hangs_up,
+        breaks_off,
+    ],
     ids=["401", "502", "another product", "hangs up", "breaks off"],
 )
-def test_a_command_says_it_in_one_line(odd: OddElasticsearch, database: str, answer: Odd, command: str) -> None:
+def test_a_command_says_it_in_one_line(
+    odd: OddElasticsearch, database: str, answer: Odd, command: str
+) -> None:
     shop, ludoteca = Shop(database), Ludoteca()
     shop.list_game("Celeste")
     project(shop)
@@ -67,15 +82,22 @@ def project(shop: Shop) -> None:
         thread.join()
 
 
-def test_an_index_of_a_history_that_is_gone_is_listed_and_dropped(odd: OddElasticsearch, database: str) -> None:
+def test_an_index_of_a_history_that_is_gone_is_listed_and_dropped(
+    odd: OddElasticsearch, database: str
+) -> None:
     shop, ludoteca = Shop(database), Ludoteca()
     (index,) = search_models(Settings())
     shop.list_game("Celeste")
     project(shop)
     with psycopg.connect(database, autocommit=True) as conn:
-        index.store.begin(conn, "games_index_202_0b8faa96")  # as it was named in an epoch that the database forgot
+        # as it was named in an epoch that the database forgot
+        index.store.begin(conn, "games_index_202_0b8faa96")
         index.store.aside().begin(conn, "games_index_202_replayed")  # of a verify that goes on
-    left = {"projection": "games_index", "storage": "games_index_202_0b8faa96", "state": "left behind"}
+    left = {
+        "projection": "games_index",
+        "storage": "games_index_202_0b8faa96",
+        "state": "left behind",
+    }
     assert left in ludoteca.json("projections", "list")
     assert left["storage"] in ludoteca("projections", "list").stderr
 

@@ -1,5 +1,5 @@
-"""What Elasticsearch refuses of one document is that document's fault; all else that it answers to writes is its own,
-and is made up for when it is well again."""
+"""What Elasticsearch refuses of one document is that document's fault; all else that it answers to
+writes is its own, and is made up for when it is well again."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -20,7 +20,13 @@ from projections.search.document import DocumentPrice, GameDocument
 from queries.search import engines
 from tests.faults.test_elasticsearch_answers import ODD
 from tests.support.events.history import game_created, some_id
-from tests.support.servers.odd_elasticsearch import Odd, OddElasticsearch, dribbles, never_ends, says
+from tests.support.servers.odd_elasticsearch import (
+    Odd,
+    OddElasticsearch,
+    dribbles,
+    never_ends,
+    says,
+)
 from tests.support.shops.projected import projecting
 from tests.support.shops.searching import NAME, Searching, open_searching
 
@@ -50,7 +56,9 @@ async def searching(
     monkeypatch.setattr(circuit, "FAILURES_TO_OPEN", 10_000)
     monkeypatch.setattr(engines, "PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(elasticsearch_client, "MAX_ANSWER", 2**20)
-    async with open_searching(database, odd.url, elasticsearch_url, elasticsearch_prefix) as searching:
+    async with open_searching(
+        database, odd.url, elasticsearch_url, elasticsearch_prefix
+    ) as searching:
         yield searching
 
 
@@ -66,7 +74,12 @@ def is_read(request: web.Request) -> bool:
     return request.path.endswith("/_mget")
 
 
-REQUESTS: dict[str, Any] = {"write": is_write, "read": is_read, "refresh": is_refresh, "all": lambda _: True}
+REQUESTS: dict[str, Any] = {
+    "write": is_write,
+    "read": is_read,
+    "refresh": is_refresh,
+    "all": lambda _: True,
+}
 
 
 async def is_met(odd: OddElasticsearch) -> None:
@@ -84,7 +97,10 @@ QUICK = {"401", "403, blocked", "429, full disk", "502 in HTML", "200, half of a
     [
         pytest.param(is_write, QUICK, id="write-some"),
         pytest.param(is_read, QUICK, id="read-some"),
-        *(pytest.param(of, {*ODD} - SLOW, id=name, marks=pytest.mark.soak) for name, of in REQUESTS.items()),
+        *(
+            pytest.param(of, {*ODD} - SLOW, id=name, marks=pytest.mark.soak)
+            for name, of in REQUESTS.items()
+        ),
     ],
 )
 async def test_no_event_is_held_at_fault_for_what_the_server_answers(
@@ -109,12 +125,26 @@ async def test_no_event_is_held_at_fault_for_what_the_server_answers(
 ITEMS: dict[str, dict[str, Any]] = {
     "an item too few": {"errors": False, "items": []},
     "no items": {"errors": False},
-    "an item of another document": {"errors": False, "items": [{"index": {"_id": str(UUID(int=1)), "status": 201}}]},
-    "an item without status": {"errors": False, "items": [{"index": {"_id": str(some_id("Celeste"))}}]},
+    "an item of another document": {
+        "errors": False,
+        "items": [{"index": {"_id": str(UUID(int=1)), "status": 201}}],
+    },
+    "an item without status": {
+        "errors": False,
+        "items": [{"index": {"_id": str(some_id("Celeste"))}}],
+    },
     **{
         f"an item with {status} {kind}": {
             "errors": True,
-            "items": [{"index": {"_id": str(some_id("Celeste")), "status": status, "error": {"type": kind}}}],
+            "items": [
+                {
+                    "index": {
+                        "_id": str(some_id("Celeste")),
+                        "status": status,
+                        "error": {"type": kind},
+                    }
+                }
+            ],
         }
         for status, kind in [
             (429, "es_rejected_execution_exception"),
@@ -147,13 +177,14 @@ async def test_an_answer_that_does_not_say_of_each_document_that_it_was_taken_is
         await searching.is_proven()
 
 
-# -- what the real server refuses --------------------------------------------------------------------------------------
+# -- what the real server refuses ------------------------------------------------------------------
 
 REFUSED = {
     "a price beyond 64 bits": game_created(title="Odd", prices=(Price("*", 2**63, "USD"),)),
     "a term of 40 kB": game_created(title="Odd", prices=(Price("*", 1, "USD" * 13_000),)),
 }
-"""Events that nobody could append by the program; the server refuses the documents that they make."""
+"""Events that nobody could append by the program; the server refuses the documents that they
+make."""
 
 
 @pytest.mark.parametrize("event", REFUSED.values(), ids=REFUSED)
@@ -167,9 +198,15 @@ async def test_a_document_that_is_refused_is_quarantined_and_holds_up_no_other(
         await searching.happened("Celeste", GameUpdated(tags=("New",)))
         assert await searching.indexing_is(whole=True)
         (parked,) = await searching.shop.operations.quarantine()
-        assert (parked.stream_id, parked.feed) == (some_id("Odd"), f"{NAME}.{searching.indexed.projection.version}")
+        assert (parked.stream_id, parked.feed) == (
+            some_id("Odd"),
+            f"{NAME}.{searching.indexed.projection.version}",
+        )
         assert "document_parsing_exception" in parked.error
-        found = {hit["_source"]["title"]: hit["_source"]["document"]["tags"] for hit in _documents(searching)}
+        found = {
+            hit["_source"]["title"]: hit["_source"]["document"]["tags"]
+            for hit in _documents(searching)
+        }
         assert found.keys() == {"Celeste", "Hades", "Silksong"}
         assert found["Celeste"] == ["New"]
 
@@ -179,7 +216,12 @@ def _documents(of: Searching) -> list[dict[str, Any]]:
 
 
 def document(number: int, **fields: Any) -> GameDocument:
-    usual = {"game_id": UUID(int=number), "seller_id": UUID(int=99), "title": f"Game {number}", "position": number}
+    usual = {
+        "game_id": UUID(int=number),
+        "seller_id": UUID(int=99),
+        "title": f"Game {number}",
+        "position": number,
+    }
     return GameDocument(**{**usual, **fields})
 
 
@@ -222,7 +264,9 @@ def test_whoever_writes_shows_after_each_request_that_he_lives(
         store.create_index(index)
         odd.answers(says(500), counted)
         store.bulk(index, documents, between=lambda: signs.append(1))
-        assert store.fetch(index, [each.game_id for each in documents * 2], between=lambda: signs.append(1))
+        assert store.fetch(
+            index, [each.game_id for each in documents * 2], between=lambda: signs.append(1)
+        )
     assert requests == list(range(len(signs)))
     assert len(signs) > 3
 
@@ -235,21 +279,26 @@ async def test_an_index_that_may_not_be_written_is_written_when_it_may_be(
     async with projecting(searching.shop.url, [searching.indexed]):
         await searching.sells("Celeste")
         await searching.until_elasticsearch_answers()
-        searching.client.indices.put_settings(index=searching.index, settings={f"index.blocks.{block}": True})
+        searching.client.indices.put_settings(
+            index=searching.index, settings={f"index.blocks.{block}": True}
+        )
         await searching.sells("Hades")
         assert not await searching.indexing_is(whole=False)
         assert await searching.answers() == "postgres"
         assert await searching.shop.operations.quarantine() == []
-        searching.client.indices.put_settings(index=searching.index, settings={f"index.blocks.{block}": None})
+        searching.client.indices.put_settings(
+            index=searching.index, settings={f"index.blocks.{block}": None}
+        )
         await searching.until_elasticsearch_answers()
         await searching.is_proven()
 
 
 @pytest.mark.parametrize("after", range(9))  # more than it makes before it has caught up
-async def test_a_projector_that_is_killed_at_any_request_leaves_an_index_that_the_next_one_completes(
+async def test_a_projector_killed_at_any_request_leaves_an_index_that_the_next_one_completes(
     searching: Searching, odd: OddElasticsearch, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server does what it was asked, and the projector never knows: all its requests from one on."""
+    """The server does what it was asked, and the projector never knows: all its requests from one
+    on."""
     await searching.sells("Celeste", "Hades")
     odd.passes_on_but_keeps_answers(after)
     async with projecting(searching.shop.url, [searching.indexed]):
@@ -263,11 +312,13 @@ async def test_a_projector_that_is_killed_at_any_request_leaves_an_index_that_th
         await searching.until_elasticsearch_answers()
 
 
-# -- clients -----------------------------------------------------------------------------------------------------------
+# -- clients ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("answer", [dribbles, never_ends], ids=["slow", "large"])
-async def test_no_client_reads_for_ever(odd: OddElasticsearch, answer: Odd, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_client_reads_for_ever(
+    odd: OddElasticsearch, answer: Odd, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(elasticsearch_client, "MAX_ANSWER", 2**20)
     odd.answers(answer)
     async with asyncio.timeout(30), open_async_client(odd.url, seconds=0.5) as client:
@@ -295,7 +346,9 @@ def test_a_request_that_is_too_large_is_split(
     index = f"{elasticsearch_prefix}one"
     documents = [document(n, description="x" * 1000) for n in range(1, 41)]
     huge = document(99, description="x" * 40_000)
-    odd.answers(says(413, "<html>", "text/html"), lambda request: (request.content_length or 0) > 20_000)
+    odd.answers(
+        says(413, "<html>", "text/html"), lambda request: (request.content_length or 0) > 20_000
+    )
     with open_client(odd.url, seconds=10) as client:
         store = ElasticsearchGameStore(client)
         store.create_index(index)

@@ -1,4 +1,5 @@
-"""Whatever the environment says that is meant for other programs: ours starts, stops, and speaks to its own."""
+"""Whatever the environment says that is meant for other programs: ours starts, stops, and speaks to
+its own."""
 
 import http.server
 import os
@@ -25,7 +26,16 @@ from tests.support.servers.shared import free_port
 from tests.support.shops.commands import Ludoteca, Shop
 
 LIBPQ = {option.envvar.decode() for option in Conninfo.get_defaults() if option.envvar} | {
-    *("PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR", "PGDATESTYLE", "PGTZ", "PGGEQO", "PGLOCALEDIR", "PGREALM"),
+    *(
+        "PGSERVICE",
+        "PGSERVICEFILE",
+        "PGSYSCONFDIR",
+        "PGDATESTYLE",
+        "PGTZ",
+        "PGGEQO",
+        "PGLOCALEDIR",
+        "PGREALM",
+    ),
 }
 """Every variable that libpq reads, by its own word and by its documentation."""
 
@@ -47,15 +57,33 @@ PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"
 
 SURROUNDINGS: dict[str, str | None] = {
     **{name: HOSTILE.get(name, "nonsense") for name in LIBPQ},
-    **{name: "socks5://192.0.2.1:9" if "all" in name.lower() else "http://192.0.2.1:9" for name in PROXIES},
-    **{"SSL_CERT_FILE": "/no/such/file", "SSL_CERT_DIR": "/no/such/folder", "SSLKEYLOGFILE": "/no/such/folder/keys"},
-    **{"TZ": "Nowhere/Odd", "LC_ALL": "xx_YY.KOI9", "LANG": "zz", "TMPDIR": "/no/such/folder", "HOME": None},
-    **{"PYTHONIOENCODING": "ascii:strict", "PYTHONUTF8": "0", "PYTHONWARNINGS": "error", "PYTHONOPTIMIZE": "2"},
+    **{
+        name: "socks5://192.0.2.1:9" if "all" in name.lower() else "http://192.0.2.1:9"
+        for name in PROXIES
+    },
+    **{
+        "SSL_CERT_FILE": "/no/such/file",
+        "SSL_CERT_DIR": "/no/such/folder",
+        "SSLKEYLOGFILE": "/no/such/folder/keys",
+    },
+    **{
+        "TZ": "Nowhere/Odd",
+        "LC_ALL": "xx_YY.KOI9",
+        "LANG": "zz",
+        "TMPDIR": "/no/such/folder",
+        "HOME": None,
+    },
+    **{
+        "PYTHONIOENCODING": "ascii:strict",
+        "PYTHONUTF8": "0",
+        "PYTHONWARNINGS": "error",
+        "PYTHONOPTIMIZE": "2",
+    },
     **{"WEB_CONCURRENCY": "4", "FORWARDED_ALLOW_IPS": "*", "COLUMNS": "x", "TERM": "odd"},
 }
 
 
-# -- libpq's variables -------------------------------------------------------------------------------------------------
+# -- libpq's variables -----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +102,9 @@ def test_the_embedded_server_is_spoken_to_whatever_libpqs_variables_say(
     monkeypatch.setenv("TZ", "America/Lima")
     with EmbeddedPostgres(initialized) as server, psycopg.connect(server.url) as conn:
         row = conn.execute(
-            "SELECT current_user, current_database(), current_setting('TimeZone'), current_setting('log_timezone'),"
-            " current_setting('client_encoding'), current_setting('default_transaction_read_only')"
+            "SELECT current_user, current_database(), current_setting('TimeZone'),"
+            " current_setting('log_timezone'), current_setting('client_encoding'),"
+            " current_setting('default_transaction_read_only')"
         ).fetchone()
     assert row == ("postgres", "ludoteca", "UTC", "UTC", "UTF8", "off")
 
@@ -104,7 +133,7 @@ def test_where_the_database_is_the_users_own_libpqs_variables_count(
     assert 'service "warehouse" not found' in result.stderr
 
 
-# -- our own calls -----------------------------------------------------------------------------------------------------
+# -- our own calls ---------------------------------------------------------------------------------
 
 
 class Hello(http.server.BaseHTTPRequestHandler):
@@ -158,7 +187,7 @@ def test_stripe_is_reached_through_a_proxy_of_any_kind(monkeypatch: pytest.Monke
     StripeProvider("sk_test", ("whsec_test",))
 
 
-# -- settings that make no sense ---------------------------------------------------------------------------------------
+# -- settings that make no sense -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -201,7 +230,10 @@ def test_a_setting_that_makes_no_sense_is_one_line_and_exit_code_2(
         ({"HOST": "no.such.host.invalid"}, "LUDOTECA_HOST: there is no host no.such.host.invalid"),
         ({"HOST": "192.0.2.1"}, "Cannot assign requested address; change LUDOTECA_HOST"),
         ({"DATABASE_URL": "service=nowhere"}, 'definition of service "nowhere" not found'),
-        ({"DATABASE_URL": "postgresql://127.0.0.1:1/shop"}, "LUDOTECA_DATABASE_URL does not answer"),
+        (
+            {"DATABASE_URL": "postgresql://127.0.0.1:1/shop"},
+            "LUDOTECA_DATABASE_URL does not answer",
+        ),
     ],
     ids=str,
 )
@@ -217,7 +249,9 @@ def test_what_cannot_be_started_ends_with_one_line_and_exit_code_3(
     assert said in line
 
 
-@pytest.mark.parametrize(("command", "setting"), [("api", ""), ("provider", "PROVIDER_"), ("fiscal", "FISCAL_")])
+@pytest.mark.parametrize(
+    ("command", "setting"), [("api", ""), ("provider", "PROVIDER_"), ("fiscal", "FISCAL_")]
+)
 def test_a_server_that_cannot_listen_says_so_in_one_line(
     ludoteca: Ludoteca, shop: Shop, monkeypatch: pytest.MonkeyPatch, command: str, setting: str
 ) -> None:
@@ -229,12 +263,14 @@ def test_a_server_that_cannot_listen_says_so_in_one_line(
     assert line.endswith(f"is taken; set LUDOTECA_{setting}PORT to another")
 
 
-# -- starting ----------------------------------------------------------------------------------------------------------
+# -- starting --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("moment", ["initdb", "postgres"])
-def test_a_signal_is_heard_while_the_database_is_made(tmp_path: Path, moment: str, number: signal.Signals) -> None:
+def test_a_signal_is_heard_while_the_database_is_made(
+    tmp_path: Path, moment: str, number: signal.Signals
+) -> None:
     with started(tmp_path) as run:
         run.until(lambda: run.has_child(moment))
         code, seconds = run.told(number)
@@ -244,13 +280,15 @@ def test_a_signal_is_heard_while_the_database_is_made(tmp_path: Path, moment: st
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("tenths", [2, 6, 12, 20, 30, 45, 70])  # on a quiet machine it is open after five seconds
+# on a quiet machine it is open after five seconds
+@pytest.mark.parametrize("tenths", [2, 6, 12, 20, 30, 45, 70])
 def test_a_signal_is_heard_at_every_moment_of_the_start(tmp_path: Path, tenths: int) -> None:
     began = time.monotonic()
     with started(tmp_path) as run:
         run.until(lambda: time.monotonic() > began + tenths / 10)
         code, seconds = run.told(signal.SIGTERM)
-        assert code in {0, 128 + signal.SIGTERM, -signal.SIGTERM}  # the latter before there is anything to be stopped
+        # the latter before there is anything to be stopped
+        assert code in {0, 128 + signal.SIGTERM, -signal.SIGTERM}
         assert seconds < STOP_SECONDS
         assert "Traceback" not in run.output
 
@@ -271,7 +309,9 @@ def test_a_database_that_says_nothing_is_not_waited_for(tmp_path: Path, silent: 
     assert time.monotonic() - began < 30
 
 
-def test_a_signal_is_heard_while_another_process_prepares_the_database(tmp_path: Path, empty_database: str) -> None:
+def test_a_signal_is_heard_while_another_process_prepares_the_database(
+    tmp_path: Path, empty_database: str
+) -> None:
     with psycopg.connect(empty_database) as other:
         other.execute("SELECT pg_advisory_xact_lock(4910, 2)")
         with started(tmp_path, LUDOTECA_DATABASE_URL=empty_database) as run:
@@ -296,18 +336,24 @@ def test_a_process_that_never_finishes_preparing_the_database_is_not_waited_for(
 
 def _waits_for_a_lock(url: str) -> bool:
     with psycopg.connect(url) as conn:
-        row = conn.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").fetchone()
+        row = conn.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        ).fetchone()
         return row is not None and row[0] > 0
 
 
-def test_what_lies_in_the_current_folder_is_no_module_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_lies_in_the_current_folder_is_no_module_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("runtime", "domain", "typer"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(77)")
     monkeypatch.chdir(tmp_path)
     assert supervisor.Child("--version", os.environ).process.wait(60) == 0
 
 
-def test_ports_that_were_chosen_and_are_taken_are_named(ludoteca: Ludoteca, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ports_that_were_chosen_and_are_taken_are_named(
+    ludoteca: Ludoteca, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LUDOTECA_PORT", str(free_port()))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setenv("LUDOTECA_FISCAL_PORT", str(taken.getsockname()[1]))
@@ -315,19 +361,25 @@ def test_ports_that_were_chosen_and_are_taken_are_named(ludoteca: Ludoteca, monk
             supervisor._check_ports(Settings())
 
 
-def test_a_process_that_ends_again_and_again_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_ends_again_and_again_ends_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(supervisor, "FAILURES", 2)
     child = supervisor.Child("no-such-command", os.environ)
     heard = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with pytest.raises(supervisor.CannotStart, match="no-such-command ended 2 times, with 2 at last"):
-            supervisor._await_open(Settings(port=free_port()), None, [child], supervisor._Stopping())
+        with pytest.raises(
+            supervisor.CannotStart, match="no-such-command ended 2 times, with 2 at last"
+        ):
+            supervisor._await_open(
+                Settings(port=free_port()), None, [child], supervisor._Stopping()
+            )
     finally:
         for number, before in heard.items():
             signal.signal(number, before)
 
 
-# -- the sockets -------------------------------------------------------------------------------------------------------
+# -- the sockets -----------------------------------------------------------------------------------
 
 
 def test_a_socket_that_was_cleaned_away_is_made_again(initialized: Path) -> None:
@@ -364,11 +416,18 @@ def test_it_opens_and_serves_in_hostile_surroundings(tmp_path: Path) -> None:
         with started(tmp_path, cwd=tmp_path / "elsewhere", output=None, **SURROUNDINGS) as run:
             os.umask(before)
             run.until(run.is_open, 240)
-            body = {"email": "ann@example.com", "password": "correct horse battery", "name": "Ann", "region": "US"}
+            body = {
+                "email": "ann@example.com",
+                "password": "correct horse battery",
+                "name": "Ann",
+                "region": "US",
+            }
             answer = httpx.post(f"{run.base}/api/v1/users", json=body, timeout=30, trust_env=False)
             assert answer.status_code == 201, answer.text
 
-            digest_folders = [path for path in Path("/tmp").glob("ludoteca-*") if _is_of(path, tmp_path / "home")]
+            digest_folders = [
+                path for path in Path("/tmp").glob("ludoteca-*") if _is_of(path, tmp_path / "home")
+            ]
             for folder in digest_folders:
                 shutil.rmtree(folder)
             assert digest_folders

@@ -69,7 +69,7 @@ async def test_a_standby_that_lacks_the_last_events_begins_another(pair: Pair) -
         assert (await Repository(log).state(TALLY, stream)).total == 7  # type: ignore[union-attr]
 
 
-async def test_appends_and_reads_go_on_at_the_standby_and_nothing_is_lost_when_the_primary_stops_in_order(
+async def test_when_the_primary_stops_in_order_the_standby_takes_over_and_nothing_is_lost(
     pair: Pair,
 ) -> None:
     async with PostgresLog.open(pair.url, CODEC, pool_size=2) as log:
@@ -91,7 +91,9 @@ async def test_appends_and_reads_go_on_at_the_standby_and_nothing_is_lost_when_t
                     assert await log.versions(acknowledged) == [1] * len(acknowledged)
                     break
         with psycopg.connect(pair.standby.url) as conn:
-            assert conn.execute("SELECT count(*) >= %s FROM log.events", [len(acknowledged)]).fetchone() == (True,)
+            assert conn.execute(
+                "SELECT count(*) >= %s FROM log.events", [len(acknowledged)]
+            ).fetchone() == (True,)
         assert log.history.generation == 0
 
 

@@ -1,4 +1,5 @@
-"""PostgreSQL's disk is full to the last page: nothing is lost, nobody is blamed, and all go on once there is room."""
+"""PostgreSQL's disk is full to the last page: nothing is lost, nobody is blamed, and all go on once
+there is room."""
 
 import asyncio
 import os
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from uuid import UUID, uuid4
@@ -33,7 +35,8 @@ from tests.support.servers.own_postgres import OwnPostgres
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
 
 FULL_SECONDS = 2.0
-"""How long the disk stays full after the first append was refused: what was preallocated takes some appends."""
+"""How long the disk stays full after the first append was refused: what was preallocated takes some
+appends."""
 
 GOES_ON_SECONDS = 60.0
 """After there is room again; a server that has ended recovers in that time, too."""
@@ -60,7 +63,8 @@ class Answering:
 
 
 class Appender:
-    """Appends events of 100 kB, that cannot be compressed, to streams of their own; knows what became of each."""
+    """Appends events of 100 kB, that cannot be compressed, to streams of their own; knows what
+    became of each."""
 
     def __init__(self, log: PostgresLog) -> None:
         self._log = log
@@ -81,9 +85,12 @@ class Appender:
 
 
 @pytest.mark.parametrize("what", ["tables", "write-ahead log"])
-def test_after_a_full_disk_all_go_on_nothing_is_lost_and_nobody_is_blamed(server: OwnPostgres, what: str) -> None:
+def test_after_a_full_disk_all_go_on_nothing_is_lost_and_nobody_is_blamed(
+    server: OwnPostgres, what: str
+) -> None:
     full, refused, over = threading.Event(), threading.Event(), threading.Event()
-    with ThreadPoolExecutor(1) as threads:  # this thread is the supervisor's: only it may start the server
+    # this thread is the supervisor's: only it may start the server
+    with ThreadPoolExecutor(1) as threads:
         scenario = threads.submit(uvloop.run, _appends_meanwhile(server, full, refused, over))
         try:
             assert full.wait(60) or scenario.result(0)
@@ -150,22 +157,25 @@ async def _appends_meanwhile(
 def _caught_up(server: OwnPostgres) -> bool:
     try:
         ((behind, followed),) = server.run(
-            "SELECT count(*) FILTER (WHERE position < (SELECT max(position) FROM log.events)), count(*)"
-            " FROM consumers.checkpoints"
+            "SELECT count(*) FILTER (WHERE position < (SELECT max(position) FROM log.events)),"
+            " count(*) FROM consumers.checkpoints"
         )
     except psycopg.OperationalError:
         return False
     return bool(followed == 2 and behind == 0)
 
 
-async def _has_what_was_acknowledged(server: OwnPostgres, log: PostgresLog, appender: Appender) -> None:
+async def _has_what_was_acknowledged(
+    server: OwnPostgres, log: PostgresLog, appender: Appender
+) -> None:
     events = server.run("SELECT stream_id, position, name FROM log.events ORDER BY position")
     assert [position for _, position, _ in events] == list(range(1, len(events) + 1))
     counted = {stream for stream, _, name in events if name == Counted.NAME}
-    assert {stream: position for stream, position, name in events if name == Labelled.NAME}.items() >= (
-        appender.acknowledged.items()
-    )
-    assert counted <= appender.acknowledged.keys() | appender.refused  # a refusal may come too late, as by a crash
+    assert {
+        stream: position for stream, position, name in events if name == Labelled.NAME
+    }.items() >= (appender.acknowledged.items())
+    # a refusal may come too late, as by a crash
+    assert counted <= appender.acknowledged.keys() | appender.refused
     assert sum(name == Ignored.NAME for *_, name in events) >= len(counted)
     assert {stream for (stream,) in server.run("SELECT tally_id FROM read.tallies_1")} == counted
     steps = [step async for step in log.verify(Verifier(), upto=len(events), page=500)]
@@ -173,7 +183,9 @@ async def _has_what_was_acknowledged(server: OwnPostgres, log: PostgresLog, appe
     assert not [step for step in steps if isinstance(step, Fault)]
 
 
-async def test_while_the_disk_of_the_tables_is_full_the_proof_of_a_writer_fails_and_then_succeeds_by_itself() -> None:
+async def test_while_the_tables_disk_is_full_a_writers_proof_fails_then_succeeds_by_itself() -> (
+    None
+):
     with OwnPostgres() as server, _events_on_a_disk_of_their_own(server, 4) as disk:
         async with PostgresLog.open(server.url, CODEC, pool_size=1, watched=True) as log:
             appender = Appender(log)
@@ -187,7 +199,9 @@ async def test_while_the_disk_of_the_tables_is_full_the_proof_of_a_writer_fails_
             await log.prove_writer()
             assert await appender.append()
             events = server.run("SELECT name FROM log.events ORDER BY position")
-            assert [name for (name,) in events] == [Counted.NAME, Labelled.NAME] * len(appender.acknowledged)
+            assert [name for (name,) in events] == [Counted.NAME, Labelled.NAME] * len(
+                appender.acknowledged
+            )
 
 
 @contextmanager
@@ -233,7 +247,12 @@ def test_a_shop_outlives_it(server: OwnPostgres, tmp_path: Path, what: str) -> N
         reads: list[httpx.Response] = []
 
         def use() -> None:
-            for path in ("/api/v1/games", f"/api/v1/games/{game}", f"/api/v1/orders/{first}", "/api/v1/library"):
+            for path in (
+                "/api/v1/games",
+                f"/api/v1/games/{game}",
+                f"/api/v1/orders/{first}",
+                "/api/v1/library",
+            ):
                 reads.append(buyer.http.get(path))
             writes.append(_large(shop))
             if buyers:
@@ -251,25 +270,39 @@ def test_a_shop_outlives_it(server: OwnPostgres, tmp_path: Path, what: str) -> N
                 use()
         was_free_at = time.monotonic()
         while writes[-1].status_code != 201 or reads[-1].status_code != 200:
-            assert time.monotonic() < was_free_at + GOES_ON_SECONDS, (writes[-1].text, reads[-1].text)
+            assert time.monotonic() < was_free_at + GOES_ON_SECONDS, (
+                writes[-1].text,
+                reads[-1].text,
+            )
             server.revive()
             use()
-        assert {answer.status_code for answer in writes} == {201, 503}, [answer.text for answer in writes]
-        assert {answer.status_code for answer in reads} <= {200, 503}, [answer.text for answer in reads]
+        assert {answer.status_code for answer in writes} == {201, 503}, [
+            answer.text for answer in writes
+        ]
+        assert {answer.status_code for answer in reads} <= {200, 503}, [
+            answer.text for answer in reads
+        ]
         for answer in (*writes, *reads):
             if answer.status_code == 503:
                 assert answer.json()["code"]
                 assert answer.headers["retry-after"]
         assert orders
         for order, person in orders.items():
-            eventually(lambda order=order, person=person: person.order(order).get("status") == "COMPLETED")  # type: ignore[misc]
+            eventually(partial(person.completed, order))
             eventually(lambda person=person: person.titles() == ["Celeste"])  # type: ignore[misc]
         assert server.run("SELECT feed, error FROM consumers.quarantine") == []
-        assert {kind: process.poll() for kind, process in shop.running.items()} == dict.fromkeys(shop.running)
+        assert {kind: process.poll() for kind, process in shop.running.items()} == dict.fromkeys(
+            shop.running
+        )
 
 
 def _large(shop: Instance) -> httpx.Response:
     """A new game with a long description, that cannot be compressed."""
     prices = [{"region": "*", "amount_cents": 1999, "currency": "USD"}]
-    game = {"sku": uuid4().hex, "title": "Celeste", "description": secrets.token_hex(4_900), "prices": prices}
+    game = {
+        "sku": uuid4().hex,
+        "title": "Celeste",
+        "description": secrets.token_hex(4_900),
+        "prices": prices,
+    }
     return shop.admin().post("/api/v1/games", json=game)

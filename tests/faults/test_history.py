@@ -1,4 +1,5 @@
-"""The log goes back: what a process remembers of events that are gone is not taken for what has come in their place."""
+"""The log goes back: what a process remembers of events that are gone is not taken for what has
+come in their place."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -72,20 +73,25 @@ async def noticed(log: PostgresLog) -> None:
 def epochs(url: str) -> list[tuple[int, int, str]]:
     """Number, position and reason of each."""
     with psycopg.connect(url) as conn:
-        return conn.execute("SELECT number, position, reason FROM log.epochs ORDER BY number").fetchall()
+        return conn.execute(
+            "SELECT number, position, reason FROM log.epochs ORDER BY number"
+        ).fetchall()
 
 
-# -- states ------------------------------------------------------------------------------------------------------------
+# -- states ----------------------------------------------------------------------------------------
 
 
-async def test_a_rule_is_not_decided_on_states_that_are_gone(log: PostgresLog, earlier: Earlier) -> None:
+async def test_a_rule_is_not_decided_on_states_that_are_gone(
+    log: PostgresLog, earlier: Earlier
+) -> None:
     here, stream = Repository(log), uuid4()
     await change(here, stream, 100)
     earlier.keep()
     await change(here, stream, 500)
     await change(here, stream, 400)
     earlier.go_back()
-    async with PostgresLog.open(earlier.url, CODEC) as fresh:  # another process, which has come as far as this one was
+    # another process, which has come as far as this one was
+    async with PostgresLog.open(earlier.url, CODEC) as fresh:
         for by in (-30, -30):
             await change(Repository(fresh), stream, by)
     with pytest.raises(TooMuch):
@@ -122,7 +128,9 @@ async def test_an_append_that_waits_while_the_log_goes_back_is_decided_again(
     assert await total(log, stream) == 0
 
 
-async def test_an_append_without_a_unit_is_refused_when_the_log_went_back(log: PostgresLog, earlier: Earlier) -> None:
+async def test_an_append_without_a_unit_is_refused_when_the_log_went_back(
+    log: PostgresLog, earlier: Earlier
+) -> None:
     stream = uuid4()
     await log.append([StreamAppend(stream, 0, [Counted(by=1)])])
     earlier.keep()
@@ -135,7 +143,9 @@ async def test_an_append_without_a_unit_is_refused_when_the_log_went_back(log: P
     assert await total(log, stream) == 101
 
 
-async def test_what_was_lost_is_appended_again_by_its_key(log: PostgresLog, earlier: Earlier) -> None:
+async def test_what_was_lost_is_appended_again_by_its_key(
+    log: PostgresLog, earlier: Earlier
+) -> None:
     """A request under an Idempotency-Key that only the lost history knew is carried out."""
     from eventstore.log import IdempotencyKey
 
@@ -149,7 +159,9 @@ async def test_what_was_lost_is_appended_again_by_its_key(log: PostgresLog, earl
     assert await total(log, stream) == 1
 
 
-async def test_a_snapshot_of_a_state_that_is_gone_is_neither_kept_nor_read(log: PostgresLog, earlier: Earlier) -> None:
+async def test_a_snapshot_of_a_state_that_is_gone_is_neither_kept_nor_read(
+    log: PostgresLog, earlier: Earlier
+) -> None:
     snapped = Aggregate("test", Tally, evolve, snapshot_every=5)
     stream = uuid4()
     await log.append([StreamAppend(stream, 0, [Counted(by=1)] * 3)])
@@ -161,15 +173,19 @@ async def test_a_snapshot_of_a_state_that_is_gone_is_neither_kept_nor_read(log: 
     await noticed(log)
     snapshots = Snapshots(log.pool)
     with pytest.raises(HistoryChanged):  # as a task does that was about to save it
-        await snapshots.save(stream, "test.1", Tally(703, 10), 10, lambda: log.history.must_be(generation))
+        await snapshots.save(
+            stream, "test.1", Tally(703, 10), 10, lambda: log.history.must_be(generation)
+        )
     await snapshots.save(stream, "test.1", Tally(703, 10), 10)
     assert await here.state(snapped, stream) == Tally(3, 3)
 
 
-# -- the end of the log ------------------------------------------------------------------------------------------------
+# -- the end of the log ----------------------------------------------------------------------------
 
 
-async def test_who_waits_for_the_log_to_grow_learns_that_it_went_back(log: PostgresLog, earlier: Earlier) -> None:
+async def test_who_waits_for_the_log_to_grow_learns_that_it_went_back(
+    log: PostgresLog, earlier: Earlier
+) -> None:
     earlier.keep()
     landed = await log.append([StreamAppend(uuid4(), 0, [Counted(by=1)] * 20)])
     waiting = asyncio.create_task(log.watcher.beyond(landed.position))
@@ -185,7 +201,9 @@ async def test_who_waits_for_the_log_to_grow_learns_that_it_went_back(log: Postg
         assert await log.watcher.beyond(0) == 1
 
 
-async def test_who_follows_a_stream_is_woken_and_goes_on(log: PostgresLog, earlier: Earlier) -> None:
+async def test_who_follows_a_stream_is_woken_and_goes_on(
+    log: PostgresLog, earlier: Earlier
+) -> None:
     stream, follower = uuid4(), StreamFollower(log)
     try:
         await log.append([StreamAppend(stream, 0, [Counted(by=1)])])
@@ -205,7 +223,7 @@ async def test_who_follows_a_stream_is_woken_and_goes_on(log: PostgresLog, earli
         await follower.close()
 
 
-# -- epochs ------------------------------------------------------------------------------------------------------------
+# -- epochs ----------------------------------------------------------------------------------------
 
 
 async def test_an_epoch_begins_where_the_histories_part(log: PostgresLog, earlier: Earlier) -> None:
@@ -218,7 +236,9 @@ async def test_an_epoch_begins_where_the_histories_part(log: PostgresLog, earlie
     assert "ends at position 3" in epochs(earlier.url)[1][2]
 
 
-async def test_processes_that_find_out_together_begin_one_epoch(database: str, earlier: Earlier) -> None:
+async def test_processes_that_find_out_together_begin_one_epoch(
+    database: str, earlier: Earlier
+) -> None:
     async with PostgresLog.open(database, CODEC) as one, PostgresLog.open(database, CODEC) as other:
         earlier.keep()
         await one.append([StreamAppend(uuid4(), 0, [Counted(by=1)])])
@@ -243,7 +263,8 @@ async def test_a_lost_connection_alone_changes_nothing(log: PostgresLog, databas
 
 
 async def test_the_log_is_replaced_under_open_connections(log: PostgresLog, database: str) -> None:
-    """As its schema is dropped and restored: what was prepared on a connection knows neither its tables nor types."""
+    """As its schema is dropped and restored: what was prepared on a connection knows neither its
+    tables nor types."""
     here, stream, dump = Repository(log), uuid4(), LogDump(database)
     await change(here, stream, 100)
     dump.keep()

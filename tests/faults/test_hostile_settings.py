@@ -1,4 +1,5 @@
-"""A database, or a role, that is set to something else than usual does not change what the program does."""
+"""A database, or a role, that is set to something else than usual does not change what the program
+does."""
 
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -7,7 +8,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from eventstore.database.postgres import UnsafeDatabase, check_server, connect, connect_async, open_pool
+from eventstore.database.postgres import (
+    UnsafeDatabase,
+    check_server,
+    connect,
+    connect_async,
+    open_pool,
+)
 from eventstore.log import IdempotencyKey
 from eventstore.postgres_log import PostgresLog
 from runtime.migrate import migrate
@@ -58,7 +65,8 @@ SHOWN = {
 
 @pytest.fixture
 def hostile(empty_database: str) -> str:
-    """A database with everything set to something else, by a role of its own; migrated under these settings."""
+    """A database with everything set to something else, by a role of its own; migrated under these
+    settings."""
     name = urlsplit(empty_database).path.removeprefix("/")
     with psycopg.connect(empty_database, autocommit=True) as conn:
         for setting, value in HOSTILE.items():
@@ -76,12 +84,17 @@ def hostile(empty_database: str) -> str:
 async def test_every_connection_is_as_the_program_needs_it(hostile: str) -> None:
     async with await connect_async(hostile, "test") as asynchronous, open_pool(hostile, 1) as pool:
         with connect(hostile, "test") as conn:
-            shown = {name: (conn.execute(f"SHOW {name}".encode()).fetchone() or ("",))[0] for name in SHOWN}
+            shown = {
+                name: (conn.execute(f"SHOW {name}".encode()).fetchone() or ("",))[0]
+                for name in SHOWN
+            }
         assert shown == SHOWN
         async with pool.connection() as pooled:
             for other in (asynchronous, pooled):
                 for name, value in SHOWN.items():
-                    assert await (await other.execute(f"SHOW {name}".encode())).fetchone() == (value,)
+                    assert await (await other.execute(f"SHOW {name}".encode())).fetchone() == (
+                        value,
+                    )
 
 
 async def test_appends_and_reads_are_as_ever(hostile: str) -> None:
@@ -100,11 +113,14 @@ def test_a_server_that_forgets_is_refused_unless_told(database: str) -> None:
             check_server(conn, allow_unsafe=False)
 
 
-def test_a_database_of_another_encoding_or_whose_triggers_are_off_is_refused(postgres_url: str, database: str) -> None:
+def test_a_database_of_another_encoding_or_whose_triggers_are_off_is_refused(
+    postgres_url: str, database: str
+) -> None:
     name = f"latin_{uuid4().hex}"
     with psycopg.connect(postgres_url, autocommit=True) as conn:
         conn.execute(
-            f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' LOCALE_PROVIDER libc TEMPLATE template0".encode()
+            f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' LOCALE_PROVIDER libc TEMPLATE"
+            " template0".encode()
         )
     latin = shared.at_database(postgres_url, name)
     try:
@@ -115,5 +131,8 @@ def test_a_database_of_another_encoding_or_whose_triggers_are_off_is_refused(pos
     with psycopg.connect(database, autocommit=True) as conn:
         of = urlsplit(database).path.removeprefix("/")
         conn.execute(f"ALTER DATABASE {of} SET session_replication_role = replica".encode())
-    with connect(database, "test", role="") as conn, pytest.raises(UnsafeDatabase, match="session_replication_role"):
+    with (
+        connect(database, "test", role="") as conn,
+        pytest.raises(UnsafeDatabase, match="session_replication_role"),
+    ):
         check_server(conn, allow_unsafe=True)

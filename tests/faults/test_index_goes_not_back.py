@@ -1,4 +1,5 @@
-"""PostgreSQL goes back, Elasticsearch does not: no search shows a game, or a price, of the history that is gone."""
+"""PostgreSQL goes back, Elasticsearch does not: no search shows a game, or a price, of the history
+that is gone."""
 
 import asyncio
 
@@ -13,11 +14,14 @@ PRICES = {cents: GameUpdated(prices=(Price("*", cents, "USD"),)) for cents in (1
 async def shown(searching: Searching) -> list[tuple[str, int]]:
     """Titles and prices, by whichever engine."""
     found = await searching.found()
-    return sorted((item.document.title, item.document.prices[0].amount_cents) for item in found.items)
+    return sorted(
+        (item.document.title, item.document.prices[0].amount_cents) for item in found.items
+    )
 
 
 async def lose(searching: Searching, earlier: Earlier) -> None:
-    """A game, and a change of another one's price, which Elasticsearch keeps; by the end no projector of it runs."""
+    """A game, and a change of another one's price, which Elasticsearch keeps; by the end no
+    projector of it runs."""
     async with projecting(searching.shop.url, [searching.indexed]):
         await searching.sells("Celeste")
         await searching.until_elasticsearch_answers()
@@ -46,7 +50,8 @@ async def reconnected(searching: Searching) -> None:
 
 
 async def is_right(searching: Searching) -> None:
-    """The same game changes at the same position as in the history that is gone: its position does not tell."""
+    """The same game changes at the same position as in the history that is gone: its position does
+    not tell."""
     assert await shown(searching) == [("Celeste", 1499)]
     await searching.happened("Celeste", PRICES[2500])
     assert await shown(searching) == [("Celeste", 2500)]
@@ -61,7 +66,9 @@ async def is_right(searching: Searching) -> None:
 async def test_an_index_of_a_history_that_is_gone_is_made_anew_under_running_processes(
     database: str, elasticsearch_url: str, elasticsearch_prefix: str
 ) -> None:
-    async with open_searching(database, elasticsearch_url, elasticsearch_url, elasticsearch_prefix) as searching:
+    async with open_searching(
+        database, elasticsearch_url, elasticsearch_url, elasticsearch_prefix
+    ) as searching:
         await lose(searching, Earlier(database))
         await reconnected(searching)
         await is_right(searching)
@@ -70,11 +77,16 @@ async def test_an_index_of_a_history_that_is_gone_is_made_anew_under_running_pro
 async def test_an_index_of_a_history_that_is_gone_is_known_when_nobody_remembers_it(
     database: str, elasticsearch_url: str, elasticsearch_prefix: str
 ) -> None:
-    async with open_searching(database, elasticsearch_url, elasticsearch_url, elasticsearch_prefix) as searching:
+    async with open_searching(
+        database, elasticsearch_url, elasticsearch_url, elasticsearch_prefix
+    ) as searching:
         await lose(searching, Earlier(database))
-        searching.shop.log.history._mark = type(searching.shop.log.history.mark)()  # it does not come back to it
+        # it does not come back to it
+        searching.shop.log.history._mark = type(searching.shop.log.history.mark)()
         versions = dict(searching.shop._versions)
-    async with open_searching(database, elasticsearch_url, elasticsearch_url, elasticsearch_prefix) as searching:
+    async with open_searching(
+        database, elasticsearch_url, elasticsearch_url, elasticsearch_prefix
+    ) as searching:
         searching.shop._versions.update(versions)
         searching.titles.append("Celeste")
         await searching.happened("Celeste", PRICES[2500])

@@ -34,7 +34,11 @@ def _one(conn: psycopg.Connection) -> object:
 
 @pytest.mark.parametrize("way", list(Way))
 def test_a_proxy_freezes_and_passes_on_what_it_held_back(postgres_url: str, way: Way) -> None:
-    with Proxy(postgres_url) as proxy, _connected(proxy.url) as conn, ThreadPoolExecutor() as threads:
+    with (
+        Proxy(postgres_url) as proxy,
+        _connected(proxy.url) as conn,
+        ThreadPoolExecutor() as threads,
+    ):
         proxy.freeze([way])
         answer = threads.submit(_one, conn)
         with pytest.raises(psycopg.errors.ConnectionTimeout):
@@ -45,7 +49,11 @@ def test_a_proxy_freezes_and_passes_on_what_it_held_back(postgres_url: str, way:
 
 
 def test_a_proxy_delays_and_drops_silently(postgres_url: str) -> None:
-    with Proxy(postgres_url) as proxy, _connected(proxy.url) as conn, ThreadPoolExecutor() as threads:
+    with (
+        Proxy(postgres_url) as proxy,
+        _connected(proxy.url) as conn,
+        ThreadPoolExecutor() as threads,
+    ):
         proxy.delay(0.2)
         start = time.monotonic()
         _one(conn)
@@ -74,7 +82,9 @@ def test_a_server_of_ones_own_can_be_read_only_paused_killed_and_full() -> None:
         server.go_on()
         server.fill(leave_kb=1024)
         with pytest.raises(psycopg.OperationalError):
-            server.run("INSERT INTO t SELECT repeat(md5(n::text), 100) FROM generate_series(1, 100000) n")
+            server.run(
+                "INSERT INTO t SELECT repeat(md5(n::text), 100) FROM generate_series(1, 100000) n"
+            )
         server.free()
         server.kill()
         server.start()

@@ -66,8 +66,8 @@ def within(seconds: float, work: object) -> None:
 
 
 def kept_and_told(lines: list[str]) -> tuple[int, int]:
-    """How many numbered lines came, and how many there were with those that are told of as dropped: each where it
-    stood."""
+    """How many numbered lines came, and how many there were with those that are told of as dropped:
+    each where it stood."""
     kept, place = 0, 0
     for line in lines:
         if line.isdecimal():
@@ -86,7 +86,8 @@ def test_whoever_writes_never_waits_and_is_told_how_much_was_lost_and_where(pipe
 
     within(PATIENCE, write)
     found, place = "", 0
-    while place < 10_000:  # one gap or two, as the threads took turns; in the last of them nothing is taken
+    # one gap or two, as the threads took turns; in the last of them nothing is taken
+    while place < 10_000:
         found += pipe.read_until(b"\n")
         kept, place = kept_and_told(found[: found.rindex("\n")].splitlines())
     pipe.stream.write("and on it goes\n")
@@ -114,7 +115,9 @@ def test_lines_stay_whole_and_in_order_also_of_many_threads(pipe: Pipe) -> None:
     pipe.stream.write("end\n")
     lines = pipe.read_until(b"end\n").splitlines()[:-1]
     for name in "abcd":
-        assert [line for line in lines if line.startswith(name)] == [f"{name} {n}" for n in range(200)]
+        assert [line for line in lines if line.startswith(name)] == [
+            f"{name} {n}" for n in range(200)
+        ]
 
 
 def test_odd_text_is_no_error(pipe: Pipe) -> None:
@@ -159,7 +162,10 @@ def test_a_full_disk_is_no_error_and_lines_flow_again_when_there_is_room(tmp_pat
 def test_counts_of_several_processes_add_up(tmp_path: Path) -> None:
     folder = tmp_path / "logs" / "dropped"
     assert counts(folder) == {}
-    command = f"from runtime.log_stream import add_to; from pathlib import Path; p = Path({str(folder / 'worker')!r})\n"
+    command = (
+        "from runtime.log_stream import add_to; from pathlib import Path; p ="
+        f" Path({str(folder / 'worker')!r})\n"
+    )
     command += "for _ in range(200):\n    while not add_to(p, 2): pass"
     processes = [subprocess.Popen([sys.executable, "-c", command]) for _ in range(2)]
     assert [process.wait(60) for process in processes] == [0, 0]
@@ -225,7 +231,8 @@ def test_the_last_lines_of_a_process_are_read_when_somebody_reads(tmp_path: Path
 
 @pytest.fixture
 def unread() -> Iterator[int]:
-    """The writing end of a pipe that nobody reads, and that is full: whoever writes one byte to it waits."""
+    """The writing end of a pipe that nobody reads, and that is full: whoever writes one byte to it
+    waits."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with contextlib.suppress(BlockingIOError):
@@ -279,7 +286,9 @@ def test_each_process_starts_works_and_ends_although_nobody_reads_it(
 
 @pytest.mark.soak
 def test_a_shop_whose_output_nobody_reads_sells_and_stops(unread: int, tmp_path: Path) -> None:
-    with started(tmp_path, output=unread, LUDOTECA_ADMIN_EMAIL=ADMIN, LUDOTECA_ADMIN_PASSWORD=PASSWORD) as run:
+    with started(
+        tmp_path, output=unread, LUDOTECA_ADMIN_EMAIL=ADMIN, LUDOTECA_ADMIN_PASSWORD=PASSWORD
+    ) as run:
         shop = Instance(tmp_path / "home", {}, run.port)
         run.until(run.is_ready, 240)
         buyer, game = shop.register(), shop.game()
@@ -291,7 +300,7 @@ def test_a_shop_whose_output_nobody_reads_sells_and_stops(unread: int, tmp_path:
     assert seconds < STOP_SECONDS
 
 
-# -- logs in files -----------------------------------------------------------------------------------------------------
+# -- logs in files ---------------------------------------------------------------------------------
 
 
 def test_a_text_log_that_was_rotated_is_opened_anew(tmp_path: Path) -> None:
@@ -313,7 +322,9 @@ def test_a_text_log_that_was_rotated_is_opened_anew(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o077 == 0
 
 
-def test_a_text_log_on_a_full_disk_stops_nothing_and_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_text_log_on_a_full_disk_stops_nothing_and_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     full = tmp_path / "payments.txt"
     full.symlink_to("/dev/full")
     log = FileTextLog(full)
@@ -325,7 +336,9 @@ def test_a_text_log_on_a_full_disk_stops_nothing_and_goes_on(tmp_path: Path, cap
     assert full.read_text().split()[1:] == ["kept"]
 
 
-def test_a_text_log_that_cannot_be_opened_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_text_log_that_cannot_be_opened_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "logs").write_text("a file where a folder should be")
     log = FileTextLog(tmp_path / "logs" / "payments.txt")
     log.write("lost")

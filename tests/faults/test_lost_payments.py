@@ -1,5 +1,5 @@
-"""Payments that the log has lost (a standby took over without them), or what became of them; jobs about them; and
-payments that the provider has lost."""
+"""Payments that the log has lost (a standby took over without them), or what became of them; jobs
+about them; and payments that the provider has lost."""
 
 import asyncio
 from datetime import timedelta
@@ -23,7 +23,10 @@ KINDS = ["charge", "intent", "cancel", "refund", "refund_failed"]
 
 async def test_no_job_about_a_lost_payment_charges_anybody(database: str, tmp_path: Path) -> None:
     async with open_shop(database, tmp_path) as shop:
-        jobs = [Job(uuid4(), kind, {"payment_id": str(uuid4()), "refund_id": str(uuid4())}) for kind in KINDS]
+        jobs = [
+            Job(uuid4(), kind, {"payment_id": str(uuid4()), "refund_id": str(uuid4())})
+            for kind in KINDS
+        ]
         head = await shop.core.log.head()
         await shop.queues["ludoteca.payments"].publish(jobs)
         async with asyncio.timeout(30):
@@ -37,10 +40,16 @@ async def test_no_job_about_a_lost_payment_charges_anybody(database: str, tmp_pa
 def dropped(home: Path) -> list[str]:
     """What the worker has written of jobs that it dropped."""
     log = home / "logs" / "payment-worker.txt"
-    return [line for line in log.read_text().splitlines() if "worker dropped" in line] if log.exists() else []
+    return (
+        [line for line in log.read_text().splitlines() if "worker dropped" in line]
+        if log.exists()
+        else []
+    )
 
 
-@pytest.mark.parametrize("first", ["pm_card_visa", "pm_card_chargeDeclined"], ids=["taken", "declined"])
+@pytest.mark.parametrize(
+    "first", ["pm_card_visa", "pm_card_chargeDeclined"], ids=["taken", "declined"]
+)
 @pytest.mark.parametrize("again", [True, False], ids=["paid again", "left to expire"])
 async def test_an_order_whose_payment_went_on_in_lost_history_is_charged_once_or_not_at_all(
     database: str, tmp_path: Path, first: str, *, again: bool
@@ -72,7 +81,9 @@ async def test_an_order_whose_payment_went_on_in_lost_history_is_charged_once_or
         assert not till.dead
 
 
-async def test_a_cancellation_that_the_log_has_lost_cancels_nothing(database: str, tmp_path: Path) -> None:
+async def test_a_cancellation_that_the_log_has_lost_cancels_nothing(
+    database: str, tmp_path: Path
+) -> None:
     async with open_till(database, tmp_path) as till:
         ann, game = await till.person(), await till.game()
         placed = (await till.commands.orders.place(ann, game, None)).value
@@ -85,7 +96,9 @@ async def test_a_cancellation_that_the_log_has_lost_cancels_nothing(database: st
         assert (await till.order(placed.order_id)).status == "COMPLETED"
 
 
-@pytest.mark.parametrize("card", ["pm_card_visa", "pm_card_pendingRefund"], ids=["to be asked for", "under way"])
+@pytest.mark.parametrize(
+    "card", ["pm_card_visa", "pm_card_pendingRefund"], ids=["to be asked for", "under way"]
+)
 async def test_a_provider_that_does_not_know_the_money_gives_none_back(
     database: str, tmp_path: Path, card: str
 ) -> None:
@@ -96,8 +109,11 @@ async def test_a_provider_that_does_not_know_the_money_gives_none_back(
         refund_id = (await till.commands.orders.refund(ADMIN, placed.order_id, None, "sorry")).value
         if card == "pm_card_pendingRefund":
             await till.settle()
-    async with open_till(database, tmp_path / "another machine") as till:  # where the provider begins anew
-        job = Job(uuid4(), "refund", {"payment_id": str(placed.payment_id), "refund_id": str(refund_id)})
+    # where the provider begins anew
+    async with open_till(database, tmp_path / "another machine") as till:
+        job = Job(
+            uuid4(), "refund", {"payment_id": str(placed.payment_id), "refund_id": str(refund_id)}
+        )
         await till.queue.publish([job])
         await till.work()
         payment, order = await till.payment(placed.payment_id), await till.order(placed.order_id)
@@ -109,7 +125,9 @@ async def test_a_provider_that_does_not_know_the_money_gives_none_back(
         assert again != refund_id
 
 
-async def test_money_that_a_notice_told_of_goes_back_by_the_payments_own_intent(database: str, tmp_path: Path) -> None:
+async def test_money_that_a_notice_told_of_goes_back_by_the_payments_own_intent(
+    database: str, tmp_path: Path
+) -> None:
     async with open_till(database, tmp_path) as till:
         ann, game = await till.person(), await till.game()
         placed = (await till.commands.orders.place(ann, game, None)).value
@@ -124,5 +142,7 @@ async def test_money_that_a_notice_told_of_goes_back_by_the_payments_own_intent(
 def the_intent(till: Till, placed: Placed) -> dict[str, Any]:
     """The one that the provider has of an order's payment."""
     address = f"{till.core.settings.provider_address}/v1/payment_intents"
-    (intent,) = httpx.get(address, params={"payment_id": str(placed.payment_id)}, timeout=30).json()["data"]
+    (intent,) = httpx.get(
+        address, params={"payment_id": str(placed.payment_id)}, timeout=30
+    ).json()["data"]
     return dict(intent)

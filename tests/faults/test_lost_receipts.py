@@ -1,5 +1,6 @@
-"""Fiscal receipts that the operator has issued, and the log has lost: it went back to an earlier moment. The operator's
-book stays without gaps and doubles, all of it is in the log, and every sale gets its receipt without anybody's help."""
+"""Fiscal receipts that the operator has issued, and the log has lost: it went back to an earlier
+moment. The operator's book stays without gaps and doubles, all of it is in the log, and every sale
+gets its receipt without anybody's help."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -42,7 +43,9 @@ class Lives:
     """A shop whose log goes back to what it was at `keep`."""
 
     def __init__(self, database: str, home: Path) -> None:
-        self._database, self._home, self._earlier = database, home, Earlier(database)
+        self._database = database
+        self._home = home
+        self._earlier = Earlier(database)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Core]:
@@ -65,7 +68,8 @@ def lives(database: str, tmp_path: Path) -> Lives:
 
 
 async def sell(core: Core, operator: HttpFiscalOperator, order_id: UUID | None = None) -> UUID:
-    """A sale that gets its receipt at the first attempt; that of an order there is, or of a new one."""
+    """A sale that gets its receipt at the first attempt; that of an order there is, or of a new
+    one."""
     order_id = order_id or await paid(core, (SELLER, 500))
     await handle(ReceiptWorker(core.handler, operator), order_id, SELLER)
     assert (await receipt_of(core, order_id, SELLER)).status == "CREATED"
@@ -81,7 +85,8 @@ async def book(operator: HttpFiscalOperator) -> dict[int, UUID]:
 
 
 async def assert_whole(core: Core, operator: HttpFiscalOperator, sales: int) -> None:
-    """The operator's book has so many receipts without a gap, and the log has each as the operator has it."""
+    """The operator's book has so many receipts without a gap, and the log has each as the operator
+    has it."""
     issued = await book(operator)
     assert list(issued) == list(range(1, sales + 1))
     for number, order_id in issued.items():
@@ -103,9 +108,11 @@ async def test_new_receipts_go_on_behind_those_that_were_lost(
         assert await names(core, new, SELLER) == ["requested", "renumbered", "created"]
         assert [await names(core, each, SELLER) for each in lost] == [["found"]] * 3
         await assert_whole(core, operator, 6)
-    assert [record.levelname for record in caplog.records if "the fiscal operator refused" in record.message] == [
-        "WARNING"
-    ]
+    assert [
+        record.levelname
+        for record in caplog.records
+        if "the fiscal operator refused" in record.message
+    ] == ["WARNING"]
 
 
 async def test_an_order_that_the_log_has_keeps_the_receipt_that_the_operator_gave_it(
@@ -231,19 +238,24 @@ async def test_what_the_operator_has_for_another_amount_is_taken_as_it_is_and_to
     async with lives.open() as core:
         order_id = await paid(core, (SELLER, 500))
         await operator.issue(
-            seller_id=SELLER, year=YEAR, number=1, order_id=order_id, amount_cents=700, currency="USD",
+            seller_id=SELLER, year=YEAR, number=1, order_id=order_id, amount_cents=700,
+            currency="USD",
             idempotency_key=f"{SELLER}/{YEAR}/1",
         )  # fmt: skip
         await sell(core, operator, order_id)
         assert (await receipt_of(core, order_id, SELLER)).amount_cents == 700
         await sell(core, operator)
         await assert_whole(core, operator, 2)
-    assert [record.levelname for record in caplog.records if "for 700 USD, and not for 500 USD" in record.message] == [
-        "ERROR"
-    ]
+    assert [
+        record.levelname
+        for record in caplog.records
+        if "for 700 USD, and not for 500 USD" in record.message
+    ] == ["ERROR"]
 
 
-async def test_a_failed_receipt_is_got_by_a_redrive(lives: Lives, operator: HttpFiscalOperator) -> None:
+async def test_a_failed_receipt_is_got_by_a_redrive(
+    lives: Lives, operator: HttpFiscalOperator
+) -> None:
     """As a program before this one left it: refused, and given up."""
     lives.keep()
     async with lives.open() as core:
@@ -271,7 +283,9 @@ class BooksClosed:
         raise OperatorRefused("http_404", "")
 
 
-async def test_a_refusal_that_the_book_does_not_explain_is_one(lives: Lives, operator_url: str) -> None:
+async def test_a_refusal_that_the_book_does_not_explain_is_one(
+    lives: Lives, operator_url: str
+) -> None:
     class Strict(HttpFiscalOperator):
         async def issue(self, **_: object) -> IssuedReceipt:
             raise OperatorRefused("tax_id_unknown", "")
@@ -285,7 +299,9 @@ async def test_a_refusal_that_the_book_does_not_explain_is_one(lives: Lives, ope
     await operator.aclose()
 
 
-async def test_no_number_is_given_to_an_order_that_the_log_has_lost(lives: Lives, operator: HttpFiscalOperator) -> None:
+async def test_no_number_is_given_to_an_order_that_the_log_has_lost(
+    lives: Lives, operator: HttpFiscalOperator
+) -> None:
     async with lives.open() as core:
         order_id, head = uuid4(), await core.log.head()
         await handle(ReceiptWorker(core.handler, operator), order_id, SELLER)
@@ -294,7 +310,9 @@ async def test_no_number_is_given_to_an_order_that_the_log_has_lost(lives: Lives
     assert await book(operator) == {}
 
 
-async def test_all_that_the_operator_issued_can_be_entered_at_once(lives: Lives, operator: HttpFiscalOperator) -> None:
+async def test_all_that_the_operator_issued_can_be_entered_at_once(
+    lives: Lives, operator: HttpFiscalOperator
+) -> None:
     async with lives.open() as core:
         kept = await paid(core, (SELLER, 500))
     lives.keep()
@@ -314,11 +332,16 @@ async def test_all_that_the_operator_issued_can_be_entered_at_once(lives: Lives,
         await assert_whole(core, operator, 103)
 
 
-async def test_receipts_whose_jobs_a_broker_lost_are_asked_for_anew(lives: Lives, operator: HttpFiscalOperator) -> None:
+async def test_receipts_whose_jobs_a_broker_lost_are_asked_for_anew(
+    lives: Lives, operator: HttpFiscalOperator
+) -> None:
     async with lives.open() as core:
         began = core.clock.now()
         await sell(core, operator)
-        lost, elsewhere = await paid(core, (SELLER, 500)), await paid(core, (SELLER, 500), by=IMPORTER)
+        lost, elsewhere = (
+            await paid(core, (SELLER, 500)),
+            await paid(core, (SELLER, 500), by=IMPORTER),
+        )
         queue = PostgresQueue(core.log.pool, "ludoteca.fiscal", poll_seconds=0.05)
         assert await ask_for_missing(core.handler, queue, core.clock.now()) == []
         for _ in range(2):  # the second time it waits already

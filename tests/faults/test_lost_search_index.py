@@ -1,5 +1,5 @@
-"""An index that is not there any more as it was made is noticed at once, and made again, also while its feed rests; and
-no search takes what stands in its place for it."""
+"""An index that is not there any more as it was made is noticed at once, and made again, also while
+its feed rests; and no search takes what stands in its place for it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -38,11 +38,13 @@ async def searching(
     monkeypatch.setattr(runner, "RESCAN_SECONDS", 0.1)
     monkeypatch.setattr(circuit, "FAILURES_TO_OPEN", 10_000)
     monkeypatch.setattr(engines, "PATIENCE_SECONDS", 0.0)
-    async with open_searching(database, odd.url, elasticsearch_url, elasticsearch_prefix) as searching:
+    async with open_searching(
+        database, odd.url, elasticsearch_url, elasticsearch_prefix
+    ) as searching:
         yield searching
 
 
-# -- what is done to it ------------------------------------------------------------------------------------------------
+# -- what is done to it ----------------------------------------------------------------------------
 
 
 def dropped(of: Searching) -> None:
@@ -118,7 +120,8 @@ SEARCHED = {
 CASES = [
     *(pytest.param(do, False, id=f"{do.__name__}-idle") for do in DONE),
     *(pytest.param(do, True, id=f"{do.__name__}-resting", marks=marks) for do in DONE
-      for marks in [[] if do in (dropped, closed) else [pytest.mark.soak]] if do in {dropped, closed, *SEARCHED}),
+      for marks in [[] if do in (dropped, closed) else [pytest.mark.soak]] if do in {dropped,
+      closed, *SEARCHED}),
 ]  # fmt: skip
 
 
@@ -156,7 +159,9 @@ async def test_it_is_made_again_at_once(
 
 def _uuid(of: Searching) -> Any:
     found = of.client.options(ignore_status=404).indices.get(index=of.alias)
-    return {name: each["settings"]["index"]["uuid"] for name, each in found.items() if name == of.index}
+    return {
+        name: each["settings"]["index"]["uuid"] for name, each in found.items() if name == of.index
+    }
 
 
 async def _until_all_are_found(searching: Searching) -> None:

@@ -1,4 +1,5 @@
-"""A new version of a read model, or one whose rows were lost, is not read before it has what there is."""
+"""A new version of a read model, or one whose rows were lost, is not read before it has what there
+is."""
 
 import asyncio
 from collections.abc import Callable
@@ -108,10 +109,12 @@ async def test_nothing_has_to_be_caught_up_where_there_are_no_events(desk: Desk)
     assert await _reads(desk).catching_up() == {"tallies": Progress(0, 1)}, "no projector has begun"
 
 
-# -- the version before ------------------------------------------------------------------------------------------------
+# -- the version before ----------------------------------------------------------------------------
 
 
-async def test_the_version_before_answers_while_it_is_fed_if_queries_can_read_it(desk: Desk) -> None:
+async def test_the_version_before_answers_while_it_is_fed_if_queries_can_read_it(
+    desk: Desk,
+) -> None:
     stream, gate = uuid4(), Gate(Tally)
     with desk.running(tallies()):
         await desk.append(stream, Counted(1))
@@ -140,12 +143,14 @@ async def test_the_version_before_does_not_answer_once_nobody_feeds_it(desk: Des
         await desk.until(lambda conn: checkpoints.feed(conn, "tallies.2"))
         assert await _total(_reads(desk, 2, 1), stream) == 1, "it has all that there is"
         await desk.append(uuid4(), Counted(1))
-        desk.execute("UPDATE consumers.checkpoints SET updated_at = updated_at - interval '1 minute'")
+        desk.execute(
+            "UPDATE consumers.checkpoints SET updated_at = updated_at - interval '1 minute'"
+        )
         with pytest.raises(ReadModelBehind):
             await _total(_reads(desk, 2, 1), stream)
 
 
-# -- prepared beside the older release ---------------------------------------------------------------------------------
+# -- prepared beside the older release -------------------------------------------------------------
 
 
 async def test_what_was_prepared_is_read_after_the_last_steps_of_the_new_release(
@@ -158,7 +163,9 @@ async def test_what_was_prepared_is_read_after_the_last_steps_of_the_new_release
         await desk.caught_up("tallies.1")
 
         def prepare() -> list[preparing.Prepared]:
-            return preparing.prepare(desk.database, [_newer()], lambda *progress: told.append(progress))
+            return preparing.prepare(
+                desk.database, [_newer()], lambda *progress: told.append(progress)
+            )
 
         assert await asyncio.to_thread(prepare) == [preparing.Prepared("tallies", 2, 1, 1)]
         assert told[-1] == (1, 1)
@@ -173,7 +180,7 @@ async def test_what_was_prepared_is_read_after_the_last_steps_of_the_new_release
         assert await asyncio.to_thread(prepare) == []
 
 
-# -- rows that were lost -----------------------------------------------------------------------------------------------
+# -- rows that were lost ---------------------------------------------------------------------------
 
 
 def _drop_table(desk: Desk) -> None:
@@ -204,7 +211,9 @@ LOSSES = {
 
 @pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES)
 @pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
-async def test_a_feed_whose_table_is_lost_begins_anew(desk: Desk, lose: Callable[[Desk], None], running: bool) -> None:
+async def test_a_feed_whose_table_is_lost_begins_anew(
+    desk: Desk, lose: Callable[[Desk], None], running: bool
+) -> None:
     registered, streams = tallies(), [uuid4() for _ in range(20)]
     with desk.running(registered):
         await desk.log.append([StreamAppend(stream, 0, [Counted(1)]) for stream in streams])
@@ -223,12 +232,16 @@ async def test_a_feed_whose_table_is_lost_begins_anew(desk: Desk, lose: Callable
 
 def _is_back(conn: psycopg.Connection) -> bool:
     row = checkpoints.feed(conn, "tallies.1")
-    found = conn.execute("SELECT FROM pg_tables WHERE (schemaname, tablename) = ('read', 'tallies_1')").fetchone()
+    found = conn.execute(
+        "SELECT FROM pg_tables WHERE (schemaname, tablename) = ('read', 'tallies_1')"
+    ).fetchone()
     return bool(row and row.active and found is not None)
 
 
 @pytest.mark.parametrize("lose", [_drop_table, _drop_schema], ids=["table", "schema"])
-async def test_that_a_table_is_lost_is_told_though_no_projector_runs(desk: Desk, lose: Callable[[Desk], None]) -> None:
+async def test_that_a_table_is_lost_is_told_though_no_projector_runs(
+    desk: Desk, lose: Callable[[Desk], None]
+) -> None:
     with desk.running(tallies()):
         await desk.append(uuid4(), Counted(1))
         await desk.caught_up("tallies.1")
@@ -257,7 +270,7 @@ async def test_a_lost_table_is_not_read_before_it_is_full_again(desk: Desk) -> N
         assert await _total(reads, stream) == 1
 
 
-# -- what is only kept -------------------------------------------------------------------------------------------------
+# -- what is only kept -----------------------------------------------------------------------------
 
 
 async def test_what_no_release_feeds_has_no_lag(desk: Desk) -> None:
@@ -268,7 +281,10 @@ async def test_what_no_release_feeds_has_no_lag(desk: Desk) -> None:
         await desk.append(uuid4(), Counted(1))
         await desk.caught_up("tallies.2")
     states = await Operations(desk.log.pool, {"tallies": 2}).feeds()
-    assert {(s.feed, s.fed, s.lag) for s in states} == {("tallies.1", False, None), ("tallies.2", True, 0)}
+    assert {(s.feed, s.fed, s.lag) for s in states} == {
+        ("tallies.1", False, None),
+        ("tallies.2", True, 0),
+    }
 
 
 async def test_a_runner_that_does_not_activate_leaves_what_is_lost_unread(desk: Desk) -> None:

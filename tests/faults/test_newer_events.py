@@ -55,7 +55,8 @@ async def test_a_projection_stands_still_before_it_until_a_newer_release_leads(
         before = {name: feed.position for name, feed in desk.feeds().items()}
         assert before == {"tallies.1": position - 2, "uses.1": position - 2}
 
-        newer = Runner(desk.database, NEWER, [tallies(), uses()])  # the older one lets go of its leads
+        # the older one lets go of its leads
+        newer = Runner(desk.database, NEWER, [tallies(), uses()])
         thread = asyncio.create_task(asyncio.to_thread(newer.run))
         try:
             await desk.caught_up("tallies.1", "uses.1")
@@ -71,7 +72,9 @@ async def test_what_comes_before_it_in_the_same_page_is_folded(desk: Desk) -> No
     await desk.append(stream, *[Counted(1)] * 10)
     position = await _newer_appends(desk, Counted(5), Novel())
     with desk.running(tallies()):
-        await desk.until(lambda _: any(feed.position == position - 1 for feed in desk.feeds().values()))
+        await desk.until(
+            lambda _: any(feed.position == position - 1 for feed in desk.feeds().values())
+        )
     assert len(desk.rows(tallies(), tallies().storage)) == 2
 
 
@@ -89,17 +92,23 @@ class Noting:
         self.seen.append(recorded.event)
 
 
-async def test_a_reactor_stands_still_before_it_and_lets_go(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_reactor_stands_still_before_it_and_lets_go(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
     older, newer = Noting(), Noting()
     await desk.append(uuid4(), Counted(1))
     position = await _newer_appends(desk, Counted(2), Novel(), Counted(3))
-    running = asyncio.create_task(ReactorRunner(desk.database, desk.log, [older], outcomes=()).run())
+    running = asyncio.create_task(
+        ReactorRunner(desk.database, desk.log, [older], outcomes=()).run()
+    )
     try:
         await desk.until(lambda _: "reactors stand still" in caplog.text)
         assert older.seen == [Counted(1), Counted(2)]
         assert desk.feeds()["noting.1"].position == position - 2
         async with PostgresLog.open(desk.database, NEWER, pool_size=2) as log:
-            taking_over = asyncio.create_task(ReactorRunner(desk.database, log, [newer], outcomes=()).run())
+            taking_over = asyncio.create_task(
+                ReactorRunner(desk.database, log, [newer], outcomes=()).run()
+            )
             await desk.caught_up("noting.1")
             taking_over.cancel()
             with suppress(asyncio.CancelledError):

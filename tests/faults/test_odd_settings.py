@@ -1,4 +1,5 @@
-"""Whatever a setting that says where something is holds: it is refused in a line that names it, or can be used."""
+"""Whatever a setting that says where something is holds: it is refused in a line that names it, or
+can be used."""
 
 import asyncio
 import os
@@ -118,7 +119,9 @@ def refused(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_an_odd_url_is_refused_by_its_name_or_can_be_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_odd_url_is_refused_by_its_name_or_can_be_used(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     variable = f"LUDOTECA_{name.upper()}"
     taken = set()
     for what, value in ODD.items():
@@ -127,7 +130,15 @@ def test_an_odd_url_is_refused_by_its_name_or_can_be_used(name: str, monkeypatch
         if not refused(variable):
             TAKERS.get(name, str)(url)
             taken.add(what)
-    never = {"rubbish", "blank", "only slashes", "port 0", "port too high", "port of other digits", "no letters"}
+    never = {
+        "rubbish",
+        "blank",
+        "only slashes",
+        "port 0",
+        "port too high",
+        "port of other digits",
+        "no letters",
+    }
     assert taken & never == set()
     if name not in {"images_url", "kurrentdb_url"}:
         assert "other letters" in taken
@@ -152,47 +163,74 @@ def test_a_bucket_that_can_be_none_is_refused(url: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    "host", ["[::1]", "127.0.0.1:80", "http://host", "a b", " ", "a..b", "a" * 64, "\udcff", "256.1.1.1.", "host/"]
+    "host",
+    [
+        "[::1]",
+        "127.0.0.1:80",
+        "http://host",
+        "a b",
+        " ",
+        "a..b",
+        "a" * 64,
+        "\udcff",
+        "256.1.1.1.",
+        "host/",
+    ],
 )
-def test_a_host_to_listen_on_that_can_be_none_is_refused(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_to_listen_on_that_can_be_none_is_refused(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LUDOTECA_HOST", host)
     if host != "256.1.1.1.":  # a name, as far as one can see
         assert refused("LUDOTECA_HOST")
 
 
 @pytest.mark.parametrize(
-    "host", ["::", "0.0.0.0", "localhost", "shop.example.", "my_host", "bücher.example", "fe80::1%lo"]
+    "host",
+    ["::", "0.0.0.0", "localhost", "shop.example.", "my_host", "bücher.example", "fe80::1%lo"],
 )
-def test_a_host_to_listen_on_may_be_a_name_or_an_address(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_to_listen_on_may_be_a_name_or_an_address(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LUDOTECA_HOST", host)
     assert not refused("LUDOTECA_HOST")
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "1e3", "x", "5432,0", "٣"])
-def test_a_databases_port_that_can_be_none_is_refused(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_databases_port_that_can_be_none_is_refused(
+    port: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LUDOTECA_DATABASE_URL", f"host=a port={port}")
     assert refused("LUDOTECA_DATABASE_URL")
 
 
-def test_a_database_of_several_hosts_is_shown_without_its_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_of_several_hosts_is_shown_without_its_passwords(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv(
-        "LUDOTECA_DATABASE_URL", "postgresql://me:hunter22@[::1]:1,b:2/shop?sslpassword=hunter22&sslcert=/a/b"
+        "LUDOTECA_DATABASE_URL",
+        "postgresql://me:hunter22@[::1]:1,b:2/shop?sslpassword=hunter22&sslcert=/a/b",
     )
     shown = {name: value for name, value, _, _ in rows(Settings())}
-    assert shown["LUDOTECA_DATABASE_URL"] == (
-        "postgresql://me:********@[::1]:1,b:2/shop?sslpassword=********&sslcert=/a/b"
+    assert (
+        shown["LUDOTECA_DATABASE_URL"]
+        == "postgresql://me:********@[::1]:1,b:2/shop?sslpassword=********&sslcert=/a/b"
     )
 
 
 def test_simulators_have_a_port_whatever_the_apis_is() -> None:
     for port in (1, 8000, 64_535, 64_536, 65_535):
-        settings = Settings(port=port, provider_url="", fiscal_url="", provider_port=0, fiscal_port=0)
-        ports = {httpx.URL(url).port for url in (settings.provider_address, settings.fiscal_address)}
+        settings = Settings(
+            port=port, provider_url="", fiscal_url="", provider_port=0, fiscal_port=0
+        )
+        ports = {
+            httpx.URL(url).port for url in (settings.provider_address, settings.fiscal_address)
+        }
         assert len(ports | {port}) == 3
         assert all(0 < each < 65_536 for each in ports if each)
 
 
-# -- the environment's proxies -----------------------------------------------------------------------------------------
+# -- the environment's proxies ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", PROXIES)
@@ -211,7 +249,9 @@ def test_an_odd_proxy_is_refused_by_its_name_or_can_be_used(
     assert "hunter22" not in told
 
 
-def test_a_proxy_that_is_none_matters_only_to_who_goes_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_is_none_matters_only_to_who_goes_through_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("https_proxy", "http://me:hunter22@host:x")
     assert not refused("https_proxy")
     monkeypatch.setenv("LUDOTECA_PAYMENT_PROVIDER", "stripe")
@@ -220,15 +260,20 @@ def test_a_proxy_that_is_none_matters_only_to_who_goes_through_it(monkeypatch: p
     assert "65535" in refused("https_proxy")
 
 
-def test_what_goes_through_no_proxy_is_read_as_far_as_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = "*.a.example, b.example:80,10.0.0.0/8,::1,[::2],fd00::/8,[::1]:80,http://c:port,[::1,a b,bücher,..,\udcff,"
+def test_what_goes_through_no_proxy_is_read_as_far_as_it_can_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = (
+        "*.a.example, b.example:80,10.0.0.0/8,::1,[::2],fd00::/8,[::1]:80,http://c:port,[::1,a"
+        " b,bücher,..,\udcff,"
+    )
     monkeypatch.setenv("NO_PROXY", ",".join(direct_hosts(given)))
     assert os.environ["NO_PROXY"] == "*.a.example,b.example:80,10.0.0.0/8,::1,::2"
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     StripeProvider("sk_test", ("whsec_test",))
 
 
-# -- variables that are no settings ------------------------------------------------------------------------------------
+# -- variables that are no settings ----------------------------------------------------------------
 
 
 def test_what_looks_like_a_setting_and_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

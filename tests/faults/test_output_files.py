@@ -1,4 +1,5 @@
-"""Outputs that cannot be written, or are no files: a line and an exit code, and nothing in the place of a device."""
+"""Outputs that cannot be written, or are no files: a line and an exit code, and nothing in the
+place of a device."""
 
 import asyncio
 import itertools
@@ -66,13 +67,15 @@ ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
 """What a command needs to print something; others print something anyhow."""
 
 PRINT_NOTHING = {
-    ("dlq", "show"), ("projections", "rollback"), ("restore",), ("receipts", "reconcile"), ("payments", "reconcile"),
+    ("dlq", "show"), ("projections", "rollback"), ("restore",), ("receipts", "reconcile"),
+    ("payments", "reconcile"),
 }  # fmt: skip
-"""Refused here, for want of a dead letter, of a former storage, of an empty database, of a fiscal operator, of a
-payment provider: said on stderr."""
+"""Refused here, for want of a dead letter, of a former storage, of an empty database, of a fiscal
+operator, of a payment provider: said on stderr."""
 
 ACTING = {
-    *ARGUMENTS.keys() - {("events", "show"), ("events", "tail"), ("projections", "verify"), ("sql",)},
+    *ARGUMENTS.keys()
+    - {("events", "show"), ("events", "tail"), ("projections", "verify"), ("sql",)},
     ("projections", "prepare"),
 }
 """They print what they have done, which stays so."""
@@ -104,10 +107,16 @@ _unique = itertools.count()
 
 def words(command: tuple[str, ...], folder: Path) -> list[str]:
     given = ARGUMENTS.get(command, ())
-    return [*command, *(each.format(folder=folder, unique=f"x{next(_unique)}{uuid4().hex[:6]}") for each in given)]
+    return [
+        *command,
+        *(
+            each.format(folder=folder, unique=f"x{next(_unique)}{uuid4().hex[:6]}")
+            for each in given
+        ),
+    ]
 
 
-# -- standard output ---------------------------------------------------------------------------------------------------
+# -- standard output -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", ANSWERING, ids=" ".join)
@@ -117,13 +126,18 @@ def test_an_output_that_cannot_be_written_is_a_line_and_an_exit_code(
     password = "a long password\n"
     with open("/dev/full", "wb") as full:
         arguments = words(command, small[1])
-        ended = ludoteca(tmp_path, *arguments, stdout=full.fileno(), stdin=password, environment=environment)
+        ended = ludoteca(
+            tmp_path, *arguments, stdout=full.fileno(), stdin=password, environment=environment
+        )
     assert (ended.code, ended.lines[-1:]) == (3, [NO_SPACE]), ended.errors
     assert "Traceback" not in ended.errors
 
     arguments = words(command, small[1])
     ended = ludoteca(tmp_path, *arguments, stdout=CLOSED, stdin=password, environment=environment)
-    assert (ended.code, ended.lines[-1:]) == (3, ["cannot write the output: Bad file descriptor"]), ended.errors
+    assert (ended.code, ended.lines[-1:]) == (
+        3,
+        ["cannot write the output: Bad file descriptor"],
+    ), ended.errors
     assert "Traceback" not in ended.errors
 
 
@@ -137,7 +151,11 @@ def test_what_was_done_is_told_to_standard_error_where_the_output_cannot_take_it
     with open("/dev/full", "wb") as full, open(os.devnull, "wb") as null:
         as_usual, unwritten, closed, unread = ended = [
             ludoteca(
-                tmp_path, *words(command, small[1]), stdout=out, stdin="a long password\n", environment=environment
+                tmp_path,
+                *words(command, small[1]),
+                stdout=out,
+                stdin="a long password\n",
+                environment=environment,
             )
             for out in (null.fileno(), full.fileno(), CLOSED, pipe)
         ]
@@ -150,7 +168,9 @@ def test_what_was_done_is_told_to_standard_error_where_the_output_cannot_take_it
 
 
 @pytest.mark.parametrize(
-    "command", [("no-such",), ("events", "show"), ("events", "tail", "-n", "x"), ("relay",)], ids=" ".join
+    "command",
+    [("no-such",), ("events", "show"), ("events", "tail", "-n", "x"), ("relay",)],
+    ids=" ".join,
 )
 @pytest.mark.parametrize("stderr", ["full", "closed", "gone"])
 def test_wrong_usage_is_exit_code_2_though_nobody_can_be_told(
@@ -177,7 +197,11 @@ def test_a_reader_that_is_gone_ends_a_command_quietly(
     reading, writing = os.pipe()
     os.close(reading)
     ended = ludoteca(
-        tmp_path, *words(command, small[1]), stdout=writing, stdin="a long password\n", environment=environment
+        tmp_path,
+        *words(command, small[1]),
+        stdout=writing,
+        stdin="a long password\n",
+        environment=environment,
     )
     os.close(writing)
     assert ended.code == 141, ended.errors
@@ -186,7 +210,9 @@ def test_a_reader_that_is_gone_ends_a_command_quietly(
 
 
 @pytest.mark.parametrize("command", HELP, ids=" ".join)
-def test_help_that_cannot_be_written_is_a_line_and_an_exit_code(command: tuple[str, ...], tmp_path: Path) -> None:
+def test_help_that_cannot_be_written_is_a_line_and_an_exit_code(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
     gone, pipe = os.pipe()
     os.close(gone)
     with open("/dev/full", "wb") as full:
@@ -209,20 +235,29 @@ def test_titles_of_all_languages_are_printed_to_a_terminal_that_has_only_ascii(
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(encoding="ascii", errors="strict")  # type: ignore[union-attr]
 
-    for command in (["events", "export"], ["events", "show", position], ["settings"], ["load", "games", "{}/odd.csv"]):
+    for command in (
+        ["events", "export"],
+        ["events", "show", position],
+        ["settings"],
+        ["load", "games", "{}/odd.csv"],
+    ):
         (small[1] / "odd.csv").write_text("title\n♥\n", encoding="utf-8")
         arguments = [each.format(small[1]) for each in command]
         with open(tmp_path / "out", "w+b") as out:
-            ended = ludoteca(tmp_path, *arguments, stdout=out.fileno(), environment=environment, setup=only_ascii)
+            ended = ludoteca(
+                tmp_path, *arguments, stdout=out.fileno(), environment=environment, setup=only_ascii
+            )
         assert "Traceback" not in ended.errors
         if command[0] == "events":
             assert "ポータル ♥" in (tmp_path / "out").read_text(encoding="utf-8")
 
 
-# -- files -------------------------------------------------------------------------------------------------------------
+# -- files -----------------------------------------------------------------------------------------
 
 
-def export(small: tuple[Shop, Path], tmp_path: Path, to: object, stdout: int | None = None, **more: Any) -> Any:
+def export(
+    small: tuple[Shop, Path], tmp_path: Path, to: object, stdout: int | None = None, **more: Any
+) -> Any:
     environment = {"LUDOTECA_DATABASE_URL": small[0].url, "LUDOTECA_HOME": str(small[1] / "home")}
     null = os.open(os.devnull, os.O_WRONLY)
     ended = ludoteca(
@@ -291,7 +326,9 @@ def test_a_link_stays_a_link(small: tuple[Shop, Path], tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["events", "new"]
 
 
-def test_a_file_keeps_its_rights_and_a_new_one_gets_the_usual(small: tuple[Shop, Path], tmp_path: Path) -> None:
+def test_a_file_keeps_its_rights_and_a_new_one_gets_the_usual(
+    small: tuple[Shop, Path], tmp_path: Path
+) -> None:
     old, new = tmp_path / "old", tmp_path / ("n" * 255)
     old.write_text("old")
     old.chmod(0o640)
@@ -327,15 +364,22 @@ def test_a_path_that_cannot_be_written_is_a_line_and_an_exit_code(
     assert (tmp_path / "file").read_text() == "kept"
 
 
-@pytest.mark.parametrize("words", [("events", "export", "-o", ""), ("backup", "")], ids=["export", "backup"])
-def test_an_empty_name_is_no_name_of_the_current_folder(words: tuple[str, ...], ludoteca: Ludoteca) -> None:
+@pytest.mark.parametrize(
+    "words", [("events", "export", "-o", ""), ("backup", "")], ids=["export", "backup"]
+)
+def test_an_empty_name_is_no_name_of_the_current_folder(
+    words: tuple[str, ...], ludoteca: Ludoteca
+) -> None:
     result = ludoteca(*words)
     assert result.exit_code == 2
     assert "the name is empty" in result.stderr
 
 
-def test_a_disk_that_is_full_leaves_the_file_before_and_no_half(small: tuple[Shop, Path], tmp_path: Path) -> None:
-    """By the limit of a file's size: a file system of one's own takes rights that not everybody has."""
+def test_a_disk_that_is_full_leaves_the_file_before_and_no_half(
+    small: tuple[Shop, Path], tmp_path: Path
+) -> None:
+    """By the limit of a file's size: a file system of one's own takes rights that not everybody
+    has."""
 
     def small_files() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -350,7 +394,9 @@ def test_a_disk_that_is_full_leaves_the_file_before_and_no_half(small: tuple[Sho
     assert [path.name for path in kept.parent.iterdir()] == ["events"]
 
 
-def test_a_file_that_its_owner_has_closed_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_its_owner_has_closed_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "file"
     path.write_text("kept")
     monkeypatch.setattr(os, "access", lambda *_: False)
@@ -376,7 +422,7 @@ def test_a_command_that_is_told_to_end_leaves_no_half_of_a_file(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-# -- what events hold --------------------------------------------------------------------------------------------------
+# -- what events hold ------------------------------------------------------------------------------
 
 PAYLOADS = {
     "brackets": b"[" * 5_000 + b"]" * 5_000,
@@ -400,16 +446,18 @@ async def _as_auditors_see_it(url: str) -> list[dict[str, Any]]:
     return [json.loads(EventView.model_validate(item).model_dump_json()) for item in found.items]
 
 
-def test_nothing_that_an_event_holds_ends_an_export_or_a_verification(ludoteca: Ludoteca, shop: Shop) -> None:
+def test_nothing_that_an_event_holds_ends_an_export_or_a_verification(
+    ludoteca: Ludoteca, shop: Shop
+) -> None:
     shop.list_games(len(PAYLOADS) + 1)
     for position, payload in enumerate(PAYLOADS.values(), 1):
         shop.tamper("UPDATE log.events SET payload = %s WHERE position = %s", payload, position)
 
     exported = ludoteca("events", "export")
     assert exported.exit_code == 0
-    assert [json.loads(line, parse_int=str)["position"] for line in exported.stdout.split("\n")[:-1]] == [
-        str(n) for n in range(1, len(PAYLOADS) + 2)
-    ]
+    assert [
+        json.loads(line, parse_int=str)["position"] for line in exported.stdout.split("\n")[:-1]
+    ] == [str(n) for n in range(1, len(PAYLOADS) + 2)]
     for position in range(1, len(PAYLOADS) + 1):
         shown = ludoteca("events", "show", position)
         assert shown.exit_code == 0, shown.exception

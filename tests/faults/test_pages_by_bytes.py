@@ -1,4 +1,5 @@
-"""Memory does not depend on how large events are: whoever reads the log reads pages of some bytes."""
+"""Memory does not depend on how large events are: whoever reads the log reads pages of some
+bytes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +43,9 @@ async def _mixed(desk: Desk) -> int:
 
 
 @pytest.mark.usefixtures("_small_pages")
-async def test_pages_of_projections_end_where_their_bytes_do_and_leave_out_nothing(desk: Desk) -> None:
+async def test_pages_of_projections_end_where_their_bytes_do_and_leave_out_nothing(
+    desk: Desk,
+) -> None:
     head = await _mixed(desk)
     reader = Reader(CODEC, [Counted.NAME, Labelled.NAME])
     seen, sizes, after = [], [], 0
@@ -58,7 +61,9 @@ async def test_pages_of_projections_end_where_their_bytes_do_and_leave_out_nothi
 
 
 @pytest.mark.usefixtures("_small_pages")
-async def test_pages_of_other_readers_end_where_their_bytes_do_and_leave_out_nothing(desk: Desk) -> None:
+async def test_pages_of_other_readers_end_where_their_bytes_do_and_leave_out_nothing(
+    desk: Desk,
+) -> None:
     head = await _mixed(desk)
     seen, after = [], 0
     while after < head:
@@ -74,7 +79,9 @@ async def test_pages_of_other_readers_end_where_their_bytes_do_and_leave_out_not
     assert seen == [*range(101, 112), head]
 
     (stream,) = {env.stream_id for env, _ in rows}
-    by_stream = [[recorded.env.version for recorded in page] async for page in pages_of(desk.log, stream)]
+    by_stream = [
+        [recorded.env.version for recorded in page] async for page in pages_of(desk.log, stream)
+    ]
     assert [version for page in by_stream for version in page] == list(range(1, head + 1))
     assert [len(page) for page in by_stream] == [103, 3, 3, 1, 1, 101]
     for limit in (4, 1_000):  # also of those who ask until there are no more
@@ -110,7 +117,7 @@ async def test_a_read_model_of_large_events_is_folded_and_replayed_alike(desk: D
     assert desk.parked() == []
 
 
-# -- too much at once --------------------------------------------------------------------------------------------------
+# -- too much at once ------------------------------------------------------------------------------
 
 
 class WeakTable(PostgresTable[Any]):
@@ -118,7 +125,8 @@ class WeakTable(PostgresTable[Any]):
 
     def __init__(self, error: type[Exception], gives_up: Callable[[list[Any]], bool]) -> None:
         super().__init__(Tally)
-        self.error, self.gives_up = error, gives_up
+        self.error = error
+        self.gives_up = gives_up
 
     def write(self, conn: psycopg.Connection, storage: str, puts: Any, deletes: Any) -> None:
         if self.gives_up(puts):
@@ -126,8 +134,12 @@ class WeakTable(PostgresTable[Any]):
         super().write(conn, storage, puts, deletes)
 
 
-@pytest.mark.parametrize("error", [errors.QueryCanceled, errors.OutOfMemory, errors.StatementTooComplex])
-async def test_what_is_too_much_at_once_is_done_in_smaller_pages(desk: Desk, error: type[Exception]) -> None:
+@pytest.mark.parametrize(
+    "error", [errors.QueryCanceled, errors.OutOfMemory, errors.StatementTooComplex]
+)
+async def test_what_is_too_much_at_once_is_done_in_smaller_pages(
+    desk: Desk, error: type[Exception]
+) -> None:
     registered = Registered(Tallies(), WeakTable(error, lambda puts: len(puts) > 5))
     await desk.log.append([StreamAppend(uuid4(), 0, [Counted(1)]) for _ in range(100)])
     with desk.running(registered):
@@ -165,7 +177,7 @@ async def test_an_event_at_which_the_server_always_gives_up_is_parked(desk: Desk
     assert desk.rows(registered).keys() == {good}
 
 
-# -- memory ------------------------------------------------------------------------------------------------------------
+# -- memory ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.soak
@@ -184,4 +196,6 @@ async def test_a_projector_takes_no_more_memory_for_large_events(desk: Desk, siz
 
 def _peak_megabytes(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    return next(
+        int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmHWM")
+    )

@@ -1,4 +1,5 @@
-"""After the log went back the payment provider is asked what it has: acknowledged notices do not come again."""
+"""After the log went back the payment provider is asked what it has: acknowledged notices do not
+come again."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -17,12 +18,16 @@ PRICE = 1999
 
 async def reconciled(till: Till) -> Reconciled:
     since = till.clock.now() - timedelta(hours=1)
-    return await reconcile(till.core.handler, till.commands.payments, till.core.adapters.payment_provider, since)
+    return await reconcile(
+        till.core.handler, till.commands.payments, till.core.adapters.payment_provider, since
+    )
 
 
 async def paid(till: Till, method: Method | None = VISA) -> tuple[UUID, UUID]:
     """An order and its payment, as far as it goes by itself."""
-    placed = (await till.commands.orders.place(await till.person(), await till.game(), method)).value
+    placed = (
+        await till.commands.orders.place(await till.person(), await till.game(), method)
+    ).value
     await till.settle()
     return placed.order_id, placed.payment_id
 
@@ -35,7 +40,9 @@ async def approve(till: Till, payment_id: UUID) -> None:
         assert (await http.post(url, data={"decision": "approve"})).status_code == 200
 
 
-async def test_what_the_provider_has_of_lost_history_is_applied_or_named(database: str, tmp_path: Path) -> None:
+async def test_what_the_provider_has_of_lost_history_is_applied_or_named(
+    database: str, tmp_path: Path
+) -> None:
     earlier = Earlier(database)
     async with open_till(database, tmp_path) as till:
         open_order, open_payment = await paid(till, SECURE)
@@ -66,7 +73,11 @@ async def test_what_the_provider_has_of_lost_history_is_applied_or_named(databas
         assert await reconciled(till) == Reconciled([], [lost])
         assert await till.core.log.head() == head
         await till.core.adapters.payment_provider.refund(
-            lost_ref, amount_cents=PRICE, payment_id=lost_payment, refund_id=lost_payment, idempotency_key="by hand"
+            lost_ref,
+            amount_cents=PRICE,
+            payment_id=lost_payment,
+            refund_id=lost_payment,
+            idempotency_key="by hand",
         )
         assert await reconciled(till) == Reconciled([], [])
 
@@ -80,7 +91,10 @@ async def test_money_for_an_order_that_was_called_off_meanwhile_goes_back_by_its
         till.clock.advance(timedelta(minutes=31))
         await till.commands.orders.expire(ADMIN, order_id)
         done = await reconciled(till)
-        assert ([each.type for each in done.applied], done.left) == (["payment_intent.succeeded"], [])
+        assert ([each.type for each in done.applied], done.left) == (
+            ["payment_intent.succeeded"],
+            [],
+        )
         await till.settle()
         assert (await till.order(order_id)).status == "CANCELLED"
         assert (await till.payment(payment_id)).status == "REFUNDED"
@@ -94,7 +108,8 @@ async def test_a_refund_that_the_bank_sent_back_is_reversed(database: str, tmp_p
         await till.settle()
         await till.refund_notice(payment_id, "refund.updated", "succeeded")
         (refund,) = (await till.payment(payment_id)).refunds.values()
-        url = f"{till.core.settings.provider_address}/v1/test_helpers/refunds/{refund.provider_ref}/expire"
+        provider = till.core.settings.provider_address
+        url = f"{provider}/v1/test_helpers/refunds/{refund.provider_ref}/expire"
         async with httpx.AsyncClient() as http:
             assert (await http.post(url)).status_code == 200
         assert [each.type for each in (await reconciled(till)).applied] == ["refund.failed"]
@@ -102,7 +117,9 @@ async def test_a_refund_that_the_bank_sent_back_is_reversed(database: str, tmp_p
         assert await reconciled(till) == Reconciled([], [])
 
 
-async def test_what_was_paid_beside_a_wallet_is_named_until_it_has_gone_back(database: str, tmp_path: Path) -> None:
+async def test_what_was_paid_beside_a_wallet_is_named_until_it_has_gone_back(
+    database: str, tmp_path: Path
+) -> None:
     async with open_till(database, tmp_path) as till:
         ann = await till.person()
         await till.wallet(ann, PRICE)
@@ -110,22 +127,34 @@ async def test_what_was_paid_beside_a_wallet_is_named_until_it_has_gone_back(dat
         await till.settle()
         ref = (await till.payment(placed.payment_id)).provider_ref
         assert ref is not None
-        await till.core.adapters.payment_provider.confirm(ref, method="pm_card_visa", idempotency_key="in another tab")
+        await till.core.adapters.payment_provider.confirm(
+            ref, method="pm_card_visa", idempotency_key="in another tab"
+        )
         await till.commands.payments.attach(ann, placed.order_id, BY_WALLET)
         assert [each.reason for each in (await reconciled(till)).left] == ["paid_by_wallet"]
         await till.settle()
         assert await reconciled(till) == Reconciled([], [])
 
 
-async def test_money_that_the_payment_cannot_take_is_named_each_time(database: str, tmp_path: Path) -> None:
+async def test_money_that_the_payment_cannot_take_is_named_each_time(
+    database: str, tmp_path: Path
+) -> None:
     async with open_till(database, tmp_path) as till:
         (_, paid_twice), (_, unpaid) = await paid(till), await paid(till, None)
         async with httpx.AsyncClient(base_url=till.core.settings.provider_address) as http:
             for payment_id, amount in ((paid_twice, PRICE), (unpaid, 1)):
                 metadata = {"payment_id": str(payment_id)}
-                body = {"amount": amount, "currency": "usd", "metadata": metadata, "payment_method": "pm_card_visa"}
+                body = {
+                    "amount": amount,
+                    "currency": "usd",
+                    "metadata": metadata,
+                    "payment_method": "pm_card_visa",
+                }
                 assert (await http.post("/v1/payment_intents", json=body)).status_code == 200
-        reasons = [{each.payment_id: each.reason for each in (await reconciled(till)).left} for _ in range(2)]
+        reasons = [
+            {each.payment_id: each.reason for each in (await reconciled(till)).left}
+            for _ in range(2)
+        ]
         assert reasons == [
             {paid_twice: "paid_by_another_intent", unpaid: "amount_mismatch"},
             {paid_twice: "paid_by_another_intent", unpaid: "not_captured"},

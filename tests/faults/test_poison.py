@@ -1,5 +1,5 @@
-"""Events that cannot be applied cost their streams, and next to nothing else: however many there are, whatever they had
-begun to do, and whether the fold, the row or the payload is at fault."""
+"""Events that cannot be applied cost their streams, and next to nothing else: however many there
+are, whatever they had begun to do, and whether the fold, the row or the payload is at fault."""
 
 import math
 import random
@@ -52,7 +52,7 @@ def _twin(row: Tally) -> Tally:
     return Tally(row.tally_id, row.total, list(row.steps), row.label, row.touched_at)
 
 
-# -- undo --------------------------------------------------------------------------------------------------------------
+# -- undo ------------------------------------------------------------------------------------------
 
 
 class Basket(Row):
@@ -62,7 +62,8 @@ class Basket(Row):
 
 
 class Baskets(Projection[Basket]):
-    """Touches two rows per event, one of them after it was deleted, and changes a list in place before it fails."""
+    """Touches two rows per event, one of them after it was deleted, and changes a list in place
+    before it fails."""
 
     name, version, row = "baskets", 1, Basket
 
@@ -100,14 +101,20 @@ def test_what_poison_touched_is_as_if_it_had_never_come(
         assert isinstance(event, Counted)
         if event.by % 5 == 0:
             first.setdefault(env.stream_id, env.position)
-    good = [(env, event) for env, event in page if env.position < first.get(env.stream_id, env.position + 1)]
+    good = [
+        (env, event)
+        for env, event in page
+        if env.position < first.get(env.stream_id, env.position + 1)
+    ]
 
     def folded(events: Page) -> tuple[dict[UUID, int], dict[str, list[int]]]:
         rows = Rows(Basket, lambda keys: [Basket(key, [99]) for key in keys if key in stored])
         found = fold_page(Baskets(), {Counted.NAME}, rows, {}, events, prefetch=not in_memory)
         puts, deletes = rows.changes()
         after = {key: [99] for key in stored} | {row.basket_id: row.things for row in puts}
-        return {p.stream_id: p.position for p in found}, {k: v for k, v in after.items() if k not in deletes}
+        return {p.stream_id: p.position for p in found}, {
+            k: v for k, v in after.items() if k not in deletes
+        }
 
     assert folded(page) == (first, folded(good)[1])
     assert folded(good)[0] == {}
@@ -115,7 +122,9 @@ def test_what_poison_touched_is_as_if_it_had_never_come(
 
 def test_the_first_of_a_page_and_the_last_before_the_head_are_parked_like_any() -> None:
     one, other, last = map(some_id, ("one", "other", "last"))
-    page = _page([(one, POISON), (other, Counted(1)), (one, Counted(2)), (last, Counted(3)), (last, POISON)])
+    page = _page(
+        [(one, POISON), (other, Counted(1)), (one, Counted(2)), (last, Counted(3)), (last, POISON)]
+    )
     projection = _refusing()
     rows = _rows({}, projection)
     found = fold_page(projection, {Counted.NAME}, rows, {}, page)
@@ -123,7 +132,7 @@ def test_the_first_of_a_page_and_the_last_before_the_head_are_parked_like_any() 
     assert {row.tally_id: row.steps for row in rows.all()} == {other: [1], last: [3]}
 
 
-# -- cost --------------------------------------------------------------------------------------------------------------
+# -- cost ------------------------------------------------------------------------------------------
 
 
 def _mixed(poison: int, good: int) -> Page:
@@ -151,7 +160,7 @@ def test_a_fold_that_fails_for_every_event_is_given_up_early() -> None:
         fold_page(projection, {Counted.NAME}, _rows({}, projection), {}, _mixed(500, 0), at_most=50)
 
 
-# -- with a database ---------------------------------------------------------------------------------------------------
+# -- with a database -------------------------------------------------------------------------------
 
 
 async def test_four_hundred_poisoned_streams_are_parked_in_one_pass(desk: Desk) -> None:
@@ -160,7 +169,9 @@ async def test_four_hundred_poisoned_streams_are_parked_in_one_pass(desk: Desk) 
     streams = [uuid4() for _ in range(4000)]
     bad = set(random.Random(7).sample(streams, 400))
     for step in range(2):
-        events = [StreamAppend(s, step, [POISON if s in bad and step else Counted(step)]) for s in streams]
+        events = [
+            StreamAppend(s, step, [POISON if s in bad and step else Counted(step)]) for s in streams
+        ]
         await desk.log.append(events)
     with desk.running(registered):
         await desk.caught_up("tallies.1")
@@ -171,14 +182,16 @@ async def test_four_hundred_poisoned_streams_are_parked_in_one_pass(desk: Desk) 
 
 
 @pytest.mark.parametrize("bad_of", [1, 60])
-async def test_rows_that_cannot_be_written_are_found_by_quartering_and_the_rest_of_the_page_goes_on_as_one(
+async def test_unwritable_rows_are_found_by_quartering_and_the_rest_of_the_page_goes_on_as_one(
     desk: Desk, bad_of: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writes = []
     table = PostgresTable(Tally)
     write = table.write
 
-    def counting(conn: psycopg.Connection, storage: str, puts: Sequence[Any], deletes: Sequence[Any]) -> None:
+    def counting(
+        conn: psycopg.Connection, storage: str, puts: Sequence[Any], deletes: Sequence[Any]
+    ) -> None:
         writes.append(len(puts))
         write(conn, storage, puts, deletes)
 
@@ -186,7 +199,9 @@ async def test_rows_that_cannot_be_written_are_found_by_quartering_and_the_rest_
     streams = [uuid4() for _ in range(1000)]
     bad = set(random.Random(8).sample(streams, bad_of))
     await desk.log.append([StreamAppend(s, 0, [Counted(1)]) for s in streams])
-    await desk.log.append([StreamAppend(s, 1, [Labelled("\0" if s in bad else "fine")]) for s in streams])
+    await desk.log.append(
+        [StreamAppend(s, 1, [Labelled("\0" if s in bad else "fine")]) for s in streams]
+    )
     with desk.running(Registered(Tallies(), table)):
         await desk.caught_up("tallies.1")
     assert {p.stream_id for p in desk.parked()} == bad
@@ -198,15 +213,20 @@ async def test_rows_that_cannot_be_written_are_found_by_quartering_and_the_rest_
     assert desk.verify(tallies()).difference.equal
 
 
-async def test_those_who_share_a_page_with_rows_that_cannot_be_written_do_not_wait(desk: Desk) -> None:
-    """The healthy one is at the head after its own work: it takes part in none of the quarterings."""
+async def test_those_who_share_a_page_with_rows_that_cannot_be_written_do_not_wait(
+    desk: Desk,
+) -> None:
+    """The healthy one is at the head after its own work: it takes part in none of the
+    quarterings."""
     healthy = uses()
     streams = [uuid4() for _ in range(60)]
     for registered in (tallies(), healthy):
         with desk.running(registered):
             await desk.append(uuid4(), Counted(1))
             await desk.caught_up(f"{registered.projection.name}.1")
-    await desk.log.append([StreamAppend(s, 0, [Counted(1), Counted(2**62), Counted(2**62)]) for s in streams])
+    await desk.log.append(
+        [StreamAppend(s, 0, [Counted(1), Counted(2**62), Counted(2**62)]) for s in streams]
+    )
     steps = 0
     move = checkpoints.move
 
@@ -234,7 +254,9 @@ async def test_a_feed_that_would_park_too_much_stands_still_until_its_fold_is_me
     with desk.running(registered, other):
         await desk.append(good, Counted(1))
         before = await desk.caught_up("tallies.1", "uses.1")
-        await desk.log.append([StreamAppend(uuid4(), 0, [POISON, Labelled("x")]) for _ in range(11)])
+        await desk.log.append(
+            [StreamAppend(uuid4(), 0, [POISON, Labelled("x")]) for _ in range(11)]
+        )
         await desk.caught_up("uses.1")
         assert (desk.feeds()["tallies.1"].position, desk.parked()) == (before, [])
         projection.refuses.clear()
@@ -256,8 +278,13 @@ async def test_a_page_of_poison_takes_about_as_long_as_a_clean_one(desk: Desk) -
             bad = set(random.Random(9).sample(streams, 400))
             for start in range(0, 20_000, 2000):
                 part = streams[start : start + 2000]
-                await desk.log.append([StreamAppend(s, 0, [POISON if s in bad else Counted(1)]) for s in part])
-        desk.execute("DROP TABLE IF EXISTS read.tallies_1; TRUNCATE consumers.feeds, consumers.quarantine CASCADE")
+                await desk.log.append(
+                    [StreamAppend(s, 0, [POISON if s in bad else Counted(1)]) for s in part]
+                )
+        desk.execute(
+            "DROP TABLE IF EXISTS read.tallies_1; TRUNCATE consumers.feeds, consumers.quarantine"
+            " CASCADE"
+        )
         began = time.monotonic()
         with desk.running(registered):
             await desk.caught_up("tallies.1")

@@ -1,4 +1,5 @@
-"""After a retry rows are what the log says, in its order: whatever failed, whatever came meanwhile, however often."""
+"""After a retry rows are what the log says, in its order: whatever failed, whatever came meanwhile,
+however often."""
 
 import asyncio
 import random
@@ -23,7 +24,8 @@ from tests.support.shops.projected import CODEC, Shop, open_shop, projecting
 
 
 def shaky(projection: type[Projection[Any]], bad: set[int]) -> Registered:
-    """A projection that cannot apply the events at some positions, until they are taken out of `bad`."""
+    """A projection that cannot apply the events at some positions, until they are taken out of
+    `bad`."""
 
     def refusing(handler: Any) -> Any:
         def handle(self: Any, rows: Any, event: Any, env: Envelope) -> None:
@@ -139,11 +141,12 @@ async def test_a_long_stream_is_applied_in_pages_and_its_feed_goes_on_meanwhile(
     assert desk.verify(registered).difference.equal
 
 
-# -- every projection of the program -----------------------------------------------------------------------------------
+# -- every projection of the program ---------------------------------------------------------------
 
 
 def _steps(rng: random.Random) -> list[Step]:
-    """A history in which everything happens several times, much of it to the same accounts and the same stock."""
+    """A history in which everything happens several times, much of it to the same accounts and the
+    same stock."""
     money = ["order", "capture", "refund", "open", "adjust", "adjust", "transfer"]
     kinds = ["register", "verify", "list", *money, "send", "send", "count", "fill", "fill", "fill"]
     steps = [(what, number, "ab") for what in kinds for number in range(4)]
@@ -151,13 +154,17 @@ def _steps(rng: random.Random) -> list[Step]:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_random_poison_and_random_retries_leave_rows_as_the_log_says(database: str, seed: int) -> None:
+async def test_random_poison_and_random_retries_leave_rows_as_the_log_says(
+    database: str, seed: int
+) -> None:
     await _run(database, random.Random(seed))
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(100, 106))
-async def test_random_poison_and_random_retries_over_many_histories(database: str, seed: int) -> None:
+async def test_random_poison_and_random_retries_over_many_histories(
+    database: str, seed: int
+) -> None:
     await _run(database, random.Random(seed))
 
 
@@ -181,7 +188,8 @@ async def _run(database: str, rng: random.Random) -> None:
             await _some_retried(database, bad, rng)
             await asyncio.to_thread(_are_proven, database, models)
             bad.clear()
-            for _ in range(10):  # what failed for want of rows that were held back comes after these
+            # what failed for want of rows that were held back comes after these
+            for _ in range(10):
                 if not await _all_retried(database):
                     break
             await _settled(shop, names)

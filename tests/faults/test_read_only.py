@@ -1,4 +1,5 @@
-"""A server that takes no writes for a spell: demoted, robbed, killed. Nobody is blamed, and all go on afterwards."""
+"""A server that takes no writes for a spell: demoted, robbed, killed. Nobody is blamed, and all go
+on afterwards."""
 
 import asyncio
 import threading
@@ -94,11 +95,12 @@ async def test_after_a_spell_without_writes_everybody_goes_on_and_nobody_is_blam
 
         def caught_up() -> bool:
             ((behind,),) = server.run(
-                "SELECT count(*) FROM consumers.checkpoints WHERE position < (SELECT max(position) FROM log.events)"
+                "SELECT count(*) FROM consumers.checkpoints WHERE position < (SELECT max(position)"
+                " FROM log.events)"
             )
             ((counted, answered),) = server.run(
-                "SELECT count(*) FILTER (WHERE name = %s), count(*) FILTER (WHERE name = %s) FROM log.events"
-                " WHERE position > %s",
+                "SELECT count(*) FILTER (WHERE name = %s), count(*) FILTER (WHERE name = %s) FROM"
+                " log.events WHERE position > %s",
                 (Counted.NAME, Ignored.NAME, start),
             )
             return bool(behind == 0 and answered >= counted)
@@ -126,7 +128,10 @@ def _said(answer: httpx.Response) -> tuple[int, str, bool]:
     ],
 )
 def test_a_shop_outlives_it(
-    tmp_path: Path, begin: Callable[[OwnPostgres], None], end: Callable[[OwnPostgres], None], seconds: float
+    tmp_path: Path,
+    begin: Callable[[OwnPostgres], None],
+    end: Callable[[OwnPostgres], None],
+    seconds: float,
 ) -> None:
     with OwnPostgres() as server, running(tmp_path, server.url, {}) as shop:
         _is_sold_a_game(shop)
@@ -146,11 +151,18 @@ def test_a_shop_outlives_it(
         eventually(lambda: _said(_registered(shop)), lambda said: said[0] == 201, patience=20)
         _is_sold_a_game(shop)
         assert server.run("SELECT feed, error FROM consumers.quarantine") == []
-        assert {kind: process.poll() for kind, process in shop.running.items()} == dict.fromkeys(shop.running)
+        assert {kind: process.poll() for kind, process in shop.running.items()} == dict.fromkeys(
+            shop.running
+        )
 
 
 def _registered(shop: Instance) -> httpx.Response:
-    body = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD, "name": "Ann", "account_type": "BUYER"}
+    body = {
+        "email": f"{uuid4().hex}@example.com",
+        "password": PASSWORD,
+        "name": "Ann",
+        "account_type": "BUYER",
+    }
     return shop.http().post("/api/v1/users", json={**body, "region": "US"}, timeout=40)
 
 

@@ -1,4 +1,5 @@
-"""Rebuild and verify beside a shop that is open: bounded memory, no standstill, and any step may be the last."""
+"""Rebuild and verify beside a shop that is open: bounded memory, no standstill, and any step may be
+the last."""
 
 import asyncio
 import random
@@ -17,7 +18,16 @@ from projections.engine.rebuild import Rebuilt
 from projections.engine.runner import Registered
 from projections.engine.store import PostgresTable
 from tests.support import ROOT
-from tests.support.events.tallies import CODEC, Closed, Counted, Labelled, Tallies, Tally, tallies, uses
+from tests.support.events.tallies import (
+    CODEC,
+    Closed,
+    Counted,
+    Labelled,
+    Tallies,
+    Tally,
+    tallies,
+    uses,
+)
 from tests.support.processes.rebuild import STEPS
 from tests.support.shops.engine import Desk
 
@@ -34,14 +44,14 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replaying, "HELD_BYTES", 1_000)
 
 
-# -- memory ------------------------------------------------------------------------------------------------------------
+# -- memory ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.usefixtures("little_memory")
 async def test_rows_that_do_not_fit_into_memory_are_the_same(desk: Desk, seed: int) -> None:
-    """Rows come, change, go and come again, some by several streams, some events cannot be applied; all while most
-    rows are written and fetched again."""
+    """Rows come, change, go and come again, some by several streams, some events cannot be applied;
+    all while most rows are written and fetched again."""
     chance, projection = random.Random(seed), Tallies()
     projection.refuses = {13}
     registered, shared = Registered(projection, PostgresTable(Tally)), uses()
@@ -69,7 +79,9 @@ async def test_rows_that_do_not_fit_into_memory_are_the_same(desk: Desk, seed: i
 
 
 @pytest.mark.usefixtures("little_memory")
-async def test_verify_names_the_rows_that_differ_when_they_do_not_fit_into_memory(desk: Desk) -> None:
+async def test_verify_names_the_rows_that_differ_when_they_do_not_fit_into_memory(
+    desk: Desk,
+) -> None:
     registered, streams = tallies(), [uuid4() for _ in range(40)]
     with desk.running(registered):
         await desk.log.append([StreamAppend(stream, 0, [Counted(1)]) for stream in streams])
@@ -103,7 +115,9 @@ async def test_memory_does_not_grow_with_the_rows(desk: Desk, what: str) -> None
             await desk.log.append([StreamAppend(uuid4(), 0, [Counted(1)]) for _ in range(1_000)])
         with desk.running(tallies()):
             await desk.caught_up(
-                next(name for name, row in desk.feeds().items() if row.active) if took else "tallies.1"
+                next(name for name, row in desk.feeds().items() if row.active)
+                if took
+                else "tallies.1"
             )
             took.append(await asyncio.to_thread(_grown_by, desk.database, what))
     assert took[1] < took[0] + 20_000  # kB
@@ -116,11 +130,12 @@ def _grown_by(database: str, what: str) -> int:
     return int(done.stdout)
 
 
-# -- patience ----------------------------------------------------------------------------------------------------------
+# -- patience --------------------------------------------------------------------------------------
 
 
 class WatchedTable(PostgresTable[Any]):
-    """A table that, whenever its rows are hashed, sees to it that the live feed moves, and so is not held."""
+    """A table that, whenever its rows are hashed, sees to it that the live feed moves, and so is
+    not held."""
 
     desk: Desk
     loop: asyncio.AbstractEventLoop
@@ -136,7 +151,8 @@ class WatchedTable(PostgresTable[Any]):
 
 async def test_the_live_feed_goes_on_while_a_rebuild_hashes_the_rows(desk: Desk) -> None:
     table = WatchedTable(Tally)
-    table.desk, table.loop = desk, asyncio.get_running_loop()
+    table.desk = desk
+    table.loop = asyncio.get_running_loop()
     registered = Registered(Tallies(), table)
     with desk.running(registered):
         await desk.append(uuid4(), Counted(1))
@@ -192,7 +208,9 @@ async def test_a_verify_during_which_a_stream_is_let_go_of_quarantine_is_right(
     assert (verified.difference.equal, verified.parked, len(tries)) == (True, 0, 2)
 
 
-async def test_a_verify_that_cannot_apply_what_the_live_feed_could_ends_and_names_the_stream(desk: Desk) -> None:
+async def test_a_verify_that_cannot_apply_what_the_live_feed_could_ends_and_names_the_stream(
+    desk: Desk,
+) -> None:
     """It read the log again, for ever. Here the rows are the same, by chance."""
     projection, stream = Tallies(), uuid4()
     registered = Registered(projection, PostgresTable(Tally))
@@ -235,7 +253,7 @@ async def test_a_switch_whose_last_steps_are_rolled_back_is_tried_again(
     assert desk.rows(registered)[stream].steps == [1, 2]
 
 
-# -- others ------------------------------------------------------------------------------------------------------------
+# -- others ----------------------------------------------------------------------------------------
 
 
 async def test_somebody_who_reads_the_old_storage_does_not_hold_up_a_rebuild(desk: Desk) -> None:
@@ -254,8 +272,14 @@ async def test_somebody_who_reads_the_old_storage_does_not_hold_up_a_rebuild(des
             assert desk.feeds()["tallies.1"].position < await desk.log.head(), "nobody feeds it"
         await asyncio.to_thread(_rebuild, desk, registered)
         await desk.caught_up("uses.1")
-    assert {row.storage for row in desk.feeds().values()} == {"tallies_1_r2", "tallies_1_r1", "uses_1"}
-    assert desk.execute("SELECT count(*) FROM pg_class WHERE relname ~ '^tallies_1(_r[0-9]+)?$'") == [(2,)]
+    assert {row.storage for row in desk.feeds().values()} == {
+        "tallies_1_r2",
+        "tallies_1_r1",
+        "uses_1",
+    }
+    assert desk.execute(
+        "SELECT count(*) FROM pg_class WHERE relname ~ '^tallies_1(_r[0-9]+)?$'"
+    ) == [(2,)]
 
 
 async def test_a_rebuild_of_what_is_paused_stays_paused(desk: Desk) -> None:
@@ -264,7 +288,8 @@ async def test_a_rebuild_of_what_is_paused_stays_paused(desk: Desk) -> None:
         await desk.append(stream, Counted(1))
         position = await desk.caught_up("tallies.1")
         desk.execute(f"UPDATE consumers.feeds SET paused = true; NOTIFY {checkpoints.WAKE}")
-        await desk.until(lambda conn: checkpoints.try_lead(conn, "tallies.1"))  # the projector let go of it
+        # the projector let go of it
+        await desk.until(lambda conn: checkpoints.try_lead(conn, "tallies.1"))
         await desk.append(stream, Counted(2))
         await asyncio.to_thread(_rebuild, desk, registered)
         assert {(row.position, row.paused) for row in desk.feeds().values()} == {(position, True)}
@@ -277,7 +302,9 @@ async def test_a_rebuild_of_what_is_paused_stays_paused(desk: Desk) -> None:
 async def test_a_rebuild_may_be_killed_at_any_step(desk: Desk, step: str) -> None:
     registered = tallies()
     with desk.running(registered):
-        await desk.log.append([StreamAppend(uuid4(), 0, [Counted(1), Labelled("a")]) for _ in range(20)])
+        await desk.log.append(
+            [StreamAppend(uuid4(), 0, [Counted(1), Labelled("a")]) for _ in range(20)]
+        )
         await desk.append(UUID(int=1), Labelled("no such row"))
         await desk.caught_up("tallies.1")
         await _killed(desk, step)

@@ -1,6 +1,8 @@
-"""The program with exactly the rights that docs/operations.md lists: it neither needs nor asks for more."""
+"""The program with exactly the rights that docs/operations.md lists: it neither needs nor asks for
+more."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -40,7 +42,9 @@ def modest(empty_database: str, postgres_template: str, user: str) -> Iterator[s
         conn.execute(f"DROP ROLE {user}".encode())
 
 
-async def test_a_shop_runs_with_the_rights_that_are_documented(modest: str, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+async def test_a_shop_runs_with_the_rights_that_are_documented(
+    modest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert migrate(modest)
     assert migrate(modest) == []
     async with open_shop(modest, tmp_path) as shop:
@@ -60,7 +64,9 @@ async def test_a_shop_runs_with_the_rights_that_are_documented(modest: str, tmp_
     ],
     ids=["role", "database"],
 )
-def test_what_is_missing_is_told(modest: str, empty_database: str, user: str, missing: str, told: str) -> None:
+def test_what_is_missing_is_told(
+    modest: str, empty_database: str, user: str, missing: str, told: str
+) -> None:
     database = urlsplit(empty_database).path.removeprefix("/")
     with psycopg.connect(empty_database, autocommit=True) as conn:
         if "DATABASE" in missing or "CONNECT" in missing:
@@ -71,7 +77,9 @@ def test_what_is_missing_is_told(modest: str, empty_database: str, user: str, mi
         migrate(modest)
 
 
-def test_a_log_that_was_put_into_a_schema_made_by_hand_may_be_used_once_a_process_has_started(database: str) -> None:
+def test_a_log_that_was_put_into_a_schema_made_by_hand_may_be_used_once_a_process_has_started(
+    database: str,
+) -> None:
     dump = LogDump(database)
     dump.keep()
     dump.put_back(by_hand=True)
@@ -94,5 +102,7 @@ def test_who_has_to_let_the_program_into_a_schema_is_told(modest: str, empty_dat
     with psycopg.connect(empty_database, autocommit=True) as conn:
         conn.execute("ALTER SCHEMA queue OWNER TO CURRENT_USER")
         conn.execute("REVOKE ALL ON SCHEMA queue FROM ludoteca_app")
-    with pytest.raises(MigrationError, match="has to run: GRANT USAGE ON SCHEMA queue TO ludoteca_app"):
+    with pytest.raises(
+        MigrationError, match="has to run: GRANT USAGE ON SCHEMA queue TO ludoteca_app"
+    ):
         migrate(modest)

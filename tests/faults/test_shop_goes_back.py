@@ -46,7 +46,9 @@ def found(shop: Instance, title: str) -> list[tuple[str, int]]:
 def fiscal_book(shop: Instance) -> dict[int, str]:
     """The orders of the fiscal operator's one book, by their numbers, once every job is done."""
     url = f"http://127.0.0.1:{shop.environment['LUDOTECA_FISCAL_PORT']}/v1/receipts"
-    issued = eventually(lambda: httpx.get(url).json()["receipts"], lambda receipts: len(receipts) >= 4)
+    issued = eventually(
+        lambda: httpx.get(url).json()["receipts"], lambda receipts: len(receipts) >= 4
+    )
     return dict(sorted((receipt["number"], receipt["order_id"]) for receipt in issued))
 
 

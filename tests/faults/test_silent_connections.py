@@ -1,4 +1,5 @@
-"""A network, or a server, that falls silent: whoever waits for an answer hears of it; work that takes long goes on."""
+"""A network, or a server, that falls silent: whoever waits for an answer hears of it; work that
+takes long goes on."""
 
 import asyncio
 from collections.abc import Callable
@@ -37,13 +38,17 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_statement_ends_whatever_happens_to_its_connection(database: str, fault: str) -> None:
+async def test_a_statement_ends_whatever_happens_to_its_connection(
+    database: str, fault: str
+) -> None:
     with Proxy(database) as proxy, connect(proxy.url, "test") as conn:
         async with await connect_async(proxy.url, "test") as other:
             FAULTS[fault](proxy)
             async with asyncio.timeout(BOUND):
                 outcomes = await asyncio.gather(
-                    asyncio.to_thread(conn.execute, "SELECT 1"), other.execute("SELECT 1"), return_exceptions=True
+                    asyncio.to_thread(conn.execute, "SELECT 1"),
+                    other.execute("SELECT 1"),
+                    return_exceptions=True,
                 )
             assert [type(outcome) for outcome in outcomes] == [psycopg.OperationalError] * 2
             assert conn.closed
@@ -55,7 +60,8 @@ async def test_a_long_statement_is_waited_for(database: str) -> None:
     with Proxy(database) as proxy, connect(proxy.url, "test") as conn:
         async with await connect_async(proxy.url, "test") as other:
             await asyncio.gather(
-                asyncio.to_thread(conn.execute, "SELECT pg_sleep(3)"), other.execute("SELECT pg_sleep(3)")
+                asyncio.to_thread(conn.execute, "SELECT pg_sleep(3)"),
+                other.execute("SELECT pg_sleep(3)"),
             )
             assert (await (await other.execute("SELECT 1")).fetchone()) == (1,)
 
@@ -68,7 +74,9 @@ async def test_a_pool_replaces_what_fell_silent(database: str, fault: str) -> No
 
             async def ask() -> object:
                 async with pool.connection() as conn:
-                    return await (await conn.execute("SELECT pg_backend_pid(), pg_sleep(0.05)")).fetchone()
+                    return await (
+                        await conn.execute("SELECT pg_backend_pid(), pg_sleep(0.05)")
+                    ).fetchone()
 
             await asyncio.gather(*[ask() for _ in range(4)])
             FAULTS[fault](proxy)
@@ -98,11 +106,13 @@ async def test_a_pool_reads_from_a_read_only_server_and_writes_again_when_it_may
             proxy.cut()
             await until_it_can(b"SELECT count(*) FROM log.events")
             server.writable()
-            await until_it_can(b"INSERT INTO consumers.refusals SELECT * FROM consumers.refusals RETURNING 1")
+            await until_it_can(
+                b"INSERT INTO consumers.refusals SELECT * FROM consumers.refusals RETURNING 1"
+            )
 
 
 @pytest.mark.soak
-async def test_a_silent_server_is_noticed_within_fifteen_seconds_and_used_again_when_it_is_back() -> None:
+async def test_a_silent_server_is_noticed_within_fifteen_seconds_and_used_again_once_back() -> None:
     with OwnPostgres() as server, Proxy(server.url) as proxy:
         async with open_pool(proxy.url, 2) as pool:
 
@@ -111,12 +121,19 @@ async def test_a_silent_server_is_noticed_within_fifteen_seconds_and_used_again_
                     return await (await conn.execute("SELECT 1")).fetchone()
 
             await ask()
-            for fault, end in ((proxy.freeze, proxy.heal), (server.pause, server.go_on), (proxy.drop, proxy.heal)):
+            for fault, end in (
+                (proxy.freeze, proxy.heal),
+                (server.pause, server.go_on),
+                (proxy.drop, proxy.heal),
+            ):
                 fault()
                 start = asyncio.get_running_loop().time()
                 outcomes = await asyncio.gather(*[ask() for _ in range(6)], return_exceptions=True)
-                assert asyncio.get_running_loop().time() - start < BOUND + 5  # the issue's bound, and a busy machine's
-                assert all(isinstance(outcome, psycopg.OperationalError) for outcome in outcomes), outcomes
+                # the issue's bound, and a busy machine's
+                assert asyncio.get_running_loop().time() - start < BOUND + 5
+                assert all(isinstance(outcome, psycopg.OperationalError) for outcome in outcomes), (
+                    outcomes
+                )
                 end()
                 async with asyncio.timeout(10):
                     while True:

@@ -1,4 +1,5 @@
-"""Leaders that stand still, or whose network falls silent, are replaced; one that wakes does no harm."""
+"""Leaders that stand still, or whose network falls silent, are replaced; one that wakes does no
+harm."""
 
 import asyncio
 import threading
@@ -36,13 +37,17 @@ def leaders(database: str, name: str) -> set[int]:
 
 def sessions(database: str) -> int:
     with psycopg.connect(database) as conn:
-        row = conn.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()").fetchone()
+        row = conn.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        ).fetchone()
     return int(row[0]) if row else 0
 
 
 def sleeps(database: str) -> bool:
     with psycopg.connect(database) as conn:
-        found = conn.execute("SELECT FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(1)'")
+        found = conn.execute(
+            "SELECT FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(1)'"
+        )
         return found.fetchone() is not None
 
 
@@ -87,7 +92,9 @@ def test_a_silent_leader_is_ended_and_one_that_works_is_not(database: str) -> No
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_leader_that_stands_still_in_a_transaction_is_ended_and_a_rebuild_is_not(database: str) -> None:
+def test_a_leader_that_stands_still_in_a_transaction_is_ended_and_a_rebuild_is_not(
+    database: str,
+) -> None:
     with connect(database, "leader") as leader, connect(database, "rebuild") as other:
         assert checkpoints.try_lead(leader, "x.1")
         assert checkpoints.try_lead(other, "rebuild x")
@@ -119,7 +126,9 @@ async def test_who_loses_the_lead_stops_what_it_does(database: str) -> None:
     assert raised.group_contains(psycopg.OperationalError)
 
 
-async def test_a_connection_is_not_closed_under_a_thread_that_is_in_a_statement(database: str) -> None:
+async def test_a_connection_is_not_closed_under_a_thread_that_is_in_a_statement(
+    database: str,
+) -> None:
     async with leading(database, "x.1") as conn:
         working = asyncio.create_task(asyncio.to_thread(conn.execute, "SELECT pg_sleep(1)"))
         await asyncio.to_thread(eventually, lambda: sleeps(database))
@@ -143,7 +152,9 @@ async def test_an_old_page_is_not_published(rabbitmq_url: str) -> None:
 
 
 @pytest.fixture
-def pair(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Process, Process, str]]:
+def pair(
+    database: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[tuple[Process, Process, str]]:
     """Two processes of a kind, and what one of them leads."""
     kind, name = request.param
     settings = {}
@@ -162,11 +173,18 @@ def pair(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> Itera
 @pytest.mark.soak
 @pytest.mark.parametrize(
     "pair",
-    [("projector", "library.1"), ("worker", "deadlines"), ("worker", "settlement.1"), ("relay", "relay.1")],
+    [
+        ("projector", "library.1"),
+        ("worker", "deadlines"),
+        ("worker", "settlement.1"),
+        ("relay", "relay.1"),
+    ],
     indirect=True,
     ids=str,
 )
-def test_a_process_that_is_stopped_or_killed_is_replaced(database: str, pair: tuple[Process, Process, str]) -> None:
+def test_a_process_that_is_stopped_or_killed_is_replaced(
+    database: str, pair: tuple[Process, Process, str]
+) -> None:
     first, second, name = pair
     led = leaders(database, name)
     first.pause()

@@ -1,4 +1,5 @@
-"""Those who wait for news, for jobs, or for an answer over HTTP: a silent network does not make them deaf."""
+"""Those who wait for news, for jobs, or for an answer over HTTP: a silent network does not make
+them deaf."""
 
 import asyncio
 import time
@@ -40,7 +41,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("silence", SILENCES)
 async def test_who_follows_streams_hears_of_them_again(database: str, silence: str) -> None:
     with Proxy(database) as proxy:
-        async with PostgresLog.open(database, CODEC) as writing, PostgresLog.open(proxy.url, CODEC) as log:
+        async with (
+            PostgresLog.open(database, CODEC) as writing,
+            PostgresLog.open(proxy.url, CODEC) as log,
+        ):
             follower, stream = StreamFollower(log), new_stream("x")
             async with follower.watching([stream.stream_id]) as news:
                 SILENCES[silence](proxy)
@@ -54,7 +58,9 @@ async def test_who_follows_streams_hears_of_them_again(database: str, silence: s
 async def test_jobs_in_postgresql_are_done_all_the_same(database: str, silence: str) -> None:
     with Proxy(database) as proxy:
         async with open_pool(database, 2) as direct, open_pool(proxy.url, 3) as pool:
-            await _jobs_are_done(PostgresQueue(direct, "test"), PostgresQueue(pool, "test"), proxy, SILENCES[silence])
+            await _jobs_are_done(
+                PostgresQueue(direct, "test"), PostgresQueue(pool, "test"), proxy, SILENCES[silence]
+            )
 
 
 @pytest.mark.soak
@@ -62,17 +68,24 @@ async def test_jobs_in_postgresql_are_done_all_the_same(database: str, silence: 
 async def test_jobs_in_rabbitmq_are_done_all_the_same(rabbitmq_url: str, silence: str) -> None:
     name = f"test.{uuid4().hex}"
     with Proxy(rabbitmq_url) as proxy:
-        async with await connect_rabbitmq(rabbitmq_url) as direct, await connect_rabbitmq(proxy.url) as connection:
+        async with (
+            await connect_rabbitmq(rabbitmq_url) as direct,
+            await connect_rabbitmq(proxy.url) as connection,
+        ):
             queue = RabbitQueue(connection, name)
             await _jobs_are_done(RabbitQueue(direct, name), queue, proxy, SILENCES[silence])
             SILENCES[silence](proxy)
-            with suppress(TimeoutError, AMQPError):  # confirmed, or told that it is not: within a bound
+            # confirmed, or told that it is not: within a bound
+            with suppress(TimeoutError, AMQPError):
                 await asyncio.wait_for(queue.publish([Job(uuid4(), "job")]), 45)
             await asyncio.wait_for(queue.publish([Job(uuid4(), "job")]), 30)
 
 
 async def _jobs_are_done(
-    publishing: PostgresQueue | RabbitQueue, consuming: PostgresQueue | RabbitQueue, proxy: Proxy, silence: Silence
+    publishing: PostgresQueue | RabbitQueue,
+    consuming: PostgresQueue | RabbitQueue,
+    proxy: Proxy,
+    silence: Silence,
 ) -> None:
     done: set[str] = set()
 
@@ -104,12 +117,23 @@ def test_requests_end_within_fifteen_seconds_and_are_answered_when_the_network_i
 ) -> None:
     with Proxy(database) as proxy, started(Process("api", tmp_path, proxy.url)) as (api,):
         eventually(lambda: _status(api, "/health/ready") == 200)
-        body = {"email": f"{uuid4().hex}@example.com", "password": "correct horse", "name": "A", "region": "US"}
-        silences: list[Callable[[], object]] = [partial(proxy.freeze, only_present=True), proxy.freeze, proxy.drop]
+        body = {
+            "email": f"{uuid4().hex}@example.com",
+            "password": "correct horse",
+            "name": "A",
+            "region": "US",
+        }
+        silences: list[Callable[[], object]] = [
+            partial(proxy.freeze, only_present=True),
+            proxy.freeze,
+            proxy.drop,
+        ]
         for silence in silences:
             silence()
             start = time.monotonic()
-            answer = httpx.post(f"{api.url}/api/v1/users", json={**body, "account_type": "BUYER"}, timeout=60)
+            answer = httpx.post(
+                f"{api.url}/api/v1/users", json={**body, "account_type": "BUYER"}, timeout=60
+            )
             print(f"{answer.status_code} after {time.monotonic() - start:.1f} s")
             assert time.monotonic() - start < 25  # 15 on a machine of one's own
             assert answer.status_code in (201, 503), answer.text
@@ -118,14 +142,21 @@ def test_requests_end_within_fifteen_seconds_and_are_answered_when_the_network_i
             proxy.cut()
             eventually(lambda: _database(api) == "ok", patience=20)
             another = {**body, "email": f"{uuid4().hex}@example.com", "account_type": "BUYER"}
-            assert httpx.post(f"{api.url}/api/v1/users", json=another, timeout=60).status_code == 201
+            assert (
+                httpx.post(f"{api.url}/api/v1/users", json=another, timeout=60).status_code == 201
+            )
         assert api.code is None
 
 
 def _database(api: Process) -> str:
-    """What readiness says of the database: as a whole the shop is not ready, without a projector."""
+    """What readiness says of the database: as a whole the shop is not ready, without a
+    projector."""
     with suppress(httpx.HTTPError, KeyError):
-        return str(httpx.get(f"{api.url}/health/ready", timeout=30).json()["dependencies"]["database"]["status"])
+        return str(
+            httpx.get(f"{api.url}/health/ready", timeout=30).json()["dependencies"]["database"][
+                "status"
+            ]
+        )
     return ""
 
 

@@ -1,9 +1,10 @@
-"""The longest texts that are let in, of the characters that take the most room, go through every read model: folded,
-written, verified, rebuilt, dumped and restored. So does all of Unicode, and what is longer than anything let in.
+"""The longest texts that are let in, of the characters that take the most room, go through every
+read model: folded, written, verified, rebuilt, dumped and restored. So does all of Unicode, and
+what is longer than anything let in.
 
-PostgreSQL has limits that no column's type tells: 2,704 bytes of an entry of a B-tree, 2,046 of a lexeme (a longer one
-is written without a word, and cannot be read again), a megabyte of a tsvector. Elasticsearch takes terms of 32,766
-bytes.
+PostgreSQL has limits that no column's type tells: 2,704 bytes of an entry of a B-tree, 2,046 of a
+lexeme (a longer one is written without a word, and cannot be read again), a megabyte of a tsvector.
+Elasticsearch takes terms of 32,766 bytes.
 """
 
 import asyncio
@@ -64,7 +65,7 @@ ANY = st.characters(exclude_categories=["Cs"])
 """All code points but surrogates, which no text in the log can hold."""
 
 
-# -- the largest that is let in ----------------------------------------------------------------------------------------
+# -- the largest that is let in --------------------------------------------------------------------
 
 
 def longest(leaf: Any, sign: str) -> int:
@@ -82,7 +83,8 @@ def longest(leaf: Any, sign: str) -> int:
 
 
 def largest(sign: str) -> dict[str, int]:
-    """The most signs that are let in, by the names of fields; of what providers tell, more than of any other."""
+    """The most signs that are let in, by the names of fields; of what providers tell, more than of
+    any other."""
     found: dict[str, int] = {}
     for leaf in LEAVES:
         if leaf.type is str and leaf.name not in OURS | NEVER_KEPT:
@@ -101,9 +103,13 @@ def filled(event: S, sign: str, sizes: Mapping[str, int]) -> S:
         if isinstance(value, str) and size and get_origin(field.type) is not Literal:
             said[field.name] = sign * size
         elif field.name in {"genres", "tags", "platforms"} and value is not None and size:
-            said[field.name] = tuple(f"{number:02}" + sign * (size - 2 // len(sign) - 1) for number in range(50))
+            said[field.name] = tuple(
+                f"{number:02}" + sign * (size - 2 // len(sign) - 1) for number in range(50)
+            )
         elif field.name == "prices" and value is not None:
-            said[field.name] = tuple(Price(region, LARGEST_CENTS, "USD") for region in ["*", *sorted(COUNTRIES)])
+            said[field.name] = tuple(
+                Price(region, LARGEST_CENTS, "USD") for region in ["*", *sorted(COUNTRIES)]
+            )
         elif isinstance(value, tuple) and value and isinstance(value[0], msgspec.Struct):
             said[field.name] = tuple(filled(each, sign, sizes) for each in value)
     return msgspec.structs.replace(event, **said)
@@ -111,10 +117,16 @@ def filled(event: S, sign: str, sizes: Mapping[str, int]) -> S:
 
 def history(sign: str, sizes: Mapping[str, int]) -> list[Batch]:
     """A history of everything, as the domain makes it, then filled."""
-    once = "register verify rename list edit publish order submit redirect capture refund notify deliver open adjust"
+    once = (
+        "register verify rename list edit publish order submit redirect capture refund notify"
+        " deliver open adjust"
+    )
     ways = [*once.split(), "transfer", "count", *["send"] * 5, *["fill"] * 5]
     batches = Flow().steps([(way, n, "x") for way in ways for n in range(4)])
-    return [[(stream, [filled(each, sign, sizes) for each in events]) for stream, events in batch] for batch in batches]
+    return [
+        [(stream, [filled(each, sign, sizes) for each in events]) for stream, events in batch]
+        for batch in batches
+    ]
 
 
 async def goes_through(url: str, batches: list[Batch], registered: Sequence[Registered]) -> None:
@@ -142,11 +154,15 @@ def are_rebuilt(url: str, registered: Sequence[Registered]) -> None:
 
 def is_proven(conn: psycopg.Connection, registered: Registered) -> None:
     verified = rebuild.verify(conn, CODEC, registered, lambda _done, _all: None)
-    assert (verified.parked, verified.difference.equal) == (0, True), (registered.projection.name, verified)
+    assert (verified.parked, verified.difference.equal) == (0, True), (
+        registered.projection.name,
+        verified,
+    )
 
 
 SIGNS = [
-    pytest.param(sign, id=f"U+{ord(sign[0]):04X}", marks=[] if sign in QUICK else pytest.mark.soak) for sign in WIDE
+    pytest.param(sign, id=f"U+{ord(sign[0]):04X}", marks=[] if sign in QUICK else pytest.mark.soak)
+    for sign in WIDE
 ]
 
 
@@ -169,7 +185,10 @@ def test_texts_beyond_all_bounds_go_through_too(database: str, sign: str) -> Non
 
 
 def beyond() -> dict[str, int]:
-    return {field: IN_LISTS if field in {"genres", "tags", "platforms"} else BEYOND for field in largest("x")}
+    return {
+        field: IN_LISTS if field in {"genres", "tags", "platforms"} else BEYOND
+        for field in largest("x")
+    }
 
 
 @pytest.mark.parametrize("sign", SIGNS)
@@ -178,11 +197,13 @@ def test_elasticsearch_takes_them_too(
 ) -> None:
     batches = history(sign, largest(sign)) + history(sign, beyond())
     with Elasticsearch(elasticsearch_url, request_timeout=60) as client:
-        index = Registered(GamesIndex(), ElasticsearchDocuments(client, elasticsearch_prefix.rstrip("-")))
+        index = Registered(
+            GamesIndex(), ElasticsearchDocuments(client, elasticsearch_prefix.rstrip("-"))
+        )
         asyncio.run(goes_through(database, batches, [index]))
 
 
-# -- all of Unicode ----------------------------------------------------------------------------------------------------
+# -- all of Unicode --------------------------------------------------------------------------------
 
 
 @settings(max_examples=200, deadline=None)
@@ -196,26 +217,45 @@ def test_every_lexeme_and_key_is_bounded(title: str, tag: str) -> None:
     found = [*text.lexemes, *text.keys, *derive(a_game(title, tag)).filters]
     typed = read_typed(title)
     if typed is not None:
-        found += [*typed.trigrams, *typed.other_keys, *(each.lexeme for group in typed.strict for each in group)]
+        found += [
+            *typed.trigrams,
+            *typed.other_keys,
+            *(each.lexeme for group in typed.strict for each in group),
+        ]
         assert len(typed.canonical.encode()) < 2_000
     assert all(0 < len(each.encode()) <= MAX_KEY_BYTES for each in found)
     assert len(text.text.encode()) < 2_000  # in a B-tree, with an id
     assert len(text.canonical.encode()) < 2_000
-    assert sum(len(each.encode()) + 1 for each in text.lexemes) < 2**19  # half of what a tsvector may have
+    # half of what a tsvector may have
+    assert sum(len(each.encode()) + 1 for each in text.lexemes) < 2**19
 
 
 def a_game(title: str, tag: str, number: int = 1) -> GameDocument:
     return GameDocument(
-        game_id=some_id(f"game {number}"), seller_id=some_id("seller"), title=title, tags=[tag], genres=[tag, title],
+        game_id=some_id(f"game {number}"), seller_id=some_id("seller"), title=title, tags=[tag],
+        genres=[tag, title],
         publisher=title, category=tag, position=number,
     )  # fmt: skip
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.text(ANY, min_size=1, max_size=300), st.text(ANY, max_size=64)), min_size=1, max_size=20))
-@example([("㌖" * 150, "㌖" * 64), ("'\\ '' \\' :*&|!<->()", "'"), ("\u0085\u00a0\u3000\ufeff", "\x00")])
-def test_all_of_unicode_is_read_back_as_it_was_written(empty_database: str, texts: list[tuple[str, str]]) -> None:
-    """Whether written one by one, over one another, or loaded at once; and the server finds nothing wrong with it."""
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(
+        st.tuples(st.text(ANY, min_size=1, max_size=300), st.text(ANY, max_size=64)),
+        min_size=1,
+        max_size=20,
+    )
+)
+@example(
+    [("㌖" * 150, "㌖" * 64), ("'\\ '' \\' :*&|!<->()", "'"), ("\u0085\u00a0\u3000\ufeff", "\x00")]
+)
+def test_all_of_unicode_is_read_back_as_it_was_written(
+    empty_database: str, texts: list[tuple[str, str]]
+) -> None:
+    """Whether written one by one, over one another, or loaded at once; and the server finds nothing
+    wrong with it."""
     games = [a_game(title, tag, number) for number, (title, tag) in enumerate(texts, 1)]
     with psycopg.connect(empty_database) as conn:
         for table in ("live", "loaded"):
@@ -238,7 +278,8 @@ def test_all_of_unicode_is_read_back_as_it_was_written(empty_database: str, text
 
 
 def every_character(step: int) -> Iterator[str]:
-    """Titles that have every `step`th character, three hundred each; of those that are one like the other, a part."""
+    """Titles that have every `step`th character, three hundred each; of those that are one like the
+    other, a part."""
     codes = [code for code in (*range(0xD800), *range(0xE000, 0x110000)) if code % step == 0]
     codes = [code for code in codes if code % 97 == 0 or not is_one_of_many(chr(code))]
     for start in range(0, len(codes), 300):
@@ -246,12 +287,18 @@ def every_character(step: int) -> Iterator[str]:
 
 
 def is_one_of_many(sign: str) -> bool:
-    """Whether only its number tells it from others: of a script of ideographs, unassigned, or for private use."""
+    """Whether only its number tells it from others: of a script of ideographs, unassigned, or for
+    private use."""
     name = unicodedata.name(sign, "").removesuffix(f"-{ord(sign):X}")
-    return name in {"", "CJK UNIFIED IDEOGRAPH", "TANGUT IDEOGRAPH"} and unicodedata.category(sign) != "Cc"
+    return (
+        name in {"", "CJK UNIFIED IDEOGRAPH", "TANGUT IDEOGRAPH"}
+        and unicodedata.category(sign) != "Cc"
+    )
 
 
-@pytest.mark.parametrize("step", [pytest.param(97, id="a part"), pytest.param(1, id="whole", marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "step", [pytest.param(97, id="a part"), pytest.param(1, id="whole", marks=pytest.mark.soak)]
+)
 async def test_all_of_unicode_is_dumped_and_restored(
     database: str, postgres_url: str, tmp_path: Path, step: int
 ) -> None:
@@ -259,7 +306,10 @@ async def test_all_of_unicode_is_dumped_and_restored(
     titles = ["㌖" * 150, "﷽" * 300, *every_character(step)]
     async with open_shop(database) as shop, projecting(database, models):
         games = [
-            (some_id(f"title {number}"), [game_created(title=title, tags=(title[:64],), sku=title[:64])])
+            (
+                some_id(f"title {number}"),
+                [game_created(title=title, tags=(title[:64],), sku=title[:64])],
+            )
             for number, title in enumerate(titles)
         ]
         for start in range(0, len(games), 100):
@@ -280,10 +330,12 @@ async def test_all_of_unicode_is_dumped_and_restored(
 def dump(source: str, target: str, file: Path) -> None:
     """By PostgreSQL's own programs, as anybody would."""
     subprocess.run([program("pg_dump"), "--format=custom", f"--file={file}", source], check=True)
-    subprocess.run([program("pg_restore"), "--exit-on-error", f"--dbname={target}", file], check=True)
+    subprocess.run(
+        [program("pg_restore"), "--exit-on-error", f"--dbname={target}", file], check=True
+    )
 
 
-# -- indexes by their definitions --------------------------------------------------------------------------------------
+# -- indexes by their definitions ------------------------------------------------------------------
 
 BOUNDED = {
     "canonical": "MAX_TITLE characters of folded words",
@@ -312,16 +364,16 @@ async def test_no_index_is_of_a_text_without_a_bound(database: str) -> None:
         await shop.happened(some_id("game"), game_created())
         await is_whole(shop, read_models())
     with psycopg.connect(database) as conn:
-        found = conn.execute(
-            """
+        found = conn.execute("""
             SELECT i.indrelid::regclass::text, pg_get_indexdef(i.indexrelid), a.attname
             FROM pg_index i
             JOIN pg_class c ON c.oid = i.indexrelid
             JOIN pg_am m ON m.oid = c.relam AND m.amname = 'btree'
             JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
-            JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname !~ '^(pg_|information_schema)'
-            WHERE a.atttypid IN ('text'::regtype, 'varchar'::regtype, 'jsonb'::regtype, 'bytea'::regtype)
-            """
-        ).fetchall()
+            JOIN pg_namespace n ON n.oid = c.relnamespace
+                AND n.nspname !~ '^(pg_|information_schema)'
+            WHERE a.atttypid IN ('text'::regtype, 'varchar'::regtype, 'jsonb'::regtype,
+                'bytea'::regtype)
+            """).fetchall()
     assert found
     assert [each for each in found if each[2] not in BOUNDED] == []

@@ -1,4 +1,5 @@
-"""Two releases of the program at one database: the older one neither starts nor leads, and nothing is passed over."""
+"""Two releases of the program at one database: the older one neither starts nor leads, and nothing
+is passed over."""
 
 import os
 import subprocess
@@ -21,7 +22,8 @@ from tests.support.shops.gateway import open_shop
 CLI = [sys.executable, "-m", "runtime.cli"]
 COMMANDS = [["api"], ["projector"], ["worker"], ["provider"], ["projections", "list"]]
 NEWER_MIGRATION = (
-    "INSERT INTO log.migrations (component, number, name, sha256) VALUES ('eventstore', 9999, '9999_x.sql', '')"
+    "INSERT INTO log.migrations (component, number, name, sha256) VALUES ('eventstore', 9999,"
+    " '9999_x.sql', '')"
 )
 NEWER_RELEASE = f"INSERT INTO log.releases (number) VALUES ({RELEASE + 1})"
 MENDS_ITSELF = f"DELETE FROM log.releases WHERE number > {RELEASE}"
@@ -35,26 +37,37 @@ def execute(url: str, statement: str, *values: object) -> list[tuple[object, ...
 
 @pytest.fixture
 def environment(database: str, tmp_path: Path) -> Mapping[str, str]:
-    own = {"LUDOTECA_HOME": str(tmp_path), "LUDOTECA_DATABASE_URL": database, "LUDOTECA_PORT": str(free_port())}
+    own = {
+        "LUDOTECA_HOME": str(tmp_path),
+        "LUDOTECA_DATABASE_URL": database,
+        "LUDOTECA_PORT": str(free_port()),
+    }
     return {**os.environ, **own, "LUDOTECA_PROVIDER_URL": "http://127.0.0.1:9"}
 
 
 def start(command: str, environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "runtime.cli", command], env=environment, stdout=output, stderr=output
+            [sys.executable, "-m", "runtime.cli", command],
+            env=environment,
+            stdout=output,
+            stderr=output,
         )
 
 
 @pytest.mark.parametrize("newer", [NEWER_MIGRATION, NEWER_RELEASE], ids=["migration", "release"])
 @pytest.mark.parametrize(
-    "command", [["api"], ["projector"], ["worker"], ["provider"], ["projections", "list"]], ids=" ".join
+    "command",
+    [["api"], ["projector"], ["worker"], ["provider"], ["projections", "list"]],
+    ids=" ".join,
 )
 def test_an_older_program_does_not_start_on_a_newer_database(
     database: str, environment: Mapping[str, str], newer: str, command: list[str]
 ) -> None:
     execute(database, newer)
-    ended = subprocess.run([*CLI, *command], env=environment, capture_output=True, text=True, check=False, timeout=60)
+    ended = subprocess.run(
+        [*CLI, *command], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
     assert ended.returncode == 3
     assert "newer release" in ended.stderr or f"release {RELEASE + 1}" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -76,7 +89,9 @@ def test_what_leads_ends_when_a_newer_release_begins(
         process.wait()
 
 
-async def test_an_event_that_only_a_newer_release_knows_is_told_as_such(database: str, tmp_path: Path) -> None:
+async def test_an_event_that_only_a_newer_release_knows_is_told_as_such(
+    database: str, tmp_path: Path
+) -> None:
     async with open_shop(database, tmp_path) as shop:
         seller = await shop.register("SELLER")
         game = await shop.game(seller)
@@ -91,20 +106,32 @@ def append_unknown(url: str, stream_id: UUID) -> None:
     """As a newer program would."""
     execute(
         url,
-        "INSERT INTO log.events (position, event_id, stream_id, version, name, payload, actor, recorded_at, hash)"
-        " SELECT (SELECT max(position) + 1 FROM log.events), %s, stream_id, max(version) + 1, 'game.levitated.v1',"
-        " '{}', 'system', clock_timestamp(), '' FROM log.events WHERE stream_id = %s GROUP BY stream_id",
+        "INSERT INTO log.events (position, event_id, stream_id, version, name, payload, actor,"
+        " recorded_at, hash) SELECT (SELECT max(position) + 1 FROM log.events), %s, stream_id,"
+        " max(version) + 1, 'game.levitated.v1', '{}', 'system', clock_timestamp(), '' FROM"
+        " log.events WHERE stream_id = %s GROUP BY stream_id",
         uuid4(),
         stream_id,
     )
 
 
 OF_RELEASE_1 = [
-    "SELECT projection, version, feed, storage, position FROM read.feeds WHERE active ORDER BY version",
-    "SELECT min(position) AS position, count(*) AS n FROM read.feeds WHERE feed = ANY ('{orders.2}') AND active",
-    "SELECT EXISTS (SELECT 1 FROM read.quarantine q JOIN read.feeds f USING (feed) WHERE f.projection = 'games')",
-    "SELECT feed, (SELECT count(*) FROM read.refusals r WHERE r.feed = f.feed), paused, building, updated_at"
-    " FROM read.feeds f",
+    (
+        "SELECT projection, version, feed, storage, position FROM read.feeds WHERE active ORDER BY"
+        " version"
+    ),
+    (
+        "SELECT min(position) AS position, count(*) AS n FROM read.feeds WHERE feed = ANY"
+        " ('{orders.2}') AND active"
+    ),
+    (
+        "SELECT EXISTS (SELECT 1 FROM read.quarantine q JOIN read.feeds f USING (feed) WHERE"
+        " f.projection = 'games')"
+    ),
+    (
+        "SELECT feed, (SELECT count(*) FROM read.refusals r WHERE r.feed = f.feed), paused,"
+        " building, updated_at FROM read.feeds f"
+    ),
 ]
 """What API processes ask that knew nothing of releases."""
 
@@ -132,7 +159,9 @@ def folder(tmp_path: Path) -> Path:
 def test_a_file_may_supersede_what_others_ran(empty_database: str, folder: Path) -> None:
     migrate(empty_database, [("x", folder)])
     ((ran,),) = execute(empty_database, "SELECT sha256 FROM log.migrations")
-    (folder / "0001_one.sql").write_text(f"-- supersedes {ran}\nCREATE TABLE IF NOT EXISTS one (id int);")
+    (folder / "0001_one.sql").write_text(
+        f"-- supersedes {ran}\nCREATE TABLE IF NOT EXISTS one (id int);"
+    )
     assert migrate(empty_database, [("x", folder)]) == []
 
 
@@ -144,7 +173,9 @@ def test_what_an_older_release_noted_elsewhere_is_found(empty_database: str, fol
     assert execute(empty_database, "SELECT to_regclass('public.ludoteca_migrations')") == [(None,)]
 
 
-def test_a_log_without_its_migrations_is_not_migrated_over(empty_database: str, folder: Path) -> None:
+def test_a_log_without_its_migrations_is_not_migrated_over(
+    empty_database: str, folder: Path
+) -> None:
     execute(empty_database, "CREATE SCHEMA log")
     with pytest.raises(MigrationError, match="restored without"):
         migrate(empty_database, [("x", folder)])

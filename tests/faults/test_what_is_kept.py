@@ -1,6 +1,8 @@
-"""Whatever a process keeps in memory is either dropped when the log goes back, or does not follow from the log.
+"""Whatever a process keeps in memory is either dropped when the log goes back, or does not follow
+from the log.
 
-A class that begins to keep something must be entered here, and its author say which of the two it is.
+A class that begins to keep something must be entered here, and its author say which of the two it
+is.
 """
 
 import ast
@@ -8,7 +10,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDERS = ("adapters", "api", "commands", "eventstore", "projections", "queries", "runtime")
-CONTAINERS = {"dict", "set", "list", "OrderedDict", "defaultdict", "deque", "WeakKeyDictionary", "_Remembered", "Rows"}
+CONTAINERS = {
+    "dict",
+    "set",
+    "list",
+    "OrderedDict",
+    "defaultdict",
+    "deque",
+    "WeakKeyDictionary",
+    "_Remembered",
+    "Rows",
+}
 
 REGISTERED = {
     "adapters.queues.postgres.PostgresQueue",
@@ -22,8 +34,10 @@ REGISTERED = {
 """Told by the process's History, and drops it."""
 
 ENDS_WITH_ANOTHER = {
-    "adapters.elasticsearch.documents.ElasticsearchDocuments",  # counts what an index has, whatever the log's history
-    "adapters.queues.postgres._Consumer",  # takes another name, so that what it holds counts for nothing
+    # counts what an index has, whatever the log's history
+    "adapters.elasticsearch.documents.ElasticsearchDocuments",
+    # takes another name, so that what it holds counts for nothing
+    "adapters.queues.postgres._Consumer",
     "commands.accounts.session_ends._Remembered",
     "eventstore.append.pending.Pending",  # refused by the writer
     "eventstore.append.pipeline.Pipeline",  # closed by the writer
@@ -68,7 +82,9 @@ def kept() -> dict[str, set[str]]:
             module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.ClassDef):
-                    names = {name for init in node.body if _is_init(init) for name in _containers(init)}
+                    names = {
+                        name for init in node.body if _is_init(init) for name in _containers(init)
+                    }
                     if names:
                         found[f"{module}.{node.name}"] = names
     return found
@@ -85,8 +101,12 @@ def _containers(init: ast.stmt) -> set[str]:
             continue
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         value = node.value
-        empty = (isinstance(value, ast.Dict | ast.List) and not ast.unparse(value).strip("{}[]")) or (
-            isinstance(value, ast.Call) and ast.unparse(value.func).split("[")[0] in CONTAINERS and not value.args
+        empty = (
+            isinstance(value, ast.Dict | ast.List) and not ast.unparse(value).strip("{}[]")
+        ) or (
+            isinstance(value, ast.Call)
+            and ast.unparse(value.func).split("[")[0] in CONTAINERS
+            and not value.args
         )
         if empty:
             names |= {ast.unparse(target).removeprefix("self.") for target in targets}
@@ -98,7 +118,8 @@ def test_whoever_keeps_something_has_said_what_becomes_of_it_when_the_log_goes_b
 
 
 def test_who_is_told_is_told() -> None:
-    """Each registration is one call; those without a container of their own (the head, the pool, followers) beside."""
+    """Each registration is one call; those without a container of their own (the head, the pool,
+    followers) beside."""
     calls = sum(
         path.read_text(encoding="utf-8").count(".when_it_changes(")
         for folder in FOLDERS

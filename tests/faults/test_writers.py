@@ -1,4 +1,5 @@
-"""A writer whose sessions are cut, frozen and starved under load: nobody hangs, and what was acknowledged is there."""
+"""A writer whose sessions are cut, frozen and starved under load: nobody hangs, and what was
+acknowledged is there."""
 
 import asyncio
 import random
@@ -20,11 +21,16 @@ from tests.support.servers.faulty_proxy import Proxy, Way
 from tests.support.servers.own_postgres import OwnPostgres
 
 CALLERS = 64
-_OF_WRITERS = "FROM pg_stat_activity WHERE application_name = 'ludoteca writer' AND datname = current_database()"
+_OF_WRITERS = (
+    "FROM pg_stat_activity WHERE application_name = 'ludoteca writer' AND datname ="
+    " current_database()"
+)
 
 Cut = Callable[[Proxy, str], object]
 CUTS: dict[str, Cut] = {
-    "terminated": lambda _, database: admin(database, f"SELECT pg_terminate_backend(pid) {_OF_WRITERS}"),
+    "terminated": lambda _, database: admin(
+        database, f"SELECT pg_terminate_backend(pid) {_OF_WRITERS}"
+    ),
     "reset": lambda proxy, _: proxy.cut(),
     "closed": lambda proxy, _: proxy.close(),
     "half closed": lambda proxy, _: proxy.half_close(Way.TO_CLIENT),
@@ -86,7 +92,9 @@ async def _cut_again_and_again(database: str, cut: Cut, times: int) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_writer_is_proved_by_the_way_that_appends_go_and_makes_no_history(database: str) -> None:
+async def test_a_writer_is_proved_by_the_way_that_appends_go_and_makes_no_history(
+    database: str,
+) -> None:
     with Proxy(database) as proxy:
         async with PostgresLog.open(proxy.url, CODEC) as log:
             await log.append([new_stream("a")])
@@ -125,8 +133,11 @@ OBSTACLES = {
     ),
     "no table": ("ALTER TABLE log.events RENAME TO away", "ALTER TABLE log.away RENAME TO events"),
     "a trigger that refuses": (
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;"
-        "CREATE TRIGGER refuse BEFORE INSERT ON log.events FOR EACH ROW EXECUTE FUNCTION refuse()",
+        (
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END"
+            " $$;CREATE TRIGGER refuse BEFORE INSERT ON log.events FOR EACH ROW EXECUTE FUNCTION"
+            " refuse()"
+        ),
         "DROP TRIGGER refuse ON log.events; DROP FUNCTION refuse",
     ),
 }
@@ -151,7 +162,9 @@ async def test_while_no_append_is_taken_the_proof_of_a_writer_fails_and_then_suc
         assert (await log.append([new_stream("b")])).first_position == 2
 
 
-async def test_a_proof_that_waits_for_the_end_of_the_log_holds_up_no_append_once_it_is_free(database: str) -> None:
+async def test_a_proof_that_waits_for_the_end_of_the_log_holds_up_no_append_once_it_is_free(
+    database: str,
+) -> None:
     async with PostgresLog.open(database, CODEC) as log:
         await log.append([new_stream("a")])
         with psycopg.connect(database) as holding:
@@ -176,7 +189,8 @@ async def test_a_process_whose_writer_is_dead_though_another_would_not_be_ends(
             async with watching.writing(log):  # the database is away: no reason to end
                 await asyncio.sleep(2)
             proxy.heal()
-            await log._writer._sender._connecting.acquire()  # as by somebody who never gives it back
+            # as by somebody who never gives it back
+            await log._writer._sender._connecting.acquire()
             with pytest.raises(ExceptionGroup) as raised:
                 await asyncio.wait_for(_for_ever_while(log), 20)
             assert raised.group_contains(watching.WriterDead)
@@ -196,7 +210,8 @@ async def test_a_proof_over_a_new_connection_leaves_nothing_behind(database: str
 async def test_a_connection_that_could_not_be_set_up_is_closed(
     database: str, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
-    set_up: list[psycopg.AsyncConnection] = []  # kept: what nobody refers to would be closed for that
+    # kept: what nobody refers to would be closed for that
+    set_up: list[psycopg.AsyncConnection] = []
 
     async def check(conn: psycopg.AsyncConnection) -> None:
         set_up.append(conn)

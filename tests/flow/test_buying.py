@@ -1,4 +1,5 @@
-"""Buying a game, end to end, through real processes: the same on PostgreSQL alone as on RabbitMQ and Elasticsearch."""
+"""Buying a game, end to end, through real processes: the same on PostgreSQL alone as on RabbitMQ
+and Elasticsearch."""
 
 import json
 import re
@@ -44,29 +45,41 @@ def test_a_bought_game_is_in_the_library_and_the_buyer_is_told(shop: Instance) -
     assert eventually(ann.notices, lambda told: "purchase" in told and "welcome" in told)
     mails = eventually(lambda: mails_to(shop, ann), lambda found: len(found) == 2)
     (bought,) = [mail for mail in mails if order_id in mail.as_string()]
-    assert "Hollow Knight" not in str(bought), "a seller's words go to no address that nobody has shown to be theirs"
+    assert "Hollow Knight" not in str(bought), (
+        "a seller's words go to no address that nobody has shown to be theirs"
+    )
 
 
 def test_one_purchase_leaves_this_chain_of_events_with_one_correlation(shop: Instance) -> None:
     ann, game = shop.register(), shop.game()
     order = ann.buy(game).json()
     eventually(ann.titles)
-    by_stream = [e for e in shop.events() if order["order_id"] in json.dumps(e) or order["payment_id"] in json.dumps(e)]
+    by_stream = [
+        e
+        for e in shop.events()
+        if order["order_id"] in json.dumps(e) or order["payment_id"] in json.dumps(e)
+    ]
     assert [e["name"] for e in by_stream if e["name"] in CHAIN] == CHAIN
     assert len({e["correlation_id"] for e in by_stream if e["name"] in CHAIN}) == 1
 
 
-def test_search_finds_a_new_game_by_a_misspelt_word_and_says_which_engine_did(shop: Instance) -> None:
+def test_search_finds_a_new_game_by_a_misspelt_word_and_says_which_engine_did(
+    shop: Instance,
+) -> None:
     shop.game(title="Disco Elysium")
     found = eventually(
         lambda: shop.http().get("/api/v1/games/search", params={"q": "disko elysum"}).json(),
         lambda f: f["total"] or f["items"],
     )
     assert found["items"][0]["title"] == "Disco Elysium"
-    assert found["engine"] == ("elasticsearch" if "LUDOTECA_ELASTICSEARCH_URL" in shop.environment else "postgres")
+    assert found["engine"] == (
+        "elasticsearch" if "LUDOTECA_ELASTICSEARCH_URL" in shop.environment else "postgres"
+    )
 
 
-def test_a_declined_card_cancels_the_order_and_the_game_can_be_ordered_again(shop: Instance) -> None:
+def test_a_declined_card_cancels_the_order_and_the_game_can_be_ordered_again(
+    shop: Instance,
+) -> None:
     ann, game = shop.register(), shop.game()
     declined = ann.buy(game, DECLINED)
     assert declined.status_code == 402
@@ -93,7 +106,11 @@ def test_an_answer_that_never_comes_is_found_out_and_charged_once(shop: Instance
     ann, game = shop.register(), shop.game()
     order = ann.buy(game, LOST).json()
     assert eventually(lambda: ann.order(order["order_id"])["status"], lambda s: s == "COMPLETED")
-    captures = [e for e in shop.events(stream=order["payment_id"]) if e["name"] == "payment.transaction.completed.v1"]
+    captures = [
+        e
+        for e in shop.events(stream=order["payment_id"])
+        if e["name"] == "payment.transaction.completed.v1"
+    ]
     assert len(captures) == 1
 
 
@@ -110,14 +127,19 @@ def test_a_provider_that_is_down_ends_in_a_dead_letter_and_a_failed_payment(shop
     order = ann.buy(game, DOWN, Prefer="respond-async").json()
     assert eventually(lambda: ann.order(order["order_id"])["status"], lambda s: s == "CANCELLED")
     dead = eventually(
-        lambda: json.loads(shop.cli("dlq", "list", "--json")), lambda d: order["payment_id"] in json.dumps(d)
+        lambda: json.loads(shop.cli("dlq", "list", "--json")),
+        lambda d: order["payment_id"] in json.dumps(d),
     )
     job = next(d for d in dead if order["payment_id"] in json.dumps(d))
-    submitted = [e for e in shop.events(stream=order["payment_id"]) if e["name"] == "payment.submitted.v1"]
+    submitted = [
+        e for e in shop.events(stream=order["payment_id"]) if e["name"] == "payment.submitted.v1"
+    ]
     assert len(submitted) == 3  # one try, and one for each pause between tries
     job_id = job.get("id") or job["job"]["id"]
     shop.cli("dlq", "redrive", job_id)
-    assert eventually(lambda: shop.cli("dlq", "list", "--json"), lambda d: job_id not in d) is not None
+    assert (
+        eventually(lambda: shop.cli("dlq", "list", "--json"), lambda d: job_id not in d) is not None
+    )
     assert ann.order(order["order_id"])["status"] == "CANCELLED"
     assert ann.buy(game, VISA).json()["status"] == "COMPLETED"
 
@@ -145,19 +167,30 @@ def test_of_twenty_orders_of_one_game_at_once_one_is_paid(shop: Instance) -> Non
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda _: ann.buy(game), range(20)))
     assert sorted(a.status_code for a in answers) == [201] + [409] * 19
-    assert {a.json()["code"] for a in answers if a.status_code == 409} <= {"already_owned", "order_pending"}
+    assert {a.json()["code"] for a in answers if a.status_code == 409} <= {
+        "already_owned",
+        "order_pending",
+    }
     eventually(ann.titles)
-    mine = [e for e in shop.events(name="payment.transaction.completed.v1") if e["payload"]["buyer_id"] == ann.id]
+    mine = [
+        e
+        for e in shop.events(name="payment.transaction.completed.v1")
+        if e["payload"]["buyer_id"] == ann.id
+    ]
     assert len(mine) == 1
 
 
 def test_twenty_repeats_of_one_request_make_one_order(shop: Instance) -> None:
     ann, game = shop.register(), shop.game()
     with ThreadPoolExecutor(20) as pool:
-        answers = list(pool.map(lambda _: ann.buy(game, VISA, **{"Idempotency-Key": "the same"}), range(20)))
+        answers = list(
+            pool.map(lambda _: ann.buy(game, VISA, **{"Idempotency-Key": "the same"}), range(20))
+        )
     made = {a.json()["order_id"] for a in answers if a.status_code == 201}
     assert len(made) == 1
-    assert {a.json()["code"] for a in answers if a.status_code != 201} <= {"idempotency_in_progress"}
+    assert {a.json()["code"] for a in answers if a.status_code != 201} <= {
+        "idempotency_in_progress"
+    }
     assert len(ann.http.get("/api/v1/orders").json()["items"]) == 1
 
 
@@ -169,7 +202,9 @@ def test_an_unpaid_order_is_cancelled_by_its_buyer_and_its_intent_with_it(shop: 
         lambda: ann.order(order["order_id"])["status"], lambda s: s == "CANCELLED"
     )
     page = order["redirect_url"]
-    eventually(lambda: httpx.get(page).text, lambda found: re.search("cancel", found, re.IGNORECASE))
+    eventually(
+        lambda: httpx.get(page).text, lambda found: re.search("cancel", found, re.IGNORECASE)
+    )
     assert re.search("cancel", httpx.post(page, data={"decision": "approve"}).text, re.IGNORECASE)
     assert ann.titles() == []
 
@@ -178,7 +213,8 @@ def test_money_that_comes_too_late_goes_back(shop: Instance) -> None:
     ann, game = shop.register(), shop.game()
     order = ann.buy(game, SLOW, Prefer="respond-async").json()
     eventually(
-        lambda: ann.http.get(f"/api/v1/payments/{order['payment_id']}").json(), lambda p: p["status"] == "PROCESSING"
+        lambda: ann.http.get(f"/api/v1/payments/{order['payment_id']}").json(),
+        lambda p: p["status"] == "PROCESSING",
     )
     ann.http.post(f"/api/v1/orders/{order['order_id']}/cancel")
     names = eventually(
@@ -214,7 +250,8 @@ def eventually_says(path: Path, words: str) -> None:
 
 def test_all_read_models_equal_their_replay(shop: Instance) -> None:
     eventually(
-        lambda: json.loads(shop.cli("projections", "list", "--json")), lambda rows: all(r["lag"] == 0 for r in rows)
+        lambda: json.loads(shop.cli("projections", "list", "--json")),
+        lambda rows: all(r["lag"] == 0 for r in rows),
     )
     assert all(row["equal"] for row in shop.verify())
     assert "intact" in shop.cli("audit", "verify")

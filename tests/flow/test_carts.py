@@ -22,17 +22,27 @@ from tests.support.shops.manual import ADMIN, BY_WALLET, VISA, Till, open_till, 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ADDRESS = {"name": "Ann", "line1": "1 High Street", "city": "Lyon", "postal_code": "69001", "country": "FR"}
+ADDRESS = {
+    "name": "Ann",
+    "line1": "1 High Street",
+    "city": "Lyon",
+    "postal_code": "69001",
+    "country": "FR",
+}
 MINUTE = timedelta(minutes=1)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def till(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Till]:
+async def till(
+    module_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Till]:
     async with open_till(module_database, tmp_path_factory.mktemp("till")) as opened:
         yield opened
 
 
-async def test_a_cart_past_its_time_is_none_and_what_it_held_is_free_before_anybody_says_so(till: Till) -> None:
+async def test_a_cart_past_its_time_is_none_and_what_it_held_is_free_before_anybody_says_so(
+    till: Till,
+) -> None:
     ann, bob = await till.person(), await till.person()
     game = await till.physical_game(3)
     cart_id = (await till.commands.carts.add(ann, game, 3)).value
@@ -127,7 +137,9 @@ async def test_a_wallet_without_the_money_leaves_the_cart_as_it_was(till: Till) 
     assert await till.balance(wallet) == 0
 
 
-async def test_an_order_follows_its_shipment_to_the_end_after_a_refund_of_a_part(till: Till) -> None:
+async def test_an_order_follows_its_shipment_to_the_end_after_a_refund_of_a_part(
+    till: Till,
+) -> None:
     ann, game = await till.person(), await till.physical_game(2)
     await till.wallet(ann, 2 * 1999)
     await till.commands.carts.add(ann, game, 2)
@@ -146,20 +158,32 @@ async def test_an_order_follows_its_shipment_to_the_end_after_a_refund_of_a_part
         await till.settle()
         statuses.append((await till.order(order_id)).status)
 
-    assert statuses == ["PARTIALLY_REFUNDED", "PROCESSING", "PARTIALLY_REFUNDED", "SHIPPED", "DELIVERED"]
+    assert statuses == [
+        "PARTIALLY_REFUNDED",
+        "PROCESSING",
+        "PARTIALLY_REFUNDED",
+        "SHIPPED",
+        "DELIVERED",
+    ]
     completed = [each.env.name for each in await till.core.log.read_stream(order_id)][-1]
     assert completed == "order.completed.v1"
 
 
 async def test_what_is_refunded_before_it_was_sent_is_in_stock_again(till: Till) -> None:
-    ann, seller, game = await till.person(), await till.person("SELLER"), await till.physical_game(5)
+    ann, seller, game = (
+        await till.person(),
+        await till.person("SELLER"),
+        await till.physical_game(5),
+    )
     sent = await till.physical_game(5, seller=seller)
     await till.wallet(ann, 4 * 1999)
     for each, quantity in ((game, 1), (sent, 1), (game, 2)):
         await till.commands.carts.add(ann, each, quantity)
     order_id = (await ordered(till.commands.carts.check_out(ann, BY_WALLET, ADDRESS))).order_id
     await till.settle()
-    shipment = next(line.shipment_id for line in (await till.order(order_id)).lines if line.game_id == sent)
+    shipment = next(
+        line.shipment_id for line in (await till.order(order_id)).lines if line.game_id == sent
+    )
     assert shipment is not None
     await till.commands.shipments.process(seller, shipment)
     await till.commands.shipments.ship(seller, shipment, "Correios", "BR1")
@@ -175,14 +199,22 @@ async def test_what_is_refunded_before_it_was_sent_is_in_stock_again(till: Till)
     assert await till.stock(sent) == (4, 4, 0, 0)
 
 
-async def test_a_line_that_lost_its_hold_keeps_no_other_from_changing_and_is_told_of_by_name(till: Till) -> None:
+async def test_a_line_that_lost_its_hold_keeps_no_other_from_changing_and_is_told_of_by_name(
+    till: Till,
+) -> None:
     ann, bob = await till.person(), await till.person()
-    lost, kept, third = await till.physical_game(2), await till.physical_game(5), await till.physical_game(5)
+    lost, kept, third = (
+        await till.physical_game(2),
+        await till.physical_game(5),
+        await till.physical_game(5),
+    )
     await till.commands.carts.add(ann, lost, 2)
     cart_id = (await till.commands.carts.add(ann, kept, 1)).value
     of_lost, of_kept = (await till.cart(cart_id)).items.values()
     assert of_lost.reservation_id is not None
-    await till.commands.inventory.release(ADMIN, lost, HoldName(of_lost.reservation_id), "a mistake")
+    await till.commands.inventory.release(
+        ADMIN, lost, HoldName(of_lost.reservation_id), "a mistake"
+    )
     await till.commands.carts.add(bob, lost, 1)
 
     await till.commands.carts.add(ann, third, 1)
@@ -221,7 +253,9 @@ async def test_a_cart_that_is_touched_for_ever_holds_for_an_hour_at_most(till: T
     assert await till.stock(game) == (3, 0, 3, 0)
 
 
-async def test_a_buyer_holds_so_many_of_a_game_at_a_time_in_cart_and_unpaid_orders(till: Till) -> None:
+async def test_a_buyer_holds_so_many_of_a_game_at_a_time_in_cart_and_unpaid_orders(
+    till: Till,
+) -> None:
     ann, bob, game = await till.person(), await till.person(), await till.physical_game(50)
     await till.commands.carts.add(ann, game, 6)
     placed = await ordered(till.commands.carts.check_out(ann, None, ADDRESS))
@@ -247,7 +281,7 @@ async def test_a_seller_who_left_meanwhile_sells_nothing_any_more(till: Till) ->
     sold, other = await till.physical_game(5, seller=seller), await till.physical_game(5)
     cart_id = (await till.commands.carts.add(ann, sold, 2)).value
     await till.commands.carts.add(ann, other, 1)
-    (of_sold, _) = (await till.cart(cart_id)).items
+    of_sold, _ = (await till.cart(cart_id)).items
     digital = await till.game(seller=seller)
     await till.commands.account_ends.close(seller, seller.person())
 
@@ -267,14 +301,18 @@ async def test_a_seller_who_left_meanwhile_sells_nothing_any_more(till: Till) ->
     assert await till.stock(other) == (5, 4, 0, 1)
 
 
-async def test_the_holds_that_one_game_lost_on_several_lines_are_shared_out_in_their_order(till: Till) -> None:
+async def test_the_holds_that_one_game_lost_on_several_lines_are_shared_out_in_their_order(
+    till: Till,
+) -> None:
     ann, bob, game = await till.person(), await till.person(), await till.physical_game(5)
     await till.commands.carts.add(ann, game, 2)
     cart_id = (await till.commands.carts.add(ann, game, 3)).value
     first, second = (await till.cart(cart_id)).items.values()
     for line in (first, second):
         assert line.reservation_id is not None
-        await till.commands.inventory.release(ADMIN, game, HoldName(line.reservation_id), "a mistake")
+        await till.commands.inventory.release(
+            ADMIN, game, HoldName(line.reservation_id), "a mistake"
+        )
     await till.commands.carts.add(bob, game, 2)
 
     changed = (await till.commands.carts.check_out(ann, VISA, ADDRESS)).value
@@ -284,12 +322,18 @@ async def test_the_holds_that_one_game_lost_on_several_lines_are_shared_out_in_t
     assert await till.stock(game) == (5, 0, 5, 0)
 
 
-async def test_low_stock_is_told_when_it_is_ordered_and_not_while_it_lies_in_carts(till: Till) -> None:
+async def test_low_stock_is_told_when_it_is_ordered_and_not_while_it_lies_in_carts(
+    till: Till,
+) -> None:
     ann, game = await till.person(), await till.physical_game(7)
 
     async def told() -> list[tuple[int, bool]]:
         events = await till.core.log.read_stream(stock_id(game))
-        return [(each.event.available, each.event.quiet) for each in events if isinstance(each.event, LowStock)]
+        return [
+            (each.event.available, each.event.quiet)
+            for each in events
+            if isinstance(each.event, LowStock)
+        ]
 
     for _ in range(3):
         cart_id = (await till.commands.carts.add(ann, game, 4)).value
@@ -303,7 +347,7 @@ async def test_low_stock_is_told_when_it_is_ordered_and_not_while_it_lies_in_car
         await till.commands.orders.cancel(ann, order.order_id)
 
 
-# -- what other systems hold -------------------------------------------------------------------------------------------
+# -- what other systems hold -----------------------------------------------------------------------
 
 
 async def emit(till: Till, game: UUID, *events: Event) -> None:
@@ -316,7 +360,9 @@ async def emit(till: Till, game: UUID, *events: Event) -> None:
     await till.core.handler.handle(decision, SYSTEM)
 
 
-async def test_an_order_whose_stock_is_not_there_is_neither_confirmed_nor_refunded(till: Till) -> None:
+async def test_an_order_whose_stock_is_not_there_is_neither_confirmed_nor_refunded(
+    till: Till,
+) -> None:
     ann, game = await till.person(), await till.physical_game(2)
     await till.wallet(ann, 1999)
     cart_id = (await till.commands.carts.add(ann, game, 1)).value
@@ -354,13 +400,17 @@ async def test_an_order_of_the_shop_is_allocated_nothing_but_by_its_checkout(til
     assert await till.stock(game) == (5, 0, 3, 2)
 
 
-async def test_a_hold_in_the_name_of_an_order_that_does_not_have_it_can_be_given_up(till: Till) -> None:
+async def test_a_hold_in_the_name_of_an_order_that_does_not_have_it_can_be_given_up(
+    till: Till,
+) -> None:
     ann, game = await till.person(), await till.physical_game(5)
     await till.commands.carts.add(ann, game, 2)
     ours = (await ordered(till.commands.carts.check_out(ann, None, ADDRESS))).order_id
     held = (await till.commands.inventory.reserve(ADMIN, game, 3, uuid7())).value
     until = till.clock.now() + 30 * MINUTE
-    await emit(till, game, Allocated(reservation_id=held, order_id=ours, quantity=3, expires_at=until))
+    await emit(
+        till, game, Allocated(reservation_id=held, order_id=ours, quantity=3, expires_at=until)
+    )
     await till.commands.orders.cancel(ann, ours)
     assert await till.stock(game) == (5, 2, 0, 3)
 
@@ -369,7 +419,7 @@ async def test_a_hold_in_the_name_of_an_order_that_does_not_have_it_can_be_given
     assert await till.stock(game) == (5, 5, 0, 0)
 
 
-async def test_what_an_order_of_the_shop_holds_ends_with_it_and_another_systems_when_its_time_is_over(
+async def test_a_hold_of_our_order_ends_with_it_and_another_systems_when_its_time_is_over(
     till: Till,
 ) -> None:
     ann, game = await till.person(), await till.physical_game(5)

@@ -1,4 +1,5 @@
-"""What is under way when an account is closed, step by step: afterwards no money is held for nobody."""
+"""What is under way when an account is closed, step by step: afterwards no money is held for
+nobody."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,11 +18,19 @@ from tests.support.shops.manual import ADMIN, BY_WALLET, VISA, Till, open_till, 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SECURE = Method("card", "pm_card_authenticationRequired")
-ADDRESS = {"name": "Ann", "line1": "1 High Street", "city": "Lyon", "postal_code": "69001", "country": "FR"}
+ADDRESS = {
+    "name": "Ann",
+    "line1": "1 High Street",
+    "city": "Lyon",
+    "postal_code": "69001",
+    "country": "FR",
+}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def till(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Till]:
+async def till(
+    module_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Till]:
     home: Path = tmp_path_factory.mktemp("till")
     async with open_till(module_database, home) as till:
         yield till
@@ -37,7 +46,8 @@ async def reopen(till: Till, person: Caller) -> None:
 
 @pytest.mark.parametrize("who", ["buyer", "seller"])
 async def test_money_captured_after_the_closing_goes_back(till: Till, who: str) -> None:
-    """The provider captures what the buyer had begun: the notice comes after the closing, before its intent's end."""
+    """The provider captures what the buyer had begun: the notice comes after the closing, before
+    its intent's end."""
     buyer, seller = await till.person(), await till.person("SELLER")
     before = await till.accounts()
     placed = (await till.commands.orders.place(buyer, await till.game(1999, seller), SECURE)).value
@@ -50,11 +60,16 @@ async def test_money_captured_after_the_closing_goes_back(till: Till, who: str) 
 
     assert (await till.order(placed.order_id)).status == "CANCELLED"
     assert (await till.payment(placed.payment_id)).status == "REFUNDED"
-    assert await till.accounts() == {**before, **{k: v for k, v in (await till.accounts()).items() if not v}}
+    assert await till.accounts() == {
+        **before,
+        **{k: v for k, v in (await till.accounts()).items() if not v},
+    }
 
 
 @pytest.mark.parametrize("who", ["buyer", "seller"])
-async def test_money_captured_between_the_closing_and_the_calling_off_goes_back(till: Till, who: str) -> None:
+async def test_money_captured_between_the_closing_and_the_calling_off_goes_back(
+    till: Till, who: str
+) -> None:
     """The command died right after its event, and the capture is settled first."""
     buyer, seller = await till.person(), await till.person("SELLER")
     placed = (await till.commands.orders.place(buyer, await till.game(1999, seller), SECURE)).value
@@ -63,7 +78,10 @@ async def test_money_captured_between_the_closing_and_the_calling_off_goes_back(
     await till.notice(placed.payment_id, "payment_intent.succeeded")
     await till.settle()
     order = await till.order(placed.order_id)
-    assert (order.status, order.cancel_reason) == ("CANCELLED", f"{'account' if who == 'buyer' else 'seller'}_closed")
+    assert (order.status, order.cancel_reason) == (
+        "CANCELLED",
+        f"{'account' if who == 'buyer' else 'seller'}_closed",
+    )
     assert (await till.payment(placed.payment_id)).status == "REFUNDED"
 
 
@@ -107,12 +125,17 @@ async def test_a_deposit_of_a_closed_person_goes_back(till: Till, captured: str)
         assert after.get(account, 0) == before.get(account, 0)
 
 
-@pytest.mark.parametrize(("who", "code"), [("sender", "user_inactive"), ("recipient", "recipient_closed")])
-async def test_a_transfer_under_way_ends_with_the_account_of_either(till: Till, who: str, code: str) -> None:
+@pytest.mark.parametrize(
+    ("who", "code"), [("sender", "user_inactive"), ("recipient", "recipient_closed")]
+)
+async def test_a_transfer_under_way_ends_with_the_account_of_either(
+    till: Till, who: str, code: str
+) -> None:
     ann, bob = await till.person(), await till.person()
     source, target = await till.wallet(ann, 500), await till.wallet(bob)
     transactions = till.commands.transactions
-    go_on, transactions._go_on = transactions._go_on, lambda *_: None  # type: ignore[method-assign]
+    go_on = transactions._go_on
+    transactions._go_on = lambda *_: None  # type: ignore[method-assign]
     try:
         asked = (await transactions.transfer(ann, source, target, 300, "USD")).value
     finally:
@@ -174,8 +197,13 @@ async def test_the_reactor_does_what_the_command_did_not_come_to(till: Till) -> 
 
 
 async def test_admins_hear_of_a_parcel_that_is_paid_as_its_seller_leaves(till: Till) -> None:
-    """Paid before the closing, settled after it: no shipment was there to be found when the account was closed."""
-    admin, ann, seller = await till.person("ADMIN"), await till.person(), await till.person("SELLER")
+    """Paid before the closing, settled after it: no shipment was there to be found when the account
+    was closed."""
+    admin, ann, seller = (
+        await till.person("ADMIN"),
+        await till.person(),
+        await till.person("SELLER"),
+    )
     chess = await till.physical_game(3, seller=seller)
     await till.commands.carts.add(ann, chess, 1)
     placed = await ordered(till.commands.carts.check_out(ann, SECURE, ADDRESS))
@@ -188,8 +216,11 @@ async def test_admins_hear_of_a_parcel_that_is_paid_as_its_seller_leaves(till: T
     assert order.status == "CONFIRMED"
     told = [
         recorded.event
-        for recorded in await till.core.log.read(0, names=["notification.requested.v1"], limit=1_000_000)
-        if isinstance(recorded.event, NotificationRequested) and recorded.event.user_id == admin.person()
+        for recorded in await till.core.log.read(
+            0, names=["notification.requested.v1"], limit=1_000_000
+        )
+        if isinstance(recorded.event, NotificationRequested)
+        and recorded.event.user_id == admin.person()
     ]
     assert [(each.template, (each.params or {})["shipments"]) for each in told] == [
         ("seller_closed", str(order.shipment_ids[0]))

@@ -1,6 +1,8 @@
-"""People buy while processes are killed, one after the other: in the end it is as if nothing had happened.
+"""People buy while processes are killed, one after the other: in the end it is as if nothing had
+happened.
 
-The buyers do what a good client does: they repeat a request without an answer under its Idempotency-Key.
+The buyers do what a good client does: they repeat a request without an answer under its
+Idempotency-Key.
 """
 
 import json
@@ -60,7 +62,9 @@ def buy_surely(buyer: Person, game: str, token: str, prefer: str) -> str:
         except httpx.TransportError:
             return None
 
-    answer = eventually(ask, lambda a: a is not None and a.status_code < 500 and a.status_code != 409)
+    answer = eventually(
+        ask, lambda a: a is not None and a.status_code < 500 and a.status_code != 409
+    )
     assert answer is not None
     assert answer.status_code in {201, 202}, answer.text
     return str(answer.json()["order_id"])
@@ -103,8 +107,11 @@ def purchases(shop: Instance) -> Purchases:
             each.result()
     for buyer in buyers:
         eventually(partial(statuses, buyer), lambda found: "PENDING_PAYMENT" not in found)
-    wanted = 2 * len(made.orders) + BUYERS  # of each purchase by mail and push, and a welcome to everybody
-    eventually(lambda: (shop.count("notification.sent.v1"), wanted), lambda told: told[0] >= told[1])
+    # of each purchase by mail and push, and a welcome to everybody
+    wanted = 2 * len(made.orders) + BUYERS
+    eventually(
+        lambda: (shop.count("notification.sent.v1"), wanted), lambda told: told[0] >= told[1]
+    )
     eventually(lambda: shop.count(RECEIPT_CREATED), lambda count: count >= len(made.orders))
     return made
 
@@ -120,14 +127,20 @@ def statuses(buyer: Person) -> set[str]:
         answer = buyer.http.get("/api/v1/orders?limit=200")
     except httpx.TransportError:
         return {"PENDING_PAYMENT"}
-    return {order["status"] for order in answer.json()["items"]} if answer.is_success else {"PENDING_PAYMENT"}
+    return (
+        {order["status"] for order in answer.json()["items"]}
+        if answer.is_success
+        else {"PENDING_PAYMENT"}
+    )
 
 
 def test_processes_were_killed_while_people_bought(purchases: Purchases) -> None:
     assert len(purchases.orders) >= 2 * ROUNDS * len(VICTIMS)
 
 
-def test_every_order_was_settled_and_none_was_lost_or_made_twice(purchases: Purchases, history: History) -> None:
+def test_every_order_was_settled_and_none_was_lost_or_made_twice(
+    purchases: Purchases, history: History
+) -> None:
     assert set(history.streams("order.created.v1")) == set(purchases.orders)
     assert history.streams("order.completed.v1") == Counter(dict.fromkeys(purchases.orders, 1))
     assert history.of("order.cancelled.v1") == []
@@ -141,11 +154,15 @@ def test_every_payment_was_captured_once_here_and_at_the_provider(
     assert set(captured.values()) == {1}
     for payment_id in captured:
         intents = at_provider(shop, payment_id)
-        assert [(intent["status"], intent["amount_refunded"]) for intent in intents] == [("succeeded", 0)]
+        assert [(intent["status"], intent["amount_refunded"]) for intent in intents] == [
+            ("succeeded", 0)
+        ]
 
 
 def test_every_buyer_was_granted_each_game_once(purchases: Purchases, history: History) -> None:
-    granted = [(grant["user_id"], grant["game_id"]) for grant in history.of("library.game.added.v1")]
+    granted = [
+        (grant["user_id"], grant["game_id"]) for grant in history.of("library.game.added.v1")
+    ]
     bought = [(buyer.id, game) for buyer, game in purchases.orders.values()]
     assert sorted(granted) == sorted(bought)
     for buyer in {buyer.id: buyer for buyer, _ in purchases.orders.values()}.values():
@@ -156,7 +173,9 @@ def eventually_has(buyer: Person, count: int) -> None:
     assert eventually(buyer.titles, lambda titles: len(titles) == count)
 
 
-def test_every_buyer_was_told_once_of_each_purchase(shop: Instance, purchases: Purchases, history: History) -> None:
+def test_every_buyer_was_told_once_of_each_purchase(
+    shop: Instance, purchases: Purchases, history: History
+) -> None:
     asked = history.of("notification.requested.v1")
     for channel, files in (("email", "mail/*.eml"), ("push", "push/*.json")):
         here = [notice for notice in asked if notice["channel"] == channel]
@@ -171,22 +190,33 @@ def test_every_order_has_one_receipt_and_the_operator_misses_no_number(
     shop: Instance, purchases: Purchases, history: History
 ) -> None:
     receipts = history.of(RECEIPT_CREATED)
-    assert Counter(receipt["order_id"] for receipt in receipts) == Counter(dict.fromkeys(purchases.orders, 1))
+    assert Counter(receipt["order_id"] for receipt in receipts) == Counter(
+        dict.fromkeys(purchases.orders, 1)
+    )
     assert set(history.streams("payment.fiscal.receipt.requested.v1").values()) == {1}
     books = Counter((receipt["seller_id"], receipt["year"]) for receipt in receipts)
     for (seller, year), issued in books.items():
-        address = f"http://127.0.0.1:{shop.environment['LUDOTECA_FISCAL_PORT']}/v1/books/{seller}/{year}"
-        assert httpx.get(address, timeout=30).json() == {"issued": issued, "last_number": issued, "gaps": []}
+        address = (
+            f"http://127.0.0.1:{shop.environment['LUDOTECA_FISCAL_PORT']}/v1/books/{seller}/{year}"
+        )
+        assert httpx.get(address, timeout=30).json() == {
+            "issued": issued,
+            "last_number": issued,
+            "gaps": [],
+        }
 
 
-def test_nothing_waits_in_quarantine_or_among_the_dead(shop: Instance, purchases: Purchases) -> None:
+def test_nothing_waits_in_quarantine_or_among_the_dead(
+    shop: Instance, purchases: Purchases
+) -> None:
     assert json.loads(shop.cli("quarantine", "list", "--json")) == []
     assert json.loads(shop.cli("dlq", "list", "--json")) == []
 
 
 def test_the_proofs_hold(shop: Instance, purchases: Purchases) -> None:
     eventually(
-        lambda: json.loads(shop.cli("projections", "list", "--json")), lambda rows: all(r["lag"] == 0 for r in rows)
+        lambda: json.loads(shop.cli("projections", "list", "--json")),
+        lambda rows: all(r["lag"] == 0 for r in rows),
     )
     assert all(row["equal"] for row in shop.verify())
     assert "intact" in shop.cli("audit", "verify")

@@ -1,4 +1,5 @@
-"""Nothing stays open for ever: what comes of orders and carts whose time is over, here after two seconds."""
+"""Nothing stays open for ever: what comes of orders and carts whose time is over, here after two
+seconds."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,9 @@ CART_ENDS, ORDER_ENDS = ("cart.status", "EXPIRED"), ("order.status", "CANCELLED"
 
 
 @pytest.fixture(scope="module")
-def shop(postgres_url: str, postgres_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+def shop(
+    postgres_url: str, postgres_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Instance]:
     database = shared.create_database(postgres_url, template=postgres_template)
     settings = {"LUDOTECA_PAYMENT_TTL_SECONDS": "2", "LUDOTECA_CART_TTL_SECONDS": "2"}
     with running(tmp_path_factory.mktemp("home"), database, settings) as instance:
@@ -28,27 +31,36 @@ def shop(postgres_url: str, postgres_template: str, tmp_path_factory: pytest.Tem
 
 @pytest.fixture
 def without_worker(shop: Instance) -> Iterator[Instance]:
-    """The worker is there when the test begins, and comes back after it if the test has not brought it back."""
+    """The worker is there when the test begins, and comes back after it if the test has not brought
+    it back."""
     yield shop
     if "worker" not in shop.running:
         shop.start("worker")
 
 
-def test_an_order_left_in_three_d_secure_is_cancelled_within_a_second_of_its_deadline(shop: Instance) -> None:
+def test_an_order_left_in_three_d_secure_is_cancelled_within_a_second_of_its_deadline(
+    shop: Instance,
+) -> None:
     ann = shop.register()
     order = left_open(shop, ann)
     cancelled(ann, order)
     assert timedelta(0) <= lateness(shop, order) < timedelta(seconds=1)
-    eventually(lambda: intents(shop, order), lambda found: [i["status"] for i in found] == ["canceled"])
+    eventually(
+        lambda: intents(shop, order), lambda found: [i["status"] for i in found] == ["canceled"]
+    )
     assert "payment_failed" not in ann.notices()
 
 
-def test_an_order_without_a_method_is_cancelled_within_a_second_of_its_deadline(shop: Instance) -> None:
+def test_an_order_without_a_method_is_cancelled_within_a_second_of_its_deadline(
+    shop: Instance,
+) -> None:
     ann = shop.register()
     order = left_open(shop, ann, None)
     cancelled(ann, order)
     assert timedelta(0) <= lateness(shop, order) < timedelta(seconds=1)
-    eventually(lambda: intents(shop, order), lambda found: [i["status"] for i in found] == ["canceled"])
+    eventually(
+        lambda: intents(shop, order), lambda found: [i["status"] for i in found] == ["canceled"]
+    )
 
 
 def test_after_the_deadline_the_game_can_be_ordered_again(shop: Instance) -> None:
@@ -62,14 +74,18 @@ def test_approving_after_the_deadline_changes_nothing(shop: Instance) -> None:
     ann = shop.register()
     order = left_open(shop, ann)
     cancelled(ann, order)
-    eventually(lambda: intents(shop, order), lambda found: [i["status"] for i in found] == ["canceled"])
+    eventually(
+        lambda: intents(shop, order), lambda found: [i["status"] for i in found] == ["canceled"]
+    )
     answer = httpx.post(order["redirect_url"], data={"decision": "approve"})
     assert (answer.status_code, "cancel" in answer.text.lower()) == (409, True)
     assert [i["status"] for i in intents(shop, order)] == ["canceled"]
     assert ann.titles() == []
 
 
-def test_a_worker_that_was_away_at_the_deadline_cancels_when_it_comes_back(without_worker: Instance) -> None:
+def test_a_worker_that_was_away_at_the_deadline_cancels_when_it_comes_back(
+    without_worker: Instance,
+) -> None:
     shop = without_worker
     ann, game, other = shop.register(), shop.game(), shop.game()
     shop.kill("worker")
@@ -89,26 +105,39 @@ def test_a_worker_that_was_away_at_the_deadline_cancels_when_it_comes_back(witho
     assert ann.titles() == []
 
 
-def test_money_that_comes_after_the_deadline_while_the_worker_is_away_goes_back(without_worker: Instance) -> None:
+def test_money_that_comes_after_the_deadline_while_the_worker_is_away_goes_back(
+    without_worker: Instance,
+) -> None:
     shop = without_worker
     ann = shop.register()
     order = left_open(shop, ann)
     shop.kill("worker")
     overdue(shop, order)
     assert httpx.post(order["redirect_url"], data={"decision": "approve"}).status_code == 200
-    eventually(lambda: ann.http.get(f"/api/v1/payments/{order['payment_id']}").json()["status"] == "CAPTURED")
+    eventually(
+        lambda: (
+            ann.http.get(f"/api/v1/payments/{order['payment_id']}").json()["status"] == "CAPTURED"
+        )
+    )
 
     shop.start("worker")
     cancelled(ann, order)
-    eventually(lambda: [e["name"] for e in shop.events(stream=order["payment_id"])], lambda names: REFUNDED in names)
-    assert [(i["status"], i["amount_refunded"]) for i in intents(shop, order)] == [("succeeded", order["amount_cents"])]
+    eventually(
+        lambda: [e["name"] for e in shop.events(stream=order["payment_id"])],
+        lambda names: REFUNDED in names,
+    )
+    assert [(i["status"], i["amount_refunded"]) for i in intents(shop, order)] == [
+        ("succeeded", order["amount_cents"])
+    ]
     assert ann.titles() == []
 
 
 # -- carts ---
 
 
-def test_a_cart_ends_within_a_second_of_its_deadline_and_what_it_held_is_free(shop: Instance) -> None:
+def test_a_cart_ends_within_a_second_of_its_deadline_and_what_it_held_is_free(
+    shop: Instance,
+) -> None:
     ann, game = shop.register(), shop.stocked(3)
     cart = put_in(ann, game, 2)
     (ended,) = eventually(lambda: endings(shop, cart))
@@ -117,7 +146,9 @@ def test_a_cart_ends_within_a_second_of_its_deadline_and_what_it_held_is_free(sh
     assert eventually(lambda: shop.stock(game), lambda stock: stock[1] == 3) == (3, 3, 0, 0)
 
 
-def test_carts_whose_time_ended_while_the_worker_was_away_end_when_it_comes_back(without_worker: Instance) -> None:
+def test_carts_whose_time_ended_while_the_worker_was_away_end_when_it_comes_back(
+    without_worker: Instance,
+) -> None:
     shop = without_worker
     ann, bob, game = shop.register(), shop.register(), shop.stocked(3)
     shop.kill("worker")
@@ -131,7 +162,9 @@ def test_carts_whose_time_ended_while_the_worker_was_away_end_when_it_comes_back
 
 
 def endings(shop: Instance, cart: dict[str, Any]) -> list[dict[str, Any]]:
-    return [event for event in shop.events(stream=cart["id"]) if event["name"] == "cart.abandoned.v1"]
+    return [
+        event for event in shop.events(stream=cart["id"]) if event["name"] == "cart.abandoned.v1"
+    ]
 
 
 def put_in(buyer: Person, game: str, quantity: int) -> dict[str, Any]:
@@ -141,7 +174,9 @@ def put_in(buyer: Person, game: str, quantity: int) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def test_a_buyer_is_told_of_it_by_whichever_process_and_of_what_they_missed_by_another(shop: Instance) -> None:
+def test_a_buyer_is_told_of_it_by_whichever_process_and_of_what_they_missed_by_another(
+    shop: Instance,
+) -> None:
     ann, game = shop.register(), shop.stocked(1)
     with another_api(shop) as another, listening(another, ann) as ws:
         put_in(ann, game, 1)
@@ -158,18 +193,23 @@ def test_a_buyer_is_told_of_it_by_whichever_process_and_of_what_they_missed_by_a
     assert (ended["order_id"], ended["reason"]) == (order["order_id"], "expired")
 
 
-# -- what is there to see ----------------------------------------------------------------------------------------------
+# -- what is there to see --------------------------------------------------------------------------
 
 
 def left_open(shop: Instance, buyer: Person, token: str | None = SECURE) -> dict[str, Any]:
-    """An order for which the provider has an intent already. A busy machine may take more than one try: in 2 s."""
+    """An order for which the provider has an intent already. A busy machine may take more than one
+    try: in 2 s."""
     wanted = "redirect_url" if token else "client_secret"
-    order: dict[str, Any] = eventually(lambda: buyer.buy(shop.game(), token).json(), lambda made: made.get(wanted))
+    order: dict[str, Any] = eventually(
+        lambda: buyer.buy(shop.game(), token).json(), lambda made: made.get(wanted)
+    )
     return order
 
 
 def cancelled(buyer: Person, order: dict[str, Any]) -> None:
-    eventually(lambda: buyer.order(order["order_id"])["status"], lambda status: status == "CANCELLED")
+    eventually(
+        lambda: buyer.order(order["order_id"])["status"], lambda status: status == "CANCELLED"
+    )
 
 
 def overdue(shop: Instance, *orders: dict[str, Any]) -> None:
@@ -185,11 +225,15 @@ def deadline(shop: Instance, order: dict[str, Any]) -> datetime:
 
 def lateness(shop: Instance, order: dict[str, Any]) -> timedelta:
     """How long after its deadline the cancellation was recorded."""
-    at = next(e["recorded_at"] for e in shop.events(stream=order["order_id"]) if e["name"] == CANCELLED)
+    at = next(
+        e["recorded_at"] for e in shop.events(stream=order["order_id"]) if e["name"] == CANCELLED
+    )
     return datetime.fromisoformat(at) - deadline(shop, order)
 
 
 def intents(shop: Instance, order: dict[str, Any]) -> list[dict[str, Any]]:
     """What the provider has for the order's payment."""
     address = f"http://127.0.0.1:{shop.environment['LUDOTECA_PROVIDER_PORT']}/v1/payment_intents"
-    return list(httpx.get(address, params={"payment_id": order["payment_id"]}, timeout=30).json()["data"])
+    return list(
+        httpx.get(address, params={"payment_id": order["payment_id"]}, timeout=30).json()["data"]
+    )

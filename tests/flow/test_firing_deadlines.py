@@ -1,4 +1,5 @@
-"""What is due is fired, whatever else is due and fails. Nothing but the firing itself is real here."""
+"""What is due is fired, whatever else is due and fails. Nothing but the firing itself is real
+here."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -24,7 +25,8 @@ class Desk:
     """Deadlines in the order in which they came due; those that are met go."""
 
     def __init__(self, *due: Due) -> None:
-        self.left, self.met = list(due), list[UUID]()
+        self.left = list(due)
+        self.met = list[UUID]()
         commands = {"met": self._meet, "refused": self._refuse, "failing": self._fail}
         self.deadlines = Deadlines(self, commands, ManualClock(datetime.now(UTC)))
 
@@ -42,7 +44,9 @@ class Desk:
         raise ZeroDivisionError("a mistake")
 
 
-async def test_a_deadline_that_fails_keeps_no_other_from_being_fired(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_deadline_that_fails_keeps_no_other_from_being_fired(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     failing, unknown, met = Due("failing"), Due("unknown"), Due("met")
     desk = Desk(failing, unknown, met)
 

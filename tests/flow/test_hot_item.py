@@ -1,4 +1,5 @@
-"""A hot item: far more buyers than units, all at once, at two API processes. What is there is sold, and no more."""
+"""A hot item: far more buyers than units, all at once, at two API processes. What is there is sold,
+and no more."""
 
 import asyncio
 import subprocess
@@ -24,12 +25,20 @@ BUYERS, UNITS, CLIENTS = 1000, 100, 8
 PATIENT = {"LUDOTECA_PAYMENT_TIMEOUT_SECONDS": "20", "LUDOTECA_PAYMENT_RETRY_SECONDS": "0.5,1,2,4"}
 """No payment may fail for a machine that is busy: what it held would be free again."""
 
-ADDRESS = {"name": "Ann", "line1": "1 High Street", "city": "Lyon", "postal_code": "69001", "country": "FR"}
+ADDRESS = {
+    "name": "Ann",
+    "line1": "1 High Street",
+    "city": "Lyon",
+    "postal_code": "69001",
+    "country": "FR",
+}
 CHECKOUT = {"payment_method": {"type": "card", "token": VISA}, "shipping_address": ADDRESS}
 
 
 @pytest.fixture(scope="module")
-def shop(postgres_url: str, postgres_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+def shop(
+    postgres_url: str, postgres_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Instance]:
     database = shared.create_database(postgres_url, template=postgres_template)
     with running(tmp_path_factory.mktemp("home"), database, PATIENT) as instance:
         yield instance
@@ -69,13 +78,16 @@ def tokens(shop: Instance) -> list[str]:
 
 
 async def _registered(home: Path, url: str) -> list[str]:
-    """Access tokens of as many buyers as there are. They have no password: hashing a thousand would take minutes."""
+    """Access tokens of as many buyers as there are. They have no password: hashing a thousand would
+    take minutes."""
     async with open_core(Settings(home=home, database_url=url)) as core:
         return list(await asyncio.gather(*(_buyer(core) for _ in range(BUYERS))))
 
 
 async def _buyer(core: Core) -> str:
-    made = await core.commands.accounts.register(SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="A")
+    made = await core.commands.accounts.register(
+        SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="A"
+    )
     login = await core.commands.logins.open(made.value)
     return core.tokens.mint_access(made.value.user_id, "BUYER", login.session_id)
 
@@ -87,13 +99,18 @@ def test_a_hundred_units_are_sold_to_a_hundred_of_a_thousand_buyers(
 ) -> None:
     game = shop.stocked(UNITS)
     answers = asyncio.run(_rush([shop.base, second_api], tokens, game))
-    assert answers == {(201, ""): UNITS, (409, "insufficient_stock"): BUYERS - UNITS, "ordered": UNITS}
+    assert answers == {
+        (201, ""): UNITS,
+        (409, "insufficient_stock"): BUYERS - UNITS,
+        "ordered": UNITS,
+    }
 
     eventually(lambda: shop.stock(game), lambda left: left == (0, 0, 0, 0))
 
 
 async def _rush(bases: list[str], tokens: list[str], game: str) -> Counter[object]:
-    """Eight clients, each with one connection, serve the buyers in turn; returns how they were answered."""
+    """Eight clients, each with one connection, serve the buyers in turn; returns how they were
+    answered."""
     answers: Counter[object] = Counter()
     queue = iter(tokens)
 

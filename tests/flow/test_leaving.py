@@ -1,4 +1,5 @@
-"""People leave with something under way: the processes of the shop see to it that nobody pays for nobody."""
+"""People leave with something under way: the processes of the shop see to it that nobody pays for
+nobody."""
 
 from typing import Any
 
@@ -58,7 +59,8 @@ def test_who_leaves_with_a_deposit_open_gets_it_back(shop: Instance) -> None:
     approve(deposit["redirect_url"])
 
     failed = eventually(
-        lambda: seen(shop, f"transactions/{deposit['transaction_id']}"), lambda found: found["status"] == "FAILED"
+        lambda: seen(shop, f"transactions/{deposit['transaction_id']}"),
+        lambda found: found["status"] == "FAILED",
     )
     assert failed["code"] == "account_closed"
     eventually(lambda: seen(shop, f"payments/{failed['payment_id']}"), nothing_kept)
@@ -68,7 +70,11 @@ def test_who_leaves_with_a_deposit_open_gets_it_back(shop: Instance) -> None:
 def test_a_seller_leaves_and_comes_back_and_the_games_with_them(shop: Instance) -> None:
     seller, anybody = shop.register(account_type="SELLER"), shop.http()
     title = "Zwischenzug Deluxe"
-    body = {"sku": "Z-1", "title": title, "prices": [{"region": "*", "amount_cents": 1999, "currency": "USD"}]}
+    body = {
+        "sku": "Z-1",
+        "title": title,
+        "prices": [{"region": "*", "amount_cents": 1999, "currency": "USD"}],
+    }
     game = seller.http.post("/api/v1/games", json={**body, "status": "ACTIVE"}).json()["id"]
 
     def found() -> list[str]:
@@ -78,7 +84,9 @@ def test_a_seller_leaves_and_comes_back_and_the_games_with_them(shop: Instance) 
     eventually(found, lambda ids: game in ids)
     leave(seller)
     eventually(found, lambda ids: game not in ids)
-    assert eventually(lambda: anybody.get(f"/api/v1/games/{game}").status_code, lambda status: status == 404)
+    assert eventually(
+        lambda: anybody.get(f"/api/v1/games/{game}").status_code, lambda status: status == 404
+    )
     refused = shop.register().buy(game, VISA)
     assert (refused.status_code, refused.json()["code"]) == (409, "game_unavailable")
 
@@ -90,10 +98,20 @@ def test_a_seller_leaves_and_comes_back_and_the_games_with_them(shop: Instance) 
 def test_a_parcel_that_is_paid_is_not_forgotten_with_its_buyer(shop: Instance) -> None:
     ann, game = shop.register(), shop.stocked(3)
     ann.http.post("/api/v1/cart/items", json={"product_id": game, "quantity": 1})
-    address = {"name": "Ann", "line1": "1 High Street", "city": "Lyon", "postal_code": "69001", "country": "FR"}
+    address = {
+        "name": "Ann",
+        "line1": "1 High Street",
+        "city": "Lyon",
+        "postal_code": "69001",
+        "country": "FR",
+    }
     method = {"type": "card", "token": VISA}
-    bought = ann.http.post("/api/v1/cart/checkout", json={"payment_method": method, "shipping_address": address}).json()
-    eventually(lambda: ann.order(bought["order_id"])["status"], lambda status: status == "CONFIRMED")
+    bought = ann.http.post(
+        "/api/v1/cart/checkout", json={"payment_method": method, "shipping_address": address}
+    ).json()
+    eventually(
+        lambda: ann.order(bought["order_id"])["status"], lambda status: status == "CONFIRMED"
+    )
 
     refused = ann.http.delete(f"/api/v1/users/{ann.id}", params={"forget": "true"})
 

@@ -1,4 +1,5 @@
-"""Loading CSV files while the shop runs: what is broken is named by its line, the rest is loaded, once."""
+"""Loading CSV files while the shop runs: what is broken is named by its line, the rest is loaded,
+once."""
 
 import csv
 import json
@@ -20,7 +21,10 @@ from runtime.load.purchases import person_id_of
 from tests.support.processes.instance import Instance, eventually, running
 from tests.support.servers import shared
 
-GAMES_HEADER, PURCHASES_HEADER = b"title,publisher,tags,price_cents,release_date,platforms", b"user_id,title,hours"
+GAMES_HEADER, PURCHASES_HEADER = (
+    b"title,publisher,tags,price_cents,release_date,platforms",
+    b"user_id,title,hours",
+)
 ROCK = "Rock & Roll &parade"
 UNUSUAL = [
     ROCK,
@@ -60,7 +64,10 @@ GAME_ROWS: list[tuple[bytes, str | None]] = [
     (b"Rock & Roll &parade,Someone,,100,,", None),  # the same title, and so refused
     (b"\xe2\x80\x8b,Someone,,100,,", "no title"),
     (b"Two&#10;Lines,Someone,,100,,", "title: control characters and line breaks are not allowed"),
-    (b"Two Publishers,Some\tone,,100,,", "publisher: control characters and line breaks are not allowed"),
+    (
+        b"Two Publishers,Some\tone,,100,,",
+        "publisher: control characters and line breaks are not allowed",
+    ),
     (b'Never "Opened",Someone,,100,,', "a quote in a field that is not quoted"),
     (b"Nu\0l,Someone,,100,,", "a NUL character, which no text may hold"),
     (b"Back\xe2\x80\xaewards,Someone,,100,,", "title: bidirectional controls"),
@@ -86,7 +93,13 @@ PURCHASE_ROWS: list[tuple[bytes, str | None]] = [
 ]
 LIBRARIES = {
     "11": ["Warhammer, 40,000", 'The "Real" Thing', "Without Price"],
-    "22": ["Gratis", "Odd \N{REPLACEMENT CHARACTER} Sign", "Rocket \N{ROCKET} Ride", " padded ", ROCK],
+    "22": [
+        "Gratis",
+        "Odd \N{REPLACEMENT CHARACTER} Sign",
+        "Rocket \N{ROCKET} Ride",
+        " padded ",
+        ROCK,
+    ],
 }
 
 
@@ -117,7 +130,12 @@ class Load:
 def starting(shop: Instance, what: str, path: Path, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "runtime.cli", "load", what, str(path), *options]
     return subprocess.Popen(
-        command, env=shop.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        command,
+        env=shop.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
     )
 
 
@@ -128,7 +146,9 @@ def load(shop: Instance, what: str, path: Path, *options: str) -> Load:
 
 
 @pytest.fixture(scope="module")
-def shop(postgres_url: str, postgres_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+def shop(
+    postgres_url: str, postgres_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Instance]:
     database = shared.create_database(postgres_url, template=postgres_template)
     with running(tmp_path_factory.mktemp("home"), database, {}) as instance:
         yield instance
@@ -163,7 +183,7 @@ def files(shop: Instance, tmp_path_factory: pytest.TempPathFactory) -> Files:
     )
 
 
-# -- games -------------------------------------------------------------------------------------------------------------
+# -- games -----------------------------------------------------------------------------------------
 
 
 def test_broken_games_are_named_by_line_and_the_rest_is_loaded(files: Files) -> None:
@@ -179,29 +199,41 @@ def test_broken_games_are_named_by_line_and_the_rest_is_loaded(files: Files) -> 
 
 def test_loaded_games_are_on_sale_under_their_exact_titles(shop: Instance, files: Files) -> None:
     def on_sale() -> set[str]:
-        return {game["title"] for game in shop.http().get("/api/v1/games?limit=200").json()["items"]}
+        return {
+            game["title"] for game in shop.http().get("/api/v1/games?limit=200").json()["items"]
+        }
 
     assert eventually(on_sale, lambda titles: titles >= {*UNUSUAL, "Gratis", "Without Price"})
 
 
-def test_a_game_has_the_price_of_the_file_none_or_the_documented_one(shop: Instance, files: Files) -> None:
+def test_a_game_has_the_price_of_the_file_none_or_the_documented_one(
+    shop: Instance, files: Files
+) -> None:
     def price(title: str) -> int:
         game = shop.http().get(f"/api/v1/games/{game_id_of(title)}").json()
         return int(game["prices"][0]["amount_cents"])
 
-    assert [price(title) for title in ('The "Real" Thing', "Gratis", "Without Price")] == [999, 0, DEFAULT_PRICE_CENTS]
-    assert "costs 19.99 USD" in (Path(__file__).parents[2] / "docs" / "loading.md").read_text(encoding="utf-8")
+    assert [price(title) for title in ('The "Real" Thing', "Gratis", "Without Price")] == [
+        999,
+        0,
+        DEFAULT_PRICE_CENTS,
+    ]
+    assert "costs 19.99 USD" in (Path(__file__).parents[2] / "docs" / "loading.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_person_is_told_of_broken_rows_line_by_line(shop: Instance, files: Files) -> None:
     again = load(shop, "games", files.games)
     assert again.code == 1
     for broken in files.broken_games:
-        assert any(line.startswith(f"line {broken['line']}: ") for line in again.stderr.splitlines()), again.stderr
+        assert any(
+            line.startswith(f"line {broken['line']}: ") for line in again.stderr.splitlines()
+        ), again.stderr
     assert "loaded before" in again.stdout
 
 
-# -- purchases ---------------------------------------------------------------------------------------------------------
+# -- purchases -------------------------------------------------------------------------------------
 
 
 def test_broken_purchases_are_named_by_line_and_the_rest_is_granted(files: Files) -> None:
@@ -228,7 +260,9 @@ def test_every_library_equals_the_file(shop: Instance, files: Files) -> None:
 
 def test_a_free_game_is_captured_without_a_provider(shop: Instance, files: Files) -> None:
     captures = [e["payload"] for e in shop.events(name="payment.transaction.completed.v1")]
-    mine = [c for c in captures if c["buyer_id"] in {str(person_id_of(person)) for person in LIBRARIES}]
+    mine = [
+        c for c in captures if c["buyer_id"] in {str(person_id_of(person)) for person in LIBRARIES}
+    ]
     free = [capture for capture in mine if capture["method_type"] == "free"]
     assert [(capture["amount_cents"], capture.get("provider")) for capture in free] == [(0, None)]
     assert all(capture["provider"] == "simulated" for capture in mine if capture not in free)
@@ -236,7 +270,11 @@ def test_a_free_game_is_captured_without_a_provider(shop: Instance, files: Files
 
 def test_imported_people_get_no_mail_and_no_password(shop: Instance, files: Files) -> None:
     asked = shop.events(name="notification.requested.v1")
-    assert not [e for e in asked if e["payload"]["user_id"] in {str(person_id_of(person)) for person in LIBRARIES}]
+    assert not [
+        e
+        for e in asked
+        if e["payload"]["user_id"] in {str(person_id_of(person)) for person in LIBRARIES}
+    ]
     body = {"email": "11@import.invalid", "password": ""}
     assert shop.http().post("/api/v1/auth/login", json=body).status_code in {401, 422}
 
@@ -258,20 +296,27 @@ def test_a_second_load_changes_nothing(shop: Instance, files: Files) -> None:
     assert quiet_head(shop) == head
 
 
-# -- a load that is killed ---------------------------------------------------------------------------------------------
+# -- a load that is killed -------------------------------------------------------------------------
 
 PEOPLE, TITLES = [f"9{n:03}" for n in range(20)], [f"Crowd {n}" for n in range(600)]
 BOUGHT = [(person, TITLES[(7 * n + m) % 40]) for n, person in enumerate(PEOPLE) for m in range(20)]
 
 
-def test_a_load_that_is_killed_and_run_again_doubles_nothing(shop: Instance, tmp_path: Path) -> None:
+def test_a_load_that_is_killed_and_run_again_doubles_nothing(
+    shop: Instance, tmp_path: Path
+) -> None:
     games, purchases = tmp_path / "games.csv", tmp_path / "purchases.csv"
     with games.open("w", newline="") as file:
         csv.writer(file).writerows(
-            [GAMES_HEADER.decode().split(","), *([title, "", "", n % 3 * 50, "", ""] for n, title in enumerate(TITLES))]
+            [
+                GAMES_HEADER.decode().split(","),
+                *([title, "", "", n % 3 * 50, "", ""] for n, title in enumerate(TITLES)),
+            ]
         )
     with purchases.open("w", newline="") as file:
-        csv.writer(file).writerows([PURCHASES_HEADER.decode().split(","), *([*row, 1] for row in BOUGHT)])
+        csv.writer(file).writerows(
+            [PURCHASES_HEADER.decode().split(","), *([*row, 1] for row in BOUGHT)]
+        )
 
     assert kill_amid(shop, "games", games, "game.created.v1") < len(TITLES)
     assert load(shop, "games", games).code == 0
@@ -282,16 +327,25 @@ def test_a_load_that_is_killed_and_run_again_doubles_nothing(shop: Instance, tmp
     assert last.report["known"] > 0
 
     crowd = {str(person_id_of(person)): person for person in PEOPLE}
-    grants = [e["payload"] for e in shop.events(name="library.game.added.v1") if e["payload"]["user_id"] in crowd]
+    grants = [
+        e["payload"]
+        for e in shop.events(name="library.game.added.v1")
+        if e["payload"]["user_id"] in crowd
+    ]
     assert Counter((crowd[g["user_id"]], g["title"]) for g in grants) == Counter(BOUGHT)
-    orders = [e["payload"] for e in shop.events(name="order.created.v1") if e["payload"]["buyer_id"] in crowd]
+    orders = [
+        e["payload"]
+        for e in shop.events(name="order.created.v1")
+        if e["payload"]["buyer_id"] in crowd
+    ]
     assert len(orders) == len(BOUGHT)
     listed = [e["payload"]["title"] for e in shop.events(name="game.created.v1")]
     assert sorted(title for title in listed if title.startswith("Crowd")) == sorted(TITLES)
 
 
 def kill_amid(shop: Instance, what: str, path: Path, counted: str) -> int:
-    """Start a load and kill it when some of it is in the log; returns how much of it is there then."""
+    """Start a load and kill it when some of it is in the log; returns how much of it is there
+    then."""
     before = shop.count(counted)
     loader = starting(shop, what, path)
     eventually(lambda: shop.count(counted), lambda found: found > before)
@@ -300,7 +354,7 @@ def kill_amid(shop: Instance, what: str, path: Path, counted: str) -> int:
     return shop.count(counted) - before
 
 
-# -- files that are none -----------------------------------------------------------------------------------------------
+# -- files that are none ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -326,23 +380,29 @@ def test_a_file_without_the_columns_is_wrong_usage_said_in_one_line(
 
 def adds_up(report: dict[str, Any]) -> bool:
     """Whether each row of the file is counted once."""
-    counted = report["loaded"] + report["known"] + sum(report["refused"].values()) + len(report["broken"])
+    counted = (
+        report["loaded"] + report["known"] + sum(report["refused"].values()) + len(report["broken"])
+    )
     return bool(counted == report["rows"])
 
 
-# -- what is there to see ----------------------------------------------------------------------------------------------
+# -- what is there to see --------------------------------------------------------------------------
 
 
 def library(shop: Instance, person: str) -> list[str]:
-    answer = shop.admin().get("/api/v1/library", params={"user_id": str(person_id_of(person)), "limit": 200})
+    answer = shop.admin().get(
+        "/api/v1/library", params={"user_id": str(person_id_of(person)), "limit": 200}
+    )
     return [item["title"] for item in answer.json()["items"]]
 
 
 def quiet_head(shop: Instance) -> int:
-    """The log's end once nothing is on its way: every consumer has read it, the provider has told all it had to."""
+    """The log's end once nothing is on its way: every consumer has read it, the provider has told
+    all it had to."""
     provider = f"http://127.0.0.1:{shop.environment['LUDOTECA_PROVIDER_PORT']}/health"
     eventually(lambda: httpx.get(provider, timeout=30).json()["pending_webhooks"] == 0)
     rows = eventually(
-        lambda: json.loads(shop.cli("projections", "list", "--json")), lambda found: all(r["lag"] == 0 for r in found)
+        lambda: json.loads(shop.cli("projections", "list", "--json")),
+        lambda found: all(r["lag"] == 0 for r in found),
     )
     return max(int(row["position"]) for row in rows)

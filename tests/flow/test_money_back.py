@@ -1,4 +1,5 @@
-"""Money on its way back, in one process: what the provider says of it comes when the test says so."""
+"""Money on its way back, in one process: what the provider says of it comes when the test says
+so."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -11,7 +12,14 @@ from commands.handler import Caller
 from commands.order_saga import Placed
 from domain.errors import Conflict
 from domain.ids import library_id
-from domain.ledger import BUYER_EXTERNAL, CLEARING, REVENUE, receivable_account, seller_account, wallet_account
+from domain.ledger import (
+    BUYER_EXTERNAL,
+    CLEARING,
+    REVENUE,
+    receivable_account,
+    seller_account,
+    wallet_account,
+)
 from domain.payments import Method
 from kit.uuid7 import uuid7
 from tests.support.shops.manual import ADMIN, BY_WALLET, VISA, Till, open_till, ordered
@@ -22,7 +30,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def till(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Till]:
+async def till(
+    module_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Till]:
     async with open_till(module_database, tmp_path_factory.mktemp("till")) as opened:
         yield opened
 
@@ -40,7 +50,7 @@ async def owns(till: Till, person: Caller) -> bool:
     return bool(events) and events[-1].env.name == "library.game.added.v1"
 
 
-# -- of orders ---------------------------------------------------------------------------------------------------------
+# -- of orders -------------------------------------------------------------------------------------
 
 
 async def test_a_pending_refund_changes_nothing_until_it_succeeded(till: Till) -> None:
@@ -49,7 +59,11 @@ async def test_a_pending_refund_changes_nothing_until_it_succeeded(till: Till) -
     await till.commands.orders.refund(ADMIN, placed.order_id, None, "regret")
     await till.settle()
     payment = await till.payment(placed.payment_id)
-    assert (payment.status, payment.refund_status, payment.refunded_cents) == ("CAPTURED", "PENDING", 0)
+    assert (payment.status, payment.refund_status, payment.refunded_cents) == (
+        "CAPTURED",
+        "PENDING",
+        0,
+    )
     assert (await till.order(placed.order_id)).status == "COMPLETED"
     assert await owns(till, ann)
     assert (await till.accounts())[seller_account(seller.person())] == 1799
@@ -65,7 +79,9 @@ async def test_a_pending_refund_changes_nothing_until_it_succeeded(till: Till) -
 
 
 @pytest.mark.parametrize("type", ["refund.failed", "refund.updated", "charge.refund.updated"])
-async def test_a_refund_that_failed_leaves_everything_and_is_tried_again(till: Till, type: str) -> None:
+async def test_a_refund_that_failed_leaves_everything_and_is_tried_again(
+    till: Till, type: str
+) -> None:
     ann, placed = await bought(till, PENDING)
     first = (await till.commands.orders.refund(ADMIN, placed.order_id, None, "regret")).value
     await till.settle()
@@ -87,7 +103,9 @@ async def test_a_refund_that_failed_leaves_everything_and_is_tried_again(till: T
     assert not await owns(till, ann)
 
 
-async def test_a_pending_refund_whose_notice_was_lost_is_looked_at_when_its_job_is_done_again(till: Till) -> None:
+async def test_a_pending_refund_whose_notice_was_lost_is_looked_at_when_its_job_is_done_again(
+    till: Till,
+) -> None:
     _, placed = await bought(till, VISA)
     await till.commands.orders.refund(ADMIN, placed.order_id, None, "regret")
     await till.react()
@@ -106,7 +124,9 @@ async def test_a_pending_refund_whose_notice_was_lost_is_looked_at_when_its_job_
     assert (await till.order(placed.order_id)).status == "REFUNDED"
 
 
-async def test_money_that_the_bank_sent_back_is_the_sellers_again_until_it_is_sent_once_more(till: Till) -> None:
+async def test_money_that_the_bank_sent_back_is_the_sellers_again_until_it_is_sent_once_more(
+    till: Till,
+) -> None:
     seller = await till.person("SELLER")
     _, placed = await bought(till, VISA, seller)
     before = await till.accounts()
@@ -118,7 +138,11 @@ async def test_money_that_the_bank_sent_back_is_the_sellers_again_until_it_is_se
     await till.refund_notice(placed.payment_id, "refund.failed", "failed")
     await till.settle()
     payment, order = await till.payment(placed.payment_id), await till.order(placed.order_id)
-    assert (payment.status, payment.refunded_cents, payment.refund_status) == ("PARTIALLY_REFUNDED", 999, "FAILED")
+    assert (payment.status, payment.refunded_cents, payment.refund_status) == (
+        "PARTIALLY_REFUNDED",
+        999,
+        "FAILED",
+    )
     assert (order.status, order.refunded_cents) == ("REFUNDED", 999)
     accounts = await till.accounts()
     assert accounts[CLEARING] == before[CLEARING]
@@ -131,7 +155,9 @@ async def test_money_that_the_bank_sent_back_is_the_sellers_again_until_it_is_se
     assert (await till.order(placed.order_id)).refunded_cents == 1999
 
 
-async def test_late_money_goes_back_by_the_same_way_and_may_fail_and_be_tried_again(till: Till) -> None:
+async def test_late_money_goes_back_by_the_same_way_and_may_fail_and_be_tried_again(
+    till: Till,
+) -> None:
     ann = await till.person()
     placed = (await till.commands.orders.place(ann, await till.game(), None)).value
     await till.settle()
@@ -168,7 +194,10 @@ async def test_a_refund_by_hand_that_names_only_its_intent_finds_its_payment(til
 async def test_a_refund_of_an_intent_that_nobody_knows_is_ignored(till: Till) -> None:
     _, placed = await bought(till, VISA)
     stranger = {"metadata": {}, "payment_intent": f"pi_{uuid7().hex}"}
-    assert await till.refund_notice(placed.payment_id, "refund.updated", "succeeded", **stranger) is None
+    assert (
+        await till.refund_notice(placed.payment_id, "refund.updated", "succeeded", **stranger)
+        is None
+    )
 
 
 async def test_an_intent_under_way_leaves_the_payment_processing(till: Till) -> None:
@@ -191,22 +220,32 @@ async def test_what_was_paid_beside_a_wallet_counts_as_returned_once_it_is(till:
     await till.settle()
     ref = (await till.payment(placed.payment_id)).provider_ref
     assert ref is not None
-    await till.core.adapters.payment_provider.confirm(ref, method="pm_card_visa", idempotency_key=f"{ref}-by the buyer")
+    await till.core.adapters.payment_provider.confirm(
+        ref, method="pm_card_visa", idempotency_key=f"{ref}-by the buyer"
+    )
     await till.commands.transactions.pay(ann, wallet, placed.order_id, 1999, "USD")
     await till.notice(placed.payment_id, "payment_intent.succeeded")
     await till.settle()
     assert (await till.payment(placed.payment_id)).surplus_returned
 
 
-# -- of what cost nothing ----------------------------------------------------------------------------------------------
+# -- of what cost nothing --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "method",
-    [None, VISA, BY_WALLET, Method("wallet", "zzz"), Method("wallet", "00000000-0000-4000-8000-000000000001")],
+    [
+        None,
+        VISA,
+        BY_WALLET,
+        Method("wallet", "zzz"),
+        Method("wallet", "00000000-0000-4000-8000-000000000001"),
+    ],
     ids=str,
 )
-async def test_a_free_game_is_bought_and_given_back_whatever_the_method(till: Till, method: Method | None) -> None:
+async def test_a_free_game_is_bought_and_given_back_whatever_the_method(
+    till: Till, method: Method | None
+) -> None:
     ann = await till.person()
     placed = (await till.commands.orders.place(ann, await till.game(0), method)).value
     payment = await till.payment(placed.payment_id)
@@ -224,10 +263,12 @@ async def test_a_free_game_is_bought_and_given_back_whatever_the_method(till: Ti
         await till.commands.orders.refund(ADMIN, placed.order_id, None, "again")
 
 
-# -- of deposits -------------------------------------------------------------------------------------------------------
+# -- of deposits -----------------------------------------------------------------------------------
 
 
-async def transferred(till: Till, caller: Caller, source: UUID, target: UUID, amount_cents: int) -> None:
+async def transferred(
+    till: Till, caller: Caller, source: UUID, target: UUID, amount_cents: int
+) -> None:
     """A transfer in USD, at its end: it goes on in the background."""
     asked = await till.commands.transactions.transfer(caller, source, target, amount_cents, "USD")
     found = await till.commands.transactions.when_ready(asked.value, 10)
@@ -254,7 +295,11 @@ async def test_a_deposit_taken_back_after_it_was_spent_is_owed_and_settled_by_wh
     till: Till, type: str, about: dict[str, object]
 ) -> None:
     ann, bob = await till.person(), await till.person()
-    wallet, other, before = await till.wallet(ann), await till.wallet(bob, 500), await till.accounts()
+    wallet, other, before = (
+        await till.wallet(ann),
+        await till.wallet(bob, 500),
+        await till.accounts(),
+    )
     deposit, payment = await deposited(till, ann, wallet, 100)
     await transferred(till, ann, wallet, other, 80)
     await till.settle()
@@ -264,7 +309,9 @@ async def test_a_deposit_taken_back_after_it_was_spent_is_owed_and_settled_by_wh
     state, receivable = await till.wallet_state(wallet), receivable_account(ann.person())
     assert (state.status, state.balance_cents, state.owed_cents) == ("FROZEN", 0, 80)
     (reversal,) = [
-        each.event for each in await till.core.log.read_stream(deposit) if each.env.name == "transaction.reversed.v1"
+        each.event
+        for each in await till.core.log.read_stream(deposit)
+        if each.env.name == "transaction.reversed.v1"
     ]
     assert (reversal.amount_cents, reversal.recovered_cents, reversal.owed_cents) == (100, 20, 80)
     accounts = await till.accounts()
@@ -306,7 +353,9 @@ async def test_a_deposit_that_was_reversed_and_came_again_is_the_wallets(till: T
     assert (accounts[receivable_account(ann.person())], accounts[wallet_account(wallet)]) == (0, 40)
 
 
-async def test_a_deposit_that_never_came_into_its_wallet_goes_back_and_may_be_tried_again(till: Till) -> None:
+async def test_a_deposit_that_never_came_into_its_wallet_goes_back_and_may_be_tried_again(
+    till: Till,
+) -> None:
     ann = await till.person()
     wallet = await till.wallet(ann)
     deposit = (await till.commands.transactions.deposit(ann, wallet, 100, "USD", PENDING)).value
@@ -332,20 +381,28 @@ async def test_a_deposit_in_its_wallet_is_not_refunded_by_an_operator(till: Till
         await till.commands.payments.refund(ADMIN, payment, None, "please")
 
 
-# -- orders that await their payment -----------------------------------------------------------------------------------
+# -- orders that await their payment ---------------------------------------------------------------
 
 
-async def test_a_game_in_an_unpaid_order_is_pending_and_owned_only_once_it_is_paid(till: Till) -> None:
+async def test_a_game_in_an_unpaid_order_is_pending_and_owned_only_once_it_is_paid(
+    till: Till,
+) -> None:
     ann, game = await till.person(), await till.game()
     placed = (await till.commands.orders.place(ann, game, None)).value
-    for again in (till.commands.orders.place(ann, game, VISA), till.commands.carts.add(ann, game, 1)):
+    for again in (
+        till.commands.orders.place(ann, game, VISA),
+        till.commands.carts.add(ann, game, 1),
+    ):
         with pytest.raises(Conflict, match="order_pending") as pending:
             await again
         assert pending.value.extra["order_id"] == str(placed.order_id)
     await till.settle()
     await till.commands.payments.attach(ann, placed.order_id, VISA)
     await till.settle()
-    for again in (till.commands.orders.place(ann, game, VISA), till.commands.carts.add(ann, game, 1)):
+    for again in (
+        till.commands.orders.place(ann, game, VISA),
+        till.commands.carts.add(ann, game, 1),
+    ):
         with pytest.raises(Conflict, match="already_owned"):
             await again
 
@@ -359,7 +416,9 @@ async def test_an_overdue_order_keeps_a_game_from_nobodys_cart(till: Till) -> No
     assert (await till.order(placed.order_id)).status == "PENDING_PAYMENT"
 
 
-async def test_a_purchase_is_told_with_the_games_and_by_the_names_that_others_know(till: Till) -> None:
+async def test_a_purchase_is_told_with_the_games_and_by_the_names_that_others_know(
+    till: Till,
+) -> None:
     _, placed = await bought(till, VISA)
     _, failed = await bought(till, Method("card", "pm_card_chargeDeclined"))
     for payment_id, name in (
@@ -368,7 +427,11 @@ async def test_a_purchase_is_told_with_the_games_and_by_the_names_that_others_kn
     ):
         payment = await till.payment(payment_id)
         assert payment.order_id is not None
-        (event,) = [each.event for each in await till.core.log.read_stream(payment_id) if each.env.name == name]
+        (event,) = [
+            each.event
+            for each in await till.core.log.read_stream(payment_id)
+            if each.env.name == name
+        ]
         order = await till.order(payment.order_id)
         assert event.transaction_id == payment_id
         assert event.user_id == event.buyer_id == order.buyer_id

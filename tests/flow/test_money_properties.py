@@ -1,5 +1,6 @@
-"""Money in random interleavings, against a plain model: none is made or lost, no balance is below zero, a payment is
-captured once and refunded at most what was captured, and the ledger agrees with all of it.
+"""Money in random interleavings, against a plain model: none is made or lost, no balance is below
+zero, a payment is captured once and refunded at most what was captured, and the ledger agrees with
+all of it.
 """
 
 import asyncio
@@ -64,7 +65,8 @@ GIVEN_BACK = [
 
 
 class Money(RuleBasedStateMachine):
-    """Two people with a wallet each, a seller, and a provider whose notices come in any order, late and repeated."""
+    """Two people with a wallet each, a seller, and a provider whose notices come in any order, late
+    and repeated."""
 
     till: ClassVar[Till]
     loop: ClassVar[asyncio.AbstractEventLoop]
@@ -90,7 +92,7 @@ class Money(RuleBasedStateMachine):
         await self.till.settle()
         return await self.till.accounts()
 
-    # -- what people do ------------------------------------------------------------------------------------------------
+    # -- what people do ----------------------------------------------------------------------------
 
     @rule(target=payments, person=st.sampled_from([0, 1]), cents=amounts)
     def deposit(self, person: int, cents: int) -> UUID | None:
@@ -106,7 +108,9 @@ class Money(RuleBasedStateMachine):
     def transfer(self, person: int, cents: int, waited: bool) -> None:
         source, target = self.wallets[person], self.wallets[1 - person]
         with suppress(Refused):
-            asked = self.till.commands.transactions.transfer(self.people[person], source, target, cents, "USD")
+            asked = self.till.commands.transactions.transfer(
+                self.people[person], source, target, cents, "USD"
+            )
             self.transactions.append(self.run(asked).value)
             if waited:
                 self.run(self.till.commands.transactions.when_ready(self.transactions[-1], 10))
@@ -116,7 +120,9 @@ class Money(RuleBasedStateMachine):
         with suppress(Refused):
             game = self.run(self.till.game(cents, self.seller))
             method = BY_WALLET if by_wallet else None
-            placed = self.run(self.till.commands.orders.place(self.people[person], game, method)).value
+            placed = self.run(
+                self.till.commands.orders.place(self.people[person], game, method)
+            ).value
             self.order_payments.append(placed.payment_id)
             return placed.payment_id
         return None
@@ -129,7 +135,9 @@ class Money(RuleBasedStateMachine):
         assert state.order_id is not None
         with suppress(Refused):
             wallet, amount = self.wallets[person], state.amount_cents
-            paid = self.till.commands.transactions.pay(self.people[person], wallet, state.order_id, amount, "USD")
+            paid = self.till.commands.transactions.pay(
+                self.people[person], wallet, state.order_id, amount, "USD"
+            )
             self.transactions.append(self.run(paid).value)
 
     @rule(payment=payments)
@@ -140,20 +148,33 @@ class Money(RuleBasedStateMachine):
             with suppress(Refused):
                 self.run(self.till.commands.orders.cancel(ADMIN, state.order_id))
 
-    @rule(payment=payments, type=st.sampled_from(NOTICES), number=st.integers(0, 3), times=st.integers(1, 2))
+    @rule(
+        payment=payments,
+        type=st.sampled_from(NOTICES),
+        number=st.integers(0, 3),
+        times=st.integers(1, 2),
+    )
     def notice(self, payment: UUID | None, type: str, number: int, times: int) -> None:
         for _ in range(times if payment else 0):
             assert payment is not None
             self.run(self.till.notice(payment, type, event_id=f"evt_{payment.hex}_{type}_{number}"))
 
-    @rule(payment=payments, told=st.sampled_from(GIVEN_BACK), cents=amounts, number=st.integers(0, 2))
-    def given_back_at_the_provider(self, payment: UUID | None, told: tuple[str, str], cents: int, number: int) -> None:
+    @rule(
+        payment=payments, told=st.sampled_from(GIVEN_BACK), cents=amounts, number=st.integers(0, 2)
+    )
+    def given_back_at_the_provider(
+        self, payment: UUID | None, told: tuple[str, str], cents: int, number: int
+    ) -> None:
         """By hand, or by a dispute; and what of it did not go, or came again."""
         if payment is None:
             return
         state, (type, status) = self.run(self.till.payment(payment)), told
         if state.wallet_id is None and state.is_captured:
-            about: dict[str, Any] = {"id": f"re_{payment.hex}_{number}", "amount": cents, "status": status}
+            about: dict[str, Any] = {
+                "id": f"re_{payment.hex}_{number}",
+                "amount": cents,
+                "status": status,
+            }
             self.run(self.till.notice(payment, type, **about))
 
     @rule(payment=payments, cents=st.none() | amounts)
@@ -164,27 +185,44 @@ class Money(RuleBasedStateMachine):
 
     @rule(wallet=st.sampled_from([0, 1]), active=st.booleans())
     def switch(self, wallet: int, active: bool) -> None:
-        change = self.till.commands.wallets.reactivate if active else self.till.commands.wallets.deactivate
+        change = (
+            self.till.commands.wallets.reactivate
+            if active
+            else self.till.commands.wallets.deactivate
+        )
         with suppress(Refused):
             self.run(change(ADMIN, self.wallets[wallet], "as asked"))
 
     @rule(wallet=st.sampled_from([0, 1]), cents=st.integers(-500, 500))
     def adjust(self, wallet: int, cents: int) -> None:
-        change = self.till.commands.wallets.add_funds if cents > 0 else self.till.commands.wallets.deduct_funds
+        change = (
+            self.till.commands.wallets.add_funds
+            if cents > 0
+            else self.till.commands.wallets.deduct_funds
+        )
         with suppress(Refused):
             self.run(change(ADMIN, self.wallets[wallet], abs(cents), "as asked"))
             self.adjusted[self.wallets[wallet]] += cents
 
     @rule(who=st.sampled_from([0, 1, 2]), at_once=st.booleans())
     def close(self, who: int, at_once: bool) -> None:
-        """Close an account; where not all of it is done `at_once`, the command died and the reactor goes on."""
+        """Close an account; where not all of it is done `at_once`, the command died and the reactor
+        goes on."""
         person, ends = [*self.people, self.seller][who], self.till.commands.account_ends
-        self.run(ends.close(person, person.person()) if at_once else ends._close(person, person.person(), None))
+        self.run(
+            ends.close(person, person.person())
+            if at_once
+            else ends._close(person, person.person(), None)
+        )
 
     @rule(who=st.sampled_from([0, 1, 2]))
     def reopen(self, who: int) -> None:
         with suppress(Refused):
-            self.run(self.till.commands.account_ends.reopen(ADMIN, [*self.people, self.seller][who].person()))
+            self.run(
+                self.till.commands.account_ends.reopen(
+                    ADMIN, [*self.people, self.seller][who].person()
+                )
+            )
 
     @rule()
     def react(self) -> None:
@@ -194,7 +232,7 @@ class Money(RuleBasedStateMachine):
     def work(self) -> None:
         self.run(self.till.work())
 
-    # -- what must hold ------------------------------------------------------------------------------------------------
+    # -- what must hold ----------------------------------------------------------------------------
 
     @invariant()
     def no_balance_is_below_zero(self) -> None:
@@ -207,8 +245,17 @@ class Money(RuleBasedStateMachine):
     def a_payment_gives_back_at_most_what_it_took(self) -> None:
         for payment_id in self.order_payments:
             payment = self.run(self.till.payment(payment_id))
-            promised = sum(refund.amount_cents for refund in payment.refunds.values() if refund.state != "FAILED")
-            assert 0 <= payment.refunded_cents <= promised <= (payment.amount_cents if payment.is_captured else 0)
+            promised = sum(
+                refund.amount_cents
+                for refund in payment.refunds.values()
+                if refund.state != "FAILED"
+            )
+            assert (
+                0
+                <= payment.refunded_cents
+                <= promised
+                <= (payment.amount_cents if payment.is_captured else 0)
+            )
 
     def teardown(self) -> None:
         if hasattr(self, "start"):
@@ -226,7 +273,9 @@ class Money(RuleBasedStateMachine):
                 if transaction.from_wallet_id is not None:
                     expected[transaction.from_wallet_id] -= transaction.amount_cents
                 if transaction.to_wallet_id is not None:
-                    expected[transaction.to_wallet_id] += transaction.amount_cents - transaction.reversed_cents
+                    expected[transaction.to_wallet_id] += (
+                        transaction.amount_cents - transaction.reversed_cents
+                    )
             assert transaction.is_final or transaction.type == "deposit"
             if not transaction.is_final:
                 assert (await self._user(transaction.user_id)).may_act
@@ -254,7 +303,10 @@ class Money(RuleBasedStateMachine):
         revenue = accounts.get(REVENUE, 0) - self.start.get(REVENUE, 0)
         assert revenue + accounts.get(seller_account(self.seller.person()), 0) == earned
         held = sum(expected.values())
-        outside = sum(accounts.get(each, 0) - self.start.get(each, 0) for each in (BUYER_EXTERNAL, ADJUSTMENTS))
+        outside = sum(
+            accounts.get(each, 0) - self.start.get(each, 0)
+            for each in (BUYER_EXTERNAL, ADJUSTMENTS)
+        )
         assert held - 2000 + earned == -outside
 
     async def _nothing_is_held_for_nobody(self, payment_id: UUID) -> None:
@@ -285,7 +337,8 @@ class Money(RuleBasedStateMachine):
 @pytest.fixture
 def money(database: str, tmp_path: Path) -> Iterator[type[Money]]:
     loop, stack = asyncio.new_event_loop(), AsyncExitStack()
-    Money.loop, Money.till = loop, loop.run_until_complete(stack.enter_async_context(open_till(database, tmp_path)))
+    Money.loop = loop
+    Money.till = loop.run_until_complete(stack.enter_async_context(open_till(database, tmp_path)))
     yield Money
     loop.run_until_complete(stack.aclose())
     loop.close()
@@ -294,7 +347,10 @@ def money(database: str, tmp_path: Path) -> Iterator[type[Money]]:
 def test_no_money_is_made_or_lost_in_whatever_order_things_happen(money: type[Money]) -> None:
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     run_state_machine_as_test(
-        money, settings=settings(max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=checks)
+        money,
+        settings=settings(
+            max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=checks
+        ),
     )
     money.loop.run_until_complete(the_books_balance_at_every_position(money.till))
 

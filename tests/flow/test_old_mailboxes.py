@@ -59,7 +59,9 @@ async def old_account(core: Core, typed: str) -> UUID:
 
 async def who_logs_in(core: Core, email: str, password: str = PASSWORD) -> UUID | None:
     try:
-        return (await core.commands.logins.log_in(SYSTEM, email=email, password=password)).value.user.user_id
+        return (
+            await core.commands.logins.log_in(SYSTEM, email=email, password=password)
+        ).value.user.user_id
     except Unauthorized:
         return None
 
@@ -71,7 +73,9 @@ async def react(core: Core) -> None:
         await reactor.react(recorded)
 
 
-@pytest.mark.parametrize("typed", ["Ann@Example.com", "groß@x.example", "n@bücher.example", "\u200bann@x.example"])
+@pytest.mark.parametrize(
+    "typed", ["Ann@Example.com", "groß@x.example", "n@bücher.example", "\u200bann@x.example"]
+)
 @pytest.mark.parametrize("reacted", [False, True])
 async def test_their_owners_log_in_as_ever(core: Core, typed: str, reacted: bool) -> None:
     ann = await old_account(core, typed)
@@ -84,14 +88,18 @@ async def test_their_owners_log_in_as_ever(core: Core, typed: str, reacted: bool
 
 
 @pytest.mark.parametrize("again", ["n@bücher.example", "N@BÜCHER.example"])
-async def test_their_mailbox_has_no_second_account_even_before_it_is_claimed(core: Core, again: str) -> None:
+async def test_their_mailbox_has_no_second_account_even_before_it_is_claimed(
+    core: Core, again: str
+) -> None:
     await old_account(core, "n@bücher.example")
 
     with pytest.raises(Conflict, match="email_taken"):
         await core.commands.accounts.register(SYSTEM, email=again, password=PASSWORD, name="Ben")
 
 
-@pytest.mark.parametrize("again", ["n@xn--bcher-kva.example", "n@bu\u0308cher.example", "n@ｂücher.example"])
+@pytest.mark.parametrize(
+    "again", ["n@xn--bcher-kva.example", "n@bu\u0308cher.example", "n@ｂücher.example"]
+)
 async def test_once_it_is_claimed_no_spelling_gets_it(core: Core, again: str) -> None:
     ann = await old_account(core, "n@bücher.example")
     await react(core)
@@ -101,12 +109,16 @@ async def test_once_it_is_claimed_no_spelling_gets_it(core: Core, again: str) ->
     assert await who_logs_in(core, again) == ann
 
 
-async def test_a_mailbox_that_was_only_taken_for_the_same_has_an_account_of_its_own(core: Core) -> None:
+async def test_a_mailbox_that_was_only_taken_for_the_same_has_an_account_of_its_own(
+    core: Core,
+) -> None:
     old = await old_account(core, "bob@fass.example")
     await react(core)
 
     new = (
-        await core.commands.accounts.register(SYSTEM, email="bob@faß.example", password="of the other", name="Bob")
+        await core.commands.accounts.register(
+            SYSTEM, email="bob@faß.example", password="of the other", name="Bob"
+        )
     ).value
 
     assert await who_logs_in(core, "bob@faß.example", "of the other") == new.user_id
@@ -114,7 +126,10 @@ async def test_a_mailbox_that_was_only_taken_for_the_same_has_an_account_of_its_
 
 
 async def test_of_two_accounts_of_one_mailbox_each_is_found_by_its_own_spelling(core: Core) -> None:
-    first, second = await old_account(core, "n@bücher.example"), await old_account(core, "n@bu\u0308cher.example")
+    first, second = (
+        await old_account(core, "n@bücher.example"),
+        await old_account(core, "n@bu\u0308cher.example"),
+    )
     await react(core)
 
     assert await who_logs_in(core, "n@xn--bcher-kva.example") == first
@@ -125,7 +140,9 @@ async def test_of_two_accounts_of_one_mailbox_each_is_found_by_its_own_spelling(
     ]
 
 
-async def test_all_that_was_claimed_is_free_once_the_account_has_another_address(core: Core) -> None:
+async def test_all_that_was_claimed_is_free_once_the_account_has_another_address(
+    core: Core,
+) -> None:
     ann = await old_account(core, "n@bücher.example")
     await react(core)
 
@@ -133,7 +150,9 @@ async def test_all_that_was_claimed_is_free_once_the_account_has_another_address
 
     for spelling in ("n@bücher.example", "n@xn--bcher-kva.example"):
         assert await core.commands.mailboxes.find(spelling) is None
-    claim = await core.repository.state(CLAIM, claim_id("email", core.commands.mailboxes.digest("ann@example.com")))
+    claim = await core.repository.state(
+        CLAIM, claim_id("email", core.commands.mailboxes.digest("ann@example.com"))
+    )
     assert claim is not None
     assert (claim.held, claim.holder_id) == (True, ann)
 

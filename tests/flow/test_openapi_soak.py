@@ -1,8 +1,10 @@
-"""The whole OpenAPI document, aliases too, by schemathesis: with each role's token, which is valid before and after.
+"""The whole OpenAPI document, aliases too, by schemathesis: with each role's token, which is valid
+before and after.
 
-No answer is a 500, and none has a status, a kind or a shape that the document does not name. The document that it is
-held against has no `default` answer, which would name them all. Canonical paths are asked with each role's token; each
-alias, which runs the same function behind the same guards, with one.
+No answer is a 500, and none has a status, a kind or a shape that the document does not name. The
+document that it is held against has no `default` answer, which would name them all. Canonical paths
+are asked with each role's token; each alias, which runs the same function behind the same guards,
+with one.
 """
 
 import json
@@ -22,7 +24,10 @@ from tests.support.servers import shared
 pytestmark = pytest.mark.soak
 
 ROLES = ("", "BUYER", "SELLER", "ADMIN", "AUDITOR", "SERVICE")
-CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+CHECKS = (
+    "not_a_server_error,status_code_conformance,"
+    "content_type_conformance,response_schema_conformance"
+)
 LEFT_OUT = r"/logout$|/users/me$|/users/\{user_id\}$|/rebuild$|/verify$"
 """Paths that would take the token's session, or the whole machine, from all that comes after."""
 
@@ -40,7 +45,9 @@ OPTIONS = [
 
 
 @pytest.fixture(scope="module")
-def shop(postgres_url: str, postgres_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+def shop(
+    postgres_url: str, postgres_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Instance]:
     database = shared.create_database(postgres_url, template=postgres_template)
     with running(tmp_path_factory.mktemp("home"), database, {}) as instance:
         yield instance
@@ -57,7 +64,9 @@ def document(shop: Instance, role: str) -> dict[str, Any]:
             aliases += (is_alias := TAG in operation["tags"])
             if is_alias and aliases % len(ROLES) != ROLES.index(role):
                 del operations[method]
-    openapi["paths"] = {path: operations for path, operations in openapi["paths"].items() if operations}
+    openapi["paths"] = {
+        path: operations for path, operations in openapi["paths"].items() if operations
+    }
     return openapi
 
 
@@ -66,20 +75,36 @@ def somebody(shop: Instance, role: str) -> httpx.Client:
         return shop.http()
     if role in {"BUYER", "SELLER"}:
         return shop.register(account_type=role).http
-    body = {"email": f"another-{role.lower()}@example.com", "password": PASSWORD, "name": "Ann", "account_type": role}
+    body = {
+        "email": f"another-{role.lower()}@example.com",
+        "password": PASSWORD,
+        "name": "Ann",
+        "account_type": role,
+    }
     answer = shop.admin().post("/api/v1/users", json=body)
     assert answer.status_code == 201, answer.text
     return shop.http(answer.json()["access_token"])
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_every_answer_is_documented_and_none_is_a_failure(shop: Instance, role: str, tmp_path: Path) -> None:
+def test_every_answer_is_documented_and_none_is_a_failure(
+    shop: Instance, role: str, tmp_path: Path
+) -> None:
     (tmp_path / "openapi.json").write_text(json.dumps(document(shop, role)))
     client = somebody(shop, role)
     asked = "/api/v1/notifications"
     expected = 200 if role else 401
     assert client.get(asked).status_code == expected
-    command = [sys.executable, "-m", "schemathesis.cli", "run", "openapi.json", "--url", shop.base, *OPTIONS]
+    command = [
+        sys.executable,
+        "-m",
+        "schemathesis.cli",
+        "run",
+        "openapi.json",
+        "--url",
+        shop.base,
+        *OPTIONS,
+    ]
     if role:
         command += ["-H", f"Authorization: {client.headers['authorization']}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -1,4 +1,5 @@
-"""Deadlines on a clock set by hand, in one process: an overdue order is expired, whether or not anybody said so yet."""
+"""Deadlines on a clock set by hand, in one process: an overdue order is expired, whether or not
+anybody said so yet."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -42,21 +43,28 @@ class Shop:
     """The commands over one log, without any process beside the projector of deadlines."""
 
     def __init__(self, core: Core, clock: ManualClock) -> None:
-        self.core, self.clock = core, clock
+        self.core = core
+        self.clock = clock
 
     async def buyer(self) -> Caller:
         email = f"{uuid7().hex}@example.com"
-        made = await self.core.commands.accounts.register(SYSTEM, email=email, password=None, name="Ann")
+        made = await self.core.commands.accounts.register(
+            SYSTEM, email=email, password=None, name="Ann"
+        )
         user_id = made.value.user_id
         return Caller(f"user:{user_id}", user_id, "BUYER")
 
     async def game(self, cents: int = 1999) -> UUID:
-        listing = Listing(sku=uuid7().hex, title="Celeste", kind="DIGITAL", prices=(Price("*", cents, "USD"),))
+        listing = Listing(
+            sku=uuid7().hex, title="Celeste", kind="DIGITAL", prices=(Price("*", cents, "USD"),)
+        )
         return (await self.core.commands.catalog.create(SYSTEM, listing, "ACTIVE")).value
 
     async def boxed(self, units: int) -> UUID:
         """A game that is shipped, and so many of it."""
-        listing = Listing(sku=uuid7().hex, title="Chess", kind="PHYSICAL", prices=(Price("*", 1999, "USD"),))
+        listing = Listing(
+            sku=uuid7().hex, title="Chess", kind="PHYSICAL", prices=(Price("*", 1999, "USD"),)
+        )
         game_id = (await self.core.commands.catalog.create(SYSTEM, listing, "ACTIVE")).value
         await self.core.commands.inventory.set_total(SERVICE, game_id, units)
         return game_id
@@ -81,14 +89,19 @@ class Shop:
         async def decision(unit: UnitOfWork) -> None:
             payment = await unit.load(PAYMENT, placed.payment_id)
             assert payment is not None
-            unit.emit(placed.payment_id, payments.capture(payment, "card", provider="simulated", provider_ref="pi_1"))
+            unit.emit(
+                placed.payment_id,
+                payments.capture(payment, "card", provider="simulated", provider_ref="pi_1"),
+            )
 
         await self.core.handler.handle(decision, SYSTEM)
 
     async def fire(self) -> int:
         """Fire what is due, with due times that know all that has happened."""
         reads = ReadModels(self.core.log.pool).reaching(await self.core.log.head(), timeout=60)
-        return await Deadlines(DueTimes(reads), deadline_commands(self.core.commands), self.clock).fire()
+        return await Deadlines(
+            DueTimes(reads), deadline_commands(self.core.commands), self.clock
+        ).fire()
 
     async def events_after(self, position: int) -> list[str]:
         return [recorded.env.name for recorded in await self.core.log.read(position)]
@@ -96,7 +109,9 @@ class Shop:
 
 @pytest.fixture
 async def shop(database: str, tmp_path: Path) -> AsyncIterator[Shop]:
-    settings = Settings(home=tmp_path, database_url=database, payment_ttl_seconds=TTL.total_seconds())
+    settings = Settings(
+        home=tmp_path, database_url=database, payment_ttl_seconds=TTL.total_seconds()
+    )
     clock = ManualClock(datetime.now(UTC))
     async with open_core(settings, clock=clock) as core, projecting(database, [model("deadlines")]):
         yield Shop(core, clock)
@@ -127,7 +142,11 @@ async def test_expiry_ends_order_payment_and_claim_in_one_append(shop: Shop) -> 
     shop.clock.advance(TTL)
     before = await shop.core.log.head()
     await shop.fire()
-    assert await shop.events_after(before) == ["order.cancelled.v1", "payment.intent_cancelled.v2", "claim.released.v1"]
+    assert await shop.events_after(before) == [
+        "order.cancelled.v1",
+        "payment.intent_cancelled.v2",
+        "claim.released.v1",
+    ]
     (first, *others) = await shop.core.log.read(before)
     assert first.env.actor == "deadline"
     assert {each.env.recorded_at for each in others} == {first.env.recorded_at}
@@ -137,7 +156,8 @@ async def test_expiry_ends_order_payment_and_claim_in_one_append(shop: Shop) -> 
 async def test_what_another_system_holds_is_given_up_when_its_time_is_over(shop: Shop) -> None:
     game = await shop.boxed(10)
     allocated, released, kept = [
-        (await shop.core.commands.inventory.reserve(SERVICE, game, n, uuid7())).value for n in (1, 2, 3)
+        (await shop.core.commands.inventory.reserve(SERVICE, game, n, uuid7())).value
+        for n in (1, 2, 3)
     ]
     await shop.core.commands.inventory.allocate(SERVICE, game, HoldName(allocated), uuid7())
     await shop.core.commands.inventory.release(SERVICE, game, HoldName(released), "not needed")
@@ -184,7 +204,9 @@ async def test_a_deadline_that_is_fired_again_by_another_leader_changes_nothing(
         async def due(self, now: datetime, limit: int) -> list["Due"]:
             return [Due(placed.order_id, ORDER_PAYMENT, 1)]
 
-    assert await Deadlines(LateNews(), deadline_commands(shop.core.commands), shop.clock).fire() == 1
+    assert (
+        await Deadlines(LateNews(), deadline_commands(shop.core.commands), shop.clock).fire() == 1
+    )
     assert await shop.core.log.head() == head
 
 
@@ -194,7 +216,9 @@ class Due(msgspec.Struct, frozen=True):
     version: int
 
 
-async def test_an_overdue_order_takes_no_method_though_its_deadline_has_not_fired(shop: Shop) -> None:
+async def test_an_overdue_order_takes_no_method_though_its_deadline_has_not_fired(
+    shop: Shop,
+) -> None:
     buyer = await shop.buyer()
     placed = await shop.place(buyer, await shop.game())
     shop.clock.advance(TTL)
@@ -203,7 +227,9 @@ async def test_an_overdue_order_takes_no_method_though_its_deadline_has_not_fire
     assert refused.value.code == "order_expired"
 
 
-async def test_an_overdue_payment_is_not_asked_of_the_provider_though_its_job_comes_now(shop: Shop) -> None:
+async def test_an_overdue_payment_is_not_asked_of_the_provider_though_its_job_comes_now(
+    shop: Shop,
+) -> None:
     placed = await shop.place(await shop.buyer(), await shop.game(), VISA)
     shop.clock.advance(TTL)
     head = await shop.core.log.head()
@@ -213,7 +239,9 @@ async def test_an_overdue_payment_is_not_asked_of_the_provider_though_its_job_co
     assert await shop.core.log.head() == head
 
 
-async def test_the_game_of_an_overdue_order_can_be_ordered_which_cancels_that_order(shop: Shop) -> None:
+async def test_the_game_of_an_overdue_order_can_be_ordered_which_cancels_that_order(
+    shop: Shop,
+) -> None:
     buyer, game = await shop.buyer(), await shop.game()
     old = await shop.place(buyer, game)
     shop.clock.advance(TTL - INSTANT)
@@ -225,7 +253,9 @@ async def test_the_game_of_an_overdue_order_can_be_ordered_which_cancels_that_or
     assert await shop.fire() == 0
 
 
-async def test_money_that_has_come_keeps_its_order_until_the_settlement_has_looked(shop: Shop) -> None:
+async def test_money_that_has_come_keeps_its_order_until_the_settlement_has_looked(
+    shop: Shop,
+) -> None:
     buyer, game = await shop.buyer(), await shop.game()
     placed = await shop.place(buyer, game, VISA)
     await shop.capture(placed)

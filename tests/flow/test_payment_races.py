@@ -1,5 +1,5 @@
-"""The buyer pays, the provider tells, the deadline passes, the buyer cancels: in every order, and the order is either
-paid, sold and kept, or cancelled with its stock free and the money back.
+"""The buyer pays, the provider tells, the deadline passes, the buyer cancels: in every order, and
+the order is either paid, sold and kept, or cancelled with its stock free and the money back.
 """
 
 from collections.abc import AsyncIterator, Iterable
@@ -20,7 +20,13 @@ from tests.support.shops.manual import VISA, Till, open_till, ordered
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ADDRESS = {"name": "Ann", "line1": "1 High Street", "city": "Lyon", "postal_code": "69001", "country": "FR"}
+ADDRESS = {
+    "name": "Ann",
+    "line1": "1 High Street",
+    "city": "Lyon",
+    "postal_code": "69001",
+    "country": "FR",
+}
 STEPS = ("pay", "webhook", "expire", "cancel")
 
 SOLD, FREE = (3, 3, 0, 0), (5, 5, 0, 0)
@@ -29,12 +35,19 @@ UNPAID = ("CANCELLED", "ABANDONED", FREE, "canceled", 0)
 RETURNED = ("CANCELLED", "ABANDONED", FREE, "succeeded", 2 * 1999)
 
 EACH_ONCE = [steps for length in range(1, 5) for steps in permutations(STEPS, length)]
-REPEATED = [steps for length in (2, 3) for steps in product(STEPS, repeat=length) if len(set(steps)) < length]
+REPEATED = [
+    steps
+    for length in (2, 3)
+    for steps in product(STEPS, repeat=length)
+    if len(set(steps)) < length
+]
 REPEATED += [steps for steps in product(STEPS, repeat=4) if len(set(steps)) < 4][::3]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def till(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Till]:
+async def till(
+    module_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Till]:
     async with open_till(module_database, tmp_path_factory.mktemp("till")) as opened:
         yield opened
 
@@ -50,7 +63,9 @@ async def test_an_order_ends_paid_or_cancelled_in_whatever_order_things_happen(
 @pytest.mark.soak
 @pytest.mark.parametrize("first", STEPS)
 @pytest.mark.parametrize("prompt", [True, False], ids=["reactors keep up", "reactors come last"])
-async def test_so_it_does_when_things_happen_again_and_again(till: Till, first: str, *, prompt: bool) -> None:
+async def test_so_it_does_when_things_happen_again_and_again(
+    till: Till, first: str, *, prompt: bool
+) -> None:
     await _race_all(till, (steps for steps in REPEATED if steps[0] == first), prompt=prompt)
 
 
@@ -63,7 +78,8 @@ async def _race_all(till: Till, races: Iterable[tuple[str, ...]], *, prompt: boo
 
 
 async def _race(till: Till, steps: tuple[str, ...], *, prompt: bool) -> tuple[Any, ...]:
-    """How an order of two of five ends: it, its cart, the stock, and at the provider the intent and what went back."""
+    """How an order of two of five ends: it, its cart, the stock, and at the provider the intent and
+    what went back."""
     ann, game = await till.person(), await till.physical_game(5)
     cart_id = (await till.commands.carts.add(ann, game, 2)).value
     placed = await ordered(till.commands.carts.check_out(ann, None, ADDRESS))
@@ -76,7 +92,13 @@ async def _race(till: Till, steps: tuple[str, ...], *, prompt: bool) -> tuple[An
     await till.settle()
     order, cart = await till.order(placed.order_id), await till.cart(cart_id)
     (intent,) = _intents(till, placed)
-    return order.status, cart.status, await till.stock(game), intent["status"], intent["amount_refunded"]
+    return (
+        order.status,
+        cart.status,
+        await till.stock(game),
+        intent["status"],
+        intent["amount_refunded"],
+    )
 
 
 async def _happen(till: Till, step: str, buyer: Caller, placed: Placed) -> None:
@@ -94,7 +116,8 @@ async def _happen(till: Till, step: str, buyer: Caller, placed: Placed) -> None:
 
 
 async def _pay_at_the_provider(till: Till, placed: Placed) -> None:
-    """With the client's secret, as a shop's page does; if the provider takes it, or has taken it, we are told."""
+    """With the client's secret, as a shop's page does; if the provider takes it, or has taken it,
+    we are told."""
     (intent,) = _intents(till, placed)
     with suppress(ProviderRefused):
         await till.core.adapters.payment_provider.confirm(
@@ -107,4 +130,6 @@ async def _pay_at_the_provider(till: Till, placed: Placed) -> None:
 
 def _intents(till: Till, placed: Placed) -> list[dict[str, Any]]:
     address = f"{till.core.settings.provider_address}/v1/payment_intents"
-    return list(httpx.get(address, params={"payment_id": str(placed.payment_id)}, timeout=30).json()["data"])
+    return list(
+        httpx.get(address, params={"payment_id": str(placed.payment_id)}, timeout=30).json()["data"]
+    )

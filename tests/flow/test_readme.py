@@ -1,4 +1,5 @@
-"""The README's tour, as printed: its commands are run one after the other in one shell, as a reader would."""
+"""The README's tour, as printed: its commands are run one after the other in one shell, as a reader
+would."""
 
 import json
 import re
@@ -38,21 +39,30 @@ def run() -> Iterator[Run]:
 
 @pytest.fixture(scope="module")
 def printed(run: Run) -> list[str]:
-    """What each block printed. The port and the program's place are this run's; else they are run as they stand."""
+    """What each block printed. The port and the program's place are this run's; else they are run
+    as they stand."""
     blocks = tour()
     for printed, ours in ((PRINTED_PORT, run.shop.base), (".venv/bin/", f"{LUDOTECA.parent}/")):
         assert any(printed in block for block in blocks)
         blocks = [block.replace(printed, ours) for block in blocks]
-    environment = {**run.environment, "LUDOTECA_PORT": "1"}  # nothing but SHOP= says where the API is
+    # nothing but SHOP= says where the API is
+    environment = {**run.environment, "LUDOTECA_PORT": "1"}
     admin = log_in(run)
     with subprocess.Popen(
-        ["bash", "-e"], env=environment, cwd=run.home, stdin=PIPE, stdout=PIPE, stderr=STDOUT, text=True
+        ["bash", "-e"],
+        env=environment,
+        cwd=run.home,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=STDOUT,
+        text=True,
     ) as shell:
         return [read_along(admin, shell, block) for block in blocks]
 
 
 def read_along(admin: httpx.Client, shell: "subprocess.Popen[str]", block: str) -> str:
-    """Run one block; returns what it printed. As with a reader, the shop has caught up before the next."""
+    """Run one block; returns what it printed. As with a reader, the shop has caught up before the
+    next."""
     assert shell.stdin is not None
     assert shell.stdout is not None
     shell.stdin.write(f"{block}\nprintf '\\n{BETWEEN}\\n'\n")
@@ -84,7 +94,9 @@ def answers(text: str) -> list[tuple[int, httpx.Headers, dict[str, Any]]]:
     for answer in text.split("HTTP/1.1 ")[1:]:
         head, _, rest = answer.partition("\n\n")
         status, *lines = head.splitlines()
-        headers = httpx.Headers([(name, value) for name, _, value in (line.partition(": ") for line in lines)])
+        headers = httpx.Headers(
+            [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+        )
         found.append((int(status.split()[0]), headers, json.JSONDecoder().raw_decode(rest)[0]))
     return found
 
@@ -93,7 +105,9 @@ def test_every_block_of_the_tour_is_run(printed: list[str]) -> None:
     assert len(printed) == len(tour()) >= 7
 
 
-def test_the_search_finds_the_game_in_spite_of_the_typo_and_marks_what_matched(printed: list[str]) -> None:
+def test_the_search_finds_the_game_in_spite_of_the_typo_and_marks_what_matched(
+    printed: list[str],
+) -> None:
     shown = printed[1]
     first = re.search(r'"title": "([^"]+)"', shown)
     assert first
@@ -113,10 +127,14 @@ def test_the_bought_game_is_in_the_library(printed: list[str]) -> None:
     ((status, headers, body),) = answers(printed[4])
     assert status == 200
     assert int(headers["event-position"]) > 0
-    assert [item["title"] for item in body["items"]] == re.findall(r'"title": "([^"]+)"', printed[1])[:1]
+    assert [item["title"] for item in body["items"]] == re.findall(
+        r'"title": "([^"]+)"', printed[1]
+    )[:1]
 
 
-def test_one_card_is_declined_and_the_other_leads_to_a_page_on_which_to_decide(printed: list[str]) -> None:
+def test_one_card_is_declined_and_the_other_leads_to_a_page_on_which_to_decide(
+    printed: list[str],
+) -> None:
     (declined, _, problem), (placed, _, order) = answers(printed[5])
     assert (declined, problem["code"]) == (402, "payment_failed")
     assert (placed, order["status"]) == (201, "PENDING_PAYMENT")
@@ -140,11 +158,16 @@ def test_a_cart_holds_stock_and_its_order_follows_the_sellers_shipment(printed: 
     assert (refused["code"], refused["available"]) == ("insufficient_stock", 2)
     assert (order["status"], order["amount_cents"]) == ("CONFIRMED", 13500)
     processing, shipped, orders = printed[8].strip().split("\n", 2)
-    assert [json.loads(each)["status"] for each in (processing, shipped)] == ["PROCESSING", "SHIPPED"]
+    assert [json.loads(each)["status"] for each in (processing, shipped)] == [
+        "PROCESSING",
+        "SHIPPED",
+    ]
     assert order["order_id"] in orders
 
 
-def test_the_operators_side_shows_equal_models_an_intact_log_and_payments(printed: list[str]) -> None:
+def test_the_operators_side_shows_equal_models_an_intact_log_and_payments(
+    printed: list[str],
+) -> None:
     shown = printed[9]
     assert re.search(r"^projection +", shown, re.MULTILINE)
     assert not re.search(r"\bNO\b", shown)
@@ -159,14 +182,18 @@ def test_mails_and_text_logs_are_where_the_readme_says(run: Run, printed: list[s
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "`~/.ludoteca/mail`" in text
     assert "`~/.ludoteca/logs`" in text
-    eventually(lambda: subjects(run.home / "mail"), lambda found: any("Your purchase" in subject for subject in found))
+    eventually(
+        lambda: subjects(run.home / "mail"),
+        lambda found: any("Your purchase" in subject for subject in found),
+    )
     for name in ("payment-worker.txt", "payment-webhook.txt"):
         assert eventually(partial((run.home / "logs" / name).read_text, encoding="utf-8"))
 
 
 def subjects(folder: Path) -> list[str]:
     return [
-        str(message_from_bytes(path.read_bytes(), policy=policy.default)["Subject"]) for path in folder.glob("*.eml")
+        str(message_from_bytes(path.read_bytes(), policy=policy.default)["Subject"])
+        for path in folder.glob("*.eml")
     ]
 
 

@@ -1,4 +1,5 @@
-"""Fiscal receipts over the real log: numbers without gaps, whatever dies in between, and whoever is away."""
+"""Fiscal receipts over the real log: numbers without gaps, whatever dies in between, and whoever is
+away."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -24,7 +25,16 @@ from eventstore.log import Recorded
 from runtime.wiring.core import Core
 from runtime.wiring.work import receipt_worker
 from tests.support.servers.fiscal import running_operator
-from tests.support.shops.fiscal_desk import YEAR, confirmation, handle, job, names, open_desk, paid, receipt_of
+from tests.support.shops.fiscal_desk import (
+    YEAR,
+    confirmation,
+    handle,
+    job,
+    names,
+    open_desk,
+    paid,
+    receipt_of,
+)
 
 
 class Published:
@@ -38,21 +48,27 @@ class Published:
 
 
 class Operator:
-    """Stands in for the operator: keeps what it is told under each key. Raises these in turn, before or after.
+    """Stands in for the operator: keeps what it is told under each key. Raises these in turn,
+    before or after.
 
     Its books are not asked for.
     """
 
-    def __init__(self, before: Sequence[BaseException] = (), after: Sequence[BaseException] = ()) -> None:
+    def __init__(
+        self, before: Sequence[BaseException] = (), after: Sequence[BaseException] = ()
+    ) -> None:
         self.told: dict[str, tuple[int, UUID]] = {}
-        self._before, self._after = list(before), list(after)
+        self._before = list(before)
+        self._after = list(after)
 
     def recover(self) -> None:
         """Answer from now on."""
         self._before.clear()
         self._after.clear()
 
-    async def issue(self, *, number: int, order_id: UUID, idempotency_key: str, **_: object) -> IssuedReceipt:
+    async def issue(
+        self, *, number: int, order_id: UUID, idempotency_key: str, **_: object
+    ) -> IssuedReceipt:
         if self._before:
             raise self._before.pop(0)
         assert self.told.setdefault(idempotency_key, (number, order_id)) == (number, order_id)
@@ -63,10 +79,14 @@ class Operator:
     async def receipt_of(self, seller_id: UUID, order_id: UUID) -> KnownReceipt | None:
         raise NotImplementedError
 
-    async def receipts_from(self, seller_id: UUID, year: int, number: int) -> Sequence[KnownReceipt]:
+    async def receipts_from(
+        self, seller_id: UUID, year: int, number: int
+    ) -> Sequence[KnownReceipt]:
         raise NotImplementedError
 
-    async def receipts_since(self, issued_since: datetime | None, after: str | None) -> Sequence[KnownReceipt]:
+    async def receipts_since(
+        self, issued_since: datetime | None, after: str | None
+    ) -> Sequence[KnownReceipt]:
         raise NotImplementedError
 
 
@@ -82,10 +102,12 @@ async def jobs_of(core: Core, order_id: UUID) -> list[Job]:
     return queue.jobs
 
 
-# -- who gets one ------------------------------------------------------------------------------------------------------
+# -- who gets one ----------------------------------------------------------------------------------
 
 
-async def test_each_seller_who_took_money_gets_a_job_and_the_same_one_when_it_is_asked_again(core: Core) -> None:
+async def test_each_seller_who_took_money_gets_a_job_and_the_same_one_when_it_is_asked_again(
+    core: Core,
+) -> None:
     ann, bob, free = uuid4(), uuid4(), uuid4()
     order_id = await paid(core, (ann, 500), (bob, 300), (free, 0), (ann, 100))
     jobs = await jobs_of(core, order_id)
@@ -107,18 +129,25 @@ async def test_a_receipt_belongs_to_the_year_in_utc_in_which_the_order_was_paid(
     assert [job.body["year"] for job in queue.jobs] == ["2026"]
 
 
-# -- numbers -----------------------------------------------------------------------------------------------------------
+# -- numbers ---------------------------------------------------------------------------------------
 
 
-def test_books_have_neither_gaps_nor_doubles_however_many_ask_at_once_and_again(database: str, tmp_path: Path) -> None:
-    """Two processes over one log, each asked for every receipt, and an operator that does not always answer."""
+def test_books_have_neither_gaps_nor_doubles_however_many_ask_at_once_and_again(
+    database: str, tmp_path: Path
+) -> None:
+    """Two processes over one log, each asked for every receipt, and an operator that does not
+    always answer."""
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
-        cores = [runner.run(stack.enter_async_context(open_desk(database, tmp_path))) for _ in range(2)]
+        cores = [
+            runner.run(stack.enter_async_context(open_desk(database, tmp_path))) for _ in range(2)
+        ]
 
         @settings(max_examples=6, deadline=None)
         @given(
-            sales=st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=3), min_size=1, max_size=10),
+            sales=st.lists(
+                st.lists(st.integers(0, 2), min_size=1, max_size=3), min_size=1, max_size=10
+            ),
             lost=st.integers(0, 5),
         )
         def holds(sales: list[list[int]], lost: int) -> None:
@@ -132,14 +161,19 @@ def test_books_have_neither_gaps_nor_doubles_however_many_ask_at_once_and_again(
 
 async def _ask_at_once(one: Core, other: Core, sales: list[list[int]], lost: int) -> None:
     sellers = [uuid4() for _ in range(3)]
-    operator = Operator(before=[OperatorUnavailable("lost")] * lost, after=[OperatorUnavailable("lost")] * lost)
+    operator = Operator(
+        before=[OperatorUnavailable("lost")] * lost, after=[OperatorUnavailable("lost")] * lost
+    )
     wanted = []
     for sold in sales:
         order_id = await paid(one, *[(sellers[n], 100 + n) for n in sold])
         wanted += [(order_id, sellers[n]) for n in sorted(set(sold))]
     asked = [(core, *each) for each in wanted for core in (one, other)]
     await asyncio.gather(
-        *(handle(ReceiptWorker(core.handler, operator), order_id, seller) for core, order_id, seller in asked),
+        *(
+            handle(ReceiptWorker(core.handler, operator), order_id, seller)
+            for core, order_id, seller in asked
+        ),
         return_exceptions=True,
     )
     operator.recover()
@@ -149,7 +183,10 @@ async def _ask_at_once(one: Core, other: Core, sales: list[list[int]], lost: int
     for order_id, seller in wanted:
         receipt = await receipt_of(other, order_id, seller)
         assert receipt.status == "CREATED"
-        assert operator.told[f"{seller}/{YEAR}/{receipt.number}/{order_id}"] == (receipt.number, order_id)
+        assert operator.told[f"{seller}/{YEAR}/{receipt.number}/{order_id}"] == (
+            receipt.number,
+            order_id,
+        )
         assert await names(other, order_id, seller) == ["requested", "created"]
         numbers[seller].append(receipt.number)
     for seller, given_out in numbers.items():
@@ -158,7 +195,9 @@ async def _ask_at_once(one: Core, other: Core, sales: list[list[int]], lost: int
     assert len(operator.told) == len(wanted)
 
 
-async def test_a_long_book_goes_on_from_its_snapshot(core: Core, database: str, tmp_path: Path) -> None:
+async def test_a_long_book_goes_on_from_its_snapshot(
+    core: Core, database: str, tmp_path: Path
+) -> None:
     seller = uuid4()
     ids = [await paid(core, (seller, 500)) for _ in range(BOOK.snapshot_every + 1)]
     worker = ReceiptWorker(core.handler, Operator())
@@ -167,17 +206,22 @@ async def test_a_long_book_goes_on_from_its_snapshot(core: Core, database: str, 
     await asyncio.gather(*core.repository._background)
     async with open_desk(database, tmp_path) as later:
         found = await later.repository._from_snapshot(BOOK, book_id(seller, YEAR))
-        assert (found.version, found.state) == (BOOK.snapshot_every, BOOK.state(BOOK.snapshot_every))
+        assert (found.version, found.state) == (
+            BOOK.snapshot_every,
+            BOOK.state(BOOK.snapshot_every),
+        )
         order_id = await paid(later, (seller, 500))
         await handle(ReceiptWorker(later.handler, Operator()), order_id, seller)
         assert (await receipt_of(later, order_id, seller)).number == BOOK.snapshot_every + 2
 
 
-# -- dying and failing -------------------------------------------------------------------------------------------------
+# -- dying and failing -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_a_worker_killed_around_its_call_leaves_the_number_to_the_next(core: Core, when: str) -> None:
+async def test_a_worker_killed_around_its_call_leaves_the_number_to_the_next(
+    core: Core, when: str
+) -> None:
     seller = uuid4()
     operator = Operator(**{when: [asyncio.CancelledError()]})
     order_id, next_id = await paid(core, (seller, 500)), await paid(core, (seller, 500))
@@ -192,7 +236,9 @@ async def test_a_worker_killed_around_its_call_leaves_the_number_to_the_next(cor
     assert set(operator.told.values()) == {(1, order_id), (2, next_id)}
 
 
-async def test_a_dead_letter_that_is_redriven_keeps_its_number(database: str, tmp_path: Path) -> None:
+async def test_a_dead_letter_that_is_redriven_keeps_its_number(
+    database: str, tmp_path: Path
+) -> None:
     seller = uuid4()
     with running_operator(tmp_path / "fiscal.sqlite3") as url:
         port = int(url.rpartition(":")[2])
@@ -208,10 +254,18 @@ async def test_a_dead_letter_that_is_redriven_keeps_its_number(database: str, tm
             await queue.publish([job(second, seller)])
             await _until_status(core, second, seller, "CREATED")
             book = f"{url}/v1/books/{seller}/{YEAR}"
-            assert (await asyncio.to_thread(httpx.get, book)).json() == {"issued": 1, "last_number": 2, "gaps": [1]}
+            assert (await asyncio.to_thread(httpx.get, book)).json() == {
+                "issued": 1,
+                "last_number": 2,
+                "gaps": [1],
+            }
             assert await queue.redrive(receipt_id(first, seller))
             await _until_status(core, first, seller, "CREATED")
-            assert (await asyncio.to_thread(httpx.get, book)).json() == {"issued": 2, "last_number": 2, "gaps": []}
+            assert (await asyncio.to_thread(httpx.get, book)).json() == {
+                "issued": 2,
+                "last_number": 2,
+                "gaps": [],
+            }
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
         assert await names(core, first, seller) == ["requested", "failed", "created"]

@@ -1,4 +1,5 @@
-"""`ludoteca run`: started, killed, started again, refused, beside another, by root and by an ordinary user."""
+"""`ludoteca run`: started, killed, started again, refused, beside another, by root and by an
+ordinary user."""
 
 import os
 import shutil
@@ -47,11 +48,14 @@ def _ordinary_user() -> str | None:
     if os.geteuid() != 0:
         return None
     if not shutil.which("setpriv") or not ordinary_python():
-        pytest.skip("an ordinary user cannot start the program here: no setpriv, or no Python that they may start")
+        pytest.skip(
+            "an ordinary user cannot start the program here: no setpriv, or no Python that they may"
+            " start"
+        )
     return ORDINARY
 
 
-# -- one that runs -----------------------------------------------------------------------------------------------------
+# -- one that runs ---------------------------------------------------------------------------------
 
 
 def test_an_ordinary_user_runs_all_of_it(ordinary: Run) -> None:
@@ -65,15 +69,21 @@ def test_it_prints_where_to_click_and_a_login_that_works(ordinary: Run) -> None:
         assert f"{ordinary.shop.base}{path}" in ordinary.output
         assert httpx.get(f"{ordinary.shop.base}{path}", timeout=30).status_code == 200
     email, password = ordinary.login()
-    answer = ordinary.shop.http().post("/api/v1/auth/admin/login", json={"email": email, "password": password})
+    answer = ordinary.shop.http().post(
+        "/api/v1/auth/admin/login", json={"email": email, "password": password}
+    )
     assert answer.status_code == 200, answer.text
 
 
 def test_its_home_and_all_that_is_in_it_is_closed_to_others(ordinary: Run) -> None:
-    ordinary.shop.http().post("/api/v1/users", json={"email": "a@example.com", "password": PASSWORD, "name": "Ann"})
+    ordinary.shop.http().post(
+        "/api/v1/users", json={"email": "a@example.com", "password": PASSWORD, "name": "Ann"}
+    )
     mails = eventually(lambda: list((ordinary.home / "mail").glob("*.eml")), bool)
     found = [ordinary.home, *(path for path in ordinary.home.rglob("*") if path.exists())]
-    assert {"provider.sqlite3", "payment-webhook.txt", mails[0].name} <= {path.name for path in found}
+    assert {"provider.sqlite3", "payment-webhook.txt", mails[0].name} <= {
+        path.name for path in found
+    }
     assert [path for path in found if path.stat().st_mode & 0o077] == []
 
 
@@ -104,15 +114,23 @@ def test_what_is_killed_comes_back(ordinary: Run) -> None:
     before = ordinary.children()
     for name in ("worker", "api", "postgres"):
         os.kill(before[name], signal.SIGKILL)
-    after = eventually(ordinary.children, lambda now: now.keys() == PROCESSES and now["api"] != before["api"])
-    assert {name for name in PROCESSES if after[name] != before[name]} >= {"worker", "api", "postgres"}
+    after = eventually(
+        ordinary.children, lambda now: now.keys() == PROCESSES and now["api"] != before["api"]
+    )
+    assert {name for name in PROCESSES if after[name] != before[name]} >= {
+        "worker",
+        "api",
+        "postgres",
+    }
     eventually(lambda: registers(ordinary, "back@example.com"), patience=120)
 
 
-# -- one that is killed and started again ------------------------------------------------------------------------------
+# -- one that is killed and started again ----------------------------------------------------------
 
 
-def test_a_second_instance_runs_beside_it_and_outlives_its_own_supervisor(ordinary: Run, folder: Path) -> None:
+def test_a_second_instance_runs_beside_it_and_outlives_its_own_supervisor(
+    ordinary: Run, folder: Path
+) -> None:
     with run_in(folder, "with a space", LUDOTECA_SAMPLE="off") as run:
         run.start()
         login, children = run.login(), run.children()
@@ -121,7 +139,9 @@ def test_a_second_instance_runs_beside_it_and_outlives_its_own_supervisor(ordina
         assert ordinary.shop.http().get("/health/ready").status_code == 200
 
         run.signal(signal.SIGKILL)
-        eventually(lambda: [pid for pid in children.values() if is_alive(pid)], lambda alive: alive == [])
+        eventually(
+            lambda: [pid for pid in children.values() if is_alive(pid)], lambda alive: alive == []
+        )
 
         run.start()
         assert run.login() == login
@@ -138,8 +158,15 @@ def test_a_second_instance_runs_beside_it_and_outlives_its_own_supervisor(ordina
 
 
 def registers(run: Run, email: str) -> bool:
-    """Whether an account could be opened: not when the address has one, nor while the shop is away."""
-    body = {"email": email, "password": PASSWORD, "name": "Ann", "account_type": "BUYER", "region": "US"}
+    """Whether an account could be opened: not when the address has one, nor while the shop is
+    away."""
+    body = {
+        "email": email,
+        "password": PASSWORD,
+        "name": "Ann",
+        "account_type": "BUYER",
+        "region": "US",
+    }
     try:
         answer = run.shop.http().post("/api/v1/users", json=body)
     except httpx.TransportError:

@@ -1,4 +1,5 @@
-"""Whatever the shop does, it does as if its caches were never stale: its flows, with every cached state an old one."""
+"""Whatever the shop does, it does as if its caches were never stale: its flows, with every cached
+state an old one."""
 
 import re
 import subprocess
@@ -31,6 +32,19 @@ FLOWS = [
 @pytest.mark.parametrize("seed", [1])
 def test_no_outcome_depends_on_how_fresh_the_caches_are(seed: int) -> None:
     """Decisions, reactors and workers alike: see tests/support/stale.py for what is stale."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--stale-states", str(seed), *FLOWS]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False)
-    assert ran.returncode == 0, "\n".join(re.findall(r"^(?:FAILED|ERROR).*", ran.stdout, re.MULTILINE)) or ran.stdout
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "--stale-states",
+        str(seed),
+        *FLOWS,
+    ]
+    ran = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False
+    )
+    assert ran.returncode == 0, (
+        "\n".join(re.findall(r"^(?:FAILED|ERROR).*", ran.stdout, re.MULTILINE)) or ran.stdout
+    )

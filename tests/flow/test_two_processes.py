@@ -1,4 +1,5 @@
-"""What one process still has in memory while another has moved on: it must neither count nor hurt."""
+"""What one process still has in memory while another has moved on: it must neither count nor
+hurt."""
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -21,8 +22,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def here(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Till]:
-    async with open_till(module_database, tmp_path_factory.mktemp("here")) as till, projecting(module_database):
+async def here(
+    module_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Till]:
+    async with (
+        open_till(module_database, tmp_path_factory.mktemp("here")) as till,
+        projecting(module_database),
+    ):
         yield till
 
 
@@ -33,12 +39,16 @@ async def there(here: Till) -> AsyncIterator[Till]:
         yield Till(core, here.clock, here._provider_url)
 
 
-async def test_who_was_forgotten_elsewhere_is_told_nothing_and_holds_up_nobody(here: Till, there: Till) -> None:
+async def test_who_was_forgotten_elsewhere_is_told_nothing_and_holds_up_nobody(
+    here: Till, there: Till
+) -> None:
     ann, bob = await there.person(), await there.person()
     source, target = await there.wallet(ann, 1000), await there.wallet(bob)
     landed = await there.core.commands.transactions.transfer(ann, source, target, 300, "USD")
     await there.core.commands.transactions.when_ready(landed.value, 10)
-    assert await here.core.repository.state(USER, bob.person()) is not None, "as the worker has seen him before"
+    assert await here.core.repository.state(USER, bob.person()) is not None, (
+        "as the worker has seen him before"
+    )
     await there.core.commands.wallets.deduct_funds(ADMIN, target, 300, "paid out")
     await there.core.commands.account_ends.close(bob, bob.person(), forget=True)
 
@@ -47,22 +57,35 @@ async def test_who_was_forgotten_elsewhere_is_told_nothing_and_holds_up_nobody(h
         with suppress(AlreadyDone, Refused):
             await reactor.react(recorded)
 
-    told = [each.event for each in await here.core.log.read(0) if isinstance(each.event, NotificationRequested)]
+    told = [
+        each.event
+        for each in await here.core.log.read(0)
+        if isinstance(each.event, NotificationRequested)
+    ]
     assert {each.template for each in told if each.user_id == ann.person()} >= {"transfer_sent"}
-    assert "transfer_received" not in {each.template for each in told if each.user_id == bob.person()}
+    assert "transfer_received" not in {
+        each.template for each in told if each.user_id == bob.person()
+    }
 
 
-async def test_a_wallet_emptied_elsewhere_pays_for_no_transfer_here(here: Till, there: Till) -> None:
+async def test_a_wallet_emptied_elsewhere_pays_for_no_transfer_here(
+    here: Till, there: Till
+) -> None:
     ann = await here.person()
     source, target = await here.wallet(ann, 1000), await here.wallet(await here.person())
     await there.core.commands.wallets.deduct_funds(ADMIN, source, 900, "paid out")
     with pytest.raises(Conflict, match="insufficient_funds"):
         await here.core.commands.transactions.transfer(ann, source, target, 300, "USD")
-    assert not [each for each in await here.core.log.read(0) if isinstance(each.event, TransactionFailed)]
+    assert not [
+        each for each in await here.core.log.read(0) if isinstance(each.event, TransactionFailed)
+    ]
 
 
-async def test_looking_at_anothers_things_as_a_wallet_freezes_nothing(here: Till, there: Till) -> None:
-    """It left the stock as it was long before under its newest version, and then no rule held any more."""
+async def test_looking_at_anothers_things_as_a_wallet_freezes_nothing(
+    here: Till, there: Till
+) -> None:
+    """It left the stock as it was long before under its newest version, and then no rule held any
+    more."""
     mallory = await here.person()
     source, game = await here.wallet(mallory, 1000), await here.physical_game(5)
     await here.settle()

@@ -1,4 +1,5 @@
-"""Money in and out of wallets: deposits, transfers, payments and refunds, and what the ledger has of them."""
+"""Money in and out of wallets: deposits, transfers, payments and refunds, and what the ledger has
+of them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +13,15 @@ from commands.handler import SYSTEM, Caller
 from commands.ports.payments import ProviderRefused
 from domain import transactions
 from domain.errors import Conflict, Forbidden, Invalid, NotFound
-from domain.ledger import ADJUSTMENTS, BUYER_EXTERNAL, CLEARING, REVENUE, TRANSFERS, seller_account, wallet_account
+from domain.ledger import (
+    ADJUSTMENTS,
+    BUYER_EXTERNAL,
+    CLEARING,
+    REVENUE,
+    TRANSFERS,
+    seller_account,
+    wallet_account,
+)
 from domain.payments import Method
 from domain.transactions import TransactionProcessing
 from domain.wallets import FundsDeducted
@@ -25,12 +34,14 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def till(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Till]:
+async def till(
+    module_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Till]:
     async with open_till(module_database, tmp_path_factory.mktemp("till")) as opened:
         yield opened
 
 
-# -- transfers ---------------------------------------------------------------------------------------------------------
+# -- transfers -------------------------------------------------------------------------------------
 
 
 async def test_a_transfer_moves_money_and_ends_completed(till: Till) -> None:
@@ -84,11 +95,14 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("kept", [True, False], ids=["after", "before"])
 @pytest.mark.parametrize("step", [2, 3])
-@pytest.mark.parametrize("target_active", [True, False], ids=["to an active wallet", "to an inactive wallet"])
+@pytest.mark.parametrize(
+    "target_active", [True, False], ids=["to an active wallet", "to an inactive wallet"]
+)
 async def test_a_transfer_killed_at_any_step_is_taken_to_its_end(
     till: Till, monkeypatch: pytest.MonkeyPatch, *, kept: bool, step: int, target_active: bool
 ) -> None:
-    """Its appends are creation, deduction, and credit or return: the process ends before or after one of them."""
+    """Its appends are creation, deduction, and credit or return: the process ends before or after
+    one of them."""
     ann, bob = await till.person(), await till.person()
     source, target = await till.wallet(ann, 1000), await till.wallet(bob)
     if not target_active:
@@ -115,7 +129,9 @@ async def test_a_transfer_killed_at_any_step_is_taken_to_its_end(
     ended = await till.transaction(landed.value)
     assert ended.status == ("COMPLETED" if target_active else "FAILED")
     assert ended.refunded_cents == (0 if target_active else 300)
-    assert (await till.balance(source), await till.balance(target)) == ((700, 300) if target_active else (1000, 0))
+    assert (await till.balance(source), await till.balance(target)) == (
+        (700, 300) if target_active else (1000, 0)
+    )
 
 
 async def test_no_transfer_goes_to_what_is_no_wallet(till: Till) -> None:
@@ -129,21 +145,28 @@ async def test_no_transfer_goes_to_what_is_no_wallet(till: Till) -> None:
 
 
 @pytest.mark.parametrize("deducted", [True, False], ids=["deducted", "accepted"])
-async def test_a_transfer_that_an_earlier_release_accepted_for_what_is_no_wallet_ends_and_gives_back(
+async def test_a_transfer_that_an_earlier_release_accepted_for_a_non_wallet_ends_and_gives_back(
     till: Till, deducted: bool
 ) -> None:
     ann = await till.person()
     source, transfer = await till.wallet(ann, 1000), uuid7()
     order = (await till.commands.orders.place(ann, await till.game(), None)).value.order_id
     created = transactions.transfer(
-        user_id=ann.person(), from_wallet_id=source, to_wallet_id=order, amount_cents=300, currency="USD"
+        user_id=ann.person(),
+        from_wallet_id=source,
+        to_wallet_id=order,
+        amount_cents=300,
+        currency="USD",
     )
     await till.core.log.append([StreamAppend(transfer, 0, created)])
     if deducted:
         taken = FundsDeducted(300, "USD", 700, transaction_id=transfer)
         version = (await till.core.log.versions([source]))[0]
         await till.core.log.append(
-            [StreamAppend(source, version, [taken]), StreamAppend(transfer, 1, [TransactionProcessing()])]
+            [
+                StreamAppend(source, version, [taken]),
+                StreamAppend(transfer, 1, [TransactionProcessing()]),
+            ]
         )
     await deadline_commands(till.core.commands)["transfer"](SYSTEM, transfer, None)  # type: ignore[arg-type]
     ended = await till.transaction(transfer)
@@ -151,10 +174,12 @@ async def test_a_transfer_that_an_earlier_release_accepted_for_what_is_no_wallet
     assert await till.balance(source) == 1000
 
 
-# -- deposits ----------------------------------------------------------------------------------------------------------
+# -- deposits --------------------------------------------------------------------------------------
 
 
-async def deposited(till: Till, owner: Caller, wallet_id: UUID, method: Method | None, cents: int = 500) -> UUID:
+async def deposited(
+    till: Till, owner: Caller, wallet_id: UUID, method: Method | None, cents: int = 500
+) -> UUID:
     return (await till.commands.transactions.deposit(owner, wallet_id, cents, "USD", method)).value
 
 
@@ -185,7 +210,9 @@ async def test_a_declined_deposit_fails_and_its_intent_is_given_up(till: Till) -
     assert await till.balance(wallet) == 0
 
 
-async def test_a_deposit_to_a_wallet_deactivated_meanwhile_goes_back_to_the_card(till: Till) -> None:
+async def test_a_deposit_to_a_wallet_deactivated_meanwhile_goes_back_to_the_card(
+    till: Till,
+) -> None:
     ann = await till.person()
     wallet = await till.wallet(ann)
     transaction_id = await deposited(till, ann, wallet, VISA)
@@ -217,7 +244,9 @@ async def test_an_unpaid_deposit_expires_and_late_money_goes_back(till: Till) ->
     assert await till.balance(wallet) == 0
 
 
-async def test_a_deposit_is_not_refunded_here_but_follows_what_the_provider_gave_back(till: Till) -> None:
+async def test_a_deposit_is_not_refunded_here_but_follows_what_the_provider_gave_back(
+    till: Till,
+) -> None:
     ann = await till.person()
     wallet = await till.wallet(ann, 100)
     payment_id = (await till.transaction(await deposited(till, ann, wallet, VISA))).payment_id
@@ -233,7 +262,7 @@ async def test_a_deposit_is_not_refunded_here_but_follows_what_the_provider_gave
     assert accounts[CLEARING] == before[CLEARING]
 
 
-# -- orders ------------------------------------------------------------------------------------------------------------
+# -- orders ----------------------------------------------------------------------------------------
 
 
 async def test_an_order_is_paid_from_the_wallet_in_the_append_that_places_it(till: Till) -> None:
@@ -260,7 +289,9 @@ async def test_what_the_wallet_cannot_pay_is_not_ordered(till: Till) -> None:
     assert await till.core.log.head() == head
 
 
-async def test_an_open_order_is_paid_by_a_transaction_and_its_intent_is_given_up(till: Till) -> None:
+async def test_an_open_order_is_paid_by_a_transaction_and_its_intent_is_given_up(
+    till: Till,
+) -> None:
     ann = await till.person()
     wallet, game = await till.wallet(ann, 5000), await till.game()
     placed = (await till.commands.orders.place(ann, game, None)).value
@@ -284,7 +315,9 @@ async def test_what_is_paid_by_card_beside_the_wallet_goes_back_to_the_card(till
     await till.settle()
     ref = (await till.payment(placed.payment_id)).provider_ref
     assert ref is not None
-    await till.core.adapters.payment_provider.confirm(ref, method="pm_card_visa", idempotency_key="by the buyer")
+    await till.core.adapters.payment_provider.confirm(
+        ref, method="pm_card_visa", idempotency_key="by the buyer"
+    )
     await till.commands.transactions.pay(ann, wallet, placed.order_id, 1999, "USD")
     await till.notice(placed.payment_id, "payment_intent.succeeded")
     await till.settle()
@@ -294,7 +327,11 @@ async def test_what_is_paid_by_card_beside_the_wallet_goes_back_to_the_card(till
     assert await till.balance(wallet) == 3001
     with pytest.raises(ProviderRefused, match="already"):
         await till.core.adapters.payment_provider.refund(
-            ref, amount_cents=1, payment_id=placed.payment_id, refund_id=uuid7(), idempotency_key="what is left"
+            ref,
+            amount_cents=1,
+            payment_id=placed.payment_id,
+            refund_id=uuid7(),
+            idempotency_key="what is left",
         )
 
 
@@ -362,11 +399,14 @@ async def test_a_card_refund_mirrors_the_capture(till: Till) -> None:
         assert accounts[account] == before.get(account, 0)
 
 
-# -- adjustments and refusals ------------------------------------------------------------------------------------------
+# -- adjustments and refusals ----------------------------------------------------------------------
 
 
 async def test_operators_adjust_and_the_ledger_says_so(till: Till) -> None:
-    wallet, before = await till.wallet(await till.person()), (await till.accounts()).get(ADJUSTMENTS, 0)
+    wallet, before = (
+        await till.wallet(await till.person()),
+        (await till.accounts()).get(ADJUSTMENTS, 0),
+    )
     await till.commands.wallets.add_funds(ADMIN, wallet, 700, "a gift")
     await till.commands.wallets.deduct_funds(ADMIN, wallet, 200, "too much")
     await till.settle()
@@ -391,10 +431,18 @@ async def test_what_is_not_allowed_leaves_no_trace(till: Till) -> None:
         (Conflict, "insufficient_funds", transfer(ann, mine, theirs, 1001, "USD")),
         (Invalid, "invalid_amount", transfer(ann, mine, theirs, 0, "USD")),
         (Forbidden, "not_yours", till.commands.transactions.deposit(ann, theirs, 5, "USD", VISA)),
-        (Conflict, "currency_mismatch", till.commands.transactions.deposit(ann, mine, 5, "EUR", VISA)),
+        (
+            Conflict,
+            "currency_mismatch",
+            till.commands.transactions.deposit(ann, mine, 5, "EUR", VISA),
+        ),
         (Forbidden, "role_required", till.commands.wallets.add_funds(ann, mine, 5, "please")),
         (Invalid, "reason_required", till.commands.wallets.add_funds(ADMIN, mine, 5, " ")),
-        (Conflict, "insufficient_funds", till.commands.wallets.deduct_funds(ADMIN, mine, 1001, "all")),
+        (
+            Conflict,
+            "insufficient_funds",
+            till.commands.wallets.deduct_funds(ADMIN, mine, 1001, "all"),
+        ),
     ):
         with pytest.raises(refusal, match=code):
             await attempt

@@ -58,7 +58,9 @@ def thing_after(*events: Event) -> Thing | None:
 
 
 def test_a_new_row_is_of_the_event_that_made_it() -> None:
-    assert thing_after(Opened()) == Thing(STREAM, version=1, created_at=at(1), updated_at=at(1), created_position=1)
+    assert thing_after(Opened()) == Thing(
+        STREAM, version=1, created_at=at(1), updated_at=at(1), created_position=1
+    )
 
 
 def test_a_later_event_moves_version_and_time_of_change() -> None:

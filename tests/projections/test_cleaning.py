@@ -16,8 +16,10 @@ from tests.support.events.history import History
 LINE = ShipmentLine(UUID(int=1), UUID(int=2), "Ca\0tan", 2)
 SHIPMENT = ShipmentCreated(order_id=UUID(int=3), seller_id=UUID(int=4), lines=(LINE, LINE))
 GAME = GameCreated(
-    seller_id=UUID(int=4), sku="\0", title="A\0B\0", description="", publisher="", category="c", genres=("x", "\0y"),
-    tags=(), platforms=(), release_date=None, kind="DIGITAL", prices=(Price("*", 1, "U\0SD"),), image_ids=(),
+    seller_id=UUID(int=4), sku="\0", title="A\0B\0", description="", publisher="", category="c",
+    genres=("x", "\0y"),
+    tags=(), platforms=(), release_date=None, kind="DIGITAL", prices=(Price("*", 1, "U\0SD"),),
+    image_ids=(),
     status="DRAFT",
 )  # fmt: skip
 

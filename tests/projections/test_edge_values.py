@@ -1,8 +1,8 @@
-"""Every value that the edge lets in can be folded by every projection, and written; so can the moments that were let in
-before they had bounds.
+"""Every value that the edge lets in can be folded by every projection, and written; so can the
+moments that were let in before they had bounds.
 
-The values are tried on the edge's own types, so that a field which is let more in is tried with more. What they are put
-into are histories as the domain makes them.
+The values are tried on the edge's own types, so that a field which is let more in is tried with
+more. What they are put into are histories as the domain makes them.
 """
 
 import asyncio
@@ -55,9 +55,29 @@ SCRIPTS = [
     "%",
     "_",
 ]
-TEXTS = [letter * (length // len(letter)) for letter in SCRIPTS for length in (1, 64, 300, 2048, 4096, 20_000)]
-TEXTS += ["", " ", "\x00", "\ud800", "{", "}" * 300, "x\u0301\u0323" * 100, "a" * 63 + "💩", "https://x.example/%00"]
-MOMENTS = [EARLIEST, LATEST, EARLIEST.astimezone(EAST), LATEST.astimezone(WEST), datetime(2026, 3, 1, tzinfo=WEST)]
+TEXTS = [
+    letter * (length // len(letter))
+    for letter in SCRIPTS
+    for length in (1, 64, 300, 2048, 4096, 20_000)
+]
+TEXTS += [
+    "",
+    " ",
+    "\x00",
+    "\ud800",
+    "{",
+    "}" * 300,
+    "x\u0301\u0323" * 100,
+    "a" * 63 + "💩",
+    "https://x.example/%00",
+]
+MOMENTS = [
+    EARLIEST,
+    LATEST,
+    EARLIEST.astimezone(EAST),
+    LATEST.astimezone(WEST),
+    datetime(2026, 3, 1, tzinfo=WEST),
+]
 IMPOSSIBLE = [
     datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
     datetime(1, 1, 1, tzinfo=UTC),
@@ -70,7 +90,15 @@ IMPOSSIBLE = [
 OURS = {"currency", "region", "kind", "account_type", "type", "country", "email"}
 """Texts that the domain decides on, whatever the edge lets through: they stay as they are."""
 
-NOT_SENT = {"detail", "code", "provider_ref", "redirect_url", "client_secret_ref", "token_ref", "last_error"}
+NOT_SENT = {
+    "detail",
+    "code",
+    "provider_ref",
+    "redirect_url",
+    "client_secret_ref",
+    "token_ref",
+    "last_error",
+}
 """Texts that providers tell."""
 
 
@@ -99,31 +127,46 @@ def odd(event: S, chance: random.Random, moments: Sequence[datetime]) -> S:
             said[field.name] = chance.choice(moments)
         elif field.name == "release_date":
             said[field.name] = chance.choice([None, FIRST_DAY, LAST_DAY, date(2024, 2, 29)])
-        elif isinstance(value, str) and field.name in LET_IN and get_origin(field.type) is not Literal:
+        elif (
+            isinstance(value, str)
+            and field.name in LET_IN
+            and get_origin(field.type) is not Literal
+        ):
             said[field.name] = chance.choice(LET_IN[field.name])
         elif field.name in LISTS and value is not None:
             said[field.name] = tuple(chance.sample(LET_IN[field.name], 5))
         elif field.name == "prices" and value is not None:
             amounts = [0, 1, LARGEST_CENTS]
-            said[field.name] = tuple(Price(p.region, chance.choice(amounts), p.currency) for p in value)
+            said[field.name] = tuple(
+                Price(p.region, chance.choice(amounts), p.currency) for p in value
+            )
         elif isinstance(value, tuple) and value and isinstance(value[0], msgspec.Struct):
             said[field.name] = tuple(odd(each, chance, moments) for each in value)
     return msgspec.structs.replace(event, **said)
 
 
-def everywhere(batches: list[Batch], chance: random.Random, moments: Sequence[datetime]) -> list[Batch]:
-    return [[(stream_id, [odd(each, chance, moments) for each in events]) for stream_id, events in batch]
+def everywhere(
+    batches: list[Batch], chance: random.Random, moments: Sequence[datetime]
+) -> list[Batch]:
+    return [[(stream_id, [odd(each, chance, moments) for each in events]) for stream_id,
+    events in batch]
             for batch in batches]  # fmt: skip
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(steps=STEPS, seed=st.integers(0, 2**32))
 @pytest.mark.parametrize("moments", [MOMENTS, IMPOSSIBLE], ids=["let in", "let in once"])
 def test_every_projection_folds_and_writes_all_that_is_let_in(
     database: str, steps: list[Step], seed: int, moments: list[datetime]
 ) -> None:
-    ways = [(what, n, "x") for what in ["list", "count", *["send"] * 6, *["fill"] * 4] for n in range(4)]
-    asyncio.run(_run(database, everywhere(Flow().steps([*ways, *steps]), random.Random(seed), moments)))
+    ways = [
+        (what, n, "x") for what in ["list", "count", *["send"] * 6, *["fill"] * 4] for n in range(4)
+    ]
+    asyncio.run(
+        _run(database, everywhere(Flow().steps([*ways, *steps]), random.Random(seed), moments))
+    )
 
 
 async def _run(database: str, batches: list[Batch], registered: Sequence[Registered] = ()) -> None:
@@ -143,17 +186,33 @@ async def _append(shop: Shop, batch: Batch) -> None:
 def _is_whole(url: str, registered: Registered) -> None:
     with connect(url, "test") as conn:
         verified = rebuild.verify(conn, CODEC, registered, lambda _done, _all: None)
-        assert (verified.parked, verified.difference.equal) == (0, True), (registered.projection.name, verified)
+        assert (verified.parked, verified.difference.equal) == (0, True), (
+            registered.projection.name,
+            verified,
+        )
 
 
 def test_what_is_tried_is_let_in_and_odd() -> None:
-    assert {"title", "sku", "description", "name", "reason", "genres", "tracking_number", "url"} <= set(LET_IN)
+    assert {
+        "title",
+        "sku",
+        "description",
+        "name",
+        "reason",
+        "genres",
+        "tracking_number",
+        "url",
+    } <= set(LET_IN)
     assert all(texts for texts in LET_IN.values())
     assert max(map(len, LET_IN["description"])) == 20_000
-    assert not any("\x00" in text or "\ud800" in text for texts in LET_IN.values() for text in texts)
+    assert not any(
+        "\x00" in text or "\ud800" in text for texts in LET_IN.values() for text in texts
+    )
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(seed=st.integers(0, 2**32))
 def test_elasticsearch_takes_every_game_that_is_let_in(
     database: str, elasticsearch_url: str, elasticsearch_prefix: str, seed: int
@@ -161,5 +220,7 @@ def test_elasticsearch_takes_every_game_that_is_let_in(
     steps = [(what, n % 4, "x") for what in ("list", "edit", "publish", "edit") for n in range(4)]
     batches = everywhere(Flow().steps(steps), random.Random(seed), MOMENTS)
     with Elasticsearch(elasticsearch_url) as client:
-        index = Registered(GamesIndex(), ElasticsearchDocuments(client, elasticsearch_prefix.rstrip("-")))
+        index = Registered(
+            GamesIndex(), ElasticsearchDocuments(client, elasticsearch_prefix.rstrip("-"))
+        )
         asyncio.run(_run(database, batches, [index]))

@@ -1,4 +1,5 @@
-"""However rows come about, they are the same: live, caught up, rebuilt, replayed, or folded as of a moment."""
+"""However rows come about, they are the same: live, caught up, rebuilt, replayed, or folded as of a
+moment."""
 
 import asyncio
 from typing import Any
@@ -20,9 +21,13 @@ from tests.support.shops.projected import CODEC, Shop, model, open_shop, project
 NAMES = [each.projection.name for each in read_models()]
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(steps=STEPS, share=st.floats(0, 1))
-def test_live_caught_up_rebuilt_and_replayed_rows_are_the_same(database: str, steps: list[Step], share: float) -> None:
+def test_live_caught_up_rebuilt_and_replayed_rows_are_the_same(
+    database: str, steps: list[Step], share: float
+) -> None:
     asyncio.run(_run(database, steps, share))
 
 
@@ -73,11 +78,24 @@ async def _as_of_agrees(shop: Shop, events: list[Recorded], position: int) -> No
 
 @pytest.mark.parametrize("projection", TABLES, ids=lambda projection: projection.name)
 def test_a_key_announced_is_the_key_of_the_row_that_is_touched(projection: Any) -> None:
-    """Rows are fetched by announced keys, a page at a time: one that is not announced costs a query of its own."""
+    """Rows are fetched by announced keys, a page at a time: one that is not announced costs a query
+    of its own."""
     fetched: list[Any] = []
     flow = Flow()
     money = ("order", "capture", "refund", "open", "adjust", "transfer")
-    kinds = ("register", "verify", "list", *money, "send", "send", "count", "count", "fill", "fill", "fill")
+    kinds = (
+        "register",
+        "verify",
+        "list",
+        *money,
+        "send",
+        "send",
+        "count",
+        "count",
+        "fill",
+        "fill",
+        "fill",
+    )
     steps = [(what, n, "ab") for what in kinds for n in range(4)]
 
     def fetch(keys: Any) -> list[Any]:

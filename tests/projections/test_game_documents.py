@@ -23,14 +23,20 @@ def test_a_document_holds_all_that_a_search_result_shows() -> None:
 
 
 def test_a_document_carries_the_position_of_its_last_event() -> None:
-    events = (game_created(status="DRAFT"), GamePublished(), GameUpdated(title="Silksong"), GameRetired())
+    events = (
+        game_created(status="DRAFT"),
+        GamePublished(),
+        GameUpdated(title="Silksong"),
+        GameRetired(),
+    )
     document = document_after(*events)
     assert (document.position, document.status, document.title) == (4, "RETIRED", "Silksong")
 
 
 def test_an_update_changes_what_it_names() -> None:
     document = document_after(
-        game_created(), GameUpdated(prices=(Price("*", 0, "USD"),), tags=("New",), release_date=date(2025, 9, 4))
+        game_created(),
+        GameUpdated(prices=(Price("*", 0, "USD"),), tags=("New",), release_date=date(2025, 9, 4)),
     )
     assert (document.prices, document.tags) == ([DocumentPrice("*", 0, "USD")], ["New"])
     assert (document.release_date, document.publisher) == ("2025-09-04", "Team Cherry")
@@ -44,4 +50,8 @@ def test_a_row_reads_as_the_document_that_the_index_knows() -> None:
 
 def test_every_engine_folds_the_same() -> None:
     assert GamesText.folds == GamesIndex.folds
-    assert (GamesText.name, GamesIndex.name, GamesText.version) == ("games_text", "games_index", GamesIndex.version)
+    assert (GamesText.name, GamesIndex.name, GamesText.version) == (
+        "games_text",
+        "games_index",
+        GamesIndex.version,
+    )

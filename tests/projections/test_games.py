@@ -1,6 +1,13 @@
 from datetime import date
 
-from domain.catalog import GamePublished, GameResumed, GameRetired, GameSuspended, GameUpdated, Price
+from domain.catalog import (
+    GamePublished,
+    GameResumed,
+    GameRetired,
+    GameSuspended,
+    GameUpdated,
+    Price,
+)
 from domain.events import Event
 from projections.models.games import Game, Games, PriceRow
 from tests.support.events.history import GAME, SELLER, History, at, game_created
@@ -14,7 +21,12 @@ def game_after(*events: Event) -> Game:
 
 def test_a_game_shows_what_its_seller_said() -> None:
     game = game_after(game_created(release_date=date(2017, 2, 24)))
-    assert (game.game_id, game.seller_id, game.title, game.sku) == (GAME, SELLER, "Hollow Knight", "HK-1")
+    assert (game.game_id, game.seller_id, game.title, game.sku) == (
+        GAME,
+        SELLER,
+        "Hollow Knight",
+        "HK-1",
+    )
     assert game.prices == [PriceRow("*", 1499, "USD"), PriceRow("BR", 4699, "BRL")]
     assert (game.genres, game.status, game.version) == (["Action", "Índie"], "ACTIVE", 1)
 
@@ -22,7 +34,14 @@ def test_a_game_shows_what_its_seller_said() -> None:
 def test_a_game_is_browsed_by_folded_values() -> None:
     game = game_after(game_created())
     assert game.filters == sorted(
-        ["category:metroidvania", "genre:action", "genre:indie", "kind:digital", "platform:linux", "tag:hard"]
+        [
+            "category:metroidvania",
+            "genre:action",
+            "genre:indie",
+            "kind:digital",
+            "platform:linux",
+            "tag:hard",
+        ]
     )
     assert game.title_key == "hollow knight"
 
@@ -39,7 +58,12 @@ def test_a_game_has_the_prices_by_region_that_browsing_compares() -> None:
 def test_an_update_changes_what_it_names_and_what_is_derived_from_it() -> None:
     game = game_after(
         game_created(),
-        GameUpdated(title="Silksong", prices=(Price("*", 0, "USD"),), genres=(), release_date=date(2025, 9, 4)),
+        GameUpdated(
+            title="Silksong",
+            prices=(Price("*", 0, "USD"),),
+            genres=(),
+            release_date=date(2025, 9, 4),
+        ),
     )
     assert (game.title, game.title_key, game.publisher) == ("Silksong", "silksong", "Team Cherry")
     assert game.prices == [PriceRow("*", 0, "USD")]
@@ -61,5 +85,7 @@ def test_a_game_is_off_sale_while_its_sellers_account_is_closed() -> None:
 
 
 def test_texts_lose_the_sign_that_the_database_cannot_hold() -> None:
-    game = game_after(game_created(title="A\0B", tags=("x\0",), prices=()), GameUpdated(description="\0"))
+    game = game_after(
+        game_created(title="A\0B", tags=("x\0",), prices=()), GameUpdated(description="\0")
+    )
     assert (game.title, game.tags, game.description, game.region_prices) == ("AB", ["x"], "", {})

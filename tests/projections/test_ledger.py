@@ -16,13 +16,18 @@ def posted(*entries: Entry, **ids: UUID) -> TransactionPosted:
 def accounts_after(story: History) -> dict[tuple[str, str], tuple[int, int, int]]:
     rows: Rows[LedgerAccountRow] = LedgerAccounts().fold(story.events)
     return {
-        (row.account_id, row.currency): (row.debits_cents, row.credits_cents, row.balance_cents) for row in rows.all()
+        (row.account_id, row.currency): (row.debits_cents, row.credits_cents, row.balance_cents)
+        for row in rows.all()
     }
 
 
 def test_an_account_that_was_opened_is_there_before_anything_is_posted() -> None:
-    story = History().happened(some_id("account"), AccountOpened(account_id=ACCOUNT, user_id=SELLER))
-    assert LedgerAccounts().fold(story.events).all() == [LedgerAccountRow(ACCOUNT, "", 0, 0, 0, at(1), at(1))]
+    story = History().happened(
+        some_id("account"), AccountOpened(account_id=ACCOUNT, user_id=SELLER)
+    )
+    assert LedgerAccounts().fold(story.events).all() == [
+        LedgerAccountRow(ACCOUNT, "", 0, 0, 0, at(1), at(1))
+    ]
 
 
 def test_a_balance_is_credits_minus_debits_in_each_currency() -> None:
@@ -40,11 +45,16 @@ def test_a_balance_is_credits_minus_debits_in_each_currency() -> None:
 
 def test_an_account_that_a_posting_names_twice_gets_both_entries() -> None:
     through = (*move("A", "CLEARING", 10, "USD"), *move("CLEARING", "B", 10, "USD"))
-    assert accounts_after(History().happened(POSTING, posted(*through)))["CLEARING", "USD"] == (10, 10, 0)
+    assert accounts_after(History().happened(POSTING, posted(*through)))["CLEARING", "USD"] == (
+        10,
+        10,
+        0,
+    )
 
 
 def test_every_account_of_a_posting_is_announced() -> None:
-    """Rows are fetched by announced keys, a page at a time: one that is not announced costs a query of its own."""
+    """Rows are fetched by announced keys, a page at a time: one that is not announced costs a query
+    of its own."""
     event = posted(*move("A", "B", 10, "USD"), *move("C", "D", 5, "JPY"))
     env = History().happened(POSTING, event).events[0].env
     _, keys = LedgerAccounts.folds[TransactionPosted]
@@ -55,7 +65,8 @@ def test_every_entry_names_what_caused_it() -> None:
     event = posted(*move("A", ACCOUNT, 10, "USD"), order_id=ORDER, payment_id=PAYMENT)
     story = History().happened(POSTING, event)
     common: dict[str, Any] = {
-        "cause_event_id": CAUSE, "order_id": ORDER, "payment_id": PAYMENT, "transaction_id": None, "position": 1,
+        "cause_event_id": CAUSE, "order_id": ORDER, "payment_id": PAYMENT, "transaction_id": None,
+        "position": 1,
         "at": at(1),
     }  # fmt: skip
     assert LedgerEntries().fold(story.events).all() == [

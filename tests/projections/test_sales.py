@@ -10,13 +10,31 @@ from domain.ids import PLATFORM_ID
 from domain.ledger import REVENUE, refunded_shares, seller_account, shares_of
 from domain.orders import OrderCancelled, OrderConfirmed, OrderLine, OrderRefunded
 from projections.models.sales import SaleRow, Sales
-from tests.support.events.history import GAME, ORDER, PAYMENT, SELLER, START, History, order_created, some_id
+from tests.support.events.history import (
+    GAME,
+    ORDER,
+    PAYMENT,
+    SELLER,
+    START,
+    History,
+    order_created,
+    some_id,
+)
 
 CONFIRMED = OrderConfirmed(payment_id=PAYMENT)
 
 
 def line(cents: int, seller: UUID = SELLER, quantity: int = 1, fee_bps: int = 1000) -> OrderLine:
-    return OrderLine(some_id(f"line {cents} {seller}"), GAME, seller, "PHYSICAL", "Chess", quantity, cents, fee_bps)
+    return OrderLine(
+        some_id(f"line {cents} {seller}"),
+        GAME,
+        seller,
+        "PHYSICAL",
+        "Chess",
+        quantity,
+        cents,
+        fee_bps,
+    )
 
 
 def refund(cents: int) -> OrderRefunded:
@@ -49,7 +67,9 @@ def test_what_is_cancelled_was_never_sold() -> None:
 
 
 def test_the_platforms_own_games_bear_no_fee() -> None:
-    assert [each.fee_cents for each in sale_of(line(1000, PLATFORM_ID, fee_bps=0), line(1000)).lines] == [0, 100]
+    assert [
+        each.fee_cents for each in sale_of(line(1000, PLATFORM_ID, fee_bps=0), line(1000)).lines
+    ] == [0, 100]
 
 
 def test_the_fee_is_rounded_per_seller_and_spread_over_the_lines() -> None:
@@ -62,7 +82,9 @@ def test_a_refund_is_spread_over_the_lines_pro_rata() -> None:
 
 
 @given(
-    lines=st.lists(st.tuples(st.integers(0, 300), st.integers(1, 3), st.integers(0, 2)), min_size=1, max_size=4),
+    lines=st.lists(
+        st.tuples(st.integers(0, 300), st.integers(1, 3), st.integers(0, 2)), min_size=1, max_size=4
+    ),
     parts=st.lists(st.floats(0, 1), max_size=4),
 )
 def test_refunds_take_whole_cents_from_lines_and_nothing_is_left_after_all_of_them(
@@ -82,7 +104,9 @@ def test_refunds_take_whole_cents_from_lines_and_nothing_is_left_after_all_of_th
 
 
 @given(
-    lines=st.lists(st.tuples(st.integers(0, 300), st.integers(1, 3), st.integers(0, 2)), min_size=1, max_size=4),
+    lines=st.lists(
+        st.tuples(st.integers(0, 300), st.integers(1, 3), st.integers(0, 2)), min_size=1, max_size=4
+    ),
     parts=st.lists(st.floats(0, 1), max_size=4),
 )
 def test_sellers_and_the_platform_have_sold_to_the_cent_what_the_ledger_has(
@@ -90,12 +114,19 @@ def test_sellers_and_the_platform_have_sold_to_the_cent_what_the_ledger_has(
 ) -> None:
     sellers = [PLATFORM_ID, SELLER, some_id("other")]
     sold = [line(cents, sellers[n], quantity, 1000 if n else 0) for cents, quantity, n in lines]
-    left, refunds, shares = sum(cents * quantity for cents, quantity, _ in lines), [], shares_of(sold)
+    left, refunds, shares = (
+        sum(cents * quantity for cents, quantity, _ in lines),
+        [],
+        shares_of(sold),
+    )
     kept = dict(shares)
     for part in parts:
         refunds.append(int(left * part))
         left -= refunds[-1]
-        kept = {account: kept[account] - cents for account, cents in refunded_shares(shares, refunds).items()}
+        kept = {
+            account: kept[account] - cents
+            for account, cents in refunded_shares(shares, refunds).items()
+        }
     found = dict.fromkeys(kept, 0)
     for each in sale_of(*sold, refunds=tuple(refunds)).lines:
         account = REVENUE if each.seller_id == PLATFORM_ID else seller_account(each.seller_id)

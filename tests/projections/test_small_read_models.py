@@ -45,13 +45,20 @@ def notice_after(*events: Event) -> Notification:
 
 def test_a_notice_shows_its_delivery() -> None:
     asked = notice_after(notice_requested())
-    assert (asked.status, asked.user_id, asked.template, asked.attempts) == ("REQUESTED", BUYER, "welcome", 0)
+    assert (asked.status, asked.user_id, asked.template, asked.attempts) == (
+        "REQUESTED",
+        BUYER,
+        "welcome",
+        0,
+    )
     sent = notice_after(notice_requested(), NotificationSent(provider_ref="queued as 7"))
     assert (sent.status, sent.attempts, sent.at, sent.settled_at) == ("SENT", 1, at(1), at(2))
     assert sent.provider_ref == "queued as 7"
     failed = notice_after(notice_requested(), NotificationFailed(code="mailbox_full", attempts=5))
     assert (failed.status, failed.code, failed.attempts) == ("FAILED", "mailbox_full", 5)
-    after_all = notice_after(notice_requested(), NotificationFailed(code="unreachable", attempts=5), NotificationSent())
+    after_all = notice_after(
+        notice_requested(), NotificationFailed(code="unreachable", attempts=5), NotificationSent()
+    )
     assert (after_all.status, after_all.code, after_all.attempts) == ("SENT", None, 6)
 
 
@@ -64,7 +71,9 @@ def test_an_order_has_a_deadline_as_long_as_it_awaits_payment() -> None:
     assert History().happened(ORDER, order_created()).row(Deadlines(), key) == Deadline(
         ORDER, ORDER_PAYMENT, ORDER, DUE, version=1
     )
-    paid = History().happened(ORDER, order_created(), OrderConfirmed(payment_id=PAYMENT), OrderCompleted())
+    paid = History().happened(
+        ORDER, order_created(), OrderConfirmed(payment_id=PAYMENT), OrderCompleted()
+    )
     cancelled = History().happened(ORDER, order_created(), OrderCancelled(reason="buyer"))
     assert paid.row(Deadlines(), key) is None
     assert cancelled.row(Deadlines(), key) is None

@@ -48,7 +48,10 @@ from tests.support.events.history import (
 )
 
 STOCK, CART, ONE, TWO = stock_id(GAME), some_id("cart"), some_id("one"), some_id("two")
-COUNTED = (StockCreated(game_id=GAME, seller_id=SELLER, sku="C-1"), StockUpdated(total=10, available=10))
+COUNTED = (
+    StockCreated(game_id=GAME, seller_id=SELLER, sku="C-1"),
+    StockUpdated(total=10, available=10),
+)
 
 
 def held(reservation_id: UUID = ONE, quantity: int = 3) -> Reserved:
@@ -56,7 +59,9 @@ def held(reservation_id: UUID = ONE, quantity: int = 3) -> Reserved:
 
 
 def allocated(reservation_id: UUID = ONE, quantity: int = 3) -> Allocated:
-    return Allocated(reservation_id=reservation_id, order_id=ORDER, quantity=quantity, expires_at=DUE)
+    return Allocated(
+        reservation_id=reservation_id, order_id=ORDER, quantity=quantity, expires_at=DUE
+    )
 
 
 def stock(*events: Event) -> StockRow:
@@ -85,17 +90,32 @@ def test_a_new_stock_item_is_empty() -> None:
         ([], (10, 10, 0, 0)),
         ([held()], (10, 7, 3, 0)),
         ([held(), held(TWO, 4)], (10, 3, 7, 0)),
-        ([held(), ReservationChanged(reservation_id=ONE, quantity=5, expires_at=DUE)], (10, 5, 5, 0)),
+        (
+            [held(), ReservationChanged(reservation_id=ONE, quantity=5, expires_at=DUE)],
+            (10, 5, 5, 0),
+        ),
         ([held(), allocated()], (10, 7, 0, 3)),
         ([held(), ReservationReleased(reservation_id=ONE, reason="x")], (10, 10, 0, 0)),
         ([held(), ReservationExpired(reservation_id=ONE)], (10, 10, 0, 0)),
-        ([held(), allocated(), ReservationReleased(reservation_id=ONE, reason="x")], (10, 10, 0, 0)),
-        ([held(), allocated(), ReservationFulfilled(reservation_id=ONE, order_id=ORDER, quantity=3)], (7, 7, 0, 0)),
+        (
+            [held(), allocated(), ReservationReleased(reservation_id=ONE, reason="x")],
+            (10, 10, 0, 0),
+        ),
+        (
+            [
+                held(),
+                allocated(),
+                ReservationFulfilled(reservation_id=ONE, order_id=ORDER, quantity=3),
+            ],
+            (7, 7, 0, 0),
+        ),
         ([held(), StockUpdated(total=3, available=0)], (3, 0, 3, 0)),
         ([held(), LowStock(available=7, threshold=7)], (10, 7, 3, 0)),
     ],
 )
-def test_stock_is_available_reserved_or_allocated(events: list[Event], numbers: tuple[int, ...]) -> None:
+def test_stock_is_available_reserved_or_allocated(
+    events: list[Event], numbers: tuple[int, ...]
+) -> None:
     row = stock(*events)
 
     assert (row.total, row.available, row.reserved, row.allocated) == numbers
@@ -104,13 +124,20 @@ def test_stock_is_available_reserved_or_allocated(events: list[Event], numbers: 
 
 def test_a_hold_is_a_row_of_its_own_for_as_long_as_it_lasts() -> None:
     events = held(), held(TWO, 2), allocated(TWO, 2)
-    of_cart = StockRow(STOCK, ONE, 3, 0, 3, 0, version=3, created_at=at(3), updated_at=at(3), expires_at=DUE)
-    of_order = StockRow(STOCK, TWO, 2, 0, 0, 2, version=5, created_at=at(5), updated_at=at(5), expires_at=DUE)
+    of_cart = StockRow(
+        STOCK, ONE, 3, 0, 3, 0, version=3, created_at=at(3), updated_at=at(3), expires_at=DUE
+    )
+    of_order = StockRow(
+        STOCK, TWO, 2, 0, 0, 2, version=5, created_at=at(5), updated_at=at(5), expires_at=DUE
+    )
 
     assert (hold(ONE, *events), hold(TWO, *events)) == (of_cart, of_order)
     assert hold(ONE, *events, ReservationReleased(reservation_id=ONE, reason="x")) is None
     assert hold(ONE, *events, ReservationExpired(reservation_id=ONE)) is None
-    assert hold(TWO, *events, ReservationFulfilled(reservation_id=TWO, order_id=ORDER, quantity=2)) is None
+    assert (
+        hold(TWO, *events, ReservationFulfilled(reservation_id=TWO, order_id=ORDER, quantity=2))
+        is None
+    )
 
 
 def test_the_table_takes_no_stock_that_does_not_add_up(database: str) -> None:
@@ -121,21 +148,23 @@ def test_the_table_takes_no_stock_that_does_not_add_up(database: str) -> None:
         wrong = stock(held())
         wrong.available = 8
         below = stock(held())
-        below.available, below.total = -1, 2
+        below.available = -1
+        below.total = 2
         for row in (wrong, below):
             with pytest.raises(psycopg.errors.CheckViolation):
                 table.write(conn, "stock_9", [row], [])
         assert table.fetch(conn, "stock_9", [item_key(STOCK)]) == [stock(held())]
 
 
-# -- carts -------------------------------------------------------------------------------------------------------------
+# -- carts -----------------------------------------------------------------------------------------
 
 CREATED = CartCreated(buyer_id=BUYER, currency="USD", expires_at=START)
 
 
 def added(item_id: UUID = ONE, quantity: int = 2) -> ItemAdded:
     return ItemAdded(
-        item_id=item_id, game_id=GAME, seller_id=SELLER, sku="C-1", title="Chess", quantity=quantity,
+        item_id=item_id, game_id=GAME, seller_id=SELLER, sku="C-1", title="Chess",
+        quantity=quantity,
         unit_price_cents=500, expires_at=DUE, reservation_id=TWO,
     )  # fmt: skip
 
@@ -148,8 +177,10 @@ def cart(*events: Event) -> Cart:
 
 def test_a_cart_has_its_lines_and_what_they_cost() -> None:
     assert cart(added()) == Cart(
-        CART, BUYER, "ACTIVE", "USD", [CartItemRow(ONE, GAME, SELLER, "C-1", "Chess", 2, 500, TWO)], total_cents=1000,
-        expires_at=DUE, order_id=None, version=2, created_at=at(1), updated_at=at(2), created_position=1,
+        CART, BUYER, "ACTIVE", "USD", [CartItemRow(ONE, GAME, SELLER, "C-1", "Chess", 2, 500,
+        TWO)], total_cents=1000,
+        expires_at=DUE, order_id=None, version=2, created_at=at(1), updated_at=at(2),
+        created_position=1,
     )  # fmt: skip
 
 
@@ -158,7 +189,11 @@ def test_every_change_of_a_cart_counts_and_puts_its_end_off() -> None:
     assert ([item.quantity for item in changed.items], changed.total_cents) == ([5, 1], 3000)
     assert changed.expires_at == at(500)
     left = cart(added(), added(TWO, 1), ItemRemoved(item_id=ONE, expires_at=at(500)))
-    assert ([item.item_id for item in left.items], left.total_cents, left.expires_at) == ([TWO], 500, at(500))
+    assert ([item.item_id for item in left.items], left.total_cents, left.expires_at) == (
+        [TWO],
+        500,
+        at(500),
+    )
 
 
 def test_a_cart_ends_completed_abandoned_or_expired() -> None:
@@ -180,9 +215,16 @@ def test_what_becomes_of_a_cart_counts_on_the_day_on_which_it_was_begun() -> Non
         assert (row.day, row.currency) == (START.date(), "USD")
         return row
 
-    assert outcome().lines == [CartLine(ONE, SELLER, GAME, 5, 500), CartLine(TWO, SELLER, GAME, 2, 500)]
+    assert outcome().lines == [
+        CartLine(ONE, SELLER, GAME, 5, 500),
+        CartLine(TWO, SELLER, GAME, 2, 500),
+    ]
     assert outcome(*emptied).lines == []
-    ends = [(out,), (out, CartCompleted(order_id=ORDER)), (out, CartAbandoned(reason="payment_failed"))]
+    ends = [
+        (out,),
+        (out, CartCompleted(order_id=ORDER)),
+        (out, CartAbandoned(reason="payment_failed")),
+    ]
     assert [(row.checked_out, row.outcome) for row in (outcome(*then) for then in ends)] == [
         (True, None), (True, "completed"), (True, "payment_failed"),
     ]  # fmt: skip
@@ -190,12 +232,15 @@ def test_what_becomes_of_a_cart_counts_on_the_day_on_which_it_was_begun() -> Non
     assert (expired.checked_out, expired.outcome) == (False, "expired")
 
 
-# -- deadlines of holds ------------------------------------------------------------------------------------------------
+# -- deadlines of holds ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("first", ["cart", "stock"])
 def test_a_hold_of_our_own_cart_has_no_deadline_whichever_is_told_first(first: str) -> None:
-    told: dict[str, tuple[UUID, list[Event]]] = {"cart": (CART, [CREATED, added()]), "stock": (STOCK, [held(TWO)])}
+    told: dict[str, tuple[UUID, list[Event]]] = {
+        "cart": (CART, [CREATED, added()]),
+        "stock": (STOCK, [held(TWO)]),
+    }
     history = History()
     for each in sorted(told, key=lambda name: name != first):
         stream_id, events = told[each]
@@ -222,9 +267,15 @@ def test_a_hold_of_another_systems_cart_has_a_deadline_until_it_ends() -> None:
 
 
 @pytest.mark.parametrize("first", ["order", "stock"])
-def test_a_hold_that_a_checkout_had_to_take_anew_ends_with_its_order_whichever_is_told_first(first: str) -> None:
-    line = OrderLine(some_id("line"), GAME, SELLER, "PHYSICAL", "Chess", 3, 500, 1000, reservation_id=ONE)
-    history = History().happened(CART, CREATED, CheckoutInitiated(order_id=ORDER, payment_id=PAYMENT))
+def test_a_hold_that_a_checkout_had_to_take_anew_ends_with_its_order_whichever_is_told_first(
+    first: str,
+) -> None:
+    line = OrderLine(
+        some_id("line"), GAME, SELLER, "PHYSICAL", "Chess", 3, 500, 1000, reservation_id=ONE
+    )
+    history = History().happened(
+        CART, CREATED, CheckoutInitiated(order_id=ORDER, payment_id=PAYMENT)
+    )
     told: dict[str, tuple[UUID, list[Event]]] = {
         "order": (ORDER, [order_created(lines=(line,))]),
         "stock": (STOCK, [held(), allocated()]),

@@ -61,11 +61,18 @@ async def test_a_trail_goes_on_where_it_ended(idle_shop: Shop) -> None:
 
 async def test_personal_fields_stay_closed_and_the_rest_is_shown_as_stored(idle_shop: Shop) -> None:
     shop = idle_shop
-    await shop.happened(BUYER, registered(), ProfileChanged(name="Anna"), ProfileChanged(region="US"))
+    await shop.happened(
+        BUYER, registered(), ProfileChanged(name="Anna"), ProfileChanged(region="US")
+    )
     await shop.happened(some_id("notice"), notice_requested())
     await shop.happened(GAME, game_created(title="1: a title that looks encrypted"))
     first, renamed, moved, notice, game = (await shop.audit.events()).items
-    assert first.payload["email"] == first.payload["name"] == first.payload["password_hash"] == ENCRYPTED
+    assert (
+        first.payload["email"]
+        == first.payload["name"]
+        == first.payload["password_hash"]
+        == ENCRYPTED
+    )
     assert (first.payload["region"], first.payload["email_digest"]) == ("BR", "d1")
     assert (renamed.payload, moved.payload) == ({"name": ENCRYPTED}, {"region": "US"})
     assert (notice.payload["params"], notice.payload["template"]) == (ENCRYPTED, "welcome")
@@ -76,7 +83,9 @@ async def test_personal_fields_stay_closed_and_the_rest_is_shown_as_stored(idle_
 async def test_a_stream_is_read_from_a_version_on(idle_shop: Shop) -> None:
     await idle_shop.happened(GAME, game_created(), GameUpdated(title="B"), GameRetired())
     assert [event.version for event in await idle_shop.audit.stream(GAME)] == [1, 2, 3]
-    assert [event.version for event in await idle_shop.audit.stream(GAME, after_version=1, limit=1)] == [2]
+    assert [
+        event.version for event in await idle_shop.audit.stream(GAME, after_version=1, limit=1)
+    ] == [2]
     assert await idle_shop.audit.stream(some_id("nothing")) == []
 
 
@@ -88,7 +97,12 @@ async def test_a_stream_amounts_to_its_state_at_a_position_or_a_time(idle_shop: 
     before, now = await shop.audit.state(ORDER, 2), await shop.audit.state(ORDER)
     assert before is not None
     assert now is not None
-    assert (before.kind, before.version, before.position, before.state["status"]) == ("order", 1, 1, "PENDING_PAYMENT")
+    assert (before.kind, before.version, before.position, before.state["status"]) == (
+        "order",
+        1,
+        1,
+        "PENDING_PAYMENT",
+    )
     assert (now.version, now.position, now.state["status"]) == (2, 3, "CONFIRMED")
     assert await shop.audit.state(ORDER, created) == before
     assert await shop.audit.state(ORDER, created + timedelta(days=1)) == now
@@ -114,17 +128,23 @@ async def test_a_state_tells_nothing_personal(idle_shop: Shop) -> None:
     assert gone.state["status"] == "FORGOTTEN"
 
 
-async def test_a_position_is_found_by_its_time_though_the_databases_clock_was_ahead(idle_shop: Shop) -> None:
-    """Three of ten events were recorded while it was an hour ahead: the log's time stands still from then on."""
+async def test_a_position_is_found_by_its_time_though_the_databases_clock_was_ahead(
+    idle_shop: Shop,
+) -> None:
+    """Three of ten events were recorded while it was an hour ahead: the log's time stands still
+    from then on."""
     shop = idle_shop
     for n in range(10):
         await shop.happened(some_id(f"game {n}"), game_created())
     with psycopg.connect(shop.url, autocommit=True) as conn:
         conn.execute("ALTER TABLE log.events DISABLE TRIGGER append_only")
-        conn.execute("UPDATE log.events SET recorded_at = recorded_at + interval '1 hour' WHERE position >= 4")
         conn.execute(
-            "UPDATE log.events SET recorded_at = (SELECT max(recorded_at) FROM log.events WHERE position < 7)"
-            " WHERE position >= 7"
+            "UPDATE log.events SET recorded_at = recorded_at + interval '1 hour' WHERE position"
+            " >= 4"
+        )
+        conn.execute(
+            "UPDATE log.events SET recorded_at = (SELECT max(recorded_at) FROM log.events WHERE"
+            " position < 7) WHERE position >= 7"
         )
     events = (await shop.audit.events(limit=200)).items
     assert events[9].recorded_at - events[9].occurred_at > timedelta(minutes=59)

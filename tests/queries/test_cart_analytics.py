@@ -5,7 +5,14 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from domain.cart import CartAbandoned, CartCompleted, CartCreated, CheckoutInitiated, ItemAdded, ItemRemoved
+from domain.cart import (
+    CartAbandoned,
+    CartCompleted,
+    CartCreated,
+    CheckoutInitiated,
+    ItemAdded,
+    ItemRemoved,
+)
 from queries.cart_analytics import CartFigures, cart_analytics, overall
 from queries.reports import GroupBy, Report
 from tests.support.events.history import BUYER, DUE, GAME, ORDER, PAYMENT, SELLER, some_id
@@ -20,19 +27,25 @@ EXPIRED = (CartAbandoned(reason="expired"),)
 
 def item(cents: int, quantity: int = 1, game: UUID = GAME, seller: UUID = SELLER) -> ItemAdded:
     return ItemAdded(
-        item_id=uuid4(), game_id=game, seller_id=seller, sku="C-1", title="Chess", quantity=quantity,
+        item_id=uuid4(), game_id=game, seller_id=seller, sku="C-1", title="Chess",
+        quantity=quantity,
         unit_price_cents=cents, expires_at=DUE, reservation_id=None,
     )  # fmt: skip
 
 
 async def begun(shop: Shop, *then: msgspec.Struct, currency: str = "USD") -> None:
     """A cart, and what becomes of it."""
-    await shop.happened(uuid4(), CartCreated(buyer_id=BUYER, currency=currency, expires_at=DUE), *then)
+    await shop.happened(
+        uuid4(), CartCreated(buyer_id=BUYER, currency=currency, expires_at=DUE), *then
+    )
 
 
-async def report(shop: Shop, group_by: GroupBy = "day", days: int = 0, **wanted: object) -> Report[CartFigures]:
+async def report(
+    shop: Shop, group_by: GroupBy = "day", days: int = 0, **wanted: object
+) -> Report[CartFigures]:
     last = await _today(shop) + timedelta(days=days)
-    found = await cart_analytics(await shop.projected(), group_by=group_by, first=last, last=last, **wanted)  # type: ignore[arg-type]
+    projected = await shop.projected()
+    found = await cart_analytics(projected, group_by=group_by, first=last, last=last, **wanted)  # type: ignore[arg-type]
     return found.value
 
 
@@ -41,11 +54,21 @@ async def _today(shop: Shop) -> date:
 
 
 def counts(of: object) -> tuple[int, ...]:
-    names = ("created", "with_items", "open", "checked_out", "completed", "expired", "payment_failed")
+    names = (
+        "created",
+        "with_items",
+        "open",
+        "checked_out",
+        "completed",
+        "expired",
+        "payment_failed",
+    )
     return tuple(getattr(of, name) for name in names)
 
 
-async def test_rates_are_of_carts_that_were_bought_or_abandoned_with_something_in_them(shop: Shop) -> None:
+async def test_rates_are_of_carts_that_were_bought_or_abandoned_with_something_in_them(
+    shop: Shop,
+) -> None:
     put_back = item(900)
     await begun(shop, item(1000, 2), item(500, game=CHESS, seller=OTHER), *BOUGHT)
     await begun(shop, item(1000), *BOUGHT)
@@ -69,7 +92,10 @@ async def test_rates_are_of_carts_that_were_bought_or_abandoned_with_something_i
     assert [(each.game_id, *counts(each)) for each in by_game.items] == [
         (GAME, 6, 6, 2, 4, 2, 1, 1), (CHESS, 2, 2, 0, 1, 1, 1, 0),
     ]  # fmt: skip
-    assert [(each.completed_cents, each.abandoned_cents) for each in by_game.items] == [(3000, 460), (500, 40)]
+    assert [(each.completed_cents, each.abandoned_cents) for each in by_game.items] == [
+        (3000, 460),
+        (500, 40),
+    ]
     assert by_game.totals == found.totals
     first = await report(shop, "seller", limit=1)
     second = await report(shop, "seller", limit=1, cursor=first.next_cursor)
@@ -88,8 +114,14 @@ async def test_what_carts_are_worth_is_never_added_up_over_currencies(shop: Shop
     assert [(each.currency, *counts(each)) for each in found.totals] == [
         ("JPY", 2, 2, 1, 0, 0, 1, 0), ("USD", 1, 1, 0, 1, 1, 0, 0),
     ]  # fmt: skip
-    assert [(each.abandoned_cents, each.conversion_rate) for each in found.totals] == [(300, 0.0), (0, 1.0)]
-    assert (counts(overall(found.totals)), overall(found.totals).conversion_rate) == ((3, 3, 1, 1, 1, 1, 0), 0.5)
+    assert [(each.abandoned_cents, each.conversion_rate) for each in found.totals] == [
+        (300, 0.0),
+        (0, 1.0),
+    ]
+    assert (counts(overall(found.totals)), overall(found.totals).conversion_rate) == (
+        (3, 3, 1, 1, 1, 1, 0),
+        0.5,
+    )
     yen = await report(shop, currency="JPY")
     assert (yen.items, yen.totals) == (found.items[:1], found.totals[:1])
     assert isinstance(yen.items[0], CartFigures)

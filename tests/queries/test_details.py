@@ -32,7 +32,9 @@ from tests.support.events.history import (
 )
 from tests.support.shops.projected import Shop
 
-CAPTURED = PaymentCaptured(order_id=ORDER, buyer_id=BUYER, amount_cents=1499, currency="USD", method_type="card")
+CAPTURED = PaymentCaptured(
+    order_id=ORDER, buyer_id=BUYER, amount_cents=1499, currency="USD", method_type="card"
+)
 
 
 async def test_an_order_shows_its_payment_and_both_their_events_in_order(shop: Shop) -> None:
@@ -43,9 +45,14 @@ async def test_an_order_shows_its_payment_and_both_their_events_in_order(shop: S
     order = (await orders.order(await shop.projected(), ORDER)).value
     assert order is not None
     assert order.payment is not None
-    assert (order.status, order.payment.status, order.payment.method) == ("COMPLETED", "CAPTURED", "card")
+    assert (order.status, order.payment.status, order.payment.method) == (
+        "COMPLETED",
+        "CAPTURED",
+        "card",
+    )
     assert [each.name for each in order.timeline] == [
-        "order.created.v1", "payment.requested.v1", "payment.submitted.v1", "payment.transaction.completed.v1",
+        "order.created.v1", "payment.requested.v1", "payment.submitted.v1",
+        "payment.transaction.completed.v1",
         "order.confirmed.v1", "order.completed.v1",
     ]  # fmt: skip
     assert order.payment == (await payments.payment(shop.models, PAYMENT)).value
@@ -59,17 +66,23 @@ def test_what_is_internal_can_be_left_out(projection: type[Projection[Any]]) -> 
 
 
 async def test_nobody_is_shown_what_is_internal(shop: Shop) -> None:
-    await shop.all_happened([(ORDER, [order_created()]), (PAYMENT, [payment_requested()]), (GAME, [game_created()])])
+    await shop.all_happened(
+        [(ORDER, [order_created()]), (PAYMENT, [payment_requested()]), (GAME, [game_created()])]
+    )
     models = await shop.projected()
     order, game = (await orders.order(models, ORDER)).value, (await games.game(models, GAME)).value
     assert order is not None
     assert {"created_position"} == set(Order.__struct_fields__) - msgspec.to_builtins(order).keys()
-    assert {"created_position"} == set(Payment.__struct_fields__) - msgspec.to_builtins(order.payment).keys()
+    assert {"created_position"} == set(Payment.__struct_fields__) - msgspec.to_builtins(
+        order.payment
+    ).keys()
     assert set(Game.INTERNAL) == set(Game.__struct_fields__) - msgspec.to_builtins(game).keys()
 
 
 async def test_an_order_as_of_a_position_is_what_the_query_said_then(shop: Shop) -> None:
-    position = await shop.all_happened([(ORDER, [order_created()]), (PAYMENT, [payment_requested()])])
+    position = await shop.all_happened(
+        [(ORDER, [order_created()]), (PAYMENT, [payment_requested()])]
+    )
     then = (await orders.order(await shop.projected(), ORDER)).value
     assert then is not None
     await shop.happened(PAYMENT, CAPTURED)
@@ -91,10 +104,15 @@ async def test_an_order_whose_payment_is_not_there_is_shown_all_the_same(shop: S
 
 async def test_what_is_due_comes_the_longest_overdue_first(shop: Shop) -> None:
     for n in range(3):
-        await shop.happened(some_id(f"order {n}"), order_created(expires_at=DUE - timedelta(minutes=n)))
+        await shop.happened(
+            some_id(f"order {n}"), order_created(expires_at=DUE - timedelta(minutes=n))
+        )
     await shop.happened(some_id("order 1"), OrderCancelled(reason="buyer"))
     due = DueTimes(await shop.projected())
-    assert [each.stream_id for each in await due.due(DUE, 10)] == [some_id("order 2"), some_id("order 0")]
+    assert [each.stream_id for each in await due.due(DUE, 10)] == [
+        some_id("order 2"),
+        some_id("order 0"),
+    ]
     assert [each.stream_id for each in await due.due(DUE, 1)] == [some_id("order 2")]
     assert await due.due(DUE - timedelta(minutes=3), 10) == []
 
@@ -109,9 +127,23 @@ async def test_operators_see_how_far_each_feed_is(shop: Shop) -> None:
     await shop.models.waiter.wait(["users", "games_text"], position, 10)
     feeds = {feed.projection: feed for feed in await shop.operations.feeds()}
     users = feeds["users"]
-    assert (users.position, users.head, users.lag, users.active, users.paused) == (position, position, 0, True, False)
+    assert (users.position, users.head, users.lag, users.active, users.paused) == (
+        position,
+        position,
+        0,
+        True,
+        False,
+    )
     assert users.storage == "users_2"
-    assert {"games", "orders", "payments", "library", "notifications", "deadlines", "games_text"} < feeds.keys()
+    assert {
+        "games",
+        "orders",
+        "payments",
+        "library",
+        "notifications",
+        "deadlines",
+        "games_text",
+    } < feeds.keys()
 
 
 async def test_a_paused_projection_stands_still_until_resumed(shop: Shop) -> None:

@@ -75,14 +75,16 @@ async def test_after_more_events_than_are_looked_through_pages_are_read_anew(
     assert len(reads) == 2
 
 
-async def test_while_something_is_quarantined_no_page_is_kept(shop: Shop, reads: list[Browse]) -> None:
+async def test_while_something_is_quarantined_no_page_is_kept(
+    shop: Shop, reads: list[Browse]
+) -> None:
     pages = GamePages()
     await shop.happened(GAME, game_created(title="Celeste"))
     await titles(shop, pages)
     async with shop.log.pool.connection() as conn:
         await conn.execute(
-            "INSERT INTO consumers.quarantine (feed, stream_id, position, name, error)"
-            " SELECT feed, %s, 1, 'game.updated.v1', 'broken' FROM consumers.feeds WHERE projection = 'games'",
+            "INSERT INTO consumers.quarantine (feed, stream_id, position, name, error) SELECT feed,"
+            " %s, 1, 'game.updated.v1', 'broken' FROM consumers.feeds WHERE projection = 'games'",
             [OTHER],
         )
 

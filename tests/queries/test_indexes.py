@@ -5,7 +5,18 @@ from typing import Any
 
 import pytest
 
-from queries import carts, games, ledger, library, notifications, orders, stock, transactions, users, wallets
+from queries import (
+    carts,
+    games,
+    ledger,
+    library,
+    notifications,
+    orders,
+    stock,
+    transactions,
+    users,
+    wallets,
+)
 from queries.deadlines import DueTimes
 from queries.games import Browse
 from queries.live.status_changes import StatusChanges
@@ -20,11 +31,15 @@ class Explaining:
     """Stands in for ReadModels: notes how the database would find the rows, and finds none."""
 
     def __init__(self, shop: Shop) -> None:
-        self._shop, self.log = shop, shop.log
+        self._shop = shop
+        self.log = shop.log
         self.plan = ""
 
     async def rows(self, row: type[Any], query: str, **values: object) -> Answer[list[Any]]:
-        tables = {name: f"read.{feed.storage}" for name, feed in (await self._shop.models.waiter.active()).items()}
+        tables = {
+            name: f"read.{feed.storage}"
+            for name, feed in (await self._shop.models.waiter.active()).items()
+        }
         async with self._shop.log.pool.connection() as conn, conn.transaction():
             await conn.execute(_AS_IF_LARGE)
             found = await conn.execute(("EXPLAIN " + with_tables(query, tables)).encode(), values)
@@ -62,7 +77,9 @@ LISTS: dict[str, Callable[[Any], Awaitable[object]]] = {
     "transactions by status": lambda m: transactions.transactions(m, status="FAILED"),
     "ledger accounts": ledger.accounts,
     "an account's entries": lambda m: ledger.entries(m, "PLATFORM_REVENUE"),
-    "an account's entries in a currency": lambda m: ledger.entries(m, "PLATFORM_REVENUE", currency="USD"),
+    "an account's entries in a currency": lambda m: ledger.entries(
+        m, "PLATFORM_REVENUE", currency="USD"
+    ),
     "a ledger transaction": lambda m: ledger.ledger_transaction(m, GAME),
 }
 LOOK_UPS: dict[str, Callable[[Any], Awaitable[object]]] = {
@@ -90,7 +107,9 @@ async def plan(shop: Shop, ask: Callable[[Any], Awaitable[object]]) -> str:
 @pytest.fixture
 async def tables(shop: Shop) -> Shop:
     """A shop whose tables are there."""
-    await shop.models.waiter.wait(["users", "games", "deadlines"], await shop.happened(BUYER, registered()), 10)
+    await shop.models.waiter.wait(
+        ["users", "games", "deadlines"], await shop.happened(BUYER, registered()), 10
+    )
     return shop
 
 
@@ -108,5 +127,7 @@ async def test_look_ups_use_an_index(tables: Shop) -> None:
 
 
 async def test_filters_use_their_index(tables: Shop) -> None:
-    how = await plan(tables, lambda m: games.browse(m, Browse(genre="Action", tag="Co-op", seller_id=None)))
+    how = await plan(
+        tables, lambda m: games.browse(m, Browse(genre="Action", tag="Co-op", seller_id=None))
+    )
     assert "Seq Scan" not in how, how

@@ -66,7 +66,9 @@ def usd(cents: int) -> tuple[Price, ...]:
 
 
 async def test_browsing_shows_what_is_on_sale_only(shop: Shop) -> None:
-    models = await list_games(shop, {"title": "A"}, {"title": "B", "status": "DRAFT"}, {"title": "C"})
+    models = await list_games(
+        shop, {"title": "A"}, {"title": "B", "status": "DRAFT"}, {"title": "C"}
+    )
     await shop.happened(some_id("C"), GameRetired())
     assert await titles(await shop.projected()) == ["A"]
     assert models is not shop.models
@@ -75,8 +77,20 @@ async def test_browsing_shows_what_is_on_sale_only(shop: Shop) -> None:
 async def test_browsing_filters_by_folded_values(shop: Shop) -> None:
     models = await list_games(
         shop,
-        {"title": "A", "genres": ("Índie", "Action"), "tags": ("Co-op",), "category": "RPG", "platforms": ("Linux",)},
-        {"title": "B", "genres": ("Action",), "tags": ("Co-op",), "category": "Racing", "platforms": ("Mac",)},
+        {
+            "title": "A",
+            "genres": ("Índie", "Action"),
+            "tags": ("Co-op",),
+            "category": "RPG",
+            "platforms": ("Linux",),
+        },
+        {
+            "title": "B",
+            "genres": ("Action",),
+            "tags": ("Co-op",),
+            "category": "Racing",
+            "platforms": ("Mac",),
+        },
     )
     assert await titles(models, genre="INDIE") == ["A"]
     assert sorted(await titles(models, genre="action", tag="co op")) == ["A", "B"]
@@ -103,11 +117,12 @@ async def test_browsing_compares_the_prices_of_the_region(shop: Shop) -> None:
     assert await titles(models, price_max=1000, region="BR", currency="BRL") == ["cheap in Brazil"]
     assert await titles(models, price_max=1000, region="BR", currency="USD") == ["everywhere"]
     assert await titles(models, price_min=1001) == ["cheap in Brazil"]
-    assert await titles(models, price_max=600, currency="BRL") == ["cheap in Brazil"]  # nowhere in particular
+    # nowhere in particular
+    assert await titles(models, price_max=600, currency="BRL") == ["cheap in Brazil"]
     assert await titles(models, price_min=10**30) == []
-    assert [(await games.currency_of(models, region)).value for region in ("BR", "FR", "*", "ZZ")] == [
-        *("BRL", "USD", "USD", "USD")
-    ]
+    assert [
+        (await games.currency_of(models, region)).value for region in ("BR", "FR", "*", "ZZ")
+    ] == [*("BRL", "USD", "USD", "USD")]
 
 
 async def test_browsing_sorts(shop: Shop) -> None:
@@ -130,7 +145,11 @@ async def test_a_change_to_a_game_is_seen_at_once(shop: Shop) -> None:
     models = await list_games(shop, {"title": "A"})
     game = (await games.game(models, some_id("A"))).value
     assert game is not None
-    assert (game.title, game.version, [price.amount_cents for price in game.prices]) == ("A", 1, [1499, 4699])
+    assert (game.title, game.version, [price.amount_cents for price in game.prices]) == (
+        "A",
+        1,
+        [1499, 4699],
+    )
     position = await shop.happened(some_id("A"), GameUpdated(title="A II"))
     assert await titles(shop.models.reaching(position)) == ["A II"]
     then = await games.game_as_of(shop.log, some_id("A"), position - 1)
@@ -145,7 +164,10 @@ async def test_a_seller_sees_drafts_and_retired_games(shop: Shop) -> None:
     def mine(**paging: Any) -> Awaitable[Answer[Page[Any]]]:
         return games.by_seller(models, SELLER, **paging)
 
-    assert [(game.title, game.status) for game in await everything(mine, 1)] == [("B", "DRAFT"), ("A", "ACTIVE")]
+    assert [(game.title, game.status) for game in await everything(mine, 1)] == [
+        ("B", "DRAFT"),
+        ("A", "ACTIVE"),
+    ]
     drafts = (await games.by_seller(models, SELLER, status="DRAFT")).value.items
     assert [game.title for game in drafts] == ["B"]
 
@@ -155,17 +177,24 @@ async def test_titles_lead_to_games(shop: Shop) -> None:
     await shop.happened(some_id("B on sale"), game_created(title="B"))
     found = await games.ids_of_titles(await shop.projected(), ["A", "a", "B", "no such title"])
     assert found.value == {"A": some_id("A"), "B": some_id("B on sale")}
-    assert {game.title for game in (await games.games(models, [some_id("A"), UUID(int=0)])).value} == {"A"}
+    assert {
+        game.title for game in (await games.games(models, [some_id("A"), UUID(int=0)])).value
+    } == {"A"}
 
 
 async def test_users_are_listed_and_filtered(shop: Shop) -> None:
     for n, kind in enumerate(["BUYER", "SELLER", "BUYER"]):
         user_id = UUID(int=n + 1)
-        await shop.happened(user_id, registered(user_id=user_id, account_type=kind, email=f"{n}@example.com"))
+        await shop.happened(
+            user_id, registered(user_id=user_id, account_type=kind, email=f"{n}@example.com")
+        )
     models = await shop.projected()
 
     async def emails(**wanted: Any) -> list[str]:
-        return [user.email for user in await everything(lambda **paging: users.users(models, **wanted, **paging))]
+        return [
+            user.email
+            for user in await everything(lambda **paging: users.users(models, **wanted, **paging))
+        ]
 
     assert await emails() == ["2@example.com", "1@example.com", "0@example.com"]
     assert await emails(account_type="BUYER") == ["2@example.com", "0@example.com"]
@@ -187,7 +216,10 @@ async def test_orders_are_the_buyers_own_or_everybodys(shop: Shop) -> None:
     models = await shop.projected()
 
     async def found(**wanted: Any) -> list[UUID]:
-        return [each.order_id for each in await everything(lambda **paging: orders.orders(models, **wanted, **paging))]
+        return [
+            each.order_id
+            for each in await everything(lambda **paging: orders.orders(models, **wanted, **paging))
+        ]
 
     def ids(*numbers: int) -> list[UUID]:
         return [some_id(f"order {n}") for n in numbers]
@@ -201,21 +233,32 @@ async def test_orders_are_the_buyers_own_or_everybodys(shop: Shop) -> None:
 
 
 async def test_a_library_is_listed_by_genre_and_by_what_a_search_found(shop: Shop) -> None:
-    await list_games(shop, {"title": "A", "genres": ("Indie",)}, {"title": "B", "genres": ("RPG",)}, {"title": "C"})
+    await list_games(
+        shop,
+        {"title": "A", "genres": ("Indie",)},
+        {"title": "B", "genres": ("RPG",)},
+        {"title": "C"},
+    )
     for n, title in enumerate("ABC"):
-        bought = game_added(title=title, game_id=some_id(title), purchase_date=START + timedelta(days=n))
+        bought = game_added(
+            title=title, game_id=some_id(title), purchase_date=START + timedelta(days=n)
+        )
         await shop.happened(library_id(BUYER), bought)
     models = await shop.projected()
 
     async def owned(**wanted: Any) -> list[str]:
-        found = await everything(lambda **paging: library.library(models, BUYER, **wanted, **paging))
+        found = await everything(
+            lambda **paging: library.library(models, BUYER, **wanted, **paging)
+        )
         return [game.title for game in found]
 
     assert await owned() == ["C", "B", "A"]
     assert await owned(genre="indie") == ["C", "A"]
     assert await owned(game_ids=[some_id("B"), some_id("not owned")]) == ["B"]
     assert await owned(game_ids=[]) == []
-    assert set((await library.owned_ids(models, BUYER)).value) == {some_id(title) for title in "ABC"}
+    assert set((await library.owned_ids(models, BUYER)).value) == {
+        some_id(title) for title in "ABC"
+    }
     assert (await library.owned_ids(models, SELLER)).value == []
     then = await library.library_as_of(shop.log, BUYER, await shop.log.head() - 1)
     assert [game.title for game in then] == ["B", "A"]
@@ -223,12 +266,16 @@ async def test_a_library_is_listed_by_genre_and_by_what_a_search_found(shop: Sho
 
 async def test_notices_are_listed_the_newest_first(shop: Shop) -> None:
     for n, channel in enumerate(("email", "push", "email")):
-        await shop.happened(some_id(f"notice {n}"), notice_requested(template=f"t{n}", channel=channel))
+        await shop.happened(
+            some_id(f"notice {n}"), notice_requested(template=f"t{n}", channel=channel)
+        )
     await shop.happened(some_id("notice 0"), NotificationSent())
     models = await shop.projected()
 
     async def listed(**wanted: Any) -> list[str]:
-        found = await everything(lambda **paging: notifications.notifications(models, BUYER, **wanted, **paging))
+        found = await everything(
+            lambda **paging: notifications.notifications(models, BUYER, **wanted, **paging)
+        )
         return [notice.template for notice in found]
 
     assert await listed() == ["t2", "t1", "t0"]
@@ -252,8 +299,10 @@ def forged(text: bytes) -> str:
 @pytest.mark.parametrize(
     "cursor",
     [
-        "", "%", "ä", "aGVsbG8", forged(b"new:"), forged(b"new:[]"), forged(b'new:["x"]'), forged(b"new:[1e400]"),
-        forged(b"new:[99999999999999999999]"), forged(b"title:[1]"), forged(b'title:["a"]'), forged(b"\xff\xfe:[1]"),
+        "", "%", "ä", "aGVsbG8", forged(b"new:"), forged(b"new:[]"), forged(b'new:["x"]'),
+        forged(b"new:[1e400]"),
+        forged(b"new:[99999999999999999999]"), forged(b"title:[1]"), forged(b'title:["a"]'),
+        forged(b"\xff\xfe:[1]"),
         forged(b"new:[1,2]"), forged(b"new:[" + b"[" * 5000),
     ],
 )  # fmt: skip
@@ -274,7 +323,10 @@ async def test_a_cursor_of_another_order_is_refused(shop: Shop) -> None:
 async def test_a_cursor_with_any_text_in_it_does_no_harm(shop: Shop) -> None:
     models = await list_games(shop, {"title": "A"})
     for text in ("\0", "\U0010ffff", "'; DROP TABLE read.games_1; --"):
-        cursor = forged(b"title:" + b'["%s","%s"]' % (text.encode().replace(b"\0", rb"\u0000"), str(BUYER).encode()))
+        cursor = forged(
+            b"title:"
+            + b'["%s","%s"]' % (text.encode().replace(b"\0", rb"\u0000"), str(BUYER).encode())
+        )
         await games.browse(models, Browse(sort="title", cursor=cursor))
     assert await titles(models) == ["A"]
 

@@ -1,4 +1,5 @@
-"""Who listens from a position on hears of every change of what is theirs, once, in order, and of nothing else."""
+"""Who listens from a position on hears of every change of what is theirs, once, in order, and of
+nothing else."""
 
 import asyncio
 import random
@@ -60,13 +61,20 @@ def a_purchase(owner: UUID, *, paid: bool) -> Iterator[list[Step]]:
     yield [
         (payment, payment_requested(buyer_id=owner, order_id=order), "REQUESTED"),
         (cart, CheckoutInitiated(order, payment), "CHECKOUT"),
-        (order, order_created(buyer_id=owner, payment_id=payment, cart_id=cart, lines=(line,)), "PENDING_PAYMENT"),
+        (
+            order,
+            order_created(buyer_id=owner, payment_id=payment, cart_id=cart, lines=(line,)),
+            "PENDING_PAYMENT",
+        ),
     ]
     yield [(payment, PaymentSubmitted("simulated", 1), "PROCESSING")]
     yield [(payment, PaymentSubmitted("simulated", 2), None)]
     if not paid:
         yield [(payment, PaymentFailed(order, owner, 1499, "USD", "card_declined", "no"), "FAILED")]
-        yield [(order, OrderCancelled("expired"), "CANCELLED"), (cart, CartAbandoned("payment_failed"), "ABANDONED")]
+        yield [
+            (order, OrderCancelled("expired"), "CANCELLED"),
+            (cart, CartAbandoned("payment_failed"), "ABANDONED"),
+        ]
         yield [(payment, PaymentIntentCancelled("expired"), None)]
         return
     yield [(payment, PaymentActionRequired("pi", "https://3ds.example/1", "s"), "REQUIRES_ACTION")]
@@ -75,7 +83,10 @@ def a_purchase(owner: UUID, *, paid: bool) -> Iterator[list[Step]]:
     yield [(order, OrderConfirmed(payment), "CONFIRMED"), (cart, CartCompleted(order), "COMPLETED")]
     yield [(order, OrderRefunded(payment, 1, "USD", full=False), "PARTIALLY_REFUNDED")]
     yield [(order, OrderStatusChanged("SHIPPED", uuid4()), "SHIPPED")]
-    yield [(order, OrderStatusChanged("DELIVERED", uuid4()), "DELIVERED"), (order, OrderCompleted(), None)]
+    yield [
+        (order, OrderStatusChanged("DELIVERED", uuid4()), "DELIVERED"),
+        (order, OrderCompleted(), None),
+    ]
     refund = uuid4()
     yield [(payment, PaymentRefundRequested(refund, 500, "dented"), None)]
     yield [(payment, PaymentRefunded(refund, 500), "PARTIALLY_REFUNDED")]
@@ -94,7 +105,10 @@ def a_deposit(owner: UUID) -> Iterator[list[Step]]:
     ]
     yield [(payment, PaymentMethodAttached(Method("card", "pm_card_visa")), None)]
     failed = DepositFailed(deposit, owner, 1499, "USD", "card_declined", "no")
-    yield [(payment, failed, "FAILED"), (deposit, TransactionFailed("charge", "card_declined", 0), None)]
+    yield [
+        (payment, failed, "FAILED"),
+        (deposit, TransactionFailed("charge", "card_declined", 0), None),
+    ]
 
 
 def an_expired_cart(owner: UUID) -> Iterator[list[Step]]:
@@ -123,7 +137,9 @@ class History:
                 self.told[owner].append((position, stream_id, status))
         return last
 
-    async def goes_by(self, owner: UUID, lives: list[Iterator[list[Step]]], chance: random.Random) -> None:
+    async def goes_by(
+        self, owner: UUID, lives: list[Iterator[list[Step]]], chance: random.Random
+    ) -> None:
         """Several things at once."""
         while lives:
             life = chance.choice(lives)
@@ -138,11 +154,20 @@ class History:
 
 
 def lives_of(owner: UUID) -> list[Iterator[list[Step]]]:
-    return [a_purchase(owner, paid=True), a_purchase(owner, paid=False), a_deposit(owner), an_expired_cart(owner)]
+    return [
+        a_purchase(owner, paid=True),
+        a_purchase(owner, paid=False),
+        a_deposit(owner),
+        an_expired_cart(owner),
+    ]
 
 
 def told(change: StatusChange) -> Told:
-    by_type = {"order.status": change.order_id, "payment.status": change.payment_id, "cart.status": change.cart_id}
+    by_type = {
+        "order.status": change.order_id,
+        "payment.status": change.payment_id,
+        "cart.status": change.cart_id,
+    }
     stream_id = by_type[change.type]
     assert stream_id is not None
     return change.position, stream_id, change.status
@@ -158,13 +183,17 @@ async def heard(listener: Listener, upto: int) -> list[Told]:
 
 
 @asynccontextmanager
-async def listening(live: LiveStatus, owner: UUID, after: int | None = None) -> AsyncIterator[Listener]:
+async def listening(
+    live: LiveStatus, owner: UUID, after: int | None = None
+) -> AsyncIterator[Listener]:
     async with live.listening(owner, after, at_most=100) as listener:
         yield listener
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_whoever_comes_while_much_happens_hears_all_of_theirs_once_and_in_order(shop: Shop, seed: int) -> None:
+async def test_whoever_comes_while_much_happens_hears_all_of_theirs_once_and_in_order(
+    shop: Shop, seed: int
+) -> None:
     chance, history = random.Random(seed), History(shop)
     processes = [LiveStatus(shop.log, shop.models) for _ in range(2)]
     await history.goes_by(ANN, lives_of(ANN), chance)
@@ -184,7 +213,9 @@ async def test_whoever_comes_while_much_happens_hears_all_of_theirs_once_and_in_
             start, found = listener.position, [] if after is None else await first_of(listener)
         async with listening(processes[1], owner, found[-1][0] if found else start) as listener:
             await done.wait()
-            results.append((owner, start, found + await heard(listener, history.told[owner][-1][0])))
+            results.append(
+                (owner, start, found + await heard(listener, history.told[owner][-1][0]))
+            )
 
     async def first_of(listener: Listener) -> list[Told]:
         async with asyncio.timeout(PATIENCE):
@@ -193,7 +224,8 @@ async def test_whoever_comes_while_much_happens_hears_all_of_theirs_once_and_in_
     visitors = [asyncio.create_task(visitor(owner)) for owner in (ANN, BOB, CYD) * 3]
     await asyncio.gather(*appending)
     for owner in (ANN, BOB, CYD):
-        await history.goes_by(owner, [an_expired_cart(owner)], chance)  # something to hear for who comes late
+        # something to hear for who comes late
+        await history.goes_by(owner, [an_expired_cart(owner)], chance)
     done.set()
     await asyncio.gather(*visitors)
 
@@ -203,12 +235,16 @@ async def test_whoever_comes_while_much_happens_hears_all_of_theirs_once_and_in_
     assert all(process._tail is None and not process._owners for process in processes)
 
 
-async def test_what_the_read_models_know_is_heard_and_what_they_do_not_know_yet_as_well(database: str) -> None:
+async def test_what_the_read_models_know_is_heard_and_what_they_do_not_know_yet_as_well(
+    database: str,
+) -> None:
     async with open_shop(database) as shop:
         history = History(shop)
         async with projecting(database):
             await history.goes_by(ANN, lives_of(ANN), random.Random(0))
-            await shop.models.waiter.wait(["carts", "orders", "transactions"], await shop.log.head(), PATIENCE)
+            await shop.models.waiter.wait(
+                ["carts", "orders", "transactions"], await shop.log.head(), PATIENCE
+            )
         await history.goes_by(ANN, lives_of(ANN), random.Random(0))
 
         async with listening(LiveStatus(shop.log, shop.models), ANN, 0) as listener:
@@ -219,7 +255,9 @@ async def test_a_long_past_is_told_in_parts(shop: Shop) -> None:
     cart, order = uuid4(), uuid4()
     statuses: list[FulfilmentStatus] = ["PROCESSING", "SHIPPED"] * 300
     await shop.happened(cart, CartCreated(BUYER, "USD", DUE))
-    last = await shop.happened(order, order_created(), *(OrderStatusChanged(each, uuid4()) for each in statuses))
+    last = await shop.happened(
+        order, order_created(), *(OrderStatusChanged(each, uuid4()) for each in statuses)
+    )
 
     async with listening(LiveStatus(shop.log, shop.models), BUYER, 0) as listener:
         first = await listener.news()
@@ -253,7 +291,9 @@ async def test_a_change_says_what_it_is_about(shop: Shop) -> None:
         "cart_id": by_status["ACTIVE"]["cart_id"],
         "reason": "expired",
     }
-    assert abs(msgspec.convert(cancelled["occurred_at"], type=type(DUE)) - recorded.recorded_at) < timedelta(seconds=1)
+    assert abs(
+        msgspec.convert(cancelled["occurred_at"], type=type(DUE)) - recorded.recorded_at
+    ) < timedelta(seconds=1)
     assert (failed["order_id"], failed["code"]) == (cancelled["order_id"], "card_declined")
 
 
@@ -270,7 +310,9 @@ async def test_a_stream_that_cannot_be_folded_leaves_the_others_alone(shop: Shop
     assert found[0][1:] == (order, "PENDING_PAYMENT")
 
 
-async def test_a_position_that_is_not_there_is_refused_and_so_is_one_listener_too_many(shop: Shop) -> None:
+async def test_a_position_that_is_not_there_is_refused_and_so_is_one_listener_too_many(
+    shop: Shop,
+) -> None:
     live = LiveStatus(shop.log, shop.models)
     head = await shop.happened(uuid4(), order_created())
 

@@ -13,7 +13,14 @@ from eventstore.database.postgres import connect
 from projections.engine import rebuild
 from queries import orders, users
 from queries.positions import PositionUnknown, ReadModelBehind
-from tests.support.events.history import BUYER, ORDER, PAYMENT, order_created, payment_requested, registered
+from tests.support.events.history import (
+    BUYER,
+    ORDER,
+    PAYMENT,
+    order_created,
+    payment_requested,
+    registered,
+)
 from tests.support.shops.projected import CODEC, Shop, model, open_shop, projecting
 
 
@@ -80,7 +87,9 @@ async def test_times_are_in_utc_whatever_the_database_thinks(shop: Shop) -> None
     await shop.happened(BUYER, registered())
     with psycopg.connect(shop.url, autocommit=True) as conn:
         (name,) = conn.execute("SELECT current_database()").fetchone() or ("",)
-        conn.execute(sql.SQL("ALTER DATABASE {} SET TimeZone = 'Asia/Tokyo'").format(sql.Identifier(name)))
+        conn.execute(
+            sql.SQL("ALTER DATABASE {} SET TimeZone = 'Asia/Tokyo'").format(sql.Identifier(name))
+        )
     async with open_shop(shop.url) as elsewhere:
         user = (await users.user(await elsewhere.projected(), BUYER)).value
     assert user is not None

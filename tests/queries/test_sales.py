@@ -28,16 +28,24 @@ TWO_SELLERS = (line(SELLER, GAME, 1000, 2), line(OTHER, CHESS, 500))
 CONFIRMED = OrderConfirmed(payment_id=PAYMENT)
 
 
-async def sell(shop: Shop, name: str, *lines: OrderLine, currency: str = "USD", refund: int = 0) -> None:
+async def sell(
+    shop: Shop, name: str, *lines: OrderLine, currency: str = "USD", refund: int = 0
+) -> None:
     events = [order_created(lines=lines, currency=currency), CONFIRMED]
     if refund:
-        events.append(OrderRefunded(payment_id=PAYMENT, amount_cents=refund, currency=currency, full=False))
+        events.append(
+            OrderRefunded(payment_id=PAYMENT, amount_cents=refund, currency=currency, full=False)
+        )
     await shop.happened(some_id(name), *events)
 
 
-async def figures(shop: Shop, group_by: GroupBy, currency: str | None = None) -> tuple[list[Figures], list[Figures]]:
+async def figures(
+    shop: Shop, group_by: GroupBy, currency: str | None = None
+) -> tuple[list[Figures], list[Figures]]:
     today = await _today(shop)
-    found = await sales(await shop.projected(), group_by=group_by, first=today, last=today, currency=currency)
+    found = await sales(
+        await shop.projected(), group_by=group_by, first=today, last=today, currency=currency
+    )
     return found.value.items, found.value.totals
 
 
@@ -74,7 +82,11 @@ async def test_currencies_are_never_added_up(shop: Shop) -> None:
 async def test_only_days_of_the_period_count(shop: Shop) -> None:
     await sell(shop, "first", line(SELLER, GAME, 1000))
     today, day = await _today(shop), timedelta(days=1)
-    for first, last, orders_found in ((today - day, today, 1), (today - day, today - day, 0), (today + day, today, 0)):
+    for first, last, orders_found in (
+        (today - day, today, 1),
+        (today - day, today - day, 0),
+        (today + day, today, 0),
+    ):
         found = await sales(await shop.projected(), group_by="day", first=first, last=last)
         assert sum(each.orders for each in found.value.totals) == orders_found
 
@@ -85,7 +97,9 @@ async def test_an_order_shows_its_sellers_receipts_in_the_order_of_their_lines(s
     before = await shop.happened(others, requested(OTHER, 1, 500))
     then = (await orders.order(await shop.projected(), ORDER)).value
     assert then is not None
-    assert [(each.seller_id, each.status, each.url) for each in then.receipts] == [(OTHER, "REQUESTED", None)]
+    assert [(each.seller_id, each.status, each.url) for each in then.receipts] == [
+        (OTHER, "REQUESTED", None)
+    ]
     await shop.happened(mine, requested(SELLER, 7, 2000), created(SELLER, 7, 2000))
     await shop.happened(others, failed(OTHER, 1))
     now = (await orders.order(await shop.projected(), ORDER)).value
@@ -103,18 +117,34 @@ async def test_an_order_shows_its_sellers_receipts_in_the_order_of_their_lines(s
 
 def requested(seller_id: UUID, number: int, cents: int) -> FiscalReceiptRequested:
     return FiscalReceiptRequested(
-        order_id=ORDER, seller_id=seller_id, number=number, year=2026, amount_cents=cents, currency="USD"
+        order_id=ORDER,
+        seller_id=seller_id,
+        number=number,
+        year=2026,
+        amount_cents=cents,
+        currency="USD",
     )
 
 
 def created(seller_id: UUID, number: int, cents: int) -> FiscalReceiptCreated:
     url = f"https://fiscal.example/{number}"
     return FiscalReceiptCreated(
-        order_id=ORDER, seller_id=seller_id, number=number, year=2026, amount_cents=cents, currency="USD", url=url
+        order_id=ORDER,
+        seller_id=seller_id,
+        number=number,
+        year=2026,
+        amount_cents=cents,
+        currency="USD",
+        url=url,
     )
 
 
 def failed(seller_id: UUID, number: int) -> FiscalReceiptFailed:
     return FiscalReceiptFailed(
-        order_id=ORDER, seller_id=seller_id, number=number, year=2026, code="operator_unavailable", attempts=5
+        order_id=ORDER,
+        seller_id=seller_id,
+        number=number,
+        year=2026,
+        code="operator_unavailable",
+        attempts=5,
     )

@@ -1,4 +1,5 @@
-"""Which engine answers a search: the first one while it is up and has what PostgreSQL has, else PostgreSQL."""
+"""Which engine answers a search: the first one while it is up and has what PostgreSQL has, else
+PostgreSQL."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -52,7 +53,9 @@ class Searching:
     async def found(self) -> tuple[str, int]:
         """Who answers, and what the game costs, as of what has happened so far."""
         at_least = await self.shop.log.head()
-        answer = await self.engines.search(self.shop.models.reaching(at_least, timeout=20), SearchQuery(q="holow"))
+        answer = await self.engines.search(
+            self.shop.models.reaching(at_least, timeout=20), SearchQuery(q="holow")
+        )
         assert answer.position >= at_least
         return said(answer.value)
 
@@ -68,7 +71,10 @@ async def searching(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     """The documents in PostgreSQL are projected; the other index is not, and is not waited for."""
     monkeypatch.setattr(StandIn, "away", False)
     monkeypatch.setattr(search_engines, "PATIENCE_SECONDS", 0.0)
-    async with open_shop(database) as shop, projecting(database, [Registered(GamesText(), PostgresDocuments())]):
+    async with (
+        open_shop(database) as shop,
+        projecting(database, [Registered(GamesText(), PostgresDocuments())]),
+    ):
 
         def first(feed: ActiveFeed) -> GameSearch:
             return GameSearch(StandIn(shop.log.pool, lambda: feed.storage))
@@ -77,7 +83,12 @@ async def searching(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
             return GameSearch(PostgresGameIndex(shop.log.pool, lambda: feed.storage))
 
         await shop.happened(GAME, game_created(prices=(Price("*", 100, "USD"),)))
-        yield Searching(shop, SearchEngines(shop.log.pool, GamesText.name, last, Engine(GamesIndex.name, first, check)))
+        yield Searching(
+            shop,
+            SearchEngines(
+                shop.log.pool, GamesText.name, last, Engine(GamesIndex.name, first, check)
+            ),
+        )
 
 
 @asynccontextmanager
@@ -89,13 +100,17 @@ async def indexing(shop: Shop) -> AsyncIterator[None]:
         assert await shop.models.waiter.wait([GamesIndex.name], await shop.log.head(), 20)
 
 
-async def test_postgresql_answers_until_the_index_was_filled_for_the_first_time(searching: Searching) -> None:
+async def test_postgresql_answers_until_the_index_was_filled_for_the_first_time(
+    searching: Searching,
+) -> None:
     assert await searching.found() == ("postgres", 100)
     async with indexing(searching.shop):
         assert await searching.found() == ("elasticsearch", 100)
 
 
-async def test_while_the_first_engine_is_away_postgresql_answers_and_suggests(searching: Searching) -> None:
+async def test_while_the_first_engine_is_away_postgresql_answers_and_suggests(
+    searching: Searching,
+) -> None:
     async with indexing(searching.shop):
         StandIn.away = True
         assert await searching.found() == ("postgres", 100)
@@ -105,7 +120,9 @@ async def test_while_the_first_engine_is_away_postgresql_answers_and_suggests(se
         assert await searching.found() == ("elasticsearch", 100)
 
 
-async def test_an_index_without_the_last_price_is_not_asked_until_it_has_it(searching: Searching) -> None:
+async def test_an_index_without_the_last_price_is_not_asked_until_it_has_it(
+    searching: Searching,
+) -> None:
     async with indexing(searching.shop):
         pass
     await searching.price_is(200)
@@ -114,7 +131,9 @@ async def test_an_index_without_the_last_price_is_not_asked_until_it_has_it(sear
         assert await searching.found() == ("elasticsearch", 200)
 
 
-async def test_an_index_that_lacks_only_what_is_no_change_of_a_game_is_asked(searching: Searching) -> None:
+async def test_an_index_that_lacks_only_what_is_no_change_of_a_game_is_asked(
+    searching: Searching,
+) -> None:
     async with indexing(searching.shop):
         pass
     await searching.shop.happened(BUYER, registered())
@@ -133,7 +152,9 @@ async def test_an_index_that_is_just_about_to_have_a_change_is_waited_for(
         assert await search == ("elasticsearch", 300)
 
 
-async def test_who_turns_pages_of_postgresql_stays_there_when_the_first_engine_is_back(searching: Searching) -> None:
+async def test_who_turns_pages_of_postgresql_stays_there_when_the_first_engine_is_back(
+    searching: Searching,
+) -> None:
     shop, query = searching.shop, SearchQuery(q="knight", limit=1)
     await shop.happened(some_id("other"), game_created(title="Knight's Tale"))
     async with indexing(shop):
@@ -148,7 +169,9 @@ async def test_who_turns_pages_of_postgresql_stays_there_when_the_first_engine_i
     assert titles == {"Hollow Knight", "Knight's Tale"}
 
 
-async def test_an_index_that_is_away_is_not_waited_for(searching: Searching, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_index_that_is_away_is_not_waited_for(
+    searching: Searching, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(search_engines, "PATIENCE_SECONDS", 1000.0)
     StandIn.away = True
     async with asyncio.timeout(100):

@@ -40,7 +40,9 @@ async def test_a_search_goes_on_while_the_index_is_rebuilt(shop: Shop) -> None:
     done = asyncio.Event()
 
     async def search(feed: ActiveFeed) -> SearchResult:
-        return await GameSearch(PostgresGameIndex(shop.log.pool, lambda: feed.storage)).search(SearchQuery(q="holow"))
+        return await GameSearch(PostgresGameIndex(shop.log.pool, lambda: feed.storage)).search(
+            SearchQuery(q="holow")
+        )
 
     async def ask() -> None:
         while not done.is_set():
@@ -60,11 +62,21 @@ async def test_a_search_goes_on_while_the_index_is_rebuilt(shop: Shop) -> None:
 
 
 @pytest.fixture
-def index(elasticsearch_url: str, elasticsearch_prefix: str) -> tuple[Registered, ElasticsearchGameStore, str]:
-    """The read model in Elasticsearch, the store beneath it, and the alias, which is this test's own."""
+def index(
+    elasticsearch_url: str, elasticsearch_prefix: str
+) -> tuple[Registered, ElasticsearchGameStore, str]:
+    """The read model in Elasticsearch, the store beneath it, and the alias, which is this test's
+    own."""
 
-    client, prefix = Elasticsearch(elasticsearch_url, request_timeout=30), f"{elasticsearch_prefix}shop"
-    return Registered(GamesIndex(), ElasticsearchDocuments(client, prefix)), ElasticsearchGameStore(client), prefix
+    client, prefix = (
+        Elasticsearch(elasticsearch_url, request_timeout=30),
+        f"{elasticsearch_prefix}shop",
+    )
+    return (
+        Registered(GamesIndex(), ElasticsearchDocuments(client, prefix)),
+        ElasticsearchGameStore(client),
+        prefix,
+    )
 
 
 async def test_elasticsearch_holds_the_same_documents_and_the_alias_follows_a_rebuild(
@@ -84,14 +96,18 @@ async def test_elasticsearch_holds_the_same_documents_and_the_alias_follows_a_re
         assert store.active_index(alias) == index_name(alias, f"{registered.storage}_r1")
         await shop.happened(GAME, GameUpdated(title="After the rebuild"))
         assert await shop.models.waiter.wait([name], await shop.log.head(), 20)
-        assert {document.title for document in store.scan(alias)} == {"After the rebuild", "Celeste"}
+        assert {document.title for document in store.scan(alias)} == {
+            "After the rebuild",
+            "Celeste",
+        }
 
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_titles_of_any_characters_are_verified_and_rebuilt(
     idle_shop: Shop, index: tuple[Registered, ElasticsearchGameStore, str], seed: int
 ) -> None:
-    """By whichever engine; the titles are drawn from all of Unicode, and some grow when they are folded."""
+    """By whichever engine; the titles are drawn from all of Unicode, and some grow when they are
+    folded."""
     shop, (in_elasticsearch, _, _) = idle_shop, index
     titles = [
         "㌖" * 150,
@@ -108,7 +124,11 @@ async def test_titles_of_any_characters_are_verified_and_rebuilt(
     async with projecting(shop.url, models):
         head = 0
         for number, title in enumerate(titles):
-            said = {"title": title, "tags": (title,), "prices": (Price("UK", 1, "GBP"), Price("*", 2, "USD"))}
+            said = {
+                "title": title,
+                "tags": (title,),
+                "prices": (Price("UK", 1, "GBP"), Price("*", 2, "USD")),
+            }
             head = await shop.happened(some_id(f"of any {number}"), game_created(**said))
         head = await shop.happened(some_id("of any 9"), GameUpdated(title=titles[-1], sku="new"))
         assert await shop.models.waiter.wait([each.projection.name for each in models], head, 20)

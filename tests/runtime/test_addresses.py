@@ -17,7 +17,14 @@ from runtime.settings import Settings
     ],
 )
 def test_processes_find_each_other(host: str, api: str, provider_host: str, provider: str) -> None:
-    settings = Settings(host=host, port=8000, public_url="", provider_url="", provider_port=0, payment_webhook_url="")
+    settings = Settings(
+        host=host,
+        port=8000,
+        public_url="",
+        provider_url="",
+        provider_port=0,
+        payment_webhook_url="",
+    )
 
     assert (settings.local_url, settings.api_url) == (api, api)
     assert settings.webhook_url == f"{api}/api/v1/payments/webhook"
@@ -27,4 +34,7 @@ def test_processes_find_each_other(host: str, api: str, provider_host: str, prov
 def test_the_public_address_is_for_clients_only() -> None:
     settings = Settings(host="0.0.0.0", port=8000, public_url="https://shop.example/")
 
-    assert (settings.api_url, settings.local_url) == ("https://shop.example", "http://127.0.0.1:8000")
+    assert (settings.api_url, settings.local_url) == (
+        "https://shop.example",
+        "http://127.0.0.1:8000",
+    )

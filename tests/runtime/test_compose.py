@@ -1,4 +1,5 @@
-"""docker-compose.yml names what there is: commands of the program, settings of the program, services of the file.
+"""docker-compose.yml names what there is: commands of the program, settings of the program,
+services of the file.
 
 The containers themselves are not started here.
 """
@@ -73,10 +74,15 @@ def test_servers_are_reached_where_they_are(compose: dict[str, Any], ours: dict[
             assert re.search(r"[@/]([a-z]+):\d+", value).group(1) in compose["services"]  # type: ignore[union-attr]
 
 
-def test_nothing_waits_for_a_service_or_keeps_a_volume_that_there_is_not(compose: dict[str, Any]) -> None:
+def test_nothing_waits_for_a_service_or_keeps_a_volume_that_there_is_not(
+    compose: dict[str, Any],
+) -> None:
     for service in compose["services"].values():
         for other, condition in service.get("depends_on", {}).items():
-            assert condition != {"condition": "service_healthy"} or "healthcheck" in compose["services"][other]
+            assert (
+                condition != {"condition": "service_healthy"}
+                or "healthcheck" in compose["services"][other]
+            )
         for volume in service.get("volumes", []):
             assert volume.split(":")[0] in compose["volumes"]
 
@@ -91,8 +97,13 @@ def test_docker_takes_the_file_where_docker_is() -> None:
     if not shutil.which("docker"):
         pytest.skip("docker is not installed")
     command = ["docker", "compose", "-f", str(COMPOSE), "config", "--quiet"]
-    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LUDOTECA_ADMIN_PASSWORD": "correct horse"}
-    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode:
+    environment = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LUDOTECA_ADMIN_PASSWORD": "correct horse",
+    }
+    if subprocess.run(
+        ["docker", "compose", "version"], capture_output=True, check=False
+    ).returncode:
         pytest.skip("docker compose is not installed")
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

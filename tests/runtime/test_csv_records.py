@@ -94,11 +94,17 @@ def test_a_spare_comma_behind_every_line_is_no_column_twice(file: Path) -> None:
     assert rows_of(file, b"a,b,,\nx,1,,\n")[0] == [["x", "1"]]
 
 
-@given(st.lists(st.lists(st.text("ab\",'\n\r é\u2028", max_size=5), min_size=1, max_size=3), max_size=5))
+@given(
+    st.lists(
+        st.lists(st.text("ab\",'\n\r é\u2028", max_size=5), min_size=1, max_size=3), max_size=5
+    )
+)
 def test_what_a_writer_of_csv_writes_is_read_as_it_was(rows: list[list[str]]) -> None:
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)
-    records = [record for record in Records(io.StringIO(text.getvalue(), newline="")) if not record.broken]
+    records = [
+        record for record in Records(io.StringIO(text.getvalue(), newline="")) if not record.broken
+    ]
     assert [record.values for record in records] == rows
 
 
@@ -109,10 +115,17 @@ def test_reading_ends_and_no_line_is_left_out(text: str) -> None:
     starts = [record.line for record in read]
     assert starts == sorted({*starts})
     for number, line in enumerate(lines, 1):
-        before = max((record for record in read if record.line <= number), default=None, key=lambda r: r.line)
+        before = max(
+            (record for record in read if record.line <= number), default=None, key=lambda r: r.line
+        )
         blank = not line.strip("\r\n")
-        assert blank or (before is not None and (before.line == number or not before.broken)), (number, read)
+        assert blank or (before is not None and (before.line == number or not before.broken)), (
+            number,
+            read,
+        )
 
 
 def test_many_quotes_that_are_not_closed_take_no_more_than_their_length() -> None:
-    assert growth(lambda lines: sum(1 for _ in Records(['"' + "x" * 98 + "\n"] * lines)), 2_000) <= 3
+    assert (
+        growth(lambda lines: sum(1 for _ in Records(['"' + "x" * 98 + "\n"] * lines)), 2_000) <= 3
+    )

@@ -16,7 +16,9 @@ DOCS = event_docs.DOCS
 PAGES = (DOCS.parent / "README.md", DOCS.parent / "CHANGELOG.md", *sorted(DOCS.rglob("*.md")))
 
 
-@pytest.mark.parametrize(("path", "text"), event_docs.files().items(), ids=lambda value: getattr(value, "name", ""))
+@pytest.mark.parametrize(
+    ("path", "text"), event_docs.files().items(), ids=lambda value: getattr(value, "name", "")
+)
 def test_what_is_written_of_events_is_what_the_code_says(path: Path, text: str) -> None:
     assert path.read_text(encoding="utf-8") == text, "run `python -m runtime.event_docs`"
 
@@ -79,7 +81,9 @@ def _anchors(page: Path) -> set[str]:
 
 
 def test_every_package_that_the_glossary_names_is_there() -> None:
-    rows = re.findall(r"^\| .+ \| ([^|]+) \|$", (DOCS / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| .+ \| ([^|]+) \|$", (DOCS / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     named = {package for row in rows for package in re.findall(r"`([\w/]+)`", row)}
     assert named
     assert {package for package in named if not (DOCS.parent / package).is_dir()} == set()
@@ -88,6 +92,8 @@ def test_every_package_that_the_glossary_names_is_there() -> None:
 def test_the_index_of_decisions_has_each_of_them() -> None:
     index = (DOCS / "decisions" / "README.md").read_text(encoding="utf-8")
     for path in sorted((DOCS / "decisions").glob("0*.md")):
-        number, title = re.findall(r"\A# (\d+)\. (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)[0]
+        number, title = re.findall(
+            r"\A# (\d+)\. (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE
+        )[0]
         assert path.name.startswith(f"{int(number):04}-")
         assert f"| [{number}]({path.name}) | {title} |" in index

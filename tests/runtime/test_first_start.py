@@ -30,7 +30,9 @@ def _small_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def start(url: str, home: Path, sample: str = "on") -> list[str]:
     """Prepare the shop; returns the titles of the games in its log."""
-    settings = Settings(home=home, database_url=url, sample=sample, admin_password="correct horse battery")
+    settings = Settings(
+        home=home, database_url=url, sample=sample, admin_password="correct horse battery"
+    )
     await bootstrap._prepare(settings)
     async with open_core(settings) as core:
         recorded = await core.log.read()
@@ -54,20 +56,26 @@ async def test_a_first_start_that_was_killed_while_loading_the_sample_is_made_up
     assert await start(database, tmp_path) == ["Portal", "Portal 2"]
 
 
-async def test_the_sample_is_loaded_once(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_sample_is_loaded_once(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await start(database, tmp_path)
     (tmp_path / "games.csv").write_text(GAMES.replace("Portal 2", "Half-Life"))
 
     assert await start(database, tmp_path) == ["Portal", "Portal 2"]
 
 
-async def test_a_shop_that_began_without_the_sample_does_not_get_it_later(database: str, tmp_path: Path) -> None:
+async def test_a_shop_that_began_without_the_sample_does_not_get_it_later(
+    database: str, tmp_path: Path
+) -> None:
     assert await start(database, tmp_path, sample="off") == []
     assert await start(database, tmp_path) == []
 
 
 @pytest.mark.parametrize("given", ["", "correct horse battery"])
-async def test_a_password_is_told_only_when_it_was_made_here(database: str, tmp_path: Path, given: str) -> None:
+async def test_a_password_is_told_only_when_it_was_made_here(
+    database: str, tmp_path: Path, given: str
+) -> None:
     settings = Settings(home=tmp_path, database_url=database, sample="off", admin_password=given)
     for _ in ("the first start", "a later one"):
         first = await bootstrap._prepare(settings)
@@ -82,7 +90,9 @@ async def test_a_password_is_told_only_when_it_was_made_here(database: str, tmp_
 
 
 async def test_no_password_is_told_that_is_not_the_admins(database: str, tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path, database_url=database, sample="off", admin_password="correct horse battery")
+    settings = Settings(
+        home=tmp_path, database_url=database, sample="off", admin_password="correct horse battery"
+    )
     await bootstrap._prepare(settings)
     later = await bootstrap._prepare(settings.model_copy(update={"admin_password": SecretStr("")}))
     assert later.admin_password is None
@@ -90,7 +100,9 @@ async def test_no_password_is_told_that_is_not_the_admins(database: str, tmp_pat
 
 
 async def test_it_is_said_whose_password_it_is(database: str, tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path, database_url=database, sample="off", admin_password="correct horse battery")
+    settings = Settings(
+        home=tmp_path, database_url=database, sample="off", admin_password="correct horse battery"
+    )
     first = await bootstrap._prepare(settings)
     assert "(LUDOTECA_ADMIN_PASSWORD)" in supervisor._welcome(settings, first, [])
     (tmp_path / PASSWORD_FILE).write_text("of another shop\n")

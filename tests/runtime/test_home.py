@@ -20,7 +20,11 @@ def usual_umask() -> Iterator[None]:
 
 def open_to_others(home: Path) -> list[str]:
     found = [home, *home.rglob("*")]
-    return [str(path) for path in found if not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) & 0o077]
+    return [
+        str(path)
+        for path in found
+        if not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) & 0o077
+    ]
 
 
 def test_a_new_home_and_all_that_is_made_in_it_is_closed(tmp_path: Path) -> None:
@@ -35,7 +39,12 @@ def test_a_new_home_and_all_that_is_made_in_it_is_closed(tmp_path: Path) -> None
 def test_what_an_older_version_left_open_is_closed(tmp_path: Path) -> None:
     home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
     (home / "logs" / "old").mkdir(parents=True)
-    for path in (home / "provider.sqlite3", home / "logs" / "worker.txt", home / "logs" / "old" / "x", elsewhere):
+    for path in (
+        home / "provider.sqlite3",
+        home / "logs" / "worker.txt",
+        home / "logs" / "old" / "x",
+        elsewhere,
+    ):
         path.write_text("secret")
     (home / "link").symlink_to(elsewhere)
     (home / "program").touch(0o755)
@@ -47,8 +56,12 @@ def test_what_an_older_version_left_open_is_closed(tmp_path: Path) -> None:
     assert stat.S_IMODE((home / "program").stat().st_mode) == 0o700
 
 
-@pytest.mark.parametrize("kept", [["passwd/"], ["mail/", "log/"], ["logs/", "photo.jpg", "Photos/"]], ids=str)
-def test_a_folder_of_other_things_is_no_home_and_stays_as_it_is(tmp_path: Path, kept: list[str]) -> None:
+@pytest.mark.parametrize(
+    "kept", [["passwd/"], ["mail/", "log/"], ["logs/", "photo.jpg", "Photos/"]], ids=str
+)
+def test_a_folder_of_other_things_is_no_home_and_stays_as_it_is(
+    tmp_path: Path, kept: list[str]
+) -> None:
     folder = tmp_path / "etc"
     folder.mkdir(0o755)
     for name in kept:
@@ -83,7 +96,12 @@ def test_a_folder_of_everybodys_stays_everybodys(tmp_path: Path) -> None:
 
 def test_a_text_log_is_closed_whoever_makes_it_and_has_a_line_for_each_step(tmp_path: Path) -> None:
     log = FileTextLog(tmp_path / "logs" / "payment-worker.txt")
-    log.write("charged", order="x\n2026-01-01T00:00:00Z paid order=y\x1b[2J", name="a b\r\u2028\x85\udc00", plain="é")
+    log.write(
+        "charged",
+        order="x\n2026-01-01T00:00:00Z paid order=y\x1b[2J",
+        name="a b\r\u2028\x85\udc00",
+        plain="é",
+    )
     log.close()
     (line,) = (tmp_path / "logs" / "payment-worker.txt").read_bytes().decode().splitlines()
 

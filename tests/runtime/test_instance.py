@@ -14,7 +14,9 @@ def urls(settings: Settings) -> tuple[str, str, str]:
     return tuple(each.get_secret_value() for each in servers)  # type: ignore[return-value]
 
 
-def test_a_command_speaks_to_the_servers_that_the_instance_in_its_home_was_started_with(tmp_path: Path) -> None:
+def test_a_command_speaks_to_the_servers_that_the_instance_in_its_home_was_started_with(
+    tmp_path: Path,
+) -> None:
     remember_servers(Settings(home=tmp_path, rabbitmq_url=RABBIT, elasticsearch_url=SEARCH))
     assert urls(with_its_servers(Settings(home=tmp_path))) == ("", RABBIT, SEARCH)
 
@@ -27,7 +29,10 @@ def test_an_instance_started_without_them_is_remembered_so(tmp_path: Path) -> No
 
 def test_what_the_environment_names_goes_first(tmp_path: Path) -> None:
     remember_servers(Settings(home=tmp_path, rabbitmq_url=RABBIT))
-    assert urls(with_its_servers(Settings(home=tmp_path, rabbitmq_url="amqp://other/")))[1] == "amqp://other/"
+    assert (
+        urls(with_its_servers(Settings(home=tmp_path, rabbitmq_url="amqp://other/")))[1]
+        == "amqp://other/"
+    )
 
 
 def test_a_command_for_another_database_gets_none_of_them(tmp_path: Path) -> None:

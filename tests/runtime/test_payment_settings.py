@@ -8,7 +8,9 @@ from runtime.supervisor import _commands
 
 
 def test_stripe_needs_its_key() -> None:
-    with pytest.raises(ValidationError, match="Stripe's secret key is needed with LUDOTECA_PAYMENT_PROVIDER=stripe"):
+    with pytest.raises(
+        ValidationError, match="Stripe's secret key is needed with LUDOTECA_PAYMENT_PROVIDER=stripe"
+    ):
         Settings(payment_provider="stripe")
 
 
@@ -20,5 +22,7 @@ def test_stripe_needs_the_secret_of_its_webhook() -> None:
 def test_the_simulated_provider_runs_only_where_it_takes_the_money() -> None:
     assert "provider" in _commands(Settings())
     assert "provider" not in _commands(Settings(provider_url="http://elsewhere"))
-    stripe = Settings(payment_provider="stripe", stripe_api_key="sk_test_123", payment_webhook_secrets="whsec_1")
+    stripe = Settings(
+        payment_provider="stripe", stripe_api_key="sk_test_123", payment_webhook_secrets="whsec_1"
+    )
     assert "provider" not in _commands(stripe)

@@ -1,4 +1,5 @@
-"""Which release this is. Older processes leave the lead to a newer one, so whatever they would not know makes one."""
+"""Which release this is. Older processes leave the lead to a newer one, so whatever they would not
+know makes one."""
 
 import hashlib
 
@@ -7,11 +8,18 @@ from runtime.migrate import FOLDERS
 from runtime.wiring.codec import codec
 
 CONTENTS = {2: "f73f969b25c008a3"}
-"""For each release the digest of its migrations and events. When this test fails, raise RELEASE (unless it is not out
-yet) and note the digest for it. A new reaction to an event that there was is no less a reason to raise it."""
+"""For each release the digest of its migrations and events. When this test fails, raise RELEASE
+(unless it is not out yet) and note the digest for it. A new reaction to an event that there was is
+no less a reason to raise it."""
 
 
 def test_what_an_older_release_does_not_know_makes_a_newer_one() -> None:
-    migrations = [f"{component}/{path.name}" for component, folder in FOLDERS for path in sorted(folder.glob("*.sql"))]
-    digest = hashlib.sha256("\n".join([*migrations, *sorted(codec().kinds)]).encode()).hexdigest()[:16]
+    migrations = [
+        f"{component}/{path.name}"
+        for component, folder in FOLDERS
+        for path in sorted(folder.glob("*.sql"))
+    ]
+    digest = hashlib.sha256("\n".join([*migrations, *sorted(codec().kinds)]).encode()).hexdigest()[
+        :16
+    ]
     assert CONTENTS[RELEASE] == digest

@@ -1,6 +1,8 @@
-"""`deploy/services.py`, which finds or starts the servers of the tests: what it says when they are not there.
+"""`deploy/services.py`, which finds or starts the servers of the tests: what it says when they are
+not there.
 
-Nothing is started here: each run has a cache directory of its own, and servers' addresses where nothing listens.
+Nothing is started here: each run has a cache directory of its own, and servers' addresses where
+nothing listens.
 """
 
 import os
@@ -49,8 +51,12 @@ def test_a_missing_server_is_named_with_the_reason_and_one_that_was_given_is_nev
     assert done.returncode == 1, done.stderr
     rabbitmq, elasticsearch, stripe_mock, faketime = done.stdout.splitlines()
     assert rabbitmq.startswith("RabbitMQ: missing: nothing answers on port")
-    assert elasticsearch.startswith("Elasticsearch: missing: nothing usable answers at http://127.0.0.1:")
-    assert stripe_mock.startswith("stripe-mock: missing: nothing usable answers at http://127.0.0.1:")
+    assert elasticsearch.startswith(
+        "Elasticsearch: missing: nothing usable answers at http://127.0.0.1:"
+    )
+    assert stripe_mock.startswith(
+        "stripe-mock: missing: nothing usable answers at http://127.0.0.1:"
+    )
     assert faketime == "faketime: missing: there is no /nowhere/libfaketime.so"
     assert "Traceback" not in done.stderr
 
@@ -61,15 +67,21 @@ def test_what_it_did_not_start_it_does_not_stop(nowhere: dict[str, str]) -> None
 
 
 def test_without_go_it_says_how_to_get_stripe_mock(nowhere: dict[str, str], tmp_path: Path) -> None:
-    free = {name: value for name, value in nowhere.items() if name != "LUDOTECA_TEST_STRIPE_MOCK_URL"}
+    free = {
+        name: value for name, value in nowhere.items() if name != "LUDOTECA_TEST_STRIPE_MOCK_URL"
+    }
     free["PATH"] = str(tmp_path)
-    (tmp_path / "services.json").write_text(f'{{"stripe_mock_url": "http://127.0.0.1:{free_port()}"}}')
+    (tmp_path / "services.json").write_text(
+        f'{{"stripe_mock_url": "http://127.0.0.1:{free_port()}"}}'
+    )
     done = services("up", free)
     assert "stripe-mock: missing: Go builds it: install Go (https://go.dev/dl)" in done.stdout
 
 
 @pytest.mark.parametrize("command", ["", "restart", "up down"])
-def test_an_unknown_command_is_answered_by_those_there_are(command: str, nowhere: dict[str, str]) -> None:
+def test_an_unknown_command_is_answered_by_those_there_are(
+    command: str, nowhere: dict[str, str]
+) -> None:
     done = services(command, nowhere)
     assert done.returncode == 2
     assert "up|status|down" in done.stderr

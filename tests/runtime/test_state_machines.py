@@ -29,7 +29,9 @@ def test_the_page_is_what_the_code_says() -> None:
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.kind)
 def test_every_event_of_the_aggregate_is_in_its_picture(machine: Machine) -> None:
-    known = {name.rsplit(".", maxsplit=1)[0] for name, cls in EVENTS.items() if machine.kind == cls.KIND}
+    known = {
+        name.rsplit(".", maxsplit=1)[0] for name, cls in EVENTS.items() if machine.kind == cls.KIND
+    }
     assert {step.event for step in steps_of(machine)} == known
 
 
@@ -40,7 +42,9 @@ def test_every_decision_of_the_aggregate_is_tried(machine: Machine) -> None:
         function.__code__: name
         for module in modules
         for name, function in inspect.getmembers(module, inspect.isfunction)
-        if function.__module__ == module.__name__ and not name.startswith("_") and _makes_events(function)
+        if function.__module__ == module.__name__
+        and not name.startswith("_")
+        and _makes_events(function)
     }
     tried: set[CodeType] = set()
 
@@ -58,19 +62,24 @@ def test_every_decision_of_the_aggregate_is_tried(machine: Machine) -> None:
 
 
 def _makes_events(function: object) -> bool:
-    return "list[Event]" in str(inspect.signature(function).return_annotation).replace("domain.events.", "")  # type: ignore[arg-type]
+    returned = inspect.signature(function).return_annotation  # type: ignore[arg-type]
+    return "list[Event]" in str(returned).replace("domain.events.", "")
 
 
 def test_a_payment_is_captured_from_wherever_it_stands_unless_it_was() -> None:
     """By hand, lest page and code be wrong alike."""
     (machine,) = [each for each in MACHINES if each.kind == "payment"]
-    captured = {step.before for step in steps_of(machine) if step.event == "payment.transaction.completed"}
+    captured = {
+        step.before for step in steps_of(machine) if step.event == "payment.transaction.completed"
+    }
     assert captured == payments.OPEN | {"FAILED", "CANCELLED"}
 
 
 def test_a_step_that_no_decision_makes_is_not_in_the_picture() -> None:
     (machine,) = [each for each in MACHINES if each.kind == "order"]
-    assert not [s for s in steps_of(machine) if s.before == "CANCELLED"], "a cancelled order stays so"
+    assert not [s for s in steps_of(machine) if s.before == "CANCELLED"], (
+        "a cancelled order stays so"
+    )
     undecided = machine._replace(decisions=[_confirmed])
     assert {(s.before, s.after) for s in steps_of(undecided)} == {
         ("", "PENDING_PAYMENT"),
@@ -79,4 +88,8 @@ def test_a_step_that_no_decision_makes_is_not_in_the_picture() -> None:
 
 
 def _confirmed(order: orders.Order) -> list[Event]:
-    return [orders.OrderConfirmed(payment_id=order.payment_id)] if order.status == "PENDING_PAYMENT" else []
+    return (
+        [orders.OrderConfirmed(payment_id=order.payment_id)]
+        if order.status == "PENDING_PAYMENT"
+        else []
+    )

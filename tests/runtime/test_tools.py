@@ -14,12 +14,16 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 def test_help_has_a_line_for_every_target() -> None:
     (phony,) = re.findall(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)
-    printed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert [line.split()[1] for line in printed.splitlines()] == phony.split()
 
 
 def test_each_commit_is_checked_as_make_lint_checks_by_tools_that_are_there_offline() -> None:
-    config: dict[str, Any] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    config: dict[str, Any] = yaml.safe_load(
+        (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    )
     assert [repo["repo"] for repo in config["repos"]] == ["local"]
     hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
     assert {hook["language"] for hook in hooks} == {"system"}
@@ -39,7 +43,15 @@ def test_the_licence_that_the_package_names_is_in_it() -> None:
 def test_every_package_is_checked_built_and_put_into_the_image() -> None:
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
     packages = set(tool["importlinter"]["root_packages"])
-    assert packages == {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks", "deploy"}
+    assert packages == {path.parent.name for path in ROOT.glob("*/__init__.py")} - {
+        "tests",
+        "benchmarks",
+        "deploy",
+    }
     assert packages <= set(tool["mypy"]["packages"])
-    assert {f"{name}*" for name in packages} <= set(tool["setuptools"]["packages"]["find"]["include"])
-    assert {f"!{name}" for name in packages} <= set((ROOT / ".dockerignore").read_text(encoding="utf-8").split())
+    assert {f"{name}*" for name in packages} <= set(
+        tool["setuptools"]["packages"]["find"]["include"]
+    )
+    assert {f"!{name}" for name in packages} <= set(
+        (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    )

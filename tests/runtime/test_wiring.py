@@ -12,7 +12,9 @@ from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
 from runtime.wiring.work import WORK, open_queues, reactors_of
 
-SERVICES = {name for name, attribute in vars(Commands).items() if isinstance(attribute, cached_property)}
+SERVICES = {
+    name for name, attribute in vars(Commands).items() if isinstance(attribute, cached_property)
+}
 
 
 @pytest.fixture

@@ -47,7 +47,9 @@ def elasticsearch_indices(elasticsearch_url: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def elasticsearch_catalogue(elasticsearch_url: str, elasticsearch_indices: str, real_titles: list[GameDocument]) -> str:
+def elasticsearch_catalogue(
+    elasticsearch_url: str, elasticsearch_indices: str, real_titles: list[GameDocument]
+) -> str:
     """The same prefix; `catalogue` is an index, too."""
     _load_index(elasticsearch_url, f"{elasticsearch_indices}catalogue", real_titles)
     return elasticsearch_indices
@@ -75,10 +77,14 @@ async def real_search(request: pytest.FixtureRequest) -> AsyncIterator[GameSearc
         yield found
 
 
-async def _searching(request: pytest.FixtureRequest, filled: str, name: str) -> AsyncIterator[GameSearch]:
+async def _searching(
+    request: pytest.FixtureRequest, filled: str, name: str
+) -> AsyncIterator[GameSearch]:
     where = request.getfixturevalue(f"{request.param}_{filled}")
     if request.param == "postgres":
-        async with AsyncConnectionPool(where, min_size=1, max_size=4, kwargs={"autocommit": True}) as pool:
+        async with AsyncConnectionPool(
+            where, min_size=1, max_size=4, kwargs={"autocommit": True}
+        ) as pool:
             yield GameSearch(PostgresGameIndex(pool, lambda: name))
     else:
         async with AsyncElasticsearch(request.getfixturevalue("elasticsearch_url")) as client:

@@ -1,4 +1,5 @@
-"""One engine goes on where the other stopped: when one of them goes away or comes back while somebody turns pages."""
+"""One engine goes on where the other stopped: when one of them goes away or comes back while
+somebody turns pages."""
 
 from collections.abc import AsyncIterator
 from itertools import cycle
@@ -20,7 +21,9 @@ async def engines(
 ) -> AsyncIterator[tuple[GameSearch, GameSearch]]:
     """The same small shop in both."""
     async with (
-        AsyncConnectionPool(postgres_indices, min_size=1, max_size=4, kwargs={"autocommit": True}) as pool,
+        AsyncConnectionPool(
+            postgres_indices, min_size=1, max_size=4, kwargs={"autocommit": True}
+        ) as pool,
         AsyncElasticsearch(elasticsearch_url) as client,
     ):
         yield (

@@ -44,7 +44,8 @@ class Tables:
 
 class Index:
     def __init__(self, client: Elasticsearch, name: str) -> None:
-        self.store, self.name = ElasticsearchGameStore(client), name
+        self.store = ElasticsearchGameStore(client)
+        self.name = name
         self.store.create_index(name)
 
     def put(self, *documents: GameDocument) -> None:
@@ -80,22 +81,38 @@ def assert_same_tables(connection: psycopg.Connection) -> None:
 
 def test_documents_come_back_as_they_were_in_the_order_asked_for(documents: Documents) -> None:
     documents.put(*SHOP)
-    wanted = [game_id("Portal"), game_id("no such game"), game_id("Hades"), game_id("Pokémon™ Café")]
+    wanted = [
+        game_id("Portal"),
+        game_id("no such game"),
+        game_id("Hades"),
+        game_id("Pokémon™ Café"),
+    ]
     by_id = {each.game_id: each for each in SHOP}
     assert documents.fetch(*wanted) == [by_id[wanted[0]], by_id[wanted[2]], by_id[wanted[3]]]
     assert documents.fetch() == []
 
 
-def test_a_newer_document_replaces_an_older_one_and_never_the_other_way(documents: Documents) -> None:
+def test_a_newer_document_replaces_an_older_one_and_never_the_other_way(
+    documents: Documents,
+) -> None:
     documents.put(game("Hades", position=5, publisher="five"))
     documents.put(game("Hades", position=9, publisher="nine"))
     documents.put(game("Hades", position=7, publisher="seven"), game("Portal", position=8))
     documents.put(game("Hades", position=9, publisher="nine"))
-    assert [each.publisher for each in documents.fetch(game_id("Hades"), game_id("Portal"))] == ["nine", ""]
+    assert [each.publisher for each in documents.fetch(game_id("Hades"), game_id("Portal"))] == [
+        "nine",
+        "",
+    ]
 
 
 def test_any_text_can_be_in_a_document(documents: Documents) -> None:
-    odd = game('A\0B \'\\ "🎮" <b>&amp;', tags=["\0", "a\0b", "'"], genres=["x" * 5000], publisher="\0", position=3)
+    odd = game(
+        'A\0B \'\\ "🎮" <b>&amp;',
+        tags=["\0", "a\0b", "'"],
+        genres=["x" * 5000],
+        publisher="\0",
+        position=3,
+    )
     documents.put(odd, game("word" * 100, position=3), game("", game_id=UUID(int=7), position=3))
     assert documents.fetch(odd.game_id) == [odd]
 
@@ -121,11 +138,20 @@ def test_loading_in_bulk_is_as_putting_one_by_one(tables: Tables) -> None:
     postgres_index.drop_tables(tables.connection, "other")
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(titles=st.lists(st.text(max_size=300), min_size=1, max_size=8))
-@example(titles=["㌖" * 150, "﷽" * 300, "𝕬" * 300, "'" * 9, "\\'", "\\" * 300, "a\0b", "+", "= ~ ^ _"])
-def test_any_title_is_put_in_one_by_one_and_in_bulk_alike(tables: Tables, titles: list[str]) -> None:
-    documents = [game(title, game_id=UUID(int=number), tags=[title]) for number, title in enumerate(titles, 1)]
+@example(
+    titles=["㌖" * 150, "﷽" * 300, "𝕬" * 300, "'" * 9, "\\'", "\\" * 300, "a\0b", "+", "= ~ ^ _"]
+)
+def test_any_title_is_put_in_one_by_one_and_in_bulk_alike(
+    tables: Tables, titles: list[str]
+) -> None:
+    documents = [
+        game(title, game_id=UUID(int=number), tags=[title])
+        for number, title in enumerate(titles, 1)
+    ]
     postgres_index.delete(tables.connection, "games", [UUID(int=number) for number in range(1, 10)])
     tables.put(*documents)
     postgres_index.drop_tables(tables.connection, "other")
@@ -138,9 +164,14 @@ def test_any_title_is_put_in_one_by_one_and_in_bulk_alike(tables: Tables, titles
 def test_all_characters_can_stand_in_a_title(tables: Tables) -> None:
     names = {chr(code): unicodedata.name(chr(code), "") for code in range(sys.maxunicode + 1)}
     many = ("CJK UNIFIED", "HANGUL SYLLABLE", "TANGUT IDEOGRAPH")
-    few = [each for each, name in names.items() if name and not name.startswith(many) and is_visible(each)]
+    few = [
+        each
+        for each, name in names.items()
+        if name and not name.startswith(many) and is_visible(each)
+    ]
     documents = [
-        game("".join(few[start : start + 300]), game_id=UUID(int=1 + start)) for start in range(0, len(few), 300)
+        game("".join(few[start : start + 300]), game_id=UUID(int=1 + start))
+        for start in range(0, len(few), 300)
     ]
     assert len(documents) > 90
     tables.put(*documents)

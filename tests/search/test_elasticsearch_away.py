@@ -29,11 +29,14 @@ async def test_a_hanging_elasticsearch_is_left_alone_after_a_few_failures_and_tr
     shared = elasticsearch_circuit()
     async with (
         server,
-        AsyncElasticsearch(f"http://127.0.0.1:{port}", request_timeout=0.05, max_retries=0) as client,
+        AsyncElasticsearch(
+            f"http://127.0.0.1:{port}", request_timeout=0.05, max_retries=0
+        ) as client,
     ):
 
         async def fetch() -> None:
-            index = ElasticsearchGameIndex(client, "games", shared)  # a new one for each request, as the gateway does
+            # a new one for each request, as the gateway does
+            index = ElasticsearchGameIndex(client, "games", shared)
             with pytest.raises(SearchUnavailable):
                 await index.fetch(GAMES)
 

@@ -1,4 +1,5 @@
-"""A whole shop whose Elasticsearch, a real one of its own, is not up yet, then up, then hangs, then is stopped."""
+"""A whole shop whose Elasticsearch, a real one of its own, is not up yet, then up, then hangs, then
+is stopped."""
 
 import asyncio
 import threading
@@ -36,7 +37,9 @@ async def shop(
     monkeypatch.setattr(circuit, "OPEN_SECONDS", 0.2)
     monkeypatch.setattr(lanes, "REST_SECONDS", (0.1, 0.2))
     async with (
-        open_shop(database, tmp_path, elasticsearch_url=elasticsearch.url, rate_limit="off") as shop,
+        open_shop(
+            database, tmp_path, elasticsearch_url=elasticsearch.url, rate_limit="off"
+        ) as shop,
         open_app(shop.core, shop.queues) as shop.app,
         indexing(shop),
     ):
@@ -60,7 +63,9 @@ class Seller:
     """Sells one game, and looks what the shop says of it."""
 
     def __init__(self, shop: Shop, person: Person, game_id: str) -> None:
-        self._shop, self._person, self._path = shop, person, f"/api/v1/games/{game_id}"
+        self._shop = shop
+        self._person = person
+        self._path = f"/api/v1/games/{game_id}"
 
     async def sets(self, cents: int) -> None:
         body = {"prices": [{"region": "*", "amount_cents": cents, "currency": "USD"}]}
@@ -83,7 +88,9 @@ class Seller:
         return int((await self._ask("/api/v1/games"))["items"][0]["prices"][0]["amount_cents"])
 
     async def suggestions(self) -> list[str]:
-        return [each["title"] for each in (await self._ask("/api/v1/games/suggest?q=zanz"))["items"]]
+        return [
+            each["title"] for each in (await self._ask("/api/v1/games/suggest?q=zanz"))["items"]
+        ]
 
     async def sees_readiness(self, status: str, of_elasticsearch: str) -> None:
         """Wait until the shop, which is ready all the time, says this."""
@@ -94,7 +101,11 @@ class Seller:
 
     async def _readiness(self) -> tuple[int, str, str]:
         answer = await self._shop.client().get("/health/ready")
-        return answer.status_code, answer.json()["status"], answer.json()["dependencies"]["elasticsearch"]["status"]
+        return (
+            answer.status_code,
+            answer.json()["status"],
+            answer.json()["dependencies"]["elasticsearch"]["status"],
+        )
 
     async def _ask(self, path: str) -> Any:
         answer = await self._shop.client().get(path, headers=await self._shop.reached())
@@ -130,6 +141,8 @@ async def test_search_goes_on_in_postgresql_while_elasticsearch_is_away_and_retu
     assert await seller.browses() == 700
     assert await seller.suggestions() == ["Zanzibar Chronicles"]
     await seller.sees_readiness("degraded", "down")
-    (index,) = [each for each in await shop.services.operations.feeds() if each.projection == "games_index"]
+    (index,) = [
+        each for each in await shop.services.operations.feeds() if each.projection == "games_index"
+    ]
     assert index.lag is not None
     assert index.lag > 0

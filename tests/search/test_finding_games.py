@@ -58,7 +58,9 @@ def titles(result: SearchResult) -> list[str]:
         ("maya and gran colombia", "Sid Meier’s Civilization® VI: Maya & Gran Colombia Pack"),
     ],
 )
-async def test_what_people_type_finds_the_game_first(search: GameSearch, typed: str, title: str) -> None:
+async def test_what_people_type_finds_the_game_first(
+    search: GameSearch, typed: str, title: str
+) -> None:
     assert titles(await find(search, typed))[0] == title
 
 
@@ -141,7 +143,12 @@ async def test_nothing_that_can_be_typed_makes_it_fail(search: GameSearch, typed
 
 async def test_what_is_like_nothing_in_the_shop_finds_nothing(search: GameSearch) -> None:
     result = await find(search, "xylophone quartets")
-    assert (result.items, result.total, result.suggestion, result.next_cursor) == ([], 0, None, None)
+    assert (result.items, result.total, result.suggestion, result.next_cursor) == (
+        [],
+        0,
+        None,
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,7 +179,10 @@ async def test_a_misspelt_phrase_is_suggested_as_it_is_spelt(
         ("halflife 2", "<em>Half</em>-<em>Life</em> <em>2</em>"),
         ("stalker shadow", "<em>S.T.A.L.K.E.R.</em>: <em>Shadow</em> of Chernobyl"),
         ("pokemon", "<em>Pokémon</em>™ Café"),
-        ("gran colombia", "Sid Meier’s Civilization® VI: Maya &amp; <em>Gran</em> <em>Colombia</em> Pack"),
+        (
+            "gran colombia",
+            "Sid Meier’s Civilization® VI: Maya &amp; <em>Gran</em> <em>Colombia</em> Pack",
+        ),
         ("assassins", "<em>Assassin&#x27;s</em> Creed Valhalla"),
         ("parade", "Rock &amp;<em>parade</em>"),
         ("रानी", "<em>रानी</em> की कहानी"),
@@ -181,7 +191,9 @@ async def test_a_misspelt_phrase_is_suggested_as_it_is_spelt(
         ("!!!", "<em>!!!</em>"),
     ],
 )
-async def test_the_matching_words_of_the_title_are_marked(search: GameSearch, typed: str, marked: str) -> None:
+async def test_the_matching_words_of_the_title_are_marked(
+    search: GameSearch, typed: str, marked: str
+) -> None:
     assert (await find(search, typed)).items[0].highlight == marked
 
 
@@ -189,9 +201,14 @@ async def test_only_games_on_sale_are_found(search: GameSearch) -> None:
     assert {*titles(await find(search, "portal"))} == {"Portal", "Portal 2", "Portal Knights"}
 
 
-async def test_a_library_is_searched_whether_or_not_its_games_are_on_sale(search: GameSearch) -> None:
+async def test_a_library_is_searched_whether_or_not_its_games_are_on_sale(
+    search: GameSearch,
+) -> None:
     owned = [game_id("Portal Reloaded"), game_id("Portal 2"), game_id("Hades")]
-    assert {*titles(await find(search, "portal", game_ids=owned))} == {"Portal 2", "Portal Reloaded"}
+    assert {*titles(await find(search, "portal", game_ids=owned))} == {
+        "Portal 2",
+        "Portal Reloaded",
+    }
     assert (await find(search, game_ids=owned)).total == 3
     assert (await find(search, "portal", game_ids=[])).items == []
 
@@ -209,7 +226,16 @@ async def test_a_library_is_searched_whether_or_not_its_games_are_on_sale(search
         ({"q": "portal", "price_max": 0}, ["Portal Knights"]),
         ({"q": "portal", "price_min": 1000, "price_max": 1999}, ["Portal"]),
         ({"q": "portal", "price_min": 1000, "price_max": 3000, "region": "BR"}, ["Portal 2"]),
-        ({"q": "portal", "price_min": 1000, "price_max": 3000, "region": "BR", "currency": "BRL"}, ["Portal"]),
+        (
+            {
+                "q": "portal",
+                "price_min": 1000,
+                "price_max": 3000,
+                "region": "BR",
+                "currency": "BRL",
+            },
+            ["Portal"],
+        ),
         ({"q": "portal", "price_min": 0, "region": "BR", "currency": "JPY"}, []),
         ({"q": "portal", "price_max": 3000, "currency": "BRL"}, ["Portal"]),
         ({"q": "portal", "price_max": 3000, "region": "FR", "currency": "BRL"}, []),
@@ -218,15 +244,26 @@ async def test_a_library_is_searched_whether_or_not_its_games_are_on_sale(search
         ({"price_min": 10**30}, []),
     ],
 )
-async def test_filters_hold(search: GameSearch, filters: dict[str, object], found: list[str]) -> None:
+async def test_filters_hold(
+    search: GameSearch, filters: dict[str, object], found: list[str]
+) -> None:
     assert titles(await find(search, **filters)) == found  # type: ignore[arg-type]
 
 
-async def test_the_price_shown_is_the_regions_or_else_that_of_everywhere(search: GameSearch) -> None:
+async def test_the_price_shown_is_the_regions_or_else_that_of_everywhere(
+    search: GameSearch,
+) -> None:
     def amounts(result: SearchResult) -> dict[str, int | None]:
-        return {item.document.title: item.price.amount_cents if item.price else None for item in result.items}
+        return {
+            item.document.title: item.price.amount_cents if item.price else None
+            for item in result.items
+        }
 
-    assert amounts(await find(search, "portal", region="BR")) == {"Portal": 2500, "Portal 2": 2000, "Portal Knights": 0}
+    assert amounts(await find(search, "portal", region="BR")) == {
+        "Portal": 2500,
+        "Portal 2": 2000,
+        "Portal Knights": 0,
+    }
     assert amounts(await find(search, "csgo")) == {"Counter-Strike: Global Offensive": None}
 
 
@@ -236,22 +273,31 @@ async def test_the_price_shown_is_the_regions_or_else_that_of_everywhere(search:
         ("price", "*", ["Portal Knights", "Portal", "Portal 2"]),
         ("-price", "*", ["Portal 2", "Portal", "Portal Knights"]),
         ("price", "BR", ["Portal Knights", "Portal 2", "Portal"]),
-        ("-price", "BR", ["Portal 2", "Portal Knights", "Portal"]),  # which is not priced in dollars there
+        # which is not priced in dollars there
+        ("-price", "BR", ["Portal 2", "Portal Knights", "Portal"]),
         ("title", "*", ["Portal", "Portal 2", "Portal Knights"]),
     ],
 )
-async def test_results_can_be_sorted_otherwise(search: GameSearch, sort: str, region: str, order: list[str]) -> None:
+async def test_results_can_be_sorted_otherwise(
+    search: GameSearch, sort: str, region: str, order: list[str]
+) -> None:
     assert titles(await find(search, "portal", sort=sort, region=region)) == order
 
 
 async def test_the_newest_comes_first_and_what_has_no_date_last(search: GameSearch) -> None:
-    dates = [item.document.release_date for item in (await find(search, "witcher", sort="release_date")).items]
+    dates = [
+        item.document.release_date
+        for item in (await find(search, "witcher", sort="release_date")).items
+    ]
     assert dates == ["2016-05-30", "2015-05-18", "2011-05-17", None]
 
 
 async def test_games_without_a_price_come_last_either_way(search: GameSearch) -> None:
     for sort in ("price", "-price"):
-        assert titles(await find(search, "counter strike", sort=sort))[-1] == "Counter-Strike: Global Offensive"
+        assert (
+            titles(await find(search, "counter strike", sort=sort))[-1]
+            == "Counter-Strike: Global Offensive"
+        )
 
 
 async def test_misspelt_words_are_found_in_any_sort(search: GameSearch) -> None:
@@ -286,7 +332,10 @@ async def test_facets_count_what_has_every_word(search: GameSearch) -> None:
     assert [each.value for each in facets.genre] == ["RPG", "Action"]
     assert {each.value for each in facets.tag} == {"Open World", "Fantasy"}
     prices = (await find(search, "portal", region="BR")).facets.price
-    assert [(each.price_min, each.price_max, each.count) for each in prices] == [(0, 0, 1), (2000, 3999, 1)]
+    assert [(each.price_min, each.price_max, each.count) for each in prices] == [
+        (0, 0, 1),
+        (2000, 3999, 1),
+    ]
     prices = (await find(search, "portal", region="BR", currency="BRL")).facets.price
     assert [(each.price_min, each.price_max, each.count) for each in prices] == [(2000, 3999, 1)]
 

@@ -22,7 +22,11 @@ async def test_titles_are_found_however_they_are_typed(
 ) -> None:
     titles = [document.title for document in random.Random(seed).sample(real_titles, TITLES)]
     typed = cases(titles, seed)
-    missed = [case for case, hit in zip(typed, await found_all(real_search, typed), strict=True) if not hit]
+    missed = [
+        case
+        for case, hit in zip(typed, await found_all(real_search, typed), strict=True)
+        if not hit
+    ]
     misses = Counter(case.kind for case in missed)
     shares = {kind: 1 - misses[kind] / TITLES for kind in WANTED}
     assert all(shares[kind] >= WANTED[kind] for kind in WANTED), (shares, missed)
@@ -56,7 +60,9 @@ async def test_titles_are_found_however_they_are_typed(
         ("red dead redemtion", "Red Dead Redemption 2"),
     ],
 )
-async def test_what_people_type_finds_the_game_first_among_all(real_search: GameSearch, typed: str, title: str) -> None:
+async def test_what_people_type_finds_the_game_first_among_all(
+    real_search: GameSearch, typed: str, title: str
+) -> None:
     result = await real_search.search(SearchQuery(q=typed, limit=FIRST))
     assert result.items[0].document.title == title
 

@@ -74,7 +74,9 @@ def test_roman_numerals_are_numbers() -> None:
         ("Half-Life", {"+halflife", "=hl", "half", "life"}),
     ],
 )
-def test_a_title_is_also_its_abbreviations_and_its_words_run_together(title: str, lexemes: set[str]) -> None:
+def test_a_title_is_also_its_abbreviations_and_its_words_run_together(
+    title: str, lexemes: set[str]
+) -> None:
     assert lexemes <= {*take_apart(title).lexemes}
 
 
@@ -125,7 +127,9 @@ def test_a_title_that_is_typed_whole_is_looked_for_as_it_is_kept(title: str) -> 
         ), group
 
 
-@pytest.mark.parametrize("title", ["㌖" * 150, "﷽" * 300, "𝕬" * 300, "ﬃ" * 300, "a" + "\u0301\u0323" * 149], ids=ascii)
+@pytest.mark.parametrize(
+    "title", ["㌖" * 150, "﷽" * 300, "𝕬" * 300, "ﬃ" * 300, "a" + "\u0301\u0323" * 149], ids=ascii
+)
 def test_a_title_that_grows_when_it_is_folded_makes_no_long_lexemes(title: str) -> None:
     apart = take_apart(title)
     assert all(len(key.encode()) <= MAX_KEY_BYTES for key in (*apart.lexemes, *apart.keys))
@@ -137,11 +141,19 @@ def test_what_joins_the_character_before_it_is_known_for_all_of_unicode() -> Non
     for code in range(sys.maxunicode + 1):
         character = chr(code)
         first = unicodedata.normalize("NFKD", character)[0]
-        joins = unicodedata.category(first)[0] == "M" or "\u1160" <= first <= "\u11ff" or "\ud7b0" <= first <= "\ud7fb"
+        joins = (
+            unicodedata.category(first)[0] == "M"
+            or "\u1160" <= first <= "\u11ff"
+            or "\ud7b0" <= first <= "\ud7fb"
+        )
         if joins and character not in IGNORABLE and unicodedata.category(character) != "Cn":
-            assert [(word.start, word.end) for word in words_with_places("x" + character)] == [(0, 2)], hex(code)
+            assert [(word.start, word.end) for word in words_with_places("x" + character)] == [
+                (0, 2)
+            ], hex(code)
 
 
-@pytest.mark.parametrize("part", ["a\u0301\u0323", "\u0301\u0323", "\u0f73", "ﾎﾟ", "&amp;", "!", "\u200d"], ids=ascii)
+@pytest.mark.parametrize(
+    "part", ["a\u0301\u0323", "\u0301\u0323", "\u0f73", "ﾎﾟ", "&amp;", "!", "\u200d"], ids=ascii
+)
 def test_folding_takes_no_more_than_the_length_of_a_text(part: str) -> None:
     assert growth(lambda length: words_with_places("a" + part * length), 10_000) <= 3

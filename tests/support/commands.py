@@ -1,8 +1,10 @@
-"""Commands over the log in memory: given these events, when this is asked for, then these events, or this refusal.
+"""Commands over the log in memory: given these events, when this is asked for, then these events,
+or this refusal.
 
     async def test_an_admin_adds_funds(shop: Shop) -> None:
-        when = shop.given({ANA: [ana()], WALLET: [OPENED]}).when(shop.wallets.add_funds(ADMIN, WALLET, 500, "gift"))
-        await when.then(FundsAdded(amount_cents=500, currency="EUR", balance_cents=500, reason="gift"))
+        given = shop.given({ANA: [ana()], WALLET: [OPENED]})
+        when = given.when(shop.wallets.add_funds(ADMIN, WALLET, 500, "gift"))
+        await when.then(FundsAdded(amount_cents=500, balance_cents=500, **GIFT))
 
 What was generated on the way, such as ids, is compared to `ANY` (`unittest.mock`).
 """
@@ -78,7 +80,9 @@ CARRIER_SECRET = "carrier-secret"
 ADMIN_ID = an_id("admin")
 
 
-def caller(user_id: UUID, account_type: AccountType = "BUYER", *, session_id: UUID | None = None) -> Caller:
+def caller(
+    user_id: UUID, account_type: AccountType = "BUYER", *, session_id: UUID | None = None
+) -> Caller:
     """A person with an account who asks for something."""
     return Caller(f"user:{user_id}", user_id, account_type, session_id=session_id)
 
@@ -160,7 +164,7 @@ class Shop:
     def webhook_endpoints(self) -> WebhookEndpoints:
         return WebhookEndpoints(self.handler, RefusesLocalhost(), self.secrets)
 
-    # -- given, when, then ---------------------------------------------------------------------------------------------
+    # -- given, when, then -------------------------------------------------------------------------
 
     def given(self, *streams: Streams) -> "Given":
         """Start from these events, which are appended to what their streams have already."""
@@ -171,9 +175,14 @@ class Shop:
         return When(self, (), command)
 
     async def append(self, streams: Streams) -> None:
-        """Have these events in the log, each stream's after those that it has; persons in them get keys."""
+        """Have these events in the log, each stream's after those that it has; persons in them get
+        keys."""
         for stream_id, events in streams.items():
-            persons = {person for event in events if (person := CODEC.person_of(event, stream_id)) is not None}
+            persons = {
+                person
+                for event in events
+                if (person := CODEC.person_of(event, stream_id)) is not None
+            }
             await self.log.keys.create(persons)
             (version,) = await self.log.versions([stream_id])
             await self.log.append([StreamAppend(stream_id, version, events)])
@@ -200,7 +209,8 @@ class When(Generic[T]):
         self._command = command
 
     async def then(self, *expected: Event) -> T:
-        """Exactly these events happen, in any order of their kinds; returns what the command does."""
+        """Exactly these events happen, in any order of their kinds; returns what the command
+        does."""
         head = await self._start()
         result = await self._command
         assert _by_name(await self._since(head)) == _by_name(expected)
@@ -211,7 +221,8 @@ class When(Generic[T]):
         return await self.then()
 
     async def then_refused(self, kind: type[Refused], code: str, **extra: object) -> None:
-        """It is refused in this way, with these further fields among those of the problem; nothing happens."""
+        """It is refused in this way, with these further fields among those of the problem; nothing
+        happens."""
         refused = await self._then_raises(kind)
         assert refused.code == code, f"refused as {refused}"
         assert {name: refused.extra.get(name) for name in extra} == extra
@@ -221,7 +232,8 @@ class When(Generic[T]):
         await self._then_raises(kind)
 
     async def then_known(self) -> IdempotencyRecord:
-        """It was carried out before under the same key, and nothing happens; returns the record of it."""
+        """It was carried out before under the same key, and nothing happens; returns the record of
+        it."""
         return (await self._then_raises(AlreadyDone)).done
 
     async def _then_raises(self, kind: type[E]) -> E:

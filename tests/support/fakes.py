@@ -50,15 +50,18 @@ class SessionMemory:
 
     async def of_user(self, user_id: UUID) -> list[Session]:
         now = self._clock.now()
-        return [each for each in self.all.values() if each.user_id == user_id and each.expires_at > now]
+        return [
+            each for each in self.all.values() if each.user_id == user_id and each.expires_at > now
+        ]
 
     async def purge_expired(self, now: datetime) -> None:
         self.all = {key: each for key, each in self.all.items() if each.expires_at > now}
 
 
 class FakeProvider:
-    """A provider whose notices are the JSON of ProviderNotice, signed by `signature`; it knows `intents` by their refs,
-    and takes no calls that change something: that is the payment worker's work."""
+    """A provider whose notices are the JSON of ProviderNotice, signed by `signature`; it knows
+    `intents` by their refs, and takes no calls that change something: that is the payment worker's
+    work."""
 
     name = "fake"
     signature = "signed"
@@ -67,7 +70,13 @@ class FakeProvider:
         self.intents: dict[str, Intent] = {}
 
     async def create(
-        self, payment_id: UUID, amount_cents: int, currency: str, *, method: str | None, idempotency_key: str
+        self,
+        payment_id: UUID,
+        amount_cents: int,
+        currency: str,
+        *,
+        method: str | None,
+        idempotency_key: str,
     ) -> Intent:
         raise ProviderRefused("not_here", "commands ask for nothing")
 
@@ -86,7 +95,13 @@ class FakeProvider:
         raise ProviderRefused("not_here", "commands ask for nothing")
 
     async def refund(
-        self, ref: str, *, amount_cents: int, payment_id: UUID, refund_id: UUID, idempotency_key: str
+        self,
+        ref: str,
+        *,
+        amount_cents: int,
+        payment_id: UUID,
+        refund_id: UUID,
+        idempotency_key: str,
     ) -> ProviderRefund:
         raise ProviderRefused("not_here", "commands ask for nothing")
 
@@ -96,7 +111,9 @@ class FakeProvider:
     async def intents_since(self, since: datetime | None, after: str | None) -> list[Intent]:
         return []
 
-    async def refunds_since(self, since: datetime | None, after: str | None) -> list[ProviderRefund]:
+    async def refunds_since(
+        self, since: datetime | None, after: str | None
+    ) -> list[ProviderRefund]:
         return []
 
     def pay_page(self, payment_id: UUID) -> str | None:
@@ -130,7 +147,8 @@ class RefusesLocalhost:
 
 
 class ImageMemory:
-    """Keeps images, takes text that begins with "image" for one, and finds an image at any URL but a "nowhere"."""
+    """Keeps images, takes text that begins with "image" for one, and finds an image at any URL but
+    a "nowhere"."""
 
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}

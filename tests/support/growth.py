@@ -9,7 +9,8 @@ T = TypeVar("T")
 
 
 def growth(work: Callable[[int], object], size: int) -> float:
-    """How many times as long the work takes on an input of twice the size; of several tries the best."""
+    """How many times as long the work takes on an input of twice the size; of several tries the
+    best."""
     work(size // 10)
     gc.disable()
     try:
@@ -29,7 +30,8 @@ def _once(work: Callable[[T], object], size: T) -> float:
 
 
 def ratio(work: Callable[[T], object], few: T, many: T) -> float:
-    """How many times as long the same work takes where there is a long history as where there is a short one."""
+    """How many times as long the same work takes where there is a long history as where there is a
+    short one."""
     gc.disable()
     try:
         return _seconds(work, many) / _seconds(work, few)

@@ -8,8 +8,9 @@ import pytest
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Deal the modules to the workers, long ones first: the end of the run is then of short tests, which are stolen one
-    by one. Each worker begins with an equal part of the list, the first with the first."""
+    """Deal the modules to the workers, long ones first: the end of the run is then of short tests,
+    which are stolen one by one. Each worker begins with an equal part of the list, the first with
+    the first."""
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     modules = [list(module) for _, module in itertools.groupby(items, lambda item: item.path)]
     modules.sort(key=_shortness)

@@ -27,7 +27,13 @@ ORDER, PAYMENT, SHIPMENT = an_id("order"), an_id("payment"), an_id("shipment")
 
 CARD = Method("card", "pm_card_visa")
 BY_WALLET = Method("wallet")
-ADDRESS = {"name": "Ana", "line1": "Rua A, 1", "city": "Recife", "postal_code": "50000-000", "country": "BR"}
+ADDRESS = {
+    "name": "Ana",
+    "line1": "Rua A, 1",
+    "city": "Recife",
+    "postal_code": "50000-000",
+    "country": "BR",
+}
 
 
 def account(user_id: UUID, account_type: AccountType = "BUYER", *, region: str = "BR") -> Streams:
@@ -57,18 +63,24 @@ def game(
 ) -> Streams:
     """A game, in euros everywhere; of a physical one so many units on the shelf."""
     sku = sku or f"SKU-{kind}"
-    listing = Listing(sku=sku, title=f"A {kind} game", kind=kind, prices=(Price("*", cents, "EUR"),))
+    listing = Listing(
+        sku=sku, title=f"A {kind} game", kind=kind, prices=(Price("*", cents, "EUR"),)
+    )
     listed: dict[UUID, Sequence[Event]] = {
         game_id: catalog.create(seller_id, listing, status),
         claim_id("sku", seller_id, sku): [ClaimTaken(kind="sku", holder_id=game_id)],
     }
     if kind == "PHYSICAL":
         created = StockCreated(game_id=game_id, seller_id=seller_id, sku=sku)
-        listed[stock_id(game_id)] = [created, StockUpdated(total=units, available=units)] if units else [created]
+        listed[stock_id(game_id)] = (
+            [created, StockUpdated(total=units, available=units)] if units else [created]
+        )
     return listed
 
 
-def wallet(user_id: UUID = ANA_ID, wallet_id: UUID = WALLET, *, cents: int = 0, currency: str = "EUR") -> Streams:
+def wallet(
+    user_id: UUID = ANA_ID, wallet_id: UUID = WALLET, *, cents: int = 0, currency: str = "EUR"
+) -> Streams:
     """A person's wallet with so much in it."""
     events = wallets.create(user_id, currency)
     if cents:
@@ -79,7 +91,9 @@ def wallet(user_id: UUID = ANA_ID, wallet_id: UUID = WALLET, *, cents: int = 0, 
     return {wallet_id: events, claim_id("wallet", user_id, currency): [claim]}
 
 
-def line(kind: Kind = "DIGITAL", *, quantity: int = 1, cents: int = 1999, shipment_id: UUID | None = None) -> OrderLine:
+def line(
+    kind: Kind = "DIGITAL", *, quantity: int = 1, cents: int = 1999, shipment_id: UUID | None = None
+) -> OrderLine:
     """A line of an order."""
     game_id = GAME if kind == "DIGITAL" else BOARD
     return OrderLine(
@@ -95,8 +109,11 @@ def line(kind: Kind = "DIGITAL", *, quantity: int = 1, cents: int = 1999, shipme
     )
 
 
-def order(*lines: OrderLine, method: Method | None = None, paid: bool = False, buyer_id: UUID = ANA_ID) -> Streams:
-    """An order that awaits its payment for half an hour from NOON, or is paid by card; what is digital is claimed."""
+def order(
+    *lines: OrderLine, method: Method | None = None, paid: bool = False, buyer_id: UUID = ANA_ID
+) -> Streams:
+    """An order that awaits its payment for half an hour from NOON, or is paid by card; what is
+    digital is claimed."""
     bought = lines or (line(),)
     expires_at = NOON + timedelta(minutes=30)
     placed = orders.place(
@@ -126,7 +143,9 @@ def order(*lines: OrderLine, method: Method | None = None, paid: bool = False, b
         asked += payments.capture(payment_state, "card", provider="fake", provider_ref="pi_1")
     taken = ClaimTaken(kind="ownership", holder_id=ORDER)
     owned: dict[UUID, Sequence[Event]] = {
-        claim_id("ownership", buyer_id, each.game_id): [taken] for each in bought if each.kind == "DIGITAL"
+        claim_id("ownership", buyer_id, each.game_id): [taken]
+        for each in bought
+        if each.kind == "DIGITAL"
     }
     return {ORDER: placed, PAYMENT: asked, **owned}
 

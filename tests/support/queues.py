@@ -37,12 +37,15 @@ class PostgresStation:
     KIND: ClassVar[str] = "postgres"
 
     def __init__(self, url: str, stack: contextlib.AsyncExitStack) -> None:
-        self.url, self._stack = url, stack
+        self.url = url
+        self._stack = stack
 
     async def queue(self, name: str, backoff: Sequence[float]) -> WorkQueue:
         pool = AsyncConnectionPool(self.url, min_size=1, max_size=4, open=False)
         await self._stack.enter_async_context(pool)
-        return PostgresQueue(pool, name, backoff=backoff, lease_seconds=LEASE_SECONDS, poll_seconds=0.2)
+        return PostgresQueue(
+            pool, name, backoff=backoff, lease_seconds=LEASE_SECONDS, poll_seconds=0.2
+        )
 
     async def cut(self) -> None:
         async with await psycopg.AsyncConnection.connect(self.url) as conn:
@@ -56,7 +59,9 @@ class RabbitStation:
     KIND: ClassVar[str] = "rabbitmq"
 
     def __init__(self, url: str, wire: Wire, stack: contextlib.AsyncExitStack) -> None:
-        self.url, self._wire, self._stack = url, wire, stack
+        self.url = url
+        self._wire = wire
+        self._stack = stack
 
     async def queue(self, name: str, backoff: Sequence[float]) -> WorkQueue:
         through_wire = URL(self.url).with_host("127.0.0.1").with_port(self._wire.port)
@@ -148,7 +153,8 @@ class Stuck:
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
-        self.began, self.go_on = asyncio.Event(), asyncio.Event()
+        self.began = asyncio.Event()
+        self.go_on = asyncio.Event()
 
     async def __call__(self, delivery: Delivery) -> None:
         self.deliveries.append(delivery)

@@ -1,8 +1,8 @@
 """Every cached state stale: what a process may have in its memory while others append.
 
-Installed by `pytest --stale-states SEED`, for tests whose outcome must not depend on how fresh a cache is. A state that
-a decision takes from the cache at its first try, or a reactor finds there, is then that of any earlier version, picked
-at random; what must be read anew is read anew.
+Installed by `pytest --stale-states SEED`, for tests whose outcome must not depend on how fresh a
+cache is. A state that a decision takes from the cache at its first try, or a reactor finds there,
+is then that of any earlier version, picked at random; what must be read anew is read anew.
 """
 
 import random
@@ -17,8 +17,11 @@ def install(seed: int) -> None:
     """From now on, for the life of this process."""
     chance, first_load = random.Random(seed), UnitOfWork._first_load
 
-    async def stale(repository: Repository, aggregate: Aggregate[Any], stream_id: UUID) -> tuple[int, Any] | None:
-        """The stream at some earlier version; None where there is none, or it is of another kind."""
+    async def stale(
+        repository: Repository, aggregate: Aggregate[Any], stream_id: UUID
+    ) -> tuple[int, Any] | None:
+        """The stream at some earlier version; None where there is none, or it is of another
+        kind."""
         recorded = await repository.log.read_stream(stream_id)
         if not recorded or kind_of(type(recorded[0].event)) != aggregate.kind:
             return None
@@ -26,7 +29,9 @@ def install(seed: int) -> None:
         state = aggregate.fold(None, [each.event for each in recorded[:version]])
         return None if state is None else (version, state)
 
-    async def stale_first_load(self: UnitOfWork, aggregate: Aggregate[Any], stream_id: UUID) -> _Stream:
+    async def stale_first_load(
+        self: UnitOfWork, aggregate: Aggregate[Any], stream_id: UUID
+    ) -> _Stream:
         if self._fresh or (found := await stale(self._repository, aggregate, stream_id)) is None:
             return await first_load(self, aggregate, stream_id)
         return _Stream(aggregate, *found, cached=True, events=[])

@@ -13,7 +13,8 @@ from projections.search.document import DocumentPrice, GameDocument
 from projections.search.text import folded
 
 CATALOGUE = Path(__file__).parents[3] / "shared" / "data" / "games.csv"
-"""11,002 real titles. Not part of the repository: tests that need it are skipped where it is not there."""
+"""11,002 real titles. Not part of the repository: tests that need it are skipped where it is not
+there."""
 
 SELLER = UUID(int=1)
 

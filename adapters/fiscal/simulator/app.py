@@ -55,7 +55,9 @@ async def _books(request: Request) -> Books:
 TheBooks = Annotated[Books, Depends(_books)]
 
 
-async def _must_have_key(request: Request, authorization: Annotated[str, Header(max_length=500)] = "") -> None:
+async def _must_have_key(
+    request: Request, authorization: Annotated[str, Header(max_length=500)] = ""
+) -> None:
     """A receipt's page is public; reporting and reading books requires the key, if one is set."""
     key: str = request.app.state.api_key
     if key and not secrets.compare_digest(authorization.encode(), f"Bearer {key}".encode()):
@@ -67,7 +69,9 @@ api = APIRouter(prefix="/v1", dependencies=[Depends(_must_have_key)])
 
 
 @api.post("/receipts")
-async def issue(request: Request, books: TheBooks, body: NewReceipt, key: IdempotencyKey) -> dict[str, str]:
+async def issue(
+    request: Request, books: TheBooks, body: NewReceipt, key: IdempotencyKey
+) -> dict[str, str]:
     """Report a sale under its number. A repeat under the same key gets the same answer; 409 for a
     number, an order or a key that was used for another receipt."""
     receipt = books.issue(Sale(**body.model_dump()), key)
@@ -87,7 +91,9 @@ async def list_since(
 
 
 @api.get("/orders/{order_id}/receipts")
-async def list_of_order(request: Request, books: TheBooks, order_id: UUID, seller_id: UUID) -> ReceiptList:
+async def list_of_order(
+    request: Request, books: TheBooks, order_id: UUID, seller_id: UUID
+) -> ReceiptList:
     """The receipt that a seller has reported for an order, if any."""
     found = books.of_order(seller_id, order_id)
     return _listed(request, [] if found is None else [found])
@@ -140,7 +146,8 @@ def create_app(store_path: FilePath, public_url: str, api_key: str = "") -> Fast
             yield
 
     app = FastAPI(title="Simulated fiscal operator", lifespan=lifespan)
-    app.state.public_url, app.state.api_key = public_url.rstrip("/"), api_key
+    app.state.public_url = public_url.rstrip("/")
+    app.state.api_key = api_key
     app.include_router(router)
     app.include_router(api)
     app.add_exception_handler(Refusal, _refuse)
@@ -155,7 +162,8 @@ def _url(request: Request, receipt: Receipt) -> str:
 def _listed(request: Request, receipts: list[Receipt]) -> ReceiptList:
     return ReceiptList(
         receipts=[
-            ListedReceipt(**asdict(each.sale), reference=each.reference, url=_url(request, each)) for each in receipts
+            ListedReceipt(**asdict(each.sale), reference=each.reference, url=_url(request, each))
+            for each in receipts
         ]
     )
 
@@ -184,9 +192,13 @@ def _rows(receipt: Receipt) -> list[tuple[str, str]]:
 
 
 def _page(title: str, rows: list[tuple[str, str]]) -> str:
-    cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
+    cells = "".join(
+        f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows
+    )
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-        "<style>body{font:16px system-ui;max-width:40rem;margin:3rem auto} th{text-align:left}</style>"
-        f"<h1>{escape(title)}</h1><table>{cells}</table><p>Simulated: of no worth to any tax office.</p></html>"
+        '<!doctype html><html lang="en"><meta'
+        f' charset="utf-8"><title>{escape(title)}</title><style>body{{font:16px'
+        " system-ui;max-width:40rem;margin:3rem auto}"
+        f" th{{text-align:left}}</style><h1>{escape(title)}</h1><table>{cells}</table><p>Simulated:"
+        " of no worth to any tax office.</p></html>"
     )

@@ -54,7 +54,8 @@ class Refusal(Exception):
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message)
-        self.code, self.message = code, message
+        self.code = code
+        self.message = message
 
 
 _COLUMNS = "reference, issued_at, seller_id, year, number, order_id, amount_cents, currency"
@@ -66,7 +67,9 @@ class Books:
     def __init__(self, path: Path) -> None:
         self._file = SqliteFile(path)
         self._db = self._file.db
-        self._db.executescript(files(__package__).joinpath("schema.sql").read_text(encoding="utf-8"))
+        self._db.executescript(
+            files(__package__).joinpath("schema.sql").read_text(encoding="utf-8")
+        )
 
     def close(self) -> None:
         self._file.close()
@@ -81,14 +84,28 @@ class Books:
             if known.sale != sale:
                 raise Refusal("idempotency_key_reused", "the key was used for another receipt")
             return known
-        if self._find("seller_id = ? and year = ? and number = ?", str(sale.seller_id), sale.year, sale.number):
-            raise Refusal("number_used", f"number {sale.number} of {sale.year} is another receipt's")
+        if self._find(
+            "seller_id = ? and year = ? and number = ?", str(sale.seller_id), sale.year, sale.number
+        ):
+            raise Refusal(
+                "number_used", f"number {sale.number} of {sale.year} is another receipt's"
+            )
         if self._find("seller_id = ? and order_id = ?", str(sale.seller_id), str(sale.order_id)):
-            raise Refusal("order_reported", "this seller has reported this order under another number")
+            raise Refusal(
+                "order_reported", "this seller has reported this order under another number"
+            )
         receipt = Receipt(f"fr_{uuid4().hex}", sale, int(time.time()))
-        values = (str(sale.seller_id), sale.year, sale.number, str(sale.order_id), sale.amount_cents, sale.currency)
+        values = (
+            str(sale.seller_id),
+            sale.year,
+            sale.number,
+            str(sale.order_id),
+            sale.amount_cents,
+            sale.currency,
+        )
         self._db.execute(
-            f"insert into receipts (idempotency_key, {_COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"insert into receipts (idempotency_key, {_COLUMNS}) values (?, ?, ?, ?, ?, ?, ?,"
+            " ?, ?)",
             (idempotency_key, receipt.reference, receipt.issued_at, *values),
         )
         return receipt
@@ -101,7 +118,9 @@ class Books:
         """A seller's book of a year; empty when nothing was reported."""
         of_book = (str(seller_id), year)
         (issued, last), *_ = self._db.execute(
-            "select count(*), coalesce(max(number), 0) from receipts where seller_id = ? and year = ?", of_book
+            "select count(*), coalesce(max(number), 0) from receipts where seller_id = ? and"
+            " year = ?",
+            of_book,
         ).fetchall()
         gaps: list[int] = []
         query = "select number from receipts where seller_id = ? and year = ? order by number"
@@ -123,7 +142,8 @@ class Books:
     def since(self, issued_since: int, after: str | None) -> list[Receipt]:
         """The next receipts of all books since a time (unix seconds), in the order of issue."""
         where = (
-            "issued_at >= ? and rowid > coalesce((select rowid from receipts where reference = ?), 0) order by rowid"
+            "issued_at >= ? and rowid > coalesce((select rowid from receipts where reference = ?),"
+            " 0) order by rowid"
         )
         return self._list(where, issued_since, after)
 
@@ -145,4 +165,8 @@ def _receipt(
     amount_cents: int,
     currency: str,
 ) -> Receipt:
-    return Receipt(reference, Sale(UUID(seller_id), year, number, UUID(order_id), amount_cents, currency), issued_at)
+    return Receipt(
+        reference,
+        Sale(UUID(seller_id), year, number, UUID(order_id), amount_cents, currency),
+        issued_at,
+    )

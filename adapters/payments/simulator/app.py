@@ -34,7 +34,9 @@ Amount = Annotated[int, Field(gt=0, le=LARGEST_CENTS, strict=True)]
 twelve."""
 Text = Annotated[str, Field(max_length=500)]
 Metadata = Annotated[dict[Annotated[str, Field(max_length=40)], Text], Field(max_length=50)]
-IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
+IdempotencyKey = Annotated[
+    str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)
+]
 
 Since = Annotated[int, Query(alias="created[gte]", ge=0, le=2**53)]
 """In unix seconds."""
@@ -79,7 +81,9 @@ async def _processor(request: Request) -> Processor:
 Provider = Annotated[Processor, Depends(_processor)]
 
 
-async def _must_have_key(request: Request, authorization: Annotated[str, Header(max_length=500)] = "") -> None:
+async def _must_have_key(
+    request: Request, authorization: Annotated[str, Header(max_length=500)] = ""
+) -> None:
     """Payers' pages are public; the API requires the key, if one is set."""
     key: str = request.app.state.api_key
     if key and not secrets.compare_digest(authorization.encode(), f"Bearer {key}".encode()):
@@ -112,9 +116,12 @@ async def find_intents(
     created_since: Since = 0,
     starting_after: After = None,
 ) -> Response:
-    """The intents whose metadata name this payment, newest first; or, as at Stripe, a page of all since a moment."""
+    """The intents whose metadata name this payment, newest first; or, as at Stripe, a page of all
+    since a moment."""
     return _json(
-        provider.find(payment_id) if payment_id is not None else provider.list_intents(created_since, starting_after)
+        provider.find(payment_id)
+        if payment_id is not None
+        else provider.list_intents(created_since, starting_after)
     )
 
 
@@ -130,11 +137,15 @@ async def confirm_intent(
 ) -> Response:
     """Try a payment method."""
     method = body.payment_method
-    return await _answer_once(request, provider, key, body, lambda: provider.confirm(ref, method), method=method)
+    return await _answer_once(
+        request, provider, key, body, lambda: provider.confirm(ref, method), method=method
+    )
 
 
 @api.post("/payment_intents/{ref}/cancel")
-async def cancel_intent(request: Request, provider: Provider, ref: str, key: IdempotencyKey = None) -> Response:
+async def cancel_intent(
+    request: Request, provider: Provider, ref: str, key: IdempotencyKey = None
+) -> Response:
     """Cancel an intent."""
     return await _answer_once(request, provider, key, None, lambda: provider.cancel(ref))
 
@@ -145,12 +156,18 @@ async def create_refund(
 ) -> Response:
     """Refund money; with some cards that takes a while, and may fail."""
     return await _answer_once(
-        request, provider, key, body, lambda: provider.refund(body.payment_intent, body.amount, body.metadata)
+        request,
+        provider,
+        key,
+        body,
+        lambda: provider.refund(body.payment_intent, body.amount, body.metadata),
     )
 
 
 @api.get("/refunds")
-async def list_refunds(provider: Provider, created_since: Since = 0, starting_after: After = None) -> Response:
+async def list_refunds(
+    provider: Provider, created_since: Since = 0, starting_after: After = None
+) -> Response:
     """A page of all refunds since a moment, newest first."""
     return _json(provider.list_refunds(created_since, starting_after))
 
@@ -162,7 +179,9 @@ async def get_refund(provider: Provider, ref: str) -> Response:
 
 
 @api.post("/test_helpers/refunds/{ref}/expire")
-async def expire_refund(request: Request, provider: Provider, ref: str, key: IdempotencyKey = None) -> Response:
+async def expire_refund(
+    request: Request, provider: Provider, ref: str, key: IdempotencyKey = None
+) -> Response:
     """Fail a pending refund now, as Stripe's helper of this name does for refunds that wait for the
     payer."""
     return await _answer_once(request, provider, key, None, lambda: provider.expire_refund(ref))
@@ -173,14 +192,19 @@ async def ask_for_card(provider: Provider, payment_id: str) -> Response:
     """The page to pay a payment: the payer chooses a card, or sees the payment's state."""
     intent = _newest(provider, payment_id)
     if intent is None:
-        return HTMLResponse(pages.problem("Not found", "No such payment is known here (yet): reload in a moment."), 404)
+        return HTMLResponse(
+            pages.problem("Not found", "No such payment is known here (yet): reload in a moment."),
+            404,
+        )
     if intent.status == "requires_payment_method":
         return HTMLResponse(pages.till(intent))
     return _stands(intent)
 
 
 @router.post("/pay/{payment_id}")
-async def take_card(provider: Provider, payment_id: str, payment_method: Annotated[str, Form()] = "") -> Response:
+async def take_card(
+    provider: Provider, payment_id: str, payment_method: Annotated[str, Form()] = ""
+) -> Response:
     """The payer's card, one of those on the page."""
     intent = _newest(provider, payment_id)
     if intent is None:
@@ -210,16 +234,25 @@ async def ask_payer(provider: Provider, ref: str) -> HTMLResponse:
         intent = provider.get(ref)
     except ApiError as error:
         return HTMLResponse(pages.problem("Not found", error.message), error.status)
-    return HTMLResponse(pages.question(intent) if intent.status == "requires_action" else pages.result(intent))
+    return HTMLResponse(
+        pages.question(intent) if intent.status == "requires_action" else pages.result(intent)
+    )
 
 
 @router.post("/3ds/{ref}")
-async def hear_payer(provider: Provider, ref: str, decision: Annotated[str, Form()] = "") -> HTMLResponse:
-    """The payer's decision, `approve` or `decline`. The first one counts: a later one gets 409 and the result."""
+async def hear_payer(
+    provider: Provider, ref: str, decision: Annotated[str, Form()] = ""
+) -> HTMLResponse:
+    """The payer's decision, `approve` or `decline`. The first one counts: a later one gets 409 and
+    the result."""
     if decision not in ("approve", "decline"):
-        return HTMLResponse(pages.problem("Please decide", "The decision must be approve or decline."), 400)
+        return HTMLResponse(
+            pages.problem("Please decide", "The decision must be approve or decline."), 400
+        )
     try:
-        return HTMLResponse(pages.result(provider.authenticate(ref, approved=decision == "approve")))
+        return HTMLResponse(
+            pages.result(provider.authenticate(ref, approved=decision == "approve"))
+        )
     except ApiError as error:
         if error.status == 404:
             return HTMLResponse(pages.problem("Not found", error.message), 404)
@@ -272,12 +305,14 @@ def create_app(
                 concurrency=webhook_concurrency,
             )
             store.make_webhooks_due(time.time())
-            app.state.store, app.state.processor = store, processor
+            app.state.store = store
+            app.state.processor = processor
             async with _running(processor, sender):
                 yield
 
     app = FastAPI(title="Simulated payment provider", lifespan=lifespan)
-    app.state.hang_seconds, app.state.api_key = hang_seconds, api_key
+    app.state.hang_seconds = hang_seconds
+    app.state.api_key = api_key
     app.include_router(router)
     app.include_router(api)
     app.add_exception_handler(ApiError, _refuse)
@@ -298,7 +333,7 @@ async def _running(processor: Processor, sender: WebhookSender) -> AsyncIterator
         await sender.aclose()
 
 
-# -- answers -----------------------------------------------------------------------------------------------------------
+# -- answers ---------------------------------------------------------------------------------------
 
 
 async def _answer_once(
@@ -339,12 +374,22 @@ async def _refuse_invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:]) or "body"
-    codes = {"missing": "parameter_missing", "extra_forbidden": "parameter_unknown", "json_invalid": "json_invalid"}
-    refusal = ApiError(400, codes.get(first["type"], "parameter_invalid"), f"{where}: {first['msg']}")
+    codes = {
+        "missing": "parameter_missing",
+        "extra_forbidden": "parameter_unknown",
+        "json_invalid": "json_invalid",
+    }
+    refusal = ApiError(
+        400, codes.get(first["type"], "parameter_invalid"), f"{where}: {first['msg']}"
+    )
     return JSONResponse(refusal.document, refusal.status)
 
 
 async def _refuse_http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code = {404: "resource_missing", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-    return JSONResponse(ApiError(error.status_code, code, error.detail).document, error.status_code, error.headers)
+    code = {404: "resource_missing", 405: "method_not_allowed"}.get(
+        error.status_code, "invalid_request"
+    )
+    return JSONResponse(
+        ApiError(error.status_code, code, error.detail).document, error.status_code, error.headers
+    )

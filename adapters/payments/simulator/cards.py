@@ -1,5 +1,6 @@
-"""The test cards there are, and what becomes of a payment by them; docs/payments.md has the same table. The names are
-Stripe's, where it has such a card (https://docs.stripe.com/testing, "PaymentMethods").
+"""The test cards there are, and what becomes of a payment by them; docs/payments.md has the same
+table. The names are Stripe's, where it has such a card (https://docs.stripe.com/testing,
+"PaymentMethods").
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,8 @@ class TestMethod(StrEnum):
     PENDING_REFUND = "pm_card_pendingRefund"
     """Captured; a refund is pending at first, and succeeds some time later."""
     REFUND_FAIL = "pm_card_refundFail"
-    """Captured; a refund is pending at first, and fails some time later. (Stripe's says "succeeded" at first.)"""
+    """Captured; a refund is pending at first, and fails some time later. (Stripe's says "succeeded"
+    at first.)"""
 
 
 class PaymentError(Struct, frozen=True, omit_defaults=True):
@@ -53,14 +55,24 @@ _DECLINES = {
     "LostCard": PaymentError("card_declined", "The card was declined.", "lost_card"),
     "StolenCard": PaymentError("card_declined", "The card was declined.", "stolen_card"),
     "Fraudulent": PaymentError("card_declined", "The card was declined.", "fraudulent"),
-    "VelocityLimitExceeded": PaymentError("card_declined", "The card's limit is exceeded.", "card_velocity_exceeded"),
+    "VelocityLimitExceeded": PaymentError(
+        "card_declined", "The card's limit is exceeded.", "card_velocity_exceeded"
+    ),
     "ExpiredCard": PaymentError("expired_card", "The card has expired.", "expired_card"),
-    "IncorrectCvc": PaymentError("incorrect_cvc", "The card's security code is incorrect.", "incorrect_cvc"),
-    "ProcessingError": PaymentError("processing_error", "The card could not be processed.", "processing_error"),
+    "IncorrectCvc": PaymentError(
+        "incorrect_cvc", "The card's security code is incorrect.", "incorrect_cvc"
+    ),
+    "ProcessingError": PaymentError(
+        "processing_error", "The card could not be processed.", "processing_error"
+    ),
 }
 
 DECLINE: Mapping[str, PaymentError] = {
-    **{f"pm_card_{brand}chargeDeclined{why}": error for why, error in _DECLINES.items() for brand in ("", "visa_")},
+    **{
+        f"pm_card_{brand}chargeDeclined{why}": error
+        for why, error in _DECLINES.items()
+        for brand in ("", "visa_")
+    },
     "pm_card_chargeCustomerFail": _DECLINED,
 }
 """Declined at once, and why."""
@@ -73,6 +85,7 @@ AUTHENTICATE: Mapping[str, PaymentError | None] = {
     "pm_card_threeDSecureRequiredChargeDeclined": _DECLINED,
     "pm_card_authenticationRequiredChargeDeclinedInsufficientFunds": _NO_FUNDS,
 }
-"""The payer has to approve on a page (3-D Secure); why the card is declined once they have, if it is."""
+"""The payer has to approve on a page (3-D Secure); why the card is declined once they have, if it
+is."""
 
 ALL = PAY | DECLINE.keys() | AUTHENTICATE.keys() | set(TestMethod)

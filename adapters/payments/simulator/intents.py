@@ -12,7 +12,9 @@ from msgspec.structs import replace
 
 from adapters.payments.simulator.cards import AUTHENTICATE, DECLINE, PAY, PaymentError, TestMethod
 
-Status = Literal["requires_payment_method", "requires_action", "processing", "succeeded", "canceled"]
+Status = Literal[
+    "requires_payment_method", "requires_action", "processing", "succeeded", "canceled"
+]
 RefundStatus = Literal["pending", "succeeded", "failed"]
 
 
@@ -21,7 +23,9 @@ class ApiError(Exception):
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
-        self.status, self.code, self.message = status, code, message
+        self.status = status
+        self.code = code
+        self.message = message
 
     @property
     def document(self) -> dict[str, dict[str, str]]:
@@ -98,7 +102,9 @@ def confirm(intent: PaymentIntent, method: str, authentication_url: str) -> Paym
         return _fail(intent, DECLINE[method])
     if method in AUTHENTICATE:
         action = NextAction(RedirectToUrl(authentication_url))
-        return replace(intent, status="requires_action", next_action=action, last_payment_error=None)
+        return replace(
+            intent, status="requires_action", next_action=action, last_payment_error=None
+        )
     match method:
         case TestMethod.SLOW:
             return replace(intent, status="processing", last_payment_error=None)
@@ -137,16 +143,26 @@ def refund(intent: PaymentIntent, amount: int | None) -> PaymentIntent:
     if left == 0:
         raise ApiError(400, "charge_already_refunded", f"{intent.id} has been refunded in full.")
     if amount is not None and amount > left:
-        raise ApiError(400, "amount_too_large", f"Only {left} of {intent.id} can still be refunded.")
-    return replace(intent, amount_refunded=intent.amount_refunded + (left if amount is None else amount))
+        raise ApiError(
+            400, "amount_too_large", f"Only {left} of {intent.id} can still be refunded."
+        )
+    return replace(
+        intent, amount_refunded=intent.amount_refunded + (left if amount is None else amount)
+    )
 
 
 def first_status(intent: PaymentIntent) -> RefundStatus:
     """The first status of a refund, by the card that paid the intent."""
-    return "pending" if intent.payment_method in {TestMethod.PENDING_REFUND, TestMethod.REFUND_FAIL} else "succeeded"
+    return (
+        "pending"
+        if intent.payment_method in {TestMethod.PENDING_REFUND, TestMethod.REFUND_FAIL}
+        else "succeeded"
+    )
 
 
-def end_refund(intent: PaymentIntent, refund: Refund, *, fails: bool) -> tuple[PaymentIntent, Refund]:
+def end_refund(
+    intent: PaymentIntent, refund: Refund, *, fails: bool
+) -> tuple[PaymentIntent, Refund]:
     """End a pending refund; a failed one leaves the money with the intent."""
     if not fails:
         return intent, replace(refund, status="succeeded")
@@ -159,7 +175,9 @@ def _succeed(intent: PaymentIntent) -> PaymentIntent:
 
 
 def _fail(intent: PaymentIntent, error: PaymentError) -> PaymentIntent:
-    return replace(intent, status="requires_payment_method", next_action=None, last_payment_error=error)
+    return replace(
+        intent, status="requires_payment_method", next_action=None, last_payment_error=error
+    )
 
 
 def _require(intent: PaymentIntent, status: Status, done: str) -> None:

@@ -15,7 +15,10 @@ CARDS = {
 
 _RESULTS = {
     "succeeded": ("Payment approved", "The payment went through. You can close this page."),
-    "requires_payment_method": ("Payment declined", "Nothing was charged. You can pay with another method."),
+    "requires_payment_method": (
+        "Payment declined",
+        "Nothing was charged. You can pay with another method.",
+    ),
     "canceled": ("Payment canceled", "This payment was canceled. Nothing was charged."),
     "processing": ("Payment under way", "This payment needs nothing more from you."),
 }
@@ -28,7 +31,8 @@ _LAYOUT = """<!doctype html>
 <title>{title}</title>
 <style>
   body {{ font: 1.1rem/1.5 system-ui, sans-serif; background: #f3f4f6; color: #111827; margin: 0; }}
-  main {{ max-width: 26rem; margin: 4rem auto; padding: 2rem; background: #fff; border-radius: .75rem;
+  main {{ max-width: 26rem; margin: 4rem auto; padding: 2rem; background: #fff;
+    border-radius: .75rem;
           box-shadow: 0 1px 6px #0002; }}
   h1 {{ font-size: 1.4rem; margin-top: 0; }}
   .amount {{ font-size: 2rem; font-weight: 600; margin: 1rem 0; }}
@@ -81,7 +85,11 @@ def question(intent: PaymentIntent) -> str:
 def result(intent: PaymentIntent) -> str:
     """Tells how it ended."""
     title, text = _RESULTS[intent.status]
-    content = f'<p class="amount">{_amount(intent)}</p>\n<p>{text}</p>\n<p><small>{escape(intent.id)}</small></p>'
+    content = (
+        f'<p class="amount">{_amount(intent)}</p>\n'
+        f"<p>{text}</p>\n"
+        f"<p><small>{escape(intent.id)}</small></p>"
+    )
     return _page(title, content)
 
 

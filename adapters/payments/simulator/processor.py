@@ -10,7 +10,13 @@ from msgspec import Struct, json
 from adapters.payments.simulator import intents
 from adapters.payments.simulator.background import Alarm
 from adapters.payments.simulator.cards import TestMethod
-from adapters.payments.simulator.intents import ApiError, IntentList, PaymentIntent, Refund, RefundList
+from adapters.payments.simulator.intents import (
+    ApiError,
+    IntentList,
+    PaymentIntent,
+    Refund,
+    RefundList,
+)
 from adapters.payments.simulator.store import Answer, Store
 
 _EVENT_OF_STATUS: dict[intents.Status, str] = {
@@ -41,10 +47,15 @@ class Processor:
     """The operations of the API. None of them awaits, so each completes before the next begins."""
 
     def __init__(self, store: Store, public_url: str, slow_seconds: float) -> None:
-        self._store, self._public_url, self._slow_seconds = store, public_url.rstrip("/"), slow_seconds
-        self.webhook_queued, self.settlement_planned = Alarm(), Alarm()
+        self._store = store
+        self._public_url = public_url.rstrip("/")
+        self._slow_seconds = slow_seconds
+        self.webhook_queued = Alarm()
+        self.settlement_planned = Alarm()
 
-    def once(self, idempotency_key: str | None, fingerprint: str, operation: Callable[[], Struct]) -> Answer:
+    def once(
+        self, idempotency_key: str | None, fingerprint: str, operation: Callable[[], Struct]
+    ) -> Answer:
         """Run the operation and answer with its result; for a known key, repeat the first answer.
 
         The answer is stored in the operation's transaction. Refusals are stored like results,
@@ -53,7 +64,9 @@ class Processor:
         with self._store.transaction():
             if idempotency_key and (known := self._store.answer(idempotency_key)):
                 if known[0] != fingerprint:
-                    raise ApiError(400, "idempotency_key_reused", "This key was used for another request.")
+                    raise ApiError(
+                        400, "idempotency_key_reused", "This key was used for another request."
+                    )
                 return known[1]
             try:
                 answer = Answer(200, json.encode(operation()))
@@ -65,12 +78,16 @@ class Processor:
                 self._store.keep_answer(idempotency_key, fingerprint, answer)
             return answer
 
-    def create(self, amount: int, currency: str, metadata: dict[str, str], method: str | None) -> PaymentIntent:
+    def create(
+        self, amount: int, currency: str, metadata: dict[str, str], method: str | None
+    ) -> PaymentIntent:
         """Create an intent; with a method it is confirmed at once, and not created if that is
         refused."""
         ref = _new_id("pi")
         client_secret = f"{ref}_secret_{secrets.token_hex(12)}"
-        intent = PaymentIntent(ref, amount, currency.lower(), client_secret, int(time.time()), metadata)
+        intent = PaymentIntent(
+            ref, amount, currency.lower(), client_secret, int(time.time()), metadata
+        )
         if method is not None:
             return self._confirm(intent, method)
         self._store.save(intent)
@@ -117,7 +134,11 @@ class Processor:
         before, now = self.get(ref), time.time()
         if before.status != "succeeded":
             if amount is None:
-                raise ApiError(400, "parameter_missing", f"{ref} was not captured here: say how much to give back.")
+                raise ApiError(
+                    400,
+                    "parameter_missing",
+                    f"{ref} was not captured here: say how much to give back.",
+                )
             given = Refund(_new_id("re"), amount, before.currency, ref, int(now), metadata)
             self._store.save_refund(given)
             return given
@@ -132,7 +153,9 @@ class Processor:
             status=intents.first_status(after),
         )
         self._store.save(after)
-        self._store.save_refund(given, now + self._slow_seconds if given.status == "pending" else None)
+        self._store.save_refund(
+            given, now + self._slow_seconds if given.status == "pending" else None
+        )
         self.settlement_planned.ring()
         self._tell("refund.created", given)
         self._tell("charge.refunded", after)

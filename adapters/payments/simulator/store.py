@@ -47,7 +47,9 @@ class Store:
     def __init__(self, path: Path, lock_timeout_seconds: float = 5.0) -> None:
         self._file = SqliteFile(path, lock_timeout_seconds)
         self._db = self._file.db
-        self._db.executescript(files(__package__).joinpath("schema.sql").read_text(encoding="utf-8"))
+        self._db.executescript(
+            files(__package__).joinpath("schema.sql").read_text(encoding="utf-8")
+        )
 
     def close(self) -> None:
         self._file.close()
@@ -63,13 +65,14 @@ class Store:
             raise
         self._db.execute("commit")
 
-    # -- intents -------------------------------------------------------------------------------------------------------
+    # -- intents -----------------------------------------------------------------------------------
 
     def save(self, intent: PaymentIntent, settles_at: float | None = None) -> None:
         """Keep the intent as it is now, to be settled at that time if one is given."""
         self._db.execute(
-            "insert into intents (id, payment_id, document, settles_at) values (?, ?, ?, ?)"
-            " on conflict (id) do update set document = excluded.document, settles_at = excluded.settles_at",
+            "insert into intents (id, payment_id, document, settles_at) values (?, ?, ?, ?) on"
+            " conflict (id) do update set document = excluded.document, settles_at ="
+            " excluded.settles_at",
             (intent.id, intent.metadata.get("payment_id"), json.encode(intent), settles_at),
         )
 
@@ -83,7 +86,8 @@ class Store:
         return [_decode_intent(document) for (document,) in self._db.execute(query, (payment_id,))]
 
     def intents_since(self, since: int, after: str | None) -> list[PaymentIntent]:
-        """A page of the intents made since a moment, newest first: what comes behind the one of this ref."""
+        """A page of the intents made since a moment, newest first: what comes behind the one of
+        this ref."""
         found = map(_decode_intent, self._page("intents", after))
         return list(takewhile(lambda intent: intent.created >= since, found))
 
@@ -93,17 +97,17 @@ class Store:
 
     def next_settlement_at(self) -> float | None:
         return self._time(
-            "select min(due_at) from (select settles_at as due_at from intents where settles_at is not null"
-            " union all select ends_at from refunds where ends_at is not null)"
+            "select min(due_at) from (select settles_at as due_at from intents where settles_at is"
+            " not null union all select ends_at from refunds where ends_at is not null)"
         )
 
-    # -- refunds -------------------------------------------------------------------------------------------------------
+    # -- refunds -----------------------------------------------------------------------------------
 
     def save_refund(self, refund: Refund, ends_at: float | None = None) -> None:
         """Keep the refund as it is now, to come to its end at that time if one is given."""
         self._db.execute(
-            "insert into refunds (id, document, ends_at) values (?, ?, ?)"
-            " on conflict (id) do update set document = excluded.document, ends_at = excluded.ends_at",
+            "insert into refunds (id, document, ends_at) values (?, ?, ?) on conflict (id) do"
+            " update set document = excluded.document, ends_at = excluded.ends_at",
             (refund.id, json.encode(refund), ends_at),
         )
 
@@ -120,7 +124,7 @@ class Store:
         query = "select document from refunds where ends_at <= ? order by ends_at limit 1000"
         return [_decode_refund(document) for (document,) in self._db.execute(query, (now,))]
 
-    # -- answers -------------------------------------------------------------------------------------------------------
+    # -- answers -----------------------------------------------------------------------------------
 
     def answer(self, idempotency_key: str) -> tuple[str, Answer] | None:
         """The fingerprint of the request that first used the key, and its answer."""
@@ -130,17 +134,22 @@ class Store:
 
     def keep_answer(self, idempotency_key: str, fingerprint: str, answer: Answer) -> None:
         row = (idempotency_key, fingerprint, answer.status, answer.body)
-        self._db.execute("insert into answers (idempotency_key, fingerprint, status, body) values (?, ?, ?, ?)", row)
+        self._db.execute(
+            "insert into answers (idempotency_key, fingerprint, status, body) values (?, ?, ?, ?)",
+            row,
+        )
 
-    # -- webhooks ------------------------------------------------------------------------------------------------------
+    # -- webhooks ----------------------------------------------------------------------------------
 
     def add_webhook(self, event_id: str, body: bytes, now: float) -> None:
         self._db.execute(
-            "insert into webhooks (id, body, created_at, due_at) values (?, ?, ?, ?)", (event_id, body, now, now)
+            "insert into webhooks (id, body, created_at, due_at) values (?, ?, ?, ?)",
+            (event_id, body, now, now),
         )
 
     def lease_webhooks(self, now: float, until: float, limit: int) -> list[Webhook]:
-        """Due webhooks, each of which comes due again at `until`, in case its sender fails to report."""
+        """Due webhooks, each of which comes due again at `until`, in case its sender fails to
+        report."""
         rows = self._db.execute(
             "update webhooks set due_at = ?, attempts = attempts + 1"
             " where id in (select id from webhooks where due_at <= ? order by due_at limit ?)"
@@ -160,19 +169,22 @@ class Store:
         self._db.execute("update webhooks set due_at = ? where id = ?", (due_at, event_id))
 
     def make_webhooks_due(self, now: float) -> None:
-        """Try all that wait at once, for instance after a restart (their senders are gone, whatever their lease)."""
+        """Try all that wait at once, for instance after a restart (their senders are gone, whatever
+        their lease)."""
         self._db.execute("update webhooks set due_at = ? where due_at > ?", (now, now))
 
     def pending_webhooks(self) -> int:
         """How many still wait for their receiver."""
-        row: tuple[int] = self._db.execute("select count(*) from webhooks where due_at is not null").fetchone()
+        row: tuple[int] = self._db.execute(
+            "select count(*) from webhooks where due_at is not null"
+        ).fetchone()
         return row[0]
 
     def _page(self, table: str, after: str | None) -> list[bytes]:
         """Documents in the order in which they came, the last first."""
         query = (
-            f"select document from {table} where ? is null or rowid < (select rowid from {table} where id = ?)"
-            f" order by rowid desc limit {PAGE}"
+            f"select document from {table} where ? is null or rowid < (select rowid from {table}"
+            f" where id = ?) order by rowid desc limit {PAGE}"
         )
         found, size = list[bytes](), 0
         for (document,) in self._db.execute(query, (after, after)):

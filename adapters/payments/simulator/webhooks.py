@@ -36,8 +36,13 @@ class WebhookSender:
         give_up_seconds: float,
         concurrency: int,
     ) -> None:
-        self._store, self._alarm, self._url, self._secret = store, queued, url, secret
-        self._timeout, self._retry, self._give_up = timeout_seconds, retry_seconds, give_up_seconds
+        self._store = store
+        self._alarm = queued
+        self._url = url
+        self._secret = secret
+        self._timeout = timeout_seconds
+        self._retry = retry_seconds
+        self._give_up = give_up_seconds
         self._concurrency = concurrency
         self._sending: set[asyncio.Task[None]] = set()
         self._http = aiohttp.ClientSession(
@@ -47,7 +52,8 @@ class WebhookSender:
         )
 
     async def send_due(self) -> None:
-        """Start sending what is due, as far as there is room, then wait for more (a background step)."""
+        """Start sending what is due, as far as there is room, then wait for more (a background
+        step)."""
         room = self._concurrency - len(self._sending)
         now = time.time()
         for webhook in self._store.lease_webhooks(now, until=now + 2 * self._timeout, limit=room):
@@ -91,10 +97,13 @@ class WebhookSender:
     def _put_off(self, webhook: Webhook, outcome: str) -> None:
         now = time.time()
         if now - webhook.created_at >= self._give_up:
-            log.error("webhook %s given up after %d attempts: %s", webhook.id, webhook.attempts, outcome)
+            log.error(
+                "webhook %s given up after %d attempts: %s", webhook.id, webhook.attempts, outcome
+            )
             self._store.webhook_failed(webhook.id, due_at=None)
             return
-        # The exponent is bounded because a float overflows long before three days' worth of attempts.
+        # The exponent is bounded because a float overflows long before three days' worth of
+        # attempts.
         backoff = min(self._retry * 2.0 ** min(webhook.attempts - 1, 30), LONGEST_BACKOFF_SECONDS)
         log.warning("webhook %s not accepted (%s); again in %.1f s", webhook.id, outcome, backoff)
         self._store.webhook_failed(webhook.id, due_at=now + backoff)

@@ -16,7 +16,9 @@ class CountedReads:
     def __getattr__(self, name: str) -> object:
         return getattr(self._log, name)
 
-    async def read_stream(self, stream_id: UUID, after_version: int = 0, **said: object) -> list[Recorded]:
+    async def read_stream(
+        self, stream_id: UUID, after_version: int = 0, **said: object
+    ) -> list[Recorded]:
         found = await self._log.read_stream(stream_id, after_version, **said)  # type: ignore[arg-type]
         self.events += len(found)
         return found

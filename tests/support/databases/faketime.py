@@ -1,4 +1,5 @@
-"""Clocks that jump under what reads them: libfaketime (Debian's package `faketime`) between a program and its time.
+"""Clocks that jump under what reads them: libfaketime (Debian's package `faketime`) between a
+program and its time.
 
     with Clock() as clock, PostgresWithClock(clock) as server:
         clock.ahead(3600)
@@ -22,7 +23,8 @@ class Clock:
     """A clock that is so many seconds ahead of the machine's."""
 
     def __init__(self) -> None:
-        """Skips the test, or fails it where services are required, unless libfaketime is installed."""
+        """Skips the test, or fails it where services are required, unless libfaketime is
+        installed."""
         self._library = shared.require_faketime()
         self._folder = Path(tempfile.mkdtemp(prefix="ludoteca-clock-"))
         self._folder.chmod(0o755)  # PostgreSQL reads it as another user

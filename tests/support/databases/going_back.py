@@ -34,7 +34,8 @@ class Earlier:
     def _end_connections(self) -> None:
         with closing(psycopg.connect(self._server, autocommit=True)) as conn:
             conn.execute(
-                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s", [self._name]
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s",
+                [self._name],
             )
 
     def _run(self, command: str, *names: str) -> None:

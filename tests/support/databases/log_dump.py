@@ -10,14 +10,21 @@ from adapters.postgres.embedded import program
 
 
 class LogDump:
-    """`keep` the schema `log` of a database as it is, go on, and `put_back`: all other schemas stay as they are."""
+    """`keep` the schema `log` of a database as it is, go on, and `put_back`: all other schemas stay
+    as they are."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._dump = Path(tempfile.mkdtemp(prefix="ludoteca-log-")) / "log.dump"
 
     def keep(self) -> None:
-        self._run("pg_dump", "--format=custom", "--schema=log", f"--file={self._dump}", f"--dbname={self._url}")
+        self._run(
+            "pg_dump",
+            "--format=custom",
+            "--schema=log",
+            f"--file={self._dump}",
+            f"--dbname={self._url}",
+        )
 
     def put_back(self, *options: str, by_hand: bool = False) -> None:
         """`by_hand`: into a schema that is made anew, as from a dump of more than this schema."""

@@ -1,4 +1,5 @@
-"""A database that several tests use one after the other, emptied in between: quicker than a new one for each."""
+"""A database that several tests use one after the other, emptied in between: quicker than a new one
+for each."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,8 @@ class ReusedDatabase:
             self._tables = conn.execute(_TABLES).fetchall()
 
     def empty(self) -> None:
-        """End what the test before left behind, drop the tables that it made, and remove all rows."""
+        """End what the test before left behind, drop the tables that it made, and remove all
+        rows."""
         with psycopg.connect(self.url) as conn:
             conn.execute(
                 "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"

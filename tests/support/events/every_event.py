@@ -20,7 +20,9 @@ _PLAIN: dict[object, st.SearchStrategy[Any]] = {
     date: st.dates(),
     float: st.floats(allow_nan=False, allow_infinity=False),
     UUID: st.uuids(),
-    datetime: st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.just(UTC)),
+    datetime: st.datetimes(
+        min_value=datetime(1970, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.just(UTC)
+    ),
     NoneType: st.none(),
 }
 

@@ -1,5 +1,5 @@
-"""Histories of the flow: people register, sell, buy, pay, get refunds, move money between wallets, and are forgotten,
-as the domain allows.
+"""Histories of the flow: people register, sell, buy, pay, get refunds, move money between wallets,
+and are forgotten, as the domain allows.
 """
 
 from collections.abc import Callable, Sequence
@@ -55,7 +55,8 @@ TEXTS = st.text(max_size=12)
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(
-            ["register", "verify", "rename", "log_in", "forget", "list", "edit", "publish", "retire", "order", "order",
+            ["register", "verify", "rename", "log_in", "forget", "list", "edit", "publish",
+            "retire", "order", "order",
              "submit", "redirect", "capture", "decline", "expire", "refund", "notify", "deliver",
              "open", "adjust", "adjust", "transfer",
              "send", "send", "send", "count", "fill", "fill", "fill", "fill"]
@@ -69,7 +70,8 @@ STEPS = st.lists(
 
 
 class Flow:
-    """Carries out steps; each leads to a batch of events for the log, or to nothing where the domain refuses."""
+    """Carries out steps; each leads to a batch of events for the log, or to nothing where the
+    domain refuses."""
 
     def __init__(self) -> None:
         self.states: dict[UUID, Any] = {}
@@ -112,43 +114,65 @@ class Flow:
             return steps[what](n, text)
         return self._one(what, n, text)
 
-    def _did(self, aggregate: Aggregate[Any], stream_id: UUID, events: list[Any]) -> tuple[UUID, list[Event]]:
+    def _did(
+        self, aggregate: Aggregate[Any], stream_id: UUID, events: list[Any]
+    ) -> tuple[UUID, list[Event]]:
         self.states[stream_id] = aggregate.fold(self.states.get(stream_id), events)
         return stream_id, events
 
     def _one(self, what: str, n: int, text: str) -> Batch:
         """Steps of one stream."""
         user, game, payment_id = self.people[n], self.games[n], UUID(int=self.orders[n].int ^ 1)
-        account, offer, payment = self.states.get(user), self.states.get(game), self.states.get(payment_id)
+        account, offer, payment = (
+            self.states.get(user),
+            self.states.get(game),
+            self.states.get(payment_id),
+        )
         if account is not None and what in {"verify", "rename", "log_in", "forget"}:
             decided = {
                 "verify": lambda: identity.verify_email(account, account.email_digest),
-                "rename": lambda: identity.change_profile(account, name=text or "x", email=f"{len(text)}@x.org",
+                "rename": lambda: identity.change_profile(account, name=text or "x",
+                email=f"{len(text)}@x.org",
                                                           email_digest=f"digest {text}"),
-                "log_in": lambda: identity.log_in(account, password_matches=True, session_id=uuid4()),
+                "log_in": lambda: identity.log_in(account, password_matches=True,
+                session_id=uuid4()),
                 "forget": lambda: identity.forget(account),
             }[what]()  # fmt: skip
             self.forgotten += [user] if what == "forget" and decided else []
             return [self._did(USER, user, decided)]
         if offer is not None and what == "publish":
-            return [self._did(GAME, game, catalog.update(offer, offer.listing, by=offer.seller_id, status="ACTIVE"))]
+            return [
+                self._did(
+                    GAME,
+                    game,
+                    catalog.update(offer, offer.listing, by=offer.seller_id, status="ACTIVE"),
+                )
+            ]
         if offer is not None and what == "retire":
             return [self._did(GAME, game, catalog.retire(offer, by=offer.seller_id))]
         if payment is not None and what == "submit":
-            return [self._did(PAYMENT, payment_id, payments.submit(payment, "simulated", n + 1, START))]
+            return [
+                self._did(PAYMENT, payment_id, payments.submit(payment, "simulated", n + 1, START))
+            ]
         if payment is not None and what == "redirect":
-            asked = payments.require_action(payment, provider_ref="pi", redirect_url=text, client_secret_ref=text)
+            asked = payments.require_action(
+                payment, provider_ref="pi", redirect_url=text, client_secret_ref=text
+            )
             return [self._did(PAYMENT, payment_id, asked)]
         if payment is not None and what in {"decline", "expire"}:
             failed = payments.fail(payment, "card_declined", text)
             order_id = self.orders[n]
             cancelled = (
-                orders.cancel(self.states[order_id], cast(orders.CancelReason, text)) if what == "expire" else []
+                orders.cancel(self.states[order_id], cast(orders.CancelReason, text))
+                if what == "expire"
+                else []
             )
             return [self._did(PAYMENT, payment_id, failed), self._did(ORDER, order_id, cancelled)]
         notice = self.states.get(self.notices[n])
         if notice is not None and what == "deliver":
-            sent = notices.mark_sent(notice) if len(text) % 2 else notices.mark_failed(notice, text, n)
+            sent = (
+                notices.mark_sent(notice) if len(text) % 2 else notices.mark_failed(notice, text, n)
+            )
             return [self._did(NOTICE, self.notices[n], sent)]
         return []
 
@@ -156,7 +180,8 @@ class Flow:
         if self.people[n] in self.states:
             return []
         opened = identity.register(
-            user_id=self.people[n], account_type="SELLER" if n else "BUYER", email=f"{n}@example.com",
+            user_id=self.people[n], account_type="SELLER" if n else "BUYER",
+            email=f"{n}@example.com",
             name=text.strip() or "x", email_digest=f"{n}", password_hash="hash",
         )  # fmt: skip
         return [self._did(USER, self.people[n], opened)]
@@ -166,18 +191,26 @@ class Flow:
             return []
         prices = (catalog.Price("*", 100 * n, "USD"), catalog.Price("BR", 500, "BRL"))[: n % 3]
         listing = catalog.Listing(
-            sku=f"SKU {n}", title=text.strip() or "x", kind="DIGITAL", description=text, genres=(text, "Action"),
-            prices=prices or (catalog.Price("*", 999, "USD"),), release_date=date(2020, 1, 1) if n % 2 else None,
+            sku=f"SKU {n}", title=text.strip() or "x", kind="DIGITAL", description=text,
+            genres=(text, "Action"),
+            prices=prices or (catalog.Price("*", 999, "USD"),), release_date=date(2020, 1,
+            1) if n % 2 else None,
         )  # fmt: skip
         return [
-            self._did(GAME, self.games[n], catalog.create(self.people[0], listing, "DRAFT" if n == 3 else "ACTIVE"))
+            self._did(
+                GAME,
+                self.games[n],
+                catalog.create(self.people[0], listing, "DRAFT" if n == 3 else "ACTIVE"),
+            )
         ]
 
     def _edit(self, n: int, text: str) -> Batch:
         game = self.states.get(self.games[n])
         if game is None:
             return []
-        wanted = msgspec.structs.replace(game.listing, title=text.strip() or "y", tags=(text,), category=text)
+        wanted = msgspec.structs.replace(
+            game.listing, title=text.strip() or "y", tags=(text,), category=text
+        )
         return [self._did(GAME, self.games[n], catalog.update(game, wanted, by=game.seller_id))]
 
     def _order(self, n: int, text: str) -> Batch:
@@ -185,14 +218,17 @@ class Flow:
         if game is None or order_id in self.states:
             return []
         price, payment_id = catalog.offer(game, "BR"), UUID(int=order_id.int ^ 1)
-        line = orders.OrderLine(uuid4(), self.games[n], game.seller_id, "DIGITAL", game.listing.title, 1,
+        line = orders.OrderLine(uuid4(), self.games[n], game.seller_id, "DIGITAL",
+        game.listing.title, 1,
                                 price.amount_cents, 1000)  # fmt: skip
         placed = orders.place(
-            buyer_id=self.people[0], region="BR", currency=price.currency, payment_id=payment_id, expires_at=DUE,
+            buyer_id=self.people[0], region="BR", currency=price.currency, payment_id=payment_id,
+            expires_at=DUE,
             lines=[line],
         )  # fmt: skip
         asked = payments.request(
-            order_id=order_id, buyer_id=self.people[0], amount_cents=price.amount_cents, currency=price.currency,
+            order_id=order_id, buyer_id=self.people[0], amount_cents=price.amount_cents,
+            currency=price.currency,
             expires_at=DUE, method=payments.Method("card", text),
         )  # fmt: skip
         return [self._did(ORDER, order_id, placed), self._did(PAYMENT, payment_id, asked)]
@@ -205,7 +241,8 @@ class Flow:
         captured = payments.capture(self.states[payment_id], "card", provider_ref=text)
         confirmed = orders.confirm(order, START)
         added = library.add(
-            self.states.get(shelf), user_id=self.people[0], game_id=self.games[n], order_id=order_id,
+            self.states.get(shelf), user_id=self.people[0], game_id=self.games[n],
+            order_id=order_id,
             title=order.lines[0].title, purchase_date=START + timedelta(microseconds=n),
         )  # fmt: skip
         return [
@@ -217,7 +254,10 @@ class Flow:
         """The seller's fiscal receipt: one that fails first, where the text is long."""
         order = self.states[order_id]
         seller_id = order.lines[0].seller_id
-        receipt, book = receipts.receipt_id(order_id, seller_id), receipts.book_id(seller_id, START.year)
+        receipt, book = (
+            receipts.receipt_id(order_id, seller_id),
+            receipts.book_id(seller_id, START.year),
+        )
         if receipt in self.states or not order.total_cents:
             return []
         given = receipts.give_number(self.states.get(book), order_id, seller_id, START.year)
@@ -238,8 +278,13 @@ class Flow:
         payment = self.states.get(payment_id)
         if payment is None:
             return []
-        refund_id, amount = uuid4(), max(payment.refundable_cents - len(text), min(1, payment.amount_cents))
-        asked = self._did(PAYMENT, payment_id, refunds.request_refund(payment, refund_id, amount, text))
+        refund_id, amount = (
+            uuid4(),
+            max(payment.refundable_cents - len(text), min(1, payment.amount_cents)),
+        )
+        asked = self._did(
+            PAYMENT, payment_id, refunds.request_refund(payment, refund_id, amount, text)
+        )
         done = refunds.complete_refund(self.states[payment_id], refund_id)
         shelf = library_id(self.people[0])
         removed = library.remove(
@@ -252,12 +297,17 @@ class Flow:
         ]
 
     def _send(self, n: int, text: str) -> Batch:
-        """The next step of an order's shipment; where the text is long, the last that it will take."""
+        """The next step of an order's shipment; where the text is long, the last that it will
+        take."""
         shipment_id = UUID(int=self.orders[n].int ^ 2)
         parcel: fulfilment.Shipment | None = self.states.get(shipment_id)
         if parcel is None:
             line = fulfilment.ShipmentLine(uuid4(), self.games[n], text, n + 1)
-            return [self._did(SHIPMENT, shipment_id, fulfilment.create(self.orders[n], self.people[0], [line]))]
+            return [
+                self._did(
+                    SHIPMENT, shipment_id, fulfilment.create(self.orders[n], self.people[0], [line])
+                )
+            ]
         if len(text) > 8:
             return [self._did(SHIPMENT, shipment_id, fulfilment.cancel(parcel, START))]
         if parcel.provisional:
@@ -271,7 +321,8 @@ class Flow:
 
     def _notify(self, n: int, text: str) -> Batch:
         asked = notices.request(
-            self.states.get(self.notices[n]), user_id=self.people[0], channel="email", template="welcome",
+            self.states.get(self.notices[n]), user_id=self.people[0], channel="email",
+            template="welcome",
             cause_event_id=uuid4(), params={"name": text, "token": "t"},
         )  # fmt: skip
         return [self._did(NOTICE, self.notices[n], asked)]
@@ -279,7 +330,9 @@ class Flow:
     def _open(self, n: int, text: str) -> Batch:
         if self.wallets[n] in self.states:
             return []
-        account = ledger.AccountOpened(account_id=ledger.seller_account(self.people[n]), user_id=self.people[n])
+        account = ledger.AccountOpened(
+            account_id=ledger.seller_account(self.people[n]), user_id=self.people[n]
+        )
         return [
             self._did(WALLET, self.wallets[n], wallets.create(self.people[n], "USD")),
             self._did(POSTING, uuid4(), [account]),
@@ -290,7 +343,10 @@ class Flow:
         if wallet is None:
             return []
         added = wallets.add_funds(wallet, 100 + len(text), wallets.Cause(reason=text or "x"))
-        return [self._did(WALLET, wallet_id, added), self._posted("ADJUSTMENTS", self._account(n), 100 + len(text))]
+        return [
+            self._did(WALLET, wallet_id, added),
+            self._posted("ADJUSTMENTS", self._account(n), 100 + len(text)),
+        ]
 
     def _transfer(self, n: int, text: str) -> Batch:
         """To the next wallet; with a long text that refuses, and what was taken is given back."""
@@ -300,14 +356,22 @@ class Flow:
         transaction_id = uuid4()
         cause = wallets.Cause(transaction_id=transaction_id)
         asked = transactions.transfer(
-            user_id=self.people[n], from_wallet_id=source, to_wallet_id=target, amount_cents=amount, currency="USD"
+            user_id=self.people[n],
+            from_wallet_id=source,
+            to_wallet_id=target,
+            amount_cents=amount,
+            currency="USD",
         )
-        taken = self._did(WALLET, source, wallets.deduct_funds(self.states[source], amount, cause))[1]
+        taken = self._did(WALLET, source, wallets.deduct_funds(self.states[source], amount, cause))[
+            1
+        ]
         started = TRANSACTION.fold(None, asked)
         assert started is not None
         if len(text) > 6:
             failed = transactions.fail(started, "credit", "wallet_inactive", amount)
-            given = self._did(WALLET, source, wallets.give_back(self.states[source], amount, cause))[1]
+            given = self._did(
+                WALLET, source, wallets.give_back(self.states[source], amount, cause)
+            )[1]
             return [self._did(TRANSACTION, transaction_id, asked + failed), (source, taken + given)]
         ended = [*transactions.process(started), *transactions.complete(started)]
         return [
@@ -320,11 +384,22 @@ class Flow:
     def _count(self, n: int, text: str) -> Batch:
         stream_id = stock_id(self.games[n])
         if stream_id not in self.states:
-            return [self._did(STOCK, stream_id, inventory.create(None, self.games[n], self.people[0], text))]
-        return [self._did(STOCK, stream_id, inventory.set_total(self.states[stream_id], 3 + len(text), 5, now=START))]
+            return [
+                self._did(
+                    STOCK, stream_id, inventory.create(None, self.games[n], self.people[0], text)
+                )
+            ]
+        return [
+            self._did(
+                STOCK,
+                stream_id,
+                inventory.set_total(self.states[stream_id], 3 + len(text), 5, now=START),
+            )
+        ]
 
     def _fill(self, n: int, text: str) -> Batch:
-        """The next step of a cart with one line, and of what that holds; how long the text is says which."""
+        """The next step of a cart with one line, and of what that holds; how long the text is says
+        which."""
         cart_id, stream_id = UUID(int=self.orders[n].int ^ 3), stock_id(self.games[n])
         found, stock = self.states.get(cart_id), self.states.get(stream_id)
         if stock is None:
@@ -338,7 +413,11 @@ class Flow:
             held = inventory.reserve(stock, hold, cart_id, many, DUE, now=at)
             filled = cart.add(found, line, "USD", DUE, digital=False, now=at)
         elif found.status == "CHECKOUT":
-            held = inventory.confirm_sale(stock, hold) if len(text) % 2 else inventory.release(stock, hold, text)
+            held = (
+                inventory.confirm_sale(stock, hold)
+                if len(text) % 2
+                else inventory.release(stock, hold, text)
+            )
             filled = cart.complete(found) if len(text) % 2 else cart.abandon(found)
         elif len(text) > 8:
             held = inventory.allocate(stock, hold, self.orders[n], DUE, threshold=5, now=at)
@@ -346,7 +425,10 @@ class Flow:
         elif len(text) > 6:
             held, filled = inventory.expire(stock, DUE), cart.expire(found, DUE)
         elif len(text) > 4:
-            held, filled = inventory.release(stock, hold, text), cart.remove(found, item.item_id, DUE, now=at)
+            held, filled = (
+                inventory.release(stock, hold, text),
+                cart.remove(found, item.item_id, DUE, now=at),
+            )
         else:
             held = inventory.change(stock, hold, many, DUE, now=at)
             filled = cart.change(found, item.item_id, many, DUE, now=at)

@@ -43,7 +43,16 @@ class History:
             position = len(self.events) + 1
             self._versions[stream_id] = version = self._versions.get(stream_id, 0) + 1
             at = START + timedelta(seconds=position)
-            env = Envelope(position, some_id(f"event {position}"), stream_id, version, event.NAME, at, at, "test")
+            env = Envelope(
+                position,
+                some_id(f"event {position}"),
+                stream_id,
+                version,
+                event.NAME,
+                at,
+                at,
+                "test",
+            )
             self.events.append(Recorded(env, event))
         return self
 
@@ -57,12 +66,13 @@ def at(position: int) -> datetime:
     return START + timedelta(seconds=position)
 
 
-# -- events, with everything that a test does not care about -----------------------------------------------------------
+# -- events, with everything that a test does not care about ---------------------------------------
 
 
 def registered(**said: Any) -> UserRegistered:
     usual: dict[str, Any] = {
-        "user_id": BUYER, "account_type": "BUYER", "region": "BR", "email": "ana@example.com", "name": "Ana",
+        "user_id": BUYER, "account_type": "BUYER", "region": "BR", "email": "ana@example.com",
+        "name": "Ana",
         "email_digest": "d1", "password_hash": "secret",
     }  # fmt: skip
     return UserRegistered(**{**usual, **said})
@@ -72,8 +82,10 @@ def game_created(**said: Any) -> GameCreated:
     usual: dict[str, Any] = {
         "seller_id": SELLER, "sku": "HK-1", "title": "Hollow Knight", "description": "Bugs.",
         "publisher": "Team Cherry",
-        "category": "Metroidvania", "genres": ("Action", "Índie"), "tags": ("Hard",), "platforms": ("Linux",),
-        "kind": "DIGITAL", "prices": (Price("*", 1499, "USD"), Price("BR", 4699, "BRL")), "image_ids": (),
+        "category": "Metroidvania", "genres": ("Action", "Índie"), "tags": ("Hard",),
+        "platforms": ("Linux",),
+        "kind": "DIGITAL", "prices": (Price("*", 1499, "USD"), Price("BR", 4699, "BRL")),
+        "image_ids": (),
         "status": "ACTIVE",
     }  # fmt: skip
     return GameCreated(**{**usual, **said})
@@ -82,7 +94,8 @@ def game_created(**said: Any) -> GameCreated:
 def order_created(**said: Any) -> OrderCreated:
     line = OrderLine(some_id("line"), GAME, SELLER, "DIGITAL", "Hollow Knight", 1, 1499, 1000)
     usual: dict[str, Any] = {
-        "buyer_id": BUYER, "region": "BR", "currency": "USD", "total_cents": 1499, "provisional": True,
+        "buyer_id": BUYER, "region": "BR", "currency": "USD", "total_cents": 1499,
+        "provisional": True,
         "payment_id": PAYMENT, "expires_at": DUE, "lines": (line,),
     }  # fmt: skip
     return OrderCreated(**{**usual, **said})
@@ -90,7 +103,8 @@ def order_created(**said: Any) -> OrderCreated:
 
 def payment_requested(**said: Any) -> PaymentRequested:
     usual: dict[str, Any] = {
-        "buyer_id": BUYER, "amount_cents": 1499, "currency": "USD", "expires_at": DUE, "order_id": ORDER,
+        "buyer_id": BUYER, "amount_cents": 1499, "currency": "USD", "expires_at": DUE,
+        "order_id": ORDER,
         "method": Method("card", "pm_card_visa"),
     }  # fmt: skip
     return PaymentRequested(**{**usual, **said})
@@ -109,7 +123,8 @@ def game_added(**said: Any) -> LibraryGameAdded:
 
 def notice_requested(**said: Any) -> NotificationRequested:
     usual: dict[str, Any] = {
-        "user_id": BUYER, "channel": "email", "template": "welcome", "cause_event_id": some_id("cause"),
+        "user_id": BUYER, "channel": "email", "template": "welcome",
+        "cause_event_id": some_id("cause"),
         "params": {"name": "Ana"},
     }  # fmt: skip
     return NotificationRequested(**{**usual, **said})

@@ -49,7 +49,8 @@ class Tally(Row):
 
 
 class Tallies(Projection[Tally]):
-    """What each stream counted; a label of "" removes it. Cannot fold what is in `refuses`, until it is mended."""
+    """What each stream counted; a label of "" removes it. Cannot fold what is in `refuses`, until
+    it is mended."""
 
     name, version, row = "tallies", 1, Tally
     keeps_nul = True  # in a label it is what the table refuses
@@ -111,7 +112,9 @@ class ShakyTable(PostgresTable[Any]):
         self._shake("fetch")
         return super().fetch(conn, storage, keys)
 
-    def write(self, conn: psycopg.Connection, storage: str, puts: Sequence[Any], deletes: Sequence[Any]) -> None:
+    def write(
+        self, conn: psycopg.Connection, storage: str, puts: Sequence[Any], deletes: Sequence[Any]
+    ) -> None:
         self._shake("write")
         super().write(conn, storage, puts, deletes)
 

@@ -1,5 +1,5 @@
-"""What the edge lets in: the leaves of every request model and parameter, with all that bounds them, made from the
-routes themselves."""
+"""What the edge lets in: the leaves of every request model and parameter, with all that bounds
+them, made from the routes themselves."""
 
 import types
 from collections.abc import Iterator
@@ -61,7 +61,9 @@ def edge(app: FastAPI) -> list[Leaf | Many]:
             for each in _of_route(route):
                 found.setdefault(each.where, each)
     for model in READ_BY_HAND:
-        found.update({each.where: each for each in _walk(model.__name__, "", model, (), in_body=True)})
+        found.update(
+            {each.where: each for each in _walk(model.__name__, "", model, (), in_body=True)}
+        )
     return list(found.values())
 
 
@@ -70,7 +72,9 @@ def _of_route(route: CheckedRoute) -> Iterator[Leaf | Many]:
         if not isinstance(field.field_info, Header):
             kind = type(field.field_info).__name__.lower()
             name = f"{kind} {field.alias} of {route.endpoint.__name__}"
-            yield from _walk(name, field.alias, field.field_info.annotation, (field.field_info,), in_body=False)
+            yield from _walk(
+                name, field.alias, field.field_info.annotation, (field.field_info,), in_body=False
+            )
     if route.body_field is not None:
         hint = route.body_field.field_info.annotation
         yield from _walk(getattr(hint, "__name__", "body"), "", hint, (), in_body=True)
@@ -82,7 +86,9 @@ def _params(dependant: Dependant) -> Iterator[Any]:
         yield from _params(inner)
 
 
-def _walk(where: str, name: str, hint: Any, bounds: tuple[Any, ...], *, in_body: bool) -> Iterator[Leaf | Many]:
+def _walk(
+    where: str, name: str, hint: Any, bounds: tuple[Any, ...], *, in_body: bool
+) -> Iterator[Leaf | Many]:
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         yield from _walk(where, name, args[0], (*args[1:], *bounds), in_body=in_body)
@@ -101,9 +107,18 @@ def _walk(where: str, name: str, hint: Any, bounds: tuple[Any, ...], *, in_body:
                 yield from _walk(f"{hint.__name__}.{field}", field, inner, bounds, in_body=in_body)
     else:
         kind = datetime if hint is AwareDatetime else hint
-        yield Leaf(where, name, kind, TypeAdapter(Annotated[hint, *bounds] if bounds else hint), in_body)
+        yield Leaf(
+            where, name, kind, TypeAdapter(Annotated[hint, *bounds] if bounds else hint), in_body
+        )
 
 
 def _longest(bounds: tuple[Any, ...]) -> int | None:
-    metadata = [each for bound in bounds for each in (bound.metadata if isinstance(bound, FieldInfo) else [bound])]
-    return next((each.max_length for each in metadata if getattr(each, "max_length", None) is not None), None)
+    metadata = [
+        each
+        for bound in bounds
+        for each in (bound.metadata if isinstance(bound, FieldInfo) else [bound])
+    ]
+    return next(
+        (each.max_length for each in metadata if getattr(each, "max_length", None) is not None),
+        None,
+    )

@@ -1,4 +1,5 @@
-"""Every route that the gateway serves, aliases too, and what can be sent to it: made from the routes themselves."""
+"""Every route that the gateway serves, aliases too, and what can be sent to it: made from the
+routes themselves."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,7 +43,8 @@ class Operation:
 
     @property
     def body(self) -> Json | None:
-        """The schema of its JSON body, if it takes one that is read for it: those of signed notices are not."""
+        """The schema of its JSON body, if it takes one that is read for it: those of signed notices
+        are not."""
         if self.route.body_field is None:
             return None
         content = self.schema.get("requestBody", {}).get("content", {})
@@ -79,11 +81,15 @@ class Operation:
         """Whether it is for somebody of this role; None: without an account."""
         if role is None:
             return all(each.anybody for each in self.route.access)
-        return all(each.anybody or not each.roles or role in each.roles for each in self.route.access)
+        return all(
+            each.anybody or not each.roles or role in each.roles for each in self.route.access
+        )
 
     def url(self, **ids: object) -> str:
         """Its path, about nothing that there is but for these ids."""
-        return self.path.format(**{name: ids.get(name, uuid4()) for name in self.route.param_convertors})
+        return self.path.format(
+            **{name: ids.get(name, uuid4()) for name in self.route.param_convertors}
+        )
 
     def valid(self) -> Any:
         """A body that has the right shape."""
@@ -105,7 +111,9 @@ class Operation:
         match schema.get("type"):
             case "object":
                 fields = schema.get("properties", {})
-                return {each: self._valid(fields[each], each) for each in schema.get("required", [])}
+                return {
+                    each: self._valid(fields[each], each) for each in schema.get("required", [])
+                }
             case "array":
                 return [self._valid(schema["items"], name)] * schema.get("minItems", 0)
             case "integer":

@@ -1,4 +1,5 @@
-"""Two logs under load from several processes: the program's own, and one as it is commonly built."""
+"""Two logs under load from several processes: the program's own, and one as it is commonly
+built."""
 
 import asyncio
 import random
@@ -48,12 +49,17 @@ class TailLog:
 
 
 class IdentityLog:
-    """A table with an identity column and one transaction per append; a reader asks for what is above the last id.
+    """A table with an identity column and one transaction per append; a reader asks for what is
+    above the last id.
 
-    An id is drawn before its transaction commits: whoever read a higher one in between never looks there again.
+    An id is drawn before its transaction commits: whoever read a higher one in between never looks
+    there again.
     """
 
-    TABLE = "CREATE TABLE identity_log (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, event_id uuid, body text)"
+    TABLE = (
+        "CREATE TABLE identity_log (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, event_id"
+        " uuid, body text)"
+    )
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -64,8 +70,11 @@ class IdentityLog:
         ids = [uuid4() for _ in texts]
         async with conn.transaction():
             for event_id, text in zip(ids, texts, strict=True):
-                await conn.execute("INSERT INTO identity_log (event_id, body) VALUES (%s, %s)", (event_id, text))
-            if random.random() < 0.05:  # now and then a transaction takes its time, as on any busy server
+                await conn.execute(
+                    "INSERT INTO identity_log (event_id, body) VALUES (%s, %s)", (event_id, text)
+                )
+            # now and then a transaction takes its time, as on any busy server
+            if random.random() < 0.05:
                 await asyncio.sleep(0.02)
         self._idle.append(conn)
         return ids
@@ -75,7 +84,8 @@ class IdentityLog:
         async with conn:
             while True:
                 rows = await conn.execute(
-                    "SELECT id, event_id FROM identity_log WHERE id > %s ORDER BY id LIMIT 1000", (last,)
+                    "SELECT id, event_id FROM identity_log WHERE id > %s ORDER BY id LIMIT 1000",
+                    (last,),
                 )
                 page: list[Seen] = await rows.fetchall()
                 if page:
@@ -108,7 +118,8 @@ async def _identity(url: str) -> AsyncIterator[BusyLog]:
 
 
 def append_for(kind: str, url: str, seconds: float) -> list[bytes]:
-    """What one process does: append from several callers for so long; returns the ids of what is safe."""
+    """What one process does: append from several callers for so long; returns the ids of what is
+    safe."""
 
     async def caller(log: BusyLog, until: float, told: list[bytes]) -> None:
         while time.monotonic() < until:

@@ -25,6 +25,8 @@ def contend(url: str, streams: list[UUID], times: int) -> None:
     async def run() -> None:
         async with PostgresLog.open(url, CODEC, pool_size=3) as log:
             repository = Repository(log)
-            await asyncio.gather(*(count(repository, stream, 1) for stream in streams for _ in range(times)))
+            await asyncio.gather(
+                *(count(repository, stream, 1) for stream in streams for _ in range(times))
+            )
 
     asyncio.run(run())

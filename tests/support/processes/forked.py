@@ -42,7 +42,8 @@ def ludoteca(
     with open(folder / "stdin") as given, open(folder / "stderr", "w+b") as errors:
         pid = os.fork()
         if pid == 0:
-            with contextlib.suppress(BaseException):  # nothing comes back into the test's own frames
+            # nothing comes back into the test's own frames
+            with contextlib.suppress(BaseException):
                 os.environ.update(environment or {})
                 _streams(given.fileno(), stdout, errors.fileno())
                 setup()
@@ -64,7 +65,8 @@ def _streams(stdin: int, stdout: int, stderr: int) -> None:
     sys.stdin = os.fdopen(0, closefd=False)
     sys.stdout = None if stdout == CLOSED else os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", closefd=False)
-    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
+    sys.__stdout__ = sys.stdout  # type: ignore[misc]
+    sys.__stderr__ = sys.stderr  # type: ignore[misc]
 
 
 def _run(arguments: Sequence[str]) -> int:

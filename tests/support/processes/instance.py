@@ -1,4 +1,5 @@
-"""The program as its users have it: real processes of the command line, on a database, spoken to over HTTP."""
+"""The program as its users have it: real processes of the command line, on a database, spoken to
+over HTTP."""
 
 import json
 import os
@@ -28,9 +29,12 @@ VISA, DECLINED, SECURE = "pm_card_visa", "pm_card_chargeDeclined", "pm_card_auth
 LOST, DOWN, SLOW = "pm_card_timeout", "pm_card_processorDown", "pm_card_slow"
 
 
-def eventually(look: Callable[[], T], wanted: Callable[[T], object] = bool, patience: float = PATIENCE) -> T:
-    """What is found once it is as wanted. The processes are others': there is nothing to wait on but to look again,
-    the more seldom the longer it takes, so that looking keeps nobody from doing it."""
+def eventually(
+    look: Callable[[], T], wanted: Callable[[T], object] = bool, patience: float = PATIENCE
+) -> T:
+    """What is found once it is as wanted. The processes are others': there is nothing to wait on
+    but to look again, the more seldom the longer it takes, so that looking keeps nobody from doing
+    it."""
     began = time.monotonic()
     while not wanted(found := look()):
         waited = time.monotonic() - began
@@ -56,11 +60,19 @@ class Person:
     def order(self, order_id: str) -> dict[str, Any]:
         return dict(self.http.get(f"/api/v1/orders/{order_id}").json())
 
+    def completed(self, order_id: str) -> bool:
+        return self.order(order_id).get("status") == "COMPLETED"
+
     def titles(self) -> list[str]:
-        return [item["title"] for item in self.http.get("/api/v1/library?limit=200").json()["items"]]
+        return [
+            item["title"] for item in self.http.get("/api/v1/library?limit=200").json()["items"]
+        ]
 
     def notices(self) -> list[str]:
-        return [item["template"] for item in self.http.get("/api/v1/notifications?limit=200").json()["items"]]
+        return [
+            item["template"]
+            for item in self.http.get("/api/v1/notifications?limit=200").json()["items"]
+        ]
 
 
 @dataclass
@@ -81,7 +93,10 @@ class Instance:
         for command in commands:
             log = (self.home / f"{command}.log").open("ab")
             self.running[command] = subprocess.Popen(
-                [sys.executable, "-m", "runtime.cli", command], env=self.environment, stdout=log, stderr=log
+                [sys.executable, "-m", "runtime.cli", command],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
             )
 
     def kill(self, command: str) -> None:
@@ -99,7 +114,9 @@ class Instance:
 
     def cli(self, *arguments: str, check: bool = True) -> str:
         command = [sys.executable, "-m", "runtime.cli", *arguments]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, check=False
+        )
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -118,11 +135,18 @@ class Instance:
         except httpx.HTTPError:
             return False
 
-    # -- people and games ----------------------------------------------------------------------------------------------
+    # -- people and games --------------------------------------------------------------------------
 
     def register(self, **fields: str) -> Person:
         email = f"{uuid4().hex}@example.com"
-        body = {"email": email, "password": PASSWORD, "name": "Ann", "account_type": "BUYER", "region": "US", **fields}
+        body = {
+            "email": email,
+            "password": PASSWORD,
+            "name": "Ann",
+            "account_type": "BUYER",
+            "region": "US",
+            **fields,
+        }
         answer = self.http().post("/api/v1/users", json=body)
         assert answer.status_code == 201, answer.text
         made = answer.json()
@@ -154,7 +178,9 @@ class Instance:
     def stocked(self, units: int) -> str:
         """A physical game, and so many of it."""
         game = self.game(kind="PHYSICAL")
-        answer = self.admin().put("/api/v1/inventory/stock", json={"product_id": game, "total_quantity": units})
+        answer = self.admin().put(
+            "/api/v1/inventory/stock", json={"product_id": game, "total_quantity": units}
+        )
         assert answer.status_code == 200, answer.text
         return game
 
@@ -164,7 +190,8 @@ class Instance:
         return found["total"], found["available"], found["reserved"], found["allocated"]
 
     def events(self, *, stream: str | None = None, name: str | None = None) -> list[dict[str, Any]]:
-        """What the log has: of a stream, of a name, or all. By the API: starting the command line takes a second."""
+        """What the log has: of a stream, of a name, or all. By the API: starting the command line
+        takes a second."""
         found: list[dict[str, Any]] = []
         wanted = {key: value for key, value in (("stream_id", stream), ("name", name)) if value}
         query: dict[str, str | int] = {"limit": 200, **wanted}

@@ -1,4 +1,5 @@
-"""Own an embedded PostgreSQL until the standard input ends: python postgres_owner.py HOME [--leave-orphan]."""
+"""Own an embedded PostgreSQL until the standard input ends: python postgres_owner.py HOME
+[--leave-orphan]."""
 
 import signal
 import sys

@@ -15,14 +15,20 @@ __all__ = ["Process", "eventually", "started"]
 
 
 class Process:
-    """`ludoteca KIND` (api, projector, worker, relay, …) on a database, with settings of its own."""
+    """`ludoteca KIND` (api, projector, worker, relay, …) on a database, with settings of its
+    own."""
 
     def __init__(self, kind: str, home: Path, database: str, **settings: str) -> None:
-        """`home`: shared by the processes of a shop. An API process gets a free port, unless the settings name one."""
+        """`home`: shared by the processes of a shop. An API process gets a free port, unless the
+        settings name one."""
         home.mkdir(parents=True, exist_ok=True)
         self.kind = kind
         self.port = int(settings.get("LUDOTECA_PORT") or free_port())
-        own = {"LUDOTECA_HOME": str(home), "LUDOTECA_DATABASE_URL": database, "LUDOTECA_PORT": str(self.port)}
+        own = {
+            "LUDOTECA_HOME": str(home),
+            "LUDOTECA_DATABASE_URL": database,
+            "LUDOTECA_PORT": str(self.port),
+        }
         others = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         self._environment = {**others, "LUDOTECA_RATE_LIMIT": "off", **own, **settings}
         self._log = home / f"{kind}-{self.port}.log"

@@ -1,5 +1,5 @@
-"""A rebuild as a process that kills itself at one of its steps. Usage: python -m tests.support.processes.rebuild
-DATABASE STEP"""
+"""A rebuild as a process that kills itself at one of its steps. Usage: python -m
+tests.support.processes.rebuild DATABASE STEP"""
 
 import os
 import signal

@@ -1,4 +1,5 @@
-"""`ludoteca run`, started in whatever surroundings a test makes for it, and watched from its first moment on."""
+"""`ludoteca run`, started in whatever surroundings a test makes for it, and watched from its first
+moment on."""
 
 import os
 import signal
@@ -22,7 +23,9 @@ class Started:
     """The command as a process; `output` is all that it has printed."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-        self.process, self.port, self._log = process, port, log
+        self.process = process
+        self.port = port
+        self._log = log
         self.seen: set[int] = set()
 
     @property
@@ -46,7 +49,9 @@ class Started:
 
     def has_child(self, name: str) -> bool:
         """Whether it has a child whose command line ends a word with this name."""
-        return any(name in words for pid in children_of(self.process.pid) for words in [command_of(pid)])
+        return any(
+            name in words for pid in children_of(self.process.pid) for words in [command_of(pid)]
+        )
 
     def is_open(self) -> bool:
         return "Ludoteca is running." in self.output
@@ -54,7 +59,10 @@ class Started:
     def is_ready(self) -> bool:
         """Whether it answers, and all that it needs."""
         try:
-            return httpx.get(f"{self.base}/health/ready", timeout=5, trust_env=False).status_code == 200
+            return (
+                httpx.get(f"{self.base}/health/ready", timeout=5, trust_env=False).status_code
+                == 200
+            )
         except httpx.HTTPError:
             return False
 
@@ -79,10 +87,12 @@ class Started:
 def started(
     folder: Path, *, cwd: Path | None = None, output: int | None = None, **environment: str | None
 ) -> Iterator[Started]:
-    """Start it in a home of its own; a variable that is None is taken away. It prints to a file, unless `output` is
-    another descriptor. Killed at the end, if it still runs."""
+    """Start it in a home of its own; a variable that is None is taken away. It prints to a file,
+    unless `output` is another descriptor. Killed at the end, if it still runs."""
     port = free_port()
-    surroundings = {name: value for name, value in os.environ.items() if not name.startswith("LUDOTECA_")}
+    surroundings = {
+        name: value for name, value in os.environ.items() if not name.startswith("LUDOTECA_")
+    }
     own = {
         "LUDOTECA_HOME": str(folder / "home"),
         "LUDOTECA_PORT": str(port),
@@ -90,7 +100,9 @@ def started(
         "LUDOTECA_ALLOW_UNSAFE_DATABASE": "on",  # the tests' server is one
         **environment,
     }
-    surroundings = {name: value for name, value in {**surroundings, **own}.items() if value is not None}
+    surroundings = {
+        name: value for name, value in {**surroundings, **own}.items() if value is not None
+    }
     with (folder / "log.txt").open("wb") as log:
         ludoteca = "from runtime.cli import main; main()"
         process = subprocess.Popen(

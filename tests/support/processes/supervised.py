@@ -1,4 +1,5 @@
-"""`ludoteca run` as a person starts it: one command, a home and a port, everything else of its own."""
+"""`ludoteca run` as a person starts it: one command, a home and a port, everything else of its
+own."""
 
 import os
 import pwd
@@ -24,7 +25,8 @@ ORDINARY = "nobody"
 
 @dataclass
 class Run:
-    """A home that `ludoteca run` is started in, perhaps several times; `user` None is whoever runs the tests."""
+    """A home that `ludoteca run` is started in, perhaps several times; `user` None is whoever runs
+    the tests."""
 
     home: Path
     port: int
@@ -49,7 +51,9 @@ class Run:
     def start(self) -> None:
         """Return when it says that it is running."""
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(command(self.user), env=self.environment, cwd=ROOT, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                command(self.user), env=self.environment, cwd=ROOT, stdout=log, stderr=log
+            )
         eventually(self._has_said_so, patience=240)
 
     def _has_said_so(self) -> bool:
@@ -134,25 +138,39 @@ def owner(pid: int) -> str:
 
 
 def command(user: str | None) -> list[str]:
-    """`ludoteca run` as this user. Root's Python may lie where nobody else may look: then the system's is taken."""
+    """`ludoteca run` as this user. Root's Python may lie where nobody else may look: then the
+    system's is taken."""
     if user is None:
         return [str(LUDOTECA), "run"]
     python, account = ordinary_python(), pwd.getpwnam(user)
     assert python is not None
-    drop = ["setpriv", "--reuid", str(account.pw_uid), "--regid", str(account.pw_gid), "--clear-groups"]
+    drop = [
+        "setpriv",
+        "--reuid",
+        str(account.pw_uid),
+        "--regid",
+        str(account.pw_gid),
+        "--clear-groups",
+    ]
     return [*drop, "--inh-caps=-all", python, "-m", "runtime.cli", "run"]
 
 
 def ordinary_python() -> str | None:
-    """A Python of our version that every user may start, with the packages of ours; None when there is none."""
+    """A Python of our version that every user may start, with the packages of ours; None when there
+    is none."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    candidates = [sys.executable, *(f"{folder}/{version}" for folder in ("/usr/local/bin", "/usr/bin"))]
+    candidates = [
+        sys.executable,
+        *(f"{folder}/{version}" for folder in ("/usr/local/bin", "/usr/bin")),
+    ]
     return next((each for each in candidates if _everybody_may_start(Path(each))), None)
 
 
 def _everybody_may_start(path: Path) -> bool:
     return path.exists() and all(
-        part.stat().st_mode & 0o001 for each in (path, path.resolve()) for part in (each, *each.parents)
+        part.stat().st_mode & 0o001
+        for each in (path, path.resolve())
+        for part in (each, *each.parents)
     )
 
 

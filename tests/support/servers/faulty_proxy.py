@@ -1,7 +1,9 @@
-"""A TCP proxy that misbehaves on demand: it stands between a process and PostgreSQL, RabbitMQ or Elasticsearch.
+"""A TCP proxy that misbehaves on demand: it stands between a process and PostgreSQL, RabbitMQ or
+Elasticsearch.
 
-It cannot lose packets: the kernels at both ends go on acknowledging whatever it holds back. So keepalives do not tell
-that a connection through it is dead, which makes it a harder test than a network that is gone.
+It cannot lose packets: the kernels at both ends go on acknowledging whatever it holds back. So
+keepalives do not tell that a connection through it is dead, which makes it a harder test than a
+network that is gone.
 """
 
 import asyncio
@@ -45,7 +47,8 @@ class _Lane:
 
 
 class Link:
-    """A connection through the proxy. To be used within the proxy's event loop only: ask the proxy."""
+    """A connection through the proxy. To be used within the proxy's event loop only: ask the
+    proxy."""
 
     def __init__(self, client: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
         self._client, self._server = client, client  # the server's once connected
@@ -132,14 +135,16 @@ class Proxy:
             if key not in ("host", "port")
             for value in values
         )
-        return given._replace(netloc=f"{credentials}{at}127.0.0.1:{self.port}", query=query).geturl()
+        return given._replace(
+            netloc=f"{credentials}{at}127.0.0.1:{self.port}", query=query
+        ).geturl()
 
     @property
     def count(self) -> int:
         """How many connections there are."""
         return self._within(self._look(lambda: len(self._links)))
 
-    # -- what goes wrong -----------------------------------------------------------------------------------------------
+    # -- what goes wrong ---------------------------------------------------------------------------
 
     def cut(self) -> None:
         """End all connections by RST; new ones are taken."""
@@ -154,7 +159,8 @@ class Proxy:
         self._each(lambda link: link.half_close(way))
 
     def freeze(self, ways: Iterable[Way] = BOTH, *, only_present: bool = False) -> None:
-        """Hold everything back; new connections are taken and hear nothing, unless only those that are there freeze."""
+        """Hold everything back; new connections are taken and hear nothing, unless only those that
+        are there freeze."""
         self._set(ways, (False, False, 0.0), only_present)
 
     def drop(self, ways: Iterable[Way] = BOTH, *, only_present: bool = False) -> None:
@@ -170,7 +176,7 @@ class Proxy:
         self.refusing = False
         self._set(BOTH, (True, False, 0.0), only_present=False)
 
-    # -- within the loop -----------------------------------------------------------------------------------------------
+    # -- within the loop ---------------------------------------------------------------------------
 
     def _within(self, work: Coroutine[Any, Any, T]) -> T:
         future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -18,7 +18,9 @@ def running_operator(store: Path, port: int = 0) -> Iterator[str]:
     listener = socket.create_server(("127.0.0.1", port))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     server = uvicorn.Server(
-        uvicorn.Config(create_app(store, url), log_level="warning", timeout_graceful_shutdown=5, lifespan="on")
+        uvicorn.Config(
+            create_app(store, url), log_level="warning", timeout_graceful_shutdown=5, lifespan="on"
+        )
     )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

@@ -20,8 +20,9 @@ SENDER = "Ludoteca <no-reply@shop.example>"
 
 @dataclass
 class Postbox:
-    """What the server took. The next answers to a recipient or a message are `recipients` and `messages`, while any are
-    left; then it takes all, unless it refuses everybody with `refusal`."""
+    """What the server took. The next answers to a recipient or a message are `recipients` and
+    `messages`, while any are left; then it takes all, unless it refuses everybody with
+    `refusal`."""
 
     port: int = 0
     recipients: list[str] = field(default_factory=list)
@@ -34,13 +35,16 @@ class Postbox:
         return f"smtp://127.0.0.1:{self.port}"
 
     def mails(self, to: str | None = None) -> list[EmailMessage]:
+        taken = [each for each in self.envelopes if to is None or each.rcpt_tos == [to]]
+        contents = [bytes(each.content or b"") for each in taken]  # type: ignore[arg-type]
         return [
-            message_from_bytes(bytes(envelope.content or b"").replace(b"\r\n", b"\n"), policy=policy.default)  # type: ignore[arg-type]
-            for envelope in self.envelopes
-            if to is None or envelope.rcpt_tos == [to]
+            message_from_bytes(content.replace(b"\r\n", b"\n"), policy=policy.default)
+            for content in contents
         ]
 
-    async def handle_RCPT(self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _: object) -> str:
+    async def handle_RCPT(
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _: object
+    ) -> str:
         if self.recipients:
             return self.recipients.pop(0)
         if self.refusal:
@@ -55,12 +59,16 @@ class Postbox:
         return f"250 queued as {len(self.envelopes)} for <{envelope.rcpt_tos[0]}>"
 
 
-def check_login(_server: SMTP, _session: Session, _envelope: Envelope, _mechanism: str, data: object) -> AuthResult:
+def check_login(
+    _server: SMTP, _session: Session, _envelope: Envelope, _mechanism: str, data: object
+) -> AuthResult:
     return AuthResult(success=data == LOGIN, handled=False)
 
 
 @asynccontextmanager
-async def smtp_server(tls: ssl.SSLContext | None = None, **settings: object) -> AsyncIterator[Postbox]:
+async def smtp_server(
+    tls: ssl.SSLContext | None = None, **settings: object
+) -> AsyncIterator[Postbox]:
     """A server on a free port, in this event loop; with `tls` it speaks TLS from the first byte."""
     postbox = Postbox()
     loop = asyncio.get_running_loop()
@@ -81,7 +89,10 @@ async def smtp_server(tls: ssl.SSLContext | None = None, **settings: object) -> 
 def certified() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """TLS for a server at 127.0.0.1, and for clients that trust who signed its certificate."""
     authority = trustme.CA()
-    server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    server, client = (
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH),
+        ssl.create_default_context(),
+    )
     authority.issue_cert("127.0.0.1").configure_cert(server)
     authority.configure_trust(client)
     return server, client

@@ -25,7 +25,8 @@ class Arrived:
         return self.headers["webhook-id"]
 
     def verified(self, secret: str) -> Any:
-        """Its content. Raises WebhookVerificationError unless the secret signed it, by the standard's own package."""
+        """Its content. Raises WebhookVerificationError unless the secret signed it, by the
+        standard's own package."""
         return Webhook(secret).verify(self.body, self.headers)
 
 

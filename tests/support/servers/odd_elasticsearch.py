@@ -1,4 +1,5 @@
-"""What stands before the real Elasticsearch: it passes everything on, unless it is told to answer by itself, oddly.
+"""What stands before the real Elasticsearch: it passes everything on, unless it is told to answer
+by itself, oddly.
 
 So an odd answer is a double's (a small HTTP server of ours), every other one is the real server's.
 """
@@ -23,7 +24,8 @@ KEPT = ("Content-Type", "X-Elastic-Product")
 
 
 def says(status: int, body: Any = "", kind: str = "application/json", **headers: str) -> Odd:
-    """An answer of this status and body; what is no text is sent as JSON. Underscores in headers are hyphens."""
+    """An answer of this status and body; what is no text is sent as JSON. Underscores in headers
+    are hyphens."""
     text = body if isinstance(body, str) else json.dumps(body)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
 
@@ -47,7 +49,9 @@ async def hangs(request: web.Request) -> web.Response:
 
 async def dribbles(request: web.Request) -> web.StreamResponse:
     """A body that comes byte by byte and never ends: no single byte is late."""
-    response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": "1000000", **PRODUCT})
+    response = web.StreamResponse(
+        headers={"Content-Type": "application/json", "Content-Length": "1000000", **PRODUCT}
+    )
     await response.prepare(request)
     while not _is_gone(request):
         await response.write(b" ")
@@ -57,7 +61,9 @@ async def dribbles(request: web.Request) -> web.StreamResponse:
 
 async def breaks_off(request: web.Request) -> web.StreamResponse:
     """Half of a body; then the connection ends."""
-    response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": "100", **PRODUCT})
+    response = web.StreamResponse(
+        headers={"Content-Type": "application/json", "Content-Length": "100", **PRODUCT}
+    )
     await response.prepare(request)
     await response.write(b'{"hits": {"hits": [')
     assert request.transport is not None
@@ -92,20 +98,25 @@ class OddElasticsearch:
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve(ready)))
+        self._thread = threading.Thread(
+            target=lambda: self._loop.run_until_complete(self._serve(ready))
+        )
         self._thread.start()
         ready.wait()
 
     def answers(self, answer: Odd, of: Callable[[web.Request], bool] = lambda _: True) -> None:
         """From now on answer so, all requests or those that `of` picks."""
-        self._of, self._answer, self.odd = of, answer, 0
+        self._of = of
+        self._answer = answer
+        self.odd = 0
 
     def passes_on(self) -> None:
         """From now on let the real server answer."""
         self._answer = None
 
     def passes_on_but_keeps_answers(self, after: int) -> None:
-        """Let the real server have all requests, but hang up instead of telling what it answers, after so many."""
+        """Let the real server have all requests, but hang up instead of telling what it answers,
+        after so many."""
 
         async def keep(request: web.Request) -> web.Response:
             passed = await self._pass_on(request)
@@ -137,9 +148,15 @@ class OddElasticsearch:
         return await self._pass_on(request)
 
     async def _pass_on(self, request: web.Request) -> web.Response:
-        headers = {name: request.headers[name] for name in ("Accept", "Content-Type") if name in request.headers}
+        headers = {
+            name: request.headers[name]
+            for name in ("Accept", "Content-Type")
+            if name in request.headers
+        }
         url = self._upstream + request.raw_path
-        async with self._client.request(request.method, url, data=await request.read(), headers=headers) as answer:
+        async with self._client.request(
+            request.method, url, data=await request.read(), headers=headers
+        ) as answer:
             kept = {name: answer.headers[name] for name in KEPT if name in answer.headers}
             return web.Response(status=answer.status, body=await answer.read(), headers=kept)
 

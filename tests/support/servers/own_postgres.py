@@ -16,22 +16,29 @@ from adapters.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from runtime.migrate import migrate
 from tests.support.servers.shared import quick_folder
 
-QUICK = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB", "max_wal_size": "64MB"}
+QUICK = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "max_wal_size": "64MB",
+}
 
 
 class OwnPostgres:
-    """`with OwnPostgres() as server: use(server.url)`: migrated and empty. Only the thread that runs the tests may
-    start it.
+    """`with OwnPostgres() as server: use(server.url)`: migrated and empty. Only the thread that
+    runs the tests may start it.
     """
 
     def __init__(self, *, disk_mb: int | None = None, **settings: str) -> None:
-        """`disk_mb`: its data lies on a file system (tmpfs) of this size, which `fill` fills: needs root. `settings`
-        are PostgreSQL's, on top of QUICK ones.
+        """`disk_mb`: its data lies on a file system (tmpfs) of this size, which `fill` fills: needs
+        root. `settings` are PostgreSQL's, on top of QUICK ones.
         """
         self.home = quick_folder("ludoteca-faults-")
         self._mounted = disk_mb is not None
         if disk_mb is not None:
-            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={disk_mb}m", "tmpfs", self.home], check=True)
+            subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", f"size={disk_mb}m", "tmpfs", self.home], check=True
+            )
             self.home.chmod(0o755)
         self._server = EmbeddedPostgres(self.home, settings={**QUICK, **settings})
         self._stuffing = self.home / "stuffing"
@@ -60,7 +67,7 @@ class OwnPostgres:
             cursor = conn.execute(query.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
 
-    # -- being there ---------------------------------------------------------------------------------------------------
+    # -- being there -------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start it, if it does not run."""
@@ -98,10 +105,12 @@ class OwnPostgres:
         server = self._server.pid
         if server is None:
             return []
-        found = subprocess.run(["pgrep", "-P", str(server)], capture_output=True, text=True, check=False).stdout
+        found = subprocess.run(
+            ["pgrep", "-P", str(server)], capture_output=True, text=True, check=False
+        ).stdout
         return [server, *map(int, found.split())]
 
-    # -- being of use --------------------------------------------------------------------------------------------------
+    # -- being of use ------------------------------------------------------------------------------
 
     def read_only(self) -> None:
         """As a demoted server: new transactions, of sessions that are there too, may only read."""
@@ -111,7 +120,9 @@ class OwnPostgres:
         self._set_read_only("off")
 
     def _set_read_only(self, value: str) -> None:
-        self._do(f"ALTER SYSTEM SET default_transaction_read_only = {value}", "SELECT pg_reload_conf()")
+        self._do(
+            f"ALTER SYSTEM SET default_transaction_read_only = {value}", "SELECT pg_reload_conf()"
+        )
 
     def read_only_from_now_on(self) -> None:
         """As `read_only`, but for sessions that begin from now on."""
@@ -123,19 +134,26 @@ class OwnPostgres:
     def end_sessions(self) -> None:
         """pg_terminate_backend, for all but who does it."""
         self._do(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename <> '' AND pid <> pg_backend_pid()"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename <> '' AND pid <>"
+            " pg_backend_pid()"
         )
 
     def sessions(self) -> int:
         """How many have begun, ever; as the server counts them, which is told a second late."""
-        return int(self.run("SELECT sessions FROM pg_stat_database WHERE datname = current_database()")[0][0])
+        return int(
+            self.run("SELECT sessions FROM pg_stat_database WHERE datname = current_database()")[0][
+                0
+            ]
+        )
 
     @property
     def _database(self) -> str:
         return str(conninfo_to_dict(self.url)["dbname"])
 
     def _do(self, *statements: str) -> None:
-        with psycopg.connect(self.url, autocommit=True, options="-c default_transaction_read_only=off") as conn:
+        with psycopg.connect(
+            self.url, autocommit=True, options="-c default_transaction_read_only=off"
+        ) as conn:
             for statement in statements:
                 conn.execute(statement.encode())
 

@@ -1,5 +1,5 @@
-"""Real servers for the providers' tests: the simulated one under uvicorn, a receiver of its webhooks, and servers that
-answer as they are told.
+"""Real servers for the providers' tests: the simulated one under uvicorn, a receiver of its
+webhooks, and servers that answer as they are told.
 """
 
 import asyncio
@@ -58,7 +58,9 @@ class Receiver:
             self._changed.notify_all()
             return self.statuses.pop(0) if self.statuses else 200
 
-    def wait_for(self, count: int, about: Callable[[Received], bool] = lambda _: True) -> list[Received]:
+    def wait_for(
+        self, count: int, about: Callable[[Received], bool] = lambda _: True
+    ) -> list[Received]:
         """The webhooks that a condition holds for, as soon as there are so many."""
         with self._changed:
             found = self._changed.wait_for(lambda: len(self._matching(about)) >= count, PATIENCE)
@@ -122,7 +124,8 @@ def running_provider(store: Path, webhook_url: str, **settings: Any) -> Iterator
 
 @asynccontextmanager
 async def server_that_answers(*answers: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A server that gives each connection the next answer (none: hangs up); yields its URL and the requests it got."""
+    """A server that gives each connection the next answer (none: hangs up); yields its URL and the
+    requests it got."""
     left, requests = list(answers), list[bytes]()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -141,4 +144,7 @@ async def server_that_answers(*answers: bytes) -> AsyncIterator[tuple[str, list[
 
 def http(status: str, body: bytes = b"") -> bytes:
     """An answer of HTTP."""
-    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+    return (
+        f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+        + body
+    )

@@ -1,5 +1,5 @@
-"""The servers that tests talk to: one PostgreSQL of the run's own; RabbitMQ, Elasticsearch and stripe-mock where they
-are up.
+"""The servers that tests talk to: one PostgreSQL of the run's own; RabbitMQ, Elasticsearch and
+stripe-mock where they are up.
 """
 
 import contextlib
@@ -34,7 +34,8 @@ ROOM = 4 << 30
 
 
 class TestPostgres:
-    """The run's PostgreSQL. It may lose everything in a power cut, which makes databases quick to come and go."""
+    """The run's PostgreSQL. It may lose everything in a power cut, which makes databases quick to
+    come and go."""
 
     __test__ = False
 
@@ -51,8 +52,8 @@ class TestPostgres:
 
 
 def quick_folder(prefix: str) -> Path:
-    """A new folder that everybody may enter, in memory if there is room: a database is copied file by file, hundreds of
-    small ones, which on a disk that others use takes ten times as long."""
+    """A new folder that everybody may enter, in memory if there is room: a database is copied file
+    by file, hundreds of small ones, which on a disk that others use takes ten times as long."""
     in_memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=MEMORY if in_memory else None))
     folder.chmod(0o755)
@@ -85,7 +86,12 @@ def migrated_template(server: str) -> str:
         if not lock.execute("SELECT 1 FROM pg_database WHERE datname = %s", [TEMPLATE]).fetchone():
             fresh = create_database(server, template="template1")
             migrate(fresh)
-            _execute(server, "ALTER DATABASE {} RENAME TO {}", urlsplit(fresh).path.removeprefix("/"), TEMPLATE)
+            _execute(
+                server,
+                "ALTER DATABASE {} RENAME TO {}",
+                urlsplit(fresh).path.removeprefix("/"),
+                TEMPLATE,
+            )
     return TEMPLATE
 
 
@@ -122,8 +128,8 @@ def require_elasticsearch() -> str:
 
 
 class OwnElasticsearch:
-    """A server that a test may stop, starting up: that takes a while. Skips the test, or fails it where services are
-    required, unless Elasticsearch is there to be started."""
+    """A server that a test may stop, starting up: that takes a while. Skips the test, or fails it
+    where services are required, unless Elasticsearch is there to be started."""
 
     def __init__(self) -> None:
         require_elasticsearch()
@@ -162,8 +168,8 @@ class OwnElasticsearch:
 
 
 PORTS = range(20_000, 32_000)
-"""Below those that the system gives to whoever connects somewhere: between asking for a port and listening on it,
-nobody else comes by it."""
+"""Below those that the system gives to whoever connects somewhere: between asking for a port and
+listening on it, nobody else comes by it."""
 
 
 @functools.cache
@@ -199,8 +205,8 @@ def require_stripe_mock() -> str:
 
 
 def require_faketime() -> str:
-    """The library to preload, by which a program's clock is made to jump. Skip the test, or fail it where services are
-    required, unless it is installed."""
+    """The library to preload, by which a program's clock is made to jump. Skip the test, or fail it
+    where services are required, unless it is installed."""
     _require("faketime", deploy.check_faketime)
     return deploy.faketime_library()
 

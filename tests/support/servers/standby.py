@@ -13,7 +13,8 @@ from tests.support.servers.shared import quick_folder
 
 
 class Pair:
-    """`with Pair() as pair`: the primary serves; the standby follows it when it is `start`ed, until it takes over."""
+    """`with Pair() as pair`: the primary serves; the standby follows it when it is `start`ed, until
+    it takes over."""
 
     def __init__(self) -> None:
         self.primary = OwnPostgres(wal_keep_size="64MB")
@@ -22,7 +23,12 @@ class Pair:
     def __enter__(self) -> Self:
         self.primary.__enter__()
         data, copy = self.primary.home / "postgres", self._home / "postgres"
-        arguments = ["--write-recovery-conf", "--checkpoint=fast", f"--pgdata={copy}", f"--dbname={self.primary.url}"]
+        arguments = [
+            "--write-recovery-conf",
+            "--checkpoint=fast",
+            f"--pgdata={copy}",
+            f"--dbname={self.primary.url}",
+        ]
         subprocess.run([program("pg_basebackup"), *arguments], check=True, capture_output=True)
         owner = data.stat()
         shutil.chown(copy, owner.st_uid, owner.st_gid)
@@ -39,18 +45,23 @@ class Pair:
     @property
     def url(self) -> str:
         """Whichever of them can be written."""
-        hosts = ",".join(quote(str(server._sockets)) for server in (self.primary._server, self.standby))
+        hosts = ",".join(
+            quote(str(server._sockets)) for server in (self.primary._server, self.standby)
+        )
         return f"postgresql://postgres@/ludoteca?host={hosts}&port=5432,5432"
 
     def catch_up(self) -> None:
         """Let the standby have all that the primary has."""
         (end,) = self.primary.run("SELECT pg_current_wal_lsn()::text")[0]
         with psycopg.connect(self.standby.url, autocommit=True) as conn:
-            while not conn.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [end]).fetchone()[0]:  # type: ignore[index]
+            while not conn.execute(
+                "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [end]
+            ).fetchone()[0]:  # type: ignore[index]
                 pass
 
     def fail_over(self, *, in_order: bool = False) -> None:
-        """The primary is gone, the standby takes its place with what it has got: with all, if it went in order."""
+        """The primary is gone, the standby takes its place with what it has got: with all, if it
+        went in order."""
         if in_order:
             self.primary.shut_down()
         else:

@@ -1,5 +1,5 @@
-"""A TCP proxy, to cut a connection like a pulled cable does: no goodbye from either side. Or to hold it up, as a server
-does that hangs.
+"""A TCP proxy, to cut a connection like a pulled cable does: no goodbye from either side. Or to
+hold it up, as a server does that hangs.
 """
 
 import asyncio
@@ -46,7 +46,9 @@ class Wire:
             pair = {writer, there_writer}
             self._writers |= pair
             try:
-                await asyncio.gather(self._pump(reader, there_writer), self._pump(there_reader, writer))
+                await asyncio.gather(
+                    self._pump(reader, there_writer), self._pump(there_reader, writer)
+                )
             finally:
                 self._writers -= pair
                 for end in pair:

@@ -1,4 +1,5 @@
-"""What the tests of the command line share: a database with events in it, a projector, the command."""
+"""What the tests of the command line share: a database with events in it, a projector, the
+command."""
 
 import asyncio
 import json
@@ -43,7 +44,9 @@ class Ludoteca:
     """The command, run in this process."""
 
     def __call__(self, *arguments: object, stdin: str | None = None) -> Result:
-        return CliRunner().invoke(app, [str(a) for a in arguments], input=stdin, prog_name="ludoteca")
+        return CliRunner().invoke(
+            app, [str(a) for a in arguments], input=stdin, prog_name="ludoteca"
+        )
 
     def json(self, *arguments: object, code: int = 0) -> Any:
         """Run it with --json; returns what it printed."""
@@ -63,7 +66,9 @@ class Shop:
 
         async def append() -> int:
             async with PostgresLog.open(self.url, codec(), pool_size=2) as log:
-                landed = await log.append([StreamAppend(stream_id, version, events)], Metadata("test"))
+                landed = await log.append(
+                    [StreamAppend(stream_id, version, events)], Metadata("test")
+                )
                 return landed.position
 
         return asyncio.run(append())
@@ -82,9 +87,12 @@ class Shop:
         async def append() -> None:
             async with PostgresLog.open(self.url, codec(), pool_size=2) as log:
                 listings = (
-                    Listing(sku=str(n), title=f"Game {n}", kind="DIGITAL", description="x" * 500) for n in range(count)
+                    Listing(sku=str(n), title=f"Game {n}", kind="DIGITAL", description="x" * 500)
+                    for n in range(count)
                 )
-                appends = [StreamAppend(uuid4(), 0, catalog.create(PLATFORM_ID, each)) for each in listings]
+                appends = [
+                    StreamAppend(uuid4(), 0, catalog.create(PLATFORM_ID, each)) for each in listings
+                ]
                 await log.append(appends, Metadata("test"))
 
         asyncio.run(append())

@@ -38,10 +38,11 @@ class Desk:
     """One database with its log, seen from outside of the engine."""
 
     def __init__(self, database: str, log: PostgresLog) -> None:
-        self.database, self.log = database, log
+        self.database = database
+        self.log = log
         self._versions: dict[UUID, int] = {}
 
-    # -- the log -------------------------------------------------------------------------------------------------------
+    # -- the log -----------------------------------------------------------------------------------
 
     async def append(self, stream: UUID, *events: Event) -> Appended:
         """Append to a stream that only this desk appends to."""
@@ -49,7 +50,7 @@ class Desk:
         self._versions[stream] = version + len(events)
         return await self.log.append([StreamAppend(stream, version, events)])
 
-    # -- runners -------------------------------------------------------------------------------------------------------
+    # -- runners -----------------------------------------------------------------------------------
 
     @contextmanager
     def running(self, *registered: Registered) -> Iterator[None]:
@@ -68,14 +69,16 @@ class Desk:
     @contextmanager
     def running_process(self) -> Iterator[subprocess.Popen[bytes]]:
         """With a runner in a process of its own, that may be killed."""
-        process = subprocess.Popen([sys.executable, "-m", "tests.support.processes.projector", self.database], cwd=ROOT)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.processes.projector", self.database], cwd=ROOT
+        )
         try:
             yield process
         finally:
             process.kill()
             process.wait()
 
-    # -- waiting, by position ------------------------------------------------------------------------------------------
+    # -- waiting, by position ----------------------------------------------------------------------
 
     async def until(self, condition: Callable[[psycopg.Connection], Any]) -> Any:
         """Wait until the condition holds in the database; returns what it returned."""
@@ -85,7 +88,9 @@ class Desk:
             with self.connect() as conn:
                 while not (found := condition(conn)):
                     if time.monotonic() > deadline:
-                        raise AssertionError(f"still not so: {feeds.feeds(conn)} {feeds.parked(conn)}")
+                        raise AssertionError(
+                            f"still not so: {feeds.feeds(conn)} {feeds.parked(conn)}"
+                        )
                     time.sleep(0.005)
                 return found
 
@@ -94,10 +99,12 @@ class Desk:
     async def caught_up(self, *names: str) -> int:
         """Wait until the feeds of these names are at the log's head."""
         head = await self.log.head()
-        await self.until(lambda conn: {f.feed for f in feeds.feeds(conn) if f.position >= head} >= set(names))
+        await self.until(
+            lambda conn: {f.feed for f in feeds.feeds(conn) if f.position >= head} >= set(names)
+        )
         return head
 
-    # -- looking -------------------------------------------------------------------------------------------------------
+    # -- looking -----------------------------------------------------------------------------------
 
     @contextmanager
     def connect(self, role: str = ROLE) -> Iterator[psycopg.Connection]:

@@ -15,12 +15,19 @@ KINDS: dict[str, Aggregate[object]] = {aggregate.kind: aggregate for aggregate i
 
 async def one_of_every_kind(shop: Shop) -> dict[str, UUID]:
     """Let happen what makes a stream of every kind; returns the id of the latest of each."""
-    seller, buyer, other, admin = [await shop.register(role) for role in ("SELLER", "BUYER", "BUYER", "ADMIN")]
+    seller, buyer, other, admin = [
+        await shop.register(role) for role in ("SELLER", "BUYER", "BUYER", "ADMIN")
+    ]
     async with running_merchant() as merchant:
         endpoint = {"url": merchant.url, "events": ["order.completed.v1"]}
         assert (await seller.post("/api/v1/webhook-endpoints", json=endpoint)).status_code == 201
-        order = {"game_id": (await shop.game(seller))["id"], "payment_method": {"type": "card", "token": CARD}}
-        assert (await buyer.post("/api/v1/orders", json=order, headers=WAIT)).json()["status"] == "COMPLETED"
+        order = {
+            "game_id": (await shop.game(seller))["id"],
+            "payment_method": {"type": "card", "token": CARD},
+        }
+        assert (await buyer.post("/api/v1/orders", json=order, headers=WAIT)).json()[
+            "status"
+        ] == "COMPLETED"
         source, target = await filled_wallet(buyer, admin), await open_wallet(other)
         assert (await transfer(buyer, source, target, 100)).status_code == 201
         await put_in(buyer, await stocked(shop, seller, 1_000_000))

@@ -1,4 +1,5 @@
-"""The desk where fiscal receipts are asked for: paid orders in the log, and jobs of the worker about them."""
+"""The desk where fiscal receipts are asked for: paid orders in the log, and jobs of the worker
+about them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,11 +34,19 @@ async def open_desk(database: str, home: Path, **fields: Any) -> AsyncIterator[C
 async def paid(core: Core, *sold: tuple[UUID, int], by: Caller = SYSTEM) -> UUID:
     """An order of these sellers' games at these prices, paid."""
     order_id = uuid4()
-    lines = [OrderLine(uuid4(), uuid4(), seller, "DIGITAL", "Chess", 1, cents, 1000) for seller, cents in sold]
+    lines = [
+        OrderLine(uuid4(), uuid4(), seller, "DIGITAL", "Chess", 1, cents, 1000)
+        for seller, cents in sold
+    ]
 
     async def place(unit: UnitOfWork) -> None:
         placed = orders.place(
-            buyer_id=uuid4(), region="US", currency="USD", lines=lines, payment_id=uuid4(), expires_at=DUE
+            buyer_id=uuid4(),
+            region="US",
+            currency="USD",
+            lines=lines,
+            payment_id=uuid4(),
+            expires_at=DUE,
         )
         unit.create(ORDER, order_id, placed)
 
@@ -52,7 +61,11 @@ async def paid(core: Core, *sold: tuple[UUID, int], by: Caller = SYSTEM) -> UUID
 
 
 async def confirmation(core: Core, order_id: UUID) -> Recorded:
-    return next(e for e in await core.log.read_stream(order_id) if isinstance(e.event, orders.OrderConfirmed))
+    return next(
+        e
+        for e in await core.log.read_stream(order_id)
+        if isinstance(e.event, orders.OrderConfirmed)
+    )
 
 
 def job(order_id: UUID, seller_id: UUID, year: int = YEAR) -> Job:
@@ -74,4 +87,7 @@ async def receipt_of(core: Core, order_id: UUID, seller_id: UUID) -> Receipt:
 
 async def names(core: Core, order_id: UUID, seller_id: UUID) -> list[str]:
     """What happened to a receipt, in short."""
-    return [e.env.name.split(".")[3] for e in await core.log.read_stream(receipt_id(order_id, seller_id))]
+    return [
+        e.env.name.split(".")[3]
+        for e in await core.log.read_stream(receipt_id(order_id, seller_id))
+    ]

@@ -1,4 +1,5 @@
-"""The whole shop in one process: the real gateway over the real log, projector, workers, and a provider of cards."""
+"""The whole shop in one process: the real gateway over the real log, projector, workers, and a
+provider of cards."""
 
 import asyncio
 import copy
@@ -88,13 +89,21 @@ class Shop:
     async def register(self, account_type: str = "BUYER", **fields: Any) -> Person:
         """A new account, made as `ludoteca` itself would where only an ADMIN may."""
         email = f"{uuid4().hex}@example.com"
-        body = {"email": email, "password": PASSWORD, "name": "Ann", "account_type": account_type, **fields}
+        body = {
+            "email": email,
+            "password": PASSWORD,
+            "name": "Ann",
+            "account_type": account_type,
+            **fields,
+        }
         if account_type in {"BUYER", "SELLER"}:
             answer = await self.client().post("/api/v1/users", json=body)
             assert answer.status_code == 201, answer.text
         else:
             await self.commands.accounts.register(SYSTEM, **body)
-            answer = await self.client().post("/api/v1/auth/login", json={"email": email, "password": PASSWORD})
+            answer = await self.client().post(
+                "/api/v1/auth/login", json={"email": email, "password": PASSWORD}
+            )
         tokens = answer.json()
         user_id = UUID(tokens["id"] if "id" in tokens else tokens["user"]["id"])
         return Person(user_id, email, tokens, self.client(tokens["access_token"]))
@@ -109,7 +118,9 @@ class Shop:
         """The header by which a query reflects all that happened so far."""
         return {"Min-Position": str(await self.core.log.head())}
 
-    async def eventually(self, look: Callable[[], Awaitable[T]], wanted: Callable[[T], object] = bool) -> T:
+    async def eventually(
+        self, look: Callable[[], Awaitable[T]], wanted: Callable[[T], object] = bool
+    ) -> T:
         """What is found once it is as wanted; looks again whenever the log has grown."""
         async with asyncio.timeout(60):
             while True:
@@ -173,7 +184,10 @@ def replaced(commands: Commands, **services: object) -> Commands:
 @asynccontextmanager
 async def another_process(shop: Shop) -> AsyncIterator[Shop]:
     """A second API process of the shop: what it knows, it has from the database."""
-    async with open_core(shop.core.settings, hasher=shop.core.adapters.hasher) as core, open_queues(core) as queues:
+    async with (
+        open_core(shop.core.settings, hasher=shop.core.adapters.hasher) as core,
+        open_queues(core) as queues,
+    ):
         services = services_of(core, queues, shop.services.search, [])
         yield Shop(core, queues, services, create_app(services))
 
@@ -223,7 +237,9 @@ async def projecting(url: str) -> AsyncIterator[None]:
 @asynccontextmanager
 async def working(core: Core, queues: Queues) -> AsyncIterator[None]:
     """Reactors and workers."""
-    reactors = ReactorRunner(core.url, core.log, reactors_of(core, queues), outcomes=(Refused, AlreadyDone))
+    reactors = ReactorRunner(
+        core.url, core.log, reactors_of(core, queues), outcomes=(Refused, AlreadyDone)
+    )
     tasks = [asyncio.create_task(each) for each in (reactors.run(), *consumers(core, queues))]
     try:
         yield
@@ -237,4 +253,8 @@ async def working(core: Core, queues: Queues) -> AsyncIterator[None]:
 async def searching(url: str) -> AsyncIterator[SearchEngines]:
     """The search index in PostgreSQL."""
     async with open_pool(url, 4) as pool:
-        yield SearchEngines(pool, "games_text", lambda feed: GameSearch(PostgresGameIndex(pool, lambda: feed.storage)))
+        yield SearchEngines(
+            pool,
+            "games_text",
+            lambda feed: GameSearch(PostgresGameIndex(pool, lambda: feed.storage)),
+        )

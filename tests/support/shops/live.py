@@ -17,7 +17,9 @@ from tests.support.servers.shared import free_port
 def another_api(shop: Instance) -> Iterator[Instance]:
     """A second API process of the same shop."""
     port = free_port()
-    instance = replace(shop, port=port, environment={**shop.environment, "LUDOTECA_PORT": str(port)}, running={})
+    instance = replace(
+        shop, port=port, environment={**shop.environment, "LUDOTECA_PORT": str(port)}, running={}
+    )
     try:
         instance.start("api")
         instance.await_ready()

@@ -1,5 +1,5 @@
-"""What hangs on an account, found in the log itself: for tests that run no projector. Whatever was ever begun for the
-account is named; whether it hangs on it still, the commands decide."""
+"""What hangs on an account, found in the log itself: for tests that run no projector. Whatever was
+ever begun for the account is named; whether it hangs on it still, the commands decide."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,7 +26,8 @@ class LogBelongings:
 
     async def unpaid_orders(self, user_id: UUID, position: int) -> Sequence[UUID]:
         return await self._begun(
-            OrderCreated, lambda event: user_id in {event.buyer_id, *(line.seller_id for line in event.lines)}
+            OrderCreated,
+            lambda event: user_id in {event.buyer_id, *(line.seller_id for line in event.lines)},
         )
 
     async def open_deposits(self, user_id: UUID, position: int) -> Sequence[UUID]:
@@ -41,11 +42,17 @@ class LogBelongings:
     async def owed(self, user_id: UUID, position: int) -> Owed:
         bought = await self._begun(OrderCreated, lambda event: event.buyer_id == user_id)
         return Owed(
-            shipments=await self._begun(ShipmentCreated, lambda e: e.seller_id == user_id or e.order_id in bought),
+            shipments=await self._begun(
+                ShipmentCreated, lambda e: e.seller_id == user_id or e.order_id in bought
+            ),
             orders=bought,
-            deposits=await self._begun(TransactionCreated, lambda e: (e.type, e.user_id) == ("deposit", user_id)),
+            deposits=await self._begun(
+                TransactionCreated, lambda e: (e.type, e.user_id) == ("deposit", user_id)
+            ),
             wallets=await self._begun(WalletCreated, lambda event: event.user_id == user_id),
-            transfers=await self._begun(TransactionCreated, lambda e: (e.type, e.user_id) == ("transfer", user_id)),
+            transfers=await self._begun(
+                TransactionCreated, lambda e: (e.type, e.user_id) == ("transfer", user_id)
+            ),
         )
 
     async def admins(self, position: int) -> Sequence[UUID]:
@@ -54,7 +61,9 @@ class LogBelongings:
     async def _begun(self, kind: type[Any], wanted: Callable[[Any], bool]) -> list[UUID]:
         return [stream_id for stream_id, _ in await self._events(kind, wanted)]
 
-    async def _events(self, kind: type[Any], wanted: Callable[[Any], bool]) -> list[tuple[UUID, Any]]:
+    async def _events(
+        self, kind: type[Any], wanted: Callable[[Any], bool]
+    ) -> list[tuple[UUID, Any]]:
         head = await self._log.head()
         found = await self._log.read(0, upto=head, names=[kind.NAME], limit=1_000_000)
         return [(each.env.stream_id, each.event) for each in found if wanted(each.event)]

@@ -1,4 +1,5 @@
-"""A shop whose money moves only when the test says so: reactors, jobs and deadlines are run by hand, in one process."""
+"""A shop whose money moves only when the test says so: reactors, jobs and deadlines are run by
+hand, in one process."""
 
 import itertools
 import json
@@ -61,7 +62,9 @@ class KeptJobs:
     async def publish(self, jobs: Sequence[Job]) -> None:
         self.jobs.extend(jobs)
 
-    async def consume(self, handler: JobHandler, *, concurrency: int = 4, lost: JobHandler | None = None) -> None:
+    async def consume(
+        self, handler: JobHandler, *, concurrency: int = 4, lost: JobHandler | None = None
+    ) -> None:
         raise NotImplementedError("the test does the jobs")
 
     async def depth(self) -> int:
@@ -88,7 +91,9 @@ class Till:
     """The commands over one log, the reactors that follow money, and a payment provider on HTTP."""
 
     def __init__(self, core: Core, clock: ManualClock, provider_url: str) -> None:
-        self.core, self.clock, self._provider_url = core, clock, provider_url
+        self.core = core
+        self.clock = clock
+        self._provider_url = provider_url
         self.commands = core.commands
         core.adapters.belongings = LogBelongings(core.log)
         self.queue = KeptJobs()
@@ -105,7 +110,7 @@ class Till:
         self._position = 0
         self._notices = itertools.count()
 
-    # -- people and things ---------------------------------------------------------------------------------------------
+    # -- people and things -------------------------------------------------------------------------
 
     async def person(self, account_type: AccountType = "BUYER") -> Caller:
         email = f"{uuid7().hex}@example.com"
@@ -121,17 +126,21 @@ class Till:
         return wallet_id
 
     async def game(self, cents: int = 1999, seller: Caller = SYSTEM) -> UUID:
-        listing = Listing(sku=uuid7().hex, title="Celeste", kind="DIGITAL", prices=(Price("*", cents, "USD"),))
+        listing = Listing(
+            sku=uuid7().hex, title="Celeste", kind="DIGITAL", prices=(Price("*", cents, "USD"),)
+        )
         return (await self.commands.catalog.create(seller, listing, "ACTIVE")).value
 
     async def physical_game(self, units: int, cents: int = 1999, seller: Caller = SYSTEM) -> UUID:
         """A game that is shipped, and so many of it."""
-        listing = Listing(sku=uuid7().hex, title="Chess", kind="PHYSICAL", prices=(Price("*", cents, "USD"),))
+        listing = Listing(
+            sku=uuid7().hex, title="Chess", kind="PHYSICAL", prices=(Price("*", cents, "USD"),)
+        )
         game_id = (await self.commands.catalog.create(seller, listing, "ACTIVE")).value
         await self.commands.inventory.set_total(ADMIN, game_id, units)
         return game_id
 
-    # -- what happens next ---------------------------------------------------------------------------------------------
+    # -- what happens next -------------------------------------------------------------------------
 
     async def react(self) -> None:
         """Let the reactors see what is new, once."""
@@ -158,7 +167,9 @@ class Till:
             await self.react()
             await self.work()
 
-    async def notice(self, payment_id: UUID, type: str, *, event_id: str = "", **about: Any) -> int | None:
+    async def notice(
+        self, payment_id: UUID, type: str, *, event_id: str = "", **about: Any
+    ) -> int | None:
         """The provider's signed notice, as if by its webhook."""
         payment = await self.payment(payment_id)
         intent = {
@@ -170,7 +181,12 @@ class Till:
         }
         now = int(self.clock.now().timestamp())
         event_id = event_id or f"evt_{payment_id.hex}_{next(self._notices)}"
-        event = {"id": event_id, "type": type, "created": now, "data": {"object": {**intent, **about}}}
+        event = {
+            "id": event_id,
+            "type": type,
+            "created": now,
+            "data": {"object": {**intent, **about}},
+        }
         body = json.dumps(event).encode()
         return await self.commands.payments.receive_notice(body, signature.sign(body, SECRET, now))
 
@@ -183,8 +199,11 @@ class Till:
         await self.refund_notice(payment_id, type, "failed")
         await self.settle()
 
-    async def refund_notice(self, payment_id: UUID, type: str, status: str, **about: Any) -> int | None:
-        """The provider's notice of the payment's last refund, or of one made by hand where there is none."""
+    async def refund_notice(
+        self, payment_id: UUID, type: str, status: str, **about: Any
+    ) -> int | None:
+        """The provider's notice of the payment's last refund, or of one made by hand where there is
+        none."""
         payment = await self.payment(payment_id)
         refund_id, refund = next(reversed(list(payment.refunds.items())), (None, None))
         said = {
@@ -192,11 +211,14 @@ class Till:
             "amount": refund.amount_cents if refund else payment.amount_cents,
             "status": status,
             "payment_intent": payment.provider_ref,
-            "metadata": {"payment_id": str(payment_id), **({"refund_id": str(refund_id)} if refund_id else {})},
+            "metadata": {
+                "payment_id": str(payment_id),
+                **({"refund_id": str(refund_id)} if refund_id else {}),
+            },
         }
         return await self.notice(payment_id, type, **{**said, **about})
 
-    # -- what is -------------------------------------------------------------------------------------------------------
+    # -- what is -----------------------------------------------------------------------------------
 
     async def balance(self, wallet_id: UUID) -> int:
         return (await self.wallet_state(wallet_id)).balance_cents
@@ -222,7 +244,8 @@ class Till:
         return stock.total, stock.available, stock.reserved, stock.allocated
 
     async def accounts(self) -> dict[str, int]:
-        """Every account's balance in the ledger; fails where a posting does not balance, at whatever position."""
+        """Every account's balance in the ledger; fails where a posting does not balance, at
+        whatever position."""
         return accounts_of(
             each.event
             for each in await self.core.log.read(0, limit=1_000_000)
@@ -250,9 +273,13 @@ async def open_till(url: str, home: Path) -> AsyncIterator[Till]:
     """A till over a database, with a provider whose own notices go nowhere."""
     with (
         running_receiver() as receiver,
-        running_provider(home / "provider.sqlite3", receiver.url, slow_seconds=3600) as provider_url,
+        running_provider(
+            home / "provider.sqlite3", receiver.url, slow_seconds=3600
+        ) as provider_url,
     ):
-        settings = Settings(home=home, database_url=url, provider_url=provider_url, payment_webhook_secrets=SECRET)
+        settings = Settings(
+            home=home, database_url=url, provider_url=provider_url, payment_webhook_secrets=SECRET
+        )
         clock = ManualClock(datetime.now(UTC))
         async with open_core(settings, clock=clock) as core:
             yield Till(core, clock, provider_url)

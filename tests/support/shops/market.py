@@ -9,7 +9,13 @@ from tests.support.shops.gateway import CARD, Person, Shop
 
 WAIT = {"Prefer": "wait=10"}
 CART, CHECKOUT = "/api/v1/cart", "/api/v1/cart/checkout"
-ADDRESS = {"name": "Ann", "line1": "1 High Street", "city": "Lyon", "postal_code": "69001", "country": "FR"}
+ADDRESS = {
+    "name": "Ann",
+    "line1": "1 High Street",
+    "city": "Lyon",
+    "postal_code": "69001",
+    "country": "FR",
+}
 
 
 def by_card(token: str | None = CARD, **more: object) -> dict[str, Any]:
@@ -28,12 +34,18 @@ async def stocked(shop: Shop, seller: Person, units: int, **fields: object) -> d
 
 async def count(who: Person, game: dict[str, Any], units: Any, **more: object) -> httpx.Response:
     """Say how many there are."""
-    return await who.put("/api/v1/inventory/stock", json={"product_id": game["id"], "total_quantity": units, **more})
+    return await who.put(
+        "/api/v1/inventory/stock", json={"product_id": game["id"], "total_quantity": units, **more}
+    )
 
 
-async def put_in(buyer: Person, game: dict[str, Any], quantity: Any = 1, **headers: str) -> httpx.Response:
+async def put_in(
+    buyer: Person, game: dict[str, Any], quantity: Any = 1, **headers: str
+) -> httpx.Response:
     """Put so many into one's cart."""
-    return await buyer.post(f"{CART}/items", json={"product_id": game["id"], "quantity": quantity}, headers=headers)
+    return await buyer.post(
+        f"{CART}/items", json={"product_id": game["id"], "quantity": quantity}, headers=headers
+    )
 
 
 async def check_out(buyer: Person, token: str | None = CARD, **more: object) -> httpx.Response:
@@ -66,7 +78,9 @@ def code_of(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json().get("code", "")
 
 
-async def reserve(service: Person, game: dict[str, Any], quantity: Any, **more: object) -> httpx.Response:
+async def reserve(
+    service: Person, game: dict[str, Any], quantity: Any, **more: object
+) -> httpx.Response:
     """Hold some for a cart of another system."""
     body = {"product_id": game["id"], "quantity": quantity, "cart_id": str(uuid4()), **more}
     return await service.post("/api/v1/inventory/reserve", json=body)

@@ -18,7 +18,9 @@ async def open_wallet(person: Person, currency: str = "USD") -> dict[str, Any]:
     return dict(answer.json())
 
 
-async def adjust(admin: Person, wallet: dict[str, Any], amount_cents: int, how: str = "add-funds") -> httpx.Response:
+async def adjust(
+    admin: Person, wallet: dict[str, Any], amount_cents: int, how: str = "add-funds"
+) -> httpx.Response:
     """What an ADMIN puts in or takes out."""
     body = {"amount_cents": amount_cents, "reason": "for a test"}
     return await admin.post(f"/api/v1/wallets/{wallet['id']}/{how}", json=body)
@@ -32,7 +34,9 @@ async def filled_wallet(person: Person, admin: Person, amount_cents: int = 5000)
     return dict(answer.json())
 
 
-async def transact(person: Person, type: str, amount_cents: Any, currency: Any = "USD", **rest: Any) -> httpx.Response:
+async def transact(
+    person: Person, type: str, amount_cents: Any, currency: Any = "USD", **rest: Any
+) -> httpx.Response:
     """A transaction; header fields are given as `headers`."""
     headers = {**WAIT, **rest.pop("headers", {})}
     body = {"type": type, "amount_cents": amount_cents, "currency": currency, **rest}
@@ -44,7 +48,12 @@ async def transfer(
 ) -> httpx.Response:
     """A transfer from one wallet to another."""
     return await transact(
-        person, "transfer", amount_cents, from_wallet_id=source["id"], to_wallet_id=target["id"], **rest
+        person,
+        "transfer",
+        amount_cents,
+        from_wallet_id=source["id"],
+        to_wallet_id=target["id"],
+        **rest,
     )
 
 
@@ -58,14 +67,17 @@ async def account(shop: Shop, admin: Person, account_id: str, balance_cents: int
     """A ledger account once it holds this much."""
 
     async def look() -> dict[str, Any]:
-        answer = await admin.get(f"/api/v1/ledger/accounts/{account_id}", headers=await shop.reached())
+        answer = await admin.get(
+            f"/api/v1/ledger/accounts/{account_id}", headers=await shop.reached()
+        )
         return dict(answer.json())
 
     return await shop.eventually(look, lambda found: found.get("balance_cents") == balance_cents)
 
 
 async def refused(shop: Shop, person: Person, path: str, body: dict[str, Any]) -> httpx.Response:
-    """The answer to a request of which the log has nothing, neither then nor by anything that it set in motion."""
+    """The answer to a request of which the log has nothing, neither then nor by anything that it
+    set in motion."""
     head, correlation = await shop.core.log.head(), uuid4()
     answer = await person.post(path, json=body, headers={CORRELATION_HEADER: str(correlation)})
     since = await shop.core.log.read(head)

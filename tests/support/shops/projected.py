@@ -26,9 +26,11 @@ class Shop:
     """Everything that a query test needs of the program."""
 
     def __init__(self, url: str, log: PostgresLog) -> None:
-        self.url, self.log = url, log
+        self.url = url
+        self.log = log
         self.models = ReadModels(log.pool)
-        self.audit, self.operations = Audit(log, ALL), Operations(log.pool)
+        self.audit = Audit(log, ALL)
+        self.operations = Operations(log.pool)
         self._versions: dict[UUID, int] = {}
 
     async def happened(self, stream_id: UUID, *events: msgspec.Struct) -> int:
@@ -36,8 +38,11 @@ class Shop:
         return await self.all_happened([(stream_id, events)])
 
     async def all_happened(self, streams: Sequence[tuple[UUID, Sequence[msgspec.Struct]]]) -> int:
-        """Append to several streams at once; returns the position. Gives keys to the persons in them."""
-        persons = {CODEC.person_of(event, stream_id) for stream_id, events in streams for event in events} - {None}
+        """Append to several streams at once; returns the position. Gives keys to the persons in
+        them."""
+        persons = {
+            CODEC.person_of(event, stream_id) for stream_id, events in streams for event in events
+        } - {None}
         await self.log.keys.create(person for person in persons if person)
         appends = []
         for stream_id, events in streams:
@@ -59,7 +64,9 @@ async def open_shop(url: str) -> AsyncIterator[Shop]:
 
 
 @asynccontextmanager
-async def projecting(url: str, registered: Sequence[Registered] | None = None) -> AsyncIterator[None]:
+async def projecting(
+    url: str, registered: Sequence[Registered] | None = None
+) -> AsyncIterator[None]:
     """Run a projector."""
     runner = Runner(url, CODEC, read_models() if registered is None else registered)
     thread = threading.Thread(target=runner.run, name="projector")

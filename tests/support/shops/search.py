@@ -27,7 +27,12 @@ def game(title: str, **fields: Any) -> GameDocument:
 
 
 SHOP = [
-    game("The Witcher® 3: Wild Hunt", genres=["RPG"], tags=["Open World", "Fantasy"], release_date="2015-05-18"),
+    game(
+        "The Witcher® 3: Wild Hunt",
+        genres=["RPG"],
+        tags=["Open World", "Fantasy"],
+        release_date="2015-05-18",
+    ),
     game("The Witcher® 3: Wild Hunt - Blood and Wine", genres=["RPG"], release_date="2016-05-30"),
     game("The Witcher® 3: Wild Hunt - Expansion Pass", genres=["RPG"]),
     game("The Witcher 2: Assassins of Kings", genres=["RPG"], release_date="2011-05-17"),

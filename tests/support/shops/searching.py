@@ -11,7 +11,11 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.elasticsearch.client import open_async_client, open_client
 from adapters.elasticsearch.documents import ElasticsearchDocuments, alias_name, index_name
-from adapters.elasticsearch.search import ElasticsearchGameIndex, check_elasticsearch, elasticsearch_circuit
+from adapters.elasticsearch.search import (
+    ElasticsearchGameIndex,
+    check_elasticsearch,
+    elasticsearch_circuit,
+)
 from eventstore.database.postgres import connect
 from projections.engine import rebuild
 from projections.engine.runner import Registered
@@ -29,8 +33,8 @@ NAME = GamesIndex.name
 
 @dataclass
 class Searching:
-    """The shop; `indexed` is the projection in Elasticsearch, `client` speaks to the real server, whatever stands
-    before it."""
+    """The shop; `indexed` is the projection in Elasticsearch, `client` speaks to the real server,
+    whatever stands before it."""
 
     shop: Shop
     engines: SearchEngines
@@ -75,7 +79,9 @@ class Searching:
 
     async def indexing_is(self, *, whole: bool) -> bool:
         """Whether the index has caught up."""
-        return await self.shop.models.waiter.wait([NAME], await self.shop.log.head(), 20 if whole else 0.5)
+        return await self.shop.models.waiter.wait(
+            [NAME], await self.shop.log.head(), 20 if whole else 0.5
+        )
 
     async def is_proven(self) -> None:
         """The index has caught up, and is what a replay makes; nothing is in quarantine."""
@@ -89,7 +95,9 @@ class Searching:
 
 
 @asynccontextmanager
-async def open_searching(database: str, url: str, real_url: str, prefix: str) -> AsyncIterator[Searching]:
+async def open_searching(
+    database: str, url: str, real_url: str, prefix: str
+) -> AsyncIterator[Searching]:
     """The documents in PostgreSQL are projected; the index in Elasticsearch, at `url`, not yet."""
     prefix = f"{prefix}shop"
     with open_client(url, seconds=10) as writer, Elasticsearch(real_url) as client:
@@ -109,4 +117,9 @@ def _engines(pool: AsyncConnectionPool, prefix: str, client: AsyncElasticsearch)
     def last(feed: ActiveFeed) -> GameSearch:
         return GameSearch(PostgresGameIndex(pool, lambda: feed.storage))
 
-    return SearchEngines(pool, GamesText.name, last, Engine(NAME, first, lambda: check_elasticsearch(client, circuit)))
+    return SearchEngines(
+        pool,
+        GamesText.name,
+        last,
+        Engine(NAME, first, lambda: check_elasticsearch(client, circuit)),
+    )

@@ -1,4 +1,5 @@
-"""A gateway with a few routes of a test's own, over services of which the test says what they are."""
+"""A gateway with a few routes of a test's own, over services of which the test says what they
+are."""
 
 from dataclasses import fields
 from datetime import UTC, datetime
