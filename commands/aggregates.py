@@ -30,7 +30,7 @@ from domain import (
     webhook_endpoints,
 )
 from domain.errors import NotFound, Stale
-from eventstore.repository import Aggregate
+from eventstore.aggregate import Aggregate
 
 
 def _missing(code: str, noun: str) -> Callable[[], NotFound]:

@@ -12,7 +12,7 @@ from domain.cart import Cart, Item
 from domain.events import Event
 from domain.ids import stock_id
 from domain.inventory import Stock
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 from kit.clock import Clock
 
 EndReason = Literal["expired", "cart thrown away"]

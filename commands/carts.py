@@ -34,7 +34,7 @@ from domain.ids import PLATFORM_ID, claim_id, stock_id
 from domain.orders import OrderLine
 from domain.payments import Method
 from eventstore.log import IdempotencyKey
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 from kit.uuid7 import uuid7
 
 

@@ -23,7 +23,7 @@ from domain.claims import ReleaseReason
 from domain.errors import Conflict, Forbidden, Invalid
 from domain.ids import PLATFORM_ID, claim_id
 from eventstore.log import Envelope, IdempotencyKey
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 from kit.uuid7 import uuid7
 
 

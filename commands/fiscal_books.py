@@ -22,7 +22,7 @@ from domain import receipts
 from domain.orders import OrderConfirmed, OrderCreated
 from domain.receipts import FiscalNumberFreed, FiscalNumberGiven, FiscalReceiptFound
 from eventstore.log import Envelope
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,11 @@ from uuid import UUID
 import msgspec
 
 from domain.errors import Forbidden, Refused
+from eventstore.aggregate import Aggregate
+from eventstore.decide import decide
 from eventstore.log import IdempotencyKey, Log, Metadata
-from eventstore.repository import Aggregate, Repository, UnitOfWork
+from eventstore.repository import Repository
+from eventstore.unit_of_work import UnitOfWork
 from kit.clock import Clock
 
 S = TypeVar("S")
@@ -101,7 +104,7 @@ class CommandHandler:
     ) -> CommandResult[T]:
         """Decide and append. Raises Refused as decided, VersionConflict, AlreadyDone (the key is
         known)."""
-        value, appended = await self.repository.decide(
-            decision, caller.metadata(), once=once, refusal=Refused
+        value, appended = await decide(
+            self.repository, decision, caller.metadata(), once=once, refusal=Refused
         )
         return CommandResult(value, appended.position if appended else None)

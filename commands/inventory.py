@@ -16,7 +16,7 @@ from domain.ids import stock_id
 from domain.inventory import HoldName, Stock
 from domain.reservations import Kind
 from eventstore.log import IdempotencyKey
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 from kit.uuid7 import uuid7
 
 Find = Callable[[Stock, datetime], UUID]

@@ -6,7 +6,7 @@ from domain import catalog, identity
 from domain.catalog import Game, Price
 from domain.errors import Conflict
 from domain.ids import PLATFORM_ID
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 
 
 async def offer(unit: UnitOfWork, game: Game, region: str) -> Price:

@@ -27,7 +27,7 @@ from domain.ids import claim_id, stock_id
 from domain.orders import Order
 from domain.payments import Method, refunds
 from eventstore.log import IdempotencyKey
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 from kit.uuid7 import uuid7
 
 OWNED = "you own this game"

@@ -26,7 +26,7 @@ from domain.orders import Order, OrderLine
 from domain.payments import Method, Payment
 from eventstore.consumers.stream_watcher import StreamWatcher
 from eventstore.log import IdempotencyKey
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 from kit.uuid7 import uuid7
 
 

@@ -24,7 +24,7 @@ from domain.events import Event
 from domain.payments import Method, NoticedIntent, Outcome, Payment, PaymentNoticeReceived
 from domain.payments.refunds import NoticedRefund
 from eventstore.log import IdempotencyKey
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from domain.errors import Conflict, Forbidden, Invalid
 from domain.events import Event
 from domain.fulfilment import Shipment
 from eventstore.log import IdempotencyKey
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 
 
 class DeliveryNotice(msgspec.Struct, frozen=True):

@@ -27,7 +27,7 @@ from domain.transactions import Transaction
 from domain.wallets import Cause
 from eventstore.consumers.stream_watcher import StreamWatcher
 from eventstore.log import IdempotencyKey
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 from kit.uuid7 import uuid7
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from domain.ids import claim_id
 from domain.payments import refunds
 from domain.wallets import Cause, Wallet
 from eventstore.log import IdempotencyKey
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 from kit.uuid7 import uuid7
 
 

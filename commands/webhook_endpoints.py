@@ -19,7 +19,7 @@ from domain.ids import PLATFORM_ID
 from domain.merchant_news import NAMES
 from domain.webhook_endpoints import WebhookEndpoint
 from eventstore.log import IdempotencyKey
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 from kit.uuid7 import uuid7
 
 SECRET_BYTES = 32

@@ -24,7 +24,7 @@ from domain.errors import Conflict, Forbidden
 from domain.identity import User
 from domain.obligations import Obligation
 from eventstore.log import IdempotencyKey
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 
 OBLIGATIONS_TOLD = 100
 """So many are named when an account is not forgotten; who settled them asks again."""

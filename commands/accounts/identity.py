@@ -15,7 +15,7 @@ from domain import identity
 from domain.errors import Forbidden, Invalid, Refused, Unauthorized
 from domain.identity import AccountType, User
 from eventstore.log import IdempotencyKey
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 from kit.uuid7 import uuid7
 
 

@@ -15,7 +15,7 @@ from domain import identity
 from domain.errors import Forbidden, Unauthorized
 from domain.identity import AccountType, User
 from eventstore.log import AlreadyDone, IdempotencyKey
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 from kit.uuid7 import uuid7
 
 SESSION_LIFETIME = timedelta(days=30)

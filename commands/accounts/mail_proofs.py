@@ -17,7 +17,7 @@ from domain import email_addresses, identity, notices
 from domain.errors import Invalid
 from domain.identity import User
 from eventstore.log import IdempotencyKey
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 from kit.uuid7 import uuid7
 
 

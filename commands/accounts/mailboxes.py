@@ -21,7 +21,8 @@ from domain.errors import Conflict, Invalid
 from domain.identity import CASE_FOLDED, ProfileChanged, User, UserRegistered
 from domain.ids import claim_id
 from eventstore.log import Envelope
-from eventstore.repository import Repository, UnitOfWork
+from eventstore.repository import Repository
+from eventstore.unit_of_work import UnitOfWork
 
 
 class Mailboxes:

@@ -10,7 +10,8 @@ from domain.ids import PLATFORM_ID
 from domain.orders import CancelReason, Order
 from domain.wallets import Wallet
 from eventstore.log import Envelope
-from eventstore.repository import Repository, UnitOfWork
+from eventstore.repository import Repository
+from eventstore.unit_of_work import UnitOfWork
 
 
 async def must_be_open(unit: UnitOfWork, user_id: UUID) -> User:

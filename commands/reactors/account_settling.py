@@ -34,7 +34,7 @@ from domain.identity import UserDeactivated, UserForgotten, UserReactivated
 from domain.ids import claim_id, derived, stock_id
 from domain.orders import CancelReason
 from eventstore.log import Envelope
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 
 PATIENCE_SECONDS = 5.0
 """How long the answer to a command waits for all of it; the reactor goes on."""

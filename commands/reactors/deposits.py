@@ -32,8 +32,9 @@ from domain.payments import (
 )
 from domain.transactions import Transaction
 from domain.wallets import Cause, Wallet
+from eventstore.decide import Decision, R
 from eventstore.log import Envelope
-from eventstore.repository import Decision, R, UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 
 
 class Deposits:

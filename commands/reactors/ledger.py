@@ -33,7 +33,7 @@ from domain.payments import (
 )
 from domain.wallets import DebtRecorded, DebtSettled, FundsAdded, FundsDeducted
 from eventstore.log import Envelope
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 
 
 class Ledger:

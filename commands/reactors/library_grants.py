@@ -8,7 +8,7 @@ from domain import library
 from domain.ids import library_id
 from domain.orders import OrderCompleted, OrderConfirmed, OrderRefunded
 from eventstore.log import Envelope
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 
 
 def library_grants(handler: CommandHandler) -> Reactor:

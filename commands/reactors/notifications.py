@@ -50,8 +50,9 @@ from domain.payments import (
     PaymentRefundReversed,
 )
 from domain.transactions import TransactionCompleted, TransactionFailed, TransactionReversed
+from eventstore.aggregate import Aggregate
 from eventstore.log import Envelope
-from eventstore.repository import Aggregate, UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 
 S = TypeVar("S")
 

@@ -21,7 +21,7 @@ from domain.payments import (
     PaymentRefundReversed,
 )
 from eventstore.log import Envelope
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 
 
 def settlement(handler: CommandHandler) -> Reactor:

@@ -5,7 +5,7 @@ from commands.inventory import stock_of
 from commands.reactors.reactor import Reactor, caused, once_for
 from domain.catalog import GameCreated
 from eventstore.log import Envelope
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 
 
 def stock_opened(handler: CommandHandler) -> Reactor:

@@ -25,7 +25,7 @@ from domain.merchant_news import FACTS
 from domain.webhook_deliveries import DeliveryRequested, RedeliveryRequested
 from domain.webhook_endpoints import WebhookEndpoint
 from eventstore.log import Envelope
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 
 REMEMBERED = 10_000
 """Sellers without an endpoint that a process keeps in mind."""

@@ -16,7 +16,7 @@ from commands.reactors.reactor import on_behalf
 from domain import email_addresses, identity, notices
 from domain.notices import Channel, Notice
 from eventstore.database.patience import outlast
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 
 UNVERIFIED_AN_HOUR = RateLimitItemPerHour(20)
 """Mails that an address gets before anybody has shown that they read them: whoever opened the

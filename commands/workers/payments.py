@@ -27,7 +27,7 @@ from domain.errors import Refused
 from domain.events import Event
 from domain.ids import derived
 from domain.payments import Payment, Refund, refunds
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 
 JobKind = Literal["charge", "intent", "cancel", "refund", "refund_failed"]
 UNKNOWN = "resource_missing"

@@ -31,7 +31,7 @@ from domain.events import Event
 from domain.orders import OrderConfirmed
 from domain.receipts import Receipt
 from eventstore.log import Envelope
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 
 log = logging.getLogger(__name__)
 

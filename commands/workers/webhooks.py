@@ -19,7 +19,7 @@ from domain.events import Event
 from domain.webhook_deliveries import WebhookDelivery
 from domain.webhook_endpoints import WebhookEndpoint
 from eventstore.database.patience import outlast
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 
 GONE = 410
 

@@ -12,7 +12,8 @@ import pytest
 from commands.handler import Caller, CommandHandler
 from commands.reactors.account_settling import AccountSettling
 from domain.obligations import Obligation
-from eventstore.repository import Repository, UnitOfWork
+from eventstore.repository import Repository
+from eventstore.unit_of_work import UnitOfWork
 from tests.support.shops.gateway import CARD, PASSWORD, SECURE, Person, Shop, a_game
 from tests.support.shops.market import (
     ADDRESS,

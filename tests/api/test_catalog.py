@@ -13,7 +13,7 @@ from domain import catalog
 from domain.catalog import Listing
 from domain.claims import ClaimTaken
 from domain.ids import claim_id
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 from tests.support.shops.gateway import Person, Shop, a_game
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -21,9 +21,12 @@ from adapters.webhooks import signature as webhook_signature
 from api.routes import ROUTERS
 from commands.aggregates import ALL
 from domain.ids import PLATFORM_ID
+from eventstore.aggregate import Aggregate
 from eventstore.codec import MissingKey
+from eventstore.decide import decide
 from eventstore.log import WrongKind
-from eventstore.repository import Aggregate, Repository, UnitOfWork
+from eventstore.repository import Repository
+from eventstore.unit_of_work import UnitOfWork
 from tests.support.servers.provider import SECRET
 from tests.support.shops.every_kind import KINDS, one_of_every_kind
 from tests.support.shops.gateway import Person, Shop
@@ -194,7 +197,7 @@ async def test_a_stream_loaded_as_another_kind_is_not_there_and_stays_as_it_was(
 
     # what is personal is refused before: that stream is no person's
     with pytest.raises((WrongKind, MissingKey)):
-        await repository.decide(emit)
+        await decide(repository, emit)
     assert (
         await repository.cached(KINDS[of], stream)
         == await Repository(shop.core.log).state(KINDS[of], stream)

@@ -15,7 +15,7 @@ from commands.workers.notifications import NoticeWorker
 from domain import notices
 from domain.identity import User
 from domain.notices import Channel, NotificationFailed, NotificationRequested, NotificationSent
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
 from tests.support.shops.gateway import projecting

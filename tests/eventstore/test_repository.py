@@ -7,6 +7,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from eventstore.aggregate import Aggregate, NoSuchStream, UnexpectedVersion
+from eventstore.decide import decide
 from eventstore.log import (
     AlreadyDone,
     IdempotencyKey,
@@ -16,8 +18,9 @@ from eventstore.log import (
     WrongKind,
 )
 from eventstore.postgres_log import PostgresLog
-from eventstore.repository import Aggregate, NoSuchStream, Repository, UnexpectedVersion, UnitOfWork
+from eventstore.repository import Repository
 from eventstore.snapshots import Snapshots
+from eventstore.unit_of_work import UnitOfWork
 from tests.support.events.notes import FILE, TALLY, Counted, File, Filed, Tally, admin, evolve
 from tests.support.processes.contenders import contend, count
 
@@ -74,7 +77,7 @@ async def test_a_decision_is_appended_whole_over_all_its_streams(here: Repositor
         return "done"
 
     once = IdempotencyKey(uuid4(), b"f", {"asked": "x"})
-    result, appended = await here.decide(both, once=once)
+    result, appended = await decide(here, both, once=once)
     assert result == "done"
     assert appended is not None
     assert (await _total(here, one), await _total(here, other)) == (4, 2)
@@ -90,14 +93,14 @@ async def test_a_unit_sees_what_it_has_emitted(here: Repository) -> None:
         unit.create(TALLY, stream, [Counted(5)])
         return await unit.load(TALLY, stream)
 
-    assert (await here.decide(decision))[0] == Tally(5, 1)
+    assert (await decide(here, decision))[0] == Tally(5, 1)
 
 
 async def test_a_decision_that_emits_nothing_appends_nothing(here: Repository) -> None:
     async def nothing(unit: UnitOfWork) -> int:
         return 7
 
-    assert await here.decide(nothing, once=IdempotencyKey(uuid4())) == (7, None)
+    assert await decide(here, nothing, once=IdempotencyKey(uuid4())) == (7, None)
     assert await here.log.head() == 0
 
 
@@ -111,7 +114,7 @@ async def test_what_a_failed_decision_emitted_is_not_remembered(here: Repository
         raise TooMuch
 
     with pytest.raises(TooMuch):
-        await here.decide(fails)
+        await decide(here, fails)
     assert await _total(here, stream) == 1
 
 
@@ -123,7 +126,7 @@ async def test_a_stream_that_has_to_exist_is_missed_by_its_kind(here: Repository
         await unit.get(kept, stream)
 
     with pytest.raises(TooMuch) as first:
-        await here.decide(nobodys)
+        await decide(here, nobodys)
     with pytest.raises(TooMuch) as second:
         await here.get(kept, stream)
     assert first.value is not second.value
@@ -147,7 +150,7 @@ async def test_the_expected_version_is_the_one_that_was_loaded(
         unit.emit(stream, [Counted(5)])
         unit.expect(stream, expected)
 
-    await here.decide(decision)
+    await decide(here, decision)
     assert await _total(here, stream) == 7
 
 
@@ -163,7 +166,7 @@ async def test_another_version_than_expected_is_refused(
         unit.expect(stream, 1)
 
     with pytest.raises(UnexpectedVersion) as refusal:
-        await here.decide(decision)
+        await decide(here, decision)
     assert refusal.value.version == 2
 
 
@@ -202,7 +205,7 @@ async def test_a_refusal_on_a_stale_cache_is_decided_again_on_what_the_log_says(
     stream = uuid4()
     await count(here, stream, 1)
     await count(there, stream, 50)
-    await here.decide(lambda unit: _spend(unit, stream, 40), refusal=TooMuch)
+    await decide(here, lambda unit: _spend(unit, stream, 40), refusal=TooMuch)
     assert await _total(here, stream) == 11
 
 
@@ -211,7 +214,7 @@ async def test_a_refusal_that_stands_is_told(here: Repository, there: Repository
     await count(here, stream, 1)
     await count(there, stream, 50)
     with pytest.raises(TooMuch):
-        await here.decide(lambda unit: _spend(unit, stream, 60), refusal=TooMuch)
+        await decide(here, lambda unit: _spend(unit, stream, 60), refusal=TooMuch)
 
 
 async def test_doing_nothing_because_of_a_stale_cache_is_decided_again(
@@ -227,7 +230,7 @@ async def test_doing_nothing_because_of_a_stale_cache_is_decided_again(
         if state.total < 5:
             unit.emit(stream, [Counted(5 - state.total)])
 
-    await here.decide(fill_up)
+    await decide(here, fill_up)
     assert await _total(there, stream) == 5
 
 
@@ -243,7 +246,7 @@ async def test_a_decision_does_not_rest_on_a_stale_stream_that_it_only_reads(
         assert at is not None
         unit.create(TALLY, order, [Counted(at.total)])
 
-    await here.decide(place)
+    await decide(here, place)
     assert await _total(here, order) == 15
 
 
@@ -264,7 +267,7 @@ async def test_what_need_not_be_checked_may_have_moved_on(
         seen.append(state)
         unit.create(TALLY, written, [Counted(1)])
 
-    await here.decide(decision)
+    await decide(here, decision)
     assert seen == [Tally(1, 1), Tally(2, 2)][:tries]
 
 
@@ -280,7 +283,7 @@ async def test_that_there_is_no_such_stream_is_always_checked(
         if len(seen) == 1:
             await count(there, read, 1)
 
-    await here.decide(decision)
+    await decide(here, decision)
     assert seen == [None, Tally(1, 1)]
 
 
@@ -306,7 +309,7 @@ async def test_a_failure_on_a_stale_cache_whatever_it_is_is_decided_again_on_wha
         unit.emit(stream, [Counted(1)])
         return 10 // (state.total - 1)
 
-    assert (await here.decide(fails_at_one, refusal=TooMuch))[0] == 10
+    assert (await decide(here, fails_at_one, refusal=TooMuch))[0] == 10
     assert await _total(there, stream) == 3
 
 
@@ -319,7 +322,7 @@ async def test_a_failure_that_stands_is_told(here: Repository) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await here.decide(fails, refusal=TooMuch)
+        await decide(here, fails, refusal=TooMuch)
 
 
 # -- kinds -----------------------------------------------------------------------------------------
@@ -340,7 +343,7 @@ async def test_a_stream_loaded_as_another_kind_is_not_there(
             await unit.load(FILE, stream),
         )
 
-    assert (await repository.decide(as_both))[0] == (None, Tally(1, 1), None)
+    assert (await decide(repository, as_both))[0] == (None, Tally(1, 1), None)
     for look in (repository.state, repository.cached, repository.rehydrate):
         assert await look(FILE, stream) is None
 
@@ -355,7 +358,7 @@ async def test_to_look_at_a_stream_as_another_kind_leaves_no_stale_state_behind(
     await count(there, stream, -5)
     assert await here.state(FILE, stream) is None
     with pytest.raises(TooMuch):
-        await here.decide(lambda unit: _spend(unit, stream, 1), refusal=TooMuch)
+        await decide(here, lambda unit: _spend(unit, stream, 1), refusal=TooMuch)
     assert await _total(there, stream) == 0
 
 
@@ -369,7 +372,7 @@ async def test_that_a_stream_is_of_another_kind_is_relied_upon(here: Repository)
         if await unit.load(FILE, stream) is None:
             unit.create(FILE, made, [Filed("x")])
 
-    await here.decide(decision)
+    await decide(here, decision)
     assert await here.state(FILE, made) == File("x")
 
 
@@ -385,7 +388,7 @@ async def test_nothing_of_another_kind_is_appended_to_a_stream(
         unit.emit(stream, [Filed("x")])
 
     with pytest.raises(WrongKind):
-        await here.decide(decision)
+        await decide(here, decision)
     assert await here.state(TALLY, stream) == Tally(1, 1)
 
 
@@ -396,7 +399,7 @@ async def test_fifty_tasks_on_one_aggregate_all_have_their_turn(here: Repository
     stream = uuid4()
     await asyncio.gather(*(count(here, stream, 1) for _ in range(50)))
     assert await here.state(TALLY, stream) == Tally(50, 50)
-    assert not here._locks, "who waited has left"
+    assert not here.turns._locks, "who waited has left"
 
 
 async def test_tasks_that_need_the_same_streams_in_another_order_do_not_block_each_other(
@@ -412,7 +415,7 @@ async def test_tasks_that_need_the_same_streams_in_another_order_do_not_block_ea
                 await unit.load(TALLY, stream)
                 unit.emit(stream, [Counted(1)])
 
-        await here.decide(decision)
+        await decide(here, decision)
 
     turns = [both(one, other) if n % 2 else both(other, one) for n in range(30)]
     await asyncio.wait_for(asyncio.gather(*turns), 30)
@@ -445,7 +448,7 @@ async def test_who_never_gets_a_turn_is_told_of_the_conflict(
 
     await count(here, stream, 1)
     with pytest.raises(VersionConflict):
-        await here.decide(always_late)
+        await decide(here, always_late)
 
 
 async def test_a_request_that_another_process_carried_out_is_told_as_done_and_not_as_refused(
@@ -453,9 +456,9 @@ async def test_a_request_that_another_process_carried_out_is_told_as_done_and_no
 ) -> None:
     once, stream = IdempotencyKey(uuid4()), uuid4()
     await count(here, stream, 50)
-    await there.decide(lambda unit: _spend(unit, stream, 40), once=once, refusal=TooMuch)
+    await decide(there, lambda unit: _spend(unit, stream, 40), once=once, refusal=TooMuch)
     with pytest.raises(AlreadyDone):
-        await here.decide(lambda unit: _spend(unit, stream, 40), once=once, refusal=TooMuch)
+        await decide(here, lambda unit: _spend(unit, stream, 40), once=once, refusal=TooMuch)
     assert await _total(here, stream) == 10
 
 
@@ -475,7 +478,7 @@ async def long_stream(postgres_log: PostgresLog) -> tuple[PostgresLog, UUID]:
 
     await postgres_log.append([StreamAppend(stream, 0, [Counted(1)])])
     for _ in range(24):
-        await repository.decide(decision)
+        await decide(repository, decision)
     await asyncio.gather(*repository._background)
     return postgres_log, stream
 
@@ -537,7 +540,7 @@ async def test_a_snapshot_that_cannot_be_kept_is_a_shortcut_less(
     async def decision(unit: UnitOfWork) -> None:
         unit.create(SNAPPED, stream, [Counted(1)] * 10)
 
-    await repository.decide(decision)
+    await decide(repository, decision)
     await asyncio.gather(*repository._background)
     admin(database, "GRANT INSERT ON log.snapshots TO ludoteca_app")
     assert await _load(postgres_log, SNAPPED, stream) == (Tally(10, 10), [0])

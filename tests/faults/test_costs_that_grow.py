@@ -40,11 +40,14 @@ from domain.library import LibraryGameAdded, LibraryGameRemoved
 from domain.payments import PaymentNoticeReceived
 from domain.wallets import FundsAdded, WalletCreated
 from domain.webhook_endpoints import EndpointCreated, EndpointFailing, EndpointRecovered
+from eventstore.aggregate import Aggregate
 from eventstore.codec import _Kind, kind_of
+from eventstore.decide import decide
 from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
-from eventstore.repository import SNAPSHOT_BYTES_PER_EVENT, Aggregate, Repository, UnitOfWork
+from eventstore.repository import SNAPSHOT_BYTES_PER_EVENT, Repository
 from eventstore.snapshots import Snapshots, plain
+from eventstore.unit_of_work import UnitOfWork
 from kit.forgotten import FORGOTTEN
 from projections.models.stock import Stock as StockRows
 from projections.projection import Projection, Rows, key_of
@@ -229,7 +232,7 @@ async def test_a_large_snapshot_is_kept_the_more_seldom_and_bounds_what_is_read(
             )
 
     for _ in range(60):
-        await repository.decide(come_and_go)
+        await decide(repository, come_and_go)
     await asyncio.gather(*repository._background)
 
     largest = max(saved)

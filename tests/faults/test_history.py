@@ -9,12 +9,15 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from eventstore.aggregate import Aggregate
 from eventstore.consumers.stream_watcher import StreamFollower
+from eventstore.decide import decide
 from eventstore.history import HistoryChanged
 from eventstore.log import LogUnavailable, StreamAppend, VersionConflict
 from eventstore.postgres_log import PostgresLog
-from eventstore.repository import Aggregate, Repository, UnitOfWork
+from eventstore.repository import Repository
 from eventstore.snapshots import Snapshots
+from eventstore.unit_of_work import UnitOfWork
 from queries.live.subscriptions import LiveStatus
 from tests.support.databases.going_back import Earlier
 from tests.support.databases.log_dump import LogDump
@@ -53,7 +56,7 @@ async def change(repository: Repository, stream: UUID, by: int) -> None:
         else:
             unit.emit(stream, [Counted(by=by)])
 
-    await repository.decide(decision)
+    await decide(repository, decision)
 
 
 async def total(log: PostgresLog, stream: UUID) -> int:
@@ -117,7 +120,7 @@ async def test_an_append_that_waits_while_the_log_goes_back_is_decided_again(
         assert state is not None
         unit.emit(stream, [Counted(by=-state.total)])
 
-    spending = asyncio.create_task(here.decide(spend_all))
+    spending = asyncio.create_task(decide(here, spend_all))
     await deciding.wait()  # it saw 600
     earlier.go_back()
     async with PostgresLog.open(earlier.url, CODEC) as fresh:

@@ -41,7 +41,7 @@ ENDS_WITH_ANOTHER = {
     "commands.accounts.session_ends._Remembered",
     "eventstore.append.pending.Pending",  # refused by the writer
     "eventstore.append.pipeline.Pipeline",  # closed by the writer
-    "eventstore.repository.UnitOfWork",  # decided again
+    "eventstore.unit_of_work.UnitOfWork",  # decided again
     "projections.engine.advancing.Feed",  # made anew at each lead; let go of within a second
     "projections.engine.lanes.Lane",
     "projections.projection.Rows",
@@ -61,6 +61,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "eventstore.database.watch.DatabaseWatch",  # connections, and who waits
     "eventstore.history.History",
     "eventstore.memory_log.Memory",  # is the log
+    "eventstore.turns.Turns",  # decisions that wait
     "projections.engine.folding.UndoableRows",  # within one page
     "projections.engine.folding._Folding",
     "eventstore.consumers.leadership.Challenger",  # other leaders

@@ -16,7 +16,7 @@ from domain.errors import Conflict, Forbidden, NotFound
 from domain.events import Event
 from domain.ids import stock_id
 from domain.inventory import Allocated, HoldName, LowStock, ReservationReleased, Reserved
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 from kit.uuid7 import uuid7
 from tests.support.shops.manual import ADMIN, BY_WALLET, VISA, Till, open_till, ordered
 

@@ -21,7 +21,7 @@ from domain.events import Event
 from domain.ids import stock_id
 from domain.inventory import HoldName, ReservationExpired
 from domain.payments import Method
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 from kit.clock import ManualClock
 from kit.uuid7 import uuid7
 from projections.models.deadlines import ORDER_PAYMENT

@@ -9,8 +9,10 @@ import random
 from typing import Any
 from uuid import UUID
 
+from eventstore.aggregate import Aggregate
 from eventstore.codec import kind_of
-from eventstore.repository import Aggregate, Repository, UnitOfWork, _Stream
+from eventstore.repository import Repository
+from eventstore.unit_of_work import UnitOfWork, _Stream
 
 
 def install(seed: int) -> None:

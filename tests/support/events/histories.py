@@ -45,7 +45,7 @@ from domain.errors import Refused
 from domain.events import Event
 from domain.ids import library_id, stock_id
 from domain.payments import refunds
-from eventstore.repository import Aggregate
+from eventstore.aggregate import Aggregate
 from tests.support.events.history import DUE, START
 
 Batch = list[tuple[UUID, list[Event]]]

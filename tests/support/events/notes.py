@@ -8,9 +8,9 @@ import msgspec
 import psycopg
 
 from domain.events import Event, PersonalText
+from eventstore.aggregate import Aggregate
 from eventstore.codec import Codec
 from eventstore.log import StreamAppend
-from eventstore.repository import Aggregate
 
 
 class Noted(Event, frozen=True):

@@ -3,8 +3,10 @@
 import asyncio
 from uuid import UUID
 
+from eventstore.decide import decide
 from eventstore.postgres_log import PostgresLog
-from eventstore.repository import Repository, UnitOfWork
+from eventstore.repository import Repository
+from eventstore.unit_of_work import UnitOfWork
 from tests.support.events.notes import CODEC, TALLY, Counted
 
 
@@ -16,7 +18,7 @@ async def count(repository: Repository, stream: UUID, by: int) -> None:
             unit.create(TALLY, stream, [])
         unit.emit(stream, [Counted(by)])
 
-    await repository.decide(decision)
+    await decide(repository, decision)
 
 
 def contend(url: str, streams: list[UUID], times: int) -> None:

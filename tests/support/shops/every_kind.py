@@ -3,8 +3,8 @@
 from uuid import UUID
 
 from commands.aggregates import ALL
+from eventstore.aggregate import Aggregate
 from eventstore.codec import kind_of
-from eventstore.repository import Aggregate
 from tests.support.servers.merchant import running_merchant
 from tests.support.shops.gateway import CARD, Shop
 from tests.support.shops.market import WAIT, check_out, put_in, stocked

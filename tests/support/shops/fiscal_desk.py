@@ -16,7 +16,7 @@ from domain import orders
 from domain.orders import OrderLine
 from domain.receipts import Receipt, receipt_id
 from eventstore.log import Recorded
-from eventstore.repository import UnitOfWork
+from eventstore.unit_of_work import UnitOfWork
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
 
