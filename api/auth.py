@@ -43,7 +43,7 @@ async def _prove(request: Request) -> Caller | Unauthorized:
     if access is None:
         return Unauthorized("unauthorized", "this needs an access token")
     try:
-        await services.commands.session_ends.check(access.opened)
+        await services.session_ends.check(access.opened)
     except Unauthorized as refusal:
         return refusal
     return Caller(

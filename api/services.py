@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from api.middleware.limits import Rates
 from api.tokens import Tokens
+from commands.accounts.session_ends import SessionEnds
 from commands.images import MAX_IMAGE_BYTES
 from commands.ports.queue import WorkQueue
 from commands.services import Commands
@@ -70,6 +71,7 @@ class Services:
     log: PostgresLog
     repository: Repository
     tokens: Tokens
+    session_ends: SessionEnds
     clock: Clock
     clock_watch: ClockWatch
     secret: bytes

@@ -2,7 +2,6 @@
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cached_property
 from typing import Protocol
 
@@ -13,7 +12,6 @@ from commands.accounts.logins import Logins
 from commands.accounts.mail_proofs import MailProofs
 from commands.accounts.mail_tokens import MailTokens
 from commands.accounts.mailboxes import Mailboxes
-from commands.accounts.session_ends import SessionEnds
 from commands.carts import Carts
 from commands.catalog import Catalog
 from commands.client_secrets import ClientSecrets
@@ -24,7 +22,7 @@ from commands.orders import Orders
 from commands.payments import Payments
 from commands.ports.images import ImageFetcher, ImageMaker, ImageStore
 from commands.ports.payments import PaymentProvider
-from commands.ports.secrets import PasswordHasher
+from commands.ports.secrets import PasswordHasher, PersonKeys
 from commands.ports.sessions import Sessions
 from commands.ports.signatures import CarrierSignatures
 from commands.ports.text_log import TextLog
@@ -35,8 +33,7 @@ from commands.shop_rules import ShopRules
 from commands.transactions import Transactions
 from commands.wallets import Wallets
 from commands.webhook_endpoints import WebhookEndpoints
-from eventstore.consumers.stream_watcher import StreamFollower
-from eventstore.postgres_log import PostgresLog
+from eventstore.consumers.stream_watcher import StreamWatcher
 
 
 class Ports(Protocol):
@@ -69,24 +66,23 @@ class Commands:
     """Every command service. Each is made on first use, so that a process opens no adapter that it
     does not need.
 
-    What runs in the background is ended by `stack`. `access_lifetime` is that of an access token.
+    What runs in the background is ended by `stack`.
     """
 
     handler: CommandHandler
-    log: PostgresLog
-    follower: StreamFollower
+    keys: PersonKeys
+    follower: StreamWatcher
     rules: ShopRules
     ports: Ports
     mailboxes: Mailboxes
     mail_tokens: MailTokens
     client_secrets: ClientSecrets
-    access_lifetime: timedelta
     stack: AsyncExitStack
 
     @cached_property
     def accounts(self) -> Accounts:
         return Accounts(
-            self.handler, self.log.keys, self.ports.hasher, self.mailboxes, self.mail_tokens
+            self.handler, self.keys, self.ports.hasher, self.mailboxes, self.mail_tokens
         )
 
     @cached_property
@@ -100,7 +96,7 @@ class Commands:
             self.ports.belongings,
             self.account_settling,
             self.mailboxes,
-            self.log.keys,
+            self.keys,
         )
 
     @cached_property
@@ -110,14 +106,6 @@ class Commands:
     @cached_property
     def mail_proofs(self) -> MailProofs:
         return MailProofs(self.handler, self.mailboxes, self.ports.hasher, self.mail_tokens)
-
-    @cached_property
-    def session_ends(self) -> SessionEnds:
-        ends = SessionEnds(
-            self.log, self.handler.repository, self.ports.sessions, self.access_lifetime
-        )
-        self.stack.push_async_callback(ends.close)
-        return ends
 
     @cached_property
     def catalog(self) -> Catalog:

@@ -46,7 +46,7 @@ async def close_account(
     result = await services.commands.account_ends.close(
         caller, user_id, forget=forget, expected_version=expected_version
     )
-    await services.commands.session_ends.reached(result.position)
+    await services.session_ends.reached(result.position)
     return answer(None, status=204, position=await position_of(result, services))
 
 

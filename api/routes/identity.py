@@ -171,6 +171,6 @@ async def update_user(
     result = await services.commands.accounts.update(
         caller, user_id, **body.model_dump(), expected_version=expected_version
     )
-    await services.commands.session_ends.reached(result.position)
+    await services.session_ends.reached(result.position)
     position = await position_of(result, services)
     return answer(account_view(result.value.user), position=position, version=result.value.version)

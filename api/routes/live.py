@@ -87,7 +87,7 @@ async def _serve(websocket: WebSocket) -> None:
                 (access.expires_at - services.clock.now()).total_seconds(),
                 _tell(websocket, listener, services.settings.socket_patience_seconds),
                 _hear(websocket),
-                services.commands.session_ends.until_over(access.opened),
+                services.session_ends.until_over(access.opened),
             )
     except TooManyListeners:
         raise Problem(
@@ -114,7 +114,7 @@ async def _first_message(websocket: WebSocket) -> Hello:
 async def _proved(services: Services, token: str) -> Access:
     """Whom the token speaks for. Raises Unauthorized: invalid_token, session_ended."""
     access = services.tokens.read_access(token)
-    await services.commands.session_ends.check(access.opened)
+    await services.session_ends.check(access.opened)
     return access
 
 

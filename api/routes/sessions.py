@@ -139,7 +139,7 @@ async def log_out(services: ServicesOf, caller: SignedIn) -> Response:
     """Close the session that the access token is of, and with it its tokens and sockets."""
     assert caller.session_id is not None
     result = await services.commands.logins.log_out(caller, caller.session_id)
-    await services.commands.session_ends.reached(result.position)
+    await services.session_ends.reached(result.position)
     return answer(None, status=204, position=await position_of(result, services))
 
 
@@ -252,5 +252,5 @@ async def reset_password(
 
 
 async def _no_content(services: Services, result: CommandResult[Any]) -> Response:
-    await services.commands.session_ends.reached(result.position)
+    await services.session_ends.reached(result.position)
     return answer(None, status=204, position=await position_of(result, services))

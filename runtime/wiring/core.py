@@ -12,6 +12,7 @@ from adapters.passwords import Argon2Hasher
 from api.tokens import ACCESS_LIFETIME, Tokens
 from commands.accounts.mail_tokens import MailTokens
 from commands.accounts.mailboxes import Mailboxes
+from commands.accounts.session_ends import SessionEnds
 from commands.client_secrets import ClientSecrets
 from commands.handler import CommandHandler
 from commands.ports.secrets import PasswordHasher
@@ -52,6 +53,12 @@ class Core:
     def tokens(self) -> Tokens:
         return Tokens(self.secrets.signing_key, ISSUER, AUDIENCE, self.clock)
 
+    @cached_property
+    def session_ends(self) -> SessionEnds:
+        ends = SessionEnds(self.log, self.repository, self.adapters.sessions, ACCESS_LIFETIME)
+        self.stack.push_async_callback(ends.close)
+        return ends
+
 
 @asynccontextmanager
 async def open_core(
@@ -89,14 +96,13 @@ async def open_core(
         adapters = Adapters(settings, secrets, log, stack, hasher or Argon2Hasher())
         commands = Commands(
             handler=handler,
-            log=log,
+            keys=log.keys,
             follower=follower,
             rules=rules_of(settings),
             ports=adapters,
             mailboxes=Mailboxes(repository, secrets.pepper),
             mail_tokens=MailTokens(secrets.mail),
             client_secrets=ClientSecrets(secrets.client_secrets),
-            access_lifetime=ACCESS_LIFETIME,
             stack=stack,
         )
         yield Core(

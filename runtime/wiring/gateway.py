@@ -68,6 +68,7 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
             log=core.log,
             repository=core.repository,
             tokens=core.tokens,
+            session_ends=core.session_ends,
             clock=core.clock,
             clock_watch=core.clock_watch,
             secret=core.secrets.fingerprints,

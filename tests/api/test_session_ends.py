@@ -127,7 +127,7 @@ async def test_what_ends_a_session_ends_its_tokens_everywhere(
     head = await shop.core.log.head()
 
     for process in (shop, elsewhere):
-        await process.services.commands.session_ends.reached(head)
+        await process.services.session_ends.reached(head)
         assert await told(process, own["access_token"]) == (ENDED if own_ends else OPEN)
         assert await told(process, other["access_token"]) == (ENDED if other_ends else OPEN)
         assert await told(process, bob.tokens["access_token"]) == OPEN
@@ -198,7 +198,7 @@ async def test_nobody_is_let_in_while_it_cannot_be_seen_who_left(
     monkeypatch.setattr(session_ends, "WAIT_SECONDS", 0.05)
     ann = await shop.register()
     async with another_process(shop) as blind:
-        monkeypatch.setattr(blind.services.commands.session_ends, "_look", frozen)
+        monkeypatch.setattr(blind.services.session_ends, "_look", frozen)
         answer = await blind.client(ann.tokens["access_token"]).get("/api/v1/users/me")
 
     assert (answer.status_code, answer.json()["code"]) == (503, "dependency_unavailable")
@@ -208,7 +208,7 @@ async def test_to_let_somebody_in_takes_no_query(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ann = await shop.register()
-    ends = shop.services.commands.session_ends
+    ends = shop.services.session_ends
     access = shop.services.tokens.read_access(ann.tokens["access_token"])
     await ends.check(access.opened)
 
@@ -288,7 +288,7 @@ async def test_an_account_that_is_opened_again_has_no_session_of_before(
 
     assert (await admin.post(f"/api/v1/users/{ann.id}/reopen")).status_code == 200
 
-    await shop.services.commands.session_ends.reached(await shop.core.log.head())
+    await shop.services.session_ends.reached(await shop.core.log.head())
     assert await told(shop, ann.tokens["access_token"]) == ENDED
     refreshed = await shop.client().post(
         "/api/v1/auth/refresh", json={"refresh_token": ann.tokens["refresh_token"]}

@@ -212,6 +212,7 @@ def services_of(core: Core, queues: Queues, search: SearchEngines, rebuilt: list
         log=core.log,
         repository=core.repository,
         tokens=core.tokens,
+        session_ends=core.session_ends,
         clock=core.clock,
         clock_watch=core.clock_watch,
         secret=b"of requests",

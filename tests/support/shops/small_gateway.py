@@ -3,7 +3,6 @@ are."""
 
 from dataclasses import fields
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -67,7 +66,7 @@ def services(**given: Any) -> Services:
         "clock": clock,
         "tokens": tokens_at(clock),
         "secret": b"secret",
-        "commands": SimpleNamespace(session_ends=NoSessionEnds()),
+        "session_ends": NoSessionEnds(),
         "log": NoLog(),
         "operations": NoConsumers(),
         "game_pages": GamePages(),
