@@ -34,7 +34,7 @@ async def test_a_buyer_uploads_nothing_and_nobody_what_is_no_image(shop: Shop) -
         await shop.images.upload(ANA, b"image 1")
     with pytest.raises(Invalid, match="image_unsupported"):
         await shop.images.upload(SELLER, b"a virus")
-    assert shop.image_store.kept == {}
+    assert shop.fakes.image_store.kept == {}
 
 
 async def test_a_game_shows_only_images_that_are_there(shop: Shop) -> None:

@@ -188,19 +188,26 @@ async def test_a_refund_is_an_admins_of_a_cent_at_least_and_of_what_came(shop: S
 
 async def test_the_provider_says_that_the_money_came_and_is_heard_once(shop: Shop) -> None:
     asked, said = shop.given(order(method=CARD)), notice("succeeded")
-    await asked.when(shop.payments.receive_notice(said, shop.provider.signature)).then(
-        heard(), CAPTURED
-    )
+    await asked.when(
+        shop.payments.receive_notice(said, shop.fakes.payment_provider.signature)
+    ).then(heard(), CAPTURED)
     assert (
-        await shop.when(shop.payments.receive_notice(said, shop.provider.signature)).then_nothing()
+        await shop.when(
+            shop.payments.receive_notice(said, shop.fakes.payment_provider.signature)
+        ).then_nothing()
         is None
     )
-    assert [step for step, _ in shop.text_log.lines] == ["webhook applied", "webhook repeated"]
+    assert [step for step, _ in shop.fakes.payment_webhook_log.lines] == [
+        "webhook applied",
+        "webhook repeated",
+    ]
 
 
 async def test_the_provider_acts_in_what_the_request_began(shop: Shop) -> None:
     await shop.append(order(method=CARD))
-    position = await shop.payments.receive_notice(notice("succeeded"), shop.provider.signature)
+    position = await shop.payments.receive_notice(
+        notice("succeeded"), shop.fakes.payment_provider.signature
+    )
     assert position is not None
     (recorded,) = await shop.log.read(position - 1)
     assert recorded.env.actor == "provider:fake"
@@ -209,7 +216,7 @@ async def test_the_provider_acts_in_what_the_request_began(shop: Shop) -> None:
 async def test_the_provider_says_that_a_try_failed(shop: Shop) -> None:
     said = notice("payment_failed", "requires_payment_method", code="card_declined")
     failing = shop.given(order(method=CARD)).when(
-        shop.payments.receive_notice(said, shop.provider.signature)
+        shop.payments.receive_notice(said, shop.fakes.payment_provider.signature)
     )
     await failing.then(
         heard("payment_intent.payment_failed"),
@@ -230,18 +237,18 @@ async def test_the_provider_says_that_a_try_failed(shop: Shop) -> None:
 async def test_another_amount_than_was_asked_for_is_noted_and_nothing_captured(shop: Shop) -> None:
     said = notice("succeeded", cents=1)
     odd = shop.given(order(method=CARD)).when(
-        shop.payments.receive_notice(said, shop.provider.signature)
+        shop.payments.receive_notice(said, shop.fakes.payment_provider.signature)
     )
     await odd.then(heard(outcome="ignored"))
-    assert shop.text_log.lines[-1][1]["code"] == "amount_mismatch"
+    assert shop.fakes.payment_webhook_log.lines[-1][1]["code"] == "amount_mismatch"
 
 
 async def test_money_that_went_back_by_hand_is_found_by_its_intent(shop: Shop) -> None:
     await shop.append(order(paid=True))
-    shop.provider.intents["pi_1"] = Intent("pi_1", "succeeded", 1999, "EUR", PAYMENT)
+    shop.fakes.payment_provider.intents["pi_1"] = Intent("pi_1", "succeeded", 1999, "EUR", PAYMENT)
     refund = ProviderRefund("re_1", 500, intent_ref="pi_1")
     said = msgspec.json.encode(ProviderNotice("evt_1", "refund.updated", NOON, None, refund))
-    await shop.when(shop.payments.receive_notice(said, shop.provider.signature)).then(
+    await shop.when(shop.payments.receive_notice(said, shop.fakes.payment_provider.signature)).then(
         heard("refund.updated"),
         PaymentRefundRequested(refund_id=ANY, amount_cents=500, reason="refunded_at_provider"),
         PaymentRefunded(refund_id=ANY, amount_cents=500, provider_ref="re_1"),
@@ -253,7 +260,7 @@ async def test_a_notice_of_a_payment_that_is_not_ours_changes_nothing(shop: Shop
         await shop.when(shop.payments.receive_notice(notice("succeeded"), "signed")).then_nothing()
         is None
     )
-    assert shop.text_log.lines[-1][1]["code"] == "unknown_payment"
+    assert shop.fakes.payment_webhook_log.lines[-1][1]["code"] == "unknown_payment"
 
 
 async def test_what_is_not_signed_or_no_notice_is_refused(shop: Shop) -> None:
@@ -263,5 +270,5 @@ async def test_what_is_not_signed_or_no_notice_is_refused(shop: Shop) -> None:
     await shop.when(shop.payments.receive_notice(b"{}", "signed")).then_refused(
         Invalid, "malformed_notice"
     )
-    codes = [ids["code"] for _, ids in shop.text_log.lines]
+    codes = [ids["code"] for _, ids in shop.fakes.payment_webhook_log.lines]
     assert codes == ["invalid_signature", "malformed_notice"]

@@ -10,35 +10,20 @@ What was generated on the way, such as ids, is compared to `ANY` (`unittest.mock
 """
 
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from functools import cached_property
 from typing import Generic, TypeVar
 from uuid import UUID
 
 import pytest
 
 from adapters.webhooks.signature import Verifier
-from commands.accounts.account_ends import AccountEnds
-from commands.accounts.identity import Accounts
-from commands.accounts.logins import Logins
-from commands.accounts.mail_proofs import MailProofs
 from commands.accounts.mail_tokens import MailTokens
 from commands.accounts.mailboxes import Mailboxes
-from commands.carts import Carts
-from commands.catalog import Catalog
 from commands.client_secrets import ClientSecrets
 from commands.handler import Caller, CommandHandler
-from commands.images import Images
-from commands.inventory import Inventory
-from commands.orders import Orders
-from commands.payments import Payments
-from commands.reactors.account_settling import AccountSettling
-from commands.shipments import Shipments
+from commands.services import Commands
 from commands.shop_rules import ShopRules
-from commands.transactions import Transactions
-from commands.wallets import Wallets
-from commands.webhook_endpoints import WebhookEndpoints
 from domain.errors import Refused
 from domain.events import Event
 from domain.identity import AccountType
@@ -47,14 +32,7 @@ from eventstore.memory_log import Memory, MemoryLog
 from eventstore.repository import Repository
 from kit.clock import ManualClock
 from runtime.wiring.codec import codec
-from tests.support.fakes import (
-    FakeProvider,
-    ImageMemory,
-    PlainHasher,
-    RefusesLocalhost,
-    SessionMemory,
-    TextLines,
-)
+from tests.support.fakes import FakePorts
 from tests.support.given_when_then import NOON, an_id
 from tests.support.shops.log_belongings import LogBelongings
 
@@ -90,79 +68,25 @@ def caller(
 ADMIN = caller(ADMIN_ID, "ADMIN")
 
 
-class Shop:
+class Shop(Commands):
     """All commands, over one log."""
 
-    def __init__(self, log: MemoryLog, clock: ManualClock) -> None:
+    def __init__(self, log: MemoryLog, clock: ManualClock, stack: AsyncExitStack) -> None:
+        handler = CommandHandler(Repository(log), clock)
         self.log = log
         self.clock = clock
-        self.handler = CommandHandler(Repository(log), clock)
-        self.hasher = PlainHasher()
-        self.sessions = SessionMemory(clock)
-        self.provider = FakeProvider()
-        self.text_log = TextLines()
-        self.image_store = ImageMemory()
-        self.mail_tokens = MailTokens(b"m" * 32)
-        self.secrets = ClientSecrets(b"c" * 32)
-        self.mailboxes = Mailboxes(self.handler.repository, b"pepper")
-
-    @cached_property
-    def accounts(self) -> Accounts:
-        return Accounts(self.handler, self.log.keys, self.hasher, self.mailboxes, self.mail_tokens)
-
-    @cached_property
-    def account_ends(self) -> AccountEnds:
-        belongings = LogBelongings(self.log)
-        settling = AccountSettling(self.handler, belongings)
-        return AccountEnds(self.handler, belongings, settling, self.mailboxes, self.log.keys)
-
-    @cached_property
-    def logins(self) -> Logins:
-        return Logins(self.handler, self.mailboxes, self.hasher, self.sessions)
-
-    @cached_property
-    def mail_proofs(self) -> MailProofs:
-        return MailProofs(self.handler, self.mailboxes, self.hasher, self.mail_tokens)
-
-    @cached_property
-    def carts(self) -> Carts:
-        return Carts(self.handler, RULES)
-
-    @cached_property
-    def catalog(self) -> Catalog:
-        return Catalog(self.handler)
-
-    @cached_property
-    def images(self) -> Images:
-        return Images(self.image_store, self.image_store, self.image_store)
-
-    @cached_property
-    def inventory(self) -> Inventory:
-        return Inventory(self.handler, RULES)
-
-    @cached_property
-    def orders(self) -> Orders:
-        return Orders(self.handler, self.log, RULES)
-
-    @cached_property
-    def payments(self) -> Payments:
-        return Payments(self.handler, self.provider, self.secrets, self.text_log)
-
-    @cached_property
-    def shipments(self) -> Shipments:
-        return Shipments(self.handler, Verifier([CARRIER_SECRET]))
-
-    @cached_property
-    def transactions(self) -> Transactions:
-        return Transactions(self.handler, self.log, RULES)
-
-    @cached_property
-    def wallets(self) -> Wallets:
-        return Wallets(self.handler)
-
-    @cached_property
-    def webhook_endpoints(self) -> WebhookEndpoints:
-        return WebhookEndpoints(self.handler, RefusesLocalhost(), self.secrets)
+        self.fakes = FakePorts(clock, LogBelongings(log), Verifier([CARRIER_SECRET]))
+        super().__init__(
+            handler=handler,
+            keys=log.keys,
+            follower=log,
+            rules=RULES,
+            ports=self.fakes,
+            mailboxes=Mailboxes(handler.repository, b"pepper"),
+            mail_tokens=MailTokens(b"m" * 32),
+            client_secrets=ClientSecrets(b"c" * 32),
+            stack=stack,
+        )
 
     # -- given, when, then -------------------------------------------------------------------------
 
@@ -261,9 +185,8 @@ def _by_name(events: Sequence[Event]) -> list[Event]:
 async def open_shop() -> AsyncIterator[Shop]:
     """A shop without any past, at NOON."""
     clock = ManualClock(NOON)
-    async with MemoryLog.open(CODEC, Memory(clock), clock=clock) as log:
-        shop = Shop(log, clock)
-        try:
-            yield shop
-        finally:
-            await shop.transactions.close()
+    async with (
+        MemoryLog.open(CODEC, Memory(clock), clock=clock) as log,
+        AsyncExitStack() as stack,
+    ):
+        yield Shop(log, clock, stack)

@@ -5,10 +5,11 @@ from uuid import UUID
 
 import msgspec
 
+from commands.accounts.belongings import Belongings
 from commands.ports.images import Picture
 from commands.ports.payments import Intent, ProviderNotice, ProviderRefund, ProviderRefused
 from commands.ports.sessions import Session
-from commands.ports.signatures import InvalidSignature
+from commands.ports.signatures import CarrierSignatures, InvalidSignature
 from commands.ports.webhooks import WebhookMessage
 from domain.errors import Invalid
 from kit.clock import Clock
@@ -171,3 +172,19 @@ class ImageMemory:
 
     async def exists(self, key: str) -> bool:
         return key in self.kept
+
+
+class FakePorts:
+    """All that commands ask for, as `commands.services.Ports` has it."""
+
+    def __init__(
+        self, clock: Clock, belongings: Belongings, carrier_signatures: CarrierSignatures
+    ) -> None:
+        self.belongings = belongings
+        self.carrier_signatures = carrier_signatures
+        self.hasher = PlainHasher()
+        self.image_store = self.image_maker = self.image_fetcher = ImageMemory()
+        self.payment_provider = FakeProvider()
+        self.payment_webhook_log = TextLines()
+        self.sessions = SessionMemory(clock)
+        self.webhook_sender = RefusesLocalhost()
