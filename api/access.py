@@ -3,11 +3,11 @@
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from api.tokens import Access, Tokens
+from api.tokens import AccessClaims, Tokens
 from domain.errors import Unauthorized
 
 
-def access_of(scope: Scope, tokens: Tokens) -> Access | None:
+def access_of(scope: Scope, tokens: Tokens) -> AccessClaims | None:
     """The holder of the request's bearer token; None without one. Raises
     Unauthorized("invalid_token")."""
     state = scope.setdefault("state", {})
@@ -16,13 +16,13 @@ def access_of(scope: Scope, tokens: Tokens) -> Access | None:
             state["access"] = _read(scope, tokens)
         except Unauthorized as error:
             state["access"] = error
-    found: Access | Unauthorized | None = state["access"]
+    found: AccessClaims | Unauthorized | None = state["access"]
     if isinstance(found, Unauthorized):
         raise found
     return found
 
 
-def _read(scope: Scope, tokens: Tokens) -> Access | None:
+def _read(scope: Scope, tokens: Tokens) -> AccessClaims | None:
     header = Headers(scope=scope).get("authorization")
     if header is None:
         return None

@@ -17,12 +17,12 @@ from starlette.responses import RedirectResponse, Response
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from api.aliases import add_routes, add_sockets
-from api.idempotency import Answers
+from api.idempotency import StoredAnswers
 from api.middleware.context import RequestContext
-from api.middleware.guards import Failures, Heads
+from api.middleware.guards import HeadRequests, ProblemResponses
 from api.middleware.limits import Limiter, RateLimit
 from api.middleware.metrics import Metrics, RequestMetrics
-from api.middleware.security_headers import with_its_script
+from api.middleware.security_headers import allow_inline_script
 from api.openapi import describe
 from api.problems import MEDIA_TYPE, ProblemDocument, error_response
 from api.routes import ROUTERS
@@ -70,7 +70,7 @@ def gateway(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
     app.state.services = services
     app.state.metrics = Metrics()
     app.state.limiter = Limiter(services.settings.rates, on=services.settings.rate_limit)
-    app.state.answers = Answers(services.log, services.clock, services.secret)
+    app.state.answers = StoredAnswers(services.log, services.clock, services.secret)
     services.log.history.when_it_changes(services.game_pages.forget)
     app.state.live = LiveStatus(services.log, services.reads)
     app.add_exception_handler(HTTPException, _explain)
@@ -87,10 +87,10 @@ def gateway(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
 def _add_middlewares(app: FastAPI, services: Services) -> None:
     """From the innermost to the outermost."""
     settings = services.settings
-    app.add_middleware(Heads)
+    app.add_middleware(HeadRequests)
     app.add_middleware(RateLimit, limiter=app.state.limiter, tokens=services.tokens)
     app.add_middleware(
-        Failures,
+        ProblemResponses,
         unguarded=UNGUARDED,
         dependency_errors=services.dependency_errors,
         watch=services.database_watch,
@@ -131,7 +131,7 @@ def _add_documentation(app: FastAPI) -> None:
             swagger_css_url=f"{root}{STATIC}/swagger-ui.css",
             swagger_favicon_url=f"{root}{STATIC}/favicon.png",
         )
-        return with_its_script(page)
+        return allow_inline_script(page)
 
     app.add_route("/", front_door, include_in_schema=False)
     app.add_route("/docs", documentation, include_in_schema=False)

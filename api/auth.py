@@ -23,17 +23,17 @@ Owner = Callable[[Services, UUID], Awaitable[UUID | None]]
 after the body was checked."""
 
 
-async def proved(request: Request) -> Caller | Unauthorized:
+async def authenticated(request: Request) -> Caller | Unauthorized:
     """The token's holder, or why there is none: unauthorized, invalid_token, session_ended. Looked
     up once per request."""
     state = request.scope["state"]
     if "caller" not in state:
-        state["caller"] = await _prove(request)
+        state["caller"] = await _authenticate(request)
     found: Caller | Unauthorized = state["caller"]
     return found
 
 
-async def _prove(request: Request) -> Caller | Unauthorized:
+async def _authenticate(request: Request) -> Caller | Unauthorized:
     services: Services = request.app.state.services
     context = context_of(request.scope)
     try:
@@ -56,9 +56,9 @@ async def _prove(request: Request) -> Caller | Unauthorized:
     )
 
 
-async def asking(request: Request) -> Caller:
+async def caller_or_anonymous(request: Request) -> Caller:
     """The caller; anonymous without a valid token."""
-    found = await proved(request)
+    found = await authenticated(request)
     if isinstance(found, Caller):
         return found
     context = context_of(request.scope)
@@ -67,7 +67,7 @@ async def asking(request: Request) -> Caller:
     )
 
 
-Asking = Annotated[Caller, Depends(asking)]
+AnyCaller = Annotated[Caller, Depends(caller_or_anonymous)]
 """The caller, for dependencies shared by routes. It admits everybody, and so does not declare a
 route's access."""
 
@@ -97,8 +97,8 @@ class Access:
 
     async def __call__(self, request: Request) -> Caller:
         if self.anybody:
-            return await asking(request)
-        caller = await proved(request)
+            return await caller_or_anonymous(request)
+        caller = await authenticated(request)
         if isinstance(caller, Unauthorized):
             raise caller
         if self.roles and caller.account_type not in self.roles:

@@ -145,7 +145,7 @@ _seen = AfterValidator(_something_to_see)
 Word = Annotated[str, Field(min_length=1, max_length=64), _line, _seen]
 """A short text: a genre, a SKU, a code."""
 
-Line = Annotated[str, Field(max_length=300), _line]
+SingleLine = Annotated[str, Field(max_length=300), _line]
 """One line of text."""
 
 Email = Annotated[
@@ -155,7 +155,7 @@ Email = Annotated[
 ]
 """An e-mail address as typed, even if it is no storable text: the domain decides what is one."""
 
-Filled = Annotated[
+NonBlank = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300), _line, _seen
 ]
 """One line with visible content; surrounding blanks are dropped."""
@@ -204,7 +204,7 @@ PriceRegion = Annotated[str, AfterValidator(_must_be_price_region)]
 Country = Annotated[str, AfterValidator(_must_be_country)]
 """A country of ISO 3166-1 alpha-2, as a part of an address."""
 
-Reason = Annotated[Line, Field(min_length=1), _seen, AfterValidator(without_card_number)]
+Reason = Annotated[SingleLine, Field(min_length=1), _seen, AfterValidator(without_card_number)]
 """An operator's reason. With a card number in it, it is refused as `card_data_refused`."""
 
 CardToken = Annotated[Token, AfterValidator(card_token)]

@@ -21,7 +21,7 @@ from fastapi import Depends, Header, Request
 from starlette.responses import Response
 
 from api.answers import POSITION_HEADER
-from api.auth import Asking
+from api.auth import AnyCaller
 from api.middleware.context import context_of
 from api.problems import Problem
 from commands.handler import Caller, CommandResult
@@ -33,7 +33,7 @@ from kit.clock import Clock
 
 T = TypeVar("T")
 
-KEPT_FOR = timedelta(hours=25)
+LIFETIME = timedelta(hours=25)
 """A day and a little more, so that a client whose clock differs still finds its key within the
 day."""
 
@@ -48,7 +48,7 @@ Recall = Callable[[IdempotencyRecord], Awaitable[T]]
 Reply = Callable[[CommandResult[T]], Awaitable[Response]]
 
 
-def made(name: str) -> Recall[UUID]:
+def recorded_id(name: str) -> Recall[UUID]:
     """Recalls the id that the command recorded under this name."""
 
     async def recall(done: IdempotencyRecord) -> UUID:
@@ -57,11 +57,11 @@ def made(name: str) -> Recall[UUID]:
     return recall
 
 
-async def made_nothing(_: IdempotencyRecord) -> None:
+async def no_result(_: IdempotencyRecord) -> None:
     """Recalls a command without a result."""
 
 
-class Kept(msgspec.Struct, frozen=True):
+class StoredAnswer(msgspec.Struct, frozen=True):
     """An answer as it was given."""
 
     status: int
@@ -69,7 +69,7 @@ class Kept(msgspec.Struct, frozen=True):
     body: bytes
 
 
-class Answers:
+class StoredAnswers:
     """Finds, keeps and gives again what was answered under a key."""
 
     def __init__(self, log: PostgresLog, clock: Clock, secret: bytes) -> None:
@@ -78,13 +78,13 @@ class Answers:
         self._secret = secret
         self._running: set[UUID] = set()
 
-    def once(self, scope: str, key: str, request: bytes) -> IdempotencyKey:
+    def key_for(self, scope: str, key: str, request: bytes) -> IdempotencyKey:
         """The log's record for a key. The fingerprint is keyed: a request may hold a password."""
         fingerprint = hmac.new(self._secret, request, hashlib.sha256).digest()
         return IdempotencyKey(
             uuid5(_NAMESPACE, f"{scope}\x1f{key}"),
             fingerprint,
-            expires_at=self._clock.now() + KEPT_FOR,
+            expires_at=self._clock.now() + LIFETIME,
         )
 
     @contextmanager
@@ -106,14 +106,14 @@ class Answers:
     async def done(self, once: IdempotencyKey) -> IdempotencyRecord | None:
         """The record under the key. Raises Problem 422 when it is of another request."""
         done = await self._log.done(once.key)
-        return None if done is None else same(once, done)
+        return None if done is None else check_same_request(once, done)
 
     async def keep(self, once: IdempotencyKey, person_id: UUID, response: Response) -> None:
         """Keep an answer, for this person only; without a key of theirs (forgotten) nothing is
         kept."""
         person_key = (await self._log.keys.get([person_id])).get(person_id)
         if person_key is not None:
-            kept = Kept(response.status_code, dict(response.headers), bytes(response.body))
+            kept = StoredAnswer(response.status_code, dict(response.headers), bytes(response.body))
             token = encrypt(msgspec.msgpack.encode(kept), person_key, once.key, _FIELD)
             await self._log.answer(once.key, token.encode())
 
@@ -125,12 +125,12 @@ class Answers:
         text = decrypt(bytes(done.answer).decode(), person_key, done.key, _FIELD)
         if text is None:
             return None
-        kept = msgspec.msgpack.decode(text, type=Kept)
+        kept = msgspec.msgpack.decode(text, type=StoredAnswer)
         headers = {name: value for name, value in kept.headers.items() if name != "content-length"}
         return Response(kept.body, kept.status, headers)
 
 
-def same(once: IdempotencyKey, done: IdempotencyRecord) -> IdempotencyRecord:
+def check_same_request(once: IdempotencyKey, done: IdempotencyRecord) -> IdempotencyRecord:
     """The record, if it is of the same request. Raises Problem 422 `idempotency_key_reused`."""
     if not hmac.compare_digest(bytes(done.fingerprint), once.fingerprint):
         raise Problem(422, "idempotency_key_reused", "this key was used for another request")
@@ -140,13 +140,13 @@ def same(once: IdempotencyKey, done: IdempotencyRecord) -> IdempotencyRecord:
 class Idempotent:
     """One request and the key that it came with, if any."""
 
-    def __init__(self, answers: Answers, caller: Caller, once: IdempotencyKey | None) -> None:
+    def __init__(self, answers: StoredAnswers, caller: Caller, once: IdempotencyKey | None) -> None:
         self._answers = answers
         self._caller = caller
         self._once = once
 
     @property
-    def untold(self) -> IdempotencyKey | None:
+    def undisclosed(self) -> IdempotencyKey | None:
         """The record for a command whose answer must not tell whether it did anything, not even by
         refusing the key for another request: each request under the key has a record of its own."""
         once = self._once
@@ -169,7 +169,7 @@ class Idempotent:
                 try:
                     result = await command(once)
                 except AlreadyDone as already:
-                    done = same(once, already.done)
+                    done = check_same_request(once, already.done)
                 except Refused:  # perhaps because another process has just done this very thing
                     done = await answers.done(once)
                     if done is None:
@@ -207,7 +207,7 @@ class Idempotent:
 
 async def _idempotent(
     request: Request,
-    caller: Asking,
+    caller: AnyCaller,
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -217,7 +217,7 @@ async def _idempotent(
         ),
     ] = None,
 ) -> Idempotent:
-    answers: Answers = request.app.state.answers
+    answers: StoredAnswers = request.app.state.answers
     if idempotency_key is None:
         return Idempotent(answers, caller, None)
     who = (
@@ -225,10 +225,12 @@ async def _idempotent(
         if caller.user_id is None
         else f"user:{caller.user_id}"
     )
-    return Idempotent(answers, caller, answers.once(who, idempotency_key, await _asked(request)))
+    return Idempotent(
+        answers, caller, answers.key_for(who, idempotency_key, await _request_content(request))
+    )
 
 
-async def _asked(request: Request) -> bytes:
+async def _request_content(request: Request) -> bytes:
     """What is asked for, in one form: the operation (not its URL: aliases share it), what it is
     about, and the body."""
     operation = request.scope["endpoint"].__name__

@@ -79,7 +79,7 @@ def _complete_operation(route: CheckedRoute, method: str, operation: Json) -> No
     responses = operation["responses"]
     for status in _refusals(route, method, operation):
         responses.setdefault(str(status), _refusal(status))
-    told = {name: _header(name) for name in _told(route, method, operation)}
+    headers = {name: _header(name) for name in _success_headers(route, method, operation)}
     done = str(route.status_code or 200)
     if route.status_code == 202 and route.response_model is None:
         responses[done] = {"description": "Accepted: there is nothing to tell yet."}
@@ -91,10 +91,10 @@ def _complete_operation(route: CheckedRoute, method: str, operation: Json) -> No
     if _has_tag(route, method):
         responses["304"] = {
             "description": "The client has it already, as `If-None-Match` says.",
-            "headers": told,
+            "headers": headers,
         }
     for status in {done, "202"} & responses.keys():
-        responses[status]["headers"] = told
+        responses[status]["headers"] = headers
 
 
 def _refusals(route: CheckedRoute, method: str, operation: Json) -> Iterator[int]:
@@ -120,7 +120,7 @@ def _refusals(route: CheckedRoute, method: str, operation: Json) -> Iterator[int
         yield 402
 
 
-def _told(route: APIRoute, method: str, operation: Json) -> Iterator[str]:
+def _success_headers(route: APIRoute, method: str, operation: Json) -> Iterator[str]:
     """The header fields of a successful answer."""
     yield "Event-Position"
     if _has_tag(route, method) or "if-match" in _names(operation, "header"):

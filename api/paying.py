@@ -25,7 +25,7 @@ async def wait_as_preferred(
     ) if prefer.asynchronous else await services.log.head()
 
 
-async def see_anew(services: Services, order_id: UUID) -> None:
+async def refresh_order(services: Services, order_id: UUID) -> None:
     """Have this process see an order and its payment as they are in the log: for an answer to what
     was done long ago, since when they may have gone on in another process. `wait_as_preferred`
     looks by itself only when it waits."""

@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Header, Query
 from pydantic import AwareDatetime, BeforeValidator, TypeAdapter, ValidationError
 
-from api.auth import Asking
+from api.auth import AnyCaller
 from api.problems import Problem
 from api.services import ServicesOf
 from domain.errors import Forbidden
@@ -87,7 +87,7 @@ _time: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 
 
 async def _moment(
-    caller: Asking,
+    caller: AnyCaller,
     as_of: Annotated[
         str | None,
         Query(

@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope
 
 from api.auth import Access
 from api.hints import hinted
-from api.middleware.card_numbers import refused, tell_of_cards
+from api.middleware.card_numbers import card_data_refused, contain_card_number
 from api.problems import Problem
 from api.services import GatewaySettings
 
@@ -67,8 +67,8 @@ class CheckedRoute(APIRoute):
                     request = Request(request.scope, _limited(request, limit), request._send)
                 return await handle(request)
             except RequestValidationError as refusal:
-                if tell_of_cards(refusal.errors()):
-                    raise refused() from None
+                if contain_card_number(refusal.errors()):
+                    raise card_data_refused() from None
                 raise hinted(refusal, known, self.body_field) from None
 
         return checked

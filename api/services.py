@@ -77,7 +77,7 @@ class Services:
     secret: bytes
     queues: Sequence[WorkQueue] = ()
     health: Mapping[str, HealthCheck] = field(default_factory=dict)
-    spared: frozenset[str] = frozenset()
+    optional_dependencies: frozenset[str] = frozenset()
     dependency_errors: tuple[type[Exception], ...] = ()
     settings: GatewaySettings = field(default_factory=GatewaySettings)
     game_pages: GamePages = field(default_factory=GamePages)

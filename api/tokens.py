@@ -32,7 +32,7 @@ ALGORITHM = "EdDSA"
 ACCESS_TYPE, REFRESH_TYPE = "at+jwt", "refresh+jwt"
 
 
-class Access(msgspec.Struct, frozen=True):
+class AccessClaims(msgspec.Struct, frozen=True):
     """The content of a valid access token; `epoch` is the account's when the session was opened."""
 
     user_id: UUID
@@ -47,7 +47,7 @@ class Access(msgspec.Struct, frozen=True):
         return Opened(self.user_id, self.session_id, self.epoch)
 
 
-class Refresh(msgspec.Struct, frozen=True):
+class RefreshClaims(msgspec.Struct, frozen=True):
     """The content of a refresh token."""
 
     session_id: UUID
@@ -88,7 +88,7 @@ class Tokens:
         claims: dict[str, object] = {**who, "sid": str(session_id), "epoch": epoch}
         return self._mint(ACCESS_TYPE, self._audience, self._clock.now() + ACCESS_LIFETIME, claims)
 
-    def read_access(self, token: str) -> Access:
+    def read_access(self, token: str) -> AccessClaims:
         """The token's content. Raises Unauthorized("invalid_token") when it is forged, expired, or
         of another purpose or issuer."""
         claims = self._claims(ACCESS_TYPE, self._audience, token)
@@ -104,7 +104,7 @@ class Tokens:
             claims.get("epoch", 0),
             datetime.fromtimestamp(cast(int, claims["exp"]), UTC),
         )
-        return _convert({**named, "epoch": epoch, "expires_at": expires_at}, Access)
+        return _convert({**named, "epoch": epoch, "expires_at": expires_at}, AccessClaims)
 
     # -- refresh -----------------------------------------------------------------------------------
 
@@ -113,10 +113,12 @@ class Tokens:
         claims: dict[str, object] = {"sid": str(session_id), "gen": generation}
         return self._mint(REFRESH_TYPE, self._refresh_audience, expires_at, claims)
 
-    def read_refresh(self, token: str) -> Refresh:
+    def read_refresh(self, token: str) -> RefreshClaims:
         """The token's content. Raises Unauthorized("invalid_token")."""
         claims = self._claims(REFRESH_TYPE, self._refresh_audience, token)
-        return _convert({"session_id": claims.get("sid"), "generation": claims.get("gen")}, Refresh)
+        return _convert(
+            {"session_id": claims.get("sid"), "generation": claims.get("gen")}, RefreshClaims
+        )
 
     @property
     def _refresh_audience(self) -> str:

@@ -26,7 +26,7 @@ from queries.paging import Bigint, Listing, Order, Page, newest_first, page
 from queries.read_models import Answer, ReadModels
 
 Sort = Literal["newest", "price", "-price", "release_date", "title"]
-Shown = Literal["ACTIVE", "DRAFT", "SUSPENDED", "RETIRED", "ANY"]
+StatusFilter = Literal["ACTIVE", "DRAFT", "SUSPENDED", "RETIRED", "ANY"]
 
 
 class Browse(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +45,7 @@ class Browse(msgspec.Struct, frozen=True, kw_only=True):
     platform: str | None = None
     kind: str | None = None
     seller_id: UUID | None = None
-    status: Shown = "ACTIVE"
+    status: StatusFilter = "ACTIVE"
     price_min: int | None = None
     price_max: int | None = None
     region: str = EVERYWHERE

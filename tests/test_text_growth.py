@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 from adapters.text_log import one_line
 from adapters.webhooks.signature import check_time
 from api import answers, fields, hints, reading
-from api.middleware.card_numbers import has_card_number, is_card_token, tell_of_cards
+from api.middleware.card_numbers import contain_card_number, has_card_number, is_card_token
 from domain import (
     catalog,
     email_addresses,
@@ -58,7 +58,7 @@ def count(values: Iterable[object]) -> int:
 def with_names(value: str) -> object:
     """A body with many unknown fields, as it is looked through when it is refused."""
     many = {value[at : at + 40]: [value] for at in range(0, len(value), 40)}
-    return tell_of_cards([{"type": "extra_forbidden", "loc": ("body", value), "input": many}])
+    return contain_card_number([{"type": "extra_forbidden", "loc": ("body", value), "input": many}])
 
 
 FILTERS: dict[str, tuple[Filter, int]] = {
@@ -67,7 +67,7 @@ FILTERS: dict[str, tuple[Filter, int]] = {
     "a card number in a token": (is_card_token, TOKEN),
     "card numbers in what is refused": (with_names, BODY),
     "a name that is hinted at": (partial(hints.hint, known=["game_id"]), BODY),
-    "a line": (typed(fields.Line), LINE),
+    "a line": (typed(fields.SingleLine), LINE),
     "a word": (typed(fields.Word), WORD),
     "prose": (typed(fields.Prose), PROSE),
     "a token": (typed(fields.Token), TOKEN),

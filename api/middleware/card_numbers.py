@@ -120,7 +120,7 @@ def _candidates(rows: re.Pattern[str], text: str) -> Iterator[str]:
 # -- in requests -----------------------------------------------------------------------------------
 
 
-def refused() -> Invalid:
+def card_data_refused() -> Invalid:
     """The refusal, which does not quote the number."""
     return Invalid(
         "card_data_refused", "that looks like a card number: send the provider's token for the card"
@@ -130,18 +130,18 @@ def refused() -> Invalid:
 def without_card_number(note: str) -> str:
     """Validate a note. Raises Invalid("card_data_refused")."""
     if has_card_number(note):
-        raise refused()
+        raise card_data_refused()
     return note
 
 
 def card_token(token: str) -> str:
     """Validate a payment method's token. Raises Invalid("card_data_refused")."""
     if is_card_token(token):
-        raise refused()
+        raise card_data_refused()
     return token
 
 
-def tell_of_cards(errors: Iterable[Mapping[str, Any]]) -> bool:
+def contain_card_number(errors: Iterable[Mapping[str, Any]]) -> bool:
     """Whether a body was refused for fields that contain, or are named by, a card number: unknown
     ones, and those of a payment method. Such errors must not be reported."""
     suspects = (

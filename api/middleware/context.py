@@ -9,7 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
-from api.middleware.security_headers import protect
+from api.middleware.security_headers import add_security_headers
 
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(-.*)?"
@@ -81,7 +81,7 @@ class RequestContext:
                 headers = MutableHeaders(scope=message)
                 headers["traceparent"] = context.traceparent
                 headers[CORRELATION_HEADER] = str(context.correlation_id)
-                protect(headers)
+                add_security_headers(headers)
             await send(message)
 
         with bound_contextvars(

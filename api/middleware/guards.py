@@ -10,7 +10,7 @@ from eventstore.database.connections import DatabaseAway
 from eventstore.database.watch import DatabaseWatch
 
 
-class Failures:
+class ProblemResponses:
     """Answers every exception with a problem document. Ends requests as soon as the database is
     found to be down, and answers new ones at once until it is back, except for `unguarded` paths.
     """
@@ -65,7 +65,7 @@ class Failures:
         return None
 
 
-class Heads:
+class HeadRequests:
     """Middleware: answers HEAD like GET, without the body (RFC 9110, 9.3.2)."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.access import access_of
 from api.middleware.context import context_of
 from api.problems import Problem
-from api.signed_notices import is_signed_notice
+from api.signed_webhooks import is_signed_webhook
 from api.tokens import Tokens
 from domain.errors import Unauthorized
 
@@ -191,5 +191,5 @@ def _is_exempt(scope: Scope) -> bool:
     return (
         scope["path"].startswith("/health/")
         or scope["path"] == "/metrics"
-        or is_signed_notice(scope)
+        or is_signed_webhook(scope)
     )

@@ -27,13 +27,13 @@ HEADERS: Sequence[tuple[str, str]] = (
 its URL is not passed on."""
 
 
-def protect(headers: MutableHeaders) -> None:
+def add_security_headers(headers: MutableHeaders) -> None:
     """Add the headers that the answer does not set itself."""
     for name, value in HEADERS:
         headers.setdefault(name, value)
 
 
-def with_its_script(page: HTMLResponse) -> HTMLResponse:
+def allow_inline_script(page: HTMLResponse) -> HTMLResponse:
     """The page, allowed to run its one inline script, and our own files."""
     script = _INLINE.search(bytes(page.body).decode())
     digest = hashlib.sha256(script[1].encode() if script else b"").digest()

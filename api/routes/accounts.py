@@ -6,13 +6,13 @@ from fastapi import APIRouter
 from pydantic import Field
 from starlette.responses import Response
 
+from api.account_ids import AccountId
 from api.answers import ExpectedVersion, answer, position_of
 from api.auth import Admin, Oneself
-from api.fields import Body, Line
+from api.fields import Body, SingleLine
 from api.idempotency import Idempotency
 from api.services import ServicesOf
 from api.views.accounts import Account
-from api.whose import AccountId
 from commands.aggregates import USER
 from commands.handler import CommandResult
 from domain.identity import User
@@ -24,7 +24,7 @@ router = APIRouter(prefix="/api/v1", tags=["identity"])
 class Reopening(Body):
     """Why an account is opened again."""
 
-    reason: Line | None = Field(default=None, description="Kept in the log, for auditors.")
+    reason: SingleLine | None = Field(default=None, description="Kept in the log, for auditors.")
 
 
 @router.delete("/users/{user_id}", status_code=204)

@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from api.answers import POSITION_HEADER, ExpectedVersion, Prefer, answer, position_of, versioned
 from api.auth import Buyer
-from api.fields import Answer, Body, Country, Filled, Quantity, Time
+from api.fields import Answer, Body, Country, NonBlank, Quantity, Time
 from api.idempotency import Idempotency
-from api.paying import see_anew, wait_as_preferred
+from api.paying import refresh_order, wait_as_preferred
 from api.problems import Problem, problem_response
 from api.reading import Reads
 from api.services import Services, ServicesOf
@@ -50,11 +50,11 @@ class ItemQuantity(Body):
 class ShippingAddress(Body):
     """Where what is physical is sent. `country` is a code of ISO 3166-1 alpha-2."""
 
-    name: Filled
-    line1: Filled
-    line2: Filled | None = None
-    city: Filled
-    postal_code: Annotated[Filled, Field(max_length=20)]
+    name: NonBlank
+    line1: NonBlank
+    line2: NonBlank | None = None
+    city: NonBlank
+    postal_code: Annotated[NonBlank, Field(max_length=20)]
     country: Country
 
 
@@ -218,7 +218,7 @@ async def check_out(
             changes = msgspec.json.decode(done.result_ids["changes"], type=list[LineChange])
             return CartChanged(UUID(done.result_ids["cart_id"]), changes)
         placed = Placed(UUID(done.result_ids["order_id"]), UUID(done.result_ids["payment_id"]))
-        await see_anew(services, placed.order_id)
+        await refresh_order(services, placed.order_id)
         return placed
 
     async def reply(result: CommandResult[Placed | CartChanged]) -> Response:

@@ -9,14 +9,15 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
+from api.account_ids import check_account_exists
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
 from api.auth import EVERYBODY, Merchant, OptionalCaller, SellerOfGame, SellerOneself
-from api.fields import Body, Cents, Day, Line, Page, Prose, Word
-from api.idempotency import Idempotency, made
+from api.fields import Body, Cents, Day, Page, Prose, SingleLine, Word
+from api.idempotency import Idempotency, recorded_id
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from api.views.game_offers import offers_of, show_offers
-from api.views.game_visibility import ShownStatus
+from api.views.game_visibility import VisibleStatus
 from api.views.games import (
     DatedGame,
     GameView,
@@ -27,7 +28,6 @@ from api.views.games import (
     offer_of,
 )
 from api.views.region import CallerRegion, ViewCurrency, ViewRegion, currency_of
-from api.whose import must_be_account
 from commands.aggregates import GAME
 from commands.handler import CommandResult
 from domain.catalog import InitialStatus, Kind, Listing
@@ -65,10 +65,10 @@ class NewGame(Body):
     """A game to list."""
 
     sku: Word
-    title: Line
+    title: SingleLine
     description: Prose = ""
-    publisher: Line = ""
-    category: Line = ""
+    publisher: SingleLine = ""
+    category: SingleLine = ""
     genres: Words = ()
     tags: Words = ()
     platforms: Words = ()
@@ -88,10 +88,10 @@ class GameChanges(Body):
     only."""
 
     sku: Word | None = None
-    title: Line | None = None
+    title: SingleLine | None = None
     description: Prose | None = None
-    publisher: Line | None = None
-    category: Line | None = None
+    publisher: SingleLine | None = None
+    category: SingleLine | None = None
     genres: Words | None = None
     tags: Words | None = None
     platforms: Words | None = None
@@ -124,7 +124,7 @@ async def create_game(
         lambda once: services.commands.catalog.create(
             caller, body.listing(), body.status, once=once
         ),
-        made("game_id"),
+        recorded_id("game_id"),
         reply,
     )
 
@@ -195,7 +195,7 @@ async def browse_games(
     request: Request,
     services: ServicesOf,
     reads: Reads,
-    status: ShownStatus,
+    status: VisibleStatus,
     region: ViewRegion,
     category: Filter = None,
     genre: Filter = None,
@@ -346,7 +346,7 @@ async def games_by_seller(
     cursor: Cursor = None,
 ) -> Response:
     """A seller's games, drafts included (that seller, ADMIN). 404 `user_not_found`."""
-    await must_be_account(services, seller_id)
+    await check_account_exists(services, seller_id)
     page = await games_query.by_seller(reads, seller_id, status=status, limit=limit, cursor=cursor)
     return await _offered(request, services, reads, page, region)
 

@@ -8,12 +8,12 @@ from fastapi import APIRouter
 from pydantic import Field
 from starlette.responses import Response
 
+from api.account_ids import AccountId
 from api.answers import answer
 from api.auth import Oneself
 from api.fields import Answer
 from api.reading import LogPosition
 from api.services import Services, ServicesOf
-from api.whose import AccountId
 from commands.aggregates import NOTICE, ORDER, USER
 from domain.ledger import seller_account
 from eventstore.log import whole_stream

@@ -87,7 +87,7 @@ async def ready(services: ServicesOf) -> Response:
     for name in astray or ():
         dependencies[f"consumer {name}"] = Dependency(status="down")
         down.add(f"consumer {name}")
-    if down - services.spared:
+    if down - services.optional_dependencies:
         return answer(Ready(status="down", dependencies=dependencies), status=503)
     if catching:
         found = {

@@ -7,10 +7,11 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
+from api.account_ids import AccountId
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
 from api.attempt_limits import Attempt, attempts_of
 from api.auth import Admin, Oneself, OptionalCaller
-from api.fields import Body, Email, Line, Page, Text
+from api.fields import Body, Email, Page, SingleLine, Text
 from api.idempotency import Idempotency
 from api.reading import Cursor, Limit, Reads, found
 from api.services import ServicesOf
@@ -22,7 +23,6 @@ from api.views.accounts import (
     account_view,
     tokens_for,
 )
-from api.whose import AccountId
 from commands.aggregates import USER
 from commands.handler import CommandResult
 from domain.email_addresses import mailbox
@@ -42,9 +42,9 @@ class Registration(Body):
 
     email: Email
     password: Text = Field(description="At least 10 characters.")
-    name: Line
+    name: SingleLine
     account_type: AccountType = "BUYER"
-    region: Line = DEFAULT_REGION
+    region: SingleLine = DEFAULT_REGION
 
 
 class Profile(Body):
@@ -55,8 +55,8 @@ class Profile(Body):
     current_password: Text | None = Field(
         None, description="Needed to change the password or the e-mail of one's own account."
     )
-    name: Line | None = None
-    region: Line | None = None
+    name: SingleLine | None = None
+    region: SingleLine | None = None
 
 
 # -- what comes out --------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from api.answers import answer, has_tag
 from api.auth import EVERYBODY, Merchant
-from api.fields import Answer, Body, Line
+from api.fields import Answer, Body, SingleLine
 from api.problems import Problem
 from api.services import Services, ServicesOf
 from commands.images import MAX_IMAGE_BYTES, Size
@@ -23,7 +23,7 @@ _MEDIA_TYPES = ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"R
 class ImageAddress(Body):
     """Where the image is: a public https URL."""
 
-    url: Annotated[Line, Field(min_length=1, max_length=2048)]
+    url: Annotated[SingleLine, Field(min_length=1, max_length=2048)]
 
 
 class ImageView(Answer):

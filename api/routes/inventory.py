@@ -10,7 +10,7 @@ from starlette.responses import Response
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
 from api.auth import EVERYBODY, Seller, Service, SignedIn, Stockkeeper
 from api.fields import Answer, Body, Count, Page, Quantity, Time, Version
-from api.idempotency import Idempotency, Idempotent, made
+from api.idempotency import Idempotency, Idempotent, recorded_id
 from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import STOCK
@@ -223,7 +223,7 @@ async def _changed(
             view, status=status, position=await position_of(result, services), version=version
         )
 
-    return await idempotency.answer(command, made("reservation_id"), reply)
+    return await idempotency.answer(command, recorded_id("reservation_id"), reply)
 
 
 def _stock(product_id: UUID, stock: Stock, version: int) -> StockView:

@@ -18,7 +18,7 @@ from api.middleware.limits import Limiter
 from api.middleware.metrics import Metrics
 from api.problems import Problem, problem_of, to_json
 from api.services import Services
-from api.tokens import Access
+from api.tokens import AccessClaims
 from domain.errors import Unauthorized
 from queries.live.subscriptions import Listener, LiveStatus, TooManyListeners
 
@@ -62,7 +62,7 @@ async def live_status(websocket: WebSocket) -> None:
         except WebSocketDisconnect:
             raise
         except Exception as error:
-            await _refuse(websocket, error)
+            await _close_with_error(websocket, error)
 
 
 async def _serve(websocket: WebSocket) -> None:
@@ -76,17 +76,17 @@ async def _serve(websocket: WebSocket) -> None:
     try:
         async with AsyncExitStack() as stack:
             with services.while_there():
-                access = await _proved(services, hello.token)
+                access = await _authenticate(services, hello.token)
                 listening = live.listening(access.user_id, hello.after_position, at_most=at_most)
                 listener = await stack.enter_async_context(listening)
             ready = Ready(
                 position=listener.position, head=listener.head, expires_at=access.expires_at
             )
             await websocket.send_text(ready.model_dump_json())
-            await _until_it_ends(
+            await _run_until_expiry(
                 (access.expires_at - services.clock.now()).total_seconds(),
-                _tell(websocket, listener, services.settings.socket_patience_seconds),
-                _hear(websocket),
+                _send_changes(websocket, listener, services.settings.socket_patience_seconds),
+                _expect_nothing(websocket),
                 services.session_ends.until_over(access.opened),
             )
     except TooManyListeners:
@@ -99,19 +99,19 @@ async def _first_message(websocket: WebSocket) -> Hello:
     """Raises Problem, RequestValidationError."""
     try:
         async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
-            said = await _received(websocket)
+            message_text = await _received(websocket)
     except TimeoutError:
         raise Problem(
             408, "first_message_late", "the first message holds the token, and comes at once"
         ) from None
     try:
-        return Hello.model_validate_json(said)
+        return Hello.model_validate_json(message_text)
     except ValidationError as error:
         errors = [{**each, "loc": ("body", *each["loc"])} for each in error.errors()]
         raise RequestValidationError(errors) from error
 
 
-async def _proved(services: Services, token: str) -> Access:
+async def _authenticate(services: Services, token: str) -> AccessClaims:
     """Whom the token speaks for. Raises Unauthorized: invalid_token, session_ended."""
     access = services.tokens.read_access(token)
     await services.session_ends.check(access.opened)
@@ -123,17 +123,17 @@ async def _received(websocket: WebSocket) -> str | bytes:
     message = await websocket.receive()
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code", 1005), message.get("reason"))
-    said: str | bytes = message.get("text") or message.get("bytes") or ""
-    return said
+    message_text: str | bytes = message.get("text") or message.get("bytes") or ""
+    return message_text
 
 
 # -- while it is open ------------------------------------------------------------------------------
 
 
-async def _until_it_ends(seconds: float, *talks: Coroutine[Any, Any, None]) -> None:
+async def _run_until_expiry(seconds: float, *coroutines: Coroutine[Any, Any, None]) -> None:
     """Talk, until a talk fails or the token's time is over. Raises as they do,
     Unauthorized("token_expired")."""
-    tasks = [asyncio.create_task(talk) for talk in talks]
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         done, _ = await asyncio.wait(
             tasks, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED
@@ -147,7 +147,7 @@ async def _until_it_ends(seconds: float, *talks: Coroutine[Any, Any, None]) -> N
     raise Unauthorized("token_expired", "come again with a new token, and the last position")
 
 
-async def _tell(websocket: WebSocket, listener: Listener, patience: float) -> None:
+async def _send_changes(websocket: WebSocket, listener: Listener, patience: float) -> None:
     """Raises Problem("too_slow") when what comes at once is not taken in so many seconds: it would
     not catch up."""
     while True:
@@ -160,14 +160,14 @@ async def _tell(websocket: WebSocket, listener: Listener, patience: float) -> No
             raise Problem(503, "too_slow", "come again later, with the last position") from None
 
 
-async def _hear(websocket: WebSocket) -> None:
+async def _expect_nothing(websocket: WebSocket) -> None:
     """There is nothing more to be said by the client. Raises WebSocketDisconnect when it leaves;
     Problem."""
     await _received(websocket)
     raise Problem(400, "unexpected_message", "after the first message there is nothing to say")
 
 
-async def _refuse(websocket: WebSocket, error: Exception) -> None:
+async def _close_with_error(websocket: WebSocket, error: Exception) -> None:
     """Say why, and close. Who does not take that either in time is hung up on."""
     problem = problem_of(error)
     if problem.status == 500:

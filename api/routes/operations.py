@@ -46,7 +46,7 @@ class FeedView(Answer):
     updated_at: Time
 
 
-class Told(Answer):
+class ProjectionState(Answer):
     """What a projection was told to do."""
 
     projection: str
@@ -90,28 +90,28 @@ async def list_projections(services: ServicesOf, _: Auditor, head: LogPosition) 
     return answer(Page[FeedView].model_validate({"items": feeds}), position=head)
 
 
-@router.post("/projections/{name}/rebuild", status_code=202, response_model=Told)
+@router.post("/projections/{name}/rebuild", status_code=202, response_model=ProjectionState)
 async def rebuild_projection(name: ProjectionName, services: ServicesOf, _: Auditor) -> Response:
     """Fold a projection anew beside the live one, and switch to it when it has caught up."""
     if not await services.rebuild(name):
         raise no_projection()
-    return answer(Told(projection=name, status="rebuilding"), status=202)
+    return answer(ProjectionState(projection=name, status="rebuilding"), status=202)
 
 
-@router.post("/projections/{name}/pause", response_model=Told)
+@router.post("/projections/{name}/pause", response_model=ProjectionState)
 async def pause_projection(name: ProjectionName, services: ServicesOf, _: Auditor) -> Response:
     """Have a projection stand still."""
     if not await services.operations.pause(name):
         raise no_projection()
-    return answer(Told(projection=name, status="paused"))
+    return answer(ProjectionState(projection=name, status="paused"))
 
 
-@router.post("/projections/{name}/resume", response_model=Told)
+@router.post("/projections/{name}/resume", response_model=ProjectionState)
 async def resume_projection(name: ProjectionName, services: ServicesOf, _: Auditor) -> Response:
     """Have a projection go on."""
     if not await services.operations.resume(name):
         raise no_projection()
-    return answer(Told(projection=name, status="running"))
+    return answer(ProjectionState(projection=name, status="running"))
 
 
 # -- dead letters ----------------------------------------------------------------------------------

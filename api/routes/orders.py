@@ -6,26 +6,26 @@ from fastapi import APIRouter, Request
 from pydantic import AliasPath, Field
 from starlette.responses import Response
 
+from api.account_ids import check_account_exists
 from api.answers import Prefer, answer, page_answer, position_of
 from api.auth import Admin, Oneself, SignedIn
 from api.fields import Answer, Body, Page, Time
-from api.idempotency import Idempotency, made
-from api.paying import refunded, see_anew, wait_as_preferred
+from api.idempotency import Idempotency, recorded_id
+from api.paying import refresh_order, refunded, wait_as_preferred
 from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from api.views.payments import (
-    HappenedView,
     PaymentMethod,
     PaymentView,
     Refund,
     RefundView,
+    TimelineEventView,
     declined,
     payment_view,
     secret_of,
 )
 from api.views.receipts import ReceiptView, first_issued
 from api.views.shipments import ShipmentView
-from api.whose import must_be_account
 from commands.aggregates import ORDER
 from commands.handler import Caller, CommandResult
 from commands.order_saga import Placed
@@ -95,7 +95,7 @@ class OrderView(Answer):
     receipt: ReceiptView | None = None
     receipts: list[ReceiptView]
     shipments: list[ShipmentView]
-    timeline: list[HappenedView]
+    timeline: list[TimelineEventView]
     expires_at: Time
     created_at: Time
     updated_at: Time
@@ -126,7 +126,7 @@ async def place_order(
 
     async def again(done: IdempotencyRecord) -> Placed:
         placed = Placed(UUID(done.result_ids["order_id"]), UUID(done.result_ids["payment_id"]))
-        await see_anew(services, placed.order_id)
+        await refresh_order(services, placed.order_id)
         return placed
 
     async def reply(result: CommandResult[Placed]) -> Response:
@@ -172,7 +172,7 @@ async def cancel_order(
     """Call an order off before it is paid. 409 `order_not_cancellable`."""
 
     async def again(_: IdempotencyRecord) -> None:
-        await see_anew(services, order_id)
+        await refresh_order(services, order_id)
 
     async def reply(result: CommandResult[None]) -> Response:
         now = await services.commands.orders.when_ready(order_id, 0)
@@ -199,7 +199,7 @@ async def refund_order(
         lambda once: services.commands.orders.refund(
             caller, order_id, body.amount_cents, body.reason, once=once
         ),
-        made("refund_id"),
+        recorded_id("refund_id"),
         reply,
     )
 
@@ -236,7 +236,7 @@ async def orders_of_user(
     cursor: Cursor = None,
 ) -> Response:
     """A person's orders, the newest first (that person, ADMIN). 404 `user_not_found`."""
-    await must_be_account(services, user_id)
+    await check_account_exists(services, user_id)
     return await _orders(request, services, reads, caller, user_id, status, limit, cursor)
 
 

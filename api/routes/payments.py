@@ -9,11 +9,11 @@ from starlette.responses import Response
 from api.answers import Prefer, answer, page_answer
 from api.auth import EVERYBODY, Admin, SignedIn
 from api.fields import Answer, Body, Page
-from api.idempotency import Idempotency, made
-from api.paying import refunded, see_anew, wait_as_preferred
+from api.idempotency import Idempotency, recorded_id
+from api.paying import refresh_order, refunded, wait_as_preferred
 from api.reading import Cursor, Limit, Reads, found
 from api.services import ServicesOf
-from api.signed_notices import signed_notice
+from api.signed_webhooks import signed_webhook
 from api.views.payments import (
     PaymentMethod,
     PaymentView,
@@ -82,7 +82,7 @@ async def pay(
     method = body.payment_method.method() if body.payment_method else None
 
     async def again(done: IdempotencyRecord) -> UUID:
-        await see_anew(services, body.order_id)
+        await refresh_order(services, body.order_id)
         return UUID(done.result_ids["payment_id"])
 
     async def reply(result: CommandResult[UUID]) -> Response:
@@ -108,7 +108,7 @@ async def pay(
 
 
 @router.post("/payments/webhook", response_model=Received, dependencies=[EVERYBODY])
-@signed_notice
+@signed_webhook
 async def receive_notice(
     request: Request,
     services: ServicesOf,
@@ -134,7 +134,7 @@ async def refund_payment(
         lambda once: services.commands.payments.refund(
             caller, payment_id, body.amount_cents, body.reason, once=once
         ),
-        made("refund_id"),
+        recorded_id("refund_id"),
         lambda result: refunded(services, payment_id, result),
     )
 

@@ -15,7 +15,7 @@ from api.answers import answer, position_of
 from api.attempt_limits import Attempt, Attempts
 from api.auth import EVERYBODY, OptionalCaller, SignedIn
 from api.fields import Body, Email, Text, Token
-from api.idempotency import Idempotency, Idempotent, made_nothing
+from api.idempotency import Idempotency, Idempotent, no_result
 from api.services import Services, ServicesOf
 from api.views.accounts import NOT_STORED, Account, TokenPair, account_view, tokens_for
 from commands.accounts.logins import Login
@@ -163,7 +163,7 @@ async def verify_email(
     """Confirm an address by the token that was mailed to it. 422 `invalid_token`."""
     return await idempotency.answer(
         lambda once: services.commands.mail_proofs.verify_email(caller, body.token, once=once),
-        made_nothing,
+        no_result,
         lambda result: _no_content(services, result),
     )
 
@@ -187,7 +187,7 @@ async def verify_email_again(
     else:
         email = body.email
     await attempts.mail_to(email)
-    return _untold(idempotency, lambda once: proofs.verification_again(caller, email, once=once))
+    return _accepted(idempotency, lambda once: proofs.verification_again(caller, email, once=once))
 
 
 @router.post("/auth/password/forgot", status_code=202)
@@ -204,13 +204,13 @@ async def forgot_password(
     Nor does the answer to a repeat under the same Idempotency-Key, which mails nothing.
     """
     await attempts.mail_to(body.email)
-    return _untold(
+    return _accepted(
         idempotency,
         lambda once: services.commands.mail_proofs.forgot_password(caller, body.email, once=once),
     )
 
 
-def _untold(
+def _accepted(
     idempotency: Idempotent, command: Callable[[IdempotencyKey | None], Awaitable[object]]
 ) -> Response:
     """The answer to whom it must not tell whether anything came of it: by no position, and by no
@@ -218,7 +218,7 @@ def _untold(
 
     async def mail() -> None:
         with suppress(AlreadyDone):
-            await command(idempotency.untold)
+            await command(idempotency.undisclosed)
 
     response = answer(None, status=202)
     response.background = BackgroundTask(mail)
@@ -246,7 +246,7 @@ async def reset_password(
         lambda once: services.commands.mail_proofs.reset_password(
             caller, body.token, body.password, once=once
         ),
-        made_nothing,
+        no_result,
         reply,
     )
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from api.answers import Prefer, answer, page_answer, position_of
 from api.auth import SignedIn
 from api.fields import Amount, Answer, Body, Currency, Page, Time
-from api.idempotency import Idempotency, made
+from api.idempotency import Idempotency, recorded_id
 from api.problems import Problem, problem_response
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
@@ -155,7 +155,9 @@ async def create_transaction(
         return answer(view, status=prefer.status, position=position, headers=headers)
 
     return await idempotency.answer(
-        lambda once: _start(services, caller, body, method, once), made("transaction_id"), reply
+        lambda once: _start(services, caller, body, method, once),
+        recorded_id("transaction_id"),
+        reply,
     )
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from api.answers import answer, page_answer, position_of, versioned
 from api.auth import Admin, SignedIn
 from api.fields import Amount, Answer, Body, Currency, Page, Reason, Time
-from api.idempotency import Idempotency, Idempotent, made, made_nothing
+from api.idempotency import Idempotency, Idempotent, no_result, recorded_id
 from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import WALLET
@@ -35,7 +35,7 @@ class NewWallet(Body):
     currency: Currency
 
 
-class Explained(Body):
+class Reasoned(Body):
     """Why an operator does it."""
 
     reason: Reason
@@ -104,14 +104,14 @@ async def create_wallet(
 
     return await idempotency.answer(
         lambda once: services.commands.wallets.create(caller, body.currency, once=once),
-        made("wallet_id"),
+        recorded_id("wallet_id"),
         reply,
     )
 
 
 @router.post("/wallets/{wallet_id}/deactivate", response_model=WalletView)
 async def deactivate_wallet(
-    wallet_id: UUID, body: Explained, services: ServicesOf, caller: Admin, idempotency: Idempotency
+    wallet_id: UUID, body: Reasoned, services: ServicesOf, caller: Admin, idempotency: Idempotency
 ) -> Response:
     """Let nothing in or out (ADMIN). 409 `wallet_inactive`."""
     wallets = services.commands.wallets
@@ -125,7 +125,7 @@ async def deactivate_wallet(
 
 @router.post("/wallets/{wallet_id}/reactivate", response_model=WalletView)
 async def reactivate_wallet(
-    wallet_id: UUID, body: Explained, services: ServicesOf, caller: Admin, idempotency: Idempotency
+    wallet_id: UUID, body: Reasoned, services: ServicesOf, caller: Admin, idempotency: Idempotency
 ) -> Response:
     """Let it be used again (ADMIN). 409 `wallet_active`."""
     wallets = services.commands.wallets
@@ -179,7 +179,7 @@ async def _changed(
     async def reply(result: CommandResult[None]) -> Response:
         return await _wallet_now(services, wallet_id, await position_of(result, services))
 
-    return await idempotency.answer(command, made_nothing, reply)
+    return await idempotency.answer(command, no_result, reply)
 
 
 async def _wallet_now(

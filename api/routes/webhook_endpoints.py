@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
 from api.auth import Merchant
-from api.fields import Answer, Body, Line, Page, Time, Url
-from api.idempotency import Idempotency, made
+from api.fields import Answer, Body, Page, SingleLine, Time, Url
+from api.idempotency import Idempotency, recorded_id
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT
@@ -24,7 +24,7 @@ from queries import webhook_endpoints as query
 router = APIRouter(prefix="/api/v1/webhook-endpoints", tags=["webhooks"])
 
 EndpointUrl = Annotated[Url, Field(examples=["https://merchant.example/webhooks"])]
-Pattern = Annotated[Line, Field(min_length=1, max_length=100, examples=["order.*"])]
+Pattern = Annotated[SingleLine, Field(min_length=1, max_length=100, examples=["order.*"])]
 Patterns = Annotated[list[Pattern], Field(min_length=1, max_length=MAX_PATTERNS)]
 DeliveryStatus = Literal["PENDING", "DELIVERED", "FAILED"]
 
@@ -37,7 +37,7 @@ class NewEndpoint(Body):
 
     url: EndpointUrl
     events: Patterns
-    description: Line = ""
+    description: SingleLine = ""
 
 
 class EndpointChanges(Body):
@@ -45,7 +45,7 @@ class EndpointChanges(Body):
 
     url: EndpointUrl | None = None
     events: Patterns | None = None
-    description: Line | None = None
+    description: SingleLine | None = None
 
 
 # -- what comes out --------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ async def create_webhook_endpoint(
         lambda once: services.commands.webhook_endpoints.create(
             caller, body.url, body.events, body.description, once=once
         ),
-        made("endpoint_id"),
+        recorded_id("endpoint_id"),
         reply,
         keep=False,
     )
@@ -162,7 +162,7 @@ async def rotate_webhook_secret(
         lambda once: services.commands.webhook_endpoints.rotate_secret(
             caller, endpoint_id, once=once
         ),
-        made("endpoint_id"),
+        recorded_id("endpoint_id"),
         lambda result: _endpoint_now(services, result, secret=True),
         keep=False,
     )
@@ -175,7 +175,7 @@ async def enable_webhook_endpoint(
     """Send to it again what happens from now on. 403 `disabled_by_operator`."""
     return await idempotency.answer(
         lambda once: services.commands.webhook_endpoints.enable(caller, endpoint_id, once=once),
-        made("endpoint_id"),
+        recorded_id("endpoint_id"),
         lambda result: _endpoint_now(services, result),
     )
 
@@ -187,7 +187,7 @@ async def disable_webhook_endpoint(
     """Send nothing more to it."""
     return await idempotency.answer(
         lambda once: services.commands.webhook_endpoints.disable(caller, endpoint_id, once=once),
-        made("endpoint_id"),
+        recorded_id("endpoint_id"),
         lambda result: _endpoint_now(services, result),
     )
 
@@ -199,7 +199,7 @@ async def test_webhook_endpoint(
     """Send a `webhook.test`. 409 `webhook_endpoint_disabled`."""
     return await idempotency.answer(
         lambda once: services.commands.webhook_endpoints.test(caller, endpoint_id, once=once),
-        made("delivery_id"),
+        recorded_id("delivery_id"),
         lambda result: _delivery_now(services, result),
     )
 
@@ -222,7 +222,7 @@ async def redrive_webhook_delivery(
         lambda once: services.commands.webhook_endpoints.redeliver(
             caller, endpoint_id, delivery_id, once=once
         ),
-        made("delivery_id"),
+        recorded_id("delivery_id"),
         lambda result: _delivery_now(services, result),
     )
 

@@ -6,18 +6,18 @@ from uuid import UUID
 
 from fastapi import Depends, Request
 
-from api.auth import proved
+from api.auth import authenticated
 from domain.errors import Forbidden, Unauthorized
-from queries.games import Shown
+from queries.games import StatusFilter
 
 
-async def _shown(
-    request: Request, status: Shown = "ACTIVE", seller_id: UUID | None = None
-) -> Shown:
+async def _visible_status(
+    request: Request, status: StatusFilter = "ACTIVE", seller_id: UUID | None = None
+) -> StatusFilter:
     """The caller is looked up only if needed: most lists are of games on sale."""
     if status == "ACTIVE":
         return status
-    caller = await proved(request)
+    caller = await authenticated(request)
     if isinstance(caller, Unauthorized):
         raise caller
     if not caller.is_admin and caller.user_id != seller_id:
@@ -25,5 +25,5 @@ async def _shown(
     return status
 
 
-ShownStatus = Annotated[Shown, Depends(_shown)]
+VisibleStatus = Annotated[StatusFilter, Depends(_visible_status)]
 """The requested status of games: raises Unauthorized; Forbidden("not_yours")."""

@@ -39,7 +39,7 @@ class Refund(Body):
     reason: Reason
 
 
-class HappenedView(Answer):
+class TimelineEventView(Answer):
     """An event of a timeline; absent values are left out."""
 
     name: str
@@ -92,7 +92,7 @@ class PaymentView(Answer):
     redirect_url: str | None
     code: str | None
     detail: str | None
-    history: list[HappenedView]
+    history: list[TimelineEventView]
     expires_at: Time
     created_at: Time
     updated_at: Time

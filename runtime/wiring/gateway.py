@@ -74,7 +74,7 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
             secret=core.secrets.fingerprints,
             queues=tuple(queues.values()),
             health=health,
-            spared=frozenset({ELASTICSEARCH}),
+            optional_dependencies=frozenset({ELASTICSEARCH}),
             dependency_errors=(
                 SearchUnavailable,
                 ImageStoreUnavailable,

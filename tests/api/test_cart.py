@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from api.idempotency import Answers
+from api.idempotency import StoredAnswers
 from commands.aggregates import CART as CARTS
 from commands.aggregates import ORDER
 from tests.support.shops.gateway import DECLINED, SECURE, Person, Shop
@@ -224,7 +224,7 @@ async def test_a_repeat_whose_answer_was_lost_shows_what_became_of_it_in_another
 ) -> None:
     async def lost(*_: object) -> None: ...
 
-    monkeypatch.setattr(Answers, "keep", lost)
+    monkeypatch.setattr(StoredAnswers, "keep", lost)
     known, game = shop.core.repository._cache, await stocked(shop, seller, 5)
     in_cart, ordering, calling_off = [
         {"Idempotency-Key": uuid4().hex, "Prefer": "respond-async"}

@@ -13,7 +13,7 @@ from api.app import gateway
 from api.auth import SignedIn
 from api.middleware.limits import Rates, client_of
 from api.services import GatewaySettings, Services
-from api.signed_notices import signed_notice
+from api.signed_webhooks import signed_webhook
 from kit.clock import ManualClock
 from tests.support.shops.small_gateway import NOON, services, tokens_at
 
@@ -36,7 +36,7 @@ def asking(shop: Services, peer: str = "192.0.2.1") -> httpx.AsyncClient:
     async def look() -> None: ...
 
     @router.post("/api/v1/payments/webhook")
-    @signed_notice
+    @signed_webhook
     async def hear() -> None: ...
 
     @router.post("/api/v1/things")

@@ -17,9 +17,9 @@ from fastapi import APIRouter, Query
 from psycopg_pool import PoolTimeout
 from starlette.types import Receive, Scope, Send
 
-from api.fields import Body, Cents, Line, Prose
+from api.fields import Body, Cents, Prose, SingleLine
 from api.middleware.context import CORRELATION_HEADER
-from api.middleware.guards import Failures
+from api.middleware.guards import ProblemResponses
 from api.services import GatewaySettings
 from commands.ports.signatures import InvalidSignature
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Refused, Stale, Unauthorized
@@ -43,7 +43,7 @@ def raising(error: BaseException) -> httpx.AsyncClient:
 
 
 class Offer(Body):
-    title: Line
+    title: SingleLine
     price_cents: Cents
     description: Prose = ""
 
@@ -160,7 +160,7 @@ async def test_what_another_server_fails_in_is_logged_by_its_words(
     async def fail(scope: Scope, receive: Receive, send: Send) -> None:
         raise LookupError("no room in the bucket")
 
-    app = Failures(fail, dependency_errors=(LookupError,))
+    app = ProblemResponses(fail, dependency_errors=(LookupError,))
     log = logging.getLogger("api.problems")
     with patch("api.problems._away", Seldom(log)), caplog.at_level(logging.WARNING, log.name):
         async with httpx.AsyncClient(
@@ -318,11 +318,11 @@ async def test_a_trace_that_is_none_begins_anew(parent: str) -> None:
 
 
 class Leg(Body):
-    wallet_id: Line
+    wallet_id: SingleLine
 
 
 class Journey(Body):
-    game_id: Line = ""
+    game_id: SingleLine = ""
     payment_method: Leg | None = None
     legs: tuple[Leg, ...] = ()
     amount_cents: int = 0

@@ -167,7 +167,9 @@ async def test_the_shop_stays_ready_while_only_what_it_can_make_up_for_is_down()
         raise SearchUnavailable("no route to 10.0.0.7")
 
     health = {"database": up, "elasticsearch": down}
-    client = client_of(create_app(services(health=health, spared=frozenset({"elasticsearch"}))))
+    client = client_of(
+        create_app(services(health=health, optional_dependencies=frozenset({"elasticsearch"})))
+    )
     answer = await client.get("/health/ready")
 
     assert answer.status_code == 200

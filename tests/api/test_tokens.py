@@ -11,7 +11,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey, OKPKey
 
-from api.tokens import Access, Refresh, Tokens, new_private_key
+from api.tokens import AccessClaims, RefreshClaims, Tokens, new_private_key
 from domain.errors import Unauthorized
 from kit.clock import ManualClock
 from tests.support.shops.small_gateway import KEY, NOON, tokens_at
@@ -38,7 +38,9 @@ def refused(read: Callable[[str], object], token: str) -> None:
 def test_an_access_token_speaks_for_its_person(tokens: Tokens) -> None:
     token = tokens.mint_access(ANN, "BUYER", SESSION)
 
-    assert tokens.read_access(token) == Access(ANN, "BUYER", SESSION, NOON + timedelta(minutes=15))
+    assert tokens.read_access(token) == AccessClaims(
+        ANN, "BUYER", SESSION, NOON + timedelta(minutes=15)
+    )
 
 
 def test_an_access_token_ends_after_fifteen_minutes(tokens: Tokens, clock: ManualClock) -> None:
@@ -129,7 +131,7 @@ def test_what_is_no_token_is_refused(tokens: Tokens, token: str) -> None:
 def test_a_refresh_token_names_its_session_and_generation(tokens: Tokens) -> None:
     token = tokens.mint_refresh(SESSION, 3, NOON + timedelta(days=30))
 
-    assert tokens.read_refresh(token) == Refresh(SESSION, 3)
+    assert tokens.read_refresh(token) == RefreshClaims(SESSION, 3)
 
 
 def test_neither_kind_of_token_passes_for_the_other(tokens: Tokens) -> None:

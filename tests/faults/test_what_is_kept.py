@@ -54,7 +54,7 @@ ENDS_WITH_ANOTHER = {
 
 SAYS_NOTHING_OF_THE_LOG = {
     "adapters.payments.simulator.webhooks.WebhookSender",  # another program
-    "api.idempotency.Answers",  # requests under way
+    "api.idempotency.StoredAnswers",  # requests under way
     "commands.deadlines.Deadlines",  # counts; what is due is fired all the same
     "commands.transactions.Transactions",  # tasks under way, which decide again
     "eventstore.database.doubts.Doubts",  # connections

@@ -13,7 +13,7 @@ from domain.ids import PLATFORM_ID
 ME: Literal["me"] = "me"
 
 
-async def _whose(
+async def _account_id(
     user_id: Annotated[
         UUID | Literal["me"], Path(description="An account's id; `me` is the caller's.")
     ],
@@ -22,11 +22,11 @@ async def _whose(
     return caller.person() if user_id == ME else user_id
 
 
-AccountId = Annotated[UUID, Depends(_whose)]
+AccountId = Annotated[UUID, Depends(_account_id)]
 """The account that `{user_id}` names: raises Unauthorized."""
 
 
-async def must_be_account(services: Services, user_id: UUID) -> None:
+async def check_account_exists(services: Services, user_id: UUID) -> None:
     """Raises NotFound("user_not_found") unless the account exists: a list of nobody's things is not
     an empty one. The platform sells games without an account."""
     if user_id != PLATFORM_ID:

@@ -11,16 +11,16 @@ from starlette.types import Scope
 
 C = TypeVar("C", bound=Callable[..., Any])
 
-_MARK = "takes_signed_notices"
+_MARK = "takes_signed_webhooks"
 
 
-def signed_notice(endpoint: C) -> C:
+def signed_webhook(endpoint: C) -> C:
     """Mark a route's endpoint as one for signed notices."""
     setattr(endpoint, _MARK, True)
     return endpoint
 
 
-def is_signed_notice(scope: Scope) -> bool:
+def is_signed_webhook(scope: Scope) -> bool:
     """Whether the request goes to such a route, under any of its paths."""
     routes = (route for route in scope["app"].routes if isinstance(route, Route))
     marked = (route for route in routes if getattr(route.endpoint, _MARK, False))
