@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from commands.ports.queue import Delivery, Job, JobHandler
+from commands.ports.queue import Job, JobAttempt, JobHandler
 from eventstore.database.patience import PATIENCE_SECONDS, outlast
 from eventstore.database.postgres import is_away
 from kit.cancellation import stop_if_cancelled
@@ -26,34 +26,34 @@ POSTPONED = "postponed: our own database is away"
 """The outcome of an attempt that does not count: it is made again later."""
 
 MakeAttempt = Callable[[Job, int], Awaitable[str | None]]
-"""`attempt` for a job and its number."""
+"""`attempt_job` for a job and its number."""
 
 
-async def attempt(
-    job: Job, number: int, *, most: int, handler: JobHandler, lost: JobHandler | None
+async def attempt_job(
+    job: Job, number: int, *, max_attempts: int, handler: JobHandler, lost: JobHandler | None
 ) -> str | None:
-    """Make the `number`-th attempt at a job, of `most`. Returns the error, or None on success.
+    """Make attempt `number` of `max_attempts` at a job. Returns the error, or None on success.
 
     While our own database is down the attempt is repeated, for ten minutes; then returns POSTPONED.
     Raises only when itself cancelled.
 
-    A number of `most` + 1 means that the worker of the last attempt was lost. Then `lost` is
-    called, if given, but only once, so that a crashing `lost` handler cannot kill one worker after
-    another.
+    `max_attempts` + 1 as the number means that the worker of the last attempt was lost. Then `lost`
+    is called, if given, but only once, so that a crashing `lost` handler cannot kill one worker
+    after another.
     """
-    if number <= most:
-        return await _hand_over(handler, Delivery(job, number, last=number == most))
+    if number <= max_attempts:
+        return await _hand_over(handler, JobAttempt(job, number, last=number == max_attempts))
     error = None
-    if lost is not None and number == most + 1:
-        error = await _hand_over(lost, Delivery(job, most, last=True))
+    if lost is not None and number == max_attempts + 1:
+        error = await _hand_over(lost, JobAttempt(job, max_attempts, last=True))
     if error == POSTPONED:
         return error
     return f"{WORKER_LOST}; then {error}" if error else WORKER_LOST
 
 
-async def _hand_over(handler: JobHandler, delivery: Delivery) -> str | None:
+async def _hand_over(handler: JobHandler, attempt: JobAttempt) -> str | None:
     try:
-        await outlast(partial(_bounded, handler, delivery))
+        await outlast(partial(_bounded, handler, attempt))
     except Exception as error:
         return POSTPONED if is_away(error) else described(error)
     except asyncio.CancelledError as error:
@@ -62,6 +62,6 @@ async def _hand_over(handler: JobHandler, delivery: Delivery) -> str | None:
     return None
 
 
-async def _bounded(handler: JobHandler, delivery: Delivery) -> None:
+async def _bounded(handler: JobHandler, attempt: JobAttempt) -> None:
     async with asyncio.timeout(CALL_SECONDS):
-        await handler(delivery)
+        await handler(attempt)

@@ -18,7 +18,7 @@ from psycopg.errors import ProgramLimitExceeded
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.queues.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt
+from adapters.queues.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt_job
 from commands.ports.queue import DeadLetter, Job, JobHandler
 from eventstore.database.patience import outlast
 from eventstore.database.postgres import AWAY, connect_beside
@@ -228,7 +228,9 @@ class PostgresQueue:
 
         Waits for a lost database.
         """
-        make_attempt = partial(attempt, most=self.max_attempts, handler=handler, lost=lost)
+        make_attempt = partial(
+            attempt_job, max_attempts=self.max_attempts, handler=handler, lost=lost
+        )
         consumer = _Consumer(self, self._pool, make_attempt, concurrency)
         self._consumers.add(consumer)
         try:

@@ -38,7 +38,7 @@ from aio_pika.exceptions import (
 from aio_pika.robust_connection import RobustConnection
 from pamqp.common import Arguments, FieldValue
 
-from adapters.queues.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt
+from adapters.queues.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt_job
 from commands.ports.queue import DeadLetter, Job, JobHandler
 from kit.cancellation import stop_if_cancelled
 from kit.circuit import Circuit, CircuitOpen
@@ -148,7 +148,9 @@ class RabbitQueue:
 
         Waits for a lost connection; jobs in progress are then delivered again.
         """
-        make_attempt = partial(attempt, most=self.max_attempts, handler=handler, lost=lost)
+        make_attempt = partial(
+            attempt_job, max_attempts=self.max_attempts, handler=handler, lost=lost
+        )
         while True:
             stop_if_cancelled()
             try:

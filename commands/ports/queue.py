@@ -18,12 +18,12 @@ class Job(msgspec.Struct, frozen=True):
     body: Mapping[str, str] = {}
 
 
-class Delivery(msgspec.Struct, frozen=True):
-    """A job handed to a worker: the how-manieth attempt this is, from 1, and whether it is the
+class JobAttempt(msgspec.Struct, frozen=True):
+    """A job handed to a worker: which attempt this is, counted from 1, and whether it is the
     last."""
 
     job: Job
-    attempt: int
+    number: int
     last: bool
 
 
@@ -37,17 +37,17 @@ class DeadLetter(msgspec.Struct, frozen=True):
     died_at: datetime | None
 
 
-JobHandler = Callable[[Delivery], Awaitable[None]]
+JobHandler = Callable[[JobAttempt], Awaitable[None]]
 
 
 class JobWorker(ABC):
     """Does the jobs of one queue."""
 
     @abstractmethod
-    async def handle(self, delivery: Delivery, /) -> None:
+    async def handle(self, attempt: JobAttempt, /) -> None:
         """Do a job. An exception means: again later, or dead after the last attempt."""
 
-    async def lost(self, _: Delivery, /) -> None:
+    async def lost(self, _: JobAttempt, /) -> None:
         """See `WorkQueue.consume`. Most workers do nothing about such a job."""
         return
 

@@ -11,7 +11,7 @@ from limits.strategies import MovingWindowRateLimiter
 from commands.aggregates import NOTICE, USER
 from commands.handler import CommandHandler
 from commands.ports.notifications import Carrier, Message, NotDelivered
-from commands.ports.queue import Delivery, JobWorker
+from commands.ports.queue import JobAttempt, JobWorker
 from commands.reactors.reactor import on_behalf
 from domain import email_addresses, identity, notices
 from domain.notices import Channel, Notice
@@ -31,59 +31,59 @@ class NoticeWorker(JobWorker):
         self._carriers = carriers
         self._unverified = MovingWindowRateLimiter(MemoryStorage())
 
-    async def handle(self, delivery: Delivery) -> None:
+    async def handle(self, attempt: JobAttempt) -> None:
         """Send a notice unless it went already. Whatever is raised is tried again, and after the
         last try recorded as a failure; a job redriven later sends it all the same.
 
         Should the worker die between the sending and the recording, it is sent again, as the same
         message.
         """
-        notice_id = UUID(delivery.job.body["notice_id"])
+        notice_id = UUID(attempt.job.body["notice_id"])
         notice = await self._handler.state(NOTICE, notice_id)
         if notice is None or notice.status == "SENT":
             return
         user = await self._handler.state(USER, notice.user_id)
         if user is None or user.status == "FORGOTTEN" or notice.params is None:
-            await self._record_failure(notice_id, "recipient_unknown", delivery)
+            await self._record_failure(notice_id, "recipient_unknown", attempt)
             return
         message = _message(notice_id, notice, notice.params, user)
         if email_addresses.is_unreachable(message.email):
-            await self._record_failure(notice_id, "recipient_unreachable", delivery)
+            await self._record_failure(notice_id, "recipient_unreachable", attempt)
             return
         if (
             not _is_known(notice, message.email, user)
-            and delivery.attempt == 1
+            and attempt.number == 1
             and not self._may_go(message.email)
         ):
-            await self._record_failure(notice_id, "recipient_unverified", delivery)
+            await self._record_failure(notice_id, "recipient_unverified", attempt)
             return
         try:
             reference = await self._carriers[notice.channel].send(message)
         except Exception as error:
-            if delivery.last:
+            if attempt.last:
                 code = error.code if isinstance(error, NotDelivered) else "internal_error"
-                await self._record_failure(notice_id, code, delivery)
+                await self._record_failure(notice_id, code, attempt)
             raise
-        await self._record_sent(notice_id, reference, delivery)
+        await self._record_sent(notice_id, reference, attempt)
 
     def _may_go(self, address: str) -> bool:
         return self._unverified.hit(UNVERIFIED_AN_HOUR, address.casefold())
 
-    async def _record_sent(self, notice_id: UUID, reference: str, delivery: Delivery) -> None:
+    async def _record_sent(self, notice_id: UUID, reference: str, attempt: JobAttempt) -> None:
         async def decision(unit: UnitOfWork) -> None:
             current = await unit.get(NOTICE, notice_id)
             unit.emit(notice_id, notices.mark_sent(current, reference))
 
         await outlast(
-            lambda: self._handler.handle(decision, on_behalf("worker:mail", delivery.job))
+            lambda: self._handler.handle(decision, on_behalf("worker:mail", attempt.job))
         )  # lest it be sent again
 
-    async def _record_failure(self, notice_id: UUID, code: str, delivery: Delivery) -> None:
+    async def _record_failure(self, notice_id: UUID, code: str, attempt: JobAttempt) -> None:
         async def decision(unit: UnitOfWork) -> None:
             current = await unit.get(NOTICE, notice_id)
-            unit.emit(notice_id, notices.mark_failed(current, code, delivery.attempt))
+            unit.emit(notice_id, notices.mark_failed(current, code, attempt.number))
 
-        await self._handler.handle(decision, on_behalf("worker:mail", delivery.job))
+        await self._handler.handle(decision, on_behalf("worker:mail", attempt.job))
 
 
 def _message(

@@ -19,7 +19,7 @@ from commands.ports.payments import (
     ProviderRefused,
     ProviderUnavailable,
 )
-from commands.ports.queue import Delivery, JobWorker
+from commands.ports.queue import JobAttempt, JobWorker
 from commands.ports.text_log import TextLog
 from commands.reactors.reactor import on_behalf
 from domain import payments
@@ -60,79 +60,79 @@ class PaymentWorker(JobWorker):
         self._secrets = secrets
         self._text_log = text_log
 
-    async def handle(self, delivery: Delivery) -> None:
+    async def handle(self, attempt: JobAttempt) -> None:
         """Do the job. Raises ProviderUnavailable: try again later, or dead after the last
         attempt."""
-        job, payment_id = delivery.job, UUID(delivery.job.body["payment_id"])
-        steps: dict[str, Callable[[Delivery, UUID, Payment], Awaitable[None]]] = {
+        job, payment_id = attempt.job, UUID(attempt.job.body["payment_id"])
+        steps: dict[str, Callable[[JobAttempt, UUID, Payment], Awaitable[None]]] = {
             "charge": self._charge,
             "intent": self._make_intent,
             "cancel": self._cancel,
             "refund": self._refund,
             "refund_failed": self._tell_failure,
         }
-        self._note("worker took", delivery, payment_id)
+        self._note("worker took", attempt, payment_id)
         payment = await self._handler.state(PAYMENT, payment_id)
         if payment is None:
-            self._note("worker dropped", delivery, payment_id, reason="unknown payment")
+            self._note("worker dropped", attempt, payment_id, reason="unknown payment")
             return
         try:
-            await steps[job.kind](delivery, payment_id, payment)
+            await steps[job.kind](attempt, payment_id, payment)
         except ProviderUnavailable as error:
-            self._note("worker failed", delivery, payment_id, error=error, last=delivery.last)
+            self._note("worker failed", attempt, payment_id, error=error, last=attempt.last)
             raise
         after = await self._handler.cached(PAYMENT, payment_id)
-        self._note("worker done", delivery, payment_id, status=after.status if after else "")
+        self._note("worker done", attempt, payment_id, status=after.status if after else "")
 
-    async def lost(self, delivery: Delivery) -> None:
+    async def lost(self, attempt: JobAttempt) -> None:
         """The worker of the last attempt was lost: end the payment now, as the provider has it, not
         by its deadline."""
-        payment_id = UUID(delivery.job.body["payment_id"])
-        self._note("worker lost", delivery, payment_id)
+        payment_id = UUID(attempt.job.body["payment_id"])
+        self._note("worker lost", attempt, payment_id)
         payment = await self._handler.state(PAYMENT, payment_id)
-        if delivery.job.kind == "charge" and payment is not None and payment.is_open:
+        if attempt.job.kind == "charge" and payment is not None and payment.is_open:
             detail = "the payment was interrupted again and again"
             await self._look_before_failing(
-                delivery, payment_id, payment, "payment_interrupted", detail
+                attempt, payment_id, payment, "payment_interrupted", detail
             )
 
     # -- taking the money --------------------------------------------------------------------------
 
-    async def _charge(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:
+    async def _charge(self, attempt: JobAttempt, payment_id: UUID, payment: Payment) -> None:
         if payment.method is None or payment.method.token_ref is None:
             return
         if not payment.is_open or payment.closed:
-            await self._reconcile(delivery, payment_id, payment)
+            await self._reconcile(attempt, payment_id, payment)
             return
         now = self._handler.now()
         try:
             await self._record(
-                delivery,
+                attempt,
                 payment_id,
                 lambda p: payments.submit(
-                    p, self._provider.name, max(p.attempt, delivery.attempt - 1) + 1, now
+                    p, self._provider.name, max(p.attempt, attempt.number - 1) + 1, now
                 ),
             )
         except Refused as refusal:
-            self._note("worker dropped", delivery, payment_id, reason=refusal.code)
+            self._note("worker dropped", attempt, payment_id, reason=refusal.code)
             return
         try:
             intent = await self._ask_for_money(
-                delivery.job.id, payment_id, payment, payment.method.token_ref
+                attempt.job.id, payment_id, payment, payment.method.token_ref
             )
         except ProviderRefused as refused:
             await self._look_before_failing(
-                delivery, payment_id, payment, refused.code, refused.detail
+                attempt, payment_id, payment, refused.code, refused.detail
             )
         except ProviderUnavailable:
-            if delivery.last:
+            if attempt.last:
                 detail = "the payment provider did not answer"
                 await self._look_before_failing(
-                    delivery, payment_id, payment, "provider_unavailable", detail
+                    attempt, payment_id, payment, "provider_unavailable", detail
                 )
             raise
         else:
-            await self._apply(delivery, payment_id, intent)
+            await self._apply(attempt, payment_id, intent)
             await self._give_up_if_closed(payment_id, intent)
 
     async def _ask_for_money(
@@ -164,7 +164,7 @@ class PaymentWorker(JobWorker):
         return await self._provider.confirm(intent.ref, method=token, idempotency_key=key)
 
     async def _look_before_failing(
-        self, delivery: Delivery, payment_id: UUID, payment: Payment, code: str, detail: str
+        self, attempt: JobAttempt, payment_id: UUID, payment: Payment, code: str, detail: str
     ) -> None:
         """The try came to nothing, as it seems: what does the provider know of it? If nothing good,
         it failed."""
@@ -173,9 +173,9 @@ class PaymentWorker(JobWorker):
         except (ProviderUnavailable, ProviderRefused):
             intent = None
         if intent is not None and intent.status in {"succeeded", "requires_action", "processing"}:
-            await self._apply(delivery, payment_id, intent)
+            await self._apply(attempt, payment_id, intent)
         else:
-            await self._fail(delivery, payment_id, code, detail)
+            await self._fail(attempt, payment_id, code, detail)
 
     async def _give_up_if_closed(self, payment_id: UUID, intent: Intent) -> None:
         """The order was cancelled, or paid by a wallet, while the provider was asked: leave nobody
@@ -187,12 +187,12 @@ class PaymentWorker(JobWorker):
                 intent.ref, idempotency_key=f"{payment_id}:cancel:{intent.status}"
             )
 
-    async def _reconcile(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:
+    async def _reconcile(self, attempt: JobAttempt, payment_id: UUID, payment: Payment) -> None:
         """The payment is settled here: only take note of what the provider has (money that came
         after all)."""
         intent = await self._find(payment_id, payment)
         if intent is not None and intent.status == "succeeded":
-            await self._apply(delivery, payment_id, intent)
+            await self._apply(attempt, payment_id, intent)
 
     async def _find(self, payment_id: UUID, payment: Payment) -> Intent | None:
         if payment.provider_ref is not None:
@@ -204,7 +204,7 @@ class PaymentWorker(JobWorker):
                     raise
         return await self._provider.find(payment_id)
 
-    async def _make_intent(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:
+    async def _make_intent(self, attempt: JobAttempt, payment_id: UUID, payment: Payment) -> None:
         """No method yet: the provider's intent gives the client its secret."""
         if payment.provider_ref is not None or payment.method is not None or not payment.is_open:
             return
@@ -220,23 +220,23 @@ class PaymentWorker(JobWorker):
             current = await self._handler.state(PAYMENT, payment_id)
             if current is not None and current.method is not None:
                 return  # a method came meanwhile, and made the intent with it
-            await self._fail(delivery, payment_id, refused.code, refused.detail)
+            await self._fail(attempt, payment_id, refused.code, refused.detail)
         except ProviderUnavailable:
-            if delivery.last:
+            if attempt.last:
                 await self._fail(
-                    delivery,
+                    attempt,
                     payment_id,
                     "provider_unavailable",
                     "the payment provider did not answer",
                 )
             raise
         else:
-            await self._apply(delivery, payment_id, intent)
+            await self._apply(attempt, payment_id, intent)
             await self._give_up_if_closed(payment_id, intent)
 
     # -- giving it back ----------------------------------------------------------------------------
 
-    async def _cancel(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:
+    async def _cancel(self, attempt: JobAttempt, payment_id: UUID, payment: Payment) -> None:
         """The order was cancelled, or a wallet paid: see that no money comes from here. If it has
         come, it is captured and sent back, or sent back at once where the wallet's was captured.
         """
@@ -244,7 +244,7 @@ class PaymentWorker(JobWorker):
         if payment.can_be_tried:
             self._note(
                 "worker dropped",
-                delivery,
+                attempt,
                 payment_id,
                 reason="neither cancelled nor paid otherwise",
             )
@@ -260,14 +260,14 @@ class PaymentWorker(JobWorker):
             except ProviderRefused:
                 intent = await self._provider.get(intent.ref)
         if intent.status == "succeeded" and payment.is_captured and payment.wallet_id is not None:
-            await self._return_surplus(delivery, payment_id, payment, intent)
+            await self._return_surplus(attempt, payment_id, payment, intent)
         elif intent.status == "succeeded":
-            await self._apply(delivery, payment_id, intent)
+            await self._apply(attempt, payment_id, intent)
         elif intent.status != "canceled":
             raise ProviderUnavailable(f"the intent is still {intent.status}")
 
     async def _return_surplus(
-        self, delivery: Delivery, payment_id: UUID, payment: Payment, intent: Intent
+        self, attempt: JobAttempt, payment_id: UUID, payment: Payment, intent: Intent
     ) -> None:
         if payment.surplus_returned:
             return
@@ -278,7 +278,7 @@ class PaymentWorker(JobWorker):
                 payment_id, intent.ref, payment.amount_cents, refund_id, key
             )
             # what failed failed for good: only another refund can bring it back
-            for _ in range(delivery.attempt):
+            for _ in range(attempt.number):
                 if sent.status == "FAILED":
                     key = f"{payment_id}:surplus:{sent.ref}"
                     sent = await self._send_back(
@@ -295,7 +295,7 @@ class PaymentWorker(JobWorker):
             # a notice of the provider, or an operator, has it looked at again
             if sent.status == "PENDING":
                 raise ProviderUnavailable("the refund of the surplus is still pending")
-        await self._record(delivery, payment_id, lambda p: refunds.return_surplus(p, intent.ref))
+        await self._record(attempt, payment_id, lambda p: refunds.return_surplus(p, intent.ref))
 
     async def _send_back(
         self, payment_id: UUID, ref: str, amount_cents: int, refund_id: UUID, key: str
@@ -310,12 +310,12 @@ class PaymentWorker(JobWorker):
         )
         return asked if asked.status != "PENDING" else await self._provider.get_refund(asked.ref)
 
-    async def _refund(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:
+    async def _refund(self, attempt: JobAttempt, payment_id: UUID, payment: Payment) -> None:
         """Send money back, or see how that stands which the provider knows of already. It counts
         only once the provider says that it succeeded. Without an answer it stays asked for: it may
         have gone, and must not be promised again.
         """
-        refund_id = UUID(delivery.job.body["refund_id"])
+        refund_id = UUID(attempt.job.body["refund_id"])
         refund = payment.refunds.get(refund_id)
         if refund is None or refund.state == "SUCCEEDED":
             return
@@ -324,16 +324,14 @@ class PaymentWorker(JobWorker):
         ):
             self._note(
                 "worker dropped",
-                delivery,
+                attempt,
                 payment_id,
                 reason="it failed, or another refund took its place",
             )
             return
         # no money has come by the provider
         if payment.provider_ref is None or not refund.amount_cents:
-            await self._record(
-                delivery, payment_id, lambda p: refunds.complete_refund(p, refund_id)
-            )
+            await self._record(attempt, payment_id, lambda p: refunds.complete_refund(p, refund_id))
             return
         try:
             sent = await self._refund_at_provider(
@@ -343,19 +341,19 @@ class PaymentWorker(JobWorker):
             code = refused.code
             if code == ALL_GONE_BACK:
                 await self._record(
-                    delivery, payment_id, lambda p: refunds.complete_refund(p, refund_id)
+                    attempt, payment_id, lambda p: refunds.complete_refund(p, refund_id)
                 )
                 return
             # it has no such money: no repeat mends that, nor does a redrive
             unknown = code == UNKNOWN
-            if unknown or (delivery.last and refund.provider_ref is None):
+            if unknown or (attempt.last and refund.provider_ref is None):
                 await self._record(
-                    delivery, payment_id, lambda p: refunds.fail_refund(p, refund_id, code)
+                    attempt, payment_id, lambda p: refunds.fail_refund(p, refund_id, code)
                 )
             if unknown:
                 self._note(
                     "worker saw refund",
-                    delivery,
+                    attempt,
                     payment_id,
                     refund=refund_id,
                     status="FAILED",
@@ -365,7 +363,7 @@ class PaymentWorker(JobWorker):
             # it stays asked for while it is tried; then an operator must see it: it ends as a dead
             # letter
             raise
-        await self._note_refund(delivery, payment_id, refund_id, sent)
+        await self._note_refund(attempt, payment_id, refund_id, sent)
 
     async def _refund_at_provider(
         self, payment_id: UUID, ref: str, refund_id: UUID, refund: Refund
@@ -392,27 +390,27 @@ class PaymentWorker(JobWorker):
         return await self._send_back(payment_id, made.ref, refund.amount_cents, refund_id, key)
 
     async def _note_refund(
-        self, delivery: Delivery, payment_id: UUID, refund_id: UUID, sent: ProviderRefund
+        self, attempt: JobAttempt, payment_id: UUID, refund_id: UUID, sent: ProviderRefund
     ) -> None:
         self._note(
             "worker saw refund",
-            delivery,
+            attempt,
             payment_id,
             refund=refund_id,
             ref=sent.ref,
             status=sent.status,
         )
         await self._record(
-            delivery,
+            attempt,
             payment_id,
             lambda p: refunds.settle_refund(p, refund_id, sent.status, sent.ref, sent.code),
         )
 
-    async def _tell_failure(self, delivery: Delivery, payment_id: UUID, payment: Payment) -> None:
+    async def _tell_failure(self, attempt: JobAttempt, payment_id: UUID, payment: Payment) -> None:
         """A refund failed at the provider. For an operator to see it this job must die; it ends
         well once as much was asked back again. Raises RefundFailed.
         """
-        refund_id = UUID(delivery.job.body["refund_id"])
+        refund_id = UUID(attempt.job.body["refund_id"])
         refund = payment.refunds.get(refund_id)
         if refund is None or refund.state != "FAILED":
             return
@@ -426,7 +424,7 @@ class PaymentWorker(JobWorker):
 
     # -- recording ---------------------------------------------------------------------------------
 
-    async def _apply(self, delivery: Delivery, payment_id: UUID, intent: Intent) -> None:
+    async def _apply(self, attempt: JobAttempt, payment_id: UUID, intent: Intent) -> None:
         """Record what the provider's intent has come to."""
         name, secret = self._provider.name, self._secrets.seal(payment_id, intent.client_secret)
 
@@ -452,27 +450,27 @@ class PaymentWorker(JobWorker):
                 case "processing":
                     return payments.process(payment, provider=name, provider_ref=intent.ref)
 
-        await self._record(delivery, payment_id, decide)
+        await self._record(attempt, payment_id, decide)
 
-    async def _fail(self, delivery: Delivery, payment_id: UUID, code: str, detail: str) -> None:
+    async def _fail(self, attempt: JobAttempt, payment_id: UUID, code: str, detail: str) -> None:
         await self._record(
-            delivery, payment_id, lambda payment: payments.fail(payment, code, detail)
+            attempt, payment_id, lambda payment: payments.fail(payment, code, detail)
         )
 
-    async def _record(self, delivery: Delivery, payment_id: UUID, decide: Decide) -> None:
+    async def _record(self, attempt: JobAttempt, payment_id: UUID, decide: Decide) -> None:
         async def decision(unit: UnitOfWork) -> None:
             payment = await unit.get(PAYMENT, payment_id)
             unit.emit(payment_id, decide(payment))
 
-        await self._handler.handle(decision, on_behalf("worker:payments", delivery.job))
+        await self._handler.handle(decision, on_behalf("worker:payments", attempt.job))
 
-    def _note(self, step: str, delivery: Delivery, payment_id: UUID, **more: object) -> None:
+    def _note(self, step: str, attempt: JobAttempt, payment_id: UUID, **more: object) -> None:
         self._text_log.write(
             step,
-            kind=delivery.job.kind,
+            kind=attempt.job.kind,
             payment=payment_id,
-            job=delivery.job.id,
-            attempt=delivery.attempt,
+            job=attempt.job.id,
+            attempt=attempt.number,
             **more,
         )
 

@@ -24,7 +24,7 @@ from commands.ports.fiscal import (
     OperatorRefused,
     OperatorUnavailable,
 )
-from commands.ports.queue import Delivery, JobWorker, WorkQueue
+from commands.ports.queue import JobAttempt, JobWorker, WorkQueue
 from commands.reactors.reactor import Reactor, on_behalf
 from domain import receipts
 from domain.events import Event
@@ -61,30 +61,30 @@ class ReceiptWorker(JobWorker):
         self._handler = handler
         self._operator = operator
 
-    async def handle(self, delivery: Delivery) -> None:
+    async def handle(self, attempt: JobAttempt) -> None:
         """Get the receipt. Raises OperatorUnavailable and OperatorRefused: again later, or dead
         after the last try."""
-        numbered = await self._numbered(delivery)
+        numbered = await self._numbered(attempt)
         if numbered is None:
             log.warning(
                 "no receipt for order %s, which the log does not have",
-                delivery.job.body["order_id"],
+                attempt.job.body["order_id"],
             )
             return
         receipt_id, receipt = numbered
         try:
-            await self._issue(delivery, receipt_id, receipt)
+            await self._issue(attempt, receipt_id, receipt)
         except (OperatorUnavailable, OperatorRefused) as error:
-            if delivery.last:
+            if attempt.last:
                 code = error.code if isinstance(error, OperatorRefused) else "operator_unavailable"
                 await self._record(
-                    delivery,
+                    attempt,
                     receipt_id,
-                    lambda now: receipts.mark_failed(now, code, delivery.attempt),
+                    lambda now: receipts.mark_failed(now, code, attempt.number),
                 )
             raise
 
-    async def _issue(self, delivery: Delivery, receipt_id: UUID, receipt: Receipt) -> None:
+    async def _issue(self, attempt: JobAttempt, receipt_id: UUID, receipt: Receipt) -> None:
         for left in reversed(range(RENUMBERED_AT_MOST + 1)):
             if receipt.status == "CREATED":
                 return
@@ -93,11 +93,11 @@ class ReceiptWorker(JobWorker):
             except OperatorRefused as refused:
                 if not left:
                     raise
-                receipt = await self._as_operator_has_it(delivery, receipt_id, receipt, refused)
+                receipt = await self._as_operator_has_it(attempt, receipt_id, receipt, refused)
             else:
                 break
         log.info("receipt %s is %s at the fiscal operator", receipt_id, issued.ref)
-        await self._record(delivery, receipt_id, lambda now: receipts.mark_created(now, issued.url))
+        await self._record(attempt, receipt_id, lambda now: receipts.mark_created(now, issued.url))
 
     async def _ask(self, receipt: Receipt) -> IssuedReceipt:
         return await self._operator.issue(
@@ -115,7 +115,7 @@ class ReceiptWorker(JobWorker):
         )
 
     async def _as_operator_has_it(
-        self, delivery: Delivery, receipt_id: UUID, receipt: Receipt, refused: OperatorRefused
+        self, attempt: JobAttempt, receipt_id: UUID, receipt: Receipt, refused: OperatorRefused
     ) -> Receipt:
         """The receipt after its refusal: as the operator has issued it already, or with another
         number, because its own is another's there. Raises the refusal when the operator's book does
@@ -150,7 +150,7 @@ class ReceiptWorker(JobWorker):
             after = await unit.get(RECEIPT, receipt_id)
             return found, after
 
-        found, after = (await self._handler.handle(decision, on_behalf(ACTOR, delivery.job))).value
+        found, after = (await self._handler.handle(decision, on_behalf(ACTOR, attempt.job))).value
         log.warning(
             "the fiscal operator refused number %s/%s of seller %s for order %s (%s): it is %s/%s"
             " now; the operator had %s receipts that the log did not know: %s",
@@ -176,10 +176,10 @@ class ReceiptWorker(JobWorker):
             )
         return after
 
-    async def _numbered(self, delivery: Delivery) -> tuple[UUID, Receipt] | None:
+    async def _numbered(self, attempt: JobAttempt) -> tuple[UUID, Receipt] | None:
         """The receipt, with the number that it has or now gets from the book; None if the log has
         lost the order."""
-        body = delivery.job.body
+        body = attempt.job.body
         order_id, seller_id, year = (
             UUID(body["order_id"]),
             UUID(body["seller_id"]),
@@ -207,14 +207,14 @@ class ReceiptWorker(JobWorker):
                 receipt = await unit.load(RECEIPT, receipt_id)
             return receipt
 
-        receipt = (await self._handler.handle(decision, on_behalf(ACTOR, delivery.job))).value
+        receipt = (await self._handler.handle(decision, on_behalf(ACTOR, attempt.job))).value
         return None if receipt is None else (receipt_id, receipt)
 
     async def _record(
-        self, delivery: Delivery, receipt_id: UUID, decide: Callable[[Receipt], list[Event]]
+        self, attempt: JobAttempt, receipt_id: UUID, decide: Callable[[Receipt], list[Event]]
     ) -> None:
         async def decision(unit: UnitOfWork) -> None:
             receipt = await unit.get(RECEIPT, receipt_id)
             unit.emit(receipt_id, decide(receipt))
 
-        await self._handler.handle(decision, on_behalf(ACTOR, delivery.job))
+        await self._handler.handle(decision, on_behalf(ACTOR, attempt.job))

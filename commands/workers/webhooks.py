@@ -10,7 +10,7 @@ from uuid import UUID
 from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT
 from commands.client_secrets import ClientSecrets
 from commands.handler import CommandHandler
-from commands.ports.queue import Delivery, JobWorker
+from commands.ports.queue import JobAttempt, JobWorker
 from commands.ports.webhooks import WebhookMessage, WebhookSender, WebhookUnsent
 from commands.reactors.reactor import on_behalf
 from commands.webhook_news import body_of, encode, news_of
@@ -37,10 +37,10 @@ class WebhookWorker(JobWorker):
         self._sender = sender
         self._secrets = secrets
 
-    async def handle(self, job: Delivery) -> None:
+    async def handle(self, attempt: JobAttempt) -> None:
         """Deliver. Raises WebhookUnsent: try again later, or dead after the last attempt. Nothing
         is sent of what was delivered meanwhile, nor to an endpoint that is disabled."""
-        delivery_id = UUID(job.job.body["delivery_id"])
+        delivery_id = UUID(attempt.job.body["delivery_id"])
         delivery = await self._handler.state(WEBHOOK_DELIVERY, delivery_id)
         if delivery is None or delivery.status == "DELIVERED":
             return
@@ -50,7 +50,7 @@ class WebhookWorker(JobWorker):
                 "endpoint_deleted" if endpoint is None or endpoint.deleted else "endpoint_disabled"
             )
             await self._record(
-                job, delivery_id, lambda d, _: (webhook_deliveries.abandon(d, code), [])
+                attempt, delivery_id, lambda d, _: (webhook_deliveries.abandon(d, code), [])
             )
             return
         body = await self._body(delivery_id, delivery, endpoint)
@@ -59,9 +59,9 @@ class WebhookWorker(JobWorker):
             if status != GONE and not 200 <= status < 300:
                 raise WebhookUnsent(f"http_{status}")
         except WebhookUnsent as unsent:
-            await self._record_failure(job, delivery_id, unsent.code)
+            await self._record_failure(attempt, delivery_id, unsent.code)
             raise
-        await self._record_answer(job, delivery_id, status)
+        await self._record_answer(attempt, delivery_id, status)
 
     async def _body(
         self, delivery_id: UUID, delivery: WebhookDelivery, endpoint: WebhookEndpoint
@@ -89,7 +89,7 @@ class WebhookWorker(JobWorker):
             WebhookMessage(str(delivery_id), endpoint.url, body, secrets, now)
         )
 
-    async def _record_answer(self, job: Delivery, delivery_id: UUID, status: int) -> None:
+    async def _record_answer(self, attempt: JobAttempt, delivery_id: UUID, status: int) -> None:
         """It arrived; or the endpoint says that it is gone, which no repeat mends."""
 
         def decide(
@@ -102,18 +102,20 @@ class WebhookWorker(JobWorker):
                 delivery, status
             ), webhook_endpoints.note_success(endpoint)
 
-        await self._record(job, delivery_id, decide)
+        await self._record(attempt, delivery_id, decide)
 
-    async def _record_failure(self, job: Delivery, delivery_id: UUID, code: str) -> None:
+    async def _record_failure(self, attempt: JobAttempt, delivery_id: UUID, code: str) -> None:
         def decide(
             delivery: WebhookDelivery, endpoint: WebhookEndpoint
         ) -> tuple[list[Event], list[Event]]:
-            failed = webhook_deliveries.mark_failed(delivery, code, last=job.last)
-            return failed, webhook_endpoints.note_failure(endpoint) if job.last and failed else []
+            failed = webhook_deliveries.mark_failed(delivery, code, last=attempt.last)
+            return failed, webhook_endpoints.note_failure(
+                endpoint
+            ) if attempt.last and failed else []
 
-        await self._record(job, delivery_id, decide)
+        await self._record(attempt, delivery_id, decide)
 
-    async def _record(self, job: Delivery, delivery_id: UUID, decide: Decide) -> None:
+    async def _record(self, attempt: JobAttempt, delivery_id: UUID, decide: Decide) -> None:
         async def decision(unit: UnitOfWork) -> None:
             delivery = await unit.get(WEBHOOK_DELIVERY, delivery_id)
             endpoint = await unit.get(WEBHOOK_ENDPOINT, delivery.endpoint_id)
@@ -122,5 +124,5 @@ class WebhookWorker(JobWorker):
             unit.emit(delivery.endpoint_id, about_endpoint)
 
         await outlast(
-            lambda: self._handler.handle(decision, on_behalf("worker:webhooks", job.job))
+            lambda: self._handler.handle(decision, on_behalf("worker:webhooks", attempt.job))
         )  # lest it be sent again

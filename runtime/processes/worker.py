@@ -5,7 +5,7 @@ import logging
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
-from commands.ports.queue import Delivery, JobHandler
+from commands.ports.queue import JobAttempt, JobHandler
 from commands.ports.sessions import Sessions
 from domain.errors import Refused
 from eventstore.consumers.leadership import leading
@@ -60,9 +60,9 @@ def consumers(core: Core, queues: Queues) -> Iterator[Coroutine[Any, Any, None]]
 def _when_writable(log_: PostgresLog, handler: JobHandler) -> JobHandler:
     """What happens outside could not be recorded while the log is away: so it is not begun."""
 
-    async def handle(delivery: Delivery) -> None:
+    async def handle(attempt: JobAttempt) -> None:
         await log_.prove_writer()
-        await handler(delivery)
+        await handler(attempt)
 
     return handle
 

@@ -20,10 +20,10 @@ from aio_pika.exceptions import AMQPConnectionError
 from psycopg_pool import AsyncConnectionPool
 from yarl import URL
 
-from adapters.queues.attempts import WORKER_LOST, attempt
+from adapters.queues.attempts import WORKER_LOST, attempt_job
 from adapters.queues.postgres import PostgresQueue
 from adapters.queues.rabbitmq import RabbitQueue, connect, rabbitmq_circuit
-from commands.ports.queue import Delivery, Job
+from commands.ports.queue import Job, JobAttempt
 from eventstore.database import patience
 from eventstore.log import LogUnavailable
 from kit.circuit import FAILURES_TO_OPEN, OPEN_SECONDS
@@ -86,11 +86,11 @@ async def test_each_published_job_is_handed_over_once(station: Station, name: st
     jobs = [a_job(order=str(n), note="ação") for n in range(300)]
     await queue.publish(jobs)
     async with consuming(queue, worker):
-        await until(lambda: len(worker.deliveries) >= len(jobs))
+        await until(lambda: len(worker.attempts) >= len(jobs))
         await until_depth(queue, 0)
-    by_id = {delivery.job.id: delivery for delivery in worker.deliveries}
-    assert by_id == {job.id: Delivery(job, attempt=1, last=False) for job in jobs}
-    assert len(worker.deliveries) == len(jobs)
+    by_id = {attempt.job.id: attempt for attempt in worker.attempts}
+    assert by_id == {job.id: JobAttempt(job, number=1, last=False) for job in jobs}
+    assert len(worker.attempts) == len(jobs)
 
 
 async def test_a_job_published_while_workers_wait_is_handed_over(
@@ -120,7 +120,7 @@ async def test_queues_do_not_see_each_others_jobs(station: Station, name: str) -
     await queue.publish([job])
     async with consuming(queue, worker):
         await until_depth(queue, 0)
-    assert [delivery.job for delivery in worker.deliveries] == [job]
+    assert [attempt.job for attempt in worker.attempts] == [job]
     await until_depth(other, 1)
 
 
@@ -136,7 +136,7 @@ async def test_an_id_published_twice_is_one_job_on_postgres_and_two_deliveries_o
     await until_depth(queue, times)
     async with consuming(queue, worker):
         await until_depth(queue, 0)
-    assert [delivery.job for delivery in worker.deliveries] == [job] * times
+    assert [attempt.job for attempt in worker.attempts] == [job] * times
 
 
 async def test_on_postgres_an_id_that_is_worked_on_or_dead_is_not_taken_again(
@@ -160,7 +160,7 @@ async def test_on_postgres_an_id_that_is_worked_on_or_dead_is_not_taken_again(
         assert await queue.depth() == 1
         stuck.go_on.set()
         await until_depth(queue, 0)
-    assert len(stuck.deliveries) == 1
+    assert len(stuck.attempts) == 1
 
 
 async def test_a_job_that_fails_is_tried_again_after_each_wait_until_it_succeeds(
@@ -170,12 +170,12 @@ async def test_a_job_that_fails_is_tried_again_after_each_wait_until_it_succeeds
     worker = Worker(ValueError("first"), ValueError("second"))
     await queue.publish([job])
     async with consuming(queue, worker):
-        await until(lambda: len(worker.deliveries) == 3)
+        await until(lambda: len(worker.attempts) == 3)
         await until_depth(queue, 0)
-    assert worker.deliveries == [
-        Delivery(job, 1, False),
-        Delivery(job, 2, False),
-        Delivery(job, 3, True),
+    assert worker.attempts == [
+        JobAttempt(job, 1, False),
+        JobAttempt(job, 2, False),
+        JobAttempt(job, 3, True),
     ]
     first, second, third = worker.times
     assert second - first >= 0.05
@@ -189,12 +189,12 @@ async def test_a_job_that_waits_for_its_retry_counts_and_holds_up_no_other(
     queue, worker = await station.queue(name, backoff=(60,)), Worker(ValueError("later"))
     await queue.publish([a_job()])
     async with consuming(queue, worker, concurrency=1):
-        await until(lambda: len(worker.deliveries) == 1)
+        await until(lambda: len(worker.attempts) == 1)
         other = a_job()
         await queue.publish([other])
-        await until(lambda: len(worker.deliveries) == 2)
+        await until(lambda: len(worker.attempts) == 2)
         await until_depth(queue, 1)
-    assert worker.deliveries[1].job == other
+    assert worker.attempts[1].job == other
 
 
 async def test_a_job_that_fails_its_last_attempt_is_dead_and_says_why(
@@ -208,7 +208,7 @@ async def test_a_job_that_fails_its_last_attempt_is_dead_and_says_why(
     await queue.publish([job])
     async with consuming(queue, worker):
         await until_dead(queue, 1)
-    assert [delivery.last for delivery in worker.deliveries] == [False, True]
+    assert [attempt.last for attempt in worker.attempts] == [False, True]
     (dead,) = await queue.dead_letters()
     assert (dead.job, dead.queue, dead.error, dead.attempts) == (job, name, "KeyError: 'b'", 2)
     assert dead.died_at is not None
@@ -238,7 +238,7 @@ async def test_a_handler_whose_own_call_was_cancelled_has_failed_and_the_worker_
     async with consuming(queue, worker, concurrency=1):
         await until_dead(queue, 1)
         await queue.publish([a_job()])
-        await until(lambda: len(worker.deliveries) == 2)
+        await until(lambda: len(worker.attempts) == 2)
         await until_depth(queue, 0)
 
 
@@ -265,9 +265,9 @@ async def test_a_dead_job_that_is_redriven_has_fresh_attempts_and_leaves_the_oth
     worker = Worker()
     assert await queue.redrive(jobs[1].id)
     async with consuming(queue, worker):
-        await until(lambda: len(worker.deliveries) == 1)
+        await until(lambda: len(worker.attempts) == 1)
         await until_depth(queue, 0)
-    assert worker.deliveries == [Delivery(jobs[1], attempt=1, last=True)]
+    assert worker.attempts == [JobAttempt(jobs[1], number=1, last=True)]
     assert {dead.job.id for dead in await queue.dead_letters()} == {jobs[0].id, jobs[2].id}
     assert not await queue.redrive(jobs[1].id)
 
@@ -283,7 +283,7 @@ async def test_redriving_what_is_not_dead_does_nothing(station: Station, name: s
 async def test_as_many_jobs_as_allowed_are_worked_on_at_once(station: Station, name: str) -> None:
     queue, together, now, most = await station.queue(name, backoff=()), asyncio.Barrier(4), 0, 0
 
-    async def handler(delivery: Delivery) -> None:
+    async def handler(attempt: JobAttempt) -> None:
         nonlocal now, most
         now += 1
         most = max(most, now)
@@ -310,10 +310,10 @@ async def test_a_job_being_worked_on_counts_and_is_not_given_to_another_worker(
         assert await queue.depth() == 1
         async with consuming(elsewhere, idle):
             await elsewhere.publish([second])
-            await until(lambda: len(idle.deliveries) == 1)
+            await until(lambda: len(idle.attempts) == 1)
         stuck.go_on.set()
         await until_depth(queue, 0)
-    assert [delivery.job for delivery in idle.deliveries] == [second]
+    assert [attempt.job for attempt in idle.attempts] == [second]
 
 
 async def test_a_job_whose_worker_is_stopped_is_handed_to_the_next_as_another_attempt(
@@ -329,9 +329,9 @@ async def test_a_job_whose_worker_is_stopped_is_handed_to_the_next_as_another_at
     async with consuming(queue, stuck):
         await stuck.began.wait()
     async with consuming(queue, worker):
-        await until(lambda: len(worker.deliveries) == 1)
+        await until(lambda: len(worker.attempts) == 1)
         await until_depth(queue, 0)
-    assert worker.deliveries == [Delivery(job, attempt=2, last=True)]
+    assert worker.attempts == [JobAttempt(job, number=2, last=True)]
 
 
 async def test_a_job_whose_worker_process_is_killed_is_handed_to_another(
@@ -355,9 +355,9 @@ async def test_a_job_whose_worker_process_is_killed_is_handed_to_another(
     process.kill()
     await process.wait()
     async with consuming(queue, worker):
-        await until(lambda: len(worker.deliveries) == 1)
+        await until(lambda: len(worker.attempts) == 1)
         await until_depth(queue, 0)
-    assert worker.deliveries == [Delivery(job, attempt=2, last=True)]
+    assert worker.attempts == [JobAttempt(job, number=2, last=True)]
 
 
 async def test_a_job_whose_worker_dies_every_time_is_dead_in_the_end(
@@ -371,7 +371,7 @@ async def test_a_job_whose_worker_dies_every_time_is_dead_in_the_end(
             await stuck.began.wait()
     async with consuming(queue, worker):
         await until_dead(queue, 1)
-    assert worker.deliveries == []
+    assert worker.attempts == []
     (dead,) = await queue.dead_letters()
     assert (dead.job, dead.error, dead.attempts) == (job, WORKER_LOST, 2)
 
@@ -391,7 +391,7 @@ async def test_of_a_worker_lost_in_the_last_attempt_is_told_once_and_then_the_jo
         await stuck.began.wait()
     async with consuming(queue, worker, lost=told):
         await until_dead(queue, 1)
-    assert (worker.deliveries, told.deliveries) == ([], [Delivery(job, attempt=1, last=True)])
+    assert (worker.attempts, told.attempts) == ([], [JobAttempt(job, number=1, last=True)])
     (dead,) = await queue.dead_letters()
     assert (dead.error, dead.attempts) == (f"{WORKER_LOST}; then ValueError: x", 1)
 
@@ -406,7 +406,7 @@ async def test_who_dies_of_being_told_is_not_told_again(station: Station, name: 
         await dying.began.wait()
     async with consuming(queue, worker, lost=worker):
         await until_dead(queue, 1)
-    assert worker.deliveries == []
+    assert worker.attempts == []
 
 
 async def test_waiting_for_our_database_is_no_attempt(
@@ -422,15 +422,15 @@ async def test_waiting_for_our_database_is_no_attempt(
     worker = Worker(*away, psycopg.errors.DiskFull(), ValueError("its own"))
     await queue.publish([job])
     async with consuming(queue, worker):
-        await until(lambda: len(worker.deliveries) >= 6)
-    assert [delivery.attempt for delivery in worker.deliveries] == [1] * 5 + [2]
+        await until(lambda: len(worker.attempts) >= 6)
+    assert [attempt.number for attempt in worker.attempts] == [1] * 5 + [2]
 
 
 async def test_an_attempt_is_begun_again_while_our_database_is_away() -> None:
     worker = Worker(LogUnavailable(), LogUnavailable())
-    delivered = Delivery(a_job(), attempt=1, last=True)
-    assert await attempt(delivered.job, 1, most=1, handler=worker, lost=None) is None
-    assert worker.deliveries == [delivered] * 3
+    delivered = JobAttempt(a_job(), number=1, last=True)
+    assert await attempt_job(delivered.job, 1, max_attempts=1, handler=worker, lost=None) is None
+    assert worker.attempts == [delivered] * 3
 
 
 async def test_a_connection_lost_while_working_costs_no_job_and_the_worker_goes_on(
@@ -443,7 +443,7 @@ async def test_a_connection_lost_while_working_costs_no_job_and_the_worker_goes_
         await station.cut()
         stuck.go_on.set()
         await queue.publish([after])
-        await until(lambda: after in [delivery.job for delivery in stuck.deliveries])
+        await until(lambda: after in [attempt.job for attempt in stuck.attempts])
         await until_depth(queue, 0)
     assert await queue.dead_letters() == []
 
@@ -462,7 +462,7 @@ async def test_publishing_over_a_lost_connection_waits_for_it_and_loses_nothing(
     elsewhere = await station.queue(name, backoff=())
     async with consuming(elsewhere, worker):
         await until(
-            lambda: {delivery.job.id for delivery in worker.deliveries} == {job.id for job in jobs}
+            lambda: {attempt.job.id for attempt in worker.attempts} == {job.id for job in jobs}
         )
 
 
@@ -489,8 +489,8 @@ async def test_on_postgres_a_lease_is_renewed_for_as_long_as_the_handler_runs(
                 await asyncio.sleep(0.02)
         stuck.go_on.set()
         await until_depth(queue, 0)
-    assert idle.deliveries == []
-    assert len(stuck.deliveries) == 1
+    assert idle.attempts == []
+    assert len(stuck.attempts) == 1
 
 
 async def test_on_postgres_polling_finds_a_job_whose_notification_was_lost(
@@ -503,7 +503,7 @@ async def test_on_postgres_polling_finds_a_job_whose_notification_was_lost(
                 "INSERT INTO queue.jobs (queue, id, kind, body) VALUES (%s, %s, 'quiet', '{}')",
                 (name, uuid4()),
             )
-        await until(lambda: len(worker.deliveries) == 1)
+        await until(lambda: len(worker.attempts) == 1)
 
 
 async def test_on_postgres_a_job_that_is_too_large_is_refused_at_once(
@@ -551,7 +551,7 @@ async def test_on_rabbitmq_what_is_no_job_is_dead_at_once_and_can_be_looked_at(
     (dead,) = await queue.dead_letters()
     assert (dead.job.kind, dead.error) == ("unreadable", "rejected")
     assert dead.died_at is not None
-    assert [delivery.job for delivery in worker.deliveries] == [job]
+    assert [attempt.job for attempt in worker.attempts] == [job]
 
 
 async def test_on_rabbitmq_publishing_to_a_queue_that_was_removed_is_an_error(
@@ -585,7 +585,7 @@ async def test_rabbitmq_that_is_away_is_told_of_at_once_and_found_when_it_is_bac
             job, worker = a_job(), Worker()
             await queue.publish([job])
             async with consuming(queue, worker):
-                await until(lambda: [each.job for each in worker.deliveries] == [job])
+                await until(lambda: [each.job for each in worker.attempts] == [job])
 
 
 async def test_rabbitmq_that_hangs_is_asked_a_few_times_then_left_alone_and_tried_again_later(

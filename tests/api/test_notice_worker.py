@@ -10,7 +10,7 @@ import pytest_asyncio
 from commands.aggregates import NOTICE
 from commands.handler import SYSTEM
 from commands.ports.notifications import Message, NotDelivered
-from commands.ports.queue import Delivery, Job
+from commands.ports.queue import Job, JobAttempt
 from commands.workers.notifications import NoticeWorker
 from domain import notices
 from domain.identity import User
@@ -61,7 +61,7 @@ class Desk:
 
     async def attempt(self, number: int) -> None:
         job = Job(uuid4(), "mail", {"notice_id": str(self.notice_id)})
-        await self._worker.handle(Delivery(job, number, last=number == ATTEMPTS))
+        await self._worker.handle(JobAttempt(job, number, last=number == ATTEMPTS))
 
     async def fail_all(self, error: type[Exception]) -> None:
         for number in range(1, ATTEMPTS + 1):
@@ -173,7 +173,7 @@ async def test_an_address_that_nobody_verified_is_not_written_to_without_end(cor
     async def told() -> list[object]:
         desk = await asked(core, carrier, ann=ann)
         await worker.handle(
-            Delivery(Job(uuid4(), "mail", {"notice_id": str(desk.notice_id)}), 1, last=False)
+            JobAttempt(Job(uuid4(), "mail", {"notice_id": str(desk.notice_id)}), 1, last=False)
         )
         return await desk.outcome()
 

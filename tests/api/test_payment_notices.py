@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from adapters.webhooks.signature import sign
 from commands.orders import OrderAndPayment
-from commands.ports.queue import Delivery, Job
+from commands.ports.queue import Job, JobAttempt
 from runtime.wiring.work import payment_worker
 from tests.support.servers.provider import SECRET
 from tests.support.shops.gateway import CARD, Person, Shop, open_shop
@@ -336,7 +336,7 @@ async def test_a_payment_whose_worker_was_lost_for_good_ends_at_once_as_the_prov
     worker = payment_worker(shop.core)
     for unpaid in (charged, never):
         job = Job(uuid4(), "charge", {"payment_id": str(unpaid.payment_id)})
-        await worker.lost(Delivery(job, attempt=5, last=True))
+        await worker.lost(JobAttempt(job, number=5, last=True))
     await charged.ends_as("COMPLETED", "CAPTURED")
     end = await never.ends_as("CANCELLED", "FAILED")
     assert end.payment.failure_code == "payment_interrupted"

@@ -8,7 +8,7 @@ import pytest
 
 from adapters.queues.postgres import PostgresQueue
 from adapters.queues.rabbitmq import RabbitQueue, connect
-from commands.ports.queue import Delivery, Job, WorkQueue
+from commands.ports.queue import Job, JobAttempt, WorkQueue
 from eventstore.database.postgres import open_pool
 from tests.support.shops.commands import PATIENCE, Ludoteca, Shop
 
@@ -19,7 +19,7 @@ BACKOFF = "0.05"
 PAYMENTS, MAIL = "ludoteca.payments", "ludoteca.mail"
 
 
-async def _fail(_delivery: Delivery) -> None:
+async def _fail(_attempt: JobAttempt) -> None:
     raise RuntimeError("the processor is down")
 
 

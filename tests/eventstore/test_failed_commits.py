@@ -12,7 +12,7 @@ import pytest
 
 from adapters.postgres.embedded import EmbeddedPostgres
 from adapters.queues.postgres import PostgresQueue
-from commands.ports.queue import Delivery, Job
+from commands.ports.queue import Job, JobAttempt
 from eventstore.append import writer
 from eventstore.database.postgres import open_pool
 from eventstore.log import IdempotencyKey, LogUnavailable, StreamAppend
@@ -161,7 +161,7 @@ async def _appends_and_is_seen(url: str) -> None:
 async def _publishes_and_is_seen(url: str) -> None:
     done = asyncio.Event()
 
-    async def handle(_: Delivery) -> None:
+    async def handle(_: JobAttempt) -> None:
         done.set()
 
     async with open_pool(url, 4) as pool:

@@ -15,7 +15,7 @@ import pytest
 
 from adapters.queues.postgres import PostgresQueue
 from commands.handler import SYSTEM
-from commands.ports.queue import Delivery, Job
+from commands.ports.queue import Job, JobAttempt
 from eventstore import chain
 from eventstore.chain import Verifier
 from eventstore.clock_watch import ClockWatch
@@ -208,11 +208,11 @@ async def test_jobs_made_to_wait_while_the_clock_was_ahead_are_done_once_it_is_r
         over = asyncio.Event()
         wrong = True
 
-        async def handle(delivery: Delivery) -> None:
-            if wrong and delivery.job.id == failed.id:
+        async def handle(attempt: JobAttempt) -> None:
+            if wrong and attempt.job.id == failed.id:
                 server.clock.ahead(HOUR)
                 raise RuntimeError("try again")
-            done.add(delivery.job.id)
+            done.add(attempt.job.id)
             if len(done) == 3:
                 over.set()
 

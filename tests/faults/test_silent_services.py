@@ -16,7 +16,7 @@ from aio_pika.exceptions import AMQPError
 from adapters.queues.postgres import PostgresQueue
 from adapters.queues.rabbitmq import RabbitQueue
 from adapters.queues.rabbitmq import connect as connect_rabbitmq
-from commands.ports.queue import Delivery, Job
+from commands.ports.queue import Job, JobAttempt
 from eventstore.consumers.stream_watcher import StreamFollower
 from eventstore.database import connections
 from eventstore.database.postgres import open_pool
@@ -89,8 +89,8 @@ async def _jobs_are_done(
 ) -> None:
     done: set[str] = set()
 
-    async def handle(delivery: Delivery) -> None:
-        done.add(str(delivery.job.id))
+    async def handle(attempt: JobAttempt) -> None:
+        done.add(str(attempt.job.id))
 
     async def one_is_done() -> None:
         job = Job(uuid4(), "job")

@@ -13,7 +13,7 @@ from commands.aggregates import ORDER, PAYMENT, STOCK
 from commands.deadlines import Deadlines
 from commands.handler import SYSTEM, Caller
 from commands.order_saga import Placed
-from commands.ports.queue import Delivery, Job
+from commands.ports.queue import Job, JobAttempt
 from domain import payments
 from domain.catalog import Listing, Price
 from domain.errors import Conflict
@@ -235,7 +235,7 @@ async def test_an_overdue_payment_is_not_asked_of_the_provider_though_its_job_co
     head = await shop.core.log.head()
     worker = payment_worker(shop.core)  # no provider listens: to ask it would raise
     job = Job(uuid7(), "charge", {"payment_id": str(placed.payment_id)})
-    await worker.handle(Delivery(job, attempt=1, last=True))
+    await worker.handle(JobAttempt(job, number=1, last=True))
     assert await shop.core.log.head() == head
 
 

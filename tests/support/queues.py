@@ -12,7 +12,7 @@ from yarl import URL
 
 from adapters.queues.postgres import PostgresQueue
 from adapters.queues.rabbitmq import RabbitQueue, connect
-from commands.ports.queue import Delivery, JobHandler, WorkQueue
+from commands.ports.queue import JobAttempt, JobHandler, WorkQueue
 from tests.support.servers.tcp_proxy import Wire
 
 LEASE_SECONDS = 0.5
@@ -133,30 +133,30 @@ class Worker:
 
     def __init__(self, *errors: BaseException | None) -> None:
         """Raises these in turn, then none."""
-        self.deliveries: list[Delivery] = []
+        self.attempts: list[JobAttempt] = []
         self.times: list[float] = []
         self._errors = list(errors)
 
-    async def __call__(self, delivery: Delivery) -> None:
-        self.deliveries.append(delivery)
+    async def __call__(self, attempt: JobAttempt) -> None:
+        self.attempts.append(attempt)
         self.times.append(asyncio.get_running_loop().time())
         error = self._errors.pop(0) if self._errors else None
         if error is not None:
             raise error
 
     def has_had(self, count: int) -> bool:
-        return len(self.deliveries) == count
+        return len(self.attempts) == count
 
 
 class Stuck:
     """A handler that never comes back, until it is told to."""
 
     def __init__(self) -> None:
-        self.deliveries: list[Delivery] = []
+        self.attempts: list[JobAttempt] = []
         self.began = asyncio.Event()
         self.go_on = asyncio.Event()
 
-    async def __call__(self, delivery: Delivery) -> None:
-        self.deliveries.append(delivery)
+    async def __call__(self, attempt: JobAttempt) -> None:
+        self.attempts.append(attempt)
         self.began.set()
         await self.go_on.wait()

@@ -8,12 +8,12 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.queues.postgres import PostgresQueue
 from adapters.queues.rabbitmq import RabbitQueue, connect
-from commands.ports.queue import Delivery, WorkQueue
+from commands.ports.queue import JobAttempt, WorkQueue
 from tests.support.queues import LEASE_SECONDS
 
 
-async def hang(delivery: Delivery) -> None:
-    print(f"attempt {delivery.attempt}", flush=True)
+async def hang(attempt: JobAttempt) -> None:
+    print(f"attempt {attempt.number}", flush=True)
     await asyncio.Event().wait()
 
 

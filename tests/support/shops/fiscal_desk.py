@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from commands.aggregates import ORDER, RECEIPT
 from commands.handler import SYSTEM, Caller
-from commands.ports.queue import Delivery, Job
+from commands.ports.queue import Job, JobAttempt
 from commands.workers.receipts import ReceiptWorker
 from domain import orders
 from domain.orders import OrderLine
@@ -76,7 +76,7 @@ def job(order_id: UUID, seller_id: UUID, year: int = YEAR) -> Job:
 async def handle(
     worker: ReceiptWorker, order_id: UUID, seller_id: UUID, *, last: bool = False, year: int = YEAR
 ) -> None:
-    await worker.handle(Delivery(job(order_id, seller_id, year), 5 if last else 1, last))
+    await worker.handle(JobAttempt(job(order_id, seller_id, year), 5 if last else 1, last))
 
 
 async def receipt_of(core: Core, order_id: UUID, seller_id: UUID) -> Receipt:

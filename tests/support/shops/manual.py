@@ -17,7 +17,7 @@ from commands.aggregates import CART, ORDER, PAYMENT, STOCK, TRANSACTION, WALLET
 from commands.carts import CartChanged
 from commands.handler import SYSTEM, Caller, CommandResult
 from commands.order_saga import Placed
-from commands.ports.queue import DeadLetter, Delivery, Job, JobHandler
+from commands.ports.queue import DeadLetter, Job, JobAttempt, JobHandler
 from commands.reactors.deposits import Deposits
 from commands.reactors.ledger import Ledger
 from commands.reactors.library_grants import library_grants
@@ -156,7 +156,7 @@ class Till:
         worker = payment_worker(self.core)
         for job in jobs:
             try:
-                await worker.handle(Delivery(job, 1, last=False))
+                await worker.handle(JobAttempt(job, 1, last=False))
             except RefundFailed:
                 self.dead.append(job)
 
