@@ -57,9 +57,9 @@ class Services:
     """Everything that routes call.
 
     `secret` keys the fingerprints of requests; all processes share it. `dependency_errors` are what
-    adapters raise when what they speak to is down. `spared` names those of `health` without which
-    requests are answered all the same. `dropped_log_lines` counts, by kind of process, what nobody
-    read. `database_watch` ends what waits for a database that is away.
+    adapters raise when what they speak to is down. `optional_dependencies` names those of `health`
+    without which requests are answered all the same. `dropped_log_lines` counts, by kind of
+    process, what nobody read. `database_watch` ends what waits for a database that is away.
     """
 
     commands: Commands

@@ -77,7 +77,7 @@ def services(**given: Any) -> Services:
         **{
             **rest,
             "health": {},
-            "spared": frozenset(),
+            "optional_dependencies": frozenset(),
             "dependency_errors": (),
             "settings": GatewaySettings(rate_limit=False),
             **given,
