@@ -1,9 +1,9 @@
 """How many transfers between wallets are carried out per second, by so many clients at once.
 
-Ours goes through the public calls `Transactions.transfer` and `when_ready`: three appends with all
-that they promise, and crash-safe between any two. The peer does the same sums in one PostgreSQL
-transaction of two UPDATEs and an INSERT: no history, no events, nobody told. Each client has a pair
-of wallets; on the hot wallet, all take from the same one.
+Ours goes through the public calls `TransactionCommands.transfer` and `when_ready`: three appends
+with all that they promise, and crash-safe between any two. The peer does the same sums in one
+PostgreSQL transaction of two UPDATEs and an INSERT: no history, no events, nobody told. Each client
+has a pair of wallets; on the hot wallet, all take from the same one.
 """
 
 import asyncio

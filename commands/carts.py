@@ -55,7 +55,7 @@ class CartChanged(msgspec.Struct, frozen=True):
     changes: list[LineChange]
 
 
-class Carts:
+class CartCommands:
     """Commands on carts."""
 
     def __init__(self, handler: CommandHandler, rules: ShopRules) -> None:

@@ -27,7 +27,7 @@ from eventstore.unit_of_work import UnitOfWork
 from kit.uuid7 import uuid7
 
 
-class Catalog:
+class CatalogCommands:
     """Commands on games. A SELLER lists their own; what an ADMIN lists is the platform's."""
 
     def __init__(self, handler: CommandHandler) -> None:

@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
 
-AT_ONCE = 500
+BATCH_SIZE = 500
 """How many deadlines are fired together, beside those that were fired before and are due still."""
 
 
-class Deadline(Protocol):
+class DueDeadline(Protocol):
     """When a stream must have moved on. `version` tells a moved deadline from the one before."""
 
     @property
@@ -43,18 +43,18 @@ Fire = Callable[[Caller, UUID, IdempotencyKey], Awaitable[object]]
 once."""
 
 
-class DueTimes(Protocol):
+class DueDeadlines(Protocol):
     """The projection of due times."""
 
-    async def due(self, now: datetime, limit: int) -> Sequence[Deadline]: ...
+    async def due(self, now: datetime, limit: int) -> Sequence[DueDeadline]: ...
 
 
-class Deadlines:
+class DeadlineRunner:
     """Fires what is due, on the clock it is given: `commands` has one for each kind of deadline.
     One process leads; a repeat does no harm.
     """
 
-    def __init__(self, due_times: DueTimes, commands: Mapping[str, Fire], clock: Clock) -> None:
+    def __init__(self, due_times: DueDeadlines, commands: Mapping[str, Fire], clock: Clock) -> None:
         self._due_times = due_times
         self._commands = commands
         self._clock = clock
@@ -85,7 +85,7 @@ class Deadlines:
         What is due still, though it was fired the last time, takes nobody's place: so many more are
         asked for.
         """
-        found = await self._due_times.due(self._clock.now(), AT_ONCE + len(self._lingering))
+        found = await self._due_times.due(self._clock.now(), BATCH_SIZE + len(self._lingering))
         due = {derived("deadline", each.stream_id, each.kind, each.version): each for each in found}
         outcomes = await asyncio.gather(
             *[self._fire(*each) for each in due.items()], return_exceptions=True
@@ -105,7 +105,7 @@ class Deadlines:
         self._failed = failed.keys()
         return len(due) - len(failed)
 
-    async def _fire(self, key: UUID, deadline: Deadline) -> None:
+    async def _fire(self, key: UUID, deadline: DueDeadline) -> None:
         caller = msgspec.structs.replace(SYSTEM, actor="deadline")
         # fired before, or moved on: the projection is about to say so
         with contextlib.suppress(AlreadyDone, Refused):

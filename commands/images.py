@@ -19,7 +19,7 @@ MAX_IMAGE_BYTES = 5 * 1024 * 1024
 Size = Literal["full", "thumb"]
 
 
-class Images:
+class ImageCommands:
     """Takes images from SELLERs and ADMINs, and gives them to everybody. The store may raise
     ImageStoreUnavailable."""
 

@@ -31,7 +31,7 @@ class StockNow(msgspec.Struct, frozen=True):
     version: int
 
 
-class Inventory:
+class InventoryCommands:
     """Commands on stock. A hold that no cart or order looks after lasts as long as theirs would."""
 
     def __init__(self, handler: CommandHandler, rules: ShopRules) -> None:

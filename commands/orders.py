@@ -60,7 +60,7 @@ def payment_awaits_buyer(payment: Payment) -> bool:
     )
 
 
-class Orders:
+class OrderCommands:
     """Commands on orders."""
 
     def __init__(self, handler: CommandHandler, follower: StreamWatcher, rules: ShopRules) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from commands.aggregates import PAYMENT
 from commands.handler import CommandHandler
-from commands.payments import Payments
+from commands.payments import PaymentCommands
 from commands.ports.payments import (
     Intent,
     PaymentProvider,
@@ -57,7 +57,7 @@ class Reconciled(msgspec.Struct, frozen=True):
 
 async def reconcile(
     handler: CommandHandler,
-    payments: Payments,
+    payments: PaymentCommands,
     provider: PaymentProvider,
     since: datetime | None = None,
 ) -> Reconciled:
@@ -104,7 +104,7 @@ async def _all(
 
 class _Books:
     def __init__(
-        self, handler: CommandHandler, payments: Payments, provider: PaymentProvider
+        self, handler: CommandHandler, payments: PaymentCommands, provider: PaymentProvider
     ) -> None:
         self._handler = handler
         self._payments = payments

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 UNKNOWN = "unknown_payment"
 
 
-class Payments:
+class PaymentCommands:
     """Commands on payments."""
 
     def __init__(

@@ -7,19 +7,19 @@ from typing import Protocol
 
 from commands.accounts.account_ends import AccountEnds
 from commands.accounts.belongings import Belongings
-from commands.accounts.identity import Accounts
+from commands.accounts.identity import AccountCommands
 from commands.accounts.logins import Logins
 from commands.accounts.mail_proofs import MailProofs
 from commands.accounts.mail_tokens import MailTokens
 from commands.accounts.mailboxes import Mailboxes
-from commands.carts import Carts
-from commands.catalog import Catalog
+from commands.carts import CartCommands
+from commands.catalog import CatalogCommands
 from commands.client_secrets import ClientSecrets
 from commands.handler import CommandHandler
-from commands.images import Images
-from commands.inventory import Inventory
-from commands.orders import Orders
-from commands.payments import Payments
+from commands.images import ImageCommands
+from commands.inventory import InventoryCommands
+from commands.orders import OrderCommands
+from commands.payments import PaymentCommands
 from commands.ports.images import ImageFetcher, ImageMaker, ImageStore
 from commands.ports.payments import PaymentProvider
 from commands.ports.secrets import PasswordHasher, PersonKeys
@@ -28,11 +28,11 @@ from commands.ports.signatures import CarrierSignatures
 from commands.ports.text_log import TextLog
 from commands.ports.webhooks import WebhookSender
 from commands.reactors.account_settling import AccountSettling
-from commands.shipments import Shipments
+from commands.shipments import ShipmentCommands
 from commands.shop_rules import ShopRules
-from commands.transactions import Transactions
-from commands.wallets import Wallets
-from commands.webhook_endpoints import WebhookEndpoints
+from commands.transactions import TransactionCommands
+from commands.wallets import WalletCommands
+from commands.webhook_endpoints import WebhookEndpointCommands
 from eventstore.consumers.stream_watcher import StreamWatcher
 
 
@@ -80,8 +80,8 @@ class Commands:
     stack: AsyncExitStack
 
     @cached_property
-    def accounts(self) -> Accounts:
-        return Accounts(
+    def accounts(self) -> AccountCommands:
+        return AccountCommands(
             self.handler, self.keys, self.ports.hasher, self.mailboxes, self.mail_tokens
         )
 
@@ -108,53 +108,53 @@ class Commands:
         return MailProofs(self.handler, self.mailboxes, self.ports.hasher, self.mail_tokens)
 
     @cached_property
-    def catalog(self) -> Catalog:
-        return Catalog(self.handler)
+    def catalog(self) -> CatalogCommands:
+        return CatalogCommands(self.handler)
 
     @cached_property
-    def images(self) -> Images:
-        return Images(
+    def images(self) -> ImageCommands:
+        return ImageCommands(
             maker=self.ports.image_maker,
             fetcher=self.ports.image_fetcher,
             store=self.ports.image_store,
         )
 
     @cached_property
-    def inventory(self) -> Inventory:
-        return Inventory(self.handler, self.rules)
+    def inventory(self) -> InventoryCommands:
+        return InventoryCommands(self.handler, self.rules)
 
     @cached_property
-    def carts(self) -> Carts:
-        return Carts(self.handler, self.rules)
+    def carts(self) -> CartCommands:
+        return CartCommands(self.handler, self.rules)
 
     @cached_property
-    def orders(self) -> Orders:
-        return Orders(self.handler, self.follower, self.rules)
+    def orders(self) -> OrderCommands:
+        return OrderCommands(self.handler, self.follower, self.rules)
 
     @cached_property
-    def payments(self) -> Payments:
+    def payments(self) -> PaymentCommands:
         ports = self.ports
-        return Payments(
+        return PaymentCommands(
             self.handler, ports.payment_provider, self.client_secrets, ports.payment_webhook_log
         )
 
     @cached_property
-    def wallets(self) -> Wallets:
-        return Wallets(self.handler)
+    def wallets(self) -> WalletCommands:
+        return WalletCommands(self.handler)
 
     @cached_property
-    def transactions(self) -> Transactions:
-        transactions = Transactions(self.handler, self.follower, self.rules)
+    def transactions(self) -> TransactionCommands:
+        transactions = TransactionCommands(self.handler, self.follower, self.rules)
         self.stack.push_async_callback(transactions.close)
         return transactions
 
     @cached_property
-    def webhook_endpoints(self) -> WebhookEndpoints:
-        return WebhookEndpoints(self.handler, self.ports.webhook_sender, self.client_secrets)
+    def webhook_endpoints(self) -> WebhookEndpointCommands:
+        return WebhookEndpointCommands(self.handler, self.ports.webhook_sender, self.client_secrets)
 
     @cached_property
-    def shipments(self) -> Shipments:
-        return Shipments(self.handler, self.ports.carrier_signatures)
+    def shipments(self) -> ShipmentCommands:
+        return ShipmentCommands(self.handler, self.ports.carrier_signatures)
 
     def make_all(self) -> None:
         """Make every service now, in the order above: what cannot be opened is to stop a start, not

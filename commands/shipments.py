@@ -30,7 +30,7 @@ class DeliveryNotice(msgspec.Struct, frozen=True):
     tracking_number: Annotated[str, msgspec.Meta(max_length=64)] | None = None
 
 
-class Shipments:
+class ShipmentCommands:
     """Commands on shipments."""
 
     def __init__(self, handler: CommandHandler, signatures: CarrierSignatures) -> None:

@@ -52,7 +52,7 @@ class TransactionAndPayment(msgspec.Struct, frozen=True):
         return self.payment is not None and payment_awaits_buyer(self.payment)
 
 
-class Transactions:
+class TransactionCommands:
     """Commands on transactions."""
 
     def __init__(self, handler: CommandHandler, follower: StreamWatcher, rules: ShopRules) -> None:

@@ -18,7 +18,7 @@ from eventstore.unit_of_work import UnitOfWork
 from kit.uuid7 import uuid7
 
 
-class Wallets:
+class WalletCommands:
     """Commands on wallets."""
 
     def __init__(self, handler: CommandHandler) -> None:

@@ -27,7 +27,7 @@ SECRET_BYTES = 32
 Decide = Callable[[WebhookEndpoint], list[Event]]
 
 
-class WebhookEndpoints:
+class WebhookEndpointCommands:
     """Commands on webhook endpoints. A SELLER has their own; those that an ADMIN makes are the
     platform's, and an ADMIN may change everybody's."""
 

@@ -26,7 +26,7 @@ class Versioned(msgspec.Struct, frozen=True):
     version: int
 
 
-class Accounts:
+class AccountCommands:
     """Commands on accounts."""
 
     def __init__(

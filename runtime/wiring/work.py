@@ -13,7 +13,7 @@ from adapters.queues.postgres import PostgresQueue
 from commands.accounts.belongings import NotSeenYet
 from commands.accounts.mailboxes import mailboxes_claimed
 from commands.catalog import sku_claims
-from commands.deadlines import Deadlines, Fire
+from commands.deadlines import DeadlineRunner, Fire
 from commands.ports.queue import JobWorker, WorkQueue
 from commands.reactors import notifications
 from commands.reactors.deposits import Deposits
@@ -176,9 +176,9 @@ def reactors_of(core: Core, queues: Queues) -> list[Reactor]:
 # -- deadlines -------------------------------------------------------------------------------------
 
 
-def deadlines_of(core: Core) -> Deadlines:
+def deadlines_of(core: Core) -> DeadlineRunner:
     """The deadlines as the read model has them, and what is done about each."""
-    return Deadlines(
+    return DeadlineRunner(
         DueTimes(ReadModels(core.log.pool)), deadline_commands(core.commands), core.clock
     )
 

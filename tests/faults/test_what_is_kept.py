@@ -55,8 +55,8 @@ ENDS_WITH_ANOTHER = {
 SAYS_NOTHING_OF_THE_LOG = {
     "adapters.payments.simulator.webhooks.WebhookSender",  # another program
     "api.idempotency.StoredAnswers",  # requests under way
-    "commands.deadlines.Deadlines",  # counts; what is due is fired all the same
-    "commands.transactions.Transactions",  # tasks under way, which decide again
+    "commands.deadlines.DeadlineRunner",  # counts; what is due is fired all the same
+    "commands.transactions.TransactionCommands",  # tasks under way, which decide again
     "eventstore.database.doubts.Doubts",  # connections
     "eventstore.database.watch.DatabaseWatch",  # connections, and who waits
     "eventstore.history.History",

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
-from commands.deadlines import AT_ONCE, Deadlines
+from commands.deadlines import BATCH_SIZE, DeadlineRunner
 from commands.handler import Caller
 from domain.errors import Conflict
 from eventstore.log import IdempotencyKey
@@ -28,7 +28,7 @@ class Desk:
         self.left = list(due)
         self.met = list[UUID]()
         commands = {"met": self._meet, "refused": self._refuse, "failing": self._fail}
-        self.deadlines = Deadlines(self, commands, ManualClock(datetime.now(UTC)))
+        self.deadlines = DeadlineRunner(self, commands, ManualClock(datetime.now(UTC)))
 
     async def due(self, now: datetime, limit: int) -> Sequence[Due]:
         return self.left[:limit]
@@ -63,7 +63,7 @@ async def test_a_deadline_that_fails_keeps_no_other_from_being_fired(
 @pytest.mark.parametrize("kind", ["failing", "refused"])
 async def test_any_number_that_stay_due_for_ever_take_nobodys_place(kind: str) -> None:
     met = Due("met")
-    desk = Desk(*(Due(kind) for _ in range(2 * AT_ONCE)), met)
+    desk = Desk(*(Due(kind) for _ in range(2 * BATCH_SIZE)), met)
 
     for _ in range(5):
         await desk.deadlines.fire()

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from commands.aggregates import ORDER, PAYMENT, STOCK
-from commands.deadlines import Deadlines
+from commands.deadlines import DeadlineRunner
 from commands.handler import SYSTEM, Caller
 from commands.order_saga import Placed
 from commands.ports.queue import Job, JobAttempt
@@ -99,7 +99,7 @@ class Shop:
     async def fire(self) -> int:
         """Fire what is due, with due times that know all that has happened."""
         reads = ReadModels(self.core.log.pool).reaching(await self.core.log.head(), timeout=60)
-        return await Deadlines(
+        return await DeadlineRunner(
             DueTimes(reads), deadline_commands(self.core.commands), self.clock
         ).fire()
 
@@ -205,7 +205,8 @@ async def test_a_deadline_that_is_fired_again_by_another_leader_changes_nothing(
             return [Due(placed.order_id, ORDER_PAYMENT, 1)]
 
     assert (
-        await Deadlines(LateNews(), deadline_commands(shop.core.commands), shop.clock).fire() == 1
+        await DeadlineRunner(LateNews(), deadline_commands(shop.core.commands), shop.clock).fire()
+        == 1
     )
     assert await shop.core.log.head() == head
 
