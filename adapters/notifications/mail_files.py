@@ -10,7 +10,7 @@ from commands.ports.notifications import Message
 
 
 class MailFiles:
-    """Implements `Carrier` with a folder. A repeated message is one file."""
+    """Implements `MessageTransport` with a folder. A repeated message is one file."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -53,8 +53,8 @@ def to_json(message: Message) -> bytes:
 
 
 class PushGateway:
-    """Implements `Carrier` with the gateway at a URL (which may contain user:password). Close it
-    with `aclose`. `timeout_seconds` bounds the whole call."""
+    """Implements `MessageTransport` with the gateway at a URL (which may contain user:password).
+    Close it with `aclose`. `timeout_seconds` bounds the whole call."""
 
     def __init__(self, url: str, *, timeout_seconds: float = 10.0) -> None:
         self._url = url
@@ -96,7 +96,7 @@ def _code(status: int) -> str:
 
 
 class PushFiles:
-    """Implements `Carrier` with a folder. A repeated message is one file."""
+    """Implements `MessageTransport` with a folder. A repeated message is one file."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -25,8 +25,8 @@ _REFERENCE_LENGTH = 200
 
 
 class SmtpMailer:
-    """Implements `Carrier` with the SMTP server of a URL: `smtp://user:password@host:port`,
-    `smtp+starttls://…`, `smtps://…`.
+    """Implements `MessageTransport` with the SMTP server of a URL:
+    `smtp://user:password@host:port`, `smtp+starttls://…`, `smtps://…`.
 
     `timeout_seconds` bounds each step of a session; a server that scans mails before accepting them
     needs time.

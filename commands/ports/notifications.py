@@ -1,4 +1,4 @@
-"""What carries messages to people."""
+"""The transports of messages to people."""
 
 from typing import Protocol
 from uuid import UUID
@@ -7,9 +7,10 @@ import msgspec
 
 
 class Message(msgspec.Struct, frozen=True):
-    """A notice as a carrier takes it. A repeat has the same `notice_id`, and is the same message.
+    """A notification as a transport takes it. A repeat has the same `notice_id`, and is the same
+    message.
 
-    `subject` is one line. A carrier looks the person up by `email` or by `user_id`, whichever it
+    `subject` is one line. A transport looks the person up by `email` or by `user_id`, whichever it
     knows people by.
     """
 
@@ -23,12 +24,12 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class NotDelivered(Exception):
-    """The carrier did not take a message, or it is unknown whether it did: send it again later.
+    """The transport did not take a message, or it is unknown whether it did: send it again later.
 
-    `code` tells what a person must mend from what passes by itself: `recipient_refused`,
-    `message_refused`, `login_refused`: a permanent no, to the address, to the message or to us;
-    `try_later`: a temporary no; `unreachable`: no connection, or no answer in time. `detail` is for
-    operators, and names nobody.
+    `code` separates what a person must mend from what passes by itself: `recipient_refused`,
+    `message_refused` and `login_refused` are permanent refusals of the address, the message or us;
+    `try_later` is a temporary refusal; `unreachable` means no connection, or no answer in time.
+    `detail` is for operators, and names nobody.
     """
 
     def __init__(self, code: str, detail: str) -> None:
@@ -37,9 +38,9 @@ class NotDelivered(Exception):
         self.detail = detail
 
 
-class Carrier(Protocol):
-    """Carries notices to people: by mail, by push."""
+class MessageTransport(Protocol):
+    """Carries messages to people: by mail, by push."""
 
     async def send(self, message: Message) -> str:
-        """Hand a message over; returns the carrier's reference. Raises NotDelivered."""
+        """Hand a message over; returns the transport's reference. Raises NotDelivered."""
         ...

@@ -10,7 +10,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from commands.aggregates import NOTICE, USER
 from commands.handler import CommandHandler
-from commands.ports.notifications import Carrier, Message, NotDelivered
+from commands.ports.notifications import Message, MessageTransport, NotDelivered
 from commands.ports.queue import JobAttempt, JobWorker
 from commands.reactors.reactor import on_behalf
 from domain import email_addresses, identity, notices
@@ -26,9 +26,11 @@ account may have named a stranger's address, and do a hundred things of which it
 class NoticeWorker(JobWorker):
     """Handles the jobs of the notice queue; `body` has notice_id."""
 
-    def __init__(self, handler: CommandHandler, carriers: Mapping[Channel, Carrier]) -> None:
+    def __init__(
+        self, handler: CommandHandler, transports: Mapping[Channel, MessageTransport]
+    ) -> None:
         self._handler = handler
-        self._carriers = carriers
+        self._transports = transports
         self._unverified = MovingWindowRateLimiter(MemoryStorage())
 
     async def handle(self, attempt: JobAttempt) -> None:
@@ -58,7 +60,7 @@ class NoticeWorker(JobWorker):
             await self._record_failure(notice_id, "recipient_unverified", attempt)
             return
         try:
-            reference = await self._carriers[notice.channel].send(message)
+            reference = await self._transports[notice.channel].send(message)
         except Exception as error:
             if attempt.last:
                 code = error.code if isinstance(error, NotDelivered) else "internal_error"

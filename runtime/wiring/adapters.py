@@ -18,7 +18,7 @@ from adapters.webhooks.sender import HttpWebhookSender
 from adapters.webhooks.signature import Verifier
 from commands.accounts.belongings import Belongings
 from commands.ports.images import ImageMaker, ImageStore
-from commands.ports.notifications import Carrier
+from commands.ports.notifications import MessageTransport
 from commands.ports.payments import PaymentProvider
 from commands.ports.secrets import PasswordHasher
 from eventstore.postgres_log import PostgresLog
@@ -121,13 +121,13 @@ class Adapters:
         return text_log
 
     @cached_property
-    def mailer(self) -> Carrier:
+    def mailer(self) -> MessageTransport:
         settings = self._settings
         url = settings.smtp_url.get_secret_value()
         return SmtpMailer(url, settings.mail_from) if url else MailFiles(settings.home / "mail")
 
     @cached_property
-    def pusher(self) -> Carrier:
+    def pusher(self) -> MessageTransport:
         url = self._settings.push_url.get_secret_value()
         if not url:
             return PushFiles(self._settings.home / "push")

@@ -48,14 +48,16 @@ async def gateway() -> AsyncIterator[Gateway]:
 
 
 @pytest_asyncio.fixture
-async def carrier(gateway: Gateway) -> AsyncIterator[PushGateway]:
-    carrier = PushGateway(gateway.url)
-    yield carrier
-    await carrier.aclose()
+async def transport(gateway: Gateway) -> AsyncIterator[PushGateway]:
+    transport = PushGateway(gateway.url)
+    yield transport
+    await transport.aclose()
 
 
-async def test_a_notice_is_posted_under_its_own_id(gateway: Gateway, carrier: PushGateway) -> None:
-    assert await carrier.send(a_message()) == "push-1"
+async def test_a_notice_is_posted_under_its_own_id(
+    gateway: Gateway, transport: PushGateway
+) -> None:
+    assert await transport.send(a_message()) == "push-1"
     ((headers, posted),) = gateway.requests
     assert posted == POSTED
     assert headers["Idempotency-Key"] == POSTED["id"]
@@ -63,14 +65,14 @@ async def test_a_notice_is_posted_under_its_own_id(gateway: Gateway, carrier: Pu
 
 @pytest.mark.parametrize("body", ["", "taken", '{"id": 7}', "[]"])
 async def test_a_gateway_need_not_name_a_reference(
-    gateway: Gateway, carrier: PushGateway, body: str
+    gateway: Gateway, transport: PushGateway, body: str
 ) -> None:
     gateway.answers = [web.Response(status=202, text=body)]
-    assert await carrier.send(a_message()) == POSTED["id"]
+    assert await transport.send(a_message()) == POSTED["id"]
 
 
 async def test_a_temporary_no_is_told_from_a_permanent_one(
-    gateway: Gateway, carrier: PushGateway
+    gateway: Gateway, transport: PushGateway
 ) -> None:
     told = {
         410: "recipient_refused",
@@ -84,24 +86,24 @@ async def test_a_temporary_no_is_told_from_a_permanent_one(
     ]
     for code in told.values():
         with pytest.raises(NotDelivered, match=code):
-            await carrier.send(a_message())
+            await transport.send(a_message())
     assert len(gateway.requests) == len(told)
-    assert await carrier.send(a_message()) == "push-1"
+    assert await transport.send(a_message()) == "push-1"
 
 
 async def test_a_gateway_that_is_away_is_unreachable_and_its_password_stays_secret() -> None:
-    carrier = PushGateway(f"http://shop:hunter2@127.0.0.1:{free_port()}/push")
+    transport = PushGateway(f"http://shop:hunter2@127.0.0.1:{free_port()}/push")
     with pytest.raises(NotDelivered, match="unreachable") as caught:
-        await carrier.send(a_message())
+        await transport.send(a_message())
     assert "hunter2" not in str(caught.value)
-    await carrier.aclose()
+    await transport.aclose()
 
 
 async def test_without_a_gateway_each_notice_is_one_file_that_others_cannot_read(
     tmp_path: Path,
 ) -> None:
-    carrier = PushFiles(tmp_path / "push")
-    names = {await carrier.send(a_message()) for _ in range(2)}
+    transport = PushFiles(tmp_path / "push")
+    names = {await transport.send(a_message()) for _ in range(2)}
     assert [path.name for path in (tmp_path / "push").iterdir()] == [*names]
     assert json.loads((tmp_path / "push" / names.pop()).read_bytes()) == POSTED
     assert (tmp_path / "push").stat().st_mode & 0o077 == 0

@@ -1,4 +1,4 @@
-"""The notice worker over a real log, with a carrier that does as it is told."""
+"""The notice worker over a real log, with a transport that does as it is told."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -37,7 +37,7 @@ async def core(
         yield core
 
 
-class FakeCarrier:
+class FakeTransport:
     """Takes everything, unless there are errors left to raise."""
 
     def __init__(self, *errors: Exception) -> None:
@@ -54,10 +54,10 @@ class FakeCarrier:
 class Desk:
     """A notice that was asked for, and a worker that tries to send it."""
 
-    def __init__(self, core: Core, carrier: FakeCarrier, notice_id: UUID) -> None:
+    def __init__(self, core: Core, transport: FakeTransport, notice_id: UUID) -> None:
         self._core = core
         self.notice_id = notice_id
-        self._worker = NoticeWorker(core.handler, {"email": carrier, "push": carrier})
+        self._worker = NoticeWorker(core.handler, {"email": transport, "push": transport})
 
     async def attempt(self, number: int) -> None:
         job = Job(uuid4(), "mail", {"notice_id": str(self.notice_id)})
@@ -74,7 +74,7 @@ class Desk:
 
 async def asked(
     core: Core,
-    carrier: FakeCarrier,
+    transport: FakeTransport,
     channel: Channel = "email",
     email: str = "",
     ann: User | None = None,
@@ -100,16 +100,16 @@ async def asked(
         unit.create(NOTICE, notice_id, [wanted])
 
     await core.handler.handle(decision, SYSTEM)
-    return Desk(core, carrier, notice_id)
+    return Desk(core, transport, notice_id)
 
 
 async def test_a_notice_is_sent_once_under_its_own_id(core: Core) -> None:
-    carrier = FakeCarrier()
-    desk = await asked(core, carrier)
+    transport = FakeTransport()
+    desk = await asked(core, transport)
     await desk.attempt(1)
     await desk.attempt(1)
     assert await desk.outcome() == [NotificationSent(provider_ref="ref-1")]
-    (message,) = carrier.taken
+    (message,) = transport.taken
     assert (message.template, message.name, message.subject) == (
         "transfer_sent",
         "",
@@ -119,14 +119,14 @@ async def test_a_notice_is_sent_once_under_its_own_id(core: Core) -> None:
 
 
 async def test_a_push_notice_is_no_letter(core: Core) -> None:
-    carrier = FakeCarrier()
-    await (await asked(core, carrier, "push")).attempt(1)
-    assert "Hello" not in carrier.taken[0].text
+    transport = FakeTransport()
+    await (await asked(core, transport, "push")).attempt(1)
+    assert "Hello" not in transport.taken[0].text
 
 
 async def test_a_notice_that_a_retry_sends_never_failed(core: Core) -> None:
-    carrier = FakeCarrier(NotDelivered("try_later", "451"), NotDelivered("unreachable", ""))
-    desk = await asked(core, carrier)
+    transport = FakeTransport(NotDelivered("try_later", "451"), NotDelivered("unreachable", ""))
+    desk = await asked(core, transport)
     for number in (1, 2):
         with pytest.raises(NotDelivered):
             await desk.attempt(number)
@@ -138,7 +138,7 @@ async def test_after_the_last_attempt_the_failure_is_recorded_and_a_redrive_may_
     core: Core,
 ) -> None:
     refused = [NotDelivered("recipient_refused", "550 unknown")] * (2 * ATTEMPTS)
-    desk = await asked(core, FakeCarrier(*refused))
+    desk = await asked(core, FakeTransport(*refused))
     failed = NotificationFailed(code="recipient_refused", attempts=ATTEMPTS)
     for _ in ("the first time", "redriven in vain"):
         await desk.fail_all(NotDelivered)
@@ -147,31 +147,31 @@ async def test_after_the_last_attempt_the_failure_is_recorded_and_a_redrive_may_
     assert await desk.outcome() == [failed, NotificationSent(provider_ref="ref-1")]
 
 
-async def test_what_is_wrong_with_the_carrier_itself_is_a_failure_too(core: Core) -> None:
-    desk = await asked(core, FakeCarrier(*[OSError("disk full")] * ATTEMPTS))
+async def test_what_is_wrong_with_the_transport_itself_is_a_failure_too(core: Core) -> None:
+    desk = await asked(core, FakeTransport(*[OSError("disk full")] * ATTEMPTS))
     await desk.fail_all(OSError)
     assert await desk.outcome() == [NotificationFailed(code="internal_error", attempts=ATTEMPTS)]
 
 
 async def test_imported_people_are_written_to_by_nobody(core: Core) -> None:
-    carrier = FakeCarrier()
-    desk = await asked(core, carrier, email=f"{uuid4().hex}@import.invalid")
+    transport = FakeTransport()
+    desk = await asked(core, transport, email=f"{uuid4().hex}@import.invalid")
     await desk.attempt(1)
     assert await desk.outcome() == [NotificationFailed(code="recipient_unreachable", attempts=1)]
-    assert carrier.taken == []
+    assert transport.taken == []
 
 
 async def test_an_address_that_nobody_verified_is_not_written_to_without_end(core: Core) -> None:
-    carrier, most = FakeCarrier(), 20
+    transport, most = FakeTransport(), 20
     ann = (
         await core.commands.accounts.register(
             SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="Ann"
         )
     ).value
-    worker = NoticeWorker(core.handler, {"email": carrier})
+    worker = NoticeWorker(core.handler, {"email": transport})
 
     async def told() -> list[object]:
-        desk = await asked(core, carrier, ann=ann)
+        desk = await asked(core, transport, ann=ann)
         await worker.handle(
             JobAttempt(Job(uuid4(), "mail", {"notice_id": str(desk.notice_id)}), 1, last=False)
         )
@@ -180,7 +180,7 @@ async def test_an_address_that_nobody_verified_is_not_written_to_without_end(cor
     for _ in range(most):
         await told()
     assert await told() == [NotificationFailed(code="recipient_unverified", attempts=1)]
-    assert len(carrier.taken) == most
+    assert len(transport.taken) == most
 
     token = core.commands.mail_tokens.make("verify-email", ann, core.clock.now())
     await core.commands.mail_proofs.verify_email(SYSTEM, token)
@@ -188,11 +188,11 @@ async def test_an_address_that_nobody_verified_is_not_written_to_without_end(cor
 
 
 async def test_a_person_who_was_forgotten_meanwhile_is_not_written_to(core: Core) -> None:
-    carrier = FakeCarrier()
-    desk = await asked(core, carrier)
+    transport = FakeTransport()
+    desk = await asked(core, transport)
     notice = await core.repository.state(NOTICE, desk.notice_id)
     assert isinstance(notice, notices.Notice)
     await core.commands.account_ends.close(SYSTEM, notice.user_id, forget=True)
     await desk.attempt(1)
     assert await desk.outcome() == [NotificationFailed(code="recipient_unknown", attempts=1)]
-    assert carrier.taken == []
+    assert transport.taken == []
