@@ -5,7 +5,6 @@ from uuid import UUID
 
 from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import PAYMENT
-from commands.client_secrets import ClientSecrets
 from commands.handler import Caller, CommandHandler, CommandResult
 from commands.order_saga import owned_order, request_refund
 from commands.ports.payments import (
@@ -17,6 +16,7 @@ from commands.ports.payments import (
 )
 from commands.ports.signatures import InvalidSignature
 from commands.ports.text_log import TextLog
+from commands.sealed_secrets import SealedSecrets
 from commands.wallets import pay_from_wallet, wallet_of
 from domain import orders, payments
 from domain.errors import Conflict, Forbidden, Invalid, Refused
@@ -38,7 +38,7 @@ class PaymentCommands:
         self,
         handler: CommandHandler,
         provider: PaymentProvider,
-        secrets: ClientSecrets,
+        secrets: SealedSecrets,
         text_log: TextLog,
     ) -> None:
         self._handler = handler

@@ -14,7 +14,6 @@ from commands.accounts.mail_tokens import MailTokens
 from commands.accounts.mailboxes import Mailboxes
 from commands.carts import CartCommands
 from commands.catalog import CatalogCommands
-from commands.client_secrets import ClientSecrets
 from commands.handler import CommandHandler
 from commands.images import ImageCommands
 from commands.inventory import InventoryCommands
@@ -28,6 +27,7 @@ from commands.ports.signatures import CarrierSignatures
 from commands.ports.text_log import TextLog
 from commands.ports.webhooks import WebhookSender
 from commands.reactors.account_settling import AccountSettling
+from commands.sealed_secrets import SealedSecrets
 from commands.shipments import ShipmentCommands
 from commands.shop_rules import ShopRules
 from commands.transactions import TransactionCommands
@@ -76,7 +76,7 @@ class Commands:
     ports: Ports
     mailboxes: Mailboxes
     mail_tokens: MailTokens
-    client_secrets: ClientSecrets
+    sealed_secrets: SealedSecrets
     stack: AsyncExitStack
 
     @cached_property
@@ -135,7 +135,7 @@ class Commands:
     def payments(self) -> PaymentCommands:
         ports = self.ports
         return PaymentCommands(
-            self.handler, ports.payment_provider, self.client_secrets, ports.payment_webhook_log
+            self.handler, ports.payment_provider, self.sealed_secrets, ports.payment_webhook_log
         )
 
     @cached_property
@@ -150,7 +150,7 @@ class Commands:
 
     @cached_property
     def webhook_endpoints(self) -> WebhookEndpointCommands:
-        return WebhookEndpointCommands(self.handler, self.ports.webhook_sender, self.client_secrets)
+        return WebhookEndpointCommands(self.handler, self.ports.webhook_sender, self.sealed_secrets)
 
     @cached_property
     def shipments(self) -> ShipmentCommands:

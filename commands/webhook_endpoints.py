@@ -9,9 +9,9 @@ from uuid import UUID
 from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT, WEBHOOK_INDEX
 from commands.catalog import seller_of
-from commands.client_secrets import ClientSecrets
 from commands.handler import Caller, CommandHandler, CommandResult
 from commands.ports.webhooks import WebhookSender
+from commands.sealed_secrets import SealedSecrets
 from domain import webhook_deliveries, webhook_endpoints
 from domain.errors import Conflict
 from domain.events import Event
@@ -32,7 +32,7 @@ class WebhookEndpointCommands:
     platform's, and an ADMIN may change everybody's."""
 
     def __init__(
-        self, handler: CommandHandler, sender: WebhookSender, secrets: ClientSecrets
+        self, handler: CommandHandler, sender: WebhookSender, secrets: SealedSecrets
     ) -> None:
         self._handler = handler
         self._sender = sender

@@ -10,7 +10,6 @@ from typing import Literal
 from uuid import UUID
 
 from commands.aggregates import PAYMENT
-from commands.client_secrets import ClientSecrets
 from commands.handler import CommandHandler
 from commands.ports.payments import (
     Intent,
@@ -22,6 +21,7 @@ from commands.ports.payments import (
 from commands.ports.queue import JobAttempt, JobWorker
 from commands.ports.text_log import TextLog
 from commands.reactors.reactor import on_behalf
+from commands.sealed_secrets import SealedSecrets
 from domain import payments
 from domain.errors import Refused
 from domain.events import Event
@@ -52,7 +52,7 @@ class PaymentWorker(JobWorker):
         self,
         handler: CommandHandler,
         provider: PaymentProvider,
-        secrets: ClientSecrets,
+        secrets: SealedSecrets,
         text_log: TextLog,
     ) -> None:
         self._handler = handler

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from uuid import UUID
 
 from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT
-from commands.client_secrets import ClientSecrets
 from commands.handler import CommandHandler
 from commands.ports.queue import JobAttempt, JobWorker
 from commands.ports.webhooks import WebhookMessage, WebhookSender, WebhookUnsent
 from commands.reactors.reactor import on_behalf
+from commands.sealed_secrets import SealedSecrets
 from commands.webhook_news import body_of, encode, news_of
 from domain import webhook_deliveries, webhook_endpoints
 from domain.events import Event
@@ -31,7 +31,7 @@ class WebhookWorker(JobWorker):
     """Handles the jobs of the webhook queue; `body` has delivery_id."""
 
     def __init__(
-        self, handler: CommandHandler, sender: WebhookSender, secrets: ClientSecrets
+        self, handler: CommandHandler, sender: WebhookSender, secrets: SealedSecrets
     ) -> None:
         self._handler = handler
         self._sender = sender

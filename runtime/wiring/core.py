@@ -13,9 +13,9 @@ from api.tokens import ACCESS_LIFETIME, Tokens
 from commands.accounts.mail_tokens import MailTokens
 from commands.accounts.mailboxes import Mailboxes
 from commands.accounts.session_ends import SessionEnds
-from commands.client_secrets import ClientSecrets
 from commands.handler import CommandHandler
 from commands.ports.secrets import PasswordHasher
+from commands.sealed_secrets import SealedSecrets
 from commands.services import Commands
 from commands.shop_rules import ShopRules
 from eventstore.clock_watch import ClockWatch
@@ -102,7 +102,7 @@ async def open_core(
             ports=adapters,
             mailboxes=Mailboxes(repository, secrets.pepper),
             mail_tokens=MailTokens(secrets.mail),
-            client_secrets=ClientSecrets(secrets.client_secrets),
+            sealed_secrets=SealedSecrets(secrets.client_secrets),
             stack=stack,
         )
         yield Core(

@@ -52,7 +52,7 @@ Queues = Mapping[str, WorkQueue]
 def payment_worker(core: Core) -> PaymentWorker:
     """Asks the payment provider."""
     adapters = core.adapters
-    secrets = core.commands.client_secrets
+    secrets = core.commands.sealed_secrets
     return PaymentWorker(
         core.handler, adapters.payment_provider, secrets, adapters.payment_worker_log
     )
@@ -70,7 +70,7 @@ def receipt_worker(core: Core) -> ReceiptWorker:
 
 def webhook_worker(core: Core) -> WebhookWorker:
     """Calls the merchants' webhooks."""
-    return WebhookWorker(core.handler, core.adapters.webhook_sender, core.commands.client_secrets)
+    return WebhookWorker(core.handler, core.adapters.webhook_sender, core.commands.sealed_secrets)
 
 
 @dataclass(frozen=True)

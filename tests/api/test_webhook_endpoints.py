@@ -12,8 +12,8 @@ from standardwebhooks import WebhookVerificationError
 
 from adapters.webhooks.sender import HttpWebhookSender
 from api.app import create_app
-from commands.client_secrets import ClientSecrets
 from commands.reactors.webhooks import merchant_webhooks, webhook_jobs
+from commands.sealed_secrets import SealedSecrets
 from commands.webhook_endpoints import WebhookEndpointCommands
 from eventstore.log import AlreadyDone
 from tests.support.servers.merchant import Merchant, running_merchant
@@ -456,7 +456,7 @@ async def test_a_url_in_our_own_network_is_refused_and_leaves_no_trace(
     seller = await shop.register("SELLER")
     endpoint = await subscribe(seller, merchant)
     careful = HttpWebhookSender()
-    secrets = ClientSecrets(shop.core.secrets.client_secrets)
+    secrets = SealedSecrets(shop.core.secrets.client_secrets)
     as_in_production = WebhookEndpointCommands(shop.core.handler, careful, secrets)
     commands = replaced(shop.commands, webhook_endpoints=as_in_production)
     app = create_app(dataclasses.replace(shop.services, commands=commands))

@@ -45,7 +45,7 @@ async def test_a_seller_makes_an_endpoint_with_a_secret_of_its_own(shop: Shop) -
     )
     (created,) = await shop.log.read_stream(made.value)
     assert "whsec_" not in created.event.secret_ref
-    assert str(shop.client_secrets.open(made.value, created.event.secret_ref)).startswith("whsec_")
+    assert str(shop.sealed_secrets.open(made.value, created.event.secret_ref)).startswith("whsec_")
 
 
 async def test_an_admins_endpoint_is_the_platforms(shop: Shop) -> None:

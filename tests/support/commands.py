@@ -20,8 +20,8 @@ import pytest
 from adapters.webhooks.signature import Verifier
 from commands.accounts.mail_tokens import MailTokens
 from commands.accounts.mailboxes import Mailboxes
-from commands.client_secrets import ClientSecrets
 from commands.handler import Caller, CommandHandler
+from commands.sealed_secrets import SealedSecrets
 from commands.services import Commands
 from commands.shop_rules import ShopRules
 from domain.errors import Refused
@@ -84,7 +84,7 @@ class Shop(Commands):
             ports=self.fakes,
             mailboxes=Mailboxes(handler.repository, b"pepper"),
             mail_tokens=MailTokens(b"m" * 32),
-            client_secrets=ClientSecrets(b"c" * 32),
+            sealed_secrets=SealedSecrets(b"c" * 32),
             stack=stack,
         )
 
