@@ -16,7 +16,7 @@ from domain import webhook_deliveries, webhook_endpoints
 from domain.errors import Conflict
 from domain.events import Event
 from domain.ids import PLATFORM_ID
-from domain.merchant_news import NAMES
+from domain.merchant_events import EVENT_NAMES
 from domain.webhook_endpoints import WebhookEndpoint
 from eventstore.log import IdempotencyKey
 from eventstore.unit_of_work import UnitOfWork
@@ -53,7 +53,7 @@ class WebhookEndpointCommands:
         Conflict("too_many_webhook_endpoints").
         """
         seller_id, endpoint_id = seller_of(caller), uuid7()
-        patterns = webhook_endpoints.check_patterns(events, NAMES)
+        patterns = webhook_endpoints.check_patterns(events, EVENT_NAMES)
         await self._sender.check(url)
         secret_ref = self._new_secret(endpoint_id)
 
@@ -88,7 +88,7 @@ class WebhookEndpointCommands:
         expected_version: int | None = None,
     ) -> CommandResult[UUID]:
         """Edit what is given. Raises NotFound, Stale, and Invalid as `create`."""
-        patterns = None if events is None else webhook_endpoints.check_patterns(events, NAMES)
+        patterns = None if events is None else webhook_endpoints.check_patterns(events, EVENT_NAMES)
         if url is not None:
             await self._sender.check(url)
 

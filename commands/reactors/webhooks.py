@@ -16,12 +16,12 @@ from commands.aggregates import USER, WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT, WEBHOO
 from commands.handler import CommandHandler
 from commands.ports.queue import WorkQueue
 from commands.reactors.reactor import React, Reactor, caused, job_for, once_for
-from commands.webhook_news import news_of
+from commands.webhook_payloads import merchant_event_of
 from domain import webhook_deliveries, webhook_endpoints
 from domain.events import Event
 from domain.identity import UserDeactivated, UserForgotten, UserReactivated
 from domain.ids import PLATFORM_ID
-from domain.merchant_news import FACTS
+from domain.merchant_events import PUBLIC_FIELDS
 from domain.webhook_deliveries import DeliveryRequested, RedeliveryRequested
 from domain.webhook_endpoints import WebhookEndpoint
 from eventstore.log import Envelope
@@ -38,8 +38,8 @@ def merchant_webhooks(handler: CommandHandler) -> Reactor:
     handler.log.history.when_it_changes(without.forget)
 
     async def happened(event: Event, env: Envelope) -> None:
-        news = await news_of(handler.repository, event, env)
-        sellers = set() if news is None else {PLATFORM_ID, *news.sellers}
+        merchant_event = await merchant_event_of(handler.repository, event, env)
+        sellers = set() if merchant_event is None else {PLATFORM_ID, *merchant_event.sellers}
         if without.are(sellers, env.position):
             return
         head = await handler.log.head()
@@ -80,7 +80,7 @@ def merchant_webhooks(handler: CommandHandler) -> Reactor:
         await handler.handle(decision, caused(name, env), once_for(name, env))
 
     reactions: dict[type[msgspec.Struct], React] = {
-        **dict.fromkeys(FACTS, happened),
+        **dict.fromkeys(PUBLIC_FIELDS, happened),
         **dict.fromkeys((UserDeactivated, UserForgotten, UserReactivated), account_moved),
     }
     return Reactor(name, reactions, starts_from="now")

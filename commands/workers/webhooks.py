@@ -13,7 +13,7 @@ from commands.ports.queue import JobAttempt, JobWorker
 from commands.ports.webhooks import WebhookMessage, WebhookSender, WebhookUnsent
 from commands.reactors.reactor import on_behalf
 from commands.sealed_secrets import SealedSecrets
-from commands.webhook_news import body_of, encode, news_of
+from commands.webhook_payloads import body_of, encode, merchant_event_of
 from domain import webhook_deliveries, webhook_endpoints
 from domain.events import Event
 from domain.webhook_deliveries import WebhookDelivery
@@ -75,9 +75,9 @@ class WebhookWorker(JobWorker):
             }
             return encode(delivery.event_name, requested.env.occurred_at, data)
         (recorded,) = await repository.log.read(position - 1, upto=position, limit=1)
-        news = await news_of(repository, recorded.event, recorded.env)
-        assert news is not None
-        return body_of(delivery.event_name, news, recorded.env, endpoint.seller_id)
+        merchant_event = await merchant_event_of(repository, recorded.event, recorded.env)
+        assert merchant_event is not None
+        return body_of(delivery.event_name, merchant_event, recorded.env, endpoint.seller_id)
 
     async def _send(
         self, delivery_id: UUID, endpoint_id: UUID, endpoint: WebhookEndpoint, body: bytes

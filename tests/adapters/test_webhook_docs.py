@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from domain.merchant_news import FACTS, WHOLE
+from domain.merchant_events import ORDER_WIDE_AMOUNTS, PUBLIC_FIELDS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -70,8 +70,10 @@ def test_every_event_and_every_fact_that_merchants_are_told_is_listed() -> None:
     listed = {
         name: facts for names, facts in rows.items() for name in re.findall("`([^`]+)`", names)
     }
-    assert {name for name in listed if name.endswith(".v1")} == {event.NAME for event in FACTS}
-    for event, facts in FACTS.items():
+    assert {name for name in listed if name.endswith(".v1")} == {
+        event.NAME for event in PUBLIC_FIELDS
+    }
+    for event, facts in PUBLIC_FIELDS.items():
         if not event.NAME.startswith("game."):
-            told = {*facts, *([WHOLE[event]] if event in WHOLE else [])}
+            told = {*facts, *([ORDER_WIDE_AMOUNTS[event]] if event in ORDER_WIDE_AMOUNTS else [])}
             assert set(re.findall(r"`(\w+)`", listed[event.NAME])) >= told, event.NAME

@@ -60,7 +60,7 @@ _LISTING = (
     "prices",
 )
 
-FACTS: Mapping[type[Event], tuple[str, ...]] = {
+PUBLIC_FIELDS: Mapping[type[Event], tuple[str, ...]] = {
     GameCreated: (*_LISTING, "kind", "status"),
     GameUpdated: _LISTING,
     GamePublished: (),
@@ -93,7 +93,7 @@ FACTS: Mapping[type[Event], tuple[str, ...]] = {
 }
 """The fields of each event that every merchant concerned may see."""
 
-WHOLE: Mapping[type[Event], str] = {
+ORDER_WIDE_AMOUNTS: Mapping[type[Event], str] = {
     OrderRefunded: "amount_cents",
     OrderRefundReversed: "amount_cents",
     PaymentCaptured: "amount_cents",
@@ -103,10 +103,10 @@ WHOLE: Mapping[type[Event], str] = {
 """An amount of the whole order, with its currency: only shown to a seller who owns every line.
 Other sellers find their share in the ledger's postings."""
 
-NAMES: Sequence[str] = sorted(cls.NAME for cls in FACTS)
+EVENT_NAMES: Sequence[str] = sorted(cls.NAME for cls in PUBLIC_FIELDS)
 """The wire names of the events that merchants can subscribe to."""
 
-_LINE = (
+_LINE_FIELDS = (
     "line_id",
     "game_id",
     "kind",
@@ -118,25 +118,25 @@ _LINE = (
 )
 
 
-class News(msgspec.Struct, frozen=True, kw_only=True):
+class MerchantEvent(msgspec.Struct, frozen=True, kw_only=True):
     """An event in the form that merchants may see."""
 
     sellers: frozenset[UUID]
-    facts: Mapping[str, object]
-    whole: Mapping[str, object] = {}
+    fields: Mapping[str, object]
+    order_wide: Mapping[str, object] = {}
     order_id: UUID | None = None
     currency: str = ""
     lines: tuple[OrderLine, ...] = ()
     entries: tuple[Entry, ...] = ()
 
-    def told(self, owner: UUID) -> dict[str, object]:
+    def payload_for(self, owner: UUID) -> dict[str, object]:
         """The payload for a seller, or for the platform."""
-        told = dict(self.facts)
+        payload = dict(self.fields)
         if self.order_id is not None:
             lines = [line for line in self.lines if owner in {PLATFORM_ID, line.seller_id}]
             if len(lines) == len(self.lines):
-                told |= self.whole
-            told["order"] = {
+                payload |= self.order_wide
+            payload["order"] = {
                 "order_id": self.order_id,
                 "currency": self.currency,
                 "amount_cents": sum(line.quantity * line.unit_price_cents for line in lines),
@@ -144,58 +144,61 @@ class News(msgspec.Struct, frozen=True, kw_only=True):
             }
         if self.entries:
             account = seller_account(owner)
-            told["entries"] = [
+            payload["entries"] = [
                 each for each in self.entries if owner == PLATFORM_ID or each.account_id == account
             ]
-        return told
+        return payload
 
 
-def of_game(event: Event, game_id: UUID, game: Game) -> News:
+def of_game(event: Event, game_id: UUID, game: Game) -> MerchantEvent:
     """An event of a game, for its seller."""
-    return News(sellers=frozenset({game.seller_id}), facts={"game_id": game_id, **_facts(event)})
+    return MerchantEvent(
+        sellers=frozenset({game.seller_id}), fields={"game_id": game_id, **_public_fields(event)}
+    )
 
 
-def of_order(event: Event, order_id: UUID, order: Order) -> News:
+def of_order(event: Event, order_id: UUID, order: Order) -> MerchantEvent:
     """An event of an order or its payment, for every seller with a line in the order."""
-    field = WHOLE.get(type(event))
-    return News(
+    field = ORDER_WIDE_AMOUNTS.get(type(event))
+    return MerchantEvent(
         sellers=frozenset(line.seller_id for line in order.lines),
-        facts=_facts(event),
-        whole={field: getattr(event, field), "currency": order.currency} if field else {},
+        fields=_public_fields(event),
+        order_wide={field: getattr(event, field), "currency": order.currency} if field else {},
         order_id=order_id,
         currency=order.currency,
         lines=order.lines,
     )
 
 
-def of_shipment(event: Event, shipment_id: UUID, shipment: Shipment) -> News:
+def of_shipment(event: Event, shipment_id: UUID, shipment: Shipment) -> MerchantEvent:
     """An event of a shipment, for the seller who sends it."""
-    facts = {"shipment_id": shipment_id, "order_id": shipment.order_id, **_facts(event)}
-    return News(sellers=frozenset({shipment.seller_id}), facts=facts)
+    fields = {"shipment_id": shipment_id, "order_id": shipment.order_id, **_public_fields(event)}
+    return MerchantEvent(sellers=frozenset({shipment.seller_id}), fields=fields)
 
 
-def of_stock(event: Event, stock: Stock) -> News:
+def of_stock(event: Event, stock: Stock) -> MerchantEvent:
     """An event of a game's stock, for its seller. It does not say whose cart holds the units."""
-    return News(
-        sellers=frozenset({stock.seller_id}), facts={"game_id": stock.game_id, **_facts(event)}
+    return MerchantEvent(
+        sellers=frozenset({stock.seller_id}),
+        fields={"game_id": stock.game_id, **_public_fields(event)},
     )
 
 
-def of_posting(event: TransactionPosted, transaction_id: UUID) -> News:
+def of_posting(event: TransactionPosted, transaction_id: UUID) -> MerchantEvent:
     """An event of the ledger, for every seller whose account it moves."""
     accounts = [entry.account_id.partition(":") for entry in event.entries]
     sellers = frozenset(UUID(owner) for kind, _, owner in accounts if kind == "SELLER_PAYABLE")
-    facts = {"ledger_transaction_id": transaction_id, **_facts(event)}
-    return News(sellers=sellers, facts=facts, entries=event.entries)
+    fields = {"ledger_transaction_id": transaction_id, **_public_fields(event)}
+    return MerchantEvent(sellers=sellers, fields=fields, entries=event.entries)
 
 
-def _facts(event: Event) -> dict[str, object]:
-    said = {name: getattr(event, name) for name in FACTS[type(event)]}
-    return {name: value for name, value in said.items() if value is not None}
+def _public_fields(event: Event) -> dict[str, object]:
+    found = {name: getattr(event, name) for name in PUBLIC_FIELDS[type(event)]}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _line(line: OrderLine, owner: UUID) -> dict[str, object]:
-    said = {name: getattr(line, name) for name in _LINE}
+    found = {name: getattr(line, name) for name in _LINE_FIELDS}
     if owner == PLATFORM_ID:
-        said["seller_id"] = line.seller_id
-    return {name: value for name, value in said.items() if value is not None}
+        found["seller_id"] = line.seller_id
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,5 +1,4 @@
-"""From an event in the log to the news that merchants may have of it, and to the body of a
-message."""
+"""What merchants receive of the log: an event as a merchant event, and that as a webhook's body."""
 
 from datetime import datetime
 from uuid import UUID
@@ -7,7 +6,7 @@ from uuid import UUID
 import msgspec
 
 from commands.aggregates import GAME, ORDER, PAYMENT, SHIPMENT, STOCK
-from domain import merchant_news
+from domain import merchant_events
 from domain.catalog import (
     GameCreated,
     GamePublished,
@@ -19,19 +18,22 @@ from domain.catalog import (
 from domain.events import Event
 from domain.fulfilment import ShipmentConfirmed, ShipmentCreated, ShipmentStatusUpdated
 from domain.ledger import TransactionPosted
-from domain.merchant_news import News
+from domain.merchant_events import MerchantEvent
 from domain.payments import PaymentCaptured, PaymentRefunded, PaymentRefundReversed
 from eventstore.log import Envelope
 from eventstore.repository import Repository
 
 
-async def news_of(repository: Repository, event: Event, env: Envelope) -> News | None:
-    """The news that an event of merchant_news.FACTS is; None when it is nobody's. The same event is
-    always the same news: what it is told by (a game's seller, an order's lines) never changes.
+async def merchant_event_of(
+    repository: Repository, event: Event, env: Envelope
+) -> MerchantEvent | None:
+    """The event as merchants may see it; None when it concerns no merchant. `event` is one of
+    `PUBLIC_FIELDS`. Repeats give the same result: what it rests on (a game's seller, an order's
+    lines) never changes.
     """
     match event:
         case TransactionPosted():
-            return merchant_news.of_posting(event, env.stream_id)
+            return merchant_events.of_posting(event, env.stream_id)
         case (
             GameCreated()
             | GameUpdated()
@@ -41,23 +43,23 @@ async def news_of(repository: Repository, event: Event, env: Envelope) -> News |
             | GameRetired()
         ):
             game = await repository.cached(GAME, env.stream_id)
-            return None if game is None else merchant_news.of_game(event, env.stream_id, game)
+            return None if game is None else merchant_events.of_game(event, env.stream_id, game)
         case ShipmentCreated() | ShipmentConfirmed() | ShipmentStatusUpdated():
             shipment = await repository.cached(SHIPMENT, env.stream_id)
             return (
                 None
                 if shipment is None
-                else merchant_news.of_shipment(event, env.stream_id, shipment)
+                else merchant_events.of_shipment(event, env.stream_id, shipment)
             )
     if event.NAME.startswith("inventory."):
         stock = await repository.cached(STOCK, env.stream_id)
-        return None if stock is None else merchant_news.of_stock(event, stock)
+        return None if stock is None else merchant_events.of_stock(event, stock)
     order_id = await _order_of(repository, event, env)
     order = None if order_id is None else await repository.cached(ORDER, order_id)
     return (
         None
         if order_id is None or order is None
-        else merchant_news.of_order(event, order_id, order)
+        else merchant_events.of_order(event, order_id, order)
     )
 
 
@@ -71,9 +73,11 @@ async def _order_of(repository: Repository, event: Event, env: Envelope) -> UUID
     return env.stream_id
 
 
-def body_of(name: str, news: News, env: Envelope, owner: UUID) -> bytes:
-    """The message by which a seller, or the platform, hears of an event of this name."""
-    return encode(name, env.occurred_at, {"event_id": env.event_id, **news.told(owner)})
+def body_of(name: str, merchant_event: MerchantEvent, env: Envelope, owner: UUID) -> bytes:
+    """The body of the webhook that reports the event to a seller, or to the platform."""
+    return encode(
+        name, env.occurred_at, {"event_id": env.event_id, **merchant_event.payload_for(owner)}
+    )
 
 
 def encode(name: str, timestamp: datetime, data: dict[str, object]) -> bytes:

@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from domain import catalog, fulfilment, inventory, merchant_news, orders
+from domain import catalog, fulfilment, inventory, merchant_events, orders
 from domain.catalog import GameCreated, GameUpdated, Price
 from domain.events import Event
 from domain.fulfilment import ShipmentCreated, ShipmentStatusUpdated
@@ -59,12 +59,12 @@ CAPTURED = PaymentCaptured(
 
 
 def told(event: Event, order: OrderCreated, owner: UUID) -> dict[str, Any]:
-    return merchant_news.of_order(event, ORDER, fold(orders.evolve, order)).told(owner)
+    return merchant_events.of_order(event, ORDER, fold(orders.evolve, order)).payload_for(owner)
 
 
 def test_an_order_is_news_for_each_seller_with_a_line_in_it() -> None:
-    news = merchant_news.of_order(OrderCompleted(), ORDER, fold(orders.evolve, SHARED))
-    assert news.sellers == {ANN, BOB}
+    merchant_event = merchant_events.of_order(OrderCompleted(), ORDER, fold(orders.evolve, SHARED))
+    assert merchant_event.sellers == {ANN, BOB}
 
 
 def test_a_seller_is_told_of_their_own_lines_and_what_these_cost() -> None:
@@ -113,15 +113,15 @@ def test_a_seller_is_told_of_the_entries_of_their_own_account() -> None:
         Entry("PLATFORM_REVENUE", "credit", 152, "USD"),
     )
     posted = TransactionPosted(cause_event_id=an_id("cause"), entries=entries, order_id=ORDER)
-    news = merchant_news.of_posting(posted, an_id("posting"))
-    assert news.sellers == {ANN, BOB}
-    assert news.told(ANN) == {
+    merchant_event = merchant_events.of_posting(posted, an_id("posting"))
+    assert merchant_event.sellers == {ANN, BOB}
+    assert merchant_event.payload_for(ANN) == {
         "ledger_transaction_id": an_id("posting"),
         "cause_event_id": an_id("cause"),
         "order_id": ORDER,
         "entries": [entries[1]],
     }
-    assert news.told(PLATFORM_ID)["entries"] == list(entries)
+    assert merchant_event.payload_for(PLATFORM_ID)["entries"] == list(entries)
 
 
 def test_a_game_is_news_for_its_seller_and_an_edit_says_what_changed() -> None:
@@ -131,10 +131,10 @@ def test_a_game_is_news_for_its_seller_and_an_edit_says_what_changed() -> None:
     (created,) = catalog.create(ANN, listing, "ACTIVE")
     assert isinstance(created, GameCreated)
     game, game_id = fold(catalog.evolve, created), an_id("game")
-    news = merchant_news.of_game(GameUpdated(title="Go"), game_id, game)
-    assert news.sellers == {ANN}
-    assert news.told(ANN) == {"game_id": game_id, "title": "Go"}
-    assert merchant_news.of_game(created, game_id, game).told(ANN)["prices"] == (
+    merchant_event = merchant_events.of_game(GameUpdated(title="Go"), game_id, game)
+    assert merchant_event.sellers == {ANN}
+    assert merchant_event.payload_for(ANN) == {"game_id": game_id, "title": "Go"}
+    assert merchant_events.of_game(created, game_id, game).payload_for(ANN)["prices"] == (
         Price("*", 999, "USD"),
     )
 
@@ -144,9 +144,11 @@ def test_a_shipment_is_news_for_who_sends_it() -> None:
     shipped = ShipmentStatusUpdated(
         status="SHIPPED", at=NOON, carrier="Correios", tracking_number="BR1"
     )
-    news = merchant_news.of_shipment(shipped, an_id("shipment"), fold(fulfilment.evolve, created))
-    assert news.sellers == {ANN}
-    assert news.told(ANN) == {
+    merchant_event = merchant_events.of_shipment(
+        shipped, an_id("shipment"), fold(fulfilment.evolve, created)
+    )
+    assert merchant_event.sellers == {ANN}
+    assert merchant_event.payload_for(ANN) == {
         "shipment_id": an_id("shipment"),
         "order_id": ORDER,
         "status": "SHIPPED",
@@ -161,18 +163,18 @@ def test_stock_is_news_for_its_seller_but_not_whose_cart_holds_it() -> None:
     held = Reserved(
         reservation_id=an_id("hold"), cart_id=an_id("cart"), quantity=2, expires_at=NOON
     )
-    news = merchant_news.of_stock(held, stock)
+    merchant_event = merchant_events.of_stock(held, stock)
     told = {
         "game_id": an_id("game"),
         "reservation_id": an_id("hold"),
         "quantity": 2,
         "expires_at": NOON,
     }
-    assert news.sellers == {ANN}
-    assert news.told(ANN) == told
+    assert merchant_event.sellers == {ANN}
+    assert merchant_event.payload_for(ANN) == told
 
 
 def test_every_field_on_a_whitelist_is_there_and_none_is_personal_or_names_a_person() -> None:
-    for event, names in merchant_news.FACTS.items():
+    for event, names in merchant_events.PUBLIC_FIELDS.items():
         assert set(names) <= set(event.__struct_fields__), event
         assert not {name for name in names if name in {"buyer_id", "user_id"} or "address" in name}
