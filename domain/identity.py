@@ -359,7 +359,7 @@ def end_sessions(user: User, *, but: UUID | None = None) -> list[Event]:  # noqa
     return [SessionsEnded(kept_session_id=but)]
 
 
-def take_back(user: User, *, epoch: int, email: str, email_digest: str) -> list[Event]:
+def restore_email(user: User, *, epoch: int, email: str, email_digest: str) -> list[Event]:
     """Give the account back to the reader of a former address, by a mail of this epoch; once.
 
     Raises Forbidden("user_inactive"); Invalid("invalid_token") when the account was taken back

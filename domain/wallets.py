@@ -224,7 +224,7 @@ def deduct_funds(wallet: Wallet, amount_cents: int, cause: Cause) -> list[Event]
     return [_deducted(wallet, amount_cents, cause)]
 
 
-def take_back(
+def reclaim_deposit(
     wallet: Wallet, amount_cents: int, *, transaction_id: UUID, payment_id: UUID
 ) -> list[Event]:
     """Return a deposit to the provider, even from a deactivated wallet: as far as the balance goes;

@@ -101,7 +101,7 @@ class MailProofs:
 
     async def _bring_back(self, unit: UnitOfWork, user: User, proof: MailProof) -> None:
         digest = self._mailboxes.digest(proof.email)
-        restored = identity.take_back(
+        restored = identity.restore_email(
             user, epoch=proof.epoch, email=proof.email, email_digest=digest
         )
         await self._mailboxes.take(unit, proof.email, user.user_id)
@@ -131,7 +131,7 @@ def tell_change(
     one back."""
     now = handler.now()
     if before.email != after.email:
-        token = tokens.make_take_back(after, before.email, now)
+        token = tokens.make_restore_token(after, before.email, now)
         ask_for_mail(unit, before, "email_changed", {"token": token}, to=before.email)
     else:
         token = tokens.make("reset-password", after, now)

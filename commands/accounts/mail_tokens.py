@@ -45,7 +45,7 @@ class MailTokens:
     """Makes and reads them. A token is bound to what it rests on (the address, and the password
     that it replaces): once that has changed, the token is worth nothing. To take back is to undo
     such a change, so that token is bound to nothing but the account, which takes it once
-    (`domain.identity.take_back`)."""
+    (`domain.identity.restore_email`)."""
 
     def __init__(self, secret: bytes) -> None:
         self._key = OctKey.import_key(secret)
@@ -54,7 +54,7 @@ class MailTokens:
         """A token for this account as it stands."""
         return self._sign(purpose, user, now, {})
 
-    def make_take_back(self, user: User, email: str, now: datetime) -> str:
+    def make_restore_token(self, user: User, email: str, now: datetime) -> str:
         """A token for the reader of mail at an address that the account just had."""
         return self._sign("take-back", user, now, {"eml": email, "epo": user.session_epoch})
 

@@ -127,7 +127,7 @@ class Deposits:
                 transaction, event.refund_id, event.amount_cents, recovered_cents=recovered
             )
             if reversal:
-                taken = wallets.take_back(
+                taken = wallets.reclaim_deposit(
                     wallet,
                     event.amount_cents,
                     transaction_id=transaction_id,

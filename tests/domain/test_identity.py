@@ -289,12 +289,12 @@ MOVED = (
 BACK = EmailRestored(email="ana@example.com", email_digest="digest")
 
 
-def take_back(user: User, epoch: int) -> list[Event]:
-    return identity.take_back(user, epoch=epoch, email="ana@example.com", email_digest="digest")
+def restore_email(user: User, epoch: int) -> list[Event]:
+    return identity.restore_email(user, epoch=epoch, email="ana@example.com", email_digest="digest")
 
 
 def test_who_reads_mail_at_the_former_address_takes_the_account_back() -> None:
-    given(evolve, REGISTERED, *MOVED).when(lambda u: take_back(u, 1)).then(BACK)
+    given(evolve, REGISTERED, *MOVED).when(lambda u: restore_email(u, 1)).then(BACK)
     user = fold(evolve, REGISTERED, *MOVED, BACK)
     assert (user.email, user.email_digest, user.email_verified) == (
         "ana@example.com",
@@ -310,12 +310,12 @@ def test_an_account_is_taken_back_once_and_from_whoever_had_it_in_between() -> N
     )
     taken = given(evolve, REGISTERED, *MOVED, *elsewhere, BACK, SessionsEnded())
     for mailed in (1, 2):  # to Ana, and to the thief when he moved on
-        taken.when(partial(take_back, epoch=mailed)).then_refused(Invalid, "invalid_token")
+        taken.when(partial(restore_email, epoch=mailed)).then_refused(Invalid, "invalid_token")
 
 
 def test_a_closed_account_is_not_taken_back() -> None:
     given(evolve, REGISTERED, *MOVED, UserDeactivated()).when(
-        lambda u: take_back(u, 1)
+        lambda u: restore_email(u, 1)
     ).then_refused(Forbidden, "user_inactive")
 
 

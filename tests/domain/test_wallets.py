@@ -131,26 +131,28 @@ OWED = DebtRecorded(
 FROZEN = (OPENED, FIVE_IN, TWO_OUT, RECOVERED, OWED)
 
 
-def take_back(amount_cents: int) -> Callable[[Wallet], list[Event]]:
-    return lambda w: wallets.take_back(w, amount_cents, transaction_id=DEPOSIT, payment_id=PAYMENT)
+def reclaim_deposit(amount_cents: int) -> Callable[[Wallet], list[Event]]:
+    return lambda w: wallets.reclaim_deposit(
+        w, amount_cents, transaction_id=DEPOSIT, payment_id=PAYMENT
+    )
 
 
 def test_a_deposit_that_is_still_there_is_taken_back_whole() -> None:
-    given(evolve, OPENED, FIVE_IN, TWO_OUT).when(take_back(300)).then(RECOVERED)
+    given(evolve, OPENED, FIVE_IN, TWO_OUT).when(reclaim_deposit(300)).then(RECOVERED)
 
 
 def test_what_was_spent_of_a_deposit_is_owed() -> None:
-    given(evolve, OPENED, FIVE_IN, TWO_OUT).when(take_back(500)).then(RECOVERED, OWED)
+    given(evolve, OPENED, FIVE_IN, TWO_OUT).when(reclaim_deposit(500)).then(RECOVERED, OWED)
     wallet = fold(evolve, *FROZEN)
     assert (wallet.status, wallet.balance_cents, wallet.owed_cents) == ("FROZEN", 0, 200)
     again = DebtRecorded(
         amount_cents=100, currency="EUR", owed_cents=300, transaction_id=DEPOSIT, payment_id=PAYMENT
     )
-    given(evolve, *FROZEN).when(take_back(100)).then(again)
+    given(evolve, *FROZEN).when(reclaim_deposit(100)).then(again)
 
 
 def test_a_deactivated_wallet_gives_a_deposit_back_too_and_stays_deactivated() -> None:
-    given(evolve, OPENED, FIVE_IN, TWO_OUT, CLOSED).when(take_back(500)).then(RECOVERED, OWED)
+    given(evolve, OPENED, FIVE_IN, TWO_OUT, CLOSED).when(reclaim_deposit(500)).then(RECOVERED, OWED)
     assert fold(evolve, *FROZEN, CLOSED).status == "INACTIVE"
     assert fold(evolve, *FROZEN, CLOSED, OPEN_AGAIN).status == "FROZEN"
 
@@ -204,7 +206,7 @@ moves: st.SearchStrategy[Move] = st.one_of(
     st.builds(lambda cents: lambda w: wallets.add_funds(w, cents, Cause()), st.integers(1, 500)),
     st.builds(lambda cents: lambda w: wallets.give_back(w, cents, Cause()), st.integers(1, 500)),
     st.builds(lambda cents: lambda w: wallets.deduct_funds(w, cents, Cause()), st.integers(1, 500)),
-    st.builds(take_back, st.integers(1, 500)),
+    st.builds(reclaim_deposit, st.integers(1, 500)),
     st.just(lambda w: wallets.deactivate(w, "why")),
     st.just(lambda w: wallets.reactivate(w, "why")),
 )
