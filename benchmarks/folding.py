@@ -91,7 +91,7 @@ def _fold(url: str) -> None:
     thread = threading.Thread(target=runner.run)
     with connect_as_program(url) as conn:
         thread.start()
-        while (row := checkpoints.feed(conn, FEED)) is None or row.position < EVENTS:
+        while (row := checkpoints.subscription(conn, FEED)) is None or row.position < EVENTS:
             if not thread.is_alive():
                 raise RuntimeError("the projector ended")
             time.sleep(0.005)

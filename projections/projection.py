@@ -230,8 +230,8 @@ def _stamping(handler: Handler, *, shown: bool) -> Handler:
 
 
 class Projection(Generic[R]):
-    """Base of all projections. `name` and `version` name the feed and its storage; a changed fold
-    is a new version."""
+    """Base of all projections. `name` and `version` name the subscription and its storage; a
+    changed fold is a new version."""
 
     name: ClassVar[str]
     version: ClassVar[int] = 1

@@ -9,19 +9,19 @@ import msgspec
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
-from eventstore.consumers.checkpoints import ASTRAY, FEEDS, HEAD, WAKE
+from eventstore.consumers.checkpoints import ASTRAY, HEAD, SUBSCRIPTIONS, WAKE, Quarantined
 from projections.registry import read_models
 from projections.search.projection import GamesIndex
 
 
-class FeedState(msgspec.Struct, frozen=True):
+class SubscriptionState(msgspec.Struct, frozen=True):
     """A consumer of the log. `lag` is how many positions it is behind `head`; `parked` how many
     streams it set aside, `refused` how many of a reactor's commands a rule refused.
 
-    Queries read the `active` feed of a projection; another one is being built, or kept to roll back
-    to, or catches up to `ready_at` before it is read. What is not `fed` by this release stands
-    still and has no lag: a storage of another version, or one that a rebuild has in hand or left
-    behind. One that is `astray` followed another history of the log: nothing that it has done
+    Queries read the `active` subscription of a projection; another one is being built, or kept to
+    roll back to, or catches up to `ready_at` before it is read. What is not `fed` by this release
+    stands still and has no lag: a storage of another version, or one that a rebuild has in hand or
+    left behind. One that is `astray` followed another history of the log: nothing that it has done
     counts, all of the log lies ahead of it.
     """
 
@@ -43,22 +43,7 @@ class FeedState(msgspec.Struct, frozen=True):
     updated_at: datetime
 
 
-class Quarantined(msgspec.Struct, frozen=True):
-    """A stream that a feed could not apply from `position` on, at the event of that name, for that
-    error."""
-
-    id: UUID
-    feed: str
-    stream_id: UUID
-    position: int
-    name: str
-    error: str
-    since: datetime
-    attempts: int
-    retry: bool
-
-
-_FEEDS = f"""
+_SUBSCRIPTIONS = f"""
 SELECT
     feed, projection, version, storage, position, head, fed, astray, active, paused, building,
     ready_at, updated_at,
@@ -71,10 +56,18 @@ FROM (
         NOT building AND (
             storage = '' OR (projection, version) IN (SELECT * FROM unnest(%s::text[], %s::int[]))
         ) AS fed
-    FROM {FEEDS}
+    FROM {SUBSCRIPTIONS}
 ) AS one, (SELECT {HEAD} AS head) AS log
 ORDER BY feed
 """
+
+_ASTRAY = f"""
+SELECT DISTINCT projection FROM {SUBSCRIPTIONS} WHERE active AND {ASTRAY} ORDER BY projection
+"""
+
+_SET_PAUSED = "UPDATE consumers.feeds SET paused = %s WHERE projection = %s"
+
+_RETRY = "UPDATE consumers.quarantine SET retry = true WHERE id = %s"
 
 _QUARANTINE = """
 SELECT id, feed, stream_id, position, name, error, since, attempts, retry
@@ -84,7 +77,7 @@ ORDER BY position, feed LIMIT %(limit)s
 
 
 class Operations:
-    """Feeds and quarantine, over connections of a pool (autocommit).
+    """Subscriptions and quarantine, over connections of a pool (autocommit).
 
     `versions` are the versions of the projections that this program feeds: all that it knows, when
     not given.
@@ -99,14 +92,14 @@ class Operations:
             {GamesIndex.name: GamesIndex.version, **known} if versions is None else dict(versions)
         )
 
-    async def feeds(self) -> list[FeedState]:
+    async def subscriptions(self) -> list[SubscriptionState]:
         """All consumers of the log, by name."""
         async with (
             self._pool.connection() as conn,
-            conn.cursor(row_factory=class_row(FeedState)) as cursor,
+            conn.cursor(row_factory=class_row(SubscriptionState)) as cursor,
         ):
             await cursor.execute(
-                _FEEDS.encode(), [list(self._versions), list(self._versions.values())]
+                _SUBSCRIPTIONS.encode(), [list(self._versions), list(self._versions.values())]
             )
             return await cursor.fetchall()
 
@@ -114,21 +107,20 @@ class Operations:
         """The consumers that followed another history of the log than it has, those of earlier
         versions left out."""
         async with self._pool.connection() as conn:
-            found = await conn.execute(
-                f"SELECT DISTINCT projection FROM {FEEDS} WHERE active AND {ASTRAY} ORDER BY 1"
-            )
+            found = await conn.execute(_ASTRAY.encode())
             return [name for (name,) in await found.fetchall()]
 
     async def pause(self, projection: str) -> bool:
-        """Have the feeds of a projection stand still; False when there are none of that name."""
+        """Have the subscriptions of a projection stand still; False when there are none of that
+        name."""
         return await self._set_paused(projection, paused=True)
 
     async def resume(self, projection: str) -> bool:
-        """Have the feeds of a projection go on; False when there are none of that name."""
+        """Have the subscriptions of a projection go on; False when there are none of that name."""
         return await self._set_paused(projection, paused=False)
 
     async def quarantine(self, feed: str | None = None, limit: int = 200) -> list[Quarantined]:
-        """Streams set aside, of a feed or of all, in the order of the log."""
+        """Streams set aside, of a subscription or of all, in the order of the log."""
         async with (
             self._pool.connection() as conn,
             conn.cursor(row_factory=class_row(Quarantined)) as cursor,
@@ -137,15 +129,12 @@ class Operations:
             return await cursor.fetchall()
 
     async def retry(self, quarantine_id: UUID) -> bool:
-        """Ask the feed to try a stream again; False when it is not (or no longer) set aside."""
-        return await self._tell(
-            "UPDATE consumers.quarantine SET retry = true WHERE id = %s", (quarantine_id,)
-        )
+        """Ask the subscription to try a stream again; False when it is not (or no longer) set
+        aside."""
+        return await self._tell(_RETRY, (quarantine_id,))
 
     async def _set_paused(self, projection: str, *, paused: bool) -> bool:
-        return await self._tell(
-            "UPDATE consumers.feeds SET paused = %s WHERE projection = %s", (paused, projection)
-        )
+        return await self._tell(_SET_PAUSED, (paused, projection))
 
     async def _tell(self, change: str, values: tuple[object, ...]) -> bool:
         """Write what the runners are to do, and wake them."""

@@ -7,14 +7,14 @@ import msgspec
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from eventstore.consumers.checkpoints import EXAMINED, FEEDS, HEAD
+from eventstore.consumers.checkpoints import EXAMINED, HEAD, SUBSCRIPTIONS
 from kit.cancellation import stop_if_cancelled
 
 FIRST_POLL, SLOWEST_POLL = 0.003, 0.02
 """Seconds between two looks while somebody waits; the longer nothing moves, the longer."""
 
 FED_SECONDS = 10
-"""A feed that has not moved for so long, and is not at the head, is not fed any more."""
+"""A subscription that has not moved for so long, and is not at the head, is not fed any more."""
 
 
 _READABLE = f"""
@@ -22,7 +22,7 @@ SELECT
     projection, version, feed, storage, c.position, {EXAMINED}, ready_at,
     updated_at > clock_timestamp() - interval '{FED_SECONDS} s',
     to_regclass(format('read.%I', storage)) IS NULL
-FROM {FEEDS} WHERE active OR ready_at IS NOT NULL
+FROM {SUBSCRIPTIONS} WHERE active OR ready_at IS NOT NULL
 ORDER BY version
 """
 
@@ -50,12 +50,12 @@ class PositionUnknown(Exception):
         self.head = head
 
 
-class ActiveFeed(msgspec.Struct, frozen=True):
-    """The feed of a projection that queries read, the storage of its rows, its checkpoint, and
-    whether that storage was found to be of the log's history since the last epoch began: of a
+class ActiveSubscription(msgspec.Struct, frozen=True):
+    """The subscription of a projection that queries read, the storage of its rows, its checkpoint,
+    and whether that storage was found to be of the log's history since the last epoch began: of a
     storage that goes with the checkpoint, it is."""
 
-    feed: str
+    name: str
     storage: str
     position: int
     examined: bool
@@ -87,7 +87,7 @@ class _Waiter(msgspec.Struct):
 
 
 class PositionWaiter:
-    """Waits until feeds reach a position.
+    """Waits until subscriptions reach a position.
 
     `readable` says which versions of a projection count; of a projection not named there (a
     reactor), the highest.
@@ -101,8 +101,8 @@ class PositionWaiter:
         self._come = asyncio.Event()
 
     async def wait(self, projections: Iterable[str], position: int, timeout: float) -> bool:
-        """Wait until the active feeds of these projections are at a position; False when that takes
-        too long.
+        """Wait until the active subscriptions of these projections are at a position; False when
+        that takes too long.
 
         Raises PositionUnknown when the log ends before the position.
         """
@@ -123,9 +123,11 @@ class PositionWaiter:
             self._waiters.remove(waiter)
         return True
 
-    async def active(self, projections: Iterable[str] | None = None) -> dict[str, ActiveFeed]:
-        """The active feeds of these projections, or of all. Raises ReadModelBehind when one has
-        none yet."""
+    async def active(
+        self, projections: Iterable[str] | None = None
+    ) -> dict[str, ActiveSubscription]:
+        """The active subscriptions of these projections, or of all. Raises ReadModelBehind when one
+        has none yet."""
         found, behind = await self._look()
         if projections is None:
             return found
@@ -149,17 +151,17 @@ class PositionWaiter:
             else {}
         )
 
-    async def _look(self) -> tuple[dict[str, ActiveFeed], dict[str, Progress]]:
-        """The feeds that can be read, and how far those are that will be."""
-        found: dict[str, ActiveFeed] = {}
+    async def _look(self) -> tuple[dict[str, ActiveSubscription], dict[str, Progress]]:
+        """The subscriptions that can be read, and how far those are that will be."""
+        found: dict[str, ActiveSubscription] = {}
         behind: dict[str, Progress] = {}
-        stand_ins: dict[str, tuple[ActiveFeed, bool]] = {}
+        stand_ins: dict[str, tuple[ActiveSubscription, bool]] = {}
         async with self._pool.connection() as conn:
             rows = await conn.execute(_READABLE)
             for (
                 projection,
                 version,
-                feed,
+                name,
                 storage,
                 position,
                 examined,
@@ -173,10 +175,10 @@ class PositionWaiter:
                 elif lost and readable.is_table:
                     pass  # until a projector has made it anew
                 elif version == readable.version:
-                    found[projection] = ActiveFeed(feed, storage, position, examined)
+                    found[projection] = ActiveSubscription(name, storage, position, examined)
                 elif version in readable.earlier and ready_at is None:
                     stand_ins[projection] = (
-                        ActiveFeed(feed, storage, position, examined, stands_in=True),
+                        ActiveSubscription(name, storage, position, examined, stands_in=True),
                         fed,
                     )
         for name, (stand_in, fed) in stand_ins.items():
@@ -196,7 +198,7 @@ class PositionWaiter:
 
     async def _poll(self) -> None:
         """Look while somebody waits; a newcomer and every movement quicken the pace."""
-        pause, before = FIRST_POLL, {}  # type: tuple[float, dict[str, ActiveFeed]]
+        pause, before = FIRST_POLL, {}  # type: tuple[float, dict[str, ActiveSubscription]]
         while self._waiters:
             stop_if_cancelled()
             self._come.clear()
@@ -227,5 +229,5 @@ def _up_to(head: int, progress: Progress) -> Progress:
     return Progress(progress.position, max(head, progress.upto))
 
 
-def _is_reached(now: Mapping[str, ActiveFeed], waiter: _Waiter) -> bool:
+def _is_reached(now: Mapping[str, ActiveSubscription], waiter: _Waiter) -> bool:
     return all(name in now and now[name].position >= waiter.position for name in waiter.names)

@@ -21,12 +21,12 @@ import msgspec
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from eventstore.consumers.checkpoints import FEEDS
+from eventstore.consumers.checkpoints import SUBSCRIPTIONS
 from projections.projection import Projection, Row, shown_fields
 from projections.registry import read_models
 from projections.search.projection import GamesIndex
 from queries.positions import (
-    ActiveFeed,
+    ActiveSubscription,
     CatchingUp,
     PositionWaiter,
     Progress,
@@ -79,7 +79,7 @@ class ReadModels:
         self.waiter = PositionWaiter(
             pool, {GamesIndex.name: _readable(GamesIndex(), is_table=False), **self._known}
         )
-        self._active: dict[str, ActiveFeed] = {}
+        self._active: dict[str, ActiveSubscription] = {}
         self._at_least = 0
         self._timeout = WAIT_SECONDS
 
@@ -127,18 +127,20 @@ class ReadModels:
             lambda found: found[0] if found else None
         )
 
-    async def on_active(self, name: str, call: Callable[[ActiveFeed], Awaitable[T]]) -> Answer[T]:
+    async def on_active(
+        self, name: str, call: Callable[[ActiveSubscription], Awaitable[T]]
+    ) -> Answer[T]:
         """As `rows`, for a query that is run elsewhere on the tables of one read model: `call` gets
-        the active feed.
+        the active subscription.
 
-        The position is the feed's before the call, so the value reflects it at least.
+        The position is the subscription's before the call, so the value reflects it at least.
         """
         if self._at_least and not await self.waiter.wait([name], self._at_least, self._timeout):
             raise ReadModelBehind(f"{name} is not yet at {self._at_least}")
         for _ in range(TRIES):
-            feed = (await self.waiter.active([name]))[name]
+            subscription = (await self.waiter.active([name]))[name]
             try:
-                return Answer(await call(feed), feed.position)
+                return Answer(await call(subscription), subscription.position)
             except psycopg.errors.UndefinedTable:
                 continue
         raise ReadModelBehind(f"{name} has no table yet")
@@ -155,7 +157,7 @@ class ReadModels:
             statement = _statement(
                 columns, query, tuple((name, active[name].storage) for name in names)
             )
-            values["_feeds"] = [active[name].feed for name in names]
+            values["_feeds"] = [active[name].name for name in names]
             try:
                 async with self._pool.connection() as conn:
                     found = await (await conn.execute(statement, values)).fetchone()
@@ -167,12 +169,16 @@ class ReadModels:
                 self._active.pop(name, None)
         raise ReadModelBehind(f"{', '.join(names)} have no tables yet")
 
-    async def _find(self, names: Iterable[str]) -> Mapping[str, ActiveFeed]:
+    async def _find(self, names: Iterable[str]) -> Mapping[str, ActiveSubscription]:
         unknown = [name for name in names if name not in self._active]
         if not unknown:
             return self._active
         found = await self.waiter.active(unknown)
-        self._active.update((name, feed) for name, feed in found.items() if not feed.stands_in)
+        self._active.update(
+            (name, subscription)
+            for name, subscription in found.items()
+            if not subscription.stands_in
+        )
         return {**self._active, **found}
 
 
@@ -203,8 +209,8 @@ SELECT at.position, at.n, (
     FROM (SELECT {columns} FROM ({with_tables(query, tables)}) AS asked) AS found
 )
 FROM (
-    SELECT min(position) AS position, count(*) AS n FROM {FEEDS} WHERE feed = ANY (%(_feeds)s)
-        AND active
+    SELECT min(position) AS position, count(*) AS n FROM {SUBSCRIPTIONS}
+    WHERE feed = ANY (%(_feeds)s) AND active
 ) AS at""".encode()
 
 

@@ -37,9 +37,9 @@ async def audit(
     faults = [
         Fault(
             head + 1,
-            f"removed: {feed} has read up to position {position}, but the log ends at {head}",
+            f"removed: {name} has read up to position {position}, but the log ends at {head}",
         )
-        for feed, position in beyond
+        for name, position in beyond
         if position > head
     ]
     verifier = Verifier(start.position, start.hash)

@@ -65,7 +65,9 @@ def prepare(
 def _is_read(conn: psycopg.Connection, model: Registered) -> bool:
     key = (model.projection.name, model.projection.version)
     return any(
-        row.active for row in checkpoints.feeds(conn) if (row.projection, row.version) == key
+        row.active
+        for row in checkpoints.subscriptions(conn)
+        if (row.projection, row.version) == key
     )
 
 
@@ -74,6 +76,6 @@ def _positions(conn: psycopg.Connection, models: Sequence[Registered]) -> list[P
     head = checkpoints.head(conn)
     return [
         Prepared(row.projection, row.version, row.position, head)
-        for row in checkpoints.feeds(conn)
+        for row in checkpoints.subscriptions(conn)
         if (row.projection, row.version) in keys and not row.building
     ]

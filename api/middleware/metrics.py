@@ -82,7 +82,7 @@ class Metrics:
             registry=self.registry,
         )
 
-    def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answer."""
         method = method if method in METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
@@ -96,7 +96,7 @@ class Metrics:
     def render(
         self,
         head: int,
-        feeds: Mapping[str, tuple[int, int, bool]],
+        subscriptions: Mapping[str, tuple[int, int, bool]],
         queues: Mapping[str, tuple[int, int]],
         dropped: Mapping[str, int],
     ) -> bytes:
@@ -104,7 +104,7 @@ class Metrics:
         queues (depth, dead letters) and processes (dropped log lines)."""
         self._head.set(head)
         looked_up: list[tuple[tuple[Gauge, ...], Mapping[str, tuple[int, ...]]]] = [
-            ((self._lag, self._quarantined, self._astray), feeds),
+            ((self._lag, self._quarantined, self._astray), subscriptions),
             ((self._depth, self._dead), queues),
         ]
         for gauges, values in looked_up:
@@ -139,5 +139,5 @@ class RequestMetrics:
             await self._app(scope, receive, send_and_see)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.count_request(scope["method"], route, status, time.perf_counter() - start)
+            self._metrics.answered(scope["method"], route, status, time.perf_counter() - start)
         return None

@@ -125,7 +125,7 @@ async def _state(name: str, check: HealthCheck) -> State:
 async def metrics(request: Request, services: ServicesOf) -> Response:
     """Prometheus' text format. Of what is down there is nothing: metrics are wanted then most of
     all."""
-    (head, feeds), found, _ = await asyncio.gather(
+    (head, subscriptions), found, _ = await asyncio.gather(
         _positions(services),
         asyncio.gather(*map(_jobs, services.queues)),
         _state("clock", services.clock_watch.check),
@@ -138,7 +138,9 @@ async def metrics(request: Request, services: ServicesOf) -> Response:
         for queue, jobs in zip(services.queues, found, strict=True)
         if jobs is not None
     }
-    text = request.app.state.metrics.render(head, feeds, queues, services.dropped_log_lines())
+    text = request.app.state.metrics.render(
+        head, subscriptions, queues, services.dropped_log_lines()
+    )
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
@@ -146,11 +148,11 @@ async def _positions(services: Services) -> tuple[int, dict[str, tuple[int, int,
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             with services.while_there():
-                feeds = await services.operations.feeds()
+                subscriptions = await services.operations.subscriptions()
                 told = {
-                    feed.feed: (feed.lag, feed.parked, feed.astray)
-                    for feed in feeds
-                    if feed.lag is not None
+                    subscription.feed: (subscription.lag, subscription.parked, subscription.astray)
+                    for subscription in subscriptions
+                    if subscription.lag is not None
                 }
                 return await services.log.head(), told
     except _UNSEEN as error:

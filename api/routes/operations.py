@@ -23,7 +23,7 @@ def no_projection() -> NotFound:
     return NotFound("projection_not_found", "there is no projection of this name")
 
 
-class FeedView(Answer):
+class SubscriptionView(Answer):
     """A consumer of the log: how far it is, how far behind, and how many streams it has set aside.
 
     One that catches up is read once it is at `ready_at`; one that is not `fed` by this release is
@@ -66,8 +66,8 @@ class DeadLetterView(Answer):
 
 
 class QuarantinedView(Answer):
-    """A stream that a feed could not apply from `position` on; `retry`: it is going to be tried
-    again."""
+    """A stream that a subscription could not apply from `position` on; `retry`: it is going to be
+    tried again."""
 
     id: UUID
     feed: str
@@ -83,11 +83,11 @@ class QuarantinedView(Answer):
 # -- projections -----------------------------------------------------------------------------------
 
 
-@router.get("/projections", response_model=Page[FeedView])
+@router.get("/projections", response_model=Page[SubscriptionView])
 async def list_projections(services: ServicesOf, _: Auditor, head: LogPosition) -> Response:
     """Every consumer of the log."""
-    feeds = await services.operations.feeds()
-    return answer(Page[FeedView].model_validate({"items": feeds}), position=head)
+    subscriptions = await services.operations.subscriptions()
+    return answer(Page[SubscriptionView].model_validate({"items": subscriptions}), position=head)
 
 
 @router.post("/projections/{name}/rebuild", status_code=202, response_model=ProjectionState)
@@ -152,14 +152,14 @@ async def redrive(job_id: UUID, services: ServicesOf, _: Auditor) -> Response:
 async def list_quarantine(
     services: ServicesOf, _: Auditor, feed: Annotated[str | None, Query(max_length=200)] = None
 ) -> Response:
-    """Streams that feeds have set aside."""
+    """Streams that subscriptions have set aside."""
     items = await services.operations.quarantine(feed)
     return answer(Page[QuarantinedView].model_validate({"items": items}))
 
 
 @router.post("/quarantine/{quarantine_id}/retry", status_code=202)
 async def retry(quarantine_id: UUID, services: ServicesOf, _: Auditor) -> Response:
-    """Have a feed try a stream again, from the event on that it could not apply."""
+    """Have a subscription try a stream again, from the event on that it could not apply."""
     if not await services.operations.retry(quarantine_id):
         raise NotFound("quarantine_not_found", "this stream is not set aside")
     return answer(None, status=202)

@@ -15,8 +15,8 @@ from domain.errors import NotFound
 from eventstore.log import Envelope, IdempotencyKey, Recorded
 
 React = Callable[[Any, Envelope], Awaitable[None]]
-"""Called with the event and its envelope. Refused is an outcome; any other exception parks the
-event's stream."""
+"""Called with the event and its envelope. Refused is an outcome; any other exception quarantines
+the event's stream."""
 
 
 class Contradiction(Exception):

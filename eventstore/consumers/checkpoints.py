@@ -1,4 +1,4 @@
-"""Feeds in the database: checkpoints, active storages, and quarantine."""
+"""Subscriptions in the database: checkpoints, active storages, and quarantine."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -10,14 +10,14 @@ import psycopg
 from eventstore.database.release import require_current
 
 WAKE = "ludoteca_feeds"
-"""The channel notified when feeds are added, switched, paused, or to be retried: runners then look
-again."""
+"""The channel notified when subscriptions are added, switched, paused, or to be retried: runners
+then look again."""
 
 
-class FeedRow(msgspec.Struct, frozen=True):
-    """A feed (one consumer of the log), and its checkpoint."""
+class Subscription(msgspec.Struct, frozen=True):
+    """A subscription (one consumer of the log), and its checkpoint."""
 
-    feed: str
+    name: str
     projection: str
     version: int
     storage: str
@@ -26,18 +26,19 @@ class FeedRow(msgspec.Struct, frozen=True):
     paused: bool
     building: bool
     astray: bool = False
-    """The log does not have the event at its checkpoint: the feed followed another history."""
+    """The log does not have the event at its checkpoint: the subscription followed another
+    history."""
     examined: bool = True
-    """Whether the feed's output was checked against the log's history
+    """Whether the subscription's output was checked against the log's history
     since the latest epoch began."""
     ready_at: int | None = None
     """The position it must reach before queries may read it; None once it has, or when it belongs
     to a rebuild."""
 
 
-class Parked(msgspec.Struct, frozen=True):
-    """A quarantined stream: the feed could not apply its event at `position`, and has skipped the
-    stream since."""
+class Quarantined(msgspec.Struct, frozen=True):
+    """A quarantined stream: the subscription `feed` could not apply its event at `position`, of the
+    wire name `name`, and has skipped the stream since."""
 
     id: UUID
     feed: str
@@ -51,12 +52,12 @@ class Parked(msgspec.Struct, frozen=True):
 
 
 class CheckpointMoved(Exception):
-    """Another process moved this feed's checkpoint, or the log went back. Nothing of ours was
-    written."""
+    """Another process moved this subscription's checkpoint, or the log went back. Nothing of ours
+    was written."""
 
 
-FEEDS = "consumers.feeds f JOIN consumers.checkpoints c USING (feed)"
-"""All feeds with their checkpoints."""
+SUBSCRIPTIONS = "consumers.feeds f JOIN consumers.checkpoints c USING (feed)"
+"""All subscriptions with their checkpoints."""
 
 ASTRAY = """(c.position > 0 AND NOT EXISTS (
     SELECT FROM log.events e WHERE e.position = c.position
@@ -65,9 +66,10 @@ ASTRAY = """(c.position > 0 AND NOT EXISTS (
 """Whether the checkpoint `c` belongs to another history than the log's."""
 
 EXAMINED = "coalesce(f.epoch = (SELECT id FROM log.epochs ORDER BY number DESC LIMIT 1), false)"
-"""Whether the output of the feed `f` was checked against the log's history in the latest epoch."""
+"""Whether the output of the subscription `f` was checked against the log's history in the latest
+epoch."""
 
-_FEED = (
+_SUBSCRIPTION = (
     f"feed, projection, version, storage, c.position, active, paused, building, {ASTRAY},"
     f" {EXAMINED}, ready_at"
 )
@@ -115,7 +117,7 @@ UPDATE consumers.feeds f SET active = true, building = false, paused = o.paused
 FROM consumers.feeds o WHERE f.feed = %s AND o.feed = %s
 """
 
-_STOP_FEEDING = """
+_RETIRE = """
 UPDATE consumers.feeds SET building = true, active = false, ready_at = NULL
 WHERE feed = %s AND (NOT active OR %s)
 """
@@ -153,13 +155,13 @@ _END_SESSION = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND state_change = %s
 """
 
-_PARKED = """
+_QUARANTINED = """
 SELECT id, feed, stream_id, position, name, error, since, attempts, retry
 FROM consumers.quarantine WHERE %(feeds)s::text[] IS NULL OR feed = ANY (%(feeds)s)
 ORDER BY position
 """
 
-PARK = """
+QUARANTINE = """
 INSERT INTO consumers.quarantine (feed, stream_id, position, name, error)
 SELECT %s, u.id, u.at, u.name, left(u.error, 2000)
 FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[]) AS u(id, at, name, error)
@@ -184,28 +186,28 @@ UPDATE consumers.quarantine SET retry = true WHERE %(ids)s::uuid[] IS NULL OR id
 def register(
     conn: psycopg.Connection, projection: str, version: int, storage: str, position: int = 0
 ) -> str:
-    """Create the feed of a projection's version unless it exists. Returns its name.
+    """Create the subscription of a projection's version unless it exists. Returns its name.
 
-    Queries do not read a feed with a storage before it has reached the current head, unless the log
-    is empty.
+    Queries do not read a subscription with a storage before it has reached the current head, unless
+    the log is empty.
     """
-    feed = f"{projection}.{version}"
+    name = f"{projection}.{version}"
     conn.execute(
         _REGISTER,
         {
-            "feed": feed,
+            "feed": name,
             "projection": projection,
             "version": version,
             "storage": storage,
             "position": position,
         },
     )
-    return feed
+    return name
 
 
 def begin_anew(conn: psycopg.Connection, name: str, position: int) -> int | None:
-    """Restart a feed at `position` from the beginning of the log, as its storage is lost. If
-    queries read it, they do so again once it has reached the current head, which is returned.
+    """Restart a subscription at `position` from the beginning of the log, as its storage is lost.
+    If queries read it, they do so again once it has reached the current head, which is returned.
     Raises CheckpointMoved."""
     with conn.transaction():
         move(conn, [(name, position, 0)])
@@ -214,7 +216,7 @@ def begin_anew(conn: psycopg.Connection, name: str, position: int) -> int | None
 
 
 def activate_filled(conn: psycopg.Connection, names: Sequence[str]) -> None:
-    """Let queries read feeds that have caught up."""
+    """Let queries read subscriptions that have caught up."""
     conn.execute(_ACTIVATE_FILLED, (list(names),))
     wake(conn)
 
@@ -222,36 +224,39 @@ def activate_filled(conn: psycopg.Connection, names: Sequence[str]) -> None:
 def add_building(
     conn: psycopg.Connection, name: str, projection: str, version: int, storage: str, at: int
 ) -> None:
-    """Add a feed that belongs to a rebuild until it is activated."""
+    """Add a subscription that belongs to a rebuild until it is activated."""
     conn.execute(_ADD_BUILDING, (name, projection, version, storage))
     conn.execute(_ADD_CHECKPOINT, {"name": name, "at": at})
 
 
 def activate(conn: psycopg.Connection, old: str, new: str) -> None:
-    """Let queries read the feed `new` instead of `old`. The new one takes
+    """Let queries read the subscription `new` instead of `old`. The new one takes
     over the old one's pause."""
     conn.execute("UPDATE consumers.feeds SET active = false WHERE feed = %s", (old,))
     conn.execute(_ACTIVATE, (new, old))
     wake(conn)
 
 
-def stop_feeding(conn: psycopg.Connection, name: str, *, active: bool = False) -> bool:
-    """Keep projectors off a feed that will be dropped. Returns False when it is active, unless
-    `active` allows that."""
-    found = conn.execute(_STOP_FEEDING, (name, active))
+def retire(conn: psycopg.Connection, name: str, *, active: bool = False) -> bool:
+    """Keep projectors off a subscription that will be dropped. Returns False when it is active,
+    unless `active` allows that."""
+    found = conn.execute(_RETIRE, (name, active))
     wake(conn)
     return found.rowcount > 0
 
 
 def remove(conn: psycopg.Connection, name: str) -> None:
-    """Delete a feed, its checkpoint and its quarantine."""
+    """Delete a subscription, its checkpoint and its quarantine."""
     conn.execute("DELETE FROM consumers.feeds WHERE feed = %s", (name,))
     conn.execute("DELETE FROM consumers.quarantine WHERE feed = %s", (name,))
     wake(conn)
 
 
-def feeds(conn: psycopg.Connection) -> list[FeedRow]:
-    return [FeedRow(*row) for row in conn.execute(f"SELECT {_FEED} FROM {FEEDS} ORDER BY feed")]
+def subscriptions(conn: psycopg.Connection) -> list[Subscription]:
+    return [
+        Subscription(*row)
+        for row in conn.execute(f"SELECT {_SUBSCRIPTION} FROM {SUBSCRIPTIONS} ORDER BY feed")
+    ]
 
 
 def head(conn: psycopg.Connection) -> int:
@@ -260,14 +265,14 @@ def head(conn: psycopg.Connection) -> int:
     return int(row[0]) if row else 0
 
 
-def feed(conn: psycopg.Connection, name: str, *, lock: bool = False) -> FeedRow | None:
-    """The feed with this name. With `lock`, its checkpoint cannot move
+def subscription(conn: psycopg.Connection, name: str, *, lock: bool = False) -> Subscription | None:
+    """The subscription with this name. With `lock`, its checkpoint cannot move
     until this transaction ends."""
     locking = "FOR UPDATE OF f, c" if lock else ""
     found = conn.execute(
-        f"SELECT {_FEED} FROM {FEEDS} WHERE feed = %s {locking}", (name,)
+        f"SELECT {_SUBSCRIPTION} FROM {SUBSCRIPTIONS} WHERE feed = %s {locking}", (name,)
     ).fetchone()
-    return FeedRow(*found) if found else None
+    return Subscription(*found) if found else None
 
 
 def move(conn: psycopg.Connection, moves: Sequence[tuple[str, int, int]]) -> None:
@@ -284,7 +289,7 @@ def move_free(conn: psycopg.Connection, moves: Sequence[tuple[str, int, int]]) -
     """As `move`, but leaves out those that another transaction holds, and returns which were moved.
     Raises CheckpointMoved after it has moved the others."""
     free: dict[str, bool] = dict(conn.execute(_MOVE_FREE, _columns(moves), prepare=True).fetchall())
-    if lost := [feed for feed, moved in free.items() if not moved]:
+    if lost := [name for name, moved in free.items() if not moved]:
         raise CheckpointMoved(", ".join(lost))
     return set(free)
 
@@ -294,7 +299,8 @@ def _columns(moves: Sequence[tuple[str, int, int]]) -> dict[str, list[object]]:
 
 
 def try_lead(conn: psycopg.Connection, name: str) -> bool:
-    """Try to become the one process that runs this feed, for as long as this connection lives.
+    """Try to become the one process that runs this subscription, for as long as this connection
+    lives.
 
     Raises OutdatedRelease: a newer release may lead more than this one knows.
     """
@@ -304,7 +310,7 @@ def try_lead(conn: psycopg.Connection, name: str) -> bool:
 
 
 def stop_leading(conn: psycopg.Connection, name: str) -> None:
-    """Release the lead of this feed."""
+    """Release the lead of this subscription."""
     conn.execute("SELECT pg_advisory_unlock(4911, hashtext(%s))", (name,))
 
 
@@ -327,26 +333,26 @@ def end_session(conn: psycopg.Connection, pid: int, quiet_since: datetime) -> bo
 
 
 def wake(conn: psycopg.Connection) -> None:
-    """Make runners look at the feeds again."""
+    """Make runners look at the subscriptions again."""
     conn.execute(f"NOTIFY {WAKE}")
 
 
 # -- quarantine ------------------------------------------------------------------------------------
 
 
-def parked(conn: psycopg.Connection, feed_names: Sequence[str] | None = None) -> list[Parked]:
-    """Quarantined streams, of some feeds or of all."""
-    wanted = {"feeds": list(feed_names) if feed_names is not None else None}
-    return [Parked(*row) for row in conn.execute(_PARKED, wanted)]
+def quarantined(conn: psycopg.Connection, names: Sequence[str] | None = None) -> list[Quarantined]:
+    """Quarantined streams, of some subscriptions or of all."""
+    wanted = {"feeds": list(names) if names is not None else None}
+    return [Quarantined(*row) for row in conn.execute(_QUARANTINED, wanted)]
 
 
-def park(
-    conn: psycopg.Connection, feed_name: str, streams: Sequence[tuple[UUID, int, str, str]]
+def quarantine(
+    conn: psycopg.Connection, name: str, streams: Sequence[tuple[UUID, int, str, str]]
 ) -> None:
     """Quarantine streams: for each its id, and the position, name and error of the failed event.
     Counts another attempt for those already in quarantine."""
     if streams:
-        conn.execute(PARK, [feed_name, *map(list, zip(*streams, strict=True))])
+        conn.execute(QUARANTINE, [name, *map(list, zip(*streams, strict=True))])
 
 
 def release(conn: psycopg.Connection, ids: Iterable[UUID]) -> None:
@@ -354,29 +360,33 @@ def release(conn: psycopg.Connection, ids: Iterable[UUID]) -> None:
     conn.execute(RELEASE, (list(ids),))
 
 
-def hold_from(conn: psycopg.Connection, parked: UUID, position: int) -> None:
+def hold_from(conn: psycopg.Connection, quarantined: UUID, position: int) -> None:
     """Record that a quarantined stream was applied up to just before a position."""
     conn.execute(
         "UPDATE consumers.quarantine SET position = %s WHERE id = %s",
-        (position, parked),
+        (position, quarantined),
         prepare=True,
     )
 
 
-def refuse_retry(conn: psycopg.Connection, feed_name: str) -> None:
-    """Withdraw all requests to retry a feed's streams."""
-    conn.execute("UPDATE consumers.quarantine SET retry = false WHERE feed = %s", (feed_name,))
+def refuse_retry(conn: psycopg.Connection, name: str) -> None:
+    """Withdraw all requests to retry a subscription's streams."""
+    conn.execute("UPDATE consumers.quarantine SET retry = false WHERE feed = %s", (name,))
 
 
 def asked(conn: psycopg.Connection) -> set[str]:
-    """The feeds with streams to be retried, without those astray: they begin anew, with an empty
-    quarantine."""
+    """The subscriptions with streams to be retried, without those astray: they begin anew, with an
+    empty quarantine."""
     rows = conn.execute(
         "SELECT DISTINCT feed FROM consumers.quarantine WHERE retry", prepare=True
     ).fetchall()
     names = {name for (name,) in rows}
     return (
-        {row.feed for row in feeds(conn) if row.feed in names and not row.astray and row.examined}
+        {
+            row.name
+            for row in subscriptions(conn)
+            if row.name in names and not row.astray and row.examined
+        }
         if names
         else names
     )

@@ -87,12 +87,12 @@ def note_astray(conn: psycopg.Connection, name: str) -> None:
     conn.execute(_BEGIN_EPOCH, (f"{name} followed another history", name))
 
 
-def refuse(conn: psycopg.Connection, row: checkpoints.FeedRow) -> None:
+def refuse(conn: psycopg.Connection, row: checkpoints.Subscription) -> None:
     """Log that a consumer that acts is astray, and how to recover it."""
-    note_astray(conn, row.feed)
+    note_astray(conn, row.name)
     log.error(
         "%s stands still: it followed another history of the log. To have it go on: %s %s",
-        row.feed,
+        row.name,
         RECOVER,
         row.projection,
     )

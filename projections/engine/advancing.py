@@ -1,8 +1,9 @@
-"""Pages of the log into the storages of feeds: rows and checkpoints commit together or not at all.
+"""Pages of the log into the storages of subscriptions: rows and checkpoints commit together or not
+at all.
 
 Rows that cannot be written lead to the event at fault by quartering the page; the quarters are
-taken one by one, so that feeds beside it have their turns in between. Each commits for itself, and
-the page is not read again.
+taken one by one, so that subscriptions beside it have their turns in between. Each commits for
+itself, and the page is not read again.
 """
 
 import logging
@@ -29,15 +30,15 @@ larger the page the fewer the writes. One of small events (100 bytes of payload)
 it lasts."""
 
 CACHED_ROWS = 20_000
-"""Rows that a feed keeps in memory between pages: as its only writer it need not read them
+"""Rows that a subscription keeps in memory between pages: as its only writer it need not read them
 again."""
 
-MOST_PARKED = 1_000
-"""Streams that a feed has in quarantine at most. More than that are no fault of the events: the
-feed stands still, as it is, rather than leave ever more out of its rows."""
+MAX_QUARANTINED = 1_000
+"""Streams that a subscription has in quarantine at most. More than that are no fault of the events:
+the subscription stands still, rather than leave ever more out of its rows."""
 
 SAID_AT_ONCE = 10
-"""Streams of which the log says one by one that they were parked, per page."""
+"""Streams of which the log says one by one that they were quarantined, per page."""
 
 TRIES_OF_ONE = 3
 """How often a single event may be too much for the server (a statement cancelled, no memory) before
@@ -66,31 +67,31 @@ class Registered(msgspec.Struct, frozen=True):
 
 
 class Piece(NamedTuple):
-    """Events that a feed has to fold still, after which it is at position `end`."""
+    """Events that a subscription has to fold still, after which it is at position `end`."""
 
     page: Page
     end: int
 
 
-class Feed:
+class Subscriber:
     """A projection being folded into one storage, up to a checkpoint."""
 
     def __init__(
         self,
         projection: Projection[Any],
         store: Store[Any],
-        row: checkpoints.FeedRow,
+        row: checkpoints.Subscription,
         names: Collection[str],
     ) -> None:
         self.projection = projection
         self.store = store
         self.names = frozenset(names)  # the wire names that it folds
-        self.name = row.feed
+        self.name = row.name
         self.storage = row.storage
         self.position = row.position
         self.ready_at: int | None = None  # where queries are to read it, if they do not yet
-        self.parked: dict[UUID, int] = {}
-        self.newly_parked: list[Poisoned] = []
+        self.quarantined: dict[UUID, int] = {}
+        self.newly_quarantined: list[Poisoned] = []
         self.stride = CATCH_UP_PAGE  # smaller for a while after a page could not be read
         self.pieces: list[Piece] = []  # of a page that could not be written, the next one last
         self.failing = False  # at the page that a group was about to write
@@ -100,15 +101,17 @@ class Feed:
 
     def attach(self, conn: psycopg.Connection) -> None:
         """Start, or begin again, from what the database has. Raises CheckpointMoved when it has no
-        such feed."""
+        such subscription."""
         self._conn = conn
-        row = checkpoints.feed(conn, self.name)
+        row = checkpoints.subscription(conn, self.name)
         if row is None:
             raise checkpoints.CheckpointMoved(self.name)
         self.position = row.position
         self.rows.discard()
         self.pieces.clear()
-        self.parked = {p.stream_id: p.position for p in checkpoints.parked(conn, [self.name])}
+        self.quarantined = {
+            p.stream_id: p.position for p in checkpoints.quarantined(conn, [self.name])
+        }
 
     def _fetch(self, keys: Sequence[object]) -> Iterable[msgspec.Struct]:
         assert self._conn is not None
@@ -120,24 +123,24 @@ class Feed:
             raise StoreFailed(f"{type(error).__name__}: {error}") from error
 
     def fold(self, page: Page) -> None:
-        """Fold a page in memory; parks the streams of events that cannot be applied. Raises
+        """Fold a page in memory; quarantines the streams of events that cannot be applied. Raises
         TooMuchPoison."""
-        room = max(0, MOST_PARKED - len(self.parked))
+        room = max(0, MAX_QUARANTINED - len(self.quarantined))
         for poisoned in fold_page(
-            self.projection, self.names, self.rows, self.parked, page, at_most=room
+            self.projection, self.names, self.rows, self.quarantined, page, at_most=room
         ):
-            self.park(poisoned)
+            self.quarantine(poisoned)
 
-    def park(self, poisoned: Poisoned) -> None:
+    def quarantine(self, poisoned: Poisoned) -> None:
         """Set a stream aside from here on."""
-        self.parked[poisoned.stream_id] = poisoned.position
-        self.newly_parked.append(poisoned)
+        self.quarantined[poisoned.stream_id] = poisoned.position
+        self.newly_quarantined.append(poisoned)
 
     def flush(self, conn: psycopg.Connection) -> None:
-        """Write what was folded, and who was parked."""
+        """Write what was folded, and who was quarantined."""
         puts, deletes = self.rows.changes()
         self.store.write(conn, self.storage, puts, deletes)
-        checkpoints.park(conn, self.name, self.newly_parked)
+        checkpoints.quarantine(conn, self.name, self.newly_quarantined)
 
     def is_ready(self, position: int) -> bool:
         """Whether queries may read it from this position on, and did not before."""
@@ -150,20 +153,20 @@ class Feed:
         self.stride = min(2 * self.stride, CATCH_UP_PAGE)
         self._tries = 0
         self.rows.written()
-        for stream_id, at, _, error in self.newly_parked[:SAID_AT_ONCE]:
+        for stream_id, at, _, error in self.newly_quarantined[:SAID_AT_ONCE]:
             log.warning(
                 "feed %s parked stream %s at position %s: %s", self.name, stream_id, at, error
             )
-        if len(self.newly_parked) > SAID_AT_ONCE:
-            log.warning("feed %s parked %s streams in all", self.name, len(self.newly_parked))
-        self.newly_parked.clear()
+        if len(self.newly_quarantined) > SAID_AT_ONCE:
+            log.warning("feed %s parked %s streams in all", self.name, len(self.newly_quarantined))
+        self.newly_quarantined.clear()
 
     def failed(self) -> None:
         """The page was not written."""
         self.rows.discard()
-        for poisoned in self.newly_parked:
-            self.parked.pop(poisoned.stream_id, None)
-        self.newly_parked.clear()
+        for poisoned in self.newly_quarantined:
+            self.quarantined.pop(poisoned.stream_id, None)
+        self.newly_quarantined.clear()
 
     def divide(self, piece: Piece, error: Exception) -> Poisoned | None:
         """Take a piece that could not be written apart; if it is one event, returns what is wrong
@@ -189,81 +192,88 @@ class Feed:
         if not (mine and at_fault):
             self.pieces.append(piece)
             raise error
-        if len(self.parked) >= MOST_PARKED:
+        if len(self.quarantined) >= MAX_QUARANTINED:
             self.pieces.append(piece)
             raise TooMuchPoison(
-                f"over {MOST_PARKED} streams, the last one: {described(error)}"
+                f"over {MAX_QUARANTINED} streams, the last one: {described(error)}"
             ) from error
         env = mine[0][0]
         return Poisoned(env.stream_id, env.position, env.name, described(error))
 
     def _folds(self, name: str, stream_id: UUID, position: int) -> bool:
-        return name in self.names and position < self.parked.get(stream_id, position + 1)
+        return name in self.names and position < self.quarantined.get(stream_id, position + 1)
 
 
 @collector_paused()
-def advance(conn: psycopg.Connection, reader: Reader, group: Sequence[Feed], upto: int) -> None:
-    """Fold a page into feeds at the same checkpoint, together.
+def advance(
+    conn: psycopg.Connection, reader: Reader, group: Sequence[Subscriber], upto: int
+) -> None:
+    """Fold a page into subscriptions at the same checkpoint, together.
 
-    Raises CheckpointMoved, psycopg.Error and what a store raises; the feeds are then as they were,
-    and the one whose rows could not be folded or written is `failing`.
+    Raises CheckpointMoved, psycopg.Error and what a store raises; the subscriptions are then as
+    they were, and the one whose rows could not be folded or written is `failing`.
     """
     start = group[0].position
-    page, end = reader.next_page(conn, start, min(upto, start + min(feed.stride for feed in group)))
+    page, end = reader.next_page(
+        conn, start, min(upto, start + min(subscriber.stride for subscriber in group))
+    )
     _write(conn, group, page, end)
 
 
 @collector_paused()
-def advance_one(conn: psycopg.Connection, reader: Reader, feed: Feed, upto: int) -> None:
-    """As `advance`, of one feed, or of what it has left of a page that could not be written: a
-    quarter of it, and a quarter of that, until an event is found whose stream is parked.
+def advance_one(
+    conn: psycopg.Connection, reader: Reader, subscriber: Subscriber, upto: int
+) -> None:
+    """As `advance`, of one subscription, or of what it has left of a page that could not be
+    written: a quarter of it, and a quarter of that, until an event is found whose stream is
+    quarantined.
     """
-    if feed.pieces:
-        piece = feed.pieces.pop()
+    if subscriber.pieces:
+        piece = subscriber.pieces.pop()
     else:
-        start = feed.position
+        start = subscriber.position
         try:
-            piece = Piece(*reader.next_page(conn, start, min(upto, start + feed.stride)))
+            piece = Piece(*reader.next_page(conn, start, min(upto, start + subscriber.stride)))
         except TOO_MUCH:
-            if feed.stride == 1:
+            if subscriber.stride == 1:
                 raise
-            feed.stride = max(1, min(upto - start, feed.stride) // 2)
+            subscriber.stride = max(1, min(upto - start, subscriber.stride) // 2)
             return
     try:
-        _write(conn, [feed], *piece)
+        _write(conn, [subscriber], *piece)
     except (*POISON, *TOO_MUCH) as error:
-        poisoned = feed.divide(piece, error)
+        poisoned = subscriber.divide(piece, error)
         if poisoned is not None:
-            feed.park(poisoned)
-            _write(conn, [feed], [], piece.end)
+            subscriber.quarantine(poisoned)
+            _write(conn, [subscriber], [], piece.end)
 
 
-def activate(conn: psycopg.Connection, ready: Sequence[Feed]) -> None:
-    """Have queries read feeds that have caught up."""
+def activate(conn: psycopg.Connection, ready: Sequence[Subscriber]) -> None:
+    """Have queries read subscriptions that have caught up."""
     if ready:
-        checkpoints.activate_filled(conn, [feed.name for feed in ready])
-        for feed in ready:
-            feed.store.activated(feed.storage)
+        checkpoints.activate_filled(conn, [subscriber.name for subscriber in ready])
+        for subscriber in ready:
+            subscriber.store.activated(subscriber.storage)
 
 
-def _write(conn: psycopg.Connection, group: Sequence[Feed], page: Page, end: int) -> None:
+def _write(conn: psycopg.Connection, group: Sequence[Subscriber], page: Page, end: int) -> None:
     start = group[0].position
-    for feed in group:
-        feed.failing = False
+    for subscriber in group:
+        subscriber.failing = False
     try:
         with conn.transaction():
             # The checkpoints first: their row locks come before those of the tables, here as in
             # `rebuild.drop`.
-            checkpoints.move(conn, [(feed.name, start, end) for feed in group])
-            for feed in group:
-                feed.failing = True
-                feed.fold(page)
-                feed.flush(conn)
-                feed.failing = False
-            activate(conn, [feed for feed in group if feed.is_ready(end)])
+            checkpoints.move(conn, [(subscriber.name, start, end) for subscriber in group])
+            for subscriber in group:
+                subscriber.failing = True
+                subscriber.fold(page)
+                subscriber.flush(conn)
+                subscriber.failing = False
+            activate(conn, [subscriber for subscriber in group if subscriber.is_ready(end)])
     except BaseException:
-        for feed in group:
-            feed.failed()
+        for subscriber in group:
+            subscriber.failed()
         raise
-    for feed in group:
-        feed.flushed(end)
+    for subscriber in group:
+        subscriber.flushed(end)

@@ -1,4 +1,4 @@
-"""Dropping feeds that nobody reads, with their storages: what rebuilds left, and what other
+"""Dropping subscriptions that nobody reads, with their storages: what rebuilds left, and what other
 versions kept."""
 
 import logging
@@ -21,7 +21,7 @@ DROP_TIMEOUT = "100ms"
 """How long a drop waits for those who read the storage: whoever comes after it waits as long."""
 
 LET_GO_SECONDS = 3.0
-"""How long it waits for the projector to let go of the feed."""
+"""How long it waits for the projector to let go of the subscription."""
 
 Models = Mapping[str, Registered]
 """This program's projections by name."""
@@ -36,8 +36,8 @@ class InUse(Exception):
 
 
 class Dropped(msgspec.Struct, frozen=True):
-    """A feed that was dropped with its storage; or not yet, for somebody reads the storage. Or a
-    storage of no feed."""
+    """A subscription that was dropped with its storage; or not yet, for somebody reads the storage.
+    Or a storage of no subscription."""
 
     feed: str | None
     storage: str
@@ -61,58 +61,59 @@ class FormerTables:
             conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier("read", name)))
 
 
-def matching(conn: psycopg.Connection, name: str) -> list[checkpoints.FeedRow]:
-    """The feeds of read models that are named: a projection, one of its versions (`orders.1`), or a
-    storage of that (`orders.1.r2`)."""
+def matching(conn: psycopg.Connection, name: str) -> list[checkpoints.Subscription]:
+    """The subscriptions of read models that are named: a projection, one of its versions
+    (`orders.1`), or a storage of that (`orders.1.r2`)."""
     return [
         row
-        for row in checkpoints.feeds(conn)
-        if row.storage and name in (row.projection, f"{row.projection}.{row.version}", row.feed)
+        for row in checkpoints.subscriptions(conn)
+        if row.storage and name in (row.projection, f"{row.projection}.{row.version}", row.name)
     ]
 
 
-def unused(conn: psycopg.Connection, models: Models) -> list[checkpoints.FeedRow]:
-    """The feeds that are only kept: of older versions, of projections that there are no more, of
-    rebuilds that died."""
+def unused(conn: psycopg.Connection, models: Models) -> list[checkpoints.Subscription]:
+    """The subscriptions that are only kept: of older versions, of projections that there are no
+    more, of rebuilds that died."""
     return [
         row
-        for row in checkpoints.feeds(conn)
+        for row in checkpoints.subscriptions(conn)
         if row.storage and (row.building or _is_old(row, models))
     ]
 
 
 def drop_all(
-    conn: psycopg.Connection, models: Models, rows: list[checkpoints.FeedRow]
+    conn: psycopg.Connection, models: Models, rows: list[checkpoints.Subscription]
 ) -> list[Dropped]:
-    """Drop feeds, but what is in use. Raises InUse when that is all of them, Busy while their
-    projection is rebuilt."""
+    """Drop subscriptions, but what is in use. Raises InUse when that is all of them, Busy while
+    their projection is rebuilt."""
     done: list[Dropped] = []
     kept: list[str] = []
     for row in rows:
         with alone(conn, row.projection):
             reason = _in_use(conn, row, models)
             if reason:
-                kept.append(f"{row.feed} {reason}")
+                kept.append(f"{row.name} {reason}")
                 continue
             known = models.get(row.projection)
             store = known.store if known else FormerTables()
-            done.append(Dropped(row.feed, row.storage, drop(conn, store, row.feed, active=True)))
+            done.append(Dropped(row.name, row.storage, drop(conn, store, row.name, active=True)))
     if kept and not done:
         raise InUse("; ".join(kept))
     return done
 
 
 def left_behind(conn: psycopg.Connection, models: Models) -> list[tuple[str, str]]:
-    """Projections and their storages that no feed names: the database, with its feeds, went back to
-    an earlier moment, and what is kept elsewhere did not. Raises StoreFailed."""
+    """Projections and their storages that no subscription names: the database, with its
+    subscriptions, went back to an earlier moment, and what is kept elsewhere did not. Raises
+    StoreFailed."""
     found = [(name, storage) for name, each in models.items() for storage in each.store.storages()]
-    # looked at later: a feed is there before its storage
-    named = {row.storage for row in checkpoints.feeds(conn)}
+    # looked at later: a subscription is there before its storage
+    named = {row.storage for row in checkpoints.subscriptions(conn)}
     return [(name, storage) for name, storage in found if storage not in named]
 
 
 def drop_left_behind(conn: psycopg.Connection, models: Models) -> list[Dropped]:
-    """Drop what no feed names. Raises Busy, StoreFailed."""
+    """Drop what no subscription names. Raises Busy, StoreFailed."""
     done = []
     for name, storage in left_behind(conn, models):
         with alone(conn, name):
@@ -121,20 +122,21 @@ def drop_left_behind(conn: psycopg.Connection, models: Models) -> list[Dropped]:
     return done
 
 
-def drop(conn: psycopg.Connection, store: Store, feed_name: str, *, active: bool = False) -> bool:
-    """Drop a feed and its storage, unless it is active and not said to be of no use all the same.
+def drop(conn: psycopg.Connection, store: Store, name: str, *, active: bool = False) -> bool:
+    """Drop a subscription and its storage, unless it is active and not said to be of no use all the
+    same.
 
     False when somebody reads the storage: then it is fed no longer, and is dropped by the next
     rebuild or `drop`.
     """
-    row = checkpoints.feed(conn, feed_name)
-    if row is None or not checkpoints.stop_feeding(conn, feed_name, active=active):
+    row = checkpoints.subscription(conn, name)
+    if row is None or not checkpoints.retire(conn, name, active=active):
         return True
-    _await_letting_go(conn, feed_name)
+    _await_letting_go(conn, name)
     try:
         with conn.transaction():
             conn.execute(f"SET LOCAL lock_timeout = '{DROP_TIMEOUT}'")
-            checkpoints.remove(conn, feed_name)
+            checkpoints.remove(conn, name)
             store.drop(conn, row.storage)
     except psycopg.errors.LockNotAvailable:
         log.warning("%s is read by somebody: it is dropped later", row.storage)
@@ -154,8 +156,8 @@ def alone(conn: psycopg.Connection, projection: str) -> Iterator[None]:
             checkpoints.stop_leading(conn, f"rebuild {projection}")
 
 
-def _in_use(conn: psycopg.Connection, row: checkpoints.FeedRow, models: Models) -> str:
-    """Why a feed may not be dropped; empty if it may."""
+def _in_use(conn: psycopg.Connection, row: checkpoints.Subscription, models: Models) -> str:
+    """Why a subscription may not be dropped; empty if it may."""
     known = models.get(row.projection)
     if known is not None and known.projection.version == row.version:
         return (
@@ -165,23 +167,23 @@ def _in_use(conn: psycopg.Connection, row: checkpoints.FeedRow, models: Models) 
             if row.ready_at is not None
             else ""
         )
-    if not checkpoints.try_lead(conn, row.feed):
+    if not checkpoints.try_lead(conn, row.name):
         return "is fed by a projector of another release"
-    checkpoints.stop_leading(conn, row.feed)
+    checkpoints.stop_leading(conn, row.name)
     return ""
 
 
-def _is_old(row: checkpoints.FeedRow, models: Models) -> bool:
+def _is_old(row: checkpoints.Subscription, models: Models) -> bool:
     known = models.get(row.projection)
     return known is None or row.version < known.projection.version
 
 
-def _await_letting_go(conn: psycopg.Connection, feed_name: str) -> None:
-    """Wait for the projector to take its hands off a feed: if it is removed under them it has to
-    begin anew."""
+def _await_letting_go(conn: psycopg.Connection, name: str) -> None:
+    """Wait for the projector to take its hands off a subscription: if it is removed under them it
+    has to begin anew."""
     deadline = time.monotonic() + LET_GO_SECONDS
-    while not checkpoints.try_lead(conn, feed_name):
+    while not checkpoints.try_lead(conn, name):
         if time.monotonic() > deadline:
             return
         time.sleep(0.02)
-    checkpoints.stop_leading(conn, feed_name)
+    checkpoints.stop_leading(conn, name)

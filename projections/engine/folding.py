@@ -59,21 +59,21 @@ def fold_page(
     projection: Projection[Any],
     names: Collection[str],
     rows: Rows[Any],
-    parked: Mapping[UUID, int],
+    quarantined: Mapping[UUID, int],
     page: Page,
     *,
     prefetch: bool = True,
     at_most: int | None = None,
 ) -> list[Poisoned]:
-    """Fold a page into rows, past the streams that are parked; returns those that have to be, each
-    from where on.
+    """Fold a page into rows, past the streams that are quarantined; returns those that have to be,
+    each from where on.
 
     `prefetch` is for rows that a store has; where all are in memory it would only cost. Raises
-    TooMuchPoison when more than `at_most` streams would have to be parked; what the store raises is
-    no fault of an event.
+    TooMuchPoison when more than `at_most` streams would have to be quarantined; what the store
+    raises is no fault of an event.
     """
     folding = _Folding(projection, rows, at_most)
-    folding.choose(names, parked, page)
+    folding.choose(names, quarantined, page)
     if not prefetch:
         folding.carefully()
         return list(folding.poisoned.values())
@@ -96,13 +96,13 @@ class _Folding:
         self.poisoned: dict[UUID, Poisoned] = {}
         self._mine: list[tuple[Handler, Event, Envelope]] = []
 
-    def choose(self, names: Collection[str], parked: Mapping[UUID, int], page: Page) -> None:
+    def choose(self, names: Collection[str], quarantined: Mapping[UUID, int], page: Page) -> None:
         """Take the events that matter, and the keys that they touch."""
         mine, keys, poisoned = self._mine, self.keys, self.poisoned
         folds, cleaners = self.projection.folds, self.projection.cleaners
         for env, read in page:
             if env.name not in names or (
-                parked and env.position >= parked.get(env.stream_id, env.position + 1)
+                quarantined and env.position >= quarantined.get(env.stream_id, env.position + 1)
             ):
                 continue
             if poisoned and env.stream_id in poisoned:

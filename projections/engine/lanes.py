@@ -1,9 +1,10 @@
-"""A lane: a connection, and the feeds that it leads. Feeds at the same checkpoint go together.
+"""A lane: a connection, and the subscriptions that it leads. Subscriptions at the same checkpoint
+go together.
 
-A projector has a lane in front and, while some feeds lag behind others, one for those behind, in a
-thread of its own: what is up to date never waits for what is not. Which of the two leads a feed is
-told by how far it is from the head alone, and the lead itself by the database; so lanes of several
-processes need not know of each other.
+A projector has a lane in front and, while some subscriptions lag behind others, one for those
+behind, in a thread of its own: what is up to date never waits for what is not. Which of the two
+leads a subscription is told by how far it is from the head alone, and the lead itself by the
+database; so lanes of several processes need not know of each other.
 """
 
 import logging
@@ -23,19 +24,19 @@ from eventstore.database.postgres import AWAY, TOO_MUCH
 from eventstore.database.release import OutdatedRelease, require_current
 from kit.wording import described
 from projections.engine import restarting
-from projections.engine.advancing import Feed, Registered, activate, advance, advance_one
+from projections.engine.advancing import Registered, Subscriber, activate, advance, advance_one
 from projections.engine.folding import StorageLost, TooMuchPoison
 
 log = logging.getLogger(__name__)
 
 REST_SECONDS = (1.0, 5.0)
-"""The first and the longest pause of a feed whose store is in trouble; the others go on."""
+"""The first and the longest pause of a subscription whose store is in trouble; the others go on."""
 
 BEHIND = 10_000
-"""Positions by which a feed may lag and still go with those in front."""
+"""Positions by which a subscription may lag and still go with those in front."""
 
 JOINS = 1_000
-"""Positions by which a feed that was behind may lag when it joins those in front."""
+"""Positions by which a subscription that was behind may lag when it joins those in front."""
 
 ENDS_THE_LEAD: tuple[type[Exception], ...] = (*AWAY, checkpoints.CheckpointMoved, OutdatedRelease)
 """Errors after which a lane begins anew: with another connection, and the checkpoints as they are
@@ -54,7 +55,7 @@ def ends_the_lead(error: Exception) -> bool:
 
 
 class Rest(msgspec.Struct):
-    """How long a feed rests, until when (monotonic time), and what was said of it."""
+    """How long a subscription rests, until when (monotonic time), and what was said of it."""
 
     seconds: float
     until: float
@@ -62,7 +63,7 @@ class Rest(msgspec.Struct):
 
 
 class Lane:
-    """Leads feeds over one connection."""
+    """Leads subscriptions over one connection."""
 
     def __init__(
         self,
@@ -85,21 +86,21 @@ class Lane:
         self._readers: dict[frozenset[str], Reader] = {}
         self._rests: dict[str, Rest] = {}
         self._challenger = Challenger()
-        self.feeds: dict[str, Feed] = {}
+        self.subscribers: dict[str, Subscriber] = {}
 
-    # -- which feeds -------------------------------------------------------------------------------
+    # -- which subscriptions -----------------------------------------------------------------------
 
-    def scan(self, wanted: Callable[[checkpoints.FeedRow], bool]) -> bool:
+    def scan(self, wanted: Callable[[checkpoints.Subscription], bool]) -> bool:
         """Take the lead of those wanted that nobody leads; let go of those paused, dropped, to
         begin anew, or to be looked at again because the log may have gone back. Whether others lead
         some that are wanted."""
         require_current(self._conn)
         known = {
-            row.feed: row
-            for row in checkpoints.feeds(self._conn)
+            row.name: row
+            for row in checkpoints.subscriptions(self._conn)
             if (row.projection, row.version) in self._models
         }
-        for name in list(self.feeds):
+        for name in list(self.subscribers):
             row = known.get(name)
             unfit = row is None or row.paused or row.building or row.astray or not row.examined
             if unfit or self._has_lost_rows(name):
@@ -107,74 +108,74 @@ class Lane:
         of_others = []
         for row in known.values():
             idle = (
-                row.feed not in self.feeds
+                row.name not in self.subscribers
                 and not row.paused
                 and not row.building
-                and self._is_awake(row.feed)
+                and self._is_awake(row.name)
             )
             if idle and wanted(row):
-                if checkpoints.try_lead(self._conn, row.feed):
-                    self._lead(row.feed)
+                if checkpoints.try_lead(self._conn, row.name):
+                    self._lead(row.name)
                 else:
-                    of_others.append(row.feed)
+                    of_others.append(row.name)
         self._challenger.look(self._conn, of_others)
         return bool(of_others)
 
     def let_go(self, name: str) -> None:
-        """Let another lane, or another process, lead a feed."""
-        del self.feeds[name]
+        """Let another lane, or another process, lead a subscription."""
+        del self.subscribers[name]
         checkpoints.stop_leading(self._conn, name)
 
     def _lead(self, name: str) -> None:
-        row = checkpoints.feed(self._conn, name)
+        row = checkpoints.subscription(self._conn, name)
         if row is None or row.paused or row.building:
             checkpoints.stop_leading(self._conn, name)
             return
         try:
             store = self._models[row.projection, row.version].store
             row = restarting.begin_anew_if_astray(self._conn, store, row)
-            feed = feed_of(self._codec, self._models, row)
-            feed.ready_at = row.ready_at if self._activates else None
-            self._prepare(feed)
+            subscriber = subscriber_of(self._codec, self._models, row)
+            subscriber.ready_at = row.ready_at if self._activates else None
+            self._prepare(subscriber)
         except Exception as error:
             if ends_the_lead(error):
                 raise
             self._rest(name, error)
             checkpoints.stop_leading(self._conn, name)
             return
-        feed.attach(self._conn)
-        self._aim([feed], self.head())
-        if feed.is_ready(feed.position):
+        subscriber.attach(self._conn)
+        self._aim([subscriber], self.head())
+        if subscriber.is_ready(subscriber.position):
             with self._conn.transaction():
-                activate(self._conn, [feed])
-            feed.ready_at = None
-        self.feeds[name] = feed
+                activate(self._conn, [subscriber])
+            subscriber.ready_at = None
+        self.subscribers[name] = subscriber
 
     @staticmethod
-    def _aim(group: Iterable[Feed], head: int) -> None:
+    def _aim(group: Iterable[Subscriber], head: int) -> None:
         """What catches up is not read before it has all that there is by now."""
-        for feed in group:
-            if feed.ready_at is not None:
-                feed.ready_at = max(feed.ready_at, head)
+        for subscriber in group:
+            if subscriber.ready_at is not None:
+                subscriber.ready_at = max(subscriber.ready_at, head)
 
-    def _prepare(self, feed: Feed) -> None:
+    def _prepare(self, subscriber: Subscriber) -> None:
         """Make the storage. If there was one and it was lost, its rows are folded again from the
         start of the log."""
-        if feed.position and not feed.store.exists(self._conn, feed.storage):
-            log.warning("feed %s begins anew: %s is lost", feed.name, feed.storage)
+        if subscriber.position and not subscriber.store.exists(self._conn, subscriber.storage):
+            log.warning("feed %s begins anew: %s is lost", subscriber.name, subscriber.storage)
             # First: what is created then is known to be empty.
-            ready_at = checkpoints.begin_anew(self._conn, feed.name, feed.position)
-            feed.position = 0
-            feed.ready_at = ready_at if self._activates else None
+            ready_at = checkpoints.begin_anew(self._conn, subscriber.name, subscriber.position)
+            subscriber.position = 0
+            subscriber.ready_at = ready_at if self._activates else None
         with self._conn.transaction():
-            feed.store.prepare(self._conn, feed.storage)
+            subscriber.store.prepare(self._conn, subscriber.storage)
 
     def _has_lost_rows(self, name: str) -> bool:
-        """Whether a feed has to begin anew, its storage being gone: it may rest, or seem to be
-        done."""
-        feed = self.feeds[name]
+        """Whether a subscription has to begin anew, its storage being gone: it may rest, or seem to
+        be done."""
+        subscriber = self.subscribers[name]
         try:
-            lost = not feed.store.exists(self._conn, feed.storage)
+            lost = not subscriber.store.exists(self._conn, subscriber.storage)
         except Exception as error:
             if ends_the_lead(error):
                 raise
@@ -185,7 +186,7 @@ class Lane:
             self._rests.pop(name, None)
         return lost
 
-    # -- feeds in trouble --------------------------------------------------------------------------
+    # -- subscriptions in trouble ------------------------------------------------------------------
 
     def _rest(self, name: str, error: Exception) -> None:
         first, longest = REST_SECONDS
@@ -207,74 +208,84 @@ class Lane:
         return self._unknown_names.look(self._conn)
 
     def step(self, head: int) -> bool:
-        """Advance the feeds in front if there is something new, then a page of those behind. False:
-        nothing to do."""
-        awake = [feed for feed in self.feeds.values() if self._is_awake(feed.name)]
+        """Advance the subscriptions in front if there is something new, then a page of those
+        behind. False: nothing to do."""
+        awake = [
+            subscriber
+            for subscriber in self.subscribers.values()
+            if self._is_awake(subscriber.name)
+        ]
         if not awake:
             return False
         self._aim(awake, head)
-        front = max(feed.position for feed in awake)
+        front = max(subscriber.position for subscriber in awake)
         moved = False
         if front < head:
-            self._advance([feed for feed in awake if feed.position == front], head)
+            self._advance(
+                [subscriber for subscriber in awake if subscriber.position == front], head
+            )
             moved = True
-        behind = [feed for feed in awake if feed.position < front]
+        behind = [subscriber for subscriber in awake if subscriber.position < front]
         if behind and not self._stop.is_set():
-            lowest = min(feed.position for feed in behind)
-            next_stop = min(feed.position for feed in awake if feed.position > lowest)
-            self._advance([feed for feed in behind if feed.position == lowest], next_stop)
+            lowest = min(subscriber.position for subscriber in behind)
+            next_stop = min(
+                subscriber.position for subscriber in awake if subscriber.position > lowest
+            )
+            self._advance(
+                [subscriber for subscriber in behind if subscriber.position == lowest], next_stop
+            )
             moved = True
         return moved
 
-    def _advance(self, group: list[Feed], upto: int) -> None:
-        """Advance feeds together. Where that fails, the one that failed goes alone from here on, so
-        that it does not hold up the others."""
+    def _advance(self, group: list[Subscriber], upto: int) -> None:
+        """Advance subscriptions together. Where that fails, the one that failed goes alone from
+        here on, so that it does not hold up the others."""
         try:
             upto = self._unknown_names.known_upto(self._conn, group[0].position, upto)
-            if len(group) > 1 and not any(feed.pieces for feed in group):
+            if len(group) > 1 and not any(subscriber.pieces for subscriber in group):
                 advance(self._conn, self._reader(group), group, upto)
-                for feed in group:
-                    self._rests.pop(feed.name, None)
+                for subscriber in group:
+                    self._rests.pop(subscriber.name, None)
             else:
-                for feed in group:
-                    self._advance_one(feed, upto)
+                for subscriber in group:
+                    self._advance_one(subscriber, upto)
         except NewerEvent as error:
-            for feed in group:
-                self._rest(feed.name, error)
-                self.let_go(feed.name)
+            for subscriber in group:
+                self._rest(subscriber.name, error)
+                self.let_go(subscriber.name)
         except Exception as error:
             if ends_the_lead(error):
                 raise
-            failing = [feed for feed in group if feed.failing] or group
-            others = [feed for feed in group if feed not in failing]
+            failing = [subscriber for subscriber in group if subscriber.failing] or group
+            others = [subscriber for subscriber in group if subscriber not in failing]
             if others:
                 self._advance(others, upto)
-            for feed in failing:
-                self._advance_one(feed, upto)
+            for subscriber in failing:
+                self._advance_one(subscriber, upto)
 
-    def _advance_one(self, feed: Feed, upto: int) -> None:
+    def _advance_one(self, subscriber: Subscriber, upto: int) -> None:
         try:
-            advance_one(self._conn, self._reader([feed]), feed, upto)
+            advance_one(self._conn, self._reader([subscriber]), subscriber, upto)
         except Exception as error:
             if ends_the_lead(error):
                 raise
             if isinstance(error, StorageLost):
-                self.let_go(feed.name)  # whoever takes the lead next begins anew
+                self.let_go(subscriber.name)  # whoever takes the lead next begins anew
             else:
-                self._rest(feed.name, error)
+                self._rest(subscriber.name, error)
         else:
-            self._rests.pop(feed.name, None)
+            self._rests.pop(subscriber.name, None)
 
-    def _reader(self, group: Iterable[Feed]) -> Reader:
-        names = frozenset[str]().union(*(feed.names for feed in group))
+    def _reader(self, group: Iterable[Subscriber]) -> Reader:
+        names = frozenset[str]().union(*(subscriber.names for subscriber in group))
         if names not in self._readers:
             self._readers[names] = Reader(self._codec, list(names))
         return self._readers[names]
 
 
-def feed_of(codec: Codec, models: Models, row: checkpoints.FeedRow) -> Feed:
-    """The feed of a row, to be attached to a connection that leads it."""
+def subscriber_of(codec: Codec, models: Models, row: checkpoints.Subscription) -> Subscriber:
+    """The subscription of a row, to be attached to a connection that leads it."""
     registered = models[row.projection, row.version]
-    return Feed(
+    return Subscriber(
         registered.projection, registered.store, row, codec.names_of(registered.projection.folds)
     )

@@ -15,7 +15,7 @@ from eventstore.codec import Codec
 from eventstore.consumers import checkpoints
 from eventstore.consumers.reader import Reader
 from eventstore.database.postgres import AWAY
-from projections.engine.advancing import Feed, Registered, advance_one
+from projections.engine.advancing import Registered, Subscriber, advance_one
 from projections.engine.dropping import Busy, alone, drop
 from projections.engine.replaying import Progress, Replay
 from projections.engine.store import Difference, Store
@@ -94,17 +94,18 @@ class Verified(msgspec.Struct, frozen=True):
     projection: str
     position: int
     difference: Difference
-    parked: int
+    quarantined: int
 
 
 def live(
     conn: psycopg.Connection, registered: Registered, *, lock: bool = False
-) -> checkpoints.FeedRow:
-    """The active feed of a projection, standing still if locked. Raises NeverRan, CatchingUp."""
+) -> checkpoints.Subscription:
+    """The active subscription of a projection, standing still if locked. Raises NeverRan,
+    CatchingUp."""
     rows = _of(conn, registered)
     for row in rows:
         if row.active:
-            found = checkpoints.feed(conn, row.feed, lock=lock)
+            found = checkpoints.subscription(conn, row.name, lock=lock)
             if found is not None and found.active:
                 return found
     for row in rows:
@@ -125,29 +126,29 @@ def verify(
     """Fold from zero and compare with the live rows at the same position; changes nothing. Raises
     NeverRan.
 
-    A snapshot, or the feed of a search index, is held for the last events and the comparison only,
-    and not for as long as the log is read.
+    A snapshot, or the subscription of a search index, is held for the last events and the
+    comparison only, and not for as long as the log is read.
     """
     aside, storage = registered.store.aside(), f"{registered.storage}_replayed"
     with _looking_up(conn):
         try:
             while True:
                 row = live(conn, registered)
-                replay = Replay(conn, codec, registered.projection, aside, storage, row.feed)
-                before = set(replay.parked)
+                replay = Replay(conn, codec, registered.projection, aside, storage, row.name)
+                before = set(replay.quarantined)
                 replay.advance(row.position, progress)
                 replay.advance(live(conn, registered).position, progress)
                 replay.write()
                 compared = _compare(conn, registered, replay.finish_at, aside, storage)
-                if compared.parked in (before, replay.parked.keys()):
+                if compared.quarantined in (before, replay.quarantined.keys()):
                     difference = _with_streams(
-                        compared.difference, replay.parked.keys() - compared.parked
+                        compared.difference, replay.quarantined.keys() - compared.quarantined
                     )
                     return Verified(
                         registered.projection.name,
                         compared.position,
                         difference,
-                        len(compared.parked),
+                        len(compared.quarantined),
                     )
                 # A stream was put into quarantine, or let go: the replay is no measure.
         finally:
@@ -156,18 +157,19 @@ def verify(
 
 
 def _with_streams(difference: Difference, streams: Collection[UUID]) -> Difference:
-    """A difference with the streams that the replay could not apply, but the live feed could."""
+    """A difference with the streams that the replay could not apply, but the live subscription
+    could."""
     return msgspec.structs.replace(
         difference, keys=[*(f"stream {id_}" for id_ in streams), *difference.keys]
     )
 
 
 class _Compared(msgspec.Struct, frozen=True):
-    """The live rows beside replayed ones at a position; the streams that the live feed had in
-    quarantine there."""
+    """The live rows beside replayed ones at a position; the streams that the live subscription had
+    in quarantine there."""
 
     position: int
-    parked: set[UUID]
+    quarantined: set[UUID]
     difference: Difference
 
 
@@ -185,14 +187,14 @@ def _compare(
         if transactional:
             conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         row = live(conn, registered, lock=not transactional)
-        parked = {p.stream_id for p in checkpoints.parked(conn, [row.feed])}
+        quarantined = {p.stream_id for p in checkpoints.quarantined(conn, [row.name])}
         frozen = registered.store.frozen(conn, row.storage)
         if transactional:
             advance(row.position)
             conn.execute("SET LOCAL enable_seqscan = on")
-            return _Compared(row.position, parked, frozen.compare(conn, store, storage))
+            return _Compared(row.position, quarantined, frozen.compare(conn, store, storage))
     advance(row.position)
-    return _Compared(row.position, parked, frozen.compare(conn, store, storage))
+    return _Compared(row.position, quarantined, frozen.compare(conn, store, storage))
 
 
 @contextmanager
@@ -257,61 +259,65 @@ def rebuild(
 
 
 def _new(conn: psycopg.Connection, registered: Registered) -> tuple[str, str]:
-    """Names for a new feed and its storage."""
+    """Names for a new subscription and its storage."""
     projection, rows = registered.projection, _of(conn, registered)
-    # the storage of a feed may be another's name
-    taken = {row.feed for row in rows} | {row.storage for row in rows}
+    # the storage of a subscription may be another's name
+    taken = {row.name for row in rows} | {row.storage for row in rows}
     for number in count(1):
-        feed, storage = (
+        name, storage = (
             f"{projection.name}.{projection.version}.r{number}",
             f"{registered.storage}_r{number}",
         )
-        if not {feed, storage} & taken:
+        if not {name, storage} & taken:
             break
-    return feed, storage
+    return name, storage
 
 
 def _fill(
     conn: psycopg.Connection,
     codec: Codec,
     registered: Registered,
-    row: checkpoints.FeedRow,
+    row: checkpoints.Subscription,
     name: str,
     storage: str,
     progress: Progress,
     retried: Collection[UUID] = (),
-) -> tuple[Reader, Feed]:
-    """A new storage with all that the live feed `row` has, and a feed of its own that no projector
-    touches yet."""
+) -> tuple[Reader, Subscriber]:
+    """A new storage with all that the live subscription `row` has, and a subscription of its own
+    that no projector touches yet."""
     projection, store = registered.projection, registered.store
-    # from now on there is a feed by which the storage is found, should we die
+    # from now on there is a subscription by which the storage is found, should we die
     with conn.transaction():
         checkpoints.add_building(conn, name, projection.name, projection.version, storage, 0)
-        replay = Replay(conn, codec, projection, store, storage, row.feed, retried)
+        replay = Replay(conn, codec, projection, store, storage, row.name, retried)
     replay.advance(row.position, progress)
     replay.advance(live(conn, registered).position, progress)
     replay.write()
     store.finish(conn, storage)
     with conn.transaction():
         checkpoints.move(conn, [(name, 0, replay.position)])
-        checkpoints.park(
-            conn, name, [(stream_id, *parked) for stream_id, parked in replay.parked.items()]
+        checkpoints.quarantine(
+            conn,
+            name,
+            [(stream_id, *quarantined) for stream_id, quarantined in replay.quarantined.items()],
         )
-    built = checkpoints.feed(conn, name)
+    built = checkpoints.subscription(conn, name)
     assert built is not None
-    shadow = Feed(projection, store, built, replay.reader.names)
+    shadow = Subscriber(projection, store, built, replay.reader.names)
     shadow.attach(conn)
     return replay.reader, shadow
 
 
-def _catch_up(conn: psycopg.Connection, reader: Reader, shadow: Feed, upto: int) -> None:
+def _catch_up(conn: psycopg.Connection, reader: Reader, shadow: Subscriber, upto: int) -> None:
     while shadow.position < upto:
         advance_one(conn, reader, shadow, upto)
 
 
-def _switch(conn: psycopg.Connection, reader: Reader, registered: Registered, shadow: Feed) -> None:
-    """One short transaction: the live feed stands still, the shadow takes its last steps, queries
-    change over."""
+def _switch(
+    conn: psycopg.Connection, reader: Reader, registered: Registered, shadow: Subscriber
+) -> None:
+    """One short transaction: the live subscription stands still, the shadow takes its last steps,
+    queries change over."""
     for tries_left in reversed(range(LOCK_TRIES)):
         for _ in range(CHASES):
             position = live(conn, registered).position
@@ -323,7 +329,7 @@ def _switch(conn: psycopg.Connection, reader: Reader, registered: Registered, sh
                 conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
                 row = live(conn, registered, lock=True)
                 _catch_up(conn, reader, shadow, row.position)
-                checkpoints.activate(conn, row.feed, shadow.name)
+                checkpoints.activate(conn, row.name, shadow.name)
                 registered.store.activated(shadow.storage)
             return
         except psycopg.errors.LockNotAvailable:
@@ -355,7 +361,7 @@ def rollback(conn: psycopg.Connection, registered: Registered) -> str:
                         " dropped"
                     )
                 if others[-1].position >= row.position:
-                    checkpoints.activate(conn, row.feed, others[-1].feed)
+                    checkpoints.activate(conn, row.name, others[-1].name)
                     registered.store.activated(others[-1].storage)
                     return others[-1].storage
             if time.monotonic() > deadline:
@@ -373,9 +379,9 @@ def drop_inactive(conn: psycopg.Connection, registered: Registered) -> None:
     """Drop what earlier rebuilds left; what somebody reads stays for the next time."""
     for row in _of(conn, registered):
         if not row.active and row.ready_at is None:
-            drop(conn, registered.store, row.feed)
+            drop(conn, registered.store, row.name)
 
 
-def _of(conn: psycopg.Connection, registered: Registered) -> list[checkpoints.FeedRow]:
+def _of(conn: psycopg.Connection, registered: Registered) -> list[checkpoints.Subscription]:
     key = (registered.projection.name, registered.projection.version)
-    return [row for row in checkpoints.feeds(conn) if (row.projection, row.version) == key]
+    return [row for row in checkpoints.subscriptions(conn) if (row.projection, row.version) == key]

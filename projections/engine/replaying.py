@@ -98,9 +98,9 @@ class HeldRows(Rows[Any]):
 class Replay:
     """A projection folded from the start into a new storage.
 
-    The streams that `feed` has in quarantine now are left out from where they were parked: this is
-    what its rows should be. Whether they could be applied by now, `retry` finds out, but for those
-    `retried`.
+    The streams that `subscription` has in quarantine now are left out from where they were
+    quarantined: this is what its rows should be. Whether they could be applied by now, `retry`
+    finds out, but for those `retried`.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Replay:
         projection: Projection[Any],
         store: Store[Any],
         storage: str,
-        feed: str,
+        subscription: str,
         retried: Collection[UUID] = (),
     ) -> None:
         """Makes the storage."""
@@ -120,8 +120,10 @@ class Replay:
         self.storage = storage
         self.reader = Reader(codec, codec.names_of(projection.folds))
         self._names = frozenset(self.reader.names)
-        parked = [p for p in checkpoints.parked(conn, [feed]) if p.stream_id not in retried]
-        self.parked = {p.stream_id: (p.position, p.name, p.error) for p in parked}
+        quarantined = [
+            p for p in checkpoints.quarantined(conn, [subscription]) if p.stream_id not in retried
+        ]
+        self.quarantined = {p.stream_id: (p.position, p.name, p.error) for p in quarantined}
         self.position = 0
         self._rows = HeldRows(projection.row, self._fetch)
         self._key = key_of(projection.row)
@@ -150,9 +152,11 @@ class Replay:
     @collector_paused()
     def _fold(self, upto: int) -> int:
         page, end = self.reader.next_page(self._conn, self.position, upto)
-        parked = {stream_id: position for stream_id, (position, _, _) in self.parked.items()}
-        for found in fold_page(self._projection, self._names, self._rows, parked, page):
-            self.parked[found.stream_id] = found[1:]
+        quarantined = {
+            stream_id: position for stream_id, (position, _, _) in self.quarantined.items()
+        }
+        for found in fold_page(self._projection, self._names, self._rows, quarantined, page):
+            self.quarantined[found.stream_id] = found[1:]
         self._rows.written()
         return end
 

@@ -1,4 +1,4 @@
-"""Feeds of read models whose log went back: they begin anew, in storages of their own."""
+"""Subscriptions of read models whose log went back: they begin anew, in storages of their own."""
 
 import logging
 from typing import Any
@@ -14,30 +14,30 @@ log = logging.getLogger(__name__)
 
 
 def begin_anew_if_astray(
-    conn: psycopg.Connection, store: Store[Any], row: checkpoints.FeedRow
-) -> checkpoints.FeedRow:
-    """A feed that is about to be led, as it is to be led: from the start, in a storage still to be
-    made, if what it has is of another history than the log's. The old storage is dropped, or, while
-    somebody reads it, left to be dropped as those that rebuilds leave. Raises what a store does,
-    CheckpointMoved.
+    conn: psycopg.Connection, store: Store[Any], row: checkpoints.Subscription
+) -> checkpoints.Subscription:
+    """A subscription that is about to be led, as it is to be led: from the start, in a storage
+    still to be made, if what it has is of another history than the log's. The old storage is
+    dropped, or, while somebody reads it, left to be dropped as those that rebuilds leave. Raises
+    what a store does, CheckpointMoved.
     """
     if row.astray or _is_of_another(conn, store, row.storage):
-        log.error("feed %s begins anew: it followed another history of the log", row.feed)
-        note_astray(conn, row.feed)  # for itself: appends wait for as long as it takes
+        log.error("feed %s begins anew: it followed another history of the log", row.name)
+        note_astray(conn, row.name)  # for itself: appends wait for as long as it takes
         epoch = _epoch(conn)
-        old = f"{row.feed}.before_{epoch}"
+        old = f"{row.name}.before_{epoch}"
         with conn.transaction():
             # By another name: who still writes to the old one, at a server that knows nothing of
             # this, does no harm.
-            _begin_anew(conn, row.feed, f"{row.feed.replace('.', '_')}_{epoch}")
+            _begin_anew(conn, row.name, f"{row.name.replace('.', '_')}_{epoch}")
             checkpoints.add_building(conn, old, row.projection, row.version, row.storage, 0)
         dropping.drop(conn, store, old)
     elif row.examined:
         return row
-    conn.execute("UPDATE consumers.feeds SET epoch = %s WHERE feed = %s", (_epoch(conn), row.feed))
-    found = checkpoints.feed(conn, row.feed)
+    conn.execute("UPDATE consumers.feeds SET epoch = %s WHERE feed = %s", (_epoch(conn), row.name))
+    found = checkpoints.subscription(conn, row.name)
     if found is None:
-        raise checkpoints.CheckpointMoved(row.feed)
+        raise checkpoints.CheckpointMoved(row.name)
     return found
 
 

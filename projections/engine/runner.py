@@ -1,8 +1,8 @@
 """The engine: keeps projections' rows in step with the log.
 
-A `Runner` leads feeds. Those up to date are led by its own thread; while some of its feeds lag
-behind those, a second thread catches them up, and a third applies again what an operator asked for.
-There are never more than these three.
+A `Runner` leads subscriptions. Those up to date are led by its own thread; while some of its
+subscriptions lag behind those, a second thread catches them up, and a third applies again what an
+operator asked for. There are never more than these three.
 """
 
 import contextlib
@@ -21,24 +21,24 @@ from eventstore.consumers.leadership import connect_leader
 from eventstore.database.postgres import AWAY
 from eventstore.database.release import OutdatedRelease
 from projections.engine import lanes, schema
-from projections.engine.advancing import Feed, Registered, advance, advance_one
+from projections.engine.advancing import Registered, Subscriber, advance, advance_one
 from projections.engine.lanes import Lane
 from projections.engine.retrying import Retrier
 from projections.projection import Projection
 
-__all__ = ["Feed", "Registered", "Runner", "advance", "advance_one"]
+__all__ = ["Registered", "Runner", "Subscriber", "advance", "advance_one"]
 
 log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 0.1
-"""How soon a thread begins anew whose feed another process has moved."""
+"""How soon a thread begins anew whose subscription another process has moved."""
 
 RESCAN_SECONDS = 1.0
-"""How often a runner looks for feeds whose leader died; changes of ours are notified."""
+"""How often a runner looks for subscriptions whose leader died; changes of ours are notified."""
 
 
 class Runner:
-    """Runs feeds of the given projections: all of them that no other process leads."""
+    """Runs subscriptions of the given projections: all of them that no other process leads."""
 
     def __init__(
         self, url: str, codec: Codec, projections: Sequence[Registered], *, activate: bool = True
@@ -124,21 +124,23 @@ class Runner:
         left: list[str] = []
 
         def is_applied_late(name: str, projection: Projection[Any]) -> bool:
-            """Whether the feed is to be left to who retries its streams."""
+            """Whether the subscription is to be left to who retries its streams."""
             if name in asked:
                 retried.add(name)
             return name in asked and not projection.mixes_streams
 
-        def wanted(row: checkpoints.FeedRow) -> bool:
-            if is_applied_late(row.feed, self._models[row.projection, row.version].projection):
+        def wanted(row: checkpoints.Subscription) -> bool:
+            if is_applied_late(row.name, self._models[row.projection, row.version].projection):
                 return False
             if _lags(head, row) and _in_front(lane, head):
-                left.append(row.feed)
+                left.append(row.name)
                 return False
             return True
 
         for name in [
-            name for name, feed in lane.feeds.items() if is_applied_late(name, feed.projection)
+            name
+            for name, subscriber in lane.subscribers.items()
+            if is_applied_late(name, subscriber.projection)
         ]:
             lane.let_go(name)
         lane.scan(wanted)
@@ -148,8 +150,12 @@ class Runner:
             self._retrying.start()
 
     def _leave_behind(self, lane: Lane, head: int) -> bool:
-        """Let go of feeds that lag far behind others; whether there were any."""
-        far = [name for name, feed in lane.feeds.items() if head - feed.position > lanes.BEHIND]
+        """Let go of subscriptions that lag far behind others; whether there were any."""
+        far = [
+            name
+            for name, subscriber in lane.subscribers.items()
+            if head - subscriber.position > lanes.BEHIND
+        ]
         if not far or not _in_front(lane, head):
             return False
         for name in far:
@@ -166,15 +172,17 @@ class Runner:
             while not self._stop.is_set():
                 head = lane.head()
                 if joining := [
-                    name for name, feed in lane.feeds.items() if head - feed.position <= lanes.JOINS
+                    name
+                    for name, subscriber in lane.subscribers.items()
+                    if head - subscriber.position <= lanes.JOINS
                 ]:
                     for name in joining:
                         lane.let_go(name)
                     checkpoints.wake(conn)
-                if time.monotonic() - scanned > RESCAN_SECONDS or not lane.feeds:
+                if time.monotonic() - scanned > RESCAN_SECONDS or not lane.subscribers:
                     of_others = lane.scan(partial(_lags, head))
                     scanned = time.monotonic()
-                    if not lane.feeds and not of_others:
+                    if not lane.subscribers and not of_others:
                         return
                 if not lane.step(head):
                     self._stop.wait(RESCAN_SECONDS / 2)
@@ -207,11 +215,13 @@ class _Helper:
 
 
 def _in_front(lane: Lane, head: int) -> bool:
-    """Whether a lane has feeds that are up to date, which must not wait for others."""
-    return any(head - feed.position <= lanes.BEHIND for feed in lane.feeds.values())
+    """Whether a lane has subscriptions that are up to date, which must not wait for others."""
+    return any(
+        head - subscriber.position <= lanes.BEHIND for subscriber in lane.subscribers.values()
+    )
 
 
-def _lags(head: int, row: checkpoints.FeedRow) -> bool:
+def _lags(head: int, row: checkpoints.Subscription) -> bool:
     return head - row.position > lanes.BEHIND
 
 

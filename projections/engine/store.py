@@ -107,8 +107,8 @@ class Store(Protocol[R]):
 
     def storages(self) -> Sequence[str]:
         """The storages that there are, of a store that keeps them elsewhere than the checkpoints:
-        when these go back, some are left that no feed names. None of a transactional store, with
-        which all goes back."""
+        when these go back, some are left that no subscription names. None of a transactional store,
+        with which all goes back."""
         ...
 
     def activated(self, storage: str) -> None:

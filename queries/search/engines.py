@@ -18,7 +18,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from eventstore.database.postgres import AWAY
 from queries.game_changes import ANY_CHANGE, LOOKED_THROUGH
-from queries.positions import ActiveFeed
+from queries.positions import ActiveSubscription
 from queries.read_models import Answer, ReadModels
 from queries.search.port import SearchUnavailable
 from queries.search.postgres import PostgresGameIndex
@@ -43,8 +43,8 @@ _UNSEEN: tuple[type[Exception], ...] = (TimeoutError, *AWAY)
 _PROBE = SearchQuery(q="game", sort="title", limit=1)
 
 
-SearchIn = Callable[[ActiveFeed], GameSearch]
-"""The search in what a feed has written."""
+SearchIn = Callable[[ActiveSubscription], GameSearch]
+"""The search in what a subscription has written."""
 
 
 class Engine(msgspec.Struct, frozen=True):
@@ -85,15 +85,17 @@ class SearchEngines:
     async def _ask(
         self, reads: ReadModels, ask: Callable[[GameSearch], Awaitable[T]], first: Engine | None
     ) -> Answer[T]:
-        async def answer(feed: ActiveFeed) -> T:
+        async def answer(subscription: ActiveSubscription) -> T:
             try:
-                if first is not None and (index := await self._index(first, reads, feed.position)):
+                if first is not None and (
+                    index := await self._index(first, reads, subscription.position)
+                ):
                     found = await ask(first.search(index))
                     self._note(None)
                     return found
             except SearchUnavailable as error:
                 self._note(error)
-            return await ask(self._search(feed))
+            return await ask(self._search(subscription))
 
         return await reads.on_active(self._model, answer)
 
@@ -134,7 +136,7 @@ class SearchEngines:
 
     async def _index(
         self, first: Engine, reads: ReadModels, position: int, patience: float = float("inf")
-    ) -> ActiveFeed | None:
+    ) -> ActiveSubscription | None:
         """The first engine's index, once it has every change of a game up to a position; None when
         that takes too long.
 
@@ -154,17 +156,19 @@ class SearchEngines:
             self._behind_since = None
         return index
 
-    async def _if_current(self, model: str, reads: ReadModels, position: int) -> ActiveFeed | None:
-        feed = (await reads.waiter.active()).get(model)
+    async def _if_current(
+        self, model: str, reads: ReadModels, position: int
+    ) -> ActiveSubscription | None:
+        subscription = (await reads.waiter.active()).get(model)
         # it may have documents of a history of the log that is gone
-        if feed is None or not feed.examined:
+        if subscription is None or not subscription.examined:
             return None
-        if feed.position >= position:
-            return feed
-        if position - feed.position > LOOKED_THROUGH:
+        if subscription.position >= position:
+            return subscription
+        if position - subscription.position > LOOKED_THROUGH:
             return None
         async with self._pool.connection() as conn:
             changed = await (
-                await conn.execute(_CHANGED, {"after": feed.position, "upto": position})
+                await conn.execute(_CHANGED, {"after": subscription.position, "upto": position})
             ).fetchone()
-        return None if changed is None or changed[0] else feed
+        return None if changed is None or changed[0] else subscription

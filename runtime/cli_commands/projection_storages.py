@@ -15,7 +15,7 @@ from runtime.console import Code
 if TYPE_CHECKING:
     import psycopg
 
-    from eventstore.consumers.checkpoints import FeedRow
+    from eventstore.consumers.checkpoints import Subscription
     from projections.engine.runner import Registered
     from runtime.settings import Settings
 
@@ -163,7 +163,7 @@ def recover(
         raise Failure("name some consumers, or say --all", Code.USAGE)
     settings = opening.quiet_settings()
     with console.telling_what_was_done(), opening.connection(settings) as conn:
-        acting = {row.projection: row for row in checkpoints.feeds(conn) if not row.storage}
+        acting = {row.projection: row for row in checkpoints.subscriptions(conn) if not row.storage}
         for name in names or ():
             if name not in acting:
                 raise unknown("reactor or relay that has run", name, acting)
@@ -172,13 +172,13 @@ def recover(
         chosen = [acting[name] for name in names or acting if acting[name].astray]
         for row in chosen:
             try:
-                at = histories.last_common(conn, row.feed) if position is None else position
+                at = histories.last_common(conn, row.name) if position is None else position
             except histories.NoTrail:
                 raise Failure(
                     f"{row.projection} left no trail in this history: say --from, the position up"
                     " to which all that it did is in the log (0: it goes through all of it again)"
                 ) from None
-            histories.put_back(conn, row.feed, at)
+            histories.put_back(conn, row.name, at)
             console.say(f"{row.projection} goes on behind position {at}")
         checkpoints.wake(conn)
         for name in [name for name in names or () if not acting[name].astray]:
@@ -194,16 +194,16 @@ def known_projections(settings: "Settings") -> "dict[str, Registered]":
     return {registered.projection.name: registered for registered in all_models(settings)}
 
 
-def _named(conn: "psycopg.Connection", name: str) -> "list[FeedRow]":
-    """The feeds that a name means. Raises Failure where there are none."""
+def _named(conn: "psycopg.Connection", name: str) -> "list[Subscription]":
+    """The subscriptions that a name means. Raises Failure where there are none."""
     from eventstore.consumers import checkpoints
     from projections.engine import dropping
 
     if rows := dropping.matching(conn, name):
         return rows
-    every = [row for row in checkpoints.feeds(conn) if row.storage]
+    every = [row for row in checkpoints.subscriptions(conn) if row.storage]
     raise unknown(
         "read model that has run",
         name,
-        {row.projection for row in every} | {row.feed for row in every},
+        {row.projection for row in every} | {row.name for row in every},
     )

@@ -17,7 +17,7 @@ from runtime.console import Code
 if TYPE_CHECKING:
     from projections.engine.rebuild import Verified
     from projections.engine.runner import Registered
-    from queries.operations import FeedState
+    from queries.operations import SubscriptionState
     from runtime.settings import Settings
 
 T = TypeVar("T")
@@ -47,11 +47,17 @@ def list_(json: Json = False) -> None:
     """
     settings = opening.quiet_settings()
     known = known_projections(settings)
-    feeds = asyncio.run(_feeds(settings))
+    subscriptions = asyncio.run(_subscriptions(settings))
     left = _left_behind(settings, known)
     if json:
         console.print_json(
-            [*({**_as_dict(feed), "state": _state(feed, known)} for feed in feeds), *left]
+            [
+                *(
+                    {**_as_dict(subscription), "state": _state(subscription, known)}
+                    for subscription in subscriptions
+                ),
+                *left,
+            ]
         )
         return
     console.table(
@@ -67,7 +73,7 @@ def list_(json: Json = False) -> None:
                 f.storage or None,
                 f.feed,
             )
-            for f in feeds
+            for f in subscriptions
         ],
         empty="no consumer has run yet: start `ludoteca run`",
     )
@@ -77,7 +83,7 @@ def list_(json: Json = False) -> None:
             f" {', '.join(each['storage'] for each in left)}; `ludoteca projections drop --unused`"
             " drops it"
         )
-    missing = sorted(known.keys() - {feed.projection for feed in feeds})
+    missing = sorted(known.keys() - {subscription.projection for subscription in subscriptions})
     if missing:
         console.note(f"never ran: {', '.join(missing)}")
 
@@ -209,18 +215,18 @@ def _chosen(settings: "Settings", names: Sequence[str] | None) -> "list[Register
     return [known[name] for name in dict.fromkeys(names or known)]
 
 
-async def _feeds(settings: "Settings") -> "list[FeedState]":
+async def _subscriptions(settings: "Settings") -> "list[SubscriptionState]":
     from queries.operations import Operations
 
     async with opening.pool(settings) as pool:
         return await Operations(
             pool,
             {name: each.projection.version for name, each in known_projections(settings).items()},
-        ).feeds()
+        ).subscriptions()
 
 
 def _left_behind(settings: "Settings", known: "dict[str, Registered]") -> list[dict[str, str]]:
-    """The storages that no feed names; none where their server does not say."""
+    """The storages that no subscription names; none where their server does not say."""
     from projections.engine import dropping
     from projections.engine.folding import StoreFailed
 
@@ -243,7 +249,11 @@ def _set_paused(name: str, *, paused: bool) -> None:
 
         async with opening.pool(settings) as pool:
             operations = Operations(pool)
-            if name not in (known := {feed.projection for feed in await operations.feeds()}):
+            if name not in (
+                known := {
+                    subscription.projection for subscription in await operations.subscriptions()
+                }
+            ):
                 raise unknown("projection that has run", name, known)
             await (operations.pause(name) if paused else operations.resume(name))
 
@@ -252,26 +262,26 @@ def _set_paused(name: str, *, paused: bool) -> None:
         console.say(f"{name} {'is paused' if paused else 'goes on'}")
 
 
-def _state(feed: "FeedState", known: "dict[str, Registered]") -> str:
-    if feed.building or feed.paused:
-        return "building" if feed.building else "paused"
-    if feed.astray:
+def _state(subscription: "SubscriptionState", known: "dict[str, Registered]") -> str:
+    if subscription.building or subscription.paused:
+        return "building" if subscription.building else "paused"
+    if subscription.astray:
         return "astray"
-    if feed.storage and (version := _other_version(feed, known)):
+    if subscription.storage and (version := _other_version(subscription, known)):
         return version
-    if feed.ready_at is not None:
+    if subscription.ready_at is not None:
         return "catching up"
-    return "live" if feed.active else "standby"
+    return "live" if subscription.active else "standby"
 
 
-def _other_version(feed: "FeedState", known: "dict[str, Registered]") -> str:
-    if feed.projection not in known:
+def _other_version(subscription: "SubscriptionState", known: "dict[str, Registered]") -> str:
+    if subscription.projection not in known:
         return "unknown to this release"
-    ours = known[feed.projection].projection.version
+    ours = known[subscription.projection].projection.version
     return (
         ""
-        if feed.version == ours
-        else f"{'old' if feed.version < ours else 'newer'} version {feed.version}"
+        if subscription.version == ours
+        else f"{'old' if subscription.version < ours else 'newer'} version {subscription.version}"
     )
 
 
@@ -279,10 +289,10 @@ def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
 
-def _as_dict(feed: "FeedState") -> dict[str, object]:
+def _as_dict(subscription: "SubscriptionState") -> dict[str, object]:
     import msgspec
 
-    return msgspec.structs.asdict(feed)
+    return msgspec.structs.asdict(subscription)
 
 
 # -- doing it --------------------------------------------------------------------------------------
@@ -357,7 +367,7 @@ def _verified(verified: "Verified") -> dict[str, object]:
         "replayed_rows": difference.replayed,
         "replayed_hash": difference.replayed_hash,
         "differing_keys": difference.keys,
-        "quarantined": verified.parked,
+        "quarantined": verified.quarantined,
     }
 
 
@@ -373,7 +383,7 @@ def _print_verified(done: "Sequence[Verified]") -> None:
                 v.difference.stored,
                 v.difference.stored_hash,
                 console.verdict(v.difference.equal),
-                v.parked,
+                v.quarantined,
             )
             for v in done
         ],
@@ -388,5 +398,5 @@ def _print_verified(done: "Sequence[Verified]") -> None:
                 f"{v.projection} differs: {v.difference.stored} rows stored,"
                 f" {v.difference.replayed} by the log. Some of the keys that differ:\n{keys}"
             )
-    if any(v.parked for v in done):
+    if any(v.quarantined for v in done):
         console.note("streams wait in quarantine: see `ludoteca quarantine list`")

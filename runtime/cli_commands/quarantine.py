@@ -15,7 +15,8 @@ from runtime.cli_commands.opening import Json
 from runtime.console import Code
 
 if TYPE_CHECKING:
-    from queries.operations import Operations, Quarantined
+    from eventstore.consumers.checkpoints import Quarantined
+    from queries.operations import Operations
 
 MANY = 1_000_000
 """More than anybody would list."""
@@ -53,7 +54,7 @@ def list_(
         async with opening.pool(settings) as pool:
             operations = Operations(pool)
             if feed is not None and feed not in (
-                known := {each.feed for each in await operations.feeds()}
+                known := {each.feed for each in await operations.subscriptions()}
             ):
                 raise unknown("feed", feed, known)
             return await operations.quarantine(feed, MANY)
@@ -62,12 +63,12 @@ def list_(
     if json:
         console.print_json(found)
         return
-    for parked in found:
-        asked = ", a retry is asked for" if parked.retry else ""
+    for stream in found:
+        asked = ", a retry is asked for" if stream.retry else ""
         console.say(
-            f"{parked.id}  {parked.feed}  position {parked.position}  {parked.name}\n    stream"
-            f" {parked.stream_id}, attempts: {parked.attempts}, since"
-            f" {parked.since:%Y-%m-%d %H:%M}{asked}\n    {parked.error}"
+            f"{stream.id}  {stream.feed}  position {stream.position}  {stream.name}\n    stream"
+            f" {stream.stream_id}, attempts: {stream.attempts}, since"
+            f" {stream.since:%Y-%m-%d %H:%M}{asked}\n    {stream.error}"
         )
     if not found:
         console.say("nothing is in quarantine")
@@ -104,7 +105,7 @@ def retry(
 
         async with opening.pool(settings) as pool:
             operations = Operations(pool)
-            wanted = set(ids or [parked.id for parked in await operations.quarantine(limit=MANY)])
+            wanted = set(ids or [stream.id for stream in await operations.quarantine(limit=MANY)])
             gone = {each for each in wanted if not await operations.retry(each)}
             if gone and not every:
                 raise Failure(f"not in quarantine: {', '.join(map(str, sorted(gone)))}")
@@ -113,7 +114,7 @@ def retry(
     wanted, left = asyncio.run(ask())
     with console.telling_what_was_done():
         _tell(wanted, left, json)
-    if any(not parked.retry for parked in left.values()):
+    if any(not stream.retry for stream in left.values()):
         raise typer.Exit(Code.DIFFERS)
     if left and wait:
         console.note(
@@ -130,18 +131,18 @@ async def _outcome(
     deadline = time.monotonic() + wait
     while True:
         left = {
-            parked.id: parked
-            for parked in await operations.quarantine(limit=MANY)
-            if parked.id in wanted
+            stream.id: stream
+            for stream in await operations.quarantine(limit=MANY)
+            if stream.id in wanted
         }
-        if time.monotonic() >= deadline or not any(parked.retry for parked in left.values()):
+        if time.monotonic() >= deadline or not any(stream.retry for stream in left.values()):
             return left
         await asyncio.sleep(0.1)
 
 
 def _tell(wanted: Collection[UUID], left: "dict[UUID, Quarantined]", json: bool) -> None:
-    waiting = [parked for parked in left.values() if parked.retry]
-    failing = [parked for parked in left.values() if not parked.retry]
+    waiting = [stream for stream in left.values() if stream.retry]
+    failing = [stream for stream in left.values() if not stream.retry]
     applied = len(wanted) - len(left)
     if json:
         console.print_json({"applied": applied, "failing": failing, "waiting": waiting})
@@ -150,5 +151,5 @@ def _tell(wanted: Collection[UUID], left: "dict[UUID, Quarantined]", json: bool)
             f"{applied} applied, {len(failing)} failing again, {len(waiting)} waiting for their"
             " consumer"
         )
-        for parked in failing:
-            console.say(f"{parked.id}  {parked.feed}  position {parked.position}  {parked.error}")
+        for stream in failing:
+            console.say(f"{stream.id}  {stream.feed}  position {stream.position}  {stream.error}")

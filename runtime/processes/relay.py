@@ -77,13 +77,13 @@ async def publish_log(log_: PostgresLog, conn: psycopg.Connection, publisher: Pu
             position, generation = 0, log_.history.generation
             continue
         await asyncio.to_thread(require_current, conn)
-        feed = await asyncio.to_thread(checkpoints.feed, conn, name)
-        assert feed is not None
-        position = feed.position
-        if feed.astray and not refused:
-            await asyncio.to_thread(histories.refuse, conn, feed)
-        refused = feed.astray
-        if feed.paused or feed.astray:
+        subscription = await asyncio.to_thread(checkpoints.subscription, conn, name)
+        assert subscription is not None
+        position = subscription.position
+        if subscription.astray and not refused:
+            await asyncio.to_thread(histories.refuse, conn, subscription)
+        refused = subscription.astray
+        if subscription.paused or subscription.astray:
             position = 0
             await asyncio.sleep(PAUSED_SECONDS)
         elif rows := await log_.read_raw(position, upto=head, limit=RELAY_PAGE):

@@ -9,7 +9,7 @@ from eventstore.database.postgres import connect
 from projections.engine.runner import Registered
 from projections.registry import read_models
 from projections.search.projection import GamesIndex, GamesText
-from queries.positions import ActiveFeed
+from queries.positions import ActiveSubscription
 from queries.search.engines import Engine, SearchEngines
 from queries.search.postgres import PostgresGameIndex
 from queries.search.searching import GameSearch
@@ -50,8 +50,8 @@ async def open_search(core: "Core") -> SearchEngines:
     """The engines that searches ask: Elasticsearch first, where it is set, and PostgreSQL. Closed
     with the core."""
 
-    def search(feed: ActiveFeed) -> GameSearch:
-        return GameSearch(PostgresGameIndex(core.log.pool, lambda: feed.storage))
+    def search(subscription: ActiveSubscription) -> GameSearch:
+        return GameSearch(PostgresGameIndex(core.log.pool, lambda: subscription.storage))
 
     elasticsearch = await _open_elasticsearch(core.settings, core.stack)
     return SearchEngines(core.log.pool, GamesText.name, search, elasticsearch)
@@ -75,8 +75,10 @@ async def _open_elasticsearch(settings: Settings, stack: AsyncExitStack) -> Engi
     circuit = elasticsearch_circuit()
     prefix = await asyncio.to_thread(_index_prefix, settings)
 
-    def search(feed: ActiveFeed) -> GameSearch:
-        return GameSearch(ElasticsearchGameIndex(client, alias_name(prefix, feed.storage), circuit))
+    def search(subscription: ActiveSubscription) -> GameSearch:
+        return GameSearch(
+            ElasticsearchGameIndex(client, alias_name(prefix, subscription.storage), circuit)
+        )
 
     return Engine(GamesIndex.name, search, lambda: check_elasticsearch(client, circuit))
 

@@ -153,14 +153,14 @@ def test_only_what_has_run_can_be_paused(ludoteca: Ludoteca, shop: Shop) -> None
 def test_what_cannot_be_applied_is_listed_with_its_reason(ludoteca: Ludoteca, shop: Shop) -> None:
     stream = shop.poison()
     shop.project()
-    (parked,) = ludoteca.json("quarantine", "list", "--feed", f"games.{Games.version}")
-    assert (parked["stream_id"], parked["name"], parked["attempts"]) == (
+    (quarantined,) = ludoteca.json("quarantine", "list", "--feed", f"games.{Games.version}")
+    assert (quarantined["stream_id"], quarantined["name"], quarantined["attempts"]) == (
         str(stream),
         "game.updated.v1",
         1,
     )
     shown = ludoteca("quarantine", "list").stdout
-    assert parked["id"] in shown
+    assert quarantined["id"] in shown
     assert "RowMissing" in shown
     assert _feed(ludoteca, "games")["parked"] == 1
 
@@ -175,12 +175,12 @@ def test_a_retry_after_the_cause_was_mended_applies_the_stream(
     shop.list_game("Portal")
     stream = shop.poison()
     shop.project()
-    (parked,) = ludoteca.json("quarantine", "list", "--feed", f"games.{Games.version}")
+    (quarantined,) = ludoteca.json("quarantine", "list", "--feed", f"games.{Games.version}")
     shop.tamper(f"CREATE TABLE read.mended AS SELECT * FROM read.{GAMES}")
     shop.tamper("UPDATE read.mended SET game_id = %s", stream)
     shop.tamper(f"INSERT INTO read.{GAMES} SELECT * FROM read.mended")
     with shop.projector():
-        result = ludoteca("quarantine", "retry", parked["id"])
+        result = ludoteca("quarantine", "retry", quarantined["id"])
     assert (result.exit_code, result.stdout) == (
         0,
         "1 applied, 0 failing again, 0 waiting for their consumer\n",
@@ -196,7 +196,7 @@ def test_a_retry_that_fails_again_says_so(ludoteca: Ludoteca, shop: Shop) -> Non
     with shop.projector():
         report = ludoteca.json("quarantine", "retry", "--all", code=1)
     assert report["applied"] == 0
-    assert {parked["attempts"] for parked in report["failing"]} == {2}
+    assert {quarantined["attempts"] for quarantined in report["failing"]} == {2}
 
 
 def test_a_retry_that_no_consumer_takes_is_no_success(ludoteca: Ludoteca, shop: Shop) -> None:

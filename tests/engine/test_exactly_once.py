@@ -13,7 +13,7 @@ import pytest
 from eventstore.consumers import checkpoints
 from eventstore.consumers.reader import Reader
 from eventstore.log import StreamAppend
-from projections.engine.runner import Feed, Registered, advance
+from projections.engine.runner import Registered, Subscriber, advance
 from tests.support.events.tallies import CODEC, Counted, Labelled, tallies, uses
 from tests.support.shops.engine import Desk
 
@@ -42,7 +42,7 @@ def _assert_each_counted_once(desk: Desk, streams: int = 12, each: int = 40) -> 
     assert sum(row.uses for row in desk.rows(uses()).values()) == streams * each
     for registered in (tallies(), uses()):
         assert desk.verify(registered).difference.equal
-    assert desk.parked() == []
+    assert desk.quarantined() == []
 
 
 async def test_when_its_backend_is_killed_again_and_again(desk: Desk) -> None:
@@ -68,7 +68,7 @@ async def test_when_its_process_is_killed_midway_and_another_goes_on(desk: Desk)
     traffic = asyncio.create_task(_traffic(desk))
     for _ in range(2):
         with desk.running_process() as process:
-            before = max([f.position for f in desk.feeds().values()], default=0)
+            before = max([f.position for f in desk.subscriptions().values()], default=0)
             await desk.until(partial(_beyond, before, desk, traffic))
             process.send_signal(signal.SIGKILL)
             await asyncio.to_thread(process.wait)
@@ -80,7 +80,7 @@ async def test_when_its_process_is_killed_midway_and_another_goes_on(desk: Desk)
 
 def _done(desk: Desk, conn: psycopg.Connection, traffic: asyncio.Task[None]) -> bool:
     """Whether there is nothing left to fold."""
-    found = checkpoints.feeds(conn)
+    found = checkpoints.subscriptions(conn)
     row = conn.execute("SELECT coalesce(max(position), 0) FROM log.events").fetchone()
     return (
         traffic.done()
@@ -94,7 +94,9 @@ def _beyond(
     position: int, desk: Desk, traffic: asyncio.Task[None], conn: psycopg.Connection
 ) -> bool:
     """Whether anything was folded beyond a position, or there is nothing left to fold."""
-    return any(f.position > position for f in checkpoints.feeds(conn)) or _done(desk, conn, traffic)
+    return any(f.position > position for f in checkpoints.subscriptions(conn)) or _done(
+        desk, conn, traffic
+    )
 
 
 async def test_one_process_leads_and_another_takes_over_when_it_dies(desk: Desk) -> None:
@@ -126,19 +128,19 @@ async def test_two_runners_that_both_believe_to_lead_count_once(desk: Desk) -> N
     head = (await desk.append(stream, Counted(10))).position
     with desk.connect() as conn:
         reader = Reader(CODEC, CODEC.names_of(registered.projection.folds))
-        first, second = _feed(conn, registered, reader), _feed(conn, registered, reader)
+        first, second = _subscriber(conn, registered, reader), _subscriber(conn, registered, reader)
         advance(conn, reader, [first], head)
         with pytest.raises(checkpoints.CheckpointMoved):
             advance(conn, reader, [second], head)
     assert desk.rows(registered)[stream].steps == [1, 10]
 
 
-def _feed(conn: psycopg.Connection, registered: Registered, reader: Reader) -> Feed:
-    row = checkpoints.feed(conn, "tallies.1")
+def _subscriber(conn: psycopg.Connection, registered: Registered, reader: Reader) -> Subscriber:
+    row = checkpoints.subscription(conn, "tallies.1")
     assert row is not None
-    feed = Feed(registered.projection, registered.store, row, reader.names)
-    feed.attach(conn)
-    return feed
+    subscriber = Subscriber(registered.projection, registered.store, row, reader.names)
+    subscriber.attach(conn)
+    return subscriber
 
 
 async def test_rows_and_checkpoint_of_all_feeds_of_a_page_commit_together(desk: Desk) -> None:
@@ -153,10 +155,10 @@ async def test_rows_and_checkpoint_of_all_feeds_of_a_page_commit_together(desk: 
         reader = Reader(CODEC, CODEC.names_of([*one.projection.folds, *two.projection.folds]))
         group = []
         for registered, name in ((one, "tallies.1"), (two, "uses.1")):
-            row = checkpoints.feed(conn, name)
+            row = checkpoints.subscription(conn, name)
             assert row is not None
             group.append(
-                Feed(
+                Subscriber(
                     registered.projection,
                     registered.store,
                     row,
@@ -170,8 +172,8 @@ async def test_rows_and_checkpoint_of_all_feeds_of_a_page_commit_together(desk: 
         desk.execute("ALTER TABLE read.uses_1 DROP CONSTRAINT never")
         assert stream not in desk.rows(one)
         assert (
-            {feed.position for feed in desk.feeds().values()}
-            == {feed.position for feed in group}
+            {subscriber.position for subscriber in desk.subscriptions().values()}
+            == {subscriber.position for subscriber in group}
             == {before}
         )
         advance(conn, reader, group, head)

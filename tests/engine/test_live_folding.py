@@ -150,7 +150,7 @@ async def test_a_paused_feed_stands_still_and_goes_on_where_it_was(desk: Desk) -
         await desk.until(_nobody_leads)
         await desk.append(stream, Counted(2), Labelled("x"))
         await desk.caught_up("uses.1")
-        assert desk.feeds()["tallies.1"].position == before
+        assert desk.subscriptions()["tallies.1"].position == before
         assert desk.rows(paused)[stream].steps == [1]
         desk.execute(
             "UPDATE consumers.feeds SET paused = false WHERE feed = 'tallies.1'; NOTIFY"
@@ -177,7 +177,7 @@ async def test_a_notification_that_lies_about_the_head_skips_nothing(desk: Desk)
         desk.execute("NOTIFY ludoteca_log, 'nonsense'")
         await desk.append(uuid4(), Counted(2))
         await desk.caught_up("tallies.1")
-    assert desk.feeds()["tallies.1"].position == 2
+    assert desk.subscriptions()["tallies.1"].position == 2
     assert len(desk.rows(registered)) == 2
 
 

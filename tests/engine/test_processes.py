@@ -50,7 +50,7 @@ async def test_a_paused_relay_publishes_nothing_until_it_is_resumed(
         await desk.caught_up("relay.1")
 
         assert await operations.pause("relay")
-        looked = _looks_at_its_feed(monkeypatch)
+        looked = _looks_at_its_subscription(monkeypatch)
         second = await desk.append(stream, Counted(2))
         await looked.wait()
         assert bus.ids == first.event_ids
@@ -64,17 +64,22 @@ async def test_a_paused_relay_publishes_nothing_until_it_is_resumed(
             await relay
 
 
-def _looks_at_its_feed(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+def _looks_at_its_subscription(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Set once the relay has looked whether it is paused several times from now on."""
-    looked, loop, left, look = asyncio.Event(), asyncio.get_running_loop(), [5], checkpoints.feed
+    looked, loop, left, look = (
+        asyncio.Event(),
+        asyncio.get_running_loop(),
+        [5],
+        checkpoints.subscription,
+    )
 
-    def counting(*arguments: object) -> checkpoints.FeedRow | None:
+    def counting(*arguments: object) -> checkpoints.Subscription | None:
         left[0] -= 1
         if left[0] == 0:
             loop.call_soon_threadsafe(looked.set)
         return look(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(checkpoints, "feed", counting)
+    monkeypatch.setattr(checkpoints, "subscription", counting)
     return looked
 
 
@@ -134,7 +139,7 @@ def test_the_api_registers_the_reactors_before_it_answers(database: str, tmp_pat
         _connected(port).close()
         with psycopg.connect(database) as conn:
             assert {"mail_jobs", "people_told"} <= {
-                feed.projection for feed in checkpoints.feeds(conn)
+                subscription.projection for subscription in checkpoints.subscriptions(conn)
             }
     finally:
         api.kill()

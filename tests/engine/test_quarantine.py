@@ -41,13 +41,15 @@ async def _retry(desk: Desk) -> None:
     """As an operator asks for it; returns when all that were asked for have been tried."""
     with desk.connect() as conn:
         assert checkpoints.ask_retry(conn, None) > 0
-    await desk.until(lambda conn: not any(p.retry for p in checkpoints.parked(conn)))
+    await desk.until(lambda conn: not any(p.retry for p in checkpoints.quarantined(conn)))
 
 
 # -- an event that cannot be folded ----------------------------------------------------------------
 
 
-async def test_its_stream_is_parked_from_that_event_on_and_the_others_go_on(desk: Desk) -> None:
+async def test_its_stream_is_quarantined_from_that_event_on_and_the_others_go_on(
+    desk: Desk,
+) -> None:
     registered, _ = _refusing(13)
     bad, good = uuid4(), uuid4()
     await desk.append(good, Counted(1))
@@ -63,16 +65,22 @@ async def test_its_stream_is_parked_from_that_event_on_and_the_others_go_on(desk
     rows = desk.rows(registered)
     assert (rows[bad].steps, rows[bad].total) == ([1, 2], 3)
     assert rows[good].steps == [1, 2, 3]
-    (parked,) = desk.parked()
-    assert (parked.feed, parked.stream_id, parked.position) == ("tallies.1", bad, poison.position)
-    assert (parked.name, parked.error, parked.attempts) == (
+    (quarantined,) = desk.quarantined()
+    assert (quarantined.feed, quarantined.stream_id, quarantined.position) == (
+        "tallies.1",
+        bad,
+        poison.position,
+    )
+    assert (quarantined.name, quarantined.error, quarantined.attempts) == (
         "test.counted.v1",
         "ValueError: no 13, please",
         1,
     )
 
 
-async def test_a_parked_stream_stays_parked_when_the_runner_starts_again(desk: Desk) -> None:
+async def test_a_quarantined_stream_stays_quarantined_when_the_runner_starts_again(
+    desk: Desk,
+) -> None:
     registered, _ = _refusing(13)
     bad = uuid4()
     with desk.running(registered):
@@ -82,7 +90,7 @@ async def test_a_parked_stream_stays_parked_when_the_runner_starts_again(desk: D
         await desk.append(bad, Counted(3))
         await desk.caught_up("tallies.1")
     assert desk.rows(registered)[bad].steps == [1]
-    assert len(desk.parked()) == 1
+    assert len(desk.quarantined()) == 1
 
 
 async def test_once_mended_a_retry_applies_all_that_was_held_back_in_order(desk: Desk) -> None:
@@ -95,7 +103,7 @@ async def test_once_mended_a_retry_applies_all_that_was_held_back_in_order(desk:
         await desk.caught_up("tallies.1")
         projection.refuses.clear()
         await _retry(desk)
-        assert desk.parked() == []
+        assert desk.quarantined() == []
         await desk.append(bad, Counted(6))
         await desk.caught_up("tallies.1")
     row = desk.rows(registered)[bad]
@@ -111,8 +119,8 @@ async def test_a_retry_that_fails_again_is_counted(desk: Desk) -> None:
         await desk.caught_up("tallies.1")
         await _retry(desk)
         await _retry(desk)
-    (parked,) = desk.parked()
-    assert parked.attempts == 3
+    (quarantined,) = desk.quarantined()
+    assert quarantined.attempts == 3
     assert desk.rows(registered)[bad].steps == [1]
 
 
@@ -126,14 +134,16 @@ async def test_a_retry_gets_as_far_as_the_next_event_that_fails(desk: Desk) -> N
         projection.refuses.discard(13)
         await _retry(desk)
         assert desk.rows(registered)[bad].steps == [13, 2]
-        assert [p.position for p in desk.parked()] == [3]
+        assert [p.position for p in desk.quarantined()] == [3]
         projection.refuses.clear()
         await _retry(desk)
     assert desk.rows(registered)[bad].steps == [13, 2, 14, 4]
-    assert desk.parked() == []
+    assert desk.quarantined() == []
 
 
-async def test_many_poisoned_streams_in_one_page_are_parked_each_at_its_place(desk: Desk) -> None:
+async def test_many_poisoned_streams_in_one_page_are_quarantined_each_at_its_place(
+    desk: Desk,
+) -> None:
     registered, _ = _refusing(13)
     streams = [uuid4() for _ in range(20)]
     for step in range(3):
@@ -141,7 +151,7 @@ async def test_many_poisoned_streams_in_one_page_are_parked_each_at_its_place(de
             await desk.append(stream, Counted(13 if no % 4 == 0 and step == 1 else step))
     with desk.running(registered):
         await desk.caught_up("tallies.1")
-    assert {p.stream_id: p.position for p in desk.parked()} == {
+    assert {p.stream_id: p.position for p in desk.quarantined()} == {
         streams[no]: 21 + no for no in range(0, 20, 4)
     }
     rows = desk.rows(registered)
@@ -150,7 +160,7 @@ async def test_many_poisoned_streams_in_one_page_are_parked_each_at_its_place(de
     ]
     verified = desk.verify(registered)
     assert verified.difference.equal
-    assert verified.parked == 5
+    assert verified.quarantined == 5
 
 
 async def test_a_missing_row_is_the_fault_of_the_stream_that_asked_for_it(desk: Desk) -> None:
@@ -159,7 +169,9 @@ async def test_a_missing_row_is_the_fault_of_the_stream_that_asked_for_it(desk: 
         await desk.append(stream, Labelled("before anything was counted"))
         await desk.append(uuid4(), Counted(1))
         await desk.caught_up("tallies.1")
-    assert [(p.stream_id, p.error.split(":")[0]) for p in desk.parked()] == [(stream, "RowMissing")]
+    assert [(p.stream_id, p.error.split(":")[0]) for p in desk.quarantined()] == [
+        (stream, "RowMissing")
+    ]
     assert len(desk.rows(registered)) == 1
 
 
@@ -173,7 +185,7 @@ class Picky(Uses):
         rows.put(Use(event.label, 1))
 
 
-async def test_an_event_whose_key_cannot_be_told_parks_its_own_stream(desk: Desk) -> None:
+async def test_an_event_whose_key_cannot_be_told_quarantines_its_own_stream(desk: Desk) -> None:
     registered = Registered(Picky(), PostgresTable(Use))
     bad = uuid4()
     await desk.append(uuid4(), Labelled("a"))
@@ -181,7 +193,7 @@ async def test_an_event_whose_key_cannot_be_told_parks_its_own_stream(desk: Desk
     await desk.append(uuid4(), Labelled("b"))
     with desk.running(registered):
         await desk.caught_up("picky.1")
-    assert [p.stream_id for p in desk.parked()] == [bad]
+    assert [p.stream_id for p in desk.quarantined()] == [bad]
     assert desk.rows(registered).keys() == {"a", "b"}
 
 
@@ -189,7 +201,7 @@ async def test_an_event_whose_key_cannot_be_told_parks_its_own_stream(desk: Desk
 
 
 @pytest.mark.parametrize("page", [3, 20_000])
-async def test_rows_that_cannot_be_written_park_the_stream_at_fault(
+async def test_rows_that_cannot_be_written_quarantine_the_stream_at_fault(
     desk: Desk, page: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(advancing, "CATCH_UP_PAGE", page)
@@ -209,7 +221,7 @@ async def test_rows_that_cannot_be_written_park_the_stream_at_fault(
     rows = desk.rows(registered)
     assert rows[bad].steps == [1]
     assert all(rows[stream].steps == [1, 2] for stream in good)
-    assert {(p.feed, p.stream_id, p.position) for p in desk.parked()} == {
+    assert {(p.feed, p.stream_id, p.position) for p in desk.quarantined()} == {
         ("tallies.1", bad, poison.position),  # cannot be written
         ("uses.1", bad, poison.position),  # cannot even be looked up
     }
@@ -227,8 +239,8 @@ async def test_retrying_what_cannot_be_written_holds_up_nobody(desk: Desk) -> No
         await _retry(desk)
         await desk.append(good, Counted(2))
         await desk.caught_up("tallies.1")
-    (parked,) = desk.parked()
-    assert (parked.position, parked.attempts) == (2, 2)
+    (quarantined,) = desk.quarantined()
+    assert (quarantined.position, quarantined.attempts) == (2, 2)
     assert desk.rows(registered)[bad].steps == [1]
     assert desk.rows(registered)[good].steps == [1, 2]
 
@@ -242,7 +254,7 @@ async def test_what_can_be_written_of_a_retried_stream_is_and_the_rest_waits(des
         projection.refuses.clear()
         await _retry(desk)
     assert desk.rows(registered)[bad].steps == [13, 2]
-    assert [(p.position, p.name) for p in desk.parked()] == [(3, "test.labelled.v1")]
+    assert [(p.position, p.name) for p in desk.quarantined()] == [(3, "test.labelled.v1")]
 
 
 async def test_a_number_too_large_for_its_column_is_poison_like_any(desk: Desk) -> None:
@@ -251,7 +263,7 @@ async def test_a_number_too_large_for_its_column_is_poison_like_any(desk: Desk) 
         await desk.append(bad, Counted(2**62), Counted(2**62))
         await desk.append(good, Counted(1))
         await desk.caught_up("tallies.1")
-    assert [(p.stream_id, p.position) for p in desk.parked()] == [(bad, 2)]
+    assert [(p.stream_id, p.position) for p in desk.quarantined()] == [(bad, 2)]
     assert desk.rows(registered)[bad].total == 2**62
 
 
@@ -284,7 +296,7 @@ async def _append_unreadable(desk: Desk, stream: UUID, payload: str) -> None:
 
 
 @pytest.mark.parametrize("payload", ["another shape", '{"by":', '{"by":"\xff"}', ""])
-async def test_an_event_that_cannot_be_read_parks_its_stream_where_it_matters(
+async def test_an_event_that_cannot_be_read_quarantines_its_stream_where_it_matters(
     desk: Desk, payload: str
 ) -> None:
     folds_it, does_not = tallies(), uses()
@@ -293,7 +305,9 @@ async def test_an_event_that_cannot_be_read_parks_its_stream_where_it_matters(
     await desk.append(good, Counted(5))
     with desk.running(folds_it, does_not):
         await desk.caught_up("tallies.1", "uses.1")
-    assert [(p.feed, p.stream_id, p.position) for p in desk.parked()] == [("tallies.1", bad, 2)]
+    assert [(p.feed, p.stream_id, p.position) for p in desk.quarantined()] == [
+        ("tallies.1", bad, 2)
+    ]
     assert desk.rows(folds_it)[bad].steps == [1]
     assert desk.rows(folds_it)[good].steps == [5]
     assert desk.rows(does_not).keys() == {"after"}
@@ -315,12 +329,12 @@ async def test_while_a_store_is_out_of_order_its_feed_waits_and_the_others_go_on
         await desk.caught_up("uses.1")
         await desk.append(stream, Counted(2), Labelled("y"))
         await desk.caught_up("uses.1")
-        assert desk.feeds()["tallies.1"].position == 0
-        assert desk.parked() == []
+        assert desk.subscriptions()["tallies.1"].position == 0
+        assert desk.quarantined() == []
         shaky.trouble = ""
         await desk.caught_up("tallies.1")
     assert desk.rows(registered)[stream].steps == [1, 2]
-    assert desk.parked() == []
+    assert desk.quarantined() == []
 
 
 async def test_a_feed_that_is_led_alone_rests_between_its_tries(
@@ -355,10 +369,10 @@ async def test_a_feed_whose_checkpoint_somebody_holds_waits_and_the_others_go_on
         await desk.caught_up("tallies.1", "uses.1")
         with desk.connect() as conn:
             with conn.transaction():
-                assert checkpoints.feed(conn, "tallies.1", lock=True)
+                assert checkpoints.subscription(conn, "tallies.1", lock=True)
                 await desk.append(uuid4(), Counted(1), Labelled("y"))
                 await desk.caught_up("uses.1")
-            assert desk.feeds()["tallies.1"].position == 2
+            assert desk.subscriptions()["tallies.1"].position == 2
         await desk.caught_up("tallies.1")
 
 
@@ -374,18 +388,18 @@ class Unannounced(Uses):
         rows.put(row)
 
 
-async def test_a_fold_that_finds_its_store_out_of_order_parks_nothing(desk: Desk) -> None:
+async def test_a_fold_that_finds_its_store_out_of_order_quarantines_nothing(desk: Desk) -> None:
     shaky = HalfShakyTable(Use)
     registered = Registered(Unannounced(), shaky)
     with desk.running(registered, uses()):
         await desk.append(uuid4(), Labelled("x"), Labelled("x"))
         await desk.caught_up("uses.1")
-        assert desk.feeds()["unannounced.1"].position == 0
-        assert desk.parked() == []
+        assert desk.subscriptions()["unannounced.1"].position == 0
+        assert desk.quarantined() == []
         shaky.trouble = ""
         await desk.caught_up("unannounced.1")
     assert desk.rows(registered)["x"].uses == 2
-    assert desk.parked() == []
+    assert desk.quarantined() == []
 
 
 class HalfShakyTable(ShakyTable):

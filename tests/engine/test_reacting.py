@@ -81,7 +81,7 @@ def raising(error: Exception, *poison: Event) -> Callable[[Any], None]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reactor_runner, "PATIENCE", (0.001,))
+    monkeypatch.setattr(reactor_runner, "RETRY_BACKOFF_SECONDS", (0.001,))
     monkeypatch.setattr(reactor_runner, "OUTAGE_SECONDS", (0.01, 0.02))
     monkeypatch.setattr(reactor_runner, "RESCAN_SECONDS", 0.1)
 
@@ -106,7 +106,9 @@ async def test_each_event_is_reacted_to_once_and_in_the_order_of_its_stream(desk
 # -- events that cannot be reacted to --------------------------------------------------------------
 
 
-async def test_a_reaction_that_fails_parks_its_stream_for_that_reactor_alone(desk: Desk) -> None:
+async def test_a_reaction_that_fails_quarantines_its_stream_for_that_reactor_alone(
+    desk: Desk,
+) -> None:
     failing, other = Noting("failing", Counted), Noting("other", Counted)
     failing.trouble = raising(ValueError("no 13, please"), Counted(13))
     bad, good = uuid4(), uuid4()
@@ -114,24 +116,26 @@ async def test_a_reaction_that_fails_parks_its_stream_for_that_reactor_alone(des
     await desk.append(good, Counted(5))
     async with reacting_to(desk, failing, other):
         await desk.caught_up("failing.1", "other.1")
-        assert [(p.feed, p.stream_id, p.position) for p in desk.parked()] == [("failing.1", bad, 2)]
+        assert [(p.feed, p.stream_id, p.position) for p in desk.quarantined()] == [
+            ("failing.1", bad, 2)
+        ]
         assert (failing.of(bad), failing.of(good)) == ([Counted(1)], [Counted(5)])
         assert other.of(bad) == [Counted(1), Counted(13), Counted(2)]
 
         failing.trouble = raising(ValueError("mended"), Labelled("another matter"))
         _ask_retry(desk)
-        await desk.until(lambda conn: not checkpoints.parked(conn))
+        await desk.until(lambda conn: not checkpoints.quarantined(conn))
     assert failing.of(bad) == [Counted(1), Counted(13), Counted(2)]
 
 
-async def test_a_retry_that_fails_again_leaves_the_stream_parked(desk: Desk) -> None:
+async def test_a_retry_that_fails_again_leaves_the_stream_quarantined(desk: Desk) -> None:
     failing, bad = Noting("failing", Counted), uuid4()
     failing.trouble = raising(ValueError("no 13, please"), Counted(13))
     await desk.append(bad, Counted(13), Counted(2))
     async with reacting_to(desk, failing):
         await desk.caught_up("failing.1")
         _ask_retry(desk)
-        await desk.until(lambda conn: [p.attempts for p in checkpoints.parked(conn)] == [2])
+        await desk.until(lambda conn: [p.attempts for p in checkpoints.quarantined(conn)] == [2])
     assert failing.seen == []
 
 
@@ -151,7 +155,7 @@ async def _append_unreadable(desk: Desk, stream: UUID) -> None:
     await desk.log.append([StreamAppend(stream, 2, [Counted(3)])])
 
 
-async def test_an_event_that_cannot_be_read_parks_its_stream_for_those_whom_it_concerns(
+async def test_an_event_that_cannot_be_read_quarantines_its_stream_for_those_whom_it_concerns(
     desk: Desk,
 ) -> None:
     both, counting = Noting("both", Counted, Labelled), Noting("counting", Counted)
@@ -163,13 +167,13 @@ async def test_an_event_that_cannot_be_read_parks_its_stream_for_those_whom_it_c
         await desk.append(good, Counted(6))
         await desk.caught_up("both.1", "counting.1")
         ((feed, stream, position, error),) = [
-            (p.feed, p.stream_id, p.position, p.error) for p in desk.parked()
+            (p.feed, p.stream_id, p.position, p.error) for p in desk.quarantined()
         ]
         assert (feed, stream, position) == ("both.1", bad, 2)
         assert error.startswith("ValidationError")
 
         _ask_retry(desk)  # which it survives as well
-        await desk.until(lambda conn: [p.attempts for p in checkpoints.parked(conn)] == [2])
+        await desk.until(lambda conn: [p.attempts for p in checkpoints.quarantined(conn)] == [2])
     assert both.of(bad) == [Counted(1)]
     assert both.of(good) == [Counted(5), Labelled("fine"), Counted(6)]
     assert counting.of(bad) == [Counted(1), Counted(3)]
@@ -178,7 +182,7 @@ async def test_an_event_that_cannot_be_read_parks_its_stream_for_those_whom_it_c
 # -- what a reaction needs is away -----------------------------------------------------------------
 
 
-async def test_an_outage_is_waited_for_and_nothing_is_parked_or_left_out(desk: Desk) -> None:
+async def test_an_outage_is_waited_for_and_nothing_is_quarantined_or_left_out(desk: Desk) -> None:
     needy, stream, tries = Noting("needy", Counted), uuid4(), 0
 
     def trouble(_event: Any) -> None:
@@ -192,7 +196,7 @@ async def test_an_outage_is_waited_for_and_nothing_is_parked_or_left_out(desk: D
         await desk.append(stream, Counted(1), Counted(2))
         await desk.caught_up("needy.1")
     assert needy.of(stream) == [Counted(1), Counted(2)]
-    assert desk.parked() == []
+    assert desk.quarantined() == []
 
 
 async def test_while_somebody_holds_a_checkpoint_reactors_go_on_and_save_it_later(
@@ -204,12 +208,12 @@ async def test_while_somebody_holds_a_checkpoint_reactors_go_on_and_save_it_late
         await desk.append(stream, Counted(1))
         await desk.caught_up("noting.1")
         with desk.connect() as conn, conn.transaction():
-            assert checkpoints.feed(conn, "noting.1", lock=True)
+            assert checkpoints.subscription(conn, "noting.1", lock=True)
             for number in (2, 3):
                 await desk.append(stream, Counted(number))
                 await desk.until(partial(noting.has_seen, stream, Counted(number)))
                 await desk.caught_up("beside.1")
-            assert desk.feeds()["noting.1"].position == 1
+            assert desk.subscriptions()["noting.1"].position == 1
         await desk.caught_up("noting.1")
     assert noting.of(stream) == [Counted(1), Counted(2), Counted(3)]
 
@@ -221,7 +225,11 @@ async def test_while_one_reactor_waits_the_others_go_on_and_it_can_be_paused(des
         for number in range(3):
             await desk.append(stream, Counted(number))
             await desk.caught_up("other.1")
-        assert (needy.seen, desk.feeds()["needy.1"].position, desk.parked()) == ([], 0, [])
+        assert (needy.seen, desk.subscriptions()["needy.1"].position, desk.quarantined()) == (
+            [],
+            0,
+            [],
+        )
 
         operations = Operations(desk.log.pool)
         await operations.pause("needy")
@@ -245,7 +253,7 @@ async def test_a_refusal_is_recorded_once_and_the_stream_goes_on(desk: Desk) -> 
     desk.execute("UPDATE consumers.checkpoints SET position = 0")  # as after a crash
     async with reacting_to(desk, refused):
         await desk.caught_up("refused.1")
-        (state,) = await Operations(desk.log.pool).feeds()
+        (state,) = await Operations(desk.log.pool).subscriptions()
     rows = desk.execute(
         "SELECT feed, event_id, position, stream_id, code, detail FROM consumers.refusals"
     )
@@ -270,7 +278,7 @@ async def test_that_something_was_done_before_is_no_refusal(desk: Desk) -> None:
     async with reacting_to(desk, repeating):
         await desk.caught_up("repeating.1")
     assert desk.execute("SELECT count(*) FROM consumers.refusals") == [(0,)]
-    assert desk.parked() == []
+    assert desk.quarantined() == []
 
 
 # -- where a reactor starts ------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from eventstore.consumers.reader import Reader
 from eventstore.log import StreamAppend
 from projections.engine import rebuild
 from projections.engine.rebuild import Busy, NeverRan, NothingEarlier, Rebuilt, Unequal
-from projections.engine.runner import Feed, Registered
+from projections.engine.runner import Registered, Subscriber
 from projections.engine.store import PostgresTable
 from tests.support.events.tallies import CODEC, Counted, Labelled, Tallies, Tally, tallies, uses
 from tests.support.shops.engine import Desk, has_table
@@ -23,7 +23,7 @@ def _rebuild(desk: Desk, registered: Registered, *, replace: bool = False) -> Re
         return rebuild.rebuild(conn, CODEC, registered, lambda _done, _all: None, replace=replace)
 
 
-def _filled(conn: psycopg.Connection, registered: Registered) -> tuple[Reader, Feed]:
+def _filled(conn: psycopg.Connection, registered: Registered) -> tuple[Reader, Subscriber]:
     """A rebuild that went so far and no further."""
     row, (name, storage) = rebuild.live(conn, registered), rebuild._new(conn, registered)
     return rebuild._fill(conn, CODEC, registered, row, name, storage, lambda _done, _all: None)
@@ -53,7 +53,7 @@ async def test_a_rebuild_under_traffic_gives_the_same_rows_and_switches_to_them(
         await desk.caught_up("tallies.1", "tallies.1.r1", "uses.1")
     assert rebuilt.storage == "tallies_1_r1"
     assert rebuilt.rows >= 20
-    active = {name: row.active for name, row in desk.feeds().items()}
+    active = {name: row.active for name, row in desk.subscriptions().items()}
     assert active == {"tallies.1": False, "tallies.1.r1": True, "uses.1": True}
     assert desk.rows(registered, "tallies_1") == desk.rows(registered, "tallies_1_r1")
     verified = desk.verify(registered)
@@ -93,7 +93,7 @@ async def test_dropping_the_old_storage_does_not_disturb_the_others(desk: Desk) 
             rebuild.drop(conn, registered.store, "tallies.1.r9")  # not there
         await desk.append(stream, Counted(2), Labelled("x"))
         await desk.caught_up("tallies.1.r1", "uses.1")
-    assert desk.feeds().keys() == {"tallies.1.r1", "uses.1"}
+    assert desk.subscriptions().keys() == {"tallies.1.r1", "uses.1"}
     assert desk.execute("SELECT to_regclass('read.tallies_1')") == [(None,)]
     assert desk.rows(registered)[stream].steps == [1, 2]
 
@@ -106,7 +106,7 @@ async def test_each_rebuild_clears_away_the_one_before_the_last(desk: Desk) -> N
         storages = [(await asyncio.to_thread(_rebuild, desk, registered)).storage for _ in range(3)]
         await desk.caught_up("tallies.1.r1")
     assert storages == ["tallies_1_r1", "tallies_1_r2", "tallies_1_r1"]
-    assert {f.storage: f.active for f in desk.feeds().values()} == {
+    assert {f.storage: f.active for f in desk.subscriptions().values()} == {
         "tallies_1_r2": False,
         "tallies_1_r1": True,
     }
@@ -148,9 +148,9 @@ async def test_verify_changes_nothing(desk: Desk) -> None:
     with desk.running(registered):
         await _past(desk, 3, 3)
         await desk.caught_up("tallies.1")
-    rows, state = desk.rows(registered), desk.feeds()
+    rows, state = desk.rows(registered), desk.subscriptions()
     desk.verify(registered)
-    assert (desk.rows(registered), desk.feeds()) == (rows, state)
+    assert (desk.rows(registered), desk.subscriptions()) == (rows, state)
 
 
 @pytest.mark.parametrize("tampering", [TAMPERINGS[0], TAMPERINGS[4], TAMPERINGS[5]])
@@ -167,7 +167,7 @@ async def test_a_rebuild_that_differs_from_live_leaves_live_alone_and_clears_up(
         tampered = desk.rows(registered)
         with pytest.raises(Unequal):
             await asyncio.to_thread(_rebuild, desk, registered)
-        assert desk.feeds().keys() == {"tallies.1"}
+        assert desk.subscriptions().keys() == {"tallies.1"}
         assert desk.rows(registered) == tampered
         assert desk.execute("SELECT to_regclass('read.tallies_1_r1')") == [(None,)]
         await desk.append(uuid4(), Counted(1))
@@ -199,19 +199,23 @@ async def test_a_rebuild_carries_over_what_is_in_quarantine(desk: Desk) -> None:
         rebuilt = await asyncio.to_thread(_rebuild, desk, registered)
         assert rebuilt.rows == 3
         await desk.caught_up("tallies.1", "tallies.1.r1")
-        parked = {(p.feed, p.stream_id, p.position) for p in desk.parked()}
-        assert parked == {
+        quarantined = {(p.feed, p.stream_id, p.position) for p in desk.quarantined()}
+        assert quarantined == {
             (f, s, p) for f in ("tallies.1", "tallies.1.r1") for s, p in ((bad, 2), (worse, 5))
         }
-        assert desk.verify(registered).parked == 2
+        assert desk.verify(registered).quarantined == 2
         with desk.connect() as conn:
-            checkpoints.ask_retry(conn, [p.id for p in desk.parked() if p.stream_id == bad])
-        await desk.until(lambda conn: {p.stream_id for p in checkpoints.parked(conn)} == {worse})
+            checkpoints.ask_retry(conn, [p.id for p in desk.quarantined() if p.stream_id == bad])
+        await desk.until(
+            lambda conn: {p.stream_id for p in checkpoints.quarantined(conn)} == {worse}
+        )
     assert desk.rows(registered)[bad].steps == [1, 13, 3]
     assert desk.verify(registered).difference.equal
 
 
-async def test_a_stream_that_is_poisoned_during_the_rebuild_is_parked_in_both(desk: Desk) -> None:
+async def test_a_stream_that_is_poisoned_during_the_rebuild_is_quarantined_in_both(
+    desk: Desk,
+) -> None:
     registered, bad = tallies(), uuid4()
     with desk.running(registered):
         await desk.append(bad, Counted(1))
@@ -221,7 +225,7 @@ async def test_a_stream_that_is_poisoned_during_the_rebuild_is_parked_in_both(de
     with desk.connect() as conn:
         reader, shadow = _filled(conn, registered)
         rebuild._catch_up(conn, reader, shadow, await desk.log.head())
-    assert [(p.feed, p.stream_id) for p in desk.parked()] == [("tallies.1.r1", bad)]
+    assert [(p.feed, p.stream_id) for p in desk.quarantined()] == [("tallies.1.r1", bad)]
     assert len(desk.rows(registered, "tallies_1_r1")) == 2
 
 
@@ -234,7 +238,9 @@ async def test_a_rebuild_that_died_is_cleared_away_by_the_next(desk: Desk) -> No
             position = _filled(conn, registered)[1].position
         await desk.append(uuid4(), Counted(1))
         await desk.caught_up("tallies.1")
-        assert desk.feeds()["tallies.1.r1"].position == position, "the projector leaves it alone"
+        assert desk.subscriptions()["tallies.1.r1"].position == position, (
+            "the projector leaves it alone"
+        )
         assert (await asyncio.to_thread(_rebuild, desk, registered)).rows == 4
     assert desk.verify(registered).difference.equal
 

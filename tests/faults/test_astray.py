@@ -66,12 +66,12 @@ async def append(log: PostgresLog, count: int) -> None:
         await log.append([StreamAppend(uuid4(), 0, [Counted(by=1)])])
 
 
-async def at_head(desk: Desk, feed: str) -> None:
-    await desk.caught_up(feed)
+async def at_head(desk: Desk, subscription: str) -> None:
+    await desk.caught_up(subscription)
 
 
-def row(conn: psycopg.Connection, feed: str) -> checkpoints.FeedRow:
-    found = checkpoints.feed(conn, feed)
+def row(conn: psycopg.Connection, subscription: str) -> checkpoints.Subscription:
+    found = checkpoints.subscription(conn, subscription)
     assert found is not None
     return found
 
@@ -97,7 +97,7 @@ async def test_a_reactor_whose_log_went_back_stands_still_and_is_shown_and_goes_
             operations = Operations(log.pool)
             await desk.until(lambda conn: row(conn, "noting.1").astray)
             assert await operations.astray() == ["noting"]
-            (state,) = await operations.feeds()
+            (state,) = await operations.subscriptions()
             assert (state.astray, state.lag) == (True, 40)
             await desk.until(lambda _conn: "ludoteca projections recover noting" in caplog.text)
             assert later.seen == []
@@ -160,7 +160,7 @@ async def test_what_is_to_be_retried_keeps_no_read_model_from_being_folded_anew(
         await desk.until(
             lambda conn: (one := row(conn, "tallies.1")).position == 5 and not one.astray
         )
-        await desk.until(lambda conn: not checkpoints.parked(conn))
+        await desk.until(lambda conn: not checkpoints.quarantined(conn))
 
 
 async def test_somebody_who_reads_the_old_rows_holds_nobody_up(desk: Desk) -> None:
@@ -186,13 +186,13 @@ async def test_somebody_who_reads_the_old_rows_holds_nobody_up(desk: Desk) -> No
                     for name in ("tallies.1", "tallies.1.r1", "uses.1")
                 )
             )
-        left = {each.storage for each in desk.feeds().values() if each.building}
+        left = {each.storage for each in desk.subscriptions().values() if each.building}
         assert left == {"tallies_1", "tallies_1_r1"}
-    assert len({each.storage for each in desk.feeds().values()}) == 5
+    assert len({each.storage for each in desk.subscriptions().values()}) == 5
     with desk.running(model, other), desk.connect() as conn:
         assert desk.verify(model).difference.equal
         rebuild.rebuild(conn, CODEC, model, lambda _done, _all: None)
-        assert not left & {each.storage for each in desk.feeds().values()}
+        assert not left & {each.storage for each in desk.subscriptions().values()}
         assert desk.verify(model).difference.equal
 
 

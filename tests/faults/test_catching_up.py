@@ -61,7 +61,7 @@ async def test_live_events_are_seen_while_another_feed_is_in_the_middle_of_a_pag
             for step in range(5):
                 await desk.append(uuid4(), Labelled(f"l{step}"))
                 await desk.caught_up("uses.1")
-            assert desk.feeds()["tallies.1"].position == 0
+            assert desk.subscriptions()["tallies.1"].position == 0
         finally:
             table.gate.set()
         await desk.caught_up("tallies.1", "uses.1")
@@ -83,7 +83,7 @@ async def test_what_has_caught_up_joins_those_in_front_and_its_connection_ends(d
 
 
 def _led_by_one(conn: psycopg.Connection) -> bool:
-    """Whether one connection leads both feeds, and is the only one."""
+    """Whether one connection leads both subscriptions, and is the only one."""
     leaders = conn.execute(
         "SELECT pid, count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 4911 AND"
         " granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -149,4 +149,4 @@ async def test_leads_that_move_between_two_runners_lose_and_repeat_nothing(desk:
         await desk.caught_up("tallies.1", "uses.1")
     for registered in (one, other):
         assert desk.verify(registered).difference.equal
-    assert desk.parked() == []
+    assert desk.quarantined() == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from eventstore.consumers.checkpoints import FEEDS
+from eventstore.consumers.checkpoints import SUBSCRIPTIONS
 from projections.engine.runner import Runner
 from runtime.settings import Settings
 from runtime.wiring.codec import codec
@@ -39,7 +39,7 @@ def odd(
 
 
 PREFIX = "SELECT convert_from(value, 'UTF8') FROM private.secrets WHERE name = 'index_prefix'"
-INDEXED = f"SELECT position FROM {FEEDS} WHERE projection = 'games_index'"
+INDEXED = f"SELECT position FROM {SUBSCRIPTIONS} WHERE projection = 'games_index'"
 
 
 @pytest.mark.parametrize("command", ["verify", "rebuild"])

@@ -197,12 +197,12 @@ async def test_a_document_that_is_refused_is_quarantined_and_holds_up_no_other(
         await searching.sells("Hades", "Silksong")
         await searching.happened("Celeste", GameUpdated(tags=("New",)))
         assert await searching.indexing_is(whole=True)
-        (parked,) = await searching.shop.operations.quarantine()
-        assert (parked.stream_id, parked.feed) == (
+        (quarantined,) = await searching.shop.operations.quarantine()
+        assert (quarantined.stream_id, quarantined.feed) == (
             some_id("Odd"),
             f"{NAME}.{searching.indexed.projection.version}",
         )
-        assert "document_parsing_exception" in parked.error
+        assert "document_parsing_exception" in quarantined.error
         found = {
             hit["_source"]["title"]: hit["_source"]["document"]["tags"]
             for hit in _documents(searching)

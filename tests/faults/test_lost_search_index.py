@@ -1,5 +1,5 @@
 """An index that is not there any more as it was made is noticed at once, and made again, also while
-its feed rests; and no search takes what stands in its place for it."""
+its subscription rests; and no search takes what stands in its place for it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -165,7 +165,8 @@ def _uuid(of: Searching) -> Any:
 
 
 async def _until_all_are_found(searching: Searching) -> None:
-    """Who looked up the feed before it began anew may search once more what is being filled."""
+    """Who looked up the subscription before it began anew may search once more what is being
+    filled."""
     async with asyncio.timeout(60):
         while (await searching.found()).total != len(searching.titles):  # noqa: ASYNC110
             await asyncio.sleep(0.02)

@@ -71,7 +71,7 @@ async def test_a_new_version_is_read_once_it_has_caught_up_and_not_before(desk: 
         await desk.caught_up("tallies.1")
     reads = _reads(desk)
     with desk.running(Registered(Newer(), gate)):
-        await desk.until(lambda conn: checkpoints.feed(conn, "tallies.2"))
+        await desk.until(lambda conn: checkpoints.subscription(conn, "tallies.2"))
         with pytest.raises(CatchingUp):
             await _total(reads, stream)
         assert await reads.catching_up() == {"tallies": Progress(0, 1)}
@@ -121,7 +121,7 @@ async def test_the_version_before_answers_while_it_is_fed_if_queries_can_read_it
         await desk.caught_up("tallies.1")
         with desk.running(Registered(Mended(), gate)):
             reads = _reads(desk, 2, 1)
-            await desk.until(lambda conn: checkpoints.feed(conn, "tallies.2"))
+            await desk.until(lambda conn: checkpoints.subscription(conn, "tallies.2"))
             assert await _total(reads, stream) == 1
             await desk.append(stream, Counted(2))
             await desk.caught_up("tallies.1")
@@ -129,7 +129,7 @@ async def test_the_version_before_answers_while_it_is_fed_if_queries_can_read_it
             assert await reads.catching_up() == {}
             gate.shut = False
             await desk.caught_up("tallies.2")
-            assert (await reads.waiter.active(["tallies"]))["tallies"].feed == "tallies.2"
+            assert (await reads.waiter.active(["tallies"]))["tallies"].name == "tallies.2"
             assert await _total(reads, stream) == 3
 
 
@@ -140,7 +140,7 @@ async def test_the_version_before_does_not_answer_once_nobody_feeds_it(desk: Des
         await desk.append(stream, Counted(1))
         await desk.caught_up("tallies.1")
     with desk.running(Registered(Mended(), Gate(Tally))):
-        await desk.until(lambda conn: checkpoints.feed(conn, "tallies.2"))
+        await desk.until(lambda conn: checkpoints.subscription(conn, "tallies.2"))
         assert await _total(_reads(desk, 2, 1), stream) == 1, "it has all that there is"
         await desk.append(uuid4(), Counted(1))
         desk.execute(
@@ -169,7 +169,10 @@ async def test_what_was_prepared_is_read_after_the_last_steps_of_the_new_release
 
         assert await asyncio.to_thread(prepare) == [preparing.Prepared("tallies", 2, 1, 1)]
         assert told[-1] == (1, 1)
-        assert (desk.feeds()["tallies.2"].position, desk.feeds()["tallies.2"].active) == (1, False)
+        assert (
+            desk.subscriptions()["tallies.2"].position,
+            desk.subscriptions()["tallies.2"].active,
+        ) == (1, False)
         await desk.append(stream, Counted(2))
         await desk.caught_up("tallies.1")
         assert await _total(_reads(desk, 1), stream) == 3, "the older release goes on"
@@ -231,7 +234,7 @@ async def test_a_feed_whose_table_is_lost_begins_anew(
 
 
 def _is_back(conn: psycopg.Connection) -> bool:
-    row = checkpoints.feed(conn, "tallies.1")
+    row = checkpoints.subscription(conn, "tallies.1")
     found = conn.execute(
         "SELECT FROM pg_tables WHERE (schemaname, tablename) = ('read', 'tallies_1')"
     ).fetchone()
@@ -280,7 +283,7 @@ async def test_what_no_release_feeds_has_no_lag(desk: Desk) -> None:
     with desk.running(_newer()):
         await desk.append(uuid4(), Counted(1))
         await desk.caught_up("tallies.2")
-    states = await Operations(desk.log.pool, {"tallies": 2}).feeds()
+    states = await Operations(desk.log.pool, {"tallies": 2}).subscriptions()
     assert {(s.feed, s.fed, s.lag) for s in states} == {
         ("tallies.1", False, None),
         ("tallies.2", True, 0),
@@ -296,4 +299,4 @@ async def test_a_runner_that_does_not_activate_leaves_what_is_lost_unread(desk: 
     finally:
         runner.stop()
         await task
-    assert not desk.feeds()["tallies.1"].active
+    assert not desk.subscriptions()["tallies.1"].active

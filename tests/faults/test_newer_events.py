@@ -52,7 +52,9 @@ async def test_a_projection_stands_still_before_it_until_a_newer_release_leads(
         position = await _newer_appends(desk, Novel(), Novel())
         await desk.append(stream, Counted(2), Labelled("x"))
         await desk.until(lambda _: "is of a newer release" in caplog.text)
-        before = {name: feed.position for name, feed in desk.feeds().items()}
+        before = {
+            name: subscription.position for name, subscription in desk.subscriptions().items()
+        }
         assert before == {"tallies.1": position - 2, "uses.1": position - 2}
 
         # the older one lets go of its leads
@@ -64,7 +66,7 @@ async def test_a_projection_stands_still_before_it_until_a_newer_release_leads(
             newer.stop()
             await thread
     assert desk.rows(registered)[stream].steps == [1, 2]
-    assert desk.parked() == []
+    assert desk.quarantined() == []
 
 
 async def test_what_comes_before_it_in_the_same_page_is_folded(desk: Desk) -> None:
@@ -73,7 +75,10 @@ async def test_what_comes_before_it_in_the_same_page_is_folded(desk: Desk) -> No
     position = await _newer_appends(desk, Counted(5), Novel())
     with desk.running(tallies()):
         await desk.until(
-            lambda _: any(feed.position == position - 1 for feed in desk.feeds().values())
+            lambda _: any(
+                subscription.position == position - 1
+                for subscription in desk.subscriptions().values()
+            )
         )
     assert len(desk.rows(tallies(), tallies().storage)) == 2
 
@@ -104,7 +109,7 @@ async def test_a_reactor_stands_still_before_it_and_lets_go(
     try:
         await desk.until(lambda _: "reactors stand still" in caplog.text)
         assert older.seen == [Counted(1), Counted(2)]
-        assert desk.feeds()["noting.1"].position == position - 2
+        assert desk.subscriptions()["noting.1"].position == position - 2
         async with PostgresLog.open(desk.database, NEWER, pool_size=2) as log:
             taking_over = asyncio.create_task(
                 ReactorRunner(desk.database, log, [newer], outcomes=()).run()

@@ -114,7 +114,7 @@ async def test_a_read_model_of_large_events_is_folded_and_replayed_alike(desk: D
     with desk.running(*both):
         await desk.caught_up("tallies.1", "uses.1")
     assert all(desk.verify(registered).difference.equal for registered in both)
-    assert desk.parked() == []
+    assert desk.quarantined() == []
 
 
 # -- too much at once ------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ async def test_what_is_too_much_at_once_is_done_in_smaller_pages(
     await desk.log.append([StreamAppend(uuid4(), 0, [Counted(1)]) for _ in range(100)])
     with desk.running(registered):
         await desk.caught_up("tallies.1")
-    assert desk.parked() == []
+    assert desk.quarantined() == []
     assert len(desk.rows(registered)) == 100
 
 
@@ -161,11 +161,11 @@ async def test_an_event_at_which_the_server_gave_up_once_is_not_at_fault(desk: D
     with desk.running(registered):
         await desk.append(stream, Counted(1))
         await desk.caught_up("tallies.1")
-    assert desk.parked() == []
+    assert desk.quarantined() == []
     assert desk.rows(registered)[stream].steps == [1]
 
 
-async def test_an_event_at_which_the_server_always_gives_up_is_parked(desk: Desk) -> None:
+async def test_an_event_at_which_the_server_always_gives_up_is_quarantined(desk: Desk) -> None:
     bad, good = uuid4(), uuid4()
     table = WeakTable(errors.OutOfMemory, lambda puts: any(row.tally_id == bad for row in puts))
     registered = Registered(Tallies(), table)
@@ -173,7 +173,7 @@ async def test_an_event_at_which_the_server_always_gives_up_is_parked(desk: Desk
         await desk.append(bad, Counted(1))
         await desk.append(good, Counted(1))
         await desk.caught_up("tallies.1")
-    assert [p.stream_id for p in desk.parked()] == [bad]
+    assert [p.stream_id for p in desk.quarantined()] == [bad]
     assert desk.rows(registered).keys() == {good}
 
 

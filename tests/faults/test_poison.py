@@ -120,7 +120,7 @@ def test_what_poison_touched_is_as_if_it_had_never_come(
     assert folded(good)[0] == {}
 
 
-def test_the_first_of_a_page_and_the_last_before_the_head_are_parked_like_any() -> None:
+def test_the_first_of_a_page_and_the_last_before_the_head_are_quarantined_like_any() -> None:
     one, other, last = map(some_id, ("one", "other", "last"))
     page = _page(
         [(one, POISON), (other, Counted(1)), (one, Counted(2)), (last, Counted(3)), (last, POISON)]
@@ -163,7 +163,7 @@ def test_a_fold_that_fails_for_every_event_is_given_up_early() -> None:
 # -- with a database -------------------------------------------------------------------------------
 
 
-async def test_four_hundred_poisoned_streams_are_parked_in_one_pass(desk: Desk) -> None:
+async def test_four_hundred_poisoned_streams_are_quarantined_in_one_pass(desk: Desk) -> None:
     projection = _refusing()
     registered = Registered(projection, PostgresTable(Tally))
     streams = [uuid4() for _ in range(4000)]
@@ -175,7 +175,7 @@ async def test_four_hundred_poisoned_streams_are_parked_in_one_pass(desk: Desk) 
         await desk.log.append(events)
     with desk.running(registered):
         await desk.caught_up("tallies.1")
-    assert {p.stream_id for p in desk.parked()} == bad
+    assert {p.stream_id for p in desk.quarantined()} == bad
     rows = desk.rows(registered)
     assert all(rows[stream].steps == ([0] if stream in bad else [0, 1]) for stream in streams)
     assert desk.verify(registered).difference.equal
@@ -204,7 +204,7 @@ async def test_unwritable_rows_are_found_by_quartering_and_the_rest_of_the_page_
     )
     with desk.running(Registered(Tallies(), table)):
         await desk.caught_up("tallies.1")
-    assert {p.stream_id for p in desk.parked()} == bad
+    assert {p.stream_id for p in desk.quarantined()} == bad
     rows = desk.rows(tallies())
     assert all(rows[s].label == (None if s in bad else "fine") for s in streams)
     assert sum(writes) < 1000 * (2 + 2 * math.log2(2 * bad_of + 1)) + 100, (
@@ -239,14 +239,14 @@ async def test_those_who_share_a_page_with_rows_that_cannot_be_written_do_not_wa
         patch.setattr(checkpoints, "move", counting)
         with desk.running(tallies(), healthy):
             await desk.caught_up("tallies.1", "uses.1")
-    assert len(desk.parked()) == 60
+    assert len(desk.quarantined()) == 60
     assert steps <= 3
 
 
-async def test_a_feed_that_would_park_too_much_stands_still_until_its_fold_is_mended(
+async def test_a_feed_that_would_quarantine_too_much_stands_still_until_its_fold_is_mended(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(advancing, "MOST_PARKED", 10)
+    monkeypatch.setattr(advancing, "MAX_QUARANTINED", 10)
     monkeypatch.setattr(lanes, "REST_SECONDS", (0.05, 0.1))
     projection, other = _refusing(), uses()
     registered = Registered(projection, PostgresTable(Tally))
@@ -258,7 +258,7 @@ async def test_a_feed_that_would_park_too_much_stands_still_until_its_fold_is_me
             [StreamAppend(uuid4(), 0, [POISON, Labelled("x")]) for _ in range(11)]
         )
         await desk.caught_up("uses.1")
-        assert (desk.feeds()["tallies.1"].position, desk.parked()) == (before, [])
+        assert (desk.subscriptions()["tallies.1"].position, desk.quarantined()) == (before, [])
         projection.refuses.clear()
         await desk.caught_up("tallies.1")
     assert len(desk.rows(registered)) == 12

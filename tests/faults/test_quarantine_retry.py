@@ -44,7 +44,7 @@ def shaky(projection: type[Projection[Any]], bad: set[int]) -> Registered:
 async def _retried(desk: Desk) -> None:
     with desk.connect() as conn:
         assert checkpoints.ask_retry(conn, None) > 0
-    await desk.until(lambda conn: not any(p.retry for p in checkpoints.parked(conn)))
+    await desk.until(lambda conn: not any(p.retry for p in checkpoints.quarantined(conn)))
 
 
 async def test_rows_that_several_streams_feed_are_folded_anew_in_order(desk: Desk) -> None:
@@ -58,15 +58,15 @@ async def test_rows_that_several_streams_feed_are_folded_anew_in_order(desk: Des
         await desk.caught_up("latest.1")
         bad.clear()
         await _retried(desk)
-        (feed,) = await desk.until(lambda conn: _only(checkpoints.feeds(conn)))
+        (subscription,) = await desk.until(lambda conn: _only(checkpoints.subscriptions(conn)))
         await desk.append(uuid4(), Labelled("y"))
-        await desk.caught_up(feed.feed)
-    assert desk.parked() == []
-    assert desk.rows(registered, feed.storage)["x"].uses == 1234
+        await desk.caught_up(subscription.name)
+    assert desk.quarantined() == []
+    assert desk.rows(registered, subscription.storage)["x"].uses == 1234
     assert desk.verify(registered).difference.equal
 
 
-def _only(found: list[checkpoints.FeedRow]) -> list[checkpoints.FeedRow] | None:
+def _only(found: list[checkpoints.Subscription]) -> list[checkpoints.Subscription] | None:
     return found if len(found) == 1 else None
 
 
@@ -90,8 +90,8 @@ async def test_one_that_fails_still_costs_no_new_fold(desk: Desk) -> None:
         await desk.append(uuid4(), Labelled("x"))
         await desk.caught_up("uses.1")
         await _retried(desk)
-    assert desk.feeds().keys() == {"uses.1"}
-    assert [(p.position, p.attempts) for p in desk.parked()] == [(1, 2)]
+    assert desk.subscriptions().keys() == {"uses.1"}
+    assert [(p.position, p.attempts) for p in desk.quarantined()] == [(1, 2)]
     assert desk.rows(registered)["x"].uses == 1
 
 
@@ -104,9 +104,9 @@ async def test_one_of_which_a_later_event_fails_ends_there(desk: Desk) -> None:
         await desk.caught_up("uses.1")
         bad.discard(1)
         await _retried(desk)
-        await desk.until(lambda conn: [p.position for p in checkpoints.parked(conn)] == [3])
-        (feed,) = await desk.until(lambda conn: _only(checkpoints.feeds(conn)))
-    rows = desk.rows(registered, feed.storage)
+        await desk.until(lambda conn: [p.position for p in checkpoints.quarantined(conn)] == [3])
+        (subscription,) = await desk.until(lambda conn: _only(checkpoints.subscriptions(conn)))
+    rows = desk.rows(registered, subscription.storage)
     assert {label: row.uses for label, row in rows.items()} == {"x": 2, "y": 1}
     assert desk.verify(registered).difference.equal
 
@@ -120,11 +120,11 @@ async def test_a_long_stream_is_applied_in_pages_and_its_feed_goes_on_meanwhile(
     positions: list[int] = []
     hold = checkpoints.hold_from
 
-    def holding(conn: Any, parked: UUID, position: int) -> None:
+    def holding(conn: Any, quarantined: UUID, position: int) -> None:
         positions.append(position)
         if len(positions) == 2:  # in the middle of it something else happens
             asyncio.run_coroutine_threadsafe(desk.append(other, Counted(1)), loop).result(10)
-        hold(conn, parked, position)
+        hold(conn, quarantined, position)
 
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(checkpoints, "hold_from", holding)
@@ -193,7 +193,7 @@ async def _run(database: str, rng: random.Random) -> None:
                 if not await _all_retried(database):
                     break
             await _settled(shop, names)
-            assert _parked(database) == []
+            assert _quarantined(database) == []
             await asyncio.to_thread(_are_proven, database, models)
 
 
@@ -206,7 +206,7 @@ async def _some_retried(database: str, bad: set[int], rng: random.Random) -> Non
 
     def ask() -> None:
         with connect(database, "test") as conn:
-            chosen = [p for p in checkpoints.parked(conn) if rng.random() < 0.6]
+            chosen = [p for p in checkpoints.quarantined(conn) if rng.random() < 0.6]
             bad.difference_update(p.position for p in chosen if rng.random() < 0.7)
             checkpoints.ask_retry(conn, [p.id for p in chosen])
         _await_retries(database)
@@ -229,8 +229,8 @@ async def _all_retried(database: str) -> bool:
 def _await_retries(database: str) -> None:
     deadline = time.monotonic() + 30
     with connect(database, "test") as conn:
-        while any(p.retry for p in checkpoints.parked(conn)):
-            assert time.monotonic() < deadline, checkpoints.parked(conn)
+        while any(p.retry for p in checkpoints.quarantined(conn)):
+            assert time.monotonic() < deadline, checkpoints.quarantined(conn)
             time.sleep(0.02)
 
 
@@ -241,6 +241,6 @@ def _are_proven(database: str, models: list[Registered]) -> None:
             assert verified.difference.equal, (registered.projection.name, verified)
 
 
-def _parked(database: str) -> list[checkpoints.Parked]:
+def _quarantined(database: str) -> list[checkpoints.Quarantined]:
     with connect(database, "test") as conn:
-        return checkpoints.parked(conn)
+        return checkpoints.quarantined(conn)

@@ -61,7 +61,10 @@ async def test_after_a_spell_without_writes_everybody_goes_on_and_nobody_is_blam
 ) -> None:
     begin, end = SPELLS[spell]
     async with PostgresLog.open(server.url, CODEC, pool_size=3) as log:
-        start, parked = await log.head(), server.run("SELECT count(*) FROM consumers.quarantine")
+        start, quarantined = (
+            await log.head(),
+            server.run("SELECT count(*) FROM consumers.quarantine"),
+        )
         runner = ReactorRunner(server.url, log, [Answering(log)], outcomes=(Refused, AlreadyDone))
         reacting = asyncio.create_task(runner.run())
         projecting = Runner(server.url, CODEC, [tallies()])
@@ -109,7 +112,7 @@ async def test_after_a_spell_without_writes_everybody_goes_on_and_nobody_is_blam
         reacting.cancel()
         projecting.stop()
         await asyncio.to_thread(thread.join, 20)
-        assert server.run("SELECT count(*) FROM consumers.quarantine") == parked
+        assert server.run("SELECT count(*) FROM consumers.quarantine") == quarantined
         await asyncio.gather(reacting, return_exceptions=True)
 
 

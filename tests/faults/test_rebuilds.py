@@ -69,7 +69,7 @@ async def test_rows_that_do_not_fit_into_memory_are_the_same(desk: Desk, seed: i
                 await desk.append(stream, Counted(chance.randrange(12)))
     with desk.running(registered, shared):
         await desk.caught_up("tallies.1", "uses.1")
-        assert desk.parked(), "some events cannot be applied"
+        assert desk.quarantined(), "some events cannot be applied"
         for each in (registered, shared):
             live = desk.rows(each)
             verified = await asyncio.to_thread(desk.verify, each)
@@ -115,7 +115,7 @@ async def test_memory_does_not_grow_with_the_rows(desk: Desk, what: str) -> None
             await desk.log.append([StreamAppend(uuid4(), 0, [Counted(1)]) for _ in range(1_000)])
         with desk.running(tallies()):
             await desk.caught_up(
-                next(name for name, row in desk.feeds().items() if row.active)
+                next(name for name, row in desk.subscriptions().items() if row.active)
                 if took
                 else "tallies.1"
             )
@@ -134,8 +134,8 @@ def _grown_by(database: str, what: str) -> int:
 
 
 class WatchedTable(PostgresTable[Any]):
-    """A table that, whenever its rows are hashed, sees to it that the live feed moves, and so is
-    not held."""
+    """A table that, whenever its rows are hashed, sees to it that the live subscription moves, and
+    so is not held."""
 
     desk: Desk
     loop: asyncio.AbstractEventLoop
@@ -198,14 +198,14 @@ async def test_a_verify_during_which_a_stream_is_let_go_of_quarantine_is_right(
         def compare_later(conn: psycopg.Connection, *values: Any) -> Any:
             if not tries:
                 checkpoints.ask_retry(conn, None)
-                while checkpoints.parked(conn):
+                while checkpoints.quarantined(conn):
                     pass
             tries.append(1)
             return compare(conn, *values)
 
         monkeypatch.setattr(rebuild, "_compare", compare_later)
         verified = await asyncio.to_thread(desk.verify, registered)
-    assert (verified.difference.equal, verified.parked, len(tries)) == (True, 0, 2)
+    assert (verified.difference.equal, verified.quarantined, len(tries)) == (True, 0, 2)
 
 
 async def test_a_verify_that_cannot_apply_what_the_live_feed_could_ends_and_names_the_stream(
@@ -235,7 +235,9 @@ async def test_a_switch_whose_last_steps_are_rolled_back_is_tried_again(
         def compare_and_go_on(*values: Any) -> Any:
             compared = compare(*values)
             asyncio.run_coroutine_threadsafe(desk.append(stream, Counted(2)), loop).result()
-            while (feed := checkpoints.feed(conn, "tallies.1")) is None or feed.position < 2:
+            while (
+                subscription := checkpoints.subscription(conn, "tallies.1")
+            ) is None or subscription.position < 2:
                 pass
             return compared
 
@@ -269,10 +271,12 @@ async def test_somebody_who_reads_the_old_storage_does_not_hold_up_a_rebuild(des
             assert rebuilt.storage == "tallies_1_r2"
             await desk.append(stream, Counted(2))
             await desk.caught_up("tallies.1.r1", "tallies.1.r2", "uses.1")
-            assert desk.feeds()["tallies.1"].position < await desk.log.head(), "nobody feeds it"
+            assert desk.subscriptions()["tallies.1"].position < await desk.log.head(), (
+                "nobody feeds it"
+            )
         await asyncio.to_thread(_rebuild, desk, registered)
         await desk.caught_up("uses.1")
-    assert {row.storage for row in desk.feeds().values()} == {
+    assert {row.storage for row in desk.subscriptions().values()} == {
         "tallies_1_r2",
         "tallies_1_r1",
         "uses_1",
@@ -292,7 +296,9 @@ async def test_a_rebuild_of_what_is_paused_stays_paused(desk: Desk) -> None:
         await desk.until(lambda conn: checkpoints.try_lead(conn, "tallies.1"))
         await desk.append(stream, Counted(2))
         await asyncio.to_thread(_rebuild, desk, registered)
-        assert {(row.position, row.paused) for row in desk.feeds().values()} == {(position, True)}
+        assert {(row.position, row.paused) for row in desk.subscriptions().values()} == {
+            (position, True)
+        }
         desk.execute(f"UPDATE consumers.feeds SET paused = false; NOTIFY {checkpoints.WAKE}")
         await desk.caught_up("tallies.1", "tallies.1.r1")
     assert desk.rows(registered)[stream].steps == [1, 2]
@@ -308,14 +314,14 @@ async def test_a_rebuild_may_be_killed_at_any_step(desk: Desk, step: str) -> Non
         await desk.append(UUID(int=1), Labelled("no such row"))
         await desk.caught_up("tallies.1")
         await _killed(desk, step)
-        active = [name for name, row in desk.feeds().items() if row.active]
+        active = [name for name, row in desk.subscriptions().items() if row.active]
         assert active == ["tallies.1.r1" if step == "after the switch" else "tallies.1"]
         await desk.append(uuid4(), Counted(2))
         await desk.caught_up(*active)
         assert len(desk.rows(registered)) == 21
         await asyncio.to_thread(_rebuild, desk, registered)
         await desk.append(uuid4(), Counted(3))
-        names = [name for name, row in desk.feeds().items() if not row.building]
+        names = [name for name, row in desk.subscriptions().items() if not row.building]
         await desk.caught_up(*names)
         assert len(names) == 2
     assert len(desk.rows(registered)) == 22

@@ -154,7 +154,7 @@ def are_rebuilt(url: str, registered: Sequence[Registered]) -> None:
 
 def is_proven(conn: psycopg.Connection, registered: Registered) -> None:
     verified = rebuild.verify(conn, CODEC, registered, lambda _done, _all: None)
-    assert (verified.parked, verified.difference.equal) == (0, True), (
+    assert (verified.quarantined, verified.difference.equal) == (0, True), (
         registered.projection.name,
         verified,
     )

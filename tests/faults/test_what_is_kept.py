@@ -42,10 +42,10 @@ ENDS_WITH_ANOTHER = {
     "eventstore.append.pending.Pending",  # refused by the writer
     "eventstore.append.pipeline.Pipeline",  # closed by the writer
     "eventstore.unit_of_work.UnitOfWork",  # decided again
-    "projections.engine.advancing.Feed",  # made anew at each lead; let go of within a second
+    "projections.engine.advancing.Subscriber",  # made anew at each lead; let go of within a second
     "projections.engine.lanes.Lane",
     "projections.projection.Rows",
-    "eventstore.consumers.reactor_runner._Led",
+    "eventstore.consumers.reactor_runner.Lead",
     "queries.live.subscriptions.Listener",  # told, and closed
     "queries.live.subscriptions.LiveStatus",
     "queries.live.subscriptions._Person",

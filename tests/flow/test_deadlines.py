@@ -132,7 +132,7 @@ def test_money_that_comes_after_the_deadline_while_the_worker_is_away_goes_back(
     assert ann.titles() == []
 
 
-# -- carts ---
+# -- carts -----------------------------------------------------------------------------------------
 
 
 def test_a_cart_ends_within_a_second_of_its_deadline_and_what_it_held_is_free(

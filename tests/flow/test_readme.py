@@ -74,7 +74,7 @@ def read_along(admin: httpx.Client, shell: "subprocess.Popen[str]", block: str) 
         lines.append(line)
     else:
         pytest.fail(f"the tour ends with {shell.wait()} in\n{block}\nafter\n{''.join(lines)}")
-    eventually(lambda: [feed["lag"] for feed in feeds(admin)], lambda lags: not any(lags))
+    eventually(lambda: [feed["lag"] for feed in subscriptions(admin)], lambda lags: not any(lags))
     return "".join(lines)
 
 
@@ -84,7 +84,7 @@ def log_in(run: Run) -> httpx.Client:
     return run.shop.http(answer.json()["access_token"])
 
 
-def feeds(admin: httpx.Client) -> list[dict[str, Any]]:
+def subscriptions(admin: httpx.Client) -> list[dict[str, Any]]:
     return list(admin.get("/api/v1/ops/projections").json()["items"])
 
 

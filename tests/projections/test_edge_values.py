@@ -186,7 +186,7 @@ async def _append(shop: Shop, batch: Batch) -> None:
 def _is_whole(url: str, registered: Registered) -> None:
     with connect(url, "test") as conn:
         verified = rebuild.verify(conn, CODEC, registered, lambda _done, _all: None)
-        assert (verified.parked, verified.difference.equal) == (0, True), (
+        assert (verified.quarantined, verified.difference.equal) == (0, True), (
             registered.projection.name,
             verified,
         )

@@ -58,7 +58,7 @@ async def _append(shop: Shop, batches: list[Batch]) -> None:
 def _is_proven(url: str, name: str) -> None:
     with connect(url, "test") as conn:
         before = rebuild.verify(conn, CODEC, model(name), lambda _done, _all: None)
-        assert (before.parked, before.difference.equal) == (0, True), (name, before)
+        assert (before.quarantined, before.difference.equal) == (0, True), (name, before)
         rebuild.rebuild(conn, CODEC, model(name), lambda _done, _all: None)
         after = rebuild.verify(conn, CODEC, model(name), lambda _done, _all: None)
         assert (after.difference.stored_hash, after.difference.stored) == (

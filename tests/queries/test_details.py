@@ -125,8 +125,11 @@ async def test_nothing_is_due_in_an_empty_shop(shop: Shop) -> None:
 async def test_operators_see_how_far_each_feed_is(shop: Shop) -> None:
     position = await shop.happened(BUYER, registered())
     await shop.models.waiter.wait(["users", "games_text"], position, 10)
-    feeds = {feed.projection: feed for feed in await shop.operations.feeds()}
-    users = feeds["users"]
+    subscriptions = {
+        subscription.projection: subscription
+        for subscription in await shop.operations.subscriptions()
+    }
+    users = subscriptions["users"]
     assert (users.position, users.head, users.lag, users.active, users.paused) == (
         position,
         position,
@@ -143,13 +146,17 @@ async def test_operators_see_how_far_each_feed_is(shop: Shop) -> None:
         "notifications",
         "deadlines",
         "games_text",
-    } < feeds.keys()
+    } < subscriptions.keys()
 
 
 async def test_a_paused_projection_stands_still_until_resumed(shop: Shop) -> None:
     await shop.models.waiter.wait(["users"], await shop.happened(uuid4(), game_created()), 10)
     assert await shop.operations.pause("users")
-    [paused] = [feed for feed in await shop.operations.feeds() if feed.projection == "users"]
+    [paused] = [
+        subscription
+        for subscription in await shop.operations.subscriptions()
+        if subscription.projection == "users"
+    ]
     assert paused.paused
     assert await shop.operations.resume("users")
     assert await shop.models.waiter.wait(["users"], await shop.happened(BUYER, registered()), 10)
@@ -159,10 +166,14 @@ async def test_a_paused_projection_stands_still_until_resumed(shop: Shop) -> Non
 async def test_a_stream_in_quarantine_is_shown_and_can_be_tried_again(shop: Shop) -> None:
     position = await shop.happened(GAME, GameUpdated(title="of a game that was never created"))
     await shop.models.waiter.wait(["games", "games_text"], position, 10)
-    [parked] = await shop.operations.quarantine(f"games.{Games.version}")
-    assert (parked.stream_id, parked.position, parked.name) == (GAME, position, "game.updated.v1")
-    assert "RowMissing" in parked.error
-    assert await shop.operations.retry(parked.id)
+    [quarantined] = await shop.operations.quarantine(f"games.{Games.version}")
+    assert (quarantined.stream_id, quarantined.position, quarantined.name) == (
+        GAME,
+        position,
+        "game.updated.v1",
+    )
+    assert "RowMissing" in quarantined.error
+    assert await shop.operations.retry(quarantined.id)
     assert not await shop.operations.retry(uuid4())
     assert {each.feed for each in await shop.operations.quarantine()} == {
         f"games.{Games.version}",

@@ -37,8 +37,8 @@ class Explaining:
 
     async def rows(self, row: type[Any], query: str, **values: object) -> Answer[list[Any]]:
         tables = {
-            name: f"read.{feed.storage}"
-            for name, feed in (await self._shop.models.waiter.active()).items()
+            name: f"read.{subscription.storage}"
+            for name, subscription in (await self._shop.models.waiter.active()).items()
         }
         async with self._shop.log.pool.connection() as conn, conn.transaction():
             await conn.execute(_AS_IF_LARGE)

@@ -46,11 +46,11 @@ async def test_a_query_over_several_models_reflects_the_one_that_is_least_far(sh
     assert (await orders.order(await shop.projected(), ORDER)).position == await shop.log.head()
 
 
-async def until_not_led(shop: Shop, feed: str) -> None:
+async def until_not_led(shop: Shop, subscription: str) -> None:
     """Wait until the projector has let go of a paused feed: its lock is free."""
     async with shop.log.pool.connection() as conn:
-        await conn.execute("SELECT pg_advisory_lock(4911, hashtext(%s))", (feed,))
-        await conn.execute("SELECT pg_advisory_unlock(4911, hashtext(%s))", (feed,))
+        await conn.execute("SELECT pg_advisory_lock(4911, hashtext(%s))", (subscription,))
+        await conn.execute("SELECT pg_advisory_unlock(4911, hashtext(%s))", (subscription,))
 
 
 async def test_a_read_model_that_stays_behind_is_told_in_time(idle_shop: Shop) -> None:

@@ -14,7 +14,7 @@ from domain.catalog import GameUpdated, Price
 from projections.engine.runner import Registered
 from projections.search.postgres_store import PostgresDocuments
 from projections.search.projection import GamesIndex, GamesText
-from queries.positions import ActiveFeed
+from queries.positions import ActiveSubscription
 from queries.search import engines as search_engines
 from queries.search.engines import Engine, SearchEngines
 from queries.search.port import Found, Lookup, SearchUnavailable
@@ -76,11 +76,11 @@ async def searching(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
         projecting(database, [Registered(GamesText(), PostgresDocuments())]),
     ):
 
-        def first(feed: ActiveFeed) -> GameSearch:
-            return GameSearch(StandIn(shop.log.pool, lambda: feed.storage))
+        def first(subscription: ActiveSubscription) -> GameSearch:
+            return GameSearch(StandIn(shop.log.pool, lambda: subscription.storage))
 
-        def last(feed: ActiveFeed) -> GameSearch:
-            return GameSearch(PostgresGameIndex(shop.log.pool, lambda: feed.storage))
+        def last(subscription: ActiveSubscription) -> GameSearch:
+            return GameSearch(PostgresGameIndex(shop.log.pool, lambda: subscription.storage))
 
         await shop.happened(GAME, game_created(prices=(Price("*", 100, "USD"),)))
         yield Searching(

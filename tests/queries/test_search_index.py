@@ -14,7 +14,7 @@ from projections.engine import rebuild
 from projections.engine.runner import Registered
 from projections.models.games import Games
 from projections.search.projection import GamesIndex, GamesText
-from queries.positions import ActiveFeed
+from queries.positions import ActiveSubscription
 from queries.search.postgres import PostgresGameIndex
 from queries.search.searching import GameSearch, SearchQuery, SearchResult
 from tests.support.events.history import GAME, game_created, some_id
@@ -39,10 +39,10 @@ async def test_a_search_goes_on_while_the_index_is_rebuilt(shop: Shop) -> None:
     models = shop.models.reaching(position)
     done = asyncio.Event()
 
-    async def search(feed: ActiveFeed) -> SearchResult:
-        return await GameSearch(PostgresGameIndex(shop.log.pool, lambda: feed.storage)).search(
-            SearchQuery(q="holow")
-        )
+    async def search(subscription: ActiveSubscription) -> SearchResult:
+        return await GameSearch(
+            PostgresGameIndex(shop.log.pool, lambda: subscription.storage)
+        ).search(SearchQuery(q="holow"))
 
     async def ask() -> None:
         while not done.is_set():

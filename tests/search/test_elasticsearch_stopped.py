@@ -142,7 +142,9 @@ async def test_search_goes_on_in_postgresql_while_elasticsearch_is_away_and_retu
     assert await seller.suggestions() == ["Zanzibar Chronicles"]
     await seller.sees_readiness("degraded", "down")
     (index,) = [
-        each for each in await shop.services.operations.feeds() if each.projection == "games_index"
+        each
+        for each in await shop.services.operations.subscriptions()
+        if each.projection == "games_index"
     ]
     assert index.lag is not None
     assert index.lag > 0

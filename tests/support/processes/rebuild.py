@@ -21,7 +21,7 @@ STEPS: dict[str, tuple[Any, str, bool]] = {
     "after it is filled": (Replay, "write", True),
     "before it is indexed": (PostgresTable, "finish", False),
     "before its checkpoint is set": (checkpoints, "move", False),
-    "before its quarantine is kept": (checkpoints, "park", False),
+    "before its quarantine is kept": (checkpoints, "quarantine", False),
     "before it is compared": (rebuild, "_compare", False),
     "after it is compared": (rebuild, "_compare", True),
     "before it is active": (checkpoints, "activate", False),

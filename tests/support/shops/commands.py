@@ -21,7 +21,7 @@ from domain import catalog
 from domain.catalog import GameUpdated, Listing, Price
 from domain.events import Event
 from domain.ids import PLATFORM_ID
-from eventstore.consumers.checkpoints import FEEDS
+from eventstore.consumers.checkpoints import SUBSCRIPTIONS
 from eventstore.log import Metadata, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from projections.engine.runner import Runner
@@ -134,7 +134,8 @@ class Shop:
         """Whether every read model has read the whole log."""
         names = [registered.projection.name for registered in read_models()]
         in_step = "position >= (SELECT coalesce(max(position), 0) FROM log.events)"
-        query = f"SELECT count(*) FROM {FEEDS} WHERE active AND projection = ANY (%s) AND {in_step}"
+        active = f"{SUBSCRIPTIONS} WHERE active AND projection = ANY (%s)"
+        query = f"SELECT count(*) FROM {active} AND {in_step}"
         return bool(self.ask(query, names) == len(names))
 
     def project(self) -> None:

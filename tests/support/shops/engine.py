@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from domain.events import Event
-from eventstore.consumers import checkpoints as feeds
+from eventstore.consumers import checkpoints
 from eventstore.database.postgres import ROLE, connect
 from eventstore.log import Appended, StreamAppend
 from eventstore.postgres_log import PostgresLog
@@ -62,7 +62,7 @@ class Desk:
             yield
         finally:
             runner.stop()
-            self.execute(f"NOTIFY {feeds.WAKE}")
+            self.execute(f"NOTIFY {checkpoints.WAKE}")
             thread.join(SOON)
             assert not thread.is_alive()
 
@@ -89,7 +89,8 @@ class Desk:
                 while not (found := condition(conn)):
                     if time.monotonic() > deadline:
                         raise AssertionError(
-                            f"still not so: {feeds.feeds(conn)} {feeds.parked(conn)}"
+                            f"still not so: {checkpoints.subscriptions(conn)}"
+                            f" {checkpoints.quarantined(conn)}"
                         )
                     time.sleep(0.005)
                 return found
@@ -97,10 +98,13 @@ class Desk:
         return await asyncio.to_thread(watch)
 
     async def caught_up(self, *names: str) -> int:
-        """Wait until the feeds of these names are at the log's head."""
+        """Wait until the subscriptions of these names are at the log's head."""
         head = await self.log.head()
         await self.until(
-            lambda conn: {f.feed for f in feeds.feeds(conn) if f.position >= head} >= set(names)
+            lambda conn: (
+                {f.name for f in checkpoints.subscriptions(conn) if f.position >= head}
+                >= set(names)
+            )
         )
         return head
 
@@ -132,10 +136,10 @@ class Desk:
         with self.connect() as conn:
             return rebuild.verify(conn, CODEC, registered, lambda _done, _all: None)
 
-    def parked(self) -> list[feeds.Parked]:
+    def quarantined(self) -> list[checkpoints.Quarantined]:
         with self.connect() as conn:
-            return feeds.parked(conn)
+            return checkpoints.quarantined(conn)
 
-    def feeds(self) -> dict[str, feeds.FeedRow]:
+    def subscriptions(self) -> dict[str, checkpoints.Subscription]:
         with self.connect() as conn:
-            return {row.feed: row for row in feeds.feeds(conn)}
+            return {row.name: row for row in checkpoints.subscriptions(conn)}

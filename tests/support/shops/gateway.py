@@ -257,5 +257,5 @@ async def searching(url: str) -> AsyncIterator[SearchEngines]:
         yield SearchEngines(
             pool,
             "games_text",
-            lambda feed: GameSearch(PostgresGameIndex(pool, lambda: feed.storage)),
+            lambda subscription: GameSearch(PostgresGameIndex(pool, lambda: subscription.storage)),
         )

@@ -21,7 +21,7 @@ from projections.engine import rebuild
 from projections.engine.runner import Registered
 from projections.search.postgres_store import PostgresDocuments
 from projections.search.projection import GamesIndex, GamesText
-from queries.positions import ActiveFeed
+from queries.positions import ActiveSubscription
 from queries.search.engines import Engine, SearchEngines
 from queries.search.postgres import PostgresGameIndex
 from queries.search.searching import GameSearch, SearchQuery, SearchResult
@@ -87,7 +87,7 @@ class Searching:
         """The index has caught up, and is what a replay makes; nothing is in quarantine."""
         assert await self.indexing_is(whole=True)
         verified = await asyncio.to_thread(self._verify)
-        assert (verified.difference.equal, verified.parked) == (True, 0), verified
+        assert (verified.difference.equal, verified.quarantined) == (True, 0), verified
 
     def _verify(self) -> rebuild.Verified:
         with connect(self.shop.url, "verify") as conn:
@@ -111,11 +111,13 @@ async def open_searching(
 def _engines(pool: AsyncConnectionPool, prefix: str, client: AsyncElasticsearch) -> SearchEngines:
     circuit = elasticsearch_circuit()
 
-    def first(feed: ActiveFeed) -> GameSearch:
-        return GameSearch(ElasticsearchGameIndex(client, alias_name(prefix, feed.storage), circuit))
+    def first(subscription: ActiveSubscription) -> GameSearch:
+        return GameSearch(
+            ElasticsearchGameIndex(client, alias_name(prefix, subscription.storage), circuit)
+        )
 
-    def last(feed: ActiveFeed) -> GameSearch:
-        return GameSearch(PostgresGameIndex(pool, lambda: feed.storage))
+    def last(subscription: ActiveSubscription) -> GameSearch:
+        return GameSearch(PostgresGameIndex(pool, lambda: subscription.storage))
 
     return SearchEngines(
         pool,
