@@ -20,7 +20,7 @@ from domain import (
     inventory,
     ledger,
     library,
-    notices,
+    notifications,
     orders,
     payments,
     receipts,
@@ -77,7 +77,7 @@ PAYMENT = Aggregate(
     missing=_missing("payment_not_found", "payment"),
 )
 LIBRARY = Aggregate("library", library.Library, library.evolve, snapshot_every=100)
-NOTICE = Aggregate("notification", notices.Notice, notices.evolve)
+NOTIFICATION = Aggregate("notification", notifications.Notification, notifications.evolve)
 WALLET = Aggregate(
     "wallet",
     wallets.Wallet,
@@ -151,7 +151,7 @@ ALL = (
     ORDER,
     PAYMENT,
     LIBRARY,
-    NOTICE,
+    NOTIFICATION,
     WALLET,
     TRANSACTION,
     POSTING,

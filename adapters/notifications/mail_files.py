@@ -22,7 +22,7 @@ class MailFiles:
         return await asyncio.to_thread(self._write, message)
 
     def _write(self, message: Message) -> str:
-        path = self._folder / f"{message.notice_id}.eml"
+        path = self._folder / f"{message.notification_id}.eml"
         part = path.with_suffix(f".{os.getpid()}.part")
         part.write_bytes(to_mail(message).as_bytes())
         part.replace(path)  # whole or absent

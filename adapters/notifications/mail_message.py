@@ -31,7 +31,7 @@ def to_mail(message: Message, sender: str = SENDER) -> EmailMessage:
     mail = EmailMessage(SMTPUTF8 if not to.username.isascii() else default)
     mail["From"], mail["To"] = _address(name, address), to
     mail["Subject"] = _one_line(message.subject)
-    mail["Message-ID"] = f"<{message.notice_id}@{mail['From'].addresses[0].domain}>"
+    mail["Message-ID"] = f"<{message.notification_id}@{mail['From'].addresses[0].domain}>"
     mail["Date"] = formatdate(usegmt=True)
     mail["Auto-Submitted"] = "auto-generated"  # prevents automatic replies (RFC 3834)
     mail.set_content(message.text, cte=_encoding(message.text))

@@ -43,7 +43,7 @@ def to_json(message: Message) -> bytes:
     """The message as posted."""
     return msgspec.json.encode(
         PushMessage(
-            str(message.notice_id),
+            str(message.notification_id),
             str(message.user_id),
             message.template,
             message.subject,
@@ -71,7 +71,10 @@ class PushGateway:
         NotDelivered."""
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
-        headers = {"Content-Type": "application/json", "Idempotency-Key": str(message.notice_id)}
+        headers = {
+            "Content-Type": "application/json",
+            "Idempotency-Key": str(message.notification_id),
+        }
         try:
             async with self._session.post(
                 self._url, data=to_json(message), headers=headers, allow_redirects=False
@@ -84,7 +87,7 @@ class PushGateway:
         try:
             return msgspec.json.decode(answer, type=_Taken).id
         except (msgspec.MsgspecError, RecursionError):
-            return str(message.notice_id)
+            return str(message.notification_id)
 
 
 def _code(status: int) -> str:
@@ -107,7 +110,7 @@ class PushFiles:
         return await asyncio.to_thread(self._write, message)
 
     def _write(self, message: Message) -> str:
-        path = self._folder / f"{message.notice_id}.json"
+        path = self._folder / f"{message.notification_id}.json"
         part = path.with_suffix(f".{os.getpid()}.part")
         part.write_bytes(to_json(message))
         part.replace(path)  # whole or absent

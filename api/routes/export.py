@@ -14,7 +14,7 @@ from api.auth import Oneself
 from api.fields import Answer
 from api.reading import LogPosition
 from api.services import Services, ServicesOf
-from commands.aggregates import NOTICE, ORDER, USER
+from commands.aggregates import NOTIFICATION, ORDER, USER
 from domain.ledger import seller_account
 from eventstore.log import whole_stream
 from queries import exports
@@ -99,15 +99,15 @@ async def _from_the_log(services: Services, user_id: UUID, found: Export) -> Doc
         placed = await repository.rehydrate(ORDER, order.order_id)
         address = None if placed is None else placed.shipping_address
         orders.append({**msgspec.to_builtins(order), "shipping_address": address})
-    notices = []
+    notifications = []
     for told in found.notifications:
-        notice = await repository.rehydrate(NOTICE, told.notification_id)
-        params = {} if notice is None or notice.params is None else notice.params
+        notification = await repository.rehydrate(NOTIFICATION, told.notification_id)
+        params = {} if notification is None or notification.params is None else notification.params
         said = {name: value for name, value in params.items() if name not in SECRET_PARAMS}
-        notices.append({**msgspec.to_builtins(told), "params": said})
+        notifications.append({**msgspec.to_builtins(told), "params": said})
     return {
         "orders": orders,
-        "notifications": notices,
+        "notifications": notifications,
         "sessions": await _sessions(services, user_id),
         "history": [
             {

@@ -11,7 +11,8 @@ from api.auth import SignedIn
 from api.fields import Answer, Page, Time
 from api.reading import Cursor, Limit, Reads
 from domain.errors import Forbidden
-from domain.notices import Channel, Status
+from domain.notification_texts import Channel
+from domain.notifications import Status
 from queries import notifications as query
 
 router = APIRouter(prefix="/api/v1", tags=["notifications"])

@@ -10,10 +10,10 @@ from uuid import UUID
 
 from commands.accounts.mail_tokens import MailProof, MailTokens
 from commands.accounts.mailboxes import Mailboxes
-from commands.aggregates import NOTICE, USER
+from commands.aggregates import NOTIFICATION, USER
 from commands.handler import Caller, CommandHandler, CommandResult
 from commands.ports.secrets import PasswordHasher
-from domain import email_addresses, identity, notices
+from domain import email_addresses, identity, notification_texts, notifications
 from domain.errors import Invalid
 from domain.identity import User
 from eventstore.log import IdempotencyKey
@@ -145,13 +145,13 @@ def ask_for_mail(
     it is sent: who reads mail there is what its token proves."""
     if email_addresses.is_unreachable(to):
         return
-    notice_id: UUID = uuid7()
-    wanted = notices.request(
+    notification_id: UUID = uuid7()
+    wanted = notifications.request(
         None,
         user_id=user.user_id,
         channel="email",
         template=template,
-        cause_event_id=notice_id,
-        params={"name": user.name, notices.ADDRESS: to, **params},
+        cause_event_id=notification_id,
+        params={"name": user.name, notification_texts.ADDRESS: to, **params},
     )
-    unit.create(NOTICE, notice_id, wanted)
+    unit.create(NOTIFICATION, notification_id, wanted)

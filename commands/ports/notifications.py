@@ -14,7 +14,7 @@ class Message(msgspec.Struct, frozen=True):
     knows people by.
     """
 
-    notice_id: UUID
+    notification_id: UUID
     user_id: UUID
     template: str
     email: str

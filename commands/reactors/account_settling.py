@@ -23,12 +23,22 @@ import msgspec
 
 from commands.accounts.belongings import Belongings, NotSeenYet
 from commands.accounts.open_accounts import closing_of
-from commands.aggregates import CART, CLAIM, GAME, NOTICE, ORDER, PAYMENT, SHIPMENT, STOCK, USER
+from commands.aggregates import (
+    CART,
+    CLAIM,
+    GAME,
+    NOTIFICATION,
+    ORDER,
+    PAYMENT,
+    SHIPMENT,
+    STOCK,
+    USER,
+)
 from commands.handler import Caller, CommandHandler
 from commands.order_saga import cancel_order
 from commands.reactors.reactor import React, Reactor, caused
 from domain import cart as carts
-from domain import catalog, claims, inventory, notices, orders, payments
+from domain import catalog, claims, inventory, notifications, orders, payments
 from domain.fulfilment import ShipmentConfirmed
 from domain.identity import UserDeactivated, UserForgotten, UserReactivated
 from domain.ids import claim_id, derived, stock_id
@@ -164,20 +174,20 @@ class AccountSettling:
 
         async def step(unit: UnitOfWork) -> None:
             for admin_id in admins:
-                admin, notice_id = (
+                admin, notification_id = (
                     await unit.load(USER, admin_id),
                     derived("notice", cause.event_id, "seller_closed", admin_id),
                 )
                 if admin is not None and admin.may_act:
-                    asked = notices.request(
-                        await unit.load(NOTICE, notice_id),
+                    asked = notifications.request(
+                        await unit.load(NOTIFICATION, notification_id),
                         user_id=admin_id,
                         channel="email",
                         template="seller_closed",
                         cause_event_id=cause.event_id,
                         params={"name": admin.name, **params},
                     )
-                    unit.emit(notice_id, asked)
+                    unit.emit(notification_id, asked)
 
         await self._handler.handle(step, caller)
 

@@ -21,7 +21,7 @@ import msgspec
 from commands.accounts.mail_tokens import MailTokens
 from commands.aggregates import (
     GAME,
-    NOTICE,
+    NOTIFICATION,
     ORDER,
     PAYMENT,
     SHIPMENT,
@@ -33,13 +33,14 @@ from commands.aggregates import (
 from commands.handler import CommandHandler
 from commands.ports.queue import WorkQueue
 from commands.reactors.reactor import React, Reactor, caused, job_for, once_for
-from domain import email_addresses, notices, orders
+from domain import email_addresses, notification_texts, notifications, orders
 from domain.fulfilment import Shipment, ShipmentConfirmed, ShipmentStatusUpdated
 from domain.identity import ProfileChanged, User, UserRegistered
 from domain.ids import derived
 from domain.inventory import LowStock
 from domain.money import format_amount
-from domain.notices import Channel, NotificationRequested
+from domain.notification_texts import Channel
+from domain.notifications import NotificationRequested
 from domain.orders import EXPIRED, OrderCancelled, OrderCompleted, OrderConfirmed
 from domain.payments import (
     Payment,
@@ -103,7 +104,7 @@ def people_told(handler: CommandHandler, tokens: MailTokens) -> Reactor:
     )
 
 
-def notice_jobs(queue: WorkQueue) -> Reactor:
+def notification_jobs(queue: WorkQueue) -> Reactor:
     """Puts notices on the queue from which they are sent."""
 
     async def requested(event: NotificationRequested, env: Envelope) -> None:
@@ -142,18 +143,18 @@ class _Desk:
             now = self._handler.now()
             params["token"] = self._tokens.make("verify-email", user, now)
             # whose reader it is that the token proves something of
-            params[notices.ADDRESS] = user.email
-        for channel in notices.channels_of(template):
-            notice_id = derived("notice", env.event_id, template, channel, user.user_id)
-            wanted = notices.request(
-                await unit.load(NOTICE, notice_id),
+            params[notification_texts.ADDRESS] = user.email
+        for channel in notification_texts.channels_of(template):
+            notification_id = derived("notice", env.event_id, template, channel, user.user_id)
+            wanted = notifications.request(
+                await unit.load(NOTIFICATION, notification_id),
                 user_id=user.user_id,
                 channel=channel,
                 template=template,
                 cause_event_id=env.event_id,
                 params=params,
             )
-            unit.emit(notice_id, wanted)
+            unit.emit(notification_id, wanted)
 
 
 class _Tellings:

@@ -8,13 +8,14 @@ from limits import RateLimitItemPerHour
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
-from commands.aggregates import NOTICE, USER
+from commands.aggregates import NOTIFICATION, USER
 from commands.handler import CommandHandler
 from commands.ports.notifications import Message, MessageTransport, NotDelivered
 from commands.ports.queue import JobAttempt, JobWorker
 from commands.reactors.reactor import on_behalf
-from domain import email_addresses, identity, notices
-from domain.notices import Channel, Notice
+from domain import email_addresses, identity, notification_texts, notifications
+from domain.notification_texts import Channel
+from domain.notifications import Notification
 from eventstore.database.patience import outlast
 from eventstore.unit_of_work import UnitOfWork
 
@@ -23,7 +24,7 @@ UNVERIFIED_AN_HOUR = RateLimitItemPerHour(20)
 account may have named a stranger's address, and do a hundred things of which its owner is told."""
 
 
-class NoticeWorker(JobWorker):
+class NotificationWorker(JobWorker):
     """Handles the jobs of the notice queue; `body` has notice_id."""
 
     def __init__(
@@ -40,68 +41,75 @@ class NoticeWorker(JobWorker):
         Should the worker die between the sending and the recording, it is sent again, as the same
         message.
         """
-        notice_id = UUID(attempt.job.body["notice_id"])
-        notice = await self._handler.state(NOTICE, notice_id)
-        if notice is None or notice.status == "SENT":
+        notification_id = UUID(attempt.job.body["notice_id"])
+        notification = await self._handler.state(NOTIFICATION, notification_id)
+        if notification is None or notification.status == "SENT":
             return
-        user = await self._handler.state(USER, notice.user_id)
-        if user is None or user.status == "FORGOTTEN" or notice.params is None:
-            await self._record_failure(notice_id, "recipient_unknown", attempt)
+        user = await self._handler.state(USER, notification.user_id)
+        if user is None or user.status == "FORGOTTEN" or notification.params is None:
+            await self._record_failure(notification_id, "recipient_unknown", attempt)
             return
-        message = _message(notice_id, notice, notice.params, user)
+        message = _message(notification_id, notification, notification.params, user)
         if email_addresses.is_unreachable(message.email):
-            await self._record_failure(notice_id, "recipient_unreachable", attempt)
+            await self._record_failure(notification_id, "recipient_unreachable", attempt)
             return
         if (
-            not _is_known(notice, message.email, user)
+            not _is_known(notification, message.email, user)
             and attempt.number == 1
             and not self._may_go(message.email)
         ):
-            await self._record_failure(notice_id, "recipient_unverified", attempt)
+            await self._record_failure(notification_id, "recipient_unverified", attempt)
             return
         try:
-            reference = await self._transports[notice.channel].send(message)
+            reference = await self._transports[notification.channel].send(message)
         except Exception as error:
             if attempt.last:
                 code = error.code if isinstance(error, NotDelivered) else "internal_error"
-                await self._record_failure(notice_id, code, attempt)
+                await self._record_failure(notification_id, code, attempt)
             raise
-        await self._record_sent(notice_id, reference, attempt)
+        await self._record_sent(notification_id, reference, attempt)
 
     def _may_go(self, address: str) -> bool:
         return self._unverified.hit(UNVERIFIED_AN_HOUR, address.casefold())
 
-    async def _record_sent(self, notice_id: UUID, reference: str, attempt: JobAttempt) -> None:
+    async def _record_sent(
+        self, notification_id: UUID, reference: str, attempt: JobAttempt
+    ) -> None:
         async def decision(unit: UnitOfWork) -> None:
-            current = await unit.get(NOTICE, notice_id)
-            unit.emit(notice_id, notices.mark_sent(current, reference))
+            current = await unit.get(NOTIFICATION, notification_id)
+            unit.emit(notification_id, notifications.mark_sent(current, reference))
 
         await outlast(
             lambda: self._handler.handle(decision, on_behalf("worker:mail", attempt.job))
         )  # lest it be sent again
 
-    async def _record_failure(self, notice_id: UUID, code: str, attempt: JobAttempt) -> None:
+    async def _record_failure(self, notification_id: UUID, code: str, attempt: JobAttempt) -> None:
         async def decision(unit: UnitOfWork) -> None:
-            current = await unit.get(NOTICE, notice_id)
-            unit.emit(notice_id, notices.mark_failed(current, code, attempt.number))
+            current = await unit.get(NOTIFICATION, notification_id)
+            unit.emit(notification_id, notifications.mark_failed(current, code, attempt.number))
 
         await self._handler.handle(decision, on_behalf("worker:mail", attempt.job))
 
 
 def _message(
-    notice_id: UUID, notice: Notice, params: Mapping[str, str], user: identity.User
+    notification_id: UUID,
+    notification: Notification,
+    params: Mapping[str, str],
+    user: identity.User,
 ) -> Message:
     """To the address that the notice is for; to one that is not known to be the account's, in our
     own words only."""
-    address = params.get(notices.ADDRESS, user.email)
-    known = _is_known(notice, address, user)
-    subject, text = notices.render(
-        notice.template, params if known else notices.for_unverified(params), notice.channel
+    address = params.get(notification_texts.ADDRESS, user.email)
+    known = _is_known(notification, address, user)
+    subject, text = notification_texts.render(
+        notification.template,
+        params if known else notification_texts.for_unverified(params),
+        notification.channel,
     )
     return Message(
-        notice_id,
-        notice.user_id,
-        notice.template,
+        notification_id,
+        notification.user_id,
+        notification.template,
         address,
         user.name if known else "",
         subject,
@@ -109,7 +117,7 @@ def _message(
     )
 
 
-def _is_known(notice: Notice, address: str, user: identity.User) -> bool:
+def _is_known(notification: Notification, address: str, user: identity.User) -> bool:
     """Whether it reaches the person whose account it is: an address that they verified; a push goes
     to none."""
-    return notice.channel == "push" or (user.email_verified and address == user.email)
+    return notification.channel == "push" or (user.email_verified and address == user.email)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from domain.notices import NotificationFailed, NotificationRequested, NotificationSent
+from domain.notifications import NotificationFailed, NotificationRequested, NotificationSent
 from eventstore.log import Envelope
 from projections.projection import NIL, Projection, Row, Rows, on
 

@@ -26,7 +26,7 @@ from commands.reactors.settlement import settlement
 from commands.reactors.stock_opened import stock_opened
 from commands.reactors.webhooks import merchant_webhooks, webhook_jobs
 from commands.services import Commands
-from commands.workers.notifications import NoticeWorker
+from commands.workers.notifications import NotificationWorker
 from commands.workers.payments import PaymentWorker
 from commands.workers.receipts import ReceiptWorker, fiscal_receipts
 from commands.workers.webhooks import WebhookWorker
@@ -58,9 +58,11 @@ def payment_worker(core: Core) -> PaymentWorker:
     )
 
 
-def notice_worker(core: Core) -> NoticeWorker:
+def notification_worker(core: Core) -> NotificationWorker:
     """Sends mail and push messages."""
-    return NoticeWorker(core.handler, {"email": core.adapters.mailer, "push": core.adapters.pusher})
+    return NotificationWorker(
+        core.handler, {"email": core.adapters.mailer, "push": core.adapters.pusher}
+    )
 
 
 def receipt_worker(core: Core) -> ReceiptWorker:
@@ -98,8 +100,8 @@ PAYMENTS = Work(
 )
 MAIL = Work(
     queue="ludoteca.mail",
-    reactor=lambda _, queue: notifications.notice_jobs(queue),
-    worker=notice_worker,
+    reactor=lambda _, queue: notifications.notification_jobs(queue),
+    worker=notification_worker,
     backoff=lambda settings: settings.notice_retry_seconds,
     concurrency=lambda _: 8,
 )

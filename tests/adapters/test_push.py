@@ -16,7 +16,7 @@ from tests.support.servers.mail import a_message
 from tests.support.servers.shared import free_port
 
 POSTED = {
-    "id": str(a_message().notice_id),
+    "id": str(a_message().notification_id),
     "user_id": str(a_message().user_id),
     "template": "purchase",
     "title": "Your purchase",

@@ -49,11 +49,11 @@ async def test_a_mail_arrives_with_its_sender_recipient_subject_and_text() -> No
 
 async def test_a_repeat_is_the_same_message_and_another_notice_is_not() -> None:
     async with smtp_server() as postbox:
-        for message in (a_message(), a_message(), a_message(notice_id=a_message().user_id)):
+        for message in (a_message(), a_message(), a_message(notification_id=a_message().user_id)):
             await mailer(postbox.url).send(message)
     first, again, other = (mail["Message-ID"] for mail in postbox.mails())
     assert first == again != other
-    assert first == f"<{a_message().notice_id}@shop.example>"
+    assert first == f"<{a_message().notification_id}@shop.example>"
 
 
 @pytest.mark.parametrize("name", ["Ána Müller", "李小龍", 'Ann "A", Esq. <x@y>', "😀 " * 60])

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from domain.notices import NotificationRequested
+from domain.notifications import NotificationRequested
 from tests.support.shops.gateway import PASSWORD, Person, Shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from commands.handler import SYSTEM
-from domain.notices import NotificationRequested
+from domain.notifications import NotificationRequested
 from tests.support.shops.gateway import PASSWORD, Person, Shop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

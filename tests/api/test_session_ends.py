@@ -14,7 +14,7 @@ import pytest_asyncio
 from commands.accounts import session_ends
 from commands.accounts.session_ends import SessionEnds
 from domain.identity import RefreshReused
-from domain.notices import NotificationRequested
+from domain.notifications import NotificationRequested
 from tests.api.test_live import goodbye, greet, serving
 from tests.support.shops.gateway import PASSWORD, Person, Shop, another_process
 

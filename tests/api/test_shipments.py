@@ -12,7 +12,7 @@ import pytest
 
 from adapters.webhooks.signature import sign
 from commands.handler import Caller
-from domain.notices import render
+from domain.notification_texts import render
 from domain.payments import Method
 from tests.support.shops.gateway import CARD, Person, Shop
 from tests.support.shops.manual import ordered

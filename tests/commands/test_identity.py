@@ -19,7 +19,7 @@ from domain.identity import (
     User,
     UserRegistered,
 )
-from domain.notices import NotificationRequested
+from domain.notifications import NotificationRequested
 from eventstore.log import IdempotencyKey
 from tests.support.commands import ADMIN, Shop, caller
 from tests.support.given_when_then import an_id

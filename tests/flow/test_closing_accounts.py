@@ -11,7 +11,7 @@ import pytest_asyncio
 from commands.handler import Caller
 from domain.errors import Conflict, Forbidden
 from domain.ledger import BUYER_EXTERNAL, CLEARING, wallet_account
-from domain.notices import NotificationRequested
+from domain.notifications import NotificationRequested
 from domain.payments import Method
 from tests.support.shops.manual import ADMIN, BY_WALLET, VISA, Till, open_till, ordered
 

@@ -11,7 +11,7 @@ from commands.aggregates import USER
 from commands.reactors import notifications
 from domain.errors import Conflict, NotFound, Refused
 from domain.ids import stock_id
-from domain.notices import NotificationRequested
+from domain.notifications import NotificationRequested
 from domain.transactions import TransactionFailed
 from eventstore.log import AlreadyDone
 from runtime.wiring.core import open_core

@@ -3,7 +3,7 @@
 from domain.events import Event
 from domain.ids import library_id
 from domain.library import LibraryGameRemoved
-from domain.notices import NotificationFailed, NotificationSent
+from domain.notifications import NotificationFailed, NotificationSent
 from domain.orders import OrderCancelled, OrderCompleted, OrderConfirmed
 from projections.models.deadlines import ORDER_PAYMENT, Deadline, Deadlines
 from projections.models.library import OwnedGame, OwnedGames

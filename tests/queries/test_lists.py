@@ -11,7 +11,7 @@ import pytest
 from domain.catalog import GameRetired, GameUpdated, Price
 from domain.identity import UserForgotten
 from domain.ids import library_id
-from domain.notices import NotificationSent
+from domain.notifications import NotificationSent
 from domain.orders import OrderCancelled
 from queries import games, library, notifications, orders, users
 from queries.games import Browse

@@ -15,7 +15,7 @@ from commands.aggregates import (
     CART,
     GAME,
     LIBRARY,
-    NOTICE,
+    NOTIFICATION,
     ORDER,
     PAYMENT,
     POSTING,
@@ -34,7 +34,7 @@ from domain import (
     inventory,
     ledger,
     library,
-    notices,
+    notifications,
     orders,
     payments,
     receipts,
@@ -75,7 +75,7 @@ class Flow:
 
     def __init__(self) -> None:
         self.states: dict[UUID, Any] = {}
-        self.people, self.games, self.orders, self.notices, self.wallets = (
+        self.people, self.games, self.orders, self.notifications, self.wallets = (
             [uuid4() for _ in range(4)] for _ in range(5)
         )
         self.forgotten: list[UUID] = []
@@ -168,12 +168,14 @@ class Flow:
                 else []
             )
             return [self._did(PAYMENT, payment_id, failed), self._did(ORDER, order_id, cancelled)]
-        notice = self.states.get(self.notices[n])
+        notice = self.states.get(self.notifications[n])
         if notice is not None and what == "deliver":
             sent = (
-                notices.mark_sent(notice) if len(text) % 2 else notices.mark_failed(notice, text, n)
+                notifications.mark_sent(notice)
+                if len(text) % 2
+                else notifications.mark_failed(notice, text, n)
             )
-            return [self._did(NOTICE, self.notices[n], sent)]
+            return [self._did(NOTIFICATION, self.notifications[n], sent)]
         return []
 
     def _register(self, n: int, text: str) -> Batch:
@@ -320,12 +322,12 @@ class Flow:
         return [self._did(SHIPMENT, shipment_id, decided)]
 
     def _notify(self, n: int, text: str) -> Batch:
-        asked = notices.request(
-            self.states.get(self.notices[n]), user_id=self.people[0], channel="email",
+        asked = notifications.request(
+            self.states.get(self.notifications[n]), user_id=self.people[0], channel="email",
             template="welcome",
             cause_event_id=uuid4(), params={"name": text, "token": "t"},
         )  # fmt: skip
-        return [self._did(NOTICE, self.notices[n], asked)]
+        return [self._did(NOTIFICATION, self.notifications[n], asked)]
 
     def _open(self, n: int, text: str) -> Batch:
         if self.wallets[n] in self.states:

@@ -10,7 +10,7 @@ from domain.catalog import GameCreated, Price
 from domain.events import Event
 from domain.identity import UserRegistered
 from domain.library import LibraryGameAdded
-from domain.notices import NotificationRequested
+from domain.notifications import NotificationRequested
 from domain.orders import OrderCreated, OrderLine
 from domain.payments import Method, PaymentRequested
 from eventstore.log import Envelope, Recorded

@@ -101,7 +101,7 @@ def certified() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 def a_message(**fields: object) -> Message:
     """A notice to Ann."""
     usual = {
-        "notice_id": UUID(int=7),
+        "notification_id": UUID(int=7),
         "user_id": UUID(int=8),
         "template": "purchase",
         "email": "ann@example.com",

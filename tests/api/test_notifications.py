@@ -15,7 +15,7 @@ import pytest_asyncio
 from commands.handler import SYSTEM
 from commands.reactors import notifications
 from domain.errors import Refused
-from domain.notices import NotificationRequested
+from domain.notifications import NotificationRequested
 from eventstore.log import AlreadyDone
 from tests.support.servers.mail import SENDER, Postbox, smtp_server
 from tests.support.shops.gateway import CARD, DECLINED, PASSWORD, Person, Shop, open_shop

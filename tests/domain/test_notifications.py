@@ -1,17 +1,11 @@
 import msgspec
 import pytest
 
-from domain import notices
+from domain import notification_texts, notifications
 from domain.errors import Invalid
 from domain.events import Event
-from domain.notices import (
-    TEMPLATES,
-    NotificationFailed,
-    NotificationRequested,
-    NotificationSent,
-    evolve,
-    render,
-)
+from domain.notification_texts import TEMPLATES, render
+from domain.notifications import NotificationFailed, NotificationRequested, NotificationSent, evolve
 from tests.support.given_when_then import an_id, fold, given, when
 
 USER, CAUSE = an_id("user"), an_id("cause")
@@ -44,9 +38,11 @@ EVERY_PARAMETER = {
 }
 
 
-def request(notice: notices.Notice | None, template: str = "purchase") -> list[Event]:
-    return notices.request(
-        notice,
+def request(
+    notification: notifications.Notification | None, template: str = "purchase"
+) -> list[Event]:
+    return notifications.request(
+        notification,
         user_id=USER,
         channel="email",
         template=template,
@@ -66,32 +62,32 @@ def test_a_notice_that_could_never_be_written_is_not_requested() -> None:
 
 
 def test_a_notice_is_sent_once() -> None:
-    given(evolve, REQUESTED).when(lambda n: notices.mark_sent(n, "m-1")).then(SENT)
-    given(evolve, REQUESTED, SENT).when(lambda n: notices.mark_sent(n, "m-2")).then_nothing()
+    given(evolve, REQUESTED).when(lambda n: notifications.mark_sent(n, "m-1")).then(SENT)
+    given(evolve, REQUESTED, SENT).when(lambda n: notifications.mark_sent(n, "m-2")).then_nothing()
     assert fold(evolve, REQUESTED, SENT).status == "SENT"
 
 
 def test_a_notice_fails_once_for_good() -> None:
-    given(evolve, REQUESTED).when(lambda n: notices.mark_failed(n, "refused", 5)).then(FAILED)
+    given(evolve, REQUESTED).when(lambda n: notifications.mark_failed(n, "refused", 5)).then(FAILED)
     given(evolve, REQUESTED, FAILED).when(
-        lambda n: notices.mark_failed(n, "refused", 6)
+        lambda n: notifications.mark_failed(n, "refused", 6)
     ).then_nothing()
     assert fold(evolve, REQUESTED, FAILED).status == "FAILED"
 
 
 def test_a_sent_notice_does_not_fail_any_more() -> None:
     given(evolve, REQUESTED, SENT).when(
-        lambda n: notices.mark_failed(n, "refused", 5)
+        lambda n: notifications.mark_failed(n, "refused", 5)
     ).then_nothing()
 
 
 def test_a_failed_notice_can_still_be_sent() -> None:
-    given(evolve, REQUESTED, FAILED).when(lambda n: notices.mark_sent(n, "m-1")).then(SENT)
+    given(evolve, REQUESTED, FAILED).when(lambda n: notifications.mark_sent(n, "m-1")).then(SENT)
 
 
 def test_the_parameters_are_kept_for_the_sending() -> None:
-    notice = fold(evolve, REQUESTED)
-    assert (notice.params, notice.status) == (PARAMS, "REQUESTED")
+    notification = fold(evolve, REQUESTED)
+    assert (notification.params, notification.status) == (PARAMS, "REQUESTED")
     assert fold(evolve, msgspec.structs.replace(REQUESTED, params=None)).params is None
 
 
@@ -173,9 +169,9 @@ def test_a_transfer_that_took_nothing_says_so() -> None:
     )
 
 
-@pytest.mark.parametrize("template", sorted(notices.PUSHED))
+@pytest.mark.parametrize("template", sorted(notification_texts.PUSHED))
 def test_what_is_pushed_is_not_a_letter(template: str) -> None:
-    assert notices.channels_of(template) == ("email", "push")
+    assert notification_texts.channels_of(template) == ("email", "push")
     text = render(template, EVERY_PARAMETER, "push")[1]
     assert "Ana" not in text
     assert text in render(template, EVERY_PARAMETER)[1]
@@ -183,7 +179,8 @@ def test_what_is_pushed_is_not_a_letter(template: str) -> None:
 
 def test_what_proves_an_address_goes_to_that_address_alone() -> None:
     assert {
-        notices.channels_of(each) for each in ("welcome", "verification", "password_reset")
+        notification_texts.channels_of(each)
+        for each in ("welcome", "verification", "password_reset")
     } == {("email",)}
 
 
@@ -191,7 +188,7 @@ def test_a_subject_is_cut_at_a_blank() -> None:
     subject, text = render(
         "purchase", {**EVERY_PARAMETER, "titles": ", ".join(["Disco Elysium"] * 30)}
     )
-    assert len(subject) <= notices.MAX_SUBJECT
+    assert len(subject) <= notification_texts.MAX_SUBJECT
     assert subject.endswith(" …")
     assert text.count("Disco Elysium") == 30
 
@@ -220,10 +217,12 @@ def test_no_template_says_what_people_typed_to_an_address_that_nobody_verified(
             return self[name]
 
     asked: set[str] = set()
-    notices.TEMPLATES[template](Typed())
-    typed = {name: "LURE" for name in asked | {"name"} if name not in notices.OURS}
-    ours = dict.fromkeys(asked & notices.OURS, "ours")
+    notification_texts.TEMPLATES[template](Typed())
+    typed = {name: "LURE" for name in asked | {"name"} if name not in notification_texts.OURS}
+    ours = dict.fromkeys(asked & notification_texts.OURS, "ours")
 
-    subject, text = notices.render(template, notices.for_unverified({**typed, **ours}))
+    subject, text = notification_texts.render(
+        template, notification_texts.for_unverified({**typed, **ours})
+    )
 
     assert "LURE" not in subject + text

@@ -7,14 +7,19 @@ from uuid import UUID, uuid4
 import pytest
 import pytest_asyncio
 
-from commands.aggregates import NOTICE
+from commands.aggregates import NOTIFICATION
 from commands.handler import SYSTEM
 from commands.ports.notifications import Message, NotDelivered
 from commands.ports.queue import Job, JobAttempt
-from commands.workers.notifications import NoticeWorker
-from domain import notices
+from commands.workers.notifications import NotificationWorker
+from domain import notifications
 from domain.identity import User
-from domain.notices import Channel, NotificationFailed, NotificationRequested, NotificationSent
+from domain.notification_texts import Channel
+from domain.notifications import (
+    NotificationFailed,
+    NotificationRequested,
+    NotificationSent,
+)
 from eventstore.unit_of_work import UnitOfWork
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
@@ -54,13 +59,13 @@ class FakeTransport:
 class Desk:
     """A notice that was asked for, and a worker that tries to send it."""
 
-    def __init__(self, core: Core, transport: FakeTransport, notice_id: UUID) -> None:
+    def __init__(self, core: Core, transport: FakeTransport, notification_id: UUID) -> None:
         self._core = core
-        self.notice_id = notice_id
-        self._worker = NoticeWorker(core.handler, {"email": transport, "push": transport})
+        self.notification_id = notification_id
+        self._worker = NotificationWorker(core.handler, {"email": transport, "push": transport})
 
     async def attempt(self, number: int) -> None:
-        job = Job(uuid4(), "mail", {"notice_id": str(self.notice_id)})
+        job = Job(uuid4(), "mail", {"notice_id": str(self.notification_id)})
         await self._worker.handle(JobAttempt(job, number, last=number == ATTEMPTS))
 
     async def fail_all(self, error: type[Exception]) -> None:
@@ -69,7 +74,9 @@ class Desk:
                 await self.attempt(number)
 
     async def outcome(self) -> list[object]:
-        return [recorded.event for recorded in await self._core.log.read_stream(self.notice_id)][1:]
+        return [
+            recorded.event for recorded in await self._core.log.read_stream(self.notification_id)
+        ][1:]
 
 
 async def asked(
@@ -87,7 +94,7 @@ async def asked(
             await core.commands.accounts.register(SYSTEM, email=email, password=None, name="Ann")
         ).value
     )
-    notice_id, user_id = uuid4(), ann.user_id
+    notification_id, user_id = uuid4(), ann.user_id
     wanted = NotificationRequested(
         user_id=user_id,
         channel=channel,
@@ -97,10 +104,10 @@ async def asked(
     )
 
     async def decision(unit: UnitOfWork) -> None:
-        unit.create(NOTICE, notice_id, [wanted])
+        unit.create(NOTIFICATION, notification_id, [wanted])
 
     await core.handler.handle(decision, SYSTEM)
-    return Desk(core, transport, notice_id)
+    return Desk(core, transport, notification_id)
 
 
 async def test_a_notice_is_sent_once_under_its_own_id(core: Core) -> None:
@@ -168,12 +175,14 @@ async def test_an_address_that_nobody_verified_is_not_written_to_without_end(cor
             SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="Ann"
         )
     ).value
-    worker = NoticeWorker(core.handler, {"email": transport})
+    worker = NotificationWorker(core.handler, {"email": transport})
 
     async def told() -> list[object]:
         desk = await asked(core, transport, ann=ann)
         await worker.handle(
-            JobAttempt(Job(uuid4(), "mail", {"notice_id": str(desk.notice_id)}), 1, last=False)
+            JobAttempt(
+                Job(uuid4(), "mail", {"notice_id": str(desk.notification_id)}), 1, last=False
+            )
         )
         return await desk.outcome()
 
@@ -190,9 +199,9 @@ async def test_an_address_that_nobody_verified_is_not_written_to_without_end(cor
 async def test_a_person_who_was_forgotten_meanwhile_is_not_written_to(core: Core) -> None:
     transport = FakeTransport()
     desk = await asked(core, transport)
-    notice = await core.repository.state(NOTICE, desk.notice_id)
-    assert isinstance(notice, notices.Notice)
-    await core.commands.account_ends.close(SYSTEM, notice.user_id, forget=True)
+    notification = await core.repository.state(NOTIFICATION, desk.notification_id)
+    assert isinstance(notification, notifications.Notification)
+    await core.commands.account_ends.close(SYSTEM, notification.user_id, forget=True)
     await desk.attempt(1)
     assert await desk.outcome() == [NotificationFailed(code="recipient_unknown", attempts=1)]
     assert transport.taken == []

@@ -1,126 +1,20 @@
-"""A notice to a person: one per cause and channel, requested once, then sent, or failed after all
-retries.
-
-Its text is rendered from a template and parameters when it is sent. Personal data is stored in the
-parameters only, which are encrypted under the person's key.
-"""
+"""The texts of notifications: each is a template, filled with parameters when it is sent."""
 
 import textwrap
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal
-from uuid import UUID
-
-import msgspec
+from typing import Literal
 
 from domain.errors import Invalid
-from domain.events import PERSONAL, Event, event
 
 Channel = Literal["email", "push"]
-Status = Literal["REQUESTED", "SENT", "FAILED"]
-
-# -- events ----------------------------------------------------------------------------------------
-
-
-@event("notification.requested.v1", person="user_id")
-class NotificationRequested(Event, frozen=True):
-    """A notice to this person was requested; `params` fill the template."""
-
-    user_id: UUID
-    channel: Channel
-    template: str
-    cause_event_id: UUID
-    params: Annotated[dict[str, str] | None, PERSONAL] = None
-
-
-@event("notification.sent.v1")
-class NotificationSent(Event, frozen=True):
-    """The notice was sent; `provider_ref` is the mail or push service's reference."""
-
-    provider_ref: str | None = None
-
-
-@event("notification.failed.v1")
-class NotificationFailed(Event, frozen=True):
-    """The notice failed after `attempts` attempts."""
-
-    code: str
-    attempts: int
-
-
-# -- state -----------------------------------------------------------------------------------------
-
-
-class Notice(msgspec.Struct, frozen=True):
-    """The state of a notice. `params` is None when there are none, or when the person was
-    forgotten."""
-
-    user_id: UUID
-    channel: Channel
-    template: str
-    cause_event_id: UUID
-    params: dict[str, str] | None = None
-    status: Status = "REQUESTED"
-
-
-def evolve(state: Notice | None, event: Event) -> Notice | None:
-    match state, event:
-        case _, NotificationRequested():
-            return Notice(**msgspec.structs.asdict(event))
-        case Notice(), NotificationSent():
-            return msgspec.structs.replace(state, status="SENT")
-        case Notice(), NotificationFailed():
-            return msgspec.structs.replace(state, status="FAILED")
-    return state
-
-
-# -- decisions -------------------------------------------------------------------------------------
-
-
-def request(
-    notice: Notice | None,
-    *,
-    user_id: UUID,
-    channel: Channel,
-    template: str,
-    cause_event_id: UUID,
-    params: Mapping[str, str],
-) -> list[Event]:
-    """Request a notice. Idempotent. Raises Invalid as `render`, so that no later step needs to."""
-    if notice is not None:
-        return []
-    render(template, params)
-    return [
-        NotificationRequested(
-            user_id=user_id,
-            channel=channel,
-            template=template,
-            cause_event_id=cause_event_id,
-            params=dict(params),
-        )
-    ]
-
-
-def mark_sent(notice: Notice, provider_ref: str | None = None) -> list[Event]:
-    """Mark the notice as sent, even after a failure. Idempotent."""
-    return [] if notice.status == "SENT" else [NotificationSent(provider_ref=provider_ref)]
-
-
-def mark_failed(notice: Notice, code: str, attempts: int) -> list[Event]:
-    """Mark the notice as failed after the last attempt. No-op once it is sent or failed."""
-    return (
-        [] if notice.status != "REQUESTED" else [NotificationFailed(code=code, attempts=attempts)]
-    )
-
-
-# -- texts -----------------------------------------------------------------------------------------
-
 Params = Mapping[str, str]
 
 ADDRESS = "address"
-"""The parameter with the address that a mail goes to, when that is not
-the account's current one."""
+"""The parameter with the address that a mail goes to, when that is not the account's current
+one."""
 
 _IDS = {"order_id", "shipment_id", "transaction_id", "payment_id", "refund_id"}
+
 OURS = frozenset({"token", "link", *_IDS, "total", "amount", "refunded", "owed", "available", "to"})
 """Parameters whose text is generated. All others hold what people typed: names, titles, tracking
 numbers."""
