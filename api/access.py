@@ -8,7 +8,7 @@ from domain.errors import Unauthorized
 
 
 def access_of(scope: Scope, tokens: Tokens) -> AccessClaims | None:
-    """The holder of the request's bearer token; None without one. Raises
+    """The claims of the request's bearer token; None without a token. Raises
     Unauthorized("invalid_token")."""
     state = scope.setdefault("state", {})
     if "access" not in state:
@@ -28,5 +28,5 @@ def _read(scope: Scope, tokens: Tokens) -> AccessClaims | None:
         return None
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer":
-        raise Unauthorized("invalid_token", "the only scheme is Bearer")
+        raise Unauthorized("invalid_token", "the only supported scheme is Bearer")
     return tokens.read_access(token.strip())

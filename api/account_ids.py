@@ -1,4 +1,4 @@
-"""The account that a path is about."""
+"""Account ids in paths."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -23,11 +23,11 @@ async def _account_id(
 
 
 AccountId = Annotated[UUID, Depends(_account_id)]
-"""The account that `{user_id}` names: raises Unauthorized."""
+"""The account id in `{user_id}`; `me` becomes the caller's. Raises Unauthorized."""
 
 
 async def check_account_exists(services: Services, user_id: UUID) -> None:
-    """Raises NotFound("user_not_found") unless the account exists: a list of nobody's things is not
-    an empty one. The platform sells games without an account."""
+    """Raises NotFound("user_not_found") unless the account exists, so that an unknown account does
+    not look like one with an empty list. The platform sells games without having an account."""
     if user_id != PLATFORM_ID:
         await services.repository.get(USER, user_id, fresh=False)

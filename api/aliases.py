@@ -1,7 +1,7 @@
-"""Every path in the source documents that has a canonical path as well, in one table.
+"""The table of aliases: paths of the source documents beside the canonical ones.
 
-An alias runs the same endpoint function, and takes the same bodies. Besides those listed here,
-everything under /api/v1/X is also available under /api/X.
+An alias runs the same endpoint and takes the same bodies. Besides those listed here, every path
+under /api/v1/ is also available under /api/.
 """
 
 from collections.abc import Iterable, Sequence
@@ -45,8 +45,7 @@ ALIASES: Sequence[tuple[str, str, str]] = (
     ("POST", "/api/v1/wallets/{wallet_id}/deduct-funds", "/wallets/{wallet_id}/deduct-funds"),
     ("POST", "/api/v1/transactions", "/transactions/create"),
 )
-"""(method, canonical path, alias). A POST alias of a canonical path that
-only reads runs its GET."""
+"""(method, canonical path, alias). A POST alias of a path that has only a GET runs the GET."""
 
 PREFIXES: Sequence[tuple[str, str]] = (
     ("/api/v1/games", "/jogos"),
@@ -54,12 +53,13 @@ PREFIXES: Sequence[tuple[str, str]] = (
     ("/api/v1/games", "/api/v1/catalog/products"),
     ("/api/v1/games", "/api/v1/admin/products"),
 )
-"""(canonical prefix, alias): everything below the first is also below the second."""
+"""(canonical prefix, alias prefix): every path below the first is also available below the
+second."""
 
 
 def add_routes(app: FastAPI, routes: Sequence[APIRoute]) -> None:
-    """Add canonical routes, then their aliases. Of two matching paths, the one with fewer
-    parameters comes first."""
+    """Add the canonical routes and their aliases. Of two paths that match, the one whose literal
+    segments come first wins."""
     by_name = {(method, route.path): route for route in routes for method in route.methods or ()}
     canonical = [(route.path, {method}, route, False) for (method, _), route in by_name.items()]
     aliases = {
@@ -74,7 +74,7 @@ def add_routes(app: FastAPI, routes: Sequence[APIRoute]) -> None:
 
 
 def add_sockets(app: FastAPI, routes: Iterable[APIWebSocketRoute]) -> None:
-    """Add WebSockets under their canonical paths, and without a version."""
+    """Add WebSockets under their canonical and their unversioned paths."""
     for route in routes:
         for path in (route.path, UNVERSIONED + route.path.removeprefix(V1)):
             app.add_api_websocket_route(path, route.endpoint)
@@ -100,7 +100,7 @@ def _aliases(by_name: dict[tuple[str, str], APIRoute]) -> Iterable[tuple[str, st
 
 
 def _generality(path: str) -> list[bool]:
-    """Sorts literal path segments before parameters, which would match them."""
+    """Sort key that puts literal segments before parameters, which would match them too."""
     return [segment.startswith("{") for segment in path.split("/")]
 
 

@@ -30,8 +30,8 @@ def answer(
     beside: str = "",
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A JSON answer (without a body for None), with the log position that it reflects and the
-    version that it shows; `beside` is other content, as for `etag`."""
+    """A JSON answer, or one without a body for None. `position` is the log position it reflects,
+    `version` the version it shows; for `beside` see `etag`."""
     fields = dict(headers or {})
     if position is not None:
         fields[POSITION_HEADER] = str(position)
@@ -43,14 +43,14 @@ def answer(
 
 
 async def position_of(result: CommandResult[Any], services: Services) -> int:
-    """The position of a command's append; without one, the end of the log, which contains the
-    reason."""
+    """The position of a command's append. If it appended nothing, the end of the log, which
+    contains the reason."""
     return await services.log.head() if result.position is None else result.position
 
 
 def page_answer(request: Request, page: Page[Any], position: int) -> Response:
-    """A page of a list, with a link to the next one (RFC 8288), or 304 when the client has it. Its
-    entity tag is a digest of its content, as a list has no version."""
+    """A page of a list with a link to the next page (RFC 8288), or 304 if the client has it. A list
+    has no version, so its entity tag is a digest of its content."""
     body = page.model_dump_json().encode()
     headers = {POSITION_HEADER: str(position), "ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"'}
     if page.next_cursor is not None:
@@ -65,19 +65,19 @@ def page_answer(request: Request, page: Page[Any], position: int) -> Response:
 
 
 def etag(version: int, beside: str = "") -> str:
-    """A strong entity tag: the stream's version and, when the answer shows more than the stream, a
-    digest of the rest (`beside`). An edit is based on the version alone."""
+    """A strong entity tag: the stream's version and, if the answer shows more than the stream, a
+    digest of the rest (`beside`). If-Match compares the version alone."""
     digest = f"-{hashlib.sha256(beside.encode()).hexdigest()[:8]}" if beside else ""
     return f'"{version}{digest}"'
 
 
 def _expected_version(
     if_match: Annotated[
-        str | None, Header(description="The ETag that the edit is based on.")
+        str | None, Header(description="The ETag that this change is based on: 412 if it is stale.")
     ] = None,
 ) -> int | None:
-    """The version that an edit is based on; the newest of several; an impossible one when none is a
-    tag of ours."""
+    """The newest version in If-Match; -1, which no stream has, if it contains no tag of this API's
+    form."""
     if if_match is None or if_match.strip() == "*":
         return None
     tags = [_STRONG_TAG.fullmatch(tag) for tag in if_match.split(",")]
@@ -89,7 +89,7 @@ ExpectedVersion = Annotated[int | None, Depends(_expected_version)]
 
 
 def has_tag(request: Request, tag: str) -> bool:
-    """Whether If-None-Match says that the client has the content of this entity tag."""
+    """Whether If-None-Match says that the client already has the content of this entity tag."""
     header = request.headers.get("if-none-match", "")
     tags = {each.strip().removeprefix("W/") for each in header.split(",")}
     return "*" in tags or tag in tags
@@ -104,7 +104,7 @@ def versioned(
     beside: str = "",
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """The resource, or 304 when the client has it; `beside` as for `etag`."""
+    """The resource, or 304 if the client has it. For `beside` see `etag`."""
     if has_tag(request, etag(version, beside)):
         return answer(
             None, status=304, position=position, version=version, beside=beside, headers=headers
@@ -117,7 +117,7 @@ def versioned(
 
 @dataclass(frozen=True)
 class Preference:
-    """How long the answer should wait (RFC 7240)."""
+    """How long to wait for an outcome before answering (RFC 7240)."""
 
     wait_seconds: float = DEFAULT_WAIT_SECONDS
     asynchronous: bool = False
@@ -125,18 +125,21 @@ class Preference:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The header that says what was applied."""
+        """The header that reports which preference was applied."""
         return {"Preference-Applied": self.applied} if self.applied else {}
 
     @property
     def status(self) -> int:
-        """201, or 202 for an answer that did not wait."""
+        """201, or 202 if the answer does not wait for the outcome."""
         return 202 if self.asynchronous else 201
 
 
 def _preference(
     prefer: Annotated[
-        list[str] | None, Header(description="`wait=S` (at most 10 seconds) or `respond-async`.")
+        list[str] | None,
+        Header(
+            description="`wait=S`: seconds to wait for the outcome (up to 10). `respond-async`: 0."
+        ),
     ] = None,
 ) -> Preference:
     wishes = [wish.strip().lower() for line in prefer or () for wish in line.split(",")]

@@ -40,8 +40,8 @@ UNGUARDED = (
     "/api/v1/images/",
     "/api/images/",
 )
-"""Paths that answer while the database is down, if only to say so. (The last two only serve
-images.)"""
+"""Paths that are served while the database is down. Probes, metrics and documentation need no
+database; images are only read from their own store."""
 
 
 def create_app(services: Services) -> FastAPI:
@@ -49,7 +49,8 @@ def create_app(services: Services) -> FastAPI:
 
 
 def gateway(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
-    """Routes with everything they share: problems, limits, context, metrics, documentation."""
+    """Build the application from the given routers, with everything routes share: problem
+    documents, rate limits, request context, metrics and documentation."""
     app = FastAPI(
         title="Ludoteca",
         summary="A game shop and marketplace on an event-sourced log.",
@@ -85,7 +86,7 @@ def gateway(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
 
 
 def _add_middlewares(app: FastAPI, services: Services) -> None:
-    """From the innermost to the outermost."""
+    """Add the middlewares, from the innermost to the outermost."""
     settings = services.settings
     app.add_middleware(HeadRequests)
     app.add_middleware(RateLimit, limiter=app.state.limiter, tokens=services.tokens)
@@ -115,11 +116,11 @@ async def _explain(request: Request, error: Exception) -> Response:
 
 
 def _add_documentation(app: FastAPI) -> None:
-    """/docs: Swagger UI from our own files, so that it works without the Internet."""
+    """Serve Swagger UI at /docs from local files, so that it works without the Internet."""
     files = Path(fastapi_offline.__file__).parent / "static"
     app.mount(STATIC, StaticFiles(directory=files))
 
-    async def front_door(request: Request) -> RedirectResponse:
+    async def redirect_to_docs(request: Request) -> RedirectResponse:
         return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
 
     async def documentation(request: Request) -> Response:
@@ -133,5 +134,5 @@ def _add_documentation(app: FastAPI) -> None:
         )
         return allow_inline_script(page)
 
-    app.add_route("/", front_door, include_in_schema=False)
+    app.add_route("/", redirect_to_docs, include_in_schema=False)
     app.add_route("/docs", documentation, include_in_schema=False)

@@ -1,7 +1,7 @@
-"""The caller of a request, from its access token, and which callers a route admits.
+"""The caller of a request, and which callers a route admits.
 
-A route declares whom it admits with the `Access` among its dependencies, which `api.routing` checks
-before a body is read.
+A route declares whom it admits with the `Access` among its dependencies. `api.routing` checks it
+before reading the body.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,13 +19,13 @@ from domain.errors import Forbidden, NotFound, Unauthorized
 from domain.identity import AccountType
 
 Owner = Callable[[Services, UUID], Awaitable[UUID | None]]
-"""Finds the owner of a thing by its id; None when the thing does not exist, which is reported only
-after the body was checked."""
+"""Finds the owner of a resource by its id. Returns None if there is no such resource, which is
+reported only after the body was checked."""
 
 
 async def authenticated(request: Request) -> Caller | Unauthorized:
-    """The token's holder, or why there is none: unauthorized, invalid_token, session_ended. Looked
-    up once per request."""
+    """The caller that the request's token proves, or the refusal: unauthorized, invalid_token or
+    session_ended. Computed once per request."""
     state = request.scope["state"]
     if "caller" not in state:
         state["caller"] = await _authenticate(request)
@@ -41,7 +41,7 @@ async def _authenticate(request: Request) -> Caller | Unauthorized:
     except Unauthorized as refusal:
         return refusal
     if access is None:
-        return Unauthorized("unauthorized", "this needs an access token")
+        return Unauthorized("unauthorized", "this requires an access token")
     try:
         await services.session_ends.check(access.opened)
     except Unauthorized as refusal:
@@ -68,16 +68,16 @@ async def caller_or_anonymous(request: Request) -> Caller:
 
 
 AnyCaller = Annotated[Caller, Depends(caller_or_anonymous)]
-"""The caller, for dependencies shared by routes. It admits everybody, and so does not declare a
+"""The caller, for dependencies that routes share. It admits everybody, and so does not declare a
 route's access."""
 
 
 class Access:
     """Whom a route admits: anybody, account holders, or some roles. Raises Unauthorized, Forbidden.
 
-    `owner` names the path parameter of a thing that only its owner or an ADMIN may change, and how
-    to find its owner; use it for routes whose body must not be judged for others. `code` is the
-    refusal for a wrong role.
+    `owner` is (path parameter, lookup) of a resource that only its owner or an ADMIN may change.
+    Use it where others must not learn whether their body is valid. `code` is the refusal for a
+    wrong role, `owner_code` that for another's resource.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Access:
         self.code = code
         self.owner = owner
         self.owner_code = owner_code
-        self._refusal = f"this needs the role {' or '.join(roles)}"
+        self._refusal = f"this requires the role {' or '.join(roles)}"
 
     async def __call__(self, request: Request) -> Caller:
         if self.anybody:
@@ -112,10 +112,10 @@ class Access:
         parameter, owner_of = self.owner
         try:
             owner = await owner_of(request.app.state.services, UUID(request.path_params[parameter]))
-        except (ValueError, NotFound):  # reported later, with other errors
+        except (ValueError, NotFound):  # reported later, by the route
             return
         if owner is not None and not caller.may_act_for(owner):
-            raise Forbidden(self.owner_code, "that is another person's")
+            raise Forbidden(self.owner_code, "this belongs to another person")
 
 
 async def _seller_of_game(services: Services, game_id: UUID) -> UUID | None:
@@ -133,13 +133,13 @@ async def _oneself(_: Services, user_id: UUID) -> UUID:
 
 
 EVERYBODY = Depends(Access(anybody=True))
-"""For a route without a caller: a signature is the proof, if any is needed."""
+"""For a route without a caller. If it needs a proof, that is a signature."""
 
 OptionalCaller = Annotated[Caller, Depends(Access(anybody=True))]
 """The caller; anonymous without a valid token."""
 
 SignedIn = Annotated[Caller, Depends(Access())]
-"""A caller with an account; others get 401."""
+"""A caller with an account. Others get 401."""
 
 Seller = Annotated[Caller, Depends(Access("SELLER", "ADMIN"))]
 Merchant = Annotated[Caller, Depends(Access("SELLER", "ADMIN", code="not_a_seller"))]

@@ -1,4 +1,4 @@
-"""Field types of request bodies, and base classes of bodies and answers."""
+"""Field types of request bodies, and the base classes of bodies and answers."""
 
 from datetime import UTC, date, datetime
 from typing import Annotated, Generic, TypeVar
@@ -26,23 +26,23 @@ from domain.times import EARLIEST, FIRST_DAY, LAST_DAY, LATEST
 T = TypeVar("T")
 
 MAX_TYPED_EMAIL = 1000
-"""Characters. No address is that long; longer input is refused unread."""
+"""In characters. No address is that long; longer input is refused without parsing it."""
 
 
 class Body(BaseModel):
-    """A request body: fields that we do not know are refused."""
+    """A request body. Unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Answer(BaseModel):
-    """An answer, filled from whatever has attributes of these names."""
+    """A response body, filled from any object with attributes of these names."""
 
     model_config = ConfigDict(from_attributes=True)
 
 
 class Page(Answer, Generic[T]):
-    """A page of a list; `next_cursor` is null on the last one."""
+    """A page of a list. `next_cursor` is null on the last page."""
 
     items: list[T]
     next_cursor: str | None = None
@@ -63,20 +63,20 @@ def _several_lines(text: str) -> str:
 
 def _something_to_see(text: str) -> str:
     if not is_visible(text):
-        raise ValueError("there is nothing to see in it")
+        raise ValueError("this has no visible character")
     return text
 
 
 def _only_text(value: object) -> object:
     if not isinstance(value, str):
-        raise ValueError("this has to be a text")
+        raise ValueError("this must be a text")
     return value
 
 
 def _must_be_bounded_email(value: object) -> object:
     _only_text(value)
     if len(str(value)) > MAX_TYPED_EMAIL:
-        raise Invalid("invalid_email", "that is not an e-mail address")
+        raise Invalid("invalid_email", "this is not an e-mail address")
     return value
 
 
@@ -131,7 +131,7 @@ def _must_be_country(value: str) -> str:
 def _must_be_rfc_3339(value: object) -> object:
     # seconds since 1970
     if not isinstance(value, str) or value.lstrip("+-").replace(".", "", 1).isdecimal():
-        raise ValueError("this has to be a time of RFC 3339")
+        raise ValueError("this must be an RFC 3339 time")
     return value
 
 
@@ -143,43 +143,43 @@ _line = AfterValidator(_one_line)
 _seen = AfterValidator(_something_to_see)
 
 Word = Annotated[str, Field(min_length=1, max_length=64), _line, _seen]
-"""A short text: a genre, a SKU, a code."""
+"""A short text, such as a genre, a SKU or a code."""
 
 SingleLine = Annotated[str, Field(max_length=300), _line]
-"""One line of text."""
+"""One line of text, which may be empty."""
 
 Email = Annotated[
     str,
     PlainValidator(_must_be_bounded_email),
     WithJsonSchema({"type": "string", "maxLength": MAX_TYPED_EMAIL}),
 ]
-"""An e-mail address as typed, even if it is no storable text: the domain decides what is one."""
+"""An e-mail address as typed. The domain decides whether it is one."""
 
 NonBlank = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300), _line, _seen
 ]
-"""One line with visible content; surrounding blanks are dropped."""
+"""One line with visible content; surrounding whitespace is removed."""
 
 Url = Annotated[str, Field(min_length=1, max_length=2048), _line]
-"""A URL, unchecked."""
+"""A URL, not validated."""
 
 Text = Annotated[str, Field(max_length=4096)]
-"""Any text: a password."""
+"""Any text, such as a password."""
 
 Token = Annotated[str, Field(min_length=1, max_length=4096), _line]
-"""A text for machines."""
+"""A text for machines, such as a refresh token."""
 
 Prose = Annotated[str, Field(max_length=20_000), AfterValidator(_several_lines)]
-"""Several lines of text."""
+"""Text of several lines."""
 
 Cents = Annotated[int, Field(strict=True, ge=0, le=LARGEST_CENTS)]
-"""An amount in the currency's smallest unit: strictly an integer. The domain checks the limit of
-its currency."""
+"""An amount in the currency's smallest unit; strictly an integer. The domain checks the currency's
+own limit."""
 
 Amount = Annotated[
     int, Field(strict=True, ge=1, le=LARGEST_CENTS), BeforeValidator(_must_be_amount)
 ]
-"""As `Cents`, for money that moves: positive. Anything else is refused as `invalid_amount`."""
+"""A positive amount of `Cents` to be moved. Anything else is refused as `invalid_amount`."""
 
 Count = Annotated[int, Field(strict=True, ge=0, le=MAX_QUANTITY), BeforeValidator(_must_be_count)]
 """A number of units, at least 0. Anything else is refused as `invalid_quantity`."""
@@ -190,28 +190,28 @@ Quantity = Annotated[
 """A requested number of units, at least 1. Anything else is refused as `invalid_quantity`."""
 
 Version = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
-"""A version that a client has seen."""
+"""A version that the client has seen."""
 
 Currency = Annotated[str, AfterValidator(_must_be_currency)]
-"""An ISO 4217 code in capitals; another text is refused as `invalid_currency`."""
+"""An ISO 4217 code in capitals. Anything else is refused as `invalid_currency`."""
 
 Region = Annotated[str, AfterValidator(_must_be_region)]
-"""A country of ISO 3166-1 alpha-2; another text is refused as `invalid_region`."""
+"""An ISO 3166-1 alpha-2 country. Anything else is refused as `invalid_region`."""
 
 PriceRegion = Annotated[str, AfterValidator(_must_be_price_region)]
-"""As `Region`, or `*`: the fallback for all others."""
+"""A `Region`, or `*` for all regions without a price of their own."""
 
 Country = Annotated[str, AfterValidator(_must_be_country)]
-"""A country of ISO 3166-1 alpha-2, as a part of an address."""
+"""The ISO 3166-1 alpha-2 country of an address."""
 
 Reason = Annotated[SingleLine, Field(min_length=1), _seen, AfterValidator(without_card_number)]
-"""An operator's reason. With a card number in it, it is refused as `card_data_refused`."""
+"""An operator's reason. A card number in it is refused as `card_data_refused`."""
 
 CardToken = Annotated[Token, AfterValidator(card_token)]
-"""The provider's token of a card. A card number is refused as `card_data_refused`."""
+"""The payment provider's token of a card. A card number is refused as `card_data_refused`."""
 
 Day = Annotated[date, Field(ge=FIRST_DAY, le=LAST_DAY), BeforeValidator(_only_text)]
-"""A date, as in 2026-03-01, within the range of release dates."""
+"""A date, such as 2026-03-01, within the range of release dates."""
 
 Moment = Annotated[
     AwareDatetime,
@@ -219,7 +219,7 @@ Moment = Annotated[
     AfterValidator(_in_utc),
     BeforeValidator(_must_be_rfc_3339),
 ]
-"""A time in input: RFC 3339, with a zone, from 2000 to 2199."""
+"""A time in a request: RFC 3339 with a time zone, from 2000 to 2199."""
 
 Time = Annotated[datetime, AfterValidator(_in_utc)]
-"""A time in answers: RFC 3339, UTC, with Z."""
+"""A time in a response: RFC 3339, in UTC, with Z."""

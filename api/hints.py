@@ -1,4 +1,4 @@
-"""Hints for clients that use another name of a field or parameter: camelCase, or a name from the
+"""Hints for clients that use another name for a field or parameter: camelCase, or a name from the
 source documents."""
 
 import re
@@ -29,7 +29,7 @@ OTHER_NAMES: Mapping[str, Sequence[str]] = {
     "type": ("account_type",),
     "user_type": ("account_type",),
 }
-"""By a name from the source documents or elsewhere: our names for it."""
+"""For a name from the source documents or elsewhere, this API's names for it."""
 
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -45,7 +45,8 @@ def hint(name: str, known: Iterable[str]) -> str | None:
 def hinted(
     refusal: RequestValidationError, query: Iterable[str], body: ModelField | None
 ) -> RequestValidationError:
-    """The refusal, with a hint for each unknown name that is another name of a known one."""
+    """The validation errors, with a hint for each unknown name that is another name of a known
+    one."""
     return RequestValidationError([_hinted(error, query, body) for error in refusal.errors()])
 
 
@@ -64,7 +65,7 @@ def _hinted(
 
 
 def _fields_at(body: ModelField | None, path: Iterable[str | int]) -> Iterable[str]:
-    """The field names of a body at a place in it."""
+    """The field names of the body's model at a path."""
     model = None if body is None else _model(body.field_info.annotation)
     for step in path:
         if model is None or isinstance(step, int):
@@ -75,7 +76,7 @@ def _fields_at(body: ModelField | None, path: Iterable[str | int]) -> Iterable[s
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:
-    """The model in an annotation: by itself, optional, or in a list."""
+    """The model in an annotation, which may be optional or a list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     parts = (

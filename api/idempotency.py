@@ -1,10 +1,9 @@
-"""Idempotency-Key: a request under a known key is answered as the first one was, and nothing
-happens twice.
+"""Idempotency-Key: a repeated request gets the first answer, and takes effect once.
 
-The key, a fingerprint of what was asked and the ids of what was made commit with the events, so
-nothing can come between. The answer is kept once it is known, encrypted under the caller's own key;
-a replay that finds none yet makes it from the ids, as the first request would have. Refusals that
-appended nothing are not kept: they are decided anew.
+The key, a fingerprint of the request and the ids that the command recorded are committed together
+with its events. The answer is stored as soon as it is known, encrypted under the caller's own key.
+A replay before that builds the answer from the recorded ids, as the first request would have.
+Refusals that appended nothing are not stored; a repeat decides again.
 """
 
 import hashlib
@@ -34,8 +33,7 @@ from kit.clock import Clock
 T = TypeVar("T")
 
 LIFETIME = timedelta(hours=25)
-"""A day and a little more, so that a client whose clock differs still finds its key within the
-day."""
+"""A day and an hour, so that a client whose clock differs still finds its key for a whole day."""
 
 MAX_KEY = 255
 REPLAYED_HEADER = "Idempotent-Replayed"
@@ -49,7 +47,7 @@ Reply = Callable[[CommandResult[T]], Awaitable[Response]]
 
 
 def recorded_id(name: str) -> Recall[UUID]:
-    """Recalls the id that the command recorded under this name."""
+    """A recall that reads the id which the command recorded under this name."""
 
     async def recall(done: IdempotencyRecord) -> UUID:
         return UUID(done.result_ids[name])
@@ -58,11 +56,11 @@ def recorded_id(name: str) -> Recall[UUID]:
 
 
 async def no_result(_: IdempotencyRecord) -> None:
-    """Recalls a command without a result."""
+    """The recall of a command that returns nothing."""
 
 
 class StoredAnswer(msgspec.Struct, frozen=True):
-    """An answer as it was given."""
+    """An answer as it was sent."""
 
     status: int
     headers: dict[str, str]
@@ -70,7 +68,7 @@ class StoredAnswer(msgspec.Struct, frozen=True):
 
 
 class StoredAnswers:
-    """Finds, keeps and gives again what was answered under a key."""
+    """Finds and stores the answers to requests with a key."""
 
     def __init__(self, log: PostgresLog, clock: Clock, secret: bytes) -> None:
         self._log = log
@@ -79,7 +77,8 @@ class StoredAnswers:
         self._running: set[UUID] = set()
 
     def key_for(self, scope: str, key: str, request: bytes) -> IdempotencyKey:
-        """The log's record for a key. The fingerprint is keyed: a request may hold a password."""
+        """The log's key for this request. The fingerprint is keyed, as a request may contain a
+        password."""
         fingerprint = hmac.new(self._secret, request, hashlib.sha256).digest()
         return IdempotencyKey(
             uuid5(_NAMESPACE, f"{scope}\x1f{key}"),
@@ -89,12 +88,13 @@ class StoredAnswers:
 
     @contextmanager
     def running(self, key: UUID) -> Iterator[None]:
-        """Raises Problem 409 while this process works on another request under the key."""
+        """Mark the key as in use by this process. Raises Problem 409 if another request under it is
+        running here."""
         if key in self._running:
             raise Problem(
                 409,
                 "idempotency_in_progress",
-                "the first request is still running",
+                "the first request under this key is still running",
                 headers={"Retry-After": "1"},
             )
         self._running.add(key)
@@ -104,13 +104,13 @@ class StoredAnswers:
             self._running.discard(key)
 
     async def done(self, once: IdempotencyKey) -> IdempotencyRecord | None:
-        """The record under the key. Raises Problem 422 when it is of another request."""
+        """The record under the key, if any. Raises Problem 422 if it belongs to another request."""
         done = await self._log.done(once.key)
         return None if done is None else check_same_request(once, done)
 
     async def keep(self, once: IdempotencyKey, person_id: UUID, response: Response) -> None:
-        """Keep an answer, for this person only; without a key of theirs (forgotten) nothing is
-        kept."""
+        """Store an answer for this person only. Nothing is stored for a person without a key
+        (forgotten)."""
         person_key = (await self._log.keys.get([person_id])).get(person_id)
         if person_key is not None:
             kept = StoredAnswer(response.status_code, dict(response.headers), bytes(response.body))
@@ -118,7 +118,7 @@ class StoredAnswers:
             await self._log.answer(once.key, token.encode())
 
     async def recall(self, done: IdempotencyRecord, person_id: UUID) -> Response | None:
-        """The answer that was kept, if it can still be read."""
+        """The stored answer, if there is one that can still be decrypted."""
         person_key = (await self._log.keys.get([person_id])).get(person_id)
         if done.answer is None or person_key is None:
             return None
@@ -131,14 +131,15 @@ class StoredAnswers:
 
 
 def check_same_request(once: IdempotencyKey, done: IdempotencyRecord) -> IdempotencyRecord:
-    """The record, if it is of the same request. Raises Problem 422 `idempotency_key_reused`."""
+    """The record, if it belongs to the same request. Raises Problem 422
+    `idempotency_key_reused`."""
     if not hmac.compare_digest(bytes(done.fingerprint), once.fingerprint):
         raise Problem(422, "idempotency_key_reused", "this key was used for another request")
     return done
 
 
 class Idempotent:
-    """One request and the key that it came with, if any."""
+    """A request and its idempotency key, if it has one."""
 
     def __init__(self, answers: StoredAnswers, caller: Caller, once: IdempotencyKey | None) -> None:
         self._answers = answers
@@ -147,18 +148,19 @@ class Idempotent:
 
     @property
     def undisclosed(self) -> IdempotencyKey | None:
-        """The record for a command whose answer must not tell whether it did anything, not even by
-        refusing the key for another request: each request under the key has a record of its own."""
+        """A key for commands whose answer must not disclose whether they did anything. It differs
+        for every request under the same Idempotency-Key, so that not even a reused key is
+        reported."""
         once = self._once
         return once and msgspec.structs.replace(once, key=uuid5(once.key, once.fingerprint.hex()))
 
     async def answer(
         self, command: Command[T], recall: Recall[T], reply: Reply[T], *, keep: bool = True
     ) -> Response:
-        """Run the command and reply; or, under a known key, reply as the first time.
+        """Run the command and reply; or, if the key is known, give the first reply again.
 
-        `recall` finds again what the command made, by its record: see `made`. `keep` is False for
-        answers that hold secrets.
+        `recall` finds the command's result in its record (see `recorded_id`). `keep` is False for
+        answers that contain secrets.
         """
         once, answers = self._once, self._answers
         if once is None:
@@ -170,7 +172,7 @@ class Idempotent:
                     result = await command(once)
                 except AlreadyDone as already:
                     done = check_same_request(once, already.done)
-                except Refused:  # perhaps because another process has just done this very thing
+                except Refused:  # perhaps because another process has just run this command
                     done = await answers.done(once)
                     if done is None:
                         raise
@@ -213,7 +215,7 @@ async def _idempotent(
         Header(
             min_length=1,
             max_length=MAX_KEY,
-            description="Makes a repeat of this request safe; kept for a day.",
+            description="Repeats of this request within a day get the same answer.",
         ),
     ] = None,
 ) -> Idempotent:
@@ -231,14 +233,14 @@ async def _idempotent(
 
 
 async def _request_content(request: Request) -> bytes:
-    """What is asked for, in one form: the operation (not its URL: aliases share it), what it is
-    about, and the body."""
+    """The request in canonical form: the operation (the URL will not do, as aliases share it), the
+    path parameters and the body."""
     operation = request.scope["endpoint"].__name__
     body = await request.body()
     try:
         return _canonical([operation, request.path_params, json.loads(body) if body else None])
     except (ValueError, RecursionError):
-        # no JSON, or nested as deep as no operation's: it was sent all the same
+        # not JSON, or nested too deeply: refused later, but fingerprinted all the same
         return _canonical([operation, request.path_params, body.hex()])
 
 

@@ -1,4 +1,5 @@
-"""The OpenAPI document: FastAPI's own, completed in one place with what all routes may answer."""
+"""Complete FastAPI's OpenAPI document with the security, headers and problems that all routes have
+in common."""
 
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
@@ -16,23 +17,26 @@ BEARER = "HTTPBearer"
 
 HEADERS: Mapping[str, tuple[str, Json]] = {
     "Event-Position": (
-        "The log position that the answer reflects.",
+        "The log position that this response reflects.",
         {"type": "integer", "minimum": 0},
     ),
-    "ETag": ("What `If-Match` and `If-None-Match` are compared with.", {"type": "string"}),
-    "Location": ("Where what was made is found.", {"type": "string"}),
-    "Link": ('The next page, `rel="next"` (RFC 8288).', {"type": "string"}),
-    "Idempotent-Replayed": (
-        "`true`: this was answered before, under the same key.",
+    "ETag": (
+        "The version of the resource, for `If-Match` and `If-None-Match`.",
         {"type": "string"},
     ),
-    "Preference-Applied": ("What was made of `Prefer`.", {"type": "string"}),
+    "Location": ("The URL of the new resource.", {"type": "string"}),
+    "Link": ('The next page, `rel="next"` (RFC 8288).', {"type": "string"}),
+    "Idempotent-Replayed": (
+        "`true` if this repeats an earlier response to the same key.",
+        {"type": "string"},
+    ),
+    "Preference-Applied": ("The preference of `Prefer` that was applied.", {"type": "string"}),
     "Retry-After": (
-        "Seconds after which it is worth while to try again.",
+        "After how many seconds to try again.",
         {"type": "integer", "minimum": 0},
     ),
-    "Allow": ("All methods of the path.", {"type": "string"}),
-    "WWW-Authenticate": ("How to prove who one is.", {"type": "string"}),
+    "Allow": ("The methods that the path has.", {"type": "string"}),
+    "WWW-Authenticate": ("How to authenticate.", {"type": "string"}),
 }
 
 _PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
@@ -59,7 +63,7 @@ def _complete(app: FastAPI, document: Json) -> None:
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "An access token, by login or registration.",
+            "description": "An access token, from logging in or registering.",
         }
     }
     components["headers"] = {
@@ -82,15 +86,15 @@ def _complete_operation(route: CheckedRoute, method: str, operation: Json) -> No
     headers = {name: _header(name) for name in _success_headers(route, method, operation)}
     done = str(route.status_code or 200)
     if route.status_code == 202 and route.response_model is None:
-        responses[done] = {"description": "Accepted: there is nothing to tell yet."}
+        responses[done] = {"description": "Accepted."}
     if "prefer" in _names(operation, "header"):
         responses["202"] = {
             **responses[done],
-            "description": "Not waited for, as was asked by `Prefer`.",
+            "description": "Accepted without waiting for the outcome, as `Prefer` requested.",
         }
     if _has_tag(route, method):
         responses["304"] = {
-            "description": "The client has it already, as `If-None-Match` says.",
+            "description": "The client already has this version (`If-None-Match`).",
             "headers": headers,
         }
     for status in {done, "202"} & responses.keys():
@@ -98,11 +102,11 @@ def _complete_operation(route: CheckedRoute, method: str, operation: Json) -> No
 
 
 def _refusals(route: CheckedRoute, method: str, operation: Json) -> Iterator[int]:
-    """The statuses of the problems that the route may answer with."""
+    """The statuses of the problems that the route may respond with."""
     headers, query = _names(operation, "header"), _names(operation, "query")
     yield from (422, 429, 503)
     if not all(access.anybody for access in route.access) or method != "GET" or "status" in query:
-        # logging in may be refused as well, and some statuses of a list are not for everybody
+        # a login may be refused too, and some values of `status` need a role
         yield from (401, 403)
     if "{" in route.path or method != "GET":
         yield 404
@@ -121,7 +125,7 @@ def _refusals(route: CheckedRoute, method: str, operation: Json) -> Iterator[int
 
 
 def _success_headers(route: APIRoute, method: str, operation: Json) -> Iterator[str]:
-    """The header fields of a successful answer."""
+    """The header fields of a successful response."""
     yield "Event-Position"
     if _has_tag(route, method) or "if-match" in _names(operation, "header"):
         yield "ETag"
@@ -136,7 +140,8 @@ def _success_headers(route: APIRoute, method: str, operation: Json) -> Iterator[
 
 
 def _has_tag(route: APIRoute, method: str) -> bool:
-    """An answer with an entity tag reads the client's tag from the request."""
+    """Whether the route's responses have an ETag: those that take the request compare
+    If-None-Match."""
     return method == "GET" and route.dependant.request_param_name is not None
 
 

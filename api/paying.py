@@ -1,5 +1,4 @@
-"""What routes that take money share: waiting until an order is paid or not, and the answer to a
-refund."""
+"""Shared by the routes that take or return money."""
 
 from typing import Any
 from uuid import UUID
@@ -17,8 +16,8 @@ from commands.orders import OrderAndPayment
 async def wait_as_preferred(
     services: Services, order_id: UUID, result: CommandResult[Any], prefer: Preference
 ) -> tuple[OrderAndPayment, int]:
-    """The order and payment after as long a wait as the client prefers, and a position that
-    reflects them."""
+    """Wait for the payment's outcome as long as the client prefers. Returns the order and its
+    payment, and a position that reflects them."""
     now = await services.commands.orders.when_ready(order_id, prefer.wait_seconds)
     return now, await position_of(
         result, services
@@ -26,16 +25,18 @@ async def wait_as_preferred(
 
 
 async def refresh_order(services: Services, order_id: UUID) -> None:
-    """Have this process see an order and its payment as they are in the log: for an answer to what
-    was done long ago, since when they may have gone on in another process. `wait_as_preferred`
-    looks by itself only when it waits."""
+    """Refresh this process's cached state of an order and its payment.
+
+    Needed before a replayed answer: another process may have changed them since the first one, and
+    `wait_as_preferred` reads the log only when it waits.
+    """
     order = await services.repository.state(ORDER, order_id)
     if order is not None:
         await services.repository.state(PAYMENT, order.payment_id)
 
 
 async def refunded(services: Services, payment_id: UUID, result: CommandResult[UUID]) -> Response:
-    """The refund as it stands in the log."""
+    """The answer to a refund: its current state, from the log."""
     payment = await services.repository.get(PAYMENT, payment_id)
     refund = payment.refunds[result.value]
     view = RefundView(

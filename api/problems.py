@@ -1,7 +1,7 @@
-"""Errors as problem documents (RFC 9457): the one place that maps failures to answers.
+"""Errors as problem documents (RFC 9457). This module alone maps failures to answers.
 
-A problem says what the client may know. Internal details (stack traces, SQL, secrets) go to the
-log, under the trace id given to the client.
+A problem contains only what the client may know. Internal details (stack traces, SQL, secrets) go
+to the log, under the trace id that the client gets.
 """
 
 import json
@@ -40,7 +40,7 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
 
 MAX_ERRORS = 100
-"""The most wrong fields of a request that are reported."""
+"""How many wrong fields of a request are reported at most."""
 
 STATUS: Mapping[type[Refused], int] = {
     Invalid: 422,
@@ -53,7 +53,7 @@ STATUS: Mapping[type[Refused], int] = {
 
 
 class Problem(Exception):
-    """An error as an answer. `extra` are further fields of the document."""
+    """An error with its answer. `extra` are additional fields of the document."""
 
     def __init__(
         self,
@@ -73,18 +73,17 @@ class Problem(Exception):
 
 
 class FieldError(BaseModel):
-    """What is wrong with one field of a request; `pointer` is a JSON Pointer (RFC 6901) into the
-    body."""
+    """One invalid field of a request. `pointer` is a JSON Pointer (RFC 6901) into the body."""
 
     field: str
     pointer: str | None = None
     message: str
     code: str
-    hint: str | None = Field(None, description="The name that was probably meant.")
+    hint: str | None = Field(None, description="The name that the client probably meant.")
 
 
 class ProblemDocument(BaseModel):
-    """RFC 9457 problem details. Some problems have further fields."""
+    """RFC 9457 problem details. Some problems have additional fields."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -93,26 +92,27 @@ class ProblemDocument(BaseModel):
     status: int
     detail: str
     instance: str
-    code: str = Field(description="Stable and machine-readable.", examples=["insufficient_stock"])
+    code: str = Field(description="A stable code for programs.", examples=["insufficient_stock"])
     trace_id: str
     errors: list[FieldError] | None = None
 
 
 def unavailable(code: str, detail: str) -> Problem:
-    """503, with Retry-After."""
+    """A 503 with Retry-After."""
     return Problem(503, code, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 def dependency_unavailable() -> Problem:
     """The answer while a dependency is down."""
     return unavailable(
-        "dependency_unavailable", "something that this needs is not reachable at the moment"
+        "dependency_unavailable",
+        "a service that this request needs cannot be reached at the moment",
     )
 
 
 def problem_of(error: BaseException) -> Problem:
-    """The problem for a failure; for several at once, an unforeseen one, or else the first. An
-    unforeseen failure is a 500 without details."""
+    """The problem for an error. Of several errors at once, an unforeseen one counts, else the
+    first. An unforeseen error is a 500 without details."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, BaseExceptionGroup):
@@ -123,11 +123,11 @@ def problem_of(error: BaseException) -> Problem:
             return explain(error)
     if is_away(error):
         return dependency_unavailable()
-    return Problem(500, "internal_error", "something went wrong on our side")
+    return Problem(500, "internal_error", "an unforeseen error happened in the server")
 
 
 def problem_response(problem: Problem, scope: Scope) -> Response:
-    """The problem as an answer to the request of this scope."""
+    """The problem as the answer to the request of this scope."""
     document: dict[str, object] = {
         **problem.extra,
         "type": f"urn:ludoteca:problem:{problem.code}",
@@ -142,7 +142,7 @@ def problem_response(problem: Problem, scope: Scope) -> Response:
 
 
 def error_response(error: BaseException, scope: Scope) -> Response:
-    """The answer to a failed request; outages and unforeseen failures are logged."""
+    """The answer to a failed request. Outages and unforeseen errors are logged."""
     problem = problem_of(error)
     if problem.status >= 500:
         log_failure(f"{scope.get('method')} {scope.get('path')}", problem, error)
@@ -150,7 +150,8 @@ def error_response(error: BaseException, scope: Scope) -> Response:
 
 
 def log_failure(what: str, problem: Problem, error: BaseException) -> None:
-    """Log a failure: unforeseen ones with their traceback, outages in an occasional line."""
+    """Log an error: unforeseen ones with their traceback, outages as a line that is not repeated
+    too often."""
     if problem.status == 503:
         cause = error.__cause__ if isinstance(error, Problem) and error.__cause__ else error
         said = (
@@ -164,7 +165,7 @@ def log_failure(what: str, problem: Problem, error: BaseException) -> None:
 
 
 def to_json(value: object) -> bytes:
-    """JSON, including what orjson refuses: texts from clients may hold lone surrogates."""
+    """JSON, also for values that orjson refuses: texts from clients may contain lone surrogates."""
     try:
         return orjson.dumps(value, default=str)
     except orjson.JSONEncodeError:
@@ -186,7 +187,7 @@ def _refused(refusal: Refused) -> Problem:
 
 
 def _http(error: HTTPException) -> Problem:
-    # FastAPI could not read the body; it explains the faults of a form
+    # FastAPI could not read the body; for a form, it says why
     if error.status_code == 400:
         if error.detail == "There was an error parsing the body":
             return Problem(400, "malformed_json", "the body is not JSON")
@@ -203,7 +204,7 @@ def _invalid_request(error: RequestValidationError) -> Problem:
     if any(each["type"] == "json_invalid" for each in errors):
         return Problem(400, "malformed_json", "the body is not JSON")
     fields = [_field_error(each).model_dump() for each in errors[:MAX_ERRORS]]
-    return Problem(422, "invalid_request", "some fields are wrong", errors=fields)
+    return Problem(422, "invalid_request", "some fields are invalid", errors=fields)
 
 
 def _field_error(error: Mapping[str, Any]) -> FieldError:
@@ -229,35 +230,36 @@ _EXPLAINED: Mapping[type[BaseException] | tuple[type[Exception], ...], Callable[
     RequestValidationError: _invalid_request,
     HTTPException: _http,
     (Overloaded, PoolTimeout): lambda _: unavailable(
-        "overloaded", "too many ask for this at once; try again in a moment"
+        "overloaded", "too many requests at once; try again in a moment"
     ),
     CancelledError: lambda _: unavailable(
-        "interrupted", "this was broken off, as the process stops: ask again"
+        "interrupted", "the request was interrupted because the process is stopping; try again"
     ),
     ClocksDiffer: lambda error: unavailable("clock_skew", str(error)),
     TooLarge: lambda error: Problem(413, error.code, str(error)),
     LIMITS: lambda _: Problem(
-        413, "request_too_large", "this asks for more than the database can do at once"
+        413, "request_too_large", "the request needs more than the database can do at once"
     ),
     (ReadModelBehind, NotSeenYet): lambda _: unavailable(
-        "read_model_behind", "what this reads has not caught up yet"
+        "read_model_behind", "the read model has not caught up yet"
     ),
     PositionUnknown: lambda error: Problem(400, "position_unknown", str(error)),
     (BadCursor, InvalidCursor): lambda _: Problem(
-        400, "invalid_cursor", "the cursor is not one of this list"
+        400, "invalid_cursor", "the cursor does not belong to this list"
     ),
     InvalidSignature: lambda _: Problem(
         400, "invalid_signature", "the signature is missing, wrong, too old or too new"
     ),
     HistoryChanged: lambda _: unavailable(
         "history_changed",
-        "the shop's data is that of an earlier moment by now: begin anew, without a position",
+        "the shop's data was restored to an earlier moment: start again, without a position",
     ),
     VersionConflict: lambda _: Problem(
-        409, "version_conflict", "others kept changing the same thing; try again"
+        409, "version_conflict", "others kept changing the same resource; try again"
     ),
     UnknownEvent: lambda _: unavailable(
-        "release_outdated", "a newer release of this program wrote this; ask that one"
+        "release_outdated",
+        "this data was written by a newer release, and this one cannot read it",
     ),
     MissingKey: lambda _: Problem(409, "person_forgotten", "this person's data was destroyed"),
 }

@@ -1,4 +1,5 @@
-"""What queries share: how current their read models must be, missing resources, and past times."""
+"""Shared by queries: the position a read model must have reached, missing resources, and past
+moments (`as_of`)."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -24,7 +25,7 @@ BEYOND_EVERY_LOG = 2**63 - 1
 
 
 def _as_position(said: object) -> object:
-    """A number with more digits than any position is capped: no log reaches it."""
+    """Cap a number with more digits than any position: no log is that long."""
     if isinstance(said, str) and len(said) > 18 and said.isascii() and said.isdecimal():
         return BEYOND_EVERY_LOG if said[:-18].strip("0") else said[-18:]
     return said
@@ -35,13 +36,13 @@ MinPosition = Annotated[
     Header(
         alias="Min-Position",
         ge=0,
-        description="Answer only what reflects the log up to here, or 503.",
+        description="Answer 503 unless the read model reflects the log up to this position.",
     ),
     BeforeValidator(_as_position),
 ]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
 Cursor = Annotated[
-    str | None, Query(max_length=1000, description="`next_cursor` of the page before.")
+    str | None, Query(max_length=1000, description="`next_cursor` of the previous page.")
 ]
 
 
@@ -50,7 +51,7 @@ async def _read_models(services: ServicesOf, min_position: MinPosition = 0) -> R
 
 
 Reads = Annotated[ReadModels, Depends(_read_models)]
-"""The read models, for a client that may know of a position."""
+"""The read models; with `Min-Position`, once they have reached that position."""
 
 
 async def _log_position(services: ServicesOf, min_position: MinPosition = 0) -> int:
@@ -61,7 +62,7 @@ async def _log_position(services: ServicesOf, min_position: MinPosition = 0) -> 
 
 
 LogPosition = Annotated[int, Depends(_log_position)]
-"""The end of the log, which a query of the log itself reflects."""
+"""The end of the log, which queries of the log itself reflect."""
 
 
 async def found(
@@ -70,7 +71,8 @@ async def found(
     ask: Callable[[ReadModels], Awaitable[Answer[T | None]]],
     missing: Callable[[], Exception],
 ) -> tuple[T, int]:
-    """A query's result, and its position. Raises `missing` only after seeing the end of the log."""
+    """A query's result and its position. Raises `missing` only if the end of the log has no result
+    either."""
     answer = await ask(reads)
     if answer.value is None:
         head = await services.log.head()
@@ -91,25 +93,26 @@ async def _moment(
     as_of: Annotated[
         str | None,
         Query(
-            max_length=64, description="A log position or an RFC 3339 time; AUDITOR and ADMIN only."
+            max_length=64,
+            description="A past moment: a log position or an RFC 3339 time (AUDITOR, ADMIN).",
         ),
     ] = None,
 ) -> int | datetime | None:
     if as_of is None:
         return None
     if caller.account_type not in {"AUDITOR", "ADMIN"}:
-        raise Forbidden("role_required", "only an AUDITOR or an ADMIN looks into the past")
+        raise Forbidden("role_required", "only an AUDITOR or an ADMIN may use as_of")
     if as_of.isdecimal() and len(as_of) < 19:
         return int(as_of)
     try:
         # pydantic would read it as seconds since 1970
         if as_of.lstrip("+-").replace(".", "", 1).isdecimal():
-            raise Problem(422, "invalid_as_of", "as_of is a log position or an RFC 3339 time")
-        at = _time.validate_strings(as_of.replace(" ", "+"))  # an unescaped plus arrives as a blank
-        return min(max(at, EARLIEST), LATEST)  # nothing happened outside these
+            raise Problem(422, "invalid_as_of", "as_of must be a log position or an RFC 3339 time")
+        at = _time.validate_strings(as_of.replace(" ", "+"))  # an unescaped plus arrives as a space
+        return min(max(at, EARLIEST), LATEST)  # no event is dated outside these
     except ValidationError as error:
         raise Problem(
-            422, "invalid_as_of", "as_of is a log position or an RFC 3339 time"
+            422, "invalid_as_of", "as_of must be a log position or an RFC 3339 time"
         ) from error
 
 

@@ -1,6 +1,9 @@
-"""The order of checks for every request: authentication (401), authorization (403), then the input:
-parameters (422), the body's content type (415), size (413) and content (400, 422). Existence (404)
-and decisions (409, 412, 402) come last. No body is read before its sender is known."""
+"""The order in which a request is checked.
+
+1. Authentication (401) and authorization (403). 2. Parameters (422). 3. The body's content type
+(415), size (413) and content (400, 422). 4. Existence (404) and decisions (402, 409, 412). No body
+is read before its sender is known.
+"""
 
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -24,15 +27,15 @@ from api.services import GatewaySettings
 Handler = Callable[[Request], Awaitable[Response]]
 
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
-"""What PostgreSQL cannot store in a text, and UTF-8 cannot encode."""
+"""Characters that PostgreSQL cannot store in a text, or UTF-8 cannot encode."""
 
 _NAMED = re.compile(r"\(\?P<\w+>")
-"""The start of a parameter in a path's pattern."""
+"""The start of a named parameter in a path's pattern."""
 
 
 class CheckedRoute(APIRoute):
-    """A route that checks the caller before it reads the input. `access`: all conditions for the
-    caller."""
+    """A route that checks the caller before it reads the input. `access` holds all conditions on
+    the caller."""
 
     access: tuple[Access, ...]
     _begins: str
@@ -45,7 +48,7 @@ class CheckedRoute(APIRoute):
         return super().matches(scope)
 
     def get_route_handler(self) -> Callable[[Request], Any]:
-        """Wrap FastAPI's own handler, which begins by reading the body."""
+        """Wrap FastAPI's own handler, which would begin by reading the body."""
         handle = super().get_route_handler()
         self._begins = self.path.partition("{")[0]
         self.access = tuple(dict.fromkeys(_access(self.dependant)))
@@ -90,21 +93,25 @@ def _query_names(dependant: Dependant) -> frozenset[str]:
 
 
 def _check_parameters(request: Request, known: frozenset[str]) -> None:
-    """Raises RequestValidationError for unknown query parameters, and for invalid text."""
+    """Raises RequestValidationError for unknown query parameters and for text that cannot be
+    stored."""
     errors = []
     if _NO_TEXT.search(request.scope["path"]):
         wrong = (name for name, value in request.path_params.items() if _NO_TEXT.search(str(value)))
         errors += [
-            _error("text", "path", name, "NUL and lone surrogates are no text") for name in wrong
+            _error("text", "path", name, "NUL and lone surrogates are not allowed")
+            for name in wrong
         ]
     if request.scope["query_string"]:
         for name, value in request.query_params.multi_items():
             if name not in known:
                 errors.append(
-                    _error("extra_forbidden", "query", name, "there is no such parameter")
+                    _error("extra_forbidden", "query", name, "this parameter does not exist")
                 )
             elif _NO_TEXT.search(value):
-                errors.append(_error("text", "query", name, "NUL and lone surrogates are no text"))
+                errors.append(
+                    _error("text", "query", name, "NUL and lone surrogates are not allowed")
+                )
     if errors:
         raise RequestValidationError(errors)
 
@@ -117,7 +124,8 @@ def _error(code: str, place: str, name: str, message: str) -> dict[str, Any]:
 
 
 def _check_kind(request: Request, *, form: bool) -> None:
-    """Raises Problem 415 for a body of another content type. A body without one counts as JSON."""
+    """Raises Problem 415 for a body of the wrong content type. A body without one counts as
+    JSON."""
     said, coding = (
         request.headers.get("content-type"),
         request.headers.get("content-encoding", "identity"),
@@ -128,10 +136,10 @@ def _check_kind(request: Request, *, form: bool) -> None:
         if kind != wanted and (
             form or not (kind.startswith("application/") and kind.endswith("+json"))
         ):
-            raise _unsupported(f"this takes {wanted}", {"Accept": wanted})
+            raise _unsupported(f"the body must be {wanted}", {"Accept": wanted})
     if coding.strip().lower() != "identity":
         raise _unsupported(
-            "this takes bodies without a Content-Encoding", {"Accept-Encoding": "identity"}
+            "the body must not have a Content-Encoding", {"Accept-Encoding": "identity"}
         )
 
 
@@ -140,7 +148,7 @@ def _unsupported(detail: str, headers: Mapping[str, str]) -> Problem:
 
 
 def _limited(request: Request, limit: int) -> Receive:
-    """The body's receiver: raises 413 as soon as the body is, or is declared, larger than `limit`
+    """A receiver that raises 413 as soon as the body is, or declares to be, larger than `limit`
     bytes."""
     receive, received = request.receive, 0
     declared = request.headers.get("content-length", "")
@@ -160,8 +168,8 @@ def _limited(request: Request, limit: int) -> Receive:
 
 
 def _too_large(limit: int) -> HTTPException:
-    """The exception type that FastAPI's body reader lets through. The connection is closed, as the
-    rest is not read."""
+    """413, as the exception type that FastAPI's body reader lets through. It closes the connection,
+    as the rest of the body is not read."""
     return HTTPException(413, f"a body has at most {limit} bytes", {"Connection": "close"})
 
 
@@ -169,8 +177,8 @@ def _too_large(limit: int) -> HTTPException:
 
 
 def methods_at(request: Request) -> str:
-    """All methods of the request's path, for `Allow`: those of the first matching pattern, which is
-    the one that routes. Later patterns match a literal segment as an id."""
+    """The value of `Allow`: the methods of the first path pattern that matches the request, which
+    is the one that routes. Later patterns would match its literal segments as ids."""
     first, found = None, set[str]()
     for route in request.app.routes:
         methods = getattr(route, "methods", None)

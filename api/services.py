@@ -1,5 +1,4 @@
-"""What the gateway is given by the composition root: the write side, the read side, and
-settings."""
+"""What the composition root gives to the gateway: commands, queries and settings."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -26,19 +25,21 @@ from queries.read_models import ReadModels
 from queries.search.engines import SearchEngines
 
 HealthCheck = Callable[[], Awaitable[None]]
-"""Raises whatever shows that a dependency is down."""
+"""Raises any exception when a dependency is down."""
 
 Rebuild = Callable[[str], Awaitable[bool]]
-"""Starts to rebuild the projection of a name, and returns; False when there is none. Raises
-Conflict when one runs."""
+"""Starts a rebuild of the named projection and returns; False when there is no such projection.
+Raises Conflict while a rebuild is running."""
 
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """What operators decide. `public_url` is where clients reach the API, empty: where they ask;
-    `trusted_proxies` are addresses or networks whose X-Forwarded-For is believed;
-    `sockets_per_user` are open at a time in one process, each closed when it does not take what it
-    is told in so many seconds.
+    """Operators' settings.
+
+    `public_url` is where clients reach the API (empty: the URL of the request). X-Forwarded-For is
+    trusted from `trusted_proxies`, which are addresses or networks. A user may have
+    `sockets_per_user` WebSockets open in one process; one that does not accept a message within
+    `socket_patience_seconds` is closed.
     """
 
     rate_limit: bool = True
@@ -47,7 +48,7 @@ class GatewaySettings:
     trusted_proxies: Sequence[str] = ()
     cors_origins: Sequence[str] = ()
     body_limit_bytes: int = 1024 * 1024
-    upload_limit_bytes: int = MAX_IMAGE_BYTES + 64 * 1024  # an image, and the form around it
+    upload_limit_bytes: int = MAX_IMAGE_BYTES + 64 * 1024  # an image and its form
     sockets_per_user: int = 10
     socket_patience_seconds: float = 10.0
 
@@ -56,10 +57,11 @@ class GatewaySettings:
 class Services:
     """Everything that routes call.
 
-    `secret` keys the fingerprints of requests; all processes share it. `dependency_errors` are what
-    adapters raise when what they speak to is down. `optional_dependencies` names those of `health`
-    without which requests are answered all the same. `dropped_log_lines` counts, by kind of
-    process, what nobody read. `database_watch` ends what waits for a database that is away.
+    `secret` keys the fingerprints of requests, and is the same in all processes. Adapters raise one
+    of `dependency_errors` when their service is down. Readiness does not need the
+    `optional_dependencies` among the `health` checks. `dropped_log_lines` returns the number of log
+    lines dropped by each kind of process. `database_watch` interrupts whatever waits for a database
+    that is down.
     """
 
     commands: Commands
@@ -85,8 +87,8 @@ class Services:
     database_watch: DatabaseWatch | None = None
 
     def while_there(self) -> AbstractContextManager[object]:
-        """Around what needs the database. Raises DatabaseAway as soon as it is known that it is
-        away."""
+        """A context that needs the database. Raises DatabaseAway as soon as the database is found
+        to be down."""
         return nullcontext() if self.database_watch is None else self.database_watch.while_there()
 
 

@@ -1,6 +1,7 @@
-"""Routes for notices signed by their sender: providers and carriers send any number of them.
+"""Marks the routes of signed webhooks, which are exempt from rate limits: payment providers and
+carriers may send any number.
 
-A route is marked as one. Its path alone does not show it, and clients choose the path.
+The endpoint carries the mark, as clients choose which alias of the path they call.
 """
 
 from collections.abc import Callable
@@ -15,13 +16,13 @@ _MARK = "takes_signed_webhooks"
 
 
 def signed_webhook(endpoint: C) -> C:
-    """Mark a route's endpoint as one for signed notices."""
+    """Decorator: mark an endpoint as one for signed webhooks."""
     setattr(endpoint, _MARK, True)
     return endpoint
 
 
 def is_signed_webhook(scope: Scope) -> bool:
-    """Whether the request goes to such a route, under any of its paths."""
+    """Whether the request goes to a marked endpoint, under any of its paths."""
     routes = (route for route in scope["app"].routes if isinstance(route, Route))
     marked = (route for route in routes if getattr(route.endpoint, _MARK, False))
     return any(route.matches(scope)[0] is Match.FULL for route in marked)

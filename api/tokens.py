@@ -1,7 +1,8 @@
-"""Tokens of clients: access tokens (JWT, signed with Ed25519, 15 minutes) and refresh tokens.
+"""Clients' tokens: access tokens (JWT, signed with Ed25519, valid for 15 minutes) and refresh
+tokens.
 
-Both are signed by one key and distinguished by audience and type, so that neither passes for the
-other. A refresh token names a session and a generation; the session knows whether it was spent.
+One key signs both. Audience and type differ, so that neither is accepted as the other. A refresh
+token names a session and its generation; the session knows which generation was already used.
 """
 
 import warnings
@@ -33,7 +34,8 @@ ACCESS_TYPE, REFRESH_TYPE = "at+jwt", "refresh+jwt"
 
 
 class AccessClaims(msgspec.Struct, frozen=True):
-    """The content of a valid access token; `epoch` is the account's when the session was opened."""
+    """The claims of a valid access token. `epoch` is the account's epoch when the session was
+    opened."""
 
     user_id: UUID
     account_type: AccountType
@@ -43,27 +45,27 @@ class AccessClaims(msgspec.Struct, frozen=True):
 
     @property
     def opened(self) -> Opened:
-        """The session; `commands.accounts.session_ends` knows whether it is over."""
+        """The session, for `commands.accounts.session_ends`, which knows whether it has ended."""
         return Opened(self.user_id, self.session_id, self.epoch)
 
 
 class RefreshClaims(msgspec.Struct, frozen=True):
-    """The content of a refresh token."""
+    """The claims of a valid refresh token."""
 
     session_id: UUID
     generation: int
 
 
 def new_private_key() -> bytes:
-    """A new signing key: PEM, PKCS #8."""
+    """Generate a signing key (PEM, PKCS #8)."""
     return Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
 
 class Tokens:
-    """Mints and reads tokens. `private_key` is PEM; `issuer` and `audience` are checked by those
-    who accept them."""
+    """Mints and reads tokens. `private_key` is PEM. Tokens are accepted only with this `issuer` and
+    `audience`."""
 
     def __init__(self, private_key: bytes, issuer: str, audience: str, clock: Clock) -> None:
         key = OKPKey.import_key(private_key)
@@ -75,7 +77,7 @@ class Tokens:
         self._clock = clock
 
     def jwks(self) -> dict[str, object]:
-        """The public key (RFC 7517), with which anybody can verify an access token."""
+        """The public key as a JWK set (RFC 7517), with which anybody can verify an access token."""
         return cast(dict[str, object], KeySet([self._key]).as_dict(private=False))
 
     # -- access ------------------------------------------------------------------------------------
@@ -83,17 +85,17 @@ class Tokens:
     def mint_access(
         self, user_id: UUID, account_type: AccountType, session_id: UUID, epoch: int = 0
     ) -> str:
-        """An access token, valid from now."""
+        """An access token that is valid from now on."""
         who: dict[str, object] = {"sub": str(user_id), "role": account_type}
         claims: dict[str, object] = {**who, "sid": str(session_id), "epoch": epoch}
         return self._mint(ACCESS_TYPE, self._audience, self._clock.now() + ACCESS_LIFETIME, claims)
 
     def read_access(self, token: str) -> AccessClaims:
-        """The token's content. Raises Unauthorized("invalid_token") when it is forged, expired, or
-        of another purpose or issuer."""
+        """The token's claims. Raises Unauthorized("invalid_token") if it is forged, expired, or has
+        another type, audience or issuer."""
         claims = self._claims(ACCESS_TYPE, self._audience, token)
         if cast(int, claims["iat"]) > (self._clock.now() + SKEW).timestamp():
-            # minted while a clock was ahead: it would outlive the memory of ended sessions
+            # minted while a clock was ahead: it would outlive the record of its session's end
             raise _invalid()
         named = {
             "user_id": claims.get("sub"),
@@ -109,12 +111,12 @@ class Tokens:
     # -- refresh -----------------------------------------------------------------------------------
 
     def mint_refresh(self, session_id: UUID, generation: int, expires_at: datetime) -> str:
-        """The refresh token of a session's generation."""
+        """The refresh token of one generation of a session."""
         claims: dict[str, object] = {"sid": str(session_id), "gen": generation}
         return self._mint(REFRESH_TYPE, self._refresh_audience, expires_at, claims)
 
     def read_refresh(self, token: str) -> RefreshClaims:
-        """The token's content. Raises Unauthorized("invalid_token")."""
+        """The token's claims. Raises Unauthorized("invalid_token")."""
         claims = self._claims(REFRESH_TYPE, self._refresh_audience, token)
         return _convert(
             {"session_id": claims.get("sid"), "generation": claims.get("gen")}, RefreshClaims
@@ -152,12 +154,12 @@ class Tokens:
             decoded = jwt.decode(token, self._key, algorithms=[ALGORITHM])
             if decoded.header.get("typ") != typ:
                 raise ValueError("a token for another purpose")
-            # Without iat: the minting machine's clock may be ahead of ours within the tolerance.
+            # Without iat: the clock that the token was minted by may be ahead, within limits.
             registry.validate(
                 {name: claim for name, claim in decoded.claims.items() if name != "iat"}
             )
             if not isinstance(decoded.claims.get("iat"), int):
-                raise ValueError("a token of no time")
+                raise ValueError("a token without a time")
         except (JoseError, ValueError, TypeError) as error:
             raise _invalid() from error
         return decoded.claims

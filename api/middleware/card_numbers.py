@@ -1,8 +1,8 @@
-"""Refuses card numbers: clients send them to the provider, and the provider's token to us.
+"""Refuse card numbers: clients send them to the payment provider, and only the provider's token to
+this API.
 
-Fields into which a card number could be written, a payment method and an operator's note, are
-refused when they contain one. Fields with numbers of their own, such as SKUs, barcodes, tracking
-numbers and keys, are not checked.
+Checked are the fields that could hold a card number: a payment method's token and an operator's
+note. Fields with numbers of their own (SKUs, barcodes, tracking numbers, keys) are not checked.
 """
 
 import re
@@ -46,25 +46,26 @@ ISSUERS: Sequence[tuple[str, str, frozenset[int]]] = (
     ("62", "62", _LONG),  # UnionPay
     ("81", "82", _LONG),  # UnionPay, RuPay
 )
-"""First and last prefix, and the issued lengths (en.wikipedia.org/wiki/Payment_card_number)."""
+"""Each issuer's first and last prefix, and the lengths of its numbers
+(en.wikipedia.org/wiki/Payment_card_number)."""
 
 _UUID = re.compile(r"(?<![^\W_])[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![^\W_])", re.IGNORECASE)
 _BETWEEN = "[\\s._/\u2010-\u2015\u2212\uff0d-]{1,3}"
 _ROW = rf"\d{{4,}}(?:{_BETWEEN}\d{{4,}})*(?:{_BETWEEN}\d{{3}})?"
 _ROWS = re.compile(rf"(?<![^\W_])(?<!\d\.)(?<!\+){_ROW}(?![^\W_])")
-"""Digits of any script, unbroken or in groups of four and more (of nineteen digits, the last
-three), as on cards. Digits next to letters are another kind of name, those after a + a telephone
-number."""
+"""Digits of any script, unbroken or in groups of at least four (the last three of nineteen digits
+may stand alone), as printed on cards. Digits next to letters, or after a +, are not card
+numbers."""
 _GLUED_ROWS = re.compile(rf"(?<!\d){_ROW}(?!\d)")
-"""The same, also next to letters."""
+"""The same pattern, also matching next to letters."""
 
 _GROUPS_AT_MOST, _SHORTEST, _LONGEST = 5, 12, 19
 _LOOKED_AT = 1000
-"""The most texts that are checked in a refused body, and letters of each: enough for honest
+"""How many texts of a refused body are checked, and how many letters of each. Enough for honest
 mistakes."""
 
 _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
-"""By digit: the digit sum of its double, for Luhn's check."""
+"""For each digit, the digit sum of its double (Luhn's check)."""
 
 
 def has_card_number(text: str) -> bool:
@@ -75,7 +76,7 @@ def has_card_number(text: str) -> bool:
 
 
 def is_card_token(token: str) -> bool:
-    """Whether a payment method's token contains a card number, whatever surrounds it."""
+    """Whether a payment method's token contains a card number, even one next to letters."""
     return any(map(is_card_number, _candidates(_GLUED_ROWS, token)))
 
 
@@ -96,7 +97,7 @@ def _luhn(digits: list[int]) -> bool:
 
 
 def _is_barcode(digits: str) -> bool:
-    """Whether GS1's check digit is right."""
+    """Whether the digits are an EAN-13 barcode: thirteen, with a valid GS1 check digit."""
     return (
         len(digits) == 13
         and (sum(map(int, digits[::2])) + 3 * sum(map(int, digits[1::2]))) % 10 == 0
@@ -104,8 +105,8 @@ def _is_barcode(digits: str) -> bool:
 
 
 def _candidates(rows: re.Pattern[str], text: str) -> Iterator[str]:
-    """Every run of whole groups that is short enough for a card number,
-    with its digits in ASCII."""
+    """Yield the digits, in ASCII, of every run of whole groups that is short enough for a card
+    number."""
     for row in rows.finditer(_UUID.sub(" ", text)):
         groups = re.findall(r"\d+", row[0])
         for start in range(len(groups)):
@@ -121,9 +122,10 @@ def _candidates(rows: re.Pattern[str], text: str) -> Iterator[str]:
 
 
 def card_data_refused() -> Invalid:
-    """The refusal, which does not quote the number."""
+    """The refusal of a card number, which does not quote the number."""
     return Invalid(
-        "card_data_refused", "that looks like a card number: send the provider's token for the card"
+        "card_data_refused",
+        "this looks like a card number: send the provider's token for the card instead",
     )
 
 
@@ -142,8 +144,9 @@ def card_token(token: str) -> str:
 
 
 def contain_card_number(errors: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether a body was refused for fields that contain, or are named by, a card number: unknown
-    ones, and those of a payment method. Such errors must not be reported."""
+    """Whether any validation error is about a card number, in a value or a field name. Only unknown
+    fields and payment methods are checked. Such errors must not be reported, as they quote their
+    input."""
     suspects = (
         each
         for each in errors
@@ -154,7 +157,7 @@ def contain_card_number(errors: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def _texts(values: Iterable[object]) -> Iterator[str]:
-    """All texts and numbers in JSON values, including field names, at any depth."""
+    """Yield all texts and numbers of JSON values at any depth, field names included."""
     entered = [iter(values)]
     while entered:
         for value in entered[-1]:

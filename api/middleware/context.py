@@ -19,8 +19,8 @@ CORRELATION_HEADER = "X-Correlation-ID"
 
 
 class Context(msgspec.Struct, frozen=True):
-    """A request's trace, in which this program is one span; `client_ip` is the peer's, or what a
-    trusted proxy reports."""
+    """The trace context of a request, in which this process is one span. `client_ip` is the peer's
+    address, or the one reported by a trusted proxy."""
 
     trace_id: str
     span_id: str
@@ -30,12 +30,12 @@ class Context(msgspec.Struct, frozen=True):
 
     @property
     def traceparent(self) -> str:
-        """This span, as the parent of later ones."""
+        """The `traceparent` that names this span as the parent."""
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
 
 
 def context_of(scope: Scope) -> Context:
-    """The context of a request from `RequestContext`; created on the spot for any other."""
+    """The context that `RequestContext` gave to the request, or a new one."""
     state = scope.setdefault("state", {})
     if "context" not in state:
         state["context"] = _read(scope)
@@ -65,8 +65,8 @@ def _uuid(text: str | None) -> UUID | None:
 
 
 class RequestContext:
-    """Middleware: gives every request its context, reports it to the client, and binds it to log
-    lines."""
+    """Middleware: gives every request a context, sends its ids back in the response headers, and
+    binds them to log lines."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

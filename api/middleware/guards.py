@@ -1,5 +1,5 @@
-"""Middlewares before the routes: every failure is explained, and nobody waits for a database that
-is down."""
+"""Middlewares right in front of the routes: errors become problem documents, and no request waits
+for a database that is down."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,10 @@ from eventstore.database.watch import DatabaseWatch
 
 
 class ProblemResponses:
-    """Answers every exception with a problem document. Ends requests as soon as the database is
-    found to be down, and answers new ones at once until it is back, except for `unguarded` paths.
+    """Middleware: answers every exception with a problem document.
+
+    While the database is down, running requests are ended and new ones refused at once, except for
+    `unguarded` paths.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class ProblemResponses:
                 and message["type"] == "http.response.body"
                 and not message.get("more_body")
             ):
-                waiting.leave()  # work after the answer is not cancelled
+                waiting.leave()  # background work after the answer must not be cancelled
 
         try:
             if self._watch is None or scope["path"].startswith(self._unguarded):
@@ -52,7 +54,7 @@ class ProblemResponses:
                     await self._app(scope, receive, watched_send)
         except (GeneratorExit, KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # including cancellation, and panics of native code
+        except BaseException as error:  # cancellation and panics of native code included
             if begun:
                 raise
             if isinstance(error, DatabaseAway):  # already logged, once
@@ -66,7 +68,7 @@ class ProblemResponses:
 
 
 class HeadRequests:
-    """Middleware: answers HEAD like GET, without the body (RFC 9110, 9.3.2)."""
+    """Middleware: answers HEAD like GET, without the body (RFC 9110, section 9.3.2)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

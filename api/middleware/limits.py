@@ -1,10 +1,12 @@
-"""Rate limits: per client for all requests, per user for writes; for requests that authenticate or
-send mail, per client and per account or address, so that neither many clients nor many accounts
-help.
+"""Rate limits.
 
-Nothing that a client can choose freely is counted: an IPv6 client has a whole network of addresses,
-and a mailbox many spellings. Moving windows, by the `limits` library; in this process, or in the
-store of its storage URL.
+All requests are limited per client, and writes also per user. Requests that authenticate or send
+mail are limited per client and per account or address, so that an attacker gains nothing from many
+clients or many accounts.
+
+Nothing that clients choose freely is counted: an IPv6 client owns a whole network of addresses, and
+a mailbox has many spellings. The `limits` library counts in moving windows, in this process or in
+the store that `Rates.storage` names.
 """
 
 import math
@@ -29,17 +31,18 @@ from domain.errors import Unauthorized
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 CLOCK_BACK_SECONDS = 1.0
-"""How far the clock must go back to be noticed."""
+"""A clock that goes back by less is ignored."""
 
 KNOWN_SECONDS = 30 * 24 * 3600
-"""How long an account remembers a client after a login."""
+"""How long an account remembers a client that logged in to it."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """The limits, and where they are counted (`async+redis://…` for several hosts).
+    """The limits, and where requests are counted: in memory, or in Redis (`async+redis://…`) for
+    several hosts.
 
-    `ipv6_prefix` is how many leading bits of an IPv6 address identify a client.
+    The leading `ipv6_prefix` bits of an IPv6 address identify a client.
     """
 
     per_ip: int = 600  # a minute
@@ -53,7 +56,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Allowance:
-    """What remains of a policy, and in how many seconds some of it is restored."""
+    """What is left of a rate limit, and in how many seconds more becomes available."""
 
     policy: str
     quota: int
@@ -71,13 +74,13 @@ class Allowance:
 
 
 class Limiter:
-    """Counts requests. When it is off, nothing is refused."""
+    """Counts requests against the rate limits. When it is off, every request is admitted."""
 
     def __init__(self, rates: Rates, *, on: bool = True) -> None:
         self.on = on
         storage = storage_from_string(rates.storage)
         if not isinstance(storage, Storage):
-            raise ValueError("the storage of rate limits has to be an async one: async+…")
+            raise ValueError("the rate limit storage must be an asynchronous one (async+…)")
         self._storage = storage
         self._ipv6_prefix = rates.ipv6_prefix
         self._clock_ahead = time.time() - time.monotonic()
@@ -91,7 +94,7 @@ class Limiter:
         }
 
     async def take(self, policy: str, who: str) -> Allowance:
-        """Count one request. Raises Problem 429 when there are too many."""
+        """Count one request. Raises Problem 429 when the limit is reached."""
         item = self._policies[policy]
         await self._follow_the_clock()
         allowed = await self._window.hit(item, policy, who)
@@ -108,8 +111,8 @@ class Limiter:
         return allowance
 
     async def _follow_the_clock(self) -> None:
-        """Reset the counters when the clock went back: their windows would lie in the future, until
-        the clock is that late again."""
+        """Reset the counters after the clock went back. Otherwise their windows would lie in the
+        future until the clock caught up."""
         before = self._clock_ahead
         self._clock_ahead = time.time() - time.monotonic()
         if self._clock_ahead < before - CLOCK_BACK_SECONDS and isinstance(
@@ -118,7 +121,7 @@ class Limiter:
             await self._storage.reset()
 
     def client(self, scope: Scope) -> str:
-        """The client as counted: an IPv4 address, or the network of an IPv6 address."""
+        """The client as it is counted: an IPv4 address, or the network of an IPv6 address."""
         return client_of(context_of(scope).client_ip, self._ipv6_prefix)
 
     async def is_known(self, account: str, client: str) -> bool:
@@ -126,14 +129,14 @@ class Limiter:
         return await self._storage.get(_known(account, client)) > 0
 
     async def remember(self, account: str, client: str) -> None:
-        """Record that the client has logged in to the account: attempts from elsewhere do not lock
-        it out."""
+        """Record a login of the client to the account, so that failed attempts from elsewhere do
+        not lock this client out."""
         await self._storage.incr(_known(account, client), KNOWN_SECONDS)
 
 
 def client_of(address: str, ipv6_prefix: int) -> str:
-    """An address in canonical form (RFC 5952); of IPv6 only the network; an IPv4-mapped address
-    becomes the IPv4 one. Anything else is returned as it is."""
+    """An address in canonical form (RFC 5952): the network of an IPv6 address, the IPv4 address of
+    an IPv4-mapped one. Other texts are returned unchanged."""
     try:
         ip = ip_address(address.partition("%")[0])
     except ValueError:
@@ -150,7 +153,7 @@ def _known(account: str, client: str) -> str:
 
 
 class RateLimit:
-    """Middleware: counts every request except probes and signed notices."""
+    """Middleware: counts every request, except probes, /metrics and signed webhooks."""
 
     def __init__(self, app: ASGIApp, limiter: Limiter, tokens: Tokens) -> None:
         self._app = app
@@ -172,7 +175,7 @@ class RateLimit:
         return await self._app(scope, receive, send_with_limits)
 
     async def _allowance(self, scope: Scope) -> Allowance:
-        """Count the request; of two policies, the one with less left is shown."""
+        """Count the request. Returns the rate limit with the least left."""
         of_ip = await self._limiter.take("ip", self._limiter.client(scope))
         user = self._user(scope) if scope["method"] in WRITES else None
         if user is None:

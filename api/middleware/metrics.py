@@ -1,4 +1,4 @@
-"""The content of /metrics, in Prometheus' text format."""
+"""Metrics of the gateway, for /metrics."""
 
 import time
 from collections.abc import Mapping
@@ -30,15 +30,15 @@ class Metrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
-        self.sockets = Gauge(
-            "ludoteca_live_sockets", "WebSockets that are open.", registry=self.registry
-        )
+        self.sockets = Gauge("ludoteca_live_sockets", "Open WebSockets.", registry=self.registry)
         self._clock_steps = Gauge(
-            "ludoteca_clock_steps", "How often our clock stepped.", registry=self.registry
+            "ludoteca_clock_steps",
+            "How often this process's clock stepped.",
+            registry=self.registry,
         )
         self._clock_ahead = Gauge(
             "ludoteca_clock_ahead_seconds",
-            "How far our clock is ahead of the database's.",
+            "By how many seconds this process's clock is ahead of the database's.",
             registry=self.registry,
         )
         self._head = Gauge(
@@ -46,50 +46,51 @@ class Metrics:
         )
         self._lag = Gauge(
             "ludoteca_projection_lag",
-            "Events behind the log.",
+            "How many events a consumer is behind the log.",
             ("projection",),
             registry=self.registry,
         )
         self._quarantined = Gauge(
             "ludoteca_quarantined_streams",
-            "Streams set aside.",
+            "Quarantined streams.",
             ("projection",),
             registry=self.registry,
         )
         self._astray = Gauge(
             "ludoteca_projection_astray",
-            "1 for a consumer that followed another history of the log.",
+            "1 for a consumer that read another history of the log than the database has.",
             ("projection",),
             registry=self.registry,
         )
         self._depth = Gauge(
             "ludoteca_queue_depth",
-            "Jobs that wait or are worked on.",
+            "Jobs that are waiting or running.",
             ("queue",),
             registry=self.registry,
         )
         self._dead = Gauge(
             "ludoteca_dead_letters",
-            "Jobs that failed for good.",
+            "Jobs that exhausted their attempts.",
             ("queue",),
             registry=self.registry,
         )
 
         self._dropped = Gauge(
             "ludoteca_dropped_log_lines",
-            "Lines of the log that were dropped, since nobody read them.",
+            "Log lines that were dropped because nobody read the output.",
             ("process",),
             registry=self.registry,
         )
 
-    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count an answer."""
+    def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count an answered request and record its duration."""
         method = method if method in METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(seconds)
 
     def clock(self, steps: int, ahead_seconds: float) -> None:
-        """Set the state of this process's clock."""
+        """Set how often this process's clock stepped, and by how much it is ahead of the
+        database's."""
         self._clock_steps.set(steps)
         self._clock_ahead.set(ahead_seconds)
 
@@ -100,8 +101,12 @@ class Metrics:
         queues: Mapping[str, tuple[int, int]],
         dropped: Mapping[str, int],
     ) -> bytes:
-        """All metrics, with current values for feeds (lag, quarantined streams, whether astray),
-        queues (depth, dead letters) and processes (dropped log lines)."""
+        """Return all metrics in Prometheus' text format.
+
+        `subscriptions` maps each consumer of the log to (lag, quarantined streams, whether astray),
+        `queues` each queue to (depth, dead letters), `dropped` each process to its dropped log
+        lines.
+        """
         self._head.set(head)
         looked_up: list[tuple[tuple[Gauge, ...], Mapping[str, tuple[int, ...]]]] = [
             ((self._lag, self._quarantined, self._astray), subscriptions),
@@ -118,7 +123,7 @@ class Metrics:
 
 
 class RequestMetrics:
-    """Middleware: counts and times requests by route (not by path, as there is no end of paths)."""
+    """Middleware: counts and times requests by route. Paths are unbounded, so they are no label."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -129,15 +134,15 @@ class RequestMetrics:
             return await self._app(scope, receive, send)
         status, start = 500, time.perf_counter()
 
-        async def send_and_see(message: Message) -> None:
+        async def send_noting_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, send_and_see)
+            await self._app(scope, receive, send_noting_status)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.answered(scope["method"], route, status, time.perf_counter() - start)
+            self._metrics.count_request(scope["method"], route, status, time.perf_counter() - start)
         return None

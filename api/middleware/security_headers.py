@@ -23,8 +23,8 @@ HEADERS: Sequence[tuple[str, str]] = (
     ("X-Frame-Options", "DENY"),
     ("Referrer-Policy", "no-referrer"),
 )
-"""Headers of every answer, errors too: it is data, shown in no frame, and
-its URL is not passed on."""
+"""Headers of every answer, errors included: an answer is data, is never framed, and leaks no URL in
+`Referer`."""
 
 
 def add_security_headers(headers: MutableHeaders) -> None:
@@ -34,7 +34,7 @@ def add_security_headers(headers: MutableHeaders) -> None:
 
 
 def allow_inline_script(page: HTMLResponse) -> HTMLResponse:
-    """The page, allowed to run its one inline script, and our own files."""
+    """Allow the documentation page its one inline script and the files served here."""
     script = _INLINE.search(bytes(page.body).decode())
     digest = hashlib.sha256(script[1].encode() if script else b"").digest()
     page.headers[CSP] = _DOCUMENTATION.format(
