@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line and paragraph separators, bidirectional controls, and surrogates."""
@@ -37,7 +37,7 @@ class FileTextLog:
             with self._writing:
                 os.write(self._opened(), line.encode(errors="replace"))
         except OSError as error:
-            log.error("%s lacks a line: %s", self._path, error)
+            logger.error("%s lacks a line: %s", self._path, error)
 
     def close(self) -> None:
         if self._file is not None:

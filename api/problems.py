@@ -33,8 +33,8 @@ from queries.paging import BadCursor
 from queries.positions import PositionUnknown, ReadModelBehind
 from queries.search.searching import InvalidCursor
 
-log = logging.getLogger(__name__)
-_away = Seldom(log)
+logger = logging.getLogger(__name__)
+_away = Seldom(logger)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
@@ -161,7 +161,7 @@ def log_failure(what: str, problem: Problem, error: BaseException) -> None:
         )
         _away.warning(problem.code, f"{what} failed: {problem.code}: {said}")
     else:
-        log.error("%s failed: %s", what, problem.code, exc_info=error)
+        logger.error("%s failed: %s", what, problem.code, exc_info=error)
 
 
 def to_json(value: object) -> bytes:

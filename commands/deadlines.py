@@ -17,7 +17,7 @@ from eventstore.log import AlreadyDone, IdempotencyKey
 from kit.cancellation import stop_if_cancelled
 from kit.clock import Clock
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
 
@@ -72,7 +72,7 @@ class DeadlineRunner:
             except Exception as error:
                 # at the first start, for instance: no projector has run yet
                 if repr(error) != self._trouble:
-                    log.warning("deadlines could not be fired; trying again: %s", error)
+                    logger.warning("deadlines could not be fired; trying again: %s", error)
                 self._trouble = repr(error)
             else:
                 self._trouble = ""
@@ -94,7 +94,7 @@ class DeadlineRunner:
             key: outcome for key, outcome in zip(due, outcomes, strict=True) if outcome is not None
         }
         for key in failed.keys() - self._failed:
-            log.warning(
+            logger.warning(
                 "deadline %s of %s failed; trying again: %r",
                 due[key].kind,
                 due[key].stream_id,

@@ -24,7 +24,7 @@ from domain.receipts import FiscalNumberFreed, FiscalNumberGiven, FiscalReceiptF
 from eventstore.log import Envelope
 from eventstore.unit_of_work import UnitOfWork
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -43,7 +43,7 @@ async def enter(unit: UnitOfWork, known: Sequence[KnownReceipt]) -> list[KnownRe
     issued = {(each.seller_id, each.year, each.number) for each in known}
     for each in known:
         if each.number < 1 or each.amount_cents < 1 or not re.fullmatch("[A-Z]{3}", each.currency):
-            log.warning("the fiscal operator has a receipt that is none of ours: %s", each)
+            logger.warning("the fiscal operator has a receipt that is none of ours: %s", each)
             continue
         receipt_id = receipts.receipt_id(each.order_id, each.seller_id)
         receipt = await unit.load(RECEIPT, receipt_id)

@@ -26,7 +26,7 @@ from domain.payments.refunds import NoticedRefund
 from eventstore.log import IdempotencyKey
 from eventstore.unit_of_work import UnitOfWork
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 UNKNOWN = "unknown_payment"
 
@@ -149,7 +149,7 @@ class PaymentCommands:
         outcome, status, code = result.value
         # another shop's; or the log went back, and somebody has paid for nothing
         if code == UNKNOWN:
-            log.error("the provider speaks of a payment that the log does not have: %s", ids)
+            logger.error("the provider speaks of a payment that the log does not have: %s", ids)
         self._text_log.write(
             f"{by} {outcome}", **ids, status=status, **({"code": code} if code else {})
         )
@@ -205,7 +205,9 @@ class PaymentCommands:
                 noticed = self._noticed(payment_id, notice.intent)
                 return payments.apply_notice(payment, notice.event_id, notice.type, noticed), ""
         except Conflict as refusal:
-            log.error("notice %s of payment %s refused: %s", notice.event_id, payment_id, refusal)
+            logger.error(
+                "notice %s of payment %s refused: %s", notice.event_id, payment_id, refusal
+            )
             noted = PaymentNoticeReceived(
                 provider_event_id=notice.event_id, type=notice.type, outcome="ignored"
             )

@@ -30,7 +30,7 @@ from eventstore.log import IdempotencyKey
 from eventstore.unit_of_work import UnitOfWork
 from kit.uuid7 import uuid7
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class TransactionAndPayment(msgspec.Struct, frozen=True):
@@ -220,7 +220,7 @@ class TransactionCommands:
         try:
             await self.resume(caller, transaction_id)
         except Exception as error:
-            log.warning(
+            logger.warning(
                 "transfer %s stopped half way, and will be resumed: %r", transaction_id, error
             )
 

@@ -11,7 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 from eventstore.log import ClocksDiffer
 from kit.clock import Clock
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 STEP = timedelta(seconds=2)
 """How far the clock may move against the monotonic one between two checks; slewing (NTP) is a
@@ -59,7 +59,7 @@ class ClockWatch:
             return
         if self._offset is not None and abs(offset - self._offset) > STEP.total_seconds():
             self.steps += 1
-            log.error(
+            logger.error(
                 "the clock of this process stepped by %+.1f s, or the machine was suspended: see to"
                 " its time synchronisation, for deadlines go by this clock",
                 offset - self._offset,

@@ -11,7 +11,7 @@ from eventstore.history import History
 from eventstore.log import LogUnavailable
 from kit.cancellation import stop_if_cancelled
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 """How often the head is polled as well, since a notification may be lost with its connection."""
@@ -70,7 +70,7 @@ class HeadWatcher:
                         async for _ in conn.notifies(timeout=POLL_SECONDS, stop_after=1):
                             pass
             except psycopg.Error as error:
-                log.warning("lost sight of the log's head: %s", error)
+                logger.warning("lost sight of the log's head: %s", error)
                 await asyncio.sleep(POLL_SECONDS)
 
     def _reached(self, head: int) -> None:

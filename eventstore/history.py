@@ -20,7 +20,7 @@ import psycopg
 
 from eventstore.database.connections import prove
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 LOOK = "SELECT epoch, epoch_id, epoch_position, head, last, there FROM log.look(%s)"
 _HEAD = (
@@ -154,7 +154,7 @@ class History:
             raise psycopg.OperationalError("the connection is of another history")
 
     def _change(self, mark: Mark, look: Look, epoch: int) -> None:
-        log.error("the log has another history (epoch %s): %s", epoch, _reason(mark, look))
+        logger.error("the log has another history (epoch %s): %s", epoch, _reason(mark, look))
         self.generation += 1
         self._mark = Mark()
         self._epoch = epoch

@@ -24,7 +24,7 @@ from eventstore.log import Log, pages_of
 from eventstore.snapshots import Snapshots
 from eventstore.turns import Turns
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 S = TypeVar("S")
 
@@ -196,4 +196,4 @@ async def _save(
         )
         found.snapshot.size = size
     except (psycopg.Error, HistoryChanged) as error:  # only a shortcut is lost
-        log.warning("no snapshot of %s at version %s: %s", stream_id, found.version, error)
+        logger.warning("no snapshot of %s at version %s: %s", stream_id, found.version, error)

@@ -13,7 +13,7 @@ from purgatory.domain.model import OpenedState
 
 from kit.cancellation import NEEDLESS
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 FAILURES_TO_OPEN, OPEN_SECONDS, TRIAL_SECONDS = 3, 5.0, 30.0
 
@@ -97,9 +97,9 @@ class Circuit:
             return
         if event.state == "opened" and not self._away:
             self._away = True
-            log.warning(
+            logger.warning(
                 "%s is away: left alone, and tried every %s seconds", name, self._open_seconds
             )
         elif event.state == "closed" and self._away:
             self._away = False
-            log.warning("%s is back", name)
+            logger.warning("%s is back", name)

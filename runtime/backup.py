@@ -35,7 +35,7 @@ from runtime.migrate import FOLDERS, migrate
 from runtime.output_files import by_its_name
 from runtime.postgres_programs import access
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 LOG, KEYS, IMAGES, MANIFEST = "log.dump", "keys.dump", "images.tar", "manifest.json"
@@ -212,7 +212,7 @@ def restore(
             tar.extractall(images.parent, filter="data")
     if home is not None:
         for name in backup_of_home.put_back(folder, wanted, home):
-            log.warning("%s in %s stays as it is: it knows more than the backup's", name, home)
+            logger.warning("%s in %s stays as it is: it knows more than the backup's", name, home)
     return manifest
 
 

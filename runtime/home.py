@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 OTHERS = 0o077
 """The rights of everybody but the owner."""
@@ -40,7 +40,7 @@ def open_home(home: Path) -> None:
         try:
             path.chmod(stat.S_IMODE(path.lstat().st_mode) & ~OTHERS)
         except PermissionError:
-            log.warning("%s belongs to somebody else, and is open to others", path)
+            logger.warning("%s belongs to somebody else, and is open to others", path)
         except FileNotFoundError:  # another process has just moved it to its place
             continue
 
@@ -67,7 +67,7 @@ def _open_to_others(folder: Path) -> Iterator[Path]:
     mode = folder.lstat().st_mode
     # /tmp and its like are everybody's, also when somebody makes them their HOME
     if mode & stat.S_ISVTX:
-        log.warning("%s is everybody's folder: choose another LUDOTECA_HOME", folder)
+        logger.warning("%s is everybody's folder: choose another LUDOTECA_HOME", folder)
         return
     for entry in os.scandir(folder):
         info = entry.stat(follow_symlinks=False)

@@ -28,7 +28,7 @@ from runtime.migrate import prepare_database
 from runtime.settings import Settings, beside
 from runtime.variables import misspelt
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 READY_SECONDS = 180.0
 PATIENCE_SECONDS = 30.0
@@ -76,7 +76,7 @@ class Child:
             lived = time.monotonic() - self.started
             self.failures = 0 if lived > 30 else self.failures + 1
             pause = min(10.0, 0.5 * 2**self.failures)
-            log.warning(
+            logger.warning(
                 "%s ended with %s; it starts again in %.1f s",
                 self.command,
                 self.process.returncode,
@@ -93,7 +93,7 @@ class Child:
         try:
             self.process.wait(max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            log.warning("%s did not stop in time", self.command)
+            logger.warning("%s did not stop in time", self.command)
             self.process.kill()
             self.process.wait()
 
@@ -254,7 +254,7 @@ def _await_open(
             now = time.monotonic()
             start, before = (now, position) if position != before else (start, before)
             if now - told > TELL_SECONDS:
-                log.warning(
+                logger.warning(
                     "the read models catch up: %.1f %% of the log is folded", 100 * position / upto
                 )
                 told = now
@@ -308,7 +308,7 @@ def _revive(postgres: EmbeddedPostgres | None, children: list[Child], stopping: 
     """Start again what died. The processes wait for their database, so they need not be started
     again with it."""
     if postgres and not postgres.is_reachable:
-        log.warning(
+        logger.warning(
             "PostgreSQL %s; it starts again", "lost its socket" if postgres.pid else "ended"
         )
         try:
@@ -316,7 +316,7 @@ def _revive(postgres: EmbeddedPostgres | None, children: list[Child], stopping: 
                 postgres.start()
         except EmbeddedPostgresError as error:
             # its disk is full, perhaps: as soon as it is not, it will
-            log.warning("PostgreSQL does not start: %s", error)
+            logger.warning("PostgreSQL does not start: %s", error)
             time.sleep(1)
     for child in children:
         child.revive()

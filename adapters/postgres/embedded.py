@@ -29,7 +29,7 @@ from psycopg.pq import PGconn, Ping
 
 from adapters.postgres import unprivileged
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 DATABASE = "ludoteca"
 SUPERUSER = "postgres"
@@ -332,7 +332,7 @@ class EmbeddedPostgres:
                 return None
             recovers = PGconn.ping(self.url.encode()) == Ping.REJECT
             if recovers and not told and time.monotonic() > start + _START_SECONDS / 4:
-                log.warning("PostgreSQL recovers from an end in disorder: that may take minutes")
+                logger.warning("PostgreSQL recovers from an end in disorder: that may take minutes")
                 told = True
             if time.monotonic() > start + (_RECOVERY_SECONDS if recovers else _START_SECONDS):
                 return trouble

@@ -12,7 +12,7 @@ from eventstore.database.postgres import is_away
 from kit.cancellation import stop_if_cancelled
 from kit.wording import described
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 BACKOFF: Sequence[float] = (0.5, 2, 8, 30)
 """Seconds to wait after each failed attempt; there is one more attempt than waits."""

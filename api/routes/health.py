@@ -16,7 +16,7 @@ from api.services import HealthCheck, Services, ServicesOf
 from commands.ports.queue import WorkQueue
 from eventstore.database.postgres import AWAY
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 router = APIRouter(tags=["health"], dependencies=[EVERYBODY])
 
@@ -107,7 +107,7 @@ async def _seen(services: Services, look: Callable[[], Awaitable[T]]) -> T | Non
             with services.while_there():
                 return await look()
     except _UNSEEN as error:
-        log.warning("readiness lacks what the database holds: %r", error)
+        logger.warning("readiness lacks what the database holds: %r", error)
         return None
 
 
@@ -116,7 +116,7 @@ async def _state(name: str, check: HealthCheck) -> State:
         async with asyncio.timeout(CHECK_SECONDS):
             await check()
     except Exception as error:  # whatever it is, the dependency does not do its part
-        log.warning("%s is down: %r", name, error)
+        logger.warning("%s is down: %r", name, error)
         return "down"
     return "ok"
 
@@ -156,7 +156,7 @@ async def _positions(services: Services) -> tuple[int, dict[str, tuple[int, int,
                 }
                 return await services.log.head(), told
     except _UNSEEN as error:
-        log.warning("metrics lack the log and the projections: %r", error)
+        logger.warning("metrics lack the log and the projections: %r", error)
         return 0, {}
 
 
@@ -165,5 +165,5 @@ async def _jobs(queue: WorkQueue) -> tuple[int, int] | None:
         async with asyncio.timeout(CHECK_SECONDS):
             return await queue.depth(), await queue.dead()
     except Exception as error:  # whatever it is, its queue is not known
-        log.warning("metrics lack the queue %s: %r", queue.name, error)
+        logger.warning("metrics lack the queue %s: %r", queue.name, error)
         return None

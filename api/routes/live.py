@@ -22,7 +22,7 @@ from api.tokens import AccessClaims
 from domain.errors import Unauthorized
 from queries.live.subscriptions import Listener, LiveStatus, TooManyListeners
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 router = APIRouter(tags=["orders"])
 
@@ -171,7 +171,7 @@ async def _close_with_error(websocket: WebSocket, error: Exception) -> None:
     """Say why, and close. Who does not take that either in time is hung up on."""
     problem = problem_of(error)
     if problem.status == 500:
-        log.error("%s failed: %s", websocket.scope["path"], problem.code, exc_info=error)
+        logger.error("%s failed: %s", websocket.scope["path"], problem.code, exc_info=error)
     trace_id = context_of(websocket.scope).trace_id
     told = {
         **problem.extra,

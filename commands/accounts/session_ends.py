@@ -41,7 +41,7 @@ from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
 from eventstore.repository import Repository
 from kit.cancellation import stop_if_cancelled
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -191,7 +191,7 @@ class SessionEnds:
             except HistoryChanged:  # from the beginning
                 continue
             except (psycopg.Error, TimeoutError) as error:
-                log.warning("cannot see which sessions end: %s", error or type(error).__name__)
+                logger.warning("cannot see which sessions end: %s", error or type(error).__name__)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _look_in_time(self, position: int = 0) -> None:

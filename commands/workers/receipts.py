@@ -33,7 +33,7 @@ from domain.receipts import Receipt
 from eventstore.log import Envelope
 from eventstore.unit_of_work import UnitOfWork
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 ACTOR = "worker:fiscal"
 
@@ -66,7 +66,7 @@ class ReceiptWorker(JobWorker):
         after the last try."""
         numbered = await self._numbered(attempt)
         if numbered is None:
-            log.warning(
+            logger.warning(
                 "no receipt for order %s, which the log does not have",
                 attempt.job.body["order_id"],
             )
@@ -96,7 +96,7 @@ class ReceiptWorker(JobWorker):
                 receipt = await self._as_operator_has_it(attempt, receipt_id, receipt, refused)
             else:
                 break
-        log.info("receipt %s is %s at the fiscal operator", receipt_id, issued.ref)
+        logger.info("receipt %s is %s at the fiscal operator", receipt_id, issued.ref)
         await self._record(attempt, receipt_id, lambda now: receipts.mark_created(now, issued.url))
 
     async def _ask(self, receipt: Receipt) -> IssuedReceipt:
@@ -151,7 +151,7 @@ class ReceiptWorker(JobWorker):
             return found, after
 
         found, after = (await self._handler.handle(decision, on_behalf(ACTOR, attempt.job))).value
-        log.warning(
+        logger.warning(
             "the fiscal operator refused number %s/%s of seller %s for order %s (%s): it is %s/%s"
             " now; the operator had %s receipts that the log did not know: %s",
             receipt.number,
@@ -165,7 +165,7 @@ class ReceiptWorker(JobWorker):
             ", ".join(each.reference for each in found) or "-",
         )
         if (after.amount_cents, after.currency) != (receipt.amount_cents, receipt.currency):
-            log.error(
+            logger.error(
                 "the fiscal operator has order %s of seller %s for %s %s, and not for %s %s",
                 receipt.order_id,
                 receipt.seller_id,

@@ -28,7 +28,7 @@ from eventstore.log import (
     WrongKind,
 )
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 UNEXPLAINED_REFUSALS = 5
 """How often a refused batch is sent again although none of its appends is found to have lost."""
@@ -234,7 +234,7 @@ class Sender:
                     raise
                 # The server's notification queue is full: some listener never reads. Listeners also
                 # poll.
-                log.warning("appending without waking listeners: %s", error)
+                logger.warning("appending without waking listeners: %s", error)
                 wake = False
                 continue
             except psycopg.errors.UniqueViolation:
@@ -300,7 +300,7 @@ class Sender:
                     now := asyncio.get_running_loop().time()
                 ) > self._skew_logged_at + SKEW_LOG_SECONDS:
                     self._skew_logged_at = now
-                    log.error("an append was refused: %s", differ)
+                    logger.error("an append was refused: %s", differ)
         return [pending for pending in batch if not pending.future.done()]
 
     async def _without_losers(self, batch: list[Pending]) -> list[Pending]:

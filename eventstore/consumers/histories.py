@@ -15,7 +15,7 @@ import psycopg
 from eventstore.consumers import checkpoints
 from eventstore.history import Epoch
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 TRAIL_SECONDS = 60
 """How often a moving consumer records its position."""
@@ -90,7 +90,7 @@ def note_astray(conn: psycopg.Connection, name: str) -> None:
 def refuse(conn: psycopg.Connection, row: checkpoints.Subscription) -> None:
     """Log that a consumer that acts is astray, and how to recover it."""
     note_astray(conn, row.name)
-    log.error(
+    logger.error(
         "%s stands still: it followed another history of the log. To have it go on: %s %s",
         row.name,
         RECOVER,

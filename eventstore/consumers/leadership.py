@@ -19,7 +19,7 @@ from eventstore.consumers import checkpoints
 from eventstore.database.postgres import connect
 from eventstore.database.release import require_current
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
 """How often a challenger tries to lead, and how often a leader shows that it is alive."""
@@ -66,7 +66,7 @@ class Challenger:
         self._since = {session: self._since.get(session, now) for session in quiet}
         for (pid, changed), since in self._since.items():
             if now - since > SILENT_SECONDS and checkpoints.end_session(conn, pid, changed):
-                log.warning(
+                logger.warning(
                     "ended session %s, which leads what we would, and has been silent since %s",
                     pid,
                     changed,

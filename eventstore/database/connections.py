@@ -27,7 +27,7 @@ from psycopg.pq.abc import PGconn
 
 from kit.cancellation import stop_if_cancelled
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 RV = TypeVar("RV")
 
@@ -281,7 +281,7 @@ class Makeshift:
     def begin(self) -> None:
         """Read only, and start looking for a writable server."""
         if not self.needed:
-            log.warning("no server can be written to: reading only")
+            logger.warning("no server can be written to: reading only")
             self._looking = asyncio.create_task(
                 self._look(), name="looking for a server that can be written to"
             )
@@ -298,7 +298,7 @@ class Makeshift:
             stop_if_cancelled()
             with suppress(psycopg.Error, OSError):
                 await (await AsyncConnection.connect(self._conninfo, watch=self._watch)).close()
-                log.warning("there is a server that can be written to")
+                logger.warning("there is a server that can be written to")
                 return
 
 

@@ -14,7 +14,7 @@ from tenacity import (
 
 from eventstore.database.postgres import is_away
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ async def outlast(act: Callable[[], Awaitable[T]], seconds: float | None = None)
         retry=retry_if_exception(is_away),
         wait=wait_exponential(0.2, max=5),
         stop=stop_after_delay(PATIENCE_SECONDS if seconds is None else seconds),
-        before_sleep=before_sleep_log(log, logging.WARNING),
+        before_sleep=before_sleep_log(logger, logging.WARNING),
         reraise=True,
     )
 

@@ -42,7 +42,7 @@ from eventstore.database.ways import Ways
 from kit.cancellation import NEEDLESS, stop_if_cancelled
 from kit.seldom import Seldom
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.15
 """Between an answer and the next query."""
@@ -95,7 +95,7 @@ class DatabaseWatch:
         self._another: asyncio.Task[AsyncConnection] | None = None
         self._proof: asyncio.Task[None] | None = None
         self._inquiries: dict[AsyncConnection, asyncio.Task[None]] = {}
-        self._failures = Seldom(log)
+        self._failures = Seldom(logger)
 
     def while_there(self) -> "WhileThere":
         """Wrap work that needs the database. Raises DatabaseAway as soon as the database is known
@@ -137,7 +137,7 @@ class DatabaseWatch:
                     if self._doubts or conn is not before:
                         pause = TICK_SECONDS
                 except (psycopg.Error, OSError) as error:
-                    log.info("the watch over the database lost its connection: %s", error)
+                    logger.info("the watch over the database lost its connection: %s", error)
                     _finish(conn)
                     conn, pause = None, 0.0
                 except Exception:
@@ -213,7 +213,7 @@ class DatabaseWatch:
                     float("inf") if self._ways.seeks_writable else monotonic() + MAKESHIFT_SECONDS
                 )
             except TimeoutError:
-                log.debug("the database says nothing to a new connection")
+                logger.debug("the database says nothing to a new connection")
                 self._ways.failed()
             except (psycopg.Error, OSError) as error:
                 if is_refusal(error):  # it answered, if only to refuse another connection
@@ -284,7 +284,7 @@ class DatabaseWatch:
         since, doubts, at_work = conn.waits_since, Doubts(), False
         while not at_work and since is not None and conn.waits_since == since and not conn.closed:
             if doubts.look({conn: since}):
-                log.warning("a connection to the database fell silent: it is hung up")
+                logger.warning("a connection to the database fell silent: it is hung up")
                 conn.hang_up()
                 return
             with suppress(TimeoutError):
@@ -301,7 +301,7 @@ class DatabaseWatch:
             self._silence = 0.0
             self._asked_at = monotonic()
             return
-        log.error("the database is away: what needs it is answered at once, until it is back")
+        logger.error("the database is away: what needs it is answered at once, until it is back")
         self.away = True
         self._away_since = monotonic()
         self._there.clear()
@@ -330,7 +330,7 @@ class DatabaseWatch:
         self._known.set()
         if not self.away:
             return
-        log.warning("the database is back")
+        logger.warning("the database is back")
         self.away = False
         for conn in self._connections:  # old ones may lead to a server or network path that is gone
             if conn.heard_at < self._away_since:
@@ -343,7 +343,7 @@ class DatabaseWatch:
         lost = self._doubts.look(idle, self._connections)
         if not lost:
             return
-        log.warning("connections to the database fell silent: they are hung up")
+        logger.warning("connections to the database fell silent: they are hung up")
         began = min(conn.waits_since or 0.0 for conn in lost)
         for conn in self._connections:
             if conn in lost or (

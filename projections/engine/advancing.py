@@ -22,7 +22,7 @@ from projections.engine.folding import Poisoned, RowsRefused, StoreFailed, TooMu
 from projections.engine.store import Store
 from projections.projection import Projection, Rows
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 CATCH_UP_PAGE = 50_000
 """Positions per step at most. A row is written once per page, however often it is touched: the
@@ -154,11 +154,13 @@ class Subscriber:
         self._tries = 0
         self.rows.written()
         for stream_id, at, _, error in self.newly_quarantined[:SAID_AT_ONCE]:
-            log.warning(
+            logger.warning(
                 "feed %s parked stream %s at position %s: %s", self.name, stream_id, at, error
             )
         if len(self.newly_quarantined) > SAID_AT_ONCE:
-            log.warning("feed %s parked %s streams in all", self.name, len(self.newly_quarantined))
+            logger.warning(
+                "feed %s parked %s streams in all", self.name, len(self.newly_quarantined)
+            )
         self.newly_quarantined.clear()
 
     def failed(self) -> None:

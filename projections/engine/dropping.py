@@ -15,7 +15,7 @@ from eventstore.consumers import checkpoints
 from projections.engine.advancing import Registered
 from projections.search.postgres_index import keys_table
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 DROP_TIMEOUT = "100ms"
 """How long a drop waits for those who read the storage: whoever comes after it waits as long."""
@@ -139,7 +139,7 @@ def drop(conn: psycopg.Connection, store: Store, name: str, *, active: bool = Fa
             checkpoints.remove(conn, name)
             store.drop(conn, row.storage)
     except psycopg.errors.LockNotAvailable:
-        log.warning("%s is read by somebody: it is dropped later", row.storage)
+        logger.warning("%s is read by somebody: it is dropped later", row.storage)
         return False
     return True
 

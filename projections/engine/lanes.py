@@ -27,7 +27,7 @@ from projections.engine import restarting
 from projections.engine.advancing import Registered, Subscriber, activate, advance, advance_one
 from projections.engine.folding import StorageLost, TooMuchPoison
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 REST_SECONDS = (1.0, 5.0)
 """The first and the longest pause of a subscription whose store is in trouble; the others go on."""
@@ -162,7 +162,7 @@ class Lane:
         """Make the storage. If there was one and it was lost, its rows are folded again from the
         start of the log."""
         if subscriber.position and not subscriber.store.exists(self._conn, subscriber.storage):
-            log.warning("feed %s begins anew: %s is lost", subscriber.name, subscriber.storage)
+            logger.warning("feed %s begins anew: %s is lost", subscriber.name, subscriber.storage)
             # First: what is created then is known to be empty.
             ready_at = checkpoints.begin_anew(self._conn, subscriber.name, subscriber.position)
             subscriber.position = 0
@@ -194,7 +194,7 @@ class Lane:
         why = "" if isinstance(error, TooMuchPoison | NewerEvent) else "its store is in trouble: "
         said = f"{why}{described(error)}"
         if before is None or before.said != said:
-            log.warning("feed %s rests: %s", name, said)
+            logger.warning("feed %s rests: %s", name, said)
         seconds = min(2 * before.seconds, longest) if before else first
         self._rests[name] = Rest(seconds, time.monotonic() + seconds, said)
 

@@ -10,7 +10,7 @@ from eventstore.consumers.histories import note_astray
 from projections.engine import dropping
 from projections.engine.store import Store
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def begin_anew_if_astray(
@@ -22,7 +22,7 @@ def begin_anew_if_astray(
     what a store does, CheckpointMoved.
     """
     if row.astray or _is_of_another(conn, store, row.storage):
-        log.error("feed %s begins anew: it followed another history of the log", row.name)
+        logger.error("feed %s begins anew: it followed another history of the log", row.name)
         note_astray(conn, row.name)  # for itself: appends wait for as long as it takes
         epoch = _epoch(conn)
         old = f"{row.name}.before_{epoch}"

@@ -16,7 +16,7 @@ from projections.engine.advancing import POISON, Registered, Subscriber, advance
 from projections.engine.folding import Poisoned, fold_page
 from projections.engine.lanes import Models, ends_the_lead, subscriber_of
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 WAIT_SECONDS = 1.0
@@ -83,7 +83,7 @@ class Retrier:
         except Exception as error:
             if ends_the_lead(error):
                 raise
-            log.warning("feed %s cannot retry: %s", row.name, described(error))
+            logger.warning("feed %s cannot retry: %s", row.name, described(error))
         return True
 
     # -- rows that one stream feeds ----------------------------------------------------------------

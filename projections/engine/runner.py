@@ -28,7 +28,7 @@ from projections.projection import Projection
 
 __all__ = ["Registered", "Runner", "Subscriber", "advance", "advance_one"]
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 0.1
 """How soon a thread begins anew whose subscription another process has moved."""
@@ -73,16 +73,16 @@ class Runner:
         try:
             work()
         except checkpoints.CheckpointMoved as error:
-            log.info("%s was dropped, or another process leads it now", error)
+            logger.info("%s was dropped, or another process leads it now", error)
             self._stop.wait(AGAIN_SECONDS)
         except OutdatedRelease as error:
-            log.error("%s", error)
+            logger.error("%s", error)
             return False
         except AWAY as error:
-            log.warning("projector lost its database: %s", error)
+            logger.warning("projector lost its database: %s", error)
             self._stop.wait(RESCAN_SECONDS)
         except Exception:
-            log.exception("projector failed; it starts again")
+            logger.exception("projector failed; it starts again")
             self._stop.wait(RESCAN_SECONDS)
         return True
 

@@ -7,7 +7,7 @@ import psycopg
 
 from eventstore.database.postgres import ROLE, connect
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _FIT = """
 SELECT has_schema_privilege(%(role)s, to_regnamespace('read'), 'USAGE')
@@ -33,7 +33,7 @@ def see_to(url: str, conn: psycopg.Connection) -> None:
     psycopg.Error."""
     if is_fit(conn):
         return
-    log.error(
+    logger.error(
         "the schema `read` is lost, or cannot be written to: it is made anew, and its rows are"
         " folded anew"
     )
@@ -42,6 +42,6 @@ def see_to(url: str, conn: psycopg.Connection) -> None:
             make(own)
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UniqueViolation) as error:
         # another thread was first, or there is no right to
-        log.debug("the schema was not made: %s", error)
+        logger.debug("the schema was not made: %s", error)
     if not is_fit(conn):
-        log.error("its owner, or who may create it, has to run: %s", "; ".join(_MAKE))
+        logger.error("its owner, or who may create it, has to run: %s", "; ".join(_MAKE))

@@ -26,7 +26,7 @@ from projections.projection import Projection, Rows
 from queries.positions import ReadModelBehind
 from queries.read_models import ReadModels
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 PAGE = 200
 """Events that are told at once."""
@@ -246,7 +246,7 @@ def _changes(codec: Codec, stream: Sequence[Raw]) -> Iterator[StatusChange]:
             projection.apply(rows, codec.decode(env.name, payload, env.stream_id), env)
             row = rows[env.stream_id]
         except Exception:
-            log.exception(
+            logger.exception(
                 "stream %s cannot be folded from position %s on", env.stream_id, env.position
             )
             return

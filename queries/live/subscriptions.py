@@ -25,7 +25,7 @@ from queries.live.status_changes import StatusChange, StatusChanges, beginning_o
 from queries.positions import PositionUnknown
 from queries.read_models import ReadModels
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 PAGE = 1000
@@ -183,7 +183,7 @@ class LiveStatus:
                     await asyncio.sleep(RETRY_SECONDS)
         except Exception as error:
             if not isinstance(error, LogUnavailable | HistoryChanged):
-                log.exception("live status ends at position %s", self._position)
+                logger.exception("live status ends at position %s", self._position)
             for person in self._people.values():
                 for listener in person.listeners:
                     listener.fail(error)

@@ -24,7 +24,7 @@ from queries.search.port import SearchUnavailable
 from queries.search.postgres import PostgresGameIndex
 from queries.search.searching import GameSearch, SearchQuery, SearchResult, Title, begun_by
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -115,7 +115,7 @@ class SearchEngines:
                 )
         except _UNSEEN as error:
             # which is not the engine's fault
-            log.info("whether the index is up to date cannot be seen: %r", error)
+            logger.info("whether the index is up to date cannot be seen: %r", error)
             return
         if index is None:
             raise SearchUnavailable("its index lacks changes of games")
@@ -125,13 +125,13 @@ class SearchEngines:
         """Log when it begins that PostgreSQL answers instead, and when it ends; what is between is
         much alike."""
         if error is not None:
-            log.log(
+            logger.log(
                 logging.WARNING if self._answers else logging.DEBUG,
                 "PostgreSQL answers instead: %s",
                 error,
             )
         elif not self._answers:
-            log.warning("the first engine answers again")
+            logger.warning("the first engine answers again")
         self._answers = error is None
 
     async def _index(

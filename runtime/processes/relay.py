@@ -21,7 +21,7 @@ from runtime.settings import Settings
 from runtime.wiring.adapters import event_bus
 from runtime.wiring.core import open_core
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 RELAY_PAGE = 500
 PROOF_SECONDS = 5.0
@@ -56,25 +56,25 @@ async def relay(settings: Settings) -> None:
                 async with leading(core.url, "relay.1") as conn:
                     await publish_log(core.log, conn, publisher)
             except* _LOST_LEAD as errors:
-                log.warning("the relay lost its lead: %s", errors.exceptions[0])
+                logger.warning("the relay lost its lead: %s", errors.exceptions[0])
             finally:
                 # nothing that was under way may come after what the next leader publishes
                 await publisher.close()
             await asyncio.sleep(RETRY_SECONDS)
 
 
-async def publish_log(log_: PostgresLog, conn: psycopg.Connection, publisher: Publisher) -> None:
+async def publish_log(log: PostgresLog, conn: psycopg.Connection, publisher: Publisher) -> None:
     """Publish page after page, and keep the checkpoint over `conn`; stands still between pages
     while paused."""
     name = checkpoints.register(conn, "relay", 1, "")
-    position, generation, refused, trail_at = 0, log_.history.generation, False, float("-inf")
+    position, generation, refused, trail_at = 0, log.history.generation, False, float("-inf")
     while True:
         stop_if_cancelled()
         try:
-            head = await log_.watcher.beyond(position, generation)
+            head = await log.watcher.beyond(position, generation)
         except HistoryChanged as error:
-            log.warning("the relay begins anew from its checkpoint: %s", error)
-            position, generation = 0, log_.history.generation
+            logger.warning("the relay begins anew from its checkpoint: %s", error)
+            position, generation = 0, log.history.generation
             continue
         await asyncio.to_thread(require_current, conn)
         subscription = await asyncio.to_thread(checkpoints.subscription, conn, name)
@@ -86,7 +86,7 @@ async def publish_log(log_: PostgresLog, conn: psycopg.Connection, publisher: Pu
         if subscription.paused or subscription.astray:
             position = 0
             await asyncio.sleep(PAUSED_SECONDS)
-        elif rows := await log_.read_raw(position, upto=head, limit=RELAY_PAGE):
+        elif rows := await log.read_raw(position, upto=head, limit=RELAY_PAGE):
             epochs = await asyncio.to_thread(histories.Epochs, conn)
             messages = [
                 (env.name, to_cloudevent(env, payload, epochs.of(env.position)), env.event_id)
@@ -121,7 +121,7 @@ async def _publish(
         try:
             await publisher.publish(messages, before=proved + PROOF_SECONDS)
         except ConnectionError as error:
-            log.warning("the event bus does not answer: %s", error)
+            logger.warning("the event bus does not answer: %s", error)
             await asyncio.sleep(1)
         else:
             return

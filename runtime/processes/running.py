@@ -10,7 +10,7 @@ import uvloop
 
 from runtime.processes.watching import LoopWatch
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def run_until_stopped(main: Coroutine[Any, Any, None]) -> None:
@@ -25,6 +25,6 @@ def run_until_stopped(main: Coroutine[Any, Any, None]) -> None:
             try:
                 await task
             except asyncio.CancelledError:
-                log.info("stopped")
+                logger.info("stopped")
 
     uvloop.run(supervised())

@@ -15,7 +15,7 @@ from typing import Self
 
 from eventstore.postgres_log import PostgresLog
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 WRITER_SECONDS = 10.0
 """How long a writer may be of no use, while a new one would be, before its process ends."""
@@ -32,28 +32,28 @@ class WriterDead(Exception):
 
 
 @asynccontextmanager
-async def writing(log_: PostgresLog) -> AsyncIterator[None]:
+async def writing(log: PostgresLog) -> AsyncIterator[None]:
     """Watch the writer of the log meanwhile. Raises an ExceptionGroup of WriterDead."""
     async with asyncio.TaskGroup() as group:
-        watching = group.create_task(_watch(log_))
+        watching = group.create_task(_watch(log))
         yield
         watching.cancel()
 
 
-async def _watch(log_: PostgresLog) -> None:
+async def _watch(log: PostgresLog) -> None:
     dead_since: float | None = None
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
-        if await _proves(log_):
+        if await _proves(log):
             dead_since = None
         elif dead_since is None:
             dead_since = time.monotonic()
         elif (
             time.monotonic() - dead_since > WRITER_SECONDS
-            and await _proves(log_, another=True)
-            and not await _proves(log_)  # the database may have come back between the two
+            and await _proves(log, another=True)
+            and not await _proves(log)  # the database may have come back between the two
         ):
-            log.critical(
+            logger.critical(
                 "the writer has been dead for %.0f s, and a new one would not be: ending",
                 WRITER_SECONDS,
             )
@@ -64,12 +64,12 @@ async def _watch(log_: PostgresLog) -> None:
             )
 
 
-async def _proves(log_: PostgresLog, *, another: bool = False) -> bool:
+async def _proves(log: PostgresLog, *, another: bool = False) -> bool:
     try:
         async with asyncio.timeout(_PROOF_SECONDS):
-            await log_.prove_writer(another=another)
+            await log.prove_writer(another=another)
     except Exception as error:  # whatever it is, the writer is of no use
-        log.debug("no writer: %r", error)
+        logger.debug("no writer: %r", error)
         return False
     return True
 
@@ -112,7 +112,7 @@ class LoopWatch:
             seen = self._turns
             if still >= self._seconds:
                 stack = "".join(traceback.format_stack(sys._current_frames().get(self._of_loop)))
-                log.critical(
+                logger.critical(
                     "the event loop has stood still for %s s: ending. It stands at\n%s",
                     still,
                     stack,

@@ -20,7 +20,7 @@ from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
 from runtime.wiring.work import UNAVAILABLE, WORK, Queues, deadlines_of, open_queues, reactors_of
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 PURGE_SECONDS = 600
 """How often what has expired is dropped. Nobody reads it meanwhile: every reader looks at the
@@ -57,11 +57,11 @@ def consumers(core: Core, queues: Queues) -> Iterator[Coroutine[Any, Any, None]]
         yield queues[work.queue].consume(handler, concurrency=concurrency, lost=worker.lost)
 
 
-def _when_writable(log_: PostgresLog, handler: JobHandler) -> JobHandler:
+def _when_writable(log: PostgresLog, handler: JobHandler) -> JobHandler:
     """What happens outside could not be recorded while the log is away: so it is not begun."""
 
     async def handle(attempt: JobAttempt) -> None:
-        await log_.prove_writer()
+        await log.prove_writer()
         await handler(attempt)
 
     return handle
@@ -78,14 +78,14 @@ async def _keep_time(core: Core) -> None:
                 group.create_task(deadlines.run())
                 group.create_task(purge_expired(core.log, core.adapters.sessions, core.clock))
         except* AWAY as errors:
-            log.warning("deadlines lost their database: %s", errors.exceptions[0])
+            logger.warning("deadlines lost their database: %s", errors.exceptions[0])
             await asyncio.sleep(1)
 
 
-async def purge_expired(log_: PostgresLog, sessions: Sessions, clock: Clock) -> None:
+async def purge_expired(log: PostgresLog, sessions: Sessions, clock: Clock) -> None:
     """Drop the idempotency keys and sessions whose time is over, now and then. Raises
     psycopg.OperationalError."""
     while True:
-        await log_.purge_expired()
+        await log.purge_expired()
         await sessions.purge_expired(clock.now())
         await asyncio.sleep(PURGE_SECONDS)

@@ -28,7 +28,7 @@ from runtime.wiring.core import Core
 from runtime.wiring.search import all_models, open_search
 from runtime.wiring.work import PAYMENTS, Queues
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 ELASTICSEARCH = "elasticsearch"
 
@@ -142,6 +142,6 @@ class Rebuilder:
         try:
             with connect(self._core.url, "ludoteca rebuild") as conn:
                 done = rebuild.rebuild(conn, codec(), self._models[name], lambda _done, _all: None)
-                log.info("rebuilt %s into %s at position %s", name, done.storage, done.position)
+                logger.info("rebuilt %s into %s at position %s", name, done.storage, done.position)
         except Exception:
-            log.exception("the rebuild of %s failed; the live one stays as it was", name)
+            logger.exception("the rebuild of %s failed; the live one stays as it was", name)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from kit.cancellation import stop_if_cancelled
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Alarm:
@@ -38,5 +38,5 @@ async def repeat(step: Callable[[], Awaitable[None]]) -> None:
         try:
             await step()
         except Exception:
-            log.exception("a background step failed; trying again in a second")
+            logger.exception("a background step failed; trying again in a second")
             await asyncio.sleep(1)

@@ -15,7 +15,7 @@ from adapters.payments.simulator.background import Alarm
 from adapters.payments.simulator.store import Store, Webhook
 from adapters.webhooks.signature import sign
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 LONGEST_BACKOFF_SECONDS = 3600.0
 
@@ -74,7 +74,7 @@ class WebhookSender:
         self._sending.discard(task)
         self._alarm.ring()
         if not task.cancelled() and (error := task.exception()):
-            log.error("a webhook's outcome could not be kept; it is sent again", exc_info=error)
+            logger.error("a webhook's outcome could not be kept; it is sent again", exc_info=error)
 
     async def _send(self, webhook: Webhook) -> None:
         headers = {
@@ -97,7 +97,7 @@ class WebhookSender:
     def _put_off(self, webhook: Webhook, outcome: str) -> None:
         now = time.time()
         if now - webhook.created_at >= self._give_up:
-            log.error(
+            logger.error(
                 "webhook %s given up after %d attempts: %s", webhook.id, webhook.attempts, outcome
             )
             self._store.webhook_failed(webhook.id, due_at=None)
@@ -105,5 +105,7 @@ class WebhookSender:
         # The exponent is bounded because a float overflows long before three days' worth of
         # attempts.
         backoff = min(self._retry * 2.0 ** min(webhook.attempts - 1, 30), LONGEST_BACKOFF_SECONDS)
-        log.warning("webhook %s not accepted (%s); again in %.1f s", webhook.id, outcome, backoff)
+        logger.warning(
+            "webhook %s not accepted (%s); again in %.1f s", webhook.id, outcome, backoff
+        )
         self._store.webhook_failed(webhook.id, due_at=now + backoff)
