@@ -40,8 +40,8 @@ MAX_SUBJECT = 150
 
 
 def render(template: str, params: Params, channel: Channel = "email") -> tuple[str, str]:
-    """Subject (one line) and text of a notice. Every template also takes the person's `name`, for
-    the greeting of a mail.
+    """Subject (one line) and text of a notification. Every template also takes the person's `name`,
+    for the greeting of a mail.
 
     Raises Invalid("unknown_template") or Invalid("missing_parameter").
     """
@@ -74,8 +74,8 @@ def _password_reset(params: Params) -> tuple[str, str]:
     return (
         "Reset your password",
         (
-            f"To choose a new password, {_with_token(params)}\n\nIf you did not ask for this, there"
-            " is nothing to do."
+            f"To choose a new password, {_with_token(params)}\n\nIf you did not ask for this,"
+            " you can ignore this mail."
         ),
     )
 
@@ -84,9 +84,10 @@ def _email_changed(params: Params) -> tuple[str, str]:
     return (
         "Your e-mail address was changed",
         (
-            "Your account has another e-mail address now, and gets no more mail here.\n\nIf it was"
-            " not you who changed it: within seven days, take the account back. To choose a new"
-            f" password and bring this address back, {_with_token(params)}"
+            "Your account now uses another e-mail address. We will send no more mail to this"
+            " one.\n\nIf you did not make this change, you can take the account back within seven"
+            " days. To choose a new password and to restore this address,"
+            f" {_with_token(params)}"
         ),
     )
 
@@ -95,9 +96,9 @@ def _password_changed(params: Params) -> tuple[str, str]:
     return (
         "Your password was changed",
         (
-            "Your account has a new password, and other devices were logged out.\n\nIf it was not"
-            " you who changed it: within the hour, to choose another password,"
-            f" {_with_token(params)}\n\nAfter that, say that you forgot your password."
+            "Your account has a new password, and all other devices were logged out.\n\nIf you did"
+            " not make this change, you have one hour to choose another password: to do so,"
+            f" {_with_token(params)}\n\nAfter that, ask for a new password instead."
         ),
     )
 
@@ -106,8 +107,8 @@ def _purchase(params: Params) -> tuple[str, str]:
     return (
         f"Your purchase: {params['titles']}",
         (
-            f"Thank you. You bought:\n\n{params['titles']}\n\nTotal: {params['total']}\nOrder:"
-            f" {params['order_id']}"
+            f"Thank you for your order. You bought:\n\n{params['titles']}\n\n"
+            f"Total: {params['total']}\nOrder: {params['order_id']}"
         ),
     )
 
@@ -116,16 +117,19 @@ def _order_cancelled(params: Params) -> tuple[str, str]:
     return (
         "Your order was cancelled",
         (
-            f"Your order {params['order_id']} was cancelled{_why(params)}; nothing of it is"
-            f" owed:\n\n{params['titles']}"
+            f"Your order {params['order_id']} was cancelled{_why(params)}. You do not need to pay"
+            f" for it.\n\n{params['titles']}"
         ),
     )
 
 
 def _shipment_processing(params: Params) -> tuple[str, str]:
     return (
-        "Your order is being made ready",
-        f"The seller is making ready, for your order {params['order_id']}:\n\n{params['titles']}",
+        "Your order is being prepared",
+        (
+            f"The seller is preparing these items of your order {params['order_id']}:"
+            f"\n\n{params['titles']}"
+        ),
     )
 
 
@@ -133,7 +137,8 @@ def _shipment_shipped(params: Params) -> tuple[str, str]:
     return (
         "Your order is on its way",
         (
-            f"On its way to you, of your order {params['order_id']}:\n\n{params['titles']}\n\n"
+            f"These items of your order {params['order_id']} are on their way:"
+            f"\n\n{params['titles']}\n\n"
             f"Carrier: {params['carrier']}\nTracking number: {params['tracking_number']}"
         ),
     )
@@ -142,7 +147,10 @@ def _shipment_shipped(params: Params) -> tuple[str, str]:
 def _shipment_delivered(params: Params) -> tuple[str, str]:
     return (
         "Your order was delivered",
-        f"The carrier has delivered, of your order {params['order_id']}:\n\n{params['titles']}",
+        (
+            f"The carrier has delivered these items of your order {params['order_id']}:"
+            f"\n\n{params['titles']}"
+        ),
     )
 
 
@@ -150,7 +158,7 @@ def _shipment_to_process(params: Params) -> tuple[str, str]:
     return (
         f"To be sent: {params['titles']}",
         (
-            f"A paid order awaits you:\n\n{params['titles']}\n\n"
+            f"An order has been paid. Please send:\n\n{params['titles']}\n\n"
             f"Order: {params['order_id']}\nShipment: {params['shipment_id']}"
         ),
     )
@@ -158,9 +166,10 @@ def _shipment_to_process(params: Params) -> tuple[str, str]:
 
 def _shipment_cancelled(params: Params) -> tuple[str, str]:
     return (
-        "Not to be sent any more",
+        "A shipment was cancelled",
         (
-            f"Do not send this: its order was refunded.\n\n{params['titles']}\n\n"
+            "Please do not send these items, because their order was refunded:"
+            f"\n\n{params['titles']}\n\n"
             f"Order: {params['order_id']}\nShipment: {params['shipment_id']}"
         ),
     )
@@ -170,8 +179,9 @@ def _seller_closed(params: Params) -> tuple[str, str]:
     return (
         "Parcels without a seller",
         (
-            f"The account of seller {params['seller_id']} is closed. These parcels are paid and not"
-            f" sent: send them as an ADMIN, or refund their orders.\n\n{params['shipments']}"
+            f"The account of the seller {params['seller_id']} is closed. These parcels have been"
+            " paid for, but not sent. Send them as an ADMIN, or refund their orders."
+            f"\n\n{params['shipments']}"
         ),
     )
 
@@ -180,8 +190,8 @@ def _low_stock(params: Params) -> tuple[str, str]:
     return (
         f"Low stock: {params['title']}",
         (
-            f"Of {params['title']} (SKU {params['sku']}) there are {params['available']} left to be"
-            " sold."
+            f"{params['title']} (SKU {params['sku']}) is running low: {params['available']} left to"
+            " sell."
         ),
     )
 
@@ -190,7 +200,7 @@ def _payment_failed(params: Params) -> tuple[str, str]:
     return (
         "Your payment failed",
         (
-            f"The payment of your order {params['order_id']}"
+            f"The payment for your order {params['order_id']}"
             f" failed{_why(params)}:\n\n{params['titles']}"
         ),
     )
@@ -200,7 +210,9 @@ def _refund(params: Params) -> tuple[str, str]:
     to = "your wallet" if params.get("to") == "wallet" else "you"
     about = f", for your order {params['order_id']}" if params.get("order_id") else ""
     if not params["amount"]:
-        return "Your refund", f"It had cost nothing, and is no longer yours{about}."
+        return "Your refund", (
+            f"Your purchase was undone{about}. It cost nothing, so there is no money to send back."
+        )
     return "Your refund", f"We returned {params['amount']} to {to}{about}."
 
 
@@ -210,7 +222,7 @@ def _refund_reversed(params: Params) -> tuple[str, str]:
         "Your refund did not arrive",
         (
             f"The {params['amount']} that we returned{about} came back to us{_why(params)}. We will"
-            " see to it."
+            " look into it."
         ),
     )
 
@@ -220,8 +232,8 @@ def _refund_failed(params: Params) -> tuple[str, str]:
     return (
         "A refund failed",
         (
-            f"The refund of {params['amount']}{about} that you asked for failed{_why(params)}. It"
-            f" can be asked for again.\n\nPayment: {params['payment_id']}\nRefund:"
+            f"The refund of {params['amount']}{about} that you requested failed{_why(params)}. You"
+            f" can request it again.\n\nPayment: {params['payment_id']}\nRefund:"
             f" {params['refund_id']}"
         ),
     )
@@ -229,8 +241,8 @@ def _refund_failed(params: Params) -> tuple[str, str]:
 
 def _deposit_reversed(params: Params) -> tuple[str, str]:
     owed = (
-        f" {params['owed']} of it had been spent: they are owed, and are settled first by whatever"
-        " comes in. Until then nothing can be paid from your wallet."
+        f" You had already spent {params['owed']} of it, and now owe this amount. Money that comes"
+        " into your wallet settles it first. Until then you cannot pay from your wallet."
         if params.get("owed")
         else ""
     )
@@ -264,7 +276,7 @@ def _transfer_sent(params: Params) -> tuple[str, str]:
     return (
         f"You sent {params['amount']}",
         (
-            f"{params['amount']} went from your wallet to another.\n\nTransaction:"
+            f"You sent {params['amount']} from your wallet to another one.\n\nTransaction:"
             f" {params['transaction_id']}"
         ),
     )
@@ -274,7 +286,7 @@ def _transfer_received(params: Params) -> tuple[str, str]:
     return (
         f"You received {params['amount']}",
         (
-            f"{params['amount']} came into your wallet from another.\n\nTransaction:"
+            f"Your wallet received {params['amount']} from another one.\n\nTransaction:"
             f" {params['transaction_id']}"
         ),
     )
@@ -300,7 +312,7 @@ def _why(params: Params) -> str:
 
 
 def _with_token(params: Params) -> str:
-    """How to use the token: the link where there is one, else the token itself."""
+    """How to use the token: by the link if there is one, else as a code."""
     if params.get("link"):
         return f"open this link:\n\n{params['link']}"
     return f"use this code:\n\n{params['token']}"
@@ -350,8 +362,8 @@ TEMPLATES: Mapping[str, Callable[[Params], tuple[str, str]]] = {
 - deposit_failed: amount, transaction_id, detail?
 - transfer_failed: amount, transaction_id, detail?, refunded?
 
-A transfer's notices do not name the other person: the name would survive the forgetting of its
-owner.
+A transfer's notifications do not name the other person: the name would survive the forgetting of
+its owner.
 """
 
 PUSHED = frozenset({"purchase", "transfer_sent", "transfer_received"})
@@ -359,5 +371,5 @@ PUSHED = frozenset({"purchase", "transfer_sent", "transfer_received"})
 
 
 def channels_of(template: str) -> tuple[Channel, ...]:
-    """The channels of a notice: mail for all, push for some."""
+    """The channels of a template: mail for all, push for some."""
     return ("email", "push") if template in PUSHED else ("email",)

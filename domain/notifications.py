@@ -1,5 +1,5 @@
-"""A notice to a person: one per cause and channel, requested once, then sent, or failed after all
-retries.
+"""A notification to a person: one per cause and channel, requested once, then sent, or failed after
+all retries.
 
 Its text is rendered from a template and parameters when it is sent. Personal data is stored in the
 parameters only, which are encrypted under the person's key.
@@ -21,7 +21,7 @@ Status = Literal["REQUESTED", "SENT", "FAILED"]
 
 @event("notification.requested.v1", person="user_id")
 class NotificationRequested(Event, frozen=True):
-    """A notice to this person was requested; `params` fill the template."""
+    """A notification to this person was requested; `params` fill the template."""
 
     user_id: UUID
     channel: Channel
@@ -32,14 +32,14 @@ class NotificationRequested(Event, frozen=True):
 
 @event("notification.sent.v1")
 class NotificationSent(Event, frozen=True):
-    """The notice was sent; `provider_ref` is the mail or push service's reference."""
+    """The notification was sent; `provider_ref` is the mail or push service's reference."""
 
     provider_ref: str | None = None
 
 
 @event("notification.failed.v1")
 class NotificationFailed(Event, frozen=True):
-    """The notice failed after `attempts` attempts."""
+    """The notification failed after `attempts` attempts."""
 
     code: str
     attempts: int
@@ -49,7 +49,7 @@ class NotificationFailed(Event, frozen=True):
 
 
 class Notification(msgspec.Struct, frozen=True):
-    """The state of a notice. `params` is None when there are none, or when the person was
+    """The state of a notification. `params` is None when there are none, or when the person was
     forgotten."""
 
     user_id: UUID
@@ -83,7 +83,8 @@ def request(
     cause_event_id: UUID,
     params: Mapping[str, str],
 ) -> list[Event]:
-    """Request a notice. Idempotent. Raises Invalid as `render`, so that no later step needs to."""
+    """Request a notification. Idempotent. Raises Invalid as `render`, so that no later step needs
+    to."""
     if notification is not None:
         return []
     render(template, params)
@@ -99,12 +100,12 @@ def request(
 
 
 def mark_sent(notification: Notification, provider_ref: str | None = None) -> list[Event]:
-    """Mark the notice as sent, even after a failure. Idempotent."""
+    """Mark the notification as sent, even after a failure. Idempotent."""
     return [] if notification.status == "SENT" else [NotificationSent(provider_ref=provider_ref)]
 
 
 def mark_failed(notification: Notification, code: str, attempts: int) -> list[Event]:
-    """Mark the notice as failed after the last attempt. No-op once it is sent or failed."""
+    """Mark the notification as failed after the last attempt. No-op once it is sent or failed."""
     return (
         []
         if notification.status != "REQUESTED"

@@ -168,7 +168,7 @@ def reactors_of(core: Core, queues: Queues) -> list[Reactor]:
         sku_claims(core.handler),
         Ledger(core.handler).reactor,
         library_grants(core.handler),
-        notifications.people_told(core.handler, core.commands.mail_tokens),
+        notifications.notification_requests(core.handler, core.commands.mail_tokens),
         merchant_webhooks(core.handler),
         forgetting(core.log.keys),
         mailboxes_claimed(core.handler, core.commands.mailboxes),

@@ -246,7 +246,7 @@ async def test_an_event_is_told_of_once_however_often_it_is_reacted_to(
     await transfer(buyer, wallet, await open_wallet(admin), 100)
     await told(shop, buyer, "transfer_sent")
     before = await requested(shop)
-    reactor = notifications.people_told(shop.core.handler, shop.commands.mail_tokens)
+    reactor = notifications.notification_requests(shop.core.handler, shop.commands.mail_tokens)
     for recorded in await shop.core.log.read(0):
         with suppress(AlreadyDone, Refused):
             await reactor.react(recorded)

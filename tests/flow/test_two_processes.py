@@ -52,7 +52,7 @@ async def test_who_was_forgotten_elsewhere_is_told_nothing_and_holds_up_nobody(
     await there.core.commands.wallets.deduct_funds(ADMIN, target, 300, "paid out")
     await there.core.commands.account_ends.close(bob, bob.person(), forget=True)
 
-    reactor = notifications.people_told(here.core.handler, here.core.commands.mail_tokens)
+    reactor = notifications.notification_requests(here.core.handler, here.core.commands.mail_tokens)
     for recorded in await here.core.log.read(0):
         with suppress(AlreadyDone, Refused):
             await reactor.react(recorded)
