@@ -22,7 +22,7 @@ from projections.search.document import (
     price_key,
     region_key,
 )
-from queries.paging import Bigint, Listing, Order, Page, newest_first, page
+from queries.paging import Bigint, Listing, Page, SortOrder, newest_first, page
 from queries.read_models import Answer, ReadModels
 
 Sort = Literal["newest", "price", "-price", "release_date", "title"]
@@ -212,20 +212,20 @@ def _price(wanted: Browse) -> str:
     return _PRICE_THERE
 
 
-def _order(wanted: Browse) -> Order:
+def _order(wanted: Browse) -> SortOrder:
     price = _price(wanted)
     match wanted.sort:
         case "price":
-            return Order(
+            return SortOrder(
                 "price", (f"coalesce({price}, {NO_PRICE})", "game_id"), tuple[Bigint, UUID]
             )
         case "-price":
             keys = (f"coalesce({price}, -{NO_PRICE})", "game_id")
-            return Order("-price", keys, tuple[Bigint, UUID], descending=True)
+            return SortOrder("-price", keys, tuple[Bigint, UUID], descending=True)
         case "release_date":
             keys = ('released COLLATE "C"', "game_id")
-            return Order("released", keys, tuple[str, UUID], descending=True)
+            return SortOrder("released", keys, tuple[str, UUID], descending=True)
         case "title":
-            return Order("title", ('title_key COLLATE "C"', "game_id"), tuple[str, UUID])
+            return SortOrder("title", ('title_key COLLATE "C"', "game_id"), tuple[str, UUID])
         case "newest":
             return _NEWEST

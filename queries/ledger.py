@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 
 from projections.models.ledger import LedgerEntry
-from queries.paging import Bigint, Listing, Order, Page, page
+from queries.paging import Bigint, Listing, Page, SortOrder, page
 from queries.read_models import Answer, ReadModels
 
 
@@ -47,10 +47,10 @@ _ACCOUNTS = Listing(
 """The row of an account's opening, without a currency, stands for it only until something was
 posted."""
 
-_BY_ID = Order("account", ("account_id", "kept_currency"), tuple[str, str])
+_BY_ID = SortOrder("account", ("account_id", "kept_currency"), tuple[str, str])
 
 _ENTRIES = Listing(LedgerEntry, "SELECT * FROM @ledger_entries")
-_LATEST = Order("posted", ("position", "number"), tuple[Bigint, Bigint], descending=True)
+_LATEST = SortOrder("posted", ("position", "number"), tuple[Bigint, Bigint], descending=True)
 
 _ACCOUNT = f"""
 SELECT * FROM ({_ACCOUNTS.query}) AS shown WHERE account_id = %(id)s

@@ -11,7 +11,7 @@ from projections.as_of import occurred_by
 from projections.models.library import OwnedGame, OwnedGames, library_id
 from projections.projection import shown
 from queries.games import Browse, filters_of
-from queries.paging import Listing, Order, Page, page
+from queries.paging import Listing, Page, SortOrder, page
 from queries.read_models import Answer, ReadModels
 
 
@@ -20,7 +20,7 @@ class _Owned(msgspec.Struct, frozen=True):
 
 
 _LISTING = Listing(OwnedGame, "SELECT * FROM @library")
-_LATEST = Order("bought", ("purchase_date", "game_id"), tuple[datetime, UUID], descending=True)
+_LATEST = SortOrder("bought", ("purchase_date", "game_id"), tuple[datetime, UUID], descending=True)
 
 _OF_GENRE = (
     "EXISTS (SELECT FROM @games g WHERE g.game_id = listed.game_id AND g.filters @>"

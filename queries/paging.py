@@ -29,7 +29,7 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     next_cursor: str | None
 
 
-class Order(msgspec.Struct, frozen=True):
+class SortOrder(msgspec.Struct, frozen=True):
     """The order of a list: SQL expressions of which the last is unique, and the tuple type of their
     values.
 
@@ -42,9 +42,9 @@ class Order(msgspec.Struct, frozen=True):
     descending: bool = False
 
 
-def newest_first(key: str) -> Order:
+def newest_first(key: str) -> SortOrder:
     """By a log position, which is unique by itself."""
-    return Order("new", (key,), tuple[Bigint], descending=True)
+    return SortOrder("new", (key,), tuple[Bigint], descending=True)
 
 
 class Listing(msgspec.Struct, Generic[T], frozen=True):
@@ -66,7 +66,7 @@ class _Keyed(msgspec.Struct, Generic[T], frozen=True):
 async def page(
     models: ReadModels,
     listing: Listing[T],
-    order: Order,
+    order: SortOrder,
     conditions: list[str],
     values: dict[str, object],
     *,
@@ -99,11 +99,11 @@ ORDER BY {", ".join(f"{key} {direction}" for key in order.keys)} LIMIT %(limit)s
     )
 
 
-def _write(order: Order, key: msgspec.Raw) -> str:
+def _write(order: SortOrder, key: msgspec.Raw) -> str:
     return base64.urlsafe_b64encode(order.name.encode() + b":" + bytes(key)).decode().rstrip("=")
 
 
-def _read(cursor: str, order: Order) -> dict[str, object]:
+def _read(cursor: str, order: SortOrder) -> dict[str, object]:
     decoder = msgspec.json.Decoder(order.types)
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)

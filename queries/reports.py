@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from queries.paging import Bigint, Listing, Order, page
+from queries.paging import Bigint, Listing, SortOrder, page
 from queries.read_models import Answer, ReadModels
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -33,13 +33,13 @@ class _Row(msgspec.Struct, Generic[T], frozen=True):
     totals: list[T]
 
 
-def order_of(name: str, group_by: GroupBy, most: str) -> Order:
+def order_of(name: str, group_by: GroupBy, most: str) -> SortOrder:
     """Days in their order; sellers and games in each currency by the most of what `most` (SQL)
     says."""
     if group_by == "day":
-        return Order(name, ("day", "currency"), tuple[date, str])
+        return SortOrder(name, ("day", "currency"), tuple[date, str])
     keys = ("currency", f"-({most})", GROUPS[group_by])
-    return Order(f"{name} by {group_by}", keys, tuple[str, Bigint, UUID])
+    return SortOrder(f"{name} by {group_by}", keys, tuple[str, Bigint, UUID])
 
 
 async def report(
@@ -47,7 +47,7 @@ async def report(
     figures: type[T],
     groups: str,
     totals: str,
-    order: Order,
+    order: SortOrder,
     values: dict[str, object],
     *,
     limit: int,

@@ -23,8 +23,8 @@ from queries.search.port import (
     Found,
     Listed,
     Lookup,
-    Order,
     OrderField,
+    SortOrder,
     Typed,
     facet_values,
     price_range,
@@ -141,7 +141,7 @@ class PostgresGameIndex:
     async def listing(
         self,
         lookup: Lookup,
-        order: Order,
+        order: SortOrder,
         limit: int,
         *,
         after: Listed | None = None,
@@ -219,7 +219,7 @@ def _is_narrowed(lookup: Lookup) -> bool:
     return lookup != Lookup(typed=lookup.typed, region=lookup.region, currency=lookup.currency)
 
 
-def _order_key(order: Order) -> Composable:
+def _order_key(order: SortOrder) -> Composable:
     keys: dict[OrderField, Composable] = {
         "text": SQL("text"),
         "released": SQL("released"),

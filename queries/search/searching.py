@@ -30,8 +30,8 @@ from queries.search.port import (
     GameIndex,
     Listed,
     Lookup,
-    Order,
     Sort,
+    SortOrder,
     facet_values,
     price_range,
     price_step,
@@ -44,12 +44,12 @@ MAX_LIMIT = 200
 MAX_CENTS = 2**62
 """No amount is more; engines count in 64 bits."""
 
-_ORDERS: dict[Sort, Order] = {
-    "relevance": Order("text"),
-    "price": Order("price"),
-    "-price": Order("price", descending=True),
-    "release_date": Order("released", descending=True),
-    "title": Order("text"),
+_ORDERS: dict[Sort, SortOrder] = {
+    "relevance": SortOrder("text"),
+    "price": SortOrder("price"),
+    "-price": SortOrder("price", descending=True),
+    "release_date": SortOrder("released", descending=True),
+    "title": SortOrder("text"),
 }
 
 
