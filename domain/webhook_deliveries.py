@@ -51,7 +51,7 @@ class AttemptFailed(Event, frozen=True):
 
 
 @event("webhook.delivered.v1")
-class Delivered(Event, frozen=True):
+class WebhookDelivered(Event, frozen=True):
     """The endpoint accepted the event with this 2xx `status`."""
 
     endpoint_id: UUID
@@ -91,7 +91,7 @@ def evolve(state: WebhookDelivery | None, event: Event) -> WebhookDelivery | Non
             return replace(state, status="PENDING")
         case WebhookDelivery(), AttemptFailed(attempt=attempts):
             return replace(state, attempts=attempts)
-        case WebhookDelivery(), Delivered(attempt=attempts):
+        case WebhookDelivery(), WebhookDelivered(attempt=attempts):
             return replace(state, status="DELIVERED", attempts=attempts)
         case WebhookDelivery(), DeliveryFailed(attempts=attempts):
             return replace(state, status="FAILED", attempts=attempts)
@@ -134,7 +134,7 @@ def mark_delivered(delivery: WebhookDelivery, status: int) -> list[Event]:
     if delivery.status == "DELIVERED":
         return []
     about = {"endpoint_id": delivery.endpoint_id, "event_id": delivery.event_id}
-    return [Delivered(**about, status=status, attempt=delivery.attempts + 1)]
+    return [WebhookDelivered(**about, status=status, attempt=delivery.attempts + 1)]
 
 
 def mark_failed(delivery: WebhookDelivery, code: str, *, last: bool) -> list[Event]:

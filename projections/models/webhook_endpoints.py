@@ -6,10 +6,10 @@ from uuid import UUID
 
 from domain.webhook_deliveries import (
     AttemptFailed,
-    Delivered,
     DeliveryFailed,
     DeliveryRequested,
     RedeliveryRequested,
+    WebhookDelivered,
 )
 from domain.webhook_endpoints import (
     EndpointCreated,
@@ -170,8 +170,10 @@ class WebhookDeliveries(Projection[WebhookDelivery]):
         delivery.code = event.code
         delivery.attempted_at = env.occurred_at
 
-    @on(Delivered)
-    def delivered(self, rows: Rows[WebhookDelivery], event: Delivered, env: Envelope) -> None:
+    @on(WebhookDelivered)
+    def delivered(
+        self, rows: Rows[WebhookDelivery], event: WebhookDelivered, env: Envelope
+    ) -> None:
         delivery = rows[env.stream_id]
         delivery.status = "DELIVERED"
         delivery.code = None

@@ -10,10 +10,10 @@ from domain import webhook_endpoints as endpoints
 from domain.errors import Conflict, Forbidden, Invalid
 from domain.webhook_deliveries import (
     AttemptFailed,
-    Delivered,
     DeliveryFailed,
     DeliveryRequested,
     RedeliveryRequested,
+    WebhookDelivered,
 )
 from domain.webhook_endpoints import (
     EndpointAdded,
@@ -186,7 +186,7 @@ def test_a_deleted_endpoint_leaves_the_index() -> None:
 ABOUT = {"endpoint_id": ENDPOINT, "event_id": EVENT}
 REQUESTED = DeliveryRequested(**ABOUT, event_name="order.completed.v1", position=7)
 TRIED = AttemptFailed(**ABOUT, code="http_500", attempt=1)
-DELIVERED = Delivered(**ABOUT, status=200, attempt=2)
+DELIVERED = WebhookDelivered(**ABOUT, status=200, attempt=2)
 FAILED = DeliveryFailed(**ABOUT, code="timeout", attempts=2)
 AGAIN = RedeliveryRequested(**ABOUT)
 
@@ -220,7 +220,7 @@ def test_whatever_came_of_it_it_can_be_sent_again_and_attempts_count_on() -> Non
     again = given(deliveries.evolve, REQUESTED, TRIED, FAILED, AGAIN)
     assert again.state.status == "PENDING"
     again.when(lambda d: deliveries.mark_delivered(d, 204)).then(
-        Delivered(**ABOUT, status=204, attempt=3)
+        WebhookDelivered(**ABOUT, status=204, attempt=3)
     )
 
 

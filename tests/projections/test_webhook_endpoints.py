@@ -3,10 +3,10 @@
 from domain.events import Event
 from domain.webhook_deliveries import (
     AttemptFailed,
-    Delivered,
     DeliveryFailed,
     DeliveryRequested,
     RedeliveryRequested,
+    WebhookDelivered,
 )
 from domain.webhook_endpoints import (
     EndpointCreated,
@@ -33,7 +33,7 @@ CREATED = EndpointCreated(
 ABOUT = {"endpoint_id": ENDPOINT, "event_id": EVENT}
 REQUESTED = DeliveryRequested(**ABOUT, event_name="order.completed.v1", position=7)
 TRIED = AttemptFailed(**ABOUT, code="http_500", attempt=1)
-DELIVERED = Delivered(**ABOUT, status=204, attempt=2)
+DELIVERED = WebhookDelivered(**ABOUT, status=204, attempt=2)
 
 
 def endpoint_after(*events: Event) -> WebhookEndpoint:
