@@ -27,7 +27,7 @@ from eventstore.unit_of_work import UnitOfWork
 logger = logging.getLogger(__name__)
 
 
-class Found(msgspec.Struct, frozen=True):
+class MissedReceipt(msgspec.Struct, frozen=True):
     """A receipt of the operator's that the log did not know. `order_is_known` is false where the
     log has lost it."""
 
@@ -35,7 +35,7 @@ class Found(msgspec.Struct, frozen=True):
     order_is_known: bool
 
 
-async def enter(unit: UnitOfWork, known: Sequence[KnownReceipt]) -> list[KnownReceipt]:
+async def record_issued(unit: UnitOfWork, known: Sequence[KnownReceipt]) -> list[KnownReceipt]:
     """Record what the operator has issued. A number under which the log asked for one of these
     receipts in vain is free for the next receipt. Returns the receipts that the log did not know.
     """
@@ -72,17 +72,17 @@ async def _emit_in_book(unit: UnitOfWork, event: FiscalNumberGiven | FiscalNumbe
 
 async def reconcile(
     handler: CommandHandler, operator: FiscalOperator, issued_since: datetime | None = None
-) -> list[Found]:
+) -> list[MissedReceipt]:
     """Enter every receipt that the operator has issued (since a moment), page by page; it may be
     repeated. Returns those that the log did not know. Raises OperatorUnavailable, OperatorRefused.
     """
-    found: list[Found] = []
+    found: list[MissedReceipt] = []
     after: str | None = None
     while page := await operator.receipts_since(issued_since, after):
-        entered = (await handler.handle(partial(enter, known=page), SYSTEM)).value
+        entered = (await handler.handle(partial(record_issued, known=page), SYSTEM)).value
         for each in entered:
             order = await handler.state(ORDER, each.order_id)
-            found.append(Found(each, order is not None))
+            found.append(MissedReceipt(each, order is not None))
         if page[-1].reference == after:
             break  # it repeats itself
         after = page[-1].reference

@@ -26,7 +26,7 @@ LOST = "lost"
 """The log does not have the payment."""
 
 
-class Applied(msgspec.Struct, frozen=True):
+class AppliedState(msgspec.Struct, frozen=True):
     """An intent's or a refund's state that the log did not know, and now does."""
 
     ref: str
@@ -34,7 +34,7 @@ class Applied(msgspec.Struct, frozen=True):
     type: str
 
 
-class Left(msgspec.Struct, frozen=True):
+class UnresolvedMoney(msgspec.Struct, frozen=True):
     """Money at the provider that the log cannot account for: an operator must see to it.
     `refunded_cents` of it went back, or is on its way back. `reason` is `lost`, or why the log did
     not take it."""
@@ -48,11 +48,11 @@ class Left(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Reconciled(msgspec.Struct, frozen=True):
+class Reconciliation(msgspec.Struct, frozen=True):
     """What came of a comparison."""
 
-    applied: list[Applied]
-    left: list[Left]
+    applied: list[AppliedState]
+    left: list[UnresolvedMoney]
 
 
 async def reconcile(
@@ -60,14 +60,14 @@ async def reconcile(
     payments: PaymentCommands,
     provider: PaymentProvider,
     since: datetime | None = None,
-) -> Reconciled:
+) -> Reconciliation:
     """Compare every intent and refund that the provider made (since a moment) with the log, page by
     page. What it says of a payment that the log has is applied as if it had sent a notice. May be
     repeated: a state is applied once.
 
     Raises ProviderUnavailable, ProviderRefused.
     """
-    books = _Books(handler, payments, provider)
+    books = _Comparison(handler, payments, provider)
     refunds = [each async for each in _all(provider.refunds_since, since)]
     gone = defaultdict[str, int](int)
     for refund in refunds:
@@ -78,7 +78,7 @@ async def reconcile(
             await books.compare_intent(intent, intent.payment_id, gone[intent.ref])
     for refund in refunds:
         await books.compare_refund(refund)
-    return Reconciled(books.applied, books.left)
+    return Reconciliation(books.applied, books.left)
 
 
 class _Made(Protocol):
@@ -102,15 +102,15 @@ async def _all(
         after = page[-1].ref
 
 
-class _Books:
+class _Comparison:
     def __init__(
         self, handler: CommandHandler, payments: PaymentCommands, provider: PaymentProvider
     ) -> None:
         self._handler = handler
         self._payments = payments
         self._provider = provider
-        self.applied: list[Applied] = []
-        self.left: list[Left] = []
+        self.applied: list[AppliedState] = []
+        self.left: list[UnresolvedMoney] = []
 
     async def compare_intent(self, intent: Intent, payment_id: UUID, gone: int) -> None:
         """An intent, of which so much went back."""
@@ -132,7 +132,9 @@ class _Books:
         if reason:
             amount, currency = intent.amount_cents, intent.currency
             self.left.append(
-                Left(intent.ref, payment_id, intent.status, amount, gone, currency, reason)
+                UnresolvedMoney(
+                    intent.ref, payment_id, intent.status, amount, gone, currency, reason
+                )
             )
 
     async def compare_refund(self, refund: ProviderRefund) -> None:
@@ -153,14 +155,16 @@ class _Books:
         if reason:
             amount, currency = refund.amount_cents, payment.currency
             self.left.append(
-                Left(refund.ref, payment_id, refund.status, amount, amount, currency, reason)
+                UnresolvedMoney(
+                    refund.ref, payment_id, refund.status, amount, amount, currency, reason
+                )
             )
 
     async def _apply(self, notice: ProviderNotice, ref: str, payment_id: UUID) -> str:
         """Returns why it was refused, if it was."""
         position, code = await self._payments.hear(notice, payment_id, "reconcile")
         if position is not None and not code:
-            self.applied.append(Applied(ref, payment_id, notice.type))
+            self.applied.append(AppliedState(ref, payment_id, notice.type))
         return code
 
     async def _payment_of(self, intent_ref: str) -> UUID | None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from uuid import UUID
 
 from commands.aggregates import BOOK, ORDER, RECEIPT
-from commands.fiscal_books import enter, jobs_of
+from commands.fiscal_reconciliation import jobs_of, record_issued
 from commands.handler import CommandHandler
 from commands.ports.fiscal import (
     FiscalOperator,
@@ -136,7 +136,7 @@ class ReceiptWorker(JobWorker):
 
         async def decision(unit: UnitOfWork) -> tuple[list[KnownReceipt], Receipt]:
             current = await unit.get(RECEIPT, receipt_id)
-            found = await enter(unit, [*known, *([] if own is None else [own])])
+            found = await record_issued(unit, [*known, *([] if own is None else [own])])
             # another worker
             was_quicker = (current.year, current.number) != (receipt.year, receipt.number)
             if own is None and current.status != "CREATED" and not was_quicker:

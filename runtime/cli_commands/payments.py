@@ -12,7 +12,7 @@ from runtime.cli_commands.opening import Json
 from runtime.console import Code
 
 if TYPE_CHECKING:
-    from commands.payment_books import Reconciled
+    from commands.payment_reconciliation import Reconciliation
 
 app = typer.Typer(
     no_args_is_help=True, help="Card payments: compare the log with what the payment provider has."
@@ -75,14 +75,14 @@ def reconcile(since: Since = None, json: Json = False) -> None:
         raise typer.Exit(Code.DIFFERS)
 
 
-async def _reconcile(since: datetime | None) -> "Reconciled":
-    from commands import payment_books
+async def _reconcile(since: datetime | None) -> "Reconciliation":
+    from commands import payment_reconciliation
     from runtime.instance import noted_port
 
     settings = opening.quiet_settings()
     if not settings.provider_url and not settings.provider_port:
         settings = settings.model_copy(update={"provider_port": noted_port(settings, "provider")})
     async with opening.core(settings) as core:
-        return await payment_books.reconcile(
+        return await payment_reconciliation.reconcile(
             core.handler, core.commands.payments, core.adapters.payment_provider, since
         )

@@ -11,7 +11,7 @@ from runtime.cli_commands import opening
 from runtime.cli_commands.opening import Json
 
 if TYPE_CHECKING:
-    from commands.fiscal_books import Found
+    from commands.fiscal_reconciliation import MissedReceipt
     from commands.ports.queue import Job
 
 app = typer.Typer(
@@ -72,8 +72,8 @@ def reconcile(since: Since = None, json: Json = False) -> None:
         )
 
 
-async def _reconcile(since: datetime | None) -> "tuple[list[Found], list[Job]]":
-    from commands import fiscal_books
+async def _reconcile(since: datetime | None) -> "tuple[list[MissedReceipt], list[Job]]":
+    from commands import fiscal_reconciliation
     from runtime.instance import noted_port
     from runtime.wiring.work import FISCAL, open_queues
 
@@ -81,10 +81,14 @@ async def _reconcile(since: datetime | None) -> "tuple[list[Found], list[Job]]":
     if not settings.fiscal_url and not settings.fiscal_port:
         settings = settings.model_copy(update={"fiscal_port": noted_port(settings, "fiscal")})
     async with opening.core(settings) as core, open_queues(core) as queues:
-        found = await fiscal_books.reconcile(core.handler, core.adapters.fiscal_operator, since)
+        found = await fiscal_reconciliation.reconcile(
+            core.handler, core.adapters.fiscal_operator, since
+        )
         asked = (
             []
             if since is None
-            else await fiscal_books.ask_for_missing(core.handler, queues[FISCAL.queue], since)
+            else await fiscal_reconciliation.ask_for_missing(
+                core.handler, queues[FISCAL.queue], since
+            )
         )
         return found, asked

@@ -13,7 +13,7 @@ import pytest
 from adapters.fiscal.client import HttpFiscalOperator
 from adapters.queues.postgres import PostgresQueue
 from commands.aggregates import RECEIPT
-from commands.fiscal_books import ask_for_missing, enter, reconcile
+from commands.fiscal_reconciliation import ask_for_missing, reconcile, record_issued
 from commands.handler import IMPORTER
 from commands.ports.fiscal import IssuedReceipt, KnownReceipt, OperatorRefused, OperatorUnavailable
 from commands.workers.receipts import ReceiptWorker
@@ -198,7 +198,9 @@ async def test_what_somebody_entered_at_the_operator_by_hand_is_passed_over(
     operator = HttpFiscalOperator(operator_url)
     storno = KnownReceipt(SELLER, YEAR, 7, uuid4(), -500, "USD", "storno")
     async with lives.open() as core:
-        assert (await core.handler.handle(lambda unit: enter(unit, [storno]), IMPORTER)).value == []
+        assert (
+            await core.handler.handle(lambda unit: record_issued(unit, [storno]), IMPORTER)
+        ).value == []
         await sell(core, operator)
         await assert_whole(core, operator, 1)
     assert "none of ours" in caplog.text

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import httpx
 
-from commands.payment_books import Left, Reconciled, reconcile
+from commands.payment_reconciliation import Reconciliation, UnresolvedMoney, reconcile
 from domain.payments import Method
 from tests.support.databases.going_back import Earlier
 from tests.support.shops.manual import ADMIN, BY_WALLET, VISA, Till, open_till
@@ -16,7 +16,7 @@ SECURE = Method("card", "pm_card_authenticationRequired")
 PRICE = 1999
 
 
-async def reconciled(till: Till) -> Reconciled:
+async def reconciled(till: Till) -> Reconciliation:
     since = till.clock.now() - timedelta(hours=1)
     return await reconcile(
         till.core.handler, till.commands.payments, till.core.adapters.payment_provider, since
@@ -48,7 +48,7 @@ async def test_what_the_provider_has_of_lost_history_is_applied_or_named(
         open_order, open_payment = await paid(till, SECURE)
         refunded_order, refunded_payment = await paid(till)
         await paid(till)
-        assert await reconciled(till) == Reconciled([], [])
+        assert await reconciled(till) == Reconciliation([], [])
     earlier.keep()
     async with open_till(database, tmp_path) as till:
         await approve(till, open_payment)
@@ -59,7 +59,7 @@ async def test_what_the_provider_has_of_lost_history_is_applied_or_named(
     earlier.go_back()
     async with open_till(database, tmp_path) as till:
         assert lost_ref is not None
-        lost = Left(lost_ref, lost_payment, "succeeded", PRICE, 0, "USD", "lost")
+        lost = UnresolvedMoney(lost_ref, lost_payment, "succeeded", PRICE, 0, "USD", "lost")
         done = await reconciled(till)
         assert {(each.payment_id, each.type) for each in done.applied} == {
             (open_payment, "payment_intent.succeeded"),
@@ -70,7 +70,7 @@ async def test_what_the_provider_has_of_lost_history_is_applied_or_named(
         assert (await till.order(open_order)).status == "COMPLETED"
         assert (await till.payment(refunded_payment)).refunded_cents == 500
         head = await till.core.log.head()
-        assert await reconciled(till) == Reconciled([], [lost])
+        assert await reconciled(till) == Reconciliation([], [lost])
         assert await till.core.log.head() == head
         await till.core.adapters.payment_provider.refund(
             lost_ref,
@@ -79,7 +79,7 @@ async def test_what_the_provider_has_of_lost_history_is_applied_or_named(
             refund_id=lost_payment,
             idempotency_key="by hand",
         )
-        assert await reconciled(till) == Reconciled([], [])
+        assert await reconciled(till) == Reconciliation([], [])
 
 
 async def test_money_for_an_order_that_was_called_off_meanwhile_goes_back_by_itself(
@@ -98,7 +98,7 @@ async def test_money_for_an_order_that_was_called_off_meanwhile_goes_back_by_its
         await till.settle()
         assert (await till.order(order_id)).status == "CANCELLED"
         assert (await till.payment(payment_id)).status == "REFUNDED"
-        assert await reconciled(till) == Reconciled([], [])
+        assert await reconciled(till) == Reconciliation([], [])
 
 
 async def test_a_refund_that_the_bank_sent_back_is_reversed(database: str, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ async def test_a_refund_that_the_bank_sent_back_is_reversed(database: str, tmp_p
             assert (await http.post(url)).status_code == 200
         assert [each.type for each in (await reconciled(till)).applied] == ["refund.failed"]
         assert (await till.payment(payment_id)).refunded_cents == 0
-        assert await reconciled(till) == Reconciled([], [])
+        assert await reconciled(till) == Reconciliation([], [])
 
 
 async def test_what_was_paid_beside_a_wallet_is_named_until_it_has_gone_back(
@@ -133,7 +133,7 @@ async def test_what_was_paid_beside_a_wallet_is_named_until_it_has_gone_back(
         await till.commands.payments.attach(ann, placed.order_id, BY_WALLET)
         assert [each.reason for each in (await reconciled(till)).left] == ["paid_by_wallet"]
         await till.settle()
-        assert await reconciled(till) == Reconciled([], [])
+        assert await reconciled(till) == Reconciliation([], [])
 
 
 async def test_money_that_the_payment_cannot_take_is_named_each_time(

@@ -72,7 +72,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "queries.positions.PositionWaiter",  # requests under way
     "queries.read_models.ReadModels",  # names of tables, checked by each query
     "runtime.wiring.gateway.Rebuilder",  # tasks under way
-    "commands.payment_books._Books",  # within one command
+    "commands.payment_reconciliation._Comparison",  # within one command
     "runtime.load.csv_records.Records",  # another program
 }
 
