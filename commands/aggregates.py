@@ -141,23 +141,5 @@ SHIPMENT = Aggregate(
     stale=_stale("shipment"),
 )
 
-ALL = (
-    STOCK,
-    CART,
-    SHIPMENT,
-    USER,
-    CLAIM,
-    GAME,
-    ORDER,
-    PAYMENT,
-    LIBRARY,
-    NOTIFICATION,
-    WALLET,
-    TRANSACTION,
-    POSTING,
-    BOOK,
-    RECEIPT,
-    WEBHOOK_ENDPOINT,
-    WEBHOOK_INDEX,
-    WEBHOOK_DELIVERY,
-)
+ALL = tuple(each for each in list(vars().values()) if isinstance(each, Aggregate))
+"""Every kind above."""
