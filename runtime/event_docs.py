@@ -15,7 +15,7 @@ from commands import aggregates
 from domain.events import EVENTS, UPCASTERS, Event
 
 DOCS = Path(__file__).parent.parent / "docs"
-CONTEXTS = {
+TITLES = {
     "user": "Accounts",
     "claim": "Claims",
     "game": "Games",
@@ -33,6 +33,9 @@ CONTEXTS = {
     "webhook_index": "Webhook endpoints of a seller",
     "webhook": "Webhook deliveries",
 }
+"""The headings in their order, by the first word of the events' names. Events with another first
+word come last, under that word."""
+
 _LOCK = "🔒"
 
 
@@ -66,10 +69,12 @@ def markdown() -> str:
         ),
         "page has the schemas.",
     ]
-    for prefix, title in CONTEXTS.items():
+    contexts = {name.split(".")[0] for name in EVENTS}
+    for context in [*TITLES, *sorted(contexts - TITLES.keys())]:
+        title = TITLES.get(context, context.replace("_", " ").capitalize())
         lines += ["", f"## {title}", "", "| event | payload | meaning |", "|---|---|---|"]
         for name, cls in sorted(EVENTS.items()):
-            if name.split(".")[0] == prefix:
+            if name.split(".")[0] == context:
                 lines.append(f"| `{name}` | {_fields(cls)} | {_meaning(cls)} |")
     lines += ["", "## Old shapes", "", "| event | is read as |", "|---|---|"]
     lines += [f"| `{old}` | `{new}` |" for old, (new, _) in UPCASTERS.items()]
