@@ -1,6 +1,6 @@
 """Given these events, when this is decided, then these events, or this refusal."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import reduce
 from typing import Generic, TypeVar
@@ -74,10 +74,3 @@ def given(evolve: Evolve[S], *events: Event) -> Given[S]:
 def when(decide: Callable[[], list[Event]]) -> When:
     """Start from nothing."""
     return When(decide)
-
-
-def events_of(module_names: Sequence[str]) -> dict[str, type[Event]]:
-    """The registered events that these modules define, by wire name."""
-    from domain.events import EVENTS
-
-    return {name: cls for name, cls in EVENTS.items() if cls.__module__ in module_names}
