@@ -6,6 +6,15 @@ import pytest_asyncio
 
 from tests.support.shops.gateway import Person, Shop, open_shop
 
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests run in the event loop of the shop that their module shares."""
+    for item in items:
+        if HERE in item.path.parents and "shop" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shop(

@@ -8,8 +8,6 @@ import pytest
 from domain.notifications import NotificationRequested
 from tests.support.shops.gateway import PASSWORD, Person, Shop
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 ME = "/api/v1/users/me"
 WITH_PASSWORD = {"current_password": PASSWORD}
 

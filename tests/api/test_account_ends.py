@@ -37,8 +37,6 @@ from tests.support.shops.money import (
     transact,
 )
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 WAIT = {"Prefer": "wait=10"}
 
 

@@ -9,8 +9,6 @@ from domain.currencies import MAX_CENTS
 from tests.support.shops.gateway import CARD, Person, Shop, a_game
 from tests.support.shops.money import account, adjust, open_wallet, transact
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 CURRENCIES = ["USD", "JPY", "KWD", "IDR", "LBP", "VND"]
 
 

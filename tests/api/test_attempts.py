@@ -14,8 +14,6 @@ from api.middleware.limits import Rates
 from api.services import GatewaySettings
 from tests.support.shops.gateway import PASSWORD, Person, Shop
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 PLENTY = 1000
 
 

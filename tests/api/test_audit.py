@@ -9,8 +9,6 @@ import pytest
 from api.middleware.context import CORRELATION_HEADER
 from tests.support.shops.gateway import Person, Shop
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 
 async def test_the_log_is_for_auditors_and_admins(
     shop: Shop, buyer: Person, auditor: Person, admin: Person

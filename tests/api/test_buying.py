@@ -16,8 +16,6 @@ from tests.support.servers.provider import SECRET
 from tests.support.shops.gateway import CARD, DECLINED, SECURE, Person, Shop
 from tests.support.shops.small_gateway import client_of
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 WAIT = {"Prefer": "wait=10"}
 
 
@@ -454,7 +452,6 @@ async def test_a_buyer_is_told_of_a_purchase(shop: Shop, buyer: Person, seller: 
     assert await shop.eventually(sent, lambda found: len(found) == 2) == {"welcome", "purchase"}
 
 
-@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("number", ["4242424242424242", "4242 4242 4242 4242", "3782-822463-10005"])
 async def test_a_card_number_is_refused_and_not_kept(
     shop: Shop, buyer: Person, seller: Person, number: str

@@ -28,8 +28,6 @@ from tests.support.shops.market import (
 )
 from tests.support.shops.money import refused
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 
 async def test_of_five_three_are_taken_three_more_refused_and_the_last_two_are_had(
     shop: Shop, seller: Person

@@ -26,8 +26,6 @@ from tests.support.shops.market import (
 )
 from tests.support.shops.small_gateway import client_of
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 
 def in_dollars(cents: int, region: str = "*") -> dict[str, Any]:
     return {"region": region, "amount_cents": cents, "currency": "USD"}

@@ -16,8 +16,6 @@ from domain.ids import claim_id
 from eventstore.unit_of_work import UnitOfWork
 from tests.support.shops.gateway import Person, Shop, a_game
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 
 async def test_a_listed_game_can_be_seen_by_all(shop: Shop, seller: Person) -> None:
     wanted = a_game(release_date="2018-01-25", tags=["Indie"], description="Climb.\nFall.")

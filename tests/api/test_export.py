@@ -3,14 +3,10 @@
 import json
 from typing import Any
 
-import pytest
-
 from queries.exports import Export
 from tests.support.shops.gateway import CARD, Person, Shop
 from tests.support.shops.market import ADDRESS, check_out, code_of, put_in, stocked
 from tests.support.shops.money import filled_wallet, open_wallet
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 WAIT = {"Prefer": "wait=10"}
 

@@ -10,8 +10,6 @@ from commands.handler import SYSTEM
 from domain.notifications import NotificationRequested
 from tests.support.shops.gateway import PASSWORD, Person, Shop
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 
 def another_password() -> dict[str, str]:
     return {"password": "another password", "current_password": PASSWORD}

@@ -31,8 +31,6 @@ from tests.support.servers.provider import SECRET
 from tests.support.shops.every_kind import KINDS, one_of_every_kind
 from tests.support.shops.gateway import Person, Shop
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 PAIRS = [(of, taken_for) for of, taken_for in product(sorted(KINDS), ALL) if of != taken_for.kind]
 UNKNOWN = str(UUID(int=1, version=4))
 WHOLE_LOG = {"stream_id", "correlation_id"}

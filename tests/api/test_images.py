@@ -15,8 +15,6 @@ from tests.support.images import an_image
 from tests.support.shops.gateway import Person, Shop, a_game, replaced
 from tests.support.shops.small_gateway import client_of
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 PATH = "/api/v1/catalog/images"
 
 

@@ -20,8 +20,6 @@ from tests.support.shops.market import (
     stocked,
 )
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 STOCK = "/api/v1/inventory/stock"
 
 

@@ -3,8 +3,6 @@
 from typing import Any
 from uuid import UUID, uuid4
 
-import pytest
-
 from domain.payments import PaymentCaptured
 from tests.support.shops.gateway import CARD, Person, Shop
 from tests.support.shops.money import (
@@ -15,8 +13,6 @@ from tests.support.shops.money import (
     transact,
     transfer,
 )
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def sell(shop: Shop, buyer: Person, seller: Person) -> dict[str, Any]:

@@ -30,8 +30,6 @@ from tests.support.shops.gateway import DECLINED, Person, Shop
 from tests.support.shops.market import check_out, put_in, stocked
 from tests.support.shops.small_gateway import NOON, tokens_at
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 PATH = "/api/v1/ws/orders"
 PATIENCE = 60
 PING = b"\x89"  # RFC 6455: a final frame, opcode 9

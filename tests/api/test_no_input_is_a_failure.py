@@ -13,8 +13,6 @@ from tests.support.http.every_route import Operation, canonical
 from tests.support.shops.gateway import Person, Shop
 from tests.support.shops.small_gateway import services
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 OPERATIONS = canonical(create_app(services()))
 
 ODD = [

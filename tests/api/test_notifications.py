@@ -21,8 +21,6 @@ from tests.support.servers.mail import SENDER, Postbox, smtp_server
 from tests.support.shops.gateway import CARD, DECLINED, PASSWORD, Person, Shop, open_shop
 from tests.support.shops.money import filled_wallet, open_wallet, transact, transfer
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def postbox() -> AsyncIterator[Postbox]:

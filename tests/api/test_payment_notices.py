@@ -21,8 +21,6 @@ from runtime.wiring.work import payment_worker
 from tests.support.servers.provider import SECRET
 from tests.support.shops.gateway import CARD, Person, Shop, open_shop
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 PRICE, NEXT_SECRET = 1999, "whsec_next"
 SUCCEEDED, FAILED = "payment_intent.succeeded", "payment_intent.payment_failed"
 ACTION, CANCELED, REFUNDED = (

@@ -12,8 +12,6 @@ from PIL import Image
 
 from tests.support.shops.gateway import Person, Shop
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 CHEAP = [
     {"region": "*", "amount_cents": 2000, "currency": "USD"},
     {"region": "BR", "amount_cents": 4900, "currency": "BRL"},

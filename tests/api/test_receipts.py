@@ -7,11 +7,8 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-import pytest
 
 from tests.support.shops.gateway import CARD, Person, Shop
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SALES = "/api/v1/admin/analytics/sales"
 

@@ -21,8 +21,6 @@ from tests.support.shops.money import (
     transfer,
 )
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 PENDING_REFUND = "pm_card_pendingRefund"
 
 

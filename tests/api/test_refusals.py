@@ -13,8 +13,6 @@ from api.middleware.context import CORRELATION_HEADER
 from tests.support.shops.gateway import Person, Shop
 from tests.support.shops.market import CART, check_out, code_of, count, put_in, stocked
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 STOCK, IMAGES, HOOKS = (
     "/api/v1/inventory/stock",
     "/api/v1/catalog/images",

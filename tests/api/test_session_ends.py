@@ -18,8 +18,6 @@ from domain.notifications import NotificationRequested
 from tests.api.test_live import goodbye, greet, serving
 from tests.support.shops.gateway import PASSWORD, Person, Shop, another_process
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 OTHER_PASSWORD = "another password"
 
 

@@ -19,8 +19,6 @@ from tests.support.shops.manual import ordered
 from tests.support.shops.market import check_out, put_in
 from tests.support.shops.money import account
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 HOME = {
     "name": "Ann",
     "line1": "Rua Augusta 1",

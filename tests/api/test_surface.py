@@ -179,7 +179,6 @@ async def test_the_shop_stays_ready_while_only_what_it_can_make_up_for_is_down()
     }
 
 
-@pytest.mark.asyncio(loop_scope="module")
 async def test_metrics_tell_of_requests_the_log_projections_and_queues(
     shop: Shop, buyer: Person
 ) -> None:
@@ -217,7 +216,6 @@ class Away(KeptJobs):
         raise ConnectionError("no broker")
 
 
-@pytest.mark.asyncio(loop_scope="module")
 async def test_metrics_lack_only_the_queue_that_does_not_answer(shop: Shop) -> None:
     services = dataclasses.replace(shop.services, queues=(Away(), *shop.services.queues))
 
@@ -233,7 +231,6 @@ async def test_metrics_lack_only_the_queue_that_does_not_answer(shop: Shop) -> N
     assert "ludoteca.away" not in text
 
 
-@pytest.mark.asyncio(loop_scope="module")
 async def test_who_tries_passwords_is_slowed_down(shop: Shop) -> None:
     limited = dataclasses.replace(shop.services, settings=GatewaySettings())
     client = client_of(create_app(limited))

@@ -19,8 +19,6 @@ from tests.support.shops.money import (
     transfer,
 )
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 
 def by_card(wallet: dict[str, Any], token: str = CARD) -> dict[str, Any]:
     return {"to_wallet_id": wallet["id"], "payment_method": {"type": "card", "token": token}}

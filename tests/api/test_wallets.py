@@ -9,8 +9,6 @@ import pytest
 from tests.support.shops.gateway import Person, Shop
 from tests.support.shops.money import adjust, balance_of, filled_wallet, open_wallet, refused
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 
 async def test_a_new_wallet_is_empty(shop: Shop, buyer: Person) -> None:
     answer = await buyer.post("/api/v1/wallets", json={"currency": "USD"})

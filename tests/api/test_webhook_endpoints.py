@@ -20,8 +20,6 @@ from tests.support.servers.merchant import Merchant, running_merchant
 from tests.support.shops.gateway import CARD, Person, Shop, replaced
 from tests.support.shops.small_gateway import client_of
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 PATH = "/api/v1/webhook-endpoints"
 
 

@@ -17,8 +17,6 @@ from tests.support.shops.gateway import Shop
 from tests.support.shops.market import check_out, put_in, stocked
 from tests.support.shops.small_gateway import services
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 ALL = list(operations(create_app(services())))
 CANONICAL = canonical(create_app(services()))
 ROLES = (None, "BUYER", "SELLER", "ADMIN", "AUDITOR", "SERVICE")
