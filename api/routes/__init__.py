@@ -1,5 +1,5 @@
-"""The routes by context. Each module has a `router` of canonical paths; their aliases are in
-`api.aliases`."""
+"""The routes, one module per topic. Each module has a `router` with canonical paths; `api.aliases`
+has the aliases."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""How accounts end, and begin again."""
+"""Closing and reopening accounts."""
 
 from uuid import UUID
 
@@ -22,9 +22,11 @@ router = APIRouter(prefix="/api/v1", tags=["identity"])
 
 
 class Reopening(Body):
-    """Why an account is opened again."""
+    """Why the account is reopened."""
 
-    reason: SingleLine | None = Field(default=None, description="Kept in the log, for auditors.")
+    reason: SingleLine | None = Field(
+        default=None, description="Recorded in the log, for auditors."
+    )
 
 
 @router.delete("/users/{user_id}", status_code=204)
@@ -35,13 +37,13 @@ async def close_account(
     expected_version: ExpectedVersion,
     forget: bool = False,
 ) -> Response:
-    """Close an account (its owner, ADMIN): its sessions end, its games go off sale, unpaid orders,
-    the cart and open deposits are called off, and money that comes later goes back. 409
-    `last_admin`.
+    """Close an account (its owner, ADMIN). Its sessions end, its games go off sale, its cart,
+    unpaid orders and open deposits are cancelled, and payments that arrive later are refunded.
+    Errors: 409 `last_admin`.
 
-    With `forget` its personal data becomes unreadable everywhere, for good. 409
-    `account_has_obligations` names, as `obligations: [{kind, id, …}]`, what is to be settled
-    before: then nothing was changed.
+    With `forget`, its personal data also becomes unreadable, everywhere and for good. 409
+    `account_has_obligations` lists what must be settled first as `obligations: [{kind, id, …}]`;
+    nothing is changed then.
     """
     result = await services.commands.account_ends.close(
         caller, user_id, forget=forget, expected_version=expected_version
@@ -58,7 +60,7 @@ async def reopen_account(
     idempotency: Idempotency,
     body: Reopening | None = None,
 ) -> Response:
-    """Open a closed account again (ADMIN): what it had on sale is on sale again. 409
+    """Reopen a closed account, and put its games back on sale. Requires ADMIN. Errors: 409
     `account_active`, `account_forgotten`."""
     reason = None if body is None else body.reason
 

@@ -1,4 +1,4 @@
-"""Figures of what was sold, and of what became of carts."""
+"""Reports on sales and carts."""
 
 from datetime import date, timedelta
 from typing import Annotated
@@ -25,7 +25,7 @@ USUAL_PERIOD = timedelta(days=29)
 
 Day = Annotated[
     date | None,
-    Query(ge=date(1970, 1, 1), le=LAST_DAY, description="A day (UTC), which is included."),
+    Query(ge=date(1970, 1, 1), le=LAST_DAY, description="A day (UTC), inclusive."),
 ]
 
 
@@ -50,18 +50,19 @@ async def _currency(
 
 
 Period = Annotated[tuple[date, date], Depends(_period)]
-"""The first and the last day: the last 30 unless told otherwise."""
+"""The first and the last day, by default the last 30 days."""
 
 Currency = Annotated[str | None, Depends(_currency)]
-"""Only amounts in this one."""
+"""Restricts the report to amounts in this currency."""
 
 
 # -- sales -----------------------------------------------------------------------------------------
 
 
 class Totals(Answer):
-    """All sales of the period in one currency. `refunded_cents` is what went back of these sales,
-    whenever it did; `fee_cents` what the platform kept of the rest for selling others' games."""
+    """All sales of the period in one currency. `refunded_cents` is what was refunded of these sales
+    at any time. `fee_cents` is what the platform kept of the rest as its fee for selling others'
+    games."""
 
     currency: str
     orders: int
@@ -90,7 +91,7 @@ class SalesOfGame(Totals):
 
 
 class SalesReport(Page[SalesOfDay | SalesOfSeller | SalesOfGame]):
-    """Figures by day, seller or game, and of all; never of several currencies in one."""
+    """Sales by day, seller or game, and totals by currency."""
 
     totals: list[Totals]
 
@@ -113,9 +114,12 @@ async def sales(
     limit: Limit = MAX_LIMIT,
     cursor: Cursor = None,
 ) -> Response:
-    """What was sold (ADMIN): per day, or per seller or game, the most in each currency first; in
-    the last 30 days unless told otherwise. An order counts on the day (UTC) on which it was paid,
-    and so does what goes back of it. `totals` are of all, however many items a page has."""
+    """Report sales by day, seller or game, by default of the last 30 days. Requires ADMIN.
+
+    Sellers and games are sorted by sales, highest first in each currency. An order counts on the
+    day (UTC) it was paid, and its refunds count on that day too. `totals` cover all items, not only
+    those of the page.
+    """
     first, last = period
     found = await sales_query.sales(
         reads,
@@ -138,15 +142,16 @@ async def sales(
 
 
 class CartCounts(Answer):
-    """Carts that were begun in the period (`created`), whatever day they ended on: those still
-    `open`, being filled or awaiting payment; `completed`, their order paid, refunded later or not;
-    `abandoned` with something in them, since their time ran out (`expired`), their order was not
-    paid (`payment_failed`), or their buyer threw them away or closed their account (`discarded`);
-    the rest ended empty.
+    """The carts created in the period, by what became of them at any time since.
 
-    `with_items` have something in them, or had at their end; `checked_out` became an order, paid or
-    not. `conversion_rate` = completed / (completed + abandoned), `abandonment_rate` = abandoned /
-    (completed + abandoned), null without any: carts that are open, or ended empty, count in
+    `open` ones are being filled or await payment. `completed` ones had their order paid, even if it
+    was refunded later. `abandoned` ones ended with items in them: their time ran out (`expired`),
+    their order was not paid (`payment_failed`), or their buyer discarded them or closed the account
+    (`discarded`). All others ended empty.
+
+    `with_items` have items, or had some at their end. `checked_out` became an order, paid or not.
+    `conversion_rate` is completed / (completed + abandoned) and `abandonment_rate` abandoned /
+    (completed + abandoned), null if there are none: open carts and those that ended empty count in
     neither.
     """
 
@@ -164,8 +169,7 @@ class CartCounts(Answer):
 
 
 class CartTotals(CartCounts):
-    """Carts in one currency, and what was in those that were completed, and in those that were
-    abandoned."""
+    """Carts in one currency, and the value of the completed and of the abandoned ones."""
 
     currency: str
     completed_cents: int
@@ -173,26 +177,26 @@ class CartTotals(CartCounts):
 
 
 class CartsOfDay(CartTotals):
-    """The carts begun on a day (UTC)."""
+    """The carts created on a day (UTC)."""
 
     day: date
 
 
 class CartsOfSeller(CartTotals):
-    """The carts with something of a seller; amounts are of their lines alone."""
+    """The carts with games of a seller. Amounts cover only that seller's lines."""
 
     seller_id: UUID
 
 
 class CartsOfGame(CartTotals):
-    """The carts with a game in them; amounts are of its lines alone."""
+    """The carts with a game. Amounts cover only that game's lines."""
 
     game_id: UUID
 
 
 class CartReport(Page[CartsOfDay | CartsOfSeller | CartsOfGame]):
-    """Figures by day, seller or game; of all, never of several currencies in one; and the counts of
-    all (`overall`), which can be added up, for each cart has one currency."""
+    """Carts by day, seller or game, totals by currency, and the counts of all carts (`overall`).
+    Counts can be added up over currencies, as each cart has only one."""
 
     totals: list[CartTotals]
     overall: CartCounts
@@ -216,10 +220,13 @@ async def carts(
     limit: Limit = MAX_LIMIT,
     cursor: Cursor = None,
 ) -> Response:
-    """What became of carts (ADMIN): per day (UTC) on which they were begun, or per seller or game,
-    the most often abandoned in each currency first; those begun in the last 30 days unless told
-    otherwise. A cart counts as converted once its order is paid, as abandoned once it ended unpaid
-    with something in it. `totals` and `overall` are of all, however many items a page has."""
+    """Report what became of carts, by day (UTC), seller or game, by default of those created in the
+    last 30 days. Requires ADMIN.
+
+    Sellers and games are sorted by abandoned carts, most first in each currency. A cart is
+    converted once its order is paid, and abandoned once it ends unpaid with items in it. `totals`
+    and `overall` cover all items, not only those of the page.
+    """
     first, last = period
     found = await carts_query.cart_analytics(
         reads,

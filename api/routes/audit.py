@@ -1,5 +1,5 @@
-"""The log itself, for auditors: its events, its streams, what a stream amounted to, and the proof
-that none changed."""
+"""The log itself, for auditors: its events and streams, past states, and the proof that nothing was
+changed."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -20,19 +20,19 @@ router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
 Position = Annotated[int, Query(ge=0, lt=2**63)]
 Name = Annotated[str | None, Query(max_length=200)]
 After = Annotated[
-    int | None, Query(ge=0, lt=2**63, description="`next_cursor` of the page before.")
+    int | None, Query(ge=0, lt=2**63, description="`next_cursor` of the previous page.")
 ]
 
 
 def no_stream() -> NotFound:
-    """The refusal of a stream that is not in the log."""
+    """The error for a stream that is not in the log."""
     return NotFound("stream_not_found", "there is no such stream")
 
 
 class EventView(Answer):
-    """An event with its envelope; what is personal stays closed. `occurred_at` is when it was
-    decided, by the clock of the process that decided; `recorded_at` is the log's time, which never
-    runs backwards."""
+    """An event with its envelope; personal fields stay encrypted. `occurred_at` is the time of the
+    decision, by the deciding process's clock. `recorded_at` is the log's own time, which never runs
+    backwards."""
 
     position: int
     event_id: UUID
@@ -49,8 +49,8 @@ class EventView(Answer):
 
 
 class StateView(Answer):
-    """What a stream amounted to: its version and the position of its last event by then, and the
-    folded state."""
+    """The folded state of a stream at a moment, with its version and the position of its last event
+    by then."""
 
     stream_id: UUID
     kind: str
@@ -65,7 +65,7 @@ class FaultView(Answer):
 
 
 class Verification(Answer):
-    """Whether the hash chain holds from the first event to `verified_upto`; else the first
+    """Whether the hash chain is intact from the first event to `verified_upto`; otherwise its first
     fault."""
 
     valid: bool
@@ -88,8 +88,8 @@ async def list_events(
     limit: Limit = 100,
     cursor: After = None,
 ) -> Response:
-    """Events after a position, in order. A page may be empty and yet not the last: `next_cursor`
-    tells."""
+    """List the events after a position, in order. Requires AUDITOR or ADMIN. A page may be empty
+    without being the last: only a null `next_cursor` marks the last one."""
     trail = await services.audit.events(
         stream_id=stream_id,
         name=name,
@@ -116,7 +116,7 @@ async def get_stream(
     limit: Limit = 200,
     cursor: After = None,
 ) -> Response:
-    """A stream's events, in order."""
+    """List the events of a stream, in order. Requires AUDITOR or ADMIN."""
     events = await services.audit.stream(stream_id, after_version=cursor or 0, limit=limit)
     if not events and not cursor:
         raise no_stream()
@@ -130,7 +130,8 @@ async def get_stream(
 async def get_state(
     stream_id: UUID, services: ServicesOf, _: Auditor, head: LogPosition, as_of: AsOf
 ) -> Response:
-    """What a stream amounted to at a moment, or amounts to now."""
+    """Return the state of a stream now, or with `as_of` at a past moment. Requires AUDITOR or
+    ADMIN."""
     position = head if as_of is None else await services.audit.position_at(as_of)
     state = await services.audit.state(stream_id, position)
     if state is None:
@@ -140,7 +141,7 @@ async def get_state(
 
 @router.get("/verify", response_model=Verification)
 async def verify(services: ServicesOf, _: Auditor, head: LogPosition) -> Response:
-    """Walk the hash chain from the first event to the last."""
+    """Verify the hash chain from the first event to the last. Requires AUDITOR or ADMIN."""
     verifier, fault = Verifier(), None
     async for reached in services.log.verify(verifier, upto=head):
         fault = reached if isinstance(reached, Fault) else None

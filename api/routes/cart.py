@@ -1,4 +1,4 @@
-"""The cart that a buyer is filling, and its checkout."""
+"""The buyer's cart and its checkout."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -35,20 +35,20 @@ router = APIRouter(prefix="/api/v1/cart", tags=["cart"])
 
 
 class NewItem(Body):
-    """What to put into the cart, and how many of it."""
+    """A product to put into the cart, and how many units of it."""
 
     product_id: UUID
     quantity: Quantity
 
 
 class ItemQuantity(Body):
-    """How many it shall be."""
+    """The new quantity of a line."""
 
     quantity: Quantity
 
 
 class ShippingAddress(Body):
-    """Where what is physical is sent. `country` is a code of ISO 3166-1 alpha-2."""
+    """Where to send physical games. `country` is an ISO 3166-1 alpha-2 code."""
 
     name: NonBlank
     line1: NonBlank
@@ -59,8 +59,8 @@ class ShippingAddress(Body):
 
 
 class Checkout(Body):
-    """How to pay, and where to send it: needed when something is physical. Without a method the
-    payment awaits one: see POST /payments."""
+    """How to pay and where to send the order. The address is required for physical games. Without a
+    payment method, the payment waits for one (POST /payments)."""
 
     payment_method: PaymentMethod | None = None
     shipping_address: ShippingAddress | None = None
@@ -70,8 +70,8 @@ class Checkout(Body):
 
 
 class ItemView(Answer):
-    """A line of the cart; `reservation_id` is its hold on the stock, which a digital game has none
-    of."""
+    """A line of the cart. `reservation_id` is its reservation in the stock; null for a digital
+    game."""
 
     id: UUID
     product_id: UUID
@@ -85,9 +85,8 @@ class ItemView(Answer):
 
 
 class CartView(Answer):
-    """A cart, open until `expires_at`, which every change puts off, within limits. Who has none
-    sees an empty one without an id. One whose time ran out is shown once more, as EXPIRED, with
-    what was in it."""
+    """A cart. Each change extends `expires_at`, within limits. A buyer without a cart sees an empty
+    one without an `id`. An expired cart is returned once, as EXPIRED and with its items."""
 
     id: UUID | None = None
     status: str = "ACTIVE"
@@ -98,13 +97,13 @@ class CartView(Answer):
 
 
 class SummaryLine(ItemView):
-    """A line, and what it costs."""
+    """A line and its subtotal."""
 
     subtotal_cents: int
 
 
 class SellerSubtotal(Answer):
-    """What comes from one seller: how many things, and what they cost together."""
+    """One seller's share of the cart."""
 
     seller_id: UUID
     quantity: int
@@ -112,7 +111,7 @@ class SellerSubtotal(Answer):
 
 
 class CartSummary(Answer):
-    """A cart added up, by lines and by sellers."""
+    """A cart with subtotals by line and by seller."""
 
     id: UUID | None
     status: str
@@ -125,9 +124,12 @@ class CartSummary(Answer):
 
 
 class CheckedOut(Answer):
-    """The order that the cart became. `checkout_url` is where the buyer goes on: the page that
-    `redirect_url` names, or the provider's page to pay on; once nothing is to be paid, or where the
-    provider has no such page, the order."""
+    """The order that the cart became.
+
+    `checkout_url` is where the buyer continues: at `redirect_url` if there is one, else at the
+    provider's payment page; or at the order itself, if it needs no payment or the provider has no
+    such page.
+    """
 
     order_id: UUID
     payment_id: UUID
@@ -147,13 +149,13 @@ class CheckedOut(Answer):
 async def add_item(
     body: NewItem, services: ServicesOf, caller: Buyer, idempotency: Idempotency
 ) -> Response:
-    """Put a product into one's cart; other lines of it cost what it costs now, too. 409
-    `insufficient_stock` with `available` and `product_id`, `currency_mismatch`, `game_unavailable`,
-    `already_owned`, `already_in_cart`, `quantity_limit` with `limit`."""
+    """Add a product to the cart. The cart's other lines of the same game take over its current
+    price. Errors: 409 `insufficient_stock` with `available` and `product_id`, `currency_mismatch`,
+    `game_unavailable`, `already_owned`, `already_in_cart`, `quantity_limit` with `limit`."""
 
     async def again(done: IdempotencyRecord) -> UUID:
         cart_id = UUID(done.result_ids["cart_id"])
-        # it may have been changed since, in another process
+        # another process may have changed it since
         await services.repository.state(CART, cart_id)
         return cart_id
 
@@ -175,9 +177,9 @@ async def change_item(
     caller: Buyer,
     expected_version: ExpectedVersion,
 ) -> Response:
-    """Want another quantity of a line; more of it is priced anew, on all lines of its game. 409
-    `insufficient_stock` with `available` and `product_id`, `quantity_limit` with `limit`,
-    `game_unavailable`."""
+    """Change the quantity of a line. If it grows, all lines of the game take over the current
+    price. Errors: 409 `insufficient_stock` with `available` and `product_id`, `quantity_limit` with
+    `limit`, `game_unavailable`."""
     return await _cart_now(
         services,
         await services.commands.carts.change(
@@ -190,7 +192,7 @@ async def change_item(
 async def remove_item(
     item_id: UUID, services: ServicesOf, caller: Buyer, expected_version: ExpectedVersion
 ) -> Response:
-    """Take a line out of one's cart."""
+    """Remove a line from the cart."""
     return await _cart_now(
         services,
         await services.commands.carts.remove(caller, item_id, expected_version=expected_version),
@@ -206,10 +208,13 @@ async def check_out(
     idempotency: Idempotency,
     prefer: Prefer,
 ) -> Response:
-    """Order what is in one's cart. 409 `cart_empty`; `cart_changed` when a line cannot be had as it
-    stands there any more: `changes` tells of each, the cart is as it can be had now, and another
-    checkout takes it so. 402 `payment_failed` when that is known in time: the order is cancelled
-    then, and nothing is held any more."""
+    """Turn the cart into an order and start its payment.
+
+    409 `cart_changed` means that some lines cannot be bought as they were: `changes` lists them,
+    the cart now shows what can be bought, and another checkout accepts that. 402 `payment_failed`
+    means that the payment failed while the request waited; the order is then cancelled and its
+    stock released. Other errors: 409 `cart_empty`.
+    """
     method = body.payment_method.method() if body.payment_method else None
     address = body.shipping_address.model_dump(exclude_none=True) if body.shipping_address else None
 
@@ -243,17 +248,17 @@ async def check_out(
 async def discard_cart(
     services: ServicesOf, caller: Buyer, expected_version: ExpectedVersion
 ) -> Response:
-    """Throw one's cart away, with what it holds; where there is none, nothing happens."""
+    """Discard the cart and release its reservations. Without a cart, nothing happens."""
     result = await services.commands.carts.discard(caller, expected_version=expected_version)
     return answer(None, status=204, position=await position_of(result, services))
 
 
 def _changed(request: Request, changed: CartChanged, position: int) -> Response:
-    """409: what the buyer is about to order is not what they saw."""
+    """409: the lines have changed since the buyer saw them."""
     problem = Problem(
         409,
         "cart_changed",
-        "some lines have changed since they were put in: look at the cart, and check out again",
+        "some lines have changed since they were added: look at the cart and check out again",
         headers={POSITION_HEADER: str(position)},
         cart_id=changed.cart_id,
         changes=msgspec.to_builtins(changed.changes),
@@ -288,7 +293,7 @@ def _checkout_url(
 
 
 async def _cart_now(services: Services, result: CommandResult[UUID], status: int = 200) -> Response:
-    """The cart as a command of this process left it: the read model may not have reached that."""
+    """The cart after a command of this process: the read model may not have reached it yet."""
     version, cart = await services.repository.get_versioned(CART, result.value, fresh=False)
     return answer(
         _of_state(result.value, cart),
@@ -340,8 +345,8 @@ def _item(item: Item | cart_rows.CartItemRow, product_id: UUID, currency: str) -
 
 @router.get("", response_model=CartView)
 async def get_cart(request: Request, services: ServicesOf, reads: Reads, caller: Buyer) -> Response:
-    """One's cart; an empty one when there is none. When its time ran out, it is shown once as
-    EXPIRED, with what was in it, and then as none."""
+    """Return the caller's cart, or an empty one. An expired cart is returned once, as EXPIRED and
+    with its items."""
     cart, now = await carts_query.newest_cart(reads, caller.person()), services.clock.now()
     if cart.value is not None and cart.value.is_open(now):
         return versioned(
@@ -357,7 +362,7 @@ async def get_cart(request: Request, services: ServicesOf, reads: Reads, caller:
 
 @router.get("/summary", response_model=CartSummary)
 async def get_summary(services: ServicesOf, reads: Reads, caller: Buyer) -> Response:
-    """One's cart added up: lines, what comes from each seller, and the total."""
+    """Return the caller's cart with its total, and subtotals by line and by seller."""
     cart = await carts_query.open_cart(reads, caller.person(), services.clock.now())
     view = CartView() if cart.value is None else _of_row(cart.value)
     lines = [
@@ -378,7 +383,7 @@ async def get_summary(services: ServicesOf, reads: Reads, caller: Buyer) -> Resp
 
 
 def _by_seller(lines: Sequence[SummaryLine]) -> list[SellerSubtotal]:
-    """In the order of their first lines."""
+    """The sellers' subtotals, in the order of their first lines."""
     sums: dict[UUID, SellerSubtotal] = {}
     for line in lines:
         seller = sums.setdefault(

@@ -1,4 +1,4 @@
-"""Games: listing and editing them, browsing, searching."""
+"""Games: listing, editing, browsing and searching them."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -44,7 +44,7 @@ from queries.search.searching import SearchQuery
 router = APIRouter(prefix="/api/v1", tags=["catalog"])
 
 OFFERED = set(Offered.model_fields) - {"game_id"}
-"""What a view of a game shows that does not come of the game's stream alone."""
+"""The fields of a game's view that do not come from the game's own stream."""
 
 Words = Annotated[tuple[Word, ...], Field(max_length=50)]
 
@@ -53,8 +53,8 @@ Words = Annotated[tuple[Word, ...], Field(max_length=50)]
 
 
 class PriceFields(Body):
-    """What the game costs in a region (two capital letters), or in all that have no price of their
-    own (`*`)."""
+    """The game's price in a region (two capital letters), or in all regions without a price of
+    their own (`*`)."""
 
     region: Word = ANY_REGION
     amount_cents: Cents
@@ -79,13 +79,13 @@ class NewGame(Body):
     status: InitialStatus = "DRAFT"
 
     def listing(self) -> Listing:
-        """What is listed."""
+        """The listing, without its status."""
         return msgspec.convert(self.model_dump(exclude={"status"}), Listing)
 
 
 class GameChanges(Body):
-    """What is to change; what is absent, or null, stays. The status goes from DRAFT to ACTIVE
-    only."""
+    """The changes to a game. Absent and null fields stay as they are. `status` can only change from
+    DRAFT to ACTIVE."""
 
     sku: Word | None = None
     title: SingleLine | None = None
@@ -113,7 +113,7 @@ async def create_game(
     region: CallerRegion,
     idempotency: Idempotency,
 ) -> Response:
-    """List a game (SELLER, ADMIN). 409 `sku_taken`; 422 `image_not_found`."""
+    """List a game. Requires SELLER or ADMIN. Errors: 409 `sku_taken`; 422 `image_not_found`."""
     await services.commands.images.check(caller, body.image_ids)
 
     async def reply(result: CommandResult[UUID]) -> Response:
@@ -138,7 +138,7 @@ async def update_game(
     region: CallerRegion,
     expected_version: ExpectedVersion,
 ) -> Response:
-    """Edit or publish a game (its seller, ADMIN). 412 when If-Match is stale."""
+    """Edit or publish a game (its seller, ADMIN). Errors: 412 if `If-Match` is stale."""
     await services.commands.images.check(caller, body.image_ids or ())
     changes = {
         name: value
@@ -165,7 +165,7 @@ async def retire_game(
 async def _game_now(
     services: Services, result: CommandResult[Any], game_id: UUID, region: str, **options: Any
 ) -> Response:
-    """The game as a command left it: from the log, which the read model may not have reached."""
+    """The game after the command, from the log: the read model may not have reached it yet."""
     version, game = await services.repository.get_versioned(GAME, game_id)
     body = GameView.model_validate(
         {
@@ -186,7 +186,8 @@ async def _game_now(
 
 Filter = Annotated[str | None, Query(max_length=200)]
 PriceLimit = Annotated[
-    int | None, Query(ge=0, lt=2**53, description="In the currency's smallest unit, inclusive.")
+    int | None,
+    Query(ge=0, lt=2**53, description="An inclusive limit, in the currency's smallest unit."),
 ]
 
 
@@ -209,8 +210,8 @@ async def browse_games(
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> Response:
-    """Games on sale. An ADMIN may ask for those of another `status`, or of ANY; a seller for their
-    own."""
+    """List the games on sale. With `status`, an ADMIN can list games of another status (or ANY),
+    and sellers their own."""
     compares = sort in {"price", "-price"} or price_min is not None or price_max is not None
     wanted = games_query.Browse(
         category=category,
@@ -251,8 +252,8 @@ async def search_games(
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> Response:
-    """Games on sale by what was typed: forgives typos and accents, and takes the last word as
-    begun."""
+    """Search the games on sale. The search tolerates typos and missing accents, and takes the last
+    word as the beginning of one."""
     query = SearchQuery(
         q=q,
         category=category,
@@ -298,7 +299,7 @@ async def suggest_titles(
     q: Annotated[str, Query(max_length=500)] = "",
     limit: Annotated[int, Query(ge=1, le=50)] = 10,
 ) -> Response:
-    """Titles for what was typed so far."""
+    """Suggest titles for what was typed so far."""
     titles = await services.search.suggest(reads, q, limit)
     page = Page[TitleView].model_validate({"items": titles.value})
     position = await show_offers(services, reads, page.items, region)
@@ -314,9 +315,11 @@ async def get_game(
     caller: OptionalCaller,
     region: CallerRegion,
 ) -> Response:
-    """A game; a draft, or one of a closed account, is there for its seller and for an ADMIN only.
-    Its ETag is its version, and a digest of what changes without it: the price where the caller is,
-    and how many there are."""
+    """Return a game. Only its seller and an ADMIN see a draft, or a game whose seller's account is
+    closed.
+
+    The ETag covers the game's version, its price in the caller's region and its availability.
+    """
     game, position = await found(
         services, reads, lambda models: games_query.game(models, game_id), GAME.missing
     )
@@ -345,7 +348,7 @@ async def games_by_seller(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """A seller's games, drafts included (that seller, ADMIN). 404 `user_not_found`."""
+    """List a seller's games, drafts included (that seller, ADMIN). Errors: 404 `user_not_found`."""
     await check_account_exists(services, seller_id)
     page = await games_query.by_seller(reads, seller_id, status=status, limit=limit, cursor=cursor)
     return await _offered(request, services, reads, page, region)
@@ -358,7 +361,7 @@ async def _offered(
     found: Found[paging.Page[Game]],
     region: str,
 ) -> Response:
-    """A list of games, with what they cost, and how many there are of those that can run out."""
+    """A page of games with their prices, and for physical games their availability."""
     page = Page[DatedGame].model_validate(found.value)
     for game in page.items:
         offer_of(game, game.prices, game.image_ids, region)
@@ -371,7 +374,7 @@ async def _offered(
 
 
 async def _show_stock(services: Services, reads: ReadModels, games: Sequence[GameView]) -> int:
-    """Show how many there are of physical games; returns the position that this reflects."""
+    """Add the availability of physical games. Returns the position that it reflects."""
     offers = await offers_of(services, reads, games)
     for game in games:
         offer = offers.value.get(game.game_id)

@@ -1,4 +1,4 @@
-"""Everything that is kept about an account, as one document."""
+"""The export of an account: all data about it in one document."""
 
 from typing import Any
 from uuid import UUID
@@ -23,7 +23,8 @@ from queries.exports import Export
 router = APIRouter(prefix="/api/v1", tags=["identity"])
 
 SECRET_PARAMS = frozenset({"token", "link"})
-"""What a mail proves somebody by: it is of no use to its owner here, and of much to others."""
+"""Fields of a mail that prove who reads it. Its owner does not need them here, and others could
+misuse them."""
 
 Document = dict[str, Any]
 
@@ -33,46 +34,46 @@ def _section(description: str) -> Any:
 
 
 class AccountExport(Answer):
-    """Everything that is kept about an account. Fields are named as in the resources that the
-    sections are of."""
+    """All data about an account. Each section has the fields of the resource that it lists."""
 
-    account: Document = _section("The account, as GET /users/{user_id} tells it.")
+    account: Document = _section("The account, as in GET /users/{user_id}.")
     history: list[Document] = _section(
-        "What happened to the account, logins too: event name, position, time."
+        "The account's events, logins included: name, position and time."
     )
     sessions: list[Document] = _section(
-        "Sessions that have not expired: id, end, whether it was ended before."
+        "Sessions that have not expired: id, expiry, and whether they were ended."
     )
     orders: list[Document] = _section(
-        "Orders with lines, payment, shipments, receipts, timeline and address."
+        "Orders with their lines, payment, shipments, receipts, timeline and address."
     )
-    payments: list[Document] = _section("Payments of orders and deposits, each with its history.")
+    payments: list[Document] = _section("Payments of orders and deposits, with their history.")
     wallets: list[Document] = _section(
-        "Wallets, each with its whole statement, the latest movement first."
+        "Wallets, with their complete statement, latest movement first."
     )
     transactions: list[Document] = _section("Deposits, transfers and payments from wallets.")
     library: list[Document] = _section("The games owned.")
-    carts: list[Document] = _section("Carts, also those that were left.")
+    carts: list[Document] = _section("Carts, abandoned ones included.")
     notifications: list[Document] = _section(
-        "Notices with what they were filled with (but tokens), and delivery."
+        "Notifications with the values in their text (except tokens), and their delivery."
     )
-    games: list[Document] = _section("For sellers: the games listed, drafts and retired ones too.")
-    shipments: list[Document] = _section("For sellers: what they sent, or are to send.")
+    games: list[Document] = _section("For sellers: their games, drafts and retired ones included.")
+    shipments: list[Document] = _section("For sellers: their shipments, sent or to be sent.")
     sales: list[Document] = _section(
-        "For sellers: orders, with the lines that are theirs; not who bought."
+        "For sellers: orders with the seller's own lines, without the buyer."
     )
     payables: Document = _section(
-        "For sellers: what the shop owes them by currency, and each ledger entry of it."
+        "For sellers: what the shop owes them in each currency, with all ledger entries."
     )
-    webhook_endpoints: list[Document] = _section("For sellers: endpoints, without their secrets.")
+    webhook_endpoints: list[Document] = _section(
+        "For sellers: webhook endpoints, without their secrets."
+    )
 
 
 @router.get("/users/{user_id}/export", response_model=AccountExport)
 async def export_account(
     user_id: AccountId, services: ServicesOf, _: Oneself, position: LogPosition
 ) -> Response:
-    """Everything that is kept about an account (its owner, ADMIN), whole, as one document to
-    keep."""
+    """Export all data about an account as one document (its owner, ADMIN)."""
     found = await exports.export(
         services.reads.reaching(position), user_id, seller_account(user_id)
     )
@@ -92,7 +93,8 @@ async def export_account(
 
 
 async def _from_the_log(services: Services, user_id: UUID, found: Export) -> Document:
-    """What is in no read model: personal, and under the person's key, or of the program's door."""
+    """The sections that no read model has: data encrypted under the person's key, sessions, and the
+    account's history."""
     repository = services.repository
     orders = []
     for order in found.orders:

@@ -21,8 +21,7 @@ logger = logging.getLogger(__name__)
 router = APIRouter(tags=["health"], dependencies=[EVERYBODY])
 
 CHECK_SECONDS = 0.7
-"""How long each may take to say that it is well. All are asked at once: the answer takes less than
-a second."""
+"""How long each check may take. All run at once, so that the answer takes less than a second."""
 
 _UNSEEN: tuple[type[Exception], ...] = (*AWAY, TimeoutError)
 
@@ -41,38 +40,37 @@ class Dependency(Answer):
 
 
 class Catching(Answer):
-    """How far a read model is, and how far it has to be before it is read."""
+    """A read model's position, and the position that it must reach before it can be read."""
 
     position: int
     upto: int
 
 
 class Ready(Answer):
-    """Whether everything that this program depends on answers, by name. `degraded`: what is down is
-    made up for."""
+    """The state of each dependency of this program. With `degraded`, a dependency is down that the
+    program can do without."""
 
     status: Readiness
     dependencies: dict[str, Dependency]
 
 
 class NotReady(Ready):
-    """`catching_up`: the read models that are named, of a new version or lost, cannot be read
-    yet."""
+    """With `catching_up`, the named read models (new versions, or lost ones) cannot be read yet."""
 
     read_models: dict[str, Catching]
 
 
 @router.get("/health/live", response_model=Alive)
 async def live() -> Response:
-    """The process runs."""
+    """Report that the process is running."""
     return answer(Alive())
 
 
 @router.get("/health/ready", response_model=Ready, responses={503: {"model": Ready | NotReady}})
 async def ready(services: ServicesOf) -> Response:
-    """The process can serve: 503 when a dependency is down that it cannot do without, or a consumer
-    of the log followed another history than the log has (docs/operations.md), or while read models
-    catch up."""
+    """Report whether the process can serve requests. 503 while a required dependency is down, while
+    read models catch up, or if a consumer of the log read another history than the log has
+    (docs/operations.md)."""
     states, astray, catching = await asyncio.gather(
         asyncio.gather(*(_state(name, check) for name, check in services.health.items())),
         _seen(services, services.operations.astray),
@@ -81,7 +79,7 @@ async def ready(services: ServicesOf) -> Response:
     dependencies = {
         name: Dependency(status=state) for name, state in zip(services.health, states, strict=True)
     }
-    if astray is None or catching is None:  # it answers, perhaps, but queries would not be
+    if astray is None or catching is None:  # it may accept connections, but queries get no answer
         dependencies["database"] = Dependency(status="down")
     down = {name for name, each in dependencies.items() if each.status == "down"}
     for name in astray or ():
@@ -101,13 +99,13 @@ async def ready(services: ServicesOf) -> Response:
 
 
 async def _seen(services: Services, look: Callable[[], Awaitable[T]]) -> T | None:
-    """What is found in the database; None where it cannot be seen."""
+    """What `look` finds in the database; None if the database does not answer in time."""
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             with services.while_there():
                 return await look()
     except _UNSEEN as error:
-        logger.warning("readiness lacks what the database holds: %r", error)
+        logger.warning("readiness could not ask the database: %r", error)
         return None
 
 
@@ -115,7 +113,7 @@ async def _state(name: str, check: HealthCheck) -> State:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             await check()
-    except Exception as error:  # whatever it is, the dependency does not do its part
+    except Exception as error:  # whatever was raised, the dependency is not working
         logger.warning("%s is down: %r", name, error)
         return "down"
     return "ok"
@@ -123,8 +121,8 @@ async def _state(name: str, check: HealthCheck) -> State:
 
 @router.get("/metrics", include_in_schema=False)
 async def metrics(request: Request, services: ServicesOf) -> Response:
-    """Prometheus' text format. Of what is down there is nothing: metrics are wanted then most of
-    all."""
+    """Return the metrics in Prometheus' text format. Those of a dependency that is down are left
+    out, as metrics are needed most during an outage."""
     (head, subscriptions), found, _ = await asyncio.gather(
         _positions(services),
         asyncio.gather(*map(_jobs, services.queues)),
@@ -156,7 +154,7 @@ async def _positions(services: Services) -> tuple[int, dict[str, tuple[int, int,
                 }
                 return await services.log.head(), told
     except _UNSEEN as error:
-        logger.warning("metrics lack the log and the projections: %r", error)
+        logger.warning("metrics of the log and the projections are missing: %r", error)
         return 0, {}
 
 
@@ -164,6 +162,6 @@ async def _jobs(queue: WorkQueue) -> tuple[int, int] | None:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             return await queue.depth(), await queue.dead()
-    except Exception as error:  # whatever it is, its queue is not known
-        logger.warning("metrics lack the queue %s: %r", queue.name, error)
+    except Exception as error:  # whatever was raised, the queue's state is unknown
+        logger.warning("metrics of the queue %s are missing: %r", queue.name, error)
         return None

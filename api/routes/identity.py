@@ -1,4 +1,4 @@
-"""Accounts."""
+"""Accounts: registering, listing and changing them."""
 
 from typing import Annotated
 from uuid import UUID
@@ -38,7 +38,8 @@ router = APIRouter(prefix="/api/v1", tags=["identity"])
 
 
 class Registration(Body):
-    """A new account. Anyone may be a BUYER or a SELLER; only an ADMIN makes the others."""
+    """A new account. Anyone can register as a BUYER or a SELLER; only an ADMIN creates accounts of
+    other types."""
 
     email: Email
     password: Text = Field(description="At least 10 characters.")
@@ -48,12 +49,12 @@ class Registration(Body):
 
 
 class Profile(Body):
-    """What is to change; a null changes nothing."""
+    """The changes to an account. Absent and null fields stay as they are."""
 
     email: Email | None = None
     password: Text | None = None
     current_password: Text | None = Field(
-        None, description="Needed to change the password or the e-mail of one's own account."
+        None, description="Required to change the password or e-mail of one's own account."
     )
     name: SingleLine | None = None
     region: SingleLine | None = None
@@ -63,7 +64,7 @@ class Profile(Body):
 
 
 class Registered(TokenPair, Account):
-    """A new account, logged in."""
+    """A new account and its first session."""
 
 
 # -- opening an account ----------------------------------------------------------------------------
@@ -77,7 +78,7 @@ async def register(
     attempts: Attempt,
     idempotency: Idempotency,
 ) -> Response:
-    """Open an account, and a session with it. 409 `email_taken`; 422 `weak_password` |
+    """Create an account and open its first session. Errors: 409 `email_taken`; 422 `weak_password`,
     `invalid_email`."""
     await attempts.mail_to(body.email)
 
@@ -117,7 +118,7 @@ async def list_users(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """All accounts, the newest first (ADMIN)."""
+    """List all accounts, newest first. Requires ADMIN."""
     page = await users_query.users(
         reads,
         mailbox=_sought(email),
@@ -130,7 +131,8 @@ async def list_users(
 
 
 def _sought(email: str | None) -> str | None:
-    """The mailbox that is looked for; of what is no address nobody has one."""
+    """The mailbox to look for. A text that is not an address is looked for as it is, and not
+    found."""
     try:
         return None if email is None else mailbox(email)
     except Invalid:
@@ -141,7 +143,7 @@ def _sought(email: str | None) -> str | None:
 async def get_user(
     user_id: AccountId, request: Request, services: ServicesOf, reads: Reads, _: Oneself
 ) -> Response:
-    """An account: one's own, or any for an ADMIN."""
+    """Return an account: the caller's own, or any for an ADMIN."""
     user, position = await found(
         services, reads, lambda models: users_query.user(models, user_id), USER.missing
     )
@@ -159,9 +161,12 @@ async def update_user(
     caller: Oneself,
     expected_version: ExpectedVersion,
 ) -> Response:
-    """Change an account. A new e-mail is to be verified anew. A new e-mail or password of one's own
-    takes the `current_password` (401 `current_password_wrong`), is told to the address that the
-    account had, and ends all sessions but this one. 412 when If-Match is stale."""
+    """Change an account. A new e-mail address must be verified.
+
+    Changing the e-mail or password of one's own account requires `current_password` (401
+    `current_password_wrong`), notifies the previous address, and ends all other sessions. Errors:
+    412 if `If-Match` is stale.
+    """
     attempts = attempts_of(request, services)
     if body.current_password is not None:
         await attempts.on_password(user_id)

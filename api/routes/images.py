@@ -1,4 +1,4 @@
-"""Pictures of games: taken from sellers, by upload or from a URL, and given to everybody."""
+"""Pictures of games: sellers upload them or name a URL, and everybody can load them."""
 
 from typing import Annotated
 from uuid import UUID
@@ -21,13 +21,13 @@ _MEDIA_TYPES = ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"R
 
 
 class ImageAddress(Body):
-    """Where the image is: a public https URL."""
+    """Where to fetch the image: a public https URL."""
 
     url: Annotated[SingleLine, Field(min_length=1, max_length=2048)]
 
 
 class ImageView(Answer):
-    """An image that was taken; `url` is where we serve it, with `?size=thumb` its thumbnail."""
+    """A stored image. `url` serves it; with `?size=thumb`, its thumbnail."""
 
     image_id: UUID
     url: str
@@ -35,8 +35,9 @@ class ImageView(Answer):
 
 @router.post("/catalog/images", status_code=201, response_model=ImageView)
 async def upload_image(file: UploadFile, services: ServicesOf, caller: Merchant) -> Response:
-    """Upload a PNG, JPEG or WebP of at most 5 MiB (SELLER, ADMIN). Its metadata are dropped. 422
-    `image_unsupported`, `image_broken`, `image_too_large` (too many pixels)."""
+    """Upload a PNG, JPEG or WebP image of at most 5 MiB. Its metadata is removed. Requires SELLER
+    or ADMIN. Errors: 422 `image_unsupported`, `image_broken`, `image_too_large` (too many
+    pixels)."""
     content = await file.read(MAX_IMAGE_BYTES + 1)
     if len(content) > MAX_IMAGE_BYTES:
         raise Problem(413, "body_too_large", f"an image has at most {MAX_IMAGE_BYTES} bytes")
@@ -45,8 +46,9 @@ async def upload_image(file: UploadFile, services: ServicesOf, caller: Merchant)
 
 @router.post("/catalog/images/from-url", status_code=201, response_model=ImageView)
 async def image_from_url(body: ImageAddress, services: ServicesOf, caller: Merchant) -> Response:
-    """As an upload, of what is at a URL. 422 `image_url_refused` for addresses that are not public,
-    also after a redirect; `image_unreachable`."""
+    """Fetch an image from a URL, and store it like an upload. Errors: those of an upload; 422
+    `image_url_refused` if the URL, or a redirect, leads to an address that is not public; 422
+    `image_unreachable`."""
     return await _taken(services, await services.commands.images.upload_from(caller, body.url))
 
 
@@ -71,15 +73,17 @@ async def get_image(
     image_id: UUID,
     request: Request,
     services: ServicesOf,
-    size: Annotated[Size, Query(description="`thumb`: at most 320 pixels wide and high.")] = "full",
+    size: Annotated[
+        Size, Query(description="`thumb` is at most 320 pixels wide and high.")
+    ] = "full",
 ) -> Response:
-    """An image. What is under an id never changes: it may be kept for ever."""
+    """Return an image. The content of an id never changes, so it can be cached for ever."""
     headers = {
         "ETag": f'"{image_id}-{size}"',
         "Cache-Control": _FOREVER,
     }
     known = has_tag(request, headers["ETag"])
-    # that names no image: there may be none
+    # `*` names no image, and there may be none: look
     if known and "*" not in request.headers["if-none-match"]:
         return Response(None, 304, headers)
     content = await services.commands.images.read(image_id, size)

@@ -1,5 +1,4 @@
-"""Stock: how many there are, for its seller; whether there are any, for everybody; holds, for other
-systems."""
+"""Stock levels for sellers, availability for everybody, and reservations for other systems."""
 
 from collections.abc import Awaitable, Callable
 from uuid import UUID
@@ -28,8 +27,8 @@ router = APIRouter(prefix="/api/v1/inventory", tags=["inventory"])
 
 
 class StockCount(Body):
-    """How many there are in all, those included that carts and orders hold. With an
-    `expected_version`, only if the stock is still at that version."""
+    """The total number of units, including those that carts and orders hold. With
+    `expected_version`, it is set only if the stock still has that version."""
 
     product_id: UUID
     total_quantity: Count
@@ -37,7 +36,7 @@ class StockCount(Body):
 
 
 class NewReservation(Body):
-    """How many to hold softly, for a cart of another system."""
+    """Units to reserve (a soft hold) for a cart of another system."""
 
     product_id: UUID
     quantity: Quantity
@@ -45,8 +44,8 @@ class NewReservation(Body):
 
 
 class Allocation(Body):
-    """Which soft hold is an order's from now on: the one of this id, or the only one that this cart
-    has of the product. A `quantity` must be the hold's."""
+    """The reservation that an order takes over: named by its id, or as the only one that the cart
+    has of the product. A `quantity` must match the reservation's."""
 
     product_id: UUID
     order_id: UUID
@@ -56,8 +55,8 @@ class Allocation(Body):
 
 
 class HoldRef(Body):
-    """Which hold: the one of this id, or the only one that this cart, or order, has of the product.
-    A `quantity` must be the hold's."""
+    """A reservation or allocation: named by its id, or as the only one that the cart or order has
+    of the product. A `quantity` must match the hold's."""
 
     product_id: UUID
     reservation_id: UUID | None = None
@@ -66,7 +65,7 @@ class HoldRef(Body):
     quantity: Quantity | None = None
 
     def name(self) -> HoldName:
-        """Which hold is meant."""
+        """The name by which the domain finds the hold."""
         return HoldName(self.reservation_id, self.cart_id, self.order_id, self.quantity)
 
 
@@ -74,7 +73,8 @@ class HoldRef(Body):
 
 
 class StockView(Answer):
-    """The stock of a game: available + reserved (by carts) + allocated (to orders) = total."""
+    """The stock of a game: `available` + `reserved` (by carts) + `allocated` (to orders) =
+    `total`."""
 
     product_id: UUID
     total: int
@@ -85,7 +85,7 @@ class StockView(Answer):
 
 
 class SellersStock(StockView):
-    """Stock, whose it is and since when."""
+    """The stock of a game, with its seller and dates."""
 
     seller_id: UUID
     sku: str
@@ -94,7 +94,7 @@ class SellersStock(StockView):
 
 
 class AvailabilityView(Answer):
-    """How many can be had now; null of a digital game, of which there is no end."""
+    """How many units can be bought now; null for a digital game, which does not run out."""
 
     product_id: UUID
     available: int | None
@@ -102,8 +102,8 @@ class AvailabilityView(Answer):
 
 
 class ReservationView(StockView):
-    """A hold, and the stock after what was done to it. `status`: SOFT or HARD, while it lasts until
-    `expires_at`, or RELEASED or SOLD."""
+    """A hold and the stock, after the request. `status` is SOFT (reserved) or HARD (allocated)
+    until `expires_at`, else RELEASED or SOLD."""
 
     reservation_id: UUID
     status: str
@@ -118,8 +118,8 @@ class ReservationView(StockView):
 async def set_stock(
     body: StockCount, services: ServicesOf, caller: Stockkeeper, expected_version: ExpectedVersion
 ) -> Response:
-    """Say how many there are (the product's seller, ADMIN). 409 `version_conflict`,
-    `stock_below_commitments`."""
+    """Set the number of units in stock (the product's seller, ADMIN). Errors: 409
+    `version_conflict`, `stock_below_commitments`."""
     result = await services.commands.inventory.set_total(
         caller,
         body.product_id,
@@ -136,9 +136,9 @@ async def set_stock(
 async def reserve(
     body: NewReservation, services: ServicesOf, caller: Service, idempotency: Idempotency
 ) -> Response:
-    """Hold some softly (SERVICE, ADMIN). 409 `insufficient_stock` with `available` and
-    `product_id`; `game_unavailable` when it is not on sale; `shop_cart` for a cart of this shop,
-    which holds what is put into it."""
+    """Reserve units of a product. Requires SERVICE or ADMIN. Errors: 409 `insufficient_stock` with
+    `available` and `product_id`; `game_unavailable` if the game is not on sale; `shop_cart` for a
+    cart of this shop, which reserves its items itself."""
 
     async def command(once: IdempotencyKey | None) -> CommandResult[UUID]:
         return await services.commands.inventory.reserve(
@@ -154,9 +154,9 @@ async def reserve(
 async def allocate(
     body: Allocation, services: ServicesOf, caller: Service, idempotency: Idempotency
 ) -> Response:
-    """Make a soft hold an order's (SERVICE, ADMIN). Refused as a release is, but
-    `reservation_in_use` when a cart of this shop has it; also 409 `reservation_expired`,
-    `reservation_allocated`; `shop_order`: it is this shop's."""
+    """Allocate a reservation to an order. Requires SERVICE or ADMIN. Errors: those of a release,
+    but `reservation_in_use` if a cart of this shop holds it; 409 `reservation_expired`,
+    `reservation_allocated`; `shop_order` for an order of this shop."""
     hold = HoldName(body.reservation_id, body.cart_id, quantity=body.quantity)
 
     async def command(once: IdempotencyKey | None) -> CommandResult[UUID]:
@@ -171,9 +171,10 @@ async def allocate(
 async def release(
     body: HoldRef, services: ServicesOf, caller: Service, idempotency: Idempotency
 ) -> Response:
-    """Give a hold up (SERVICE, ADMIN). 404 `reservation_not_found`; 409 `several_reservations` with
-    `reservation_ids`, `quantity_mismatch` with the hold's `quantity`, `reservation_in_use` when an
-    order of this shop has it; 422 `hold_not_named` without id, cart and order."""
+    """Release a reservation or allocation. Requires SERVICE or ADMIN. Errors: 404
+    `reservation_not_found`; 409 `several_reservations` with `reservation_ids`; `quantity_mismatch`
+    with the hold's `quantity`; `reservation_in_use` if an order of this shop holds it; 422
+    `hold_not_named` without an id, cart or order."""
 
     async def command(once: IdempotencyKey | None) -> CommandResult[UUID]:
         return await services.commands.inventory.release(
@@ -187,8 +188,8 @@ async def release(
 async def confirm_sale(
     body: HoldRef, services: ServicesOf, caller: Service, idempotency: Idempotency
 ) -> Response:
-    """What an order holds is sold (SERVICE, ADMIN). Refused as a release is; also 409
-    `not_allocated`."""
+    """Confirm that allocated units were sold. Requires SERVICE or ADMIN. Errors: those of a
+    release; 409 `not_allocated`."""
 
     async def command(once: IdempotencyKey | None) -> CommandResult[UUID]:
         return await services.commands.inventory.confirm_sale(
@@ -207,7 +208,7 @@ async def _changed(
     ended: str,
     status: int = 200,
 ) -> Response:
-    """Do something about a hold. `ended` is what became of it, if it is gone."""
+    """Run a command on a hold. `ended` is the hold's status if it no longer exists afterwards."""
 
     async def reply(result: CommandResult[UUID]) -> Response:
         version, stock = await services.repository.get_versioned(STOCK, stock_id(product_id))
@@ -251,12 +252,14 @@ async def list_stock(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """A seller's stock, the newest product first; an ADMIN sees everybody's, or that of one seller.
-    `low`: only of products not retired, of which no more are available than the threshold of low
-    stock."""
+    """List a seller's stock, newest product first. An ADMIN sees everybody's, or one seller's.
+
+    With `low`, only products are listed that are not retired and have no more units available than
+    the low-stock threshold.
+    """
     seller_id = seller_id if caller.is_admin else seller_id or caller.person()
     if seller_id is not None and not caller.may_act_for(seller_id):
-        raise Forbidden("not_yours", "that is another seller's stock")
+        raise Forbidden("not_yours", "this stock belongs to another seller")
     at_most = services.commands.rules.low_stock if low else None
     page = await stock_query.stocks(
         reads, seller_id=seller_id, at_most=at_most, limit=limit, cursor=cursor
@@ -273,8 +276,8 @@ async def get_stock(
     caller: SignedIn,
     as_of: AsOf,
 ) -> Response:
-    """The stock of a product (its seller, ADMIN); as it was at a moment, for an AUDITOR or an
-    ADMIN."""
+    """Return the stock of a product (its seller, ADMIN). With `as_of`, an AUDITOR or ADMIN sees it
+    at a past moment."""
     if as_of is not None:
         position = await services.audit.position_at(as_of)
         past = await stock_query.stock_as_of(services.log, product_id, position)
@@ -285,7 +288,7 @@ async def get_stock(
         services, reads, lambda models: stock_query.stock(models, product_id), STOCK.missing
     )
     if not caller.may_act_for(stock.seller_id):
-        raise Forbidden("not_yours", "that is another seller's product")
+        raise Forbidden("not_yours", "this product belongs to another seller")
     return versioned(
         request, SellersStock.model_validate(stock), position=position, version=stock.version
     )
@@ -293,8 +296,8 @@ async def get_stock(
 
 @router.get("/availability/{product_id}", response_model=AvailabilityView, dependencies=[EVERYBODY])
 async def get_availability(product_id: UUID, services: ServicesOf, reads: Reads) -> Response:
-    """Whether a product can be had now, and how many; of a digital one that is on sale there is no
-    end."""
+    """Return whether a product can be bought now, and how many units. A digital game on sale does
+    not run out."""
     now = services.clock.now()
     seen, position = await found(
         services,

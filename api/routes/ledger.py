@@ -27,15 +27,15 @@ router = APIRouter(prefix="/api/v1", tags=["ledger"])
 
 
 def no_account() -> NotFound:
-    """The refusal of an account that is not in the ledger."""
-    return NotFound("account_not_found", "there is no such account, or not in this currency")
+    """The error for an account that is not in the ledger."""
+    return NotFound("account_not_found", "there is no such account, or none in this currency")
 
 
 # -- what comes out --------------------------------------------------------------------------------
 
 
 class BalanceView(Answer):
-    """What an account holds in a currency: credits minus debits."""
+    """An account's totals in a currency. The balance is credits minus debits."""
 
     currency: str | None
     debits_cents: int
@@ -44,7 +44,7 @@ class BalanceView(Answer):
 
 
 class AccountView(BalanceView):
-    """An account in one currency; null until something is posted to it."""
+    """An account in one currency. The currency is null until something is posted to the account."""
 
     id: str = Field(validation_alias=AliasPath("account_id"))
     opened_at: Time
@@ -53,7 +53,8 @@ class AccountView(BalanceView):
 
 class EntryView(Answer):
     """An entry of a ledger transaction. `cause_event_id` is the event that caused it, `position`
-    its place in the log; `transaction_id` is the wallets' transaction that it belongs to."""
+    that event's position in the log. `transaction_id` is the wallet transaction it belongs to, if
+    any."""
 
     ledger_transaction_id: UUID
     account_id: str
@@ -69,8 +70,7 @@ class EntryView(Answer):
 
 
 class AccountPage(Page[EntryView], AccountView):
-    """An account in one of its currencies, `balances` in all of them, and its entries, page by
-    page."""
+    """An account in one currency, its `balances` in all currencies, and a page of its entries."""
 
     balances: list[BalanceView]
 
@@ -83,7 +83,7 @@ class PostedEntry(Answer):
 
 
 class LedgerTransactionView(Answer):
-    """What an event did to the accounts: debits equal credits in each currency."""
+    """The entries that one event caused. Debits equal credits in each currency."""
 
     id: UUID = Field(validation_alias=AliasPath("ledger_transaction_id"))
     cause_event_id: UUID
@@ -96,7 +96,7 @@ class LedgerTransactionView(Answer):
 
 
 class TrialBalance(Answer):
-    """All that was posted, by currency; `balanced`: every balance is 0."""
+    """The totals of all accounts, by currency. `balanced` is true if every balance is 0."""
 
     balanced: bool
     items: list[BalanceView]
@@ -109,7 +109,8 @@ class TrialBalance(Answer):
 async def list_accounts(
     request: Request, reads: Reads, caller: Seller, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
-    """All accounts, one item for each currency (ADMIN); a seller's own payable account (SELLER)."""
+    """List all accounts, with one item per currency (ADMIN), or a seller's own payable account
+    (SELLER)."""
     if not caller.is_admin:
         own = await ledger_query.account(reads, _own_account(caller))
         page = own.map(lambda rows: FoundPage(rows, None))
@@ -126,15 +127,16 @@ async def get_account(
     reads: Reads,
     caller: Seller,
     currency: Annotated[
-        Currency | None, Query(description="The balance and the entries in this one alone.")
+        Currency | None, Query(description="Return only the balance and entries in this currency.")
     ] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """An account and its entries, the latest first (ADMIN; a seller's own payable account, SELLER).
-    Without a currency: the balance in the first one, and the entries in all."""
+    """Return an account and its entries, latest first (ADMIN; a seller's own payable account,
+    SELLER). Without `currency`, the balance is the one in the account's first currency, and the
+    entries are those in all."""
     if not caller.is_admin and account_id != _own_account(caller):
-        raise Forbidden("not_yours", "that is not your account")
+        raise Forbidden("not_yours", "this account is not yours")
 
     async def ask(models: ReadModels) -> FoundAnswer[tuple[Account, list[Account]] | None]:
         found = await ledger_query.account(models, account_id)
@@ -161,7 +163,7 @@ async def get_account(
 
 
 def _own_account(caller: Caller) -> str:
-    """The account of a seller."""
+    """The caller's payable account."""
     return seller_account(caller.person())
 
 
@@ -169,7 +171,7 @@ def _own_account(caller: Caller) -> str:
 async def get_ledger_transaction(
     ledger_transaction_id: UUID, services: ServicesOf, reads: Reads, _: Admin
 ) -> Response:
-    """What one event did to the accounts (ADMIN)."""
+    """Return the ledger transaction of one event. Requires ADMIN."""
 
     async def ask(models: ReadModels) -> FoundAnswer[list[LedgerEntry] | None]:
         return (await ledger_query.ledger_transaction(models, ledger_transaction_id)).map(
@@ -198,7 +200,8 @@ async def get_ledger_transaction(
 async def get_trial_balance(
     services: ServicesOf, reads: Reads, _: Auditor, as_of: AsOf
 ) -> Response:
-    """Whether debits equal credits in every currency (AUDITOR, ADMIN), now or at a moment."""
+    """Return whether debits equal credits in every currency, now or with `as_of` at a past moment.
+    Requires AUDITOR or ADMIN."""
     if as_of is None:
         totals = await ledger_query.trial_balance(reads)
     else:

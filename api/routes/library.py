@@ -1,4 +1,4 @@
-"""What somebody owns."""
+"""The games that a person owns."""
 
 from typing import Annotated
 from uuid import UUID
@@ -28,7 +28,7 @@ FOUND_AT_MOST = 200
 
 
 class OwnedGameView(Offered):
-    """A game in a library, and the order that it came by."""
+    """A game in a library, and the order that bought it."""
 
     title: str
     purchase_date: Time
@@ -46,16 +46,17 @@ async def get_library(
     q: Annotated[str, Query(max_length=500)] = "",
     genre: Annotated[str | None, Query(max_length=200)] = None,
     user_id: Annotated[
-        UUID | None, Query(description="Another person's library: AUDITOR and ADMIN only.")
+        UUID | None, Query(description="Another person's library. Requires AUDITOR or ADMIN.")
     ] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """The caller's games, the last bought first; `q` searches them as the catalog is searched."""
+    """List the caller's games, last bought first. `q` searches them in the way the catalog is
+    searched."""
     owner = user_id or caller.user_id
     assert owner is not None
     if owner != caller.user_id and caller.account_type not in {"AUDITOR", "ADMIN"}:
-        raise Forbidden("not_yours", "that is another person's library")
+        raise Forbidden("not_yours", "this library belongs to another person")
     if as_of is not None:
         position = await services.audit.position_at(as_of)
         games = await library_query.library_as_of(services.log, owner, position)

@@ -1,4 +1,5 @@
-"""The live status of one's orders, payments and carts, over a WebSocket (docs/live.md)."""
+"""A WebSocket that reports status changes of a user's orders, payments and carts as they happen
+(docs/live.md)."""
 
 import asyncio
 import logging
@@ -27,23 +28,24 @@ logger = logging.getLogger(__name__)
 router = APIRouter(tags=["orders"])
 
 FIRST_MESSAGE_SECONDS = LAST_MESSAGE_SECONDS = 10.0
-"""How long the client may take to say who it is, and to hear why it is left."""
+"""How long a client may take to send its token, and to receive the reason why it is
+disconnected."""
 
 UNAUTHORIZED, POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN_LATER = 4401, 1008, 1011, 1013
-"""Close codes: RFC 6455, the registry of IANA, and one of ours."""
+"""WebSocket close codes: of RFC 6455, of IANA's registry, and one of this API."""
 
 
 class Hello(Body):
-    """The first message: an access token, and the position after which one wants to hear; by
-    default from now on."""
+    """The client's first message: its access token, and the position after which to report changes
+    (by default, the end of the log)."""
 
     token: Token
     after_position: Annotated[int | None, Field(strict=True, ge=0)] = None
 
 
 class Ready(BaseModel):
-    """The answer to it: all that happens after `position` follows; up to `head` it has happened
-    already."""
+    """The answer to `Hello`. All changes after `position` follow; those up to `head` have already
+    happened."""
 
     type: str = "ready"
     position: int
@@ -53,7 +55,7 @@ class Ready(BaseModel):
 
 @router.websocket("/api/v1/ws/orders")
 async def live_status(websocket: WebSocket) -> None:
-    """Every change of the status of one's orders, payments and carts, from a position on."""
+    """Report every status change of the user's orders, payments and carts from a position on."""
     metrics: Metrics = websocket.app.state.metrics
     await websocket.accept()
     with metrics.sockets.track_inprogress(), suppress(WebSocketDisconnect):
@@ -91,18 +93,18 @@ async def _serve(websocket: WebSocket) -> None:
             )
     except TooManyListeners:
         raise Problem(
-            429, "too_many_sockets", f"at most {at_most} at a time for one person"
+            429, "too_many_sockets", f"a user can have at most {at_most} sockets open"
         ) from None
 
 
 async def _first_message(websocket: WebSocket) -> Hello:
-    """Raises Problem, RequestValidationError."""
+    """Read the first message. Raises Problem, RequestValidationError."""
     try:
         async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
             message_text = await _received(websocket)
     except TimeoutError:
         raise Problem(
-            408, "first_message_late", "the first message holds the token, and comes at once"
+            408, "first_message_late", "send the first message, which contains the token, at once"
         ) from None
     try:
         return Hello.model_validate_json(message_text)
@@ -112,14 +114,14 @@ async def _first_message(websocket: WebSocket) -> Hello:
 
 
 async def _authenticate(services: Services, token: str) -> AccessClaims:
-    """Whom the token speaks for. Raises Unauthorized: invalid_token, session_ended."""
+    """The token's claims. Raises Unauthorized: invalid_token, session_ended."""
     access = services.tokens.read_access(token)
     await services.session_ends.check(access.opened)
     return access
 
 
 async def _received(websocket: WebSocket) -> str | bytes:
-    """A message. Raises WebSocketDisconnect."""
+    """The content of the next message. Raises WebSocketDisconnect."""
     message = await websocket.receive()
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code", 1005), message.get("reason"))
@@ -131,7 +133,7 @@ async def _received(websocket: WebSocket) -> str | bytes:
 
 
 async def _run_until_expiry(seconds: float, *coroutines: Coroutine[Any, Any, None]) -> None:
-    """Talk, until a talk fails or the token's time is over. Raises as they do,
+    """Run the coroutines until one of them ends or the token expires. Raises what they raise;
     Unauthorized("token_expired")."""
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
@@ -144,12 +146,12 @@ async def _run_until_expiry(seconds: float, *coroutines: Coroutine[Any, Any, Non
         await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
         task.result()
-    raise Unauthorized("token_expired", "come again with a new token, and the last position")
+    raise Unauthorized("token_expired", "connect again with a new token and the last position")
 
 
 async def _send_changes(websocket: WebSocket, listener: Listener, patience: float) -> None:
-    """Raises Problem("too_slow") when what comes at once is not taken in so many seconds: it would
-    not catch up."""
+    """Send changes as they happen. Raises Problem("too_slow") if the client does not accept them
+    within `patience` seconds, as it could never catch up."""
     while True:
         changes = await listener.news()
         try:
@@ -157,18 +159,19 @@ async def _send_changes(websocket: WebSocket, listener: Listener, patience: floa
                 for change in changes:
                     await websocket.send_text(msgspec.json.encode(change).decode())
         except TimeoutError:
-            raise Problem(503, "too_slow", "come again later, with the last position") from None
+            raise Problem(503, "too_slow", "connect again later, with the last position") from None
 
 
 async def _expect_nothing(websocket: WebSocket) -> None:
-    """There is nothing more to be said by the client. Raises WebSocketDisconnect when it leaves;
-    Problem."""
+    """Wait for the client to leave. Raises WebSocketDisconnect; Problem if it sends another
+    message."""
     await _received(websocket)
-    raise Problem(400, "unexpected_message", "after the first message there is nothing to say")
+    raise Problem(400, "unexpected_message", "send nothing after the first message")
 
 
 async def _close_with_error(websocket: WebSocket, error: Exception) -> None:
-    """Say why, and close. Who does not take that either in time is hung up on."""
+    """Send the error and close the WebSocket, without waiting long for a client that does not
+    read."""
     problem = problem_of(error)
     if problem.status == 500:
         logger.error("%s failed: %s", websocket.scope["path"], problem.code, exc_info=error)
@@ -187,6 +190,6 @@ async def _close_with_error(websocket: WebSocket, error: Exception) -> None:
 
 
 def _close_code(status: int) -> int:
-    """What tells the client's program whether it is worth while to come again."""
+    """The close code, which tells the client's program whether to connect again."""
     known = {401: UNAUTHORIZED, 429: TRY_AGAIN_LATER, 500: INTERNAL_ERROR, 503: TRY_AGAIN_LATER}
     return known.get(status, POLICY_VIOLATION)

@@ -1,4 +1,4 @@
-"""The notices that somebody got, and what became of them."""
+"""The notifications that a person got by mail or push."""
 
 from typing import Annotated
 from uuid import UUID
@@ -19,11 +19,10 @@ router = APIRouter(prefix="/api/v1", tags=["notifications"])
 
 
 class NotificationView(Answer):
-    """A notice and its delivery: REQUESTED, SENT (under the carrier's `provider_ref`), or FAILED
-    (with `code`).
+    """A notification and its delivery: REQUESTED, SENT (with the transport's `provider_ref`) or
+    FAILED (with `code`).
 
-    `attempts` is how often it was tried until it failed for good. A failed one may still be sent
-    later.
+    `attempts` counts the attempts until it failed for good. A failed one may still be sent later.
     """
 
     notification_id: UUID
@@ -46,17 +45,16 @@ async def list_notifications(
     status: Annotated[Status | None, Query()] = None,
     channel: Annotated[Channel | None, Query()] = None,
     user_id: Annotated[
-        UUID | None, Query(description="Another person's notices: ADMIN only.")
+        UUID | None, Query(description="Another person's notifications. Requires ADMIN.")
     ] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """The caller's notices, the newest first. What they say is told to nobody but by their
-    carrier."""
+    """List the caller's notifications, newest first, without their text."""
     owner = user_id or caller.user_id
     assert owner is not None
     if not caller.may_act_for(owner):
-        raise Forbidden("not_yours", "those are another person's notices")
+        raise Forbidden("not_yours", "these notifications belong to another person")
     page = await query.notifications(
         reads, owner, status=status, channel=channel, limit=limit, cursor=cursor
     )

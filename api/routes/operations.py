@@ -1,4 +1,4 @@
-"""What operators see and do: projections, dead letters, quarantine."""
+"""For operators: projections, dead letters, quarantine."""
 
 from typing import Annotated
 from uuid import UUID
@@ -19,15 +19,16 @@ ProjectionName = Annotated[str, Path(max_length=200)]
 
 
 def no_projection() -> NotFound:
-    """The refusal of a projection that the program does not have."""
+    """The error for a projection that the program does not have."""
     return NotFound("projection_not_found", "there is no projection of this name")
 
 
 class SubscriptionView(Answer):
-    """A consumer of the log: how far it is, how far behind, and how many streams it has set aside.
+    """A consumer of the log: its position, how far it is behind (`lag`), and how many streams it
+    has in quarantine (`parked`).
 
-    One that catches up is read once it is at `ready_at`; one that is not `fed` by this release is
-    only kept.
+    A new version that is catching up is read once it has reached `ready_at`. One that is not `fed`
+    belongs to another release, and is only kept.
     """
 
     feed: str
@@ -47,14 +48,14 @@ class SubscriptionView(Answer):
 
 
 class ProjectionState(Answer):
-    """What a projection was told to do."""
+    """The state that a projection was put into."""
 
     projection: str
     status: str
 
 
 class DeadLetterView(Answer):
-    """A job that failed for good, and why."""
+    """A job that exhausted its attempts, and its last error."""
 
     id: UUID
     queue: str
@@ -66,8 +67,8 @@ class DeadLetterView(Answer):
 
 
 class QuarantinedView(Answer):
-    """A stream that a subscription could not apply from `position` on; `retry`: it is going to be
-    tried again."""
+    """A stream in quarantine: the subscription could not apply its event at `position`, and skips
+    it from there on. With `retry`, another attempt is due."""
 
     id: UUID
     feed: str
@@ -85,14 +86,15 @@ class QuarantinedView(Answer):
 
 @router.get("/projections", response_model=Page[SubscriptionView])
 async def list_projections(services: ServicesOf, _: Auditor, head: LogPosition) -> Response:
-    """Every consumer of the log."""
+    """List all consumers of the log. Requires AUDITOR or ADMIN."""
     subscriptions = await services.operations.subscriptions()
     return answer(Page[SubscriptionView].model_validate({"items": subscriptions}), position=head)
 
 
 @router.post("/projections/{name}/rebuild", status_code=202, response_model=ProjectionState)
 async def rebuild_projection(name: ProjectionName, services: ServicesOf, _: Auditor) -> Response:
-    """Fold a projection anew beside the live one, and switch to it when it has caught up."""
+    """Rebuild a projection beside the live one, and switch to it once it has caught up. Requires
+    AUDITOR or ADMIN."""
     if not await services.rebuild(name):
         raise no_projection()
     return answer(ProjectionState(projection=name, status="rebuilding"), status=202)
@@ -100,7 +102,7 @@ async def rebuild_projection(name: ProjectionName, services: ServicesOf, _: Audi
 
 @router.post("/projections/{name}/pause", response_model=ProjectionState)
 async def pause_projection(name: ProjectionName, services: ServicesOf, _: Auditor) -> Response:
-    """Have a projection stand still."""
+    """Pause a projection. Requires AUDITOR or ADMIN."""
     if not await services.operations.pause(name):
         raise no_projection()
     return answer(ProjectionState(projection=name, status="paused"))
@@ -108,7 +110,7 @@ async def pause_projection(name: ProjectionName, services: ServicesOf, _: Audito
 
 @router.post("/projections/{name}/resume", response_model=ProjectionState)
 async def resume_projection(name: ProjectionName, services: ServicesOf, _: Auditor) -> Response:
-    """Have a projection go on."""
+    """Resume a paused projection. Requires AUDITOR or ADMIN."""
     if not await services.operations.resume(name):
         raise no_projection()
     return answer(ProjectionState(projection=name, status="running"))
@@ -119,7 +121,7 @@ async def resume_projection(name: ProjectionName, services: ServicesOf, _: Audit
 
 @router.get("/dead-letters", response_model=Page[DeadLetterView])
 async def list_dead_letters(services: ServicesOf, _: Auditor) -> Response:
-    """Jobs that failed for good, of all queues."""
+    """List the jobs of all queues that exhausted their attempts. Requires AUDITOR or ADMIN."""
     items = [
         DeadLetterView(
             id=letter.job.id,
@@ -138,7 +140,8 @@ async def list_dead_letters(services: ServicesOf, _: Auditor) -> Response:
 
 @router.post("/dead-letters/{job_id}/redrive", status_code=202)
 async def redrive(job_id: UUID, services: ServicesOf, _: Auditor) -> Response:
-    """Put a dead job back to work, with fresh attempts."""
+    """Put a dead job back into its queue, with a fresh count of attempts. Requires AUDITOR or
+    ADMIN."""
     for queue in services.queues:
         if await queue.redrive(job_id):
             return answer(None, status=202)
@@ -152,14 +155,15 @@ async def redrive(job_id: UUID, services: ServicesOf, _: Auditor) -> Response:
 async def list_quarantine(
     services: ServicesOf, _: Auditor, feed: Annotated[str | None, Query(max_length=200)] = None
 ) -> Response:
-    """Streams that subscriptions have set aside."""
+    """List the streams in quarantine. Requires AUDITOR or ADMIN."""
     items = await services.operations.quarantine(feed)
     return answer(Page[QuarantinedView].model_validate({"items": items}))
 
 
 @router.post("/quarantine/{quarantine_id}/retry", status_code=202)
 async def retry(quarantine_id: UUID, services: ServicesOf, _: Auditor) -> Response:
-    """Have a subscription try a stream again, from the event on that it could not apply."""
+    """Request another attempt at a stream in quarantine, from the event on that failed. Requires
+    AUDITOR or ADMIN."""
     if not await services.operations.retry(quarantine_id):
-        raise NotFound("quarantine_not_found", "this stream is not set aside")
+        raise NotFound("quarantine_not_found", "this stream is not in quarantine")
     return answer(None, status=202)

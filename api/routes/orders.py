@@ -1,4 +1,4 @@
-"""Orders: placing, following, cancelling, refunding them."""
+"""Orders: placing, reading, cancelling and refunding them."""
 
 from uuid import UUID
 
@@ -40,15 +40,15 @@ router = APIRouter(prefix="/api/v1", tags=["orders"])
 
 
 class NewOrder(Body):
-    """Which game to buy. Without a method the payment awaits one: see POST /payments."""
+    """The game to buy. Without a payment method, the payment waits for one (POST /payments)."""
 
     game_id: UUID
     payment_method: PaymentMethod | None = None
 
 
 class PlacedOrder(Answer):
-    """How an order stands; `transaction_id` is the payment's id; `redirect_url` is where the buyer
-    has to go on."""
+    """The state of a new order. `transaction_id` is the payment's id. If `redirect_url` is set, the
+    buyer continues there."""
 
     order_id: UUID
     payment_id: UUID
@@ -73,10 +73,12 @@ class LineView(Answer):
 
 
 class OrderView(Answer):
-    """An order with its lines, its payment, its shipments (one per seller who has something to
-    send), its sellers' fiscal receipts (`receipt` is the first that is issued), and a timeline of
-    what happened to all of them. `refunded_cents` has gone back; `refund_status` is PENDING while a
-    refund is under way, else how the last ended."""
+    """An order with its lines, payment, shipments (one per seller of physical games), fiscal
+    receipts and timeline.
+
+    `receipt` is the first issued one of `receipts`. `refunded_cents` has been refunded.
+    `refund_status` is PENDING during a refund, else the result of the last one.
+    """
 
     id: UUID = Field(validation_alias=AliasPath("order_id"))
     order_id: UUID
@@ -102,8 +104,8 @@ class OrderView(Answer):
 
 
 class AddressedOrder(OrderView):
-    """An order, and where it goes: told to its buyer and to an ADMIN; null when nothing is shipped,
-    or the buyer was forgotten."""
+    """An order with its address, which only its buyer and an ADMIN see. The address is null if
+    nothing is shipped, or the buyer was forgotten."""
 
     shipping_address: dict[str, str] | None = None
 
@@ -120,8 +122,8 @@ async def place_order(
     idempotency: Idempotency,
     prefer: Prefer,
 ) -> Response:
-    """Buy a digital game. 409 `already_owned`, `order_pending` (with `order_id`),
-    `game_unavailable`; 402 `payment_failed` when that is known in time."""
+    """Buy a digital game. Errors: 409 `already_owned`, `order_pending` with `order_id`,
+    `game_unavailable`; 402 `payment_failed` if the payment fails while the request waits."""
     method = body.payment_method.method() if body.payment_method else None
 
     async def again(done: IdempotencyRecord) -> Placed:
@@ -169,7 +171,7 @@ def _placed(
 async def cancel_order(
     order_id: UUID, services: ServicesOf, caller: SignedIn, idempotency: Idempotency
 ) -> Response:
-    """Call an order off before it is paid. 409 `order_not_cancellable`."""
+    """Cancel an order before it is paid. Errors: 409 `order_not_cancellable`."""
 
     async def again(_: IdempotencyRecord) -> None:
         await refresh_order(services, order_id)
@@ -189,7 +191,8 @@ async def cancel_order(
 async def refund_order(
     order_id: UUID, body: Refund, services: ServicesOf, caller: Admin, idempotency: Idempotency
 ) -> Response:
-    """Send money back (ADMIN). Once all of it is back, digital games leave the library."""
+    """Refund an order, in full or in part. Requires ADMIN. After a full refund, digital games leave
+    the buyer's library."""
 
     async def reply(result: CommandResult[UUID]) -> Response:
         order = await services.repository.get(ORDER, order_id)
@@ -218,7 +221,7 @@ async def list_orders(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """One's own orders, the newest first; an ADMIN sees everybody's, or those of one person."""
+    """List the caller's orders, newest first. An ADMIN sees everybody's, or one user's."""
     if user_id is None and not caller.is_admin:
         user_id = caller.user_id
     return await _orders(request, services, reads, caller, user_id, status, limit, cursor)
@@ -235,7 +238,7 @@ async def orders_of_user(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """A person's orders, the newest first (that person, ADMIN). 404 `user_not_found`."""
+    """List a user's orders, newest first (that user, ADMIN). Errors: 404 `user_not_found`."""
     await check_account_exists(services, user_id)
     return await _orders(request, services, reads, caller, user_id, status, limit, cursor)
 
@@ -251,7 +254,7 @@ async def _orders(
     cursor: str | None,
 ) -> Response:
     if user_id is not None and not caller.may_act_for(user_id):
-        raise Forbidden("not_yours", "these are another person's orders")
+        raise Forbidden("not_yours", "these orders belong to another person")
     page = await orders_query.orders(
         reads, user_id=user_id, status=status, limit=limit, cursor=cursor
     )
@@ -265,8 +268,8 @@ async def _orders(
 async def get_order(
     order_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn, as_of: AsOf
 ) -> Response:
-    """An order: one's own, or any for an ADMIN; as it was at a moment, for an AUDITOR or an
-    ADMIN."""
+    """Return an order (its buyer, ADMIN). With `as_of`, an AUDITOR or ADMIN sees it at a past
+    moment."""
     if as_of is not None:
         position = await services.audit.position_at(as_of)
         past = await orders_query.order_as_of(services.log, order_id, position)
@@ -277,12 +280,13 @@ async def get_order(
         services, reads, lambda models: orders_query.order(models, order_id), ORDER.missing
     )
     if not caller.may_act_for(order.user_id):
-        raise Forbidden("not_yours", "that is another person's order")
+        raise Forbidden("not_yours", "this order belongs to another person")
     return answer(await _addressed(services, order, caller), position=position)
 
 
 async def _addressed(services: Services, order: Order, caller: Caller) -> AddressedOrder:
-    """The address is in no read model: it is opened by its buyer's key, from the log."""
+    """The order with its address, which is in no read model: it is decrypted from the log with the
+    buyer's key."""
     view = AddressedOrder.model_validate(_view(services, order, caller), from_attributes=True)
     if order.shipment_ids and caller.may_act_for(order.user_id):
         placed = await services.repository.rehydrate(ORDER, order.order_id)
@@ -300,7 +304,8 @@ def _view(services: Services, order: Order, caller: Caller) -> OrderView:
 
 
 def refund_status_of_order(order: Order) -> str | None:
-    """The payment's, but not before the order has followed it."""
+    """The payment's refund status, but PENDING until the order has followed the payment's
+    refunds."""
     payment = order.payment
     if payment is None:
         return None

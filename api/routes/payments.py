@@ -1,4 +1,4 @@
-"""Payments: attaching a method, following one, refunds, and the provider's webhook."""
+"""Payments: choosing a method, reading and refunding them, and the provider's webhook."""
 
 from typing import Annotated
 from uuid import UUID
@@ -37,8 +37,8 @@ router = APIRouter(prefix="/api/v1", tags=["payments"])
 
 
 class PaymentAttempt(Body):
-    """Which order to pay; without a method the provider's intent is made sure of, for a client that
-    goes on there."""
+    """The order to pay. Without a method, only the provider's intent is created, for a client that
+    continues at the provider."""
 
     order_id: UUID
     payment_method: PaymentMethod | None = None
@@ -48,7 +48,8 @@ class PaymentAttempt(Body):
 
 
 class StartedPayment(Answer):
-    """How a payment stands after a try; `redirect_url` is where the buyer proves who they are."""
+    """The state of a payment after an attempt. If `redirect_url` is set, the buyer must
+    authenticate there."""
 
     payment_id: UUID
     order_id: UUID
@@ -60,7 +61,7 @@ class StartedPayment(Answer):
 
 
 class Received(Answer):
-    """The notice is taken note of."""
+    """The webhook was received."""
 
     received: bool = True
 
@@ -77,8 +78,9 @@ async def pay(
     idempotency: Idempotency,
     prefer: Prefer,
 ) -> Response:
-    """Pay an order by a method: the first one, or another after a failure. 409 `payment_started`,
-    `order_paid`, `order_cancelled`, `order_expired`, `too_many_tries`; 402 when it fails."""
+    """Pay an order with a method: the first one, or another after a failure. Errors: 409
+    `payment_started`, `order_paid`, `order_cancelled`, `order_expired`, `too_many_tries`; 402 if
+    the payment fails while the request waits."""
     method = body.payment_method.method() if body.payment_method else None
 
     async def again(done: IdempotencyRecord) -> UUID:
@@ -113,11 +115,12 @@ async def receive_notice(
     request: Request,
     services: ServicesOf,
     stripe_signature: Annotated[
-        str, Header(max_length=4096, description="t=…,v1=…: HMAC-SHA256 of `t.body`.")
+        str,
+        Header(max_length=4096, description="`t=…,v1=…`: a time and the HMAC-SHA256 of `t.body`."),
     ] = "",
 ) -> Response:
-    """The provider's signed notice. 400 on a bad, stale or future signature; a repeat changes
-    nothing."""
+    """Receive the payment provider's signed webhook. Repeats are idempotent. Errors: 400 if the
+    signature is wrong, or its time too old or in the future."""
     position = await services.commands.payments.receive_notice(
         await request.body(), stripe_signature
     )
@@ -128,8 +131,9 @@ async def receive_notice(
 async def refund_payment(
     payment_id: UUID, body: Refund, services: ServicesOf, caller: Admin, idempotency: Idempotency
 ) -> Response:
-    """Send money back (ADMIN). 409 `refund_exceeds_capture`, `payment_not_captured`,
-    `too_many_refunds` (only the rest, `refundable_cents`, can go back)."""
+    """Refund a payment, in full or in part. Requires ADMIN. Errors: 409 `refund_exceeds_capture`,
+    `payment_not_captured`, `too_many_refunds` (only the whole rest, `refundable_cents`, can still
+    be refunded)."""
     return await idempotency.answer(
         lambda once: services.commands.payments.refund(
             caller, payment_id, body.amount_cents, body.reason, once=once
@@ -153,8 +157,8 @@ async def list_payments(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """Everybody's payments, the newest first (ADMIN); by `refund_status` those whose refund is
-    under way, or failed."""
+    """List all payments, newest first; with `refund_status`, those with a pending or failed refund.
+    Requires ADMIN."""
     page = await payments_query.payments(
         reads, status=status, refund_status=refund_status, limit=limit, cursor=cursor
     )
@@ -168,10 +172,10 @@ async def list_payments(
 async def get_payment(
     payment_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn
 ) -> Response:
-    """A payment and its history: one's own, or any for an ADMIN."""
+    """Return a payment and its history (its payer, ADMIN)."""
     payment, position = await found(
         services, reads, lambda models: payments_query.payment(models, payment_id), PAYMENT.missing
     )
     if not caller.may_act_for(payment.buyer_id):
-        raise Forbidden("not_yours", "that is another person's payment")
+        raise Forbidden("not_yours", "this payment belongs to another person")
     return answer(payment_view(services, payment, caller), position=position)

@@ -20,7 +20,7 @@ router = APIRouter(prefix="/api/v1", tags=["orders"])
 
 
 class OrderReceipts(ReceiptView):
-    """The first seller's issued receipt, and what there is of all sellers."""
+    """The first issued receipt, and in `receipts` the receipts of all sellers."""
 
     receipts: list[ReceiptView]
 
@@ -29,18 +29,18 @@ class OrderReceipts(ReceiptView):
 async def get_receipt(
     order_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn
 ) -> Response:
-    """The fiscal receipt of one's own order, or of any for an ADMIN. 404 `receipt_not_found` until
-    one is issued: a free order gets none."""
+    """Return the fiscal receipt of an order (its buyer, ADMIN). Errors: 404 `receipt_not_found`
+    until one is issued; a free order gets none."""
 
     async def ask(models: ReadModels) -> Found[orders_query.Order | None]:
         return await orders_query.order(models, order_id)
 
     order, position = await found(services, reads, ask, ORDER.missing)
     if not caller.may_act_for(order.user_id):
-        raise Forbidden("not_yours", "that is another person's order")
+        raise Forbidden("not_yours", "this order belongs to another person")
     receipt = first_issued(order.receipts)
     if receipt is None:
-        raise NotFound("receipt_not_found", "the order has no fiscal receipt, or none yet")
+        raise NotFound("receipt_not_found", "the order has no fiscal receipt (yet)")
     receipts = [ReceiptView.model_validate(each) for each in order.receipts]
     view = OrderReceipts(**ReceiptView.model_validate(receipt).model_dump(), receipts=receipts)
     return answer(view, position=position)

@@ -1,4 +1,4 @@
-"""Sessions, and what is proved by a mailed token."""
+"""Sessions, and actions that a mailed token authorizes."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -57,7 +57,7 @@ class NewPassword(Body):
 
 
 class LoggedIn(TokenPair):
-    """A session."""
+    """A new session: its account and tokens."""
 
     user: Account
 
@@ -73,8 +73,8 @@ async def log_in(
     attempts: Attempt,
     idempotency: Idempotency,
 ) -> Response:
-    """Open a session. 401 `invalid_credentials`, alike for an unknown e-mail; 403
-    `user_inactive`."""
+    """Open a session with e-mail and password. Errors: 401 `invalid_credentials`, also for an
+    unknown e-mail; 403 `user_inactive`."""
     return await _log_in(body, services, caller, attempts, idempotency)
 
 
@@ -86,7 +86,7 @@ async def log_in_as_admin(
     attempts: Attempt,
     idempotency: Idempotency,
 ) -> Response:
-    """Open a session of an ADMIN; 403 for others."""
+    """Open a session for an ADMIN. Errors: as for a login; 403 for any other account."""
     return await _log_in(body, services, caller, attempts, idempotency, only="ADMIN")
 
 
@@ -98,8 +98,8 @@ async def _log_in(
     idempotency: Idempotent,
     only: AccountType | None = None,
 ) -> Response:
-    """Log in; a replay gets the same session, by fresh tokens, and only to who still knows the
-    password."""
+    """Log in. A replay returns fresh tokens of the same session, and only to a client that sends
+    the right password again."""
     logins = services.commands.logins
     await attempts.on_account(body.email)
 
@@ -126,8 +126,8 @@ async def _log_in(
 
 @router.post("/auth/refresh", response_model=TokenPair)
 async def refresh(body: RefreshToken, services: ServicesOf, caller: OptionalCaller) -> Response:
-    """Spend a refresh token for a new pair. One that was spent already closes the session: 401
-    `refresh_reused`."""
+    """Exchange a refresh token for a new pair of tokens. A refresh token works once: using it again
+    ends the session (401 `refresh_reused`)."""
     token = services.tokens.read_refresh(body.refresh_token)
     result = await services.commands.logins.refresh(caller, token.session_id, token.generation)
     position = await position_of(result, services)
@@ -136,7 +136,7 @@ async def refresh(body: RefreshToken, services: ServicesOf, caller: OptionalCall
 
 @router.post("/auth/logout", status_code=204)
 async def log_out(services: ServicesOf, caller: SignedIn) -> Response:
-    """Close the session that the access token is of, and with it its tokens and sockets."""
+    """End the session of the access token, which also ends its tokens and WebSockets."""
     assert caller.session_id is not None
     result = await services.commands.logins.log_out(caller, caller.session_id)
     await services.session_ends.reached(result.position)
@@ -145,7 +145,7 @@ async def log_out(services: ServicesOf, caller: SignedIn) -> Response:
 
 @well_known.get("/.well-known/jwks.json", dependencies=[EVERYBODY])
 async def keys(services: ServicesOf) -> Response:
-    """The public keys of access tokens (RFC 7517)."""
+    """Return the public keys for verifying access tokens (RFC 7517)."""
     return JSONResponse(services.tokens.jwks(), headers={"Cache-Control": "public, max-age=300"})
 
 
@@ -160,7 +160,8 @@ async def verify_email(
     _: Attempt,
     idempotency: Idempotency,
 ) -> Response:
-    """Confirm an address by the token that was mailed to it. 422 `invalid_token`."""
+    """Verify an e-mail address with the token that was mailed to it. Errors: 422
+    `invalid_token`."""
     return await idempotency.answer(
         lambda once: services.commands.mail_proofs.verify_email(caller, body.token, once=once),
         no_result,
@@ -176,13 +177,12 @@ async def verify_email_again(
     idempotency: Idempotency,
     body: Annotated[EmailAddress | None, JsonBody()] = None,
 ) -> Response:
-    """Mail the token to confirm an address with once more: that of the caller, or of whose it is.
-    The answer does not tell whether there is such an account, nor whether there is anything to
-    confirm."""
+    """Send the verification mail again, to the caller's address or to the given one. The answer
+    does not reveal whether the account exists or is already verified."""
     accounts, proofs = services.commands.accounts, services.commands.mail_proofs
     if body is None:
         if caller.user_id is None:
-            raise Unauthorized("unauthorized", "say which e-mail, or who you are")
+            raise Unauthorized("unauthorized", "give an e-mail address or an access token")
         email = (await accounts.get(caller.user_id)).email
     else:
         email = body.email
@@ -198,10 +198,10 @@ async def forgot_password(
     attempts: Attempt,
     idempotency: Idempotency,
 ) -> Response:
-    """Mail a token to choose a new password with, if there is such an account; the answer does not
-    tell.
+    """Send a mail with a token for choosing a new password. The answer does not reveal whether the
+    account exists.
 
-    Nor does the answer to a repeat under the same Idempotency-Key, which mails nothing.
+    A repeat with the same `Idempotency-Key` sends no second mail, and its answer reveals no more.
     """
     await attempts.mail_to(body.email)
     return _accepted(
@@ -213,8 +213,8 @@ async def forgot_password(
 def _accepted(
     idempotency: Idempotent, command: Callable[[IdempotencyKey | None], Awaitable[object]]
 ) -> Response:
-    """The answer to whom it must not tell whether anything came of it: by no position, and by no
-    time."""
+    """202, and run the command afterwards: neither a log position nor the time taken reveals
+    whether it did anything."""
 
     async def mail() -> None:
         with suppress(AlreadyDone):
@@ -233,9 +233,11 @@ async def reset_password(
     attempts: Attempt,
     idempotency: Idempotency,
 ) -> Response:
-    """Choose a new password by a mailed token; ends all sessions. A token that was mailed to an
-    address which the account had before brings that address back, too. 422 `invalid_token` |
-    `weak_password`; 409 `email_taken`."""
+    """Choose a new password with a mailed token. This ends all sessions.
+
+    A token that was mailed to a former address also makes that address the account's again. Errors:
+    422 `invalid_token`, `weak_password`; 409 `email_taken`.
+    """
 
     async def reply(result: CommandResult[User | None]) -> Response:
         if result.value is not None:

@@ -1,4 +1,4 @@
-"""Shipments: what sellers have to send, how they move it, and the carrier's webhook."""
+"""Shipments: reading them, their progress at the seller's, and the carrier's webhook."""
 
 from typing import Annotated
 from uuid import UUID
@@ -29,19 +29,19 @@ router = APIRouter(prefix="/api/v1", tags=["shipments"])
 ADMIN = Access("ADMIN")
 
 _ADDRESS_NEEDED = {"PENDING", "PROCESSING", "SHIPPED"}
-"""While the seller may have to do with where it goes."""
+"""The statuses in which the seller may still need the address."""
 
 
 class Dispatch(Body):
-    """Who carries it, and by which number it can be followed there."""
+    """The carrier that has the parcel, and its tracking number there."""
 
     tracking_number: Word
     carrier: Word
 
 
 class Delivered(Body):
-    """That a parcel was delivered, by an operator's knowledge and not a carrier's notice; without a
-    time, just now."""
+    """A delivery that an operator confirms without the carrier's webhook. The default time is
+    now."""
 
     reason: Reason
     delivered_at: Moment | None = None
@@ -57,7 +57,7 @@ async def process_shipment(
     caller: SellerOfShipment,
     expected_version: ExpectedVersion,
 ) -> Response:
-    """Begin to make it ready (its seller, ADMIN). 409 `shipment_provisional`,
+    """Start preparing a shipment (its seller, ADMIN). Errors: 409 `shipment_provisional`,
     `shipment_not_pending`."""
     result = await services.commands.shipments.process(
         caller, shipment_id, expected_version=expected_version
@@ -73,7 +73,8 @@ async def ship_shipment(
     caller: SellerOfShipment,
     expected_version: ExpectedVersion,
 ) -> Response:
-    """The carrier has it (its seller, ADMIN). 409 `shipment_not_processing`."""
+    """Record that the carrier has the shipment (its seller, ADMIN). Errors: 409
+    `shipment_not_processing`."""
     result = await services.commands.shipments.ship(
         caller, shipment_id, body.carrier, body.tracking_number, expected_version=expected_version
     )
@@ -88,17 +89,21 @@ async def receive_delivery(
     caller: OptionalCaller,
     idempotency: Idempotency,
     carrier_signature: Annotated[
-        str, Header(max_length=4096, description="t=…,v1=…: HMAC-SHA256 of `t.body`.")
+        str,
+        Header(max_length=4096, description="`t=…,v1=…`: a time and the HMAC-SHA256 of `t.body`."),
     ] = "",
 ) -> Response:
-    """The carrier's signed notice `{shipment_id | tracking_number, delivered_at?}`. 400 on a bad,
-    stale or future signature; a repeat changes nothing; 422 `parcel_not_named`, for the signature
-    covers the body only, and `invalid_delivered_at` for a time before it was shipped, or in the
-    future; 409 `shipment_not_shipped` for what it cannot have, `wrong_shipment` when the notice
-    names another.
+    """Record a delivery, reported by the carrier or by an ADMIN.
 
-    Or an ADMIN, without a signature: `{reason, delivered_at?}`. Of what was delivered this corrects
-    the time."""
+    The carrier sends the signed webhook `{shipment_id | tracking_number, delivered_at?}`; repeats
+    are idempotent. Errors: 400 if the signature is wrong, or its time too old or in the future; 422
+    `parcel_not_named` if the body, which alone is signed, names no parcel; `invalid_delivered_at`
+    for a time before the shipping or in the future; 409 `shipment_not_shipped`; `wrong_shipment` if
+    the body names another shipment than the path.
+
+    An ADMIN sends `{reason, delivered_at?}` without a signature. For a delivered shipment, this
+    corrects the time.
+    """
     if not carrier_signature and "authorization" in request.headers:
         return await _delivered_by_hand(shipment_id, request, services, idempotency)
     carrier = Caller(
@@ -136,8 +141,7 @@ async def _delivered_by_hand(
 
 
 async def _now(services: Services, result: CommandResult[None], shipment_id: UUID) -> Response:
-    """The shipment as a command left it: from the log, which the read model may not have
-    reached."""
+    """The shipment after the command, from the log: the read model may not have reached it yet."""
     version, shipment = await services.repository.get_versioned(SHIPMENT, shipment_id)
     said = {"shipment_id": shipment_id, "version": version, **msgspec.structs.asdict(shipment)}
     body = MovedShipment.model_validate(said)
@@ -156,8 +160,7 @@ async def list_shipments(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """What a seller has to send, or has sent, the newest first: paid orders' only. An ADMIN sees
-    all there is."""
+    """List a seller's shipments of paid orders, newest first. An ADMIN sees everybody's."""
     seller_id = None if caller.is_admin else caller.person()
     page = await shipments_query.shipments(
         reads, seller_id=seller_id, status=status, limit=limit, cursor=cursor
@@ -172,7 +175,7 @@ async def list_shipments(
 async def get_shipment(
     shipment_id: UUID, request: Request, services: ServicesOf, reads: Reads, caller: SignedIn
 ) -> Response:
-    """A shipment: its seller's, its buyer's, or any for an ADMIN."""
+    """Return a shipment (its seller, its buyer, ADMIN)."""
     shipment, position = await found(
         services,
         reads,
@@ -184,7 +187,7 @@ async def get_shipment(
     if not shipment.provisional and (
         caller.may_act_for(shipment.buyer_id) or shipment.status in _ADDRESS_NEEDED
     ):
-        # in no read model: opened by the buyer's key, from the log
+        # the address is in no read model: it is decrypted from the log with the buyer's key
         order = await services.repository.rehydrate(ORDER, shipment.order_id)
         view.shipping_address = None if order is None else order.shipping_address
     return versioned(request, view, position=position, version=shipment.version)
@@ -192,4 +195,4 @@ async def get_shipment(
 
 def _must_concern(caller: Caller, shipment: ShipmentOfBuyer) -> None:
     if not (caller.may_act_for(shipment.seller_id) or caller.may_act_for(shipment.buyer_id)):
-        raise Forbidden("not_yours", "that is another seller's shipment")
+        raise Forbidden("not_yours", "this shipment belongs to others")

@@ -1,4 +1,5 @@
-"""Transactions: deposits into wallets, transfers between them, payments of orders out of them."""
+"""Transactions: deposits into wallets, transfers between wallets, payments of orders from
+wallets."""
 
 from typing import Any, get_args
 from uuid import UUID
@@ -32,7 +33,7 @@ FIELDS: dict[Type, tuple[set[str], set[str]]] = {
     "transfer": ({"from_wallet_id", "to_wallet_id"}, set()),
     "payment": ({"from_wallet_id", "order_id"}, set()),
 }
-"""What each type has to name, and what it may."""
+"""For each type, the fields it requires and those it may have."""
 
 assert FIELDS.keys() == set(get_args(Type))
 
@@ -41,8 +42,11 @@ assert FIELDS.keys() == set(get_args(Type))
 
 
 class NewTransaction(Body):
-    """A deposit names the wallet it goes to and what is paid with (later, if not now: see
-    `client_secret`); a transfer both wallets; a payment the wallet and the order."""
+    """A transaction to start.
+
+    A deposit names the target wallet and, now or later (see `client_secret`), a payment method. A
+    transfer names both wallets. A payment names the wallet and the order.
+    """
 
     type: Type
     amount_cents: Amount
@@ -53,11 +57,12 @@ class NewTransaction(Body):
     payment_method: PaymentMethod | None = None
 
     def method(self) -> Method | None:
-        """What a deposit is paid with."""
+        """The payment method of a deposit, if any."""
         return self.payment_method.method() if self.payment_method else None
 
     def check_fields(self) -> None:
-        """Raises RequestValidationError unless it names what its type needs, and nothing else."""
+        """Raises RequestValidationError unless the body has the fields of its type, and no
+        others."""
         needed, possible = FIELDS[self.type]
         named = {
             name
@@ -67,11 +72,11 @@ class NewTransaction(Body):
         }
         errors = [
             *(
-                _error(name, "missing", f"a {self.type} needs it")
+                _error(name, "missing", f"required for a {self.type}")
                 for name in sorted(needed - named)
             ),
             *(
-                _error(name, "unexpected", f"a {self.type} has none")
+                _error(name, "unexpected", f"not allowed for a {self.type}")
                 for name in sorted(named - needed - possible)
             ),
         ]
@@ -87,9 +92,12 @@ def _error(field: str, code: str, message: str) -> dict[str, Any]:
 
 
 class TransactionView(Answer):
-    """A transaction. `status` is PENDING, PROCESSING, COMPLETED or FAILED: then `step` is where
-    (charge, deduct or credit), `code` why, and `refunded_cents` what had been taken and was given
-    back; `reversed_cents` is what the provider took back of a deposit that was completed."""
+    """A transaction. `status` is PENDING, PROCESSING, COMPLETED or FAILED.
+
+    A failed one has the `step` that failed (charge, deduct or credit), the reason's `code`, and in
+    `refunded_cents` what was deducted and returned. `reversed_cents` is what the provider took back
+    from a completed deposit.
+    """
 
     id: UUID = Field(validation_alias=AliasPath("transaction_id"))
     transaction_id: UUID
@@ -109,7 +117,7 @@ class TransactionView(Answer):
 
 
 class StartedTransaction(TransactionView):
-    """How a transaction stands; a deposit's payer goes on at `redirect_url`, or with
+    """The state of a new transaction. The payer of a deposit continues at `redirect_url`, or with
     `client_secret`."""
 
     redirect_url: str | None
@@ -117,7 +125,7 @@ class StartedTransaction(TransactionView):
 
 
 class DatedTransaction(TransactionView):
-    """A transaction, and since when."""
+    """A transaction with its dates."""
 
     created_at: Time
     updated_at: Time
@@ -135,8 +143,9 @@ async def create_transaction(
     idempotency: Idempotency,
     prefer: Prefer,
 ) -> Response:
-    """Move money. 409 `insufficient_funds`, `currency_mismatch`, `recipient_closed`; 400
-    `transaction_failed`, with what was given back, when that is known in time."""
+    """Start a deposit, a transfer or a payment from a wallet. Errors: 409 `insufficient_funds`,
+    `currency_mismatch`, `recipient_closed`; 400 `transaction_failed`, with the returned amount, if
+    it fails while the request waits."""
     body.check_fields()
     method = body.method()
 
@@ -222,7 +231,7 @@ def _started(
 def _failed(
     request: Request, transaction_id: UUID, transaction: Transaction, position: int
 ) -> Response:
-    """400: the transaction came to nothing; where, why, and what was given back."""
+    """400: the transaction failed; at which step, why, and how much was returned."""
     problem = Problem(
         400,
         "transaction_failed",
@@ -252,12 +261,11 @@ async def list_transactions(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """One's own transactions, the newest first; an ADMIN sees everybody's, or those of one
-    person."""
+    """List the caller's transactions, newest first. An ADMIN sees everybody's, or one user's."""
     if user_id is None and not caller.is_admin:
         user_id = caller.user_id
     if user_id is not None and not caller.may_act_for(user_id):
-        raise Forbidden("not_yours", "these are another person's transactions")
+        raise Forbidden("not_yours", "these transactions belong to another person")
     page = await transactions_query.transactions(
         reads, user_id=user_id, status=status, limit=limit, cursor=cursor
     )
@@ -268,7 +276,7 @@ async def list_transactions(
 async def get_transaction(
     transaction_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn
 ) -> Response:
-    """A transaction: one's own, one that came into one's wallet, or any for an ADMIN."""
+    """Return a transaction (its owner, the owner of its target wallet, ADMIN)."""
     transaction, position = await found(
         services,
         reads,
@@ -279,5 +287,5 @@ async def get_transaction(
         target = transaction.to_wallet_id
         wallet = None if target is None else await services.repository.cached(WALLET, target)
         if wallet is None or wallet.user_id != caller.user_id:
-            raise Forbidden("not_yours", "that is another person's transaction")
+            raise Forbidden("not_yours", "this transaction belongs to another person")
     return answer(DatedTransaction.model_validate(transaction), position=position)

@@ -1,4 +1,4 @@
-"""Wallets: opening one, looking at it and its statement, and what an ADMIN may do to it."""
+"""Wallets: opening them, reading them and their statements, and an ADMIN's changes."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated
@@ -30,19 +30,19 @@ router = APIRouter(prefix="/api/v1", tags=["wallets"])
 
 
 class NewWallet(Body):
-    """The currency of the wallet to open: a person has one wallet in each."""
+    """The currency of the wallet to open. A user has at most one wallet in each."""
 
     currency: Currency
 
 
 class Reasoned(Body):
-    """Why an operator does it."""
+    """An operator's reason."""
 
     reason: Reason
 
 
 class Adjustment(Body):
-    """How much an operator puts in or takes out, and why."""
+    """An amount that an operator adds or deducts, and the reason."""
 
     amount_cents: Amount
     reason: Reason
@@ -52,9 +52,11 @@ class Adjustment(Body):
 
 
 class WalletView(Answer):
-    """A wallet; `wallet_id` is its `id`, by the name that other resources refer to it. `status`:
-    ACTIVE, INACTIVE, or FROZEN: nothing can be spent before what comes in has settled what is
-    owed."""
+    """A wallet. `wallet_id` repeats `id` under the name that other resources use.
+
+    `status` is ACTIVE, INACTIVE or FROZEN. Nothing can be spent from a FROZEN wallet until incoming
+    money has settled `owed_cents`.
+    """
 
     id: UUID = Field(validation_alias=AliasPath("wallet_id"))
     wallet_id: UUID
@@ -67,15 +69,15 @@ class WalletView(Answer):
 
 
 class DatedWallet(WalletView):
-    """A wallet, and since when."""
+    """A wallet with its dates."""
 
     created_at: Time
     updated_at: Time
 
 
 class MovementView(Answer):
-    """A line of a statement. `direction` is credit (in) or debit (out); `balance_cents` is the
-    balance after it; `position` is its place in the log."""
+    """A line of a wallet's statement. `direction` is credit (in) or debit (out), `balance_cents`
+    the balance after the movement, `position` the position in the log."""
 
     position: int
     type: MovementType
@@ -96,7 +98,7 @@ class MovementView(Answer):
 async def create_wallet(
     body: NewWallet, services: ServicesOf, caller: SignedIn, idempotency: Idempotency
 ) -> Response:
-    """Open one's wallet in a currency. 409 `wallet_exists`."""
+    """Open a wallet in a currency. Errors: 409 `wallet_exists`."""
 
     async def reply(result: CommandResult[UUID]) -> Response:
         position = await position_of(result, services)
@@ -113,7 +115,8 @@ async def create_wallet(
 async def deactivate_wallet(
     wallet_id: UUID, body: Reasoned, services: ServicesOf, caller: Admin, idempotency: Idempotency
 ) -> Response:
-    """Let nothing in or out (ADMIN). 409 `wallet_inactive`."""
+    """Deactivate a wallet, so that no money moves in or out. Requires ADMIN. Errors: 409
+    `wallet_inactive`."""
     wallets = services.commands.wallets
     return await _changed(
         services,
@@ -127,7 +130,7 @@ async def deactivate_wallet(
 async def reactivate_wallet(
     wallet_id: UUID, body: Reasoned, services: ServicesOf, caller: Admin, idempotency: Idempotency
 ) -> Response:
-    """Let it be used again (ADMIN). 409 `wallet_active`."""
+    """Reactivate a wallet. Requires ADMIN. Errors: 409 `wallet_active`."""
     wallets = services.commands.wallets
     return await _changed(
         services,
@@ -141,7 +144,7 @@ async def reactivate_wallet(
 async def add_funds(
     wallet_id: UUID, body: Adjustment, services: ServicesOf, caller: Admin, idempotency: Idempotency
 ) -> Response:
-    """Adjust the balance upwards (ADMIN). 409 `wallet_inactive`."""
+    """Adjust the balance upwards. Requires ADMIN. Errors: 409 `wallet_inactive`."""
     wallets = services.commands.wallets
     return await _changed(
         services,
@@ -157,8 +160,8 @@ async def add_funds(
 async def deduct_funds(
     wallet_id: UUID, body: Adjustment, services: ServicesOf, caller: Admin, idempotency: Idempotency
 ) -> Response:
-    """Adjust the balance downwards (ADMIN). 409 `insufficient_funds` with `balance_cents`,
-    `wallet_inactive`."""
+    """Adjust the balance downwards. Requires ADMIN. Errors: 409 `insufficient_funds` with
+    `balance_cents`, `wallet_inactive`."""
     wallets = services.commands.wallets
     return await _changed(
         services,
@@ -185,7 +188,7 @@ async def _changed(
 async def _wallet_now(
     services: Services, wallet_id: UUID, position: int, status: int = 200
 ) -> Response:
-    """The wallet as a command left it: from the log, which the read model may not have reached."""
+    """The wallet after the command, from the log: the read model may not have reached it yet."""
     version, wallet = await services.repository.get_versioned(WALLET, wallet_id)
     view = WalletView(
         wallet_id=wallet_id,
@@ -207,15 +210,15 @@ async def _wallet_now(
 async def list_wallets(
     request: Request,
     reads: Reads,
-    caller: Admin,  # noqa: ARG001 - who may ask
+    caller: Admin,  # noqa: ARG001 - declares who may call
     user_id: UUID | None = None,
     status: WalletStatus | None = None,
     currency: Annotated[Currency | None, Query()] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """Everybody's wallets, the newest first (ADMIN); by `status=FROZEN` those whose owners owe
-    something."""
+    """List all wallets, newest first; with `status=FROZEN`, those whose owners owe money. Requires
+    ADMIN."""
     page = await wallets_query.wallets(
         reads, user_id=user_id, status=status, currency=currency, limit=limit, cursor=cursor
     )
@@ -229,11 +232,11 @@ async def my_wallets(
     reads: Reads,
     caller: SignedIn,
     currency: Annotated[
-        Currency | None, Query(description="The wallet in this currency alone.")
+        Currency | None, Query(description="Return only the wallet in this currency.")
     ] = None,
 ) -> Response:
-    """One's own wallets; or, with a currency, the one in it, not in a list. 404
-    `wallet_not_found`."""
+    """Return a list of the caller's wallets or, with `currency`, the one wallet in that currency.
+    Errors: 404 `wallet_not_found`."""
     owner = caller.person()
     if currency is None:
         mine = await wallets_query.wallets_of(reads, owner)
@@ -260,8 +263,8 @@ async def get_wallet(
     caller: SignedIn,
     as_of: AsOf,
 ) -> Response:
-    """A wallet: one's own, or any for an ADMIN; as it was at a moment, for an AUDITOR or an
-    ADMIN."""
+    """Return a wallet (its owner, ADMIN). With `as_of`, an AUDITOR or ADMIN sees it at a past
+    moment."""
     if as_of is not None:
         position = await services.audit.position_at(as_of)
         past = await wallets_query.wallet_as_of(services.log, wallet_id, position)
@@ -284,7 +287,7 @@ async def get_statement(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """What went in and out of a wallet, the latest first (its owner, ADMIN)."""
+    """List the movements of a wallet, latest first (its owner, ADMIN)."""
     await _owned(services, reads, caller.may_act_for, wallet_id)
     page = await wallets_query.statement(reads, wallet_id, limit=limit, cursor=cursor)
     return page_answer(request, Page[MovementView].model_validate(page.value), page.position)
@@ -297,5 +300,5 @@ async def _owned(
         services, reads, lambda models: wallets_query.wallet(models, wallet_id), WALLET.missing
     )
     if not may_act_for(wallet.user_id):
-        raise Forbidden("not_yours", "that is another person's wallet")
+        raise Forbidden("not_yours", "this wallet belongs to another person")
     return wallet, position

@@ -1,5 +1,4 @@
-"""Webhook endpoints of merchants: where they want to hear of what, and what became of each
-delivery."""
+"""Merchants' webhook endpoints and their deliveries."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -33,7 +32,8 @@ DeliveryStatus = Literal["PENDING", "DELIVERED", "FAILED"]
 
 
 class NewEndpoint(Body):
-    """Where to send events, and which: names (`order.completed.v1`), `order.*`, or `*` for all."""
+    """Where to send events, and which ones: names (`order.completed.v1`), prefixes (`order.*`), or
+    `*` for all."""
 
     url: EndpointUrl
     events: Patterns
@@ -41,7 +41,7 @@ class NewEndpoint(Body):
 
 
 class EndpointChanges(Body):
-    """What is to change; what is not given stays."""
+    """The changes to an endpoint. Absent fields stay as they are."""
 
     url: EndpointUrl | None = None
     events: Patterns | None = None
@@ -52,7 +52,8 @@ class EndpointChanges(Body):
 
 
 class EndpointView(Answer):
-    """An endpoint. `failures`: deliveries given up in a row; after five it is disabled."""
+    """A webhook endpoint. `failures` counts failed deliveries in a row; after five, the endpoint is
+    disabled."""
 
     id: UUID = Field(validation_alias=AliasPath("endpoint_id"))
     seller_id: UUID
@@ -67,13 +68,14 @@ class EndpointView(Answer):
 
 
 class EndpointWithSecret(EndpointView):
-    """An endpoint with the secret that signs: shown when it is made, and never again."""
+    """A webhook endpoint with its signing secret, which is returned only when it is made."""
 
     secret: str | None
 
 
 class DeliveryView(Answer):
-    """A delivery; `id` is the webhook-id header's. `code` tells why the last attempt failed."""
+    """A delivery. `id` is sent in the `webhook-id` header. `code` tells why the last attempt
+    failed."""
 
     id: UUID = Field(validation_alias=AliasPath("delivery_id"))
     endpoint_id: UUID
@@ -89,7 +91,7 @@ class DeliveryView(Answer):
 
 
 class RequestedDelivery(Answer):
-    """A delivery that was asked for just now."""
+    """A delivery that was just requested."""
 
     id: UUID
     endpoint_id: UUID
@@ -105,8 +107,8 @@ class RequestedDelivery(Answer):
 async def create_webhook_endpoint(
     body: NewEndpoint, services: ServicesOf, caller: Merchant, idempotency: Idempotency
 ) -> Response:
-    """Subscribe to events (SELLER; ADMIN: to everybody's). 422 `webhook_url_refused`,
-    `unknown_event_pattern`."""
+    """Create an endpoint for events (SELLER: those about their own business; ADMIN: everybody's).
+    Errors: 422 `webhook_url_refused`, `unknown_event_pattern`."""
 
     async def reply(result: CommandResult[UUID]) -> Response:
         headers = {"Location": f"{router.prefix}/{result.value}"}
@@ -130,7 +132,7 @@ async def update_webhook_endpoint(
     caller: Merchant,
     expected_version: ExpectedVersion,
 ) -> Response:
-    """Edit an endpoint. 412 when If-Match is stale."""
+    """Change an endpoint. Errors: 412 if `If-Match` is stale."""
     result = await services.commands.webhook_endpoints.update(
         caller,
         endpoint_id,
@@ -146,7 +148,7 @@ async def update_webhook_endpoint(
 async def delete_webhook_endpoint(
     endpoint_id: UUID, services: ServicesOf, caller: Merchant, expected_version: ExpectedVersion
 ) -> Response:
-    """Remove an endpoint for good."""
+    """Delete an endpoint for good."""
     result = await services.commands.webhook_endpoints.delete(
         caller, endpoint_id, expected_version=expected_version
     )
@@ -157,7 +159,7 @@ async def delete_webhook_endpoint(
 async def rotate_webhook_secret(
     endpoint_id: UUID, services: ServicesOf, caller: Merchant, idempotency: Idempotency
 ) -> Response:
-    """Make another secret. The old one signs beside it for 24 hours."""
+    """Create a new signing secret. For 24 hours, deliveries are signed with the old one as well."""
     return await idempotency.answer(
         lambda once: services.commands.webhook_endpoints.rotate_secret(
             caller, endpoint_id, once=once
@@ -172,7 +174,7 @@ async def rotate_webhook_secret(
 async def enable_webhook_endpoint(
     endpoint_id: UUID, services: ServicesOf, caller: Merchant, idempotency: Idempotency
 ) -> Response:
-    """Send to it again what happens from now on. 403 `disabled_by_operator`."""
+    """Enable an endpoint for events from now on. Errors: 403 `disabled_by_operator`."""
     return await idempotency.answer(
         lambda once: services.commands.webhook_endpoints.enable(caller, endpoint_id, once=once),
         recorded_id("endpoint_id"),
@@ -184,7 +186,7 @@ async def enable_webhook_endpoint(
 async def disable_webhook_endpoint(
     endpoint_id: UUID, services: ServicesOf, caller: Merchant, idempotency: Idempotency
 ) -> Response:
-    """Send nothing more to it."""
+    """Disable an endpoint: no more events are sent to it."""
     return await idempotency.answer(
         lambda once: services.commands.webhook_endpoints.disable(caller, endpoint_id, once=once),
         recorded_id("endpoint_id"),
@@ -196,7 +198,7 @@ async def disable_webhook_endpoint(
 async def test_webhook_endpoint(
     endpoint_id: UUID, services: ServicesOf, caller: Merchant, idempotency: Idempotency
 ) -> Response:
-    """Send a `webhook.test`. 409 `webhook_endpoint_disabled`."""
+    """Send a `webhook.test` event. Errors: 409 `webhook_endpoint_disabled`."""
     return await idempotency.answer(
         lambda once: services.commands.webhook_endpoints.test(caller, endpoint_id, once=once),
         recorded_id("delivery_id"),
@@ -216,8 +218,8 @@ async def redrive_webhook_delivery(
     caller: Merchant,
     idempotency: Idempotency,
 ) -> Response:
-    """Send a delivery again, now, under the same id: one that failed, waits for its next try, or
-    was delivered."""
+    """Send a delivery again at once, under the same id. This works for deliveries that failed, wait
+    for another attempt, or were delivered."""
     return await idempotency.answer(
         lambda once: services.commands.webhook_endpoints.redeliver(
             caller, endpoint_id, delivery_id, once=once
@@ -235,10 +237,11 @@ async def _endpoint_now(
     secret: bool = False,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """The endpoint as a command left it: from the log, which the read model may not have reached. A
-    repeat of the command shows what the first answer did, whatever was done to the endpoint since:
-    a secret made later, for instance, is none of its; and of an endpoint that was deleted there is
-    nothing to show. Raises NotFound."""
+    """The endpoint after the command, from the log: the read model may not have reached it yet.
+
+    A replay shows what the first answer showed, without later changes; a secret made since, for
+    example, is not disclosed. Raises NotFound if the endpoint was deleted since.
+    """
     stream = await services.log.read_stream(result.value)
     now = WEBHOOK_ENDPOINT.fold(None, [each.event for each in stream])
     if now is None or now.deleted:
@@ -287,7 +290,7 @@ async def _delivery_now(services: Services, result: CommandResult[UUID]) -> Resp
 async def list_webhook_endpoints(
     request: Request, reads: Reads, caller: Merchant, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
-    """One's own endpoints; an ADMIN's are all there are."""
+    """List the caller's endpoints, or for an ADMIN all endpoints."""
     seller_id = seller_of(caller)
     page = await query.endpoints(
         reads, seller_id=None if caller.is_admin else seller_id, limit=limit, cursor=cursor
@@ -298,7 +301,8 @@ async def list_webhook_endpoints(
 async def _visible(
     endpoint_id: UUID, services: ServicesOf, reads: Reads, caller: Merchant
 ) -> tuple[WebhookEndpoint, int]:
-    """An endpoint of the caller's, and the position. Raises NotFound, also for another's."""
+    """The endpoint and the position reflected. Raises NotFound, also if it belongs to another
+    seller."""
     seller_id = seller_of(caller)
     endpoint, position = await found(
         services,
@@ -316,7 +320,7 @@ Visible = Annotated[tuple[WebhookEndpoint, int], Depends(_visible)]
 
 @router.get("/{endpoint_id}", response_model=EndpointView)
 async def get_webhook_endpoint(request: Request, visible: Visible) -> Response:
-    """An endpoint, without its secret."""
+    """Return an endpoint, without its secret."""
     endpoint, position = visible
     return versioned(
         request, EndpointView.model_validate(endpoint), position=position, version=endpoint.version
@@ -332,7 +336,7 @@ async def list_webhook_deliveries(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """What was sent to an endpoint, the newest first, and what became of it."""
+    """List the deliveries to an endpoint, newest first."""
     endpoint, _ = visible
     page = await query.deliveries(
         reads, endpoint.endpoint_id, status=status, limit=limit, cursor=cursor

@@ -1,4 +1,4 @@
-"""Accounts and tokens, as clients see them."""
+"""Views of accounts and tokens."""
 
 from uuid import UUID
 
@@ -31,7 +31,8 @@ class DatedAccount(Account):
 
 
 class TokenPair(Answer):
-    """The token to send as Bearer for `expires_in` seconds, and the one that gets the next pair."""
+    """An access token, to be sent as Bearer, which is valid for `expires_in` seconds, and a refresh
+    token for the next pair."""
 
     access_token: str
     refresh_token: str

@@ -1,5 +1,5 @@
-"""Visibility of games in lists: ACTIVE ones for everyone, the rest for
-their seller and an ADMIN."""
+"""Which games a list may show: everyone sees ACTIVE ones, only their seller and an ADMIN the
+rest."""
 
 from typing import Annotated
 from uuid import UUID
@@ -14,16 +14,18 @@ from queries.games import StatusFilter
 async def _visible_status(
     request: Request, status: StatusFilter = "ACTIVE", seller_id: UUID | None = None
 ) -> StatusFilter:
-    """The caller is looked up only if needed: most lists are of games on sale."""
+    """The caller is authenticated only if needed, as most lists are of games on sale."""
     if status == "ACTIVE":
         return status
     caller = await authenticated(request)
     if isinstance(caller, Unauthorized):
         raise caller
     if not caller.is_admin and caller.user_id != seller_id:
-        raise Forbidden("not_yours", "what is not on sale is shown to its seller and to an ADMIN")
+        raise Forbidden(
+            "not_yours", "only their seller and an ADMIN see games that are not on sale"
+        )
     return status
 
 
 VisibleStatus = Annotated[StatusFilter, Depends(_visible_status)]
-"""The requested status of games: raises Unauthorized; Forbidden("not_yours")."""
+"""The requested status of games. Raises Unauthorized; Forbidden("not_yours")."""

@@ -1,4 +1,4 @@
-"""Games as clients see them: by themselves, in lists, and as search results."""
+"""Views of games: single, in lists, and as search results."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -32,9 +32,9 @@ class ImageLinks(Answer):
 
 
 class Offered(Answer):
-    """A game's offer, as in every view of a game: `price` in the caller's region (null: not sold
-    there); `available`, how many of a PHYSICAL game can be bought now (null: unlimited, or not on
-    sale yet)."""
+    """A game's offer, part of every view of a game. `price` is in the caller's region; null if the
+    game is not sold there. `available` is how many units of a PHYSICAL game can be bought now; null
+    if unlimited, or not on sale yet."""
 
     game_id: UUID
     price: AmountView | None = None
@@ -43,7 +43,7 @@ class Offered(Answer):
 
 
 class GameView(Offered):
-    """A game; `game_id` repeats `id` under the name that other resources use."""
+    """A game. `game_id` repeats `id` under the name that other resources use."""
 
     id: UUID = Field(validation_alias=AliasPath("game_id"))
     seller_id: UUID
@@ -71,7 +71,7 @@ class DatedGame(GameView):
 
 
 class FoundGame(Offered):
-    """A search result; `highlight` is the title as HTML, with the matches marked."""
+    """A search result. `highlight` is the title as HTML, with the matches marked."""
 
     id: UUID = Field(validation_alias=AliasPath("game_id"))
     seller_id: UUID
@@ -97,8 +97,8 @@ class FacetCount(Answer):
 
 
 class PriceCount(Answer):
-    """The number of games that cost from `price_min` to `price_max` cents, inclusive; null:
-    unlimited."""
+    """The number of games with a price from `price_min` to `price_max` cents, both inclusive. A
+    null `price_max` means no limit."""
 
     price_min: int
     price_max: int | None
@@ -113,7 +113,8 @@ class FacetsView(Answer):
 
 
 class SearchPage(Page[FoundGame]):
-    """A page of results; `suggestion` is what may have been meant when nothing matched as typed."""
+    """A page of search results. If nothing matched as typed, `suggestion` is what the client may
+    have meant."""
 
     total: int
     facets: FacetsView

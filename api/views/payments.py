@@ -1,4 +1,4 @@
-"""Payments and refunds, as clients see them, and the methods that they name."""
+"""Views of payments and refunds, and the payment methods that requests name."""
 
 from typing import Any
 from uuid import UUID
@@ -18,29 +18,30 @@ from projections.models.payments import Payment
 
 
 class PaymentMethod(Body):
-    """What to pay with. `token` is the provider's token of a card; a card without one is attached
-    later. A wallet needs none: it is the buyer's own, in the currency of the price."""
+    """What to pay with. `token` is the provider's token of a card; a card without a token can be
+    attached later. A wallet needs none: it is the buyer's own wallet in the currency of the
+    price."""
 
     type: MethodType
     token: CardToken | None = None
 
     def method(self) -> Method | None:
-        """The method, if there is one to pay with yet. The buyer determines the wallet, not a token
-        from the client."""
+        """The method, or None if the card's token is still to come. A wallet's owner is the buyer,
+        whatever token the client sends."""
         if self.type == "wallet":
             return Method("wallet")
         return None if self.token is None else Method("card", self.token)
 
 
 class Refund(Body):
-    """What to refund; without an amount, the whole rest."""
+    """A refund request. Without `amount_cents`, everything not yet refunded is returned."""
 
     amount_cents: Amount | None = None
     reason: Reason
 
 
 class TimelineEventView(Answer):
-    """An event of a timeline; absent values are left out."""
+    """An event of a timeline. Fields without a value are absent."""
 
     name: str
     at: Time
@@ -61,7 +62,7 @@ class TimelineEventView(Answer):
 
 
 class PaymentRefundView(Answer):
-    """A refund: on its way (PENDING), successful (SUCCEEDED) or failed (FAILED, with `code`)."""
+    """A refund: PENDING, SUCCEEDED, or FAILED with a `code`."""
 
     refund_id: UUID
     amount_cents: int
@@ -73,9 +74,12 @@ class PaymentRefundView(Answer):
 
 
 class PaymentView(Answer):
-    """A payment. `code` and `detail` describe the last failure; `client_secret` is for the payer
-    only. `refund_status` is PENDING while any refund is, else the last one's; `refunded_cents` is
-    what successful refunds returned."""
+    """A payment.
+
+    `code` and `detail` describe the last failure. Only the payer gets `client_secret`.
+    `refund_status` is PENDING while any refund is, else the status of the last one.
+    `refunded_cents` is the sum of successful refunds.
+    """
 
     id: UUID = Field(validation_alias=AliasPath("payment_id"))
     payment_id: UUID
@@ -100,7 +104,7 @@ class PaymentView(Answer):
 
 class RefundView(Answer):
     """A requested refund. `status` is PENDING until the provider reports success (SUCCEEDED) or
-    failure (FAILED); the payment shows it."""
+    failure (FAILED), which the payment then shows."""
 
     refund_id: UUID
     payment_id: UUID
@@ -119,7 +123,8 @@ def payment_view(services: Services, payment: Payment, caller: Caller) -> Paymen
 
 
 def secret_of(services: Services, caller: Caller, now: OrderAndPayment) -> str | None:
-    """The provider's client secret, for the payer alone."""
+    """The provider's client secret, if the caller is the payer and the payment can still be
+    tried."""
     if caller.user_id != now.payment.buyer_id or not now.payment.can_be_tried:
         return None
     return services.commands.payments.client_secret(
@@ -128,7 +133,7 @@ def secret_of(services: Services, caller: Caller, now: OrderAndPayment) -> str |
 
 
 def declined(request: Request, order_id: UUID, now: OrderAndPayment, position: int) -> Response:
-    """402: the payment failed, and why."""
+    """402: the payment failed, with the reason."""
     payment = now.payment
     problem = Problem(
         402,

@@ -1,4 +1,4 @@
-"""Fiscal receipts, as clients see them."""
+"""Views of fiscal receipts."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -8,8 +8,8 @@ from projections.models.receipts import Receipt
 
 
 class ReceiptView(Answer):
-    """A seller's receipt for an order: REQUESTED, CREATED (issued) or FAILED; once issued, `url` is
-    the fiscal operator's page of it."""
+    """A seller's fiscal receipt for an order: REQUESTED, CREATED (issued) or FAILED. Once issued,
+    `url` is the fiscal operator's page for it."""
 
     order_id: UUID
     seller_id: UUID

@@ -1,5 +1,5 @@
-"""The region whose prices are shown and compared: the requested one,
-else the caller's, else `*`."""
+"""The region whose prices are shown and compared: the requested one, else the caller's, else
+`*`."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from queries.read_models import ReadModels
 
 
 async def _caller_region(request: Request, services: ServicesOf) -> str:
-    """From the log, so that somebody who has just moved sees the new prices."""
+    """The caller's region, from the log: users who have just moved should see their new prices."""
     try:
         access = access_of(request.scope, services.tokens)
     except Unauthorized:
@@ -25,7 +25,7 @@ async def _caller_region(request: Request, services: ServicesOf) -> str:
 
 
 CallerRegion = Annotated[str, Depends(_caller_region)]
-"""The caller's region; `*` without an account."""
+"""The caller's region, or `*` without an account."""
 
 
 async def _region(
@@ -35,8 +35,8 @@ async def _region(
         PriceRegion | None,
         Query(
             description=(
-                "Whose prices count: a country, or `*` for those of everywhere else. Yours, if you"
-                " sign in."
+                "The region whose prices count: a country, or `*` for all others. By default the"
+                " caller's region."
             )
         ),
     ] = None,
@@ -45,18 +45,18 @@ async def _region(
 
 
 ViewRegion = Annotated[str, Depends(_region)]
-"""The region requested for a list, else the caller's."""
+"""The requested region, else the caller's."""
 
 ViewCurrency = Annotated[
     Currency | None,
     Query(
         description=(
-            "In what prices are compared and counted. By default what the region is priced in."
+            "The currency in which prices are compared and counted. By default the region's."
         )
     ),
 ]
 
 
 async def currency_of(services: Services, reads: ReadModels, region: str, asked: str | None) -> str:
-    """The requested currency, else the region's."""
+    """The requested currency, else the region's own."""
     return asked or (await services.game_pages.currency(reads, region)).value

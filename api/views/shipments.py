@@ -1,4 +1,4 @@
-"""Shipments, as clients see them."""
+"""Views of shipments."""
 
 from uuid import UUID
 
@@ -8,7 +8,7 @@ from api.fields import Answer, Time
 
 
 class ShipmentLineView(Answer):
-    """A quantity of one game."""
+    """A game and its quantity."""
 
     line_id: UUID
     game_id: UUID
@@ -17,8 +17,8 @@ class ShipmentLineView(Answer):
 
 
 class MovedShipment(Answer):
-    """A shipment: PENDING (`provisional` until the order is paid), PROCESSING, SHIPPED, DELIVERED
-    or CANCELLED."""
+    """A shipment: PENDING, PROCESSING, SHIPPED, DELIVERED or CANCELLED. It is `provisional` until
+    the order is paid."""
 
     id: UUID = Field(validation_alias=AliasPath("shipment_id"))
     shipment_id: UUID
@@ -33,7 +33,7 @@ class MovedShipment(Answer):
 
 
 class ShipmentView(MovedShipment):
-    """A shipment, with the reported time of each step."""
+    """A shipment with the reported time of each step."""
 
     processing_at: Time | None
     shipped_at: Time | None
@@ -44,7 +44,7 @@ class ShipmentView(MovedShipment):
 
 
 class AddressedShipment(ShipmentView):
-    """A shipment with its address, once it is paid: shown to its buyer, and to its seller until it
-    has arrived."""
+    """A shipment with its address. The address is present once the order is paid: always for the
+    buyer, and for the seller until the shipment has arrived."""
 
     shipping_address: dict[str, str] | None = None
