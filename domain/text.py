@@ -125,10 +125,10 @@ def check_text(field: str, text: str, longest: int, *, optional: bool = False) -
         raise Invalid(f"invalid_{field}", f"{field}: {REORDERS}")
 
 
-def check_texts(field: str, texts: Sequence[str], longest: int, most: int) -> None:
-    """Check each as `check_text`. Raises Invalid, too, when there are more than `most`."""
-    if len(texts) > most:
-        raise Invalid(f"invalid_{field}", f"{field}: at most {most}")
+def check_texts(field: str, texts: Sequence[str], longest: int, max_count: int) -> None:
+    """Check each as `check_text`. Raises Invalid, too, when there are more than `max_count`."""
+    if len(texts) > max_count:
+        raise Invalid(f"invalid_{field}", f"{field}: at most {max_count}")
     for text in texts:
         check_text(field, text, longest)
 

@@ -27,7 +27,7 @@ MAX_LEVELS = 100
 """How deep a payload may be nested to be shown as JSON. Readers and writers of it give up at some
 hundreds."""
 
-SCANNED = 1_000_000
+MAX_SCANNED_POSITIONS = 1_000_000
 """Positions that one question looks through at most: the log has no index by name, actor or
 correlation."""
 
@@ -108,7 +108,7 @@ class Audit:
         values: dict[str, object] = {
             field: value for field, value in wanted.items() if value is not None
         }
-        upto = head if stream_id is not None else min(head, after + SCANNED)
+        upto = head if stream_id is not None else min(head, after + MAX_SCANNED_POSITIONS)
         # By their versions, which come in the order of positions, and of which there is an index by
         # stream.
         place, order = (

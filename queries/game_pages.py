@@ -12,7 +12,7 @@ from collections import OrderedDict
 import msgspec
 
 from projections.models.games import Game
-from queries.game_changes import ANY_CHANGE, LOOKED_THROUGH
+from queries.game_changes import ANY_CHANGE, MAX_SCANNED_POSITIONS
 from queries.games import Browse, browse, currency_of
 from queries.paging import Page
 from queries.read_models import Answer, ReadModels
@@ -49,7 +49,7 @@ class GamePages:
     async def browse(self, models: ReadModels, wanted: Browse) -> Answer[Page[Game]]:
         """As `queries.games.browse`."""
         after = self._seen
-        look = await models.rows(_Look, _LOOK, after=after, upto=after + LOOKED_THROUGH)
+        look = await models.rows(_Look, _LOOK, after=after, upto=after + MAX_SCANNED_POSITIONS)
         clean = self._forget_changed(look, after)
         kept = self._pages.get(wanted)
         if kept is not None and clean:
@@ -63,7 +63,7 @@ class GamePages:
     async def currency(self, models: ReadModels, region: str) -> Answer[str]:
         """As `queries.games.currency_of`, kept in the same way."""
         after = self._seen
-        look = await models.rows(_Look, _LOOK, after=after, upto=after + LOOKED_THROUGH)
+        look = await models.rows(_Look, _LOOK, after=after, upto=after + MAX_SCANNED_POSITIONS)
         clean = self._forget_changed(look, after)
         if clean and region in self._currencies:
             return Answer(self._currencies[region], look.position)
@@ -91,7 +91,7 @@ class GamePages:
         found, position = look.value[0], look.position
         if position < self._seen:  # others have looked since, and know better
             return False
-        if found.changed or found.quarantined or position > after + LOOKED_THROUGH:
+        if found.changed or found.quarantined or position > after + MAX_SCANNED_POSITIONS:
             self._pages.clear()
             self._currencies.clear()
         self._seen = position

@@ -10,17 +10,17 @@ from psycopg_pool import AsyncConnectionPool
 from eventstore.consumers.checkpoints import EXAMINED, HEAD, SUBSCRIPTIONS
 from kit.cancellation import stop_if_cancelled
 
-FIRST_POLL, SLOWEST_POLL = 0.003, 0.02
+FIRST_POLL_SECONDS, SLOWEST_POLL_SECONDS = 0.003, 0.02
 """Seconds between two looks while somebody waits; the longer nothing moves, the longer."""
 
-FED_SECONDS = 10
+FED_WITHIN_SECONDS = 10
 """A subscription that has not moved for so long, and is not at the head, is not fed any more."""
 
 
 _READABLE = f"""
 SELECT
     projection, version, feed, storage, c.position, {EXAMINED}, ready_at,
-    updated_at > clock_timestamp() - interval '{FED_SECONDS} s',
+    updated_at > clock_timestamp() - interval '{FED_WITHIN_SECONDS} s',
     to_regclass(format('read.%I', storage)) IS NULL
 FROM {SUBSCRIPTIONS} WHERE active OR ready_at IS NOT NULL
 ORDER BY version
@@ -198,7 +198,7 @@ class PositionWaiter:
 
     async def _poll(self) -> None:
         """Look while somebody waits; a newcomer and every movement quicken the pace."""
-        pause, before = FIRST_POLL, {}  # type: tuple[float, dict[str, ActiveSubscription]]
+        pause, before = FIRST_POLL_SECONDS, {}  # type: tuple[float, dict[str, ActiveSubscription]]
         while self._waiters:
             stop_if_cancelled()
             self._come.clear()
@@ -210,12 +210,12 @@ class PositionWaiter:
             for waiter in self._waiters:
                 if not waiter.reached.done() and _is_reached(now, waiter):
                     waiter.reached.set_result(None)
-            pause = FIRST_POLL if now != before else min(pause * 1.5, SLOWEST_POLL)
+            pause = FIRST_POLL_SECONDS if now != before else min(pause * 1.5, SLOWEST_POLL_SECONDS)
             before = now
             try:
                 async with asyncio.timeout(pause):
                     await self._come.wait()
-                pause = FIRST_POLL
+                pause = FIRST_POLL_SECONDS
             except TimeoutError:
                 pass
 

@@ -38,14 +38,14 @@ T = TypeVar("T")
 U = TypeVar("U")
 S = TypeVar("S", bound=msgspec.Struct)
 
-TRIES = 5
+MAX_TRIES = 5
 """How often a query looks again for the tables to read before it says that they are not there."""
 
-WAIT_SECONDS = 5.0
+WAIT_TIMEOUT_SECONDS = 5.0
 """How long a query waits for its read models to reach a position."""
 
 
-SOON = 20_000
+SOON_POSITIONS = 20_000
 """Positions that a read model which catches up may have to go for a query to wait for it: a
 second's work."""
 
@@ -81,9 +81,9 @@ class ReadModels:
         )
         self._active: dict[str, ActiveSubscription] = {}
         self._at_least = 0
-        self._timeout = WAIT_SECONDS
+        self._timeout = WAIT_TIMEOUT_SECONDS
 
-    def reaching(self, position: int, timeout: float = WAIT_SECONDS) -> "ReadModels":
+    def reaching(self, position: int, timeout: float = WAIT_TIMEOUT_SECONDS) -> "ReadModels":
         """The same read models for somebody who knows of a position: queries answer only once they
         reflect it.
 
@@ -107,7 +107,7 @@ class ReadModels:
             try:
                 answer = await self._rows(row, query, names, values)
             except ReadModelBehind as behind:
-                if isinstance(behind, CatchingUp) and behind.left > SOON:
+                if isinstance(behind, CatchingUp) and behind.left > SOON_POSITIONS:
                     raise
                 # Otherwise a new shop's projector is about to make the tables.
             else:
@@ -137,7 +137,7 @@ class ReadModels:
         """
         if self._at_least and not await self.waiter.wait([name], self._at_least, self._timeout):
             raise ReadModelBehind(f"{name} is not yet at {self._at_least}")
-        for _ in range(TRIES):
+        for _ in range(MAX_TRIES):
             subscription = (await self.waiter.active([name]))[name]
             try:
                 return Answer(await call(subscription), subscription.position)
@@ -152,7 +152,7 @@ class ReadModels:
     ) -> Answer[list[S]]:
         columns, decoder = _reading(row)
         values = {name: _sendable(value) for name, value in values.items()}
-        for _ in range(TRIES):
+        for _ in range(MAX_TRIES):
             active = await self._find(names)
             statement = _statement(
                 columns, query, tuple((name, active[name].storage) for name in names)

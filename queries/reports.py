@@ -33,12 +33,12 @@ class _Row(msgspec.Struct, Generic[T], frozen=True):
     totals: list[T]
 
 
-def order_of(name: str, group_by: GroupBy, most: str) -> SortOrder:
-    """Days in their order; sellers and games in each currency by the most of what `most` (SQL)
+def order_of(name: str, group_by: GroupBy, ranked_by: str) -> SortOrder:
+    """Days in their order; sellers and games in each currency by the most of what `ranked_by` (SQL)
     says."""
     if group_by == "day":
         return SortOrder(name, ("day", "currency"), tuple[date, str])
-    keys = ("currency", f"-({most})", GROUPS[group_by])
+    keys = ("currency", f"-({ranked_by})", GROUPS[group_by])
     return SortOrder(f"{name} by {group_by}", keys, tuple[str, Bigint, UUID])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from commands.ports.queue import Job, JobAttempt, JobHandler
-from eventstore.database.patience import PATIENCE_SECONDS, outlast
+from eventstore.database.patience import RETRY_TIMEOUT_SECONDS, outlast
 from eventstore.database.postgres import is_away
 from kit.cancellation import stop_if_cancelled
 from kit.wording import described
@@ -19,7 +19,7 @@ BACKOFF: Sequence[float] = (0.5, 2, 8, 30)
 
 WORKER_LOST = "the worker was lost during the last attempt"
 
-CALL_SECONDS = 2 * PATIENCE_SECONDS
+CALL_SECONDS = 2 * RETRY_TIMEOUT_SECONDS
 """How long a handler may take, whatever its own time-outs: servers may answer byte by byte."""
 
 POSTPONED = "postponed: our own database is away"

@@ -27,7 +27,7 @@ OVERLAP = 16
 """How many waiting appends are sent behind a running batch; fewer wait for its end, to share a
 commit with more."""
 
-PATIENCE_SECONDS = 3.0
+APPEND_TIMEOUT_SECONDS = 3.0
 """How long an append waits for a lost database, or for the log's end held by others, before it
 fails."""
 
@@ -63,7 +63,7 @@ class GroupCommitWriter:
         if self._closed:
             raise LogUnavailable("the log is closed")
         pending.future = self._loop.create_future()
-        pending.deadline = self._loop.time() + PATIENCE_SECONDS
+        pending.deadline = self._loop.time() + APPEND_TIMEOUT_SECONDS
         self._waiting.append(pending)
         self._start()
         return pending.future
@@ -82,7 +82,7 @@ class GroupCommitWriter:
         connections."""
         self._closed = True
         if self._sending:
-            await asyncio.wait(self._sending, timeout=2 * PATIENCE_SECONDS)
+            await asyncio.wait(self._sending, timeout=2 * APPEND_TIMEOUT_SECONDS)
             for task in list(self._sending):
                 task.cancel()
             await asyncio.gather(*self._sending, return_exceptions=True)

@@ -98,7 +98,7 @@ WHERE feed = %s AND (active OR ready_at IS NOT NULL)
 RETURNING ready_at
 """
 
-_ACTIVATE_FILLED = """
+_ACTIVATE_CAUGHT_UP = """
 UPDATE consumers.feeds SET active = true, ready_at = NULL WHERE feed = ANY (%s) AND ready_at IS
     NOT NULL
 """
@@ -141,7 +141,7 @@ WITH free AS MATERIALIZED (
 SELECT free.feed, moved.feed IS NOT NULL FROM free LEFT JOIN moved USING (feed)
 """
 
-_QUIET_LEADERS = """
+_IDLE_LEADERS = """
 SELECT DISTINCT a.pid, a.state_change
 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid
@@ -178,7 +178,7 @@ VALUES (%s, %s, %s, %s, %s, left(%s, 2000)) ON CONFLICT DO NOTHING
 """
 """A repeated reaction is refused again, and recorded once."""
 
-_ASK_RETRY = """
+_REQUEST_RETRY = """
 UPDATE consumers.quarantine SET retry = true WHERE %(ids)s::uuid[] IS NULL OR id = ANY (%(ids)s)
 """
 
@@ -215,9 +215,9 @@ def begin_anew(conn: psycopg.Connection, name: str, position: int) -> int | None
     return row[0] if row else None
 
 
-def activate_filled(conn: psycopg.Connection, names: Sequence[str]) -> None:
+def activate_caught_up(conn: psycopg.Connection, names: Sequence[str]) -> None:
     """Let queries read subscriptions that have caught up."""
-    conn.execute(_ACTIVATE_FILLED, (list(names),))
+    conn.execute(_ACTIVATE_CAUGHT_UP, (list(names),))
     wake(conn)
 
 
@@ -314,14 +314,12 @@ def stop_leading(conn: psycopg.Connection, name: str) -> None:
     conn.execute("SELECT pg_advisory_unlock(4911, hashtext(%s))", (name,))
 
 
-def quiet_leaders(conn: psycopg.Connection, names: Sequence[str]) -> list[tuple[int, datetime]]:
+def idle_leaders(conn: psycopg.Connection, names: Sequence[str]) -> list[tuple[int, datetime]]:
     """The sessions that lead any of these and are not executing a statement: process ids, and since
     when."""
     with conn.transaction():
         conn.execute("SET LOCAL ROLE NONE")  # as the login user: the server shows less to others
-        return [
-            (int(pid), changed) for pid, changed in conn.execute(_QUIET_LEADERS, (list(names),))
-        ]
+        return [(int(pid), changed) for pid, changed in conn.execute(_IDLE_LEADERS, (list(names),))]
 
 
 def end_session(conn: psycopg.Connection, pid: int, quiet_since: datetime) -> bool:
@@ -369,12 +367,12 @@ def hold_from(conn: psycopg.Connection, quarantined: UUID, position: int) -> Non
     )
 
 
-def refuse_retry(conn: psycopg.Connection, name: str) -> None:
+def withdraw_retry(conn: psycopg.Connection, name: str) -> None:
     """Withdraw all requests to retry a subscription's streams."""
     conn.execute("UPDATE consumers.quarantine SET retry = false WHERE feed = %s", (name,))
 
 
-def asked(conn: psycopg.Connection) -> set[str]:
+def retry_requested(conn: psycopg.Connection) -> set[str]:
     """The subscriptions with streams to be retried, without those astray: they begin anew, with an
     empty quarantine."""
     rows = conn.execute(
@@ -392,8 +390,8 @@ def asked(conn: psycopg.Connection) -> set[str]:
     )
 
 
-def ask_retry(conn: psycopg.Connection, ids: Sequence[UUID] | None) -> int:
+def request_retry(conn: psycopg.Connection, ids: Sequence[UUID] | None) -> int:
     """Ask the leaders to retry these streams, or all. Returns their number."""
-    found = conn.execute(_ASK_RETRY, {"ids": list(ids) if ids is not None else None}).rowcount
+    found = conn.execute(_REQUEST_RETRY, {"ids": list(ids) if ids is not None else None}).rowcount
     wake(conn)
     return found

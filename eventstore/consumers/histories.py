@@ -87,7 +87,7 @@ def note_astray(conn: psycopg.Connection, name: str) -> None:
     conn.execute(_BEGIN_EPOCH, (f"{name} followed another history", name))
 
 
-def refuse(conn: psycopg.Connection, row: checkpoints.Subscription) -> None:
+def log_astray(conn: psycopg.Connection, row: checkpoints.Subscription) -> None:
     """Log that a consumer that acts is astray, and how to recover it."""
     note_astray(conn, row.name)
     logger.error(
@@ -107,7 +107,7 @@ def last_common(conn: psycopg.Connection, name: str) -> int:
     return int(row[0])
 
 
-def put_back(conn: psycopg.Connection, name: str, position: int) -> None:
+def rewind(conn: psycopg.Connection, name: str, position: int) -> None:
     """Put a consumer that acts back to a position. Drops quarantined
     streams whose events are lost."""
     with conn.transaction():

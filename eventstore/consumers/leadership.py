@@ -62,7 +62,7 @@ class Challenger:
         """Look at the leaders of these names. To be called about once a second."""
         # before the query: if this process is stopped in between, no session looks older
         now = monotonic()
-        quiet = checkpoints.quiet_leaders(conn, names) if names else []
+        quiet = checkpoints.idle_leaders(conn, names) if names else []
         self._since = {session: self._since.get(session, now) for session in quiet}
         for (pid, changed), since in self._since.items():
             if now - since > SILENT_SECONDS and checkpoints.end_session(conn, pid, changed):

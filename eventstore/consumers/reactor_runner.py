@@ -39,14 +39,14 @@ retried."""
 MAX_CONCURRENT_STREAMS = 128
 """How many streams one reactor handles concurrently."""
 
-RETRIED_PAGE = 100
+RETRY_PAGE = 100
 """Events read at a time when a stream is retried."""
 
 RESCAN_SECONDS = 1.0
 RETRY_BACKOFF_SECONDS = (0.05, 0.2, 1.0)
 """Seconds between attempts of a failed reaction, before its stream is quarantined."""
 
-OUTAGE_SECONDS = (0.1, 5.0)
+OUTAGE_BACKOFF_SECONDS = (0.1, 5.0)
 """The first and the longest pause between attempts while a dependency of a reaction is down."""
 
 PAGE_BARRIER_SECONDS = 0.25
@@ -216,7 +216,7 @@ class ReactorRunner:
         of_others: list[str] = []
         astray = {name for name, row in rows.items() if row.astray}
         for name in astray - self._astray:
-            await asyncio.to_thread(histories.refuse, conn, rows[name])
+            await asyncio.to_thread(histories.log_astray, conn, rows[name])
         self._astray = astray
         for name, row in rows.items():
             if (row.paused or row.astray) and name in self._leads:
@@ -363,7 +363,7 @@ class ReactorRunner:
 
     async def _outlast(self, lead: Lead, act: Callable[[], Awaitable[None]]) -> None:
         """Call `act` repeatedly until none of its dependencies is down."""
-        pause, longest = OUTAGE_SECONDS
+        pause, longest = OUTAGE_BACKOFF_SECONDS
         while True:
             stop_if_cancelled()
             try:
@@ -421,7 +421,7 @@ class ReactorRunner:
             lead.quarantined.pop(quarantined.stream_id, None)
             version = 0
             while rows := await self._log.read_stream_raw(
-                quarantined.stream_id, version, upto=lead.position, limit=RETRIED_PAGE
+                quarantined.stream_id, version, upto=lead.position, limit=RETRY_PAGE
             ):
                 version = rows[-1][0].version
                 held = [

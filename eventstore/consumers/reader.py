@@ -15,17 +15,17 @@ from eventstore.keys import keys_now
 from eventstore.log import Envelope
 from eventstore.pages import COLUMNS, PAGE_BYTES, PAYLOAD, bounded, fitting
 
-SURELY_SMALL = 8
+SMALL_PAGE_EVENTS = 8
 """A page of this many positions never exceeds PAGE_BYTES, as an event has at most 1 MiB: no size
 query is needed."""
 
-MOST_POSITIONS = 2**20
+MAX_POSITIONS = 2**20
 """The most positions of a page, however small its events."""
 
 STREAM_PAGE = 5_000
 """The most events of a page of one stream."""
 
-FETCHED = 1_000
+ROWS_PER_FETCH = 1_000
 """Rows made into objects at a time, during which no other thread runs."""
 
 _RANGE = "position > %s AND position <= %s AND name = ANY (%s)"
@@ -81,7 +81,7 @@ class Reader:
     def __init__(self, codec: Codec, names: Sequence[str]) -> None:
         self._codec = codec
         self.names = sorted(names)
-        self._span = MOST_POSITIONS  # reduced for a while after a page exceeded PAGE_BYTES
+        self._span = MAX_POSITIONS  # reduced for a while after a page exceeded PAGE_BYTES
         self._readers: dict[str, Callable[[bytes], msgspec.Struct] | None] = {
             name: codec.reader_of(name) for name in names
         }
@@ -90,7 +90,7 @@ class Reader:
         """The next events with these names after `after`, and the position up to which they are
         complete: at most `upto`, and as far as PAGE_BYTES of payload, or one event, reach."""
         end = min(upto, after + self._span)
-        if end - after > SURELY_SMALL:
+        if end - after > SMALL_PAGE_EVENTS:
             end = self._end_by_bytes(conn, after, end)
         return self.page(conn, after, end), end
 
@@ -100,11 +100,11 @@ class Reader:
         where = (after, upto, self.names)
         row = conn.execute(_SIZE.encode(), where, prepare=True).fetchone()
         if row is None or row[0] <= PAGE_BYTES:
-            self._span = min(2 * self._span, MOST_POSITIONS)
+            self._span = min(2 * self._span, MAX_POSITIONS)
             return upto
         row = conn.execute(_END.encode(), (*where, PAGE_BYTES), prepare=True).fetchone()
         end: int = row[0] if row else upto
-        self._span = max(SURELY_SMALL, 2 * (end - after))
+        self._span = max(SMALL_PAGE_EVENTS, 2 * (end - after))
         return end
 
     def page(self, conn: psycopg.Connection, after: int, upto: int) -> Page:
@@ -127,7 +127,7 @@ class Reader:
         page: Page = []
         slow: list[tuple[int, bytes]] = []
         readers = self._readers
-        while rows := cursor.fetchmany(FETCHED):
+        while rows := cursor.fetchmany(ROWS_PER_FETCH):
             for row in fitting(rows):
                 env = Envelope(*row[:PAYLOAD])
                 read = readers[env.name]

@@ -18,12 +18,12 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 600.0
+RETRY_TIMEOUT_SECONDS = 600.0
 
 
 async def outlast(act: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
-    """Call `act` repeatedly while our own database is down, for `seconds` (PATIENCE_SECONDS); then
-    raise its error.
+    """Call `act` repeatedly while our own database is down, for `seconds` (RETRY_TIMEOUT_SECONDS);
+    then raise its error.
 
     A worker may use this within an attempt that is itself outlasted (adapters/queues/attempts.py):
     restarting the attempt would send a message again that only has to be recorded. CALL_SECONDS
@@ -32,7 +32,7 @@ async def outlast(act: Callable[[], Awaitable[T]], seconds: float | None = None)
     patience = AsyncRetrying(
         retry=retry_if_exception(is_away),
         wait=wait_exponential(0.2, max=5),
-        stop=stop_after_delay(PATIENCE_SECONDS if seconds is None else seconds),
+        stop=stop_after_delay(RETRY_TIMEOUT_SECONDS if seconds is None else seconds),
         before_sleep=before_sleep_log(logger, logging.WARNING),
         reraise=True,
     )

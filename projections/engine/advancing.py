@@ -24,7 +24,7 @@ from projections.projection import Projection, Rows
 
 logger = logging.getLogger(__name__)
 
-CATCH_UP_PAGE = 50_000
+MAX_STRIDE = 50_000
 """Positions per step at most. A row is written once per page, however often it is touched: the
 larger the page the fewer the writes. One of small events (100 bytes of payload) takes 75 MB while
 it lasts."""
@@ -37,10 +37,10 @@ MAX_QUARANTINED = 1_000
 """Streams that a subscription has in quarantine at most. More than that are no fault of the events:
 the subscription stands still, rather than leave ever more out of its rows."""
 
-SAID_AT_ONCE = 10
+LOGGED_STREAMS_PER_PAGE = 10
 """Streams of which the log says one by one that they were quarantined, per page."""
 
-TRIES_OF_ONE = 3
+MAX_TRIES_OF_ONE_EVENT = 3
 """How often a single event may be too much for the server (a statement cancelled, no memory) before
 it is at fault."""
 
@@ -92,7 +92,7 @@ class Subscriber:
         self.ready_at: int | None = None  # where queries are to read it, if they do not yet
         self.quarantined: dict[UUID, int] = {}
         self.newly_quarantined: list[Poisoned] = []
-        self.stride = CATCH_UP_PAGE  # smaller for a while after a page could not be read
+        self.stride = MAX_STRIDE  # smaller for a while after a page could not be read
         self.pieces: list[Piece] = []  # of a page that could not be written, the next one last
         self.failing = False  # at the page that a group was about to write
         self._tries = 0
@@ -150,14 +150,14 @@ class Subscriber:
         """The page is safe."""
         self.ready_at = None if self.is_ready(position) else self.ready_at
         self.position = position
-        self.stride = min(2 * self.stride, CATCH_UP_PAGE)
+        self.stride = min(2 * self.stride, MAX_STRIDE)
         self._tries = 0
         self.rows.written()
-        for stream_id, at, _, error in self.newly_quarantined[:SAID_AT_ONCE]:
+        for stream_id, at, _, error in self.newly_quarantined[:LOGGED_STREAMS_PER_PAGE]:
             logger.warning(
                 "feed %s parked stream %s at position %s: %s", self.name, stream_id, at, error
             )
-        if len(self.newly_quarantined) > SAID_AT_ONCE:
+        if len(self.newly_quarantined) > LOGGED_STREAMS_PER_PAGE:
             logger.warning(
                 "feed %s parked %s streams in all", self.name, len(self.newly_quarantined)
             )
@@ -190,7 +190,7 @@ class Subscriber:
             self.pieces += [Piece(part, end) for part, end in zip(parts, ends, strict=True)][::-1]
             return None
         self._tries += 1
-        at_fault = isinstance(error, POISON) or self._tries >= TRIES_OF_ONE
+        at_fault = isinstance(error, POISON) or self._tries >= MAX_TRIES_OF_ONE_EVENT
         if not (mine and at_fault):
             self.pieces.append(piece)
             raise error
@@ -253,7 +253,7 @@ def advance_one(
 def activate(conn: psycopg.Connection, ready: Sequence[Subscriber]) -> None:
     """Have queries read subscriptions that have caught up."""
     if ready:
-        checkpoints.activate_filled(conn, [subscriber.name for subscriber in ready])
+        checkpoints.activate_caught_up(conn, [subscriber.name for subscriber in ready])
         for subscriber in ready:
             subscriber.store.activated(subscriber.storage)
 

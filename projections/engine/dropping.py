@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 DROP_TIMEOUT = "100ms"
 """How long a drop waits for those who read the storage: whoever comes after it waits as long."""
 
-LET_GO_SECONDS = 3.0
+LET_GO_TIMEOUT_SECONDS = 3.0
 """How long it waits for the projector to let go of the subscription."""
 
 Models = Mapping[str, Registered]
@@ -89,7 +89,7 @@ def drop_all(
     done: list[Dropped] = []
     kept: list[str] = []
     for row in rows:
-        with alone(conn, row.projection):
+        with exclusively(conn, row.projection):
             reason = _in_use(conn, row, models)
             if reason:
                 kept.append(f"{row.name} {reason}")
@@ -116,7 +116,7 @@ def drop_left_behind(conn: psycopg.Connection, models: Models) -> list[Dropped]:
     """Drop what no subscription names. Raises Busy, StoreFailed."""
     done = []
     for name, storage in left_behind(conn, models):
-        with alone(conn, name):
+        with exclusively(conn, name):
             models[name].store.drop(conn, storage)
         done.append(Dropped(None, storage, dropped=True))
     return done
@@ -145,7 +145,7 @@ def drop(conn: psycopg.Connection, store: Store, name: str, *, active: bool = Fa
 
 
 @contextmanager
-def alone(conn: psycopg.Connection, projection: str) -> Iterator[None]:
+def exclusively(conn: psycopg.Connection, projection: str) -> Iterator[None]:
     """Be the only one who builds or drops storages of a projection. Raises Busy."""
     if not checkpoints.try_lead(conn, f"rebuild {projection}"):
         raise Busy(f"{projection} is being rebuilt by another process")
@@ -181,7 +181,7 @@ def _is_old(row: checkpoints.Subscription, models: Models) -> bool:
 def _await_letting_go(conn: psycopg.Connection, name: str) -> None:
     """Wait for the projector to take its hands off a subscription: if it is removed under them it
     has to begin anew."""
-    deadline = time.monotonic() + LET_GO_SECONDS
+    deadline = time.monotonic() + LET_GO_TIMEOUT_SECONDS
     while not checkpoints.try_lead(conn, name):
         if time.monotonic() > deadline:
             return

@@ -29,13 +29,13 @@ from projections.engine.folding import StorageLost, TooMuchPoison
 
 logger = logging.getLogger(__name__)
 
-REST_SECONDS = (1.0, 5.0)
+BACKOFF_SECONDS = (1.0, 5.0)
 """The first and the longest pause of a subscription whose store is in trouble; the others go on."""
 
-BEHIND = 10_000
+BEHIND_POSITIONS = 10_000
 """Positions by which a subscription may lag and still go with those in front."""
 
-JOINS = 1_000
+REJOIN_POSITIONS = 1_000
 """Positions by which a subscription that was behind may lag when it joins those in front."""
 
 ENDS_THE_LEAD: tuple[type[Exception], ...] = (*AWAY, checkpoints.CheckpointMoved, OutdatedRelease)
@@ -54,7 +54,7 @@ def ends_the_lead(error: Exception) -> bool:
     )
 
 
-class Rest(msgspec.Struct):
+class Backoff(msgspec.Struct):
     """How long a subscription rests, until when (monotonic time), and what was said of it."""
 
     seconds: float
@@ -84,7 +84,7 @@ class Lane:
         self._activates = activates
         self._unknown_names = UnknownNames(codec)
         self._readers: dict[frozenset[str], Reader] = {}
-        self._rests: dict[str, Rest] = {}
+        self._backoffs: dict[str, Backoff] = {}
         self._challenger = Challenger()
         self.subscribers: dict[str, Subscriber] = {}
 
@@ -140,11 +140,11 @@ class Lane:
         except Exception as error:
             if ends_the_lead(error):
                 raise
-            self._rest(name, error)
+            self._back_off(name, error)
             checkpoints.stop_leading(self._conn, name)
             return
         subscriber.attach(self._conn)
-        self._aim([subscriber], self.head())
+        self._raise_ready_at([subscriber], self.head())
         if subscriber.is_ready(subscriber.position):
             with self._conn.transaction():
                 activate(self._conn, [subscriber])
@@ -152,7 +152,7 @@ class Lane:
         self.subscribers[name] = subscriber
 
     @staticmethod
-    def _aim(group: Iterable[Subscriber], head: int) -> None:
+    def _raise_ready_at(group: Iterable[Subscriber], head: int) -> None:
         """What catches up is not read before it has all that there is by now."""
         for subscriber in group:
             if subscriber.ready_at is not None:
@@ -180,26 +180,26 @@ class Lane:
             if ends_the_lead(error):
                 raise
             if self._is_awake(name):
-                self._rest(name, error)
+                self._back_off(name, error)
             return False
         if lost:
-            self._rests.pop(name, None)
+            self._backoffs.pop(name, None)
         return lost
 
     # -- subscriptions in trouble ------------------------------------------------------------------
 
-    def _rest(self, name: str, error: Exception) -> None:
-        first, longest = REST_SECONDS
-        before = self._rests.get(name)
+    def _back_off(self, name: str, error: Exception) -> None:
+        first, longest = BACKOFF_SECONDS
+        before = self._backoffs.get(name)
         why = "" if isinstance(error, TooMuchPoison | NewerEvent) else "its store is in trouble: "
         said = f"{why}{described(error)}"
         if before is None or before.said != said:
             logger.warning("feed %s rests: %s", name, said)
         seconds = min(2 * before.seconds, longest) if before else first
-        self._rests[name] = Rest(seconds, time.monotonic() + seconds, said)
+        self._backoffs[name] = Backoff(seconds, time.monotonic() + seconds, said)
 
     def _is_awake(self, name: str) -> bool:
-        return name not in self._rests or self._rests[name].until <= time.monotonic()
+        return name not in self._backoffs or self._backoffs[name].until <= time.monotonic()
 
     # -- steps -------------------------------------------------------------------------------------
 
@@ -217,7 +217,7 @@ class Lane:
         ]
         if not awake:
             return False
-        self._aim(awake, head)
+        self._raise_ready_at(awake, head)
         front = max(subscriber.position for subscriber in awake)
         moved = False
         if front < head:
@@ -245,13 +245,13 @@ class Lane:
             if len(group) > 1 and not any(subscriber.pieces for subscriber in group):
                 advance(self._conn, self._reader(group), group, upto)
                 for subscriber in group:
-                    self._rests.pop(subscriber.name, None)
+                    self._backoffs.pop(subscriber.name, None)
             else:
                 for subscriber in group:
                     self._advance_one(subscriber, upto)
         except NewerEvent as error:
             for subscriber in group:
-                self._rest(subscriber.name, error)
+                self._back_off(subscriber.name, error)
                 self.let_go(subscriber.name)
         except Exception as error:
             if ends_the_lead(error):
@@ -272,9 +272,9 @@ class Lane:
             if isinstance(error, StorageLost):
                 self.let_go(subscriber.name)  # whoever takes the lead next begins anew
             else:
-                self._rest(subscriber.name, error)
+                self._back_off(subscriber.name, error)
         else:
-            self._rests.pop(subscriber.name, None)
+            self._backoffs.pop(subscriber.name, None)
 
     def _reader(self, group: Iterable[Subscriber]) -> Reader:
         names = frozenset[str]().union(*(subscriber.names for subscriber in group))

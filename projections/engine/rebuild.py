@@ -16,7 +16,7 @@ from eventstore.consumers import checkpoints
 from eventstore.consumers.reader import Reader
 from eventstore.database.postgres import AWAY
 from projections.engine.advancing import Registered, Subscriber, advance_one
-from projections.engine.dropping import Busy, alone, drop
+from projections.engine.dropping import Busy, drop, exclusively
 from projections.engine.replaying import Progress, Replay
 from projections.engine.store import Difference, Store
 
@@ -36,16 +36,16 @@ __all__ = [
 LOCK_TIMEOUT = "5s"
 """How long a switch waits for the page that the projector has in hand."""
 
-LOCK_TRIES = 10
+LOCK_ATTEMPTS = 10
 """How often it does, before it gives up."""
 
-ROLLBACK_SECONDS = 5.0
+ROLLBACK_TIMEOUT_SECONDS = 5.0
 """How long a rollback waits for the earlier storage to be as far as the later one."""
 
-FEW = 200
+SWITCH_POSITIONS = 200
 """Positions that a rebuild may be behind when it makes the projector wait for it."""
 
-CHASES = 20
+MAX_CATCH_UPS = 20
 """How often a rebuild tries to come so near, under a load that leaves it no time for it."""
 
 
@@ -164,7 +164,7 @@ def _with_streams(difference: Difference, streams: Collection[UUID]) -> Differen
     )
 
 
-class _Compared(msgspec.Struct, frozen=True):
+class _Comparison(msgspec.Struct, frozen=True):
     """The live rows beside replayed ones at a position; the streams that the live subscription had
     in quarantine there."""
 
@@ -179,7 +179,7 @@ def _compare(
     advance: Callable[[int], None],
     store: Store[Any],
     storage: str,
-) -> _Compared:
+) -> _Comparison:
     """Compare the live rows, as they are at one moment, with replayed ones that `advance` brings to
     their position."""
     transactional = registered.store.transactional
@@ -192,9 +192,9 @@ def _compare(
         if transactional:
             advance(row.position)
             conn.execute("SET LOCAL enable_seqscan = on")
-            return _Compared(row.position, quarantined, frozen.compare(conn, store, storage))
+            return _Comparison(row.position, quarantined, frozen.compare(conn, store, storage))
     advance(row.position)
-    return _Compared(row.position, quarantined, frozen.compare(conn, store, storage))
+    return _Comparison(row.position, quarantined, frozen.compare(conn, store, storage))
 
 
 @contextmanager
@@ -227,7 +227,7 @@ def rebuild(
     difference. Streams in quarantine are left out but for those `retried`, which may end in it
     again. Raises Busy, NeverRan, Unequal (then nothing changed), psycopg.errors.LockNotAvailable.
     """
-    with alone(conn, registered.projection.name), _looking_up(conn):
+    with exclusively(conn, registered.projection.name), _looking_up(conn):
         drop_inactive(conn, registered)
         row = live(conn, registered)
         name, storage = _new(conn, registered)
@@ -318,10 +318,10 @@ def _switch(
 ) -> None:
     """One short transaction: the live subscription stands still, the shadow takes its last steps,
     queries change over."""
-    for tries_left in reversed(range(LOCK_TRIES)):
-        for _ in range(CHASES):
+    for tries_left in reversed(range(LOCK_ATTEMPTS)):
+        for _ in range(MAX_CATCH_UPS):
             position = live(conn, registered).position
-            if position - shadow.position <= FEW:
+            if position - shadow.position <= SWITCH_POSITIONS:
                 break
             _catch_up(conn, reader, shadow, position)
         try:
@@ -345,8 +345,8 @@ def rollback(conn: psycopg.Connection, registered: Registered) -> str:
     read now.
     """
     name = registered.projection.name
-    deadline = time.monotonic() + ROLLBACK_SECONDS
-    with alone(conn, name):
+    deadline = time.monotonic() + ROLLBACK_TIMEOUT_SECONDS
+    with exclusively(conn, name):
         while True:
             with conn.transaction():
                 row = live(conn, registered, lock=True)

@@ -19,7 +19,7 @@ from projections.engine.lanes import Models, ends_the_lead, subscriber_of
 logger = logging.getLogger(__name__)
 
 
-WAIT_SECONDS = 1.0
+LEAD_POLL_SECONDS = 1.0
 """How long to wait for others to let go of subscriptions of theirs."""
 
 
@@ -45,12 +45,12 @@ class Retrier:
         """Retry what was asked for, also of subscriptions that others lead, when these let go."""
         while of_others := self._look():
             self._challenger.look(self._conn, of_others)
-            if self._stop.wait(WAIT_SECONDS):
+            if self._stop.wait(LEAD_POLL_SECONDS):
                 return
 
     def _look(self) -> list[str]:
         """Retry what can be; returns the subscriptions that others lead."""
-        asked, of_others = checkpoints.asked(self._conn), []
+        asked, of_others = checkpoints.retry_requested(self._conn), []
         for row in checkpoints.subscriptions(self._conn):
             due = row.name in asked and (row.projection, row.version) in self._models
             if (
@@ -173,7 +173,7 @@ class Retrier:
         if not mended:
             return
         if not row.active:  # what a rebuild left for going back to: it stays as it is
-            checkpoints.refuse_retry(self._conn, row.name)
+            checkpoints.withdraw_retry(self._conn, row.name)
             return
         try:
             rebuild.rebuild(
@@ -194,7 +194,7 @@ class Retrier:
                 [(p.stream_id, p.position, p.name, described(error)) for p in held],
             )
             return
-        checkpoints.refuse_retry(self._conn, row.name)
+        checkpoints.withdraw_retry(self._conn, row.name)
         rebuild.drop(self._conn, registered.store, row.name)  # its rows are known to be wrong
 
     def _still_poisoned(

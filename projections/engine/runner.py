@@ -30,7 +30,7 @@ __all__ = ["Registered", "Runner", "Subscriber", "advance", "advance_one"]
 
 logger = logging.getLogger(__name__)
 
-AGAIN_SECONDS = 0.1
+RESTART_SECONDS = 0.1
 """How soon a thread begins anew whose subscription another process has moved."""
 
 RESCAN_SECONDS = 1.0
@@ -74,7 +74,7 @@ class Runner:
             work()
         except checkpoints.CheckpointMoved as error:
             logger.info("%s was dropped, or another process leads it now", error)
-            self._stop.wait(AGAIN_SECONDS)
+            self._stop.wait(RESTART_SECONDS)
         except OutdatedRelease as error:
             logger.error("%s", error)
             return False
@@ -120,7 +120,7 @@ class Runner:
         beside."""
         for key, registered in self._models.items():
             checkpoints.register(conn, *key, registered.storage)
-        asked, retried = checkpoints.asked(conn), set[str]()
+        asked, retried = checkpoints.retry_requested(conn), set[str]()
         left: list[str] = []
 
         def is_applied_late(name: str, projection: Projection[Any]) -> bool:
@@ -154,7 +154,7 @@ class Runner:
         far = [
             name
             for name, subscriber in lane.subscribers.items()
-            if head - subscriber.position > lanes.BEHIND
+            if head - subscriber.position > lanes.BEHIND_POSITIONS
         ]
         if not far or not _in_front(lane, head):
             return False
@@ -174,7 +174,7 @@ class Runner:
                 if joining := [
                     name
                     for name, subscriber in lane.subscribers.items()
-                    if head - subscriber.position <= lanes.JOINS
+                    if head - subscriber.position <= lanes.REJOIN_POSITIONS
                 ]:
                     for name in joining:
                         lane.let_go(name)
@@ -217,12 +217,13 @@ class _Helper:
 def _in_front(lane: Lane, head: int) -> bool:
     """Whether a lane has subscriptions that are up to date, which must not wait for others."""
     return any(
-        head - subscriber.position <= lanes.BEHIND for subscriber in lane.subscribers.values()
+        head - subscriber.position <= lanes.BEHIND_POSITIONS
+        for subscriber in lane.subscribers.values()
     )
 
 
 def _lags(head: int, row: checkpoints.Subscription) -> bool:
-    return head - row.position > lanes.BEHIND
+    return head - row.position > lanes.BEHIND_POSITIONS
 
 
 def _channels(conn: psycopg.Connection, timeout: float) -> set[str]:

@@ -114,13 +114,13 @@ def words_with_places(text: str) -> list[Word]:
     ] or list(_signs(found))
 
 
-def words(text: str, most: int = sys.maxsize) -> list[str]:
-    """The folded words of a text, of `most` characters together: no case, no accents, no
+def words(text: str, max_chars: int = sys.maxsize) -> list[str]:
+    """The folded words of a text, of `max_chars` characters together: no case, no accents, no
     apostrophes or trademark signs, `&` as `and`."""
     kept = []
     for word in words_with_places(text):
-        most -= len(word.text)
-        if most < 0:
+        max_chars -= len(word.text)
+        if max_chars < 0:
             break
         kept.append(word.text)
     return kept

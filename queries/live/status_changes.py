@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 PAGE = 200
 """Events that are told at once."""
 
-LOOKED_THROUGH = 100_000
+MAX_SCANNED_POSITIONS = 100_000
 """Positions beyond the read models that are looked through for what a person has begun; after more,
 wait for them."""
 
@@ -150,7 +150,7 @@ class StatusChanges:
         """All streams of a person that began by a position. Raises ReadModelBehind."""
         known = await self._reads.rows(_Stream, _STREAMS, owner=owner)
         streams, position = {row.stream_id for row in known.value}, known.position
-        if upto - position > LOOKED_THROUGH:
+        if upto - position > MAX_SCANNED_POSITIONS:
             raise ReadModelBehind(f"the read models are at {position} of {upto}")
         while position < upto:
             found = await self._log.read_raw(position, upto=upto, names=list(self.beginnings))

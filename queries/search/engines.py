@@ -17,7 +17,7 @@ import msgspec
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore.database.postgres import AWAY
-from queries.game_changes import ANY_CHANGE, LOOKED_THROUGH
+from queries.game_changes import ANY_CHANGE, MAX_SCANNED_POSITIONS
 from queries.positions import ActiveSubscription
 from queries.read_models import Answer, ReadModels
 from queries.search.port import SearchUnavailable
@@ -28,11 +28,11 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 2.0
+SEARCH_TIMEOUT_SECONDS = 2.0
 """How long searches wait for an index that has fallen behind, before PostgreSQL answers at once
 until it is there."""
 
-CHECK_SECONDS, CHECK_PATIENCE_SECONDS = 0.5, 0.25
+CHECK_SECONDS, CHECK_TIMEOUT_SECONDS = 0.5, 0.25
 """How long a check waits for what PostgreSQL knows of the index, and for an index that has fallen
 behind."""
 
@@ -111,7 +111,7 @@ class SearchEngines:
                 if documents is None:
                     return
                 index = await self._index(
-                    self._first, reads, documents.position, CHECK_PATIENCE_SECONDS
+                    self._first, reads, documents.position, CHECK_TIMEOUT_SECONDS
                 )
         except _UNSEEN as error:
             # which is not the engine's fault
@@ -146,7 +146,7 @@ class SearchEngines:
         index = await self._if_current(first.model, reads, position)
         if index is None:
             self._behind_since = self._behind_since or clock()
-            patience = min(patience, self._behind_since + PATIENCE_SECONDS - clock())
+            patience = min(patience, self._behind_since + SEARCH_TIMEOUT_SECONDS - clock())
             if patience <= 0:
                 return None
             await first.check()  # who is away will not catch up meanwhile
@@ -165,7 +165,7 @@ class SearchEngines:
             return None
         if subscription.position >= position:
             return subscription
-        if position - subscription.position > LOOKED_THROUGH:
+        if position - subscription.position > MAX_SCANNED_POSITIONS:
             return None
         async with self._pool.connection() as conn:
             changed = await (

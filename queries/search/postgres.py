@@ -45,7 +45,7 @@ chosen AS MATERIALIZED (
     SELECT g, trigram, ln(1 + 20000::float8 / games) AS weight
     FROM (SELECT *, sum(games) OVER (ORDER BY games, g) AS so_far FROM counted WHERE games > 0)
         AS rarest_first
-    WHERE so_far <= {most} OR so_far = games
+    WHERE so_far <= {max_key_rows} OR so_far = games
 ),
 shares AS MATERIALIZED (
     SELECT id, sum(weight) AS share FROM chosen JOIN {keys} USING (g) GROUP BY id
@@ -89,10 +89,10 @@ UNION ALL (SELECT 'price', (width_bucket(price, {steps}) - 1)::text, count(*) FR
            WHERE price IS NOT NULL GROUP BY 2 ORDER BY 2)
 """)
 
-MOST_KEY_ROWS = 3000
+MAX_KEY_ROWS = 3000
 """How many rows of the table of keys one query reads, roughly."""
 
-MOST_SHARES = 150
+MAX_SHARES = 150
 """How many games are considered by their share of the keys alone, when no filter might drop most of
 them."""
 
@@ -181,7 +181,7 @@ class PostgresGameIndex:
         return _FIND.format(
             keys=Identifier(keys_table(self._table())),
             share=Constant(LOOSE_SHARE),
-            most=Constant(MOST_KEY_ROWS),
+            max_key_rows=Constant(MAX_KEY_ROWS),
             limit=Constant(MAX_CANDIDATES),
             **self._parts(lookup),
         )
@@ -246,7 +246,7 @@ def _parameters(lookup: Lookup) -> Parameters:
         parameters |= {
             "keys": lookup.typed.trigrams + lookup.typed.other_keys,
             "trigram": [True] * len(lookup.typed.trigrams) + [False] * len(lookup.typed.other_keys),
-            "shares": None if _is_narrowed(lookup) else MOST_SHARES,
+            "shares": None if _is_narrowed(lookup) else MAX_SHARES,
             "canonical": lookup.typed.canonical,
             "text": lookup.typed.text,
             "query": lookup.typed.query,

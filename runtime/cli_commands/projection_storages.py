@@ -178,7 +178,7 @@ def recover(
                     f"{row.projection} left no trail in this history: say --from, the position up"
                     " to which all that it did is in the log (0: it goes through all of it again)"
                 ) from None
-            histories.put_back(conn, row.name, at)
+            histories.rewind(conn, row.name, at)
             console.say(f"{row.projection} goes on behind position {at}")
         checkpoints.wake(conn)
         for name in [name for name in names or () if not acting[name].astray]:

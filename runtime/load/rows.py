@@ -13,7 +13,7 @@ import msgspec
 from runtime.load.csv_records import Record, Records
 from runtime.wiring.core import Core
 
-AT_ONCE = 128
+MAX_CONCURRENT_ROWS = 128
 PAGE = 2_000
 
 Progress = Callable[[str, int, int], None]
@@ -147,5 +147,5 @@ async def at_once(items: Sequence[T], do: Callable[[T], Awaitable[None]]) -> Non
             await do(item)
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(min(AT_ONCE, len(items))):
+        for _ in range(min(MAX_CONCURRENT_ROWS, len(items))):
             group.create_task(worker())

@@ -81,7 +81,7 @@ async def publish_log(log: PostgresLog, conn: psycopg.Connection, publisher: Pub
         assert subscription is not None
         position = subscription.position
         if subscription.astray and not refused:
-            await asyncio.to_thread(histories.refuse, conn, subscription)
+            await asyncio.to_thread(histories.log_astray, conn, subscription)
         refused = subscription.astray
         if subscription.paused or subscription.astray:
             position = 0

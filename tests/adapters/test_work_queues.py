@@ -412,7 +412,7 @@ async def test_who_dies_of_being_told_is_not_told_again(station: Station, name: 
 async def test_waiting_for_our_database_is_no_attempt(
     station: Station, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(patience, "RETRY_TIMEOUT_SECONDS", 0.0)
     queue, job = await station.queue(name, backoff=(0.05,)), a_job()
     away = [
         psycopg.errors.ReadOnlySqlTransaction(),

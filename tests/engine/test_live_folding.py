@@ -100,7 +100,7 @@ class _Renamed(Tallies):
 
 
 async def test_catching_up_goes_in_pages(desk: Desk, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(advancing, "CATCH_UP_PAGE", 7)
+    monkeypatch.setattr(advancing, "MAX_STRIDE", 7)
     monkeypatch.setattr(advancing, "CACHED_ROWS", 5)  # most rows have to be fetched again
     total, registered = await _history(desk, streams=20, each=10), tallies()
     with desk.running(registered):

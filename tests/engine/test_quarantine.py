@@ -40,7 +40,7 @@ def _refusing(*numbers: int) -> tuple[Registered, Tallies]:
 async def _retry(desk: Desk) -> None:
     """As an operator asks for it; returns when all that were asked for have been tried."""
     with desk.connect() as conn:
-        assert checkpoints.ask_retry(conn, None) > 0
+        assert checkpoints.request_retry(conn, None) > 0
     await desk.until(lambda conn: not any(p.retry for p in checkpoints.quarantined(conn)))
 
 
@@ -204,7 +204,7 @@ async def test_an_event_whose_key_cannot_be_told_quarantines_its_own_stream(desk
 async def test_rows_that_cannot_be_written_quarantine_the_stream_at_fault(
     desk: Desk, page: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(advancing, "CATCH_UP_PAGE", page)
+    monkeypatch.setattr(advancing, "MAX_STRIDE", page)
     registered, other = tallies(), uses()
     bad, good = uuid4(), [uuid4() for _ in range(20)]
     for stream in good:

@@ -82,7 +82,7 @@ def raising(error: Exception, *poison: Event) -> Callable[[Any], None]:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reactor_runner, "RETRY_BACKOFF_SECONDS", (0.001,))
-    monkeypatch.setattr(reactor_runner, "OUTAGE_SECONDS", (0.01, 0.02))
+    monkeypatch.setattr(reactor_runner, "OUTAGE_BACKOFF_SECONDS", (0.01, 0.02))
     monkeypatch.setattr(reactor_runner, "RESCAN_SECONDS", 0.1)
 
 
@@ -302,4 +302,4 @@ async def test_a_reactor_that_starts_now_misses_nothing_after_it_was_registered(
 
 def _ask_retry(desk: Desk) -> None:
     with desk.connect() as conn:
-        assert checkpoints.ask_retry(conn, None) > 0
+        assert checkpoints.request_retry(conn, None) > 0

@@ -205,7 +205,9 @@ async def test_a_rebuild_carries_over_what_is_in_quarantine(desk: Desk) -> None:
         }
         assert desk.verify(registered).quarantined == 2
         with desk.connect() as conn:
-            checkpoints.ask_retry(conn, [p.id for p in desk.quarantined() if p.stream_id == bad])
+            checkpoints.request_retry(
+                conn, [p.id for p in desk.quarantined() if p.stream_id == bad]
+            )
         await desk.until(
             lambda conn: {p.stream_id for p in checkpoints.quarantined(conn)} == {worse}
         )

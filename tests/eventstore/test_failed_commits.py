@@ -43,7 +43,7 @@ async def test_an_append_whose_commit_fails_is_not_acknowledged(
     postgres_log: PostgresLog, database: str, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a deferred constraint, a full disk, a serialization failure, a limit: whatever it is."""
-    monkeypatch.setattr(writer, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(writer, "APPEND_TIMEOUT_SECONDS", 0.3)
     once = IdempotencyKey(uuid4())
     with _refusing_at_commit(database, code):
         with pytest.raises((psycopg.Error, LogUnavailable)):

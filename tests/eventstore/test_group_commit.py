@@ -305,7 +305,7 @@ async def test_closing_finishes_what_waits(database: str) -> None:
 async def test_closing_while_the_database_hangs_leaves_nobody_waiting(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(writer, "APPEND_TIMEOUT_SECONDS", 0.05)
     with _tail_held(database):
         async with PostgresLog.open(database, CODEC) as log:
             stuck = asyncio.create_task(log.append([new_stream("stuck")]))
@@ -317,7 +317,7 @@ async def test_closing_while_the_database_hangs_leaves_nobody_waiting(
 async def test_a_database_that_cannot_be_reached_is_told_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(writer, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(writer, "APPEND_TIMEOUT_SECONDS", 0.1)
     async with PostgresLog.open("postgresql://nobody@/nothing?host=/nonexistent", CODEC) as log:
         for _ in range(2):  # the writer outlives it
             outcomes = await asyncio.wait_for(

@@ -47,7 +47,7 @@ async def test_appends_wait_for_the_tail_no_longer_than_their_patience(database:
         assert {type(outcome) for outcome in outcomes} == {LogUnavailable}
         began = time.monotonic()
         assert (await log.append([new_stream("after")])).position == 2
-        assert time.monotonic() - began < writer.PATIENCE_SECONDS
+        assert time.monotonic() - began < writer.APPEND_TIMEOUT_SECONDS
 
 
 async def test_appends_succeed_once_the_tail_is_free(database: str) -> None:
@@ -56,7 +56,7 @@ async def test_appends_succeed_once_the_tail_is_free(database: str) -> None:
             waiting = [asyncio.create_task(log.append([new_stream(f"{n}")])) for n in range(50)]
             await asyncio.to_thread(eventually, lambda: waiters(database))
             assert not any(task.done() for task in waiting)
-        landed = await asyncio.wait_for(asyncio.gather(*waiting), writer.PATIENCE_SECONDS)
+        landed = await asyncio.wait_for(asyncio.gather(*waiting), writer.APPEND_TIMEOUT_SECONDS)
         assert sorted(each.position for each in landed) == list(range(1, 51))
 
 

@@ -104,7 +104,7 @@ async def test_a_reactor_whose_log_went_back_stands_still_and_is_shown_and_goes_
             with desk.connect() as conn:
                 back = histories.last_common(conn, "noting.1")
                 assert back == trace[0] <= 10
-                histories.put_back(conn, "noting.1", back)
+                histories.rewind(conn, "noting.1", back)
             await at_head(desk, "noting.1")
         assert later.seen == list(range(back + 1, 41)), "none of the new events is missed"
         assert await operations.astray() == []

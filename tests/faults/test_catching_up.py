@@ -37,9 +37,9 @@ class GatedTable(PostgresTable[Any]):
 @pytest.fixture(autouse=True)
 def _near(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few events are much."""
-    monkeypatch.setattr(lanes, "BEHIND", 100)
-    monkeypatch.setattr(lanes, "JOINS", 10)
-    monkeypatch.setattr(advancing, "CATCH_UP_PAGE", 50)
+    monkeypatch.setattr(lanes, "BEHIND_POSITIONS", 100)
+    monkeypatch.setattr(lanes, "REJOIN_POSITIONS", 10)
+    monkeypatch.setattr(advancing, "MAX_STRIDE", 50)
 
 
 async def _past(desk: Desk, events: int) -> None:

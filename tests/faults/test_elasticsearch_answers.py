@@ -105,7 +105,7 @@ async def shop(
     monkeypatch.setattr(circuit, "FAILURES_TO_OPEN", 10_000)
     monkeypatch.setattr(search, "SEARCH_SECONDS", 0.5)
     monkeypatch.setattr(client, "MAX_ANSWER", 2**20)
-    monkeypatch.setattr(lanes, "REST_SECONDS", (0.1, 0.2))
+    monkeypatch.setattr(lanes, "BACKOFF_SECONDS", (0.1, 0.2))
     async with (
         open_shop(
             database, tmp_path, elasticsearch_url=odd_elasticsearch.url, rate_limit="off"

@@ -51,10 +51,10 @@ async def searching(
     elasticsearch_prefix: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Searching]:
-    monkeypatch.setattr(lanes, "REST_SECONDS", (0.05, 0.1))
+    monkeypatch.setattr(lanes, "BACKOFF_SECONDS", (0.05, 0.1))
     monkeypatch.setattr(runner, "RESCAN_SECONDS", 0.1)
     monkeypatch.setattr(circuit, "FAILURES_TO_OPEN", 10_000)
-    monkeypatch.setattr(engines, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(engines, "SEARCH_TIMEOUT_SECONDS", 0.0)
     monkeypatch.setattr(elasticsearch_client, "MAX_ANSWER", 2**20)
     async with open_searching(
         database, odd.url, elasticsearch_url, elasticsearch_prefix

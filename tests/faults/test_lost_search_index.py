@@ -37,7 +37,7 @@ async def searching(
     """A shop that never leaves Elasticsearch alone, nor waits for an index that is behind."""
     monkeypatch.setattr(runner, "RESCAN_SECONDS", 0.1)
     monkeypatch.setattr(circuit, "FAILURES_TO_OPEN", 10_000)
-    monkeypatch.setattr(engines, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(engines, "SEARCH_TIMEOUT_SECONDS", 0.0)
     async with open_searching(
         database, odd.url, elasticsearch_url, elasticsearch_prefix
     ) as searching:
@@ -133,7 +133,7 @@ async def test_it_is_made_again_at_once(
     rests: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lanes, "REST_SECONDS", (A_DAY, A_DAY) if rests else (0.1, 0.1))
+    monkeypatch.setattr(lanes, "BACKOFF_SECONDS", (A_DAY, A_DAY) if rests else (0.1, 0.1))
     await searching.sells("Celeste", "Hades")
     async with projecting(searching.shop.url, [searching.indexed]):
         await searching.until_elasticsearch_answers()

@@ -16,7 +16,7 @@ from projections.engine.runner import Registered, Runner
 from projections.engine.store import PostgresTable
 from queries.operations import Operations
 from queries.positions import CatchingUp, Progress, Readable, ReadModelBehind
-from queries.read_models import SOON, ReadModels
+from queries.read_models import SOON_POSITIONS, ReadModels
 from runtime import preparing
 from runtime.migrate import migrate
 from tests.support.events.tallies import CODEC, Counted, Tallies, Tally, tallies
@@ -60,7 +60,7 @@ async def _total(reads: ReadModels, stream: UUID) -> int | None:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Queries do not wait for what catches up."""
-    monkeypatch.setattr("queries.read_models.SOON", -1)
+    monkeypatch.setattr("queries.read_models.SOON_POSITIONS", -1)
 
 
 @pytest.mark.usefixtures("at_once")
@@ -92,7 +92,7 @@ async def test_a_query_waits_for_what_has_caught_up_within_seconds(desk: Desk) -
     asking = asyncio.create_task(_total(_reads(desk, 1), stream))
     with desk.running(tallies()):
         assert await asking == 1
-    assert SOON > 1
+    assert SOON_POSITIONS > 1
 
 
 async def test_a_read_model_of_an_empty_log_can_be_read_at_once(desk: Desk) -> None:

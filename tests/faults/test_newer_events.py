@@ -32,7 +32,7 @@ NEWER = Codec({cls.NAME: cls for cls in (Counted, Labelled, Closed, Ignored, Nov
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)  # whatever a command that ran before in this process has set
-    monkeypatch.setattr(lanes, "REST_SECONDS", (0.05, 0.1))
+    monkeypatch.setattr(lanes, "BACKOFF_SECONDS", (0.05, 0.1))
     monkeypatch.setattr(reactor_runner, "RESCAN_SECONDS", 0.1)
 
 

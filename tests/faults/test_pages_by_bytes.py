@@ -29,7 +29,7 @@ LARGE = "x" * 10_000
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of three large events and a few small ones."""
     monkeypatch.setattr(reading, "PAGE_BYTES", 35_000)
-    monkeypatch.setattr(reading, "SURELY_SMALL", 1)
+    monkeypatch.setattr(reading, "SMALL_PAGE_EVENTS", 1)
     monkeypatch.setattr(pages, "PAGE_BYTES", 35_000)
 
 

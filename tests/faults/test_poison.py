@@ -247,7 +247,7 @@ async def test_a_feed_that_would_quarantine_too_much_stands_still_until_its_fold
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(advancing, "MAX_QUARANTINED", 10)
-    monkeypatch.setattr(lanes, "REST_SECONDS", (0.05, 0.1))
+    monkeypatch.setattr(lanes, "BACKOFF_SECONDS", (0.05, 0.1))
     projection, other = _refusing(), uses()
     registered = Registered(projection, PostgresTable(Tally))
     good = uuid4()

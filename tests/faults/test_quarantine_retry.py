@@ -43,7 +43,7 @@ def shaky(projection: type[Projection[Any]], bad: set[int]) -> Registered:
 
 async def _retried(desk: Desk) -> None:
     with desk.connect() as conn:
-        assert checkpoints.ask_retry(conn, None) > 0
+        assert checkpoints.request_retry(conn, None) > 0
     await desk.until(lambda conn: not any(p.retry for p in checkpoints.quarantined(conn)))
 
 
@@ -208,7 +208,7 @@ async def _some_retried(database: str, bad: set[int], rng: random.Random) -> Non
         with connect(database, "test") as conn:
             chosen = [p for p in checkpoints.quarantined(conn) if rng.random() < 0.6]
             bad.difference_update(p.position for p in chosen if rng.random() < 0.7)
-            checkpoints.ask_retry(conn, [p.id for p in chosen])
+            checkpoints.request_retry(conn, [p.id for p in chosen])
         _await_retries(database)
 
     await asyncio.to_thread(ask)
@@ -219,7 +219,7 @@ async def _all_retried(database: str) -> bool:
 
     def ask() -> bool:
         with connect(database, "test") as conn:
-            found = checkpoints.ask_retry(conn, None)
+            found = checkpoints.request_retry(conn, None)
         _await_retries(database)
         return found > 0
 

@@ -197,7 +197,7 @@ async def test_a_verify_during_which_a_stream_is_let_go_of_quarantine_is_right(
 
         def compare_later(conn: psycopg.Connection, *values: Any) -> Any:
             if not tries:
-                checkpoints.ask_retry(conn, None)
+                checkpoints.request_retry(conn, None)
                 while checkpoints.quarantined(conn):
                     pass
             tries.append(1)

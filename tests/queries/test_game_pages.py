@@ -67,7 +67,7 @@ async def test_after_more_events_than_are_looked_through_pages_are_read_anew(
     pages = GamePages()
     await shop.happened(GAME, game_created(title="Celeste"))
     await titles(shop, pages)
-    monkeypatch.setattr(game_pages, "LOOKED_THROUGH", 2)
+    monkeypatch.setattr(game_pages, "MAX_SCANNED_POSITIONS", 2)
 
     await shop.all_happened([(some_id(f"person {no}"), [registered()]) for no in range(3)])
 

@@ -70,7 +70,7 @@ def said(result: SearchResult) -> tuple[str, int]:
 async def searching(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Searching]:
     """The documents in PostgreSQL are projected; the other index is not, and is not waited for."""
     monkeypatch.setattr(StandIn, "away", False)
-    monkeypatch.setattr(search_engines, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(search_engines, "SEARCH_TIMEOUT_SECONDS", 0.0)
     async with (
         open_shop(database) as shop,
         projecting(database, [Registered(GamesText(), PostgresDocuments())]),
@@ -143,7 +143,7 @@ async def test_an_index_that_lacks_only_what_is_no_change_of_a_game_is_asked(
 async def test_an_index_that_is_just_about_to_have_a_change_is_waited_for(
     searching: Searching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_engines, "PATIENCE_SECONDS", 20.0)
+    monkeypatch.setattr(search_engines, "SEARCH_TIMEOUT_SECONDS", 20.0)
     async with indexing(searching.shop):
         pass
     await searching.price_is(300)
@@ -172,7 +172,7 @@ async def test_who_turns_pages_of_postgresql_stays_there_when_the_first_engine_i
 async def test_an_index_that_is_away_is_not_waited_for(
     searching: Searching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_engines, "PATIENCE_SECONDS", 1000.0)
+    monkeypatch.setattr(search_engines, "SEARCH_TIMEOUT_SECONDS", 1000.0)
     StandIn.away = True
     async with asyncio.timeout(100):
         assert await searching.found() == ("postgres", 100)

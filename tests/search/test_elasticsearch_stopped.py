@@ -35,7 +35,7 @@ async def shop(
 ) -> AsyncIterator[Shop]:
     """A shop that looks often whether its Elasticsearch is back."""
     monkeypatch.setattr(circuit, "OPEN_SECONDS", 0.2)
-    monkeypatch.setattr(lanes, "REST_SECONDS", (0.1, 0.2))
+    monkeypatch.setattr(lanes, "BACKOFF_SECONDS", (0.1, 0.2))
     async with (
         open_shop(
             database, tmp_path, elasticsearch_url=elasticsearch.url, rate_limit="off"
