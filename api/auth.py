@@ -14,7 +14,7 @@ from api.access import access_of
 from api.middleware.context import context_of
 from api.services import Services
 from commands.aggregates import GAME, SHIPMENT
-from commands.handler import Caller
+from commands.caller import Caller
 from domain.errors import Forbidden, NotFound, Unauthorized
 from domain.identity import AccountType
 
@@ -115,7 +115,7 @@ class Access:
         except (ValueError, NotFound):  # reported later, by the route
             return
         if owner is not None and not caller.may_act_for(owner):
-            raise Forbidden(self.owner_code, "this belongs to another person")
+            raise Forbidden(self.owner_code, "you may not access what belongs to another person")
 
 
 async def _seller_of_game(services: Services, game_id: UUID) -> UUID | None:

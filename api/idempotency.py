@@ -23,7 +23,8 @@ from api.answers import POSITION_HEADER
 from api.auth import AnyCaller
 from api.middleware.context import context_of
 from api.problems import Problem
-from commands.handler import Caller, CommandResult
+from commands.caller import Caller
+from commands.handler import CommandResult
 from domain.errors import Refused
 from eventstore.codec import decrypt, encrypt
 from eventstore.log import AlreadyDone, IdempotencyKey, IdempotencyRecord

@@ -26,7 +26,7 @@ import uvloop
 from benchmarks import shopfront
 from benchmarks.measuring import Aim, Case, Log, Sample, Table, line, take_turns
 from benchmarks.server import Server
-from commands.handler import SYSTEM, Caller
+from commands.caller import SYSTEM, Caller
 from deploy.servers.common import free_port
 from domain.catalog import Listing, Price
 from kit.uuid7 import uuid7

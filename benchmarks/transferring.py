@@ -21,7 +21,7 @@ import uvloop
 
 from benchmarks.measuring import Aim, Case, Log, Sample, Table, line, take_turns
 from benchmarks.server import Server
-from commands.handler import SYSTEM, Caller
+from commands.caller import SYSTEM, Caller
 from kit.uuid7 import uuid7
 from runtime.settings import Settings
 from runtime.wiring.core import open_core

@@ -11,8 +11,9 @@ import msgspec
 
 from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import CART, CLAIM, GAME, ORDER, SHIPMENT, no_such_product
+from commands.caller import Caller
 from commands.cart_holds import EndReason, Holds, given_up
-from commands.handler import Caller, CommandHandler, CommandResult
+from commands.handler import CommandHandler, CommandResult
 from commands.inventory import stock_of
 from commands.offers import offer
 from commands.order_saga import (

@@ -7,7 +7,8 @@ import msgspec
 
 from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import CLAIM, GAME
-from commands.handler import Caller, CommandHandler, CommandResult
+from commands.caller import Caller
+from commands.handler import CommandHandler, CommandResult
 from commands.reactors.reactor import Reactor, caused, once_for
 from domain import catalog, claims
 from domain.catalog import (

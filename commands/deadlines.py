@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from commands.handler import SYSTEM, Caller
+from commands.caller import SYSTEM, Caller
 from domain.errors import Refused
 from domain.ids import derived
 from eventstore.log import AlreadyDone, IdempotencyKey

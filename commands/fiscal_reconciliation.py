@@ -14,7 +14,8 @@ from functools import partial
 import msgspec
 
 from commands.aggregates import BOOK, ORDER, RECEIPT
-from commands.handler import IMPORTER, SYSTEM, CommandHandler
+from commands.caller import IMPORTER, SYSTEM
+from commands.handler import CommandHandler
 from commands.ports.fiscal import FiscalOperator, KnownReceipt
 from commands.ports.queue import Job, WorkQueue
 from commands.reactors.reactor import job_for

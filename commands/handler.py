@@ -8,55 +8,17 @@ from uuid import UUID
 
 import msgspec
 
-from domain.errors import Forbidden, Refused
+from commands.caller import Caller
+from domain.errors import Refused
 from eventstore.aggregate import Aggregate
 from eventstore.decide import decide
-from eventstore.log import IdempotencyKey, Log, Metadata
+from eventstore.log import IdempotencyKey, Log
 from eventstore.repository import Repository
 from eventstore.unit_of_work import UnitOfWork
 from kit.clock import Clock
 
 S = TypeVar("S")
 T = TypeVar("T")
-
-
-class Caller(msgspec.Struct, frozen=True):
-    """Who asks for something, and on whose behalf it is recorded; `session_id` is the login that
-    proves it."""
-
-    actor: str
-    user_id: UUID | None = None
-    account_type: str = ""
-    correlation_id: UUID | None = None
-    causation_id: UUID | None = None
-    traceparent: str | None = None
-    session_id: UUID | None = None
-
-    @property
-    def is_admin(self) -> bool:
-        """Whether the caller may act for everybody."""
-        return self.account_type == "ADMIN"
-
-    def may_act_for(self, user_id: UUID) -> bool:
-        """Whether the caller is that person, or an ADMIN."""
-        return self.is_admin or self.user_id == user_id
-
-    def person(self) -> UUID:
-        """Who it is. Raises Forbidden("no_account") when it is no person with an account."""
-        if self.user_id is None:
-            raise Forbidden("no_account", "only a person with an account may do this")
-        return self.user_id
-
-    def metadata(self) -> Metadata:
-        """What the log keeps of it."""
-        return Metadata(self.actor, self.correlation_id, self.causation_id, self.traceparent)
-
-
-SYSTEM = Caller("system")
-
-IMPORTER = Caller("import", account_type="ADMIN")
-"""Who loads what happened elsewhere: what this actor ordered is not ours to report to a fiscal
-operator."""
 
 
 class CommandResult(msgspec.Struct, Generic[T], frozen=True):

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import Literal
 from uuid import UUID
 
+from commands.caller import Caller
 from commands.catalog import seller_of
-from commands.handler import Caller
 from commands.ports.images import ImageFetcher, ImageMaker, ImageStore
 from domain.errors import Invalid, NotFound
 

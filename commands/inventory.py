@@ -7,7 +7,8 @@ from uuid import UUID
 import msgspec
 
 from commands.aggregates import CART, GAME, ORDER, STOCK, no_such_product
-from commands.handler import Caller, CommandHandler, CommandResult
+from commands.caller import Caller
+from commands.handler import CommandHandler, CommandResult
 from commands.shop_rules import ShopRules
 from domain import inventory
 from domain.errors import Conflict, Forbidden, Invalid
@@ -58,8 +59,7 @@ class InventoryCommands:
 
         async def decision(unit: UnitOfWork) -> StockNow:
             stock = await stock_of(unit, game_id)
-            if not caller.may_act_for(stock.seller_id):
-                raise Forbidden("not_yours", "that is another seller's product")
+            caller.must_act_for(stock.seller_id, "product")
             version = unit.version(stock_id(game_id))
             if counted_at is not None and counted_at != version:
                 raise Conflict(

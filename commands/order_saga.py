@@ -16,12 +16,13 @@ from uuid import UUID
 import msgspec
 
 from commands.aggregates import CART, CLAIM, ORDER, PAYMENT, SHIPMENT, STOCK, TRANSACTION
-from commands.handler import Caller, CommandHandler, CommandResult
+from commands.caller import Caller
+from commands.handler import CommandHandler, CommandResult
 from commands.wallets import pay_from_wallet, refund_to_wallet, wallet_of
 from domain import cart as carts
 from domain import catalog, claims, fulfilment, inventory, orders, payments
 from domain.claims import ReleaseReason
-from domain.errors import Conflict, Forbidden
+from domain.errors import Conflict
 from domain.events import Event
 from domain.ids import claim_id, stock_id
 from domain.orders import Order
@@ -199,8 +200,7 @@ async def owned_order(unit: UnitOfWork, caller: Caller, order_id: UUID) -> Order
     """The order, if it is the caller's (or the caller is an ADMIN). Raises NotFound,
     Forbidden("not_yours")."""
     order = await unit.get(ORDER, order_id)
-    if not caller.may_act_for(order.buyer_id):
-        raise Forbidden("not_yours", "that is another person's order")
+    caller.must_act_for(order.buyer_id, "order")
     return order
 
 
@@ -241,8 +241,7 @@ async def request_refund(
     unless the payment was free, so that nothing left is refused as too much. Free payments need no
     provider. Returns the refund's id."""
     refund_id = uuid7() if once is None else once.key
-    if not caller.is_admin:
-        raise Forbidden("role_required", "this needs the role ADMIN")
+    caller.must_be_admin()
 
     async def decision(unit: UnitOfWork) -> UUID:
         payment = await unit.get(PAYMENT, payment_id)

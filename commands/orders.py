@@ -7,7 +7,8 @@ import msgspec
 
 from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import GAME, ORDER, PAYMENT
-from commands.handler import Caller, CommandHandler, CommandResult
+from commands.caller import Caller
+from commands.handler import CommandHandler, CommandResult
 from commands.offers import offer
 from commands.order_saga import (
     Placed,

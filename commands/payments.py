@@ -5,7 +5,8 @@ from uuid import UUID
 
 from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import PAYMENT
-from commands.handler import Caller, CommandHandler, CommandResult
+from commands.caller import Caller, not_yours
+from commands.handler import CommandHandler, CommandResult
 from commands.order_saga import owned_order, request_refund
 from commands.ports.payments import (
     Intent,
@@ -19,7 +20,7 @@ from commands.ports.text_log import TextLog
 from commands.sealed_secrets import SealedSecrets
 from commands.wallets import pay_from_wallet, wallet_of
 from domain import orders, payments
-from domain.errors import Conflict, Forbidden, Invalid, Refused
+from domain.errors import Conflict, Invalid, Refused
 from domain.events import Event
 from domain.payments import Method, NoticedIntent, Outcome, Payment, PaymentNoticeReceived
 from domain.payments.refunds import NoticedRefund
@@ -76,7 +77,7 @@ class PaymentCommands:
             payment = await unit.get(PAYMENT, order.payment_id)
             by_wallet = method is not None and method.type == "wallet"
             if by_wallet and caller.user_id != order.buyer_id:
-                raise Forbidden("not_yours", "only its owner spends a wallet's money")
+                raise not_yours("wallet")
             orders.must_be_payable(order, paid=payment.is_captured, now=self._handler.now())
             if by_wallet:
                 wallet_id = await wallet_of(unit, order.buyer_id, payment.currency)

@@ -10,10 +10,11 @@ from uuid import UUID
 import msgspec
 
 from commands.aggregates import ORDER, SHIPMENT
-from commands.handler import Caller, CommandHandler, CommandResult
+from commands.caller import Caller
+from commands.handler import CommandHandler, CommandResult
 from commands.ports.signatures import CarrierSignatures
 from domain import fulfilment, orders
-from domain.errors import Conflict, Forbidden, Invalid
+from domain.errors import Conflict, Invalid
 from domain.events import Event
 from domain.fulfilment import Shipment
 from eventstore.log import IdempotencyKey
@@ -113,10 +114,7 @@ class ShipmentCommands:
         Raises Forbidden("role_required"); NotFound("shipment_not_found");
         Conflict("shipment_not_shipped"); Invalid("invalid_delivered_at").
         """
-        if not caller.is_admin:
-            raise Forbidden(
-                "role_required", "this needs the role ADMIN, or the carrier's signature"
-            )
+        caller.must_be_admin()
 
         async def decision(unit: UnitOfWork) -> None:
             shipment = await unit.get(SHIPMENT, shipment_id)
@@ -136,8 +134,7 @@ class ShipmentCommands:
     ) -> CommandResult[None]:
         async def decision(unit: UnitOfWork) -> None:
             shipment = await unit.get(SHIPMENT, shipment_id)
-            if not caller.may_act_for(shipment.seller_id):
-                raise Forbidden("not_yours", "that is another seller's shipment")
+            caller.must_act_for(shipment.seller_id, "shipment")
             unit.expect(shipment_id, expected_version)
             await _emit(unit, shipment_id, shipment, decide(shipment, self._handler.now()))
             unit.record_ids(shipment_id=shipment_id)

@@ -15,7 +15,8 @@ import msgspec
 
 from commands.accounts.open_accounts import must_be_open, must_take_money
 from commands.aggregates import PAYMENT, TRANSACTION, WALLET
-from commands.handler import Caller, CommandHandler, CommandResult
+from commands.caller import Caller
+from commands.handler import CommandHandler, CommandResult
 from commands.order_saga import owned_order
 from commands.orders import payment_awaits_buyer
 from commands.shop_rules import ShopRules

@@ -6,9 +6,10 @@ from uuid import UUID
 
 from commands.accounts.open_accounts import must_be_open, must_not_be_forgotten, must_take_money
 from commands.aggregates import CLAIM, PAYMENT, WALLET
-from commands.handler import Caller, CommandHandler, CommandResult
+from commands.caller import Caller, not_yours
+from commands.handler import CommandHandler, CommandResult
 from domain import claims, payments, wallets
-from domain.errors import Conflict, Forbidden, Invalid, NotFound
+from domain.errors import Conflict, Invalid, NotFound
 from domain.events import Event
 from domain.ids import claim_id
 from domain.payments import refunds
@@ -113,8 +114,7 @@ class WalletCommands:
         *,
         comes_in: bool = False,
     ) -> CommandResult[None]:
-        if not caller.is_admin:
-            raise Forbidden("role_required", "this needs the role ADMIN")
+        caller.must_be_admin()
 
         async def decision(unit: UnitOfWork) -> None:
             wallet = await unit.get(WALLET, wallet_id)
@@ -137,7 +137,7 @@ async def owned_wallet(unit: UnitOfWork, caller: Caller, wallet_id: UUID) -> Wal
     """
     wallet = await unit.get(WALLET, wallet_id)
     if wallet.user_id != caller.user_id:
-        raise Forbidden("not_yours", "that is another person's wallet")
+        raise not_yours("wallet")
     await must_be_open(unit, wallet.user_id)
     return wallet
 

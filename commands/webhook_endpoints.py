@@ -8,8 +8,9 @@ from uuid import UUID
 
 from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT, WEBHOOK_INDEX
+from commands.caller import Caller
 from commands.catalog import seller_of
-from commands.handler import Caller, CommandHandler, CommandResult
+from commands.handler import CommandHandler, CommandResult
 from commands.ports.webhooks import WebhookSender
 from commands.sealed_secrets import SealedSecrets
 from domain import webhook_deliveries, webhook_endpoints

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from commands.handler import SYSTEM
+from commands.caller import SYSTEM
 from domain.errors import Conflict
 from eventstore.keys import secret
 from runtime.home import PASSWORD_FILE

@@ -19,8 +19,9 @@ from api.reading import Reads
 from api.services import Services, ServicesOf
 from api.views.payments import PaymentMethod, declined, secret_of
 from commands.aggregates import CART
+from commands.caller import Caller
 from commands.carts import CartChanged
-from commands.handler import Caller, CommandResult
+from commands.handler import CommandResult
 from commands.order_saga import Placed
 from commands.orders import OrderAndPayment
 from domain.cart import Cart, Item, LineChange

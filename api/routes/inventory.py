@@ -14,7 +14,6 @@ from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import STOCK
 from commands.handler import CommandResult
-from domain.errors import Forbidden
 from domain.ids import stock_id
 from domain.inventory import HoldName, Stock
 from eventstore.log import IdempotencyKey
@@ -258,8 +257,8 @@ async def list_stock(
     the low-stock threshold.
     """
     seller_id = seller_id if caller.is_admin else seller_id or caller.person()
-    if seller_id is not None and not caller.may_act_for(seller_id):
-        raise Forbidden("not_yours", "this stock belongs to another seller")
+    if seller_id is not None:
+        caller.must_act_for(seller_id, "stock")
     at_most = services.commands.rules.low_stock if low else None
     page = await stock_query.stocks(
         reads, seller_id=seller_id, at_most=at_most, limit=limit, cursor=cursor
@@ -287,8 +286,7 @@ async def get_stock(
     stock, position = await found(
         services, reads, lambda models: stock_query.stock(models, product_id), STOCK.missing
     )
-    if not caller.may_act_for(stock.seller_id):
-        raise Forbidden("not_yours", "this product belongs to another seller")
+    caller.must_act_for(stock.seller_id, "product")
     return versioned(
         request, SellersStock.model_validate(stock), position=position, version=stock.version
     )

@@ -13,8 +13,8 @@ from api.auth import Admin, Auditor, Seller
 from api.fields import Answer, Currency, Page, Time
 from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import ServicesOf
-from commands.handler import Caller
-from domain.errors import Forbidden, NotFound
+from commands.caller import Caller, not_yours
+from domain.errors import NotFound
 from domain.ledger import seller_account
 from projections.models.ledger import LedgerEntry
 from queries import ledger as ledger_query
@@ -136,7 +136,7 @@ async def get_account(
     SELLER). Without `currency`, the balance is the one in the account's first currency, and the
     entries are those in all."""
     if not caller.is_admin and account_id != _own_account(caller):
-        raise Forbidden("not_yours", "this account is not yours")
+        raise not_yours("account")
 
     async def ask(models: ReadModels) -> FoundAnswer[tuple[Account, list[Account]] | None]:
         found = await ledger_query.account(models, account_id)

@@ -14,7 +14,7 @@ from api.services import Services, ServicesOf
 from api.views.game_offers import show_offers
 from api.views.games import Offered
 from api.views.region import CallerRegion
-from domain.errors import Forbidden
+from commands.caller import not_yours
 from projections.models.library import OwnedGame
 from queries import library as library_query
 from queries.paging import Page as FoundPage
@@ -56,7 +56,7 @@ async def get_library(
     owner = user_id or caller.user_id
     assert owner is not None
     if owner != caller.user_id and caller.account_type not in {"AUDITOR", "ADMIN"}:
-        raise Forbidden("not_yours", "this library belongs to another person")
+        raise not_yours("library")
     if as_of is not None:
         position = await services.audit.position_at(as_of)
         games = await library_query.library_as_of(services.log, owner, position)

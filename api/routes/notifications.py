@@ -10,7 +10,6 @@ from api.answers import page_answer
 from api.auth import SignedIn
 from api.fields import Answer, Page, Time
 from api.reading import Cursor, Limit, Reads
-from domain.errors import Forbidden
 from domain.notification_texts import Channel
 from domain.notifications import Status
 from queries import notifications as query
@@ -53,8 +52,7 @@ async def list_notifications(
     """List the caller's notifications, newest first, without their text."""
     owner = user_id or caller.user_id
     assert owner is not None
-    if not caller.may_act_for(owner):
-        raise Forbidden("not_yours", "these notifications belong to another person")
+    caller.must_act_for(owner, "notifications")
     page = await query.notifications(
         reads, owner, status=status, channel=channel, limit=limit, cursor=cursor
     )

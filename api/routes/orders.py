@@ -27,10 +27,10 @@ from api.views.payments import (
 from api.views.receipts import ReceiptView, first_issued
 from api.views.shipments import ShipmentView
 from commands.aggregates import ORDER
-from commands.handler import Caller, CommandResult
+from commands.caller import Caller
+from commands.handler import CommandResult
 from commands.order_saga import Placed
 from commands.orders import OrderAndPayment
-from domain.errors import Forbidden
 from domain.orders import Status
 from eventstore.log import IdempotencyRecord
 from queries import orders as orders_query
@@ -253,8 +253,8 @@ async def _orders(
     limit: int,
     cursor: str | None,
 ) -> Response:
-    if user_id is not None and not caller.may_act_for(user_id):
-        raise Forbidden("not_yours", "these orders belong to another person")
+    if user_id is not None:
+        caller.must_act_for(user_id, "orders")
     page = await orders_query.orders(
         reads, user_id=user_id, status=status, limit=limit, cursor=cursor
     )
@@ -279,8 +279,7 @@ async def get_order(
     order, position = await found(
         services, reads, lambda models: orders_query.order(models, order_id), ORDER.missing
     )
-    if not caller.may_act_for(order.user_id):
-        raise Forbidden("not_yours", "this order belongs to another person")
+    caller.must_act_for(order.user_id, "order")
     return answer(await _addressed(services, order, caller), position=position)
 
 

@@ -25,7 +25,6 @@ from api.views.payments import (
 )
 from commands.aggregates import PAYMENT
 from commands.handler import CommandResult
-from domain.errors import Forbidden
 from domain.payments.events import RefundState, Status
 from eventstore.log import IdempotencyRecord
 from queries import payments as payments_query
@@ -176,6 +175,5 @@ async def get_payment(
     payment, position = await found(
         services, reads, lambda models: payments_query.payment(models, payment_id), PAYMENT.missing
     )
-    if not caller.may_act_for(payment.buyer_id):
-        raise Forbidden("not_yours", "this payment belongs to another person")
+    caller.must_act_for(payment.buyer_id, "payment")
     return answer(payment_view(services, payment, caller), position=position)

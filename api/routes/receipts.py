@@ -11,7 +11,7 @@ from api.reading import Reads, found
 from api.services import ServicesOf
 from api.views.receipts import ReceiptView, first_issued
 from commands.aggregates import ORDER
-from domain.errors import Forbidden, NotFound
+from domain.errors import NotFound
 from queries import orders as orders_query
 from queries.read_models import Answer as Found
 from queries.read_models import ReadModels
@@ -36,8 +36,7 @@ async def get_receipt(
         return await orders_query.order(models, order_id)
 
     order, position = await found(services, reads, ask, ORDER.missing)
-    if not caller.may_act_for(order.user_id):
-        raise Forbidden("not_yours", "this order belongs to another person")
+    caller.must_act_for(order.user_id, "order")
     receipt = first_issued(order.receipts)
     if receipt is None:
         raise NotFound("receipt_not_found", "the order has no fiscal receipt (yet)")

@@ -19,7 +19,8 @@ from api.idempotency import Idempotency, Idempotent, no_result
 from api.services import Services, ServicesOf
 from api.views.accounts import NOT_STORED, Account, TokenPair, account_view, tokens_for
 from commands.accounts.logins import Login
-from commands.handler import Caller, CommandResult
+from commands.caller import Caller
+from commands.handler import CommandResult
 from domain.errors import Unauthorized
 from domain.identity import AccountType, User
 from eventstore.log import AlreadyDone, IdempotencyKey, IdempotencyRecord

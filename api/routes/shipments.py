@@ -17,8 +17,8 @@ from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from api.views.shipments import AddressedShipment, MovedShipment, ShipmentView
 from commands.aggregates import ORDER, SHIPMENT
-from commands.handler import Caller, CommandResult
-from domain.errors import Forbidden
+from commands.caller import Caller, not_yours
+from commands.handler import CommandResult
 from domain.fulfilment import Status
 from eventstore.log import IdempotencyRecord
 from queries import shipments as shipments_query
@@ -195,4 +195,4 @@ async def get_shipment(
 
 def _must_concern(caller: Caller, shipment: ShipmentOfBuyer) -> None:
     if not (caller.may_act_for(shipment.seller_id) or caller.may_act_for(shipment.buyer_id)):
-        raise Forbidden("not_yours", "this shipment belongs to others")
+        raise not_yours("shipment")

@@ -18,9 +18,9 @@ from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from api.views.payments import PaymentMethod
 from commands.aggregates import TRANSACTION, WALLET
-from commands.handler import Caller, CommandResult
+from commands.caller import Caller, not_yours
+from commands.handler import CommandResult
 from commands.transactions import TransactionAndPayment
-from domain.errors import Forbidden
 from domain.payments import Method
 from domain.transactions import Status, Transaction, Type
 from eventstore.log import IdempotencyKey
@@ -264,8 +264,8 @@ async def list_transactions(
     """List the caller's transactions, newest first. An ADMIN sees everybody's, or one user's."""
     if user_id is None and not caller.is_admin:
         user_id = caller.user_id
-    if user_id is not None and not caller.may_act_for(user_id):
-        raise Forbidden("not_yours", "these transactions belong to another person")
+    if user_id is not None:
+        caller.must_act_for(user_id, "transactions")
     page = await transactions_query.transactions(
         reads, user_id=user_id, status=status, limit=limit, cursor=cursor
     )
@@ -287,5 +287,5 @@ async def get_transaction(
         target = transaction.to_wallet_id
         wallet = None if target is None else await services.repository.cached(WALLET, target)
         if wallet is None or wallet.user_id != caller.user_id:
-            raise Forbidden("not_yours", "this transaction belongs to another person")
+            raise not_yours("transaction")
     return answer(DatedTransaction.model_validate(transaction), position=position)

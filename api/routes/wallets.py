@@ -15,8 +15,8 @@ from api.idempotency import Idempotency, Idempotent, no_result, recorded_id
 from api.reading import AsOf, Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import WALLET
+from commands.caller import not_yours
 from commands.handler import CommandResult
-from domain.errors import Forbidden
 from domain.wallets import Status as WalletStatus
 from eventstore.log import IdempotencyKey
 from projections.models.wallets import MovementType, Wallet
@@ -300,5 +300,5 @@ async def _owned(
         services, reads, lambda models: wallets_query.wallet(models, wallet_id), WALLET.missing
     )
     if not may_act_for(wallet.user_id):
-        raise Forbidden("not_yours", "this wallet belongs to another person")
+        raise not_yours("wallet")
     return wallet, position

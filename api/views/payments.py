@@ -10,7 +10,7 @@ from starlette.responses import Response
 from api.fields import Amount, Answer, Body, CardToken, Reason, Time
 from api.problems import Problem, problem_response
 from api.services import Services
-from commands.handler import Caller
+from commands.caller import Caller
 from commands.orders import OrderAndPayment
 from domain.payments import Method
 from domain.payments.events import MethodType

@@ -15,12 +15,14 @@ from uuid import UUID
 
 from commands.accounts.belongings import Belongings
 from commands.accounts.mailboxes import Mailboxes
+from commands.accounts.open_accounts import must_manage
 from commands.aggregates import ORDER, PAYMENT, SHIPMENT, TRANSACTION, USER, WALLET
-from commands.handler import Caller, CommandHandler, CommandResult
+from commands.caller import Caller
+from commands.handler import CommandHandler, CommandResult
 from commands.ports.secrets import PersonKeys
 from commands.reactors.account_settling import AccountSettling
 from domain import identity, obligations
-from domain.errors import Conflict, Forbidden
+from domain.errors import Conflict
 from domain.identity import User
 from domain.obligations import Obligation
 from eventstore.log import IdempotencyKey
@@ -69,8 +71,7 @@ class AccountEnds:
         account_has_obligations (with `obligations`, each `{kind, id, …}`) or account_in_use, then
         nothing was changed; NotSeenYet, of forgetting, likewise.
         """
-        if not caller.may_act_for(user_id) and caller.actor != "system":
-            raise Forbidden("not_yours", "that is another person's account")
+        must_manage(caller, user_id)
         if forget:
             await self._must_owe_nothing(caller, user_id, expected_version)
             result = await self._forget(caller, user_id)
@@ -93,8 +94,7 @@ class AccountEnds:
 
         Raises Forbidden("role_required"); NotFound; Conflict: account_active, account_forgotten.
         """
-        if not caller.is_admin:
-            raise Forbidden("role_required", "this needs the role ADMIN")
+        caller.must_be_admin()
 
         async def decision(unit: UnitOfWork) -> User:
             user = await unit.get(USER, user_id)

@@ -8,11 +8,13 @@ import msgspec
 from commands.accounts.mail_proofs import tell_change
 from commands.accounts.mail_tokens import MailTokens
 from commands.accounts.mailboxes import Mailboxes, taken
+from commands.accounts.open_accounts import must_manage
 from commands.aggregates import USER
-from commands.handler import Caller, CommandHandler, CommandResult
+from commands.caller import Caller
+from commands.handler import CommandHandler, CommandResult
 from commands.ports.secrets import PasswordHasher, PersonKeys
 from domain import identity
-from domain.errors import Forbidden, Invalid, Refused, Unauthorized
+from domain.errors import Invalid, Refused, Unauthorized
 from domain.identity import AccountType, User
 from eventstore.log import IdempotencyKey
 from eventstore.unit_of_work import UnitOfWork
@@ -113,7 +115,7 @@ class AccountCommands:
         Raises Conflict("email_taken"), Stale, Forbidden, NotFound, Invalid
         (current_password_missing among others), Unauthorized("current_password_wrong").
         """
-        self._must_be_allowed(caller, user_id)
+        must_manage(caller, user_id)
         if password is not None:
             identity.check_password(password)
         digest = None if email is None else self._mailboxes.digest(email)
@@ -161,10 +163,6 @@ class AccountCommands:
     async def get(self, user_id: UUID) -> User:
         """The account as it is now. Raises NotFound("user_not_found")."""
         return await self._handler.get(USER, user_id)
-
-    def _must_be_allowed(self, caller: Caller, user_id: UUID) -> None:
-        if not caller.may_act_for(user_id) and caller.actor != "system":
-            raise Forbidden("not_yours", "that is another person's account")
 
 
 def _must_be_known(user: User, given: str | None, known_hash: str | None) -> None:

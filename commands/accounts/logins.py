@@ -8,7 +8,8 @@ import msgspec
 
 from commands.accounts.mailboxes import Mailboxes
 from commands.aggregates import USER
-from commands.handler import Caller, CommandHandler, CommandResult
+from commands.caller import Caller
+from commands.handler import CommandHandler, CommandResult
 from commands.ports.secrets import PasswordHasher
 from commands.ports.sessions import Session, Sessions
 from domain import identity

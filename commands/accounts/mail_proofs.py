@@ -11,7 +11,8 @@ from uuid import UUID
 from commands.accounts.mail_tokens import MailProof, MailTokens
 from commands.accounts.mailboxes import Mailboxes
 from commands.aggregates import NOTIFICATION, USER
-from commands.handler import Caller, CommandHandler, CommandResult
+from commands.caller import Caller
+from commands.handler import CommandHandler, CommandResult
 from commands.ports.secrets import PasswordHasher
 from domain import email_addresses, identity, notification_texts, notifications
 from domain.errors import Invalid

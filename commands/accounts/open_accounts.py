@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from commands.aggregates import USER
+from commands.caller import SYSTEM, Caller
 from domain import identity
 from domain.errors import Conflict, Forbidden
 from domain.identity import User, UserDeactivated, UserForgotten
@@ -12,6 +13,13 @@ from domain.wallets import Wallet
 from eventstore.log import Envelope
 from eventstore.repository import Repository
 from eventstore.unit_of_work import UnitOfWork
+
+
+def must_manage(caller: Caller, user_id: UUID) -> None:
+    """Raises Forbidden("not_yours") unless the caller is the account's owner, an ADMIN or the
+    program itself."""
+    if caller.actor != SYSTEM.actor:
+        caller.must_act_for(user_id, "account")
 
 
 async def must_be_open(unit: UnitOfWork, user_id: UUID) -> User:

@@ -34,7 +34,8 @@ from commands.aggregates import (
     STOCK,
     USER,
 )
-from commands.handler import Caller, CommandHandler
+from commands.caller import Caller
+from commands.handler import CommandHandler
 from commands.order_saga import cancel_order
 from commands.reactors.reactor import React, Reactor, caused
 from domain import cart as carts

@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from commands.handler import Caller
+from commands.caller import Caller
 from commands.ports.queue import Job
 from domain.errors import NotFound
 from eventstore.log import Envelope, IdempotencyKey, Recorded

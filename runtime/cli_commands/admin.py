@@ -50,7 +50,7 @@ def create(
       ludoteca admin create --email audit@example.org --type AUDITOR --name 'Q3 audit' <
       password.txt
     """
-    from commands.handler import SYSTEM
+    from commands.caller import SYSTEM
 
     settings = opening.quiet_settings()
     opening.running_url(settings)  # before a password is asked for

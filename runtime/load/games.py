@@ -5,7 +5,7 @@ from datetime import date
 from pathlib import Path
 from uuid import UUID
 
-from commands.handler import IMPORTER
+from commands.caller import IMPORTER
 from domain.catalog import Listing, Price
 from domain.errors import Invalid, Refused
 from domain.ids import derived

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from commands.handler import IMPORTER
+from commands.caller import IMPORTER
 from domain.catalog import (
     GameCreated,
     GamePublished,

@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from commands.handler import Caller, CommandHandler
+from commands.caller import Caller
+from commands.handler import CommandHandler
 from commands.reactors.account_settling import AccountSettling
 from domain.obligations import Obligation
 from eventstore.repository import Repository

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from commands.aggregates import CLAIM, GAME
-from commands.handler import SYSTEM, Caller
+from commands.caller import SYSTEM, Caller
 from domain import catalog
 from domain.catalog import Listing
 from domain.claims import ClaimTaken

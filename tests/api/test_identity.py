@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from commands.handler import SYSTEM
+from commands.caller import SYSTEM
 from domain.notifications import NotificationRequested
 from tests.support.shops.gateway import PASSWORD, Person, Shop
 

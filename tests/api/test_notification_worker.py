@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from commands.aggregates import NOTIFICATION
-from commands.handler import SYSTEM
+from commands.caller import SYSTEM
 from commands.ports.notifications import Message, NotDelivered
 from commands.ports.queue import Job, JobAttempt
 from commands.workers.notifications import NotificationWorker

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from commands.handler import SYSTEM
+from commands.caller import SYSTEM
 from commands.reactors import notifications
 from domain.errors import Refused
 from domain.notifications import NotificationRequested

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from adapters.webhooks.signature import sign
-from commands.handler import Caller
+from commands.caller import Caller
 from domain.notification_texts import render
 from domain.payments import Method
 from tests.support.shops.gateway import CARD, Person, Shop

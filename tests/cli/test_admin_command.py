@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from commands.handler import SYSTEM
+from commands.caller import SYSTEM
 from runtime.settings import Settings
 from runtime.wiring.core import open_core
 from tests.support.shops.commands import Ludoteca, Shop

@@ -8,8 +8,8 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from commands.caller import SYSTEM
 from commands.carts import CartChanged
-from commands.handler import SYSTEM
 from commands.order_saga import Placed
 from domain.cart import (
     CartAbandoned,

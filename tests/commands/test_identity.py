@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from commands.handler import SYSTEM
+from commands.caller import SYSTEM
 from domain.claims import ClaimReleased, ClaimTaken
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale, Unauthorized
 from domain.identity import (

@@ -5,7 +5,7 @@ from unittest.mock import ANY
 
 import pytest
 
-from commands.handler import Caller
+from commands.caller import Caller
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from domain.ids import stock_id
 from domain.inventory import (

@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from commands.accounts.logins import SESSION_LIFETIME, Login
-from commands.handler import SYSTEM
+from commands.caller import SYSTEM
 from domain.errors import Forbidden, NotFound, Unauthorized
 from domain.identity import (
     LoggedIn,

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from adapters.webhooks.signature import sign
-from commands.handler import SYSTEM
+from commands.caller import SYSTEM
 from commands.ports.signatures import InvalidSignature
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from domain.fulfilment import DeliveryCorrected, ShipmentStatusUpdated

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from commands.handler import SYSTEM
+from commands.caller import SYSTEM
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Refused
 from domain.identity import UserDeactivated
 from domain.payments import (

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from adapters.queues.postgres import PostgresQueue
-from commands.handler import SYSTEM
+from commands.caller import SYSTEM
 from commands.ports.queue import Job, JobAttempt
 from eventstore import chain
 from eventstore.chain import Verifier

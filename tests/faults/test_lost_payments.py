@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from commands.handler import SYSTEM
+from commands.caller import SYSTEM
 from commands.order_saga import Placed
 from commands.ports.queue import Job
 from domain.payments import Method

@@ -13,8 +13,8 @@ import pytest
 from adapters.fiscal.client import HttpFiscalOperator
 from adapters.queues.postgres import PostgresQueue
 from commands.aggregates import RECEIPT
+from commands.caller import IMPORTER
 from commands.fiscal_reconciliation import ask_for_missing, reconcile, record_issued
-from commands.handler import IMPORTER
 from commands.ports.fiscal import IssuedReceipt, KnownReceipt, OperatorRefused, OperatorUnavailable
 from commands.workers.receipts import ReceiptWorker
 from domain.receipts import receipt_id

@@ -8,8 +8,8 @@ import pytest
 import pytest_asyncio
 
 from commands.aggregates import STOCK
+from commands.caller import SYSTEM
 from commands.carts import CartChanged
-from commands.handler import SYSTEM
 from commands.order_saga import Placed
 from domain.cart import LineChange
 from domain.errors import Conflict, Forbidden, NotFound

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from commands.handler import Caller
+from commands.caller import Caller
 from domain.errors import Conflict, Forbidden
 from domain.ledger import BUYER_EXTERNAL, CLEARING, wallet_account
 from domain.notifications import NotificationRequested

@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
+from commands.caller import Caller
 from commands.deadlines import BATCH_SIZE, DeadlineRunner
-from commands.handler import Caller
 from domain.errors import Conflict
 from eventstore.log import IdempotencyKey
 from kit.clock import ManualClock

@@ -14,7 +14,7 @@ import aiohttp
 import httpx
 import pytest
 
-from commands.handler import SYSTEM
+from commands.caller import SYSTEM
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
 from tests.support.processes.instance import VISA, Instance, eventually, running

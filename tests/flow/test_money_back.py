@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from commands.handler import Caller
+from commands.caller import Caller
 from commands.order_saga import Placed
 from domain.errors import Conflict
 from domain.ids import library_id

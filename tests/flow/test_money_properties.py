@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from commands.accounts.open_accounts import closing_of
 from commands.aggregates import USER
-from commands.handler import Caller
+from commands.caller import Caller
 from domain.errors import Refused
 from domain.identity import User
 from domain.ledger import (

@@ -13,7 +13,7 @@ from argon2 import PasswordHasher
 from adapters.passwords import Argon2Hasher
 from commands.accounts.mailboxes import mailboxes_claimed
 from commands.aggregates import CLAIM
-from commands.handler import SYSTEM
+from commands.caller import SYSTEM
 from domain.claims import ClaimTaken
 from domain.errors import Conflict, Unauthorized
 from domain.identity import UserRegistered

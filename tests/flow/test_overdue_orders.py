@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from commands.aggregates import ORDER, PAYMENT, STOCK
+from commands.caller import SYSTEM, Caller
 from commands.deadlines import DeadlineRunner
-from commands.handler import SYSTEM, Caller
 from commands.order_saga import Placed
 from commands.ports.queue import Job, JobAttempt
 from domain import payments

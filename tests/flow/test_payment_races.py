@@ -12,7 +12,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from commands.handler import SYSTEM, Caller
+from commands.caller import SYSTEM, Caller
 from commands.order_saga import Placed
 from commands.ports.payments import ProviderRefused
 from domain.errors import Refused

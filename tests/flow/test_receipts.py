@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from adapters.queues.postgres import PostgresQueue
 from commands.aggregates import BOOK, RECEIPT
-from commands.handler import IMPORTER
+from commands.caller import IMPORTER
 from commands.ports.fiscal import IssuedReceipt, KnownReceipt, OperatorUnavailable
 from commands.ports.queue import Job
 from commands.workers.receipts import ReceiptWorker, fiscal_receipts

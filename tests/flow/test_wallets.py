@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from commands.handler import SYSTEM, Caller
+from commands.caller import SYSTEM, Caller
 from commands.ports.payments import ProviderRefused
 from domain import transactions
 from domain.errors import Conflict, Forbidden, Invalid, NotFound

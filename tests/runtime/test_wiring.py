@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from commands.handler import SYSTEM
+from commands.caller import SYSTEM
 from commands.services import Commands
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core

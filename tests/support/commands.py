@@ -20,7 +20,8 @@ import pytest
 from adapters.webhooks.signature import Verifier
 from commands.accounts.mail_tokens import MailTokens
 from commands.accounts.mailboxes import Mailboxes
-from commands.handler import Caller, CommandHandler
+from commands.caller import Caller
+from commands.handler import CommandHandler
 from commands.sealed_secrets import SealedSecrets
 from commands.services import Commands
 from commands.shop_rules import ShopRules

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from commands.aggregates import ORDER, RECEIPT
-from commands.handler import SYSTEM, Caller
+from commands.caller import SYSTEM, Caller
 from commands.ports.queue import Job, JobAttempt
 from commands.workers.receipts import ReceiptWorker
 from domain import orders

@@ -18,7 +18,7 @@ from adapters.passwords import Argon2Hasher
 from api.app import create_app
 from api.services import GatewaySettings, Services
 from commands.aggregates import ALL
-from commands.handler import SYSTEM
+from commands.caller import SYSTEM
 from commands.services import Commands
 from domain.errors import Refused
 from eventstore.consumers.reactor_runner import ReactorRunner

@@ -14,8 +14,9 @@ import httpx
 
 from adapters.webhooks import signature
 from commands.aggregates import CART, ORDER, PAYMENT, STOCK, TRANSACTION, WALLET
+from commands.caller import SYSTEM, Caller
 from commands.carts import CartChanged
-from commands.handler import SYSTEM, Caller, CommandResult
+from commands.handler import CommandResult
 from commands.order_saga import Placed
 from commands.ports.queue import DeadLetter, Job, JobAttempt, JobHandler
 from commands.reactors.deposits import Deposits
