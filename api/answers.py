@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -71,11 +71,7 @@ def etag(version: int, beside: str = "") -> str:
     return f'"{version}{digest}"'
 
 
-def _expected_version(
-    if_match: Annotated[
-        str | None, Header(description="The ETag that this change is based on: 412 if it is stale.")
-    ] = None,
-) -> int | None:
+def version_in(if_match: str | None) -> int | None:
     """The newest version in If-Match; -1, which no stream has, if it contains no tag of this API's
     form."""
     if if_match is None or if_match.strip() == "*":
@@ -83,6 +79,14 @@ def _expected_version(
     tags = [_STRONG_TAG.fullmatch(tag) for tag in if_match.split(",")]
     versions = (_VERSION.fullmatch(tag[2]) for tag in tags if tag and not tag[1])
     return max((int(version[1]) for version in versions if version), default=-1)
+
+
+async def _expected_version(
+    if_match: Annotated[
+        str | None, Header(description="The ETag that this change is based on: 412 if it is stale.")
+    ] = None,
+) -> int | None:
+    return version_in(if_match)
 
 
 ExpectedVersion = Annotated[int | None, Depends(_expected_version)]
@@ -134,15 +138,9 @@ class Preference:
         return 202 if self.asynchronous else 201
 
 
-def _preference(
-    prefer: Annotated[
-        list[str] | None,
-        Header(
-            description="`wait=S`: seconds to wait for the outcome (up to 10). `respond-async`: 0."
-        ),
-    ] = None,
-) -> Preference:
-    wishes = [wish.strip().lower() for line in prefer or () for wish in line.split(",")]
+def preference_in(lines: Sequence[str]) -> Preference:
+    """The preference in the lines of a Prefer header. Unknown wishes are ignored."""
+    wishes = [wish.strip().lower() for line in lines for wish in line.split(",")]
     waits = [int(wish[5:]) for wish in wishes if re.fullmatch(r"wait=\d{1,6}", wish)]
     if "respond-async" in wishes:
         return Preference(0, asynchronous=True, applied="respond-async")
@@ -150,6 +148,17 @@ def _preference(
         seconds = min(waits[0], MAX_WAIT_SECONDS)
         return Preference(seconds, applied=f"wait={seconds}")
     return Preference()
+
+
+async def _preference(
+    prefer: Annotated[
+        list[str] | None,
+        Header(
+            description="`wait=S`: seconds to wait for the outcome (up to 10). `respond-async`: 0."
+        ),
+    ] = None,
+) -> Preference:
+    return preference_in(prefer or ())
 
 
 Prefer = Annotated[Preference, Depends(_preference)]

@@ -19,14 +19,15 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from api.aliases import add_routes, add_sockets
 from api.idempotency import StoredAnswers
 from api.middleware.context import RequestContext
+from api.middleware.dispatch import Dispatch
 from api.middleware.guards import HeadRequests, ProblemResponses
 from api.middleware.limits import Limiter, RateLimit
 from api.middleware.metrics import Metrics, RequestMetrics
 from api.middleware.security_headers import allow_inline_script
 from api.openapi import describe
-from api.problems import MEDIA_TYPE, ProblemDocument, error_response
+from api.problems import MEDIA_TYPE, ProblemDocument
 from api.routes import ROUTERS
-from api.routing import CheckedRoute, methods_at
+from api.routing import CheckedRoute, explain
 from api.services import Services
 from queries.live.subscriptions import LiveStatus
 
@@ -74,8 +75,8 @@ def gateway(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
     app.state.answers = StoredAnswers(services.log, services.clock, services.secret)
     services.log.history.when_it_changes(services.game_pages.forget)
     app.state.live = LiveStatus(services.log, services.reads)
-    app.add_exception_handler(HTTPException, _explain)
-    app.add_exception_handler(RequestValidationError, _explain)
+    app.add_exception_handler(HTTPException, explain)
+    app.add_exception_handler(RequestValidationError, explain)
     _add_middlewares(app, services)
     routes = [route for router in routers for route in router.routes]
     add_routes(app, [route for route in routes if isinstance(route, APIRoute)])
@@ -88,8 +89,11 @@ def gateway(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
 def _add_middlewares(app: FastAPI, services: Services) -> None:
     """Add the middlewares, from the innermost to the outermost."""
     settings = services.settings
+    app.add_middleware(Dispatch, routes=app.routes)
     app.add_middleware(HeadRequests)
-    app.add_middleware(RateLimit, limiter=app.state.limiter, tokens=services.tokens)
+    app.add_middleware(
+        RateLimit, limiter=app.state.limiter, tokens=services.tokens, routes=app.routes
+    )
     app.add_middleware(
         ProblemResponses,
         unguarded=UNGUARDED,
@@ -107,12 +111,6 @@ def _add_middlewares(app: FastAPI, services: Services) -> None:
     app.add_middleware(RequestMetrics, metrics=app.state.metrics)
     app.add_middleware(RequestContext)
     app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
-
-
-async def _explain(request: Request, error: Exception) -> Response:
-    if isinstance(error, HTTPException) and error.status_code == 405:
-        error = HTTPException(405, headers={"Allow": methods_at(request)})
-    return error_response(error, request.scope)
 
 
 def _add_documentation(app: FastAPI) -> None:

@@ -7,24 +7,29 @@ is read before its sender is known.
 
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 
 from fastapi import HTTPException, params
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
-from starlette.types import Message, Receive, Scope
+from starlette.types import Message, Receive, Scope, Send
 
+from api.arguments import Plan, Unplanned
 from api.auth import Access
 from api.hints import hinted
 from api.middleware.card_numbers import card_data_refused, contain_card_number
-from api.problems import Problem
+from api.problems import Problem, error_response
 from api.services import GatewaySettings
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+_STACKS = ("fastapi_middleware_astack", "fastapi_inner_astack", "fastapi_function_astack")
+"""Where FastAPI's handler looks for what to close: the files of a form."""
 
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 """Characters that PostgreSQL cannot store in a text, or UTF-8 cannot encode."""
@@ -38,24 +43,16 @@ class CheckedRoute(APIRoute):
     the caller."""
 
     access: tuple[Access, ...]
-    _begins: str
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Compare the literal beginning first: there are hundreds of routes, and each is tried for
-        each path."""
-        if not scope.get("root_path") and not scope["path"].startswith(self._begins):
-            return Match.NONE, {}
-        return super().matches(scope)
+    _checked: Handler
 
     def get_route_handler(self) -> Callable[[Request], Any]:
-        """Wrap FastAPI's own handler, which would begin by reading the body."""
-        handle = super().get_route_handler()
-        self._begins = self.path.partition("{")[0]
+        """The checks, then the endpoint."""
         self.access = tuple(dict.fromkeys(_access(self.dependant)))
         asked = tuple(access for access in self.access if not access.anybody)
         known = _query_names(self.dependant)
         form = self.body_field is not None and isinstance(self.body_field.field_info, params.Form)
         reads = self.body_field is not None or "GET" not in (self.methods or ())
+        handle = _planned(self.dependant, super().get_route_handler())
 
         async def checked(request: Request) -> Response:
             for access in asked:
@@ -74,7 +71,46 @@ class CheckedRoute(APIRoute):
                     raise card_data_refused() from None
                 raise hinted(refusal, known, self.body_field) from None
 
+        self._checked = checked
         return checked
+
+    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request for this route; the scope is as a router leaves it."""
+        request = Request(scope, receive, send)
+        try:
+            response = await self._checked(request)
+        except (StarletteHTTPException, RequestValidationError) as error:
+            response = await explain(request, error)
+        await response(scope, receive, send)
+
+
+async def explain(request: Request, error: Exception) -> Response:
+    """The answer to what FastAPI refuses."""
+    if isinstance(error, StarletteHTTPException) and error.status_code == 405:
+        error = HTTPException(405, headers={"Allow": methods_at(request)})
+    return error_response(error, request.scope)
+
+
+def _planned(dependant: Dependant, handle: Handler) -> Handler:
+    """Call the endpoint by a plan; by FastAPI's own handler whatever has none."""
+
+    async def by_fastapi(request: Request) -> Response:
+        async with AsyncExitStack() as stack:
+            request.scope.update(dict.fromkeys(_STACKS, stack))
+            return await handle(request)
+
+    try:
+        plan = Plan(dependant)
+    except Unplanned:
+        return by_fastapi
+
+    async def by_plan(request: Request) -> Response:
+        try:
+            return await plan.call(request)
+        except Unplanned:
+            return await by_fastapi(request)
+
+    return by_plan
 
 
 def _access(dependant: Dependant) -> Iterator[Access]:

@@ -4,11 +4,12 @@ carriers may send any number.
 The endpoint carries the mark, as clients choose which alias of the path they call.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from starlette.routing import Match, Route
-from starlette.types import Scope
+from starlette.routing import BaseRoute, Route
+
+from api.route_table import RouteTable
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -21,8 +22,10 @@ def signed_webhook(endpoint: C) -> C:
     return endpoint
 
 
-def is_signed_webhook(scope: Scope) -> bool:
-    """Whether the request goes to a marked endpoint, under any of its paths."""
-    routes = (route for route in scope["app"].routes if isinstance(route, Route))
-    marked = (route for route in routes if getattr(route.endpoint, _MARK, False))
-    return any(route.matches(scope)[0] is Match.FULL for route in marked)
+def signed_webhooks(routes: Iterable[BaseRoute]) -> RouteTable:
+    """Those of some routes, under all of their paths."""
+    return RouteTable(
+        route
+        for route in routes
+        if isinstance(route, Route) and getattr(route.endpoint, _MARK, False)
+    )

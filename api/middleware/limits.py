@@ -11,6 +11,7 @@ the store that `Rates.storage` names.
 
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 
@@ -19,12 +20,13 @@ from limits.aio.storage import MemoryStorage, Storage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.storage import storage_from_string
 from starlette.datastructures import MutableHeaders
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.access import access_of
 from api.middleware.context import context_of
 from api.problems import Problem
-from api.signed_webhooks import is_signed_webhook
+from api.signed_webhooks import signed_webhooks
 from api.tokens import Tokens
 from domain.errors import Unauthorized
 
@@ -155,13 +157,16 @@ def _known(account: str, client: str) -> str:
 class RateLimit:
     """Middleware: counts every request, except probes, /metrics and signed webhooks."""
 
-    def __init__(self, app: ASGIApp, limiter: Limiter, tokens: Tokens) -> None:
+    def __init__(
+        self, app: ASGIApp, limiter: Limiter, tokens: Tokens, routes: Iterable[BaseRoute]
+    ) -> None:
         self._app = app
+        self._signed = signed_webhooks(routes)
         self._limiter = limiter
         self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not self._limiter.on or _is_exempt(scope):
+        if scope["type"] != "http" or not self._limiter.on or self._is_exempt(scope):
             return await self._app(scope, receive, send)
         allowance = await self._allowance(scope)
 
@@ -189,10 +194,10 @@ class RateLimit:
             return None
         return str(access.user_id) if access else None
 
-
-def _is_exempt(scope: Scope) -> bool:
-    return (
-        scope["path"].startswith("/health/")
-        or scope["path"] == "/metrics"
-        or is_signed_webhook(scope)
-    )
+    def _is_exempt(self, scope: Scope) -> bool:
+        path = scope["path"]
+        return (
+            path.startswith("/health/")
+            or path == "/metrics"
+            or self._signed.find(scope) is not None
+        )
