@@ -23,11 +23,11 @@ from eventstore.database.connections import prove
 logger = logging.getLogger(__name__)
 
 LOOK = "SELECT epoch, epoch_id, epoch_position, head, last, there FROM log.look(%s)"
-_HEAD = (
-    "SELECT l.position, l.event_id, (SELECT event_id FROM log.events WHERE position = %s) FROM"
-    " (SELECT) one LEFT JOIN (SELECT position, event_id FROM log.events ORDER BY position DESC"
-    " LIMIT 1) l ON true"
-)
+_HEAD = """
+SELECT last.position, last.event_id, (SELECT event_id FROM log.events WHERE position = %s)
+FROM (SELECT) AS one
+LEFT JOIN (SELECT position, event_id FROM log.events ORDER BY position DESC LIMIT 1) AS last ON true
+"""
 BEGIN = "SELECT (log.begin_epoch(%s, %s)).number"
 
 

@@ -7,7 +7,18 @@ from uuid import UUID
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
+_CREATE = """
+INSERT INTO private.person_keys (person_id, key)
+SELECT * FROM unnest(%s::uuid[], %s::bytea[])
+ON CONFLICT (person_id) DO NOTHING
+"""
 _SELECT = "SELECT person_id, key FROM private.person_keys WHERE person_id = ANY (%s)"
+_DESTROY = "DELETE FROM private.person_keys WHERE person_id = %s"
+
+_CREATE_NAMED = """
+INSERT INTO private.secrets (name, value) VALUES (%s, %s) ON CONFLICT (name) DO NOTHING
+"""
+_SELECT_NAMED = "SELECT value FROM private.secrets WHERE name = %s"
 
 
 class PersonKeys:
@@ -22,11 +33,7 @@ class PersonKeys:
         person's first event."""
         ids = list(person_ids)
         async with self._pool.connection() as conn:
-            await conn.execute(
-                "INSERT INTO private.person_keys (person_id, key) SELECT * FROM unnest(%s::uuid[],"
-                " %s::bytea[]) ON CONFLICT (person_id) DO NOTHING",
-                (ids, [urandom(32) for _ in ids]),
-            )
+            await conn.execute(_CREATE, (ids, [urandom(32) for _ in ids]))
 
     async def get(self, person_ids: Iterable[UUID]) -> dict[UUID, bytes]:
         """The existing keys; forgotten and unknown persons are absent."""
@@ -37,7 +44,7 @@ class PersonKeys:
     async def destroy(self, person_id: UUID) -> None:
         """Destroy the person's key. Irreversible."""
         async with self._pool.connection() as conn:
-            await conn.execute("DELETE FROM private.person_keys WHERE person_id = %s", (person_id,))
+            await conn.execute(_DESTROY, (person_id,))
 
 
 def keys_now(conn: psycopg.Connection, person_ids: Iterable[UUID]) -> dict[UUID, bytes]:
@@ -46,17 +53,11 @@ def keys_now(conn: psycopg.Connection, person_ids: Iterable[UUID]) -> dict[UUID,
 
 
 async def secret(pool: AsyncConnectionPool, name: str, make: Callable[[], bytes]) -> bytes:
-    """The program's secret with this name, created on first use; all
-    processes get the same value."""
+    """The program's secret with this name, created on first use; all processes get the same
+    value."""
     async with pool.connection() as conn:
-        await conn.execute(
-            "INSERT INTO private.secrets (name, value) VALUES (%s, %s) ON CONFLICT (name) DO"
-            " NOTHING",
-            (name, make()),
-        )
-        row = await (
-            await conn.execute("SELECT value FROM private.secrets WHERE name = %s", (name,))
-        ).fetchone()
+        await conn.execute(_CREATE_NAMED, (name, make()))
+        row = await (await conn.execute(_SELECT_NAMED, (name,))).fetchone()
     assert row is not None
     value: bytes = row[0]
     return value

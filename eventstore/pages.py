@@ -25,9 +25,13 @@ def bounded(where: str, *more: str, limit: str = "%s", order: str = "position") 
     Payloads beyond PAGE_BYTES are not read but come as NULL: see `fitting`.
     """
     fits = f"row_number() OVER page = 1 OR sum(octet_length(payload)) OVER page <= {PAGE_BYTES}"
-    window = f"WINDOW page AS (ORDER BY {order} ROWS UNBOUNDED PRECEDING)"
     columns = ", ".join([_with_payload_if(fits), *more])
-    return f"SELECT {columns} FROM log.events WHERE {where} {window} ORDER BY {order} LIMIT {limit}"
+    return f"""
+SELECT {columns}
+FROM log.events WHERE {where}
+WINDOW page AS (ORDER BY {order} ROWS UNBOUNDED PRECEDING)
+ORDER BY {order} LIMIT {limit}
+"""
 
 
 def small(where: str, limit: int, *, order: str = "position") -> str:
@@ -37,9 +41,11 @@ def small(where: str, limit: int, *, order: str = "position") -> str:
     instead.
     """
     fits = f"octet_length(payload) <= {PAGE_BYTES // max(1, limit)}"
-    return (
-        f"SELECT {_with_payload_if(fits)} FROM log.events WHERE {where} ORDER BY {order} LIMIT %s"
-    )
+    return f"""
+SELECT {_with_payload_if(fits)}
+FROM log.events WHERE {where}
+ORDER BY {order} LIMIT %s
+"""
 
 
 def _with_payload_if(condition: str) -> str:

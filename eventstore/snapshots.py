@@ -17,6 +17,19 @@ from eventstore.keys import PersonKeys
 
 S = TypeVar("S")
 
+_LOAD = """
+SELECT s.state, s.version
+FROM log.snapshots s JOIN log.events e USING (stream_id, version)
+WHERE s.stream_id = %s AND s.schema = %s
+"""
+_DELETE_OTHER_SCHEMAS = "DELETE FROM log.snapshots WHERE stream_id = %s AND schema <> %s"
+_SAVE = """
+INSERT INTO log.snapshots (stream_id, schema, version, state) VALUES (%s, %s, %s, %s)
+ON CONFLICT (stream_id, schema) DO UPDATE
+SET version = excluded.version, state = excluded.state
+WHERE snapshots.version < excluded.version
+"""
+
 
 def plain(value: object) -> dict[Any, Any] | list[Any]:
     """An msgspec hook that encodes mappings and sets other than Python's own, such as the
@@ -41,12 +54,7 @@ class Snapshots:
         """State, version, and size in bytes; None when there is none that fits the state's shape
         and opens with the person's key."""
         async with self._pool.connection() as conn:
-            cursor = await conn.execute(
-                "SELECT s.state, s.version FROM log.snapshots s JOIN log.events e USING (stream_id,"
-                " version) WHERE s.stream_id = %s AND s.schema = %s",
-                (stream_id, schema),
-            )
-            row = await cursor.fetchone()
+            row = await (await conn.execute(_LOAD, (stream_id, schema))).fetchone()
         if row is None:
             return None
         key = (await self._keys.get([stream_id])).get(stream_id) if sealed else None
@@ -84,14 +92,6 @@ class Snapshots:
             encoded = encrypt(encoded, key, stream_id, schema).encode()
         async with self._pool.connection() as conn, conn.transaction():
             check()
-            await conn.execute(
-                "DELETE FROM log.snapshots WHERE stream_id = %s AND schema <> %s",
-                (stream_id, schema),
-            )
-            await conn.execute(
-                "INSERT INTO log.snapshots (stream_id, schema, version, state) VALUES (%s, %s, %s,"
-                " %s) ON CONFLICT (stream_id, schema) DO UPDATE SET version = excluded.version,"
-                " state = excluded.state WHERE snapshots.version < excluded.version",
-                (stream_id, schema, version, encoded),
-            )
+            await conn.execute(_DELETE_OTHER_SCHEMAS, (stream_id, schema))
+            await conn.execute(_SAVE, (stream_id, schema, version, encoded))
         return len(encoded)

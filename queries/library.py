@@ -22,10 +22,9 @@ class _Owned(msgspec.Struct, frozen=True):
 _LISTING = Listing(OwnedGame, "SELECT * FROM @library")
 _LATEST = SortOrder("bought", ("purchase_date", "game_id"), tuple[datetime, UUID], descending=True)
 
-_OF_GENRE = (
-    "EXISTS (SELECT FROM @games g WHERE g.game_id = listed.game_id AND g.filters @>"
-    " %(filters)s::jsonb)"
-)
+_OF_GENRE = """EXISTS (
+    SELECT FROM @games g WHERE g.game_id = listed.game_id AND g.filters @> %(filters)s::jsonb
+)"""
 _OWNED_IDS = "SELECT game_id FROM @library WHERE user_id = %(user)s"
 
 

@@ -55,10 +55,10 @@ async def report(
 ) -> Answer[Report[T]]:
     """The rows of two queries: a page of the `groups` (the order's keys are of its columns), and
     all `totals`. Raises BadCursor."""
-    query = (
-        f"SELECT f.*, f AS figures, (SELECT json_agg(t) FROM ({totals}) AS t) AS totals FROM"
-        f" ({groups}) AS f"
-    )
+    query = f"""
+SELECT f.*, f AS figures, (SELECT json_agg(t) FROM ({totals}) AS t) AS totals
+FROM ({groups}) AS f
+"""
     row: type[_Row[T]] = _Row[figures]  # type: ignore[valid-type]
     found = await page(models, Listing(row, query), order, [], values, limit=limit, cursor=cursor)
     rows, next_cursor = found.value.items, found.value.next_cursor

@@ -61,11 +61,12 @@ _SESSION = {
 _INQUIRIES = {**_SESSION, "client_connection_check_interval": "1s"}
 
 # Selected as one record: SELECT … FROM would make the server materialise it in a table.
-_APPEND = (
-    "SELECT log.append_v4($1::log.new_event_v4[], $2::bytea[], $3::uuid[], $4::bigint[],"
-    " $5::text[], $6::uuid[], $7::bigint[], $8::log.new_once[], $9::boolean, $10::timestamptz,"
-    " $11::timestamptz)"
+_APPEND = """
+SELECT log.append_v4(
+    $1::log.new_event_v4[], $2::bytea[], $3::uuid[], $4::bigint[], $5::text[], $6::uuid[],
+    $7::bigint[], $8::log.new_once[], $9::boolean, $10::timestamptz, $11::timestamptz
 )
+"""
 # number of fields; type, size and value of each (bigint, timestamptz)
 _answer = Struct(">I IIq IIq").unpack
 _DURABLE = """

@@ -69,13 +69,17 @@ EXAMINED = "coalesce(f.epoch = (SELECT id FROM log.epochs ORDER BY number DESC L
 """Whether the output of the subscription `f` was checked against the log's history in the latest
 epoch."""
 
-_SUBSCRIPTION = (
-    f"feed, projection, version, storage, c.position, active, paused, building, {ASTRAY},"
-    f" {EXAMINED}, ready_at"
-)
+_COLUMNS = f"""
+    feed, projection, version, storage, c.position, active, paused, building, {ASTRAY},
+    {EXAMINED}, ready_at
+"""
 
 HEAD = "(SELECT coalesce(max(position), 0) FROM log.events)"
 """The position of the last event."""
+
+_SUBSCRIPTIONS = f"SELECT {_COLUMNS} FROM {SUBSCRIPTIONS} ORDER BY feed"
+_SUBSCRIPTION = f"SELECT {_COLUMNS} FROM {SUBSCRIPTIONS} WHERE feed = %s"
+_SUBSCRIPTION_LOCKED = f"{_SUBSCRIPTION} FOR UPDATE OF f, c"
 
 _REGISTER = f"""
 WITH added AS (
@@ -99,13 +103,13 @@ RETURNING ready_at
 """
 
 _ACTIVATE_CAUGHT_UP = """
-UPDATE consumers.feeds SET active = true, ready_at = NULL WHERE feed = ANY (%s) AND ready_at IS
-    NOT NULL
+UPDATE consumers.feeds SET active = true, ready_at = NULL
+WHERE feed = ANY (%s) AND ready_at IS NOT NULL
 """
 
 _ADD_BUILDING = """
-INSERT INTO consumers.feeds (feed, projection, version, storage, building) VALUES (%s, %s, %s, %s,
-    true)
+INSERT INTO consumers.feeds (feed, projection, version, storage, building)
+VALUES (%s, %s, %s, %s, true)
 """
 _ADD_CHECKPOINT = """
 INSERT INTO consumers.checkpoints (feed, position, event_id)
@@ -178,6 +182,12 @@ VALUES (%s, %s, %s, %s, %s, left(%s, 2000)) ON CONFLICT DO NOTHING
 """
 """A repeated reaction is refused again, and recorded once."""
 
+_HOLD_FROM = "UPDATE consumers.quarantine SET position = %s WHERE id = %s"
+
+_WITHDRAW_RETRY = "UPDATE consumers.quarantine SET retry = false WHERE feed = %s"
+
+_RETRY_REQUESTED = "SELECT DISTINCT feed FROM consumers.quarantine WHERE retry"
+
 _REQUEST_RETRY = """
 UPDATE consumers.quarantine SET retry = true WHERE %(ids)s::uuid[] IS NULL OR id = ANY (%(ids)s)
 """
@@ -230,8 +240,8 @@ def add_building(
 
 
 def activate(conn: psycopg.Connection, old: str, new: str) -> None:
-    """Let queries read the subscription `new` instead of `old`. The new one takes
-    over the old one's pause."""
+    """Let queries read the subscription `new` instead of `old`. The new one takes over the old
+    one's pause."""
     conn.execute("UPDATE consumers.feeds SET active = false WHERE feed = %s", (old,))
     conn.execute(_ACTIVATE, (new, old))
     wake(conn)
@@ -253,10 +263,7 @@ def remove(conn: psycopg.Connection, name: str) -> None:
 
 
 def subscriptions(conn: psycopg.Connection) -> list[Subscription]:
-    return [
-        Subscription(*row)
-        for row in conn.execute(f"SELECT {_SUBSCRIPTION} FROM {SUBSCRIPTIONS} ORDER BY feed")
-    ]
+    return [Subscription(*row) for row in conn.execute(_SUBSCRIPTIONS)]
 
 
 def head(conn: psycopg.Connection) -> int:
@@ -266,12 +273,9 @@ def head(conn: psycopg.Connection) -> int:
 
 
 def subscription(conn: psycopg.Connection, name: str, *, lock: bool = False) -> Subscription | None:
-    """The subscription with this name. With `lock`, its checkpoint cannot move
-    until this transaction ends."""
-    locking = "FOR UPDATE OF f, c" if lock else ""
-    found = conn.execute(
-        f"SELECT {_SUBSCRIPTION} FROM {SUBSCRIPTIONS} WHERE feed = %s {locking}", (name,)
-    ).fetchone()
+    """The subscription with this name. With `lock`, its checkpoint cannot move until this
+    transaction ends."""
+    found = conn.execute(_SUBSCRIPTION_LOCKED if lock else _SUBSCRIPTION, (name,)).fetchone()
     return Subscription(*found) if found else None
 
 
@@ -360,34 +364,25 @@ def release(conn: psycopg.Connection, ids: Iterable[UUID]) -> None:
 
 def hold_from(conn: psycopg.Connection, quarantined: UUID, position: int) -> None:
     """Record that a quarantined stream was applied up to just before a position."""
-    conn.execute(
-        "UPDATE consumers.quarantine SET position = %s WHERE id = %s",
-        (position, quarantined),
-        prepare=True,
-    )
+    conn.execute(_HOLD_FROM, (position, quarantined), prepare=True)
 
 
 def withdraw_retry(conn: psycopg.Connection, name: str) -> None:
     """Withdraw all requests to retry a subscription's streams."""
-    conn.execute("UPDATE consumers.quarantine SET retry = false WHERE feed = %s", (name,))
+    conn.execute(_WITHDRAW_RETRY, (name,))
 
 
 def retry_requested(conn: psycopg.Connection) -> set[str]:
     """The subscriptions with streams to be retried, without those astray: they begin anew, with an
     empty quarantine."""
-    rows = conn.execute(
-        "SELECT DISTINCT feed FROM consumers.quarantine WHERE retry", prepare=True
-    ).fetchall()
-    names = {name for (name,) in rows}
-    return (
-        {
-            row.name
-            for row in subscriptions(conn)
-            if row.name in names and not row.astray and row.examined
-        }
-        if names
-        else names
-    )
+    names = {name for (name,) in conn.execute(_RETRY_REQUESTED, prepare=True)}
+    if not names:
+        return names
+    return {
+        row.name
+        for row in subscriptions(conn)
+        if row.name in names and not row.astray and row.examined
+    }
 
 
 def request_retry(conn: psycopg.Connection, ids: Sequence[UUID] | None) -> int:

@@ -35,16 +35,43 @@ WHERE c.feed = ANY (%(feeds)s) AND NOT EXISTS (
     SELECT FROM consumers.trail t
     WHERE t.feed = c.feed AND t.at > clock_timestamp() - make_interval(secs => %(seconds)s))
 """
-_SHORTEN = "DELETE FROM consumers.trail WHERE at < clock_timestamp() - make_interval(days => %s)"
+_DROP_OLD = "DELETE FROM consumers.trail WHERE at < clock_timestamp() - make_interval(days => %s)"
 
 _LAST_COMMON = """
-SELECT t.position FROM consumers.trail t LEFT JOIN log.events e ON e.position = t.head
-WHERE t.feed = %s AND e.event_id IS NOT DISTINCT FROM t.event_id ORDER BY t.at DESC LIMIT 1"""
+SELECT t.position
+FROM consumers.trail t LEFT JOIN log.events e ON e.position = t.head
+WHERE t.feed = %s AND e.event_id IS NOT DISTINCT FROM t.event_id
+ORDER BY t.at DESC LIMIT 1
+"""
 
 _BEGIN_EPOCH = """
-SELECT log.begin_epoch(e.number, %s) FROM (SELECT number, begun_at FROM log.epochs
-ORDER BY number DESC LIMIT 1) e,
-    consumers.checkpoints c WHERE c.feed = %s AND e.begun_at < c.updated_at"""
+SELECT (log.begin_epoch(coalesce((SELECT max(number) FROM log.epochs), 0), %s)).number
+"""
+
+_BEGIN_EPOCH_ONCE = """
+SELECT log.begin_epoch(e.number, %s)
+FROM (SELECT number, begun_at FROM log.epochs ORDER BY number DESC LIMIT 1) e,
+    consumers.checkpoints c
+WHERE c.feed = %s AND e.begun_at < c.updated_at
+"""
+
+_EPOCHS = "SELECT number, id, position FROM log.epochs ORDER BY number DESC"
+
+_REWIND = """
+UPDATE consumers.checkpoints
+SET position = %(at)s, updated_at = clock_timestamp(),
+    event_id = (SELECT event_id FROM log.events WHERE position = %(at)s)
+WHERE feed = %(feed)s
+"""
+
+_RELEASE_LOST = """
+DELETE FROM consumers.quarantine q
+WHERE feed = %s AND NOT EXISTS (
+    SELECT FROM log.events e WHERE e.position = q.position AND e.stream_id = q.stream_id
+)
+"""
+
+_SHORTEN_TO = "DELETE FROM consumers.trail t WHERE feed = %s AND position > %s"
 
 
 class NoTrail(Exception):
@@ -54,15 +81,12 @@ class NoTrail(Exception):
 def leave_trail(conn: psycopg.Connection, names: Iterable[str]) -> None:
     """Record where these consumers are, unless that was done within TRAIL_SECONDS."""
     if conn.execute(_LEAVE, {"feeds": list(names), "seconds": TRAIL_SECONDS}).rowcount:
-        conn.execute(_SHORTEN, (TRAIL_DAYS,))
+        conn.execute(_DROP_OLD, (TRAIL_DAYS,))
 
 
 def begin_epoch(conn: psycopg.Connection, reason: str) -> int:
     """Begin an epoch, because the log differs from what others may remember. Returns its number."""
-    row = conn.execute(
-        "SELECT (log.begin_epoch(coalesce((SELECT max(number) FROM log.epochs), 0), %s)).number",
-        (reason,),
-    ).fetchone()
+    row = conn.execute(_BEGIN_EPOCH, (reason,)).fetchone()
     assert row is not None
     return int(row[0])
 
@@ -71,10 +95,7 @@ class Epochs:
     """Finds the epoch of an event."""
 
     def __init__(self, conn: psycopg.Connection) -> None:
-        rows = conn.execute(
-            "SELECT number, id, position FROM log.epochs ORDER BY number DESC"
-        ).fetchall()
-        self._epochs = [Epoch(*row) for row in rows]
+        self._epochs = [Epoch(*row) for row in conn.execute(_EPOCHS)]
 
     def of(self, position: int) -> str | None:
         """The label of the epoch of this position; None before the first."""
@@ -84,7 +105,7 @@ class Epochs:
 def note_astray(conn: psycopg.Connection, name: str) -> None:
     """Begin an epoch because of a consumer that went astray, unless one began since the consumer
     last moved."""
-    conn.execute(_BEGIN_EPOCH, (f"{name} followed another history", name))
+    conn.execute(_BEGIN_EPOCH_ONCE, (f"{name} followed another history", name))
 
 
 def log_astray(conn: psycopg.Connection, row: checkpoints.Subscription) -> None:
@@ -108,21 +129,10 @@ def last_common(conn: psycopg.Connection, name: str) -> int:
 
 
 def rewind(conn: psycopg.Connection, name: str, position: int) -> None:
-    """Put a consumer that acts back to a position. Drops quarantined
-    streams whose events are lost."""
+    """Put a consumer that acts back to a position. Drops quarantined streams whose events are
+    lost."""
     with conn.transaction():
         note_astray(conn, name)
-        conn.execute(
-            "UPDATE consumers.checkpoints SET position = %(at)s, updated_at = clock_timestamp(),"
-            " event_id = (SELECT event_id FROM log.events WHERE position = %(at)s) WHERE feed ="
-            " %(feed)s",
-            {"at": position, "feed": name},
-        )
-        conn.execute(
-            "DELETE FROM consumers.quarantine q WHERE feed = %s AND NOT EXISTS (SELECT FROM"
-            " log.events e WHERE e.position = q.position AND e.stream_id = q.stream_id)",
-            (name,),
-        )
-        conn.execute(
-            "DELETE FROM consumers.trail t WHERE feed = %s AND position > %s", (name, position)
-        )
+        conn.execute(_REWIND, {"at": position, "feed": name})
+        conn.execute(_RELEASE_LOST, (name,))
+        conn.execute(_SHORTEN_TO, (name, position))

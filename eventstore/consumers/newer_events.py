@@ -9,15 +9,17 @@ import psycopg
 
 from eventstore.codec import Codec
 
-_LOOK = (
-    "SELECT (SELECT coalesce(max(position), 0) FROM log.events), (SELECT count(*) FROM"
-    " log.event_kinds)"
-)
+_LOOK = """
+SELECT
+    (SELECT coalesce(max(position), 0) FROM log.events),
+    (SELECT count(*) FROM log.event_kinds)
+"""
 _NAMES = "SELECT name FROM log.event_kinds WHERE name <> ALL (%s)"
-_FIRST = (
-    "SELECT position, name FROM log.events WHERE position > %s AND position <= %s AND name = ANY"
-    " (%s) ORDER BY position LIMIT 1"
-)
+_FIRST = """
+SELECT position, name FROM log.events
+WHERE position > %s AND position <= %s AND name = ANY (%s)
+ORDER BY position LIMIT 1
+"""
 
 
 class NewerEvent(Exception):

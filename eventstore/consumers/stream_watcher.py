@@ -14,9 +14,9 @@ from eventstore.log import LogUnavailable
 from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
 from kit.cancellation import stop_if_cancelled
 
-_TAIL = (
-    "SELECT position, stream_id FROM log.events WHERE position > %s ORDER BY position LIMIT 5000"
-)
+_TAIL = """
+SELECT position, stream_id FROM log.events WHERE position > %s ORDER BY position LIMIT 5000
+"""
 
 
 class StreamWatcher(Protocol):

@@ -36,6 +36,23 @@ CREATE TABLE IF NOT EXISTS log.migrations (
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (component, number)
 )"""
+_FIND_TABLES = """
+SELECT to_regclass('log.events') IS NOT NULL, to_regclass('log.migrations') IS NOT NULL
+"""
+_FIND_SCHEMA = """
+SELECT to_regnamespace('log') IS NOT NULL, to_regclass('log.migrations') IS NOT NULL,
+    EXISTS (SELECT FROM pg_tables WHERE (schemaname, tablename) = ('public', %s))
+"""
+_MIGRATIONS = """
+SELECT component, number, name, sha256 FROM log.migrations ORDER BY applied_at, component, number
+"""
+_ADD_MIGRATION = """
+INSERT INTO log.migrations (component, number, name, sha256) VALUES (%s, %s, %s, %s)
+"""
+_PUT_FUNCTION = """
+INSERT INTO log.functions (name, sha256) VALUES (%s, %s)
+ON CONFLICT (name) DO UPDATE SET sha256 = excluded.sha256, installed_at = clock_timestamp()
+"""
 _FORMER_TABLE = "ludoteca_migrations"
 """Where an older release recorded them, in schema public."""
 
@@ -94,8 +111,7 @@ def migrate(
         for migration in due:
             conn.execute(migration.text.encode())
             conn.execute(
-                "INSERT INTO log.migrations (component, number, name, sha256) VALUES (%s, %s,"
-                " %s, %s)",
+                _ADD_MIGRATION,
                 (migration.component, migration.number, migration.name, migration.sha256),
             )
         installed = _install(conn, functions) if functions else []
@@ -106,9 +122,7 @@ def migrate(
 def missing(conn: psycopg.Connection, folders: Folders) -> list[str] | None:
     """The names of the database's pending migrations; None when it has no log yet. Raises
     MigrationError."""
-    row = conn.execute(
-        "SELECT to_regclass('log.events') IS NOT NULL, to_regclass('log.migrations') IS NOT NULL"
-    ).fetchone()
+    row = conn.execute(_FIND_TABLES).fetchone()
     if row is None or not row[0]:
         return None
     if not row[1]:
@@ -128,10 +142,7 @@ def _due(conn: psycopg.Connection, migrations: Sequence[_Migration]) -> list[_Mi
     """The migrations that have not run."""
     ran = {
         (component, number): (name, sha256)
-        for component, number, name, sha256 in conn.execute(
-            "SELECT component, number, name, sha256 FROM log.migrations ORDER BY applied_at,"
-            " component, number"
-        )
+        for component, number, name, sha256 in conn.execute(_MIGRATIONS)
     }
     known = {(migration.component, migration.number): migration for migration in migrations}
     newer = [f"{key[0]}/{name}" for key, (name, _) in ran.items() if key not in known]
@@ -156,22 +167,14 @@ def _install(conn: psycopg.Connection, folder: Path) -> list[str]:
         if known.get(path.stem) == digest:
             continue
         conn.execute(text.encode())
-        conn.execute(
-            "INSERT INTO log.functions (name, sha256) VALUES (%s, %s) ON CONFLICT (name)"
-            " DO UPDATE SET sha256 = excluded.sha256, installed_at = clock_timestamp()",
-            (path.stem, digest),
-        )
+        conn.execute(_PUT_FUNCTION, (path.stem, digest))
         installed.append(f"functions/{path.name}")
     return installed
 
 
 def _find_table(conn: psycopg.Connection) -> None:
     """Create the table, or move it from where an older release had it."""
-    row = conn.execute(
-        "SELECT to_regnamespace('log') IS NOT NULL, to_regclass('log.migrations') IS NOT NULL,"
-        " EXISTS (SELECT FROM pg_tables WHERE (schemaname, tablename) = ('public', %s))",
-        (_FORMER_TABLE,),
-    ).fetchone()
+    row = conn.execute(_FIND_SCHEMA, (_FORMER_TABLE,)).fetchone()
     assert row is not None
     schema, table, former = row
     if table:

@@ -144,9 +144,9 @@ WHERE current_setting('transaction_timeout', true) <> '0'"""
 _SAFE = """
 SELECT name, current_setting(name) FROM unnest(ARRAY['fsync', 'full_page_writes']) AS s(name)
 WHERE current_setting(name) <> 'on'"""
-_ENCODING = (
-    "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()"
-)
+_ENCODING = """
+SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()
+"""
 
 
 def conninfo(url: str, name: str, *, role: str = ROLE, **settings: str) -> str:

@@ -12,6 +12,24 @@ from projections.engine.store import Store
 
 logger = logging.getLogger(__name__)
 
+_EPOCH = "SELECT id FROM log.epochs ORDER BY number DESC LIMIT 1"
+
+_SET_EPOCH = "UPDATE consumers.feeds SET epoch = %s WHERE feed = %s"
+
+_REPLACE_STORAGE = f"""
+UPDATE consumers.feeds
+SET storage = %s, active = false,
+    ready_at = CASE WHEN active OR ready_at IS NOT NULL THEN {checkpoints.HEAD} END
+WHERE feed = %s
+"""
+
+_RESET_CHECKPOINT = """
+UPDATE consumers.checkpoints SET position = 0, event_id = NULL, updated_at = clock_timestamp()
+WHERE feed = %s
+"""
+
+_EMPTY_QUARANTINE = "DELETE FROM consumers.quarantine WHERE feed = %s"
+
 
 def begin_anew_if_astray(
     conn: psycopg.Connection, store: Store[Any], row: checkpoints.Subscription
@@ -34,7 +52,7 @@ def begin_anew_if_astray(
         dropping.drop(conn, store, old)
     elif row.examined:
         return row
-    conn.execute("UPDATE consumers.feeds SET epoch = %s WHERE feed = %s", (_epoch(conn), row.name))
+    conn.execute(_SET_EPOCH, (_epoch(conn), row.name))
     found = checkpoints.subscription(conn, row.name)
     if found is None:
         raise checkpoints.CheckpointMoved(row.name)
@@ -48,19 +66,11 @@ def _is_of_another(conn: psycopg.Connection, store: Store[Any], storage: str) ->
 
 
 def _epoch(conn: psycopg.Connection) -> str:
-    row = conn.execute("SELECT id FROM log.epochs ORDER BY number DESC LIMIT 1").fetchone()
+    row = conn.execute(_EPOCH).fetchone()
     return str(row[0]) if row else ""
 
 
 def _begin_anew(conn: psycopg.Connection, name: str, storage: str) -> None:
-    conn.execute(
-        "UPDATE consumers.feeds SET storage = %s, active = false, ready_at = CASE WHEN active OR"
-        f" ready_at IS NOT NULL THEN {checkpoints.HEAD} END WHERE feed = %s",
-        (storage, name),
-    )
-    conn.execute(
-        "UPDATE consumers.checkpoints SET position = 0, event_id = NULL, updated_at ="
-        " clock_timestamp() WHERE feed = %s",
-        (name,),
-    )
-    conn.execute("DELETE FROM consumers.quarantine WHERE feed = %s", (name,))
+    conn.execute(_REPLACE_STORAGE, (storage, name))
+    conn.execute(_RESET_CHECKPOINT, (name,))
+    conn.execute(_EMPTY_QUARANTINE, (name,))

@@ -37,6 +37,34 @@ _COLUMNS: dict[str, LiteralString] = {
 }
 
 
+_CREATE_KEYS = SQL("""
+CREATE TABLE {keys} (g text COLLATE "C", id uuid, PRIMARY KEY (g, id))
+""")
+
+_UPSERT = SQL("""
+INSERT INTO {table} AS old VALUES ({values})
+ON CONFLICT (id) DO UPDATE SET {changes} WHERE old.position <= EXCLUDED.position
+""")
+
+_ADD_KEYS = SQL("""
+INSERT INTO {keys} SELECT * FROM unnest(%s::text[], %s::uuid[]) ON CONFLICT DO NOTHING
+""")
+
+_DELETE_KEYS = SQL("""
+DELETE FROM {keys} WHERE (g, id) IN (SELECT * FROM unnest(%s::text[], %s::uuid[]))
+""")
+
+_FETCH = SQL("""
+SELECT d.document
+FROM unnest(%s::uuid[]) WITH ORDINALITY AS asked (id, place) JOIN {table} d USING (id)
+ORDER BY place
+""")
+
+_TITLES = SQL("""
+SELECT id, title, position FROM {table} WHERE id = ANY (%s) ORDER BY id FOR UPDATE
+""")
+
+
 def keys_table(table: str) -> str:
     """The name of the table of keys beside a table of documents."""
     return f"{table}_grams"
@@ -49,8 +77,7 @@ def create_tables(conn: psycopg.Connection, table: str) -> None:
     )
     conn.execute(SQL("CREATE TABLE {} ({})").format(Identifier(table), columns))
     # One btree of (key, id) answers in a tenth of the time that a GIN over arrays takes.
-    keys = SQL('CREATE TABLE {} (g text COLLATE "C", id uuid, PRIMARY KEY (g, id))')
-    conn.execute(keys.format(Identifier(keys_table(table))))
+    conn.execute(_CREATE_KEYS.format(keys=Identifier(keys_table(table))))
 
 
 def create_indexes(conn: psycopg.Connection, table: str) -> None:
@@ -106,10 +133,7 @@ def upsert(conn: psycopg.Connection, table: str, documents: Sequence[GameDocumen
         gone += [(key, document.game_id) for key in before - set(parts.text.keys)]
         come += [(key, document.game_id) for key in set(parts.text.keys) - before]
     _delete_keys(conn, table, gone)
-    insert = SQL(
-        "INSERT INTO {} SELECT * FROM unnest(%s::text[], %s::uuid[]) ON CONFLICT DO NOTHING"
-    )
-    conn.execute(insert.format(Identifier(keys_table(table))), _arrays(come))
+    conn.execute(_ADD_KEYS.format(keys=Identifier(keys_table(table))), _arrays(come))
 
 
 def delete(conn: psycopg.Connection, table: str, game_ids: Sequence[UUID]) -> None:
@@ -133,10 +157,7 @@ def fetch(conn: psycopg.Connection, table: str, game_ids: Sequence[UUID]) -> lis
 
 def fetch_statement(table: str) -> Composed:
     """Takes the ids as an array; yields encoded documents in that order."""
-    return SQL(
-        "SELECT d.document FROM unnest(%s::uuid[]) WITH ORDINALITY AS asked (id, place)"
-        " JOIN {} d USING (id) ORDER BY place"
-    ).format(Identifier(table))
+    return _FETCH.format(table=Identifier(table))
 
 
 def decode_documents(encoded: Sequence[bytes]) -> list[GameDocument]:
@@ -189,28 +210,19 @@ def _upsert_statement(table: str) -> Composed:
     changes = SQL(", ").join(
         SQL("{0} = EXCLUDED.{0}").format(Identifier(name)) for name in _COLUMNS if name != "id"
     )
-    return SQL(
-        "INSERT INTO {table} AS old VALUES ({values})"
-        " ON CONFLICT (id) DO UPDATE SET {changes} WHERE old.position <= EXCLUDED.position"
-    ).format(table=Identifier(table), values=values, changes=changes)
+    return _UPSERT.format(table=Identifier(table), values=values, changes=changes)
 
 
 def _titles(
     conn: psycopg.Connection, table: str, game_ids: Sequence[UUID]
 ) -> dict[UUID, tuple[str, int]]:
     """Title and position of what is in the index, locked until the caller commits."""
-    select = SQL("SELECT id, title, position FROM {} WHERE id = ANY(%s) ORDER BY id FOR UPDATE")
-    rows = conn.execute(select.format(Identifier(table)), [list(game_ids)]).fetchall()
+    rows = conn.execute(_TITLES.format(table=Identifier(table)), [list(game_ids)]).fetchall()
     return {game_id: (title, position) for game_id, title, position in rows}
 
 
 def _delete_keys(conn: psycopg.Connection, table: str, keys: Sequence[tuple[str, UUID]]) -> None:
-    conn.execute(
-        SQL(
-            "DELETE FROM {} WHERE (g, id) IN (SELECT * FROM unnest(%s::text[], %s::uuid[]))"
-        ).format(Identifier(keys_table(table))),
-        _arrays(keys),
-    )
+    conn.execute(_DELETE_KEYS.format(keys=Identifier(keys_table(table))), _arrays(keys))
 
 
 def _arrays(keys: Sequence[tuple[str, UUID]]) -> list[list[object]]:

@@ -14,7 +14,21 @@ from projections.search import postgres_index
 from projections.search.document import GameDocument
 from projections.search.projection import Document
 
-DOCUMENTS_AT_ONCE = 5_000
+_DIGEST = SQL("""
+SELECT
+    (SELECT count(*) FROM {documents}),
+    (SELECT coalesce(sum(hashtextextended(t::text, 0)), 0) FROM {documents} t)::text
+    || '/' ||
+    (SELECT coalesce(sum(hashtextextended(g, uuid_hash_extended(id, 0))), 0) FROM {keys})::text
+""")
+
+_DIFFERING = SQL("""
+SELECT id::text FROM {stored} a FULL JOIN {replayed} b USING (id)
+WHERE a::text IS DISTINCT FROM b::text
+LIMIT 10
+""")
+
+DOCUMENTS_PER_COPY = 5_000
 
 
 class PostgresDocuments:
@@ -74,7 +88,7 @@ class PostgresDocuments:
         """COPY, some thousand documents at a time: each has dozens of keys."""
         with self._in_schema(conn):
             remaining = iter(rows)
-            while some := list(islice(remaining, DOCUMENTS_AT_ONCE)):
+            while some := list(islice(remaining, DOCUMENTS_PER_COPY)):
                 postgres_index.bulk_load(conn, storage, some)
 
     def finish(self, conn: psycopg.Connection, storage: str) -> None:
@@ -88,16 +102,11 @@ class PostgresDocuments:
 
     def digest(self, conn: psycopg.Connection, storage: str) -> tuple[int, str]:
         """Number of documents, and a hash of all that is kept of them, the keys too."""
-        query = SQL(
-            "SELECT (SELECT count(*) FROM {documents}), (SELECT"
-            " coalesce(sum(hashtextextended(t::text, 0)), 0) FROM {documents} t)::text || '/' ||"
-            " (SELECT coalesce(sum(hashtextextended(g, uuid_hash_extended(id, 0))), 0) FROM"
-            " {keys})::text"
+        query = _DIGEST.format(
+            documents=Identifier(self.schema, storage),
+            keys=Identifier(self.schema, postgres_index.keys_table(storage)),
         )
-        keys = Identifier(self.schema, postgres_index.keys_table(storage))
-        row = conn.execute(
-            query.format(documents=Identifier(self.schema, storage), keys=keys)
-        ).fetchone()
+        row = conn.execute(query).fetchone()
         assert row is not None
         return row[0], row[1]
 
@@ -140,11 +149,9 @@ class FrozenDocuments:
         stored, replayed = self._store.digest(conn, self._storage), store.digest(conn, storage)
         keys: list[str] = []
         if stored != replayed:
-            query = SQL(
-                "SELECT id::text FROM {} a FULL JOIN {} b USING (id) WHERE a::text IS DISTINCT FROM"
-                " b::text LIMIT 10"
-            ).format(
-                Identifier(self._store.schema, self._storage), Identifier(store.schema, storage)
+            query = _DIFFERING.format(
+                stored=Identifier(self._store.schema, self._storage),
+                replayed=Identifier(store.schema, storage),
             )
             keys = [row[0] for row in conn.execute(query)]
         return Difference(stored[0], replayed[0], stored[1], replayed[1], keys)

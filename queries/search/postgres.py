@@ -89,6 +89,12 @@ UNION ALL (SELECT 'price', (width_bucket(price, {steps}) - 1)::text, count(*) FR
            WHERE price IS NOT NULL GROUP BY 2 ORDER BY 2)
 """)
 
+_LISTING = SQL("""
+SELECT * FROM (SELECT {key} AS key, id FROM {table} d WHERE {strict} AND {counts}) AS hits
+WHERE id <> ALL (%(without)s) AND {beyond}
+ORDER BY key {direction}, id {direction} LIMIT %(limit)s
+""")
+
 MAX_KEY_ROWS = 3000
 """How many rows of the table of keys one query reads, roughly."""
 
@@ -96,9 +102,9 @@ MAX_SHARES = 150
 """How many games are considered by their share of the keys alone, when no filter might drop most of
 them."""
 
-_PRICE = SQL(
-    "(coalesce(prices -> %(region)s::text, prices -> 'everywhere') ->> %(currency)s::text)::bigint"
-)
+_PRICE = SQL("""
+(coalesce(prices -> %(region)s::text, prices -> 'everywhere') ->> %(currency)s::text)::bigint
+""")
 _NO_PRICE = 2**62
 
 
@@ -148,11 +154,7 @@ class PostgresGameIndex:
         without: Sequence[UUID] = (),
     ) -> list[Listed]:
         """See `GameIndex`."""
-        statement = SQL(
-            "SELECT * FROM (SELECT {key} AS key, id FROM {table} d WHERE {strict} AND {counts}) AS"
-            " hits WHERE id <> ALL(%(without)s) AND {beyond} ORDER BY key {direction}, id"
-            " {direction} LIMIT %(limit)s"
-        ).format(
+        statement = _LISTING.format(
             key=_order_key(order),
             beyond=(
                 SQL("(key, id) {} (%(key)s, %(id)s)").format(SQL("<" if order.descending else ">"))
