@@ -5,13 +5,14 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Annotated, TypeVar
 
-from fastapi import Depends, Header, Query
+from fastapi import Depends, Header, Query, Request
 from pydantic import AwareDatetime, BeforeValidator, TypeAdapter, ValidationError
 
+from api.access import access_of
 from api.auth import AnyCaller
 from api.problems import Problem
 from api.services import ServicesOf
-from domain.errors import Forbidden
+from domain.errors import Forbidden, Unauthorized
 from domain.times import EARLIEST, LATEST
 from queries.positions import PositionUnknown
 from queries.read_models import Answer, ReadModels
@@ -46,12 +47,22 @@ Cursor = Annotated[
 ]
 
 
-async def _read_models(services: ServicesOf, min_position: MinPosition = 0) -> ReadModels:
-    return services.reads.reaching(min_position) if min_position else services.reads
+async def _read_models(
+    request: Request, services: ServicesOf, min_position: MinPosition = 0
+) -> ReadModels:
+    reads = services.reads
+    try:
+        access = access_of(request.scope, services.tokens)
+    except Unauthorized:
+        access = None
+    if access is not None:
+        reads = reads.of_caller(services.own_writes.of(access.user_id))
+    return reads.reaching(min_position) if min_position else reads
 
 
 Reads = Annotated[ReadModels, Depends(_read_models)]
-"""The read models; with `Min-Position`, once they have reached that position."""
+"""The read models; with `Min-Position`, once they have reached that position. A signed-in caller's
+own writes are in what they answer."""
 
 
 async def _log_position(services: ServicesOf, min_position: MinPosition = 0) -> int:
@@ -77,7 +88,7 @@ async def found(
     if answer.value is None:
         head = await services.log.head()
         if answer.position < head:
-            answer = await ask(services.reads.reaching(head, CATCH_UP_SECONDS))
+            answer = await ask(reads.reaching(head, CATCH_UP_SECONDS - reads.waited))
     if answer.value is None:
         raise missing()
     return answer.value, answer.position

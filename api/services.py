@@ -21,6 +21,7 @@ from kit.clock import Clock
 from queries.audit import Audit
 from queries.game_pages import GamePages
 from queries.operations import Operations
+from queries.own_writes import OwnWrites
 from queries.read_models import ReadModels
 from queries.search.engines import SearchEngines
 
@@ -66,6 +67,7 @@ class Services:
 
     commands: Commands
     reads: ReadModels
+    own_writes: OwnWrites
     search: SearchEngines
     audit: Audit
     operations: Operations

@@ -142,7 +142,7 @@ def sku_claims(handler: CommandHandler) -> Reactor:
 
         await handler.handle(decision, caused(name, env), once_for(name, env))
 
-    return Reactor(name, {GameCreated: listed, GameUpdated: listed})
+    return Reactor(name, {GameCreated: listed, GameUpdated: listed}, writes=(CLAIM,))
 
 
 async def _claim_sku(unit: UnitOfWork, seller_id: UUID, sku: str, game_id: UUID) -> None:

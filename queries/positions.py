@@ -16,15 +16,33 @@ FIRST_POLL_SECONDS, SLOWEST_POLL_SECONDS = 0.003, 0.02
 FED_WITHIN_SECONDS = 10
 """A subscription that has not moved for so long, and is not at the head, is not fed any more."""
 
+SOON_POSITIONS = 20_000
+"""Positions that a read model which catches up may have to go to be waited for: a second's work."""
 
-_READABLE = f"""
+_COLUMNS = f"""
 SELECT
     projection, version, feed, storage, c.position, {EXAMINED}, ready_at,
     updated_at > clock_timestamp() - interval '{FED_WITHIN_SECONDS} s',
-    to_regclass(format('read.%I', storage)) IS NULL
+    to_regclass('read.' || quote_ident(storage)) IS NULL"""
+
+_READABLE = f"""
 FROM {SUBSCRIPTIONS} WHERE active OR ready_at IS NOT NULL
 ORDER BY version
 """
+
+MAX_SCANNED_EVENTS = 100
+"""Newer events that a query looks through for a caller's; more are read elsewhere."""
+
+NEWER = f"""(
+    SELECT count(*) > %(_scanned)s OR coalesce(bool_or(
+        actor = %(_actor)s OR correlation_id = ANY (%(_correlations)s::uuid[])), false)
+    FROM (
+        SELECT actor, correlation_id FROM log.events WHERE position > %(_followed)s
+        ORDER BY position LIMIT {MAX_SCANNED_EVENTS + 1}
+    ) AS newer
+)"""
+"""SQL: whether the log has events of a caller that this process has not read yet. The values are
+those of queries.own_writes."""
 
 
 class ReadModelBehind(Exception):
@@ -81,8 +99,7 @@ class Readable(msgspec.Struct, frozen=True):
 
 
 class _Waiter(msgspec.Struct):
-    names: frozenset[str]
-    position: int
+    positions: Mapping[str, int]
     reached: asyncio.Future[None]
 
 
@@ -99,6 +116,16 @@ class PositionWaiter:
         self._waiters: list[_Waiter] = []
         self._poller: asyncio.Task[None] | None = None
         self._come = asyncio.Event()
+        self._seen: dict[str, int] = {}
+
+    def forget(self) -> None:
+        """The log went back: positions are of other events."""
+        self._seen = {}  # what is being looked up goes into the other one
+
+    def last_seen(self, projection: str) -> int:
+        """Where its active subscription was at the last look, whoever looked; -1 when there was
+        none."""
+        return self._seen.get(projection, -1)
 
     async def wait(self, projections: Iterable[str], position: int, timeout: float) -> bool:
         """Wait until the active subscriptions of these projections are at a position; False when
@@ -107,9 +134,12 @@ class PositionWaiter:
         Raises PositionUnknown when the log ends before the position.
         """
         await self._check(position)
-        waiter = _Waiter(
-            frozenset(projections), position, asyncio.get_running_loop().create_future()
-        )
+        return await self.reach(dict.fromkeys(projections, position), timeout)
+
+    async def reach(self, positions: Mapping[str, int], timeout: float) -> bool:
+        """Wait until the active subscription of each projection is at its position, which the log
+        has; False when that takes too long."""
+        waiter = _Waiter(positions, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
         self._come.set()
         if self._poller is None or self._poller.done():
@@ -128,21 +158,20 @@ class PositionWaiter:
     ) -> dict[str, ActiveSubscription]:
         """The active subscriptions of these projections, or of all. Raises ReadModelBehind when one
         has none yet."""
-        found, behind = await self._look()
-        if projections is None:
-            return found
-        names = list(projections)
-        missing = [name for name in names if name not in found]
-        for name in missing:
-            if name in behind:
-                raise CatchingUp(name, behind[name])
-        if missing:
-            raise ReadModelBehind(f"{', '.join(missing)} have never been projected")
-        return {name: found[name] for name in names}
+        found, behind, _ = await self._look()
+        return found if projections is None else _named(projections, found, behind)
+
+    async def active_and_newer(
+        self, projection: str, caller: Mapping[str, object]
+    ) -> tuple[ActiveSubscription, bool]:
+        """The active subscription of a projection, and NEWER in the same snapshot. Raises
+        ReadModelBehind."""
+        found, behind, newer = await self._look(caller)
+        return _named([projection], found, behind)[projection], newer
 
     async def catching_up(self, projections: Iterable[str]) -> dict[str, Progress]:
         """Those of these projections that cannot be read yet, though there are events."""
-        found, behind = await self._look()
+        found, behind, _ = await self._look()
         missing = [name for name in projections if name not in found]
         head = await self.head() if missing else 0
         return (
@@ -151,13 +180,18 @@ class PositionWaiter:
             else {}
         )
 
-    async def _look(self) -> tuple[dict[str, ActiveSubscription], dict[str, Progress]]:
-        """The subscriptions that can be read, and how far those are that will be."""
+    async def _look(
+        self, caller: Mapping[str, object] | None = None
+    ) -> tuple[dict[str, ActiveSubscription], dict[str, Progress], bool]:
+        """The subscriptions that can be read, how far those are that will be, and NEWER for a
+        caller."""
+        seen, newer = self._seen, False
         found: dict[str, ActiveSubscription] = {}
         behind: dict[str, Progress] = {}
         stand_ins: dict[str, tuple[ActiveSubscription, bool]] = {}
         async with self._pool.connection() as conn:
-            rows = await conn.execute(_READABLE)
+            asked = f"{_COLUMNS}, {NEWER if caller else 'false'} {_READABLE}"
+            rows = await conn.execute(asked.encode(), caller)
             for (
                 projection,
                 version,
@@ -168,7 +202,9 @@ class PositionWaiter:
                 ready_at,
                 fed,
                 lost,
+                beside,
             ) in await rows.fetchall():
+                newer = beside
                 readable = self._readable.get(projection, Readable(version, is_table=False))
                 if version == readable.version and ready_at is not None:
                     behind[projection] = Progress(position, ready_at)
@@ -184,7 +220,8 @@ class PositionWaiter:
         for name, (stand_in, fed) in stand_ins.items():
             if name not in found and (fed or stand_in.position >= await self.head()):
                 found[name] = stand_in
-        return found, behind
+        seen.update((name, each.position) for name, each in found.items())
+        return found, behind, newer
 
     async def head(self) -> int:
         """The last position of the log."""
@@ -225,9 +262,28 @@ class PositionWaiter:
                 waiter.reached.set_exception(error)
 
 
+def _named(
+    projections: Iterable[str],
+    found: Mapping[str, ActiveSubscription],
+    behind: Mapping[str, Progress],
+) -> dict[str, ActiveSubscription]:
+    """Raises ReadModelBehind when one is missing."""
+    names = list(projections)
+    missing = [name for name in names if name not in found]
+    for name in missing:
+        if name in behind:
+            raise CatchingUp(name, behind[name])
+    if missing:
+        raise ReadModelBehind(f"{', '.join(missing)} have never been projected")
+    return {name: found[name] for name in names}
+
+
 def _up_to(head: int, progress: Progress) -> Progress:
     return Progress(progress.position, max(head, progress.upto))
 
 
 def _is_reached(now: Mapping[str, ActiveSubscription], waiter: _Waiter) -> bool:
-    return all(name in now and now[name].position >= waiter.position for name in waiter.names)
+    return all(
+        name in now and now[name].position >= position
+        for name, position in waiter.positions.items()
+    )

@@ -25,7 +25,10 @@ from eventstore.consumers.checkpoints import SUBSCRIPTIONS
 from projections.projection import Projection, Row, shown_fields
 from projections.registry import read_models
 from projections.search.projection import GamesIndex
+from queries.own_writes import ReadYourWrites
 from queries.positions import (
+    NEWER,
+    SOON_POSITIONS,
     ActiveSubscription,
     CatchingUp,
     PositionWaiter,
@@ -43,11 +46,6 @@ MAX_TRIES = 5
 
 WAIT_TIMEOUT_SECONDS = 5.0
 """How long a query waits for its read models to reach a position."""
-
-
-SOON_POSITIONS = 20_000
-"""Positions that a read model which catches up may have to go for a query to wait for it: a
-second's work."""
 
 
 class Answer(msgspec.Struct, Generic[T], frozen=True):
@@ -82,6 +80,19 @@ class ReadModels:
         self._active: dict[str, ActiveSubscription] = {}
         self._at_least = 0
         self._timeout = WAIT_TIMEOUT_SECONDS
+        self._own: ReadYourWrites | None = None
+
+    def of_caller(self, own: ReadYourWrites) -> "ReadModels":
+        """The same read models for one request of somebody signed in: answers have the caller's own
+        writes, if the read models come to have them in time."""
+        view = copy.copy(self)
+        view._own = own
+        return view
+
+    @property
+    def waited(self) -> float:
+        """Seconds for which own writes were waited for."""
+        return 0.0 if self._own is None else self._own.waited
 
     def reaching(self, position: int, timeout: float = WAIT_TIMEOUT_SECONDS) -> "ReadModels":
         """The same read models for somebody who knows of a position: queries answer only once they
@@ -105,14 +116,16 @@ class ReadModels:
         deadline = clock.time() + self._timeout
         while True:
             try:
-                answer = await self._rows(row, query, names, values)
+                answer, at, newer = await self._rows(row, query, names, values)
             except ReadModelBehind as behind:
                 if isinstance(behind, CatchingUp) and behind.left > SOON_POSITIONS:
                     raise
                 # Otherwise a new shop's projector is about to make the tables.
             else:
                 if answer.position >= self._at_least:
-                    return answer
+                    if self._own is None or await self._own.are_in(at, newer=newer):
+                        return answer
+                    continue
             if not await self.waiter.wait(names, self._at_least, deadline - clock.time()):
                 raise ReadModelBehind(f"{', '.join(names)} not yet at {self._at_least}")
 
@@ -138,25 +151,41 @@ class ReadModels:
         if self._at_least and not await self.waiter.wait([name], self._at_least, self._timeout):
             raise ReadModelBehind(f"{name} is not yet at {self._at_least}")
         for _ in range(MAX_TRIES):
-            subscription = (await self.waiter.active([name]))[name]
+            subscription = await self._current(name)
             try:
                 return Answer(await call(subscription), subscription.position)
             except psycopg.errors.UndefinedTable:
                 continue
         raise ReadModelBehind(f"{name} has no table yet")
 
+    async def _current(self, name: str) -> ActiveSubscription:
+        """The active subscription of a read model, once that has the caller's own writes."""
+        if self._own is None:
+            return (await self.waiter.active([name]))[name]
+        while True:
+            found, newer = await self.waiter.active_and_newer(name, self._own.values)
+            if await self._own.are_in({name: found.position}, newer=newer):
+                return found
+
     # -- one statement -----------------------------------------------------------------------------
 
     async def _rows(
         self, row: type[S], query: str, names: tuple[str, ...], values: Mapping[str, object]
-    ) -> Answer[list[S]]:
+    ) -> tuple[Answer[list[S]], Mapping[str, int], bool]:
+        """The answer and, for a caller, where each read model was, and NEWER."""
         columns, decoder = _reading(row)
+        own = self._own
         values = {name: _sendable(value) for name, value in values.items()}
         for _ in range(MAX_TRIES):
             active = await self._find(names)
             statement = _statement(
-                columns, query, tuple((name, active[name].storage) for name in names)
+                columns,
+                query,
+                tuple((name, active[name].storage) for name in names),
+                of_caller=own is not None,
             )
+            if own is not None:
+                values.update(own.values)
             values["_feeds"] = [active[name].name for name in names]
             try:
                 async with self._pool.connection() as conn:
@@ -164,7 +193,10 @@ class ReadModels:
             except psycopg.errors.UndefinedTable:
                 found = None
             if found is not None and found[1] == len(names):
-                return Answer(decoder.decode(found[2]), found[0])
+                answer = Answer(decoder.decode(found[2]), found[0])
+                if own is None:
+                    return answer, {}, False
+                return answer, dict(zip(names, found[4], strict=True)), found[3]
             for name in names:
                 self._active.pop(name, None)
         raise ReadModelBehind(f"{', '.join(names)} have no tables yet")
@@ -199,17 +231,24 @@ def with_tables(query: str, tables: Mapping[str, str]) -> str:
 _MODEL = re.compile(r"(?<![\w@])@([a-z_]+)")
 
 
+_EACH = ", array_agg(position ORDER BY array_position(%(_feeds)s, feed)) AS each"
+
+
 @cache
-def _statement(columns: str, query: str, storages: tuple[tuple[str, str], ...]) -> bytes:
-    """The rows as one JSON array, beside the checkpoint: one snapshot for both."""
+def _statement(
+    columns: str, query: str, storages: tuple[tuple[str, str], ...], *, of_caller: bool
+) -> bytes:
+    """The rows as one JSON array, beside the checkpoint and, for a caller, NEWER and each read
+    model's checkpoint: one snapshot for all."""
     tables = {name: 'read."{}"'.format(storage.replace('"', '""')) for name, storage in storages}
     return f"""
 SELECT at.position, at.n, (
     SELECT coalesce(json_agg(found), '[]')::text
     FROM (SELECT {columns} FROM ({with_tables(query, tables)}) AS asked) AS found
-)
+){f", {NEWER}, at.each" if of_caller else ""}
 FROM (
-    SELECT min(position) AS position, count(*) AS n FROM {SUBSCRIPTIONS}
+    SELECT min(position) AS position, count(*) AS n{_EACH if of_caller else ""}
+    FROM {SUBSCRIPTIONS}
     WHERE feed = ANY (%(_feeds)s) AND active
 ) AS at""".encode()
 

@@ -146,4 +146,4 @@ def mailboxes_claimed(handler: CommandHandler, mailboxes: Mailboxes) -> Reactor:
         if old and mailboxes.name(event.email or "") != event.email_digest:
             await claim(env.stream_id, env)
 
-    return Reactor(name, {UserRegistered: registered, ProfileChanged: moved})
+    return Reactor(name, {UserRegistered: registered, ProfileChanged: moved}, writes=(CLAIM,))

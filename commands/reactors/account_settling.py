@@ -95,7 +95,8 @@ class AccountSettling:
             **dict.fromkeys((UserDeactivated, UserForgotten, UserReactivated), moved),
             ShipmentConfirmed: parcel,
         }
-        return Reactor(self.NAME, reactions)
+        writes = (CART, CLAIM, GAME, NOTIFICATION, ORDER, PAYMENT, SHIPMENT, STOCK)
+        return Reactor(self.NAME, reactions, writes=writes)
 
     async def settle_now(self, caller: Caller, user_id: UUID, position: int | None) -> int | None:
         """As `settle`, as far as it comes in some seconds. Returns how far the log goes: a position

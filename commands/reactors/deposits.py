@@ -58,6 +58,7 @@ class Deposits:
                 PaymentRefunded: self._refunded,
                 PaymentRefundReversed: self._reversed,
             },
+            writes=(TRANSACTION, WALLET, PAYMENT),
         )
 
     async def _submitted(self, event: PaymentSubmitted, env: Envelope) -> None:

@@ -60,6 +60,7 @@ class Ledger:
                 DebtRecorded: self._owed,
                 DebtSettled: self._settled,
             },
+            writes=(POSTING,),
         )
 
     async def _registered(self, event: UserRegistered, env: Envelope) -> None:

@@ -1,6 +1,6 @@
 """Puts games into their buyers' libraries, and takes back what was refunded."""
 
-from commands.aggregates import LIBRARY, ORDER
+from commands.aggregates import CLAIM, LIBRARY, ORDER
 from commands.handler import CommandHandler
 from commands.order_saga import release_ownership
 from commands.reactors.reactor import Reactor, caused, once_for
@@ -69,5 +69,7 @@ def library_grants(handler: CommandHandler) -> Reactor:
         await handler.handle(decision, caused(name, env), once_for(name, env))
 
     return Reactor(
-        name, {OrderConfirmed: confirmed, OrderCompleted: completed, OrderRefunded: refunded}
+        name,
+        {OrderConfirmed: confirmed, OrderCompleted: completed, OrderRefunded: refunded},
+        writes=(LIBRARY, CLAIM),
     )

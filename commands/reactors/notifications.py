@@ -104,7 +104,10 @@ def notification_requests(handler: CommandHandler, tokens: MailTokens) -> Reacto
         return react
 
     return Reactor(
-        NAME, {event_type: reaction(event_type) for event_type in requests_of}, starts_from="now"
+        NAME,
+        {event_type: reaction(event_type) for event_type in requests_of},
+        starts_from="now",
+        writes=(NOTIFICATION,),
     )
 
 

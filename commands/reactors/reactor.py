@@ -12,6 +12,7 @@ import msgspec
 from commands.caller import Caller
 from commands.ports.queue import Job
 from domain.errors import NotFound
+from eventstore.aggregate import Aggregate
 from eventstore.log import Envelope, IdempotencyKey, Recorded
 
 React = Callable[[Any, Envelope], Awaitable[None]]
@@ -25,11 +26,13 @@ class Contradiction(Exception):
 
 class Reactor(msgspec.Struct, frozen=True):
     """What one process does when certain events happened. A ledger wants history, a mail does not:
-    `starts_from`."""
+    `starts_from`. `writes` are the aggregates that it may append to: queries of those who set it in
+    motion wait for it (queries/own_writes.py)."""
 
     name: str
     reactions: Mapping[type[msgspec.Struct], React]
     starts_from: Literal["beginning", "now"] = "beginning"
+    writes: tuple[Aggregate[Any], ...] = ()
 
     async def react(self, recorded: Recorded) -> None:
         """Do what is to be done, if anything.

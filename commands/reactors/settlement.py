@@ -5,7 +5,7 @@ from uuid import UUID
 import msgspec
 
 from commands.accounts.open_accounts import closed_party
-from commands.aggregates import ORDER, PAYMENT
+from commands.aggregates import CART, CLAIM, ORDER, PAYMENT, SHIPMENT, STOCK, WALLET
 from commands.handler import CommandHandler
 from commands.order_saga import cancel_order, emit_refund, fulfil, return_to_stock
 from commands.reactors.reactor import React, Reactor, caused, once_for
@@ -82,6 +82,7 @@ def settlement(handler: CommandHandler) -> Reactor:
             PaymentIntentCancelled: intent_cancelled,
             **_following_refunds(handler, name),
         },
+        writes=(ORDER, PAYMENT, STOCK, SHIPMENT, CART, CLAIM, WALLET),
     )
 
 

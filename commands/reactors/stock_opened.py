@@ -1,5 +1,6 @@
 """Opens a stock item for each physical game."""
 
+from commands.aggregates import STOCK
 from commands.handler import CommandHandler
 from commands.inventory import stock_of
 from commands.reactors.reactor import Reactor, caused, once_for
@@ -21,4 +22,4 @@ def stock_opened(handler: CommandHandler) -> Reactor:
 
         await handler.handle(decision, caused(name, env), once_for(name, env))
 
-    return Reactor(name, {GameCreated: created})
+    return Reactor(name, {GameCreated: created}, writes=(STOCK,))

@@ -83,7 +83,8 @@ def merchant_webhooks(handler: CommandHandler) -> Reactor:
         **dict.fromkeys(PUBLIC_FIELDS, happened),
         **dict.fromkeys((UserDeactivated, UserForgotten, UserReactivated), account_moved),
     }
-    return Reactor(name, reactions, starts_from="now")
+    writes = (WEBHOOK_DELIVERY, WEBHOOK_ENDPOINT)
+    return Reactor(name, reactions, starts_from="now", writes=writes)
 
 
 class _Without:

@@ -19,6 +19,7 @@ from projections.engine import rebuild
 from projections.engine.runner import Registered
 from queries.audit import Audit
 from queries.operations import Operations
+from queries.own_writes import OwnWrites
 from queries.read_models import ReadModels
 from queries.search.port import SearchUnavailable
 from runtime import log_stream
@@ -26,7 +27,7 @@ from runtime.logs import dropped_lines
 from runtime.wiring.codec import codec
 from runtime.wiring.core import Core
 from runtime.wiring.search import all_models, open_search
-from runtime.wiring.work import PAYMENTS, Queues
+from runtime.wiring.work import PAYMENTS, Queues, reactors_of
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,12 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
         Services(
             commands=core.commands,
             reads=reads,
+            own_writes=OwnWrites(
+                core.log,
+                reads.waiter,
+                [model.projection for model in models],
+                reactors_of(core, queues),
+            ),
             search=search,
             audit=Audit(core.log, aggregates.ALL),
             operations=Operations(

@@ -15,8 +15,8 @@ from projections.engine import rebuild
 from projections.engine.runner import Registered, Runner
 from projections.engine.store import PostgresTable
 from queries.operations import Operations
-from queries.positions import CatchingUp, Progress, Readable, ReadModelBehind
-from queries.read_models import SOON_POSITIONS, ReadModels
+from queries.positions import SOON_POSITIONS, CatchingUp, Progress, Readable, ReadModelBehind
+from queries.read_models import ReadModels
 from runtime import preparing
 from runtime.migrate import migrate
 from tests.support.events.tallies import CODEC, Counted, Tallies, Tally, tallies

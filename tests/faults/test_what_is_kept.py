@@ -30,6 +30,7 @@ REGISTERED = {
     "eventstore.append.writer.GroupCommitWriter",
     "eventstore.consumers.reactor_runner.ReactorRunner",
     "queries.game_pages.GamePages",
+    "queries.own_writes.OwnWrites",
 }
 """Told by the process's History, and drops it."""
 
@@ -49,6 +50,7 @@ ENDS_WITH_ANOTHER = {
     "queries.live.subscriptions.Listener",  # told, and closed
     "queries.live.subscriptions.LiveStatus",
     "queries.live.subscriptions._Person",
+    "queries.positions.PositionWaiter",
 }
 """Ends, or is emptied, with something else that is told."""
 
@@ -69,7 +71,6 @@ SAYS_NOTHING_OF_THE_LOG = {
     "eventstore.consumers.leadership.Challenger",  # other leaders
     "projections.engine.replaying.HeldRows",  # within one command
     "projections.engine.replaying.Replay",
-    "queries.positions.PositionWaiter",  # requests under way
     "queries.read_models.ReadModels",  # names of tables, checked by each query
     "runtime.wiring.gateway.Rebuilder",  # tasks under way
     "commands.payment_reconciliation._Comparison",  # within one command

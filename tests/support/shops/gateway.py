@@ -28,6 +28,7 @@ from projections.engine.runner import Runner
 from projections.registry import read_models
 from queries.audit import Audit
 from queries.operations import Operations
+from queries.own_writes import OwnWrites
 from queries.read_models import ReadModels
 from queries.search.engines import SearchEngines
 from queries.search.postgres import PostgresGameIndex
@@ -202,9 +203,12 @@ def services_of(core: Core, queues: Queues, search: SearchEngines, rebuilt: list
     async def look() -> None:
         await core.log.head()
 
+    reads = ReadModels(core.log.pool)
+    models = [model.projection for model in read_models()]
     return Services(
         commands=core.commands,
-        reads=ReadModels(core.log.pool),
+        reads=reads,
+        own_writes=OwnWrites(core.log, reads.waiter, models, reactors_of(core, queues)),
         search=search,
         audit=Audit(core.log, ALL),
         operations=Operations(core.log.pool),

@@ -1,0 +1,305 @@
+"""A signed-in caller's queries reflect what that caller did, and what follows from it, in whichever
+process they are asked (docs/decisions/0019-own-writes.md).
+
+A process remembers of those who wrote last how far each read model and each reactor has to be: at
+the last event of theirs that it folds or reacts to. Theirs are the events that they caused, and
+those of a correlation that they began. The process reads on in the log only when it has to: each
+query of a signed-in caller looks, in its own statement, whether the log has newer events of theirs.
+So nobody who wrote nothing pays for a further statement, and no process follows the log for this.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+
+from eventstore.aggregate import Aggregate
+from eventstore.codec import Codec
+from eventstore.postgres_log import PostgresLog
+from projections.projection import Projection
+from queries.positions import MAX_SCANNED_EVENTS, SOON_POSITIONS, PositionWaiter
+
+WAIT_TIMEOUT_SECONDS = 1.0
+"""How long all queries of one request together wait for own writes."""
+
+STALLED_SECONDS = 0.5
+"""Who has not moved for so long while somebody waited is not waited for before it moves."""
+
+MAX_READ_EVENTS = 10_000
+"""Events that a process reads at most at a time. What is older has long been projected, or is too
+far away to be waited for."""
+
+MAX_CALLERS, MAX_CORRELATIONS = 10_000, 20_000
+"""How many are remembered, the latest: some 20 MB."""
+
+MAX_LISTED, MAX_SHARING = 32, 8
+"""Correlations of one caller that a query looks for by their ids, and callers of one correlation
+who are told apart."""
+
+_READ_ON = f"""
+SELECT position, name, actor, correlation_id FROM log.events
+WHERE position > greatest(%s, (SELECT max(position) FROM log.events) - {MAX_READ_EVENTS})
+ORDER BY position LIMIT {MAX_READ_EVENTS}
+"""
+
+
+class Reacts(Protocol):
+    """What a reactor reacts to, and the aggregates that it may append to."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def reactions(self) -> Collection[type[msgspec.Struct]]: ...
+
+    @property
+    def writes(self) -> Collection[Aggregate[Any]]: ...
+
+
+class _Own(msgspec.Struct, eq=False):
+    """What one caller wrote last: for each read model and reactor the position of the last event
+    that matters to it; how many correlations the caller began, and the ids of the first."""
+
+    positions: dict[str, int] = {}
+    begun: int = 0
+    listed: str = ""
+
+
+_NOTHING = _Own()
+
+
+class OwnWrites:
+    """What the callers of this process wrote last, as far as it has read the log."""
+
+    def __init__(
+        self,
+        log: PostgresLog,
+        waiter: PositionWaiter,
+        projections: Iterable[Projection[Any]],
+        reactors: Iterable[Reacts],
+    ) -> None:
+        self._log = log
+        self._waiter = waiter
+        models, reacting = list(projections), [each for each in reactors if each.writes]
+        self._consumers = _consumers(log.codec, models, reacting)
+        self._reactors = {
+            model.name: _reactors_before(log.codec, model, reacting) for model in models
+        }
+        self._callers: OrderedDict[str, _Own] = OrderedDict()
+        self._begun: OrderedDict[UUID, Sequence[_Own]] = OrderedDict()
+        self._stalled: dict[str, int] = {}  # where a consumer stood still while somebody waited
+        self._followed = 0
+        self._reading = asyncio.Lock()
+        self._asked = self._served = 0
+        log.history.when_it_changes(self._forget)
+
+    def of(self, user_id: UUID) -> "ReadYourWrites":
+        """For one request of this person."""
+        return ReadYourWrites(self, f"user:{user_id}")
+
+    def _forget(self) -> None:
+        self._callers.clear()
+        self._begun.clear()
+        self._stalled.clear()
+        self._waiter.forget()
+        self._followed = 0
+        self._served = 0
+
+    # -- reading on --------------------------------------------------------------------------------
+
+    async def read_on(self) -> None:
+        """Read what the log has by now. Those who ask while it is being read are served by the next
+        reading, all at once."""
+        self._asked += 1
+        ticket = self._asked
+        async with self._reading:
+            while self._served < ticket:
+                upto, generation = self._asked, self._log.history.generation
+                async with self._log.pool.connection() as conn:
+                    cursor = conn.cursor(binary=True)
+                    await cursor.execute(_READ_ON, (self._followed,), prepare=True)
+                    rows = await cursor.fetchall()
+                if generation == self._log.history.generation:
+                    for row in rows:
+                        self._note(*row)
+                    self._served = upto
+
+    def _note(self, position: int, name: str, actor: str, correlation_id: UUID | None) -> None:
+        self._followed = position
+        owners: Sequence[_Own] = self._begun.get(correlation_id, ()) if correlation_id else ()
+        if actor.startswith("user:"):
+            own = self._own(actor)
+            if own not in owners:
+                owners = (*owners, own)
+                if correlation_id is not None and len(owners) <= MAX_SHARING:
+                    self._begin(own, correlation_id, owners)
+        for consumer in self._consumers.get(name, ()) if owners else ():
+            for own in owners:
+                own.positions[consumer] = position
+
+    def _own(self, actor: str) -> _Own:
+        own = self._callers.get(actor)
+        if own is None:
+            own = self._callers[actor] = _Own()
+            if len(self._callers) > MAX_CALLERS:
+                self._callers.popitem(last=False)
+        self._callers.move_to_end(actor)
+        return own
+
+    def _begin(self, own: _Own, correlation_id: UUID, owners: Sequence[_Own]) -> None:
+        self._begun[correlation_id] = owners
+        if len(self._begun) > MAX_CORRELATIONS:
+            self._begun.popitem(last=False)
+        own.begun += 1
+        if own.begun <= MAX_LISTED:
+            own.listed += f",{correlation_id}" if own.listed else str(correlation_id)
+
+    # -- for a request -----------------------------------------------------------------------------
+
+    def values(self, actor: str) -> dict[str, object]:
+        """The values of NEWER. For who began more correlations than can be listed, any newer event
+        may be one of theirs."""
+        own = self._callers.get(actor, _NOTHING)
+        return {
+            "_actor": actor,
+            "_correlations": f"{{{own.listed}}}",
+            "_followed": self._followed,
+            "_scanned": MAX_SCANNED_EVENTS if own.begun <= MAX_LISTED else 0,
+        }
+
+    def are_in(self, actor: str, at: Mapping[str, int]) -> bool:
+        """Whether read models at these positions have all that this caller wrote, as far as is
+        known."""
+        own = self._callers.get(actor)
+        return own is None or not (self._missing(own, at) or self._unfinished(own, at))
+
+    async def wait(self, actor: str, at: Mapping[str, int], seconds: float) -> bool:
+        """Wait until read models that were at these positions have more of what this caller wrote.
+        False when there is nothing that is worth waiting for."""
+        own, clock = self._callers[actor], asyncio.get_running_loop().time
+        deadline = clock() + seconds
+        while reactors := self._unfinished(own, at):
+            await self._waiter.active()
+            where = {name: self._waiter.last_seen(name) for name in reactors}
+            if not (reactors := self._worth_waiting(reactors, where)):
+                break
+            if not await self._reach(reactors, where, deadline - clock()):
+                return True
+            await self.read_on()
+        models = self._worth_waiting(self._missing(own, at), at)
+        if models:
+            await self._reach(models, at, deadline - clock())
+        return bool(models)
+
+    def _missing(self, own: _Own, at: Mapping[str, int]) -> dict[str, int]:
+        """The read models that lack events, and where they have to be."""
+        positions = own.positions
+        return {name: positions[name] for name in at if positions.get(name, 0) > at[name]}
+
+    def _unfinished(self, own: _Own, at: Iterable[str]) -> dict[str, int]:
+        """The reactors of which something may be to come for these read models, and where they have
+        to be."""
+        positions, seen = own.positions, self._waiter.last_seen
+        return {
+            name: positions[name]
+            for model in at
+            for name in self._reactors.get(model, ())
+            if name in positions and positions[name] > seen(name)
+        }
+
+    def _worth_waiting(self, wanted: Mapping[str, int], at: Mapping[str, int]) -> dict[str, int]:
+        """Without those that are there, are not run, stand still, or have too far to go."""
+        return {
+            name: position
+            for name, position in wanted.items()
+            if 0 <= at[name] < position <= at[name] + SOON_POSITIONS
+            and self._stalled.get(name) != at[name]
+        }
+
+    async def _reach(
+        self, wanted: Mapping[str, int], at: Mapping[str, int], seconds: float
+    ) -> bool:
+        """Wait until all are where they have to be; False when it takes too long."""
+        if await self._waiter.reach(wanted, seconds):
+            return True
+        if seconds >= STALLED_SECONDS:
+            where = {name: self._waiter.last_seen(name) for name in wanted}
+            self._stalled.update((name, at[name]) for name in wanted if where[name] == at[name])
+        return False
+
+
+class ReadYourWrites:
+    """What the queries of one request wait for: the caller's own writes."""
+
+    def __init__(self, writes: OwnWrites, actor: str) -> None:
+        self._writes = writes
+        self._actor = actor
+        self._left = WAIT_TIMEOUT_SECONDS
+
+    @property
+    def values(self) -> dict[str, object]:
+        """The values of NEWER."""
+        return self._writes.values(self._actor)
+
+    @property
+    def waited(self) -> float:
+        """Seconds for which the request has waited."""
+        return WAIT_TIMEOUT_SECONDS - self._left
+
+    async def are_in(self, at: Mapping[str, int], *, newer: bool) -> bool:
+        """Whether an answer from read models at these positions can be given: it has the caller's
+        writes, or the time for them is over. Otherwise waits until asking again is worth while.
+
+        `newer` is what NEWER said in the same snapshot.
+        """
+        if newer:
+            await self._writes.read_on()
+        if self._left <= 0 or self._writes.are_in(self._actor, at):
+            return True
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            return not await self._writes.wait(self._actor, at, self._left)
+        finally:
+            self._left -= clock() - began
+
+
+# -- who consumes what -----------------------------------------------------------------------------
+
+
+def _consumers(
+    codec: Codec, models: Iterable[Projection[Any]], reactors: Iterable[Reacts]
+) -> dict[str, tuple[str, ...]]:
+    """By the wire name of an event, the read models that fold it and the reactors that react."""
+    found: dict[str, tuple[str, ...]] = {}
+    for consumer, events in (
+        *((model.name, model.folds) for model in models),
+        *((reactor.name, reactor.reactions) for reactor in reactors),
+    ):
+        for name in codec.names_of(events):
+            found[name] = (*found.get(name, ()), consumer)
+    return found
+
+
+def _reactors_before(
+    codec: Codec, model: Projection[Any], reactors: Iterable[Reacts]
+) -> frozenset[str]:
+    """The reactors by which an event may lead to one that a read model folds, in however many
+    steps."""
+    kinds, found = _kinds(codec, model.folds), dict[str, Reacts]()
+    while more := [
+        each
+        for each in reactors
+        if each.name not in found and not kinds.isdisjoint(written.kind for written in each.writes)
+    ]:
+        for reactor in more:
+            found[reactor.name] = reactor
+            kinds |= _kinds(codec, reactor.reactions)
+    return frozenset(found)
+
+
+def _kinds(codec: Codec, events: Iterable[type[msgspec.Struct]]) -> set[str]:
+    return {codec.kinds[name] for name in codec.names_of(events)}
