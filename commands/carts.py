@@ -25,8 +25,9 @@ from commands.order_saga import (
 )
 from commands.shop_rules import ShopRules
 from domain import cart as carts
-from domain import catalog, claims, fulfilment, inventory, orders
-from domain.cart import Cart, Item, LineChange, LineNow, item_of
+from domain import cart_review, catalog, claims, fulfilment, inventory, orders
+from domain.cart import Cart, Item, item_of
+from domain.cart_review import LineChange, LineNow
 from domain.errors import Conflict, NotFound, Refused
 from domain.events import Event
 from domain.fulfilment import ShipmentLine
@@ -350,7 +351,7 @@ class CartCommands:
             if item.reservation_id is not None and not await self._holds.is_held(unit, item):
                 taken[item.game_id] = taken.get(item.game_id, 0) + min(line.quantity, item.quantity)
             found[item.item_id] = line
-        changes, events = carts.review(cart, found, cart.until(now, self._rules.cart_ttl))
+        changes, events = cart_review.review(cart, found, cart.until(now, self._rules.cart_ttl))
         if changes:
             unit.emit(cart_id, events)
             left = (await unit.get(CART, cart_id)).items

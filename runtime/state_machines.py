@@ -16,7 +16,7 @@ from uuid import UUID
 
 import msgspec
 
-from domain import cart, fulfilment, orders, payments, transactions
+from domain import cart, cart_review, fulfilment, orders, payments, transactions
 from domain.catalog import Price
 from domain.errors import Refused
 from domain.events import Event
@@ -269,9 +269,9 @@ def _cart() -> Machine:
     digital = replace(lines[1], reservation_id=None)
     dearer = Price(region="*", amount_cents=200, currency="USD")
 
-    def reviewed(found: cart.LineNow) -> Decide:
+    def reviewed(found: cart_review.LineNow) -> Decide:
         return lambda state: (
-            cart.review(state, dict.fromkeys(state.items, found), SOON)[1]
+            cart_review.review(state, dict.fromkeys(state.items, found), SOON)[1]
             if state.is_open(NOW)
             else []
         )
@@ -290,9 +290,9 @@ def _cart() -> Machine:
                 cart.change, item_id=an_id(1), quantity=2, expires_at=SOON, now=NOW, price=dearer
             ),
             partial(cart.remove, item_id=an_id(1), expires_at=SOON, now=NOW),
-            reviewed(cart.LineNow(None, 0)),
-            reviewed(cart.LineNow(dearer, 1)),
-            reviewed(cart.LineNow(replace(dearer, currency="EUR"), 1)),
+            reviewed(cart_review.LineNow(None, 0)),
+            reviewed(cart_review.LineNow(dearer, 1)),
+            reviewed(cart_review.LineNow(replace(dearer, currency="EUR"), 1)),
             partial(cart.check_out, order_id=an_id(6), payment_id=an_id(7), now=NOW),
             cart.complete,
             cart.abandon,

@@ -24,7 +24,8 @@ from commands.carts import CartChanged
 from commands.handler import CommandResult
 from commands.order_saga import Placed
 from commands.orders import OrderAndPayment
-from domain.cart import Cart, Item, LineChange
+from domain.cart import Cart, Item
+from domain.cart_review import LineChange
 from eventstore.log import IdempotencyRecord
 from projections.models import carts as cart_rows
 from queries import carts as carts_query

@@ -21,7 +21,6 @@ from domain.payments.events import (
     DepositFailed,
     Method,
     Outcome,
-    Payment,
     PaymentActionRequired,
     PaymentCaptured,
     PaymentFailed,
@@ -33,9 +32,9 @@ from domain.payments.events import (
     PaymentProcessing,
     PaymentRequested,
     PaymentSubmitted,
-    evolve,
 )
 from domain.payments.refunds import NoticedRefund, hear_of_refund, hear_of_sum
+from domain.payments.state import Payment, evolve
 
 MAX_FAILURES = 100
 """More tries than a buyer needs; only those who test stolen cards need more."""

@@ -15,17 +15,15 @@ from domain.errors import Conflict, Invalid, NotFound
 from domain.events import Event
 from domain.ids import derived
 from domain.payments.events import (
-    Payment,
     PaymentRefundAccepted,
     PaymentRefunded,
     PaymentRefundFailed,
     PaymentRefundRequested,
     PaymentRefundReversed,
-    Refund,
     RefundState,
     SurplusReturned,
-    evolve,
 )
+from domain.payments.state import Payment, Refund, evolve
 
 AT_PROVIDER = "refunded_at_provider"
 """The reason of a refund that nobody requested here: made by hand at the provider, or a dispute."""

@@ -27,7 +27,8 @@ from domain.payments import (
     PaymentRequested,
     PaymentSubmitted,
 )
-from domain.payments.events import RefundState, can_be_tried, refund_status_of
+from domain.payments.events import RefundState
+from domain.payments.state import can_be_tried, refund_status_of
 from eventstore.log import Envelope
 from projections.fields import Happened, happened
 from projections.projection import Projection, Rows, StreamRow, on

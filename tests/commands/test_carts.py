@@ -20,8 +20,8 @@ from domain.cart import (
     ItemChanged,
     ItemRemoved,
     ItemRepriced,
-    LineChange,
 )
+from domain.cart_review import LineChange
 from domain.catalog import GameRetired, GameUpdated, Kind, Price
 from domain.claims import ClaimReleased, ClaimTaken
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale

@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 
 from domain import cart as carts
+from domain import cart_review
 from domain.cart import (
     Cart,
     CartAbandoned,
@@ -19,10 +20,9 @@ from domain.cart import (
     ItemChanged,
     ItemRemoved,
     ItemRepriced,
-    LineChange,
-    LineNow,
     evolve,
 )
+from domain.cart_review import LineChange, LineNow
 from domain.catalog import Price
 from domain.currencies import MAX_CENTS
 from domain.errors import Conflict
@@ -53,7 +53,7 @@ CHESS, GO, CELESTE = added("chess", 3), added("go", 1, 50), added("celeste", 1, 
 
 
 def reviewed(cart: Cart, **found: LineNow) -> tuple[list[LineChange], list[Event]]:
-    return carts.review(cart, {an_id(name): line for name, line in found.items()}, SOON)
+    return cart_review.review(cart, {an_id(name): line for name, line in found.items()}, SOON)
 
 
 def after_review(*events: Event, **found: LineNow) -> Any:

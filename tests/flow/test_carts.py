@@ -11,7 +11,7 @@ from commands.aggregates import STOCK
 from commands.caller import SYSTEM
 from commands.carts import CartChanged
 from commands.order_saga import Placed
-from domain.cart import LineChange
+from domain.cart_review import LineChange
 from domain.errors import Conflict, Forbidden, NotFound
 from domain.events import Event
 from domain.ids import stock_id
