@@ -14,8 +14,8 @@ from domain import inventory
 from domain.errors import Conflict, Forbidden, Invalid
 from domain.events import Event
 from domain.ids import stock_id
-from domain.inventory import HoldName, Stock
-from domain.reservations import Kind
+from domain.inventory import Stock
+from domain.reservations import HoldName, Kind
 from eventstore.log import IdempotencyKey
 from eventstore.unit_of_work import UnitOfWork
 from kit.uuid7 import uuid7
@@ -125,7 +125,7 @@ class InventoryCommands:
     ) -> CommandResult[UUID]:
         """Turn a soft hold into a hard one, for an order of another system (ADMIN, SERVICE).
 
-        Raises as `inventory.find`; Conflict: reservation_expired, reservation_allocated,
+        Raises as `Reservations.find`; Conflict: reservation_expired, reservation_allocated,
         reservation_in_use (it is a cart's of ours), shop_order (the order is ours); Forbidden.
         """
 
@@ -158,7 +158,7 @@ class InventoryCommands:
     ) -> CommandResult[UUID]:
         """Give a hold up (ADMIN, SERVICE); a cart of ours that goes on takes another, if it can.
 
-        Raises as `inventory.find`; Conflict("reservation_in_use"), when it is an order's;
+        Raises as `Reservations.find`; Conflict("reservation_in_use"), when it is an order's;
         Forbidden.
         """
 
@@ -173,7 +173,7 @@ class InventoryCommands:
     ) -> CommandResult[UUID]:
         """What an order of another system holds is sold (ADMIN, SERVICE).
 
-        Raises as `inventory.find`; Conflict: not_allocated, reservation_in_use; Forbidden.
+        Raises as `Reservations.find`; Conflict: not_allocated, reservation_in_use; Forbidden.
         """
 
         def decide(stock: Stock, reservation_id: UUID, _now: datetime) -> list[Event]:
@@ -239,7 +239,7 @@ async def stock_of(unit: UnitOfWork, game_id: UUID) -> Stock:
 
 
 def _finder(hold: HoldName, kind: Kind | None = None) -> Find:
-    return lambda stock, now: inventory.find(stock, hold, now, kind)
+    return lambda stock, now: stock.holds.find(hold, now, kind)
 
 
 async def _now(unit: UnitOfWork, game_id: UUID) -> StockNow:

@@ -14,17 +14,16 @@ from uuid import UUID
 
 import msgspec
 
-from domain.errors import Conflict, Invalid, NotFound
+from domain.errors import Conflict, Invalid
 from domain.events import Event, event
-from domain.reservations import Kind, Reservation, Reservations
+from domain.reservations import Reservation, Reservations
 
 MAX_QUANTITY = 1_000_000
 """Units: more of one game than any shop has."""
 
 FREED_AT_ONCE = 1_000
-"""How many overdue holds one append ends; it ends more only when a
-reservation needs their units."""
-
+"""How many overdue holds one append ends; it ends more only when a reservation needs their
+units."""
 
 LOW_STOCK_PAUSE = timedelta(hours=1)
 """The shortest time between two loud low-stock events of a game."""
@@ -120,16 +119,6 @@ class LowStock(Event, frozen=True):
 
 
 # -- state -----------------------------------------------------------------------------------------
-
-
-class HoldName(msgspec.Struct, frozen=True):
-    """Identifies a reservation by id, or as the only one of a cart or order; any field given must
-    match."""
-
-    reservation_id: UUID | None = None
-    cart_id: UUID | None = None
-    order_id: UUID | None = None
-    quantity: int | None = None
 
 
 class Stock(msgspec.Struct, frozen=True):
@@ -345,7 +334,7 @@ def expire(
 def confirm_sale(stock: Stock, reservation_id: UUID) -> list[Event]:
     """Sell what a paid order has allocated. Raises NotFound("reservation_not_found"),
     Conflict("not_allocated")."""
-    held = _held(stock, reservation_id)
+    held = stock.holds.get_held(reservation_id)
     if held.kind != "HARD" or held.order_id is None:
         raise Conflict("not_allocated", "only what an order holds can be sold")
     return [
@@ -358,35 +347,6 @@ def confirm_sale(stock: Stock, reservation_id: UUID) -> list[Event]:
 def restock(stock: Stock, quantity: int) -> list[Event]:
     """Put sold units that never left back into the stock."""
     return [StockUpdated(total=stock.total + quantity, available=stock.available + quantity)]
-
-
-def find(stock: Stock, name: HoldName, now: datetime, kind: Kind | None = None) -> UUID:
-    """The id of the named hold. Without a reservation id, searches the holds of this `kind` that
-    are not overdue.
-
-    Raises Invalid("hold_not_named"); NotFound("reservation_not_found"); Conflict:
-    several_reservations (with `reservation_ids`), quantity_mismatch (with `quantity`).
-    """
-    if name.reservation_id is not None:
-        found = {name.reservation_id: _held(stock, name.reservation_id)}
-    elif owners := [owner for owner in (name.cart_id, name.order_id) if owner is not None]:
-        owned = {key: stock.reservations[key] for key in stock.holds.of(*owners)}
-        found = {key: held for key, held in owned.items() if _lasts(held, now, kind)}
-    else:
-        raise Invalid(
-            "hold_not_named", "name a hold by its reservation_id, or by its cart or order"
-        )
-    fits = {key: held for key, held in found.items() if _is_of(held, name)}
-    if not fits:
-        raise _not_found()
-    if len(fits) > 1:
-        raise Conflict(
-            "several_reservations", "name one of them", reservation_ids=sorted(map(str, fits))
-        )
-    ((reservation_id, held),) = fits.items()
-    if name.quantity not in (None, held.quantity):
-        raise Conflict("quantity_mismatch", f"it holds {held.quantity}", quantity=held.quantity)
-    return reservation_id
 
 
 # -- rules -----------------------------------------------------------------------------------------
@@ -422,30 +382,11 @@ def _held_by(stock: Stock, buyer_id: UUID, cart_id: UUID, now: datetime) -> int:
     found by the cart alone."""
     held = [stock.reservations[each] for each in stock.holds.of(buyer_id, cart_id)]
     theirs = [each for each in held if each.buyer_id == buyer_id or each.cart_id == cart_id]
-    return sum(each.quantity for each in theirs if _lasts(each, now, None))
-
-
-def _held(stock: Stock, reservation_id: UUID) -> Reservation:
-    held = stock.reservations.get(reservation_id)
-    if held is None:
-        raise _not_found()
-    return held
-
-
-def _not_found() -> NotFound:
-    return NotFound("reservation_not_found", "there is no such reservation (any more)")
-
-
-def _lasts(held: Reservation, now: datetime, kind: Kind | None) -> bool:
-    return kind in (None, held.kind) and (held.kind == "HARD" or now < held.expires_at)
-
-
-def _is_of(held: Reservation, name: HoldName) -> bool:
-    return name.cart_id in (None, held.cart_id) and name.order_id in (None, held.order_id)
+    return sum(each.quantity for each in theirs if each.lasts(now))
 
 
 def _soft(stock: Stock, reservation_id: UUID, now: datetime) -> Reservation:
-    held = _held(stock, reservation_id)
+    held = stock.holds.get_held(reservation_id)
     if held.kind == "HARD":
         raise Conflict("reservation_allocated", "an order holds it")
     if now >= held.expires_at:

@@ -15,6 +15,8 @@ from uuid import UUID
 import msgspec
 from rpds import HashTrieMap
 
+from domain.errors import Conflict, Invalid, NotFound
+
 Kind = Literal["SOFT", "HARD"]
 Ids: TypeAlias = "HashTrieMap[UUID, None]"
 
@@ -38,6 +40,24 @@ class Reservation(msgspec.Struct, frozen=True):
         return {
             owner for owner in (self.cart_id, self.order_id, self.buyer_id) if owner is not None
         }
+
+    def lasts(self, now: datetime) -> bool:
+        """Whether it holds its units still: an overdue soft hold does not."""
+        return self.kind == "HARD" or now < self.expires_at
+
+
+class HoldName(msgspec.Struct, frozen=True):
+    """Identifies a reservation by id, or as the only one of a cart or order; any field given must
+    match."""
+
+    reservation_id: UUID | None = None
+    cart_id: UUID | None = None
+    order_id: UUID | None = None
+    quantity: int | None = None
+
+    def fits(self, held: Reservation) -> bool:
+        """Whether the cart and the order, as far as given, are the hold's."""
+        return self.cart_id in (None, held.cart_id) and self.order_id in (None, held.order_id)
 
 
 class Reservations(Mapping[UUID, Reservation]):
@@ -87,11 +107,60 @@ class Reservations(Mapping[UUID, Reservation]):
             found = sorted((self._by_id[each].expires_at, each) for each in ids)
             yield from (each for expires_at, each in found if now >= expires_at)
 
+    def get_held(self, reservation_id: UUID) -> Reservation:
+        """The reservation with this id. Raises NotFound("reservation_not_found")."""
+        held = self._by_id.get(reservation_id)
+        if held is None:
+            raise _not_found()
+        return held
+
+    def find(self, name: HoldName, now: datetime, kind: Kind | None = None) -> UUID:
+        """The id of the named hold. Without a reservation id, searches the holds of this `kind`
+        that are not overdue.
+
+        Raises Invalid("hold_not_named"); NotFound("reservation_not_found"); Conflict:
+        several_reservations (with `reservation_ids`), quantity_mismatch (with `quantity`).
+        """
+        if name.reservation_id is not None:
+            found = {name.reservation_id: self.get_held(name.reservation_id)}
+        elif owners := [owner for owner in (name.cart_id, name.order_id) if owner is not None]:
+            owned = {key: self._by_id[key] for key in self.of(*owners)}
+            found = {
+                key: held
+                for key, held in owned.items()
+                if kind in (None, held.kind) and held.lasts(now)
+            }
+        else:
+            raise Invalid(
+                "hold_not_named", "name a hold by its reservation_id, or by its cart or order"
+            )
+        fits = {key: held for key, held in found.items() if name.fits(held)}
+        if not fits:
+            raise _not_found()
+        if len(fits) > 1:
+            raise Conflict(
+                "several_reservations",
+                "several reservations match: name one by its reservation_id",
+                reservation_ids=sorted(map(str, fits)),
+            )
+        ((reservation_id, held),) = fits.items()
+        if name.quantity not in (None, held.quantity):
+            raise Conflict(
+                "quantity_mismatch",
+                f"the reservation holds {held.quantity} units",
+                quantity=held.quantity,
+            )
+        return reservation_id
+
     @property
     def _index(self) -> "_Index":
         if self._known is None:
             self._known = _Index.of(self._by_id)
         return self._known
+
+
+def _not_found() -> NotFound:
+    return NotFound("reservation_not_found", "there is no such reservation, or it has ended")
 
 
 class _Index(msgspec.Struct, frozen=True):

@@ -15,7 +15,8 @@ from api.services import Services, ServicesOf
 from commands.aggregates import STOCK
 from commands.handler import CommandResult
 from domain.ids import stock_id
-from domain.inventory import HoldName, Stock
+from domain.inventory import Stock
+from domain.reservations import HoldName
 from eventstore.log import IdempotencyKey
 from queries import stock as stock_query
 

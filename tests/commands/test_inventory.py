@@ -10,7 +10,6 @@ from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from domain.ids import stock_id
 from domain.inventory import (
     Allocated,
-    HoldName,
     LowStock,
     ReservationExpired,
     ReservationFulfilled,
@@ -18,6 +17,7 @@ from domain.inventory import (
     Reserved,
     StockUpdated,
 )
+from domain.reservations import HoldName
 from eventstore.log import IdempotencyKey
 from tests.support.commands import ADMIN, RULES, Shop
 from tests.support.given_when_then import NOON, an_id

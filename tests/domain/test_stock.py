@@ -16,7 +16,6 @@ from domain.events import Event
 from domain.ids import stock_id
 from domain.inventory import (
     Allocated,
-    HoldName,
     LowStock,
     ReservationChanged,
     ReservationExpired,
@@ -28,6 +27,7 @@ from domain.inventory import (
     StockUpdated,
     evolve,
 )
+from domain.reservations import HoldName
 from eventstore.snapshots import plain
 from projections.models.stock import Stock as StockRows
 from tests.support.events.history import History
@@ -69,11 +69,11 @@ def test_a_hold_past_its_time_is_not_found_by_its_cart_and_a_newer_one_is() -> N
     anew = Reserved(reservation_id=R2, cart_id=CART, quantity=1, expires_at=LATER)
     stock, by_cart = fold(evolve, CREATED, FIVE, HELD, anew), HoldName(cart_id=CART)
 
-    assert inventory.find(stock, by_cart, SOON) == R2
-    assert inventory.find(stock, HoldName(R1), LATER) == R1
+    assert stock.holds.find(by_cart, SOON) == R2
+    assert stock.holds.find(HoldName(R1), LATER) == R1
     for now, refused in ((NOON, Conflict), (LATER, NotFound)):
         with pytest.raises(refused):
-            inventory.find(stock, by_cart, now)
+            stock.holds.find(by_cart, now)
 
 
 def counts(*events: Event) -> tuple[int, int, int, int]:

@@ -38,6 +38,7 @@ from domain.ids import stock_id
 from domain.inventory import ReservationReleased, Reserved, StockCreated, StockUpdated
 from domain.library import LibraryGameAdded, LibraryGameRemoved
 from domain.payments import PaymentNoticeReceived
+from domain.reservations import HoldName
 from domain.wallets import FundsAdded, WalletCreated
 from domain.webhook_endpoints import EndpointCreated, EndpointFailing, EndpointRecovered
 from eventstore.aggregate import Aggregate
@@ -120,7 +121,7 @@ def _reserved_by_a_buyer(stock: inventory.Stock) -> None:
         inventory.check_limit(stock, buyer, cart, START, 10)
         for event in inventory.change(stock, hold, 2, LATER, now=START):
             stock = inventory.evolve(stock, event) or stock
-        named = inventory.find(stock, inventory.HoldName(cart_id=cart), START)
+        named = stock.holds.find(HoldName(cart_id=cart), START)
         for event in inventory.allocate(
             stock, named, some_id("order"), LATER, now=START, threshold=0
         ):

@@ -15,7 +15,8 @@ from domain.cart_review import LineChange
 from domain.errors import Conflict, Forbidden, NotFound
 from domain.events import Event
 from domain.ids import stock_id
-from domain.inventory import Allocated, HoldName, LowStock, ReservationReleased, Reserved
+from domain.inventory import Allocated, LowStock, ReservationReleased, Reserved
+from domain.reservations import HoldName
 from eventstore.unit_of_work import UnitOfWork
 from kit.uuid7 import uuid7
 from tests.support.shops.manual import ADMIN, BY_WALLET, VISA, Till, open_till, ordered

@@ -19,8 +19,9 @@ from domain.catalog import Listing, Price
 from domain.errors import Conflict
 from domain.events import Event
 from domain.ids import stock_id
-from domain.inventory import HoldName, ReservationExpired
+from domain.inventory import ReservationExpired
 from domain.payments import Method
+from domain.reservations import HoldName
 from eventstore.unit_of_work import UnitOfWork
 from kit.clock import ManualClock
 from kit.uuid7 import uuid7
