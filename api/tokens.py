@@ -5,7 +5,9 @@ One key signs both. Audience and type differ, so that neither is accepted as the
 token names a session and its generation; the session knows which generation was already used.
 """
 
+import hashlib
 import warnings
+from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar, cast
 from uuid import UUID
@@ -30,6 +32,9 @@ T = TypeVar("T")
 
 ACCESS_LIFETIME = timedelta(minutes=15)
 ALGORITHM = "EdDSA"
+VERIFIED_TOKENS = 10_000
+"""How many access tokens a process remembers as verified: a signature takes longer to check than a
+page of games to answer."""
 ACCESS_TYPE, REFRESH_TYPE = "at+jwt", "refresh+jwt"
 
 
@@ -56,6 +61,14 @@ class RefreshClaims(msgspec.Struct, frozen=True):
     generation: int
 
 
+class _Verified(msgspec.Struct, frozen=True):
+    """An access token whose signature was checked, with the times to check each time it is used."""
+
+    access: AccessClaims
+    iat: int
+    exp: int
+
+
 def new_private_key() -> bytes:
     """Generate a signing key (PEM, PKCS #8)."""
     return Ed25519PrivateKey.generate().private_bytes(
@@ -75,6 +88,8 @@ class Tokens:
         self._issuer = issuer
         self._audience = audience
         self._clock = clock
+        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
+        """The access tokens that were read last, by digest: a dump of memory gives none away."""
 
     def jwks(self) -> dict[str, object]:
         """The public key as a JWK set (RFC 7517), with which anybody can verify an access token."""
@@ -93,20 +108,34 @@ class Tokens:
     def read_access(self, token: str) -> AccessClaims:
         """The token's claims. Raises Unauthorized("invalid_token") if it is forged, expired, or has
         another type, audience or issuer."""
-        claims = self._claims(ACCESS_TYPE, self._audience, token)
-        if cast(int, claims["iat"]) > (self._clock.now() + SKEW).timestamp():
-            # minted while a clock was ahead: it would outlive the record of its session's end
+        digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()
+        verified = self._verified.get(digest)
+        if verified is None:
+            verified = self._verify_access(token)
+            self._verified[digest] = verified
+            if len(self._verified) > VERIFIED_TOKENS:
+                self._verified.popitem(last=False)
+        else:
+            self._verified.move_to_end(digest)
+        now = self._clock.now()
+        # A token minted while a clock was ahead would outlive the record of its session's end.
+        if not int(now.timestamp()) < verified.exp or verified.iat > (now + SKEW).timestamp():
+            self._verified.pop(digest, None)
             raise _invalid()
+        return verified.access
+
+    def _verify_access(self, token: str) -> _Verified:
+        """Check all but what time changes."""
+        claims = self._claims(ACCESS_TYPE, self._audience, token)
         named = {
             "user_id": claims.get("sub"),
             "account_type": claims.get("role"),
             "session_id": claims.get("sid"),
         }
-        epoch, expires_at = (
-            claims.get("epoch", 0),
-            datetime.fromtimestamp(cast(int, claims["exp"]), UTC),
-        )
-        return _convert({**named, "epoch": epoch, "expires_at": expires_at}, AccessClaims)
+        exp, epoch = cast(int, claims["exp"]), claims.get("epoch", 0)
+        expires_at = datetime.fromtimestamp(exp, UTC)
+        access = _convert({**named, "epoch": epoch, "expires_at": expires_at}, AccessClaims)
+        return _Verified(access, cast(int, claims["iat"]), exp)
 
     # -- refresh -----------------------------------------------------------------------------------
 

@@ -142,3 +142,52 @@ def test_neither_kind_of_token_passes_for_the_other(tokens: Tokens) -> None:
 def test_no_two_tokens_are_the_same(tokens: Tokens) -> None:
     assert tokens.mint_access(ANN, "BUYER", SESSION) != tokens.mint_access(ANN, "BUYER", uuid4())
     assert tokens.mint_access(ANN, "BUYER", SESSION) != tokens.mint_access(ANN, "BUYER", SESSION)
+
+
+def test_a_token_that_was_read_before_still_ends(tokens: Tokens, clock: ManualClock) -> None:
+    token = tokens.mint_access(ANN, "BUYER", SESSION)
+    assert tokens.read_access(token) == tokens.read_access(token)
+
+    clock.advance(timedelta(minutes=15))
+
+    refused(tokens.read_access, token)
+    refused(tokens.read_access, token)
+
+
+class ClockThatGoesBack(ManualClock):
+    def go_back(self, by: timedelta) -> None:
+        self._now -= by
+
+
+def test_a_token_that_was_read_before_is_too_early_when_the_clock_goes_back() -> None:
+    clock = ClockThatGoesBack(NOON)
+    tokens = tokens_at(clock)
+    token = tokens.mint_access(ANN, "BUYER", SESSION)
+    tokens.read_access(token)
+
+    clock.go_back(timedelta(minutes=6))
+
+    refused(tokens.read_access, token)
+
+
+def test_a_token_is_not_taken_for_one_that_was_read_before(tokens: Tokens) -> None:
+    mine, other = (tokens.mint_access(UUID(int=n), "BUYER", SESSION) for n in (1, 2))
+    assert tokens.read_access(mine).user_id == ANN
+    head, payload, _ = mine.split(".")
+
+    assert tokens.read_access(other).user_id == UUID(int=2)
+    refused(tokens.read_access, f"{head}.{payload}.{other.split('.')[2]}")
+    refused(tokens.read_access, f"{mine}x")
+    refused(tokens.read_refresh, mine)
+
+
+def test_only_so_many_tokens_are_remembered(
+    tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.tokens.VERIFIED_TOKENS", 2)
+    read = [tokens.mint_access(ANN, "BUYER", UUID(int=n)) for n in range(1, 6)]
+
+    for token in [*read, *read]:
+        tokens.read_access(token)
+
+    assert len(tokens._verified) == 2
