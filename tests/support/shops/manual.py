@@ -25,7 +25,7 @@ from commands.reactors.library_grants import library_grants
 from commands.reactors.payment_jobs import payment_jobs
 from commands.reactors.settlement import settlement
 from commands.reactors.stock_opened import stock_opened
-from commands.workers.payments import RefundFailed
+from commands.workers.refunds import RefundFailed
 from domain.cart import Cart
 from domain.catalog import Listing, Price
 from domain.errors import Refused
