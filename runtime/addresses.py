@@ -1,7 +1,5 @@
-"""Settings that say where something is: a URL, a host, a proxy. What makes no sense is told at
-once, by a sentence that repeats nothing of the value: it may hold a password, in its place or where
-its place was missed.
-"""
+"""Check settings that contain an address: a URL, a host, a proxy. An invalid one is reported at
+once, in a message that repeats nothing of the value, which may contain a password."""
 
 import os
 import re
@@ -11,7 +9,7 @@ from ipaddress import IPv4Network, ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 
 PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
-"""Variables of the environment by which libraries find the proxy to the outside."""
+"""Environment variables from which libraries read the proxy for outgoing requests."""
 
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 _HOST_IN_NO_PROXY = re.compile(r"\*|(https?://)?\*?\.?[\w-]+(\.[\w-]+)*\.?(:\d{1,5})?", re.ASCII)
@@ -20,11 +18,8 @@ _HOST_IN_NO_PROXY = re.compile(r"\*|(https?://)?\*?\.?[\w-]+(\.[\w-]+)*\.?(:\d{1
 def check_url(
     url: str, *schemes: str, port_needed: bool = False, base: bool = False
 ) -> SplitResult:
-    """Take a URL apart. Raises ValueError, unless it has one of the schemes (any, where none is
-    given), and a host.
-
-    `base`: paths are put behind it, so that it has neither ? nor #.
-    """
+    """Parse a URL. Raises ValueError unless it has a host and one of the schemes (any scheme if
+    none is given). A `base` URL, to which paths are appended, must have neither ? nor #."""
     wanted = (
         f"it is {' or '.join(f'{scheme}://' for scheme in schemes) or 'a scheme, ://'} and a host"
     )
@@ -50,7 +45,7 @@ def check_url(
 
 
 def check_host(host: str) -> None:
-    """Raises ValueError unless it may be the name of a host, or is an IP address."""
+    """Raises ValueError unless the text is an IP address or could be a host's name."""
     try:
         ip_address(host)
     except ValueError:
@@ -61,14 +56,16 @@ def check_host(host: str) -> None:
 def _is_name(host: str) -> bool:
     try:
         encoded = host.encode("idna")
-    except UnicodeError:  # a part of it is empty or too long, or has what no name may have
+    except (
+        UnicodeError
+    ):  # a label is empty or too long, or has a character that no host name may have
         return False
     return len(encoded) <= 253 and re.fullmatch(rb"[A-Za-z0-9._-]+", encoded) is not None
 
 
 def check_ports(ports: str) -> None:
-    """Raises ValueError unless each of these, comma separated, is the number of a port, or
-    nothing."""
+    """Raises ValueError unless the text is a comma-separated list of ports; entries may be
+    empty."""
     for port in ports.split(","):
         if port and not (
             port.strip().isascii() and port.strip().isdigit() and 0 < int(port) < 65536
@@ -77,7 +74,7 @@ def check_ports(ports: str) -> None:
 
 
 def check_proxies(environment: Mapping[str, str] = os.environ) -> None:
-    """Raises ValueError where a proxy of the environment is none."""
+    """Raises ValueError if a proxy of the environment is invalid."""
     for name in PROXIES:
         if value := environment.get(name, ""):
             try:
@@ -95,8 +92,8 @@ def check_proxies(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def direct_hosts(value: str) -> Iterator[str]:
-    """The entries of a NO_PROXY that can be understood. Others, such as networks of IPv6, make
-    httpx raise, and match nothing where they do not."""
+    """The entries of NO_PROXY that httpx understands. It raises on some others, such as IPv6
+    networks, and ignores the rest."""
     for entry in filter(None, (each.strip() for each in value.split(","))):
         if _HOST_IN_NO_PROXY.fullmatch(entry) or _is_network(entry):
             yield entry
@@ -105,7 +102,7 @@ def direct_hosts(value: str) -> Iterator[str]:
 
 
 def _is_network(text: str) -> bool:
-    """Whether it is an IP address, or a network of IPv4."""
+    """Whether the text is an IP address or an IPv4 network."""
     try:
         found = ip_network(text, strict=False)
     except ValueError:

@@ -1,12 +1,11 @@
-"""A shop's backup, and a shop from it: everything that cannot be made again, as it was at one
-moment.
+"""Back up a shop and restore it: everything that cannot be computed again, as of one moment.
 
-A backup is a folder. `log.dump` has the events, what consumers have done, and the work queues;
-`keys.dump` the persons' keys and the program's secrets, in a file of its own: whoever has the first
-without the second can read no personal data, and to forget a person is to destroy a key in every
-copy of the second. `images.tar` has the images, where they are files of this instance; other files
-are of HOME (`runtime.backup_of_home`). `manifest.json` says what they are. Read models are not in
-it: they are folded anew.
+A backup is a folder. `log.dump` has the events, the state of consumers and the work queues.
+`keys.dump` has the persons' keys and the program's secrets, in a file of its own: without it nobody
+can read personal data, and forgetting a person means destroying their key in every copy of it.
+`images.tar` has the images, if they are files of this instance. More files come from HOME
+(`runtime.backup_of_home`). `manifest.json` lists all files. Read models are not backed up; they are
+rebuilt from the events.
 """
 
 import hashlib
@@ -47,7 +46,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class BackupError(Exception):
-    """A backup cannot be made, or cannot be restored; the message says why."""
+    """A backup cannot be made or restored. The message says why."""
 
 
 class File(msgspec.Struct, frozen=True):
@@ -58,8 +57,8 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What a backup is: the log up to `position`, whose last event has `hash` (hex); `files` by
-    name."""
+    """The content of a backup: the log up to `position`, whose last event has `hash` (hex), and the
+    `files` by name."""
 
     format: int
     release: int
@@ -75,11 +74,11 @@ class Manifest(msgspec.Struct, frozen=True):
 def backup(
     url: str, target: Path, images: Path | None, progress: Progress, *, home: Path | None = None
 ) -> Manifest:
-    """Write a backup of the database at `url` into a new folder, which is there whole or not at
-    all.
+    """Write a backup of the database at `url` into a new folder, which appears only when it is
+    complete.
 
-    The shop may run meanwhile: all of the database is of one snapshot. `images` is the folder of
-    images, where they are files; `home` has the simulators' books. Raises BackupError, OSError,
+    The shop may be running: the whole database is copied from one snapshot. `images` is the folder
+    of image files, if any; `home` contains the simulators' books. Raises BackupError, OSError,
     psycopg.Error.
     """
     if target.exists():
@@ -125,7 +124,7 @@ def _write(
             if name == LOG:
                 progress("events copied", position, position)
     names = [*SCHEMAS]
-    # an image's name is its content: one that came since is no harm
+    # an image's name is its hash, so one that was added since the snapshot does no harm
     if images is not None and images.is_dir():
         with tarfile.open(folder / IMAGES, "w") as tar:
             tar.add(images, "images")
@@ -142,7 +141,7 @@ def _write(
     (folder / MANIFEST).write_bytes(
         msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
     )
-    for path in folder.iterdir():  # wherever the folder is moved to
+    for path in folder.iterdir():  # they stay private wherever the folder is moved to
         path.chmod(0o600)
     return manifest
 
@@ -158,7 +157,7 @@ def _end_of_log(conn: psycopg.Connection) -> tuple[int, str]:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """What a backup says that it is. Raises BackupError."""
+    """Read and check a backup's manifest. Raises BackupError."""
     try:
         manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -182,20 +181,24 @@ def restore(
     home: Path | None = None,
     without_keys: bool = False,
 ) -> Manifest:
-    """Fill the database at `url`, whose log must be empty, from a backup: whole or not at all.
+    """Restore a backup into the database at `url`, whose log must be empty. It is restored
+    completely or not at all.
 
-    `without_keys` leaves the persons' keys and the secrets behind: everybody is forgotten then, for
-    good. Books that `home` has stay as they are. Raises BackupError, OSError, psycopg.Error.
+    With `without_keys`, the persons' keys and the secrets are left out, so that everybody is
+    forgotten for good. Simulators' books that `home` already has are kept. Raises BackupError,
+    OSError, psycopg.Error.
     """
     manifest = read_manifest(folder)
     wanted = [
         name for name in manifest.files if name not in {KEYS, PASSWORD_FILE} or not without_keys
     ]
     if not (folder / PASSWORD_FILE).exists() and PASSWORD_FILE in wanted:
-        wanted.remove(PASSWORD_FILE)  # kept elsewhere, and not needed
+        wanted.remove(PASSWORD_FILE)  # the operator keeps it elsewhere; the shop does not need it
     for name in wanted:
         _check(folder / name, manifest.files[name], progress)
-    migrate(url)  # makes the role, or says who may; and shows that this user may do what follows
+    migrate(
+        url
+    )  # creates the role, or says who can; and proves that this user has the rights needed below
     with connect(url, "ludoteca restore", role="") as conn:
         _must_be_unused(conn)
     schemas = [*SCHEMAS[LOG], *(() if without_keys else SCHEMAS[KEYS])]
@@ -289,7 +292,7 @@ def _as_sql(dump: Path) -> Iterator[subprocess.Popen[bytes]]:
 def _run_script(
     url: str, parts: Sequence[bytes | subprocess.Popen[bytes]], tell: Callable[[], None]
 ) -> None:
-    """Run SQL, of which some comes from programs."""
+    """Run a script in psql, some parts of which are the output of other programs."""
     options = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--output=/dev/null"]
     where, environment = access(url, "ludoteca backup")
     command = [str(program("psql")), *options, "--file=-", where]
@@ -304,7 +307,7 @@ def _run_script(
                 else:
                     _pour(part, psql.stdin, tell)
             psql.stdin.close()
-        except BrokenPipeError:  # it says why
+        except BrokenPipeError:  # psql ended; its stderr says why
             pass
         except BaseException:
             psql.kill()
@@ -330,7 +333,9 @@ def _pour(source: subprocess.Popen[bytes], into: IO[bytes], tell: Callable[[], N
 def _run(command: Sequence[str], url: str, tell: Callable[[], None]) -> None:
     where, environment = access(url, "ludoteca backup")
     started = [str(program(command[0])), *command[1:], f"--dbname={where}"]
-    null = subprocess.DEVNULL  # ours may be closed, and is for what we say
+    null = (
+        subprocess.DEVNULL
+    )  # this process's own stdout may be closed, and is reserved for its messages
     with subprocess.Popen(started, stdout=null, stderr=subprocess.PIPE, env=environment) as process:
         try:
             while True:

@@ -1,5 +1,5 @@
-"""What a backup has of HOME: the books of the simulators, whose money and receipts the log speaks
-of, and the first ADMIN's password."""
+"""The part of a backup that comes from HOME: the simulators' books, to whose payments and receipts
+the log refers, and the first ADMIN's password."""
 
 import shutil
 from collections.abc import Collection
@@ -10,17 +10,14 @@ from runtime.home import PASSWORD_FILE
 
 BOOKS = ("provider.sqlite3", "fiscal.sqlite3")
 PORTS = ("provider-port.txt", "fiscal-port.txt")
-"""Links to 3-D Secure and to receipts, which the log and the books have, name the simulators'
-ports."""
+"""The files with the simulators' ports, which are part of links in the log and the books (3-D
+Secure pages, receipts)."""
 
 
 def save(home: Path, folder: Path) -> list[str]:
-    """Copy into a backup what there is of that, also while the simulators run; returns the files'
-    names.
-
-    To be called after the log was copied: the books then know all that it knows. Raises
-    sqlite3.Error, OSError.
-    """
+    """Copy these files into a backup, also while the simulators run. Returns their names. Call it
+    after the log was copied, so that the books know everything that the log knows. Raises
+    sqlite3.Error, OSError."""
     found = [name for name in (*BOOKS, *PORTS, PASSWORD_FILE) if (home / name).is_file()]
     for name in found:
         (sqlite_file.copy if name in BOOKS else shutil.copyfile)(home / name, folder / name)
@@ -28,9 +25,9 @@ def save(home: Path, folder: Path) -> list[str]:
 
 
 def put_back(folder: Path, names: Collection[str], home: Path) -> list[str]:
-    """Copy from a backup. Books that are there stay, with their ports: outside the log nothing went
-    back, and they know more. Returns the names of those that stay. Raises OSError.
-    """
+    """Copy these files from a backup. Existing books stay, and with them their ports: nothing
+    outside the log went back in time, so they know more. Returns the names of the books that stay.
+    Raises OSError."""
     kept = [book for book in BOOKS if (home / book).exists()]
     stays = {*kept, *(port for book, port in zip(BOOKS, PORTS, strict=True) if book in kept)}
     for name in [

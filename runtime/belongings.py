@@ -1,4 +1,4 @@
-"""What hangs on an account, as the read models have it."""
+"""What belongs to an account, according to the read models."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
@@ -12,7 +12,7 @@ Find = Callable[[ReadModels, UUID], Awaitable[list[UUID]]]
 
 
 class ReadBelongings:
-    """Asks read models that reflect the log as far as the asker knows it."""
+    """Queries read models that reflect the log up to the position that the caller knows."""
 
     def __init__(self, models: ReadModels) -> None:
         self._models = models

@@ -1,4 +1,4 @@
-"""What a new shop needs before it opens: a first ADMIN, and a sample of games."""
+"""What a new shop needs before it opens: a first ADMIN and a sample of games."""
 
 import asyncio
 import secrets
@@ -19,16 +19,16 @@ SAMPLE_WANTED, SAMPLE_LOADED = "sample_wanted", "sample_loaded"
 
 
 class FirstStart(msgspec.Struct, frozen=True):
-    """What to tell the person who started the shop: the first ADMIN's password, when it is one that
-    we made, or else whether it is the one that is set (LUDOTECA_ADMIN_PASSWORD). Neither, when the
-    account was there before."""
+    """What to tell the person who started the shop: the first ADMIN's password if it was generated,
+    or else whether LUDOTECA_ADMIN_PASSWORD is in effect. Neither is set if the account already
+    existed."""
 
     admin_password: str | None
     is_as_set: bool = False
 
 
 def prepare(settings: Settings, url: str) -> FirstStart:
-    """Make the first ADMIN and load the sample, where that was not done before."""
+    """Create the first ADMIN and load the sample, unless an earlier start has done so."""
     return asyncio.run(
         _prepare(settings.model_copy(update={"database_url": type(settings.database_url)(url)}))
     )
@@ -45,11 +45,9 @@ async def _prepare(settings: Settings) -> FirstStart:
 
 
 async def _sample_is_due(core: Core) -> bool:
-    """Whether this shop was to have the sample when it was new, and has not got all of it: a start
-    may be killed.
-
-    The database keeps both beside the secrets, since they are its own and not this machine's.
-    """
+    """Whether this shop should get the sample and does not have all of it yet, as a start may be
+    killed. The database stores both facts beside the secrets, because they belong to the shop and
+    not to this machine."""
     on = core.settings.sample == "on"
     new = await core.log.head() == 0
     wanted = await secret(core.log.pool, SAMPLE_WANTED, lambda: b"yes" if new and on else b"no")
@@ -61,7 +59,7 @@ async def _sample_is_due(core: Core) -> bool:
 async def _first_admin(core: Core) -> FirstStart:
     settings, kept = core.settings, core.settings.home / PASSWORD_FILE
     given = settings.admin_password.get_secret_value()
-    # empty: the disk was full
+    # empty if the disk was full
     noted = kept.read_text(encoding="utf-8").strip() if kept.exists() else ""
     password = given or noted or secrets.token_urlsafe(12)
     if not given and not noted:
@@ -75,7 +73,7 @@ async def _first_admin(core: Core) -> FirstStart:
             name="First admin",
             account_type="ADMIN",
         )
-    except Conflict:  # made at an earlier start: with another password, or it was changed since
+    except Conflict:  # it exists already: created with another password, or changed since
         if not given and not noted:
             kept.unlink(missing_ok=True)
         if not await core.commands.logins.is_password_of(settings.admin_email, password):

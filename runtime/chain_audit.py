@@ -1,5 +1,5 @@
-"""The proof of the log: its hash chain, the anchor that it starts from, the checkpoints that it
-must reach."""
+"""Audit the log: its hash chain, the anchor to start from, and the checkpoints that it must
+reach."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,15 +10,15 @@ from eventstore.postgres_log import PostgresLog
 
 
 class Anchor(msgspec.Struct, frozen=True):
-    """A position whose hash was noted before, somewhere else."""
+    """A position whose hash was noted elsewhere earlier."""
 
     position: int = 0
     hash: bytes = GENESIS
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What an audit found: how far the log, from `after` on, is what was appended, the hash there,
-    and what is not."""
+    """The result of an audit: from `after` to `position`, where the hash is `hash`, the log is
+    intact; `faults` are what is wrong."""
 
     after: int
     position: int
@@ -29,10 +29,11 @@ class Finding(msgspec.Struct, frozen=True):
 async def audit(
     log: PostgresLog, anchor: Anchor | None, progress: Callable[[int, int], None]
 ) -> Finding:
-    """Walk the chain up to the head of this moment; `progress` is called with positions done and to
-    do."""
+    """Verify the chain up to the current head. `progress` is called with the number of positions
+    done and to do."""
     start = anchor or Anchor()
-    beyond = await _checkpoints(log)  # before the head: what was read then cannot be beyond it now
+    # read before the head, so that no honest checkpoint can be beyond it
+    beyond = await _checkpoints(log)
     head = await log.head()
     faults = [
         Fault(
@@ -63,7 +64,7 @@ async def _checkpoints(log: PostgresLog) -> list[tuple[str, int]]:
 
 
 async def _at_anchor(log: PostgresLog, anchor: Anchor, head: int) -> Fault | None:
-    """Whether the log still has the anchor's row, with its hash."""
+    """Check that the log still has the anchor's row with its hash."""
     if anchor.position > head:
         return Fault(
             head + 1, f"removed: the log ends at {head}, before the anchor at {anchor.position}"

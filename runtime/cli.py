@@ -1,6 +1,7 @@
-"""The program `ludoteca`: everything that runs, and everything that operators do to what runs."""
+"""The program `ludoteca`: it runs the shop's processes, and has the operators' commands."""
 
 import sys
+from inspect import getdoc
 from typing import Annotated, Any
 
 import typer
@@ -30,26 +31,26 @@ _EPILOG = """
 
 0  all is well
 
-1  a check failed: something differs, is broken, refused or not there
+1  a check failed: something differs, is broken, was refused or does not exist
 
-2  wrong usage: an unknown option or name, a setting that makes no sense
+2  wrong usage: an unknown option or name, an invalid setting
 
-3  nothing is running, or something needed cannot be reached
+3  nothing is running, or a required service cannot be reached
 
 130  stopped by Ctrl-C
 
-Commands speak to the instance of LUDOTECA_HOME, or to the database of LUDOTECA_DATABASE_URL.
+Commands use the instance in LUDOTECA_HOME, or the database of LUDOTECA_DATABASE_URL.
 
-`ludoteca settings` lists what can be set.
+`ludoteca settings` lists all settings.
 """
 
 
 class Root(TyperGroup):
-    """The root command: turns what may well happen into a message and an exit code; only bugs get a
+    """The root command. It turns expected errors into a message and an exit code; only bugs show a
     traceback."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
-        """Run the command that was asked for."""
+        """Run the requested command."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -66,8 +67,8 @@ class Root(TyperGroup):
         return result
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run all of it. What is printed before there is a command (help, version, wrong usage) may
-        fail to be written, too: of a usage error the exit code says it all the same."""
+        """Run the command line. Output before there is a command (help, version, a usage error) may
+        fail to be written, too; the exit code still reports a usage error."""
         try:
             return self._main_to_the_last_line(*args, **kwargs)
         except (OSError, SystemExit) as end:
@@ -97,7 +98,7 @@ def _of_what_could_not_be_told(end: BaseException | None) -> int | None:
     of a reader that is gone. None where the words were the matter, or all was told."""
     readers_gone = False
     while end is not None:
-        if isinstance(end, typer.Exit):  # a command's own, who knew of what is behind it
+        if isinstance(end, typer.Exit):  # raised by a command, which knew the cause
             break
         if isinstance(code := getattr(end, "exit_code", None), int):
             return code
@@ -112,6 +113,18 @@ def _version(asked: bool) -> None:
 
         print(version("ludoteca"))
         raise typer.Exit
+
+
+def _let_help_wrap(group: typer.Typer) -> None:
+    """Join the lines of each paragraph in the commands' help, which typer would keep as they are in
+    the docstring. The examples at the end keep theirs."""
+    for command in group.registered_commands:
+        text, example, examples = (getdoc(command.callback) or "").partition("[bold]Example")
+        prose = [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+        command.help = "\n\n".join(prose) + example + examples
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            _let_help_wrap(inner.typer_instance)
 
 
 app = typer.Typer(
@@ -130,7 +143,7 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = (False),
 ) -> None:
-    """An event-sourced game shop: run it, look after it, look into its log.
+    """An event-sourced game shop: run it, look after it, inspect its log.
 
     [dim]First time:[/dim]  ludoteca run
     """
@@ -161,6 +174,7 @@ app.command(rich_help_panel=TEND, context_settings=sql.PASSED_ON)(sql.sql)
 app.add_typer(admin.app, name="admin", rich_help_panel=FILL)
 app.add_typer(load.app, name="load", rich_help_panel=FILL)
 app.command(name="settings", rich_help_panel=FILL)(settings.show)
+_let_help_wrap(app)
 
 
 def main() -> None:

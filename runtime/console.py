@@ -1,5 +1,5 @@
-"""What commands print: tables and JSON on stdout; notes, errors and progress on stderr, so that a
-pipe stays clean."""
+"""Output of commands: tables and JSON on stdout; notes, errors and progress on stderr, so that
+pipes get data only."""
 
 import contextlib
 import enum
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is to do."""
+"""Called with the name of the stage, how much of it is done, and how much there is to do."""
 
 PLAIN_SECONDS = 5.0
-"""How often progress is told where there is no terminal to draw a bar on."""
+"""How often progress is reported when stderr is not a terminal."""
 
 _WIDE = 10_000
-"""Columns of an output that is no terminal: nothing is wrapped there."""
+"""The width when stdout is not a terminal: nothing is wrapped."""
 
 
 class Code(enum.IntEnum):
-    """What a command's exit code means."""
+    """The meaning of a command's exit code."""
 
     OK = 0
     DIFFERS = 1
@@ -37,7 +37,7 @@ class Code(enum.IntEnum):
 
 
 def output() -> "Console":
-    """Stdout, as wide as it is."""
+    """A console on stdout, as wide as stdout is."""
     from rich.console import Console
 
     class Output(Console):
@@ -48,13 +48,12 @@ def output() -> "Console":
 
 
 def say(text: str) -> None:
-    """A line on stdout."""
+    """Print a line on stdout."""
     print(text)
 
 
 def note(text: str) -> None:
-    """A line on stderr: what a person wants to know and a pipe does not. Where nobody can be told,
-    work goes on."""
+    """Print a line on stderr, for people. If stderr cannot be written, the command goes on."""
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
@@ -109,7 +108,7 @@ def forget(stream: TextIO) -> None:
 
 
 def flush_or_forget(stream: TextIO) -> None:
-    """So that the interpreter's end finds nothing that cannot be written."""
+    """Flush stdout and stderr, so that the interpreter finds nothing left to write when it ends."""
     try:
         stream.flush()
     except (OSError, ValueError):
@@ -117,11 +116,11 @@ def flush_or_forget(stream: TextIO) -> None:
 
 
 def print_json(value: object) -> None:
-    """Indented JSON on stdout. Takes msgspec structs, UUIDs, times, paths."""
+    """Print indented JSON on stdout. Takes msgspec structs, UUIDs, times and paths."""
     import msgspec
 
     encoded = msgspec.json.encode(value, enc_hook=str)
-    with contextlib.suppress(RecursionError):  # nested deeper than anybody could read
+    with contextlib.suppress(RecursionError):  # nested too deeply to format
         encoded = msgspec.json.format(encoded, indent=2)
     sys.stdout.flush()
     sys.stdout.buffer.write(encoded + b"\n")  # UTF-8, whatever the terminal's encoding
@@ -130,8 +129,8 @@ def print_json(value: object) -> None:
 def table(
     headings: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "none"
 ) -> None:
-    """A table, or the line `empty` where there is no row. Numbers stand at the right; None is shown
-    as a dash."""
+    """Print a table, or the line `empty` if there are no rows. Numbers are aligned right; None is
+    shown as a dash."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -158,7 +157,7 @@ def table(
 
 
 def verdict(good: bool, yes: str = "yes", no: str = "NO") -> "Text":
-    """A cell that stands out when all is not well."""
+    """A cell that stands out unless all is well."""
     from rich.text import Text
 
     return Text(yes, "green") if good else Text(no, "bold red")
@@ -169,8 +168,8 @@ def verdict(good: bool, yes: str = "yes", no: str = "NO") -> "Text":
 
 @contextmanager
 def progress(*, shown: bool = True) -> Iterator[Progress]:
-    """Tell on stderr how far a job is, how fast and how long still: a bar on a terminal, else a
-    line now and then."""
+    """Report on stderr how far a job is, its speed and the time left: as a bar on a terminal,
+    otherwise as a line now and then."""
     if not shown:
         yield lambda _what, _done, _total: None
     elif sys.stderr.isatty():
@@ -221,7 +220,7 @@ def _bars() -> Iterator[Progress]:
 
 
 class ProgressLines:
-    """Progress where there is no terminal: a line for a stage every PLAIN_SECONDS, and one at its
+    """Progress without a terminal: for each stage, a line every PLAIN_SECONDS and one at the
     end."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -246,7 +245,7 @@ class ProgressLines:
             note(f"{what}: {done:,} of {total:,}{percent}, {rate:,.0f}/s{left}")
 
     def finish(self) -> None:
-        """The stage is over: say how long it took."""
+        """End the stage and print how long it took."""
         if self._stage:
             seconds = self._clock() - self._started
             note(f"{self._stage}: {self._done:,} in {seconds:,.1f} s")

@@ -1,5 +1,4 @@
-"""What a process was started with, put into a state that the program can rely on, whoever started
-it and how."""
+"""Bring a process into a state that the program can rely on, however it was started."""
 
 import contextlib
 import io
@@ -12,35 +11,32 @@ from types import FrameType
 from runtime.addresses import direct_hosts
 
 OPEN_FILES = 65_536
-"""As many as we let ourselves have open, where the system permits: each connection takes one."""
+"""The limit of open files to ask for; each connection takes one."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def settle() -> None:
-    """To be called first, before anything is opened."""
+    """Prepare the process. Call this first, before anything is opened."""
     _open_standard_streams()
     _speak_to_this_machine_directly()
-    # who writes down keys of connections that money goes through?
+    # never log the TLS keys of connections that move money
     os.environ.pop("SSLKEYLOGFILE", None)
     _allow_many_open_files()
-    # without a handler the first process of a container is deaf to it
+    # without a handler, the first process of a container ignores it
     signal.signal(signal.SIGTERM, _end)
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
-    """In order, so that no half of a file stays; processes that go on for long have handlers of
+    """Exit in order, so that no half-written file stays. Long-running processes install handlers of
     their own."""
     raise SystemExit(128 + number)
 
 
 def _open_standard_streams() -> None:
-    """One that is closed (`2>&-`) would become the next file that is opened: what somebody prints
-    goes into it then.
-
-    Closed standard output is put in place such that writing to it is an error, as it is for any
-    program.
-    """
+    """Open standard streams that are closed (`2>&-`). Otherwise the next file to be opened would
+    take their number, and get what is printed. Writing to a closed stdout stays an error, as in
+    other programs."""
     for descriptor, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(descriptor)
@@ -52,14 +48,14 @@ def _open_standard_streams() -> None:
     sys.stdin = sys.stdin or os.fdopen(0, encoding="utf-8", closefd=False)
     sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
-    # titles are in all languages; a terminal of LC_ALL=C shows what it can
+    # titles may have any characters; a terminal with LC_ALL=C shows those that it can
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _speak_to_this_machine_directly() -> None:
-    """No proxy of the environment comes between our own processes; what says so for others is made
+    """Let no proxy of the environment come between this machine's own processes, and make NO_PROXY
     readable to all libraries."""
     for name in ("no_proxy", "NO_PROXY"):
         given = list(direct_hosts(os.environ.get(name, "")))

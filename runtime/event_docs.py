@@ -1,7 +1,6 @@
-"""The documents about events, made from the code: docs/events.md for people, docs/asyncapi.json for
-their tools.
+"""Generate the documents about events: docs/events.md for people, docs/asyncapi.json for tools.
 
-Run `python -m runtime.event_docs` after changing an event; a test fails while they are out of step.
+Run `python -m runtime.event_docs` after changing an event. A test fails while they are out of date.
 """
 
 import inspect
@@ -33,14 +32,14 @@ TITLES = {
     "webhook_index": "Webhook endpoints of a seller",
     "webhook": "Webhook deliveries",
 }
-"""The headings in their order, by the first word of the events' names. Events with another first
-word come last, under that word."""
+"""The headings in order, by the first word of an event's name. Events with another first word come
+last, under that word."""
 
 _LOCK = "🔒"
 
 
 def markdown() -> str:
-    """docs/events.md."""
+    """The text of docs/events.md."""
     lines = [
         "# Events",
         "",
@@ -100,8 +99,9 @@ def _meaning(cls: type[Event]) -> str:
 
 
 def asyncapi() -> dict[str, Any]:
-    """docs/asyncapi.json: one channel per event on the exchange, with the CloudEvent's schema."""
-    names = sorted(EVENTS)  # whatever order they were imported in
+    """The content of docs/asyncapi.json: a channel for each event on the exchange, with the schema
+    of its CloudEvent."""
+    names = sorted(EVENTS)  # independent of the order of imports
     schemas, components = msgspec.json.schema_components(
         [EVENTS[name] for name in names], ref_template="#/components/schemas/{name}"
     )
@@ -185,7 +185,7 @@ _CLOUD_EVENT = {
 
 
 def files() -> dict[Path, str]:
-    """What the documents must say."""
+    """The documents' expected contents, by path."""
     assert aggregates.ALL  # importing them registers every event
     return {
         DOCS / "events.md": markdown(),

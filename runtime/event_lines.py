@@ -1,4 +1,4 @@
-"""The log as JSON lines, for `ludoteca events`: a selection of its events, payloads as stored."""
+"""The log as JSON lines, for `ludoteca events`: selected events, with their payloads as stored."""
 
 import fnmatch
 from base64 import b64encode
@@ -16,18 +16,18 @@ PAGE = 1_000
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """Which events: of these wire names, of this stream; None is any."""
+    """Events to select: those with one of these wire names, in this stream. None selects all."""
 
     names: Sequence[str] | None = None
     stream: UUID | None = None
 
 
 class UnknownName(Exception):
-    """No event has this name, or a name of this pattern."""
+    """No event has this name, or a name that matches this pattern."""
 
 
 def names_like(patterns: Sequence[str], known: Sequence[str]) -> list[str] | None:
-    """The wire names that are named, or match a pattern such as `payment.*`; None without any.
+    """The wire names that are given or match a pattern such as `payment.*`; None if none are given.
     Raises UnknownName."""
     found: set[str] = set()
     for pattern in patterns:
@@ -41,7 +41,7 @@ def names_like(patterns: Sequence[str], known: Sequence[str]) -> list[str] | Non
 async def pages(
     pool: AsyncConnectionPool, selection: Selection, after: int, upto: int, page: int = PAGE
 ) -> AsyncIterator[list[Raw]]:
-    """The selected events with after < position ≤ upto, in order."""
+    """Yield the selected events with after < position ≤ upto in order, page by page."""
     query = bounded(_WHERE, limit="%(limit)s")
     while after < upto:
         async with pool.connection() as conn:
@@ -70,8 +70,8 @@ async def before_last(
 
 
 async def find(pool: AsyncConnectionPool, reference: int | UUID) -> tuple[Raw, bytes] | None:
-    """One event by position or event id, and its hash in the chain. By id, the whole log is looked
-    through."""
+    """One event by position or event id, with its hash in the chain. Searching by id reads the
+    whole log."""
     column = "position" if isinstance(reference, int) else "event_id"
     async with pool.connection() as conn:
         cursor = conn.cursor(binary=True)
@@ -100,8 +100,8 @@ def event_json(env: Envelope, payload: bytes) -> bytes:
 
 
 def event_fields(env: Envelope, payload: bytes) -> dict[str, object]:
-    """What is told of an event. A payload that is no JSON, or nested so deep that readers would
-    give up, comes as base64: nobody but a forger writes one."""
+    """The fields of the line. A payload that is not JSON, or is nested too deeply for readers, is
+    encoded in base64; only a forger would write one."""
     fields: dict[str, object] = msgspec.structs.asdict(env)
     try:
         msgspec.json.decode(payload, type=msgspec.Raw)

@@ -1,5 +1,5 @@
-"""HOME: an instance's own folder. Its keys, mails, logs and books are for the user alone whom the
-instance runs as."""
+"""HOME: an instance's own folder. Its keys, mails, logs and books are private to the user that runs
+the instance."""
 
 import logging
 import os
@@ -10,29 +10,30 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 OTHERS = 0o077
-"""The rights of everybody but the owner."""
+"""The permissions of everybody but the owner."""
 
 PASSWORD_FILE = "admin-password.txt"  # noqa: S105 - a file's name
-"""Where the first ADMIN's password is, when it is one that we made."""
+"""The file with the first ADMIN's password, if it was generated."""
 
 _MARKS = {
     *("run.lock", "servers.json", "postgres.lock", PASSWORD_FILE),
     *("provider.sqlite3", "fiscal.sqlite3", "provider-port.txt", "fiscal-port.txt"),
 }
-"""Files that only an instance makes."""
+"""Files that only an instance creates."""
 
 _KNOWN = _MARKS | {"logs", "images", "mail", "push", "postgres", "postgres.new", "lost+found"}
-"""What may be in a HOME before there are such files, the last where it is a volume of its own."""
+"""What a HOME may contain before an instance has created files; the last entry appears when HOME is
+a volume."""
 
 
 class NotAHome(Exception):
-    """A folder is something else than an instance's; the message says so."""
+    """The folder is not an instance's. The message says why."""
 
 
 def open_home(home: Path) -> None:
-    """Make HOME, if it is not there, and keep others out: of what is there, and of all that this
-    process and those that it starts are going to make. Raises NotAHome, OSError; then nothing was
-    changed."""
+    """Create HOME if it does not exist, and make it private, along with everything in it and
+    everything that this process and its children will create. Raises NotAHome, OSError; nothing was
+    changed then."""
     os.umask(OTHERS)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     _must_be_ours(home)
@@ -41,20 +42,22 @@ def open_home(home: Path) -> None:
             path.chmod(stat.S_IMODE(path.lstat().st_mode) & ~OTHERS)
         except PermissionError:
             logger.warning("%s belongs to somebody else, and is open to others", path)
-        except FileNotFoundError:  # another process has just moved it to its place
+        except FileNotFoundError:  # another process has just renamed it
             continue
 
 
 def _must_be_ours(home: Path) -> None:
-    """Whoever sets HOME to /etc by mistake, as root, must not lose the rights of all that is
-    there."""
+    """Raises NotAHome if the folder has other content. If root sets HOME to /etc by mistake, the
+    permissions there must not change."""
     if home.lstat().st_mode & stat.S_ISVTX:
-        return  # where nothing is closed
+        return  # the file system has no permissions
     entries = {entry.name: entry for entry in os.scandir(home)}
     others = [
         name for name in entries.keys() - _KNOWN if not entries[name].is_file(follow_symlinks=False)
     ]
-    if others and not entries.keys() & _MARKS:  # a file alone may be what somebody has us print to
+    if (
+        others and not entries.keys() & _MARKS
+    ):  # a lone file may be where somebody redirects our output
         raise NotAHome(
             f"LUDOTECA_HOME: {home} holds other things ({min(others)}) and no instance: name a"
             " folder for it alone"
@@ -62,10 +65,10 @@ def _must_be_ours(home: Path) -> None:
 
 
 def _open_to_others(folder: Path) -> Iterator[Path]:
-    """What others may enter or read: the folder, and what is in it. Into what is closed nobody
-    comes, nor do we."""
+    """Yield the files and folders in HOME that others can read or enter. Folders that are already
+    private are not searched."""
     mode = folder.lstat().st_mode
-    # /tmp and its like are everybody's, also when somebody makes them their HOME
+    # /tmp and the like belong to everybody, even if set as HOME
     if mode & stat.S_ISVTX:
         logger.warning("%s is everybody's folder: choose another LUDOTECA_HOME", folder)
         return

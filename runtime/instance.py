@@ -1,4 +1,5 @@
-"""The instance that a command speaks to: LUDOTECA_DATABASE_URL, or what runs in LUDOTECA_HOME."""
+"""The instance that a command uses: the database of LUDOTECA_DATABASE_URL, or the instance in
+LUDOTECA_HOME."""
 
 import json
 import os
@@ -13,17 +14,16 @@ from runtime.settings import Settings
 
 
 class NotRunning(Exception):
-    """There is no database to speak to; the message says what to do."""
+    """There is no database to connect to. The message says what to do."""
 
 
 SERVERS = ("database_url", "rabbitmq_url", "elasticsearch_url")
-"""Settings that say which servers an instance uses."""
+"""Settings that name the servers of an instance."""
 
 
 def remember_servers(settings: Settings) -> None:
-    """Note in HOME which servers this instance uses, so that commands find them without the same
-    environment. The URLs hold passwords: the file is for its owner alone.
-    """
+    """Write this instance's servers to HOME, so that commands find them without the same
+    environment. Only the owner can read the file, as URLs contain passwords."""
     path = _servers_file(settings)
     urls = {name: getattr(settings, name).get_secret_value() for name in SERVERS}
     descriptor = os.open(path.with_suffix(".new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -33,8 +33,8 @@ def remember_servers(settings: Settings) -> None:
 
 
 def with_its_servers(settings: Settings) -> Settings:
-    """The settings of a command, with the servers of the instance in its HOME where its environment
-    names none."""
+    """The settings of a command, completed with the remembered servers where its environment names
+    none."""
     try:
         noted = json.loads(_servers_file(settings).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -42,7 +42,7 @@ def with_its_servers(settings: Settings) -> Settings:
     if not settings.embedded and settings.database_url.get_secret_value() != noted.get(
         "database_url"
     ):
-        return settings  # the command was told of another instance
+        return settings  # the environment names another instance
     missing = {
         name: SecretStr(noted[name])
         for name in SERVERS
@@ -52,15 +52,15 @@ def with_its_servers(settings: Settings) -> Settings:
 
 
 def port_file(settings: Settings, server: str) -> Path:
-    """Where `run` notes the port of a simulator."""
+    """The file in which `run` notes a simulator's port."""
     return settings.home / f"{server}-port.txt"
 
 
 def noted_port(settings: Settings, server: str) -> int:
-    """The port that a simulator had when it ran last; 0 when there is none."""
+    """The port that a simulator had the last time it ran, or 0."""
     kept = port_file(settings, server)
     noted = kept.read_text(encoding="ascii", errors="replace").strip() if kept.exists() else ""
-    return int(noted) if noted.isdecimal() else 0  # a disk that was full has left an empty file
+    return int(noted) if noted.isdecimal() else 0  # empty if the disk was full
 
 
 def _servers_file(settings: Settings) -> Path:
@@ -68,12 +68,12 @@ def _servers_file(settings: Settings) -> Path:
 
 
 def database_url(settings: Settings) -> str:
-    """Where this instance's database is."""
+    """The URL of this instance's database."""
     return settings.database_url.get_secret_value() or EmbeddedPostgres(settings.home).url
 
 
 def running_database_url(settings: Settings) -> str:
-    """As database_url, after a look whether it answers. Raises NotRunning."""
+    """As `database_url`, after checking that the database answers. Raises NotRunning."""
     url = database_url(settings)
     try:
         with connect(url, "ludoteca", role=""):

@@ -1,17 +1,16 @@
-"""The addresses that servers listen on: whether that can be is found out at the start, and told in
-one line."""
+"""Check at startup whether a server's address can be listened on, and report it in one line if
+not."""
 
 import errno
 import socket
 
 
 class CannotListen(Exception):
-    """A server's address cannot be listened on; the message says why, and which setting to
-    change."""
+    """A server cannot listen on its address. The message says why, and which setting to change."""
 
 
 def check_port(host: str, port: int, variable: str) -> None:
-    """Raises CannotListen unless a server may listen there. `variable` is the setting that says the
+    """Raises CannotListen unless a server can listen there. `variable` is the setting of the
     port."""
     try:
         bind(host, port)
@@ -29,15 +28,17 @@ def check_port(host: str, port: int, variable: str) -> None:
 
 
 def bind(host: str, port: int) -> int:
-    """Take a port, and let it go again; returns its number, of a free one if 0 was asked for.
-    Raises OSError."""
+    """Bind a port and release it again. Returns its number; for port 0, that of a free port. Raises
+    OSError."""
     chosen = port
     for family, kind, protocol, _, address in socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     ):
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:  # as the servers do: 0.0.0.0 is another's
+            if (
+                family == socket.AF_INET6
+            ):  # exactly the servers' address: 0.0.0.0 may be taken while this one is free
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             probe.bind(address)
             chosen = chosen or probe.getsockname()[1]
@@ -45,7 +46,7 @@ def bind(host: str, port: int) -> int:
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether a server may listen there."""
+    """Whether a server can listen there."""
     try:
         bind(host, port)
     except OSError:

@@ -1,8 +1,8 @@
-"""Standard output and error that never make the program wait, whether somebody reads them or not.
+"""Standard output and error that never block the program, whether or not somebody reads them.
 
-A pipe holds 64 KB. Once nobody reads it, whoever writes one line more waits for ever: so a thread
-of its own waits, and what does not fit into its queue meanwhile is dropped, counted, and told of as
-soon as lines flow again.
+A pipe holds 64 KB. Once nobody reads it, the next write blocks for ever. Here a thread of its own
+does the writing. Lines that do not fit into its queue meanwhile are dropped, counted, and reported
+as soon as lines flow again.
 """
 
 import atexit
@@ -19,21 +19,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 QUEUE_BYTES = 1 << 20
-"""What waits for a reader at most, for each stream: some thousands of lines."""
+"""How much of each stream is queued for its reader: some thousands of lines."""
 
 DRAIN_SECONDS = 2.0
-"""How long the end of the process waits for a reader of its last lines."""
+"""How long the process, when it ends, waits for its last lines to be read."""
 
 RETRY_SECONDS = 1.0
-"""How often a stream that cannot be written (a full disk, a reader that is gone) is tried again."""
+"""How often to try again to write a stream that cannot be written (a full disk, a reader that has
+gone)."""
 
 
 class LogStream(io.TextIOBase):
-    """A text stream on a file descriptor. `write` takes whole lines into a queue, and never waits.
+    """A text stream on a file descriptor, whose `write` queues whole lines and never blocks.
 
-    `notice` makes the text that stands where lines were dropped, from their number. `count_dropped`
-    is called with numbers of lines that add up to all that were dropped; it may say False, and is
-    told again.
+    `notice` makes the text that is written where lines were dropped, from their number.
+    `count_dropped` is called with the number of lines dropped since its last success; if it returns
+    False, the number is reported again later.
     """
 
     def __init__(
@@ -56,8 +57,8 @@ class LogStream(io.TextIOBase):
         self._changed = threading.Condition()
         self._queue: deque[bytes] = deque()
         self._queued = 0
-        self._begun = ""  # a line without its end
-        self._untold = 0  # dropped, and nothing in the queue says so
+        self._begun = ""  # the incomplete line
+        self._untold = 0  # dropped, and not reported yet
         self._uncounted = 0
         self._counted_at = 0.0
         self._failing = False
@@ -67,23 +68,23 @@ class LogStream(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """What reaches the descriptor."""
+        """The encoding of the bytes that reach the descriptor."""
         return "utf-8"
 
     def writable(self) -> bool:
-        """Yes."""
+        """Always True."""
         return True
 
     def fileno(self) -> int:
-        """The descriptor, for others who write to it: they wait for its reader."""
+        """The descriptor, for others who write to it directly; their writes may block."""
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Whether a person reads it."""
+        """Whether the descriptor is a terminal."""
         return os.isatty(self._descriptor)
 
     def write(self, text: str) -> int:
-        """Queue the lines that are whole now."""
+        """Queue the lines that are now complete."""
         with self._changed:
             lines, end, self._begun = (self._begun + text).rpartition("\n")
             if end:
@@ -91,8 +92,7 @@ class LogStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Queue the line that was begun. What was written is on its way: nobody waits until it is
-        there."""
+        """Queue the incomplete line. Does not wait until it is written."""
         with self._changed:
             if self._begun:
                 begun = self._begun
@@ -100,7 +100,8 @@ class LogStream(io.TextIOBase):
                 self._take(begun)
 
     def drain(self, seconds: float = DRAIN_SECONDS) -> None:
-        """Wait until all is written, but not long, nor for what cannot be written."""
+        """Wait until everything is written; not for long, and not for a stream that cannot be
+        written."""
         self.flush()
         with self._changed:
             self._changed.wait_for(
@@ -112,7 +113,7 @@ class LogStream(io.TextIOBase):
 
     def _take(self, text: str) -> None:
         data = text.encode("utf-8", "backslashreplace")
-        # one gap, not a gap after every line
+        # one large gap instead of a gap after every line
         bound = self._queue_bytes // 2 if self._untold else self._queue_bytes
         if self._queued + len(data) > bound:
             self._untold += data.count(b"\n") or 1
@@ -132,14 +133,14 @@ class LogStream(io.TextIOBase):
         self._queued += len(data)
 
     def _tell(self) -> None:
-        """Say in the queue, at the place of what is missing, how much that is."""
+        """Queue a notice of the dropped lines, in their place."""
         if self._untold:
             self._count()
             lines = self._untold
             self._untold = 0
             try:
                 text = self.notice(lines)
-            except Exception:  # whatever is wrong with how it is put, the number is told
+            except Exception:  # even if the notice fails, the number must be reported
                 text = f"{lines} lines dropped\n"
             self._enqueue(text.encode("utf-8", "backslashreplace"))
 
@@ -168,7 +169,9 @@ class LogStream(io.TextIOBase):
         while left:
             try:
                 left = left[os.write(self._descriptor, left) :]
-            except BlockingIOError:  # somebody who shares the terminal has set it so
+            except (
+                BlockingIOError
+            ):  # another process that shares the terminal has made it non-blocking
                 select.select([], [self._descriptor], [], RETRY_SECONDS)
             except OSError:
                 self._set_failing(True)
@@ -187,11 +190,10 @@ class LogStream(io.TextIOBase):
 
 
 def install(count_file: Path) -> LogStream | None:
-    """Have this process's prints, tracebacks and logs never wait for a reader; returns standard
-    error's stream.
+    """Replace stdout and stderr by streams that never block. Returns the one for stderr.
 
-    What is dropped is added to the number in `count_file`. None where somebody has taken the
-    streams already (a test).
+    The number of dropped lines is added to `count_file`. Returns None if another program (a test)
+    has already replaced the streams.
     """
     if isinstance(sys.stderr, LogStream):
         return sys.stderr
@@ -209,8 +211,8 @@ def install(count_file: Path) -> LogStream | None:
 
 
 def add_to(count_file: Path, number: int) -> bool:
-    """Add to the number in a file that several processes share; False when that is not possible
-    just now."""
+    """Add to the number in a file that processes share. Returns False if that is not possible at
+    the moment."""
     try:
         count_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(count_file, "a+", encoding="ascii") as file:
@@ -225,7 +227,7 @@ def add_to(count_file: Path, number: int) -> bool:
 
 
 def counts(folder: Path) -> dict[str, int]:
-    """The numbers in a folder's files, by the files' names."""
+    """The numbers in a folder's files, by file name."""
     found = {}
     with contextlib.suppress(OSError):
         for path in sorted(folder.iterdir()):

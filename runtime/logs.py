@@ -1,5 +1,5 @@
-"""How the processes log: structlog's loggers and the standard library's (uvicorn's among them) as
-one, on stderr."""
+"""Logging: structlog's loggers and the standard library's (uvicorn's included) in one format, on
+stderr."""
 
 import logging
 import sys
@@ -16,15 +16,17 @@ from runtime.settings import Settings
 from runtime.variables import misspelt
 
 _CHATTY = ("httpx", "httpcore", "elastic_transport", "aio_pika", "aiormq", "stripe")
-"""Loggers that tell of every request and every reconnect: heard from one level above the others."""
+"""Loggers that report every request and every reconnect. Their level is one higher than the
+others'."""
 
 
 def configure(settings: Settings, *, process: str = "", level: int = logging.INFO) -> None:
-    """Log as LUDOTECA_LOG_FORMAT says: lines for people, or one JSON object a line.
+    """Set up logging as LUDOTECA_LOG_FORMAT says: lines for people, or one JSON object per line.
+    May be called repeatedly.
 
-    `process` is shown with every line, since the processes of `ludoteca run` share one terminal.
-    One that has a name goes on for long, so it never waits for whoever reads its output. Variables
-    that look like settings and are none are told. May be called again.
+    `process` is shown in every line, since the processes of `ludoteca run` share a terminal. A
+    named process is long-running, so it must never block on whoever reads its output. Environment
+    variables that look like settings but are not are reported.
     """
     stream = log_stream.install(dropped_lines(settings) / process) if process else None
     shared: list[Processor] = [
@@ -50,7 +52,7 @@ def configure(settings: Settings, *, process: str = "", level: int = logging.INF
     root = logging.getLogger()
     root.handlers = [kept for kept in root.handlers if not _ours(kept)] + [handler]
     root.setLevel(level)
-    # which it may have set up for itself before
+    # uvicorn may have set up its own before
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         server = logging.getLogger(name)
         server.handlers = []
@@ -59,7 +61,7 @@ def configure(settings: Settings, *, process: str = "", level: int = logging.INF
         server.setLevel(logging.NOTSET)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(level + 10)
-    # a stack for each try; who tries tells, too
+    # logs a stack for every attempt; the code that retries reports it, too
     logging.getLogger("elastic_transport.node_pool").setLevel(level + 20)
     structlog.configure(
         processors=[
@@ -76,8 +78,7 @@ def configure(settings: Settings, *, process: str = "", level: int = logging.INF
 
 
 def dropped_lines(settings: Settings) -> Path:
-    """The folder that counts, in a file for each kind of process, what was dropped since nobody
-    read it."""
+    """The folder with the counts of dropped log lines, in a file for each kind of process."""
     return settings.home / "logs" / "dropped"
 
 
@@ -100,15 +101,15 @@ def _naming(process: str) -> Processor:
 
 
 def _without_colour_codes(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    event.pop("color_message", None)  # uvicorn's message once more
+    event.pop("color_message", None)  # a second copy of uvicorn's message
     return event
 
 
 def _without_control_characters(
     _logger: WrappedLogger, _method: str, event: EventDict
 ) -> EventDict:
-    """What strangers sent stays in its line: a path with a line break is no entry of its own. JSON
-    sees to it."""
+    """Keep values from strangers in their line: a path with a line break must not look like an
+    entry of its own. JSON escapes it anyway."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = one_line(value)
@@ -116,7 +117,8 @@ def _without_control_characters(
 
 
 def _indented_traceback(to: TextIO, exc_info: ExcInfo) -> None:
-    """A traceback of which no line, whatever the exceptions say, looks like an entry of the log."""
+    """A traceback none of whose lines can look like a log entry, whatever the exceptions' messages
+    contain."""
     text = StringIO()
     structlog.dev.plain_traceback(text, exc_info)
     lines = text.getvalue().strip().splitlines()
@@ -124,7 +126,8 @@ def _indented_traceback(to: TextIO, exc_info: ExcInfo) -> None:
 
 
 def _rendering(settings: Settings) -> list[Processor]:
-    """The last steps. Tracebacks are plain: those that show local variables would show secrets."""
+    """The last processors. Tracebacks are plain, as those with local variables would reveal
+    secrets."""
     if settings.log_format == "json":
         return [
             structlog.processors.format_exc_info,

@@ -1,4 +1,4 @@
-"""Which migrations make up the program's database."""
+"""The migrations of the program's database."""
 
 import contextlib
 from pathlib import Path
@@ -20,27 +20,21 @@ FOLDERS = [
 
 
 def migrate(url: str) -> list[str]:
-    """Bring the database at `url` to this program's schema; returns what ran. Safe to call from
-    several processes.
-
-    Raises MigrationError, OutdatedRelease.
-    """
+    """Migrate the database at `url` to this program's schema. Returns the migrations that ran.
+    Processes may call it at the same time. Raises MigrationError, OutdatedRelease."""
     return migrations.migrate(url, FOLDERS, _begin, migrations.FUNCTIONS)
 
 
 def prepare_database(url: str, settings: Settings) -> None:
-    """Bring the database to this program's schema, unless it is one that cannot keep what the
-    program promises.
-
-    Raises UnsafeDatabase, MigrationError, OutdatedRelease, psycopg.OperationalError.
-    """
+    """Migrate the database, after checking that it can keep the program's promises. Raises
+    UnsafeDatabase, MigrationError, OutdatedRelease, psycopg.OperationalError."""
     with connect(url, "ludoteca", role="") as conn:
         check_server(conn, allow_unsafe=settings.allow_unsafe_database == "on")
     migrate(url)
 
 
 def migrate_beside(url: str) -> list[str]:
-    """As `migrate`, while an older release goes on to lead."""
+    """As `migrate`, while an older release stays in the lead."""
     return migrations.migrate(url, FOLDERS, _make_room, migrations.FUNCTIONS)
 
 
@@ -57,14 +51,14 @@ ORDER BY nspname"""
 
 
 def _let_in(conn: psycopg.Connection) -> None:
-    """Give the program's role the right to enter its schemas. `pg_restore --schema=log` has put
-    back what is in one, into one that was made by hand. Raises MigrationError where the rights in
-    it are missing, too."""
+    """Grant the program's role access to its schemas. It may be missing after `pg_restore
+    --schema=log` into a schema that was made by hand. Raises MigrationError if rights in the schema
+    are missing, too."""
     for (name,) in conn.execute(_LOCKED, (ROLE,)).fetchall():
         grant = f"GRANT USAGE ON SCHEMA {name} TO {ROLE}"
         with contextlib.suppress(psycopg.errors.InsufficientPrivilege), conn.transaction():
             conn.execute(grant)
-        # refused, or passed over with a warning
+        # refused, or ignored with a warning
         if conn.execute(_LOCKED, (ROLE,)).fetchone() == (name,):
             raise migrations.MigrationError(f"the owner of the schema {name} has to run: {grant}")
     row = conn.execute("SELECT has_table_privilege(%s, 'log.events', 'SELECT')", (ROLE,)).fetchone()
@@ -76,10 +70,10 @@ def _let_in(conn: psycopg.Connection) -> None:
 
 
 def _make_room(conn: psycopg.Connection) -> None:
-    """Make the schema of the read models where it was left out of a backup, or dropped: its rows
-    are folded anew."""
+    """Create the schema of the read models if it was dropped or left out of a backup. Its rows are
+    rebuilt from the events."""
     _let_in(conn)
     release.require_current(conn)
-    conn.execute("SELECT log.begin_epoch(0, 'the first')")  # unless there is one
+    conn.execute("SELECT log.begin_epoch(0, 'the first')")  # no-op if there is one already
     if not schema.is_fit(conn):
         schema.make(conn)

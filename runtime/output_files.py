@@ -1,5 +1,5 @@
-"""Files that commands write: whole or not at all where that is possible, and never in the place of
-something else."""
+"""Files that commands write. They appear complete or not at all where that is possible, and never
+replace anything that is not a regular file."""
 
 import contextlib
 import errno
@@ -15,11 +15,11 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def writing(path: Path | None) -> Iterator[BinaryIO]:
-    """A file to write to; None is standard output.
+    """Open a file for writing; None is standard output.
 
-    A regular file appears under its name when the block ends well, with the rights of the one
-    before; a symbolic link stays, and leads to it. Anything else that has the name (a device, a
-    FIFO, standard output) is written to as it is. Raises OSError.
+    A regular file gets its name only when the block ends without an error, and keeps the
+    permissions of the file that it replaces. A symbolic link is followed. Anything else (a device,
+    a FIFO, standard output) is written to directly. Raises OSError.
     """
     descriptor = None if path is None else _descriptor(path)
     if path is None or descriptor == 1:
@@ -37,8 +37,8 @@ def writing(path: Path | None) -> Iterator[BinaryIO]:
 
 
 def _descriptor(path: Path) -> int | None:
-    """The number of an open file that the path means, such as /dev/stdout: where that stands is to
-    be gone on from."""
+    """The number of the open file that a path such as /dev/stdout means. Writing must continue at
+    that file's position."""
     name = os.path.normpath(os.path.abspath(path))
     streams = {"/dev/stdout": 1, "/dev/stderr": 2}
     found = re.fullmatch(rf"/dev/fd/(\d+)|/proc/(?:self|{os.getpid()})/fd/(\d+)", name)
@@ -46,7 +46,7 @@ def _descriptor(path: Path) -> int | None:
 
 
 def _is_regular(path: Path) -> bool:
-    """Whether the file, or the one that is to be made, is a regular one."""
+    """Whether the path is, or would become, a regular file."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
@@ -55,7 +55,7 @@ def _is_regular(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _replacing(named: Path, path: Path) -> Iterator[BinaryIO]:
-    """`path` is where the name leads that was given: errors speak of the name."""
+    """`path` is the resolved target of the given `name`; errors mention the name."""
     before = path.stat() if path.exists() else None
     if before and not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(named))
@@ -76,8 +76,7 @@ def _replacing(named: Path, path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def by_its_name(path: Path, named: Path) -> Iterator[None]:
-    """Whatever the system says of a path that we chose, or of what is in it, it is said of what the
-    user named."""
+    """Replace paths that we chose by the name that the user gave, in the errors of the block."""
     try:
         yield
     except OSError as error:
@@ -90,6 +89,6 @@ def by_its_name(path: Path, named: Path) -> Iterator[None]:
 
 
 def _take_over(file: int, before: os.stat_result) -> None:
-    with contextlib.suppress(PermissionError):  # only root may give a file away
+    with contextlib.suppress(PermissionError):  # only root can change a file's owner
         os.fchown(file, before.st_uid, before.st_gid)
     os.fchmod(file, stat.S_IMODE(before.st_mode))

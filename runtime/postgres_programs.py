@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs, which the package has, run on the instance's database."""
+"""PostgreSQL's own programs, which the package includes, run on the instance's database."""
 
 import os
 import signal
@@ -14,15 +14,14 @@ READ_ONLY = "-c default_transaction_read_only=on"
 
 
 def access(url: str, application: str, *, read_only: bool = False) -> tuple[str, Mapping[str, str]]:
-    """How a program connects: what it is told by `--dbname`, and its environment, which has the
-    password: what is on a command line everybody can read.
+    """How a program connects: the value of `--dbname`, and an environment with the password, as
+    everybody on the machine can read command lines.
 
-    `read_only` keeps from changing something by mistake, and not who means to (`SET
-    default_transaction_read_only`).
+    `read_only` guards against mistakes, not against intent (`SET default_transaction_read_only`).
     """
     parameters = conninfo_to_dict(url)
     password = parameters.pop("password", None)
-    parameters.pop("sslpassword", None)  # has no variable
+    parameters.pop("sslpassword", None)  # libpq has no environment variable for it
     if read_only:
         parameters["options"] = (
             f"{parameters.get('options') or os.environ.get('PGOPTIONS', '')} {READ_ONLY}".strip()
@@ -34,7 +33,7 @@ def access(url: str, application: str, *, read_only: bool = False) -> tuple[str,
 
 
 def run(name: str, url: str, arguments: Sequence[str], *, read_only: bool) -> int:
-    """Run a program with this process's terminal, input and output; returns its exit code. Raises
+    """Run a program with this process's terminal, input and output. Returns its exit code. Raises
     OSError."""
     where, environment = access(url, f"ludoteca {name}", read_only=read_only)
     with _ctrl_c_is_for_others():
@@ -45,8 +44,7 @@ def run(name: str, url: str, arguments: Sequence[str], *, read_only: bool) -> in
 
 @contextmanager
 def _ctrl_c_is_for_others() -> Iterator[None]:
-    """psql ends a query by Ctrl-C, and goes on. What is started meanwhile and has no handler of its
-    own, ignores it."""
+    """Ignore Ctrl-C in this process: psql ends a query by it, and continues."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Building the read models of a release beside the older one that still runs."""
+"""Build the read models of a new release while the older one is still running."""
 
 import threading
 import time
@@ -15,11 +15,11 @@ from runtime.wiring.codec import codec
 LOOK_SECONDS = 0.2
 
 NEAR = 1_000
-"""Positions that a prepared read model may be behind: the log does not stand still."""
+"""How many positions behind a prepared read model may be: the log does not stand still."""
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """A read model that was built, up to `position` of a log that ended at `head`."""
+    """A read model that was built up to `position`, of a log that ended at `head`."""
 
     projection: str
     version: int
@@ -30,11 +30,11 @@ class Prepared(msgspec.Struct, frozen=True):
 def prepare(
     url: str, models: Sequence[Registered], progress: Callable[[int, int], None]
 ) -> list[Prepared]:
-    """Build what is there in another version only, and what was not there at all, without having
-    queries read it.
+    """Build the read models that exist only in another version, or not at all, without letting
+    queries read them.
 
-    Returns once all of it has what the log held at first, and is almost at its head. `progress` is
-    called with positions done and to do.
+    Returns once all of them have everything that was in the log at the start, and are almost at its
+    head. `progress` is called with the number of positions done and to do.
     """
     with connect(url, "ludoteca prepare") as conn:
         new = [model for model in models if not _is_read(conn, model)]

@@ -1,4 +1,4 @@
-"""Settings: environment variables LUDOTECA_…, each with its meaning; `ludoteca settings` and
+"""Settings: environment variables LUDOTECA_…, each with its meaning. `ludoteca settings` and
 docs/settings.md list them."""
 
 import re
@@ -21,13 +21,13 @@ T = TypeVar("T", str, SecretStr, str | SecretStr)
 
 Strings = Annotated[tuple[str, ...], NoDecode]
 Duration = Annotated[float, Field(ge=0, le=10 * 365 * 86_400, allow_inf_nan=False)]
-"""Seconds: ten years at most."""
+"""Seconds, at most ten years."""
 
 Seconds = Annotated[tuple[Duration, ...], NoDecode]
 
 
 class Settings(BaseSettings):
-    """All that can be set from outside. An empty variable is as good as none."""
+    """All settings. An empty variable counts as not set."""
 
     model_config = SettingsConfigDict(
         env_prefix="LUDOTECA_", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
@@ -35,7 +35,7 @@ class Settings(BaseSettings):
 
     home: Path = Field(
         Path("~/.ludoteca"),
-        description="Folder of this instance: embedded database, logs, mail, images. One instance, one home.",
+        description="Folder of this instance: embedded database, logs, mail, images. Each instance needs its own.",
     )
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port that the API listens on.")
@@ -43,18 +43,18 @@ class Settings(BaseSettings):
         "", description="Where clients reach the API, if not at http://HOST:PORT."
     )
     trusted_proxies: Strings = Field(
-        (), description="Addresses of proxies whose X-Forwarded-For is believed."
+        (), description="Addresses of proxies whose X-Forwarded-For is trusted."
     )
     max_connections: int = Field(
         800,
         ge=1,
-        description="Connections of one API process, WebSockets too; one more is answered 503.",
+        description="Most connections of one API process, WebSockets included; more are refused with 503.",
     )
     head_seconds: Duration = Field(
-        10.0, gt=0, description="How long the head of a request may take to come; then 408."
+        10.0, gt=0, description="How long the head of a request may take to arrive; then 408."
     )
     body_seconds: Duration = Field(
-        30.0, gt=0, description="How long the body of a request may take to come; then 408."
+        30.0, gt=0, description="How long the body of a request may take to arrive; then 408."
     )
     database_url: SecretStr = Field(
         SecretStr(""), description="PostgreSQL (16 or later). Empty: an embedded one in HOME."
@@ -70,11 +70,12 @@ class Settings(BaseSettings):
         description="Reserved for the log on KurrentDB, which is not supported yet: must be empty.",
     )
     admin_email: str = Field(
-        "admin@ludoteca.example", description="E-mail of the first ADMIN, made at the first start."
+        "admin@ludoteca.example",
+        description="E-mail of the first ADMIN, created at the first start.",
     )
     admin_password: SecretStr = Field(
         SecretStr(""),
-        description="Password of the first ADMIN. Empty: one is made and kept in HOME/admin-password.txt.",
+        description="Password of the first ADMIN. Empty: one is generated and stored in HOME/admin-password.txt.",
     )
     sample: Literal["on", "off"] = Field(
         "on", description="Whether a new shop starts with a sample of real games."
@@ -84,7 +85,7 @@ class Settings(BaseSettings):
         description="Whether a PostgreSQL that would lose acknowledged orders in a crash (fsync = off) is taken.",
     )
     rate_limit: Literal["on", "off"] = Field(
-        "on", description="Whether requests are limited per client and user."
+        "on", description="Whether requests are rate-limited per client and user."
     )
     rate_limit_ipv6_prefix: int = Field(
         64,
@@ -92,15 +93,17 @@ class Settings(BaseSettings):
         le=128,
         description="How many leading bits of an IPv6 address count as one client.",
     )
-    log_format: Literal["console", "json"] = Field("console", description="How the processes log.")
+    log_format: Literal["console", "json"] = Field(
+        "console", description="The format of the processes' logs."
+    )
     payment_provider: Literal["simulated", "stripe"] = Field(
-        "simulated", description="Who takes the money of cards."
+        "simulated", description="The provider of card payments."
     )
     stripe_api_key: SecretStr = Field(
-        SecretStr(""), description="Stripe's secret key (sk_…), needed to use Stripe."
+        SecretStr(""), description="Stripe's secret key (sk_…), required with Stripe."
     )
     stripe_api_base: str = Field(
-        "", description="Stripe's API, if elsewhere: stripe-mock, for instance."
+        "", description="URL of Stripe's API, if another, such as stripe-mock."
     )
     payment_return_url: str = Field(
         "",
@@ -113,7 +116,7 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=65535,
-        description="Port of the simulated provider. 0: PORT + 1000, or a free one.",
+        description="Port of the simulated payment provider. 0: PORT + 1000, or a free one.",
     )
     provider_public_url: str = Field(
         "",
@@ -124,7 +127,8 @@ class Settings(BaseSettings):
         description="Key of the simulated provider's API, asked for unless it listens on this machine only. Empty: one is made.",
     )
     payment_webhook_url: str = Field(
-        "", description="Where the simulated provider sends its notices. Empty: the API's webhook."
+        "",
+        description="Where the simulated provider sends its webhooks. Empty: to this instance's API.",
     )
     payment_webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
@@ -153,7 +157,7 @@ class Settings(BaseSettings):
     payment_timeout_seconds: Duration = Field(
         5.0,
         gt=0,
-        description="How long the provider, or the fiscal operator, may take to answer a call.",
+        description="How long the payment provider and the fiscal operator may take to answer a call.",
     )
     payment_retry_seconds: Seconds = Field(
         (0.5, 2.0, 8.0, 30.0),
@@ -169,7 +173,7 @@ class Settings(BaseSettings):
     )
     push_url: SecretStr = Field(
         SecretStr(""),
-        description="Gateway that push notices are posted to. Empty: files in HOME/push.",
+        description="Gateway that push notifications are posted to. Empty: files in HOME/push.",
     )
     notice_retry_seconds: Seconds = Field(
         (2.0, 30.0, 300.0, 1800.0),
@@ -191,12 +195,12 @@ class Settings(BaseSettings):
         1800, gt=0, description="How long an order may stay unpaid."
     )
     cart_ttl_seconds: Duration = Field(
-        900, gt=0, description="How long a cart and what it holds last after a change."
+        900, gt=0, description="How long a cart and its reservations last after a change."
     )
     cart_max_seconds: Duration = Field(
         3600,
         gt=0,
-        description="How long a cart and what it holds last at most, however often it is changed.",
+        description="How long a cart and its reservations last at most, however often it is changed.",
     )
     cart_max_quantity: int = Field(
         10,
@@ -204,10 +208,13 @@ class Settings(BaseSettings):
         description="How many of one physical game a buyer holds at most, in cart and unpaid orders together.",
     )
     allocation_ttl_seconds: Duration = Field(
-        1800, gt=0, description="How long checked-out stock is held until it is paid."
+        1800, gt=0, description="How long allocated stock waits for the payment."
     )
     platform_fee_bps: int = Field(
-        1000, ge=0, le=10_000, description="The platform's share of a sale, in 1/100 percent."
+        1000,
+        ge=0,
+        le=10_000,
+        description="The platform's share of a sale, in basis points (1/100 percent).",
     )
     low_stock: int = Field(
         5, ge=0, description="A seller is told when orders leave no more than this."
@@ -220,7 +227,7 @@ class Settings(BaseSettings):
         description="How far the clocks of this machine and of the database may be apart; beyond, nothing is recorded.",
     )
     workers: int = Field(
-        16, ge=1, le=256, description="Payments that one worker process handles at once."
+        16, ge=1, le=256, description="How many payments one worker process handles at once."
     )
     pool_size: int = Field(10, ge=2, le=200, description="Database connections per process.")
 
@@ -274,7 +281,7 @@ class Settings(BaseSettings):
 
     @field_validator("payment_return_url")
     @classmethod
-    def _returned_to(cls, value: str) -> str:  # an app's own scheme, too
+    def _returned_to(cls, value: str) -> str:  # an app may have its own scheme
         return _checked(value)
 
     @field_validator("elasticsearch_url")
@@ -298,13 +305,13 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _conninfo(cls, value: SecretStr) -> SecretStr:
-        import psycopg  # slow to import, and not every command speaks to a database
+        import psycopg  # slow to import, and not every command uses a database
         from psycopg.conninfo import conninfo_to_dict
 
         text = value.get_secret_value()
         try:
             parameters = conninfo_to_dict(text)
-        except psycopg.Error:  # which would repeat a part of it, perhaps the password
+        except psycopg.Error:  # its message would repeat a part of the value, perhaps the password
             parameters = {}
         if text and not parameters:
             raise ValueError(
@@ -390,19 +397,18 @@ class Settings(BaseSettings):
 
     @property
     def local_url(self) -> str:
-        """Where this machine's processes reach the API."""
+        """The URL at which this machine's processes reach the API."""
         return _http(self.host, self.port)
 
     @property
     def provider_host(self) -> str:
-        """The address that the simulated provider and fiscal operator listen on: only our own
-        processes and browsers here need them, unless the API is to be reached from everywhere."""
+        """The address that the simulated payment provider and fiscal operator listen on. Only this
+        machine needs to reach them, unless the API listens on all addresses."""
         return self.host if _is_wildcard(self.host) else "127.0.0.1"
 
     @property
     def provider_is_published(self) -> bool:
-        """Whether others than this machine's processes can reach the simulated provider and fiscal
-        operator."""
+        """Whether other machines can reach the simulated payment provider and fiscal operator."""
         return self.provider_host != "127.0.0.1"
 
     @property
@@ -421,22 +427,22 @@ class Settings(BaseSettings):
 
     @property
     def provider_listens_on(self) -> int:
-        """The port of the simulated payment provider, where it is started by itself."""
+        """The port of the simulated payment provider when it runs on its own."""
         return urlsplit(self.provider_address).port or beside(self.port, 1000)
 
     @property
     def fiscal_listens_on(self) -> int:
-        """The port of the simulated fiscal operator, where it is started by itself."""
+        """The port of the simulated fiscal operator when it runs on its own."""
         return urlsplit(self.fiscal_address).port or beside(self.port, 2000)
 
     @property
     def webhook_url(self) -> str:
-        """Where the simulated provider sends its notices."""
+        """Where the simulated provider sends its webhooks."""
         return self.payment_webhook_url or f"{self.local_url}/api/v1/payments/webhook"
 
     @property
     def embedded(self) -> bool:
-        """Whether this instance brings its own PostgreSQL."""
+        """Whether this instance runs its own PostgreSQL."""
         return not self.database_url.get_secret_value()
 
 
@@ -448,7 +454,7 @@ def _checked(value: T, *schemes: str, base: bool = False, port_needed: bool = Fa
 
 
 def beside(port: int, distance: int) -> int:
-    """The port of a simulator, where none is set."""
+    """The port of a simulator that has no port set."""
     return port + distance if port + distance < 65536 else port - distance
 
 
@@ -460,8 +466,8 @@ def _is_wildcard(host: str) -> bool:
 
 
 def _http(host: str, port: int) -> str:
-    """The URL of a server here that listens on this address; one that listens on all of them is
-    reached by loopback."""
+    """The URL of a server on this machine that listens on this address. One that listens on all
+    addresses is reached by loopback."""
     if _is_wildcard(host):
         host = "::1" if ":" in host else "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,10 +1,10 @@
-"""docs/state-machines.md: which statuses an order, payment, cart, shipment or transaction has, and
-what leads where.
+"""Generate docs/state-machines.md: the statuses of orders, payments, carts, shipments and
+transactions, and what leads from one to another.
 
-The pictures are found by trying: from each state that is reached, every decision of the domain is
-made, its events are folded, and the statuses before and after each are noted. `machines` has the
-examples to begin with and the decisions. Run `python -m runtime.state_machines` after changing one;
-a test fails while page and code are out of step.
+The pictures are found by exploration. In every state that can be reached, every decision of the
+domain is tried, its events are folded, and the statuses before and after each event are noted.
+`machines` has the initial events and the decisions. Run `python -m runtime.state_machines` after
+changing one. A test fails while the page is out of date.
 """
 
 from collections import defaultdict
@@ -34,18 +34,18 @@ SEALED_AT = "somewhere"
 replace = msgspec.structs.replace
 
 Decide = Callable[[Any], list[Event]]
-"""A decision on a state: its events, perhaps none. May raise Refused."""
+"""A decision on a state. Returns its events, perhaps none. May raise Refused."""
 
 
 def an_id(number: int) -> UUID:
-    """Some id, always the same for a number."""
+    """A fixed id for a number."""
     return UUID(int=number)
 
 
 class Machine(NamedTuple):
-    """An aggregate as an automaton. `bounded` cuts off what would grow for ever (counters, ids of
-    notices), so that there are finitely many states; `status_of` is what the picture shows of
-    one."""
+    """An aggregate as a state machine. `bounded` cuts off whatever would grow without end
+    (counters, ids of webhooks), so that there are finitely many states. `status_of` is the status
+    that the picture shows."""
 
     title: str
     kind: str
@@ -57,7 +57,7 @@ class Machine(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One event in one status; `before` is empty for the first event of a stream."""
+    """An event in one status. `before` is empty for the first event of a stream."""
 
     before: str
     event: str
@@ -128,7 +128,7 @@ def diagram(steps: set[Step]) -> list[str]:
 
 
 def machines() -> Iterator[Machine]:
-    """Those that have a picture, each with examples to begin with and all decisions about it."""
+    """The aggregates that have a picture, each with initial events and all decisions about it."""
     yield _order()
     yield _payment()
     yield _cart()
@@ -169,7 +169,7 @@ def _order() -> Machine:
 
 
 def _followed(order: orders.Order, status: orders.FulfilmentStatus) -> list[Event]:
-    """An order follows shipments of its own only."""
+    """An order follows only its own shipments."""
     return (
         orders.advance_fulfilment(order, status, order.shipment_ids[0])
         if order.shipment_ids
@@ -351,7 +351,7 @@ def _transaction() -> Machine:
 
 
 def markdown() -> str:
-    """The page."""
+    """The text of the page."""
     lines = [
         "# State machines",
         "",

@@ -1,6 +1,8 @@
-"""`ludoteca run`: everything on one machine. Owns the embedded PostgreSQL, prepares the database,
-and keeps the other processes alive: each is a child that dies with us, even by kill -9, and is
-started again when it dies alone.
+"""`ludoteca run`: the whole shop on one machine.
+
+The supervisor owns the embedded PostgreSQL, prepares the database, and keeps the other processes
+alive. Each is a child that dies with the supervisor, even by kill -9, and is restarted when it dies
+alone.
 """
 
 import ctypes
@@ -33,11 +35,11 @@ logger = logging.getLogger(__name__)
 READY_SECONDS = 180.0
 PATIENCE_SECONDS = 30.0
 TELL_SECONDS = 5.0
-"""How long the banner waits for servers that are not ours: the shop is open without them, as far as
-it goes."""
+"""How long the banner waits for servers of others. The shop opens without them, with reduced
+function."""
 
 FAILURES = 4
-"""How often in a row a process may end while the shop is to open."""
+"""How often in a row a process may end before the shop is open."""
 
 STOP_SECONDS = 15.0
 GAMES, SEARCH = "/api/v1/games?limit=1", "/api/v1/games/search?q=witcher"
@@ -46,7 +48,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class CannotStart(Exception):
-    """The instance cannot be started; the message says why and what to do."""
+    """The instance cannot be started. The message says why and what to do."""
 
 
 class Child:
@@ -62,14 +64,14 @@ class Child:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            # -P: what lies in the folder that we were started in is not taken for a module of ours.
+            # -P: files in the current folder must not shadow the program's modules.
             [sys.executable, "-P", "-m", "runtime.cli", self.command],
             env=self._environment,
             preexec_fn=_die_with_parent,  # noqa: PLW1509 - only a prctl and a setpgid
         )
 
     def revive(self) -> None:
-        """Start it again if it died; later and later when it keeps dying at once."""
+        """Restart the process if it died, with growing delays if it keeps dying at once."""
         if self.start_at is None:
             if self.process.poll() is None:
                 return
@@ -89,7 +91,7 @@ class Child:
             self.start_at = None
 
     def stop(self, deadline: float) -> None:
-        """Wait until it has ended; kill it when time is over."""
+        """Wait until it has ended; kill it when the time is over."""
         try:
             self.process.wait(max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -100,11 +102,11 @@ class Child:
 
 def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    os.setpgid(0, 0)  # Ctrl-C is for us alone; we stop the others in order
+    os.setpgid(0, 0)  # Ctrl-C must reach only the supervisor, which stops the others in order
 
 
 def run(settings: Settings) -> int:
-    """Start everything, print where to click, and run until told to stop; returns the exit code.
+    """Start everything, print where to click, and run until asked to stop. Returns the exit code.
     Raises CannotStart."""
     stopping = _Stopping()
     with suppress(Stopped), ExitStack() as stack:
@@ -145,12 +147,12 @@ def run(settings: Settings) -> int:
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM or SIGINT came, wherever we just were. Of this kind, since asyncio and psycopg let go
-    of it at once."""
+    """SIGTERM or SIGINT arrived. It derives from this class because asyncio and psycopg then let it
+    through at once."""
 
 
 class _Stopping:
-    """Hears SIGTERM and SIGINT, and remembers them."""
+    """Catches SIGTERM and SIGINT, and remembers them."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -166,7 +168,8 @@ class _Stopping:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """While the block lasts, a signal ends it, whatever it waits for. Raises Stopped."""
+        """While the block runs, a signal interrupts it, whatever it is waiting for. Raises
+        Stopped."""
         self._at_once = True
         try:
             if self.asked:
@@ -203,8 +206,8 @@ def _check_ports(settings: Settings) -> None:
 
 
 def _kept_port(settings: Settings, server: str, usual: int) -> int:
-    """The port of a simulator's pages: the same at every start, since open 3-D Secure links and
-    receipts name it."""
+    """The port of a simulator's pages. It is the same at every start, as open 3-D Secure links and
+    receipts contain it."""
     wanted = noted_port(settings, server) or usual
     if not 0 < wanted < 65536 or not is_free(settings.provider_host, wanted):
         wanted = bind(settings.provider_host, 0)
@@ -242,9 +245,10 @@ def _await_open(
     children: list[Child],
     stopping: _Stopping,
 ) -> list[str]:
-    """Wait until customers can be let in: the API is up, and what it reads from is there. Returns
-    the servers that are down all the same, after some patience. For read models that catch up it
-    waits as long as they come nearer.
+    """Wait until customers can be let in: the API is up, and so is everything that it reads from.
+
+    Returns the servers that are still down after some time. Read models that are catching up are
+    waited for as long as they make progress.
     """
     start = told = time.monotonic()
     before = 0
@@ -277,7 +281,8 @@ def _await_open(
 
 
 def _get(url: str, timeout: float) -> httpx.Response:
-    """Ask a process of our own: no proxy has to do with that, nor anybody's certificates."""
+    """Request a page from one of this instance's own processes, without the environment's proxies
+    and certificates."""
     return httpx.get(url, timeout=timeout, trust_env=False)
 
 
@@ -289,8 +294,8 @@ def _is_ok(url: str) -> bool:
 
 
 def _health(base: str) -> tuple[list[str], int, int]:
-    """The servers that do not answer the API; and how far the read models are that it cannot read
-    yet, of how much."""
+    """The servers that the API cannot reach; and of the read models that it cannot read yet, the
+    sum of their positions and of those to reach."""
     try:
         state = _get(f"{base}/health/ready", 5).json()
         down = [name for name, found in state["dependencies"].items() if found["status"] != "ok"]
@@ -305,8 +310,8 @@ def _health(base: str) -> tuple[list[str], int, int]:
 
 
 def _revive(postgres: EmbeddedPostgres | None, children: list[Child], stopping: _Stopping) -> None:
-    """Start again what died. The processes wait for their database, so they need not be started
-    again with it."""
+    """Restart the processes that died. They wait for the database by themselves, so a restart of
+    PostgreSQL does not require theirs."""
     if postgres and not postgres.is_reachable:
         logger.warning(
             "PostgreSQL %s; it starts again", "lost its socket" if postgres.pid else "ended"
@@ -315,7 +320,7 @@ def _revive(postgres: EmbeddedPostgres | None, children: list[Child], stopping: 
             with stopping.at_once():
                 postgres.start()
         except EmbeddedPostgresError as error:
-            # its disk is full, perhaps: as soon as it is not, it will
+            # perhaps its disk is full; it is tried again until it starts
             logger.warning("PostgreSQL does not start: %s", error)
             time.sleep(1)
     for child in children:

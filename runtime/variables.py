@@ -1,5 +1,5 @@
-"""The variables of the environment that are settings: all of them with what is set, and those that
-are none."""
+"""The environment variables that are settings, with their values, and those that only look like
+settings."""
 
 import difflib
 import os
@@ -10,12 +10,12 @@ from pydantic import SecretStr
 from runtime.settings import Settings
 
 _READ_ELSEWHERE = re.compile(r"LUDOTECA_(NEW_PASSWORD|REQUIRE_SERVICES|TEST_.*)")
-"""By `admin create`, and by the tests."""
+"""Read by `admin create`, and by the tests."""
 
 _OF_A_SERVICE = re.compile(
     r"LUDOTECA(_\w+)?_(SERVICE_(HOST|PORT(_\w+)?)|PORT|PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)"
 )
-"""What Kubernetes sets for every service, also for one that is called ludoteca."""
+"""What Kubernetes sets for every service, also for one that is named ludoteca."""
 
 _OURS = re.compile(r"LUDOTE[CK]A_?(?=\w)", re.IGNORECASE)
 _STARS = "********"
@@ -33,11 +33,8 @@ def rows(settings: Settings) -> list[tuple[str, str, str, str]]:
 
 
 def misspelt() -> dict[str, str]:
-    """Each variable that looks like a setting and is none, with what to say: the one that was
-    probably meant, too.
-
-    It is no error: an older release finds a newer one's settings in its environment.
-    """
+    """Each variable that looks like a setting but is none, with a message that names the probable
+    one. This is no error: an older release finds a newer one's settings in its environment."""
     found = {}
     known = [name.upper() for name in Settings.model_fields]
     for variable in sorted(os.environ):
@@ -70,7 +67,7 @@ def _shown(value: object) -> str:
 
 
 def _masked(url: str) -> str:
-    """Without its passwords, wherever they stand in it; rather too much is masked than too little.
-    By no parser: they do not agree where a password ends that has signs of a URL in it."""
+    """The value without passwords, wherever they are in it; when in doubt, masked. It is not
+    parsed, as parsers do not agree where a password with URL characters ends."""
     without = re.sub(r"(://[^:@/]*:).*@", rf"\1{_STARS}@", url)
     return re.sub(r"([?&][^=&]*pass[^=&]*=)[^&]*", rf"\1{_STARS}", without, flags=re.IGNORECASE)

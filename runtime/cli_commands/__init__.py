@@ -1,2 +1,2 @@
-"""The commands of `ludoteca`, a module for each group. What is heavy is imported when it runs: help
-is quick."""
+"""The commands of `ludoteca`, one module per group. Heavy imports happen inside the commands, so
+that help is fast."""

@@ -1,4 +1,4 @@
-"""`ludoteca admin`: accounts that only the operator makes."""
+"""`ludoteca admin`: accounts that only the operator can create."""
 
 import asyncio
 import sys
@@ -10,12 +10,15 @@ from runtime import console
 from runtime.cli_commands import opening
 from runtime.cli_commands.opening import Json
 
-app = typer.Typer(no_args_is_help=True, help="Accounts that nobody can open by themselves.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Create accounts that nobody can register: administrators, auditors, services.",
+)
 
 
 @app.callback()
 def group() -> None:
-    """A group, although it has one command so far."""
+    """Makes `admin` a group, although it has only one command so far."""
 
 
 @app.command()
@@ -26,9 +29,9 @@ def create(
         typer.Option(
             envvar="LUDOTECA_NEW_PASSWORD",
             help=(
-                "Password, 10 characters at least. Better not given here, where other users see it:"
-                " it is asked for,"
-                " or read from stdin where that is no terminal."
+                "Password of at least 10 characters. Better not given here, where other users can"
+                " see it: without this option it is asked for, or read from stdin if that is no"
+                " terminal."
             ),
         ),
     ] = None,
@@ -39,21 +42,21 @@ def create(
     ] = "ADMIN",
     json: Json = False,
 ) -> None:
-    """Make an account for an administrator, an auditor or another program.
+    """Create an account for an administrator, an auditor or another program.
 
-    An ADMIN may do everything; an AUDITOR reads everything, and sees to projections, quarantine and
-    dead letters; a SERVICE does what other programs need. Exit code 1 when the e-mail has an
-    account already, 2 when e-mail, name or password will not do.
+    An ADMIN can do everything. An AUDITOR can read everything, and manages projections, quarantine
+    and dead letters. A SERVICE is another program, such as a warehouse's. Asks for the password
+    unless it is given or piped in. Exit code 1 if the e-mail already has an account, 2 if the
+    e-mail, name or password is invalid.
 
     [bold]Examples[/bold]
       ludoteca admin create --email ana@example.org
-      ludoteca admin create --email audit@example.org --type AUDITOR --name 'Q3 audit' <
-      password.txt
+      ludoteca admin create --email audit@example.org --type AUDITOR --name Q3 < password.txt
     """
     from commands.caller import SYSTEM
 
     settings = opening.quiet_settings()
-    opening.running_url(settings)  # before a password is asked for
+    opening.running_url(settings)  # fail before asking for a password
     chosen = _password(password)
 
     async def main() -> str:

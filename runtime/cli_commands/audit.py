@@ -1,4 +1,4 @@
-"""`ludoteca audit`: proof that the log is what was appended."""
+"""`ludoteca audit`: prove that the log was not changed."""
 
 import asyncio
 from functools import partial
@@ -15,7 +15,7 @@ from runtime.console import Code
 if TYPE_CHECKING:
     from runtime.chain_audit import Anchor, Finding
 
-app = typer.Typer(no_args_is_help=True, help="Proof that the log is what was appended.")
+app = typer.Typer(no_args_is_help=True, help="Prove that the log was not changed.")
 
 
 @app.command()
@@ -25,22 +25,18 @@ def verify(
         typer.Option(
             "--from-anchor",
             metavar="POSITION:HASH",
-            help="Begin at a position whose hash was noted before.",
+            help="Start at an anchor that an earlier run printed.",
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Walk the hash chain: each event's hash covers its contents, its position, its time and the
-    hash before it.
+    """Verify the hash chain: each event's hash covers its content, position and time, and the hash
+    before it.
 
-    Prints the position and hash of the last event, for an auditor to note elsewhere. Whoever could
-    rewrite the whole log with all its hashes could not make it fit a noted anchor; so walk it once
-    from the start, and note the head, and from there on from anchor to anchor.
-
-    A checkpoint of a consumer beyond the log's end shows that the end was removed.
-
-    Exit code 1 on any fault, with the position where the log stops being what was appended, and how
-    that shows.
+    Prints the position and hash of the last event as an anchor. Note it somewhere else: nobody can
+    rewrite the log so that it fits a noted anchor. Verify the whole log once, then continue from
+    the last anchor. A consumer whose checkpoint is beyond the log's end shows that events were
+    removed from the end. Exit code 1 if there is a fault, with its position and kind.
 
     [bold]Examples[/bold]
       ludoteca audit verify

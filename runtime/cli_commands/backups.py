@@ -18,18 +18,19 @@ def backup(
     folder: Annotated[
         Path,
         typer.Argument(
-            parser=opening.named_path, metavar="FOLDER", help="A new folder for the backup."
+            parser=opening.named_path, metavar="FOLDER", help="The folder to create for the backup."
         ),
     ],
     json: Json = False,
 ) -> None:
-    """Back up the shop into a new folder, as it is at one moment. It may run meanwhile.
+    """Back up the shop into a new folder, as of one moment. The shop can keep running.
 
-    The folder gets `log.dump` (events, what consumers have done, work queues), `keys.dump`
-    (persons' keys and secrets), `images.tar` where images are files, the first administrator's
-    password, the books of the simulated payment provider and fiscal operator where they are in
-    HOME, and `manifest.json`. Keep `keys.dump` and `admin-password.txt` apart: without keys nobody
-    can read personal data in the rest. Read models are not in a backup, they are folded anew.
+    The folder gets `log.dump` (events, state of consumers, work queues), `keys.dump` (persons' keys
+    and secrets), `images.tar` if images are files, `manifest.json`, and from LUDOTECA_HOME the
+    first administrator's password and the books of the simulated payment provider and fiscal
+    operator. Store `keys.dump` and `admin-password.txt` apart from the rest, in which nobody can
+    read personal data without the keys. Read models are not backed up: they are rebuilt from the
+    events.
 
     [bold]Example[/bold]
       ludoteca backup /backups/shop-2026-11-28
@@ -47,21 +48,25 @@ def backup(
 def restore(
     folder: Annotated[
         Path,
-        typer.Argument(parser=opening.named_path, metavar="FOLDER", help="The folder of a backup."),
+        typer.Argument(
+            parser=opening.named_path, metavar="FOLDER", help="The folder of the backup."
+        ),
     ],
     without_keys: Annotated[
         bool,
         typer.Option(
-            "--without-keys", help="Leave persons' keys and secrets behind: everybody is forgotten."
+            "--without-keys",
+            help="Leave out persons' keys and secrets: all personal data is then lost for good.",
         ),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Make the shop from a backup, in a database that has no log yet: whole, or nothing of it.
+    """Restore a backup into a database whose log is empty, completely or not at all. Stop the shop
+    first.
 
-    Stop the shop first. Reactors, the relay and the work queues go on where they were: nothing is
-    asked, sent or published twice. Read models are folded anew at the next start, and answer when
-    they are done. A simulator's books that HOME has already stay as they are.
+    Reactors, the relay and the work queues continue where they were, so nothing is paid, sent or
+    published twice. Read models are rebuilt at the next start, and answer when they are complete.
+    Existing books of a simulator in LUDOTECA_HOME are kept.
 
     [bold]Example[/bold]
       LUDOTECA_HOME=/srv/new-shop ludoteca restore /backups/shop-2026-11-28
@@ -78,7 +83,7 @@ def restore(
 
 
 def _images(settings: "Settings") -> Path | None:
-    """The folder of the images, unless they are elsewhere."""
+    """The folder of the images, unless they are stored elsewhere."""
     return None if settings.images_url else settings.home / "images"
 
 

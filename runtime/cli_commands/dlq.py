@@ -1,4 +1,4 @@
-"""`ludoteca dlq`: jobs that failed for good, in PostgreSQL or RabbitMQ."""
+"""`ludoteca dlq`: jobs that exhausted their attempts, in PostgreSQL or RabbitMQ."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CONTEXT = {"causation_id", "correlation_id", "traceparent"}
-"""What a job carries along for the log's sake; `show` prints it."""
+"""Fields of a job that only link it to the log; `show` prints them, `list` does not."""
 
 MANY = 1_000_000
-"""More dead letters than anybody would have."""
+"""A limit above any number of dead letters."""
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Dead letters: jobs of the work queues that failed for good. List, show, redrive.",
+    help="List, show and redrive dead letters: jobs that exhausted their attempts.",
 )
 
 JobId = Annotated[UUID, typer.Argument(help="The job's id, as `list` shows it.", metavar="ID")]
@@ -36,11 +36,11 @@ JobId = Annotated[UUID, typer.Argument(help="The job's id, as `list` shows it.",
 @app.command(name="list")
 def list_(
     limit: Annotated[
-        int, typer.Option(min=1, max=opening.MANY, help="How many of each queue, at most.")
+        int, typer.Option(min=1, max=opening.MANY, help="How many to list of each queue.")
     ] = 100,
     json: Json = False,
 ) -> None:
-    """List dead letters of all queues, the longest dead of each first.
+    """List the dead letters of all queues, with the oldest of each queue first.
 
     [bold]Examples[/bold]
       ludoteca dlq list
@@ -74,7 +74,7 @@ def list_(
 
 @app.command()
 def show(job_id: JobId) -> None:
-    """Print one dead letter with all that is known of it.
+    """Print one dead letter with all its fields.
 
     [bold]Example[/bold]
       ludoteca dlq show 0c2f3a52-6f6c-4f5e-9a43-0d6bb2a3f7f1
@@ -92,15 +92,15 @@ def show(job_id: JobId) -> None:
 @app.command()
 def redrive(
     ids: Annotated[
-        list[UUID] | None, typer.Argument(help="Jobs to try anew, as `list` shows them.")
+        list[UUID] | None, typer.Argument(help="Ids of the jobs, as `list` shows them.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Redrive all that are dead now.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Redrive all dead letters.")] = False,
     json: Json = False,
 ) -> None:
-    """Put dead jobs back to work, with fresh attempts. Safe: a payment that was settled meanwhile
-    is only reconciled.
+    """Put dead jobs back into their queues, with a fresh count of attempts.
 
-    Exit code 1 when one of the ids is not dead (any more).
+    This is safe: a payment that was settled meanwhile is only reconciled. Exit code 1 if one of the
+    ids is not, or no longer, a dead letter.
 
     [bold]Examples[/bold]
       ludoteca dlq redrive 0c2f3a52-6f6c-4f5e-9a43-0d6bb2a3f7f1

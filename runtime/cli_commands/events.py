@@ -21,17 +21,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help=(
-        "The log of events, as JSON lines: tail, show, export. Personal fields are shown as stored,"
-        " encrypted."
-    ),
+    help=("Print the log of events as JSON lines. Personal fields are shown as stored: encrypted."),
 )
 
 Names = Annotated[
     list[str] | None,
     typer.Option(
         "--name",
-        help="Only events of this name, or of a pattern such as 'payment.*'. May be repeated.",
+        help="Only events of this name or pattern, such as 'payment.*'. Repeatable.",
     ),
 ]
 Stream = Annotated[UUID | None, typer.Option("--stream", help="Only events of this stream.")]
@@ -52,16 +49,15 @@ def tail(
             "-n",
             min=0,
             max=opening.MANY,
-            help="How many of the last events to begin with.",
+            help="How many of the last events to start with.",
         ),
     ] = 10,
     follow: Annotated[
-        bool, typer.Option("--follow/--no-follow", "-f", help="Go on as events come.")
+        bool, typer.Option("--follow/--no-follow", "-f", help="Keep printing new events.")
     ] = True,
 ) -> None:
-    """Print the last events and then those that come, until Ctrl-C.
-
-    With --after, begin after that position instead of with the last few.
+    """Print the last events and then new ones, until Ctrl-C. With --after, start after that
+    position instead of with the last events.
 
     [bold]Examples[/bold]
       ludoteca events tail
@@ -90,10 +86,10 @@ def tail(
 @app.command()
 def show(
     event: Annotated[
-        str, typer.Argument(help="A position, or an event's id.", metavar="POSITION|ID")
+        str, typer.Argument(help="The event's position or id.", metavar="POSITION|ID")
     ],
 ) -> None:
-    """Print one event, with its hash in the chain.
+    """Print one event, by position or event id, with its hash in the chain.
 
     [bold]Examples[/bold]
       ludoteca events show 42
@@ -130,11 +126,11 @@ def export(
     stream: Stream = None,
     after: After = None,
 ) -> None:
-    """Write all events, as far as the log goes now, one JSON object a line; progress goes to
+    """Write all events up to the current end of the log, one JSON object per line. Progress goes to
     stderr.
 
-    A file appears under its name only when it is whole. A device, a FIFO or /dev/stdout is written
-    to as it is.
+    A file gets its name only when it is complete. A device, a FIFO or /dev/stdout is written to
+    directly.
 
     [bold]Examples[/bold]
       ludoteca events export --output events.jsonl
@@ -183,7 +179,7 @@ def _reference(text: str) -> int | UUID:
 
 
 async def _follow(log: "PostgresLog", selection: "Selection", position: int) -> None:
-    """Outlives a lost database, as the watcher does."""
+    """Print new events. Survives the loss of the database, like the watcher that it uses."""
     import psycopg
 
     from eventstore.postgres_log import RETRY_SECONDS

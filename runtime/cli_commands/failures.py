@@ -1,5 +1,5 @@
-"""What ends a command without a traceback: the message for the person, and the exit code for the
-script."""
+"""Errors that end a command without a traceback: their message for people, and their exit code for
+scripts."""
 
 import difflib
 import errno
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 class Failure(Exception):
-    """The command cannot do what was asked: a message that says what to do, and the exit code."""
+    """The command cannot do what was asked. Has a message that says what to do, and the exit
+    code."""
 
     def __init__(self, message: str, code: Code = Code.DIFFERS) -> None:
         super().__init__(message)
@@ -24,7 +25,8 @@ class Failure(Exception):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> Failure:
-    """A name that there is not, with the one that was probably meant and all that there are."""
+    """The failure for an unknown name, with the name that was probably meant and all existing
+    names."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     meant = f" (did you mean {close[0]}?)" if close else ""
@@ -81,13 +83,12 @@ _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
 
 
 _OF_AN_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF, errno.EIO, errno.EROFS}
-"""What writing to what is open ends with. Whatever else has no file's name tells of a server, or of
-the input."""
+"""System errors of writing to an open output. An error without a file name that is none of these is
+about a server, or the input."""
 
 
 def explain(error: Exception) -> Failure | None:
-    """What to tell of an error that is nobody's bug; None for any other, which deserves its
-    traceback."""
+    """The failure for an expected error; None for a bug, which deserves its traceback."""
     if isinstance(error, Failure):
         return error
     if isinstance(error, ExceptionGroup):
@@ -104,7 +105,7 @@ def explain(error: Exception) -> Failure | None:
 
 
 def _system_message(error: OSError) -> str:
-    """What the system refused, and where."""
+    """What the system refused, and for which file."""
     reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
     if error.filename:
         return f"{os.fsdecode(error.filename)}: {reason}"
@@ -117,13 +118,15 @@ def _is(error: Exception, module: str, name: str) -> bool:
 
 
 def _settings_message(error: "ValidationError") -> str:
-    """One line for each variable; values of secrets are not repeated."""
+    """A line for each variable. Values of secrets are not repeated."""
     from runtime.settings import Settings
 
     lines = []
     for found in error.errors():
         said = found["msg"].removeprefix("Value error, ")
-        if not found["loc"]:  # of more than one setting, or of another variable, which it names
+        if not found[
+            "loc"
+        ]:  # about several settings, or about another variable, which the message names
             lines.append(said)
             continue
         name = str(found["loc"][0])
@@ -140,7 +143,7 @@ def _settings_message(error: "ValidationError") -> str:
 
 
 def _may_hold_a_secret(value: object) -> bool:
-    """Whether it looks like a URL with a password, also where the place for it was missed
+    """Whether a value looks like a URL with a password, even a malformed one
     (http://user:password)."""
     text = str(value)
     return "@" in text or ":" in (text.partition("://")[2] or text)

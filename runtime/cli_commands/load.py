@@ -17,29 +17,31 @@ if TYPE_CHECKING:
     from runtime.wiring.core import Core
 
 SHOWN = 20
-"""How many broken rows are listed; --json has all."""
+"""How many broken rows are listed; --json lists all."""
 
 app = typer.Typer(
     no_args_is_help=True,
     help=(
-        "Load CSV files through the same commands as the API. A load that was broken off may be run"
-        " again."
+        "Load CSV files through the same commands as the API. It is safe to repeat a load that"
+        " was interrupted."
     ),
 )
 
 File = Annotated[
     Path,
-    typer.Argument(exists=True, dir_okay=False, readable=True, help="A CSV file with a header."),
+    typer.Argument(
+        exists=True, dir_okay=False, readable=True, help="A CSV file with a header line."
+    ),
 ]
 
 
 @app.command()
 def games(file: File, json: Json = False) -> None:
-    """List the games of a file for sale: title, publisher, tags, price_cents, release_date,
-    platforms.
+    """List the games of a CSV file for sale.
 
-    Lists within a field are joined by |. Rows that make no sense are reported with their line
-    numbers, and the rest is loaded; the exit code is then 1.
+    Columns: title, publisher, tags, price_cents, release_date, platforms; values within a field are
+    joined by |. Invalid rows are reported with their line numbers, and the others are loaded; the
+    exit code is then 1.
 
     [bold]Example[/bold]
       ludoteca load games data/games.csv
@@ -51,10 +53,11 @@ def games(file: File, json: Json = False) -> None:
 
 @app.command()
 def purchases(file: File, json: Json = False) -> None:
-    """Have the people of a file buy their games: user_id, title.
+    """Let the people of a CSV file buy their games. Columns: user_id, title.
 
-    Each person gets an account, and each purchase is ordered, paid and granted as any other: a
-    worker and the payment provider must run. Returns when every game is in its library.
+    Each person gets an account. Each purchase is ordered, paid and granted like any other, so a
+    worker and the payment provider must be running. Returns when every game is in its owner's
+    library.
 
     [bold]Example[/bold]
       ludoteca load purchases data/purchases.csv

@@ -1,4 +1,4 @@
-"""How a command gets hold of its settings and of the running instance."""
+"""How commands get their settings, and connect to the running instance."""
 
 import math
 from collections.abc import AsyncIterator, Iterator
@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 
 
 def named_path(text: str) -> Path:
-    """A path as it was typed. Nothing is no path: Python would take it for the current folder."""
+    """A path as it was typed. An empty one is refused, as Python would take it for the current
+    folder."""
     if not text:
         raise typer.BadParameter("the name is empty")
     return Path(text)
 
 
 MANY = 1_000_000
-"""More of anything than somebody would list."""
+"""A limit above anything that people would list."""
 
 
 def seconds(text: str) -> float:
-    """How long to wait: a number from 0 to a day's."""
+    """A waiting time, from 0 to a day."""
     try:
         value = float(text)
     except ValueError:
@@ -43,8 +44,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def quiet_settings() -> "Settings":
-    """The settings, of a command that answers and ends, and speaks to the servers that the instance
-    in HOME uses: only errors are logged. Raises pydantic.ValidationError."""
+    """The settings of a short command, completed with the servers of the instance in HOME. Only
+    errors are logged. Raises pydantic.ValidationError."""
     import logging
 
     from runtime.instance import with_its_servers
@@ -57,10 +58,8 @@ def quiet_settings() -> "Settings":
 
 
 def running_url(settings: "Settings") -> str:
-    """The database of the instance that runs, with this release's tables in it.
-
-    Raises NotRunning, MigrationError, OutdatedRelease.
-    """
+    """The URL of the running instance's database, after checking that it has this release's tables.
+    Raises NotRunning, MigrationError, OutdatedRelease."""
     from runtime.instance import running_database_url
 
     url = running_database_url(settings)
@@ -70,8 +69,8 @@ def running_url(settings: "Settings") -> str:
 
 @contextmanager
 def database(settings: "Settings", *, new: bool = False) -> Iterator[str]:
-    """The database of the instance; an embedded one that does not run is started for as long as
-    this takes, and made where it is `new`. Raises NotRunning."""
+    """The URL of the instance's database. An embedded database that is not running is started for
+    the duration of the block, and created first if `new`. Raises NotRunning."""
     from adapters.postgres.embedded import EmbeddedPostgres
     from runtime.home import open_home
     from runtime.instance import NotRunning, running_database_url
@@ -88,7 +87,7 @@ def database(settings: "Settings", *, new: bool = False) -> Iterator[str]:
 
 
 def require_this_release(url: str) -> None:
-    """Raises NotRunning where a database lacks tables of this release, MigrationError,
+    """Raises NotRunning if the database has not all tables of this release; MigrationError,
     OutdatedRelease."""
     from eventstore.database.migrations import missing
     from eventstore.database.postgres import connect
@@ -112,7 +111,7 @@ def require_this_release(url: str) -> None:
 
 @contextmanager
 def connection(settings: "Settings") -> Iterator["psycopg.Connection"]:
-    """A connection as the program's role, each statement its own transaction. Raises NotRunning."""
+    """A connection as the program's role, in autocommit mode. Raises NotRunning."""
 
     from eventstore.database.postgres import connect
 
@@ -122,7 +121,7 @@ def connection(settings: "Settings") -> Iterator["psycopg.Connection"]:
 
 @asynccontextmanager
 async def pool(settings: "Settings") -> AsyncIterator["AsyncConnectionPool"]:
-    """As `connection`, for code that wants a pool."""
+    """As `connection`, for code that needs a pool."""
     from eventstore.database.postgres import open_pool
 
     async with open_pool(running_url(settings), 2) as opened:
@@ -141,7 +140,7 @@ async def log(settings: "Settings") -> AsyncIterator["PostgresLog"]:
 
 @asynccontextmanager
 async def core(settings: "Settings") -> AsyncIterator["Core"]:
-    """The log and the commands over it. Raises NotRunning."""
+    """The log, and the commands over it. Raises NotRunning."""
     from runtime.wiring.core import open_core
 
     running_url(settings)

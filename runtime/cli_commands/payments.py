@@ -1,4 +1,4 @@
-"""`ludoteca payments`: what the payment provider knows."""
+"""`ludoteca payments`: compare the log with the payment provider."""
 
 import asyncio
 from datetime import datetime
@@ -14,14 +14,12 @@ from runtime.console import Code
 if TYPE_CHECKING:
     from commands.payment_reconciliation import Reconciliation
 
-app = typer.Typer(
-    no_args_is_help=True, help="Card payments: compare the log with what the payment provider has."
-)
+app = typer.Typer(no_args_is_help=True, help="Compare the log with the payment provider's books.")
 
 Since = Annotated[
     datetime | None,
     typer.Option(
-        help="Look at intents and refunds made since then (UTC) only.",
+        help="Compare only intents and refunds created since then (UTC).",
         formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
     ),
 ]
@@ -29,18 +27,18 @@ Since = Annotated[
 
 @app.callback()
 def group() -> None:
-    """A group, although it has one command so far."""
+    """Makes `payments` a group, although it has only one command so far."""
 
 
 @app.command()
 def reconcile(since: Since = None, json: Json = False) -> None:
-    """Compare the payment provider's intents and refunds with the log, after the log went back to
-    an earlier moment.
+    """Compare the payment provider's intents and refunds with the log. Run it after the log was
+    restored to an earlier moment.
 
-    What the provider says of payments that the log has is applied, as if it had sent its notices
-    again. Money that the log cannot account for is listed: that of lost orders above all. Give it
-    back at the provider. With --since, a moment safely before the backup, it takes less long. It
-    may be repeated. Exit code 1 when money is listed.
+    What the provider knows about payments of the log is applied, as if its webhooks had been sent
+    again. Money that the log cannot account for is listed, mostly that of lost orders: refund it at
+    the provider. With --since, a moment safely before the backup, it takes less time. It may be
+    repeated. Exit code 1 if money is listed.
 
     [bold]Examples[/bold]
       ludoteca payments reconcile --since 2026-11-28

@@ -1,4 +1,4 @@
-"""`ludoteca run`, and the processes that it is made of."""
+"""`ludoteca run`, and the processes that it consists of."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def run() -> None:
-    """Run the whole shop on this machine until Ctrl-C.
+    """Run the whole shop on this machine until Ctrl-C. Prints where to click when everything is
+    ready.
 
-    Starts a PostgreSQL of its own in LUDOTECA_HOME (unless LUDOTECA_DATABASE_URL names one), and
-    the api, the projector, the worker, the simulated payment provider and the simulated fiscal
-    operator as processes of their own; with LUDOTECA_RABBITMQ_URL also the relay. Prints where to
-    click when all is ready.
+    Starts a PostgreSQL of its own in LUDOTECA_HOME (unless LUDOTECA_DATABASE_URL names one), and as
+    separate processes the API, the projector, the worker, the simulated payment provider and the
+    simulated fiscal operator; with LUDOTECA_RABBITMQ_URL also the relay.
 
     [bold]Examples[/bold]
       ludoteca run
@@ -34,9 +34,8 @@ def run() -> None:
 
 
 def api() -> None:
-    """Serve the HTTP API, and nothing else.
-
-    Several may run side by side, on one host or on many, over the same database.
+    """Serve only the HTTP API. Any number of these processes can use the same database, on one host
+    or on many.
 
     [bold]Example[/bold]
       LUDOTECA_DATABASE_URL=postgresql://… LUDOTECA_HOST=0.0.0.0 ludoteca api
@@ -49,9 +48,8 @@ def api() -> None:
 
 
 def projector() -> None:
-    """Keep the read models in step with the log.
-
-    One process leads each read model; a second one stands by and takes over when the first dies.
+    """Keep the read models up to date with the log. One process leads each read model; others stand
+    by, and take over when it dies.
 
     [bold]Example[/bold]
       LUDOTECA_DATABASE_URL=postgresql://… ludoteca projector
@@ -63,10 +61,11 @@ def projector() -> None:
 
 
 def worker() -> None:
-    """React to events, take payments, send notices, get fiscal receipts, fire deadlines.
+    """React to events, take payments, send notifications, report fiscal receipts, and fire
+    deadlines.
 
-    Several may run: the queues' jobs are shared out, each reactor and the deadlines have one
-    leader.
+    Several workers can run: they share the jobs of the queues, and each reactor and the deadlines
+    have one leader.
 
     [bold]Example[/bold]
       LUDOTECA_DATABASE_URL=postgresql://… LUDOTECA_WORKERS=32 ludoteca worker
@@ -79,7 +78,7 @@ def worker() -> None:
 
 
 def provider() -> None:
-    """Serve the simulated payment provider, with its 3-D Secure page and signed webhooks.
+    """Serve the simulated payment provider, with its 3-D Secure page and its signed webhooks.
 
     [bold]Example[/bold]
       LUDOTECA_DATABASE_URL=postgresql://… LUDOTECA_PROVIDER_PORT=9000 ludoteca provider
@@ -95,7 +94,7 @@ def provider() -> None:
 
 
 def fiscal() -> None:
-    """Serve the simulated fiscal operator, which keeps the books of sellers' receipts.
+    """Serve the simulated fiscal operator, which keeps books of the sellers' receipts.
 
     [bold]Example[/bold]
       LUDOTECA_FISCAL_PORT=10000 ludoteca fiscal
@@ -115,8 +114,8 @@ def fiscal() -> None:
 
 
 def relay() -> None:
-    """Publish the log to RabbitMQ, in order: the topic exchange ludoteca.events, routing key = the
-    event's name.
+    """Publish the log to RabbitMQ, in order, on the topic exchange `ludoteca.events`. The routing
+    key is the event's name.
 
     [bold]Example[/bold]
       LUDOTECA_RABBITMQ_URL=amqp://guest:guest@localhost/ ludoteca relay
@@ -137,8 +136,8 @@ def relay() -> None:
 def _prepared(
     process: str, listens_on: "Callable[[Settings], tuple[str, int, str]] | None" = None
 ) -> "tuple[Settings, str]":
-    """Settings, and the URL of a database that answers and has this program's schema. `listens_on`
-    tells the host and port of a server, and the setting of the latter."""
+    """The settings, and the URL of a database that answers and has this program's schema.
+    `listens_on` returns the host and port of a server, and the setting of its port."""
     from runtime.home import open_home
     from runtime.instance import running_database_url
     from runtime.listening import check_port

@@ -1,5 +1,5 @@
-"""Of `ludoteca projections`: what is seldom done. Storages dropped or prepared, consumers brought
-back to the log."""
+"""The rarely used commands of `ludoteca projections`: drop and prepare storages, and bring
+consumers back to the log."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from projections.engine.runner import Registered
     from runtime.settings import Settings
 
-Names = Annotated[list[str] | None, typer.Argument(help="Projections, as `list` names them.")]
+Names = Annotated[
+    list[str] | None, typer.Argument(help="Names of projections, as `list` shows them.")
+]
 
 
 def drop(
@@ -37,20 +39,20 @@ def drop(
         typer.Option(
             "--unused",
             help=(
-                "All that is only kept: of older versions, left by rebuilds that died, or of a lost"
-                " history."
+                "Drop all that are not used: older versions, leftovers of rebuilds, and those of a"
+                " lost history."
             ),
         ),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Drop storages that nobody reads: of older versions, of former projections, left by rebuilds,
-    or on standby; and search indexes that were left in Elasticsearch when the database went back to
-    an earlier moment.
+    """Drop storages that nobody reads: those of older versions or former projections, leftovers of
+    rebuilds, standbys, and search indexes that remained in Elasticsearch when the database went
+    back to an earlier moment.
 
-    What queries read is never dropped, nor what a projector of another release feeds. A storage
-    that somebody reads at this moment (a backup, a long query) is fed no longer, and dropped by the
-    next `drop` or rebuild: exit code 1.
+    What queries read is never dropped, nor what a projector of another release keeps up to date. A
+    storage that is being read at the moment (by a backup or a long query) is no longer updated, and
+    the next `drop` or rebuild drops it; the exit code is then 1.
 
     [bold]Examples[/bold]
       ludoteca projections drop --unused
@@ -83,7 +85,7 @@ def drop(
                 done += dropping.drop_left_behind(conn, known)
             except dropping.Busy as error:
                 raise Failure(str(error)) from error
-            except StoreFailed as error:  # what was dropped before is to be told all the same
+            except StoreFailed as error:  # still report what was dropped before the error
                 away = error
     with console.telling_what_was_done():
         if json:
@@ -101,13 +103,12 @@ def drop(
 
 
 def prepare(json: Json = False) -> None:
-    """Build the read models of this release that have another version than those of the release
-    that still runs.
+    """Build this release's new versions of read models while the older release is still running.
+    Run it with the new release, before starting that.
 
-    Run it with the new release before you start it. The older release goes on, with its own
-    versions: of its tables nothing is changed, but the database's schema becomes this release's, so
-    that an older process does not start again. What is prepared waits for the new release: its
-    projector does the last steps, and from then on queries read it.
+    The older release keeps its own versions and tables. The database's schema becomes this
+    release's, however, so that an older process does not start again. The prepared read models wait
+    for the new release: its projector completes them, and from then on queries read them.
 
     [bold]Example[/bold]
       ludoteca projections prepare && systemctl restart ludoteca
@@ -134,24 +135,23 @@ def prepare(json: Json = False) -> None:
 
 def recover(
     names: Names = None,
-    every: Annotated[bool, typer.Option("--all", help="All that are astray.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Recover all that are astray.")] = False,
     position: Annotated[
         int | None,
         typer.Option(
             "--from",
             min=0,
-            help="Go on behind this position, instead of where the trail says.",
+            help="Continue after this position, instead of at the place of the trail.",
             metavar="N",
         ),
     ] = None,
 ) -> None:
-    """Have reactors and the relay go on that followed another history of the log, as `list` shows:
-    they are astray.
+    """Let reactors and the relay continue that followed another history of the log (`list` shows
+    them as astray). This happens after only the log was restored to an earlier moment.
 
-    That is so after the log alone was restored to an earlier moment. Each goes back to the last
-    place of its trail that the log still has: it misses nothing, and repeats at most some minutes,
-    which is recognised (docs/operations.md). Read models need no such command: the projector folds
-    them anew.
+    Each goes back to the last place of its trail that the log still has. It misses nothing, and
+    repeats at most some minutes of work, which is recognised (docs/operations.md). Read models need
+    no such command: the projector rebuilds them.
 
     [bold]Examples[/bold]
       ludoteca projections recover --all
@@ -188,14 +188,14 @@ def recover(
 
 
 def known_projections(settings: "Settings") -> "dict[str, Registered]":
-    """The read models of this release, by their names."""
+    """This release's read models, by name."""
     from runtime.wiring.search import all_models
 
     return {registered.projection.name: registered for registered in all_models(settings)}
 
 
 def _named(conn: "psycopg.Connection", name: str) -> "list[Subscription]":
-    """The subscriptions that a name means. Raises Failure where there are none."""
+    """The subscriptions that a name means. Raises Failure if there are none."""
     from eventstore.consumers import checkpoints
     from projections.engine import dropping
 

@@ -1,4 +1,4 @@
-"""`ludoteca projections`: what consumes the log, rebuilt, verified, rolled back, paused."""
+"""`ludoteca projections`: list, rebuild, verify, roll back and pause the consumers of the log."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -24,22 +24,23 @@ T = TypeVar("T")
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="The read models, and everything else that consumes the log: list, rebuild, verify.",
+    help="List, rebuild and verify the read models, and manage the log's other consumers.",
 )
 
-Name = Annotated[str, typer.Argument(help="A projection, as `list` names it.")]
+Name = Annotated[str, typer.Argument(help="Name of a projection, as `list` shows it.")]
 
 
 @app.command(name="list")
 def list_(json: Json = False) -> None:
-    """List the consumers of the log: where they are, how far behind, and what is set aside.
+    """List the consumers of the log: their positions, how far behind they are, and how many streams
+    they have in quarantine.
 
-    Read models can be rebuilt and verified. A reactor or the relay acts on events instead of
-    keeping rows. A storage on standby is the one before the last rebuild, still fed: `rollback`
-    goes back to it. One that catches up is not read yet. What is not fed has nothing that it is
-    behind of: a storage of another version, or one that is being built; `drop --unused` drops what
-    is only kept. One that is left behind no consumer knows of: the database went back to an earlier
-    moment, and Elasticsearch did not.
+    Read models can be rebuilt and verified; reactors and the relay act on events and keep no rows.
+    A standby is the storage before the last rebuild; it is kept up to date, so that `rollback` can
+    return to it. A storage that is catching up is not read yet. One that is not updated (another
+    version, or one being built) has no lag; `drop --unused` drops those that are not used. A
+    storage that no consumer knows was left in Elasticsearch when the database went back to an
+    earlier moment.
 
     [bold]Examples[/bold]
       ludoteca projections list
@@ -94,16 +95,18 @@ def rebuild(
     every: Annotated[bool, typer.Option("--all", help="Rebuild all read models.")] = False,
     replace: Annotated[
         bool,
-        typer.Option("--replace", help="Switch also when the live rows differ: they are wrong."),
+        typer.Option(
+            "--replace", help="Switch even if the live rows differ, because they are wrong."
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Fold the log anew into a table beside the live one, compare, and switch queries over. The
-    shop stays open.
+    """Rebuild read models from the log beside the live ones, compare the rows, and switch queries
+    over. The shop stays open.
 
-    When the new rows differ from the live ones nothing is switched, and the exit code is 1:
-    `verify` says which rows. Once it is known that the live ones are wrong, `--replace` switches
-    all the same. The former table stays fed, so that `rollback` goes back to it at once.
+    If the new rows differ from the live ones, nothing is switched and the exit code is 1; `verify`
+    shows which rows differ. Once you know that the live rows are wrong, switch with `--replace`.
+    The former storage is kept up to date, so that `rollback` can return to it at once.
 
     [bold]Examples[/bold]
       ludoteca projections rebuild orders
@@ -131,11 +134,11 @@ def rebuild(
 
 @app.command()
 def verify(names: Names = None, json: Json = False) -> None:
-    """Fold the log from its start and compare with the live rows; of all read models, if none is
-    named.
+    """Replay the log and compare the result with the live rows, for the named read models or for
+    all. Changes nothing.
 
-    Changes nothing. Exit code 1 when any row differs, with the keys of some that do. Streams in
-    quarantine are left out on both sides, and counted.
+    Exit code 1 if any row differs, with the keys of some of them. Streams in quarantine are left
+    out on both sides, and counted.
 
     [bold]Examples[/bold]
       ludoteca projections verify
@@ -157,10 +160,8 @@ def verify(names: Names = None, json: Json = False) -> None:
 
 @app.command()
 def rollback(name: Name) -> None:
-    """Go back to the storage before the last rebuild. It was fed all along, so nothing is missing
-    in it.
-
-    Exit code 1 when there is none.
+    """Return to the storage before the last rebuild. It was kept up to date, so nothing is missing.
+    Exit code 1 if there is none.
 
     [bold]Example[/bold]
       ludoteca projections rollback orders
@@ -181,8 +182,7 @@ app.command()(projection_storages.prepare)
 
 @app.command()
 def pause(name: Name) -> None:
-    """Have a projection (or a reactor, or the relay) stand still. What comes meanwhile waits in the
-    log.
+    """Pause a projection, a reactor or the relay. It catches up with the log when it is resumed.
 
     [bold]Example[/bold]
       ludoteca projections pause orders
@@ -192,7 +192,7 @@ def pause(name: Name) -> None:
 
 @app.command()
 def resume(name: Name) -> None:
-    """Have a paused projection (or a reactor, or the relay) go on from where it stopped.
+    """Resume a paused projection, reactor or relay where it stopped.
 
     [bold]Example[/bold]
       ludoteca projections resume orders
@@ -207,7 +207,7 @@ app.command()(projection_storages.recover)
 
 
 def _chosen(settings: "Settings", names: Sequence[str] | None) -> "list[Registered]":
-    """The projections of these names, or all. Raises Failure for a name that there is not."""
+    """The projections with these names, or all. Raises Failure for an unknown name."""
     known = known_projections(settings)
     for name in names or ():
         if name not in known:
@@ -226,7 +226,7 @@ async def _subscriptions(settings: "Settings") -> "list[SubscriptionState]":
 
 
 def _left_behind(settings: "Settings", known: "dict[str, Registered]") -> list[dict[str, str]]:
-    """The storages that no subscription names; none where their server does not say."""
+    """The storages that no subscription names; none if their server does not answer."""
     from projections.engine import dropping
     from projections.engine.folding import StoreFailed
 
@@ -301,7 +301,7 @@ def _as_dict(subscription: "SubscriptionState") -> dict[str, object]:
 def _each(
     settings: "Settings", chosen: "Iterable[Registered]", doing: str, work: Callable[..., T]
 ) -> tuple[list[T], list[tuple[str, Failure]]]:
-    """Rebuild or verify one after another; one that fails does not keep the others from it."""
+    """Rebuild or verify one projection after another; a failure does not stop the others."""
     from runtime.wiring.codec import codec
 
     events = codec()
@@ -324,7 +324,7 @@ def _each(
 
 
 def _or_failure(work: Callable[[], T]) -> T:
-    """What rebuild.py may end with, as messages."""
+    """Turn the errors of a rebuild into messages."""
     import psycopg
 
     from eventstore.consumers.checkpoints import CheckpointMoved

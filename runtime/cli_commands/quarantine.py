@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from queries.operations import Operations
 
 MANY = 1_000_000
-"""More than anybody would list."""
+"""A limit above anything that people would list."""
 
 app = typer.Typer(
     no_args_is_help=True,
     help=(
-        "Streams that a consumer could not apply and set aside, while the rest went on: list,"
-        " retry."
+        "List and retry streams that a consumer of the log could not apply. Other streams are not"
+        " affected."
     ),
 )
 
@@ -33,14 +33,15 @@ app = typer.Typer(
 @app.command(name="list")
 def list_(
     feed: Annotated[
-        str | None, typer.Option(help="Only those of this feed (`ludoteca projections list`).")
+        str | None,
+        typer.Option(help="Only those of this consumer (a feed of `ludoteca projections list`)."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """List the streams set aside: by whom, from which position on, and why.
+    """List the streams in quarantine: whose, from which position on, and why.
 
-    An event that cannot be applied is never skipped: it and all later ones of its stream wait here
-    until `retry`.
+    An event that cannot be applied is never skipped. It and all later events of its stream wait
+    here until `retry`.
 
     [bold]Examples[/bold]
       ludoteca quarantine list
@@ -77,9 +78,9 @@ def list_(
 @app.command()
 def retry(
     ids: Annotated[
-        list[UUID] | None, typer.Argument(help="What to try again, as `list` shows it.")
+        list[UUID] | None, typer.Argument(help="Ids of what to try again, as `list` shows them.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Try all again.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Try all streams again.")] = False,
     wait: Annotated[
         float,
         typer.Option(
@@ -88,9 +89,8 @@ def retry(
     ] = 10.0,
     json: Json = False,
 ) -> None:
-    """Have the consumers try again, after the cause was mended; tells how it went.
-
-    Exit code 1 when some could not be applied again, 3 when no consumer answered within the wait.
+    """Let the consumers try again after the cause was fixed, and report the outcome. Exit code 1 if
+    some streams still cannot be applied, 3 if no consumer answered in time.
 
     [bold]Examples[/bold]
       ludoteca quarantine retry 0c2f3a52-6f6c-4f5e-9a43-0d6bb2a3f7f1
@@ -127,7 +127,7 @@ def retry(
 async def _outcome(
     operations: "Operations", wanted: Collection[UUID], wait: float
 ) -> "dict[UUID, Quarantined]":
-    """What is still set aside when all were tried, or when the time is over."""
+    """What is still in quarantine when everything was tried, or the time is over."""
     deadline = time.monotonic() + wait
     while True:
         left = {

@@ -14,16 +14,14 @@ if TYPE_CHECKING:
     from commands.fiscal_reconciliation import MissedReceipt
     from commands.ports.queue import Job
 
-app = typer.Typer(
-    no_args_is_help=True, help="Fiscal receipts: enter what the fiscal operator has issued."
-)
+app = typer.Typer(no_args_is_help=True, help="Compare the log with the fiscal operator's books.")
 
 Since = Annotated[
     datetime | None,
     typer.Option(
         help=(
-            "Look at what was issued since then (UTC) only, and ask for what orders paid since then"
-            " still lack."
+            "Compare only receipts issued since then (UTC), and request again those that orders"
+            " paid since then lack."
         ),
         formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
     ),
@@ -32,13 +30,12 @@ Since = Annotated[
 
 @app.command()
 def reconcile(since: Since = None, json: Json = False) -> None:
-    """Enter in the log each receipt that the fiscal operator has issued and the log does not know,
+    """Record the receipts that the fiscal operator has issued and the log does not know. Run it
     after a restore.
 
-    New receipts go on without it; this also tells of sellers who sell nothing more, and of orders
-    that are lost. With
-    --since, a moment safely before the backup, it asks anew for those whose jobs the broker lost.
-    It may be repeated.
+    New receipts do not depend on it. It also finds receipts of sellers who no longer sell, and of
+    lost orders. With --since, a moment safely before the backup, it also requests receipts again
+    whose jobs the broker lost. It may be repeated.
 
     [bold]Examples[/bold]
       ludoteca receipts reconcile

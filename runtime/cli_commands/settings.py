@@ -1,4 +1,4 @@
-"""`ludoteca settings`: what can be set, and what is."""
+"""`ludoteca settings`: all settings and their values."""
 
 from typing import Annotated
 
@@ -10,16 +10,13 @@ from runtime.cli_commands.opening import Json
 
 def show(
     json: Json = False,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the page docs/settings.md.")
-    ] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/settings.md.")] = False,
 ) -> None:
-    """List every setting: its variable, its value here, its default and its meaning. Secrets are
-    masked.
+    """List all settings: variable, current value, default and meaning. Secrets are masked.
 
-    Settings are environment variables. An empty one is as good as none. Where one makes no sense,
-    every command says which, and ends with exit code 2. Of a variable LUDOTECA_… that is no
-    setting, it says so and goes on.
+    Settings are environment variables; an empty one counts as not set. With an invalid value, every
+    command names the variable and ends with exit code 2. A variable LUDOTECA_… that is not a
+    setting is reported, and ignored.
 
     [bold]Examples[/bold]
       ludoteca settings
@@ -48,8 +45,8 @@ def _markdown(settings: list[tuple[str, str, str]]) -> str:
         "# Settings",
         "",
         (
-            "Environment variables; an empty one is as good as none. `ludoteca settings` shows what"
-            " is set."
+            "Settings are environment variables; an empty one counts as not set. `ludoteca"
+            " settings` shows the current values."
         ),
         "",
         "| variable | default | meaning |",

@@ -1,4 +1,4 @@
-"""`ludoteca sql`: PostgreSQL's own programs on the instance's database."""
+"""`ludoteca sql`: run PostgreSQL's own programs on the instance's database."""
 
 from typing import Annotated, Literal
 
@@ -14,7 +14,7 @@ PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 def sql(
     context: typer.Context,
     write: Annotated[
-        bool, typer.Option("--write", help="Let statements change something.")
+        bool, typer.Option("--write", help="Allow statements to change data.")
     ] = False,
     run: Annotated[
         Literal["psql", "pg_dump", "pg_restore"],
@@ -23,17 +23,17 @@ def sql(
     where: Annotated[
         bool,
         typer.Option(
-            "--where", help="Only say how to connect, and where PostgreSQL's programs are."
+            "--where", help="Only print how to connect, and where PostgreSQL's programs are."
         ),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Open psql on the instance's database, or run another of PostgreSQL's programs: psql, pg_dump,
-    pg_restore.
+    """Open psql on the instance's database, or run pg_dump or pg_restore. Options that this command
+    does not know are passed on.
 
-    What is not an option of this command is passed on. Transactions are read-only, to guard against
-    slips, unless you say --write. The embedded database of an instance that does not run is started
-    for as long as this takes. The exit code is the program's.
+    Transactions are read-only to guard against mistakes, unless you pass --write. If the instance
+    is not running, its embedded database is started for the duration of the command. The exit code
+    is that of the program.
 
     [bold]Examples[/bold]
       ludoteca sql
