@@ -1,9 +1,9 @@
 """Load real games and purchases from CSV files, through the same commands as the API.
 
-Every row has a command id of its own, derived from what it says, so a load that was killed may be
-run again: what is in the log already is recognised and counted, never doubled. Broken rows are
-reported with their line numbers; the rest is loaded. See docs/loading.md for the columns and for
-the price of games that have none.
+The command id of every row is derived from its content. A load that was killed can be repeated:
+rows that are already in the log are recognised and counted, never loaded twice. Broken rows are
+reported with their line numbers, and the others are loaded. docs/loading.md describes the columns,
+and the price of games that have none.
 """
 
 from runtime.load.games import load_games

@@ -1,8 +1,8 @@
-"""CSV record by record, strictly (RFC 4180): what is broken costs its own line, never the lines
+"""Read CSV record by record, strictly (RFC 4180). A broken line costs only itself, never the lines
 after it.
 
-A quote that is not closed would have the reader take all that follows for one field. So a record
-that makes no sense ends where it began: reading goes on at the next line of the file.
+An unclosed quote would make the reader take everything after it for one field. So a broken record
+ends on its first line, and reading continues on the next line of the file.
 """
 
 import csv
@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 FIELD_LIMIT = 100_000
-"""Characters of a field. It also bounds how far a quote that is not closed is looked after."""
+"""Characters per field. Also limits how far the end of an unclosed quote is searched for."""
 
 _QUOTED = re.compile(r'(?<![^,])"(?:[^"]|"")*"')
-"""A quoted field of a record that is otherwise right."""
+"""A quoted field of an otherwise correct record."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -28,7 +28,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Records:
-    """The records of a file's lines; empty lines are none."""
+    """The records of a file's lines. Empty lines are skipped."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         csv.field_size_limit(FIELD_LIMIT)
@@ -52,13 +52,13 @@ class Records:
             if not values:
                 continue
             record = "".join(self._taken)
-            if '"' in record and '"' in _QUOTED.sub("", record):  # which the reader lets pass
+            if '"' in record and '"' in _QUOTED.sub("", record):  # Python's reader allows this
                 return self.broken("a quote in a field that is not quoted")
             return Record(self._line, values)
 
     def broken(self, why: str) -> Record:
-        """The record that was read last, as a broken one, which its first line alone is: go on at
-        the next."""
+        """The last record as a broken one that consists of its first line alone. Reading continues
+        on the next line."""
         self._again.extendleft(reversed(self._taken[1:]))
         del self._taken[1:]
         return Record(self._line, [], why)

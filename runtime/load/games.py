@@ -1,4 +1,4 @@
-"""Games from a CSV file: listed as the platform's own, on sale at once."""
+"""Load games from a CSV file. They are listed as the platform's own, and on sale at once."""
 
 import hashlib
 from datetime import date
@@ -15,7 +15,7 @@ from runtime.load.rows import BrokenRow, LoadReport, Progress, each_new, key_of,
 from runtime.wiring.core import Core
 
 DEFAULT_PRICE_CENTS = 1999
-"""The price of a game that has none in the file."""
+"""The price of a game without a price in the file."""
 
 CURRENCY = "USD"
 COLUMNS = ("title", "publisher", "tags", "price_cents", "release_date", "platforms")
@@ -28,11 +28,11 @@ GENRES = frozenset(
     .replace(" " * 4, "")
     .split("|")
 )
-"""Tags that are also a genre."""
+"""Tags that are genres as well."""
 
 
 def game_id_of(title: str) -> UUID:
-    """The id of an imported game: the same title, as it stands in the file, is the same game."""
+    """The id of an imported game, derived from its exact title."""
     return derived("import.game", title)
 
 
@@ -74,7 +74,7 @@ async def load_games(core: Core, path: Path, progress: Progress = silent) -> Loa
 
 
 def _listing(fields: dict[str, str]) -> Listing:
-    """A row as a listing. Raises ValueError with what is wrong."""
+    """The listing of a row. Raises ValueError with what is wrong."""
     title = fields["title"]
     if not is_visible(title):
         raise ValueError("no title")
@@ -100,7 +100,7 @@ def _listing(fields: dict[str, str]) -> Listing:
 
 
 def _line(name: str, text: str) -> str:
-    """The text, which is one line in the catalog, as by the API. Raises ValueError."""
+    """The text, if it is a single line, as the API requires. Raises ValueError."""
     if breaks_line(text):
         raise ValueError(f"{name}: control characters and line breaks are not allowed")
     return text

@@ -1,5 +1,5 @@
-"""Purchases from a CSV file: their people are registered, and buy through the same commands as
-everybody."""
+"""Load purchases from a CSV file: their people are registered, and buy through the same commands as
+everybody else."""
 
 import asyncio
 from collections import Counter
@@ -42,11 +42,11 @@ from runtime.wiring.core import Core
 METHOD = Method("card", "pm_card_visa")
 
 STALLED_SECONDS = 120.0
-"""Without any grant for so long, nobody seems to be working."""
+"""After so long without a grant, no worker seems to be running."""
 
 
 class Stalled(Exception):
-    """Orders were placed, but nobody grants them: no worker seems to be running. Run the load again
+    """Orders were placed, but nobody grants them: no worker seems to be running. Repeat the load
     later."""
 
 
@@ -54,7 +54,7 @@ COLUMNS = ("user_id", "title")
 
 
 class Purchase(msgspec.Struct, frozen=True):
-    """A row of the file; `occurrence` tells a person's second purchase of a game from the first."""
+    """A row of the file. `occurrence` distinguishes a person's repeated purchases of one game."""
 
     line: int
     person: str
@@ -64,15 +64,15 @@ class Purchase(msgspec.Struct, frozen=True):
 
 
 def person_id_of(person: str) -> UUID:
-    """The account of an imported person."""
+    """The account id of an imported person."""
     return derived("import.person", person)
 
 
 async def load_purchases(core: Core, path: Path, progress: Progress = silent) -> LoadReport:
-    """Have the people of a CSV file buy their games; returns when every grant is in the log.
+    """Let the people of a CSV file buy their games. Returns when every grant is in the log.
 
     People are registered without a password. A person's second purchase of a game is refused, as by
-    the API. Needs a worker and a payment provider that run. Raises Unreadable, OSError, Stalled.
+    the API. A worker and a payment provider must be running. Raises Unreadable, OSError, Stalled.
     """
     report = LoadReport()
     rows = list(read_rows(path, COLUMNS, report))
@@ -134,7 +134,7 @@ def _waves(purchases: Sequence[Purchase]) -> Iterator[list[Purchase]]:
 async def _of_registered(
     core: Core, purchases: Sequence[Purchase], report: LoadReport, progress: Progress
 ) -> list[Purchase]:
-    """Register the people; the purchases of those who could not be are refused for the same
+    """Register the people. Purchases of people who cannot be registered are refused for the same
     reason."""
     people = {person_id_of(p.person): p.person for p in purchases}
     report.people = len(people)
@@ -162,7 +162,7 @@ async def _of_registered(
 
 
 class _Outcomes(msgspec.Struct):
-    """Orders that came to an end, up to a position of the log."""
+    """Orders that have reached their end, up to a position of the log."""
 
     position: int = 0
     granted: set[UUID] = msgspec.field(default_factory=set)
@@ -198,8 +198,8 @@ def _once(purchase: Purchase, tries: int) -> IdempotencyKey:
 async def _not_known(
     core: Core, purchases: Sequence[Purchase], outcomes: _Outcomes, placed: dict[Purchase, UUID]
 ) -> list[Purchase]:
-    """The purchases that are not in the log, or failed; a look-up by pages, for a load that is run
-    again."""
+    """The purchases that are not in the log yet, or have failed. Looked up in batches, for repeated
+    loads."""
     new = []
     for start in range(0, len(purchases), PAGE):
         page = purchases[start : start + PAGE]
@@ -221,8 +221,8 @@ async def _buy(
     placed: dict[Purchase, UUID],
     report: LoadReport,
 ) -> bool:
-    """Place the order of a row; returns whether it was placed now. One that was placed before
-    counts, unless it failed: then it is tried anew."""
+    """Place the order of a row. Returns whether it was placed now. An earlier order of the row
+    counts, unless it failed; it is then tried again."""
     user_id = person_id_of(purchase.person)
     buyer = msgspec.structs.replace(IMPORTER, user_id=user_id, account_type="BUYER")
     tries = 0
@@ -251,7 +251,7 @@ async def _buy(
 async def _granted(
     core: Core, orders: set[UUID], outcomes: _Outcomes, report: LoadReport, progress: Progress
 ) -> None:
-    """Wait until each of these orders is granted, or cancelled."""
+    """Wait until each of these orders is granted or cancelled."""
     before = -1
     while True:
         stop_if_cancelled()
@@ -271,12 +271,13 @@ async def _granted(
                 head = await core.log.watcher.beyond(outcomes.position)
         except TimeoutError:
             continue
-        await asyncio.sleep(0.1)  # look at many at once
+        await asyncio.sleep(0.1)  # check many in one look
         await _look(core, outcomes, head)
 
 
 async def _games(core: Core) -> dict[str, UUID]:
-    """Every game on sale by its exact title, read from the log: no read model need be in step."""
+    """Every game on sale, by its exact title. Read from the log, so that no read model needs to be
+    up to date."""
     titles: dict[UUID, str] = {}
     on_sale: set[UUID] = set()
     names = [

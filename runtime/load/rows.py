@@ -1,5 +1,5 @@
-"""What loads have in common: reading CSV rows, reporting, doing many at once, and knowing what was
-done before."""
+"""Shared by all loads: reading CSV rows, reporting, running many rows concurrently, and recognising
+rows that were loaded before."""
 
 import asyncio
 from collections import Counter
@@ -17,29 +17,26 @@ MAX_CONCURRENT_ROWS = 128
 PAGE = 2_000
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+"""Called with the name of the stage, how much of it is done, and how much there is to do."""
 
 T = TypeVar("T")
 
 
 def silent(_what: str, _done: int, _all: int) -> None:
-    """Progress that nobody looks at."""
+    """Progress that is not reported."""
 
 
 class BrokenRow(msgspec.Struct, frozen=True):
-    """A row that could not be read, or makes no sense."""
+    """A row that cannot be read or is invalid."""
 
     line: int
     reason: str
 
 
 class LoadReport(msgspec.Struct):
-    """What became of a file's rows: loaded now, loaded before, refused (why, how often), broken
-    (where, why).
-
-    Of purchases also: how many people there are, and how many of the rows are granted in the log by
-    now.
-    """
+    """The outcome of each row of a file: loaded now, loaded before, refused (why, how often), or
+    broken (where, why). For purchases, also the number of people, and how many rows are granted in
+    the log."""
 
     rows: int = 0
     loaded: int = 0
@@ -51,17 +48,14 @@ class LoadReport(msgspec.Struct):
 
 
 class Unreadable(Exception):
-    """The file is not a CSV file with the columns needed."""
+    """The file is not a CSV file with the required columns."""
 
 
 def read_rows(
     path: Path, columns: Sequence[str], report: LoadReport
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line, row) of each row that has its columns; the others go to the report, which counts them
-    all.
-
-    Raises Unreadable, OSError.
-    """
+    """Yield (line, row) for each row that has its columns. The others are added to the report,
+    which counts all rows. Raises Unreadable, OSError."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         records = Records(file)
         header = _header(path, next(records, None), columns)
@@ -103,7 +97,7 @@ def _why_broken(values: Sequence[str], wanted: int) -> str | None:
 
 
 def _is_text(value: str) -> bool:
-    """Whether it was valid UTF-8."""
+    """Whether the bytes were valid UTF-8."""
     return value.isascii() or not any("\udc80" <= char <= "\udcff" for char in value)
 
 
@@ -119,7 +113,7 @@ async def each_new(
     what: str,
     progress: Progress,
 ) -> int:
-    """Do it for each id whose key is not in the log yet; returns how many were there."""
+    """Run the command for each id whose key is not in the log yet. Returns how many keys were."""
     known = done = 0
 
     async def one(each: UUID) -> None:
@@ -139,7 +133,7 @@ async def each_new(
 
 
 async def at_once(items: Sequence[T], do: Callable[[T], Awaitable[None]]) -> None:
-    """A few at a time; the first failure ends it."""
+    """Run a few at a time. The first failure cancels the rest."""
     left = iter(items)
 
     async def worker() -> None:

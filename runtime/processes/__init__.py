@@ -1,5 +1,2 @@
-"""The processes that make up the program: each does one thing, may run on a host of its own, and
-stops on SIGTERM.
-
-Each module imports only what its process needs: they start by the dozen.
-"""
+"""The processes of the program. Each does one thing, can run on a host of its own, and stops on
+SIGTERM. Each module imports only what its process needs, as many processes start together."""

@@ -1,8 +1,8 @@
-"""Connections that cannot be held by saying little, slowly, or far too much: uvicorn's HTTP
-protocol, with limits.
+"""Limits on connections to the API, so that clients cannot hold them by sending little, slowly, or
+far too much.
 
-It has none of its own for heads, for how long a request may take to come, and for how many
-connections there are.
+This is uvicorn's HTTP protocol with the limits that it lacks: on the size of heads, on the time a
+request may take to arrive, and on the number of connections.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from api.middleware.security_headers import HEADERS
 from api.problems import MEDIA_TYPE, to_json
 
 _LINGER_SECONDS = 1.0
-"""How long it is listened to who was refused, so that they have the answer before the connection is
-gone."""
+"""How long a refused client is still listened to, so that it gets the answer before the connection
+closes."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one connection may take, and how many there are. `message_bytes` bounds all of a request
-    after its head."""
+    """Limits on one connection, and on their number. `message_bytes` limits a request after its
+    head."""
 
     connections: int = 800
     head_seconds: float = 10.0
@@ -33,28 +33,29 @@ class Limits:
 
 
 def bounded(limits: Limits) -> type["BoundedHttp"]:
-    """The protocol under these limits."""
+    """uvicorn's protocol with these limits."""
     return type("Http", (BoundedHttp,), {"limits": limits})
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """Refuses by 431 a head that is too large, by 408 a head or body that does not come in time, by
-    503 a connection too many. A request that comes at once, as nearly all do, costs no timer."""
+    """Refuses with 431 a head that is too large, with 408 a head or body that does not arrive in
+    time, and with 503 a connection too many. Requests that arrive at once, as nearly all do, need
+    no timer."""
 
     limits = Limits()
 
     _reading = ""
-    """What of a message is being received: its `head`, its `body`; nothing between messages."""
+    """The part of a message that is being received: `head`, `body`, or nothing between messages."""
     _received = 0
-    """Bytes of that."""
+    """Bytes received of that part."""
     _messages = 0
     _timed: tuple[int, str] = (0, "")
-    """Which part of which message the timer is for."""
+    """The part, of which message, that the timer is for."""
     _timer: asyncio.TimerHandle | None = None
     _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin, unless there are too many already."""
+        """Begin, unless there are too many connections."""
         super().connection_made(transport)
         others = len(self.connections) - 1
         if others >= 2 * self.limits.connections:
@@ -68,7 +69,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._set_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Take what came."""
+        """Take bytes."""
         if self._refused:
             return
         self._received += len(data)
@@ -96,7 +97,8 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """The end of a head. It is measured where what came at once is more than a head may be."""
+        """The end of a head. Its size is computed if more bytes than a head may have arrived at
+        once."""
         if self._received > self.limits.head_bytes and self._head_size() > self.limits.head_bytes:
             self._refuse_head()
             return
@@ -105,7 +107,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Some of a body."""
+        """A part of a body."""
         if not self._refused:
             super().on_body(body)
 
@@ -122,17 +124,16 @@ class BoundedHttp(HttpToolsProtocol):
     # -- refusing ----------------------------------------------------------------------------------
 
     def _should_upgrade(self) -> bool:
-        """Whether it is to be a WebSocket: RFC 6455 knows only those that begin by GET. A body
-        would never be read."""
+        """Whether to switch to WebSocket. RFC 6455 requires GET; a body would never be read."""
         return self.parser.get_method() == b"GET" and super()._should_upgrade()
 
     def handle_websocket_upgrade(self) -> None:
-        """From here on another protocol has the connection."""
+        """Hand the connection over to another protocol."""
         self._reading = ""
         super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:
-        """What came is no HTTP."""
+        """Refuse what is not HTTP."""
         self._refuse(400, "malformed_request", msg)
 
     def _refuse_head(self) -> None:
@@ -152,7 +153,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._timer = self.loop.call_later(seconds, self._too_late)
 
     def _too_late(self) -> None:
-        if self._messages == 0:  # nothing was asked for, so there is nothing to answer
+        if self._messages == 0:  # no request has begun, so there is nothing to answer
             self.transport.close()
         else:
             self._refuse(
@@ -162,8 +163,8 @@ class BoundedHttp(HttpToolsProtocol):
     def _refuse(
         self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None
     ) -> None:
-        """Answer by a problem document, and end the connection; without a word when an answer is
-        being sent."""
+        """Send a problem document and close the connection; close it silently if an answer is being
+        sent."""
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
@@ -184,7 +185,7 @@ class BoundedHttp(HttpToolsProtocol):
 
 
 def refusal(status: int, code: str, detail: str, headers: Mapping[str, str]) -> bytes:
-    """An answer that ends a connection: a problem document, as HTTP has it on the wire."""
+    """The bytes of an HTTP response with a problem document that ends the connection."""
     document = {
         "type": f"urn:ludoteca:problem:{code}",
         "title": code.replace("_", " ").capitalize(),

@@ -1,4 +1,4 @@
-"""The projector: keeps the read models in step with the log."""
+"""The projector: keeps the read models up to date with the log."""
 
 import signal
 import threading
@@ -14,8 +14,8 @@ from runtime.wiring.search import search_models
 
 
 def run_projector(settings: Settings, url: str) -> None:
-    """Keep the read models in step: one thread for the tables, one for each search index. Raises
-    OutdatedRelease."""
+    """Keep the read models up to date, with one thread for the tables and one for each search
+    index. Raises OutdatedRelease."""
     groups: list[Sequence[Registered]] = [
         read_models(),
         *([model] for model in search_models(settings)),
@@ -36,6 +36,6 @@ def run_projector(settings: Settings, url: str) -> None:
         runner.stop()
     for thread in threads:
         thread.join()
-    if not stopping.is_set():  # one ended by itself: say why, by the exit code, too
+    if not stopping.is_set():  # a thread ended by itself: report why, in the exit code too
         with connect(url, "ludoteca projector") as conn:
             require_current(conn)

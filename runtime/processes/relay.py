@@ -25,21 +25,19 @@ logger = logging.getLogger(__name__)
 
 RELAY_PAGE = 500
 PROOF_SECONDS = 5.0
-"""How long the proof of the lead is good for: less than the silence after which another leads."""
+"""How long a proof of the lead is valid: less than the silence after which another process takes
+the lead."""
 
 PAUSED_SECONDS = 0.5
-"""How often a paused relay looks whether it may go on."""
+"""How often a paused relay checks whether it may continue."""
 
 
 _LOST_LEAD: tuple[type[Exception], ...] = (checkpoints.CheckpointMoved, *AWAY)
 
 
 class Publisher(Protocol):
-    """An event bus. Raises ConnectionError when it is not certain that it has got all: publish them
-    again.
-
-    After `before` (monotonic time) nothing is published.
-    """
+    """An event bus. Raises ConnectionError if it may not have received everything; publish it again
+    then. Nothing is published after `before` (monotonic time)."""
 
     async def publish(
         self, messages: Sequence[tuple[str, bytes, UUID]], *, before: float = ...
@@ -58,14 +56,14 @@ async def relay(settings: Settings) -> None:
             except* _LOST_LEAD as errors:
                 logger.warning("the relay lost its lead: %s", errors.exceptions[0])
             finally:
-                # nothing that was under way may come after what the next leader publishes
+                # nothing of this leader's may arrive after what the next one publishes
                 await publisher.close()
             await asyncio.sleep(RETRY_SECONDS)
 
 
 async def publish_log(log: PostgresLog, conn: psycopg.Connection, publisher: Publisher) -> None:
-    """Publish page after page, and keep the checkpoint over `conn`; stands still between pages
-    while paused."""
+    """Publish page after page, and save the checkpoint over `conn`. Waits between pages while
+    paused."""
     name = checkpoints.register(conn, "relay", 1, "")
     position, generation, refused, trail_at = 0, log.history.generation, False, float("-inf")
     while True:
@@ -95,7 +93,7 @@ async def publish_log(log: PostgresLog, conn: psycopg.Connection, publisher: Pub
             await _publish(publisher, conn, messages)
             done = [(name, position, rows[-1][0].position)]
             while not await asyncio.to_thread(checkpoints.move_free, conn, done):  # noqa: ASYNC110
-                # somebody holds it: to begin anew would publish the page again
+                # somebody has locked the row: starting over would publish the page again
                 await asyncio.sleep(RETRY_SECONDS)
             if (now := asyncio.get_running_loop().time()) > trail_at:
                 trail_at = now + histories.TRAIL_SECONDS
@@ -109,10 +107,9 @@ async def _publish(
     """Publish a page, for as long as it takes. Raises psycopg.OperationalError once the lead is
     lost.
 
-    A relay that stood still was replaced meanwhile, and must not publish its old page when it
-    wakes. So each try begins with proof of the lead, and is not made when that is old; what is on
-    its way then is lost with the connection, which the broker has closed by the time another leads
-    (rabbitmq_relay.HEARTBEAT_SECONDS).
+    A relay that was frozen has been replaced, and must not publish its old page when it wakes. So
+    each attempt needs a recent proof of the lead. What was being sent is lost with the connection,
+    which the broker has closed before another process leads (rabbitmq_relay.HEARTBEAT_SECONDS).
     """
     while True:
         stop_if_cancelled()

@@ -1,4 +1,4 @@
-"""How a process runs until it is told to stop."""
+"""Run a process until it is asked to stop."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def run_until_stopped(main: Coroutine[Any, Any, None]) -> None:
-    """Run a process's main task until it ends or SIGTERM or SIGINT asks it to."""
+    """Run a process's main task until it ends, or until SIGTERM or SIGINT cancels it."""
 
     async def supervised() -> None:
         task = asyncio.create_task(main)

@@ -19,7 +19,7 @@ USUAL_LIMITS = Limits()
 
 
 async def serve_api(settings: Settings) -> None:
-    """The gateway."""
+    """Serve the gateway."""
     from runtime.wiring.gateway import open_app
 
     async with (
@@ -35,7 +35,7 @@ async def serve_api(settings: Settings) -> None:
 
 
 async def serve_provider(settings: Settings) -> None:
-    """The simulated payment provider."""
+    """Serve the simulated payment provider."""
     from adapters.payments.simulator import create_app
 
     async with open_core(settings) as core:
@@ -50,7 +50,7 @@ async def serve_provider(settings: Settings) -> None:
 
 
 async def serve_fiscal(settings: Settings) -> None:
-    """The simulated fiscal operator."""
+    """Serve the simulated fiscal operator."""
     from adapters.fiscal.simulator import create_app
 
     public_url = settings.fiscal_public_url or settings.fiscal_address
@@ -61,12 +61,12 @@ async def serve_fiscal(settings: Settings) -> None:
 
 
 def limits_of(settings: Settings) -> Limits:
-    """What clients may take of the gateway."""
+    """The limits on clients of the gateway."""
     return Limits(settings.max_connections, settings.head_seconds, settings.body_seconds)
 
 
 def config_of(app: FastAPI, host: str, port: int, limits: Limits = USUAL_LIMITS) -> uvicorn.Config:
-    """How an application is served."""
+    """uvicorn's configuration of an application."""
     # Whose X-Forwarded-For is believed is the gateway's to decide (LUDOTECA_TRUSTED_PROXIES), not
     # the server's.
     return uvicorn.Config(
@@ -80,52 +80,58 @@ def config_of(app: FastAPI, host: str, port: int, limits: Limits = USUAL_LIMITS)
         http=bounded(limits),
         timeout_graceful_shutdown=5,
         ws=WebSocket,
-        ws_max_size=16 * 1024,  # a client says who it is, and no more
+        ws_max_size=16 * 1024,  # a client only sends its token
         ws_ping_interval=20,
         ws_ping_timeout=20,
-        ws_per_message_deflate=False,  # not worth its memory for messages of some hundred bytes
+        ws_per_message_deflate=False,  # not worth its memory for small messages
     )
 
 
 class WebSocket(WebSocketsSansIOProtocol):
-    """Hangs up on who is not there any more. A transport's `close` alone waits until all that was
-    written is taken."""
+    """Disconnects clients that no longer answer. `close` of a transport would wait until the client
+    has read everything."""
 
     def data_received(self, data: bytes) -> None:
-        """Take what came. A handshake that is none is answered: it came whole, and nothing would
-        follow."""
+        """Take bytes. An invalid handshake is answered at once: it has arrived completely, and
+        nothing would follow."""
         super().data_received(data)
         if not self.handshake_initiated and not self.transport.is_closing():
-            self.transport.write(refusal(400, "malformed_request", "that begins no WebSocket", {}))
+            self.transport.write(
+                refusal(400, "malformed_request", "this is not a WebSocket handshake", {})
+            )
             self.transport.close()
 
     def send_500_response(self) -> None:
-        """There is no handshake yet, and the server stops; or what was asked for failed
-        unforeseen."""
+        """Answer a handshake when the server is stopping, or the application failed."""
         if self.initial_response is None and not self.handshake_complete:
             self.handshake_complete = self.close_sent = True
             self.transport.write(
-                refusal(503, "interrupted", "the process stops: come again", {"retry-after": "1"})
+                refusal(
+                    503,
+                    "interrupted",
+                    "the process is stopping: connect again",
+                    {"retry-after": "1"},
+                )
             )
 
     def keepalive_timeout(self) -> None:
-        """No answer to a ping."""
+        """Disconnect: a ping was not answered."""
         self.transport.abort()
 
     def shutdown(self) -> None:
-        """The server stops: close with 1012."""
+        """Close with 1012: the server is stopping."""
         super().shutdown()
         self.loop.call_later(1, self.transport.abort)
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
-        """The application has closed."""
+        """Disconnect once the application has closed the socket."""
         super().on_task_complete(task)
         self.loop.call_later(self.close_timeout, self.transport.abort)
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals to `run_until_stopped`: with two handlers of one signal, how it ends is a
-    race."""
+    """Leaves signals to `run_until_stopped`: with two handlers for one signal, which one ends the
+    process is a race."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -133,7 +139,7 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(config: uvicorn.Config) -> None:
-    """Serve until cancelled; then finish the requests under way, for as long as the configuration
+    """Serve until cancelled, then finish the running requests for as long as the configuration
     allows."""
     server = _Server(config)
     serving = asyncio.create_task(server.serve())

@@ -1,5 +1,5 @@
-"""A process that cannot do its work any more, though others could, ends: whoever runs it starts it
-again."""
+"""End a process that can no longer do its work though a new one could: whoever supervises it
+restarts it."""
 
 import asyncio
 import logging
@@ -18,10 +18,10 @@ from eventstore.postgres_log import PostgresLog
 logger = logging.getLogger(__name__)
 
 WRITER_SECONDS = 10.0
-"""How long a writer may be of no use, while a new one would be, before its process ends."""
+"""How long a writer may fail while a new one would work, before its process ends."""
 
 LOOP_SECONDS = 30
-"""How long an event loop may stand still before its process ends."""
+"""How long an event loop may be blocked before its process ends."""
 
 _LOOK_SECONDS, _PROOF_SECONDS, _END_SECONDS = 2.0, 5.0, 20.0
 _FAILED = 70  # EX_SOFTWARE
@@ -33,7 +33,7 @@ class WriterDead(Exception):
 
 @asynccontextmanager
 async def writing(log: PostgresLog) -> AsyncIterator[None]:
-    """Watch the writer of the log meanwhile. Raises an ExceptionGroup of WriterDead."""
+    """Watch the log's writer while the block runs. Raises an ExceptionGroup of WriterDead."""
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(_watch(log))
         yield
@@ -57,7 +57,7 @@ async def _watch(log: PostgresLog) -> None:
                 "the writer has been dead for %.0f s, and a new one would not be: ending",
                 WRITER_SECONDS,
             )
-            # should ending in order hang
+            # in case an orderly end hangs
             asyncio.get_running_loop().call_later(_END_SECONDS, os._exit, _FAILED)
             raise WriterDead(
                 "this process cannot append to the log any more, though a new one could"
@@ -68,17 +68,17 @@ async def _proves(log: PostgresLog, *, another: bool = False) -> bool:
     try:
         async with asyncio.timeout(_PROOF_SECONDS):
             await log.prove_writer(another=another)
-    except Exception as error:  # whatever it is, the writer is of no use
+    except Exception as error:  # whatever was raised, the writer does not work
         logger.debug("no writer: %r", error)
         return False
     return True
 
 
 class LoopWatch:
-    """A thread that ends the process when its event loop stands still: `with LoopWatch(loop): …`.
+    """A thread that ends the process when its event loop is blocked: `with LoopWatch(loop): …`.
 
-    It counts its own seconds: a process that was stopped as a whole, and goes on, is none whose
-    loop stands still.
+    It counts its own seconds, so that a process that was suspended as a whole and resumed is not
+    taken for one with a blocked loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: int = LOOP_SECONDS) -> None:
@@ -117,5 +117,5 @@ class LoopWatch:
                     still,
                     stack,
                 )
-                time.sleep(1)  # for the line to be written; should it not be, all the same
+                time.sleep(1)  # give the line time to be written, but do not depend on it
                 os._exit(_FAILED)

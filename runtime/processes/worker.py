@@ -1,4 +1,4 @@
-"""The worker: reacts to events, does the queues' jobs, fires deadlines."""
+"""The worker: reacts to events, handles the queues' jobs, and fires deadlines."""
 
 import asyncio
 import logging
@@ -23,8 +23,7 @@ from runtime.wiring.work import UNAVAILABLE, WORK, Queues, deadlines_of, open_qu
 logger = logging.getLogger(__name__)
 
 PURGE_SECONDS = 600
-"""How often what has expired is dropped. Nobody reads it meanwhile: every reader looks at the
-time."""
+"""How often expired rows are deleted. No reader depends on it: all of them check the time."""
 
 
 async def work(settings: Settings) -> None:
@@ -49,7 +48,7 @@ async def work(settings: Settings) -> None:
 
 
 def consumers(core: Core, queues: Queues) -> Iterator[Coroutine[Any, Any, None]]:
-    """What does the jobs of each queue, until cancelled."""
+    """Consumers that handle the jobs of each queue until cancelled."""
     for work in WORK:
         worker = work.worker(core)
         handler = _when_writable(core.log, worker.handle)
@@ -58,7 +57,8 @@ def consumers(core: Core, queues: Queues) -> Iterator[Coroutine[Any, Any, None]]
 
 
 def _when_writable(log: PostgresLog, handler: JobHandler) -> JobHandler:
-    """What happens outside could not be recorded while the log is away: so it is not begun."""
+    """Start a job only when the log can be written: what it does outside could not be recorded
+    otherwise."""
 
     async def handle(attempt: JobAttempt) -> None:
         await log.prove_writer()
@@ -68,7 +68,7 @@ def _when_writable(log: PostgresLog, handler: JobHandler) -> JobHandler:
 
 
 async def _keep_time(core: Core) -> None:
-    """One process of all fires deadlines and drops what has expired; another takes over when its
+    """Fire deadlines and delete expired rows in one process of all. Another takes over when its
     connection ends."""
     deadlines = deadlines_of(core)
     while True:
@@ -83,7 +83,7 @@ async def _keep_time(core: Core) -> None:
 
 
 async def purge_expired(log: PostgresLog, sessions: Sessions, clock: Clock) -> None:
-    """Drop the idempotency keys and sessions whose time is over, now and then. Raises
+    """Delete expired idempotency keys and sessions from time to time. Raises
     psycopg.OperationalError."""
     while True:
         await log.purge_expired()

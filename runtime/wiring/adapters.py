@@ -1,4 +1,4 @@
-"""The adapters, each chosen by the settings, opened when it is first asked for, and closed with the
+"""The adapters. The settings choose each of them; it is opened on first use, and closed with the
 process."""
 
 from contextlib import AsyncExitStack
@@ -29,7 +29,8 @@ from runtime.wiring.secrets import Secrets
 
 
 class Adapters:
-    """Fulfils `commands.services.Ports`, and what the workers need beside it. Closed by `stack`."""
+    """Implements `commands.services.Ports`, and has what the workers need besides. `stack` closes
+    it."""
 
     def __init__(
         self,
@@ -153,5 +154,5 @@ class Adapters:
 
 
 def event_bus(settings: Settings) -> RabbitPublisher:
-    """Where the relay publishes the log. To be closed by the caller."""
+    """The event bus to which the relay publishes the log. The caller closes it."""
     return RabbitPublisher(settings.rabbitmq_url.get_secret_value())

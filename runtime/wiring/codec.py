@@ -1,4 +1,4 @@
-"""Reads and writes every event of the program."""
+"""The codec of all of the program's events."""
 
 import commands.aggregates  # noqa: F401 - brings every event, and every old shape
 from domain.events import EVENTS, UPCASTERS
@@ -6,6 +6,6 @@ from eventstore.codec import Codec
 
 
 def codec() -> Codec:
-    """The codec of the program's log: all events that its aggregates have, under their wire names,
-    and their old shapes."""
+    """The codec for the program's log: all events of its aggregates under their wire names, and
+    their old versions."""
     return Codec(EVENTS, UPCASTERS)

@@ -1,5 +1,4 @@
-"""The log of one process, with the commands over it: what every process of the program stands
-on."""
+"""The log and the commands of one process. Every process of the program is built on them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -35,7 +34,7 @@ ISSUER = AUDIENCE = "ludoteca"
 
 @dataclass
 class Core:
-    """The log, and the commands over it, as one process has them."""
+    """The log of one process, and the commands over it."""
 
     settings: Settings
     url: str
@@ -68,10 +67,10 @@ async def open_core(
     hasher: PasswordHasher | None = None,
     watched: bool = False,
 ) -> AsyncIterator[Core]:
-    """Open the log and what stands on it; the database must be migrated. Closes everything at the
-    end.
+    """Open the log and everything on top of it, and close it at the end. The database must be
+    migrated.
 
-    A `clock` of one's own may differ from the database's as it likes. `watched`: see
+    A `clock` passed in may differ from the database's without limit. For `watched` see
     `PostgresLog.open`.
     """
     url = database_url(settings)
@@ -136,7 +135,7 @@ def rules_of(settings: Settings) -> ShopRules:
 async def _watched(
     stack: AsyncExitStack, log: PostgresLog, clock: Clock, tolerance: timedelta | None
 ) -> ClockWatch:
-    """The watch over this process's clock; a clock that somebody moves by hand is let move."""
+    """The watch over this process's clock. A clock set by hand is not watched."""
     watch = ClockWatch(log.pool, clock, tolerance)
     if tolerance is not None:
         task = asyncio.create_task(watch.run(), name="clock-watch")

@@ -1,4 +1,4 @@
-"""The gateway, put together: what health means here, and how a rebuild is started from afar."""
+"""Puts the gateway together, with the checks of its health and the rebuilds that it can start."""
 
 import asyncio
 import logging
@@ -36,7 +36,7 @@ ELASTICSEARCH = "elasticsearch"
 _UNSEEN: tuple[type[Exception], ...] = (TimeoutError, *AWAY)
 
 CLOCK_SECONDS = 0.5
-"""How long a look at the database's clock may take."""
+"""How long checking the database's clock may take."""
 
 
 @asynccontextmanager
@@ -106,14 +106,15 @@ async def _check_database(core: Core) -> None:
 
 
 async def _check_writer(core: Core) -> None:
-    """Whether appends would be taken, and what they need before: persons' keys."""
+    """Check that the log would accept appends, and that persons' keys, which appends need, can be
+    read."""
     with core.log.while_there():
         await asyncio.gather(core.log.prove_writer(), core.log.keys.get(()))
 
 
 async def _check_clock(core: Core) -> None:
-    """While the database is away, what was last known of its clock holds: it is not the clock that
-    is down."""
+    """Check the clock. While the database is down, the last comparison with its clock counts, as
+    the clock is not at fault."""
     try:
         async with asyncio.timeout(CLOCK_SECONDS):
             with core.log.while_there():
@@ -127,7 +128,7 @@ async def _check_queue(queues: Queues) -> None:
 
 
 class Rebuilder:
-    """Rebuilds projections in the background of this process, one at a time of each."""
+    """Rebuilds projections in the background of this process, each once at a time."""
 
     def __init__(self, core: Core, models: list[Registered]) -> None:
         self._core = core
@@ -135,7 +136,7 @@ class Rebuilder:
         self._running: dict[str, asyncio.Task[None]] = {}
 
     async def start(self, name: str) -> bool:
-        """Start a rebuild; False when there is no projection of this name. Raises
+        """Start a rebuild. Returns False if there is no projection with this name. Raises
         Conflict("rebuild_running")."""
         if name not in self._models:
             return False

@@ -1,4 +1,4 @@
-"""Search: which engine keeps the index of games, and which one is asked."""
+"""Search: which engine indexes the games, and which one answers."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -21,21 +21,20 @@ if TYPE_CHECKING:
     from runtime.wiring.core import Core
 
 INDEX_SECONDS = 10.0
-"""How long Elasticsearch may take to write, or to read out, what goes with one request: a second,
-where it is well."""
+"""How long Elasticsearch may take for one bulk request; normally a second."""
 
 SEARCH_SECONDS = 0.4
-"""How long Elasticsearch may take for an answer: most take some milliseconds, and PostgreSQL has
-one, too."""
+"""How long Elasticsearch may take for an answer, normally milliseconds. After that PostgreSQL
+answers."""
 
 
 def all_models(settings: Settings) -> list[Registered]:
-    """Every read model, with the store that its rows are in."""
+    """Every read model, with the store of its rows."""
     return [*read_models(), *search_models(settings)]
 
 
 def search_models(settings: Settings) -> list[Registered]:
-    """The search indexes beyond PostgreSQL: one, where Elasticsearch is set."""
+    """The search indexes outside PostgreSQL: one if Elasticsearch is configured."""
     url = settings.elasticsearch_url.get_secret_value()
     if not url:
         return []
@@ -47,8 +46,8 @@ def search_models(settings: Settings) -> list[Registered]:
 
 
 async def open_search(core: "Core") -> SearchEngines:
-    """The engines that searches ask: Elasticsearch first, where it is set, and PostgreSQL. Closed
-    with the core."""
+    """The engines that searches ask: Elasticsearch first, if it is configured, then PostgreSQL.
+    They are closed with the core."""
 
     def search(subscription: ActiveSubscription) -> GameSearch:
         return GameSearch(PostgresGameIndex(core.log.pool, lambda: subscription.storage))
@@ -84,8 +83,8 @@ async def _open_elasticsearch(settings: Settings, stack: AsyncExitStack) -> Engi
 
 
 def _index_prefix(settings: Settings) -> str:
-    """What the names of this shop's indices begin with; it is kept in the database, so another
-    database has another."""
+    """The prefix of this shop's indices. It is stored in the database, so that shops with databases
+    of their own can share an Elasticsearch."""
     with connect(database_url(settings), "ludoteca", role="") as conn:
         made = f"ludoteca-{token_hex(4)}".encode()
         conn.execute(

@@ -1,4 +1,4 @@
-"""The program's own secrets, which all its processes share through the database."""
+"""The program's own secrets, which its processes share through the database."""
 
 from dataclasses import dataclass
 from os import urandom
@@ -13,8 +13,8 @@ from runtime.settings import Settings
 
 @dataclass(frozen=True)
 class Secrets:
-    """`webhook` and `carrier` hold several while one is rotated; the first is the one to sign
-    by."""
+    """The program's secrets. During a rotation, `webhook` and `carrier` have several; the first one
+    signs."""
 
     pepper: bytes
     mail: bytes
@@ -28,8 +28,8 @@ class Secrets:
 
 
 async def read_secrets(settings: Settings, pool: AsyncConnectionPool) -> Secrets:
-    """Those that were set, and for the others what the database keeps; made when it has none
-    yet."""
+    """The secrets that were set. All others come from the database, and are generated if it has
+    none yet."""
     return Secrets(
         pepper=await secret(pool, "email_pepper", lambda: urandom(32)),
         mail=await secret(pool, "mail_tokens", lambda: urandom(32)),
@@ -44,8 +44,8 @@ async def read_secrets(settings: Settings, pool: AsyncConnectionPool) -> Secrets
 
 
 async def _key(pool: AsyncConnectionPool, name: str, given: SecretStr) -> str:
-    """The key of an API that our own processes call: the one that was set, or one that is made and
-    kept."""
+    """The key of an API that only this program's processes call: as set, or generated and
+    stored."""
     made = await secret(pool, name, lambda: b"sk_" + urandom(24).hex().encode())
     return given.get_secret_value() or made.decode()
 
@@ -53,7 +53,7 @@ async def _key(pool: AsyncConnectionPool, name: str, given: SecretStr) -> str:
 async def _shared(
     pool: AsyncConnectionPool, name: str, given: tuple[SecretStr, ...]
 ) -> tuple[str, ...]:
-    """The secrets shared with whoever calls a webhook of ours: those that were set, or one that is
-    made and kept."""
+    """The secrets shared with the callers of a webhook: as set, or one that is generated and
+    stored."""
     made = await secret(pool, name, lambda: b"whsec_" + urandom(24).hex().encode())
     return tuple(each.get_secret_value() for each in given) or (made.decode(),)

@@ -1,4 +1,4 @@
-"""The work of a worker: the queues of jobs, one row of `WORK` for each; the reactors; the
+"""The work of the workers: the queues of jobs (a row of `WORK` for each), the reactors, and the
 deadlines."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -37,20 +37,20 @@ from runtime.settings import Settings
 from runtime.wiring.core import Core
 
 LEASE_SECONDS = 10
-"""How long the jobs of a worker that was killed wait for another. A job done twice does no harm."""
+"""How long the jobs of a killed worker wait for another worker. Doing a job twice is harmless."""
 
 UNAVAILABLE = (TimeoutError, ConnectionError, AMQPError, ChannelInvalidStateError, NotSeenYet)
-"""What a reactor meets while the work queues' broker, or the projector, is away."""
+"""Errors that a reactor may get while the broker or the projector is down."""
 
 Queues = Mapping[str, WorkQueue]
-"""The work queues by their names, in the order of `WORK`."""
+"""The work queues by name, in the order of `WORK`."""
 
 
 # -- jobs ------------------------------------------------------------------------------------------
 
 
 def payment_worker(core: Core) -> PaymentWorker:
-    """Asks the payment provider."""
+    """Calls the payment provider."""
     adapters = core.adapters
     secrets = core.commands.sealed_secrets
     return PaymentWorker(
@@ -59,29 +59,29 @@ def payment_worker(core: Core) -> PaymentWorker:
 
 
 def notification_worker(core: Core) -> NotificationWorker:
-    """Sends mail and push messages."""
+    """Sends mails and push messages."""
     return NotificationWorker(
         core.handler, {"email": core.adapters.mailer, "push": core.adapters.pusher}
     )
 
 
 def receipt_worker(core: Core) -> ReceiptWorker:
-    """Tells the fiscal operator of receipts."""
+    """Reports receipts to the fiscal operator."""
     return ReceiptWorker(core.handler, core.adapters.fiscal_operator)
 
 
 def webhook_worker(core: Core) -> WebhookWorker:
-    """Calls the merchants' webhooks."""
+    """Calls merchants' webhooks."""
     return WebhookWorker(core.handler, core.adapters.webhook_sender, core.commands.sealed_secrets)
 
 
 @dataclass(frozen=True)
 class Work:
-    """Jobs of one kind: the name of their queue, the reactor that makes them of events, and the
-    worker that does them.
+    """Jobs of one kind: the name of their queue, the reactor that creates them from events, and the
+    worker that handles them.
 
-    `backoff` are the pauses between tries, in seconds; a job that fails once more is a dead letter.
-    One process does `concurrency` jobs at once.
+    `backoff` has the pauses between attempts, in seconds. A job that fails once more becomes a dead
+    letter. A process handles `concurrency` jobs at a time.
     """
 
     queue: str
@@ -121,12 +121,13 @@ WEBHOOKS = Work(
 )
 
 WORK = (PAYMENTS, MAIL, FISCAL, WEBHOOKS)
-"""All work by jobs: queues, reactors, workers, dead letters and metrics go over this."""
+"""All work done by jobs. Queues, reactors, workers, dead letters and metrics iterate over this
+table."""
 
 
 @asynccontextmanager
 async def open_queues(core: Core) -> AsyncIterator[Queues]:
-    """The work queues of this process: on RabbitMQ where one is set, else in PostgreSQL."""
+    """The work queues of this process: in RabbitMQ if it is configured, otherwise in PostgreSQL."""
     settings = core.settings
     rabbit = settings.rabbitmq_url.get_secret_value()
     if not rabbit:
@@ -158,7 +159,7 @@ async def open_queues(core: Core) -> AsyncIterator[Queues]:
 
 
 def reactors_of(core: Core, queues: Queues) -> list[Reactor]:
-    """All reactors: those that make jobs, and those that do at once what follows from an event."""
+    """All reactors: those that create jobs, and those that run commands themselves."""
     return [
         *(work.reactor(core, queues[work.queue]) for work in WORK),
         settlement(core.handler),
@@ -179,14 +180,14 @@ def reactors_of(core: Core, queues: Queues) -> list[Reactor]:
 
 
 def deadlines_of(core: Core) -> DeadlineRunner:
-    """The deadlines as the read model has them, and what is done about each."""
+    """The read model's deadlines, and the commands that handle them."""
     return DeadlineRunner(
         DueTimes(ReadModels(core.log.pool)), deadline_commands(core.commands), core.clock
     )
 
 
 def deadline_commands(commands: Commands) -> dict[str, Fire]:
-    """What is done about each kind of deadline that is due."""
+    """For each kind of deadline, the command that handles it when it is due."""
     return {
         ORDER_PAYMENT: lambda caller, order_id, once: commands.orders.expire(
             caller, order_id, once=once
