@@ -31,7 +31,7 @@ from eventstore.database.release import RELEASE
 from runtime import backup_of_home
 from runtime.home import PASSWORD_FILE
 from runtime.migrate import FOLDERS, migrate
-from runtime.output_files import by_its_name
+from runtime.output_files import errors_naming
 from runtime.postgres_programs import access
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,50 @@ LOG, KEYS, IMAGES, MANIFEST = "log.dump", "keys.dump", "images.tar", "manifest.j
 SCHEMAS: Mapping[str, Sequence[str]] = {LOG: ("log", "consumers", "queue"), KEYS: ("private",)}
 ALL_SCHEMAS = (*SCHEMAS[LOG], *SCHEMAS[KEYS])
 POLL_SECONDS = 0.2
+
+_END_OF_LOG = """
+SELECT position, encode(hash, 'hex') FROM log.events
+ORDER BY position DESC LIMIT 1
+"""
+
+_EVENTS_COPIED = """
+SELECT coalesce(max(tuples_processed), 0) FROM pg_stat_progress_copy
+WHERE relid = to_regclass('log.events')
+"""
+
+_OTHER_SESSIONS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND
+    pid <> pg_backend_pid() AND
+    application_name LIKE 'ludoteca%'
+"""
+
+_CHECK_END_OF_LOG = """
+DO $$ BEGIN
+    IF (SELECT coalesce(max(position), 0) FROM log.events) <> {position} OR
+        EXISTS (
+            SELECT FROM log.events WHERE position = {position} AND hash <> '\\x{hash}'
+        ) THEN
+        RAISE EXCEPTION 'the log does not end as the backup says: restore another';
+    END IF;
+END $$;
+"""
+
+_FORGET_READ_MODELS = """
+DELETE FROM consumers.quarantine WHERE feed IN (
+    SELECT feed FROM consumers.feeds WHERE storage <> ''
+);
+DELETE FROM consumers.feeds WHERE storage <> '';
+-- the shop that was backed up may go on writing to its indices
+DELETE FROM private.secrets WHERE name = 'index_prefix';
+"""
+
+_BEGIN_EPOCH = """
+SELECT log.begin_epoch(
+    (SELECT max(number) FROM log.epochs),
+    'restored from the backup of {made_at:%F %T}'
+);
+"""
 
 Progress = Callable[[str, int, int], None]
 
@@ -87,10 +131,10 @@ def backup(
         raise BackupError(f"{target.parent} is not there: is something not mounted?")
     half = target.with_name(target.name + ".part")
     shutil.rmtree(half, ignore_errors=True)
-    with by_its_name(half, target):
+    with errors_naming(half, target):
         half.mkdir(mode=0o700)
     try:
-        with by_its_name(half, target):
+        with errors_naming(half, target):
             manifest = _write(url, half, images, home, progress)
             half.rename(target)
     except BaseException:
@@ -120,7 +164,7 @@ def _write(
                 f"--file={folder / name}",
                 *chosen,
             ]
-            _run(command, url, lambda: progress("events copied", _copied(url), position))
+            _run(command, url, lambda: progress("events copied", _events_copied(url), position))
             if name == LOG:
                 progress("events copied", position, position)
     names = [*SCHEMAS]
@@ -136,7 +180,7 @@ def _write(
             raise BackupError(
                 f"the books of a simulator in {home} cannot be copied: {error}"
             ) from error
-    files = {name: _described(folder / name, progress) for name in names}
+    files = {name: _describe(folder / name, progress) for name in names}
     manifest = Manifest(FORMAT, RELEASE, datetime.now(UTC), position, digest, files)
     (folder / MANIFEST).write_bytes(
         msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
@@ -147,9 +191,7 @@ def _write(
 
 
 def _end_of_log(conn: psycopg.Connection) -> tuple[int, str]:
-    row = conn.execute(
-        "SELECT position, encode(hash, 'hex') FROM log.events ORDER BY position DESC LIMIT 1"
-    ).fetchone()
+    row = conn.execute(_END_OF_LOG).fetchone()
     return (row[0], row[1]) if row else (0, "")
 
 
@@ -200,28 +242,32 @@ def restore(
         url
     )  # creates the role, or says who can; and proves that this user has the rights needed below
     with connect(url, "ludoteca restore", role="") as conn:
-        _must_be_unused(conn)
+        _check_is_unused(conn)
     schemas = [*SCHEMAS[LOG], *(() if without_keys else SCHEMAS[KEYS])]
     with ExitStack() as stack:
         dumps = [
             stack.enter_context(_as_sql(folder / name)) for name in (LOG, KEYS) if name in wanted
         ]
-        script: list[bytes | subprocess.Popen[bytes]] = [_before(schemas), *dumps, _after(manifest)]
-        _run_script(url, script, lambda: _told(progress, url, manifest.position))
+        script: list[bytes | subprocess.Popen[bytes]] = [
+            _opening(schemas),
+            *dumps,
+            _closing(manifest),
+        ]
+        _run_script(url, script, lambda: _report_restored(progress, url, manifest.position))
         progress("events restored", manifest.position, manifest.position)
     migrate(url)  # the backup may be of an older release
     if images is not None and IMAGES in wanted:
         with tarfile.open(folder / IMAGES) as tar:
             tar.extractall(images.parent, filter="data")
     if home is not None:
-        for name in backup_of_home.put_back(folder, wanted, home):
+        for name in backup_of_home.restore(folder, wanted, home):
             logger.warning("%s in %s stays as it is: it knows more than the backup's", name, home)
     return manifest
 
 
 def _check(path: Path, file: File, progress: Progress) -> None:
     try:
-        found = _described(path, progress)
+        found = _describe(path, progress)
     except FileNotFoundError:
         hint = (
             "; --without-keys leaves them out, and everybody is forgotten"
@@ -235,45 +281,32 @@ def _check(path: Path, file: File, progress: Progress) -> None:
         )
 
 
-def _must_be_unused(conn: psycopg.Connection) -> None:
+def _check_is_unused(conn: psycopg.Connection) -> None:
     if _one(conn, "SELECT EXISTS (SELECT FROM log.events)"):
         raise BackupError("the database has a log already: restore into an empty one")
-    others = _one(
-        conn,
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <>"
-        " pg_backend_pid() AND application_name LIKE 'ludoteca%'",
-    )
-    if others:
+    if _one(conn, _OTHER_SESSIONS):
         raise BackupError("processes of a shop use this database: stop them first")
 
 
-def _before(schemas: Sequence[str]) -> bytes:
-    """What makes room: the empty schemas that the migrations have made. Nothing is committed before
-    `_after`: should this process be killed, psql finds the end of its input, and the server rolls
+def _opening(schemas: Sequence[str]) -> bytes:
+    """Begin, and drop the empty schemas that the migrations have made. Nothing is committed before
+    `_closing`: if this process is killed, psql reaches the end of its input, and the server rolls
     back."""
     return f"BEGIN;\nDROP SCHEMA {', '.join(schemas)} CASCADE;\n".encode()
 
 
-def _after(manifest: Manifest) -> bytes:
-    """Read models begin anew: their rows are not there. What acts goes on where it was. Whoever
-    knows what came after the backup, an index or a process, learns by the epoch that it is gone."""
-    return f"""
-DO $$ BEGIN
-    IF (SELECT coalesce(max(position), 0) FROM log.events) <> {manifest.position}
-        OR EXISTS (SELECT FROM log.events WHERE position = {manifest.position}
-            AND hash <> '\\x{manifest.hash}') THEN
-        RAISE EXCEPTION 'the log does not end as the backup says: restore another';
-    END IF;
-END $$;
-DELETE FROM consumers.quarantine WHERE feed IN (SELECT feed FROM consumers.feeds
-WHERE storage <> '');
-DELETE FROM consumers.feeds WHERE storage <> '';
-DELETE FROM private.secrets WHERE name = 'index_prefix';
-    -- the shop it was made of may go on writing to its indices
-SELECT log.begin_epoch((SELECT max(number)
-FROM log.epochs), 'restored from the backup of {manifest.made_at:%F %T}');
-COMMIT;
-""".encode()
+def _closing(manifest: Manifest) -> bytes:
+    """Check what was restored, and commit. Read models have no rows, and are rebuilt; reactors
+    continue where they were. The new epoch tells whoever knows events from after the backup (an
+    index, a process) that these are gone."""
+    return "".join(
+        [
+            _CHECK_END_OF_LOG.format(position=manifest.position, hash=manifest.hash),
+            _FORGET_READ_MODELS,
+            _BEGIN_EPOCH.format(made_at=manifest.made_at),
+            "COMMIT;\n",
+        ]
+    ).encode()
 
 
 # -- PostgreSQL's programs -------------------------------------------------------------------------
@@ -290,7 +323,7 @@ def _as_sql(dump: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _run_script(
-    url: str, parts: Sequence[bytes | subprocess.Popen[bytes]], tell: Callable[[], None]
+    url: str, parts: Sequence[bytes | subprocess.Popen[bytes]], report: Callable[[], None]
 ) -> None:
     """Run a script in psql, some parts of which are the output of other programs."""
     options = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--output=/dev/null"]
@@ -305,7 +338,7 @@ def _run_script(
                 if isinstance(part, bytes):
                     psql.stdin.write(part)
                 else:
-                    _pour(part, psql.stdin, tell)
+                    _pour(part, psql.stdin, report)
             psql.stdin.close()
         except BrokenPipeError:  # psql ended; its stderr says why
             pass
@@ -317,20 +350,20 @@ def _run_script(
             raise BackupError(f"nothing was restored: {_last_line(said)}")
 
 
-def _pour(source: subprocess.Popen[bytes], into: IO[bytes], tell: Callable[[], None]) -> None:
+def _pour(source: subprocess.Popen[bytes], into: IO[bytes], report: Callable[[], None]) -> None:
     assert source.stdout is not None
-    told = time.monotonic()
+    reported = time.monotonic()
     while chunk := source.stdout.read(1 << 20):
         into.write(chunk)
-        if time.monotonic() - told > POLL_SECONDS:
-            tell()
-            told = time.monotonic()
+        if time.monotonic() - reported > POLL_SECONDS:
+            report()
+            reported = time.monotonic()
     if source.wait():
         said = source.stderr.read().decode(errors="replace") if source.stderr else ""
         raise BackupError(f"the backup cannot be read: {_last_line(said)}")
 
 
-def _run(command: Sequence[str], url: str, tell: Callable[[], None]) -> None:
+def _run(command: Sequence[str], url: str, report: Callable[[], None]) -> None:
     where, environment = access(url, "ludoteca backup")
     started = [str(program(command[0])), *command[1:], f"--dbname={where}"]
     null = (
@@ -343,7 +376,7 @@ def _run(command: Sequence[str], url: str, tell: Callable[[], None]) -> None:
                     _, said = process.communicate(timeout=POLL_SECONDS)
                     break
                 except subprocess.TimeoutExpired:
-                    tell()
+                    report()
         except BaseException:
             process.kill()
             raise
@@ -351,24 +384,18 @@ def _run(command: Sequence[str], url: str, tell: Callable[[], None]) -> None:
         raise BackupError(f"{command[0]} failed: {_last_line(said.decode(errors='replace'))}")
 
 
-def _copied(url: str) -> int:
-    """How many events pg_dump or psql has copied by now."""
+def _events_copied(url: str) -> int:
+    """How many events pg_dump or psql has copied so far."""
     with connect(url, "ludoteca backup progress", role="") as conn:
-        return int(
-            _one(
-                conn,
-                "SELECT coalesce(max(tuples_processed), 0) FROM pg_stat_progress_copy"
-                " WHERE relid = to_regclass('log.events')",
-            )
-        )
+        return int(_one(conn, _EVENTS_COPIED))
 
 
-def _told(progress: Progress, url: str, position: int) -> None:
-    progress("events restored", _copied(url), position)
+def _report_restored(progress: Progress, url: str, position: int) -> None:
+    progress("events restored", _events_copied(url), position)
 
 
-def _described(path: Path, progress: Progress) -> File:
-    """Size and hash of a file."""
+def _describe(path: Path, progress: Progress) -> File:
+    """The size and hash of a file."""
     size, done, digest = path.stat().st_size, 0, hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

@@ -24,7 +24,7 @@ def save(home: Path, folder: Path) -> list[str]:
     return found
 
 
-def put_back(folder: Path, names: Collection[str], home: Path) -> list[str]:
+def restore(folder: Path, names: Collection[str], home: Path) -> list[str]:
     """Copy these files from a backup. Existing books stay, and with them their ports: nothing
     outside the log went back in time, so they know more. Returns the names of the books that stay.
     Raises OSError."""

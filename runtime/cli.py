@@ -23,8 +23,8 @@ from runtime.cli_commands import (
     sql,
 )
 from runtime.cli_commands.failures import explain
-from runtime.console import Code, flush_or_forget, note
-from runtime.environment import settle
+from runtime.console import Code, flush_or_discard, note
+from runtime.environment import prepare_process
 
 _EPILOG = """
 [bold]Exit codes[/bold]
@@ -72,7 +72,7 @@ class Root(TyperGroup):
         try:
             return self._main_to_the_last_line(*args, **kwargs)
         except (OSError, SystemExit) as end:
-            if (code := _of_what_could_not_be_told(end)) is not None:
+            if (code := _exit_code_of_lost_output(end)) is not None:
                 sys.exit(code)
             if isinstance(end, SystemExit):
                 raise
@@ -81,8 +81,8 @@ class Root(TyperGroup):
             note(failure.message)
             sys.exit(failure.code)
         finally:
-            flush_or_forget(sys.stdout)
-            flush_or_forget(sys.stderr)
+            flush_or_discard(sys.stdout)
+            flush_or_discard(sys.stderr)
 
     def _main_to_the_last_line(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -93,9 +93,10 @@ class Root(TyperGroup):
             raise
 
 
-def _of_what_could_not_be_told(end: BaseException | None) -> int | None:
-    """The exit code where words could not be written: of the usage error that they were about, or
-    of a reader that is gone. None where the words were the matter, or all was told."""
+def _exit_code_of_lost_output(end: BaseException | None) -> int | None:
+    """The exit code when output could not be written: that of the usage error to be reported, or
+    the one for a reader that has gone. None if the output itself is the problem, or nothing was
+    lost."""
     readers_gone = False
     while end is not None:
         if isinstance(end, typer.Exit):  # raised by a command, which knew the cause
@@ -179,7 +180,7 @@ _let_help_wrap(app)
 
 def main() -> None:
     """The entry point of the `ludoteca` command."""
-    settle()
+    prepare_process()
     app(prog_name="ludoteca")
 
 

@@ -57,16 +57,16 @@ def note(text: str) -> None:
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
-        forget(sys.stderr)
+        discard_output(sys.stderr)
 
 
-class _Held(io.TextIOWrapper):
-    """What is to be printed, on its way to standard output."""
+class _BufferedOutput(io.TextIOWrapper):
+    """Output that is collected before it goes to stdout."""
 
     def __init__(self, target: TextIO) -> None:
-        self.held = io.BytesIO()
+        self.content = io.BytesIO()
         self._target = target
-        super().__init__(self.held, target.encoding, target.errors, write_through=True)
+        super().__init__(self.content, target.encoding, target.errors, write_through=True)
 
     def isatty(self) -> bool:
         return self._target.isatty()
@@ -76,30 +76,29 @@ class _Held(io.TextIOWrapper):
 
 
 @contextmanager
-def telling_what_was_done() -> Iterator[None]:
-    """What is printed in the block tells of what has been done, and stays so: where standard output
-    cannot take it, standard error does, and the exit code is that of the deed. Who stopped reading
-    does not want to know."""
+def reporting() -> Iterator[None]:
+    """Print a report of what was done in the block. If stdout cannot take it, stderr gets it, and
+    the exit code stays that of the work. If the reader of stdout has gone, nobody needs it."""
     before = sys.stdout
-    sys.stdout = told = _Held(before)
+    sys.stdout = buffered = _BufferedOutput(before)
     try:
         yield
     finally:
         sys.stdout = before
         try:
-            before.buffer.write(told.held.getvalue())
+            before.buffer.write(buffered.content.getvalue())
             before.flush()
         except BrokenPipeError:
-            forget(before)
+            discard_output(before)
         except OSError as error:
-            forget(before)
-            note(told.held.getvalue().decode(told.encoding, "replace").rstrip())
+            discard_output(before)
+            note(buffered.content.getvalue().decode(buffered.encoding, "replace").rstrip())
             note(f"standard output could not take that: {error.strerror}")
 
 
-def forget(stream: TextIO) -> None:
-    """Whoever read this stream is gone, or it cannot be written to: what is left of it goes
-    nowhere, quietly."""
+def discard_output(stream: TextIO) -> None:
+    """Send what is left in a stream nowhere, silently: its reader has gone, or it cannot be
+    written."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
@@ -107,12 +106,12 @@ def forget(stream: TextIO) -> None:
         stream.flush()
 
 
-def flush_or_forget(stream: TextIO) -> None:
+def flush_or_discard(stream: TextIO) -> None:
     """Flush stdout and stderr, so that the interpreter finds nothing left to write when it ends."""
     try:
         stream.flush()
     except (OSError, ValueError):
-        forget(stream)
+        discard_output(stream)
 
 
 def print_json(value: object) -> None:
@@ -167,10 +166,10 @@ def verdict(good: bool, yes: str = "yes", no: str = "NO") -> "Text":
 
 
 @contextmanager
-def progress(*, shown: bool = True) -> Iterator[Progress]:
+def progress(*, visible: bool = True) -> Iterator[Progress]:
     """Report on stderr how far a job is, its speed and the time left: as a bar on a terminal,
     otherwise as a line now and then."""
-    if not shown:
+    if not visible:
         yield lambda _what, _done, _total: None
     elif sys.stderr.isatty():
         with _bars() as update:

@@ -16,7 +16,7 @@ OPEN_FILES = 65_536
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-def settle() -> None:
+def prepare_process() -> None:
     """Prepare the process. Call this first, before anything is opened."""
     _open_standard_streams()
     _speak_to_this_machine_directly()

@@ -81,11 +81,11 @@ def markdown() -> str:
 
 
 def _fields(cls: type[Event]) -> str:
-    shown = []
+    entries = []
     for field in msgspec.structs.fields(cls):
         mark = "" if field.required else "?"
-        shown.append(f"{field.name}{mark}{' ' + _LOCK if _is_personal(cls, field.name) else ''}")
-    return ", ".join(shown) or "–"
+        entries.append(f"{field.name}{mark}{' ' + _LOCK if _is_personal(cls, field.name) else ''}")
+    return ", ".join(entries) or "–"
 
 
 def _is_personal(cls: type[Event], name: str) -> bool:

@@ -14,6 +14,23 @@ from eventstore.postgres_log import Raw, raw_rows
 
 PAGE = 1_000
 
+_SELECTED = """
+position > %(after)s AND
+position <= %(upto)s AND
+(%(names)s::text[] IS NULL OR name = ANY (%(names)s)) AND
+(%(stream)s::uuid IS NULL OR stream_id = %(stream)s)
+"""
+
+_LAST_POSITIONS = f"""
+SELECT position FROM log.events
+WHERE {_SELECTED}
+ORDER BY position DESC LIMIT %(limit)s
+"""
+
+_AT_POSITION = f"SELECT {COLUMNS}, hash FROM log.events WHERE position = %s"
+
+_BY_EVENT_ID = f"SELECT {COLUMNS}, hash FROM log.events WHERE event_id = %s"
+
 
 class Selection(msgspec.Struct, frozen=True):
     """Events to select: those with one of these wire names, in this stream. None selects all."""
@@ -42,7 +59,7 @@ async def pages(
     pool: AsyncConnectionPool, selection: Selection, after: int, upto: int, page: int = PAGE
 ) -> AsyncIterator[list[Raw]]:
     """Yield the selected events with after < position ≤ upto in order, page by page."""
-    query = bounded(_WHERE, limit="%(limit)s")
+    query = bounded(_SELECTED, limit="%(limit)s")
     while after < upto:
         async with pool.connection() as conn:
             cursor = conn.cursor(binary=True)
@@ -60,33 +77,23 @@ async def before_last(
     pool: AsyncConnectionPool, selection: Selection, count: int, upto: int
 ) -> int:
     """The position after which the last `count` selected events come."""
-    query = f"SELECT position FROM log.events WHERE {_WHERE} ORDER BY position DESC LIMIT %(limit)s"
     if not count:
         return upto
     async with pool.connection() as conn:
         values = _values(selection, after=0, upto=upto, limit=count)
-        rows = await (await conn.execute(query.encode(), values)).fetchall()
+        rows = await (await conn.execute(_LAST_POSITIONS.encode(), values)).fetchall()
     return rows[-1][0] - 1 if rows else upto
 
 
 async def find(pool: AsyncConnectionPool, reference: int | UUID) -> tuple[Raw, bytes] | None:
     """One event by position or event id, with its hash in the chain. Searching by id reads the
     whole log."""
-    column = "position" if isinstance(reference, int) else "event_id"
+    query = _AT_POSITION if isinstance(reference, int) else _BY_EVENT_ID
     async with pool.connection() as conn:
         cursor = conn.cursor(binary=True)
-        await cursor.execute(
-            f"SELECT {COLUMNS}, hash FROM log.events WHERE {column} = %s".encode(), (reference,)
-        )
+        await cursor.execute(query.encode(), (reference,))
         row = await cursor.fetchone()
     return (raw_rows([row])[0], row[-1]) if row else None
-
-
-_WHERE = (
-    "position > %(after)s AND position <= %(upto)s"
-    " AND (%(names)s::text[] IS NULL OR name = ANY (%(names)s))"
-    " AND (%(stream)s::uuid IS NULL OR stream_id = %(stream)s)"
-)
 
 
 def _values(selection: Selection, **bounds: int) -> dict[str, object]:

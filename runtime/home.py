@@ -36,7 +36,7 @@ def open_home(home: Path) -> None:
     changed then."""
     os.umask(OTHERS)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _must_be_ours(home)
+    _check_is_home(home)
     for path in _open_to_others(home):
         try:
             path.chmod(stat.S_IMODE(path.lstat().st_mode) & ~OTHERS)
@@ -46,7 +46,7 @@ def open_home(home: Path) -> None:
             continue
 
 
-def _must_be_ours(home: Path) -> None:
+def _check_is_home(home: Path) -> None:
     """Raises NotAHome if the folder has other content. If root sets HOME to /etc by mistake, the
     permissions there must not change."""
     if home.lstat().st_mode & stat.S_ISVTX:

@@ -32,7 +32,7 @@ def remember_servers(settings: Settings) -> None:
     path.with_suffix(".new").replace(path)
 
 
-def with_its_servers(settings: Settings) -> Settings:
+def with_remembered_servers(settings: Settings) -> Settings:
     """The settings of a command, completed with the remembered servers where its environment names
     none."""
     try:

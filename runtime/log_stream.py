@@ -58,7 +58,7 @@ class LogStream(io.TextIOBase):
         self._queue: deque[bytes] = deque()
         self._queued = 0
         self._begun = ""  # the incomplete line
-        self._untold = 0  # dropped, and not reported yet
+        self._unreported = 0  # dropped, and not reported yet
         self._uncounted = 0
         self._counted_at = 0.0
         self._failing = False
@@ -105,7 +105,7 @@ class LogStream(io.TextIOBase):
         self.flush()
         with self._changed:
             self._changed.wait_for(
-                lambda: self._failing or not (self._queue or self._untold), seconds
+                lambda: self._failing or not (self._queue or self._unreported), seconds
             )
             self._count()
 
@@ -114,14 +114,14 @@ class LogStream(io.TextIOBase):
     def _take(self, text: str) -> None:
         data = text.encode("utf-8", "backslashreplace")
         # one large gap instead of a gap after every line
-        bound = self._queue_bytes // 2 if self._untold else self._queue_bytes
+        bound = self._queue_bytes // 2 if self._unreported else self._queue_bytes
         if self._queued + len(data) > bound:
-            self._untold += data.count(b"\n") or 1
+            self._unreported += data.count(b"\n") or 1
             self._uncounted += data.count(b"\n") or 1
             if time.monotonic() > self._counted_at + RETRY_SECONDS:
                 self._count()
         else:
-            self._tell()
+            self._report_dropped()
             self._enqueue(data)
         if self._thread is None:
             self._thread = threading.Thread(target=self._pass_on, name="log stream", daemon=True)
@@ -132,12 +132,12 @@ class LogStream(io.TextIOBase):
         self._queue.append(data)
         self._queued += len(data)
 
-    def _tell(self) -> None:
+    def _report_dropped(self) -> None:
         """Queue a notice of the dropped lines, in their place."""
-        if self._untold:
+        if self._unreported:
             self._count()
-            lines = self._untold
-            self._untold = 0
+            lines = self._unreported
+            self._unreported = 0
             try:
                 text = self.notice(lines)
             except Exception:  # even if the notice fails, the number must be reported
@@ -154,9 +154,9 @@ class LogStream(io.TextIOBase):
     def _pass_on(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._untold)
+                self._changed.wait_for(lambda: self._queue or self._unreported)
                 if not self._queue:
-                    self._tell()
+                    self._report_dropped()
                 first = self._queue[0]
             self._write_all(first)
             with self._changed:

@@ -13,7 +13,7 @@ from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 from adapters.text_log import one_line
 from runtime import console, log_stream
 from runtime.settings import Settings
-from runtime.variables import misspelt
+from runtime.variables import unknown_settings
 
 _CHATTY = ("httpx", "httpcore", "elastic_transport", "aio_pika", "aiormq", "stripe")
 """Loggers that report every request and every reconnect. Their level is one higher than the
@@ -73,7 +73,7 @@ def configure(settings: Settings, *, process: str = "", level: int = logging.INF
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
-    for line in misspelt().values():
+    for line in unknown_settings().values():
         logging.getLogger(__name__).warning(line) if process else console.note(line)
 
 

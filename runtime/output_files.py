@@ -61,13 +61,13 @@ def _replacing(named: Path, path: Path) -> Iterator[BinaryIO]:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(named))
     partial = path.with_name(f".{path.name[:200]}.{token_hex(4)}.partial")
     try:
-        with by_its_name(partial, named), open(partial, "xb") as file:
+        with errors_naming(partial, named), open(partial, "xb") as file:
             if before:
                 _take_over(file.fileno(), before)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        with by_its_name(partial, named):
+        with errors_naming(partial, named):
             partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -75,7 +75,7 @@ def _replacing(named: Path, path: Path) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def by_its_name(path: Path, named: Path) -> Iterator[None]:
+def errors_naming(path: Path, named: Path) -> Iterator[None]:
     """Replace paths that we chose by the name that the user gave, in the errors of the block."""
     try:
         yield

@@ -28,13 +28,13 @@ from runtime.instance import noted_port, port_file, remember_servers, running_da
 from runtime.listening import bind, check_port, is_free
 from runtime.migrate import prepare_database
 from runtime.settings import Settings, beside
-from runtime.variables import misspelt
+from runtime.variables import unknown_settings
 
 logger = logging.getLogger(__name__)
 
 READY_SECONDS = 180.0
-PATIENCE_SECONDS = 30.0
-TELL_SECONDS = 5.0
+PROGRESS_SECONDS = 5.0
+SERVERS_TIMEOUT_SECONDS = 30.0
 """How long the banner waits for servers of others. The shop opens without them, with reduced
 function."""
 
@@ -110,7 +110,7 @@ def run(settings: Settings) -> int:
     Raises CannotStart."""
     stopping = _Stopping()
     with suppress(Stopped), ExitStack() as stack:
-        with stopping.at_once():
+        with stopping.interruptible():
             open_home(settings.home)
             stack.enter_context(_only_instance(settings.home))
             _check_ports(settings)
@@ -167,7 +167,7 @@ class _Stopping:
             raise Stopped
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
+    def interruptible(self) -> Iterator[None]:
         """While the block runs, a signal interrupts it, whatever it is waiting for. Raises
         Stopped."""
         self._at_once = True
@@ -227,9 +227,9 @@ def _commands(settings: Settings) -> list[str]:
 
 
 def _environment(settings: Settings, url: str) -> dict[str, str]:
-    told = misspelt()
+    ignored = unknown_settings()
     return {
-        **{name: value for name, value in os.environ.items() if name not in told},
+        **{name: value for name, value in os.environ.items() if name not in ignored},
         "LUDOTECA_HOME": str(settings.home),
         "LUDOTECA_DATABASE_URL": url,
         "LUDOTECA_PROVIDER_PORT": str(settings.provider_port),
@@ -250,22 +250,22 @@ def _await_open(
     Returns the servers that are still down after some time. Read models that are catching up are
     waited for as long as they make progress.
     """
-    start = told = time.monotonic()
+    start = reported = time.monotonic()
     before = 0
     while (waited := time.monotonic() - start) < READY_SECONDS and not stopping.wait(0.1):
         down, position, upto = _health(settings.local_url)
         if upto:
             now = time.monotonic()
             start, before = (now, position) if position != before else (start, before)
-            if now - told > TELL_SECONDS:
+            if now - reported > PROGRESS_SECONDS:
                 logger.warning(
                     "the read models catch up: %.1f %% of the log is folded", 100 * position / upto
                 )
-                told = now
+                reported = now
         elif _is_ok(settings.local_url + GAMES):
             if not down and _is_ok(settings.local_url + SEARCH):
                 return []
-            if down and waited > PATIENCE_SECONDS:
+            if down and waited > SERVERS_TIMEOUT_SECONDS:
                 return down
         _revive(postgres, children, stopping)
         if failing := [child for child in children if child.failures >= FAILURES]:
@@ -317,7 +317,7 @@ def _revive(postgres: EmbeddedPostgres | None, children: list[Child], stopping: 
             "PostgreSQL %s; it starts again", "lost its socket" if postgres.pid else "ended"
         )
         try:
-            with stopping.at_once():
+            with stopping.interruptible():
                 postgres.start()
         except EmbeddedPostgresError as error:
             # perhaps its disk is full; it is tried again until it starts

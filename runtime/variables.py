@@ -32,7 +32,7 @@ def rows(settings: Settings) -> list[tuple[str, str, str, str]]:
     return found
 
 
-def misspelt() -> dict[str, str]:
+def unknown_settings() -> dict[str, str]:
     """Each variable that looks like a setting but is none, with a message that names the probable
     one. This is no error: an older release finds a newer one's settings in its environment."""
     found = {}

@@ -67,7 +67,7 @@ def create(
             return str(landed.value.user_id)
 
     user_id = asyncio.run(main())
-    with console.telling_what_was_done():
+    with console.reporting():
         if json:
             console.print_json({"id": user_id, "email": email, "account_type": account_type})
         else:

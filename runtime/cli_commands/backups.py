@@ -41,7 +41,7 @@ def backup(
     with opening.database(settings) as url, console.progress() as progress:
         opening.require_this_release(url)
         manifest = write(url, folder, _images(settings), progress, home=settings.home)
-    with console.telling_what_was_done():
+    with console.reporting():
         _print(manifest, folder, "backed up", json=json)
 
 
@@ -78,7 +78,7 @@ def restore(
         manifest = fill(
             url, folder, _images(settings), progress, home=settings.home, without_keys=without_keys
         )
-    with console.telling_what_was_done():
+    with console.reporting():
         _print(manifest, folder, "restored", json=json)
 
 

@@ -117,7 +117,7 @@ def redrive(
         return [i for i in wanted if any(outcome[i])], [i for i in wanted if not any(outcome[i])]
 
     redriven, unknown = asyncio.run(_with_queues(revive))
-    with console.telling_what_was_done():
+    with console.reporting():
         if json:
             console.print_json({"redriven": redriven, "not_dead": unknown})
         else:

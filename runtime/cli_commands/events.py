@@ -146,7 +146,7 @@ def export(
             selection, head = _selection(log, name, stream), await log.head()
             with (
                 writing(output) as sink,
-                console.progress(shown=output is not None or not sys.stdout.isatty()) as tell,
+                console.progress(visible=output is not None or not sys.stdout.isatty()) as tell,
             ):
                 async for page in pages(log.pool, selection, start, head):
                     _write(sink, page)

@@ -78,7 +78,7 @@ def _load(
                 return await load(core, file, progress)
 
     report = asyncio.run(main())
-    with console.telling_what_was_done():
+    with console.reporting():
         if json:
             console.print_json(report)
         else:

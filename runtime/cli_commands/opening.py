@@ -48,11 +48,11 @@ def quiet_settings() -> "Settings":
     errors are logged. Raises pydantic.ValidationError."""
     import logging
 
-    from runtime.instance import with_its_servers
+    from runtime.instance import with_remembered_servers
     from runtime.logs import configure
     from runtime.settings import Settings
 
-    settings = with_its_servers(Settings())
+    settings = with_remembered_servers(Settings())
     configure(settings, level=logging.ERROR)
     return settings
 

@@ -47,7 +47,7 @@ def reconcile(since: Since = None, json: Json = False) -> None:
     from datetime import UTC
 
     done = asyncio.run(_reconcile(None if since is None else since.replace(tzinfo=UTC)))
-    with console.telling_what_was_done():
+    with console.reporting():
         if json:
             console.print_json(done)
         else:

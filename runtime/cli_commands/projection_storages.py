@@ -87,7 +87,7 @@ def drop(
                 raise Failure(str(error)) from error
             except StoreFailed as error:  # still report what was dropped before the error
                 away = error
-    with console.telling_what_was_done():
+    with console.reporting():
         if json:
             console.print_json({"dropped": done})
         else:
@@ -122,7 +122,7 @@ def prepare(json: Json = False) -> None:
     migrate_beside(url)
     with console.progress() as progress:
         done = build(url, list(known_projections(settings).values()), partial(progress, "prepare"))
-    with console.telling_what_was_done():
+    with console.reporting():
         if json:
             console.print_json({"prepared": done})
         else:
@@ -162,7 +162,7 @@ def recover(
     if bool(names) == every:
         raise Failure("name some consumers, or say --all", Code.USAGE)
     settings = opening.quiet_settings()
-    with console.telling_what_was_done(), opening.connection(settings) as conn:
+    with console.reporting(), opening.connection(settings) as conn:
         acting = {row.projection: row for row in checkpoints.subscriptions(conn) if not row.storage}
         for name in names or ():
             if name not in acting:

@@ -120,7 +120,7 @@ def rebuild(
     done, failures = _each(
         settings, _chosen(settings, names), "rebuild", partial(rebuilding.rebuild, replace=replace)
     )
-    with console.telling_what_was_done():
+    with console.reporting():
         if json:
             failed = [{"projection": name, "error": failure.message} for name, failure in failures]
             console.print_json({"rebuilt": done, "failed": failed})
@@ -172,7 +172,7 @@ def rollback(name: Name) -> None:
     registered = _chosen(settings, [name])[0]
     with opening.connection(settings) as conn:
         storage = _or_failure(lambda: rebuilding.rollback(conn, registered))
-    with console.telling_what_was_done():
+    with console.reporting():
         console.say(f"queries of {name} read {storage} again")
 
 
@@ -258,7 +258,7 @@ def _set_paused(name: str, *, paused: bool) -> None:
             await (operations.pause(name) if paused else operations.resume(name))
 
     asyncio.run(tell())
-    with console.telling_what_was_done():
+    with console.reporting():
         console.say(f"{name} {'is paused' if paused else 'goes on'}")
 
 

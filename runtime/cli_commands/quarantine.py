@@ -112,7 +112,7 @@ def retry(
             return wanted, await _outcome(operations, wanted, wait)
 
     wanted, left = asyncio.run(ask())
-    with console.telling_what_was_done():
+    with console.reporting():
         _tell(wanted, left, json)
     if any(not stream.retry for stream in left.values()):
         raise typer.Exit(Code.DIFFERS)

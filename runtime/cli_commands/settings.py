@@ -24,7 +24,7 @@ def show(
       ludoteca settings --markdown > docs/settings.md
     """
     from runtime.settings import Settings
-    from runtime.variables import misspelt, rows
+    from runtime.variables import rows, unknown_settings
 
     found = rows(Settings())
     if markdown:
@@ -36,7 +36,7 @@ def show(
         console.print_json([dict(zip(names, row, strict=True)) for row in found])
     else:
         console.table(("variable", "value", "default", "meaning"), found)
-    for line in misspelt().values():
+    for line in unknown_settings().values():
         console.note(line)
 
 

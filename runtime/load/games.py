@@ -11,7 +11,15 @@ from domain.errors import Invalid, Refused
 from domain.ids import derived
 from domain.text import breaks_line, is_visible, unescaped
 from eventstore.log import AlreadyDone, IdempotencyKey
-from runtime.load.rows import BrokenRow, LoadReport, Progress, each_new, key_of, read_rows, silent
+from runtime.load.rows import (
+    BrokenRow,
+    LoadReport,
+    Progress,
+    each_new,
+    key_of,
+    no_progress,
+    read_rows,
+)
 from runtime.wiring.core import Core
 
 DEFAULT_PRICE_CENTS = 1999
@@ -36,7 +44,7 @@ def game_id_of(title: str) -> UUID:
     return derived("import.game", title)
 
 
-async def load_games(core: Core, path: Path, progress: Progress = silent) -> LoadReport:
+async def load_games(core: Core, path: Path, progress: Progress = no_progress) -> LoadReport:
     """List the games of a CSV file as the platform's own, on sale at once. Raises Unreadable,
     OSError."""
     report = LoadReport()

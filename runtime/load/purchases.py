@@ -31,11 +31,11 @@ from runtime.load.rows import (
     BrokenRow,
     LoadReport,
     Progress,
-    at_once,
     each_new,
     key_of,
+    no_progress,
     read_rows,
-    silent,
+    run_concurrently,
 )
 from runtime.wiring.core import Core
 
@@ -68,7 +68,7 @@ def person_id_of(person: str) -> UUID:
     return derived("import.person", person)
 
 
-async def load_purchases(core: Core, path: Path, progress: Progress = silent) -> LoadReport:
+async def load_purchases(core: Core, path: Path, progress: Progress = no_progress) -> LoadReport:
     """Let the people of a CSV file buy their games. Returns when every grant is in the log.
 
     People are registered without a password. A person's second purchase of a game is refused, as by
@@ -78,11 +78,11 @@ async def load_purchases(core: Core, path: Path, progress: Progress = silent) ->
     rows = list(read_rows(path, COLUMNS, report))
     games = await _games(core)
     purchases = _purchases(rows, games, report)
-    purchases = await _of_registered(core, purchases, report, progress)
+    purchases = await _with_registered_people(core, purchases, report, progress)
     outcomes = await _outcomes_so_far(core)
     placed: dict[Purchase, UUID] = {}
     placed_now: set[Purchase] = set()
-    new = await _not_known(core, purchases, outcomes, placed)
+    new = await _unknown_purchases(core, purchases, outcomes, placed)
     tried = len(purchases) - len(new)
 
     async def one(purchase: Purchase) -> None:
@@ -96,7 +96,7 @@ async def load_purchases(core: Core, path: Path, progress: Progress = silent) ->
     # Wave by wave, so that of two purchases of a game by one person the first is the one that
     # counts.
     for wave in _waves(new):
-        await at_once(wave, one)
+        await run_concurrently(wave, one)
     await _granted(core, set(placed.values()), outcomes, report, progress)
     settled = {purchase for purchase, order_id in placed.items() if order_id in outcomes.granted}
     report.loaded = len(settled & placed_now)
@@ -131,7 +131,7 @@ def _waves(purchases: Sequence[Purchase]) -> Iterator[list[Purchase]]:
         yield by_occurrence[occurrence]
 
 
-async def _of_registered(
+async def _with_registered_people(
     core: Core, purchases: Sequence[Purchase], report: LoadReport, progress: Progress
 ) -> list[Purchase]:
     """Register the people. Purchases of people who cannot be registered are refused for the same
@@ -195,7 +195,7 @@ def _once(purchase: Purchase, tries: int) -> IdempotencyKey:
     )
 
 
-async def _not_known(
+async def _unknown_purchases(
     core: Core, purchases: Sequence[Purchase], outcomes: _Outcomes, placed: dict[Purchase, UUID]
 ) -> list[Purchase]:
     """The purchases that are not in the log yet, or have failed. Looked up in batches, for repeated

@@ -22,7 +22,7 @@ Progress = Callable[[str, int, int], None]
 T = TypeVar("T")
 
 
-def silent(_what: str, _done: int, _all: int) -> None:
+def no_progress(_what: str, _done: int, _all: int) -> None:
     """Progress that is not reported."""
 
 
@@ -127,12 +127,12 @@ async def each_new(
         page = ids[start : start + PAGE]
         there = await core.log.done_many(map(key, page))
         known += len(there)
-        await at_once([each for each in page if key(each) not in there], one)
+        await run_concurrently([each for each in page if key(each) not in there], one)
     progress(what, len(ids), len(ids))
     return known
 
 
-async def at_once(items: Sequence[T], do: Callable[[T], Awaitable[None]]) -> None:
+async def run_concurrently(items: Sequence[T], do: Callable[[T], Awaitable[None]]) -> None:
     """Run a few at a time. The first failure cancels the rest."""
     left = iter(items)
 

@@ -10,7 +10,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from eventstore.consumers.reactor_runner import register_reactors
 from runtime.processes.connections import Limits, bounded, refusal
-from runtime.processes.watching import writing
+from runtime.processes.watching import watch_writer
 from runtime.settings import Settings
 from runtime.wiring.core import open_core
 from runtime.wiring.work import open_queues, reactors_of
@@ -30,7 +30,7 @@ async def serve_api(settings: Settings) -> None:
         # From the first answer on, whatever happens is reacted to, though the worker may come up
         # later.
         await asyncio.to_thread(register_reactors, core.url, reactors_of(core, queues))
-        async with writing(core.log):
+        async with watch_writer(core.log):
             await _serve(config_of(app, settings.host, settings.port, limits_of(settings)))
 
 

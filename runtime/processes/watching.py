@@ -32,7 +32,7 @@ class WriterDead(Exception):
 
 
 @asynccontextmanager
-async def writing(log: PostgresLog) -> AsyncIterator[None]:
+async def watch_writer(log: PostgresLog) -> AsyncIterator[None]:
     """Watch the log's writer while the block runs. Raises an ExceptionGroup of WriterDead."""
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(_watch(log))

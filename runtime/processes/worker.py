@@ -15,7 +15,7 @@ from eventstore.log import AlreadyDone
 from eventstore.postgres_log import PostgresLog
 from kit.cancellation import stop_if_cancelled
 from kit.clock import Clock
-from runtime.processes.watching import writing
+from runtime.processes.watching import watch_writer
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
 from runtime.wiring.work import UNAVAILABLE, WORK, Queues, deadlines_of, open_queues, reactors_of
@@ -31,7 +31,7 @@ async def work(settings: Settings) -> None:
     async with (
         open_core(settings) as core,
         open_queues(core) as queues,
-        writing(core.log),
+        watch_writer(core.log),
         asyncio.TaskGroup() as group,
     ):
         runner = ReactorRunner(
@@ -44,19 +44,19 @@ async def work(settings: Settings) -> None:
         group.create_task(runner.run())
         for jobs in consumers(core, queues):
             group.create_task(jobs)
-        group.create_task(_keep_time(core))
+        group.create_task(_fire_deadlines(core))
 
 
 def consumers(core: Core, queues: Queues) -> Iterator[Coroutine[Any, Any, None]]:
     """Consumers that handle the jobs of each queue until cancelled."""
     for work in WORK:
         worker = work.worker(core)
-        handler = _when_writable(core.log, worker.handle)
+        handler = _when_log_is_writable(core.log, worker.handle)
         concurrency = work.concurrency(core.settings)
         yield queues[work.queue].consume(handler, concurrency=concurrency, lost=worker.lost)
 
 
-def _when_writable(log: PostgresLog, handler: JobHandler) -> JobHandler:
+def _when_log_is_writable(log: PostgresLog, handler: JobHandler) -> JobHandler:
     """Start a job only when the log can be written: what it does outside could not be recorded
     otherwise."""
 
@@ -67,7 +67,7 @@ def _when_writable(log: PostgresLog, handler: JobHandler) -> JobHandler:
     return handle
 
 
-async def _keep_time(core: Core) -> None:
+async def _fire_deadlines(core: Core) -> None:
     """Fire deadlines and delete expired rows in one process of all. Another takes over when its
     connection ends."""
     deadlines = deadlines_of(core)

@@ -27,6 +27,13 @@ SEARCH_SECONDS = 0.4
 """How long Elasticsearch may take for an answer, normally milliseconds. After that PostgreSQL
 answers."""
 
+_KEEP_INDEX_PREFIX = """
+INSERT INTO private.secrets (name, value) VALUES ('index_prefix', %s)
+ON CONFLICT (name) DO NOTHING
+"""
+
+_INDEX_PREFIX = "SELECT value FROM private.secrets WHERE name = 'index_prefix'"
+
 
 def all_models(settings: Settings) -> list[Registered]:
     """Every read model, with the store of its rows."""
@@ -87,13 +94,7 @@ def _index_prefix(settings: Settings) -> str:
     of their own can share an Elasticsearch."""
     with connect(database_url(settings), "ludoteca", role="") as conn:
         made = f"ludoteca-{token_hex(4)}".encode()
-        conn.execute(
-            "INSERT INTO private.secrets (name, value) VALUES ('index_prefix', %s) ON CONFLICT"
-            " (name) DO NOTHING",
-            (made,),
-        )
-        row = conn.execute(
-            "SELECT value FROM private.secrets WHERE name = 'index_prefix'"
-        ).fetchone()
+        conn.execute(_KEEP_INDEX_PREFIX, (made,))
+        row = conn.execute(_INDEX_PREFIX).fetchone()
     assert row is not None
     return bytes(row[0]).decode()

@@ -232,7 +232,7 @@ def test_a_restore_that_is_killed_restores_nothing(
     migrate(other_database)
     with backups._as_sql(tmp_path / "backup" / name) as dump:  # then psql's input just ends
         backups._run_script(
-            other_database, [backups._before(backups.SCHEMAS[name]), dump], lambda: None
+            other_database, [backups._opening(backups.SCHEMAS[name]), dump], lambda: None
         )
     # a view of what was dropped
     assert ask(other_database, "SELECT to_regclass('read.feeds') IS NOT NULL")

@@ -18,7 +18,7 @@ from runtime.addresses import PROXIES, check_proxies, direct_hosts
 from runtime.cli_commands.failures import explain
 from runtime.console import Code
 from runtime.settings import Settings
-from runtime.variables import misspelt, rows
+from runtime.variables import rows, unknown_settings
 
 PLACES = [name for name in Settings.model_fields if name.endswith(("_url", "_base"))]
 
@@ -281,7 +281,7 @@ def test_what_looks_like_a_setting_and_is_none_is_told(monkeypatch: pytest.Monke
         monkeypatch.delenv(name)
     for name in ("LUDOTECA_PROT", "ludoteca_databse_url", "LUDOTEKA_HOME", "LUDOTECA_QUOKKA"):
         monkeypatch.setenv(name, "1")
-    assert list(misspelt().values()) == [
+    assert list(unknown_settings().values()) == [
         "LUDOTECA_PROT is no setting (did you mean LUDOTECA_PORT?)",
         "LUDOTECA_QUOKKA is no setting",
         "LUDOTEKA_HOME is no setting (did you mean LUDOTECA_HOME?)",
@@ -305,4 +305,4 @@ def test_what_looks_like_a_setting_and_is_none_is_told(monkeypatch: pytest.Monke
 )
 def test_what_others_read_or_set_is_not_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "1")
-    assert name not in misspelt()
+    assert name not in unknown_settings()

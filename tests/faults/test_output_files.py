@@ -24,7 +24,7 @@ from commands import aggregates
 from eventstore.postgres_log import PostgresLog
 from queries.audit import Audit
 from runtime.cli import app
-from runtime.environment import settle
+from runtime.environment import prepare_process
 from runtime.output_files import writing
 from runtime.wiring.codec import codec
 from tests.support.processes.forked import CLOSED, ludoteca
@@ -409,7 +409,7 @@ def test_a_command_that_is_told_to_end_leaves_no_half_of_a_file(tmp_path: Path) 
     pid = os.fork()
     if pid == 0:
         try:
-            settle()
+            prepare_process()
             with writing(tmp_path / "events") as file:
                 file.write(b"half")
                 os.kill(os.getpid(), signal.SIGTERM)

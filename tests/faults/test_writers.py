@@ -186,7 +186,7 @@ async def test_a_process_whose_writer_is_dead_though_another_would_not_be_ends(
     with Proxy(database) as proxy:
         async with PostgresLog.open(proxy.url, CODEC) as log:
             proxy.refusing = True
-            async with watching.writing(log):  # the database is away: no reason to end
+            async with watching.watch_writer(log):  # the database is away: no reason to end
                 await asyncio.sleep(2)
             proxy.heal()
             # as by somebody who never gives it back
@@ -247,7 +247,7 @@ async def _until_it_fails(log: PostgresLog) -> None:
 
 
 async def _for_ever_while(log: PostgresLog) -> None:
-    async with watching.writing(log):
+    async with watching.watch_writer(log):
         await asyncio.Event().wait()
 
 
