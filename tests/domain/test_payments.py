@@ -7,7 +7,7 @@ import pytest
 
 from domain import payments
 from domain.errors import Conflict, Invalid, NotFound
-from domain.events import UPCASTERS, Event
+from domain.events import Event
 from domain.ids import derived
 from domain.payments import (
     MAX_FAILURES,
@@ -364,14 +364,6 @@ def test_what_is_captured_or_cancelled_is_not_cancelled(history: tuple[Event, ..
     given(evolve, *history).when(
         lambda p: payments.cancel_intent(p, "order_cancelled")
     ).then_nothing()
-
-
-def test_an_intent_cancelled_in_the_old_shape_reads_as_one_without_a_known_reason() -> None:
-    name, upcast = UPCASTERS["payment.intent_cancelled.v1"]
-    assert name == PaymentIntentCancelled.NAME
-    assert msgspec.convert(
-        upcast({"provider_ref": "pi_1"}), PaymentIntentCancelled
-    ) == PaymentIntentCancelled(reason="unknown", provider_ref="pi_1")
 
 
 # -- refunds ---------------------------------------------------------------------------------------
