@@ -2,11 +2,15 @@
 
 from collections.abc import AsyncIterator
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 
 import pytest
 
+from commands import workers
 from commands.caller import SYSTEM
+from commands.ports.queue import JobWorker
 from commands.services import Commands
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
@@ -48,6 +52,14 @@ async def test_each_kind_of_work_has_a_queue_with_its_pauses(core: Core) -> None
         assert [queue.max_attempts for queue in queues.values()] == [  # type: ignore[attr-defined]
             len(work.backoff(core.settings)) + 1 for work in WORK
         ]
+
+
+async def test_each_worker_has_its_work(core: Core) -> None:
+    for module in walk_packages(workers.__path__, "commands.workers."):
+        import_module(module.name)
+    ours = {each for each in JobWorker.__subclasses__() if each.__module__.startswith("commands.")}
+
+    assert {type(work.worker(core)) for work in WORK} == ours
 
 
 async def test_no_two_reactors_have_one_name(core: Core) -> None:

@@ -33,8 +33,15 @@ async def one_of_every_kind(shop: Shop) -> dict[str, UUID]:
         await put_in(buyer, await stocked(shop, seller, 1_000_000))
         assert (await check_out(buyer)).status_code == 201
 
-        async def ids() -> dict[str, UUID]:
-            recorded = await shop.core.log.read(0, limit=100_000)
-            return {kind_of(type(each.event)): each.env.stream_id for each in recorded}
+        found: dict[str, UUID] = {}
 
-        return await shop.eventually(ids, lambda found: found.keys() == KINDS.keys())
+        async def missing() -> set[str]:
+            recorded = await shop.core.log.read(0, limit=100_000)
+            found.update((kind_of(type(each.event)), each.env.stream_id) for each in recorded)
+            return KINDS.keys() - found.keys()
+
+        try:
+            await shop.eventually(missing, lambda kinds: not kinds)
+        except TimeoutError:
+            raise AssertionError(f"nothing here makes a stream of {await missing()}") from None
+        return found
