@@ -33,7 +33,7 @@ from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
 from projections.engine.rebuild import rebuild
 from projections.engine.runner import Registered, Runner
-from projections.engine.store import PostgresTable
+from projections.engine.tables import PostgresTable
 
 STREAMS, PER_STREAM = 10_000, 10
 EVENTS = STREAMS * PER_STREAM

@@ -27,7 +27,7 @@ from benchmarks.server import Server, connect_as_program
 from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
 from projections.engine.runner import Registered, Runner
-from projections.engine.store import PostgresTable
+from projections.engine.tables import PostgresTable
 
 PER_SECOND = 200
 WARM_UP = 100

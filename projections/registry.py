@@ -3,7 +3,7 @@
 from typing import Any
 
 from projections.engine.advancing import Registered
-from projections.engine.store import PostgresTable
+from projections.engine.tables import PostgresTable
 from projections.models.cart_outcomes import CartOutcomes
 from projections.models.carts import Carts
 from projections.models.deadlines import Deadlines

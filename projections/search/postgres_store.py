@@ -9,7 +9,8 @@ from uuid import UUID
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from projections.engine.store import Difference, Store, table_exists
+from projections.engine.store import Difference, Store
+from projections.engine.tables import table_exists
 from projections.search import postgres_index
 from projections.search.document import GameDocument
 from projections.search.projection import Document

@@ -9,7 +9,7 @@ from eventstore.log import StreamAppend
 from projections.engine import advancing
 from projections.engine.lanes import Lane
 from projections.engine.runner import Registered
-from projections.engine.store import PostgresTable
+from projections.engine.tables import PostgresTable
 from tests.support.events.tallies import (
     CODEC,
     Closed,

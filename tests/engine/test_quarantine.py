@@ -15,7 +15,7 @@ from eventstore.log import Envelope, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from projections.engine import advancing
 from projections.engine.runner import Registered
-from projections.engine.store import PostgresTable
+from projections.engine.tables import PostgresTable
 from projections.projection import Rows, on
 from tests.support.events.tallies import (
     Counted,

@@ -13,7 +13,7 @@ from eventstore.log import StreamAppend
 from projections.engine import rebuild
 from projections.engine.rebuild import Busy, NeverRan, NothingEarlier, Rebuilt, Unequal
 from projections.engine.runner import Registered, Subscriber
-from projections.engine.store import PostgresTable
+from projections.engine.tables import PostgresTable
 from tests.support.events.tallies import CODEC, Counted, Labelled, Tallies, Tally, tallies, uses
 from tests.support.shops.engine import Desk, has_table
 

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from eventstore.database.postgres import connect
-from projections.engine.store import Difference, PostgresTable
+from projections.engine.store import Difference
+from projections.engine.tables import PostgresTable
 from projections.projection import Row
 
 

@@ -13,7 +13,7 @@ from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
 from projections.engine import advancing, lanes
 from projections.engine.runner import Registered
-from projections.engine.store import PostgresTable
+from projections.engine.tables import PostgresTable
 from tests.support.events.tallies import Counted, Labelled, Tallies, Tally, tallies, uses
 from tests.support.shops.engine import Desk
 

@@ -13,7 +13,7 @@ from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
 from projections.engine import rebuild
 from projections.engine.runner import Registered, Runner
-from projections.engine.store import PostgresTable
+from projections.engine.tables import PostgresTable
 from queries.operations import Operations
 from queries.positions import SOON_POSITIONS, CatchingUp, Progress, Readable, ReadModelBehind
 from queries.read_models import ReadModels

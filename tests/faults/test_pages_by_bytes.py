@@ -16,7 +16,7 @@ from eventstore.consumers import reader as reading
 from eventstore.consumers.reader import Reader
 from eventstore.log import StreamAppend, pages_of
 from projections.engine.runner import Registered
-from projections.engine.store import PostgresTable
+from projections.engine.tables import PostgresTable
 from runtime.event_lines import Selection
 from runtime.event_lines import pages as exported
 from tests.support.events.tallies import CODEC, Counted, Labelled, Tallies, Tally, tallies, uses

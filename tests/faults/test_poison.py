@@ -20,7 +20,7 @@ from eventstore.log import Envelope, StreamAppend
 from projections.engine import advancing, lanes
 from projections.engine.folding import TooMuchPoison, fold_page
 from projections.engine.runner import Registered
-from projections.engine.store import PostgresTable
+from projections.engine.tables import PostgresTable
 from projections.projection import Projection, Row, Rows, on
 from tests.support.events.history import History, some_id
 from tests.support.events.tallies import Counted, Labelled, Tallies, Tally, tallies, uses

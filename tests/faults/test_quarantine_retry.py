@@ -14,7 +14,7 @@ from eventstore.database.postgres import connect
 from eventstore.log import Envelope
 from projections.engine import rebuild
 from projections.engine.runner import Registered
-from projections.engine.store import PostgresTable
+from projections.engine.tables import PostgresTable
 from projections.projection import Projection, Rows, on
 from projections.registry import TABLES
 from tests.support.events.histories import Flow, Step

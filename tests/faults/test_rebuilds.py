@@ -16,7 +16,7 @@ from eventstore.log import StreamAppend
 from projections.engine import rebuild, replaying
 from projections.engine.rebuild import Rebuilt
 from projections.engine.runner import Registered
-from projections.engine.store import PostgresTable
+from projections.engine.tables import PostgresTable
 from tests.support import ROOT
 from tests.support.events.tallies import (
     CODEC,

@@ -28,7 +28,7 @@ from domain.inventory import (
     StockUpdated,
 )
 from domain.orders import OrderLine
-from projections.engine.store import PostgresTable
+from projections.engine.tables import PostgresTable
 from projections.models.cart_outcomes import CartLine, CartOutcomeRow, CartOutcomes
 from projections.models.carts import Cart, CartItemRow, Carts
 from projections.models.deadlines import HOLD, Deadline, Deadlines

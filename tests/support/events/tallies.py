@@ -11,7 +11,7 @@ from domain.events import Event
 from eventstore.codec import Codec
 from eventstore.log import Envelope
 from projections.engine.runner import Registered
-from projections.engine.store import PostgresTable
+from projections.engine.tables import PostgresTable
 from projections.projection import Projection, Row, Rows, on
 
 

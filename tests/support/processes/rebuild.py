@@ -11,7 +11,7 @@ from eventstore.consumers import checkpoints
 from eventstore.database.postgres import connect
 from projections.engine import rebuild
 from projections.engine.replaying import Replay
-from projections.engine.store import PostgresTable
+from projections.engine.tables import PostgresTable
 from tests.support.events.tallies import CODEC, tallies
 
 STEPS: dict[str, tuple[Any, str, bool]] = {

@@ -1,0 +1,364 @@
+"""Rows in a PostgreSQL table that is made from the row type."""
+
+import datetime
+import types
+from collections.abc import Iterable, Sequence
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin
+from uuid import UUID
+
+import msgspec
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from projections.engine.store import Difference, Store
+from projections.projection import Key, key_of
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+MANY_ROWS = 1_000
+"""So many rows go by COPY: it costs us a fourth per row, but the server a temporary table."""
+
+_FETCH = sql.SQL("""
+SELECT {columns} FROM {table} t JOIN unnest({arrays}) AS k({key}) USING ({key})
+""")
+
+_UPSERT = sql.SQL("""
+INSERT INTO {table} ({columns}) SELECT * FROM {source} ON CONFLICT ({key}) DO {update}
+""")
+
+_DELETE = sql.SQL("""
+DELETE FROM {table} t USING unnest({arrays}) AS k({key}) WHERE {same_key}
+""")
+
+_DIGEST = sql.SQL("""
+SELECT count(*), coalesce(sum(hashtextextended(ROW({columns})::text, 0)), 0)::text FROM {table} t
+""")
+
+_DIFFERING = sql.SQL("""
+SELECT concat_ws(' ', {key}) FROM {stored} a FULL JOIN {replayed} b USING ({key})
+WHERE ROW({stored_columns})::text IS DISTINCT FROM ROW({replayed_columns})::text
+LIMIT 10
+""")
+
+_EXISTS = """
+SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+WHERE nspname = %s AND relname = %s
+"""
+
+_SIMPLE: dict[object, str] = {
+    str: "text",
+    int: "bigint",
+    float: "double precision",
+    bool: "boolean",
+    UUID: "uuid",
+    bytes: "bytea",
+    datetime.datetime: "timestamptz",
+    datetime.date: "date",
+}
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A column of a row's table. What is no simple type is kept as jsonb."""
+
+    name: str
+    type: str
+    nullable: bool
+
+    @property
+    def json(self) -> bool:
+        """Whether values need to be wrapped and read back as JSON."""
+        return self.type == "jsonb"
+
+
+def columns_of(row_type: type[msgspec.Struct]) -> list[Column]:
+    """The columns that a row type's fields make."""
+    found = []
+    for field in msgspec.structs.fields(row_type):
+        hint, nullable = field.type, False
+        if get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint):
+            nullable = True
+            rest = [a for a in get_args(hint) if a is not type(None)]
+            hint = rest[0] if len(rest) == 1 else hint
+        found.append(Column(field.name, _SIMPLE.get(hint, "jsonb"), nullable))
+    return found
+
+
+_dumps = msgspec.json.Encoder().encode
+
+
+class PostgresTable(Generic[R]):
+    """Rows in a table of schema `read`, or of another, one column per field."""
+
+    transactional = True
+
+    def __init__(self, row_type: type[R], schema: str = "read") -> None:
+        self.row_type = row_type
+        self._schema = schema
+        self.columns = columns_of(row_type)
+        self._key_names: tuple[str, ...] = row_type.KEY  # type: ignore[attr-defined]
+        self._indexes: tuple[str, ...] = row_type.INDEXES  # type: ignore[attr-defined]
+        self._checks: tuple[str, ...] = row_type.CHECKS  # type: ignore[attr-defined]
+        self._key = key_of(row_type)
+        self._types = {c.name: c.type for c in self.columns}
+        self._json = [c.name for c in self.columns if c.json]
+        self._getters: list[tuple[str, bool]] = [(c.name, c.json) for c in self.columns]
+
+    def table(self, storage: str) -> sql.Identifier:
+        """A storage's table, in SQL."""
+        return sql.Identifier(self._schema, storage)
+
+    # -- shape -------------------------------------------------------------------------------------
+
+    def prepare(self, conn: psycopg.Connection, storage: str) -> None:
+        """Create the table with its key and indexes if it is not there."""
+        self._create(conn, storage, sql.SQL("TABLE IF NOT EXISTS"))
+        self._index_key(conn, storage)
+        self._index(conn, storage)
+
+    def exists(self, conn: psycopg.Connection, storage: str) -> bool:
+        """Whether the table is there: schema `read` may be left out of a backup, or be dropped."""
+        return table_exists(conn, self._schema, storage)
+
+    def _create(
+        self,
+        conn: psycopg.Connection,
+        storage: str,
+        kind: sql.SQL,
+        where: sql.Composable | None = None,
+    ) -> None:
+        columns = [
+            sql.SQL("{} {}{}").format(
+                sql.Identifier(c.name),
+                sql.SQL(c.type),
+                sql.SQL("" if c.nullable else " NOT NULL"),
+            )
+            for c in self.columns
+        ]
+        checks = [sql.SQL(f"CHECK ({check})") for check in self._checks]
+        body = sql.SQL(", ").join([*columns, *checks])
+        conn.execute(sql.SQL("CREATE {} {} ({})").format(kind, where or self.table(storage), body))
+
+    def _index_key(self, conn: psycopg.Connection, storage: str) -> None:
+        key = sql.SQL(", ").join(map(sql.Identifier, self._key_names))
+        conn.execute(
+            sql.SQL("CREATE UNIQUE INDEX IF NOT EXISTS {} ON {} ({})").format(
+                sql.Identifier(f"{storage}_key"), self.table(storage), key
+            )
+        )
+
+    def _index(self, conn: psycopg.Connection, storage: str) -> None:
+        for no, index in enumerate(self._indexes, 1):
+            conn.execute(
+                sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} {}").format(
+                    sql.Identifier(f"{storage}_{no}"),
+                    self.table(storage),
+                    sql.SQL(index if index.startswith("USING") else f"({index})"),
+                )
+            )
+
+    def drop(self, conn: psycopg.Connection, storage: str) -> None:
+        """Drop the table."""
+        conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.table(storage)))
+
+    def storages(self) -> Sequence[str]:
+        """None elsewhere."""
+        return ()
+
+    def activated(self, storage: str) -> None:
+        """Nothing: queries look up the active table."""
+
+    # -- rows --------------------------------------------------------------------------------------
+
+    def follows(self, conn: psycopg.Connection, storage: str) -> bool:  # noqa: ARG002
+        """A table is of the history that its checkpoint is of."""
+        return True
+
+    def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[Key]) -> Iterable[R]:
+        """The rows of these keys, in one SELECT."""
+        query = _FETCH.format(
+            columns=self._names("t"),
+            table=self.table(storage),
+            arrays=self._key_arrays(),
+            key=self._key_list(),
+        )
+        return self._rows(
+            conn.cursor(binary=True).execute(query, self._split(keys), prepare=True).fetchall()
+        )
+
+    def write(
+        self, conn: psycopg.Connection, storage: str, puts: Sequence[R], deletes: Sequence[Key]
+    ) -> None:
+        """One upsert and one delete; by unnest, or where there are many rows by COPY and a
+        temporary table."""
+        if len(puts) >= MANY_ROWS:
+            self._merge(conn, storage, puts)
+        elif puts:
+            arrays = sql.SQL(", ").join(
+                sql.SQL("%s::{}[]").format(sql.SQL(c.type)) for c in self.columns
+            )
+            query = self._upsert(storage, sql.SQL("unnest({})").format(arrays))
+            conn.cursor(binary=True).execute(query, self._column_lists(puts), prepare=True)
+        if deletes:
+            same = sql.SQL("t.{0} = k.{0}")
+            query = _DELETE.format(
+                table=self.table(storage),
+                arrays=self._key_arrays(),
+                key=self._key_list(),
+                same_key=sql.SQL(" AND ").join(
+                    same.format(sql.Identifier(name)) for name in self._key_names
+                ),
+            )
+            conn.cursor(binary=True).execute(query, self._split(deletes), prepare=True)
+
+    def begin(self, conn: psycopg.Connection, storage: str) -> None:
+        """A table without any index."""
+        self.drop(conn, storage)
+        self._create(conn, storage, sql.SQL("TABLE"))
+
+    def fill(self, conn: psycopg.Connection, storage: str, rows: Iterable[R]) -> None:
+        """COPY. The key is indexed after the first time: in one go, and all others are looked up
+        and merged by it."""
+        self._copy(conn, self.table(storage), rows)
+        self._index_key(conn, storage)
+
+    def finish(self, conn: psycopg.Connection, storage: str) -> None:
+        """Index, and tell the planner what is there."""
+        self._index(conn, storage)
+        conn.execute(sql.SQL("ANALYZE {}").format(self.table(storage)))
+
+    def aside(self) -> "PostgresTable[R]":
+        """Temporary tables."""
+        return PostgresTable(self.row_type, "pg_temp")
+
+    def _merge(self, conn: psycopg.Connection, storage: str, rows: Sequence[R]) -> None:
+        staged = sql.Identifier("pg_temp", "staged")
+        self._create(conn, storage, sql.SQL("TEMP TABLE"), sql.Identifier("staged"))
+        try:
+            self._copy(conn, staged, rows)
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise psycopg.DataError(f"a row does not fit {storage}: {error}") from error
+        conn.execute(self._upsert(storage, staged))
+        conn.execute("DROP TABLE pg_temp.staged")
+
+    def _copy(self, conn: psycopg.Connection, table: sql.Composable, rows: Iterable[R]) -> None:
+        copy_from = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(table, self._names())
+        with conn.cursor() as cursor, cursor.copy(copy_from) as copy:
+            copy.set_types([c.type for c in self.columns])
+            for row in rows:
+                copy.write_row(self._values(row))
+
+    def _values(self, row: R) -> Sequence[Any]:
+        if not self._json:
+            return msgspec.structs.astuple(row)
+        return [
+            _jsonb(getattr(row, name)) if json else getattr(row, name)
+            for name, json in self._getters
+        ]
+
+    def _column_lists(self, rows: Sequence[R]) -> list[list[Any]]:
+        return [
+            (
+                [_jsonb(getattr(row, name)) for row in rows]
+                if json
+                else [getattr(row, name) for row in rows]
+            )
+            for name, json in self._getters
+        ]
+
+    def _rows(self, rows: Sequence[tuple[Any, ...]]) -> list[R]:
+        names = [c.name for c in self.columns]
+        if not self._json:
+            return [self.row_type(**dict(zip(names, row, strict=True))) for row in rows]
+        return [msgspec.convert(dict(zip(names, row, strict=True)), self.row_type) for row in rows]
+
+    def _upsert(self, storage: str, source: sql.Composable) -> sql.Composed:
+        others = [sql.Identifier(c.name) for c in self.columns if c.name not in self._key_names]
+        update = (
+            sql.SQL("UPDATE SET {}").format(
+                sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(name) for name in others)
+            )
+            if others
+            else sql.SQL("NOTHING")
+        )
+        return _UPSERT.format(
+            table=self.table(storage),
+            columns=self._names(),
+            source=source,
+            key=self._key_list(),
+            update=update,
+        )
+
+    def _names(self, table: str = "") -> sql.Composed:
+        """The columns in the order of the fields: a table that an older release made may have
+        another."""
+        return sql.SQL(", ").join(
+            sql.Identifier(*filter(None, (table, c.name))) for c in self.columns
+        )
+
+    def _key_list(self) -> sql.Composed:
+        return sql.SQL(", ").join(map(sql.Identifier, self._key_names))
+
+    def _key_arrays(self) -> sql.Composed:
+        return sql.SQL(", ").join(
+            sql.SQL("%s::{}[]").format(sql.SQL(self._types[n])) for n in self._key_names
+        )
+
+    def _split(self, keys: Sequence[Key]) -> list[list[Any]]:
+        if len(self._key_names) == 1:
+            return [list(keys)]
+        return [[key[i] for key in keys] for i in range(len(self._key_names))]
+
+    # -- proof -------------------------------------------------------------------------------------
+
+    def digest(self, conn: psycopg.Connection, storage: str) -> tuple[int, str]:
+        """Count and sum of the rows' hashes."""
+        query = _DIGEST.format(columns=self._names("t"), table=self.table(storage))
+        row = conn.execute(query).fetchone()
+        assert row is not None
+        return row[0], row[1]
+
+    def frozen(self, conn: psycopg.Connection, storage: str) -> "FrozenTable[R]":  # noqa: ARG002
+        """The table in this transaction's snapshot."""
+        return FrozenTable(self, storage)
+
+    def differing(
+        self, conn: psycopg.Connection, table: sql.Composable, replayed: sql.Composable
+    ) -> list[str]:
+        """Up to ten keys of rows that are in one of two tables only, or not the same."""
+        query = _DIFFERING.format(
+            key=self._key_list(),
+            stored=table,
+            replayed=replayed,
+            stored_columns=self._names("a"),
+            replayed_columns=self._names("b"),
+        )
+        return [row[0] for row in conn.execute(query)]
+
+
+class FrozenTable(Generic[R]):
+    """A table in the snapshot of a transaction."""
+
+    def __init__(self, store: PostgresTable[R], storage: str) -> None:
+        self._store = store
+        self._storage = storage
+
+    def compare(self, conn: psycopg.Connection, store: Store[R], storage: str) -> Difference:
+        """By hash; only where that differs the rows are joined."""
+        assert isinstance(store, PostgresTable)
+        stored, replayed = self._store.digest(conn, self._storage), store.digest(conn, storage)
+        keys: list[str] = []
+        if stored != replayed:
+            keys = self._store.differing(
+                conn, self._store.table(self._storage), store.table(storage)
+            )
+        return Difference(stored[0], replayed[0], stored[1], replayed[1], keys)
+
+
+def table_exists(conn: psycopg.Connection, schema: str, table: str) -> bool:
+    """Whether there is such a table."""
+    return conn.execute(_EXISTS, (schema, table), prepare=True).fetchone() is not None
+
+
+def _jsonb(value: object) -> Jsonb | None:
+    return None if value is None else Jsonb(value, dumps=_dumps)
