@@ -5,13 +5,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, LiteralString, Self
+from typing import Any, Self
 from uuid import UUID
 
-import psycopg
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
+from eventstore import moments
 from eventstore.append.pending import Pending
 from eventstore.append.sender import DONE, Sender, done_of
 from eventstore.append.writer import GroupCommitWriter
@@ -19,6 +19,7 @@ from eventstore.chain import Fault, Verifier
 from eventstore.codec import Codec, kind_of_all
 from eventstore.database.postgres import AWAY, open_pool
 from eventstore.database.watch import DatabaseWatch, watching
+from eventstore.decoding import Raw, decode, persons_in, raw_rows
 from eventstore.head import HeadWatcher
 from eventstore.history import History
 from eventstore.keys import PersonKeys
@@ -40,48 +41,22 @@ from eventstore.pages import COLUMNS, PAYLOAD, bounded, fitting, small
 from kit.clock import SYSTEM_CLOCK, Clock
 
 _VERSIONS = """
-SELECT coalesce((SELECT e.version FROM log.events e WHERE e.stream_id = s.id
-ORDER BY e.version DESC LIMIT 1), 0)
-FROM unnest(%s::uuid[]) WITH ORDINALITY AS s(id, n) ORDER BY s.n"""
-
-# recorded_at never decreases along the log, so a binary search finds a time in some twenty steps.
-_RECORDED_BY = """
-WITH RECURSIVE search (lowest, highest) AS (
-    SELECT 0::bigint, coalesce(max(position), 0) FROM log.events
-    UNION ALL
-    SELECT CASE WHEN e.recorded_at <= %s THEN e.position ELSE lowest END,
-           CASE WHEN e.recorded_at <= %s THEN highest ELSE e.position - 1 END
-    FROM search JOIN log.events e ON e.position = (lowest + highest + 1) / 2
-    WHERE lowest < highest
-)
-SELECT lowest FROM search WHERE lowest = highest
+SELECT coalesce((
+    SELECT e.version FROM log.events e WHERE e.stream_id = s.id ORDER BY e.version DESC LIMIT 1
+), 0)
+FROM unnest(%s::uuid[]) WITH ORDINALITY AS s(id, n) ORDER BY s.n
 """
-_HEAD = "SELECT coalesce(max(position), 0) FROM log.events"
-_OCCURRED_BY = """
-SELECT position FROM log.events WHERE position <= %s AND coalesce(occurred_at, recorded_at) <= %s
-ORDER BY position DESC LIMIT 1"""
-_BEHIND_BY = """
-WITH behind AS NOT MATERIALIZED (
-    SELECT position, occurred_at FROM log.events
-    WHERE recorded_at - occurred_at > interval '1 minute' AND occurred_at <= %(moment)s
-)
-SELECT max(position) FROM behind WHERE occurred_at >= (SELECT max(occurred_at)
-FROM behind) - %(slack)s"""
-_PURGE = "DELETE FROM log.once WHERE expires_at < least(%s, clock_timestamp())"
-_LONG_AGO = "SELECT least(%s, clock_timestamp()) - %s"
 
-_SLACK = timedelta(minutes=1)
-"""How far recorded_at may be ahead of occurred_at before an event is in the index events_behind."""
+_ANSWER = "UPDATE log.once SET answer = %s WHERE key = %s"
+_PURGE = "DELETE FROM log.once WHERE expires_at < least(%s, clock_timestamp())"
 
 RETRY_SECONDS = 0.2
 """How long a subscription waits after a lost connection before it reads again."""
 
-Raw = tuple[Envelope, bytes]
-
 
 class PostgresLog:
-    """The log as one process sees it. Open with `async with
-    PostgresLog.open(url, codec) as log`."""
+    """The log as one process sees it. Open with `async with PostgresLog.open(url, codec) as
+    log`."""
 
     def __init__(
         self,
@@ -352,8 +327,8 @@ class PostgresLog:
         return decode(self.codec, rows, keys)
 
     async def versions(self, stream_ids: Sequence[UUID]) -> list[int]:
-        """The current versions of these streams, in the same order; 0 for
-        one that does not exist."""
+        """The current versions of these streams, in the same order; 0 for one that does not
+        exist."""
         async with self.pool.connection() as conn:
             return [
                 row[0]
@@ -368,22 +343,13 @@ class PostgresLog:
     async def position_at(self, moment: datetime) -> int:
         """The position of the last event that had occurred by this time, 0 when there is none."""
         async with self.pool.connection() as conn:
-            if self._clock_tolerance is None:
-                return await _one(conn, _OCCURRED_BY, await _one(conn, _HEAD), moment) or 0
-            slack = max(self._clock_tolerance, _SLACK)
-            # Events are recorded soon after they occur, except while the log's time is ahead and
-            # stands still.
-            soon = await _one(conn, _OCCURRED_BY, await _recorded_by(conn, moment + slack), moment)
-            behind = await (
-                await conn.execute(_BEHIND_BY, {"moment": moment, "slack": 2 * slack})
-            ).fetchone()
-            return max(soon or 0, behind[0] or 0 if behind else 0)
+            return await moments.position_at(conn, moment, self._clock_tolerance)
 
     async def recorded_before(self, age: timedelta) -> int:
         """A position up to which everything was recorded longer ago than `age`, by both the
         database's clock and ours."""
         async with self.pool.connection() as conn:
-            return await _recorded_by(conn, await _one(conn, _LONG_AGO, self._clock.now(), age))
+            return await moments.recorded_before(conn, self._clock.now(), age)
 
     async def subscribe(
         self, after: int = 0, *, names: Sequence[str] | None = None, page: int = 1000
@@ -424,7 +390,7 @@ class PostgresLog:
     async def answer(self, key: UUID, answer: bytes) -> None:
         """Store the answer given under an idempotency key, for replays."""
         async with self.pool.connection() as conn:
-            await conn.execute("UPDATE log.once SET answer = %s WHERE key = %s", (answer, key))
+            await conn.execute(_ANSWER, (answer, key))
 
     async def purge_expired(self) -> int:
         """Delete the idempotency keys that have expired by both the database's clock and ours.
@@ -451,37 +417,3 @@ class PostgresLog:
             yield fault or verifier.position
             if fault:
                 return
-
-
-async def _one(conn: psycopg.AsyncConnection, query: LiteralString, *values: object) -> Any:
-    """The single value that a query returns, or None."""
-    row = await (await conn.execute(query, values)).fetchone()
-    return row[0] if row else None
-
-
-async def _recorded_by(conn: psycopg.AsyncConnection, moment: datetime) -> int:
-    """The position of the last event recorded by this time, 0 when there is none."""
-    return int(await _one(conn, _RECORDED_BY, moment, moment) or 0)
-
-
-def raw_rows(rows: Sequence[TupleRow]) -> list[Raw]:
-    """Rows of COLUMNS as envelopes and payloads."""
-    return [(Envelope(*row[:11]), row[11]) for row in rows]
-
-
-def persons_in(codec: Codec, rows: Sequence[Raw]) -> set[UUID]:
-    """The persons whose keys these rows need."""
-    return {
-        person
-        for env, payload in rows
-        if codec.reader_of(env.name) is None and codec.knows(env.name)
-        if (person := codec.person_in(env.name, payload, env.stream_id)) is not None
-    }
-
-
-def decode(codec: Codec, rows: Sequence[Raw], keys: dict[UUID, bytes]) -> list[Recorded]:
-    """Decode rows to events, given the keys of their persons."""
-    return [
-        Recorded(env, codec.decode(env.name, payload, env.stream_id, keys.get))
-        for env, payload in rows
-    ]

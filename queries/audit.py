@@ -13,9 +13,10 @@ from uuid import UUID
 import msgspec
 
 from eventstore.aggregate import Aggregate
+from eventstore.decoding import Raw, raw_rows
 from eventstore.log import STREAM_PAGE, Envelope
 from eventstore.pages import COLUMNS
-from eventstore.postgres_log import PostgresLog, Raw, raw_rows
+from eventstore.postgres_log import PostgresLog
 from eventstore.snapshots import plain
 from kit.forgotten import FORGOTTEN
 from queries.positions import PositionUnknown

@@ -8,9 +8,9 @@ from uuid import UUID
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
+from eventstore.decoding import Raw, raw_rows
 from eventstore.log import Envelope
 from eventstore.pages import COLUMNS, bounded, fitting
-from eventstore.postgres_log import Raw, raw_rows
 
 PAGE = 1_000
 

@@ -23,9 +23,10 @@ from eventstore.consumers.newer_events import NewerEvent, UnknownNames
 from eventstore.consumers.reader import Unreadable
 from eventstore.database.postgres import connect, is_away
 from eventstore.database.release import OutdatedRelease, require_current
+from eventstore.decoding import Raw
 from eventstore.history import HistoryChanged
 from eventstore.log import AlreadyDone, Recorded
-from eventstore.postgres_log import PostgresLog, Raw
+from eventstore.postgres_log import PostgresLog
 from kit.cancellation import stop_if_cancelled
 from kit.wording import described, kept
 

@@ -15,9 +15,10 @@ from uuid import UUID
 import msgspec
 
 from eventstore.codec import Codec
+from eventstore.decoding import Raw, raw_rows
 from eventstore.log import Envelope
 from eventstore.pages import COLUMNS
-from eventstore.postgres_log import PostgresLog, Raw, raw_rows
+from eventstore.postgres_log import PostgresLog
 from projections.models.carts import Cart, Carts
 from projections.models.orders import OrderRow, Orders
 from projections.models.payments import Payment, Payments

@@ -17,9 +17,10 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 from eventstore.database.postgres import AWAY
+from eventstore.decoding import Raw
 from eventstore.history import HistoryChanged
 from eventstore.log import LogUnavailable
-from eventstore.postgres_log import RETRY_SECONDS, PostgresLog, Raw
+from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
 from kit.cancellation import stop_if_cancelled
 from queries.live.status_changes import StatusChange, StatusChanges, beginning_of
 from queries.positions import PositionUnknown
