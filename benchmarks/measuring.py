@@ -5,7 +5,7 @@ rounds' own ratios: a slow minute slows both of its sides.
 """
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -13,12 +13,13 @@ Log = Callable[[str], None]
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One timed run: operations done, wall seconds, and latencies in seconds where they were
-    taken."""
+    """One timed run: operations done, wall seconds, latencies in seconds where they were taken, and
+    CPU milliseconds per operation, by process, where they were counted."""
 
     count: int
     seconds: float
     latencies: Sequence[float] = ()
+    cpu_ms: Mapping[str, float] = {}
 
     @property
     def rate(self) -> float:
@@ -71,6 +72,7 @@ class Line(msgspec.Struct, frozen=True):
     p50_ms: float | None = None
     p99_ms: float | None = None
     ratios: Sequence[Ratio] = ()
+    cpu_ms: Mapping[str, float] = {}
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -133,6 +135,10 @@ def line(
             for aim in aims
             if aim.case == case
         ],
+        {
+            process: statistics.median(sample.cpu_ms[process] for sample in samples[case])
+            for process in samples[case][0].cpu_ms
+        },
     )
 
 

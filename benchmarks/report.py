@@ -15,6 +15,8 @@ from benchmarks.measuring import Line, Ratio, Table
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 HEADINGS = ("", "figure", "lowest – highest", "p50 ms", "p99 ms", "beside its peers")
+CPU = "CPU ms each"
+"""The heading of one more column, where it was counted."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -61,9 +63,10 @@ def show(report: Report) -> None:
         " ratios"
     )
     for table in report.tables:
-        grid = Grid(*HEADINGS, title=table.title, title_justify="left")
-        for line in table.lines:
-            grid.add_row(*_cells(line))
+        headings, *rows = _rows(table)
+        grid = Grid(*headings, title=table.title, title_justify="left")
+        for row in rows:
+            grid.add_row(*row)
         console.print(grid)
 
 
@@ -86,13 +89,28 @@ def markdown(report: Report) -> str:
     parts = [f"- {name}: {value}" for name, value in report.machine.items()]
     parts.append(f"- medians of {report.rounds} interleaved rounds")
     for table in report.tables:
-        parts += ["", f"**{table.title}**", "", _row(HEADINGS), "|---|---:|---:|---:|---:|---|"]
-        parts += [_row(_cells(line)) for line in table.lines]
+        headings, *rows = _rows(table)
+        ruler = "|---" + "|---:" * (len(headings) - 2) + "|---|"
+        parts += ["", f"**{table.title}**", "", _row(headings), ruler, *map(_row, rows)]
     return "\n".join([*parts, ""])
 
 
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _rows(table: Table) -> Sequence[Sequence[str]]:
+    """The headings, and the lines."""
+    cells = [HEADINGS, *map(_cells, table.lines)]
+    if not any(line.cpu_ms for line in table.lines):
+        return cells
+    cpu = [CPU, *(_cpu(line) for line in table.lines)]
+    return [(*row[:-1], more, row[-1]) for row, more in zip(cells, cpu, strict=True)]
+
+
+def _cpu(line: Line) -> str:
+    shown = ", ".join(f"{name} {ms:.2f}" for name, ms in line.cpu_ms.items())
+    return f"{sum(line.cpu_ms.values()):.2f} ({shown})"
 
 
 def _cells(line: Line) -> Sequence[str]:
