@@ -1,0 +1,1 @@
+"""The API beside its plain twin under wrk: `python -m benchmarks --only http`."""
