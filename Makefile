@@ -39,8 +39,9 @@ format: .venv/installed-dev ## Format the code, and mend what ruff can mend by i
 services: .venv/installed-dev ## Find or start RabbitMQ, Elasticsearch and stripe-mock for the tests
 	@$(BIN)/python deploy/services.py up || true
 
-bench: .venv/installed-dev ## Measure appends, folds and lag beside their peers: a quarter of an hour
-	$(BIN)/python -m benchmarks
+# Some of it, for instance: make bench ONLY=http
+bench: .venv/installed-dev ## Measure log, read models and API beside their peers: half an hour
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
 clean: ## Remove .venv and whatever was built or cached
 	rm -rf .venv build dist *.egg-info .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

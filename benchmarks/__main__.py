@@ -2,12 +2,17 @@
 
 import argparse
 import logging
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import appending, checking_out, folding, lag, report, server, transferring
+from benchmarks.http import benchmark as http
+from benchmarks.http.endpoints import ENDPOINTS
+from benchmarks.http.wrk import Failed
 from benchmarks.measuring import Table
+from deploy.servers.common import Missing
 
 
 def main() -> None:
@@ -16,26 +21,37 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     rounds = options.rounds or (1 if options.quick else 5)
     seconds = 1.0 if options.quick else 3.0
+    http_options = http.Options(
+        endpoints=options.endpoints, connections=options.connections, games=options.games
+    )
     with server.running() as running:
-        parts: Mapping[str, Callable[[], Table]] = {
-            "append": lambda: appending.benchmark(
-                running, seconds=seconds, rounds=rounds, log=_progress
-            ),
-            "fold": lambda: folding.benchmark(
-                running, seconds=2 * seconds, rounds=rounds, log=_progress
-            ),
-            "lag": lambda: lag.benchmark(
-                running, seconds=3 * seconds, rounds=rounds, log=_progress
-            ),
-            "transfer": lambda: transferring.benchmark(
-                running, seconds=seconds, rounds=rounds, log=_progress
-            ),
-            "checkout": lambda: checking_out.benchmark(
-                running, seconds=seconds, rounds=rounds, log=_progress
+        parts: Mapping[str, Callable[[], Sequence[Table]]] = {
+            "append": lambda: [
+                appending.benchmark(running, seconds=seconds, rounds=rounds, log=_progress)
+            ],
+            "fold": lambda: [
+                folding.benchmark(running, seconds=2 * seconds, rounds=rounds, log=_progress)
+            ],
+            "lag": lambda: [
+                lag.benchmark(running, seconds=3 * seconds, rounds=rounds, log=_progress)
+            ],
+            "transfer": lambda: [
+                transferring.benchmark(running, seconds=seconds, rounds=rounds, log=_progress)
+            ],
+            "checkout": lambda: [
+                checking_out.benchmark(running, seconds=seconds, rounds=rounds, log=_progress)
+            ],
+            "http": lambda: http.benchmark(
+                running,
+                http_options,
+                seconds=options.seconds or seconds,
+                rounds=rounds,
+                log=_progress,
             ),
         }
         machine = report.machine(running.settings())
-        found = report.Report(machine, rounds, [parts[name]() for name in options.only or parts])
+        tables = [table for name in options.only or parts for table in parts[name]()]
+        found = report.Report(machine, rounds, tables)
     report.show(found)
     if options.json:
         options.json.write_bytes(report.json(found))
@@ -49,11 +65,26 @@ def _options() -> argparse.Namespace:
         "--quick", action="store_true", help="one short round: whether it works, not how fast it is"
     )
     parser.add_argument("--rounds", type=int, help="rounds of which the median is told (5)")
-    parts = ("append", "fold", "lag", "transfer", "checkout")
+    parts = ("append", "fold", "lag", "transfer", "checkout", "http")
     parser.add_argument("--only", nargs="+", choices=parts, help="leave out the others")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to a file")
     parser.add_argument(
         "--markdown", type=Path, metavar="FILE", help="replace the figures in a document"
+    )
+    group = parser.add_argument_group("http")
+    group.add_argument(
+        "--endpoints", nargs="+", choices=ENDPOINTS, default=list(ENDPOINTS), help="some of them"
+    )
+    group.add_argument(
+        "--connections", nargs="+", type=int, default=http.CONNECTIONS, help="at once (1 8 64)"
+    )
+    group.add_argument("--seconds", type=float, help="each figure is measured so long (3)")
+    group.add_argument(
+        "--games",
+        type=Path,
+        metavar="FILE",
+        default=os.environ.get("LUDOTECA_BENCH_GAMES"),
+        help="the games to load, else LUDOTECA_BENCH_GAMES, else the sample, repeated",
     )
     return parser.parse_args()
 
@@ -63,4 +94,7 @@ def _progress(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (Missing, Failed) as error:
+        sys.exit(str(error))

@@ -21,7 +21,8 @@ SETTINGS = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 class Server:
     """An embedded server; databases are copied from templates, which are made once."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, pid: int) -> None:
+        self.pid = pid
         self._url = url
         self._made = 0
 
@@ -73,7 +74,8 @@ def running() -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="ludoteca-bench-") as home:
         Path(home).chmod(0o755)  # root's server runs as another user
         with EmbeddedPostgres(Path(home), settings=SETTINGS) as postgres:
-            server = Server(postgres.url)
+            assert postgres.pid is not None
+            server = Server(postgres.url, postgres.pid)
             server.template("ours", migrate)
             yield server
 

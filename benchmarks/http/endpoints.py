@@ -1,0 +1,153 @@
+"""What is asked of both sides, request by request."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
+from uuid import UUID
+
+import msgspec
+
+from benchmarks.http.shop import READERS, Shop
+from benchmarks.http.wrk import Request
+from domain.cart import ItemAdded
+from domain.orders import OrderCreated
+from domain.transactions import TransactionCreated
+
+ADDRESS = {
+    "name": "Ann",
+    "line1": "1 High Street",
+    "city": "Portland",
+    "postal_code": "97201",
+    "country": "US",
+}
+CARD = {"type": "card", "token": "pm_card_visa"}
+AHEAD = 512
+"""How many carts are filled before the first checkout: when its turn comes, a cart was filled long
+ago, however the connections overtake each other."""
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """Something to ask for. `requests` begins at a number and goes on for ever; no command is there
+    twice. `events` are those of which each command makes one. `ahead` is sent before the first of
+    `requests`."""
+
+    name: str
+    requests: Callable[[Shop, int], Iterator[Request]]
+    events: tuple[str, ...] = ()
+    ahead: Callable[[Shop, int], Iterator[Request]] = lambda _shop, _first: iter(())
+
+    @property
+    def is_command(self) -> bool:
+        """Whether it changes something."""
+        return bool(self.events)
+
+
+def _game(shop: Shop, first: int) -> Iterator[Request]:
+    for n in count(first):
+        yield Request("GET", f"/api/v1/games/{shop.games[n * 7 % len(shop.games)]}")
+
+
+def _games(_: Shop, _first: int) -> Iterator[Request]:
+    while True:
+        yield Request("GET", "/api/v1/games?limit=20")
+
+
+def _search(shop: Shop, first: int) -> Iterator[Request]:
+    """The first two words of titles."""
+    for n in count(first):
+        words = re.findall(r"[^\W_]+", shop.titles[n * 11 % len(shop.titles)])[:2]
+        if words and all(map(str.isascii, words)):
+            yield Request("GET", f"/api/v1/games/search?q={'+'.join(words)}&limit=20")
+
+
+def _library(_: Shop, first: int) -> Iterator[Request]:
+    for n in count(first):
+        yield Request("GET", "/api/v1/library", n % READERS)
+
+
+def _order(shop: Shop, first: int) -> Iterator[Request]:
+    for n in count(first):
+        reader, order_id = shop.orders[n % len(shop.orders)]
+        yield Request("GET", f"/api/v1/orders/{order_id}", reader)
+
+
+def _cart(_: Shop, first: int) -> Iterator[Request]:
+    for n in count(first):
+        yield Request("GET", "/api/v1/cart", n % READERS)
+
+
+def _buyers(shop: Shop) -> int:
+    return len(shop.accounts) - READERS
+
+
+def _place(shop: Shop, first: int) -> Iterator[Request]:
+    """Each buyer the first game, then each the second, and so on."""
+    for n in count(first):
+        turn, buyer = divmod(n, _buyers(shop))
+        body = {"game_id": shop.games[turn], "payment_method": CARD}
+        yield _post("/api/v1/orders", READERS + buyer, body)
+
+
+def _check_out(shop: Shop, first: int) -> Iterator[Request]:
+    """Carts are filled and checked out in turn, each `AHEAD` carts later."""
+    for n in count(first):
+        buyer = READERS + n % _buyers(shop)
+        body = {"payment_method": CARD, "shipping_address": ADDRESS}
+        yield _post("/api/v1/cart/checkout", buyer, body)
+        yield _item(shop, n + AHEAD)
+
+
+def _fill(shop: Shop, first: int) -> Iterator[Request]:
+    for n in range(first, first + AHEAD):
+        yield _item(shop, n)
+
+
+def _item(shop: Shop, n: int) -> Request:
+    turn, buyer = divmod(n, _buyers(shop))
+    product_id = shop.products[(turn + buyer) % len(shop.products)]
+    return _post("/api/v1/cart/items", READERS + buyer, {"product_id": product_id, "quantity": 1})
+
+
+def _transfer(shop: Shop, first: int) -> Iterator[Request]:
+    """A cent to the buyer half the round away, lest two at once have a wallet in common."""
+    buyers = _buyers(shop)
+    for n in count(first):
+        source = READERS + n % buyers
+        target = READERS + (n + buyers // 2) % buyers
+        body = {
+            "type": "transfer",
+            "amount_cents": 1,
+            "currency": "USD",
+            "from_wallet_id": shop.wallets[source],
+            "to_wallet_id": shop.wallets[target],
+        }
+        yield _post("/api/v1/transactions", source, body)
+
+
+def _post(path: str, account: int, body: Mapping[str, object]) -> Request:
+    return Request("POST", path, account, json.dumps(body, default=_text))
+
+
+def _text(value: object) -> str:
+    assert isinstance(value, UUID)
+    return str(value)
+
+
+ENDPOINTS = {
+    "game": Endpoint("GET /games/{id}", _game),
+    "games": Endpoint("GET /games?limit=20", _games),
+    "search": Endpoint("GET /games/search?q=", _search),
+    "library": Endpoint("GET /library", _library),
+    "order": Endpoint("GET /orders/{id}", _order),
+    "cart": Endpoint("GET /cart", _cart),
+    "place": Endpoint("POST /orders", _place, (OrderCreated.NAME,)),
+    "checkout": Endpoint(
+        "POST /cart/items, POST /cart/checkout",
+        _check_out,
+        (ItemAdded.NAME, OrderCreated.NAME),
+        _fill,
+    ),
+    "transfer": Endpoint("POST /transactions", _transfer, (TransactionCreated.NAME,)),
+}
+"""By the names that the command line takes."""

@@ -1,0 +1,382 @@
+"""The data: games, buyers, what they own and have in their carts; made in our shop by its own
+commands, and copied to the twin by what our API answers."""
+
+import asyncio
+import csv
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import msgspec
+import psycopg
+from joserfc.jwk import OKPKey
+from psycopg import sql
+from psycopg.types.json import Jsonb
+from pydantic import SecretStr
+
+from api.tokens import ACCESS_LIFETIME, Tokens
+from benchmarks.http.twin.common import mint
+from benchmarks.http.twin.tables import TABLES
+from commands.handler import SYSTEM, Caller
+from deploy.servers.common import free_port
+from domain.catalog import Listing, Price
+from domain.library import LibraryGameAdded
+from domain.payments import Method
+from kit.uuid7 import uuid7
+from runtime.bootstrap import SAMPLE
+from runtime.load import load_games
+from runtime.load.rows import at_once
+from runtime.settings import Settings
+from runtime.wiring.core import Core
+
+GAMES = 11_002
+REGION = "US"
+PRODUCTS = 64
+READERS, OWNED = 40, 20
+BUYERS = 1024
+PLENTY = 1_000_000
+PATIENCE_SECONDS = 300
+DAY = 86_400
+CARD = Method("card", "pm_card_visa")
+
+
+class Account(msgspec.Struct, frozen=True):
+    """A buyer, logged in."""
+
+    user_id: UUID
+    session_id: UUID
+
+
+class Shop(msgspec.Struct):
+    """What requests are about. The first `READERS` accounts own games and have carts; the others
+    buy. `wallets` are theirs, in the accounts' order."""
+
+    games: Sequence[UUID]
+    titles: Sequence[str]
+    products: Sequence[UUID]
+    accounts: Sequence[Account]
+    wallets: Sequence[UUID]
+    orders: list[tuple[int, UUID]] = msgspec.field(default_factory=list)
+    """Orders that are completed, with the index of the account."""
+
+
+def games_file(given: Path | None, folder: Path) -> Path:
+    """The games to load: a CSV file as `ludoteca load games` takes it; without one, the sample that
+    comes with the program, repeated until it is as large as the real thing."""
+    if given is not None:
+        return given
+    with SAMPLE.open(encoding="utf-8", newline="") as file:
+        sample = list(csv.DictReader(file))
+    path = folder / "games.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, sample[0].keys())
+        writer.writeheader()
+        titles = (
+            {**row, "title": f"{row['title']} {number}" if number > 1 else row["title"]}
+            for number in count(1)
+            for row in sample
+        )
+        writer.writerows(islice(titles, GAMES))
+    return path
+
+
+def settings(url: str, home: Path) -> Settings:
+    """Of a shop on a database: the defaults, but free ports, no limits of requests per client, and
+    carts that last as long as the benchmark."""
+    return Settings(
+        home=home,
+        database_url=SecretStr(url),
+        port=free_port(18200),
+        provider_port=free_port(18300),
+        fiscal_port=free_port(18400),
+        rate_limit="off",
+        sample="off",
+        cart_ttl_seconds=DAY,
+        cart_max_seconds=DAY,
+    )
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The same as variables, for processes that have no others of the program's."""
+    told = settings.model_dump(exclude_unset=True) | {
+        "database_url": settings.database_url.get_secret_value()
+    }
+    others = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("LUDOTECA_", "PG"))
+    }
+    return {**others, **{f"LUDOTECA_{name.upper()}": str(value) for name, value in told.items()}}
+
+
+# -- ours ------------------------------------------------------------------------------------------
+
+
+async def fill(core: Core, base: str, games: Path) -> Shop:
+    """Make the data by our commands; `base` is where our API answers. A worker, the projector and
+    the provider have to run."""
+    report = await load_games(core, games)
+    if not report.loaded:
+        raise ValueError(f"there are no games in {games}: {report}")
+    products = await _made(range(PRODUCTS), lambda number: _product(core, number))
+    accounts = await _made(range(READERS + BUYERS), lambda _: _account(core))
+    wallets = await _made(accounts, lambda account: _wallet(core, account))
+    async with client(base, await core.log.head()) as http:
+        found = [game for game in await _all(http, "/games") if game["kind"] == "DIGITAL"]
+    shop = Shop(
+        [UUID(game["id"]) for game in found],
+        [game["title"] for game in found],
+        products,
+        accounts,
+        wallets,
+    )
+    await at_once(list(range(READERS)), lambda reader: _read(core, shop, reader))
+    await _granted(core, len(shop.orders))
+    return shop
+
+
+def client(base: str, position: int = 0, token: str = "") -> httpx.AsyncClient:
+    """A client of ours that sees at least what was done up to a position."""
+    headers = {"Min-Position": str(position)} if position else {}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    return httpx.AsyncClient(
+        base_url=f"{base}/api/v1", headers=headers, timeout=30, trust_env=False
+    )
+
+
+async def get(http: httpx.AsyncClient, path: str, **query: str) -> Any:
+    """What is answered. Raises ValueError unless it is 200."""
+    answer = await http.get(path, params=query)
+    if answer.status_code != 200:
+        raise ValueError(f"{path}: {answer.status_code} {answer.text}")
+    return answer.json()
+
+
+async def _all(http: httpx.AsyncClient, path: str) -> list[dict[str, Any]]:
+    """All items of a list."""
+    items, query = [], {"limit": "200"}
+    while True:
+        page = await get(http, path, **query)
+        items += page["items"]
+        if page["next_cursor"] is None:
+            return items
+        query["cursor"] = page["next_cursor"]
+
+
+async def _made(items: Iterable[Any], make: Callable[[Any], Awaitable[Any]]) -> list[Any]:
+    """What is made of each, in the same order."""
+    made: dict[int, Any] = {}
+
+    async def one(numbered: tuple[int, Any]) -> None:
+        made[numbered[0]] = await make(numbered[1])
+
+    await at_once(list(enumerate(items)), one)
+    return [made[number] for number in sorted(made)]
+
+
+async def _product(core: Core, number: int) -> UUID:
+    admin = Caller("benchmark", uuid7(), "ADMIN")
+    listing = Listing(
+        sku=f"BOX-{number}",
+        title=f"Board game {number}",
+        kind="PHYSICAL",
+        prices=(Price("*", 1999, "USD"),),
+    )
+    product_id: UUID = (await core.commands.catalog.create(admin, listing, "ACTIVE")).value
+    await core.commands.inventory.set_total(admin, product_id, PLENTY)
+    return product_id
+
+
+async def _account(core: Core) -> Account:
+    made = await core.commands.accounts.register(
+        SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="Ann", region=REGION
+    )
+    login = await core.commands.logins.open(made.value)
+    return Account(made.value.user_id, login.session_id)
+
+
+async def _wallet(core: Core, account: Account) -> UUID:
+    wallet_id = (await core.commands.wallets.create(_as(account), "USD")).value
+    await core.commands.wallets.add_funds(
+        Caller("benchmark", uuid7(), "ADMIN"), wallet_id, PLENTY, "for the benchmark"
+    )
+    return wallet_id
+
+
+async def _read(core: Core, shop: Shop, reader: int) -> None:
+    """Have a reader own some games, and put two things into the cart."""
+    account = shop.accounts[reader]
+    for number in range(OWNED):
+        game_id = shop.games[(reader * OWNED + number) % len(shop.games)]
+        placed = await core.commands.orders.place(_as(account), game_id, CARD)
+        shop.orders.append((reader, placed.value.order_id))
+    for number in range(2):
+        await core.commands.carts.add(_as(account), shop.products[reader + number], 1)
+
+
+def _as(account: Account) -> Caller:
+    return Caller(f"user:{account.user_id}", account.user_id, "BUYER")
+
+
+async def _granted(core: Core, orders: int) -> None:
+    """Wait until so many games are in libraries."""
+    granted = position = 0
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while granted < orders:
+            head = await core.log.watcher.beyond(position)
+            page, position = await core.log.read_page(
+                position, head, names=[LibraryGameAdded.NAME], limit=orders
+            )
+            granted += len(page)
+
+
+# -- the twin --------------------------------------------------------------------------------------
+
+
+async def copy(tokens: Tokens, position: int, base: str, shop: Shop, url: str) -> None:
+    """Fill the twin's database with what our API answers, up to a position of the log."""
+    async with client(base, position) as http:
+        games = await _all(http, "/games")
+    orders, library, carts = [], [], []
+    for account in shop.accounts[:READERS]:
+        async with client(base, position, our_token(tokens, account)) as http:
+            orders += await _all(http, "/orders")
+            owner = {"user_id": account.user_id}
+            library += [{**owner, **each} for each in await _all(http, "/library")]
+            carts.append({**owner, **await get(http, "/cart")})
+    with psycopg.connect(url) as conn:
+        conn.execute(TABLES.encode())
+        with conn.pipeline():
+            _insert(conn, "users", map(_user_row, shop.accounts))
+            _insert(conn, "games", map(_game_row, games))
+            _insert(
+                conn, "stock", ({"product_id": each, "total": PLENTY} for each in shop.products)
+            )
+            _insert_orders(conn, orders)
+            _insert(conn, "library", library)
+            _insert_carts(conn, carts)
+            _insert(conn, "wallets", map(_wallet_row, shop.accounts, shop.wallets))
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("VACUUM ANALYZE")
+
+
+def _insert(conn: psycopg.Connection, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Insert rows, each by those of its fields that are columns of the table."""
+    names = _COLUMNS[table]
+    statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+        sql.Identifier(table),
+        sql.SQL(", ").join(map(sql.Identifier, names)),
+        sql.SQL(", ").join(sql.Placeholder() * len(names)),
+    )
+    with conn.cursor() as cursor:
+        cursor.executemany(statement, [[row.get(name) for name in names] for row in rows])
+
+
+_HAPPENED = (
+    "name", "at", "status", "reason", "code", "detail", "amount_cents", "method", "provider",
+    "provider_ref", "attempt",
+)  # fmt: skip
+_COLUMNS: Mapping[str, Sequence[str]] = {
+    "users": ("id", "status", "role", "region"),
+    "games": (
+        "id", "seller_id", "sku", "title", "description", "publisher", "category", "genres",
+        "tags", "platforms", "release_date", "kind", "prices", "image_ids", "status", "version",
+        "created_at", "updated_at",
+    ),
+    "stock": ("product_id", "total"),
+    "orders": (
+        "id", "user_id", "region", "currency", "total_cents", "refunded_cents", "status",
+        "provisional", "cancel_reason", "payment_id", "expires_at", "created_at", "updated_at",
+    ),
+    "order_lines": (
+        "id", "order_id", "game_id", "seller_id", "kind", "title", "quantity", "unit_price_cents",
+        "shipment_id",
+    ),
+    "payments": (
+        "id", "order_id", "amount_cents", "refunded_cents", "refund_status", "currency", "status",
+        "method", "provider", "client_secret", "redirect_url", "code", "detail", "expires_at",
+        "created_at", "updated_at",
+    ),
+    "receipts": (
+        "id", "order_id", "seller_id", "number", "year", "amount_cents", "currency", "status",
+        "url", "issued_at",
+    ),
+    "happenings": ("order_id", "payment_id", *_HAPPENED),
+    "library": ("user_id", "game_id", "order_id", "purchase_date"),
+    "carts": ("id", "user_id", "status", "currency", "version", "expires_at"),
+    "cart_items": (
+        "id", "cart_id", "product_id", "seller_id", "sku", "title", "quantity",
+        "unit_price_cents", "reservation_id",
+    ),
+    "wallets": ("id", "user_id", "currency", "status", "balance_cents"),
+}  # fmt: skip
+
+
+def _user_row(account: Account) -> dict[str, Any]:
+    return {"id": account.user_id, "status": "ACTIVE", "role": "BUYER", "region": REGION}
+
+
+def _game_row(game: dict[str, Any]) -> dict[str, Any]:
+    return {**game, "prices": Jsonb(game["prices"])}
+
+
+def _wallet_row(account: Account, wallet_id: UUID) -> dict[str, Any]:
+    row = {"id": wallet_id, "user_id": account.user_id, "currency": "USD", "status": "ACTIVE"}
+    return {**row, "balance_cents": PLENTY}
+
+
+def _insert_orders(conn: psycopg.Connection, orders: Sequence[dict[str, Any]]) -> None:
+    """Orders of digital games, with all that belongs to them."""
+    payments = [order["payment"] for order in orders]
+    _insert(conn, "orders", orders)
+    lines = [
+        {**line, "id": line["line_id"], "order_id": order["id"]}
+        for order in orders
+        for line in order["lines"]
+    ]
+    _insert(conn, "order_lines", lines)
+    _insert(conn, "payments", payments)
+    receipts = (receipt for order in orders for receipt in order["receipts"])
+    _insert(conn, "receipts", ({**receipt, "id": uuid4()} for receipt in receipts))
+    timeline = [
+        {**each, "order_id": order["id"], "payment_id": _payment_of(order, each)}
+        for order in orders
+        for each in order["timeline"]
+    ]
+    _insert(conn, "happenings", sorted(timeline, key=lambda each: int(each["position"])))
+
+
+def _payment_of(order: dict[str, Any], event: dict[str, Any]) -> str | None:
+    """The payment's id for what is in its history, too."""
+    in_history = any(each["position"] == event["position"] for each in order["payment"]["history"])
+    return str(order["payment_id"]) if in_history else None
+
+
+def _insert_carts(conn: psycopg.Connection, carts: Sequence[dict[str, Any]]) -> None:
+    _insert(conn, "carts", ({**cart, "version": 1} for cart in carts))
+    for cart in carts:
+        items = ({**item, "cart_id": cart["id"]} for item in cart["items"])
+        _insert(conn, "cart_items", items)
+        for item in cart["items"]:
+            conn.execute(
+                "UPDATE stock SET reserved = reserved + %s WHERE product_id = %s",
+                (item["quantity"], item["product_id"]),
+            )
+
+
+# -- tokens ----------------------------------------------------------------------------------------
+
+
+def our_token(tokens: Tokens, account: Account) -> str:
+    """An access token of ours, valid for a quarter of an hour."""
+    return tokens.mint_access(account.user_id, "BUYER", account.session_id)
+
+
+def twin_token(key: OKPKey, account: Account) -> str:
+    """One of the twin's, valid for as long."""
+    return mint(key, account.user_id, ACCESS_LIFETIME)

@@ -1,0 +1,183 @@
+"""The two sides, ours and the twin, each a server with its data: asking it, and what that cost."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import psycopg
+import uvloop
+from joserfc.jwk import OKPKey
+
+from api.tokens import Tokens, new_private_key
+from benchmarks.http import processes, shop
+from benchmarks.http.cpu import Usage, spent, used, used_by_postgres, with_cpu
+from benchmarks.http.endpoints import Endpoint
+from benchmarks.http.processes import API, Serving
+from benchmarks.http.shop import Account, Shop
+from benchmarks.http.wrk import Failed, drive, send
+from benchmarks.measuring import Log, Sample
+from benchmarks.server import Server
+from runtime.settings import Settings
+from runtime.wiring.core import open_core
+
+QUERIES = 2_000
+"""How many requests of a query there are, before they begin again."""
+
+COMMANDS_PER_SECOND = 4_000
+"""How many commands are prepared: more than any side can do."""
+
+WARM_UP_SECONDS = 1.0
+WARM_UP_CONNECTIONS = 8
+QUIET_SECONDS = 1.5
+PATIENCE_SECONDS = 180
+
+_OUR_COMMANDS = "SELECT count(*) FROM log.events WHERE name = ANY(%s)"
+_TWIN_COMMANDS = "SELECT count(*) FROM idempotency WHERE %s::text[] IS NOT NULL"
+_AT_WORK = """
+SELECT (SELECT max(position) FROM log.events), (SELECT count(*) FROM queue.jobs
+    WHERE died_at IS NULL)"""
+
+
+class Side:
+    """A server that answers, over a database of its own."""
+
+    def __init__(
+        self,
+        serving: Serving,
+        conn: psycopg.Connection,
+        postgres: int,
+        token: Callable[[Account], str],
+        *,
+        is_ours: bool,
+    ) -> None:
+        """`conn`: a connection to its database, for our own questions; `postgres`: the server's
+        process."""
+        self.serving = serving
+        self._conn = conn
+        self._postgres = postgres
+        self._token = token
+        self._is_ours = is_ours
+        self._next: Counter[str] = Counter()
+        self._warm: set[str] = set()
+
+    def ask(self, endpoint: Endpoint, data: Shop, connections: int, seconds: float) -> Sample:
+        """Ask for one thing over so many connections. The CPU of a command is that of all
+        processes, until nothing that it set in motion is left to do. Raises Failed."""
+        tokens = [self._token(account) for account in data.accounts]
+        if endpoint.name not in self._warm:
+            self._warm.add(endpoint.name)
+            self._drive(endpoint, data, tokens, WARM_UP_CONNECTIONS, WARM_UP_SECONDS)
+        return self._drive(endpoint, data, tokens, connections, seconds)
+
+    def _drive(
+        self,
+        endpoint: Endpoint,
+        data: Shop,
+        tokens: Sequence[str],
+        connections: int,
+        seconds: float,
+    ) -> Sample:
+        base, first = self.serving.base, self._next[endpoint.name]
+        length = QUERIES
+        if endpoint.is_command:
+            length = int(COMMANDS_PER_SECOND * seconds)
+            self._next[endpoint.name] += length
+        requests = list(islice(endpoint.requests(data, first), length))
+        ahead = [*endpoint.ahead(data, first), requests.pop(0)]
+        asyncio.run(send(base, ahead, tokens))
+        self._rest()
+        done, before = self._done(endpoint), self._used(endpoint)
+        sample = drive(base, requests, tokens, connections=connections, seconds=seconds)
+        if endpoint.is_command:
+            self._rest()
+        after = self._used(endpoint)
+        count = self._done(endpoint) - done if endpoint.is_command else sample.count
+        if count < sample.count:
+            raise Failed(f"{endpoint.name}: {sample.count} were answered, and {count} done")
+        return with_cpu(sample, spent(before, after), count)
+
+    def _done(self, endpoint: Endpoint) -> int:
+        """How many commands were carried out."""
+        statement = _OUR_COMMANDS if self._is_ours else _TWIN_COMMANDS
+        row = self._conn.execute(statement, (list(endpoint.events),)).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def _rest(self) -> None:
+        """Wait until the processes have nothing left to do. Raises Failed."""
+        if not self._is_ours:
+            return
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        since, before = time.monotonic(), self._at_work()
+        while before[1] or time.monotonic() - since < QUIET_SECONDS:
+            time.sleep(0.1)
+            now = self._at_work()
+            if now != before:
+                since, before = time.monotonic(), now
+            if time.monotonic() > deadline:
+                raise Failed(f"after {PATIENCE_SECONDS} s there are {before[1]} jobs left")
+
+    def _at_work(self) -> tuple[int, int]:
+        """The last position, and how many jobs are left."""
+        row = self._conn.execute(_AT_WORK).fetchone()
+        assert row is not None
+        return int(row[0]), int(row[1])
+
+    @property
+    def position(self) -> int:
+        """The last position of our log."""
+        return self._at_work()[0]
+
+    def _used(self, endpoint: Endpoint) -> Usage:
+        """By the processes that have to do with it: none but the API's with a query."""
+        info = self._conn.info
+        postgres = used_by_postgres(self._postgres, info.dbname, without=info.backend_pid)
+        pids = self.serving.pids
+        return {**used(pids if endpoint.is_command else {API: pids[API]}), **postgres}
+
+
+@contextmanager
+def open_ours(
+    server: Server, home: Path, games: Path | None, log: Log
+) -> Iterator[tuple[Side, Shop, Tokens]]:
+    """All processes of the shop on a database of its own, filled; and what signs its tokens."""
+    with ExitStack() as stack:
+        url = stack.enter_context(server.fresh("ours"))
+        settings = shop.settings(url, home)
+        serving = stack.enter_context(processes.ours(home, shop.environment(settings)))
+        log("filling the shop")
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            data, tokens = runner.run(_fill(settings, serving.base, shop.games_file(games, home)))
+        conn = stack.enter_context(psycopg.connect(url, autocommit=True))
+        conn.execute("VACUUM ANALYZE")
+        yield (
+            Side(serving, conn, server.pid, partial(shop.our_token, tokens), is_ours=True),
+            data,
+            tokens,
+        )
+
+
+async def _fill(settings: Settings, base: str, games: Path) -> tuple[Shop, Tokens]:
+    async with open_core(settings) as core:
+        return await shop.fill(core, base, games), core.tokens
+
+
+@contextmanager
+def open_twin(server: Server, home: Path, ours: Side, data: Shop, tokens: Tokens) -> Iterator[Side]:
+    """The twin on a database of its own, filled with the same."""
+    key_file = home / "twin.pem"
+    key_file.write_bytes(new_private_key())
+    with ExitStack() as stack:
+        url = stack.enter_context(server.fresh())
+        asyncio.run(shop.copy(tokens, ours.position, ours.serving.base, data, url))
+        serving = stack.enter_context(
+            processes.module("benchmarks.http.twin.app", url, key_file, home=home)
+        )
+        conn = stack.enter_context(psycopg.connect(url, autocommit=True))
+        key = OKPKey.import_key(key_file.read_bytes())
+        yield Side(serving, conn, server.pid, partial(shop.twin_token, key), is_ours=False)
