@@ -8,68 +8,29 @@ for a page than the others falls behind, and catches up with pages of its own.
 
 import asyncio
 import logging
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from functools import partial
-from typing import Literal, Protocol
-from uuid import UUID
+from collections.abc import Iterable, Sequence
 
-import msgspec
 import psycopg
 
 from eventstore.consumers import checkpoints, histories
 from eventstore.consumers.leadership import PLANNED_ONCE, Challenger, connected
 from eventstore.consumers.newer_events import NewerEvent, UnknownNames
-from eventstore.consumers.reader import Unreadable
+from eventstore.consumers.reacting import MAX_QUARANTINED, Lead, Reactions, Reacts
 from eventstore.database.postgres import connect, is_away
 from eventstore.database.release import OutdatedRelease, require_current
-from eventstore.decoding import Raw
 from eventstore.history import HistoryChanged
-from eventstore.log import AlreadyDone, Recorded
 from eventstore.postgres_log import PostgresLog
 from kit.cancellation import stop_if_cancelled
-from kit.wording import described, kept
 
 logger = logging.getLogger(__name__)
 
 PAGE = 1_000
-MAX_QUARANTINED = 1_000
-"""With this many quarantined streams the reactor itself is at fault: it stops until some are
-retried."""
-
-MAX_CONCURRENT_STREAMS = 128
-"""How many streams one reactor handles concurrently."""
-
-RETRY_PAGE = 100
-"""Events read at a time when a stream is retried."""
-
 RESCAN_SECONDS = 1.0
-RETRY_BACKOFF_SECONDS = (0.05, 0.2, 1.0)
-"""Seconds between attempts of a failed reaction, before its stream is quarantined."""
-
-OUTAGE_BACKOFF_SECONDS = (0.1, 5.0)
-"""The first and the longest pause between attempts while a dependency of a reaction is down."""
-
 PAGE_BARRIER_SECONDS = 0.25
 """How long reactors wait for each other at the end of a page."""
 
 LAGGARD_POLL_SECONDS = 0.05
 """How often a reactor still busy with its page is checked while the others wait for events."""
-
-
-class Reacts(Protocol):
-    """What the runner needs of a reactor."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def reactions(self) -> "Iterable[type[msgspec.Struct]]": ...
-
-    @property
-    def starts_from(self) -> Literal["beginning", "now"]: ...
-
-    async def react(self, recorded: Recorded) -> None: ...
 
 
 def register_reactors(url: str, reactors: Iterable[Reacts]) -> None:
@@ -86,61 +47,10 @@ def register(conn: psycopg.Connection, reactors: Iterable[Reacts]) -> None:
         checkpoints.register(conn, reactor.name, 1, "", head if reactor.starts_from == "now" else 0)
 
 
-class Lead:
-    """A reactor led by this process, and its current work: a page, or a retry."""
-
-    def __init__(
-        self,
-        reactor: Reacts,
-        names: Iterable[str],
-        subscription: checkpoints.Subscription,
-        quarantined: Iterable[checkpoints.Quarantined],
-    ) -> None:
-        self.reactor = reactor
-        self.names = frozenset(names)
-        self.name = subscription.name
-        self.position = self.saved = subscription.position
-        self.quarantined = {p.stream_id: p.position for p in quarantined}
-        self.retry_requested: list[checkpoints.Quarantined] = []
-        self.places = asyncio.Semaphore(MAX_CONCURRENT_STREAMS)
-        self.task: asyncio.Task[None] | None = None
-        self._position_after = subscription.position
-
-    def start(self, work: Coroutine[None, None, None], *, position_after: int) -> None:
-        """Start work that ends with the reactor at position `then`."""
-        self.task = asyncio.create_task(work, name=f"reactor {self.reactor.name}")
-        self._position_after = position_after
-
-    def finish(self) -> None:
-        """Collect completed work. Raises what it raised."""
-        if self.task is not None and self.task.done():
-            task = self.task
-            self.task = None
-            if task.cancelled():
-                raise HistoryChanged(f"{self.reactor.name} was reacting to events that may be gone")
-            task.result()
-            self.position = self._position_after
-
-    def forget(self) -> None:
-        """Cancel work on a history that may be lost."""
-        if self.task is not None:
-            self.task.cancel()
-
-    async def stop(self) -> None:
-        """Cancel the work; the next leader repeats it."""
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
-
-
 class ReactorRunner:
     """Leads those of the given reactors that no other process leads.
 
-    `outcomes` are exceptions that a reaction may properly end with (a refusal, a repeat): they are
-    not retried, and refusals are recorded in consumers.refusals. `unavailable` are those that mean
-    that a dependency is down, as the log may be: the reaction waits for it as long as it takes,
-    while other reactors go on. After any other exception, and a few attempts, the event's stream is
-    quarantined for that reactor.
+    `outcomes` and `unavailable` are exceptions that are no failures of a reaction (`Reactions`).
     """
 
     def __init__(
@@ -154,8 +64,7 @@ class ReactorRunner:
     ) -> None:
         self._url = url
         self._log = log
-        self._outcomes = outcomes
-        self._unavailable = unavailable
+        self._reactions = Reactions(log, outcomes, unavailable)
         self._reactors = {r.name: r for r in reactors}
         self._names = log.codec.names_of({cls for r in reactors for cls in r.reactions})
         self._leads: dict[str, Lead] = {}
@@ -260,7 +169,9 @@ class ReactorRunner:
         for lead in self._leads.values():
             lead.finish()
             if lead.task is None and lead.retry_requested:
-                lead.start(self._retry(lead, lead.retry_requested), position_after=lead.position)
+                lead.start(
+                    self._reactions.retry(lead, lead.retry_requested), position_after=lead.position
+                )
                 lead.retry_requested = []
         free = [
             lead
@@ -297,146 +208,20 @@ class ReactorRunner:
         """One page from the position of the last of the idle reactors; the others take the part
         after their own positions."""
         rows, end = await self._log.read_page(start, end, names=self._names, limit=PAGE)
-        page = await self._decoded(rows)
+        page = await self._reactions.decoded(rows)
         self._log.history.must_be(self._generation)
         for lead in free:
             events = [
                 r for r in page if r.env.position > lead.position and r.env.name in lead.names
             ]
             if events:
-                lead.start(self._react(lead, events), position_after=end)
+                lead.start(self._reactions.react(lead, events), position_after=end)
             else:
                 lead.position = max(lead.position, end)
         if tasks := [lead.task for lead in free if lead.task is not None]:
             await asyncio.wait(tasks, timeout=PAGE_BARRIER_SECONDS)
         for lead in free:
             lead.finish()
-
-    async def _decoded(self, rows: Sequence[Raw]) -> list[Recorded]:
-        """Decode rows to events, some of which may be Unreadable."""
-        try:
-            return await self._log.decode(rows)
-        except psycopg.Error:
-            raise
-        except Exception as error:
-            # invalid JSON, another shape, or a failing upcaster: find the event
-            if len(rows) == 1:
-                return [Recorded(rows[0][0], Unreadable(error))]
-            return [recorded for row in rows for recorded in await self._decoded([row])]
-
-    async def _react(self, lead: Lead, events: Sequence[Recorded]) -> None:
-        by_stream: dict[UUID, list[Recorded]] = defaultdict(list)
-        for recorded in events:
-            by_stream[recorded.env.stream_id].append(recorded)
-        async with asyncio.TaskGroup() as group:
-            for of_stream in by_stream.values():
-                group.create_task(self._react_in_order(lead, of_stream))
-
-    async def _react_in_order(self, lead: Lead, events: Sequence[Recorded]) -> None:
-        """React to events of one stream in order. After a failure the rest of the stream waits."""
-        async with lead.places:
-            for recorded in events:
-                if recorded.env.position >= lead.quarantined.get(
-                    recorded.env.stream_id, recorded.env.position + 1
-                ):
-                    return
-                error = await self._try(lead, recorded)
-                if error is not None:
-                    await self._quarantine(lead, recorded, error)
-
-    async def _try(self, lead: Lead, recorded: Recorded) -> Exception | None:
-        """React, with a few attempts. Returns the remaining error."""
-        if isinstance(recorded.event, Unreadable):
-            return recorded.event.error
-        for pause in (*RETRY_BACKOFF_SECONDS, None):
-            try:
-                await self._outlast(lead, partial(lead.reactor.react, recorded))
-            except self._outcomes as outcome:
-                await self._note(lead, recorded, outcome)
-                return None
-            except Exception as error:  # whatever fails, only this stream waits
-                if pause is None:
-                    return error
-                await asyncio.sleep(pause)
-            else:
-                return None
-        return None
-
-    async def _outlast(self, lead: Lead, act: Callable[[], Awaitable[None]]) -> None:
-        """Call `act` repeatedly until none of its dependencies is down."""
-        pause, longest = OUTAGE_BACKOFF_SECONDS
-        while True:
-            stop_if_cancelled()
-            try:
-                return await act()
-            except Exception as error:
-                if not is_away(error) and not isinstance(error, self._unavailable):
-                    raise
-                logger.warning("reactor %s waits for what it needs: %r", lead.reactor.name, error)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, longest)
-
-    async def _note(self, lead: Lead, recorded: Recorded, outcome: Exception) -> None:
-        """Record a refusal. A repeat needs no record."""
-        env = recorded.env
-        logger.info("reactor %s at position %s: %s", lead.reactor.name, env.position, outcome)
-        if not isinstance(outcome, AlreadyDone):
-            code = kept(str(getattr(outcome, "code", type(outcome).__name__)))
-            values = (
-                lead.name,
-                env.event_id,
-                env.position,
-                env.stream_id,
-                code,
-                kept(str(outcome)),
-            )
-            await self._outlast(lead, partial(self._write, checkpoints.NOTE_REFUSAL, values))
-
-    async def _quarantine(self, lead: Lead, recorded: Recorded, error: Exception) -> None:
-        env = recorded.env
-        lead.quarantined[env.stream_id] = env.position
-        if len(lead.quarantined) <= MAX_QUARANTINED:
-            logger.warning(
-                "reactor %s parks stream %s at %s: %r",
-                lead.reactor.name,
-                env.stream_id,
-                env.position,
-                error,
-            )
-        if len(lead.quarantined) == MAX_QUARANTINED:
-            logger.error(
-                "reactor %s stands still: %s streams are in quarantine",
-                lead.reactor.name,
-                MAX_QUARANTINED,
-            )
-        values = (lead.name, [env.stream_id], [env.position], [env.name], [described(error)])
-        await self._outlast(lead, partial(self._write, checkpoints.QUARANTINE, values))
-
-    async def _write(self, query: str, values: tuple[object, ...]) -> None:
-        async with self._log.pool.connection() as conn:
-            await conn.execute(query.encode(), values)
-
-    async def _retry(self, lead: Lead, retry_requested: Sequence[checkpoints.Quarantined]) -> None:
-        """React again to the events of quarantined streams that an operator wants retried."""
-        for quarantined in retry_requested:
-            lead.quarantined.pop(quarantined.stream_id, None)
-            version = 0
-            while rows := await self._log.read_stream_raw(
-                quarantined.stream_id, version, upto=lead.position, limit=RETRY_PAGE
-            ):
-                version = rows[-1][0].version
-                held = [
-                    row
-                    for row in rows
-                    if row[0].position >= quarantined.position and row[0].name in lead.names
-                ]
-                await self._react_in_order(lead, await self._decoded(held))
-                if quarantined.stream_id in lead.quarantined:
-                    break
-            else:
-                await self._outlast(
-                    lead, partial(self._write, checkpoints.RELEASE, ([quarantined.id],))
-                )
 
     async def _save(self, conn: psycopg.Connection) -> None:
         self._log.history.must_be(self._generation)

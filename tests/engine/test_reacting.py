@@ -13,8 +13,9 @@ import pytest
 from domain.errors import Conflict, Refused
 from domain.events import Event
 from eventstore.codec import Codec
-from eventstore.consumers import checkpoints, leadership, reactor_runner
-from eventstore.consumers.reactor_runner import ReactorRunner, Reacts, register_reactors
+from eventstore.consumers import checkpoints, leadership, reacting, reactor_runner
+from eventstore.consumers.reacting import Reacts
+from eventstore.consumers.reactor_runner import ReactorRunner, register_reactors
 from eventstore.log import AlreadyDone, IdempotencyRecord, Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from queries.operations import Operations
@@ -81,8 +82,8 @@ def raising(error: Exception, *poison: Event) -> Callable[[Any], None]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reactor_runner, "RETRY_BACKOFF_SECONDS", (0.001,))
-    monkeypatch.setattr(reactor_runner, "OUTAGE_BACKOFF_SECONDS", (0.01, 0.02))
+    monkeypatch.setattr(reacting, "RETRY_BACKOFF_SECONDS", (0.001,))
+    monkeypatch.setattr(reacting, "OUTAGE_BACKOFF_SECONDS", (0.01, 0.02))
     monkeypatch.setattr(reactor_runner, "RESCAN_SECONDS", 0.1)
 
 

@@ -46,7 +46,7 @@ ENDS_WITH_ANOTHER = {
     "projections.engine.advancing.Subscriber",  # made anew at each lead; let go of within a second
     "projections.engine.lanes.Lane",
     "projections.projection.Rows",
-    "eventstore.consumers.reactor_runner.Lead",
+    "eventstore.consumers.reacting.Lead",
     "queries.live.subscriptions.Listener",  # told, and closed
     "queries.live.subscriptions.LiveStatus",
     "queries.live.subscriptions._Person",
