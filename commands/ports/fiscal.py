@@ -1,4 +1,4 @@
-"""The fiscal operator."""
+"""The operator to whom sales are reported by law."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,15 +9,14 @@ import msgspec
 
 
 class IssuedReceipt(msgspec.Struct, frozen=True):
-    """A receipt as the fiscal operator has it: its reference there, and where people see it."""
+    """An issued receipt: the operator's reference, and the page that shows it."""
 
     ref: str
     url: str | None = None
 
 
 class KnownReceipt(msgspec.Struct, frozen=True):
-    """A receipt as the operator's book shows it; the amount is in the smallest unit of the
-    currency."""
+    """A receipt in the operator's book. The amount is in the smallest unit of the currency."""
 
     seller_id: UUID
     year: int
@@ -30,12 +29,12 @@ class KnownReceipt(msgspec.Struct, frozen=True):
 
 
 class OperatorUnavailable(Exception):
-    """No answer from the fiscal operator: it may have the receipt or not; ask again under the same
-    idempotency key."""
+    """No answer from the fiscal operator: it may have issued the receipt or not. Ask again with the
+    same idempotency key."""
 
 
 class OperatorRefused(Exception):
-    """The fiscal operator said no to the receipt as it is."""
+    """The fiscal operator refused the receipt."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"{code}: {detail}")
@@ -44,8 +43,7 @@ class OperatorRefused(Exception):
 
 
 class FiscalOperator(Protocol):
-    """Whoever sales are reported to by law. It may be told of a book's numbers in any order, each
-    once."""
+    """Issues fiscal receipts. The numbers of a book may be used in any order, each once."""
 
     async def issue(
         self,
@@ -58,26 +56,25 @@ class FiscalOperator(Protocol):
         currency: str,
         idempotency_key: str,
     ) -> IssuedReceipt:
-        """Report a sale. Under the key of an earlier call the answer is that call's.
+        """Report a sale. With the key of an earlier call, returns that call's answer.
 
         Raises OperatorUnavailable, OperatorRefused.
         """
         ...
 
     async def receipt_of(self, seller_id: UUID, order_id: UUID) -> KnownReceipt | None:
-        """What it has issued to a seller for an order. Raises as `issue` does."""
+        """The receipt issued to a seller for an order. Raises as `issue` does."""
         ...
 
     async def receipts_from(
         self, seller_id: UUID, year: int, number: int
     ) -> Sequence[KnownReceipt]:
-        """The first receipts of a book from this number on, in their order. Raises as `issue`
-        does."""
+        """A page of a book's receipts from this number on, in order. Raises as `issue` does."""
         ...
 
     async def receipts_since(
         self, issued_since: datetime | None, after: str | None
     ) -> Sequence[KnownReceipt]:
-        """The next receipts of all books, in the order of their issue; `after` is the last page's
-        last reference. Empty at the end. Raises as `issue` does."""
+        """A page of the receipts of all books, in the order of their issue; empty at the end.
+        `after` is the last reference of the page before. Raises as `issue` does."""
         ...

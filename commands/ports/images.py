@@ -1,4 +1,4 @@
-"""How pictures are made, fetched and kept."""
+"""Making, fetching and storing images."""
 
 from typing import Protocol
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Picture(msgspec.Struct, frozen=True):
-    """An image made safe to serve, and its thumbnail: bytes of the same format, PNG, JPEG or
+    """An image that is safe to serve, and its thumbnail, both in the same format: PNG, JPEG or
     WebP."""
 
     full: bytes
@@ -14,7 +14,7 @@ class Picture(msgspec.Struct, frozen=True):
 
 
 class ImageMaker(Protocol):
-    """Makes images of what people send, off the event loop."""
+    """Makes images from what people send, off the event loop."""
 
     async def make(self, content: bytes) -> Picture:
         """Raises Invalid: image_unsupported, image_broken, image_too_large."""
@@ -22,7 +22,7 @@ class ImageMaker(Protocol):
 
 
 class ImageFetcher(Protocol):
-    """Gets images from addresses that people give us."""
+    """Fetches images from addresses that people give us."""
 
     async def fetch(self, url: str, max_bytes: int) -> bytes:
         """Raises Invalid: image_url_refused, image_unreachable, image_too_large."""
@@ -30,15 +30,15 @@ class ImageFetcher(Protocol):
 
 
 class ImageStoreUnavailable(Exception):
-    """The store gave no answer, or none that helps: try again later."""
+    """The store did not answer, or not usefully: try again later."""
 
 
 class ImageStore(Protocol):
-    """Keeps bytes under keys of letters, digits and dashes. What is under a key never changes. All
-    may raise ImageStoreUnavailable."""
+    """Stores bytes under keys of letters, digits and dashes. The bytes under a key never change.
+    All methods may raise ImageStoreUnavailable."""
 
     async def put(self, key: str, content: bytes) -> None:
-        """Returns when the bytes are safe."""
+        """Store the bytes. Returns when they are safe."""
         ...
 
     async def get(self, key: str) -> bytes | None: ...

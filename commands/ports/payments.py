@@ -13,9 +13,9 @@ IntentStatus = Literal[
 
 
 class Intent(msgspec.Struct, frozen=True):
-    """A provider's payment intent as it stands. `code` and `detail` say why the last attempt
-    failed, if it did; `payment_id` is None when it names none of ours; `refunded_cents` is all that
-    went back, where a notice tells it."""
+    """The current state of a payment intent. `code` and `detail` say why the last attempt failed,
+    if it did. `payment_id` is None when the intent is not of this shop. `refunded_cents` is the
+    total refunded, as far as a notice says."""
 
     ref: str
     status: IntentStatus
@@ -33,9 +33,9 @@ RefundStatus = Literal["PENDING", "SUCCEEDED", "FAILED"]
 
 
 class ProviderRefund(msgspec.Struct, frozen=True):
-    """A refund as it stands at the provider: that it took it on does not mean that the money has
-    gone. `code` says why it failed, if it did. `payment_id` and `refund_id` are ours, None when it
-    was made by hand; `intent_ref` is what it is of, where the provider says so.
+    """The state of a refund at the provider; accepting it does not mean that the money was sent.
+    `code` says why it failed, if it did. `payment_id` and `refund_id` are ours, and None when the
+    refund was made by hand. `intent_ref` is the refunded intent, if the provider says so.
     """
 
     ref: str
@@ -48,8 +48,8 @@ class ProviderRefund(msgspec.Struct, frozen=True):
 
 
 class ProviderNotice(msgspec.Struct, frozen=True):
-    """A verified webhook notice: its own id (for ever unique), its type, and the intent or the
-    refund it speaks of."""
+    """A verified webhook of the provider: its unique id, its type, and the intent or the refund
+    that it is about."""
 
     event_id: str
     type: str
@@ -59,12 +59,12 @@ class ProviderNotice(msgspec.Struct, frozen=True):
 
 
 class ProviderUnavailable(Exception):
-    """No answer, a time-out or a 5xx: it may have happened or not; ask again under the same
-    idempotency key."""
+    """No answer, a time-out or a 5xx: the call may have taken effect or not. Repeat it with the
+    same idempotency key."""
 
 
 class ProviderRefused(Exception):
-    """The provider said no to the call itself (a 4xx that no retry mends)."""
+    """The provider refused the call (a 4xx that no retry mends)."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"{code}: {detail}")
@@ -73,8 +73,8 @@ class ProviderRefused(Exception):
 
 
 class PaymentProvider(Protocol):
-    """A provider of card payments. Every call that changes something is idempotent under the key it
-    is given."""
+    """A provider of card payments. Every call that changes something is idempotent under its
+    key."""
 
     name: str
 
@@ -88,17 +88,18 @@ class PaymentProvider(Protocol):
         idempotency_key: str,
     ) -> Intent:
         """Create the payment's intent and, with a method, confirm it. Raises ProviderUnavailable,
-        ProviderRefused."""
+        ProviderRefused, as all calls do."""
         ...
 
     async def confirm(self, ref: str, *, method: str, idempotency_key: str) -> Intent:
-        """Try a method on an intent that awaits one."""
+        """Try a method on an intent that waits for one."""
         ...
 
     async def get(self, ref: str) -> Intent: ...
 
     async def find(self, payment_id: UUID) -> Intent | None:
-        """The intent made for a payment, when its ref never reached us."""
+        """The intent that was created for a payment; finds it without the ref, which may never have
+        reached us."""
         ...
 
     async def cancel(self, ref: str, *, idempotency_key: str) -> Intent: ...
@@ -112,28 +113,28 @@ class PaymentProvider(Protocol):
         refund_id: UUID,
         idempotency_key: str,
     ) -> ProviderRefund:
-        """Ask for money of an intent to go back. The provider keeps our ids with the refund, and
-        tells them with it."""
+        """Refund money of an intent. The provider stores our ids with the refund, and returns
+        them."""
         ...
 
     async def get_refund(self, ref: str) -> ProviderRefund: ...
 
     async def intents_since(self, since: datetime | None, after: str | None) -> Sequence[Intent]:
-        """A page of all intents made since a moment, newest first: what comes behind the one of
-        this ref."""
+        """A page of the intents created since a moment, newest first, that follow the intent with
+        the ref `after`."""
         ...
 
     async def refunds_since(
         self, since: datetime | None, after: str | None
     ) -> Sequence[ProviderRefund]:
-        """The same of all refunds."""
+        """As `intents_since`, of refunds."""
         ...
 
     def pay_page(self, payment_id: UUID) -> str | None:
-        """The provider's page on which this payment is paid in a browser; None when it has none."""
+        """The URL of the provider's page for paying in a browser; None when it has none."""
         ...
 
     def parse_webhook(self, body: bytes, signature: str, now: datetime) -> ProviderNotice:
-        """Verify and read a notice. Raises InvalidSignature; ValueError when the body is not a
+        """Verify and read a webhook. Raises InvalidSignature; ValueError when the body is not a
         notice."""
         ...

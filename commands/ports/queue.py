@@ -1,4 +1,4 @@
-"""Work queues: jobs, their attempts, and the dead letters that they may end as."""
+"""Work queues: jobs, their attempts, and dead letters."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -10,8 +10,8 @@ import msgspec
 
 
 class Job(msgspec.Struct, frozen=True):
-    """A piece of work. Publishing the same id twice is publishing it once, as far as the queue can
-    tell; handlers are idempotent all the same."""
+    """A piece of work. A queue may drop a second job with the same id; handlers must be idempotent
+    all the same."""
 
     id: UUID
     kind: str
@@ -45,10 +45,11 @@ class JobWorker(ABC):
 
     @abstractmethod
     async def handle(self, attempt: JobAttempt, /) -> None:
-        """Do a job. An exception means: again later, or dead after the last attempt."""
+        """Do a job. After an exception it is retried, and dead after the last attempt."""
 
     async def lost(self, _: JobAttempt, /) -> None:
-        """See `WorkQueue.consume`. Most workers do nothing about such a job."""
+        """Called for a job whose last attempt lost its worker: see `WorkQueue.consume`. Does
+        nothing unless overridden."""
         return
 
 
@@ -65,24 +66,25 @@ class WorkQueue(Protocol):
     async def consume(
         self, handler: JobHandler, *, concurrency: int = 4, lost: JobHandler | None = None
     ) -> None:
-        """Hand jobs to the handler until cancelled. An exception means: again later, or dead after
-        the last attempt.
+        """Hand jobs to the handler until cancelled. After an exception a job is retried, and dead
+        after the last attempt.
 
-        `lost` is told of a job whose worker was lost in the last attempt; whatever it does, the job
-        is dead then.
+        `lost` is called for a job whose last attempt lost its worker; the job is dead afterwards in
+        any case.
         """
         ...
 
     async def depth(self) -> int:
-        """Jobs that wait or are being worked on."""
+        """The number of jobs that wait or are in progress."""
         ...
 
     async def dead(self) -> int:
-        """How many dead letters there are."""
+        """The number of dead letters."""
         ...
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]: ...
 
     async def redrive(self, job_id: UUID) -> bool:
-        """Put a dead job back to work with fresh attempts. False when there is none of that id."""
+        """Put a dead job back into the queue with fresh attempts. False when there is none with
+        this id."""
         ...

@@ -1,4 +1,4 @@
-"""Keys of persons, and hashes of passwords."""
+"""Encryption keys of persons, and password hashes."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -6,11 +6,11 @@ from uuid import UUID
 
 
 class Overloaded(Exception):
-    """Too many ask at once for what takes long: ask again in a moment."""
+    """Too many slow requests at once: try again in a moment."""
 
 
 class PersonKeys(Protocol):
-    """Keys that personal fields are encrypted under."""
+    """The keys that encrypt personal fields."""
 
     async def create(self, person_ids: Iterable[UUID]) -> None: ...
 
@@ -23,5 +23,5 @@ class PasswordHasher(Protocol):
     async def hash(self, password: str) -> str: ...
 
     async def matches(self, password_hash: str, password: str) -> bool:
-        """False for another password; an empty hash matches nothing, in the same time."""
+        """Whether the password matches. An empty hash matches nothing, and takes the same time."""
         ...

@@ -1,4 +1,4 @@
-"""Sessions of people who logged in."""
+"""Login sessions."""
 
 from datetime import datetime
 from typing import Protocol
@@ -8,9 +8,9 @@ import msgspec
 
 
 class Session(msgspec.Struct, frozen=True):
-    """A login: each refresh spends one generation of its token and makes the next. `epoch` is its
-    account's at the login; whether the account keeps it, the account knows
-    (`domain.identity.User.keeps`)."""
+    """A login session. Each refresh spends one generation of its token and makes the next. `epoch`
+    is the account's session epoch at the login; `domain.identity.User.keeps` tells whether it is
+    still valid."""
 
     session_id: UUID
     user_id: UUID
@@ -21,22 +21,22 @@ class Session(msgspec.Struct, frozen=True):
 
 
 class Sessions(Protocol):
-    """Keeps the sessions: state of the program's door, not facts of the shop, so not in the log."""
+    """Stores the sessions. They are not in the log, as they are no facts about the shop."""
 
     async def open(self, session: Session) -> None: ...
 
     async def find(self, session_id: UUID) -> Session | None: ...
 
     async def advance(self, session_id: UUID, generation: int) -> bool:
-        """Spend this generation; False when it was spent already, or the session is revoked."""
+        """Spend this generation. False when it was spent already, or the session is revoked."""
         ...
 
     async def revoke(self, session_id: UUID) -> None: ...
 
     async def of_user(self, user_id: UUID) -> list[Session]:
-        """Those that have not expired, ended ones too."""
+        """The user's sessions that have not expired, including ended ones."""
         ...
 
     async def purge_expired(self, now: datetime) -> None:
-        """Drop those that have expired."""
+        """Delete expired sessions."""
         ...

@@ -1,4 +1,4 @@
-"""Signatures of the webhooks that come in."""
+"""Signatures of incoming webhooks."""
 
 from datetime import datetime
 from typing import Protocol
@@ -9,9 +9,8 @@ class InvalidSignature(Exception):
 
 
 class CarrierSignatures(Protocol):
-    """Knows the parcel carrier's notices by their signatures."""
+    """Verifies the signatures of parcel carriers' notices."""
 
     def check(self, body: bytes, signature: str, now: datetime) -> None:
-        """Return when the carrier signed this body within the last minutes. Raises
-        InvalidSignature."""
+        """Raises InvalidSignature unless the carrier signed this body within the last minutes."""
         ...

@@ -4,6 +4,6 @@ from typing import Protocol
 
 
 class TextLog(Protocol):
-    """A plain text log for people: one line per step."""
+    """A text log for people, with one line for each step."""
 
     def write(self, step: str, **ids: object) -> None: ...

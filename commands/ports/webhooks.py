@@ -1,4 +1,4 @@
-"""What posts webhooks to merchants."""
+"""Sending webhooks to merchants."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,8 +8,8 @@ import msgspec
 
 
 class WebhookMessage(msgspec.Struct, frozen=True):
-    """One message to a merchant's server. A repeat has the same `message_id`; each of the secrets
-    signs it."""
+    """A message to a merchant's server. A repeat has the same `message_id`. Each of the secrets
+    signs the message."""
 
     message_id: str
     url: str
@@ -19,8 +19,8 @@ class WebhookMessage(msgspec.Struct, frozen=True):
 
 
 class WebhookUnsent(Exception):
-    """The message did not arrive, as far as we know: send it again. `code` says why (timeout,
-    http_500, …)."""
+    """The message did not arrive, as far as we know: send it again. `code` says why (`timeout`,
+    `http_500`, …)."""
 
     def __init__(self, code: str) -> None:
         super().__init__(code)
@@ -28,13 +28,13 @@ class WebhookUnsent(Exception):
 
 
 class WebhookSender(Protocol):
-    """Calls servers of merchants, but none in our own network."""
+    """Calls merchants' servers, but none in our own network."""
 
     async def check(self, url: str) -> None:
-        """Raises Invalid("webhook_url_refused") when it would not call this."""
+        """Raises Invalid("webhook_url_refused") for a URL that it would not call."""
         ...
 
     async def send(self, message: WebhookMessage) -> int:
-        """Post the message; returns the answer's HTTP status, whatever it is. Raises WebhookUnsent
-        without one."""
+        """Post the message. Returns the HTTP status of the answer, whatever it is. Raises
+        WebhookUnsent without an answer."""
         ...

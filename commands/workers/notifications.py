@@ -1,5 +1,5 @@
-"""What the notice worker does with a job: render the notice, hand it to its carrier, record what
-became of it."""
+"""The notification worker: renders a notification, hands it to its transport, and records the
+outcome."""
 
 from collections.abc import Mapping
 from uuid import UUID
@@ -20,12 +20,12 @@ from eventstore.database.patience import outlast
 from eventstore.unit_of_work import UnitOfWork
 
 UNVERIFIED_AN_HOUR = RateLimitItemPerHour(20)
-"""Mails that an address gets before anybody has shown that they read them: whoever opened the
-account may have named a stranger's address, and do a hundred things of which its owner is told."""
+"""Mails per hour to an unverified address: whoever opened the account may have named a stranger's
+address, and may do any number of things that send mail to it."""
 
 
 class NotificationWorker(JobWorker):
-    """Handles the jobs of the notice queue; `body` has notice_id."""
+    """Handles the jobs of the notification queue. Their `body` has notice_id."""
 
     def __init__(
         self, handler: CommandHandler, transports: Mapping[Channel, MessageTransport]
@@ -35,11 +35,10 @@ class NotificationWorker(JobWorker):
         self._unverified = MovingWindowRateLimiter(MemoryStorage())
 
     async def handle(self, attempt: JobAttempt) -> None:
-        """Send a notice unless it went already. Whatever is raised is tried again, and after the
-        last try recorded as a failure; a job redriven later sends it all the same.
+        """Send a notification, unless it was sent already. After an exception the job is retried;
+        the last attempt records a failure. A job that is redriven later still sends it.
 
-        Should the worker die between the sending and the recording, it is sent again, as the same
-        message.
+        If the worker dies between sending and recording, the same message is sent again.
         """
         notification_id = UUID(attempt.job.body["notice_id"])
         notification = await self._handler.state(NOTIFICATION, notification_id)
@@ -81,7 +80,7 @@ class NotificationWorker(JobWorker):
 
         await outlast(
             lambda: self._handler.handle(decision, on_behalf("worker:mail", attempt.job))
-        )  # lest it be sent again
+        )  # else it would be sent again
 
     async def _record_failure(self, notification_id: UUID, code: str, attempt: JobAttempt) -> None:
         async def decision(unit: UnitOfWork) -> None:
@@ -97,8 +96,8 @@ def _message(
     params: Mapping[str, str],
     user: identity.User,
 ) -> Message:
-    """To the address that the notice is for; to one that is not known to be the account's, in our
-    own words only."""
+    """The message to the notification's address. To an unverified address it says nothing that
+    somebody typed."""
     address = params.get(notification_texts.ADDRESS, user.email)
     known = _is_known(notification, address, user)
     subject, text = notification_texts.render(
@@ -118,6 +117,6 @@ def _message(
 
 
 def _is_known(notification: Notification, address: str, user: identity.User) -> bool:
-    """Whether it reaches the person whose account it is: an address that they verified; a push goes
-    to none."""
+    """Whether the notification reaches the account's owner: by push, or at an address that they
+    verified."""
     return notification.channel == "push" or (user.email_verified and address == user.email)

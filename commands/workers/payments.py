@@ -1,8 +1,8 @@
-"""What the payment worker does with a job: ask the provider, and record what came of it.
+"""The payment worker: asks the provider for what a job says, and records the outcome.
 
-Every call carries an idempotency key (the payment's id, the refund's id), so a job may run any
-number of times. After the last try the provider is asked once more what it knows, before the
-payment is declared failed.
+Every call carries an idempotency key, so a job may run any number of times. After the last attempt
+the worker asks the provider for the payment's intent once more before it declares the payment
+failed.
 """
 
 from collections.abc import Awaitable, Callable
@@ -31,7 +31,8 @@ JobKind = Literal["charge", "intent", "cancel", "refund", "refund_failed"]
 
 
 class PaymentWorker(JobWorker):
-    """Handles the jobs of the payment queue; `body` has payment_id, and refund_id for a refund."""
+    """Handles the jobs of the payment queue. Their `body` has payment_id and, for a refund,
+    refund_id."""
 
     def __init__(
         self,
@@ -47,7 +48,7 @@ class PaymentWorker(JobWorker):
         self._refunds = RefundSteps(provider, self._records)
 
     async def handle(self, attempt: JobAttempt) -> None:
-        """Do the job. Raises ProviderUnavailable: try again later, or dead after the last
+        """Do the job. Raises ProviderUnavailable: the job is retried, and dead after the last
         attempt."""
         job, payment_id = attempt.job, UUID(attempt.job.body["payment_id"])
         steps: dict[str, Callable[[JobAttempt, UUID, Payment], Awaitable[None]]] = {
@@ -71,13 +72,13 @@ class PaymentWorker(JobWorker):
         self._records.note("worker done", attempt, payment_id, status=after.status if after else "")
 
     async def lost(self, attempt: JobAttempt) -> None:
-        """The worker of the last attempt was lost: end the payment now, as the provider has it, not
-        by its deadline."""
+        """End a payment whose last attempt lost its worker, now and as the provider has it, instead
+        of at its deadline."""
         payment_id = UUID(attempt.job.body["payment_id"])
         self._records.note("worker lost", attempt, payment_id)
         payment = await self._handler.state(PAYMENT, payment_id)
         if attempt.job.kind == "charge" and payment is not None and payment.is_open:
-            detail = "the payment was interrupted again and again"
+            detail = "processing the payment was interrupted too often"
             await self._look_before_failing(
                 attempt, payment_id, payment, "payment_interrupted", detail
             )
@@ -124,10 +125,11 @@ class PaymentWorker(JobWorker):
     async def _ask_for_money(
         self, job_id: UUID, payment_id: UUID, payment: Payment, token: str
     ) -> Intent:
-        """Create the intent with the method, or try the method on the intent there is. A payment
-        has one intent: its creation goes under the payment's id, so that the provider itself
-        refuses a second one. Each method's try goes under its job's id: what is counted here may
-        have been counted before, by a log that went back since.
+        """Create the intent with the method, or try the method on the existing intent.
+
+        A payment has one intent: its creation uses the payment's id as the idempotency key, so that
+        the provider itself refuses a second one. Each try of a method uses the job's id. A counter
+        would not do, as a log that went back repeats its numbers.
         """
         asked_before = payment.attempt or payment.provider_ref
         intent = await self._find(payment_id, payment) if asked_before else None
@@ -140,20 +142,20 @@ class PaymentWorker(JobWorker):
                     method=token,
                     idempotency_key=str(payment_id),
                 )
-            except ProviderRefused:  # perhaps an intent without a method was made meanwhile
+            except ProviderRefused:  # an intent without a method may have been created meanwhile
                 intent = await self._find(payment_id, payment)
                 if intent is None:
                     raise
         if not _awaits_method(intent, payment):
-            return intent  # what was asked for is under way, or done: asking again would be refused
+            # it is being processed, or has succeeded: the provider would refuse to confirm it
+            return intent
         key = f"{payment_id}:confirm:{job_id}"
         return await self._provider.confirm(intent.ref, method=token, idempotency_key=key)
 
     async def _look_before_failing(
         self, attempt: JobAttempt, payment_id: UUID, payment: Payment, code: str, detail: str
     ) -> None:
-        """The try came to nothing, as it seems: what does the provider know of it? If nothing good,
-        it failed."""
+        """Fail the payment, unless the provider's intent shows that the attempt did not fail."""
         try:
             intent = await self._find(payment_id, payment)
         except (ProviderUnavailable, ProviderRefused):
@@ -164,8 +166,8 @@ class PaymentWorker(JobWorker):
             await self._fail(attempt, payment_id, code, detail)
 
     async def _give_up_if_closed(self, payment_id: UUID, intent: Intent) -> None:
-        """The order was cancelled, or paid by a wallet, while the provider was asked: leave nobody
-        an intent that can still be paid."""
+        """Cancel the intent when the order was cancelled, or paid by a wallet, while we asked the
+        provider: nobody shall be able to pay it."""
         payment = await self._handler.state(PAYMENT, payment_id)
         done = payment is not None and (payment.closed or payment.wallet_id is not None)
         if done and intent.status in {"requires_action", "requires_payment_method"}:
@@ -174,8 +176,7 @@ class PaymentWorker(JobWorker):
             )
 
     async def _reconcile(self, attempt: JobAttempt, payment_id: UUID, payment: Payment) -> None:
-        """The payment is settled here: only take note of what the provider has (money that came
-        after all)."""
+        """Record money that arrived at the provider although the payment had already ended here."""
         intent = await self._find(payment_id, payment)
         if intent is not None and intent.status == "succeeded":
             await self._apply(attempt, payment_id, intent)
@@ -185,13 +186,13 @@ class PaymentWorker(JobWorker):
             try:
                 return await self._provider.get(payment.provider_ref)
             except ProviderRefused as refused:
-                # a notice told of an intent that there is not: who has the secret may
+                # a notice named an unknown intent, as anyone who has the secret can
                 if refused.code != UNKNOWN:
                     raise
         return await self._provider.find(payment_id)
 
     async def _make_intent(self, attempt: JobAttempt, payment_id: UUID, payment: Payment) -> None:
-        """No method yet: the provider's intent gives the client its secret."""
+        """Create the intent of a payment without a method: the client needs its secret."""
         if payment.provider_ref is not None or payment.method is not None or not payment.is_open:
             return
         try:
@@ -205,7 +206,7 @@ class PaymentWorker(JobWorker):
         except ProviderRefused as refused:
             current = await self._handler.state(PAYMENT, payment_id)
             if current is not None and current.method is not None:
-                return  # a method came meanwhile, and made the intent with it
+                return  # a method was attached meanwhile, and its job created the intent
             await self._fail(attempt, payment_id, refused.code, refused.detail)
         except ProviderUnavailable:
             if attempt.last:
@@ -220,13 +221,14 @@ class PaymentWorker(JobWorker):
             await self._apply(attempt, payment_id, intent)
             await self._give_up_if_closed(payment_id, intent)
 
-    # -- giving it back ----------------------------------------------------------------------------
+    # -- cancelling --------------------------------------------------------------------------------
 
     async def _cancel(self, attempt: JobAttempt, payment_id: UUID, payment: Payment) -> None:
-        """The order was cancelled, or a wallet paid: see that no money comes from here. If it has
-        come, it is captured and sent back, or sent back at once where the wallet's was captured.
+        """Cancel the intent after the order was cancelled or a wallet paid it. Money that has
+        arrived is captured, and refunded because the order is cancelled; after a wallet's capture
+        it is refunded directly.
         """
-        # the log went back, and the queue did not: here the order is as it was before
+        # the log went back, but the queue did not: the cancellation is not in the log
         if payment.can_be_tried:
             self._records.note(
                 "worker dropped",
@@ -255,7 +257,7 @@ class PaymentWorker(JobWorker):
     # -- recording ---------------------------------------------------------------------------------
 
     async def _apply(self, attempt: JobAttempt, payment_id: UUID, intent: Intent) -> None:
-        """Record what the provider's intent has come to."""
+        """Record the status of the provider's intent."""
         name, secret = self._provider.name, self._secrets.seal(payment_id, intent.client_secret)
 
         def decide(payment: Payment) -> list[Event]:
@@ -289,8 +291,8 @@ class PaymentWorker(JobWorker):
 
 
 def _awaits_method(intent: Intent, payment: Payment) -> bool:
-    """Whether the intent waits for this method: it has none, or the one before it failed, known
-    here or not."""
+    """Whether the intent waits for this method: it has none, or an earlier one failed, whether or
+    not the log knows."""
     failed_before = payment.failures > 0 or not payment.attempt
     return intent.status == "requires_payment_method" or (
         intent.status == "failed" and failed_before

@@ -1,13 +1,13 @@
-"""A fiscal receipt per seller of a paid order: who asks for it, and the worker that gets it from
-the operator.
+"""Fiscal receipts, one for each seller of a paid order: the reactor that queues them, and the
+worker that gets them from the operator.
 
-The worker first takes the receipt's number in the log, then calls the operator under that number,
-then records what came of it. Killed anywhere in between, it is done again with the same number, and
-the operator knows the number.
+The worker first takes the receipt's number in the log, then calls the operator with that number,
+then records the outcome. If it is killed in between, the next attempt uses the same number, which
+the operator recognises.
 
-When the operator refuses, its book is looked into: a log that went back to an earlier moment does
-not know what was issued since. What the book has is entered in the log, and the receipt goes on:
-under the number that the operator has it by, or the next that nobody has.
+When the operator refuses, the worker reads the operator's book: a log that went back to an earlier
+moment does not know what was issued since. It records what the book has in the log. Then the
+receipt takes the number under which the operator has it, or else the next free one.
 """
 
 import logging
@@ -38,13 +38,13 @@ logger = logging.getLogger(__name__)
 ACTOR = "worker:fiscal"
 
 RENUMBERED_AT_MOST = 20
-"""How often one attempt gives a receipt another number; each time it learns a page of the
-operator's book."""
+"""How often one attempt may renumber a receipt. Each time it records another page of the operator's
+book."""
 
 
 def fiscal_receipts(handler: CommandHandler, queue: WorkQueue) -> Reactor:
-    """Puts a job on the fiscal queue for each seller who took money by an order, in the book of the
-    year (UTC) in which the order was paid.
+    """Queues a receipt for each seller who earned money with a paid order, in the book of the year
+    (UTC) of the payment.
     """
 
     async def confirmed(_: OrderConfirmed, env: Envelope) -> None:
@@ -55,15 +55,15 @@ def fiscal_receipts(handler: CommandHandler, queue: WorkQueue) -> Reactor:
 
 
 class ReceiptWorker(JobWorker):
-    """Handles the jobs of the fiscal queue; `body` has order_id, seller_id and year."""
+    """Handles the jobs of the fiscal queue. Their `body` has order_id, seller_id and year."""
 
     def __init__(self, handler: CommandHandler, operator: FiscalOperator) -> None:
         self._handler = handler
         self._operator = operator
 
     async def handle(self, attempt: JobAttempt) -> None:
-        """Get the receipt. Raises OperatorUnavailable and OperatorRefused: again later, or dead
-        after the last try."""
+        """Get the receipt. Raises OperatorUnavailable, OperatorRefused: the job is retried, and
+        dead after the last attempt."""
         numbered = await self._numbered(attempt)
         if numbered is None:
             logger.warning(
@@ -107,8 +107,8 @@ class ReceiptWorker(JobWorker):
             order_id=receipt.order_id,
             amount_cents=receipt.amount_cents,
             currency=receipt.currency,
-            # With the order: under a number that a lost order had, an operator would answer as it
-            # did then.
+            # The key names the order, too: a lost order may have had the same number, and the
+            # operator would repeat its answer to that one.
             idempotency_key=(
                 f"{receipt.seller_id}/{receipt.year}/{receipt.number}/{receipt.order_id}"
             ),
@@ -117,16 +117,16 @@ class ReceiptWorker(JobWorker):
     async def _as_operator_has_it(
         self, attempt: JobAttempt, receipt_id: UUID, receipt: Receipt, refused: OperatorRefused
     ) -> Receipt:
-        """The receipt after its refusal: as the operator has issued it already, or with another
-        number, because its own is another's there. Raises the refusal when the operator's book does
-        not explain it.
+        """The receipt after a refusal: as the operator issued it earlier or, if another order has
+        its number there, with another number. Raises the refusal when the operator's book does not
+        explain it.
         """
         try:
             known = await self._operator.receipts_from(
                 receipt.seller_id, receipt.year, receipt.number
             )
             own = await self._operator.receipt_of(receipt.seller_id, receipt.order_id)
-        except OperatorRefused:  # it shows its books to nobody, or has none such
+        except OperatorRefused:  # it does not show this book, or has none
             raise refused from None
         is_taken = any(
             each.number == receipt.number and each.order_id != receipt.order_id for each in known
@@ -137,9 +137,9 @@ class ReceiptWorker(JobWorker):
         async def decision(unit: UnitOfWork) -> tuple[list[KnownReceipt], Receipt]:
             current = await unit.get(RECEIPT, receipt_id)
             found = await record_issued(unit, [*known, *([] if own is None else [own])])
-            # another worker
-            was_quicker = (current.year, current.number) != (receipt.year, receipt.number)
-            if own is None and current.status != "CREATED" and not was_quicker:
+            # by another worker
+            was_renumbered = (current.year, current.number) != (receipt.year, receipt.number)
+            if own is None and current.status != "CREATED" and not was_renumbered:
                 book_id = receipts.book_id(current.seller_id, current.year)
                 book = await unit.load(BOOK, book_id)
                 given = receipts.give_number(
@@ -177,8 +177,8 @@ class ReceiptWorker(JobWorker):
         return after
 
     async def _numbered(self, attempt: JobAttempt) -> tuple[UUID, Receipt] | None:
-        """The receipt, with the number that it has or now gets from the book; None if the log has
-        lost the order."""
+        """The receipt with its number, which it takes from the book if it has none yet. None if the
+        log has lost the order."""
         body = attempt.job.body
         order_id, seller_id, year = (
             UUID(body["order_id"]),

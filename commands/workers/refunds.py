@@ -44,7 +44,7 @@ class RefundSteps:
             sent = await self._send_back(
                 payment_id, intent.ref, payment.amount_cents, refund_id, key
             )
-            # what failed failed for good: only another refund can bring it back
+            # a failed refund stays failed: only another one can return the money
             for _ in range(attempt.number):
                 if sent.status == "FAILED":
                     key = f"{payment_id}:surplus:{sent.ref}"
@@ -59,7 +59,7 @@ class RefundSteps:
                 raise RefundFailed(
                     f"the surplus of payment {payment_id} could not be sent back: {sent.code}"
                 )
-            # a notice of the provider, or an operator, has it looked at again
+            # a notice, or an operator who redrives the job, makes us look again
             if sent.status == "PENDING":
                 raise ProviderUnavailable("the refund of the surplus is still pending")
         await self._records.record(
@@ -69,7 +69,7 @@ class RefundSteps:
     async def _send_back(
         self, payment_id: UUID, ref: str, amount_cents: int, refund_id: UUID, key: str
     ) -> ProviderRefund:
-        """Ask for a refund; under a key that was used before, see how that one stands by now."""
+        """Ask for a refund; with a key that was used before, return that refund's current state."""
         asked = await self._provider.refund(
             ref,
             amount_cents=amount_cents,
@@ -80,9 +80,9 @@ class RefundSteps:
         return asked if asked.status != "PENDING" else await self._provider.get_refund(asked.ref)
 
     async def refund(self, attempt: JobAttempt, payment_id: UUID, payment: Payment) -> None:
-        """Send money back, or see how that stands which the provider knows of already. It counts
-        only once the provider says that it succeeded. Without an answer it stays asked for: it may
-        have gone, and must not be promised again.
+        """Send a refund, or look up one that the provider has already. It succeeds only when the
+        provider says so. Without an answer it stays pending: the money may have been sent, and must
+        not be promised again.
         """
         refund_id = UUID(attempt.job.body["refund_id"])
         refund = payment.refunds.get(refund_id)
@@ -98,7 +98,7 @@ class RefundSteps:
                 reason="it failed, or another refund took its place",
             )
             return
-        # no money has come by the provider
+        # the provider never had the money
         if payment.provider_ref is None or not refund.amount_cents:
             await self._records.record(
                 attempt, payment_id, lambda p: refunds.complete_refund(p, refund_id)
@@ -115,7 +115,7 @@ class RefundSteps:
                     attempt, payment_id, lambda p: refunds.complete_refund(p, refund_id)
                 )
                 return
-            # it has no such money: no repeat mends that, nor does a redrive
+            # the provider has no such intent: neither a retry nor a redrive helps
             unknown = code == UNKNOWN
             if unknown or (attempt.last and refund.provider_ref is None):
                 await self._records.record(
@@ -131,23 +131,22 @@ class RefundSteps:
                     code=code,
                 )
                 return
-            # it stays asked for while it is tried; then an operator must see it: it ends as a dead
-            # letter
+            # it stays pending while it is retried, and ends as a dead letter for an operator
             raise
         await self._note_refund(attempt, payment_id, refund_id, sent)
 
     async def _refund_at_provider(
         self, payment_id: UUID, ref: str, refund_id: UUID, refund: Refund
     ) -> ProviderRefund:
-        """The refund that there is, or else a new one: of the intent that the payment names or,
-        where the provider does not know it (a notice told of it: who has the secret may), of the
-        one that was made for the payment.
+        """The existing refund, or else a new one of the payment's intent. If the provider does not
+        know that intent (a forged notice may have named it), the refund is of the intent that was
+        created for the payment.
         """
         if refund.provider_ref is not None:
             try:
                 return await self._provider.get_refund(refund.provider_ref)
             except ProviderRefused as refused:
-                if refused.code != UNKNOWN:  # a notice told of a refund that there is not
+                if refused.code != UNKNOWN:  # otherwise a notice named an unknown refund
                     raise
         try:
             return await self._send_back(
@@ -178,8 +177,8 @@ class RefundSteps:
         )
 
     async def report_failure(self, attempt: JobAttempt, payment_id: UUID, payment: Payment) -> None:
-        """A refund failed at the provider. For an operator to see it this job must die; it ends
-        well once as much was asked back again. Raises RefundFailed.
+        """Report a refund that failed at the provider to operators, as a dead letter: raises
+        RefundFailed, unless a later refund of at least the same amount has not failed.
         """
         refund_id = UUID(attempt.job.body["refund_id"])
         refund = payment.refunds.get(refund_id)

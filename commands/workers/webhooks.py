@@ -1,7 +1,7 @@
-"""What the webhook worker does with a job: send the message, and record what came of it.
+"""The webhook worker: sends an event to a merchant's endpoint, and records the outcome.
 
-The message is made anew of the log's event at each try, and is the same each time. A repeat has the
-same id, by which the receiver knows it; so a job may run any number of times.
+Each attempt builds the message from the log's event, and always the same one. A repeat has the same
+id, by which the receiver recognises it, so a job may run any number of times.
 """
 
 from collections.abc import Callable
@@ -24,11 +24,11 @@ from eventstore.unit_of_work import UnitOfWork
 GONE = 410
 
 Decide = Callable[[WebhookDelivery, WebhookEndpoint], tuple[list[Event], list[Event]]]
-"""The delivery's events, and its endpoint's."""
+"""Returns the events of the delivery, and those of its endpoint."""
 
 
 class WebhookWorker(JobWorker):
-    """Handles the jobs of the webhook queue; `body` has delivery_id."""
+    """Handles the jobs of the webhook queue. Their `body` has delivery_id."""
 
     def __init__(
         self, handler: CommandHandler, sender: WebhookSender, secrets: SealedSecrets
@@ -38,8 +38,8 @@ class WebhookWorker(JobWorker):
         self._secrets = secrets
 
     async def handle(self, attempt: JobAttempt) -> None:
-        """Deliver. Raises WebhookUnsent: try again later, or dead after the last attempt. Nothing
-        is sent of what was delivered meanwhile, nor to an endpoint that is disabled."""
+        """Deliver the webhook, unless it was delivered already or its endpoint is disabled. Raises
+        WebhookUnsent: the job is retried, and dead after the last attempt."""
         delivery_id = UUID(attempt.job.body["delivery_id"])
         delivery = await self._handler.state(WEBHOOK_DELIVERY, delivery_id)
         if delivery is None or delivery.status == "DELIVERED":
@@ -90,7 +90,7 @@ class WebhookWorker(JobWorker):
         )
 
     async def _record_answer(self, attempt: JobAttempt, delivery_id: UUID, status: int) -> None:
-        """It arrived; or the endpoint says that it is gone, which no repeat mends."""
+        """Record that the webhook arrived, or that the endpoint is gone for good (410)."""
 
         def decide(
             delivery: WebhookDelivery, endpoint: WebhookEndpoint
@@ -125,4 +125,4 @@ class WebhookWorker(JobWorker):
 
         await outlast(
             lambda: self._handler.handle(decision, on_behalf("worker:webhooks", attempt.job))
-        )  # lest it be sent again
+        )  # else it would be sent again
