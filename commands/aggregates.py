@@ -1,11 +1,9 @@
-"""Every kind of stream, and how it folds. Snapshots where streams may grow long; sealed where they
-tell of somebody.
+"""Every kind of stream, and how it folds.
 
-Without are those that come to an end by themselves: an order, whose address is the buyer's and no
-stream's own; a notice, a transaction, a receipt, a posting.
-
-What a client may name has its refusal here: that there is no such thing, and that it is at another
-version than the client has seen.
+Streams that may grow long have snapshots; snapshots with personal data are sealed. Streams that end
+by themselves have no snapshots: orders, notifications, transactions, receipts, postings. What a
+client can name has its refusals here: the stream does not exist, or is at another version than the
+client saw.
 """
 
 from collections.abc import Callable
@@ -45,7 +43,7 @@ def _stale(noun: str) -> Callable[[int], Stale]:
 
 
 no_such_product = _missing("product_not_found", "product")
-"""A game as what is put into carts and into stock."""
+"""The refusal of an unknown game, as carts and stock call it."""
 
 USER = Aggregate(
     "user",

@@ -1,5 +1,4 @@
-"""What a cart holds of the stock: each physical line has a hold, which lasts as long as the
-cart."""
+"""A cart's holds on stock: each physical line has one, which lasts as long as the cart."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -16,11 +15,11 @@ from eventstore.unit_of_work import UnitOfWork
 from kit.clock import Clock
 
 EndReason = Literal["expired", "cart thrown away"]
-"""Why a cart gives up its claim and its holds, as the log has it for ever."""
+"""Why a cart gives up its claim and its holds. Stored in the log, so it never changes."""
 
 
 class Holds:
-    """Emits what becomes of holds."""
+    """Emits the changes of a cart's holds."""
 
     def __init__(self, clock: Clock, rules: ShopRules) -> None:
         self._clock = clock
@@ -29,9 +28,9 @@ class Holds:
     async def extend(
         self, unit: UnitOfWork, cart_id: UUID, cart: Cart, changed: Mapping[UUID, int] = {}
     ) -> None:
-        """Every hold of the cart lasts as long as the cart; `changed` are lines whose quantity
-        changes, 0 to none. What another line has lost does not stand in the way: it is taken anew
-        when that line changes, or at the checkout.
+        """Extend all holds of the cart to its new expiry. `changed` has the new quantities of
+        changed lines, 0 for a removed one. Lost holds of other lines are skipped: they are taken
+        anew when their line changes, or at checkout.
         """
         for item in cart.items.values():
             if item.reservation_id is None:
@@ -49,10 +48,10 @@ class Holds:
     async def hold(
         self, unit: UnitOfWork, cart_id: UUID, cart: Cart, item: Item, quantity: int
     ) -> None:
-        """Hold so many of a line, for as long as the cart lives from now on; digital games need no
-        hold.
+        """Hold this quantity of a line until the cart's new expiry. No-op for digital games.
 
-        One that was lost (an operator gave it up, another process's clock is ahead) is taken anew.
+        A hold that was lost (an operator released it, another process's clock is ahead) is taken
+        anew.
         """
         if item.reservation_id is None:
             return
@@ -73,13 +72,13 @@ class Holds:
         unit.emit(stock_id(item.game_id), held)
 
     async def check_limit(self, unit: UnitOfWork, cart_id: UUID, cart: Cart, item: Item) -> None:
-        """After more of it was put in. Raises Conflict("quantity_limit")."""
+        """Check the buyer's limit after a line grew. Raises Conflict("quantity_limit")."""
         if item.reservation_id is not None:
             stock, now = await stock_of(unit, item.game_id), self._clock.now()
             inventory.check_limit(stock, cart.buyer_id, cart_id, now, self._rules.cart_max_quantity)
 
     async def free_for(self, unit: UnitOfWork, cart_id: UUID, cart: Cart, item: Item) -> int:
-        """How many of a line's game the cart could hold now, beyond what it holds."""
+        """How many more units of the line's game the cart could hold now."""
         stock, now = await stock_of(unit, item.game_id), self._clock.now()
         return inventory.free_for(stock, cart.buyer_id, cart_id, now, self._rules.cart_max_quantity)
 
@@ -89,7 +88,7 @@ class Holds:
 
 
 def given_up(stock: Stock, reservation_id: UUID, reason: EndReason) -> list[Event]:
-    """The end of a hold whose cart ended: by the clock, or by its buyer."""
+    """End the hold of a cart that expired or was discarded."""
     if reservation_id in stock.reservations and reason == "expired":
         return [inventory.ReservationExpired(reservation_id=reservation_id)]
     return inventory.release(stock, reservation_id, reason)

@@ -1,7 +1,7 @@
-"""What may change about carts: put in, change, take out, check out, throw away, expire.
+"""Commands on carts: add, change and remove lines; check out, discard, expire.
 
-A cart, the stock that its lines hold, and on checkout the order, its payment and its shipments,
-change in one append: all of it, or nothing.
+A cart changes in one append with the stock that its lines hold and, at checkout, with the order,
+its payment and its shipments.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,17 +41,18 @@ from kit.uuid7 import uuid7
 
 
 def no_such_item() -> NotFound:
-    """The refusal of a line that is not in the cart."""
+    """The refusal of a line that the cart does not have."""
     return NotFound("item_not_found", "your cart has no such line")
 
 
 def cart_is_empty() -> Conflict:
-    """The refusal of what takes something in the cart."""
+    """The refusal of an empty cart, or of none."""
     return Conflict("cart_empty", "there is nothing in the cart")
 
 
 class CartChanged(msgspec.Struct, frozen=True):
-    """Nothing was ordered: the cart is brought up to date, and these of its lines have changed."""
+    """The outcome of a checkout that ordered nothing, but updated the cart: these lines have
+    changed."""
 
     cart_id: UUID
     changes: list[LineChange]
@@ -68,7 +69,7 @@ class CartCommands:
     async def add(
         self, caller: Caller, game_id: UUID, quantity: int, *, once: IdempotencyKey | None = None
     ) -> CommandResult[UUID]:
-        """Put a game into the caller's cart, which is made when there is none; returns the cart's
+        """Add a game to the caller's cart, which is created if there is none. Returns the cart's
         id.
 
         Raises NotFound("product_not_found"); Conflict: game_unavailable, insufficient_stock (with
@@ -120,13 +121,13 @@ class CartCommands:
         expected_version: int | None = None,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
-        """Want another quantity of a line of the caller's cart, more of it at the price of now;
-        returns the cart's id.
+        """Change the quantity of a line in the caller's cart. More units cost the current price.
+        Returns the cart's id.
 
         Raises NotFound("item_not_found"); Conflict: insufficient_stock (with `available` and
         `product_id`), quantity_limit (with `limit`), amount_too_large, and for more also
-        game_unavailable, currency_mismatch; Invalid("invalid_quantity"); Stale, when the cart is at
-        another version than `expected_version`.
+        game_unavailable, currency_mismatch; Invalid("invalid_quantity"); Stale when the cart is not
+        at `expected_version`.
         """
 
         async def decision(unit: UnitOfWork) -> UUID:
@@ -159,7 +160,7 @@ class CartCommands:
         expected_version: int | None = None,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
-        """Take a line out of the caller's cart; returns the cart's id. Raises
+        """Remove a line from the caller's cart. Returns the cart's id. Raises
         NotFound("item_not_found"), Stale."""
 
         async def decision(unit: UnitOfWork) -> UUID:
@@ -181,9 +182,9 @@ class CartCommands:
         *,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[Placed | CartChanged]:
-        """Order what is in the caller's cart: order, payment, shipments and holds in one append.
-        Where a line cannot be had as it stands there any more, nothing is ordered: the cart is
-        brought up to date, and it is told how.
+        """Order what is in the caller's cart: the order, its payment, its shipments and their holds
+        are one append. If a line is no longer available as it stands, nothing is ordered: the cart
+        is updated, and the changes are returned.
 
         Raises NotFound("wallet_not_found"); Conflict: cart_empty (also when there is no cart),
         amount_too_large, insufficient_funds, wallet_inactive, wallet_frozen;
@@ -231,8 +232,7 @@ class CartCommands:
     async def discard(
         self, caller: Caller, *, expected_version: int | None = None
     ) -> CommandResult[None]:
-        """Throw the caller's cart away, with what it holds; where there is none, nothing happens.
-        Raises Stale."""
+        """Discard the caller's cart and its holds. No-op without a cart. Raises Stale."""
 
         async def decision(unit: UnitOfWork) -> None:
             try:
@@ -244,8 +244,8 @@ class CartCommands:
         return await self._handler.handle(decision, caller)
 
     async def show_expired(self, caller: Caller, cart_id: UUID) -> CommandResult[Cart | None]:
-        """The caller's cart that is past its time, to show them what was in it. None when it is
-        not, is empty, was shown before, or another one has taken its place."""
+        """The caller's expired cart, to show what was in it. None when it has not expired, is
+        empty, was shown before, or was replaced by another one."""
 
         async def decision(unit: UnitOfWork) -> Cart | None:
             claim = await unit.load(CLAIM, claim_id("cart", caller.person()))
@@ -265,8 +265,7 @@ class CartCommands:
     async def expire(
         self, caller: Caller, cart_id: UUID, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
-        """The deadline fired: the cart is over, and holds nothing any more, if it is indeed past
-        its time."""
+        """Expire an overdue cart and its holds, when its deadline fires. No-op otherwise."""
 
         async def decision(unit: UnitOfWork) -> None:
             await self._expire(unit, cart_id, await unit.get(CART, cart_id))
@@ -282,7 +281,7 @@ class CartCommands:
         missing: Callable[[], Refused],
         expected_version: int | None = None,
     ) -> tuple[UUID, Cart]:
-        """The caller's cart; one past its time is as good as none, fired or not. Raises `missing`,
+        """The caller's cart and its id. Raises `missing` without one, also when it is overdue;
         Stale."""
         claim = await unit.load(CLAIM, claim_id("cart", caller.person()))
         if claim is None or not claim.held:
@@ -296,7 +295,7 @@ class CartCommands:
     async def _open_cart(
         self, unit: UnitOfWork, buyer_id: UUID, new_cart_id: UUID, currency: str
     ) -> UUID:
-        """The buyer's cart; a new one when there is none, or its time is over."""
+        """The id of the buyer's cart; of a new one when there is none, or it is overdue."""
         now, claim_stream = self._handler.now(), claim_id("cart", buyer_id)
         claim = await unit.load(CLAIM, claim_stream)
         if claim is not None and claim.held:
@@ -305,10 +304,10 @@ class CartCommands:
                 return claim.holder_id
             await self._expire(unit, claim.holder_id, cart)
             claim = await unit.load(CLAIM, claim_stream)
-            if claim is not None and claim.held:  # empty, in another currency
+            if claim is not None and claim.held:  # it is empty, and in another currency
                 unit.emit(claim.holder_id, carts.abandon_empty(cart))
                 unit.emit(claim_stream, claims.release(claim, claim.holder_id, "another currency"))
-        taken = Conflict("cart_exists", "you have a cart already")
+        taken = Conflict("cart_exists", "you already have a cart")
         unit.emit(
             claim_stream,
             claims.take(await unit.load(CLAIM, claim_stream), "cart", new_cart_id, taken),
@@ -325,8 +324,8 @@ class CartCommands:
     async def _end(
         self, unit: UnitOfWork, cart_id: UUID, cart: Cart, ended: list[Event], reason: EndReason
     ) -> None:
-        """Emit a cart's end with what goes with it: it holds nothing any more, and its buyer may
-        begin another."""
+        """Emit a cart's end, and with it the end of its holds and of the claim that keeps the buyer
+        from opening another one."""
         if not ended:
             return
         unit.emit(cart_id, ended)
@@ -337,12 +336,12 @@ class CartCommands:
         claim = claim_id("cart", cart.buyer_id)
         unit.emit(claim, claims.release(await unit.load(CLAIM, claim), cart_id, reason))
 
-    # -- what has changed since it was put in ------------------------------------------------------
+    # -- reviewing the cart at checkout ------------------------------------------------------------
 
     async def _review(
         self, unit: UnitOfWork, cart_id: UUID, cart: Cart, buyer: User
     ) -> list[LineChange]:
-        """Bring the cart, and what it holds, up to date; returns what was not as it stood there."""
+        """Update the cart and its holds to what is available now. Returns the differences."""
         now, found, taken = self._handler.now(), dict[UUID, LineNow](), dict[UUID, int]()
         for item in cart.items.values():
             line = await self._line_now(
@@ -364,8 +363,8 @@ class CartCommands:
     async def _line_now(
         self, unit: UnitOfWork, cart_id: UUID, cart: Cart, item: Item, region: str, taken: int
     ) -> LineNow:
-        """How a line can be had now, when earlier lines of the same game take so many of what is
-        free."""
+        """What is available for a line now, if earlier lines of the same game take `taken`
+        units."""
         try:
             price = await offer(unit, await unit.get(GAME, item.game_id), region)
         except Conflict:
@@ -390,7 +389,7 @@ class CartCommands:
         order_id: UUID,
         shipments: dict[UUID, UUID],
     ) -> OrderLine:
-        """The order's line of an item, with its hold turned hard, or its ownership claimed."""
+        """The order line of a cart item. Allocates its hold, or claims the buyer's ownership."""
         now, game = self._handler.now(), await unit.get(GAME, item.game_id)
         if item.reservation_id is not None:
             if not await self._holds.is_held(unit, item):
@@ -425,7 +424,7 @@ class CartCommands:
 def _emit_shipments(
     unit: UnitOfWork, order_id: UUID, lines: list[OrderLine], shipments: Mapping[UUID, UUID]
 ) -> None:
-    """One for each seller who has something to send."""
+    """Emit a shipment for each seller of physical lines."""
     for seller_id, shipment_id in shipments.items():
         sent = [
             ShipmentLine(line.line_id, line.game_id, line.title, line.quantity)

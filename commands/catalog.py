@@ -1,4 +1,4 @@
-"""What may change about games: list, edit, publish, retire."""
+"""Commands on games: list, edit, publish, retire."""
 
 from collections.abc import Mapping
 from uuid import UUID
@@ -29,7 +29,8 @@ from kit.uuid7 import uuid7
 
 
 class CatalogCommands:
-    """Commands on games. A SELLER lists their own; what an ADMIN lists is the platform's."""
+    """Commands on games. A SELLER lists their own games; those that an ADMIN lists are the
+    platform's."""
 
     def __init__(self, handler: CommandHandler) -> None:
         self._handler = handler
@@ -43,7 +44,7 @@ class CatalogCommands:
         once: IdempotencyKey | None = None,
         game_id: UUID | None = None,
     ) -> CommandResult[UUID]:
-        """List a game; returns its id. Raises Conflict("sku_taken"), Forbidden, Invalid."""
+        """List a game. Returns its id. Raises Conflict("sku_taken"), Forbidden, Invalid."""
         seller_id, game_id = seller_of(caller), game_id or uuid7()
         events = catalog.create(seller_id, listing, status)
 
@@ -66,7 +67,7 @@ class CatalogCommands:
         status: InitialStatus | None = None,
         expected_version: int | None = None,
     ) -> CommandResult[int]:
-        """Edit what is named in `changes` (fields of Listing); returns the new version.
+        """Edit the fields of Listing that are in `changes`. Returns the new version.
 
         Raises NotFound, Forbidden("not_owner"), Stale, Conflict("sku_taken" | "game_retired"),
         Invalid.
@@ -100,8 +101,8 @@ class CatalogCommands:
     async def retire(
         self, caller: Caller, game_id: UUID, *, expected_version: int | None = None
     ) -> CommandResult[None]:
-        """Take a game off sale for good; its SKU may be used again. Raises NotFound,
-        Forbidden("not_owner"), Stale."""
+        """Take a game off sale for good, and free its SKU. Raises NotFound, Forbidden("not_owner"),
+        Stale."""
 
         async def decision(unit: UnitOfWork) -> None:
             game = await unit.get(GAME, game_id)
@@ -113,18 +114,19 @@ class CatalogCommands:
 
 
 def seller_of(caller: Caller) -> UUID:
-    """On whose behalf this caller sells. Raises Forbidden("not_a_seller")."""
+    """The seller as whom the caller sells: the platform for an ADMIN. Raises
+    Forbidden("not_a_seller")."""
     if caller.is_admin or caller.actor == "system":
         return PLATFORM_ID
     if caller.account_type != "SELLER" or caller.user_id is None:
-        raise Forbidden("not_a_seller", "this is for SELLERs and ADMINs")
+        raise Forbidden("not_a_seller", "this requires the role SELLER or ADMIN")
     return caller.user_id
 
 
 def sku_claims(handler: CommandHandler) -> Reactor:
-    """Claims the SKUs of games that were listed when a claim was on the SKU as it was typed
-    (`ABC-1` and `abc-1` were two): by its key, for the game that had it first. What is listed now
-    has its claim already."""
+    """Claims the key of the SKUs of old games, for the game that had it first: they were listed
+    when the claim was on the SKU as typed (`ABC-1` and `abc-1` were two). Newer games have claimed
+    their key themselves."""
     name = "sku_claims"
 
     async def listed(event: GameCreated | GameUpdated, env: Envelope) -> None:
@@ -146,7 +148,7 @@ def sku_claims(handler: CommandHandler) -> Reactor:
 
 
 async def _claim_sku(unit: UnitOfWork, seller_id: UUID, sku: str, game_id: UUID) -> None:
-    """Raises Conflict("sku_taken"), also for a claim of before on the very spelling."""
+    """Claim a SKU. Raises Conflict("sku_taken"), also for an old claim on this spelling."""
     as_typed, by_key = _sku_claim_ids(seller_id, sku)
     typed = await unit.load(CLAIM, as_typed)
     if typed is not None and typed.held and typed.holder_id != game_id:
@@ -161,10 +163,9 @@ async def _release_sku(unit: UnitOfWork, game: Game, game_id: UUID, reason: Rele
 
 
 def _sku_taken() -> Conflict:
-    return Conflict("sku_taken", "you have a game with this SKU already")
+    return Conflict("sku_taken", "you already have a game with this SKU")
 
 
 def _sku_claim_ids(seller_id: UUID, sku: str) -> tuple[UUID, UUID]:
-    """The claim on a SKU as it is typed, as claims were made before, and the one on its key, as
-    they are made now."""
+    """The ids of the old claim, on the SKU as typed, and of the current one, on its key."""
     return claim_id("sku", seller_id, sku), claim_id("sku", seller_id, sku_key(sku))

@@ -1,8 +1,6 @@
-"""Sellers' books beside those of the fiscal operator: what it has issued, and what it is still to
-be told.
-
-Neither follows from the other once the log went back to an earlier moment, or a broker lost its
-jobs.
+"""Reconciling sellers' books with those of the fiscal operator: receipts that it issued and the log
+does not have, and receipts that are still missing. They differ after the log went back to an
+earlier moment, or a broker lost its jobs.
 """
 
 import logging
@@ -29,16 +27,16 @@ logger = logging.getLogger(__name__)
 
 
 class MissedReceipt(msgspec.Struct, frozen=True):
-    """A receipt of the operator's that the log did not know. `order_is_known` is false where the
-    log has lost it."""
+    """A receipt of the operator that was missing in the log. `order_is_known` is false when the log
+    has lost its order."""
 
     receipt: KnownReceipt
     order_is_known: bool
 
 
 async def record_issued(unit: UnitOfWork, known: Sequence[KnownReceipt]) -> list[KnownReceipt]:
-    """Record what the operator has issued. A number under which the log asked for one of these
-    receipts in vain is free for the next receipt. Returns the receipts that the log did not know.
+    """Record receipts that the operator has issued. If the log had requested one of them with
+    another number, that number becomes free again. Returns the receipts that the log did not have.
     """
     found = []
     issued = {(each.seller_id, each.year, each.number) for each in known}
@@ -74,8 +72,8 @@ async def _emit_in_book(unit: UnitOfWork, event: FiscalNumberGiven | FiscalNumbe
 async def reconcile(
     handler: CommandHandler, operator: FiscalOperator, issued_since: datetime | None = None
 ) -> list[MissedReceipt]:
-    """Enter every receipt that the operator has issued (since a moment), page by page; it may be
-    repeated. Returns those that the log did not know. Raises OperatorUnavailable, OperatorRefused.
+    """Record every receipt that the operator has issued (since a moment). Idempotent. Returns those
+    that the log did not have. Raises OperatorUnavailable, OperatorRefused.
     """
     found: list[MissedReceipt] = []
     after: str | None = None
@@ -85,14 +83,14 @@ async def reconcile(
             order = await handler.state(ORDER, each.order_id)
             found.append(MissedReceipt(each, order is not None))
         if page[-1].reference == after:
-            break  # it repeats itself
+            break  # the operator repeats its last page
         after = page[-1].reference
     return found
 
 
 async def jobs_of(handler: CommandHandler, confirmed: Envelope) -> list[Job]:
-    """A job for each seller who is to give a receipt for an order that was paid: always the same
-    ones. None for an imported order, which was sold, and reported, elsewhere."""
+    """A receipt job for each seller of a paid order; always the same jobs. None for an imported
+    order, which was sold and reported elsewhere."""
     placed = (await handler.log.read_stream(confirmed.stream_id, limit=1))[0]
     if placed.env.actor == IMPORTER.actor:
         return []
@@ -112,9 +110,9 @@ async def jobs_of(handler: CommandHandler, confirmed: Envelope) -> list[Job]:
 async def ask_for_missing(
     handler: CommandHandler, queue: WorkQueue, paid_since: datetime
 ) -> list[Job]:
-    """Ask anew for the receipts of orders paid since a moment that neither are issued nor failed:
-    their jobs may have lain in a broker that lost them. Returns these jobs; one that waits all the
-    same is not done twice.
+    """Queue the receipts of orders paid since a moment that are neither issued nor failed, as a
+    broker may have lost their jobs. Returns the queued jobs. A job that was not lost is done once
+    all the same.
     """
     log, asked = handler.log, list[Job]()
     head, position = await log.head(), 0

@@ -1,6 +1,6 @@
-"""Pictures of games. Each is checked and drawn anew before it is kept, and its id is made of the
-bytes that came in: the same picture twice is one image, and what is under an id never changes.
-Nothing of this is in the log; games refer to images by their ids.
+"""Images of games. Each is checked and redrawn before it is stored, and its id is a hash of the
+uploaded bytes: the same upload is the same image, and an image never changes. Images are not in the
+log; games refer to them by id.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ Size = Literal["full", "thumb"]
 
 
 class ImageCommands:
-    """Takes images from SELLERs and ADMINs, and gives them to everybody. The store may raise
+    """Stores images of SELLERs and ADMINs, and shows them to everybody. All methods may raise
     ImageStoreUnavailable."""
 
     def __init__(self, store: ImageStore, maker: ImageMaker, fetcher: ImageFetcher) -> None:
@@ -29,27 +29,27 @@ class ImageCommands:
         self._fetcher = fetcher
 
     async def upload(self, caller: Caller, content: bytes) -> UUID:
-        """Keep an image; returns its id. Raises Forbidden("not_a_seller"); Invalid:
+        """Store an image. Returns its id. Raises Forbidden("not_a_seller"); Invalid:
         image_unsupported, image_broken, image_too_large."""
         seller_of(caller)
         return await self._keep(content)
 
     async def upload_from(self, caller: Caller, url: str) -> UUID:
-        """As `upload`, of what is at a URL. Raises Invalid: image_url_refused, image_unreachable,
-        too."""
+        """As `upload`, of the image at a URL. Also raises Invalid: image_url_refused,
+        image_unreachable."""
         seller_of(caller)
         return await self._keep(await self._fetcher.fetch(url, MAX_IMAGE_BYTES))
 
     async def read(self, image_id: UUID, size: Size = "full") -> bytes:
-        """An image. Raises NotFound("image_not_found")."""
+        """The bytes of an image. Raises NotFound("image_not_found")."""
         content = await self._store.get(_key(image_id, size))
         if content is None:
             raise NotFound("image_not_found", "there is no such image")
         return content
 
     async def check(self, caller: Caller, image_ids: Iterable[UUID]) -> None:
-        """For a game that shows these. Raises Forbidden("not_a_seller"); Invalid("image_not_found")
-        unless all are there."""
+        """Check that a game may show these images. Raises Forbidden("not_a_seller");
+        Invalid("image_not_found") unless all exist."""
         wanted = list(set(image_ids))
         if not wanted:
             return
@@ -65,7 +65,7 @@ class ImageCommands:
         image_id = _id_of(content)
         picture = await self._maker.make(content)
         await self._store.put(_key(image_id, "full"), picture.full)
-        # last: whoever sees it sees both
+        # last: whoever finds the thumbnail finds both
         await self._store.put(_key(image_id, "thumb"), picture.thumbnail)
         return image_id
 

@@ -1,4 +1,4 @@
-"""What may change about stock: count it, and hold, allocate, release or sell some of it."""
+"""Commands on stock: count it; reserve, allocate, release or sell units."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -26,14 +26,15 @@ Check = Callable[[UnitOfWork, Stock, UUID], Awaitable[None]]
 
 
 class StockNow(msgspec.Struct, frozen=True):
-    """A stock item after a command, and its version."""
+    """A stock item after a command, and its stream's version."""
 
     stock: Stock
     version: int
 
 
 class InventoryCommands:
-    """Commands on stock. A hold that no cart or order looks after lasts as long as theirs would."""
+    """Commands on stock. Holds for carts and orders of other systems last as long as those of this
+    shop's."""
 
     def __init__(self, handler: CommandHandler, rules: ShopRules) -> None:
         self._handler = handler
@@ -49,11 +50,11 @@ class InventoryCommands:
         expected_version: int | None = None,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[StockNow]:
-        """Say how many there are, held ones included (the seller, or an ADMIN).
+        """Set the total number of units, including those held (its seller, ADMIN).
 
-        A version that it is not at is refused: as `counted_at` (part of what is said) by
+        Another version than the stock is at is refused: as `counted_at` (part of the request) by
         Conflict("version_conflict"), as `expected_version` by Stale("version_mismatch"), both with
-        `version`. Raises also NotFound("product_not_found"); Forbidden("not_yours");
+        `version`. Also raises NotFound("product_not_found"); Forbidden("not_yours");
         Conflict("stock_below_commitments"); Invalid: invalid_quantity, not_physical.
         """
 
@@ -87,12 +88,12 @@ class InventoryCommands:
         *,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
-        """Hold some softly, for a cart of another system (ADMIN, SERVICE). Returns the
-        reservation's id.
+        """Reserve units for a cart of another system (ADMIN, SERVICE). Returns the reservation's
+        id.
 
-        Raises NotFound("product_not_found"); Conflict: insufficient_stock, game_unavailable (it is
-        not on sale), shop_cart (the cart is ours, and holds by what is put into it); Invalid;
-        Forbidden.
+        Raises NotFound("product_not_found"); Conflict: insufficient_stock,
+        game_unavailable (it is not on sale), shop_cart (it is a cart of this shop, which reserves
+        by adding lines); Invalid; Forbidden.
         """
         new = uuid7()
 
@@ -103,7 +104,7 @@ class InventoryCommands:
             if await unit.load(CART, cart_id) is not None:
                 raise Conflict(
                     "shop_cart",
-                    "a cart of this shop holds what is put into it",
+                    "a cart of this shop reserves by adding lines",
                     cart_id=str(cart_id),
                 )
 
@@ -123,10 +124,11 @@ class InventoryCommands:
         *,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
-        """Turn a soft hold into a hard one, for an order of another system (ADMIN, SERVICE).
+        """Turn a reservation into an allocation for an order of another system (ADMIN, SERVICE).
 
         Raises as `Reservations.find`; Conflict: reservation_expired, reservation_allocated,
-        reservation_in_use (it is a cart's of ours), shop_order (the order is ours); Forbidden.
+        reservation_in_use (a cart of this shop holds it), shop_order (it is an order of this shop);
+        Forbidden.
         """
 
         async def check(unit: UnitOfWork, stock: Stock, reservation_id: UUID) -> None:
@@ -134,7 +136,7 @@ class InventoryCommands:
             if await unit.load(ORDER, order_id) is not None:
                 raise Conflict(
                     "shop_order",
-                    "an order of this shop holds what its checkout took",
+                    "an order of this shop allocates at its checkout",
                     order_id=str(order_id),
                 )
 
@@ -156,10 +158,10 @@ class InventoryCommands:
         *,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
-        """Give a hold up (ADMIN, SERVICE); a cart of ours that goes on takes another, if it can.
+        """Release a hold (ADMIN, SERVICE). A cart of this shop takes a new one later, if it can.
 
-        Raises as `Reservations.find`; Conflict("reservation_in_use"), when it is an order's;
-        Forbidden.
+        Raises as `Reservations.find`; Conflict("reservation_in_use") when an order of this
+        shop holds it; Forbidden.
         """
 
         def decide(stock: Stock, reservation_id: UUID, _now: datetime) -> list[Event]:
@@ -171,7 +173,7 @@ class InventoryCommands:
     async def confirm_sale(
         self, caller: Caller, game_id: UUID, hold: HoldName, *, once: IdempotencyKey | None = None
     ) -> CommandResult[UUID]:
-        """What an order of another system holds is sold (ADMIN, SERVICE).
+        """Sell the units that an order of another system holds (ADMIN, SERVICE).
 
         Raises as `Reservations.find`; Conflict: not_allocated, reservation_in_use; Forbidden.
         """
@@ -185,8 +187,8 @@ class InventoryCommands:
     async def expire(
         self, caller: Caller, stock_id: UUID, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
-        """A hold's deadline fired: all holds of this stock item that are past their time end, but
-        those of orders of ours, which end with them.
+        """End the overdue holds of this stock item, when a hold's deadline fires. Holds of this
+        shop's orders end with their order instead.
         """
 
         async def decision(unit: UnitOfWork) -> None:
@@ -221,7 +223,7 @@ class InventoryCommands:
 
 
 async def stock_of(unit: UnitOfWork, game_id: UUID) -> Stock:
-    """A physical game's stock; put on the books here, should that not have been done yet.
+    """A physical game's stock item, which is opened if it does not exist yet.
 
     Raises NotFound("product_not_found"); Invalid("not_physical").
     """
@@ -233,7 +235,7 @@ async def stock_of(unit: UnitOfWork, game_id: UUID) -> Stock:
     if game is None:
         raise no_such_product()
     if game.listing.kind != "PHYSICAL":
-        raise Invalid("not_physical", "only what is shipped has stock")
+        raise Invalid("not_physical", "only physical games have stock")
     unit.emit(stream_id, inventory.create(None, game_id, game.seller_id, game.listing.sku))
     return await unit.get(STOCK, stream_id)
 
@@ -248,8 +250,8 @@ async def _now(unit: UnitOfWork, game_id: UUID) -> StockNow:
 
 
 async def _overdue_foreign(unit: UnitOfWork, stock: Stock, now: datetime) -> set[UUID]:
-    """The hard holds past their time that no order of ours has, as many as end at once. (Which
-    holds an order has, never changes.)"""
+    """The overdue hard holds that no order of this shop has, at most as many as one append ends.
+    (An order's holds never change, so the orders need no version check.)"""
     foreign: set[UUID] = set()
     for reservation_id in stock.holds.due("HARD", now):
         if len(foreign) >= inventory.FREED_AT_ONCE:
@@ -262,27 +264,28 @@ async def _overdue_foreign(unit: UnitOfWork, stock: Stock, now: datetime) -> set
 
 
 async def _must_not_be_an_orders(unit: UnitOfWork, stock: Stock, reservation_id: UUID) -> None:
-    """What an order of ours holds, it counts on: whoever would end that, ends the order."""
+    """Raises Conflict("reservation_in_use") when an order of this shop holds it: only the order's
+    end ends the hold."""
     held = stock.reservations.get(reservation_id)
     order = None if held is None or held.order_id is None else await unit.load(ORDER, held.order_id)
     if held is not None and order is not None and order.has_reservation(reservation_id):
         raise Conflict(
-            "reservation_in_use", "an order holds it: cancel that", order_id=str(held.order_id)
+            "reservation_in_use", "an order holds it: cancel the order", order_id=str(held.order_id)
         )
 
 
 async def _must_not_be_a_carts(unit: UnitOfWork, stock: Stock, reservation_id: UUID) -> None:
-    """What a cart of ours holds, it counts on."""
+    """Raises Conflict("reservation_in_use") when a cart of this shop holds it."""
     held = stock.reservations.get(reservation_id)
     cart = None if held is None or held.cart_id is None else await unit.load(CART, held.cart_id)
     if held is not None and cart is not None and cart.has_reservation(reservation_id):
         raise Conflict(
             "reservation_in_use",
-            "a cart holds it: its checkout allocates it",
+            "a cart holds it, and its checkout allocates it",
             cart_id=str(held.cart_id),
         )
 
 
 def _must_serve(caller: Caller) -> None:
     if caller.account_type not in {"ADMIN", "SERVICE"}:
-        raise Forbidden("role_required", "this needs the role ADMIN or SERVICE")
+        raise Forbidden("role_required", "this requires the role ADMIN or SERVICE")

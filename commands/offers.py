@@ -1,5 +1,5 @@
-"""Whether a game can be bought, here and now: asked when it is put into a cart, and again whenever
-that counts."""
+"""Whether a game can be bought now, in a region. Asked when it is added to a cart, and again at
+checkout."""
 
 from commands.aggregates import USER
 from domain import catalog, identity
@@ -10,16 +10,16 @@ from eventstore.unit_of_work import UnitOfWork
 
 
 async def offer(unit: UnitOfWork, game: Game, region: str) -> Price:
-    """What a buyer from the region pays for it now.
+    """The price of the game for buyers in the region.
 
-    Raises Conflict("game_unavailable"): it is not on sale, not in that region, or its seller has
-    left.
+    Raises Conflict("game_unavailable") when it is not on sale, not in that region, or its seller's
+    account is closed.
     """
     price = catalog.offer(game, region)
     if game.seller_id != PLATFORM_ID:
         seller = await unit.load(USER, game.seller_id)
         if seller is not None and not seller.may_act:
-            raise Conflict("game_unavailable", "its seller does not sell any more")
+            raise Conflict("game_unavailable", "its seller no longer sells")
         if seller is not None:
             unit.emit(game.seller_id, identity.interrupt_forgetting(seller))
     return price

@@ -35,7 +35,7 @@ OWNED = "you own this game"
 
 
 class Placed(msgspec.Struct, frozen=True):
-    """What placing an order made."""
+    """The ids of a placed order and its payment."""
 
     order_id: UUID
     payment_id: UUID
@@ -49,8 +49,8 @@ async def emit_payment(
     method: Method | None,
     expires_at: datetime,
 ) -> None:
-    """Ask for the money of an order that was just placed. What costs nothing is captured at once,
-    by no method, and so is what a wallet pays: the buyer's own, whichever the client named.
+    """Request the payment of a placed order. A free order is captured at once, without a method; so
+    is one paid by wallet: always from the buyer's own, whichever the client named.
 
     Raises NotFound("wallet_not_found"); Conflict: insufficient_funds, wallet_inactive,
     wallet_frozen.
@@ -94,15 +94,16 @@ async def claim_ownership(
 
 
 async def free_overdue_ownership(unit: UnitOfWork, ownership: UUID, now: datetime) -> None:
-    """An overdue order holds nothing, though nobody may have fired its deadline yet."""
+    """Cancel an overdue order that still holds the ownership claim because its deadline has not
+    fired."""
     claim = await unit.load(CLAIM, ownership)
     if claim is not None and claim.held:
         await expire_unpaid(unit, claim.holder_id, now)
 
 
 async def must_not_own(unit: UnitOfWork, buyer_id: UUID, game_id: UUID, now: datetime) -> None:
-    """Raises Conflict: already_owned; order_pending (with `order_id`) where an order of it awaits
-    payment in time."""
+    """Raises Conflict: already_owned; order_pending (with `order_id`) when an order of the game
+    awaits its payment and is not overdue."""
     claim = await unit.load(CLAIM, claim_id("ownership", buyer_id, game_id))
     if claim is None or not claim.held:
         return
@@ -113,13 +114,13 @@ async def must_not_own(unit: UnitOfWork, buyer_id: UUID, game_id: UUID, now: dat
         return
     if order is not None and not paid and order.status == "PENDING_PAYMENT":
         told = {"order_id": str(claim.holder_id), "product_id": str(game_id)}
-        raise Conflict("order_pending", "an order of this game awaits its payment", **told)
+        raise Conflict("order_pending", "an order of this game is awaiting its payment", **told)
     raise Conflict("already_owned", OWNED, product_id=str(game_id))
 
 
 async def expire_unpaid(unit: UnitOfWork, order_id: UUID, now: datetime) -> None:
-    """Cancel an order that is overdue. Where money has come, the settlement decides whether it came
-    in time."""
+    """Cancel an overdue order. No-op once money has arrived: then the reactor `settlement` decides
+    whether it came in time."""
     order = await unit.load(ORDER, order_id)
     payment = None if order is None else await unit.load(PAYMENT, order.payment_id)
     if order is not None and (payment is None or not payment.is_captured):
@@ -129,8 +130,8 @@ async def expire_unpaid(unit: UnitOfWork, order_id: UUID, now: datetime) -> None
 async def cancel_order(
     unit: UnitOfWork, order_id: UUID, order: Order, cancelled: list[Event], now: datetime
 ) -> None:
-    """Emit an order's cancellation with all that goes with it: the payment takes no more tries,
-    claims and stock are released, shipments cancelled, and the cart that it came from is abandoned.
+    """Emit an order's cancellation with all that follows: the payment is closed, claims and stock
+    are released, shipments are cancelled, and the cart that it came from is abandoned.
     """
     if not cancelled:
         return
@@ -154,7 +155,7 @@ async def cancel_order(
 
 
 async def cancel_shipments(unit: UnitOfWork, order: Order, now: datetime) -> set[UUID]:
-    """Nothing more is sent for this order; returns the shipments that had not gone yet."""
+    """Cancel the order's shipments. Returns those that had not been sent yet."""
     called_back = set()
     for shipment_id in order.shipment_ids:
         shipment = await unit.get(SHIPMENT, shipment_id)
@@ -165,7 +166,7 @@ async def cancel_shipments(unit: UnitOfWork, order: Order, now: datetime) -> set
 
 
 async def return_to_stock(unit: UnitOfWork, order: Order, now: datetime) -> None:
-    """All the money went back: what has not been sent stays, and is in stock again."""
+    """Put what was not sent back into stock, after a full refund."""
     called_back = await cancel_shipments(unit, order, now)
     for line in order.lines:
         if line.shipment_id in called_back:
@@ -174,7 +175,8 @@ async def return_to_stock(unit: UnitOfWork, order: Order, now: datetime) -> None
 
 
 async def fulfil(unit: UnitOfWork, order: Order) -> None:
-    """The order is confirmed: what it held is sold, its shipments may go, its cart is done."""
+    """Complete a confirmed order's effects: its holds are sold, its shipments confirmed, its cart
+    completed."""
     for line in order.lines:
         if line.reservation_id is not None:
             stock = await unit.get(STOCK, stock_id(line.game_id))
@@ -189,7 +191,7 @@ async def fulfil(unit: UnitOfWork, order: Order) -> None:
 async def release_ownership(
     unit: UnitOfWork, order_id: UUID, order: Order, reason: ReleaseReason
 ) -> None:
-    """Let the buyer order these games again."""
+    """Release the claims on digital games, so that the buyer can order them again."""
     for line in order.lines:
         if line.kind == "DIGITAL":
             claim = claim_id("ownership", order.buyer_id, line.game_id)
@@ -197,8 +199,7 @@ async def release_ownership(
 
 
 async def owned_order(unit: UnitOfWork, caller: Caller, order_id: UUID) -> Order:
-    """The order, if it is the caller's (or the caller is an ADMIN). Raises NotFound,
-    Forbidden("not_yours")."""
+    """The caller's order, or anybody's for an ADMIN. Raises NotFound, Forbidden("not_yours")."""
     order = await unit.get(ORDER, order_id)
     caller.must_act_for(order.buyer_id, "order")
     return order
@@ -213,9 +214,9 @@ async def emit_refund(
     *,
     owed: bool = False,
 ) -> None:
-    """Ask for a refund: a provider's is sent by the payment worker, a wallet's is done at once, in
-    the same append. What is `owed`, for nothing was bought with it, goes back even to a deactivated
-    wallet. Of what cost nothing there is nothing to send: that is done at once, too.
+    """Request a refund. The payment worker sends a provider's; a wallet's, and that of a free
+    payment, completes in the same append. An `owed` refund, of money that bought nothing, goes back
+    even to a deactivated wallet.
 
     Raises as `domain.payments.refunds.request_refund`, and Conflict("wallet_inactive").
     """
@@ -237,9 +238,8 @@ async def request_refund(
     reason: str,
     once: IdempotencyKey | None,
 ) -> CommandResult[UUID]:
-    """Ask for money to go back: without an amount, all that is left, which is a cent at least
-    unless the payment was free, so that nothing left is refused as too much. Free payments need no
-    provider. Returns the refund's id."""
+    """Request a refund (ADMIN). Without an amount, all that is left, but at least a cent unless the
+    payment was free, so that an exhausted payment is refused. Returns the refund's id."""
     refund_id = uuid7() if once is None else once.key
     caller.must_be_admin()
 
@@ -249,7 +249,7 @@ async def request_refund(
             deposit = await unit.load(TRANSACTION, payment.transaction_id)
             if deposit is None or deposit.status != "FAILED":
                 raise Conflict(
-                    "deposit_not_refundable", "a deposit is the wallet's now: deduct it there"
+                    "deposit_not_refundable", "the deposit is in the wallet: deduct it from there"
                 )
         left = max(payment.refundable_cents, min(1, payment.amount_cents))
         amount = left if amount_cents is None else amount_cents

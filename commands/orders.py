@@ -1,4 +1,4 @@
-"""What may change about orders: place, cancel, expire, refund; and waiting until one is settled."""
+"""Commands on orders: place, cancel, expire, refund; and waiting until one is settled."""
 
 import asyncio
 from uuid import UUID
@@ -32,7 +32,7 @@ from kit.uuid7 import uuid7
 
 
 class OrderAndPayment(msgspec.Struct, frozen=True):
-    """An order and its payment as they stand in the log, and the order's version."""
+    """An order and its payment as the log has them, and the order's version."""
 
     order: Order
     payment: Payment
@@ -40,18 +40,18 @@ class OrderAndPayment(msgspec.Struct, frozen=True):
 
     @property
     def ready_to_answer(self) -> bool:
-        """Whether there is nothing to wait for: decided either way, or somebody must act."""
+        """Whether a response need not wait any longer: the order is settled, or the buyer must
+        act."""
         return self.order.status != "PENDING_PAYMENT" or self.needs_action
 
     @property
     def needs_action(self) -> bool:
-        """Whether the buyer is to act: 3-D Secure, or attach a method (to an intent that
-        exists)."""
+        """Whether the buyer must act: complete 3-D Secure, or attach a method to the intent."""
         return payment_awaits_buyer(self.payment)
 
 
 def payment_awaits_buyer(payment: Payment) -> bool:
-    """Whether only the buyer can take a payment further."""
+    """Whether the payment waits for its buyer."""
     if payment.status == "REQUIRES_ACTION":
         return True
     return (
@@ -77,10 +77,10 @@ class OrderCommands:
         *,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[Placed]:
-        """Order a digital game for the caller. A price of 0 is captured in the same append.
+        """Order a digital game for the caller. A free order is captured in the same append. An
+        order by wallet is paid in the same append, or not placed at all.
 
-        From a wallet (the buyer's, in the price's currency) it is paid in the same append, or not
-        ordered at all. Raises NotFound: game_not_found, wallet_not_found; Conflict: already_owned,
+        Raises NotFound: game_not_found, wallet_not_found; Conflict: already_owned,
         order_pending, game_unavailable, insufficient_funds, wallet_inactive, wallet_frozen;
         Invalid; Forbidden.
         """
@@ -92,7 +92,7 @@ class OrderCommands:
             if game.status == "DRAFT":
                 raise GAME.missing()
             if game.listing.kind == "PHYSICAL":
-                raise Invalid("cart_required", "what is shipped is bought through the cart")
+                raise Invalid("cart_required", "physical games are bought through the cart")
             await claim_ownership(unit, buyer_id, game_id, made.order_id, self._handler.now())
             price = await offer(unit, game, buyer.region)
             self._emit_order(unit, made, buyer_id, buyer.region, game_id, game, price)
@@ -134,12 +134,12 @@ class OrderCommands:
         )
         unit.create(ORDER, made.order_id, placed)
 
-    # -- calling it off ----------------------------------------------------------------------------
+    # -- cancelling and refunding ------------------------------------------------------------------
 
     async def cancel(
         self, caller: Caller, order_id: UUID, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
-        """The buyer calls it off before it is paid. Raises NotFound,
+        """Cancel an unpaid order (its buyer, ADMIN). Raises NotFound, Forbidden,
         Conflict("order_not_cancellable")."""
 
         async def decision(unit: UnitOfWork) -> None:
@@ -163,7 +163,7 @@ class OrderCommands:
     async def expire(
         self, caller: Caller, order_id: UUID, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
-        """The deadline fired: cancel it if it is still unpaid."""
+        """Cancel an overdue order when its deadline fires. No-op otherwise."""
 
         async def decision(unit: UnitOfWork) -> None:
             await expire_unpaid(unit, order_id, self._handler.now())
@@ -179,17 +179,17 @@ class OrderCommands:
         *,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
-        """Send money back (ADMIN): without an amount, all that is left. Returns the refund's id."""
+        """Refund money (ADMIN); without an amount, all that is left. Returns the refund's id."""
         order = await self._handler.get(ORDER, order_id)
         return await request_refund(
             self._handler, caller, order.payment_id, amount_cents, reason, once
         )
 
-    # -- looking -----------------------------------------------------------------------------------
+    # -- waiting -----------------------------------------------------------------------------------
 
     async def when_ready(self, order_id: UUID, timeout_seconds: float) -> OrderAndPayment:
-        """The order and its payment once settled (or an action is needed), or as they are when time
-        is over; without any time, as this process has last seen them.
+        """The order and its payment, once the order is settled or the buyer must act, or when the
+        time is over. With no time, as this process last saw them.
 
         Raises NotFound("order_not_found").
         """
@@ -211,7 +211,7 @@ class OrderCommands:
         return found
 
     async def _fetch(self, order_id: UUID, *, fresh: bool = True) -> OrderAndPayment:
-        """As they are in the log; or else as this process has last seen them."""
+        """As the log has them; without `fresh`, as this process last saw them."""
         repository = self._handler.repository
         version, order = await repository.get_versioned(ORDER, order_id, fresh=fresh)
         payment = await repository.get(PAYMENT, order.payment_id, fresh=fresh)

@@ -1,5 +1,5 @@
-"""What the payment provider knows beside what the log knows. Neither follows from the other once
-the log went back to an earlier moment: notices that were acknowledged before do not come again.
+"""Reconciling the payment provider with the log. After the log went back to an earlier moment they
+differ, and the provider does not repeat notices that were acknowledged before.
 """
 
 from collections import defaultdict
@@ -23,11 +23,11 @@ from commands.ports.payments import (
 from domain.payments import Payment, Refund
 
 LOST = "lost"
-"""The log does not have the payment."""
+"""The reason when the log does not have the payment."""
 
 
 class AppliedState(msgspec.Struct, frozen=True):
-    """An intent's or a refund's state that the log did not know, and now does."""
+    """The state of an intent or a refund that reconciliation added to the log."""
 
     ref: str
     payment_id: UUID
@@ -35,9 +35,9 @@ class AppliedState(msgspec.Struct, frozen=True):
 
 
 class UnresolvedMoney(msgspec.Struct, frozen=True):
-    """Money at the provider that the log cannot account for: an operator must see to it.
-    `refunded_cents` of it went back, or is on its way back. `reason` is `lost`, or why the log did
-    not take it."""
+    """Money at the provider that the log cannot account for: an operator must look at it.
+    `refunded_cents` of it was refunded, or is being refunded. `reason` is `lost`, or the code of
+    the refusal."""
 
     ref: str
     payment_id: UUID
@@ -49,7 +49,7 @@ class UnresolvedMoney(msgspec.Struct, frozen=True):
 
 
 class Reconciliation(msgspec.Struct, frozen=True):
-    """What came of a comparison."""
+    """The outcome of a comparison."""
 
     applied: list[AppliedState]
     left: list[UnresolvedMoney]
@@ -61,9 +61,8 @@ async def reconcile(
     provider: PaymentProvider,
     since: datetime | None = None,
 ) -> Reconciliation:
-    """Compare every intent and refund that the provider made (since a moment) with the log, page by
-    page. What it says of a payment that the log has is applied as if it had sent a notice. May be
-    repeated: a state is applied once.
+    """Compare every intent and refund of the provider (created since a moment) with the log. Its
+    state of a payment that the log has is applied like a notice. Idempotent.
 
     Raises ProviderUnavailable, ProviderRefused.
     """
@@ -98,7 +97,7 @@ async def _all(
         for each in page:
             yield each
         if page[-1].ref == after:
-            break  # it repeats itself
+            break  # the provider repeats its last page
         after = page[-1].ref
 
 
@@ -113,12 +112,12 @@ class _Comparison:
         self.left: list[UnresolvedMoney] = []
 
     async def compare_intent(self, intent: Intent, payment_id: UUID, gone: int) -> None:
-        """An intent, of which so much went back."""
+        """Compare an intent of which `gone` cents were refunded."""
         if (
             intent.status not in {"succeeded", "processing", "requires_action"}
             or gone >= intent.amount_cents
         ):
-            return  # nobody's money is there
+            return  # the provider has nobody's money
         payment = await self._handler.repository.state(PAYMENT, payment_id)
         reason = "" if payment is not None or intent.status == "requires_action" else LOST
         if payment is not None and not _is_known(payment, intent):
@@ -138,7 +137,7 @@ class _Comparison:
             )
 
     async def compare_refund(self, refund: ProviderRefund) -> None:
-        """A refund; one of a lost payment is told with its intent."""
+        """Compare a refund. Those of lost payments are reported with their intent."""
         payment_id = refund.payment_id or await self._payment_of(refund.intent_ref)
         payment = (
             None
@@ -161,28 +160,28 @@ class _Comparison:
             )
 
     async def _apply(self, notice: ProviderNotice, ref: str, payment_id: UUID) -> str:
-        """Returns why it was refused, if it was."""
+        """Apply a notice. Returns the code of a refusal, or an empty string."""
         position, code = await self._payments.hear(notice, payment_id, "reconcile")
         if position is not None and not code:
             self.applied.append(AppliedState(ref, payment_id, notice.type))
         return code
 
     async def _payment_of(self, intent_ref: str) -> UUID | None:
-        """A refund that was made by hand names its intent alone."""
+        """The payment of an intent: a refund made by hand names only its intent."""
         try:
             return (await self._provider.get(intent_ref)).payment_id if intent_ref else None
         except ProviderRefused:
             return None
 
     def _notice(self, ref: str, type: str, status: str) -> ProviderNotice:
-        """The same for the same state: what was applied once is not applied again."""
+        """A notice with an id derived from the state, so that each state is applied once."""
         return ProviderNotice(
             f"reconciled_{ref}_{status.lower()}", type, self._handler.clock.now(), None
         )
 
 
 def _is_known(payment: Payment, intent: Intent) -> bool:
-    """Whether the log knows as much of an intent as the provider says."""
+    """Whether the log already has this state of the intent."""
     match intent.status:
         case "succeeded":
             return payment.is_captured and (payment.wallet_id is None or payment.surplus_returned)
@@ -193,7 +192,7 @@ def _is_known(payment: Payment, intent: Intent) -> bool:
 
 
 def _not_taken(payment: Payment, intent: Intent) -> str:
-    """Why the money of an intent is not the payment's; empty if it is."""
+    """Why the money of a paid intent does not count for its payment; empty if it does."""
     if not payment.is_captured:
         return "not_captured"
     if payment.wallet_id is not None:
