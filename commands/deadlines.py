@@ -1,4 +1,4 @@
-"""Nothing unpaid stays so for ever: fires the command when a deadline is due, once per deadline."""
+"""Firing deadlines: when one is due, its command runs, once per deadline."""
 
 import asyncio
 import contextlib
@@ -22,11 +22,12 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
 
 BATCH_SIZE = 500
-"""How many deadlines are fired together, beside those that were fired before and are due still."""
+"""How many deadlines are fired together, beside those that were fired before and are still due."""
 
 
 class DueDeadline(Protocol):
-    """When a stream must have moved on. `version` tells a moved deadline from the one before."""
+    """A deadline of a stream that has passed. `version` tells a moved deadline from the one
+    before."""
 
     @property
     def stream_id(self) -> UUID: ...
@@ -39,19 +40,18 @@ class DueDeadline(Protocol):
 
 
 Fire = Callable[[Caller, UUID, IdempotencyKey], Awaitable[object]]
-"""The command of a deadline: who asks, whose deadline it is, and the key under which it is done
-once."""
+"""The command of a deadline: called with the caller, the stream, and the idempotency key."""
 
 
 class DueDeadlines(Protocol):
-    """The projection of due times."""
+    """The read model of deadlines."""
 
     async def due(self, now: datetime, limit: int) -> Sequence[DueDeadline]: ...
 
 
 class DeadlineRunner:
-    """Fires what is due, on the clock it is given: `commands` has one for each kind of deadline.
-    One process leads; a repeat does no harm.
+    """Fires due deadlines: `commands` has the command for each kind. One process leads; a repeat
+    does no harm.
     """
 
     def __init__(self, due_times: DueDeadlines, commands: Mapping[str, Fire], clock: Clock) -> None:
@@ -70,7 +70,7 @@ class DeadlineRunner:
             try:
                 await self.fire()
             except Exception as error:
-                # at the first start, for instance: no projector has run yet
+                # for instance at the first start, before a projector has run
                 if repr(error) != self._trouble:
                     logger.warning("deadlines could not be fired; trying again: %s", error)
                 self._trouble = repr(error)
@@ -79,11 +79,11 @@ class DeadlineRunner:
             await asyncio.sleep(POLL_SECONDS)
 
     async def fire(self) -> int:
-        """Fire what is due now, the longest overdue first; returns how many. One that fails is
-        tried again next time.
+        """Fire what is due now, the longest overdue first. Returns how many succeeded. A failed one
+        is tried again next time.
 
-        What is due still, though it was fired the last time, takes nobody's place: so many more are
-        asked for.
+        Deadlines that are still due although they were fired the last time must not crowd out
+        others, so as many more are fetched.
         """
         found = await self._due_times.due(self._clock.now(), BATCH_SIZE + len(self._lingering))
         due = {derived("deadline", each.stream_id, each.kind, each.version): each for each in found}
@@ -107,6 +107,6 @@ class DeadlineRunner:
 
     async def _fire(self, key: UUID, deadline: DueDeadline) -> None:
         caller = msgspec.structs.replace(SYSTEM, actor="deadline")
-        # fired before, or moved on: the projection is about to say so
+        # fired before, or no longer due: the read model will catch up
         with contextlib.suppress(AlreadyDone, Refused):
             await self._commands[deadline.kind](caller, deadline.stream_id, IdempotencyKey(key))

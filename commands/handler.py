@@ -1,5 +1,4 @@
-"""Carrying out commands: who asks, deciding with retries, and the position that the answer
-carries."""
+"""Handling commands: decide, retry when stale, append, and return the position."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -22,15 +21,15 @@ T = TypeVar("T")
 
 
 class CommandResult(msgspec.Struct, Generic[T], frozen=True):
-    """What a command made, and the log position that holds it (None when there was nothing to
-    do)."""
+    """The value that a command made, and the log position that holds it (None when nothing was
+    appended)."""
 
     value: T
     position: int | None
 
 
 class CommandHandler:
-    """Carries out decisions on aggregates."""
+    """Handles decisions on aggregates."""
 
     def __init__(self, repository: Repository, clock: Clock) -> None:
         self.repository = repository
@@ -42,19 +41,19 @@ class CommandHandler:
         return self.repository.log
 
     def now(self) -> datetime:
-        """The time by which things are decided."""
+        """The current time, by which decisions are made."""
         return self.clock.now()
 
     async def state(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
-        """The state as it is now in the log; None when the stream does not exist."""
+        """The state as the log has it now; None when the stream does not exist."""
         return await self.repository.state(aggregate, stream_id)
 
     async def cached(self, aggregate: Aggregate[S], stream_id: UUID) -> S | None:
-        """The state as last seen by this process: enough for what never changes."""
+        """The state as this process last saw it: enough for what never changes."""
         return await self.repository.cached(aggregate, stream_id)
 
     async def get(self, aggregate: Aggregate[S], stream_id: UUID, *, fresh: bool = True) -> S:
-        """As `state` or, without `fresh`, as `cached`, of a stream that has to exist. Raises
+        """As `state` or, without `fresh`, as `cached`, for a stream that must exist. Raises
         NotFound."""
         return await self.repository.get(aggregate, stream_id, fresh=fresh)
 
@@ -64,8 +63,8 @@ class CommandHandler:
         caller: Caller,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[T]:
-        """Decide and append. Raises Refused as decided, VersionConflict, AlreadyDone (the key is
-        known)."""
+        """Decide and append. Raises the decision's Refused; VersionConflict; AlreadyDone when the
+        key was used before."""
         value, appended = await decide(
             self.repository, decision, caller.metadata(), once=once, refusal=Refused
         )

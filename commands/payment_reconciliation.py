@@ -161,7 +161,7 @@ class _Comparison:
 
     async def _apply(self, notice: ProviderNotice, ref: str, payment_id: UUID) -> str:
         """Apply a notice. Returns the code of a refusal, or an empty string."""
-        position, code = await self._payments.hear(notice, payment_id, "reconcile")
+        position, code = await self._payments.apply_notice(notice, payment_id, "reconcile")
         if position is not None and not code:
             self.applied.append(AppliedState(ref, payment_id, notice.type))
         return code

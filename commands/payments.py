@@ -1,4 +1,4 @@
-"""What may change about payments: attach a method, refund, take the provider's notices."""
+"""Commands on payments: attach a method, refund, receive the provider's notices."""
 
 import logging
 from uuid import UUID
@@ -48,11 +48,11 @@ class PaymentCommands:
         self._text_log = text_log
 
     def client_secret(self, payment_id: UUID, ref: str | None) -> str | None:
-        """The provider's client secret behind an event's reference: for the payer alone."""
+        """The provider's client secret behind an event's reference. Show it only to the payer."""
         return self._secrets.open(payment_id, ref)
 
     def pay_page(self, payment_id: UUID) -> str | None:
-        """The provider's page on which the payer pays, if it has one."""
+        """The URL of the provider's payment page, if it has one."""
         return self._provider.pay_page(payment_id)
 
     async def attach(
@@ -63,11 +63,11 @@ class PaymentCommands:
         *,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
-        """Pay an order by this method; returns the payment's id. Without one, only says which
-        payment it is.
+        """Pay an order by this method. Returns the payment's id; without a method, does nothing
+        else.
 
         Raises NotFound, Forbidden, Conflict: order_cancelled, order_expired, order_paid,
-        payment_started; Invalid. From a wallet it is paid at once. Further raises
+        payment_started; Invalid. A wallet pays at once, and also raises
         NotFound("wallet_not_found"); Conflict: insufficient_funds, wallet_inactive, wallet_frozen.
         """
 
@@ -91,7 +91,7 @@ class PaymentCommands:
                     order.payment_id, payments.attach_method(payment, method, self._handler.now())
                 )
             elif payment.method is not None or not payment.is_open:
-                raise Conflict("payment_started", "the payment runs already, or is settled")
+                raise Conflict("payment_started", "the payment has already started, or is settled")
             unit.record_ids(order_id=order_id, payment_id=order.payment_id)
             return order.payment_id
 
@@ -106,11 +106,11 @@ class PaymentCommands:
         *,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
-        """Send money back (ADMIN). Returns the refund's id."""
+        """Refund money (ADMIN). Returns the refund's id."""
         return await request_refund(self._handler, caller, payment_id, amount_cents, reason, once)
 
     async def receive_notice(self, body: bytes, signature: str) -> int | None:
-        """Apply a webhook notice, at most once; returns its position, None when it changed nothing.
+        """Apply a webhook notice, at most once. Returns its position; None when it changed nothing.
 
         Raises InvalidSignature; Invalid("malformed_notice").
         """
@@ -127,15 +127,16 @@ class PaymentCommands:
             ids = {"event": notice.event_id, "type": notice.type}
             self._text_log.write("webhook ignored", **ids, reason="it speaks of no payment of ours")
             return None
-        return (await self.hear(notice, payment_id, "webhook"))[0]
+        return (await self.apply_notice(notice, payment_id, "webhook"))[0]
 
-    async def hear(
+    async def apply_notice(
         self, notice: ProviderNotice, payment_id: UUID, by: str
     ) -> tuple[int | None, str]:
-        """Apply, at most once, what the provider says of a payment: it told us (by "webhook"), or
-        was asked.
+        """Apply the provider's news about a payment, at most once. `by` names its source in the
+        text log: "webhook", "reconcile".
 
-        Returns its position, None when it changed nothing, and why it was refused, if it was.
+        Returns the position, None when nothing changed; and the code of a refusal, or an empty
+        string.
         """
         ids = {"event": notice.event_id, "type": notice.type, "payment": str(payment_id)}
         if notice.intent is not None:
@@ -148,7 +149,7 @@ class PaymentCommands:
             self._text_log.write(f"{by} refused", **ids, code=refusal.code)
             return None, refusal.code
         outcome, status, code = result.value
-        # another shop's; or the log went back, and somebody has paid for nothing
+        # of another shop; or the log went back, and somebody has paid for nothing
         if code == UNKNOWN:
             logger.error("the provider speaks of a payment that the log does not have: %s", ids)
         self._text_log.write(
@@ -157,10 +158,10 @@ class PaymentCommands:
         return result.position, code
 
     async def _payment_of(self, notice: ProviderNotice) -> UUID | None:
-        """Whose notice it is. A refund that was made by hand names only its intent, of which the
-        provider knows more.
+        """The payment that a notice is about. A refund made by hand names only its intent: then the
+        provider is asked for the intent's payment.
 
-        Raises ProviderUnavailable: then the provider has to say it again.
+        Raises ProviderUnavailable: then the provider has to send the notice again.
         """
         if notice.intent is not None:
             return notice.intent.payment_id
@@ -175,8 +176,8 @@ class PaymentCommands:
     async def _apply(
         self, notice: ProviderNotice, payment_id: UUID
     ) -> CommandResult[tuple[Outcome, str, str]]:
-        """What came of it: the outcome, the payment's status after it, and why it was refused, if
-        it was."""
+        """Returns the outcome, the payment's status after it, and the code of a refusal, or an
+        empty string."""
 
         async def decision(unit: UnitOfWork) -> tuple[Outcome, str, str]:
             payment = await unit.load(PAYMENT, payment_id)
@@ -195,13 +196,13 @@ class PaymentCommands:
     def _following(
         self, payment_id: UUID, payment: Payment, notice: ProviderNotice
     ) -> tuple[list[Event], str]:
-        """What follows from a notice, and the code of a refusal. One that the domain refuses
-        (another amount was captured) stays on record, and is an error for operators: the provider
-        has money that we did not ask for.
+        """The events that follow from a notice, and the code of a refusal. A refused notice
+        (another amount was captured) is recorded, and logged as an error for operators: the
+        provider has money that we did not ask for.
         """
         try:
             if notice.refund is not None:
-                return self._heard_of_refund(payment, notice, notice.refund), ""
+                return self._apply_refund(payment, notice, notice.refund), ""
             if notice.intent is not None:
                 noticed = self._noticed(payment_id, notice.intent)
                 return payments.apply_notice(payment, notice.event_id, notice.type, noticed), ""
@@ -228,7 +229,7 @@ class PaymentCommands:
             refunded_cents=intent.refunded_cents,
         )
 
-    def _heard_of_refund(
+    def _apply_refund(
         self, payment: Payment, notice: ProviderNotice, refund: ProviderRefund
     ) -> list[Event]:
         noticed = NoticedRefund(
@@ -248,7 +249,7 @@ class PaymentCommands:
         )
 
     async def _on_behalf(self, payment_id: UUID) -> Caller:
-        """The provider as the one who acts, in what the request for the payment set in motion."""
+        """The provider as the caller, with the correlation of the payment's request."""
         first = next(iter(await self._handler.log.read_stream(payment_id, limit=1)), None)
         return Caller(
             f"provider:{self._provider.name}",

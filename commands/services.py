@@ -1,4 +1,4 @@
-"""All command services of one process, put together over its log and its adapters."""
+"""All command services of a process, built over its log and its adapters."""
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ from eventstore.consumers.stream_watcher import StreamWatcher
 
 
 class Ports(Protocol):
-    """What the services need of the world outside. Each is opened when it is first asked for."""
+    """The adapters that the services need. Each is opened on first use."""
 
     @property
     def belongings(self) -> Belongings: ...
@@ -63,10 +63,8 @@ class Ports(Protocol):
 
 @dataclass
 class Commands:
-    """Every command service. Each is made on first use, so that a process opens no adapter that it
-    does not need.
-
-    What runs in the background is ended by `stack`.
+    """Every command service. Each is made on first use, so that a process opens only the adapters
+    that it needs. `stack` closes those with background tasks.
     """
 
     handler: CommandHandler
@@ -157,8 +155,8 @@ class Commands:
         return ShipmentCommands(self.handler, self.ports.carrier_signatures)
 
     def make_all(self) -> None:
-        """Make every service now, in the order above: what cannot be opened is to stop a start, not
-        a request."""
+        """Make every service now, in the order above, so that an adapter that cannot be opened
+        fails the start and not a request."""
         for name, attribute in vars(Commands).items():
             if isinstance(attribute, cached_property):
                 getattr(self, name)

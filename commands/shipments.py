@@ -1,5 +1,5 @@
-"""What may change about shipments: their seller processes and ships them, the carrier's notice
-delivers them; and their order follows.
+"""Commands on shipments: their seller processes and ships them, and the carrier's notice delivers
+them. Their order follows in the same append.
 """
 
 from collections.abc import Callable
@@ -22,9 +22,9 @@ from eventstore.unit_of_work import UnitOfWork
 
 
 class DeliveryNotice(msgspec.Struct, frozen=True):
-    """What a carrier says of a parcel; without a time, it was delivered just now. The signature
-    covers the body alone: so that nobody can turn the notice into one of another parcel, the body
-    has to say which one it is about."""
+    """A carrier's notice that it delivered a parcel; just now, if it gives no time. The signature
+    covers only the body, so the body has to name the parcel: else anybody could send the notice
+    for another one."""
 
     delivered_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     shipment_id: UUID | None = None
@@ -46,7 +46,7 @@ class ShipmentCommands:
         expected_version: int | None = None,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[None]:
-        """The seller begins.
+        """Begin to prepare a shipment (its seller, ADMIN).
 
         Raises NotFound; Forbidden("not_yours"); Stale; Conflict: shipment_provisional,
         shipment_not_pending.
@@ -63,7 +63,7 @@ class ShipmentCommands:
         expected_version: int | None = None,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[None]:
-        """The carrier has it.
+        """Hand a shipment over to a carrier (its seller, ADMIN).
 
         Raises NotFound; Forbidden("not_yours"); Stale; Conflict: shipment_provisional,
         shipment_not_processing; Invalid("invalid_tracking").
@@ -77,10 +77,10 @@ class ShipmentCommands:
     async def receive_notice(
         self, caller: Caller, shipment_id: UUID, body: bytes, signature: str
     ) -> CommandResult[None]:
-        """The carrier's signed notice that it has delivered; a repeat changes nothing.
+        """Mark a shipment as delivered by a carrier's signed notice. Idempotent.
 
         Raises InvalidSignature; Invalid: malformed_notice, parcel_not_named (it names neither
-        shipment nor tracking number), invalid_delivered_at (of the future, or before it was
+        shipment nor tracking number), invalid_delivered_at (in the future, or before it was
         shipped); NotFound("shipment_not_found"); Conflict: shipment_not_shipped, wrong_shipment (it
         names another one).
         """
@@ -94,7 +94,7 @@ class ShipmentCommands:
             shipment = await unit.get(SHIPMENT, shipment_id)
             delivered = fulfilment.deliver(shipment, notice.delivered_at, now)
             if not _is_about(notice, shipment_id, shipment):
-                raise Conflict("wrong_shipment", "the notice is of another shipment")
+                raise Conflict("wrong_shipment", "the notice names another shipment")
             await _emit(unit, shipment_id, shipment, delivered)
 
         return await self._handler.handle(decision, caller)
@@ -108,8 +108,7 @@ class ShipmentCommands:
         *,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[None]:
-        """An operator (ADMIN) says that it was delivered, or when, should another time have been
-        reported.
+        """Mark a shipment as delivered by hand (ADMIN), or correct the time that was reported.
 
         Raises Forbidden("role_required"); NotFound("shipment_not_found");
         Conflict("shipment_not_shipped"); Invalid("invalid_delivered_at").
@@ -145,8 +144,8 @@ class ShipmentCommands:
 async def _emit(
     unit: UnitOfWork, shipment_id: UUID, shipment: Shipment, events: list[Event]
 ) -> None:
-    """In the same append the order comes as far as its shipments have: nobody sees the one without
-    the other."""
+    """Emit a shipment's events, and with them the order's progress that follows from all its
+    shipments."""
     unit.emit(shipment_id, events)
     order = await unit.get(ORDER, shipment.order_id)
     statuses = [(await unit.get(SHIPMENT, each)).status for each in order.shipment_ids]
@@ -169,7 +168,7 @@ def _read(body: bytes) -> DeliveryNotice:
 
 
 def _is_about(notice: DeliveryNotice, shipment_id: UUID, shipment: Shipment) -> bool:
-    """Whether all that the notice names is of this shipment."""
+    """Whether everything that the notice names is this shipment's."""
     number, own = notice.tracking_number, shipment.tracking_number
     if number is not None and (
         own is None or fulfilment.tracking_key(own) != fulfilment.tracking_key(number)

@@ -1,4 +1,4 @@
-"""The shop's rules that its operator sets: how long things last, how much is allowed, what the
+"""The shop's rules that its operator sets: how long things last, how much is allowed, and what the
 platform earns."""
 
 from datetime import timedelta
@@ -7,8 +7,8 @@ import msgspec
 
 
 class ShopRules(msgspec.Struct, frozen=True, kw_only=True):
-    """One for all commands of a process; the settings of similar names say what each means to an
-    operator."""
+    """The rules of a process's commands. The settings of similar names describe them for
+    operators."""
 
     payment_ttl: timedelta
     """How long an order or a deposit may stay unpaid."""

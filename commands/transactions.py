@@ -1,9 +1,9 @@
-"""What may change about transactions: deposits, transfers, payments from a wallet; and waiting
-until one is settled.
+"""Commands on transactions: deposits, transfers, payments from a wallet; and waiting until one is
+settled.
 
-A transfer is driven here, step by step, right after it was created: each step is one append and
-needs nothing but what the log says, so whoever finds it unfinished (`resume`, fired by a deadline)
-goes on where it stopped.
+The process that creates a transfer also carries it out, step by step. Each step is one append and
+depends only on the log, so any process can finish a transfer that was interrupted (`resume`, called
+by a deadline).
 """
 
 import asyncio
@@ -35,8 +35,8 @@ logger = logging.getLogger(__name__)
 
 
 class TransactionAndPayment(msgspec.Struct, frozen=True):
-    """A transaction and, of a deposit or an order, its payment, as they stand in the log; the
-    transaction's version."""
+    """A transaction, the payment of a deposit or an order, and the transaction's version, as the
+    log has them."""
 
     transaction: Transaction
     payment: Payment | None
@@ -44,12 +44,13 @@ class TransactionAndPayment(msgspec.Struct, frozen=True):
 
     @property
     def ready_to_answer(self) -> bool:
-        """Whether there is nothing to wait for: decided either way, or the payer must act."""
+        """Whether a response need not wait any longer: the transaction is settled, or the payer
+        must act."""
         return self.transaction.is_final or self.needs_action
 
     @property
     def needs_action(self) -> bool:
-        """Whether the payer is to act: 3-D Secure, or name a method to the provider."""
+        """Whether the payer must act: complete 3-D Secure, or give the provider a method."""
         return self.payment is not None and payment_awaits_buyer(self.payment)
 
 
@@ -62,7 +63,7 @@ class TransactionCommands:
         self._rules = rules
         self._running: dict[UUID, asyncio.Task[None]] = {}
 
-    # -- asking for one ----------------------------------------------------------------------------
+    # -- beginning one -----------------------------------------------------------------------------
 
     async def deposit(
         self,
@@ -74,7 +75,7 @@ class TransactionCommands:
         *,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
-        """Bring money into the caller's wallet by card; returns the transaction's id.
+        """Deposit money into the caller's wallet by card. Returns the transaction's id.
 
         Raises NotFound("wallet_not_found"); Forbidden("not_yours"); Conflict: wallet_inactive,
         currency_mismatch; Invalid: invalid_amount, invalid_currency, payment_method_unavailable.
@@ -120,13 +121,13 @@ class TransactionCommands:
         *,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
-        """Move money from the caller's wallet to another; returns the transaction's id, and goes on
-        with it.
+        """Transfer money from the caller's wallet to another. Returns the transaction's id, and
+        carries the transfer out in the background.
 
         Raises NotFound("wallet_not_found"); Forbidden("not_yours"); Conflict: insufficient_funds,
         wallet_inactive, wallet_frozen, currency_mismatch, recipient_closed; Invalid:
-        invalid_amount, invalid_currency, same_wallet. That the target is inactive, or that its
-        owner's account is closed meanwhile, shows only on the way.
+        invalid_amount, invalid_currency, same_wallet. If the target is inactive, or its owner's
+        account is closed meanwhile, the transfer fails later.
         """
         transaction_id = uuid7()
 
@@ -140,7 +141,7 @@ class TransactionCommands:
             )
             source = await owned_wallet(unit, caller, from_wallet_id)
             wallets.must_be_in(source, currency)
-            # that is done when it is credited
+            # the version is checked when it is credited
             target = await unit.get(WALLET, to_wallet_id, check=False)
             wallets.must_be_in(target, currency)
             await must_take_money(unit, target)
@@ -150,7 +151,7 @@ class TransactionCommands:
             return transaction_id
 
         result = await self._handler.handle(decision, caller, once)
-        self._go_on(transaction_id, caller)
+        self._start(transaction_id, caller)
         return result
 
     async def pay(
@@ -163,8 +164,7 @@ class TransactionCommands:
         *,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
-        """Pay the caller's order from their wallet, all in one append; returns the transaction's
-        id.
+        """Pay the caller's order from their wallet, in one append. Returns the transaction's id.
 
         Raises NotFound: wallet_not_found, order_not_found; Forbidden("not_yours"); Conflict:
         insufficient_funds, wallet_inactive, wallet_frozen, currency_mismatch, amount_mismatch,
@@ -209,25 +209,25 @@ class TransactionCommands:
 
     # -- the steps of a transfer -------------------------------------------------------------------
 
-    def _go_on(self, transaction_id: UUID, caller: Caller) -> None:
-        """Drive it in the background of this process, where nobody's hanging up stops it."""
+    def _start(self, transaction_id: UUID, caller: Caller) -> None:
+        """Carry the transfer out as a background task, so that a client's disconnect does not stop
+        it."""
         task = asyncio.create_task(
-            self._drive(transaction_id, caller), name=f"transfer-{transaction_id}"
+            self._run(transaction_id, caller), name=f"transfer-{transaction_id}"
         )
         self._running[transaction_id] = task
         task.add_done_callback(lambda _: self._running.pop(transaction_id, None))
 
-    async def _drive(self, transaction_id: UUID, caller: Caller) -> None:
+    async def _run(self, transaction_id: UUID, caller: Caller) -> None:
         try:
             await self.resume(caller, transaction_id)
         except Exception as error:
             logger.warning(
-                "transfer %s stopped half way, and will be resumed: %r", transaction_id, error
+                "transfer %s was interrupted, and will be resumed: %r", transaction_id, error
             )
 
     async def resume(self, caller: Caller, transaction_id: UUID) -> None:
-        """Take a transfer to its end from wherever it is. Of one that has ended, nothing more is
-        done."""
+        """Carry a transfer to its end from where it stopped. Idempotent."""
         await self._handler.handle(lambda unit: self._deduct(unit, transaction_id), caller)
         await self._handler.handle(lambda unit: self._credit(unit, transaction_id), caller)
 
@@ -251,8 +251,8 @@ class TransactionCommands:
             unit.emit(transaction_id, transactions.process(transaction))
 
     async def _credit(self, unit: UnitOfWork, transaction_id: UUID) -> None:
-        """Give it to the target or, where that refuses or is no wallet, back to the source: a
-        transfer always ends."""
+        """Credit the target or, if that is refused or does not exist, return the money to the
+        source: a transfer always ends."""
         transaction = await unit.get(TRANSACTION, transaction_id)
         source_id, target_id = transaction.from_wallet_id, transaction.to_wallet_id
         if transaction.status != "PROCESSING" or source_id is None or target_id is None:
@@ -277,7 +277,7 @@ class TransactionCommands:
     async def expire_deposit(
         self, caller: Caller, payment_id: UUID, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
-        """The deadline fired: the deposit fails if it is still unpaid."""
+        """Fail an overdue deposit when its deadline fires. No-op once it is paid."""
 
         async def decision(unit: UnitOfWork) -> None:
             payment = await unit.load(PAYMENT, payment_id)
@@ -287,12 +287,12 @@ class TransactionCommands:
 
         return await self._handler.handle(decision, caller, once)
 
-    # -- looking -----------------------------------------------------------------------------------
+    # -- waiting -----------------------------------------------------------------------------------
 
     async def when_ready(
         self, transaction_id: UUID, timeout_seconds: float
     ) -> TransactionAndPayment:
-        """The transaction once settled (or the payer must act), or as it is when time is over.
+        """The transaction, once it is settled or the payer must act, or when the time is over.
 
         Raises NotFound("transaction_not_found").
         """
@@ -303,7 +303,7 @@ class TransactionCommands:
         return await self._fetch(transaction_id)
 
     async def _wait(self, transaction_id: UUID) -> TransactionAndPayment:
-        """Until it is settled: where it is driven here, until that is done."""
+        """Wait until it is settled. A transfer that this process carries out is awaited first."""
         if (task := self._running.get(transaction_id)) is not None:
             await asyncio.wait({task})
         found = await self._fetch(transaction_id)
@@ -326,5 +326,5 @@ class TransactionCommands:
         return TransactionAndPayment(transaction, payment, version)
 
     async def close(self) -> None:
-        """Let the transfers under way come to their end."""
+        """Wait for the transfers in progress."""
         await asyncio.gather(*self._running.values(), return_exceptions=True)

@@ -1,5 +1,4 @@
-"""What may change about wallets: open, deactivate, reactivate, adjust; and taking an order's money
-out of one."""
+"""Commands on wallets: open, deactivate, reactivate, adjust; and paying an order from one."""
 
 from collections.abc import Callable
 from uuid import UUID
@@ -28,7 +27,7 @@ class WalletCommands:
     async def create(
         self, caller: Caller, currency: str, *, once: IdempotencyKey | None = None
     ) -> CommandResult[UUID]:
-        """Open the caller's wallet in a currency; returns its id.
+        """Open the caller's wallet in a currency. Returns its id.
 
         Raises Conflict("wallet_exists"), Invalid("invalid_currency"), Forbidden.
         """
@@ -38,7 +37,7 @@ class WalletCommands:
             await must_be_open(unit, user_id)
             created = wallets.create(user_id, currency)
             claim = claim_id("wallet", user_id, currency)
-            exists = Conflict("wallet_exists", f"you have a wallet in {currency} already")
+            exists = Conflict("wallet_exists", f"you already have a wallet in {currency}")
             unit.emit(
                 claim, claims.take(await unit.load(CLAIM, claim), "wallet", wallet_id, exists)
             )
@@ -51,8 +50,8 @@ class WalletCommands:
     async def deactivate(
         self, caller: Caller, wallet_id: UUID, reason: str, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
-        """Let nothing in or out (ADMIN). Raises NotFound("wallet_not_found"),
-        Conflict("wallet_inactive"), Invalid."""
+        """Deactivate a wallet: no money comes in or goes out (ADMIN). Raises
+        NotFound("wallet_not_found"), Conflict("wallet_inactive"), Invalid."""
         return await self._change(
             caller, wallet_id, lambda wallet: wallets.deactivate(wallet, reason), once
         )
@@ -60,7 +59,7 @@ class WalletCommands:
     async def reactivate(
         self, caller: Caller, wallet_id: UUID, reason: str, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
-        """Let it be used again (ADMIN). Raises NotFound("wallet_not_found"),
+        """Reactivate a wallet (ADMIN). Raises NotFound("wallet_not_found"),
         Conflict("wallet_active"), Invalid."""
         return await self._change(
             caller, wallet_id, lambda wallet: wallets.reactivate(wallet, reason), once
@@ -77,8 +76,8 @@ class WalletCommands:
     ) -> CommandResult[None]:
         """Adjust the balance upwards (ADMIN).
 
-        Raises NotFound; Conflict: wallet_inactive; recipient_closed, when its owner's account is;
-        Invalid.
+        Raises NotFound; Conflict: wallet_inactive, recipient_closed (the owner's account is
+        closed); Invalid.
         """
         cause = Cause(reason=wallets.check_reason(reason))
         return await self._change(
@@ -130,8 +129,8 @@ class WalletCommands:
 
 
 async def owned_wallet(unit: UnitOfWork, caller: Caller, wallet_id: UUID) -> Wallet:
-    """The wallet, if it is the caller's own, and their account open: not even an ADMIN spends
-    another's money.
+    """The caller's own wallet, whose account must be open. Not even an ADMIN may spend another
+    person's money.
 
     Raises NotFound("wallet_not_found"); Forbidden: not_yours, user_inactive.
     """
@@ -153,8 +152,8 @@ async def wallet_of(unit: UnitOfWork, user_id: UUID, currency: str) -> UUID:
 async def refund_to_wallet(
     unit: UnitOfWork, payment_id: UUID, refund_id: UUID, *, owed: bool
 ) -> None:
-    """Put a refund that was just asked for back into the wallet that paid, if it is `owed` be the
-    wallet deactivated.
+    """Put a requested refund back into the wallet that paid; with `owed`, even into a deactivated
+    one.
 
     Raises Conflict: wallet_inactive, recipient_forgotten.
     """
@@ -171,16 +170,16 @@ async def refund_to_wallet(
 async def pay_from_wallet(
     unit: UnitOfWork, payment_id: UUID, wallet_id: UUID, transaction_id: UUID | None = None
 ) -> None:
-    """Take an order's money out of a wallet, which is its payment's method, and capture the
-    payment: one append.
+    """Deduct an order's amount from the wallet that is its payment's method, and capture the
+    payment, in one append.
 
     Raises Conflict: insufficient_funds, wallet_inactive, currency_mismatch;
-    Invalid("invalid_amount") of a free one.
+    Invalid("invalid_amount") for a free order.
     """
     wallet, payment = await unit.get(WALLET, wallet_id), await unit.get(PAYMENT, payment_id)
     wallets.must_be_in(wallet, payment.currency)
     if payment.amount_cents == 0:
-        raise Invalid("invalid_amount", "what costs nothing needs no wallet")
+        raise Invalid("invalid_amount", "a free order needs no wallet")
     cause = Cause(transaction_id=transaction_id, payment_id=payment_id)
     unit.emit(wallet_id, wallets.deduct_funds(wallet, payment.amount_cents, cause))
     unit.emit(payment_id, payments.capture(payment, "wallet"))

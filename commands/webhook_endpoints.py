@@ -1,5 +1,5 @@
-"""What may change about webhook endpoints: make, edit, disable, delete; another secret; send a
-delivery again, or a test."""
+"""Commands on webhook endpoints: create, edit, disable, delete; rotate the secret; redeliver, and
+send a test."""
 
 from base64 import b64encode
 from collections.abc import Callable, Sequence
@@ -29,8 +29,8 @@ Decide = Callable[[WebhookEndpoint], list[Event]]
 
 
 class WebhookEndpointCommands:
-    """Commands on webhook endpoints. A SELLER has their own; those that an ADMIN makes are the
-    platform's, and an ADMIN may change everybody's."""
+    """Commands on webhook endpoints. A SELLER has their own endpoints; those that an ADMIN creates
+    are the platform's. An ADMIN may change everybody's."""
 
     def __init__(
         self, handler: CommandHandler, sender: WebhookSender, secrets: SealedSecrets
@@ -48,7 +48,7 @@ class WebhookEndpointCommands:
         *,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
-        """Make an endpoint; returns its id.
+        """Create an endpoint. Returns its id.
 
         Raises Forbidden("not_a_seller"); Invalid: webhook_url_refused, unknown_event_pattern;
         Conflict("too_many_webhook_endpoints").
@@ -88,7 +88,7 @@ class WebhookEndpointCommands:
         description: str | None = None,
         expected_version: int | None = None,
     ) -> CommandResult[UUID]:
-        """Edit what is given. Raises NotFound, Stale, and Invalid as `create`."""
+        """Edit the given fields. Raises NotFound, Stale, and Invalid as `create`."""
         patterns = None if events is None else webhook_endpoints.check_patterns(events, EVENT_NAMES)
         if url is not None:
             await self._sender.check(url)
@@ -103,7 +103,7 @@ class WebhookEndpointCommands:
     async def rotate_secret(
         self, caller: Caller, endpoint_id: UUID, *, once: IdempotencyKey | None = None
     ) -> CommandResult[UUID]:
-        """Sign with a new secret, and for a day with the one before it, too. Raises NotFound."""
+        """Sign with a new secret and, for a day, with the previous one, too. Raises NotFound."""
         secret_ref, now = self._new_secret(endpoint_id), self._handler.now()
         return await self._change(
             caller,
@@ -115,7 +115,7 @@ class WebhookEndpointCommands:
     async def enable(
         self, caller: Caller, endpoint_id: UUID, *, once: IdempotencyKey | None = None
     ) -> CommandResult[UUID]:
-        """Send to it again what happens from now on. Raises NotFound,
+        """Enable an endpoint for events from now on. Raises NotFound,
         Forbidden("disabled_by_operator")."""
         return await self._change(
             caller,
@@ -127,7 +127,7 @@ class WebhookEndpointCommands:
     async def disable(
         self, caller: Caller, endpoint_id: UUID, *, once: IdempotencyKey | None = None
     ) -> CommandResult[UUID]:
-        """Send nothing more to it. Raises NotFound."""
+        """Stop sending to an endpoint. Raises NotFound."""
 
         def decide(endpoint: WebhookEndpoint) -> list[Event]:
             is_own = endpoint.seller_id == seller_of(caller)
@@ -138,7 +138,7 @@ class WebhookEndpointCommands:
     async def delete(
         self, caller: Caller, endpoint_id: UUID, *, expected_version: int | None = None
     ) -> CommandResult[None]:
-        """Remove it for good. Raises NotFound, Stale."""
+        """Delete an endpoint for good. Raises NotFound, Stale."""
 
         async def decision(unit: UnitOfWork) -> None:
             endpoint = await _owned(unit, caller, endpoint_id, expected_version)
@@ -155,7 +155,7 @@ class WebhookEndpointCommands:
     async def test(
         self, caller: Caller, endpoint_id: UUID, *, once: IdempotencyKey | None = None
     ) -> CommandResult[UUID]:
-        """Send a test; returns the delivery's id. Raises NotFound,
+        """Send a test. Returns the delivery's id. Raises NotFound,
         Conflict("webhook_endpoint_disabled")."""
         event_id = uuid7()
         delivery_id = webhook_deliveries.delivery_id(endpoint_id, event_id)
@@ -179,7 +179,7 @@ class WebhookEndpointCommands:
         *,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
-        """Send a delivery again, now, whatever came of it; returns its id.
+        """Send a delivery again, whatever its outcome was. Returns its id.
 
         Raises NotFound: webhook_endpoint_not_found, webhook_delivery_not_found;
         Conflict("webhook_endpoint_disabled").
@@ -199,7 +199,7 @@ class WebhookEndpointCommands:
     # -- shared ------------------------------------------------------------------------------------
 
     def secret(self, endpoint_id: UUID, endpoint: WebhookEndpoint) -> str | None:
-        """The secret that signs, for the answer that shows it."""
+        """The secret that signs the endpoint's webhooks. Show it only to the owner."""
         return self._secrets.open(endpoint_id, endpoint.secret_ref)
 
     def _new_secret(self, endpoint_id: UUID) -> str:
@@ -228,8 +228,8 @@ class WebhookEndpointCommands:
 async def _owned(
     unit: UnitOfWork, caller: Caller, endpoint_id: UUID, expected_version: int | None = None
 ) -> WebhookEndpoint:
-    """The endpoint, if it is the caller's (or the caller is an ADMIN). Raises NotFound, also of
-    another's; Stale."""
+    """The caller's endpoint, or anybody's for an ADMIN. Raises NotFound, also for another seller's;
+    Stale."""
     seller_id, endpoint = seller_of(caller), await unit.get(WEBHOOK_ENDPOINT, endpoint_id)
     if endpoint.deleted or not (caller.is_admin or endpoint.seller_id == seller_id):
         raise WEBHOOK_ENDPOINT.missing()

@@ -134,12 +134,12 @@ async def test_a_transfer_under_way_ends_with_the_account_of_either(
     ann, bob = await till.person(), await till.person()
     source, target = await till.wallet(ann, 500), await till.wallet(bob)
     transactions = till.commands.transactions
-    go_on = transactions._go_on
-    transactions._go_on = lambda *_: None  # type: ignore[method-assign]
+    go_on = transactions._start
+    transactions._start = lambda *_: None  # type: ignore[method-assign]
     try:
         asked = (await transactions.transfer(ann, source, target, 300, "USD")).value
     finally:
-        transactions._go_on = go_on  # type: ignore[method-assign]
+        transactions._start = go_on  # type: ignore[method-assign]
     await close(till, ann if who == "sender" else bob)
     await transactions.resume(ADMIN, asked)
     failed = await till.transaction(asked)
