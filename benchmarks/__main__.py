@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -79,13 +78,7 @@ def _options() -> argparse.Namespace:
         "--connections", nargs="+", type=int, default=http.CONNECTIONS, help="at once (1 8 64)"
     )
     group.add_argument("--seconds", type=float, help="each figure is measured so long (3)")
-    group.add_argument(
-        "--games",
-        type=Path,
-        metavar="FILE",
-        default=os.environ.get("LUDOTECA_BENCH_GAMES"),
-        help="the games to load, else LUDOTECA_BENCH_GAMES, else the sample, repeated",
-    )
+    http.games_option(group)
     return parser.parse_args()
 
 

@@ -1,5 +1,7 @@
 """The tables: each endpoint on both sides, the floor, and what a whole purchase costs."""
 
+import argparse
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -31,6 +33,17 @@ class Options(msgspec.Struct, frozen=True):
     endpoints: Sequence[str] = tuple(ENDPOINTS)
     connections: Sequence[int] = CONNECTIONS
     games: Path | None = None
+
+
+def games_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Have a command line take the file of games."""
+    parser.add_argument(
+        "--games",
+        type=Path,
+        metavar="FILE",
+        default=os.environ.get("LUDOTECA_BENCH_GAMES"),
+        help="the games to load, else LUDOTECA_BENCH_GAMES, else the sample, repeated",
+    )
 
 
 def benchmark(

@@ -7,7 +7,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import httpx
@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from api.tokens import ACCESS_LIFETIME, Tokens
 from benchmarks.http.twin.common import mint
 from benchmarks.http.twin.tables import TABLES
-from commands.handler import SYSTEM, Caller
+from commands.caller import SYSTEM, Caller
 from deploy.servers.common import free_port
 from domain.catalog import Listing, Price
 from domain.library import LibraryGameAdded
@@ -29,7 +29,6 @@ from domain.payments import Method
 from kit.uuid7 import uuid7
 from runtime.bootstrap import SAMPLE
 from runtime.load import load_games
-from runtime.load.rows import at_once
 from runtime.settings import Settings
 from runtime.wiring.core import Core
 
@@ -41,7 +40,11 @@ BUYERS = 1024
 PLENTY = 1_000_000
 PATIENCE_SECONDS = 300
 DAY = 86_400
+AT_ONCE = 64
 CARD = Method("card", "pm_card_visa")
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -134,7 +137,7 @@ async def fill(core: Core, base: str, games: Path) -> Shop:
         accounts,
         wallets,
     )
-    await at_once(list(range(READERS)), lambda reader: _read(core, shop, reader))
+    await _made(range(READERS), lambda reader: _read(core, shop, reader))
     await _granted(core, len(shop.orders))
     return shop
 
@@ -168,15 +171,15 @@ async def _all(http: httpx.AsyncClient, path: str) -> list[dict[str, Any]]:
         query["cursor"] = page["next_cursor"]
 
 
-async def _made(items: Iterable[Any], make: Callable[[Any], Awaitable[Any]]) -> list[Any]:
-    """What is made of each, in the same order."""
-    made: dict[int, Any] = {}
+async def _made(items: Sequence[T], make: Callable[[T], Awaitable[U]]) -> list[U]:
+    """What is made of each, a few at a time, in the same order."""
+    turns = asyncio.Semaphore(AT_ONCE)
 
-    async def one(numbered: tuple[int, Any]) -> None:
-        made[numbered[0]] = await make(numbered[1])
+    async def one(item: T) -> U:
+        async with turns:
+            return await make(item)
 
-    await at_once(list(enumerate(items)), one)
-    return [made[number] for number in sorted(made)]
+    return await asyncio.gather(*map(one, items))
 
 
 async def _product(core: Core, number: int) -> UUID:

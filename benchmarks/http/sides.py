@@ -34,6 +34,7 @@ COMMANDS_PER_SECOND = 4_000
 WARM_UP_SECONDS = 1.0
 WARM_UP_CONNECTIONS = 8
 QUIET_SECONDS = 1.5
+LOOK_SECONDS = 0.2
 PATIENCE_SECONDS = 180
 
 _OUR_COMMANDS = "SELECT count(*) FROM log.events WHERE name = ANY(%s)"
@@ -90,12 +91,10 @@ class Side:
         requests = list(islice(endpoint.requests(data, first), length))
         ahead = [*endpoint.ahead(data, first), requests.pop(0)]
         asyncio.run(send(base, ahead, tokens))
-        self._rest()
+        self._rest(endpoint)
         done, before = self._done(endpoint), self._used(endpoint)
         sample = drive(base, requests, tokens, connections=connections, seconds=seconds)
-        if endpoint.is_command:
-            self._rest()
-        after = self._used(endpoint)
+        after = self._rest(endpoint) if endpoint.is_command else self._used(endpoint)
         count = self._done(endpoint) - done if endpoint.is_command else sample.count
         if count < sample.count:
             raise Failed(f"{endpoint.name}: {sample.count} were answered, and {count} done")
@@ -108,19 +107,24 @@ class Side:
         assert row is not None
         return int(row[0])
 
-    def _rest(self) -> None:
-        """Wait until the processes have nothing left to do. Raises Failed."""
+    def _rest(self, endpoint: Endpoint) -> Usage:
+        """Wait until the processes have had nothing to do for a while; returns what they had used
+        when that began. Raises Failed."""
+        usage = self._used(endpoint)
         if not self._is_ours:
-            return
+            return usage
         deadline = time.monotonic() + PATIENCE_SECONDS
         since, before = time.monotonic(), self._at_work()
         while before[1] or time.monotonic() - since < QUIET_SECONDS:
-            time.sleep(0.1)
+            time.sleep(LOOK_SECONDS)
             now = self._at_work()
             if now != before:
                 since, before = time.monotonic(), now
+            elif time.monotonic() - since < 2 * LOOK_SECONDS:
+                usage = self._used(endpoint)  # what read models made of the last event is in it
             if time.monotonic() > deadline:
                 raise Failed(f"after {PATIENCE_SECONDS} s there are {before[1]} jobs left")
+        return usage
 
     def _at_work(self) -> tuple[int, int]:
         """The last position, and how many jobs are left."""
