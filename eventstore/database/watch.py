@@ -20,8 +20,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from time import monotonic
 from traceback import format_exc
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from weakref import WeakSet
 
 import psycopg
@@ -32,14 +31,14 @@ from psycopg.pq.abc import PGconn
 from eventstore.database.connections import (
     MAKESHIFT_SECONDS,
     AsyncConnection,
-    DatabaseAway,
     is_down,
     is_refusal,
 )
+from eventstore.database.dependents import Dependents, WhileThere
 from eventstore.database.doubts import Doubts
 from eventstore.database.postgres import conninfo
 from eventstore.database.ways import Ways
-from kit.cancellation import NEEDLESS, stop_if_cancelled
+from kit.cancellation import stop_if_cancelled
 from kit.seldom import Seldom
 
 logger = logging.getLogger(__name__)
@@ -64,11 +63,11 @@ CONNECT_SECONDS = 1.0
 
 _AT_WORK = """
 SELECT pid FROM pg_stat_activity
-WHERE pid IN (%s) AND (state = 'disabled' OR state = 'active' AND wait_event_type IS DISTINCT
-FROM 'Client')"""
+WHERE pid IN (%s)
+    AND (state = 'disabled' OR state = 'active' AND wait_event_type IS DISTINCT FROM 'Client')
+"""
 """A session that waits for the client is not at work: a message was lost. `disabled`:
 track_activities is off."""
-
 
 _OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
@@ -80,13 +79,11 @@ class DatabaseWatch:
         # As the login user: the server hides sessions' states from other roles.
         self._ways = Ways(url, conninfo(url, "ludoteca watch", role=""))
         self._makeshift_until = float("inf")
-        self.away = False
-        """Whether the database is down."""
         self._there = asyncio.Event()
         self._there.set()
         self._away_since = float("inf")
         self._known = asyncio.Event()  # whether it is there
-        self._waiting: dict[asyncio.Task[Any], WhileThere] = {}
+        self._dependents = Dependents()
         self._connections: WeakSet[AsyncConnection] = WeakSet()
         self._doubts = Doubts()
         self._silence = 0.0
@@ -97,10 +94,15 @@ class DatabaseWatch:
         self._inquiries: dict[AsyncConnection, asyncio.Task[None]] = {}
         self._failures = Seldom(logger)
 
-    def while_there(self) -> "WhileThere":
+    @property
+    def away(self) -> bool:
+        """Whether the database is down."""
+        return self._dependents.away
+
+    def while_there(self) -> WhileThere:
         """Wrap work that needs the database. Raises DatabaseAway as soon as the database is known
         to be down."""
-        return WhileThere(self)
+        return WhileThere(self._dependents)
 
     async def until_there(self) -> None:
         """Wait until the database is up."""
@@ -302,7 +304,7 @@ class DatabaseWatch:
             self._asked_at = monotonic()
             return
         logger.error("the database is away: what needs it is answered at once, until it is back")
-        self.away = True
+        self._dependents.away = True
         self._away_since = monotonic()
         self._there.clear()
         self._known.set()
@@ -310,8 +312,7 @@ class DatabaseWatch:
             if conn.waits_since is not None or conn.pgconn.transaction_status in _OPEN:
                 # also between the statements of a transaction, which is about to be undone
                 conn.hang_up()
-        for waiting in list(self._waiting.values()):
-            waiting.end()
+        self._dependents.cancel()
 
     def _wait_for_it(self) -> None:
         """The database is down: hang up what waits for it, until something is heard."""
@@ -331,7 +332,7 @@ class DatabaseWatch:
         if not self.away:
             return
         logger.warning("the database is back")
-        self.away = False
+        self._dependents.away = False
         for conn in self._connections:  # old ones may lead to a server or network path that is gone
             if conn.heard_at < self._away_since:
                 conn.hang_up()
@@ -403,53 +404,3 @@ async def _cancelled(tasks: Iterable[asyncio.Task[Any] | None]) -> list[Any]:
     for task in present:
         task.cancel()
     return await asyncio.gather(*present, return_exceptions=True)
-
-
-class WhileThere:
-    """Cancels the task that entered it when the database goes down."""
-
-    __slots__ = ("_before", "_ended", "_task", "_watch")
-
-    def __init__(self, watch: DatabaseWatch) -> None:
-        self._watch = watch
-        self._ended = False
-        self._task: asyncio.Task[Any] | None = None
-
-    def __enter__(self) -> Self:
-        watch = self._watch
-        if watch.away:
-            raise DatabaseAway
-        task = asyncio.current_task()
-        assert task is not None
-        if task not in watch._waiting:  # otherwise the outer one cancels it
-            watch._waiting[task] = self
-            self._task = task
-            self._before = task.cancelling()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        task = self._task
-        self.leave()
-        if (
-            self._ended
-            and task is not None
-            and task.uncancel() <= self._before
-            and kind is asyncio.CancelledError
-        ):
-            raise DatabaseAway from error
-
-    def leave(self) -> None:
-        """Stop needing the database: what follows is not cancelled."""
-        if self._task is not None:
-            self._watch._waiting.pop(self._task, None)
-
-    def end(self) -> None:
-        """Cancel the task, once."""
-        if self._task is not None and not self._ended:
-            self._ended = True
-            self._task.cancel(NEEDLESS)  # whatever else it waits for may be well

@@ -197,7 +197,7 @@ async def test_while_the_database_is_away_nobody_waits_for_it_and_what_needs_non
 
     client = tiny(router, database_watch=watch)
     assert (await client.get("/api/v1/things")).status_code == 200
-    watch.away = True
+    watch._dependents.away = True
     answer = await client.get("/api/v1/things")
     assert (answer.status_code, answer.json()["code"]) == (503, "dependency_unavailable")
     assert "retry-after" in answer.headers

@@ -59,6 +59,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "api.idempotency.StoredAnswers",  # requests under way
     "commands.deadlines.DeadlineRunner",  # counts; what is due is fired all the same
     "commands.transactions.TransactionCommands",  # tasks under way, which decide again
+    "eventstore.database.dependents.Dependents",  # tasks under way
     "eventstore.database.doubts.Doubts",  # connections
     "eventstore.database.watch.DatabaseWatch",  # connections, and who waits
     "eventstore.history.History",
