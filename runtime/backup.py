@@ -24,7 +24,7 @@ from typing import IO, Any
 import msgspec
 import psycopg
 
-from adapters.postgres.embedded import program
+from adapters.postgres.programs import program
 from eventstore.database.migrations import missing
 from eventstore.database.postgres import connect
 from eventstore.database.release import RELEASE

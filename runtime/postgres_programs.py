@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from adapters.postgres.embedded import program
+from adapters.postgres.programs import program
 
 READ_ONLY = "-c default_transaction_read_only=on"
 

@@ -21,7 +21,8 @@ from typing import IO
 
 import httpx
 
-from adapters.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from adapters.postgres.embedded import EmbeddedPostgres
+from adapters.postgres.programs import EmbeddedPostgresError
 from runtime.bootstrap import FirstStart, prepare
 from runtime.home import open_home
 from runtime.instance import noted_port, port_file, remember_servers, running_database_url

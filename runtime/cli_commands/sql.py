@@ -42,7 +42,7 @@ def sql(
       ludoteca sql --run pg_dump --schema=log --format=custom --file=log.dump
       ludoteca sql --where
     """
-    from adapters.postgres.embedded import program
+    from adapters.postgres.programs import program
     from runtime import postgres_programs
     from runtime.instance import database_url
 

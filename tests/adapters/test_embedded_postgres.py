@@ -15,8 +15,9 @@ from signal import SIGKILL
 import psycopg
 import pytest
 
-from adapters.postgres import embedded
-from adapters.postgres.embedded import AlreadyOwned, EmbeddedPostgres, EmbeddedPostgresError
+from adapters.postgres import programs
+from adapters.postgres.embedded import AlreadyOwned, EmbeddedPostgres
+from adapters.postgres.programs import EmbeddedPostgresError
 from tests.support import ROOT
 
 PATIENCE_SECONDS = 30
@@ -320,8 +321,8 @@ def test_root_may_keep_the_home_and_the_programs_where_nobody_else_may_look(
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     home = home.rename(closed / "home")
-    shutil.copytree(embedded._binaries().parent, closed / "programs", symlinks=True)
-    monkeypatch.setattr(embedded, "_binaries", lambda: closed / "programs" / "bin")
+    shutil.copytree(programs.binaries().parent, closed / "programs", symlinks=True)
+    monkeypatch.setattr(programs, "binaries", lambda: closed / "programs" / "bin")
     with EmbeddedPostgres(home) as server:
         assert run(server, "SELECT 1") == [(1,)]
         assert process_status(server.pid, "Uid") != "0"

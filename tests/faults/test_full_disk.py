@@ -21,7 +21,7 @@ import psycopg
 import pytest
 import uvloop
 
-from adapters.postgres.embedded import EmbeddedPostgresError
+from adapters.postgres.programs import EmbeddedPostgresError
 from domain.errors import Refused
 from eventstore.chain import Fault, Verifier
 from eventstore.consumers.reactor_runner import ReactorRunner

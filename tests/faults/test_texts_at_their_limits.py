@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from adapters.elasticsearch.documents import ElasticsearchDocuments
-from adapters.postgres.embedded import program
+from adapters.postgres.programs import program
 from domain.catalog import GameUpdated, Price
 from domain.money import LARGEST_CENTS
 from domain.regions import COUNTRIES

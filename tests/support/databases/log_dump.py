@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psycopg
 
-from adapters.postgres.embedded import program
+from adapters.postgres.programs import program
 
 
 class LogDump:

@@ -12,7 +12,8 @@ from typing import Any, Self
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from adapters.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from adapters.postgres.embedded import EmbeddedPostgres
+from adapters.postgres.programs import EmbeddedPostgresError
 from runtime.migrate import migrate
 from tests.support.servers.shared import quick_folder
 

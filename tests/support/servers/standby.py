@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 import psycopg
 
-from adapters.postgres.embedded import EmbeddedPostgres, program
+from adapters.postgres.embedded import EmbeddedPostgres
+from adapters.postgres.programs import program
 from tests.support.servers.own_postgres import QUICK, OwnPostgres
 from tests.support.servers.shared import quick_folder
 
