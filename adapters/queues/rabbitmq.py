@@ -1,10 +1,5 @@
-"""The work queue on RabbitMQ: quorum queues, and publisher confirms for every move between them.
-
-    work  <name>                a failed job goes to a retry or the dead queue, then is acknowledged
-    retry <name>.retry.<ms>     one per wait: a TTL within one queue blocks at its head
-    dead  <name>.dlq            through the exchange `ludoteca.dlx`
-
-What waited goes back to the work queue by its dead-letter exchange.
+"""The work queue on RabbitMQ, with publisher confirms for every move between its queues
+(`rabbitmq_topology`): a failed job is published to a retry or the dead queue, then acknowledged.
 
 RabbitMQ does not know a job's id: published twice, it is delivered twice, and the handler must be
 idempotent. Every start counts as an attempt, so that a job whose worker dies each time also becomes
@@ -14,18 +9,16 @@ a dead letter.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
-from uuid import NAMESPACE_OID, UUID, uuid5
+from uuid import UUID
 
 import aio_pika
-import msgspec
 import structlog
 from aio_pika.abc import (
     AbstractChannel,
     AbstractIncomingMessage,
     AbstractRobustConnection,
-    HeadersType,
 )
 from aio_pika.connection import make_url
 from aio_pika.exceptions import (
@@ -36,26 +29,21 @@ from aio_pika.exceptions import (
     PublishError,
 )
 from aio_pika.robust_connection import RobustConnection
-from pamqp.common import Arguments, FieldValue
 
 from adapters.queues.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt_job
+from adapters.queues.rabbitmq_messages import (
+    ATTEMPT_HEADER,
+    ERROR_HEADER,
+    UNREADABLE,
+    copy_of,
+    integer_header,
+    job_message,
+    job_of,
+)
+from adapters.queues.rabbitmq_topology import DEAD_LETTER_EXCHANGE, Topology
 from commands.ports.queue import DeadLetter, Job, JobHandler
 from kit.cancellation import stop_if_cancelled
 from kit.circuit import Circuit, CircuitOpen
-
-DEAD_LETTER_EXCHANGE = "ludoteca.dlx"
-ATTEMPT_HEADER = "x-ludoteca-attempt"
-ERROR_HEADER = "x-ludoteca-error"
-
-_DELIVERY_LIMIT = 20
-"""The broker's own limit for a job that kills its worker before the attempt can be counted. It does
-not depend on the backoff, which is a setting: a queue's arguments cannot be changed once it exists.
-"""
-
-_LOOKS = 2**31 - 1
-"""Delivery limit of the dead queue, where each look counts as a delivery. Without a limit RabbitMQ
-4 would set 20 and drop what was looked at more often, and returned messages would go to the queue's
-end."""
 
 _KEPT_IN_ORDER = 1000
 """How many dead letters keep their order when some are looked at: a returned message goes behind
@@ -111,13 +99,14 @@ class RabbitQueue:
         publish_seconds: float = 30,
         circuit: Circuit | None = None,
     ) -> None:
-        """`backoff`: seconds to wait after each failed attempt but the last; `publish_seconds`: how
-        long to try to publish. Queues of one broker share a `circuit`, and so what one has found
-        out."""
+        """`backoff` has the seconds to wait after each failed attempt but the last. Publishing is
+        tried for `publish_seconds`. Queues of one broker share a `circuit`, and so the knowledge
+        whether it is down."""
         self.name = name
         self.backoff = tuple(backoff)
         self.publish_seconds = publish_seconds
         self._connection = connection
+        self._topology = Topology(name, self.backoff)
         self._circuit = circuit or rabbitmq_circuit()
         self._channel: AbstractChannel | None = None
         self._opening = asyncio.Lock()
@@ -137,7 +126,7 @@ class RabbitQueue:
         """
         for start in range(0, len(jobs), _PUBLISH_AT_ONCE):
             await self._send(
-                [_message(job) for job in jobs[start : start + _PUBLISH_AT_ONCE]], "", self.name
+                [job_message(job) for job in jobs[start : start + _PUBLISH_AT_ONCE]], "", self.name
             )
 
     async def consume(
@@ -164,16 +153,13 @@ class RabbitQueue:
         does not count what other processes hold. Raises AMQPConnectionError when it does not
         answer."""
         async with self._answering():
-            return (
-                await self._waiting(self.name, *map(self._retry_name, set(self.backoff)))
-                + self._working
-            )
+            return await self._waiting(self.name, *self._topology.retry_names) + self._working
 
     async def dead(self) -> int:
         """The number of dead letters. Raises AMQPConnectionError when
         the broker does not answer."""
         async with self._answering():
-            return await self._waiting(self._dead_name)
+            return await self._waiting(self._topology.dead_name)
 
     async def _waiting(self, *queues: str) -> int:
         channel = await (await self._open()).get_underlay_channel()
@@ -202,9 +188,9 @@ class RabbitQueue:
         """
         async with self._look() as messages:
             for message in messages:
-                if _job(message).id == job_id:
+                if job_of(message).id == job_id:
                     async with self._answering():
-                        await self._send([_copy(message, {})], "", self.name)
+                        await self._send([copy_of(message, {})], "", self.name)
                         await message.ack()
                     return True
         return False
@@ -237,7 +223,7 @@ class RabbitQueue:
         async with self._connection.channel() as channel:
             await channel.set_qos(prefetch_count=concurrency)
             queue = await channel.declare_queue(
-                self.name, durable=True, arguments=self._work_arguments()
+                self.name, durable=True, arguments=self._topology.work_arguments
             )
             await queue.consume(inbox.put)
             stop_if_cancelled()
@@ -260,11 +246,13 @@ class RabbitQueue:
                     await message.nack(requeue=True)
 
     async def _work(self, message: AbstractIncomingMessage, make_attempt: MakeAttempt) -> None:
-        job = _job(message)
-        if job.kind == _UNREADABLE:
+        job = job_of(message)
+        if job.kind == UNREADABLE:
             await message.reject(requeue=False)
             return
-        number = _integer(message, ATTEMPT_HEADER, 1) + _integer(message, "x-delivery-count", 0)
+        number = integer_header(message, ATTEMPT_HEADER, 1) + integer_header(
+            message, "x-delivery-count", 0
+        )
         self._working += 1
         try:
             error = await make_attempt(job, number)
@@ -281,13 +269,13 @@ class RabbitQueue:
 
     async def _fail(self, message: AbstractIncomingMessage, number: int, error: str) -> None:
         if error == POSTPONED:
-            again = _copy(message, {ATTEMPT_HEADER: number})
-            await self._send([again], "", self._retry_name(self.backoff[0]))
+            again = copy_of(message, {ATTEMPT_HEADER: number})
+            await self._send([again], "", self._topology.retry_name(self.backoff[0]))
         elif number < self.max_attempts:
-            retry = _copy(message, {ATTEMPT_HEADER: number + 1})
-            await self._send([retry], "", self._retry_name(self.backoff[number - 1]))
+            retry = copy_of(message, {ATTEMPT_HEADER: number + 1})
+            await self._send([retry], "", self._topology.retry_name(self.backoff[number - 1]))
         else:
-            dead = _copy(
+            dead = copy_of(
                 message, {ATTEMPT_HEADER: min(number, self.max_attempts), ERROR_HEADER: error}
             )
             await self._send([dead], DEAD_LETTER_EXCHANGE, self.name)
@@ -341,14 +329,14 @@ class RabbitQueue:
             if isinstance(outcome, BaseException)
         ]
 
-    # -- looking at the dead -----------------------------------------------------------------------
+    # -- dead letters ------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
     async def _look(self, limit: int | None = None) -> AsyncIterator[list[AbstractIncomingMessage]]:
         """Take the dead letters; afterwards all unacknowledged ones go back to the front."""
         async with self._looking:
             async with self._answering():
-                queue = await (await self._open()).get_queue(self._dead_name, ensure=False)
+                queue = await (await self._open()).get_queue(self._topology.dead_name, ensure=False)
             taken: list[AbstractIncomingMessage] = []
             try:
                 while limit is None or len(taken) < limit:
@@ -371,16 +359,14 @@ class RabbitQueue:
         death = deaths[0] if isinstance(deaths, list) and deaths else None
         reason = death.get("reason") if isinstance(death, dict) else None
         time = death.get("time") if isinstance(death, dict) else None
-        attempts = _integer(message, ATTEMPT_HEADER, 1)
+        attempts = integer_header(message, ATTEMPT_HEADER, 1)
         return DeadLetter(
-            job=_job(message),
+            job=job_of(message),
             queue=self.name,
             error=str(message.headers.get(ERROR_HEADER) or reason or ""),
             attempts=self.max_attempts if reason == "delivery_limit" else attempts,
             died_at=message.timestamp or (time if isinstance(time, datetime) else None),
         )
-
-    # -- what there is on the broker ---------------------------------------------------------------
 
     async def _open(self) -> AbstractChannel:
         """The channel for everything but consuming."""
@@ -390,94 +376,6 @@ class RabbitQueue:
                 channel = await self._connection.channel(
                     publisher_confirms=True, on_return_raises=True
                 )
-                await self._declare(channel)
+                await self._topology.declare(channel)
                 self._channel = channel
             return self._channel
-
-    async def _declare(self, channel: AbstractChannel) -> None:
-        exchange = await channel.declare_exchange(
-            DEAD_LETTER_EXCHANGE, aio_pika.ExchangeType.DIRECT, durable=True
-        )
-        dead = await channel.declare_queue(self._dead_name, durable=True, arguments=_DEAD_ARGUMENTS)
-        await dead.bind(exchange, self.name)
-        await channel.declare_queue(self.name, durable=True, arguments=self._work_arguments())
-        for seconds in sorted(set(self.backoff)):
-            name = self._retry_name(seconds)
-            await channel.declare_queue(
-                name, durable=True, arguments=self._retry_arguments(seconds)
-            )
-
-    @property
-    def _dead_name(self) -> str:
-        return f"{self.name}.dlq"
-
-    def _retry_name(self, seconds: float) -> str:
-        return f"{self.name}.retry.{round(seconds * 1000)}"
-
-    def _work_arguments(self) -> Arguments:
-        return {
-            **_dead_letters_to(DEAD_LETTER_EXCHANGE, self.name),
-            "x-delivery-limit": _DELIVERY_LIMIT,
-        }
-
-    def _retry_arguments(self, seconds: float) -> Arguments:
-        return {**_dead_letters_to("", self.name), "x-message-ttl": round(seconds * 1000)}
-
-
-_DEAD_ARGUMENTS: Arguments = {"x-queue-type": "quorum", "x-delivery-limit": _LOOKS}
-
-
-def _dead_letters_to(exchange: str, routing_key: str) -> dict[str, FieldValue]:
-    """Arguments of a quorum queue that keeps what it dead-letters until the next queue has
-    confirmed it."""
-    return {
-        "x-queue-type": "quorum",
-        "x-dead-letter-exchange": exchange,
-        "x-dead-letter-routing-key": routing_key,
-        "x-dead-letter-strategy": "at-least-once",
-        "x-overflow": "reject-publish",
-    }
-
-
-# -- messages --------------------------------------------------------------------------------------
-
-_UNREADABLE = "unreadable"
-_encoder, _decoder = msgspec.json.Encoder(), msgspec.json.Decoder(Job)
-
-
-def _message(job: Job) -> aio_pika.Message:
-    return aio_pika.Message(
-        _encoder.encode(job),
-        content_type="application/json",
-        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-        message_id=str(job.id),
-        type=job.kind,
-    )
-
-
-def _copy(message: AbstractIncomingMessage, headers: HeadersType) -> aio_pika.Message:
-    """The same job with other headers: the broker's own must not travel on, as they would look like
-    a cycle."""
-    return aio_pika.Message(
-        message.body,
-        headers=headers,
-        content_type=message.content_type,
-        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-        message_id=message.message_id,
-        timestamp=datetime.now(UTC) if ERROR_HEADER in headers else None,
-        type=message.type,
-    )
-
-
-def _job(message: AbstractIncomingMessage) -> Job:
-    """The job in a message. A foreign message becomes one of the kind "unreadable", with an id from
-    its bytes."""
-    try:
-        return _decoder.decode(message.body)
-    except msgspec.MsgspecError:
-        return Job(uuid5(NAMESPACE_OID, message.body.hex()), _UNREADABLE)
-
-
-def _integer(message: AbstractIncomingMessage, header: str, default: int) -> int:
-    value = message.headers.get(header)
-    return value if isinstance(value, int) else default

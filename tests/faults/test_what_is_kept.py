@@ -38,7 +38,7 @@ ENDS_WITH_ANOTHER = {
     # counts what an index has, whatever the log's history
     "adapters.elasticsearch.documents.ElasticsearchDocuments",
     # takes another name, so that what it holds counts for nothing
-    "adapters.queues.postgres._Consumer",
+    "adapters.queues.postgres_consumer.Consumer",
     "commands.accounts.session_ends._Remembered",
     "eventstore.append.pending.Pending",  # refused by the writer
     "eventstore.append.pipeline.Pipeline",  # closed by the writer
