@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import Depends, Header, Request
 from pydantic import BaseModel
 from starlette.responses import Response
@@ -48,17 +49,38 @@ async def position_of(result: CommandResult[Any], services: Services) -> int:
     return await services.log.head() if result.position is None else result.position
 
 
-def page_answer(request: Request, page: Page[Any], position: int) -> Response:
-    """A page of a list with a link to the next page (RFC 8288), or 304 if the client has it. A list
-    has no version, so its entity tag is a digest of its content."""
+class Content(msgspec.Struct, frozen=True):
+    """What a JSON answer shows, whenever it is asked for: the body and its entity tag; `headers`
+    are others. `lasts`: whether it is right until something is recorded about it."""
+
+    body: bytes
+    etag: str
+    headers: Mapping[str, str] = {}
+    lasts: bool = True
+
+
+def respond(request: Request, content: Content, position: int) -> Response:
+    """The content as of a log position, or 304 if the client has it."""
+    headers = {**content.headers, POSITION_HEADER: str(position), "ETag": content.etag}
+    if has_tag(request, content.etag):
+        return Response(None, 304, headers)
+    return Response(content.body, 200, headers, "application/json")
+
+
+def page_content(request: Request, page: Page[Any], *, lasts: bool = True) -> Content:
+    """A page of a list with a link to the next page (RFC 8288). A list has no version, so its
+    entity tag is a digest of its content."""
     body = page.model_dump_json().encode()
-    headers = {POSITION_HEADER: str(position), "ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"'}
+    headers = {}
     if page.next_cursor is not None:
         following = request.url.include_query_params(cursor=page.next_cursor)
         headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
-    if has_tag(request, headers["ETag"]):
-        return Response(None, 304, headers)
-    return Response(body, 200, headers, "application/json")
+    return Content(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"', headers, lasts)
+
+
+def page_answer(request: Request, page: Page[Any], position: int) -> Response:
+    """A page of a list, as `page_content`, or 304 if the client has it."""
+    return respond(request, page_content(request, page), position)
 
 
 # -- entity tags -----------------------------------------------------------------------------------
@@ -94,7 +116,9 @@ ExpectedVersion = Annotated[int | None, Depends(_expected_version)]
 
 def has_tag(request: Request, tag: str) -> bool:
     """Whether If-None-Match says that the client already has the content of this entity tag."""
-    header = request.headers.get("if-none-match", "")
+    header = request.headers.get("if-none-match")
+    if header is None:
+        return False
     tags = {each.strip().removeprefix("W/") for each in header.split(",")}
     return "*" in tags or tag in tags
 
@@ -109,11 +133,8 @@ def versioned(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """The resource, or 304 if the client has it. For `beside` see `etag`."""
-    if has_tag(request, etag(version, beside)):
-        return answer(
-            None, status=304, position=position, version=version, beside=beside, headers=headers
-        )
-    return answer(body, position=position, version=version, beside=beside, headers=headers)
+    content = Content(body.model_dump_json().encode(), etag(version, beside), headers or {})
+    return respond(request, content, position)
 
 
 # -- preferences -----------------------------------------------------------------------------------

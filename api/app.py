@@ -18,6 +18,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from api.aliases import add_routes, add_sockets
 from api.idempotency import StoredAnswers
+from api.kept_answers import KeptAnswers
 from api.middleware.context import RequestContext
 from api.middleware.dispatch import Dispatch
 from api.middleware.guards import HeadRequests, ProblemResponses
@@ -29,6 +30,7 @@ from api.problems import MEDIA_TYPE, ProblemDocument
 from api.routes import ROUTERS
 from api.routing import CheckedRoute, explain
 from api.services import Services
+from queries.game_tail import GameTail
 from queries.live.subscriptions import LiveStatus
 
 STATIC = "/docs/static"
@@ -74,6 +76,7 @@ def gateway(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
     app.state.limiter = Limiter(services.settings.rates, on=services.settings.rate_limit)
     app.state.answers = StoredAnswers(services.log, services.clock, services.secret)
     services.log.history.when_it_changes(services.game_pages.forget)
+    app.state.kept_answers = KeptAnswers(GameTail(services.log, services.reads))
     app.state.live = LiveStatus(services.log, services.reads)
     app.add_exception_handler(HTTPException, explain)
     app.add_exception_handler(RequestValidationError, explain)

@@ -90,6 +90,11 @@ class ReadModels:
         return view
 
     @property
+    def at_least(self) -> int:
+        """The position that answers reflect at least."""
+        return self._at_least
+
+    @property
     def waited(self) -> float:
         """Seconds for which own writes were waited for."""
         return 0.0 if self._own is None else self._own.waited

@@ -10,10 +10,20 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api.account_ids import check_account_exists
-from api.answers import ExpectedVersion, answer, page_answer, position_of, versioned
+from api.answers import (
+    Content,
+    ExpectedVersion,
+    answer,
+    etag,
+    page_answer,
+    page_content,
+    position_of,
+    respond,
+)
 from api.auth import EVERYBODY, Merchant, OptionalCaller, SellerOfGame, SellerOneself
 from api.fields import Body, Cents, Day, Page, Prose, SingleLine, Word
 from api.idempotency import Idempotency, recorded_id
+from api.kept_answers import KeptAnswers
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from api.views.game_offers import offers_of, show_offers
@@ -213,24 +223,28 @@ async def browse_games(
     """List the games on sale. With `status`, an ADMIN can list games of another status (or ANY),
     and sellers their own."""
     compares = sort in {"price", "-price"} or price_min is not None or price_max is not None
-    wanted = games_query.Browse(
-        category=category,
-        genre=genre,
-        tag=tag,
-        platform=platform,
-        seller_id=seller_id,
-        status=status,
-        price_min=price_min,
-        price_max=price_max,
-        region=region,
-        currency=await currency_of(services, reads, region, currency) if compares else "",
-        sort=sort,
-        limit=limit,
-        cursor=cursor,
-    )
-    return await _offered(
-        request, services, reads, await services.game_pages.browse(reads, wanted), region
-    )
+
+    async def make() -> tuple[Content, int]:
+        wanted = games_query.Browse(
+            category=category,
+            genre=genre,
+            tag=tag,
+            platform=platform,
+            seller_id=seller_id,
+            status=status,
+            price_min=price_min,
+            price_max=price_max,
+            region=region,
+            currency=await currency_of(services, reads, region, currency) if compares else "",
+            sort=sort,
+            limit=limit,
+            cursor=cursor,
+        )
+        page = await services.game_pages.browse(reads, wanted)
+        return await _offered(request, services, reads, page, region)
+
+    kept_answers: KeptAnswers = request.app.state.kept_answers
+    return await kept_answers.answer(request, reads, make)
 
 
 @router.get("/games/search", response_model=SearchPage, dependencies=[EVERYBODY])
@@ -320,20 +334,24 @@ async def get_game(
 
     The ETag covers the game's version, its price in the caller's region and its availability.
     """
-    game, position = await found(
-        services, reads, lambda models: games_query.game(models, game_id), GAME.missing
-    )
-    if game.status in {"DRAFT", "SUSPENDED"} and not caller.may_act_for(game.seller_id):
-        raise GAME.missing()
-    view = DatedGame.model_validate(game)
-    offer_of(view, view.prices, view.image_ids, region)
-    if view.kind == "PHYSICAL":
-        position = min(position, await _show_stock(services, reads, [view]))
-    offered = view.model_dump_json(include=OFFERED)
-    headers = {"Vary": "Authorization"}
-    return versioned(
-        request, view, position=position, version=game.version, beside=offered, headers=headers
-    )
+
+    async def make() -> tuple[Content, int]:
+        game, position = await found(
+            services, reads, lambda models: games_query.game(models, game_id), GAME.missing
+        )
+        if game.status in {"DRAFT", "SUSPENDED"} and not caller.may_act_for(game.seller_id):
+            raise GAME.missing()
+        view = DatedGame.model_validate(game)
+        offer_of(view, view.prices, view.image_ids, region)
+        counted = view.kind == "PHYSICAL"
+        if counted:
+            position = min(position, await _show_stock(services, reads, [view]))
+        tag = etag(game.version, view.model_dump_json(include=OFFERED))
+        body = view.model_dump_json().encode()
+        return Content(body, tag, {"Vary": "Authorization"}, lasts=not counted), position
+
+    kept_answers: KeptAnswers = request.app.state.kept_answers
+    return await kept_answers.answer(request, reads, make, game_id=game_id)
 
 
 @router.get("/catalog/products/by-seller/{seller_id}", response_model=Page[DatedGame])
@@ -351,7 +369,7 @@ async def games_by_seller(
     """List a seller's games, drafts included (that seller, ADMIN). Errors: 404 `user_not_found`."""
     await check_account_exists(services, seller_id)
     page = await games_query.by_seller(reads, seller_id, status=status, limit=limit, cursor=cursor)
-    return await _offered(request, services, reads, page, region)
+    return respond(request, *await _offered(request, services, reads, page, region))
 
 
 async def _offered(
@@ -360,17 +378,16 @@ async def _offered(
     reads: ReadModels,
     found: Found[paging.Page[Game]],
     region: str,
-) -> Response:
-    """A page of games with their prices, and for physical games their availability."""
-    page = Page[DatedGame].model_validate(found.value)
+) -> tuple[Content, int]:
+    """A page of games with their prices and, for physical ones, the available quantity; and the
+    position that it reflects."""
+    page, position = Page[DatedGame].model_validate(found.value), found.position
     for game in page.items:
         offer_of(game, game.prices, game.image_ids, region)
-    physical = [game for game in page.items if game.kind == "PHYSICAL"]
-    if not physical:
-        return page_answer(request, page, found.position)
-    return page_answer(
-        request, page, min(found.position, await _show_stock(services, reads, physical))
-    )
+    counted = [game for game in page.items if game.kind == "PHYSICAL"]
+    if counted:
+        position = min(position, await _show_stock(services, reads, counted))
+    return page_content(request, page, lasts=not counted), position
 
 
 async def _show_stock(services: Services, reads: ReadModels, games: Sequence[GameView]) -> int:

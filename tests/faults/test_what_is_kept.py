@@ -30,11 +30,13 @@ REGISTERED = {
     "eventstore.append.writer.GroupCommitWriter",
     "eventstore.consumers.reactor_runner.ReactorRunner",
     "queries.game_pages.GamePages",
+    "queries.game_tail.GameTail",
     "queries.own_writes.OwnWrites",
 }
 """Told by the process's History, and drops it."""
 
 ENDS_WITH_ANOTHER = {
+    "api.kept_answers.KeptAnswers",  # gives none of another generation of its tail
     # counts what an index has, whatever the log's history
     "adapters.elasticsearch.documents.ElasticsearchDocuments",
     # takes another name, so that what it holds counts for nothing
@@ -56,7 +58,10 @@ ENDS_WITH_ANOTHER = {
 
 SAYS_NOTHING_OF_THE_LOG = {
     "adapters.payments.simulator.webhooks.WebhookSender",  # another program
+    "api.arguments.Plan",  # of an endpoint
     "api.idempotency.StoredAnswers",  # requests under way
+    "api.route_table.RouteTable",
+    "api.tokens.Tokens",  # checks their sessions each time
     "commands.deadlines.DeadlineRunner",  # counts; what is due is fired all the same
     "commands.transactions.TransactionCommands",  # tasks under way, which decide again
     "eventstore.database.dependents.Dependents",  # tasks under way

@@ -1,0 +1,98 @@
+"""Answers about games that a process keeps, as bytes: while no game in them has changed, whoever
+asks the same gets the same, without a question to the database.
+
+Only answers to requests without a token are kept: those of others depend on who asks, and have to
+reflect what they have just written. `Min-Position` is kept to; `Event-Position` is up to where the
+process knows that nothing has changed.
+"""
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.answers import Content, respond
+from queries.game_tail import GameTail, Since
+from queries.read_models import ReadModels
+
+MAX_BYTES = 32 * 2**20
+"""The most memory that kept answers take, roughly."""
+
+_OVERHEAD_BYTES = 1_000
+"""What an answer costs beside its body."""
+
+Make = Callable[[], Awaitable[tuple[Content, int]]]
+"""Makes an answer's content, with the position that it reflects."""
+
+
+class _Url(NamedTuple):
+    path: str
+    query: bytes
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    content: Content
+    position: int
+    since: Since
+    game_id: UUID | None
+
+
+class KeptAnswers:
+    """The answers that were asked for last."""
+
+    def __init__(self, tail: GameTail) -> None:
+        self._tail = tail
+        self._kept: OrderedDict[_Url, _Kept] = OrderedDict()
+        self._bytes = 0
+
+    async def answer(
+        self, request: Request, reads: ReadModels, make: Make, *, game_id: UUID | None = None
+    ) -> Response:
+        """The kept answer, or else a new one. It is about all games, or one of this id."""
+        if "authorization" in request.headers:
+            content, position = await make()
+            return respond(request, content, position)
+        url = _Url(request.scope["path"], request.scope["query_string"])
+        found = self._find(url, reads.at_least)
+        if found is not None:
+            return respond(request, *found)
+        since = self._tail.settled()
+        content, position = await make()
+        if since is not None and content.lasts and position >= since.position:
+            self._keep(url, _Kept(content, position, since, game_id))
+        return respond(request, content, position)
+
+    def _find(self, url: _Url, at_least: int) -> tuple[Content, int] | None:
+        known_upto, kept = self._tail.position(), self._kept.get(url)
+        if kept is None:
+            return None
+        if not self._tail.is_unchanged(kept.since, kept.game_id):
+            self._drop(url)
+            return None
+        if known_upto is None:
+            return None
+        position = max(known_upto, kept.position)
+        if position < at_least:
+            return None
+        self._kept.move_to_end(url)
+        return kept.content, position
+
+    def _keep(self, url: _Url, kept: _Kept) -> None:
+        self._drop(url)
+        self._kept[url] = kept
+        self._bytes += _weight(url, kept)
+        while self._bytes > MAX_BYTES:
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, url: _Url) -> None:
+        kept = self._kept.pop(url, None)
+        if kept is not None:
+            self._bytes -= _weight(url, kept)
+
+
+def _weight(url: _Url, kept: _Kept) -> int:
+    return len(kept.content.body) + 2 * len(url.query) + _OVERHEAD_BYTES

@@ -1,0 +1,177 @@
+"""Follows the log for changes of games: what was made of games is known to be right as long as none
+of them has changed, without asking the database.
+
+Each look is one statement, and so one snapshot: how far the log goes, which games have changed
+since the look before, and how far the read model of games is. That is told only while no stream of
+it is quarantined, as a quarantined one may be folded later, without an event. So what is read of
+the read model after a look reflects at least the position that it told, and stays right until the
+log has a later change of its games.
+
+What a process knows so is as old as its last look: some milliseconds while the log grows, and never
+more than STALE_SECONDS.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from contextlib import suppress
+from time import monotonic
+from uuid import UUID
+
+import msgspec
+import psycopg
+
+from eventstore.history import HistoryChanged
+from eventstore.log import LogUnavailable
+from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
+from kit.cancellation import stop_if_cancelled
+from queries.game_changes import MAX_SCANNED_POSITIONS
+from queries.positions import ReadModelBehind
+from queries.read_models import ReadModels
+
+logger = logging.getLogger(__name__)
+
+STALE_SECONDS = 1.0
+"""How old a look may be that answers rest on."""
+
+QUIET_SECONDS = 0.25
+"""After so long without news of the log it is looked at all the same: the news may be lost, and the
+read model may have come nearer."""
+
+PAUSE_SECONDS = 0.02
+"""Between two looks while the log grows all the time."""
+
+IDLE_SECONDS = 60.0
+"""After so long without a question the log is followed no more, until the next one."""
+
+MAX_CHANGED_GAMES = 10_000
+
+_LOOK = """
+SELECT head.position AS head,
+    EXISTS (
+        SELECT 1 FROM consumers.quarantine q JOIN consumers.feeds f USING (feed)
+        WHERE f.projection = 'games'
+    ) AS quarantined,
+    (
+        SELECT coalesce(
+            json_agg(json_build_array(e.stream_id, e.position) ORDER BY e.position), '[]'
+        )
+        FROM log.events e
+        WHERE e.position > %(after)s AND e.position <= least(head.position, %(upto)s)
+            AND e.name LIKE 'game.%%'
+    ) AS changes
+FROM (
+    SELECT coalesce(max(position), 0) AS position FROM log.events
+    WHERE (SELECT count(*) FROM (SELECT 1 FROM @games LIMIT 1) AS any_game) >= 0
+) AS head
+"""
+
+
+class _Look(msgspec.Struct, frozen=True):
+    head: int
+    quarantined: bool
+    changes: list[tuple[UUID, int]]
+
+
+class Since(msgspec.Struct, frozen=True):
+    """From where on something that is read now is right, in which history of the log."""
+
+    position: int
+    generation: int
+
+
+class GameTail:
+    """Follows the log from the first question on."""
+
+    def __init__(self, log: PostgresLog, models: ReadModels) -> None:
+        self._log = log
+        self._models = models
+        self._task: asyncio.Task[None] | None = None
+        self._asked_at = self._known_at = float("-inf")
+        self._generation = 0
+        self._position = 0
+        self._settled: int | None = None
+        self._changed: OrderedDict[UUID, int] = OrderedDict()
+        """The last changes, by game; those before `_complete_from` may be missing."""
+        self._complete_from = 0
+        self._last_change = 0
+        log.history.when_it_changes(self._forget)
+
+    def position(self) -> int | None:
+        """Up to where all changes of games are known; None while that is not known well enough."""
+        self._asked_at = monotonic()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._follow(), name="game-tail")
+        return self._position if self._asked_at - self._known_at < STALE_SECONDS else None
+
+    def settled(self) -> Since | None:
+        """From where on the games that are read after this call are right; None while that is not
+        known, or something is quarantined."""
+        if self._settled is None or self.position() is None:
+            return None
+        return Since(self._settled, self._generation)
+
+    def is_unchanged(self, since: Since, game_id: UUID | None) -> bool:
+        """Whether a game, or any for None, is not known to have changed since then."""
+        if since.generation != self._generation:
+            return False
+        if game_id is None:
+            return self._last_change <= since.position
+        known = since.position >= self._complete_from
+        return known and self._changed.get(game_id, 0) <= since.position
+
+    async def close(self) -> None:
+        """Stop following."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _forget(self) -> None:
+        """The log went back: positions are of other events."""
+        self._generation += 1
+        self._known_at = float("-inf")
+        self._settled = None
+        self._changed.clear()
+        self._position = self._complete_from = self._last_change = 0
+
+    # -- following the log -------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        """Until nobody asks, or the log is closed; outlives lost connections."""
+        while monotonic() - self._asked_at < IDLE_SECONDS:
+            stop_if_cancelled()
+            try:
+                await self._look()
+                await asyncio.sleep(PAUSE_SECONDS)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(QUIET_SECONDS):
+                        await self._log.watcher.beyond(self._position)
+            except LogUnavailable:
+                return
+            except HistoryChanged:
+                continue
+            except (psycopg.Error, ReadModelBehind, TimeoutError) as error:
+                logger.warning("cannot see which games change: %s", error or type(error).__name__)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _look(self) -> None:
+        looked_at, generation, after = monotonic(), self._generation, self._position
+        upto = after + MAX_SCANNED_POSITIONS
+        found = await self._models.rows(_Look, _LOOK, after=after, upto=upto)
+        if generation != self._generation:
+            return
+        look = found.value[0]
+        if look.head > upto:  # too many to look through: all may have changed
+            self._changed.clear()
+            self._complete_from = self._last_change = look.head
+        for game_id, position in look.changes if look.head <= upto else ():
+            self._note(game_id, position)
+        self._position = look.head
+        self._settled = None if look.quarantined else found.position
+        self._known_at = looked_at
+
+    def _note(self, game_id: UUID, position: int) -> None:
+        self._last_change = self._changed[game_id] = position
+        self._changed.move_to_end(game_id)
+        if len(self._changed) > MAX_CHANGED_GAMES:
+            self._complete_from = self._changed.popitem(last=False)[1]

@@ -1,0 +1,272 @@
+"""Answers about games that a process keeps: never other than what the log had at the position that
+they tell."""
+
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from api.kept_answers import KeptAnswers
+from queries import game_tail, games
+from queries.game_tail import GameTail
+from tests.support.shops.gateway import Person, Shop, another_process
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The games and pages that were read from the database."""
+    made: list[object] = []
+    game, browse = games.game, games.browse
+
+    async def counted_game(models: Any, game_id: Any) -> Any:
+        made.append(game_id)
+        return await game(models, game_id)
+
+    async def counted_page(models: Any, wanted: Any) -> Any:
+        made.append(wanted)
+        return await browse(models, wanted)
+
+    monkeypatch.setattr(games, "game", counted_game)
+    monkeypatch.setattr("queries.game_pages.browse", counted_page)
+    return made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def tail(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> GameTail:
+    """The shop's, which looks only when it is told to, and whose looks hold however slow the
+    machine is."""
+    tail = kept_by(shop)._tail
+
+    async def nothing() -> None: ...
+
+    await tail.close()
+    tail._forget()
+    monkeypatch.setattr(tail, "_follow", nothing)
+    monkeypatch.setattr(game_tail, "STALE_SECONDS", 600.0)
+    return tail
+
+
+def kept_by(shop: Shop) -> KeptAnswers:
+    kept: KeptAnswers = shop.app.state.kept_answers
+    return kept
+
+
+async def looked(shop: Shop, tail: GameTail) -> None:
+    """The read model has all that happened, and the tail has seen it."""
+    await shop.client().get("/api/v1/games", headers=await shop.reached())
+    await tail._look()
+
+
+def at(cents: int) -> dict[str, object]:
+    return {"prices": [{"region": "*", "amount_cents": cents, "currency": "USD"}]}
+
+
+async def test_what_did_not_change_is_read_once(
+    shop: Shop, seller: Person, tail: GameTail, read: list[object]
+) -> None:
+    path = f"/api/v1/games/{(await shop.game(seller))['id']}"
+    await looked(shop, tail)
+    client, reads = shop.client(), len(read)
+    first = await client.get(path)
+    await seller.post("/api/v1/wallets", json={"currency": "USD"})
+    await tail._look()
+
+    again = await client.get(path)
+    other_question = await client.get(path, headers={"If-None-Match": first.headers["etag"]})
+
+    assert len(read) == reads + 1
+    assert (again.content, again.headers["etag"]) == (first.content, first.headers["etag"])
+    assert again.headers["vary"] == first.headers["vary"] == "Authorization"
+    assert int(again.headers["event-position"]) > int(first.headers["event-position"])
+    assert (other_question.status_code, other_question.content) == (304, b"")
+
+
+async def test_a_page_is_kept_with_its_link(
+    shop: Shop, seller: Person, tail: GameTail, read: list[object]
+) -> None:
+    for _ in range(3):
+        await shop.game(seller)
+    await looked(shop, tail)
+    client, path = shop.client(), f"/api/v1/games?seller_id={seller.id}&limit=2"
+    first, reads = await client.get(path), len(read)
+
+    again = await client.get(path)
+    following = await client.get(again.links["next"]["url"])
+
+    assert (again.content, again.headers["link"]) == (first.content, first.headers["link"])
+    assert len(following.json()["items"]) == 1
+    assert len(read) == reads + 1
+
+
+async def test_a_change_of_a_game_ends_what_shows_it(
+    shop: Shop, seller: Person, tail: GameTail, read: list[object]
+) -> None:
+    changed, other = [f"/api/v1/games/{(await shop.game(seller))['id']}" for _ in range(2)]
+    page, client = f"/api/v1/games?seller_id={seller.id}", shop.client()
+    await looked(shop, tail)
+    for path in (changed, other, page):
+        await client.get(path)
+
+    await seller.put(changed, json=at(777))
+    await looked(shop, tail)
+
+    reads = len(read)
+    assert (await client.get(changed)).json()["price"]["amount_cents"] == 777
+    assert 777 in [
+        game["price"]["amount_cents"] for game in (await client.get(page)).json()["items"]
+    ]
+    assert len(read) == reads + 2
+    await client.get(other)
+    assert len(read) == reads + 2
+
+
+async def test_what_is_out_of_date_says_so_and_is_not_shown_to_who_knows_of_the_change(
+    shop: Shop, seller: Person, tail: GameTail
+) -> None:
+    path, client = f"/api/v1/games/{(await shop.game(seller))['id']}", shop.client()
+    await looked(shop, tail)
+    await client.get(path)
+    changed = await seller.put(path, json=at(777))
+    at_change = int(changed.headers["event-position"])
+
+    unaware = await client.get(path)
+    aware = await client.get(path, headers={"Min-Position": str(at_change)})
+    oneself = await seller.get(path)
+
+    assert unaware.json()["price"]["amount_cents"] == 1999
+    assert int(unaware.headers["event-position"]) < at_change
+    assert aware.json()["price"]["amount_cents"] == 777
+    assert oneself.json()["price"]["amount_cents"] == 777
+
+
+async def test_nothing_is_kept_of_a_log_that_was_not_seen_lately(
+    shop: Shop, seller: Person, tail: GameTail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, client = f"/api/v1/games/{(await shop.game(seller))['id']}", shop.client()
+    await looked(shop, tail)
+    await client.get(path)
+    await seller.put(path, json=at(777))
+    await shop.client().get("/api/v1/games", headers=await shop.reached())
+
+    monkeypatch.setattr(game_tail, "STALE_SECONDS", 0.0)
+
+    assert (await client.get(path)).json()["price"]["amount_cents"] == 777
+
+
+async def test_what_was_read_before_a_change_is_not_kept_after_it(
+    shop: Shop, seller: Person, tail: GameTail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, client = f"/api/v1/games/{(await shop.game(seller))['id']}", shop.client()
+    await looked(shop, tail)
+    game = games.game
+
+    async def overtaken(models: Any, game_id: Any) -> Any:
+        found = await game(models, game_id)
+        await seller.put(path, json=at(777))
+        await looked(shop, tail)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(games, "game", overtaken)
+        assert (await client.get(path)).json()["price"]["amount_cents"] == 1999
+
+    assert (await client.get(path)).json()["price"]["amount_cents"] == 777
+
+
+async def test_a_log_that_went_back_leaves_nothing(
+    shop: Shop, seller: Person, tail: GameTail, read: list[object]
+) -> None:
+    path, client = f"/api/v1/games/{(await shop.game(seller))['id']}", shop.client()
+    await looked(shop, tail)
+    await client.get(path)
+    reads = len(read)
+
+    for forget in shop.core.log.history._forget:
+        forget()
+    await tail._look()
+    await client.get(path)
+
+    assert len(read) == reads + 1
+
+
+async def test_while_a_game_is_quarantined_nothing_is_kept(
+    shop: Shop, seller: Person, tail: GameTail, read: list[object]
+) -> None:
+    game = await shop.game(seller)
+    path, client = f"/api/v1/games/{game['id']}", shop.client()
+    await looked(shop, tail)
+    async with shop.core.log.pool.connection() as conn:
+        await conn.execute(
+            "INSERT INTO consumers.quarantine (feed, stream_id, position, name, error) SELECT feed,"
+            " %s, 1, 'game.updated.v1', 'broken' FROM consumers.feeds WHERE projection = 'games'",
+            [game["id"]],
+        )
+    await tail._look()
+    reads = len(read)
+
+    for _ in range(3):
+        await client.get(path)
+    async with shop.core.log.pool.connection() as conn:
+        await conn.execute("DELETE FROM consumers.quarantine WHERE stream_id = %s", (game["id"],))
+
+    assert len(read) == reads + 3
+
+
+async def test_how_many_of_a_physical_game_there_are_is_read_each_time(
+    shop: Shop, seller: Person, tail: GameTail, read: list[object]
+) -> None:
+    game = await shop.game(seller, kind="PHYSICAL")
+    await looked(shop, tail)
+    reads = len(read)
+
+    for _ in range(2):
+        answer = await shop.client().get(f"/api/v1/games/{game['id']}")
+        assert answer.json()["available"] == 0
+
+    assert len(read) == reads + 2
+
+
+async def test_a_draft_stays_hidden(shop: Shop, seller: Person, tail: GameTail) -> None:
+    path = f"/api/v1/games/{(await shop.game(seller, status='DRAFT'))['id']}"
+    await looked(shop, tail)
+
+    assert [(await who.get(path)).status_code for who in (seller, shop.client())] == [200, 404]
+    assert (await shop.client("no token").get(path)).status_code == 404
+
+
+async def test_only_so_much_is_kept(
+    shop: Shop, seller: Person, tail: GameTail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.kept_answers.MAX_BYTES", 10_000)
+    await shop.game(seller)
+    await looked(shop, tail)
+
+    for number in range(30):
+        await shop.client().get(f"/api/v1/games?price_max={number}&currency=USD")
+
+    kept = kept_by(shop)
+    assert 0 < len(kept._kept) <= 9
+    assert kept._bytes <= 10_000
+
+
+async def test_an_answer_is_of_its_position_while_another_process_changes_the_game(
+    shop: Shop, seller: Person
+) -> None:
+    """The tail follows by itself here."""
+    path, client = f"/api/v1/games/{(await shop.game(seller))['id']}", shop.client()
+    async with another_process(shop) as elsewhere:
+        editor = elsewhere.client(seller.tokens["access_token"])
+        prices: dict[int, int] = {}
+        for cents in range(1, 60):
+            changed = await editor.put(path, json=at(cents))
+            prices[int(changed.headers["event-position"])] = cents
+            for _ in range(3):
+                answer = await client.get(path)
+                position = int(answer.headers["event-position"])
+                known = [price for at, price in sorted(prices.items()) if at <= position]
+                assert answer.json()["price"]["amount_cents"] == (known or [1999])[-1]
+        last = await client.get(path, headers=await shop.reached())
+
+    assert last.json()["price"]["amount_cents"] == 59
