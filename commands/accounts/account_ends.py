@@ -1,13 +1,12 @@
-"""How accounts end, and begin again: close, forget, reopen.
+"""Ending accounts, and reopening them: close, forget, reopen.
 
-Closing is one event. What hangs on the account is called off right after it
-(`commands.reactors.account_settling`): from that event on nothing new can be begun for the account,
-so that whatever began before can be found, and all of it.
+Closing is one event. From then on nothing new can begin for the account, so everything that began
+before can be found; it is cancelled right after the closing (`commands.reactors.account_settling`).
 
-Forgetting must know that nothing is owed, of which read models tell a moment later. So it marks a
-moment in the account's stream, looks what had begun by then, and forgets only if nothing was begun
-since: what begins takes the mark away in its own append (`commands.accounts.open_accounts`). Most
-of the time something owed is found before any append.
+Forgetting requires that nothing is owed, which read models know only a moment later. So a command
+marks the account's stream, looks up everything that had begun by then, and forgets the person only
+if the mark is still there: whatever begins removes it in its own append
+(`commands.accounts.open_accounts`). Usually something owed is found before any append.
 """
 
 from collections.abc import AsyncIterator
@@ -29,18 +28,18 @@ from eventstore.log import IdempotencyKey
 from eventstore.unit_of_work import UnitOfWork
 
 OBLIGATIONS_TOLD = 100
-"""So many are named when an account is not forgotten; who settled them asks again."""
+"""How many obligations a refusal names. After settling them, the person tries again."""
 
 LOOKS = 5
-"""How often it is looked anew because something began meanwhile."""
+"""How often forgetting is tried when something begins meanwhile."""
 
 
 class _BegunMeanwhile(Exception):
-    """Something began after it was looked what is owed."""
+    """Something began for the account after its obligations were looked up."""
 
 
 class AccountEnds:
-    """Commands that end accounts."""
+    """Commands that end and reopen accounts."""
 
     def __init__(
         self,
@@ -64,18 +63,19 @@ class AccountEnds:
         forget: bool = False,
         expected_version: int | None = None,
     ) -> CommandResult[None]:
-        """Close an account and its sessions, and call off what hangs on it; with `forget` its key
-        is destroyed, and its e-mail may be used anew. Closing a closed one changes nothing.
+        """Close an account and its sessions, and cancel what depends on it. With `forget`, its key
+        is destroyed and its e-mail address is free again. Idempotent.
 
         Raises Forbidden("not_yours"); NotFound; Stale; Conflict: last_admin;
-        account_has_obligations (with `obligations`, each `{kind, id, …}`) or account_in_use, then
-        nothing was changed; NotSeenYet, of forgetting, likewise.
+        account_has_obligations (with `obligations`, each `{kind, id, …}`), account_in_use;
+        NotSeenYet, only with `forget`. After a refusal nothing has changed.
         """
         must_manage(caller, user_id)
         if forget:
             await self._must_owe_nothing(caller, user_id, expected_version)
             result = await self._forget(caller, user_id)
-            await self._keys.destroy(user_id)  # and again by a reactor, should we die here
+            # a reactor does it, too, in case this process dies here
+            await self._keys.destroy(user_id)
         else:
             result = await self._close(caller, user_id, expected_version)
         return CommandResult(
@@ -90,7 +90,7 @@ class AccountEnds:
         *,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[User]:
-        """Open a closed account again (ADMIN), and put what it sold on sale again.
+        """Reopen a closed account (ADMIN), and put its games on sale again.
 
         Raises Forbidden("role_required"); NotFound; Conflict: account_active, account_forgotten.
         """
@@ -99,7 +99,7 @@ class AccountEnds:
         async def decision(unit: UnitOfWork) -> User:
             user = await unit.get(USER, user_id)
             unit.emit(user_id, identity.reopen(user, reason))
-            unit.emit(user_id, identity.end_sessions(user))  # those that its closing ended
+            unit.emit(user_id, identity.end_sessions(user))  # as the closing did
             unit.record_ids(user_id=user_id)
             return await unit.get(USER, user_id)
 
@@ -122,8 +122,8 @@ class AccountEnds:
         return await self._handler.handle(decision, caller)
 
     async def _must_leave_an_admin(self, unit: UnitOfWork, user_id: UUID, user: User) -> None:
-        """Another ADMIN can log in. The append checks that they still can: of two who close each
-        other at once, one is refused. Raises Conflict("last_admin")."""
+        """Raises Conflict("last_admin") unless another ADMIN can log in. The append checks that
+        they still can: of two who close each other at the same time, one is refused."""
         if user.account_type != "ADMIN" or not user.may_act:
             return
         for other_id in await self._belongings.admins(await self._handler.log.head()):
@@ -131,7 +131,7 @@ class AccountEnds:
             if other is not None and other.may_act and other.password_hash:
                 return
         raise Conflict(
-            "last_admin", "nobody else could administer the shop: make another ADMIN first"
+            "last_admin", "nobody else could administer the shop: create another ADMIN first"
         )
 
     # -- forgetting --------------------------------------------------------------------------------
@@ -157,7 +157,9 @@ class AccountEnds:
                 )
             except _BegunMeanwhile:
                 continue
-        raise Conflict("account_in_use", "something is begun for the account again and again")
+        raise Conflict(
+            "account_in_use", "the account is in use: something new begins for it all the time"
+        )
 
     async def _mark(self, unit: UnitOfWork, user_id: UUID) -> None:
         unit.emit(user_id, identity.begin_forgetting(await unit.get(USER, user_id)))
@@ -176,8 +178,8 @@ class AccountEnds:
         await self._mailboxes.release(unit, user, "forgotten")
 
     async def _obligations(self, unit: UnitOfWork, user_id: UUID) -> list[Obligation]:
-        """What is owed, as its streams have it: should one of them move on meanwhile, it is asked
-        again. The first OBLIGATIONS_TOLD are enough to refuse."""
+        """The account's obligations, as the streams have them; the append checks that none has
+        moved on. Finds at most OBLIGATIONS_TOLD, which are enough for a refusal."""
         found: list[Obligation] = []
         async for some in self._owed(unit, user_id):
             found += some

@@ -1,5 +1,5 @@
-"""What hangs on an account, as read models know it: where to look. Whether it does, the streams
-themselves decide."""
+"""What depends on an account, as read models know it. They say where to look; the streams
+decide."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -9,13 +9,12 @@ import msgspec
 
 
 class NotSeenYet(Exception):
-    """The read models have not come as far as they are asked for: ask again a little later."""
+    """The read models have not reached the requested position: try again a little later."""
 
 
 class Owed(msgspec.Struct, frozen=True):
-    """Ids of what may keep an account from being forgotten: shipments that have not arrived, orders
-    that are unpaid or have a refund on its way, transactions of deposits likewise, wallets,
-    transfers that have not ended."""
+    """Ids of what may keep an account from being forgotten: undelivered shipments; orders and
+    deposits that are unpaid or have a pending refund; wallets; unfinished transfers."""
 
     shipments: Sequence[UUID] = ()
     orders: Sequence[UUID] = ()
@@ -25,24 +24,23 @@ class Owed(msgspec.Struct, frozen=True):
 
 
 class Belongings(Protocol):
-    """Finds by account. Each answer reflects the log up to `position` at least; all raise
-    NotSeenYet."""
+    """Finds what depends on an account. Every answer reflects the log at least up to `position`;
+    all methods raise NotSeenYet."""
 
     async def games(self, seller_id: UUID, position: int) -> Sequence[UUID]:
-        """A seller's games that are on sale, or were taken off sale with the account."""
+        """A seller's games that are on sale, or were suspended with the account."""
         ...
 
     async def unpaid_orders(self, user_id: UUID, position: int) -> Sequence[UUID]:
-        """Orders that await their payment: the person's own, and those with a line that the person
-        sells."""
+        """Unpaid orders: the person's own, and those with a line that the person sells."""
         ...
 
     async def open_deposits(self, user_id: UUID, position: int) -> Sequence[UUID]:
-        """The payments of deposits that have not ended."""
+        """The payments of unfinished deposits."""
         ...
 
     async def unsent_shipments(self, seller_id: UUID, position: int) -> Sequence[UUID]:
-        """What a seller is to send, or may have to once it is paid."""
+        """Shipments that a seller has to send, or may have to once they are paid."""
         ...
 
     async def owed(self, user_id: UUID, position: int) -> Owed:

@@ -1,4 +1,4 @@
-"""What may change about accounts: register, edit. How they end is in
+"""Commands on accounts: register, edit. Those that end them are in
 `commands.accounts.account_ends`."""
 
 from uuid import UUID
@@ -22,7 +22,7 @@ from kit.uuid7 import uuid7
 
 
 class Versioned(msgspec.Struct, frozen=True):
-    """An account and its stream's version (the ETag)."""
+    """An account and its stream's version, which is its ETag."""
 
     user: User
     version: int
@@ -59,8 +59,8 @@ class AccountCommands:
         once: IdempotencyKey | None = None,
         user_id: UUID | None = None,
     ) -> CommandResult[User]:
-        """Open an account, without a session. Without a password (an import) nobody can log in
-        until it is reset.
+        """Open an account, without a session. Without a password, as in an import, nobody can log
+        in until it is reset.
 
         Raises Conflict("email_taken"), and as `domain.identity.register` and `check_password`.
         """
@@ -68,7 +68,7 @@ class AccountCommands:
             identity.check_password(password)
         digest, user_id = self._mailboxes.digest(email), user_id or uuid7()
         if await self._mailboxes.is_held(email):
-            raise taken()  # before a password is hashed
+            raise taken()  # before the slow hashing of the password
         events = identity.register(
             user_id=user_id,
             account_type=account_type,
@@ -108,9 +108,9 @@ class AccountCommands:
         expected_version: int | None = None,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[Versioned]:
-        """Change what is given. A new password or e-mail takes the current password of who changes
-        their own account, is told to the address that it had, and ends all sessions but the one it
-        is asked for by.
+        """Change the given fields. A person who changes their own password or e-mail must give the
+        current password. Such a change is reported to the previous address, and ends all sessions
+        except the one that requested it.
 
         Raises Conflict("email_taken"), Stale, Forbidden, NotFound, Invalid
         (current_password_missing among others), Unauthorized("current_password_wrong").
@@ -154,22 +154,23 @@ class AccountCommands:
         return await self._handler.handle(decision, caller, once)
 
     async def _proven_hash(self, user_id: UUID, password: str) -> str | None:
-        """The hash of the account's password, when this is it."""
+        """The hash of the account's password, if the given password is right."""
         user = await self.get(user_id)
         return (
             user.password_hash if await self._hasher.matches(user.password_hash, password) else None
         )
 
     async def get(self, user_id: UUID) -> User:
-        """The account as it is now. Raises NotFound("user_not_found")."""
+        """The account as the log has it. Raises NotFound("user_not_found")."""
         return await self._handler.get(USER, user_id)
 
 
 def _must_be_known(user: User, given: str | None, known_hash: str | None) -> None:
-    """Raises unless the current password was given, and still is the one."""
+    """Raises unless the current password was given and has not changed since."""
     if given is None:
         raise Invalid(
-            "current_password_missing", "a change of password or e-mail takes the current_password"
+            "current_password_missing",
+            "a change of password or e-mail requires the current_password",
         )
     if known_hash is None or known_hash != user.password_hash:
         raise Unauthorized("current_password_wrong", "that is not the current password")

@@ -1,4 +1,4 @@
-"""Sessions: opened with a password, carried on with refresh tokens, ended by who opened them."""
+"""Commands on login sessions: open with a password, continue with refresh tokens, end."""
 
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -23,8 +23,8 @@ SESSION_LIFETIME = timedelta(days=30)
 
 
 class Login(msgspec.Struct, frozen=True):
-    """An open session, from which the gateway mints tokens. `epoch` is the account's when it was
-    opened."""
+    """An open session, for which the gateway mints tokens. `epoch` is the account's session epoch
+    at the login."""
 
     user: User
     session_id: UUID
@@ -60,7 +60,7 @@ class Logins:
         """Open a session; with `only`, for accounts of that type.
 
         Raises Unauthorized("invalid_credentials") alike for an unknown e-mail;
-        Forbidden("user_inactive" | "role_required") only to who knows the password.
+        Forbidden("user_inactive" | "role_required") only if the password is right.
         """
         proven = await self._proven_by(email, password)
         user_id, session_id = proven.user_id, uuid7()
@@ -69,10 +69,10 @@ class Logins:
             found = await unit.load(USER, user_id)
             if found is None:
                 raise _wrong()
-            same = found.password_hash == proven.password_hash  # else it was changed meanwhile
+            same = found.password_hash == proven.password_hash  # otherwise it was changed meanwhile
             opened = identity.log_in(found, password_matches=same, session_id=session_id)
             if only is not None and found.account_type != only:
-                raise Forbidden("role_required", f"this needs the role {only}")
+                raise Forbidden("role_required", f"this requires the role {only}")
             unit.emit(user_id, opened)
             unit.record_ids(user_id=user_id, session_id=session_id)
             return found
@@ -82,18 +82,18 @@ class Logins:
         return CommandResult(await self.open(result.value, session_id), result.position)
 
     async def again(self, user_id: UUID, session_id: UUID, password: str) -> Login:
-        """The session that a login opened, for a replay of it. Raises as `proven`;
-        Unauthorized("invalid_token")."""
+        """The session that an earlier login opened, for a repeat of the request. Raises as
+        `proven`; Unauthorized("invalid_token")."""
         user = await self.proven(user_id, password)
         session = await self._sessions.find(session_id)
-        if session is None:  # the login died before it could open it
+        if session is None:  # the process died between the event and the session
             return await self.open(user, session_id)
         if not self._lasts(session, user):
             raise _over()
         return Login(user, session_id, session.generation, session.expires_at, session.epoch)
 
     async def proven(self, user_id: UUID, password: str) -> User:
-        """The account, for who knows its password as it is now.
+        """The account, if the password is its current one.
 
         Raises Unauthorized("invalid_credentials"); Forbidden("user_inactive"); NotFound.
         """
@@ -105,7 +105,7 @@ class Logins:
         return user
 
     async def is_password_of(self, email: str, password: str) -> bool:
-        """Whether there is an account of this e-mail with this password."""
+        """Whether an account with this e-mail has this password."""
         try:
             await self._proven_by(email, password)
         except Unauthorized:
@@ -113,7 +113,7 @@ class Logins:
         return True
 
     async def open(self, user: User, session_id: UUID | None = None) -> Login:
-        """Open a session for an account whose owner has proved who they are."""
+        """Open a session for an account whose owner has proved their identity."""
         expires_at = self._handler.now() + SESSION_LIFETIME
         session = Session(session_id or uuid7(), user.user_id, 0, expires_at, user.session_epoch)
         await self._sessions.open(session)
@@ -122,8 +122,8 @@ class Logins:
     async def refresh(
         self, caller: Caller, session_id: UUID, generation: int
     ) -> CommandResult[Login]:
-        """Spend a refresh token; a spent one revokes the session. Raises refresh_reused,
-        invalid_token."""
+        """Spend a refresh token; reusing a spent one revokes the session. Raises Unauthorized:
+        refresh_reused, invalid_token, user_inactive."""
         session = await self._sessions.find(session_id)
         if session is None or session.expires_at <= self._handler.now():
             raise _over()
@@ -135,7 +135,7 @@ class Logins:
                 await self._note_reuse(caller, session)
                 await self._sessions.revoke(session_id)
             raise Unauthorized(
-                "refresh_reused", "this refresh token was spent: the session is closed"
+                "refresh_reused", "this refresh token was already used: the session is closed"
             )
         if not user.may_act:
             raise Unauthorized("user_inactive", "the account is closed")
@@ -144,11 +144,11 @@ class Logins:
         )
 
     async def sessions_of(self, user_id: UUID) -> list[Session]:
-        """An account's sessions that have not expired, ended ones too."""
+        """An account's sessions that have not expired, including ended ones."""
         return await self._sessions.of_user(user_id)
 
     async def log_out(self, caller: Caller, session_id: UUID) -> CommandResult[None]:
-        """End a session of the caller's."""
+        """End one of the caller's sessions."""
         user_id = caller.person()
         await self._sessions.revoke(session_id)
 
@@ -159,7 +159,7 @@ class Logins:
         return await self._handler.handle(decision, caller)
 
     async def _note_reuse(self, caller: Caller, session: Session) -> None:
-        """Once for each session, however often the token comes back."""
+        """Record the reuse, once per session."""
 
         async def decision(unit: UnitOfWork) -> None:
             user = await unit.get(USER, session.user_id)
@@ -172,7 +172,8 @@ class Logins:
             await self._handler.handle(decision, caller, once)
 
     async def _proven_by(self, email: str, password: str) -> User:
-        """The account of this e-mail and password; it takes as long when there is none."""
+        """The account with this e-mail and password. Takes the same time without one. Raises
+        Unauthorized("invalid_credentials")."""
         holders = await self._mailboxes.holders(email)
         right = [
             user
@@ -194,4 +195,4 @@ def _wrong() -> Unauthorized:
 
 
 def _over() -> Unauthorized:
-    return Unauthorized("invalid_token", "the session is over")
+    return Unauthorized("invalid_token", "the session has ended")

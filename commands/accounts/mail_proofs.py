@@ -1,8 +1,8 @@
-"""What somebody may do because they read an account's mail: verify its address, choose a new
-password, take it back.
+"""Commands of people who prove that they read an account's mail: verify its address, choose a new
+password, restore a former address.
 
-Whoever changes a password or an address is in doubt: the address that the account had is told, with
-a way back.
+Whoever changes a password or an address may be a thief, so the previous address gets a mail with a
+way back.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from kit.uuid7 import uuid7
 
 
 class MailProofs:
-    """Commands by mailed tokens, and the mails that bring them."""
+    """Commands that take mailed tokens, and the mails that contain them."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class MailProofs:
     async def verify_email(
         self, caller: Caller, token: str, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
-        """Raises Invalid("invalid_token")."""
+        """Verify the account's address. Raises Invalid("invalid_token")."""
         proof = self._tokens.read(token, self._handler.now(), "verify-email")
 
         async def decision(unit: UnitOfWork) -> None:
@@ -52,8 +52,7 @@ class MailProofs:
     async def mail_verification(
         self, caller: Caller, user: User | None, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
-        """Mail the token to verify the address with once more, unless there is nothing to
-        verify."""
+        """Mail another token for verifying the address. No-op when there is nothing to verify."""
         if user is None or not user.may_act or user.email_verified:
             return CommandResult(None, None)
         token = self._tokens.make("verify-email", user, self._handler.now())
@@ -62,8 +61,8 @@ class MailProofs:
     async def forgot_password(
         self, caller: Caller, email: str, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
-        """Mail a token to reset the password, if there is such an account; the answer tells nobody
-        whether there is."""
+        """Mail a token for resetting the password, if there is such an account. The response does
+        not reveal whether there is."""
         user = await self._mailboxes.find(email)
         if user is None or not user.may_act:
             return CommandResult(None, None)
@@ -73,22 +72,22 @@ class MailProofs:
     async def verification_again(
         self, caller: Caller, email: str, *, once: IdempotencyKey | None = None
     ) -> CommandResult[None]:
-        """As `mail_verification`, for who only says the address."""
+        """As `mail_verification`, by address."""
         return await self.mail_verification(caller, await self._mailboxes.find(email), once=once)
 
     async def reset_password(
         self, caller: Caller, token: str, password: str, *, once: IdempotencyKey | None = None
     ) -> CommandResult[User | None]:
-        """Set a password by a mailed token, which works once; ends all sessions. One that was
-        mailed to an address which the account had before brings that address back, too. Raises
-        Invalid, Conflict("email_taken")."""
+        """Set a password with a mailed token, which works once, and end all sessions. A token
+        mailed to a former address also restores that address. Raises Invalid,
+        Conflict("email_taken")."""
         identity.check_password(password)
         proof = self._tokens.read(token, self._handler.now(), "reset-password", "take-back")
         password_hash = await self._hasher.hash(password)
 
         async def decision(unit: UnitOfWork) -> User | None:
             user = await self._fitting(
-                unit, proof, "the token was used already, or the account has changed"
+                unit, proof, "the token was already used, or the account has changed"
             )
             if proof.purpose == "take-back":
                 await self._bring_back(unit, user, proof)
@@ -127,9 +126,8 @@ class MailProofs:
 def tell_change(
     unit: UnitOfWork, tokens: MailTokens, before: User, after: User, handler: CommandHandler
 ) -> None:
-    """Mail to the address that the account had that its password or its address was changed, with a
-    way back: of a new password a token for another one, of a new address one that brings the old
-    one back."""
+    """Tell the previous address that the account's password or address was changed. The mail has a
+    token: to choose another password or, after a new address, to restore the previous one."""
     now = handler.now()
     if before.email != after.email:
         token = tokens.make_restore_token(after, before.email, now)
@@ -142,8 +140,8 @@ def tell_change(
 def ask_for_mail(
     unit: UnitOfWork, user: User, template: str, params: Mapping[str, str], *, to: str
 ) -> None:
-    """Ask for a notice by mail to this very address, be the account's another one by the time that
-    it is sent: who reads mail there is what its token proves."""
+    """Request a mail to exactly this address, even if the account has another one when it is sent:
+    its token proves who reads mail there."""
     if email_addresses.is_unreachable(to):
         return
     notification_id: UUID = uuid7()

@@ -1,5 +1,5 @@
-"""Tokens that go by mail: to verify an address, to choose a new password, to take an account back.
-Signed (JWT, HS256), short-lived, one purpose each."""
+"""Mailed tokens: to verify an address, to choose a new password, to take an account back. They are
+signed (JWT, HS256) and short-lived, and each has one purpose."""
 
 import hashlib
 from datetime import datetime, timedelta
@@ -23,11 +23,10 @@ LIFETIME = {
 
 
 class MailProof(msgspec.Struct, frozen=True):
-    """What a valid token shows: that its bearer reads the account's mail, at a certain state of the
-    account.
+    """What a valid token proves: its bearer reads mail of the account, in a certain state of it.
 
-    `email` and `epoch` are those of a `take-back`: the address that it was mailed to, and the
-    account's session epoch.
+    A `take-back` also has the address that it was mailed to (`email`) and the account's session
+    epoch.
     """
 
     purpose: Purpose
@@ -42,20 +41,19 @@ class MailProof(msgspec.Struct, frozen=True):
 
 
 class MailTokens:
-    """Makes and reads them. A token is bound to what it rests on (the address, and the password
-    that it replaces): once that has changed, the token is worth nothing. To take back is to undo
-    such a change, so that token is bound to nothing but the account, which takes it once
-    (`domain.identity.restore_email`)."""
+    """Makes and reads tokens. A token is bound to the address, and to the password that it
+    replaces: once they have changed, it is invalid. A `take-back` undoes such a change, so it is
+    bound to the account alone, which accepts it once (`domain.identity.restore_email`)."""
 
     def __init__(self, secret: bytes) -> None:
         self._key = OctKey.import_key(secret)
 
     def make(self, purpose: Purpose, user: User, now: datetime) -> str:
-        """A token for this account as it stands."""
+        """A token for the account in its current state."""
         return self._sign(purpose, user, now, {})
 
     def make_restore_token(self, user: User, email: str, now: datetime) -> str:
-        """A token for the reader of mail at an address that the account just had."""
+        """A token for whoever reads mail at the account's previous address."""
         return self._sign("take-back", user, now, {"eml": email, "epo": user.session_epoch})
 
     def _sign(self, purpose: Purpose, user: User, now: datetime, more: dict[str, object]) -> str:
@@ -68,8 +66,8 @@ class MailTokens:
         return jwt.encode({"alg": "HS256"}, {**claims, **more}, self._key)
 
     def read(self, token: str, now: datetime, *purposes: Purpose) -> MailProof:
-        """What the token shows. Raises Invalid("invalid_token") when it is for none of these
-        purposes, or too late."""
+        """What the token proves. Raises Invalid("invalid_token") when it is for none of these
+        purposes, or has expired."""
         try:
             claims = jwt.decode(token, self._key, algorithms=["HS256"]).claims
             if claims["aud"] not in purposes or claims["exp"] <= now.timestamp():

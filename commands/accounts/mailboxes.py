@@ -1,10 +1,8 @@
-"""Which account an e-mail address is of: one mailbox has one account, however its address is
-spelled.
+"""Mailboxes: each has at most one account, however its address is spelled.
 
 The claim on a mailbox is found by a digest of its key. Accounts of the first releases are found by
-a digest of the case-folded text instead (`domain.identity.CASE_FOLDED`): who logs in is looked up
-under both, and a reactor claims the mailboxes of those accounts, so that no second account gets one
-of them.
+a digest of the case-folded text instead (`domain.identity.CASE_FOLDED`). So a login looks for both,
+and a reactor claims the mailboxes of those accounts, to keep them from a second account.
 """
 
 import hashlib
@@ -26,7 +24,7 @@ from eventstore.unit_of_work import UnitOfWork
 
 
 class Mailboxes:
-    """Finds accounts by e-mail, and sees to it that a mailbox has one. `pepper` keys the digests;
+    """Finds accounts by e-mail, and claims mailboxes. `pepper` is the key of the digests, and is
     never rotated."""
 
     def __init__(self, repository: Repository, pepper: bytes) -> None:
@@ -34,23 +32,24 @@ class Mailboxes:
         self._pepper = pepper
 
     def digest(self, email: str) -> str:
-        """HMAC-SHA256 of the mailbox's key: tells nothing without the pepper. Raises
+        """The HMAC-SHA256 of the mailbox's key; reveals nothing without the pepper. Raises
         Invalid("invalid_email")."""
         return self._hmac(email_addresses.mailbox(email))
 
     def name(self, email: str) -> str:
-        """A digest for any text, be it no address: the same for all spellings of one mailbox."""
+        """A digest of any text, even of an invalid address. The same for all spellings of a
+        mailbox."""
         try:
             return self.digest(email)
         except Invalid:
             return self._case_folded(email)
 
     async def holders(self, email: str) -> list[User | None]:
-        """The accounts that an address may be of, the likeliest first, and None at each place where
-        there is none.
+        """The accounts that an address may belong to, the likeliest first, with None for each that
+        does not exist.
 
-        How many places there are depends on the address alone, so that the time it takes to try
-        them tells nothing.
+        The length of the list depends only on the address, so the time for trying all reveals
+        nothing.
         """
         names = [self.name(email)]
         found = [await self._holder(names[0])]
@@ -64,21 +63,21 @@ class Mailboxes:
         return found
 
     async def find(self, email: str) -> User | None:
-        """The account that an address is of."""
+        """The account of an address."""
         return next((user for user in await self.holders(email) if user is not None), None)
 
     async def is_held(self, email: str) -> bool:
-        """Whether the mailbox has an account, at a glance: `take` knows for sure. Raises
+        """Whether the mailbox seems to have an account; only `take` is certain. Raises
         Invalid("invalid_email")."""
         return await self._holder(self.digest(email)) is not None
 
     async def take(self, unit: UnitOfWork, email: str, user_id: UUID) -> None:
-        """Claim the mailbox for an account, unless it holds it. Raises Conflict("email_taken")."""
+        """Claim the mailbox for an account. Idempotent. Raises Conflict("email_taken")."""
         digest = self.digest(email)
         claim = await unit.load(CLAIM, claim_id("email", digest))
         if claim is None or not claim.held or claim.holder_id != user_id:
             unit.emit(claim_id("email", digest), claims.take(claim, "email", user_id, taken()))
-        # perhaps of an account whose mailbox is not claimed yet
+        # an old account's mailbox may not be claimed yet
         if (folded := self._case_folded(email)) != digest:
             old = await unit.load(CLAIM, claim_id("email", folded))
             holder = await unit.load(USER, old.holder_id) if old is not None and old.held else None
@@ -88,8 +87,7 @@ class Mailboxes:
     async def release(
         self, unit: UnitOfWork, user: User, reason: ReleaseReason, *, but: str | None = None
     ) -> None:
-        """Give up what an account has claimed by its e-mail, save for a digest that it goes on
-        with."""
+        """Release the account's mailbox claims, except one that it keeps."""
         for digest in {user.email_digest, self.name(user.email)} - {but}:
             claim = claim_id("email", digest)
             unit.emit(claim, claims.release(await unit.load(CLAIM, claim), user.user_id, reason))
@@ -116,15 +114,15 @@ class Mailboxes:
 
 def taken() -> Conflict:
     """The refusal of a second account for a mailbox."""
-    return Conflict("email_taken", "there is an account with this e-mail already")
+    return Conflict("email_taken", "an account with this e-mail already exists")
 
 
 def mailboxes_claimed(handler: CommandHandler, mailboxes: Mailboxes) -> Reactor:
-    """Claims the mailbox of each account that is known by the digest of its case-folded e-mail
-    only.
+    """Claims the mailboxes of accounts that are only known by the digest of their case-folded
+    e-mail.
 
-    Where two such accounts are of one mailbox, the older one gets it; the other is still found by
-    its own spelling.
+    If two such accounts share a mailbox, the older one gets it. The other is still found by its own
+    spelling.
     """
     name = "mailboxes_claimed"
 

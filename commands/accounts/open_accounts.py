@@ -1,4 +1,4 @@
-"""Rules of other commands that rest on an account being open, or on when it was closed."""
+"""Rules that depend on whether an account is open, or on when it was closed."""
 
 from uuid import UUID
 
@@ -23,8 +23,8 @@ def must_manage(caller: Caller, user_id: UUID) -> None:
 
 
 async def must_be_open(unit: UnitOfWork, user_id: UUID) -> User:
-    """The account, which nothing may be begun for once it is closed: the append checks that it is
-    open still, and tells who is about to forget it.
+    """The account, for beginning something. The append checks that the account is still open, and
+    interrupts a command that is about to forget it.
 
     Raises Forbidden("user_inactive").
     """
@@ -36,25 +36,25 @@ async def must_be_open(unit: UnitOfWork, user_id: UUID) -> User:
 
 
 async def must_take_money(unit: UnitOfWork, wallet: Wallet) -> None:
-    """Nobody's money is to be kept for nobody. Raises Conflict("recipient_closed")."""
+    """Check that the wallet's owner can receive money. Raises Conflict("recipient_closed")."""
     owner = await unit.load(USER, wallet.user_id)
     if owner is None or not owner.may_act:
-        raise Conflict("recipient_closed", "the account of that wallet is closed")
+        raise Conflict("recipient_closed", "the account of the receiving wallet is closed")
 
 
 async def must_not_be_forgotten(unit: UnitOfWork, wallet: Wallet) -> None:
-    """A closed account gets back what is its own; one that was forgotten has nobody. Raises
-    Conflict."""
+    """Check that a refund has an owner: a closed account still gets its money back, a forgotten one
+    cannot. Raises Conflict("recipient_forgotten")."""
     owner = await unit.load(USER, wallet.user_id)
     if owner is not None and owner.status == "FORGOTTEN":
-        raise Conflict("recipient_forgotten", "the account of that wallet was forgotten")
+        raise Conflict("recipient_forgotten", "the owner of that wallet was forgotten")
 
 
 async def closed_party(
     repository: Repository, unit: UnitOfWork, order: Order, position: int
 ) -> CancelReason | None:
-    """Why nothing is sold any more by what happened at this position: the buyer's account, or a
-    seller's, was closed before. None when all of them were open."""
+    """Why an order that was paid at this position must not be sold: its buyer's account, or a
+    seller's, was closed before. None when all were open."""
     parties: dict[UUID, CancelReason] = {order.buyer_id: "account_closed"}
     for line in order.lines:
         if line.seller_id != PLATFORM_ID:
@@ -69,7 +69,7 @@ async def closed_party(
 
 
 async def closing_of(repository: Repository, user_id: UUID) -> Envelope | None:
-    """When a closed account was closed, for the last time."""
+    """The event that closed an account last."""
     closings = [
         recorded.env
         for recorded in await repository.log.read_stream(user_id, but=USER.unread)

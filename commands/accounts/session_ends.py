@@ -1,13 +1,13 @@
-"""Which sessions are over, known to every process that lets people in by access tokens.
+"""Ended sessions, as every process must know them that accepts access tokens.
 
-An access token serves for some minutes without a look into the database, so a process has to learn
-by itself that the session behind it has ended. It follows the log for that: whatever ends sessions
-is an event. It remembers an end for as long as a token may outlive it, and a process that has just
-started reads what ended within that time. One that has not heard from the log for a second looks
-there before it lets anybody in.
+An access token is valid for some minutes without a database query, so a process has to learn by
+itself that the token's session has ended. It follows the log, as whatever ends sessions is an
+event. It remembers an end for as long as tokens may outlive it; a process that starts reads the
+events of that time. If its knowledge is older than a second, it reads the log before it accepts a
+token.
 
-A token may also come from a history of the log that is gone, with a person or a session that there
-never were. So the first time that a process sees a session, it asks whether it is there.
+A token may also come from a history of the log that is gone, with a person or a session that do not
+exist. So a process checks each session that it sees for the first time.
 """
 
 import asyncio
@@ -47,35 +47,34 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 ENDS = (LoggedOut, RefreshReused, SessionsEnded, UserDeactivated, UserForgotten, UserReactivated)
-"""The events by which sessions end: the first two one of them, the others all of a person's, or all
-but one."""
+"""The events that end sessions: the first two end one, the others all of a person's, or all but
+one."""
 
 STALE_SECONDS = 1.0
-"""How old the knowledge of the log may be by which somebody is let in."""
+"""How old the knowledge of the log may be when a token is accepted."""
 
 QUIET_SECONDS = 0.4
-"""After so long without a sign that the log has grown it is looked at all the same: a sign may be
+"""How long to wait for a sign that the log has grown before it is read anyway: a sign may be
 lost."""
 
 PAUSE_SECONDS = 0.05
-"""Between two looks while the log grows all the time."""
+"""The pause between reads while the log grows."""
 
 WAIT_SECONDS = 1.0
-"""How long a request waits for the log when what is known is stale."""
+"""How long a request waits for the log when the knowledge is stale."""
 
 PATIENCE_SECONDS = 15.0
-"""How long a look may take that nobody waits for: the first one goes through the events of a
-token's lifetime."""
+"""How long a background read may take: the first one reads the events of a token's lifetime."""
 
 SKEW = timedelta(minutes=5)
-"""How far the clocks of the machines that mint tokens and of the database may be apart."""
+"""How far the clocks of the gateways and of the database may differ."""
 
 PAGE = 1000
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """What a token says of its session: whose it is, and the epoch of the account in which it was
-    opened."""
+    """What a token says about its session: its user, and the account's session epoch at the
+    login."""
 
     user_id: UUID
     session_id: UUID
@@ -83,7 +82,7 @@ class Opened(msgspec.Struct, frozen=True):
 
 
 class SessionEnds:
-    """Follows the log from the first question on. `lifetime` is that of an access token."""
+    """Follows the log from the first check on. `lifetime` is that of an access token."""
 
     def __init__(
         self, log: PostgresLog, repository: Repository, sessions: Sessions, lifetime: timedelta
@@ -99,13 +98,13 @@ class SessionEnds:
         self._task: asyncio.Task[None] | None = None
         self._sessions: _Remembered[UUID, bool] = _Remembered()
         self._people: _Remembered[UUID, User] = _Remembered()
-        # sessions that were opened, and by whom
+        # existing sessions, and their users
         self._there: _Remembered[UUID, UUID] = _Remembered()
         self._waiting: dict[UUID, set[asyncio.Event]] = {}
         log.history.when_it_changes(self._forget)
 
     async def check(self, opened: Opened) -> None:
-        """Raises Unauthorized("session_ended"); LogUnavailable while nobody can tell."""
+        """Raises Unauthorized("session_ended"); LogUnavailable while the log cannot be read."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._follow(), name="session-ends")
         if monotonic() - self._known_at > STALE_SECONDS:
@@ -114,8 +113,8 @@ class SessionEnds:
         self._must_last(opened)
 
     async def until_over(self, opened: Opened) -> NoReturn:
-        """Returns never; raises Unauthorized("session_ended") when it has ended. To be called after
-        `check`."""
+        """Wait for the session's end; never returns. Call `check` first. Raises
+        Unauthorized("session_ended") when it has ended."""
         news = asyncio.Event()
         self._waiting.setdefault(opened.user_id, set()).add(news)
         try:
@@ -131,10 +130,10 @@ class SessionEnds:
                 del self._waiting[opened.user_id]
 
     async def reached(self, position: int | None) -> None:
-        """Wait until this process knows what had ended by a position, if it is asked at all; not
-        for long."""
+        """Wait briefly until this process knows which sessions had ended by a position. No-op
+        unless it follows the log."""
         if position is not None and self._position is not None and self._position < position:
-            with suppress(LogUnavailable, psycopg.Error):  # then it will know as soon as it can
+            with suppress(LogUnavailable, psycopg.Error):  # it will catch up later
                 await self._look_in_time(position)
 
     async def close(self) -> None:
@@ -144,7 +143,7 @@ class SessionEnds:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def _forget(self) -> None:
-        """The log went back: none of its positions, people and sessions is known."""
+        """Forget everything: the log went back, and positions, people and sessions may differ."""
         self._position = None
         self._known_at = float("-inf")
         self._sessions = _Remembered()
@@ -163,7 +162,7 @@ class SessionEnds:
         )
         there = session is not None and session.user_id == opened.user_id
         if not there or await self._log.versions([opened.user_id]) == [0]:
-            raise Unauthorized("session_ended", "there is no such session (any more): log in again")
+            raise Unauthorized("session_ended", "the session does not exist: log in again")
         if generation == self._log.history.generation:
             self._there.keep(opened.session_id, opened.user_id)
 
@@ -171,12 +170,12 @@ class SessionEnds:
         user = self._people.get(opened.user_id)
         outlived = user is not None and not user.keeps(opened.session_id, opened.epoch)
         if outlived or self._sessions.get(opened.session_id):
-            raise Unauthorized("session_ended", "the session is over: log in again")
+            raise Unauthorized("session_ended", "the session has ended: log in again")
 
     # -- following the log -------------------------------------------------------------------------
 
     async def _follow(self) -> None:
-        """Until the log is closed; outlives lost connections."""
+        """Follow the log until it is closed, across lost connections."""
         while True:
             stop_if_cancelled()
             try:
@@ -188,10 +187,12 @@ class SessionEnds:
                 await asyncio.sleep(PAUSE_SECONDS)
             except LogUnavailable:
                 return
-            except HistoryChanged:  # from the beginning
+            except HistoryChanged:  # read anew from the beginning
                 continue
             except (psycopg.Error, TimeoutError) as error:
-                logger.warning("cannot see which sessions end: %s", error or type(error).__name__)
+                logger.warning(
+                    "cannot read which sessions have ended: %s", error or type(error).__name__
+                )
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _look_in_time(self, position: int = 0) -> None:
@@ -199,11 +200,13 @@ class SessionEnds:
             async with asyncio.timeout(WAIT_SECONDS):
                 await self._look(monotonic() - STALE_SECONDS, position)
         except (TimeoutError, HistoryChanged):
-            raise LogUnavailable("whether a session is over cannot be seen at the moment") from None
+            raise LogUnavailable(
+                "the log cannot be read, so it is unknown whether the session has ended"
+            ) from None
 
     async def _look(self, since: float, position: int = 0) -> None:
-        """Read what has ended, unless somebody did after that moment, and as far as that
-        position."""
+        """Read the new ends of sessions, unless another task did so after `since` and up to
+        `position`."""
         async with self._looking:
             generation = self._log.history.generation
             if self._known_at > since and (self._position or 0) >= position:
@@ -240,7 +243,7 @@ class SessionEnds:
 
 
 class _Remembered(Generic[K, V]):
-    """What was noted lately, and when; the oldest first."""
+    """Values with the time when they were kept, the oldest first."""
 
     def __init__(self) -> None:
         self._noted: OrderedDict[K, tuple[V, float]] = OrderedDict()
@@ -254,6 +257,6 @@ class _Remembered(Generic[K, V]):
         return None if noted is None else noted[0]
 
     def forget(self, oldest: float) -> None:
-        """Drop what was noted before a moment."""
+        """Drop what was kept before a time."""
         while self._noted and next(iter(self._noted.values()))[1] < oldest:
             self._noted.popitem(last=False)

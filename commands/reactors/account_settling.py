@@ -1,16 +1,15 @@
-"""What follows when an account is closed, or opened again: everything that hangs on it is brought
-in step.
+"""What follows when an account is closed or reopened: everything that depends on it is updated.
 
 user.deactivated ─► game.suspended; cart.abandoned; payment.deposit_failed;
-                    order.cancelled with all that goes with it: own ones, and those with a line of
+                    order.cancelled with all that follows: own orders, and those with a line of
                     this seller;
-                    ADMINs hear of paid parcels that nobody sends now
+                    ADMINs are told of paid parcels that nobody sends now
 user.reactivated ─► game.resumed
 
-The command that closes does it right away; the reactor does it in any case. Each step decides on
-the account as it is then, so that doing it twice, or beside a reopening, does no harm. Games first:
-an order rests on its games being on sale, so that all orders with a line of this seller are in the
-log before the last game was suspended.
+The closing command does this right away; the reactor makes sure of it. Each step decides on the
+account's current state, so that repeats, or a reopening at the same time, do no harm. Games come
+first: orders need games on sale, so all orders with a line of this seller are in the log before the
+last suspension.
 """
 
 import asyncio
@@ -48,20 +47,20 @@ from eventstore.log import Envelope
 from eventstore.unit_of_work import UnitOfWork
 
 PATIENCE_SECONDS = 5.0
-"""How long the answer to a command waits for all of it; the reactor goes on."""
+"""How long a command waits for all of this before it responds; the reactor does the rest."""
 
 PARCELS_TOLD = 200
-"""So many parcels of a closed seller are named in a notice, and how many more there are."""
+"""How many parcels of a closed seller a notification lists; it gives the number of the others."""
 
 GAMES_AT_ONCE = 50
 ORDERS_AT_ONCE = 8
 
 Step = Callable[[UnitOfWork, UUID], Awaitable[None]]
-"""What is decided about one stream."""
+"""Decides on one stream."""
 
 
 class AccountSettling:
-    """Brings what hangs on an account in step with it."""
+    """Updates what depends on an account that was closed or reopened."""
 
     NAME = "account_settling"
 
@@ -71,7 +70,7 @@ class AccountSettling:
 
     @property
     def reactor(self) -> Reactor:
-        """Follows every account from the beginning."""
+        """The reactor, which follows every account from the beginning of the log."""
 
         async def moved(
             _: UserDeactivated | UserForgotten | UserReactivated, env: Envelope
@@ -79,7 +78,8 @@ class AccountSettling:
             await self.settle(caused(self.NAME, env), env.stream_id, env.position)
 
         async def parcel(_: ShipmentConfirmed, env: Envelope) -> None:
-            """Its order was paid just before its seller's account was closed."""
+            """Tell ADMINs of a parcel whose order was paid just before its seller's account was
+            closed."""
             shipment = await self._handler.state(SHIPMENT, env.stream_id)
             seller = (
                 None if shipment is None else await self._handler.state(USER, shipment.seller_id)
@@ -99,8 +99,8 @@ class AccountSettling:
         return Reactor(self.NAME, reactions, writes=writes)
 
     async def settle_now(self, caller: Caller, user_id: UUID, position: int | None) -> int | None:
-        """As `settle`, as far as it comes in some seconds. Returns how far the log goes: a position
-        that reflects the reactor's part of it, too."""
+        """As `settle`, but for at most PATIENCE_SECONDS. Returns the head of the log, which
+        includes what the reactor did meanwhile."""
         if position is None:
             return None
         with contextlib.suppress(NotSeenYet, TimeoutError):
@@ -109,14 +109,14 @@ class AccountSettling:
         return await self._handler.log.head()
 
     async def settle(self, caller: Caller, user_id: UUID, position: int) -> None:
-        """Bring in step what hangs on an account that was closed or opened at this position. Raises
+        """Update what depends on an account that was closed or reopened at this position. Raises
         NotSeenYet."""
         await self._settle_games(caller, user_id, position)
         user = await self._handler.state(USER, user_id)
         if user is None or user.may_act:
             return
         await self._handler.handle(lambda unit: self._abandon_cart(unit, user_id), caller)
-        position = await self._handler.log.head()  # beyond the last suspension, whoever wrote it
+        position = await self._handler.log.head()  # after the last suspension, whoever appended it
         unpaid = await self._belongings.unpaid_orders(user_id, position)
         await self._each(
             caller, unpaid, lambda unit, order_id: self._cancel_order(unit, order_id, user_id)
@@ -146,7 +146,8 @@ class AccountSettling:
                 unit.emit(game_id, catalog.follow_seller(game, seller_is_open=seller.may_act))
 
     async def _tell_of_parcels(self, caller: Caller, user_id: UUID, position: int) -> None:
-        """A closed seller sends nothing; an ADMIN can, or gives the money back."""
+        """Tell ADMINs of the parcels that a closed seller has not sent: they can send them, or
+        refund the orders."""
         closing = await closing_of(self._handler.repository, user_id)
         if closing is None:
             return
@@ -160,15 +161,15 @@ class AccountSettling:
             await self._tell_admins(caller, user_id, waiting, closing)
 
     async def _was_confirmed(self, shipment_id: UUID, position: int) -> bool:
-        """Whether it was to be sent by then. What was not, is told of when it is."""
+        """Whether the shipment was confirmed by this position. A later confirmation is reported
+        when it happens."""
         recorded = await self._handler.log.read_stream(shipment_id, upto=position)
         return any(isinstance(each.event, ShipmentConfirmed) for each in recorded)
 
     async def _tell_admins(
         self, caller: Caller, seller_id: UUID, shipment_ids: Sequence[UUID], cause: Envelope
     ) -> None:
-        """Each ADMIN once of each cause: of the closing, or of a parcel that was paid just
-        before."""
+        """Notify each ADMIN, once per cause: the closing, or a parcel that was paid just before."""
         admins = await self._belongings.admins(cause.position)
         named, more = shipment_ids[:PARCELS_TOLD], len(shipment_ids) - PARCELS_TOLD
         lines = [*map(str, named), *([f"and {more} more"] if more > 0 else [])]
@@ -213,7 +214,8 @@ class AccountSettling:
         unit.emit(claim_stream, claims.release(claim, claim.holder_id, "account closed"))
 
     async def _cancel_order(self, unit: UnitOfWork, order_id: UUID, user_id: UUID) -> None:
-        """Where the money has come, the settlement decides whether it came in time."""
+        """Cancel an unpaid order. Once money has arrived, the reactor `settlement` decides whether
+        it came in time."""
         order = await unit.load(ORDER, order_id)
         payment = None if order is None else await unit.load(PAYMENT, order.payment_id)
         if (
@@ -244,7 +246,7 @@ class AccountSettling:
         return user is not None and not user.may_act
 
     async def _each(self, caller: Caller, ids: Iterable[UUID], step: Step) -> None:
-        """A step for each, some side by side."""
+        """Handle a step for each stream, some at the same time."""
         places = asyncio.Semaphore(ORDERS_AT_ONCE)
 
         async def one(stream_id: UUID) -> None:

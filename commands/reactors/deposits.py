@@ -1,13 +1,13 @@
-"""The process that follows a deposit, as a reactor: the transaction follows its payment, and the
-wallet gets the money.
+"""The process of a deposit, as a reactor: the transaction follows its payment, and the wallet gets
+the money.
 
 payment.processed ─► wallet.funds_added, transaction.completed
-                 └► the wallet is deactivated, its owner's account closed, or the deposit had failed
-                    ─► transaction.failed, the money goes back
+                 └► if the wallet is deactivated, its owner's account closed, or the deposit
+                    failed before ─► transaction.failed, and the money is refunded
 payment.deposit_failed ─► transaction.failed, and the provider's intent is cancelled
-payment.refunded, by hand at the provider, or by a dispute
+payment.refunded, by hand at the provider or by a dispute
                  ─► transaction.reversed, wallet.funds_deducted
-                 └► what was spent of it by then ─► wallet.debt_recorded
+                 └► if part of it was spent ─► wallet.debt_recorded
 payment.refund_reversed ─► transaction.reinstated, wallet.funds_added
 """
 
@@ -38,7 +38,7 @@ from eventstore.unit_of_work import UnitOfWork
 
 
 class Deposits:
-    """Lets deposits follow their payments."""
+    """Makes deposits follow their payments."""
 
     NAME = "deposits"
 
@@ -47,7 +47,7 @@ class Deposits:
 
     @property
     def reactor(self) -> Reactor:
-        """Follows every deposit from the beginning."""
+        """The reactor, which follows every deposit from the beginning of the log."""
         return Reactor(
             self.NAME,
             {
@@ -102,7 +102,7 @@ class Deposits:
             await self._fail(env.stream_id, payment.transaction_id, "payment_cancelled", env)
 
     async def _fail(self, payment_id: UUID, transaction_id: UUID, code: str, env: Envelope) -> None:
-        """A deposit is tried once: whoever wants to try again asks for another."""
+        """Fail a deposit for good: trying again takes another deposit."""
 
         async def decision(unit: UnitOfWork) -> None:
             transaction, payment = (
@@ -116,8 +116,8 @@ class Deposits:
         await self._once(decision, env)
 
     async def _refunded(self, event: PaymentRefunded, env: Envelope) -> None:
-        """The provider took a deposit back that the wallet had already: the wallet gives up what it
-        still holds, and its owner owes the rest.
+        """Take a deposit that the provider took back out of the wallet, as far as the balance goes;
+        the owner owes the rest.
         """
 
         async def decision(unit: UnitOfWork, transaction_id: UUID) -> None:
@@ -140,8 +140,7 @@ class Deposits:
         await self._of_deposit(decision, env)
 
     async def _reversed(self, event: PaymentRefundReversed, env: Envelope) -> None:
-        """What the provider had taken back has come again: it is the wallet's, deactivated or
-        not."""
+        """Put a deposit that returned to the shop back into the wallet, even a deactivated one."""
 
         async def decision(unit: UnitOfWork, transaction_id: UUID) -> None:
             transaction = await unit.get(TRANSACTION, transaction_id)
@@ -162,7 +161,7 @@ class Deposits:
     async def _of_deposit(
         self, decision: Callable[[UnitOfWork, UUID], Awaitable[None]], env: Envelope
     ) -> None:
-        """Decide on the deposit that an event's payment is of, if it is of one."""
+        """Decide on the deposit that an event's payment belongs to, if any."""
         payment = await self._handler.cached(PAYMENT, env.stream_id)
         if payment is not None and payment.transaction_id is not None:
             transaction_id = payment.transaction_id
@@ -181,8 +180,8 @@ async def _send_back(
     transaction: Transaction,
     refusal: Refused,
 ) -> None:
-    """The wallet cannot have it: the deposit fails, if it had not before, and the money goes back
-    to the card."""
+    """Fail a deposit that the wallet cannot accept, if it has not failed yet, and refund the
+    money."""
     if not transaction.is_final:
         failed = transactions.fail(transaction, "credit", refusal.code, event.amount_cents)
         unit.emit(event.transaction_id, failed)
@@ -197,5 +196,5 @@ async def _send_back(
 async def _target(unit: UnitOfWork, transaction: Transaction) -> tuple[UUID, Wallet]:
     """The wallet that a deposit goes to, and its id."""
     wallet_id = transaction.to_wallet_id
-    assert wallet_id is not None  # every deposit names one
+    assert wallet_id is not None  # every deposit has one
     return wallet_id, await unit.get(WALLET, wallet_id)

@@ -1,4 +1,4 @@
-"""Destroys the key of a person who was forgotten."""
+"""Destroying the keys of forgotten persons."""
 
 from commands.ports.secrets import PersonKeys
 from commands.reactors.reactor import Reactor
@@ -7,7 +7,7 @@ from eventstore.log import Envelope
 
 
 def forgetting(keys: PersonKeys) -> Reactor:
-    """Destroys the key of a forgotten person, should the command have died before it could."""
+    """Destroys the key of a forgotten person, in case the command died before it did."""
 
     async def forgotten(_event: UserForgotten, env: Envelope) -> None:
         await keys.destroy(env.stream_id)

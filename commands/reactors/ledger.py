@@ -1,9 +1,8 @@
-"""The ledger follows the log, as a reactor: every event that moves money is posted once, under its
-own id.
+"""The ledger, as a reactor: it posts every event that moves money once, under an id derived from
+the event.
 
-What a payment does to an order's money is posted for the payment's event; what deposits, transfers
-and adjustments do to a wallet, for the wallet's. So a wallet's account always holds its balance
-once its events are posted.
+The money of orders is posted for the payments' events; deposits, transfers and adjustments for the
+wallets' events. So a wallet's account equals its balance once its events are posted.
 """
 
 from collections.abc import Sequence
@@ -37,7 +36,7 @@ from eventstore.unit_of_work import UnitOfWork
 
 
 class Ledger:
-    """What each event does to the accounts."""
+    """Posts events to the accounts."""
 
     NAME = "ledger"
 
@@ -46,7 +45,7 @@ class Ledger:
 
     @property
     def reactor(self) -> Reactor:
-        """Posts all of history, from its beginning."""
+        """The reactor, which posts all of the log from its beginning."""
         return Reactor(
             self.NAME,
             {
@@ -64,7 +63,7 @@ class Ledger:
         )
 
     async def _registered(self, event: UserRegistered, env: Envelope) -> None:
-        """A seller's account stands from the first day, empty."""
+        """Open a seller's account, empty."""
         if event.account_type != "SELLER":
             return
         account_id = ledger.seller_account(event.user_id)
@@ -98,8 +97,8 @@ class Ledger:
         )
 
     async def _refunded(self, event: PaymentRefunded, env: Envelope) -> None:
-        """Each share gives back its part, to the wallet, or by the provider to the world
-        outside."""
+        """Take the refund from each share, and give it to the wallet or, through the provider, to
+        the outside world."""
         payment = await self._payment(env.stream_id)
         out = ledger.move(CLEARING, BUYER_EXTERNAL, event.amount_cents, payment.currency)
         if payment.order_id is None:
@@ -115,8 +114,8 @@ class Ledger:
         await self._post(env, entries, order_id=payment.order_id, payment_id=env.stream_id)
 
     async def _reversed(self, event: PaymentRefundReversed, env: Envelope) -> None:
-        """What a refund took out comes in again, and each share gets some of what it gave. Wallets'
-        never do."""
+        """Give a reversed refund back to the shares that it was taken from. Refunds to wallets are
+        never reversed."""
         payment = await self._payment(env.stream_id)
         back = ledger.move(BUYER_EXTERNAL, CLEARING, event.amount_cents, payment.currency)
         if payment.order_id is not None:
@@ -134,8 +133,8 @@ class Ledger:
         )
 
     async def _shares(self, order_id: UUID, env: Envelope) -> dict[str, int]:
-        """What a refund, or the reversal of one, takes from each share of an order; below zero
-        where it gives."""
+        """The cents that a refund takes from each share of an order; negative for the reversal of
+        one."""
         order = await self._handler.get(ORDER, order_id, fresh=False)
         moved = []
         for each in await self._handler.log.read_stream(env.stream_id, upto=env.position):
@@ -146,7 +145,7 @@ class Ledger:
         return ledger.refunded_shares(ledger.shares_of(order.lines), moved)
 
     async def _owed(self, event: DebtRecorded, env: Envelope) -> None:
-        """What a deposit that was taken back had been spent for is owed by the wallet's owner."""
+        """Post the debt of a wallet's owner who had spent a deposit that was taken back."""
         account = await self._receivable(env.stream_id)
         entries = ledger.move(account, CLEARING, event.amount_cents, event.currency)
         await self._post(

@@ -1,4 +1,4 @@
-"""Puts games into their buyers' libraries, and takes back what was refunded."""
+"""Adding bought games to their buyers' libraries, and removing refunded ones."""
 
 from commands.aggregates import CLAIM, LIBRARY, ORDER
 from commands.handler import CommandHandler
@@ -12,7 +12,7 @@ from eventstore.unit_of_work import UnitOfWork
 
 
 def library_grants(handler: CommandHandler) -> Reactor:
-    """Grants what was bought; takes it back after a full refund."""
+    """Adds the games of a paid order to the buyer's library; removes them after a full refund."""
     name = "library_grants"
 
     async def completed(_event: OrderCompleted, env: Envelope) -> None:
@@ -21,8 +21,8 @@ def library_grants(handler: CommandHandler) -> Reactor:
             await grant(env)
 
     async def confirmed(_event: OrderConfirmed, env: Envelope) -> None:
-        """Of a mixed order the games are granted when it is paid, not when the rest is
-        delivered."""
+        """A mixed order's digital games are granted on payment, without waiting for its
+        delivery."""
         order = await handler.cached(ORDER, env.stream_id)
         if (
             order is not None

@@ -1,4 +1,4 @@
-"""Puts on the payment queue what is to be asked of the provider."""
+"""Queueing jobs for the payment provider."""
 
 from commands.aggregates import ORDER, PAYMENT
 from commands.handler import CommandHandler
@@ -25,7 +25,7 @@ def _by_wallet(method: Method | None) -> bool:
 
 
 def payment_jobs(handler: CommandHandler, queue: WorkQueue) -> Reactor:
-    """Puts on the payment queue what is to be asked of the provider."""
+    """Queues a job for each event after which the provider has to do something."""
 
     async def requested(event: PaymentRequested, env: Envelope) -> None:
         if event.amount_cents > 0 and not _by_wallet(event.method):
@@ -42,7 +42,7 @@ def payment_jobs(handler: CommandHandler, queue: WorkQueue) -> Reactor:
             await queue.publish([job_for(env, "cancel", payment_id=order.payment_id)])
 
     async def captured(event: PaymentCaptured, env: Envelope) -> None:
-        """A wallet paid: an intent of the provider, made before, must not be paid as well."""
+        """Cancel the provider's intent after a wallet paid, so that it is not paid as well."""
         first = (await handler.log.read_stream(env.stream_id, limit=1))[0].event
         if (
             event.method_type == "wallet"
@@ -52,8 +52,8 @@ def payment_jobs(handler: CommandHandler, queue: WorkQueue) -> Reactor:
             await queue.publish([job_for(env, "cancel", payment_id=env.stream_id)])
 
     async def noticed(event: PaymentNoticeReceived, env: Envelope) -> None:
-        """Somebody paid at the provider what a wallet had paid, or there is news of that money's
-        way back."""
+        """Return money that somebody paid at the provider after a wallet had paid; also look again
+        when there is news about that refund."""
         payment = await handler.state(PAYMENT, env.stream_id)
         told = event.type == "payment_intent.succeeded" or event.type.startswith(
             ("refund.", "charge.refund.")
@@ -71,8 +71,8 @@ def payment_jobs(handler: CommandHandler, queue: WorkQueue) -> Reactor:
         await queue.publish([job_for(env, "cancel", payment_id=env.stream_id)])
 
     async def refund_requested(event: PaymentRefundRequested, env: Envelope) -> None:
-        """What a wallet paid, or nobody, is given back where it is asked for; what was made by hand
-        is on its way."""
+        """Send a refund, unless it is completed already (a wallet's, or a free payment's) or was
+        made by hand at the provider."""
         payment = await handler.state(PAYMENT, env.stream_id)
         done = payment is not None and payment.refunds[event.refund_id].state == "SUCCEEDED"
         if done or event.reason == AT_PROVIDER:
@@ -84,7 +84,8 @@ def payment_jobs(handler: CommandHandler, queue: WorkQueue) -> Reactor:
     async def refund_failed(
         event: PaymentRefundFailed | PaymentRefundReversed, env: Envelope
     ) -> None:
-        """One that the provider refused is a dead letter already."""
+        """Report a failed or reversed refund. One that the provider refused already is a dead
+        letter."""
         if event.provider_ref is not None:
             job = job_for(env, "refund_failed", payment_id=env.stream_id, refund_id=event.refund_id)
             await queue.publish([job])

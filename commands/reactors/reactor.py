@@ -1,6 +1,5 @@
-"""Reactors: "when this happened, do that". Each issues commands whose key is derived from the event
-and the reactor's name and kept for ever, so that the log itself recognises a repeat: exactly once
-per cause.
+"""Reactors: "when this happened, do that". Their commands have idempotency keys that are derived
+from the event and the reactor's name and never expire, so each is done exactly once per event.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,13 +20,13 @@ the event's stream."""
 
 
 class Contradiction(Exception):
-    """The log tells of something that it does not have."""
+    """An event refers to something that the log does not have."""
 
 
 class Reactor(msgspec.Struct, frozen=True):
-    """What one process does when certain events happened. A ledger wants history, a mail does not:
-    `starts_from`. `writes` are the aggregates that it may append to: queries of those who set it in
-    motion wait for it (queries/own_writes.py)."""
+    """Reactions to some types of events. `starts_from`: a ledger posts all of history, mails only
+    go out for new events. `writes` are the aggregates that it may append to: queries of those who
+    set it in motion wait for it (queries/own_writes.py)."""
 
     name: str
     reactions: Mapping[type[msgspec.Struct], React]
@@ -35,9 +34,9 @@ class Reactor(msgspec.Struct, frozen=True):
     writes: tuple[Aggregate[Any], ...] = ()
 
     async def react(self, recorded: Recorded) -> None:
-        """Do what is to be done, if anything.
+        """Run the reaction to an event, if there is one.
 
-        What a reaction looks up is older than its event, so a NotFound is no outcome: raises
+        What a reaction looks up is older than its event, so NotFound is an error: raises
         Contradiction.
         """
         reaction = self.reactions.get(type(recorded.event))
@@ -50,7 +49,7 @@ class Reactor(msgspec.Struct, frozen=True):
 
 
 def caused(name: str, env: Envelope) -> Caller:
-    """The reactor as the one who acts, on behalf of the request that set all this in motion."""
+    """The reactor as the caller, with the correlation of the request that led to the event."""
     return Caller(
         f"reactor:{name}",
         correlation_id=env.correlation_id or env.event_id,
@@ -60,13 +59,13 @@ def caused(name: str, env: Envelope) -> Caller:
 
 
 def once_for(name: str, env: Envelope, part: str = "") -> IdempotencyKey:
-    """The key of the reaction to an event (of one part, where it is several commands); kept for
-    ever."""
+    """The key of a reaction to an event, which never expires. `part` tells several commands of one
+    reaction apart."""
     return IdempotencyKey(uuid5(env.event_id, f"{name}/{part}"))
 
 
 def job_for(env: Envelope, kind: str, **body: UUID) -> Job:
-    """A job caused by an event: the same event makes the same job."""
+    """The job that an event causes; always the same one for the same event and kind."""
     about = {name: str(value) for name, value in body.items()}
     about["causation_id"] = str(env.event_id)
     about["correlation_id"] = str(env.correlation_id or env.event_id)
@@ -76,7 +75,7 @@ def job_for(env: Envelope, kind: str, **body: UUID) -> Job:
 
 
 def on_behalf(actor: str, job: Job) -> Caller:
-    """A worker as the one who acts, on behalf of the request that the job came from."""
+    """A worker as the caller, with the correlation of the request that led to the job."""
     body = job.body
     return Caller(
         actor,

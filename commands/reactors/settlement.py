@@ -1,4 +1,4 @@
-"""Settles an order by what became of its payment, and sends back money that came too late."""
+"""Settling orders by the outcome of their payments, and refunding money that came too late."""
 
 from uuid import UUID
 
@@ -25,8 +25,8 @@ from eventstore.unit_of_work import UnitOfWork
 
 
 def settlement(handler: CommandHandler) -> Reactor:
-    """Lets the order follow its payment; money that came too late, or for a closed account, goes
-    back."""
+    """Makes orders follow their payments. Refunds money that came too late, or for a closed
+    account."""
     name = "settlement"
 
     async def captured(event: PaymentCaptured, env: Envelope) -> None:
@@ -87,7 +87,7 @@ def settlement(handler: CommandHandler) -> Reactor:
 
 
 def _following_refunds(handler: CommandHandler, name: str) -> dict[type[msgspec.Struct], React]:
-    """How an order follows what goes back of its payment, and what of that comes in again."""
+    """The reactions that make an order follow refunds and their reversals."""
 
     async def refunded(event: PaymentRefunded, env: Envelope) -> None:
         async def decision(unit: UnitOfWork) -> None:

@@ -1,4 +1,4 @@
-"""Opens a stock item for each physical game."""
+"""Opening stock items for physical games."""
 
 from commands.aggregates import STOCK
 from commands.handler import CommandHandler
@@ -10,7 +10,7 @@ from eventstore.unit_of_work import UnitOfWork
 
 
 def stock_opened(handler: CommandHandler) -> Reactor:
-    """Puts every new physical game on the books, with none in stock."""
+    """Opens a stock item for each new physical game, without units."""
     name = "stock_opened"
 
     async def created(event: GameCreated, env: Envelope) -> None:

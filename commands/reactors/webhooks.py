@@ -1,6 +1,6 @@
-"""Outgoing webhooks as reactors: whoever subscribed to an event is to hear of it.
+"""Outgoing webhooks as reactors: they request and queue a delivery for each subscribed endpoint.
 
-event ─► webhook.delivery_requested for each endpoint that wants it
+event ─► webhook.delivery_requested for each endpoint that subscribes to it
       ─► webhook queue ─► webhook.delivered | webhook.delivery_failed
 webhook.redelivery_requested ─► webhook queue
 user.deactivated, user.forgotten ─► webhook_endpoint.disabled
@@ -28,12 +28,11 @@ from eventstore.log import Envelope
 from eventstore.unit_of_work import UnitOfWork
 
 REMEMBERED = 10_000
-"""Sellers without an endpoint that a process keeps in mind."""
+"""How many sellers without an endpoint a process remembers."""
 
 
 def merchant_webhooks(handler: CommandHandler) -> Reactor:
-    """Asks for a delivery to each endpoint that wants an event; all of an event's in one append, so
-    once."""
+    """Requests a delivery to each endpoint that subscribes to an event, all in one append."""
     name, without = "merchant_webhooks", _Without()
     handler.log.history.when_it_changes(without.forget)
 
@@ -64,7 +63,7 @@ def merchant_webhooks(handler: CommandHandler) -> Reactor:
     async def account_moved(
         _: UserDeactivated | UserForgotten | UserReactivated, env: Envelope
     ) -> None:
-        """The account as it is by now counts: it may have been opened again."""
+        """Follow the account's current state: it may have been reopened since."""
 
         async def decision(unit: UnitOfWork) -> None:
             seller = await unit.load(USER, env.stream_id)
@@ -88,30 +87,29 @@ def merchant_webhooks(handler: CommandHandler) -> Reactor:
 
 
 class _Without:
-    """Sellers who had no endpoint up to a position of the log: most never have one, and need not be
-    asked about at each of their events. Who gets one later does not hear of what was before."""
+    """Sellers who had no endpoint up to a position of the log. Most never have one, and need no
+    look-up at each of their events. A new endpoint gets no events from before."""
 
     def __init__(self) -> None:
         self._until: dict[UUID, int] = {}
 
     def are(self, sellers: set[UUID], position: int) -> bool:
-        """Whether nobody of these is to hear of an event at this position."""
+        """Whether none of these sellers had an endpoint at this position."""
         return all(self._until.get(seller, -1) >= position for seller in sellers)
 
     def forget(self) -> None:
-        """The log went back: positions are of other events."""
+        """Forget everything: the log went back, so positions belong to other events."""
         self._until.clear()
 
     def note(self, sellers: set[UUID], head: int) -> None:
-        """These had none when the log went as far as `head`."""
+        """Remember that these sellers had no endpoint up to `head`."""
         if len(self._until) > REMEMBERED:
             self._until.clear()
         self._until.update(dict.fromkeys(sellers, head))
 
 
 async def _endpoints_of(unit: UnitOfWork, sellers: set[UUID]) -> list[tuple[UUID, WebhookEndpoint]]:
-    """The endpoints of some sellers, as they are now: the unit checks that what it decided on still
-    holds."""
+    """The current endpoints of some sellers. The append checks that they have not changed."""
     found = []
     for seller_id in sorted(sellers):
         index = await unit.load(WEBHOOK_INDEX, webhook_endpoints.index_id(seller_id))
@@ -123,7 +121,7 @@ async def _endpoints_of(unit: UnitOfWork, sellers: set[UUID]) -> list[tuple[UUID
 
 
 def webhook_jobs(queue: WorkQueue) -> Reactor:
-    """Puts on the webhook queue what is to be delivered."""
+    """Queues each requested delivery."""
 
     async def requested(event: Any, env: Envelope) -> None:
         await queue.publish(
