@@ -254,7 +254,23 @@ class Keys(Protocol):
         ...
 
 
-class Log(StreamReader, Protocol):
+class LogReader(StreamReader, Protocol):
+    """Reads streams, and the whole log."""
+
+    async def read(
+        self,
+        after: int = 0,
+        *,
+        upto: int | None = None,
+        names: Sequence[str] | None = None,
+        limit: int = 1000,
+    ) -> list[Recorded]:
+        """Events with after < position ≤ upto in order, at most `limit`; only those of `names` when
+        given."""
+        ...
+
+
+class Log(LogReader, Protocol):
     """An append-only log of streams, with one order over all of them."""
 
     history: History
@@ -277,18 +293,6 @@ class Log(StreamReader, Protocol):
         """
         ...
 
-    async def read(
-        self,
-        after: int = 0,
-        *,
-        upto: int | None = None,
-        names: Sequence[str] | None = None,
-        limit: int = 1000,
-    ) -> list[Recorded]:
-        """Events with after < position ≤ upto in order, at most `limit`; only those of `names` when
-        given."""
-        ...
-
     async def read_stream(
         self,
         stream_id: UUID,
@@ -304,8 +308,8 @@ class Log(StreamReader, Protocol):
         ...
 
     async def versions(self, stream_ids: Sequence[UUID]) -> list[int]:
-        """The current versions of these streams, in the same order; 0 for
-        one that does not exist."""
+        """The current versions of these streams, in the same order; 0 for one that does not
+        exist."""
         ...
 
     async def head(self) -> int:

@@ -7,24 +7,10 @@ hides nothing that came after; and no event is left out from under another.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
 from uuid import UUID
 
-from eventstore.log import Recorded, StreamReader, whole_stream
+from eventstore.log import LogReader, Recorded, whole_stream
 from projections.projection import Key, Projection, R, S, shown
-
-
-class LogReader(StreamReader, Protocol):
-    """What as-of needs of the log."""
-
-    async def read(
-        self,
-        after: int = 0,
-        *,
-        upto: int | None = None,
-        names: Sequence[str] | None = None,
-        limit: int = 1000,
-    ) -> list[Recorded]: ...
 
 
 async def row_as_of(

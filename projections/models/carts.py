@@ -96,22 +96,13 @@ class Carts(Projection[Cart]):
 
     @on(ItemChanged)
     def changed(self, rows: Rows[Cart], event: ItemChanged, env: Envelope) -> None:
-        items = [
-            msgspec.structs.replace(item, quantity=event.quantity)
-            if item.item_id == event.item_id
-            else item
-            for item in rows[env.stream_id].items
-        ]
+        items = _with(rows[env.stream_id], event.item_id, quantity=event.quantity)
         _filled(rows, env, items, event.expires_at)
 
     @on(ItemRepriced)
     def repriced(self, rows: Rows[Cart], event: ItemRepriced, env: Envelope) -> None:
-        items = [
-            msgspec.structs.replace(item, unit_price_cents=event.unit_price_cents)
-            if item.item_id == event.item_id
-            else item
-            for item in rows[env.stream_id].items
-        ]
+        price = event.unit_price_cents
+        items = _with(rows[env.stream_id], event.item_id, unit_price_cents=price)
         _filled(rows, env, items, event.expires_at)
 
     @on(CurrencyChanged)
@@ -142,6 +133,14 @@ class Carts(Projection[Cart]):
     @on(ExpiryShown)
     def expiry_shown(self, rows: Rows[Cart], _: ExpiryShown, env: Envelope) -> None:
         rows[env.stream_id].status = "EXPIRED"
+
+
+def _with(cart: Cart, item_id: UUID, **changes: int) -> list[CartItemRow]:
+    """The cart's lines, one of them changed."""
+    return [
+        msgspec.structs.replace(item, **changes) if item.item_id == item_id else item
+        for item in cart.items
+    ]
 
 
 def _filled(

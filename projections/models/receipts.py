@@ -46,21 +46,7 @@ class Receipts(Projection[Receipt]):
 
     @on(FiscalReceiptRequested)
     def requested(self, rows: Rows[Receipt], event: FiscalReceiptRequested, env: Envelope) -> None:
-        rows.put(
-            Receipt(
-                receipt_id=env.stream_id,
-                order_id=event.order_id,
-                seller_id=event.seller_id,
-                number=event.number,
-                year=event.year,
-                amount_cents=event.amount_cents,
-                currency=event.currency,
-                status="REQUESTED",
-                url=None,
-                issued_at=None,
-                history=[happened(env, status="REQUESTED", amount_cents=event.amount_cents)],
-            )
-        )
+        rows.put(_receipt(event, env, "REQUESTED"))
 
     @on(FiscalReceiptCreated)
     def created(self, rows: Rows[Receipt], event: FiscalReceiptCreated, env: Envelope) -> None:
@@ -92,24 +78,30 @@ class Receipts(Projection[Receipt]):
         """As the operator has it, whatever was known; of an order that the log has lost, this is
         all there is."""
         known = rows.get(env.stream_id)
-        rows.put(
-            Receipt(
-                receipt_id=env.stream_id,
-                order_id=event.order_id,
-                seller_id=event.seller_id,
-                number=event.number,
-                year=event.year,
-                amount_cents=event.amount_cents,
-                currency=event.currency,
-                status="CREATED",
-                url=event.url,
-                issued_at=env.occurred_at,
-                history=[
-                    *(known.history if known else ()),
-                    happened(env, status="CREATED", amount_cents=event.amount_cents),
-                ],
-            )
-        )
+        receipt = _receipt(event, env, "CREATED")
+        receipt.url = event.url
+        receipt.issued_at = env.occurred_at
+        if known is not None:
+            receipt.history = [*known.history, *receipt.history]
+        rows.put(receipt)
+
+
+def _receipt(
+    event: FiscalReceiptRequested | FiscalReceiptFound, env: Envelope, status: str
+) -> Receipt:
+    return Receipt(
+        receipt_id=env.stream_id,
+        order_id=event.order_id,
+        seller_id=event.seller_id,
+        number=event.number,
+        year=event.year,
+        amount_cents=event.amount_cents,
+        currency=event.currency,
+        status=status,
+        url=None,
+        issued_at=None,
+        history=[happened(env, status=status, amount_cents=event.amount_cents)],
+    )
 
 
 def keys_of_order(order_id: UUID, seller_ids: Iterable[UUID]) -> list[UUID]:
