@@ -1,8 +1,8 @@
 """Rows as of a moment: fold only the streams that feed them, up to a position or a time.
 
-As it was at a time is: what had occurred by then, and all that stands before it in the log. So what
-a row shows as its time is a time at which that row is as shown; a clock that was ahead for a moment
-hides nothing that came after; and no event is left out from under another.
+The state at a time includes every event up to the last one that had occurred by then. So a row
+looks the same at the time it shows as its own, a clock that was ahead for a moment hides no later
+event, and no event is folded without those before it.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from projections.projection import Key, Projection, R, S, shown
 async def row_as_of(
     log: LogReader, projection: Projection[R], key: Key, moment: int | datetime
 ) -> R | None:
-    """The row of a key as it was at a log position or a time; None when it was not there."""
+    """The row of a key as it was at a log position or a time; None when it did not exist."""
     return projection.fold(await _events(log, projection.streams_of(key), moment)).get(key)
 
 
 async def shown_as_of(
     log: LogReader, projection: Projection[S], key: Key, moment: int | datetime
 ) -> S | None:
-    """As `row_as_of`, as queries return it: without what is internal."""
+    """As `row_as_of`, without the internal fields."""
     row = await row_as_of(log, projection, key, moment)
     return None if row is None else shown(row)
 
@@ -44,7 +44,7 @@ async def _events(
 
 
 def occurred_by(events: Sequence[Recorded], moment: datetime) -> list[Recorded]:
-    """Of events in the order of the log: up to the last that had occurred by a time."""
+    """The events, in log order, up to the last one that had occurred by a time."""
     last = max(
         (n for n, event in enumerate(events, 1) if event.env.occurred_at <= moment), default=0
     )

@@ -1,7 +1,7 @@
-"""What a fold is given of an event: texts without NUL, and moments in UTC that every row can hold.
+"""Cleans events for folds: texts without NUL, and times in UTC that every row can store.
 
-Done here once for all folds: live, rebuilt, and as of a moment. Personal mappings, such as an
-address, are left as they are: no row keeps them.
+Every fold gets cleaned events: live, rebuilt, and as of a moment. Personal mappings, such as an
+address, are not cleaned, since no row stores them.
 """
 
 from collections.abc import Callable
@@ -22,10 +22,9 @@ def without_nul(value: str) -> str:
 
 
 def cleaner_of(event_type: type[msgspec.Struct], *, keeps_nul: bool = False) -> Cleaner | None:
-    """A function from an event to what a fold is given of it: nearly always the same object.
+    """A function that cleans events of this type, and nearly always returns the same object.
 
-    None for events that have neither moments nor texts. With `keeps_nul`, texts are left as they
-    are.
+    None when the type has neither times nor texts. With `keeps_nul`, it leaves texts alone.
     """
     times = [field.name for field in msgspec.structs.fields(event_type) if _is_time(field.type)]
     has_nul = None if keeps_nul else _finder(event_type)
@@ -50,17 +49,16 @@ def _is_time(hint: object) -> bool:
 
 
 def _in_utc(at: datetime) -> datetime:
-    """There are events from before moments had bounds."""
+    """Clamps the time, since events from before times had bounds exist."""
     if at.tzinfo is UTC and 1 < at.year < 9999:
         return at
     return representable(at).astimezone(UTC)
 
 
 def _finder(hint: Any) -> Finder | None:
-    """A function that tells whether there is a NUL in a value of this type; None where there can be
-    none.
+    """A function that tells whether a value of this type contains NUL; None when it cannot.
 
-    It is made for the type, since it is run for every event.
+    It is built once per type, since it runs for every event.
     """
     if get_origin(hint) is Annotated:
         return _finder(get_args(hint)[0])
@@ -102,7 +100,7 @@ def _finder_in_struct(struct: type[msgspec.Struct]) -> Finder | None:
 
 
 def _scrubbed(value: Any) -> Any:
-    """A text, or what holds texts, without NUL."""
+    """The text, or the container of texts, without NUL."""
     if isinstance(value, str):
         return without_nul(value)
     if isinstance(value, tuple):

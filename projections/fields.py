@@ -1,4 +1,4 @@
-"""What rows are made of: entries of a timeline."""
+"""Timeline entries, which several rows contain."""
 
 from datetime import datetime
 
@@ -26,5 +26,5 @@ class Happened(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def happened(env: Envelope, **said: str | int | None) -> Happened:
-    """The timeline's entry of an event; `said` are further fields of `Happened`."""
+    """The timeline entry of an event; `said` are further fields of `Happened`."""
     return Happened(env.name, env.occurred_at, env.position, **said)  # type: ignore[arg-type]

@@ -24,15 +24,15 @@ from eventstore.log import Envelope, Recorded
 from projections.cleaning import Cleaner, cleaner_of
 
 NEVER, NIL = datetime.min.replace(tzinfo=UTC), UUID(int=0)
-"""A time and an id that stand for those not known yet, or not read."""
+"""Placeholders for a time and an id that are not known yet, or not read."""
 
 
 class Row(msgspec.Struct, omit_defaults=True):
     """A row of a read model, and what queries return; its table comes from its fields.
 
     `KEY` names the key's fields, `INDEXES` further ones; `CHECKS` are conditions in SQL that every
-    row meets. `INTERNAL` are fields to find and sort rows by: nobody is shown them, and queries
-    leave them at their defaults.
+    row meets. `INTERNAL` fields only serve to find and sort rows: queries leave them at their
+    defaults.
     """
 
     KEY: ClassVar[tuple[str, ...]] = ()
@@ -42,12 +42,12 @@ class Row(msgspec.Struct, omit_defaults=True):
 
 
 class StreamRow(Row, kw_only=True):
-    """A row of one stream, by that stream's id. These fields are kept by the engine: a fold does
-    not touch them.
+    """A row of one stream, by that stream's id. The engine sets these fields; folds leave them
+    alone.
 
-    `version` is the stream's, `created_position` the place in the log of the event that made the
-    row; `created_at` is when that occurred, and `updated_at` when the last one that changed what is
-    shown did.
+    `version` is the stream's. `created_position` and `created_at` are the log position and the time
+    of the event that made the row, `updated_at` the time of the last event that changed what is
+    shown.
     """
 
     INTERNAL: ClassVar[tuple[str, ...]] = ("created_position",)
@@ -66,17 +66,17 @@ Key = Any
 Fetch = Callable[[Sequence[Key]], Iterable[R]]
 Handler = Callable[[Any, "Rows[Any]", Any, Envelope], None]
 KeyOf = Callable[[Any, Envelope], Key]
-"""What an event touches: a key, or a list of keys."""
+"""A function to the key, or the list of keys, that an event touches."""
 
 Fold = tuple[Handler, KeyOf]
 
 
 class RowMissing(KeyError):
-    """A handler asked for a row that is not there."""
+    """A handler asked for a row that does not exist."""
 
 
 def key_of(row_type: type[msgspec.Struct]) -> Callable[[Any], Key]:
-    """How to read a row's key off it."""
+    """A function that returns a row's key."""
     names: tuple[str, ...] = row_type.KEY  # type: ignore[attr-defined]
     if len(names) == 1:
         name = names[0]
@@ -93,7 +93,7 @@ def shown_fields(item: type[msgspec.Struct]) -> list[str]:
 
 
 def shown(row: S) -> S:
-    """The row as queries return it: without what is internal."""
+    """The row as queries return it, with internal fields at their defaults."""
     return msgspec.structs.replace(
         row, **{name: default() for name, default in _internal(type(row))}
     )
@@ -131,7 +131,7 @@ class Rows(Generic[R]):
         return row
 
     def get(self, key: Key) -> R | None:
-        """The row, or None when there is none. What is done to it is written."""
+        """The row, or None when there is none. Changes to it are written."""
         row = self._touched.get(key)
         if row is None and key not in self._touched:
             self.prefetch([key])
@@ -149,7 +149,7 @@ class Rows(Generic[R]):
     # -- for the engine ----------------------------------------------------------------------------
 
     def prefetch(self, keys: Iterable[Key]) -> None:
-        """Fetch in one go what a page is going to touch."""
+        """Fetch the rows that a page is going to touch, at once."""
         touched, cache = self._touched, self._cache
         unknown = []
         for key in keys:
@@ -167,7 +167,7 @@ class Rows(Generic[R]):
         return puts, [key for key, row in self._touched.items() if row is None]
 
     def written(self) -> None:
-        """The page is safe: start the next, remembering rows as long as nobody else writes them."""
+        """Start the next page after a commit; rows stay cached, as nobody else writes them."""
         if self._cache_size:
             self._cache.update(self._touched)
             for key in list(islice(self._cache, max(0, len(self._cache) - self._cache_size))):
@@ -175,7 +175,7 @@ class Rows(Generic[R]):
         self._touched = {}
 
     def discard(self) -> None:
-        """The page failed: forget everything, to read it anew."""
+        """Forget all rows after a failed page; they are read again."""
         self._touched = {}
         self._cache = {}
 
@@ -189,10 +189,10 @@ def on(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Mark a method as the fold of one event type.
 
-    `key` says which row it touches, so that a page's rows are fetched at once: the name of a
-    payload field, or a function of event and envelope, which returns a list of keys where there are
-    several rows; by default the stream. A row not announced is still found, one by one. An event
-    that nothing `shown` comes of moves a StreamRow's version, but not its `updated_at`.
+    `key` says which rows it touches, so that a page's rows are fetched at once: the name of a
+    payload field, or a function of event and envelope that returns a key or a list of keys; by
+    default the stream's id. Other rows can be used too, but are fetched one by one. With
+    `shown=False`, the event moves a StreamRow's version, but not its `updated_at`.
     """
 
     def mark(function: Callable[..., None]) -> Callable[..., None]:
@@ -212,7 +212,7 @@ def _key_function(key: str | KeyOf | None) -> KeyOf:
 
 
 def _stamping(handler: Handler, *, shown: bool) -> Handler:
-    """A handler after which the bookkeeping of the stream's row is right."""
+    """The handler, followed by the bookkeeping of the stream's row."""
 
     def stamped(projection: Any, rows: "Rows[Any]", event: Any, env: Envelope) -> None:
         handler(projection, rows, event, env)
@@ -231,21 +231,21 @@ def _stamping(handler: Handler, *, shown: bool) -> Handler:
 
 class Projection(Generic[R]):
     """Base of all projections. `name` and `version` name the subscription and its storage; a
-    changed fold is a new version."""
+    changed fold needs a new version."""
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     earlier: ClassVar[frozenset[int]] = frozenset()
-    """Versions before whose rows have the same shape: queries may read them while this one catches
+    """Earlier versions with rows of the same shape: queries may read them while this one catches
     up."""
 
     keeps_nul: ClassVar[bool] = False
-    """Whether texts are folded with NUL in them: where rows go, there must be room for it."""
+    """Whether folds get texts with NUL; the store must be able to hold it."""
 
     row: ClassVar[type[msgspec.Struct]]
     folds: ClassVar[dict[type, Fold]]
     cleaners: ClassVar[dict[type, Cleaner | None]]
-    """What makes of an event the one that is folded (projections/cleaning.py)."""
+    """By event type, what cleans the event before it is folded (projections/cleaning.py)."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -266,15 +266,14 @@ class Projection(Generic[R]):
         """The streams that feed a row, so that one row as of a moment costs its own streams and not
         the whole log; None where the key does not tell.
 
-        As it stands here: each row is fed by one stream, whose id is the key, or what the key
-        begins with; no fold asks for rows of other streams.
+        By default, each row is fed by one stream, whose id is the key or its first part, and no
+        fold asks for rows of other streams.
         """
         return [key[0] if isinstance(key, tuple) else key]
 
     @property
     def mixes_streams(self) -> bool:
-        """Whether events of several streams meet in a row, so that their order among each other
-        matters."""
+        """Whether several streams feed one row, so that the order of their events matters."""
         return type(self).streams_of is not Projection.streams_of
 
     def apply(self, rows: Rows[R], event: msgspec.Struct, env: Envelope) -> None:

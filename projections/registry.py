@@ -51,7 +51,7 @@ TABLES: tuple[type[Projection[Any]], ...] = (
 
 
 def read_models() -> list[Registered]:
-    """What a projector runs. The search index in Elasticsearch is added by whoever configures
-    one."""
+    """The read models that a projector runs. The wiring adds the Elasticsearch index if one is
+    configured."""
     tables = [Registered(projection(), PostgresTable(projection.row)) for projection in TABLES]
     return [*tables, Registered(GamesText(), PostgresDocuments())]

@@ -1,9 +1,8 @@
-"""Pages of the log into the storages of subscriptions: rows and checkpoints commit together or not
-at all.
+"""Folds pages of the log into storages; rows and checkpoints commit together or not at all.
 
-Rows that cannot be written lead to the event at fault by quartering the page; the quarters are
-taken one by one, so that subscriptions beside it have their turns in between. Each commits for
-itself, and the page is not read again.
+When rows cannot be written, quartering the page again and again leads to the event at fault. The
+quarters commit one by one, so that other subscriptions have their turns in between, and the page is
+not read again.
 """
 
 import logging
@@ -25,20 +24,19 @@ from projections.projection import Projection, Rows
 logger = logging.getLogger(__name__)
 
 MAX_STRIDE = 50_000
-"""Positions per step at most. A row is written once per page, however often it is touched: the
-larger the page the fewer the writes. One of small events (100 bytes of payload) takes 75 MB while
-it lasts."""
+"""The maximal positions per step. A row is written once per page, however often it is touched, so
+larger pages mean fewer writes. A page of small events (100 bytes of payload) takes 75 MB."""
 
 CACHED_ROWS = 20_000
-"""Rows that a subscription keeps in memory between pages: as its only writer it need not read them
+"""Rows that a subscriber keeps in memory between pages: as their only writer it need not read them
 again."""
 
 MAX_QUARANTINED = 1_000
-"""Streams that a subscription has in quarantine at most. More than that are no fault of the events:
-the subscription stands still, rather than leave ever more out of its rows."""
+"""The most streams that a subscription has in quarantine. Beyond that the events are not at fault,
+and the subscription stands still rather than leave ever more out of its rows."""
 
 LOGGED_STREAMS_PER_PAGE = 10
-"""Streams of which the log says one by one that they were quarantined, per page."""
+"""Per page, how many quarantined streams are logged one by one."""
 
 MAX_TRIES_OF_ONE_EVENT = 3
 """How often a single event may be too much for the server (a statement cancelled, no memory) before
@@ -51,7 +49,7 @@ POISON: tuple[type[Exception], ...] = (
     msgspec.MsgspecError,
     RowsRefused,
 )
-"""Errors of writing for which the rows themselves are at fault: trying again would end the same."""
+"""Errors of writing that come from the rows themselves, so that a retry would fail again."""
 
 
 class Registered(msgspec.Struct, frozen=True):
@@ -62,12 +60,12 @@ class Registered(msgspec.Struct, frozen=True):
 
     @property
     def storage(self) -> str:
-        """The name of its first storage."""
+        """The name of the projection's first storage."""
         return f"{self.projection.name}_{self.projection.version}"
 
 
 class Piece(NamedTuple):
-    """Events that a subscription has to fold still, after which it is at position `end`."""
+    """Events still to be folded, after which the subscription is at position `end`."""
 
     page: Page
     end: int
@@ -89,19 +87,21 @@ class Subscriber:
         self.name = row.name
         self.storage = row.storage
         self.position = row.position
-        self.ready_at: int | None = None  # where queries are to read it, if they do not yet
+        # from which position on queries may read it; None: they do
+        self.ready_at: int | None = None
         self.quarantined: dict[UUID, int] = {}
         self.newly_quarantined: list[Poisoned] = []
         self.stride = MAX_STRIDE  # smaller for a while after a page could not be read
-        self.pieces: list[Piece] = []  # of a page that could not be written, the next one last
-        self.failing = False  # at the page that a group was about to write
+        # what is left of a page that could not be written, the next piece last
+        self.pieces: list[Piece] = []
+        self.failing = False  # while its rows of a group's page are folded and written
         self._tries = 0
         self._conn: psycopg.Connection | None = None
         self.rows: Rows[Any] = Rows(projection.row, self._fetch, CACHED_ROWS)
 
     def attach(self, conn: psycopg.Connection) -> None:
-        """Start, or begin again, from what the database has. Raises CheckpointMoved when it has no
-        such subscription."""
+        """Start from the checkpoint in the database. Raises CheckpointMoved when the subscription
+        is gone."""
         self._conn = conn
         row = checkpoints.subscription(conn, self.name)
         if row is None:
@@ -123,8 +123,8 @@ class Subscriber:
             raise StoreFailed(f"{type(error).__name__}: {error}") from error
 
     def fold(self, page: Page) -> None:
-        """Fold a page in memory; quarantines the streams of events that cannot be applied. Raises
-        TooMuchPoison."""
+        """Fold a page in memory, and quarantine the streams of events that cannot be applied.
+        Raises TooMuchPoison."""
         room = max(0, MAX_QUARANTINED - len(self.quarantined))
         for poisoned in fold_page(
             self.projection, self.names, self.rows, self.quarantined, page, at_most=room
@@ -132,22 +132,22 @@ class Subscriber:
             self.quarantine(poisoned)
 
     def quarantine(self, poisoned: Poisoned) -> None:
-        """Set a stream aside from here on."""
+        """Skip a stream from this event on."""
         self.quarantined[poisoned.stream_id] = poisoned.position
         self.newly_quarantined.append(poisoned)
 
     def flush(self, conn: psycopg.Connection) -> None:
-        """Write what was folded, and who was quarantined."""
+        """Write the folded rows and the newly quarantined streams."""
         puts, deletes = self.rows.changes()
         self.store.write(conn, self.storage, puts, deletes)
         checkpoints.quarantine(conn, self.name, self.newly_quarantined)
 
     def is_ready(self, position: int) -> bool:
-        """Whether queries may read it from this position on, and did not before."""
+        """Whether queries may begin to read the storage at this position."""
         return self.ready_at is not None and position >= self.ready_at
 
     def flushed(self, position: int) -> None:
-        """The page is safe."""
+        """Move on after the page was committed."""
         self.ready_at = None if self.is_ready(position) else self.ready_at
         self.position = position
         self.stride = min(2 * self.stride, MAX_STRIDE)
@@ -164,19 +164,18 @@ class Subscriber:
         self.newly_quarantined.clear()
 
     def failed(self) -> None:
-        """The page was not written."""
+        """Forget the page, which was not committed."""
         self.rows.discard()
         for poisoned in self.newly_quarantined:
             self.quarantined.pop(poisoned.stream_id, None)
         self.newly_quarantined.clear()
 
     def divide(self, piece: Piece, error: Exception) -> Poisoned | None:
-        """Take a piece that could not be written apart; if it is one event, returns what is wrong
-        with it.
+        """Divide a piece that could not be written; returns the stream to quarantine if it is one
+        event.
 
-        In four: for as many tries as in two, and half the folding.
-
-        Raises the error if it is no event's fault, or may not be.
+        It is divided in four, which takes as many tries as halving, and half the folding. Raises
+        the error when the event may not be at fault.
         """
         mine = [
             (env, event)
@@ -212,8 +211,8 @@ def advance(
 ) -> None:
     """Fold a page into subscriptions at the same checkpoint, together.
 
-    Raises CheckpointMoved, psycopg.Error and what a store raises; the subscriptions are then as
-    they were, and the one whose rows could not be folded or written is `failing`.
+    Raises CheckpointMoved, psycopg.Error and what a store raises. The subscribers are then as
+    before, and the one whose rows could not be folded or written is `failing`.
     """
     start = group[0].position
     page, end = reader.next_page(
@@ -226,9 +225,8 @@ def advance(
 def advance_one(
     conn: psycopg.Connection, reader: Reader, subscriber: Subscriber, upto: int
 ) -> None:
-    """As `advance`, of one subscription, or of what it has left of a page that could not be
-    written: a quarter of it, and a quarter of that, until an event is found whose stream is
-    quarantined.
+    """As `advance`, for one subscription. After a page that could not be written, it takes a
+    quarter of the page, and a quarter of that, until it finds the event whose stream to quarantine.
     """
     if subscriber.pieces:
         piece = subscriber.pieces.pop()
@@ -251,7 +249,7 @@ def advance_one(
 
 
 def activate(conn: psycopg.Connection, ready: Sequence[Subscriber]) -> None:
-    """Have queries read subscriptions that have caught up."""
+    """Let queries read subscriptions that have caught up."""
     if ready:
         checkpoints.activate_caught_up(conn, [subscriber.name for subscriber in ready])
         for subscriber in ready:

@@ -1,5 +1,5 @@
-"""Dropping subscriptions that nobody reads, with their storages: what rebuilds left, and what other
-versions kept."""
+"""Drops subscriptions that nobody reads, with their storages: those left by rebuilds and by other
+versions."""
 
 import logging
 import time
@@ -18,10 +18,10 @@ from projections.search.postgres_index import keys_table
 logger = logging.getLogger(__name__)
 
 DROP_TIMEOUT = "100ms"
-"""How long a drop waits for those who read the storage: whoever comes after it waits as long."""
+"""How long a drop waits for readers of the storage. New readers wait behind it as long."""
 
 LET_GO_TIMEOUT_SECONDS = 3.0
-"""How long it waits for the projector to let go of the subscription."""
+"""How long a drop waits for the projector to let go of the subscription."""
 
 Models = Mapping[str, Registered]
 """This program's projections by name."""
@@ -32,12 +32,12 @@ class Busy(Exception):
 
 
 class InUse(Exception):
-    """What was to be dropped is read or fed; the message says by whom."""
+    """The storage is read or fed; the message says by whom."""
 
 
 class Dropped(msgspec.Struct, frozen=True):
-    """A subscription that was dropped with its storage; or not yet, for somebody reads the storage.
-    Or a storage of no subscription."""
+    """A subscription and its storage. `dropped` is False while somebody still reads the storage;
+    `feed` is None for a storage without a subscription."""
 
     feed: str | None
     storage: str
@@ -45,7 +45,7 @@ class Dropped(msgspec.Struct, frozen=True):
 
 
 class Store(Protocol):
-    """What storages are dropped by."""
+    """Drops storages."""
 
     def drop(self, conn: psycopg.Connection, storage: str) -> None:
         """Remove the storage."""
@@ -53,17 +53,17 @@ class Store(Protocol):
 
 
 class FormerTables:
-    """The tables of projections that this program does not know any more."""
+    """The tables of projections that this program no longer has."""
 
     def drop(self, conn: psycopg.Connection, storage: str) -> None:
-        """Drop the table, and the keys beside it where there are any."""
+        """Drop the table, and its table of keys if there is one."""
         for name in (keys_table(storage), storage):
             conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier("read", name)))
 
 
 def matching(conn: psycopg.Connection, name: str) -> list[checkpoints.Subscription]:
-    """The subscriptions of read models that are named: a projection, one of its versions
-    (`orders.1`), or a storage of that (`orders.1.r2`)."""
+    """The subscriptions of read models with this name: of a projection, of one of its versions
+    (`orders.1`), or of one storage (`orders.1.r2`)."""
     return [
         row
         for row in checkpoints.subscriptions(conn)
@@ -72,8 +72,8 @@ def matching(conn: psycopg.Connection, name: str) -> list[checkpoints.Subscripti
 
 
 def unused(conn: psycopg.Connection, models: Models) -> list[checkpoints.Subscription]:
-    """The subscriptions that are only kept: of older versions, of projections that there are no
-    more, of rebuilds that died."""
+    """The subscriptions that nothing needs: of older versions, of former projections, of rebuilds
+    that died."""
     return [
         row
         for row in checkpoints.subscriptions(conn)
@@ -84,7 +84,7 @@ def unused(conn: psycopg.Connection, models: Models) -> list[checkpoints.Subscri
 def drop_all(
     conn: psycopg.Connection, models: Models, rows: list[checkpoints.Subscription]
 ) -> list[Dropped]:
-    """Drop subscriptions, but what is in use. Raises InUse when that is all of them, Busy while
+    """Drop the subscriptions that are not in use. Raises InUse when all of them are, Busy while
     their projection is rebuilt."""
     done: list[Dropped] = []
     kept: list[str] = []
@@ -103,17 +103,16 @@ def drop_all(
 
 
 def left_behind(conn: psycopg.Connection, models: Models) -> list[tuple[str, str]]:
-    """Projections and their storages that no subscription names: the database, with its
-    subscriptions, went back to an earlier moment, and what is kept elsewhere did not. Raises
-    StoreFailed."""
+    """Projections and storages that no subscription names: the database, with its subscriptions,
+    went back to an earlier moment, and storages outside it did not. Raises StoreFailed."""
     found = [(name, storage) for name, each in models.items() for storage in each.store.storages()]
-    # looked at later: a subscription is there before its storage
+    # looked up after the storages, since a subscription exists before its storage does
     named = {row.storage for row in checkpoints.subscriptions(conn)}
     return [(name, storage) for name, storage in found if storage not in named]
 
 
 def drop_left_behind(conn: psycopg.Connection, models: Models) -> list[Dropped]:
-    """Drop what no subscription names. Raises Busy, StoreFailed."""
+    """Drop the storages that no subscription names. Raises Busy, StoreFailed."""
     done = []
     for name, storage in left_behind(conn, models):
         with exclusively(conn, name):
@@ -123,11 +122,10 @@ def drop_left_behind(conn: psycopg.Connection, models: Models) -> list[Dropped]:
 
 
 def drop(conn: psycopg.Connection, store: Store, name: str, *, active: bool = False) -> bool:
-    """Drop a subscription and its storage, unless it is active and not said to be of no use all the
-    same.
+    """Drop a subscription and its storage; an active one only with `active`.
 
-    False when somebody reads the storage: then it is fed no longer, and is dropped by the next
-    rebuild or `drop`.
+    Returns False when somebody reads the storage: it is no longer fed, and the next rebuild or
+    `drop` drops it.
     """
     row = checkpoints.subscription(conn, name)
     if row is None or not checkpoints.retire(conn, name, active=active):
@@ -146,7 +144,7 @@ def drop(conn: psycopg.Connection, store: Store, name: str, *, active: bool = Fa
 
 @contextmanager
 def exclusively(conn: psycopg.Connection, projection: str) -> Iterator[None]:
-    """Be the only one who builds or drops storages of a projection. Raises Busy."""
+    """Keep others from building or dropping storages of a projection. Raises Busy."""
     if not checkpoints.try_lead(conn, f"rebuild {projection}"):
         raise Busy(f"{projection} is being rebuilt by another process")
     try:
@@ -157,7 +155,7 @@ def exclusively(conn: psycopg.Connection, projection: str) -> Iterator[None]:
 
 
 def _in_use(conn: psycopg.Connection, row: checkpoints.Subscription, models: Models) -> str:
-    """Why a subscription may not be dropped; empty if it may."""
+    """Why the subscription may not be dropped; empty if it may."""
     known = models.get(row.projection)
     if known is not None and known.projection.version == row.version:
         return (
@@ -179,8 +177,7 @@ def _is_old(row: checkpoints.Subscription, models: Models) -> bool:
 
 
 def _await_letting_go(conn: psycopg.Connection, name: str) -> None:
-    """Wait for the projector to take its hands off a subscription: if it is removed under them it
-    has to begin anew."""
+    """Wait for the projector to let go of a subscription; otherwise it would have to begin anew."""
     deadline = time.monotonic() + LET_GO_TIMEOUT_SECONDS
     while not checkpoints.try_lead(conn, name):
         if time.monotonic() > deadline:

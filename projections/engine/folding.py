@@ -1,8 +1,7 @@
-"""Folding a page of events into rows, one event after the other.
+"""Folds a page of events into rows.
 
-An event that cannot be applied is undone by itself: the page goes on without its stream. What it
-may have touched is only kept once there is such an event in a page, so that pages without pay
-nothing for it.
+An event that cannot be applied is undone, and the page goes on without its stream. Rows are copied
+for that only once a page has such an event, so that other pages pay nothing.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -24,18 +23,16 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 
 class StoreFailed(Exception):
-    """A store does not do its part: no fault of the event that asked for rows, or that made
-    them."""
+    """A store failed. The event that needed or made the rows is not at fault."""
 
 
 class StorageLost(StoreFailed):
-    """A storage is not there any more as it was made: its rows have to be folded again from the
-    start of the log."""
+    """A storage is gone: its rows have to be folded again from the start of the log."""
 
 
 class RowsRefused(Exception):
-    """A store refuses rows for what is in them: trying again would end the same. `keys` are those
-    of the rows."""
+    """A store refuses rows because of their contents, so that a retry would fail again; `keys` are
+    those of the rows."""
 
     def __init__(self, message: str, keys: Sequence[Key]) -> None:
         super().__init__(message)
@@ -65,12 +62,12 @@ def fold_page(
     prefetch: bool = True,
     at_most: int | None = None,
 ) -> list[Poisoned]:
-    """Fold a page into rows, past the streams that are quarantined; returns those that have to be,
-    each from where on.
+    """Fold a page into rows, without quarantined streams. Returns the streams to quarantine, each
+    with the event that could not be applied.
 
-    `prefetch` is for rows that a store has; where all are in memory it would only cost. Raises
-    TooMuchPoison when more than `at_most` streams would have to be quarantined; what the store
-    raises is no fault of an event.
+    `prefetch` is for rows that are in a store; where all are in memory it would only cost. Raises
+    TooMuchPoison when more than `at_most` streams would have to be quarantined, and what the store
+    raises.
     """
     folding = _Folding(projection, rows, at_most)
     folding.choose(names, quarantined, page)
@@ -97,7 +94,7 @@ class _Folding:
         self._mine: list[tuple[Handler, Event, Envelope]] = []
 
     def choose(self, names: Collection[str], quarantined: Mapping[UUID, int], page: Page) -> None:
-        """Take the events that matter, and the keys that they touch."""
+        """Collect the events to fold, and the keys that they touch."""
         mine, keys, poisoned = self._mine, self.keys, self.poisoned
         folds, cleaners = self.projection.folds, self.projection.cleaners
         for env, read in page:
@@ -122,7 +119,8 @@ class _Folding:
             mine.append((handler, event, env))
 
     def all_at_once(self) -> bool:
-        """Fold them all; False, with the rows in disorder, if some cannot be."""
+        """Fold all events. Returns False when one cannot be applied; the rows are then to be
+        discarded."""
         projection, rows = self.projection, self.rows
         try:
             for handler, event, env in self._mine:
@@ -134,8 +132,8 @@ class _Folding:
         return True
 
     def carefully(self) -> None:
-        """Fold one after the other, undoing those that cannot be applied: of their streams nothing
-        more is folded."""
+        """Fold event by event, undo those that cannot be applied, and skip the rest of their
+        streams."""
         projection, rows, poisoned = self.projection, UndoableRows(self.rows), self.poisoned
         for handler, event, env in self._mine:
             if (
@@ -148,7 +146,7 @@ class _Folding:
                 handler(projection, rows, event, env)
             except (psycopg.Error, StoreFailed):
                 raise
-            except Exception as error:  # whatever a fold meets, only its stream waits
+            except Exception as error:  # whatever fails, only this stream waits
                 rows.undo()
                 self._poisoned_by(env, error)
             else:
@@ -165,10 +163,10 @@ class _Folding:
 
 
 class UndoableRows(Rows[R]):
-    """Rows as one event sees them, which can be put back to how they were before it."""
+    """Rows that can be restored to what they were before an event."""
 
     def __init__(self, rows: Rows[R]) -> None:
-        """Over other rows, until they are written or discarded."""
+        """Wraps other rows, until those are written or discarded."""
         self._key = rows._key
         self._rows = rows
         self._touched = rows._touched
@@ -199,11 +197,11 @@ class UndoableRows(Rows[R]):
         super().delete(key)
 
     def keep(self) -> None:
-        """The event was applied."""
+        """Keep the event's changes."""
         self._before.clear()
 
     def undo(self) -> None:
-        """The event was not applied: rows are what they were when it was first given them."""
+        """Undo the event's changes."""
         for key, row in self._before.items():
             if row is _ABSENT:
                 self._touched.pop(key, None)

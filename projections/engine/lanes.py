@@ -1,10 +1,10 @@
 """A lane: a connection, and the subscriptions that it leads. Subscriptions at the same checkpoint
 go together.
 
-A projector has a lane in front and, while some subscriptions lag behind others, one for those
-behind, in a thread of its own: what is up to date never waits for what is not. Which of the two
-leads a subscription is told by how far it is from the head alone, and the lead itself by the
-database; so lanes of several processes need not know of each other.
+A projector has a lane in front and, while some subscriptions lag far behind others, a lane for
+those behind, in a thread of its own, so that up-to-date read models never wait for others. A
+subscription's distance from the head alone decides which lane leads it, and a lock in the database
+decides which process; so lanes of several processes need not know of each other.
 """
 
 import logging
@@ -39,23 +39,24 @@ REJOIN_POSITIONS = 1_000
 """Positions by which a subscription that was behind may lag when it joins those in front."""
 
 ENDS_THE_LEAD: tuple[type[Exception], ...] = (*AWAY, checkpoints.CheckpointMoved, OutdatedRelease)
-"""Errors after which a lane begins anew: with another connection, and the checkpoints as they are
-there."""
+"""Errors after which a lane begins anew, with another connection and the checkpoints in the
+database."""
 
 Models = Mapping[tuple[str, int], Registered]
 """Projections by name and version."""
 
 
 def ends_the_lead(error: Exception) -> bool:
-    """Whether it is the connection that failed, and not what was asked of it: who waits for a lock
-    that somebody holds waits alone."""
+    """Whether the connection failed, and not just one statement: a subscription that waits for a
+    lock waits alone."""
     return isinstance(error, ENDS_THE_LEAD) and not isinstance(
         error, (*TOO_MUCH, psycopg.errors.LockNotAvailable)
     )
 
 
 class Backoff(msgspec.Struct):
-    """How long a subscription rests, until when (monotonic time), and what was said of it."""
+    """The pause of a subscription in trouble: its length, its end (monotonic time), and the reason
+    as logged."""
 
     seconds: float
     until: float
@@ -74,9 +75,10 @@ class Lane:
         *,
         activates: bool,
     ) -> None:
-        conn.execute("SET synchronous_commit = off")  # what is lost is folded again
+        conn.execute("SET synchronous_commit = off")  # a lost commit is folded again
         conn.execute(PLANNED_ONCE)
-        conn.execute("SET enable_seqscan = off")  # perhaps while the log is tiny
+        # else a plan made while the log is tiny would keep its scan
+        conn.execute("SET enable_seqscan = off")
         self._conn = conn
         self._codec = codec
         self._models = models
@@ -91,9 +93,9 @@ class Lane:
     # -- which subscriptions -----------------------------------------------------------------------
 
     def scan(self, wanted: Callable[[checkpoints.Subscription], bool]) -> bool:
-        """Take the lead of those wanted that nobody leads; let go of those paused, dropped, to
-        begin anew, or to be looked at again because the log may have gone back. Whether others lead
-        some that are wanted."""
+        """Lead the `wanted` subscriptions that nobody leads; let go of those that are paused,
+        dropped, have to begin anew, or were not examined since the log may have gone back. Returns
+        whether others lead some of the wanted ones."""
         require_current(self._conn)
         known = {
             row.name: row
@@ -153,13 +155,13 @@ class Lane:
 
     @staticmethod
     def _raise_ready_at(group: Iterable[Subscriber], head: int) -> None:
-        """What catches up is not read before it has all that there is by now."""
+        """Move the position from which queries may read new storages up to the head."""
         for subscriber in group:
             if subscriber.ready_at is not None:
                 subscriber.ready_at = max(subscriber.ready_at, head)
 
     def _prepare(self, subscriber: Subscriber) -> None:
-        """Make the storage. If there was one and it was lost, its rows are folded again from the
+        """Create the storage. If it existed and was lost, the subscription begins anew from the
         start of the log."""
         if subscriber.position and not subscriber.store.exists(self._conn, subscriber.storage):
             logger.warning("feed %s begins anew: %s is lost", subscriber.name, subscriber.storage)
@@ -171,8 +173,7 @@ class Lane:
             subscriber.store.prepare(self._conn, subscriber.storage)
 
     def _has_lost_rows(self, name: str) -> bool:
-        """Whether a subscription has to begin anew, its storage being gone: it may rest, or seem to
-        be done."""
+        """Whether the subscription's storage is gone, so that it has to begin anew."""
         subscriber = self.subscribers[name]
         try:
             lost = not subscriber.store.exists(self._conn, subscriber.storage)
@@ -208,8 +209,8 @@ class Lane:
         return self._unknown_names.look(self._conn)
 
     def step(self, head: int) -> bool:
-        """Advance the subscriptions in front if there is something new, then a page of those
-        behind. False: nothing to do."""
+        """Advance the subscriptions in front if there are new events, then those behind by a page.
+        Returns whether there was anything to do."""
         awake = [
             subscriber
             for subscriber in self.subscribers.values()
@@ -238,8 +239,8 @@ class Lane:
         return moved
 
     def _advance(self, group: list[Subscriber], upto: int) -> None:
-        """Advance subscriptions together. Where that fails, the one that failed goes alone from
-        here on, so that it does not hold up the others."""
+        """Advance subscriptions together. If that fails, the failing one goes on alone, so that it
+        does not hold up the others."""
         try:
             upto = self._unknown_names.known_upto(self._conn, group[0].position, upto)
             if len(group) > 1 and not any(subscriber.pieces for subscriber in group):
@@ -284,7 +285,7 @@ class Lane:
 
 
 def subscriber_of(codec: Codec, models: Models, row: checkpoints.Subscription) -> Subscriber:
-    """The subscription of a row, to be attached to a connection that leads it."""
+    """The subscriber of a subscription, to be attached to a connection that leads it."""
     registered = models[row.projection, row.version]
     return Subscriber(
         registered.projection, registered.store, row, codec.names_of(registered.projection.folds)

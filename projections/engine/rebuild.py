@@ -1,4 +1,5 @@
-"""Rebuild beside live and switch; verify; roll back; drop. What `ludoteca projections` does."""
+"""Rebuilds a read model beside the live one and switches; verifies; rolls back; drops old
+storages."""
 
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -37,16 +38,16 @@ LOCK_TIMEOUT = "5s"
 """How long a switch waits for the page that the projector has in hand."""
 
 LOCK_ATTEMPTS = 10
-"""How often it does, before it gives up."""
+"""How often a switch tries to get that lock."""
 
 ROLLBACK_TIMEOUT_SECONDS = 5.0
 """How long a rollback waits for the earlier storage to be as far as the later one."""
 
 SWITCH_POSITIONS = 200
-"""Positions that a rebuild may be behind when it makes the projector wait for it."""
+"""How many positions a rebuild may be behind when it stops the projector to switch."""
 
 MAX_CATCH_UPS = 20
-"""How often a rebuild tries to come so near, under a load that leaves it no time for it."""
+"""How often a rebuild tries to come that near, however heavy the load."""
 
 
 class NeverRan(Exception):
@@ -76,8 +77,7 @@ class Rebuilt(msgspec.Struct, frozen=True):
     """A finished rebuild: the new storage is active; the old one is still fed, so that `rollback`
     is one command.
 
-    `rows` and `hash` are as of `position`, where they were looked at last; events may have come
-    since.
+    `rows` and `hash` are as of `position`; events may have been folded since.
     """
 
     projection: str
@@ -100,8 +100,8 @@ class Verified(msgspec.Struct, frozen=True):
 def live(
     conn: psycopg.Connection, registered: Registered, *, lock: bool = False
 ) -> checkpoints.Subscription:
-    """The active subscription of a projection, standing still if locked. Raises NeverRan,
-    CatchingUp."""
+    """The active subscription of a projection; with `lock` its checkpoint cannot move. Raises
+    NeverRan, CatchingUp."""
     rows = _of(conn, registered)
     for row in rows:
         if row.active:
@@ -123,11 +123,11 @@ def live(
 def verify(
     conn: psycopg.Connection, codec: Codec, registered: Registered, progress: Progress
 ) -> Verified:
-    """Fold from zero and compare with the live rows at the same position; changes nothing. Raises
+    """Fold the whole log aside, and compare with the live rows at the same position. Raises
     NeverRan.
 
-    A snapshot, or the subscription of a search index, is held for the last events and the
-    comparison only, and not for as long as the log is read.
+    A snapshot (for a search index, the lock on its checkpoint) is held only for the last events and
+    the comparison, not while the log is read.
     """
     aside, storage = registered.store.aside(), f"{registered.storage}_replayed"
     with _looking_up(conn):
@@ -150,23 +150,22 @@ def verify(
                         difference,
                         len(compared.quarantined),
                     )
-                # A stream was put into quarantine, or let go: the replay is no measure.
+                # A stream was quarantined or released meanwhile: compare with a new replay.
         finally:
             with suppress(*AWAY):
                 aside.drop(conn, storage)
 
 
 def _with_streams(difference: Difference, streams: Collection[UUID]) -> Difference:
-    """A difference with the streams that the replay could not apply, but the live subscription
-    could."""
+    """The difference, together with the streams that only the replay could not apply."""
     return msgspec.structs.replace(
         difference, keys=[*(f"stream {id_}" for id_ in streams), *difference.keys]
     )
 
 
 class _Comparison(msgspec.Struct, frozen=True):
-    """The live rows beside replayed ones at a position; the streams that the live subscription had
-    in quarantine there."""
+    """Live rows compared with replayed ones at a position, and the streams that the live
+    subscription had in quarantine there."""
 
     position: int
     quarantined: set[UUID]
@@ -180,8 +179,8 @@ def _compare(
     store: Store[Any],
     storage: str,
 ) -> _Comparison:
-    """Compare the live rows, as they are at one moment, with replayed ones that `advance` brings to
-    their position."""
+    """Compare the live rows at one moment with replayed ones, which `advance` brings to the same
+    position."""
     transactional = registered.store.transactional
     with conn.transaction():
         if transactional:
@@ -199,8 +198,7 @@ def _compare(
 
 @contextmanager
 def _looking_up(conn: psycopg.Connection) -> Iterator[None]:
-    """Have rows looked up by their keys, however many: a page's rows are few beside those of a
-    large table."""
+    """Make the planner look rows up by their keys: a page touches few rows of a large table."""
     conn.execute("SET enable_seqscan = off")
     try:
         yield
@@ -223,9 +221,9 @@ def rebuild(
 ) -> Rebuilt:
     """Fold the log into a new storage beside the live one, compare both, and switch queries over.
 
-    With `replace` the live one is known to be wrong: the new one takes its place whatever the
-    difference. Streams in quarantine are left out but for those `retried`, which may end in it
-    again. Raises Busy, NeverRan, Unequal (then nothing changed), psycopg.errors.LockNotAvailable.
+    With `replace` the new storage takes the place of the live one even if they differ. Quarantined
+    streams are left out, except those `retried`, which may be quarantined again. Raises Busy,
+    NeverRan, Unequal (then nothing changed), psycopg.errors.LockNotAvailable.
     """
     with exclusively(conn, registered.projection.name), _looking_up(conn):
         drop_inactive(conn, registered)
@@ -261,7 +259,7 @@ def rebuild(
 def _new(conn: psycopg.Connection, registered: Registered) -> tuple[str, str]:
     """Names for a new subscription and its storage."""
     projection, rows = registered.projection, _of(conn, registered)
-    # the storage of a subscription may be another's name
+    # a subscription may have the name of another's storage
     taken = {row.name for row in rows} | {row.storage for row in rows}
     for number in count(1):
         name, storage = (
@@ -283,10 +281,10 @@ def _fill(
     progress: Progress,
     retried: Collection[UUID] = (),
 ) -> tuple[Reader, Subscriber]:
-    """A new storage with all that the live subscription `row` has, and a subscription of its own
-    that no projector touches yet."""
+    """Fill a new storage up to the live subscription `row`, with a subscription that no projector
+    touches yet."""
     projection, store = registered.projection, registered.store
-    # from now on there is a subscription by which the storage is found, should we die
+    # so that a later rebuild finds the storage if this process dies
     with conn.transaction():
         checkpoints.add_building(conn, name, projection.name, projection.version, storage, 0)
         replay = Replay(conn, codec, projection, store, storage, row.name, retried)
@@ -316,8 +314,8 @@ def _catch_up(conn: psycopg.Connection, reader: Reader, shadow: Subscriber, upto
 def _switch(
     conn: psycopg.Connection, reader: Reader, registered: Registered, shadow: Subscriber
 ) -> None:
-    """One short transaction: the live subscription stands still, the shadow takes its last steps,
-    queries change over."""
+    """Switch in one short transaction: lock the live subscription, fold the last events, let
+    queries read the new storage."""
     for tries_left in reversed(range(LOCK_ATTEMPTS)):
         for _ in range(MAX_CATCH_UPS):
             position = live(conn, registered).position
@@ -339,10 +337,9 @@ def _switch(
 
 
 def rollback(conn: psycopg.Connection, registered: Registered) -> str:
-    """Make the storage before the last rebuild the active one again; returns its name.
+    """Activate the storage before the last rebuild again; returns its name.
 
-    Raises NeverRan, NothingEarlier, Busy; CatchingUp where it is not as far as the one that queries
-    read now.
+    Raises NeverRan, NothingEarlier, Busy; CatchingUp when it lags behind the active one.
     """
     name = registered.projection.name
     deadline = time.monotonic() + ROLLBACK_TIMEOUT_SECONDS
@@ -376,7 +373,7 @@ def rollback(conn: psycopg.Connection, registered: Registered) -> str:
 
 
 def drop_inactive(conn: psycopg.Connection, registered: Registered) -> None:
-    """Drop what earlier rebuilds left; what somebody reads stays for the next time."""
+    """Drop what earlier rebuilds left, except storages that somebody still reads."""
     for row in _of(conn, registered):
         if not row.active and row.ready_at is None:
             drop(conn, registered.store, row.name)

@@ -1,9 +1,8 @@
-"""Folding a projection from the start of the log into a storage of its own: what `rebuild` and
-`verify` begin with.
+"""Folds a projection from the start of the log into a new storage, for `rebuild` and `verify`.
 
-Rows stay in memory until they take HELD_BYTES; then those that were not touched for longest are
-written, and fetched again should an event touch them. So memory is bounded, and most rows are
-written once: they are touched a few times within a short while, and then never again.
+Rows stay in memory until they take HELD_BYTES; then the least recently touched ones are written,
+and fetched again if an event touches them. So memory is bounded, and most rows are written once:
+they are touched a few times within a short while, and then never again.
 """
 
 import pickle
@@ -27,20 +26,20 @@ Progress = Callable[[int, int], None]
 """Called with positions done and positions to do."""
 
 PAGE = 50_000
-"""Positions per step at most."""
+"""The maximal positions per step."""
 
 HELD_BYTES = 128 * 1024**2
-"""What the rows in memory may take, by estimate."""
+"""The estimated size of the rows that are kept in memory."""
 
 _SAMPLE = 100
-"""Rows whose size is looked at to estimate that of all."""
+"""How many rows are measured to estimate the size of all."""
 
 _ENTRY_BYTES = 100
-"""What a dict takes for an entry."""
+"""The size of a dict entry."""
 
 
 class HeldRows(Rows[Any]):
-    """Rows of a replay: those of the page at hand, and those that are held in memory, unwritten."""
+    """The rows of a replay: those of the current page, and unwritten ones held in memory."""
 
     def __init__(self, row_type: type[msgspec.Struct], fetch: Fetch[Any]) -> None:
         super().__init__(row_type, fetch)
@@ -48,7 +47,7 @@ class HeldRows(Rows[Any]):
         self._decode = msgspec.json.Decoder(row_type).decode
 
     def prefetch(self, keys: Iterable[Key]) -> None:
-        """As ever; what is held is kept as it was before the page, too."""
+        """Fetch rows, and remember held ones as they were before the page."""
         touched, held = self._touched, self._cache
         unknown = []
         for key in keys:
@@ -64,7 +63,7 @@ class HeldRows(Rows[Any]):
             touched[self._key(row)] = row
 
     def written(self) -> None:
-        """The page is folded: its rows are held, as the last ones touched."""
+        """Hold the rows of the folded page, as the most recently touched."""
         held = self._cache
         for key, row in self._touched.items():
             held.pop(key, None)
@@ -73,7 +72,7 @@ class HeldRows(Rows[Any]):
         self._images.clear()
 
     def discard(self) -> None:
-        """The page failed: what is held is as it was before."""
+        """Restore the held rows after a failed page."""
         for key, image in self._images.items():
             self._cache[key] = None if image is None else self._restored(image)
         self._touched = {}
@@ -83,13 +82,13 @@ class HeldRows(Rows[Any]):
         return pickle.loads(image) if image.startswith(b"\x80") else self._decode(image)  # noqa: S301 - our own
 
     def take(self, share: float) -> dict[Key, Any]:
-        """Let go of the rows that were not touched for longest; None stands for one that was
-        deleted."""
+        """Take out a share of the rows, the least recently touched; None stands for a deleted
+        row."""
         keys = list(islice(self._cache, round(len(self._cache) * share)))
         return {key: self._cache.pop(key) for key in keys}
 
     def size(self) -> int:
-        """About how many bytes are held, by looking at some rows."""
+        """The estimated bytes that the held rows take."""
         held = self._cache
         sample = [_size(row) for row in islice(held.values(), 0, None, len(held) // _SAMPLE + 1)]
         return len(held) * (sum(sample) // len(sample) + _ENTRY_BYTES) if sample else 0
@@ -98,9 +97,8 @@ class HeldRows(Rows[Any]):
 class Replay:
     """A projection folded from the start into a new storage.
 
-    The streams that `subscription` has in quarantine now are left out from where they were
-    quarantined: this is what its rows should be. Whether they could be applied by now, `retry`
-    finds out, but for those `retried`.
+    The streams that `subscription` has in quarantine are left out from the failed event on, except
+    those `retried`: the result is what its rows should be.
     """
 
     def __init__(
@@ -128,12 +126,12 @@ class Replay:
         self._rows = HeldRows(projection.row, self._fetch)
         self._key = key_of(projection.row)
         self._filled = False
-        self._stored: set[Key] = set()  # keys in memory that the storage has a row of
+        self._stored: set[Key] = set()  # keys in memory that have a row in the storage
         store.begin(conn, storage)
 
     def advance(self, upto: int, progress: Progress = lambda _done, _all: None) -> None:
-        """Fold up to a position. Streams of which an event cannot be applied are set aside from
-        there."""
+        """Fold up to a position. Streams with an event that cannot be applied are left out from
+        there on."""
         while self.position < upto:
             self.position = self._fold(min(upto, self.position + PAGE))
             if self._rows.size() > HELD_BYTES:
@@ -185,7 +183,8 @@ class Replay:
 
 
 def _image(row: msgspec.Struct) -> bytes:
-    """A row to be restored. JSON takes a tenth of the time, but not every text."""
+    """A copy to restore the row from. JSON would take a tenth of the time, but cannot hold every
+    text."""
     try:
         return msgspec.json.encode(row)
     except UnicodeEncodeError:
@@ -193,7 +192,7 @@ def _image(row: msgspec.Struct) -> bytes:
 
 
 def _size(value: object) -> int:
-    """The bytes of a value and all that it holds."""
+    """The bytes of a value with all that it contains."""
     size = sys.getsizeof(value)
     if isinstance(value, UUID):
         return size + sys.getsizeof(value.int)

@@ -34,19 +34,19 @@ _EMPTY_QUARANTINE = "DELETE FROM consumers.quarantine WHERE feed = %s"
 def begin_anew_if_astray(
     conn: psycopg.Connection, store: Store[Any], row: checkpoints.Subscription
 ) -> checkpoints.Subscription:
-    """A subscription that is about to be led, as it is to be led: from the start, in a storage
-    still to be made, if what it has is of another history than the log's. The old storage is
-    dropped, or, while somebody reads it, left to be dropped as those that rebuilds leave. Raises
-    what a store does, CheckpointMoved.
+    """Restart a subscription, before it is led, if it followed another history of the log: from the
+    start, in a storage still to be created. The old storage is dropped, or, while somebody reads
+    it, left as those of rebuilds. Returns the subscription as it is then. Raises CheckpointMoved,
+    and what the store raises.
     """
     if row.astray or _is_of_another(conn, store, row.storage):
         logger.error("feed %s begins anew: it followed another history of the log", row.name)
-        note_astray(conn, row.name)  # for itself: appends wait for as long as it takes
+        note_astray(conn, row.name)  # in a transaction of its own: appends wait while it lasts
         epoch = _epoch(conn)
         old = f"{row.name}.before_{epoch}"
         with conn.transaction():
-            # By another name: who still writes to the old one, at a server that knows nothing of
-            # this, does no harm.
+            # Under another name, so that a writer to the old storage, at a server that does not
+            # know of this, does no harm.
             _begin_anew(conn, row.name, f"{row.name.replace('.', '_')}_{epoch}")
             checkpoints.add_building(conn, old, row.projection, row.version, row.storage, 0)
         dropping.drop(conn, store, old)

@@ -1,4 +1,4 @@
-"""Applies again what was held back of streams in quarantine, when an operator asks for it."""
+"""Applies the skipped events of quarantined streams when an operator asks for it."""
 
 import logging
 import threading
@@ -24,11 +24,11 @@ LEAD_POLL_SECONDS = 1.0
 
 
 class Stopped(Exception):
-    """The runner is to end: what was under way is dropped, and begins again another time."""
+    """The runner has to end: the retry is dropped, and begins again later."""
 
 
 class Retrier:
-    """Retries what was asked for. Meanwhile the subscription goes on."""
+    """Retries quarantined streams as requested, while their subscriptions go on."""
 
     def __init__(
         self, conn: psycopg.Connection, codec: Codec, models: Models, stop: threading.Event
@@ -42,14 +42,14 @@ class Retrier:
         self._challenger = Challenger()
 
     def run(self) -> None:
-        """Retry what was asked for, also of subscriptions that others lead, when these let go."""
+        """Retry all that is requested; of subscriptions that others lead, when they let go."""
         while of_others := self._look():
             self._challenger.look(self._conn, of_others)
             if self._stop.wait(LEAD_POLL_SECONDS):
                 return
 
     def _look(self) -> list[str]:
-        """Retry what can be; returns the subscriptions that others lead."""
+        """Retry what can be retried now. Returns the subscriptions that others lead."""
         asked, of_others = checkpoints.retry_requested(self._conn), []
         for row in checkpoints.subscriptions(self._conn):
             due = row.name in asked and (row.projection, row.version) in self._models
@@ -64,7 +64,7 @@ class Retrier:
         return of_others
 
     def _retry(self, row: checkpoints.Subscription) -> bool:
-        """False when another leads the subscription."""
+        """Retry a subscription's streams. Returns False when another process leads it."""
         registered = self._models[row.projection, row.version]
         try:
             if registered.projection.mixes_streams:
@@ -89,7 +89,7 @@ class Retrier:
     # -- rows that one stream feeds ----------------------------------------------------------------
 
     def _apply_late(self, name: str) -> None:
-        """Lead the subscription, and apply to its rows what was held back."""
+        """Lead the subscription, and apply the skipped events to its rows."""
         row = checkpoints.subscription(self._conn, name)
         if row is None:
             return
@@ -100,9 +100,9 @@ class Retrier:
                 self._redrive(subscriber, quarantined)
 
     def _redrive(self, subscriber: Subscriber, quarantined: checkpoints.Quarantined) -> None:
-        """Apply a stream's events from where it was quarantined, page by page, up to the
-        subscription's checkpoint; between pages the subscription takes a step as ever. An event
-        that cannot be applied quarantines the stream again, there.
+        """Apply a stream's events from the failed one on, page by page, up to the subscription's
+        checkpoint; between pages the subscription advances as usual. An event that cannot be
+        applied quarantines the stream again from there.
         """
         reader, stream = Reader(self._codec, list(subscriber.names)), quarantined.stream_id
         after = quarantined.position - 1
@@ -127,7 +127,7 @@ class Retrier:
     def _apply(
         self, subscriber: Subscriber, quarantined: checkpoints.Quarantined, page: Page
     ) -> Exception | None:
-        """Fold and write events of the stream, which is quarantined behind them then; returns why
+        """Fold and write events of the stream, and quarantine it from behind them on. Returns why
         they cannot be written."""
         held, behind = subscriber.quarantined.pop(quarantined.stream_id), page[-1][0].position + 1
         try:
@@ -161,8 +161,8 @@ class Retrier:
     # -- rows in which several streams meet --------------------------------------------------------
 
     def _fold_anew(self, registered: Registered, row: checkpoints.Subscription) -> None:
-        """What was held back came before events that are in the rows by now: fold them all again,
-        in order, beside the live ones, which go on until queries are switched over.
+        """Rebuild the read model with the skipped events in their order, since later events are
+        already in its rows. The live rows are updated until queries are switched over.
         """
         subscriber = subscriber_of(self._codec, self._models, row)
         subscriber.attach(self._conn)
@@ -172,7 +172,7 @@ class Retrier:
         mended = {p.stream_id for p in asked} - {found.stream_id for found in again}
         if not mended:
             return
-        if not row.active:  # what a rebuild left for going back to: it stays as it is
+        if not row.active:  # kept for a rollback: it stays as it is
             checkpoints.withdraw_retry(self._conn, row.name)
             return
         try:
@@ -185,8 +185,8 @@ class Retrier:
                 retried=mended,
             )
         except rebuild.Busy:
-            return  # the next look tries again
-        except POISON as error:  # some row of it cannot be written
+            return  # tried again at the next look
+        except POISON as error:  # one of its rows cannot be written
             held = [p for p in asked if p.stream_id in mended]
             checkpoints.quarantine(
                 self._conn,

@@ -1,8 +1,8 @@
 """The engine: keeps projections' rows in step with the log.
 
-A `Runner` leads subscriptions. Those up to date are led by its own thread; while some of its
-subscriptions lag behind those, a second thread catches them up, and a third applies again what an
-operator asked for. There are never more than these three.
+A `Runner` leads subscriptions. Its own thread leads those that are up to date; while others lag
+behind, a second thread leads those; a third retries quarantined streams when an operator asks for
+it. There are never more than these three.
 """
 
 import contextlib
@@ -31,10 +31,10 @@ __all__ = ["Registered", "Runner", "Subscriber", "advance", "advance_one"]
 logger = logging.getLogger(__name__)
 
 RESTART_SECONDS = 0.1
-"""How soon a thread begins anew whose subscription another process has moved."""
+"""How soon a thread begins anew after another process has moved its subscription's checkpoint."""
 
 RESCAN_SECONDS = 1.0
-"""How often a runner looks for subscriptions whose leader died; changes of ours are notified."""
+"""How often a runner looks for subscriptions whose leader died. Other changes are notified."""
 
 
 class Runner:
@@ -43,7 +43,7 @@ class Runner:
     def __init__(
         self, url: str, codec: Codec, projections: Sequence[Registered], *, activate: bool = True
     ) -> None:
-        """Unless told not to `activate`, it has queries read what has caught up."""
+        """With `activate`, queries may read storages as soon as they have caught up."""
         self._url = url
         self._codec = codec
         self._activates = activate
@@ -69,7 +69,7 @@ class Runner:
             self._retrying.join()
 
     def _survives(self, work: Callable[[], None]) -> bool:
-        """Do some work of a thread; False when there is no point in doing it again."""
+        """Run a thread's work. Returns False when there is no point in running it again."""
         try:
             work()
         except checkpoints.CheckpointMoved as error:
@@ -96,17 +96,16 @@ class Runner:
             self._connect("ludoteca projector") as conn,
             self._connect("ludoteca projector wake") as wake,
         ):
-            schema.see_to(self._url, conn)  # here, for it ends the lead to find that it is lost
+            schema.see_to(self._url, conn)  # only here: a lost schema ends the lead
             wake.execute(f"LISTEN ludoteca_log; LISTEN {checkpoints.WAKE}")
             lane = Lane(conn, self._codec, self._models, self._stop, activates=self._activates)
             scanned = float("-inf")
             while not self._stop.is_set():
-                # The head is asked, not taken from the notification: a wake-up is a hint, the log
-                # is the truth.
+                # The head is read from the log: a notification is only a hint.
                 head = lane.head()
                 if time.monotonic() - scanned > RESCAN_SECONDS:
                     self._scan(conn, lane, head)
-                    # a listener that waits for nothing does not notice that it is deaf
+                    # detects a lost connection, which waiting for notifications does not
                     wake.execute("SELECT 1")
                     scanned = time.monotonic()
                 if self._leave_behind(lane, head):
@@ -116,15 +115,15 @@ class Runner:
                     scanned = float("-inf")
 
     def _scan(self, conn: psycopg.Connection, lane: Lane, head: int) -> None:
-        """Lead what nobody leads, but what lags behind others, or is to be retried: that is done
-        beside."""
+        """Lead what nobody leads, except subscriptions that lag behind others or are to be retried,
+        which other threads lead."""
         for key, registered in self._models.items():
             checkpoints.register(conn, *key, registered.storage)
         asked, retried = checkpoints.retry_requested(conn), set[str]()
         left: list[str] = []
 
         def is_applied_late(name: str, projection: Projection[Any]) -> bool:
-            """Whether the subscription is to be left to who retries its streams."""
+            """Whether the retrying thread leads the subscription."""
             if name in asked:
                 retried.add(name)
             return name in asked and not projection.mixes_streams
@@ -150,7 +149,7 @@ class Runner:
             self._retrying.start()
 
     def _leave_behind(self, lane: Lane, head: int) -> bool:
-        """Let go of subscriptions that lag far behind others; whether there were any."""
+        """Let go of subscriptions that lag far behind others. Returns whether there were any."""
         far = [
             name
             for name, subscriber in lane.subscribers.items()
@@ -165,7 +164,7 @@ class Runner:
     # -- behind ------------------------------------------------------------------------------------
 
     def _run_behind(self) -> None:
-        """Catch up what lags, until nothing does."""
+        """Catch up lagging subscriptions, until none lags."""
         with self._connect("ludoteca projector") as conn:
             lane = Lane(conn, self._codec, self._models, self._stop, activates=self._activates)
             scanned = float("-inf")
@@ -203,13 +202,13 @@ class _Helper:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Have it run, if it does not."""
+        """Start the thread unless it runs."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._work, name=f"projector-{self._name}")
             self._thread.start()
 
     def join(self) -> None:
-        """Wait for its end."""
+        """Wait for the thread to end."""
         if self._thread is not None:
             self._thread.join()
 

@@ -1,5 +1,4 @@
-"""The schema of the read models: made anew where somebody dropped it, for its rows follow from the
-log."""
+"""Recreates the schema of the read models when it is lost: its rows follow from the log."""
 
 import logging
 
@@ -16,21 +15,20 @@ _MAKE = ("CREATE SCHEMA IF NOT EXISTS read", f"GRANT USAGE, CREATE ON SCHEMA rea
 
 
 def is_fit(conn: psycopg.Connection) -> bool:
-    """Whether the schema is there, and the program's role may make tables in it."""
+    """Whether the schema exists, and the program's role may create tables in it."""
     row = conn.execute(_FIT, {"role": ROLE}).fetchone()
     return bool(row and row[0])
 
 
 def make(conn: psycopg.Connection) -> None:
-    """Make the schema, and let the program's role in: over a connection of the user that logs in,
-    as the role may not. Raises psycopg.errors.InsufficientPrivilege."""
+    """Create the schema, and let the program's role use it. The connection is of the login user,
+    since the role may not do it. Raises psycopg.errors.InsufficientPrivilege."""
     for statement in _MAKE:
         conn.execute(statement.encode())
 
 
 def see_to(url: str, conn: psycopg.Connection) -> None:
-    """Make the schema if it is lost; where that is refused, say what is to be done. Raises
-    psycopg.Error."""
+    """Create the schema if it is lost; if that is refused, log what to do. Raises psycopg.Error."""
     if is_fit(conn):
         return
     logger.error(
@@ -41,7 +39,7 @@ def see_to(url: str, conn: psycopg.Connection) -> None:
         with connect(url, "ludoteca", role="") as own:
             make(own)
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UniqueViolation) as error:
-        # another thread was first, or there is no right to
+        # another thread was first, or the right is missing
         logger.debug("the schema was not made: %s", error)
     if not is_fit(conn):
         logger.error("its owner, or who may create it, has to run: %s", "; ".join(_MAKE))

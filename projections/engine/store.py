@@ -12,7 +12,7 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """How stored rows compare to a replay: counts, order-independent hashes, and some of what
+    """Stored rows compared with a replay: counts, order-independent hashes, and some of what
     differs: keys, and streams that only the replay could not apply."""
 
     stored: int
@@ -23,7 +23,7 @@ class Difference(msgspec.Struct, frozen=True):
 
     @property
     def equal(self) -> bool:
-        """Whether every row is the same, and comes of the same events."""
+        """Whether all rows, and the applied events, are the same."""
         return (self.stored, self.stored_hash) == (
             self.replayed,
             self.replayed_hash,
@@ -31,7 +31,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Store(Protocol[R]):
-    """Keeps the rows of one projection, in storages side by side (one per rebuild).
+    """Stores the rows of one projection, in storages side by side (one per rebuild).
 
     All calls get the engine's connection. A transactional store writes with it, so that rows and
     checkpoint commit together; another (a search index) must take the same write again without
@@ -41,17 +41,16 @@ class Store(Protocol[R]):
     transactional: bool
 
     def prepare(self, conn: psycopg.Connection, storage: str) -> None:
-        """Create the storage if it is not there."""
+        """Create the storage if it does not exist."""
         ...
 
     def exists(self, conn: psycopg.Connection, storage: str) -> bool:
-        """Whether the storage is there: what is not kept with the checkpoints can be lost without
-        them."""
+        """Whether the storage exists: it can be lost without its checkpoint."""
         ...
 
     def follows(self, conn: psycopg.Connection, storage: str) -> bool:
-        """Whether the storage holds nothing of another history than the log's: what is not kept
-        with the checkpoints does not go back with the log."""
+        """Whether the storage holds nothing of another history of the log: one outside the database
+        does not go back with it."""
         ...
 
     def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[Key]) -> Iterable[R]:
@@ -65,13 +64,12 @@ class Store(Protocol[R]):
         ...
 
     def begin(self, conn: psycopg.Connection, storage: str) -> None:
-        """Create a storage that is going to be filled, in place of one of that name; its indexes
-        come at the end."""
+        """Create a storage to be filled, in place of one of that name; `finish` creates its
+        indexes."""
         ...
 
     def fill(self, conn: psycopg.Connection, storage: str, rows: Iterable[R]) -> None:
-        """Add rows that are not there yet, in bulk. From then on `fetch` and `write` do their work,
-        too."""
+        """Add new rows, in bulk. From then on `fetch` and `write` work, too."""
         ...
 
     def finish(self, conn: psycopg.Connection, storage: str) -> None:
@@ -88,8 +86,8 @@ class Store(Protocol[R]):
         ...
 
     def frozen(self, conn: psycopg.Connection, storage: str) -> "Frozen[R]":
-        """The storage as it is now: of a transactional store as this transaction sees it, for as
-        long as it lasts."""
+        """The storage as it is now; for a transactional store, as this transaction sees it while it
+        lasts."""
         ...
 
     def drop(self, conn: psycopg.Connection, storage: str) -> None:
@@ -97,21 +95,20 @@ class Store(Protocol[R]):
         ...
 
     def storages(self) -> Sequence[str]:
-        """The storages that there are, of a store that keeps them elsewhere than the checkpoints:
-        when these go back, some are left that no subscription names. None of a transactional store,
-        with which all goes back."""
+        """The existing storages of a store outside the database: when the database goes back, some
+        are left that no subscription names. Empty for a transactional store, which goes back with
+        it."""
         ...
 
     def activated(self, storage: str) -> None:
-        """Queries now read this storage."""
+        """Called when queries begin to read this storage."""
         ...
 
 
 class Frozen(Protocol[R]):
-    """A storage as it was at one moment, to be compared with a replay. It is read once, row by
-    row."""
+    """A storage as of one moment, to be compared with a replay."""
 
     def compare(self, conn: psycopg.Connection, store: Store[R], storage: str) -> Difference:
-        """The stored rows beside those that were replayed into a storage of this store or of the
-        one aside."""
+        """Compare with the rows that were replayed into a storage of this store, or of the one
+        aside."""
         ...

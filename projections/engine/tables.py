@@ -17,7 +17,7 @@ from projections.projection import Key, key_of
 R = TypeVar("R", bound=msgspec.Struct)
 
 MANY_ROWS = 1_000
-"""So many rows go by COPY: it costs us a fourth per row, but the server a temporary table."""
+"""From this many rows on, COPY is used: it costs a fourth per row, but also a temporary table."""
 
 _FETCH = sql.SQL("""
 SELECT {columns} FROM {table} t JOIN unnest({arrays}) AS k({key}) USING ({key})
@@ -59,7 +59,7 @@ _SIMPLE: dict[object, str] = {
 
 
 class Column(msgspec.Struct, frozen=True):
-    """A column of a row's table. What is no simple type is kept as jsonb."""
+    """A column of a row's table. Types that are not simple are stored as jsonb."""
 
     name: str
     type: str
@@ -67,12 +67,12 @@ class Column(msgspec.Struct, frozen=True):
 
     @property
     def json(self) -> bool:
-        """Whether values need to be wrapped and read back as JSON."""
+        """Whether values are written and read as JSON."""
         return self.type == "jsonb"
 
 
 def columns_of(row_type: type[msgspec.Struct]) -> list[Column]:
-    """The columns that a row type's fields make."""
+    """The columns of a row type, one per field."""
     found = []
     for field in msgspec.structs.fields(row_type):
         hint, nullable = field.type, False
@@ -105,19 +105,19 @@ class PostgresTable(Generic[R]):
         self._getters: list[tuple[str, bool]] = [(c.name, c.json) for c in self.columns]
 
     def table(self, storage: str) -> sql.Identifier:
-        """A storage's table, in SQL."""
+        """The name of a storage's table, for SQL."""
         return sql.Identifier(self._schema, storage)
 
     # -- shape -------------------------------------------------------------------------------------
 
     def prepare(self, conn: psycopg.Connection, storage: str) -> None:
-        """Create the table with its key and indexes if it is not there."""
+        """Create the table with its key and indexes if it does not exist."""
         self._create(conn, storage, sql.SQL("TABLE IF NOT EXISTS"))
         self._index_key(conn, storage)
         self._index(conn, storage)
 
     def exists(self, conn: psycopg.Connection, storage: str) -> bool:
-        """Whether the table is there: schema `read` may be left out of a backup, or be dropped."""
+        """Whether the table exists: schema `read` may be missing from a backup, or be dropped."""
         return table_exists(conn, self._schema, storage)
 
     def _create(
@@ -162,7 +162,7 @@ class PostgresTable(Generic[R]):
         conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.table(storage)))
 
     def storages(self) -> Sequence[str]:
-        """None elsewhere."""
+        """Nothing: all storages are tables."""
         return ()
 
     def activated(self, storage: str) -> None:
@@ -171,11 +171,11 @@ class PostgresTable(Generic[R]):
     # -- rows --------------------------------------------------------------------------------------
 
     def follows(self, conn: psycopg.Connection, storage: str) -> bool:  # noqa: ARG002
-        """A table is of the history that its checkpoint is of."""
+        """True: a table goes back with its checkpoint."""
         return True
 
     def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[Key]) -> Iterable[R]:
-        """The rows of these keys, in one SELECT."""
+        """The rows of these keys that exist."""
         query = _FETCH.format(
             columns=self._names("t"),
             table=self.table(storage),
@@ -189,7 +189,7 @@ class PostgresTable(Generic[R]):
     def write(
         self, conn: psycopg.Connection, storage: str, puts: Sequence[R], deletes: Sequence[Key]
     ) -> None:
-        """One upsert and one delete; by unnest, or where there are many rows by COPY and a
+        """Write by one upsert and one delete: from arrays, or for many rows by COPY into a
         temporary table."""
         if len(puts) >= MANY_ROWS:
             self._merge(conn, storage, puts)
@@ -212,13 +212,13 @@ class PostgresTable(Generic[R]):
             conn.cursor(binary=True).execute(query, self._split(deletes), prepare=True)
 
     def begin(self, conn: psycopg.Connection, storage: str) -> None:
-        """A table without any index."""
+        """Create a table without indexes."""
         self.drop(conn, storage)
         self._create(conn, storage, sql.SQL("TABLE"))
 
     def fill(self, conn: psycopg.Connection, storage: str, rows: Iterable[R]) -> None:
-        """COPY. The key is indexed after the first time: in one go, and all others are looked up
-        and merged by it."""
+        """Load by COPY. The first load creates the key's index, by which later rows are looked up
+        and merged."""
         self._copy(conn, self.table(storage), rows)
         self._index_key(conn, storage)
 
@@ -228,7 +228,7 @@ class PostgresTable(Generic[R]):
         conn.execute(sql.SQL("ANALYZE {}").format(self.table(storage)))
 
     def aside(self) -> "PostgresTable[R]":
-        """Temporary tables."""
+        """A store over temporary tables."""
         return PostgresTable(self.row_type, "pg_temp")
 
     def _merge(self, conn: psycopg.Connection, storage: str, rows: Sequence[R]) -> None:
@@ -290,8 +290,8 @@ class PostgresTable(Generic[R]):
         )
 
     def _names(self, table: str = "") -> sql.Composed:
-        """The columns in the order of the fields: a table that an older release made may have
-        another."""
+        """The columns in the order of the fields; a table of an older release may have another
+        order."""
         return sql.SQL(", ").join(
             sql.Identifier(*filter(None, (table, c.name))) for c in self.columns
         )
@@ -319,13 +319,13 @@ class PostgresTable(Generic[R]):
         return row[0], row[1]
 
     def frozen(self, conn: psycopg.Connection, storage: str) -> "FrozenTable[R]":  # noqa: ARG002
-        """The table in this transaction's snapshot."""
+        """The table as this transaction's snapshot shows it."""
         return FrozenTable(self, storage)
 
     def differing(
         self, conn: psycopg.Connection, table: sql.Composable, replayed: sql.Composable
     ) -> list[str]:
-        """Up to ten keys of rows that are in one of two tables only, or not the same."""
+        """Up to ten keys of rows that are in only one of two tables, or differ."""
         query = _DIFFERING.format(
             key=self._key_list(),
             stored=table,
@@ -344,7 +344,7 @@ class FrozenTable(Generic[R]):
         self._storage = storage
 
     def compare(self, conn: psycopg.Connection, store: Store[R], storage: str) -> Difference:
-        """By hash; only where that differs the rows are joined."""
+        """Compare hashes; join the rows only if they differ."""
         assert isinstance(store, PostgresTable)
         stored, replayed = self._store.digest(conn, self._storage), store.digest(conn, storage)
         keys: list[str] = []
@@ -356,7 +356,7 @@ class FrozenTable(Generic[R]):
 
 
 def table_exists(conn: psycopg.Connection, schema: str, table: str) -> bool:
-    """Whether there is such a table."""
+    """Whether the table exists."""
     return conn.execute(_EXISTS, (schema, table), prepare=True).fetchone() is not None
 
 

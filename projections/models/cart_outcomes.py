@@ -1,6 +1,6 @@
-"""What becomes of carts, for analytics: what was in each, and whether it was bought or abandoned.
+"""What became of carts, for analytics: what each contained, and whether it was bought or abandoned.
 
-A row is a cart, and not a day, because only the cart's own stream says how it went on;
+A row is a cart, and not a day, because only the cart's own stream says how it ended;
 `queries/cart_analytics.py` adds the rows up.
 """
 
@@ -35,9 +35,9 @@ class CartLine(msgspec.Struct):
 
 
 class CartOutcomeRow(Row):
-    """A cart; `day` is the one (UTC) on which it was begun, `lines` what is in it, or was at its
-    end. Its `outcome`: completed, expired, payment_failed, discarded or account_closed; none while
-    it is open, or its order unpaid."""
+    """A cart, created on `day` (UTC), with its `lines`, as they were at its end if it has ended.
+    `outcome` is completed, expired, payment_failed, discarded or account_closed; None while it is
+    open, or its order unpaid."""
 
     KEY = ("cart_id",)
     INDEXES = ("day",)

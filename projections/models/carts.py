@@ -22,8 +22,7 @@ from projections.projection import Projection, Rows, StreamRow, on
 
 
 class CartItemRow(msgspec.Struct, frozen=True):
-    """A line of a cart; `reservation_id` is its hold on the stock, which a digital game has none
-    of."""
+    """A line of a cart; `reservation_id` is its hold on the stock, None for digital games."""
 
     item_id: UUID
     product_id: UUID
@@ -36,8 +35,8 @@ class CartItemRow(msgspec.Struct, frozen=True):
 
 
 class Cart(StreamRow):
-    """A cart with its lines, in the order in which they were put in. A buyer's newest is the one in
-    use, as long as it is ACTIVE and `expires_at` lies ahead."""
+    """A cart with its lines, in the order in which they were added. A buyer uses their newest cart
+    while it is ACTIVE and `expires_at` lies ahead."""
 
     KEY = ("cart_id",)
     INDEXES = ("buyer_id, created_position",)
@@ -56,7 +55,7 @@ class Cart(StreamRow):
         return self.status == "ACTIVE" and now < self.expires_at
 
     def is_over(self, now: datetime) -> bool:
-        """Whether its time ran out, fired or not."""
+        """Whether its time ran out, even if no event says so yet."""
         return self.status == "EXPIRED" or (self.status == "ACTIVE" and not self.is_open(now))
 
 

@@ -1,5 +1,5 @@
-"""When something is due: whoever fires deadlines asks this table, and decides on the aggregate
-itself."""
+"""Deadlines and when they are due. Whoever fires them reads this table, and decides on the
+aggregate."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -37,25 +37,25 @@ ORDER_PAYMENT = "order.payment"
 """The kind of deadline by which an order must be paid."""
 
 DEPOSIT_PAYMENT = "deposit.payment"
-"""… by which a deposit must be paid; of the payment's stream."""
+"""The kind of deadline by which a deposit must be paid; it belongs to the payment's stream."""
 
 TRANSFER = "transfer"
-"""… by which a transfer should have come to its end: whoever drove it is gone, and another goes
-on."""
+"""The kind of deadline by which a transfer should have ended; after that, another process continues
+it."""
 
 CART = "cart"
-"""… by which a cart must have been changed again, or checked out."""
+"""The kind of deadline by which a cart must be changed again, or checked out."""
 
 HOLD = "hold"
-"""… until which another system's cart or order holds some of a stock item; ours end what they hold
-with themselves."""
+"""The kind of deadline at which a hold by another system's cart or order ends. Our carts and orders
+end their holds themselves."""
 
 TRANSFER_PATIENCE = timedelta(seconds=5)
 
 
 class Deadline(Row):
     """A stream's deadline of one kind; `version` is that of the event that set it. `subject_id` is
-    what it is about: a reservation of the stock item, elsewhere the stream itself.
+    the reservation for a hold, else the stream.
     """
 
     KEY = ("subject_id", "kind")
@@ -116,8 +116,8 @@ def _due(env: Envelope, kind: str, at: datetime, subject_id: UUID | None = None)
 
 
 class Deadlines(Projection[Deadline]):
-    """Every deadline that has neither been met nor fired: of carts, of orders and deposits as long
-    as they await payment, of transfers under way, and of what other systems hold.
+    """Every deadline that is neither met nor fired: of carts, of orders and deposits that await
+    payment, of transfers under way, and of other systems' holds.
     """
 
     name, version, row = "deadlines", 5, Deadline
@@ -128,7 +128,7 @@ class Deadlines(Projection[Deadline]):
 
     @on(OrderCreated, key=_order_of)
     def order_created(self, rows: Rows[Deadline], event: OrderCreated, env: Envelope) -> None:
-        """What its lines hold is an order's of ours."""
+        """Drop the deadlines of its lines' holds, which are now this shop's."""
         for hold in _order_of(event, env)[1:]:
             rows.delete(hold)
         rows.put(_due(env, ORDER_PAYMENT, event.expires_at))
@@ -186,7 +186,8 @@ class Deadlines(Projection[Deadline]):
 
     @on(ItemAdded, key=_line_of)
     def item_added(self, rows: Rows[Deadline], event: ItemAdded, env: Envelope) -> None:
-        """Its hold is a cart's of ours. The append that has both may tell of either first."""
+        """Drop the deadline of its hold, which is this shop's. In their common append, either event
+        may come first."""
         rows.put(_due(env, CART, event.expires_at))
         if event.reservation_id is not None:
             rows.delete((event.reservation_id, HOLD))
@@ -212,7 +213,8 @@ class Deadlines(Projection[Deadline]):
 
     @on(Allocated, key=_allocation_of)
     def allocated(self, rows: Rows[Deadline], event: Allocated, env: Envelope) -> None:
-        """To an order of ours or another's. The append that has both may tell of either first."""
+        """Drop the deadline if the order is this shop's, else move it. In their common append,
+        either event may come first."""
         hold = _hold_of(event, env)
         if rows.get((event.order_id, ORDER_PAYMENT)) is not None:
             rows.delete(hold)

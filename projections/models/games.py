@@ -1,4 +1,4 @@
-"""Games on offer, with what browsing them needs: filters, prices by region, and keys to sort by."""
+"""Games, with the fields that browsing needs: filters, prices by region, and sort keys."""
 
 from datetime import date
 from uuid import UUID
@@ -24,13 +24,13 @@ NO_PRICE = 2**62
 """Sorts games without a price behind all others."""
 
 MAIN_CURRENCY = "USD"
-"""The platform's own: lists by prices in it walk an index."""
+"""The platform's own currency: lists by prices in it use an index."""
 
 _ACTIVE = "WHERE status = 'ACTIVE'"
 
 
 def anywhere(currency: str) -> str:
-    """SQL: the price in a currency (an ISO 4217 code) for who is nowhere in particular."""
+    """SQL: the price in a currency (an ISO 4217 code) for callers without a region."""
     return f"((region_prices -> '{ANYWHERE}' ->> '{currency}')::bigint)"
 
 
@@ -43,10 +43,9 @@ class PriceRow(msgspec.Struct, frozen=True):
 
 
 class Game(StreamRow):
-    """A game. `version` is the stream's, for the ETag. From `filters` on, the fields are made for
-    browsing.
+    """A game. The fields from `filters` on are for browsing.
 
-    `filters` are entries of `game_document.filter_key`; `region_prices` as there; `title_key` and
+    `filters` and `region_prices` are as in `projections.search.document`; `title_key` and
     `released` sort like title and release date ('' for none).
     """
 
@@ -87,7 +86,7 @@ class Game(StreamRow):
     released: str = ""
 
     def derive(self) -> None:
-        """Bring the fields for browsing in step with the others."""
+        """Compute the fields for browsing from the others."""
         pairs = [
             ("category", self.category),
             ("kind", self.kind),
@@ -102,7 +101,7 @@ class Game(StreamRow):
 
 
 class Games(Projection[Game]):
-    """Every game by its id, drafts and retired ones too."""
+    """Every game by its id, including drafts and retired games."""
 
     name, version, row = "games", 2, Game
 
@@ -154,7 +153,7 @@ def _prices(prices: tuple[Price, ...]) -> list[PriceRow]:
 
 
 def _kept(value: object) -> object:
-    """A field of an event as the row keeps it."""
+    """A field of an event as the row stores it."""
     if isinstance(value, tuple):
         return [_kept(each) for each in value]
     return _prices((value,))[0] if isinstance(value, Price) else value

@@ -1,5 +1,4 @@
-"""The ledger's accounts with what was posted to them, and every entry with the event that caused
-it."""
+"""The ledger's accounts with their sums, and every entry with the event that caused it."""
 
 from datetime import datetime
 from uuid import UUID
@@ -9,8 +8,8 @@ from eventstore.log import Envelope
 from projections.projection import Key, Projection, Row, Rows, on
 
 NO_CURRENCY = ""
-"""Stands for the currency of an account that was opened: it has one for each currency that is
-posted to it."""
+"""The currency in the row of an account's opening. Postings add a row for each of their
+currencies."""
 
 AccountKey = tuple[str, str]
 
@@ -18,7 +17,7 @@ AccountKey = tuple[str, str]
 class LedgerAccountRow(Row):
     """An account in one currency; `balance_cents` is credits minus debits.
 
-    An account that was opened has a row without a currency as well, which holds no money.
+    An opened account also has a row without a currency, which holds no money.
     """
 
     KEY = ("account_id", "currency")
@@ -46,8 +45,8 @@ class LedgerAccounts(Projection[LedgerAccountRow]):
     name, version, row = "ledger_accounts", 1, LedgerAccountRow
 
     def streams_of(self, key: Key) -> None:  # noqa: ARG002 - whatever the account
-        """Any posting may touch any account: as of a moment, its entries are better summed up (see
-        the queries)."""
+        """None: any posting may touch any account. As of a moment, queries sum up the entries
+        instead."""
         return
 
     @on(AccountOpened, key=_opened)
@@ -76,7 +75,7 @@ def _account(rows: Rows[LedgerAccountRow], key: AccountKey, env: Envelope) -> Le
 
 
 class LedgerEntry(Row):
-    """An entry: the `number`th of its ledger transaction, and the event that caused it."""
+    """An entry: the `number`th of its ledger transaction, from 0, and the event that caused it."""
 
     KEY = ("ledger_transaction_id", "number")
     INDEXES = ("account_id, position, number", "account_id, currency, position, number")

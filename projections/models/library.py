@@ -12,8 +12,8 @@ __all__ = ["OwnedGame", "OwnedGames", "library_id"]
 
 
 class OwnedGame(Row):
-    """A game in a person's library, whose stream `library_id` is; a removal names only that stream,
-    not the person."""
+    """A game in a person's library. `library_id` is the library's stream: a removal names only
+    that, not the person."""
 
     KEY = ("library_id", "game_id")
     INDEXES = ("user_id, purchase_date, game_id",)

@@ -1,4 +1,4 @@
-"""Notices to people and what became of them. What they say is personal, and not kept here."""
+"""Notices to people, and whether they were sent. Their text is personal and not stored here."""
 
 from datetime import datetime
 from uuid import UUID
@@ -10,7 +10,7 @@ from projections.projection import NIL, Projection, Row, Rows, on
 
 class Notification(Row):
     """A notice. `status` is REQUESTED, SENT (with the carrier's `provider_ref`) or FAILED (with
-    `code`); `attempts` are those that the log tells of. `at` is when it was asked for, `settled_at`
+    `code`); `attempts` are those that the log knows of. `at` is when it was requested, `settled_at`
     when it was sent or given up."""
 
     KEY = ("notification_id",)

@@ -1,7 +1,7 @@
 """Orders: what was bought, for how much, and how far it has come. Their payments are rows of their
 own.
 
-A shipping address is not kept here: it is personal, and stays under its person's key in the log.
+The shipping address is personal: it stays in the log, under its person's key.
 """
 
 from datetime import datetime
@@ -27,7 +27,7 @@ from projections.projection import Projection, Rows, StreamRow, on
 
 
 class OrderLineRow(msgspec.Struct, frozen=True):
-    """So many of one game at a unit price, in the order's currency; `fee_bps` is the platform's
+    """A quantity of one game at a unit price, in the order's currency; `fee_bps` is the platform's
     share."""
 
     line_id: UUID
@@ -43,7 +43,7 @@ class OrderLineRow(msgspec.Struct, frozen=True):
 
 
 class OrderRow(StreamRow):
-    """An order; `user_id` is the buyer, `timeline` tells its events."""
+    """An order; `user_id` is the buyer, `timeline` lists its events."""
 
     KEY = ("order_id",)
     INDEXES = ("user_id, created_position", "status, created_position", "created_position")
@@ -65,7 +65,7 @@ class OrderRow(StreamRow):
 
     @property
     def shipment_ids(self) -> list[UUID]:
-        """Its shipments, one per seller who has something to send."""
+        """The ids of its shipments, one per seller of physical games."""
         return shipments_of(self.lines)
 
 

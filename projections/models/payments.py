@@ -1,5 +1,4 @@
-"""Payments: the status that clients see, what they need to go on (a secret, a redirect), and the
-history."""
+"""Payments: their status, what clients need to continue (a secret, a redirect), and the history."""
 
 from datetime import datetime
 from uuid import UUID
@@ -35,8 +34,7 @@ from projections.projection import Projection, Rows, StreamRow, on
 
 
 class RefundOfPayment(msgspec.Struct):
-    """Money on its way back, gone, or not gone: `status` is PENDING, SUCCEEDED or FAILED, `code`
-    why it failed."""
+    """A refund: `status` is PENDING, SUCCEEDED or FAILED, `code` why it failed."""
 
     refund_id: UUID
     amount_cents: int
@@ -49,9 +47,9 @@ class RefundOfPayment(msgspec.Struct):
 
 class Payment(StreamRow):
     """A payment. `method` is card, wallet or free; `code` and `detail` tell the last failure, None
-    after a new try. `refund_status` is PENDING while a refund is under way, else how the last one
-    ended; `refunded_cents` has gone back. `closed`: no further try is allowed; `history` tells its
-    events."""
+    after a new attempt. `refund_status` is PENDING while a refund is under way, else the outcome of
+    the last one; `refunded_cents` were refunded. `closed`: no further attempt is allowed; `history`
+    lists its events."""
 
     KEY = ("payment_id",)
     INDEXES = ("order_id", "refund_status", "created_position")

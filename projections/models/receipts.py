@@ -18,9 +18,8 @@ from projections.projection import NIL, Projection, Row, Rows, on
 
 
 class Receipt(Row):
-    """What a seller gave, or is going to give, for an order. It is issued once `status` is CREATED:
-    at `issued_at` the operator had taken it; `url` is where the operator shows it, if it does;
-    `history` tells its events."""
+    """A seller's receipt for an order. It is issued once `status` is CREATED: the operator had
+    accepted it at `issued_at`, and may show it at `url`. `history` lists its events."""
 
     KEY = ("receipt_id",)
     INDEXES = ("order_id",)
@@ -75,8 +74,8 @@ class Receipts(Projection[Receipt]):
 
     @on(FiscalReceiptFound)
     def found(self, rows: Rows[Receipt], event: FiscalReceiptFound, env: Envelope) -> None:
-        """As the operator has it, whatever was known; of an order that the log has lost, this is
-        all there is."""
+        """Replace the row by what the operator has. Of an order that the log has lost, nothing else
+        is known."""
         known = rows.get(env.stream_id)
         receipt = _receipt(event, env, "CREATED")
         receipt.url = event.url

@@ -1,7 +1,6 @@
-"""Shipments: what each seller has to send for an order, and how far it has come.
+"""Shipments: what each seller has to send for an order, and its status.
 
-Where it goes is not kept here: an address is personal, and stays under its person's key in the
-order's stream.
+The address is personal: it stays in the order's stream, under its person's key.
 """
 
 from datetime import datetime
@@ -22,7 +21,7 @@ from projections.projection import Projection, Rows, StreamRow, on
 
 
 class ShipmentLineRow(msgspec.Struct, frozen=True):
-    """So many of one game."""
+    """A quantity of one game."""
 
     line_id: UUID
     game_id: UUID
@@ -31,8 +30,8 @@ class ShipmentLineRow(msgspec.Struct, frozen=True):
 
 
 class Shipment(StreamRow):
-    """A shipment, `provisional` until its order is paid. The times of its steps are those that were
-    reported; `history` tells its events."""
+    """A shipment, `provisional` until its order is paid. The times of its steps are as reported;
+    `history` lists its events."""
 
     KEY = ("shipment_id",)
     INDEXES = (

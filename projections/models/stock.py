@@ -1,4 +1,4 @@
-"""Stock as it stands: how many of each physical game there are, and who holds how many of them."""
+"""Stock: how many units of each physical game there are, and who holds how many."""
 
 from datetime import datetime
 from uuid import UUID
@@ -19,13 +19,12 @@ from projections.projection import Projection, Row, Rows, on
 
 
 class StockRow(Row):
-    """The stock of a game, `product_id`, by its stream, whose `version` it has; and beside it each
-    hold on it.
+    """The stock of the game `product_id`, or one hold on it; `version` is the stream's.
 
-    A hold is a row of its own, so that an event costs what it touches, however many holds there
-    are. It counts what it alone holds, `reserved` by a cart or `allocated` to an order, until
-    `expires_at`; of the game it tells nothing. What ends a hold does not say again how many it
-    held: that is why they are kept, and together.
+    Each hold is a row of its own, so that an event's cost does not grow with the number of holds.
+    It counts the units that it holds, `reserved` by a cart or `allocated` to an order, until
+    `expires_at`. Holds are stored because the events that end them do not say how many units they
+    held.
     """
 
     KEY = ("stock_id", "hold_id")
@@ -39,7 +38,7 @@ class StockRow(Row):
     )
 
     stock_id: UUID
-    hold_id: UUID  # of the stock itself: its stream once more
+    hold_id: UUID  # the stream's id in the row of the stock itself
     total: int
     available: int
     reserved: int
@@ -54,7 +53,7 @@ class StockRow(Row):
 
 
 def item_key(stream_id: UUID) -> tuple[UUID, UUID]:
-    """The key of the stock itself."""
+    """The key of the row of the stock itself."""
     return stream_id, stream_id
 
 
@@ -71,7 +70,7 @@ def _item_and_hold(event: Held | Ended, env: Envelope) -> list[tuple[UUID, UUID]
 
 
 class Stock(Projection[StockRow]):
-    """Every stock item, and who has a hold on it."""
+    """Every stock item, and the holds on it."""
 
     name, version, row = "stock", 2, StockRow
 
@@ -118,7 +117,7 @@ class Stock(Projection[StockRow]):
 
 
 def _row(env: Envelope, hold_id: UUID) -> StockRow:
-    """A row without anything in it."""
+    """An empty row."""
     at = env.occurred_at
     return StockRow(
         env.stream_id, hold_id, 0, 0, 0, 0, version=env.version, created_at=at, updated_at=at
@@ -149,7 +148,7 @@ def _hold(
 
 
 def _end(rows: Rows[StockRow], env: Envelope, reservation_id: UUID) -> StockRow:
-    """End a hold, if it is there; returns the item, whose sums are without it."""
+    """End a hold, if it exists, and take it out of the item's sums. Returns the item."""
     item, hold = _changed(rows, env), rows.get((env.stream_id, reservation_id))
     if hold is not None:
         item.reserved -= hold.reserved

@@ -1,5 +1,5 @@
-"""Transactions: deposits, transfers and payments from wallets, how far they have come, and where
-they failed."""
+"""Transactions: deposits, transfers and payments from wallets, their status, and where they
+failed."""
 
 from uuid import UUID
 
@@ -16,8 +16,8 @@ from projections.projection import Projection, Rows, StreamRow, on
 
 
 class Transaction(StreamRow):
-    """A transaction; `user_id` is who asked for it. `step`, `code` and `refunded_cents` tell of its
-    failure, `reversed_cents` what the provider took back of a completed deposit."""
+    """A transaction; `user_id` requested it. `step`, `code` and `refunded_cents` describe its
+    failure; `reversed_cents` is what the provider took back of a completed deposit."""
 
     KEY = ("transaction_id",)
     INDEXES = ("user_id, created_position", "status, created_position", "created_position")

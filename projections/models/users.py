@@ -1,5 +1,4 @@
-"""Accounts, as their owners and administrators see them. Nothing that proves who somebody is, is
-kept here."""
+"""Accounts, as their owners and administrators see them. Credentials are not stored here."""
 
 from uuid import UUID
 
@@ -27,8 +26,8 @@ from projections.projection import Projection, Rows, StreamRow, on
 
 
 class User(StreamRow):
-    """An account. `email`, `mailbox` (by which it is looked for) and `name` are None once the
-    person is forgotten; `version` is the stream's."""
+    """An account. `email`, `mailbox` (the key to find it by) and `name` are None once the person is
+    forgotten."""
 
     KEY = ("user_id",)
     INDEXES = ("created_position", "USING hash (mailbox)")
@@ -45,7 +44,7 @@ class User(StreamRow):
 
 
 class Users(Projection[User]):
-    """Every account by its id. A login moves the version only."""
+    """Every account by its id. A login only moves the version."""
 
     name, version, row = "users", 2, User
 
@@ -81,7 +80,7 @@ class Users(Projection[User]):
         if event.email is not None:
             user.email = event.email
             user.mailbox = _mailbox(event.email)
-        # there even when the e-mail itself can no longer be read
+        # present even when the e-mail itself can no longer be read
         if event.email_digest is not None:
             user.email_verified = False
 
@@ -116,11 +115,11 @@ class Users(Projection[User]):
     @on(ForgettingBegun, shown=False)
     @on(ForgettingInterrupted, shown=False)
     def version_moved(self, _rows: Rows[User], _event: Event, _env: Envelope) -> None:
-        """Nothing that is shown changes."""
+        """Changes only the version."""
 
 
 def _mailbox(email: str) -> str:
-    """Its key; of what an older release took for an address, the text."""
+    """The key of an address; the text itself if only an older release took it for an address."""
     try:
         return mailbox(email)
     except Invalid:

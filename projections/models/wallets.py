@@ -1,4 +1,4 @@
-"""Wallets as they stand, and their statements: a row for each time money went in or out."""
+"""Wallets, and their statements: a row for each movement of money."""
 
 from datetime import datetime
 from typing import Literal
@@ -20,8 +20,8 @@ from projections.projection import Projection, Row, Rows, StreamRow, on
 
 
 class Wallet(StreamRow):
-    """A person's money in one currency. `status` is ACTIVE, INACTIVE, or FROZEN while `owed_cents`
-    are owed; `version` is the stream's."""
+    """A person's money in one currency. `status` is ACTIVE, INACTIVE, or FROZEN while the person
+    owes `owed_cents`."""
 
     KEY = ("wallet_id",)
     INDEXES = ("user_id, currency", "status, created_position", "created_position")
@@ -83,7 +83,7 @@ def _owes(wallet: Wallet, owed_cents: int) -> None:
 
 
 DEBT_SETTLED = "debt settled"
-"""The reason of a movement by which what came in went to what was owed."""
+"""The reason of a movement that pays off a debt."""
 
 
 MovementType = Literal[
@@ -110,7 +110,7 @@ class WalletMovement(Row):
 
     @property
     def type(self) -> MovementType:
-        """What it was, by its cause: see `domain.wallets.Cause`."""
+        """The type of movement, derived from its cause: see `domain.wallets.Cause`."""
         if (
             self.reason == DEBT_SETTLED
             and self.direction == "debit"

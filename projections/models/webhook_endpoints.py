@@ -1,5 +1,5 @@
-"""Webhook endpoints as their owners see them, and what became of each delivery. Secrets are not
-kept here."""
+"""Webhook endpoints as their owners see them, and the status of each delivery. Secrets are not
+stored here."""
 
 from datetime import datetime
 from uuid import UUID
@@ -27,7 +27,7 @@ from projections.projection import Projection, Row, Rows, StreamRow, on
 
 class WebhookEndpoint(StreamRow):
     """An endpoint that was not deleted. `status` is ENABLED or DISABLED (with `disabled_reason`);
-    `failures` are deliveries given up in a row; `version` is the stream's."""
+    `failures` counts deliveries given up in a row."""
 
     KEY = ("endpoint_id",)
     INDEXES = ("seller_id, created_position",)
@@ -76,7 +76,7 @@ class WebhookEndpoints(Projection[WebhookEndpoint]):
     def secret_rotated(
         self, _rows: Rows[WebhookEndpoint], _event: SecretRotated, _env: Envelope
     ) -> None:
-        """Only its version and `updated_at` tell."""
+        """Changes only the version and `updated_at`."""
 
     @on(EndpointFailing)
     def failing(self, rows: Rows[WebhookEndpoint], event: EndpointFailing, env: Envelope) -> None:
@@ -105,9 +105,9 @@ class WebhookEndpoints(Projection[WebhookEndpoint]):
 
 
 class WebhookDelivery(Row):
-    """A delivery. `status` is PENDING, DELIVERED or FAILED; `code` tells why the last attempt
-    failed, `http_status` what the endpoint answered to the one that succeeded; `settled_at` is when
-    it was delivered or given up."""
+    """A delivery. `status` is PENDING, DELIVERED or FAILED; `code` says why the last attempt
+    failed, `http_status` is the endpoint's answer to the successful one; `settled_at` is when it
+    was delivered or given up."""
 
     KEY = ("delivery_id",)
     INDEXES = ("endpoint_id, created_position", "endpoint_id, status, created_position")
@@ -188,7 +188,7 @@ class WebhookDeliveries(Projection[WebhookDelivery]):
         delivery.status = "FAILED"
         delivery.code = event.code
         delivery.settled_at = env.occurred_at
-        # none was made where the endpoint was disabled meanwhile
+        # no attempt was made if the endpoint was disabled meanwhile
         if event.attempts > delivery.attempts:
             delivery.attempts = event.attempts
             delivery.attempted_at = env.occurred_at

@@ -1,4 +1,4 @@
-"""The document of a game: what the search index holds of it, and all that a search result shows."""
+"""A game's document: what the search index stores, and all that a search result shows."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ EVERYWHERE = "*"
 """The region whose price holds wherever a game has none of its own."""
 
 ANYWHERE = "anywhere"
-"""The key of the prices that count for who is nowhere in particular: see `region_prices`."""
+"""The key of the prices for searchers without a region: see `region_prices`."""
 
 RegionPrices = dict[str, dict[str, int]]
 """Cents by currency by `region_key`."""
@@ -57,11 +57,11 @@ class GameDocument(msgspec.Struct, kw_only=True):
 
 
 class Derived(msgspec.Struct, frozen=True):
-    """What the engines index of a document beside its own fields.
+    """What the engines index beside the document's own fields.
 
-    `filters` are the values that a query can ask for, as `field:folded value`; `prices` as in
+    `filters` are the values that a query can filter by, as `field:folded value`; `prices` are as in
     `region_prices`; `released` sorts like the release date, with '' for none. Of genres, tags and
-    platforms that are spelt alike the first one counts.
+    platforms that are spelt alike, only the first is kept.
     """
 
     text: SearchText
@@ -75,7 +75,7 @@ class Derived(msgspec.Struct, frozen=True):
 
 @lru_cache(10_000)
 def filter_key(field: str, value: str) -> str:
-    """How a field's value stands in `Derived.filters`: two spellings that fold alike are one."""
+    """A field's value as an entry of `Derived.filters`: spellings that fold alike are one."""
     return bounded(f"{field}:{folded(value)}")
 
 
@@ -101,10 +101,10 @@ P = TypeVar("P", bound=_Price)
 
 
 def region_prices(prices: Iterable[_Price]) -> RegionPrices:
-    """What a game costs in each region that has a price of its own, and in `everywhere` else.
+    """A game's price in each region that has its own, and under `everywhere` for the others.
 
-    Who is nowhere in particular sees ANYWHERE: the price of everywhere and, in other currencies,
-    the lowest there is.
+    Searchers without a region see ANYWHERE: the price of everywhere and, in other currencies, the
+    lowest price.
     """
     found: RegionPrices = {}
     lowest: dict[str, int] = {}
@@ -119,8 +119,7 @@ def region_prices(prices: Iterable[_Price]) -> RegionPrices:
 
 
 def price_key(region: str) -> str:
-    """The entry of `region_prices` that counts in a region; where there is none, that of everywhere
-    does."""
+    """The entry of `region_prices` for a region; without one, that of everywhere counts."""
     return ANYWHERE if region == EVERYWHERE else region_key(region)
 
 

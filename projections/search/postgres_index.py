@@ -95,7 +95,7 @@ def create_indexes(conn: psycopg.Connection, table: str) -> None:
 
 
 def drop_tables(conn: psycopg.Connection, table: str) -> None:
-    """Drop an index's tables, where they are there."""
+    """Drop an index's tables if they exist."""
     for name in (keys_table(table), table):
         conn.execute(SQL("DROP TABLE IF EXISTS {}").format(Identifier(name)))
 
@@ -117,8 +117,8 @@ def bulk_load(conn: psycopg.Connection, table: str, documents: Iterable[GameDocu
 
 
 def upsert(conn: psycopg.Connection, table: str, documents: Sequence[GameDocument]) -> None:
-    """Put documents in, each over an older one of its game. One of a lower position than what is
-    there is ignored."""
+    """Insert documents, or replace those of their games. A document with a lower position than the
+    stored one is ignored."""
     titles = _titles(conn, table, [document.game_id for document in documents])
     fresh = [each for each in documents if each.position >= titles.get(each.game_id, ("", -1))[1]]
     derived = [derive(document) for document in fresh]
@@ -137,7 +137,7 @@ def upsert(conn: psycopg.Connection, table: str, documents: Sequence[GameDocumen
 
 
 def delete(conn: psycopg.Connection, table: str, game_ids: Sequence[UUID]) -> None:
-    """Take documents out. (A retired game stays in, with its status.)"""
+    """Delete documents. (A retired game stays, with its status.)"""
     titles = _titles(conn, table, game_ids)
     _delete_keys(
         conn,
@@ -150,18 +150,18 @@ def delete(conn: psycopg.Connection, table: str, game_ids: Sequence[UUID]) -> No
 
 
 def fetch(conn: psycopg.Connection, table: str, game_ids: Sequence[UUID]) -> list[GameDocument]:
-    """The documents of games, in the order asked for; those that are not there are left out."""
+    """The documents of games, in the given order; games without one are left out."""
     rows = conn.execute(fetch_statement(table), [list(game_ids)]).fetchall()
     return decode_documents([bytes(row[0]) for row in rows])
 
 
 def fetch_statement(table: str) -> Composed:
-    """Takes the ids as an array; yields encoded documents in that order."""
+    """A query that takes the ids as an array and returns encoded documents in that order."""
     return _FETCH.format(table=Identifier(table))
 
 
 def decode_documents(encoded: Sequence[bytes]) -> list[GameDocument]:
-    """Documents as the column `document` has them."""
+    """Decode values of the column `document`."""
     return [msgspec.json.decode(each, type=GameDocument) for each in encoded]
 
 
@@ -216,7 +216,7 @@ def _upsert_statement(table: str) -> Composed:
 def _titles(
     conn: psycopg.Connection, table: str, game_ids: Sequence[UUID]
 ) -> dict[UUID, tuple[str, int]]:
-    """Title and position of what is in the index, locked until the caller commits."""
+    """Title and position of the stored documents, locked until the caller commits."""
     rows = conn.execute(_TITLES.format(table=Identifier(table)), [list(game_ids)]).fetchall()
     return {game_id: (title, position) for game_id, title, position in rows}
 

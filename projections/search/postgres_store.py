@@ -1,5 +1,4 @@
-"""Where the documents of the search index live in PostgreSQL: the store over
-`projections.search.postgres_index`."""
+"""The store of search documents in PostgreSQL, over `projections.search.postgres_index`."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,19 +40,19 @@ class PostgresDocuments:
         self.schema = schema
 
     def prepare(self, conn: psycopg.Connection, storage: str) -> None:
-        """Create the tables if they are not there."""
+        """Create the tables if they do not exist."""
         with self._in_schema(conn):
             if not self.exists(conn, storage):
                 postgres_index.create_tables(conn, storage)
                 postgres_index.create_indexes(conn, storage)
 
     def exists(self, conn: psycopg.Connection, storage: str) -> bool:
-        """Whether the tables are there."""
+        """Whether the tables exist."""
         names = (storage, postgres_index.keys_table(storage))
         return all(table_exists(conn, self.schema, name) for name in names)
 
     def follows(self, conn: psycopg.Connection, storage: str) -> bool:  # noqa: ARG002
-        """A table is of the history that its checkpoint is of."""
+        """True: a table goes back with its checkpoint."""
         return True
 
     def fetch(
@@ -80,29 +79,29 @@ class PostgresDocuments:
                 postgres_index.delete(conn, storage, deletes)
 
     def begin(self, conn: psycopg.Connection, storage: str) -> None:
-        """Tables with nothing but their keys."""
+        """Create tables without indexes, except the primary keys."""
         with self._in_schema(conn):
             postgres_index.drop_tables(conn, storage)
             postgres_index.create_tables(conn, storage)
 
     def fill(self, conn: psycopg.Connection, storage: str, rows: Iterable[Document]) -> None:
-        """COPY, some thousand documents at a time: each has dozens of keys."""
+        """Load by COPY, some thousand documents at a time, as each has dozens of keys."""
         with self._in_schema(conn):
             remaining = iter(rows)
             while some := list(islice(remaining, DOCUMENTS_PER_COPY)):
                 postgres_index.bulk_load(conn, storage, some)
 
     def finish(self, conn: psycopg.Connection, storage: str) -> None:
-        """Index them."""
+        """Create the indexes."""
         with self._in_schema(conn):
             postgres_index.create_indexes(conn, storage)
 
     def aside(self) -> "PostgresDocuments":
-        """Temporary tables."""
+        """A store over temporary tables."""
         return PostgresDocuments("pg_temp")
 
     def digest(self, conn: psycopg.Connection, storage: str) -> tuple[int, str]:
-        """Number of documents, and a hash of all that is kept of them, the keys too."""
+        """The number of documents, and a hash of documents and keys."""
         query = _DIGEST.format(
             documents=Identifier(self.schema, storage),
             keys=Identifier(self.schema, postgres_index.keys_table(storage)),
@@ -112,7 +111,7 @@ class PostgresDocuments:
         return row[0], row[1]
 
     def frozen(self, conn: psycopg.Connection, storage: str) -> "FrozenDocuments":  # noqa: ARG002
-        """The tables in this transaction's snapshot."""
+        """The tables as this transaction's snapshot shows them."""
         return FrozenDocuments(self, storage)
 
     def drop(self, conn: psycopg.Connection, storage: str) -> None:
@@ -121,7 +120,7 @@ class PostgresDocuments:
             postgres_index.drop_tables(conn, storage)
 
     def storages(self) -> Sequence[str]:
-        """None elsewhere."""
+        """Nothing: all storages are tables."""
         return ()
 
     def activated(self, storage: str) -> None:
@@ -129,7 +128,8 @@ class PostgresDocuments:
 
     @contextmanager
     def _in_schema(self, conn: psycopg.Connection) -> Iterator[None]:
-        """Have plain table names mean those of the schema; the index's functions know none."""
+        """Resolve plain table names in the store's schema, since the index's functions name no
+        schema."""
         with conn.transaction():
             before = conn.execute("SELECT current_setting('search_path')").fetchone()
             conn.execute("SELECT set_config('search_path', %s, true)", (self.schema,))
@@ -145,7 +145,7 @@ class FrozenDocuments:
         self._storage = storage
 
     def compare(self, conn: psycopg.Connection, store: Store[Document], storage: str) -> Difference:
-        """By hash; only where that differs the documents are joined."""
+        """Compare hashes; join the documents only if they differ."""
         assert isinstance(store, PostgresDocuments)
         stored, replayed = self._store.digest(conn, self._storage), store.digest(conn, storage)
         keys: list[str] = []

@@ -18,17 +18,18 @@ from projections.search.document import DocumentPrice, GameDocument
 from projections.search.text import TEXT_VERSION
 
 FOLD_VERSION = 2
-"""Raised when the fold below changes; a changed way of taking titles apart raises TEXT_VERSION."""
+"""Raise it when the fold below changes; raise TEXT_VERSION when titles are taken apart
+differently."""
 
 
 class Document(GameDocument, kw_only=True):
-    """A game's document as a row: with its key."""
+    """A game's document as a row, with its key."""
 
     KEY: ClassVar[tuple[str, ...]] = ("game_id",)
 
 
 class GameDocuments(Projection[Document]):
-    """Every game's document; drafts and retired games too, with their status."""
+    """Every game's document, including drafts and retired games, with their status."""
 
     version, row = FOLD_VERSION * 100 + TEXT_VERSION, Document
     keeps_nul = True

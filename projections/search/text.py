@@ -1,9 +1,7 @@
-"""How a title is taken apart for search: the same at index time and at query time, and for every
-engine.
+"""Takes titles apart for search, in the same way at index time, at query time and for every engine.
 
-The engines only look up what is made here, so none of them needs an accent filter, n-grams or a
-stemmer of its own. Whoever changes what a title is taken apart into must rebuild the index: raise
-TEXT_VERSION.
+The engines only look up what this module makes, so none of them needs an accent filter, n-grams or
+a stemmer of its own. A change here needs a rebuild of the index: raise TEXT_VERSION.
 """
 
 import re
@@ -21,8 +19,8 @@ MAX_TITLE = 300
 """Characters of a title that are searchable."""
 
 MAX_KEY_BYTES = 256
-"""Of a lexeme or key. PostgreSQL writes a lexeme of over 2,046 bytes without a word, and cannot
-read it again."""
+"""The longest lexeme or key. PostgreSQL accepts a lexeme of over 2,046 bytes silently, and then
+cannot read it."""
 
 _ROMAN = re.compile(r"(?=[ivx])(x{0,3})(ix|iv|v?i{0,3})")
 _ROMAN_DIGITS = {"i": 1, "v": 5, "x": 10}
@@ -55,25 +53,25 @@ class SearchText(msgspec.Struct, frozen=True):
 
 
 def folded(text: str) -> str:
-    """The folded words joined by spaces, and the symbols beside them: equal for texts that people
-    hold for the same. `C++` is not `C`, but `RPG` is `rpg`."""
+    """The folded words joined by spaces, with the symbols beside them: equal for texts that people
+    consider the same. `C++` is not `C`, but `RPG` is `rpg`."""
     return " ".join([*words(text), *symbols(text)])
 
 
 def as_read(text: str) -> str:
-    """Equal for texts that differ in nothing but case, width and blanks: accents and signs
+    """A form that is equal for texts that differ only in case, width and blanks; accents and signs
     count."""
     return comparison_key(text)
 
 
 def bounded(key: str) -> str:
-    """A lexeme or key, cut where it is longer than the engines should hold."""
+    """A lexeme or key, cut to MAX_KEY_BYTES."""
     encoded = key.encode()
     return key if len(encoded) <= MAX_KEY_BYTES else encoded[:MAX_KEY_BYTES].decode(errors="ignore")
 
 
 def lexeme(word: str) -> str:
-    """A word as a lexeme. One of signs is marked, so that it begins nothing else: `!♥`."""
+    """A word as a lexeme. A word of signs is marked (`!♥`), so that it is no prefix of another."""
     return bounded(word if word[:1].isalnum() else "!" + word)
 
 
@@ -127,7 +125,7 @@ def compounds(folded_words: Sequence[str]) -> Iterator[tuple[str, int, int]]:
 
 
 def abbreviations(folded_words: Sequence[str]) -> set[str]:
-    """All that a title may be abbreviated to."""
+    """All abbreviations of a title."""
     return {short for way in (initials, compounds) for short, _, _ in way(folded_words)}
 
 
@@ -164,7 +162,7 @@ def is_add_on(text: str) -> bool:
 
 
 def take_apart(title: str) -> SearchText:
-    """All that the engines keep of a title."""
+    """All that the engines store of a title."""
     found = words(title[:MAX_TITLE], MAX_TITLE)
     numbered = canonical(found)
     joined = {bounded("+" + word) for word in joins(found) | joins(numbered)}

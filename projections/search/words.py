@@ -1,10 +1,9 @@
-"""The words of a text as readers compare them: no case, no accents, whatever the width; and where
-each stands.
+"""The words of a text as readers compare them, without case, accents and width, and their places.
 
 A text is folded by clusters: a character with the marks that belong to it. So a half-width ﾎﾟ is
 the ポ that it shows, the vowel signs of रानी stay with their consonants, and each folded word still
-has its place in the text as typed. An HTML entity, which older imports left in titles, is the
-character that it stands for.
+has its place in the text as typed. An HTML entity, which older imports left in titles, counts as
+its character.
 """
 
 import re
@@ -30,7 +29,7 @@ def _is_mark(character: str) -> bool:
 
 
 def _ranges(codes: Iterator[int]) -> str:
-    """Characters as the inside of a regular expression's class."""
+    """Character ranges for the inside of a regular expression's class."""
     found: list[list[int]] = []
     for code in codes:
         if found and code == found[-1][1] + 1:
@@ -93,8 +92,7 @@ class Word(msgspec.Struct, frozen=True):
 
 
 class _Folded(msgspec.Struct, frozen=True):
-    """A folded text, and for each of its characters the bounds of the cluster that it comes
-    from."""
+    """A folded text, and for each of its characters the bounds of its cluster in the original."""
 
     text: str
     starts: list[int]
@@ -105,8 +103,8 @@ class _Folded(msgspec.Struct, frozen=True):
 
 
 def words_with_places(text: str) -> list[Word]:
-    """The folded words of a text, each with its place in that very text. Where there is none, the
-    signs are words."""
+    """The folded words of a text, each with its place in that text. If it has none, its signs are
+    the words."""
     found = _fold(text)
     return [
         found.word(match, match.group().replace(".", "")[:MAX_WORD])
@@ -115,8 +113,8 @@ def words_with_places(text: str) -> list[Word]:
 
 
 def words(text: str, max_chars: int = sys.maxsize) -> list[str]:
-    """The folded words of a text, of `max_chars` characters together: no case, no accents, no
-    apostrophes or trademark signs, `&` as `and`."""
+    """The first folded words of a text, up to `max_chars` characters in all: without case, accents,
+    apostrophes and trademark signs, and with `&` as `and`."""
     kept = []
     for word in words_with_places(text):
         max_chars -= len(word.text)
