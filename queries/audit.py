@@ -1,7 +1,7 @@
-"""The log as auditors read it: every event with its envelope, one stream, and what a stream
-amounted to at a moment.
+"""The log for auditors: every event with its envelope, one stream's events, and a stream's state at
+a moment.
 
-Personal fields stay closed: an auditor sees that there is something, not what.
+Personal fields stay encrypted: an auditor sees that there is a value, not which.
 """
 
 from base64 import b64encode
@@ -25,11 +25,10 @@ ENCRYPTED = "[encrypted]"
 MAX_LIMIT = 200
 
 MAX_LEVELS = 100
-"""How deep a payload may be nested to be shown as JSON. Readers and writers of it give up at some
-hundreds."""
+"""How deep a payload may be nested to be shown as JSON. JSON libraries give up at some hundreds."""
 
 MAX_SCANNED_POSITIONS = 1_000_000
-"""Positions that one question looks through at most: the log has no index by name, actor or
+"""The most positions that one query looks through: the log has no index by name, actor or
 correlation."""
 
 Payload = dict[str, Any]  # any JSON object
@@ -39,8 +38,8 @@ _AFTER_IN_STREAM = """version > coalesce(
     (SELECT version FROM log.events WHERE position <= %(after)s AND stream_id = %(stream_id)s
      ORDER BY version DESC LIMIT 1),
     0)"""
-"""Who goes on from a page names its last event, which is found at once; another position is looked
-for."""
+"""Finds the version to continue from: at once when `after` is the last event of a page, else by a
+search."""
 
 
 class AuditEvent(msgspec.Struct, frozen=True):
@@ -61,7 +60,7 @@ class AuditEvent(msgspec.Struct, frozen=True):
 
 
 class Trail(msgspec.Struct, frozen=True):
-    """Events in order. `next_after` is where to go on; None at the end of the log. A part may be
+    """Events in order. `next_after` is where to continue; None at the end of the log. A part may be
     empty and yet not the last one, when much of the log had to be looked through."""
 
     items: list[AuditEvent]
@@ -69,8 +68,8 @@ class Trail(msgspec.Struct, frozen=True):
 
 
 class StreamState(msgspec.Struct, frozen=True):
-    """What a stream amounted to: its kind, its version then, the position of its last event, and
-    the folded state."""
+    """A stream at a moment: its kind, its version, the position of its last event, and its
+    state."""
 
     stream_id: UUID
     kind: str
@@ -80,7 +79,7 @@ class StreamState(msgspec.Struct, frozen=True):
 
 
 class Audit:
-    """Reads the log. `aggregates` are all kinds of streams that there are."""
+    """Reads the log. `aggregates` are all kinds of streams."""
 
     def __init__(self, log: PostgresLog, aggregates: Sequence[Aggregate[Any]]) -> None:
         self._log = log
@@ -96,8 +95,8 @@ class Audit:
         after: int = 0,
         limit: int = 100,
     ) -> Trail:
-        """Events after a position, in order, of which all that is given holds; `name` may be a
-        pattern such as `payment.*`. At most MAX_LIMIT.
+        """Events after a position, in order, that match all given filters; `name` may be a pattern
+        such as `payment.*`. At most MAX_LIMIT.
         """
         limit, head = max(1, min(limit, MAX_LIMIT)), await self._log.head()
         wanted = {
@@ -110,8 +109,7 @@ class Audit:
             field: value for field, value in wanted.items() if value is not None
         }
         upto = head if stream_id is not None else min(head, after + MAX_SCANNED_POSITIONS)
-        # By their versions, which come in the order of positions, and of which there is an index by
-        # stream.
+        # By version: versions have the order of positions, and an index by stream.
         place, order = (
             ("position > %(after)s", "position")
             if stream_id is None
@@ -137,8 +135,8 @@ class Audit:
     async def stream(
         self, stream_id: UUID, *, after_version: int = 0, limit: int = MAX_LIMIT
     ) -> list[AuditEvent]:
-        """A stream's events above a version, in order; none when there is no such stream. At most
-        MAX_LIMIT."""
+        """A stream's events above a version, in order, at most MAX_LIMIT; none when the stream does
+        not exist."""
         found = await self._read(
             "WHERE stream_id = %(id)s AND version > %(after)s ORDER BY version LIMIT %(limit)s",
             {"id": stream_id, "after": after_version, "limit": max(1, min(limit, MAX_LIMIT))},
@@ -148,8 +146,7 @@ class Audit:
     async def state(
         self, stream_id: UUID, as_of: int | datetime | None = None
     ) -> StreamState | None:
-        """What a stream amounted to at a log position or a time (or amounts to now); None when it
-        did not exist.
+        """A stream at a log position, a time, or now; None when it did not exist.
 
         Raises PositionUnknown; LookupError when no aggregate folds such a stream.
         """
@@ -171,7 +168,7 @@ class Audit:
         return StreamState(stream_id, aggregate.kind, last.version, last.position, shown)
 
     def _aggregate_of(self, first: Raw) -> Aggregate[Any]:
-        """Only its own kind begins with this event."""
+        """The kind of streams that begin with this event."""
         env, payload = first
         event = self._log.codec.decode(env.name, payload, env.stream_id)
         for aggregate in self._aggregates:
@@ -180,7 +177,7 @@ class Audit:
         raise LookupError(f"no aggregate begins with {env.name}")
 
     async def position_at(self, moment: int | datetime) -> int:
-        """The log position of a moment: of the last event that had occurred by that time. Raises
+        """The position of a moment: that of the last event that had occurred by then. Raises
         PositionUnknown."""
         if isinstance(moment, int):
             head = await self._log.head()
@@ -204,12 +201,12 @@ class Audit:
             readable = not _is_deep(payload)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             readable = False
-        if not readable:  # no event of ours: whoever audits sees it all the same
+        if not readable:  # an event that this program does not know is shown all the same
             payload = {"payload_base64": b64encode(stored).decode()}
         return AuditEvent(**msgspec.structs.asdict(env), payload=payload)
 
     def _personal(self, env: Envelope, stored: bytes, payload: Payload) -> list[str]:
-        """The fields that are stored encrypted: read without a key they turn out forgotten, or
+        """The fields that are stored encrypted. Read without a key, they are forgotten or
         absent."""
         sealed = [
             field
@@ -223,7 +220,7 @@ class Audit:
 
 
 def _is_deep(value: Any) -> bool:
-    """Whether it is nested deeper than MAX_LEVELS."""
+    """Whether the value is nested deeper than MAX_LEVELS."""
     level = [value]
     for _ in range(MAX_LEVELS):
         level = [part for each in level for part in _parts(each)]
@@ -237,7 +234,7 @@ def _parts(value: Any) -> Iterable[Any]:
 
 
 def _closed(value: Any) -> Any:
-    """A state that was folded without keys, saying ENCRYPTED where it cannot tell."""
+    """A state that was folded without keys, with ENCRYPTED in place of what it cannot show."""
     if isinstance(value, dict):
         return {key: _closed(each) for key, each in value.items()}
     if isinstance(value, list):

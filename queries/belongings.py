@@ -1,5 +1,4 @@
-"""What hangs on an account: ids to look at. Every query names its columns as the indexes have
-them."""
+"""The ids of what belongs to an account. Every query names columns as the indexes do."""
 
 from uuid import UUID
 
@@ -22,7 +21,7 @@ SELECT game_id AS id FROM @games WHERE seller_id = %(id)s AND status IN ('ACTIVE
 
 
 async def games(models: ReadModels, seller_id: UUID) -> list[UUID]:
-    """A seller's games that are on sale, or were taken off sale with the account."""
+    """A seller's games that are on sale, or were suspended with the account."""
     return await _ids(models, _GAMES, id=seller_id)
 
 
@@ -33,8 +32,7 @@ WHERE status = 'PENDING_PAYMENT' AND (user_id = %(id)s OR lines @> %(sold)s::jso
 
 
 async def unpaid_orders(models: ReadModels, user_id: UUID) -> list[UUID]:
-    """Orders that await their payment: the person's own, and those with a line that the person
-    sells."""
+    """Unpaid orders: the person's own, and those with a line that the person sells."""
     return await _ids(
         models, _UNPAID_ORDERS, id=user_id, sold='[{"seller_id": "' + str(user_id) + '"}]'
     )
@@ -59,7 +57,7 @@ ORDER BY created_position
 
 
 async def unsent_shipments(models: ReadModels, seller_id: UUID) -> list[UUID]:
-    """What a seller is to send, or may have to once it is paid."""
+    """Shipments that a seller has to send, or will once they are paid."""
     return await _ids(models, _UNSENT_SHIPMENTS, id=seller_id)
 
 
@@ -73,8 +71,7 @@ WHERE o.user_id = %(id)s AND NOT s.provisional AND s.status IN ('PENDING', 'PROC
 
 
 async def shipments_on_their_way(models: ReadModels, user_id: UUID) -> list[UUID]:
-    """What has not arrived yet of what a seller is to send, be it paid or not, and of what a buyer
-    has paid."""
+    """Undelivered shipments: of a seller, paid or not; of a buyer, paid ones."""
     return await _ids(models, _SHIPMENTS_ON_THEIR_WAY, id=user_id)
 
 
@@ -88,7 +85,7 @@ WHERE o.user_id = %(id)s AND (
 
 
 async def orders_in_suspense(models: ReadModels, user_id: UUID) -> list[UUID]:
-    """A buyer's orders that are unpaid, or from which money may be on its way back."""
+    """A buyer's orders that are unpaid, or may be under refund."""
     return await _ids(models, _ORDERS_IN_SUSPENSE, id=user_id)
 
 
@@ -103,7 +100,7 @@ WHERE t.user_id = %(id)s AND t.type = 'deposit' AND (
 
 
 async def deposits_in_suspense(models: ReadModels, user_id: UUID) -> list[UUID]:
-    """A person's deposits that have not ended, or from which money may be on its way back."""
+    """A person's deposits that have not ended, or may be under refund."""
     return await _ids(models, _DEPOSITS_IN_SUSPENSE, id=user_id)
 
 
@@ -133,5 +130,5 @@ ORDER BY created_position
 
 
 async def admins(models: ReadModels) -> list[UUID]:
-    """The accounts of type ADMIN that are open, the oldest first."""
+    """The open accounts of type ADMIN, the oldest first."""
     return await _ids(models, _ADMINS)

@@ -1,10 +1,9 @@
-"""What becomes of carts: figures per day, seller or game, added up from the carts begun in a
-period.
+"""Cart analytics: figures per day, seller or game, summed over the carts created in a period.
 
-A cart counts on the day on which it was begun, whatever day its end came. It is open, and then
-completed (its order is paid; a later refund changes nothing), abandoned with something in it (its
-time ran out, its order was not paid, its buyer threw it away or closed their account), or it ended
-empty. Rates are of the carts that were completed or abandoned: neither open nor emptied ones count.
+A cart counts on the day on which it was created, whenever it ends. It is open until it is completed
+(its order is paid; a later refund does not matter), abandoned with something in it (its time ran
+out, its order was not paid, its buyer discarded it or closed their account), or ends empty. Rates
+are of completed and abandoned carts only.
 """
 
 from collections.abc import Iterable
@@ -21,9 +20,8 @@ RATE_DIGITS = 4
 
 
 class CartCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """How many carts there were. `created` = `open` + `completed` + `abandoned` + those that ended
-    empty; `with_items` have something in them, or had at their end; `checked_out` became an order,
-    paid or not.
+    """Numbers of carts. `created` = `open` + `completed` + `abandoned` + those that ended empty;
+    `with_items` contain something, or did at their end; `checked_out` became an order, paid or not.
     """
 
     created: int = 0
@@ -37,17 +35,17 @@ class CartCounts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def abandoned(self) -> int:
-        """Those that came to nothing, with something in them."""
+        """The carts that were abandoned with something in them."""
         return self.expired + self.payment_failed + self.discarded
 
     @property
     def conversion_rate(self) -> float | None:
-        """completed / (completed + abandoned); None of no cart."""
+        """completed / (completed + abandoned); None when no cart has ended."""
         return self._share(self.completed)
 
     @property
     def abandonment_rate(self) -> float | None:
-        """abandoned / (completed + abandoned); None of no cart."""
+        """abandoned / (completed + abandoned); None when no cart has ended."""
         return self._share(self.abandoned)
 
     def _share(self, some: int) -> float | None:
@@ -56,8 +54,8 @@ class CartCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CartFigures(CartCounts, frozen=True, kw_only=True):
-    """Carts in one currency, begun on the day, or with lines of the seller or game, that it names
-    (none: all), and what those lines cost, in carts that were completed or abandoned."""
+    """Carts in one currency, created on a day, or with lines of a seller or game (none named: all),
+    and the value of those lines in completed and abandoned carts."""
 
     currency: str
     completed_cents: int
@@ -68,8 +66,8 @@ class CartFigures(CartCounts, frozen=True, kw_only=True):
 
 
 def overall(totals: Iterable[CartCounts]) -> CartCounts:
-    """Carts of all currencies: how many there are can be added up, for each has one; what they are
-    worth cannot."""
+    """Numbers of carts over all currencies. They can be added up, as each cart has one currency;
+    values cannot."""
     names, totals = CartCounts.__struct_fields__, list(totals)
     return CartCounts(**{name: sum(getattr(each, name) for each in totals) for name in names})
 
@@ -115,9 +113,8 @@ async def cart_analytics(
     limit: int = MAX_LIMIT,
     cursor: str | None = None,
 ) -> Answer[Report[CartFigures]]:
-    """What became of the carts begun from the first to the last day (UTC): days in order, sellers
-    and games by how many carts with something of theirs were abandoned, in each currency, the most
-    first. Raises BadCursor.
+    """Figures of the carts created from the first to the last day (UTC): days in order; sellers and
+    games in each currency, those with the most abandoned carts first. Raises BadCursor.
     """
     name = GROUPS[group_by]
     key, which = (f"c.{name}", "true") if group_by == "day" else (f"line.{name}", "filled")

@@ -12,12 +12,12 @@ SELECT * FROM @carts WHERE buyer_id = %(buyer)s ORDER BY created_position DESC L
 
 
 async def newest_cart(models: ReadModels, buyer_id: UUID) -> Answer[Cart | None]:
-    """The cart that the buyer began last, whatever became of it."""
+    """The buyer's newest cart, whatever its status."""
     return await models.first(Cart, _NEWEST, buyer=buyer_id)
 
 
 async def open_cart(models: ReadModels, buyer_id: UUID, now: datetime) -> Answer[Cart | None]:
-    """The buyer's cart; None when there is none, or it was checked out, or its time is over, fired
-    or not."""
+    """The buyer's open cart; None when there is none, it was checked out, or its time is over, even
+    if no event says so yet."""
     found = await newest_cart(models, buyer_id)
     return found.map(lambda cart: cart if cart and cart.is_open(now) else None)

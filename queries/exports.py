@@ -1,4 +1,4 @@
-"""Everything that the read models keep about one account, whole: no page of it, all."""
+"""Everything that the read models store about one account."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -40,14 +40,13 @@ Ask = Callable[..., Awaitable[Answer[Page[T]]]]
 
 
 class Purse(Wallet, kw_only=True):
-    """A wallet and all that went in and out of it, the latest first."""
+    """A wallet and all its movements, the latest first."""
 
     statement: list[WalletMovement]
 
 
 class Sale(msgspec.Struct, frozen=True):
-    """An order of somebody's, with those of its lines that the account sells; who bought is not
-    told."""
+    """An order with the lines that the account sold, without its buyer."""
 
     order_id: UUID
     status: str
@@ -57,15 +56,14 @@ class Sale(msgspec.Struct, frozen=True):
 
 
 class Payables(msgspec.Struct, frozen=True):
-    """What the shop owes a seller, by currency, and the entries that this comes from, the latest
-    first."""
+    """What the shop owes a seller, by currency, and the entries behind it, the latest first."""
 
     accounts: list[ledger.Account]
     entries: list[LedgerEntry]
 
 
 class Export(msgspec.Struct, frozen=True, kw_only=True):
-    """All of one account; what has not begun is empty."""
+    """All data of one account."""
 
     account: User
     orders: list[orders.Order]
@@ -102,8 +100,8 @@ ORDER BY created_position DESC
 
 
 async def export(models: ReadModels, user_id: UUID, payable: str) -> Export | None:
-    """Everything about an account, whose ledger account is `payable` where it sells; None when
-    there is none.
+    """Everything about an account; None when it does not exist. `payable` is its ledger account as
+    a seller.
 
     Raises ReadModelBehind.
     """
@@ -131,7 +129,7 @@ async def export(models: ReadModels, user_id: UUID, payable: str) -> Export | No
 
 
 async def _all(ask: Ask[T]) -> list[T]:
-    """Every page of a list, one behind the other."""
+    """All items of a list, page by page."""
     found: list[T] = []
     cursor: str | None = None
     while True:
@@ -150,7 +148,7 @@ async def _purses(models: ReadModels, user_id: UUID) -> list[Purse]:
 
 
 async def _payments(models: ReadModels, user_id: UUID) -> list[Payment]:
-    """Those of a person's orders, and of their deposits."""
+    """The payments of a person's orders and deposits."""
     return (await models.rows(Payment, _PAYMENTS, id=user_id)).value
 
 

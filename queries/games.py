@@ -1,4 +1,4 @@
-"""What is on offer: one game, browsing, a seller's own list. Searching by words is
+"""Queries of games: one game, browsing, a seller's own list. Search by words is in
 `queries.search.searching`."""
 
 import re
@@ -30,13 +30,12 @@ StatusFilter = Literal["ACTIVE", "DRAFT", "SUSPENDED", "RETIRED", "ANY"]
 
 
 class Browse(msgspec.Struct, frozen=True, kw_only=True):
-    """What to browse. Every filter that is given must hold; texts are compared folded (case,
-    accents).
+    """What to browse. All given filters must match; texts are compared folded (case, accents).
 
-    Prices are inclusive, in cents of the currency, and those of the region or else of everywhere; a
-    game that is priced in another currency there has none. `sort`: `newest` is what was listed
-    last, `release_date` what came out last; games without a price come behind the others. Only
-    games of one `status` are shown, those on sale; or of ANY.
+    Price bounds are inclusive, in cents of the currency, and compare the region's price or else
+    that of everywhere; a game that is priced in another currency there has none. `sort`: `newest`
+    lists the latest listed first, `release_date` the latest released; games without a price come
+    last. Only games of one `status` are shown, by default those on sale; or of ANY.
     """
 
     category: str | None = None
@@ -145,7 +144,7 @@ async def by_seller(
     limit: int = 50,
     cursor: str | None = None,
 ) -> Answer[Page[Game]]:
-    """A seller's games, drafts and retired ones too, the newest first. Raises BadCursor."""
+    """A seller's games, including drafts and retired ones, the newest first. Raises BadCursor."""
     conditions, values = ["seller_id = %(seller)s"], {"seller": seller_id}  # type: tuple[list[str], dict[str, object]]
     if status is not None:
         conditions, values = [*conditions, "status = %(status)s"], {**values, "status": status}
@@ -153,12 +152,12 @@ async def by_seller(
 
 
 async def games(models: ReadModels, game_ids: Sequence[UUID]) -> Answer[list[Game]]:
-    """These games, in no order; those that are not there are left out."""
+    """These games, in no order, without those that do not exist."""
     return await models.rows(Game, _GAMES, ids=list(game_ids))
 
 
 async def ids_of_titles(models: ReadModels, titles: Sequence[str]) -> Answer[dict[str, UUID]]:
-    """The games of these exact titles; of several with one title, the one on sale, then the one
+    """The games with these exact titles. Of several with one title, the one on sale, then the one
     listed first."""
     found = await models.rows(
         _TitledGame, _IDS_OF_TITLES, titles=[without_nul(title) for title in titles]
@@ -174,13 +173,13 @@ async def ids_of_titles(models: ReadModels, titles: Sequence[str]) -> Answer[dic
 
 
 def price_there(prices: Iterable[P], region: str) -> P | None:
-    """What a game costs in a region: the price of its own, or that of everywhere; None where it is
-    not sold."""
+    """A game's price in a region: the region's own, or that of everywhere; None where it is not
+    sold."""
     return price_in(prices, region)
 
 
 def filters_of(wanted: Browse) -> str:
-    """The filters as the JSON array that a game's must contain; empty when there are none."""
+    """The filters as a JSON array that a game's filters must contain; empty when there are none."""
     asked = {
         name: getattr(wanted, name) for name in ("category", "genre", "tag", "platform", "kind")
     }
@@ -191,8 +190,8 @@ def filters_of(wanted: Browse) -> str:
 
 
 async def currency_of(models: ReadModels, region: str) -> Answer[str]:
-    """What a region is priced in: the commonest currency of its own prices among the games on sale;
-    where it has none, of those of everywhere, and else of any."""
+    """A region's currency: the commonest one of its own prices among the games on sale; without
+    such prices, of those of everywhere, and else of any."""
     found = await models.rows(
         _Priced, _CURRENCIES, keys=[region_key(region), region_key(EVERYWHERE), ANYWHERE]
     )
@@ -207,7 +206,7 @@ class _Priced(msgspec.Struct, frozen=True):
 
 
 def _price(wanted: Browse) -> str:
-    if wanted.region == EVERYWHERE and _CODE.fullmatch(wanted.currency):  # as the index has it
+    if wanted.region == EVERYWHERE and _CODE.fullmatch(wanted.currency):  # written as in the index
         return anywhere(wanted.currency)
     return _PRICE_THERE
 

@@ -1,4 +1,4 @@
-"""The ledger: accounts, what was posted to them, and whether it all adds up."""
+"""The ledger: accounts, their entries, and the trial balance."""
 
 from datetime import datetime
 from uuid import UUID
@@ -11,7 +11,7 @@ from queries.read_models import Answer, ReadModels
 
 
 class Account(msgspec.Struct, frozen=True):
-    """An account in one currency, None where nothing was posted yet; `balance_cents` is credits
+    """An account in one currency (None when nothing was posted yet); `balance_cents` is credits
     minus debits."""
 
     account_id: str
@@ -24,7 +24,7 @@ class Account(msgspec.Struct, frozen=True):
 
 
 class Total(msgspec.Struct, frozen=True):
-    """All that was posted in a currency; the balance of a ledger that adds up is 0."""
+    """All postings in a currency. Their balance must be 0."""
 
     currency: str
     debits_cents: int
@@ -44,8 +44,7 @@ _ACCOUNTS = Listing(
             AND posted.currency <> ''
     )""",
 )
-"""The row of an account's opening, without a currency, stands for it only until something was
-posted."""
+"""The row without a currency stands for an opened account only until something is posted to it."""
 
 _BY_ID = SortOrder("account", ("account_id", "kept_currency"), tuple[str, str])
 
@@ -84,12 +83,12 @@ ORDER BY currency
 async def accounts(
     models: ReadModels, *, limit: int = 50, cursor: str | None = None
 ) -> Answer[Page[Account]]:
-    """All accounts, a row for each of their currencies. Raises BadCursor."""
+    """All accounts, one row per currency. Raises BadCursor."""
     return await page(models, _ACCOUNTS, _BY_ID, [], {}, limit=limit, cursor=cursor)
 
 
 async def account(models: ReadModels, account_id: str) -> Answer[list[Account]]:
-    """An account in each of its currencies; none when there is no such account."""
+    """An account in each of its currencies; empty when it does not exist."""
     return await models.rows(Account, _ACCOUNT, id=account_id)
 
 
@@ -101,8 +100,7 @@ async def entries(
     limit: int = 50,
     cursor: str | None = None,
 ) -> Answer[Page[LedgerEntry]]:
-    """What was posted to an account, in all currencies or in one, the latest first. Raises
-    BadCursor."""
+    """An account's entries, in all currencies or in one, the latest first. Raises BadCursor."""
     wanted: dict[str, object | None] = {"account_id": account_id, "currency": currency}
     values = {name: value for name, value in wanted.items() if value is not None}
     conditions = [f"{name} = %({name})s" for name in values]
@@ -112,18 +110,18 @@ async def entries(
 async def ledger_transaction(
     models: ReadModels, ledger_transaction_id: UUID
 ) -> Answer[list[LedgerEntry]]:
-    """The entries of a ledger transaction in order; none when there is no such transaction."""
+    """The entries of a ledger transaction in order; empty when it does not exist."""
     return await models.rows(LedgerEntry, _LEDGER_TRANSACTION, id=ledger_transaction_id)
 
 
 async def trial_balance(models: ReadModels) -> Answer[list[Total]]:
-    """What all accounts together hold, by currency."""
+    """The totals of all accounts, by currency."""
     return await models.rows(Total, _TRIAL_BALANCE)
 
 
 async def trial_balance_as_of(models: ReadModels, position: int) -> Answer[list[Total]]:
-    """The trial balance at a position that the log has: entries never change, so those up to there
-    tell it.
+    """The trial balance at a position of the log: entries never change, so it is the sum of those
+    up to there.
 
     Raises ReadModelBehind.
     """

@@ -1,4 +1,4 @@
-"""What somebody owns."""
+"""The games that a person owns."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -37,8 +37,8 @@ async def library(
     limit: int = 50,
     cursor: str | None = None,
 ) -> Answer[Page[OwnedGame]]:
-    """A person's games, the last bought first; `game_ids` keeps those only (what a search found).
-    Raises BadCursor."""
+    """A person's games, the latest bought first; only those of `game_ids` when given (search
+    results). Raises BadCursor."""
     conditions, values = ["user_id = %(user)s"], {"user": user_id}  # type: tuple[list[str], dict[str, object]]
     if genre is not None:
         conditions.append(_OF_GENRE)
@@ -56,7 +56,7 @@ async def owned_ids(models: ReadModels, user_id: UUID) -> Answer[list[UUID]]:
 
 
 async def library_as_of(log: Log, user_id: UUID, moment: int | datetime) -> list[OwnedGame]:
-    """A person's games as they were at a log position or a time, the last bought first."""
+    """A person's games as they were at a log position or a time, the latest bought first."""
     upto = moment if isinstance(moment, int) else None
     events = await whole_stream(log, library_id(user_id), upto=upto)
     if isinstance(moment, datetime):

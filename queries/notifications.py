@@ -1,4 +1,4 @@
-"""Which notices somebody got, and whether they arrived."""
+"""Notices to a person, and whether they were sent."""
 
 from uuid import UUID
 
@@ -24,7 +24,7 @@ async def notifications(
     limit: int = 50,
     cursor: str | None = None,
 ) -> Answer[Page[Notification]]:
-    """A person's notices, the newest first; of a forgotten person none. Raises BadCursor."""
+    """A person's notices, the newest first; none of a forgotten person. Raises BadCursor."""
     conditions, values = [*_OF_SOMEBODY], {"user": user_id}  # type: list[str], dict[str, object]
     for column, wanted in (("status", status), ("channel", channel)):
         if wanted is not None:

@@ -1,5 +1,5 @@
-"""What operators see of the consumers of the log, and what they may tell them: pause, resume, try
-again."""
+"""What operators see of the consumers of the log, and the requests to them: pause, resume,
+retry."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -15,14 +15,14 @@ from projections.search.projection import GamesIndex
 
 
 class SubscriptionState(msgspec.Struct, frozen=True):
-    """A consumer of the log. `lag` is how many positions it is behind `head`; `parked` how many
-    streams it set aside, `refused` how many of a reactor's commands a rule refused.
+    """A consumer of the log. `lag` is how many positions it is behind `head`, `parked` how many
+    streams it has in quarantine, `refused` how many of a reactor's commands a rule refused.
 
-    Queries read the `active` subscription of a projection; another one is being built, or kept to
-    roll back to, or catches up to `ready_at` before it is read. What is not `fed` by this release
-    stands still and has no lag: a storage of another version, or one that a rebuild has in hand or
-    left behind. One that is `astray` followed another history of the log: nothing that it has done
-    counts, all of the log lies ahead of it.
+    Queries read the `active` subscription of a projection. Others are being built, are kept for a
+    rollback, or catch up to `ready_at` before they are read. A subscription that this release does
+    not feed (`fed`) stands still and has no lag: of another version, or in the hands of a rebuild.
+    One that is `astray` followed another history of the log, so that the whole log lies ahead of
+    it.
     """
 
     feed: str
@@ -79,8 +79,8 @@ ORDER BY position, feed LIMIT %(limit)s
 class Operations:
     """Subscriptions and quarantine, over connections of a pool (autocommit).
 
-    `versions` are the versions of the projections that this program feeds: all that it knows, when
-    not given.
+    `versions` are the versions of the projections that this program feeds, by default those of the
+    registry.
     """
 
     def __init__(
@@ -104,23 +104,21 @@ class Operations:
             return await cursor.fetchall()
 
     async def astray(self) -> list[str]:
-        """The consumers that followed another history of the log than it has, those of earlier
-        versions left out."""
+        """The active consumers that followed another history of the log."""
         async with self._pool.connection() as conn:
             found = await conn.execute(_ASTRAY.encode())
             return [name for (name,) in await found.fetchall()]
 
     async def pause(self, projection: str) -> bool:
-        """Have the subscriptions of a projection stand still; False when there are none of that
-        name."""
+        """Pause the subscriptions of a projection. Returns False when there are none."""
         return await self._set_paused(projection, paused=True)
 
     async def resume(self, projection: str) -> bool:
-        """Have the subscriptions of a projection go on; False when there are none of that name."""
+        """Resume the subscriptions of a projection. Returns False when there are none."""
         return await self._set_paused(projection, paused=False)
 
     async def quarantine(self, feed: str | None = None, limit: int = 200) -> list[Quarantined]:
-        """Streams set aside, of a subscription or of all, in the order of the log."""
+        """Quarantined streams, of one subscription or of all, in log order."""
         async with (
             self._pool.connection() as conn,
             conn.cursor(row_factory=class_row(Quarantined)) as cursor,
@@ -129,15 +127,14 @@ class Operations:
             return await cursor.fetchall()
 
     async def retry(self, quarantine_id: UUID) -> bool:
-        """Ask the subscription to try a stream again; False when it is not (or no longer) set
-        aside."""
+        """Request a retry of a quarantined stream. Returns False when it is not in quarantine."""
         return await self._tell(_RETRY, (quarantine_id,))
 
     async def _set_paused(self, projection: str, *, paused: bool) -> bool:
         return await self._tell(_SET_PAUSED, (paused, projection))
 
     async def _tell(self, change: str, values: tuple[object, ...]) -> bool:
-        """Write what the runners are to do, and wake them."""
+        """Write a request to the runners, and wake them."""
         async with self._pool.connection() as conn:
             found = (await conn.execute(change.encode(), values)).rowcount > 0
             await conn.execute(f"NOTIFY {WAKE}".encode())

@@ -20,11 +20,10 @@ from queries.shipments import shipments_as_of
 
 
 class Order(OrderRow, kw_only=True):
-    """An order; `user_id` is the buyer. `timeline` tells its events and those of its payment, its
-    shipments and its receipts, in the order of the log. `shipments` and `receipts` are in the order
-    of their sellers' lines; a seller has no receipt before the operator is to be told.
-    `refunded_cents` has gone back, of a cancelled order too, whose own events do not tell of money
-    that came late and was never its.
+    """An order; `user_id` is the buyer. `timeline` lists its events and those of its payment,
+    shipments and receipts, in log order. `shipments` and `receipts` are in the order of their
+    sellers' lines; a seller has no receipt before one is requested. `refunded_cents` were refunded,
+    also of a cancelled order, whose own events do not cover late money.
     """
 
     payment: Payment | None
@@ -59,7 +58,7 @@ async def orders(
     limit: int = 50,
     cursor: str | None = None,
 ) -> Answer[Page[Order]]:
-    """Orders, a buyer's or everybody's, the newest first. Raises BadCursor."""
+    """Orders, of one buyer or of all, the newest first. Raises BadCursor."""
     wanted: dict[str, object | None] = {"user_id": user_id, "status": status}
     values = {name: value for name, value in wanted.items() if value is not None}
     conditions = [f"{name} = %({name})s" for name in values]

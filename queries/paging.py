@@ -1,4 +1,4 @@
-"""Lists by keyset: each page goes on after the last key of the one before, so that no page costs
+"""Keyset pagination: each page starts after the last key of the page before, so that no page costs
 more than another."""
 
 import base64
@@ -15,15 +15,15 @@ T = TypeVar("T", bound=msgspec.Struct)
 MAX_LIMIT = 200
 
 Bigint = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-"""What fits the database's integers."""
+"""An integer that fits PostgreSQL's bigint."""
 
 
 class BadCursor(ValueError):
-    """A cursor that this list did not hand out."""
+    """The cursor is not from this list."""
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):
-    """A part of a list, and the cursor of the part after it, None at the end."""
+    """A page of a list, and the cursor of the next one; None on the last page."""
 
     items: list[T]
     next_cursor: str | None
@@ -43,15 +43,15 @@ class SortOrder(msgspec.Struct, frozen=True):
 
 
 def newest_first(key: str) -> SortOrder:
-    """By a log position, which is unique by itself."""
+    """Descending by a log position, which is unique."""
     return SortOrder("new", (key,), tuple[Bigint], descending=True)
 
 
 class Listing(msgspec.Struct, Generic[T], frozen=True):
-    """What a list is made of: the type of its items, and a query of all of them.
+    """A list: the type of its items, and the query of all of them.
 
-    Conditions and order name the query's columns, as `listed.…` where another table has one of that
-    name, too.
+    Conditions and order name the query's columns, as `listed.…` when another table has a column of
+    that name.
     """
 
     item: type[T]
@@ -73,8 +73,7 @@ async def page(
     limit: int,
     cursor: str | None,
 ) -> Answer[Page[T]]:
-    """A page of a list; at least one item and at most MAX_LIMIT are asked for. Raises BadCursor,
-    ReadModelBehind."""
+    """A page of a list. `limit` is clamped to 1…MAX_LIMIT. Raises BadCursor, ReadModelBehind."""
     limit = max(1, min(limit, MAX_LIMIT))
     after = {} if cursor is None else _read(cursor, order)
     direction = "DESC" if order.descending else "ASC"

@@ -1,4 +1,4 @@
-"""How a payment stands, and what happened to it."""
+"""Payments with their history."""
 
 from datetime import datetime
 from uuid import UUID
@@ -28,7 +28,7 @@ async def payments(
     limit: int = 50,
     cursor: str | None = None,
 ) -> Answer[Page[Payment]]:
-    """Everybody's payments, the newest first. Raises BadCursor."""
+    """All payments, the newest first. Raises BadCursor."""
     wanted: dict[str, object | None] = {"status": status, "refund_status": refund_status}
     values = {name: value for name, value in wanted.items() if value is not None}
     conditions = [f"{name} = %({name})s" for name in values]

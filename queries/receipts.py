@@ -12,7 +12,7 @@ from projections.models.receipts import Receipt, Receipts, keys_of_order
 async def receipts_as_of(
     log: Log, order_id: UUID, seller_ids: Iterable[UUID], moment: int | datetime
 ) -> list[Receipt]:
-    """The receipts of an order's sellers as they were at a log position or a time."""
+    """The receipts of an order as they were at a log position or a time."""
     rows = [
         await shown_as_of(log, Receipts(), key, moment)
         for key in keys_of_order(order_id, seller_ids)

@@ -1,5 +1,4 @@
-"""Reports: figures of each group (day, seller or game), a page at a time, beside those of all, in
-one snapshot."""
+"""Reports: a page of figures per group (day, seller or game), and the totals, in one snapshot."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -16,12 +15,12 @@ T = TypeVar("T", bound=msgspec.Struct)
 GroupBy = Literal["day", "seller", "game"]
 
 GROUPS: Mapping[GroupBy, str] = {"day": "day", "seller": "seller_id", "game": "game_id"}
-"""The field by which the groups are told apart."""
+"""The column that identifies a group."""
 
 
 class Report(msgspec.Struct, Generic[T], frozen=True):
-    """A page of the groups, and the figures of all, one for each currency: amounts of several are
-    never added up."""
+    """A page of groups, and the totals, one per currency: amounts of different currencies are never
+    added up."""
 
     items: list[T]
     next_cursor: str | None
@@ -34,8 +33,7 @@ class _Row(msgspec.Struct, Generic[T], frozen=True):
 
 
 def order_of(name: str, group_by: GroupBy, ranked_by: str) -> SortOrder:
-    """Days in their order; sellers and games in each currency by the most of what `ranked_by` (SQL)
-    says."""
+    """Days in order; sellers and games by currency, then descending by `ranked_by` (SQL)."""
     if group_by == "day":
         return SortOrder(name, ("day", "currency"), tuple[date, str])
     keys = ("currency", f"-({ranked_by})", GROUPS[group_by])
@@ -53,8 +51,8 @@ async def report(
     limit: int,
     cursor: str | None,
 ) -> Answer[Report[T]]:
-    """The rows of two queries: a page of the `groups` (the order's keys are of its columns), and
-    all `totals`. Raises BadCursor."""
+    """The rows of two queries: a page of `groups` (whose columns the order names), and all
+    `totals`. Raises BadCursor."""
     query = f"""
 SELECT f.*, f AS figures, (SELECT json_agg(t) FROM ({totals}) AS t) AS totals
 FROM ({groups}) AS f

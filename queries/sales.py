@@ -1,4 +1,4 @@
-"""What was sold: figures per day, seller or game, added up from the orders of a period."""
+"""Sales: figures per day, seller or game, summed over the orders of a period."""
 
 from datetime import date
 from uuid import UUID
@@ -11,9 +11,9 @@ from queries.reports import GROUPS, GroupBy, Report, order_of, report
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """Sales in one currency, of the day, seller or game that it names (none: of all). `orders` have
-    a line among them; `gross_cents` is what was paid, `refunded_cents` what went back of it, by
-    now; `fee_cents` is what the platform kept of the rest for selling others' games.
+    """Sales in one currency, of a day, seller or game (none named: of all). `orders` counts the
+    orders with such a line; `gross_cents` is what was paid, `refunded_cents` what has been refunded
+    of it; `fee_cents` is the platform's share of the rest.
     """
 
     currency: str
@@ -51,8 +51,8 @@ async def sales(
     limit: int = MAX_LIMIT,
     cursor: str | None = None,
 ) -> Answer[Report[Figures]]:
-    """What was sold from the first to the last day (UTC): days in order, sellers and games by
-    what they sold in each currency, the most first. Raises BadCursor.
+    """Sales from the first to the last day (UTC): days in order; sellers and games in each
+    currency, those with the most sales first. Raises BadCursor.
     """
     name = GROUPS[group_by]
     key = f"s.{name}" if group_by == "day" else f"line.{name}"

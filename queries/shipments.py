@@ -1,4 +1,4 @@
-"""Shipments: whose they are, and how far they have come."""
+"""Shipments with their buyers."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -12,7 +12,7 @@ from queries.read_models import Answer, ReadModels
 
 
 class ShipmentOfBuyer(Shipment, kw_only=True):
-    """A shipment, and whom it is for."""
+    """A shipment and its buyer."""
 
     buyer_id: UUID
 
@@ -40,7 +40,7 @@ async def shipments(
     limit: int = 50,
     cursor: str | None = None,
 ) -> Answer[Page[Shipment]]:
-    """Everybody's shipments, or what a seller may begin to send; the newest first. Raises
+    """All shipments, or those that a seller may begin to send, the newest first. Raises
     BadCursor."""
     wanted: dict[str, object | None] = {"seller_id": seller_id, "status": status}
     values = {name: value for name, value in wanted.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Stock, for those whose it is; and whether there is any, for those who would buy."""
+"""Stock for sellers, and availability for buyers."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,8 +17,8 @@ from queries.read_models import Answer, ReadModels
 
 
 class Stock(msgspec.Struct, frozen=True):
-    """The stock of a physical game. `version` is the stream's: 0 of a game that is not on the books
-    yet."""
+    """The stock of a physical game. `version` is the stream's, 0 for a game without stock
+    records."""
 
     product_id: UUID
     seller_id: UUID
@@ -33,8 +33,8 @@ class Stock(msgspec.Struct, frozen=True):
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """What a list of games shows of one beside what it is found by: `available` as in
-    `Availability`; None of a draft, too."""
+    """A game's images, prices and availability for lists: `available` as in `Availability`, but
+    None for a draft, too."""
 
     product_id: UUID
     available: int | None
@@ -43,7 +43,7 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 class Availability(msgspec.Struct, frozen=True):
-    """How many of a game can be had right now; None of a digital one, of which there is no end."""
+    """How many units of a game are available now; None for a digital game, which is unlimited."""
 
     product_id: UUID
     available: int | None
@@ -51,7 +51,7 @@ class Availability(msgspec.Struct, frozen=True):
 
     @property
     def in_stock(self) -> bool:
-        """Whether it can be had at all."""
+        """Whether any unit is available."""
         return self.on_sale and (self.available is None or self.available > 0)
 
 
@@ -74,7 +74,7 @@ _STOCK = f"{_ALL_STOCK} AND g.game_id = %(id)s"
 _LISTING = Listing(Stock, _ALL_STOCK)
 _NEWEST = newest_first("created_position")
 
-# A soft hold past its time is free to be reserved, though nobody may have said so yet.
+# An expired soft hold is available, even if no event says so yet.
 _OFFERS = """
 SELECT
     g.game_id AS product_id, g.image_ids, g.prices, g.status = 'ACTIVE' AS on_sale,
@@ -93,7 +93,7 @@ _AVAILABILITY = f"{_OFFERS} AND g.status <> 'DRAFT'"
 
 
 async def stock(models: ReadModels, product_id: UUID) -> Answer[Stock | None]:
-    """What is on the books about a physical game."""
+    """The stock of a physical game."""
     return await models.first(Stock, _STOCK, id=product_id)
 
 
@@ -105,9 +105,8 @@ async def stocks(
     limit: int = 50,
     cursor: str | None = None,
 ) -> Answer[Page[Stock]]:
-    """The stock of every physical game, a seller's or everybody's, the newest game first; of
-    retired ones too, unless only what has `at_most` so many available is wanted. Raises
-    BadCursor."""
+    """The stock of physical games, of one seller or of all, the newest game first. With `at_most`,
+    only games with at most so many units available, without retired ones. Raises BadCursor."""
     conditions: list[str] = []
     values: dict[str, object] = {}
     if seller_id is not None:
@@ -130,13 +129,13 @@ async def stock_as_of(log: Log, product_id: UUID, moment: int | datetime) -> Sto
 async def availability(
     models: ReadModels, product_id: UUID, now: datetime
 ) -> Answer[Availability | None]:
-    """How many of a game can be had; a retired one cannot, and of a draft nothing is told."""
+    """How many units of a game are available: none of a retired game; None for a draft."""
     return await models.first(Availability, _AVAILABILITY, ids=[product_id], now=now)
 
 
 async def offers(
     models: ReadModels, product_ids: Sequence[UUID], now: datetime
 ) -> Answer[dict[UUID, Offer]]:
-    """How many of each of these games can be had, its images, and its prices."""
+    """The availability, images and prices of these games, by id."""
     found = await models.rows(Offer, _OFFERS, ids=list(product_ids), now=now)
     return found.map(lambda rows: {row.product_id: row for row in rows})

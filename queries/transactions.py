@@ -25,7 +25,7 @@ async def transactions(
     limit: int = 50,
     cursor: str | None = None,
 ) -> Answer[Page[Transaction]]:
-    """Transactions, a person's or everybody's, the newest first. Raises BadCursor."""
+    """Transactions, of one person or of all, the newest first. Raises BadCursor."""
     wanted: dict[str, object | None] = {"user_id": user_id, "status": status}
     values = {name: value for name, value in wanted.items() if value is not None}
     conditions = [f"{name} = %({name})s" for name in values]

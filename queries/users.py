@@ -1,4 +1,4 @@
-"""Who has an account."""
+"""Accounts."""
 
 from uuid import UUID
 

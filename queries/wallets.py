@@ -26,7 +26,7 @@ async def wallet(models: ReadModels, wallet_id: UUID) -> Answer[Wallet | None]:
 
 
 async def wallets_of(models: ReadModels, user_id: UUID) -> Answer[list[Wallet]]:
-    """All of a person's wallets, by currency: there is one of each at most."""
+    """A person's wallets, by currency: at most one in each."""
     return await models.rows(Wallet, _WALLETS_OF, user=user_id)
 
 
@@ -39,7 +39,7 @@ async def wallets(
     limit: int = 50,
     cursor: str | None = None,
 ) -> Answer[Page[Wallet]]:
-    """Everybody's wallets, the newest first. Raises BadCursor."""
+    """All wallets, the newest first. Raises BadCursor."""
     wanted: dict[str, object | None] = {"user_id": user_id, "status": status, "currency": currency}
     values = {name: value for name, value in wanted.items() if value is not None}
     conditions = [f"{name} = %({name})s" for name in values]
@@ -59,7 +59,7 @@ async def wallet_as_of(log: Log, wallet_id: UUID, moment: int | datetime) -> Wal
 async def statement(
     models: ReadModels, wallet_id: UUID, *, limit: int = 50, cursor: str | None = None
 ) -> Answer[Page[WalletMovement]]:
-    """What went in and out of a wallet, the latest first. Raises BadCursor."""
+    """A wallet's movements, the latest first. Raises BadCursor."""
     conditions = ["wallet_id = %(wallet)s"]
     return await page(
         models, _STATEMENT, _LATEST, conditions, {"wallet": wallet_id}, limit=limit, cursor=cursor

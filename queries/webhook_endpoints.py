@@ -1,4 +1,4 @@
-"""Webhook endpoints, and what became of their deliveries."""
+"""Webhook endpoints and their deliveries."""
 
 from uuid import UUID
 
@@ -21,7 +21,7 @@ async def endpoint(models: ReadModels, endpoint_id: UUID) -> Answer[WebhookEndpo
 async def endpoints(
     models: ReadModels, *, seller_id: UUID | None = None, limit: int = 50, cursor: str | None = None
 ) -> Answer[Page[WebhookEndpoint]]:
-    """Endpoints, a seller's or everybody's, the newest first. Raises BadCursor."""
+    """Endpoints, of one seller or of all, the newest first. Raises BadCursor."""
     conditions = [] if seller_id is None else ["seller_id = %(seller)s"]
     values: dict[str, object] = {} if seller_id is None else {"seller": seller_id}
     return await page(models, _ENDPOINTS, _NEWEST, conditions, values, limit=limit, cursor=cursor)

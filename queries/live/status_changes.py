@@ -1,7 +1,7 @@
-"""What happened to the status of a person's orders, payments and carts, read from the log.
+"""Status changes of a person's orders, payments and carts, read from the log.
 
-Each status is what the read models make of the very event, by the same folds: what is told here of
-a position is what the HTTP resource says as of that position.
+Each status comes from the folds of the read models, so a change at a position agrees with the HTTP
+resource as of that position.
 """
 
 import logging
@@ -30,19 +30,19 @@ from queries.read_models import ReadModels
 logger = logging.getLogger(__name__)
 
 PAGE = 200
-"""Events that are told at once."""
+"""The most changes per page."""
 
 MAX_SCANNED_POSITIONS = 100_000
-"""Positions beyond the read models that are looked through for what a person has begun; after more,
-wait for them."""
+"""How many positions ahead of the read models are searched for new streams of a person; beyond
+that, the caller waits for the read models."""
 
 BEGINNINGS = ("order.created.", "payment.requested.", "cart.created.", "transaction.created.")
-"""How the events are named, whatever their version, that say whose a stream is, or whose payment it
-asks for."""
+"""Prefixes of the names of events, of any version, that say whose a stream is, or whose payment
+they request."""
 
 
 class StatusChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An event that led to another status. `type` is order.status, payment.status or cart.status;
+    """An event that changed a status. `type` is order.status, payment.status or cart.status;
     `event` the event's wire name; `version` the stream's. `code` is why a payment failed, `reason`
     why an order was cancelled.
     """
@@ -63,21 +63,21 @@ class StatusChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class Beginning(msgspec.Struct, frozen=True):
-    """A stream that began, and whose it is."""
+    """A new stream and its owner."""
 
     owner: UUID
     stream_ids: tuple[UUID, ...]
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Changes in the order of the log; all up to the position `reached` are told."""
+    """Changes in log order, complete up to the position `reached`."""
 
     changes: list[StatusChange]
     reached: int
 
 
 class _Opening(msgspec.Struct, frozen=True):
-    """What the events of BEGINNINGS have in common."""
+    """The common fields of the events of BEGINNINGS."""
 
     buyer_id: UUID | None = None
     user_id: UUID | None = None
@@ -97,9 +97,8 @@ UNION ALL SELECT cart_id FROM @carts WHERE buyer_id = %(owner)s
 UNION ALL SELECT payment_id FROM @transactions WHERE user_id = %(owner)s AND payment_id IS NOT NULL
 """
 
-# Each stream is looked up by itself, in the index by stream, whatever the planner makes of old
-# statistics: "OFFSET 0" keeps it from joining the streams with the whole log, "+ 0" from walking
-# the log by position in search of them.
+# Looks each stream up in the index by stream, even when the planner has old statistics: "OFFSET 0"
+# keeps it from joining the streams with the whole log, "+ 0" from walking the log by position.
 _CHANGED = f"""
 WITH news AS MATERIALIZED (
     SELECT mine.stream_id, event.position
@@ -122,7 +121,7 @@ ORDER BY event.stream_id, event.version
 
 
 class StatusChanges:
-    """Reads them, for whoever watches the log for events of the names in `watched`."""
+    """Reads status changes. `watched` are the names of the events to watch the log for."""
 
     def __init__(self, log: PostgresLog, reads: ReadModels) -> None:
         self._log = log
@@ -130,25 +129,26 @@ class StatusChanges:
 
     @cached_property
     def beginnings(self) -> frozenset[str]:
-        """Wire names of the events that say whose a stream is."""
+        """The wire names of the events that say whose a stream is."""
         started = [*self._names, *self._log.codec.names_of(Transactions.folds)]
         return frozenset(name for name in started if name.startswith(BEGINNINGS))
 
     @cached_property
     def watched(self) -> list[str]:
-        """Wire names of all events that matter here."""
+        """The wire names of all relevant events."""
         return sorted({*self._names, *self.beginnings})
 
     @cached_property
     def _names(self) -> list[str]:
-        """Of the events that statuses come of. The lines of a cart come and go without one."""
+        """The wire names of the events that status depends on. Changes of a cart's lines do not
+        matter."""
         names = self._log.codec.names_of(
             [event for projection, _ in _KINDS.values() for event in projection.folds]
         )
         return [name for name in names if not name.startswith("cart.item_")]
 
     async def streams_of(self, owner: UUID, upto: int) -> set[UUID]:
-        """All streams of a person that began by a position. Raises ReadModelBehind."""
+        """All streams of a person that existed at a position. Raises ReadModelBehind."""
         known = await self._reads.rows(_Stream, _STREAMS, owner=owner)
         streams, position = {row.stream_id for row in known.value}, known.position
         if upto - position > MAX_SCANNED_POSITIONS:
@@ -165,8 +165,8 @@ class StatusChanges:
     async def page(
         self, stream_ids: Collection[UUID], after: int, upto: int, limit: int = PAGE
     ) -> Page:
-        """The changes of these streams with after < position ≤ upto, the earliest events of them,
-        at most `limit`."""
+        """The earliest changes of these streams with after < position ≤ upto, from at most `limit`
+        events."""
         wanted = {
             "streams": list(stream_ids),
             "names": self._names,
@@ -192,7 +192,7 @@ class StatusChanges:
 
 
 def beginning_of(raw: Raw) -> Beginning | None:
-    """What an event of BEGINNINGS says."""
+    """The new stream that an event of BEGINNINGS names."""
     env, payload = raw
     opening = _opening.decode(payload)
     owner = opening.buyer_id or opening.user_id
@@ -233,12 +233,13 @@ _KINDS: Mapping[str, tuple[Projection[Any], Callable[[Any], dict[str, Any]]]] = 
     "payment": (Payments(), _payment),
     "cart": (Carts(), _cart),
 }
-"""By the first word of an event's name: how its stream folds, and what is told of the row."""
+"""By the first word of an event's name: the projection of its stream, and the fields of a change
+that come from the row."""
 
 
 def _changes(codec: Codec, stream: Sequence[Raw]) -> Iterator[StatusChange]:
-    """The changes of one stream, from its first event on. One that cannot be folded ends there, as
-    in a read model."""
+    """The changes of one stream, from its first event on. They end at an event that cannot be
+    folded, as in a read model."""
     projection, told = _KINDS[stream[0][0].name.partition(".")[0]]
     rows: Rows[Any] = Rows(projection.row)
     status = ""

@@ -1,13 +1,11 @@
-"""Tells people of their orders, payments and carts as it happens: one tail of the log per process,
-however many listen.
+"""Live status changes for people: one tail of the log per process, however many listeners.
 
-The tail looks only for whose stream an event is, and wakes whoever listens for them. Each listener
-then reads the changes of the streams that moved from where they are in the log, so that what a slow
-one has not taken yet waits in the log, and nowhere else; to go on from an old position and to
-follow live is the same thing.
+The tail only finds out whose stream an event belongs to, and wakes that person's listeners. Each
+listener then reads changes from its own position of the log. So a slow listener needs no buffer,
+and to catch up from an old position is the same as to follow live.
 
-Nobody misses anything: a newcomer is known to the tail before their streams are looked up, so that
-the tail sees to what begins after, and the look-up finds what began before.
+Nobody misses a change: the tail knows of a new listener before the person's streams are looked up.
+So the look-up finds the streams that began before, and the tail those that begin after.
 """
 
 import asyncio
@@ -30,16 +28,16 @@ logger = logging.getLogger(__name__)
 
 
 PAGE = 1000
-"""Events that the tail looks at in one go."""
+"""How many events the tail reads at once."""
 
 
 class TooManyListeners(Exception):
-    """As many listen for one person as may."""
+    """The person has the maximal number of listeners."""
 
 
 class Listener:
-    """A place in the log, from which somebody hears of what is theirs. `head` is where the log
-    ended when they came."""
+    """A person's listener, at a position of the log. `head` is where the log ended when it
+    began."""
 
     def __init__(self, changes: StatusChanges) -> None:
         self._changes = changes
@@ -50,8 +48,8 @@ class Listener:
         self.position = self.head = 0
 
     async def news(self) -> list[StatusChange]:
-        """The next changes after `position`, in the order of the log; waits for them. `position`
-        moves on.
+        """Wait for the next changes after `position`, in log order, and move `position` behind
+        them.
 
         Raises LogUnavailable once the log is closed, HistoryChanged when it went back,
         psycopg.OperationalError while the database is away.
@@ -75,26 +73,26 @@ class Listener:
     # -- for the tail ------------------------------------------------------------------------------
 
     def begin(self, after: int | None, head: int, stream_ids: Iterable[UUID]) -> None:
-        """Listen from a position on, by default from the log's end; these are all the streams there
-        are by `head`."""
+        """Listen from a position on, by default from the log's end. `stream_ids` are all streams of
+        the person at `head`."""
         self.position = head if after is None else after
         self.head = head
         self.move(stream_ids, head)
 
     def move(self, stream_ids: Iterable[UUID], position: int) -> None:
-        """These have events up to this position."""
+        """Note that these streams have events up to this position."""
         self._moved.update(stream_ids)
         self._upto = position
         self._woken.set()
 
     def fail(self, error: Exception) -> None:
-        """There will be no more news."""
+        """End the listener with an error."""
         self._failure = error
         self._woken.set()
 
 
 class _Person:
-    """Somebody for whom there are listeners, and the streams that are known to be theirs."""
+    """A person with listeners, and their known streams."""
 
     def __init__(self) -> None:
         self.listeners: set[Listener] = set()
@@ -102,15 +100,15 @@ class _Person:
 
 
 class LiveStatus:
-    """The listeners of a process, and the tail that wakes them; it runs as long as anybody
-    listens."""
+    """The listeners of a process, and the tail that wakes them. The tail runs while there are
+    listeners."""
 
     def __init__(self, log: PostgresLog, reads: ReadModels) -> None:
         self._log = log
         self._changes = StatusChanges(log, reads)
         self._people: dict[UUID, _Person] = {}
         self._owners: dict[UUID, _Person] = {}
-        """Of the streams of all who are listened for."""
+        """By stream, the person with listeners who owns it."""
         self._position = 0
         self._tail: asyncio.Task[None] | None = None
 
@@ -118,8 +116,8 @@ class LiveStatus:
     async def listening(
         self, user_id: UUID, after: int | None, *, at_most: int
     ) -> AsyncIterator[Listener]:
-        """Hear of a person's orders, payments and carts: of all that happens after a position, or
-        from now on.
+        """Listen for changes of a person's orders, payments and carts, after a position or from now
+        on.
 
         Raises PositionUnknown when the log ends before it, TooManyListeners, ReadModelBehind.
         """
@@ -150,7 +148,7 @@ class LiveStatus:
             self._owners[stream_id] = person
 
     async def _forget(self, user_id: UUID, person: _Person) -> None:
-        """When nobody listens for them any more."""
+        """Forget the person when their last listener is gone."""
         if person.listeners:
             return
         del self._people[user_id]
@@ -165,16 +163,16 @@ class LiveStatus:
     # -- the tail ----------------------------------------------------------------------------------
 
     async def _follow_from_now(self) -> None:
-        """Have the tail run."""
+        """Start the tail unless it runs."""
         if self._tail is None or self._tail.done():
             generation, head = self._log.history.generation, await self._log.head()
-            if self._tail is None or self._tail.done():  # nobody was faster
+            if self._tail is None or self._tail.done():  # no other caller started it
                 self._position = head
                 self._tail = asyncio.create_task(self._follow(generation), name="live-status")
 
     async def _follow(self, generation: int) -> None:
-        """Outlives lost connections. When it cannot go on, it tells the listeners: they come
-        again."""
+        """Run the tail; survives lost connections. When it cannot go on, it ends the listeners, who
+        come again."""
         try:
             while True:
                 stop_if_cancelled()
