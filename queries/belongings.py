@@ -21,7 +21,7 @@ SELECT game_id AS id FROM @games WHERE seller_id = %(id)s AND status IN ('ACTIVE
 
 
 async def games(models: ReadModels, seller_id: UUID) -> list[UUID]:
-    """A seller's games that are on sale, or were suspended with the account."""
+    """A seller's games that are on sale or suspended."""
     return await _ids(models, _GAMES, id=seller_id)
 
 

@@ -1,10 +1,9 @@
-"""Pages of games, and what regions are priced in, as they were last read: as long as no game has
-changed since.
+"""Caches pages of games, and the currencies of regions, as long as no game has changed.
 
-A page is kept only when it was just seen that nothing is quarantined, and it reflects that position
-or a later one. From then on it stays right until the next event of a game: the read model is a fold
-of those, and of nothing else (what is quarantined may be folded later, without an event). So no
-page is ever served that is older than what was projected.
+A page is cached only when a look has just shown that nothing is quarantined, and it reflects that
+look's position or a later one. From then on it holds until the next event of a game, since the read
+model is a fold of games' events alone (a quarantined stream might be folded later, without an
+event). So no page is served that is older than the read model.
 """
 
 from collections import OrderedDict
@@ -18,8 +17,8 @@ from queries.paging import Page
 from queries.read_models import Answer, ReadModels
 
 MAX_GAMES = 2000
-"""How many games are kept on all pages together: a few megabytes, and 150 if all were as long as
-they may be."""
+"""How many games all cached pages hold together: a few megabytes, or 150 MB if all games had their
+maximal size."""
 
 _LOOK = f"""
 SELECT
@@ -38,13 +37,13 @@ class _Look(msgspec.Struct, frozen=True):
 
 
 class GamePages:
-    """The pages that one process keeps: those that were asked for last."""
+    """The page cache of one process; the least recently used pages are dropped."""
 
     def __init__(self) -> None:
         self._pages: OrderedDict[Browse, Page[Game]] = OrderedDict()
         self._currencies: dict[str, str] = {}
         self._seen = 0
-        """No game has changed after the kept pages were read, up to this position."""
+        """Up to this position no game has changed since the cached pages were read."""
 
     async def browse(self, models: ReadModels, wanted: Browse) -> Answer[Page[Game]]:
         """As `queries.games.browse`."""
@@ -61,7 +60,7 @@ class GamePages:
         return page
 
     async def currency(self, models: ReadModels, region: str) -> Answer[str]:
-        """As `queries.games.currency_of`, kept in the same way."""
+        """As `queries.games.currency_of`, cached in the same way."""
         after = self._seen
         look = await models.rows(_Look, _LOOK, after=after, upto=after + MAX_SCANNED_POSITIONS)
         clean = self._forget_changed(look, after)
@@ -73,7 +72,7 @@ class GamePages:
         return found
 
     def forget(self) -> None:
-        """The log went back: positions are of other events."""
+        """Drop the cache when the log went back."""
         self._pages.clear()
         self._currencies.clear()
         self._seen = 0
@@ -86,10 +85,10 @@ class GamePages:
             excess -= _weight(self._pages.popitem(last=False)[1])
 
     def _forget_changed(self, look: Answer[list[_Look]], after: int) -> bool:
-        """Drop all pages when one may be out of date; returns whether pages may be kept and served
-        now."""
+        """Drop all pages when one may be out of date. Returns whether pages may be cached and
+        served now."""
         found, position = look.value[0], look.position
-        if position < self._seen:  # others have looked since, and know better
+        if position < self._seen:  # a later look has been taken since
             return False
         if found.changed or found.quarantined or position > after + MAX_SCANNED_POSITIONS:
             self._pages.clear()
@@ -99,5 +98,5 @@ class GamePages:
 
 
 def _weight(page: Page[Game]) -> int:
-    """Its games; and it costs something even without any."""
+    """What a page counts towards MAX_GAMES: its games, and one for itself."""
     return len(page.items) + 1

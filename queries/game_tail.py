@@ -1,14 +1,13 @@
-"""Follows the log for changes of games: what was made of games is known to be right as long as none
-of them has changed, without asking the database.
+"""Follows the log for changes of games, so that results cached from games are known to hold without
+a query.
 
-Each look is one statement, and so one snapshot: how far the log goes, which games have changed
-since the look before, and how far the read model of games is. That is told only while no stream of
-it is quarantined, as a quarantined one may be folded later, without an event. So what is read of
-the read model after a look reflects at least the position that it told, and stays right until the
-log has a later change of its games.
+Each look is one statement, and so one snapshot: the end of the log, the games that have changed
+since the previous look, and the checkpoint of the read model of games (unless one of its streams is
+quarantined, which might be folded later, without an event). So what is read after a look reflects
+at least that checkpoint, and holds until the log has a later change of its games.
 
-What a process knows so is as old as its last look: some milliseconds while the log grows, and never
-more than STALE_SECONDS.
+This knowledge is as old as the last look: some milliseconds while the log grows, and never more
+than STALE_SECONDS.
 """
 
 import asyncio
@@ -32,17 +31,17 @@ from queries.read_models import ReadModels
 logger = logging.getLogger(__name__)
 
 STALE_SECONDS = 1.0
-"""How old a look may be that answers rest on."""
+"""The maximal age of a look on which answers are based."""
 
 QUIET_SECONDS = 0.25
-"""After so long without news of the log it is looked at all the same: the news may be lost, and the
-read model may have come nearer."""
+"""How long after the last notification the next look is taken all the same: a notification may be
+lost, and the read model may have advanced."""
 
 PAUSE_SECONDS = 0.02
-"""Between two looks while the log grows all the time."""
+"""The pause between two looks while the log grows."""
 
 IDLE_SECONDS = 60.0
-"""After so long without a question the log is followed no more, until the next one."""
+"""How long after the last use the log is no longer followed, until the next use."""
 
 MAX_CHANGED_GAMES = 10_000
 
@@ -74,14 +73,14 @@ class _Look(msgspec.Struct, frozen=True):
 
 
 class Since(msgspec.Struct, frozen=True):
-    """From where on something that is read now is right, in which history of the log."""
+    """From which position on something that is read now holds, and in which history of the log."""
 
     position: int
     generation: int
 
 
 class GameTail:
-    """Follows the log from the first question on."""
+    """Follows the log from the first use on."""
 
     def __init__(self, log: PostgresLog, models: ReadModels) -> None:
         self._log = log
@@ -98,21 +97,22 @@ class GameTail:
         log.history.when_it_changes(self._forget)
 
     def position(self) -> int | None:
-        """Up to where all changes of games are known; None while that is not known well enough."""
+        """The position up to which all changes of games are known; None when the last look is too
+        old."""
         self._asked_at = monotonic()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._follow(), name="game-tail")
         return self._position if self._asked_at - self._known_at < STALE_SECONDS else None
 
     def settled(self) -> Since | None:
-        """From where on the games that are read after this call are right; None while that is not
-        known, or something is quarantined."""
+        """From where on games that are read after this call hold; None while that is not known, or
+        a stream is quarantined."""
         if self._settled is None or self.position() is None:
             return None
         return Since(self._settled, self._generation)
 
     def is_unchanged(self, since: Since, game_id: UUID | None) -> bool:
-        """Whether a game, or any for None, is not known to have changed since then."""
+        """Whether the game (None: every game) has not changed since then, as far as is known."""
         if since.generation != self._generation:
             return False
         if game_id is None:
@@ -127,7 +127,7 @@ class GameTail:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def _forget(self) -> None:
-        """The log went back: positions are of other events."""
+        """Forget everything when the log went back."""
         self._generation += 1
         self._known_at = float("-inf")
         self._settled = None
@@ -137,7 +137,8 @@ class GameTail:
     # -- following the log -------------------------------------------------------------------------
 
     async def _follow(self) -> None:
-        """Until nobody asks, or the log is closed; outlives lost connections."""
+        """Follow the log until IDLE_SECONDS without use, or until it is closed; survives lost
+        connections."""
         while monotonic() - self._asked_at < IDLE_SECONDS:
             stop_if_cancelled()
             try:

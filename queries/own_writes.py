@@ -1,11 +1,12 @@
-"""A signed-in caller's queries reflect what that caller did, and what follows from it, in whichever
-process they are asked (docs/decisions/0019-own-writes.md).
+"""A signed-in caller's queries reflect what that caller wrote, and what reactors made of it, in
+whichever process they run (docs/decisions/0019-own-writes.md).
 
-A process remembers of those who wrote last how far each read model and each reactor has to be: at
-the last event of theirs that it folds or reacts to. Theirs are the events that they caused, and
-those of a correlation that they began. The process reads on in the log only when it has to: each
-query of a signed-in caller looks, in its own statement, whether the log has newer events of theirs.
-So nobody who wrote nothing pays for a further statement, and no process follows the log for this.
+For the callers who wrote last, a process remembers how far each read model and each reactor has to
+be: at the caller's last event that it folds or reacts to. A caller's events are those that the
+caller caused, and those of a correlation that the caller began. The process reads on in the log
+only when it has to: each query of a signed-in caller finds out, in its own statement, whether the
+log has newer events of the caller. So a caller who wrote nothing costs no further statement, and no
+process follows the log for this.
 """
 
 import asyncio
@@ -26,18 +27,19 @@ WAIT_TIMEOUT_SECONDS = 1.0
 """How long all queries of one request together wait for own writes."""
 
 STALLED_SECONDS = 0.5
-"""Who has not moved for so long while somebody waited is not waited for before it moves."""
+"""A consumer that has not moved for this long while somebody waited is not waited for until it
+moves."""
 
 MAX_READ_EVENTS = 10_000
-"""Events that a process reads at most at a time. What is older has long been projected, or is too
-far away to be waited for."""
+"""The most events that a process reads at a time. Older ones have long been projected, or are too
+far away to wait for."""
 
 MAX_CALLERS, MAX_CORRELATIONS = 10_000, 20_000
-"""How many are remembered, the latest: some 20 MB."""
+"""How many callers and correlations are remembered, the latest ones: some 20 MB."""
 
 MAX_LISTED, MAX_SHARING = 32, 8
-"""Correlations of one caller that a query looks for by their ids, and callers of one correlation
-who are told apart."""
+"""How many correlations of one caller a query lists by id, and how many callers of one correlation
+are told apart."""
 
 _READ_ON = f"""
 SELECT position, name, actor, correlation_id FROM log.events
@@ -47,7 +49,7 @@ ORDER BY position LIMIT {MAX_READ_EVENTS}
 
 
 class Reacts(Protocol):
-    """What a reactor reacts to, and the aggregates that it may append to."""
+    """A reactor's events, and the aggregates that it may append to."""
 
     @property
     def name(self) -> str: ...
@@ -60,8 +62,8 @@ class Reacts(Protocol):
 
 
 class _Own(msgspec.Struct, eq=False):
-    """What one caller wrote last: for each read model and reactor the position of the last event
-    that matters to it; how many correlations the caller began, and the ids of the first."""
+    """One caller's last writes: for each read model and reactor the position of the last relevant
+    event; how many correlations the caller began, and the ids of the first ones."""
 
     positions: dict[str, int] = {}
     begun: int = 0
@@ -72,7 +74,7 @@ _NOTHING = _Own()
 
 
 class OwnWrites:
-    """What the callers of this process wrote last, as far as it has read the log."""
+    """The callers' last writes, as far as this process has read the log."""
 
     def __init__(
         self,
@@ -97,7 +99,7 @@ class OwnWrites:
         log.history.when_it_changes(self._forget)
 
     def of(self, user_id: UUID) -> "ReadYourWrites":
-        """For one request of this person."""
+        """The own writes for one request of this person."""
         return ReadYourWrites(self, f"user:{user_id}")
 
     def _forget(self) -> None:
@@ -111,8 +113,7 @@ class OwnWrites:
     # -- reading on --------------------------------------------------------------------------------
 
     async def read_on(self) -> None:
-        """Read what the log has by now. Those who ask while it is being read are served by the next
-        reading, all at once."""
+        """Read up to the log's end. Callers who ask meanwhile share the next reading."""
         self._asked += 1
         ticket = self._asked
         async with self._reading:
@@ -160,8 +161,8 @@ class OwnWrites:
     # -- for a request -----------------------------------------------------------------------------
 
     def values(self, actor: str) -> dict[str, object]:
-        """The values of NEWER. For who began more correlations than can be listed, any newer event
-        may be one of theirs."""
+        """The values of NEWER. For a caller with more correlations than are listed, any newer event
+        counts."""
         own = self._callers.get(actor, _NOTHING)
         return {
             "_actor": actor,
@@ -171,14 +172,14 @@ class OwnWrites:
         }
 
     def are_in(self, actor: str, at: Mapping[str, int]) -> bool:
-        """Whether read models at these positions have all that this caller wrote, as far as is
+        """Whether read models at these positions have all of the caller's writes, as far as is
         known."""
         own = self._callers.get(actor)
         return own is None or not (self._missing(own, at) or self._unfinished(own, at))
 
     async def wait(self, actor: str, at: Mapping[str, int], seconds: float) -> bool:
-        """Wait until read models that were at these positions have more of what this caller wrote.
-        False when there is nothing that is worth waiting for."""
+        """Wait until read models that were at these positions have more of the caller's writes.
+        Returns False when there is nothing worth waiting for."""
         own, clock = self._callers[actor], asyncio.get_running_loop().time
         deadline = clock() + seconds
         while reactors := self._unfinished(own, at):
@@ -195,13 +196,13 @@ class OwnWrites:
         return bool(models)
 
     def _missing(self, own: _Own, at: Mapping[str, int]) -> dict[str, int]:
-        """The read models that lack events, and where they have to be."""
+        """The read models that lack events, and the positions that they have to reach."""
         positions = own.positions
         return {name: positions[name] for name in at if positions.get(name, 0) > at[name]}
 
     def _unfinished(self, own: _Own, at: Iterable[str]) -> dict[str, int]:
-        """The reactors of which something may be to come for these read models, and where they have
-        to be."""
+        """The reactors that may still append something for these read models, and the positions
+        that they have to reach."""
         positions, seen = own.positions, self._waiter.last_seen
         return {
             name: positions[name]
@@ -211,7 +212,8 @@ class OwnWrites:
         }
 
     def _worth_waiting(self, wanted: Mapping[str, int], at: Mapping[str, int]) -> dict[str, int]:
-        """Without those that are there, are not run, stand still, or have too far to go."""
+        """The consumers worth waiting for: those that have not arrived, run, move, and are near
+        enough."""
         return {
             name: position
             for name, position in wanted.items()
@@ -222,7 +224,7 @@ class OwnWrites:
     async def _reach(
         self, wanted: Mapping[str, int], at: Mapping[str, int], seconds: float
     ) -> bool:
-        """Wait until all are where they have to be; False when it takes too long."""
+        """Wait until all have reached their positions. Returns False when that takes too long."""
         if await self._waiter.reach(wanted, seconds):
             return True
         if seconds >= STALLED_SECONDS:
@@ -232,7 +234,7 @@ class OwnWrites:
 
 
 class ReadYourWrites:
-    """What the queries of one request wait for: the caller's own writes."""
+    """The caller's own writes, for which the queries of one request wait."""
 
     def __init__(self, writes: OwnWrites, actor: str) -> None:
         self._writes = writes
@@ -246,12 +248,13 @@ class ReadYourWrites:
 
     @property
     def waited(self) -> float:
-        """Seconds for which the request has waited."""
+        """How many seconds the request has waited."""
         return WAIT_TIMEOUT_SECONDS - self._left
 
     async def are_in(self, at: Mapping[str, int], *, newer: bool) -> bool:
-        """Whether an answer from read models at these positions can be given: it has the caller's
-        writes, or the time for them is over. Otherwise waits until asking again is worth while.
+        """Whether to give an answer from read models at these positions: it has the caller's
+        writes, or the time to wait for them is over. Otherwise waits until another query is worth
+        while.
 
         `newer` is what NEWER said in the same snapshot.
         """
@@ -273,7 +276,7 @@ class ReadYourWrites:
 def _consumers(
     codec: Codec, models: Iterable[Projection[Any]], reactors: Iterable[Reacts]
 ) -> dict[str, tuple[str, ...]]:
-    """By the wire name of an event, the read models that fold it and the reactors that react."""
+    """By wire name of an event, the read models that fold it and the reactors that react to it."""
     found: dict[str, tuple[str, ...]] = {}
     for consumer, events in (
         *((model.name, model.folds) for model in models),
@@ -287,8 +290,8 @@ def _consumers(
 def _reactors_before(
     codec: Codec, model: Projection[Any], reactors: Iterable[Reacts]
 ) -> frozenset[str]:
-    """The reactors by which an event may lead to one that a read model folds, in however many
-    steps."""
+    """The reactors through which an event may lead, in any number of steps, to one that a read
+    model folds."""
     kinds, found = _kinds(codec, model.folds), dict[str, Reacts]()
     while more := [
         each

@@ -1,4 +1,4 @@
-"""How far the read models are: looked up once for all who wait in this process."""
+"""The positions of read models, looked up once for all who wait in this process."""
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
@@ -11,13 +11,15 @@ from eventstore.consumers.checkpoints import EXAMINED, HEAD, SUBSCRIPTIONS
 from kit.cancellation import stop_if_cancelled
 
 FIRST_POLL_SECONDS, SLOWEST_POLL_SECONDS = 0.003, 0.02
-"""Seconds between two looks while somebody waits; the longer nothing moves, the longer."""
+"""The first and the longest pause between two looks while somebody waits; it grows while nothing
+moves."""
 
 FED_WITHIN_SECONDS = 10
-"""A subscription that has not moved for so long, and is not at the head, is not fed any more."""
+"""A subscription that has not moved for this long, and is not at the head, counts as no longer
+fed."""
 
 SOON_POSITIONS = 20_000
-"""Positions that a read model which catches up may have to go to be waited for: a second's work."""
+"""How far behind a read model may be for a query to wait for it: a second's work."""
 
 _COLUMNS = f"""
 SELECT
@@ -31,7 +33,8 @@ ORDER BY version
 """
 
 MAX_SCANNED_EVENTS = 100
-"""Newer events that a query looks through for a caller's; more are read elsewhere."""
+"""How many newer events a query searches for the caller's own; if there are more,
+`queries.own_writes` reads them."""
 
 NEWER = f"""(
     SELECT count(*) > %(_scanned)s OR coalesce(bool_or(
@@ -46,13 +49,12 @@ those of queries.own_writes."""
 
 
 class ReadModelBehind(Exception):
-    """A read model has not reached a position in time, or has no table yet: ask again a little
-    later."""
+    """A read model has not reached a position in time, or has no table yet. A retry may succeed."""
 
 
 class CatchingUp(ReadModelBehind):
-    """A read model of a new version, or whose rows were lost, does not have yet what the log had
-    when it began."""
+    """A read model of a new version, or whose rows were lost, has not caught up with the log
+    yet."""
 
     def __init__(self, name: str, progress: "Progress") -> None:
         super().__init__(f"{name} catches up: it is at {progress.position} of {progress.upto}")
@@ -60,7 +62,7 @@ class CatchingUp(ReadModelBehind):
 
 
 class PositionUnknown(Exception):
-    """The log does not go that far."""
+    """The log ends before the position."""
 
     def __init__(self, position: int, head: int) -> None:
         super().__init__(f"the log ends at position {head}, before {position}")
@@ -69,33 +71,34 @@ class PositionUnknown(Exception):
 
 
 class ActiveSubscription(msgspec.Struct, frozen=True):
-    """The subscription of a projection that queries read, the storage of its rows, its checkpoint,
-    and whether that storage was found to be of the log's history since the last epoch began: of a
-    storage that goes with the checkpoint, it is."""
+    """The subscription of a projection that queries read: its storage, its checkpoint, and whether
+    the storage was checked against the log's history since the last epoch began (always true for a
+    table)."""
 
     name: str
     storage: str
     position: int
     examined: bool
     stands_in: bool = False
-    """It is of an earlier version, read until this program's own has caught up."""
+    """Whether it is of an earlier version, read until this program's own has caught up."""
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a read model is that cannot be read yet, and how far it has to be."""
+    """The position of a read model that cannot be read yet, and the position that it has to
+    reach."""
 
     position: int
     upto: int
 
 
 class Readable(msgspec.Struct, frozen=True):
-    """Which versions of a projection this program's queries can read: its own, and earlier ones as
-    long as they are fed."""
+    """The versions of a projection that this program's queries can read: its own, and earlier ones
+    as long as they are fed."""
 
     version: int
     earlier: Collection[int] = ()
     is_table: bool = True
-    """Whether its rows are in a table, without which there is nothing to read."""
+    """Whether its rows are in a table, which must exist to be read."""
 
 
 class _Waiter(msgspec.Struct):
@@ -106,8 +109,7 @@ class _Waiter(msgspec.Struct):
 class PositionWaiter:
     """Waits until subscriptions reach a position.
 
-    `readable` says which versions of a projection count; of a projection not named there (a
-    reactor), the highest.
+    `readable` says which versions of a projection count; of others (reactors), the highest counts.
     """
 
     def __init__(self, pool: AsyncConnectionPool, readable: Mapping[str, Readable]) -> None:
@@ -119,17 +121,16 @@ class PositionWaiter:
         self._seen: dict[str, int] = {}
 
     def forget(self) -> None:
-        """The log went back: positions are of other events."""
+        """Forget all positions when the log went back."""
         self._seen = {}  # what is being looked up goes into the other one
 
     def last_seen(self, projection: str) -> int:
-        """Where its active subscription was at the last look, whoever looked; -1 when there was
-        none."""
+        """The position of the active subscription at the last look; -1 when there was none."""
         return self._seen.get(projection, -1)
 
     async def wait(self, projections: Iterable[str], position: int, timeout: float) -> bool:
-        """Wait until the active subscriptions of these projections are at a position; False when
-        that takes too long.
+        """Wait until the active subscriptions of these projections reach a position. Returns False
+        when that takes too long.
 
         Raises PositionUnknown when the log ends before the position.
         """
@@ -137,8 +138,8 @@ class PositionWaiter:
         return await self.reach(dict.fromkeys(projections, position), timeout)
 
     async def reach(self, positions: Mapping[str, int], timeout: float) -> bool:
-        """Wait until the active subscription of each projection is at its position, which the log
-        has; False when that takes too long."""
+        """Wait until the active subscription of each projection reaches its position, which must
+        exist in the log. Returns False when that takes too long."""
         waiter = _Waiter(positions, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
         self._come.set()
@@ -170,7 +171,8 @@ class PositionWaiter:
         return _named([projection], found, behind)[projection], newer
 
     async def catching_up(self, projections: Iterable[str]) -> dict[str, Progress]:
-        """Those of these projections that cannot be read yet, though there are events."""
+        """The projections among these that cannot be read yet although the log has events, with
+        their progress."""
         found, behind, _ = await self._look()
         missing = [name for name in projections if name not in found]
         head = await self.head() if missing else 0
@@ -183,8 +185,8 @@ class PositionWaiter:
     async def _look(
         self, caller: Mapping[str, object] | None = None
     ) -> tuple[dict[str, ActiveSubscription], dict[str, Progress], bool]:
-        """The subscriptions that can be read, how far those are that will be, and NEWER for a
-        caller."""
+        """The subscriptions that can be read, the progress of those that cannot yet, and NEWER for
+        a caller."""
         seen, newer = self._seen, False
         found: dict[str, ActiveSubscription] = {}
         behind: dict[str, Progress] = {}
@@ -209,7 +211,7 @@ class PositionWaiter:
                 if version == readable.version and ready_at is not None:
                     behind[projection] = Progress(position, ready_at)
                 elif lost and readable.is_table:
-                    pass  # until a projector has made it anew
+                    pass  # until a projector has recreated it
                 elif version == readable.version:
                     found[projection] = ActiveSubscription(name, storage, position, examined)
                 elif version in readable.earlier and ready_at is None:
@@ -234,7 +236,7 @@ class PositionWaiter:
             raise PositionUnknown(position, head)
 
     async def _poll(self) -> None:
-        """Look while somebody waits; a newcomer and every movement quicken the pace."""
+        """Look up positions while somebody waits. A new waiter and any movement reset the pause."""
         pause, before = FIRST_POLL_SECONDS, {}  # type: tuple[float, dict[str, ActiveSubscription]]
         while self._waiters:
             stop_if_cancelled()
@@ -267,7 +269,7 @@ def _named(
     found: Mapping[str, ActiveSubscription],
     behind: Mapping[str, Progress],
 ) -> dict[str, ActiveSubscription]:
-    """Raises ReadModelBehind when one is missing."""
+    """The active subscriptions of these projections. Raises ReadModelBehind when one is missing."""
     names = list(projections)
     missing = [name for name in names if name not in found]
     for name in missing:

@@ -1,12 +1,12 @@
-"""Asking read models: typed rows, and the log position that they reflect, in one statement and so
-in one snapshot.
+"""Queries of read models: typed rows, and the log position that they reflect, in one statement and
+so in one snapshot.
 
-A query is plain SQL that names its read models by `@`: `SELECT name FROM @users`. Which table that
-is, consumers.feeds tells: it is remembered, checked by the very statement that uses it, and looked
-up anew when a rebuild has switched.
+A query is plain SQL that names its read models by `@`: `SELECT name FROM @users`. The table is
+looked up in consumers.feeds and cached; the statement itself checks that it is still the active
+one, and after a rebuild's switch it is looked up again.
 
-Why no views: to put another table under a view takes an exclusive lock, for which a switch waits
-until the longest report is read, and everybody else for the switch. And several versions of one
+Why no views: replacing the table under a view takes an exclusive lock, for which a switch would
+wait until the longest report ends, and all other queries for the switch. And several versions of a
 read model may be read at the same time.
 """
 
@@ -42,15 +42,15 @@ U = TypeVar("U")
 S = TypeVar("S", bound=msgspec.Struct)
 
 MAX_TRIES = 5
-"""How often a query looks again for the tables to read before it says that they are not there."""
+"""How often a query looks up its tables before it reports them missing."""
 
 WAIT_TIMEOUT_SECONDS = 5.0
 """How long a query waits for its read models to reach a position."""
 
 
 class Answer(msgspec.Struct, Generic[T], frozen=True):
-    """What a query found, and the log position that it reflects: of several read models, the
-    smallest."""
+    """A query's result, and the log position that it reflects: with several read models, the
+    lowest."""
 
     value: T
     position: int
@@ -64,8 +64,8 @@ class ReadModels:
     """Runs queries over the active tables of the read models, by connections of a pool
     (autocommit).
 
-    `readable` are the versions of the projections that this program reads: those of the registry,
-    when not given.
+    `readable` are the versions of the projections that this program reads, by default those of the
+    registry.
     """
 
     def __init__(
@@ -83,28 +83,28 @@ class ReadModels:
         self._own: ReadYourWrites | None = None
 
     def of_caller(self, own: ReadYourWrites) -> "ReadModels":
-        """The same read models for one request of somebody signed in: answers have the caller's own
-        writes, if the read models come to have them in time."""
+        """The same read models for one request of a signed-in caller: answers include the caller's
+        own writes, if the read models get them in time."""
         view = copy.copy(self)
         view._own = own
         return view
 
     @property
     def at_least(self) -> int:
-        """The position that answers reflect at least."""
+        """The lowest position that answers may reflect."""
         return self._at_least
 
     @property
     def waited(self) -> float:
-        """Seconds for which own writes were waited for."""
+        """How long queries have waited for own writes."""
         return 0.0 if self._own is None else self._own.waited
 
     def reaching(self, position: int, timeout: float = WAIT_TIMEOUT_SECONDS) -> "ReadModels":
-        """The same read models for somebody who knows of a position: queries answer only once they
+        """The same read models for a caller who has seen a position: queries answer only once they
         reflect it.
 
-        They raise ReadModelBehind when that takes longer, PositionUnknown when the log has no such
-        position.
+        Queries raise ReadModelBehind when that takes longer than `timeout`, PositionUnknown when
+        the log ends before it.
         """
         view = copy.copy(self)
         view._at_least = position
@@ -115,7 +115,7 @@ class ReadModels:
         """The rows of a query, in its order, decoded by the names of its columns. Raises
         ReadModelBehind.
 
-        Of a read model's rows (`SELECT * FROM @orders`) only what is shown is read.
+        For rows of a read model (`SELECT * FROM @orders`), internal fields are not read.
         """
         names, clock = _models_in(query), asyncio.get_running_loop()
         deadline = clock.time() + self._timeout
@@ -125,7 +125,7 @@ class ReadModels:
             except ReadModelBehind as behind:
                 if isinstance(behind, CatchingUp) and behind.left > SOON_POSITIONS:
                     raise
-                # Otherwise a new shop's projector is about to make the tables.
+                # Otherwise the projector of a new shop is about to create the tables.
             else:
                 if answer.position >= self._at_least:
                     if self._own is None or await self._own.are_in(at, newer=newer):
@@ -135,8 +135,8 @@ class ReadModels:
                 raise ReadModelBehind(f"{', '.join(names)} not yet at {self._at_least}")
 
     async def catching_up(self) -> dict[str, Progress]:
-        """The read models that queries cannot read yet: of a new version, or whose rows were
-        lost."""
+        """The read models that queries cannot read yet, of a new version or with lost rows, and
+        their progress."""
         return await self.waiter.catching_up(self._known)
 
     async def first(self, row: type[S], query: str, **values: object) -> Answer[S | None]:
@@ -148,10 +148,11 @@ class ReadModels:
     async def on_active(
         self, name: str, call: Callable[[ActiveSubscription], Awaitable[T]]
     ) -> Answer[T]:
-        """As `rows`, for a query that is run elsewhere on the tables of one read model: `call` gets
-        the active subscription.
+        """As `rows`, for a query that `call` runs on the storage of one read model's active
+        subscription.
 
-        The position is the subscription's before the call, so the value reflects it at least.
+        The answer's position is the checkpoint before the call, so the value reflects at least
+        that.
         """
         if self._at_least and not await self.waiter.wait([name], self._at_least, self._timeout):
             raise ReadModelBehind(f"{name} is not yet at {self._at_least}")
@@ -164,7 +165,7 @@ class ReadModels:
         raise ReadModelBehind(f"{name} has no table yet")
 
     async def _current(self, name: str) -> ActiveSubscription:
-        """The active subscription of a read model, once that has the caller's own writes."""
+        """The active subscription of a read model, once it has the caller's own writes."""
         if self._own is None:
             return (await self.waiter.active([name]))[name]
         while True:
@@ -177,7 +178,7 @@ class ReadModels:
     async def _rows(
         self, row: type[S], query: str, names: tuple[str, ...], values: Mapping[str, object]
     ) -> tuple[Answer[list[S]], Mapping[str, int], bool]:
-        """The answer and, for a caller, where each read model was, and NEWER."""
+        """The answer and, for a caller, each read model's position, and NEWER."""
         columns, decoder = _reading(row)
         own = self._own
         values = {name: _sendable(value) for name, value in values.items()}
@@ -229,7 +230,7 @@ def _models_in(query: str) -> tuple[str, ...]:
 
 
 def with_tables(query: str, tables: Mapping[str, str]) -> str:
-    """A query with the read models' tables in place of their names."""
+    """The query with tables in place of the read models' names."""
     return _MODEL.sub(lambda found: tables[found[1]], query)
 
 
@@ -243,8 +244,8 @@ _EACH = ", array_agg(position ORDER BY array_position(%(_feeds)s, feed)) AS each
 def _statement(
     columns: str, query: str, storages: tuple[tuple[str, str], ...], *, of_caller: bool
 ) -> bytes:
-    """The rows as one JSON array, beside the checkpoint and, for a caller, NEWER and each read
-    model's checkpoint: one snapshot for all."""
+    """The statement: the rows as one JSON array, with the checkpoint and, for a caller, NEWER and
+    each read model's checkpoint, in one snapshot."""
     tables = {name: 'read."{}"'.format(storage.replace('"', '""')) for name, storage in storages}
     return f"""
 SELECT at.position, at.n, (
@@ -260,14 +261,14 @@ FROM (
 
 @cache
 def _reading(row: type[S]) -> tuple[str, msgspec.json.Decoder[list[S]]]:
-    """The columns that a type of rows is read from, and what decodes them."""
+    """The columns to select for a type of rows, and their decoder."""
     columns = ", ".join(shown_fields(row)) if issubclass(get_origin(row) or row, Row) else "*"
     return columns, msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
 
 
 def _sendable(value: object) -> object:
-    """A value that the database takes. What it cannot hold, no row has: so it may as well be
-    another sign."""
+    """The value in a form that PostgreSQL accepts. Characters that it cannot store are in no row,
+    so any replacement works."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
     if isinstance(value, list):

@@ -1,11 +1,11 @@
-"""Searching by whichever engine can answer: Elasticsearch while it is up and up to date, else
+"""Search by the first engine that can answer: Elasticsearch while it is up and up to date, else
 PostgreSQL.
 
-The documents in PostgreSQL are the measure. What an answer reflects is how far they are folded, and
-the index in Elasticsearch is asked only while it has every change of a game that they have: no
-engine shows an old price after the other has shown the new one. Both share how titles are taken
-apart and how matches are ranked: PostgreSQL goes on with most lists that Elasticsearch began (of
-the others the cursor is refused), and to the end with those it began itself.
+An answer's position is that of the documents in PostgreSQL. Elasticsearch is used only while its
+index has every change of a game that they have, so that no engine shows an old price after the
+other has shown the new one. Both take titles apart and rank matches in the same way: PostgreSQL can
+continue most lists that Elasticsearch began (for others the cursor is refused), and continues its
+own to the end.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ SEARCH_TIMEOUT_SECONDS = 2.0
 until it is there."""
 
 CHECK_SECONDS, CHECK_TIMEOUT_SECONDS = 0.5, 0.25
-"""How long a check waits for what PostgreSQL knows of the index, and for an index that has fallen
+"""How long a check waits for PostgreSQL to look up the index, and for an index that has fallen
 behind."""
 
 _CHANGED = f"SELECT {ANY_CHANGE}"
@@ -44,11 +44,11 @@ _PROBE = SearchQuery(q="game", sort="title", limit=1)
 
 
 SearchIn = Callable[[ActiveSubscription], GameSearch]
-"""The search in what a subscription has written."""
+"""Makes the search over a subscription's storage."""
 
 
 class Engine(msgspec.Struct, frozen=True):
-    """An engine that may be away or behind, and the projection that fills it. `check` raises
+    """An engine that may be down or behind, and the projection that fills it. `check` raises
     SearchUnavailable."""
 
     model: str
@@ -62,8 +62,8 @@ class SearchEngines:
     def __init__(
         self, pool: AsyncConnectionPool, model: str, search: SearchIn, first: Engine | None = None
     ) -> None:
-        """`model` and `search` are of the documents in PostgreSQL, which connections of the pool
-        (autocommit) lead to. `first` is asked before, where there is one."""
+        """`model` and `search` belong to the documents in PostgreSQL, reached by connections of the
+        pool (autocommit). `first` is the preferred engine, if there is one."""
         self._pool = pool
         self._model = model
         self._search = search
@@ -73,7 +73,8 @@ class SearchEngines:
 
     async def search(self, reads: ReadModels, query: SearchQuery) -> Answer[SearchResult]:
         """See `GameSearch`. Raises what `ReadModels.on_active` does, too."""
-        goes_on = begun_by(query) == PostgresGameIndex.name  # whoever began a list goes on with it
+        # the engine that began a list continues it
+        goes_on = begun_by(query) == PostgresGameIndex.name
         return await self._ask(
             reads, lambda engine: engine.search(query), None if goes_on else self._first
         )
@@ -100,7 +101,7 @@ class SearchEngines:
         return await reads.on_active(self._model, answer)
 
     async def check(self, reads: ReadModels) -> None:
-        """Do what a search does. Raises SearchUnavailable where PostgreSQL would answer instead of
+        """Check as a search would. Raises SearchUnavailable when PostgreSQL would answer instead of
         the first engine."""
         if self._first is None:
             return
@@ -122,8 +123,8 @@ class SearchEngines:
         await self._first.search(index).search(_PROBE)
 
     def _note(self, error: SearchUnavailable | None) -> None:
-        """Log when it begins that PostgreSQL answers instead, and when it ends; what is between is
-        much alike."""
+        """Log when PostgreSQL begins to answer instead, and when that ends, but not each search in
+        between."""
         if error is not None:
             logger.log(
                 logging.WARNING if self._answers else logging.DEBUG,
@@ -137,7 +138,7 @@ class SearchEngines:
     async def _index(
         self, first: Engine, reads: ReadModels, position: int, patience: float = float("inf")
     ) -> ActiveSubscription | None:
-        """The first engine's index, once it has every change of a game up to a position; None when
+        """The first engine's index, once it has every change of games up to a position; None when
         that takes too long.
 
         Raises SearchUnavailable.
@@ -149,7 +150,7 @@ class SearchEngines:
             patience = min(patience, self._behind_since + SEARCH_TIMEOUT_SECONDS - clock())
             if patience <= 0:
                 return None
-            await first.check()  # who is away will not catch up meanwhile
+            await first.check()  # an engine that is down will not catch up
             await reads.waiter.wait([first.model], position, patience)
             index = await self._if_current(first.model, reads, position)
         if index is not None:
@@ -160,7 +161,7 @@ class SearchEngines:
         self, model: str, reads: ReadModels, position: int
     ) -> ActiveSubscription | None:
         subscription = (await reads.waiter.active()).get(model)
-        # it may have documents of a history of the log that is gone
+        # it may have documents from a lost history of the log
         if subscription is None or not subscription.examined:
             return None
         if subscription.position >= position:

@@ -1,4 +1,4 @@
-"""Which words of a title answer what was typed: for the highlight, and for the did-you-mean."""
+"""Finds the words of a title that match what was typed, for highlights and for suggestions."""
 
 import html
 from collections.abc import Collection, Sequence
@@ -11,8 +11,7 @@ from projections.search.words import Word, words_with_places
 
 
 def highlight(title: str, typed: Sequence[str]) -> str:
-    """The title as HTML, the words that match what was typed within `<em></em>`; nothing else of it
-    is changed."""
+    """The title as HTML, with matching words within `<em></em>`, otherwise unchanged."""
     title_words = words_with_places(title)
     shown, done = [], 0
     for place in sorted(_matching(title_words, typed)):
@@ -27,8 +26,8 @@ def highlight(title: str, typed: Sequence[str]) -> str:
 
 
 def correction(title: str, typed: Sequence[str]) -> str | None:
-    """What was typed as the title spells it: the run of its words that is nearest. None when that
-    changes nothing, or when what was typed is too far from any (`wicher 3` → `witcher 3`)."""
+    """What was typed, as the title spells it (`wicher 3` → `witcher 3`): the nearest run of the
+    title's words. None when it is spelt so already, or too far from any run."""
     query = " ".join(typed)
     plain_words = [word.text for word in words_with_places(title)]
     runs = {
@@ -43,8 +42,8 @@ def correction(title: str, typed: Sequence[str]) -> str | None:
 
 
 def _matching(title_words: Sequence[Word], typed: Sequence[str]) -> set[int]:
-    """The places of the title's words that match: whole, begun, abbreviated, written as one, and
-    else mistyped."""
+    """The places of the matching words of the title: matched whole, as a prefix, abbreviated or
+    joined, and otherwise mistyped."""
     texts = [word.text for word in title_words]
     numbered = canonical(texts)
     wanted = {*typed, *canonical(typed), *map("".join, pairwise(typed))}

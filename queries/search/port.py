@@ -1,8 +1,7 @@
-"""What the search asks of an engine, and what it gets back: the port that PostgreSQL and
-Elasticsearch fulfil.
+"""The port between search and its engines, PostgreSQL and Elasticsearch.
 
-An engine only looks up. What is looked up is read from the query here, and what is found is put in
-order in `queries.search.ranking`, both the same for every engine.
+An engine only looks up. This module reads from the query what to look up, and
+`queries.search.ranking` orders what is found, both in the same way for every engine.
 """
 
 import bisect
@@ -27,13 +26,13 @@ from projections.search.words import words
 from queries.search.ranking import Candidate
 
 MAX_QUERY = MAX_TITLE
-"""Characters of a query that are looked at: a title that is typed whole is found by that."""
+"""How many characters of a query are used: as many as of a title."""
 
 MAX_WORDS = 24
-"""Words of a query that are looked at."""
+"""How many words of a query are used."""
 
 MAX_CANDIDATES = 40
-"""How many games each way of looking up proposes."""
+"""How many candidates each way of looking up proposes."""
 
 LOOSE_SHARE = 0.22
 """How much of the query's trigrams, by weight, a game must share to be proposed."""
@@ -42,10 +41,10 @@ FACET_VALUES = 20
 """How many values of a facet are counted, the most frequent first."""
 
 FACET_SPELLINGS = 200
-"""How many spellings of values an engine counts: those that fold alike are one value."""
+"""How many spellings of values an engine counts; spellings that fold alike are then merged."""
 
 PRICE_STEPS = (0, 1, 500, 1000, 2000, 4000, 6000)
-"""Where the price facet's ranges begin, in cents; each ends before the next begins."""
+"""The starts of the price facet's ranges, in cents; each range ends before the next begins."""
 
 EngineName = Literal["elasticsearch", "postgres"]
 Sort = Literal["relevance", "price", "-price", "release_date", "title"]
@@ -64,8 +63,8 @@ class Typed(msgspec.Struct, frozen=True):
 
     A game matches strictly when it has one alternative of every group of `strict`. It may be meant
     when it shares enough `trigrams`, or one of the rarer `other_keys`, or starts with `canonical`.
-    One whose `SearchText.text` is `text` has been typed whole, and one whose title is `query`
-    letter by letter. `words` are those that are looked for.
+    A game whose `SearchText.text` is `text` has been typed whole, and one whose title is `query`
+    exactly. `words` are the folded words of the query.
     """
 
     query: str
@@ -78,12 +77,12 @@ class Typed(msgspec.Struct, frozen=True):
 
 
 class Lookup(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine is asked for: what was typed (None: everything), and which games count.
+    """What an engine looks up: what was typed (None: everything), and which games count.
 
-    Only ACTIVE games count, unless `game_ids` names those that do, whatever their status. `filters`
-    are entries of `Derived.filters`, all of which must be there; prices are in cents, inclusive, in
-    the currency, and those that count in the region (a `price_key`): a game that is priced in
-    another currency there has none.
+    Only ACTIVE games count, unless `game_ids` names those that do, whatever their status. A game
+    must have all `filters` (entries of `Derived.filters`). Price bounds are in cents, inclusive, in
+    the currency, and compare the price that counts in the region (a `price_key`): a game that is
+    priced in another currency there has none.
     """
 
     typed: Typed | None = None
@@ -105,7 +104,7 @@ class SortOrder(msgspec.Struct, frozen=True):
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """A game in an order, and its value there: what to go on after."""
+    """A game in a sorted list, and its sort key, to continue after it."""
 
     key: str | int
     game_id: UUID
@@ -136,8 +135,8 @@ class Facets(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """Candidates for ranking, with the documents of those; how many games match strictly, and the
-    facets of those."""
+    """Candidates for ranking, with their documents; the number of games that match strictly, and
+    their facets."""
 
     candidates: list[Candidate]
     documents: dict[UUID, GameDocument]
@@ -150,17 +149,18 @@ class SearchUnavailable(Exception):
 
 
 class GameIndex(Protocol):
-    """An engine that holds the games' documents. A call raises SearchUnavailable when it does not
+    """An engine that holds the games' documents. Calls raise SearchUnavailable when it does not
     answer."""
 
     name: EngineName
 
     async def find(self, lookup: Lookup) -> Found:
-        """Candidates (none for a lookup of everything), the strict total and its facets."""
+        """Candidates (none for a lookup of everything), the number of strict matches, and their
+        facets."""
         ...
 
     async def suggest(self, lookup: Lookup) -> list[Candidate]:
-        """Only the candidates: quicker."""
+        """The candidates alone, which is quicker."""
         ...
 
     async def listing(
@@ -172,23 +172,24 @@ class GameIndex(Protocol):
         after: Listed | None = None,
         without: Sequence[UUID] = (),
     ) -> list[Listed]:
-        """The games that match strictly, in order, those after one only, and without some."""
+        """The games that match strictly, in order, after the game `after`, and without those of
+        `without`."""
         ...
 
     async def fetch(self, game_ids: Sequence[UUID]) -> list[GameDocument]:
-        """The documents of games, in the order asked for; those that are not there are left out."""
+        """The documents of games, in the given order; games without one are left out."""
         ...
 
 
 def read_typed(query: str) -> Typed | None:
-    """Take a query apart. None when there is nothing to see in it."""
+    """Take a query apart. None when it has neither words nor signs."""
     whole = words(query[:MAX_QUERY], MAX_TITLE)
     found = whole[:MAX_WORDS]
     if not found:
         return None
     numbered = canonical(found)
     pieces = trigrams(numbered)
-    word_end = numbered[-1][-2:] + "_"  # the last word may go on
+    word_end = numbered[-1][-2:] + "_"  # the last word may be unfinished
     together = joins(found) | joins(numbered)
     return Typed(
         query="".join(
@@ -219,8 +220,8 @@ def _alternatives(word: str, number: str, *, last: bool) -> list[Alternative]:
 
 
 def facet_values(field: str, spellings: Iterable[tuple[str, int]]) -> list[FacetValue]:
-    """The most frequent values of a field, from the counts of their spellings (each the most
-    frequent first). A value is shown in its most frequent spelling."""
+    """The most frequent values of a field, from the counts of their spellings, the most frequent
+    first. A value is shown in its most frequent spelling."""
     shown: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for spelling, count in sorted(spellings, key=lambda pair: (-pair[1], pair[0])):
@@ -238,5 +239,5 @@ def price_range(step: int, count: int) -> PriceRange:
 
 
 def price_step(amount_cents: int) -> int:
-    """Which of the price facet's ranges a price is in."""
+    """The index of the price facet's range that contains a price."""
     return bisect.bisect_right(PRICE_STEPS, amount_cents) - 1

@@ -1,4 +1,4 @@
-"""Looking games up in the PostgreSQL search index."""
+"""Looks games up in the PostgreSQL search index."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -33,8 +33,8 @@ from queries.search.ranking import Candidate
 
 Parameters = dict[str, object]
 
-# Frequent keys cost the most and tell the least: the rarest are looked up, up to a number of rows
-# in all.
+# Frequent keys cost the most and tell the least: so the rarest are looked up, up to a total number
+# of rows.
 _FIND = SQL("""
 WITH counted AS MATERIALIZED (
     SELECT g, trigram, (SELECT count(*) FROM (SELECT FROM {keys} k WHERE k.g = asked.g
@@ -96,10 +96,10 @@ ORDER BY key {direction}, id {direction} LIMIT %(limit)s
 """)
 
 MAX_KEY_ROWS = 3000
-"""How many rows of the table of keys one query reads, roughly."""
+"""Roughly how many rows of the table of keys one query reads."""
 
 MAX_SHARES = 150
-"""How many games are considered by their share of the keys alone, when no filter might drop most of
+"""How many games are considered by their share of the keys alone, when no filter can drop most of
 them."""
 
 _PRICE = SQL("""
@@ -111,7 +111,7 @@ _NO_PRICE = 2**62
 class PostgresGameIndex:
     """The port `GameIndex` over the tables that `projections.search.postgres_index` fills.
 
-    `table` tells which tables are the active ones, asked anew for every query.
+    `table` returns the name of the active table, and is called for every query.
     """
 
     name: EngineName = "postgres"
@@ -202,7 +202,7 @@ class PostgresGameIndex:
 
 
 def _counts(lookup: Lookup) -> Composed:
-    """The condition that a game counts for this lookup."""
+    """The SQL condition that a game counts for this lookup."""
     conditions: list[Composable] = [
         SQL("id = ANY(%(game_ids)s)") if lookup.game_ids is not None else SQL("active")
     ]

@@ -1,8 +1,8 @@
-"""The order of search results: one ranking in our own code, so that every engine answers alike.
+"""Ranks search results, in our own code, so that every engine answers alike.
 
-An engine proposes candidates, generously. Here each is read in several ways (from its start, from a
-later word, with spaces ignored, word by word); the cheapest reading, in edits, is its cost. Games
-come before their add-ons.
+An engine proposes candidates generously. Each is read in several ways (from its start, from a later
+word, without spaces, word by word), and the cheapest reading, in edits, is its cost. Games come
+before their add-ons.
 """
 
 import math
@@ -17,7 +17,7 @@ from rapidfuzz.distance import OSA
 from projections.search.text import as_read, canonical, compounds, initials, trigrams
 
 FAR = 99.0
-"""The cost of what does not match at all."""
+"""The cost of a title that does not match."""
 
 LATER_WORD = 0.6
 AFTER_THE = 0.1
@@ -30,10 +30,10 @@ SKIPPED_WORD = 0.1
 WORDS_OUT_OF_ORDER = 2.0
 
 EDITS_CONSIDERED = 4
-"""More edits than this in one reading are as good as no match."""
+"""The most edits in one reading; with more, the title does not match."""
 
 STRETCH = 3
-"""By how many letters a mistyped start may be longer or shorter."""
+"""By how many letters a mistyped prefix may be longer or shorter."""
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -49,15 +49,15 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class Ranked(msgspec.Struct, frozen=True):
-    """A candidate and its cost: roughly how many edits what was typed is away from it."""
+    """A candidate and its cost: roughly the number of edits between it and what was typed."""
 
     candidate: Candidate
     cost: float
 
 
 def ranked(words: Sequence[str], candidates: Sequence[Candidate], query: str = "") -> list[Ranked]:
-    """The candidates, best first, without those that are too far from what was typed: the words,
-    read from the query. A title that was typed exactly comes first."""
+    """The candidates, best first, without those too far from what was typed. `words` are those of
+    the query; a title that was typed exactly comes first."""
     typed, numbered = tuple(words), tuple(canonical(words))
     found = [
         Ranked(candidate, _candidate_cost(typed, numbered, candidate)) for candidate in candidates
@@ -70,15 +70,15 @@ def ranked(words: Sequence[str], candidates: Sequence[Candidate], query: str = "
     }
     order = sorted(found, key=lambda each: (points[each.candidate.game_id], each.candidate.game_id))
     nearest = min((each.cost for each in found), default=FAR)
-    if nearest == 0:  # whatever speaks for the others, nothing is mistyped in the first
+    if nearest == 0:  # a title without any typo comes first, whatever its other points
         best = next(each for each in order if each.cost <= AFTER_THE)
         order = [best, *(each for each in order if each is not best)]
     return _near_enough(order, nearest, sum(map(len, words)))
 
 
 def _alike(query: str, typed: tuple[str, ...], candidate: Candidate) -> int:
-    """How exactly a title was typed: 3, letter by letter; 2, but for case and width; 1, but for
-    accents and signs; 0, not so."""
+    """How exactly a title was typed: 3 exactly; 2 except case and width; 1 except accents and
+    signs; 0 otherwise."""
     if query.strip() == candidate.title.strip():
         return 3
     if as_read(query) == as_read(candidate.title):
@@ -87,7 +87,8 @@ def _alike(query: str, typed: tuple[str, ...], candidate: Candidate) -> int:
 
 
 def _points(typed: tuple[str, ...], found: Sequence[Ranked]) -> dict[UUID, float]:
-    """The lower the better: the cost, and what else speaks for or against a game."""
+    """Points by game, the lower the better: the cost, adjusted by what else speaks for or against a
+    game."""
     text, pieces = " ".join(typed), frozenset(trigrams(typed))
     titles = {each.candidate.canonical for each in found}
     parents = _parents(titles)
@@ -125,15 +126,15 @@ def _candidate_cost(
 
 
 def _near_enough(found: list[Ranked], nearest: float, letters: int) -> list[Ranked]:
-    """Without what is further away than a typist would stray, or further than the nearest by more
-    than two typos."""
+    """The candidates without those too far away for typos, or more than two typos further than the
+    nearest."""
     limit = min(nearest + 2, max(2, 1 + 0.2 * letters))
     return [each for each in found if each.candidate.strict or each.cost <= limit]
 
 
 def _parents(titles: Collection[str]) -> dict[str, str]:
-    """For each title that continues another one (not by a number: that is a sequel), the longest
-    such other."""
+    """For each title that continues another one, the longest such other. (A number makes a sequel,
+    which does not count.)"""
     parents = {}
     for title in titles:
         words = title.split()
@@ -171,14 +172,13 @@ def _cost(typed: tuple[str, ...], title: tuple[str, ...]) -> float:
 
 
 def _distance_to_start(query: str, text: str, limit: float) -> float:
-    """Edits from the query to the nearest start of the text, if fewer than the limit: the typist
-    may not have finished."""
+    """The edits from the query to the nearest prefix of the text, if fewer than the limit."""
     if text.startswith(query):
         return 0
     most = EDITS_CONSIDERED if limit > EDITS_CONSIDERED else math.ceil(limit) - 1
     size = len(query)
     best = OSA.distance(query, text[:size], score_cutoff=most + STRETCH)
-    # a start that is longer or shorter by a letter is nearer by one edit at most
+    # one letter more or less changes the distance by one edit at most
     if best > most + STRETCH:
         return FAR
     for length in range(max(1, size - STRETCH), min(len(text), size + STRETCH) + 1):
@@ -187,11 +187,11 @@ def _distance_to_start(query: str, text: str, limit: float) -> float:
 
 
 def _word_by_word(typed: tuple[str, ...], title: tuple[str, ...], limit: float) -> float:
-    """The cost, if below the limit, of matching the words typed, in order, to words of the title,
-    of which any may be left out. A word typed may be the start of one, an abbreviation of several,
+    """The cost, if below the limit, of matching the typed words, in order, to words of the title,
+    some of which may be skipped. A typed word may be a prefix of one, an abbreviation of several,
     or mistyped."""
     short = _abbreviations(title)
-    # cheapest, by words of the title used up
+    # the cheapest cost, by number of the title's words used
     behind = {0: 0.0} | dict.fromkeys(range(1, len(title)), LATER_WORD)
     for word in typed:
         ahead: dict[int, float] = {}
@@ -213,7 +213,7 @@ def _word_by_word(typed: tuple[str, ...], title: tuple[str, ...], limit: float) 
 
 @lru_cache(maxsize=2048)
 def _abbreviations(title: tuple[str, ...]) -> dict[tuple[str, int], list[tuple[int, float]]]:
-    """By abbreviation and the place where it begins: where it ends, and the cost."""
+    """By abbreviation and its start: its ends, each with the cost."""
     found: dict[tuple[str, int], list[tuple[int, float]]] = {}
     for way, cost in ((initials, ABBREVIATED), (compounds, COMPOUND)):
         for short, start, end in way(title):

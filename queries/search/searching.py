@@ -1,5 +1,4 @@
-"""Searching for games: from what somebody typed to a page of results, whichever engine holds the
-index."""
+"""Search for games: from what somebody typed to a page of results, by any engine."""
 
 import base64
 import zlib
@@ -42,7 +41,7 @@ from queries.search.ranking import Ranked, ranked
 MAX_LIMIT = 200
 
 MAX_CENTS = 2**62
-"""No amount is more; engines count in 64 bits."""
+"""The largest price bound; engines count in 64 bits."""
 
 _ORDERS: dict[Sort, SortOrder] = {
     "relevance": SortOrder("text"),
@@ -54,18 +53,17 @@ _ORDERS: dict[Sort, SortOrder] = {
 
 
 class InvalidCursor(ValueError):
-    """A cursor that this search did not hand out, or that another engine did and this one cannot go
-    on with."""
+    """The cursor is not from this search, or from another engine and this one cannot continue
+    it."""
 
 
 class SearchQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """What is searched for. Every filter that is given must hold; values are compared folded (case,
-    accents).
+    """What to search for. All given filters must match; values are compared folded (case, accents).
 
-    A blank `q` means everything. Prices are inclusive, in cents of the currency (without one
-    nothing is compared), and those of the region or else of everywhere; a game that is priced in
-    another currency there has none. `game_ids` limits the search to these games and then includes
-    those that are no longer on sale (a library). `limit` is at most
+    A blank `q` means everything. Price bounds are inclusive, in cents of the currency (without one
+    they are ignored), and compare the region's price or else that of everywhere; a game that is
+    priced in another currency there has none. `game_ids` limits the search to these games and then
+    includes those that are no longer on sale (a library). `limit` is at most
     200. `sort`: `release_date` is newest first; the others ascend but for `-price`.
     """
 
@@ -87,7 +85,7 @@ class SearchQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SearchItem(msgspec.Struct, frozen=True):
-    """A game found: its document, its price where the searcher is, and its title as HTML with the
+    """A found game: its document, its price in the searcher's region, and its title as HTML with
     matches marked."""
 
     document: GameDocument
@@ -96,8 +94,8 @@ class SearchItem(msgspec.Struct, frozen=True):
 
 
 class SearchResult(msgspec.Struct, frozen=True):
-    """A page of results. `total` and `facets` are of all of them; `suggestion` is the phrase as it
-    is spelt, when only misspelt it was found."""
+    """A page of results. `total` and `facets` cover all results; `suggestion` is the right spelling
+    when only a misspelling was found."""
 
     items: list[SearchItem]
     total: int
@@ -115,11 +113,11 @@ class Title(msgspec.Struct, frozen=True):
 
 
 class _Cursor(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where the next page begins: `best` results of the ranked ones are behind, then the list goes
-    on after one.
+    """Where the next page begins: after the first `best` ranked results, or after an entry of the
+    list.
 
-    Where many games match alike, each engine has others among the ranked ones: `ranking` tells
-    which they were.
+    When many games match equally well, engines differ in which ones they rank: `ranking` identifies
+    those of the first page.
     """
 
     sort: Sort
@@ -129,21 +127,21 @@ class _Cursor(msgspec.Struct, frozen=True, omit_defaults=True):
     after: Listed | None = None
 
     def check(self, engine: EngineName, ranked_ids: Sequence[UUID]) -> None:
-        """Raises InvalidCursor when the results behind it are not the first ones here."""
+        """Raises InvalidCursor when this engine ranks other results first."""
         if self.best and self.engine != engine and self.ranking != _fingerprint(ranked_ids):
             raise InvalidCursor("another engine began this list, and this one ranks otherwise")
 
 
 class GameSearch:
-    """Searches an index. The best matches come first, in the order of `queries.search.ranking`;
-    after them, what else matches every word, by title. Other sorts list what matches every word,
-    or, when nothing does, the best matches."""
+    """Searches an index. The best matches come first, as ranked by `queries.search.ranking`; then
+    the other games that match every word, by title. Other sorts list the games that match every
+    word, or, when none does, the best matches."""
 
     def __init__(self, index: GameIndex) -> None:
         self._index = index
 
     async def search(self, query: SearchQuery) -> SearchResult:
-        """A page of results. Raises InvalidCursor; never fails on what was typed."""
+        """A page of results, for any typed text. Raises InvalidCursor."""
         cursor, lookup = (
             _read_cursor(query) or _Cursor(query.sort, self._index.name),
             _lookup(query),
@@ -178,7 +176,7 @@ class GameSearch:
         )
 
     async def suggest(self, prefix: str, limit: int = 10) -> list[Title]:
-        """Titles for what was typed so far, the best first, each once."""
+        """Distinct titles for what was typed so far, the best first."""
         typed = read_typed(prefix)
         if typed is None:
             return []
@@ -192,8 +190,8 @@ class GameSearch:
     async def _page(
         self, query: SearchQuery, lookup: Lookup, first: list[UUID], rest: int, cursor: _Cursor
     ) -> tuple[list[UUID], str | None]:
-        """The ids of a page, and the next one's cursor: what is left of the first, then the list of
-        the `rest`."""
+        """The ids of a page, and the next page's cursor: what is left of the ranked games, then the
+        list of the others."""
         limit, ranking = _limit(query), _fingerprint(first)
         page = first[cursor.best : cursor.best + limit]
         behind, room = cursor.best + len(page), limit - len(page)
@@ -220,7 +218,7 @@ class GameSearch:
         best: list[Ranked],
         found: Found,
     ) -> SearchResult:
-        """Nothing has every word that was typed: what comes near, and what may have been meant."""
+        """The results when no game has every typed word: near matches, and a suggestion."""
         ids = [each.candidate.game_id for each in best]
         cursor.check(self._index.name, ids)
         documents = [found.documents[each] for each in ids]
@@ -273,7 +271,7 @@ def _item(document: GameDocument, region: str, words: Sequence[str]) -> SearchIt
 
 
 def _in_order(documents: list[GameDocument], query: SearchQuery) -> list[GameDocument]:
-    """As the engines' `listing` sorts them."""
+    """The documents sorted as by an engine's `listing`."""
     descending = _ORDERS[query.sort].descending
 
     def key(document: GameDocument) -> tuple[bool, str | int]:
@@ -289,14 +287,14 @@ def _in_order(documents: list[GameDocument], query: SearchQuery) -> list[GameDoc
 
 
 def _cents_in(document: GameDocument, query: SearchQuery) -> int | None:
-    """The price that counts for a query, as the engines find it."""
+    """The price that counts for a query, as in the engines."""
     prices = region_prices(document.prices)
     there = prices.get(price_key(query.region)) or prices.get(region_key(EVERYWHERE), {})
     return there.get(query.currency)
 
 
 def _count(documents: Sequence[GameDocument], query: SearchQuery) -> Facets:
-    """The facets of some documents, as the engines count them."""
+    """The facets of some documents, counted as by the engines."""
     prices = (_cents_in(document, query) for document in documents)
     steps = Counter(price_step(cents) for cents in prices if cents is not None)
     derived = [derive(document) for document in documents]
@@ -317,7 +315,7 @@ def _write_cursor(cursor: _Cursor) -> str:
 
 
 def begun_by(query: SearchQuery) -> EngineName | None:
-    """The engine that gave the cursor, None when there is none. Raises InvalidCursor."""
+    """The engine that made the cursor; None without a cursor. Raises InvalidCursor."""
     cursor = _read_cursor(query)
     return None if cursor is None else cursor.engine
 
