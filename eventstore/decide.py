@@ -33,8 +33,8 @@ async def decide(
     once: IdempotencyKey | None = None,
     refusal: type[Exception] = Exception,
 ) -> tuple[R, Appended | None]:
-    """Run a decision and append its events. On a conflict it runs again, with the contended
-    streams locked.
+    """Run a decision and append its events. On a conflict it runs again, in its turn at the
+    contended streams.
 
     Returns its result and where it was appended (None without events). Whatever fails on cached
     states is tried on fresh ones first. Raises VersionConflict after ATTEMPTS; whatever the
@@ -73,7 +73,7 @@ async def decide(
                     await repository.turns.wait(locks, conflict.stream_ids)
                 fresh = queued = True
             except Exception as error:
-                # no other state would change that
+                # no other state would change these
                 if isinstance(error, AlreadyDone) or is_away(error):
                     raise
                 # Any other failure may be due to outdated states: a rule, or a key destroyed

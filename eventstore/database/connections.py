@@ -32,11 +32,11 @@ logger = logging.getLogger(__name__)
 RV = TypeVar("RV")
 
 SILENCE_SECONDS = 5.0
-"""How long a statement may take before the server is asked whether it is working on it; then the
-same again."""
+"""How long a statement may take before the server is asked whether it is working on it, and between
+further such questions."""
 
 INQUIRY_SECONDS = 4
-"""The timeout of connecting for that question, and of its answer."""
+"""The timeout of connecting for that question, and of waiting for its answer."""
 
 PROOF_SECONDS = 2.0
 """How long a pooled connection may take to prove that it is alive."""
@@ -65,7 +65,7 @@ _SAID = re.compile(r"failed: [^\s:]+:  ")
 
 _DOWN = (
     *map(os.strerror, (errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOENT)),
-    "server closed the connection",  # as a proxy does whose server is gone
+    "server closed the connection",  # by a proxy whose server is gone
 )
 
 _LOST = "the server does not answer"
@@ -181,7 +181,8 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
 
     @contextmanager
     def borrowed_socket(self) -> Iterator[socket.socket]:
-        """Its socket, to look at. Raises psycopg.OperationalError when there is none."""
+        """The connection's socket, not to be closed. Raises psycopg.OperationalError when there is
+        none."""
         # no copy: there may be no file descriptors left
         sock = socket.socket(fileno=self.pgconn.socket)
         try:
@@ -247,8 +248,8 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
         return waiting.wait_async(steps, self.pgconn.socket, interval, timeout)
 
     async def is_worked_on(self) -> bool:
-        """Ask the server, over another connection, whether it is at work on what this one waits
-        for. Where it refuses another connection, that is assumed for a while."""
+        """Ask the server, over another connection, whether it is working on this connection's
+        statement. If it refuses another connection, True is assumed for a while."""
         try:
             async with await _AskingAsync.connect(_same_server(self), autocommit=True) as asking:
                 row = await (await asking.execute(_AT_WORK, (self.info.backend_pid,))).fetchone()
@@ -263,12 +264,12 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
 
 
 class Makeshift:
-    """Reading from a read-only server while no server is writable. The pool keeps its connections
+    """Reads from a read-only server while no server is writable. The pool keeps its connections
     to that server, and one more connection looks for a writable one: replacing the pool's
     connections to find out would leave readers without any."""
 
     def __init__(self, conninfo: str, watch: Watch | None = None) -> None:
-        """`conninfo` as the pool's: it leads to a writable server where there is one."""
+        """`conninfo` is the pool's: it leads to a writable server if there is one."""
         self._conninfo = conninfo
         self._watch = watch
         self._looking: asyncio.Task[None] | None = None
@@ -308,7 +309,7 @@ class PooledConnection(AsyncConnection):
     longest_seconds = LONGEST_SECONDS
 
     makeshift: Makeshift | None = None
-    """Set when the server is read-only: says for how long that will do."""
+    """Set when the server is read-only: tells whether it is still needed."""
 
     @classmethod
     async def connect(  # type: ignore[override]
@@ -348,9 +349,9 @@ def is_refusal(error: Exception) -> bool:
 
 
 def is_down(error: Exception) -> bool:
-    """Whether the error of connecting shows that nothing listens there, that who does hangs up, or
-    that the server starts or stops. That a client has no file descriptor, no port or no name
-    service shows nothing."""
+    """Whether an error of connecting shows that nothing listens there, that the listener hangs up,
+    or that the server starts or stops. A client's lack of file descriptors, ports or name service
+    shows nothing."""
     said = str(error)
     return any(sign in said for sign in _DOWN) or (_was_refused(error) and _STARTING in said)
 

@@ -9,15 +9,16 @@ from kit.cancellation import NEEDLESS
 
 
 class Dependents:
-    """Who needs the database. Used from one event loop only."""
+    """The tasks that need the database, each within a `WhileThere`. Used from one event loop
+    only."""
 
     def __init__(self) -> None:
         self.away = False
-        """Whether the database is down: then nobody begins anything that needs it."""
+        """Whether the database is down: then entering a `WhileThere` fails."""
         self.scopes: dict[asyncio.Task[Any], WhileThere] = {}
 
     def cancel(self) -> None:
-        """Cancel all that needs the database."""
+        """Cancel all tasks that need the database."""
         for scope in list(self.scopes.values()):
             scope.end()
 

@@ -1,7 +1,8 @@
-"""Which connections fell silent: the server is not at work for them, and nothing moves.
+"""Finds connections that fell silent: the server is not working on their statements, and no bytes
+move.
 
 A large message may take seconds, during which the server waits for the client, or has finished. So
-the bytes that the other end acknowledged and sent are counted, as the kernel knows them.
+this counts the bytes that the other end has acknowledged and sent, according to the kernel.
 """
 
 import fcntl
@@ -19,20 +20,19 @@ from weakref import WeakKeyDictionary
 from eventstore.database.connections import AsyncConnection
 
 STILL_SECONDS = 0.2
-"""How long nothing moves on a connection that fell silent."""
+"""How long no bytes move before a connection counts as silent."""
 
 SLOWEST = 1_000_000
-"""Bytes a second. What was sent may lie in a proxy on the way, which passes it on as fast as
-that."""
+"""Bytes per second: the assumed speed of a proxy on the way that still holds sent bytes."""
 
 LARGE_SECONDS = 1.0
-"""How much longer in the midst of a large answer: a narrow network moves by fits and starts."""
+"""How much longer that is in the middle of a large answer, since a slow network moves in bursts."""
 
 LARGE = 100_000
 """Bytes."""
 
 UNKNOWN_SECONDS = 2.0
-"""How long instead, where the kernel does not tell what moves, as of Unix sockets."""
+"""How long it is when the kernel does not count bytes, as for Unix sockets."""
 
 _INFO = 136
 """The size of Linux' struct tcp_info up to tcpi_bytes_received (include/uapi/linux/tcp.h)."""
@@ -41,21 +41,21 @@ _moved_of = struct.Struct("=QQ").unpack_from  # tcpi_bytes_acked, tcpi_bytes_rec
 _waiting_of = struct.Struct("=i").unpack
 
 Moved = tuple[int, int] | None
-"""Bytes acknowledged and received so far; None where the kernel does not tell."""
+"""Bytes acknowledged and received so far; None when the kernel does not count them."""
 
 
 @dataclass(slots=True)
 class _Seen:
-    """What was seen of a connection."""
+    """What the last looks showed of a connection."""
 
     waits_since: float | None
     before: Moved  # at the last look before it began to wait
     moved: Moved
-    idle_since: float | None = None  # of the server, with nothing that moved
+    idle_since: float | None = None  # since when the server is idle and no bytes move
 
 
 class Doubts:
-    """What was seen of connections at the looks before."""
+    """What earlier looks showed of the connections."""
 
     def __init__(self) -> None:
         self._seen: WeakKeyDictionary[AsyncConnection, _Seen] = WeakKeyDictionary()
@@ -65,7 +65,7 @@ class Doubts:
         return bool(self._doubtful)
 
     def clear(self) -> None:
-        """Forget them."""
+        """Forget earlier looks."""
         for conn in self._doubtful:
             self._seen[conn].idle_since = None
         self._doubtful = set()
@@ -76,8 +76,8 @@ class Doubts:
     def look(
         self, idle: Mapping[AsyncConnection, float], conns: Collection[AsyncConnection] = ()
     ) -> list[AsyncConnection]:
-        """Which connections fell silent. `idle`: since when those wait for which the server is not
-        at work. `conns`: all that there are."""
+        """The connections that fell silent. `idle`: those whose statement the server is not working
+        on, and since when they wait. `conns`: all connections."""
         lost = []
         self._doubtful = set()
         for conn in {*conns, *idle}:
@@ -96,7 +96,8 @@ class Doubts:
         return lost
 
     def _look_at(self, conn: AsyncConnection) -> tuple[_Seen, bool]:
-        """Returns also whether nothing moved, and the wait is the same, since the last look."""
+        """What is seen of a connection now, and whether it waits as at the last look without a byte
+        moved."""
         moved, since = _moved(conn), conn.waits_since
         seen = self._seen.get(conn)
         if seen is None:
@@ -114,7 +115,7 @@ class Doubts:
 
 
 def has_come(conn: AsyncConnection) -> bool:
-    """Whether something was received that nobody has read."""
+    """Whether there are received bytes that nobody has read."""
     poll = select.poll()
     poll.register(conn.pgconn.socket, select.POLLIN)
     return bool(poll.poll(0))

@@ -1,8 +1,8 @@
 """Numbered SQL files, each run once, in order, under a lock, when a process starts.
 
 Completed migrations are recorded in log.migrations, which is backed up with the log. A file that
-has run is not edited; where it must be, for new installations, its line `-- supersedes SHA256`
-names the text that others ran, with the same effect.
+has run is not edited. If it must be, for new installations, its line `-- supersedes SHA256` names
+the text that others ran, with the same effect.
 
 Functions are not migrations: each has its current text in a file of its own (sql/functions), which
 is installed anew whenever it differs from the installed one.
@@ -54,7 +54,7 @@ INSERT INTO log.functions (name, sha256) VALUES (%s, %s)
 ON CONFLICT (name) DO UPDATE SET sha256 = excluded.sha256, installed_at = clock_timestamp()
 """
 _FORMER_TABLE = "ludoteca_migrations"
-"""Where an older release recorded them, in schema public."""
+"""The table, in schema public, in which an older release recorded migrations."""
 
 Folders = Sequence[tuple[str, Path]]
 """The components of a program, and the folders of their files."""

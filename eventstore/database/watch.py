@@ -44,7 +44,7 @@ from kit.seldom import Seldom
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.15
-"""Between an answer and the next query."""
+"""The pause between an answer and the next query."""
 
 TICK_SECONDS = 0.04
 """How often to check for an answer."""
@@ -56,7 +56,7 @@ DOUBT_SECONDS = 0.2
 """How long a statement may take before the server is asked about it."""
 
 AWAY_SECONDS = 0.5
-"""How long a silence means that the database is down."""
+"""After how long a silence the database counts as down."""
 
 CONNECT_SECONDS = 1.0
 """The timeout of connecting to a host, after which it is tried again."""
@@ -82,13 +82,13 @@ class DatabaseWatch:
         self._there = asyncio.Event()
         self._there.set()
         self._away_since = float("inf")
-        self._known = asyncio.Event()  # whether it is there
+        self._known = asyncio.Event()  # set once it is known whether the database is up
         self._dependents = Dependents()
         self._connections: WeakSet[AsyncConnection] = WeakSet()
         self._doubts = Doubts()
         self._silence = 0.0
         self._asked_at = monotonic()
-        self._refusals = 0  # by how many addresses in a row
+        self._refusals = 0  # how many addresses in a row have refused
         self._another: asyncio.Task[AsyncConnection] | None = None
         self._proof: asyncio.Task[None] | None = None
         self._inquiries: dict[AsyncConnection, asyncio.Task[None]] = {}
@@ -254,8 +254,8 @@ class DatabaseWatch:
             self._is_silent()
 
     def _prove_another(self) -> None:
-        """Have a connection that is not in use answered: that the watch hears nothing may be its
-        own fault."""
+        """Make a round trip over an unused connection: only the watch's own connection may be
+        silent."""
         if self._proof is not None and not self._proof.done():
             return
         unused = [conn for conn in self._connections if not conn.closed and conn.unused]
@@ -265,7 +265,8 @@ class DatabaseWatch:
             )
 
     def _inquire(self, conns: Collection[AsyncConnection]) -> None:
-        """Ask another server than the watch's whether it is at work for these."""
+        """Ask other servers than the watch's whether they are working on these connections'
+        statements."""
         for conn in conns:
             if (
                 conn not in self._inquiries
@@ -315,7 +316,8 @@ class DatabaseWatch:
         self._dependents.cancel()
 
     def _wait_for_it(self) -> None:
-        """The database is down: hang up what waits for it, until something is heard."""
+        """While the database is down, hang up waiting connections, until one of them receives
+        something."""
         if self._heard_since(self._away_since):
             self._is_there()
             return

@@ -1,4 +1,4 @@
-"""The ways to a database: every address of every host that its URL, the environment (PGHOST) or a
+"""The ways to a database: all addresses of all hosts that its URL, the environment (PGHOST) or a
 service file names."""
 
 import asyncio
@@ -21,10 +21,10 @@ Server = dict[str, str]
 
 
 class Ways:
-    """Takes turns: each address as a server that can be written to, then each as any."""
+    """Tries the addresses in turn: first for a writable server, then for any server."""
 
     def __init__(self, url: str, conninfo: str) -> None:
-        """`conninfo`: how to connect to the database at `url`, wherever it is."""
+        """`conninfo`: how to connect to the database at `url`, at any of its addresses."""
         self._conninfo = conninfo
         self._given = servers(url)
         self._addresses = self._given
@@ -52,7 +52,7 @@ class Ways:
 
     @property
     def seeks_writable(self) -> bool:
-        """Whether the current way is for servers that can be written to only."""
+        """Whether the current way accepts writable servers only."""
         return self._turn % (2 * self.count) < self.count
 
     @property
@@ -60,15 +60,15 @@ class Ways:
         return self._addresses[self._turn % self.count]
 
     def failed(self) -> None:
-        """It is the next way's turn."""
+        """Go on to the next way."""
         self._turn = (self._turn + 1) % (2 * self.count)
 
     def answered(self) -> None:
-        """The current way leads to a server."""
+        """Note that the current way leads to a server."""
         self._answered = self._address
 
     def begin_anew(self) -> None:
-        """It is the turn of the first way."""
+        """Begin again with the first way."""
         self._turn = 0
 
     def nearest(self, conninfo: str) -> str:
@@ -81,7 +81,7 @@ class Ways:
         given = servers(conninfo)
         if _named(near) not in map(_named, given):
             return conninfo
-        # a name may lead elsewhere by then
+        # a name may have other addresses by then
         order = [near, *(server for server in given if server != near)]
         return make_conninfo(
             conninfo, **{name: ",".join(one.get(name, "") for one in order) for name in _NAMES}
@@ -117,7 +117,8 @@ def servers(url: str) -> list[Server]:
 
 @contextmanager
 def _service(name: str) -> Iterator[None]:
-    """libpq tells what a service file says of the service in the environment only."""
+    """Sets PGSERVICE meanwhile: libpq reads a service file only for the service in the
+    environment."""
     before = os.environ.get("PGSERVICE")
     if name:
         os.environ["PGSERVICE"] = name
