@@ -142,19 +142,17 @@ async def fill(core: Core, base: str, games: Path) -> Shop:
     return shop
 
 
-def client(base: str, position: int = 0, token: str = "") -> httpx.AsyncClient:
+def client(base: str, position: int, token: str = "") -> httpx.AsyncClient:
     """A client of ours that sees at least what was done up to a position."""
-    headers = {"Min-Position": str(position)} if position else {}
+    headers = {"Min-Position": str(position)}
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    return httpx.AsyncClient(
-        base_url=f"{base}/api/v1", headers=headers, timeout=30, trust_env=False
-    )
+    return httpx.AsyncClient(base_url=base, headers=headers, timeout=30, trust_env=False)
 
 
 async def get(http: httpx.AsyncClient, path: str, **query: str) -> Any:
     """What is answered. Raises ValueError unless it is 200."""
-    answer = await http.get(path, params=query)
+    answer = await http.get(f"/api/v1{path}", params=query)
     if answer.status_code != 200:
         raise ValueError(f"{path}: {answer.status_code} {answer.text}")
     return answer.json()
@@ -241,13 +239,18 @@ async def _granted(core: Core, orders: int) -> None:
 # -- the twin --------------------------------------------------------------------------------------
 
 
-async def copy(tokens: Tokens, position: int, base: str, shop: Shop, url: str) -> None:
-    """Fill the twin's database with what our API answers, up to a position of the log."""
-    async with client(base, position) as http:
+Asking = Callable[[Account | None], httpx.AsyncClient]
+"""Opens a client of our API for somebody, or for nobody; what is asked reflects all that was done
+before."""
+
+
+async def copy(asking: Asking, shop: Shop, url: str) -> None:
+    """Fill the twin's database with what our API answers."""
+    async with asking(None) as http:
         games = await _all(http, "/games")
     orders, library, carts = [], [], []
     for account in shop.accounts[:READERS]:
-        async with client(base, position, our_token(tokens, account)) as http:
+        async with asking(account) as http:
             orders += await _all(http, "/orders")
             owner = {"user_id": account.user_id}
             library += [{**owner, **each} for each in await _all(http, "/library")]
@@ -361,6 +364,7 @@ def _payment_of(order: dict[str, Any], event: dict[str, Any]) -> str | None:
 
 
 def _insert_carts(conn: psycopg.Connection, carts: Sequence[dict[str, Any]]) -> None:
+    carts = [cart for cart in carts if cart["id"] is not None]
     _insert(conn, "carts", ({**cart, "version": 1} for cart in carts))
     for cart in carts:
         items = ({**item, "cart_id": cart["id"]} for item in cart["items"])

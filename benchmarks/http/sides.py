@@ -9,6 +9,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import httpx
 import psycopg
 import uvloop
 from joserfc.jwk import OKPKey
@@ -178,7 +179,13 @@ def open_twin(server: Server, home: Path, ours: Side, data: Shop, tokens: Tokens
     key_file.write_bytes(new_private_key())
     with ExitStack() as stack:
         url = stack.enter_context(server.fresh())
-        asyncio.run(shop.copy(tokens, ours.position, ours.serving.base, data, url))
+        position = ours.position
+
+        def asking(account: Account | None) -> httpx.AsyncClient:
+            token = "" if account is None else shop.our_token(tokens, account)
+            return shop.client(ours.serving.base, position, token)
+
+        asyncio.run(shop.copy(asking, data, url))
         serving = stack.enter_context(
             processes.module("benchmarks.http.twin.app", url, key_file, home=home)
         )

@@ -32,8 +32,8 @@ SELECT o.id, o.id AS order_id, user_id, region, currency, total_cents, refunded_
      FROM order_lines l WHERE l.order_id = o.id) AS lines,
     (SELECT to_jsonb(p) || jsonb_build_object('payment_id', p.id,
         'refunds', coalesce((SELECT jsonb_agg(r) FROM refunds r WHERE r.payment_id = p.id), '[]'),
-        'history', (SELECT jsonb_agg(h ORDER BY position) FROM happenings h
-                    WHERE h.payment_id = p.id))
+        'history', (SELECT jsonb_agg(jsonb_strip_nulls(to_jsonb(h)) ORDER BY position)
+                    FROM happenings h WHERE h.payment_id = p.id))
      FROM payments p WHERE p.id = o.payment_id) AS payment,
     coalesce((SELECT jsonb_agg(r ORDER BY r.number) FROM receipts r WHERE r.order_id = o.id), '[]')
         AS receipts,
@@ -41,7 +41,8 @@ SELECT o.id, o.id AS order_id, user_id, region, currency, total_cents, refunded_
         'lines', (SELECT jsonb_agg(to_jsonb(l) || jsonb_build_object('line_id', l.id))
                   FROM order_lines l WHERE l.shipment_id = s.id)))
      FROM shipments s WHERE s.order_id = o.id), '[]') AS shipments,
-    (SELECT jsonb_agg(h ORDER BY position) FROM happenings h WHERE h.order_id = o.id) AS timeline
+    (SELECT jsonb_agg(jsonb_strip_nulls(to_jsonb(h)) ORDER BY position)
+     FROM happenings h WHERE h.order_id = o.id) AS timeline
 FROM orders o WHERE o.id = %s"""
 _GAME = "SELECT seller_id, title, kind, status, prices FROM games WHERE id = %s"
 # locked, so that of two orders of a game at once one finds the other
@@ -159,7 +160,8 @@ async def order_status(conn: Connection, order_id: UUID) -> DictRow:
     return row
 
 
-@router.get("/orders/{order_id}", response_model=Order)
+# what is absent from an entry of a timeline is left out
+@router.get("/orders/{order_id}", response_model=Order, response_model_exclude_unset=True)
 async def get_order(order_id: UUID, pool: Pool, user: SignedIn) -> dict[str, Any]:
     """An order, with all that belongs to it."""
     async with pool.connection() as conn:
