@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BeforeValidator, TypeAdapter, ValidationErro
 from api.access import access_of
 from api.auth import AnyCaller
 from api.problems import Problem
-from api.services import ServicesOf
+from api.services import Services, ServicesOf
 from domain.errors import Forbidden, Unauthorized
 from domain.times import EARLIEST, LATEST
 from queries.positions import PositionUnknown
@@ -128,3 +128,18 @@ async def _moment(
 
 
 AsOf = Annotated[int | datetime | None, Depends(_moment)]
+
+
+async def found_as_of(
+    services: Services,
+    as_of: int | datetime,
+    ask: Callable[[int], Awaitable[T | None]],
+    missing: Callable[[], Exception],
+) -> tuple[T, int]:
+    """The result that `ask` finds in the log as of a position, and the position. Raises `missing`
+    if there is none."""
+    position = await services.audit.position_at(as_of)
+    past = await ask(position)
+    if past is None:
+        raise missing()
+    return past, position

@@ -1,7 +1,7 @@
 """Reports on sales and carts."""
 
 from datetime import date, timedelta
-from typing import Annotated
+from typing import Annotated, TypedDict
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -21,7 +21,7 @@ from queries.reports import GroupBy
 
 router = APIRouter(prefix="/api/v1/admin/analytics", tags=["analytics"])
 
-USUAL_PERIOD = timedelta(days=29)
+DEFAULT_PERIOD = timedelta(days=29)
 
 Day = Annotated[
     date | None,
@@ -29,31 +29,42 @@ Day = Annotated[
 ]
 
 
-async def _period(
+class ReportQuery(TypedDict):
+    """What a report is about: its grouping, its first and last day, one currency or None for all,
+    and the page."""
+
+    group_by: GroupBy
+    first: date
+    last: date
+    currency: str | None
+    limit: int
+    cursor: str | None
+
+
+async def _report_query(
     services: ServicesOf,
     first: Annotated[Day, Query(alias="from")] = None,
     last: Annotated[Day, Query(alias="to")] = None,
-) -> tuple[date, date]:
+    currency: Annotated[
+        str | None, Query(pattern="^[A-Z]{3}$", description="Only amounts in this currency.")
+    ] = None,
+    group_by: GroupBy = "day",
+    limit: Limit = MAX_LIMIT,
+    cursor: Cursor = None,
+) -> ReportQuery:
     last = last or services.clock.now().date()
-    first = first or last - USUAL_PERIOD
+    first = first or last - DEFAULT_PERIOD
     if first > last:
         raise Invalid("invalid_period", "the first day comes after the last")
-    return first, last
-
-
-async def _currency(
-    currency: Annotated[str | None, Query(pattern="^[A-Z]{3}$")] = None,
-) -> str | None:
     if currency is not None:
         check_currency(currency)
-    return currency
+    return ReportQuery(
+        group_by=group_by, first=first, last=last, currency=currency, limit=limit, cursor=cursor
+    )
 
 
-Period = Annotated[tuple[date, date], Depends(_period)]
-"""The first and the last day, by default the last 30 days."""
-
-Currency = Annotated[str | None, Depends(_currency)]
-"""Restricts the report to amounts in this currency."""
+Report = Annotated[ReportQuery, Depends(_report_query)]
+"""The requested report, by default of the last 30 days. Raises Invalid("invalid_period")."""
 
 
 # -- sales -----------------------------------------------------------------------------------------
@@ -108,11 +119,7 @@ async def sales(
     request: Request,
     reads: Reads,
     _: Admin,
-    period: Period,
-    currency: Currency,
-    group_by: GroupBy = "day",
-    limit: Limit = MAX_LIMIT,
-    cursor: Cursor = None,
+    query: Report,
 ) -> Response:
     """Report sales by day, seller or game, by default of the last 30 days. Requires ADMIN.
 
@@ -120,18 +127,9 @@ async def sales(
     day (UTC) it was paid, and its refunds count on that day too. `totals` cover all items, not only
     those of the page.
     """
-    first, last = period
-    found = await sales_query.sales(
-        reads,
-        group_by=group_by,
-        first=first,
-        last=last,
-        currency=currency,
-        limit=limit,
-        cursor=cursor,
-    )
+    found = await sales_query.sales(reads, **query)
     report = SalesReport(
-        items=[_SALES[group_by].model_validate(each) for each in found.value.items],
+        items=[_SALES[query["group_by"]].model_validate(each) for each in found.value.items],
         next_cursor=found.value.next_cursor,
         totals=[Totals.model_validate(each) for each in found.value.totals],
     )
@@ -214,11 +212,7 @@ async def carts(
     request: Request,
     reads: Reads,
     _: Admin,
-    period: Period,
-    currency: Currency,
-    group_by: GroupBy = "day",
-    limit: Limit = MAX_LIMIT,
-    cursor: Cursor = None,
+    query: Report,
 ) -> Response:
     """Report what became of carts, by day (UTC), seller or game, by default of those created in the
     last 30 days. Requires ADMIN.
@@ -227,18 +221,9 @@ async def carts(
     converted once its order is paid, and abandoned once it ends unpaid with items in it. `totals`
     and `overall` cover all items, not only those of the page.
     """
-    first, last = period
-    found = await carts_query.cart_analytics(
-        reads,
-        group_by=group_by,
-        first=first,
-        last=last,
-        currency=currency,
-        limit=limit,
-        cursor=cursor,
-    )
+    found = await carts_query.cart_analytics(reads, **query)
     report = CartReport(
-        items=[_CARTS[group_by].model_validate(each) for each in found.value.items],
+        items=[_CARTS[query["group_by"]].model_validate(each) for each in found.value.items],
         next_cursor=found.value.next_cursor,
         totals=[CartTotals.model_validate(each) for each in found.value.totals],
         overall=CartCounts.model_validate(carts_query.overall(found.value.totals)),

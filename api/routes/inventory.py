@@ -1,6 +1,7 @@
 """Stock levels for sellers, availability for everybody, and reservations for other systems."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from uuid import UUID
 
 from fastapi import APIRouter, Request
@@ -10,7 +11,7 @@ from api.answers import ExpectedVersion, answer, page_answer, position_of, versi
 from api.auth import EVERYBODY, Seller, Service, SignedIn, Stockkeeper
 from api.fields import Answer, Body, Count, Page, Quantity, Time, Version
 from api.idempotency import Idempotency, Idempotent, recorded_id
-from api.reading import AsOf, Cursor, Limit, Reads, found
+from api.reading import AsOf, Cursor, Limit, Reads, found, found_as_of
 from api.services import Services, ServicesOf
 from commands.aggregates import STOCK
 from commands.handler import CommandResult
@@ -279,10 +280,12 @@ async def get_stock(
     """Return the stock of a product (its seller, ADMIN). With `as_of`, an AUDITOR or ADMIN sees it
     at a past moment."""
     if as_of is not None:
-        position = await services.audit.position_at(as_of)
-        past = await stock_query.stock_as_of(services.log, product_id, position)
-        if past is None:
-            raise STOCK.missing()
+        past, position = await found_as_of(
+            services,
+            as_of,
+            partial(stock_query.stock_as_of, services.log, product_id),
+            STOCK.missing,
+        )
         return answer(SellersStock.model_validate(past), position=position)
     stock, position = await found(
         services, reads, lambda models: stock_query.stock(models, product_id), STOCK.missing

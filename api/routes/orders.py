@@ -1,5 +1,6 @@
 """Orders: placing, reading, cancelling and refunding them."""
 
+from functools import partial
 from uuid import UUID
 
 from fastapi import APIRouter, Request
@@ -12,7 +13,7 @@ from api.auth import Admin, Oneself, SignedIn
 from api.fields import Answer, Body, Page, Time
 from api.idempotency import Idempotency, recorded_id
 from api.paying import refresh_order, refunded, wait_as_preferred
-from api.reading import AsOf, Cursor, Limit, Reads, found
+from api.reading import AsOf, Cursor, Limit, Reads, found, found_as_of
 from api.services import Services, ServicesOf
 from api.views.payments import (
     PaymentMethod,
@@ -271,10 +272,12 @@ async def get_order(
     """Return an order (its buyer, ADMIN). With `as_of`, an AUDITOR or ADMIN sees it at a past
     moment."""
     if as_of is not None:
-        position = await services.audit.position_at(as_of)
-        past = await orders_query.order_as_of(services.log, order_id, position)
-        if past is None:
-            raise ORDER.missing()
+        past, position = await found_as_of(
+            services,
+            as_of,
+            partial(orders_query.order_as_of, services.log, order_id),
+            ORDER.missing,
+        )
         return answer(await _addressed(services, past, caller), position=position)
     order, position = await found(
         services, reads, lambda models: orders_query.order(models, order_id), ORDER.missing

@@ -1,6 +1,7 @@
 """Wallets: opening them, reading them and their statements, and an ADMIN's changes."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from api.answers import answer, page_answer, position_of, versioned
 from api.auth import Admin, SignedIn
 from api.fields import Amount, Answer, Body, Currency, Page, Reason, Time
 from api.idempotency import Idempotency, Idempotent, no_result, recorded_id
-from api.reading import AsOf, Cursor, Limit, Reads, found
+from api.reading import AsOf, Cursor, Limit, Reads, found, found_as_of
 from api.services import Services, ServicesOf
 from commands.aggregates import WALLET
 from commands.caller import not_yours
@@ -266,10 +267,12 @@ async def get_wallet(
     """Return a wallet (its owner, ADMIN). With `as_of`, an AUDITOR or ADMIN sees it at a past
     moment."""
     if as_of is not None:
-        position = await services.audit.position_at(as_of)
-        past = await wallets_query.wallet_as_of(services.log, wallet_id, position)
-        if past is None:
-            raise WALLET.missing()
+        past, position = await found_as_of(
+            services,
+            as_of,
+            partial(wallets_query.wallet_as_of, services.log, wallet_id),
+            WALLET.missing,
+        )
         return answer(DatedWallet.model_validate(past), position=position)
     wallet, position = await _owned(services, reads, caller.may_act_for, wallet_id)
     return versioned(
