@@ -42,12 +42,12 @@ from kit.uuid7 import uuid7
 
 def no_such_item() -> NotFound:
     """The refusal of a line that the cart does not have."""
-    return NotFound("item_not_found", "your cart has no such line")
+    return NotFound("item_not_found", "the cart has no such line")
 
 
 def cart_is_empty() -> Conflict:
     """The refusal of an empty cart, or of none."""
-    return Conflict("cart_empty", "there is nothing in the cart")
+    return Conflict("cart_empty", "the cart is empty")
 
 
 class CartChanged(msgspec.Struct, frozen=True):

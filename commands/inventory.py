@@ -270,7 +270,9 @@ async def _must_not_be_an_orders(unit: UnitOfWork, stock: Stock, reservation_id:
     order = None if held is None or held.order_id is None else await unit.load(ORDER, held.order_id)
     if held is not None and order is not None and order.has_reservation(reservation_id):
         raise Conflict(
-            "reservation_in_use", "an order holds it: cancel the order", order_id=str(held.order_id)
+            "reservation_in_use",
+            "an order holds the reservation: cancel the order",
+            order_id=str(held.order_id),
         )
 
 
@@ -281,7 +283,7 @@ async def _must_not_be_a_carts(unit: UnitOfWork, stock: Stock, reservation_id: U
     if held is not None and cart is not None and cart.has_reservation(reservation_id):
         raise Conflict(
             "reservation_in_use",
-            "a cart holds it, and its checkout allocates it",
+            "a cart holds the reservation, and its checkout allocates it",
             cart_id=str(held.cart_id),
         )
 

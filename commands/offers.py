@@ -19,7 +19,7 @@ async def offer(unit: UnitOfWork, game: Game, region: str) -> Price:
     if game.seller_id != PLATFORM_ID:
         seller = await unit.load(USER, game.seller_id)
         if seller is not None and not seller.may_act:
-            raise Conflict("game_unavailable", "its seller no longer sells")
+            raise Conflict("game_unavailable", "the seller's account is closed")
         if seller is not None:
             unit.emit(game.seller_id, identity.interrupt_forgetting(seller))
     return price

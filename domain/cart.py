@@ -236,9 +236,9 @@ def add(
     if len(cart.items) >= MAX_LINES:
         raise Conflict("cart_full", f"a cart has at most {MAX_LINES} lines")
     if digital and item.quantity != 1:
-        raise Invalid("invalid_quantity", "a digital game is bought singly")
+        raise Invalid("invalid_quantity", "the quantity of a digital game is 1")
     if digital and any(other.game_id == item.game_id for other in cart.items.values()):
-        raise Conflict("already_in_cart", "this game is in the cart already")
+        raise Conflict("already_in_cart", "the game is already in the cart")
     repriced = _repriced(cart, item.game_id, item.unit_price_cents, expires_at)
     _must_be_affordable(
         _total_after(cart, repriced) + item.quantity * item.unit_price_cents, cart.currency
@@ -277,7 +277,9 @@ def change(
     _must_be_open(cart, now)
     item = item_of(cart, item_id)
     if quantity < 1 or (item.reservation_id is None and quantity > 1):
-        raise Invalid("invalid_quantity", "one or more; a digital game is bought singly")
+        raise Invalid(
+            "invalid_quantity", "the quantity is at least 1, and exactly 1 for a digital game"
+        )
     events: list[Event] = []
     if quantity > item.quantity and price is not None:
         _must_be_in_its_currency(cart, price.currency)
@@ -298,7 +300,7 @@ def check_out(cart: Cart, order_id: UUID, payment_id: UUID, *, now: datetime) ->
     """Turn the cart into an order. Raises Conflict: cart_closed, cart_empty, amount_too_large."""
     _must_be_open(cart, now)
     if not cart.items:
-        raise Conflict("cart_empty", "there is nothing in the cart")
+        raise Conflict("cart_empty", "the cart is empty")
     _must_be_affordable(cart.total_cents, cart.currency)
     return [CheckoutInitiated(order_id=order_id, payment_id=payment_id)]
 
@@ -373,13 +375,15 @@ def _total_after(cart: Cart, events: Iterable[Event]) -> int:
 
 def _must_be_open(cart: Cart, now: datetime) -> None:
     if not cart.is_open(now):
-        raise Conflict("cart_closed", "the cart was checked out, or its time is over")
+        raise Conflict("cart_closed", "the cart was checked out, or has expired")
 
 
 def _must_be_in_its_currency(cart: Cart, currency: str) -> None:
     if currency != cart.currency:
         raise Conflict(
-            "currency_mismatch", f"this cart is in {cart.currency}", cart_currency=cart.currency
+            "currency_mismatch",
+            f"the prices of this cart are in {cart.currency}",
+            cart_currency=cart.currency,
         )
 
 

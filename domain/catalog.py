@@ -169,14 +169,14 @@ def check_listing(listing: Listing, before: Listing | None = None) -> None:
 
 def _check_kind(kind: str) -> None:
     if kind not in get_args(Kind):
-        raise Invalid("invalid_kind", "a game is DIGITAL or PHYSICAL")
+        raise Invalid("invalid_kind", "the kind of a game is DIGITAL or PHYSICAL")
 
 
 def check_release(day: date | None) -> None:
     """Raises Invalid("invalid_release_date") unless the day lies between FIRST_DAY and LAST_DAY."""
     if day is not None and not FIRST_DAY <= day <= LAST_DAY:
         raise Invalid(
-            "invalid_release_date", f"a game is released between {FIRST_DAY} and {LAST_DAY}"
+            "invalid_release_date", f"the release date lies between {FIRST_DAY} and {LAST_DAY}"
         )
 
 
@@ -237,7 +237,7 @@ def create(seller_id: UUID, listing: Listing, status: InitialStatus = "DRAFT") -
     listing = _with_trimmed_sku(listing)
     check_listing(listing)
     if status not in get_args(InitialStatus):
-        raise Invalid("invalid_status", "a new game is DRAFT or ACTIVE")
+        raise Invalid("invalid_status", "the status of a new game is DRAFT or ACTIVE")
     if status == "ACTIVE":
         _must_have_price(listing)
     return [GameCreated(seller_id=seller_id, status=status, **msgspec.structs.asdict(listing))]
@@ -262,9 +262,9 @@ def update(
     if game.status == "RETIRED":
         raise Conflict("game_retired", "a retired game cannot be edited")
     if wanted.kind != game.listing.kind:
-        raise Invalid("kind_fixed", "a game stays DIGITAL or PHYSICAL: list another one")
+        raise Invalid("kind_fixed", "the kind of a game cannot change: list another game")
     if status == "DRAFT" and game.status != "DRAFT":
-        raise Conflict("game_published", "a published game cannot become a draft: retire it")
+        raise Conflict("game_published", "a published game cannot become a draft again: retire it")
     wanted = _with_trimmed_sku(wanted)
     check_listing(wanted, game.listing)
     publishes = status == "ACTIVE" and game.status == "DRAFT"
@@ -295,7 +295,7 @@ def _with_trimmed_sku(listing: Listing) -> Listing:
 def _must_have_price(listing: Listing) -> None:
     if not listing.prices:
         raise Invalid(
-            "price_required", "a game on sale has a price: for a region, or for all (`*`)"
+            "price_required", "a game on sale needs a price, for a region or for all (`*`)"
         )
 
 
@@ -309,4 +309,4 @@ def follow_seller(game: Game, *, seller_is_open: bool) -> list[Event]:
 
 def _must_own(game: Game, by: UUID, is_admin: bool) -> None:
     if by != game.seller_id and not is_admin:
-        raise Forbidden("not_owner", "only its seller or an ADMIN may do this")
+        raise Forbidden("not_owner", "only the game's seller or an ADMIN may do this")

@@ -129,7 +129,7 @@ def ship(shipment: Shipment, carrier: str, tracking_number: str, now: datetime) 
     """
     _must_be(shipment, "PROCESSING")
     if not is_visible(carrier) or not is_visible(tracking_number):
-        raise Invalid("invalid_tracking", "name the carrier and its tracking number")
+        raise Invalid("invalid_tracking", "the carrier and its tracking number are required")
     number = trimmed(tracking_number)
     return [
         ShipmentStatusUpdated(
@@ -177,14 +177,14 @@ def _delivered_at(shipment: Shipment, at: datetime, now: datetime) -> datetime:
     future, within the clock skew."""
     check_not_ahead(at, now)
     if shipment.shipped_at is not None and at < shipment.shipped_at - CLOCK_SKEW:
-        raise Invalid("invalid_delivered_at", "nothing is delivered before it was shipped")
+        raise Invalid("invalid_delivered_at", "the delivery is before the shipment")
     return min(at, now)
 
 
 def check_not_ahead(at: datetime, now: datetime) -> None:
     """Raises Invalid("invalid_delivered_at") for a time in the future."""
     if at > now + CLOCK_SKEW:
-        raise Invalid("invalid_delivered_at", "nothing is delivered in the future")
+        raise Invalid("invalid_delivered_at", "the delivery is in the future")
 
 
 def order_status(shipments: Sequence[Status]) -> FulfilmentStatus | None:

@@ -282,7 +282,8 @@ def register(
     """
     if account_type not in OPEN_TO_ALL and not by_admin:
         raise Forbidden(
-            "account_type_not_allowed", f"only an ADMIN can make an account of type {account_type}"
+            "account_type_not_allowed",
+            f"only an ADMIN can create an account of type {account_type}",
         )
     email = email_addresses.as_kept(email)
     check_name(name)
@@ -367,7 +368,7 @@ def restore_email(user: User, *, epoch: int, email: str, email_digest: str) -> l
     """
     _must_act(user)
     if epoch <= user.taken_back_at:
-        raise Invalid("invalid_token", "the account was taken back already")
+        raise Invalid("invalid_token", "the account was already taken back")
     return [EmailRestored(email=email, email_digest=email_digest)]
 
 
@@ -421,11 +422,9 @@ def reopen(user: User, reason: str | None = None) -> list[Event]:
     Raises Conflict: account_active, account_forgotten (nothing identifies its person any more).
     """
     if user.status == "FORGOTTEN":
-        raise Conflict(
-            "account_forgotten", "the account was forgotten: there is nobody to open it for"
-        )
+        raise Conflict("account_forgotten", "the account was forgotten, and cannot be reopened")
     if user.may_act:
-        raise Conflict("account_active", "the account is open")
+        raise Conflict("account_active", "the account is not closed")
     return [UserReactivated(reason=reason)]
 
 

@@ -223,7 +223,7 @@ def set_total(stock: Stock, total: int, threshold: int, *, now: datetime) -> lis
     held = stock.reserved + stock.allocated
     if total < held:
         raise Conflict(
-            "stock_below_commitments", "carts and orders hold more than that", committed=held
+            "stock_below_commitments", "carts and orders hold more units than that", committed=held
         )
     if total == stock.total:
         return []
@@ -336,7 +336,7 @@ def confirm_sale(stock: Stock, reservation_id: UUID) -> list[Event]:
     Conflict("not_allocated")."""
     held = stock.holds.get_held(reservation_id)
     if held.kind != "HARD" or held.order_id is None:
-        raise Conflict("not_allocated", "only what an order holds can be sold")
+        raise Conflict("not_allocated", "only units that an order holds can be sold")
     return [
         ReservationFulfilled(
             reservation_id=reservation_id, order_id=held.order_id, quantity=held.quantity
@@ -370,7 +370,7 @@ def check_limit(stock: Stock, buyer_id: UUID, cart_id: UUID, now: datetime, limi
     if _held_by(stock, buyer_id, cart_id, now) > limit:
         raise Conflict(
             "quantity_limit",
-            f"one buyer may hold at most {limit} of this at a time, in cart and unpaid orders"
+            f"a buyer may hold at most {limit} units of this game, in the cart and in unpaid orders"
             " together",
             limit=limit,
             product_id=str(stock.game_id),
@@ -388,9 +388,9 @@ def _held_by(stock: Stock, buyer_id: UUID, cart_id: UUID, now: datetime) -> int:
 def _soft(stock: Stock, reservation_id: UUID, now: datetime) -> Reservation:
     held = stock.holds.get_held(reservation_id)
     if held.kind == "HARD":
-        raise Conflict("reservation_allocated", "an order holds it")
+        raise Conflict("reservation_allocated", "an order holds the reservation")
     if now >= held.expires_at:
-        raise Conflict("reservation_expired", "the reservation is past its time")
+        raise Conflict("reservation_expired", "the reservation has expired")
     return held
 
 
@@ -414,7 +414,7 @@ def _freed(stock: Stock, now: datetime, units: int) -> tuple[list[Event], Stock]
 def _insufficient(stock: Stock) -> Conflict:
     return Conflict(
         "insufficient_stock",
-        f"only {stock.available} are available",
+        f"only {stock.available} units are available",
         available=stock.available,
         product_id=str(stock.game_id),
     )

@@ -72,7 +72,7 @@ def add(
     if owned_by == order_id:
         return []
     if owned_by is not None:
-        raise Conflict("already_owned", "the game is in the library already")
+        raise Conflict("already_owned", "the game is already in the library")
     return [
         LibraryGameAdded(
             user_id=user_id,

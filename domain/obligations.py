@@ -131,7 +131,9 @@ def refusal(found: list[Obligation]) -> Conflict:
         for each in found
     ]
     return Conflict(
-        "account_has_obligations", "settle these first; nothing was changed", obligations=named
+        "account_has_obligations",
+        "the account still has obligations: settle them first",
+        obligations=named,
     )
 
 

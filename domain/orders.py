@@ -228,13 +228,13 @@ def check_lines(lines: Sequence[OrderLine], currency: str) -> None:
     for line in lines:
         if line.quantity < 1 or (line.kind == "DIGITAL" and line.quantity > 1):
             raise Invalid(
-                "invalid_quantity", "a digital game is bought singly, others by one or more"
+                "invalid_quantity", "the quantity is at least 1, and exactly 1 for a digital game"
             )
         check_amount(line.unit_price_cents, currency)
     check_amount(total_of(lines), currency)
     digital = [line.game_id for line in lines if line.kind == "DIGITAL"]
     if len(set(digital)) < len(digital):
-        raise Invalid("invalid_quantity", "a digital game is bought once")
+        raise Invalid("invalid_quantity", "the quantity of a digital game is 1")
 
 
 def total_of(lines: Sequence[OrderLine]) -> int:
@@ -263,7 +263,7 @@ def place(
     """
     check_lines(lines, currency)
     if shipping_address is None and any(line.kind == "PHYSICAL" for line in lines):
-        raise Invalid("shipping_address_required", "what is shipped needs an address")
+        raise Invalid("shipping_address_required", "physical games need a shipping address")
     return [
         OrderCreated(
             buyer_id=buyer_id,
@@ -334,13 +334,11 @@ def record_refund(order: Order, amount_cents: int) -> list[Event]:
     if order.status == "PENDING_PAYMENT":
         raise Conflict("order_not_paid", "there is nothing to refund")
     if amount_cents < min(1, order.total_cents):
-        raise Invalid(
-            "invalid_amount", "a refund is of one cent at least, unless the order was free"
-        )
+        raise Invalid("invalid_amount", "a refund is at least one cent, unless the order was free")
     refunded_cents = order.refunded_cents + amount_cents
     all_back = order.status == "REFUNDED" and order.refunded_cents == order.total_cents
     if all_back or refunded_cents > order.total_cents:
-        raise Conflict("refund_exceeds_total", "more would go back than was paid")
+        raise Conflict("refund_exceeds_total", "the refunds would exceed what was paid")
     return [
         OrderRefunded(
             payment_id=order.payment_id,
@@ -377,4 +375,4 @@ def must_be_payable(order: Order, *, paid: bool, now: datetime) -> None:
     if order.status == "CANCELLED" or (order.is_overdue(now) and not paid):
         raise Conflict("order_expired", "the time to pay the order is over")
     if paid or order.status != "PENDING_PAYMENT":
-        raise Conflict("order_paid", "the order is paid")
+        raise Conflict("order_paid", "the order has already been paid")

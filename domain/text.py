@@ -120,7 +120,7 @@ def check_text(field: str, text: str, longest: int, *, optional: bool = False) -
     if len(text) > longest:
         raise Invalid(f"invalid_{field}", f"{field}: at most {longest} characters")
     if not is_visible(text) and not (optional and not text):
-        raise Invalid(f"invalid_{field}", f"{field}: there is nothing to see in it")
+        raise Invalid(f"invalid_{field}", f"{field}: it has no visible characters")
     if reorders(text):
         raise Invalid(f"invalid_{field}", f"{field}: {REORDERS}")
 

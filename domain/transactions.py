@@ -156,7 +156,7 @@ def transfer(
     same_wallet."""
     _check(amount_cents, currency)
     if from_wallet_id == to_wallet_id:
-        raise Invalid("same_wallet", "a transfer goes to another wallet")
+        raise Invalid("same_wallet", "the source and the target are the same wallet")
     return [
         TransactionCreated(
             type="transfer",

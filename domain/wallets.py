@@ -184,7 +184,7 @@ def add_funds(wallet: Wallet, amount_cents: int, cause: Cause) -> list[Event]:
     """
     must_be_active(wallet)
     if wallet.balance_cents + amount_cents > MAX_BALANCE_CENTS:
-        raise Conflict("balance_too_large", "a wallet does not hold that much")
+        raise Conflict("balance_too_large", "the balance would exceed the maximum")
     return give_back(wallet, amount_cents, cause)
 
 
@@ -270,12 +270,14 @@ def must_cover(wallet: Wallet, amount_cents: int) -> None:
     `balance_cents`."""
     must_be_active(wallet)
     if wallet.owed_cents:
-        detail = "a deposit was taken back after it was spent: what comes in settles that first"
+        detail = (
+            "the owner owes a spent deposit that was taken back: incoming money settles it first"
+        )
         raise Conflict("wallet_frozen", detail, owed_cents=wallet.owed_cents)
     if amount_cents > wallet.balance_cents:
         raise Conflict(
             "insufficient_funds",
-            "the wallet does not hold that much",
+            "the balance is too low",
             balance_cents=wallet.balance_cents,
         )
 
@@ -294,5 +296,5 @@ def check_reason(reason: str) -> str:
     """The reason. Raises Invalid("reason_required") when it is blank: operators explain what they
     do to people's money."""
     if not is_visible(reason):
-        raise Invalid("reason_required", "say why")
+        raise Invalid("reason_required", "a reason is required")
     return reason

@@ -32,23 +32,25 @@ def check_url(url: str, *, private_allowed: bool = False, code: str = REFUSED) -
     no credentials, port 443 or above 1023, no literal address that is not public. `private_allowed`
     also admits http, any port and any address."""
     if len(url) > MAX_URL or not _PRINTABLE.fullmatch(url):
-        raise Invalid(code, f"the URL is of at most {MAX_URL} printable ASCII characters")
+        raise Invalid(
+            code, f"the URL may have at most {MAX_URL} characters, all of them printable ASCII"
+        )
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise Invalid(code, f"the URL cannot be read: {error}") from error
     if parts.scheme != "https" and not (private_allowed and parts.scheme == "http"):
-        raise Invalid(code, "the URL begins with https://")
+        raise Invalid(code, "the URL must begin with https://")
     if not host or not _HOST.fullmatch(host):
         raise Invalid(code, "the URL names no host")
     if "@" in parts.netloc:
-        raise Invalid(code, "the URL holds no user and no password")
+        raise Invalid(code, "the URL must not contain a user or a password")
     if parts.fragment:
-        raise Invalid(code, "the URL has no fragment")
+        raise Invalid(code, "the URL must not have a fragment")
     if not private_allowed:
         if port is not None and port != 443 and port < 1024:
-            raise Invalid(code, "the port is 443, or above 1023")
+            raise Invalid(code, "the port must be 443, or above 1023")
         _check_literal(host, code)
     elif port == 0:
         raise Invalid(code, "there is no port 0")

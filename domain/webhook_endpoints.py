@@ -203,7 +203,7 @@ def check_patterns(patterns: Sequence[str], names: Iterable[str]) -> tuple[str, 
         raise Invalid("unknown_event_pattern", f"name 1 to {MAX_PATTERNS} events or patterns")
     for pattern in found:
         if not any(matches(pattern, name) for name in known):
-            raise Invalid("unknown_event_pattern", f"no event is meant by {pattern!r}", known=known)
+            raise Invalid("unknown_event_pattern", f"{pattern!r} matches no event", known=known)
     return found
 
 
@@ -272,7 +272,9 @@ def enable(endpoint: WebhookEndpoint, *, by_operator: bool = False) -> list[Even
     if endpoint.disabled is None:
         return []
     if endpoint.disabled == "operator" and not by_operator:
-        raise Forbidden("disabled_by_operator", "an operator disabled this endpoint: ask them")
+        raise Forbidden(
+            "disabled_by_operator", "an operator disabled this endpoint, and has to enable it"
+        )
     return [EndpointEnabled()]
 
 

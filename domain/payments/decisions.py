@@ -60,7 +60,7 @@ def request(
     """
     check_currency(currency)
     if amount_cents < 0:
-        raise Invalid("invalid_amount", "nobody pays less than nothing")
+        raise Invalid("invalid_amount", "the amount is negative")
     return [
         PaymentRequested(
             order_id=order_id,
@@ -84,10 +84,10 @@ def attach_method(payment: Payment, method: Method, now: datetime) -> list[Event
     """
     awaits_one = payment.status == "REQUESTED" and payment.method is None
     if payment.closed or not (awaits_one or payment.status == "FAILED"):
-        raise Conflict("payment_started", "the payment runs already, or is settled")
+        raise Conflict("payment_started", "the payment has already started, or is settled")
     if payment.failures >= MAX_FAILURES:
         raise Conflict(
-            "too_many_tries", f"a payment that has failed {MAX_FAILURES} times is not tried again"
+            "too_many_tries", f"a payment that failed {MAX_FAILURES} times cannot be tried again"
         )
     _must_be_in_time(payment, now)
     return [PaymentMethodAttached(method=method)]
@@ -103,7 +103,7 @@ def submit(payment: Payment, provider: str, attempt: int, now: datetime) -> list
     if not payment.is_open:
         raise Conflict("payment_settled", f"the payment is {payment.status}")
     if payment.method is None:
-        raise Conflict("payment_method_required", "the payment awaits a method")
+        raise Conflict("payment_method_required", "the payment has no method yet")
     if payment.status == "REQUIRES_ACTION" or attempt <= payment.attempt:
         return []
     _must_be_in_time(payment, now)
@@ -119,7 +119,7 @@ def record_intent(
     if payment.provider_ref == provider_ref:
         return []
     if payment.provider_ref is not None:
-        raise Conflict("intent_exists", "a payment has one intent")
+        raise Conflict("intent_exists", "the payment already has an intent")
     return [
         PaymentIntentCreated(
             provider=provider, provider_ref=provider_ref, client_secret_ref=client_secret_ref
@@ -161,7 +161,7 @@ def capture(
     if payment.is_captured:
         return []
     if method_type == "free" and payment.amount_cents:
-        raise Conflict("payment_not_free", "the payment has a price")
+        raise Conflict("payment_not_free", "the payment is not free")
     if payment.transaction_id is not None:
         return [
             PaymentProcessed(
@@ -315,7 +315,7 @@ def apply_refund_notice(
 
 def _captured(payment: Payment, intent: NoticedIntent) -> list[Event]:
     if (intent.amount_cents, intent.currency.upper()) != (payment.amount_cents, payment.currency):
-        raise Conflict("amount_mismatch", "the provider captured another amount than was asked for")
+        raise Conflict("amount_mismatch", "the provider captured another amount than requested")
     return capture(payment, "card", provider=intent.provider, provider_ref=intent.provider_ref)
 
 

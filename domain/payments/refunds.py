@@ -62,14 +62,12 @@ def request_refund(
         raise Conflict("payment_not_captured", "there is nothing to refund")
     if amount_cents < min(1, payment.amount_cents):
         raise Invalid(
-            "invalid_amount", "a refund is of one cent at least, unless the payment was free"
+            "invalid_amount", "a refund is at least one cent, unless the payment was free"
         )
     if payment.status == "REFUNDED" or amount_cents > payment.refundable_cents:
         raise _exceeds(payment)
     if len(payment.refunds) >= MAX_REFUNDS and amount_cents < payment.refundable_cents:
-        detail = (
-            f"a payment is given back in {MAX_REFUNDS} parts at most, and then the rest at once"
-        )
+        detail = f"a payment has at most {MAX_REFUNDS} refunds; only the rest can still be refunded"
         raise Conflict("too_many_refunds", detail, refundable_cents=payment.refundable_cents)
     return [PaymentRefundRequested(refund_id=refund_id, amount_cents=amount_cents, reason=reason)]
 
@@ -250,6 +248,6 @@ def _refund_of(payment: Payment, refund_id: UUID) -> Refund:
 def _exceeds(payment: Payment) -> Conflict:
     return Conflict(
         "refund_exceeds_capture",
-        "more would go back than came",
+        "the refunds would exceed what was captured",
         refundable_cents=payment.refundable_cents,
     )
