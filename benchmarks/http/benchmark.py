@@ -41,8 +41,8 @@ def games_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> N
         "--games",
         type=Path,
         metavar="FILE",
-        default=os.environ.get("LUDOTECA_BENCH_GAMES"),
-        help="the games to load, else LUDOTECA_BENCH_GAMES, else the sample, repeated",
+        default=os.environ.get("BENCH_GAMES"),
+        help="the games to load, else BENCH_GAMES, else the sample, repeated",
     )
 
 
