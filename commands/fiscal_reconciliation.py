@@ -107,7 +107,7 @@ async def jobs_of(handler: CommandHandler, confirmed: Envelope) -> list[Job]:
     return jobs
 
 
-async def ask_for_missing(
+async def queue_missing(
     handler: CommandHandler, queue: WorkQueue, paid_since: datetime
 ) -> list[Job]:
     """Queue the receipts of orders paid since a moment that are neither issued nor failed, as a

@@ -113,8 +113,8 @@ async def must_not_own(unit: UnitOfWork, buyer_id: UUID, game_id: UUID, now: dat
     if order is not None and not paid and order.is_overdue(now):
         return
     if order is not None and not paid and order.status == "PENDING_PAYMENT":
-        told = {"order_id": str(claim.holder_id), "product_id": str(game_id)}
-        raise Conflict("order_pending", "an order of this game is awaiting its payment", **told)
+        details = {"order_id": str(claim.holder_id), "product_id": str(game_id)}
+        raise Conflict("order_pending", "an order of this game is awaiting its payment", **details)
     raise Conflict("already_owned", OWNED, product_id=str(game_id))
 
 

@@ -64,9 +64,9 @@ def payment_awaits_buyer(payment: Payment) -> bool:
 class OrderCommands:
     """Commands on orders."""
 
-    def __init__(self, handler: CommandHandler, follower: StreamWatcher, rules: ShopRules) -> None:
+    def __init__(self, handler: CommandHandler, watcher: StreamWatcher, rules: ShopRules) -> None:
         self._handler = handler
-        self._follower = follower
+        self._watcher = watcher
         self._rules = rules
 
     async def place(
@@ -201,11 +201,11 @@ class OrderCommands:
         try:
             async with (
                 asyncio.timeout(timeout_seconds),
-                self._follower.watching([order_id, found.order.payment_id]) as news,
+                self._watcher.watching([order_id, found.order.payment_id]) as changed,
             ):
                 while not (found := await self._fetch(order_id)).ready_to_answer:
-                    await news.wait()
-                    news.clear()
+                    await changed.wait()
+                    changed.clear()
         except TimeoutError:
             found = await self._fetch(order_id)
         return found

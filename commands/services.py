@@ -69,7 +69,7 @@ class Commands:
 
     handler: CommandHandler
     keys: PersonKeys
-    follower: StreamWatcher
+    watcher: StreamWatcher
     rules: ShopRules
     ports: Ports
     mailboxes: Mailboxes
@@ -127,7 +127,7 @@ class Commands:
 
     @cached_property
     def orders(self) -> OrderCommands:
-        return OrderCommands(self.handler, self.follower, self.rules)
+        return OrderCommands(self.handler, self.watcher, self.rules)
 
     @cached_property
     def payments(self) -> PaymentCommands:
@@ -142,7 +142,7 @@ class Commands:
 
     @cached_property
     def transactions(self) -> TransactionCommands:
-        transactions = TransactionCommands(self.handler, self.follower, self.rules)
+        transactions = TransactionCommands(self.handler, self.watcher, self.rules)
         self.stack.push_async_callback(transactions.close)
         return transactions
 

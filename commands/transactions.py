@@ -57,9 +57,9 @@ class TransactionAndPayment(msgspec.Struct, frozen=True):
 class TransactionCommands:
     """Commands on transactions."""
 
-    def __init__(self, handler: CommandHandler, follower: StreamWatcher, rules: ShopRules) -> None:
+    def __init__(self, handler: CommandHandler, watcher: StreamWatcher, rules: ShopRules) -> None:
         self._handler = handler
-        self._follower = follower
+        self._watcher = watcher
         self._rules = rules
         self._running: dict[UUID, asyncio.Task[None]] = {}
 
@@ -312,10 +312,10 @@ class TransactionCommands:
         streams = [
             each for each in (transaction_id, found.transaction.payment_id) if each is not None
         ]
-        async with self._follower.watching(streams) as news:
+        async with self._watcher.watching(streams) as changed:
             while not (found := await self._fetch(transaction_id)).ready_to_answer:
-                await news.wait()
-                news.clear()
+                await changed.wait()
+                changed.clear()
         return found
 
     async def _fetch(self, transaction_id: UUID) -> TransactionAndPayment:

@@ -25,11 +25,11 @@ def check_amount(amount_cents: int, currency: str, *, at_least: int = 0) -> None
     check_currency(currency)
     most = MAX_CENTS[currency]
     if not at_least <= amount_cents <= most:
-        told = (
+        detail = (
             f"an amount in {currency} lies between {at_least} and {most}, that is"
             f" {format_amount(most, currency)}"
         )
-        raise Invalid("invalid_amount", told)
+        raise Invalid("invalid_amount", detail)
 
 
 def format_amount(amount_cents: int, currency: str) -> str:

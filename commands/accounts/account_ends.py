@@ -27,10 +27,10 @@ from domain.obligations import Obligation
 from eventstore.log import IdempotencyKey
 from eventstore.unit_of_work import UnitOfWork
 
-OBLIGATIONS_TOLD = 100
+MAX_OBLIGATIONS_LISTED = 100
 """How many obligations a refusal names. After settling them, the person tries again."""
 
-LOOKS = 5
+MAX_TRIES = 5
 """How often forgetting is tried when something begins meanwhile."""
 
 
@@ -149,7 +149,7 @@ class AccountEnds:
         await self._handler.handle(decision, caller)
 
     async def _forget(self, caller: Caller, user_id: UUID) -> CommandResult[None]:
-        for _ in range(LOOKS):
+        for _ in range(MAX_TRIES):
             await self._handler.handle(lambda unit: self._mark(unit, user_id), caller)
             try:
                 return await self._handler.handle(
@@ -179,13 +179,13 @@ class AccountEnds:
 
     async def _obligations(self, unit: UnitOfWork, user_id: UUID) -> list[Obligation]:
         """The account's obligations, as the streams have them; the append checks that none has
-        moved on. Finds at most OBLIGATIONS_TOLD, which are enough for a refusal."""
+        moved on. Finds at most MAX_OBLIGATIONS_LISTED, which are enough for a refusal."""
         found: list[Obligation] = []
         async for some in self._owed(unit, user_id):
             found += some
-            if len(found) >= OBLIGATIONS_TOLD:
+            if len(found) >= MAX_OBLIGATIONS_LISTED:
                 break
-        return found[:OBLIGATIONS_TOLD]
+        return found[:MAX_OBLIGATIONS_LISTED]
 
     async def _owed(self, unit: UnitOfWork, user_id: UUID) -> AsyncIterator[list[Obligation]]:
         owed = await self._belongings.owed(user_id, await self._handler.log.head())

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from commands.accounts.mail_proofs import tell_change
+from commands.accounts.mail_proofs import notify_of_change
 from commands.accounts.mail_tokens import MailTokens
 from commands.accounts.mailboxes import Mailboxes, taken
 from commands.accounts.open_accounts import must_manage
@@ -148,7 +148,7 @@ class AccountCommands:
                 )
             changed = await unit.get(USER, user_id)
             if moves or password_hash is not None:
-                tell_change(unit, self._tokens, user, changed, self._handler)
+                notify_of_change(unit, self._tokens, user, changed, self._handler)
             return Versioned(changed, unit.version_after(user_id))
 
         return await self._handler.handle(decision, caller, once)

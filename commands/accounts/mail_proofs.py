@@ -94,7 +94,7 @@ class MailProofs:
             unit.emit(user.user_id, identity.change_password(user, password_hash))
             unit.emit(user.user_id, identity.end_sessions(user))
             changed = await unit.get(USER, user.user_id)
-            tell_change(unit, self._tokens, changed, changed, self._handler)
+            notify_of_change(unit, self._tokens, changed, changed, self._handler)
             return changed
 
         return await self._handler.handle(decision, caller, once)
@@ -118,12 +118,12 @@ class MailProofs:
         self, caller: Caller, user: User, template: str, token: str, once: IdempotencyKey | None
     ) -> CommandResult[None]:
         async def decision(unit: UnitOfWork) -> None:
-            ask_for_mail(unit, user, template, {"token": token}, to=user.email)
+            request_mail(unit, user, template, {"token": token}, to=user.email)
 
         return await self._handler.handle(decision, caller, once)
 
 
-def tell_change(
+def notify_of_change(
     unit: UnitOfWork, tokens: MailTokens, before: User, after: User, handler: CommandHandler
 ) -> None:
     """Tell the previous address that the account's password or address was changed. The mail has a
@@ -131,13 +131,13 @@ def tell_change(
     now = handler.now()
     if before.email != after.email:
         token = tokens.make_restore_token(after, before.email, now)
-        ask_for_mail(unit, before, "email_changed", {"token": token}, to=before.email)
+        request_mail(unit, before, "email_changed", {"token": token}, to=before.email)
     else:
         token = tokens.make("reset-password", after, now)
-        ask_for_mail(unit, before, "password_changed", {"token": token}, to=before.email)
+        request_mail(unit, before, "password_changed", {"token": token}, to=before.email)
 
 
-def ask_for_mail(
+def request_mail(
     unit: UnitOfWork, user: User, template: str, params: Mapping[str, str], *, to: str
 ) -> None:
     """Request a mail to exactly this address, even if the account has another one when it is sent:

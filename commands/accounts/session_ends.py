@@ -63,7 +63,7 @@ PAUSE_SECONDS = 0.05
 WAIT_SECONDS = 1.0
 """How long a request waits for the log when the knowledge is stale."""
 
-PATIENCE_SECONDS = 15.0
+READ_TIMEOUT_SECONDS = 15.0
 """How long a background read may take: the first one reads the events of a token's lifetime."""
 
 SKEW = timedelta(minutes=5)
@@ -115,17 +115,17 @@ class SessionEnds:
     async def until_over(self, opened: Opened) -> NoReturn:
         """Wait for the session's end; never returns. Call `check` first. Raises
         Unauthorized("session_ended") when it has ended."""
-        news = asyncio.Event()
-        self._waiting.setdefault(opened.user_id, set()).add(news)
+        changed = asyncio.Event()
+        self._waiting.setdefault(opened.user_id, set()).add(changed)
         try:
             while True:
-                news.clear()
+                changed.clear()
                 await self._must_be_there(opened)
                 self._must_last(opened)
-                await news.wait()
+                await changed.wait()
         finally:
             waiting = self._waiting[opened.user_id]
-            waiting.discard(news)
+            waiting.discard(changed)
             if not waiting:
                 del self._waiting[opened.user_id]
 
@@ -150,8 +150,8 @@ class SessionEnds:
         self._people = _Remembered()
         self._there = _Remembered()
         for waiting in self._waiting.values():
-            for news in waiting:
-                news.set()
+            for changed in waiting:
+                changed.set()
 
     async def _must_be_there(self, opened: Opened) -> None:
         if self._there.get(opened.session_id) == opened.user_id:
@@ -182,7 +182,7 @@ class SessionEnds:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(QUIET_SECONDS):
                         await self._log.watcher.beyond(self._position or 0)
-                async with asyncio.timeout(PATIENCE_SECONDS):
+                async with asyncio.timeout(READ_TIMEOUT_SECONDS):
                     await self._look(monotonic())
                 await asyncio.sleep(PAUSE_SECONDS)
             except LogUnavailable:
@@ -238,8 +238,8 @@ class SessionEnds:
         else:
             user = await self._repository.get(USER, user_id)
             self._people.keep(user_id, user)
-        for news in self._waiting.get(user_id, ()):
-            news.set()
+        for changed in self._waiting.get(user_id, ()):
+            changed.set()
 
 
 class _Remembered(Generic[K, V]):

@@ -46,14 +46,14 @@ from domain.orders import CancelReason
 from eventstore.log import Envelope
 from eventstore.unit_of_work import UnitOfWork
 
-PATIENCE_SECONDS = 5.0
+SETTLE_TIMEOUT_SECONDS = 5.0
 """How long a command waits for all of this before it responds; the reactor does the rest."""
 
-PARCELS_TOLD = 200
+MAX_PARCELS_LISTED = 200
 """How many parcels of a closed seller a notification lists; it gives the number of the others."""
 
-GAMES_AT_ONCE = 50
-ORDERS_AT_ONCE = 8
+GAMES_PER_APPEND = 50
+MAX_CONCURRENT = 8
 
 Step = Callable[[UnitOfWork, UUID], Awaitable[None]]
 """Decides on one stream."""
@@ -87,7 +87,7 @@ class AccountSettling:
             if shipment is not None and seller is not None and not seller.may_act:
                 closing = await closing_of(self._handler.repository, shipment.seller_id)
                 if closing is not None and closing.position < env.position:
-                    await self._tell_admins(
+                    await self._notify_admins(
                         caused(self.NAME, env), shipment.seller_id, [env.stream_id], env
                     )
 
@@ -99,12 +99,12 @@ class AccountSettling:
         return Reactor(self.NAME, reactions, writes=writes)
 
     async def settle_now(self, caller: Caller, user_id: UUID, position: int | None) -> int | None:
-        """As `settle`, but for at most PATIENCE_SECONDS. Returns the head of the log, which
+        """As `settle`, but for at most SETTLE_TIMEOUT_SECONDS. Returns the head of the log, which
         includes what the reactor did meanwhile."""
         if position is None:
             return None
         with contextlib.suppress(NotSeenYet, TimeoutError):
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(SETTLE_TIMEOUT_SECONDS):
                 await self.settle(caller, user_id, position)
         return await self._handler.log.head()
 
@@ -126,14 +126,14 @@ class AccountSettling:
             caller, deposits, lambda unit, payment_id: self._fail_deposit(unit, payment_id, user_id)
         )
         if user.account_type == "SELLER":
-            await self._tell_of_parcels(caller, user_id, position)
+            await self._report_unsent_parcels(caller, user_id, position)
 
     # -- what a seller sells -----------------------------------------------------------------------
 
     async def _settle_games(self, caller: Caller, user_id: UUID, position: int) -> None:
         games = await self._belongings.games(user_id, position)
-        for start in range(0, len(games), GAMES_AT_ONCE):
-            some = games[start : start + GAMES_AT_ONCE]
+        for start in range(0, len(games), GAMES_PER_APPEND):
+            some = games[start : start + GAMES_PER_APPEND]
             await self._handler.handle(partial(self._follow_seller, user_id, some), caller)
 
     async def _follow_seller(
@@ -145,7 +145,7 @@ class AccountSettling:
             if game is not None and seller is not None:
                 unit.emit(game_id, catalog.follow_seller(game, seller_is_open=seller.may_act))
 
-    async def _tell_of_parcels(self, caller: Caller, user_id: UUID, position: int) -> None:
+    async def _report_unsent_parcels(self, caller: Caller, user_id: UUID, position: int) -> None:
         """Tell ADMINs of the parcels that a closed seller has not sent: they can send them, or
         refund the orders."""
         closing = await closing_of(self._handler.repository, user_id)
@@ -158,7 +158,7 @@ class AccountSettling:
             if is_unsent and await self._was_confirmed(shipment_id, closing.position):
                 waiting.append(shipment_id)
         if waiting:
-            await self._tell_admins(caller, user_id, waiting, closing)
+            await self._notify_admins(caller, user_id, waiting, closing)
 
     async def _was_confirmed(self, shipment_id: UUID, position: int) -> bool:
         """Whether the shipment was confirmed by this position. A later confirmation is reported
@@ -166,12 +166,12 @@ class AccountSettling:
         recorded = await self._handler.log.read_stream(shipment_id, upto=position)
         return any(isinstance(each.event, ShipmentConfirmed) for each in recorded)
 
-    async def _tell_admins(
+    async def _notify_admins(
         self, caller: Caller, seller_id: UUID, shipment_ids: Sequence[UUID], cause: Envelope
     ) -> None:
         """Notify each ADMIN, once per cause: the closing, or a parcel that was paid just before."""
         admins = await self._belongings.admins(cause.position)
-        named, more = shipment_ids[:PARCELS_TOLD], len(shipment_ids) - PARCELS_TOLD
+        named, more = shipment_ids[:MAX_PARCELS_LISTED], len(shipment_ids) - MAX_PARCELS_LISTED
         lines = [*map(str, named), *([f"and {more} more"] if more > 0 else [])]
         params = {"seller_id": str(seller_id), "shipments": "\n".join(lines)}
 
@@ -247,7 +247,7 @@ class AccountSettling:
 
     async def _each(self, caller: Caller, ids: Iterable[UUID], step: Step) -> None:
         """Handle a step for each stream, some at the same time."""
-        places = asyncio.Semaphore(ORDERS_AT_ONCE)
+        places = asyncio.Semaphore(MAX_CONCURRENT)
 
         async def one(stream_id: UUID) -> None:
             async with places:

@@ -55,11 +55,11 @@ def payment_jobs(handler: CommandHandler, queue: WorkQueue) -> Reactor:
         """Return money that somebody paid at the provider after a wallet had paid; also look again
         when there is news about that refund."""
         payment = await handler.state(PAYMENT, env.stream_id)
-        told = event.type == "payment_intent.succeeded" or event.type.startswith(
+        moved_money = event.type == "payment_intent.succeeded" or event.type.startswith(
             ("refund.", "charge.refund.")
         )
         if (
-            told
+            moved_money
             and event.outcome == "ignored"
             and payment is not None
             and payment.is_captured

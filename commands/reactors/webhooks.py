@@ -27,25 +27,25 @@ from domain.webhook_endpoints import WebhookEndpoint
 from eventstore.log import Envelope
 from eventstore.unit_of_work import UnitOfWork
 
-REMEMBERED = 10_000
+MAX_REMEMBERED_SELLERS = 10_000
 """How many sellers without an endpoint a process remembers."""
 
 
 def merchant_webhooks(handler: CommandHandler) -> Reactor:
     """Requests a delivery to each endpoint that subscribes to an event, all in one append."""
-    name, without = "merchant_webhooks", _Without()
-    handler.log.history.when_it_changes(without.forget)
+    name, without_endpoint = "merchant_webhooks", _SellersWithoutEndpoint()
+    handler.log.history.when_it_changes(without_endpoint.forget)
 
     async def happened(event: Event, env: Envelope) -> None:
         merchant_event = await merchant_event_of(handler.repository, event, env)
         sellers = set() if merchant_event is None else {PLATFORM_ID, *merchant_event.sellers}
-        if without.are(sellers, env.position):
+        if without_endpoint.covers(sellers, env.position):
             return
         head = await handler.log.head()
 
         async def decision(unit: UnitOfWork) -> None:
             endpoints = await _endpoints_of(unit, sellers)
-            without.note(sellers - {endpoint.seller_id for _, endpoint in endpoints}, head)
+            without_endpoint.note(sellers - {endpoint.seller_id for _, endpoint in endpoints}, head)
             for endpoint_id, endpoint in endpoints:
                 if endpoint.wants(event.NAME):
                     delivery_id = webhook_deliveries.delivery_id(endpoint_id, env.event_id)
@@ -86,14 +86,14 @@ def merchant_webhooks(handler: CommandHandler) -> Reactor:
     return Reactor(name, reactions, starts_from="now", writes=writes)
 
 
-class _Without:
+class _SellersWithoutEndpoint:
     """Sellers who had no endpoint up to a position of the log. Most never have one, and need no
     look-up at each of their events. A new endpoint gets no events from before."""
 
     def __init__(self) -> None:
         self._until: dict[UUID, int] = {}
 
-    def are(self, sellers: set[UUID], position: int) -> bool:
+    def covers(self, sellers: set[UUID], position: int) -> bool:
         """Whether none of these sellers had an endpoint at this position."""
         return all(self._until.get(seller, -1) >= position for seller in sellers)
 
@@ -103,7 +103,7 @@ class _Without:
 
     def note(self, sellers: set[UUID], head: int) -> None:
         """Remember that these sellers had no endpoint up to `head`."""
-        if len(self._until) > REMEMBERED:
+        if len(self._until) > MAX_REMEMBERED_SELLERS:
             self._until.clear()
         self._until.update(dict.fromkeys(sellers, head))
 

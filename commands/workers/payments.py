@@ -79,7 +79,7 @@ class PaymentWorker(JobWorker):
         payment = await self._handler.state(PAYMENT, payment_id)
         if attempt.job.kind == "charge" and payment is not None and payment.is_open:
             detail = "processing the payment was interrupted too often"
-            await self._look_before_failing(
+            await self._fail_unless_paid(
                 attempt, payment_id, payment, "payment_interrupted", detail
             )
 
@@ -108,13 +108,11 @@ class PaymentWorker(JobWorker):
                 attempt.job.id, payment_id, payment, payment.method.token_ref
             )
         except ProviderRefused as refused:
-            await self._look_before_failing(
-                attempt, payment_id, payment, refused.code, refused.detail
-            )
+            await self._fail_unless_paid(attempt, payment_id, payment, refused.code, refused.detail)
         except ProviderUnavailable:
             if attempt.last:
                 detail = "the payment provider did not answer"
-                await self._look_before_failing(
+                await self._fail_unless_paid(
                     attempt, payment_id, payment, "provider_unavailable", detail
                 )
             raise
@@ -152,7 +150,7 @@ class PaymentWorker(JobWorker):
         key = f"{payment_id}:confirm:{job_id}"
         return await self._provider.confirm(intent.ref, method=token, idempotency_key=key)
 
-    async def _look_before_failing(
+    async def _fail_unless_paid(
         self, attempt: JobAttempt, payment_id: UUID, payment: Payment, code: str, detail: str
     ) -> None:
         """Fail the payment, unless the provider's intent shows that the attempt did not fail."""

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 ACTOR = "worker:fiscal"
 
-RENUMBERED_AT_MOST = 20
+MAX_RENUMBERINGS = 20
 """How often one attempt may renumber a receipt. Each time it records another page of the operator's
 book."""
 
@@ -85,7 +85,7 @@ class ReceiptWorker(JobWorker):
             raise
 
     async def _issue(self, attempt: JobAttempt, receipt_id: UUID, receipt: Receipt) -> None:
-        for left in reversed(range(RENUMBERED_AT_MOST + 1)):
+        for left in reversed(range(MAX_RENUMBERINGS + 1)):
             if receipt.status == "CREATED":
                 return
             try:

@@ -84,7 +84,7 @@ async def _reconcile(since: datetime | None) -> "tuple[list[MissedReceipt], list
         asked = (
             []
             if since is None
-            else await fiscal_reconciliation.ask_for_missing(
+            else await fiscal_reconciliation.queue_missing(
                 core.handler, queues[FISCAL.queue], since
             )
         )

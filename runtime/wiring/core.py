@@ -87,8 +87,8 @@ async def open_core(
         )
         log = await stack.enter_async_context(opening)
         repository = Repository(log, Snapshots(log.pool))
-        follower = StreamFollower(log)
-        stack.push_async_callback(follower.close)
+        watcher = StreamFollower(log)
+        stack.push_async_callback(watcher.close)
         handler = CommandHandler(repository, clock)
         secrets = await read_secrets(settings, log.pool)
         watch = await _watched(stack, log, clock, tolerance)
@@ -96,7 +96,7 @@ async def open_core(
         commands = Commands(
             handler=handler,
             keys=log.keys,
-            follower=follower,
+            watcher=watcher,
             rules=rules_of(settings),
             ports=adapters,
             mailboxes=Mailboxes(repository, secrets.pepper),

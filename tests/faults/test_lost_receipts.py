@@ -14,7 +14,7 @@ from adapters.fiscal.client import HttpFiscalOperator
 from adapters.queues.postgres import PostgresQueue
 from commands.aggregates import RECEIPT
 from commands.caller import IMPORTER
-from commands.fiscal_reconciliation import ask_for_missing, reconcile, record_issued
+from commands.fiscal_reconciliation import queue_missing, reconcile, record_issued
 from commands.ports.fiscal import IssuedReceipt, KnownReceipt, OperatorRefused, OperatorUnavailable
 from commands.workers.receipts import ReceiptWorker
 from domain.receipts import receipt_id
@@ -345,9 +345,9 @@ async def test_receipts_whose_jobs_a_broker_lost_are_asked_for_anew(
             await paid(core, (SELLER, 500), by=IMPORTER),
         )
         queue = PostgresQueue(core.log.pool, "ludoteca.fiscal", poll_seconds=0.05)
-        assert await ask_for_missing(core.handler, queue, core.clock.now()) == []
+        assert await queue_missing(core.handler, queue, core.clock.now()) == []
         for _ in range(2):  # the second time it waits already
-            (job,) = await ask_for_missing(core.handler, queue, began)
+            (job,) = await queue_missing(core.handler, queue, began)
         assert await queue.depth() == 1
         working = asyncio.create_task(queue.consume(ReceiptWorker(core.handler, operator).handle))
         async with asyncio.timeout(30):

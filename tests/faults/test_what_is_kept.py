@@ -25,7 +25,7 @@ CONTAINERS = {
 REGISTERED = {
     "adapters.queues.postgres.PostgresQueue",
     "commands.accounts.session_ends.SessionEnds",
-    "commands.reactors.webhooks._Without",
+    "commands.reactors.webhooks._SellersWithoutEndpoint",
     "eventstore.repository.Repository",
     "eventstore.append.writer.GroupCommitWriter",
     "eventstore.consumers.reactor_runner.ReactorRunner",

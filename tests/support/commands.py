@@ -80,7 +80,7 @@ class Shop(Commands):
         super().__init__(
             handler=handler,
             keys=log.keys,
-            follower=log,
+            watcher=log,
             rules=RULES,
             ports=self.fakes,
             mailboxes=Mailboxes(handler.repository, b"pepper"),
