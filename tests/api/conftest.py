@@ -9,8 +9,16 @@ from tests.support.shops.gateway import Person, Shop, open_shop
 HERE = Path(__file__).parent
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests run in the event loop of the shop that their module shares. Marked here, before
+    pytest-asyncio gives them a loop: marked later, each test would have a shop of its own."""
+    if "shop" in metafunc.fixturenames:
+        metafunc.definition.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests run in the event loop of the shop that their module shares."""
+    """What was marked above is not the test itself."""
     for item in items:
         if HERE in item.path.parents and "shop" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)

@@ -23,8 +23,6 @@ from tests.support.shops.gateway import CARD, Shop
 from tests.support.shops.market import ADDRESS, WAIT, put_in, stocked
 from tests.support.shops.money import filled_wallet
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 Json = dict[str, Any]
 
 KEY = OKPKey.import_key(new_private_key())
