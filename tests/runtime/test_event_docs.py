@@ -13,7 +13,8 @@ from runtime.cli import app
 from runtime.settings import Settings
 
 DOCS = event_docs.DOCS
-PAGES = (DOCS.parent / "README.md", DOCS.parent / "CHANGELOG.md", *sorted(DOCS.rglob("*.md")))
+ROOT_PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PAGES = (*(DOCS.parent / name for name in ROOT_PAGES), *sorted(DOCS.rglob("*.md")))
 
 
 @pytest.mark.parametrize(
