@@ -75,6 +75,13 @@ def test_every_link_between_the_documents_leads_somewhere() -> None:
             assert not anchor or anchor in _anchors(page), f"{path.name}: {link}"
 
 
+def test_the_readme_lists_every_page() -> None:
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    pages = {*DOCS.glob("*.md"), *DOCS.glob("*/README.md"), DOCS.parent / "CONTRIBUTING.md"}
+    missing = [path for path in pages if f"]({path.relative_to(DOCS.parent)})" not in readme]
+    assert missing == []
+
+
 def _anchors(page: Path) -> set[str]:
     """What GitHub makes of the page's headings."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
