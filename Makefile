@@ -40,7 +40,7 @@ services: .venv/installed-dev ## Find or start RabbitMQ, Elasticsearch and strip
 	@$(BIN)/python deploy/services.py up || true
 
 # Some of it, for instance: make bench ONLY=http
-bench: .venv/installed-dev ## Measure log, read models and API beside their peers: half an hour
+bench: .venv/installed-dev ## Measure log, read models and API beside their peers: an hour
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
 clean: ## Remove .venv and whatever was built or cached

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from benchmarks import appending, checking_out, folding, lag, report, server, transferring
 from benchmarks.http import benchmark as http
 from benchmarks.http.endpoints import ENDPOINTS
@@ -49,13 +51,21 @@ def main() -> None:
             ),
         }
         machine = report.machine(running.settings())
-        tables = [table for name in options.only or parts for table in parts[name]()]
-        found = report.Report(machine, rounds, tables)
+        tables = {name: parts[name]() for name in options.only or parts}
+    found = report.Report(machine, rounds, [table for part in tables.values() for table in part])
     report.show(found)
     if options.json:
         options.json.write_bytes(report.json(found))
     if options.markdown:
-        report.fill(options.markdown, found)
+        _fill(options.markdown, found, tables)
+
+
+def _fill(path: Path, found: report.Report, tables: Mapping[str, Sequence[Table]]) -> None:
+    """Replace the figures of the parts that ran; those of `http` have a section of their own."""
+    others = [table for name, part in tables.items() if name != "http" for table in part]
+    for name, some in (("figures", others), ("http", tables.get("http"))):
+        if some:
+            report.fill(path, msgspec.structs.replace(found, tables=some), name)
 
 
 def _options() -> argparse.Namespace:

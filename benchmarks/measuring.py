@@ -93,7 +93,13 @@ def take_turns(cases: Sequence[Case], rounds: int, log: Log) -> dict[str, list[S
         for case in cases if number % 2 == 0 else reversed(cases):
             log(f"round {number + 1} of {rounds}: {case.name}")
             samples[case.name].append(case.run())
+            log(f"    {_shown(samples[case.name][-1])}")
     return samples
+
+
+def _shown(sample: Sample) -> str:
+    cpu = [f"{process} {ms:.2f}" for process, ms in sample.cpu_ms.items()]
+    return f"{sample.rate:,.1f} per second{': CPU ms each: ' if cpu else ''}{', '.join(cpu)}"
 
 
 def rate(sample: Sample) -> float:

@@ -13,7 +13,6 @@ from rich.table import Table as Grid
 
 from benchmarks.measuring import Line, Ratio, Table
 
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 HEADINGS = ("", "figure", "lowest – highest", "p50 ms", "p99 ms", "beside its peers")
 CPU = "CPU ms each"
 """The heading of one more column, where it was counted."""
@@ -29,7 +28,10 @@ class Report(msgspec.Struct, frozen=True):
 
 def machine(postgresql: Mapping[str, str]) -> Mapping[str, str]:
     """What the figures depend on."""
-    packages = ("psycopg", "uvloop", "msgspec", "eventsourcing")
+    packages = (
+        "psycopg", "uvloop", "msgspec", "eventsourcing", "fastapi", "starlette", "uvicorn",
+        "pydantic", "joserfc",
+    )  # fmt: skip
     return {
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "load before": f"{os.getloadavg()[0]:.1f}",
@@ -75,13 +77,15 @@ def json(report: Report) -> bytes:
     return msgspec.json.format(msgspec.json.encode(report)) + b"\n"
 
 
-def fill(path: Path, report: Report) -> None:
-    """Replace what stands between the marks of a document. Raises ValueError where it has none."""
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, mark, after = rest.partition(END)
+def fill(path: Path, report: Report, name: str = "figures") -> None:
+    """Replace what stands between the marks of that name in a document. Raises ValueError where it
+    has none."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, mark, after = rest.partition(end)
     if not mark:
-        raise ValueError(f"{path} has no marks {BEGIN} and {END}")
-    path.write_text(f"{before}{BEGIN}\n{markdown(report)}{END}{after}", encoding="utf-8")
+        raise ValueError(f"{path} has no marks {begin} and {end}")
+    path.write_text(f"{before}{begin}\n{markdown(report)}{end}{after}", encoding="utf-8")
 
 
 def markdown(report: Report) -> str:
