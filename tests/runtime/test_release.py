@@ -22,4 +22,4 @@ def test_what_an_older_release_does_not_know_makes_a_newer_one() -> None:
     digest = hashlib.sha256("\n".join([*migrations, *sorted(codec().kinds)]).encode()).hexdigest()[
         :16
     ]
-    assert CONTENTS[RELEASE] == digest
+    assert CONTENTS[RELEASE] == digest, f"release {RELEASE} has now {digest}: see CONTENTS"
