@@ -8,20 +8,46 @@ import msgspec
 
 from eventstore.log import Log, whole_stream
 from projections.as_of import occurred_by
+from projections.models.games import PriceRow
 from projections.models.library import OwnedGame, OwnedGames, library_id
 from projections.projection import shown
 from queries.games import Browse, filters_of
 from queries.paging import Listing, Page, SortOrder, page
 from queries.read_models import Answer, ReadModels
+from queries.stock import OFFERS
 
 
 class _Owned(msgspec.Struct, frozen=True):
     game_id: UUID
 
 
+class OfferedGame(msgspec.Struct, frozen=True):
+    """A game in a library, with what it is offered for now; `region` is the viewer's, None for
+    somebody without one."""
+
+    game_id: UUID
+    order_id: UUID
+    title: str
+    purchase_date: datetime
+    available: int | None
+    image_ids: list[UUID]
+    prices: list[PriceRow]
+    region: str | None
+
+
 _LISTING = Listing(OwnedGame, "SELECT * FROM @library")
+_OFFERED = Listing(
+    OfferedGame,
+    f"""
+SELECT l.*, o.available,
+    coalesce(o.image_ids, '[]') AS image_ids, coalesce(o.prices, '[]') AS prices,
+    (SELECT u.region FROM @users u WHERE u.user_id = %(viewer)s) AS region
+FROM @library l LEFT JOIN ({OFFERS}) AS o ON o.product_id = l.game_id
+""",
+)
 _LATEST = SortOrder("bought", ("purchase_date", "game_id"), tuple[datetime, UUID], descending=True)
 
+_OF_USER = "user_id = %(user)s"
 _OF_GENRE = """EXISTS (
     SELECT FROM @games g WHERE g.game_id = listed.game_id AND g.filters @> %(filters)s::jsonb
 )"""
@@ -29,24 +55,36 @@ _OWNED_IDS = "SELECT game_id FROM @library WHERE user_id = %(user)s"
 
 
 async def library(
+    models: ReadModels, user_id: UUID, *, limit: int = 50, cursor: str | None = None
+) -> Answer[Page[OwnedGame]]:
+    """A person's games, the latest bought first. Raises BadCursor."""
+    return await page(
+        models, _LISTING, _LATEST, [_OF_USER], {"user": user_id}, limit=limit, cursor=cursor
+    )
+
+
+async def offered_library(
     models: ReadModels,
     user_id: UUID,
     *,
+    viewer_id: UUID | None,
+    now: datetime,
     genre: str | None = None,
     game_ids: Sequence[UUID] | None = None,
     limit: int = 50,
     cursor: str | None = None,
-) -> Answer[Page[OwnedGame]]:
-    """A person's games, the latest bought first; only those of `game_ids` when given (search
+) -> Answer[Page[OfferedGame]]:
+    """As `library`, with what the games are offered for; only those of `game_ids` when given (search
     results). Raises BadCursor."""
-    conditions, values = ["user_id = %(user)s"], {"user": user_id}  # type: tuple[list[str], dict[str, object]]
+    conditions = [_OF_USER]
+    values: dict[str, object] = {"user": user_id, "viewer": viewer_id, "now": now}
     if genre is not None:
         conditions.append(_OF_GENRE)
         values["filters"] = filters_of(Browse(genre=genre))
     if game_ids is not None:
         conditions.append("game_id = ANY (%(games)s)")
         values["games"] = list(game_ids)
-    return await page(models, _LISTING, _LATEST, conditions, values, limit=limit, cursor=cursor)
+    return await page(models, _OFFERED, _LATEST, conditions, values, limit=limit, cursor=cursor)
 
 
 async def owned_ids(models: ReadModels, user_id: UUID) -> Answer[list[UUID]]:

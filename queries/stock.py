@@ -75,7 +75,7 @@ _LISTING = Listing(Stock, _ALL_STOCK)
 _NEWEST = newest_first("created_position")
 
 # An expired soft hold is available, even if no event says so yet.
-_OFFERS = """
+OFFERS = """
 SELECT
     g.game_id AS product_id, g.image_ids, g.prices, g.status = 'ACTIVE' AS on_sale,
     CASE
@@ -87,8 +87,10 @@ SELECT
         ), 0)::bigint
     END AS available
 FROM @games g LEFT JOIN @stock s ON s.product_id = g.game_id
-WHERE g.game_id = ANY (%(ids)s)
 """
+"""SQL: every game as an `Offer` at the time `now`."""
+
+_OFFERS = f"{OFFERS} WHERE g.game_id = ANY (%(ids)s)"
 _AVAILABILITY = f"{_OFFERS} AND g.status <> 'DRAFT'"
 
 

@@ -1,5 +1,6 @@
 """The games that a person owns."""
 
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
@@ -11,12 +12,11 @@ from api.auth import SignedIn
 from api.fields import Page, Time
 from api.reading import AsOf, Cursor, Limit, Reads
 from api.services import Services, ServicesOf
-from api.views.game_offers import show_offers
-from api.views.games import Offered
-from api.views.region import CallerRegion
-from commands.caller import not_yours
-from projections.models.library import OwnedGame
+from api.views.games import Offered, offer_of
+from commands.caller import Caller, not_yours
+from domain.regions import ANY_REGION
 from queries import library as library_query
+from queries.library import OfferedGame
 from queries.paging import Page as FoundPage
 from queries.read_models import Answer as FoundAnswer
 from queries.read_models import ReadModels
@@ -42,7 +42,6 @@ async def get_library(
     reads: Reads,
     caller: SignedIn,
     as_of: AsOf,
-    region: CallerRegion,
     q: Annotated[str, Query(max_length=500)] = "",
     genre: Annotated[str | None, Query(max_length=200)] = None,
     user_id: Annotated[
@@ -61,28 +60,37 @@ async def get_library(
         position = await services.audit.position_at(as_of)
         games = await library_query.library_as_of(services.log, owner, position)
         return answer(Page[OwnedGameView].model_validate({"items": games}), position=position)
-    page = await _owned(services, reads, owner, q, genre, limit, cursor)
-    view = Page[OwnedGameView].model_validate(page.value)
-    position = await show_offers(services, reads, view.items, region)
-    return page_answer(request, view, min(page.position, position))
+    found = await _owned(services, reads, caller, owner, q, genre, limit, cursor)
+    page = Page[OwnedGameView].model_validate(found.value)
+    for view, game in zip(page.items, found.value.items, strict=True):
+        offer_of(view, game.prices, game.image_ids, game.region or ANY_REGION)
+    return page_answer(request, page, found.position)
 
 
 async def _owned(
     services: Services,
     reads: ReadModels,
+    caller: Caller,
     owner: UUID,
     q: str,
     genre: str | None,
     limit: int,
     cursor: str | None,
-) -> FoundAnswer[FoundPage[OwnedGame]]:
+) -> FoundAnswer[FoundPage[OfferedGame]]:
+    library = partial(
+        library_query.offered_library,
+        reads,
+        owner,
+        viewer_id=caller.user_id,
+        now=services.clock.now(),
+        genre=genre,
+        limit=limit,
+        cursor=cursor,
+    )
     if not q.strip():
-        return await library_query.library(reads, owner, genre=genre, limit=limit, cursor=cursor)
+        return await library()
     owned = await library_query.owned_ids(reads, owner)
     query = SearchQuery(q=q, game_ids=owned.value, limit=FOUND_AT_MOST)
     result = await services.search.search(reads, query)
-    found = [item.document.game_id for item in result.value.items]
-    page = await library_query.library(
-        reads, owner, genre=genre, game_ids=found, limit=limit, cursor=cursor
-    )
+    page = await library(game_ids=[item.document.game_id for item in result.value.items])
     return FoundAnswer(page.value, min(page.position, result.position))
