@@ -67,6 +67,7 @@ LISTS: dict[str, Callable[[Any], Awaitable[object]]] = {
     "all orders": orders.orders,
     "orders by status": lambda m: orders.orders(m, status="CANCELLED"),
     "library": lambda m: library.library(m, BUYER),
+    "library with offers": lambda m: library.offered_library(m, BUYER, viewer_id=BUYER, now=DUE),
     "notices": lambda m: notifications.notifications(m, BUYER),
     "due": lambda m: DueTimes(m).due(DUE, 10),
     "my wallets": lambda m: wallets.wallets_of(m, BUYER),
