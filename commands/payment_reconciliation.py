@@ -66,7 +66,7 @@ async def reconcile(
 
     Raises ProviderUnavailable, ProviderRefused.
     """
-    books = _Comparison(handler, payments, provider)
+    reconciler = _Reconciler(handler, payments, provider)
     refunds = [each async for each in _all(provider.refunds_since, since)]
     gone = defaultdict[str, int](int)
     for refund in refunds:
@@ -74,10 +74,10 @@ async def reconcile(
             gone[refund.intent_ref] += refund.amount_cents
     async for intent in _all(provider.intents_since, since):
         if intent.payment_id is not None:
-            await books.compare_intent(intent, intent.payment_id, gone[intent.ref])
+            await reconciler.compare_intent(intent, intent.payment_id, gone[intent.ref])
     for refund in refunds:
-        await books.compare_refund(refund)
-    return Reconciliation(books.applied, books.left)
+        await reconciler.compare_refund(refund)
+    return Reconciliation(reconciler.applied, reconciler.left)
 
 
 class _Made(Protocol):
@@ -101,7 +101,7 @@ async def _all(
         after = page[-1].ref
 
 
-class _Comparison:
+class _Reconciler:
     def __init__(
         self, handler: CommandHandler, payments: PaymentCommands, provider: PaymentProvider
     ) -> None:

@@ -132,7 +132,7 @@ class Fault(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Verifier:
+class ChainVerifier:
     """Walks the log from its start (or from a trusted hash) and stops at the first row that does
     not fit."""
 

@@ -15,7 +15,7 @@ from eventstore import moments
 from eventstore.append.pending import Pending
 from eventstore.append.sender import DONE, Sender, done_of
 from eventstore.append.writer import GroupCommitWriter
-from eventstore.chain import Fault, Verifier
+from eventstore.chain import ChainVerifier, Fault
 from eventstore.codec import Codec, kind_of_all
 from eventstore.database.postgres import AWAY, open_pool
 from eventstore.database.watch import DatabaseWatch, watching
@@ -399,7 +399,7 @@ class PostgresLog:
             return (await conn.execute(_PURGE, (self._clock.now(),))).rowcount
 
     async def verify(
-        self, verifier: Verifier, *, upto: int, page: int = 5000
+        self, verifier: ChainVerifier, *, upto: int, page: int = 5000
     ) -> AsyncIterator[int | Fault]:
         """Walk the hash chain: yields the position reached after each page and, if there is one,
         the Fault at the end."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from eventstore.chain import GENESIS, Fault, Verifier
+from eventstore.chain import GENESIS, ChainVerifier, Fault
 from eventstore.postgres_log import PostgresLog
 
 
@@ -43,7 +43,7 @@ async def audit(
         for name, position in beyond
         if position > head
     ]
-    verifier = Verifier(start.position, start.hash)
+    verifier = ChainVerifier(start.position, start.hash)
     fault = await _at_anchor(log, start, head)
     if fault is None:
         async for step in log.verify(verifier, upto=head):

@@ -31,8 +31,8 @@ from queries.search.port import (
     Found,
     Listed,
     Lookup,
+    SearchOrder,
     SearchUnavailable,
-    SortOrder,
     Typed,
     facet_values,
     price_range,
@@ -124,7 +124,7 @@ class ElasticsearchGameIndex:
     async def listing(
         self,
         lookup: Lookup,
-        order: SortOrder,
+        order: SearchOrder,
         limit: int,
         *,
         after: Listed | None = None,
@@ -166,7 +166,7 @@ class ElasticsearchGameIndex:
             return read_fetched(found["docs"], ids)
 
     async def _list(
-        self, by: Query, query: Query, order: SortOrder, limit: int, after: Listed | None
+        self, by: Query, query: Query, order: SearchOrder, limit: int, after: Listed | None
     ) -> list[Listed]:
         direction = "desc" if order.descending else "asc"
         async with _answering(self._circuit):
@@ -323,7 +323,7 @@ def _price_sources(lookup: Lookup) -> list[tuple[list[Query], list[Query]]]:
     ]
 
 
-def _sorts(order: SortOrder, lookup: Lookup) -> list[tuple[Query, list[Query]]]:
+def _sorts(order: SearchOrder, lookup: Lookup) -> list[tuple[Query, list[Query]]]:
     """What to sort by, with the games that each applies to."""
     direction = "desc" if order.descending else "asc"
     if order.field != "price":

@@ -22,7 +22,7 @@ from adapters.payments.stripe_shapes import (
     read,
     read_notice,
 )
-from adapters.webhooks.signature import Verifier
+from adapters.webhooks.signature import SignatureVerifier
 from commands.ports.payments import Intent, ProviderNotice, ProviderRefund, ProviderUnavailable
 
 _CONNECTION_LOST = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
@@ -48,7 +48,7 @@ class SimulatedProvider:
         public_url: str = "",
         key: str = "",
     ) -> None:
-        self._webhooks = Verifier(webhook_secrets)
+        self._webhooks = SignatureVerifier(webhook_secrets)
         self._base_url = base_url.rstrip("/")
         self._public_url = public_url.rstrip("/") or self._base_url
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}

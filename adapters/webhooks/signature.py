@@ -21,7 +21,7 @@ def sign(body: bytes, secret: str, timestamp: int) -> str:
     return f"t={timestamp},v1={_digest(body, secret, str(timestamp))}"
 
 
-class Verifier:
+class SignatureVerifier:
     """Verifies bodies with secrets shared with the signer: several, during a rotation.
 
     Implements `commands.ports.signatures.CarrierSignatures`. An empty secret never verifies

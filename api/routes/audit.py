@@ -13,7 +13,7 @@ from api.fields import Answer, Page, Time
 from api.reading import AsOf, Limit, LogPosition
 from api.services import ServicesOf
 from domain.errors import NotFound
-from eventstore.chain import Fault, Verifier
+from eventstore.chain import ChainVerifier, Fault
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
 
@@ -142,7 +142,7 @@ async def get_state(
 @router.get("/verify", response_model=Verification)
 async def verify(services: ServicesOf, _: Auditor, head: LogPosition) -> Response:
     """Verify the hash chain from the first event to the last. Requires AUDITOR or ADMIN."""
-    verifier, fault = Verifier(), None
+    verifier, fault = ChainVerifier(), None
     async for reached in services.log.verify(verifier, upto=head):
         fault = reached if isinstance(reached, Fault) else None
     body = Verification(

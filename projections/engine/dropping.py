@@ -44,7 +44,7 @@ class Dropped(msgspec.Struct, frozen=True):
     dropped: bool
 
 
-class Store(Protocol):
+class Dropper(Protocol):
     """Drops storages."""
 
     def drop(self, conn: psycopg.Connection, storage: str) -> None:
@@ -121,7 +121,7 @@ def drop_left_behind(conn: psycopg.Connection, models: Models) -> list[Dropped]:
     return done
 
 
-def drop(conn: psycopg.Connection, store: Store, name: str, *, active: bool = False) -> bool:
+def drop(conn: psycopg.Connection, store: Dropper, name: str, *, active: bool = False) -> bool:
     """Drop a subscription and its storage; an active one only with `active`.
 
     Returns False when somebody reads the storage: it is no longer fed, and the next rebuild or

@@ -95,7 +95,7 @@ class Lookup(msgspec.Struct, frozen=True, kw_only=True):
     currency: str = ""
 
 
-class SortOrder(msgspec.Struct, frozen=True):
+class SearchOrder(msgspec.Struct, frozen=True):
     """An order by one field and, where equal, by game id in the same direction. Games without a
     value come last."""
 
@@ -166,7 +166,7 @@ class GameIndex(Protocol):
     async def listing(
         self,
         lookup: Lookup,
-        order: SortOrder,
+        order: SearchOrder,
         limit: int,
         *,
         after: Listed | None = None,

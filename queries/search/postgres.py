@@ -24,7 +24,7 @@ from queries.search.port import (
     Listed,
     Lookup,
     OrderField,
-    SortOrder,
+    SearchOrder,
     Typed,
     facet_values,
     price_range,
@@ -147,7 +147,7 @@ class PostgresGameIndex:
     async def listing(
         self,
         lookup: Lookup,
-        order: SortOrder,
+        order: SearchOrder,
         limit: int,
         *,
         after: Listed | None = None,
@@ -221,7 +221,7 @@ def _is_narrowed(lookup: Lookup) -> bool:
     return lookup != Lookup(typed=lookup.typed, region=lookup.region, currency=lookup.currency)
 
 
-def _order_key(order: SortOrder) -> Composable:
+def _order_key(order: SearchOrder) -> Composable:
     keys: dict[OrderField, Composable] = {
         "text": SQL("text"),
         "released": SQL("released"),

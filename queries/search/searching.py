@@ -29,8 +29,8 @@ from queries.search.port import (
     GameIndex,
     Listed,
     Lookup,
+    SearchOrder,
     Sort,
-    SortOrder,
     facet_values,
     price_range,
     price_step,
@@ -43,12 +43,12 @@ MAX_LIMIT = 200
 MAX_CENTS = 2**62
 """The largest price bound; engines count in 64 bits."""
 
-_ORDERS: dict[Sort, SortOrder] = {
-    "relevance": SortOrder("text"),
-    "price": SortOrder("price"),
-    "-price": SortOrder("price", descending=True),
-    "release_date": SortOrder("released", descending=True),
-    "title": SortOrder("text"),
+_ORDERS: dict[Sort, SearchOrder] = {
+    "relevance": SearchOrder("text"),
+    "price": SearchOrder("price"),
+    "-price": SearchOrder("price", descending=True),
+    "release_date": SearchOrder("released", descending=True),
+    "title": SearchOrder("text"),
 }
 
 

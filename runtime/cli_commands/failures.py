@@ -45,7 +45,7 @@ _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
     ("runtime.backup", "BackupError", Code.DIFFERS, ""),
     ("runtime.processes.watching", "WriterDead", Code.UNREACHABLE, ""),
     ("runtime.load", "Stalled", Code.UNREACHABLE, ""),
-    ("runtime.load", "Unreadable", Code.USAGE, ""),
+    ("runtime.load", "UnreadableFile", Code.USAGE, ""),
     ("adapters.postgres.embedded", "EmbeddedPostgresError", Code.UNREACHABLE, ""),
     ("eventstore.database.migrations", "MigrationError", Code.UNREACHABLE, ""),
     ("eventstore.database.release", "OutdatedRelease", Code.UNREACHABLE, ""),

@@ -8,14 +8,14 @@ and the price of games that have none.
 
 from runtime.load.games import load_games
 from runtime.load.purchases import Stalled, load_purchases
-from runtime.load.rows import BrokenRow, LoadReport, Progress, Unreadable
+from runtime.load.rows import BrokenRow, LoadReport, Progress, UnreadableFile
 
 __all__ = [
     "BrokenRow",
     "LoadReport",
     "Progress",
     "Stalled",
-    "Unreadable",
+    "UnreadableFile",
     "load_games",
     "load_purchases",
 ]

@@ -45,7 +45,7 @@ def game_id_of(title: str) -> UUID:
 
 
 async def load_games(core: Core, path: Path, progress: Progress = no_progress) -> LoadReport:
-    """List the games of a CSV file as the platform's own, on sale at once. Raises Unreadable,
+    """List the games of a CSV file as the platform's own, on sale at once. Raises UnreadableFile,
     OSError."""
     report = LoadReport()
     listings: dict[UUID, tuple[int, Listing]] = {}

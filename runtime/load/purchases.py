@@ -72,7 +72,8 @@ async def load_purchases(core: Core, path: Path, progress: Progress = no_progres
     """Let the people of a CSV file buy their games. Returns when every grant is in the log.
 
     People are registered without a password. A person's second purchase of a game is refused, as by
-    the API. A worker and a payment provider must be running. Raises Unreadable, OSError, Stalled.
+    the API. A worker and a payment provider must be running. Raises UnreadableFile, OSError,
+    Stalled.
     """
     report = LoadReport()
     rows = list(read_rows(path, COLUMNS, report))

@@ -47,7 +47,7 @@ class LoadReport(msgspec.Struct):
     granted: int = 0
 
 
-class Unreadable(Exception):
+class UnreadableFile(Exception):
     """The file is not a CSV file with the required columns."""
 
 
@@ -55,7 +55,7 @@ def read_rows(
     path: Path, columns: Sequence[str], report: LoadReport
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line, row) for each row that has its columns. The others are added to the report,
-    which counts all rows. Raises Unreadable, OSError."""
+    which counts all rows. Raises UnreadableFile, OSError."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         records = Records(file)
         header = _header(path, next(records, None), columns)
@@ -68,19 +68,19 @@ def read_rows(
 
 
 def _header(path: Path, record: Record | None, columns: Sequence[str]) -> list[str]:
-    """The names of the columns. Raises Unreadable."""
+    """The names of the columns. Raises UnreadableFile."""
     if record is None:
-        raise Unreadable(f"{path} is empty")
+        raise UnreadableFile(f"{path} is empty")
     if record.broken:
-        raise Unreadable(f"{path} has a header that is no line of CSV: {record.broken}")
+        raise UnreadableFile(f"{path} has a header that is no line of CSV: {record.broken}")
     header = [name.strip() for name in record.values]
     missing = [name for name in columns if name not in header]
     if missing:
         hint = "" if all(map(_is_text, header)) else ": it is not UTF-8 text"
-        raise Unreadable(f"{path} lacks the column(s) {', '.join(missing)}{hint}")
+        raise UnreadableFile(f"{path} lacks the column(s) {', '.join(missing)}{hint}")
     twice = [name for name, count in Counter(header).items() if count > 1 and name]
     if twice:
-        raise Unreadable(f"{path} has the column(s) {', '.join(twice)} twice")
+        raise UnreadableFile(f"{path} has the column(s) {', '.join(twice)} twice")
     return header
 
 

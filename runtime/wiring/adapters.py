@@ -15,7 +15,7 @@ from adapters.postgres.sessions import PostgresSessions
 from adapters.relay.rabbitmq import RabbitPublisher
 from adapters.text_log import FileTextLog
 from adapters.webhooks.sender import HttpWebhookSender
-from adapters.webhooks.signature import Verifier
+from adapters.webhooks.signature import SignatureVerifier
 from commands.accounts.belongings import Belongings
 from commands.ports.images import ImageMaker, ImageStore
 from commands.ports.notifications import MessageTransport
@@ -55,8 +55,8 @@ class Adapters:
         return PostgresSessions(self._log.pool)
 
     @cached_property
-    def carrier_signatures(self) -> Verifier:
-        return Verifier(self._secrets.carrier)
+    def carrier_signatures(self) -> SignatureVerifier:
+        return SignatureVerifier(self._secrets.carrier)
 
     @cached_property
     def image_maker(self) -> ImageMaker:

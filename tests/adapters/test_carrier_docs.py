@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from adapters.webhooks.signature import Verifier
+from adapters.webhooks.signature import SignatureVerifier
 from commands.shipments import DeliveryNotice
 from domain.ids import derived
 
@@ -38,7 +38,7 @@ def test_the_example_signs_a_notice_of_the_shipment() -> None:
         if each.startswith("Carrier-")
     ]
     body = arguments[-1].encode()
-    Verifier([SECRET]).check(body, signature, datetime.now(UTC))
+    SignatureVerifier([SECRET]).check(body, signature, datetime.now(UTC))
     notice = msgspec.json.decode(body, type=DeliveryNotice)
     assert notice.shipment_id == SHIPMENT
     assert notice.delivered_at is not None

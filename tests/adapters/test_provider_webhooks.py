@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from adapters.payments.simulator.store import Store
-from adapters.webhooks.signature import Verifier
+from adapters.payments.simulator.store import ProviderStore
+from adapters.webhooks.signature import SignatureVerifier
 from tests.support.servers.provider import (
     PATIENCE,
     SECRET,
@@ -79,7 +79,7 @@ def test_a_capture_is_told_signed_and_in_stripes_shape(store: Path, receiver: Re
     with running_provider(store, receiver.url) as provider:
         intent = create(provider, "pm_card_visa")
         webhook = receiver.wait_for_one("payment_intent.succeeded")
-    Verifier([SECRET]).check(webhook.body, webhook.signature, datetime.now(UTC))
+    SignatureVerifier([SECRET]).check(webhook.body, webhook.signature, datetime.now(UTC))
     assert webhook.event["id"].startswith("evt_")
     assert abs(webhook.event["created"] - time.time()) < 60
     assert webhook.intent == intent
@@ -336,7 +336,7 @@ def test_two_processes_cannot_share_a_store(store: Path, receiver: Receiver) -> 
         running_provider(store, receiver.url),
         pytest.raises(sqlite3.OperationalError, match="locked"),
     ):
-        Store(store, lock_timeout_seconds=0.01)
+        ProviderStore(store, lock_timeout_seconds=0.01)
 
 
 def test_what_was_answered_is_known_after_a_kill(store: Path, receiver: Receiver) -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from adapters.webhooks.signature import Verifier, sign
+from adapters.webhooks.signature import SignatureVerifier, sign
 from commands.ports.signatures import InvalidSignature
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -22,49 +22,49 @@ def test_the_signature_is_the_one_that_stripe_documents() -> None:
 
 
 def test_a_signed_body_is_accepted() -> None:
-    Verifier(["s1"]).check(BODY, signed(), NOW)
+    SignatureVerifier(["s1"]).check(BODY, signed(), NOW)
 
 
 def test_any_of_several_secrets_may_have_signed() -> None:
-    Verifier(["new", "old"]).check(BODY, signed("old"), NOW)
+    SignatureVerifier(["new", "old"]).check(BODY, signed("old"), NOW)
 
 
 def test_any_of_several_signatures_may_match() -> None:
     old, new = signed("old"), signed("new")
-    Verifier(["new"]).check(BODY, f"{old},{new.split(',')[1]}", NOW)
+    SignatureVerifier(["new"]).check(BODY, f"{old},{new.split(',')[1]}", NOW)
 
 
 def test_schemes_that_we_do_not_know_are_passed_over() -> None:
-    Verifier(["s1"]).check(BODY, f"{signed()},v0=abc", NOW)
+    SignatureVerifier(["s1"]).check(BODY, f"{signed()},v0=abc", NOW)
 
 
 def test_a_changed_body_is_refused() -> None:
     with pytest.raises(InvalidSignature):
-        Verifier(["s1"]).check(BODY + b" ", signed(), NOW)
+        SignatureVerifier(["s1"]).check(BODY + b" ", signed(), NOW)
 
 
 def test_a_changed_time_is_refused() -> None:
     header = signed().replace("t=", "t=1", 1)
     with pytest.raises(InvalidSignature):
-        Verifier(["s1"]).check(
+        SignatureVerifier(["s1"]).check(
             BODY, header, datetime.fromtimestamp(int(header.split(",")[0][2:]), UTC)
         )
 
 
 def test_another_secret_is_refused() -> None:
     with pytest.raises(InvalidSignature):
-        Verifier(["s1", "s2"]).check(BODY, signed("other"), NOW)
+        SignatureVerifier(["s1", "s2"]).check(BODY, signed("other"), NOW)
 
 
 @pytest.mark.parametrize("secrets", [[], [""]])
 def test_without_a_secret_nothing_is_accepted(secrets: list[str]) -> None:
     with pytest.raises(InvalidSignature):
-        Verifier(secrets).check(BODY, signed(""), NOW)
+        SignatureVerifier(secrets).check(BODY, signed(""), NOW)
 
 
 @pytest.mark.parametrize("age", [timedelta(seconds=300), timedelta(seconds=-300)])
 def test_five_minutes_early_or_late_are_tolerated(age: timedelta) -> None:
-    Verifier(["s1"]).check(BODY, signed(at=NOW - age), NOW)
+    SignatureVerifier(["s1"]).check(BODY, signed(at=NOW - age), NOW)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_five_minutes_early_or_late_are_tolerated(age: timedelta) -> None:
 )
 def test_more_than_five_minutes_early_or_late_are_not(age: timedelta) -> None:
     with pytest.raises(InvalidSignature):
-        Verifier(["s1"]).check(BODY, signed(at=NOW - age), NOW)
+        SignatureVerifier(["s1"]).check(BODY, signed(at=NOW - age), NOW)
 
 
 @pytest.mark.parametrize(
@@ -91,14 +91,14 @@ def test_more_than_five_minutes_early_or_late_are_not(age: timedelta) -> None:
 )
 def test_a_malformed_header_is_refused(header: str) -> None:
     with pytest.raises(InvalidSignature):
-        Verifier(["s1"]).check(BODY, header, NOW)
+        SignatureVerifier(["s1"]).check(BODY, header, NOW)
 
 
 def test_a_header_with_two_times_is_refused() -> None:
     with pytest.raises(InvalidSignature):
-        Verifier(["s1"]).check(BODY, f"t=1,{signed()}", NOW)
+        SignatureVerifier(["s1"]).check(BODY, f"t=1,{signed()}", NOW)
 
 
 def test_a_signature_that_is_not_ascii_is_refused() -> None:
     with pytest.raises(InvalidSignature):
-        Verifier(["s1"]).check(BODY, f"t={int(NOW.timestamp())},v1=é", NOW)
+        SignatureVerifier(["s1"]).check(BODY, f"t={int(NOW.timestamp())},v1=é", NOW)

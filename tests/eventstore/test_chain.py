@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from eventstore import chain
-from eventstore.chain import Fault, Verifier
+from eventstore.chain import ChainVerifier, Fault
 from eventstore.log import Metadata
 from eventstore.postgres_log import PostgresLog
 from tests.support.events.notes import admin, new_stream
@@ -27,9 +27,9 @@ def _forger(database: str) -> Iterator[psycopg.Connection]:
 
 
 async def _fault(
-    log: PostgresLog, *, upto: int = 12, verifier: Verifier | None = None, page: int = 5
+    log: PostgresLog, *, upto: int = 12, verifier: ChainVerifier | None = None, page: int = 5
 ) -> Fault | None:
-    steps = [step async for step in log.verify(verifier or Verifier(), upto=upto, page=page)]
+    steps = [step async for step in log.verify(verifier or ChainVerifier(), upto=upto, page=page)]
     assert all(isinstance(step, int) for step in steps[:-1])
     return steps[-1] if steps and isinstance(steps[-1], Fault) else None
 
@@ -44,7 +44,7 @@ async def twelve(postgres_log: PostgresLog) -> PostgresLog:
 
 
 async def test_a_log_that_nobody_touched_is_proven(twelve: PostgresLog) -> None:
-    verifier = Verifier()
+    verifier = ChainVerifier()
     assert [step async for step in twelve.verify(verifier, upto=12, page=5)] == [5, 10, 12]
     assert verifier.hash != chain.GENESIS
 
@@ -193,10 +193,10 @@ async def test_what_an_api_process_of_release_1_appends_is_in_the_chain_and_chec
 
 
 async def test_verifying_goes_on_from_a_trusted_hash(twelve: PostgresLog, database: str) -> None:
-    trusted = Verifier()
+    trusted = ChainVerifier()
     assert await _fault(twelve, upto=6, verifier=trusted) is None
-    assert await _fault(twelve, verifier=Verifier(trusted.position, trusted.hash)) is None
-    fault = await _fault(twelve, verifier=Verifier(6, chain.GENESIS))
+    assert await _fault(twelve, verifier=ChainVerifier(trusted.position, trusted.hash)) is None
+    fault = await _fault(twelve, verifier=ChainVerifier(6, chain.GENESIS))
     assert fault is not None
     assert fault.position == 7
 

@@ -11,7 +11,7 @@ from domain.events import EVENTS, Event
 from domain.identity import ProfileChanged, UserRegistered
 from domain.orders import OrderCreated
 from domain.payments import PaymentIntentCancelled, PaymentSubmitted
-from eventstore.chain import Verifier
+from eventstore.chain import ChainVerifier
 from eventstore.codec import Codec, MissingKey
 from eventstore.consumers.reader import Reader
 from eventstore.consumers.reader import Unreadable as Unread
@@ -102,7 +102,7 @@ async def test_destroying_the_key_forgets_the_person_everywhere_and_breaks_no_pr
         assert [e.event for e in await log.read()] == expected
         assert [e.event for e in await anext(log.subscribe())] == expected
         assert _read_in_a_thread(database, NOTES, [Confided]) == expected
-        assert [step async for step in log.verify(Verifier(), upto=2)] == [2]
+        assert [step async for step in log.verify(ChainVerifier(), upto=2)] == [2]
 
 
 async def test_an_order_is_encrypted_under_its_buyers_key_though_its_stream_is_another(

@@ -12,7 +12,7 @@ from fastapi import APIRouter
 
 from eventstore.append import writer
 from eventstore.append.pending import Pending
-from eventstore.chain import Verifier
+from eventstore.chain import ChainVerifier
 from eventstore.log import MAX_APPEND_BYTES, LogUnavailable, StreamAppend, TooLarge
 from eventstore.postgres_log import PostgresLog
 from tests.support.events.notes import CODEC, new_stream, noted
@@ -95,7 +95,7 @@ async def test_an_append_has_its_size_over_all_its_streams(database: str) -> Non
             await log.append([StreamAppend(uuid4(), 0, each.events) for each in more])
         assert refused.value.code == "append_too_large"
         assert await log.head() == 2 * half
-        steps = [step async for step in log.verify(Verifier(), upto=await log.head(), page=5)]
+        steps = [step async for step in log.verify(ChainVerifier(), upto=await log.head(), page=5)]
         assert steps[-1] == 2 * half
 
 

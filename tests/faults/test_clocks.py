@@ -17,7 +17,7 @@ from adapters.queues.postgres import PostgresQueue
 from commands.caller import SYSTEM
 from commands.ports.queue import Job, JobAttempt
 from eventstore import chain
-from eventstore.chain import Verifier
+from eventstore.chain import ChainVerifier
 from eventstore.clock_watch import ClockWatch
 from eventstore.database.postgres import open_pool
 from eventstore.log import ClocksDiffer, IdempotencyKey, StreamAppend
@@ -191,7 +191,7 @@ def append_as_the_release_before(url: str) -> None:
 async def faults(log: PostgresLog) -> list[object]:
     return [
         step
-        async for step in log.verify(Verifier(), upto=await log.head())
+        async for step in log.verify(ChainVerifier(), upto=await log.head())
         if not isinstance(step, int)
     ]
 

@@ -23,7 +23,7 @@ import uvloop
 
 from adapters.postgres.programs import EmbeddedPostgresError
 from domain.errors import Refused
-from eventstore.chain import Fault, Verifier
+from eventstore.chain import ChainVerifier, Fault
 from eventstore.consumers.reactor_runner import ReactorRunner
 from eventstore.log import AlreadyDone, LogUnavailable, Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
@@ -178,7 +178,7 @@ async def _has_what_was_acknowledged(
     assert counted <= appender.acknowledged.keys() | appender.refused
     assert sum(name == Ignored.NAME for *_, name in events) >= len(counted)
     assert {stream for (stream,) in server.run("SELECT tally_id FROM read.tallies_1")} == counted
-    steps = [step async for step in log.verify(Verifier(), upto=len(events), page=500)]
+    steps = [step async for step in log.verify(ChainVerifier(), upto=len(events), page=500)]
     assert steps
     assert not [step for step in steps if isinstance(step, Fault)]
 

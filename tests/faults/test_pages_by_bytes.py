@@ -11,7 +11,7 @@ import pytest
 from psycopg import errors
 
 from eventstore import pages
-from eventstore.chain import GENESIS, Verifier
+from eventstore.chain import GENESIS, ChainVerifier
 from eventstore.consumers import reader as reading
 from eventstore.consumers.reader import Reader
 from eventstore.log import StreamAppend, pages_of
@@ -102,7 +102,7 @@ async def test_pages_of_other_readers_end_where_their_bytes_do_and_leave_out_not
     found = [len(page) async for page in exported(desk.log.pool, Selection(), 0, head)]
     assert sum(found) == head
     assert len(found) > 4
-    steps = [step async for step in desk.log.verify(Verifier(0, GENESIS), upto=head)]
+    steps = [step async for step in desk.log.verify(ChainVerifier(0, GENESIS), upto=head)]
     assert steps[-1] == head
     assert len(steps) > 4
 

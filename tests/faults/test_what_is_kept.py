@@ -57,7 +57,7 @@ ENDS_WITH_ANOTHER = {
 """Ends, or is emptied, with something else that is told."""
 
 SAYS_NOTHING_OF_THE_LOG = {
-    "adapters.payments.simulator.webhooks.WebhookSender",  # another program
+    "adapters.payments.simulator.webhooks.NoticeSender",  # another program
     "api.arguments.Plan",  # of an endpoint
     "api.idempotency.StoredAnswers",  # requests under way
     "api.route_table.RouteTable",
@@ -79,7 +79,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "projections.engine.replaying.Replay",
     "queries.read_models.ReadModels",  # names of tables, checked by each query
     "runtime.wiring.gateway.Rebuilder",  # tasks under way
-    "commands.payment_reconciliation._Comparison",  # within one command
+    "commands.payment_reconciliation._Reconciler",  # within one command
     "runtime.load.csv_records.Records",  # another program
 }
 

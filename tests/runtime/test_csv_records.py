@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.load.csv_records import FIELD_LIMIT, Records
-from runtime.load.rows import LoadReport, Unreadable, read_rows
+from runtime.load.rows import LoadReport, UnreadableFile, read_rows
 from tests.support.growth import growth
 
 
@@ -86,7 +86,7 @@ def test_a_mark_of_the_byte_order_is_no_part_of_the_first_column(file: Path) -> 
     ],
 )
 def test_a_header_that_leaves_doubt_is_refused(file: Path, header: bytes, says: str) -> None:
-    with pytest.raises(Unreadable, match=re.escape(says)):
+    with pytest.raises(UnreadableFile, match=re.escape(says)):
         rows_of(file, header)
 
 

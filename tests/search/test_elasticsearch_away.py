@@ -7,7 +7,7 @@ from elasticsearch import AsyncElasticsearch
 
 from adapters.elasticsearch.search import ElasticsearchGameIndex, elasticsearch_circuit
 from kit import circuit
-from queries.search.port import Lookup, SearchUnavailable, SortOrder
+from queries.search.port import Lookup, SearchOrder, SearchUnavailable
 from tests.support.shops.search import SHOP
 
 GAMES = [SHOP[0].game_id]
@@ -57,4 +57,4 @@ async def test_an_index_that_is_not_there_yet_does_not_open_the_circuit(
         index = ElasticsearchGameIndex(client, f"{elasticsearch_prefix}none", shared)
         for _ in range(circuit.FAILURES_TO_OPEN + 1):
             with pytest.raises(SearchUnavailable, match="index_not_found"):
-                await index.listing(Lookup(), SortOrder("text"), 1)
+                await index.listing(Lookup(), SearchOrder("text"), 1)

@@ -17,7 +17,7 @@ from uuid import UUID
 
 import pytest
 
-from adapters.webhooks.signature import Verifier
+from adapters.webhooks.signature import SignatureVerifier
 from commands.accounts.mail_tokens import MailTokens
 from commands.accounts.mailboxes import Mailboxes
 from commands.caller import Caller
@@ -76,7 +76,7 @@ class Shop(Commands):
         handler = CommandHandler(Repository(log), clock)
         self.log = log
         self.clock = clock
-        self.fakes = FakePorts(clock, LogBelongings(log), Verifier([CARRIER_SECRET]))
+        self.fakes = FakePorts(clock, LogBelongings(log), SignatureVerifier([CARRIER_SECRET]))
         super().__init__(
             handler=handler,
             keys=log.keys,

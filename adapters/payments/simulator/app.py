@@ -25,8 +25,8 @@ from adapters.payments.simulator.background import repeat
 from adapters.payments.simulator.cards import TestMethod
 from adapters.payments.simulator.intents import ApiError, PaymentIntent
 from adapters.payments.simulator.processor import Processor
-from adapters.payments.simulator.store import Store
-from adapters.payments.simulator.webhooks import WebhookSender
+from adapters.payments.simulator.store import ProviderStore
+from adapters.payments.simulator.webhooks import NoticeSender
 from domain.money import LARGEST_CENTS
 
 Amount = Annotated[int, Field(gt=0, le=LARGEST_CENTS, strict=True)]
@@ -262,7 +262,7 @@ async def hear_payer(
 @router.get("/health")
 async def health(request: Request) -> dict[str, str | int]:
     """Whether the server works, and how many webhooks wait for delivery."""
-    store: Store = request.app.state.store
+    store: ProviderStore = request.app.state.store
     return {"status": "ok", "pending_webhooks": store.pending_webhooks()}
 
 
@@ -292,9 +292,9 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with contextlib.closing(Store(store_path)) as store:
+        with contextlib.closing(ProviderStore(store_path)) as store:
             processor = Processor(store, public_url, slow_seconds)
-            sender = WebhookSender(
+            sender = NoticeSender(
                 store,
                 processor.webhook_queued,
                 webhook_url,
@@ -322,7 +322,7 @@ def create_app(
 
 
 @contextlib.asynccontextmanager
-async def _running(processor: Processor, sender: WebhookSender) -> AsyncIterator[None]:
+async def _running(processor: Processor, sender: NoticeSender) -> AsyncIterator[None]:
     steps = [asyncio.create_task(repeat(step)) for step in (processor.settle_due, sender.send_due)]
     try:
         yield

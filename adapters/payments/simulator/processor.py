@@ -17,7 +17,7 @@ from adapters.payments.simulator.intents import (
     Refund,
     RefundList,
 )
-from adapters.payments.simulator.store import Answer, Store
+from adapters.payments.simulator.store import Answer, ProviderStore
 
 _EVENT_OF_STATUS: dict[intents.Status, str] = {
     "succeeded": "payment_intent.succeeded",
@@ -46,7 +46,7 @@ class Event(Struct, frozen=True):
 class Processor:
     """The operations of the API. None of them awaits, so each completes before the next begins."""
 
-    def __init__(self, store: Store, public_url: str, slow_seconds: float) -> None:
+    def __init__(self, store: ProviderStore, public_url: str, slow_seconds: float) -> None:
         self._store = store
         self._public_url = public_url.rstrip("/")
         self._slow_seconds = slow_seconds

@@ -40,7 +40,7 @@ class Webhook(Struct, frozen=True):
     created_at: float
 
 
-class Store:
+class ProviderStore:
     """Intents, refunds, answers by idempotency key, and undelivered webhooks. Times are unix
     seconds."""
 

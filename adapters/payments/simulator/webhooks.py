@@ -12,7 +12,7 @@ import time
 import aiohttp
 
 from adapters.payments.simulator.background import Alarm
-from adapters.payments.simulator.store import Store, Webhook
+from adapters.payments.simulator.store import ProviderStore, Webhook
 from adapters.webhooks.signature import sign
 
 logger = logging.getLogger(__name__)
@@ -20,13 +20,13 @@ logger = logging.getLogger(__name__)
 LONGEST_BACKOFF_SECONDS = 3600.0
 
 
-class WebhookSender:
+class NoticeSender:
     """Sends the webhooks in the store. One not accepted for `give_up_seconds` is kept, but no
     longer sent."""
 
     def __init__(
         self,
-        store: Store,
+        store: ProviderStore,
         queued: Alarm,
         url: str,
         secret: str,
