@@ -43,28 +43,22 @@ def payment_jobs(handler: CommandHandler, queue: WorkQueue) -> Reactor:
 
     async def captured(event: PaymentCaptured, env: Envelope) -> None:
         """Cancel the provider's intent after a wallet paid, so that it is not paid as well."""
+        if event.method_type != "wallet":
+            return
         first = (await handler.log.read_stream(env.stream_id, limit=1))[0].event
-        if (
-            event.method_type == "wallet"
-            and isinstance(first, PaymentRequested)
-            and first.method is None
-        ):
+        if isinstance(first, PaymentRequested) and first.method is None:
             await queue.publish([job_for(env, "cancel", payment_id=env.stream_id)])
 
     async def noticed(event: PaymentNoticeReceived, env: Envelope) -> None:
         """Return money that somebody paid at the provider after a wallet had paid; also look again
         when there is news about that refund."""
-        payment = await handler.state(PAYMENT, env.stream_id)
         moved_money = event.type == "payment_intent.succeeded" or event.type.startswith(
             ("refund.", "charge.refund.")
         )
-        if (
-            moved_money
-            and event.outcome == "ignored"
-            and payment is not None
-            and payment.is_captured
-            and payment.wallet_id is not None
-        ):
+        if not moved_money or event.outcome != "ignored":
+            return
+        payment = await handler.state(PAYMENT, env.stream_id)
+        if payment is not None and payment.is_captured and payment.wallet_id is not None:
             await queue.publish([job_for(env, "cancel", payment_id=env.stream_id)])
 
     async def deposit_failed(_event: DepositFailed, env: Envelope) -> None:

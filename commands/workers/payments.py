@@ -166,9 +166,10 @@ class PaymentWorker(JobWorker):
     async def _give_up_if_closed(self, payment_id: UUID, intent: Intent) -> None:
         """Cancel the intent when the order was cancelled, or paid by a wallet, while we asked the
         provider: nobody shall be able to pay it."""
+        if intent.status not in {"requires_action", "requires_payment_method"}:
+            return
         payment = await self._handler.state(PAYMENT, payment_id)
-        done = payment is not None and (payment.closed or payment.wallet_id is not None)
-        if done and intent.status in {"requires_action", "requires_payment_method"}:
+        if payment is not None and (payment.closed or payment.wallet_id is not None):
             await self._provider.cancel(
                 intent.ref, idempotency_key=f"{payment_id}:cancel:{intent.status}"
             )

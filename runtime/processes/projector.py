@@ -8,6 +8,7 @@ from eventstore.database.postgres import connect
 from eventstore.database.release import require_current
 from projections.engine.runner import Registered, Runner
 from projections.registry import read_models
+from runtime.processes.garbage import collect_rarely
 from runtime.settings import Settings
 from runtime.wiring.codec import codec
 from runtime.wiring.search import search_models
@@ -28,6 +29,7 @@ def run_projector(settings: Settings, url: str) -> None:
     stopping = threading.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, lambda *_: stopping.set())
+    collect_rarely()
     for thread in threads:
         thread.start()
     while not stopping.wait(1.0) and all(thread.is_alive() for thread in threads):

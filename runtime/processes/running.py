@@ -8,6 +8,7 @@ from typing import Any
 
 import uvloop
 
+from runtime.processes.garbage import collect_rarely
 from runtime.processes.watching import LoopWatch
 
 logger = logging.getLogger(__name__)
@@ -27,4 +28,5 @@ def run_until_stopped(main: Coroutine[Any, Any, None]) -> None:
             except asyncio.CancelledError:
                 logger.info("stopped")
 
+    collect_rarely()
     uvloop.run(supervised())
