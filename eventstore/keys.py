@@ -7,6 +7,8 @@ from uuid import UUID
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
+from eventstore.gathering import Gatherer
+
 _CREATE = """
 INSERT INTO private.person_keys (person_id, key)
 SELECT * FROM unnest(%s::uuid[], %s::bytea[])
@@ -27,6 +29,7 @@ class PersonKeys:
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
+        self._gatherer = Gatherer(self._select)
 
     async def create(self, person_ids: Iterable[UUID]) -> None:
         """Create a key for each person without one. Committed on return, and thus before the
@@ -37,9 +40,17 @@ class PersonKeys:
 
     async def get(self, person_ids: Iterable[UUID]) -> dict[UUID, bytes]:
         """The existing keys; forgotten and unknown persons are absent."""
+        wanted = set(person_ids)
+        found = await self._gatherer.get(wanted)
+        return {person_id: found[person_id] for person_id in wanted if person_id in found}
+
+    async def _select(self, person_ids: list[UUID]) -> dict[UUID, bytes]:
         async with self._pool.connection() as conn:
-            rows = await (await conn.execute(_SELECT, (list(person_ids),))).fetchall()
-        return dict(rows)
+            return dict(await (await conn.execute(_SELECT, (person_ids,))).fetchall())
+
+    async def close(self) -> None:
+        """Cancel whoever waits for keys."""
+        await self._gatherer.close()
 
     async def destroy(self, person_id: UUID) -> None:
         """Destroy the person's key. Irreversible."""

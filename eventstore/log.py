@@ -201,6 +201,10 @@ STREAM_PAGE = 1_000
 fewer."""
 
 
+FIRST_EVENTS = 32
+"""Events of a stream read at first: most streams have no more, and need no other read."""
+
+
 class StreamReader(Protocol):
     """Reads streams."""
 
@@ -211,7 +215,17 @@ class StreamReader(Protocol):
         *,
         upto: int | None = None,
         but: Sequence[str] = (),
-    ) -> tuple[list[Recorded], bool]: ...
+    ) -> tuple[list[Recorded], bool]:
+        """As `Log.read_stream`, at most the next STREAM_PAGE events; and whether there may be
+        more."""
+        ...
+
+    async def read_first_events(
+        self, stream_id: UUID, after_version: int = 0, *, but: Sequence[str] = ()
+    ) -> tuple[list[Recorded], bool]:
+        """As `read_stream_page`, at most FIRST_EVENTS if there may be more: the cheapest read of a
+        short stream, as those at the same time share one statement."""
+        ...
 
 
 async def pages_of(
@@ -224,6 +238,11 @@ async def pages_of(
 ) -> AsyncIterator[list[Recorded]]:
     """As `Log.read_stream`, in pages. Yields nothing for a stream without such events."""
     more = True
+    if upto is None:
+        page, more = await log.read_first_events(stream_id, after_version, but=but)
+        if page:
+            yield page
+            after_version = page[-1].env.version
     while more:
         page, more = await log.read_stream_page(stream_id, after_version, upto=upto, but=but)
         if page:

@@ -21,6 +21,7 @@ from eventstore.codec import Codec, kind_of_all
 from eventstore.history import History
 from eventstore.log import (
     CLOCK_TOLERANCE,
+    FIRST_EVENTS,
     MAX_APPEND_BYTES,
     MAX_EVENT_BYTES,
     STREAM_PAGE,
@@ -287,6 +288,14 @@ class MemoryLog:
         """As `read_stream`, at most the next STREAM_PAGE events; and whether there are more."""
         await self._turn()
         rows, more = _page(self._of_stream(stream_id, after_version, upto, but), STREAM_PAGE)
+        return self._decoded(rows), more
+
+    async def read_first_events(
+        self, stream_id: UUID, after_version: int = 0, *, but: Sequence[str] = ()
+    ) -> tuple[list[Recorded], bool]:
+        """As `Log.read_first_events`."""
+        await self._turn()
+        rows, more = _page(self._of_stream(stream_id, after_version, None, but), FIRST_EVENTS)
         return self._decoded(rows), more
 
     async def versions(self, stream_ids: Sequence[UUID]) -> list[int]:

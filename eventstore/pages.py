@@ -8,6 +8,9 @@ from psycopg.rows import TupleRow
 PAGE_BYTES = 8 * 1024**2
 """The most payload of a page with more than one event."""
 
+SMALL_EVENT_BYTES = 4_096
+"""The most payload of an event in a statement that reads many streams at once."""
+
 COLUMNS = (
     "position, event_id, stream_id, version, name, recorded_at, coalesce(occurred_at, recorded_at)"
     " AS occurred_at, actor, correlation_id, causation_id, traceparent, payload"
@@ -50,6 +53,22 @@ ORDER BY {order} LIMIT %s
 
 def _with_payload_if(condition: str) -> str:
     return COLUMNS.removesuffix("payload") + f"CASE WHEN {condition} THEN payload END AS payload"
+
+
+def first_of_each(limit: int, share: int) -> str:
+    """A query for the first events of several streams, each above a version, at most `limit` of
+    each; its parameters are the streams and the versions, in arrays of the same length.
+
+    In the order of the streams, with the number of the stream, counted from 1, after the columns.
+    Payloads of more than `share` bytes come as NULL.
+    """
+    columns = _with_payload_if(f"octet_length(payload) <= {share}")
+    return (
+        f"SELECT {columns}, wanted.n FROM unnest(%s::uuid[], %s::bigint[]) WITH ORDINALITY"
+        " AS wanted (id, after, n) CROSS JOIN LATERAL (SELECT * FROM log.events e"
+        " WHERE e.stream_id = wanted.id AND e.version > wanted.after"
+        f" ORDER BY e.version LIMIT {limit}) AS first ORDER BY wanted.n, version"
+    )
 
 
 def fitting(rows: Sequence[TupleRow]) -> Sequence[TupleRow]:

@@ -1,10 +1,12 @@
 """The log on PostgreSQL: reads, subscriptions, and appends through the group-commit writer."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import partial
+from operator import itemgetter
 from typing import Any, Self
 from uuid import UUID
 
@@ -20,11 +22,13 @@ from eventstore.codec import Codec, kind_of_all
 from eventstore.database.postgres import AWAY, open_pool
 from eventstore.database.watch import DatabaseWatch, watching
 from eventstore.decoding import Raw, decode, persons_in, raw_rows
+from eventstore.gathering import Gatherer
 from eventstore.head import HeadWatcher
 from eventstore.history import History
 from eventstore.keys import PersonKeys
 from eventstore.log import (
     CLOCK_TOLERANCE,
+    FIRST_EVENTS,
     STREAM_PAGE,
     Appended,
     Envelope,
@@ -37,15 +41,24 @@ from eventstore.log import (
     VersionConflict,
     check_appends,
 )
-from eventstore.pages import COLUMNS, PAYLOAD, bounded, fitting, small
+from eventstore.pages import (
+    COLUMNS,
+    PAYLOAD,
+    SMALL_EVENT_BYTES,
+    bounded,
+    first_of_each,
+    fitting,
+    small,
+)
 from kit.clock import SYSTEM_CLOCK, Clock
 
 _VERSIONS = """
-SELECT coalesce((
+SELECT s.id, coalesce((
     SELECT e.version FROM log.events e WHERE e.stream_id = s.id ORDER BY e.version DESC LIMIT 1
 ), 0)
-FROM unnest(%s::uuid[]) WITH ORDINALITY AS s(id, n) ORDER BY s.n
+FROM unnest(%s::uuid[]) AS s(id)
 """
+_FIRST_EVENTS = first_of_each(FIRST_EVENTS, share=SMALL_EVENT_BYTES)
 
 _ANSWER = "UPDATE log.once SET answer = %s WHERE key = %s"
 _PURGE = "DELETE FROM log.once WHERE expires_at < least(%s, clock_timestamp())"
@@ -78,6 +91,8 @@ class PostgresLog:
         history.when_it_changes(self._drain)
         self._draining: asyncio.Task[None] | None = None
         self.keys = PersonKeys(pool)
+        self._first_events = Gatherer(self._select_first_events)
+        self._versions = Gatherer(self._select_versions)
         self.watch = watch
         """Knows whether the database is down; None without a watch."""
         self.watcher = HeadWatcher(url, history, watch)
@@ -114,6 +129,9 @@ class PostgresLog:
                 yield log
             finally:
                 await log._writer.close()
+                await log._first_events.close()
+                await log._versions.close()
+                await log.keys.close()
                 await log.watcher.close()
 
     def _drain(self) -> None:
@@ -280,6 +298,30 @@ class PostgresLog:
         found, more = await self._stream(stream_id, after_version, upto, STREAM_PAGE, but)
         return await self.decode(found), more
 
+    async def read_first_events(
+        self, stream_id: UUID, after_version: int = 0, *, but: Sequence[str] = ()
+    ) -> tuple[list[Recorded], bool]:
+        """As `read_stream_page`, at most FIRST_EVENTS if there may be more. Those that are asked
+        for at the same time are read by one statement."""
+        wanted = (stream_id, after_version)
+        rows = (await self._first_events.get([wanted])).get(wanted, [])
+        if None in [row[PAYLOAD] for row in rows]:  # a large event
+            return await self.read_stream_page(stream_id, after_version, but=but)
+        found, more = raw_rows(rows), len(rows) == FIRST_EVENTS
+        last = None if more or not found else found[-1]
+        found = [raw for raw in found if raw[0].name not in but or raw is last]
+        return await self.decode(found), more
+
+    async def _select_first_events(
+        self, wanted: list[tuple[UUID, int]]
+    ) -> dict[tuple[UUID, int], list[TupleRow]]:
+        """The first events of streams, each above a version."""
+        stream_ids, versions = zip(*wanted, strict=True)
+        found: dict[tuple[UUID, int], list[TupleRow]] = defaultdict(list)
+        for row in await self._select(_FIRST_EVENTS, [list(stream_ids), list(versions)]):
+            found[wanted[row[-1] - 1]].append(row)
+        return found
+
     async def _stream(
         self,
         stream_id: UUID,
@@ -316,7 +358,7 @@ class PostgresLog:
             await cursor.execute(query.encode(), values)
             rows = await cursor.fetchall()
         if rows:
-            position, event_id, *_ = rows[-1]
+            position, event_id, *_ = max(rows, key=itemgetter(0))
             self.history.saw(position, event_id, generation)
         return rows
 
@@ -329,11 +371,12 @@ class PostgresLog:
     async def versions(self, stream_ids: Sequence[UUID]) -> list[int]:
         """The current versions of these streams, in the same order; 0 for one that does not
         exist."""
+        found = await self._versions.get(stream_ids)
+        return [found[stream_id] for stream_id in stream_ids]
+
+    async def _select_versions(self, stream_ids: list[UUID]) -> dict[UUID, int]:
         async with self.pool.connection() as conn:
-            return [
-                row[0]
-                for row in await (await conn.execute(_VERSIONS, (list(stream_ids),))).fetchall()
-            ]
+            return dict(await (await conn.execute(_VERSIONS, (stream_ids,))).fetchall())
 
     async def head(self) -> int:
         """The position of the last event, 0 when there is none."""

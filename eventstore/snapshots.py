@@ -13,15 +13,18 @@ import msgspec
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore.codec import decrypt, encrypt
+from eventstore.gathering import Gatherer
 from eventstore.keys import PersonKeys
 
 S = TypeVar("S")
 
-_LOAD = """
-SELECT s.state, s.version
-FROM log.snapshots s JOIN log.events e USING (stream_id, version)
-WHERE s.stream_id = %s AND s.schema = %s
+_SELECT = """
+SELECT s.stream_id, s.schema, s.state, s.version
+FROM unnest(%s::uuid[], %s::text[]) AS wanted (stream_id, schema)
+JOIN log.snapshots s USING (stream_id, schema) JOIN log.events e USING (stream_id, version)
 """
+"""A snapshot whose event is not in the log is of a history that the log no longer has."""
+
 _DELETE_OTHER_SCHEMAS = "DELETE FROM log.snapshots WHERE stream_id = %s AND schema <> %s"
 _SAVE = """
 INSERT INTO log.snapshots (stream_id, schema, version, state) VALUES (%s, %s, %s, %s)
@@ -47,26 +50,40 @@ class Snapshots:
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
         self._keys = PersonKeys(pool)
+        self._gatherer = Gatherer(self._select)
 
     async def load(
         self, stream_id: UUID, schema: str, state: type[S], *, sealed: bool = False
     ) -> tuple[S, int, int] | None:
         """State, version, and size in bytes; None when there is none that fits the state's shape
         and opens with the person's key."""
-        async with self._pool.connection() as conn:
-            row = await (await conn.execute(_LOAD, (stream_id, schema))).fetchone()
-        if row is None:
+        wanted = (stream_id, schema)
+        found = (await self._gatherer.get([wanted])).get(wanted)
+        if found is None:
             return None
+        stored, version = found
         key = (await self._keys.get([stream_id])).get(stream_id) if sealed else None
         try:
-            encoded = row[0] if key is None else decrypt(row[0].decode(), key, stream_id, schema)
+            encoded = stored if key is None else decrypt(stored.decode(), key, stream_id, schema)
             return (
                 None
                 if encoded is None
-                else (msgspec.json.decode(encoded, type=state), row[1], len(row[0]))
+                else (msgspec.json.decode(encoded, type=state), version, len(stored))
             )
         except (msgspec.MsgspecError, ValueError):
             return None
+
+    async def _select(
+        self, wanted: list[tuple[UUID, str]]
+    ) -> dict[tuple[UUID, str], tuple[bytes, int]]:
+        """Stored states and versions of streams, each in a schema."""
+        stream_ids, schemas = zip(*wanted, strict=True)
+        async with self._pool.connection() as conn:
+            cursor = await conn.execute(_SELECT, (list(stream_ids), list(schemas)))
+            return {
+                (stream_id, schema): (state, version)
+                async for stream_id, schema, state, version in cursor
+            }
 
     async def save(
         self,

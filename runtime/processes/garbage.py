@@ -1,8 +1,8 @@
 """How often a process that runs for long looks for cycles of garbage.
 
-By default Python does so every 700 new objects, and now and then goes through all objects that live:
-every cached state and every module. A purchase makes thousands of objects, nearly none of them in
-cycles, so that this took a quarter of the worker's time.
+By default Python does so every 700 new objects, and now and then goes through all objects that
+live: every cached state and every module. A purchase makes thousands of objects, nearly none of
+them in cycles, so that this took a quarter of the worker's time.
 """
 
 import gc

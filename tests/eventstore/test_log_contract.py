@@ -10,6 +10,7 @@ import pytest
 
 from eventstore.codec import MissingKey
 from eventstore.log import (
+    FIRST_EVENTS,
     MAX_APPEND_BYTES,
     MAX_EVENT_BYTES,
     AlreadyDone,
@@ -24,6 +25,7 @@ from eventstore.log import (
     TooLarge,
     VersionConflict,
     WrongKind,
+    pages_of,
 )
 from eventstore.pages import PAGE_BYTES
 from kit.clock import SYSTEM_CLOCK
@@ -584,3 +586,36 @@ async def test_a_closed_log_takes_nothing_and_lets_its_subscribers_go(open_log: 
             await waiting
     with pytest.raises(LogUnavailable):
         await log.append([new_stream("y")])
+
+
+async def test_the_first_events_of_a_stream_tell_whether_there_may_be_more(log: Log) -> None:
+    long, short = uuid4(), uuid4()
+    await log.append([StreamAppend(long, 0, [Counted(n) for n in range(FIRST_EVENTS + 1)])])
+    await log.append([StreamAppend(short, 0, [Counted(1), Noted("a"), Counted(2)])])
+    (first, more), (last, no_more), (few, nor_here), (none, nor_there) = await asyncio.gather(
+        log.read_first_events(long),
+        log.read_first_events(long, FIRST_EVENTS),
+        log.read_first_events(short, 1),
+        log.read_first_events(uuid4()),
+    )
+    assert ([r.env.version for r in first], more) == (list(range(1, FIRST_EVENTS + 1)), True)
+    assert ([r.env.version for r in last], no_more) == ([FIRST_EVENTS + 1], False)
+    assert ([r.event for r in few], nor_here) == ([Noted("a"), Counted(2)], False)
+    assert (none, nor_there) == ([], False)
+
+
+async def test_names_are_left_out_of_the_first_events_but_not_the_stream_s_last(log: Log) -> None:
+    long, short = uuid4(), uuid4()
+    await log.append([StreamAppend(long, 0, [Noted("a"), *[Counted(1)] * FIRST_EVENTS])])
+    await log.append([StreamAppend(short, 0, [Counted(1), Noted("a"), Counted(2)])])
+    pages = [page async for page in pages_of(log, long, but=[Counted.NAME])]
+    assert [r.event for page in pages for r in page] == [Noted("a"), Counted(1)]
+    all_of_it, more = await log.read_first_events(short, but=[Counted.NAME])
+    assert ([r.event for r in all_of_it], more) == ([Noted("a"), Counted(2)], False)
+
+
+async def test_large_events_are_among_the_first_ones(log: Log) -> None:
+    stream, large = uuid4(), noted("x" * (MIB // 2), "y")
+    await log.append([StreamAppend(stream, 0, large)])
+    found, more = await log.read_first_events(stream)
+    assert ([r.event for r in found], more) == (large, False)

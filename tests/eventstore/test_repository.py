@@ -62,6 +62,12 @@ class Reads:
         self.after.append(after_version)
         return await self._log.read_stream_page(stream_id, after_version, **said)  # type: ignore[arg-type]
 
+    async def read_first_events(
+        self, stream_id: UUID, after_version: int = 0, **said: object
+    ) -> tuple[list[Recorded], bool]:
+        self.after.append(after_version)
+        return await self._log.read_first_events(stream_id, after_version, **said)  # type: ignore[arg-type]
+
 
 # -- deciding --------------------------------------------------------------------------------------
 

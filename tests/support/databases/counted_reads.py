@@ -29,3 +29,10 @@ class CountedReads:
         found, more = await self._log.read_stream_page(stream_id, after_version, **said)  # type: ignore[arg-type]
         self.events += len(found)
         return found, more
+
+    async def read_first_events(
+        self, stream_id: UUID, after_version: int = 0, **said: object
+    ) -> tuple[list[Recorded], bool]:
+        found, more = await self._log.read_first_events(stream_id, after_version, **said)  # type: ignore[arg-type]
+        self.events += len(found)
+        return found, more
