@@ -67,7 +67,8 @@ def _complete(app: FastAPI, document: Json) -> None:
         }
     }
     components["headers"] = {
-        name: {"description": said, "schema": schema} for name, (said, schema) in HEADERS.items()
+        name: {"description": description, "schema": schema}
+        for name, (description, schema) in HEADERS.items()
     }
     for route in app.routes:
         if isinstance(route, CheckedRoute) and route.include_in_schema:

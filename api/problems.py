@@ -154,12 +154,12 @@ def log_failure(what: str, problem: Problem, error: BaseException) -> None:
     too often."""
     if problem.status == 503:
         cause = error.__cause__ if isinstance(error, Problem) and error.__cause__ else error
-        said = (
+        reason = (
             problem.detail
             if isinstance(cause, Problem)
             else " ".join(str(cause).split()) or type(cause).__name__
         )
-        _away.warning(problem.code, f"{what} failed: {problem.code}: {said}")
+        _away.warning(problem.code, f"{what} failed: {problem.code}: {reason}")
     else:
         logger.error("%s failed: %s", what, problem.code, exc_info=error)
 

@@ -25,11 +25,11 @@ CATCH_UP_SECONDS = 1.0
 BEYOND_EVERY_LOG = 2**63 - 1
 
 
-def _as_position(said: object) -> object:
+def _as_position(value: object) -> object:
     """Cap a number with more digits than any position: no log is that long."""
-    if isinstance(said, str) and len(said) > 18 and said.isascii() and said.isdecimal():
-        return BEYOND_EVERY_LOG if said[:-18].strip("0") else said[-18:]
-    return said
+    if isinstance(value, str) and len(value) > 18 and value.isascii() and value.isdecimal():
+        return BEYOND_EVERY_LOG if value[:-18].strip("0") else value[-18:]
+    return value
 
 
 MinPosition = Annotated[

@@ -162,18 +162,18 @@ def _error(code: str, place: str, name: str, message: str) -> dict[str, Any]:
 def _check_kind(request: Request, *, form: bool) -> None:
     """Raises Problem 415 for a body of the wrong content type. A body without one counts as
     JSON."""
-    said, coding = (
+    content_type, encoding = (
         request.headers.get("content-type"),
         request.headers.get("content-encoding", "identity"),
     )
     wanted = "multipart/form-data" if form else "application/json"
-    if said is not None and said != wanted:
-        kind = said.partition(";")[0].strip().lower()
+    if content_type is not None and content_type != wanted:
+        kind = content_type.partition(";")[0].strip().lower()
         if kind != wanted and (
             form or not (kind.startswith("application/") and kind.endswith("+json"))
         ):
             raise _unsupported(f"the body must be {wanted}", {"Accept": wanted})
-    if coding.strip().lower() != "identity":
+    if encoding.strip().lower() != "identity":
         raise _unsupported(
             "the body must not have a Content-Encoding", {"Accept-Encoding": "identity"}
         )

@@ -345,9 +345,9 @@ def _run_script(
         except BaseException:
             psql.kill()
             raise
-        said = psql.stderr.read().decode(errors="replace") if psql.stderr else ""
+        messages = psql.stderr.read().decode(errors="replace") if psql.stderr else ""
         if psql.wait():
-            raise BackupError(f"nothing was restored: {_last_line(said)}")
+            raise BackupError(f"nothing was restored: {_last_line(messages)}")
 
 
 def _pour(source: subprocess.Popen[bytes], into: IO[bytes], report: Callable[[], None]) -> None:
@@ -359,8 +359,8 @@ def _pour(source: subprocess.Popen[bytes], into: IO[bytes], report: Callable[[],
             report()
             reported = time.monotonic()
     if source.wait():
-        said = source.stderr.read().decode(errors="replace") if source.stderr else ""
-        raise BackupError(f"the backup cannot be read: {_last_line(said)}")
+        messages = source.stderr.read().decode(errors="replace") if source.stderr else ""
+        raise BackupError(f"the backup cannot be read: {_last_line(messages)}")
 
 
 def _run(command: Sequence[str], url: str, report: Callable[[], None]) -> None:
@@ -373,7 +373,7 @@ def _run(command: Sequence[str], url: str, report: Callable[[], None]) -> None:
         try:
             while True:
                 try:
-                    _, said = process.communicate(timeout=POLL_SECONDS)
+                    _, messages = process.communicate(timeout=POLL_SECONDS)
                     break
                 except subprocess.TimeoutExpired:
                     report()
@@ -381,7 +381,7 @@ def _run(command: Sequence[str], url: str, report: Callable[[], None]) -> None:
             process.kill()
             raise
     if process.returncode:
-        raise BackupError(f"{command[0]} failed: {_last_line(said.decode(errors='replace'))}")
+        raise BackupError(f"{command[0]} failed: {_last_line(messages.decode(errors='replace'))}")
 
 
 def _events_copied(url: str) -> int:
@@ -405,8 +405,8 @@ def _describe(path: Path, progress: Progress) -> File:
     return File(size, digest.hexdigest())
 
 
-def _last_line(said: str) -> str:
-    lines = [line for line in said.strip().splitlines() if line.strip()]
+def _last_line(messages: str) -> str:
+    lines = [line for line in messages.strip().splitlines() if line.strip()]
     errors = [line for line in lines if "ERROR" in line or "error" in line]
     return (errors or lines or ["no reason was given"])[0]
 

@@ -217,7 +217,7 @@ class Settings(BaseSettings):
         description="The platform's share of a sale, in basis points (1/100 percent).",
     )
     low_stock: int = Field(
-        5, ge=0, description="A seller is told when orders leave no more than this."
+        5, ge=0, description="A seller is notified when orders leave no more units than this."
     )
     clock_tolerance_seconds: float = Field(
         60,

@@ -315,15 +315,15 @@ class EmbeddedPostgres:
             trouble = self._await_answer(self._server)
             if trouble is None:
                 return
-            said = self._log_tail()
-            if _MEMORY_IN_USE not in said or time.monotonic() > deadline:
-                raise EmbeddedPostgresError(f"PostgreSQL did not start: {trouble}\n{said}")
+            log_tail = self._log_tail()
+            if _MEMORY_IN_USE not in log_tail or time.monotonic() > deadline:
+                raise EmbeddedPostgresError(f"PostgreSQL did not start: {trouble}\n{log_tail}")
             time.sleep(0.1)
 
     def _await_answer(self, server: subprocess.Popen[bytes]) -> str | None:
         """Wait until the server accepts connections. Returns why it does not. A recovering server
         gets more time."""
-        start, trouble, told = time.monotonic(), "", False
+        start, trouble, reported = time.monotonic(), "", False
         while server.poll() is None:
             try:
                 self._connect().close()
@@ -332,9 +332,9 @@ class EmbeddedPostgres:
             else:
                 return None
             recovers = PGconn.ping(self.url.encode()) == Ping.REJECT
-            if recovers and not told and time.monotonic() > start + _START_SECONDS / 4:
+            if recovers and not reported and time.monotonic() > start + _START_SECONDS / 4:
                 logger.warning("PostgreSQL recovers from an end in disorder: that may take minutes")
-                told = True
+                reported = True
             if time.monotonic() > start + (_RECOVERY_SECONDS if recovers else _START_SECONDS):
                 return trouble
             time.sleep(0.02)

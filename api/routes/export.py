@@ -100,11 +100,11 @@ async def _from_the_log(services: Services, user_id: UUID, found: Export) -> Doc
         address = None if placed is None else placed.shipping_address
         orders.append({**msgspec.to_builtins(order), "shipping_address": address})
     notifications = []
-    for told in found.notifications:
-        notification = await repository.rehydrate(NOTIFICATION, told.notification_id)
+    for row in found.notifications:
+        notification = await repository.rehydrate(NOTIFICATION, row.notification_id)
         params = {} if notification is None or notification.params is None else notification.params
-        said = {name: value for name, value in params.items() if name not in SECRET_PARAMS}
-        notifications.append({**msgspec.to_builtins(told), "params": said})
+        public_params = {name: value for name, value in params.items() if name not in SECRET_PARAMS}
+        notifications.append({**msgspec.to_builtins(row), "params": public_params})
     return {
         "orders": orders,
         "notifications": notifications,

@@ -147,12 +147,12 @@ async def _positions(services: Services) -> tuple[int, dict[str, tuple[int, int,
         async with asyncio.timeout(CHECK_SECONDS):
             with services.while_there():
                 subscriptions = await services.operations.subscriptions()
-                told = {
+                states = {
                     subscription.feed: (subscription.lag, subscription.parked, subscription.astray)
                     for subscription in subscriptions
                     if subscription.lag is not None
                 }
-                return await services.log.head(), told
+                return await services.log.head(), states
     except _UNSEEN as error:
         logger.warning("metrics of the log and the projections are missing: %r", error)
         return 0, {}

@@ -176,7 +176,7 @@ async def _close_with_error(websocket: WebSocket, error: Exception) -> None:
     if problem.status == 500:
         logger.error("%s failed: %s", websocket.scope["path"], problem.code, exc_info=error)
     trace_id = context_of(websocket.scope).trace_id
-    told = {
+    message = {
         **problem.extra,
         "type": "error",
         "code": problem.code,
@@ -185,7 +185,7 @@ async def _close_with_error(websocket: WebSocket, error: Exception) -> None:
     }
     with suppress(TimeoutError):
         async with asyncio.timeout(LAST_MESSAGE_SECONDS):
-            await websocket.send_text(to_json(told).decode())
+            await websocket.send_text(to_json(message).decode())
             await websocket.close(_close_code(problem.status), problem.code)
 
 

@@ -121,7 +121,7 @@ async def _delivered_by_hand(
 ) -> Response:
     caller = await ADMIN(request)
     try:
-        said = Delivered.model_validate_json(await request.body() or b"{}")
+        report = Delivered.model_validate_json(await request.body() or b"{}")
     except ValidationError as error:
         wrong = [
             {**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)
@@ -133,7 +133,7 @@ async def _delivered_by_hand(
 
     return await idempotency.answer(
         lambda once: services.commands.shipments.deliver(
-            caller, shipment_id, said.delivered_at, said.reason, once=once
+            caller, shipment_id, report.delivered_at, report.reason, once=once
         ),
         again,
         lambda result: _now(services, result, shipment_id),
@@ -143,8 +143,8 @@ async def _delivered_by_hand(
 async def _now(services: Services, result: CommandResult[None], shipment_id: UUID) -> Response:
     """The shipment after the command, from the log: the read model may not have reached it yet."""
     version, shipment = await services.repository.get_versioned(SHIPMENT, shipment_id)
-    said = {"shipment_id": shipment_id, "version": version, **msgspec.structs.asdict(shipment)}
-    body = MovedShipment.model_validate(said)
+    fields = {"shipment_id": shipment_id, "version": version, **msgspec.structs.asdict(shipment)}
+    body = MovedShipment.model_validate(fields)
     return answer(body, position=await position_of(result, services), version=version)
 
 

@@ -19,7 +19,6 @@ from commands.aggregates import WALLET
 from commands.caller import not_yours
 from commands.handler import CommandResult
 from domain.wallets import Status as WalletStatus
-from eventstore.log import IdempotencyKey
 from projections.models.wallets import MovementType, Wallet
 from queries import wallets as wallets_query
 from queries.read_models import ReadModels
@@ -118,13 +117,8 @@ async def deactivate_wallet(
 ) -> Response:
     """Deactivate a wallet, so that no money moves in or out. Requires ADMIN. Errors: 409
     `wallet_inactive`."""
-    wallets = services.commands.wallets
-    return await _changed(
-        services,
-        wallet_id,
-        idempotency,
-        lambda once: wallets.deactivate(caller, wallet_id, body.reason, once=once),
-    )
+    command = partial(services.commands.wallets.deactivate, caller, wallet_id, body.reason)
+    return await _changed(services, wallet_id, idempotency, command)
 
 
 @router.post("/wallets/{wallet_id}/reactivate", response_model=WalletView)
@@ -132,13 +126,8 @@ async def reactivate_wallet(
     wallet_id: UUID, body: Reasoned, services: ServicesOf, caller: Admin, idempotency: Idempotency
 ) -> Response:
     """Reactivate a wallet. Requires ADMIN. Errors: 409 `wallet_active`."""
-    wallets = services.commands.wallets
-    return await _changed(
-        services,
-        wallet_id,
-        idempotency,
-        lambda once: wallets.reactivate(caller, wallet_id, body.reason, once=once),
-    )
+    command = partial(services.commands.wallets.reactivate, caller, wallet_id, body.reason)
+    return await _changed(services, wallet_id, idempotency, command)
 
 
 @router.post("/wallets/{wallet_id}/add-funds", response_model=WalletView)
@@ -146,15 +135,10 @@ async def add_funds(
     wallet_id: UUID, body: Adjustment, services: ServicesOf, caller: Admin, idempotency: Idempotency
 ) -> Response:
     """Adjust the balance upwards. Requires ADMIN. Errors: 409 `wallet_inactive`."""
-    wallets = services.commands.wallets
-    return await _changed(
-        services,
-        wallet_id,
-        idempotency,
-        lambda once: wallets.add_funds(
-            caller, wallet_id, body.amount_cents, body.reason, once=once
-        ),
+    command = partial(
+        services.commands.wallets.add_funds, caller, wallet_id, body.amount_cents, body.reason
     )
+    return await _changed(services, wallet_id, idempotency, command)
 
 
 @router.post("/wallets/{wallet_id}/deduct-funds", response_model=WalletView)
@@ -163,27 +147,24 @@ async def deduct_funds(
 ) -> Response:
     """Adjust the balance downwards. Requires ADMIN. Errors: 409 `insufficient_funds` with
     `balance_cents`, `wallet_inactive`."""
-    wallets = services.commands.wallets
-    return await _changed(
-        services,
-        wallet_id,
-        idempotency,
-        lambda once: wallets.deduct_funds(
-            caller, wallet_id, body.amount_cents, body.reason, once=once
-        ),
+    command = partial(
+        services.commands.wallets.deduct_funds, caller, wallet_id, body.amount_cents, body.reason
     )
+    return await _changed(services, wallet_id, idempotency, command)
 
 
 async def _changed(
     services: Services,
     wallet_id: UUID,
     idempotency: Idempotent,
-    command: Callable[[IdempotencyKey | None], Awaitable[CommandResult[None]]],
+    command: Callable[..., Awaitable[CommandResult[None]]],
 ) -> Response:
+    """Run the command, which still takes `once`, and reply with the wallet."""
+
     async def reply(result: CommandResult[None]) -> Response:
         return await _wallet_now(services, wallet_id, await position_of(result, services))
 
-    return await idempotency.answer(command, no_result, reply)
+    return await idempotency.answer(lambda once: command(once=once), no_result, reply)
 
 
 async def _wallet_now(

@@ -123,21 +123,22 @@ def _settings_message(error: "ValidationError") -> str:
 
     lines = []
     for found in error.errors():
-        said = found["msg"].removeprefix("Value error, ")
+        message = found["msg"].removeprefix("Value error, ")
         if not found[
             "loc"
         ]:  # about several settings, or about another variable, which the message names
-            lines.append(said)
+            lines.append(message)
             continue
         name = str(found["loc"][0])
         field = Settings.model_fields.get(name)
-        told = (
+        may_quote = (
             field is not None
             and "Secret" not in str(field.annotation)
             and not _may_hold_a_secret(found["input"])
         )
         lines.append(
-            f"LUDOTECA_{name.upper()}: {said}" + (f" (it is {found['input']!r})" if told else "")
+            f"LUDOTECA_{name.upper()}: {message}"
+            + (f" (it is {found['input']!r})" if may_quote else "")
         )
     return "\n".join(lines)
 

@@ -57,10 +57,10 @@ def till(intent: PaymentIntent) -> str:
         for method, name in CARDS.items()
     )
     failed = intent.last_payment_error
-    said = f"<p>{escape(failed.message)} Choose another one.</p>\n" if failed else ""
+    notice = f"<p>{escape(failed.message)} Choose another one.</p>\n" if failed else ""
     return _page(
         "Pay by card",
-        f"""{said}<p class="amount">{_amount(intent)}</p>
+        f"""{notice}<p class="amount">{_amount(intent)}</p>
 <p><small>{escape(intent.id)}</small></p>
 <form method="post">
 {buttons}
