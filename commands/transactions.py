@@ -1,9 +1,9 @@
 """Commands on transactions: deposits, transfers, payments from a wallet; and waiting until one is
 settled.
 
-The process that creates a transfer also carries it out, step by step. Each step is one append and
-depends only on the log, so any process can finish a transfer that was interrupted (`resume`, called
-by a deadline).
+A transfer is one append. If its target refuses, or others keep changing its wallets, it is created
+alone, and the same process carries it out step by step. Each step is one append and depends only on
+the log, so any process can finish a transfer that was interrupted (`resume`, called by a deadline).
 """
 
 import asyncio
@@ -25,9 +25,9 @@ from domain import orders, payments, transactions, wallets
 from domain.errors import Conflict, Invalid, Refused
 from domain.payments import Method, Payment
 from domain.transactions import Transaction
-from domain.wallets import Cause
+from domain.wallets import Cause, Wallet
 from eventstore.consumers.stream_watcher import StreamWatcher
-from eventstore.log import IdempotencyKey
+from eventstore.log import IdempotencyKey, VersionConflict
 from eventstore.unit_of_work import UnitOfWork
 from kit.uuid7 import uuid7
 
@@ -121,8 +121,10 @@ class TransactionCommands:
         *,
         once: IdempotencyKey | None = None,
     ) -> CommandResult[UUID]:
-        """Transfer money from the caller's wallet to another. Returns the transaction's id, and
-        carries the transfer out in the background.
+        """Transfer money from the caller's wallet to another. Returns the transaction's id.
+
+        The whole transfer is one append. If the target takes nothing, or others keep changing one
+        of the wallets, it is created alone, and carried out step by step in the background.
 
         Raises NotFound("wallet_not_found"); Forbidden("not_yours"); Conflict: insufficient_funds,
         wallet_inactive, wallet_frozen, currency_mismatch, recipient_closed; Invalid:
@@ -131,7 +133,7 @@ class TransactionCommands:
         """
         transaction_id = uuid7()
 
-        async def decision(unit: UnitOfWork) -> UUID:
+        async def begin(unit: UnitOfWork, *, check_target: bool = False) -> Wallet:
             created = transactions.transfer(
                 user_id=caller.person(),
                 from_wallet_id=from_wallet_id,
@@ -139,20 +141,33 @@ class TransactionCommands:
                 amount_cents=amount_cents,
                 currency=currency,
             )
+            unit.create(TRANSACTION, transaction_id, created)
             source = await owned_wallet(unit, caller, from_wallet_id)
             wallets.must_be_in(source, currency)
-            # the version is checked when it is credited
-            target = await unit.get(WALLET, to_wallet_id, check=False)
+            target = await unit.get(WALLET, to_wallet_id, check=check_target)
             wallets.must_be_in(target, currency)
             await must_take_money(unit, target)
             wallets.must_cover(source, amount_cents)
-            unit.create(TRANSACTION, transaction_id, created)
             unit.record_ids(transaction_id=transaction_id)
-            return transaction_id
+            return target
 
-        result = await self._handler.handle(decision, caller, once)
-        self._start(transaction_id, caller)
-        return result
+        async def carry_out(unit: UnitOfWork) -> bool:
+            target = await begin(unit, check_target=True)
+            if not wallets.takes(target, amount_cents):
+                return False
+            await self._deduct(unit, transaction_id)
+            await self._credit(unit, transaction_id)
+            return True
+
+        try:
+            result = await self._handler.handle(carry_out, caller, once)
+        except VersionConflict:
+            # creation changes no wallet, and each step only one
+            created_alone = await self._handler.handle(begin, caller, once)
+            result = CommandResult(value=False, position=created_alone.position)
+        if not result.value:
+            self._start(transaction_id, caller)
+        return CommandResult(transaction_id, result.position)
 
     async def pay(
         self,

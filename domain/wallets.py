@@ -183,7 +183,7 @@ def add_funds(wallet: Wallet, amount_cents: int, cause: Cause) -> list[Event]:
     Raises Invalid("invalid_amount"); Conflict: wallet_inactive, balance_too_large.
     """
     must_be_active(wallet)
-    if wallet.balance_cents + amount_cents > MAX_BALANCE_CENTS:
+    if not takes(wallet, amount_cents):
         raise Conflict("balance_too_large", "the balance would exceed the maximum")
     return give_back(wallet, amount_cents, cause)
 
@@ -257,6 +257,12 @@ def _deducted(wallet: Wallet, amount_cents: int, cause: Cause) -> Event:
 
 
 # -- rules -----------------------------------------------------------------------------------------
+
+
+def takes(wallet: Wallet, amount_cents: int) -> bool:
+    """Whether this amount can be added: the wallet is active, and its balance stays within the
+    maximum."""
+    return wallet.active and wallet.balance_cents + amount_cents <= MAX_BALANCE_CENTS
 
 
 def must_be_active(wallet: Wallet) -> None:

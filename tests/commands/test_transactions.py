@@ -1,5 +1,7 @@
 """Commands on transactions: deposits, transfers, payments from a wallet."""
 
+from collections.abc import Sequence
+from typing import Any
 from unittest.mock import ANY
 from uuid import UUID
 
@@ -21,8 +23,8 @@ from domain.transactions import (
     TransactionFailed,
     TransactionProcessing,
 )
-from domain.wallets import FundsAdded, FundsDeducted, WalletDeactivated
-from eventstore.log import IdempotencyKey
+from domain.wallets import MAX_BALANCE_CENTS, FundsAdded, FundsDeducted, WalletDeactivated
+from eventstore.log import Appended, IdempotencyKey, StreamAppend, VersionConflict
 from tests.support.commands import RULES, Shop, Streams
 from tests.support.given_when_then import NOON, an_id
 from tests.support.past import (
@@ -165,6 +167,96 @@ async def test_a_transfer_takes_from_one_wallet_and_gives_to_the_other(shop: Sho
     )
     assert [recorded.event for recorded in await shop.log.read_stream(WALLET, 2)] == [TAKEN]
     assert [recorded.event for recorded in await shop.log.read_stream(BENS_WALLET, 1)] == [given]
+
+
+async def test_a_transfer_is_one_append(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    for streams in PEOPLE:
+        await shop.append(streams)
+    append, appended = shop.log.append, []
+
+    async def counted_append(*arguments: Any, **named: Any) -> Appended:
+        appended.append(await append(*arguments, **named))
+        return appended[-1]
+
+    monkeypatch.setattr(shop.log, "append", counted_append)
+    given = FundsAdded(amount_cents=300, currency="EUR", balance_cents=300, transaction_id=ANY)
+    made = await shop.when(shop.transactions.transfer(ANA, WALLET, BENS_WALLET, 300, "EUR")).then(
+        TRANSFER,
+        TransactionProcessing(),
+        TransactionCompleted(amount_cents=300, currency="EUR"),
+        TAKEN,
+        given,
+    )
+    [whole] = appended
+    assert len(whole.event_ids) == 5
+    assert made.position == whole.position == await shop.log.head()
+    found = await shop.transactions.when_ready(made.value, 0)
+    assert (found.transaction.status, found.version) == ("COMPLETED", 3)
+
+
+REFUSED_TARGETS: dict[str, Streams] = {
+    "wallet_inactive": {BENS_WALLET: [WalletDeactivated(reason="lost phone")]},
+    "balance_too_large": {
+        BENS_WALLET: [
+            FundsAdded(
+                amount_cents=MAX_BALANCE_CENTS, currency="EUR", balance_cents=MAX_BALANCE_CENTS
+            )
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("code", REFUSED_TARGETS)
+async def test_a_target_that_takes_nothing_shows_each_step(shop: Shop, code: str) -> None:
+    """First the deduction is appended, then the money's return."""
+    for streams in (*PEOPLE, REFUSED_TARGETS[code]):
+        await shop.append(streams)
+    head = await shop.log.head()
+    made = await shop.transactions.transfer(ANA, WALLET, BENS_WALLET, 300, "EUR")
+    assert made.position == head + 1
+    await shop.transactions.when_ready(made.value, 60)
+    back = FundsAdded(
+        amount_cents=300,
+        currency="EUR",
+        balance_cents=1000,
+        transaction_id=made.value,
+        reason="transfer_failed",
+    )
+    assert [recorded.event for recorded in await shop.log.read(head)] == [
+        TRANSFER,
+        TransactionProcessing(),
+        TAKEN,
+        TransactionFailed(step="credit", code=code, refunded_cents=300),
+        back,
+    ]
+
+
+async def test_a_transfer_whose_wallets_others_keep_changing_is_taken_step_by_step(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for streams in PEOPLE:
+        await shop.append(streams)
+    append = shop.log.append
+
+    async def contended_append(
+        streams: Sequence[StreamAppend], *arguments: Any, **named: Any
+    ) -> Appended:
+        if len(streams) > 2:  # more than one wallet's change
+            raise VersionConflict([stream.stream_id for stream in streams])
+        return await append(streams, *arguments, **named)
+
+    monkeypatch.setattr(shop.log, "append", contended_append)
+    once = IdempotencyKey(an_id("key"))
+    made = await shop.transactions.transfer(ANA, WALLET, BENS_WALLET, 300, "EUR", once=once)
+    found = await shop.transactions.when_ready(made.value, 60)
+    assert (found.transaction.status, found.version) == ("COMPLETED", 3)
+    given = FundsAdded(
+        amount_cents=300, currency="EUR", balance_cents=300, transaction_id=made.value
+    )
+    assert [recorded.event for recorded in await shop.log.read_stream(WALLET, 2)] == [TAKEN]
+    assert [recorded.event for recorded in await shop.log.read_stream(BENS_WALLET, 1)] == [given]
+    again = shop.when(shop.transactions.transfer(ANA, WALLET, BENS_WALLET, 300, "EUR", once=once))
+    assert (await again.then_known()).result_ids == {"transaction_id": str(made.value)}
 
 
 async def test_a_transfer_is_made_once_a_key(shop: Shop) -> None:

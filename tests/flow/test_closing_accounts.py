@@ -133,15 +133,9 @@ async def test_a_transfer_under_way_ends_with_the_account_of_either(
 ) -> None:
     ann, bob = await till.person(), await till.person()
     source, target = await till.wallet(ann, 500), await till.wallet(bob)
-    transactions = till.commands.transactions
-    go_on = transactions._start
-    transactions._start = lambda *_: None  # type: ignore[method-assign]
-    try:
-        asked = (await transactions.transfer(ann, source, target, 300, "USD")).value
-    finally:
-        transactions._start = go_on  # type: ignore[method-assign]
+    asked = await till.transfer_under_way(ann, source, target, 300)
     await close(till, ann if who == "sender" else bob)
-    await transactions.resume(ADMIN, asked)
+    await till.commands.transactions.resume(ADMIN, asked)
     failed = await till.transaction(asked)
     assert (failed.step, failed.code) == ("deduct" if who == "sender" else "credit", code)
     assert (await till.balance(source), await till.balance(target)) == (500, 0)

@@ -89,6 +89,16 @@ async def test_many_at_once_never_take_more_than_there_is(till: Till) -> None:
     assert (await till.balance(source), await till.balance(target)) == (0, 1000)
 
 
+AT_ONCE = [
+    "transaction.created.v1",
+    "transaction.processing.v1",
+    "transaction.completed.v1",
+    "wallet.funds_deducted.v1",
+    "wallet.funds_added.v1",
+]
+"""The events of a transfer in the order of the log, where it is one append."""
+
+
 class Killed(BaseException):
     """The process is gone."""
 
@@ -101,13 +111,14 @@ class Killed(BaseException):
 async def test_a_transfer_killed_at_any_step_is_taken_to_its_end(
     till: Till, monkeypatch: pytest.MonkeyPatch, *, kept: bool, step: int, target_active: bool
 ) -> None:
-    """Its appends are creation, deduction, and credit or return: the process ends before or after
-    one of them."""
+    """Where it is not one append, its appends are creation, deduction, and credit or return: the
+    process ends before or after one of them."""
     ann, bob = await till.person(), await till.person()
     source, target = await till.wallet(ann, 1000), await till.wallet(bob)
+    begun = await till.transfer_under_way(ann, source, target, 300)
     if not target_active:
         await till.commands.wallets.deactivate(ADMIN, target, "lost phone")
-    append, appended = till.core.log.append, 0
+    append, appended = till.core.log.append, 1
 
     async def dying_append(*arguments: object, **named: object) -> Appended:
         nonlocal appended
@@ -120,18 +131,66 @@ async def test_a_transfer_killed_at_any_step_is_taken_to_its_end(
 
     with monkeypatch.context() as patch:
         patch.setattr(till.core.log, "append", dying_append)
-        landed = await till.commands.transactions.transfer(ann, source, target, 300, "USD")
+        till.commands.transactions._start(begun, ann)
         [driving] = till.commands.transactions._running.values()
         await asyncio.wait({driving})
-    till.core.repository.forget(landed.value)
+    till.core.repository.forget(begun)
 
-    await deadline_commands(till.core.commands)["transfer"](SYSTEM, landed.value, None)  # type: ignore[arg-type]
-    ended = await till.transaction(landed.value)
+    await deadline_commands(till.core.commands)["transfer"](SYSTEM, begun, None)  # type: ignore[arg-type]
+    ended = await till.transaction(begun)
     assert ended.status == ("COMPLETED" if target_active else "FAILED")
     assert ended.refunded_cents == (0 if target_active else 300)
     assert (await till.balance(source), await till.balance(target)) == (
         (700, 300) if target_active else (1000, 0)
     )
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["after", "before"])
+async def test_a_transfer_killed_at_its_only_append_is_whole_or_never_was(
+    till: Till, monkeypatch: pytest.MonkeyPatch, *, kept: bool
+) -> None:
+    ann, bob = await till.person(), await till.person()
+    source, target = await till.wallet(ann, 1000), await till.wallet(bob)
+    append, head = till.core.log.append, await till.core.log.head()
+
+    async def dying_append(*arguments: object, **named: object) -> Appended:
+        if kept:
+            await append(*arguments, **named)  # type: ignore[arg-type]
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(till.core.log, "append", dying_append)
+        with pytest.raises(Killed):
+            await till.commands.transactions.transfer(ann, source, target, 300, "USD")
+    till.core.repository.forget(source)
+    till.core.repository.forget(target)
+
+    assert not till.commands.transactions._running
+    appended = [each.env.name for each in await till.core.log.read(head)]
+    assert appended == (AT_ONCE if kept else [])
+    assert (await till.balance(source), await till.balance(target)) == (
+        (700, 300) if kept else (1000, 0)
+    )
+
+
+async def test_transfers_that_cross_all_end(till: Till) -> None:
+    """Around a ring of few wallets, both ways, by several clients each: every append changes two
+    wallets that others want too."""
+    people = [await till.person() for _ in range(4)]
+    ring = [await till.wallet(person, 1000) for person in people]
+
+    async def send(n: int, step: int) -> None:
+        source, target = ring[n], ring[(n + step) % len(ring)]
+        landed = await till.commands.transactions.transfer(people[n], source, target, 7, "USD")
+        found = await till.commands.transactions.when_ready(landed.value, 30)
+        assert found.transaction.status == "COMPLETED"
+
+    await asyncio.gather(*[send(n, step) for n in range(4) for step in (1, 2, 3) for _ in range(8)])
+    assert [await till.balance(wallet) for wallet in ring] == [1000] * 4
+    await till.settle()
+    accounts = await till.accounts()
+    assert [accounts[wallet_account(wallet)] for wallet in ring] == [1000] * 4
+    assert accounts.get(TRANSFERS, 0) == 0
 
 
 async def test_no_transfer_goes_to_what_is_no_wallet(till: Till) -> None:
