@@ -1,2 +1,2 @@
-"""Benchmarks: what the log and the projections do, beside what others do on the same server in the
-same minute."""
+"""Benchmarks of the log and the projections, beside alternatives on the same server at the same
+time."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: starts a server, measures, prints the table."""
+"""`python -m benchmarks`: starts a server, runs the benchmarks, prints their tables."""
 
 import argparse
 import logging
@@ -17,7 +17,7 @@ from deploy.servers.common import Missing
 
 
 def main() -> None:
-    """Run what was asked for and print it."""
+    """Run the chosen benchmarks and print the report."""
     options = _options()
     logging.basicConfig(level=logging.WARNING)
     rounds = options.rounds or (1 if options.quick else 5)
@@ -61,7 +61,8 @@ def main() -> None:
 
 
 def _fill(path: Path, found: report.Report, tables: Mapping[str, Sequence[Table]]) -> None:
-    """Replace the figures of the parts that ran; those of `http` have a section of their own."""
+    """Replace the figures of the benchmarks that ran; those of `http` have a section of their
+    own."""
     others = [table for name, part in tables.items() if name != "http" for table in part]
     for name, some in (("figures", others), ("http", tables.get("http"))):
         if some:
@@ -73,7 +74,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="one short round: whether it works, not how fast it is"
     )
-    parser.add_argument("--rounds", type=int, help="rounds of which the median is told (5)")
+    parser.add_argument("--rounds", type=int, help="rounds whose median is reported (5)")
     parts = ("append", "fold", "lag", "transfer", "checkout", "http")
     parser.add_argument("--only", nargs="+", choices=parts, help="leave out the others")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to a file")

@@ -1,9 +1,9 @@
-"""How many events per second are appended, one event per append, by so many callers at once.
+"""Measures how many events per second are appended, one event per append, by concurrent callers.
 
-Every caller appends five events to a stream of its own, then starts the next. Ours goes through the
-public call `PostgresLog.append`: encoding, digest, chain and NOTIFY are in the figure. The peers
-store the same payload: a plain INSERT, one transaction each, which gives no order and no chain; and
-the recorder of the `eventsourcing` library.
+Every caller appends five events to a stream, then starts the next stream. Ours is the public call
+`PostgresLog.append`, so the figure includes encoding, digest, chain and NOTIFY. The peers store the
+same payload: a plain INSERT, one transaction each, which gives no order and no chain; and the
+recorder of the `eventsourcing` library.
 """
 
 import asyncio
@@ -41,11 +41,11 @@ PLAIN_INSERT = (
 )
 
 Append = Callable[[UUID, int], Awaitable[object]]
-"""Append one event: stream and version."""
+"""Appends one event: stream and version."""
 
 
 def benchmark(server: Server, *, seconds: float, rounds: int, log: Log) -> Table:
-    """Callers of ours beside connections of a plain INSERT and threads of the library."""
+    """Callers of our log, connections with a plain INSERT, and threads of the library."""
     server.template("plain", _create_plain_table)
     cases = [Case(f"append, {n}", partial(_ours, server, n, seconds)) for n in CALLERS]
     cases += [Case(f"INSERT, {n}", partial(_plain, server, n, seconds)) for n in (1, 8)]
@@ -76,8 +76,8 @@ def benchmark(server: Server, *, seconds: float, rounds: int, log: Log) -> Table
 
 
 async def _call(appends: list[Append], seconds: float) -> Sample:
-    """Each appends as fast as it is answered; what begins and ends within the measured time
-    counts."""
+    """Each caller appends again as soon as it is answered. Only appends that begin and end within
+    the measured time count."""
     begin = time.perf_counter() + WARM_UP_SECONDS
     end = begin + seconds
     latencies: list[float] = []

@@ -1,9 +1,9 @@
-"""How many buyers per second get the same thing: into the cart, and checked out, over HTTP.
+"""Measures how many buyers per second order the same item over HTTP: into the cart, then checkout.
 
-All clients want one item, of which there are plenty; each is a buyer with one connection, and asks
-again as soon as it is answered. Ours is the public API: holds, cart, order, payment and shipments
-in two appends. The peer is the same shopping with `SELECT … FOR UPDATE` in the same process behind
-the same FastAPI: see `benchmarks.shopfront`.
+All clients want one item with ample stock; each is a buyer with one connection, and sends its next
+request as soon as it is answered. Ours is the public API: reservations, cart, order, payment and
+shipments in two appends. The peer is the same shopping with `SELECT … FOR UPDATE` in the same
+process behind the same FastAPI: see `benchmarks.shopfront`.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ OURS, PLAIN = "/api/v1", "/plain"
 
 
 class Market(msgspec.Struct, frozen=True):
-    """Where to shop, for what, and the access tokens of those who do."""
+    """The URL of the shop, the item, and the buyers' access tokens."""
 
     base: str
     product_id: UUID
@@ -65,7 +65,7 @@ class Market(msgspec.Struct, frozen=True):
 
 
 def benchmark(server: Server, *, seconds: float, rounds: int, log: Log) -> Table:
-    """Buyers at our API beside buyers at the one in plain SQL."""
+    """Buyers at our API, and buyers at the plain SQL one."""
     server.template("market", _create_tables, of="ours")
     cases = [Case(f"checkout, {n}", partial(_run, server, OURS, n, seconds)) for n in CLIENTS]
     cases += [Case(f"FOR UPDATE, {n}", partial(_run, server, PLAIN, n, seconds)) for n in CLIENTS]
@@ -87,7 +87,7 @@ def _run(server: Server, shop: str, clients: int, seconds: float) -> Sample:
 
 @contextmanager
 def _open(url: str, home: Path, buyers: int) -> Iterator[Market]:
-    """A market with one product, served by a process of its own."""
+    """A market with one item, served by a process of its own."""
     port = free_port(18000)
     command = [sys.executable, "-m", "benchmarks.shopfront", url, str(home), str(port)]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -101,8 +101,8 @@ def _open(url: str, home: Path, buyers: int) -> Iterator[Market]:
 
 
 def _create_tables(url: str) -> None:
-    """The plain shop's tables, and those of our read models, where every request looks up whether
-    its caller's account is still open."""
+    """Create the plain shop's tables, and those of our read models in which every request looks up
+    whether its caller's account is still open."""
     shopfront.create_tables(url)
     models = read_models()
     runner = Runner(url, codec(), models)
@@ -118,7 +118,7 @@ def _create_tables(url: str) -> None:
 
 
 async def _stock_up(url: str, home: Path, buyers: int) -> tuple[UUID, list[str]]:
-    """The product, in both shops, and buyers' tokens."""
+    """Create the item in both shops, and the buyers' tokens."""
     async with open_core(Settings(home=home, database_url=url)) as core:
         seller = Caller("benchmark", uuid7(), "ADMIN")
         listing = Listing(
@@ -174,7 +174,7 @@ async def _answering(http: aiohttp.ClientSession) -> None:
 
 
 async def _buy(http: aiohttp.ClientSession, shop: str, token: str, product_id: UUID) -> None:
-    """One into the cart, and to the checkout."""
+    """Put one item into the cart, and check out."""
     headers = {"Authorization": f"Bearer {token}", "Prefer": "respond-async"}
     item = {"product_id": str(product_id), "quantity": 1}
     for path, body, expected in (("items", item, {201}), ("checkout", CHECKOUT, {201, 202})):

@@ -1,4 +1,4 @@
-"""The event that the benchmarks append and fold: of the size of the shop's payment events."""
+"""The event that the benchmarks append and fold; it is as large as the shop's payment events."""
 
 from typing import ClassVar
 from uuid import UUID
@@ -11,7 +11,7 @@ from projections.projection import Projection, Row, Rows, on
 
 
 class FundsAdded(msgspec.Struct, frozen=True):
-    """Money came in."""
+    """Money was added."""
 
     NAME: ClassVar[str] = "bench.funds_added.v1"
     PERSON: ClassVar[str] = ""
@@ -53,7 +53,7 @@ class Balances(Projection[Balance]):
 
 
 class Total(Row):
-    """What came in, by currency."""
+    """The sum of all amounts, by currency."""
 
     KEY = ("currency",)
     currency: str
@@ -62,7 +62,7 @@ class Total(Row):
 
 
 class Totals(Projection[Total]):
-    """A read model of one row: its position is the last event that can be read."""
+    """A read model of one row: its position is the last readable event."""
 
     name, version, row = "bench_totals", 1, Total
 

@@ -1,9 +1,9 @@
-"""How fast a read model is folded from 100,000 events: catching up, and rebuilt.
+"""Measures how fast a read model is folded from 100,000 events: by catching up, and by a rebuild.
 
 Catching up is a `Runner` as the program runs it, from its start to the last event. A rebuild is the
 whole of `rebuild`: fold, bulk load, comparison with the live rows, switch. The peers are the
-`eventsourcing` library's `ProjectionRunner`, a transaction per event, on events of its own (stopped
-after a while: its rate does not change on the way), and a bare COPY of as many rows, which folds
+`eventsourcing` library's `ProjectionRunner`, which uses a transaction per event, on its own events
+(stopped after a while: its rate stays the same), and a bare COPY of as many rows, which folds
 nothing.
 """
 
@@ -42,7 +42,7 @@ FEED = f"{Balances.name}.{Balances.version}"
 
 
 def benchmark(server: Server, *, seconds: float, rounds: int, log: Log) -> Table:
-    """Catch-up and rebuild of ours beside the library's runner, for `seconds`, and a bare COPY."""
+    """Our catch-up and rebuild, the library's runner, for `seconds`, and a bare COPY."""
     log(f"appending {EVENTS:,} events to each log")
     server.template("full", _fill, of="ours")
     server.template("folded", _fold, of="full")
@@ -70,7 +70,8 @@ def benchmark(server: Server, *, seconds: float, rounds: int, log: Log) -> Table
 
 
 def _fill(url: str) -> None:
-    """Append the events, streams interleaved, and leave the table as autovacuum would."""
+    """Append the events, with their streams interleaved, and leave the table as autovacuum
+    would."""
 
     async def main() -> None:
         async with PostgresLog.open(url, CODEC) as log:
@@ -120,7 +121,7 @@ def _rebuild(server: Server) -> Sample:
 
 
 class Account(Aggregate):
-    """An aggregate of the library, with as many events as a stream of ours."""
+    """An aggregate of the library, with as many events as one of our streams."""
 
     @event("Opened")
     def __init__(self, currency: str) -> None:
@@ -129,12 +130,12 @@ class Account(Aggregate):
 
     @event("FundsAdded")
     def add_funds(self, amount_cents: int, reference: str) -> None:  # noqa: ARG002 - what the library stores
-        """Money came in."""
+        """Money was added."""
         self.balance_cents += amount_cents
 
 
 class Bank(Application[UUID]):
-    """The library's application over those aggregates."""
+    """The library's application with those aggregates."""
 
 
 class View(PostgresTrackingRecorder):
@@ -166,12 +167,12 @@ class Counters(LibraryProjection[View]):
 
     @singledispatchmethod
     def process_event(self, domain_event: Any, tracking: Tracking) -> None:
-        """Count whatever comes."""
+        """Count any event."""
         self.view.count(domain_event.originator_id, tracking)
 
 
 def _fill_library(url: str) -> None:
-    """Store events exactly as the library would, but by COPY: it would take minutes."""
+    """Store events exactly as the library would, but by COPY: the library would take minutes."""
     app = Bank(env=library_environment(url))
     account = Account("BRL")
     for _ in range(PER_STREAM - 1):

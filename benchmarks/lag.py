@@ -1,10 +1,9 @@
-"""How long after an append its row can be read, with the projector in a process of its own.
+"""Measures how long after an append its row can be read, with the projector in its own process.
 
-Events arrive at a steady rate, whatever the lag. A reader in another process asks for the row again
-and again, and an event counts as visible when the row first says its position. The lag is counted
-twice: from the call of `append`, so that the commit's own time is in it, and from its return. The
-peer is a bare NOTIFY at the same rate, from its call until another process has it: a commit as
-well, and nothing else.
+Events arrive at a steady rate, whatever the lag. A reader in another process polls the row, and an
+event counts as visible when the row first shows its position. The lag is measured twice: from the
+call of `append`, including the commit, and from its return. The peer is a bare NOTIFY at the same
+rate, from its call until another process receives it: it includes a commit, and nothing else.
 """
 
 import asyncio
@@ -34,8 +33,8 @@ WARM_UP = 100
 """Events before those that count."""
 
 POLL_SECONDS = 0.0002
-"""The reader's pause between looks, lest it take a core of its own; up to so much is added to every
-lag."""
+"""The reader's pause between looks, so that it does not occupy a core; it adds up to this much to
+every lag."""
 
 REGISTERED = Registered(Totals(), PostgresTable(Total))
 _spawn = multiprocessing.get_context("spawn")
@@ -43,12 +42,12 @@ _spawn = multiprocessing.get_context("spawn")
 T = TypeVar("T")
 
 Seen = list[tuple[int, float]]
-"""Number or position of an event, and when (monotonic seconds, one clock for all processes) it was
-seen."""
+"""Number or position of an event, and the time when it was seen (monotonic seconds, one clock for
+all processes)."""
 
 
 def benchmark(server: Server, *, seconds: float, rounds: int, log: Log) -> Table:
-    """Lag from the call and from the return of append beside a NOTIFY's round trip."""
+    """Our lag from the call and from the return of append, and a NOTIFY's round trip."""
     events = int(seconds * PER_SECOND)
     # One run gives both lags: the second case hands out what the first measured.
     returned: list[Sample] = []
@@ -88,7 +87,7 @@ def _lag(server: Server, events: int, returned: list[Sample]) -> Sample:
 
 
 async def _append(url: str, last: int) -> tuple[dict[int, float], dict[int, float]]:
-    """When the append of each position was called, and when it returned."""
+    """The times when the append of each position was called and when it returned."""
     called: dict[int, float] = {}
     back: dict[int, float] = {}
     async with PostgresLog.open(url, CODEC) as log:
@@ -103,14 +102,14 @@ async def _append(url: str, last: int) -> tuple[dict[int, float], dict[int, floa
 
 
 def _project(url: str, ready: Connection) -> None:
-    """In a process of its own: the projector, until it is ended."""
+    """Run the projector until the process is ended; in a process of its own."""
     runner = Runner(url, CODEC, [REGISTERED])
     ready.send("running")
     runner.run()
 
 
 def _watch_row(url: str, last: int, report: Connection) -> None:
-    """In a process of its own: see the row's position grow, until it is the last."""
+    """Watch the row's position grow to the last; in a process of its own."""
     seen: Seen = []
     with connect_as_program(url) as conn:
         while conn.execute(
@@ -153,7 +152,7 @@ async def _send(url: str, last: int) -> dict[int, float]:
 
 
 def _listen(url: str, last: int, report: Connection) -> None:
-    """In a process of its own: note when each notification came."""
+    """Record the time of each notification; in a process of its own."""
     seen: Seen = []
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute("LISTEN bench")
@@ -169,7 +168,7 @@ def _listen(url: str, last: int, report: Connection) -> None:
 
 
 async def _steadily(act: Callable[[int], Coroutine[None, None, None]], last: int) -> None:
-    """Call act(1) … act(last) at a steady rate, also while earlier calls still run."""
+    """Call act(1) … act(last) at a steady rate, without waiting for earlier calls."""
     start = time.monotonic()
     async with asyncio.TaskGroup() as group:
         for number in range(1, last + 1):
@@ -188,7 +187,8 @@ def _sample(events: int, latencies: list[float]) -> Sample:
 
 @contextmanager
 def _process(target: Callable[..., None], *arguments: object) -> Iterator[Connection]:
-    """Run a function in a new process until the end; returns once it has sent its first word."""
+    """Run a function in a new process until the end of the block, which begins after the function's
+    first message."""
     mine, theirs = _spawn.Pipe()
     process = _spawn.Process(target=target, args=(*arguments, theirs), daemon=True)
     process.start()
@@ -202,7 +202,8 @@ def _process(target: Callable[..., None], *arguments: object) -> Iterator[Connec
 
 @contextmanager
 def _reporting(target: Callable[..., None], *arguments: object) -> Iterator[Callable[[], Seen]]:
-    """As `_process`, for one that sends what it saw: yields how to wait for that."""
+    """As `_process`, for a function that sends what it saw: yields a function that waits for
+    that."""
 
     def seen() -> Seen:
         if not pipe.poll(60):

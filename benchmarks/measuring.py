@@ -13,8 +13,8 @@ Log = Callable[[str], None]
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One timed run: operations done, wall seconds, latencies in seconds where they were taken, and
-    CPU milliseconds per operation, by process, where they were counted."""
+    """One timed run: number of operations, wall seconds, latencies in seconds if measured, and CPU
+    milliseconds per operation, by process, if measured."""
 
     count: int
     seconds: float
@@ -27,7 +27,7 @@ class Sample(msgspec.Struct, frozen=True):
         return self.count / self.seconds
 
     def quantile_ms(self, q: float) -> float:
-        """A latency quantile in milliseconds. Raises ValueError where none were taken."""
+        """A latency quantile in milliseconds. Raises ValueError without latencies."""
         if not self.latencies:
             raise ValueError("no latencies were taken")
         ordered = sorted(self.latencies)
@@ -35,14 +35,14 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Case(msgspec.Struct, frozen=True):
-    """Something to measure; `ours` stand in the first rows, peers below."""
+    """Something to measure; `ours` are shown in the first rows, peers below."""
 
     name: str
     run: Callable[[], Sample]
 
 
 class Aim(msgspec.Struct, frozen=True):
-    """How a case should stand to a peer: `at_least` times its figure, or `at_most` where less is
+    """The target relative to a peer: `at_least` times its figure, or `at_most` where less is
     better."""
 
     case: str
@@ -52,8 +52,8 @@ class Aim(msgspec.Struct, frozen=True):
 
 
 class Ratio(msgspec.Struct, frozen=True):
-    """A case's figure divided by a peer's, as the median of the rounds, and whether that is what
-    was aimed at."""
+    """A case's figure divided by a peer's, as the median of the rounds, and whether it meets the
+    aim."""
 
     peer: str
     ratio: float
@@ -62,7 +62,7 @@ class Ratio(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True):
-    """A row of the report: the median of the rounds, their extremes, and ratios to peers."""
+    """A row of the report: the median and the extremes of the rounds, and ratios to peers."""
 
     case: str
     unit: str
@@ -86,8 +86,8 @@ Figure = Callable[[Sample], float]
 
 
 def take_turns(cases: Sequence[Case], rounds: int, log: Log) -> dict[str, list[Sample]]:
-    """Run all cases `rounds` times, one after the other in each round; every second round
-    backwards."""
+    """Run all cases `rounds` times, one after the other in each round; every second round in
+    reverse."""
     samples: dict[str, list[Sample]] = {case.name: [] for case in cases}
     for number in range(rounds):
         for case in cases if number % 2 == 0 else reversed(cases):
@@ -125,7 +125,7 @@ def line(
     figure: Figure = rate,
     unit: str,
 ) -> Line:
-    """The report's row of a case; `aims` of other cases are passed over."""
+    """The report's row of a case; skips aims for other cases."""
     values = [figure(sample) for sample in samples[case]]
     timed = all(sample.latencies for sample in samples[case])
     return Line(

@@ -1,4 +1,4 @@
-"""How figures are shown: on the terminal, as JSON, and in a Markdown document."""
+"""Reports: on the terminal, as JSON, and in a Markdown document."""
 
 import os
 import platform
@@ -15,11 +15,11 @@ from benchmarks.measuring import Line, Ratio, Table
 
 HEADINGS = ("", "figure", "lowest – highest", "p50 ms", "p99 ms", "beside its peers")
 CPU = "CPU ms each"
-"""The heading of one more column, where it was counted."""
+"""The heading of one more column, where CPU was measured."""
 
 
 class Report(msgspec.Struct, frozen=True):
-    """A whole run: where it ran, medians of how many rounds, and what came out."""
+    """A whole run: the machine, the number of rounds, and the tables."""
 
     machine: Mapping[str, str]
     rounds: int
@@ -27,7 +27,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def machine(postgresql: Mapping[str, str]) -> Mapping[str, str]:
-    """What the figures depend on."""
+    """The machine and the versions, on which the figures depend."""
     packages = (
         "psycopg", "uvloop", "msgspec", "eventsourcing", "fastapi", "starlette", "uvicorn",
         "pydantic", "joserfc",
@@ -73,12 +73,12 @@ def show(report: Report) -> None:
 
 
 def json(report: Report) -> bytes:
-    """Every figure."""
+    """All figures."""
     return msgspec.json.format(msgspec.json.encode(report)) + b"\n"
 
 
 def fill(path: Path, report: Report, name: str = "figures") -> None:
-    """Replace what stands between the marks of that name in a document. Raises ValueError where it
+    """Replace the text between the marks with this name in a document. Raises ValueError when it
     has none."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     before, _, rest = path.read_text(encoding="utf-8").partition(begin)
@@ -89,7 +89,7 @@ def fill(path: Path, report: Report, name: str = "figures") -> None:
 
 
 def markdown(report: Report) -> str:
-    """The same as tables of a document."""
+    """The figures as Markdown tables."""
     parts = [f"- {name}: {value}" for name, value in report.machine.items()]
     parts.append(f"- medians of {report.rounds} interleaved rounds")
     for table in report.tables:

@@ -19,7 +19,7 @@ SETTINGS = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 
 
 class Server:
-    """An embedded server; databases are copied from templates, which are made once."""
+    """An embedded server; databases are copied from templates, which are created once."""
 
     def __init__(self, url: str, pid: int) -> None:
         self.pid = pid
@@ -27,11 +27,11 @@ class Server:
         self._made = 0
 
     def url(self, database: str) -> str:
-        """Where a database is."""
+        """The URL of a database."""
         return urlunsplit(urlsplit(self._url)._replace(path=f"/{database}"))
 
     def template(self, name: str, fill: Callable[[str], object], *, of: str = "template1") -> None:
-        """Make a database, filled by a function of its URL, that others can be copied from."""
+        """Create a database, filled by a function of its URL, as a template."""
         self._execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
                 sql.Identifier(name), sql.Identifier(of)
@@ -41,8 +41,8 @@ class Server:
 
     @contextmanager
     def fresh(self, template: str = "template1") -> Iterator[str]:
-        """The URL of a new database, dropped at the end. What was written before is flushed first,
-        for all alike."""
+        """The URL of a new database, dropped at the end. Earlier writes are flushed first, so that
+        all runs start alike."""
         self._made += 1
         name = sql.Identifier(f"run_{self._made}")
         self._execute(
@@ -70,9 +70,9 @@ class Server:
 
 @contextmanager
 def running() -> Iterator[Server]:
-    """A server of our own in a temporary home, gone at the end."""
+    """A server in a temporary home, removed at the end."""
     with tempfile.TemporaryDirectory(prefix="ludoteca-bench-") as home:
-        Path(home).chmod(0o755)  # root's server runs as another user
+        Path(home).chmod(0o755)  # when we are root, the server runs as another user
         with EmbeddedPostgres(Path(home), settings=SETTINGS) as postgres:
             assert postgres.pid is not None
             server = Server(postgres.url, postgres.pid)
@@ -86,8 +86,8 @@ def connect_as_program(url: str) -> psycopg.Connection:
 
 
 def library_environment(url: str) -> dict[str, str]:
-    """The `eventsourcing` library's settings for a database: its defaults, but a pool that is large
-    enough."""
+    """The `eventsourcing` library's settings for a database: its defaults, except for a pool that
+    is large enough."""
     where = conninfo_to_dict(url)
     return {
         "PERSISTENCE_MODULE": "eventsourcing.postgres",

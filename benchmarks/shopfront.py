@@ -1,5 +1,4 @@
-"""The gateway as it is, and beside it the same shopping by row locks: what
-`benchmarks.checking_out` talks to.
+"""The gateway, and beside it the same shopping by row locks; used by `benchmarks.checking_out`.
 
 `python -m benchmarks.shopfront URL HOME PORT` serves the whole API on a database, and under
 `/plain` a cart and a checkout as one would write them in SQL: stock as a row that every buyer
@@ -96,7 +95,7 @@ router = APIRouter(prefix="/plain")
 
 
 class PlainCart(BaseModel):
-    """The cart after an item was put in."""
+    """The cart after an item was added."""
 
     id: UUID
     product_id: UUID
@@ -105,7 +104,7 @@ class PlainCart(BaseModel):
 
 
 class PlainOrder(BaseModel):
-    """What a cart became."""
+    """The order that a cart became."""
 
     order_id: UUID
     payment_id: UUID
@@ -115,7 +114,7 @@ class PlainOrder(BaseModel):
 
 @router.post("/cart/items")
 async def add_item(body: NewItem, services: ServicesOf, caller: Buyer) -> Response:
-    """Put some into the cart, which holds them: the stock's row is locked until the commit."""
+    """Add units to the cart, and reserve them: the stock's row is locked until the commit."""
     cart_id = uuid7()
     async with (
         services.log.pool.connection() as conn,
@@ -146,7 +145,7 @@ async def add_item(body: NewItem, services: ServicesOf, caller: Buyer) -> Respon
 
 @router.post("/cart/checkout")
 async def check_out(body: Checkout, services: ServicesOf, caller: Buyer) -> Response:
-    """Order what is in the cart."""
+    """Order the cart's items."""
     order_id, payment_id, method = uuid7(), uuid7(), body.payment_method
     address = body.shipping_address.model_dump_json() if body.shipping_address else None
     async with (
@@ -178,19 +177,19 @@ async def check_out(body: Checkout, services: ServicesOf, caller: Buyer) -> Resp
 
 
 def create_tables(url: str) -> None:
-    """The plain shop's tables."""
+    """Create the plain shop's tables."""
     with psycopg.connect(url) as conn:
         conn.execute(TABLES)
 
 
 async def serve(settings: Settings) -> None:
-    """Both shops on one port, until the process is ended."""
+    """Serve both shops on one port, until the process is ended."""
     async with (
         open_core(settings) as core,
         open_queues(core) as queues,
         open_app(core, queues) as app,
     ):
-        # found first: the peer shall not suffer from our many routes
+        # matched first: our many routes shall not slow the peer down
         app.router.routes[:0] = router.routes
         await uvicorn.Server(
             uvicorn.Config(app, port=settings.port, access_log=False, log_config=None)
@@ -198,7 +197,7 @@ async def serve(settings: Settings) -> None:
 
 
 def main() -> None:
-    """As the module says."""
+    """Serve both shops."""
     url, home, port = sys.argv[1:]
     settings = Settings(home=Path(home), database_url=url, port=int(port), rate_limit="off")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -1,9 +1,9 @@
-"""How many transfers between wallets are carried out per second, by so many clients at once.
+"""Measures how many transfers between wallets per second concurrent clients carry out.
 
 Ours goes through the public calls `TransactionCommands.transfer` and `when_ready`: three appends
-with all that they promise, and crash-safe between any two. The peer does the same sums in one
-PostgreSQL transaction of two UPDATEs and an INSERT: no history, no events, nobody told. Each client
-has a pair of wallets; on the hot wallet, all take from the same one.
+with all their guarantees, safe from a crash between any two. The peer updates the same balances in
+one PostgreSQL transaction of two UPDATEs and an INSERT: no history, no events, no notifications.
+Each client has a pair of wallets; in the case with a hot wallet, all take from the same one.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ Transfer = Callable[[], Awaitable[object]]
 
 
 def benchmark(server: Server, *, seconds: float, rounds: int, log: Log) -> Table:
-    """Clients of ours beside connections that do it in plain SQL."""
+    """Clients of our commands, and connections that use plain SQL."""
     server.template("plain_wallets", _create_plain_tables)
     cases = [Case(f"transfer, {n}", partial(_ours, server, n, seconds)) for n in CLIENTS]
     cases.append(Case("transfer, 64, hot wallet", partial(_ours, server, 64, seconds, hot=True)))

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.http --profile ENDPOINT`: where the time goes under load."""
+"""Profiles a process under load: `python -m benchmarks.http --profile ENDPOINT`."""
 
 import argparse
 import sys

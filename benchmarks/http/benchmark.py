@@ -1,4 +1,4 @@
-"""The tables: each endpoint on both sides, the floor, and what a whole purchase costs."""
+"""The tables: each endpoint on both sides, the floor, and the cost of a whole purchase."""
 
 import argparse
 import os
@@ -22,13 +22,14 @@ from deploy.servers.wrk import wrk_program
 
 CONNECTIONS = (1, 8, 64)
 PURCHASE_MS = 8.0
-"""The aim of a whole purchase: CPU of all processes."""
+"""The aim for a whole purchase: CPU of all processes."""
 
 FLOOR = ("FastAPI", "Starlette")
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What to ask, how long at a time, and over how many connections; `games` is a file to load."""
+    """Which endpoints to measure, for how long, and over how many connections; `games` is a file to
+    load."""
 
     endpoints: Sequence[str] = tuple(ENDPOINTS)
     connections: Sequence[int] = CONNECTIONS
@@ -36,7 +37,7 @@ class Options(msgspec.Struct, frozen=True):
 
 
 def games_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Have a command line take the file of games."""
+    """Add the option for the file of games to a command."""
     parser.add_argument(
         "--games",
         type=Path,
@@ -49,7 +50,7 @@ def games_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> N
 def benchmark(
     server: Server, options: Options, *, seconds: float, rounds: int, log: Log
 ) -> list[Table]:
-    """A table per endpoint. Raises Missing without wrk, Failed where an answer is an error."""
+    """A table per endpoint. Raises Missing without wrk, Failed when an answer is an error."""
     wrk_program()
     tables = []
     with ExitStack() as stack:
@@ -83,8 +84,8 @@ def _table(
 
 
 def _beside_twin(n: int, samples: dict[str, list[Sample]], *, at_most: float) -> Line:
-    """Ours, in the twin's requests/s, p99 and CPU of the API's process; and, without an aim, in the
-    CPU of all processes."""
+    """Our figures relative to the twin's: requests/s, p99 and CPU of the API's process; and,
+    without an aim, CPU of all processes."""
     ours, twin = f"ours, {n}", f"twin, {n}"
     compared: list[tuple[str, Callable[[Sample], float], Aim]] = [
         ("p99", p99, Aim(ours, twin, at_most=1.0)),
@@ -109,7 +110,8 @@ def _cpu(sample: Sample) -> float:
 
 
 def _purchases(connections: Sequence[int], samples: dict[str, list[Sample]]) -> Table:
-    """What POST /orders costs until it is paid and in the library, and all read models know it."""
+    """The cost of POST /orders, until the order is paid, the game is in the library, and all read
+    models are up to date."""
     lines = []
     for n in connections:
         each = line(f"ours, {n}", samples, figure=_cpu, unit="ms of CPU")
@@ -120,7 +122,7 @@ def _purchases(connections: Sequence[int], samples: dict[str, list[Sample]]) -> 
 
 
 def _floor(home: Path, connections: Sequence[int], seconds: float, rounds: int, log: Log) -> Table:
-    """FastAPI and Starlette that answer a dictionary."""
+    """FastAPI and Starlette, answering a dictionary."""
     with ExitStack() as stack:
         cases = []
         for kind in FLOOR:

@@ -1,4 +1,4 @@
-"""CPU time of processes, from /proc: user and system, of all threads and children."""
+"""CPU time of processes, from /proc: user and system time, of all threads and children."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from benchmarks.measuring import Sample
 
 POSTGRES = "PostgreSQL"
 Usage = Mapping[tuple[str, int], float]
-"""Seconds used so far, by name and process id."""
+"""CPU seconds so far, by name and process id."""
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _BACKEND = re.compile(rb"postgres: \S+ (\S+) ")
@@ -24,7 +24,7 @@ class _Process(msgspec.Struct, frozen=True):
 
 
 def used(roots: Mapping[str, int]) -> Usage:
-    """What these processes and their living descendants have used."""
+    """The CPU time of these processes and their living descendants."""
     processes = dict(_processes())
     return {
         (name, pid): processes[pid].seconds
@@ -34,8 +34,8 @@ def used(roots: Mapping[str, int]) -> Usage:
 
 
 def used_by_postgres(server: int, database: str, *, without: int) -> Usage:
-    """What the processes of a server have used, but for connections to other databases, and for the
-    backend `without`, which is ours."""
+    """The CPU time of a PostgreSQL server's processes, except backends of other databases and the
+    backend `without`, which serves the benchmark itself."""
     return {
         (name, pid): seconds
         for (name, pid), seconds in used({POSTGRES: server}).items()
@@ -44,7 +44,8 @@ def used_by_postgres(server: int, database: str, *, without: int) -> Usage:
 
 
 def spent(before: Usage, after: Usage) -> dict[str, float]:
-    """Seconds used in between, by name; what processes used that have ended meanwhile is lost."""
+    """CPU seconds between two readings, by name; those of processes that ended in between are
+    missing."""
     seconds: defaultdict[str, float] = defaultdict(float)
     for key, now in after.items():
         seconds[key[0]] += now - before.get(key, 0)
@@ -52,13 +53,13 @@ def spent(before: Usage, after: Usage) -> dict[str, float]:
 
 
 def with_cpu(sample: Sample, seconds: Mapping[str, float], operations: int) -> Sample:
-    """A sample, with what each operation cost."""
+    """A sample with the CPU time of each operation."""
     cpu = {name: each * 1000 / operations for name, each in seconds.items()}
     return msgspec.structs.replace(sample, cpu_ms=cpu)
 
 
 def _database(pid: int) -> str | None:
-    """The database that a backend serves; None of another process."""
+    """The database of a backend; None for another process."""
     try:
         found = _BACKEND.match(Path(f"/proc/{pid}/cmdline").read_bytes())
     except OSError:
@@ -77,7 +78,7 @@ def _tree(processes: Mapping[int, _Process], root: int) -> Iterator[int]:
 def _processes() -> Iterator[tuple[int, _Process]]:
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            # the second field is the program's name, which may hold anything
+            # the second field is the program's name, which may contain anything
             fields = path.read_text().rpartition(")")[2].split()
         except OSError:
             continue

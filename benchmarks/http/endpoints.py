@@ -1,4 +1,4 @@
-"""What is asked of both sides, request by request."""
+"""The requests that both sides receive."""
 
 import json
 import re
@@ -23,13 +23,13 @@ ADDRESS = {
 }
 CARD = {"type": "card", "token": "pm_card_visa"}
 AHEAD = 512
-"""How many carts are filled before the first checkout: when its turn comes, a cart was filled long
-ago, however the connections overtake each other."""
+"""How many carts are filled before the first checkout: by the time a cart is checked out it was
+filled long ago, however the connections overtake each other."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """Something to ask for. `requests` begins at a number and goes on for ever; no command is there
-    twice. `events` are those of which each command makes one. `ahead` is sent before the first of
+    """A request type to measure. `requests` yields requests from a number on, endlessly; no command
+    occurs twice. Each command appends one of each of `events`. `ahead` is sent before the first of
     `requests`."""
 
     name: str
@@ -82,7 +82,7 @@ def _buyers(shop: Shop) -> int:
 
 
 def _place(shop: Shop, first: int) -> Iterator[Request]:
-    """Each buyer the first game, then each the second, and so on."""
+    """Each buyer orders the first game, then each the second, and so on."""
     for n in count(first):
         turn, buyer = divmod(n, _buyers(shop))
         body = {"game_id": shop.games[turn], "payment_method": CARD}
@@ -90,7 +90,7 @@ def _place(shop: Shop, first: int) -> Iterator[Request]:
 
 
 def _check_out(shop: Shop, first: int) -> Iterator[Request]:
-    """Carts are filled and checked out in turn, each `AHEAD` carts later."""
+    """Alternately check out a cart, and fill the cart `AHEAD` places further."""
     for n in count(first):
         buyer = READERS + n % _buyers(shop)
         body = {"payment_method": CARD, "shipping_address": ADDRESS}
@@ -110,7 +110,8 @@ def _item(shop: Shop, n: int) -> Request:
 
 
 def _transfer(shop: Shop, first: int) -> Iterator[Request]:
-    """A cent to the buyer half the round away, lest two at once have a wallet in common."""
+    """One cent to the buyer half the round away, so that two concurrent transfers never share a
+    wallet."""
     buyers = _buyers(shop)
     for n in count(first):
         source = READERS + n % buyers
@@ -150,4 +151,4 @@ ENDPOINTS = {
     ),
     "transfer": Endpoint("POST /transactions", _transfer, (TransactionCreated.NAME,)),
 }
-"""By the names that the command line takes."""
+"""By their names on the command line."""

@@ -1,4 +1,4 @@
-"""What FastAPI and Starlette cost by themselves: `python -m benchmarks.http.floor KIND PORT`."""
+"""The cost of FastAPI and Starlette alone: `python -m benchmarks.http.floor KIND PORT`."""
 
 import sys
 
@@ -14,7 +14,7 @@ HELLO = {"hello": "world"}
 
 
 def fastapi_app() -> ASGIApp:
-    """One route, that answers a dictionary."""
+    """One route that answers a dictionary."""
     app = FastAPI()
 
     @app.get("/")
@@ -37,7 +37,7 @@ APPS = {"FastAPI": fastapi_app, "Starlette": starlette_app}
 
 
 def main() -> None:
-    """As the module says."""
+    """Serve one of them on a port."""
     kind, port = sys.argv[1:]
     uvicorn.run(APPS[kind](), port=int(port), access_log=False, log_level="warning")
 

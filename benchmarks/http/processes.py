@@ -1,4 +1,4 @@
-"""The servers that are compared, as processes: ours as the program runs them, the twin, the
+"""The servers under comparison, as processes: ours as the program runs them, the twin, the
 floor."""
 
 import os
@@ -24,11 +24,11 @@ OURS = {
     "worker": "worker",
     API: "api",
 }
-"""Names of the report, and of the command line."""
+"""The names in the report and on the command line."""
 
 
 class Serving(msgspec.Struct, frozen=True):
-    """Processes that run, by their names, and where they answer."""
+    """Running processes by name, and their URL."""
 
     base: str
     pids: Mapping[str, int]
@@ -36,7 +36,7 @@ class Serving(msgspec.Struct, frozen=True):
 
 @contextmanager
 def ours(home: Path, settings: Mapping[str, str]) -> Iterator[Serving]:
-    """All processes of the shop, as `ludoteca run` has them."""
+    """All processes of the shop, as `ludoteca run` starts them."""
     commands = {name: ["-m", "runtime.cli", command] for name, command in OURS.items()}
     base = f"http://127.0.0.1:{settings['LUDOTECA_PORT']}"
     with _running(home, commands, settings) as started:
@@ -46,7 +46,7 @@ def ours(home: Path, settings: Mapping[str, str]) -> Iterator[Serving]:
 
 @contextmanager
 def module(name: str, *arguments: object, home: Path) -> Iterator[Serving]:
-    """A module that serves on the port that it is told last."""
+    """A module that serves on a port, which is its last argument."""
     port = free_port(18500)
     commands = {name: ["-m", name, *map(str, arguments), str(port)]}
     base = f"http://127.0.0.1:{port}"
@@ -79,7 +79,7 @@ def _running(
 
 
 def _await_answer(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until something answers, be it that there is nothing at that path."""
+    """Wait until the server answers, even by 404."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:

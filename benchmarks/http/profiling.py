@@ -1,4 +1,4 @@
-"""Where a process' time goes under load: py-spy, told by function."""
+"""Profiles a process under load by py-spy, and reports the time by function."""
 
 import shutil
 import signal
@@ -20,8 +20,8 @@ STOP_SECONDS = 60
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """How many samples found a function at work itself, and how many found it, or what it called;
-    of so many in all."""
+    """The number of samples in which a function ran itself, and in which it or its callees ran; and
+    the total of samples."""
 
     samples: int
     itself: Counter[str]
@@ -30,7 +30,7 @@ class Profile(msgspec.Struct, frozen=True):
 
 @contextmanager
 def recording(pid: int, path: Path) -> Iterator[None]:
-    """Sample a process while the block lasts, into a file of stacks. Raises Missing."""
+    """Sample a process during the block, into a file of stacks. Raises Missing."""
     program = shutil.which("py-spy", path=str(Path(sys.executable).parent)) or shutil.which(
         "py-spy"
     )
@@ -49,8 +49,8 @@ def recording(pid: int, path: Path) -> Iterator[None]:
 
 
 def read(path: Path) -> Profile:
-    """Count what was recorded: lines of functions from the outermost on, joined by `;`, and how
-    often they were found so."""
+    """Count the recorded stacks: each line lists functions from the outermost on, joined by `;`,
+    and how often that stack occurred."""
     samples = 0
     itself: Counter[str] = Counter()
     in_all: Counter[str] = Counter()
@@ -65,13 +65,13 @@ def read(path: Path) -> Profile:
 
 
 def _within_loop(functions: list[str]) -> list[str]:
-    """Without what all have in common: how the process came to run its event loop."""
+    """Drop the frames common to all stacks: those that start the event loop."""
     loop = next((n for n, each in enumerate(functions) if each.startswith("Runner.run ")), 0)
     return functions[loop:]
 
 
 def _short(function: str) -> str:
-    """Without the folders that all have in common."""
+    """Drop the folders common to all paths."""
     name, _, where = function.partition(" (")
     return f"{name} ({where.rpartition('site-packages/')[2]}"
 

@@ -1,5 +1,5 @@
-"""The data: games, buyers, what they own and have in their carts; made in our shop by its own
-commands, and copied to the twin by what our API answers."""
+"""The data: games, buyers, their libraries and carts; created in our shop by its own commands, and
+copied to the twin from our API's answers."""
 
 import asyncio
 import csv
@@ -55,8 +55,8 @@ class Account(msgspec.Struct, frozen=True):
 
 
 class Shop(msgspec.Struct):
-    """What requests are about. The first `READERS` accounts own games and have carts; the others
-    buy. `wallets` are theirs, in the accounts' order."""
+    """The data that requests refer to. The first `READERS` accounts own games and have carts; the
+    others buy. `wallets` belong to the accounts, in the same order."""
 
     games: Sequence[UUID]
     titles: Sequence[str]
@@ -64,12 +64,12 @@ class Shop(msgspec.Struct):
     accounts: Sequence[Account]
     wallets: Sequence[UUID]
     orders: list[tuple[int, UUID]] = msgspec.field(default_factory=list)
-    """Orders that are completed, with the index of the account."""
+    """Completed orders, with the index of the account."""
 
 
 def games_file(given: Path | None, folder: Path) -> Path:
-    """The games to load: a CSV file as `ludoteca load games` takes it; without one, the sample that
-    comes with the program, repeated until it is as large as the real thing."""
+    """The games to load: a CSV file for `ludoteca load games`; without one, the sample that comes
+    with the program, repeated until it is as large as a real catalogue."""
     if given is not None:
         return given
     with SAMPLE.open(encoding="utf-8", newline="") as file:
@@ -88,8 +88,8 @@ def games_file(given: Path | None, folder: Path) -> Path:
 
 
 def settings(url: str, home: Path) -> Settings:
-    """Of a shop on a database: the defaults, but free ports, no limits of requests per client, and
-    carts that last as long as the benchmark."""
+    """The settings of a shop on a database: the defaults, except for free ports, no limits of
+    requests per client, and carts that do not expire during the benchmark."""
     return Settings(
         home=home,
         database_url=SecretStr(url),
@@ -104,7 +104,8 @@ def settings(url: str, home: Path) -> Settings:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The same as variables, for processes that have no others of the program's."""
+    """The settings as environment variables, for processes that have no other variables of the
+    program."""
     told = settings.model_dump(exclude_unset=True) | {
         "database_url": settings.database_url.get_secret_value()
     }
@@ -120,7 +121,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 async def fill(core: Core, base: str, games: Path) -> Shop:
-    """Make the data by our commands; `base` is where our API answers. A worker, the projector and
+    """Create the data by our commands; `base` is the URL of our API. A worker, the projector and
     the provider have to run."""
     report = await load_games(core, games)
     if not report.loaded:
@@ -143,7 +144,7 @@ async def fill(core: Core, base: str, games: Path) -> Shop:
 
 
 def client(base: str, position: int, token: str = "") -> httpx.AsyncClient:
-    """A client of ours that sees at least what was done up to a position."""
+    """A client of our API that sees at least everything up to a position."""
     headers = {"Min-Position": str(position)}
     if token:
         headers["Authorization"] = f"Bearer {token}"
@@ -151,7 +152,7 @@ def client(base: str, position: int, token: str = "") -> httpx.AsyncClient:
 
 
 async def get(http: httpx.AsyncClient, path: str, **query: str) -> Any:
-    """What is answered. Raises ValueError unless it is 200."""
+    """The answer. Raises ValueError unless it is 200."""
     answer = await http.get(f"/api/v1{path}", params=query)
     if answer.status_code != 200:
         raise ValueError(f"{path}: {answer.status_code} {answer.text}")
@@ -170,7 +171,7 @@ async def _all(http: httpx.AsyncClient, path: str) -> list[dict[str, Any]]:
 
 
 async def _made(items: Sequence[T], make: Callable[[T], Awaitable[U]]) -> list[U]:
-    """What is made of each, a few at a time, in the same order."""
+    """Apply a function to each item, a few at a time; the results are in the items' order."""
     turns = asyncio.Semaphore(AT_ONCE)
 
     async def one(item: T) -> U:
@@ -210,7 +211,7 @@ async def _wallet(core: Core, account: Account) -> UUID:
 
 
 async def _read(core: Core, shop: Shop, reader: int) -> None:
-    """Have a reader own some games, and put two things into the cart."""
+    """Let a reader own some games, and put two items into the cart."""
     account = shop.accounts[reader]
     for number in range(OWNED):
         game_id = shop.games[(reader * OWNED + number) % len(shop.games)]
@@ -225,7 +226,7 @@ def _as(account: Account) -> Caller:
 
 
 async def _granted(core: Core, orders: int) -> None:
-    """Wait until so many games are in libraries."""
+    """Wait until the libraries contain this many games."""
     granted = position = 0
     async with asyncio.timeout(PATIENCE_SECONDS):
         while granted < orders:
@@ -240,12 +241,12 @@ async def _granted(core: Core, orders: int) -> None:
 
 
 Asking = Callable[[Account | None], httpx.AsyncClient]
-"""Opens a client of our API for somebody, or for nobody; what is asked reflects all that was done
+"""Opens a client of our API, with or without an account; its queries reflect everything done
 before."""
 
 
 async def copy(asking: Asking, shop: Shop, url: str) -> None:
-    """Fill the twin's database with what our API answers."""
+    """Fill the twin's database from our API's answers."""
     async with asking(None) as http:
         games = await _all(http, "/games")
     orders, library, carts = [], [], []
@@ -272,7 +273,7 @@ async def copy(asking: Asking, shop: Shop, url: str) -> None:
 
 
 def _insert(conn: psycopg.Connection, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Insert rows, each by those of its fields that are columns of the table."""
+    """Insert rows, each with those of its fields that are columns of the table."""
     names = _COLUMNS[table]
     statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
         sql.Identifier(table),
@@ -337,7 +338,7 @@ def _wallet_row(account: Account, wallet_id: UUID) -> dict[str, Any]:
 
 
 def _insert_orders(conn: psycopg.Connection, orders: Sequence[dict[str, Any]]) -> None:
-    """Orders of digital games, with all that belongs to them."""
+    """Insert orders of digital games, with their lines, payments and histories."""
     payments = [order["payment"] for order in orders]
     _insert(conn, "orders", orders)
     lines = [
@@ -358,7 +359,7 @@ def _insert_orders(conn: psycopg.Connection, orders: Sequence[dict[str, Any]]) -
 
 
 def _payment_of(order: dict[str, Any], event: dict[str, Any]) -> str | None:
-    """The payment's id for what is in its history, too."""
+    """The payment's id if the event is also in the payment's history."""
     in_history = any(each["position"] == event["position"] for each in order["payment"]["history"])
     return str(order["payment_id"]) if in_history else None
 
@@ -380,10 +381,10 @@ def _insert_carts(conn: psycopg.Connection, carts: Sequence[dict[str, Any]]) -> 
 
 
 def our_token(tokens: Tokens, account: Account) -> str:
-    """An access token of ours, valid for a quarter of an hour."""
+    """An access token for our API, valid for a quarter of an hour."""
     return tokens.mint_access(account.user_id, "BUYER", account.session_id)
 
 
 def twin_token(key: OKPKey, account: Account) -> str:
-    """One of the twin's, valid for as long."""
+    """An access token for the twin, valid as long as ours."""
     return mint(key, account.user_id, ACCESS_LIFETIME)

@@ -1,4 +1,5 @@
-"""The two sides, ours and the twin, each a server with its data: asking it, and what that cost."""
+"""The two sides, ours and the twin, each a server with its data; sends requests and measures their
+cost."""
 
 import asyncio
 import time
@@ -27,10 +28,10 @@ from runtime.settings import Settings
 from runtime.wiring.core import open_core
 
 QUERIES = 2_000
-"""How many requests of a query there are, before they begin again."""
+"""How many different requests of a query there are; then they repeat."""
 
 COMMANDS_PER_SECOND = 4_000
-"""How many commands are prepared: more than any side can do."""
+"""How many commands are prepared: more than any side can execute."""
 
 WARM_UP_SECONDS = 1.0
 WARM_UP_CONNECTIONS = 8
@@ -46,7 +47,7 @@ SELECT (SELECT max(position) FROM log.events), (SELECT count(*) FROM queue.jobs
 
 
 class Side:
-    """A server that answers, over a database of its own."""
+    """A server that answers over its own database."""
 
     def __init__(
         self,
@@ -57,8 +58,8 @@ class Side:
         *,
         is_ours: bool,
     ) -> None:
-        """`conn`: a connection to its database, for our own questions; `postgres`: the server's
-        process."""
+        """`conn`: a connection to its database, for the benchmark's own queries; `postgres`: the
+        server's process."""
         self.serving = serving
         self._conn = conn
         self._postgres = postgres
@@ -68,8 +69,8 @@ class Side:
         self._warm: set[str] = set()
 
     def ask(self, endpoint: Endpoint, data: Shop, connections: int, seconds: float) -> Sample:
-        """Ask for one thing over so many connections. The CPU of a command is that of all
-        processes, until nothing that it set in motion is left to do. Raises Failed."""
+        """Measure one endpoint over this many connections. The CPU of a command is that of all
+        processes, until everything that it caused is done. Raises Failed."""
         tokens = [self._token(account) for account in data.accounts]
         if endpoint.name not in self._warm:
             self._warm.add(endpoint.name)
@@ -102,15 +103,15 @@ class Side:
         return with_cpu(sample, spent(before, after), count)
 
     def _done(self, endpoint: Endpoint) -> int:
-        """How many commands were carried out."""
+        """The number of commands carried out."""
         statement = _OUR_COMMANDS if self._is_ours else _TWIN_COMMANDS
         row = self._conn.execute(statement, (list(endpoint.events),)).fetchone()
         assert row is not None
         return int(row[0])
 
     def _rest(self, endpoint: Endpoint) -> Usage:
-        """Wait until the processes have had nothing to do for a while; returns what they had used
-        when that began. Raises Failed."""
+        """Wait until the processes have been idle for a while; returns their CPU time when that
+        began. Raises Failed."""
         usage = self._used(endpoint)
         if not self._is_ours:
             return usage
@@ -122,13 +123,15 @@ class Side:
             if now != before:
                 since, before = time.monotonic(), now
             elif time.monotonic() - since < 2 * LOOK_SECONDS:
-                usage = self._used(endpoint)  # what read models made of the last event is in it
+                usage = self._used(
+                    endpoint
+                )  # includes what the read models did with the last event
             if time.monotonic() > deadline:
                 raise Failed(f"after {PATIENCE_SECONDS} s there are {before[1]} jobs left")
         return usage
 
     def _at_work(self) -> tuple[int, int]:
-        """The last position, and how many jobs are left."""
+        """The last position, and the number of pending jobs."""
         row = self._conn.execute(_AT_WORK).fetchone()
         assert row is not None
         return int(row[0]), int(row[1])
@@ -139,7 +142,7 @@ class Side:
         return self._at_work()[0]
 
     def _used(self, endpoint: Endpoint) -> Usage:
-        """By the processes that have to do with it: none but the API's with a query."""
+        """The CPU time of the processes involved; with a query, only the API's."""
         info = self._conn.info
         postgres = used_by_postgres(self._postgres, info.dbname, without=info.backend_pid)
         pids = self.serving.pids
@@ -150,7 +153,7 @@ class Side:
 def open_ours(
     server: Server, home: Path, games: Path | None, log: Log
 ) -> Iterator[tuple[Side, Shop, Tokens]]:
-    """All processes of the shop on a database of its own, filled; and what signs its tokens."""
+    """All processes of the shop on a new database with the data; and the signer of its tokens."""
     with ExitStack() as stack:
         url = stack.enter_context(server.fresh("ours"))
         settings = shop.settings(url, home)
@@ -174,7 +177,7 @@ async def _fill(settings: Settings, base: str, games: Path) -> tuple[Shop, Token
 
 @contextmanager
 def open_twin(server: Server, home: Path, ours: Side, data: Shop, tokens: Tokens) -> Iterator[Side]:
-    """The twin on a database of its own, filled with the same."""
+    """The twin on a new database with the same data."""
     key_file = home / "twin.pem"
     key_file.write_bytes(new_private_key())
     with ExitStack() as stack:

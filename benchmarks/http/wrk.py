@@ -1,4 +1,4 @@
-"""Driving a server with wrk."""
+"""Drives a server with wrk."""
 
 import asyncio
 import subprocess
@@ -19,7 +19,7 @@ _MARK = "RESULT "
 
 
 class Failed(Exception):
-    """A server did not answer as it should; the message says which, and what it answered."""
+    """A server answered unexpectedly; the message contains the server and the answer."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -48,9 +48,9 @@ def drive(
     connections: int,
     seconds: float,
 ) -> Sample:
-    """Send requests over so many connections, each as soon as the one before is answered; queries
-    from the beginning again when all are sent. The sample's latencies are a thousand quantiles.
-    Raises Failed unless all are answered by 2xx, or where there are too few commands."""
+    """Send requests over this many connections, each as soon as the previous one is answered; when
+    all are sent, queries start over. The sample's latencies are a thousand quantiles. Raises Failed
+    unless all answers are 2xx, or when there are too few commands."""
     with tempfile.NamedTemporaryFile("w", suffix=".requests") as file:
         file.writelines(f"T {token}\n" for token in tokens)
         file.writelines(map(_line, requests))
@@ -75,7 +75,7 @@ def drive(
 
 
 async def send(base: str, requests: Iterable[Request], tokens: Sequence[str]) -> None:
-    """Send each of these requests once, a few at a time. Raises Failed unless all are answered by
+    """Send each of these requests once, a few at a time. Raises Failed unless all answers are
     2xx."""
     async with httpx.AsyncClient(base_url=base, timeout=30, trust_env=False) as http:
 

@@ -1,5 +1,5 @@
-"""Commands over the log in memory: given these events, when this is asked for, then these events,
-or this refusal.
+"""Test commands over the log in memory: given these events, when this command runs, then these
+events or this refusal.
 
     async def test_an_admin_adds_funds(shop: Shop) -> None:
         given = shop.given({ANA: [ana()], WALLET: [OPENED]})
@@ -62,7 +62,7 @@ ADMIN_ID = an_id("admin")
 def caller(
     user_id: UUID, account_type: AccountType = "BUYER", *, session_id: UUID | None = None
 ) -> Caller:
-    """A person with an account who asks for something."""
+    """The caller of a command: a person with an account."""
     return Caller(f"user:{user_id}", user_id, account_type, session_id=session_id)
 
 
@@ -92,15 +92,15 @@ class Shop(Commands):
     # -- given, when, then -------------------------------------------------------------------------
 
     def given(self, *streams: Streams) -> "Given":
-        """Start from these events, which are appended to what their streams have already."""
+        """Append these events, after those that their streams already have."""
         return Given(self, streams)
 
     def when(self, command: Awaitable[T]) -> "When[T]":
-        """Ask for this, as things are."""
+        """Prepare a command on the log as it is."""
         return When(self, (), command)
 
     async def append(self, streams: Streams) -> None:
-        """Have these events in the log, each stream's after those that it has; persons in them get
+        """Append these events, after those that their streams already have; the persons in them get
         keys."""
         for stream_id, events in streams.items():
             persons = {
@@ -114,19 +114,19 @@ class Shop(Commands):
 
 
 class Given:
-    """What had happened."""
+    """Events that are in the log."""
 
     def __init__(self, shop: Shop, streams: Sequence[Streams]) -> None:
         self._shop = shop
         self._streams = streams
 
     def when(self, command: Awaitable[T]) -> "When[T]":
-        """Ask for this then."""
+        """Prepare a command on them."""
         return When(self._shop, self._streams, command)
 
 
 class When(Generic[T]):
-    """A command, not carried out before it is known what is expected of it."""
+    """A command that is carried out only by the expectation that follows."""
 
     def __init__(self, shop: Shop, given: Sequence[Streams], command: Awaitable[T]) -> None:
         self._shop = shop
@@ -134,31 +134,30 @@ class When(Generic[T]):
         self._command = command
 
     async def then(self, *expected: Event) -> T:
-        """Exactly these events happen, in any order of their kinds; returns what the command
-        does."""
+        """Expect exactly these events; those of one type in this order. Returns the command's
+        result."""
         head = await self._start()
         result = await self._command
         assert _by_name(await self._since(head)) == _by_name(expected)
         return result
 
     async def then_nothing(self) -> T:
-        """Nothing happens, and nobody is refused; returns what the command does."""
+        """Expect no event and no refusal. Returns the command's result."""
         return await self.then()
 
     async def then_refused(self, kind: type[Refused], code: str, **extra: object) -> None:
-        """It is refused in this way, with these further fields among those of the problem; nothing
-        happens."""
+        """Expect this refusal, with at least these fields in its problem, and no event."""
         refused = await self._then_raises(kind)
         assert refused.code == code, f"refused as {refused}"
         assert {name: refused.extra.get(name) for name in extra} == extra
 
     async def then_raises(self, kind: type[Exception]) -> None:
-        """It fails in this way; nothing happens."""
+        """Expect this error, and no event."""
         await self._then_raises(kind)
 
     async def then_known(self) -> IdempotencyRecord:
-        """It was carried out before under the same key, and nothing happens; returns the record of
-        it."""
+        """Expect that the command is recognised by its idempotency key, and no event. Returns the
+        record of the key."""
         return (await self._then_raises(AlreadyDone)).done
 
     async def _then_raises(self, kind: type[E]) -> E:
@@ -184,7 +183,7 @@ def _by_name(events: Sequence[Event]) -> list[Event]:
 
 @asynccontextmanager
 async def open_shop() -> AsyncIterator[Shop]:
-    """A shop without any past, at NOON."""
+    """A shop with an empty log, at NOON."""
     clock = ManualClock(NOON)
     async with (
         MemoryLog.open(CODEC, Memory(clock), clock=clock) as log,

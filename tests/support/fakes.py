@@ -1,4 +1,4 @@
-"""What commands ask for of the world outside, in memory."""
+"""The ports of commands, in memory."""
 
 from datetime import datetime
 from uuid import UUID
@@ -16,7 +16,7 @@ from kit.clock import Clock
 
 
 class PlainHasher:
-    """Hashes no password, which takes no time."""
+    """Stores passwords as they are, which takes no time."""
 
     async def hash(self, password: str) -> str:
         return f"plain:{password}"
@@ -26,7 +26,7 @@ class PlainHasher:
 
 
 class SessionMemory:
-    """Keeps sessions."""
+    """Sessions in memory."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -60,9 +60,9 @@ class SessionMemory:
 
 
 class FakeProvider:
-    """A provider whose notices are the JSON of ProviderNotice, signed by `signature`; it knows
-    `intents` by their refs, and takes no calls that change something: that is the payment worker's
-    work."""
+    """A provider whose notices are the JSON of ProviderNotice, signed by `signature`. It knows
+    `intents` by their refs, and offers no calls that change something: only the payment worker
+    makes those."""
 
     name = "fake"
     signature = "signed"
@@ -127,7 +127,7 @@ class FakeProvider:
 
 
 class TextLines:
-    """A text log: its steps, and what each told."""
+    """A text log in memory: its steps, and the details of each."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, dict[str, object]]] = []
@@ -137,7 +137,7 @@ class TextLines:
 
 
 class RefusesLocalhost:
-    """Posts webhooks to nobody, and would not to this machine."""
+    """Sends no webhooks, and refuses the addresses of this machine."""
 
     async def check(self, url: str) -> None:
         if "localhost" in url:
@@ -148,8 +148,8 @@ class RefusesLocalhost:
 
 
 class ImageMemory:
-    """Keeps images, takes text that begins with "image" for one, and finds an image at any URL but
-    a "nowhere"."""
+    """Images in memory. Accepts text that begins with "image" as an image, and finds an image at
+    every URL except one with "nowhere"."""
 
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}
@@ -175,7 +175,7 @@ class ImageMemory:
 
 
 class FakePorts:
-    """All that commands ask for, as `commands.services.Ports` has it."""
+    """All ports of commands, as `commands.services.Ports` declares them."""
 
     def __init__(
         self, clock: Clock, belongings: Belongings, carrier_signatures: CarrierSignatures

@@ -1,4 +1,4 @@
-"""Given these events, when this is decided, then these events, or this refusal."""
+"""Test decisions: given these events, when this is decided, then these events or this refusal."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,48 +18,48 @@ NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
 def an_id(name: str) -> UUID:
-    """The same id for the same name."""
+    """An id derived from a name."""
     return uuid5(UUID(int=0), name)
 
 
 def fold(evolve: Evolve[S], *events: Event) -> S:
-    """The state that these events amount to."""
+    """The state after these events."""
     state: S | None = reduce(evolve, events, None)
     assert state is not None
     return state
 
 
 class Given(Generic[S]):
-    """A state reached by its events."""
+    """A state, folded from events."""
 
     def __init__(self, evolve: Evolve[S], *events: Event) -> None:
         self.state = fold(evolve, *events)
 
     def when(self, decide: Callable[[S], list[Event]]) -> "When":
-        """Decide something on that state."""
+        """Prepare a decision on that state."""
         return When(lambda: decide(self.state))
 
 
 class When:
-    """A decision, not made before it is known what is expected of it."""
+    """A decision that is made only by the expectation that follows."""
 
     def __init__(self, decide: Callable[[], list[Event]]) -> None:
         self._decide = decide
 
     def then(self, *expected: Event) -> None:
-        """Exactly these events happen."""
+        """Expect exactly these events."""
         assert self._decide() == list(expected)
 
     def decided(self) -> list[Event]:
-        """What happens."""
+        """The events of the decision."""
         return self._decide()
 
     def then_nothing(self) -> None:
-        """Nothing happens, and nobody is refused."""
+        """Expect no event and no refusal."""
         self.then()
 
     def then_refused(self, kind: type[Refused], code: str) -> Refused:
-        """It is refused in this way."""
+        """Expect this refusal."""
         with pytest.raises(Refused) as refused:
             self._decide()
         assert (type(refused.value), refused.value.code) == (kind, code)
@@ -67,10 +67,10 @@ class When:
 
 
 def given(evolve: Evolve[S], *events: Event) -> Given[S]:
-    """Start from these events."""
+    """A state folded from these events."""
     return Given(evolve, *events)
 
 
 def when(decide: Callable[[], list[Event]]) -> When:
-    """Start from nothing."""
+    """Prepare a decision without a state."""
     return When(decide)

@@ -1,4 +1,4 @@
-"""How the time that something takes grows with its input."""
+"""Measures how the time of some work grows with its input."""
 
 import gc
 from collections.abc import Callable
@@ -9,8 +9,8 @@ T = TypeVar("T")
 
 
 def growth(work: Callable[[int], object], size: int) -> float:
-    """How many times as long the work takes on an input of twice the size; of several tries the
-    best."""
+    """The ratio of the time for an input of twice the size to the time for the input; the best of
+    several tries."""
     work(size // 10)
     gc.disable()
     try:
@@ -30,8 +30,7 @@ def _once(work: Callable[[T], object], size: T) -> float:
 
 
 def ratio(work: Callable[[T], object], few: T, many: T) -> float:
-    """How many times as long the same work takes where there is a long history as where there is a
-    short one."""
+    """The ratio of the time of the same work with a long history to its time with a short one."""
     gc.disable()
     try:
         return _seconds(work, many) / _seconds(work, few)

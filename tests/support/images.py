@@ -1,4 +1,4 @@
-"""Images that tests make up."""
+"""Generates images."""
 
 import io
 from typing import Any
@@ -14,7 +14,7 @@ def an_image(
     noise: bool = False,
     **options: Any,
 ) -> bytes:
-    """A red picture, or one that compresses badly."""
+    """A red image, or one that compresses badly."""
     image = (
         Image.effect_noise(size, 100).convert("RGB")
         if noise

@@ -1,4 +1,4 @@
-"""In which order tests run: a plugin."""
+"""A pytest plugin for the order in which tests run."""
 
 import itertools
 import os

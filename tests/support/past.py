@@ -1,4 +1,4 @@
-"""What has mostly happened before a command is asked for: accounts, games, wallets, orders."""
+"""Events that usually precede a command: accounts, games, wallets, orders."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -37,7 +37,7 @@ ADDRESS = {
 
 
 def account(user_id: UUID, account_type: AccountType = "BUYER", *, region: str = "BR") -> Streams:
-    """An account without a mailbox that anybody could log in by."""
+    """An account with the password "correct horse"."""
     registered = UserRegistered(
         user_id=user_id,
         account_type=account_type,
@@ -61,7 +61,8 @@ def game(
     status: InitialStatus = "ACTIVE",
     units: int = 0,
 ) -> Streams:
-    """A game, in euros everywhere; of a physical one so many units on the shelf."""
+    """A game with a price in euros for all regions; a physical one also has this many units in
+    stock."""
     sku = sku or f"SKU-{kind}"
     listing = Listing(
         sku=sku, title=f"A {kind} game", kind=kind, prices=(Price("*", cents, "EUR"),)
@@ -81,7 +82,7 @@ def game(
 def wallet(
     user_id: UUID = ANA_ID, wallet_id: UUID = WALLET, *, cents: int = 0, currency: str = "EUR"
 ) -> Streams:
-    """A person's wallet with so much in it."""
+    """A person's wallet with this balance."""
     events = wallets.create(user_id, currency)
     if cents:
         opened = wallets.evolve(None, events[0])
@@ -112,8 +113,8 @@ def line(
 def order(
     *lines: OrderLine, method: Method | None = None, paid: bool = False, buyer_id: UUID = ANA_ID
 ) -> Streams:
-    """An order that awaits its payment for half an hour from NOON, or is paid by card; what is
-    digital is claimed."""
+    """An order that awaits its payment until half an hour after NOON, or is paid by card; its
+    digital games are claimed."""
     bought = lines or (line(),)
     expires_at = NOON + timedelta(minutes=30)
     placed = orders.place(
@@ -151,7 +152,7 @@ def order(
 
 
 def shipment(*, confirmed: bool = True) -> Streams:
-    """The shipment of a physical line, of an order that is paid."""
+    """The shipment of a physical line of a paid order."""
     sent = ShipmentLine(an_id("line of PHYSICAL"), BOARD, "A PHYSICAL game", 2)
     created = ShipmentCreated(order_id=ORDER, seller_id=SELLER_ID, lines=(sent,))
     return {SHIPMENT: [created, ShipmentConfirmed()] if confirmed else [created]}

@@ -1,5 +1,5 @@
 """PNG files of any colour type and depth, written by hand, with the colours that the PNG
-specification gives them."""
+specification defines for them."""
 
 import struct
 import zlib
@@ -33,8 +33,8 @@ def png(
     transparent: Sequence[int] | None = None,
     palette: Sequence[tuple[int, int, int]] = (),
 ) -> bytes:
-    """One row of pixels. `transparent`: the one colour that is, or the alpha of each entry of the
-    palette."""
+    """A PNG with one row of pixels. `transparent`: the one transparent colour, or the alpha of each
+    entry of the palette."""
     bits = "".join(f"{sample:0{depth}b}" for pixel in pixels for sample in pixel)
     row = int(bits.ljust(-len(bits) % 8 + len(bits), "0"), 2).to_bytes((len(bits) + 7) // 8, "big")
     head = struct.pack(">IIBBBBB", len(pixels), 1, depth, colour_type, 0, 0, 0)
@@ -56,7 +56,7 @@ def shown(
     transparent: Sequence[int] | None = None,
     palette: Sequence[tuple[int, int, int]] = (),
 ) -> RGBA:
-    """The colour of a pixel in 8 bits, scaled linearly as §13.12 of the specification has it."""
+    """The colour of a pixel in 8 bits, scaled linearly as §13.12 of the specification requires."""
     if colour_type == PALETTE:
         red, green, blue = palette[pixel[0]]
         alphas = list(transparent or ())

@@ -1,4 +1,4 @@
-"""The two work queues, behind what their contract tests need of either."""
+"""Both work queues, as their contract tests need them."""
 
 import asyncio
 import contextlib
@@ -19,17 +19,17 @@ LEASE_SECONDS = 0.5
 
 
 class Station(Protocol):
-    """A broker that the test's process is connected to, and the connection's weak point."""
+    """A broker, with the test's connection to it, which can be cut."""
 
     KIND: ClassVar[str]
     url: str
 
     async def queue(self, name: str, backoff: Sequence[float]) -> WorkQueue:
-        """A queue over a connection of its own, as another process would have."""
+        """A queue over a new connection, as another process would have."""
         ...
 
     async def cut(self) -> None:
-        """Lose every connection there is."""
+        """Cut every connection."""
         ...
 
 
@@ -74,7 +74,7 @@ class RabbitStation:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
 
     async def holds() -> bool:
         return condition()
@@ -129,10 +129,10 @@ async def consuming(
 
 
 class Worker:
-    """A handler that keeps what it was handed, and does what it is told to."""
+    """A handler that records its jobs, and raises what it is given to raise."""
 
     def __init__(self, *errors: BaseException | None) -> None:
-        """Raises these in turn, then none."""
+        """Raises these errors in turn, then none."""
         self.attempts: list[JobAttempt] = []
         self.times: list[float] = []
         self._errors = list(errors)
@@ -149,7 +149,7 @@ class Worker:
 
 
 class Stuck:
-    """A handler that never comes back, until it is told to."""
+    """A handler that does not return until it is released."""
 
     def __init__(self) -> None:
         self.attempts: list[JobAttempt] = []

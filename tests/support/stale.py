@@ -1,8 +1,9 @@
-"""Every cached state stale: what a process may have in its memory while others append.
+"""Makes every cached state stale, as a process may remember it while others append.
 
 Installed by `pytest --stale-states SEED`, for tests whose outcome must not depend on how fresh a
-cache is. A state that a decision takes from the cache at its first try, or a reactor finds there,
-is then that of any earlier version, picked at random; what must be read anew is read anew.
+cache is. A state that a decision takes from the cache at its first attempt, or that a reactor finds
+there, is then of any earlier version, picked at random; states that must be read anew are read
+anew.
 """
 
 import random
@@ -16,14 +17,13 @@ from eventstore.unit_of_work import UnitOfWork, _Stream
 
 
 def install(seed: int) -> None:
-    """From now on, for the life of this process."""
+    """Install for the rest of this process."""
     chance, first_load = random.Random(seed), UnitOfWork._first_load
 
     async def stale(
         repository: Repository, aggregate: Aggregate[Any], stream_id: UUID
     ) -> tuple[int, Any] | None:
-        """The stream at some earlier version; None where there is none, or it is of another
-        kind."""
+        """The stream at some earlier version; None when there is none, or it is of another kind."""
         recorded = await repository.log.read_stream(stream_id)
         if not recorded or kind_of(type(recorded[0].event)) != aggregate.kind:
             return None

@@ -1,4 +1,5 @@
-"""What people type when they look for a game, made from its title with a seeded generator."""
+"""Queries as people type them when they look for a game, made from its title by a seeded
+generator."""
 
 import csv
 import random
@@ -13,14 +14,14 @@ from projections.search.document import DocumentPrice, GameDocument
 from projections.search.text import folded
 
 CATALOGUE = Path(__file__).parents[3] / "shared" / "data" / "games.csv"
-"""11,002 real titles. Not part of the repository: tests that need it are skipped where it is not
-there."""
+"""11,002 real titles. Not part of the repository: tests that need the file are skipped without
+it."""
 
 SELLER = UUID(int=1)
 
 
 class Case(NamedTuple):
-    """Somebody looks for `title` and types `query`."""
+    """A person looks for `title` and types `query`."""
 
     kind: str
     title: str
@@ -53,7 +54,7 @@ def _document(number: int, row: dict[str, str]) -> GameDocument:
 
 
 def cases(titles: list[str], seed: int) -> list[Case]:
-    """Each title, as five people type it."""
+    """For each title, what five people type."""
     rng = random.Random(seed)
     found = []
     for title in titles:

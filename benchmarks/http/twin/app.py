@@ -29,7 +29,7 @@ def create_app(url: str, key: OKPKey) -> FastAPI:
 
 
 def main() -> None:
-    """As the module says."""
+    """Serve the twin."""
     url, key_file, port = sys.argv[1:]
     app = create_app(url, OKPKey.import_key(Path(key_file).read_bytes()))
     uvicorn.run(app, port=int(port), access_log=False, log_level="warning")

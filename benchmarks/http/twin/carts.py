@@ -66,7 +66,7 @@ async def get_cart(pool: Pool, user: SignedIn) -> dict[str, Any]:
 async def add_item(
     body: NewItem, pool: Pool, user: SignedIn, idempotency_key: IdempotencyKey = None
 ) -> dict[str, Any]:
-    """Put some into the cart, which holds them."""
+    """Add units to the cart, and reserve them."""
     item_id = uuid4()
     async with pool.connection() as conn, conn.transaction():
         if await first_result(conn, user, idempotency_key, body, item_id) is None:
@@ -111,7 +111,7 @@ async def check_out(
     user: SignedIn,
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
-    """Order what is in the cart."""
+    """Order the cart's items."""
     order_id, payment_id = uuid4(), uuid4()
     async with pool.connection() as conn, conn.transaction():
         done = await first_result(conn, user, idempotency_key, body, order_id)
@@ -127,7 +127,7 @@ async def _order(
     lines = await every(conn, _LINES + " FOR UPDATE OF c", user.id)
     if not lines:
         raise HTTPException(409, "the cart is empty")
-    # looked at again: they may not be for sale any more
+    # checked again: they may no longer be for sale
     games = {line["product_id"]: await one(conn, _GAME, line["product_id"]) for line in lines}
     if any(game is None or game["status"] != "ACTIVE" for game in games.values()):
         raise HTTPException(409, "something is not for sale any more")
@@ -141,7 +141,7 @@ async def _order(
     )  # fmt: skip
     now = datetime.now(UTC)
     shipments: dict[UUID, UUID] = {}
-    # in one order, lest two checkouts wait for each other
+    # in one order, so that two checkouts cannot deadlock
     for line in sorted(lines, key=lambda line: line["product_id"]):
         shipment_id = None
         if line["reservation_id"]:

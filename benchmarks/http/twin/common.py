@@ -1,4 +1,4 @@
-"""What the twin's endpoints share: connections, the caller, idempotency keys."""
+"""Shared by the twin's endpoints: connections, the caller, idempotency keys."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,8 @@ KEY_LIFETIME = timedelta(days=1)
 
 
 def new_pool(url: str) -> AsyncConnectionPool[Connection]:
-    """Connections whose rows are dictionaries; a statement outside a transaction is its own."""
+    """Connections whose rows are dictionaries; a statement outside a transaction commits by
+    itself."""
     return AsyncConnectionPool(
         url,
         min_size=POOL_SIZE,
@@ -97,17 +98,17 @@ SignedIn = Annotated[User, Depends(_user)]
 
 
 async def one(conn: Connection, statement: str, *parameters: object) -> DictRow | None:
-    """The row that a statement finds."""
+    """The first row of a statement's result, or None."""
     return await (await conn.execute(statement.encode(), parameters)).fetchone()
 
 
 async def every(conn: Connection, statement: str, *parameters: object) -> list[DictRow]:
-    """The rows that a statement finds."""
+    """All rows of a statement's result."""
     return await (await conn.execute(statement.encode(), parameters)).fetchall()
 
 
 def price_in(prices: Sequence[Mapping[str, Any]], region: str) -> Mapping[str, Any] | None:
-    """The price in a region, else the one for all others."""
+    """The price in a region, or else the price for all others."""
     by_region = {price["region"]: price for price in prices}
     return by_region.get(region) or by_region.get("*")
 
@@ -129,8 +130,8 @@ IdempotencyKey = Annotated[str | None, Header(max_length=255)]
 async def first_result(
     conn: Connection, user: User, key: str | None, body: BaseModel, result_id: UUID
 ) -> UUID | None:
-    """Record a request under its key, in the request's own transaction. Returns the result of the
-    same request before, if there was one. Raises 422 when that was another request."""
+    """Record a request's key, in the request's own transaction. Returns the result of the same
+    request if it was made before. Raises 422 when the key belongs to another request."""
     if key is None:
         return None
     fingerprint = hashlib.sha256(body.model_dump_json().encode()).digest()

@@ -1,4 +1,4 @@
-"""The twin's games: one, a page of them, a search by title, and what somebody owns."""
+"""The twin's games: one, a page of them, a search by title, and a person's library."""
 
 import base64
 import re
@@ -63,7 +63,7 @@ async def search(
     limit: Limit = 20,
     offset: Annotated[int, Query(ge=0)] = 0,
 ) -> dict[str, object]:
-    """Games whose titles have these words, the last of them as begun. No typos are forgiven."""
+    """Games whose titles have these words, the last of them as a prefix. No typos are forgiven."""
     words = re.findall(r"\w+", q)
     if not words:
         raise HTTPException(422, "there is no word in it")
@@ -104,14 +104,14 @@ async def get_game(game_id: UUID, pool: Pool) -> dict[str, object]:
 async def library(
     pool: Pool, user: SignedIn, limit: Limit = 50, cursor: Cursor = None
 ) -> dict[str, object]:
-    """The caller's games, the last bought first."""
+    """The caller's games, the latest purchase first."""
     async with pool.connection() as conn:
         rows = await every(conn, _LIBRARY, user.id, *_after(cursor), limit + 1)
     return _page(rows, limit, "purchase_date", user.region)
 
 
 def _shown(row: DictRow, region: str) -> dict[str, Any]:
-    """A game as it is answered."""
+    """A game as the API answers it."""
     row["price"] = price_in(row["prices"], region)
     row["image_urls"] = images(row["image_ids"])
     return row
@@ -128,7 +128,7 @@ def _page(rows: list[DictRow], limit: int, time: str, region: str) -> dict[str, 
 
 
 def _after(cursor: str | None) -> tuple[datetime | str, UUID]:
-    """Where a page begins. Raises 422."""
+    """The start of a page. Raises 422."""
     if cursor is None:
         return "infinity", UUID(int=2**128 - 1)
     try:

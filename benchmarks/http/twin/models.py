@@ -1,6 +1,7 @@
-"""What the twin takes and answers: the fields of our API's answers, one by one.
+"""The requests and answers of the twin: the same fields as our API's, one by one.
 
-`tests/benchmarks/test_twin.py` compares them with ours."""
+`tests/benchmarks/test_twin.py` compares them with ours.
+"""
 
 from datetime import date, datetime
 from typing import Annotated, Generic, Literal, TypeVar

@@ -1,4 +1,4 @@
-"""The twin's orders: placing one, and its page."""
+"""The twin's orders: placing an order, and reading it."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +23,7 @@ from benchmarks.http.twin.models import Method, NewOrder, Order, PlacedOrder
 
 router = APIRouter(prefix="/api/v1")
 
-# one statement, so that it is one round trip; JSON by the server, so that there are no joined rows
+# one statement, to save round trips; the server makes JSON, so that no rows are joined
 _ORDER = """
 SELECT o.id, o.id AS order_id, user_id, region, currency, total_cents, refunded_cents, status,
     provisional, cancel_reason, payment_id, shipping_address, expires_at, created_at, updated_at,
@@ -45,7 +45,7 @@ SELECT o.id, o.id AS order_id, user_id, region, currency, total_cents, refunded_
      FROM happenings h WHERE h.order_id = o.id) AS timeline
 FROM orders o WHERE o.id = %s"""
 _GAME = "SELECT seller_id, title, kind, status, prices FROM games WHERE id = %s"
-# locked, so that of two orders of a game at once one finds the other
+# locked, so that of two concurrent orders of a game one sees the other
 _LOCK = "SELECT FROM users WHERE id = %s FOR NO KEY UPDATE"
 _BEFORE = """
 SELECT EXISTS (SELECT FROM library WHERE user_id = %(user)s AND game_id = %(game)s) AS owned,
@@ -112,7 +112,7 @@ async def place(
 
 
 async def _check_new(conn: Connection, user: User, game_id: UUID) -> None:
-    """Raises 409 when the user has the game, or has ordered it."""
+    """Raises 409 when the user owns the game, or has ordered it."""
     await conn.execute(_LOCK, (user.id,))
     cursor = await conn.execute(_BEFORE, {"user": user.id, "game": game_id})
     before = await cursor.fetchone()
@@ -133,7 +133,8 @@ async def emit_order(
     method: Method | None,
     address: dict[str, str] | None,
 ) -> None:
-    """An order without its lines, its payment, what happened so far, and the payment's job."""
+    """Insert an order (without its lines), its payment, its history so far, and the payment's
+    job."""
     now = datetime.now(UTC)
     expires_at = now + PAYMENT_LIFETIME
     kind, token = (method.type, method.token) if method else (None, None)
@@ -154,16 +155,16 @@ async def emit_order(
 
 
 async def order_status(conn: Connection, order_id: UUID) -> DictRow:
-    """How an order stands."""
+    """An order's status."""
     row = await one(conn, _STATUS, order_id)
     assert row is not None
     return row
 
 
-# what is absent from an entry of a timeline is left out
+# entries of a timeline leave absent fields out
 @router.get("/orders/{order_id}", response_model=Order, response_model_exclude_unset=True)
 async def get_order(order_id: UUID, pool: Pool, user: SignedIn) -> dict[str, Any]:
-    """An order, with all that belongs to it."""
+    """An order, with its lines, payment and history."""
     async with pool.connection() as conn:
         order = await one(conn, _ORDER, order_id)
     if order is None:

@@ -10,7 +10,7 @@ from benchmarks.http.twin.models import NewTransaction, Transaction
 
 router = APIRouter(prefix="/api/v1")
 
-# in one order, lest two transfers wait for each other
+# in one order, so that two transfers cannot deadlock
 _LOCK = """
 SELECT id, user_id, currency, status, balance_cents FROM wallets WHERE id = ANY(%s)
 ORDER BY id FOR NO KEY UPDATE"""

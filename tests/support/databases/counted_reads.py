@@ -1,4 +1,4 @@
-"""A log that counts what is read of it."""
+"""A log that counts the events read from it."""
 
 from uuid import UUID
 
@@ -7,7 +7,7 @@ from eventstore.postgres_log import PostgresLog
 
 
 class CountedReads:
-    """Everything that the log does, and beside it how many `events` of streams were read."""
+    """Wraps a log and counts in `events` how many events of streams were read."""
 
     def __init__(self, log: PostgresLog) -> None:
         self._log = log

@@ -1,5 +1,5 @@
-"""Clocks that jump under what reads them: libfaketime (Debian's package `faketime`) between a
-program and its time.
+"""Clocks that jump: libfaketime (Debian's package `faketime`) between a program and the system's
+time.
 
     with Clock() as clock, PostgresWithClock(clock) as server:
         clock.ahead(3600)
@@ -20,7 +20,7 @@ from tests.support.servers.own_postgres import OwnPostgres
 
 
 class Clock:
-    """A clock that is so many seconds ahead of the machine's."""
+    """A clock that differs from the machine's by a number of seconds."""
 
     def __init__(self) -> None:
         """Skips the test, or fails it where services are required, unless libfaketime is
@@ -32,15 +32,15 @@ class Clock:
         self.ahead(0)
 
     def ahead(self, seconds: float) -> None:
-        """Jump: by so much ahead of the machine's, or behind it, from this moment on."""
+        """Jump: be this many seconds ahead of the machine's clock from now on; negative: behind."""
         fresh = self._folder / "fresh"
         fresh.write_text(f"{seconds:+}\n")
         fresh.chmod(0o644)
-        fresh.rename(self._file)  # nobody reads half of it
+        fresh.rename(self._file)  # atomically, so that no reader sees half a file
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What a process that is to go by it is started with."""
+        """The environment variables of a process that uses this clock."""
         return {
             "LD_PRELOAD": self._library,
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
@@ -51,7 +51,7 @@ class Clock:
 
     @contextmanager
     def governing(self) -> Iterator[None]:
-        """What is started within goes by it."""
+        """Processes started within the block use this clock."""
         before = dict(os.environ)
         os.environ.update(self.environment)
         try:
@@ -68,7 +68,7 @@ class Clock:
 
 
 class PostgresWithClock(OwnPostgres):
-    """A PostgreSQL of a test's own that goes by a clock of its own."""
+    """A PostgreSQL server with a clock of its own."""
 
     def __init__(self, clock: Clock, **settings: Any) -> None:
         super().__init__(**settings)

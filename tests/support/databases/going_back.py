@@ -10,7 +10,8 @@ from tests.support.servers import shared
 
 
 class Earlier:
-    """One database of a server: `keep` how it is, go on, and `go_back`. Its URL stays the same."""
+    """One database of a server: `keep` a copy of it, and later `go_back` to that copy. Its URL
+    stays the same."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -19,14 +20,14 @@ class Earlier:
         self._server = shared.at_database(url, "postgres")
 
     def keep(self) -> None:
-        """Copy it. Whoever is connected loses the connection, and comes back."""
+        """Copy the database. Its connections are lost; programs reconnect."""
         self._run("ALTER DATABASE {} ALLOW_CONNECTIONS false", self._name)
         self._end_connections()
         self._run("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", self._kept, self._name)
         self._run("ALTER DATABASE {} ALLOW_CONNECTIONS true", self._name)
 
     def go_back(self) -> None:
-        """Put the copy in its place."""
+        """Replace the database by the copy."""
         self._run("ALTER DATABASE {} ALLOW_CONNECTIONS false", self._name)
         self._run("DROP DATABASE {} WITH (FORCE)", self._name)
         self._run("ALTER DATABASE {} RENAME TO {}", self._kept, self._name)

@@ -10,8 +10,8 @@ from adapters.postgres.programs import program
 
 
 class LogDump:
-    """`keep` the schema `log` of a database as it is, go on, and `put_back`: all other schemas stay
-    as they are."""
+    """`keep` dumps the schema `log` of a database, and `put_back` restores it; all other schemas
+    stay as they are."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -27,7 +27,7 @@ class LogDump:
         )
 
     def put_back(self, *options: str, by_hand: bool = False) -> None:
-        """`by_hand`: into a schema that is made anew, as from a dump of more than this schema."""
+        """With `by_hand`, into a newly created schema, as from a dump of more than this schema."""
         with psycopg.connect(self._url, autocommit=True) as conn:
             conn.execute("DROP SCHEMA log CASCADE")
             if by_hand:

@@ -1,5 +1,5 @@
-"""A database that several tests use one after the other, emptied in between: quicker than a new one
-for each."""
+"""A database that several tests use one after the other, emptied in between: faster than a new
+database for each."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ _TABLES = """
 
 
 class ReusedDatabase:
-    """Has the program's schema; `empty` makes it as new."""
+    """A database with the program's schema; `empty` resets it."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -25,8 +25,8 @@ class ReusedDatabase:
             self._tables = conn.execute(_TABLES).fetchall()
 
     def empty(self) -> None:
-        """End what the test before left behind, drop the tables that it made, and remove all
-        rows."""
+        """End the sessions that the previous test left, drop the tables that it created, and delete
+        all rows."""
         with psycopg.connect(self.url) as conn:
             conn.execute(
                 "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
@@ -42,7 +42,7 @@ class ReusedDatabase:
 
 @contextmanager
 def reused_database(postgres_url: str, postgres_template: str) -> Iterator[ReusedDatabase]:
-    """One more copy of the template, dropped at the end."""
+    """Another copy of the template, dropped at the end."""
     url = shared.create_database(postgres_url, template=postgres_template)
     try:
         yield ReusedDatabase(url)

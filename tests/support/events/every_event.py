@@ -28,7 +28,7 @@ _PLAIN: dict[object, st.SearchStrategy[Any]] = {
 
 
 def of_type(hint: Any) -> st.SearchStrategy[Any]:
-    """Values of a type, as far as events use types."""
+    """A strategy for the values of a type, for those types that events use."""
     origin, args = get_origin(hint), get_args(hint)
     if hint in _PLAIN:
         return _PLAIN[hint]
@@ -48,6 +48,6 @@ def of_type(hint: Any) -> st.SearchStrategy[Any]:
 
 
 def fields_of(cls: type[msgspec.Struct]) -> dict[str, Any]:
-    """The fields of a struct with their types, marks included."""
+    """A struct's fields with their types, including annotations."""
     hints = get_type_hints(cls, include_extras=True)
     return {field.name: hints[field.name] for field in msgspec.structs.fields(cls)}

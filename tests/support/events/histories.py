@@ -1,6 +1,5 @@
-"""Histories of the flow: people register, sell, buy, pay, get refunds, move money between wallets,
-and are forgotten, as the domain allows.
-"""
+"""Random histories of the shop: people register, sell, buy, pay, get refunds, move money between
+wallets, and are forgotten, as the domain allows."""
 
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
@@ -70,8 +69,8 @@ STEPS = st.lists(
 
 
 class Flow:
-    """Carries out steps; each leads to a batch of events for the log, or to nothing where the
-    domain refuses."""
+    """Carries out steps. Each step yields a batch of events for the log, or none if the domain
+    refuses."""
 
     def __init__(self) -> None:
         self.states: dict[UUID, Any] = {}
@@ -81,7 +80,7 @@ class Flow:
         self.forgotten: list[UUID] = []
 
     def steps(self, steps: Sequence[Step]) -> list[Batch]:
-        """All batches that the steps lead to."""
+        """The batches of all steps."""
         found = []
         for step in [("register", 0, "Ana"), ("list", 0, "Chess"), *steps]:
             before = dict(self.states)
@@ -253,7 +252,7 @@ class Flow:
         ]  # fmt: skip
 
     def _reported(self, order_id: UUID, text: str) -> Batch:
-        """The seller's fiscal receipt: one that fails first, where the text is long."""
+        """The seller's fiscal receipt; with a long text, one that fails first."""
         order = self.states[order_id]
         seller_id = order.lines[0].seller_id
         receipt, book = (
@@ -299,8 +298,7 @@ class Flow:
         ]
 
     def _send(self, n: int, text: str) -> Batch:
-        """The next step of an order's shipment; where the text is long, the last that it will
-        take."""
+        """The next step of an order's shipment; with a long text, its cancellation."""
         shipment_id = UUID(int=self.orders[n].int ^ 2)
         parcel: fulfilment.Shipment | None = self.states.get(shipment_id)
         if parcel is None:
@@ -351,7 +349,8 @@ class Flow:
         ]
 
     def _transfer(self, n: int, text: str) -> Batch:
-        """To the next wallet; with a long text that refuses, and what was taken is given back."""
+        """A transfer to the next wallet. With a long text the receiver is inactive, and the sender
+        gets the money back."""
         source, target, amount = self.wallets[n], self.wallets[(n + 1) % 4], 10 + len(text)
         if source not in self.states or target not in self.states:
             return []
@@ -400,8 +399,8 @@ class Flow:
         ]
 
     def _fill(self, n: int, text: str) -> Batch:
-        """The next step of a cart with one line, and of what that holds; how long the text is says
-        which."""
+        """The next step of a cart with one line, and of its reservation; the length of the text
+        chooses the step."""
         cart_id, stream_id = UUID(int=self.orders[n].int ^ 3), stock_id(self.games[n])
         found, stock = self.states.get(cart_id), self.states.get(stream_id)
         if stock is None:

@@ -1,4 +1,4 @@
-"""A log in memory: what happened, in order, for projections to fold."""
+"""A log in memory, for projections to fold."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ DUE = START + timedelta(minutes=30)
 
 
 def some_id(name: str) -> UUID:
-    """The same id for the same name."""
+    """An id derived from a name."""
     return uuid5(UUID(int=1), name)
 
 
@@ -38,7 +38,7 @@ class History:
         self._versions: dict[UUID, int] = {}
 
     def happened(self, stream_id: UUID, *events: Event) -> "History":
-        """More events of a stream."""
+        """Add events to a stream."""
         for event in events:
             position = len(self.events) + 1
             self._versions[stream_id] = version = self._versions.get(stream_id, 0) + 1
@@ -57,7 +57,7 @@ class History:
         return self
 
     def row(self, projection: Projection[R], key: object) -> R | None:
-        """A row after all of it."""
+        """A row after all events."""
         return projection.fold(self.events).get(key)
 
 
@@ -66,7 +66,7 @@ def at(position: int) -> datetime:
     return START + timedelta(seconds=position)
 
 
-# -- events, with everything that a test does not care about ---------------------------------------
+# -- events, with defaults for fields that a test does not care about ------------------------------
 
 
 def registered(**said: Any) -> UserRegistered:

@@ -24,14 +24,14 @@ class Counted(Event, frozen=True):
 
 
 class Filed(Event, frozen=True):
-    """Of another kind of stream."""
+    """Belongs to another kind of stream."""
 
     NAME: ClassVar[str] = "file.filed.v1"
     text: str
 
 
 class Confided(Event, frozen=True):
-    """Personal: told under the key of the person whom `person_id` names."""
+    """Has a personal field, encrypted under the key of the person `person_id`."""
 
     NAME: ClassVar[str] = "test.confided.v1"
     PERSON: ClassVar[str] = "person_id"
@@ -76,7 +76,7 @@ def texts_of(recorded: Iterable[object]) -> list[str]:
 
 
 def admin(database: str, query: str, *values: object) -> list[tuple[object, ...]]:
-    """Run something as the owner of the database, with nothing in the way."""
+    """Run a statement as the owner of the database."""
     with psycopg.connect(database, autocommit=True) as conn:
         cursor = conn.execute(query.encode(), values or None)
         return cursor.fetchall() if cursor.description else []

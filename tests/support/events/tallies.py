@@ -1,4 +1,4 @@
-"""A small read side of the tests' own: events, two projections, and what runs them."""
+"""A small read side for tests: events, two projections, and what runs them."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -49,8 +49,8 @@ class Tally(Row):
 
 
 class Tallies(Projection[Tally]):
-    """What each stream counted; a label of "" removes it. Cannot fold what is in `refuses`, until
-    it is mended."""
+    """The count and the label of each stream; the label "" removes the row. Fails to fold the
+    labels in `refuses`."""
 
     name, version, row = "tallies", 1, Tally
     keeps_nul = True  # in a label it is what the table refuses
@@ -84,13 +84,13 @@ class Use(Row):
 
 
 class Uses(Projection[Use]):
-    """How often each label was given, by whatever stream: many streams meet in one row."""
+    """How often each label was given, by any stream: many streams share one row."""
 
     name, version, row = "uses", 1, Use
     keeps_nul = True
 
     def streams_of(self, key: object) -> Sequence[UUID] | None:
-        """Whoever gave the label."""
+        """The streams that gave the label."""
 
     @on(Labelled, key="label")
     def labelled(self, rows: Rows[Use], event: Labelled, env: Envelope) -> None:
@@ -100,7 +100,7 @@ class Uses(Projection[Use]):
 
 
 class ShakyTable(PostgresTable[Any]):
-    """A table that is out of order while `trouble` says where."""
+    """A table that fails where `trouble` says."""
 
     trouble = ""
 

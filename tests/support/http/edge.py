@@ -1,5 +1,5 @@
-"""What the edge lets in: the leaves of every request model and parameter, with all that bounds
-them, made from the routes themselves."""
+"""The values that requests may contain: the leaves of every request model and parameter, with their
+bounds, derived from the routes."""
 
 import types
 from collections.abc import Iterator
@@ -18,17 +18,17 @@ from api.routing import CheckedRoute
 from domain.errors import Refused
 
 READ_BY_HAND = (Delivered,)
-"""Models of bodies that a route reads by itself, for it takes others, too."""
+"""Models of bodies that a route parses itself, because it also accepts others."""
 
 NEVER_KEPT = {"password", "current_password", "new_password"}
-"""Only a hash of these is kept, of any text."""
+"""Only a hash of these texts is stored, so any text is accepted."""
 
 CONTAINERS = (tuple, list, set, frozenset)
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A value that somebody can send: where it stands, what type it is of, and what judges it."""
+    """A value in a request: its place, its type and its validator."""
 
     where: str
     name: str
@@ -37,7 +37,7 @@ class Leaf:
     in_body: bool
 
     def takes(self, value: object) -> bool:
-        """Whether the edge lets it in."""
+        """Whether the gateway accepts this value."""
         try:
             self.adapter.validate_python(value)
         except (ValidationError, Refused):
@@ -47,14 +47,14 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Many:
-    """A list that somebody can send, and how long it may be."""
+    """A list in a request, and its maximal length."""
 
     where: str
     longest: int | None
 
 
 def edge(app: FastAPI) -> list[Leaf | Many]:
-    """All of it, each once. What stands in a head is bounded with the head."""
+    """All leaves and lists, each once. Headers are missing: the size of the head bounds them."""
     found: dict[str, Leaf | Many] = {}
     for route in app.routes:
         if isinstance(route, CheckedRoute):

@@ -1,5 +1,4 @@
-"""Every route that the gateway serves, aliases too, and what can be sent to it: made from the
-routes themselves."""
+"""Every route of the gateway, with aliases, and valid requests for it, derived from the routes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ BY_NAME: dict[str, Any] = {
     "title": "Celeste",
     "url": "https://127.0.0.1/cover.png",
 }
-"""What is valid for a field, by its name, where its schema does not say enough."""
+"""Valid values by field name, where the schema does not say enough."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,8 @@ class Operation:
 
     @property
     def body(self) -> Json | None:
-        """The schema of its JSON body, if it takes one that is read for it: those of signed notices
-        are not."""
+        """The schema of its JSON body, if FastAPI parses one; signed notices are read as raw
+        bytes."""
         if self.route.body_field is None:
             return None
         content = self.schema.get("requestBody", {}).get("content", {})
@@ -53,14 +52,15 @@ class Operation:
 
     @property
     def fields(self) -> list[str]:
-        """The names of the fields of its body."""
+        """The names of the body's fields."""
         named = [] if self.body is None else [self.body, *self.body.get("anyOf", [])]
         models = [self.schemas[each["$ref"].rsplit("/", 1)[1]] for each in named if "$ref" in each]
         return [name for model in models for name in model["properties"]]
 
     @property
     def is_signed(self) -> bool:
-        """Whether it takes notices, which a signature proves, and reads them as they came."""
+        """Whether it receives notices, which are authenticated by a signature and read as raw
+        bytes."""
         return any(each["name"].endswith("signature") for each in self.schema.get("parameters", []))
 
     @property
@@ -74,11 +74,12 @@ class Operation:
 
     @property
     def owner(self) -> tuple[str, Access] | None:
-        """The path parameter of what only its owner may change, and the rule that says so."""
+        """The path parameter that names a resource which only its owner may change, and the rule
+        for that."""
         return next(((each.owner[0], each) for each in self.route.access if each.owner), None)
 
     def admits(self, role: str | None) -> bool:
-        """Whether it is for somebody of this role; None: without an account."""
+        """Whether a caller with this role may use it; None: a caller without an account."""
         if role is None:
             return all(each.anybody for each in self.route.access)
         return all(
@@ -86,13 +87,13 @@ class Operation:
         )
 
     def url(self, **ids: object) -> str:
-        """Its path, about nothing that there is but for these ids."""
+        """Its path; ids that are not given are of things that do not exist."""
         return self.path.format(
             **{name: ids.get(name, uuid4()) for name in self.route.param_convertors}
         )
 
     def valid(self) -> Any:
-        """A body that has the right shape."""
+        """A body of the right shape."""
         return None if self.body is None else self._valid(self.body)
 
     def _valid(self, schema: Json, name: str = "") -> Any:
@@ -124,7 +125,7 @@ class Operation:
 
 
 def operations(app: FastAPI) -> Iterator[Operation]:
-    """All of them that OpenAPI shows."""
+    """All operations that OpenAPI shows."""
     openapi = app.openapi()
     for route in app.routes:
         if isinstance(route, CheckedRoute) and route.include_in_schema:
@@ -134,5 +135,5 @@ def operations(app: FastAPI) -> Iterator[Operation]:
 
 
 def canonical(app: FastAPI) -> list[Operation]:
-    """Those that are not another path of the same."""
+    """All operations except aliases."""
     return [each for each in operations(app) if each.schema["tags"] != ["aliases"]]

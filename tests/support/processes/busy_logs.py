@@ -17,20 +17,20 @@ from eventstore.postgres_log import PostgresLog
 from tests.support.events.notes import CODEC, noted
 
 CALLERS = 8
-"""Requests that each process serves at once."""
+"""Concurrent requests of each process."""
 
 Seen = tuple[int, UUID]
 
 
 class BusyLog(Protocol):
-    """What the proof asks of a log."""
+    """What the test needs of a log."""
 
     async def append(self, texts: list[str]) -> list[UUID]:
-        """Append to a new stream; returns the events' ids once they are safe."""
+        """Append to a new stream. Returns the events' ids once they are durable."""
         ...
 
     def follow(self) -> AsyncIterator[list[Seen]]:
-        """Positions and ids of events, in the order in which a subscriber gets them, for ever."""
+        """Positions and ids of events, in the order in which a subscriber gets them. Endless."""
         ...
 
 
@@ -52,8 +52,8 @@ class IdentityLog:
     """A table with an identity column and one transaction per append; a reader asks for what is
     above the last id.
 
-    An id is drawn before its transaction commits: whoever read a higher one in between never looks
-    there again.
+    An id is drawn before its transaction commits: a reader that saw a higher one in between never
+    returns to it.
     """
 
     TABLE = (
@@ -73,7 +73,7 @@ class IdentityLog:
                 await conn.execute(
                     "INSERT INTO identity_log (event_id, body) VALUES (%s, %s)", (event_id, text)
                 )
-            # now and then a transaction takes its time, as on any busy server
+            # an occasional slow transaction, as on any busy server
             if random.random() < 0.05:
                 await asyncio.sleep(0.02)
         self._idle.append(conn)
@@ -100,7 +100,7 @@ class IdentityLog:
 
 
 def open_busy_log(kind: str, url: str) -> AbstractAsyncContextManager[BusyLog]:
-    """A process' view of the log of a kind."""
+    """Open a log of a kind in this process."""
     return _tail(url) if kind == "tail" else _identity(url)
 
 
@@ -118,8 +118,8 @@ async def _identity(url: str) -> AsyncIterator[BusyLog]:
 
 
 def append_for(kind: str, url: str, seconds: float) -> list[bytes]:
-    """What one process does: append from several callers for so long; returns the ids of what is
-    safe."""
+    """Append from several concurrent callers for this many seconds. Returns the ids of the durable
+    events."""
 
     async def caller(log: BusyLog, until: float, told: list[bytes]) -> None:
         while time.monotonic() < until:

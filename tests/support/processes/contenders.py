@@ -11,7 +11,7 @@ from tests.support.events.notes import CODEC, TALLY, Counted
 
 
 async def count(repository: Repository, stream: UUID, by: int) -> None:
-    """Add to a tally, whoever else does."""
+    """Add one to a tally."""
 
     async def decision(unit: UnitOfWork) -> None:
         if await unit.load(TALLY, stream) is None:
@@ -22,7 +22,7 @@ async def count(repository: Repository, stream: UUID, by: int) -> None:
 
 
 def contend(url: str, streams: list[UUID], times: int) -> None:
-    """Count one up, so often in each of these streams, from tasks that all start at once."""
+    """Add one this many times to each of these streams, from tasks that all start at once."""
 
     async def run() -> None:
         async with PostgresLog.open(url, CODEC, pool_size=3) as log:

@@ -1,5 +1,5 @@
-"""A worker process that takes a job, says so and hangs, to be killed: python dying_worker.py KIND
-URL NAME"""
+"""A worker process that takes a job, reports it and hangs, until it is killed: python
+dying_worker.py KIND URL NAME"""
 
 import asyncio
 import sys

@@ -1,6 +1,7 @@
-"""The command in a child of this process, with whatever stands for its standard streams.
+"""Runs the command in a child of this process, with given standard streams.
 
-Quicker than a process of its own, since all is imported."""
+Faster than a new process, as everything is already imported.
+"""
 
 import contextlib
 import os
@@ -14,12 +15,12 @@ import runtime.wiring.core  # noqa: F401 - what is imported here need not be imp
 from runtime.cli import main
 
 CLOSED = -1
-"""In the place of a descriptor: the stream is closed."""
+"""In place of a descriptor: the stream is closed."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How it ended, and what it said."""
+    """The exit code and the output of the command."""
 
     code: int
     errors: str
@@ -37,12 +38,12 @@ def ludoteca(
     environment: Mapping[str, str] | None = None,
     setup: Callable[[], None] = lambda: None,
 ) -> Ended:
-    """Run it to its end; `setup` is called in the child."""
+    """Run the command to its end; `setup` is called in the child."""
     (folder / "stdin").write_text(stdin)
     with open(folder / "stdin") as given, open(folder / "stderr", "w+b") as errors:
         pid = os.fork()
         if pid == 0:
-            # nothing comes back into the test's own frames
+            # never return into the test's own frames
             with contextlib.suppress(BaseException):
                 os.environ.update(environment or {})
                 _streams(given.fileno(), stdout, errors.fileno())
@@ -55,7 +56,7 @@ def ludoteca(
 
 
 def _streams(stdin: int, stdout: int, stderr: int) -> None:
-    """As the interpreter finds them at its start."""
+    """Create the standard streams as the interpreter does when it starts."""
     os.dup2(stdin, 0)
     if stdout == CLOSED:
         os.close(1)
@@ -81,7 +82,7 @@ def _run(arguments: Sequence[str]) -> int:
         code = 1
     try:
         sys.stdout.flush()
-    except (OSError, ValueError) as error:  # what the interpreter does at its end
+    except (OSError, ValueError) as error:  # as the interpreter does when it ends
         os.write(2, f"Exception ignored: {error!r}\n".encode())
         code = 120
     return code

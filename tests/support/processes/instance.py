@@ -1,5 +1,5 @@
-"""The program as its users have it: real processes of the command line, on a database, spoken to
-over HTTP."""
+"""The program as its users run it: real processes of the command line, on a database, used over
+HTTP."""
 
 import json
 import os
@@ -32,9 +32,8 @@ LOST, DOWN, SLOW = "pm_card_timeout", "pm_card_processorDown", "pm_card_slow"
 def eventually(
     look: Callable[[], T], wanted: Callable[[T], object] = bool, patience: float = PATIENCE
 ) -> T:
-    """What is found once it is as wanted. The processes are others': there is nothing to wait on
-    but to look again, the more seldom the longer it takes, so that looking keeps nobody from doing
-    it."""
+    """Poll until the result is as wanted, and return it. Other processes do the work, so there is
+    nothing to wait on; the pauses grow, so that polling does not slow them down."""
     began = time.monotonic()
     while not wanted(found := look()):
         waited = time.monotonic() - began
@@ -45,7 +44,7 @@ def eventually(
 
 @dataclass
 class Person:
-    """Somebody with an account."""
+    """A person with an account."""
 
     id: str
     email: str
@@ -100,7 +99,7 @@ class Instance:
             )
 
     def kill(self, command: str) -> None:
-        """As kill -9 does: without a word."""
+        """Kill a process by SIGKILL."""
         process = self.running.pop(command)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -153,7 +152,7 @@ class Instance:
         return Person(made["id"], email, self.http(made["access_token"]))
 
     def admin(self) -> httpx.Client:
-        """A client that is logged in as ADMIN: once, for logging in is made to be slow."""
+        """A client that is logged in as ADMIN. Logs in once, as hashing the password is slow."""
         self._admin = self._admin or self._log_in()
         return self._admin
 
@@ -176,7 +175,7 @@ class Instance:
         return str(answer.json()["id"])
 
     def stocked(self, units: int) -> str:
-        """A physical game, and so many of it."""
+        """A physical game with this many units in stock."""
         game = self.game(kind="PHYSICAL")
         answer = self.admin().put(
             "/api/v1/inventory/stock", json={"product_id": game, "total_quantity": units}
@@ -190,8 +189,8 @@ class Instance:
         return found["total"], found["available"], found["reserved"], found["allocated"]
 
     def events(self, *, stream: str | None = None, name: str | None = None) -> list[dict[str, Any]]:
-        """What the log has: of a stream, of a name, or all. By the API: starting the command line
-        takes a second."""
+        """Events of the log: of a stream, of a name, or all. Through the API, as starting the
+        command line takes a second."""
         found: list[dict[str, Any]] = []
         wanted = {key: value for key, value in (("stream_id", stream), ("name", name)) if value}
         query: dict[str, str | int] = {"limit": 200, **wanted}
@@ -205,19 +204,19 @@ class Instance:
             query["cursor"] = page["next_cursor"]
 
     def count(self, name: str) -> int:
-        """How many events of this name there are: quicker to ask again and again than `events`."""
+        """The number of events of this name: cheaper to poll than `events`."""
         with psycopg.connect(self.environment["LUDOTECA_DATABASE_URL"]) as conn:
             row = conn.execute("SELECT count(*) FROM log.events WHERE name = %s", [name]).fetchone()
         return int(row[0]) if row else 0
 
     def verify(self) -> list[dict[str, Any]]:
-        """What `projections verify` says of every read model."""
+        """The report of `projections verify` on every read model."""
         return list(json.loads(self.cli("projections", "verify", "--json"))["verified"])
 
 
 @contextmanager
 def running(home: Path, database: str, settings: Mapping[str, str]) -> Iterator[Instance]:
-    """A shop with an ADMIN, without games, all its processes running."""
+    """A shop with an ADMIN and without games; all its processes run."""
     port, provider_port, fiscal_port = free_port(), free_port(), free_port()
     environment = {
         **os.environ,

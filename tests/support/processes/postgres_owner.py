@@ -1,5 +1,5 @@
-"""Own an embedded PostgreSQL until the standard input ends: python postgres_owner.py HOME
-[--leave-orphan]."""
+"""A process that owns an embedded PostgreSQL until its standard input ends: python
+postgres_owner.py HOME [--leave-orphan]."""
 
 import signal
 import sys

@@ -1,4 +1,4 @@
-"""Real processes of the program, to be stopped, woken and killed."""
+"""Real processes of the program, to be stopped, paused and killed."""
 
 import os
 import signal
@@ -15,8 +15,7 @@ __all__ = ["Process", "eventually", "started"]
 
 
 class Process:
-    """`ludoteca KIND` (api, projector, worker, relay, …) on a database, with settings of its
-    own."""
+    """`ludoteca KIND` (api, projector, worker, relay, …) on a database, with its own settings."""
 
     def __init__(self, kind: str, home: Path, database: str, **settings: str) -> None:
         """`home`: shared by the processes of a shop. An API process gets a free port, unless the
@@ -36,12 +35,12 @@ class Process:
 
     @property
     def url(self) -> str:
-        """Where an API process answers."""
+        """The URL of an API process."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def said(self) -> str:
-        """All that it has logged and printed."""
+        """All its output: log and prints."""
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     @property
@@ -50,26 +49,26 @@ class Process:
         return self.popen.poll()
 
     def start(self) -> None:
-        """Start it, perhaps again."""
+        """Start it, also again."""
         with self._log.open("ab") as log:
             command = [sys.executable, "-m", "runtime.cli", self.kind]
             self.popen = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
 
     def pause(self) -> None:
-        """SIGSTOP: it does nothing at all, and its connections stay."""
+        """Pause it by SIGSTOP; its connections stay open."""
         self.popen.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """SIGCONT."""
+        """Resume it by SIGCONT."""
         self.popen.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """kill -9: it ends without a word."""
+        """Kill it by SIGKILL."""
         self.popen.kill()
         self.popen.wait()
 
     def stop(self) -> int:
-        """End it in order, paused or not; returns the exit code."""
+        """Stop it by SIGTERM, paused or not. Returns the exit code."""
         if self.popen.poll() is None:
             self.popen.send_signal(signal.SIGCONT)
             self.popen.terminate()
@@ -82,7 +81,7 @@ class Process:
 
 @contextmanager
 def started(*processes: Process) -> Iterator[tuple[Process, ...]]:
-    """Stop them at the end, whatever state they are in."""
+    """Stop the processes at the end, whatever their state."""
     try:
         yield processes
     finally:

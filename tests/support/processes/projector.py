@@ -1,4 +1,4 @@
-"""A projector as a process: runs the tests' projections until it is killed. Usage: python -m
+"""A process that runs the tests' projections until it is killed. Usage: python -m
 tests.support.processes.projector DATABASE"""
 
 import sys

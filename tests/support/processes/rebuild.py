@@ -1,4 +1,4 @@
-"""A rebuild as a process that kills itself at one of its steps. Usage: python -m
+"""A process that rebuilds and kills itself at a given step. Usage: python -m
 tests.support.processes.rebuild DATABASE STEP"""
 
 import os
@@ -28,7 +28,7 @@ STEPS: dict[str, tuple[Any, str, bool]] = {
     "after it is active": (checkpoints, "activate", True),
     "after the switch": (rebuild, "_switch", True),
 }
-"""What is called where the process dies, and whether it dies after it."""
+"""The function at which the process dies, and whether it dies after the call."""
 
 
 def _die_at(step: str) -> None:

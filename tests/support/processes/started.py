@@ -1,5 +1,4 @@
-"""`ludoteca run`, started in whatever surroundings a test makes for it, and watched from its first
-moment on."""
+"""`ludoteca run`, started in an environment that a test defines, and observed from the start."""
 
 import os
 import signal
@@ -16,11 +15,11 @@ from tests.support.servers.shared import free_port
 
 PATIENCE = 60.0
 STOP_SECONDS = 25.0
-"""A machine that is busy with other tests takes some of it."""
+"""Generous, as other tests may keep the machine busy."""
 
 
 class Started:
-    """The command as a process; `output` is all that it has printed."""
+    """The command as a process; `output` is all its output."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
         self.process = process
@@ -37,7 +36,7 @@ class Started:
         return f"http://127.0.0.1:{self.port}"
 
     def until(self, condition: Callable[[], object], patience: float = PATIENCE) -> None:
-        """Wait until something is so, while it runs; remembers whom it has started."""
+        """Wait until a condition holds while the command runs; remembers its child processes."""
         deadline = time.monotonic() + patience
         while True:
             self.seen.update(children_of(self.process.pid))
@@ -48,7 +47,7 @@ class Started:
             time.sleep(0.02)
 
     def has_child(self, name: str) -> bool:
-        """Whether it has a child whose command line ends a word with this name."""
+        """Whether it has a child with an argument that ends with this name."""
         return any(
             name in words for pid in children_of(self.process.pid) for words in [command_of(pid)]
         )
@@ -57,7 +56,7 @@ class Started:
         return "Ludoteca is running." in self.output
 
     def is_ready(self) -> bool:
-        """Whether it answers, and all that it needs."""
+        """Whether it is ready, with everything that it needs."""
         try:
             return (
                 httpx.get(f"{self.base}/health/ready", timeout=5, trust_env=False).status_code
@@ -67,7 +66,7 @@ class Started:
             return False
 
     def ends(self, patience: float = PATIENCE) -> int:
-        """Its exit code; whomever it had started has ended, too."""
+        """Wait for its exit code, and for the end of all its children."""
         self.seen.update(children_of(self.process.pid))
         code = self.process.wait(patience)
         deadline = time.monotonic() + STOP_SECONDS
@@ -77,7 +76,7 @@ class Started:
         return code
 
     def told(self, number: signal.Signals) -> tuple[int, float]:
-        """Send a signal; returns the exit code, and how many seconds the end took."""
+        """Send a signal. Returns the exit code, and how many seconds the command took to end."""
         asked = time.monotonic()
         self.process.send_signal(number)
         return self.ends(), time.monotonic() - asked
@@ -87,8 +86,8 @@ class Started:
 def started(
     folder: Path, *, cwd: Path | None = None, output: int | None = None, **environment: str | None
 ) -> Iterator[Started]:
-    """Start it in a home of its own; a variable that is None is taken away. It prints to a file,
-    unless `output` is another descriptor. Killed at the end, if it still runs."""
+    """Start the command in a new home; a variable with the value None is unset. It writes to a
+    file, unless `output` is another descriptor. Killed at the end if it still runs."""
     port = free_port()
     surroundings = {
         name: value for name, value in os.environ.items() if not name.startswith("LUDOTECA_")
@@ -97,7 +96,7 @@ def started(
         "LUDOTECA_HOME": str(folder / "home"),
         "LUDOTECA_PORT": str(port),
         "LUDOTECA_SAMPLE": "off",
-        "LUDOTECA_ALLOW_UNSAFE_DATABASE": "on",  # the tests' server is one
+        "LUDOTECA_ALLOW_UNSAFE_DATABASE": "on",  # the tests' own server is one
         **environment,
     }
     surroundings = {
@@ -120,7 +119,7 @@ def started(
 
 
 def children_of(parent: int) -> list[int]:
-    """Their process ids."""
+    """The process ids of the children of a process."""
     try:
         tasks = list(Path(f"/proc/{parent}/task").iterdir())
         return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
@@ -129,7 +128,7 @@ def children_of(parent: int) -> list[int]:
 
 
 def command_of(pid: int) -> list[str]:
-    """The words that a process was started with, paths by their last part."""
+    """The arguments of a process, with paths shortened to their last part."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:

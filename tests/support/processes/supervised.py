@@ -1,5 +1,5 @@
-"""`ludoteca run` as a person starts it: one command, a home and a port, everything else of its
-own."""
+"""`ludoteca run` as a person starts it: one command with a home and a port, which starts everything
+else itself."""
 
 import os
 import pwd
@@ -25,8 +25,8 @@ ORDINARY = "nobody"
 
 @dataclass
 class Run:
-    """A home that `ludoteca run` is started in, perhaps several times; `user` None is whoever runs
-    the tests."""
+    """A home in which `ludoteca run` is started, perhaps several times; `user` None is the user who
+    runs the tests."""
 
     home: Path
     port: int
@@ -36,12 +36,12 @@ class Run:
 
     @property
     def shop(self) -> Instance:
-        """What is asked of it by HTTP and by the command line."""
+        """The shop, used over HTTP and the command line."""
         return Instance(self.home, self.environment, self.port)
 
     @property
     def output(self) -> str:
-        """All that the last start has printed."""
+        """All output of the last start."""
         return self._log.read_text(encoding="utf-8")
 
     @property
@@ -49,7 +49,7 @@ class Run:
         return self.home.with_suffix(".txt")
 
     def start(self) -> None:
-        """Return when it says that it is running."""
+        """Start, and return when it reports that it is running."""
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 command(self.user), env=self.environment, cwd=ROOT, stdout=log, stderr=log
@@ -68,7 +68,7 @@ class Run:
         return found[1], found[2]
 
     def children(self) -> dict[str, int]:
-        """The process ids of what it runs: its own commands by their names, and `postgres`."""
+        """The process ids of its children: its own commands by their names, and `postgres`."""
         assert self.process is not None
         return {name: pid for pid in _children_of(self.process.pid) if (name := _name(pid))}
 
@@ -81,7 +81,8 @@ class Run:
 
 @contextmanager
 def homes() -> Iterator[Path]:
-    """A folder for homes that everybody may enter: pytest's own is closed to other users."""
+    """A folder for homes that every user may enter: pytest's own folders are closed to other
+    users."""
     folder = Path(tempfile.mkdtemp(prefix="ludoteca-run-"))
     folder.chmod(0o755)
     try:
@@ -92,7 +93,7 @@ def homes() -> Iterator[Path]:
 
 @contextmanager
 def run_in(folder: Path, name: str, user: str | None = None, **settings: str) -> Iterator[Run]:
-    """A home of its own and a free port; at the end whatever still runs is stopped."""
+    """A new home and a free port; stops at the end what still runs."""
     home = folder / name
     home.mkdir(mode=0o700)
     if user is not None:
@@ -112,7 +113,7 @@ def run_in(folder: Path, name: str, user: str | None = None, **settings: str) ->
 
 
 def refused(run: Run, **settings: str) -> subprocess.CompletedProcess[str]:
-    """What comes of a start that is expected to fail at once."""
+    """The result of a start that is expected to fail at once."""
     return subprocess.run(
         command(run.user),
         env={**run.environment, **settings},
@@ -138,8 +139,8 @@ def owner(pid: int) -> str:
 
 
 def command(user: str | None) -> list[str]:
-    """`ludoteca run` as this user. Root's Python may lie where nobody else may look: then the
-    system's is taken."""
+    """The command `ludoteca run` as this user. Other users may not be able to read root's Python:
+    then the system's is used."""
     if user is None:
         return [str(LUDOTECA), "run"]
     python, account = ordinary_python(), pwd.getpwnam(user)
@@ -156,8 +157,8 @@ def command(user: str | None) -> list[str]:
 
 
 def ordinary_python() -> str | None:
-    """A Python of our version that every user may start, with the packages of ours; None when there
-    is none."""
+    """A Python of our version that every user may execute, with our packages; None when there is
+    none."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     candidates = [
         sys.executable,
@@ -187,7 +188,7 @@ def _children_of(parent: int) -> list[int]:
 
 
 def _name(pid: int) -> str:
-    """What a process is; empty for one that ended while we looked."""
+    """The name of a process; empty for one that ended meanwhile."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
     except OSError:

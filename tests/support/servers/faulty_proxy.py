@@ -1,8 +1,8 @@
-"""A TCP proxy that misbehaves on demand: it stands between a process and PostgreSQL, RabbitMQ or
+"""A TCP proxy that misbehaves on demand, between a process and PostgreSQL, RabbitMQ or
 Elasticsearch.
 
-It cannot lose packets: the kernels at both ends go on acknowledging whatever it holds back. So
-keepalives do not tell that a connection through it is dead, which makes it a harder test than a
+It cannot lose packets: the kernels at both ends keep acknowledging what it holds back. So
+keepalives do not reveal that a connection through it is dead, which makes it a harder test than a
 network that is gone.
 """
 
@@ -21,11 +21,11 @@ from urllib.parse import parse_qs, quote, urlsplit
 T = TypeVar("T")
 
 _CHUNK = 64 * 1024
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST, and drops what was not sent
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST, and drops unsent bytes
 
 
 class Way(Enum):
-    """A direction."""
+    """A direction of traffic."""
 
     TO_SERVER = "to server"
     TO_CLIENT = "to client"
@@ -47,11 +47,11 @@ class _Lane:
 
 
 class Link:
-    """A connection through the proxy. To be used within the proxy's event loop only: ask the
+    """A connection through the proxy. To be used only within the proxy's event loop, by the
     proxy."""
 
     def __init__(self, client: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
-        self._client, self._server = client, client  # the server's once connected
+        self._client, self._server = client, client  # to the server, once connected
         self.lanes = {way: _Lane() for way in BOTH}
 
     async def run(self, connect: Callable[[], Coroutine[Any, Any, tuple[Any, Any]]]) -> None:
@@ -98,7 +98,7 @@ class Link:
 class Proxy:
     """Listens on a port of this machine: `with Proxy("postgresql://…") as proxy: use(proxy.url)`.
 
-    What is said to all connections holds for those that come later as well, until `heal`.
+    A fault that is set for all connections also applies to later ones, until `heal`.
     """
 
     def __init__(self, url: str) -> None:
@@ -147,11 +147,11 @@ class Proxy:
     # -- what goes wrong ---------------------------------------------------------------------------
 
     def cut(self) -> None:
-        """End all connections by RST; new ones are taken."""
+        """End all connections by RST; new ones are accepted."""
         self._each(lambda link: link.end(reset=True))
 
     def close(self) -> None:
-        """End all connections by FIN; new ones are taken."""
+        """End all connections by FIN; new ones are accepted."""
         self._each(lambda link: link.end(reset=False))
 
     def half_close(self, way: Way) -> None:
@@ -159,20 +159,20 @@ class Proxy:
         self._each(lambda link: link.half_close(way))
 
     def freeze(self, ways: Iterable[Way] = BOTH, *, only_present: bool = False) -> None:
-        """Hold everything back; new connections are taken and hear nothing, unless only those that
-        are there freeze."""
+        """Hold all bytes back. New connections are accepted and get no answer, unless only the
+        existing ones freeze."""
         self._set(ways, (False, False, 0.0), only_present)
 
     def drop(self, ways: Iterable[Way] = BOTH, *, only_present: bool = False) -> None:
-        """Take everything and throw it away."""
+        """Accept all bytes and discard them."""
         self._set(ways, (True, True, 0.0), only_present)
 
     def delay(self, seconds: float, ways: Iterable[Way] = BOTH) -> None:
-        """Pass on each piece this much later."""
+        """Pass on each piece with this delay."""
         self._set(ways, (True, False, seconds), only_present=False)
 
     def heal(self) -> None:
-        """Pass on what was held back, and all that comes."""
+        """Pass on what was held back, and everything from now on."""
         self.refusing = False
         self._set(BOTH, (True, False, 0.0), only_present=False)
 

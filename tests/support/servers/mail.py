@@ -1,4 +1,4 @@
-"""A real SMTP server that keeps what it is sent, and refuses what it is told to."""
+"""A real SMTP server that records its mails, and refuses on demand."""
 
 import asyncio
 import ssl
@@ -20,9 +20,9 @@ SENDER = "Ludoteca <no-reply@shop.example>"
 
 @dataclass
 class Postbox:
-    """What the server took. The next answers to a recipient or a message are `recipients` and
-    `messages`, while any are left; then it takes all, unless it refuses everybody with
-    `refusal`."""
+    """The mails that the server accepted. Its next answers to a recipient or a message are taken
+    from `recipients` and `messages`; when these are empty it accepts everything, or refuses
+    everybody with `refusal`."""
 
     port: int = 0
     recipients: list[str] = field(default_factory=list)
@@ -87,7 +87,7 @@ async def smtp_server(
 
 
 def certified() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """TLS for a server at 127.0.0.1, and for clients that trust who signed its certificate."""
+    """TLS contexts for a server at 127.0.0.1, and for clients that trust its certificate."""
     authority = trustme.CA()
     server, client = (
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH),
@@ -99,7 +99,7 @@ def certified() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 def a_message(**fields: object) -> Message:
-    """A notice to Ann."""
+    """A notification to Ann."""
     usual = {
         "notification_id": UUID(int=7),
         "user_id": UUID(int=8),

@@ -1,4 +1,4 @@
-"""A merchant's server: keeps the webhooks that it is sent, and answers as it is told."""
+"""A merchant's server: records the webhooks that it receives, and answers as set."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +15,7 @@ Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class Arrived:
-    """A webhook as it came in."""
+    """A webhook as received."""
 
     body: bytes
     headers: dict[str, str]
@@ -25,14 +25,14 @@ class Arrived:
         return self.headers["webhook-id"]
 
     def verified(self, secret: str) -> Any:
-        """Its content. Raises WebhookVerificationError unless the secret signed it, by the
-        standard's own package."""
+        """The content, verified by the standard's own package. Raises WebhookVerificationError
+        unless the secret signed it."""
         return Webhook(secret).verify(self.body, self.headers)
 
 
 @dataclass
 class Merchant:
-    """`statuses` are given one after the other, then 200; `reply` answers all by itself."""
+    """Answers with each of `statuses` in turn, then with 200; or always with `reply`."""
 
     url: str = ""
     statuses: list[int] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Merchant:
         return web.Response(status=self.statuses.pop(0) if self.statuses else 200)
 
     async def received(self, count: int) -> list[Arrived]:
-        """What arrived, as soon as there are so many."""
+        """The webhooks received, once there are this many."""
         async with asyncio.timeout(10), self._changed:
             await self._changed.wait_for(lambda: len(self.arrived) >= count)
         return list(self.arrived)

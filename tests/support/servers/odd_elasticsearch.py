@@ -1,7 +1,7 @@
-"""What stands before the real Elasticsearch: it passes everything on, unless it is told to answer
-by itself, oddly.
+"""A server in front of the real Elasticsearch: it passes requests on, unless it is set to answer
+oddly by itself.
 
-So an odd answer is a double's (a small HTTP server of ours), every other one is the real server's.
+Odd answers come from this double (a small HTTP server of ours), all others from the real server.
 """
 
 import asyncio
@@ -13,19 +13,20 @@ from typing import Any
 from aiohttp import ClientSession, web
 
 Odd = Callable[[web.Request], Awaitable[web.StreamResponse]]
-"""An answer of the double's own."""
+"""An answer made by the double."""
 
 PRODUCT = {"X-Elastic-Product": "Elasticsearch"}
-"""Without it the client takes an answer for another server's, until it has seen it once."""
+"""The client requires this header until it has seen it once; without it, it takes the server for a
+different product."""
 
 
 KEPT = ("Content-Type", "X-Elastic-Product")
-"""Headers of the real server that are passed on."""
+"""Headers of the real server's answers that are passed on."""
 
 
 def says(status: int, body: Any = "", kind: str = "application/json", **headers: str) -> Odd:
-    """An answer of this status and body; what is no text is sent as JSON. Underscores in headers
-    are hyphens."""
+    """An answer of this status and body; a body that is no text is sent as JSON. Underscores in
+    header names become hyphens."""
     text = body if isinstance(body, str) else json.dumps(body)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
 
@@ -36,19 +37,19 @@ def says(status: int, body: Any = "", kind: str = "application/json", **headers:
 
 
 def refuses(status: int, kind: str, reason: str = "of the double") -> Odd:
-    """An error as Elasticsearch words it."""
+    """An error in Elasticsearch's format."""
     error = {"type": kind, "reason": reason}
     return says(status, {"error": {**error, "root_cause": [error]}, "status": status})
 
 
 async def hangs(request: web.Request) -> web.Response:
-    """Nothing, until the client has gone away."""
+    """No answer, until the client disconnects."""
     await _until_gone(request)
     return web.Response()
 
 
 async def dribbles(request: web.Request) -> web.StreamResponse:
-    """A body that comes byte by byte and never ends: no single byte is late."""
+    """A body that arrives byte by byte and never ends: no single byte is late."""
     response = web.StreamResponse(
         headers={"Content-Type": "application/json", "Content-Length": "1000000", **PRODUCT}
     )
@@ -72,14 +73,14 @@ async def breaks_off(request: web.Request) -> web.StreamResponse:
 
 
 async def hangs_up(request: web.Request) -> web.Response:
-    """No answer: the connection ends."""
+    """No answer: the connection is closed."""
     assert request.transport is not None
     request.transport.close()
     return web.Response()
 
 
 async def never_ends(request: web.Request) -> web.StreamResponse:
-    """A body as large as the client will read, as fast as it can."""
+    """An endless body, sent as fast as the client reads."""
     response = web.StreamResponse(headers={"Content-Type": "application/json", **PRODUCT})
     await response.prepare(request)
     while not _is_gone(request):
@@ -88,7 +89,7 @@ async def never_ends(request: web.Request) -> web.StreamResponse:
 
 
 class OddElasticsearch:
-    """A server in a thread of its own. `odd` counts the answers that were its own."""
+    """A server in a thread of its own. `odd` counts the answers made by the double."""
 
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
@@ -105,18 +106,17 @@ class OddElasticsearch:
         ready.wait()
 
     def answers(self, answer: Odd, of: Callable[[web.Request], bool] = lambda _: True) -> None:
-        """From now on answer so, all requests or those that `of` picks."""
+        """From now on give this answer to all requests, or to those that `of` picks."""
         self._of = of
         self._answer = answer
         self.odd = 0
 
     def passes_on(self) -> None:
-        """From now on let the real server answer."""
+        """From now on pass requests on."""
         self._answer = None
 
     def passes_on_but_keeps_answers(self, after: int) -> None:
-        """Let the real server have all requests, but hang up instead of telling what it answers,
-        after so many."""
+        """Pass all requests on, but after this many, hang up instead of returning the answer."""
 
         async def keep(request: web.Request) -> web.Response:
             passed = await self._pass_on(request)

@@ -1,4 +1,4 @@
-"""A PostgreSQL of a test's own: with settings, read-only, full, stopped, killed."""
+"""A PostgreSQL server for one test: with settings, read-only, full, stopped, killed."""
 
 import os
 import shutil
@@ -27,13 +27,11 @@ QUICK = {
 
 class OwnPostgres:
     """`with OwnPostgres() as server: use(server.url)`: migrated and empty. Only the thread that
-    runs the tests may start it.
-    """
+    runs the tests may start it."""
 
     def __init__(self, *, disk_mb: int | None = None, **settings: str) -> None:
-        """`disk_mb`: its data lies on a file system (tmpfs) of this size, which `fill` fills: needs
-        root. `settings` are PostgreSQL's, on top of QUICK ones.
-        """
+        """`disk_mb`: put its data on a file system (tmpfs) of this size, which `fill` fills; needs
+        root. `settings` are PostgreSQL's, added to QUICK."""
         self.home = quick_folder("ludoteca-faults-")
         self._mounted = disk_mb is not None
         if disk_mb is not None:
@@ -59,23 +57,23 @@ class OwnPostgres:
 
     @property
     def url(self) -> str:
-        """Where to connect, as its superuser."""
+        """The URL, as its superuser."""
         return self._server.url
 
     def run(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """Rows of a statement of the superuser's."""
+        """Run a statement as the superuser; returns its rows."""
         with psycopg.connect(self.url, autocommit=True) as conn:
             cursor = conn.execute(query.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
 
-    # -- being there -------------------------------------------------------------------------------
+    # -- running -----------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start it, if it does not run."""
+        """Start it unless it runs."""
         self._server.start()
 
     def revive(self) -> None:
-        """Start it, if it has ended and is able to, as the supervisor does again and again."""
+        """Start it if it has ended and is able to start, as the supervisor does repeatedly."""
         with suppress(EmbeddedPostgresError):
             self._server.start()
 
@@ -84,17 +82,18 @@ class OwnPostgres:
         self._server.stop()
 
     def kill(self) -> None:
-        """kill -9 at every process of it."""
+        """Kill all its processes by SIGKILL."""
         self._signal(signal.SIGKILL)
         if self._server._server is not None:
             self._server._server.wait()
 
     def pause(self) -> None:
-        """SIGSTOP at every process of it: the kernel still takes connections and what they send."""
+        """Pause all its processes by SIGSTOP: the kernel still accepts connections and their
+        bytes."""
         self._signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """SIGCONT."""
+        """Resume them by SIGCONT."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -111,10 +110,11 @@ class OwnPostgres:
         ).stdout
         return [server, *map(int, found.split())]
 
-    # -- being of use ------------------------------------------------------------------------------
+    # -- refusing ----------------------------------------------------------------------------------
 
     def read_only(self) -> None:
-        """As a demoted server: new transactions, of sessions that are there too, may only read."""
+        """Make it read-only, like a demoted server: new transactions may only read, also in
+        existing sessions."""
         self._set_read_only("on")
 
     def writable(self) -> None:
@@ -126,21 +126,22 @@ class OwnPostgres:
         )
 
     def read_only_from_now_on(self) -> None:
-        """As `read_only`, but for sessions that begin from now on."""
+        """As `read_only`, but only for sessions that begin later."""
         self._do(f"ALTER DATABASE {self._database} SET default_transaction_read_only = on")
 
     def writable_from_now_on(self) -> None:
         self._do(f"ALTER DATABASE {self._database} RESET default_transaction_read_only")
 
     def end_sessions(self) -> None:
-        """pg_terminate_backend, for all but who does it."""
+        """Terminate all other sessions."""
         self._do(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename <> '' AND pid <>"
             " pg_backend_pid()"
         )
 
     def sessions(self) -> int:
-        """How many have begun, ever; as the server counts them, which is told a second late."""
+        """How many sessions have ever begun, by the server's statistics, which lag by up to a
+        second."""
         return int(
             self.run("SELECT sessions FROM pg_stat_database WHERE datname = current_database()")[0][
                 0
@@ -159,14 +160,14 @@ class OwnPostgres:
                 conn.execute(statement.encode())
 
     def fill(self, *, leave_kb: int = 0) -> None:
-        """Take what is left of its disk."""
+        """Use up the free space of its disk."""
         free = shutil.disk_usage(self.home).free - leave_kb * 1024
         with self._stuffing.open("ab") as stuffing, suppress(OSError):
             os.posix_fallocate(stuffing.fileno(), 0, self._stuffing.stat().st_size + max(free, 1))
 
     @contextmanager
     def full(self) -> Iterator[None]:
-        """With a disk that is full to the last page, whatever it gives back meanwhile."""
+        """Keep its disk full to the last page, also when the server frees space."""
         over = threading.Event()
 
         def keep_full() -> None:
@@ -184,5 +185,5 @@ class OwnPostgres:
             self.free()
 
     def free(self) -> None:
-        """Give it back."""
+        """Free the disk."""
         self._stuffing.unlink(missing_ok=True)

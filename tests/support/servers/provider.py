@@ -1,6 +1,5 @@
-"""Real servers for the providers' tests: the simulated one under uvicorn, a receiver of its
-webhooks, and servers that answer as they are told.
-"""
+"""Real servers for the tests of payment providers: the simulated provider under uvicorn, a receiver
+of its webhooks, and servers with prepared answers."""
 
 import asyncio
 import re
@@ -25,7 +24,7 @@ PATIENCE = 10.0
 
 @dataclass
 class Received:
-    """A webhook as it came in."""
+    """A webhook as received."""
 
     body: bytes
     signature: str
@@ -45,7 +44,7 @@ class Received:
 
 @dataclass
 class Receiver:
-    """Keeps what it is sent, and answers as `statuses` say, then 200."""
+    """Records webhooks, and answers with each of `statuses` in turn, then with 200."""
 
     url: str = ""
     statuses: list[int] = field(default_factory=list)
@@ -61,7 +60,7 @@ class Receiver:
     def wait_for(
         self, count: int, about: Callable[[Received], bool] = lambda _: True
     ) -> list[Received]:
-        """The webhooks that a condition holds for, as soon as there are so many."""
+        """The webhooks that satisfy a condition, once there are this many."""
         with self._changed:
             found = self._changed.wait_for(lambda: len(self._matching(about)) >= count, PATIENCE)
             assert found, f"only {[webhook.type for webhook in self.received]} arrived"
@@ -124,8 +123,8 @@ def running_provider(store: Path, webhook_url: str, **settings: Any) -> Iterator
 
 @asynccontextmanager
 async def server_that_answers(*answers: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A server that gives each connection the next answer (none: hangs up); yields its URL and the
-    requests it got."""
+    """A server that gives each connection the next of these answers, and hangs up when none is
+    left; yields its URL and the requests received."""
     left, requests = list(answers), list[bytes]()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -143,7 +142,7 @@ async def server_that_answers(*answers: bytes) -> AsyncIterator[tuple[str, list[
 
 
 def http(status: str, body: bytes = b"") -> bytes:
-    """An answer of HTTP."""
+    """An HTTP response as bytes."""
     return (
         f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
         + body

@@ -1,6 +1,5 @@
-"""The servers that tests talk to: one PostgreSQL of the run's own; RabbitMQ, Elasticsearch and
-stripe-mock where they are up.
-"""
+"""The servers that tests use: one PostgreSQL for the whole run; RabbitMQ, Elasticsearch and
+stripe-mock where they are up."""
 
 import contextlib
 import functools
@@ -28,14 +27,14 @@ MISSING = "missing service: "
 TEMPLATE = "ludoteca_template"
 _TEMPLATE_LOCK = 4910
 
-MEMORY = Path("/dev/shm")  # a container's may be small
+MEMORY = Path("/dev/shm")  # /dev/shm in a container may be small
 ROOM = 4 << 30
-"""Bytes. More than a run's databases and their write-ahead log ever take."""
+"""Bytes. More than the databases of a run and their write-ahead log need."""
 
 
 class TestPostgres:
-    """The run's PostgreSQL. It may lose everything in a power cut, which makes databases quick to
-    come and go."""
+    """The run's PostgreSQL. It may lose everything in a power cut, which makes creating and
+    dropping databases fast."""
 
     __test__ = False
 
@@ -52,8 +51,8 @@ class TestPostgres:
 
 
 def quick_folder(prefix: str) -> Path:
-    """A new folder that everybody may enter, in memory if there is room: a database is copied file
-    by file, hundreds of small ones, which on a disk that others use takes ten times as long."""
+    """A new folder that every user may enter, in memory if there is room: a database is copied file
+    by file, hundreds of small ones, which takes ten times as long on a busy disk."""
     in_memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=MEMORY if in_memory else None))
     folder.chmod(0o755)
@@ -66,19 +65,19 @@ def at_database(server: str, name: str) -> str:
 
 
 def create_database(server: str, *, template: str) -> str:
-    """Make a database of a new name; returns its URL."""
+    """Create a database with a new name; returns its URL."""
     name = f"test_{uuid4().hex}"
     _execute(server, "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", name, template)
     return at_database(server, name)
 
 
 def drop_database(url: str) -> None:
-    """Drop it, whoever is still connected."""
+    """Drop it, with its connections."""
     _execute(url, "DROP DATABASE IF EXISTS {} WITH (FORCE)", urlsplit(url).path.removeprefix("/"))
 
 
 def migrated_template(server: str) -> str:
-    """The name of a database with the program's schema and no rows, made by whoever asks first."""
+    """The name of a database with the program's schema and no rows, created by the first caller."""
     from runtime.migrate import migrate
 
     with psycopg.connect(at_database(server, DATABASE), autocommit=True) as lock:
@@ -106,7 +105,7 @@ def require_rabbitmq() -> None:
 
 
 def empty_virtual_host(name: str) -> str:
-    """Make a virtual host, or make it anew; returns its URL."""
+    """Create a virtual host, replacing one of that name; returns its URL."""
     drop_virtual_host(name)
     deploy.http("PUT", f"{deploy.rabbitmq_management_url()}/api/vhosts/{name}")
     return urlsplit(deploy.rabbitmq_url())._replace(path=f"/{quote(name, safe='')}").geturl()
@@ -128,8 +127,8 @@ def require_elasticsearch() -> str:
 
 
 class OwnElasticsearch:
-    """A server that a test may stop, starting up: that takes a while. Skips the test, or fails it
-    where services are required, unless Elasticsearch is there to be started."""
+    """A server that a test may stop, still starting up, which takes a while. Skips the test, or
+    fails it where services are required, unless Elasticsearch is installed."""
 
     def __init__(self) -> None:
         require_elasticsearch()
@@ -144,37 +143,37 @@ class OwnElasticsearch:
         self._server = launch_elasticsearch(self._home / "state", port, java_options)
 
     def wait(self) -> None:
-        """Return when it is ready."""
+        """Wait until it is ready."""
         await_elasticsearch(self._server, self.url, self._home / "state")
 
     def hang(self) -> None:
-        """Have it answer nothing, until it is told to go on."""
+        """Pause it: it answers nothing until it is resumed."""
         os.killpg(self._server.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
         os.killpg(self._server.pid, signal.SIGCONT)
 
     def stop(self) -> None:
-        """Stop it, if it runs."""
+        """Stop it if it runs."""
         if self._server.poll() is None:
             self.go_on()
             os.killpg(self._server.pid, signal.SIGTERM)
             self._server.wait(60)
 
     def remove(self) -> None:
-        """Stop it, and drop what it kept."""
+        """Stop it, and delete its data."""
         self.stop()
         shutil.rmtree(self._home)
 
 
 PORTS = range(20_000, 32_000)
-"""Below those that the system gives to whoever connects somewhere: between asking for a port and
-listening on it, nobody else comes by it."""
+"""Below the ephemeral ports of the system: so no outgoing connection takes a port between its
+choice and its use."""
 
 
 @functools.cache
 def _ports() -> Iterator[int]:
-    """This worker's share of them, from anywhere on, again and again."""
+    """This worker's share of them, from a random start, endlessly."""
     worker, workers = (os.environ.get(f"PYTEST_XDIST_WORKER{name}", "") for name in ("", "_COUNT"))
     share = PORTS[int(worker.removeprefix("gw") or 0) :: int(workers or 1)]
     start = random.SystemRandom().randrange(len(share))
@@ -182,7 +181,7 @@ def _ports() -> Iterator[int]:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on, nor gets from here soon."""
+    """A port of this machine that is not in use, and is not returned again soon."""
     for port in _ports():
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
@@ -191,7 +190,7 @@ def free_port() -> int:
 
 
 def drop_indices(url: str, prefix: str) -> None:
-    """Drop every index whose name begins so."""
+    """Drop every index whose name begins with this prefix."""
     found = deploy.http("GET", f"{url}/{prefix}*/_alias")
     assert isinstance(found, dict)
     for index in found:
@@ -205,8 +204,8 @@ def require_stripe_mock() -> str:
 
 
 def require_faketime() -> str:
-    """The library to preload, by which a program's clock is made to jump. Skip the test, or fail it
-    where services are required, unless it is installed."""
+    """The library to preload to shift a program's clock. Skip the test, or fail it where services
+    are required, unless it is installed."""
     _require("faketime", deploy.check_faketime)
     return deploy.faketime_library()
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL and its asynchronous standby, both of a test's own, behind one URL."""
+"""A PostgreSQL primary and its asynchronous standby, for one test, behind one URL."""
 
 import shutil
 import subprocess
@@ -14,8 +14,8 @@ from tests.support.servers.shared import quick_folder
 
 
 class Pair:
-    """`with Pair() as pair`: the primary serves; the standby follows it when it is `start`ed, until
-    it takes over."""
+    """`with Pair() as pair`: the primary serves; the standby replicates it once `start`ed, until it
+    is promoted."""
 
     def __init__(self) -> None:
         self.primary = OwnPostgres(wal_keep_size="64MB")
@@ -45,14 +45,14 @@ class Pair:
 
     @property
     def url(self) -> str:
-        """Whichever of them can be written."""
+        """A URL with both servers; it leads to the writable one."""
         hosts = ",".join(
             quote(str(server._sockets)) for server in (self.primary._server, self.standby)
         )
         return f"postgresql://postgres@/ludoteca?host={hosts}&port=5432,5432"
 
     def catch_up(self) -> None:
-        """Let the standby have all that the primary has."""
+        """Wait until the standby has everything that the primary has."""
         (end,) = self.primary.run("SELECT pg_current_wal_lsn()::text")[0]
         with psycopg.connect(self.standby.url, autocommit=True) as conn:
             while not conn.execute(
@@ -61,8 +61,8 @@ class Pair:
                 pass
 
     def fail_over(self, *, in_order: bool = False) -> None:
-        """The primary is gone, the standby takes its place with what it has got: with all, if it
-        went in order."""
+        """Stop the primary and promote the standby with the events that it has: with all of them,
+        if the primary stopped in order."""
         if in_order:
             self.primary.shut_down()
         else:

@@ -1,13 +1,12 @@
-"""A TCP proxy, to cut a connection like a pulled cable does: no goodbye from either side. Or to
-hold it up, as a server does that hangs.
-"""
+"""A TCP proxy that cuts a connection like a pulled cable, without a goodbye from either side, or
+holds it up like a server that hangs."""
 
 import asyncio
 import contextlib
 
 
 class Wire:
-    """Listens on a port of its own and forwards to `host:port`."""
+    """Listens on a port and forwards to `host:port`."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -28,7 +27,7 @@ class Wire:
         self.cut()
 
     def cut(self) -> None:
-        """Break every connection there is; new ones are taken."""
+        """Break every connection; new ones are accepted."""
         for writer in self._writers:
             writer.transport.abort()
 
@@ -37,7 +36,7 @@ class Wire:
         self._flowing.clear()
 
     def let_go(self) -> None:
-        """Pass on what was held up, too."""
+        """Pass on everything, including what was held up."""
         self._flowing.set()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,5 +1,4 @@
-"""What the tests of the command line share: a database with events in it, a projector, the
-command."""
+"""Shared by the tests of the command line: a database with events, a projector, the command."""
 
 import asyncio
 import json
@@ -33,7 +32,7 @@ PATIENCE = 60.0
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
@@ -49,7 +48,7 @@ class Ludoteca:
         )
 
     def json(self, *arguments: object, code: int = 0) -> Any:
-        """Run it with --json; returns what it printed."""
+        """Run it with --json; returns the parsed output."""
         result = self(*arguments, "--json")
         assert result.exit_code == code, result.output
         return json.loads(result.stdout)
@@ -62,7 +61,7 @@ class Shop:
         self.url = url
 
     def append(self, stream_id: UUID, version: int, *events: Event) -> int:
-        """Append to a stream that is at this version; returns the last position."""
+        """Append to a stream at this version; returns the last position."""
 
         async def append() -> int:
             async with PostgresLog.open(self.url, codec(), pool_size=2) as log:
@@ -74,7 +73,7 @@ class Shop:
         return asyncio.run(append())
 
     def list_game(self, title: str) -> UUID:
-        """A game for sale."""
+        """List a game for sale."""
         game_id = uuid4()
         price = Price("*", 1999, "USD")
         listing = Listing(sku=title, title=title, kind="DIGITAL", prices=(price,))
@@ -82,7 +81,7 @@ class Shop:
         return game_id
 
     def list_games(self, count: int) -> None:
-        """Many at once, each with a long description."""
+        """List many games at once, each with a long description."""
 
         async def append() -> None:
             async with PostgresLog.open(self.url, codec(), pool_size=2) as log:
@@ -98,13 +97,14 @@ class Shop:
         asyncio.run(append())
 
     def poison(self) -> UUID:
-        """An update of a game that was never created: no read model of games can apply it."""
+        """Append an update of a game that was never created: no read model of games can apply
+        it."""
         game_id = uuid4()
         self.append(game_id, 0, GameUpdated(title="a game out of nowhere"))
         return game_id
 
     def tamper(self, statement: str, *values: object) -> None:
-        """Do to the database what the program never does, as its owner and past its triggers."""
+        """Change the database as the program never does: as its owner and past its triggers."""
         with psycopg.connect(self.url, autocommit=True) as conn:
             conn.execute("SET session_replication_role = replica")
             conn.execute("ALTER TABLE log.events DISABLE TRIGGER append_only")
@@ -119,7 +119,7 @@ class Shop:
 
     @contextmanager
     def projector(self) -> Iterator[None]:
-        """The read models are kept in step while the block runs; they are, when it begins."""
+        """Run a projector during the block, which begins once the read models are up to date."""
         runner = Runner(self.url, codec(), read_models())
         thread = threading.Thread(target=runner.run)
         thread.start()
@@ -146,7 +146,7 @@ class Shop:
 
 @contextmanager
 def process(*arguments: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
-    """The command as a process of its own, killed at the end if it still runs."""
+    """Run the command as a process, killed at the end if it still runs."""
     running = subprocess.Popen(
         [sys.executable, "-m", "runtime.cli", *arguments],
         stdout=subprocess.PIPE,
@@ -162,14 +162,14 @@ def process(*arguments: str, **environment: str) -> Iterator["subprocess.Popen[s
 
 
 def stop(running: "subprocess.Popen[str]", number: int = signal.SIGTERM) -> tuple[int, str]:
-    """Ask a process to end; returns its exit code and what it said on stderr."""
+    """Stop a process by SIGTERM; returns its exit code and its standard error."""
     running.send_signal(number)
     _, errors = running.communicate(timeout=PATIENCE)
     return running.returncode, errors
 
 
 def run(arguments: Sequence[str], **environment: str) -> "subprocess.CompletedProcess[str]":
-    """The command as a process of its own, to its end."""
+    """Run the command as a process, to its end."""
     return subprocess.run(
         [sys.executable, "-m", "runtime.cli", *arguments],
         capture_output=True,

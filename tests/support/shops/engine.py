@@ -1,4 +1,4 @@
-"""Where the tests of the engine stand: a log to append to, runners to start, rows to look at."""
+"""The setting of the engine's tests: a log to append to, runners to start, rows to look at."""
 
 import asyncio
 import subprocess
@@ -26,16 +26,16 @@ from tests.support.events.tallies import CODEC
 
 
 def has_table(name: str) -> Callable[[psycopg.Connection], bool]:
-    """Whether there is a table of this name, for `Desk.until`."""
+    """Whether a table of this name exists, for `Desk.until`."""
     return lambda conn: conn.execute("SELECT to_regclass(%s)", (name,)).fetchone() != (None,)
 
 
 SOON = 20
-"""Seconds within which what must happen happens, on a busy machine too."""
+"""How many seconds an expected change may take, also on a busy machine."""
 
 
 class Desk:
-    """One database with its log, seen from outside of the engine."""
+    """One database with its log, seen from outside the engine."""
 
     def __init__(self, database: str, log: PostgresLog) -> None:
         self.database = database
@@ -45,7 +45,7 @@ class Desk:
     # -- the log -----------------------------------------------------------------------------------
 
     async def append(self, stream: UUID, *events: Event) -> Appended:
-        """Append to a stream that only this desk appends to."""
+        """Append to a stream to which only this desk appends."""
         version = self._versions.get(stream, 0)
         self._versions[stream] = version + len(events)
         return await self.log.append([StreamAppend(stream, version, events)])
@@ -54,7 +54,7 @@ class Desk:
 
     @contextmanager
     def running(self, *registered: Registered) -> Iterator[None]:
-        """With a runner in a thread."""
+        """Run a runner in a thread during the block."""
         runner = Runner(self.database, CODEC, registered)
         thread = threading.Thread(target=runner.run)
         thread.start()
@@ -68,7 +68,7 @@ class Desk:
 
     @contextmanager
     def running_process(self) -> Iterator[subprocess.Popen[bytes]]:
-        """With a runner in a process of its own, that may be killed."""
+        """Run a runner in a process, which may be killed."""
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.processes.projector", self.database], cwd=ROOT
         )
@@ -81,7 +81,7 @@ class Desk:
     # -- waiting, by position ----------------------------------------------------------------------
 
     async def until(self, condition: Callable[[psycopg.Connection], Any]) -> Any:
-        """Wait until the condition holds in the database; returns what it returned."""
+        """Wait until the condition holds in the database; returns the condition's result."""
 
         def watch() -> Any:
             deadline = time.monotonic() + SOON
@@ -112,18 +112,18 @@ class Desk:
 
     @contextmanager
     def connect(self, role: str = ROLE) -> Iterator[psycopg.Connection]:
-        """A connection as the program has it."""
+        """A connection like the program's own."""
         with connect(self.database, "test", role=role) as conn:
             yield conn
 
     def execute(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """Run something as the owner of the database."""
+        """Run a statement as the owner of the database."""
         with self.connect(role="") as conn:
             cursor = conn.execute(query.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
 
     def rows(self, registered: Registered, storage: str = "") -> dict[Any, Any]:
-        """The rows of a projection by key, from its active storage if not said otherwise."""
+        """The rows of a projection by key, from its active storage by default."""
         with self.connect() as conn:
             table = sql.Identifier("read", storage or rebuild.live(conn, registered).storage)
             row_type = registered.projection.row
@@ -132,7 +132,7 @@ class Desk:
             return {row[0]: row_type(*row) for row in found}
 
     def verify(self, registered: Registered) -> Verified:
-        """The projection beside its replay."""
+        """Compare the projection with a replay."""
         with self.connect() as conn:
             return rebuild.verify(conn, CODEC, registered, lambda _done, _all: None)
 

@@ -1,4 +1,4 @@
-"""A shop in which there is at least one stream of every kind, and what each of their ids is."""
+"""A shop with at least one stream of every kind, and their ids."""
 
 from uuid import UUID
 
@@ -14,7 +14,7 @@ KINDS: dict[str, Aggregate[object]] = {aggregate.kind: aggregate for aggregate i
 
 
 async def one_of_every_kind(shop: Shop) -> dict[str, UUID]:
-    """Let happen what makes a stream of every kind; returns the id of the latest of each."""
+    """Run commands that create a stream of every kind; returns the id of the latest of each."""
     seller, buyer, other, admin = [
         await shop.register(role) for role in ("SELLER", "BUYER", "BUYER", "ADMIN")
     ]

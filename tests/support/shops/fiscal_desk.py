@@ -1,5 +1,5 @@
-"""The desk where fiscal receipts are asked for: paid orders in the log, and jobs of the worker
-about them."""
+"""The setting of the tests of fiscal receipts: paid orders in the log, and the worker's jobs about
+them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,7 +32,7 @@ async def open_desk(database: str, home: Path, **fields: Any) -> AsyncIterator[C
 
 
 async def paid(core: Core, *sold: tuple[UUID, int], by: Caller = SYSTEM) -> UUID:
-    """An order of these sellers' games at these prices, paid."""
+    """A paid order of these sellers' games at these prices."""
     order_id = uuid4()
     lines = [
         OrderLine(uuid4(), uuid4(), seller, "DIGITAL", "Chess", 1, cents, 1000)
@@ -86,7 +86,7 @@ async def receipt_of(core: Core, order_id: UUID, seller_id: UUID) -> Receipt:
 
 
 async def names(core: Core, order_id: UUID, seller_id: UUID) -> list[str]:
-    """What happened to a receipt, in short."""
+    """Short names of a receipt's events."""
     return [
         e.env.name.split(".")[3]
         for e in await core.log.read_stream(receipt_id(order_id, seller_id))

@@ -1,5 +1,5 @@
 """The whole shop in one process: the real gateway over the real log, projector, workers, and a
-provider of cards."""
+simulated card provider."""
 
 import asyncio
 import copy
@@ -50,7 +50,7 @@ CARD, DECLINED, SECURE = "pm_card_visa", "pm_card_chargeDeclined", "pm_card_auth
 
 @dataclass
 class Person:
-    """Somebody with an account, and a client that speaks for them."""
+    """A person with an account, and a client with their token."""
 
     id: UUID
     email: str
@@ -68,7 +68,7 @@ class Person:
 
 @dataclass
 class Shop:
-    """The shop. `reached` is the position after which a query reads what was done last."""
+    """The shop. `reached` gives the header with which a query reflects all earlier events."""
 
     core: Core
     queues: Queues
@@ -81,14 +81,14 @@ class Shop:
         return self.core.commands
 
     def client(self, token: str | None = None) -> httpx.AsyncClient:
-        """Somebody without an account, or who carries a token."""
+        """A client without an account, or with this token."""
         client = client_of(self.app)
         if token:
             client.headers["authorization"] = f"Bearer {token}"
         return client
 
     async def register(self, account_type: str = "BUYER", **fields: Any) -> Person:
-        """A new account, made as `ludoteca` itself would where only an ADMIN may."""
+        """Register an account; one that only an ADMIN may create, as `system`."""
         email = f"{uuid4().hex}@example.com"
         body = {
             "email": email,
@@ -116,13 +116,14 @@ class Shop:
         return dict(answer.json())
 
     async def reached(self) -> dict[str, str]:
-        """The header by which a query reflects all that happened so far."""
+        """The header with which a query reflects everything so far."""
         return {"Min-Position": str(await self.core.log.head())}
 
     async def eventually(
         self, look: Callable[[], Awaitable[T]], wanted: Callable[[T], object] = bool
     ) -> T:
-        """What is found once it is as wanted; looks again whenever the log has grown."""
+        """Poll until the result is as wanted, and return it; looks again whenever the log has
+        grown."""
         async with asyncio.timeout(60):
             while True:
                 head = await self.core.log.head()
@@ -132,7 +133,7 @@ class Shop:
 
 
 def a_game(**fields: Any) -> dict[str, Any]:
-    """A game that can be listed."""
+    """The body of a request that lists a game."""
     game = {
         "sku": uuid4().hex,
         "title": "Celeste",
@@ -176,7 +177,7 @@ async def open_shop(url: str, home: Path, **more: Any) -> AsyncIterator[Shop]:
 
 
 def replaced(commands: Commands, **services: object) -> Commands:
-    """The same commands, but for these services."""
+    """The same commands with these services replaced."""
     changed = copy.copy(commands)
     vars(changed).update(services)
     return changed
@@ -184,7 +185,7 @@ def replaced(commands: Commands, **services: object) -> Commands:
 
 @asynccontextmanager
 async def another_process(shop: Shop) -> AsyncIterator[Shop]:
-    """A second API process of the shop: what it knows, it has from the database."""
+    """A second API process of the shop, which shares only the database with the first."""
     async with (
         open_core(shop.core.settings, hasher=shop.core.adapters.hasher) as core,
         open_queues(core) as queues,
@@ -194,7 +195,7 @@ async def another_process(shop: Shop) -> AsyncIterator[Shop]:
 
 
 def services_of(core: Core, queues: Queues, search: SearchEngines, rebuilt: list[str]) -> Services:
-    """What the composition root gives the gateway."""
+    """The gateway's services, as the composition root builds them."""
 
     async def rebuild(name: str) -> bool:
         rebuilt.append(name)
@@ -228,7 +229,7 @@ def services_of(core: Core, queues: Queues, search: SearchEngines, rebuilt: list
 
 @asynccontextmanager
 async def projecting(url: str) -> AsyncIterator[None]:
-    """A projector of all read models."""
+    """Run a projector of all read models."""
     runner = Runner(url, codec(), read_models())
     thread = threading.Thread(target=runner.run, name="projector")
     thread.start()
@@ -241,7 +242,7 @@ async def projecting(url: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def working(core: Core, queues: Queues) -> AsyncIterator[None]:
-    """Reactors and workers."""
+    """Run reactors and workers."""
     reactors = ReactorRunner(
         core.url, core.log, reactors_of(core, queues), outcomes=(Refused, AlreadyDone)
     )

@@ -1,4 +1,4 @@
-"""Listening to the live status, as a buyer's program does."""
+"""Listens to the live status, as a buyer's client does."""
 
 import json
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def another_api(shop: Instance) -> Iterator[Instance]:
 
 @contextmanager
 def listening(shop: Instance, who: Person, **more: int) -> Iterator[ClientConnection]:
-    """Connected, and greeted."""
+    """Connect, and receive the greeting."""
     token = who.http.headers["Authorization"].removeprefix("Bearer ")
     with connect(f"ws://127.0.0.1:{shop.port}/api/v1/ws/orders", open_timeout=PATIENCE) as ws:
         ws.send(json.dumps({"token": token, **more}))
@@ -39,7 +39,7 @@ def listening(shop: Instance, who: Person, **more: int) -> Iterator[ClientConnec
 
 
 def hear(ws: ClientConnection, *wanted: tuple[str, str]) -> list[dict[str, Any]]:
-    """All that is told until each of these was: a type, a status."""
+    """All messages until each of these was received: a type, a status."""
     found: list[dict[str, Any]] = []
     while not set(wanted) <= {(each["type"], each["status"]) for each in found}:
         found.append(json.loads(ws.recv(PATIENCE)))
@@ -47,7 +47,7 @@ def hear(ws: ClientConnection, *wanted: tuple[str, str]) -> list[dict[str, Any]]
 
 
 def close_code(ws: ClientConnection) -> int | None:
-    """How it is closed by the server, whatever is told before that."""
+    """The code with which the server closes the connection, after any messages."""
     try:
         while True:
             ws.recv(PATIENCE)

@@ -1,5 +1,5 @@
-"""What hangs on an account, found in the log itself: for tests that run no projector. Whatever was
-ever begun for the account is named; whether it hangs on it still, the commands decide."""
+"""The belongings of an account, read from the log: for tests that run no projector. Returns
+everything that was ever begun for the account; the commands decide what is still open."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from eventstore.log import Log
 
 
 class LogBelongings:
-    """Reads the log as far as it goes."""
+    """Reads the whole log, whatever the position."""
 
     def __init__(self, log: Log) -> None:
         self._log = log

@@ -1,5 +1,5 @@
-"""A shop whose money moves only when the test says so: reactors, jobs and deadlines are run by
-hand, in one process."""
+"""A shop whose money moves only when the test says so: the test runs reactors, jobs and deadlines
+itself, in one process."""
 
 import itertools
 import json
@@ -54,7 +54,7 @@ BY_WALLET = Method("wallet")
 
 
 class KeptJobs:
-    """A queue whose jobs wait until the test has them done."""
+    """A queue that keeps its jobs until the test runs them."""
 
     name = "kept"
 
@@ -83,14 +83,15 @@ class KeptJobs:
 
 
 async def ordered(checkout: Awaitable[CommandResult[Placed | CartChanged]]) -> Placed:
-    """What a checkout made, which found the cart as it stood."""
+    """The result of a checkout that found the cart unchanged."""
     made = (await checkout).value
     assert isinstance(made, Placed), made
     return made
 
 
 class Till:
-    """The commands over one log, the reactors that follow money, and a payment provider on HTTP."""
+    """The commands over one log, the reactors that follow money, and a payment provider over
+    HTTP."""
 
     def __init__(self, core: Core, clock: ManualClock, provider_url: str) -> None:
         self.core = core
@@ -134,7 +135,7 @@ class Till:
         return (await self.commands.catalog.create(seller, listing, "ACTIVE")).value
 
     async def physical_game(self, units: int, cents: int = 1999, seller: Caller = SYSTEM) -> UUID:
-        """A game that is shipped, and so many of it."""
+        """A physical game with this many units in stock."""
         listing = Listing(
             sku=uuid7().hex, title="Chess", kind="PHYSICAL", prices=(Price("*", cents, "USD"),)
         )
@@ -161,7 +162,7 @@ class Till:
     # -- what happens next -------------------------------------------------------------------------
 
     async def react(self) -> None:
-        """Let the reactors see what is new, once."""
+        """Let the reactors handle new events, once."""
         for recorded in await self.core.log.read(self._position):
             for reactor in self.reactors:
                 with suppress(Refused, AlreadyDone):
@@ -169,7 +170,7 @@ class Till:
             self._position = recorded.env.position
 
     async def work(self) -> None:
-        """Do the jobs that wait."""
+        """Run the waiting jobs."""
         jobs, self.queue.jobs[:] = list(self.queue.jobs), []
         worker = payment_worker(self.core)
         for job in jobs:
@@ -179,7 +180,7 @@ class Till:
                 self.dead.append(job)
 
     async def settle(self) -> None:
-        """Let transfers under way end, react and work until nothing more happens."""
+        """Wait for transfers under way, then react and work until nothing more happens."""
         await self.commands.transactions.close()
         while self._position < await self.core.log.head() or self.queue.jobs:
             await self.react()
@@ -188,7 +189,7 @@ class Till:
     async def notice(
         self, payment_id: UUID, type: str, *, event_id: str = "", **about: Any
     ) -> int | None:
-        """The provider's signed notice, as if by its webhook."""
+        """The provider's signed notice, as its webhook would send it."""
         payment = await self.payment(payment_id)
         intent = {
             "id": payment.provider_ref or f"pi_{payment_id.hex}",
@@ -209,7 +210,7 @@ class Till:
         return await self.commands.payments.receive_notice(body, signature.sign(body, SECRET, now))
 
     async def fail_refund(self, payment_id: UUID, type: str = "refund.failed") -> None:
-        """The provider could not send the payment's last refund, which was pending, and says so."""
+        """The provider reports that the payment's last refund, which was pending, has failed."""
         refund = list((await self.payment(payment_id)).refunds.values())[-1]
         async with httpx.AsyncClient() as http:
             path = f"/v1/test_helpers/refunds/{refund.provider_ref}/expire"
@@ -220,8 +221,8 @@ class Till:
     async def refund_notice(
         self, payment_id: UUID, type: str, status: str, **about: Any
     ) -> int | None:
-        """The provider's notice of the payment's last refund, or of one made by hand where there is
-        none."""
+        """The provider's notice of the payment's last refund or, when it has none, of one made by
+        hand."""
         payment = await self.payment(payment_id)
         refund_id, refund = next(reversed(list(payment.refunds.items())), (None, None))
         said = {
@@ -262,8 +263,8 @@ class Till:
         return stock.total, stock.available, stock.reserved, stock.allocated
 
     async def accounts(self) -> dict[str, int]:
-        """Every account's balance in the ledger; fails where a posting does not balance, at
-        whatever position."""
+        """Every account's balance in the ledger. Fails when a posting does not balance, at any
+        position."""
         return accounts_of(
             each.event
             for each in await self.core.log.read(0, limit=1_000_000)
@@ -288,7 +289,7 @@ def _there(found: T | None) -> T:
 
 @asynccontextmanager
 async def open_till(url: str, home: Path) -> AsyncIterator[Till]:
-    """A till over a database, with a provider whose own notices go nowhere."""
+    """A till over a database, with a provider whose own webhooks do not reach it."""
     with (
         running_receiver() as receiver,
         running_provider(

@@ -21,13 +21,13 @@ async def open_wallet(person: Person, currency: str = "USD") -> dict[str, Any]:
 async def adjust(
     admin: Person, wallet: dict[str, Any], amount_cents: int, how: str = "add-funds"
 ) -> httpx.Response:
-    """What an ADMIN puts in or takes out."""
+    """An ADMIN adds funds to a wallet, or deducts them."""
     body = {"amount_cents": amount_cents, "reason": "for a test"}
     return await admin.post(f"/api/v1/wallets/{wallet['id']}/{how}", json=body)
 
 
 async def filled_wallet(person: Person, admin: Person, amount_cents: int = 5000) -> dict[str, Any]:
-    """A new wallet with money in it."""
+    """A new wallet with this balance."""
     wallet = await open_wallet(person)
     answer = await adjust(admin, wallet, amount_cents)
     assert answer.status_code == 200, answer.text
@@ -37,7 +37,7 @@ async def filled_wallet(person: Person, admin: Person, amount_cents: int = 5000)
 async def transact(
     person: Person, type: str, amount_cents: Any, currency: Any = "USD", **rest: Any
 ) -> httpx.Response:
-    """A transaction; header fields are given as `headers`."""
+    """Request a transaction; `headers` are header fields."""
     headers = {**WAIT, **rest.pop("headers", {})}
     body = {"type": type, "amount_cents": amount_cents, "currency": currency, **rest}
     return await person.post("/api/v1/transactions", json=body, headers=headers)
@@ -58,7 +58,7 @@ async def transfer(
 
 
 async def balance_of(shop: Shop, person: Person, wallet: dict[str, Any]) -> int:
-    """What a wallet holds after all that happened so far."""
+    """A wallet's balance after everything so far."""
     answer = await person.get(f"/api/v1/wallets/{wallet['id']}", headers=await shop.reached())
     return int(answer.json()["balance_cents"])
 
@@ -76,8 +76,8 @@ async def account(shop: Shop, admin: Person, account_id: str, balance_cents: int
 
 
 async def refused(shop: Shop, person: Person, path: str, body: dict[str, Any]) -> httpx.Response:
-    """The answer to a request of which the log has nothing, neither then nor by anything that it
-    set in motion."""
+    """The answer to a refused request. Checks that neither the request nor anything that it caused
+    appended an event."""
     head, correlation = await shop.core.log.head(), uuid4()
     answer = await person.post(path, json=body, headers={CORRELATION_HEADER: str(correlation)})
     since = await shop.core.log.read(head)

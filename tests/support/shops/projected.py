@@ -1,4 +1,4 @@
-"""A shop with a running projector: append events, and ask once they are projected."""
+"""A shop with a running projector: append events, and query once they are projected."""
 
 import asyncio
 import threading
@@ -23,7 +23,7 @@ CODEC = codec()
 
 
 class Shop:
-    """Everything that a query test needs of the program."""
+    """What the tests of queries need of the program."""
 
     def __init__(self, url: str, log: PostgresLog) -> None:
         self.url = url
@@ -38,7 +38,7 @@ class Shop:
         return await self.all_happened([(stream_id, events)])
 
     async def all_happened(self, streams: Sequence[tuple[UUID, Sequence[msgspec.Struct]]]) -> int:
-        """Append to several streams at once; returns the position. Gives keys to the persons in
+        """Append to several streams at once; returns the position. Creates keys for the persons in
         them."""
         persons = {
             CODEC.person_of(event, stream_id) for stream_id, events in streams for event in events
@@ -52,7 +52,7 @@ class Shop:
         return (await self.log.append(appends)).position
 
     async def projected(self) -> ReadModels:
-        """The read models once they have all that happened so far."""
+        """The read models once they have all events so far."""
         return self.models.reaching(await self.log.head(), timeout=20)
 
 

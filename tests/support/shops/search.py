@@ -1,4 +1,4 @@
-"""A small shop: games that people look for, and others that are easily taken for them."""
+"""A small shop: games that people look for, and others that are easily confused with them."""
 
 from typing import Any
 from uuid import UUID
@@ -10,12 +10,12 @@ ALICE, BOB = UUID(int=1), UUID(int=2)
 
 
 def game_id(title: str) -> UUID:
-    """The id of the shop's game of that title."""
+    """The id of the shop's game with that title."""
     return derived("game", title)
 
 
 def game(title: str, **fields: Any) -> GameDocument:
-    """A game on sale for 19.99, with what is given changed."""
+    """A game on sale for 19.99, with these fields changed."""
     usual: dict[str, Any] = {
         "game_id": game_id(title),
         "seller_id": ALICE,

@@ -1,4 +1,4 @@
-"""A shop whose search index is in Elasticsearch, and what is done to that index behind its back."""
+"""A shop whose search index is in Elasticsearch, and ways to disturb that index."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,8 +33,8 @@ NAME = GamesIndex.name
 
 @dataclass
 class Searching:
-    """The shop; `indexed` is the projection in Elasticsearch, `client` speaks to the real server,
-    whatever stands before it."""
+    """The shop; `indexed` is the projection in Elasticsearch, and `client` always speaks to the
+    real server."""
 
     shop: Shop
     engines: SearchEngines
@@ -57,7 +57,7 @@ class Searching:
             self.titles.append(title)
 
     async def happened(self, title: str, *events: msgspec.Struct) -> int:
-        """What happened to the game that was sold under a title."""
+        """Append events to the game with this title."""
         return await self.shop.happened(some_id(title), *events)
 
     async def found(self) -> SearchResult:
@@ -66,7 +66,7 @@ class Searching:
         return (await self.engines.search(reads, SearchQuery(limit=200))).value
 
     async def answers(self) -> str:
-        """The engine that answers; it finds all games, whichever it is."""
+        """The name of the engine that answers. Checks that it finds all games."""
         found = await self.found()
         titles = sorted(item.document.title for item in found.items)
         assert (titles, found.total) == (sorted(self.titles), len(self.titles)), found.engine
@@ -84,7 +84,8 @@ class Searching:
         )
 
     async def is_proven(self) -> None:
-        """The index has caught up, and is what a replay makes; nothing is in quarantine."""
+        """Check that the index has caught up and equals a replay, and that nothing is in
+        quarantine."""
         assert await self.indexing_is(whole=True)
         verified = await asyncio.to_thread(self._verify)
         assert (verified.difference.equal, verified.quarantined) == (True, 0), verified
@@ -98,7 +99,8 @@ class Searching:
 async def open_searching(
     database: str, url: str, real_url: str, prefix: str
 ) -> AsyncIterator[Searching]:
-    """The documents in PostgreSQL are projected; the index in Elasticsearch, at `url`, not yet."""
+    """Open the shop. The documents in PostgreSQL are projected; the index in Elasticsearch, at
+    `url`, is not yet."""
     prefix = f"{prefix}shop"
     with open_client(url, seconds=10) as writer, Elasticsearch(real_url) as client:
         async with open_shop(database) as shop, open_async_client(url, seconds=2) as reader:

@@ -1,5 +1,4 @@
-"""A gateway with a few routes of a test's own, over services of which the test says what they
-are."""
+"""A gateway with a few test routes, over services that the test chooses."""
 
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -21,44 +20,44 @@ KEY = new_private_key()
 
 
 def tokens_at(clock: ManualClock) -> Tokens:
-    """Tokens of the shop "ludoteca"."""
+    """Tokens issued by the shop "ludoteca"."""
     return Tokens(KEY, "ludoteca", "ludoteca", clock)
 
 
 class NoHistory:
-    """Of a log that is never asked: what changes it is not told of."""
+    """The history of a log that never changes."""
 
     def when_it_changes(self, _: object) -> None: ...
 
 
 class NoLog:
-    """A log that is never asked."""
+    """A log that is never read."""
 
     history = NoHistory()
 
 
 class NoSessionEnds:
-    """Sessions of which none is over."""
+    """No session has ended."""
 
     async def check(self, _: Opened) -> None: ...
 
 
 class NoConsumers:
-    """Of which none is astray."""
+    """No consumer is astray."""
 
     async def astray(self) -> list[str]:
         return []
 
 
 class NoReadModels:
-    """None that has to catch up."""
+    """No read model has to catch up."""
 
     async def catching_up(self) -> dict[str, Progress]:
         return {}
 
 
 def services(**given: Any) -> Services:
-    """Services of which only what is given is there."""
+    """Only the given services."""
 
     clock = ManualClock(NOON)
     rest: dict[str, Any] = {each.name: None for each in fields(Services)}
@@ -86,7 +85,7 @@ def services(**given: Any) -> Services:
 
 
 def client_of(app: FastAPI, **options: Any) -> httpx.AsyncClient:
-    """Speaks to the app without a network; what the app raises is a failure of the test."""
+    """A client of the app without a network; what the app raises fails the test."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(app, **options), base_url="http://shop")
 
 
