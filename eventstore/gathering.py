@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Generic, TypeVar
 
+from kit.cancellation import stop_if_cancelled
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -41,20 +43,23 @@ class Gatherer(Generic[K, V]):
         if self._asking is not None:
             self._asking.cancel()
             await asyncio.gather(self._asking, return_exceptions=True)
+        for _, answers in self._waiting:  # the task may have ended before it began
+            answers.cancel()
+        self._waiting = []
 
     async def _ask_all(self) -> None:
         while self._waiting:
             batch, questions = self._take()
             try:
+                stop_if_cancelled()
                 found = await self._ask(questions)
             except Exception as error:
                 for _, answers in batch:
                     if not answers.done():
                         answers.set_exception(error)
             except BaseException:
-                for _, answers in (*batch, *self._waiting):
+                for _, answers in batch:
                     answers.cancel()
-                self._waiting = []
                 raise
             else:
                 for _, answers in batch:

@@ -103,3 +103,38 @@ async def test_nobody_waits_for_a_gatherer_that_was_closed() -> None:
     await asyncio.wait([before, during])
     assert before.cancelled()
     assert during.cancelled()
+
+
+async def test_nobody_waits_for_a_gatherer_that_was_closed_before_it_asked() -> None:
+    asked = Asked()
+    waiting = asked.later("a")
+    await asyncio.sleep(0)  # the question is there, and the call has not begun
+    assert not asked.calls
+    await asked.gatherer.close()
+    await asyncio.wait([waiting], timeout=5)
+    assert waiting.cancelled()
+
+
+async def test_a_gatherer_that_was_closed_asks_nothing_when_its_call_fails_instead() -> None:
+    calls: list[list[str]] = []
+
+    async def fail_when_cancelled(questions: list[str]) -> Mapping[str, int]:
+        calls.append(questions)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ConnectionError from None
+        raise AssertionError("unreachable")
+
+    gatherer = Gatherer(fail_when_cancelled)
+    before = asyncio.create_task(gatherer.get(["a"]))
+    while not calls:
+        await asyncio.sleep(0)
+    during = asyncio.create_task(gatherer.get(["b"]))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(gatherer.close(), 5)
+    with pytest.raises(ConnectionError):
+        await before
+    await asyncio.wait([during])
+    assert during.cancelled()
+    assert calls == [["a"]]

@@ -44,6 +44,7 @@ ENDS_WITH_ANOTHER = {
     "commands.accounts.session_ends._Remembered",
     "eventstore.append.pending.Pending",  # refused by the writer
     "eventstore.append.pipeline.Pipeline",  # closed by the writer
+    "eventstore.gathering.Gatherer",  # asks anew each time; who asked looks at the history
     "eventstore.unit_of_work.UnitOfWork",  # decided again
     "projections.engine.advancing.Subscriber",  # made anew at each lead; let go of within a second
     "projections.engine.lanes.Lane",
