@@ -2,20 +2,41 @@
 
 import html
 from collections.abc import Collection, Sequence
-from itertools import pairwise
+from functools import lru_cache
+from itertools import chain, pairwise
 
+import msgspec
 from rapidfuzz.distance import OSA
 
 from projections.search.text import canonical, compounds, initials
 from projections.search.words import Word, words_with_places
 
 
+class _Title(msgspec.Struct, frozen=True):
+    """A title's words, their folded texts, those with digits for Roman numerals, and how runs of
+    them are abbreviated, each with its bounds."""
+
+    words: list[Word]
+    texts: list[str]
+    numbered: list[str]
+    abbreviated: list[tuple[str, int, int]]
+
+
+@lru_cache(maxsize=2048)
+def _taken_apart(title: str) -> _Title:
+    words = words_with_places(title)
+    texts = [word.text for word in words]
+    numbered = canonical(texts)
+    ways = [way(each) for way in (initials, compounds) for each in (texts, numbered)]
+    return _Title(words, texts, numbered, list(dict.fromkeys(chain.from_iterable(ways))))
+
+
 def highlight(title: str, typed: Sequence[str]) -> str:
     """The title as HTML, with matching words within `<em></em>`, otherwise unchanged."""
-    title_words = words_with_places(title)
+    parts = _taken_apart(title)
     shown, done = [], 0
-    for place in sorted(_matching(title_words, typed)):
-        word = title_words[place]
+    for place in sorted(_matching(parts, typed)):
+        word = parts.words[place]
         if word.start >= done:
             shown += [
                 html.escape(title[done : word.start]),
@@ -41,11 +62,10 @@ def correction(title: str, typed: Sequence[str]) -> str | None:
     return nearest if near_enough and nearest != query else None
 
 
-def _matching(title_words: Sequence[Word], typed: Sequence[str]) -> set[int]:
+def _matching(title: _Title, typed: Sequence[str]) -> set[int]:
     """The places of the matching words of the title: matched whole, as a prefix, abbreviated or
     joined, and otherwise mistyped."""
-    texts = [word.text for word in title_words]
-    numbered = canonical(texts)
+    texts, numbered = title.texts, title.numbered
     wanted = {*typed, *canonical(typed), *map("".join, pairwise(typed))}
     found = {
         place
@@ -53,9 +73,9 @@ def _matching(title_words: Sequence[Word], typed: Sequence[str]) -> set[int]:
         if wanted & {word, numbered[place]} or _begun(word, typed)
     }
     abbreviated = wanted - set(numbered)
-    for way in (initials, compounds):
-        runs = [*way(texts), *way(numbered)]
-        found.update(*(range(start, end) for short, start, end in runs if short in abbreviated))
+    for short, start, end in title.abbreviated:
+        if short in abbreviated:
+            found.update(range(start, end))
     for length in (2, 3):
         for start in range(len(texts) - length + 1):
             run = range(start, start + length)
