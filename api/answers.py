@@ -4,7 +4,9 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any
+from uuid import UUID
 
 import msgspec
 from fastapi import Depends, Header, Request
@@ -50,13 +52,14 @@ async def position_of(result: CommandResult[Any], services: Services) -> int:
 
 
 class Content(msgspec.Struct, frozen=True):
-    """What a JSON answer shows, whenever it is asked for: the body and its entity tag; `headers`
-    are others. `lasts`: whether it is right until something is recorded about it."""
+    """What a JSON answer shows: the body and its entity tag; `headers` are others. Beside what it
+    is about, it is made of the stock in `stocks` (stream ids), and of that only `until` then."""
 
     body: bytes
     etag: str
     headers: Mapping[str, str] = {}
-    lasts: bool = True
+    stocks: tuple[UUID, ...] = ()
+    until: datetime | None = None
 
 
 def respond(request: Request, content: Content, position: int) -> Response:
@@ -67,7 +70,12 @@ def respond(request: Request, content: Content, position: int) -> Response:
     return Response(content.body, 200, headers, "application/json")
 
 
-def page_content(request: Request, page: Page[Any], *, lasts: bool = True) -> Content:
+def page_content(
+    request: Request,
+    page: Page[Any],
+    stocks: tuple[UUID, ...] = (),
+    until: datetime | None = None,
+) -> Content:
     """A page of a list with a link to the next page (RFC 8288). A list has no version, so its
     entity tag is a digest of its content."""
     body = page.model_dump_json().encode()
@@ -75,7 +83,7 @@ def page_content(request: Request, page: Page[Any], *, lasts: bool = True) -> Co
     if page.next_cursor is not None:
         following = request.url.include_query_params(cursor=page.next_cursor)
         headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
-    return Content(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"', headers, lasts)
+    return Content(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"', headers, stocks, until)
 
 
 def page_answer(request: Request, page: Page[Any], position: int) -> Response:

@@ -1,5 +1,5 @@
-"""Answers about games that a process keeps, as bytes: while no game in them has changed, whoever
-asks the same gets the same, without a question to the database.
+"""Answers about games that a process keeps, as bytes: while no game and no stock in them has
+changed, whoever asks the same gets the same, without a question to the database.
 
 Only answers to requests without a token are kept: those of others depend on who asks, and have to
 reflect what they have just written. `Min-Position` is kept to; `Event-Position` is up to where the
@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.answers import Content, respond
+from kit.clock import Clock
 from queries.game_tail import GameTail, Since
 from queries.read_models import ReadModels
 
@@ -44,8 +45,9 @@ class _Kept(msgspec.Struct, frozen=True):
 class KeptAnswers:
     """The answers that were asked for last."""
 
-    def __init__(self, tail: GameTail) -> None:
+    def __init__(self, tail: GameTail, clock: Clock) -> None:
         self._tail = tail
+        self._clock = clock
         self._kept: OrderedDict[_Url, _Kept] = OrderedDict()
         self._bytes = 0
 
@@ -62,7 +64,7 @@ class KeptAnswers:
             return respond(request, *found)
         since = self._tail.settled()
         content, position = await make()
-        if since is not None and content.lasts and position >= since.position:
+        if since is not None and position >= since.position:
             self._keep(url, _Kept(content, position, since, game_id))
         return respond(request, content, position)
 
@@ -70,7 +72,7 @@ class KeptAnswers:
         known_upto, kept = self._tail.position(), self._kept.get(url)
         if kept is None:
             return None
-        if not self._tail.is_unchanged(kept.since, kept.game_id):
+        if not self._is_right(kept):
             self._drop(url)
             return None
         if known_upto is None:
@@ -80,6 +82,14 @@ class KeptAnswers:
             return None
         self._kept.move_to_end(url)
         return kept.content, position
+
+    def _is_right(self, kept: _Kept) -> bool:
+        tail, content, since = self._tail, kept.content, kept.since
+        return (
+            (content.until is None or self._clock.now() < content.until)
+            and tail.is_unchanged(since, kept.game_id)
+            and all(tail.is_unchanged(since, stock_id) for stock_id in content.stocks)
+        )
 
     def _keep(self, url: _Url, kept: _Kept) -> None:
         self._drop(url)

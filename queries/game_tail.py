@@ -1,10 +1,11 @@
-"""Follows the log for changes of games, so that results cached from games are known to hold without
-a query.
+"""Follows the log for changes of games and of their stock, so that results cached from them are
+known to hold without a query.
 
-Each look is one statement, and so one snapshot: the end of the log, the games that have changed
-since the previous look, and the checkpoint of the read model of games (unless one of its streams is
-quarantined, which might be folded later, without an event). So what is read after a look reflects
-at least that checkpoint, and holds until the log has a later change of its games.
+Each look is one statement, and so one snapshot: the end of the log, what has changed since the
+previous look, and the checkpoint of the read models of games and stock (unless one of their streams
+is quarantined, which might be folded later, without an event). So what is read after a look
+reflects at least that checkpoint, and holds until the log has a later change of the same game or
+stock.
 
 This knowledge is as old as the last look: some milliseconds while the log grows, and never more
 than STALE_SECONDS.
@@ -43,25 +44,29 @@ PAUSE_SECONDS = 0.02
 IDLE_SECONDS = 60.0
 """How long after the last use the log is no longer followed, until the next use."""
 
-MAX_CHANGED_GAMES = 10_000
+MAX_CHANGED_STREAMS = 10_000
 
 _LOOK = """
 SELECT head.position AS head,
     EXISTS (
         SELECT 1 FROM consumers.quarantine q JOIN consumers.feeds f USING (feed)
-        WHERE f.projection = 'games'
+        WHERE f.projection IN ('games', 'stock')
     ) AS quarantined,
     (
         SELECT coalesce(
-            json_agg(json_build_array(e.stream_id, e.position) ORDER BY e.position), '[]'
+            json_agg(
+                json_build_array(e.stream_id, e.position, e.name LIKE 'game.%%')
+                ORDER BY e.position
+            ), '[]'
         )
         FROM log.events e
         WHERE e.position > %(after)s AND e.position <= least(head.position, %(upto)s)
-            AND e.name LIKE 'game.%%'
+            AND (e.name LIKE 'game.%%' OR e.name LIKE 'inventory.%%')
     ) AS changes
 FROM (
     SELECT coalesce(max(position), 0) AS position FROM log.events
     WHERE (SELECT count(*) FROM (SELECT 1 FROM @games LIMIT 1) AS any_game) >= 0
+        AND (SELECT count(*) FROM (SELECT 1 FROM @stock LIMIT 1) AS any_stock) >= 0
 ) AS head
 """
 
@@ -69,7 +74,8 @@ FROM (
 class _Look(msgspec.Struct, frozen=True):
     head: int
     quarantined: bool
-    changes: list[tuple[UUID, int]]
+    changes: list[tuple[UUID, int, bool]]
+    """Streams, positions, and whether they are of games."""
 
 
 class Since(msgspec.Struct, frozen=True):
@@ -91,13 +97,13 @@ class GameTail:
         self._position = 0
         self._settled: int | None = None
         self._changed: OrderedDict[UUID, int] = OrderedDict()
-        """The last changes, by game; those before `_complete_from` may be missing."""
+        """The last changes, by stream; those before `_complete_from` may be missing."""
         self._complete_from = 0
-        self._last_change = 0
+        self._last_game = 0
         log.history.when_it_changes(self._forget)
 
     def position(self) -> int | None:
-        """The position up to which all changes of games are known; None when the last look is too
+        """The position up to which all changes are known; None when the last look is too
         old."""
         self._asked_at = monotonic()
         if self._task is None or self._task.done():
@@ -105,20 +111,21 @@ class GameTail:
         return self._position if self._asked_at - self._known_at < STALE_SECONDS else None
 
     def settled(self) -> Since | None:
-        """From where on games that are read after this call hold; None while that is not known, or
-        a stream is quarantined."""
+        """From where on games and stock that are read after this call hold; None while that is not
+        known, or a stream is quarantined."""
         if self._settled is None or self.position() is None:
             return None
         return Since(self._settled, self._generation)
 
-    def is_unchanged(self, since: Since, game_id: UUID | None) -> bool:
-        """Whether the game (None: every game) has not changed since then, as far as is known."""
+    def is_unchanged(self, since: Since, stream_id: UUID | None) -> bool:
+        """Whether the game or stock (None: every game) has not changed since then, as far as is
+        known."""
         if since.generation != self._generation:
             return False
-        if game_id is None:
-            return self._last_change <= since.position
+        if stream_id is None:
+            return self._last_game <= since.position
         known = since.position >= self._complete_from
-        return known and self._changed.get(game_id, 0) <= since.position
+        return known and self._changed.get(stream_id, 0) <= since.position
 
     async def close(self) -> None:
         """Stop following."""
@@ -132,7 +139,7 @@ class GameTail:
         self._known_at = float("-inf")
         self._settled = None
         self._changed.clear()
-        self._position = self._complete_from = self._last_change = 0
+        self._position = self._complete_from = self._last_game = 0
 
     # -- following the log -------------------------------------------------------------------------
 
@@ -164,15 +171,17 @@ class GameTail:
         look = found.value[0]
         if look.head > upto:  # too many to look through: all may have changed
             self._changed.clear()
-            self._complete_from = self._last_change = look.head
-        for game_id, position in look.changes if look.head <= upto else ():
-            self._note(game_id, position)
+            self._complete_from = self._last_game = look.head
+        for stream_id, position, is_game in look.changes if look.head <= upto else ():
+            self._note(stream_id, position)
+            if is_game:
+                self._last_game = position
         self._position = look.head
         self._settled = None if look.quarantined else found.position
         self._known_at = looked_at
 
-    def _note(self, game_id: UUID, position: int) -> None:
-        self._last_change = self._changed[game_id] = position
-        self._changed.move_to_end(game_id)
-        if len(self._changed) > MAX_CHANGED_GAMES:
+    def _note(self, stream_id: UUID, position: int) -> None:
+        self._changed[stream_id] = position
+        self._changed.move_to_end(stream_id)
+        if len(self._changed) > MAX_CHANGED_STREAMS:
             self._complete_from = self._changed.popitem(last=False)[1]

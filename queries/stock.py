@@ -34,10 +34,11 @@ class Stock(msgspec.Struct, frozen=True):
 
 class Offer(msgspec.Struct, frozen=True):
     """A game's images, prices and availability for lists: `available` as in `Availability`, but
-    None for a draft, too."""
+    None for a draft, too; `until` is when it changes without an event, as a hold expires."""
 
     product_id: UUID
     available: int | None
+    until: datetime | None
     image_ids: list[UUID]
     prices: list[PriceRow]
 
@@ -85,7 +86,11 @@ SELECT
             SELECT coalesce(sum(h.reserved), 0) FROM @stock h
             WHERE h.stock_id = s.stock_id AND h.reserved > 0 AND h.expires_at <= %(now)s
         ), 0)::bigint
-    END AS available
+    END AS available,
+    (
+        SELECT min(h.expires_at) FROM @stock h
+        WHERE h.stock_id = s.stock_id AND h.reserved > 0 AND h.expires_at > %(now)s
+    ) AS until
 FROM @games g LEFT JOIN @stock s ON s.product_id = g.game_id
 """
 """SQL: every game as an `Offer` at the time `now`."""

@@ -1,7 +1,8 @@
 """Games: listing, editing, browsing and searching them."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -42,6 +43,7 @@ from commands.aggregates import GAME
 from commands.handler import CommandResult
 from domain.catalog import InitialStatus, Kind, Listing
 from domain.catalog import Status as GameStatus
+from domain.ids import stock_id
 from domain.regions import ANY_REGION
 from projections.models.games import Game
 from queries import games as games_query
@@ -187,8 +189,7 @@ async def _game_now(
         }
     )
     offer_of(body, body.prices, body.image_ids, region)
-    if body.kind == "PHYSICAL":
-        await _show_stock(services, services.reads, [body])
+    await _show_stock(services, services.reads, [body], 0)
     return answer(body, position=await position_of(result, services), version=version, **options)
 
 
@@ -343,12 +344,11 @@ async def get_game(
             raise GAME.missing()
         view = DatedGame.model_validate(game)
         offer_of(view, view.prices, view.image_ids, region)
-        counted = view.kind == "PHYSICAL"
-        if counted:
-            position = min(position, await _show_stock(services, reads, [view]))
+        stock = await _show_stock(services, reads, [view], position)
         tag = etag(game.version, view.model_dump_json(include=OFFERED))
         body = view.model_dump_json().encode()
-        return Content(body, tag, {"Vary": "Authorization"}, lasts=not counted), position
+        headers = {"Vary": "Authorization"}
+        return Content(body, tag, headers, stock.streams, stock.until), stock.position
 
     kept_answers: KeptAnswers = request.app.state.kept_answers
     return await kept_answers.answer(request, reads, make, game_id=game_id)
@@ -381,21 +381,35 @@ async def _offered(
 ) -> tuple[Content, int]:
     """A page of games with their prices and, for physical ones, the available quantity; and the
     position that it reflects."""
-    page, position = Page[DatedGame].model_validate(found.value), found.position
+    page = Page[DatedGame].model_validate(found.value)
     for game in page.items:
         offer_of(game, game.prices, game.image_ids, region)
-    counted = [game for game in page.items if game.kind == "PHYSICAL"]
-    if counted:
-        position = min(position, await _show_stock(services, reads, counted))
-    return page_content(request, page, lasts=not counted), position
+    stock = await _show_stock(services, reads, page.items, found.position)
+    return page_content(request, page, stock.streams, stock.until), stock.position
 
 
-async def _show_stock(services: Services, reads: ReadModels, games: Sequence[GameView]) -> int:
-    """Add the availability of physical games. Returns the position that it reflects."""
-    offers = await offers_of(services, reads, games)
-    for game in games:
+class _Stock(NamedTuple):
+    """The stock that an answer shows, when it changes without an event, and the position that the
+    answer reflects."""
+
+    streams: tuple[UUID, ...]
+    until: datetime | None
+    position: int
+
+
+async def _show_stock(
+    services: Services, reads: ReadModels, games: Sequence[GameView], position: int
+) -> _Stock:
+    """Add the availability of physical games, if there are any."""
+    physical = [game for game in games if game.kind == "PHYSICAL"]
+    if not physical:
+        return _Stock((), None, position)
+    offers = await offers_of(services, reads, physical)
+    for game in physical:
         offer = offers.value.get(game.game_id)
         game.available = (
             offer.available if offer is not None else 0 if game.status == "ACTIVE" else None
         )
-    return offers.position
+    until = min((each.until for each in offers.value.values() if each.until), default=None)
+    streams = tuple(stock_id(game.game_id) for game in physical)
+    return _Stock(streams, until, min(position, offers.position))

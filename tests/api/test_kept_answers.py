@@ -1,12 +1,14 @@
 """Answers about games that a process keeps: never other than what the log had at the position that
 they tell."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from api.kept_answers import KeptAnswers
+from kit.clock import ManualClock
 from queries import game_tail, games
 from queries.game_tail import GameTail
 from tests.support.shops.gateway import Person, Shop, another_process
@@ -214,18 +216,68 @@ async def test_while_a_game_is_quarantined_nothing_is_kept(
     assert len(read) == reads + 3
 
 
-async def test_how_many_of_a_physical_game_there_are_is_read_each_time(
-    shop: Shop, seller: Person, tail: GameTail, read: list[object]
-) -> None:
+async def stocked(shop: Shop, seller: Person, total: int) -> str:
+    """A physical game, on sale."""
     game = await shop.game(seller, kind="PHYSICAL")
+    body = {"product_id": game["id"], "total_quantity": total}
+    answer = await seller.put("/api/v1/inventory/stock", json=body)
+    assert answer.status_code == 200, answer.text
+    return str(game["id"])
+
+
+async def test_how_many_there_are_is_read_again_when_that_changes(
+    shop: Shop, buyer: Person, seller: Person, tail: GameTail, read: list[object]
+) -> None:
+    game_id, other_id = [await stocked(shop, seller, 5) for _ in range(2)]
+    paths = [f"/api/v1/games/{game_id}", f"/api/v1/games?seller_id={seller.id}"]
+    other, client = f"/api/v1/games/{other_id}", shop.client()
     await looked(shop, tail)
+    for path in (*paths, other, *paths):
+        await client.get(path)
     reads = len(read)
 
-    for _ in range(2):
-        answer = await shop.client().get(f"/api/v1/games/{game['id']}")
-        assert answer.json()["available"] == 0
+    item = {"product_id": game_id, "quantity": 2}
+    assert (await buyer.post("/api/v1/cart/items", json=item)).status_code == 201
+    await client.get("/api/v1/games", headers=await shop.reached())
+    await client.get(f"/api/v1/inventory/availability/{game_id}", headers=await shop.reached())
+    await tail._look()
 
-    assert len(read) == reads + 2
+    assert (await client.get(other)).json()["available"] == 5
+    assert len(read) == reads
+    assert (await client.get(paths[0])).json()["available"] == 3
+    listed = {
+        each["id"]: each["available"] for each in (await client.get(paths[1])).json()["items"]
+    }
+    assert listed == {game_id: 3, other_id: 5}
+
+
+async def test_how_many_there_are_is_read_again_when_a_hold_expires(
+    shop: Shop,
+    buyer: Person,
+    seller: Person,
+    tail: GameTail,
+    read: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    game_id = await stocked(shop, seller, 5)
+    path, client = f"/api/v1/games/{game_id}", shop.client()
+    item = {"product_id": game_id, "quantity": 2}
+    cart = await buyer.post("/api/v1/cart/items", json=item)
+    await client.get(f"/api/v1/inventory/availability/{game_id}", headers=await shop.reached())
+    await looked(shop, tail)
+    await client.get(path)
+    (until,) = [kept.content.until for url, kept in kept_by(shop)._kept.items() if url.path == path]
+    assert until is not None
+    assert until >= datetime.fromisoformat(cart.json()["expires_at"])
+    reads, clock = len(read), ManualClock(until - timedelta(seconds=1))
+    monkeypatch.setattr(kept_by(shop), "_clock", clock)
+    await client.get(path)
+    assert len(read) == reads
+
+    clock.advance(timedelta(seconds=1))
+    await client.get(path)
+
+    assert len(read) == reads + 1
 
 
 async def test_a_draft_stays_hidden(shop: Shop, seller: Person, tail: GameTail) -> None:
