@@ -117,9 +117,11 @@ async def test_nobody_waits_for_a_gatherer_that_was_closed_before_it_asked() -> 
 
 async def test_a_gatherer_that_was_closed_asks_nothing_when_its_call_fails_instead() -> None:
     calls: list[list[str]] = []
+    begun = asyncio.Event()
 
     async def fail_when_cancelled(questions: list[str]) -> Mapping[str, int]:
         calls.append(questions)
+        begun.set()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -128,8 +130,7 @@ async def test_a_gatherer_that_was_closed_asks_nothing_when_its_call_fails_inste
 
     gatherer = Gatherer(fail_when_cancelled)
     before = asyncio.create_task(gatherer.get(["a"]))
-    while not calls:
-        await asyncio.sleep(0)
+    await begun.wait()
     during = asyncio.create_task(gatherer.get(["b"]))
     await asyncio.sleep(0)
     await asyncio.wait_for(gatherer.close(), 5)
