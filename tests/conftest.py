@@ -1,7 +1,7 @@
-"""What every test may ask for: databases, RabbitMQ, Elasticsearch, stripe-mock.
+"""Fixtures of all tests: databases, RabbitMQ, Elasticsearch, stripe-mock.
 
-One PostgreSQL serves the whole run. Under pytest-xdist the controller starts it and tells the
-workers where; without, the first test that needs it does.
+One PostgreSQL serves the whole run. Under pytest-xdist the controller starts it and passes its
+address to the workers; otherwise the first test that needs it does.
 """
 
 import asyncio

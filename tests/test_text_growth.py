@@ -1,9 +1,10 @@
 """Twice the text costs at most three times as much, whatever the text: each filter that folds,
-normalizes or looks through what strangers send, on adversarial texts of the largest size that the
-edge lets through to it.
+normalizes or searches strangers' texts, on adversarial texts of the largest size that the gateway
+lets through to it.
 
-Measured is this process's time, the least of several runs, and again when it came out too large: a
-busy machine is no failure. A module that normalizes Unicode and is in no row of the table fails.
+The measure is this process' CPU time, the least of several runs, measured again when it is too
+large: a busy machine is no failure. A module that normalizes Unicode and is missing in the table
+fails.
 """
 
 import gc

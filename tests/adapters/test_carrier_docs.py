@@ -1,4 +1,4 @@
-"""docs/carriers.md: the notice that it tells carriers to send is one that we take."""
+"""docs/carriers.md: the program accepts the notice that the page tells carriers to send."""
 
 import re
 import shutil

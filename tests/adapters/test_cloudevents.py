@@ -1,4 +1,4 @@
-"""What subscribers of the bus receive: CloudEvents 1.0, JSON format, structured mode."""
+"""The messages on the bus: CloudEvents 1.0, JSON format, structured mode."""
 
 import json
 import re

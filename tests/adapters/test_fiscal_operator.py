@@ -1,4 +1,4 @@
-"""The fiscal operator over HTTP, by the client that the program uses."""
+"""The client of the fiscal operator, over HTTP."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

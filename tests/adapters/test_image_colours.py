@@ -1,4 +1,4 @@
-"""A picture keeps its colours, whatever kind of file it comes in."""
+"""An image keeps its colours, whatever kind of file it comes from."""
 
 import io
 import random

@@ -1,5 +1,5 @@
-"""Images: what is taken for one, what is kept of it, where it is kept, and where it may be fetched
-from."""
+"""Images: which files are accepted, what is stored of them and where, and from where they may be
+fetched."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""Passwords: hashed, matched, and of those who have none nothing is told by the time it takes."""
+"""Passwords are hashed and matched; the time that a login takes does not reveal who has none."""
 
 import asyncio
 

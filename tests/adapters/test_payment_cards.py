@@ -1,4 +1,4 @@
-"""docs/payments.md: each card does what its row says, and there is no other."""
+"""docs/payments.md: each test card does what its row says, and the page lists all of them."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The simulated provider's API, spoken to in plain HTTP."""
+"""The simulated provider's API, over plain HTTP."""
 
 import threading
 from collections.abc import Iterator

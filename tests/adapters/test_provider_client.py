@@ -1,4 +1,4 @@
-"""The client of the simulated provider, against the real server, and against servers that
+"""The client of the simulated provider, against the real server and against servers that
 misbehave."""
 
 import asyncio

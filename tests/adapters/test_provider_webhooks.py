@@ -1,4 +1,4 @@
-"""The simulated provider's webhooks, and what it remembers over a restart."""
+"""The simulated provider's webhooks, and what it still knows after a restart."""
 
 import sqlite3
 import subprocess

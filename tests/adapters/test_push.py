@@ -1,4 +1,4 @@
-"""Push notices: posted to a real HTTP server, or kept as files."""
+"""Push notifications: posted to a real HTTP server, or written to files."""
 
 import json
 from collections.abc import AsyncIterator

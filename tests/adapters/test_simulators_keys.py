@@ -1,4 +1,4 @@
-"""The simulators' APIs are for who has the key; their pages are for everybody."""
+"""The simulators' APIs require the key; their pages are public."""
 
 from pathlib import Path
 from typing import Any

@@ -1,6 +1,5 @@
-"""Stripe's client: against stripe-mock, which checks our calls; answers that it never gives;
-notices signed by Stripe's own package.
-"""
+"""Stripe's client: against stripe-mock, which checks our calls; with answers that stripe-mock never
+gives; and with notices signed by Stripe's own package."""
 
 import asyncio
 import json

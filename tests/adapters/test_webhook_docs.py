@@ -1,5 +1,4 @@
-"""docs/webhooks.md: what it tells merchants to run does what it says, and what it lists is what
-there is."""
+"""docs/webhooks.md: the code for merchants works, and the lists are complete."""
 
 import re
 import shutil

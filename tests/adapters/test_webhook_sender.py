@@ -1,4 +1,4 @@
-"""Sending webhooks to a real server of a merchant's, and to none of our own."""
+"""Webhooks are sent to a merchant's real server, and never into our own network."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""Webhook signatures: who may speak, and for how long what they said counts."""
+"""Webhook signatures: which are accepted, and for how long."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""The contract of a work queue, kept by PostgreSQL and RabbitMQ alike; their one difference is
+"""The contract of a work queue, for PostgreSQL and RabbitMQ alike; their one difference is
 marked."""
 
 import asyncio

@@ -1,4 +1,5 @@
-"""A new password, a new address: who may, and what it takes. One mailbox has one account."""
+"""Changing the password and the e-mail address: who may, and what it requires. One mailbox has one
+account."""
 
 from functools import partial
 from uuid import uuid4

@@ -1,5 +1,4 @@
-"""Closing, forgetting and reopening accounts, as clients see it: what hangs on an account goes with
-it."""
+"""Closing, forgetting and reopening accounts over HTTP, with everything that belongs to them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,5 +1,5 @@
-"""How large an amount may be, by its currency, at every door that takes one; and how amounts
-read."""
+"""The largest amount of each currency, for every request with an amount; and how amounts are
+formatted."""
 
 from typing import Any
 

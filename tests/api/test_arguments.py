@@ -1,4 +1,4 @@
-"""Endpoints are called with the arguments that FastAPI gives them, and refuse what it refuses."""
+"""Endpoints get the same arguments as FastAPI would give them, and refuse the same requests."""
 
 import asyncio
 from functools import cache

@@ -1,4 +1,4 @@
-"""Who tries passwords, or has us send mail, is slowed down: each client, and each account or
+"""Attempts at passwords and requests for mail are limited: per client, and per account or
 address."""
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""The log as auditors see it, over HTTP."""
+"""The log over HTTP, as auditors see it."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""Buying a digital game, over HTTP, with a worker and a provider of cards behind it."""
+"""Buying a digital game over HTTP, with a worker and a card provider."""
 
 import asyncio
 from datetime import UTC, datetime

@@ -1,7 +1,7 @@
-"""The shop with Stripe as its provider: the real gateway and workers over stripe-mock, notices
-signed by its package.
+"""The shop with Stripe as its provider: the real gateway and workers over stripe-mock, and notices
+signed by Stripe's package.
 
-stripe-mock remembers nothing, so what became of a payment is told by notices alone.
+stripe-mock remembers nothing, so only notices report the outcome of a payment.
 """
 
 import json

@@ -1,5 +1,5 @@
-"""Card numbers: refused where a card could be written, and nowhere kept, logged or told; other
-numbers pass."""
+"""Card numbers are refused wherever somebody could write one, and never stored, logged or returned;
+other numbers pass."""
 
 import logging
 from pathlib import Path

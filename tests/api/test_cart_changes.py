@@ -1,5 +1,5 @@
-"""What has changed between cart and checkout is told line by line, and the next checkout takes it
-as shown."""
+"""A checkout lists line by line what has changed since the cart was filled; the next checkout
+accepts the changes shown."""
 
 import dataclasses
 from datetime import timedelta

@@ -1,5 +1,5 @@
-"""Connections over real sockets: who says little, slowly or too much is refused, and holds nothing
-up."""
+"""Connections over real sockets: clients that send little, slowly or too much are refused, and
+delay nobody."""
 
 import asyncio
 import base64

@@ -1,5 +1,4 @@
-"""Whatever is sent is bounded: a new field whose text, number, moment or list has no bounds fails
-here."""
+"""Every input is bounded: a new field whose text, number, time or list has no bounds fails here."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any, Literal, get_origin

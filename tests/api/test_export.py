@@ -1,4 +1,4 @@
-"""Everything that is kept about an account, as its owner takes it along."""
+"""The export of everything stored about an account, for its owner."""
 
 import json
 from typing import Any

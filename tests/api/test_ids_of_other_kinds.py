@@ -1,7 +1,7 @@
-"""An id of another kind of thing is as good as an unknown one: to every look-up of an aggregate, at
-every route.
+"""The id of another kind of thing is treated like an unknown id: by every look-up of an aggregate,
+at every route.
 
-Generated from the table of aggregates and from the gateway's routes: what is new is tried, too.
+Generated from the table of aggregates and from the gateway's routes, so that new ones are covered.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Pictures of games over HTTP: uploading, fetching from URLs, serving."""
+"""Images of games over HTTP: uploading, fetching from URLs, serving."""
 
 import dataclasses
 import io

@@ -1,4 +1,4 @@
-"""Stock over HTTP: counting it, looking at it, and holds for other systems."""
+"""Stock over HTTP: setting it, reading it, and reservations for other systems."""
 
 from datetime import timedelta
 from typing import Any

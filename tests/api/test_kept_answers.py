@@ -1,5 +1,4 @@
-"""Answers about games that a process keeps: never other than what the log had at the position that
-they tell."""
+"""Cached answers about games always match the log at the position that they state."""
 
 from datetime import datetime, timedelta
 from typing import Any

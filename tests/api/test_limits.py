@@ -1,5 +1,4 @@
-"""Nobody may ask without end: per address, per person for writes; and an address cannot be made
-up."""
+"""Requests are limited per address, and writes per person; a client cannot fake its address."""
 
 import time
 from typing import Any

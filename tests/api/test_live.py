@@ -1,4 +1,4 @@
-"""The live status over a WebSocket, as the server of the program speaks it."""
+"""The live status over a WebSocket, through the program's own server."""
 
 import asyncio
 import dataclasses

@@ -1,4 +1,4 @@
-"""The notice worker over a real log, with a transport that does as it is told."""
+"""The notification worker over a real log, with a fake transport."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,5 +1,4 @@
-"""What people are told, from what happened to the mail server and back to the record of its
-delivery."""
+"""Notifications, from the event to the mail server and the record of the delivery."""
 
 import asyncio
 import json

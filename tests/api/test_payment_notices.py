@@ -1,5 +1,4 @@
-"""The provider's notices, over HTTP: whatever arrives, in whatever order and however often, ends
-the same."""
+"""The provider's notices over HTTP: in any order and with any repeats, the outcome is the same."""
 
 import asyncio
 import json

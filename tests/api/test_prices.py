@@ -1,5 +1,4 @@
-"""What games cost where: in every view, in lists that are filtered and sorted by price, and in
-facets."""
+"""Regional prices: in every view, in lists filtered and sorted by price, and in facets."""
 
 import io
 from typing import Any

@@ -1,4 +1,4 @@
-"""Every error is a problem document, and none tells what is ours."""
+"""Every error is a problem document, and none reveals internals."""
 
 import asyncio
 import base64

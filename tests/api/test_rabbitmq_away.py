@@ -1,4 +1,4 @@
-"""The gateway as it is composed for RabbitMQ, while RabbitMQ is away and when it is back."""
+"""The gateway composed for RabbitMQ, while RabbitMQ is away and after it is back."""
 
 import asyncio
 from collections.abc import AsyncIterator

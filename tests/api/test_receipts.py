@@ -1,5 +1,4 @@
-"""Fiscal receipts of orders, and sales figures, over HTTP, with a worker and a fiscal operator
-behind it."""
+"""Fiscal receipts of orders, and sales figures, over HTTP, with a worker and a fiscal operator."""
 
 import asyncio
 from datetime import UTC, date, datetime

@@ -1,5 +1,5 @@
-"""Refunds under way, what cost nothing, wallets that owe, and orders that are paid no more: as
-clients see them."""
+"""Refunds over HTTP: pending ones, orders that cost nothing, wallets that owe, and orders that
+accept no payment any more."""
 
 import json
 from typing import Any

@@ -1,5 +1,5 @@
-"""What is refused over HTTP, each by its own code, and leaves nothing in the log: bad input, and
-others' business."""
+"""Each refusal over HTTP has its own code and leaves nothing in the log: bad input, and other
+people's things."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""The table of routes finds what FastAPI's router finds by trying each route in turn."""
+"""The table of routes finds the same route as FastAPI's router, which tries each in turn."""
 
 from functools import cache
 from typing import Any

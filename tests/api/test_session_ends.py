@@ -1,4 +1,4 @@
-"""The end of a session ends its tokens and its sockets, at every API process."""
+"""The end of a session ends its tokens and its sockets, in every API process."""
 
 import asyncio
 import json

@@ -1,5 +1,5 @@
-"""Fulfilment over HTTP: sellers send what was paid, the carrier's signed notice delivers it, the
-order follows."""
+"""Fulfilment over HTTP: sellers ship paid orders, the carrier's signed notice reports the delivery,
+and the order follows."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the gateway shows of itself: aliases, OpenAPI, documentation, probes, metrics."""
+"""Aliases, OpenAPI, documentation, probes and metrics of the gateway."""
 
 import dataclasses
 import re

@@ -1,4 +1,4 @@
-"""Tokens speak for a person only when they are ours, of their purpose, and in time."""
+"""A token is valid only if we issued it, for this purpose, and it has not expired."""
 
 import base64
 import json

@@ -1,5 +1,4 @@
-"""Deposits, transfers and payments from wallets, over HTTP, with a worker and a provider of cards
-behind them."""
+"""Deposits, transfers and payments from wallets, over HTTP, with a worker and a card provider."""
 
 import asyncio
 from typing import Any

@@ -1,5 +1,5 @@
-"""The twin that our API is measured beside (benchmarks/http/twin) is an honest one: it answers what
-we answer, field by field, and refuses what a shop must refuse."""
+"""The twin that our API is compared with (benchmarks/http/twin) is a fair one: it gives the same
+answers, field by field, and refuses what a shop must refuse."""
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass

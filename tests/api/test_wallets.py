@@ -1,4 +1,4 @@
-"""Wallets over HTTP: opening, looking, statements, and what an ADMIN may do."""
+"""Wallets over HTTP: opening, reading, statements, and what an ADMIN may do."""
 
 import asyncio
 from typing import Any

@@ -1,5 +1,5 @@
-"""401, then 403, then the body: for every route, role and kind of body, made from the table of
-routes."""
+"""401 comes before 403, and 403 before checks of the body: for every route, role and kind of body,
+generated from the table of routes."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""A shop to run commands against, and the command itself."""
+"""A shop for commands to run against, and the command itself."""
 
 import logging
 import os

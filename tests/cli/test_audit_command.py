@@ -1,4 +1,4 @@
-"""`ludoteca audit verify` finds whatever was done to the log."""
+"""`ludoteca audit verify` detects every manipulation of the log."""
 
 import re
 

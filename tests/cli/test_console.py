@@ -1,4 +1,4 @@
-"""What commands print, and what processes log."""
+"""The output of commands, and the logs of processes."""
 
 import json
 import logging

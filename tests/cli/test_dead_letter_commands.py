@@ -1,4 +1,4 @@
-"""`ludoteca dlq`, over either broker."""
+"""`ludoteca dlq`, with both brokers."""
 
 import asyncio
 from collections.abc import Callable, Sequence

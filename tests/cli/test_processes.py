@@ -1,4 +1,4 @@
-"""The processes of the program, each started as its own command, as on hosts of their own."""
+"""The processes of the program, each started by its own command, as on separate hosts."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""`ludoteca sql`: PostgreSQL's programs, which are on nobody's PATH, on the instance's database."""
+"""`ludoteca sql`: PostgreSQL's programs, which are not on the PATH, on the instance's database."""
 
 import json
 import subprocess

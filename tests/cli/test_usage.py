@@ -1,4 +1,4 @@
-"""How the command explains itself, and how it ends when it cannot do what was asked."""
+"""Help texts, and how commands end when they cannot do what was asked."""
 
 import fcntl
 import re

@@ -1,4 +1,4 @@
-"""The shop that commands are asked of."""
+"""The shop whose commands are tested."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""Commands that end accounts, with what hangs on them."""
+"""Commands that close, forget and reopen accounts, with everything that belongs to them."""
 
 from unittest.mock import ANY
 

@@ -1,4 +1,4 @@
-"""Commands on carts, with the stock that they hold and the order that they become."""
+"""Commands on carts, with the stock that they reserve and the order that they become."""
 
 from collections.abc import Sequence
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Commands on accounts, and the mails that prove who somebody is."""
+"""Commands on accounts, and the mails that prove who owns an address."""
 
 from datetime import timedelta
 from unittest.mock import ANY

@@ -1,4 +1,4 @@
-"""Commands on images: nothing of them is in the log."""
+"""Commands on images: they append no events."""
 
 from uuid import UUID
 

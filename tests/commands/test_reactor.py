@@ -1,4 +1,4 @@
-"""What becomes of a reaction: refused is an outcome, a log that contradicts itself is not."""
+"""The outcomes of a reaction: a refusal is one, a log that contradicts itself is a failure."""
 
 from datetime import UTC, datetime
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""Commands on shipments, which their order follows."""
+"""Commands on shipments; the order follows."""
 
 import json
 from datetime import timedelta

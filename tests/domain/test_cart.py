@@ -1,4 +1,4 @@
-"""A cart: what is in it is asked about again when it counts, and it holds nothing for ever."""
+"""Carts: their items are checked again at checkout, and they reserve nothing for ever."""
 
 from datetime import datetime, timedelta
 from typing import Any

@@ -1,4 +1,5 @@
-"""The wire: every event under its name for ever, with exactly its fields, there and back."""
+"""The wire format: every event keeps its name and its fields for ever, and survives encoding and
+decoding."""
 
 from datetime import UTC, date, datetime
 from importlib import import_module

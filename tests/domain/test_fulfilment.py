@@ -1,4 +1,4 @@
-"""Shipments step by step, and what an order's shipments amount to."""
+"""The steps of a shipment, and the state of an order by its shipments."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone

@@ -1,4 +1,4 @@
-"""Who is told what: from whitelists, and of an order only one's own lines."""
+"""Who receives which webhooks: by whitelists, and of an order only one's own lines."""
 
 from typing import Any
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""What keeps an account from being forgotten."""
+"""The obligations that prevent an account from being forgotten."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whatever happens to a payment, in whatever order and however often: what it promises holds."""
+"""The invariants of a payment hold for any events, in any order and with any repeats."""
 
 from collections.abc import Callable
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""A refund from the asking to its end, by what the provider says of it in whatever order."""
+"""A refund from the request to its end, for the provider's reports in any order."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Holds are looked up in an index; it must say what looking at all of them says."""
+"""The index of reservations gives the same answer as a search through all of them."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID

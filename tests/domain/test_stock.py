@@ -1,4 +1,4 @@
-"""A stock item: nothing is sold twice, whatever happens."""
+"""A stock item never sells the same unit twice."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""What readers see of a text, and when two texts are the same to them."""
+"""What readers see of a text, and when two texts look the same to them."""
 
 import unicodedata
 

@@ -1,4 +1,4 @@
-"""What an endpoint and a delivery promise."""
+"""The rules of a webhook endpoint and its deliveries."""
 
 from datetime import timedelta
 from typing import Any

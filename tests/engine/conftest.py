@@ -1,4 +1,4 @@
-"""The desk that every test of the engine works at."""
+"""The desk that all tests of the engine use."""
 
 from collections.abc import AsyncIterator, Iterator
 

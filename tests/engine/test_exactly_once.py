@@ -1,4 +1,4 @@
-"""Every event counts once, whatever dies: checked against a replay, and against what was
+"""Every event counts exactly once, whatever dies: compared with a replay, and with what was
 appended."""
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A projection keeps in step with the log: live, catching up, beside others, paused."""
+"""A projection follows the log: live, catching up, beside others, paused."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""A row as it was at a position or at a time."""
+"""A row as of a position or a time."""
 
 from collections.abc import Sequence
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The program's processes: what the relay and the keeper of time do, and how the servers stop."""
+"""The program's processes: the relay, the dropping of expired keys and sessions, and how servers stop."""
 
 import asyncio
 import os

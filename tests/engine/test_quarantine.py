@@ -1,4 +1,4 @@
-"""An event that cannot be applied stops its own stream, from that event on, and nothing else."""
+"""An event that cannot be applied stops its own stream from that event on, and nothing else."""
 
 import time
 from collections.abc import Sequence

@@ -1,5 +1,5 @@
-"""A reactor acts once on each event, in order; what stops one of its streams, or all of them, stops
-nothing else."""
+"""A reactor acts once on each event, in order; a failure in one of its streams, or in all of them,
+stops nothing else."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -1,5 +1,5 @@
-"""Rebuild beside live, compare, switch, go back; and the proof that live rows are what the log
-says."""
+"""Rebuild beside live traffic, compare, switch, roll back; and the check that live rows equal a
+replay."""
 
 import asyncio
 from uuid import uuid4

@@ -1,5 +1,5 @@
-"""Rows in PostgreSQL: every type of field comes back as it went, by write, by bulk load, under any
-key."""
+"""Rows in PostgreSQL: every type of field is read back unchanged, after a write or a bulk load,
+under any key."""
 
 import datetime as dt
 from collections.abc import Iterator

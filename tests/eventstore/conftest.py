@@ -1,4 +1,4 @@
-"""The log under test. Contract tests run over every adapter: another one joins by an entry in
+"""The log under test. Contract tests run over every adapter; another one joins by an entry in
 ADAPTERS."""
 
 from collections.abc import AsyncIterator, Callable, Iterator

@@ -1,4 +1,5 @@
-"""The hash chain: whoever changes, removes, inserts or moves a row is found out, and where."""
+"""The hash chain detects every row that was changed, removed, inserted or moved, and its
+position."""
 
 import hashlib
 import struct

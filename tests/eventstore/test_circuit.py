@@ -1,5 +1,5 @@
-"""A dependency that is away is left alone, tried by one call now and then, and used again once it
-is back."""
+"""A dependency that is away is left alone, tried by a single call now and then, and used again once
+it is back."""
 
 import asyncio
 from typing import Any

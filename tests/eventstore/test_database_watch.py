@@ -1,4 +1,4 @@
-"""The watch over the database: what it takes for an outage, and what not."""
+"""The watch over the database: what counts as an outage, and what does not."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""The watch over the database: what it says of single connections, and that every wait ends."""
+"""The watch over the database: its verdicts on single connections, and that every wait ends."""
 
 import asyncio
 import os

@@ -1,5 +1,4 @@
-"""Events to bytes and back: every event of the program, what is personal in them, and old
-shapes."""
+"""Encoding and decoding events: every event of the program, personal fields, and old shapes."""
 
 from typing import Annotated, ClassVar
 from uuid import UUID, uuid4

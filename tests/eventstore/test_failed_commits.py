@@ -1,5 +1,5 @@
-"""Acknowledged means committed: a commit may fail after its statement succeeded, and then nobody is
-told otherwise."""
+"""Acknowledged means committed: a commit may fail after its statement succeeded, and then the
+append is not acknowledged."""
 
 import asyncio
 from collections.abc import Iterator

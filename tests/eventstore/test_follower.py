@@ -1,4 +1,4 @@
-"""Who waits for news of some streams is woken by these, and not left waiting when a connection is
+"""Those who wait for certain streams are woken by their events, also after a connection was
 lost."""
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Questions that are asked at the same time share one statement, and no answer is older than its
+"""Questions asked at the same time share one statement, and no answer is older than its
 question."""
 
 import asyncio

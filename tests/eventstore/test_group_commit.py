@@ -1,5 +1,5 @@
-"""The writer that sends all waiting appends of a process as one statement: nobody pays for
-another's mistake."""
+"""The writer that sends all waiting appends of a process as one statement: no append suffers from
+another's error."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""What every log promises, whatever keeps it."""
+"""The contract of every log."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,5 +1,5 @@
-"""Migrations: numbered files, each run once, all of a call or none, whoever starts at the same
-time."""
+"""Migrations: numbered files, each run once, all of a call or none, also when processes start at
+the same time."""
 
 import multiprocessing
 from pathlib import Path

@@ -1,8 +1,7 @@
-"""The proof that position order is commit order: processes append for a while, a reader follows,
-and nothing is lost.
+"""Proves that position order is commit order: processes append for a while, a reader follows, and
+nothing is lost.
 
-The same test, pointed at a log with an identity column, finds the losses that the design of ours is
-there to prevent.
+The same test over a log with an identity column finds the losses that our design prevents.
 """
 
 import asyncio

@@ -1,5 +1,5 @@
-"""Personal data in the log: encrypted where it lies, unreadable once forgotten, and the proof stays
-whole."""
+"""Personal data in the log: encrypted at rest, unreadable once forgotten; the hash chain stays
+valid."""
 
 from typing import ClassVar
 from uuid import uuid4

@@ -1,5 +1,5 @@
-"""Decisions on aggregates: cached, contended, refused, and always as if decided on what the log
-says."""
+"""Decisions on aggregates: cached, contended or refused, they are always as if made on the log's
+current state."""
 
 import asyncio
 import multiprocessing

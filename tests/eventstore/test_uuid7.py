@@ -1,4 +1,4 @@
-"""Event ids: UUIDv7 as RFC 9562 lays it out, and increasing."""
+"""Event ids: UUIDv7 in the layout of RFC 9562, and increasing."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor

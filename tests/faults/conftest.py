@@ -1,4 +1,4 @@
-"""What tests of faults stand on."""
+"""Fixtures of the fault tests."""
 
 import logging
 import os

@@ -1,5 +1,5 @@
-"""No answer takes longer than a second because PostgreSQL is away, frozen or read-only; and nobody
-is told that it is away when it is not."""
+"""No answer takes longer than a second because PostgreSQL is away, frozen or read-only; and it is
+never reported away when it is not."""
 
 import asyncio
 import json

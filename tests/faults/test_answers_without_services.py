@@ -1,4 +1,4 @@
-"""Elasticsearch and RabbitMQ, frozen: nobody who asks over HTTP waits for them for long."""
+"""Elasticsearch and RabbitMQ freeze: no HTTP request waits for them for long."""
 
 import asyncio
 from collections.abc import AsyncIterator

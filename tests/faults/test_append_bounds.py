@@ -1,4 +1,4 @@
-"""An append has its patience and its size, and one that is beyond them is no other's misfortune."""
+"""An append has a limited patience and size; one that exceeds them affects no other."""
 
 import asyncio
 import time

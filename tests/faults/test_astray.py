@@ -1,5 +1,5 @@
-"""The log goes back without its consumers, as when its schema alone is restored: none of them goes
-on silently."""
+"""The log goes back without its consumers, as when its schema alone is restored: none of them
+continues silently."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A backup, and the shop that is made from it: nothing is lost, and nothing is asked, sent or
+"""A backup, and the shop restored from it: nothing is lost, and nothing is requested, sent or
 published twice."""
 
 import json

@@ -1,5 +1,5 @@
-"""What a backup has of HOME: the simulators' books, without which the restored shop could give no
-money back, and the first ADMIN's password."""
+"""The part of HOME that a backup contains: the simulators' books, without which the restored shop
+could refund nothing, and the first ADMIN's password."""
 
 import stat
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Who is asked to stop, stops: also when everything fails at the same moment, as when a supervisor
+"""A task that is cancelled stops, even if everything fails at the same moment, as when a supervisor
 and its database are killed."""
 
 import ast

@@ -1,4 +1,4 @@
-"""What is up to date does not wait for what lags behind, nor for what is in trouble."""
+"""Up-to-date subscriptions wait neither for those that lag behind nor for those that fail."""
 
 import asyncio
 import threading

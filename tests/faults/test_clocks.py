@@ -1,6 +1,5 @@
-"""Clocks that are wrong, and right again: the database's, and this process's. No wrong time becomes
-history, nothing is decided by one, and all goes on by itself once the clocks agree.
-"""
+"""Wrong clocks, of the database or of this process: no wrong time becomes history, no decision uses
+one, and everything continues by itself once the clocks agree."""
 
 import asyncio
 import logging

@@ -1,8 +1,8 @@
-"""What an event costs is what it touches, however long the history behind it: ten times the
-history, the same work.
+"""The cost of an event depends on what it touches, not on the length of the history: with ten times
+the history, the work is the same.
 
-Counted is what can be counted (events read, rows and bytes written); where it is time, this
-process's, at most three times as much.
+Events read, and rows and bytes written, are counted; where the cost is time, the time of this
+process may be at most three times as much.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""Whatever Elasticsearch answers, or does not, searches are answered, by PostgreSQL where need be,
-and that is said.
+"""Whatever Elasticsearch answers, or fails to answer, searches are answered, by PostgreSQL if
+necessary, and the answer names the engine.
 
-The odd answers are those of a double (`odd_elasticsearch`), a small HTTP server of ours that stands
-before the real server and passes everything else on to it.
+The odd answers come from a double (`odd_elasticsearch`), a small HTTP server in front of the real
+one, to which it passes everything else on.
 """
 
 import asyncio

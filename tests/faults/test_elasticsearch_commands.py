@@ -1,4 +1,4 @@
-"""What commands say of an Elasticsearch that answers badly: one line, and an exit code."""
+"""The output of commands when Elasticsearch answers badly: one line, and an exit code."""
 
 import threading
 from collections.abc import Iterator

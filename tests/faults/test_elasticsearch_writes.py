@@ -1,5 +1,5 @@
-"""What Elasticsearch refuses of one document is that document's fault; all else that it answers to
-writes is its own, and is made up for when it is well again."""
+"""When Elasticsearch refuses one document, that document is at fault. All its other errors on
+writes are its own, and the writes are repeated once it is well again."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

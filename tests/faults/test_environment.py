@@ -1,5 +1,5 @@
-"""Whatever the environment says that is meant for other programs: ours starts, stops, and speaks to
-its own."""
+"""Environment variables meant for other programs do not affect ours: it starts, stops, and uses its
+own servers."""
 
 import http.server
 import os

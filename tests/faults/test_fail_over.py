@@ -1,4 +1,4 @@
-"""A standby takes over, with all that the primary had, or without the last of it."""
+"""A standby takes over, with all that the primary had, or without its last events."""
 
 import asyncio
 from collections.abc import Iterator

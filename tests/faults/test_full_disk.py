@@ -1,5 +1,5 @@
-"""PostgreSQL's disk is full to the last page: nothing is lost, nobody is blamed, and all go on once
-there is room."""
+"""PostgreSQL's disk is full to the last page: nothing is lost, no event is blamed, and everything
+continues once there is room."""
 
 import asyncio
 import os

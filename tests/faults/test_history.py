@@ -1,5 +1,5 @@
-"""The log goes back: what a process remembers of events that are gone is not taken for what has
-come in their place."""
+"""The log goes back: nothing that a process remembers of lost events is taken for the events that
+replaced them."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,5 +1,4 @@
-"""A database, or a role, that is set to something else than usual does not change what the program
-does."""
+"""Unusual settings of a database or a role do not change what the program does."""
 
 from urllib.parse import urlsplit
 from uuid import uuid4

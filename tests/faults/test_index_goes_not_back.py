@@ -1,5 +1,5 @@
-"""PostgreSQL goes back, Elasticsearch does not: no search shows a game, or a price, of the history
-that is gone."""
+"""PostgreSQL goes back, Elasticsearch does not: no search shows a game, or a price, of the lost
+history."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The tools themselves: a test whose fault does not happen shows nothing."""
+"""The fault tools themselves: a test whose fault does not happen proves nothing."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor

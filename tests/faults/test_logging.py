@@ -1,4 +1,5 @@
-"""Nobody reads what the program logs: work goes on, and what was lost is counted and said."""
+"""Nobody reads the program's log output: work continues, and lost lines are counted and
+reported."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Payments that the log has lost (a standby took over without them), or what became of them; jobs
+"""Payments, or their outcomes, that the log has lost because a standby took over without them; jobs
 about them; and payments that the provider has lost."""
 
 import asyncio

@@ -1,6 +1,6 @@
-"""Fiscal receipts that the operator has issued, and the log has lost: it went back to an earlier
-moment. The operator's book stays without gaps and doubles, all of it is in the log, and every sale
-gets its receipt without anybody's help."""
+"""Fiscal receipts that the operator issued and the log lost, because it went back. The operator's
+book stays without gaps and duplicates, the log gets all of its entries, and every sale gets its
+receipt without help."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

@@ -1,5 +1,5 @@
-"""An index that is not there any more as it was made is noticed at once, and made again, also while
-its subscription rests; and no search takes what stands in its place for it."""
+"""A search index that is missing, or not as the program created it, is noticed at once and created
+again, also while its subscription pauses; and no search uses what replaced it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator

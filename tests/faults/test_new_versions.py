@@ -1,5 +1,4 @@
-"""A new version of a read model, or one whose rows were lost, is not read before it has what there
-is."""
+"""A read model with a new version, or with lost rows, is not read before it has caught up."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Nobody of an older release moves past an event that only a newer one knows."""
+"""No process of an older release moves past an event that only a newer release knows."""
 
 import asyncio
 import logging

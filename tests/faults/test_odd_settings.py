@@ -1,5 +1,4 @@
-"""Whatever a setting that says where something is holds: it is refused in a line that names it, or
-can be used."""
+"""Every setting that contains a URL is refused in a line that names it, or can be used."""
 
 import asyncio
 import os

@@ -1,5 +1,5 @@
-"""Outputs that cannot be written, or are no files: a line and an exit code, and nothing in the
-place of a device."""
+"""Outputs that cannot be written, or are not files: one line and an exit code, and devices are not
+replaced by files."""
 
 import asyncio
 import itertools

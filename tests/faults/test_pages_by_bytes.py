@@ -1,4 +1,4 @@
-"""Memory does not depend on how large events are: whoever reads the log reads pages of some
+"""Memory use does not depend on the size of events: all readers of the log read pages of bounded
 bytes."""
 
 from collections.abc import Callable

@@ -1,5 +1,5 @@
-"""After the log went back the payment provider is asked what it has: acknowledged notices do not
-come again."""
+"""After the log went back, the program asks the payment provider for its state: acknowledged
+notices do not come again."""
 
 from datetime import timedelta
 from pathlib import Path

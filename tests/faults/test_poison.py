@@ -1,5 +1,5 @@
-"""Events that cannot be applied cost their streams, and next to nothing else: however many there
-are, whatever they had begun to do, and whether the fold, the row or the payload is at fault."""
+"""Events that cannot be applied cost their streams, and almost nothing else: however many there
+are, whatever they began, and whether the fold, the row or the payload is at fault."""
 
 import math
 import random

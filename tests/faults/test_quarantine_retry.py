@@ -1,5 +1,5 @@
-"""After a retry rows are what the log says, in its order: whatever failed, whatever came meanwhile,
-however often."""
+"""After a retry, rows are as the log says, in its order: whatever failed, whatever happened
+meanwhile, and however often."""
 
 import asyncio
 import random

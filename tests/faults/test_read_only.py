@@ -1,5 +1,5 @@
-"""A server that takes no writes for a spell: demoted, robbed, killed. Nobody is blamed, and all go
-on afterwards."""
+"""A server that accepts no writes for a while: demoted, without rights, or killed. No event is
+blamed, and everything continues afterwards."""
 
 import asyncio
 import threading

@@ -1,5 +1,5 @@
-"""Rebuild and verify beside a shop that is open: bounded memory, no standstill, and any step may be
-the last."""
+"""Rebuild and verify beside an open shop: bounded memory, no standstill, and a crash at any step
+does no harm."""
 
 import asyncio
 import random

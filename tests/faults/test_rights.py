@@ -1,5 +1,4 @@
-"""The program with exactly the rights that docs/operations.md lists: it neither needs nor asks for
-more."""
+"""The program runs with exactly the rights that docs/operations.md lists."""
 
 from collections.abc import Iterator
 from pathlib import Path

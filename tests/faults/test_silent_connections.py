@@ -1,5 +1,5 @@
-"""A network, or a server, that falls silent: whoever waits for an answer hears of it; work that
-takes long goes on."""
+"""A network or a server falls silent: those who wait for an answer get an error; slow work
+continues."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Leaders that stand still, or whose network falls silent, are replaced; one that wakes does no
+"""Leaders that hang, or whose network falls silent, are replaced; one that wakes up does no
 harm."""
 
 import asyncio

@@ -1,5 +1,4 @@
-"""Those who wait for news, for jobs, or for an answer over HTTP: a silent network does not make
-them deaf."""
+"""Consumers of news and jobs, and callers over HTTP, survive a network that falls silent."""
 
 import asyncio
 import time

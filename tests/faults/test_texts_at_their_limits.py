@@ -1,10 +1,10 @@
-"""The longest texts that are let in, of the characters that take the most room, go through every
-read model: folded, written, verified, rebuilt, dumped and restored. So does all of Unicode, and
-what is longer than anything let in.
+"""The longest accepted texts, of the characters that take the most room, pass through every read
+model: folded, written, verified, rebuilt, dumped and restored. So do all of Unicode, and texts
+longer than any accepted now.
 
-PostgreSQL has limits that no column's type tells: 2,704 bytes of an entry of a B-tree, 2,046 of a
-lexeme (a longer one is written without a word, and cannot be read again), a megabyte of a tsvector.
-Elasticsearch takes terms of 32,766 bytes.
+PostgreSQL has limits that no column's type shows: 2,704 bytes for an entry of a B-tree, 2,046 for a
+lexeme (a longer one is written without an error, and cannot be read again), a megabyte for a
+tsvector. Elasticsearch accepts terms of up to 32,766 bytes.
 """
 
 import asyncio

@@ -1,5 +1,5 @@
-"""Two releases of the program at one database: the older one neither starts nor leads, and nothing
-is passed over."""
+"""Two releases of the program on one database: the older one neither starts nor leads, and no event
+is skipped."""
 
 import os
 import subprocess

@@ -1,8 +1,8 @@
-"""Whatever a process keeps in memory is either dropped when the log goes back, or does not follow
-from the log.
+"""Everything that a process keeps in memory is either dropped when the log goes back, or does not
+derive from the log.
 
-A class that begins to keep something must be entered here, and its author say which of the two it
-is.
+A class that begins to keep something must be entered here, and its author states which of the two
+it is.
 """
 
 import ast

@@ -1,5 +1,5 @@
-"""A writer whose sessions are cut, frozen and starved under load: nobody hangs, and what was
-acknowledged is there."""
+"""A writer whose sessions are cut, frozen and starved under load: no caller hangs, and every
+acknowledged event is there."""
 
 import asyncio
 import random

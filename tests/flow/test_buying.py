@@ -1,5 +1,5 @@
-"""Buying a game, end to end, through real processes: the same on PostgreSQL alone as on RabbitMQ
-and Elasticsearch."""
+"""Buying a game end to end, through real processes: on PostgreSQL alone, and with RabbitMQ and
+Elasticsearch."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Carts and the stock that they hold, on a clock that the test moves."""
+"""Carts and the stock that they reserve, on a manual clock."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta

@@ -1,5 +1,5 @@
-"""What is under way when an account is closed, step by step: afterwards no money is held for
-nobody."""
+"""Closing an account at every step of what it has under way: afterwards no money is left without an
+owner."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

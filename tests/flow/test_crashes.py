@@ -1,7 +1,7 @@
 """People buy while processes are killed, one after the other: in the end it is as if nothing had
-happened.
+crashed.
 
-The buyers do what a good client does: they repeat a request without an answer under its
+The buyers behave like a good client: they repeat a request without an answer under its
 Idempotency-Key.
 """
 

@@ -1,5 +1,4 @@
-"""Nothing stays open for ever: what comes of orders and carts whose time is over, here after two
-seconds."""
+"""Nothing stays open for ever: orders and carts whose time runs out, here after two seconds."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What is due is fired, whatever else is due and fails. Nothing but the firing itself is real
+"""Every due deadline is fired, even if others are due and fail. Only the firing itself is real
 here."""
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A hot item: far more buyers than units, all at once, at two API processes. What is there is sold,
+"""A hot item: far more buyers than units, all at once, at two API processes. All units are sold,
 and no more."""
 
 import asyncio

@@ -1,5 +1,5 @@
-"""People leave with something under way: the processes of the shop see to it that nobody pays for
-nobody."""
+"""People leave with something under way: the shop's processes make sure that nobody pays without
+getting something."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Loading CSV files while the shop runs: what is broken is named by its line, the rest is loaded,
+"""Loading CSV files while the shop runs: broken lines are reported by number, the rest is loaded,
 once."""
 
 import csv

@@ -1,5 +1,4 @@
-"""Money on its way back, in one process: what the provider says of it comes when the test says
-so."""
+"""Refunds in one process: the test decides when the provider reports."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta

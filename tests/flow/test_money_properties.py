@@ -1,7 +1,6 @@
-"""Money in random interleavings, against a plain model: none is made or lost, no balance is below
-zero, a payment is captured once and refunded at most what was captured, and the ledger agrees with
-all of it.
-"""
+"""Money in random interleavings, compared with a plain model: no money is created or lost, no
+balance is below zero, a payment is captured once and refunded at most what was captured, and the
+ledger agrees with all of it."""
 
 import asyncio
 from collections.abc import Coroutine, Iterator

@@ -1,4 +1,4 @@
-"""Accounts of the first releases, which knew e-mails by their case-folded text."""
+"""Accounts of the first releases, which identified e-mail addresses by their case-folded text."""
 
 import hashlib
 import hmac

@@ -1,9 +1,9 @@
-"""The whole OpenAPI document, aliases too, by schemathesis: with each role's token, which is valid
-before and after.
+"""The whole OpenAPI document, with aliases, tested by schemathesis: with each role's token, which
+is valid before and after.
 
-No answer is a 500, and none has a status, a kind or a shape that the document does not name. The
-document that it is held against has no `default` answer, which would name them all. Canonical paths
-are asked with each role's token; each alias, which runs the same function behind the same guards,
+No answer is a 500, and none has a status, a media type or a shape that the document does not name.
+The document used has no `default` answers, which would allow every status. Canonical paths are
+requested with each role's token; each alias, which runs the same function behind the same guards,
 with one.
 """
 

@@ -1,5 +1,5 @@
-"""Deadlines on a clock set by hand, in one process: an overdue order is expired, whether or not
-anybody said so yet."""
+"""Deadlines on a manual clock, in one process: an overdue order counts as expired, even before the
+event says so."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta

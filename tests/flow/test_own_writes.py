@@ -1,5 +1,5 @@
-"""Two API processes, a projector and a worker: a client that writes at one of them and at once asks
-the other finds its own writes, without any header."""
+"""Two API processes, a projector and a worker: a client that writes at one API process and
+immediately reads at the other finds its own writes, without any header."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager

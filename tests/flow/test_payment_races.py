@@ -1,6 +1,5 @@
-"""The buyer pays, the provider tells, the deadline passes, the buyer cancels: in every order, and
-the order is either paid, sold and kept, or cancelled with its stock free and the money back.
-"""
+"""The buyer pays, the provider reports, the deadline passes, the buyer cancels: in every order the
+result is either paid, sold and kept, or cancelled with its stock free and the money refunded."""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress

@@ -1,5 +1,5 @@
-"""The README's tour, as printed: its commands are run one after the other in one shell, as a reader
-would."""
+"""The README's tour: its commands run as printed, one after the other in one shell, as a reader
+would run them."""
 
 import json
 import re

@@ -1,5 +1,5 @@
-"""Fiscal receipts over the real log: numbers without gaps, whatever dies in between, and whoever is
-away."""
+"""Fiscal receipts over the real log: numbers without gaps, whatever crashes in between, and whoever
+is away."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

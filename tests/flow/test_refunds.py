@@ -1,5 +1,5 @@
-"""A refund that is under way for a while, through real processes: all that follows from it follows
-its success."""
+"""A refund that stays pending for a while, through real processes: all its consequences follow its
+success."""
 
 from typing import Any
 

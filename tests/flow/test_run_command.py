@@ -1,4 +1,4 @@
-"""`ludoteca run`: started, killed, started again, refused, beside another, by root and by an
+"""`ludoteca run`: started, killed, started again, refused, beside another one, by root and by an
 ordinary user."""
 
 import os

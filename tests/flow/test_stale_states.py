@@ -1,5 +1,5 @@
-"""Whatever the shop does, it does as if its caches were never stale: its flows, with every cached
-state an old one."""
+"""The shop's flows with every cached state an old one: they behave as if caches were never
+stale."""
 
 import re
 import subprocess

@@ -1,5 +1,5 @@
-"""What one process still has in memory while another has moved on: it must neither count nor
-hurt."""
+"""A process whose memory is behind another process' commits: its old state neither counts nor
+harms."""
 
 from collections.abc import AsyncIterator
 from contextlib import suppress

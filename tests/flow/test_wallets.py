@@ -1,5 +1,5 @@
-"""Money in and out of wallets: deposits, transfers, payments and refunds, and what the ledger has
-of them."""
+"""Money in and out of wallets: deposits, transfers, payments and refunds, and their postings in the
+ledger."""
 
 import asyncio
 from collections.abc import AsyncIterator

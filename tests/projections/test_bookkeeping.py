@@ -1,4 +1,4 @@
-"""What the engine keeps of each row: version, times and place in the log."""
+"""The engine's bookkeeping for each row: version, times and position in the log."""
 
 from typing import ClassVar
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""What a fold is given of an event."""
+"""The values that a fold gets from an event."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID

@@ -1,8 +1,8 @@
-"""Every value that the edge lets in can be folded by every projection, and written; so can the
-moments that were let in before they had bounds.
+"""Every projection can fold and write every value that the gateway accepts, and the times that it
+accepted before they were bounded.
 
-The values are tried on the edge's own types, so that a field which is let more in is tried with
-more. What they are put into are histories as the domain makes them.
+The values are generated from the gateway's own types, so that a field with wider bounds is tested
+with more values. They are put into histories as the domain makes them.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""However rows come about, they are the same: live, caught up, rebuilt, replayed, or folded as of a
+"""Rows are the same however they come about: live, caught up, rebuilt, replayed, or folded as of a
 moment."""
 
 import asyncio

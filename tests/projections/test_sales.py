@@ -1,4 +1,4 @@
-"""Sales for analytics: what each line of an order brought in, what went back of it, and the fee."""
+"""Sales for analytics: the revenue of each line of an order, its refunds, and the fee."""
 
 from datetime import date
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""Libraries, notices, deadlines."""
+"""Libraries, notifications, deadlines."""
 
 from domain.events import Event
 from domain.ids import library_id

@@ -1,4 +1,4 @@
-"""Stock and the carts that hold it."""
+"""Stock and the carts that reserve it."""
 
 from uuid import UUID
 

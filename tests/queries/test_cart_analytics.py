@@ -1,4 +1,4 @@
-"""Figures of what becomes of carts."""
+"""Statistics of how carts end."""
 
 from datetime import date, timedelta
 from uuid import UUID, uuid4

@@ -1,4 +1,4 @@
-"""Pages of games that a process keeps: read once, and never older than what was projected."""
+"""Cached pages of games: read once, and never older than the projection."""
 
 from typing import Any
 

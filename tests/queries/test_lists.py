@@ -1,4 +1,4 @@
-"""Lists by keyset: pages, cursors and filters of every context."""
+"""Lists by keyset: the pages, cursors and filters of every list."""
 
 import base64
 from collections.abc import Awaitable, Callable

@@ -1,5 +1,5 @@
-"""Who listens from a position on hears of every change of what is theirs, once, in order, and of
-nothing else."""
+"""A listener from a position on gets every change of its own things, once, in order, and nothing
+else."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""What holds for every query: positions, waiting, and tables that are switched under it."""
+"""Rules of every query: positions, waiting, and tables that are switched while they are read."""
 
 import asyncio
 from uuid import UUID, uuid4

@@ -1,4 +1,4 @@
-"""Figures of what was sold, and receipts beside their orders."""
+"""Sales figures, and receipts beside their orders."""
 
 from datetime import date, timedelta
 from uuid import UUID

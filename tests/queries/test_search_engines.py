@@ -1,4 +1,4 @@
-"""Which engine answers a search: the first one while it is up and has what PostgreSQL has, else
+"""Which engine answers a search: Elasticsearch while it is up and as current as PostgreSQL, else
 PostgreSQL."""
 
 import asyncio

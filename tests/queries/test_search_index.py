@@ -1,4 +1,4 @@
-"""The search index as a read model: found in whichever tables, or index, are active."""
+"""The search index as a read model: queries use whichever tables, or index, are active."""
 
 import asyncio
 import random

@@ -1,4 +1,5 @@
-"""Where an instance's own processes reach each other, whatever address the API listens on."""
+"""The addresses at which an instance's own processes reach each other, whatever address the API
+listens on."""
 
 import pytest
 

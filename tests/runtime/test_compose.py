@@ -1,7 +1,7 @@
-"""docker-compose.yml names what there is: commands of the program, settings of the program,
-services of the file.
+"""docker-compose.yml is consistent with the program: its commands, its settings, and the file's
+services exist.
 
-The containers themselves are not started here.
+No containers are started here.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md names what there is: files, imports and targets of make."""
+"""CONTRIBUTING.md is consistent with the repository: its files, imports and make targets exist."""
 
 import ast
 import re

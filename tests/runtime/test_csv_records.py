@@ -1,4 +1,4 @@
-"""Reading CSV files: what is broken costs its line, and every line is accounted for."""
+"""Reading CSV files: an error costs one line, and every line is accounted for."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""The documents that are made from the code say what the code says."""
+"""The generated documents are up to date."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What a shop is given when it is new, though its first start be killed."""
+"""The contents of a new shop, even if its first start is killed."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""HOME is its user's alone: what is there, and what is made there later."""
+"""HOME is accessible to its user only: existing files, and those created later."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""Which servers a command speaks to."""
+"""The servers that a command uses."""
 
 import stat
 from pathlib import Path

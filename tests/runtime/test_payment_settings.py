@@ -1,4 +1,4 @@
-"""Which provider takes the money, by settings."""
+"""The payment provider, by settings."""
 
 import pytest
 from pydantic import ValidationError

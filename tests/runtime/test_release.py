@@ -1,5 +1,5 @@
-"""Which release this is. Older processes leave the lead to a newer one, so whatever they would not
-know makes one."""
+"""The release number. Older processes leave the lead to a newer release, so whatever they would not
+know needs a new number."""
 
 import hashlib
 

@@ -1,8 +1,8 @@
-"""`deploy/services.py`, which finds or starts the servers of the tests: what it says when they are
-not there.
+"""`deploy/services.py`, which finds or starts the tests' servers: its messages when they are
+missing.
 
-Nothing is started here: each run has a cache directory of its own, and servers' addresses where
-nothing listens.
+No server is started here: each run has its own cache directory, and addresses at which nothing
+listens.
 """
 
 import os

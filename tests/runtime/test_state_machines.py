@@ -1,4 +1,4 @@
-"""The pictures of the statuses are what the code does, and all that it does."""
+"""The state diagrams show exactly the transitions of the code."""
 
 import inspect
 import sys

@@ -1,4 +1,4 @@
-"""The tools of those who change the code: the Makefile's targets, and what runs at each commit."""
+"""The contributors' tools: the Makefile's targets, and the checks at each commit."""
 
 import re
 import subprocess

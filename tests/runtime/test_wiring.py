@@ -1,4 +1,4 @@
-"""What a process is put together of."""
+"""How processes are composed."""
 
 from collections.abc import AsyncIterator
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""One engine goes on where the other stopped: when one of them goes away or comes back while
+"""One engine continues where the other stopped: when one of them goes away or comes back while
 somebody turns pages."""
 
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What the two indices keep of documents. Every test holds for both."""
+"""What the two indices store of documents. Every test runs on both."""
 
 import sys
 import unicodedata

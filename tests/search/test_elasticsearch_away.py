@@ -1,4 +1,4 @@
-"""A search whose Elasticsearch is down says so, and says so at once when it stays down."""
+"""A search whose Elasticsearch is down says so, and at once if it stays down."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What people type, and what they find. Every test holds for both engines."""
+"""What people type, and what they find. Every test runs on both engines."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How well the search finds 11,002 real titles. Every test holds for both engines."""
+"""How well the search finds 11,002 real titles. Every test runs on both engines."""
 
 import asyncio
 import random

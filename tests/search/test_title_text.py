@@ -1,4 +1,4 @@
-"""How titles and queries are taken apart."""
+"""How titles and queries are split into words."""
 
 import html
 import re

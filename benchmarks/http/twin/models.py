@@ -1,6 +1,6 @@
 """The requests and answers of the twin: the same fields as our API's, one by one.
 
-`tests/benchmarks/test_twin.py` compares them with ours.
+`tests/api/test_twin.py` compares them with ours.
 """
 
 from datetime import date, datetime
