@@ -1,4 +1,5 @@
-"""The program's processes: the relay, the dropping of expired keys and sessions, and how servers stop."""
+"""The program's processes: the relay, the removal of expired keys and sessions, and how servers
+stop."""
 
 import asyncio
 import os

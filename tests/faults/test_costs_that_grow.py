@@ -1,8 +1,8 @@
 """The cost of an event depends on what it touches, not on the length of the history: with ten times
 the history, the work is the same.
 
-Events read, and rows and bytes written, are counted; where the cost is time, the time of this
-process may be at most three times as much.
+Events read, and rows and bytes written, are counted; where the cost is time, the CPU time
+may be at most three times as much.
 """
 
 import asyncio
