@@ -8,7 +8,16 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import appending, checking_out, folding, lag, report, server, transferring
+from benchmarks import (
+    appending,
+    checking_out,
+    folding,
+    lag,
+    own_writes,
+    report,
+    server,
+    transferring,
+)
 from benchmarks.http import benchmark as http
 from benchmarks.http.endpoints import ENDPOINTS
 from benchmarks.http.wrk import Failed
@@ -49,6 +58,9 @@ def main() -> None:
                 rounds=rounds,
                 log=_progress,
             ),
+            "own-writes": lambda: [
+                own_writes.benchmark(running, seconds=3 * seconds, rounds=rounds, log=_progress)
+            ],
         }
         machine = report.machine(running.settings())
         tables = {name: parts[name]() for name in options.only or parts}
@@ -75,7 +87,7 @@ def _options() -> argparse.Namespace:
         "--quick", action="store_true", help="one short round: whether it works, not how fast it is"
     )
     parser.add_argument("--rounds", type=int, help="rounds whose median is reported (5)")
-    parts = ("append", "fold", "lag", "transfer", "checkout", "http")
+    parts = ("append", "fold", "lag", "transfer", "checkout", "http", "own-writes")
     parser.add_argument("--only", nargs="+", choices=parts, help="leave out the others")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to a file")
     parser.add_argument(

@@ -131,20 +131,22 @@ async def _stock_up(url: str, home: Path, buyers: int) -> tuple[UUID, list[str]]
                 "INSERT INTO plain.stock VALUES (%s, %s, 'Hot item', 1999, %s)",
                 (product_id, seller.user_id, PLENTY),
             )
-        return product_id, [await _buyer(core) for _ in range(buyers)]
+        return product_id, [(await open_account(core))[1] for _ in range(buyers)]
 
 
-async def _buyer(core: Core) -> str:
+async def open_account(core: Core) -> tuple[UUID, str]:
+    """A new buyer's id and access token."""
     made = await core.commands.accounts.register(
         SYSTEM, email=f"{uuid4().hex}@example.com", password=None, name="A"
     )
     login = await core.commands.logins.open(made.value)
-    return core.tokens.mint_access(made.value.user_id, "BUYER", login.session_id)
+    user_id = made.value.user_id
+    return user_id, core.tokens.mint_access(user_id, "BUYER", login.session_id)
 
 
 async def _shop(market: Market, shop: str, seconds: float) -> Sample:
     async with aiohttp.ClientSession(market.base, connector=aiohttp.TCPConnector(limit=0)) as http:
-        await _answering(http)
+        await until_answering(http)
         begin = time.perf_counter() + WARM_UP_SECONDS
         end = begin + seconds
         latencies: list[float] = []
@@ -160,7 +162,8 @@ async def _shop(market: Market, shop: str, seconds: float) -> Sample:
         return Sample(len(latencies), seconds, latencies)
 
 
-async def _answering(http: aiohttp.ClientSession) -> None:
+async def until_answering(http: aiohttp.ClientSession) -> None:
+    """Wait until an API process answers."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
