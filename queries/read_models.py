@@ -11,7 +11,6 @@ read model may be read at the same time.
 """
 
 import asyncio
-import copy
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import cache
@@ -85,8 +84,13 @@ class ReadModels:
     def of_caller(self, own: ReadYourWrites) -> "ReadModels":
         """The same read models for one request of a signed-in caller: answers include the caller's
         own writes, if the read models get them in time."""
-        view = copy.copy(self)
+        view = self._copy()
         view._own = own
+        return view
+
+    def _copy(self) -> "ReadModels":
+        view = ReadModels.__new__(ReadModels)
+        view.__dict__.update(self.__dict__)  # a fifth of copy.copy's time, for each request
         return view
 
     @property
@@ -106,7 +110,7 @@ class ReadModels:
         Queries raise ReadModelBehind when that takes longer than `timeout`, PositionUnknown when
         the log ends before it.
         """
-        view = copy.copy(self)
+        view = self._copy()
         view._at_least = position
         view._timeout = timeout
         return view
@@ -202,7 +206,8 @@ class ReadModels:
                 answer = Answer(decoder.decode(found[2]), found[0])
                 if own is None:
                     return answer, {}, False
-                return answer, dict(zip(names, found[4], strict=True)), found[3]
+                at = {names[0]: found[0]} if len(names) == 1 else zip(names, found[4], strict=True)
+                return answer, dict(at), found[3]
             for name in names:
                 self._active.pop(name, None)
         raise ReadModelBehind(f"{', '.join(names)} have no tables yet")
@@ -237,7 +242,8 @@ def with_tables(query: str, tables: Mapping[str, str]) -> str:
 _MODEL = re.compile(r"(?<![\w@])@([a-z_]+)")
 
 
-_EACH = ", array_agg(position ORDER BY array_position(%(_feeds)s, feed)) AS each"
+_EACH = "array_agg(position ORDER BY array_position(%(_feeds)s, feed))"
+"""SQL: the checkpoint of each read model."""
 
 
 @cache
@@ -247,13 +253,14 @@ def _statement(
     """The statement: the rows as one JSON array, with the checkpoint and, for a caller, NEWER and
     each read model's checkpoint, in one snapshot."""
     tables = {name: 'read."{}"'.format(storage.replace('"', '""')) for name, storage in storages}
+    each = _EACH if of_caller and len(storages) > 1 else "null"
     return f"""
 SELECT at.position, at.n, (
     SELECT coalesce(json_agg(found), '[]')::text
     FROM (SELECT {columns} FROM ({with_tables(query, tables)}) AS asked) AS found
-){f", {NEWER}, at.each" if of_caller else ""}
+), {NEWER if of_caller else "false"}, at.each
 FROM (
-    SELECT min(position) AS position, count(*) AS n{_EACH if of_caller else ""}
+    SELECT min(position) AS position, count(*) AS n, {each} AS each
     FROM {SUBSCRIPTIONS}
     WHERE feed = ANY (%(_feeds)s) AND active
 ) AS at""".encode()
