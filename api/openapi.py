@@ -17,7 +17,8 @@ BEARER = "HTTPBearer"
 
 HEADERS: Mapping[str, tuple[str, Json]] = {
     "Event-Position": (
-        "The log position that this response reflects.",
+        "The log position that this response reflects. A signed-in caller's query has what that"
+        " caller did, and what followed from it, if it comes within a second.",
         {"type": "integer", "minimum": 0},
     ),
     "ETag": (

@@ -37,7 +37,8 @@ MinPosition = Annotated[
     Header(
         alias="Min-Position",
         ge=0,
-        description="Answer 503 unless the read model reflects the log up to this position.",
+        description="Answer 503 unless the read model reflects the log up to this position. One's"
+        " own writes need none.",
     ),
     BeforeValidator(_as_position),
 ]

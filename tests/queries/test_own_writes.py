@@ -81,6 +81,12 @@ class Process:
         return await self.write(GAME, GameUpdated(title=title), by=by, correlation=correlation)
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that is busy with other tests a projector may take longer than a second."""
+    monkeypatch.setattr(own_writes, "WAIT_TIMEOUT_SECONDS", 30.0)
+
+
 @pytest.fixture
 async def here(shop: Shop) -> Process:
     process = Process(shop)
@@ -136,22 +142,11 @@ async def test_what_was_just_written_in_another_process_is_seen(
 async def test_what_others_did_in_a_correlation_that_the_caller_began_is_seen(
     here: Process, there: Process
 ) -> None:
-    for n in range(50):
+    for n in range(own_writes.MAX_LISTED + 10):
         begun = uuid4()
         await there.edit("begun", ANN, begun)
         assert await here.title(here.request_of(ANN)) == "begun"
         await there.edit(f"title {n}", "worker:payments", begun)
-        assert await here.title(here.request_of(ANN)) == f"title {n}"
-
-
-async def test_so_is_what_follows_from_the_first_of_very_many_correlations(here: Process) -> None:
-    first = uuid4()
-    await here.edit("begun", ANN, first)
-    for _ in range(own_writes.MAX_LISTED + 1):
-        await here.edit("more", ANN, uuid4())
-    assert await here.title(here.request_of(ANN)) == "more"
-    for n in range(20):
-        await here.edit(f"title {n}", "reactor:any", first)
         assert await here.title(here.request_of(ANN)) == f"title {n}"
 
 
@@ -243,8 +238,9 @@ async def test_what_a_read_model_does_not_fold_is_not_waited_for(stopped: Proces
 
 
 async def test_a_stopped_projector_is_waited_for_once_and_again_when_it_moves(
-    stopped: Process,
+    stopped: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(own_writes, "WAIT_TIMEOUT_SECONDS", own_writes.STALLED_SECONDS)
     position = await stopped.edit("second", ANN)
     first, second = stopped.request_of(ANN), stopped.request_of(ANN)
     answer = await game(first, GAME)
@@ -257,6 +253,7 @@ async def test_a_stopped_projector_is_waited_for_once_and_again_when_it_moves(
     async with projecting(stopped.shop.url):
         await stopped.shop.models.waiter.wait(["games"], position, 20)
         assert await stopped.title(stopped.request_of(ANN)) == "second"
+        monkeypatch.setattr(own_writes, "WAIT_TIMEOUT_SECONDS", 30.0)
         await stopped.edit("third", ANN)
         assert await stopped.title(stopped.request_of(ANN)) == "third"
 

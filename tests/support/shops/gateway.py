@@ -38,6 +38,7 @@ from runtime.settings import Settings
 from runtime.wiring.codec import codec
 from runtime.wiring.core import Core, open_core
 from runtime.wiring.work import Queues, open_queues, reactors_of
+from tests.support.reactors import must_write_as_declared
 from tests.support.servers.fiscal import running_operator
 from tests.support.servers.provider import SECRET, running_provider, running_receiver
 from tests.support.shops.small_gateway import client_of
@@ -174,6 +175,7 @@ async def open_shop(url: str, home: Path, **more: Any) -> AsyncIterator[Shop]:
             rebuilt: list[str] = []
             services = services_of(core, queues, search, rebuilt)
             yield Shop(core, queues, services, create_app(services), rebuilt)
+            await must_write_as_declared(core, queues)
 
 
 def replaced(commands: Commands, **services: object) -> Commands:

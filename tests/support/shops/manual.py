@@ -42,7 +42,8 @@ from kit.clock import ManualClock
 from kit.uuid7 import uuid7
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
-from runtime.wiring.work import payment_worker
+from runtime.wiring.work import open_queues, payment_worker
+from tests.support.reactors import must_write_as_declared
 from tests.support.servers.provider import SECRET, running_provider, running_receiver
 from tests.support.shops.log_belongings import LogBelongings
 
@@ -300,5 +301,6 @@ async def open_till(url: str, home: Path) -> AsyncIterator[Till]:
             home=home, database_url=url, provider_url=provider_url, payment_webhook_secrets=SECRET
         )
         clock = ManualClock(datetime.now(UTC))
-        async with open_core(settings, clock=clock) as core:
+        async with open_core(settings, clock=clock) as core, open_queues(core) as queues:
             yield Till(core, clock, provider_url)
+            await must_write_as_declared(core, queues)
