@@ -35,7 +35,7 @@ MAX_READ_EVENTS = 10_000
 far away to wait for."""
 
 MAX_CALLERS, MAX_CORRELATIONS = 10_000, 20_000
-"""How many callers and correlations are remembered, the latest ones: some 20 MB."""
+"""How many callers and correlations are remembered, the latest ones: some 16 MB."""
 
 MAX_LISTED, MAX_SHARING = 32, 8
 """How many correlations of one caller a query lists by id, and how many callers of one correlation
