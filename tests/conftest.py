@@ -20,7 +20,7 @@ import uvloop
 from tests.support import order, stale
 from tests.support.servers import shared
 
-# Every client of httpx reads the certificate authorities anew, 30 ms of work: tests make thousands.
+# Every httpx client loads the certificate authorities again, 30 ms of work: tests create thousands.
 setattr(httpx._transports.default, "create_ssl_context", functools.cache(httpx.create_ssl_context))  # noqa: B010
 
 
@@ -42,13 +42,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 SERVERS = {"postgres_url", "rabbitmq_virtual_host", "elasticsearch_url", "stripe_mock_url"}
-"""The fixtures that stand for a server; whatever needs one asks for one of these, directly or
-through others."""
+"""The fixtures that stand for a server; tests that need one use one of these, directly or through
+others."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a server, so that `make unit` can leave it out."""
+    """Mark tests that need a server, so that `make unit` can leave them out."""
     for item in items:
         if SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
@@ -77,14 +77,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_url(pytestconfig: pytest.Config) -> str:
-    """The run's server; tests use a database of their own on it."""
+    """The run's server; each test uses its own database on it."""
     worker = getattr(pytestconfig, "workerinput", None)
     return str(worker["postgres_url"]) if worker else _postgres(pytestconfig).url
 
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres_url: str) -> str:
-    """The name of the migrated database that others are copied from."""
+    """The name of the migrated database from which others are copied."""
     return shared.migrated_template(postgres_url)
 
 
@@ -114,8 +114,8 @@ def module_database(postgres_url: str, postgres_template: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def rabbitmq_virtual_host() -> Iterator[str]:
-    """The name of this process' virtual host: the program's queue names are fixed, so tests are
-    kept apart by it."""
+    """The name of this process' virtual host: the program's queue names are fixed, so it separates
+    parallel tests."""
     shared.require_rabbitmq()
     name = f"ludoteca-test-{uuid4().hex}"
     yield name
@@ -136,7 +136,7 @@ def elasticsearch_url() -> str:
 
 @pytest.fixture
 def elasticsearch_prefix(elasticsearch_url: str) -> Iterator[str]:
-    """What the names of this test's indices begin with; they are dropped afterwards."""
+    """The prefix of this test's indices, which are dropped afterwards."""
     prefix = f"test-{uuid4().hex}-"
     yield prefix
     shared.drop_indices(elasticsearch_url, prefix)
@@ -150,8 +150,8 @@ def stripe_mock_url() -> str:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
-    """Say last what was not tested for want of a server, lest a green line be taken for more than
-    it is."""
+    """Report last which servers were missing, so that a green result is not taken for more than it
+    is."""
     result = yield
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
     if terminal and (missing := _missing_services(terminal)):
@@ -176,7 +176,7 @@ def _missing_services(terminal: pytest.TerminalReporter) -> str:
 
 @pytest.fixture(autouse=True)
 def _log_level_as_before() -> Iterator[None]:
-    """Commands that run in this process set it; what others log, their tests look for."""
+    """Commands that run in this process set the log level, on which other tests depend."""
     root = logging.getLogger()
     level = root.level
     yield

@@ -37,14 +37,14 @@ def initialized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(initialized: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be used and broken."""
+    """A copy of that home, which a test may use and break."""
     subprocess.run(["cp", "-a", initialized, tmp_path / "home"], check=True)
     return tmp_path / "home"
 
 
 @contextmanager
 def owner(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Another process that owns the server of `home`: that process, and the server's pid."""
+    """Another process that owns the server of `home`: the process, and the server's pid."""
     command = [sys.executable, "-m", "tests.support.processes.postgres_owner", str(home), *options]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -292,7 +292,7 @@ def process_status(pid: int | None, field: str) -> str:
 
 @contextmanager
 def reachable_by_all(home: Path) -> Iterator[None]:
-    """pytest's directories are closed to others; open those above `home` for a while."""
+    """pytest's directories are closed to others; open those above `home` during the test."""
     above = [
         path
         for path in home.parents
@@ -354,7 +354,7 @@ def test_data_that_belongs_to_root_is_refused_in_words(tmp_path: Path) -> None:
 
 
 def plainly(act: Callable[[], None]) -> None:
-    """Do something as an ordinary user, in a process of its own. A fork, for Python itself may be
+    """Run a function as an ordinary user, in a child process. By a fork, as Python itself may be
     where only root may look."""
     child = os.fork()
     if not child:

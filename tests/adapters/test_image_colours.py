@@ -24,14 +24,14 @@ ENTRIES = [(255, 0, 0), (0, 255, 0), (1, 2, 3), (9, 9, 9)]
 
 
 def kept(content: bytes) -> list[RGBA]:
-    """The pixels of what is kept, row by row."""
+    """The pixels of the stored image, row by row."""
     image = Image.open(io.BytesIO(picture_of(content).full)).convert("RGBA")
     raw = image.tobytes()
     return [(raw[n], raw[n + 1], raw[n + 2], raw[n + 3]) for n in range(0, len(raw), 4)]
 
 
 def pixels_of(colour_type: int, depth: int) -> list[Pixel]:
-    """Black, white, and what is between."""
+    """Black, white, and colours between."""
     rng = random.Random(depth)
     top = min(2**depth - 1, len(ENTRIES) - 1) if colour_type == PALETTE else 2**depth - 1
     channels = range(CHANNELS[colour_type])
@@ -133,7 +133,7 @@ def test_what_moves_is_shown_as_it_begins(format: str) -> None:
 )
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
 def test_a_photo_is_turned_upright(format: str, orientation: int, meant: str) -> None:
-    """Four quarters of one colour each: as they are in the file, and as they must be seen, row by
+    """Four quarters of one colour each: as they are in the file, and as they must be shown, row by
     row."""
     colours = {"r": (255, 0, 0), "g": (0, 255, 0), "b": (0, 0, 255), "w": (255, 255, 255)}
     image = Image.new("RGB", (32, 32))

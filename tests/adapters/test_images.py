@@ -125,7 +125,7 @@ def test_a_small_file_that_claims_to_be_huge_is_not_drawn() -> None:
 
 
 def a_bomb(side: int) -> bytes:
-    """A PNG of a few bytes whose head says that it has so many pixels on each side."""
+    """A PNG of a few bytes whose header claims this many pixels on each side."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
@@ -146,7 +146,7 @@ def a_bomb(side: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    """The URL of a bucket in a server that speaks as S3 does."""
+    """The URL of a bucket on a server with S3's API."""
     moto = pytest.importorskip("moto.server")
     boto3 = pytest.importorskip("boto3")
     with pytest.MonkeyPatch.context() as patch:
@@ -239,7 +239,7 @@ LIMIT = 10_000
 async def serving(
     host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[tuple[str, list[str]]]:
-    """A server of images and of other things, its URL, and the paths that it was asked for."""
+    """A server of images and other files, its URL, and the paths requested from it."""
     asked: list[str] = []
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -248,7 +248,7 @@ async def serving(
             case "image":
                 return web.Response(body=b"picture")
             case "long":
-                response = web.StreamResponse()  # whose length is not declared
+                response = web.StreamResponse()  # without Content-Length
                 await response.prepare(request)
                 for _ in range(100):
                     await response.write(b"x" * LIMIT)
@@ -280,7 +280,7 @@ async def fetcher() -> AsyncIterator[HttpImageFetcher]:
 
 @pytest.fixture
 async def careful() -> AsyncIterator[HttpImageFetcher]:
-    """As in production."""
+    """With the check of addresses that production uses."""
     fetcher = HttpImageFetcher(timeout_seconds=5)
     yield fetcher
     await fetcher.aclose()
@@ -335,7 +335,7 @@ async def test_nothing_is_fetched_from_our_own_network(
 async def test_a_redirect_into_our_own_network_is_not_followed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A public server, for which 127.0.0.2 stands here, sends us to this machine by several
+    """A public server, for which 127.0.0.2 stands here, redirects us to this machine by several
     names."""
     real = web_addresses.is_public
     for module in (public_http, web_addresses):

@@ -14,7 +14,7 @@ NEW = PaymentIntent("pi_1", 1999, "usd", "", 0, {})
 
 
 def rows() -> list[tuple[str, str, str]]:
-    """Each card of the table, with what happens and the codes."""
+    """Each card of the table, with its outcome and its codes."""
     table = [
         line.strip("| ").split(" | ") for line in PAGE.splitlines() if line.startswith("| `pm_")
     ]

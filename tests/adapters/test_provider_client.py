@@ -251,7 +251,8 @@ async def test_a_slow_payment_is_processing_until_its_notice_comes(
 
 @asynccontextmanager
 async def server_that(*answers: bytes) -> AsyncIterator[tuple[SimulatedProvider, list[bytes]]]:
-    """A client of a server that gives each connection the next answer; and the requests it got."""
+    """A client of a server that gives each connection the next answer; and the requests
+    received."""
     async with server_that_answers(*answers) as (url, requests):
         provider = SimulatedProvider(url, [SECRET])
         yield provider, requests

@@ -26,7 +26,7 @@ POSTED = {
 
 @dataclass
 class Gateway:
-    """Keeps what is posted; answers as `answers` say."""
+    """Records what is posted; answers with `answers`."""
 
     url: str = ""
     answers: list[web.Response] = field(default_factory=list)

@@ -41,7 +41,7 @@ async def subscribe(broker: AbstractChannel, pattern: str, **arguments: str | in
 
 
 async def received(queue: AbstractQueue) -> list[bytes]:
-    """All that is in the queue."""
+    """All messages in the queue."""
     channel = await queue.channel.get_underlay_channel()
     waiting = (await channel.queue_declare(queue.name, passive=True)).message_count or 0
     inbox: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
@@ -161,7 +161,7 @@ async def test_a_broker_that_is_away_is_a_connection_error(wire: Wire, rabbitmq_
 
 
 async def repeat(publisher: RabbitPublisher, page: list[tuple[str, bytes, UUID]]) -> None:
-    """As the relay does: again until it is confirmed."""
+    """Publish again until it is confirmed, as the relay does."""
     async with asyncio.timeout(10):
         while True:
             try:
@@ -171,7 +171,7 @@ async def repeat(publisher: RabbitPublisher, page: list[tuple[str, bytes, UUID]]
 
 
 async def arrived(broker: AbstractChannel, queue: AbstractQueue) -> None:
-    """Wait until something is in the queue."""
+    """Wait until a message is in the queue."""
     underlay = await broker.get_underlay_channel()
     async with asyncio.timeout(10):
         while not (await underlay.queue_declare(queue.name, passive=True)).message_count:  # noqa: ASYNC110

@@ -53,7 +53,7 @@ async def sender() -> AsyncIterator[HttpWebhookSender]:
 
 @pytest.fixture
 async def careful() -> AsyncIterator[HttpWebhookSender]:
-    """As in production."""
+    """With the check of addresses that production uses."""
     sender = HttpWebhookSender(timeout_seconds=5)
     yield sender
     await sender.aclose()
@@ -166,7 +166,7 @@ async def test_of_a_long_answer_no_more_is_read_than_a_little(
             written += MAX_ANSWER_BYTES
 
     merchant.reply = flooding
-    assert await sender.send(message(merchant.url)) == 200  # though it would go on for ever
+    assert await sender.send(message(merchant.url)) == 200  # though its body never ends
     assert written < 100 * MAX_ANSWER_BYTES
 
 
@@ -211,11 +211,11 @@ FORMS = [
     "[::1]",
     "[::ffff:127.0.0.1]",
 ]
-"""This machine, as a URL may have it: resolvers take numbers of several kinds for an address."""
+"""Forms of this machine's address in a URL: resolvers accept numbers of several kinds."""
 
 
 def resolving(monkeypatch: pytest.MonkeyPatch, name: str, address: str) -> None:
-    """From now on a name resolves to an address, as its owner may decide at any time."""
+    """From now on a name resolves to an address; its owner may change that at any time."""
     real = socket.getaddrinfo
 
     def getaddrinfo(host: Any, *rest: Any, **more: Any) -> Any:

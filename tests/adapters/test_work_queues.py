@@ -68,7 +68,7 @@ def station(request: pytest.FixtureRequest) -> Station:
 
 @pytest.fixture
 async def name(rabbitmq_url: str) -> AsyncIterator[str]:
-    """A queue's name that no other test has."""
+    """A queue name that no other test uses."""
     name = f"test.{uuid4().hex}"
     yield name
     connection = await aio_pika.connect(rabbitmq_url)
@@ -127,8 +127,8 @@ async def test_queues_do_not_see_each_others_jobs(station: Station, name: str) -
 async def test_an_id_published_twice_is_one_job_on_postgres_and_two_deliveries_on_rabbitmq(
     station: Station, name: str
 ) -> None:
-    """THE DIFFERENCE: RabbitMQ does not know ids, so there it is the handler's idempotency that
-    makes it one."""
+    """THE DIFFERENCE: RabbitMQ does not know ids, so there the handler's idempotency makes it
+    one."""
     times = {"postgres": 1, "rabbitmq": 2}[station.KIND]
     queue, worker, job = await station.queue(name, backoff=()), Worker(), a_job()
     await queue.publish([job])
@@ -509,7 +509,8 @@ async def test_on_postgres_polling_finds_a_job_whose_notification_was_lost(
 async def test_on_postgres_a_job_that_is_too_large_is_refused_at_once(
     postgres: Station, name: str
 ) -> None:
-    """To psycopg it is an OperationalError, as a lost connection is, which is waited for."""
+    """psycopg raises an OperationalError for it, as for a lost connection, which would be waited
+    for."""
     queue = await postgres.queue(name, backoff=())
     async with await psycopg.AsyncConnection.connect(postgres.url, autocommit=True) as conn:
         await conn.execute("CREATE UNIQUE INDEX ON queue.jobs ((body ->> 'text'))")
@@ -572,7 +573,7 @@ async def test_rabbitmq_that_is_away_is_told_of_at_once_and_found_when_it_is_bac
     url = URL(rabbitmq_url)
     wire = Wire(url.host or "localhost", url.port or 5672)
     async with wire:
-        pass  # its port is known now, and nobody listens there
+        pass  # its port stays the same, and nothing listens there
     async with await connect(
         str(url.with_host("127.0.0.1").with_port(wire.port)), reconnect_seconds=0.05
     ) as connection:

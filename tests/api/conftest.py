@@ -11,8 +11,9 @@ HERE = Path(__file__).parent
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests run in the event loop of the shop that their module shares. Marked here, before
-    pytest-asyncio gives them a loop: marked later, each test would have a shop of its own."""
+    """Tests run in the event loop of the shop that their module shares. They are marked here,
+    before pytest-asyncio gives them a loop: marked later, each test would have a shop of its
+    own."""
     if "shop" in metafunc.fixturenames:
         metafunc.definition.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
 
@@ -28,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 async def shop(
     module_database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Shop]:
-    """A shop that a module's tests share: each brings its own people and games."""
+    """A shop that a module's tests share: each test creates its own people and games."""
     home: Path = tmp_path_factory.mktemp("shop")
     async with open_shop(module_database, home) as shop:
         yield shop

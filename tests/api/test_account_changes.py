@@ -18,7 +18,7 @@ def some_email() -> str:
 
 
 async def mailed(shop: Shop, since: int, person: Person, template: str) -> list[dict[str, str]]:
-    """What fills the mails that a person was to get since a position."""
+    """The variables of the mails requested for a person since a position."""
     events = [each.event for each in await shop.core.log.read(since)]
     asked = [
         each

@@ -45,12 +45,12 @@ def path_of(person: Person) -> str:
 
 
 async def close(by: Person, person: Person | None = None, **query: str) -> httpx.Response:
-    """Close an account, one's own or another's."""
+    """Close an account, the caller's own or another's."""
     return await by.delete(path_of(person or by), params=query)
 
 
 async def closed(by: Person, person: Person | None = None, **query: str) -> dict[str, str]:
-    """As `close`, where it is done: the header by which a query reflects it."""
+    """As `close`, and wait until it is done: returns the header by which a query reflects it."""
     answer = await close(by, person, **query)
     assert answer.status_code == 204, answer.text
     return {"Min-Position": answer.headers["event-position"]}
@@ -74,7 +74,7 @@ async def order_of(shop: Shop, admin: Person, order_id: str) -> dict[str, Any]:
 
 
 async def obligations_of(by: Person, person: Person | None = None) -> list[dict[str, Any]]:
-    """What keeps the account from being forgotten."""
+    """The obligations that prevent the account from being forgotten."""
     refused = await close(by, person, forget="true")
     assert code_of(refused) == (409, "account_has_obligations"), refused.text
     return list(refused.json()["obligations"])
@@ -83,7 +83,7 @@ async def obligations_of(by: Person, person: Person | None = None) -> list[dict[
 async def confirmed_parcel(
     shop: Shop, buyer: Person, seller: Person, admin: Person
 ) -> tuple[str, str]:
-    """An order that is paid and not sent yet, and its shipment."""
+    """A paid order that is not yet sent, and its shipment."""
     await put_in(buyer, await stocked(shop, seller, 3))
     order_id = (await check_out(buyer)).json()["order_id"]
     order = await shop.eventually(
@@ -326,7 +326,7 @@ async def test_who_cannot_log_in_is_no_other_admin(shop: Shop) -> None:
 async def test_of_two_admins_who_close_at_once_in_two_processes_one_stays(
     shop: Shop, themselves: bool
 ) -> None:
-    """Each process has states of its own in its cache, and the log decides."""
+    """Each process decides on its own cached states, and the log accepts only one."""
     ann, bob = await shop.register("ADMIN"), await shop.register("ADMIN")
     await only_admins(shop, ann, bob)
     here, there = shop.commands.account_ends, another_process(shop)
@@ -343,7 +343,7 @@ async def test_of_two_admins_who_close_at_once_in_two_processes_one_stays(
 
 
 def another_process(shop: Shop) -> Any:
-    """The commands over the same log, with a cache of their own."""
+    """The commands over the same log, with their own cache."""
     from commands.accounts.account_ends import AccountEnds
 
     core = shop.core
@@ -358,7 +358,7 @@ def another_process(shop: Shop) -> Any:
 
 
 async def unchanged(shop: Shop, person: Person) -> tuple[int, str]:
-    """How many events the account's stream has, and its status."""
+    """The number of events in the account's stream, and its status."""
     found = (await person.get(path_of(person), headers=await shop.reached())).json()
     return len(await shop.core.log.read_stream(person.id)), found["status"]
 
@@ -432,8 +432,7 @@ async def test_once_closed_and_settled_an_account_is_forgotten(
 async def test_what_begins_while_an_account_is_being_forgotten_stops_it(
     shop: Shop, buyer: Person, admin: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Money comes in after it was looked whether anything is owed, and before the account was
-    closed."""
+    """Money arrives after the check for obligations, and before the account is closed."""
     wallet = await open_wallet(buyer)
 
     async def adjusted() -> None:
@@ -488,8 +487,7 @@ async def test_who_is_closed_while_a_forgetting_is_refused_stays_closed(
 def once_it_looked(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Awaitable[None]]
 ) -> None:
-    """Have something happen after it was looked whether anything is owed, and before the account is
-    forgotten."""
+    """Let something happen after the check for obligations, and before the account is forgotten."""
     ends, looks = shop.commands.account_ends, [2, 1]
     look = ends._obligations
 

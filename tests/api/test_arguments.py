@@ -86,7 +86,7 @@ def routes(router: APIRouter) -> APIRouter:
 
 @cache
 def both() -> tuple[httpx.AsyncClient, httpx.AsyncClient]:
-    """The gateway, and plain FastAPI."""
+    """Clients of the gateway, and of plain FastAPI."""
     plain = FastAPI(strict_content_type=False)
     plain.include_router(routes(APIRouter()))
     return client_of(gateway(services(), [routes(APIRouter())])), client_of(plain)
@@ -123,7 +123,7 @@ JSON = ("Content-Type", "application/json")
 async def asked(method: str, path: str, **options: Any) -> None:
     ours, plain = [await client.request(method, path, **options) for client in both()]
 
-    is_json = "json_invalid" not in plain.text  # the gateway calls that a 400
+    is_json = "json_invalid" not in plain.text  # the gateway answers 400 for that
     assert ours.status_code == (plain.status_code if is_json else 400), (ours.text, plain.text)
     if ours.status_code == 200:
         assert ours.text == plain.text

@@ -18,7 +18,7 @@ PLENTY = 1000
 
 
 class Net:
-    """Clients at addresses of their own, at a gateway that counts."""
+    """Clients with their own addresses, at a gateway that counts."""
 
     def __init__(self, shop: Shop, **rates: int) -> None:
         some: dict[str, Any] = {
@@ -37,12 +37,12 @@ class Net:
 
 
 def far(n: int) -> str:
-    """Another client each time."""
+    """A new client each time."""
     return f"192.0.2.{n}"
 
 
 def near(n: int) -> str:
-    """Another address of one client's network each time."""
+    """A new address of one client's network each time."""
     return f"2001:db8::{n:x}"
 
 

@@ -319,7 +319,7 @@ async def test_three_d_secure_sends_the_buyer_on_and_the_providers_notice_settle
 
 
 async def succeeded(shop: Shop, payment_id: UUID) -> bytes:
-    """A notice that a payment's intent succeeded."""
+    """A notice that a payment's intent has succeeded."""
     (requested, *_) = await shop.core.log.read_stream(payment_id)
     assert isinstance(requested.event, PaymentRequested)
     order_id = requested.event.order_id

@@ -28,7 +28,7 @@ pytestmark = [
 async def shop(
     module_database: str, tmp_path_factory: pytest.TempPathFactory, stripe_mock_url: str
 ) -> AsyncIterator[Shop]:
-    """A shop that takes payments by Stripe."""
+    """A shop with Stripe as its payment provider."""
     by_stripe = {
         "payment_provider": "stripe",
         "stripe_api_key": STRIPE_TEST_KEY,
@@ -39,7 +39,7 @@ async def shop(
 
 
 async def tell(shop: Shop, payment_id: str, type: str, **fields: Any) -> None:
-    """A notice as Stripe sends it."""
+    """Send a notice as Stripe would."""
     about = {
         "id": "pi_1",
         "amount": 1999,
@@ -61,7 +61,7 @@ async def tell(shop: Shop, payment_id: str, type: str, **fields: Any) -> None:
 
 
 async def status(shop: Shop, buyer: Person, placed: dict[str, Any], wanted: str) -> None:
-    """Wait until the order is as wanted."""
+    """Wait until the order has this status."""
 
     async def look() -> str:
         seen = await buyer.get(f"/api/v1/orders/{placed['order_id']}", headers=await shop.reached())

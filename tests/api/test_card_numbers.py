@@ -16,7 +16,7 @@ in_the_shop = pytest.mark.asyncio(loop_scope="module")
 NUMBER = "4242424242424242"
 SPACED = "4242 4242 4242 4242"
 BARCODE = "4006381333931"
-"""An EAN-13 that passes Luhn's check, and is as long as old Visa cards are."""
+"""An EAN-13 that passes Luhn's check, and is as long as old Visa numbers are."""
 
 # -- what looks like one ---------------------------------------------------------------------------
 
@@ -85,7 +85,7 @@ def test_a_token_with_letters_between_its_digits_is_a_token() -> None:
 
 
 def requests_with(number: str) -> list[tuple[str, str, dict[str, object]]]:
-    """A card number in every place that a card is written in, known to us or not."""
+    """A card number in every place where a card may be written, known to us or not."""
     method = {"type": "card", "token": number}
     order = {"order_id": str(uuid4())}
     return [
@@ -140,7 +140,7 @@ async def test_a_card_number_is_refused_wherever_it_is_and_neither_kept_logged_n
     own_lines = [
         record.getMessage() for record in caplog.records if not record.name.startswith("httpx")
     ]
-    since = await shop.core.log.read(head)  # somebody may be told welcome meanwhile
+    since = await shop.core.log.read(head)  # the welcome mail may still be under way
     assert [each.env.name for each in since if each.env.actor == f"user:{admin.id}"] == []
     told = [
         (await admin.get("/metrics")).text,

@@ -232,7 +232,7 @@ async def test_a_repeat_whose_answer_was_lost_shows_what_became_of_it_in_another
     added = (await put_in(buyer, game, 2, **in_cart)).json()
     before = dict(known)
     await buyer.put(f"{CART}/items/{added['items'][0]['id']}", json={"quantity": 3})
-    known.update(before)  # as if the change was another process's
+    known.update(before)  # as if another process had made the change
     again = await put_in(buyer, game, 2, **in_cart)
     assert [item["quantity"] for item in again.json()["items"]] == [3]
 

@@ -32,7 +32,7 @@ def in_dollars(cents: int, region: str = "*") -> dict[str, Any]:
 
 
 def told(answer: httpx.Response) -> list[tuple[str, int, int]]:
-    """The changes that a checkout was refused for."""
+    """The changes for which a checkout was refused."""
     assert code_of(answer) == (409, "cart_changed"), answer.text
     return [(each["code"], each["was"], each["now"]) for each in answer.json()["changes"]]
 

@@ -201,7 +201,7 @@ async def test_an_edit_changes_what_it_names(shop: Shop, seller: Person) -> None
         **game,
         "title": "Celeste Classic",
         "prices": [{"region": "BR", "amount_cents": 999, "currency": "BRL"}],
-        "price": None,  # the seller is in the US, where it is not sold now
+        "price": None,  # the seller is in the US, where the game is not sold now
         "version": 2,
     }
     assert edited.headers["etag"] == '"2"'
@@ -209,7 +209,7 @@ async def test_an_edit_changes_what_it_names(shop: Shop, seller: Person) -> None
     seen = await shop.client().get(path, headers={"Min-Position": edited.headers["event-position"]})
     assert seen.json()["title"] == "Celeste Classic"
     assert re.fullmatch('"2-[0-9a-f]{8}"', seen.headers["etag"])
-    for tag in ('"2"', seen.headers["etag"]):  # the version alone counts
+    for tag in ('"2"', seen.headers["etag"]):  # only the version counts
         renamed = await seller.put(
             path, json={"title": "Celeste Classic"}, headers={"If-Match": tag}
         )

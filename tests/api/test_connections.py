@@ -70,7 +70,7 @@ class Client:
         await self.writer.drain()
 
     async def answer(self) -> tuple[int, bytes, bytes]:
-        """Status, head and body of the next answer."""
+        """Status, head and body of the next response."""
         async with asyncio.timeout(PATIENCE):
             head = await self.reader.readuntil(b"\r\n\r\n")
             length = next(
@@ -81,7 +81,7 @@ class Client:
             return int(head.split()[1]), head.lower(), await self.reader.readexactly(length)
 
     async def ended(self) -> bool:
-        """Whether the server ends the connection without another word."""
+        """Whether the server closes the connection without sending anything more."""
         async with asyncio.timeout(PATIENCE):
             try:
                 return await self.reader.read() == b""
@@ -105,7 +105,7 @@ class Server:
 
 @asynccontextmanager
 async def serving(**limits: Any) -> AsyncIterator[Server]:
-    """Things, served as `ludoteca api` does."""
+    """Services, served as `ludoteca api` serves them."""
     begun = asyncio.Event()
     config = config_of(gateway(services(), [things(begun)]), "127.0.0.1", 0, Limits(**limits))
     server = uvicorn.Server(config)
@@ -203,7 +203,7 @@ async def test_only_a_get_begins_a_websocket() -> None:
     async with serving(body_seconds=SHORT) as server:
         upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
         asked = await server.connect(POST + upgrade + b"Content-Length: 2\r\n\r\n{}")
-        # answered, without what stands where the other protocol would begin
+        # answered, ignoring the bytes where the other protocol would begin
         assert (await asked.answer())[0] == 422
         keyless = await server.connect(GET + upgrade + b"Sec-WebSocket-Version: 13\r\n\r\n")
         assert (await keyless.answer())[0] == 400

@@ -51,8 +51,8 @@ def test_there_is_a_judge_for_every_type_that_is_taken() -> None:
 def test_a_text_is_of_some_length_and_one_that_can_be_kept(leaf: Leaf) -> None:
     for letter in ("x", "é", "💩", " x"):
         assert not leaf.takes(letter * 100_001)
-    if leaf.in_body and leaf.name not in NEVER_KEPT:  # of paths and queries the route sees to it
-        # an e-mail is the domain's to judge
+    if leaf.in_body and leaf.name not in NEVER_KEPT:  # the route checks those of paths and queries
+        # the domain checks e-mail addresses
         takes = _is_address if leaf.name == "email" else leaf.takes
         assert not any(map(takes, NO_TEXTS))
 

@@ -18,7 +18,7 @@ async def export_of(by: Person, whose: str = "me") -> dict[str, Any]:
 
 
 async def bought(shop: Shop, buyer: Person, seller: Person) -> tuple[str, str]:
-    """A parcel that is paid, and a digital game."""
+    """A paid parcel and a digital game."""
     await put_in(buyer, await stocked(shop, seller, 3))
     parcel = (await check_out(buyer)).json()["order_id"]
     method = {"type": "card", "token": CARD}

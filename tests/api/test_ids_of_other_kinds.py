@@ -34,7 +34,7 @@ from tests.support.shops.gateway import Person, Shop
 PAIRS = [(of, taken_for) for of, taken_for in product(sorted(KINDS), ALL) if of != taken_for.kind]
 UNKNOWN = str(UUID(int=1, version=4))
 WHOLE_LOG = {"stream_id", "correlation_id"}
-"""Parameters that mean a stream of any kind."""
+"""Parameters that name a stream of any kind."""
 
 BODIES: dict[str, list[dict[str, Any]]] = {
     "/api/v1/transactions": [
@@ -53,8 +53,8 @@ BODIES: dict[str, list[dict[str, Any]]] = {
         {"order_id": "order", "payment_method": {"type": "wallet", "token": None}},
     ],
 }
-"""Bodies by path where one that is made from its model says too little: None stands for the id that
-is tried, a word for the id of a stream of that kind."""
+"""Bodies by path, where one generated from the model is not enough: None stands for the tested id,
+a word for the id of a stream of that kind."""
 COMMON = {
     "amount_cents": 1,
     "quantity": 1,
@@ -66,12 +66,12 @@ COMMON = {
 
 RIGHT = {"seller": "user", "product": "game", "endpoint": "webhook_endpoint", "delivery": "webhook",
          "ledger_transaction": "ledger"}  # fmt: skip
-"""The kind that a field `<word>_id` names, where that is not the word itself."""
+"""The kind that a field `<word>_id` names, where it differs from the word."""
 
 
 class Try(NamedTuple):
-    """A request with one place for an id (`{id}` in path or query, None in the body), and whose id
-    belongs there."""
+    """A request with one place for an id (`{id}` in path or query, None in the body), and the kind
+    of id that belongs there."""
 
     method: str
     path: str
@@ -83,7 +83,7 @@ class Try(NamedTuple):
 
 
 def tries() -> Iterator[Try]:
-    """Every place in a path, a query or a body of every route where an id can stand."""
+    """Every place for an id in a path, a query or a body of every route."""
     for router in ROUTERS:
         for route in router.routes:
             if isinstance(route, APIRoute):
@@ -146,7 +146,7 @@ def _bodies(route: APIRoute) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def _filled(model: type[BaseModel] | None, tried: str | None) -> dict[str, Any]:
-    """The least that a model asks for; the id to be tried as None, other ids unknown."""
+    """The smallest valid body of a model; None for the tested id, unknown ids elsewhere."""
     body: dict[str, Any] = {}
     for name, each in (model.model_fields if model else {}).items():
         if name == tried:
@@ -193,7 +193,7 @@ async def test_a_stream_loaded_as_another_kind_is_not_there_and_stays_as_it_was(
         assert await unit.load(taken_for, stream) is None
         unit.emit(stream, [await _first_event(shop, ids[taken_for.kind])])
 
-    # what is personal is refused before: that stream is no person's
+    # personal events are refused earlier: that stream belongs to no person
     with pytest.raises((WrongKind, MissingKey)):
         await decide(repository, emit)
     assert (

@@ -53,7 +53,7 @@ async def test_who_has_an_image_is_not_sent_it_again(
         (await client.get(path, headers={"If-None-Match": "*"})).status_code
         for path in (url, f"/api/v1/images/{uuid4()}")
     ]
-    monkeypatch.setattr(shop.commands.images, "_store", None)  # which need not be asked
+    monkeypatch.setattr(shop.commands.images, "_store", None)  # which needs no request
     again = await client.get(url, headers={"If-None-Match": full.headers["etag"]})
 
     assert (whatever, none) == (304, 404)
@@ -135,7 +135,7 @@ async def test_an_image_of_our_own_network_is_refused(seller: Person, path: str)
 
 
 class Web:
-    """All of the web is one picture."""
+    """A web in which every URL is the same picture."""
 
     async def fetch(self, url: str, max_bytes: int) -> bytes:
         return an_image("WEBP")

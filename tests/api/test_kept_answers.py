@@ -36,8 +36,8 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def tail(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> GameTail:
-    """The shop's, which looks only when it is told to, and whose looks hold however slow the
-    machine is."""
+    """The shop's tail of the log, which looks only when told to; what it saw stays valid however
+    slow the machine is."""
     tail = kept_by(shop)._tail
 
     async def nothing() -> None: ...
@@ -55,7 +55,7 @@ def kept_by(shop: Shop) -> KeptAnswers:
 
 
 async def looked(shop: Shop, tail: GameTail) -> None:
-    """The read model has all that happened, and the tail has seen it."""
+    """Wait until the read model has all events, and the tail has seen them."""
     await shop.client().get("/api/v1/games", headers=await shop.reached())
     await tail._look()
 
@@ -305,7 +305,7 @@ async def test_only_so_much_is_kept(
 async def test_an_answer_is_of_its_position_while_another_process_changes_the_game(
     shop: Shop, seller: Person
 ) -> None:
-    """The tail follows by itself here."""
+    """Here the tail follows by itself."""
     path, client = f"/api/v1/games/{(await shop.game(seller))['id']}", shop.client()
     async with another_process(shop) as elsewhere:
         editor = elsewhere.client(seller.tokens["access_token"])

@@ -37,7 +37,7 @@ PING = b"\x89"  # RFC 6455: a final frame, opcode 9
 
 @dataclasses.dataclass
 class Server:
-    """The gateway on a port of its own."""
+    """The gateway on its own port."""
 
     app: Any
     port: int
@@ -50,7 +50,7 @@ class Server:
 
     @property
     def sockets(self) -> float | None:
-        """How many are open, as /metrics tells."""
+        """The number of open sockets, by /metrics."""
         open_now: float | None = self.app.state.metrics.registry.get_sample_value(
             "ludoteca_live_sockets"
         )
@@ -62,7 +62,7 @@ class Server:
 
 @asynccontextmanager
 async def serving(services: Services, **settings: object) -> AsyncIterator[Server]:
-    """Serve as `ludoteca api` does; it takes connections from the first moment on."""
+    """Serve as `ludoteca api` does; connections are accepted from the start."""
     app = gateway(services, [live.router])
     config = config_of(app, "127.0.0.1", 0)
     for name, value in settings.items():
@@ -89,7 +89,7 @@ async def hear(ws: ClientConnection) -> dict[str, Any]:
 
 
 async def greet(ws: ClientConnection, who: Person, **more: object) -> dict[str, Any]:
-    """Say who one is; returns what is said to that."""
+    """Authenticate; returns the server's answer."""
     await ws.send(json.dumps({"token": who.tokens["access_token"], **more}))
     return await hear(ws)
 
@@ -102,7 +102,7 @@ async def hear_until(ws: ClientConnection, type: str, status: str) -> list[dict[
 
 
 async def goodbye(ws: ClientConnection) -> tuple[int | None, str]:
-    """How it was closed."""
+    """How the server closed the socket."""
     try:
         while True:
             await hear(ws)
@@ -309,8 +309,8 @@ async def test_who_does_not_answer_pings_is_gone(shop: Shop) -> None:
 
 
 class Wire:
-    """A client at the other end of ASGI, which takes only so many messages until it is given up
-    on."""
+    """A client at the other end of ASGI, which accepts this many messages until the server gives up
+    on it."""
 
     def __init__(self, app: Any, who: Person, takes: float) -> None:
         self._takes = takes
@@ -343,7 +343,7 @@ class Wire:
             self._told.set()
 
     async def told_of(self, **about: str) -> None:
-        """Return when the last message says so."""
+        """Return after the last message of this kind."""
         async with asyncio.timeout(PATIENCE):
             while not self.taken or not about.items() <= self.taken[-1].items():
                 self._told.clear()

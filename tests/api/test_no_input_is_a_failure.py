@@ -47,7 +47,7 @@ ODD = [
     "..%2F..%2Fetc%2Fpasswd",
     "'%20OR%201=1--",
 ]
-"""Texts as they stand in a URL."""
+"""Texts in URL encoding."""
 
 NESTED = base64.urlsafe_b64encode(b'{"alg":' + b"[" * 5000).decode().rstrip("=")
 
@@ -118,7 +118,7 @@ FIELDS: list[Any] = [
     [],
     {},
 ]
-"""In the place of each field of a body."""
+"""Values for each field of a body."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -131,7 +131,7 @@ def somebody(people: dict[str, Person], operation: Operation) -> Person:
 
 
 def one_of_each_kind() -> list[Operation]:
-    """Operations that look at different headers. (Whoever logs out could ask nothing more.)"""
+    """Operations that read different headers. (Without logout, which would end the session.)"""
 
     def kind(each: Operation) -> tuple[object, ...]:
         looked_at = {

@@ -43,7 +43,7 @@ async def core(
 
 
 class FakeTransport:
-    """Takes everything, unless there are errors left to raise."""
+    """Accepts every notification once its list of errors is used up."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
@@ -57,7 +57,7 @@ class FakeTransport:
 
 
 class Desk:
-    """A notice that was asked for, and a worker that tries to send it."""
+    """A requested notification, and a worker that tries to send it."""
 
     def __init__(self, core: Core, transport: FakeTransport, notification_id: UUID) -> None:
         self._core = core
@@ -86,7 +86,7 @@ async def asked(
     email: str = "",
     ann: User | None = None,
 ) -> Desk:
-    """It has been asked that Ann is told something."""
+    """Request a notification for Ann."""
     email = email or f"{uuid4().hex}@example.com"
     ann = (
         ann

@@ -31,7 +31,7 @@ async def postbox() -> AsyncIterator[Postbox]:
 async def shop(
     module_database: str, tmp_path_factory: pytest.TempPathFactory, postbox: Postbox
 ) -> AsyncIterator[Shop]:
-    """A shop that sends its mail to a real server, and tries twice."""
+    """A shop that sends its mail to a real server, with two attempts."""
     mail = {"smtp_url": postbox.url, "mail_from": SENDER, "notice_retry_seconds": "0.05"}
     async with open_shop(module_database, tmp_path_factory.mktemp("shop"), **mail) as shop:
         yield shop
@@ -71,7 +71,7 @@ def token_in(mail: EmailMessage) -> str:
 
 
 async def verified(shop: Shop, postbox: Postbox, **fields: Any) -> Person:
-    """Somebody who has shown that they read mail at their address."""
+    """A person with a verified address."""
     person = await shop.register(**fields)
     await told(shop, person, "welcome")
     token = token_in(mail_about(postbox, person, "Welcome"))
@@ -139,7 +139,7 @@ async def test_a_refused_mail_is_a_dead_letter_and_sent_when_redriven(
 
 
 async def dead_letter(auditor: Person, notice_id: str) -> dict[str, Any]:
-    """The notice's dead letter; it dies right after its failure was recorded."""
+    """The notification's dead letter; it is written right after the failure was recorded."""
     async with asyncio.timeout(10):
         while True:
             for letter in (await auditor.get("/api/v1/ops/dead-letters")).json()["items"]:
@@ -344,11 +344,11 @@ async def test_a_new_password_is_told_with_a_way_to_another_one(
 async def test_a_token_goes_to_the_address_that_it_proves_something_of(
     shop: Shop, postbox: Postbox
 ) -> None:
-    """Though the account had another one by the time that the mail was sent."""
+    """Even if the account had another address when the mail was sent."""
     ann = await shop.register()
     await told(shop, ann, "welcome")
     user = await shop.commands.accounts.get(ann.id)
-    await shop.commands.mail_proofs.mail_verification(SYSTEM, user)  # asked for, as yet unsent
+    await shop.commands.mail_proofs.mail_verification(SYSTEM, user)  # requested, not yet sent
     new = f"{ann.id.hex}@new.example"
     await ann.put("/api/v1/users/me", json={"email": new, "current_password": PASSWORD})
 

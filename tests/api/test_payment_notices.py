@@ -33,7 +33,7 @@ ACTION, CANCELED, REFUNDED = (
 async def shop(
     module_database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Shop]:
-    """A shop whose webhook's secret is being rotated."""
+    """A shop whose webhook secret is being rotated."""
     secrets = f"{NEXT_SECRET},{SECRET}"
     async with open_shop(
         module_database, tmp_path_factory.mktemp("shop"), payment_webhook_secrets=secrets
@@ -46,7 +46,7 @@ async def shop(
 
 @dataclass
 class Unpaid:
-    """An order whose payment awaits what the provider tells."""
+    """An order whose payment awaits the provider's report."""
 
     shop: Shop
     order_id: UUID
@@ -92,7 +92,7 @@ class Unpaid:
         ]
 
     def log_lines(self) -> list[str]:
-        """What the webhook's text log says of this payment, without times."""
+        """The webhook's text log about this payment, without times."""
         return [
             line.split(" ", 1)[1] for line in text_log(self.shop) if str(self.payment_id) in line
         ]
@@ -104,7 +104,7 @@ def text_log(shop: Shop) -> list[str]:
 
 
 async def send(shop: Shop, body: bytes, *, secret: str = SECRET, late: float = 0) -> httpx.Response:
-    """Deliver a body signed so many seconds ago."""
+    """Deliver a body signed this many seconds ago."""
     signature = sign(body, secret, int(datetime.now(UTC).timestamp() - late))
     return await shop.client().post(
         "/api/v1/payments/webhook", content=body, headers={"Stripe-Signature": signature}
@@ -112,10 +112,10 @@ async def send(shop: Shop, body: bytes, *, secret: str = SECRET, late: float = 0
 
 
 async def work_is_done(shop: Shop) -> None:
-    """Nothing is left to be asked of the provider, and nothing failed for good."""
+    """No request to the provider is left, and no job is a dead letter."""
     async with asyncio.timeout(10):
         while await shop.queues["ludoteca.payments"].depth():
-            pass  # looking takes a while by itself
+            pass  # the poll itself takes a while
     assert await shop.queues["ludoteca.payments"].dead() == 0
 
 
@@ -234,7 +234,8 @@ async def test_money_for_an_order_that_its_buyer_called_off_goes_back_by_itself(
 
 @dataclass
 class Held:
-    """A call to the provider whose answer is held back: `made` once the provider has done it."""
+    """A call to the provider whose answer is held back: `made` is set once the provider has done
+    it."""
 
     made: asyncio.Event
     answer: asyncio.Event
@@ -242,7 +243,7 @@ class Held:
 
 @pytest.fixture
 def hold(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Held]:
-    """Hold back the provider's answers to calls of a name."""
+    """Hold back the provider's answers to calls of this name."""
 
     def hold_back(name: str) -> Held:
         held = Held(asyncio.Event(), asyncio.Event())

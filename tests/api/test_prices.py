@@ -25,7 +25,7 @@ JAPAN_TOO = [
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def genre(shop: Shop, seller: Person) -> str:
-    """A genre that is these games' alone."""
+    """A genre that only these games have."""
     name = f"g{uuid4().hex}"
     for title, prices in (("dollars", CHEAP), ("yen", YEN), ("dinar", DINAR), ("both", JAPAN_TOO)):
         await shop.game(seller, title=f"{name} {title}", genres=[name], prices=prices)
@@ -48,7 +48,7 @@ async def test_prices_are_compared_in_one_currency(shop: Shop, genre: str, path:
     assert await titles(shop, genre, currency="USD", **at_most) == ["dollars"]
     assert await titles(shop, genre, currency="KWD", **at_most) == ["dinar"]
     assert await titles(shop, genre, currency="EUR", **at_most) == []
-    assert await titles(shop, genre, region="BR", **at_most) == []  # Brazil is priced in BRL
+    assert await titles(shop, genre, region="BR", **at_most) == []  # Brazil's price is in BRL
     assert await titles(shop, genre, region="BR", price_max=5000, path=path) == ["dollars"]
     assert await titles(shop, genre, region="BR", currency="USD", price_min=0, path=path) == [
         "both"

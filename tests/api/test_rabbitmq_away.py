@@ -16,15 +16,15 @@ from tests.support.shops.gateway import CARD, Shop, open_shop
 from tests.support.shops.small_gateway import client_of
 
 REST = {"database": "ok", "writer": "ok", "clock": "ok"}
-"""All else that the gateway depends on."""
+"""The gateway's other dependencies."""
 
 
 @asynccontextmanager
 async def cut_off(database: str, home: Path, broker: URL) -> AsyncIterator[tuple[Shop, Wire]]:
-    """A shop whose wire to the broker is down."""
+    """A shop without its connection to the broker."""
     wire = Wire(broker.host or "localhost", broker.port or 5672)
     async with wire:
-        pass  # its port is known now, and nobody listens there
+        pass  # its port stays the same, and nothing listens there
     url = str(broker.with_host("127.0.0.1").with_port(wire.port))
     async with (
         open_shop(database, home, rabbitmq_url=url, rate_limit="off") as shop,
@@ -45,7 +45,7 @@ async def test_orders_are_taken_all_else_is_told_at_once_and_what_waited_goes_on
             "adapters.queues.rabbitmq.ANSWER_SECONDS",
             "api.routes.health.CHECK_SECONDS",
         ):
-            monkeypatch.setattr(seconds, 1000.0)  # who waits for RabbitMQ now waits too long
+            monkeypatch.setattr(seconds, 1000.0)  # whatever waits for RabbitMQ now waits too long
         async with asyncio.timeout(100):
             order = await buyer.post(
                 "/api/v1/orders",

@@ -24,7 +24,7 @@ async def buy(buyer: Person, game: dict[str, Any]) -> dict[str, Any]:
 
 
 async def receipt_of(shop: Shop, person: Person, order: dict[str, Any]) -> httpx.Response:
-    """The answer once there is a receipt."""
+    """The answer once the receipt exists."""
 
     async def look() -> httpx.Response:
         path = f"/api/v1/orders/{order['order_id']}/receipt"

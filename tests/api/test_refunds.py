@@ -44,7 +44,7 @@ async def refund(admin: Person, order: dict[str, Any]) -> dict[str, Any]:
 
 
 async def tell(shop: Shop, type: str, **object: Any) -> httpx.Response:
-    """The provider's signed notice."""
+    """Send the provider's signed notice."""
     now = int(shop.core.clock.now().timestamp())
     body = json.dumps(
         {"id": f"evt_{uuid4().hex}", "type": type, "created": now, "data": {"object": object}}
@@ -69,7 +69,7 @@ async def library(shop: Shop, person: Person) -> list[str]:
 async def pending(
     shop: Shop, admin: Person, buyer: Person, game: dict[str, Any]
 ) -> tuple[dict[str, Any], Any]:
-    """An order whose refund the provider took on."""
+    """An order whose refund the provider has accepted."""
     order = (await buy(buyer, game, card(PENDING_REFUND))).json()
     assert order["status"] == "COMPLETED", order
     await refund(admin, order)

@@ -22,7 +22,7 @@ ELSEWHERE = "https://pictures.example/cover.png"
 
 
 class Redirecting(HttpImageFetcher):
-    """One public server, which sends whoever asks it to this machine."""
+    """A public server that redirects every request to this machine."""
 
     async def _get(self, url: str, max_bytes: int) -> bytes | str:
         return (
@@ -34,16 +34,15 @@ class Redirecting(HttpImageFetcher):
 
 @dataclass
 class Scene:
-    """People, by the parts that they play, and the ids of what is theirs, by the names that the
-    tables use."""
+    """People by their roles, and the ids of their things, by the names that the tables use."""
 
     shop: Shop
     people: dict[str, Person]
     ids: dict[str, str]
 
     async def ask(self, who: str, method: str, path: str, **request: Any) -> tuple[int, str]:
-        """How a request was refused, of which the log has nothing, neither then nor by what it set
-        in motion."""
+        """The refusal of a request. Checks that neither the request nor anything that it caused
+        appended an event."""
         head, correlation = await self.shop.core.log.head(), uuid4()
         headers = {CORRELATION_HEADER: str(correlation), **request.pop("headers", {})}
         if body := request.pop("json", None):
@@ -62,8 +61,8 @@ class Scene:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def scene(shop: Shop) -> Scene:
-    """A seller with all that a seller has, two buyers with carts, one of whom has an order, and
-    another seller."""
+    """A seller with one of everything, two buyers with carts, one of whom has an order, and another
+    seller."""
     parts = {
         "seller": "SELLER",
         "other": "SELLER",

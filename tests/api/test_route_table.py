@@ -34,7 +34,7 @@ def scope_of(method: str, path: str, root_path: str = "") -> dict[str, Any]:
 
 
 def by_trying(routes: list[BaseRoute], scope: dict[str, Any]) -> tuple[BaseRoute, Any] | None:
-    """What the router does."""
+    """The result of FastAPI's router."""
     for route in routes:
         match, child = route.matches(scope)
         if match is Match.FULL:
@@ -52,7 +52,7 @@ values = st.one_of(
 
 @st.composite
 def asked(draw: st.DrawFn) -> str:
-    """A path that some route matches, or nearly."""
+    """A path that some route matches, or almost matches."""
     parts = draw(st.sampled_from(paths())).split("/")
     path = "/".join(draw(values) if part.startswith("{") else part for part in parts)
     if draw(st.integers(0, 4)) == 0:

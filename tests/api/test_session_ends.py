@@ -94,7 +94,7 @@ async def spend_twice(shop: Shop, person: Person) -> httpx.Response:
     return httpx.Response(204)
 
 
-# how it ends; whether the session by which that is asked for ends, and another one of the same
+# how a session ends; whether the session that asks for it ends, and whether another one of the same
 # person's
 WAYS = [
     (log_out, True, False),
@@ -232,13 +232,13 @@ async def test_its_sockets_are_hung_up(shop: Shop, elsewhere: Shop) -> None:
         await ann.post("/api/v1/auth/logout")
 
         assert await goodbye(ws) == (4401, "session_ended")
-        assert (await other.recv()) is not None  # that session goes on
+        assert (await other.recv()) is not None  # that session continues
 
 
 async def test_a_token_of_the_old_password_opens_nothing_by_a_login_in_between(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A login that was proved with the old password, and opened after it was changed."""
+    """A login that was checked with the old password, and opened after the password was changed."""
     ann = await shop.register()
     hasher = shop.core.adapters.hasher
     matches = hasher.matches

@@ -32,14 +32,14 @@ PAID = Method("card", CARD)
 
 @dataclass
 class Parcels:
-    """An order of several sellers: who sells, and which shipment is whose."""
+    """An order with several sellers, and each seller's shipment."""
 
     shop: Shop
     buyer: Person
     order_id: UUID
 
     async def order(self, reader: Person | None = None) -> dict[str, Any]:
-        """The order as it is now."""
+        """The order's current state."""
         answer = await (reader or self.buyer).get(
             f"/api/v1/orders/{self.order_id}", headers=await self.shop.reached()
         )
@@ -47,7 +47,7 @@ class Parcels:
         return dict(answer.json())
 
     async def becomes(self, status: str) -> dict[str, Any]:
-        """The order once it has come this far."""
+        """The order once it has this status."""
         return await self.shop.eventually(self.order, lambda order: order["status"] == status)
 
     async def shipment_of(self, seller: Person) -> str:
@@ -60,7 +60,7 @@ def caller_of(person: Person, account_type: str = "BUYER") -> Caller:
 
 
 async def stocked(shop: Shop, seller: Person, total: int = 10, **fields: object) -> dict[str, Any]:
-    """A physical game with so many in stock."""
+    """A physical game with this many units in stock."""
     game = await shop.game(seller, kind="PHYSICAL", **fields)
     await shop.commands.inventory.set_total(caller_of(seller, "SELLER"), UUID(game["id"]), total)
     return game
@@ -89,7 +89,7 @@ async def move(
 
 
 async def send(seller: Person, shipment_id: str) -> None:
-    """All that a seller does."""
+    """All steps of a seller."""
     for step, body in (("process", None), ("ship", PARCEL)):
         assert (await move(seller, shipment_id, step, body)).status_code == 200
 
@@ -97,8 +97,7 @@ async def send(seller: Person, shipment_id: str) -> None:
 async def delivered(
     shop: Shop, shipment_id: object, body: bytes | None = None, *, secret: str = "", late: float = 0
 ) -> httpx.Response:
-    """The carrier's notice, of this shipment unless another body is given, signed so many seconds
-    ago."""
+    """The carrier's notice for this shipment, or with this body, signed this many seconds ago."""
     body = json.dumps({"shipment_id": str(shipment_id)}).encode() if body is None else body
     signature = sign(
         body, secret or shop.core.secrets.carrier[0], int(datetime.now(UTC).timestamp() - late)
@@ -108,7 +107,7 @@ async def delivered(
 
 
 async def told(shop: Shop, person: Person) -> list[str]:
-    """The templates of the notices that somebody was sent, sorted."""
+    """The templates of the notifications sent to a person, sorted."""
     answer = await person.get("/api/v1/notifications", headers=await shop.reached())
     return sorted(each["template"] for each in answer.json()["items"] if each["channel"] == "email")
 
@@ -357,7 +356,7 @@ async def test_the_order_has_come_as_far_when_the_sellers_step_is_answered(
 
 
 async def shipped(shop: Shop, buyer: Person, seller: Person) -> str:
-    """A shipment that is on its way."""
+    """A shipment under way."""
     parcels = await buy(shop, buyer, [(await stocked(shop, seller), 1)])
     await parcels.becomes("CONFIRMED")
     mine = await parcels.shipment_of(seller)

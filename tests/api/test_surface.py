@@ -187,7 +187,7 @@ async def test_metrics_tell_of_requests_the_log_projections_and_queues(
 
     before = await shop.core.log.head()
     text = (await shop.client().get("/metrics")).text
-    after = await shop.core.log.head()  # a worker may be telling somebody welcome
+    after = await shop.core.log.head()  # a worker may still be sending the welcome
 
     assert (
         'ludoteca_http_requests_total{method="GET",route="/api/v1/users/{user_id}",'

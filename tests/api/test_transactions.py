@@ -24,7 +24,7 @@ def by_card(wallet: dict[str, Any], token: str = CARD) -> dict[str, Any]:
 
 
 async def unpaid_order(shop: Shop, buyer: Person, seller: Person) -> dict[str, Any]:
-    """An order of 1999 cents that awaits a method."""
+    """An order of 1999 cents without a payment method."""
     game = await shop.game(seller)
     return dict((await buyer.post("/api/v1/orders", json={"game_id": game["id"]})).json())
 
@@ -338,7 +338,7 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def somebody(shop: Shop) -> tuple[Person, dict[str, str]]:
-    """Somebody with 1000 cents, and the ids of wallets by what is wrong with them."""
+    """A person with 1000 cents, and the ids of wallets by what is wrong with them."""
     payer, admin, other = await shop.register(), await shop.register("ADMIN"), await shop.register()
     closed = await open_wallet(payer, "JPY")
     await adjust(admin, closed, 1000)

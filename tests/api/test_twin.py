@@ -39,8 +39,8 @@ def twin_database(postgres_url: str) -> Iterator[str]:
 
 @dataclass
 class Copied:
-    """A shop in which somebody owns a game and has something in the cart, and the twin with the
-    same; that person is the first of `data.accounts`, and asks."""
+    """A shop in which a person owns a game and has a cart, and the twin with the same data. That
+    person is the first of `data.accounts`, and sends the requests."""
 
     ours: httpx.AsyncClient
     theirs: httpx.AsyncClient
@@ -49,7 +49,7 @@ class Copied:
     conn: psycopg.AsyncConnection
 
     async def number(self, statement: LiteralString) -> int:
-        """What a query of the twin's tables finds."""
+        """The result of a query on the twin's tables."""
         row = await (await self.conn.execute(statement)).fetchone()
         assert row is not None
         return int(row[0])
@@ -121,7 +121,7 @@ ASKED = (
     ("post", "/api/v1/cart/checkout"),
     ("post", "/api/v1/transactions"),
 )
-"""All that the benchmark asks for."""
+"""Everything that the benchmark requests."""
 
 
 async def test_the_twin_declares_the_fields_of_our_answers(copied: Copied, shop: Shop) -> None:
@@ -132,8 +132,8 @@ async def test_the_twin_declares_the_fields_of_our_answers(copied: Copied, shop:
 
 
 def _as_far_as(ours: Json, theirs: Json) -> Json:
-    """The twin's, without what is in fields of which we declare nothing: the entries of timelines,
-    which leave out what is absent."""
+    """The twin's answer without the content of fields that we do not declare: the entries of
+    timelines, which leave out absent fields."""
     return {
         name: _as_far_as(ours[name], inner) if ours.get(name) else {}
         for name, inner in theirs.items()
@@ -149,7 +149,7 @@ def _declared(app: FastAPI, method: str, path: str) -> Json:
 
 
 def _fields(schema: Json, schemas: Json) -> Json:
-    """The names of the fields, those of what is in them beneath."""
+    """The names of the fields, with those of their content."""
     if "$ref" in schema:
         return _fields(schemas[schema["$ref"].rpartition("/")[2]], schemas)
     found: Json = {
@@ -172,7 +172,7 @@ async def test_the_twin_answers_queries_as_we_do(copied: Copied) -> None:
 
 
 def _comparable(value: Any) -> Any:
-    """Without positions: of events, each has its own."""
+    """Without the positions of events, which differ between the two."""
     if isinstance(value, list):
         return [_comparable(each) for each in value]
     if isinstance(value, dict):

@@ -233,7 +233,7 @@ async def test_a_currency_that_is_none_is_refused_and_leaves_no_trace(
     opened = await refused(shop, admin, "/api/v1/wallets", {"currency": currency})
     asked = await admin.get("/api/v1/wallets/me", params={"currency": currency})
 
-    # which is refused in every parameter, before it is asked what it means
+    # which every parameter refuses before its meaning is checked
     no_text = "\x00" in currency
     assert (opened.status_code, opened.json()["code"]) == (422, "invalid_currency")
     assert (asked.status_code, asked.json()["code"]) == (

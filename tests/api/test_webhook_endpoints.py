@@ -40,7 +40,7 @@ async def subscribe(
 
 
 async def sell(shop: Shop, seller: Person, buyer: Person) -> dict[str, Any]:
-    """A sale, paid."""
+    """A paid sale."""
     game = await shop.game(seller)
     body = {"game_id": game["id"], "payment_method": {"type": "card", "token": CARD}}
     answer = await buyer.post("/api/v1/orders", json=body, headers={"Prefer": "wait=10"})
@@ -49,7 +49,7 @@ async def sell(shop: Shop, seller: Person, buyer: Person) -> dict[str, Any]:
 
 
 async def all_told(shop: Shop) -> None:
-    """Return when whoever is to hear of what happened so far is known to."""
+    """Wait until the reactor has found the endpoints for every event so far."""
     assert await shop.services.reads.waiter.wait(
         ["merchant_webhooks"], await shop.core.log.head(), 10
     )
@@ -68,7 +68,7 @@ async def deliveries(
 async def delivery_that_is(
     shop: Shop, seller: Person, endpoint: dict[str, Any], status: str
 ) -> dict[str, Any]:
-    """The endpoint's one delivery, once it is so."""
+    """The endpoint's only delivery, once it satisfies the condition."""
     (found,) = await shop.eventually(lambda: deliveries(shop, seller, endpoint, status=status))
     return found
 
@@ -149,13 +149,13 @@ async def test_an_event_that_is_reacted_to_again_is_sent_once(
     reactor = merchant_webhooks(shop.core.handler)
     await reactor.react(completed)
     await subscribe(seller, merchant)
-    # nor does an endpoint hear of it that is newer than the reaction
+    # nor does an endpoint that is newer than the reaction
     with pytest.raises(AlreadyDone):
         await reactor.react(completed)
     jobs = webhook_jobs(shop.queues["ludoteca.webhooks"])
     (delivery,) = await deliveries(shop, seller, endpoint)
     (requested, *_) = await shop.core.log.read_stream(UUID(delivery["id"]))
-    await jobs.react(requested)  # what a crash leaves behind: the same job once more
+    await jobs.react(requested)  # as after a crash: the same job again
     test = (await seller.post(f"{PATH}/{endpoint['id']}/test")).json()
     assert [each.id for each in await merchant.received(2)] == [delivery["id"], test["id"]]
 
@@ -257,7 +257,7 @@ async def test_what_was_given_up_is_a_dead_letter_and_can_be_sent_again(
     assert (letter.error, letter.attempts) == ("WebhookUnsent: http_404", 3)
     assert await shop.queues["ludoteca.webhooks"].redrive(
         letter.job.id
-    )  # by an operator, of what has been delivered since
+    )  # requested by an operator, and delivered meanwhile
     test = (await seller.post(f"{PATH}/{endpoint['id']}/test")).json()
     assert [each.id for each in await merchant.received(5)] == [failed["id"]] * 4 + [test["id"]]
 

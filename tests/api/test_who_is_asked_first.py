@@ -27,14 +27,14 @@ JSON = {"content-type": "application/json"}
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def people(shop: Shop) -> dict[str | None, Any]:
-    """Somebody of each role, and somebody without an account."""
+    """A person of each role, and one without an account."""
     roles = [role for role in ROLES if role is not None]
     return {None: shop.client(), **{role: await shop.register(role) for role in roles}}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def foreign(shop: Shop) -> dict[str, Any]:
-    """Ids of what belongs to others than `people`, by the path parameters that name such things."""
+    """Ids of other people's things, by the path parameters that name them."""
     seller, buyer = await shop.register("SELLER"), await shop.register()
     game = await stocked(shop, seller, 3)
     await put_in(buyer, game)
@@ -51,7 +51,7 @@ async def foreign(shop: Shop) -> dict[str, Any]:
 
 
 async def unread() -> AsyncIterator[bytes]:
-    """A body that nobody may ask for."""
+    """A body that must not be read."""
     raise AssertionError("the body was read")
     yield b""
 
@@ -120,7 +120,7 @@ async def test_no_route_admits_a_role_that_its_command_refuses(shop: Shop, role:
     for each in (
         each for each in CANONICAL if each.admits(role) and not each.path.endswith("/logout")
     ):
-        if each.is_signed:  # for whoever has the secret
+        if each.is_signed:  # only the secret is required
             continue
         answer = await person.request(each.method, each.url(), json=each.valid())
         assert answer.status_code not in {400, 413, 415, 500}, (str(each), answer.text)
@@ -176,7 +176,7 @@ async def test_a_method_that_a_path_does_not_have_is_told_all_that_it_has(
 
 
 class Any_(dict[str, str]):
-    """Something for every path parameter."""
+    """A value for every path parameter."""
 
     def __missing__(self, name: str) -> str:
         return "0197f0a0-4242-4242-8242-424242424242"

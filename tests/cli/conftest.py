@@ -13,7 +13,7 @@ from tests.support.shops.commands import Ludoteca, Shop
 
 @pytest.fixture(autouse=True)
 def _only_our_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No variable of whoever runs the tests; a home of its own; tables as wide as they like."""
+    """No variables from the environment of the test run; a new home; tables of any width."""
     kept = {"LUDOTECA_ALLOW_UNSAFE_DATABASE"}  # of the run's own server: tests/conftest.py
     for name in [name for name in os.environ if name.startswith("LUDOTECA_") and name not in kept]:
         monkeypatch.delenv(name)
@@ -38,6 +38,6 @@ def ludoteca() -> Ludoteca:
 
 @pytest.fixture
 def shop(database: str, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    """A database with the program's schema, to which the command's settings point."""
+    """A database with the program's schema, used by the commands."""
     monkeypatch.setenv("LUDOTECA_DATABASE_URL", database)
     return Shop(database)

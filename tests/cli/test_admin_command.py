@@ -13,7 +13,7 @@ PASSWORD = "correct horse battery"
 
 
 def _account_type(email: str, password: str = PASSWORD) -> str:
-    """Log in; tells as what."""
+    """Log in; returns the type of the account."""
 
     async def log_in() -> str:
         async with open_core(Settings()) as core:

@@ -9,7 +9,7 @@ from tests.support.shops.commands import Ludoteca, Shop
 
 @pytest.fixture
 def kept(shop: Shop) -> Shop:
-    """A log of ten events, followed by a consumer that has read them all."""
+    """A log of ten events, and a consumer that has read them all."""
     shop.list_games(10)
     shop.tamper(
         "INSERT INTO consumers.feeds (feed, projection, version) VALUES ('games.1', 'games', 1);"

@@ -13,7 +13,7 @@ from eventstore.database.postgres import open_pool
 from tests.support.shops.commands import PATIENCE, Ludoteca, Shop
 
 Kill = Callable[[str, Sequence[Job]], None]
-"""Publishes jobs to the queue of a name and has them fail for good."""
+"""Publishes jobs to a queue and lets them fail for good."""
 
 BACKOFF = "0.05"
 PAYMENTS, MAIL = "ludoteca.payments", "ludoteca.mail"

@@ -42,13 +42,13 @@ REHASHED = PasswordChanged(password_hash=f"plain:{NEW_PASSWORD}")
 
 
 async def ana(shop: Shop) -> User:
-    """An account, opened by its owner."""
+    """An account, registered by its owner."""
     made = await shop.accounts.register(SYSTEM, email=MAIL, password=PASSWORD, name="Ana")
     return made.value
 
 
 async def mailed(shop: Shop, template: str) -> str:
-    """The token of the last mail of this template."""
+    """The token in the last mail of this template."""
     asked = [event.event for event in await shop.log.read(names=[NotificationRequested.NAME])]
     token: str = next(
         event.params["token"] for event in reversed(asked) if event.template == template

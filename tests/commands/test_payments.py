@@ -62,7 +62,7 @@ def notice(
     of: str = "evt_1",
     code: str = "",
 ) -> bytes:
-    """What the provider says of the payment's intent."""
+    """The provider's notice of the payment's intent."""
     intent = Intent("pi_1", status, cents, "EUR", PAYMENT, code=code)
     return msgspec.json.encode(ProviderNotice(of, f"payment_intent.{type}", NOON, intent))
 

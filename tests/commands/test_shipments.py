@@ -27,7 +27,7 @@ def shipped() -> list[Streams]:
 
 
 def notice(**said: object) -> tuple[bytes, str]:
-    """What the carrier sends, and its signature."""
+    """The carrier's notice, and its signature."""
     body = json.dumps(said).encode()
     return body, sign(body, CARRIER_SECRET, int(NOON.timestamp()))
 

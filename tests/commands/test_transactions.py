@@ -208,7 +208,7 @@ REFUSED_TARGETS: dict[str, Streams] = {
 
 @pytest.mark.parametrize("code", REFUSED_TARGETS)
 async def test_a_target_that_takes_nothing_shows_each_step(shop: Shop, code: str) -> None:
-    """First the deduction is appended, then the money's return."""
+    """First the deduction is appended, then the return of the money."""
     for streams in (*PEOPLE, REFUSED_TARGETS[code]):
         await shop.append(streams)
     head = await shop.log.head()
@@ -241,7 +241,7 @@ async def test_a_transfer_whose_wallets_others_keep_changing_is_taken_step_by_st
     async def contended_append(
         streams: Sequence[StreamAppend], *arguments: Any, **named: Any
     ) -> Appended:
-        if len(streams) > 2:  # more than one wallet's change
+        if len(streams) > 2:  # with more than one wallet's change
             raise VersionConflict([stream.stream_id for stream in streams])
         return await append(streams, *arguments, **named)
 

@@ -35,7 +35,7 @@ CREATED = CartCreated(buyer_id=BUYER, currency="USD", expires_at=SOON, ends_at=E
 
 
 def added(name: str, quantity: int = 1, cents: int = 100, *, digital: bool = False) -> ItemAdded:
-    """A line, its ids made of its name."""
+    """A line whose ids are derived from its name."""
     return ItemAdded(
         item_id=an_id(name), game_id=an_id(f"game {name}"), seller_id=an_id("seller"), sku=name,
         title=name,
@@ -172,7 +172,7 @@ MORE_CHESS = msgspec.structs.replace(
 
 
 def add(cents: int) -> Any:
-    """One more line of chess, at its price of now."""
+    """Add one more unit of chess, at its current price."""
     fields = {
         name: value
         for name, value in msgspec.structs.asdict(MORE_CHESS).items()

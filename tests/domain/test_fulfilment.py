@@ -32,7 +32,7 @@ DELIVERED = ShipmentStatusUpdated(status="DELIVERED", at=NOON)
 CANCELLED = ShipmentStatusUpdated(status="CANCELLED", at=NOON)
 
 PATH = (CREATED, CONFIRMED, PROCESSING, SHIPPED, DELIVERED)
-"""All the way, in order."""
+"""All steps, in order."""
 
 
 def process(shipment: Shipment) -> list[Event]:

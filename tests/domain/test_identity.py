@@ -250,8 +250,7 @@ OTHER = an_id("another session")
 
 
 def ends(*after: Event) -> tuple[bool, bool]:
-    """Whether a session that was opened at first is over after these events, and another one of
-    that time."""
+    """Whether these events end a session opened before them, and another session of that time."""
     user = fold(evolve, REGISTERED, *after)
     return not user.keeps(SESSION, 0), not user.keeps(OTHER, 0)
 
@@ -309,7 +308,7 @@ def test_an_account_is_taken_back_once_and_from_whoever_had_it_in_between() -> N
         SessionsEnded(),
     )
     taken = given(evolve, REGISTERED, *MOVED, *elsewhere, BACK, SessionsEnded())
-    for mailed in (1, 2):  # to Ana, and to the thief when he moved on
+    for mailed in (1, 2):  # to Ana, and to the thief when he changed it again
         taken.when(partial(restore_email, epoch=mailed)).then_refused(Invalid, "invalid_token")
 
 

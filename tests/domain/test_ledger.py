@@ -39,7 +39,7 @@ def line(
 
 
 def signed(entries: list[Entry]) -> dict[str, int]:
-    """What the entries do to each balance."""
+    """The effect of the entries on each balance."""
     sums: dict[str, int] = {}
     for entry in entries:
         amount = entry.amount_cents if entry.direction == "credit" else -entry.amount_cents

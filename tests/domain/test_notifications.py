@@ -207,7 +207,7 @@ def test_no_template_says_what_people_typed_to_an_address_that_nobody_verified(
     template: str,
 ) -> None:
     class Typed(dict[str, str]):
-        """Whatever the template asks for, somebody has typed."""
+        """Has every variable of every template, as typed by somebody."""
 
         def __missing__(self, name: str) -> str:
             asked.add(name)

@@ -112,7 +112,7 @@ def test_money_on_its_way_back_is_one_until_it_is_there_or_refused() -> None:
 
 
 def test_money_that_should_have_gone_back_is_one_though_the_provider_refused() -> None:
-    """It came for an order that was called off: somebody is to give it back by hand."""
+    """The money came for a cancelled order: somebody has to refund it by hand."""
     whole = PaymentRefundRequested(refund_id=REFUND, amount_cents=1999, reason="order_cancelled")
     refused = fold(
         payments.evolve, ASKED, PAID, whole, PaymentRefundFailed(refund_id=REFUND, code="card_gone")

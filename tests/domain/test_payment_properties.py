@@ -100,7 +100,7 @@ def requested(method: Method | None = None) -> list[Event]:
 
 
 def play(path: list[Step]) -> tuple[Payment, list[Event]]:
-    """Take each step that is not refused."""
+    """Take each step, unless it is refused."""
     log = requested()
     for step in path:
         with suppress(Refused):
@@ -158,8 +158,8 @@ HISTORY: list[Step] = [
     notice_step("evt_4", "charge.refunded", refunded_cents=30),
     notice_step("evt_5", "charge.refunded", refunded_cents=70),
 ]
-"""A first card failed, a second paid; then part of the money was sent back by hand, and again a
-part of it."""
+"""A first card failed, a second paid; then part of the money was refunded by hand, and again a part
+of the rest."""
 
 
 @settings(max_examples=150, deadline=None)

@@ -557,12 +557,12 @@ def test_a_capture_of_another_amount_than_asked_for_is_refused_loudly() -> None:
 
 
 def refunded(cents: int) -> NoticedIntent:
-    """What a notice says once so much went back in all."""
+    """A notice that this much has been refunded in all."""
     return msgspec.structs.replace(INTENT_SAYS, refunded_cents=cents)
 
 
 def by_hand(cents: int) -> tuple[Event, Event]:
-    """The refund that a notice tells of, and nobody here asked for."""
+    """A refund in a notice that nobody requested here."""
     refund_id = derived("refund.noticed", "evt_1")
     return (
         PaymentRefundRequested(

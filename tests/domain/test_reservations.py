@@ -35,7 +35,7 @@ def test_the_index_says_what_looking_at_all_says(
     now: datetime,
     asked: list[UUID],
 ) -> None:
-    """`before` are changed before the index is there, `after` once it is."""
+    """`before` are applied before the index exists, `after` later."""
     kept, plain = Reservations(), dict[UUID, Reservation]()
     for part in (before, after):
         for reservation_id, held in part:

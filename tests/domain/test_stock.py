@@ -198,7 +198,7 @@ LOW = LowStock(available=2, threshold=2, at=NOON)
 
 
 def allocated(*events: Event, now: datetime = NOON) -> list[LowStock]:
-    """What is told when an order takes three."""
+    """The events of an order of three units."""
     stock = fold(evolve, CREATED, FIVE, HELD, *events)
     return [
         event
@@ -219,7 +219,7 @@ def test_low_stock_is_told_once_per_crossing_and_hour() -> None:
     a_moment_later = msgspec.structs.replace(low_before, at=NOON - timedelta(minutes=59))
     assert [each.quiet for each in allocated(low_before)] == [False]
     assert [each.quiet for each in allocated(a_moment_later)] == [True]
-    # it did not say when
+    # it had no time then
     assert [each.quiet for each in allocated(LowStock(available=2, threshold=2))] == [False]
     other = Reserved(reservation_id=R2, cart_id=CART, quantity=1, expires_at=LATER)
     low_already = fold(evolve, CREATED, FIVE, HELD, HARD, other)
@@ -234,7 +234,7 @@ def test_low_stock_is_told_when_it_is_counted() -> None:
 
 
 class Shelf(RuleBasedStateMachine):
-    """Random carts and orders at one stock item."""
+    """Random carts and orders on one stock item."""
 
     reservations = st.sampled_from([an_id(f"r{n}") for n in range(5)])
 

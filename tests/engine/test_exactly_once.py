@@ -25,7 +25,7 @@ LEADER = """
 
 
 async def _traffic(desk: Desk, streams: int = 12, each: int = 40) -> None:
-    """Appends from several callers, each to streams of its own."""
+    """Appends from several callers, each to its own streams."""
 
     async def caller() -> None:
         stream = uuid4()
@@ -79,7 +79,7 @@ async def test_when_its_process_is_killed_midway_and_another_goes_on(desk: Desk)
 
 
 def _done(desk: Desk, conn: psycopg.Connection, traffic: asyncio.Task[None]) -> bool:
-    """Whether there is nothing left to fold."""
+    """Whether nothing is left to fold."""
     found = checkpoints.subscriptions(conn)
     row = conn.execute("SELECT coalesce(max(position), 0) FROM log.events").fetchone()
     return (
@@ -93,7 +93,7 @@ def _done(desk: Desk, conn: psycopg.Connection, traffic: asyncio.Task[None]) -> 
 def _beyond(
     position: int, desk: Desk, traffic: asyncio.Task[None], conn: psycopg.Connection
 ) -> bool:
-    """Whether anything was folded beyond a position, or there is nothing left to fold."""
+    """Whether anything was folded beyond a position, or nothing is left to fold."""
     return any(f.position > position for f in checkpoints.subscriptions(conn)) or _done(
         desk, conn, traffic
     )
@@ -111,7 +111,7 @@ async def test_one_process_leads_and_another_takes_over_when_it_dies(desk: Desk)
         await desk.append(stream, Counted(2))
         await desk.caught_up("tallies.1")
         assert len(desk.execute(LEADER, "tallies.1")) == 1
-        with desk.running(tallies(), uses()):  # one more that waits for its turn
+        with desk.running(tallies(), uses()):  # a second one that waits to lead
             other.send_signal(signal.SIGKILL)
             await asyncio.to_thread(other.wait)
             await desk.append(stream, Counted(3))
@@ -144,7 +144,8 @@ def _subscriber(conn: psycopg.Connection, registered: Registered, reader: Reader
 
 
 async def test_rows_and_checkpoint_of_all_feeds_of_a_page_commit_together(desk: Desk) -> None:
-    """A crash between them is a rollback of all: here the last thing of the transaction fails."""
+    """A crash between them rolls everything back: here the last statement of the transaction
+    fails."""
     one, two = tallies(), uses()
     with desk.running(one, two):
         await desk.append(uuid4(), Counted(1), Labelled("a"))

@@ -68,7 +68,7 @@ async def test_an_empty_log_makes_an_empty_model(desk: Desk) -> None:
 
 
 async def _history(desk: Desk, streams: int = 40, each: int = 30) -> int:
-    """A log with some past; returns the sum of what was counted."""
+    """Append some events; returns the sum of what they count."""
     ids = [uuid4() for _ in range(streams)]
     for step in range(each):
         events = [Labelled(f"l{step % 4}") if step % 5 == 4 else Counted(step)]
@@ -101,7 +101,7 @@ class _Renamed(Tallies):
 
 async def test_catching_up_goes_in_pages(desk: Desk, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(advancing, "MAX_STRIDE", 7)
-    monkeypatch.setattr(advancing, "CACHED_ROWS", 5)  # most rows have to be fetched again
+    monkeypatch.setattr(advancing, "CACHED_ROWS", 5)  # most rows have to be read again
     total, registered = await _history(desk, streams=20, each=10), tallies()
     with desk.running(registered):
         await desk.caught_up("tallies.1")
@@ -114,7 +114,7 @@ async def test_a_projection_that_comes_later_catches_up_and_joins_the_others(des
     with desk.running(first):
         await _history(desk)
         await desk.caught_up("tallies.1")
-    await _history(desk)  # while nobody runs
+    await _history(desk)  # while no runner is there
     third = Registered(_Renamed("third"), tallies().store)
     with desk.running(first, second, third):
         going_on = asyncio.create_task(_history(desk))

@@ -45,7 +45,7 @@ async def test_a_row_as_of_a_time(desk: Desk) -> None:
 
 
 async def test_as_of_a_time_leaves_out_nothing_from_under_what_had_occurred(desk: Desk) -> None:
-    """Of three events the second was decided where the clock was an hour ahead."""
+    """Of three events, the second was decided by a clock that was an hour ahead."""
     stream = uuid4()
     await desk.append(stream, Counted(1), Counted(2), Counted(3))
     first, second, third = await desk.log.read_stream(stream)
@@ -87,7 +87,7 @@ async def test_a_row_fed_by_several_streams_is_folded_in_log_order_and_each_even
 
 
 class AnyUses(Uses):
-    """A row whose key does not tell which streams feed it."""
+    """A row whose key does not show which streams feed it."""
 
     def streams_of(self, key: object) -> None:
         return

@@ -29,7 +29,7 @@ from tests.support.shops.engine import SOON, Desk
 
 
 class Bus:
-    """Keeps what is published."""
+    """Records what is published."""
 
     def __init__(self) -> None:
         self.ids: list[UUID] = []
@@ -66,7 +66,7 @@ async def test_a_paused_relay_publishes_nothing_until_it_is_resumed(
 
 
 def _looks_at_its_subscription(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Set once the relay has looked whether it is paused several times from now on."""
+    """Set once the relay has checked several times whether it is paused."""
     looked, loop, left, look = (
         asyncio.Event(),
         asyncio.get_running_loop(),
@@ -120,7 +120,7 @@ def test_a_server_stops_promptly_on_sigterm_though_a_client_stays_connected(
             client.sendall(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert client.recv(12) == b"HTTP/1.1 404"
             server.send_signal(signal.SIGTERM)
-            assert server.wait(4) == 0  # less than what requests under way are given
+            assert server.wait(4) == 0  # less than the grace period of requests
     finally:
         server.kill()
         server.wait()
@@ -148,8 +148,7 @@ def test_the_api_registers_the_reactors_before_it_answers(database: str, tmp_pat
 
 
 def _connected(port: int) -> socket.socket:
-    """A connection, as soon as somebody listens. Nobody tells when: there is nothing but to try
-    again."""
+    """A connection, as soon as the server listens. Nothing reports that, so this polls."""
     deadline = time.monotonic() + 2 * SOON
     while True:
         try:

@@ -38,7 +38,7 @@ def _refusing(*numbers: int) -> tuple[Registered, Tallies]:
 
 
 async def _retry(desk: Desk) -> None:
-    """As an operator asks for it; returns when all that were asked for have been tried."""
+    """Request a retry as an operator does; returns when all requested streams were tried."""
     with desk.connect() as conn:
         assert checkpoints.request_retry(conn, None) > 0
     await desk.until(lambda conn: not any(p.retry for p in checkpoints.quarantined(conn)))
@@ -86,7 +86,7 @@ async def test_a_quarantined_stream_stays_quarantined_when_the_runner_starts_aga
     with desk.running(registered):
         await desk.append(bad, Counted(1), Counted(13))
         await desk.caught_up("tallies.1")
-    with desk.running(tallies()):  # mended, but nobody asked for a retry
+    with desk.running(tallies()):  # fixed, but no retry was requested
         await desk.append(bad, Counted(3))
         await desk.caught_up("tallies.1")
     assert desk.rows(registered)[bad].steps == [1]
@@ -222,8 +222,8 @@ async def test_rows_that_cannot_be_written_quarantine_the_stream_at_fault(
     assert rows[bad].steps == [1]
     assert all(rows[stream].steps == [1, 2] for stream in good)
     assert {(p.feed, p.stream_id, p.position) for p in desk.quarantined()} == {
-        ("tallies.1", bad, poison.position),  # cannot be written
-        ("uses.1", bad, poison.position),  # cannot even be looked up
+        ("tallies.1", bad, poison.position),  # the table refuses to write it
+        ("uses.1", bad, poison.position),  # the table refuses even to look it up
     }
     assert desk.rows(other).keys() == {"fine"}
     for each in (registered, other):
@@ -271,14 +271,14 @@ async def test_a_number_too_large_for_its_column_is_poison_like_any(desk: Desk) 
 
 
 class CountedOtherwise(Event, frozen=True):
-    """The same wire name with another shape: what a faulty program appended."""
+    """The same wire name with another shape, as if a faulty program had appended it."""
 
     NAME: ClassVar[str] = "test.counted.v1"
     by: str
 
 
 async def _append_unreadable(desk: Desk, stream: UUID, payload: str) -> None:
-    """One event that reads, one that does not, and one more."""
+    """An event that can be decoded, one that cannot, and another one."""
     if payload == "another shape":
         faulty = Codec({CountedOtherwise.NAME: CountedOtherwise})
         await desk.append(stream, Counted(1))
@@ -340,7 +340,8 @@ async def test_while_a_store_is_out_of_order_its_feed_waits_and_the_others_go_on
 async def test_a_feed_that_is_led_alone_rests_between_its_tries(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As that of the search index is in its runner: it tried again at once, for ever."""
+    """Like the subscription of the search index in its runner: it used to try again at once, for
+    ever."""
     shaky, tries = ShakyTable(Tally), list[float]()
     write = shaky.write
 
@@ -362,7 +363,7 @@ async def test_a_feed_that_is_led_alone_rests_between_its_tries(
 async def test_a_feed_whose_checkpoint_somebody_holds_waits_and_the_others_go_on(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a transaction that stays open: no challenger would have ended who waits for it."""
+    """In a transaction that stays open. Challengers do not end a leader that waits for a lock."""
     monkeypatch.setattr(leadership, "LOCK_TIMEOUT", "100ms")
     with desk.running(tallies(), uses()):
         await desk.append(uuid4(), Counted(1), Labelled("x"))
@@ -377,7 +378,7 @@ async def test_a_feed_whose_checkpoint_somebody_holds_waits_and_the_others_go_on
 
 
 class Unannounced(Uses):
-    """Asks for rows that its key function did not announce."""
+    """Reads rows that its key function did not announce."""
 
     name = "unannounced"
 
@@ -403,7 +404,7 @@ async def test_a_fold_that_finds_its_store_out_of_order_quarantines_nothing(desk
 
 
 class HalfShakyTable(ShakyTable):
-    """Out of order for rows that were not announced."""
+    """Fails for rows that were not announced."""
 
     trouble = "fetch"
 

@@ -24,11 +24,11 @@ from tests.support.shops.engine import Desk
 
 
 class Away(Exception):
-    """What the tests' reactors need does not answer."""
+    """A dependency of the tests' reactors is down."""
 
 
 class Noting:
-    """Notes what it reacts to, in `seen`; `trouble` may raise instead."""
+    """Records the events that it reacts to in `seen`; `trouble` may raise instead."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Noting:
         self.seen.append((recorded.env.stream_id, recorded.event))
 
     def of(self, stream: UUID) -> list[Any]:
-        """What was seen of a stream."""
+        """The events seen of a stream."""
         return [event for seen, event in self.seen if seen == stream]
 
     def has_seen(self, stream: UUID, event: Event, _conn: object = None) -> bool:
@@ -56,7 +56,7 @@ class Noting:
 
 @asynccontextmanager
 async def reacting_to(desk: Desk, *reactors: Reacts) -> AsyncIterator[None]:
-    """With a runner of these reactors."""
+    """Run these reactors during the block."""
     outcomes = (Refused, AlreadyDone)
     runner = ReactorRunner(
         desk.database, desk.log, reactors, outcomes=outcomes, unavailable=(Away,)
@@ -71,7 +71,7 @@ async def reacting_to(desk: Desk, *reactors: Reacts) -> AsyncIterator[None]:
 
 
 def raising(error: Exception, *poison: Event) -> Callable[[Any], None]:
-    """Raises at these events, at all of them if none is named."""
+    """Raise at these events, or at all of them."""
 
     def trouble(event: Any) -> None:
         if not poison or event in poison:
@@ -141,14 +141,14 @@ async def test_a_retry_that_fails_again_leaves_the_stream_quarantined(desk: Desk
 
 
 class LabelledOtherwise(Event, frozen=True):
-    """The same wire name with another shape: what a faulty program appended."""
+    """The same wire name with another shape, as if a faulty program had appended it."""
 
     NAME: ClassVar[str] = Labelled.NAME
     label: int
 
 
 async def _append_unreadable(desk: Desk, stream: UUID) -> None:
-    """An event that reads, one that does not, and one more."""
+    """An event that can be decoded, one that cannot, and another one."""
     await desk.append(stream, Counted(1))
     faulty = Codec({LabelledOtherwise.NAME: LabelledOtherwise})
     async with PostgresLog.open(desk.database, faulty, pool_size=1) as log:
@@ -189,7 +189,7 @@ async def test_an_outage_is_waited_for_and_nothing_is_quarantined_or_left_out(de
     def trouble(_event: Any) -> None:
         nonlocal tries
         tries += 1
-        if tries < 10:  # more often than a failure is tried
+        if tries < 10:  # more often than a failure is retried
             raise Away("no answer")
 
     needy.trouble = trouble
@@ -203,7 +203,7 @@ async def test_an_outage_is_waited_for_and_nothing_is_quarantined_or_left_out(de
 async def test_while_somebody_holds_a_checkpoint_reactors_go_on_and_save_it_later(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leadership, "LOCK_TIMEOUT", "0")  # who waited for it would wait for ever
+    monkeypatch.setattr(leadership, "LOCK_TIMEOUT", "0")  # waiting for the lock would never end
     noting, stream = Noting("noting", Counted), uuid4()
     async with reacting_to(desk, noting, Noting("beside", Counted)):
         await desk.append(stream, Counted(1))
@@ -294,7 +294,7 @@ async def test_a_reactor_that_starts_now_misses_nothing_after_it_was_registered(
     await desk.append(stream, Counted(1))
     register_reactors(desk.database, [mail, ledger])
     await desk.append(stream, Counted(2))  # no runner is there yet
-    register_reactors(desk.database, [mail, ledger])  # again: changes nothing
+    register_reactors(desk.database, [mail, ledger])  # again: idempotent
     async with reacting_to(desk, mail, ledger):
         await desk.caught_up("mail.1", "ledger.1")
     assert mail.of(stream) == [Counted(2)]

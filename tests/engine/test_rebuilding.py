@@ -24,7 +24,7 @@ def _rebuild(desk: Desk, registered: Registered, *, replace: bool = False) -> Re
 
 
 def _filled(conn: psycopg.Connection, registered: Registered) -> tuple[Reader, Subscriber]:
-    """A rebuild that went so far and no further."""
+    """A rebuild that stopped at this step."""
     row, (name, storage) = rebuild.live(conn, registered), rebuild._new(conn, registered)
     return rebuild._fill(conn, CODEC, registered, row, name, storage, lambda _done, _all: None)
 
@@ -195,7 +195,7 @@ async def test_a_rebuild_carries_over_what_is_in_quarantine(desk: Desk) -> None:
         await desk.append(worse, Counted(1), Labelled("\0"))
         await desk.append(uuid4(), Counted(1))
         await desk.caught_up("tallies.1")
-        projection.refuses.clear()  # mended, but not retried yet
+        projection.refuses.clear()  # fixed, but not retried yet
         rebuilt = await asyncio.to_thread(_rebuild, desk, registered)
         assert rebuilt.rows == 3
         await desk.caught_up("tallies.1", "tallies.1.r1")

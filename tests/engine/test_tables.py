@@ -41,7 +41,7 @@ class Everything(Row):
 
 
 class Odd(Row):
-    """Column names that SQL might take for something else."""
+    """Column names that SQL might mistake for something else."""
 
     KEY = ("a", "select")
     a: str

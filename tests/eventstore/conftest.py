@@ -17,7 +17,7 @@ from tests.support.events.notes import CODEC
 
 
 class OpenLog(Protocol):
-    """Opens the same log as often as called: each time as another process would see it."""
+    """Opens the same log on each call, as another process would see it."""
 
     def __call__(self, *, clock: Clock = ...) -> AbstractAsyncContextManager[Log]: ...
 

@@ -20,7 +20,7 @@ from tests.support.events.notes import admin, new_stream
 
 @contextmanager
 def _forger(database: str) -> Iterator[psycopg.Connection]:
-    """An administrator who switches off what protects the log."""
+    """An administrator who switches the protection of the log off."""
     with psycopg.connect(database, autocommit=True) as conn:
         conn.execute("ALTER TABLE log.events DISABLE TRIGGER append_only")
         yield conn
@@ -217,7 +217,7 @@ def _text(value: bytes) -> bytes:
             datetime(2000, 1, 1, 0, 0, 1, 5, tzinfo=UTC),
             struct.pack(">Q", 1_000_005),
         ),
-        (b"ludoteca.event.1", None, b""),  # of a release that had no time of decision
+        (b"ludoteca.event.1", None, b""),  # of a release without occurred_at
     ],
     ids=["now", "before"],
 )

@@ -11,7 +11,7 @@ from kit.circuit import FAILURES_TO_OPEN, Circuit, CircuitOpen
 
 
 class Dependency:
-    """Something behind a circuit, which counts how often it is called."""
+    """A dependency behind a circuit, which counts its calls."""
 
     def __init__(self, **options: Any) -> None:
         self.circuit = Circuit(
@@ -39,7 +39,7 @@ def dependency() -> Dependency:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trial is due as soon as the circuit is open."""
+    """A trial is due as soon as the circuit opens."""
     monkeypatch.setattr(circuit, "OPEN_SECONDS", -1.0)
 
 

@@ -126,7 +126,7 @@ async def test_a_connection_to_another_server_than_the_watchs_is_watched(
                 await conn.close()
             await ask(pool)
             assert second.count == 1
-            assert await ask(pool, b"SELECT count(pg_sleep(2))") == 1  # it is at work
+            assert await ask(pool, b"SELECT count(pg_sleep(2))") == 1  # the server works on it
             second.freeze(ways, only_present=True)
             with pytest.raises(psycopg.OperationalError):
                 await asyncio.wait_for(ask(pool, b"SELECT pg_sleep(0)"), 4)
@@ -280,7 +280,7 @@ async def test_a_watch_that_cannot_connect_again_is_no_outage_while_another_conn
         proxy.freeze()
         await until(watch, True)
         proxy.heal()
-        await until(watch, False)  # by what a connection of the pool heard
+        await until(watch, False)  # from what a connection of the pool received
 
 
 # -- where it is -----------------------------------------------------------------------------------
@@ -288,8 +288,7 @@ async def test_a_watch_that_cannot_connect_again_is_no_outage_while_another_conn
 
 @pytest.fixture
 def deaf_first(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of a host with two addresses, the first of which accepts connections and says
-    nothing."""
+    """The URL of a host with two addresses; the first accepts connections and sends nothing."""
     addresses = ["127.0.0.2", "127.0.0.1"]
 
     async def resolve(host: str) -> list[str]:

@@ -61,8 +61,8 @@ def _optional(cls: type[Event], field: str) -> bool:
 
 
 def test_the_events_that_hold_personal_data_are_known() -> None:
-    """A reminder: whoever adds personal data to an event, or takes the mark off, changes this
-    list."""
+    """A reminder: marking a field of an event as personal, or unmarking it, requires a change of
+    this list."""
     assert sorted(PERSONAL_EVENTS) == [
         "notification.requested.v1",
         "order.created.v1",

@@ -42,7 +42,8 @@ def _refusing_at_commit(database: str, code: str) -> Iterator[None]:
 async def test_an_append_whose_commit_fails_is_not_acknowledged(
     postgres_log: PostgresLog, database: str, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a deferred constraint, a full disk, a serialization failure, a limit: whatever it is."""
+    """Because of a deferred constraint, a full disk, a serialization failure, a limit: for any
+    reason."""
     monkeypatch.setattr(writer, "APPEND_TIMEOUT_SECONDS", 0.3)
     once = IdempotencyKey(uuid4())
     with _refusing_at_commit(database, code):
@@ -122,8 +123,7 @@ def _noting_durability(database: str) -> Iterator[None]:
 def test_a_full_notification_queue_stops_no_append_and_no_job_and_hides_none(
     tmp_path: Path,
 ) -> None:
-    """Somebody listens, and stays in a transaction: the server then refuses every commit that
-    notifies."""
+    """A listener stays in a transaction: the server then refuses every commit that notifies."""
     server = EmbeddedPostgres(tmp_path, settings={"fsync": "off", "max_notify_queue_pages": "64"})
     server.start()
     try:

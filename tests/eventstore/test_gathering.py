@@ -10,7 +10,7 @@ from eventstore.gathering import MAX_QUESTIONS, Gatherer
 
 
 class Asked:
-    """Answers each question with the number of the call that answered it, when told to."""
+    """When released, answers each question with the number of the call that answered it."""
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
@@ -33,7 +33,7 @@ class Asked:
         return asyncio.create_task(self.gatherer.get(questions))
 
     async def called(self, times: int) -> None:
-        """Wait until so many calls have begun."""
+        """Wait until this many calls have begun."""
         async with self.begun:
             await self.begun.wait_for(lambda: len(self.calls) >= times)
 
@@ -108,7 +108,7 @@ async def test_nobody_waits_for_a_gatherer_that_was_closed() -> None:
 async def test_nobody_waits_for_a_gatherer_that_was_closed_before_it_asked() -> None:
     asked = Asked()
     waiting = asked.later("a")
-    await asyncio.sleep(0)  # the question is there, and the call has not begun
+    await asyncio.sleep(0)  # the question is queued, and the call has not begun
     assert not asked.calls
     await asked.gatherer.close()
     await asyncio.wait([waiting], timeout=5)

@@ -36,7 +36,7 @@ WAITING = f"{WRITERS} AND wait_event_type = 'Lock'"
 
 @contextmanager
 def _tail_held(database: str) -> Iterator[psycopg.Connection]:
-    """As if another process were in the middle of its append: the log's writers wait until its
+    """As if another process were in the middle of an append: the log's writers wait until its
     transaction ends."""
     with psycopg.connect(database) as conn:
         conn.execute("SELECT pg_advisory_xact_lock(4910, 1)")
@@ -44,7 +44,7 @@ def _tail_held(database: str) -> Iterator[psycopg.Connection]:
 
 
 async def _until_waiting(database: str, count: int = 1) -> None:
-    """Until so many writers wait for the tail."""
+    """Wait until this many writers wait for the tail."""
 
     def watch() -> None:
         deadline = time.monotonic() + SOON
@@ -57,12 +57,12 @@ async def _until_waiting(database: str, count: int = 1) -> None:
 
 @asynccontextmanager
 async def _one_batch(log: PostgresLog, database: str) -> AsyncIterator[None]:
-    """What is appended within goes as one batch: the writer is kept busy until the end."""
+    """Appends made in the block go as one batch: the writer is kept busy until its end."""
     with _tail_held(database):
         busy = asyncio.create_task(log.append([new_stream("busy")]))
         await _until_waiting(database)
         yield
-        await asyncio.sleep(0)  # the appends begun within have queued
+        await asyncio.sleep(0)  # the block's appends are queued
     await busy
 
 
@@ -154,7 +154,7 @@ async def test_a_batch_that_is_sent_behind_another_does_not_share_its_fate(
             postgres_log.append([StreamAppend(taken.stream_id, 0, noted("late"))])
         )
         first = asyncio.create_task(postgres_log.append([StreamAppend(stream, 0, noted("first"))]))
-        await _until_waiting(database)  # with the batch of these two; many more are sent behind it
+        await _until_waiting(database)  # with these two; many more are sent behind this batch
         many = [
             asyncio.create_task(postgres_log.append([new_stream("many")]))
             for _ in range(writer.OVERLAP)
@@ -203,7 +203,7 @@ async def test_what_the_database_refuses_fails_alone(
 async def test_a_once_record_that_cannot_be_written_fails_alone(
     postgres_log: PostgresLog, database: str
 ) -> None:
-    timeless = IdempotencyKey(uuid4(), expires_at=datetime(2030, 1, 1))  # the mistake: no time zone
+    timeless = IdempotencyKey(uuid4(), expires_at=datetime(2030, 1, 1))  # the error: no time zone
     async with _one_batch(postgres_log, database):
         bad = asyncio.create_task(postgres_log.append([new_stream("bad")], once=timeless))
         good = asyncio.create_task(postgres_log.append([new_stream("good")]))
@@ -257,7 +257,7 @@ async def test_an_append_never_reads_the_whole_log_however_small_it_was_when_its
             )
         with pytest.raises(VersionConflict):
             await log.append([StreamAppend(stream.stream_id, 1, noted("late"))])
-    # The writer's backend reports its counts as it ends.
+    # The writer's backend reports its counters when it ends.
     admin(database, f"SELECT pg_terminate_backend(pid, 5000) FROM ({WRITERS}) w")
     assert scans() == before
 
@@ -319,7 +319,7 @@ async def test_a_database_that_cannot_be_reached_is_told_in_time(
 ) -> None:
     monkeypatch.setattr(writer, "APPEND_TIMEOUT_SECONDS", 0.1)
     async with PostgresLog.open("postgresql://nobody@/nothing?host=/nonexistent", CODEC) as log:
-        for _ in range(2):  # the writer outlives it
+        for _ in range(2):  # the writer survives it
             outcomes = await asyncio.wait_for(
                 asyncio.gather(
                     *(log.append([new_stream("x")]) for _ in range(5)), return_exceptions=True
@@ -343,15 +343,15 @@ async def test_an_append_outlives_a_lost_connection(
 async def test_an_append_whose_answer_was_lost_is_told_as_what_it_was(
     postgres_log: PostgresLog, database: str
 ) -> None:
-    """The client loses the connection while the server works on: it commits, and the writer must
-    find that out."""
+    """The client loses the connection while the server is working: the server commits, and the
+    writer must find that out."""
     taken, once = new_stream("taken"), IdempotencyKey(uuid4())
     await postgres_log.append([taken])
     with _tail_held(database):
         landing = [asyncio.create_task(postgres_log.append([new_stream("a", "b")], once=once))]
         await _until_waiting(database)
         _hang_up(postgres_log)
-        # the old backend still waits; so does the writer's second try
+        # the old backend still waits, and so does the writer's second attempt
         await _until_waiting(database, 2)
         late = asyncio.create_task(
             postgres_log.append([StreamAppend(taken.stream_id, 0, noted("late"))])
@@ -365,7 +365,7 @@ async def test_an_append_whose_answer_was_lost_is_told_as_what_it_was(
 
 
 def _hang_up(log: PostgresLog) -> None:
-    """Cut the writer's connection on our side, as a network does."""
+    """Cut the writer's connection on our side, as a network failure does."""
     pipeline = log._writer._sender._pipeline
     if pipeline is not None and not pipeline.lost:
         line = socket.socket(fileno=pipeline._socket)
@@ -374,7 +374,7 @@ def _hang_up(log: PostgresLog) -> None:
 
 
 class Told:
-    """What the callers of a stormy time were told, by the text of their event."""
+    """The outcomes reported to the callers under faults, by the text of their event."""
 
     def __init__(self) -> None:
         self.landed: dict[str, Appended] = {}
@@ -414,7 +414,7 @@ async def test_in_a_storm_of_lost_connections_every_answer_is_true(
                 await told.append(
                     postgres_log, text, uuid4(), 0, IdempotencyKey(uuid4()) if n % 2 else None
                 )
-            else:  # contended: somebody else may be first
+            else:  # contended: another caller may be first
                 stream = shared[no % 3]
                 version = len(await postgres_log.read_stream_raw(stream))
                 await told.append(postgres_log, text, stream, version)

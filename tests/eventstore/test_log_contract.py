@@ -34,7 +34,7 @@ from tests.eventstore.conftest import OpenLog
 from tests.support.events.notes import Confided, Counted, Filed, Noted, new_stream, noted, texts_of
 
 SOON = 10
-"""Seconds within which what must happen happens, on a busy machine too."""
+"""How many seconds an expected change may take, also on a busy machine."""
 
 
 async def take(pages: AsyncIterator[list[Recorded]], count: int) -> list[Recorded]:
@@ -455,7 +455,7 @@ async def test_of_a_stream_some_names_can_be_left_out_but_not_the_last_event(log
 
 
 class Moved:
-    """The machine's clock, moved by so much."""
+    """The machine's clock, shifted by this much."""
 
     by = timedelta(0)
 
@@ -550,7 +550,7 @@ async def test_a_subscriber_that_lags_misses_nothing(log: Log) -> None:
     await log.append([new_stream("0")])
     async with aclosing(log.subscribe()) as pages:
         seen = texts_of(await anext(pages))
-        for page in range(5):  # far more than a page while nobody takes any
+        for page in range(5):  # far more than a page, while no reader takes any
             await log.append([new_stream(*(str(page * 500 + n) for n in range(1, 501)))])
         seen += texts_of(await take(pages, 2500))
     assert seen == [str(n) for n in range(2501)]

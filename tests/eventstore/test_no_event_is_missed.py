@@ -25,8 +25,8 @@ PROCESSES = 4
 
 
 class Followed(msgspec.Struct):
-    """What the processes were told is safe, and what a reader that followed all the while has
-    seen."""
+    """The events acknowledged to the processes, and those seen by a reader that followed all the
+    time."""
 
     appended: list[UUID]
     seen: list[Seen]
@@ -41,7 +41,7 @@ class Followed(msgspec.Struct):
 
 
 async def _follow(kind: str, url: str) -> Followed:
-    """Follow the log while processes append to it, until the reader has seen their last event."""
+    """Follow the log while processes append, until the reader has seen their last event."""
     found = Followed([], [])
     async with open_busy_log(kind, url) as log:
         reader = asyncio.create_task(_collect(log.follow(), found.seen))

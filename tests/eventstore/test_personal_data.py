@@ -168,7 +168,7 @@ async def test_a_secret_is_made_once(postgres_log: PostgresLog) -> None:
 
 
 class CancelledAsItWas(Event, frozen=True):
-    """What payments appended before cancellations had a reason."""
+    """The event as payments appended it before cancellations had a reason."""
 
     NAME: ClassVar[str] = "payment.intent_cancelled.v1"
     provider_ref: str | None = None
@@ -200,7 +200,7 @@ async def test_an_old_shape_reads_as_the_new_one_wherever_it_is_read(database: s
 
 
 def _read_in_a_thread(database: str, codec: Codec, classes: list[type[Event]]) -> list[object]:
-    """As projections read."""
+    """Read as projections do."""
     with psycopg.connect(database, autocommit=True) as conn:
         page = Reader(codec, codec.names_of(classes)).page(conn, 0, 1_000)
     assert not any(isinstance(event, Unread) for _, event in page)

@@ -36,7 +36,7 @@ async def here(postgres_log: PostgresLog) -> Repository:
 
 @pytest.fixture
 async def there(postgres_log: PostgresLog) -> Repository:
-    """Another process, as far as caches go."""
+    """A second repository with its own cache, like another process."""
     return Repository(postgres_log)
 
 
@@ -47,7 +47,7 @@ async def _total(repository: Repository, stream: UUID) -> int:
 
 
 class Reads:
-    """Counts what a repository asks of its log."""
+    """Counts what a repository reads from its log."""
 
     def __init__(self, log: PostgresLog) -> None:
         self._log = log
@@ -357,8 +357,8 @@ async def test_a_stream_loaded_as_another_kind_is_not_there(
 async def test_to_look_at_a_stream_as_another_kind_leaves_no_stale_state_behind(
     here: Repository, there: Repository
 ) -> None:
-    """Or whoever can have any id looked at could have a rule decided on a state that is long
-    gone."""
+    """Otherwise a caller who can have any id looked up could have a rule decided on an outdated
+    state."""
     stream = uuid4()
     await count(here, stream, 5)
     await count(there, stream, -5)
@@ -369,8 +369,7 @@ async def test_to_look_at_a_stream_as_another_kind_leaves_no_stale_state_behind(
 
 
 async def test_that_a_stream_is_of_another_kind_is_relied_upon(here: Repository) -> None:
-    """A decision may rest on there being no such thing: nothing may come of another kind
-    meanwhile."""
+    """A decision may rest on a thing's absence: no stream of another kind may appear meanwhile."""
     stream, made = uuid4(), uuid4()
     await count(here, stream, 1)
 
@@ -475,7 +474,7 @@ SNAPPED = Aggregate("test", Tally, evolve, snapshot_every=10)
 
 @pytest.fixture
 async def long_stream(postgres_log: PostgresLog) -> tuple[PostgresLog, UUID]:
-    """A stream of 25 events that was snapshotted on the way."""
+    """A stream of 25 events with a snapshot taken in between."""
     repository, stream = Repository(postgres_log, Snapshots(postgres_log.pool)), uuid4()
 
     async def decision(unit: UnitOfWork) -> None:
@@ -492,7 +491,7 @@ async def long_stream(postgres_log: PostgresLog) -> tuple[PostgresLog, UUID]:
 async def _load(
     log: PostgresLog, aggregate: Aggregate[Tally], stream: UUID
 ) -> tuple[Tally | None, list[int]]:
-    """As a process that starts anew: the state, and from which versions on it had to read."""
+    """Load as a newly started process: the state, and the versions from which it read."""
     reads = Reads(log)
     state = await Repository(reads, Snapshots(log.pool)).state(aggregate, stream)  # type: ignore[arg-type]
     return state, reads.after
