@@ -41,7 +41,7 @@ from runtime.load.csv_records import Records
 Filter = Callable[[str], object]
 
 BODY, HEAD, FILE = 1024 * 1024, 64 * 1024, 256 * 1024
-"""A body and a head, as the gateway limits them; a file has no end."""
+"""The gateway's limits of a body and a head; a file is unlimited."""
 
 LINE, WORD, PROSE, TOKEN, PASSWORD, QUERY = 300, 64, 20_000, 4096, 4096, 500
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -57,7 +57,7 @@ def count(values: Iterable[object]) -> int:
 
 
 def with_names(value: str) -> object:
-    """A body with many unknown fields, as it is looked through when it is refused."""
+    """A body with many unknown fields, which are searched when it is refused."""
     many = {value[at : at + 40]: [value] for at in range(0, len(value), 40)}
     return contain_card_number([{"type": "extra_forbidden", "loc": ("body", value), "input": many}])
 
@@ -110,7 +110,7 @@ FILTERS: dict[str, tuple[Filter, int]] = {
         FILE // 8,
     ),
 }
-"""What looks through texts of strangers, and the most characters that it gets of one."""
+"""The functions that process strangers' texts, and the most characters that each gets of one."""
 
 TEXTS: dict[str, Callable[[int], str]] = {
     "letters": lambda n: "a" * n,
@@ -148,17 +148,16 @@ TEXTS: dict[str, Callable[[int], str]] = {
     "humps": lambda n: "aB" * (n // 2),
     "slashes": lambda n: "https://" + "a/" * (n // 2),
 }
-"""What has been found to cost more than it should, somewhere."""
+"""Texts that were once found to cost more than they should."""
 
 REFUSAL_SECONDS = 20e-6
-"""What it costs to raise a refusal, which may be due to the longer one of two texts alone."""
+"""The cost of raising a refusal, which may be due to the longer of two texts alone."""
 
 GROWTH, TRIES, RUNS, AT_LEAST_SECONDS = 3.0, 10, 2, 0.0003
 
 
 def cost(of: Filter, value: str) -> float:
-    """The time that it takes, in seconds: of so many calls that it can be measured, the least of
-    some runs."""
+    """The CPU time in seconds of so many calls that it can be measured; the least of some runs."""
     calls, seconds = 1, 0.0
     while True:
         seconds = min(_measured(of, value, calls) for _ in range(RUNS))
@@ -168,13 +167,13 @@ def cost(of: Filter, value: str) -> float:
 
 
 def _measured(of: Filter, value: str, calls: int) -> float:
-    gc.disable()  # which would look through what other tests have left
+    gc.disable()  # which would scan what other tests have left
     try:
         start = process_time()
         for _ in range(calls):
             try:
                 of(value)
-            except Exception:  # refused or taken, it was looked at
+            except Exception:  # refused or accepted, it was processed
                 continue
         return process_time() - start
     finally:

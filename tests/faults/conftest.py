@@ -17,14 +17,14 @@ from tests.support.shops.engine import Desk
 
 @pytest.fixture
 async def desk(database: str) -> AsyncIterator[Desk]:
-    """The desk of the engine's tests, in a database of its own."""
+    """The desk of the engine's tests, on a database of its own."""
     async with PostgresLog.open(database, CODEC, pool_size=2) as log:
         yield Desk(database, log)
 
 
 @pytest.fixture
 def ludoteca(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ludoteca]:
-    """Runs the command in this process, with a home of its own."""
+    """Runs the command in this process, with a new home."""
     for name in [name for name in os.environ if name.startswith("LUDOTECA_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("LUDOTECA_HOME", str(tmp_path / "home"))
@@ -44,6 +44,6 @@ def ludoteca(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ludote
 
 @pytest.fixture
 def shop(database: str, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    """A database with the program's schema, to which the command's settings point."""
+    """A database with the program's schema, used by the commands."""
     monkeypatch.setenv("LUDOTECA_DATABASE_URL", database)
     return Shop(database)

@@ -22,10 +22,10 @@ from tests.support.servers.faulty_proxy import BOTH, Proxy, Way
 from tests.support.servers.own_postgres import OwnPostgres
 
 BOUND = 2.0
-"""Seconds: one is promised, on a machine of one's own."""
+"""Seconds: one is promised, on a machine without other load."""
 
 BACK_SECONDS = 5.0
-"""Within which all is served again: about one is promised."""
+"""Seconds within which normal service resumes: about one is promised."""
 
 READS, WRITES = "reads", "writes"
 
@@ -44,7 +44,7 @@ class Route:
 
 @dataclass
 class Stage:
-    """A server, a proxy before it, an API process behind that, and requests that it answers."""
+    """A server, a proxy in front of it, an API process behind the proxy, and requests to it."""
 
     server: OwnPostgres
     proxy: Proxy
@@ -54,7 +54,8 @@ class Stage:
     async def answers(
         self, needs: str = "", *, prefer: str = "wait=2"
     ) -> dict[str, tuple[httpx.Response, float]]:
-        """All at once, and how long each took; `needs`: only some."""
+        """The answers to all requests, or those with these `needs`, sent at once, and how long each
+        took."""
         routes = [route for route in self.routes if needs in ("", route.needs)]
         async with httpx.AsyncClient(base_url=self.api.url, timeout=60, limits=_MANY) as client:
 
@@ -69,14 +70,13 @@ class Stage:
         return {route.name: one for route, one in zip(routes, found, strict=True)}
 
     async def until_served(self) -> float:
-        """How long it takes until all that reads is answered as usual; then, what writes is,
-        too."""
+        """How long until all reads are answered as usual; then all writes, too."""
         took = await self._until_served(READS)
         await self._until_served(WRITES)
         return took
 
     async def until_read(self) -> None:
-        """Until all that reads is answered as usual."""
+        """Wait until all reads are answered as usual."""
         await self._until_served(READS)
 
     async def _until_served(self, needs: str) -> float:
@@ -94,7 +94,7 @@ class Stage:
             await asyncio.sleep(0.05)
 
 
-# the server ends those that idle
+# the server ends idle ones
 _MANY = httpx.Limits(max_connections=100, max_keepalive_connections=0)
 
 FAULTS: dict[str, tuple[Callable[[Stage], None], Callable[[Stage], None]]] = {
@@ -144,7 +144,7 @@ def _ready(api: Process) -> bool:
 
 
 def _routes(url: str) -> list[Route]:
-    """Of a game, its seller, a buyer."""
+    """Requests about a game, its seller and a buyer."""
     client = httpx.Client(base_url=url, timeout=30)
 
     def register(kind: str) -> tuple[str, dict[str, str]]:
@@ -255,7 +255,7 @@ async def test_what_writes_is_told_in_time_that_the_server_is_read_only_and_what
     stage: Stage,
 ) -> None:
     await stage.until_served()
-    usual = max(took for _, took in (await stage.answers()).values())  # a password takes its time
+    usual = max(took for _, took in (await stage.answers()).values())  # hashing takes a while
     stage.server.read_only()
     try:
         found = await stage.answers()
@@ -326,10 +326,10 @@ async def test_a_database_that_is_made_read_only_and_ends_all_sessions_is_read_o
     print(
         f"{turns} turns, {opened} sessions were opened meanwhile; served again after {back:.2f} s"
     )
-    assert opened < 30  # a few a second: they are not thrown away to see what the next lead to
+    assert opened < 30  # a few per second: connections are kept until a writable server is found
     for name, (answer, took) in writes.items():
         assert _says_away(answer), (name, answer.text)
-        assert took < BOUND + 1, (name, took)  # passwords take their time
+        assert took < BOUND + 1, (name, took)  # hashing passwords takes a while
     assert back < BACK_SECONDS
 
 
@@ -385,7 +385,7 @@ async def test_a_process_that_was_stopped_itself_blames_nobody(stage: Stage) -> 
     said = len(stage.api.said)
     for _ in range(3):
         stage.api.pause()
-        await asyncio.sleep(1.0)  # for so long it stands still
+        await asyncio.sleep(1.0)  # how long it hangs
         stage.api.go_on()
         assert all(answer.status_code < 500 for answer, _ in (await asking).values())
         asking = asyncio.create_task(stage.answers(READS))
@@ -441,7 +441,7 @@ async def _health(stage: Stage) -> tuple[httpx.Response, float]:
 
 
 KEPT = {"game", "list"}
-"""What a process answers from memory until it knows that the database is away."""
+"""The requests that a process answers from memory until it knows that the database is away."""
 
 
 def _says_away(answer: httpx.Response) -> bool:

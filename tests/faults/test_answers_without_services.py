@@ -14,7 +14,7 @@ from tests.support.servers.faulty_proxy import Proxy
 from tests.support.shops.gateway import Person, Shop, open_shop
 
 BOUND = 2.0
-"""Seconds: one is promised, on a machine of one's own."""
+"""Seconds: one is promised, on a machine without other load."""
 
 
 AWAY = {"elasticsearch": "down", "rabbitmq": "down"}
@@ -47,7 +47,7 @@ async def test_nobody_waits_for_them(shop: tuple[Shop, Proxy, Proxy]) -> None:
     elasticsearch.freeze()
     rabbitmq.freeze()
     worst: dict[str, float] = {}
-    for _ in range(4):  # before it is known, and after
+    for _ in range(4):  # before the outage is known, and after
         asked = {
             "search": buyer.get("/api/v1/games/search?q=zanzibar"),
             "suggest": buyer.get("/api/v1/games/suggest?q=zanz"),

@@ -21,12 +21,12 @@ from tests.support.shops.small_gateway import tiny
 
 MIB = 1 << 20
 AT_MOST_SECONDS = 15
-"""Well above what is promised: the patience, and a wait or two for the lock beyond it."""
+"""Well above the promise: the patience, and a wait or two for the lock beyond it."""
 
 
 @contextmanager
 def holding_the_tail(database: str) -> Iterator[psycopg.Connection]:
-    """Somebody's open transaction holds the lock under which appends go to the end of the log."""
+    """An open transaction holds the lock under which appends go to the end of the log."""
     with psycopg.connect(database) as conn:
         conn.execute("SELECT pg_advisory_xact_lock(4910, 1)")
         yield conn

@@ -30,7 +30,7 @@ from tests.support.shops.small_gateway import client_of
 
 
 class Noting:
-    """Notes the positions that it reacts to."""
+    """Records the positions that it reacts to."""
 
     name = "noting"
     reactions = (Counted,)
@@ -91,7 +91,7 @@ async def test_a_reactor_whose_log_went_back_stands_still_and_is_shown_and_goes_
         await at_head(desk, "noting.1")
     dump.put_back()
     async with PostgresLog.open(desk.database, CODEC) as log:
-        await append(log, 30)  # further than it ever was: the position alone would not tell
+        await append(log, 30)  # further than before: the position alone would not show it
         later, fresh = Noting(), Desk(desk.database, log)
         async with reacting(fresh, later):
             operations = Operations(log.pool)
@@ -164,7 +164,7 @@ async def test_what_is_to_be_retried_keeps_no_read_model_from_being_folded_anew(
 
 
 async def test_somebody_who_reads_the_old_rows_holds_nobody_up(desk: Desk) -> None:
-    """As pg_dump does, and long queries."""
+    """Like pg_dump, or a long query."""
     model, other, dump = tallies(), uses(), LogDump(desk.database)
     with desk.running(model, other):
         await append(desk.log, 5)
@@ -226,7 +226,7 @@ async def test_a_checkpoint_is_not_moved_beyond_the_log_nor_from_another_history
 
 
 async def test_an_epoch_begins_when_consumers_tell_of_another_history(desk: Desk) -> None:
-    """Nobody who runs remembers it: all processes were stopped while the log was restored."""
+    """No running process remembers it: all were stopped while the log was restored."""
     noting, dump = Noting(), LogDump(desk.database)
     dump.keep()
     async with reacting(desk, noting):

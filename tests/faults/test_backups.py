@@ -48,12 +48,12 @@ def buy(buyer: Person, games: list[str]) -> None:
 
 
 def settle(url: str) -> None:
-    """Wait until, at one moment, every consumer has read the log and every job is done."""
+    """Wait for a moment at which every consumer has read the log and every job is done."""
     eventually(lambda: ask(url, f"SELECT ({LEFT_TO_DO}) = 0 AND ({ALL_CAUGHT_UP})"), patience=300)
 
 
 def fiscal_book(shop: Instance) -> dict[int, str]:
-    """The orders of the fiscal operator's one book, by their numbers."""
+    """The orders in the fiscal operator's only book, by their numbers."""
     book, after = dict[int, str](), ""
     url = f"http://127.0.0.1:{shop.environment['LUDOTECA_FISCAL_PORT']}/v1/receipts"
     while page := httpx.get(url, params={"after": after}).json()["receipts"]:
@@ -63,7 +63,7 @@ def fiscal_book(shop: Instance) -> dict[int, str]:
 
 
 def read_models(shop: Instance) -> dict[str, Any]:
-    """Count and hash of the rows of each read model, which are those that the log gives."""
+    """Count and hash of the rows of each read model, after checking that they equal a replay."""
     found = shop.verify()
     assert all(each["equal"] for each in found)
     return {each["projection"]: (each["rows"], each["hash"]) for each in found}
@@ -99,7 +99,7 @@ def test_a_restored_shop_goes_on_where_it_was(
         rows, jobs, end = read_models(shop), ask(database, JOBS_SO_FAR), ask(database, END_OF_LOG)
         shop.cli("backup", str(folder))  # while it runs
         late = [shop.game(title="Too late"), shop.game(title="Later still")]
-        # the provider and the fiscal operator know of these, and the backup does not
+        # the provider and the fiscal operator know these, and the backup does not
         buy(people[0], late)
         settle(database)
         assert len(list(fiscal_book(shop))) == buyers * GAMES + 2
@@ -114,7 +114,7 @@ def test_a_restored_shop_goes_on_where_it_was(
         settle(other_database)
         assert read_models(restored) == rows
         assert (ask(other_database, JOBS_SO_FAR), ask(other_database, END_OF_LOG)) == (jobs, end)
-        assert len(people[0].titles()) == GAMES  # known by the token of before
+        assert len(people[0].titles()) == GAMES  # known by the token from before
         buy(people[0], [restored.game(title="One more")])
         settle(other_database)
         assert len(people[0].titles()) == GAMES + 1
@@ -234,7 +234,7 @@ def test_a_restore_that_is_killed_restores_nothing(
         backups._run_script(
             other_database, [backups._opening(backups.SCHEMAS[name]), dump], lambda: None
         )
-    # a view of what was dropped
+    # a view of a table that was dropped
     assert ask(other_database, "SELECT to_regclass('read.feeds') IS NOT NULL")
     assert restore(other_database, tmp_path / "backup", None, silent).position == ask(
         database, END_OF_LOG

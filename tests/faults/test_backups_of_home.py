@@ -77,12 +77,12 @@ async def test_the_restored_shop_has_a_provider_that_knows_its_payments(
 
 
 def is_closed(path: Path) -> bool:
-    """Whether a file is for its owner alone."""
+    """Whether only a file's owner may access it."""
     return stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
 
 
 async def asked(till: Till, payment_id: UUID) -> str:
-    """How a payment stands at the provider."""
+    """The state of a payment at the provider."""
     ref = (await till.payment(payment_id)).provider_ref
     assert ref is not None
     return (await till.core.adapters.payment_provider.get(ref)).status

@@ -36,7 +36,8 @@ def test_every_loop_that_goes_on_after_errors_looks_whether_it_is_to_stop() -> N
 
 
 def loops_that_go_on() -> Iterator[str]:
-    """The loops of async functions that handle errors, go on, and do not ask."""
+    """The loops of async functions that handle errors, continue, and do not check for
+    cancellation."""
     for path in (path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))):
         source = path.read_text()
         for function in (
@@ -49,7 +50,7 @@ def loops_that_go_on() -> Iterator[str]:
 
 
 def goes_on(loop: ast.While) -> bool:
-    """Whether it handles an error without leaving."""
+    """Whether it handles an error without leaving the loop."""
     tries = [node for node in ast.walk(loop) if isinstance(node, (ast.Try, ast.TryStar))]
     return any(
         not isinstance(handler.body[-1], ast.Raise | ast.Return | ast.Break)
@@ -59,8 +60,8 @@ def goes_on(loop: ast.While) -> bool:
 
 
 class Lost:
-    """A lead whose database goes at the moment in which its holder is asked to stop. There is no
-    second one."""
+    """A lead whose database is lost at the moment when its holder is cancelled. There is no second
+    lead."""
 
     def __init__(self) -> None:
         self._was_lost = False
@@ -82,7 +83,7 @@ async def _fails_when_stopped() -> None:
 
 
 class Nothing:
-    """What stands for all that a process is put together of."""
+    """Stands for every part of a process."""
 
     def __getattr__(self, name: str) -> Any:
         return Nothing()
@@ -92,7 +93,7 @@ class Nothing:
 
 
 class Idle:
-    """Deadlines of which none is due."""
+    """Deadlines, none of which is due."""
 
     async def run(self) -> None:
         await asyncio.Event().wait()
@@ -155,6 +156,6 @@ async def test_a_cancellation_that_a_library_swallows_while_it_gets_a_connection
             task = asyncio.create_task(pool.getconn())
             await asyncio.wait([task], timeout=5)
         assert task.cancelled()
-        async with pool.connection(5) as conn:  # it was handed back
+        async with pool.connection(5) as conn:  # it was returned to the pool
             await conn.execute("SELECT 1")
         assert cancellations() == before

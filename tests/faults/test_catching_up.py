@@ -36,7 +36,7 @@ class GatedTable(PostgresTable[Any]):
 
 @pytest.fixture(autouse=True)
 def _near(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few events are much."""
+    """Make a lag of a few events count as large."""
     monkeypatch.setattr(lanes, "BEHIND_POSITIONS", 100)
     monkeypatch.setattr(lanes, "REJOIN_POSITIONS", 10)
     monkeypatch.setattr(advancing, "MAX_STRIDE", 50)
@@ -137,7 +137,7 @@ async def test_a_runner_that_leads_nothing_else_catches_up_by_itself(desk: Desk)
 
 
 async def test_leads_that_move_between_two_runners_lose_and_repeat_nothing(desk: Desk) -> None:
-    """Two projectors, of which one falls behind at random: whoever leads, each event counts
+    """Two projectors, one of which falls behind at random: whichever leads, each event counts
     once."""
     one, other = tallies(), uses()
     stream, version = uuid4(), 0

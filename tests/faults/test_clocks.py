@@ -37,7 +37,7 @@ MINUTE = timedelta(minutes=1)
 
 
 class Moved:
-    """The machine's clock, moved."""
+    """The machine's clock, shifted."""
 
     def __init__(self) -> None:
         self.by = timedelta(0)
@@ -68,7 +68,7 @@ async def shop(server: PostgresWithClock, tmp_path: Path) -> AsyncIterator[Shop]
 
 
 async def bought(shop: Shop, seller: Person, buyer: Person) -> dict[str, object]:
-    """An order, once its payment was settled and its money, if any goes back, went back."""
+    """An order, once its payment is settled and any refund is done."""
     game = await shop.game(seller)
     placed = await buyer.post(
         "/api/v1/orders", json={"game_id": game["id"], "payment_method": CARD}
@@ -92,8 +92,8 @@ async def bought(shop: Shop, seller: Person, buyer: Person) -> dict[str, object]
 async def test_purchases_after_the_databases_clock_was_ahead_are_kept(
     shop: Shop, server: PostgresWithClock
 ) -> None:
-    """Whoever appended meanwhile: a process of this release is refused; one of the release before
-    is not, and the log's time stays ahead from then on."""
+    """Whichever release appended meanwhile: a process of this release is refused; one of the
+    previous release is not, and the log's time stays ahead from then on."""
     seller, buyer = await shop.register("SELLER"), await shop.register()
     assert (await bought(shop, seller, buyer))["status"] == "COMPLETED"
     server.clock.ahead(HOUR)
@@ -146,7 +146,7 @@ async def test_while_the_databases_clock_is_wrong_nothing_becomes_history(
 async def test_what_was_under_way_when_the_clock_jumped_goes_on_when_it_is_right(
     server: PostgresWithClock, tmp_path: Path
 ) -> None:
-    """Orders are paid; the worker that is to settle them wakes up while the clocks are apart."""
+    """Orders are paid; the worker that has to settle them is resumed while the clocks differ."""
     worker = Process("worker", tmp_path, server.url)
     with started(worker):
         async with open_core(Settings(home=tmp_path, database_url=server.url)) as core:
@@ -175,7 +175,7 @@ async def test_what_was_under_way_when_the_clock_jumped_goes_on_when_it_is_right
 
 
 def append_as_the_release_before(url: str) -> None:
-    """An append without time of decision, which looks at no other clock."""
+    """An append without occurred_at, which compares no clocks."""
     digest = chain.digest(
         event := uuid4(), stream := uuid4(), 1, "x.v1", b"{}", "system", None, None, None, None
     )
@@ -198,8 +198,8 @@ async def faults(log: PostgresLog) -> list[object]:
 async def test_jobs_made_to_wait_while_the_clock_was_ahead_are_done_once_it_is_right(
     server: PostgresWithClock,
 ) -> None:
-    """One was published then, one failed then and was to be tried again, and one was being worked
-    on by who is gone."""
+    """One was published then, one failed then and was to be retried, and one was leased by a worker
+    that is gone."""
     async with open_pool(server.url, 4) as pool:
         queue = PostgresQueue(pool, "q", lease_seconds=1, poll_seconds=0.1, backoff=(5,) * 9)
         failed, vanished, fresh = (Job(uuid4(), "x", {}) for _ in range(3))

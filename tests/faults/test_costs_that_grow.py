@@ -68,7 +68,7 @@ from tests.support.growth import ratio
 
 FEW, MANY = 2_000, 20_000
 AT_MOST = 3.0
-"""Times as much, where it is time that is measured."""
+"""The largest ratio, where time is measured."""
 
 SHELF = stock_id(GAME_ID)
 LATER = START + timedelta(minutes=15)
@@ -85,7 +85,7 @@ def held(n: int) -> Reserved:
 
 
 def hot(holds: int) -> list[Event]:
-    """A best-seller that so many carts hold."""
+    """A best-seller that this many carts reserve."""
     counted = (
         StockCreated(game_id=GAME_ID, seller_id=SELLER, sku="C-1"),
         StockUpdated(total=10**6, available=10**6),
@@ -104,7 +104,7 @@ def state_of(events: Sequence[Event]) -> inventory.Stock:
 
 @pytest.fixture(scope="module")
 def shelves() -> tuple[inventory.Stock, inventory.Stock]:
-    """One that few hold, and one that many do; both were decided on before."""
+    """One that few reserve, and one that many do; both have been loaded before."""
     few, many = state_of(hot(FEW)), state_of(hot(MANY))
     for stock in (few, many):
         assert inventory.expire(stock, START) == []
@@ -112,7 +112,7 @@ def shelves() -> tuple[inventory.Stock, inventory.Stock]:
 
 
 def _reserved_by_a_buyer(stock: inventory.Stock) -> None:
-    """What a cart does at a stock item, ten times."""
+    """A cart's decisions on a stock item, ten times."""
     for n in range(10):
         hold, cart, buyer = some_id(f"new {n}"), some_id(f"new cart {n}"), some_id(f"new buyer {n}")
         assert inventory.free_for(stock, buyer, cart, START, 10) == 10
@@ -160,7 +160,7 @@ def test_a_row_of_stock_costs_what_an_event_touches() -> None:
 def _costs_of_one_more(
     projection: Projection[Any], before: Sequence[Event], event: Event
 ) -> tuple[int, int]:
-    """How many rows one more event writes, and about how many bytes they are."""
+    """The number of rows that one more event writes, and about how many bytes they have."""
     history = History().happened(SHELF, *before)
     stored = {key_of(projection.row)(row): row for row in projection.fold(history.events).all()}
     rows: Rows[Any] = Rows(
@@ -189,7 +189,7 @@ async def _appended(
 
 
 async def _loaded(log: PostgresLog, aggregate, stream_id: UUID) -> tuple[object, int]:  # type: ignore[no-untyped-def]
-    """The state as a process finds it that starts anew, and how many events it has read for
+    """The state as a newly started process loads it, and the number of events that it reads for
     that."""
     reads = CountedReads(log)
     repository = Repository(reads, Snapshots(log.pool))  # type: ignore[arg-type]
@@ -213,7 +213,7 @@ async def test_an_old_stream_without_a_snapshot_gets_one_when_it_is_loaded(
 async def test_a_large_snapshot_is_kept_the_more_seldom_and_bounds_what_is_read(
     log: PostgresLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beside two thousand holds that stay, others are taken and given up at once."""
+    """Besides two thousand lasting reservations, others are made and released at once."""
     saved, save = [], Snapshots.save
 
     async def noted(self: Snapshots, *args: object, **said: object) -> int:
@@ -266,8 +266,8 @@ def logins(many: int) -> list[Event]:
 
 
 async def test_an_account_is_loaded_without_its_logins(log: PostgresLog) -> None:
-    """A log of before there were snapshots of accounts: no event of a session is read but the last,
-    for the version."""
+    """A log from before there were snapshots of accounts: of the sessions' events only the last is
+    read, for the version."""
     ann = uuid4()
     await log.keys.create([ann])
     begun, changed = [registered(ann), EmailVerified()], [ProfileChanged(name="Anna")]
@@ -316,8 +316,8 @@ async def test_an_account_that_was_changed_often_is_loaded_from_a_snapshot_that_
 
 @pytest.mark.parametrize("aggregate", ALL, ids=lambda aggregate: aggregate.kind)
 def test_a_snapshot_of_what_is_personal_is_sealed(aggregate: Aggregate[object]) -> None:
-    """A personal field of any of its events may be in the state; sealed is only what is the
-    stream's own person's."""
+    """A personal field of any of its events may be in the state; only fields of the stream's own
+    person are sealed."""
     kinds = [_Kind(event) for event in EVENTS.values() if kind_of(event) == aggregate.kind]
     persons = {kind.person for kind in kinds if kind.personal}
     if persons:
@@ -442,7 +442,7 @@ def test_a_state_goes_on_from_its_snapshot_as_from_its_first_event(steps: list[S
             aggregate = BY_KIND[kind_of(type(events[0]))]
             whole[stream_id] = aggregate.fold(whole.get(stream_id), events)
             state = aggregate.fold(kept.get(stream_id), events)
-            # as where an account of the ledger was opened: nobody decides on that
+            # for instance when a ledger account was opened: nothing decides on that
             if state is not None:
                 kept[stream_id] = msgspec.json.decode(
                     msgspec.json.encode(state, enc_hook=plain), type=aggregate.state

@@ -101,7 +101,8 @@ async def shop(
     odd_elasticsearch: OddElasticsearch,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Shop]:
-    """A shop that never leaves Elasticsearch alone, so that each question meets what it answers."""
+    """A shop whose circuit for Elasticsearch never opens, so that each request meets the odd
+    answer."""
     monkeypatch.setattr(circuit, "FAILURES_TO_OPEN", 10_000)
     monkeypatch.setattr(search, "SEARCH_SECONDS", 0.5)
     monkeypatch.setattr(client, "MAX_ANSWER", 2**20)
@@ -117,14 +118,14 @@ async def shop(
 
 
 class Reader:
-    """Searches everywhere that one can."""
+    """Every kind of search, by one person."""
 
     def __init__(self, shop: Shop, buyer: Person) -> None:
         self._shop = shop
         self._buyer = buyer
 
     async def finds(self) -> dict[str, Any]:
-        """What each way of searching shows, after all that has happened."""
+        """The results of each kind of search, after everything so far."""
         search = await self._ask(
             "games/search?q=zanzibar&genre=platformer&price_max=9999&currency=USD&limit=1"
         )
@@ -184,7 +185,7 @@ async def until_elasticsearch_answers(reader: Reader) -> None:
 async def test_a_question_that_is_too_much_for_it_is_answered_by_postgresql_and_no_other(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A library of more games than Elasticsearch takes terms (65,536): by the real server."""
+    """A library with more games than Elasticsearch accepts terms (65,536), on the real server."""
     monkeypatch.setattr(circuit, "FAILURES_TO_OPEN", 3)
     reader = await open_reader(shop)
     await until_elasticsearch_answers(reader)

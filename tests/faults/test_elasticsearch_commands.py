@@ -28,7 +28,7 @@ from tests.support.shops.commands import Ludoteca, Shop, until
 def odd(
     elasticsearch_url: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[OddElasticsearch]:
-    """It stands before the Elasticsearch of the shop that commands are for."""
+    """A double in front of the Elasticsearch of the commands' shop."""
     server = OddElasticsearch(elasticsearch_url)
     monkeypatch.setenv("LUDOTECA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LUDOTECA_DATABASE_URL", database)
@@ -71,7 +71,7 @@ def test_a_command_says_it_in_one_line(
 
 
 def project(shop: Shop) -> None:
-    """Have the index made."""
+    """Build the index."""
     runner = Runner(shop.url, codec(), search_models(Settings()))
     thread = threading.Thread(target=runner.run)
     thread.start()
@@ -90,9 +90,9 @@ def test_an_index_of_a_history_that_is_gone_is_listed_and_dropped(
     shop.list_game("Celeste")
     project(shop)
     with psycopg.connect(database, autocommit=True) as conn:
-        # as it was named in an epoch that the database forgot
+        # named as in an epoch that the database has lost
         index.store.begin(conn, "games_index_202_0b8faa96")
-        index.store.aside().begin(conn, "games_index_202_replayed")  # of a verify that goes on
+        index.store.aside().begin(conn, "games_index_202_replayed")  # of a running verify
     left = {
         "projection": "games_index",
         "storage": "games_index_202_0b8faa96",

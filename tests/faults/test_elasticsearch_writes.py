@@ -33,7 +33,7 @@ from tests.support.shops.searching import NAME, Searching, open_searching
 SLOW = {"hangs", "dribbles"}
 
 OF_A_DOCUMENT = {"400", "413"}
-"""What is said of the document, where it is said of the writing of one."""
+"""What Elasticsearch says about a document when it refuses to write it."""
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ REQUESTS: dict[str, Any] = {
 
 
 async def is_met(odd: OddElasticsearch) -> None:
-    """The odd answer was met, and was again: the first one was survived."""
+    """The odd answer was given, and given again: the projector survived the first."""
     async with asyncio.timeout(60):
         while odd.odd < 2:  # noqa: ASYNC110 another thread's work
             await asyncio.sleep(0.02)
@@ -183,8 +183,7 @@ REFUSED = {
     "a price beyond 64 bits": game_created(title="Odd", prices=(Price("*", 2**63, "USD"),)),
     "a term of 40 kB": game_created(title="Odd", prices=(Price("*", 1, "USD" * 13_000),)),
 }
-"""Events that nobody could append by the program; the server refuses the documents that they
-make."""
+"""Events that the program could not append; the server refuses their documents."""
 
 
 @pytest.mark.parametrize("event", REFUSED.values(), ids=REFUSED)
@@ -226,7 +225,7 @@ def document(number: int, **fields: Any) -> GameDocument:
 
 
 def test_what_is_refused_is_named(elasticsearch_url: str, elasticsearch_prefix: str) -> None:
-    """Bad versions, too: those the server refuses with all that came with them."""
+    """Also bad versions: the server refuses those together with the rest of the request."""
     index = f"{elasticsearch_prefix}one"
     good = [document(1), document(2)]
     with open_client(elasticsearch_url, seconds=10) as client:
@@ -251,7 +250,7 @@ def test_what_is_refused_is_named(elasticsearch_url: str, elasticsearch_prefix: 
 def test_whoever_writes_shows_after_each_request_that_he_lives(
     odd: OddElasticsearch, elasticsearch_url: str, elasticsearch_prefix: str
 ) -> None:
-    """Large documents make many requests: a leader is ended that is silent for long."""
+    """Large documents make many requests, and a leader that is silent for long is ended."""
     index, requests, signs = f"{elasticsearch_prefix}one", list[int](), list[int]()
 
     def counted(request: web.Request) -> bool:
@@ -275,7 +274,7 @@ def test_whoever_writes_shows_after_each_request_that_he_lives(
 async def test_an_index_that_may_not_be_written_is_written_when_it_may_be(
     searching: Searching, odd: OddElasticsearch, block: str
 ) -> None:
-    """As on a full disk (`read_only_allow_delete`), or by an operator."""
+    """As on a full disk (`read_only_allow_delete`), or after an operator's setting."""
     async with projecting(searching.shop.url, [searching.indexed]):
         await searching.sells("Celeste")
         await searching.until_elasticsearch_answers()
@@ -293,12 +292,11 @@ async def test_an_index_that_may_not_be_written_is_written_when_it_may_be(
         await searching.is_proven()
 
 
-@pytest.mark.parametrize("after", range(9))  # more than it makes before it has caught up
+@pytest.mark.parametrize("after", range(9))  # more requests than it sends before it has caught up
 async def test_a_projector_killed_at_any_request_leaves_an_index_that_the_next_one_completes(
     searching: Searching, odd: OddElasticsearch, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server does what it was asked, and the projector never knows: all its requests from one
-    on."""
+    """The server executes every request, and the projector gets no answer from one request on."""
     await searching.sells("Celeste", "Hades")
     odd.passes_on_but_keeps_answers(after)
     async with projecting(searching.shop.url, [searching.indexed]):
@@ -342,7 +340,7 @@ async def test_no_client_goes_elsewhere(odd: OddElasticsearch, elasticsearch_url
 def test_a_request_that_is_too_large_is_split(
     odd: OddElasticsearch, elasticsearch_url: str, elasticsearch_prefix: str
 ) -> None:
-    """As by a proxy that takes so many bytes at once."""
+    """By a proxy, for instance, that accepts only so many bytes."""
     index = f"{elasticsearch_prefix}one"
     documents = [document(n, description="x" * 1000) for n in range(1, 41)]
     huge = document(99, description="x" * 40_000)

@@ -37,7 +37,7 @@ LIBPQ = {option.envvar.decode() for option in Conninfo.get_defaults() if option.
         "PGREALM",
     ),
 }
-"""Every variable that libpq reads, by its own word and by its documentation."""
+"""Every variable that libpq reads, according to libpq itself and its documentation."""
 
 HOSTILE = {
     "PGHOST": "192.0.2.1",
@@ -287,7 +287,7 @@ def test_a_signal_is_heard_at_every_moment_of_the_start(tmp_path: Path, tenths: 
     with started(tmp_path) as run:
         run.until(lambda: time.monotonic() > began + tenths / 10)
         code, seconds = run.told(signal.SIGTERM)
-        # the latter before there is anything to be stopped
+        # the latter before it has started anything
         assert code in {0, 128 + signal.SIGTERM, -signal.SIGTERM}
         assert seconds < STOP_SECONDS
         assert "Traceback" not in run.output
@@ -295,7 +295,7 @@ def test_a_signal_is_heard_at_every_moment_of_the_start(tmp_path: Path, tenths: 
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """The port of a server that lets everybody in and says nothing."""
+    """The port of a server that accepts connections and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 

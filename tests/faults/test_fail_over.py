@@ -24,7 +24,7 @@ def pair() -> Iterator[Pair]:
 
 
 async def head_of(log: PostgresLog) -> int:
-    """Where the log ends, once there is a server again."""
+    """The end of the log, once a server is up again."""
     async with asyncio.timeout(PATIENCE):
         while True:
             with suppress(psycopg.OperationalError, LogUnavailable):
@@ -98,7 +98,7 @@ async def test_when_the_primary_stops_in_order_the_standby_takes_over_and_nothin
 
 
 async def appended(log: PostgresLog) -> UUID:
-    """The stream of an event that was just appended."""
+    """The stream of a newly appended event."""
     stream = uuid4()
     await log.append([StreamAppend(stream, 0, [Counted(by=1)])])
     return stream

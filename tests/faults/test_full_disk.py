@@ -35,11 +35,11 @@ from tests.support.servers.own_postgres import OwnPostgres
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
 
 FULL_SECONDS = 2.0
-"""How long the disk stays full after the first append was refused: what was preallocated takes some
+"""How long the disk stays full after the first refused append: preallocated space takes some
 appends."""
 
 GOES_ON_SECONDS = 60.0
-"""After there is room again; a server that has ended recovers in that time, too."""
+"""After there is room again; a server that has ended recovers within that time, too."""
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ class Answering:
 
 
 class Appender:
-    """Appends events of 100 kB, that cannot be compressed, to streams of their own; knows what
-    became of each."""
+    """Appends events of 100 kB, which cannot be compressed, to new streams; records the outcome of
+    each."""
 
     def __init__(self, log: PostgresLog) -> None:
         self._log = log
@@ -107,7 +107,7 @@ def test_after_a_full_disk_all_go_on_nothing_is_lost_and_nobody_is_blamed(
 
 
 def _use_up_the_write_ahead_log(server: OwnPostgres) -> None:
-    """Have the server need another segment than those that it has got: it ends in panic."""
+    """Make the server need another segment than those it has: it ends in a panic."""
     for _ in range(20):
         try:
             server.run("SELECT pg_logical_emit_message(true, 'full', 'disk')")
@@ -174,7 +174,7 @@ async def _has_what_was_acknowledged(
     assert {
         stream: position for stream, position, name in events if name == Labelled.NAME
     }.items() >= (appender.acknowledged.items())
-    # a refusal may come too late, as by a crash
+    # a refusal may come too late, like after a crash
     assert counted <= appender.acknowledged.keys() | appender.refused
     assert sum(name == Ignored.NAME for *_, name in events) >= len(counted)
     assert {stream for (stream,) in server.run("SELECT tally_id FROM read.tallies_1")} == counted
@@ -223,7 +223,7 @@ def test_a_server_is_started_again_as_soon_as_there_is_room(server: OwnPostgres)
     with server.full():
         _use_up_the_write_ahead_log(server)
         server.kill()
-        server.shut_down()  # what owns it is gone, too
+        server.shut_down()  # its owner is gone, too
         for note in ("postgres.lock", "logs/postgres.log"):
             (server.home / note).unlink()
         eventually(lambda: shutil.disk_usage(server.home).free == 0)
@@ -297,7 +297,7 @@ def test_a_shop_outlives_it(server: OwnPostgres, tmp_path: Path, what: str) -> N
 
 
 def _large(shop: Instance) -> httpx.Response:
-    """A new game with a long description, that cannot be compressed."""
+    """A new game with a long description, which cannot be compressed."""
     prices = [{"region": "*", "amount_cents": 1999, "currency": "USD"}]
     game = {
         "sku": uuid4().hex,

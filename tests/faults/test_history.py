@@ -34,7 +34,7 @@ class TooMuch(Exception):
 
 @pytest.fixture
 async def log(database: str) -> AsyncIterator[PostgresLog]:
-    """Of a process that lives through it."""
+    """The log of a process that keeps running."""
     async with PostgresLog.open(database, CODEC, pool_size=2) as opened:
         yield opened
 
@@ -45,7 +45,7 @@ def earlier(database: str) -> Earlier:
 
 
 async def change(repository: Repository, stream: UUID, by: int) -> None:
-    """Never below zero."""
+    """Change the total, never below zero."""
 
     async def decision(unit: UnitOfWork) -> None:
         state = await unit.load(TALLY, stream)
@@ -60,12 +60,12 @@ async def change(repository: Repository, stream: UUID, by: int) -> None:
 
 
 async def total(log: PostgresLog, stream: UUID) -> int:
-    """What the events add up to."""
+    """The sum of the events."""
     return sum(recorded.event.by for recorded in await log.read_stream(stream))
 
 
 async def noticed(log: PostgresLog) -> None:
-    """Wait until this process has found out, as it does within a second of its own accord."""
+    """Wait until this process has noticed by itself, which it does within a second."""
     async with asyncio.timeout(PATIENCE):
         while log.history.generation == 0:
             with suppress(psycopg.OperationalError, LogUnavailable):
@@ -93,7 +93,7 @@ async def test_a_rule_is_not_decided_on_states_that_are_gone(
     await change(here, stream, 500)
     await change(here, stream, 400)
     earlier.go_back()
-    # another process, which has come as far as this one was
+    # another process, which has read as far as this one
     async with PostgresLog.open(earlier.url, CODEC) as fresh:
         for by in (-30, -30):
             await change(Repository(fresh), stream, by)
@@ -124,7 +124,7 @@ async def test_an_append_that_waits_while_the_log_goes_back_is_decided_again(
     await deciding.wait()  # it saw 600
     earlier.go_back()
     async with PostgresLog.open(earlier.url, CODEC) as fresh:
-        await change(Repository(fresh), stream, 1)  # so that the version is the one that was seen
+        await change(Repository(fresh), stream, 1)  # so that the version is the one seen before
     going_on.set()
     async with asyncio.timeout(PATIENCE):
         await spending
@@ -141,7 +141,7 @@ async def test_an_append_without_a_unit_is_refused_when_the_log_went_back(
     earlier.go_back()
     async with PostgresLog.open(earlier.url, CODEC) as fresh:
         await fresh.append([StreamAppend(stream, 1, [Counted(by=100)])])
-    with pytest.raises(VersionConflict):  # version 2 is there, but another
+    with pytest.raises(VersionConflict):  # version 2 exists, but is another event
         await log.append([StreamAppend(stream, 2, [Counted(by=1000)])])
     assert await total(log, stream) == 101
 
@@ -149,7 +149,7 @@ async def test_an_append_without_a_unit_is_refused_when_the_log_went_back(
 async def test_what_was_lost_is_appended_again_by_its_key(
     log: PostgresLog, earlier: Earlier
 ) -> None:
-    """A request under an Idempotency-Key that only the lost history knew is carried out."""
+    """A request with an Idempotency-Key that only the lost history knew is carried out."""
     from eventstore.log import IdempotencyKey
 
     key = IdempotencyKey(uuid4())
@@ -175,7 +175,7 @@ async def test_a_snapshot_of_a_state_that_is_gone_is_neither_kept_nor_read(
     earlier.go_back()
     await noticed(log)
     snapshots = Snapshots(log.pool)
-    with pytest.raises(HistoryChanged):  # as a task does that was about to save it
+    with pytest.raises(HistoryChanged):  # as a task would that was about to save it
         await snapshots.save(
             stream, "test.1", Tally(703, 10), 10, lambda: log.history.must_be(generation)
         )
@@ -266,8 +266,8 @@ async def test_a_lost_connection_alone_changes_nothing(log: PostgresLog, databas
 
 
 async def test_the_log_is_replaced_under_open_connections(log: PostgresLog, database: str) -> None:
-    """As its schema is dropped and restored: what was prepared on a connection knows neither its
-    tables nor types."""
+    """Its schema is dropped and restored: statements prepared on a connection refer to tables and
+    types that are gone."""
     here, stream, dump = Repository(log), uuid4(), LogDump(database)
     await change(here, stream, 100)
     dump.keep()
@@ -304,7 +304,7 @@ async def test_who_listens_live_is_told_to_begin_anew(database: str, earlier: Ea
 
 
 async def reached(shop: Shop) -> None:
-    """Wait until the database is there again, and the read models with it."""
+    """Wait until the database is up again, and the read models are, too."""
     async with asyncio.timeout(PATIENCE):
         while True:
             with suppress(psycopg.OperationalError, LogUnavailable):

@@ -64,7 +64,7 @@ SHOWN = {
 
 @pytest.fixture
 def hostile(empty_database: str) -> str:
-    """A database with everything set to something else, by a role of its own; migrated under these
+    """A database with every setting changed, by a role of its own; migrated under these
     settings."""
     name = urlsplit(empty_database).path.removeprefix("/")
     with psycopg.connect(empty_database, autocommit=True) as conn:

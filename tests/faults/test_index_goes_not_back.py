@@ -12,7 +12,7 @@ PRICES = {cents: GameUpdated(prices=(Price("*", cents, "USD"),)) for cents in (1
 
 
 async def shown(searching: Searching) -> list[tuple[str, int]]:
-    """Titles and prices, by whichever engine."""
+    """Titles and prices, from either engine."""
     found = await searching.found()
     return sorted(
         (item.document.title, item.document.prices[0].amount_cents) for item in found.items
@@ -20,8 +20,8 @@ async def shown(searching: Searching) -> list[tuple[str, int]]:
 
 
 async def lose(searching: Searching, earlier: Earlier) -> None:
-    """A game, and a change of another one's price, which Elasticsearch keeps; by the end no
-    projector of it runs."""
+    """A game, and a price change of another, which Elasticsearch keeps; at the end no projector of
+    the index runs."""
     async with projecting(searching.shop.url, [searching.indexed]):
         await searching.sells("Celeste")
         await searching.until_elasticsearch_answers()
@@ -43,15 +43,15 @@ async def reconnected(searching: Searching) -> None:
         while True:
             try:
                 await searching.shop.log.head()
-            except Exception:  # whatever a server says that is about to come back
+            except Exception:  # whatever a starting server answers
                 await asyncio.sleep(0.05)
             else:
                 return
 
 
 async def is_right(searching: Searching) -> None:
-    """The same game changes at the same position as in the history that is gone: its position does
-    not tell."""
+    """The same game changes at the same position as in the lost history: the position does not show
+    the difference."""
     assert await shown(searching) == [("Celeste", 1499)]
     await searching.happened("Celeste", PRICES[2500])
     assert await shown(searching) == [("Celeste", 2500)]
@@ -81,7 +81,7 @@ async def test_an_index_of_a_history_that_is_gone_is_known_when_nobody_remembers
         database, elasticsearch_url, elasticsearch_url, elasticsearch_prefix
     ) as searching:
         await lose(searching, Earlier(database))
-        # it does not come back to it
+        # it does not return to it
         searching.shop.log.history._mark = type(searching.shop.log.history.mark)()
         versions = dict(searching.shop._versions)
     async with open_searching(

@@ -30,7 +30,7 @@ LINE = "x" * 99 + "\n"
 
 
 class Pipe:
-    """A pipe with a stream on its one end; the other is read when the test says so."""
+    """A pipe with a stream at one end; the test decides when the other end is read."""
 
     def __init__(self) -> None:
         self.reading, self.writing = os.pipe()
@@ -42,9 +42,9 @@ class Pipe:
         return True
 
     def read_until(self, end: bytes) -> str:
-        """All that comes until there is a text in it."""
+        """All output until it contains this text."""
         found, deadline = b"", time.monotonic() + PATIENCE
-        while end not in found:  # more may come behind it
+        while end not in found:  # more may follow it
             assert time.monotonic() < deadline, found[-500:]
             if select.select([self.reading], [], [], 0.1)[0]:
                 found += os.read(self.reading, 1 << 20)
@@ -59,7 +59,7 @@ def pipe() -> Iterator[Pipe]:
 
 
 def within(seconds: float, work: object) -> None:
-    """It is done within so many seconds."""
+    """The block ends within this many seconds."""
     thread = threading.Thread(target=work, daemon=True)  # type: ignore[arg-type]
     thread.start()
     thread.join(seconds)
@@ -67,8 +67,8 @@ def within(seconds: float, work: object) -> None:
 
 
 def kept_and_told(lines: list[str]) -> tuple[int, int]:
-    """How many numbered lines came, and how many there were with those that are told of as dropped:
-    each where it stood."""
+    """How many numbered lines arrived, and how many in all with those reported as dropped; checks
+    that each gap is where it is reported."""
     kept, place = 0, 0
     for line in lines:
         if line.isdecimal():
@@ -87,7 +87,7 @@ def test_whoever_writes_never_waits_and_is_told_how_much_was_lost_and_where(pipe
 
     within(PATIENCE, write)
     found, place = "", 0
-    # one gap or two, as the threads took turns; in the last of them nothing is taken
+    # one gap or two, depending on the threads; during the last one nothing is written
     while place < 10_000:
         found += pipe.read_until(b"\n")
         kept, place = kept_and_told(found[: found.rindex("\n")].splitlines())
@@ -232,8 +232,7 @@ def test_the_last_lines_of_a_process_are_read_when_somebody_reads(tmp_path: Path
 
 @pytest.fixture
 def unread() -> Iterator[int]:
-    """The writing end of a pipe that nobody reads, and that is full: whoever writes one byte to it
-    waits."""
+    """The writing end of a full pipe that nobody reads: writing one byte to it blocks."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with contextlib.suppress(BlockingIOError):

@@ -38,7 +38,7 @@ async def test_no_job_about_a_lost_payment_charges_anybody(database: str, tmp_pa
 
 
 def dropped(home: Path) -> list[str]:
-    """What the worker has written of jobs that it dropped."""
+    """The worker's lines about jobs that it dropped."""
     log = home / "logs" / "payment-worker.txt"
     return (
         [line for line in log.read_text().splitlines() if "worker dropped" in line]
@@ -140,7 +140,7 @@ async def test_money_that_a_notice_told_of_goes_back_by_the_payments_own_intent(
 
 
 def the_intent(till: Till, placed: Placed) -> dict[str, Any]:
-    """The one that the provider has of an order's payment."""
+    """The provider's only intent for an order's payment."""
     address = f"{till.core.settings.provider_address}/v1/payment_intents"
     (intent,) = httpx.get(
         address, params={"payment_id": str(placed.payment_id)}, timeout=30

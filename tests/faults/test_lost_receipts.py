@@ -40,7 +40,7 @@ async def operator(operator_url: str) -> AsyncIterator[HttpFiscalOperator]:
 
 
 class Lives:
-    """A shop whose log goes back to what it was at `keep`."""
+    """A shop whose log goes back to its state at `keep`."""
 
     def __init__(self, database: str, home: Path) -> None:
         self._database = database
@@ -68,8 +68,7 @@ def lives(database: str, tmp_path: Path) -> Lives:
 
 
 async def sell(core: Core, operator: HttpFiscalOperator, order_id: UUID | None = None) -> UUID:
-    """A sale that gets its receipt at the first attempt; that of an order there is, or of a new
-    one."""
+    """A sale whose receipt is issued at the first attempt; of a given order, or a new one."""
     order_id = order_id or await paid(core, (SELLER, 500))
     await handle(ReceiptWorker(core.handler, operator), order_id, SELLER)
     assert (await receipt_of(core, order_id, SELLER)).status == "CREATED"
@@ -77,7 +76,7 @@ async def sell(core: Core, operator: HttpFiscalOperator, order_id: UUID | None =
 
 
 async def book(operator: HttpFiscalOperator) -> dict[int, UUID]:
-    """The orders of the operator's book, by their numbers."""
+    """The orders in the operator's book, by their numbers."""
     found: dict[int, UUID] = {}
     while page := await operator.receipts_from(SELLER, YEAR, max(found, default=0) + 1):
         found |= {each.number: each.order_id for each in page}
@@ -85,8 +84,8 @@ async def book(operator: HttpFiscalOperator) -> dict[int, UUID]:
 
 
 async def assert_whole(core: Core, operator: HttpFiscalOperator, sales: int) -> None:
-    """The operator's book has so many receipts without a gap, and the log has each as the operator
-    has it."""
+    """The operator's book has this many receipts without a gap, and the log has each as the
+    operator has it."""
     issued = await book(operator)
     assert list(issued) == list(range(1, sales + 1))
     for number, order_id in issued.items():
@@ -194,7 +193,7 @@ async def test_an_order_paid_again_in_another_year_has_the_receipt_of_the_first(
 async def test_what_somebody_entered_at_the_operator_by_hand_is_passed_over(
     lives: Lives, operator_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A storno, say: it is below zero."""
+    """A cancellation receipt, for instance, with a negative amount."""
     operator = HttpFiscalOperator(operator_url)
     storno = KnownReceipt(SELLER, YEAR, 7, uuid4(), -500, "USD", "storno")
     async with lives.open() as core:
@@ -208,7 +207,7 @@ async def test_what_somebody_entered_at_the_operator_by_hand_is_passed_over(
 
 
 def unheard(core: Core) -> ReceiptWorker:
-    """A worker whose operator is nowhere."""
+    """A worker whose operator is unreachable."""
     return ReceiptWorker(core.handler, HttpFiscalOperator("http://127.0.0.1:1"))
 
 
@@ -258,7 +257,7 @@ async def test_what_the_operator_has_for_another_amount_is_taken_as_it_is_and_to
 async def test_a_failed_receipt_is_got_by_a_redrive(
     lives: Lives, operator: HttpFiscalOperator
 ) -> None:
-    """As a program before this one left it: refused, and given up."""
+    """As an earlier release left it: refused, and given up."""
     lives.keep()
     async with lives.open() as core:
         await sell(core, operator)
@@ -273,7 +272,7 @@ async def test_a_failed_receipt_is_got_by_a_redrive(
 
 
 class BooksClosed:
-    """An operator that refuses, and shows its books to nobody."""
+    """An operator that refuses, and does not show its books."""
 
     async def issue(self, **_: object) -> None:
         raise OperatorRefused("idempotency_key_reused", "the key was used for another receipt")
@@ -346,7 +345,7 @@ async def test_receipts_whose_jobs_a_broker_lost_are_asked_for_anew(
         )
         queue = PostgresQueue(core.log.pool, "ludoteca.fiscal", poll_seconds=0.05)
         assert await queue_missing(core.handler, queue, core.clock.now()) == []
-        for _ in range(2):  # the second time it waits already
+        for _ in range(2):  # the second one is waiting already
             (job,) = await queue_missing(core.handler, queue, began)
         assert await queue.depth() == 1
         working = asyncio.create_task(queue.consume(ReceiptWorker(core.handler, operator).handle))

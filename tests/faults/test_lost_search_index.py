@@ -34,7 +34,8 @@ async def searching(
     elasticsearch_prefix: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Searching]:
-    """A shop that never leaves Elasticsearch alone, nor waits for an index that is behind."""
+    """A shop whose circuit never opens, and whose searches do not wait for an index that is
+    behind."""
     monkeypatch.setattr(runner, "RESCAN_SECONDS", 0.1)
     monkeypatch.setattr(circuit, "FAILURES_TO_OPEN", 10_000)
     monkeypatch.setattr(engines, "SEARCH_TIMEOUT_SECONDS", 0.0)
@@ -114,7 +115,7 @@ SEARCHED = {
     replaced_by_one_of_another_shape,
     unmarked,
 }
-"""What has the alias is searched until the projector has noticed."""
+"""An index that has the alias is searched until the projector notices."""
 
 
 CASES = [
@@ -165,8 +166,8 @@ def _uuid(of: Searching) -> Any:
 
 
 async def _until_all_are_found(searching: Searching) -> None:
-    """Who looked up the subscription before it began anew may search once more what is being
-    filled."""
+    """A search that looked up the subscription before it began anew may once more see the index
+    that is being filled."""
     async with asyncio.timeout(60):
         while (await searching.found()).total != len(searching.titles):  # noqa: ASYNC110
             await asyncio.sleep(0.02)

@@ -27,7 +27,7 @@ class Newer(Tallies):
 
 
 class Mended(Newer):
-    """Its rows have the shape of those of version 1."""
+    """Its rows have the same shape as those of version 1."""
 
     earlier = frozenset({1})
 
@@ -58,7 +58,7 @@ async def _total(reads: ReadModels, stream: UUID) -> int | None:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Queries do not wait for what catches up."""
+    """Queries do not wait for a read model that catches up."""
     monkeypatch.setattr("queries.read_models.SOON_POSITIONS", -1)
 
 
@@ -74,7 +74,7 @@ async def test_a_new_version_is_read_once_it_has_caught_up_and_not_before(desk: 
         with pytest.raises(CatchingUp):
             await _total(reads, stream)
         assert await reads.catching_up() == {"tallies": Progress(0, 1)}
-        await desk.append(stream, Counted(2))  # what comes meanwhile is not to be missing either
+        await desk.append(stream, Counted(2))  # events that come meanwhile must not be missed
         assert await reads.catching_up() == {"tallies": Progress(0, 2)}
         with desk.connect() as conn, pytest.raises(rebuild.CatchingUp):
             rebuild.live(conn, _newer())
@@ -199,7 +199,7 @@ def _restore_without_schema(desk: Desk) -> None:
 
 
 def _make_schema_by_hand(desk: Desk) -> None:
-    """Without the rights that the program needs in it."""
+    """Create the schema without the rights that the program needs."""
     desk.execute("DROP SCHEMA read CASCADE; CREATE SCHEMA read")
 
 

@@ -21,7 +21,7 @@ from tests.support.shops.engine import Desk
 
 
 class Novel(Event, frozen=True):
-    """What an older release has never heard of."""
+    """An event that an older release does not know."""
 
     NAME: ClassVar[str] = "test.novel.v1"
 
@@ -31,7 +31,7 @@ NEWER = Codec({cls.NAME: cls for cls in (Counted, Labelled, Closed, Ignored, Nov
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING)  # whatever a command that ran before in this process has set
+    caplog.set_level(logging.WARNING)  # an earlier command in this process may have set it
     monkeypatch.setattr(lanes, "BACKOFF_SECONDS", (0.05, 0.1))
     monkeypatch.setattr(reactor_runner, "RESCAN_SECONDS", 0.1)
 
@@ -57,7 +57,7 @@ async def test_a_projection_stands_still_before_it_until_a_newer_release_leads(
         }
         assert before == {"tallies.1": position - 2, "uses.1": position - 2}
 
-        # the older one lets go of its leads
+        # the older one releases its leads
         newer = Runner(desk.database, NEWER, [tallies(), uses()])
         thread = asyncio.create_task(asyncio.to_thread(newer.run))
         try:
@@ -84,7 +84,7 @@ async def test_what_comes_before_it_in_the_same_page_is_folded(desk: Desk) -> No
 
 
 class Noting:
-    """Notes what it reacts to."""
+    """Records the events that it reacts to."""
 
     name = "noting"
     starts_from: Literal["beginning", "now"] = "beginning"

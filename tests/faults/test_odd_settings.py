@@ -102,7 +102,7 @@ def _only_these(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(name: str) -> str:
-    """The line that a command says of the settings as they are; nothing where all are well."""
+    """The line in which a command refuses the current settings; empty when all are valid."""
     try:
         settings = Settings()
     except ValidationError as error:
@@ -180,7 +180,7 @@ def test_a_host_to_listen_on_that_can_be_none_is_refused(
     host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LUDOTECA_HOST", host)
-    if host != "256.1.1.1.":  # a name, as far as one can see
+    if host != "256.1.1.1.":  # a host name, as far as one can tell
         assert refused("LUDOTECA_HOST")
 
 

@@ -34,7 +34,7 @@ NO_SPACE = "cannot write the output: No space left on device"
 
 
 def commands(command: Any, *words: str) -> Iterator[tuple[str, ...]]:
-    """Every command of the program, by its words."""
+    """Every command of the program, as words."""
     subcommands = getattr(command, "commands", None)
     if subcommands is None:
         yield words
@@ -45,7 +45,7 @@ def commands(command: Any, *words: str) -> Iterator[tuple[str, ...]]:
 COMMANDS = list(commands(get_command(app)))
 
 DAEMONS = {(name,) for name in ("run", "api", "projector", "worker", "provider", "fiscal", "relay")}
-"""They go on, whether somebody reads them or not: tests/faults/test_logging.py."""
+"""These run on, whether somebody reads their output or not: tests/faults/test_logging.py."""
 
 ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("admin", "create"): ("--email", "{unique}@example.org"),
@@ -64,21 +64,21 @@ ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("projections", "resume"): ("games",),
     ("sql",): ("--where",),
 }
-"""What a command needs to print something; others print something anyhow."""
+"""What a command needs so that it prints something; others print something in any case."""
 
 PRINT_NOTHING = {
     ("dlq", "show"), ("projections", "rollback"), ("restore",), ("receipts", "reconcile"),
     ("payments", "reconcile"),
 }  # fmt: skip
-"""Refused here, for want of a dead letter, of a former storage, of an empty database, of a fiscal
-operator, of a payment provider: said on stderr."""
+"""Commands that are refused here, for want of a dead letter, a former storage, an empty database, a
+fiscal operator or a payment provider; they write to stderr."""
 
 ACTING = {
     *ARGUMENTS.keys()
     - {("events", "show"), ("events", "tail"), ("projections", "verify"), ("sql",)},
     ("projections", "prepare"),
 }
-"""They print what they have done, which stays so."""
+"""Commands that report an action, which stays done."""
 
 ANSWERING = [each for each in COMMANDS if each not in DAEMONS | PRINT_NOTHING | ACTING]
 HELP = [(*each, "--help") for each in [(), *COMMANDS]] + [("--version",)]
@@ -145,7 +145,7 @@ def test_an_output_that_cannot_be_written_is_a_line_and_an_exit_code(
 def test_what_was_done_is_told_to_standard_error_where_the_output_cannot_take_it(
     command: tuple[str, ...], small: tuple[Shop, Path], environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """Also to nobody: the exit code says whether it was done."""
+    """Even if nobody reads it: the exit code says whether the action was done."""
     gone, pipe = os.pipe()
     os.close(gone)
     with open("/dev/full", "wb") as full, open(os.devnull, "wb") as null:
@@ -378,8 +378,8 @@ def test_an_empty_name_is_no_name_of_the_current_folder(
 def test_a_disk_that_is_full_leaves_the_file_before_and_no_half(
     small: tuple[Shop, Path], tmp_path: Path
 ) -> None:
-    """By the limit of a file's size: a file system of one's own takes rights that not everybody
-    has."""
+    """By a limit on the size of a file: mounting a small file system needs rights that not
+    everybody has."""
 
     def small_files() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -27,14 +27,14 @@ LARGE = "x" * 10_000
 
 @pytest.fixture
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of three large events and a few small ones."""
+    """Small pages, of three large events or of a few small ones."""
     monkeypatch.setattr(reading, "PAGE_BYTES", 35_000)
     monkeypatch.setattr(reading, "SMALL_PAGE_EVENTS", 1)
     monkeypatch.setattr(pages, "PAGE_BYTES", 35_000)
 
 
 async def _mixed(desk: Desk) -> int:
-    """Small events, then large ones, one that is larger than a page, and small ones again."""
+    """Small events, then large ones, one larger than a page, and small ones again."""
     stream = uuid4()
     await desk.append(stream, *[Counted(1)] * 100)
     await desk.append(stream, *[Labelled(LARGE)] * 10)
@@ -84,7 +84,7 @@ async def test_pages_of_other_readers_end_where_their_bytes_do_and_leave_out_not
     ]
     assert [version for page in by_stream for version in page] == list(range(1, head + 1))
     assert [len(page) for page in by_stream] == [103, 3, 3, 1, 1, 101]
-    for limit in (4, 1_000):  # also of those who ask until there are no more
+    for limit in (4, 1_000):  # also for callers that ask until no more come
         seen, after = [], 0
         while raw := await desk.log.read_stream_raw(stream, after, limit=limit):
             assert sum(len(payload) for _, payload in raw) <= 35_000 or len(raw) == 1
@@ -121,7 +121,7 @@ async def test_a_read_model_of_large_events_is_folded_and_replayed_alike(desk: D
 
 
 class WeakTable(PostgresTable[Any]):
-    """Has its server give up for a while, or at more rows than a few."""
+    """A table whose server gives up for a while, or at more than a few rows."""
 
     def __init__(self, error: type[Exception], gives_up: Callable[[list[Any]], bool]) -> None:
         super().__init__(Tally)
@@ -183,7 +183,7 @@ async def test_an_event_at_which_the_server_always_gives_up_is_quarantined(desk:
 @pytest.mark.soak
 @pytest.mark.parametrize("size", [150_000, 1_000_000])
 async def test_a_projector_takes_no_more_memory_for_large_events(desk: Desk, size: int) -> None:
-    """300 MB of events: it took some thirty bytes for each character."""
+    """300 MB of events: a projector used to need some thirty bytes per character."""
     stream = uuid4()
     await desk.append(stream, Counted(1))
     for _ in range(300):

@@ -24,7 +24,7 @@ async def reconciled(till: Till) -> Reconciliation:
 
 
 async def paid(till: Till, method: Method | None = VISA) -> tuple[UUID, UUID]:
-    """An order and its payment, as far as it goes by itself."""
+    """An order and its payment, as far as they proceed by themselves."""
     placed = (
         await till.commands.orders.place(await till.person(), await till.game(), method)
     ).value
@@ -33,7 +33,7 @@ async def paid(till: Till, method: Method | None = VISA) -> tuple[UUID, UUID]:
 
 
 async def approve(till: Till, payment_id: UUID) -> None:
-    """The payer says yes at their bank; the shop does not hear of it."""
+    """The payer approves at their bank; the shop gets no notice."""
     async with httpx.AsyncClient() as http:
         ref = (await till.payment(payment_id)).provider_ref
         url = f"{till.core.settings.provider_address}/3ds/{ref}"

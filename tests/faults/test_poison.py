@@ -44,7 +44,7 @@ def _page(events: Sequence[tuple[UUID, Event]]) -> Page:
 
 
 def _rows(store: dict[UUID, Tally], projection: Projection[Tally]) -> Rows[Tally]:
-    """Rows over a store, as the engine has them, or all in memory."""
+    """Rows over a store, as the engine uses them, or all in memory."""
     return Rows(Tally, lambda keys: [_twin(store[key]) for key in keys if key in store])
 
 
@@ -62,8 +62,8 @@ class Basket(Row):
 
 
 class Baskets(Projection[Basket]):
-    """Touches two rows per event, one of them after it was deleted, and changes a list in place
-    before it fails."""
+    """Changes two rows per event, one of them after deleting it, and a list in place, before it
+    fails."""
 
     name, version, row = "baskets", 1, Basket
 
@@ -143,7 +143,7 @@ def _mixed(poison: int, good: int) -> Page:
 
 
 def test_a_page_of_poison_costs_in_proportion_to_its_events() -> None:
-    """Twice the events and twice the poison in them cost twice as much: it was the square."""
+    """Twice the events with twice the poison cost twice as much; the cost used to be quadratic."""
     projection = _refusing()
     pages = {size: _mixed(size // 10, size) for size in (400, 4000, 8000)}
 
@@ -216,8 +216,7 @@ async def test_unwritable_rows_are_found_by_quartering_and_the_rest_of_the_page_
 async def test_those_who_share_a_page_with_rows_that_cannot_be_written_do_not_wait(
     desk: Desk,
 ) -> None:
-    """The healthy one is at the head after its own work: it takes part in none of the
-    quarterings."""
+    """The healthy one is at the head after its own work: it takes no part in splitting the page."""
     healthy = uses()
     streams = [uuid4() for _ in range(60)]
     for registered in (tallies(), healthy):
@@ -267,7 +266,7 @@ async def test_a_feed_that_would_quarantine_too_much_stands_still_until_its_fold
 
 @pytest.mark.soak
 async def test_a_page_of_poison_takes_about_as_long_as_a_clean_one(desk: Desk) -> None:
-    """400 poisoned streams among 20,000 events took a hundred times as long."""
+    """400 poisoned streams among 20,000 events used to take a hundred times as long."""
     seconds: dict[bool, float] = {}
     for refuses in (set(), {POISON.by}, set(), {POISON.by}):
         projection = Tallies()

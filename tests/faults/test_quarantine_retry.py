@@ -24,8 +24,7 @@ from tests.support.shops.projected import CODEC, Shop, open_shop, projecting
 
 
 def shaky(projection: type[Projection[Any]], bad: set[int]) -> Registered:
-    """A projection that cannot apply the events at some positions, until they are taken out of
-    `bad`."""
+    """A projection that cannot apply the events at the positions in `bad`."""
 
     def refusing(handler: Any) -> Any:
         def handle(self: Any, rows: Any, event: Any, env: Envelope) -> None:
@@ -71,7 +70,7 @@ def _only(found: list[checkpoints.Subscription]) -> list[checkpoints.Subscriptio
 
 
 class Latest(Uses):
-    """Of each label a number that tells in which order events came."""
+    """A number per label that shows the order of its events."""
 
     name = "latest"
 
@@ -122,7 +121,7 @@ async def test_a_long_stream_is_applied_in_pages_and_its_feed_goes_on_meanwhile(
 
     def holding(conn: Any, quarantined: UUID, position: int) -> None:
         positions.append(position)
-        if len(positions) == 2:  # in the middle of it something else happens
+        if len(positions) == 2:  # another event comes in the middle of it
             asyncio.run_coroutine_threadsafe(desk.append(other, Counted(1)), loop).result(10)
         hold(conn, quarantined, position)
 
@@ -145,8 +144,8 @@ async def test_a_long_stream_is_applied_in_pages_and_its_feed_goes_on_meanwhile(
 
 
 def _steps(rng: random.Random) -> list[Step]:
-    """A history in which everything happens several times, much of it to the same accounts and the
-    same stock."""
+    """A history in which everything happens several times, often to the same accounts and the same
+    stock."""
     money = ["order", "capture", "refund", "open", "adjust", "adjust", "transfer"]
     kinds = ["register", "verify", "list", *money, "send", "send", "count", "fill", "fill", "fill"]
     steps = [(what, number, "ab") for what in kinds for number in range(4)]
@@ -188,7 +187,7 @@ async def _run(database: str, rng: random.Random) -> None:
             await _some_retried(database, bad, rng)
             await asyncio.to_thread(_are_proven, database, models)
             bad.clear()
-            # what failed for want of rows that were held back comes after these
+            # these are followed by events that failed because rows were held back
             for _ in range(10):
                 if not await _all_retried(database):
                     break
@@ -202,7 +201,7 @@ async def _settled(shop: Shop, names: list[str]) -> None:
 
 
 async def _some_retried(database: str, bad: set[int], rng: random.Random) -> None:
-    """Some are mended, some are tried again, and the one does not always come with the other."""
+    """Some are fixed, some are retried, and not always the same ones."""
 
     def ask() -> None:
         with connect(database, "test") as conn:
@@ -215,7 +214,7 @@ async def _some_retried(database: str, bad: set[int], rng: random.Random) -> Non
 
 
 async def _all_retried(database: str) -> bool:
-    """Try all again; False when there is nothing."""
+    """Retry all again; False when none is left."""
 
     def ask() -> bool:
         with connect(database, "test") as conn:

@@ -84,7 +84,7 @@ async def test_after_a_spell_without_writes_everybody_goes_on_and_nobody_is_blam
             except LogUnavailable:
                 refused += 1
             if spell == "read-only":
-                assert await log.head() > start  # reads go on
+                assert await log.head() > start  # reads continue
             await asyncio.sleep(0.05)
         assert refused or spell in ("killed", "robbed of its tables")
         end(server)
@@ -144,7 +144,7 @@ def test_a_shop_outlives_it(
         while time.monotonic() < over:
             start = time.monotonic()
             answers.append(_said(_registered(shop)))
-            assert time.monotonic() - start < 25  # 15 s are promised: the machine is not ours alone
+            assert time.monotonic() - start < 25  # 15 s are promised on an idle machine
             time.sleep(0.2)
         end(server)
         refused = [answer for answer in answers if answer[0] != 201]

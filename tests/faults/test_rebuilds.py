@@ -39,7 +39,7 @@ def _rebuild(desk: Desk, registered: Registered) -> Rebuilt:
 
 @pytest.fixture
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replays in small pages that hold hardly a row."""
+    """Replays use small pages that hold hardly a row."""
     monkeypatch.setattr(replaying, "PAGE", 7)
     monkeypatch.setattr(replaying, "HELD_BYTES", 1_000)
 
@@ -50,8 +50,8 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.usefixtures("little_memory")
 async def test_rows_that_do_not_fit_into_memory_are_the_same(desk: Desk, seed: int) -> None:
-    """Rows come, change, go and come again, some by several streams, some events cannot be applied;
-    all while most rows are written and fetched again."""
+    """Rows appear, change, vanish and reappear, some fed by several streams, and some events cannot
+    be applied; meanwhile most rows are written out and read again."""
     chance, projection = random.Random(seed), Tallies()
     projection.refuses = {13}
     registered, shared = Registered(projection, PostgresTable(Tally)), uses()
@@ -108,7 +108,7 @@ with connect(sys.argv[1], "test") as conn:
 @pytest.mark.soak
 @pytest.mark.parametrize("what", ["verify", "rebuild"])
 async def test_memory_does_not_grow_with_the_rows(desk: Desk, what: str) -> None:
-    """100,000 rows take what 20,000 take, and 20 MB at most; all of them would be 50 MB more."""
+    """100,000 rows take as much as 20,000, and at most 20 MB; all of them would take 50 MB more."""
     took: list[Any] = []
     for more in (20_000, 80_000):
         for _ in range(more // 1_000):
@@ -134,8 +134,8 @@ def _grown_by(database: str, what: str) -> int:
 
 
 class WatchedTable(PostgresTable[Any]):
-    """A table that, whenever its rows are hashed, sees to it that the live subscription moves, and
-    so is not held."""
+    """A table that, whenever its rows are hashed, checks that the live subscription advances, and
+    so is not held up."""
 
     desk: Desk
     loop: asyncio.AbstractEventLoop
@@ -167,7 +167,7 @@ async def test_the_live_feed_goes_on_while_a_rebuild_hashes_the_rows(desk: Desk)
 @pytest.mark.parametrize("what", ["verify", "rebuild"])
 @pytest.mark.usefixtures("little_memory")
 async def test_no_transaction_is_open_while_the_log_is_folded(desk: Desk, what: str) -> None:
-    """A snapshot held for the length of the log would keep all dead rows of the database."""
+    """A snapshot held while the whole log is read would keep all dead rows of the database."""
     registered = tallies()
     with desk.running(registered), desk.connect() as conn, desk.connect(role="") as watch:
         await desk.log.append([StreamAppend(uuid4(), 0, [Counted(1)]) for _ in range(100)])
@@ -211,7 +211,7 @@ async def test_a_verify_during_which_a_stream_is_let_go_of_quarantine_is_right(
 async def test_a_verify_that_cannot_apply_what_the_live_feed_could_ends_and_names_the_stream(
     desk: Desk,
 ) -> None:
-    """It read the log again, for ever. Here the rows are the same, by chance."""
+    """It used to read the log again, for ever. Here the rows happen to be equal."""
     projection, stream = Tallies(), uuid4()
     registered = Registered(projection, PostgresTable(Tally))
     with desk.running(registered):
@@ -259,7 +259,8 @@ async def test_a_switch_whose_last_steps_are_rolled_back_is_tried_again(
 
 
 async def test_somebody_who_reads_the_old_storage_does_not_hold_up_a_rebuild(desk: Desk) -> None:
-    """As pg_dump and long queries do. It is not fed any more, and dropped by the next rebuild."""
+    """Like pg_dump and long queries. The storage is no longer fed, and the next rebuild drops
+    it."""
     registered, stream = tallies(), uuid4()
     with desk.running(registered, uses()):
         await desk.append(stream, Counted(1))
@@ -292,7 +293,7 @@ async def test_a_rebuild_of_what_is_paused_stays_paused(desk: Desk) -> None:
         await desk.append(stream, Counted(1))
         position = await desk.caught_up("tallies.1")
         desk.execute(f"UPDATE consumers.feeds SET paused = true; NOTIFY {checkpoints.WAKE}")
-        # the projector let go of it
+        # the projector has released it
         await desk.until(lambda conn: checkpoints.try_lead(conn, "tallies.1"))
         await desk.append(stream, Counted(2))
         await asyncio.to_thread(_rebuild, desk, registered)

@@ -28,7 +28,7 @@ def user() -> str:
 
 @pytest.fixture
 def modest(empty_database: str, postgres_template: str, user: str) -> Iterator[str]:
-    """The URL of an empty database, as a user with no more than RIGHTS."""
+    """The URL of an empty database, for a user with no more than RIGHTS."""
     database = urlsplit(empty_database).path.removeprefix("/")
     with psycopg.connect(empty_database, autocommit=True) as conn:
         conn.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC".encode())

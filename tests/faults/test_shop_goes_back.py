@@ -28,7 +28,7 @@ def shop(
 
 
 def bought(buyer: Person, game: str) -> str:
-    """An order that went all the way: paid, completed, granted."""
+    """An order that is paid, completed and granted."""
     answer = eventually(lambda: buyer.buy(game), lambda answer: answer.status_code < 500)
     assert answer.status_code == 201, answer.text
     order_id = str(answer.json()["order_id"])
@@ -37,14 +37,14 @@ def bought(buyer: Person, game: str) -> str:
 
 
 def found(shop: Instance, title: str) -> list[tuple[str, int]]:
-    """Title and price of what a search shows."""
+    """Title and price in a search result."""
     answer = httpx.get(f"{shop.base}/api/v1/games/search", params={"q": title}, timeout=30)
     assert answer.status_code == 200, answer.text
     return [(item["title"], item["price"]["amount_cents"]) for item in answer.json()["items"]]
 
 
 def fiscal_book(shop: Instance) -> dict[int, str]:
-    """The orders of the fiscal operator's one book, by their numbers, once every job is done."""
+    """The orders in the fiscal operator's only book, by their numbers, once every job is done."""
     url = f"http://127.0.0.1:{shop.environment['LUDOTECA_FISCAL_PORT']}/v1/receipts"
     issued = eventually(
         lambda: httpx.get(url).json()["receipts"], lambda receipts: len(receipts) >= 4

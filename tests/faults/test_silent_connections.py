@@ -13,7 +13,8 @@ from tests.support.servers.faulty_proxy import BOTH, Proxy, Way
 from tests.support.servers.own_postgres import OwnPostgres
 
 BOUND = 15.0
-"""Seconds within which a waiter is told, as things are set; tests that wait for it are soak."""
+"""Seconds within which a waiter gets an error, with the default settings; tests that wait that long
+are soak tests."""
 
 FAULTS: dict[str, Callable[[Proxy], None]] = {
     "frozen": lambda proxy: proxy.freeze(only_present=True),
@@ -30,7 +31,7 @@ FAULTS: dict[str, Callable[[Proxy], None]] = {
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiters doubt after a moment."""
+    """Shorten the time after which a waiter asks the server."""
     monkeypatch.setattr(connections, "SILENCE_SECONDS", 0.5)
     monkeypatch.setattr(connections, "INQUIRY_SECONDS", 2)
     monkeypatch.setattr(connections, "PROOF_SECONDS", 0.5)
@@ -129,7 +130,7 @@ async def test_a_silent_server_is_noticed_within_fifteen_seconds_and_used_again_
                 fault()
                 start = asyncio.get_running_loop().time()
                 outcomes = await asyncio.gather(*[ask() for _ in range(6)], return_exceptions=True)
-                # the issue's bound, and a busy machine's
+                # the promised bound, and some more for a busy machine
                 assert asyncio.get_running_loop().time() - start < BOUND + 5
                 assert all(isinstance(outcome, psycopg.OperationalError) for outcome in outcomes), (
                     outcomes

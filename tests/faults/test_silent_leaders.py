@@ -22,7 +22,7 @@ from tests.support.processes.program import Process, eventually, started
 from tests.support.servers.faulty_proxy import Proxy
 
 REPLACED = 30.0
-"""Twenty seconds are promised; the rest is for a machine that others work on."""
+"""Twenty seconds are promised; the rest is for a busy machine."""
 
 _OF_OURS = """
 SELECT DISTINCT a.pid, a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -59,7 +59,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def challenge(conn: psycopg.Connection, name: str, seconds: float) -> bool:
-    """Whether somebody who would lead comes to do so within some seconds."""
+    """Whether a challenger becomes the leader within some seconds."""
     challenger, end = Challenger(), time.monotonic() + seconds
     while time.monotonic() < end:
         if checkpoints.try_lead(conn, name):
@@ -78,7 +78,7 @@ def test_a_silent_leader_is_ended_and_one_that_works_is_not(database: str) -> No
         def live() -> None:
             while not done.wait(0.3):
                 leader.execute("SELECT 1")
-            leader.execute("SELECT pg_sleep(3)")  # one long statement is work, too
+            leader.execute("SELECT pg_sleep(3)")  # one long statement counts as work, too
 
         thread = threading.Thread(target=live)
         thread.start()

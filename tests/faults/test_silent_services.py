@@ -74,7 +74,7 @@ async def test_jobs_in_rabbitmq_are_done_all_the_same(rabbitmq_url: str, silence
             queue = RabbitQueue(connection, name)
             await _jobs_are_done(RabbitQueue(direct, name), queue, proxy, SILENCES[silence])
             SILENCES[silence](proxy)
-            # confirmed, or told that it is not: within a bound
+            # confirmed or refused, within a bound
             with suppress(TimeoutError, AMQPError):
                 await asyncio.wait_for(queue.publish([Job(uuid4(), "job")]), 45)
             await asyncio.wait_for(queue.publish([Job(uuid4(), "job")]), 30)
@@ -134,7 +134,7 @@ def test_requests_end_within_fifteen_seconds_and_are_answered_when_the_network_i
                 f"{api.url}/api/v1/users", json={**body, "account_type": "BUYER"}, timeout=60
             )
             print(f"{answer.status_code} after {time.monotonic() - start:.1f} s")
-            assert time.monotonic() - start < 25  # 15 on a machine of one's own
+            assert time.monotonic() - start < 25  # 15 on a machine without other load
             assert answer.status_code in (201, 503), answer.text
             assert _status(api, "/health/ready") == 503 or silence not in (proxy.freeze, proxy.drop)
             proxy.heal()
@@ -148,8 +148,8 @@ def test_requests_end_within_fifteen_seconds_and_are_answered_when_the_network_i
 
 
 def _database(api: Process) -> str:
-    """What readiness says of the database: as a whole the shop is not ready, without a
-    projector."""
+    """What readiness says of the database alone: without a projector the shop as a whole is not
+    ready."""
     with suppress(httpx.HTTPError, KeyError):
         return str(
             httpx.get(f"{api.url}/health/ready", timeout=30).json()["dependencies"]["database"][

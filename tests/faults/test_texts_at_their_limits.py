@@ -62,14 +62,14 @@ WIDE = {
 QUICK = ("㌖", "𞤢", "a ")
 
 ANY = st.characters(exclude_categories=["Cs"])
-"""All code points but surrogates, which no text in the log can hold."""
+"""All code points except surrogates, which no text in the log can contain."""
 
 
 # -- the largest that is let in --------------------------------------------------------------------
 
 
 def longest(leaf: Any, sign: str) -> int:
-    """How many signs of it the edge lets in; none where it takes no such text."""
+    """The maximal length that the gateway accepts of this character; 0 when it accepts none."""
     if not leaf.takes(sign):
         return 0
     low, high = 1, 2
@@ -83,8 +83,8 @@ def longest(leaf: Any, sign: str) -> int:
 
 
 def largest(sign: str) -> dict[str, int]:
-    """The most signs that are let in, by the names of fields; of what providers tell, more than of
-    any other."""
+    """The maximal accepted lengths by field name; for fields that providers send, more than any of
+    them."""
     found: dict[str, int] = {}
     for leaf in LEAVES:
         if leaf.type is str and leaf.name not in OURS | NEVER_KEPT:
@@ -96,7 +96,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 def filled(event: S, sign: str, sizes: Mapping[str, int]) -> S:
-    """The event with every text as large as may be, and every list as long."""
+    """The event with every text and every list at its maximal length."""
     said: dict[str, Any] = {}
     for field in msgspec.structs.fields(type(event)):
         value, size = getattr(event, field.name), sizes.get(field.name, 0)
@@ -116,7 +116,7 @@ def filled(event: S, sign: str, sizes: Mapping[str, int]) -> S:
 
 
 def history(sign: str, sizes: Mapping[str, int]) -> list[Batch]:
-    """A history of everything, as the domain makes it, then filled."""
+    """A history with everything, as the domain makes it, then filled."""
     once = (
         "register verify rename list edit publish order submit redirect capture refund notify"
         " deliver open adjust"
@@ -169,7 +169,7 @@ SIGNS = [
 @pytest.mark.parametrize("sign", SIGNS)
 def test_every_text_at_its_largest_goes_through_every_read_model(database: str, sign: str) -> None:
     sizes = largest(sign)
-    assert sizes["title"] * len(sign) >= 299  # what is tried is as large as it may be
+    assert sizes["title"] * len(sign) >= 299  # the tested texts are as long as they may be
     asyncio.run(goes_through(database, history(sign, sizes), read_models()))
 
 
@@ -180,7 +180,7 @@ IN_LISTS = 1_100
 
 @pytest.mark.parametrize("sign", ["㌖", "𞤢"], ids=["U+3316", "U+1E922"])
 def test_texts_beyond_all_bounds_go_through_too(database: str, sign: str) -> None:
-    """Of events of before there were bounds, or of whoever appends without the program."""
+    """Of events from before there were bounds, or appended without the program."""
     asyncio.run(goes_through(database, history(sign, beyond()), read_models()))
 
 
@@ -226,7 +226,7 @@ def test_every_lexeme_and_key_is_bounded(title: str, tag: str) -> None:
     assert all(0 < len(each.encode()) <= MAX_KEY_BYTES for each in found)
     assert len(text.text.encode()) < 2_000  # in a B-tree, with an id
     assert len(text.canonical.encode()) < 2_000
-    # half of what a tsvector may have
+    # half of what a tsvector may contain
     assert sum(len(each.encode()) + 1 for each in text.lexemes) < 2**19
 
 
@@ -254,8 +254,8 @@ def a_game(title: str, tag: str, number: int = 1) -> GameDocument:
 def test_all_of_unicode_is_read_back_as_it_was_written(
     empty_database: str, texts: list[tuple[str, str]]
 ) -> None:
-    """Whether written one by one, over one another, or loaded at once; and the server finds nothing
-    wrong with it."""
+    """Whether written one by one, over one another, or bulk loaded; and the server reports no
+    invalid data."""
     games = [a_game(title, tag, number) for number, (title, tag) in enumerate(texts, 1)]
     with psycopg.connect(empty_database) as conn:
         for table in ("live", "loaded"):
@@ -278,8 +278,8 @@ def test_all_of_unicode_is_read_back_as_it_was_written(
 
 
 def every_character(step: int) -> Iterator[str]:
-    """Titles that have every `step`th character, three hundred each; of those that are one like the
-    other, a part."""
+    """Titles with every `step`th character, three hundred each; of similar characters, only a
+    part."""
     codes = [code for code in (*range(0xD800), *range(0xE000, 0x110000)) if code % step == 0]
     codes = [code for code in codes if code % 97 == 0 or not is_one_of_many(chr(code))]
     for start in range(0, len(codes), 300):
@@ -287,7 +287,7 @@ def every_character(step: int) -> Iterator[str]:
 
 
 def is_one_of_many(sign: str) -> bool:
-    """Whether only its number tells it from others: of a script of ideographs, unassigned, or for
+    """Whether the character differs from others only by its number: ideographs, unassigned, or for
     private use."""
     name = unicodedata.name(sign, "").removesuffix(f"-{ord(sign):X}")
     return (
@@ -328,7 +328,7 @@ async def test_all_of_unicode_is_dumped_and_restored(
 
 
 def dump(source: str, target: str, file: Path) -> None:
-    """By PostgreSQL's own programs, as anybody would."""
+    """By PostgreSQL's own programs."""
     subprocess.run([program("pg_dump"), "--format=custom", f"--file={file}", source], check=True)
     subprocess.run(
         [program("pg_restore"), "--exit-on-error", f"--dbname={target}", file], check=True

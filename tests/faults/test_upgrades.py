@@ -103,7 +103,7 @@ async def test_an_event_that_only_a_newer_release_knows_is_told_as_such(
 
 
 def append_unknown(url: str, stream_id: UUID) -> None:
-    """As a newer program would."""
+    """Append as a newer program would."""
     execute(
         url,
         "INSERT INTO log.events (position, event_id, stream_id, version, name, payload, actor,"
@@ -133,7 +133,7 @@ OF_RELEASE_1 = [
         " building, updated_at FROM read.feeds f"
     ),
 ]
-"""What API processes ask that knew nothing of releases."""
+"""The statements of API processes from before there were release numbers."""
 
 
 @pytest.mark.parametrize("query", OF_RELEASE_1, ids=range(len(OF_RELEASE_1)))

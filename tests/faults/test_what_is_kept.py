@@ -33,29 +33,29 @@ REGISTERED = {
     "queries.game_tail.GameTail",
     "queries.own_writes.OwnWrites",
 }
-"""Told by the process's History, and drops it."""
+"""Registered with the process's History, and dropped when it changes."""
 
 ENDS_WITH_ANOTHER = {
-    "api.kept_answers.KeptAnswers",  # gives none of another generation of its tail
-    # counts what an index has, whatever the log's history
+    "api.kept_answers.KeptAnswers",  # uses no answer of another generation
+    # counts documents of an index, whatever the log's history
     "adapters.elasticsearch.documents.ElasticsearchDocuments",
-    # takes another name, so that what it holds counts for nothing
+    # takes another name, so that its content is void
     "adapters.queues.postgres_consumer.Consumer",
     "commands.accounts.session_ends._Remembered",
     "eventstore.append.pending.Pending",  # refused by the writer
     "eventstore.append.pipeline.Pipeline",  # closed by the writer
-    "eventstore.gathering.Gatherer",  # asks anew each time; who asked looks at the history
+    "eventstore.gathering.Gatherer",  # asks anew each time; its caller checks the history
     "eventstore.unit_of_work.UnitOfWork",  # decided again
-    "projections.engine.advancing.Subscriber",  # made anew at each lead; let go of within a second
+    "projections.engine.advancing.Subscriber",  # created at each lead; released within a second
     "projections.engine.lanes.Lane",
     "projections.projection.Rows",
     "eventstore.consumers.reacting.Lead",
-    "queries.live.subscriptions.Listener",  # told, and closed
+    "queries.live.subscriptions.Listener",  # notified, and closed
     "queries.live.subscriptions.LiveStatus",
     "queries.live.subscriptions._Person",
     "queries.positions.PositionWaiter",
 }
-"""Ends, or is emptied, with something else that is told."""
+"""Ends, or is emptied, with something that is registered."""
 
 SAYS_NOTHING_OF_THE_LOG = {
     "adapters.payments.simulator.webhooks.NoticeSender",  # another program
@@ -63,7 +63,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "api.idempotency.StoredAnswers",  # requests under way
     "api.route_table.RouteTable",
     "api.tokens.Tokens",  # checks their sessions each time
-    "commands.deadlines.DeadlineRunner",  # counts; what is due is fired all the same
+    "commands.deadlines.DeadlineRunner",  # counts; due deadlines are fired in any case
     "commands.transactions.TransactionCommands",  # tasks under way, which decide again
     "eventstore.database.dependents.Dependents",  # tasks under way
     "eventstore.database.doubts.Doubts",  # connections
@@ -71,7 +71,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "eventstore.history.History",
     "eventstore.memory_log.Memory",  # is the log
     "eventstore.turns.Turns",  # decisions that wait
-    # read again when their number changes, which no going back hides for long
+    # read again when their number changes, which going back does not hide for long
     "eventstore.consumers.newer_events.UnknownNames",
     "projections.engine.folding.UndoableRows",  # within one page
     "projections.engine.folding._Folding",
@@ -86,7 +86,7 @@ SAYS_NOTHING_OF_THE_LOG = {
 
 
 def kept() -> dict[str, set[str]]:
-    """Attributes that are made as containers, by class."""
+    """Attributes that are initialised as containers, by class."""
     found: dict[str, set[str]] = {}
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -130,7 +130,7 @@ def test_whoever_keeps_something_has_said_what_becomes_of_it_when_the_log_goes_b
 
 def test_who_is_told_is_told() -> None:
     """Each registration is one call; those without a container of their own (the head, the pool,
-    followers) beside."""
+    followers) come on top."""
     calls = sum(
         path.read_text(encoding="utf-8").count(".when_it_changes(")
         for folder in FOLDERS

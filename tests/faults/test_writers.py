@@ -171,7 +171,7 @@ async def test_a_proof_that_waits_for_the_end_of_the_log_holds_up_no_append_once
             holding.execute("SELECT pg_advisory_xact_lock(4910, 1)")
             for _ in range(5):
                 with pytest.raises(TimeoutError):
-                    async with asyncio.timeout(0.1):  # as readiness, which is asked again and again
+                    async with asyncio.timeout(0.1):  # as readiness, which is checked repeatedly
                         await log.prove_writer()
             assert len(log._writer._sender._pipeline._calls) == 1  # type: ignore[union-attr]
         await log.prove_writer()
@@ -189,7 +189,7 @@ async def test_a_process_whose_writer_is_dead_though_another_would_not_be_ends(
             async with watching.watch_writer(log):  # the database is away: no reason to end
                 await asyncio.sleep(2)
             proxy.heal()
-            # as by somebody who never gives it back
+            # as by a transaction that never ends
             await log._writer._sender._connecting.acquire()
             with pytest.raises(ExceptionGroup) as raised:
                 await asyncio.wait_for(_for_ever_while(log), 20)
@@ -210,7 +210,7 @@ async def test_a_proof_over_a_new_connection_leaves_nothing_behind(database: str
 async def test_a_connection_that_could_not_be_set_up_is_closed(
     database: str, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
-    # kept: what nobody refers to would be closed for that
+    # kept: an unreferenced connection would be closed
     set_up: list[psycopg.AsyncConnection] = []
 
     async def check(conn: psycopg.AsyncConnection) -> None:

@@ -134,7 +134,7 @@ def test_a_provider_that_is_down_ends_in_a_dead_letter_and_a_failed_payment(shop
     submitted = [
         e for e in shop.events(stream=order["payment_id"]) if e["name"] == "payment.submitted.v1"
     ]
-    assert len(submitted) == 3  # one try, and one for each pause between tries
+    assert len(submitted) == 3  # one attempt, and one after each pause
     job_id = job.get("id") or job["job"]["id"]
     shop.cli("dlq", "redrive", job_id)
     assert (

@@ -352,7 +352,7 @@ async def test_low_stock_is_told_when_it_is_ordered_and_not_while_it_lies_in_car
 
 
 async def emit(till: Till, game: UUID, *events: Event) -> None:
-    """As if this had happened to the stock, whatever commands would say to it."""
+    """Append events to the stock, without any command."""
 
     async def decision(unit: UnitOfWork) -> None:
         await unit.load(STOCK, stock_id(game))

@@ -46,8 +46,8 @@ async def reopen(till: Till, person: Caller) -> None:
 
 @pytest.mark.parametrize("who", ["buyer", "seller"])
 async def test_money_captured_after_the_closing_goes_back(till: Till, who: str) -> None:
-    """The provider captures what the buyer had begun: the notice comes after the closing, before
-    its intent's end."""
+    """The provider captures a payment that the buyer had begun: the notice comes after the closing,
+    and before the intent is cancelled."""
     buyer, seller = await till.person(), await till.person("SELLER")
     before = await till.accounts()
     placed = (await till.commands.orders.place(buyer, await till.game(1999, seller), SECURE)).value
@@ -70,7 +70,7 @@ async def test_money_captured_after_the_closing_goes_back(till: Till, who: str) 
 async def test_money_captured_between_the_closing_and_the_calling_off_goes_back(
     till: Till, who: str
 ) -> None:
-    """The command died right after its event, and the capture is settled first."""
+    """The command crashed right after its event, and the capture is settled first."""
     buyer, seller = await till.person(), await till.person("SELLER")
     placed = (await till.commands.orders.place(buyer, await till.game(1999, seller), SECURE)).value
     await till.settle()
@@ -86,7 +86,7 @@ async def test_money_captured_between_the_closing_and_the_calling_off_goes_back(
 
 
 async def only_closed(till: Till, person: Caller) -> None:
-    """The event alone, as by a command that died."""
+    """The event alone, as by a command that crashed."""
     await till.commands.account_ends._close(person, person.person(), None)
 
 
@@ -191,8 +191,8 @@ async def test_the_reactor_does_what_the_command_did_not_come_to(till: Till) -> 
 
 
 async def test_admins_hear_of_a_parcel_that_is_paid_as_its_seller_leaves(till: Till) -> None:
-    """Paid before the closing, settled after it: no shipment was there to be found when the account
-    was closed."""
+    """Paid before the closing, settled after it: no shipment existed when the account was
+    closed."""
     admin, ann, seller = (
         await till.person("ADMIN"),
         await till.person(),
@@ -222,7 +222,7 @@ async def test_admins_hear_of_a_parcel_that_is_paid_as_its_seller_leaves(till: T
 
 
 async def test_an_account_that_was_opened_again_meanwhile_loses_nothing(till: Till) -> None:
-    """The reactor comes to the closing when the account is open again."""
+    """The reactor handles the closing when the account is open again."""
     seller, ann = await till.person("SELLER"), await till.person()
     game = await till.game(seller=seller)
     placed = (await till.commands.orders.place(ann, game, None)).value

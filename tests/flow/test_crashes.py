@@ -24,13 +24,13 @@ BUYERS, GAMES, ROUNDS = 6, 30, 1
 VICTIMS = ("worker", "projector", "api", "provider")
 RECEIPT_CREATED = "payment.fiscal.receipt.created.v1"
 SETTINGS = {
-    # More patience than any process is gone for: here no payment may fail.
+    # Longer than any process is away: no payment may fail here.
     "LUDOTECA_PAYMENT_RETRY_SECONDS": ",".join(["0.2", "0.5", "1", "2", *["4"] * 12]),
 }
 
 
 class Purchases:
-    """What was ordered so far, by all buyers."""
+    """All orders so far, of all buyers."""
 
     def __init__(self) -> None:
         self.orders: dict[str, tuple[Person, str]] = {}
@@ -42,7 +42,7 @@ class Purchases:
 
 
 def buy_all(purchases: Purchases, buyer: Person, games: list[str], chance: random.Random) -> None:
-    """Buy game after game, until there has been enough."""
+    """Buy game after game, until there are enough orders."""
     for game in games:
         if purchases.enough.is_set():
             break
@@ -53,7 +53,7 @@ def buy_all(purchases: Purchases, buyer: Person, games: list[str], chance: rando
 
 
 def buy_surely(buyer: Person, game: str, token: str, prefer: str) -> str:
-    """Ask under one key until there is an answer; returns the order's id."""
+    """Repeat the request under one key until it is answered; returns the order's id."""
     headers = {"Idempotency-Key": f"{buyer.id}:{game}", "Prefer": prefer}
 
     def ask() -> httpx.Response | None:
@@ -77,17 +77,17 @@ class History:
         self._events = events
 
     def of(self, name: str) -> list[dict[str, Any]]:
-        """The payloads of the events of this name."""
+        """The payloads of the events with this name."""
         return [event["payload"] for event in self._events if event["name"] == name]
 
     def streams(self, name: str) -> Counter[str]:
-        """How many events of this name each stream has."""
+        """How many events with this name each stream has."""
         return Counter(event["stream_id"] for event in self._events if event["name"] == name)
 
 
 @pytest.fixture(scope="module")
 def purchases(shop: Instance) -> Purchases:
-    """What was ordered while every process was killed, at moments drawn from a seed."""
+    """The orders placed while every process was killed, at moments drawn from a seed."""
     chance, made = random.Random(4910), Purchases()
     buyers = [shop.register() for _ in range(BUYERS)]
     games = [shop.game(cents=100 + n, title=f"Game {n}") for n in range(GAMES)]
@@ -107,7 +107,7 @@ def purchases(shop: Instance) -> Purchases:
             each.result()
     for buyer in buyers:
         eventually(partial(statuses, buyer), lambda found: "PENDING_PAYMENT" not in found)
-    # of each purchase by mail and push, and a welcome to everybody
+    # each purchase by mail and push, and a welcome to everybody
     wanted = 2 * len(made.orders) + BUYERS
     eventually(
         lambda: (shop.count("notification.sent.v1"), wanted), lambda told: told[0] >= told[1]
@@ -118,7 +118,7 @@ def purchases(shop: Instance) -> Purchases:
 
 @pytest.fixture(scope="module")
 def history(shop: Instance, purchases: Purchases) -> History:
-    """The log afterwards."""
+    """The log at the end."""
     return History(shop.events())
 
 

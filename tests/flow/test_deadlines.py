@@ -30,8 +30,7 @@ def shop(
 
 @pytest.fixture
 def without_worker(shop: Instance) -> Iterator[Instance]:
-    """The worker is there when the test begins, and comes back after it if the test has not brought
-    it back."""
+    """The worker runs when the test begins, and is started again after it if necessary."""
     yield shop
     if "worker" not in shop.running:
         shop.start("worker")
@@ -94,7 +93,7 @@ def test_a_worker_that_was_away_at_the_deadline_cancels_when_it_comes_back(
 
     body = {"order_id": order["order_id"], "payment_method": {"type": "card", "token": VISA}}
     assert ann.http.post("/api/v1/payments", json=body).status_code == 409
-    again = ann.buy(game, None, **ASYNC)  # the overdue order holds nothing any more
+    again = ann.buy(game, None, **ASYNC)  # the overdue order no longer reserves anything
     assert again.status_code == 202, again.text
     cancelled(ann, order)
 
@@ -167,7 +166,7 @@ def endings(shop: Instance, cart: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def put_in(buyer: Person, game: str, quantity: int) -> dict[str, Any]:
-    """The buyer's cart with so many in it."""
+    """The buyer's cart with this many units in it."""
     answer = buyer.http.post("/api/v1/cart/items", json={"product_id": game, "quantity": quantity})
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
@@ -196,8 +195,8 @@ def test_a_buyer_is_told_of_it_by_whichever_process_and_of_what_they_missed_by_a
 
 
 def left_open(shop: Instance, buyer: Person, token: str | None = SECURE) -> dict[str, Any]:
-    """An order for which the provider has an intent already. A busy machine may take more than one
-    try: in 2 s."""
+    """An order for which the provider already has an intent. A busy machine may need more than one
+    attempt: within 2 s."""
     wanted = "redirect_url" if token else "client_secret"
     order: dict[str, Any] = eventually(
         lambda: buyer.buy(shop.game(), token).json(), lambda made: made.get(wanted)
@@ -212,7 +211,7 @@ def cancelled(buyer: Person, order: dict[str, Any]) -> None:
 
 
 def overdue(shop: Instance, *orders: dict[str, Any]) -> None:
-    """Return when the deadline of each is over."""
+    """Wait until the deadline of each is over."""
     deadlines = [deadline(shop, order) for order in orders]
     eventually(lambda: datetime.now(UTC) > max(deadlines))
 
@@ -231,7 +230,7 @@ def lateness(shop: Instance, order: dict[str, Any]) -> timedelta:
 
 
 def intents(shop: Instance, order: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the provider has for the order's payment."""
+    """The provider's intents for the order's payment."""
     address = f"http://127.0.0.1:{shop.environment['LUDOTECA_PROVIDER_PORT']}/v1/payment_intents"
     return list(
         httpx.get(address, params={"payment_id": order["payment_id"]}, timeout=30).json()["data"]

@@ -22,7 +22,7 @@ class Due(msgspec.Struct, frozen=True):
 
 
 class Desk:
-    """Deadlines in the order in which they came due; those that are met go."""
+    """Deadlines in the order in which they are due; fired ones are removed."""
 
     def __init__(self, *due: Due) -> None:
         self.left = list(due)

@@ -23,7 +23,7 @@ from tests.support.servers.shared import free_port
 
 BUYERS, UNITS, CLIENTS = 1000, 100, 8
 PATIENT = {"LUDOTECA_PAYMENT_TIMEOUT_SECONDS": "20", "LUDOTECA_PAYMENT_RETRY_SECONDS": "0.5,1,2,4"}
-"""No payment may fail for a machine that is busy: what it held would be free again."""
+"""No payment may fail because the machine is busy: its units would become available again."""
 
 ADDRESS = {
     "name": "Ann",
@@ -78,8 +78,7 @@ def tokens(shop: Instance) -> list[str]:
 
 
 async def _registered(home: Path, url: str) -> list[str]:
-    """Access tokens of as many buyers as there are. They have no password: hashing a thousand would
-    take minutes."""
+    """Access tokens of all buyers. They have no password: hashing a thousand would take minutes."""
     async with open_core(Settings(home=home, database_url=url)) as core:
         return list(await asyncio.gather(*(_buyer(core) for _ in range(BUYERS))))
 
@@ -109,8 +108,7 @@ def test_a_hundred_units_are_sold_to_a_hundred_of_a_thousand_buyers(
 
 
 async def _rush(bases: list[str], tokens: list[str], game: str) -> Counter[object]:
-    """Eight clients, each with one connection, serve the buyers in turn; returns how they were
-    answered."""
+    """Eight clients, each with one connection, serve the buyers in turn; returns the answers."""
     answers: Counter[object] = Counter()
     queue = iter(tokens)
 

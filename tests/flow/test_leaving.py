@@ -14,17 +14,17 @@ def leave(person: Person) -> None:
 
 
 def seen(shop: Instance, path: str) -> dict[str, Any]:
-    """What an ADMIN is told of it: who left cannot ask any more."""
+    """An ADMIN's view: a person who left cannot query any more."""
     return dict(shop.admin().get(f"/api/v1/{path}").json())
 
 
 def approve(redirect_url: str) -> str:
-    """Go through 3-D Secure all the same, which its page is still open for."""
+    """Complete 3-D Secure all the same, on its page, which is still open."""
     return httpx.post(redirect_url, data={"decision": "approve"}).text
 
 
 def nothing_kept(payment: dict[str, Any]) -> bool:
-    """Whether no money is held: none came, or all of it went back."""
+    """Whether no money is held: none was captured, or all of it was refunded."""
     if payment["status"] == "REFUNDED":
         return bool(payment["refunded_cents"] == payment["amount_cents"])
     return payment["status"] in {"CANCELLED", "FAILED"}

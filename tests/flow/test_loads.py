@@ -35,7 +35,7 @@ UNUSUAL = [
     " padded ",
 ]
 
-# Each row as it stands in the file, and what is to be said of it (None: it is loaded).
+# Each row as it stands in the file, and the expected report about it (None: it is loaded).
 GAME_ROWS: list[tuple[bytes, str | None]] = [
     (b'"Warhammer, 40,000",Games Workshop,RPG|Strategy,4999,2015-05-18,Windows|Linux', None),
     (b'"The ""Real"" Thing",Someone,Indie,999,,Windows', None),
@@ -104,7 +104,7 @@ LIBRARIES = {
 
 
 def write(path: Path, header: bytes, rows: list[tuple[bytes, str | None]]) -> list[dict[str, Any]]:
-    """Write the file; returns what the report must say of its broken rows."""
+    """Write the file; returns the expected report about its broken rows."""
     path.write_bytes(b"\n".join([header, *(row for row, _ in rows)]) + b"\n")
     broken, line = [], 2
     for row, reason in rows:
@@ -157,7 +157,7 @@ def shop(
 
 @dataclass
 class Files:
-    """Two files with broken rows, and what their first load said."""
+    """Two files with broken rows, and the report of their first load."""
 
     games: Path
     purchases: Path
@@ -344,8 +344,7 @@ def test_a_load_that_is_killed_and_run_again_doubles_nothing(
 
 
 def kill_amid(shop: Instance, what: str, path: Path, counted: str) -> int:
-    """Start a load and kill it when some of it is in the log; returns how much of it is there
-    then."""
+    """Start a load and kill it when part of it is in the log; returns how much is there then."""
     before = shop.count(counted)
     loader = starting(shop, what, path)
     eventually(lambda: shop.count(counted), lambda found: found > before)
@@ -397,8 +396,8 @@ def library(shop: Instance, person: str) -> list[str]:
 
 
 def quiet_head(shop: Instance) -> int:
-    """The log's end once nothing is on its way: every consumer has read it, the provider has told
-    all it had to."""
+    """The log's end once nothing is under way: every consumer has read it, and the provider has
+    sent all notices."""
     provider = f"http://127.0.0.1:{shop.environment['LUDOTECA_PROVIDER_PORT']}/health"
     eventually(lambda: httpx.get(provider, timeout=30).json()["pending_webhooks"] == 0)
     rows = eventually(

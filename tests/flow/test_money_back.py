@@ -93,7 +93,7 @@ async def test_a_refund_that_failed_leaves_everything_and_is_tried_again(
     second = (await till.commands.orders.refund(ADMIN, placed.order_id, None, "once more")).value
     assert second != first
     dead = len(till.dead)
-    await till.queue.publish([alarm])  # an operator has it done again
+    await till.queue.publish([alarm])  # an operator repeats it
     await till.settle()
     assert len(till.dead) == dead
     await till.refund_notice(placed.payment_id, "refund.updated", "succeeded")
@@ -268,7 +268,7 @@ async def test_a_free_game_is_bought_and_given_back_whatever_the_method(
 async def transferred(
     till: Till, caller: Caller, source: UUID, target: UUID, amount_cents: int
 ) -> None:
-    """A transfer in USD, at its end: it goes on in the background."""
+    """A transfer in USD, completed: it runs in the background."""
     asked = await till.commands.transactions.transfer(caller, source, target, amount_cents, "USD")
     found = await till.commands.transactions.when_ready(asked.value, 10)
     assert found.transaction.status == "COMPLETED"

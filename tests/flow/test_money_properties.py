@@ -164,7 +164,7 @@ class Money(RuleBasedStateMachine):
     def given_back_at_the_provider(
         self, payment: UUID | None, told: tuple[str, str], cents: int, number: int
     ) -> None:
-        """By hand, or by a dispute; and what of it did not go, or came again."""
+        """A refund by hand, or a dispute; and a part that failed, or was returned."""
         if payment is None:
             return
         state, (type, status) = self.run(self.till.payment(payment)), told
@@ -205,8 +205,8 @@ class Money(RuleBasedStateMachine):
 
     @rule(who=st.sampled_from([0, 1, 2]), at_once=st.booleans())
     def close(self, who: int, at_once: bool) -> None:
-        """Close an account; where not all of it is done `at_once`, the command died and the reactor
-        goes on."""
+        """Close an account; unless everything is done `at_once`, the command crashes and the
+        reactor continues."""
         person, ends = [*self.people, self.seller][who], self.till.commands.account_ends
         self.run(
             ends.close(person, person.person())
@@ -309,7 +309,8 @@ class Money(RuleBasedStateMachine):
         assert held - 2000 + earned == -outside
 
     async def _nothing_is_held_for_nobody(self, payment_id: UUID) -> None:
-        """Nobody who is gone is waited for, and what came in after they had gone went back."""
+        """Nothing waits for people who are gone, and money that came after they left was
+        refunded."""
         payment = await self.till.payment(payment_id)
         assert payment.order_id is not None
         order = await self.till.order(payment.order_id)
@@ -355,7 +356,7 @@ def test_no_money_is_made_or_lost_in_whatever_order_things_happen(money: type[Mo
 
 
 async def the_books_balance_at_every_position(till: Till) -> None:
-    """What an auditor sees who asks for the trial balance as of any moment of all that."""
+    """An auditor's view, who asks for the trial balance as of every position."""
     head, models = await till.core.log.head(), [model("ledger_accounts"), model("ledger_entries")]
     async with projecting(till.core.url, models):
         reads = ReadModels(till.core.log.pool).reaching(head, timeout=60)

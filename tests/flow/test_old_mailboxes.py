@@ -34,7 +34,7 @@ async def core(database: str, tmp_path: Path) -> AsyncIterator[Core]:
 
 
 async def old_account(core: Core, typed: str) -> UUID:
-    """An account as it was made: the folded text is kept, and claimed."""
+    """An account as the first releases made it: the folded text is stored, and claimed."""
     user_id, folded = uuid7(), typed.strip().casefold()
     digest = hmac.new(core.secrets.pepper, folded.encode(), hashlib.sha256).hexdigest()
     await core.log.keys.create([user_id])
@@ -67,7 +67,7 @@ async def who_logs_in(core: Core, email: str, password: str = PASSWORD) -> UUID 
 
 
 async def react(core: Core) -> None:
-    """As the worker does at the first start of this release."""
+    """As the worker does when this release first starts."""
     reactor = mailboxes_claimed(core.handler, core.commands.mailboxes)
     for recorded in await core.log.read(0):
         await reactor.react(recorded)

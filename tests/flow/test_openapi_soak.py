@@ -29,7 +29,7 @@ CHECKS = (
     "content_type_conformance,response_schema_conformance"
 )
 LEFT_OUT = r"/logout$|/users/me$|/users/\{user_id\}$|/rebuild$|/verify$"
-"""Paths that would take the token's session, or the whole machine, from all that comes after."""
+"""Paths that would end the token's session, or occupy the whole machine, for all later requests."""
 
 OPTIONS = [
     *("--checks", CHECKS),
@@ -55,7 +55,7 @@ def shop(
 
 
 def document(shop: Instance, role: str) -> dict[str, Any]:
-    """What is asked with this role's token."""
+    """The operations requested with this role's token."""
     openapi = dict(shop.http().get("/openapi.json").json())
     aliases = 0
     for operations in openapi["paths"].values():

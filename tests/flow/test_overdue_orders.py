@@ -41,7 +41,7 @@ INSTANT = timedelta(microseconds=1)
 
 
 class Shop:
-    """The commands over one log, without any process beside the projector of deadlines."""
+    """The commands over one log, with no process except the projector of deadlines."""
 
     def __init__(self, core: Core, clock: ManualClock) -> None:
         self.core = core
@@ -62,7 +62,7 @@ class Shop:
         return (await self.core.commands.catalog.create(SYSTEM, listing, "ACTIVE")).value
 
     async def boxed(self, units: int) -> UUID:
-        """A game that is shipped, and so many of it."""
+        """A physical game with this many units in stock."""
         listing = Listing(
             sku=uuid7().hex, title="Chess", kind="PHYSICAL", prices=(Price("*", 1999, "USD"),)
         )
@@ -71,7 +71,7 @@ class Shop:
         return game_id
 
     async def held(self, game_id: UUID) -> int:
-        """How many of it carts hold."""
+        """How many units of it are reserved by carts."""
         stock = await self.core.repository.state(STOCK, stock_id(game_id))
         assert stock is not None
         return stock.reserved
@@ -85,7 +85,7 @@ class Shop:
         return order.status
 
     async def capture(self, placed: Placed) -> None:
-        """The money came: as the worker or the webhook records it."""
+        """Record the capture, as the worker or the webhook does."""
 
         async def decision(unit: UnitOfWork) -> None:
             payment = await unit.load(PAYMENT, placed.payment_id)
@@ -98,7 +98,7 @@ class Shop:
         await self.core.handler.handle(decision, SYSTEM)
 
     async def fire(self) -> int:
-        """Fire what is due, with due times that know all that has happened."""
+        """Fire the due deadlines, with due times that reflect every event."""
         reads = ReadModels(self.core.log.pool).reaching(await self.core.log.head(), timeout=60)
         return await DeadlineRunner(
             DueTimes(reads), deadline_commands(self.core.commands), self.clock
@@ -200,7 +200,7 @@ async def test_a_deadline_that_is_fired_again_by_another_leader_changes_nothing(
     head = await shop.core.log.head()
 
     class LateNews:
-        """Due times of a projection that has not seen the cancellation."""
+        """The due times of a projection that has not yet seen the cancellation."""
 
         async def due(self, now: datetime, limit: int) -> list["Due"]:
             return [Due(placed.order_id, ORDER_PAYMENT, 1)]
@@ -235,7 +235,7 @@ async def test_an_overdue_payment_is_not_asked_of_the_provider_though_its_job_co
     placed = await shop.place(await shop.buyer(), await shop.game(), VISA)
     shop.clock.advance(TTL)
     head = await shop.core.log.head()
-    worker = payment_worker(shop.core)  # no provider listens: to ask it would raise
+    worker = payment_worker(shop.core)  # no provider listens: a request to it would raise
     job = Job(uuid7(), "charge", {"payment_id": str(placed.payment_id)})
     await worker.handle(JobAttempt(job, number=1, last=True))
     assert await shop.core.log.head() == head

@@ -21,14 +21,15 @@ from tests.support.processes.program import Process, started
 from tests.support.servers import shared
 
 ROUNDS = 50
-"""Of each of the ways to write; each is followed by one to three questions, 500 in all."""
+"""Rounds of each kind of write; each is followed by one to three queries, 500 in all."""
 
 BY_WALLET, BY_CARD = {"type": "wallet"}, {"type": "card", "token": VISA}
 
 
 @dataclass
 class Client:
-    """Somebody with a connection to each process, who asks another one than was written to."""
+    """A person with a connection to each process, who queries the process that they did not write
+    to."""
 
     ways: list[httpx.Client]
     asked: int = 0
@@ -48,7 +49,7 @@ class Client:
         return dict(answer.json())
 
     def must(self, *, see: bool, what: str) -> None:
-        """To be told of each stale answer, not of the first alone."""
+        """Report every stale answer, not only the first."""
         if not see:
             self.stale.append(what)
 
@@ -172,7 +173,7 @@ def test_a_game_is_as_it_was_just_edited_also_in_lists_that_are_kept(shop: Shop)
         title = f"Zelda {n}"
         seller.write("PUT", f"/games/{game}", title=title)
         paths = [f"/games/{game}", "/games?limit=200", "/games/search?q=zelda&limit=200"]
-        for path in paths[n % 3 :] + paths[: n % 3]:  # who is asked first is asked soonest
+        for path in paths[n % 3 :] + paths[: n % 3]:  # the first query is the soonest
             found = seller.ask(path)
             titles = values(found, "title") if "items" in found else [found["title"]]
             seller.must(see=title in titles, what=f"{title} at {path}: {titles}")

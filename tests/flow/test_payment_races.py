@@ -77,8 +77,8 @@ async def _race_all(till: Till, races: Iterable[tuple[str, ...]], *, prompt: boo
 
 
 async def _race(till: Till, steps: tuple[str, ...], *, prompt: bool) -> tuple[Any, ...]:
-    """How an order of two of five ends: it, its cart, the stock, and at the provider the intent and
-    what went back."""
+    """The outcome of an order with two of five units: order, cart, stock, and at the provider the
+    intent and its refunds."""
     ann, game = await till.person(), await till.physical_game(5)
     cart_id = (await till.commands.carts.add(ann, game, 2)).value
     placed = await ordered(till.commands.carts.check_out(ann, None, ADDRESS))
@@ -115,8 +115,8 @@ async def _happen(till: Till, step: str, buyer: Caller, placed: Placed) -> None:
 
 
 async def _pay_at_the_provider(till: Till, placed: Placed) -> None:
-    """With the client's secret, as a shop's page does; if the provider takes it, or has taken it,
-    we are told."""
+    """With the client's secret, as a shop's page does; if the provider captures it, or has captured
+    it, its notice is sent."""
     (intent,) = _intents(till, placed)
     with suppress(ProviderRefused):
         await till.core.adapters.payment_provider.confirm(

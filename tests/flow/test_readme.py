@@ -23,7 +23,7 @@ BETWEEN = "=== the next block ==="
 
 
 def tour() -> list[str]:
-    """The blocks of commands, as the README has them."""
+    """The README's blocks of commands."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     section = text.split("## A tour in five minutes")[1].split("\n## ")[0]
     return re.findall(r"^```bash\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
@@ -39,13 +39,13 @@ def run() -> Iterator[Run]:
 
 @pytest.fixture(scope="module")
 def printed(run: Run) -> list[str]:
-    """What each block printed. The port and the program's place are this run's; else they are run
-    as they stand."""
+    """What each block printed. The port and the path of the program are replaced by this run's;
+    otherwise the blocks run as printed."""
     blocks = tour()
     for printed, ours in ((PRINTED_PORT, run.shop.base), (".venv/bin/", f"{LUDOTECA.parent}/")):
         assert any(printed in block for block in blocks)
         blocks = [block.replace(printed, ours) for block in blocks]
-    # nothing but SHOP= says where the API is
+    # only SHOP= contains the API's address
     environment = {**run.environment, "LUDOTECA_PORT": "1"}
     admin = log_in(run)
     with subprocess.Popen(
@@ -61,8 +61,8 @@ def printed(run: Run) -> list[str]:
 
 
 def read_along(admin: httpx.Client, shell: "subprocess.Popen[str]", block: str) -> str:
-    """Run one block; returns what it printed. As with a reader, the shop has caught up before the
-    next."""
+    """Run one block; returns its output. The shop has caught up before the next one, as for a
+    reader."""
     assert shell.stdin is not None
     assert shell.stdout is not None
     shell.stdin.write(f"{block}\nprintf '\\n{BETWEEN}\\n'\n")

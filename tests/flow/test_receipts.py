@@ -38,7 +38,7 @@ from tests.support.shops.fiscal_desk import (
 
 
 class Published:
-    """Stands in for a queue: keeps what is published."""
+    """Stands in for a queue: records published jobs."""
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
@@ -48,10 +48,10 @@ class Published:
 
 
 class Operator:
-    """Stands in for the operator: keeps what it is told under each key. Raises these in turn,
-    before or after.
+    """Stands in for the operator: records receipts under their keys. Raises these errors in turn,
+    before or after recording.
 
-    Its books are not asked for.
+    Its books are not read.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Operator:
         self._after = list(after)
 
     def recover(self) -> None:
-        """Answer from now on."""
+        """Answer normally from now on."""
         self._before.clear()
         self._after.clear()
 

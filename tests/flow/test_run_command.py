@@ -35,7 +35,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def ordinary(folder: Path) -> Iterator[Run]:
-    """An instance of an ordinary user's, without the sample; Ctrl-C ends it."""
+    """An instance of an ordinary user, without the sample; ended by Ctrl-C."""
     user = _ordinary_user()
     with run_in(folder, "ordinary", user, LUDOTECA_SAMPLE="off") as run:
         run.start()
@@ -44,7 +44,7 @@ def ordinary(folder: Path) -> Iterator[Run]:
 
 
 def _ordinary_user() -> str | None:
-    """Whom an ordinary user's instance runs as: ourselves, unless we are root."""
+    """The user of an ordinary user's instance: ourselves, unless we are root."""
     if os.geteuid() != 0:
         return None
     if not shutil.which("setpriv") or not ordinary_python():

@@ -31,7 +31,7 @@ FLOWS = [
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", [1])
 def test_no_outcome_depends_on_how_fresh_the_caches_are(seed: int) -> None:
-    """Decisions, reactors and workers alike: see tests/support/stale.py for what is stale."""
+    """Decisions, reactors and workers alike: tests/support/stale.py makes the states stale."""
     command = [
         sys.executable,
         "-m",

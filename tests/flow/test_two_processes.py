@@ -84,7 +84,7 @@ async def test_a_wallet_emptied_elsewhere_pays_for_no_transfer_here(
 async def test_looking_at_anothers_things_as_a_wallet_freezes_nothing(
     here: Till, there: Till
 ) -> None:
-    """It left the stock as it was long before under its newest version, and then no rule held any
+    """It used to cache an outdated stock state under its newest version, so that no rule held any
     more."""
     mallory = await here.person()
     source, game = await here.wallet(mallory, 1000), await here.physical_game(5)

@@ -96,7 +96,7 @@ AT_ONCE = [
     "wallet.funds_deducted.v1",
     "wallet.funds_added.v1",
 ]
-"""The events of a transfer in the order of the log, where it is one append."""
+"""The events of a transfer in the order of the log, where they are one append."""
 
 
 class Killed(BaseException):
@@ -111,7 +111,7 @@ class Killed(BaseException):
 async def test_a_transfer_killed_at_any_step_is_taken_to_its_end(
     till: Till, monkeypatch: pytest.MonkeyPatch, *, kept: bool, step: int, target_active: bool
 ) -> None:
-    """Where it is not one append, its appends are creation, deduction, and credit or return: the
+    """Except when it is one append, its appends are creation, deduction, and credit or return: the
     process ends before or after one of them."""
     ann, bob = await till.person(), await till.person()
     source, target = await till.wallet(ann, 1000), await till.wallet(bob)
@@ -175,7 +175,7 @@ async def test_a_transfer_killed_at_its_only_append_is_whole_or_never_was(
 
 async def test_transfers_that_cross_all_end(till: Till) -> None:
     """Around a ring of few wallets, both ways, by several clients each: every append changes two
-    wallets that others want too."""
+    wallets that others change too."""
     people = [await till.person() for _ in range(4)]
     ring = [await till.wallet(person, 1000) for person in people]
 

@@ -85,10 +85,10 @@ IMPOSSIBLE = [
     datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=WEST),
     datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC),
 ]
-"""What was let in once."""
+"""Times that were accepted once."""
 
 OURS = {"currency", "region", "kind", "account_type", "type", "country", "email"}
-"""Texts that the domain decides on, whatever the edge lets through: they stay as they are."""
+"""Texts that the domain decides, whatever the gateway accepts: they stay as they are."""
 
 NOT_SENT = {
     "detail",
@@ -99,11 +99,11 @@ NOT_SENT = {
     "token_ref",
     "last_error",
 }
-"""Texts that providers tell."""
+"""Texts that providers send."""
 
 
 def _kept_by_the_edge() -> dict[str, list[str]]:
-    """What is let in of these texts, by the names of fields."""
+    """The accepted values of these texts, by field name."""
     found: dict[str, list[str]] = {}
     for leaf in LEAVES:
         if leaf.type is str and leaf.name not in OURS | NEVER_KEPT:
@@ -119,7 +119,7 @@ LISTS = {"genres", "tags", "platforms"}
 
 
 def odd(event: S, chance: random.Random, moments: Sequence[datetime]) -> S:
-    """The event with other texts, moments and days, as they may be sent."""
+    """The event with other texts, times and days, as they may be sent."""
     said: dict[str, object] = {}
     for field in msgspec.structs.fields(type(event)):
         value = getattr(event, field.name)

@@ -34,7 +34,7 @@ def item(cents: int, quantity: int = 1, game: UUID = GAME, seller: UUID = SELLER
 
 
 async def begun(shop: Shop, *then: msgspec.Struct, currency: str = "USD") -> None:
-    """A cart, and what becomes of it."""
+    """A cart, and how it ends."""
     await shop.happened(
         uuid4(), CartCreated(buyer_id=BUYER, currency=currency, expires_at=DUE), *then
     )

@@ -101,7 +101,7 @@ async def test_the_pages_that_were_asked_for_last_are_kept(
     pages = GamePages()
     await shop.happened(GAME, game_created(title="Celeste"))
 
-    for category in ("a", "b", "c", "d"):  # none of which there is
+    for category in ("a", "b", "c", "d"):  # which do not exist
         await titles(shop, pages)
         await titles(shop, pages, category=category)
     assert [each.category for each in reads] == [None, "a", "b", "c", "d"]

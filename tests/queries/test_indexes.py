@@ -28,7 +28,7 @@ _AS_IF_LARGE = "SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off"
 
 
 class Explaining:
-    """Stands in for ReadModels: notes how the database would find the rows, and finds none."""
+    """Stands in for ReadModels: records how the database would find the rows, and returns none."""
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
@@ -107,7 +107,7 @@ async def plan(shop: Shop, ask: Callable[[Any], Awaitable[object]]) -> str:
 
 @pytest.fixture
 async def tables(shop: Shop) -> Shop:
-    """A shop whose tables are there."""
+    """A shop whose tables exist."""
     await shop.models.waiter.wait(
         ["users", "games", "deadlines"], await shop.happened(BUYER, registered()), 10
     )

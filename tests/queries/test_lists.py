@@ -47,13 +47,13 @@ async def everything(page: List, limit: int = 2) -> list[Any]:
 
 
 async def list_games(shop: Shop, *listed: dict[str, Any]) -> ReadModels:
-    """Put games on offer, named by their titles."""
+    """List games for sale with these titles."""
     await shop.all_happened([(some_id(each["title"]), [game_created(**each)]) for each in listed])
     return await shop.projected()
 
 
 async def titles(models: ReadModels, **wanted: Any) -> list[str]:
-    """What browsing finds, over pages of two."""
+    """The titles found by browsing, over pages of two."""
 
     def browse(limit: int, cursor: str | None) -> Awaitable[Answer[Page[Any]]]:
         return games.browse(models, Browse(**wanted, limit=limit, cursor=cursor))
@@ -117,7 +117,7 @@ async def test_browsing_compares_the_prices_of_the_region(shop: Shop) -> None:
     assert await titles(models, price_max=1000, region="BR", currency="BRL") == ["cheap in Brazil"]
     assert await titles(models, price_max=1000, region="BR", currency="USD") == ["everywhere"]
     assert await titles(models, price_min=1001) == ["cheap in Brazil"]
-    # nowhere in particular
+    # in no region
     assert await titles(models, price_max=600, currency="BRL") == ["cheap in Brazil"]
     assert await titles(models, price_min=10**30) == []
     assert [

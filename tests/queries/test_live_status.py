@@ -49,7 +49,7 @@ Told = tuple[int, UUID, str]
 """Position, stream, status."""
 
 Step = tuple[UUID, msgspec.Struct, str | None]
-"""An event of a stream, and the status that it leads to; None when that stays as it was."""
+"""An event of a stream, and the status after it; None when the status stays the same."""
 
 
 def a_purchase(owner: UUID, *, paid: bool) -> Iterator[list[Step]]:
@@ -96,7 +96,7 @@ def a_purchase(owner: UUID, *, paid: bool) -> Iterator[list[Step]]:
 
 
 def a_deposit(owner: UUID) -> Iterator[list[Step]]:
-    """Money for a wallet: its payment is the person's, too."""
+    """Money for a wallet: the payment belongs to the same person."""
     deposit, payment = uuid4(), uuid4()
     asked = payment_requested(buyer_id=owner, order_id=None, transaction_id=deposit, method=None)
     yield [
@@ -118,7 +118,7 @@ def an_expired_cart(owner: UUID) -> Iterator[list[Step]]:
 
 
 class History:
-    """What is appended, and what each person is to hear of it."""
+    """The appended events, and what each person should receive."""
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
@@ -140,7 +140,7 @@ class History:
     async def goes_by(
         self, owner: UUID, lives: list[Iterator[list[Step]]], chance: random.Random
     ) -> None:
-        """Several things at once."""
+        """Append several batches concurrently."""
         while lives:
             life = chance.choice(lives)
             steps = next(life, None)
@@ -174,7 +174,7 @@ def told(change: StatusChange) -> Told:
 
 
 async def heard(listener: Listener, upto: int) -> list[Told]:
-    """What somebody hears up to a position, at which there is something to hear."""
+    """What a person receives up to a position, at which there is a change of theirs."""
     found: list[Told] = []
     async with asyncio.timeout(PATIENCE):
         while listener.position < upto:
@@ -205,7 +205,7 @@ async def test_whoever_comes_while_much_happens_hears_all_of_theirs_once_and_in_
     done = asyncio.Event()
 
     async def visitor(owner: UUID) -> None:
-        """Comes at some time, hears some of it, goes on in the other process."""
+        """Connects at some position, receives some changes, continues at the other process."""
         await shop.log.watcher.beyond(chance.randint(30, 120))
         head = await shop.log.head()
         after = chance.choice([None, 0, chance.randint(0, head), head])
@@ -224,7 +224,7 @@ async def test_whoever_comes_while_much_happens_hears_all_of_theirs_once_and_in_
     visitors = [asyncio.create_task(visitor(owner)) for owner in (ANN, BOB, CYD) * 3]
     await asyncio.gather(*appending)
     for owner in (ANN, BOB, CYD):
-        # something to hear for who comes late
+        # a change for latecomers
         await history.goes_by(owner, [an_expired_cart(owner)], chance)
     done.set()
     await asyncio.gather(*visitors)
@@ -300,7 +300,7 @@ async def test_a_change_says_what_it_is_about(shop: Shop) -> None:
 async def test_a_stream_that_cannot_be_folded_leaves_the_others_alone(shop: Shop) -> None:
     history, order, payment = History(shop), uuid4(), uuid4()
     await shop.happened(order, order_created(buyer_id=ANN, payment_id=payment))
-    await shop.happened(payment, PaymentSubmitted("simulated", 1))  # which was never asked for
+    await shop.happened(payment, PaymentSubmitted("simulated", 1))  # which was never requested
     await history.goes_by(ANN, [an_expired_cart(ANN)], random.Random(0))
 
     async with listening(LiveStatus(shop.log, shop.models), ANN, 0) as listener:

@@ -41,14 +41,14 @@ MODELS = [each.projection for each in read_models()]
 
 
 async def nothing(_event: msgspec.Struct, _env: Envelope) -> None:
-    """The tests act for the reactor: here are its declarations."""
+    """The tests act for the reactor; these are its declarations."""
 
 
 GRANTS = Reactor("grants", {OrderCompleted: nothing}, writes=(LIBRARY,))
 
 
 class Process:
-    """An API process: its callers, and who writes there."""
+    """An API process: its callers, and their writes."""
 
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
@@ -104,7 +104,7 @@ async def there(here: Process) -> AsyncIterator[Process]:
 
 @pytest.fixture
 async def stopped(idle_shop: Shop) -> Process:
-    """A process whose projector was stopped after it had made the tables."""
+    """A process whose projector was stopped after it had created the tables."""
     process = Process(idle_shop)
     async with projecting(idle_shop.url):
         await process.write(GAME, game_created(title="first"))
@@ -114,7 +114,7 @@ async def stopped(idle_shop: Shop) -> Process:
 
 @contextmanager
 def statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The statements that are sent meanwhile."""
+    """The statements that are sent during the block."""
     sent: list[str] = []
     real = psycopg.AsyncCursor.execute
 
@@ -206,7 +206,7 @@ async def test_who_wrote_nothing_costs_no_statement(
     here: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await here.edit("by ann", ANN)
-    await here.title(here.request_of(BOB))  # reads what there was before this process
+    await here.title(here.request_of(BOB))  # reads the writes from before this process
     await here.edit("by ann again", ANN)
     await game(await here.shop.projected(), GAME)
     for reads in (here.shop.models, here.request_of(BOB)):
@@ -246,7 +246,7 @@ async def test_a_stopped_projector_is_waited_for_once_and_again_when_it_moves(
     answer = await game(first, GAME)
     assert answer.value is not None
     assert (answer.value.title, answer.position < position) == ("first", True)
-    assert await stopped.title(first) == "first"  # the request's time is over
+    assert await stopped.title(first) == "first"  # the request's time is used up
     assert first.waited >= own_writes.WAIT_TIMEOUT_SECONDS
     assert await stopped.title(second) == "first"
     assert second.waited == 0
@@ -260,7 +260,7 @@ async def test_a_stopped_projector_is_waited_for_once_and_again_when_it_moves(
 
 async def test_a_paused_read_model_holds_up_nobody_who_wrote_to_others(here: Process) -> None:
     await here.shop.operations.pause("users")
-    with connect(here.shop.url, "test") as conn:  # until the projector has let go of it
+    with connect(here.shop.url, "test") as conn:  # until the projector has released it
         conn.execute("SELECT pg_advisory_lock(4911, hashtext('users.1'))")
         conn.execute("SELECT pg_advisory_unlock(4911, hashtext('users.1'))")
     for n in range(3):

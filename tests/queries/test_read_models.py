@@ -47,7 +47,7 @@ async def test_a_query_over_several_models_reflects_the_one_that_is_least_far(sh
 
 
 async def until_not_led(shop: Shop, subscription: str) -> None:
-    """Wait until the projector has let go of a paused feed: its lock is free."""
+    """Wait until the projector has released a paused feed: its lock is free."""
     async with shop.log.pool.connection() as conn:
         await conn.execute("SELECT pg_advisory_lock(4911, hashtext(%s))", (subscription,))
         await conn.execute("SELECT pg_advisory_unlock(4911, hashtext(%s))", (subscription,))

@@ -42,7 +42,7 @@ async def check() -> None:
 
 @dataclass
 class Searching:
-    """A shop, its search, and when what is projected."""
+    """A shop, its search, and control over when events are projected."""
 
     shop: Shop
     engines: SearchEngines
@@ -51,7 +51,7 @@ class Searching:
         return await self.shop.happened(GAME, GameUpdated(prices=(Price("*", cents, "USD"),)))
 
     async def found(self) -> tuple[str, int]:
-        """Who answers, and what the game costs, as of what has happened so far."""
+        """The engine that answers, and the game's price, as of all events so far."""
         at_least = await self.shop.log.head()
         answer = await self.engines.search(
             self.shop.models.reaching(at_least, timeout=20), SearchQuery(q="holow")
@@ -93,7 +93,7 @@ async def searching(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
 @asynccontextmanager
 async def indexing(shop: Shop) -> AsyncIterator[None]:
-    """Have the first engine's index up to date from the beginning of the block to its end."""
+    """Keep the first engine's index up to date during the block."""
     async with projecting(shop.url, [Registered(GamesIndex(), PostgresDocuments())]):
         assert await shop.models.waiter.wait([GamesIndex.name], await shop.log.head(), 20)
         yield

@@ -65,8 +65,8 @@ async def test_a_search_goes_on_while_the_index_is_rebuilt(shop: Shop) -> None:
 def index(
     elasticsearch_url: str, elasticsearch_prefix: str
 ) -> tuple[Registered, ElasticsearchGameStore, str]:
-    """The read model in Elasticsearch, the store beneath it, and the alias, which is this test's
-    own."""
+    """The read model in Elasticsearch, the store beneath it, and the alias, which only this test
+    uses."""
 
     client, prefix = (
         Elasticsearch(elasticsearch_url, request_timeout=30),
@@ -106,7 +106,7 @@ async def test_elasticsearch_holds_the_same_documents_and_the_alias_follows_a_re
 async def test_titles_of_any_characters_are_verified_and_rebuilt(
     idle_shop: Shop, index: tuple[Registered, ElasticsearchGameStore, str], seed: int
 ) -> None:
-    """By whichever engine; the titles are drawn from all of Unicode, and some grow when they are
+    """With either engine; the titles are drawn from all of Unicode, and some grow when they are
     folded."""
     shop, (in_elasticsearch, _, _) = idle_shop, index
     titles = [
@@ -143,7 +143,7 @@ def any_titles(seed: int) -> list[str]:
 
 
 ANY_CHARACTER = [*range(0xD800), *range(0xE000, 0x110000)]
-"""All code points but surrogates, which no text in the log can hold."""
+"""All code points except surrogates, which no text in the log can contain."""
 
 
 async def test_an_index_that_its_server_lost_is_filled_again_by_itself(
@@ -163,10 +163,10 @@ async def test_an_index_that_its_server_lost_is_filled_again_by_itself(
         await shop.happened(GAME, game_created())
         await shop.happened(other, game_created(title="Celeste"))
         await filled_again()
-        store.drop_index(lost)  # while nothing happens
+        store.drop_index(lost)  # while no event comes
         await filled_again()
     store.drop_index(lost)
-    await shop.happened(other, GameUpdated(title="Silksong"))  # while nobody looks
+    await shop.happened(other, GameUpdated(title="Silksong"))  # while no projector runs
     async with projecting(shop.url, [registered]):
         await filled_again()
         assert (await asyncio.to_thread(verified, shop.url, registered)).difference.equal

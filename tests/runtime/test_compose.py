@@ -110,5 +110,6 @@ def test_docker_takes_the_file_where_docker_is() -> None:
 
 
 def _filled_in(value: str) -> str:
-    """As docker compose would, with every variable's default, or the password that it demands."""
+    """Substituted as docker compose does, with every variable's default, or the password that it
+    requires."""
     return re.sub(r"\$\{\w+:[-?]([^}]*)\}", r"\1", value)

@@ -16,13 +16,13 @@ MADE = {path for path, _ in BLOCKS if not (ROOT / path).exists()}
 
 
 def imported(code: str) -> list[tuple[str, str]]:
-    """The modules that are imported from, each with a name."""
+    """Imported modules, each with a name."""
     nodes = [node for node in ast.parse(code).body if isinstance(node, ast.ImportFrom)]
     return [(node.module or "", alias.name) for node in nodes for alias in node.names]
 
 
 def defined_by_recipes(module: str) -> set[str]:
-    """What the recipes' blocks define in a module."""
+    """The names that the recipes' blocks define in a module."""
     names = set()
     for path, code in BLOCKS:
         if path == module.replace(".", "/") + ".py":

@@ -15,7 +15,7 @@ from tests.support.growth import growth
 
 
 def rows_of(path: Path, content: bytes) -> tuple[list[list[str]], LoadReport]:
-    """What is read of a file with the columns a and b."""
+    """The rows read from a file with the columns a and b."""
     path.write_bytes(content)
     report = LoadReport()
     return [[row["a"], row["b"]] for _, row in read_rows(path, ["a", "b"], report)], report

@@ -8,9 +8,9 @@ from runtime.migrate import FOLDERS
 from runtime.wiring.codec import codec
 
 CONTENTS = {2: "f73f969b25c008a3"}
-"""For each release the digest of its migrations and events. When this test fails, raise RELEASE
-(unless it is not out yet) and note the digest for it. A new reaction to an event that there was is
-no less a reason to raise it."""
+"""The digest of the migrations and events of each release. When this test fails, raise RELEASE
+(unless it is not out yet) and note the digest for it. A new reaction to an existing event requires
+a new release as well."""
 
 
 def test_what_an_older_release_does_not_know_makes_a_newer_one() -> None:

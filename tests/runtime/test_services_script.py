@@ -19,7 +19,7 @@ SCRIPT = Path(__file__).parents[2] / "deploy" / "services.py"
 
 @pytest.fixture
 def nowhere(tmp_path: Path) -> dict[str, str]:
-    """An environment in which no server is."""
+    """An environment without any server."""
     return {
         "PATH": os.defpath,
         "LUDOTECA_TEST_CACHE": str(tmp_path),
@@ -32,7 +32,7 @@ def nowhere(tmp_path: Path) -> dict[str, str]:
 
 
 def services(command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run it by a Python without any package, as a newcomer's is."""
+    """Run it by a Python without any package, like a newcomer's."""
     return subprocess.run(
         [sys.executable, "-I", "-S", SCRIPT, *command.split()],
         env=environment,

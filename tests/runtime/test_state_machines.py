@@ -67,7 +67,7 @@ def _makes_events(function: object) -> bool:
 
 
 def test_a_payment_is_captured_from_wherever_it_stands_unless_it_was() -> None:
-    """By hand, lest page and code be wrong alike."""
+    """Written by hand, so that page and code cannot be wrong alike."""
     (machine,) = [each for each in MACHINES if each.kind == "payment"]
     captured = {
         step.before for step in steps_of(machine) if step.event == "payment.transaction.completed"

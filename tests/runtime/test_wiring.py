@@ -63,7 +63,7 @@ async def test_each_worker_has_its_work(core: Core) -> None:
 
 
 async def test_no_two_reactors_have_one_name(core: Core) -> None:
-    """Under its name a reactor's checkpoint is kept."""
+    """A reactor's checkpoint is stored under its name."""
     async with open_queues(core) as queues:
         names = [reactor.name for reactor in reactors_of(core, queues)]
 

@@ -39,7 +39,7 @@ def postgres_catalogue(postgres_indices: str, real_titles: list[GameDocument]) -
 
 @pytest.fixture(scope="session")
 def elasticsearch_indices(elasticsearch_url: str) -> Iterator[str]:
-    """What the indices of this process begin with; `shop` is one."""
+    """The prefix of this process' indices; `shop` is one."""
     prefix = f"test-{uuid4().hex}-"
     _load_index(elasticsearch_url, f"{prefix}shop", SHOP)
     yield prefix
@@ -57,7 +57,7 @@ def elasticsearch_catalogue(
 
 @pytest.fixture(scope="session")
 def real_titles() -> list[GameDocument]:
-    """The real catalogue. Skips where it is not there."""
+    """The real catalogue. Skips the test without it."""
     if not CATALOGUE.exists():
         pytest.skip(f"the catalogue of real titles is not at {CATALOGUE}")
     return catalogue()

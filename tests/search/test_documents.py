@@ -20,7 +20,7 @@ from tests.support.shops.search import SHOP, game, game_id
 
 
 class Documents(Protocol):
-    """What both indices do."""
+    """What both indices can do."""
 
     def put(self, *documents: GameDocument) -> None: ...
 

@@ -33,7 +33,7 @@ def elasticsearch() -> Iterator[OwnElasticsearch]:
 async def shop(
     database: str, tmp_path: Path, elasticsearch: OwnElasticsearch, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Shop]:
-    """A shop that looks often whether its Elasticsearch is back."""
+    """A shop that checks often whether its Elasticsearch is back."""
     monkeypatch.setattr(circuit, "OPEN_SECONDS", 0.2)
     monkeypatch.setattr(lanes, "BACKOFF_SECONDS", (0.1, 0.2))
     async with (
@@ -60,7 +60,7 @@ async def indexing(shop: Shop) -> AsyncIterator[None]:
 
 
 class Seller:
-    """Sells one game, and looks what the shop says of it."""
+    """Sells one game, and checks what the shop shows of it."""
 
     def __init__(self, shop: Shop, person: Person, game_id: str) -> None:
         self._shop = shop
@@ -73,12 +73,12 @@ class Seller:
         assert answer.is_success, answer.text
 
     async def finds(self) -> tuple[str, int]:
-        """Which engine answers, and what price: as of now."""
+        """The engine that answers, and the current price."""
         found = await self._ask("/api/v1/games/search?q=zanzibar")
         return found["engine"], found["items"][0]["price"]["amount_cents"]
 
     async def is_answered_by(self, name: str, cents: int) -> None:
-        """Wait until it is so. Whichever engine answers meanwhile, it knows the price."""
+        """Wait until this engine answers. Whichever answers meanwhile knows the price."""
         async with asyncio.timeout(100):
             while (found := await self.finds()) != (name, cents):
                 assert found[1] == cents
@@ -93,7 +93,7 @@ class Seller:
         ]
 
     async def sees_readiness(self, status: str, of_elasticsearch: str) -> None:
-        """Wait until the shop, which is ready all the time, says this."""
+        """Wait until the shop, which is ready all the time, reports this."""
         wanted = (200, status, of_elasticsearch)
         async with asyncio.timeout(100):
             while (await self._readiness()) != wanted:  # noqa: ASYNC110 another process is waited for

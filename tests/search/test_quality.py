@@ -68,7 +68,7 @@ async def test_what_people_type_finds_the_game_first_among_all(
 
 
 async def found_all(search: GameSearch, typed: list[Case]) -> list[bool]:
-    """Whether each case's title is among the first."""
+    """Whether each case's title is among the first results."""
     few_at_once = asyncio.Semaphore(4)
 
     async def found(case: Case) -> bool:

@@ -137,7 +137,7 @@ def test_a_title_that_grows_when_it_is_folded_makes_no_long_lexemes(title: str) 
 
 
 def test_what_joins_the_character_before_it_is_known_for_all_of_unicode() -> None:
-    """The table of them is short, because Unicode says it of all others by their category."""
+    """Their table is short, because Unicode gives all others a category that says so."""
     for code in range(sys.maxunicode + 1):
         character = chr(code)
         first = unicodedata.normalize("NFKD", character)[0]
