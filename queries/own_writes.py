@@ -11,7 +11,7 @@ process follows the log for this.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -93,6 +93,8 @@ class OwnWrites:
         self._callers: OrderedDict[str, _Own] = OrderedDict()
         self._begun: OrderedDict[UUID, Sequence[_Own]] = OrderedDict()
         self._stalled: dict[str, int] = {}  # where a consumer stood still while somebody waited
+        self._reacted: dict[str, int] = {}
+        """By reactor, the position up to which all that it appended has been read."""
         self._followed = 0
         self._reading = asyncio.Lock()
         self._asked = self._served = 0
@@ -106,6 +108,7 @@ class OwnWrites:
         self._callers.clear()
         self._begun.clear()
         self._stalled.clear()
+        self._reacted = {}  # what is being found out goes into the other one
         self._waiter.forget()
         self._followed = 0
         self._served = 0
@@ -171,47 +174,52 @@ class OwnWrites:
             "_scanned": MAX_SCANNED_EVENTS if own.begun <= MAX_LISTED else 0,
         }
 
-    def are_in(self, actor: str, at: Mapping[str, int]) -> bool:
-        """Whether read models at these positions have all of the caller's writes, as far as is
-        known."""
-        own = self._callers.get(actor)
-        return own is None or not (self._missing(own, at) or self._unfinished(own, at))
+    def knows(self, actor: str) -> bool:
+        """Whether this caller wrote anything lately."""
+        return actor in self._callers
 
-    async def wait(self, actor: str, at: Mapping[str, int], seconds: float) -> bool:
-        """Wait until read models that were at these positions have more of the caller's writes.
-        Returns False when there is nothing worth waiting for."""
-        own, clock = self._callers[actor], asyncio.get_running_loop().time
+    def wanted(self, actor: str, models: Iterable[str]) -> dict[str, int]:
+        """The positions at which these read models have all that the caller wrote, as far as this
+        process has read the log."""
+        positions = self._callers.get(actor, _NOTHING).positions
+        return {name: positions.get(name, 0) for name in models}
+
+    async def until_reacted(self, actor: str, models: Collection[str], seconds: float) -> None:
+        """Wait until reactors have appended what follows, for these read models, from the caller's
+        writes.
+
+        Each step waits for no more than what the log has when it begins, and there is one for each
+        reactor: so a caller who writes all the time does not wait all the time.
+        """
+        clock = asyncio.get_running_loop().time
         deadline = clock() + seconds
-        while reactors := self._unfinished(own, at):
+        for _ in {name for model in models for name in self._reactors.get(model, ())}:
+            reacted, reactors = self._reacted, self._unfinished(actor, models)
+            if not reactors:
+                return
             await self._waiter.active()
             where = {name: self._waiter.last_seen(name) for name in reactors}
-            if not (reactors := self._worth_waiting(reactors, where)):
-                break
-            if not await self._reach(reactors, where, deadline - clock()):
-                return True
+            missing = self.worth_waiting(reactors, where)
+            if missing and not await self.reach(missing, where, deadline - clock()):
+                return
+            where |= missing
+            if all(where[name] < position for name, position in reactors.items()):
+                return  # none of them is worth waiting for
             await self.read_on()
-        models = self._worth_waiting(self._missing(own, at), at)
-        if models:
-            await self._reach(models, at, deadline - clock())
-        return bool(models)
+            reacted.update((name, max(where[name], reacted.get(name, 0))) for name in reactors)
 
-    def _missing(self, own: _Own, at: Mapping[str, int]) -> dict[str, int]:
-        """The read models that lack events, and the positions that they have to reach."""
-        positions = own.positions
-        return {name: positions[name] for name in at if positions.get(name, 0) > at[name]}
-
-    def _unfinished(self, own: _Own, at: Iterable[str]) -> dict[str, int]:
+    def _unfinished(self, actor: str, models: Iterable[str]) -> dict[str, int]:
         """The reactors that may still append something for these read models, and the positions
         that they have to reach."""
-        positions, seen = own.positions, self._waiter.last_seen
+        positions, reacted = self._callers.get(actor, _NOTHING).positions, self._reacted
         return {
             name: positions[name]
-            for model in at
+            for model in models
             for name in self._reactors.get(model, ())
-            if name in positions and positions[name] > seen(name)
+            if name in positions and positions[name] > reacted.get(name, 0)
         }
 
-    def _worth_waiting(self, wanted: Mapping[str, int], at: Mapping[str, int]) -> dict[str, int]:
+    def worth_waiting(self, wanted: Mapping[str, int], at: Mapping[str, int]) -> dict[str, int]:
         """The consumers worth waiting for: those that have not arrived, run, move, and are near
         enough."""
         return {
@@ -221,9 +229,7 @@ class OwnWrites:
             and self._stalled.get(name) != at[name]
         }
 
-    async def _reach(
-        self, wanted: Mapping[str, int], at: Mapping[str, int], seconds: float
-    ) -> bool:
+    async def reach(self, wanted: Mapping[str, int], at: Mapping[str, int], seconds: float) -> bool:
         """Wait until all have reached their positions. Returns False when that takes too long."""
         if await self._waiter.reach(wanted, seconds):
             return True
@@ -240,6 +246,7 @@ class ReadYourWrites:
         self._writes = writes
         self._actor = actor
         self._left = WAIT_TIMEOUT_SECONDS
+        self._wanted: dict[str, int] = {}  # where read models have to be, once decided
 
     @property
     def values(self) -> dict[str, object]:
@@ -258,14 +265,26 @@ class ReadYourWrites:
 
         `newer` is what NEWER said in the same snapshot.
         """
-        if newer:
-            await self._writes.read_on()
-        if self._left <= 0 or self._writes.are_in(self._actor, at):
+        writes = self._writes
+        if not at.keys() <= self._wanted.keys():
+            if newer:
+                await writes.read_on()
+            if not writes.knows(self._actor):
+                return True
+            await self._timed(writes.until_reacted(self._actor, at.keys(), self._left))
+            self._wanted |= writes.wanted(self._actor, at)
+        behind = {name: self._wanted[name] for name in at if at[name] < self._wanted[name]}
+        missing = writes.worth_waiting(behind, at)
+        if not missing or self._left <= 0:
             return True
+        await self._timed(writes.reach(missing, at, self._left))
+        return False
+
+    async def _timed(self, waiting: Awaitable[object]) -> None:
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
-            return not await self._writes.wait(self._actor, at, self._left)
+            await waiting
         finally:
             self._left -= clock() - began
 

@@ -78,6 +78,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "eventstore.consumers.leadership.Challenger",  # other leaders
     "projections.engine.replaying.HeldRows",  # within one command
     "projections.engine.replaying.Replay",
+    "queries.own_writes.ReadYourWrites",  # within one request
     "queries.read_models.ReadModels",  # names of tables, checked by each query
     "runtime.wiring.gateway.Rebuilder",  # tasks under way
     "commands.payment_reconciliation._Reconciler",  # within one command
