@@ -25,6 +25,7 @@ from api.hints import hinted
 from api.middleware.card_numbers import card_data_refused, contain_card_number
 from api.problems import Problem, error_response
 from api.services import GatewaySettings
+from kit.tracebacks import drop_tracebacks
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -81,6 +82,7 @@ class CheckedRoute(APIRoute):
             response = await self._checked(request)
         except (StarletteHTTPException, RequestValidationError) as error:
             response = await explain(request, error)
+            drop_tracebacks(error)
         await response(scope, receive, send)
 
 

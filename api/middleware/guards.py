@@ -3,11 +3,13 @@ for a database that is down."""
 
 from collections.abc import Sequence
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import dependency_unavailable, error_response, problem_response
 from eventstore.database.connections import DatabaseAway
 from eventstore.database.watch import DatabaseWatch
+from kit.tracebacks import drop_tracebacks
 
 
 class ProblemResponses:
@@ -57,14 +59,19 @@ class ProblemResponses:
         except BaseException as error:  # cancellation and panics of native code included
             if begun:
                 raise
-            if isinstance(error, DatabaseAway):  # already logged, once
-                return await problem_response(dependency_unavailable(), scope)(scope, receive, send)
-            if isinstance(error, self._dependency_errors):
-                down = dependency_unavailable()
-                down.__cause__ = error
-                error = down
-            await error_response(error, scope)(scope, receive, send)
+            response = self._answer_to(error, scope)
+            drop_tracebacks(error)
+            await response(scope, receive, send)
         return None
+
+    def _answer_to(self, error: BaseException, scope: Scope) -> Response:
+        if isinstance(error, DatabaseAway):  # already logged, once
+            return problem_response(dependency_unavailable(), scope)
+        if isinstance(error, self._dependency_errors):
+            down = dependency_unavailable()
+            down.__cause__ = error
+            return error_response(down, scope)
+        return error_response(error, scope)
 
 
 class HeadRequests:
