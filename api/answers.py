@@ -52,8 +52,9 @@ async def position_of(result: CommandResult[Any], services: Services) -> int:
 
 
 class Content(msgspec.Struct, frozen=True):
-    """What a JSON answer shows: the body and its entity tag; `headers` are others. Beside what it
-    is about, it is made of the stock in `stocks` (stream ids), and of that only `until` then."""
+    """The content of a JSON answer: the body and its entity tag; `headers` are further headers.
+    Besides its subject it shows the stock in `stocks` (stream ids), which is valid only `until`
+    then."""
 
     body: bytes
     etag: str

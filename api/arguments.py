@@ -24,7 +24,8 @@ _IMMUTABLE = (type(None), bool, int, float, str, frozenset, tuple)
 
 
 class Unplanned(Exception):
-    """FastAPI has to tell: a value is wrong or missing, or there is none of the usual kind."""
+    """The plan cannot answer, so FastAPI's handler has to: a value is wrong or missing, or of an
+    unusual kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,7 @@ def _default(field: ModelField) -> object:
     return default
 
 
-# -- what is usual ---------------------------------------------------------------------------------
+# -- the usual kinds -------------------------------------------------------------------------------
 
 
 def _is_usual(dependant: Dependant) -> bool:

@@ -1,9 +1,9 @@
-"""Answers about games that a process keeps, as bytes: while no game and no stock in them has
-changed, whoever asks the same gets the same, without a question to the database.
+"""Answers about games that a process keeps as bytes: as long as no game and no stock in them has
+changed, the same request gets the same answer without a query.
 
-Only answers to requests without a token are kept: those of others depend on who asks, and have to
-reflect what they have just written. `Min-Position` is kept to; `Event-Position` is up to where the
-process knows that nothing has changed.
+Only answers to requests without a token are kept: others depend on the caller, and have to reflect
+the caller's own writes. `Min-Position` is respected; `Event-Position` is the position up to which
+the process knows that nothing has changed.
 """
 
 from collections import OrderedDict
@@ -21,10 +21,10 @@ from queries.game_tail import GameTail, Since
 from queries.read_models import ReadModels
 
 MAX_BYTES = 32 * 2**20
-"""The most memory that kept answers take, roughly."""
+"""The approximate limit of the memory for kept answers."""
 
 _OVERHEAD_BYTES = 1_000
-"""What an answer costs beside its body."""
+"""The memory of an answer besides its body."""
 
 Make = Callable[[], Awaitable[tuple[Content, int]]]
 """Makes an answer's content, with the position that it reflects."""
@@ -43,7 +43,7 @@ class _Kept(msgspec.Struct, frozen=True):
 
 
 class KeptAnswers:
-    """The answers that were asked for last."""
+    """The latest answers."""
 
     def __init__(self, tail: GameTail, clock: Clock) -> None:
         self._tail = tail

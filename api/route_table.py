@@ -57,7 +57,7 @@ class RouteTable:
 
     def find(self, scope: Scope) -> tuple[Route, Parameters] | None:
         """The first route that matches an HTTP request, and the parameters in its path; None when
-        there is none, or only the router can tell."""
+        no route does, or only the router can decide."""
         path, method = get_route_path(scope), scope["method"]
         if path.endswith("\n"):  # a pattern's `$` also precedes a last newline
             return None

@@ -94,7 +94,7 @@ async def explain(request: Request, error: Exception) -> Response:
 
 
 def _planned(dependant: Dependant, handle: Handler) -> Handler:
-    """Call the endpoint by a plan; by FastAPI's own handler whatever has none."""
+    """Call the endpoint by a plan, or by FastAPI's own handler if the endpoint has none."""
 
     async def by_fastapi(request: Request) -> Response:
         async with AsyncExitStack() as stack:

@@ -65,7 +65,7 @@ class ImageCommands:
         image_id = _id_of(content)
         picture = await self._maker.make(content)
         await self._store.put(_key(image_id, "full"), picture.full)
-        # last: whoever finds the thumbnail finds both
+        # last: a thumbnail implies the full image
         await self._store.put(_key(image_id, "thumb"), picture.thumbnail)
         return image_id
 

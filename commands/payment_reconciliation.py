@@ -112,12 +112,12 @@ class _Reconciler:
         self.left: list[UnresolvedMoney] = []
 
     async def compare_intent(self, intent: Intent, payment_id: UUID, gone: int) -> None:
-        """Compare an intent of which `gone` cents were refunded."""
+        """Compare an intent, `gone` cents of which were refunded."""
         if (
             intent.status not in {"succeeded", "processing", "requires_action"}
             or gone >= intent.amount_cents
         ):
-            return  # the provider has nobody's money
+            return  # the provider holds no money of it
         payment = await self._handler.repository.state(PAYMENT, payment_id)
         reason = "" if payment is not None or intent.status == "requires_action" else LOST
         if payment is not None and not _is_known(payment, intent):

@@ -1,9 +1,9 @@
-"""What several callers want to know at the same time, asked for by one statement.
+"""Gathers the questions of several callers, so that one statement answers them all.
 
 The counterpart of the group-commit writer, for reads. An idle gatherer asks at once; while a
-statement runs, questions gather and share the next one. So nobody waits for company, and the more
-callers there are, the fewer statements each of them costs. A statement begins after all questions
-that it answers: an answer is never older than its question.
+statement runs, questions gather and share the next one. So no question waits for others, and the
+more callers there are, the fewer statements each of them costs. A statement begins after all
+questions that it answers: an answer is never older than its question.
 """
 
 import asyncio

@@ -136,7 +136,7 @@ async def stock_as_of(log: Log, product_id: UUID, moment: int | datetime) -> Sto
 async def availability(
     models: ReadModels, product_id: UUID, now: datetime
 ) -> Answer[Availability | None]:
-    """How many units of a game are available: none of a retired game; None for a draft."""
+    """A game's availability; None for a draft. A retired physical game has no unit available."""
     return await models.first(Availability, _AVAILABILITY, ids=[product_id], now=now)
 
 

@@ -297,8 +297,8 @@ def _opening(schemas: Sequence[str]) -> bytes:
 
 def _closing(manifest: Manifest) -> bytes:
     """Check what was restored, and commit. Read models have no rows, and are rebuilt; reactors
-    continue where they were. The new epoch tells whoever knows events from after the backup (an
-    index, a process) that these are gone."""
+    continue where they were. A new epoch shows processes and search indexes that events after the
+    backup are gone."""
     return "".join(
         [
             _CHECK_END_OF_LOG.format(position=manifest.position, hash=manifest.hash),

@@ -215,6 +215,6 @@ def _path(ref: str) -> str:
 
 
 def _page(since: datetime | None, after: str | None) -> dict[str, str]:
-    """Which page of a list is asked for."""
+    """The parameters for a page of a list."""
     begin = {} if since is None else {"created[gte]": str(int(since.timestamp()))}
     return begin if after is None else {**begin, "starting_after": after}

@@ -22,8 +22,8 @@ not depend on the backoff, which is a setting: a queue's arguments cannot be cha
 """
 
 _LOOKS = 2**31 - 1
-"""Delivery limit of the dead queue, where each look counts as a delivery. Without a limit RabbitMQ
-4 would set 20 and drop what was looked at more often, and returned messages would go to the queue's
+"""Delivery limit of the dead queue, where each look counts as a delivery. Without one, RabbitMQ 4
+would set 20, drop jobs that were looked at more often, and put returned messages at the queue's
 end."""
 
 

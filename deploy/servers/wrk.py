@@ -1,4 +1,4 @@
-"""wrk, which asks over HTTP as fast as it is answered: the system's package, which takes root."""
+"""wrk, a load generator for HTTP: the system's package, which takes root to install."""
 
 import os
 import shutil

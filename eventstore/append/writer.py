@@ -53,7 +53,7 @@ class GroupCommitWriter:
         # at most two tasks, with their batches
         self._sending: dict[asyncio.Task[None], Sequence[Pending]] = {}
         self._closed = False
-        # asked for once: in Python 3.11 each time costs a system call
+        # looked up once: in Python 3.11 each look-up costs a system call
         self._loop = asyncio.get_running_loop()
         history.when_it_changes(self._forget)
 

@@ -52,8 +52,8 @@ class Quarantined(msgspec.Struct, frozen=True):
 
 
 class CheckpointMoved(Exception):
-    """Another process moved this subscription's checkpoint, or the log went back. Nothing of ours
-    was written."""
+    """Another process moved this subscription's checkpoint, or the log went back. None of our
+    changes were written."""
 
 
 SUBSCRIPTIONS = "consumers.feeds f JOIN consumers.checkpoints c USING (feed)"

@@ -23,7 +23,7 @@ ORDER BY position LIMIT 1
 
 
 class NewerEvent(Exception):
-    """The next event belongs to a newer release, which goes on from here."""
+    """The next event belongs to a newer release, which continues from here."""
 
 
 class UnknownNames:

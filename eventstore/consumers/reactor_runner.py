@@ -121,7 +121,7 @@ class ReactorRunner:
             await self._save(conn)
 
     async def _scan(self, conn: psycopg.Connection) -> None:
-        """Lead what nobody leads, release what is paused, and find what to retry."""
+        """Lead reactors without a leader, release paused ones, and find streams to retry."""
         rows = {row.name: row for row in await asyncio.to_thread(self._registered, conn)}
         of_others: list[str] = []
         astray = {name for name, row in rows.items() if row.astray}
@@ -194,7 +194,7 @@ class ReactorRunner:
         except NewerEvent:
             await self._save(conn)
             if len(free) == len(self._leads):
-                raise  # and release the lead: a newer release goes on from here
+                raise  # and release the lead: a newer release continues from here
             await asyncio.sleep(seconds)
             return
         await self._advance(free, start, end)

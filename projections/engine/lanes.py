@@ -271,7 +271,7 @@ class Lane:
             if ends_the_lead(error):
                 raise
             if isinstance(error, StorageLost):
-                self.let_go(subscriber.name)  # whoever takes the lead next begins anew
+                self.let_go(subscriber.name)  # the next leader begins anew
             else:
                 self._back_off(subscriber.name, error)
         else:

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 LEAD_POLL_SECONDS = 1.0
-"""How long to wait for others to let go of subscriptions of theirs."""
+"""How often to check whether other processes have released their subscriptions."""
 
 
 class Stopped(Exception):
@@ -42,7 +42,8 @@ class Retrier:
         self._challenger = Challenger()
 
     def run(self) -> None:
-        """Retry all that is requested; of subscriptions that others lead, when they let go."""
+        """Retry all requested streams; those of subscriptions that others lead, once these release
+        them."""
         while of_others := self._look():
             self._challenger.look(self._conn, of_others)
             if self._stop.wait(LEAD_POLL_SECONDS):

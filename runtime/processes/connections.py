@@ -50,7 +50,7 @@ class BoundedHttp(HttpToolsProtocol):
     """Bytes received of that part."""
     _messages = 0
     _timed: tuple[int, str] = (0, "")
-    """The part, of which message, that the timer is for."""
+    """The message and its part for which the timer runs."""
     _timer: asyncio.TimerHandle | None = None
     _refused = False
 

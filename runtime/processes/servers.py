@@ -27,7 +27,7 @@ async def serve_api(settings: Settings) -> None:
         open_queues(core) as queues,
         open_app(core, queues) as app,
     ):
-        # From the first answer on, whatever happens is reacted to, though the worker may come up
+        # From the first answer on, every event gets its reactions, though the worker may start
         # later.
         await asyncio.to_thread(register_reactors, core.url, reactors_of(core, queues))
         async with watch_writer(core.log):

@@ -1,5 +1,5 @@
-"""End a process that can no longer do its work though a new one could: whoever supervises it
-restarts it."""
+"""Ends a process that can no longer work although a new one could, so that its supervisor restarts
+it."""
 
 import asyncio
 import logging

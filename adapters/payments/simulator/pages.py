@@ -83,7 +83,7 @@ def question(intent: PaymentIntent) -> str:
 
 
 def result(intent: PaymentIntent) -> str:
-    """Tells how it ended."""
+    """The page that shows the outcome."""
     title, text = _RESULTS[intent.status]
     content = (
         f'<p class="amount">{_amount(intent)}</p>\n'

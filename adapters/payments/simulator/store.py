@@ -21,7 +21,7 @@ _decode_refund = json.Decoder(Refund).decode
 
 PAGE = 100
 PAGE_BYTES = 512 * 1024
-"""So many intents or refunds, of so many bytes, are listed at once."""
+"""The most intents or refunds in a page of a list, and their size in bytes."""
 
 
 class Answer(Struct, frozen=True):
@@ -68,7 +68,7 @@ class ProviderStore:
     # -- intents -----------------------------------------------------------------------------------
 
     def save(self, intent: PaymentIntent, settles_at: float | None = None) -> None:
-        """Keep the intent as it is now, to be settled at that time if one is given."""
+        """Save the intent in its current state, to be settled at that time if one is given."""
         self._db.execute(
             "insert into intents (id, payment_id, document, settles_at) values (?, ?, ?, ?) on"
             " conflict (id) do update set document = excluded.document, settles_at ="
@@ -86,8 +86,8 @@ class ProviderStore:
         return [_decode_intent(document) for (document,) in self._db.execute(query, (payment_id,))]
 
     def intents_since(self, since: int, after: str | None) -> list[PaymentIntent]:
-        """A page of the intents made since a moment, newest first: what comes behind the one of
-        this ref."""
+        """A page of the intents made since a time, newest first, after the intent with the ref
+        `after`."""
         found = map(_decode_intent, self._page("intents", after))
         return list(takewhile(lambda intent: intent.created >= since, found))
 
@@ -104,7 +104,7 @@ class ProviderStore:
     # -- refunds -----------------------------------------------------------------------------------
 
     def save_refund(self, refund: Refund, ends_at: float | None = None) -> None:
-        """Keep the refund as it is now, to come to its end at that time if one is given."""
+        """Save the refund in its current state, to end at that time if one is given."""
         self._db.execute(
             "insert into refunds (id, document, ends_at) values (?, ?, ?) on conflict (id) do"
             " update set document = excluded.document, ends_at = excluded.ends_at",
@@ -148,8 +148,7 @@ class ProviderStore:
         )
 
     def lease_webhooks(self, now: float, until: float, limit: int) -> list[Webhook]:
-        """Due webhooks, each of which comes due again at `until`, in case its sender fails to
-        report."""
+        """The due webhooks. Each is due again at `until`, in case its sender fails to report."""
         rows = self._db.execute(
             "update webhooks set due_at = ?, attempts = attempts + 1"
             " where id in (select id from webhooks where due_at <= ? order by due_at limit ?)"
@@ -165,12 +164,12 @@ class ProviderStore:
         self._db.execute("delete from webhooks where id = ?", (event_id,))
 
     def webhook_failed(self, event_id: str, due_at: float | None) -> None:
-        """Try again at that time, or with None never."""
+        """Try again at that time; None: never."""
         self._db.execute("update webhooks set due_at = ? where id = ?", (due_at, event_id))
 
     def make_webhooks_due(self, now: float) -> None:
-        """Try all that wait at once, for instance after a restart (their senders are gone, whatever
-        their lease)."""
+        """Make all waiting webhooks due, for instance after a restart, when their senders are
+        gone."""
         self._db.execute("update webhooks set due_at = ? where due_at > ?", (now, now))
 
     def pending_webhooks(self) -> int:
