@@ -129,7 +129,7 @@ def balances(entries: Sequence[Entry]) -> dict[str, int]:
     return sums
 
 
-# -- what each movement does to the accounts -------------------------------------------------------
+# -- postings of each movement ---------------------------------------------------------------------
 
 
 def move(source: str, target: str, amount_cents: int, currency: str) -> list[Entry]:

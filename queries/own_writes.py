@@ -289,7 +289,7 @@ class ReadYourWrites:
             self._left -= clock() - began
 
 
-# -- who consumes what -----------------------------------------------------------------------------
+# -- consumers of events ---------------------------------------------------------------------------
 
 
 def _consumers(

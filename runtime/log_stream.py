@@ -109,7 +109,7 @@ class LogStream(io.TextIOBase):
             )
             self._count()
 
-    # -- what waits --------------------------------------------------------------------------------
+    # -- the buffer --------------------------------------------------------------------------------
 
     def _take(self, text: str) -> None:
         data = text.encode("utf-8", "backslashreplace")

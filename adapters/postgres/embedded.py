@@ -297,7 +297,7 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresError(f"initdb failed:\n{self._log_tail()}")
         fresh.rename(self._data)
 
-    # -- running it --------------------------------------------------------------------------------
+    # -- running the server ------------------------------------------------------------------------
 
     def _launch(self) -> None:
         """Start the server and wait until it accepts connections."""

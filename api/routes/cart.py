@@ -33,7 +33,7 @@ from queries import carts as carts_query
 router = APIRouter(prefix="/api/v1/cart", tags=["cart"])
 
 
-# -- what goes in ----------------------------------------------------------------------------------
+# -- request bodies --------------------------------------------------------------------------------
 
 
 class NewItem(Body):
@@ -68,7 +68,7 @@ class Checkout(Body):
     shipping_address: ShippingAddress | None = None
 
 
-# -- what comes out --------------------------------------------------------------------------------
+# -- answers ---------------------------------------------------------------------------------------
 
 
 class ItemView(Answer):

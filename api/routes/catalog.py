@@ -61,7 +61,7 @@ OFFERED = set(Offered.model_fields) - {"game_id"}
 Words = Annotated[tuple[Word, ...], Field(max_length=50)]
 
 
-# -- what goes in ----------------------------------------------------------------------------------
+# -- request bodies --------------------------------------------------------------------------------
 
 
 class PriceFields(Body):

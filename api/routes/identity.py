@@ -34,7 +34,7 @@ from queries import users as users_query
 router = APIRouter(prefix="/api/v1", tags=["identity"])
 
 
-# -- what goes in ----------------------------------------------------------------------------------
+# -- request bodies --------------------------------------------------------------------------------
 
 
 class Registration(Body):
@@ -60,7 +60,7 @@ class Profile(Body):
     region: SingleLine | None = None
 
 
-# -- what comes out --------------------------------------------------------------------------------
+# -- answers ---------------------------------------------------------------------------------------
 
 
 class Registered(TokenPair, Account):

@@ -24,7 +24,7 @@ from queries import stock as stock_query
 router = APIRouter(prefix="/api/v1/inventory", tags=["inventory"])
 
 
-# -- what goes in ----------------------------------------------------------------------------------
+# -- request bodies --------------------------------------------------------------------------------
 
 
 class StockCount(Body):
@@ -70,7 +70,7 @@ class HoldRef(Body):
         return HoldName(self.reservation_id, self.cart_id, self.order_id, self.quantity)
 
 
-# -- what comes out --------------------------------------------------------------------------------
+# -- answers ---------------------------------------------------------------------------------------
 
 
 class StockView(Answer):

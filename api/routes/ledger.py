@@ -31,7 +31,7 @@ def no_account() -> NotFound:
     return NotFound("account_not_found", "there is no such account, or none in this currency")
 
 
-# -- what comes out --------------------------------------------------------------------------------
+# -- answers ---------------------------------------------------------------------------------------
 
 
 class BalanceView(Answer):

@@ -32,7 +32,7 @@ from queries import payments as payments_query
 router = APIRouter(prefix="/api/v1", tags=["payments"])
 
 
-# -- what goes in ----------------------------------------------------------------------------------
+# -- request bodies --------------------------------------------------------------------------------
 
 
 class PaymentAttempt(Body):
@@ -43,7 +43,7 @@ class PaymentAttempt(Body):
     payment_method: PaymentMethod | None = None
 
 
-# -- what comes out --------------------------------------------------------------------------------
+# -- answers ---------------------------------------------------------------------------------------
 
 
 class StartedPayment(Answer):

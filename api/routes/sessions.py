@@ -29,7 +29,7 @@ router = APIRouter(prefix="/api/v1", tags=["identity"])
 well_known = APIRouter(tags=["identity"])
 
 
-# -- what goes in ----------------------------------------------------------------------------------
+# -- request bodies --------------------------------------------------------------------------------
 
 
 class Credentials(Body):
@@ -54,7 +54,7 @@ class NewPassword(Body):
     password: Text = Field(description="At least 10 characters.")
 
 
-# -- what comes out --------------------------------------------------------------------------------
+# -- answers ---------------------------------------------------------------------------------------
 
 
 class LoggedIn(TokenPair):

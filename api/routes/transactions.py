@@ -38,7 +38,7 @@ FIELDS: dict[Type, tuple[set[str], set[str]]] = {
 assert FIELDS.keys() == set(get_args(Type))
 
 
-# -- what goes in ----------------------------------------------------------------------------------
+# -- request bodies --------------------------------------------------------------------------------
 
 
 class NewTransaction(Body):
@@ -88,7 +88,7 @@ def _error(field: str, code: str, message: str) -> dict[str, Any]:
     return {"type": code, "loc": ("body", field), "msg": message}
 
 
-# -- what comes out --------------------------------------------------------------------------------
+# -- answers ---------------------------------------------------------------------------------------
 
 
 class TransactionView(Answer):

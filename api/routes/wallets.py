@@ -26,7 +26,7 @@ from queries.read_models import ReadModels
 router = APIRouter(prefix="/api/v1", tags=["wallets"])
 
 
-# -- what goes in ----------------------------------------------------------------------------------
+# -- request bodies --------------------------------------------------------------------------------
 
 
 class NewWallet(Body):
@@ -48,7 +48,7 @@ class Adjustment(Body):
     reason: Reason
 
 
-# -- what comes out --------------------------------------------------------------------------------
+# -- answers ---------------------------------------------------------------------------------------
 
 
 class WalletView(Answer):

@@ -28,7 +28,7 @@ Patterns = Annotated[list[Pattern], Field(min_length=1, max_length=MAX_PATTERNS)
 DeliveryStatus = Literal["PENDING", "DELIVERED", "FAILED"]
 
 
-# -- what goes in ----------------------------------------------------------------------------------
+# -- request bodies --------------------------------------------------------------------------------
 
 
 class NewEndpoint(Body):
@@ -48,7 +48,7 @@ class EndpointChanges(Body):
     description: SingleLine | None = None
 
 
-# -- what comes out --------------------------------------------------------------------------------
+# -- answers ---------------------------------------------------------------------------------------
 
 
 class EndpointView(Answer):

@@ -128,7 +128,7 @@ class AccountSettling:
         if user.account_type == "SELLER":
             await self._report_unsent_parcels(caller, user_id, position)
 
-    # -- what a seller sells -----------------------------------------------------------------------
+    # -- a seller's games and parcels --------------------------------------------------------------
 
     async def _settle_games(self, caller: Caller, user_id: UUID, position: int) -> None:
         games = await self._belongings.games(user_id, position)
@@ -194,7 +194,7 @@ class AccountSettling:
 
         await self._handler.handle(step, caller)
 
-    # -- what a person began -----------------------------------------------------------------------
+    # -- a person's carts, orders and deposits -----------------------------------------------------
 
     async def _abandon_cart(self, unit: UnitOfWork, user_id: UUID) -> None:
         claim_stream = claim_id("cart", user_id)
@@ -239,7 +239,7 @@ class AccountSettling:
                 payment_id, payments.fail(payment, "account_closed", "the account was closed")
             )
 
-    # -- what they share ---------------------------------------------------------------------------
+    # -- shared ------------------------------------------------------------------------------------
 
     async def _is_closed(self, unit: UnitOfWork, user_id: UUID) -> bool:
         user = await unit.load(USER, user_id)

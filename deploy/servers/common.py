@@ -22,7 +22,7 @@ class Missing(Exception):
     """A service that is not up, and why or what would help."""
 
 
-# -- what is kept ----------------------------------------------------------------------------------
+# -- the cache directory ---------------------------------------------------------------------------
 
 
 def cache_directory() -> Path:

@@ -329,7 +329,7 @@ def _is_echo(payment: Payment) -> bool:
     return payment.failure_notices < payment.failures
 
 
-# -- what they share -------------------------------------------------------------------------------
+# -- shared ----------------------------------------------------------------------------------------
 
 
 def _must_be_in_time(payment: Payment, now: datetime) -> None:

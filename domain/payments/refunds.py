@@ -231,7 +231,7 @@ def _was_refused(refund: Refund) -> bool:
     return refund.state == "FAILED" and refund.provider_ref is None
 
 
-# -- what they share -------------------------------------------------------------------------------
+# -- shared ----------------------------------------------------------------------------------------
 
 
 def _after(payment: Payment, event: Event) -> Payment:

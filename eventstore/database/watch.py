@@ -296,7 +296,7 @@ class DatabaseWatch:
             await asyncio.sleep(TICK_SECONDS)
         await asyncio.sleep(CONNECT_SECONDS)  # before the next question, if it goes on
 
-    # -- what is known -----------------------------------------------------------------------------
+    # -- the verdict -------------------------------------------------------------------------------
 
     def _is_silent(self) -> None:
         if self._heard_since(self._asked_at):

@@ -295,7 +295,7 @@ def _as_dict(subscription: "SubscriptionState") -> dict[str, object]:
     return msgspec.structs.asdict(subscription)
 
 
-# -- doing it --------------------------------------------------------------------------------------
+# -- helpers ---------------------------------------------------------------------------------------
 
 
 def _each(

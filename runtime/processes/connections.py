@@ -88,7 +88,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._set_timer()
         super().connection_lost(exc)
 
-    # -- the parser tells how far it is ------------------------------------------------------------
+    # -- callbacks of the parser -------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         """The first byte of a head."""

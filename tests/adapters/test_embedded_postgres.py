@@ -73,7 +73,7 @@ def run(server: EmbeddedPostgres, statement: str) -> list[tuple[object, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-# -- what it promises ------------------------------------------------------------------------------
+# -- guarantees ------------------------------------------------------------------------------------
 
 
 def test_an_empty_home_becomes_a_postgresql_18_with_the_programs_database(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_it_refuses_to_be_started_by_a_thread_that_may_end_before_the_program(ho
     assert "main thread" in str(said[0])
 
 
-# -- what it finds in the home ---------------------------------------------------------------------
+# -- existing files in the home --------------------------------------------------------------------
 
 
 def test_what_an_interrupted_first_start_left_is_made_anew(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_a_directory_for_sockets_that_others_may_enter_is_refused(home: Path) ->
     Path(str(sockets)).rmdir()
 
 
-# -- whom it runs as -------------------------------------------------------------------------------
+# -- the user --------------------------------------------------------------------------------------
 
 
 def process_status(pid: int | None, field: str) -> str:

@@ -33,7 +33,7 @@ async def refusal(url: str, **message: Any) -> NotDelivered:
     return caught.value
 
 
-# -- what arrives ----------------------------------------------------------------------------------
+# -- delivered mails -------------------------------------------------------------------------------
 
 
 async def test_a_mail_arrives_with_its_sender_recipient_subject_and_text() -> None:
@@ -122,7 +122,7 @@ def test_a_token_stays_in_one_piece_and_too_long_a_line_does_not() -> None:
     assert mail.get_content().rstrip() == long
 
 
-# -- what does not ---------------------------------------------------------------------------------
+# -- refused mails ---------------------------------------------------------------------------------
 
 
 async def sent_after(postbox: Postbox) -> bool:
@@ -153,7 +153,7 @@ async def test_a_server_that_is_away_or_silent_is_unreachable() -> None:
             await mailer(url, timeout_seconds=0.05).send(a_message())
 
 
-# -- who we are, and TLS ---------------------------------------------------------------------------
+# -- login and TLS ---------------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")

@@ -83,7 +83,7 @@ async def test_a_key_that_is_none_declines_no_buyer(stripe_mock_url: str) -> Non
     await provider.aclose()
 
 
-# -- what stripe-mock never answers ----------------------------------------------------------------
+# -- answers that stripe-mock never gives ----------------------------------------------------------
 
 
 @asynccontextmanager

@@ -182,7 +182,7 @@ async def test_a_replayed_login_is_over_with_the_session_that_it_opened(shop: Sh
     assert (again.status_code, again.json()["code"]) == (401, "invalid_token")
 
 
-# -- addresses and passwords, as they are typed ----------------------------------------------------
+# -- spellings of addresses and passwords ----------------------------------------------------------
 
 
 async def register(shop: Shop, email: str, password: str = PASSWORD) -> tuple[int, str]:

@@ -188,7 +188,7 @@ async def test_a_game_of_a_closed_seller_stays_with_who_owns_it(
     assert [item["order_id"] for item in library.json()["items"]] == [order["order_id"]]
 
 
-# -- what a buyer began ----------------------------------------------------------------------------
+# -- a buyer's cart, orders and money --------------------------------------------------------------
 
 
 async def test_a_closed_buyers_cart_gives_back_what_it_held(
@@ -567,7 +567,7 @@ async def test_me_closes_the_callers_account(shop: Shop, buyer: Person, admin: P
     ] == "DEACTIVATED"
 
 
-# -- what hangs on other things --------------------------------------------------------------------
+# -- effects on other aggregates -------------------------------------------------------------------
 
 
 async def test_a_suspended_games_stock_is_held_by_nobody_anew(

@@ -18,7 +18,7 @@ SPACED = "4242 4242 4242 4242"
 BARCODE = "4006381333931"
 """An EAN-13 that passes Luhn's check, and is as long as old Visa numbers are."""
 
-# -- what looks like one ---------------------------------------------------------------------------
+# -- detection -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

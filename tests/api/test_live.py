@@ -114,7 +114,7 @@ def statuses(found: list[dict[str, Any]], type: str) -> list[str]:
     return [each["status"] for each in found if each["type"] == type]
 
 
-# -- what is heard ---------------------------------------------------------------------------------
+# -- messages --------------------------------------------------------------------------------------
 
 
 async def test_a_buyer_hears_how_cart_order_and_payment_go_and_can_look_each_of_it_up(
@@ -183,7 +183,7 @@ def by_card(game: dict[str, Any], token: str) -> dict[str, Any]:
     return {"game_id": game["id"], "payment_method": {"type": "card", "token": token}}
 
 
-# -- who is refused --------------------------------------------------------------------------------
+# -- refusals --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ async def test_one_person_has_only_so_many_sockets(
         assert server.sockets == 2
 
 
-# -- how it ends -----------------------------------------------------------------------------------
+# -- closing ---------------------------------------------------------------------------------------
 
 
 async def test_it_ends_with_the_token(shop: Shop, buyer: Person) -> None:

@@ -147,7 +147,7 @@ async def dead_letter(auditor: Person, notice_id: str) -> dict[str, Any]:
                     return dict(letter)
 
 
-# -- of what ---------------------------------------------------------------------------------------
+# -- causes ----------------------------------------------------------------------------------------
 
 
 async def test_a_purchase_is_told_by_mail_and_by_push(
@@ -257,7 +257,7 @@ async def requested(shop: Shop) -> int:
     )
 
 
-# -- to whom ---------------------------------------------------------------------------------------
+# -- recipients ------------------------------------------------------------------------------------
 
 LURE = "Win at http://evil.example"
 
@@ -384,7 +384,7 @@ async def test_mail_to_an_international_address_reaches_that_very_mailbox(
         assert len(await shop.eventually(mailed)) == 1
 
 
-# -- who may see it --------------------------------------------------------------------------------
+# -- authorization ---------------------------------------------------------------------------------
 
 
 async def test_notices_are_their_owners_and_an_admins_to_see(

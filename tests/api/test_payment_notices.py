@@ -41,7 +41,7 @@ async def shop(
         yield shop
 
 
-# -- an order, and what is told of its payment -----------------------------------------------------
+# -- an order, and notices about its payment -------------------------------------------------------
 
 
 @dataclass
@@ -342,7 +342,7 @@ async def test_a_payment_whose_worker_was_lost_for_good_ends_at_once_as_the_prov
     await work_is_done(shop)
 
 
-# -- what is not heeded ----------------------------------------------------------------------------
+# -- ignored notices -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("secret", [SECRET, NEXT_SECRET])

@@ -314,7 +314,7 @@ async def test_a_trace_that_is_none_begins_anew(parent: str) -> None:
     assert len(trace_id) == 32
 
 
-# -- what was probably meant -----------------------------------------------------------------------
+# -- hints -----------------------------------------------------------------------------------------
 
 
 class Leg(Body):

@@ -272,7 +272,7 @@ async def test_a_wallet_whose_deposit_was_taken_back_is_frozen_until_what_comes_
     assert {line["balance_cents"] for line in balance.json()["items"]} == {0}
 
 
-# -- orders that are paid no more ------------------------------------------------------------------
+# -- orders that accept no payment -----------------------------------------------------------------
 
 
 async def test_a_game_in_an_unpaid_order_is_not_owned_but_pending(

@@ -241,7 +241,7 @@ async def test_who_tries_passwords_is_slowed_down(shop: Shop) -> None:
     assert statuses == [401] * 20 + [429]
 
 
-# -- what OpenAPI says is answered -----------------------------------------------------------------
+# -- answers documented in OpenAPI -----------------------------------------------------------------
 
 
 def answered(openapi: dict[str, Any], method: str, path: str) -> dict[str, Any]:

@@ -256,7 +256,7 @@ async def test_an_order_that_the_wallet_does_not_cover_stays_unpaid(
     assert (unknown.status_code, unknown.json()["code"]) == (404, "order_not_found")
 
 
-# -- whose they are --------------------------------------------------------------------------------
+# -- ownership -------------------------------------------------------------------------------------
 
 
 async def test_transactions_are_listed_to_whoever_made_them_and_to_admins(
@@ -288,7 +288,7 @@ async def test_transactions_are_listed_to_whoever_made_them_and_to_admins(
     assert (await shop.client().get(path)).status_code == 401
 
 
-# -- what is refused before anything happens -------------------------------------------------------
+# -- refusals without an event ---------------------------------------------------------------------
 
 REFUSED: list[tuple[dict[str, Any], int, str]] = [
     *(

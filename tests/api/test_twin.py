@@ -106,7 +106,7 @@ async def copied(shop: Shop, twin_database: str) -> AsyncIterator[Copied]:
         yield Copied(asking(data.accounts[0]), theirs, twin, data, conn)
 
 
-# -- what is answered ------------------------------------------------------------------------------
+# -- answers ---------------------------------------------------------------------------------------
 
 
 ASKED = (
@@ -200,7 +200,7 @@ async def test_pages_of_the_twin_follow_each_other(copied: Copied) -> None:
     assert second["next_cursor"] is None
 
 
-# -- who may ---------------------------------------------------------------------------------------
+# -- authorization ---------------------------------------------------------------------------------
 
 
 async def test_the_twin_refuses_who_has_no_valid_token_or_no_open_account(copied: Copied) -> None:

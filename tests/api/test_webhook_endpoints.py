@@ -215,7 +215,7 @@ async def test_who_closes_their_account_hears_no_more(
     assert closed["disabled_reason"] == "account_closed"
 
 
-# -- when it does not arrive -----------------------------------------------------------------------
+# -- failed deliveries -----------------------------------------------------------------------------
 
 
 async def test_what_fails_is_sent_again_the_same_until_it_arrives(

@@ -101,7 +101,7 @@ def test_the_relay_publishes_the_log_in_order(
     assert asyncio.run(heard()) == ["game.created.v1"] * 3
 
 
-# -- load: what a file may do ----------------------------------------------------------------------
+# -- load: unusual files ---------------------------------------------------------------------------
 
 CATALOG = (
     "title,publisher,tags,price_cents,release_date,platforms\n"

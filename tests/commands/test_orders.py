@@ -226,7 +226,7 @@ async def test_of_two_who_order_the_same_game_for_one_buyer_at_once_one_does(sho
     )
 
 
-# -- calling it off --------------------------------------------------------------------------------
+# -- cancelling ------------------------------------------------------------------------------------
 
 
 async def test_its_buyer_calls_it_off_before_it_is_paid(shop: Shop) -> None:

@@ -62,7 +62,7 @@ def after_review(*events: Event, **found: LineNow) -> Any:
     return changes, when(lambda: decided)
 
 
-# -- what has changed since it was put in ----------------------------------------------------------
+# -- changes since an item was added ---------------------------------------------------------------
 
 
 def test_a_cart_whose_lines_can_be_had_as_they_stand_is_left_alone() -> None:
@@ -149,7 +149,7 @@ def test_what_was_reviewed_stands_a_second_review() -> None:
     assert again == []
 
 
-# -- more and less of a line -----------------------------------------------------------------------
+# -- changes of quantity ---------------------------------------------------------------------------
 
 
 def change(quantity: int, price: Price | None) -> Any:
@@ -210,7 +210,7 @@ def test_more_of_what_is_sold_in_another_currency_now_is_refused() -> None:
     )
 
 
-# -- its time --------------------------------------------------------------------------------------
+# -- expiry ----------------------------------------------------------------------------------------
 
 
 def touched(until: datetime) -> ItemChanged:

@@ -113,7 +113,7 @@ def test_a_free_order_has_no_receipt() -> None:
     assert receipts.amounts((line("ann", 0),)) == nobody
 
 
-# -- what the operator has and the log does not ----------------------------------------------------
+# -- receipts that only the operator has -----------------------------------------------------------
 
 
 def found(

@@ -69,7 +69,7 @@ def stands(state: RefundState, ref: str | None = "re_1", code: str = "") -> Step
     return lambda p: refunds.settle_refund(p, OURS, state, ref, code)
 
 
-# -- from the asking to the end --------------------------------------------------------------------
+# -- from the request to the end -------------------------------------------------------------------
 
 
 def test_a_refund_that_the_provider_took_on_has_not_gone() -> None:
@@ -138,7 +138,7 @@ def test_of_an_unknown_refund_nothing_is_known(state: RefundState) -> None:
     given(evolve, *PAID).when(stands(state)).then_refused(NotFound, "refund_not_found")
 
 
-# -- what is heard of it ---------------------------------------------------------------------------
+# -- the provider's reports ------------------------------------------------------------------------
 
 
 def heard(

@@ -180,7 +180,7 @@ async def test_an_event_that_cannot_be_read_quarantines_its_stream_for_those_who
     assert counting.of(bad) == [Counted(1), Counted(3)]
 
 
-# -- what a reaction needs is away -----------------------------------------------------------------
+# -- a dependency of a reaction is down ------------------------------------------------------------
 
 
 async def test_an_outage_is_waited_for_and_nothing_is_quarantined_or_left_out(desk: Desk) -> None:

@@ -250,7 +250,7 @@ def test_a_hash_follows_from_the_one_before_it() -> None:
     assert chain.link(chain.GENESIS, 1, at, b"d" * 32) == expected
 
 
-# -- time, and what protects the table -------------------------------------------------------------
+# -- time, and the protection of the table ---------------------------------------------------------
 
 
 async def test_time_never_runs_backwards_even_when_the_clock_did(

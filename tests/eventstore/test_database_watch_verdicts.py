@@ -41,7 +41,7 @@ async def until(watch: DatabaseWatch, away: bool) -> None:
             await asyncio.sleep(0.01)
 
 
-# -- what is slow ----------------------------------------------------------------------------------
+# -- slow statements and messages ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("seconds", "size"), [(0.01, 8_000_000), (0.06, 2_000_000)])
@@ -76,7 +76,7 @@ async def test_a_large_message_that_stops_midway_is_given_up(proxy: Proxy, way: 
         assert await asyncio.wait_for(ask(pool), 5) == 1
 
 
-# -- who waits -------------------------------------------------------------------------------------
+# -- waiters ---------------------------------------------------------------------------------------
 
 
 async def test_a_transaction_that_is_ended_between_two_statements_ends_in_time(
@@ -198,7 +198,7 @@ async def test_a_connection_is_hung_up_without_a_file_descriptor(database: str) 
             await conn.execute("SELECT 1")
 
 
-# -- what else is hit ------------------------------------------------------------------------------
+# -- effects on other services ---------------------------------------------------------------------
 
 
 async def test_what_is_ended_with_it_says_nothing_of_other_services(proxy: Proxy) -> None:
@@ -244,7 +244,7 @@ SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND state = 'active' AND query LIKE 'SELECT ''cancelled%'"""
 
 
-# -- a failure to connect that says nothing of the server ------------------------------------------
+# -- failures to connect that show nothing about the server ----------------------------------------
 
 
 async def _nowhere(*_: object) -> str:
@@ -283,7 +283,7 @@ async def test_a_watch_that_cannot_connect_again_is_no_outage_while_another_conn
         await until(watch, False)  # from what a connection of the pool received
 
 
-# -- where it is -----------------------------------------------------------------------------------
+# -- several addresses -----------------------------------------------------------------------------
 
 
 @pytest.fixture

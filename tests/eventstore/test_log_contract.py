@@ -270,7 +270,7 @@ async def test_streams_are_at_the_versions_that_they_have_reached(log: Log) -> N
     assert await log.versions([]) == []
 
 
-# -- what an append rests on -----------------------------------------------------------------------
+# -- reads of an append ----------------------------------------------------------------------------
 
 
 async def test_an_append_stands_while_what_it_rests_on_has_not_moved(log: Log) -> None:

@@ -45,7 +45,7 @@ async def searching(
         yield searching
 
 
-# -- what is done to it ----------------------------------------------------------------------------
+# -- faults of the index ---------------------------------------------------------------------------
 
 
 def dropped(of: Searching) -> None:

@@ -272,7 +272,7 @@ async def test_a_lost_table_is_not_read_before_it_is_full_again(desk: Desk) -> N
         assert await _total(reads, stream) == 1
 
 
-# -- what is only kept -----------------------------------------------------------------------------
+# -- storages that are only kept -------------------------------------------------------------------
 
 
 async def test_what_no_release_feeds_has_no_lag(desk: Desk) -> None:

@@ -422,7 +422,7 @@ def test_a_command_that_is_told_to_end_leaves_no_half_of_a_file(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-# -- what events hold ------------------------------------------------------------------------------
+# -- odd content of events -------------------------------------------------------------------------
 
 PAYLOADS = {
     "brackets": b"[" * 5_000 + b"]" * 5_000,

@@ -65,7 +65,7 @@ ANY = st.characters(exclude_categories=["Cs"])
 """All code points except surrogates, which no text in the log can contain."""
 
 
-# -- the largest that is let in --------------------------------------------------------------------
+# -- the largest accepted texts --------------------------------------------------------------------
 
 
 def longest(leaf: Any, sign: str) -> int:

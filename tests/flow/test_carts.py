@@ -348,7 +348,7 @@ async def test_low_stock_is_told_when_it_is_ordered_and_not_while_it_lies_in_car
         await till.commands.orders.cancel(ann, order.order_id)
 
 
-# -- what other systems hold -----------------------------------------------------------------------
+# -- reservations of other systems -----------------------------------------------------------------
 
 
 async def emit(till: Till, game: UUID, *events: Event) -> None:

@@ -191,7 +191,7 @@ def test_a_buyer_is_told_of_it_by_whichever_process_and_of_what_they_missed_by_a
     assert (ended["order_id"], ended["reason"]) == (order["order_id"], "expired")
 
 
-# -- what is there to see --------------------------------------------------------------------------
+# -- helpers ---------------------------------------------------------------------------------------
 
 
 def left_open(shop: Instance, buyer: Person, token: str | None = SECURE) -> dict[str, Any]:

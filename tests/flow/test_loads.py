@@ -296,7 +296,7 @@ def test_a_second_load_changes_nothing(shop: Instance, files: Files) -> None:
     assert quiet_head(shop) == head
 
 
-# -- a load that is killed -------------------------------------------------------------------------
+# -- a killed load ---------------------------------------------------------------------------------
 
 PEOPLE, TITLES = [f"9{n:03}" for n in range(20)], [f"Crowd {n}" for n in range(600)]
 BOUGHT = [(person, TITLES[(7 * n + m) % 40]) for n, person in enumerate(PEOPLE) for m in range(20)]
@@ -353,7 +353,7 @@ def kill_amid(shop: Instance, what: str, path: Path, counted: str) -> int:
     return shop.count(counted) - before
 
 
-# -- files that are none ---------------------------------------------------------------------------
+# -- unusable files --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -385,7 +385,7 @@ def adds_up(report: dict[str, Any]) -> bool:
     return bool(counted == report["rows"])
 
 
-# -- what is there to see --------------------------------------------------------------------------
+# -- helpers ---------------------------------------------------------------------------------------
 
 
 def library(shop: Instance, person: str) -> list[str]:

@@ -49,7 +49,7 @@ async def owns(till: Till, person: Caller) -> bool:
     return bool(events) and events[-1].env.name == "library.game.added.v1"
 
 
-# -- of orders -------------------------------------------------------------------------------------
+# -- refunds of orders -----------------------------------------------------------------------------
 
 
 async def test_a_pending_refund_changes_nothing_until_it_succeeded(till: Till) -> None:
@@ -228,7 +228,7 @@ async def test_what_was_paid_beside_a_wallet_counts_as_returned_once_it_is(till:
     assert (await till.payment(placed.payment_id)).surplus_returned
 
 
-# -- of what cost nothing --------------------------------------------------------------------------
+# -- refunds of free orders ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ async def test_a_free_game_is_bought_and_given_back_whatever_the_method(
         await till.commands.orders.refund(ADMIN, placed.order_id, None, "again")
 
 
-# -- of deposits -----------------------------------------------------------------------------------
+# -- refunds of deposits ---------------------------------------------------------------------------
 
 
 async def transferred(

@@ -91,7 +91,7 @@ class Money(RuleBasedStateMachine):
         await self.till.settle()
         return await self.till.accounts()
 
-    # -- what people do ----------------------------------------------------------------------------
+    # -- actions -----------------------------------------------------------------------------------
 
     @rule(target=payments, person=st.sampled_from([0, 1]), cents=amounts)
     def deposit(self, person: int, cents: int) -> UUID | None:
@@ -231,7 +231,7 @@ class Money(RuleBasedStateMachine):
     def work(self) -> None:
         self.run(self.till.work())
 
-    # -- what must hold ----------------------------------------------------------------------------
+    # -- invariants --------------------------------------------------------------------------------
 
     @invariant()
     def no_balance_is_below_zero(self) -> None:

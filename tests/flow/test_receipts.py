@@ -102,7 +102,7 @@ async def jobs_of(core: Core, order_id: UUID) -> list[Job]:
     return queue.jobs
 
 
-# -- who gets one ----------------------------------------------------------------------------------
+# -- which orders get a receipt --------------------------------------------------------------------
 
 
 async def test_each_seller_who_took_money_gets_a_job_and_the_same_one_when_it_is_asked_again(

@@ -55,7 +55,7 @@ def _ordinary_user() -> str | None:
     return ORDINARY
 
 
-# -- one that runs ---------------------------------------------------------------------------------
+# -- a running instance ----------------------------------------------------------------------------
 
 
 def test_an_ordinary_user_runs_all_of_it(ordinary: Run) -> None:
@@ -125,7 +125,7 @@ def test_what_is_killed_comes_back(ordinary: Run) -> None:
     eventually(lambda: registers(ordinary, "back@example.com"), patience=120)
 
 
-# -- one that is killed and started again ----------------------------------------------------------
+# -- killed and started again ----------------------------------------------------------------------
 
 
 def test_a_second_instance_runs_beside_it_and_outlives_its_own_supervisor(

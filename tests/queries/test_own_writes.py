@@ -127,7 +127,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         yield sent
 
 
-# -- what is seen ----------------------------------------------------------------------------------
+# -- own writes are reflected ----------------------------------------------------------------------
 
 
 async def test_what_was_just_written_in_another_process_is_seen(
@@ -216,7 +216,7 @@ async def test_a_reactor_that_passes_just_after_the_query_is_not_taken_for_one_t
     assert not await here.own.of(BUYER).are_in({"library": done}, newer=False)
 
 
-# -- what it costs ---------------------------------------------------------------------------------
+# -- cost ------------------------------------------------------------------------------------------
 
 
 async def test_who_wrote_nothing_costs_no_statement(
@@ -269,7 +269,7 @@ async def test_who_writes_all_the_time_does_not_wait_for_what_came_after_the_que
         assert len(waits) <= n + 1
 
 
-# -- what stands still -----------------------------------------------------------------------------
+# -- stopped consumers -----------------------------------------------------------------------------
 
 
 async def test_a_stopped_projector_is_waited_for_once_and_again_when_it_moves(
@@ -328,7 +328,7 @@ async def test_nobody_waits_for_what_is_far_away_or_is_not_run(
     assert reads.waited < own_writes.STALLED_SECONDS
 
 
-# -- how much is kept ------------------------------------------------------------------------------
+# -- memory ----------------------------------------------------------------------------------------
 
 
 async def test_the_latest_callers_and_correlations_are_remembered(

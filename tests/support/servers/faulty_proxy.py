@@ -144,7 +144,7 @@ class Proxy:
         """How many connections there are."""
         return self._within(self._look(lambda: len(self._links)))
 
-    # -- what goes wrong ---------------------------------------------------------------------------
+    # -- faults ------------------------------------------------------------------------------------
 
     def cut(self) -> None:
         """End all connections by RST; new ones are accepted."""

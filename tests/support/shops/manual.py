@@ -160,7 +160,7 @@ class Till:
         await self.core.log.append([StreamAppend(transaction_id, 0, created)])
         return transaction_id
 
-    # -- what happens next -------------------------------------------------------------------------
+    # -- steps -------------------------------------------------------------------------------------
 
     async def react(self) -> None:
         """Let the reactors handle new events, once."""
@@ -238,7 +238,7 @@ class Till:
         }
         return await self.notice(payment_id, type, **{**said, **about})
 
-    # -- what is -----------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------
 
     async def balance(self, wallet_id: UUID) -> int:
         return (await self.wallet_state(wallet_id)).balance_cents
