@@ -38,7 +38,7 @@ QUIET_SECONDS = 0.25
 """How long after the last notification the next look is taken all the same: a notification may be
 lost, and the read model may have advanced."""
 
-PAUSE_SECONDS = 0.02
+PAUSE_SECONDS = 0.05
 """The pause between two looks while the log grows."""
 
 IDLE_SECONDS = 60.0

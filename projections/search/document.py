@@ -79,6 +79,7 @@ def filter_key(field: str, value: str) -> str:
     return bounded(f"{field}:{folded(value)}")
 
 
+@lru_cache(1_000)
 def region_key(region: str) -> str:
     """A region as a field name that every engine accepts."""
     return (
