@@ -27,7 +27,6 @@ class Server:
         self._made = 0
 
     def url(self, database: str) -> str:
-        """The URL of a database."""
         return urlunsplit(urlsplit(self._url)._replace(path=f"/{database}"))
 
     def template(self, name: str, fill: Callable[[str], object], *, of: str = "template1") -> None:

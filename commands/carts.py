@@ -59,8 +59,6 @@ class CartChanged(msgspec.Struct, frozen=True):
 
 
 class CartCommands:
-    """Commands on carts."""
-
     def __init__(self, handler: CommandHandler, rules: ShopRules) -> None:
         self._handler = handler
         self._rules = rules

@@ -62,8 +62,6 @@ def payment_awaits_buyer(payment: Payment) -> bool:
 
 
 class OrderCommands:
-    """Commands on orders."""
-
     def __init__(self, handler: CommandHandler, watcher: StreamWatcher, rules: ShopRules) -> None:
         self._handler = handler
         self._watcher = watcher

@@ -33,8 +33,6 @@ UNKNOWN = "unknown_payment"
 
 
 class PaymentCommands:
-    """Commands on payments."""
-
     def __init__(
         self,
         handler: CommandHandler,

@@ -32,8 +32,6 @@ class DeliveryNotice(msgspec.Struct, frozen=True):
 
 
 class ShipmentCommands:
-    """Commands on shipments."""
-
     def __init__(self, handler: CommandHandler, signatures: CarrierSignatures) -> None:
         self._handler = handler
         self._signatures = signatures

@@ -55,8 +55,6 @@ class TransactionAndPayment(msgspec.Struct, frozen=True):
 
 
 class TransactionCommands:
-    """Commands on transactions."""
-
     def __init__(self, handler: CommandHandler, watcher: StreamWatcher, rules: ShopRules) -> None:
         self._handler = handler
         self._watcher = watcher

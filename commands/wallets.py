@@ -19,8 +19,6 @@ from kit.uuid7 import uuid7
 
 
 class WalletCommands:
-    """Commands on wallets."""
-
     def __init__(self, handler: CommandHandler) -> None:
         self._handler = handler
 

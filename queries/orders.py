@@ -45,7 +45,6 @@ _NEWEST = newest_first("created_position")
 
 
 async def order(models: ReadModels, order_id: UUID) -> Answer[Order | None]:
-    """One order."""
     found = await models.first(Order, _ORDER, id=order_id)
     return found.map(lambda row: None if row is None else _told_whole(row))
 

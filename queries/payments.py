@@ -16,7 +16,6 @@ _PAYMENT = "SELECT * FROM @payments WHERE payment_id = %(id)s"
 
 
 async def payment(models: ReadModels, payment_id: UUID) -> Answer[Payment | None]:
-    """One payment."""
     return await models.first(Payment, _PAYMENT, id=payment_id)
 
 

@@ -12,8 +12,6 @@ from queries.read_models import Answer, ReadModels
 
 
 class ShipmentOfBuyer(Shipment, kw_only=True):
-    """A shipment and its buyer."""
-
     buyer_id: UUID
 
 
@@ -28,7 +26,6 @@ WHERE s.shipment_id = %(id)s
 
 
 async def shipment(models: ReadModels, shipment_id: UUID) -> Answer[ShipmentOfBuyer | None]:
-    """One shipment."""
     return await models.first(ShipmentOfBuyer, _SHIPMENT, id=shipment_id)
 
 

@@ -13,7 +13,6 @@ _TRANSACTION = "SELECT * FROM @transactions WHERE transaction_id = %(id)s"
 
 
 async def transaction(models: ReadModels, transaction_id: UUID) -> Answer[Transaction | None]:
-    """One transaction."""
     return await models.first(Transaction, _TRANSACTION, id=transaction_id)
 
 

@@ -21,7 +21,6 @@ _WALLET_IN = "SELECT * FROM @wallets WHERE user_id = %(user)s AND currency = %(c
 
 
 async def wallet(models: ReadModels, wallet_id: UUID) -> Answer[Wallet | None]:
-    """One wallet."""
     return await models.first(Wallet, _WALLET, id=wallet_id)
 
 

@@ -144,7 +144,6 @@ def elasticsearch_prefix(elasticsearch_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def stripe_mock_url() -> str:
-    """The URL of stripe-mock."""
     return shared.require_stripe_mock()
 
 

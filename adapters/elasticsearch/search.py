@@ -188,7 +188,6 @@ class ElasticsearchGameIndex:
 
 
 def elasticsearch_circuit() -> Circuit:
-    """A circuit for one Elasticsearch."""
     return Circuit("elasticsearch", _is_down)
 
 

@@ -29,8 +29,6 @@ class Versioned(msgspec.Struct, frozen=True):
 
 
 class AccountCommands:
-    """Commands on accounts."""
-
     def __init__(
         self,
         handler: CommandHandler,

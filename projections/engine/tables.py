@@ -356,7 +356,6 @@ class FrozenTable(Generic[R]):
 
 
 def table_exists(conn: psycopg.Connection, schema: str, table: str) -> bool:
-    """Whether the table exists."""
     return conn.execute(_EXISTS, (schema, table), prepare=True).fetchone() is not None
 
 

@@ -25,8 +25,6 @@ from projections.projection import Projection, Row, Rows, on
 
 
 class CartLine(msgspec.Struct):
-    """A line of a cart."""
-
     item_id: UUID
     seller_id: UUID
     game_id: UUID
@@ -51,8 +49,6 @@ class CartOutcomeRow(Row):
 
 
 class CartOutcomes(Projection[CartOutcomeRow]):
-    """Every cart."""
-
     name, version, row = "cart_outcomes", 1, CartOutcomeRow
 
     @on(CartCreated)

@@ -95,7 +95,6 @@ def wallet(
 def line(
     kind: Kind = "DIGITAL", *, quantity: int = 1, cents: int = 1999, shipment_id: UUID | None = None
 ) -> OrderLine:
-    """A line of an order."""
     game_id = GAME if kind == "DIGITAL" else BOARD
     return OrderLine(
         line_id=an_id(f"line of {kind}"),

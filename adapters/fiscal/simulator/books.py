@@ -111,7 +111,6 @@ class Books:
         return receipt
 
     def receipt(self, reference: str) -> Receipt | None:
-        """The receipt with this reference."""
         return self._find("reference = ?", reference)
 
     def book(self, seller_id: UUID, year: int) -> Book:

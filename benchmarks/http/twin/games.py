@@ -92,7 +92,6 @@ async def search(
 
 @router.get("/games/{game_id}", response_model=Game)
 async def get_game(game_id: UUID, pool: Pool) -> dict[str, object]:
-    """A game."""
     async with pool.connection() as conn:
         row = await one(conn, f"{_GAME} WHERE g.id = %s", game_id)
     if row is None or row["status"] == "DRAFT":

@@ -80,7 +80,6 @@ class Flow:
         self.forgotten: list[UUID] = []
 
     def steps(self, steps: Sequence[Step]) -> list[Batch]:
-        """The batches of all steps."""
         found = []
         for step in [("register", 0, "Ana"), ("list", 0, "Chess"), *steps]:
             before = dict(self.states)
