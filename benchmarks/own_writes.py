@@ -1,8 +1,8 @@
-"""How much longer a query takes that has to wait for what its caller has just done.
+"""Measures how much longer a query takes that waits for its caller's own writes.
 
-Two API processes, a projector and a worker. Buyers write at one API process and at once ask one of
-the two: for their cart after a change of it, for their library after an order that a wallet paid.
-The peer is the same query of the same person when nothing was written since the last one.
+Two API processes, a projector and a worker. Buyers write at one API process and immediately query
+one of the two: their cart after a change, or their library after an order paid by wallet. The peer
+is the same query by the same person without a write since the last one.
 """
 
 import asyncio
@@ -34,16 +34,16 @@ from runtime.settings import Settings
 from runtime.wiring.core import open_core
 
 BUYERS = 8
-"""Who write at the same time, each with one connection to each process."""
+"""Concurrent buyers, each with one connection to each process."""
 
 GAMES_PER_SECOND = 3
-"""Orders, for each second of the run and buyer."""
+"""Orders per second of the run and buyer."""
 
 QUIET, HERE, ELSEWHERE = "nothing written", "written here", "written elsewhere"
 
 
 class Shop(msgspec.Struct, frozen=True):
-    """Where to shop, for what, and the access tokens of those who do."""
+    """The URLs of the shop, its products, and the buyers' access tokens."""
 
     bases: tuple[str, str]
     product_id: UUID
@@ -52,7 +52,7 @@ class Shop(msgspec.Struct, frozen=True):
 
 
 def benchmark(server: Server, *, seconds: float, rounds: int, log: Log) -> Table:
-    """Queries right after a write of their caller beside those of a caller who wrote nothing."""
+    """Queries right after a write of their caller, and queries of a caller who wrote nothing."""
     samples: dict[str, list[Sample]] = defaultdict(list)
 
     def run(clients: int) -> Sample:
@@ -81,7 +81,7 @@ def _run(server: Server, clients: int, seconds: float) -> dict[str, list[float]]
 
 @contextmanager
 def _processes(url: str, home: Path) -> Iterator[tuple[str, str]]:
-    """The program's processes; yields where the two APIs are."""
+    """The program's processes; yields the URLs of the two APIs."""
     provider, first, second = (free_port(18000 + 10 * n) for n in range(3))
     environment = {
         **os.environ,
@@ -110,7 +110,7 @@ def _processes(url: str, home: Path) -> Iterator[tuple[str, str]]:
 
 
 async def _stock_up(url: str, home: Path, bases: tuple[str, str], buyers: int, games: int) -> Shop:
-    """A product in plenty, games, and buyers with money."""
+    """Create a product with ample stock, games, and buyers with money."""
     seller, price = Caller("benchmark", uuid7(), "ADMIN"), (Price("*", 100, "USD"),)
     async with open_core(Settings(home=home, database_url=url)) as core:
         commands = core.commands
@@ -147,7 +147,7 @@ async def _shop(shop: Shop, seconds: float) -> dict[str, list[float]]:
 
 
 class _Buyer:
-    """One client, who notes how long queries take."""
+    """A client that records how long its queries take."""
 
     def __init__(
         self,

@@ -1,5 +1,4 @@
-"""Fiscal receipts over the real log: numbers without gaps, whatever crashes in between, and whoever
-is away."""
+"""Fiscal receipts over the real log: numbers without gaps, whatever crashes or is unavailable."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

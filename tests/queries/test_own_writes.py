@@ -1,5 +1,4 @@
-"""What a process knows of its callers' writes: enough to show them, whoever wrote them down, and no
-more than it has room for."""
+"""A process knows its callers' writes, whichever process appended them, within a bounded memory."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -55,7 +54,7 @@ class Process:
         self.own = OwnWrites(shop.log, shop.models.waiter, MODELS, [GRANTS])
 
     def request_of(self, user_id: UUID) -> ReadModels:
-        """The read models as a request of that person has them."""
+        """The read models for a request by that person."""
         return self.shop.models.of_caller(self.own.of(user_id))
 
     async def title(self, reads: ReadModels) -> str:
@@ -208,7 +207,9 @@ async def test_a_reactor_that_passes_just_after_the_query_is_not_taken_for_one_t
         name = checkpoints.register(conn, "grants", 1, "", start)
         await here.write(order, order_created(), by=BUYER, correlation=begun)
         done = await here.write(order, OrderCompleted(), by="reactor:any", correlation=begun)
-        await here.own.read_on()  # and a query finds nothing newer, with its read model here
+        await (
+            here.own.read_on()
+        )  # and a query finds no newer event; its read model is up to date here
         added = game_added(game_id=GAME)
         await here.write(library_id(BUYER), added, by="reactor:grants", correlation=begun)
         checkpoints.move(conn, [(name, start, done)])
@@ -319,7 +320,7 @@ async def test_nobody_waits_for_what_is_far_away_or_is_not_run(
     await stopped.write(order, order_created(), by=ANN, correlation=begun)
     await stopped.write(order, OrderCompleted(), by="reactor:any", correlation=begun)
     reads = stopped.request_of(ANN)
-    assert (await library.library(reads, ANN)).value.items == []  # there is no worker
+    assert (await library.library(reads, ANN)).value.items == []  # no worker runs
     assert reads.waited < own_writes.STALLED_SECONDS
     monkeypatch.setattr(own_writes, "SOON_POSITIONS", 0)
     await stopped.edit("second", ANN)
