@@ -207,9 +207,7 @@ async def test_a_reactor_that_passes_just_after_the_query_is_not_taken_for_one_t
         name = checkpoints.register(conn, "grants", 1, "", start)
         await here.write(order, order_created(), by=BUYER, correlation=begun)
         done = await here.write(order, OrderCompleted(), by="reactor:any", correlation=begun)
-        await (
-            here.own.read_on()
-        )  # and a query finds no newer event; its read model is up to date here
+        await here.own.read_on()  # and a query finds no newer event; its read model is up to date
         added = game_added(game_id=GAME)
         await here.write(library_id(BUYER), added, by="reactor:grants", correlation=begun)
         checkpoints.move(conn, [(name, start, done)])
