@@ -123,9 +123,7 @@ class Side:
             if now != before:
                 since, before = time.monotonic(), now
             elif time.monotonic() - since < 2 * LOOK_SECONDS:
-                usage = self._used(
-                    endpoint
-                )  # includes what the read models did with the last event
+                usage = self._used(endpoint)  # includes folding the last event
             if time.monotonic() > deadline:
                 raise Failed(f"after {PATIENCE_SECONDS} s there are {before[1]} jobs left")
         return usage
