@@ -19,9 +19,10 @@ async def wait_as_preferred(
     """Wait for the payment's outcome as long as the client prefers. Returns the order and its
     payment, and a position that reflects them."""
     now = await services.commands.orders.when_ready(order_id, prefer.wait_seconds)
-    return now, await position_of(
-        result, services
-    ) if prefer.asynchronous else await services.log.head()
+    position = await position_of(result, services)
+    if prefer.asynchronous:
+        return now, position
+    return now, max(position, services.log.history.mark.position)  # it has seen what it answers
 
 
 async def refresh_order(services: Services, order_id: UUID) -> None:

@@ -20,7 +20,7 @@ from commands.reactors.reactor import job_for
 from domain import receipts
 from domain.orders import OrderConfirmed, OrderCreated
 from domain.receipts import FiscalNumberFreed, FiscalNumberGiven, FiscalReceiptFound
-from eventstore.log import Envelope
+from eventstore.log import Envelope, first_event
 from eventstore.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,8 @@ async def reconcile(
 async def jobs_of(handler: CommandHandler, confirmed: Envelope) -> list[Job]:
     """A receipt job for each seller of a paid order; always the same jobs. None for an imported
     order, which was sold and reported elsewhere."""
-    placed = (await handler.log.read_stream(confirmed.stream_id, limit=1))[0]
+    placed = await first_event(handler.log, confirmed.stream_id)
+    assert placed is not None
     if placed.env.actor == IMPORTER.actor:
         return []
     order: OrderCreated = placed.event

@@ -104,7 +104,7 @@ async def free_overdue_ownership(unit: UnitOfWork, ownership: UUID, now: datetim
 async def must_not_own(unit: UnitOfWork, buyer_id: UUID, game_id: UUID, now: datetime) -> None:
     """Raises Conflict: already_owned; order_pending (with `order_id`) when an order of the game
     awaits its payment and is not overdue."""
-    claim = await unit.load(CLAIM, claim_id("ownership", buyer_id, game_id))
+    claim = await unit.load(CLAIM, claim_id("ownership", buyer_id, game_id), likely_new=True)
     if claim is None or not claim.held:
         return
     order = await unit.load(ORDER, claim.holder_id)

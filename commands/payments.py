@@ -1,5 +1,6 @@
 """Commands on payments: attach a method, refund, receive the provider's notices."""
 
+import asyncio
 import logging
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from domain.errors import Conflict, Invalid, Refused
 from domain.events import Event
 from domain.payments import Method, NoticedIntent, Outcome, Payment, PaymentNoticeReceived
 from domain.payments.refunds import NoticedRefund
-from eventstore.log import IdempotencyKey
+from eventstore.log import IdempotencyKey, first_event
 from eventstore.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
@@ -189,7 +190,12 @@ class PaymentCommands:
             ]
             return next(iter(outcomes), "repeated"), after.status if after else "", code
 
-        return await self._handler.handle(decision, await self._on_behalf(payment_id))
+        # The worker has most likely just recorded the same: without its events, the append would
+        # be refused.
+        caller, _ = await asyncio.gather(
+            self._on_behalf(payment_id), self._handler.state(PAYMENT, payment_id)
+        )
+        return await self._handler.handle(decision, caller)
 
     def _following(
         self, payment_id: UUID, payment: Payment, notice: ProviderNotice
@@ -248,7 +254,7 @@ class PaymentCommands:
 
     async def _on_behalf(self, payment_id: UUID) -> Caller:
         """The provider as the caller, with the correlation of the payment's request."""
-        first = next(iter(await self._handler.log.read_stream(payment_id, limit=1)), None)
+        first = await first_event(self._handler.log, payment_id)
         return Caller(
             f"provider:{self._provider.name}",
             correlation_id=first.env.correlation_id if first else None,

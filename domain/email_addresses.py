@@ -56,6 +56,8 @@ def deliverable(email: str) -> str:
 
 def is_unreachable(email: str) -> bool:
     """Whether mail to the address reaches nobody, by its top-level domain."""
+    if email.isascii():  # as its domain is in the DNS, but for the case
+        return email.lower().endswith(UNREACHABLE)
     try:
         domain = _parsed(email).ascii_domain
     except Invalid:  # stored before addresses were checked this strictly

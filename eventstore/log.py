@@ -250,6 +250,12 @@ async def pages_of(
             after_version = page[-1].env.version
 
 
+async def first_event(log: StreamReader, stream_id: UUID) -> Recorded | None:
+    """The first event of a stream, which never changes; None when there is no such stream."""
+    events, _ = await log.read_first_events(stream_id)
+    return events[0] if events else None
+
+
 async def whole_stream(
     log: StreamReader, stream_id: UUID, *, upto: int | None = None
 ) -> list[Recorded]:

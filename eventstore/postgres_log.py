@@ -60,7 +60,13 @@ FROM unnest(%s::uuid[]) AS s(id)
 """
 _FIRST_EVENTS = first_of_each(FIRST_EVENTS, share=SMALL_EVENT_BYTES)
 
-_ANSWER = "UPDATE log.once SET answer = %s WHERE key = %s"
+_ANSWERS = """
+UPDATE log.once SET answer = given.answer
+FROM unnest(%s::uuid[], %s::bytea[]) AS given (key, answer),
+    set_config('synchronous_commit', 'off', true)
+WHERE once.key = given.key
+"""
+"""Does not wait for the disk: an answer that is lost is built anew for a replay."""
 _PURGE = "DELETE FROM log.once WHERE expires_at < least(%s, clock_timestamp())"
 
 RETRY_SECONDS = 0.2
@@ -93,6 +99,8 @@ class PostgresLog:
         self.keys = PersonKeys(pool)
         self._first_events = Gatherer(self._select_first_events)
         self._versions = Gatherer(self._select_versions)
+        self._done = Gatherer(self.done_many)
+        self._answers = Gatherer(self._store_answers)
         self.watch = watch
         """Knows whether the database is down; None without a watch."""
         self.watcher = HeadWatcher(url, history, watch)
@@ -129,8 +137,8 @@ class PostgresLog:
                 yield log
             finally:
                 await log._writer.close()
-                await log._first_events.close()
-                await log._versions.close()
+                for gatherer in (log._first_events, log._versions, log._done, log._answers):
+                    await gatherer.close()
                 await log.keys.close()
                 await log.watcher.close()
 
@@ -420,7 +428,7 @@ class PostgresLog:
 
     async def done(self, key: UUID) -> IdempotencyRecord | None:
         """The record of an idempotency key, if its append happened."""
-        return (await self.done_many([key])).get(key)
+        return (await self._done.get([key])).get(key)
 
     async def done_many(self, keys: Iterable[UUID]) -> dict[UUID, IdempotencyRecord]:
         """The records of the known keys among these."""
@@ -432,8 +440,13 @@ class PostgresLog:
 
     async def answer(self, key: UUID, answer: bytes) -> None:
         """Store the answer given under an idempotency key, for replays."""
+        await self._answers.get([(key, answer)])
+
+    async def _store_answers(self, given: list[tuple[UUID, bytes]]) -> dict[Any, None]:
+        keys, answers = zip(*given, strict=True)
         async with self.pool.connection() as conn:
-            await conn.execute(_ANSWER, (answer, key))
+            await conn.execute(_ANSWERS, (list(keys), list(answers)))
+        return {}
 
     async def purge_expired(self) -> int:
         """Delete the idempotency keys that have expired by both the database's clock and ours.

@@ -127,6 +127,10 @@ class Repository:
         exists."""
         return (await self.load(aggregate, stream_id, fresh=False))[1]
 
+    def has_cached(self, stream_id: UUID) -> bool:
+        """Whether this process has a state of the stream, of whatever kind."""
+        return stream_id in self._cache
+
     def remember(
         self, aggregate: Aggregate[Any], stream_id: UUID, version: int, state: object
     ) -> None:

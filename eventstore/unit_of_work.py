@@ -38,17 +38,27 @@ class UnitOfWork:
         self.result_ids: dict[str, str] = {}
 
     async def load(
-        self, aggregate: Aggregate[S], stream_id: UUID, *, check: bool = True
+        self,
+        aggregate: Aggregate[S],
+        stream_id: UUID,
+        *,
+        check: bool = True,
+        likely_new: bool = False,
     ) -> S | None:
         """The state of a stream, including what this unit has emitted; None when the stream does
         not exist.
 
         The append verifies that the state is still the latest. Without `check` it does so only for
         a stream that does not exist: for a state that a later step decides on again.
+
+        With `likely_new`, a stream that this process does not know is presumed not to exist, and is
+        not read: like any outdated state, that is found out before anybody sees the decision.
         """
         stream = self._streams.get(stream_id)
         if stream is None:
-            stream = self._streams[stream_id] = await self._first_load(aggregate, stream_id)
+            stream = self._streams[stream_id] = await self._first_load(
+                aggregate, stream_id, likely_new=likely_new
+            )
         elif stream.aggregate.kind != aggregate.kind:
             if (
                 stream.events
@@ -77,7 +87,11 @@ class UnitOfWork:
         if version is not None and version != stream.version:
             raise stream.aggregate.stale(stream.version)
 
-    async def _first_load(self, aggregate: Aggregate[Any], stream_id: UUID) -> _Stream:
+    async def _first_load(
+        self, aggregate: Aggregate[Any], stream_id: UUID, *, likely_new: bool = False
+    ) -> _Stream:
+        if likely_new and not self._fresh and not self._repository.has_cached(stream_id):
+            return _Stream(aggregate, 0, None, True, [])
         version, state, cached = await self._repository.load(
             aggregate, stream_id, fresh=self._fresh
         )

@@ -20,18 +20,32 @@ from kit.cancellation import stop_if_cancelled
 _LISTEN = "LISTEN ludoteca_queue"
 """Notified once per publishing, with the queue's name."""
 
-_CLAIM = """
-WITH due AS (
+_EXCHANGE = """
+WITH done AS (
+    DELETE FROM queue.jobs AS job
+    USING unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS done (id, attempts)
+    WHERE job.queue = %(queue)s AND job.id = done.id AND job.attempts = done.attempts
+        AND job.held_by = %(holder)s
+), due AS (
     SELECT id FROM queue.jobs
-    WHERE queue = %(queue)s AND died_at IS NULL AND due_at <= now()
+    WHERE queue = %(queue)s AND died_at IS NULL AND due_at <= now() AND id <> ALL (%(ids)s::uuid[])
     ORDER BY due_at, seq LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE queue.jobs AS job
+    SET attempts = attempts + 1, held_by = %(holder)s,
+        due_at = now() + make_interval(secs => %(lease)s), set_at = now()
+    FROM due WHERE job.queue = %(queue)s AND job.id = due.id
+    RETURNING job.id, job.kind, job.body, job.attempts
 )
-UPDATE queue.jobs AS job
-SET attempts = attempts + 1, held_by = %(holder)s,
-    due_at = now() + make_interval(secs => %(lease)s), set_at = now()
-FROM due WHERE job.queue = %(queue)s AND job.id = due.id
-RETURNING job.id, job.kind, job.body, job.attempts"""
+SELECT id, kind, body, attempts, NULL::float8 FROM claimed
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, (
+    SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float8 FROM queue.jobs
+    WHERE queue = %(queue)s AND died_at IS NULL AND due_at > now()
+) FROM set_config('synchronous_commit', 'off', true)"""
+"""Deletes the jobs done, claims those due, and says in the last row after how many seconds others
+are. One statement, as an idle consumer runs it every second, and a busy one for every few jobs."""
 
 _RENEW = """
 UPDATE queue.jobs SET due_at = now() + make_interval(secs => %(lease)s), set_at = now()
@@ -44,12 +58,6 @@ WHERE queue = %(queue)s AND died_at IS NULL AND due_at > now()
     AND set_at > now() + interval '1 second'"""
 """Jobs made to wait while the server's clock was ahead are due once it has gone back: otherwise
 they would wait until the clock is that late again."""
-
-_DONE = """
-DELETE FROM queue.jobs AS job
-USING unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS done (id, attempts)
-WHERE job.queue = %(queue)s AND job.id = done.id AND job.attempts = done.attempts
-    AND job.held_by = %(holder)s"""
 
 _FAILED = """
 UPDATE queue.jobs AS job
@@ -81,10 +89,6 @@ WITH released AS (
     RETURNING id
 )
 SELECT pg_notify('ludoteca_queue', %(queue)s) WHERE EXISTS (SELECT FROM released)"""
-
-_NEXT_DUE = """
-SELECT extract(epoch FROM min(due_at) - clock_timestamp())::float8 FROM queue.jobs
-WHERE queue = %(queue)s AND died_at IS NULL"""
 
 _log = structlog.get_logger(__name__)
 
@@ -180,7 +184,8 @@ class Consumer:
         """Report outcomes, and claim due jobs, each with its attempt. Also returns after how many
         seconds to look again.
 
-        The commit does not wait for the disk: what a crash of the server forgets is done again.
+        The commit does not wait for the disk: what a crash of the server forgets is done again. An
+        outcome may be reported twice, which changes nothing.
 
         No pipeline here: under one, about once per hundred cancelled consumers a pooled connection
         came back out of step.
@@ -192,34 +197,28 @@ class Consumer:
             (claim, error) for claim, error in outcomes.items() if error not in (None, POSTPONED)
         ]
         mine = {"queue": self._terms.queue, "holder": self._holder}
-        async with self._pool.connection() as conn, conn.transaction():
-            await conn.execute("SET LOCAL synchronous_commit TO off")
+        async with self._pool.connection() as conn:
             if self._unsure:
                 known = [claim.job_id for claim in (*self._working, *outcomes)]
                 await conn.execute(_GIVE_BACK, {**mine, "known": known})
             if postponed:
                 columns = {**_columns(postponed), "delay": self._terms.poll_seconds}
                 await conn.execute(_POSTPONED, {**mine, **columns})
-            if done:
-                await conn.execute(_DONE, {**mine, **_columns(done)})
             if failed:
                 errors = [error for _, error in failed]
                 delays = [self._delay(claim) for claim, _ in failed]
                 columns = _columns([claim for claim, _ in failed])
                 await conn.execute(_FAILED, {**mine, **columns, "errors": errors, "delays": delays})
-            claimed = await conn.execute(
-                _CLAIM, {**mine, "limit": limit, "lease": self._terms.lease_seconds}
+            cursor = await conn.execute(
+                _EXCHANGE,
+                {**mine, **_columns(done), "limit": limit, "lease": self._terms.lease_seconds},
             )
-            next_due = await conn.execute(_NEXT_DUE, mine)
-            jobs = [
-                (Job(id, kind, body), number) for id, kind, body, number in await claimed.fetchall()
-            ]
-            ((seconds,),) = await next_due.fetchall()
+            *claimed, (*_, seconds) = await cursor.fetchall()
+        jobs = [(Job(id, kind, body), number) for id, kind, body, number, _ in claimed]
         self._unsure = False
         for claim in outcomes:
             del self._outcomes[claim]
         poll = self._terms.poll_seconds
-        # due already: just being claimed
         return jobs, poll if seconds is None else min(max(seconds, 0.01), poll)
 
     def _delay(self, claim: _Claim) -> float | None:

@@ -156,7 +156,7 @@ class _Requester:
         for channel in notification_texts.channels_of(template):
             notification_id = derived("notice", env.event_id, template, channel, user.user_id)
             wanted = notifications.request(
-                await unit.load(NOTIFICATION, notification_id),
+                await unit.load(NOTIFICATION, notification_id, likely_new=True),
                 user_id=user.user_id,
                 channel=channel,
                 template=template,

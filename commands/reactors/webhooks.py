@@ -41,11 +41,11 @@ def merchant_webhooks(handler: CommandHandler) -> Reactor:
         sellers = set() if merchant_event is None else {PLATFORM_ID, *merchant_event.sellers}
         if without_endpoint.covers(sellers, env.position):
             return
-        head = await handler.log.head()
+        seen = handler.log.history.mark.position
 
         async def decision(unit: UnitOfWork) -> None:
             endpoints = await _endpoints_of(unit, sellers)
-            without_endpoint.note(sellers - {endpoint.seller_id for _, endpoint in endpoints}, head)
+            without_endpoint.note(sellers - {endpoint.seller_id for _, endpoint in endpoints}, seen)
             for endpoint_id, endpoint in endpoints:
                 if endpoint.wants(event.NAME):
                     delivery_id = webhook_deliveries.delivery_id(endpoint_id, env.event_id)

@@ -191,7 +191,7 @@ class ReceiptWorker(JobWorker):
         )
 
         async def decision(unit: UnitOfWork) -> Receipt | None:
-            receipt = await unit.load(RECEIPT, receipt_id)
+            receipt = await unit.load(RECEIPT, receipt_id, likely_new=True)
             if receipt is None:
                 order = await unit.load(ORDER, order_id)
                 if order is None:

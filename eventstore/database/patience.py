@@ -29,6 +29,12 @@ async def outlast(act: Callable[[], Awaitable[T]], seconds: float | None = None)
     restarting the attempt would send a message again that only has to be recorded. CALL_SECONDS
     bounds both.
     """
+    try:
+        return await act()
+    except Exception as error:
+        if not is_away(error):
+            raise
+        logger.warning("waiting for the database: %s", error)
     patience = AsyncRetrying(
         retry=retry_if_exception(is_away),
         wait=wait_exponential(0.2, max=5),
