@@ -549,3 +549,49 @@ async def test_a_snapshot_that_cannot_be_kept_is_a_shortcut_less(
     await asyncio.gather(*repository._background)
     admin(database, "GRANT INSERT ON log.snapshots TO ludoteca_app")
     assert await _load(postgres_log, SNAPPED, stream) == (Tally(10, 10), [0])
+
+
+# -- streams presumed new --------------------------------------------------------------------------
+
+
+async def test_a_stream_presumed_new_is_not_read(postgres_log: PostgresLog) -> None:
+    reads, stream = Reads(postgres_log), uuid4()
+
+    async def decision(unit: UnitOfWork) -> Tally | None:
+        state = await unit.load(TALLY, stream, likely_new=True)
+        unit.emit(stream, [Counted(1)])
+        return state
+
+    assert (await decide(Repository(reads), decision))[0] is None  # type: ignore[arg-type]
+    assert reads.after == []
+
+
+@pytest.mark.parametrize("outcome", ["an append", "a result", "a refusal"])
+async def test_a_stream_wrongly_presumed_new_is_read_before_anybody_sees_the_decision(
+    here: Repository, there: Repository, outcome: str
+) -> None:
+    stream, elsewhere = uuid4(), uuid4()
+    await count(there, stream, 5)
+
+    async def decision(unit: UnitOfWork) -> int:
+        state = await unit.load(TALLY, stream, likely_new=True)
+        total = 0 if state is None else state.total
+        if outcome == "an append":
+            unit.create(TALLY, elsewhere, [Counted(total)])
+        elif outcome == "a refusal" and not total:
+            raise TooMuch
+        return total
+
+    assert (await decide(here, decision))[0] == 5
+    if outcome == "an append":
+        assert await _total(here, elsewhere) == 5
+
+
+async def test_a_known_stream_is_not_presumed_new(here: Repository) -> None:
+    stream = uuid4()
+    await count(here, stream, 5)
+
+    async def decision(unit: UnitOfWork) -> Tally | None:
+        return await unit.load(TALLY, stream, likely_new=True)
+
+    assert (await decide(here, decision))[0] == Tally(5, 1)
