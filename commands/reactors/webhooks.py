@@ -41,11 +41,11 @@ def merchant_webhooks(handler: CommandHandler) -> Reactor:
         sellers = set() if merchant_event is None else {PLATFORM_ID, *merchant_event.sellers}
         if without_endpoint.covers(sellers, env.position):
             return
-        seen = handler.log.history.mark.position
+        history = handler.log.history
+        seen, generation = history.mark.position, history.generation
 
-        async def decision(unit: UnitOfWork) -> None:
+        async def decision(unit: UnitOfWork) -> set[UUID]:
             endpoints = await _endpoints_of(unit, sellers)
-            without_endpoint.note(sellers - {endpoint.seller_id for _, endpoint in endpoints}, seen)
             for endpoint_id, endpoint in endpoints:
                 if endpoint.wants(event.NAME):
                     delivery_id = webhook_deliveries.delivery_id(endpoint_id, env.event_id)
@@ -57,8 +57,12 @@ def merchant_webhooks(handler: CommandHandler) -> Reactor:
                         position=env.position,
                     )
                     unit.emit(delivery_id, requested)
+            return sellers - {endpoint.seller_id for _, endpoint in endpoints}
 
-        await handler.handle(decision, caused(name, env), once_for(name, env))
+        # not while deciding, which may be on outdated states
+        without = (await handler.handle(decision, caused(name, env), once_for(name, env))).value
+        if generation == history.generation:
+            without_endpoint.note(without, seen)
 
     async def account_moved(
         _: UserDeactivated | UserForgotten | UserReactivated, env: Envelope
