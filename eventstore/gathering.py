@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Generic, TypeVar
 
+from kit.background import background_task
 from kit.cancellation import stop_if_cancelled
 
 K = TypeVar("K")
@@ -35,7 +36,7 @@ class Gatherer(Generic[K, V]):
         answers: asyncio.Future[Mapping[K, V]] = asyncio.get_running_loop().create_future()
         self._waiting.append((questions, answers))
         if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask_all(), name="gathered reads")
+            self._asking = background_task(self._ask_all(), "gathered reads")
         return await answers
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ from eventstore.database.connections import Watch
 from eventstore.database.postgres import connect_async
 from eventstore.history import History
 from eventstore.log import LogUnavailable
+from kit.background import background_task
 from kit.cancellation import stop_if_cancelled
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class HeadWatcher:
         """
         of = self._history.generation if generation is None else generation
         if not self._closed and (self._task is None or self._task.done()):
-            self._task = asyncio.create_task(self._watch(), name="head-watcher")
+            self._task = background_task(self._watch(), "head-watcher")
         while not self._closed and self._history.generation == of and self._head <= position:
             await self._news.wait()
         if self._closed:

@@ -50,6 +50,7 @@ from eventstore.pages import (
     fitting,
     small,
 )
+from kit.background import background_task
 from kit.clock import SYSTEM_CLOCK, Clock
 
 _VERSIONS = """
@@ -144,7 +145,7 @@ class PostgresLog:
 
     def _drain(self) -> None:
         """Replace all connections: older ones may lead to a replaced server."""
-        self._draining = asyncio.create_task(self.pool.drain(), name="draining the log's pool")
+        self._draining = background_task(self.pool.drain(), "draining the log's pool")
 
     def while_there(self) -> AbstractContextManager[object]:
         """Wrap work that needs the database. With a watch, raises DatabaseAway as soon as the

@@ -24,6 +24,7 @@ import psycopg
 from eventstore.history import HistoryChanged
 from eventstore.log import LogUnavailable
 from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
+from kit.background import background_task
 from kit.cancellation import stop_if_cancelled
 from queries.game_changes import MAX_SCANNED_POSITIONS
 from queries.positions import ReadModelBehind
@@ -107,7 +108,7 @@ class GameTail:
         old."""
         self._asked_at = monotonic()
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._follow(), name="game-tail")
+            self._task = background_task(self._follow(), "game-tail")
         return self._position if self._asked_at - self._known_at < STALE_SECONDS else None
 
     def settled(self) -> Since | None:

@@ -8,6 +8,7 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore.consumers.checkpoints import EXAMINED, HEAD, SUBSCRIPTIONS
+from kit.background import background_task
 from kit.cancellation import stop_if_cancelled
 
 FIRST_POLL_SECONDS, SLOWEST_POLL_SECONDS = 0.003, 0.02
@@ -144,7 +145,7 @@ class PositionWaiter:
         self._waiters.append(waiter)
         self._come.set()
         if self._poller is None or self._poller.done():
-            self._poller = asyncio.create_task(self._poll(), name="position-waiter")
+            self._poller = background_task(self._poll(), "position-waiter")
         try:
             async with asyncio.timeout(timeout):
                 await waiter.reached

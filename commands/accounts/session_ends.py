@@ -39,6 +39,7 @@ from eventstore.history import HistoryChanged
 from eventstore.log import LogUnavailable, Recorded
 from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
 from eventstore.repository import Repository
+from kit.background import background_task
 from kit.cancellation import stop_if_cancelled
 
 logger = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class SessionEnds:
     async def check(self, opened: Opened) -> None:
         """Raises Unauthorized("session_ended"); LogUnavailable while the log cannot be read."""
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._follow(), name="session-ends")
+            self._task = background_task(self._follow(), "session-ends")
         if monotonic() - self._known_at > STALE_SECONDS:
             await self._look_in_time()
         await self._must_be_there(opened)

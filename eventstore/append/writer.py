@@ -16,6 +16,7 @@ from eventstore.append.sender import Sender
 from eventstore.database.connections import Watch
 from eventstore.history import History
 from eventstore.log import Appended, LogUnavailable
+from kit.background import background_task
 
 MAX_BATCH = 512
 """Appends per statement: a larger batch gains nothing, and its callers wait longer."""
@@ -96,7 +97,7 @@ class GroupCommitWriter:
     def _start(self) -> None:
         """Start a task if enough appends wait; it takes them when it first runs."""
         if not self._sending or (len(self._sending) == 1 and len(self._waiting) >= OVERLAP):
-            task = asyncio.create_task(self._run(), name="log-writer")
+            task = background_task(self._run(), "log-writer")
             self._sending[task] = ()
 
     async def _run(self) -> None:

@@ -12,6 +12,7 @@ from eventstore.database.postgres import AWAY
 from eventstore.history import HistoryChanged
 from eventstore.log import LogUnavailable
 from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
+from kit.background import background_task
 from kit.cancellation import stop_if_cancelled
 
 _TAIL = """
@@ -45,7 +46,7 @@ class StreamFollower:
         entering, then wait."""
         if self._task is None or self._task.done():
             self._following.clear()
-            self._task = asyncio.create_task(self._follow(), name="stream-follower")
+            self._task = background_task(self._follow(), "stream-follower")
         await self._following.wait()
         news = asyncio.Event()
         for stream_id in stream_ids:

@@ -19,6 +19,7 @@ from eventstore.decoding import Raw
 from eventstore.history import HistoryChanged
 from eventstore.log import LogUnavailable
 from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
+from kit.background import background_task
 from kit.cancellation import stop_if_cancelled
 from queries.live.status_changes import StatusChange, StatusChanges, beginning_of
 from queries.positions import PositionUnknown
@@ -168,7 +169,7 @@ class LiveStatus:
             generation, head = self._log.history.generation, await self._log.head()
             if self._tail is None or self._tail.done():  # no other caller started it
                 self._position = head
-                self._tail = asyncio.create_task(self._follow(generation), name="live-status")
+                self._tail = background_task(self._follow(generation), "live-status")
 
     async def _follow(self, generation: int) -> None:
         """Run the tail; survives lost connections. When it cannot go on, it ends the listeners, who
