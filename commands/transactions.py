@@ -333,7 +333,11 @@ class TransactionCommands:
 
     async def _fetch(self, transaction_id: UUID) -> TransactionAndPayment:
         repository = self._handler.repository
-        version, transaction = await repository.get_versioned(TRANSACTION, transaction_id)
+        version, transaction = await repository.get_versioned(
+            TRANSACTION, transaction_id, fresh=False
+        )
+        if not transaction.is_immutable:
+            version, transaction = await repository.get_versioned(TRANSACTION, transaction_id)
         payment_id = transaction.payment_id
         payment = None if payment_id is None else await repository.state(PAYMENT, payment_id)
         return TransactionAndPayment(transaction, payment, version)

@@ -110,6 +110,11 @@ class Transaction(msgspec.Struct, frozen=True):
         """Whether the transaction has ended."""
         return self.status in {"COMPLETED", "FAILED"}
 
+    @property
+    def is_immutable(self) -> bool:
+        """Whether the transaction has ended, and cannot be taken back by the provider."""
+        return self.is_final and self.type != "deposit"
+
 
 def evolve(state: Transaction | None, event: Event) -> Transaction | None:  # noqa: PLR0911 - one line a fact
     replace = msgspec.structs.replace

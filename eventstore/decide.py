@@ -33,8 +33,8 @@ async def decide(
     once: IdempotencyKey | None = None,
     refusal: type[Exception] = Exception,
 ) -> tuple[R, Appended | None]:
-    """Run a decision and append its events. On a conflict it runs again, in its turn at the
-    contended streams.
+    """Run a decision and append its events, in its turn at their streams: in one process, appends
+    to one stream never conflict. After a conflict with another process, the decision runs again.
 
     Returns its result and where it was appended (None without events). Whatever fails on cached
     states is tried on fresh ones first. Raises VersionConflict after ATTEMPTS; whatever the
@@ -51,27 +51,22 @@ async def decide(
                     if fresh := await unit.is_stale():
                         continue
                     return result, None
-                if not queued and (
-                    contended := [
-                        e.stream_id for e in appends if repository.turns.taken(e.stream_id)
-                    ]
-                ):
-                    # Others queue for the stream: out of turn this would lose. In its turn, the
-                    # cache is current.
-                    await repository.turns.wait(locks, contended)
+                if not queued:
+                    contended = await repository.turns.wait(locks, [e.stream_id for e in appends])
                     queued = True
-                    continue
+                    if contended:
+                        # Others have appended to one of the streams meanwhile: this would lose. In
+                        # its turn, the cache is current.
+                        continue
                 unit.must_hold()
                 key = once and msgspec.structs.replace(
                     once, result_ids={**once.result_ids, **unit.result_ids}
                 )
                 appended = await repository.log.append(appends, unit.metadata, key, unit.reads())
-            except VersionConflict as conflict:
+            except VersionConflict:
                 if attempt == ATTEMPTS:
                     raise
-                if not queued:
-                    await repository.turns.wait(locks, conflict.stream_ids)
-                fresh = queued = True
+                fresh = True
             except Exception as error:
                 # no other state would change these
                 if isinstance(error, AlreadyDone) or is_away(error):
