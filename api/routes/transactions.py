@@ -152,11 +152,12 @@ async def create_transaction(
     async def reply(result: CommandResult[UUID]) -> Response:
         transaction_id = result.value
         now = await services.commands.transactions.when_ready(transaction_id, prefer.wait_seconds)
-        position = (
-            await position_of(result, services)
-            if prefer.asynchronous
-            else await services.log.head()
-        )
+        if prefer.asynchronous:
+            position = await position_of(result, services)
+        elif now.transaction.is_immutable:  # this process has seen its last event
+            position = max(result.position or 0, services.log.history.mark.position)
+        else:
+            position = await services.log.head()
         if now.transaction.status == "FAILED":
             return _failed(request, transaction_id, now.transaction, position)
         headers = {"Location": f"/api/v1/transactions/{transaction_id}", **prefer.headers}
