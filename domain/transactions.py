@@ -7,6 +7,8 @@ transfer: created ─► processing with the source's deduction ─► completed
 payment:  created, processing, completed with the wallet's deduction and the payment's capture, in
           one append
 
+A transfer whose target takes the money is one append as well.
+
 Each event here is appended together with the changes to wallets and payment that it reports. An
 unfinished transaction is resumed from its status alone.
 """

@@ -33,8 +33,8 @@ async def decide(
     once: IdempotencyKey | None = None,
     refusal: type[Exception] = Exception,
 ) -> tuple[R, Appended | None]:
-    """Run a decision and append its events, in its turn at their streams: in one process, appends
-    to one stream never conflict. After a conflict with another process, the decision runs again.
+    """Run a decision and append its events, in its turn at their streams. When another process
+    appended first, the decision runs again.
 
     Returns its result and where it was appended (None without events). Whatever fails on cached
     states is tried on fresh ones first. Raises VersionConflict after ATTEMPTS; whatever the

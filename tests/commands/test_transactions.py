@@ -194,6 +194,17 @@ async def test_a_transfer_is_one_append(shop: Shop, monkeypatch: pytest.MonkeyPa
     assert (found.transaction.status, found.version) == ("COMPLETED", 3)
 
 
+async def test_an_ended_transfer_is_reported_from_memory(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for streams in PEOPLE:
+        await shop.append(streams)
+    made = await shop.transactions.transfer(ANA, WALLET, BENS_WALLET, 300, "EUR")
+    monkeypatch.delattr(type(shop.log), "read_first_events")
+    found = await shop.transactions.when_ready(made.value, 60)
+    assert found.transaction.status == "COMPLETED"
+
+
 REFUSED_TARGETS: dict[str, Streams] = {
     "wallet_inactive": {BENS_WALLET: [WalletDeactivated(reason="lost phone")]},
     "balance_too_large": {

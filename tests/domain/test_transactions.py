@@ -68,6 +68,16 @@ def test_a_deposit_names_its_target_and_a_payment_its_source() -> None:
     assert fold(evolve, *a_payment()).from_wallet_id == SOURCE
 
 
+@pytest.mark.parametrize(
+    ("make", "immutable"), [(a_transfer, True), (a_payment, True), (a_deposit, False)]
+)
+def test_only_a_deposit_may_change_after_its_end(
+    make: Callable[[], list[Event]], immutable: bool
+) -> None:
+    assert not fold(evolve, *make(), PROCESSING).is_immutable
+    assert fold(evolve, *make(), PROCESSING, COMPLETED).is_immutable is immutable
+
+
 @pytest.mark.parametrize("make", [a_transfer, a_deposit, a_payment])
 @pytest.mark.parametrize(
     ("wrong", "code"),

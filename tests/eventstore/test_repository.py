@@ -3,6 +3,7 @@ current state."""
 
 import asyncio
 import multiprocessing
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,6 +12,7 @@ from eventstore.aggregate import Aggregate, NoSuchStream, UnexpectedVersion
 from eventstore.decide import decide
 from eventstore.log import (
     AlreadyDone,
+    Appended,
     IdempotencyKey,
     Recorded,
     StreamAppend,
@@ -405,6 +407,26 @@ async def test_fifty_tasks_on_one_aggregate_all_have_their_turn(here: Repository
     await asyncio.gather(*(count(here, stream, 1) for _ in range(50)))
     assert await here.state(TALLY, stream) == Tally(50, 50)
     assert not here.turns._locks, "who waited has left"
+
+
+async def test_decisions_that_begin_at_once_are_not_refused_by_the_log(
+    here: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = uuid4()
+    await count(here, stream, 1)
+    append, refused = here.log.append, []
+
+    async def watched_append(*arguments: Any, **named: Any) -> Appended:
+        try:
+            return await append(*arguments, **named)
+        except VersionConflict as conflict:
+            refused.append(conflict)
+            raise
+
+    monkeypatch.setattr(here.log, "append", watched_append)
+    await asyncio.gather(*(count(here, stream, 1) for _ in range(50)))
+    assert await here.state(TALLY, stream) == Tally(51, 51)
+    assert not refused
 
 
 async def test_tasks_that_need_the_same_streams_in_another_order_do_not_block_each_other(
