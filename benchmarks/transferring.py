@@ -1,9 +1,9 @@
 """Measures how many transfers between wallets per second concurrent clients carry out.
 
 Ours goes through the public calls `TransactionCommands.transfer` and `when_ready`: one append of
-five events, with all its guarantees. The peer updates the same balances in
-one PostgreSQL transaction of two UPDATEs and an INSERT: no history, no events, no notifications.
-Each client has a pair of wallets; in the case with a hot wallet, all take from the same one.
+five events, with all its guarantees. The peer updates the same balances in one PostgreSQL
+transaction of two UPDATEs and an INSERT: no history, no events, no notifications. Each client has a
+pair of wallets; in the case with a hot wallet, all take from the same one.
 """
 
 import asyncio
