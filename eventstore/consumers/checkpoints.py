@@ -81,6 +81,8 @@ _SUBSCRIPTIONS = f"SELECT {_COLUMNS} FROM {SUBSCRIPTIONS} ORDER BY feed"
 _SUBSCRIPTION = f"SELECT {_COLUMNS} FROM {SUBSCRIPTIONS} WHERE feed = %s"
 _SUBSCRIPTION_LOCKED = f"{_SUBSCRIPTION} FOR UPDATE OF f, c"
 
+_REGISTERED = "SELECT projection, version FROM consumers.feeds"
+
 _REGISTER = f"""
 WITH added AS (
     INSERT INTO consumers.feeds (feed, projection, version, storage, active, ready_at)
@@ -213,6 +215,12 @@ def register(
         },
     )
     return name
+
+
+def registered(conn: psycopg.Connection) -> set[tuple[str, int]]:
+    """The projections and versions that have a subscription: runners look every second whether to
+    register any."""
+    return set(conn.execute(_REGISTERED, prepare=True).fetchall())
 
 
 def begin_anew(conn: psycopg.Connection, name: str, position: int) -> int | None:

@@ -42,8 +42,10 @@ def register_reactors(url: str, reactors: Iterable[Reacts]) -> None:
 
 def register(conn: psycopg.Connection, reactors: Iterable[Reacts]) -> None:
     """As `register_reactors`, over a connection (autocommit)."""
-    head = checkpoints.head(conn)
-    for reactor in reactors:
+    there = checkpoints.registered(conn)
+    missing = [reactor for reactor in reactors if (reactor.name, 1) not in there]
+    head = checkpoints.head(conn) if missing else 0
+    for reactor in missing:
         checkpoints.register(conn, reactor.name, 1, "", head if reactor.starts_from == "now" else 0)
 
 

@@ -117,8 +117,10 @@ class Runner:
     def _scan(self, conn: psycopg.Connection, lane: Lane, head: int) -> None:
         """Lead what nobody leads, except subscriptions that lag behind others or are to be retried,
         which other threads lead."""
+        there = checkpoints.registered(conn)
         for key, registered in self._models.items():
-            checkpoints.register(conn, *key, registered.storage)
+            if key not in there:
+                checkpoints.register(conn, *key, registered.storage)
         asked, retried = checkpoints.retry_requested(conn), set[str]()
         left: list[str] = []
 
