@@ -13,7 +13,7 @@ async def must_write_as_declared(core: Core, queues: Queues) -> None:
     kinds, position, undeclared = core.log.codec.kinds, 0, set[tuple[str, str]]()
     while page := await core.log.read_raw(position):
         for env, _ in page:
-            if kinds[env.name] not in declared.get(env.actor, kinds.values()):
+            if env.actor in declared and kinds[env.name] not in declared[env.actor]:
                 undeclared.add((env.actor, kinds[env.name]))
         position = page[-1][0].position
     assert not undeclared
