@@ -75,6 +75,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         del config.stash[_POSTGRES]
 
 
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """Opening a home makes private whatever its process creates from then on: also what later
+    tests create."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="session")
 def postgres_url(pytestconfig: pytest.Config) -> str:
     """The run's server; each test uses its own database on it."""

@@ -30,13 +30,11 @@ def ludoteca(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ludote
     monkeypatch.setenv("LUDOTECA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LUDOTECA_ALLOW_UNSAFE_DATABASE", "on")
     root = logging.getLogger()
-    handlers, level, umask = list(root.handlers), root.level, os.umask(0o022)
-    os.umask(umask)
+    handlers, level = list(root.handlers), root.level
     signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield Ludoteca()
     for number, heard in signals.items():
         signal.signal(number, heard)
-    os.umask(umask)
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
