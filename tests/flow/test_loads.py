@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import pytest
 
 from runtime.load.games import DEFAULT_PRICE_CENTS, game_id_of
 from runtime.load.purchases import person_id_of
-from tests.support.processes.instance import Instance, eventually, running
+from tests.support.processes.instance import PATIENCE, Instance, eventually, running
 from tests.support.servers import shared
 
 GAMES_HEADER, PURCHASES_HEADER = (
@@ -298,8 +299,8 @@ def test_a_second_load_changes_nothing(shop: Instance, files: Files) -> None:
 
 # -- a killed load ---------------------------------------------------------------------------------
 
-PEOPLE, TITLES = [f"9{n:03}" for n in range(20)], [f"Crowd {n}" for n in range(600)]
-BOUGHT = [(person, TITLES[(7 * n + m) % 40]) for n, person in enumerate(PEOPLE) for m in range(20)]
+PEOPLE, TITLES = [f"9{n:03}" for n in range(40)], [f"Crowd {n}" for n in range(1_000)]
+BOUGHT = [(person, TITLES[(7 * n + m) % 60]) for n, person in enumerate(PEOPLE) for m in range(30)]
 
 
 def test_a_load_that_is_killed_and_run_again_doubles_nothing(
@@ -347,7 +348,10 @@ def kill_amid(shop: Instance, what: str, path: Path, counted: str) -> int:
     """Start a load and kill it when part of it is in the log; returns how much is there then."""
     before = shop.count(counted)
     loader = starting(shop, what, path)
-    eventually(lambda: shop.count(counted), lambda found: found > before)
+    deadline = time.monotonic() + PATIENCE
+    # Without the growing pauses of `eventually`: a load is over within a second or two.
+    while shop.count(counted) == before:
+        assert time.monotonic() < deadline
     loader.send_signal(signal.SIGKILL)
     loader.communicate()
     return shop.count(counted) - before
