@@ -1,14 +1,15 @@
 """The requests that both sides receive."""
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
-from itertools import count
+from itertools import count, islice
+from urllib.parse import quote_plus
 from uuid import UUID
 
 import msgspec
 
 from benchmarks.http.shop import READERS, Shop
+from benchmarks.http.typed import never_repeated, repeated
 from benchmarks.http.wrk import Request
 from domain.cart import ItemAdded
 from domain.orders import OrderCreated
@@ -30,12 +31,13 @@ filled long ago, however the connections overtake each other."""
 class Endpoint(msgspec.Struct, frozen=True):
     """A request type to measure. `requests` yields requests from a number on, endlessly; no command
     occurs twice. Each command appends one of each of `events`. `ahead` is sent before the first of
-    `requests`."""
+    `requests`. `goes_on`: no request is sent again to fill the time."""
 
     name: str
     requests: Callable[[Shop, int], Iterator[Request]]
     events: tuple[str, ...] = ()
     ahead: Callable[[Shop, int], Iterator[Request]] = lambda _shop, _first: iter(())
+    goes_on: bool = False
 
     @property
     def is_command(self) -> bool:
@@ -54,11 +56,15 @@ def _games(_: Shop, _first: int) -> Iterator[Request]:
 
 
 def _search(shop: Shop, first: int) -> Iterator[Request]:
-    """The first two words of titles."""
-    for n in count(first):
-        words = re.findall(r"[^\W_]+", shop.titles[n * 11 % len(shop.titles)])[:2]
-        if words and all(map(str.isascii, words)):
-            yield Request("GET", f"/api/v1/games/search?q={'+'.join(words)}&limit=20")
+    yield from map(_searching, islice(never_repeated(shop.titles), first, None))
+
+
+def _search_again(shop: Shop, first: int) -> Iterator[Request]:
+    yield from map(_searching, islice(repeated(shop.titles), first, None))
+
+
+def _searching(query: str) -> Request:
+    return Request("GET", f"/api/v1/games/search?q={quote_plus(query)}&limit=20")
 
 
 def _library(_: Shop, first: int) -> Iterator[Request]:
@@ -138,7 +144,10 @@ def _text(value: object) -> str:
 ENDPOINTS = {
     "game": Endpoint("GET /games/{id}", _game),
     "games": Endpoint("GET /games?limit=20", _games),
-    "search": Endpoint("GET /games/search?q=", _search),
+    "search": Endpoint("GET /games/search?q=, each time another query", _search, goes_on=True),
+    "search-again": Endpoint(
+        "GET /games/search?q=, with queries repeated by Zipf's law", _search_again, goes_on=True
+    ),
     "library": Endpoint("GET /library", _library),
     "order": Endpoint("GET /orders/{id}", _order),
     "cart": Endpoint("GET /cart", _cart),

@@ -152,8 +152,13 @@ def client(base: str, position: int, token: str = "") -> httpx.AsyncClient:
 
 
 async def get(http: httpx.AsyncClient, path: str, **query: str) -> Any:
-    """The answer. Raises ValueError unless it is 200."""
-    answer = await http.get(f"/api/v1{path}", params=query)
+    """The answer, once the read models are where the client wants them. Raises ValueError unless it
+    is 200."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answer = await http.get(f"/api/v1{path}", params=query)
+        while answer.status_code == 503:
+            await asyncio.sleep(float(answer.headers.get("Retry-After", 1)))
+            answer = await http.get(f"/api/v1{path}", params=query)
     if answer.status_code != 200:
         raise ValueError(f"{path}: {answer.status_code} {answer.text}")
     return answer.json()

@@ -30,8 +30,8 @@ from runtime.wiring.core import open_core
 QUERIES = 2_000
 """How many different requests of a query there are; then they repeat."""
 
-COMMANDS_PER_SECOND = 4_000
-"""How many commands are prepared: more than any side can execute."""
+PREPARED_PER_SECOND = 4_000
+"""How many commands, or queries that go on, are prepared: more than any side can answer."""
 
 WARM_UP_SECONDS = 1.0
 WARM_UP_CONNECTIONS = 8
@@ -87,8 +87,8 @@ class Side:
     ) -> Sample:
         base, first = self.serving.base, self._next[endpoint.name]
         length = QUERIES
-        if endpoint.is_command:
-            length = int(COMMANDS_PER_SECOND * seconds)
+        if endpoint.is_command or endpoint.goes_on:
+            length = int(PREPARED_PER_SECOND * seconds)
             self._next[endpoint.name] += length
         requests = list(islice(endpoint.requests(data, first), length))
         ahead = [*endpoint.ahead(data, first), requests.pop(0)]
