@@ -36,9 +36,9 @@ def main() -> None:
     )
     with server.running() as running:
         parts: Mapping[str, Callable[[], Sequence[Table]]] = {
-            "append": lambda: [
-                appending.benchmark(running, seconds=seconds, rounds=rounds, log=_progress)
-            ],
+            "append": lambda: appending.benchmark(
+                running, seconds=seconds, rounds=rounds, log=_progress
+            ),
             "fold": lambda: [
                 folding.benchmark(running, seconds=2 * seconds, rounds=rounds, log=_progress)
             ],

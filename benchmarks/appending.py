@@ -2,32 +2,37 @@
 
 Every caller appends five events to a stream, then starts the next stream. Ours is the public call
 `PostgresLog.append`, so the figure includes encoding, digest, chain and NOTIFY. The peers store the
-same payload: a plain INSERT, one transaction each, which gives no order and no chain; and the
-recorder of the `eventsourcing` library.
+same payload: a plain INSERT, one transaction each, which gives no order and no chain; the recorder
+of the `eventsourcing` library; and the stores in `benchmarks.peers`.
 """
 
-import asyncio
-import threading
-import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, closing
 from functools import partial
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
-import uvloop
 from eventsourcing.persistence import InfrastructureFactory, StoredEvent
 from eventsourcing.utils import Environment
 
+from benchmarks.callers import (
+    Append,
+    Read,
+    append_and_read,
+    append_in_threads,
+    append_to_own_streams,
+    append_to_popular_streams,
+    run,
+)
 from benchmarks.events import CODEC, PAYLOAD, SOME, FundsAdded
 from benchmarks.measuring import Aim, Case, Log, Sample, Table, line, take_turns
+from benchmarks.peers import emmett, message_db, umadb
 from benchmarks.server import Server, library_environment
 from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
 
 CALLERS = (1, 8, 64, 256)
-PER_STREAM = 5
-WARM_UP_SECONDS = 0.5
+PEERS_CALLERS = (1, 8, 64)
 
 PLAIN_TABLE = """
 CREATE TABLE events (
@@ -40,92 +45,139 @@ PLAIN_INSERT = (
     " position"
 )
 
-Append = Callable[[UUID, int], Awaitable[object]]
-"""Appends one event: stream and version."""
+PLAIN_READ = "SELECT version, name, payload FROM events WHERE stream_id = %s ORDER BY version"
 
 
-def benchmark(server: Server, *, seconds: float, rounds: int, log: Log) -> Table:
-    """Callers of our log, connections with a plain INSERT, and threads of the library."""
+def benchmark(server: Server, *, seconds: float, rounds: int, log: Log) -> Sequence[Table]:
+    """Callers of our log, connections with a plain INSERT, threads of the library, other stores;
+    then streams of unequal popularity, and as many reads as appends. Raises Missing."""
     server.template("plain", _create_plain_table)
+    return [
+        _own_streams(server, seconds, rounds, log),
+        _popular_streams(server, seconds, rounds, log),
+        _reads_between(server, seconds, rounds, log),
+    ]
+
+
+def _own_streams(server: Server, seconds: float, rounds: int, log: Log) -> Table:
     cases = [Case(f"append, {n}", partial(_ours, server, n, seconds)) for n in CALLERS]
     cases += [Case(f"INSERT, {n}", partial(_plain, server, n, seconds)) for n in (1, 8)]
-    cases += [Case(f"library, {n}", partial(_library, server, n, seconds)) for n in (1, 8, 64)]
+    peers: dict[str, Callable[[int], Sample]] = {
+        "library": partial(_library, server, seconds, "n"),
+        "library with functions": partial(_library, server, seconds, "y"),
+        "Message DB": partial(message_db.append, server, seconds),
+        "Emmett": partial(emmett.append, server, seconds),
+        "UmaDB": partial(umadb.append, seconds),
+    }
     cases += [
-        Case(f"library with functions, {n}", partial(_library, server, n, seconds, "y"))
-        for n in (1, 8, 64)
+        Case(f"{name}, {n}", partial(peer, n))
+        for name, peer in peers.items()
+        for n in PEERS_CALLERS
     ]
     aims = [
-        Aim("append, 1", "INSERT, 1", at_least=0.7),
-        Aim("append, 1", "library, 1"),
-        Aim("append, 1", "library with functions, 1"),
+        Aim("append, 1", "INSERT, 1", at_least=0.6),
         Aim("append, 8", "INSERT, 8"),
-        Aim("append, 8", "library, 8"),
-        Aim("append, 8", "library with functions, 8"),
         Aim("append, 64", "INSERT, 8", at_least=3),
         Aim("append, 64", "library, 64", at_least=25),
-        Aim("append, 64", "library with functions, 64"),
         Aim("append, 256", "INSERT, 8"),
         Aim("append, 256", "library, 64"),
+        *(
+            Aim(f"append, {n}", f"{name}, {n}")
+            for name in peers
+            for n in PEERS_CALLERS
+            if (name, n) != ("library", 64)
+        ),
     ]
     samples = take_turns(cases, rounds, log)
     lines = [line(case.name, samples, aims, unit="events/s") for case in cases]
     return Table("Append, one event each, by callers at once", lines)
 
 
-# -- callers as coroutines -------------------------------------------------------------------------
+def _popular_streams(server: Server, seconds: float, rounds: int, log: Log) -> Table:
+    counts = (8, 64)
+    call = append_to_popular_streams
+    cases = [Case(f"append, {n}", partial(_ours, server, n, seconds, call)) for n in counts]
+    cases += [Case(f"INSERT, {n}", partial(_plain, server, n, seconds, call)) for n in counts]
+    aims = [Aim(f"append, {n}", f"INSERT, {n}") for n in counts]
+    samples = take_turns(cases, rounds, log)
+    lines = [line(case.name, samples, aims, unit="events/s") for case in cases]
+    return Table("Append to streams drawn by Zipf's law, by callers at once", lines)
 
 
-async def _call(appends: list[Append], seconds: float) -> Sample:
-    """Each caller appends again as soon as it is answered. Only appends that begin and end within
-    the measured time count."""
-    begin = time.perf_counter() + WARM_UP_SECONDS
-    end = begin + seconds
-    latencies: list[float] = []
-
-    async def caller(append: Append) -> None:
-        stream_id, version = uuid4(), 0
-        while (started := time.perf_counter()) < end:
-            if version == PER_STREAM:
-                stream_id, version = uuid4(), 0
-            version += 1
-            await append(stream_id, version)
-            now = time.perf_counter()
-            if started >= begin and now <= end:
-                latencies.append(now - started)
-
-    await asyncio.gather(*map(caller, appends))
-    return Sample(len(latencies), seconds, latencies)
+def _reads_between(server: Server, seconds: float, rounds: int, log: Log) -> Table:
+    counts = (8, 64)
+    cases = [Case(f"append and read, {n}", partial(_ours_read, server, n, seconds)) for n in counts]
+    cases += [
+        Case(f"INSERT and SELECT, {n}", partial(_plain_read, server, n, seconds)) for n in counts
+    ]
+    aims = [Aim(f"append and read, {n}", f"INSERT and SELECT, {n}") for n in counts]
+    samples = take_turns(cases, rounds, log)
+    lines = [line(case.name, samples, aims, unit="operations/s") for case in cases]
+    return Table("Append an event, then read its stream, by callers at once", lines)
 
 
-def _run(main: Coroutine[None, None, Sample]) -> Sample:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main)
+# -- ours ------------------------------------------------------------------------------------------
+
+Shape = Callable[[Sequence[Append], float], Coroutine[None, None, Sample]]
+"""How callers choose their streams."""
 
 
-def _ours(server: Server, callers: int, seconds: float) -> Sample:
+def _ours(
+    server: Server, callers: int, seconds: float, shape: Shape = append_to_own_streams
+) -> Sample:
     async def main(url: str) -> Sample:
         async with PostgresLog.open(url, CODEC) as log:
-
-            async def append(stream_id: UUID, version: int) -> object:
-                return await log.append([StreamAppend(stream_id, version - 1, [SOME])])
-
-            return await _call([append] * callers, seconds)
+            return await shape([_appending(log)] * callers, seconds)
 
     with server.fresh("ours") as url:
-        return _run(main(url))
+        return run(main(url))
 
 
-def _plain(server: Server, callers: int, seconds: float) -> Sample:
+def _ours_read(server: Server, callers: int, seconds: float) -> Sample:
+    async def main(url: str) -> Sample:
+        async with PostgresLog.open(url, CODEC) as log:
+            return await append_and_read([(_appending(log), log.read_stream)] * callers, seconds)
+
+    with server.fresh("ours") as url:
+        return run(main(url))
+
+
+def _appending(log: PostgresLog) -> Append:
+    async def append(stream_id: UUID, version: int) -> object:
+        return await log.append([StreamAppend(stream_id, version - 1, [SOME])])
+
+    return append
+
+
+# -- a plain table ---------------------------------------------------------------------------------
+
+
+def _plain(
+    server: Server, callers: int, seconds: float, shape: Shape = append_to_own_streams
+) -> Sample:
     async def main(url: str) -> Sample:
         async with AsyncExitStack() as stack:
             appends = [
                 _inserting(await stack.enter_async_context(await _connect(url)))
                 for _ in range(callers)
             ]
-            return await _call(appends, seconds)
+            return await shape(appends, seconds)
 
     with server.fresh("plain") as url:
-        return _run(main(url))
+        return run(main(url))
+
+
+def _plain_read(server: Server, callers: int, seconds: float) -> Sample:
+    async def main(url: str) -> Sample:
+        async with AsyncExitStack() as stack:
+            connections = [
+                await stack.enter_async_context(await _connect(url)) for _ in range(callers)
+            ]
+            pairs = [(_inserting(conn), _selecting(conn)) for conn in connections]
+            return await append_and_read(pairs, seconds)
+
+    with server.fresh("plain") as url:
+        return run(main(url))
 
 
 async def _connect(url: str) -> psycopg.AsyncConnection:
@@ -144,15 +196,28 @@ def _inserting(conn: psycopg.AsyncConnection) -> Append:
     return append
 
 
+def _selecting(conn: psycopg.AsyncConnection) -> Read:
+    cursor = conn.cursor(binary=True)
+
+    async def read(stream_id: UUID) -> object:
+        await cursor.execute(PLAIN_READ, (stream_id,), prepare=True)
+        return [
+            (version, name, CODEC.decode(name, payload, UUID(int=0)))
+            for version, name, payload in await cursor.fetchall()
+        ]
+
+    return read
+
+
 def _create_plain_table(url: str) -> None:
     with psycopg.connect(url) as conn:
         conn.execute(PLAIN_TABLE)
 
 
-# -- callers as threads: the library is synchronous ------------------------------------------------
+# -- the library: it is synchronous ----------------------------------------------------------------
 
 
-def _library(server: Server, callers: int, seconds: float, functions: str = "n") -> Sample:
+def _library(server: Server, seconds: float, functions: str, callers: int) -> Sample:
     with server.fresh() as url:
         env = {**library_environment(url), "POSTGRES_ENABLE_DB_FUNCTIONS": functions}
         with closing(InfrastructureFactory.construct(Environment(env=env))) as factory:
@@ -163,35 +228,4 @@ def _library(server: Server, callers: int, seconds: float, functions: str = "n")
                     [StoredEvent(stream_id, version, FundsAdded.NAME, PAYLOAD)]
                 )
 
-            return _call_in_threads(append, callers, seconds)
-
-
-def _call_in_threads(append: Callable[[UUID, int], object], callers: int, seconds: float) -> Sample:
-    begin = time.perf_counter() + WARM_UP_SECONDS
-    end = begin + seconds
-    latencies: list[list[float]] = [[] for _ in range(callers)]
-    errors: list[BaseException] = []
-
-    def caller(mine: list[float]) -> None:
-        stream_id, version = uuid4(), 0
-        try:
-            while (started := time.perf_counter()) < end:
-                if version == PER_STREAM:
-                    stream_id, version = uuid4(), 0
-                version += 1
-                append(stream_id, version)
-                now = time.perf_counter()
-                if started >= begin and now <= end:
-                    mine.append(now - started)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=caller, args=(mine,)) for mine in latencies]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    everyone = [latency for mine in latencies for latency in mine]
-    return Sample(len(everyone), seconds, everyone)
+            return append_in_threads([append] * callers, seconds)

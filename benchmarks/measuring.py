@@ -71,6 +71,7 @@ class Line(msgspec.Struct, frozen=True):
     highest: float
     p50_ms: float | None = None
     p99_ms: float | None = None
+    p999_ms: float | None = None
     ratios: Sequence[Ratio] = ()
     cpu_ms: Mapping[str, float] = {}
 
@@ -117,6 +118,11 @@ def p99(sample: Sample) -> float:
     return sample.quantile_ms(0.99)
 
 
+def p999(sample: Sample) -> float:
+    """99.9th percentile of the latency in milliseconds."""
+    return sample.quantile_ms(0.999)
+
+
 def line(
     case: str,
     samples: dict[str, list[Sample]],
@@ -136,6 +142,7 @@ def line(
         max(values),
         statistics.median(map(p50, samples[case])) if timed else None,
         statistics.median(map(p99, samples[case])) if timed else None,
+        statistics.median(map(p999, samples[case])) if timed else None,
         [
             _ratio(values, [figure(s) for s in samples[aim.peer]], aim)
             for aim in aims

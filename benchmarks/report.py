@@ -13,7 +13,7 @@ from rich.table import Table as Grid
 
 from benchmarks.measuring import Line, Ratio, Table
 
-HEADINGS = ("", "figure", "lowest – highest", "p50 ms", "p99 ms", "beside its peers")
+HEADINGS = ("", "figure", "lowest – highest", "p50 ms", "p99 ms", "p99.9 ms", "beside its peers")
 CPU = "CPU ms each"
 """The heading of one more column, where CPU was measured."""
 
@@ -122,8 +122,7 @@ def _cells(line: Line) -> Sequence[str]:
         line.case,
         f"{_number(line.figure)} {line.unit}",
         f"{_number(line.lowest)} – {_number(line.highest)}",
-        "" if line.p50_ms is None else f"{line.p50_ms:.2f}",
-        "" if line.p99_ms is None else f"{line.p99_ms:.2f}",
+        *("" if ms is None else f"{ms:.2f}" for ms in (line.p50_ms, line.p99_ms, line.p999_ms)),
         "; ".join(map(_ratio, line.ratios)),
     )
 

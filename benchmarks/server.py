@@ -24,6 +24,7 @@ class Server:
     def __init__(self, url: str, pid: int) -> None:
         self.pid = pid
         self._url = url
+        self.templates: set[str] = set()
         self._made = 0
 
     def url(self, database: str) -> str:
@@ -37,6 +38,7 @@ class Server:
             )
         )
         fill(self.url(name))
+        self.templates.add(name)
 
     @contextmanager
     def fresh(self, template: str = "template1") -> Iterator[str]:
