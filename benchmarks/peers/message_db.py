@@ -1,5 +1,7 @@
-"""Message DB (https://docs.eventide-project.org/user-guide/message-db/): its own SQL functions. Each
-append is one call of `write_message` with the expected version, over asynchronous psycopg."""
+"""Message DB (https://docs.eventide-project.org/user-guide/message-db/): its own SQL functions.
+
+Each append is one call of `write_message` with the expected version, over asynchronous psycopg.
+"""
 
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
