@@ -5,7 +5,7 @@ Each look is one statement, and so one snapshot: the end of the log, what has ch
 previous look, and the checkpoint of the read models of games and stock (unless one of their streams
 is quarantined, which might be folded later, without an event). So what is read after a look
 reflects at least that checkpoint, and holds until the log has a later change of the same game or
-stock.
+stock, or a rebuild has made their rows, or the search index, anew.
 
 This knowledge is as old as the last look: some milliseconds while the log grows, and never more
 than STALE_SECONDS.
@@ -51,8 +51,12 @@ _LOOK = """
 SELECT head.position AS head,
     EXISTS (
         SELECT 1 FROM consumers.quarantine q JOIN consumers.feeds f USING (feed)
-        WHERE f.projection IN ('games', 'stock')
+        WHERE f.projection IN ('games', 'games_text', 'stock')
     ) AS quarantined,
+    (
+        SELECT coalesce(json_agg(f.storage ORDER BY f.feed), '[]') FROM consumers.feeds f
+        WHERE f.active AND f.projection IN ('games', 'games_text', 'stock')
+    ) AS storages,
     (
         SELECT coalesce(
             json_agg(
@@ -75,12 +79,14 @@ FROM (
 class _Look(msgspec.Struct, frozen=True):
     head: int
     quarantined: bool
+    storages: list[str]
     changes: list[tuple[UUID, int, bool]]
     """Streams, positions, and whether they are of games."""
 
 
 class Since(msgspec.Struct, frozen=True):
-    """From which position on something that is read now holds, and in which history of the log."""
+    """From which position on something that is read now holds, and in which generation: another one
+    begins when the log goes back, or rows have been made anew."""
 
     position: int
     generation: int
@@ -101,6 +107,8 @@ class GameTail:
         """The last changes, by stream; those before `_complete_from` may be missing."""
         self._complete_from = 0
         self._last_game = 0
+        self._storages: list[str] = []
+        """Where the rows of games, stock and search index are."""
         log.history.when_it_changes(self._forget)
 
     def position(self) -> int | None:
@@ -170,6 +178,9 @@ class GameTail:
         if generation != self._generation:
             return
         look = found.value[0]
+        if look.storages != self._storages:
+            self._storages = look.storages
+            self._generation += 1
         if look.head > upto:  # too many to look through: all may have changed
             self._changed.clear()
             self._complete_from = self._last_game = look.head

@@ -16,7 +16,6 @@ from api.answers import (
     ExpectedVersion,
     answer,
     etag,
-    page_answer,
     page_content,
     position_of,
     respond,
@@ -31,6 +30,7 @@ from api.views.game_offers import offers_of, show_offers
 from api.views.game_visibility import VisibleStatus
 from api.views.games import (
     DatedGame,
+    FoundGame,
     GameView,
     Offered,
     SearchPage,
@@ -52,6 +52,7 @@ from queries.read_models import Answer as Found
 from queries.read_models import ReadModels
 from queries.search.port import Sort as SearchSort
 from queries.search.searching import SearchQuery
+from queries.stock import Offer
 
 router = APIRouter(prefix="/api/v1", tags=["catalog"])
 
@@ -269,41 +270,29 @@ async def search_games(
 ) -> Response:
     """Search the games on sale. The search tolerates typos and missing accents, and takes the last
     word as the beginning of one."""
-    query = SearchQuery(
-        q=q,
-        category=category,
-        genre=genre,
-        tag=tag,
-        platform=platform,
-        seller_id=seller_id,
-        price_min=price_min,
-        price_max=price_max,
-        region=region,
-        currency=await currency_of(services, reads, region, currency),
-        sort=sort,
-        limit=limit,
-        cursor=cursor,
-    )
-    result = await services.search.search(reads, query)
-    games = [found_game(item) for item in result.value.items]
-    offers = await offers_of(services, reads, games)
-    for game in games:
-        offer = offers.value.get(game.game_id)
-        if offer is not None:
-            game.available = offer.available
-            game.image_ids = offer.image_ids
-        offer_of(game, game.prices, game.image_ids, region)
-    page = SearchPage.model_validate(
-        {
-            "items": games,
-            "next_cursor": result.value.next_cursor,
-            "total": result.value.total,
-            "facets": result.value.facets,
-            "suggestion": result.value.suggestion,
-            "engine": result.value.engine,
-        }
-    )
-    return page_answer(request, page, min(result.position, offers.position))
+
+    async def make() -> tuple[Content, int]:
+        query = SearchQuery(
+            q=q,
+            category=category,
+            genre=genre,
+            tag=tag,
+            platform=platform,
+            seller_id=seller_id,
+            price_min=price_min,
+            price_max=price_max,
+            region=region,
+            currency=await currency_of(services, reads, region, currency),
+            sort=sort,
+            limit=limit,
+            cursor=cursor,
+        )
+        return await _search_results(request, services, reads, query)
+
+    if services.search.prefers_another_engine:  # only asking it shows whether it can answer
+        return respond(request, *await make())
+    kept_answers: KeptAnswers = request.app.state.kept_answers
+    return await kept_answers.answer(request, reads, make)
 
 
 @router.get("/games/suggest", response_model=Page[TitleView], dependencies=[EVERYBODY])
@@ -372,6 +361,33 @@ async def games_by_seller(
     return respond(request, *await _offered(request, services, reads, page, region))
 
 
+async def _search_results(
+    request: Request, services: Services, reads: ReadModels, query: SearchQuery
+) -> tuple[Content, int]:
+    """A page of search results, and the position that it reflects."""
+    result = await services.search.search(reads, query)
+    games = [found_game(item) for item in result.value.items]
+    offers = await offers_of(services, reads, games)
+    for game in games:
+        offer = offers.value.get(game.game_id)
+        if offer is not None:
+            game.available = offer.available
+            game.image_ids = offer.image_ids
+        offer_of(game, game.prices, game.image_ids, query.region)
+    page = SearchPage.model_validate(
+        {
+            "items": games,
+            "next_cursor": result.value.next_cursor,
+            "total": result.value.total,
+            "facets": result.value.facets,
+            "suggestion": result.value.suggestion,
+            "engine": result.value.engine,
+        }
+    )
+    stock = _stock(games, offers, result.position)
+    return page_content(request, page, stock.streams, stock.until), stock.position
+
+
 async def _offered(
     request: Request,
     services: Services,
@@ -410,6 +426,12 @@ async def _show_stock(
         game.available = (
             offer.available if offer is not None else 0 if game.status == "ACTIVE" else None
         )
+    return _stock(physical, offers, position)
+
+
+def _stock(
+    games: Sequence[GameView | FoundGame], offers: Found[dict[UUID, Offer]], position: int
+) -> _Stock:
     until = min((each.until for each in offers.value.values() if each.until), default=None)
-    streams = tuple(stock_id(game.game_id) for game in physical)
+    streams = tuple(stock_id(game.game_id) for game in games if game.kind == "PHYSICAL")
     return _Stock(streams, until, min(position, offers.position))

@@ -71,6 +71,11 @@ class SearchEngines:
         self._behind_since: float | None = None
         self._answers = True
 
+    @property
+    def prefers_another_engine(self) -> bool:
+        """Whether PostgreSQL only answers when another engine cannot."""
+        return self._first is not None
+
     async def search(self, reads: ReadModels, query: SearchQuery) -> Answer[SearchResult]:
         """See `GameSearch`. Raises what `ReadModels.on_active` does, too."""
         # the engine that began a list continues it

@@ -1,5 +1,6 @@
 """Cached answers about games always match the log at the position that they state."""
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -7,10 +8,16 @@ import pytest
 import pytest_asyncio
 
 from api.kept_answers import KeptAnswers
+from eventstore.database.postgres import connect
 from kit.clock import ManualClock
+from projections.engine.rebuild import rebuild
+from projections.search.projection import GamesText
 from queries import game_tail, games
 from queries.game_tail import GameTail
+from queries.search.engines import SearchEngines
+from queries.search.searching import SearchQuery
 from tests.support.shops.gateway import Person, Shop, another_process
+from tests.support.shops.projected import CODEC, model
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -31,6 +38,20 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
     monkeypatch.setattr(games, "game", counted_game)
     monkeypatch.setattr("queries.game_pages.browse", counted_page)
+    return made
+
+
+@pytest.fixture
+def searched(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the search index was asked for."""
+    made: list[str] = []
+    search = SearchEngines.search
+
+    async def counted(engines: SearchEngines, models: Any, query: SearchQuery) -> Any:
+        made.append(query.q)
+        return await search(engines, models, query)
+
+    monkeypatch.setattr(SearchEngines, "search", counted)
     return made
 
 
@@ -55,8 +76,9 @@ def kept_by(shop: Shop) -> KeptAnswers:
 
 
 async def looked(shop: Shop, tail: GameTail) -> None:
-    """Wait until the read model has all events, and the tail has seen them."""
-    await shop.client().get("/api/v1/games", headers=await shop.reached())
+    """Wait until the read models have all events, and the tail has seen them."""
+    for path in ("/api/v1/games", "/api/v1/games/search"):
+        await shop.client().get(path, headers=await shop.reached())
     await tail._look()
 
 
@@ -213,6 +235,53 @@ async def test_while_a_game_is_quarantined_nothing_is_kept(
         await conn.execute("DELETE FROM consumers.quarantine WHERE stream_id = %s", (game["id"],))
 
     assert len(read) == reads + 3
+
+
+async def test_what_was_searched_for_is_kept_until_another_process_changes_a_game(
+    shop: Shop, seller: Person, tail: GameTail, searched: list[str]
+) -> None:
+    games = [await shop.game(seller, title=f"Kestrel {number}") for number in (1, 2)]
+    path, client = "/api/v1/games/search?q=kestrl&limit=1", shop.client()
+    await looked(shop, tail)
+    first = await client.get(path)
+    await seller.post("/api/v1/wallets", json={"currency": "USD"})
+    await tail._look()
+    again = await client.get(path)
+    assert (again.content, again.headers["link"]) == (first.content, first.headers["link"])
+    assert searched.count("kestrl") == 1
+
+    async with another_process(shop) as elsewhere:
+        editor = elsewhere.client(seller.tokens["access_token"])
+        for game in games:
+            await editor.put(f"/api/v1/games/{game['id']}", json={"title": "Merlin"})
+    renamed = await seller.get("/api/v1/games/search?q=kestrl")
+    assert renamed.json()["items"] == []
+    await looked(shop, tail)
+
+    assert (await client.get(path)).json()["items"] == []
+    assert (await client.get(f"{path}&region=BR")).json()["items"] == []
+    assert searched.count("kestrl") == 4
+
+
+async def test_a_search_index_that_was_made_anew_is_asked_again(
+    shop: Shop, seller: Person, tail: GameTail, searched: list[str]
+) -> None:
+    await shop.game(seller, title="Peregrine")
+    path, client = "/api/v1/games/search?q=peregrine", shop.client()
+    await looked(shop, tail)
+    await client.get(path)
+    await client.get(path)
+    assert searched.count("peregrine") == 1
+
+    def make_anew() -> None:
+        with connect(shop.core.url, "test") as conn:
+            rebuild(conn, CODEC, model(GamesText.name), lambda _done, _all: None)
+
+    await asyncio.to_thread(make_anew)
+    await tail._look()
+    await client.get(path)
+
+    assert searched.count("peregrine") == 2
 
 
 async def stocked(shop: Shop, seller: Person, total: int) -> str:
