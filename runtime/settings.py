@@ -230,6 +230,16 @@ class Settings(BaseSettings):
         16, ge=1, le=256, description="How many payments one worker process handles at once."
     )
     pool_size: int = Field(10, ge=2, le=200, description="Database connections per process.")
+    api_processes: int = Field(
+        1, ge=1, le=64, description="How many API processes `run` starts; they share HOST:PORT."
+    )
+    worker_processes: int = Field(1, ge=1, le=64, description="How many workers `run` starts.")
+    projector_processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="How many projectors `run` starts; one leads each read model, the others stand by.",
+    )
 
     @field_validator(
         "trusted_proxies",

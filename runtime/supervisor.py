@@ -5,13 +5,10 @@ alive. Each is a child that dies with the supervisor, even by kill -9, and is re
 alone.
 """
 
-import ctypes
 import fcntl
 import logging
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -24,6 +21,7 @@ import httpx
 from adapters.postgres.embedded import EmbeddedPostgres
 from adapters.postgres.programs import EmbeddedPostgresError
 from runtime.bootstrap import FirstStart, prepare
+from runtime.children import Child
 from runtime.home import open_home
 from runtime.instance import noted_port, port_file, remember_servers, running_database_url
 from runtime.listening import bind, check_port, is_free
@@ -43,67 +41,12 @@ FAILURES = 4
 """How often in a row a process may end before the shop is open."""
 
 STOP_SECONDS = 15.0
+API = "api"
 GAMES, SEARCH = "/api/v1/games?limit=1", "/api/v1/games/search?q=witcher"
-_LIBC = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1
 
 
 class CannotStart(Exception):
     """The instance cannot be started. The message says why and what to do."""
-
-
-class Child:
-    """One process of the instance."""
-
-    def __init__(self, command: str, environment: Mapping[str, str]) -> None:
-        self.command = command
-        self._environment = dict(environment)
-        self.process = self._spawn()
-        self.started = time.monotonic()
-        self.failures = 0
-        self.start_at: float | None = None
-
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            # -P: files in the current folder must not shadow the program's modules.
-            [sys.executable, "-P", "-m", "runtime.cli", self.command],
-            env=self._environment,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - only a prctl and a setpgid
-        )
-
-    def revive(self) -> None:
-        """Restart the process if it died, with growing delays if it keeps dying at once."""
-        if self.start_at is None:
-            if self.process.poll() is None:
-                return
-            lived = time.monotonic() - self.started
-            self.failures = 0 if lived > 30 else self.failures + 1
-            pause = min(10.0, 0.5 * 2**self.failures)
-            logger.warning(
-                "%s ended with %s; it starts again in %.1f s",
-                self.command,
-                self.process.returncode,
-                pause,
-            )
-            self.start_at = time.monotonic() + pause
-        elif time.monotonic() >= self.start_at:
-            self.process = self._spawn()
-            self.started = time.monotonic()
-            self.start_at = None
-
-    def stop(self, deadline: float) -> None:
-        """Wait until it has ended; kill it when the time is over."""
-        try:
-            self.process.wait(max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            logger.warning("%s did not stop in time", self.command)
-            self.process.kill()
-            self.process.wait()
-
-
-def _die_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    os.setpgid(0, 0)  # Ctrl-C must reach only the supervisor, which stops the others in order
 
 
 def run(settings: Settings) -> int:
@@ -135,7 +78,7 @@ def run(settings: Settings) -> int:
             )
             environment = _environment(settings, url)
             first = prepare(settings, url)
-        children = [Child(command, environment) for command in _commands(settings)]
+        children = list(_children(settings, environment))
         try:
             down = _await_open(settings, postgres, children, stopping)
             if not stopping.asked:
@@ -217,7 +160,7 @@ def _kept_port(settings: Settings, server: str, usual: int) -> int:
 
 
 def _commands(settings: Settings) -> list[str]:
-    commands = ["api", "projector", "worker"]
+    commands = [API, "projector", "worker"]
     if settings.payment_provider == "simulated" and not settings.provider_url:
         commands.insert(0, "provider")
     if not settings.fiscal_url:
@@ -225,6 +168,19 @@ def _commands(settings: Settings) -> list[str]:
     if settings.rabbitmq_url.get_secret_value():
         commands.append("relay")
     return commands
+
+
+def _children(settings: Settings, environment: Mapping[str, str]) -> Iterator[Child]:
+    """Start the processes. Those of which there are several have numbers."""
+    several = {
+        API: settings.api_processes,
+        "projector": settings.projector_processes,
+        "worker": settings.worker_processes,
+    }
+    for command in _commands(settings):
+        count = several.get(command, 1)
+        for number in range(1, count + 1) if count > 1 else (0,):
+            yield Child(command, environment, number=number)
 
 
 def _environment(settings: Settings, url: str) -> dict[str, str]:
@@ -263,7 +219,7 @@ def _await_open(
                     "the read models catch up: %.1f %% of the log is folded", 100 * position / upto
                 )
                 reported = now
-        elif _is_ok(settings.local_url + GAMES):
+        elif API not in down and _is_ok(settings.local_url + GAMES):
             if not down and _is_ok(settings.local_url + SEARCH):
                 return []
             if down and waited > SERVERS_TIMEOUT_SECONDS:
@@ -271,7 +227,7 @@ def _await_open(
         _revive(postgres, children, stopping)
         if failing := [child for child in children if child.failures >= FAILURES]:
             raise CannotStart(
-                f"{failing[0].command} ended {FAILURES} times, with {failing[0].process.returncode}"
+                f"{failing[0].name} ended {FAILURES} times, with {failing[0].process.returncode}"
                 " at last; the messages above say why"
             )
     if not stopping.asked:
@@ -307,7 +263,7 @@ def _health(base: str) -> tuple[list[str], int, int]:
             sum(each["upto"] for each in behind),
         )
     except (httpx.HTTPError, ValueError, KeyError):
-        return ["api"], 0, 0
+        return [API], 0, 0
 
 
 def _revive(postgres: EmbeddedPostgres | None, children: list[Child], stopping: _Stopping) -> None:

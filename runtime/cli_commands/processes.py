@@ -1,7 +1,7 @@
 """`ludoteca run`, and the processes that it consists of."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,10 @@ from runtime.console import Code
 if TYPE_CHECKING:
     from runtime.settings import Settings
 
+Number = Annotated[int, typer.Option(hidden=True)]
+"""Which of several processes of its kind this is, of those that `run` has started. 0: the only
+one."""
+
 
 def run() -> None:
     """Run the whole shop on this machine until Ctrl-C. Prints where to click when everything is
@@ -18,7 +22,8 @@ def run() -> None:
 
     Starts a PostgreSQL of its own in LUDOTECA_HOME (unless LUDOTECA_DATABASE_URL names one), and as
     separate processes the API, the projector, the worker, the simulated payment provider and the
-    simulated fiscal operator; with LUDOTECA_RABBITMQ_URL also the relay.
+    simulated fiscal operator; with LUDOTECA_RABBITMQ_URL also the relay. To use several cores, set
+    LUDOTECA_API_PROCESSES, LUDOTECA_WORKER_PROCESSES and LUDOTECA_PROJECTOR_PROCESSES.
 
     [bold]Examples[/bold]
       ludoteca run
@@ -33,34 +38,34 @@ def run() -> None:
     raise typer.Exit(run(settings))
 
 
-def api() -> None:
+def api(number: Number = 0) -> None:
     """Serve only the HTTP API. Any number of these processes can use the same database, on one host
     or on many.
 
     [bold]Example[/bold]
       LUDOTECA_DATABASE_URL=postgresql://… LUDOTECA_HOST=0.0.0.0 ludoteca api
     """
-    settings, _ = _prepared("api", lambda found: (found.host, found.port, "LUDOTECA_PORT"))
+    settings, _ = _prepared("api", lambda found: (found.host, found.port, "LUDOTECA_PORT"), number)
     from runtime.processes.running import run_until_stopped
     from runtime.processes.servers import serve_api
 
-    run_until_stopped(serve_api(settings))
+    run_until_stopped(serve_api(settings, number))
 
 
-def projector() -> None:
+def projector(number: Number = 0) -> None:
     """Keep the read models up to date with the log. One process leads each read model; others stand
     by, and take over when it dies.
 
     [bold]Example[/bold]
       LUDOTECA_DATABASE_URL=postgresql://… ludoteca projector
     """
-    settings, url = _prepared("projector")
+    settings, url = _prepared("projector", number=number)
     from runtime.processes.projector import run_projector
 
     run_projector(settings, url)
 
 
-def worker() -> None:
+def worker(number: Number = 0) -> None:
     """React to events, take payments, send notifications, report fiscal receipts, and fire
     deadlines.
 
@@ -70,7 +75,7 @@ def worker() -> None:
     [bold]Example[/bold]
       LUDOTECA_DATABASE_URL=postgresql://… LUDOTECA_WORKERS=32 ludoteca worker
     """
-    settings, _ = _prepared("worker")
+    settings, _ = _prepared("worker", number=number)
     from runtime.processes.running import run_until_stopped
     from runtime.processes.worker import work
 
@@ -134,10 +139,14 @@ def relay() -> None:
 
 
 def _prepared(
-    process: str, listens_on: "Callable[[Settings], tuple[str, int, str]] | None" = None
+    process: str,
+    listens_on: "Callable[[Settings], tuple[str, int, str]] | None" = None,
+    number: int = 0,
 ) -> "tuple[Settings, str]":
     """The settings, and the URL of a database that answers and has this program's schema.
-    `listens_on` returns the host and port of a server, and the setting of its port."""
+    `listens_on` returns the host and port of a server, and the setting of its port; servers with a
+    `number` share it."""
+    from runtime.children import numbered
     from runtime.home import open_home
     from runtime.instance import running_database_url
     from runtime.listening import check_port
@@ -146,10 +155,10 @@ def _prepared(
     from runtime.settings import Settings
 
     settings = Settings()
-    configure(settings, process=process)
+    configure(settings, process=numbered(process, number))
     open_home(settings.home)
     url = running_database_url(settings)
     if listens_on:
-        check_port(*listens_on(settings))
+        check_port(*listens_on(settings), shared=number > 0)
     prepare_database(url, settings)
     return settings, url

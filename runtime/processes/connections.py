@@ -20,6 +20,11 @@ _LINGER_SECONDS = 1.0
 closes."""
 
 
+_LAST_SECONDS = 0.5
+"""How long a stopping process waits for the next request of an idle connection, which the client
+may just be sending."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """Limits on one connection, and on their number. `message_bytes` limits a request after its
@@ -53,6 +58,7 @@ class BoundedHttp(HttpToolsProtocol):
     """The message and its part for which the timer runs."""
     _timer: asyncio.TimerHandle | None = None
     _refused = False
+    _stopping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin, unless there are too many connections."""
@@ -88,6 +94,25 @@ class BoundedHttp(HttpToolsProtocol):
         self._set_timer()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        """Close after the answer that is being given or to the request that is being sent, which
+        then says so (`Connection: close`). Closing an idle connection at once would cut a request
+        on its way."""
+        self._stopping = True
+        if self._is_idle:
+            self.loop.call_later(_LAST_SECONDS, self._close_idle)
+        elif self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    @property
+    def _is_idle(self) -> bool:
+        answers = self.cycle is not None and not self.cycle.response_complete
+        return not answers and not (self._reading and self._received)
+
+    def _close_idle(self) -> None:
+        if self._is_idle:
+            self.transport.close()
+
     # -- callbacks of the parser -------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
@@ -105,6 +130,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._reading = "body"
         self._received = 0
         super().on_headers_complete()
+        if self._stopping and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """A part of a body."""

@@ -1,25 +1,30 @@
 """The HTTP servers: the gateway, the simulated payment provider, the simulated fiscal operator."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from eventstore.consumers.reactor_runner import register_reactors
+from runtime.listening import bound_sockets
 from runtime.processes.connections import Limits, bounded, refusal
 from runtime.processes.watching import watch_writer
 from runtime.settings import Settings
 from runtime.wiring.core import open_core
 from runtime.wiring.work import open_queues, reactors_of
 
+logger = logging.getLogger(__name__)
+
 USUAL_LIMITS = Limits()
 
 
-async def serve_api(settings: Settings) -> None:
-    """Serve the gateway."""
+async def serve_api(settings: Settings, number: int = 0) -> None:
+    """Serve the gateway. With a number, it is one of several processes that share the port."""
     from runtime.wiring.gateway import open_app
 
     async with (
@@ -31,7 +36,8 @@ async def serve_api(settings: Settings) -> None:
         # later.
         await asyncio.to_thread(register_reactors, core.url, reactors_of(core, queues))
         async with watch_writer(core.log):
-            await _serve(config_of(app, settings.host, settings.port, limits_of(settings)))
+            config = config_of(app, settings.host, settings.port, limits_of(settings))
+            await _serve(config, shared=number > 0)
 
 
 async def serve_provider(settings: Settings) -> None:
@@ -129,7 +135,7 @@ class WebSocket(WebSocketsSansIOProtocol):
         self.loop.call_later(self.close_timeout, self.transport.abort)
 
 
-class _Server(uvicorn.Server):
+class GracefulServer(uvicorn.Server):
     """Leaves signals to `run_until_stopped`: with two handlers for one signal, which one ends the
     process is a race."""
 
@@ -137,12 +143,35 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop. Connections that clients have made, and that wait to be accepted, are answered too:
+        closing the socket would reset them."""
+        for each in sockets or []:
+            with suppress(BlockingIOError):
+                while True:
+                    await self._accept(each.accept()[0])
+        await super().shutdown(sockets)
 
-async def _serve(config: uvicorn.Config) -> None:
+    async def _accept(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: make(
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            ),
+            connection,
+        )
+
+
+async def _serve(config: uvicorn.Config, *, shared: bool = False) -> None:
     """Serve until cancelled, then finish the running requests for as long as the configuration
     allows."""
-    server = _Server(config)
-    serving = asyncio.create_task(server.serve())
+    server = GracefulServer(config)
+    sockets = bound_sockets(config.host, config.port, shared=shared)
+    logger.info("listening on %s", ", ".join(str(each.getsockname()) for each in sockets))
+    for each in sockets:
+        each.setblocking(False)
+    serving = asyncio.create_task(server.serve(sockets))
     try:
         await asyncio.shield(serving)
     except asyncio.CancelledError:

@@ -19,6 +19,7 @@ from psycopg.pq import Conninfo
 from adapters.payments.stripe import StripeProvider
 from adapters.postgres.embedded import EmbeddedPostgres
 from runtime import environment, supervisor
+from runtime.children import Child
 from runtime.listening import CannotListen
 from runtime.settings import Settings
 from tests.support.processes.started import STOP_SECONDS, started
@@ -348,7 +349,7 @@ def test_what_lies_in_the_current_folder_is_no_module_of_ours(
     for name in ("runtime", "domain", "typer"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(77)")
     monkeypatch.chdir(tmp_path)
-    assert supervisor.Child("--version", os.environ).process.wait(60) == 0
+    assert Child("--version", os.environ).process.wait(60) == 0
 
 
 def test_ports_that_were_chosen_and_are_taken_are_named(
@@ -365,7 +366,7 @@ def test_a_process_that_ends_again_and_again_ends_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(supervisor, "FAILURES", 2)
-    child = supervisor.Child("no-such-command", os.environ)
+    child = Child("no-such-command", os.environ)
     heard = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with pytest.raises(

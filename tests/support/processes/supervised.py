@@ -68,7 +68,8 @@ class Run:
         return found[1], found[2]
 
     def children(self) -> dict[str, int]:
-        """The process ids of its children: its own commands by their names, and `postgres`."""
+        """The process ids of its children: its own commands by their names (`worker`, `api.2`), and
+        `postgres`."""
         assert self.process is not None
         return {name: pid for pid in _children_of(self.process.pid) if (name := _name(pid))}
 
@@ -193,4 +194,7 @@ def _name(pid: int) -> str:
         words = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
     except OSError:
         return ""
-    return "postgres" if words[0].endswith("postgres") else words[-1]
+    if words[0].endswith("postgres"):
+        return "postgres"
+    number = re.fullmatch(r"--number=(\d+)", words[-1])
+    return f"{words[-2]}.{number[1]}" if number else words[-1]
