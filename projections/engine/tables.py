@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from projections.engine.arrays import Array, column_array
 from projections.engine.store import Difference, Store
 from projections.projection import Key, key_of
 
@@ -87,6 +88,14 @@ def columns_of(row_type: type[msgspec.Struct]) -> list[Column]:
 _dumps = msgspec.json.Encoder().encode
 
 
+class _Statements(msgspec.Struct, frozen=True):
+    """The statements for rows of one storage."""
+
+    fetch: bytes
+    upsert: bytes
+    delete: bytes
+
+
 class PostgresTable(Generic[R]):
     """Rows in a table of schema `read`, or of another, one column per field."""
 
@@ -103,6 +112,7 @@ class PostgresTable(Generic[R]):
         self._types = {c.name: c.type for c in self.columns}
         self._json = [c.name for c in self.columns if c.json]
         self._getters: list[tuple[str, bool]] = [(c.name, c.json) for c in self.columns]
+        self._composed: dict[str, _Statements] = {}  # by storage
 
     def table(self, storage: str) -> sql.Identifier:
         """The name of a storage's table, for SQL."""
@@ -176,12 +186,7 @@ class PostgresTable(Generic[R]):
 
     def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[Key]) -> Iterable[R]:
         """The rows of these keys that exist."""
-        query = _FETCH.format(
-            columns=self._names("t"),
-            table=self.table(storage),
-            arrays=self._key_arrays(),
-            key=self._key_list(),
-        )
+        query = self._statements(storage).fetch
         return self._rows(
             conn.cursor(binary=True).execute(query, self._split(keys), prepare=True).fetchall()
         )
@@ -194,22 +199,10 @@ class PostgresTable(Generic[R]):
         if len(puts) >= MANY_ROWS:
             self._merge(conn, storage, puts)
         elif puts:
-            arrays = sql.SQL(", ").join(
-                sql.SQL("%s::{}[]").format(sql.SQL(c.type)) for c in self.columns
-            )
-            query = self._upsert(storage, sql.SQL("unnest({})").format(arrays))
-            conn.cursor(binary=True).execute(query, self._column_lists(puts), prepare=True)
+            query = self._statements(storage).upsert
+            conn.execute(query, self._column_arrays(puts), prepare=True)
         if deletes:
-            same = sql.SQL("t.{0} = k.{0}")
-            query = _DELETE.format(
-                table=self.table(storage),
-                arrays=self._key_arrays(),
-                key=self._key_list(),
-                same_key=sql.SQL(" AND ").join(
-                    same.format(sql.Identifier(name)) for name in self._key_names
-                ),
-            )
-            conn.cursor(binary=True).execute(query, self._split(deletes), prepare=True)
+            conn.execute(self._statements(storage).delete, self._split(deletes), prepare=True)
 
     def begin(self, conn: psycopg.Connection, storage: str) -> None:
         """Create a table without indexes."""
@@ -256,21 +249,36 @@ class PostgresTable(Generic[R]):
             for name, json in self._getters
         ]
 
-    def _column_lists(self, rows: Sequence[R]) -> list[list[Any]]:
-        return [
-            (
-                [_jsonb(getattr(row, name)) for row in rows]
-                if json
-                else [getattr(row, name) for row in rows]
-            )
-            for name, json in self._getters
-        ]
+    def _column_arrays(self, rows: Sequence[R]) -> list[Array]:
+        return [column_array(c.type, [getattr(row, c.name) for row in rows]) for c in self.columns]
 
     def _rows(self, rows: Sequence[tuple[Any, ...]]) -> list[R]:
         names = [c.name for c in self.columns]
         if not self._json:
             return [self.row_type(**dict(zip(names, row, strict=True))) for row in rows]
         return [msgspec.convert(dict(zip(names, row, strict=True)), self.row_type) for row in rows]
+
+    def _statements(self, storage: str) -> _Statements:
+        """The statements for a few rows: composing one takes as long as the server takes for it."""
+        found = self._composed.get(storage)
+        if found is None:
+            found = self._composed[storage] = self._compose(storage)
+        return found
+
+    def _compose(self, storage: str) -> _Statements:
+        keys = {
+            "table": self.table(storage),
+            "arrays": _arrays(self._types[name] for name in self._key_names),
+            "key": self._key_list(),
+        }
+        same = sql.SQL("t.{0} = k.{0}")
+        same_key = (same.format(sql.Identifier(name)) for name in self._key_names)
+        columns = _arrays(column.type for column in self.columns)
+        return _Statements(
+            fetch=_FETCH.format(columns=self._names("t"), **keys).as_bytes(),
+            upsert=self._upsert(storage, sql.SQL("unnest({})").format(columns)).as_bytes(),
+            delete=_DELETE.format(same_key=sql.SQL(" AND ").join(same_key), **keys).as_bytes(),
+        )
 
     def _upsert(self, storage: str, source: sql.Composable) -> sql.Composed:
         others = [sql.Identifier(c.name) for c in self.columns if c.name not in self._key_names]
@@ -299,15 +307,12 @@ class PostgresTable(Generic[R]):
     def _key_list(self) -> sql.Composed:
         return sql.SQL(", ").join(map(sql.Identifier, self._key_names))
 
-    def _key_arrays(self) -> sql.Composed:
-        return sql.SQL(", ").join(
-            sql.SQL("%s::{}[]").format(sql.SQL(self._types[n])) for n in self._key_names
-        )
-
-    def _split(self, keys: Sequence[Key]) -> list[list[Any]]:
-        if len(self._key_names) == 1:
-            return [list(keys)]
-        return [[key[i] for key in keys] for i in range(len(self._key_names))]
+    def _split(self, keys: Sequence[Key]) -> list[Array]:
+        columns = [keys] if len(self._key_names) == 1 else list(zip(*keys, strict=True))
+        return [
+            column_array(self._types[name], values)
+            for name, values in zip(self._key_names, columns, strict=True)
+        ]
 
     # -- proof -------------------------------------------------------------------------------------
 
@@ -357,6 +362,10 @@ class FrozenTable(Generic[R]):
 
 def table_exists(conn: psycopg.Connection, schema: str, table: str) -> bool:
     return conn.execute(_EXISTS, (schema, table), prepare=True).fetchone() is not None
+
+
+def _arrays(types: Iterable[str]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.SQL("%s::{}[]").format(sql.SQL(each)) for each in types)
 
 
 def _jsonb(value: object) -> Jsonb | None:

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from eventstore.database.postgres import connect
+from projections.engine.advancing import POISON
 from projections.engine.store import Difference
 from projections.engine.tables import PostgresTable
 from projections.projection import Row
@@ -202,3 +203,35 @@ def test_a_row_type_may_be_nothing_but_its_key(conn: psycopg.Connection) -> None
     for _ in range(2):
         table.write(conn, "members_1", [Member("g", person)], [])
     assert list(table.fetch(conn, "members_1", [("g", person)])) == [Member("g", person)]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("number", 2**63),
+        ("number", "1"),
+        ("text", "a lone surrogate \ud800"),
+        ("text", "\0"),
+        ("text", None),
+        ("raw", "text"),
+        ("at", FULL.at.replace(tzinfo=None)),
+        ("id", str(FULL.id)),
+    ],
+    ids=[
+        "too-large",
+        "text-for-number",
+        "surrogate",
+        "NUL",
+        "null",
+        "text-for-bytes",
+        "naive-time",
+        "text-for-id",
+    ],
+)
+def test_a_value_that_does_not_fit_its_column_is_refused_as_poison(
+    table: PostgresTable[Everything], conn: psycopg.Connection, field: str, value: object
+) -> None:
+    row = msgspec.structs.replace(FULL, **{field: value})
+    with pytest.raises(POISON):
+        table.write(conn, "everything_1", [SPARSE, row], [])
+    assert _by_id(table.fetch(conn, "everything_1", [FULL.id, SPARSE.id])) == {}
