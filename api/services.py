@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.middleware.limits import Rates
+from api.siblings import Siblings
 from api.tokens import Tokens
 from commands.accounts.session_ends import SessionEnds
 from commands.images import MAX_IMAGE_BYTES
@@ -62,7 +63,7 @@ class Services:
     of `dependency_errors` when their service is down. Readiness does not need the
     `optional_dependencies` among the `health` checks. `dropped_log_lines` returns the number of log
     lines dropped by each kind of process. `database_watch` interrupts whatever waits for a database
-    that is down.
+    that is down. `siblings` are the API processes that share this one's port, if any.
     """
 
     commands: Commands
@@ -87,6 +88,7 @@ class Services:
     game_pages: GamePages = field(default_factory=GamePages)
     dropped_log_lines: Callable[[], Mapping[str, int]] = dict
     database_watch: DatabaseWatch | None = None
+    siblings: Siblings | None = None
 
     def while_there(self) -> AbstractContextManager[object]:
         """A context that needs the database. Raises DatabaseAway as soon as the database is found

@@ -17,11 +17,23 @@ _PR_SET_PDEATHSIG = 1
 
 class Child:
     """One process of the instance. Of several of a kind, each has a `number` from 1 on; 0 is the
-    only one of its kind."""
+    only one of its kind. `memory` is the descriptor of what they share."""
 
-    def __init__(self, command: str, environment: Mapping[str, str], *, number: int = 0) -> None:
+    def __init__(
+        self,
+        command: str,
+        environment: Mapping[str, str],
+        *,
+        number: int = 0,
+        memory: int | None = None,
+    ) -> None:
         self.name = numbered(command, number)
-        self._arguments = [command, *([f"--number={number}"] if number else [])]
+        self._inherited = [] if memory is None else [memory]
+        self._arguments = [
+            command,
+            *([f"--number={number}"] if number else []),
+            *(f"--memory={descriptor}" for descriptor in self._inherited),
+        ]
         self._environment = dict(environment)
         self.process = self._spawn()
         self.started = time.monotonic()
@@ -33,6 +45,7 @@ class Child:
             # -P: files in the current folder must not shadow the program's modules.
             [sys.executable, "-P", "-m", "runtime.cli", *self._arguments],
             env=self._environment,
+            pass_fds=self._inherited,
             preexec_fn=_die_with_parent,  # noqa: PLW1509 - only a prctl and a setpgid
         )
 

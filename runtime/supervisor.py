@@ -26,6 +26,7 @@ from runtime.home import open_home
 from runtime.instance import noted_port, port_file, remember_servers, running_database_url
 from runtime.listening import bind, check_port, is_free
 from runtime.migrate import prepare_database
+from runtime.processes.siblings import all_serve, create_shared
 from runtime.settings import Settings, beside
 from runtime.variables import unknown_settings
 
@@ -78,9 +79,10 @@ def run(settings: Settings) -> int:
             )
             environment = _environment(settings, url)
             first = prepare(settings, url)
-        children = list(_children(settings, environment))
+        memory = create_shared(settings.api_processes) if settings.api_processes > 1 else None
+        children = list(_children(settings, environment, memory))
         try:
-            down = _await_open(settings, postgres, children, stopping)
+            down = _await_open(settings, postgres, children, stopping, memory)
             if not stopping.asked:
                 print(_welcome(settings, first, down), flush=True)
             while not stopping.wait(0.2):
@@ -170,8 +172,11 @@ def _commands(settings: Settings) -> list[str]:
     return commands
 
 
-def _children(settings: Settings, environment: Mapping[str, str]) -> Iterator[Child]:
-    """Start the processes. Those of which there are several have numbers."""
+def _children(
+    settings: Settings, environment: Mapping[str, str], memory: int | None
+) -> Iterator[Child]:
+    """Start the processes. Those of which there are several have numbers; API processes share the
+    memory."""
     several = {
         API: settings.api_processes,
         "projector": settings.projector_processes,
@@ -180,7 +185,8 @@ def _children(settings: Settings, environment: Mapping[str, str]) -> Iterator[Ch
     for command in _commands(settings):
         count = several.get(command, 1)
         for number in range(1, count + 1) if count > 1 else (0,):
-            yield Child(command, environment, number=number)
+            shared = memory if command == API else None
+            yield Child(command, environment, number=number, memory=shared)
 
 
 def _environment(settings: Settings, url: str) -> dict[str, str]:
@@ -201,8 +207,10 @@ def _await_open(
     postgres: EmbeddedPostgres | None,
     children: list[Child],
     stopping: _Stopping,
+    memory: int | None = None,
 ) -> list[str]:
-    """Wait until customers can be let in: the API is up, and so is everything that it reads from.
+    """Wait until customers can be let in: all API processes are up, and so is everything that they
+    read from.
 
     Returns the servers that are still down after some time. Read models that are catching up are
     waited for as long as they make progress.
@@ -219,7 +227,7 @@ def _await_open(
                     "the read models catch up: %.1f %% of the log is folded", 100 * position / upto
                 )
                 reported = now
-        elif API not in down and _is_ok(settings.local_url + GAMES):
+        elif API not in down and _is_ok(settings.local_url + GAMES) and _all_serve(memory):
             if not down and _is_ok(settings.local_url + SEARCH):
                 return []
             if down and waited > SERVERS_TIMEOUT_SECONDS:
@@ -235,6 +243,10 @@ def _await_open(
             f"the shop was not open within {READY_SECONDS:.0f} s; the messages above say why"
         )
     return []
+
+
+def _all_serve(memory: int | None) -> bool:
+    return memory is None or all_serve(memory)
 
 
 def _get(url: str, timeout: float) -> httpx.Response:

@@ -8,14 +8,18 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.middleware.joined_metrics import JoinedMetrics
+from api.siblings import Siblings
+
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Metrics:
-    """The gateway's metrics, in a registry of their own."""
+    """The gateway's metrics, in a registry of their own; joined with those of the processes that
+    share its port, if there are any."""
 
-    def __init__(self) -> None:
+    def __init__(self, siblings: Siblings | None = None) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -81,6 +85,9 @@ class Metrics:
             ("process",),
             registry=self.registry,
         )
+        self.joined = (
+            JoinedMetrics(self.registry, siblings.board, siblings.number) if siblings else None
+        )
 
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answered request and record its duration."""
@@ -119,7 +126,7 @@ class Metrics:
                     gauge.labels(name).set(value[n])
         for process, lines in dropped.items():
             self._dropped.labels(process).set(lines)
-        return generate_latest(self.registry)
+        return generate_latest(self.joined or self.registry)
 
 
 class RequestMetrics:

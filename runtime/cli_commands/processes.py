@@ -15,6 +15,9 @@ Number = Annotated[int, typer.Option(hidden=True)]
 """Which of several processes of its kind this is, of those that `run` has started. 0: the only
 one."""
 
+Memory = Annotated[int, typer.Option(hidden=True)]
+"""The inherited descriptor of the memory that processes with numbers share."""
+
 
 def run() -> None:
     """Run the whole shop on this machine until Ctrl-C. Prints where to click when everything is
@@ -38,7 +41,7 @@ def run() -> None:
     raise typer.Exit(run(settings))
 
 
-def api(number: Number = 0) -> None:
+def api(number: Number = 0, memory: Memory = -1) -> None:
     """Serve only the HTTP API. Any number of these processes can use the same database, on one host
     or on many.
 
@@ -48,8 +51,10 @@ def api(number: Number = 0) -> None:
     settings, _ = _prepared("api", lambda found: (found.host, found.port, "LUDOTECA_PORT"), number)
     from runtime.processes.running import run_until_stopped
     from runtime.processes.servers import serve_api
+    from runtime.processes.siblings import siblings_of
 
-    run_until_stopped(serve_api(settings, number))
+    siblings = siblings_of(number, memory) if number else None
+    run_until_stopped(serve_api(settings, siblings))
 
 
 def projector(number: Number = 0) -> None:

@@ -10,9 +10,11 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from api.siblings import Siblings
 from eventstore.consumers.reactor_runner import register_reactors
 from runtime.listening import bound_sockets
 from runtime.processes.connections import Limits, bounded, refusal
+from runtime.processes.siblings import showing
 from runtime.processes.watching import watch_writer
 from runtime.settings import Settings
 from runtime.wiring.core import open_core
@@ -23,21 +25,22 @@ logger = logging.getLogger(__name__)
 USUAL_LIMITS = Limits()
 
 
-async def serve_api(settings: Settings, number: int = 0) -> None:
-    """Serve the gateway. With a number, it is one of several processes that share the port."""
+async def serve_api(settings: Settings, siblings: Siblings | None = None) -> None:
+    """Serve the gateway, together with the processes that share its port, if there are any."""
     from runtime.wiring.gateway import open_app
 
     async with (
         open_core(settings, watched=True) as core,
         open_queues(core) as queues,
-        open_app(core, queues) as app,
+        open_app(core, queues, siblings) as app,
+        showing(app.state.metrics, core.clock_watch),
     ):
         # From the first answer on, every event gets its reactions, though the worker may start
         # later.
         await asyncio.to_thread(register_reactors, core.url, reactors_of(core, queues))
         async with watch_writer(core.log):
             config = config_of(app, settings.host, settings.port, limits_of(settings))
-            await _serve(config, shared=number > 0)
+            await _serve(config, shared=siblings is not None)
 
 
 async def serve_provider(settings: Settings) -> None:

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from api.app import create_app
 from api.middleware.limits import Rates
 from api.services import GatewaySettings, HealthCheck, Services
+from api.siblings import Siblings
 from commands import aggregates
 from commands.ports.images import ImageStoreUnavailable
 from domain.errors import Conflict
@@ -40,8 +41,11 @@ CLOCK_SECONDS = 0.5
 
 
 @asynccontextmanager
-async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
-    """The FastAPI application over this process's core and queues."""
+async def open_app(
+    core: Core, queues: Queues, siblings: Siblings | None = None
+) -> AsyncIterator[FastAPI]:
+    """The FastAPI application over this process's core and queues; with the processes that share
+    its port."""
     settings = core.settings
     models = await asyncio.to_thread(all_models, settings)
     health: dict[str, HealthCheck] = {
@@ -90,6 +94,7 @@ async def open_app(core: Core, queues: Queues) -> AsyncIterator[FastAPI]:
             ),
             dropped_log_lines=lambda: log_stream.counts(dropped_lines(settings)),
             database_watch=core.log.watch,
+            siblings=siblings,
             settings=GatewaySettings(
                 rate_limit=settings.rate_limit == "on",
                 rates=Rates(ipv6_prefix=settings.rate_limit_ipv6_prefix),

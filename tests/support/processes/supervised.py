@@ -196,5 +196,6 @@ def _name(pid: int) -> str:
         return ""
     if words[0].endswith("postgres"):
         return "postgres"
-    number = re.fullmatch(r"--number=(\d+)", words[-1])
-    return f"{words[-2]}.{number[1]}" if number else words[-1]
+    command, *options = words[words.index("runtime.cli") + 1 :] if "runtime.cli" in words else words
+    numbers = [option.partition("=")[2] for option in options if option.startswith("--number=")]
+    return ".".join([command, *numbers])

@@ -1,0 +1,56 @@
+"""What API processes that share a port share besides: memory that `ludoteca run` creates."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from api.middleware.joined_metrics import ALIVE_SECONDS, PUBLISH_SECONDS
+from api.middleware.metrics import Metrics
+from api.siblings import Siblings
+from eventstore.clock_watch import ClockWatch
+from kit.shared_memory import NoticeBoard, create_memory, map_memory
+
+logger = logging.getLogger(__name__)
+
+
+def create_shared(processes: int) -> int:
+    """Memory for so many API processes, as a descriptor that they inherit."""
+    return create_memory(NoticeBoard.size(processes))
+
+
+def siblings_of(number: int, descriptor: int) -> Siblings:
+    """The process with this number, and the memory that it shares with the others."""
+    return Siblings(number, _board(descriptor))
+
+
+def all_serve(descriptor: int) -> bool:
+    """Whether all API processes that share the memory serve."""
+    board = _board(descriptor)
+    messages = [board.read(place) for place in range(board.places)]
+    return all(each is not None and each.age < ALIVE_SECONDS for each in messages)
+
+
+def _board(descriptor: int) -> NoticeBoard:
+    return NoticeBoard(map_memory(descriptor))
+
+
+@contextlib.asynccontextmanager
+async def showing(metrics: Metrics, watch: ClockWatch) -> AsyncIterator[None]:
+    """Show this process's metrics to its siblings, if there are any, while the block runs."""
+    task = asyncio.create_task(_show(metrics, watch), name="metrics")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _show(metrics: Metrics, watch: ClockWatch) -> None:
+    while metrics.joined:
+        metrics.clock(watch.steps, watch.ahead.total_seconds())
+        try:
+            metrics.joined.publish()
+        except ValueError:  # too many
+            logger.warning("the other API processes do not see this one's metrics", exc_info=True)
+        await asyncio.sleep(PUBLISH_SECONDS)
