@@ -2,10 +2,11 @@
 
 import re
 from contextlib import suppress
-from email.headerregistry import Address
+from email.headerregistry import Address, BaseHeader, HeaderRegistry
 from email.message import EmailMessage
 from email.policy import SMTPUTF8, default
 from email.utils import formatdate, parseaddr, quote, unquote
+from functools import lru_cache
 
 from commands.ports.notifications import Message
 from domain.email_addresses import deliverable
@@ -20,22 +21,48 @@ MAX_LINE = 998
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
+class _Headers(HeaderRegistry):
+    """Remembers what it has made, as most headers are the same in every mail: parsing them, and
+    making a class for each, takes longer than all else about a mail."""
+
+    @lru_cache(maxsize=32)  # noqa: B019  there is one registry
+    def __getitem__(self, name: str) -> type[BaseHeader]:
+        return super().__getitem__(name)
+
+    @lru_cache(maxsize=256)  # noqa: B019
+    def _parsed(self, name: str, text: str) -> BaseHeader:
+        return super().__call__(name, text)
+
+    def __call__(self, name: str, value: object) -> BaseHeader:
+        if isinstance(value, str):
+            return self._parsed(name, value)
+        return super().__call__(name, value)
+
+
+_HEADERS = _Headers()
+_ASCII = default.clone(header_factory=_HEADERS)
+_UTF8 = SMTPUTF8.clone(header_factory=_HEADERS)  # RFC 6531
+
+
 def to_mail(message: Message, sender: str = SENDER) -> EmailMessage:
     """The message by RFC 5322. A repeated notice has the same Message-ID, and is recognised by it.
 
     Raises ValueError when the address cannot be written in a header.
     """
-    name, address = parseaddr(sender)
-    to = _address(message.name, message.email)
-    # RFC 6531 only where it is needed
-    mail = EmailMessage(SMTPUTF8 if not to.username.isascii() else default)
-    mail["From"], mail["To"] = _address(name, address), to
+    from_, to = _sender(sender), _address(message.name, message.email)
+    mail = EmailMessage(_ASCII if to.username.isascii() else _UTF8)
+    mail["From"], mail["To"] = str(from_), to
     mail["Subject"] = _one_line(message.subject)
-    mail["Message-ID"] = f"<{message.notification_id}@{mail['From'].addresses[0].domain}>"
+    mail["Message-ID"] = f"<{message.notification_id}@{from_.domain}>"
     mail["Date"] = formatdate(usegmt=True)
     mail["Auto-Submitted"] = "auto-generated"  # prevents automatic replies (RFC 3834)
     mail.set_content(message.text, cte=_encoding(message.text))
     return mail
+
+
+@lru_cache(maxsize=16)
+def _sender(sender: str) -> Address:
+    return _address(*parseaddr(sender))
 
 
 def _address(name: str, address: str) -> Address:
