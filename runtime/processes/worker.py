@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterator
+from time import monotonic
 from typing import Any
 
 from commands.ports.queue import JobAttempt, JobHandler
@@ -24,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 PURGE_SECONDS = 600
 """How often expired rows are deleted. No reader depends on it: all of them check the time."""
+
+PROOF_SECONDS = 0.1
+"""How long a proof that the log can be written lets jobs start, unless one of them fails."""
 
 
 async def work(settings: Settings) -> None:
@@ -49,22 +53,34 @@ async def work(settings: Settings) -> None:
 
 def consumers(core: Core, queues: Queues) -> Iterator[Coroutine[Any, Any, None]]:
     """Consumers that handle the jobs of each queue until cancelled."""
+    log = _WritableLog(core.log)
     for work in WORK:
         worker = work.worker(core)
-        handler = _when_log_is_writable(core.log, worker.handle)
+        handler = log.before(worker.handle)
         concurrency = work.concurrency(core.settings)
         yield queues[work.queue].consume(handler, concurrency=concurrency, lost=worker.lost)
 
 
-def _when_log_is_writable(log: PostgresLog, handler: JobHandler) -> JobHandler:
-    """Start a job only when the log can be written: what it does outside could not be recorded
+class _WritableLog:
+    """Lets jobs start only while the log can be written: what they do outside could not be recorded
     otherwise."""
 
-    async def handle(attempt: JobAttempt) -> None:
-        await log.prove_writer()
-        await handler(attempt)
+    def __init__(self, log: PostgresLog) -> None:
+        self._log = log
+        self._proved_until = 0.0  # of the monotonic clock
 
-    return handle
+    def before(self, handler: JobHandler) -> JobHandler:
+        async def handle(attempt: JobAttempt) -> None:
+            if monotonic() > self._proved_until:
+                await self._log.prove_writer()
+                self._proved_until = monotonic() + PROOF_SECONDS
+            try:
+                await handler(attempt)
+            except BaseException:
+                self._proved_until = 0.0
+                raise
+
+        return handle
 
 
 async def _fire_deadlines(core: Core) -> None:
