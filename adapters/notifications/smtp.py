@@ -1,5 +1,6 @@
 """Mail by SMTP, one connection per message."""
 
+import asyncio
 import re
 import ssl
 from urllib.parse import unquote, urlsplit
@@ -19,6 +20,9 @@ from commands.ports.notifications import Message, NotDelivered
 START_TLS: dict[str, bool | None] = {"smtp": None, "smtp+starttls": True, "smtps": False}
 """By the URL's scheme: `smtp` encrypts when the server offers it, `smtp+starttls` requires it,
 `smtps` uses TLS at once."""
+
+MAX_CONNECTIONS = 8
+"""How many sessions a process has at a time with a server, which may allow only a few."""
 
 _ADDRESS = re.compile(r"[^\s<>]+@[^\s<>]+")
 _REFERENCE_LENGTH = 200
@@ -44,6 +48,7 @@ class SmtpMailer:
         self._sender = sender
         self._timeout = timeout_seconds
         self._tls_context = tls_context
+        self._places = asyncio.Semaphore(MAX_CONNECTIONS)
 
     async def send(self, message: Message) -> str:
         """Hand the mail to the server. Returns its answer. Raises NotDelivered."""
@@ -55,17 +60,18 @@ class SmtpMailer:
             ) from error
         url = self._url
         try:
-            _, answer = await aiosmtplib.send(
-                mail,
-                hostname=url.hostname,
-                port=url.port,
-                username=unquote(url.username) if url.username else None,
-                password=unquote(url.password) if url.password else None,
-                use_tls=url.scheme == "smtps",
-                start_tls=START_TLS[url.scheme],
-                tls_context=self._tls_context,
-                timeout=self._timeout,
-            )
+            async with self._places:
+                _, answer = await aiosmtplib.send(
+                    mail,
+                    hostname=url.hostname,
+                    port=url.port,
+                    username=unquote(url.username) if url.username else None,
+                    password=unquote(url.password) if url.password else None,
+                    use_tls=url.scheme == "smtps",
+                    start_tls=START_TLS[url.scheme],
+                    tls_context=self._tls_context,
+                    timeout=self._timeout,
+                )
         except (SMTPException, OSError, ValueError) as error:
             raise _not_delivered(error) from error
         return _nameless(answer)

@@ -90,6 +90,10 @@ WITH released AS (
 )
 SELECT pg_notify('ludoteca_queue', %(queue)s) WHERE EXISTS (SELECT FROM released)"""
 
+GATHER_SECONDS = 0.01
+"""How long a busy consumer lets outcomes and due jobs gather, so that they share a statement, and
+what the jobs do is appended together."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -172,6 +176,8 @@ class Consumer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds if len(claimed) < free else None):
                 await self._wake.wait()  # not wait_for, which can swallow a cancellation
+        if self._working:
+            await asyncio.sleep(GATHER_SECONDS)
 
     async def _work(self, claim: _Claim, job: Job) -> None:
         try:

@@ -103,14 +103,14 @@ MAIL = Work(
     reactor=lambda _, queue: notifications.notification_jobs(queue),
     worker=notification_worker,
     backoff=lambda settings: settings.notice_retry_seconds,
-    concurrency=lambda _: 8,
+    concurrency=lambda _: 32,
 )
 FISCAL = Work(
     queue="ludoteca.fiscal",
     reactor=lambda core, queue: fiscal_receipts(core.handler, queue),
     worker=receipt_worker,
     backoff=lambda settings: settings.notice_retry_seconds,
-    concurrency=lambda _: 8,
+    concurrency=lambda _: 32,
 )
 WEBHOOKS = Work(
     queue="ludoteca.webhooks",
