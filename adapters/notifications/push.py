@@ -11,13 +11,12 @@ that the person has no device; 408, 429 and 5xx ask for another attempt; any oth
 the message.
 """
 
-import asyncio
-import os
 from pathlib import Path
 
 import aiohttp
 import msgspec
 
+from adapters.notifications.folder import MessageFolder
 from commands.ports.notifications import Message, NotDelivered
 
 _NO_DEVICE = frozenset({404, 410})
@@ -102,16 +101,8 @@ class PushFiles:
     """Implements `MessageTransport` with a folder. A repeated message is one file."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # purchases are private
+        self._folder = MessageFolder(folder)  # private, as purchases are
 
     async def send(self, message: Message) -> str:
         """Write the message. Returns the file's name."""
-        return await asyncio.to_thread(self._write, message)
-
-    def _write(self, message: Message) -> str:
-        path = self._folder / f"{message.notification_id}.json"
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_bytes(to_json(message))
-        part.replace(path)  # whole or absent
-        return path.name
+        return self._folder.write(f"{message.notification_id}.json", to_json(message))

@@ -1,12 +1,10 @@
 """The notification worker: renders a notification, hands it to its transport, and records the
 outcome."""
 
+from collections import OrderedDict, deque
 from collections.abc import Mapping
+from time import monotonic
 from uuid import UUID
-
-from limits import RateLimitItemPerHour
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 
 from commands.aggregates import NOTIFICATION, USER
 from commands.handler import CommandHandler
@@ -19,9 +17,11 @@ from domain.notifications import Notification
 from eventstore.database.patience import outlast
 from eventstore.unit_of_work import UnitOfWork
 
-UNVERIFIED_AN_HOUR = RateLimitItemPerHour(20)
+UNVERIFIED_AN_HOUR = 20
 """Mails per hour to an unverified address: whoever opened the account may have named a stranger's
 address, and may do any number of things that send mail to it."""
+
+HOUR = 3600.0
 
 
 class NotificationWorker(JobWorker):
@@ -32,7 +32,7 @@ class NotificationWorker(JobWorker):
     ) -> None:
         self._handler = handler
         self._transports = transports
-        self._unverified = MovingWindowRateLimiter(MemoryStorage())
+        self._unverified = _MailsOfHour()
 
     async def handle(self, attempt: JobAttempt) -> None:
         """Send a notification, unless it was sent already. After an exception the job is retried;
@@ -41,7 +41,9 @@ class NotificationWorker(JobWorker):
         If the worker dies between sending and recording, the same message is sent again.
         """
         notification_id = UUID(attempt.job.body["notice_id"])
-        notification = await self._handler.state(NOTIFICATION, notification_id)
+        # Before the first attempt nobody has sent it, so the state at its request will do.
+        known = self._handler.cached if attempt.number == 1 else self._handler.state
+        notification = await known(NOTIFICATION, notification_id)
         if notification is None or notification.status == "SENT":
             return
         user = await self._handler.state(USER, notification.user_id)
@@ -55,7 +57,7 @@ class NotificationWorker(JobWorker):
         if (
             not _is_known(notification, message.email, user)
             and attempt.number == 1
-            and not self._may_go(message.email)
+            and not self._unverified.may_go(message.email.casefold())
         ):
             await self._record_failure(notification_id, "recipient_unverified", attempt)
             return
@@ -67,9 +69,6 @@ class NotificationWorker(JobWorker):
                 await self._record_failure(notification_id, code, attempt)
             raise
         await self._record_sent(notification_id, reference, attempt)
-
-    def _may_go(self, address: str) -> bool:
-        return self._unverified.hit(UNVERIFIED_AN_HOUR, address.casefold())
 
     async def _record_sent(
         self, notification_id: UUID, reference: str, attempt: JobAttempt
@@ -88,6 +87,27 @@ class NotificationWorker(JobWorker):
             unit.emit(notification_id, notifications.mark_failed(current, code, attempt.number))
 
         await self._handler.handle(decision, on_behalf("worker:mail", attempt.job))
+
+
+class _MailsOfHour:
+    """When mails went to each address within the last hour."""
+
+    def __init__(self) -> None:
+        self._times: OrderedDict[str, deque[float]] = OrderedDict()  # the latest mailed last
+
+    def may_go(self, address: str) -> bool:
+        """Whether another mail may go to the address. If so, counts it."""
+        begin = monotonic() - HOUR
+        while self._times and next(iter(self._times.values()))[-1] < begin:
+            self._times.popitem(last=False)
+        times = self._times.setdefault(address, deque())
+        while times and times[0] < begin:
+            times.popleft()
+        if len(times) >= UNVERIFIED_AN_HOUR:
+            return False
+        times.append(begin + HOUR)
+        self._times.move_to_end(address)
+        return True
 
 
 def _message(
