@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from uuid import UUID
 
 import psycopg
@@ -27,8 +26,6 @@ SELECT id::text FROM {stored} a FULL JOIN {replayed} b USING (id)
 WHERE a::text IS DISTINCT FROM b::text
 LIMIT 10
 """)
-
-DOCUMENTS_PER_COPY = 5_000
 
 
 class PostgresDocuments:
@@ -79,17 +76,16 @@ class PostgresDocuments:
                 postgres_index.delete(conn, storage, deletes)
 
     def begin(self, conn: psycopg.Connection, storage: str) -> None:
-        """Create tables without indexes, except the primary keys."""
+        """Create tables without indexes, except the documents' primary key."""
         with self._in_schema(conn):
             postgres_index.drop_tables(conn, storage)
-            postgres_index.create_tables(conn, storage)
+            postgres_index.create_tables(conn, storage, keyed=False)
 
     def fill(self, conn: psycopg.Connection, storage: str, rows: Iterable[Document]) -> None:
-        """Load by COPY, some thousand documents at a time, as each has dozens of keys."""
+        """Load documents by COPY."""
         with self._in_schema(conn):
-            remaining = iter(rows)
-            while some := list(islice(remaining, DOCUMENTS_PER_COPY)):
-                postgres_index.bulk_load(conn, storage, some)
+            postgres_index.bulk_load(conn, storage, rows)
+            postgres_index.index_keys(conn, storage)
 
     def finish(self, conn: psycopg.Connection, storage: str) -> None:
         """Create the indexes."""

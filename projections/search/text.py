@@ -5,7 +5,9 @@ a stemmer of its own. A change here needs a rebuild of the index: raise TEXT_VER
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
 
 import msgspec
 
@@ -21,6 +23,9 @@ MAX_TITLE = 300
 MAX_KEY_BYTES = 256
 """The longest lexeme or key. PostgreSQL accepts a lexeme of over 2,046 bytes silently, and then
 cannot read it."""
+
+_SURELY_FITS = MAX_KEY_BYTES // 4
+"""Characters of a key that is not too long: one has at most four bytes in UTF-8."""
 
 _ROMAN = re.compile(r"(?=[ivx])(x{0,3})(ix|iv|v?i{0,3})")
 _ROMAN_DIGITS = {"i": 1, "v": 5, "x": 10}
@@ -75,6 +80,7 @@ def lexeme(word: str) -> str:
     return bounded(word if word[:1].isalnum() else "!" + word)
 
 
+@lru_cache(maxsize=8192)
 def _number(word: str) -> str | None:
     if not _ROMAN.fullmatch(word):
         return None
@@ -104,10 +110,11 @@ def trigrams(folded_words: Sequence[str]) -> list[str]:
 def initials(folded_words: Sequence[str]) -> Iterator[tuple[str, int, int]]:
     """The initials of runs of adjacent words, numbers kept whole, each with the run's bounds: `team
     fortress 2` → tf, tf2, f2."""
-    for start in range(len(folded_words)):
+    short = [word if word.isdigit() or _number(word) else word[0] for word in folded_words]
+    for start in range(len(short)):
         run = ""
-        for end, word in enumerate(folded_words[start : start + 8], start + 1):
-            run += word if word.isdigit() or _number(word) else word[0]
+        for end, initial in enumerate(short[start : start + 8], start + 1):
+            run += initial
             if end > start + 1 and not run.isdigit():
                 yield run, start, end
 
@@ -155,6 +162,10 @@ def _left_out(word: str, letters: int) -> set[str]:
     return found
 
 
+def _marked(sign: str, found: Iterable[str]) -> set[str]:
+    return {sign + each if len(each) < _SURELY_FITS else bounded(sign + each) for each in found}
+
+
 def is_add_on(text: str) -> bool:
     """Whether a folded title names an add-on (a pack, a soundtrack, a season pass) and not a
     game."""
@@ -165,9 +176,10 @@ def take_apart(title: str) -> SearchText:
     """All that the engines store of a title."""
     found = words(title[:MAX_TITLE], MAX_TITLE)
     numbered = canonical(found)
-    joined = {bounded("+" + word) for word in joins(found) | joins(numbered)}
-    abbreviated = {bounded("=" + word) for word in abbreviations(found) | abbreviations(numbered)}
-    shortened = {bounded("~" + word) for word in deletions(numbered)}
+    spellings = [found] if found == numbered else [found, numbered]
+    joined = _marked("+", chain(*map(joins, spellings)))
+    abbreviated = _marked("=", chain(*map(abbreviations, spellings)))
+    shortened = _marked("~", deletions(numbered))
     pieces = trigrams(numbered)
     text = " ".join(found)
     plain = map(lexeme, [*found, *numbered, *symbols(title[:MAX_TITLE])])

@@ -47,7 +47,12 @@ _JOINING_LETTERS = (
     "\uff9e\uff9f\uffc2-\uffc7\uffca-\uffcf\uffd2-\uffd7\uffda-\uffdc"
 )
 _INVISIBLE = "\0\u00ad\u200b-\u200f\u2060-\u2064\ufeff\U000e0020-\U000e007f"
-_CLUSTER = re.compile(f"{ENTITY}|(?s:.)[{_MARK}{_JOINING_LETTERS}{_INVISIBLE}]*")
+_ADDED = f"[{_MARK}{_JOINING_LETTERS}{_INVISIBLE}]"
+_PLAIN = rf"[ -%(-_a-~]+(?!{_ADDED})"
+"""ASCII that only folds to lower case: a run of clusters of one character each."""
+
+_PIECE = re.compile(rf"(?P<plain>{_PLAIN})|{ENTITY}|(?s:.){_ADDED}*")
+"""A cluster, or a run of plain ones."""
 
 # PostgreSQL keeps titles without NUL: both must be taken apart alike
 _DROPPED = frozenset("™®©℠℗’‘ʼ`´'＇\0")
@@ -82,6 +87,9 @@ _WORD = re.compile(
     rf"|[^\W_{_SINGLE}](?:[^\W_{_SINGLE}]|[{_MARK}])*"
 )
 
+_MAYBE_SYMBOL = re.compile(r"[$+<=>^`|~]|[^\0-\x7f]")
+"""Any symbol of ASCII, and all beyond it."""
+
 
 class Word(msgspec.Struct, frozen=True):
     """A folded word, and where it stands in the text that it was read from (`text[start:end]`)."""
@@ -106,51 +114,71 @@ def words_with_places(text: str) -> list[Word]:
     """The folded words of a text, each with its place in that text. If it has none, its signs are
     the words."""
     found = _fold(text)
-    return [
-        found.word(match, match.group().replace(".", "")[:MAX_WORD])
-        for match in _WORD.finditer(found.text)
-    ] or list(_signs(found))
+    return [found.word(match, word) for word, match in _words(found.text)]
 
 
 def words(text: str, max_chars: int = sys.maxsize) -> list[str]:
     """The first folded words of a text, up to `max_chars` characters in all: without case, accents,
     apostrophes and trademark signs, and with `&` as `and`."""
     kept = []
-    for word in words_with_places(text):
-        max_chars -= len(word.text)
+    for word, _ in _words(_folded(text)):
+        max_chars -= len(word)
         if max_chars < 0:
             break
-        kept.append(word.text)
+        kept.append(word)
     return kept
 
 
 def symbols(text: str) -> list[str]:
     """The runs of symbols (♥, ++; no punctuation) beside the words of a text; none in a text of
     signs only."""
-    found = _fold(text).text
-    if not _WORD.search(found):
+    found = _folded(text)
+    if not _MAYBE_SYMBOL.search(found) or not _WORD.search(found):
         return []
     runs = "".join(each if unicodedata.category(each)[0] == "S" else " " for each in found)
     return [run[:MAX_WORD] for run in runs.split()]
 
 
-def _signs(found: _Folded) -> Iterator[Word]:
-    for match in re.finditer(r"\S+", found.text):
+def _words(folded: str) -> Iterator[tuple[str, re.Match[str]]]:
+    """The words of a folded text, each with the match of its place there; without words, its
+    signs."""
+    match = None
+    for match in _WORD.finditer(folded):
+        yield match.group().replace(".", "")[:MAX_WORD], match
+    if match is not None:
+        return
+    for match in re.finditer(r"\S+", folded):
         seen = "".join(each for each in match.group() if is_visible(each))
         if seen:
-            yield found.word(match, seen[:MAX_WORD])
+            yield seen[:MAX_WORD], match
 
 
 def _fold(text: str) -> _Folded:
     pieces: list[str] = []
     starts: list[int] = []
     ends: list[int] = []
-    for match in _CLUSTER.finditer(text):
-        piece = _fold_cluster(match.group()[:MAX_CLUSTER])
+    for match in _PIECE.finditer(text):
+        start, end = match.span()
+        piece = _fold_piece(match)
         pieces.append(piece)
-        starts += [match.start()] * len(piece)
-        ends += [match.end()] * len(piece)
+        if match["plain"]:
+            starts += range(start, end)
+            ends += range(start + 1, end + 1)
+        else:
+            starts += [start] * len(piece)
+            ends += [end] * len(piece)
     return _Folded("".join(pieces), starts, ends)
+
+
+@lru_cache(maxsize=16)
+def _folded(text: str) -> str:
+    """A folded text without places. The words and the symbols of a text are asked for one after the
+    other."""
+    return _PIECE.sub(_fold_piece, text)
+
+
+def _fold_piece(match: re.Match[str]) -> str:
+    return match[0].lower() if match["plain"] else _fold_cluster(match[0][:MAX_CLUSTER])
 
 
 @lru_cache(maxsize=8192)

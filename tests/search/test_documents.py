@@ -145,6 +145,7 @@ def test_loading_in_bulk_is_as_putting_one_by_one(tables: Tables) -> None:
 @example(
     titles=["㌖" * 150, "﷽" * 300, "𝕬" * 300, "'" * 9, "\\'", "\\" * 300, "a\0b", "+", "= ~ ^ _"]
 )
+@example(titles=["+++ + +"])  # a trigram that is also two words joined
 def test_any_title_is_put_in_one_by_one_and_in_bulk_alike(
     tables: Tables, titles: list[str]
 ) -> None:
