@@ -10,40 +10,100 @@ from rapidfuzz.distance import OSA
 
 from projections.search.text import canonical, compounds, initials
 from projections.search.words import Word, words_with_places
+from queries.search.reading import may_abbreviate
 
 
 class _Title(msgspec.Struct, frozen=True):
-    """A title's words, their folded texts, those with digits for Roman numerals, and how runs of
-    them are abbreviated, each with its bounds."""
+    """A title's words, their folded texts, and those with digits for Roman numerals."""
 
     words: list[Word]
     texts: list[str]
     numbered: list[str]
-    abbreviated: list[tuple[str, int, int]]
+
+    def spellings(self) -> list[list[str]]:
+        """Its texts, in different ways."""
+        return [self.texts] if self.texts == self.numbered else [self.texts, self.numbered]
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=8192)
 def _taken_apart(title: str) -> _Title:
     words = words_with_places(title)
     texts = [word.text for word in words]
-    numbered = canonical(texts)
-    ways = [way(each) for way in (initials, compounds) for each in (texts, numbered)]
-    return _Title(words, texts, numbered, list(dict.fromkeys(chain.from_iterable(ways))))
+    return _Title(words, texts, canonical(texts))
 
 
 def highlight(title: str, typed: Sequence[str]) -> str:
     """The title as HTML, with matching words within `<em></em>`, otherwise unchanged."""
-    parts = _taken_apart(title)
-    shown, done = [], 0
-    for place in sorted(_matching(parts, typed)):
-        word = parts.words[place]
-        if word.start >= done:
-            shown += [
-                html.escape(title[done : word.start]),
-                f"<em>{html.escape(title[word.start : word.end])}</em>",
-            ]
-            done = word.end
-    return "".join(shown) + html.escape(title[done:])
+    return Highlighter(typed).highlight(title)
+
+
+class Highlighter:
+    """Marks in titles what was typed: some folded words."""
+
+    def __init__(self, typed: Sequence[str]) -> None:
+        self._wanted = {*typed, *canonical(typed), *map("".join, pairwise(typed))}
+        self._begins = tuple(each for each in typed if len(each) > 2 or each is typed[-1])
+        self._edits = [(each, 1 if len(each) < 8 else 2) for each in self._wanted if len(each) > 3]
+        # of texts that may be meant
+        self._lengths = {len(each) for each in self._wanted} | {
+            len(each) + more for each, edits in self._edits for more in range(-edits, edits + 1)
+        }
+        self._mistyped: dict[str, bool] = {}
+
+    def highlight(self, title: str) -> str:
+        """See `highlight`."""
+        parts = _taken_apart(title)
+        shown, done = [], 0
+        for place in sorted(self._matching(parts)):
+            word = parts.words[place]
+            if word.start >= done:
+                shown += [
+                    html.escape(title[done : word.start]),
+                    f"<em>{html.escape(title[word.start : word.end])}</em>",
+                ]
+                done = word.end
+        return "".join(shown) + html.escape(title[done:])
+
+    def _matching(self, title: _Title) -> set[int]:
+        """The places of the matching words of the title: matched whole, as a prefix, abbreviated or
+        joined, and otherwise mistyped."""
+        wanted, lengths, spellings = self._wanted, self._lengths, title.spellings()
+        words = list(enumerate(title.texts))
+        found = {place for place, word in words if word.startswith(self._begins)}
+        for spelling in spellings:
+            found.update(place for place, word in enumerate(spelling) if word in wanted)
+            found |= self._abbreviated(spelling, wanted.difference(title.numbered))
+        for length in (2, 3):
+            for start in range(len(words) - length + 1):
+                for spelling in spellings:
+                    together = "".join(spelling[start : start + length])
+                    if len(together) in lengths:
+                        run = range(start, start + length)
+                        if self._is_meant(together, mistyped=found.isdisjoint(run)):
+                            found.update(run)
+        for place, word in words:
+            if place not in found and len(word) in lengths and self._is_meant(word, mistyped=True):
+                found.add(place)
+        return found
+
+    def _abbreviated(self, words: Sequence[str], short: Collection[str]) -> set[int]:
+        found: set[int] = set()
+        if any(may_abbreviate(each, words) for each in short):
+            for run, start, end in chain(initials(words), compounds(words)):
+                if run in short:
+                    found.update(range(start, end))
+        return found
+
+    def _is_meant(self, text: str, *, mistyped: bool) -> bool:
+        """Whether a text was typed, maybe `mistyped`."""
+        if text in self._wanted or not mistyped:
+            return text in self._wanted
+        known = self._mistyped.get(text)
+        if known is None:
+            known = self._mistyped[text] = any(
+                OSA.distance(each, text, score_cutoff=edits) <= edits for each, edits in self._edits
+            )
+        return known
 
 
 def correction(title: str, typed: Sequence[str]) -> str | None:
@@ -60,40 +120,3 @@ def correction(title: str, typed: Sequence[str]) -> str | None:
     nearest = min(runs, key=lambda run: (OSA.distance(query, run), run), default=query)
     near_enough = OSA.distance(query, nearest) <= max(1, len(query) // 4)
     return nearest if near_enough and nearest != query else None
-
-
-def _matching(title: _Title, typed: Sequence[str]) -> set[int]:
-    """The places of the matching words of the title: matched whole, as a prefix, abbreviated or
-    joined, and otherwise mistyped."""
-    texts, numbered = title.texts, title.numbered
-    wanted = {*typed, *canonical(typed), *map("".join, pairwise(typed))}
-    found = {
-        place
-        for place, word in enumerate(texts)
-        if wanted & {word, numbered[place]} or _begun(word, typed)
-    }
-    abbreviated = wanted - set(numbered)
-    for short, start, end in title.abbreviated:
-        if short in abbreviated:
-            found.update(range(start, end))
-    for length in (2, 3):
-        for start in range(len(texts) - length + 1):
-            run = range(start, start + length)
-            together = {
-                "".join(texts[start : start + length]),
-                "".join(numbered[start : start + length]),
-            }
-            if wanted & together or (
-                found.isdisjoint(run) and any(_mistyped(each, wanted) for each in together)
-            ):
-                found.update(run)
-    return found | {place for place, word in enumerate(texts) if _mistyped(word, wanted)}
-
-
-def _begun(word: str, typed: Sequence[str]) -> bool:
-    return any(word.startswith(each) and (len(each) > 2 or each is typed[-1]) for each in typed)
-
-
-def _mistyped(word: str, wanted: Collection[str]) -> bool:
-    edits = ((each, 0 if len(each) < 4 else 1 if len(each) < 8 else 2) for each in wanted)
-    return any(OSA.distance(each, word, score_cutoff=allowed) <= allowed for each, allowed in edits)

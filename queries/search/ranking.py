@@ -1,39 +1,24 @@
 """Ranks search results, in our own code, so that every engine answers alike.
 
-An engine proposes candidates generously. Each is read in several ways (from its start, from a later
-word, without spaces, word by word), and the cheapest reading, in edits, is its cost. Games come
-before their add-ons.
+An engine proposes candidates generously. The cost of each is that of the cheapest
+`queries.search.reading` of what was typed. Games come before their add-ons.
 """
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID
 
 import msgspec
 from rapidfuzz.distance import OSA
 
-from projections.search.text import as_read, canonical, compounds, initials, trigrams
+from projections.search.text import MAX_TITLE, as_read, canonical, trigrams
+from queries.search.reading import AFTER_THE, EDITS_CONSIDERED, FAR, Reading
 
-FAR = 99.0
-"""The cost of a title that does not match."""
-
-LATER_WORD = 0.6
-AFTER_THE = 0.1
-SQUASHED = 0.3
-WORD_BY_WORD = 0.3
-UNFINISHED_WORD = 0.15
-ABBREVIATED = 0.1
-COMPOUND = 0.4
-SKIPPED_WORD = 0.1
 WORDS_OUT_OF_ORDER = 2.0
+"""The most that a game with all the words costs."""
 
-EDITS_CONSIDERED = 4
-"""The most edits in one reading; with more, the title does not match."""
-
-STRETCH = 3
-"""By how many letters a mistyped prefix may be longer or shorter."""
+ROUNDING = 1e-6
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -58,49 +43,100 @@ class Ranked(msgspec.Struct, frozen=True):
 def ranked(words: Sequence[str], candidates: Sequence[Candidate], query: str = "") -> list[Ranked]:
     """The candidates, best first, without those too far from what was typed. `words` are those of
     the query; a title that was typed exactly comes first."""
-    typed, numbered = tuple(words), tuple(canonical(words))
-    found = [
-        Ranked(candidate, _candidate_cost(typed, numbered, candidate)) for candidate in candidates
-    ]
-    points = _points(numbered, found)
-    points |= {
-        each.game_id: -FAR * (1 + alike)
-        for each in candidates
-        if (alike := _alike(query, typed, each))
-    }
-    order = sorted(found, key=lambda each: (points[each.candidate.game_id], each.candidate.game_id))
+    typed, numbered = list(words), canonical(words)
+    found = _costs(typed, numbered, candidates)
     nearest = min((each.cost for each in found), default=FAR)
+    near = _near_enough(found, nearest, _letters(typed))
+    titles = {each.canonical for each in candidates}
+    points = _points(numbered, near, titles, nearest)
+    points |= {
+        candidate.game_id: -FAR * (1 + alike)
+        for candidate, alike in _alike(query, typed, near)
+        if alike
+    }
+    order = sorted(near, key=lambda each: (points[each.candidate.game_id], each.candidate.game_id))
     if nearest == 0:  # a title without any typo comes first, whatever its other points
         best = next(each for each in order if each.cost <= AFTER_THE)
         order = [best, *(each for each in order if each is not best)]
-    return _near_enough(order, nearest, sum(map(len, words)))
+    return order
 
 
-def _alike(query: str, typed: tuple[str, ...], candidate: Candidate) -> int:
-    """How exactly a title was typed: 3 exactly; 2 except case and width; 1 except accents and
+def _costs(
+    typed: Sequence[str], numbered: Sequence[str], candidates: Sequence[Candidate]
+) -> list[Ranked]:
+    """The cost of each candidate; FAR for any that is too far away whatever the others cost."""
+    vocabulary = {
+        word
+        for each in candidates
+        for title in {each.text, each.canonical}
+        for word in title.split()
+    }
+    as_typed = Reading(typed, vocabulary)
+    as_numbered = as_typed if typed == numbered else Reading(numbered, vocabulary)
+    text, letters = " ".join(typed), _letters(typed)
+    nearest = 0.0 if any(each.text.startswith(text) for each in candidates) else FAR
+    found = []
+    for each in candidates:
+        limit = WORDS_OUT_OF_ORDER if each.strict else _limit(nearest, letters) + ROUNDING
+        cost = as_typed.cost(each.text, limit)
+        if cost > 0 and (typed != numbered or each.text != each.canonical):
+            cost = min(cost, as_numbered.cost(each.canonical, min(cost, limit)))
+        if each.strict:
+            cost = min(cost, WORDS_OUT_OF_ORDER)
+        nearest = min(nearest, cost)
+        found.append(Ranked(each, cost))
+    return found
+
+
+def _letters(typed: Sequence[str]) -> int:
+    return sum(map(len, typed))
+
+
+def _limit(nearest: float, letters: int) -> float:
+    """What a candidate without all the words may cost: no more than typos explain, and no more than
+    two typos more than the nearest one."""
+    return min(nearest + 2, max(2, 1 + 0.2 * letters))
+
+
+def _near_enough(found: Sequence[Ranked], nearest: float, letters: int) -> list[Ranked]:
+    limit = _limit(nearest, letters)
+    return [each for each in found if each.candidate.strict or each.cost <= limit]
+
+
+def _alike(
+    query: str, typed: Sequence[str], found: Sequence[Ranked]
+) -> Iterable[tuple[Candidate, int]]:
+    """How exactly each title was typed: 3 exactly; 2 except case and width; 1 except accents and
     signs; 0 otherwise."""
-    if query.strip() == candidate.title.strip():
-        return 3
-    if as_read(query) == as_read(candidate.title):
-        return 2
-    return int(" ".join(typed) == candidate.text)
+    text, stripped, read = " ".join(typed), query.strip(), as_read(query)
+    for each in found:
+        candidate = each.candidate
+        # cheaper to see; a title that was cut may differ
+        if not candidate.text.startswith(text) and len(candidate.title) < MAX_TITLE:
+            yield candidate, 0
+        elif stripped == candidate.title.strip():
+            yield candidate, 3
+        elif read == as_read(candidate.title):
+            yield candidate, 2
+        else:
+            yield candidate, int(text == candidate.text)
 
 
-def _points(typed: tuple[str, ...], found: Sequence[Ranked]) -> dict[UUID, float]:
+def _points(
+    typed: Sequence[str], found: Sequence[Ranked], titles: Collection[str], nearest: float
+) -> dict[UUID, float]:
     """Points by game, the lower the better: the cost, adjusted by what else speaks for or against a
-    game."""
-    text, pieces = " ".join(typed), frozenset(trigrams(typed))
-    titles = {each.candidate.canonical for each in found}
+    game among all these titles."""
+    text, pieces = " ".join(typed), trigrams(typed)
     parents = _parents(titles)
     add_ons = Counter(parents.values())
-    nearest = min((each.cost for each in found), default=FAR)
     complete = any(f"{title} ".startswith(f"{text} ") for title in titles)
 
     def points(candidate: Candidate, cost: float) -> float:
         title = candidate.canonical
         if title == text:
             return -FAR
-        lacking = 0 if candidate.strict else 1 - len(pieces & _pieces(title)) / len(pieces)
+        lacking = 0 if candidate.strict else 1 - _shared(pieces, title) / len(pieces)
         prominence = 0.25 * (candidate.rank == 1) * (
             1 if title in parents else 2
         ) + 0.15 * math.log1p(add_ons[title])
@@ -116,117 +152,22 @@ def _points(typed: tuple[str, ...], found: Sequence[Ranked]) -> dict[UUID, float
     return {each.candidate.game_id: points(each.candidate, each.cost) for each in found}
 
 
-def _candidate_cost(
-    typed: tuple[str, ...], numbered: tuple[str, ...], candidate: Candidate
-) -> float:
-    cost = _cost(typed, tuple(candidate.text.split()))
-    if cost > 0 and (typed != numbered or candidate.text != candidate.canonical):
-        cost = min(cost, _cost(numbered, tuple(candidate.canonical.split())))
-    return min(cost, WORDS_OUT_OF_ORDER) if candidate.strict else cost
-
-
-def _near_enough(found: list[Ranked], nearest: float, letters: int) -> list[Ranked]:
-    """The candidates without those too far away for typos, or more than two typos further than the
-    nearest."""
-    limit = min(nearest + 2, max(2, 1 + 0.2 * letters))
-    return [each for each in found if each.candidate.strict or each.cost <= limit]
+def _shared(pieces: Sequence[str], title: str) -> int:
+    """How many of these trigrams a title has."""
+    padded = f"_{title.replace(' ', '__')}_"
+    return sum([piece in padded for piece in pieces])
 
 
 def _parents(titles: Collection[str]) -> dict[str, str]:
     """For each title that continues another one, the longest such other. (A number makes a sequel,
     which does not count.)"""
-    parents = {}
+    parents, shortest = {}, min(map(len, titles), default=0)
     for title in titles:
-        words = title.split()
-        for length in range(len(words) - 1, 0, -1):
-            start = " ".join(words[:length])
-            if start in titles:
-                if not words[length].isdigit():
-                    parents[title] = start
+        end = title.rfind(" ")
+        while end >= shortest:
+            if title[:end] in titles:
+                if not title[end + 1 :].partition(" ")[0].isdigit():
+                    parents[title] = title[:end]
                 break
+            end = title.rfind(" ", 0, end)
     return parents
-
-
-@lru_cache(maxsize=8192)
-def _pieces(text: str) -> frozenset[str]:
-    return frozenset(trigrams(text.split()))
-
-
-def _cost(typed: tuple[str, ...], title: tuple[str, ...]) -> float:
-    """The cheapest reading of what was typed as (a part of) the title."""
-    query, text = " ".join(typed), " ".join(title)
-    cost = _distance_to_start(query, text, FAR)
-    later = 0
-    for number, word in enumerate(title[:-1]):
-        later += len(word) + 1
-        extra = AFTER_THE if number == 0 and word == "the" else LATER_WORD
-        if extra < cost:
-            cost = min(cost, extra + _distance_to_start(query, text[later:], cost - extra))
-    if cost > SQUASHED:
-        cost = min(
-            cost, SQUASHED + _distance_to_start("".join(typed), "".join(title), cost - SQUASHED)
-        )
-    if cost > WORD_BY_WORD:
-        cost = min(cost, WORD_BY_WORD + _word_by_word(typed, title, cost - WORD_BY_WORD))
-    return cost
-
-
-def _distance_to_start(query: str, text: str, limit: float) -> float:
-    """The edits from the query to the nearest prefix of the text, if fewer than the limit."""
-    if text.startswith(query):
-        return 0
-    most = EDITS_CONSIDERED if limit > EDITS_CONSIDERED else math.ceil(limit) - 1
-    size = len(query)
-    best = OSA.distance(query, text[:size], score_cutoff=most + STRETCH)
-    # one letter more or less changes the distance by one edit at most
-    if best > most + STRETCH:
-        return FAR
-    for length in range(max(1, size - STRETCH), min(len(text), size + STRETCH) + 1):
-        best = min(best, OSA.distance(query, text[:length], score_cutoff=min(best, most)))
-    return best if best <= most else FAR
-
-
-def _word_by_word(typed: tuple[str, ...], title: tuple[str, ...], limit: float) -> float:
-    """The cost, if below the limit, of matching the typed words, in order, to words of the title,
-    some of which may be skipped. A typed word may be a prefix of one, an abbreviation of several,
-    or mistyped."""
-    short = _abbreviations(title)
-    # the cheapest cost, by number of the title's words used
-    behind = {0: 0.0} | dict.fromkeys(range(1, len(title)), LATER_WORD)
-    for word in typed:
-        ahead: dict[int, float] = {}
-        reach = FAR
-        for place, other in enumerate(title):
-            reach = min(reach + SKIPPED_WORD, behind.get(place, FAR))
-            if reach >= limit:
-                continue
-            cost = reach + _word_cost(word, other)
-            if cost < ahead.get(place + 1, limit):
-                ahead[place + 1] = cost
-            for end, extra in short.get((word, place), ()):
-                ahead[end] = min(ahead.get(end, FAR), reach + extra)
-        if not ahead:
-            return FAR
-        behind = ahead
-    return min(behind.values())
-
-
-@lru_cache(maxsize=2048)
-def _abbreviations(title: tuple[str, ...]) -> dict[tuple[str, int], list[tuple[int, float]]]:
-    """By abbreviation and its start: its ends, each with the cost."""
-    found: dict[tuple[str, int], list[tuple[int, float]]] = {}
-    for way, cost in ((initials, ABBREVIATED), (compounds, COMPOUND)):
-        for short, start, end in way(title):
-            found.setdefault((short, start), []).append((end, cost))
-    return found
-
-
-@lru_cache(maxsize=8192)
-def _word_cost(word: str, other: str) -> float:
-    if word == other:
-        return 0
-    if other.startswith(word):
-        return UNFINISHED_WORD
-    allowed = 0 if len(word) < 3 else 1 if len(word) < 6 else 2
-    distance = OSA.distance(word, other, score_cutoff=allowed)
-    return distance if distance <= allowed else FAR

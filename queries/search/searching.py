@@ -20,7 +20,7 @@ from projections.search.document import (
     region_key,
     region_prices,
 )
-from queries.search.highlight import correction, highlight
+from queries.search.highlight import Highlighter, correction
 from queries.search.port import (
     EngineName,
     Facets,
@@ -165,9 +165,9 @@ class GameSearch:
             )
         }
         return SearchResult(
-            items=[
-                _item(documents[each], query.region, words) for each in page if each in documents
-            ],
+            items=_items(
+                (documents[each] for each in page if each in documents), query.region, words
+            ),
             total=found.total + near_misses,
             facets=found.facets,
             suggestion=None,
@@ -227,9 +227,7 @@ class GameSearch:
         end = cursor.best + _limit(query)
         following = _Cursor(query.sort, self._index.name, end, _fingerprint(ids))
         return SearchResult(
-            items=[
-                _item(document, query.region, words) for document in documents[cursor.best : end]
-            ],
+            items=_items(documents[cursor.best : end], query.region, words),
             total=len(documents),
             facets=_count(documents, query),
             suggestion=correction(best[0].candidate.title, words) if best else None,
@@ -266,8 +264,14 @@ def _cents(amount: int | None) -> int | None:
     return None if amount is None else max(-MAX_CENTS, min(amount, MAX_CENTS))
 
 
-def _item(document: GameDocument, region: str, words: Sequence[str]) -> SearchItem:
-    return SearchItem(document, price_in(document.prices, region), highlight(document.title, words))
+def _items(
+    documents: Iterable[GameDocument], region: str, words: Sequence[str]
+) -> list[SearchItem]:
+    marked = Highlighter(words)
+    return [
+        SearchItem(each, price_in(each.prices, region), marked.highlight(each.title))
+        for each in documents
+    ]
 
 
 def _in_order(documents: list[GameDocument], query: SearchQuery) -> list[GameDocument]:
