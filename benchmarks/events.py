@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 
 from eventstore.codec import Codec
-from eventstore.log import Envelope
+from eventstore.log import Placed
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -42,7 +42,7 @@ class Balances(Projection[Balance]):
     name, version, row = "bench_balances", 1, Balance
 
     @on(FundsAdded)
-    def added(self, rows: Rows[Balance], event: FundsAdded, env: Envelope) -> None:
+    def added(self, rows: Rows[Balance], event: FundsAdded, env: Placed) -> None:
         row = rows.get(env.stream_id)
         if row is None:
             row = Balance(env.stream_id, 0, 0, 0)
@@ -67,7 +67,7 @@ class Totals(Projection[Total]):
     name, version, row = "bench_totals", 1, Total
 
     @on(FundsAdded, key="currency")
-    def added(self, rows: Rows[Total], event: FundsAdded, env: Envelope) -> None:
+    def added(self, rows: Rows[Total], event: FundsAdded, env: Placed) -> None:
         row = rows.get(event.currency)
         if row is None:
             row = Total(event.currency, 0, 0)

@@ -89,6 +89,24 @@ class Appended(msgspec.Struct, frozen=True):
     event_ids: Sequence[UUID]
 
 
+class Placed(Protocol):
+    """An event's place in its stream and in the log, and its times: all that folds see of its
+    envelope, so that reading for them leaves out the rest."""
+
+    @property
+    def position(self) -> int: ...
+    @property
+    def stream_id(self) -> UUID: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def recorded_at(self) -> datetime: ...
+    @property
+    def occurred_at(self) -> datetime: ...
+
+
 class Envelope(msgspec.Struct, frozen=True):
     """Everything an event carries beside its payload.
 

@@ -4,8 +4,9 @@ Every fold gets cleaned events: live, rebuilt, and as of a moment. Personal mapp
 address, are not cleaned, since no row stores them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
@@ -30,6 +31,9 @@ def cleaner_of(event_type: type[msgspec.Struct], *, keeps_nul: bool = False) -> 
     has_nul = None if keeps_nul else _finder(event_type)
     if not times and has_nul is None:
         return None
+
+    if has_nul is not None and not times:
+        return lambda event: _scrubbed(event) if has_nul(event) else event
 
     def clean(event: Any) -> Any:
         if has_nul is not None and has_nul(event):
@@ -60,13 +64,16 @@ def _finder(hint: Any) -> Finder | None:
 
     It is built once per type, since it runs for every event.
     """
-    if get_origin(hint) is Annotated:
-        return _finder(get_args(hint)[0])
+    hint = _plain(hint)
     if hint is str:
         return lambda value: "\0" in value
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
         return _finder_in_struct(hint)
     return None if get_origin(hint) is dict else _finder_inside(hint)
+
+
+def _plain(hint: Any) -> Any:
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
 def _finder_inside(hint: Any) -> Finder | None:
@@ -89,6 +96,8 @@ def _finder_in_struct(struct: type[msgspec.Struct]) -> Finder | None:
     ]
     if not finders:
         return None
+    if all(_plain(hints[name]) is str for name, _ in finders):
+        return _finder_in_texts([name for name, _ in finders])
 
     def find(value: Any) -> bool:
         for name, finder in finders:  # noqa: SIM110 - a third faster than any()
@@ -97,6 +106,14 @@ def _finder_in_struct(struct: type[msgspec.Struct]) -> Finder | None:
         return False
 
     return find
+
+
+def _finder_in_texts(names: Sequence[str]) -> Finder:
+    """Whether one of these fields, all of them texts, contains NUL."""
+    get = attrgetter(*names)
+    if len(names) == 1:
+        return lambda value: "\0" in get(value)
+    return lambda value: "\0" in "".join(get(value))
 
 
 def _scrubbed(value: Any) -> Any:

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import msgspec
 
-from eventstore.log import Envelope
+from eventstore.log import Placed
 
 
 class Happened(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -25,6 +25,6 @@ class Happened(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int | None = None
 
 
-def happened(env: Envelope, **said: str | int | None) -> Happened:
+def happened(env: Placed, **said: str | int | None) -> Happened:
     """The timeline entry of an event; `said` are further fields of `Happened`."""
     return Happened(env.name, env.occurred_at, env.position, **said)  # type: ignore[arg-type]

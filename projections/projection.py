@@ -4,7 +4,7 @@
         name, version, row = "wallet_balances", 1, WalletBalance
 
         @on(FundsAdded)
-        def added(self, rows: Rows[WalletBalance], event: FundsAdded, env: Envelope) -> None:
+        def added(self, rows: Rows[WalletBalance], event: FundsAdded, env: Placed) -> None:
             rows[env.stream_id].balance_cents += event.amount_cents
 
 The engine decides how rows are fetched and written, so the same lines serve live, catch-up,
@@ -20,7 +20,7 @@ from uuid import UUID
 
 import msgspec
 
-from eventstore.log import Envelope, Recorded
+from eventstore.log import Placed, Recorded
 from projections.cleaning import Cleaner, cleaner_of
 
 NEVER, NIL = datetime.min.replace(tzinfo=UTC), UUID(int=0)
@@ -64,11 +64,15 @@ Key = Any
 """A row's key: the key field's value, or a tuple where the key has several fields."""
 
 Fetch = Callable[[Sequence[Key]], Iterable[R]]
-Handler = Callable[[Any, "Rows[Any]", Any, Envelope], None]
-KeyOf = Callable[[Any, Envelope], Key]
+Handler = Callable[[Any, "Rows[Any]", Any, Placed], None]
+KeyOf = Callable[[Any, Placed], Key]
 """A function to the key, or the list of keys, that an event touches."""
 
 Fold = tuple[Handler, KeyOf]
+
+
+_UNKNOWN: Any = object()
+"""Stands for a row that was not fetched yet."""
 
 
 class RowMissing(KeyError):
@@ -132,8 +136,8 @@ class Rows(Generic[R]):
 
     def get(self, key: Key) -> R | None:
         """The row, or None when there is none. Changes to it are written."""
-        row = self._touched.get(key)
-        if row is None and key not in self._touched:
+        row = self._touched.get(key, _UNKNOWN)
+        if row is _UNKNOWN:
             self.prefetch([key])
             return self._touched[key]
         return row
@@ -214,7 +218,7 @@ def _key_function(key: str | KeyOf | None) -> KeyOf:
 def _stamping(handler: Handler, *, shown: bool) -> Handler:
     """The handler, followed by the bookkeeping of the stream's row."""
 
-    def stamped(projection: Any, rows: "Rows[Any]", event: Any, env: Envelope) -> None:
+    def stamped(projection: Any, rows: "Rows[Any]", event: Any, env: Placed) -> None:
         handler(projection, rows, event, env)
         row = rows.get(env.stream_id)
         if row is None:
@@ -276,7 +280,7 @@ class Projection(Generic[R]):
         """Whether several streams feed one row, so that the order of their events matters."""
         return type(self).streams_of is not Projection.streams_of
 
-    def apply(self, rows: Rows[R], event: msgspec.Struct, env: Envelope) -> None:
+    def apply(self, rows: Rows[R], event: msgspec.Struct, env: Placed) -> None:
         """Fold one event, if it matters here."""
         fold = self.folds.get(type(event))
         if fold is not None:

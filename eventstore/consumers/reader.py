@@ -5,6 +5,9 @@ import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from itertools import chain
 from uuid import UUID
 
 import msgspec
@@ -12,15 +15,14 @@ import psycopg
 
 from eventstore.codec import Codec
 from eventstore.keys import keys_now
-from eventstore.log import Envelope
-from eventstore.pages import COLUMNS, PAGE_BYTES, PAYLOAD, bounded, fitting
+from eventstore.log import Placed
+from eventstore.pages import PAGE_BYTES
 
 SMALL_PAGE_EVENTS = 8
-"""A page of this many positions never exceeds PAGE_BYTES, as an event has at most 1 MiB: no size
-query is needed."""
+"""A page of this many events never exceeds PAGE_BYTES, as an event has at most 1 MiB."""
 
-MAX_POSITIONS = 2**20
-"""The most positions of a page, however small its events."""
+PAGE_EVENTS = 50_000
+"""The most events of a page, however small they are."""
 
 STREAM_PAGE = 5_000
 """The most events of a page of one stream."""
@@ -28,14 +30,25 @@ STREAM_PAGE = 5_000
 ROWS_PER_FETCH = 1_000
 """Rows made into objects at a time, during which no other thread runs."""
 
+_PAYLOAD = 6
+"""The index of the payload in a row."""
+
 _RANGE = "position > %s AND position <= %s AND name = ANY (%s)"
-_SIZE = f"SELECT coalesce(sum(octet_length(payload)), 0) FROM log.events WHERE {_RANGE}"
-_END = f"""
-SELECT max(position) FROM (
-    SELECT position, octet_length(payload)
-        AS size, sum(octet_length(payload)) OVER (ORDER BY position) AS total
-    FROM log.events WHERE {_RANGE}
-) e WHERE total - size = 0 OR total <= %s"""
+
+
+def _query(where: str) -> str:
+    """A query whose parameters are the size above which a payload comes as NULL, those of `where`,
+    and the maximal number of events."""
+    return f"""
+SELECT position, stream_id, version, name, recorded_at, coalesce(occurred_at, recorded_at),
+    CASE WHEN octet_length(payload) <= %s THEN payload END
+FROM log.events WHERE {where}
+ORDER BY position LIMIT %s"""
+
+
+_EVENTS = _query(_RANGE)
+_EVENTS_OF_STREAM = _query(f"{_RANGE} AND stream_id = %s")
+_ANY_SIZE, _ALL = 2**30, 2**62
 
 _pausing = threading.Lock()
 _pauses = 0
@@ -71,8 +84,19 @@ class Unreadable:
         self.error = error
 
 
+class Place(msgspec.Struct, frozen=True):
+    """What is read of an event's envelope: see `Placed`."""
+
+    position: int
+    stream_id: UUID
+    version: int
+    name: str
+    recorded_at: datetime
+    occurred_at: datetime
+
+
 Event = msgspec.Struct | Unreadable
-Page = list[tuple[Envelope, Event]]
+Page = list[tuple[Placed, Event]]
 
 
 class Reader:
@@ -81,67 +105,75 @@ class Reader:
     def __init__(self, codec: Codec, names: Sequence[str]) -> None:
         self._codec = codec
         self.names = sorted(names)
-        self._span = MAX_POSITIONS  # reduced for a while after a page exceeded PAGE_BYTES
+        # how many events a page has, of at most their share of PAGE_BYTES each
+        self._count = PAGE_EVENTS
         self._readers: dict[str, Callable[[bytes], msgspec.Struct] | None] = {
             name: codec.reader_of(name) for name in names
         }
 
     def next_page(self, conn: psycopg.Connection, after: int, upto: int) -> tuple[Page, int]:
         """The next events with these names after `after`, and the position up to which they are
-        complete: at most `upto`, and as far as PAGE_BYTES of payload, or one event, reach."""
-        end = min(upto, after + self._span)
-        if end - after > SMALL_PAGE_EVENTS:
-            end = self._end_by_bytes(conn, after, end)
-        return self.page(conn, after, end), end
-
-    def _end_by_bytes(self, conn: psycopg.Connection, after: int, upto: int) -> int:
-        """Where a page ends by size. Reads sizes only, of at most twice as many positions as the
-        last oversized page had."""
-        where = (after, upto, self.names)
-        row = conn.execute(_SIZE.encode(), where, prepare=True).fetchone()
-        if row is None or row[0] <= PAGE_BYTES:
-            self._span = min(2 * self._span, MAX_POSITIONS)
-            return upto
-        row = conn.execute(_END.encode(), (*where, PAGE_BYTES), prepare=True).fetchone()
-        end: int = row[0] if row else upto
-        self._span = max(SMALL_PAGE_EVENTS, 2 * (end - after))
-        return end
+        complete: at most `upto`, and as far as PAGE_EVENTS, PAGE_BYTES of payload, or one event
+        reach."""
+        page, is_last = self._bounded(conn, _EVENTS, (after, upto, self.names), PAGE_EVENTS)
+        return page, upto if is_last else page[-1][0].position
 
     def page(self, conn: psycopg.Connection, after: int, upto: int) -> Page:
         """Events with these names and after < position ≤ upto, however large."""
-        return self._read(
-            conn, f"SELECT {COLUMNS} FROM log.events WHERE {_RANGE} ORDER BY position", after, upto
-        )
+        return self._read(conn, _EVENTS, (_ANY_SIZE, after, upto, self.names, _ALL))[0]
 
     def stream(self, conn: psycopg.Connection, stream_id: UUID, after: int, upto: int) -> Page:
         """As `next_page`, for one stream: its next events, at most PAGE_BYTES of them, or one."""
-        return self._read(
-            conn, bounded(f"{_RANGE} AND stream_id = %s"), after, upto, stream_id, STREAM_PAGE
-        )
+        values = (after, upto, self.names, stream_id)
+        return self._bounded(conn, _EVENTS_OF_STREAM, values, STREAM_PAGE)[0]
+
+    def _bounded(
+        self, conn: psycopg.Connection, query: str, values: tuple[object, ...], limit: int
+    ) -> tuple[Page, bool]:
+        """A page of bounded bytes, and whether there is nothing after it.
+
+        A page ends where an event is larger than its share. When it would be less than half full,
+        fewer events are read, with a larger share; then more again, once that many would fit.
+        """
+        while True:
+            count = min(limit, self._count)
+            share = PAGE_BYTES // count if count > SMALL_PAGE_EVENTS else _ANY_SIZE
+            page, found, largest = self._read(conn, query, (share, *values, count))
+            if len(page) < found and 2 * len(page) < count:
+                self._count = max(SMALL_PAGE_EVENTS, count // 2)
+                continue
+            if len(page) == count and largest <= PAGE_BYTES // (2 * count):
+                self._count = min(2 * count, PAGE_EVENTS)
+            return page, len(page) == found < count
 
     def _read(
-        self, conn: psycopg.Connection, query: str, after: int, upto: int, *more: object
-    ) -> Page:
-        values = (after, upto, self.names, *more)
+        self, conn: psycopg.Connection, query: str, values: tuple[object, ...]
+    ) -> tuple[Page, int, int]:
+        """Events up to the first whose payload was too large; how many were found, and the size of
+        the largest payload read."""
         cursor = conn.cursor(binary=True).execute(query.encode(), values, prepare=True)
         page: Page = []
         slow: list[tuple[int, bytes]] = []
-        readers = self._readers
-        while rows := cursor.fetchmany(ROWS_PER_FETCH):
-            for row in fitting(rows):
-                env = Envelope(*row[:PAYLOAD])
-                read = readers[env.name]
-                if read is None:
-                    slow.append((len(page), row[PAYLOAD]))
-                    page.append((env, Unreadable(ValueError("not decoded yet"))))
-                    continue
-                try:
-                    page.append((env, read(row[PAYLOAD])))
-                except Exception as error:  # invalid JSON or UTF-8, or another shape
-                    page.append((env, Unreadable(error)))
+        readers, largest = self._readers, 0
+        fetched = iter(partial(cursor.fetchmany, ROWS_PER_FETCH), [])
+        for row in chain.from_iterable(fetched):
+            payload = row[_PAYLOAD]
+            if payload is None:
+                break
+            largest = max(largest, len(payload))
+            env = Place(*row[:_PAYLOAD])
+            read = readers[env.name]
+            if read is None:
+                slow.append((len(page), payload))
+                page.append((env, Unreadable(ValueError("not decoded yet"))))
+                continue
+            try:
+                page.append((env, read(payload)))
+            except Exception as error:  # invalid JSON or UTF-8, or another shape
+                page.append((env, Unreadable(error)))
         if slow:
             self._read_slow(conn, page, slow)
-        return page
+        return page, cursor.rowcount, largest
 
     def _read_slow(
         self, conn: psycopg.Connection, page: Page, payloads: list[tuple[int, bytes]]

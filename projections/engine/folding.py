@@ -15,7 +15,7 @@ import msgspec
 import psycopg
 
 from eventstore.consumers.reader import Event, Page, Unreadable
-from eventstore.log import Envelope
+from eventstore.log import Placed
 from kit.wording import described
 from projections.projection import Handler, Key, Projection, RowMissing, Rows
 
@@ -91,7 +91,7 @@ class _Folding:
         self._at_most = at_most
         self.keys: list[Key] = []
         self.poisoned: dict[UUID, Poisoned] = {}
-        self._mine: list[tuple[Handler, Event, Envelope]] = []
+        self._mine: list[tuple[Handler, Event, Placed]] = []
 
     def choose(self, names: Collection[str], quarantined: Mapping[UUID, int], page: Page) -> None:
         """Collect the events to fold, and the keys that they touch."""
@@ -152,7 +152,7 @@ class _Folding:
             else:
                 rows.keep()
 
-    def _poisoned_by(self, env: Envelope, error: Exception) -> None:
+    def _poisoned_by(self, env: Placed, error: Exception) -> None:
         self.poisoned[env.stream_id] = Poisoned(
             env.stream_id, env.position, env.name, described(error)
         )
@@ -170,7 +170,7 @@ class UndoableRows(Rows[R]):
         self._key = rows._key
         self._rows = rows
         self._touched = rows._touched
-        self._deep = _mutable_fields(rows.row_type)
+        self._deep = mutable_fields(rows.row_type)
         self._before: dict[Key, Any] = {}
 
     def __getitem__(self, key: Key) -> R:
@@ -223,7 +223,7 @@ _ABSENT = object()
 _IMMUTABLE = {str, int, float, bool, bytes, UUID, datetime, date, NoneType}
 
 
-def _mutable_fields(row_type: type[msgspec.Struct]) -> Sequence[str]:
+def mutable_fields(row_type: type[msgspec.Struct]) -> Sequence[str]:
     """The fields whose values might be changed in place."""
     return [
         field.name

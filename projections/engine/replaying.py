@@ -5,9 +5,9 @@ and fetched again if an event touches them. So memory is bounded, and most rows 
 they are touched a few times within a short while, and then never again.
 """
 
-import pickle
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
+from copy import copy, deepcopy
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -18,7 +18,7 @@ import psycopg
 from eventstore.codec import Codec
 from eventstore.consumers import checkpoints
 from eventstore.consumers.reader import Reader, collector_paused
-from projections.engine.folding import fold_page
+from projections.engine.folding import fold_page, mutable_fields
 from projections.engine.store import Store
 from projections.projection import Fetch, Key, Projection, Rows, key_of
 
@@ -34,6 +34,9 @@ HELD_BYTES = 128 * 1024**2
 _SAMPLE = 100
 """How many rows are measured to estimate the size of all."""
 
+_UNKNOWN = object()
+"""Stands for a row that is not held."""
+
 _ENTRY_BYTES = 100
 """The size of a dict entry."""
 
@@ -43,43 +46,52 @@ class HeldRows(Rows[Any]):
 
     def __init__(self, row_type: type[msgspec.Struct], fetch: Fetch[Any]) -> None:
         super().__init__(row_type, fetch)
-        self._images: dict[Key, bytes | None] = {}
+        self._images: list[tuple[Key, Any]] = []
+        self._is_flat = not mutable_fields(row_type)
         self._decode = msgspec.json.Decoder(row_type).decode
 
     def prefetch(self, keys: Iterable[Key]) -> None:
         """Fetch rows, and remember held ones as they were before the page."""
         touched, held = self._touched, self._cache
         unknown = []
-        for key in keys:
-            if key in touched:
-                continue
-            if key in held:
-                touched[key] = row = held[key]
-                self._images[key] = None if row is None else _image(row)
-            else:
+        wanted = dict.fromkeys(keys)
+        # few look-ups: to hash a UUID is to call a function in Python
+        for key in [key for key in wanted if key not in touched] if touched else wanted:
+            row = held.pop(key, _UNKNOWN)
+            if row is _UNKNOWN:
                 touched[key] = None
                 unknown.append(key)
+            else:
+                touched[key] = row
+                self._images.append((key, row if row is None else self._image(row)))
         for row in self._fetch(unknown):
             touched[self._key(row)] = row
 
     def written(self) -> None:
         """Hold the rows of the folded page, as the most recently touched."""
-        held = self._cache
-        for key, row in self._touched.items():
-            held.pop(key, None)
-            held[key] = row
+        self._cache.update(self._touched)
         self._touched = {}
         self._images.clear()
 
     def discard(self) -> None:
         """Restore the held rows after a failed page."""
-        for key, image in self._images.items():
-            self._cache[key] = None if image is None else self._restored(image)
+        for key, image in self._images:
+            self._cache[key] = self._restored(image)
         self._touched = {}
         self._images.clear()
 
-    def _restored(self, image: bytes) -> Any:
-        return pickle.loads(image) if image.startswith(b"\x80") else self._decode(image)  # noqa: S301 - our own
+    def _image(self, row: msgspec.Struct) -> Any:
+        """A copy to restore the row from. JSON takes a tenth of the time of a deep copy, but cannot
+        hold every text."""
+        if self._is_flat:
+            return copy(row)
+        try:
+            return msgspec.json.encode(row)
+        except UnicodeEncodeError:
+            return deepcopy(row)
+
+    def _restored(self, image: Any) -> Any:
+        return self._decode(image) if isinstance(image, bytes) else image
 
     def take(self, share: float) -> dict[Key, Any]:
         """Take out a share of the rows, the least recently touched; None stands for a deleted
@@ -180,15 +192,6 @@ class Replay:
         found = list(self._store.fetch(self._conn, self.storage, keys))
         self._stored.update(map(self._key, found))
         return found
-
-
-def _image(row: msgspec.Struct) -> bytes:
-    """A copy to restore the row from. JSON would take a tenth of the time, but cannot hold every
-    text."""
-    try:
-        return msgspec.json.encode(row)
-    except UnicodeEncodeError:
-        return pickle.dumps(row, protocol=5)
 
 
 def _size(value: object) -> int:

@@ -20,7 +20,7 @@ from domain.cart import (
     ItemRemoved,
     ItemRepriced,
 )
-from eventstore.log import Envelope
+from eventstore.log import Placed
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -52,50 +52,50 @@ class CartOutcomes(Projection[CartOutcomeRow]):
     name, version, row = "cart_outcomes", 1, CartOutcomeRow
 
     @on(CartCreated)
-    def created(self, rows: Rows[CartOutcomeRow], event: CartCreated, env: Envelope) -> None:
+    def created(self, rows: Rows[CartOutcomeRow], event: CartCreated, env: Placed) -> None:
         day = env.occurred_at.date()
         rows.put(
             CartOutcomeRow(env.stream_id, day, event.currency, [], checked_out=False, outcome=None)
         )
 
     @on(ItemAdded)
-    def added(self, rows: Rows[CartOutcomeRow], event: ItemAdded, env: Envelope) -> None:
+    def added(self, rows: Rows[CartOutcomeRow], event: ItemAdded, env: Placed) -> None:
         line = CartLine(
             event.item_id, event.seller_id, event.game_id, event.quantity, event.unit_price_cents
         )
         rows[env.stream_id].lines.append(line)
 
     @on(ItemChanged)
-    def changed(self, rows: Rows[CartOutcomeRow], event: ItemChanged, env: Envelope) -> None:
+    def changed(self, rows: Rows[CartOutcomeRow], event: ItemChanged, env: Placed) -> None:
         for line in rows[env.stream_id].lines:
             if line.item_id == event.item_id:
                 line.units = event.quantity
 
     @on(ItemRepriced)
-    def repriced(self, rows: Rows[CartOutcomeRow], event: ItemRepriced, env: Envelope) -> None:
+    def repriced(self, rows: Rows[CartOutcomeRow], event: ItemRepriced, env: Placed) -> None:
         for line in rows[env.stream_id].lines:
             if line.item_id == event.item_id:
                 line.unit_price_cents = event.unit_price_cents
 
     @on(CurrencyChanged)
     def currency_changed(
-        self, rows: Rows[CartOutcomeRow], event: CurrencyChanged, env: Envelope
+        self, rows: Rows[CartOutcomeRow], event: CurrencyChanged, env: Placed
     ) -> None:
         rows[env.stream_id].currency = event.currency
 
     @on(ItemRemoved)
-    def removed(self, rows: Rows[CartOutcomeRow], event: ItemRemoved, env: Envelope) -> None:
+    def removed(self, rows: Rows[CartOutcomeRow], event: ItemRemoved, env: Placed) -> None:
         cart = rows[env.stream_id]
         cart.lines = [line for line in cart.lines if line.item_id != event.item_id]
 
     @on(CheckoutInitiated)
-    def checked_out(self, rows: Rows[CartOutcomeRow], _: CheckoutInitiated, env: Envelope) -> None:
+    def checked_out(self, rows: Rows[CartOutcomeRow], _: CheckoutInitiated, env: Placed) -> None:
         rows[env.stream_id].checked_out = True
 
     @on(CartCompleted)
-    def completed(self, rows: Rows[CartOutcomeRow], _: CartCompleted, env: Envelope) -> None:
+    def completed(self, rows: Rows[CartOutcomeRow], _: CartCompleted, env: Placed) -> None:
         rows[env.stream_id].outcome = "completed"
 
     @on(CartAbandoned)
-    def abandoned(self, rows: Rows[CartOutcomeRow], event: CartAbandoned, env: Envelope) -> None:
+    def abandoned(self, rows: Rows[CartOutcomeRow], event: CartAbandoned, env: Placed) -> None:
         rows[env.stream_id].outcome = event.reason

@@ -17,7 +17,7 @@ from domain.cart import (
     ItemRemoved,
     ItemRepriced,
 )
-from eventstore.log import Envelope
+from eventstore.log import Placed
 from projections.projection import Projection, Rows, StreamRow, on
 
 
@@ -65,7 +65,7 @@ class Carts(Projection[Cart]):
     name, version, row = "carts", 1, Cart
 
     @on(CartCreated)
-    def created(self, rows: Rows[Cart], event: CartCreated, env: Envelope) -> None:
+    def created(self, rows: Rows[Cart], event: CartCreated, env: Placed) -> None:
         rows.put(
             Cart(
                 cart_id=env.stream_id,
@@ -80,7 +80,7 @@ class Carts(Projection[Cart]):
         )
 
     @on(ItemAdded)
-    def added(self, rows: Rows[Cart], event: ItemAdded, env: Envelope) -> None:
+    def added(self, rows: Rows[Cart], event: ItemAdded, env: Placed) -> None:
         item = CartItemRow(
             item_id=event.item_id,
             product_id=event.game_id,
@@ -94,43 +94,43 @@ class Carts(Projection[Cart]):
         _filled(rows, env, [*rows[env.stream_id].items, item], event.expires_at)
 
     @on(ItemChanged)
-    def changed(self, rows: Rows[Cart], event: ItemChanged, env: Envelope) -> None:
+    def changed(self, rows: Rows[Cart], event: ItemChanged, env: Placed) -> None:
         items = _with(rows[env.stream_id], event.item_id, quantity=event.quantity)
         _filled(rows, env, items, event.expires_at)
 
     @on(ItemRepriced)
-    def repriced(self, rows: Rows[Cart], event: ItemRepriced, env: Envelope) -> None:
+    def repriced(self, rows: Rows[Cart], event: ItemRepriced, env: Placed) -> None:
         price = event.unit_price_cents
         items = _with(rows[env.stream_id], event.item_id, unit_price_cents=price)
         _filled(rows, env, items, event.expires_at)
 
     @on(CurrencyChanged)
-    def currency_changed(self, rows: Rows[Cart], event: CurrencyChanged, env: Envelope) -> None:
+    def currency_changed(self, rows: Rows[Cart], event: CurrencyChanged, env: Placed) -> None:
         cart = rows[env.stream_id]
         cart.status = "ACTIVE"
         cart.currency = event.currency
 
     @on(ItemRemoved)
-    def removed(self, rows: Rows[Cart], event: ItemRemoved, env: Envelope) -> None:
+    def removed(self, rows: Rows[Cart], event: ItemRemoved, env: Placed) -> None:
         items = [item for item in rows[env.stream_id].items if item.item_id != event.item_id]
         _filled(rows, env, items, event.expires_at)
 
     @on(CheckoutInitiated)
-    def checked_out(self, rows: Rows[Cart], event: CheckoutInitiated, env: Envelope) -> None:
+    def checked_out(self, rows: Rows[Cart], event: CheckoutInitiated, env: Placed) -> None:
         cart = rows[env.stream_id]
         cart.status = "CHECKOUT"
         cart.order_id = event.order_id
 
     @on(CartCompleted)
-    def completed(self, rows: Rows[Cart], _: CartCompleted, env: Envelope) -> None:
+    def completed(self, rows: Rows[Cart], _: CartCompleted, env: Placed) -> None:
         rows[env.stream_id].status = "COMPLETED"
 
     @on(CartAbandoned)
-    def abandoned(self, rows: Rows[Cart], event: CartAbandoned, env: Envelope) -> None:
+    def abandoned(self, rows: Rows[Cart], event: CartAbandoned, env: Placed) -> None:
         rows[env.stream_id].status = "EXPIRED" if event.reason == "expired" else "ABANDONED"
 
     @on(ExpiryShown)
-    def expiry_shown(self, rows: Rows[Cart], _: ExpiryShown, env: Envelope) -> None:
+    def expiry_shown(self, rows: Rows[Cart], _: ExpiryShown, env: Placed) -> None:
         rows[env.stream_id].status = "EXPIRED"
 
 
@@ -142,9 +142,7 @@ def _with(cart: Cart, item_id: UUID, **changes: int) -> list[CartItemRow]:
     ]
 
 
-def _filled(
-    rows: Rows[Cart], env: Envelope, items: list[CartItemRow], expires_at: datetime
-) -> None:
+def _filled(rows: Rows[Cart], env: Placed, items: list[CartItemRow], expires_at: datetime) -> None:
     cart = rows[env.stream_id]
     cart.status = "ACTIVE"
     cart.items = items

@@ -30,7 +30,7 @@ from domain.payments import (
     PaymentRequested,
 )
 from domain.transactions import TransactionCompleted, TransactionCreated, TransactionFailed
-from eventstore.log import Envelope
+from eventstore.log import Placed
 from projections.projection import Projection, Row, Rows, on
 
 ORDER_PAYMENT = "order.payment"
@@ -68,19 +68,19 @@ class Deadline(Row):
     version: int
 
 
-def _payment_of(_: object, env: Envelope) -> tuple[UUID, str]:
+def _payment_of(_: object, env: Placed) -> tuple[UUID, str]:
     return env.stream_id, ORDER_PAYMENT
 
 
-def _deposit_of(_: object, env: Envelope) -> tuple[UUID, str]:
+def _deposit_of(_: object, env: Placed) -> tuple[UUID, str]:
     return env.stream_id, DEPOSIT_PAYMENT
 
 
-def _transfer_of(_: object, env: Envelope) -> tuple[UUID, str]:
+def _transfer_of(_: object, env: Placed) -> tuple[UUID, str]:
     return env.stream_id, TRANSFER
 
 
-def _cart_of(_: object, env: Envelope) -> tuple[UUID, str]:
+def _cart_of(_: object, env: Placed) -> tuple[UUID, str]:
     return env.stream_id, CART
 
 
@@ -88,30 +88,30 @@ HoldEnd = ReservationReleased | ReservationExpired | ReservationFulfilled
 
 
 def _hold_of(
-    event: Reserved | ReservationChanged | Allocated | HoldEnd, _: Envelope
+    event: Reserved | ReservationChanged | Allocated | HoldEnd, _: Placed
 ) -> tuple[UUID, str]:
     return event.reservation_id, HOLD
 
 
-def _reservation_of(event: Reserved, env: Envelope) -> list[tuple[UUID, str]]:
+def _reservation_of(event: Reserved, env: Placed) -> list[tuple[UUID, str]]:
     return [_hold_of(event, env), (event.cart_id, CART)]
 
 
-def _allocation_of(event: Allocated, env: Envelope) -> list[tuple[UUID, str]]:
+def _allocation_of(event: Allocated, env: Placed) -> list[tuple[UUID, str]]:
     return [_hold_of(event, env), (event.order_id, ORDER_PAYMENT)]
 
 
-def _order_of(event: OrderCreated, env: Envelope) -> list[tuple[UUID, str]]:
+def _order_of(event: OrderCreated, env: Placed) -> list[tuple[UUID, str]]:
     holds = [(line.reservation_id, HOLD) for line in event.lines if line.reservation_id is not None]
     return [_payment_of(event, env), *holds]
 
 
-def _line_of(event: ItemAdded, env: Envelope) -> list[tuple[UUID, str]]:
+def _line_of(event: ItemAdded, env: Placed) -> list[tuple[UUID, str]]:
     cart = _cart_of(event, env)
     return [cart] if event.reservation_id is None else [cart, (event.reservation_id, HOLD)]
 
 
-def _due(env: Envelope, kind: str, at: datetime, subject_id: UUID | None = None) -> Deadline:
+def _due(env: Placed, kind: str, at: datetime, subject_id: UUID | None = None) -> Deadline:
     return Deadline(subject_id or env.stream_id, kind, env.stream_id, at, env.version)
 
 
@@ -127,7 +127,7 @@ class Deadlines(Projection[Deadline]):
         return None if kind == HOLD else [subject_id]
 
     @on(OrderCreated, key=_order_of)
-    def order_created(self, rows: Rows[Deadline], event: OrderCreated, env: Envelope) -> None:
+    def order_created(self, rows: Rows[Deadline], event: OrderCreated, env: Placed) -> None:
         """Drop the deadlines of its lines' holds, which are now this shop's."""
         for hold in _order_of(event, env)[1:]:
             rows.delete(hold)
@@ -136,14 +136,12 @@ class Deadlines(Projection[Deadline]):
     @on(OrderConfirmed, key=_payment_of)
     @on(OrderCancelled, key=_payment_of)
     def order_settled(
-        self, rows: Rows[Deadline], event: OrderConfirmed | OrderCancelled, env: Envelope
+        self, rows: Rows[Deadline], event: OrderConfirmed | OrderCancelled, env: Placed
     ) -> None:
         rows.delete(_payment_of(event, env))
 
     @on(PaymentRequested, key=_deposit_of)
-    def payment_requested(
-        self, rows: Rows[Deadline], event: PaymentRequested, env: Envelope
-    ) -> None:
+    def payment_requested(self, rows: Rows[Deadline], event: PaymentRequested, env: Placed) -> None:
         if event.transaction_id is not None:
             rows.put(_due(env, DEPOSIT_PAYMENT, event.expires_at))
 
@@ -154,13 +152,13 @@ class Deadlines(Projection[Deadline]):
         self,
         rows: Rows[Deadline],
         event: PaymentProcessed | DepositFailed | PaymentIntentCancelled,
-        env: Envelope,
+        env: Placed,
     ) -> None:
         rows.delete(_deposit_of(event, env))
 
     @on(TransactionCreated, key=_transfer_of)
     def transaction_created(
-        self, rows: Rows[Deadline], event: TransactionCreated, env: Envelope
+        self, rows: Rows[Deadline], event: TransactionCreated, env: Placed
     ) -> None:
         if event.type == "transfer":
             rows.put(_due(env, TRANSFER, env.occurred_at + TRANSFER_PATIENCE))
@@ -168,7 +166,7 @@ class Deadlines(Projection[Deadline]):
     @on(TransactionCompleted, key=_transfer_of)
     @on(TransactionFailed, key=_transfer_of)
     def transaction_settled(
-        self, rows: Rows[Deadline], event: TransactionCompleted | TransactionFailed, env: Envelope
+        self, rows: Rows[Deadline], event: TransactionCompleted | TransactionFailed, env: Placed
     ) -> None:
         rows.delete(_transfer_of(event, env))
 
@@ -180,12 +178,12 @@ class Deadlines(Projection[Deadline]):
         self,
         rows: Rows[Deadline],
         event: CartCreated | ItemChanged | ItemRepriced | ItemRemoved,
-        env: Envelope,
+        env: Placed,
     ) -> None:
         rows.put(_due(env, CART, event.expires_at))
 
     @on(ItemAdded, key=_line_of)
-    def item_added(self, rows: Rows[Deadline], event: ItemAdded, env: Envelope) -> None:
+    def item_added(self, rows: Rows[Deadline], event: ItemAdded, env: Placed) -> None:
         """Drop the deadline of its hold, which is this shop's. In their common append, either event
         may come first."""
         rows.put(_due(env, CART, event.expires_at))
@@ -195,24 +193,24 @@ class Deadlines(Projection[Deadline]):
     @on(CheckoutInitiated, key=_cart_of)
     @on(CartAbandoned, key=_cart_of)
     def cart_left(
-        self, rows: Rows[Deadline], event: CheckoutInitiated | CartAbandoned, env: Envelope
+        self, rows: Rows[Deadline], event: CheckoutInitiated | CartAbandoned, env: Placed
     ) -> None:
         rows.delete(_cart_of(event, env))
 
     @on(Reserved, key=_reservation_of)
-    def reserved(self, rows: Rows[Deadline], event: Reserved, env: Envelope) -> None:
+    def reserved(self, rows: Rows[Deadline], event: Reserved, env: Placed) -> None:
         if rows.get((event.cart_id, CART)) is None:
             rows.put(_due(env, HOLD, event.expires_at, event.reservation_id))
 
     @on(ReservationChanged, key=_hold_of)
     def reservation_changed(
-        self, rows: Rows[Deadline], event: ReservationChanged, env: Envelope
+        self, rows: Rows[Deadline], event: ReservationChanged, env: Placed
     ) -> None:
         if rows.get(_hold_of(event, env)) is not None:
             rows.put(_due(env, HOLD, event.expires_at, event.reservation_id))
 
     @on(Allocated, key=_allocation_of)
-    def allocated(self, rows: Rows[Deadline], event: Allocated, env: Envelope) -> None:
+    def allocated(self, rows: Rows[Deadline], event: Allocated, env: Placed) -> None:
         """Drop the deadline if the order is this shop's, else move it. In their common append,
         either event may come first."""
         hold = _hold_of(event, env)
@@ -224,5 +222,5 @@ class Deadlines(Projection[Deadline]):
     @on(ReservationReleased, key=_hold_of)
     @on(ReservationExpired, key=_hold_of)
     @on(ReservationFulfilled, key=_hold_of)
-    def hold_ended(self, rows: Rows[Deadline], event: HoldEnd, env: Envelope) -> None:
+    def hold_ended(self, rows: Rows[Deadline], event: HoldEnd, env: Placed) -> None:
         rows.delete(_hold_of(event, env))

@@ -15,7 +15,7 @@ from domain.catalog import (
     Price,
     changes,
 )
-from eventstore.log import Envelope
+from eventstore.log import Placed
 from projections.projection import Projection, Rows, StreamRow, on
 from projections.search.document import ANYWHERE, RegionPrices, filter_key, region_prices
 from projections.search.text import folded
@@ -106,7 +106,7 @@ class Games(Projection[Game]):
     name, version, row = "games", 2, Game
 
     @on(GameCreated)
-    def created(self, rows: Rows[Game], event: GameCreated, env: Envelope) -> None:
+    def created(self, rows: Rows[Game], event: GameCreated, env: Placed) -> None:
         game = Game(
             game_id=env.stream_id,
             seller_id=event.seller_id,
@@ -128,7 +128,7 @@ class Games(Projection[Game]):
         rows.put(game)
 
     @on(GameUpdated)
-    def updated(self, rows: Rows[Game], event: GameUpdated, env: Envelope) -> None:
+    def updated(self, rows: Rows[Game], event: GameUpdated, env: Placed) -> None:
         game = rows[env.stream_id]
         for field, value in changes(event).items():
             setattr(game, field, _kept(value))
@@ -136,15 +136,15 @@ class Games(Projection[Game]):
 
     @on(GamePublished)
     @on(GameResumed)
-    def on_sale(self, rows: Rows[Game], _: GamePublished | GameResumed, env: Envelope) -> None:
+    def on_sale(self, rows: Rows[Game], _: GamePublished | GameResumed, env: Placed) -> None:
         rows[env.stream_id].status = "ACTIVE"
 
     @on(GameSuspended)
-    def suspended(self, rows: Rows[Game], _: GameSuspended, env: Envelope) -> None:
+    def suspended(self, rows: Rows[Game], _: GameSuspended, env: Placed) -> None:
         rows[env.stream_id].status = "SUSPENDED"
 
     @on(GameRetired)
-    def retired(self, rows: Rows[Game], _: GameRetired, env: Envelope) -> None:
+    def retired(self, rows: Rows[Game], _: GameRetired, env: Placed) -> None:
         rows[env.stream_id].status = "RETIRED"
 
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from uuid import UUID
 
 from domain.ledger import AccountOpened, TransactionPosted
-from eventstore.log import Envelope
+from eventstore.log import Placed
 from projections.projection import Key, Projection, Row, Rows, on
 
 NO_CURRENCY = ""
@@ -31,11 +31,11 @@ class LedgerAccountRow(Row):
     updated_at: datetime
 
 
-def _opened(event: AccountOpened, _: Envelope) -> AccountKey:
+def _opened(event: AccountOpened, _: Placed) -> AccountKey:
     return event.account_id, NO_CURRENCY
 
 
-def _posted_to(event: TransactionPosted, _: Envelope) -> list[AccountKey]:
+def _posted_to(event: TransactionPosted, _: Placed) -> list[AccountKey]:
     return [(entry.account_id, entry.currency) for entry in event.entries]
 
 
@@ -50,11 +50,11 @@ class LedgerAccounts(Projection[LedgerAccountRow]):
         return
 
     @on(AccountOpened, key=_opened)
-    def opened(self, rows: Rows[LedgerAccountRow], event: AccountOpened, env: Envelope) -> None:
+    def opened(self, rows: Rows[LedgerAccountRow], event: AccountOpened, env: Placed) -> None:
         _account(rows, _opened(event, env), env)
 
     @on(TransactionPosted, key=_posted_to)
-    def posted(self, rows: Rows[LedgerAccountRow], event: TransactionPosted, env: Envelope) -> None:
+    def posted(self, rows: Rows[LedgerAccountRow], event: TransactionPosted, env: Placed) -> None:
         for entry, key in zip(event.entries, _posted_to(event, env), strict=True):
             account = _account(rows, key, env)
             if entry.direction == "credit":
@@ -65,7 +65,7 @@ class LedgerAccounts(Projection[LedgerAccountRow]):
             account.updated_at = env.occurred_at
 
 
-def _account(rows: Rows[LedgerAccountRow], key: AccountKey, env: Envelope) -> LedgerAccountRow:
+def _account(rows: Rows[LedgerAccountRow], key: AccountKey, env: Placed) -> LedgerAccountRow:
     account = rows.get(key)
     if account is None:
         at = env.occurred_at
@@ -94,7 +94,7 @@ class LedgerEntry(Row):
     at: datetime
 
 
-def _entries_of(event: TransactionPosted, env: Envelope) -> list[tuple[UUID, int]]:
+def _entries_of(event: TransactionPosted, env: Placed) -> list[tuple[UUID, int]]:
     return [(env.stream_id, number) for number in range(len(event.entries))]
 
 
@@ -104,7 +104,7 @@ class LedgerEntries(Projection[LedgerEntry]):
     name, version, row = "ledger_entries", 1, LedgerEntry
 
     @on(TransactionPosted, key=_entries_of)
-    def posted(self, rows: Rows[LedgerEntry], event: TransactionPosted, env: Envelope) -> None:
+    def posted(self, rows: Rows[LedgerEntry], event: TransactionPosted, env: Placed) -> None:
         for number, entry in enumerate(event.entries):
             rows.put(
                 LedgerEntry(

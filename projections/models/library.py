@@ -5,7 +5,7 @@ from uuid import UUID
 
 from domain.ids import library_id
 from domain.library import LibraryGameAdded, LibraryGameRemoved
-from eventstore.log import Envelope
+from eventstore.log import Placed
 from projections.projection import NIL, Projection, Row, Rows, on
 
 __all__ = ["OwnedGame", "OwnedGames", "library_id"]
@@ -27,7 +27,7 @@ class OwnedGame(Row):
     user_id: UUID = NIL
 
 
-def _game_in(event: LibraryGameAdded | LibraryGameRemoved, env: Envelope) -> tuple[UUID, UUID]:
+def _game_in(event: LibraryGameAdded | LibraryGameRemoved, env: Placed) -> tuple[UUID, UUID]:
     return env.stream_id, event.game_id
 
 
@@ -37,7 +37,7 @@ class OwnedGames(Projection[OwnedGame]):
     name, version, row = "library", 1, OwnedGame
 
     @on(LibraryGameAdded, key=_game_in)
-    def added(self, rows: Rows[OwnedGame], event: LibraryGameAdded, env: Envelope) -> None:
+    def added(self, rows: Rows[OwnedGame], event: LibraryGameAdded, env: Placed) -> None:
         rows.put(
             OwnedGame(
                 library_id=env.stream_id,
@@ -50,5 +50,5 @@ class OwnedGames(Projection[OwnedGame]):
         )
 
     @on(LibraryGameRemoved, key=_game_in)
-    def removed(self, rows: Rows[OwnedGame], event: LibraryGameRemoved, env: Envelope) -> None:
+    def removed(self, rows: Rows[OwnedGame], event: LibraryGameRemoved, env: Placed) -> None:
         rows.delete(_game_in(event, env))

@@ -4,7 +4,7 @@ from datetime import datetime
 from uuid import UUID
 
 from domain.notifications import NotificationFailed, NotificationRequested, NotificationSent
-from eventstore.log import Envelope
+from eventstore.log import Placed
 from projections.projection import NIL, Projection, Row, Rows, on
 
 
@@ -38,7 +38,7 @@ class Notifications(Projection[Notification]):
 
     @on(NotificationRequested)
     def requested(
-        self, rows: Rows[Notification], event: NotificationRequested, env: Envelope
+        self, rows: Rows[Notification], event: NotificationRequested, env: Placed
     ) -> None:
         rows.put(
             Notification(
@@ -58,7 +58,7 @@ class Notifications(Projection[Notification]):
         )
 
     @on(NotificationSent)
-    def sent(self, rows: Rows[Notification], event: NotificationSent, env: Envelope) -> None:
+    def sent(self, rows: Rows[Notification], event: NotificationSent, env: Placed) -> None:
         notice = rows[env.stream_id]
         notice.status = "SENT"
         notice.code = None
@@ -67,7 +67,7 @@ class Notifications(Projection[Notification]):
         notice.attempts += 1
 
     @on(NotificationFailed)
-    def failed(self, rows: Rows[Notification], event: NotificationFailed, env: Envelope) -> None:
+    def failed(self, rows: Rows[Notification], event: NotificationFailed, env: Placed) -> None:
         notice = rows[env.stream_id]
         notice.status = "FAILED"
         notice.code = event.code

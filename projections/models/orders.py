@@ -21,7 +21,7 @@ from domain.orders import (
     are_digital,
     shipments_of,
 )
-from eventstore.log import Envelope
+from eventstore.log import Placed
 from projections.fields import Happened, happened
 from projections.projection import Projection, Rows, StreamRow, on
 
@@ -75,7 +75,7 @@ class Orders(Projection[OrderRow]):
     name, version, row = "orders", 2, OrderRow
 
     @on(OrderCreated)
-    def created(self, rows: Rows[OrderRow], event: OrderCreated, env: Envelope) -> None:
+    def created(self, rows: Rows[OrderRow], event: OrderCreated, env: Placed) -> None:
         rows.put(
             OrderRow(
                 order_id=env.stream_id,
@@ -96,27 +96,25 @@ class Orders(Projection[OrderRow]):
         )
 
     @on(OrderConfirmed)
-    def confirmed(self, rows: Rows[OrderRow], _: OrderConfirmed, env: Envelope) -> None:
+    def confirmed(self, rows: Rows[OrderRow], _: OrderConfirmed, env: Placed) -> None:
         _moved(rows, env, "CONFIRMED").provisional = False
 
     @on(OrderCompleted)
-    def completed(self, rows: Rows[OrderRow], _: OrderCompleted, env: Envelope) -> None:
+    def completed(self, rows: Rows[OrderRow], _: OrderCompleted, env: Placed) -> None:
         """What was shipped stays DELIVERED."""
         order = rows[env.stream_id]
         _moved(rows, env, "COMPLETED" if are_digital(order.lines) else order.status)
 
     @on(OrderStatusChanged)
-    def status_changed(
-        self, rows: Rows[OrderRow], event: OrderStatusChanged, env: Envelope
-    ) -> None:
+    def status_changed(self, rows: Rows[OrderRow], event: OrderStatusChanged, env: Placed) -> None:
         _moved(rows, env, event.status)
 
     @on(OrderCancelled)
-    def cancelled(self, rows: Rows[OrderRow], event: OrderCancelled, env: Envelope) -> None:
+    def cancelled(self, rows: Rows[OrderRow], event: OrderCancelled, env: Placed) -> None:
         _moved(rows, env, "CANCELLED", reason=event.reason).cancel_reason = event.reason
 
     @on(OrderRefunded)
-    def refunded(self, rows: Rows[OrderRow], event: OrderRefunded, env: Envelope) -> None:
+    def refunded(self, rows: Rows[OrderRow], event: OrderRefunded, env: Placed) -> None:
         status = "REFUNDED" if event.full else "PARTIALLY_REFUNDED"
         _moved(
             rows, env, status, amount_cents=event.amount_cents
@@ -124,14 +122,14 @@ class Orders(Projection[OrderRow]):
 
     @on(OrderRefundReversed)
     def refund_reversed(
-        self, rows: Rows[OrderRow], event: OrderRefundReversed, env: Envelope
+        self, rows: Rows[OrderRow], event: OrderRefundReversed, env: Placed
     ) -> None:
         order = rows[env.stream_id]
         order.refunded_cents -= event.amount_cents
         _moved(rows, env, order.status, amount_cents=event.amount_cents)
 
 
-def _moved(rows: Rows[OrderRow], env: Envelope, status: str, **said: str | int) -> OrderRow:
+def _moved(rows: Rows[OrderRow], env: Placed, status: str, **said: str | int) -> OrderRow:
     order = rows[env.stream_id]
     order.status = status
     order.timeline.append(happened(env, status=status, **said))

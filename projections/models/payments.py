@@ -28,7 +28,7 @@ from domain.payments import (
 )
 from domain.payments.events import RefundState
 from domain.payments.state import can_be_tried, refund_status_of
-from eventstore.log import Envelope
+from eventstore.log import Placed
 from projections.fields import Happened, happened
 from projections.projection import Projection, Rows, StreamRow, on
 
@@ -88,7 +88,7 @@ class Payments(Projection[Payment]):
     name, version, row = "payments", 2, Payment
 
     @on(PaymentRequested)
-    def requested(self, rows: Rows[Payment], event: PaymentRequested, env: Envelope) -> None:
+    def requested(self, rows: Rows[Payment], event: PaymentRequested, env: Placed) -> None:
         method = _type_of(event.method)
         rows.put(
             Payment(
@@ -122,7 +122,7 @@ class Payments(Projection[Payment]):
 
     @on(PaymentMethodAttached)
     def method_attached(
-        self, rows: Rows[Payment], event: PaymentMethodAttached, env: Envelope
+        self, rows: Rows[Payment], event: PaymentMethodAttached, env: Placed
     ) -> None:
         payment = _changed(rows, env, status="REQUESTED", method=event.method.type)
         payment.method = event.method.type
@@ -130,7 +130,7 @@ class Payments(Projection[Payment]):
         payment.redirect_url = payment.code = payment.detail = None
 
     @on(PaymentSubmitted)
-    def submitted(self, rows: Rows[Payment], event: PaymentSubmitted, env: Envelope) -> None:
+    def submitted(self, rows: Rows[Payment], event: PaymentSubmitted, env: Placed) -> None:
         payment = _changed(
             rows, env, status="PROCESSING", provider=event.provider, attempt=event.attempt
         )
@@ -138,16 +138,14 @@ class Payments(Projection[Payment]):
         payment.attempt = event.attempt
 
     @on(PaymentIntentCreated)
-    def intent_created(
-        self, rows: Rows[Payment], event: PaymentIntentCreated, env: Envelope
-    ) -> None:
+    def intent_created(self, rows: Rows[Payment], event: PaymentIntentCreated, env: Placed) -> None:
         payment = _changed(rows, env, provider=event.provider, provider_ref=event.provider_ref)
         payment.provider = event.provider
         payment.provider_ref = event.provider_ref
         payment.client_secret = event.client_secret_ref
 
     @on(PaymentProcessing)
-    def processing(self, rows: Rows[Payment], event: PaymentProcessing, env: Envelope) -> None:
+    def processing(self, rows: Rows[Payment], event: PaymentProcessing, env: Placed) -> None:
         payment = _changed(
             rows, env, status="PROCESSING", provider=event.provider, provider_ref=event.provider_ref
         )
@@ -157,7 +155,7 @@ class Payments(Projection[Payment]):
 
     @on(PaymentActionRequired)
     def action_required(
-        self, rows: Rows[Payment], event: PaymentActionRequired, env: Envelope
+        self, rows: Rows[Payment], event: PaymentActionRequired, env: Placed
     ) -> None:
         payment = _changed(rows, env, status="REQUIRES_ACTION", provider_ref=event.provider_ref)
         payment.provider_ref = event.provider_ref
@@ -165,7 +163,7 @@ class Payments(Projection[Payment]):
         payment.redirect_url = event.redirect_url
 
     @on(PaymentCaptured)
-    def captured(self, rows: Rows[Payment], event: PaymentCaptured, env: Envelope) -> None:
+    def captured(self, rows: Rows[Payment], event: PaymentCaptured, env: Placed) -> None:
         payment = _changed(
             rows, env, status="CAPTURED", amount_cents=event.amount_cents, method=event.method_type,
             provider_ref=event.provider_ref,
@@ -176,7 +174,7 @@ class Payments(Projection[Payment]):
         payment.redirect_url = payment.code = payment.detail = None
 
     @on(PaymentProcessed)
-    def processed(self, rows: Rows[Payment], event: PaymentProcessed, env: Envelope) -> None:
+    def processed(self, rows: Rows[Payment], event: PaymentProcessed, env: Placed) -> None:
         payment = _changed(
             rows,
             env,
@@ -190,7 +188,7 @@ class Payments(Projection[Payment]):
     @on(PaymentFailed)
     @on(DepositFailed)
     def failed(
-        self, rows: Rows[Payment], event: PaymentFailed | DepositFailed, env: Envelope
+        self, rows: Rows[Payment], event: PaymentFailed | DepositFailed, env: Placed
     ) -> None:
         payment = _changed(rows, env, status="FAILED", code=event.code, detail=event.detail)
         payment.code = event.code
@@ -199,7 +197,7 @@ class Payments(Projection[Payment]):
 
     @on(PaymentIntentCancelled)
     def intent_cancelled(
-        self, rows: Rows[Payment], event: PaymentIntentCancelled, env: Envelope
+        self, rows: Rows[Payment], event: PaymentIntentCancelled, env: Placed
     ) -> None:
         status = "CANCELLED" if rows[env.stream_id].status in OPEN else None
         payment = _changed(rows, env, status=status, reason=event.reason)
@@ -208,7 +206,7 @@ class Payments(Projection[Payment]):
 
     @on(PaymentRefundRequested)
     def refund_requested(
-        self, rows: Rows[Payment], event: PaymentRefundRequested, env: Envelope
+        self, rows: Rows[Payment], event: PaymentRefundRequested, env: Placed
     ) -> None:
         payment = _changed(rows, env, amount_cents=event.amount_cents, reason=event.reason)
         asked = RefundOfPayment(
@@ -219,13 +217,13 @@ class Payments(Projection[Payment]):
 
     @on(PaymentRefundAccepted)
     def refund_accepted(
-        self, rows: Rows[Payment], event: PaymentRefundAccepted, env: Envelope
+        self, rows: Rows[Payment], event: PaymentRefundAccepted, env: Placed
     ) -> None:
         payment = _changed(rows, env, provider_ref=event.provider_ref)
         _refund_of(payment, event.refund_id).provider_ref = event.provider_ref
 
     @on(PaymentRefunded)
-    def refunded(self, rows: Rows[Payment], event: PaymentRefunded, env: Envelope) -> None:
+    def refunded(self, rows: Rows[Payment], event: PaymentRefunded, env: Placed) -> None:
         payment = rows[env.stream_id]
         _ended(payment, event.refund_id, "SUCCEEDED", event.provider_ref)
         payment.refunded_cents += event.amount_cents
@@ -240,13 +238,13 @@ class Payments(Projection[Payment]):
         )
 
     @on(PaymentRefundFailed)
-    def refund_failed(self, rows: Rows[Payment], event: PaymentRefundFailed, env: Envelope) -> None:
+    def refund_failed(self, rows: Rows[Payment], event: PaymentRefundFailed, env: Placed) -> None:
         payment = _changed(rows, env, code=event.code, provider_ref=event.provider_ref)
         _ended(payment, event.refund_id, "FAILED", event.provider_ref, event.code)
 
     @on(PaymentRefundReversed)
     def refund_reversed(
-        self, rows: Rows[Payment], event: PaymentRefundReversed, env: Envelope
+        self, rows: Rows[Payment], event: PaymentRefundReversed, env: Placed
     ) -> None:
         payment = rows[env.stream_id]
         _ended(payment, event.refund_id, "FAILED", event.provider_ref, event.code)
@@ -256,13 +254,13 @@ class Payments(Projection[Payment]):
 
     @on(PaymentNoticeReceived)
     def notice_received(
-        self, rows: Rows[Payment], event: PaymentNoticeReceived, env: Envelope
+        self, rows: Rows[Payment], event: PaymentNoticeReceived, env: Placed
     ) -> None:
         _changed(rows, env, detail=f"{event.type}: {event.outcome}")
 
 
 def _changed(
-    rows: Rows[Payment], env: Envelope, status: str | None = None, **said: str | int | None
+    rows: Rows[Payment], env: Placed, status: str | None = None, **said: str | int | None
 ) -> Payment:
     payment = rows[env.stream_id]
     payment.status = status or payment.status

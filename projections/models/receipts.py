@@ -12,7 +12,7 @@ from domain.receipts import (
     FiscalReceiptRequested,
     receipt_id,
 )
-from eventstore.log import Envelope
+from eventstore.log import Placed
 from projections.fields import Happened, happened
 from projections.projection import NIL, Projection, Row, Rows, on
 
@@ -44,11 +44,11 @@ class Receipts(Projection[Receipt]):
     name, version, row = "receipts", 1, Receipt
 
     @on(FiscalReceiptRequested)
-    def requested(self, rows: Rows[Receipt], event: FiscalReceiptRequested, env: Envelope) -> None:
+    def requested(self, rows: Rows[Receipt], event: FiscalReceiptRequested, env: Placed) -> None:
         rows.put(_receipt(event, env, "REQUESTED"))
 
     @on(FiscalReceiptCreated)
-    def created(self, rows: Rows[Receipt], event: FiscalReceiptCreated, env: Envelope) -> None:
+    def created(self, rows: Rows[Receipt], event: FiscalReceiptCreated, env: Placed) -> None:
         receipt = rows[env.stream_id]
         receipt.status = "CREATED"
         receipt.url = event.url
@@ -56,7 +56,7 @@ class Receipts(Projection[Receipt]):
         receipt.history.append(happened(env, status="CREATED", amount_cents=event.amount_cents))
 
     @on(FiscalReceiptFailed)
-    def failed(self, rows: Rows[Receipt], event: FiscalReceiptFailed, env: Envelope) -> None:
+    def failed(self, rows: Rows[Receipt], event: FiscalReceiptFailed, env: Placed) -> None:
         receipt = rows[env.stream_id]
         receipt.status = "FAILED"
         receipt.history.append(
@@ -64,16 +64,14 @@ class Receipts(Projection[Receipt]):
         )
 
     @on(FiscalReceiptRenumbered)
-    def renumbered(
-        self, rows: Rows[Receipt], event: FiscalReceiptRenumbered, env: Envelope
-    ) -> None:
+    def renumbered(self, rows: Rows[Receipt], event: FiscalReceiptRenumbered, env: Placed) -> None:
         receipt = rows[env.stream_id]
         receipt.number = event.number
         receipt.year = event.year
         receipt.history.append(happened(env, status=receipt.status))
 
     @on(FiscalReceiptFound)
-    def found(self, rows: Rows[Receipt], event: FiscalReceiptFound, env: Envelope) -> None:
+    def found(self, rows: Rows[Receipt], event: FiscalReceiptFound, env: Placed) -> None:
         """Replace the row by what the operator has. Of an order that the log has lost, nothing else
         is known."""
         known = rows.get(env.stream_id)
@@ -86,7 +84,7 @@ class Receipts(Projection[Receipt]):
 
 
 def _receipt(
-    event: FiscalReceiptRequested | FiscalReceiptFound, env: Envelope, status: str
+    event: FiscalReceiptRequested | FiscalReceiptFound, env: Placed, status: str
 ) -> Receipt:
     return Receipt(
         receipt_id=env.stream_id,

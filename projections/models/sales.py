@@ -22,7 +22,7 @@ from domain.orders import (
     OrderRefunded,
     OrderRefundReversed,
 )
-from eventstore.log import Envelope
+from eventstore.log import Placed
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -57,7 +57,7 @@ class Sales(Projection[SaleRow]):
     name, version, row = "sales", 3, SaleRow
 
     @on(OrderCreated)
-    def created(self, rows: Rows[SaleRow], event: OrderCreated, env: Envelope) -> None:
+    def created(self, rows: Rows[SaleRow], event: OrderCreated, env: Placed) -> None:
         fees = _fees(event.lines)
         lines = [
             SoldLine(line.seller_id, line.game_id, line.quantity, _gross(line), 0, fee)
@@ -66,24 +66,22 @@ class Sales(Projection[SaleRow]):
         rows.put(SaleRow(env.stream_id, None, event.currency, lines))
 
     @on(OrderConfirmed)
-    def confirmed(self, rows: Rows[SaleRow], _: OrderConfirmed, env: Envelope) -> None:
+    def confirmed(self, rows: Rows[SaleRow], _: OrderConfirmed, env: Placed) -> None:
         rows[env.stream_id].day = env.occurred_at.date()
 
     @on(OrderCancelled)
-    def cancelled(self, rows: Rows[SaleRow], _: OrderCancelled, env: Envelope) -> None:
+    def cancelled(self, rows: Rows[SaleRow], _: OrderCancelled, env: Placed) -> None:
         rows.delete(env.stream_id)
 
     @on(OrderRefunded)
-    def refunded(self, rows: Rows[SaleRow], event: OrderRefunded, env: Envelope) -> None:
+    def refunded(self, rows: Rows[SaleRow], event: OrderRefunded, env: Placed) -> None:
         """Each of the ledger's accounts gives what it gives there; of that, each line pro rata to
         what it has left."""
         lines = rows[env.stream_id].lines
         _give(lines, _left(lines), event.amount_cents, 1)
 
     @on(OrderRefundReversed)
-    def refund_reversed(
-        self, rows: Rows[SaleRow], event: OrderRefundReversed, env: Envelope
-    ) -> None:
+    def refund_reversed(self, rows: Rows[SaleRow], event: OrderRefundReversed, env: Placed) -> None:
         """Each account gets back what it gets back there; of that, each line pro rata to what it
         gave."""
         lines = rows[env.stream_id].lines

@@ -15,7 +15,7 @@ from domain.fulfilment import (
     ShipmentLine,
     ShipmentStatusUpdated,
 )
-from eventstore.log import Envelope
+from eventstore.log import Placed
 from projections.fields import Happened, happened
 from projections.projection import Projection, Rows, StreamRow, on
 
@@ -62,7 +62,7 @@ class Shipments(Projection[Shipment]):
     name, version, row = "shipments", 1, Shipment
 
     @on(ShipmentCreated)
-    def created(self, rows: Rows[Shipment], event: ShipmentCreated, env: Envelope) -> None:
+    def created(self, rows: Rows[Shipment], event: ShipmentCreated, env: Placed) -> None:
         rows.put(
             Shipment(
                 shipment_id=env.stream_id,
@@ -82,12 +82,12 @@ class Shipments(Projection[Shipment]):
         )
 
     @on(ShipmentConfirmed)
-    def confirmed(self, rows: Rows[Shipment], _: ShipmentConfirmed, env: Envelope) -> None:
+    def confirmed(self, rows: Rows[Shipment], _: ShipmentConfirmed, env: Placed) -> None:
         _changed(rows, env).provisional = False
 
     @on(ShipmentStatusUpdated)
     def status_updated(
-        self, rows: Rows[Shipment], event: ShipmentStatusUpdated, env: Envelope
+        self, rows: Rows[Shipment], event: ShipmentStatusUpdated, env: Placed
     ) -> None:
         shipment, at = _changed(rows, env, event.status, event.reason), event.at
         shipment.status = event.status
@@ -105,13 +105,13 @@ class Shipments(Projection[Shipment]):
 
     @on(DeliveryCorrected)
     def delivery_corrected(
-        self, rows: Rows[Shipment], event: DeliveryCorrected, env: Envelope
+        self, rows: Rows[Shipment], event: DeliveryCorrected, env: Placed
     ) -> None:
         _changed(rows, env, reason=event.reason).delivered_at = event.at
 
 
 def _changed(
-    rows: Rows[Shipment], env: Envelope, status: str | None = None, reason: str | None = None
+    rows: Rows[Shipment], env: Placed, status: str | None = None, reason: str | None = None
 ) -> Shipment:
     shipment = rows[env.stream_id]
     shipment.history.append(happened(env, status=status, reason=reason))

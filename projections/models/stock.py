@@ -14,7 +14,7 @@ from domain.inventory import (
     StockCreated,
     StockUpdated,
 )
-from eventstore.log import Envelope
+from eventstore.log import Placed
 from projections.projection import Projection, Row, Rows, on
 
 
@@ -57,7 +57,7 @@ def item_key(stream_id: UUID) -> tuple[UUID, UUID]:
     return stream_id, stream_id
 
 
-def _item(_: object, env: Envelope) -> tuple[UUID, UUID]:
+def _item(_: object, env: Placed) -> tuple[UUID, UUID]:
     return item_key(env.stream_id)
 
 
@@ -65,7 +65,7 @@ Held = Reserved | ReservationChanged | Allocated
 Ended = ReservationReleased | ReservationExpired | ReservationFulfilled
 
 
-def _item_and_hold(event: Held | Ended, env: Envelope) -> list[tuple[UUID, UUID]]:
+def _item_and_hold(event: Held | Ended, env: Placed) -> list[tuple[UUID, UUID]]:
     return [_item(event, env), (env.stream_id, event.reservation_id)]
 
 
@@ -75,7 +75,7 @@ class Stock(Projection[StockRow]):
     name, version, row = "stock", 2, StockRow
 
     @on(StockCreated, key=_item)
-    def created(self, rows: Rows[StockRow], event: StockCreated, env: Envelope) -> None:
+    def created(self, rows: Rows[StockRow], event: StockCreated, env: Placed) -> None:
         row = _row(env, env.stream_id)
         row.product_id = event.game_id
         row.seller_id = event.seller_id
@@ -83,40 +83,40 @@ class Stock(Projection[StockRow]):
         rows.put(row)
 
     @on(StockUpdated, key=_item)
-    def counted(self, rows: Rows[StockRow], event: StockUpdated, env: Envelope) -> None:
+    def counted(self, rows: Rows[StockRow], event: StockUpdated, env: Placed) -> None:
         item = _changed(rows, env)
         item.total = event.total
         _balance(item)
 
     @on(LowStock, key=_item)
-    def low(self, rows: Rows[StockRow], _: LowStock, env: Envelope) -> None:
+    def low(self, rows: Rows[StockRow], _: LowStock, env: Placed) -> None:
         _changed(rows, env)
 
     @on(Reserved, key=_item_and_hold)
     @on(ReservationChanged, key=_item_and_hold)
     def reserved(
-        self, rows: Rows[StockRow], event: Reserved | ReservationChanged, env: Envelope
+        self, rows: Rows[StockRow], event: Reserved | ReservationChanged, env: Placed
     ) -> None:
         _hold(rows, env, event, reserved=event.quantity)
 
     @on(Allocated, key=_item_and_hold)
-    def allocated(self, rows: Rows[StockRow], event: Allocated, env: Envelope) -> None:
+    def allocated(self, rows: Rows[StockRow], event: Allocated, env: Placed) -> None:
         _hold(rows, env, event, allocated=event.quantity)
 
     @on(ReservationReleased, key=_item_and_hold)
     @on(ReservationExpired, key=_item_and_hold)
     def freed(
-        self, rows: Rows[StockRow], event: ReservationReleased | ReservationExpired, env: Envelope
+        self, rows: Rows[StockRow], event: ReservationReleased | ReservationExpired, env: Placed
     ) -> None:
         _end(rows, env, event.reservation_id)
 
     @on(ReservationFulfilled, key=_item_and_hold)
-    def sold(self, rows: Rows[StockRow], event: ReservationFulfilled, env: Envelope) -> None:
+    def sold(self, rows: Rows[StockRow], event: ReservationFulfilled, env: Placed) -> None:
         _end(rows, env, event.reservation_id).total -= event.quantity
         _balance(rows[item_key(env.stream_id)])
 
 
-def _row(env: Envelope, hold_id: UUID) -> StockRow:
+def _row(env: Placed, hold_id: UUID) -> StockRow:
     """An empty row."""
     at = env.occurred_at
     return StockRow(
@@ -124,7 +124,7 @@ def _row(env: Envelope, hold_id: UUID) -> StockRow:
     )
 
 
-def _changed(rows: Rows[StockRow], env: Envelope) -> StockRow:
+def _changed(rows: Rows[StockRow], env: Placed) -> StockRow:
     item = rows[item_key(env.stream_id)]
     item.version = env.version
     item.updated_at = env.occurred_at
@@ -132,7 +132,7 @@ def _changed(rows: Rows[StockRow], env: Envelope) -> StockRow:
 
 
 def _hold(
-    rows: Rows[StockRow], env: Envelope, event: Held, *, reserved: int = 0, allocated: int = 0
+    rows: Rows[StockRow], env: Placed, event: Held, *, reserved: int = 0, allocated: int = 0
 ) -> None:
     """Set a hold, and keep the item's sums in step."""
     item = _end(rows, env, event.reservation_id)
@@ -147,7 +147,7 @@ def _hold(
     _balance(item)
 
 
-def _end(rows: Rows[StockRow], env: Envelope, reservation_id: UUID) -> StockRow:
+def _end(rows: Rows[StockRow], env: Placed, reservation_id: UUID) -> StockRow:
     """End a hold, if it exists, and take it out of the item's sums. Returns the item."""
     item, hold = _changed(rows, env), rows.get((env.stream_id, reservation_id))
     if hold is not None:

@@ -11,7 +11,7 @@ from domain.transactions import (
     TransactionReinstated,
     TransactionReversed,
 )
-from eventstore.log import Envelope
+from eventstore.log import Placed
 from projections.projection import Projection, Rows, StreamRow, on
 
 
@@ -44,7 +44,7 @@ class Transactions(Projection[Transaction]):
     name, version, row = "transactions", 2, Transaction
 
     @on(TransactionCreated)
-    def created(self, rows: Rows[Transaction], event: TransactionCreated, env: Envelope) -> None:
+    def created(self, rows: Rows[Transaction], event: TransactionCreated, env: Placed) -> None:
         rows.put(
             Transaction(
                 transaction_id=env.stream_id,
@@ -65,15 +65,15 @@ class Transactions(Projection[Transaction]):
         )
 
     @on(TransactionProcessing)
-    def processing(self, rows: Rows[Transaction], _: TransactionProcessing, env: Envelope) -> None:
+    def processing(self, rows: Rows[Transaction], _: TransactionProcessing, env: Placed) -> None:
         rows[env.stream_id].status = "PROCESSING"
 
     @on(TransactionCompleted)
-    def completed(self, rows: Rows[Transaction], _: TransactionCompleted, env: Envelope) -> None:
+    def completed(self, rows: Rows[Transaction], _: TransactionCompleted, env: Placed) -> None:
         rows[env.stream_id].status = "COMPLETED"
 
     @on(TransactionFailed)
-    def failed(self, rows: Rows[Transaction], event: TransactionFailed, env: Envelope) -> None:
+    def failed(self, rows: Rows[Transaction], event: TransactionFailed, env: Placed) -> None:
         transaction = rows[env.stream_id]
         transaction.status = "FAILED"
         transaction.step = event.step
@@ -81,11 +81,11 @@ class Transactions(Projection[Transaction]):
         transaction.refunded_cents = event.refunded_cents
 
     @on(TransactionReversed)
-    def reversed(self, rows: Rows[Transaction], event: TransactionReversed, env: Envelope) -> None:
+    def reversed(self, rows: Rows[Transaction], event: TransactionReversed, env: Placed) -> None:
         rows[env.stream_id].reversed_cents += event.amount_cents
 
     @on(TransactionReinstated)
     def reinstated(
-        self, rows: Rows[Transaction], event: TransactionReinstated, env: Envelope
+        self, rows: Rows[Transaction], event: TransactionReinstated, env: Placed
     ) -> None:
         rows[env.stream_id].reversed_cents -= event.amount_cents

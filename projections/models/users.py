@@ -21,7 +21,7 @@ from domain.identity import (
     UserReactivated,
     UserRegistered,
 )
-from eventstore.log import Envelope
+from eventstore.log import Placed
 from projections.projection import Projection, Rows, StreamRow, on
 
 
@@ -49,7 +49,7 @@ class Users(Projection[User]):
     name, version, row = "users", 2, User
 
     @on(UserRegistered)
-    def registered(self, rows: Rows[User], event: UserRegistered, env: Envelope) -> None:
+    def registered(self, rows: Rows[User], event: UserRegistered, env: Placed) -> None:
         rows.put(
             User(
                 user_id=env.stream_id,
@@ -64,14 +64,14 @@ class Users(Projection[User]):
         )
 
     @on(EmailVerified)
-    def email_verified(self, rows: Rows[User], _: EmailVerified, env: Envelope) -> None:
+    def email_verified(self, rows: Rows[User], _: EmailVerified, env: Placed) -> None:
         user = rows[env.stream_id]
         user.email_verified = True
         if user.status == "PENDING_VERIFICATION":
             user.status = "ACTIVE"
 
     @on(ProfileChanged)
-    def profile_changed(self, rows: Rows[User], event: ProfileChanged, env: Envelope) -> None:
+    def profile_changed(self, rows: Rows[User], event: ProfileChanged, env: Placed) -> None:
         user = rows[env.stream_id]
         if event.name is not None:
             user.name = event.name
@@ -85,22 +85,22 @@ class Users(Projection[User]):
             user.email_verified = False
 
     @on(UserDeactivated)
-    def deactivated(self, rows: Rows[User], _: UserDeactivated, env: Envelope) -> None:
+    def deactivated(self, rows: Rows[User], _: UserDeactivated, env: Placed) -> None:
         rows[env.stream_id].status = "DEACTIVATED"
 
     @on(UserReactivated)
-    def reactivated(self, rows: Rows[User], _: UserReactivated, env: Envelope) -> None:
+    def reactivated(self, rows: Rows[User], _: UserReactivated, env: Placed) -> None:
         rows[env.stream_id].status = "ACTIVE"
 
     @on(UserForgotten)
-    def forgotten(self, rows: Rows[User], _: UserForgotten, env: Envelope) -> None:
+    def forgotten(self, rows: Rows[User], _: UserForgotten, env: Placed) -> None:
         user = rows[env.stream_id]
         user.status = "FORGOTTEN"
         user.email_verified = False
         user.email = user.mailbox = user.name = None
 
     @on(EmailRestored)
-    def email_restored(self, rows: Rows[User], event: EmailRestored, env: Envelope) -> None:
+    def email_restored(self, rows: Rows[User], event: EmailRestored, env: Placed) -> None:
         user = rows[env.stream_id]
         user.email = event.email
         user.mailbox = _mailbox(event.email)
@@ -114,7 +114,7 @@ class Users(Projection[User]):
     @on(RefreshReused, shown=False)
     @on(ForgettingBegun, shown=False)
     @on(ForgettingInterrupted, shown=False)
-    def version_moved(self, _rows: Rows[User], _event: Event, _env: Envelope) -> None:
+    def version_moved(self, _rows: Rows[User], _event: Event, _env: Placed) -> None:
         """Changes only the version."""
 
 

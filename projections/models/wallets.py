@@ -15,7 +15,7 @@ from domain.wallets import (
     WalletReactivated,
     status_of,
 )
-from eventstore.log import Envelope
+from eventstore.log import Placed
 from projections.projection import Projection, Row, Rows, StreamRow, on
 
 
@@ -40,7 +40,7 @@ class Wallets(Projection[Wallet]):
     name, version, row = "wallets", 2, Wallet
 
     @on(WalletCreated)
-    def created(self, rows: Rows[Wallet], event: WalletCreated, env: Envelope) -> None:
+    def created(self, rows: Rows[Wallet], event: WalletCreated, env: Placed) -> None:
         rows.put(
             Wallet(
                 wallet_id=env.stream_id,
@@ -53,25 +53,25 @@ class Wallets(Projection[Wallet]):
         )
 
     @on(WalletDeactivated)
-    def deactivated(self, rows: Rows[Wallet], _: WalletDeactivated, env: Envelope) -> None:
+    def deactivated(self, rows: Rows[Wallet], _: WalletDeactivated, env: Placed) -> None:
         rows[env.stream_id].status = "INACTIVE"
 
     @on(WalletReactivated)
-    def reactivated(self, rows: Rows[Wallet], _: WalletReactivated, env: Envelope) -> None:
+    def reactivated(self, rows: Rows[Wallet], _: WalletReactivated, env: Placed) -> None:
         wallet = rows[env.stream_id]
         wallet.status = status_of(active=True, owed_cents=wallet.owed_cents)
 
     @on(FundsAdded)
     @on(FundsDeducted)
-    def moved(self, rows: Rows[Wallet], event: FundsAdded | FundsDeducted, env: Envelope) -> None:
+    def moved(self, rows: Rows[Wallet], event: FundsAdded | FundsDeducted, env: Placed) -> None:
         rows[env.stream_id].balance_cents = event.balance_cents
 
     @on(DebtRecorded)
-    def owed(self, rows: Rows[Wallet], event: DebtRecorded, env: Envelope) -> None:
+    def owed(self, rows: Rows[Wallet], event: DebtRecorded, env: Placed) -> None:
         _owes(rows[env.stream_id], event.owed_cents)
 
     @on(DebtSettled)
-    def settled(self, rows: Rows[Wallet], event: DebtSettled, env: Envelope) -> None:
+    def settled(self, rows: Rows[Wallet], event: DebtSettled, env: Placed) -> None:
         wallet = rows[env.stream_id]
         wallet.balance_cents = event.balance_cents
         _owes(wallet, event.owed_cents)
@@ -124,7 +124,7 @@ class WalletMovement(Row):
         return "refund" if self.transaction_id is None else "deposit"
 
 
-def _line_of(_: FundsAdded | FundsDeducted | DebtSettled, env: Envelope) -> tuple[UUID, int]:
+def _line_of(_: FundsAdded | FundsDeducted | DebtSettled, env: Placed) -> tuple[UUID, int]:
     return env.stream_id, env.position
 
 
@@ -134,15 +134,15 @@ class WalletMovements(Projection[WalletMovement]):
     name, version, row = "wallet_movements", 2, WalletMovement
 
     @on(FundsAdded, key=_line_of)
-    def added(self, rows: Rows[WalletMovement], event: FundsAdded, env: Envelope) -> None:
+    def added(self, rows: Rows[WalletMovement], event: FundsAdded, env: Placed) -> None:
         rows.put(_line("credit", event, env))
 
     @on(FundsDeducted, key=_line_of)
-    def deducted(self, rows: Rows[WalletMovement], event: FundsDeducted, env: Envelope) -> None:
+    def deducted(self, rows: Rows[WalletMovement], event: FundsDeducted, env: Placed) -> None:
         rows.put(_line("debit", event, env))
 
     @on(DebtSettled, key=_line_of)
-    def settled(self, rows: Rows[WalletMovement], event: DebtSettled, env: Envelope) -> None:
+    def settled(self, rows: Rows[WalletMovement], event: DebtSettled, env: Placed) -> None:
         cause = FundsDeducted(
             event.amount_cents, event.currency, event.balance_cents, reason=DEBT_SETTLED
         )
@@ -150,7 +150,7 @@ class WalletMovements(Projection[WalletMovement]):
 
 
 def _line(
-    direction: Literal["credit", "debit"], event: FundsAdded | FundsDeducted, env: Envelope
+    direction: Literal["credit", "debit"], event: FundsAdded | FundsDeducted, env: Placed
 ) -> WalletMovement:
     return WalletMovement(
         wallet_id=env.stream_id,

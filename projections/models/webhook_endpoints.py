@@ -21,7 +21,7 @@ from domain.webhook_endpoints import (
     EndpointUpdated,
     SecretRotated,
 )
-from eventstore.log import Envelope
+from eventstore.log import Placed
 from projections.projection import Projection, Row, Rows, StreamRow, on
 
 
@@ -48,7 +48,7 @@ class WebhookEndpoints(Projection[WebhookEndpoint]):
     name, version, row = "webhook_endpoints", 1, WebhookEndpoint
 
     @on(EndpointCreated)
-    def created(self, rows: Rows[WebhookEndpoint], event: EndpointCreated, env: Envelope) -> None:
+    def created(self, rows: Rows[WebhookEndpoint], event: EndpointCreated, env: Placed) -> None:
         rows.put(
             WebhookEndpoint(
                 endpoint_id=env.stream_id,
@@ -63,7 +63,7 @@ class WebhookEndpoints(Projection[WebhookEndpoint]):
         )
 
     @on(EndpointUpdated)
-    def updated(self, rows: Rows[WebhookEndpoint], event: EndpointUpdated, env: Envelope) -> None:
+    def updated(self, rows: Rows[WebhookEndpoint], event: EndpointUpdated, env: Placed) -> None:
         endpoint = rows[env.stream_id]
         if event.url is not None:
             endpoint.url = event.url
@@ -74,33 +74,33 @@ class WebhookEndpoints(Projection[WebhookEndpoint]):
 
     @on(SecretRotated)
     def secret_rotated(
-        self, _rows: Rows[WebhookEndpoint], _event: SecretRotated, _env: Envelope
+        self, _rows: Rows[WebhookEndpoint], _event: SecretRotated, _env: Placed
     ) -> None:
         """Changes only the version and `updated_at`."""
 
     @on(EndpointFailing)
-    def failing(self, rows: Rows[WebhookEndpoint], event: EndpointFailing, env: Envelope) -> None:
+    def failing(self, rows: Rows[WebhookEndpoint], event: EndpointFailing, env: Placed) -> None:
         rows[env.stream_id].failures = event.failures
 
     @on(EndpointRecovered)
-    def recovered(self, rows: Rows[WebhookEndpoint], _: EndpointRecovered, env: Envelope) -> None:
+    def recovered(self, rows: Rows[WebhookEndpoint], _: EndpointRecovered, env: Placed) -> None:
         rows[env.stream_id].failures = 0
 
     @on(EndpointDisabled)
-    def disabled(self, rows: Rows[WebhookEndpoint], event: EndpointDisabled, env: Envelope) -> None:
+    def disabled(self, rows: Rows[WebhookEndpoint], event: EndpointDisabled, env: Placed) -> None:
         endpoint = rows[env.stream_id]
         endpoint.status = "DISABLED"
         endpoint.disabled_reason = event.reason
 
     @on(EndpointEnabled)
-    def enabled(self, rows: Rows[WebhookEndpoint], _: EndpointEnabled, env: Envelope) -> None:
+    def enabled(self, rows: Rows[WebhookEndpoint], _: EndpointEnabled, env: Placed) -> None:
         endpoint = rows[env.stream_id]
         endpoint.status = "ENABLED"
         endpoint.disabled_reason = None
         endpoint.failures = 0
 
     @on(EndpointDeleted)
-    def deleted(self, rows: Rows[WebhookEndpoint], _: EndpointDeleted, env: Envelope) -> None:
+    def deleted(self, rows: Rows[WebhookEndpoint], _: EndpointDeleted, env: Placed) -> None:
         rows.delete(env.stream_id)
 
 
@@ -133,9 +133,7 @@ class WebhookDeliveries(Projection[WebhookDelivery]):
     name, version, row = "webhook_deliveries", 1, WebhookDelivery
 
     @on(DeliveryRequested)
-    def requested(
-        self, rows: Rows[WebhookDelivery], event: DeliveryRequested, env: Envelope
-    ) -> None:
+    def requested(self, rows: Rows[WebhookDelivery], event: DeliveryRequested, env: Placed) -> None:
         rows.put(
             WebhookDelivery(
                 delivery_id=env.stream_id,
@@ -155,7 +153,7 @@ class WebhookDeliveries(Projection[WebhookDelivery]):
 
     @on(RedeliveryRequested)
     def requested_again(
-        self, rows: Rows[WebhookDelivery], _: RedeliveryRequested, env: Envelope
+        self, rows: Rows[WebhookDelivery], _: RedeliveryRequested, env: Placed
     ) -> None:
         delivery = rows[env.stream_id]
         delivery.status = "PENDING"
@@ -163,7 +161,7 @@ class WebhookDeliveries(Projection[WebhookDelivery]):
 
     @on(AttemptFailed)
     def attempt_failed(
-        self, rows: Rows[WebhookDelivery], event: AttemptFailed, env: Envelope
+        self, rows: Rows[WebhookDelivery], event: AttemptFailed, env: Placed
     ) -> None:
         delivery = rows[env.stream_id]
         delivery.attempts = event.attempt
@@ -171,9 +169,7 @@ class WebhookDeliveries(Projection[WebhookDelivery]):
         delivery.attempted_at = env.occurred_at
 
     @on(WebhookDelivered)
-    def delivered(
-        self, rows: Rows[WebhookDelivery], event: WebhookDelivered, env: Envelope
-    ) -> None:
+    def delivered(self, rows: Rows[WebhookDelivery], event: WebhookDelivered, env: Placed) -> None:
         delivery = rows[env.stream_id]
         delivery.status = "DELIVERED"
         delivery.code = None
@@ -183,7 +179,7 @@ class WebhookDeliveries(Projection[WebhookDelivery]):
         delivery.settled_at = env.occurred_at
 
     @on(DeliveryFailed)
-    def failed(self, rows: Rows[WebhookDelivery], event: DeliveryFailed, env: Envelope) -> None:
+    def failed(self, rows: Rows[WebhookDelivery], event: DeliveryFailed, env: Placed) -> None:
         delivery = rows[env.stream_id]
         delivery.status = "FAILED"
         delivery.code = event.code

@@ -12,7 +12,7 @@ from domain.catalog import (
     Price,
     changes,
 )
-from eventstore.log import Envelope
+from eventstore.log import Placed
 from projections.projection import Projection, Rows, on
 from projections.search.document import DocumentPrice, GameDocument
 from projections.search.text import TEXT_VERSION
@@ -35,7 +35,7 @@ class GameDocuments(Projection[Document]):
     keeps_nul = True
 
     @on(GameCreated)
-    def created(self, rows: Rows[Document], event: GameCreated, env: Envelope) -> None:
+    def created(self, rows: Rows[Document], event: GameCreated, env: Placed) -> None:
         rows.put(
             Document(
                 game_id=env.stream_id,
@@ -58,7 +58,7 @@ class GameDocuments(Projection[Document]):
         )
 
     @on(GameUpdated)
-    def updated(self, rows: Rows[Document], event: GameUpdated, env: Envelope) -> None:
+    def updated(self, rows: Rows[Document], event: GameUpdated, env: Placed) -> None:
         document = _changed(rows, env)
         for field, value in changes(event).items():
             if field in Document.__struct_fields__:
@@ -70,15 +70,15 @@ class GameDocuments(Projection[Document]):
 
     @on(GamePublished)
     @on(GameResumed)
-    def on_sale(self, rows: Rows[Document], _: GamePublished | GameResumed, env: Envelope) -> None:
+    def on_sale(self, rows: Rows[Document], _: GamePublished | GameResumed, env: Placed) -> None:
         _changed(rows, env).status = "ACTIVE"
 
     @on(GameSuspended)
-    def suspended(self, rows: Rows[Document], _: GameSuspended, env: Envelope) -> None:
+    def suspended(self, rows: Rows[Document], _: GameSuspended, env: Placed) -> None:
         _changed(rows, env).status = "SUSPENDED"
 
     @on(GameRetired)
-    def retired(self, rows: Rows[Document], _: GameRetired, env: Envelope) -> None:
+    def retired(self, rows: Rows[Document], _: GameRetired, env: Placed) -> None:
         _changed(rows, env).status = "RETIRED"
 
 
@@ -94,7 +94,7 @@ class GamesIndex(GameDocuments):
     name = "games_index"
 
 
-def _changed(rows: Rows[Document], env: Envelope) -> Document:
+def _changed(rows: Rows[Document], env: Placed) -> Document:
     document = rows[env.stream_id]
     document.position = env.position
     return document
