@@ -178,20 +178,26 @@ class Reader:
     def _read_slow(
         self, conn: psycopg.Connection, page: Page, payloads: list[tuple[int, bytes]]
     ) -> None:
-        """Decode the events that need a person's key, or upcasting."""
+        """Decode the events that may need a person's key, or upcasting."""
         codec, persons = self._codec, set()
+        sealed: list[tuple[int, bytes]] = []
         for i, payload in payloads:
             env = page[i][0]
             try:
+                event = codec.decode_plain(env.name, payload)
+                if event is not None:
+                    page[i] = (env, event)
+                    continue
                 person = codec.person_in(env.name, payload, env.stream_id)
             except Exception as error:
                 # any failure of an upcaster or decoder makes this event unreadable
                 page[i] = (env, Unreadable(error))
                 continue
+            sealed.append((i, payload))
             if person is not None:
                 persons.add(person)
         keys = keys_now(conn, persons) if persons else {}
-        for i, payload in payloads:
+        for i, payload in sealed:
             env = page[i][0]
             try:
                 page[i] = (env, codec.decode(env.name, payload, env.stream_id, keys.get))

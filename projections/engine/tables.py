@@ -237,7 +237,8 @@ class PostgresTable(Generic[R]):
     def _copy(self, conn: psycopg.Connection, table: sql.Composable, rows: Iterable[R]) -> None:
         copy_from = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(table, self._names())
         with conn.cursor() as cursor, cursor.copy(copy_from) as copy:
-            copy.set_types([c.type for c in self.columns])
+            # a jsonb's binary form is JSON after a version, and written without a Jsonb to wrap it
+            copy.set_types(["bytea" if c.json else c.type for c in self.columns])
             for row in rows:
                 copy.write_row(self._values(row))
 
@@ -245,7 +246,7 @@ class PostgresTable(Generic[R]):
         if not self._json:
             return msgspec.structs.astuple(row)
         return [
-            _jsonb(getattr(row, name)) if json else getattr(row, name)
+            _binary_json(getattr(row, name)) if json else getattr(row, name)
             for name, json in self._getters
         ]
 
@@ -370,3 +371,7 @@ def _arrays(types: Iterable[str]) -> sql.Composed:
 
 def _jsonb(value: object) -> Jsonb | None:
     return None if value is None else Jsonb(value, dumps=_dumps)
+
+
+def _binary_json(value: object) -> bytes | None:
+    return None if value is None else b"\x01" + _dumps(value)
