@@ -30,8 +30,8 @@ def test_a_limit_only_leaves_out_what_is_beyond_it(
 @given(WORDS, WORDS, LIMITS)
 def test_the_nearest_prefix_is_found(typed: list[str], title: list[str], limit: float) -> None:
     text, other = " ".join(typed), " ".join(title)
-    lengths = range(max(1, len(text) - STRETCH), min(len(other), len(text) + STRETCH) + 1)
-    nearest = min((OSA.distance(text, other[:length]) for length in lengths), default=FAR)
+    lengths = range(len(text) - STRETCH, len(text) + STRETCH + 1)
+    nearest = min(OSA.distance(text, other[:length]) for length in lengths if length > 0)
     found = _Start(text).distance(other, limit)
     assert found == (nearest if nearest < limit and nearest <= EDITS_CONSIDERED else FAR)
 
