@@ -73,7 +73,11 @@ def gateway(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
     app.router.route_class = CheckedRoute
     app.state.services = services
     app.state.metrics = Metrics(services.siblings)
-    app.state.limiter = Limiter(services.settings.rates, on=services.settings.rate_limit)
+    app.state.limiter = Limiter(
+        services.settings.rates,
+        on=services.settings.rate_limit,
+        windows=services.siblings.windows if services.siblings else None,
+    )
     app.state.answers = StoredAnswers(services.log, services.clock, services.secret)
     services.log.history.when_it_changes(services.game_pages.forget)
     tail = GameTail(services.log, services.reads)

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
+from api.middleware.shared_windows import SharedWindows
 from kit.shared_memory import NoticeBoard
 
 
 @dataclass(frozen=True)
 class Siblings:
-    """This process's number among them, from 1 on, and the board that shows each one's metrics."""
+    """This process's number among them, from 1 on; the board that shows each one's metrics; the
+    requests that all of them have counted against the rate limits."""
 
     number: int
     board: NoticeBoard
+    windows: SharedWindows

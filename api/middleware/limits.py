@@ -5,8 +5,8 @@ mail are limited per client and per account or address, so that an attacker gain
 clients or many accounts.
 
 Nothing that clients choose freely is counted: an IPv6 client owns a whole network of addresses, and
-a mailbox has many spellings. The `limits` library counts in moving windows, in this process or in
-the store that `Rates.storage` names.
+a mailbox has many spellings. The `limits` library counts in moving windows: in this process, in
+memory that it shares with the others on its port, or in the store that `Rates.storage` names.
 """
 
 import math
@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.access import access_of
 from api.middleware.context import context_of
+from api.middleware.shared_windows import SharedWindows
 from api.problems import Problem
 from api.signed_webhooks import signed_webhooks
 from api.tokens import Tokens
@@ -55,6 +56,17 @@ class Rates:
     ipv6_prefix: int = 64
     storage: str = "async+memory://"
 
+    @property
+    def amounts(self) -> set[int]:
+        """How many requests each limit allows."""
+        return {
+            self.per_ip,
+            self.writes_per_user,
+            self.attempts_per_ip,
+            self.attempts_per_account,
+            self.mails_per_address,
+        }
+
 
 @dataclass(frozen=True)
 class Allowance:
@@ -76,11 +88,14 @@ class Allowance:
 
 
 class Limiter:
-    """Counts requests against the rate limits. When it is off, every request is admitted."""
+    """Counts requests against the rate limits. When it is off, every request is admitted.
+    `windows` count instead of `Rates.storage`."""
 
-    def __init__(self, rates: Rates, *, on: bool = True) -> None:
+    def __init__(
+        self, rates: Rates, *, on: bool = True, windows: SharedWindows | None = None
+    ) -> None:
         self.on = on
-        storage = storage_from_string(rates.storage)
+        storage = windows or storage_from_string(rates.storage)
         if not isinstance(storage, Storage):
             raise ValueError("the rate limit storage must be an asynchronous one (async+…)")
         self._storage = storage

@@ -6,33 +6,38 @@ import logging
 from collections.abc import AsyncIterator
 
 from api.middleware.joined_metrics import ALIVE_SECONDS, PUBLISH_SECONDS
+from api.middleware.limits import Rates
 from api.middleware.metrics import Metrics
+from api.middleware.shared_windows import SharedWindows
 from api.siblings import Siblings
 from eventstore.clock_watch import ClockWatch
 from kit.shared_memory import NoticeBoard, create_memory, map_memory
 
 logger = logging.getLogger(__name__)
 
+_AMOUNTS = Rates().amounts
+
 
 def create_shared(processes: int) -> int:
     """Memory for so many API processes, as a descriptor that they inherit."""
-    return create_memory(NoticeBoard.size(processes))
+    return create_memory(SharedWindows.size(_AMOUNTS) + NoticeBoard.size(processes))
 
 
 def siblings_of(number: int, descriptor: int) -> Siblings:
     """The process with this number, and the memory that it shares with the others."""
-    return Siblings(number, _board(descriptor))
+    memory = map_memory(descriptor)
+    return Siblings(number, _board(memory), SharedWindows(descriptor, memory, _AMOUNTS))
 
 
 def all_serve(descriptor: int) -> bool:
     """Whether all API processes that share the memory serve."""
-    board = _board(descriptor)
+    board = _board(map_memory(descriptor))
     messages = [board.read(place) for place in range(board.places)]
     return all(each is not None and each.age < ALIVE_SECONDS for each in messages)
 
 
-def _board(descriptor: int) -> NoticeBoard:
-    return NoticeBoard(map_memory(descriptor))
+def _board(memory: memoryview) -> NoticeBoard:
+    return NoticeBoard(memory[SharedWindows.size(_AMOUNTS) :])
 
 
 @contextlib.asynccontextmanager

@@ -8,8 +8,7 @@ import pytest
 
 from api.middleware import joined_metrics
 from api.middleware.metrics import Metrics
-from api.siblings import Siblings
-from kit.shared_memory import NoticeBoard, create_memory, map_memory
+from runtime.processes.siblings import create_shared, siblings_of
 
 REQUESTS = 'ludoteca_http_requests_total{method="GET",route="/games",status="200"}'
 SECONDS = 'ludoteca_http_request_seconds_sum{method="GET",route="/games"}'
@@ -24,12 +23,12 @@ class Processes:
     memory: int
 
     def start(self, number: int) -> Metrics:
-        return Metrics(Siblings(number, NoticeBoard(map_memory(self.memory))))
+        return Metrics(siblings_of(number, self.memory))
 
 
 @pytest.fixture
 def processes() -> Iterator[Processes]:
-    memory = create_memory(NoticeBoard.size(2))
+    memory = create_shared(2)
     yield Processes(memory)
     os.close(memory)
 
