@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from contextlib import aclosing, suppress
+from time import monotonic
 
 import psycopg
 
@@ -20,7 +22,8 @@ POLL_SECONDS = 1.0
 
 class HeadWatcher:
     """Wakes waiters when the log grows, or is found to have gone back. Starts on first use;
-    reconnects."""
+    reconnects. While nobody waits, it queries the head once in POLL_SECONDS, however fast the log
+    grows."""
 
     def __init__(self, url: str, history: History, watch: Watch | None = None) -> None:
         self._url = url
@@ -28,6 +31,8 @@ class HeadWatcher:
         self._history = history
         self._head = 0
         self._news = asyncio.Event()  # set and replaced at every change
+        self._waiting = 0
+        self._wanted = asyncio.Event()  # set while somebody waits
         self._task: asyncio.Task[None] | None = None
         self._closed = False
         history.when_it_changes(self._forget)
@@ -41,8 +46,15 @@ class HeadWatcher:
         of = self._history.generation if generation is None else generation
         if not self._closed and (self._task is None or self._task.done()):
             self._task = background_task(self._watch(), "head-watcher")
-        while not self._closed and self._history.generation == of and self._head <= position:
-            await self._news.wait()
+        self._waiting += 1
+        self._wanted.set()
+        try:
+            while not self._closed and self._history.generation == of and self._head <= position:
+                await self._news.wait()
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._wanted.clear()
         if self._closed:
             raise LogUnavailable("the log is closed")
         self._history.must_be(of)
@@ -68,11 +80,27 @@ class HeadWatcher:
                         stop_if_cancelled()
                         # Query the head rather than trust the notification: a wake-up is a hint.
                         self._reached(await self._history.head(conn))
-                        async for _ in conn.notifies(timeout=POLL_SECONDS, stop_after=1):
-                            pass
+                        await self._until_news_are_wanted(conn)
             except psycopg.Error as error:
                 logger.warning("lost sight of the log's head: %s", error)
                 await asyncio.sleep(POLL_SECONDS)
+
+    async def _until_news_are_wanted(self, conn: psycopg.AsyncConnection) -> None:
+        """Wait until somebody waits and the log may have grown, for at most POLL_SECONDS."""
+        until = monotonic() + POLL_SECONDS
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._wanted.wait()
+        left = max(0.0, until - monotonic())
+        async with aclosing(conn.notifies(timeout=left)) as notifications:
+            async for notification in notifications:
+                if not self._is_known(notification.payload):
+                    return
+
+    def _is_known(self, payload: str) -> bool:
+        """Whether a notification is about an append that the last query has seen: its payload is
+        the head at that time."""
+        return payload.isdecimal() and int(payload) <= self._head
 
     def _reached(self, head: int) -> None:
         if head > self._head:

@@ -58,7 +58,7 @@ QUIET_SECONDS = 0.4
 """How long to wait for a sign that the log has grown before it is read anyway: a sign may be
 lost."""
 
-PAUSE_SECONDS = 0.05
+PAUSE_SECONDS = 0.2
 """The pause between reads while the log grows."""
 
 WAIT_SECONDS = 1.0
