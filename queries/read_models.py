@@ -1,9 +1,10 @@
 """Queries of read models: typed rows, and the log position that they reflect, in one statement and
 so in one snapshot.
 
-A query is plain SQL that names its read models by `@`: `SELECT name FROM @users`. The table is
-looked up in consumers.feeds and cached; the statement itself checks that it is still the active
-one, and after a rebuild's switch it is looked up again.
+A query is plain SQL that names its read models by `@`: `SELECT name FROM @users`; `@model:part` is
+the table beside it whose name ends in `_part`. The table is looked up in consumers.feeds and
+cached; the statement itself checks that it is still the active one, and after a rebuild's switch it
+is looked up again.
 
 Why no views: replacing the table under a view takes an exclusive lock, for which a switch would
 wait until the longest report ends, and all other queries for the switch. And several versions of a
@@ -231,15 +232,19 @@ def _readable(projection: Projection[Any], *, is_table: bool = True) -> Readable
 
 @cache
 def _models_in(query: str) -> tuple[str, ...]:
-    return tuple(sorted(set(_MODEL.findall(query))))
+    return tuple(sorted({name for name, _ in _MODEL.findall(query)}))
 
 
 def with_tables(query: str, tables: Mapping[str, str]) -> str:
-    """The query with tables in place of the read models' names."""
-    return _MODEL.sub(lambda found: tables[found[1]], query)
+    """The query with quoted tables in place of the read models' names."""
+    return _MODEL.sub(lambda found: _part(tables[found[1]], found[2]), query)
 
 
-_MODEL = re.compile(r"(?<![\w@])@([a-z_]+)")
+def _part(table: str, part: str | None) -> str:
+    return table if part is None else f'{table[:-1]}_{part}"'
+
+
+_MODEL = re.compile(r"(?<![\w@])@([a-z_]+)(?::([a-z]+))?")
 
 
 _EACH = "array_agg(position ORDER BY array_position(%(_feeds)s, feed))"

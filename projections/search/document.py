@@ -144,11 +144,12 @@ def derive(document: GameDocument) -> Derived:
         filters=sorted({filter_key(field, value) for field, value in pairs if value}),
         prices=region_prices(document.prices),
         released=document.release_date or "",
-        genres=_distinct("genre", document.genres),
-        tags=_distinct("tag", document.tags),
-        platforms=_distinct("platform", document.platforms),
+        genres=distinct("genre", document.genres),
+        tags=distinct("tag", document.tags),
+        platforms=distinct("platform", document.platforms),
     )
 
 
-def _distinct(field: str, values: Sequence[str]) -> list[str]:
+def distinct(field: str, values: Sequence[str]) -> list[str]:
+    """The values of a field, of those that are spelt alike only the first."""
     return list({filter_key(field, value): value for value in reversed(values)}.values())[::-1]

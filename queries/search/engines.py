@@ -11,17 +11,19 @@ own to the end.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import TypeVar
 
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore.database.postgres import AWAY
+from projections.search.projection import GamesText
 from queries.game_changes import ANY_CHANGE, MAX_SCANNED_POSITIONS
 from queries.positions import ActiveSubscription
 from queries.read_models import Answer, ReadModels
 from queries.search.port import SearchUnavailable
-from queries.search.postgres import PostgresGameIndex
+from queries.search.postgres import ActiveGameIndex, PostgresGameIndex
 from queries.search.searching import GameSearch, SearchQuery, SearchResult, Title, begun_by
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,10 @@ SearchIn = Callable[[ActiveSubscription], GameSearch]
 """Makes the search over a subscription's storage."""
 
 
+async def _already(value: T) -> T:
+    return value
+
+
 class Engine(msgspec.Struct, frozen=True):
     """An engine that may be down or behind, and the projection that fills it. `check` raises
     SearchUnavailable."""
@@ -59,14 +65,10 @@ class Engine(msgspec.Struct, frozen=True):
 class SearchEngines:
     """Searches by the first engine that can answer."""
 
-    def __init__(
-        self, pool: AsyncConnectionPool, model: str, search: SearchIn, first: Engine | None = None
-    ) -> None:
-        """`model` and `search` belong to the documents in PostgreSQL, reached by connections of the
-        pool (autocommit). `first` is the preferred engine, if there is one."""
+    def __init__(self, pool: AsyncConnectionPool, first: Engine | None = None) -> None:
+        """`first` is the preferred engine, if there is one. Connections of the pool
+        (autocommit) look up what it lacks."""
         self._pool = pool
-        self._model = model
-        self._search = search
         self._first = first
         self._behind_since: float | None = None
         self._answers = True
@@ -76,34 +78,56 @@ class SearchEngines:
         """Whether PostgreSQL only answers when another engine cannot."""
         return self._first is not None
 
-    async def search(self, reads: ReadModels, query: SearchQuery) -> Answer[SearchResult]:
-        """See `GameSearch`. Raises what `ReadModels.on_active` does, too."""
+    async def search(
+        self, reads: ReadModels, query: SearchQuery, now: datetime | None = None
+    ) -> Answer[SearchResult]:
+        """See `GameSearch`. With `now`, the offers that PostgreSQL found along with the games are
+        in the result. Raises what `ReadModels.rows` does, too."""
         # the engine that began a list continues it
         goes_on = begun_by(query) == PostgresGameIndex.name
         return await self._ask(
-            reads, lambda engine: engine.search(query), None if goes_on else self._first
+            reads, lambda engine: engine.search(query), None if goes_on else self._first, now
         )
 
     async def suggest(self, reads: ReadModels, prefix: str, limit: int = 10) -> Answer[list[Title]]:
-        """See `GameSearch`. Raises what `ReadModels.on_active` does, too."""
+        """See `GameSearch`. Raises what `ReadModels.rows` does, too."""
         return await self._ask(reads, lambda engine: engine.suggest(prefix, limit), self._first)
 
     async def _ask(
-        self, reads: ReadModels, ask: Callable[[GameSearch], Awaitable[T]], first: Engine | None
+        self,
+        reads: ReadModels,
+        ask: Callable[[GameSearch], Awaitable[T]],
+        first: Engine | None,
+        now: datetime | None = None,
     ) -> Answer[T]:
-        async def answer(subscription: ActiveSubscription) -> T:
-            try:
-                if first is not None and (
-                    index := await self._index(first, reads, subscription.position)
-                ):
-                    found = await ask(first.search(index))
-                    self._note(None)
-                    return found
-            except SearchUnavailable as error:
-                self._note(error)
-            return await ask(self._search(subscription))
+        if first is not None:
+            found = await self._ask_first(reads, ask, first)
+            if found is not None:
+                return found
+        active = ActiveGameIndex(reads, now)
+        value = await ask(GameSearch(active))
+        if active.position is None:  # nothing had to be looked up
+            return await reads.on_active(GamesText.name, lambda _: _already(value))
+        return Answer(value, active.position)
 
-        return await reads.on_active(self._model, answer)
+    async def _ask_first(
+        self, reads: ReadModels, ask: Callable[[GameSearch], Awaitable[T]], first: Engine
+    ) -> Answer[T] | None:
+        """The first engine's answer, None when it cannot."""
+
+        async def answer(documents: ActiveSubscription) -> T | None:
+            index = await self._index(first, reads, documents.position)
+            return None if index is None else await ask(first.search(index))
+
+        try:
+            found = await reads.on_active(GamesText.name, answer)
+        except SearchUnavailable as error:
+            self._note(error)
+            return None
+        if found.value is None:
+            return None
+        self._note(None)
+        return Answer(found.value, found.position)
 
     async def check(self, reads: ReadModels) -> None:
         """Check as a search would. Raises SearchUnavailable when PostgreSQL would answer instead of
@@ -113,7 +137,7 @@ class SearchEngines:
         await self._first.check()
         try:
             async with asyncio.timeout(CHECK_SECONDS):
-                documents = (await reads.waiter.active()).get(self._model)
+                documents = (await reads.waiter.active()).get(GamesText.name)
                 if documents is None:
                     return
                 index = await self._index(

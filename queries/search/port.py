@@ -6,7 +6,7 @@ An engine only looks up. This module reads from the query what to look up, and
 
 import bisect
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Protocol
 from uuid import UUID
 
@@ -24,6 +24,7 @@ from projections.search.text import (
 )
 from projections.search.words import words
 from queries.search.ranking import Candidate
+from queries.stock import Offer
 
 MAX_QUERY = MAX_TITLE
 """How many characters of a query are used: as many as of a title."""
@@ -136,12 +137,13 @@ class Facets(msgspec.Struct, frozen=True):
 
 class Found(msgspec.Struct, frozen=True):
     """Candidates for ranking, with their documents; the number of games that match strictly, and
-    their facets."""
+    their facets; and the candidates' offers, if the engine knows them."""
 
     candidates: list[Candidate]
-    documents: dict[UUID, GameDocument]
+    documents: Mapping[UUID, GameDocument]
     total: int
     facets: Facets
+    offers: Mapping[UUID, Offer] = {}
 
 
 class SearchUnavailable(Exception):

@@ -21,7 +21,7 @@ WORDS_OUT_OF_ORDER = 2.0
 ROUNDING = 1e-6
 
 
-class Candidate(msgspec.Struct, frozen=True):
+class Candidate(msgspec.Struct, frozen=True, array_like=True):
     """A game that may be meant: `text`, `canonical` and `rank` as in `SearchText`, `strict` if it
     has every word."""
 

@@ -14,6 +14,7 @@ from projections.search.document import (
     DocumentPrice,
     GameDocument,
     derive,
+    distinct,
     filter_key,
     price_in,
     price_key,
@@ -37,6 +38,7 @@ from queries.search.port import (
     read_typed,
 )
 from queries.search.ranking import Ranked, ranked
+from queries.stock import Offer
 
 MAX_LIMIT = 200
 
@@ -85,12 +87,13 @@ class SearchQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SearchItem(msgspec.Struct, frozen=True):
-    """A found game: its document, its price in the searcher's region, and its title as HTML with
-    matches marked."""
+    """A found game: its document, its price in the searcher's region, its title as HTML with
+    matches marked, and its offer, unless only another query can tell."""
 
     document: GameDocument
     price: DocumentPrice | None
     highlight: str
+    offer: Offer | None = None
 
 
 class SearchResult(msgspec.Struct, frozen=True):
@@ -158,16 +161,15 @@ class GameSearch:
         near_misses = sum(not each.candidate.strict for each in best) if first else 0
         rest = found.total + near_misses - len(first)
         page, following = await self._page(query, lookup, first, rest, cursor)
-        documents = found.documents | {
-            document.game_id: document
-            for document in await self._index.fetch(
-                [each for each in page if each not in found.documents]
-            )
-        }
+        missing = [each for each in page if each not in found.documents]
+        fetched = {each.game_id: each for each in await self._index.fetch(missing)}
+        documents = [
+            found.documents[each] if each in found.documents else fetched[each]
+            for each in page
+            if each in found.documents or each in fetched
+        ]
         return SearchResult(
-            items=_items(
-                (documents[each] for each in page if each in documents), query.region, words
-            ),
+            items=_items(documents, found, query.region, words),
             total=found.total + near_misses,
             facets=found.facets,
             suggestion=None,
@@ -227,7 +229,7 @@ class GameSearch:
         end = cursor.best + _limit(query)
         following = _Cursor(query.sort, self._index.name, end, _fingerprint(ids))
         return SearchResult(
-            items=_items(documents[cursor.best : end], query.region, words),
+            items=_items(documents[cursor.best : end], found, query.region, words),
             total=len(documents),
             facets=_count(documents, query),
             suggestion=correction(best[0].candidate.title, words) if best else None,
@@ -265,11 +267,16 @@ def _cents(amount: int | None) -> int | None:
 
 
 def _items(
-    documents: Iterable[GameDocument], region: str, words: Sequence[str]
+    documents: Iterable[GameDocument], found: Found, region: str, words: Sequence[str]
 ) -> list[SearchItem]:
     marked = Highlighter(words)
     return [
-        SearchItem(each, price_in(each.prices, region), marked.highlight(each.title))
+        SearchItem(
+            each,
+            price_in(each.prices, region),
+            marked.highlight(each.title),
+            found.offers.get(each.game_id),
+        )
         for each in documents
     ]
 
@@ -301,17 +308,17 @@ def _count(documents: Sequence[GameDocument], query: SearchQuery) -> Facets:
     """The facets of some documents, counted as by the engines."""
     prices = (_cents_in(document, query) for document in documents)
     steps = Counter(price_step(cents) for cents in prices if cents is not None)
-    derived = [derive(document) for document in documents]
     return Facets(
-        genre=_values("genre", (genre for each in derived for genre in each.genres)),
-        tag=_values("tag", (tag for each in derived for tag in each.tags)),
-        platform=_values("platform", (platform for each in derived for platform in each.platforms)),
+        genre=_values("genre", (each.genres for each in documents)),
+        tag=_values("tag", (each.tags for each in documents)),
+        platform=_values("platform", (each.platforms for each in documents)),
         price=[price_range(step, count) for step, count in sorted(steps.items())],
     )
 
 
-def _values(field: str, values: Iterable[str]) -> list[FacetValue]:
-    return facet_values(field, Counter(values).items())
+def _values(field: str, values: Iterable[Sequence[str]]) -> list[FacetValue]:
+    counted = Counter(value for each in values for value in distinct(field, each))
+    return facet_values(field, counted.items())
 
 
 def _write_cursor(cursor: _Cursor) -> str:

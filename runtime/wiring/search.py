@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from eventstore.database.postgres import connect
 from projections.engine.runner import Registered
 from projections.registry import read_models
-from projections.search.projection import GamesIndex, GamesText
+from projections.search.projection import GamesIndex
 from queries.positions import ActiveSubscription
 from queries.search.engines import Engine, SearchEngines
-from queries.search.postgres import PostgresGameIndex
 from queries.search.searching import GameSearch
 from runtime.instance import database_url
 from runtime.settings import Settings
@@ -55,12 +54,7 @@ def search_models(settings: Settings) -> list[Registered]:
 async def open_search(core: "Core") -> SearchEngines:
     """The engines that searches ask: Elasticsearch first, if it is configured, then PostgreSQL.
     They are closed with the core."""
-
-    def search(subscription: ActiveSubscription) -> GameSearch:
-        return GameSearch(PostgresGameIndex(core.log.pool, lambda: subscription.storage))
-
-    elasticsearch = await _open_elasticsearch(core.settings, core.stack)
-    return SearchEngines(core.log.pool, GamesText.name, search, elasticsearch)
+    return SearchEngines(core.log.pool, await _open_elasticsearch(core.settings, core.stack))
 
 
 async def _open_elasticsearch(settings: Settings, stack: AsyncExitStack) -> Engine | None:

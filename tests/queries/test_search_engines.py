@@ -79,15 +79,10 @@ async def searching(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
         def first(subscription: ActiveSubscription) -> GameSearch:
             return GameSearch(StandIn(shop.log.pool, lambda: subscription.storage))
 
-        def last(subscription: ActiveSubscription) -> GameSearch:
-            return GameSearch(PostgresGameIndex(shop.log.pool, lambda: subscription.storage))
-
         await shop.happened(GAME, game_created(prices=(Price("*", 100, "USD"),)))
         yield Searching(
             shop,
-            SearchEngines(
-                shop.log.pool, GamesText.name, last, Engine(GamesIndex.name, first, check)
-            ),
+            SearchEngines(shop.log.pool, Engine(GamesIndex.name, first, check)),
         )
 
 

@@ -31,8 +31,6 @@ from queries.operations import Operations
 from queries.own_writes import OwnWrites
 from queries.read_models import ReadModels
 from queries.search.engines import SearchEngines
-from queries.search.postgres import PostgresGameIndex
-from queries.search.searching import GameSearch
 from runtime.processes.worker import consumers
 from runtime.settings import Settings
 from runtime.wiring.codec import codec
@@ -261,8 +259,4 @@ async def working(core: Core, queues: Queues) -> AsyncIterator[None]:
 async def searching(url: str) -> AsyncIterator[SearchEngines]:
     """The search index in PostgreSQL."""
     async with open_pool(url, 4) as pool:
-        yield SearchEngines(
-            pool,
-            "games_text",
-            lambda subscription: GameSearch(PostgresGameIndex(pool, lambda: subscription.storage)),
-        )
+        yield SearchEngines(pool)

@@ -23,7 +23,6 @@ from projections.search.postgres_store import PostgresDocuments
 from projections.search.projection import GamesIndex, GamesText
 from queries.positions import ActiveSubscription
 from queries.search.engines import Engine, SearchEngines
-from queries.search.postgres import PostgresGameIndex
 from queries.search.searching import GameSearch, SearchQuery, SearchResult
 from tests.support.events.history import game_created, some_id
 from tests.support.shops.projected import CODEC, Shop, open_shop, projecting
@@ -118,12 +117,4 @@ def _engines(pool: AsyncConnectionPool, prefix: str, client: AsyncElasticsearch)
             ElasticsearchGameIndex(client, alias_name(prefix, subscription.storage), circuit)
         )
 
-    def last(subscription: ActiveSubscription) -> GameSearch:
-        return GameSearch(PostgresGameIndex(pool, lambda: subscription.storage))
-
-    return SearchEngines(
-        pool,
-        GamesText.name,
-        last,
-        Engine(NAME, first, lambda: check_elasticsearch(client, circuit)),
-    )
+    return SearchEngines(pool, Engine(NAME, first, lambda: check_elasticsearch(client, circuit)))
