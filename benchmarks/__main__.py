@@ -32,7 +32,10 @@ def main() -> None:
     rounds = options.rounds or (1 if options.quick else 5)
     seconds = 1.0 if options.quick else 3.0
     http_options = http.Options(
-        endpoints=options.endpoints, connections=options.connections, games=options.games
+        endpoints=options.endpoints,
+        connections=options.connections,
+        processes=options.processes,
+        games=options.games,
     )
     with server.running() as running:
         parts: Mapping[str, Callable[[], Sequence[Table]]] = {
@@ -99,6 +102,9 @@ def _options() -> argparse.Namespace:
     )
     group.add_argument(
         "--connections", nargs="+", type=int, default=http.CONNECTIONS, help="at once (1 8 64)"
+    )
+    group.add_argument(
+        "--processes", nargs="+", type=int, default=http.PROCESSES, help="of either API (1)"
     )
     group.add_argument("--seconds", type=float, help="each figure is measured so long (3)")
     http.games_option(group)

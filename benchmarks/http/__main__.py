@@ -11,7 +11,7 @@ from benchmarks.http.benchmark import games_option
 from benchmarks.http.endpoints import ENDPOINTS
 from benchmarks.http.processes import API, OURS
 from benchmarks.http.shop import Shop
-from benchmarks.http.sides import Side, open_ours, open_twin
+from benchmarks.http.sides import Side, open_shops
 from benchmarks.http.wrk import Failed
 from deploy.servers.common import Missing
 
@@ -24,17 +24,14 @@ def main() -> None:
     with (
         server.running() as running,
         TemporaryDirectory(prefix="ludoteca-http-") as home,
-        open_ours(running, Path(home), options.games, print) as (ours, data, tokens),
+        open_shops(running, Path(home), options.games, print) as shops,
+        shops.twin() if options.twin else shops.ours() as side,
     ):
-        if not options.twin:
-            _profile(ours, data, options)
-            return
-        with open_twin(running, Path(home), ours, data, tokens) as twin:
-            _profile(twin, data, options)
+        _profile(side, shops.data, options)
 
 
 def _profile(side: Side, data: Shop, options: argparse.Namespace) -> None:
-    pid = side.serving.pids[options.process]
+    pid = side.serving.pids[options.process][0]
     options.folder.mkdir(parents=True, exist_ok=True)
     for name in options.profile:
         endpoint = ENDPOINTS[name]

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,15 @@ from benchmarks.http import processes
 from benchmarks.http.cpu import spent, used, with_cpu
 from benchmarks.http.endpoints import ENDPOINTS, Endpoint
 from benchmarks.http.processes import API, Serving
-from benchmarks.http.sides import open_ours, open_twin
+from benchmarks.http.shop import Shop
+from benchmarks.http.sides import Side, open_shops
 from benchmarks.http.wrk import Request, drive
 from benchmarks.measuring import Aim, Case, Line, Log, Ratio, Sample, Table, line, p99, take_turns
 from benchmarks.server import Server
 from deploy.servers.wrk import wrk_program
 
 CONNECTIONS = (1, 8, 64)
+PROCESSES = (1,)
 PURCHASE_MS = 8.0
 """The aim for a whole purchase: CPU of all processes."""
 
@@ -28,11 +30,12 @@ FLOOR = ("FastAPI", "Starlette")
 
 
 class Options(msgspec.Struct, frozen=True):
-    """Which endpoints to measure, for how long, and over how many connections; `games` is a file to
-    load."""
+    """Which endpoints to measure, over how many connections, and with how many API processes;
+    `games` is a file to load."""
 
     endpoints: Sequence[str] = tuple(ENDPOINTS)
     connections: Sequence[int] = CONNECTIONS
+    processes: Sequence[int] = PROCESSES
     games: Path | None = None
 
 
@@ -55,22 +58,41 @@ def benchmark(
     tables = []
     with ExitStack() as stack:
         home = Path(stack.enter_context(TemporaryDirectory(prefix="ludoteca-http-")))
-        ours, data, tokens = stack.enter_context(open_ours(server, home, options.games, log))
-        twin = stack.enter_context(open_twin(server, home, ours, data, tokens))
-        for name in options.endpoints:
-            endpoint = ENDPOINTS[name]
-            cases = [
-                Case(f"{side}, {n}", partial(asked.ask, endpoint, data, n, seconds))
-                for n in options.connections
-                for side, asked in (("ours", ours), ("twin", twin))
-            ]
-            log(endpoint.name)
-            samples = take_turns(cases, rounds, log)
-            tables.append(_table(endpoint, options.connections, samples))
-            if name == "place":
-                tables.append(_purchases(options.connections, samples))
+        shops = stack.enter_context(open_shops(server, home, options.games, log))
+        for processes in options.processes:
+            log(f"API processes: {processes}")
+            with shops.ours(processes) as ours, shops.twin(processes) as twin:
+                sides = {"ours": ours, "twin": twin}
+                for name in options.endpoints:
+                    ask = partial(_ask, sides, ENDPOINTS[name], shops.data, options, seconds)
+                    tables += ask(processes, rounds, log)
         tables.append(_floor(home, options.connections, seconds, rounds, log))
     return tables
+
+
+def _ask(
+    sides: Mapping[str, Side],
+    endpoint: Endpoint,
+    data: Shop,
+    options: Options,
+    seconds: float,
+    processes: int,
+    rounds: int,
+    log: Log,
+) -> list[Table]:
+    """The tables of one endpoint, with this many API processes of each side."""
+    cases = [
+        Case(f"{name}, {n}", partial(side.ask, endpoint, data, n, seconds))
+        for n in options.connections
+        for name, side in sides.items()
+    ]
+    log(endpoint.name)
+    samples = take_turns(cases, rounds, log)
+    tables = [_table(endpoint, options.connections, samples)]
+    if endpoint is ENDPOINTS["place"]:
+        tables.append(_purchases(options.connections, samples))
+    several = f", {processes} API processes" if processes > 1 else ""
+    return [msgspec.structs.replace(table, title=f"{table.title}{several}") for table in tables]
 
 
 def _table(

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -23,12 +23,13 @@ class _Process(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def used(roots: Mapping[str, int]) -> Usage:
+def used(roots: Mapping[str, Sequence[int]]) -> Usage:
     """The CPU time of these processes and their living descendants."""
     processes = dict(_processes())
     return {
         (name, pid): processes[pid].seconds
-        for name, root in roots.items()
+        for name, pids in roots.items()
+        for root in pids
         for pid in _tree(processes, root)
     }
 
@@ -38,7 +39,7 @@ def used_by_postgres(server: int, database: str, *, without: int) -> Usage:
     backend `without`, which serves the benchmark itself."""
     return {
         (name, pid): seconds
-        for (name, pid), seconds in used({POSTGRES: server}).items()
+        for (name, pid), seconds in used({POSTGRES: [server]}).items()
         if pid != without and _database(pid) in {None, database}
     }
 

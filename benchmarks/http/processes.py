@@ -13,6 +13,7 @@ import httpx
 import msgspec
 
 from deploy.servers.common import free_port
+from runtime.processes.siblings import create_shared
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -31,46 +32,76 @@ class Serving(msgspec.Struct, frozen=True):
     """Running processes by name, and their URL."""
 
     base: str
-    pids: Mapping[str, int]
+    pids: Mapping[str, Sequence[int]]
 
 
 @contextmanager
-def ours(home: Path, settings: Mapping[str, str]) -> Iterator[Serving]:
+def ours(home: Path, settings: Mapping[str, str], api_processes: int = 1) -> Iterator[Serving]:
     """All processes of the shop, as `ludoteca run` starts them."""
-    commands = {name: ["-m", "runtime.cli", command] for name, command in OURS.items()}
     base = f"http://127.0.0.1:{settings['LUDOTECA_PORT']}"
-    with _running(home, commands, settings) as started:
-        _await_answer(f"{base}/health/ready", started[API], home / f"{API}.log")
-        yield Serving(base, {name: process.pid for name, process in started.items()})
+    memory = create_shared(api_processes)
+    with _running(home, settings) as start:
+        for name, command in OURS.items():
+            if name != API or api_processes == 1:
+                start(name, "-m", "runtime.cli", command)
+            else:
+                for number in range(1, api_processes + 1):
+                    options = (f"--number={number}", f"--memory={memory}")
+                    start(name, "-m", "runtime.cli", command, *options, pass_fds=(memory,))
+        os.close(memory)
+        _await_answers(f"{base}/health/ready", start, home)
+        yield Serving(base, start.pids)
 
 
 @contextmanager
-def module(name: str, *arguments: object, home: Path) -> Iterator[Serving]:
-    """A module that serves on a port, which is its last argument."""
+def module(name: str, *arguments: object, home: Path, processes: int = 1) -> Iterator[Serving]:
+    """A module that serves on a port, which is its last argument; in several processes, if so."""
     port = free_port(18500)
-    commands = {name: ["-m", name, *map(str, arguments), str(port)]}
     base = f"http://127.0.0.1:{port}"
-    with _running(home, commands, os.environ) as started:
-        _await_answer(base, started[name], home / f"{name}.log")
-        yield Serving(base, {API: started[name].pid})
+    with _running(home, os.environ) as start:
+        for _ in range(processes):
+            start(API, "-m", name, *map(str, arguments), str(port))
+        _await_answers(base, start, home)
+        yield Serving(base, start.pids)
+
+
+class _Starting:
+    """Starts processes; several may have the same name, and a log together."""
+
+    def __init__(self, home: Path, settings: Mapping[str, str]) -> None:
+        self._home = home
+        self._settings = settings
+        self.started: list[tuple[str, subprocess.Popen[bytes]]] = []
+
+    def __call__(self, name: str, *arguments: str, pass_fds: Sequence[int] = ()) -> None:
+        with (self._home / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                env=self._settings,
+                stdout=log,
+                stderr=log,
+                pass_fds=pass_fds,
+            )
+        self.started.append((name, process))
+
+    @property
+    def pids(self) -> Mapping[str, Sequence[int]]:
+        """The process ids of each name."""
+        found: dict[str, list[int]] = {}
+        for name, process in self.started:
+            found.setdefault(name, []).append(process.pid)
+        return found
 
 
 @contextmanager
-def _running(
-    home: Path, commands: Mapping[str, Sequence[str]], settings: Mapping[str, str]
-) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    started: dict[str, subprocess.Popen[bytes]] = {}
+def _running(home: Path, settings: Mapping[str, str]) -> Iterator[_Starting]:
+    starting = _Starting(home, settings)
     try:
-        for name, command in commands.items():
-            with (home / f"{name}.log").open("ab") as log:
-                started[name] = subprocess.Popen(
-                    [sys.executable, *command], env=settings, stdout=log, stderr=log
-                )
-        yield started
+        yield starting
     finally:
-        for process in started.values():
+        for _, process in starting.started:
             process.terminate()
-        for process in started.values():
+        for _, process in starting.started:
             try:
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
@@ -78,15 +109,30 @@ def _running(
                 process.wait()
 
 
-def _await_answer(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until the server answers, even by 404."""
+def _await_answers(url: str, starting: _Starting, home: Path) -> None:
+    """Wait until each server answers, even by 404: each listens on a socket of its own."""
+    servers = [process for name, process in starting.started if name == API]
     deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            if httpx.get(url, timeout=5, trust_env=False).status_code < 500:
-                return
-        except httpx.HTTPError:
-            pass
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"nothing answers at {url}: {log.read_text()}")
+    while not (_answers(url) and all(_listens(process.pid) for process in servers)):
+        ended = any(process.poll() is not None for process in servers)
+        if ended or time.monotonic() > deadline:
+            raise RuntimeError(f"nothing answers at {url}: {(home / f'{API}.log').read_text()}")
         time.sleep(0.1)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5, trust_env=False).status_code < 500
+    except httpx.HTTPError:
+        return False
+
+
+def _listens(pid: int) -> bool:
+    """Whether the process has a listening TCP socket (state 0A)."""
+    listening = {
+        fields[9]
+        for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+        if (fields := line.split())[3] == "0A"
+    }
+    own = [os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir() if each.is_symlink()]
+    return any(each.removeprefix("socket:[").removesuffix("]") in listening for each in own)

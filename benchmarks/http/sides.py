@@ -5,18 +5,20 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import httpx
+import msgspec
 import psycopg
 import uvloop
 from joserfc.jwk import OKPKey
 
 from api.tokens import Tokens, new_private_key
-from benchmarks.http import processes, shop
+from benchmarks.http import processes as serving
+from benchmarks.http import shop
 from benchmarks.http.cpu import Usage, spent, used, used_by_postgres, with_cpu
 from benchmarks.http.endpoints import Endpoint
 from benchmarks.http.processes import API, Serving
@@ -147,49 +149,64 @@ class Side:
         return {**used(pids if endpoint.is_command else {API: pids[API]}), **postgres}
 
 
+class Shops(msgspec.Struct, frozen=True):
+    """Our shop and the twin's, with the same data; nothing serves them yet."""
+
+    server: Server
+    home: Path
+    settings: Settings
+    twin_url: str
+    data: Shop
+    tokens: Tokens
+    key_file: Path
+
+    @contextmanager
+    def ours(self, processes: int = 1) -> Iterator[Side]:
+        """Our program, with this many API processes."""
+        environment = shop.environment(self.settings)
+        url = self.settings.database_url.get_secret_value()
+        token = partial(shop.our_token, self.tokens)
+        with (
+            serving.ours(self.home, environment, processes) as running,
+            psycopg.connect(url, autocommit=True) as conn,
+        ):
+            yield Side(running, conn, self.server.pid, token, is_ours=True)
+
+    @contextmanager
+    def twin(self, processes: int = 1) -> Iterator[Side]:
+        """The twin, in this many processes."""
+        arguments = ("benchmarks.http.twin.app", self.twin_url, self.key_file)
+        token = partial(shop.twin_token, OKPKey.import_key(self.key_file.read_bytes()))
+        with (
+            serving.module(*arguments, home=self.home, processes=processes) as running,
+            psycopg.connect(self.twin_url, autocommit=True) as conn,
+        ):
+            yield Side(running, conn, self.server.pid, token, is_ours=False)
+
+
 @contextmanager
-def open_ours(
-    server: Server, home: Path, games: Path | None, log: Log
-) -> Iterator[tuple[Side, Shop, Tokens]]:
-    """All processes of the shop on a new database with the data; and the signer of its tokens."""
-    with ExitStack() as stack:
-        url = stack.enter_context(server.fresh("ours"))
+def open_shops(server: Server, home: Path, games: Path | None, log: Log) -> Iterator[Shops]:
+    """Fill a new database by our program, and another one for the twin from what it answers."""
+    with server.fresh("ours") as url, server.fresh() as twin_url:
         settings = shop.settings(url, home)
-        serving = stack.enter_context(processes.ours(home, shop.environment(settings)))
-        log("filling the shop")
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            data, tokens = runner.run(_fill(settings, serving.base, shop.games_file(games, home)))
-        conn = stack.enter_context(psycopg.connect(url, autocommit=True))
-        conn.execute("VACUUM ANALYZE")
-        yield (
-            Side(serving, conn, server.pid, partial(shop.our_token, tokens), is_ours=True),
-            data,
-            tokens,
-        )
+        with serving.ours(home, shop.environment(settings)) as running:
+            log("filling the shop")
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                games = shop.games_file(games, home)
+                data, tokens, position = runner.run(_fill(settings, running.base, games))
+
+            def asking(account: Account | None) -> httpx.AsyncClient:
+                token = "" if account is None else shop.our_token(tokens, account)
+                return shop.client(running.base, position, token)
+
+            asyncio.run(shop.copy(asking, data, twin_url))
+        with psycopg.connect(url, autocommit=True) as conn:
+            conn.execute("VACUUM ANALYZE")
+        key_file = home / "twin.pem"
+        key_file.write_bytes(new_private_key())
+        yield Shops(server, home, settings, twin_url, data, tokens, key_file)
 
 
-async def _fill(settings: Settings, base: str, games: Path) -> tuple[Shop, Tokens]:
+async def _fill(settings: Settings, base: str, games: Path) -> tuple[Shop, Tokens, int]:
     async with open_core(settings) as core:
-        return await shop.fill(core, base, games), core.tokens
-
-
-@contextmanager
-def open_twin(server: Server, home: Path, ours: Side, data: Shop, tokens: Tokens) -> Iterator[Side]:
-    """The twin on a new database with the same data."""
-    key_file = home / "twin.pem"
-    key_file.write_bytes(new_private_key())
-    with ExitStack() as stack:
-        url = stack.enter_context(server.fresh())
-        position = ours.position
-
-        def asking(account: Account | None) -> httpx.AsyncClient:
-            token = "" if account is None else shop.our_token(tokens, account)
-            return shop.client(ours.serving.base, position, token)
-
-        asyncio.run(shop.copy(asking, data, url))
-        serving = stack.enter_context(
-            processes.module("benchmarks.http.twin.app", url, key_file, home=home)
-        )
-        conn = stack.enter_context(psycopg.connect(url, autocommit=True))
-        key = OKPKey.import_key(key_file.read_bytes())
-        yield Side(serving, conn, server.pid, partial(shop.twin_token, key), is_ours=False)
+        return await shop.fill(core, base, games), core.tokens, await core.log.head()

@@ -11,6 +11,7 @@ from joserfc.jwk import OKPKey
 
 from benchmarks.http.twin import carts, games, orders, wallets
 from benchmarks.http.twin.common import new_pool
+from runtime.listening import bound_sockets
 
 
 def create_app(url: str, key: OKPKey) -> FastAPI:
@@ -32,7 +33,9 @@ def main() -> None:
     """Serve the twin."""
     url, key_file, port = sys.argv[1:]
     app = create_app(url, OKPKey.import_key(Path(key_file).read_bytes()))
-    uvicorn.run(app, port=int(port), access_log=False, log_level="warning")
+    config = uvicorn.Config(app, access_log=False, log_level="warning")
+    # as ours, so that several of them share the port in the same way
+    uvicorn.Server(config).run(bound_sockets("127.0.0.1", int(port), shared=True))
 
 
 if __name__ == "__main__":
