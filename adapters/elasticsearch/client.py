@@ -15,6 +15,7 @@ import msgspec
 import urllib3
 from elastic_transport import AiohttpHttpNode, NodeConfig, Urllib3HttpNode
 from elasticsearch import AsyncElasticsearch, Elasticsearch
+from elasticsearch.serializer import JsonSerializer
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 MAX_ANSWER = 32 * 2**20
@@ -23,18 +24,40 @@ MAX_ANSWER = 32 * 2**20
 _PIECE = 2**16
 
 
+class _Json(JsonSerializer):
+    """Reads answers several times as fast as the library's own."""
+
+    def json_loads(self, data: bytes) -> object:
+        try:
+            return msgspec.json.decode(data)
+        except msgspec.DecodeError:  # Python's reader takes more: NaN, half surrogates
+            return super().json_loads(data)
+
+
+_SERIALIZERS = {_Json.mimetype: _Json()}
+
+
 def open_client(url: str, *, seconds: float) -> Elasticsearch:
     """A client for threads. A call takes at most `seconds`; it is repeated once, only when the
     connection was lost."""
     return Elasticsearch(
-        url, node_class=BoundedNode, request_timeout=seconds, max_retries=1, retry_on_status=()
+        url,
+        node_class=BoundedNode,
+        request_timeout=seconds,
+        max_retries=1,
+        retry_on_status=(),
+        serializers=_SERIALIZERS,
     )
 
 
 def open_async_client(url: str, *, seconds: float) -> AsyncElasticsearch:
     """A client for coroutines; a call is repeated at most once."""
     return AsyncElasticsearch(
-        url, node_class=BoundedAsyncNode, request_timeout=seconds, max_retries=1
+        url,
+        node_class=BoundedAsyncNode,
+        request_timeout=seconds,
+        max_retries=1,
+        serializers=_SERIALIZERS,
     )
 
 

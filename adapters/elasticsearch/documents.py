@@ -22,6 +22,7 @@ from elasticsearch import Elasticsearch
 from adapters.elasticsearch.bulk import CHUNK
 from adapters.elasticsearch.failures import is_lost
 from adapters.elasticsearch.store import Between, ElasticsearchGameStore
+from kit.ahead import at_once
 from kit.wording import described
 from projections.engine.folding import RowsRefused, StorageLost, StoreFailed
 from projections.engine.store import Difference, Store
@@ -31,6 +32,8 @@ from projections.search.projection import Document
 NAMED = 10
 """How many differing games a comparison names."""
 
+REQUESTS_AT_ONCE = 2
+"""Bulk requests under way at once: while Elasticsearch works on one, the next is made."""
 
 _ASIDE = "aside"
 
@@ -110,10 +113,9 @@ class ElasticsearchDocuments:
         if not puts and not deletes:
             return
         with _telling():
-            alias, created = self._alias(storage), 0
+            alias = self._alias(storage)
             try:
-                for some in _parts(puts):
-                    created += self._put(conn, alias, some)
+                created = self._put_all(conn, alias, puts)
             except RowsRefused:
                 self._require(storage)  # otherwise another index may have refused them
                 raise
@@ -130,9 +132,8 @@ class ElasticsearchDocuments:
 
     def fill(self, conn: psycopg.Connection, storage: str, rows: Iterable[Document]) -> None:
         """Insert documents, readable by their ids."""
-        for some in _parts(rows):
-            with _telling():
-                self._put(conn, self._alias(storage), some)
+        with _telling():
+            self._put_all(conn, self._alias(storage), rows)
 
     def finish(self, conn: psycopg.Connection, storage: str) -> None:  # noqa: ARG002
         """Make them searchable."""
@@ -175,6 +176,10 @@ class ElasticsearchDocuments:
         """Point the alias to the index."""
         with _telling():
             self._store.point_alias(self._prefix, self._index(storage))
+
+    def _put_all(self, conn: psycopg.Connection, alias: str, rows: Iterable[Document]) -> int:
+        """Insert or replace documents, in several requests at once. Returns how many are new."""
+        return sum(at_once(partial(self._put, conn, alias), _parts(rows), REQUESTS_AT_ONCE))
 
     def _put(self, conn: psycopg.Connection, alias: str, some: Sequence[Document]) -> int:
         event_ids = _event_ids(conn, [each.position for each in some])

@@ -119,13 +119,18 @@ def initials(folded_words: Sequence[str]) -> Iterator[tuple[str, int, int]]:
                 yield run, start, end
 
 
+@lru_cache(maxsize=8192)
+def _inner_syllables(word: str) -> list[str]:
+    return sorted(set(_INNER_SYLLABLE.findall(word)))
+
+
 def compounds(folded_words: Sequence[str]) -> Iterator[tuple[str, int, int]]:
     """Long words abbreviated as if they were two, each with its bounds: `battlefield 1` → bf, bf1
     (and bl, bl1…)."""
     for start, word in enumerate(folded_words):
         if len(word) >= 8:
             number = "".join(word for word in folded_words[start + 1 : start + 2] if word.isdigit())
-            for letter in sorted(set(_INNER_SYLLABLE.findall(word))):
+            for letter in _inner_syllables(word):
                 yield word[0] + letter, start, start + 1
                 if number:
                     yield word[0] + letter + number, start, start + 2

@@ -355,3 +355,18 @@ def test_a_request_that_is_too_large_is_split(
         assert refused.value.keys == [huge.game_id]
         store.refresh(index)
         assert len(list(store.scan(index))) == len(documents)
+
+
+def test_a_page_that_is_too_large_is_read_in_smaller_ones(
+    elasticsearch_url: str, elasticsearch_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = f"{elasticsearch_prefix}two"
+    documents = [document(n, description="x" * 2_000) for n in range(1, 301)]
+    with open_client(elasticsearch_url, seconds=10) as client:
+        store = ElasticsearchGameStore(client)
+        store.create_index(index)
+        store.bulk(index, documents)
+        store.refresh(index)
+        monkeypatch.setattr(elasticsearch_client, "MAX_ANSWER", 550_000)  # 300 take 600 kB
+        found = list(store.scan(index))
+    assert sorted(found, key=lambda each: each.game_id) == documents
