@@ -12,6 +12,7 @@ from benchmarks import (
     appending,
     checking_out,
     folding,
+    indexing,
     lag,
     own_writes,
     report,
@@ -44,6 +45,9 @@ def main() -> None:
             ),
             "fold": lambda: [
                 folding.benchmark(running, seconds=2 * seconds, rounds=rounds, log=_progress)
+            ],
+            "index": lambda: [
+                indexing.benchmark(running, options.games, rounds=rounds, log=_progress)
             ],
             "lag": lambda: [
                 lag.benchmark(running, seconds=3 * seconds, rounds=rounds, log=_progress)
@@ -90,7 +94,7 @@ def _options() -> argparse.Namespace:
         "--quick", action="store_true", help="one short round: whether it works, not how fast it is"
     )
     parser.add_argument("--rounds", type=int, help="rounds whose median is reported (5)")
-    parts = ("append", "fold", "lag", "transfer", "checkout", "http", "own-writes")
+    parts = ("append", "fold", "index", "lag", "transfer", "checkout", "http", "own-writes")
     parser.add_argument("--only", nargs="+", choices=parts, help="leave out the others")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to a file")
     parser.add_argument(
