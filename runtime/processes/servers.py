@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 USUAL_LIMITS = Limits()
 
+WEBHOOK_DELAY_SECONDS = 0.25
+"""How long after a change the simulated provider tells of it. Real ones, too, answer first."""
+
 
 async def serve_api(settings: Settings, siblings: Siblings | None = None) -> None:
     """Serve the gateway, together with the processes that share its port, if there are any."""
@@ -53,6 +56,7 @@ async def serve_provider(settings: Settings) -> None:
             settings.webhook_url,
             core.secrets.webhook[0],
             settings.provider_public_url or settings.provider_address,
+            webhook_delay_seconds=WEBHOOK_DELAY_SECONDS,
             api_key=core.secrets.provider_key if settings.provider_is_published else "",
         )
     await _serve(config_of(app, settings.provider_host, settings.provider_listens_on))

@@ -274,6 +274,7 @@ def create_app(
     *,
     slow_seconds: float = 3.0,
     hang_seconds: float = 60.0,
+    webhook_delay_seconds: float = 0.0,
     webhook_timeout_seconds: float = 10.0,
     webhook_retry_seconds: float = 1.0,
     webhook_give_up_seconds: float = 3 * 86400.0,
@@ -285,15 +286,20 @@ def create_app(
     `store_path` is its SQLite file, which no other process may have open; `public_url` is where
     payers reach its pages; `api_key` is required of API callers, if set. `slow_seconds` is how long
     `pm_card_slow` stays processing and a slow refund pending; `hang_seconds` is how long the answer
-    to `pm_card_timeout` is held back (longer than any client waits). A webhook is retried
-    `webhook_retry_seconds` after its first failure, then with doubled pauses of up to an hour,
-    until `webhook_give_up_seconds` have passed.
+    to `pm_card_timeout` is held back (longer than any client waits). A webhook is sent after
+    `webhook_delay_seconds`. It is retried `webhook_retry_seconds` after its first failure, then
+    with doubled pauses of up to an hour, until `webhook_give_up_seconds` have passed.
     """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with contextlib.closing(ProviderStore(store_path)) as store:
-            processor = Processor(store, public_url, slow_seconds)
+            processor = Processor(
+                store,
+                public_url,
+                slow_seconds=slow_seconds,
+                webhook_delay_seconds=webhook_delay_seconds,
+            )
             sender = NoticeSender(
                 store,
                 processor.webhook_queued,

@@ -46,10 +46,18 @@ class Event(Struct, frozen=True):
 class Processor:
     """The operations of the API. None of them awaits, so each completes before the next begins."""
 
-    def __init__(self, store: ProviderStore, public_url: str, slow_seconds: float) -> None:
+    def __init__(
+        self,
+        store: ProviderStore,
+        public_url: str,
+        *,
+        slow_seconds: float,
+        webhook_delay_seconds: float,
+    ) -> None:
         self._store = store
         self._public_url = public_url.rstrip("/")
         self._slow_seconds = slow_seconds
+        self._webhook_delay = webhook_delay_seconds
         self.webhook_queued = Alarm()
         self.settlement_planned = Alarm()
 
@@ -210,7 +218,7 @@ class Processor:
     def _tell(self, event_type: str, about: PaymentIntent | Refund) -> None:
         now = time.time()
         event = Event(_new_id("evt"), event_type, int(now), EventData(about))
-        self._store.add_webhook(event.id, json.encode(event), now)
+        self._store.add_webhook(event.id, json.encode(event), now, now + self._webhook_delay)
         self.webhook_queued.ring()
 
 

@@ -141,10 +141,10 @@ class ProviderStore:
 
     # -- webhooks ----------------------------------------------------------------------------------
 
-    def add_webhook(self, event_id: str, body: bytes, now: float) -> None:
+    def add_webhook(self, event_id: str, body: bytes, now: float, due_at: float) -> None:
         self._db.execute(
             "insert into webhooks (id, body, created_at, due_at) values (?, ?, ?, ?)",
-            (event_id, body, now, now),
+            (event_id, body, now, due_at),
         )
 
     def lease_webhooks(self, now: float, until: float, limit: int) -> list[Webhook]:
