@@ -77,12 +77,23 @@ def page_content(
     stocks: tuple[UUID, ...] = (),
     until: datetime | None = None,
 ) -> Content:
+    """A page of a list, as `list_content`."""
+    body = page.model_dump_json().encode()
+    return list_content(request, body, page.next_cursor, stocks, until)
+
+
+def list_content(
+    request: Request,
+    body: bytes,
+    next_cursor: str | None,
+    stocks: tuple[UUID, ...],
+    until: datetime | None,
+) -> Content:
     """A page of a list with a link to the next page (RFC 8288). A list has no version, so its
     entity tag is a digest of its content."""
-    body = page.model_dump_json().encode()
     headers = {}
-    if page.next_cursor is not None:
-        following = request.url.include_query_params(cursor=page.next_cursor)
+    if next_cursor is not None:
+        following = request.url.include_query_params(cursor=next_cursor)
         headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
     return Content(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"', headers, stocks, until)
 

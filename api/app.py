@@ -32,6 +32,7 @@ from api.routing import CheckedRoute, explain
 from api.services import Services
 from queries.game_tail import GameTail
 from queries.live.subscriptions import LiveStatus
+from queries.region_currencies import RegionCurrencies
 
 STATIC = "/docs/static"
 UNGUARDED = (
@@ -82,6 +83,7 @@ def gateway(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
     services.log.history.when_it_changes(services.game_pages.forget)
     tail = GameTail(services.log, services.reads)
     app.state.kept_answers = KeptAnswers(tail, services.clock)
+    app.state.region_currencies = RegionCurrencies(tail, services.game_pages)
     app.state.live = LiveStatus(services.log, services.reads)
     app.add_exception_handler(HTTPException, explain)
     app.add_exception_handler(RequestValidationError, explain)

@@ -100,6 +100,11 @@ class ReadModels:
         return self._at_least
 
     @property
+    def is_of_caller(self) -> bool:
+        """Whether answers include a signed-in caller's own writes."""
+        return self._own is not None
+
+    @property
     def waited(self) -> float:
         """How long queries have waited for own writes."""
         return 0.0 if self._own is None else self._own.waited

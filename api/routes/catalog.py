@@ -16,6 +16,7 @@ from api.answers import (
     ExpectedVersion,
     answer,
     etag,
+    list_content,
     page_content,
     position_of,
     respond,
@@ -26,16 +27,15 @@ from api.idempotency import Idempotency, recorded_id
 from api.kept_answers import KeptAnswers
 from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
+from api.views.found_games import search_page
 from api.views.game_offers import offers_of, show_offers
 from api.views.game_visibility import VisibleStatus
 from api.views.games import (
     DatedGame,
-    FoundGame,
     GameView,
     Offered,
     SearchPage,
     TitleView,
-    found_game,
     offer_of,
 )
 from api.views.region import CallerRegion, ViewCurrency, ViewRegion, currency_of
@@ -52,7 +52,7 @@ from queries.read_models import Answer as Found
 from queries.read_models import ReadModels
 from queries.search.port import Sort as SearchSort
 from queries.search.searching import SearchQuery
-from queries.stock import Offer
+from queries.stock import offers
 
 router = APIRouter(prefix="/api/v1", tags=["catalog"])
 
@@ -237,7 +237,7 @@ async def browse_games(
             price_min=price_min,
             price_max=price_max,
             region=region,
-            currency=await currency_of(services, reads, region, currency) if compares else "",
+            currency=await currency_of(request, reads, region, currency) if compares else "",
             sort=sort,
             limit=limit,
             cursor=cursor,
@@ -282,7 +282,7 @@ async def search_games(
             price_min=price_min,
             price_max=price_max,
             region=region,
-            currency=await currency_of(services, reads, region, currency),
+            currency=await currency_of(request, reads, region, currency),
             sort=sort,
             limit=limit,
             cursor=cursor,
@@ -365,27 +365,24 @@ async def _search_results(
     request: Request, services: Services, reads: ReadModels, query: SearchQuery
 ) -> tuple[Content, int]:
     """A page of search results, and the position that it reflects."""
-    result = await services.search.search(reads, query)
-    games = [found_game(item) for item in result.value.items]
-    offers = await offers_of(services, reads, games)
-    for game in games:
-        offer = offers.value.get(game.game_id)
-        if offer is not None:
-            game.available = offer.available
-            game.image_ids = offer.image_ids
-        offer_of(game, game.prices, game.image_ids, query.region)
-    page = SearchPage.model_validate(
-        {
-            "items": games,
-            "next_cursor": result.value.next_cursor,
-            "total": result.value.total,
-            "facets": result.value.facets,
-            "suggestion": result.value.suggestion,
-            "engine": result.value.engine,
-        }
+    now = services.clock.now()
+    found = await services.search.search(reads, query, now)
+    result, position = found.value, found.position
+    known = {item.document.game_id: item.offer for item in result.items if item.offer is not None}
+    missing = [item.document.game_id for item in result.items if item.offer is None]
+    if missing:
+        more = await offers(reads, missing, now)
+        known, position = known | more.value, min(position, more.position)
+    physical = [item.document.game_id for item in result.items if item.document.kind == "PHYSICAL"]
+    until = min((each.until for each in known.values() if each.until), default=None)
+    content = list_content(
+        request,
+        search_page(result, known),
+        result.next_cursor,
+        tuple(map(stock_id, physical)),
+        until,
     )
-    stock = _stock(games, offers, result.position)
-    return page_content(request, page, stock.streams, stock.until), stock.position
+    return content, position
 
 
 async def _offered(
@@ -420,18 +417,12 @@ async def _show_stock(
     physical = [game for game in games if game.kind == "PHYSICAL"]
     if not physical:
         return _Stock((), None, position)
-    offers = await offers_of(services, reads, physical)
+    found = await offers_of(services, reads, physical)
     for game in physical:
-        offer = offers.value.get(game.game_id)
+        offer = found.value.get(game.game_id)
         game.available = (
             offer.available if offer is not None else 0 if game.status == "ACTIVE" else None
         )
-    return _stock(physical, offers, position)
-
-
-def _stock(
-    games: Sequence[GameView | FoundGame], offers: Found[dict[UUID, Offer]], position: int
-) -> _Stock:
-    until = min((each.until for each in offers.value.values() if each.until), default=None)
-    streams = tuple(stock_id(game.game_id) for game in games if game.kind == "PHYSICAL")
-    return _Stock(streams, until, min(position, offers.position))
+    until = min((each.until for each in found.value.values() if each.until), default=None)
+    streams = tuple(stock_id(game.game_id) for game in physical)
+    return _Stock(streams, until, min(position, found.position))

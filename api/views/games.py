@@ -9,7 +9,6 @@ from pydantic import AliasPath, Field
 from api.fields import Answer, Page, Time
 from projections.models.games import PriceRow
 from queries.games import price_there
-from queries.search.searching import SearchItem
 
 
 class PriceView(Answer):
@@ -125,11 +124,6 @@ class SearchPage(Page[FoundGame]):
 class TitleView(Offered):
     id: UUID = Field(validation_alias=AliasPath("game_id"))
     title: str
-
-
-def found_game(item: SearchItem) -> FoundGame:
-    """A search result, without its offer."""
-    return FoundGame.model_validate(item.document).model_copy(update={"highlight": item.highlight})
 
 
 def offer_of(

@@ -7,11 +7,12 @@ from fastapi import Depends, Query, Request
 
 from api.access import access_of
 from api.fields import Currency, PriceRegion
-from api.services import Services, ServicesOf
+from api.services import ServicesOf
 from commands.aggregates import USER
 from domain.errors import Unauthorized
 from domain.regions import ANY_REGION
 from queries.read_models import ReadModels
+from queries.region_currencies import RegionCurrencies
 
 
 async def _caller_region(request: Request, services: ServicesOf) -> str:
@@ -57,6 +58,7 @@ ViewCurrency = Annotated[
 ]
 
 
-async def currency_of(services: Services, reads: ReadModels, region: str, asked: str | None) -> str:
+async def currency_of(request: Request, reads: ReadModels, region: str, asked: str | None) -> str:
     """The requested currency, else the region's own."""
-    return asked or (await services.game_pages.currency(reads, region)).value
+    currencies: RegionCurrencies = request.app.state.region_currencies
+    return asked or (await currencies.currency(reads, region)).value

@@ -13,6 +13,7 @@ from kit.clock import ManualClock
 from projections.engine.rebuild import rebuild
 from projections.search.projection import GamesText
 from queries import game_tail, games
+from queries.game_pages import GamePages
 from queries.game_tail import GameTail
 from queries.search.engines import SearchEngines
 from queries.search.searching import SearchQuery
@@ -47,9 +48,11 @@ def searched(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     made: list[str] = []
     search = SearchEngines.search
 
-    async def counted(engines: SearchEngines, models: Any, query: SearchQuery) -> Any:
+    async def counted(
+        engines: SearchEngines, models: Any, query: SearchQuery, now: datetime
+    ) -> Any:
         made.append(query.q)
-        return await search(engines, models, query)
+        return await search(engines, models, query, now)
 
     monkeypatch.setattr(SearchEngines, "search", counted)
     return made
@@ -261,6 +264,40 @@ async def test_what_was_searched_for_is_kept_until_another_process_changes_a_gam
     assert (await client.get(path)).json()["items"] == []
     assert (await client.get(f"{path}&region=BR")).json()["items"] == []
     assert searched.count("kestrl") == 4
+
+
+async def test_the_currency_of_a_region_is_kept_until_another_process_changes_it(
+    shop: Shop, seller: Person, tail: GameTail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, currency = [], GamePages.currency
+
+    async def counted(pages: GamePages, models: Any, region: str) -> Any:
+        asked.append(region)
+        return await currency(pages, models, region)
+
+    monkeypatch.setattr(GamePages, "currency", counted)
+    path = f"/api/v1/games/search?seller_id={seller.id}&region=JP"
+
+    def priced(code: str) -> dict[str, object]:
+        return {"prices": [{"region": "JP", "amount_cents": 500, "currency": code}]}
+
+    async def counts(limit: int) -> list[int]:
+        facets = (await shop.client().get(f"{path}&limit={limit}")).json()["facets"]
+        return [each["count"] for each in facets["price"]]
+
+    game = await shop.game(seller, **priced("JPY"))
+    await looked(shop, tail)
+    assert [await counts(limit) for limit in (1, 2, 3)] == [[1]] * 3
+    assert asked.count("JP") == 1
+
+    async with another_process(shop) as elsewhere:
+        editor = elsewhere.client(seller.tokens["access_token"])
+        await editor.put(f"/api/v1/games/{game['id']}", json=priced("KRW"))
+    own = await seller.get(path)
+    assert [each["count"] for each in own.json()["facets"]["price"]] == [1]
+    await looked(shop, tail)
+
+    assert await counts(1) == [1]
 
 
 async def test_a_search_index_that_was_made_anew_is_asked_again(

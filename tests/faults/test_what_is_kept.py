@@ -37,6 +37,7 @@ REGISTERED = {
 
 ENDS_WITH_ANOTHER = {
     "api.kept_answers.KeptAnswers",  # uses no answer of another generation
+    "queries.region_currencies.RegionCurrencies",  # uses no currency of another generation
     # counts documents of an index, whatever the log's history
     "adapters.elasticsearch.documents.ElasticsearchDocuments",
     # takes another name, so that its content is void
@@ -74,6 +75,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     # read again when their number changes, which going back does not hide for long
     "eventstore.consumers.newer_events.UnknownNames",
     "projections.engine.folding.UndoableRows",  # within one page
+    "queries.search.highlight.Highlighter",  # within one search
     "projections.engine.folding._Folding",
     "eventstore.consumers.leadership.Challenger",  # other leaders
     "projections.engine.replaying.HeldRows",  # within one command
