@@ -1,7 +1,7 @@
 """Idempotency-Key: a repeated request gets the first answer, and takes effect once.
 
 The key, a fingerprint of the request and the ids that the command recorded are committed together
-with its events. The answer is stored as soon as it is known, encrypted under the caller's own key.
+with its events. The answer is stored right after it was sent, encrypted under the caller's own key.
 A replay before that builds the answer from the recorded ids, as the first request would have.
 Refusals that appended nothing are not stored; a repeat decides again.
 """
@@ -9,14 +9,17 @@ Refusals that appended nothing are not stored; a repeat decides again.
 import hashlib
 import hmac
 import json
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Annotated, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 from uuid import UUID, uuid5
 
 import msgspec
+import psycopg
 from fastapi import Depends, Header, Request
+from starlette.background import BackgroundTask
 from starlette.responses import Response
 
 from api.answers import POSITION_HEADER
@@ -27,14 +30,20 @@ from commands.caller import Caller
 from commands.handler import CommandResult
 from domain.errors import Refused
 from eventstore.codec import decrypt, encrypt
-from eventstore.log import AlreadyDone, IdempotencyKey, IdempotencyRecord
+from eventstore.gathering import Gatherer
+from eventstore.log import AlreadyDone, IdempotencyKey, IdempotencyRecord, LogUnavailable
 from eventstore.postgres_log import PostgresLog
 from kit.clock import Clock
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 LIFETIME = timedelta(hours=25)
 """A day and an hour, so that a client whose clock differs still finds its key for a whole day."""
+
+STORE_PAUSE_SECONDS = 0.02
+"""How long answers wait to be stored, so that more share a statement."""
 
 MAX_KEY = 255
 REPLAYED_HEADER = "Idempotent-Replayed"
@@ -68,6 +77,14 @@ class StoredAnswer(msgspec.Struct, frozen=True):
     body: bytes
 
 
+class _Answer(NamedTuple):
+    """An answer to be stored: the log's key, whose it is, and a StoredAnswer as msgpack."""
+
+    key: UUID
+    person_id: UUID
+    content: bytes
+
+
 class StoredAnswers:
     """Finds and stores the answers to requests with a key."""
 
@@ -76,6 +93,7 @@ class StoredAnswers:
         self._clock = clock
         self._secret = secret
         self._running: set[UUID] = set()
+        self._storing = Gatherer(self._store, pause=STORE_PAUSE_SECONDS)
 
     def key_for(self, scope: str, key: str, request: bytes) -> IdempotencyKey:
         """The log's key for this request. The fingerprint is keyed, as a request may contain a
@@ -109,14 +127,29 @@ class StoredAnswers:
         done = await self._log.done(once.key)
         return None if done is None else check_same_request(once, done)
 
-    async def keep(self, once: IdempotencyKey, person_id: UUID, response: Response) -> None:
-        """Store an answer for this person only. Nothing is stored for a person without a key
-        (forgotten)."""
-        person_key = (await self._log.keys.get([person_id])).get(person_id)
-        if person_key is not None:
-            kept = StoredAnswer(response.status_code, dict(response.headers), bytes(response.body))
-            token = encrypt(msgspec.msgpack.encode(kept), person_key, once.key, _FIELD)
-            await self._log.answer(once.key, token.encode())
+    def keep(self, once: IdempotencyKey, person_id: UUID, response: Response) -> None:
+        """Store an answer, once it is sent, for this person only. Nothing is stored for a person
+        without a key (forgotten)."""
+        kept = StoredAnswer(response.status_code, dict(response.headers), bytes(response.body))
+        answer = _Answer(once.key, person_id, msgspec.msgpack.encode(kept))
+        response.background = BackgroundTask(self._keep, answer)
+
+    async def _keep(self, answer: _Answer) -> None:
+        try:
+            await self._storing.get([answer])
+        except (psycopg.Error, LogUnavailable) as error:  # a replay builds it anew
+            logger.warning("an answer under an idempotency key was not stored: %s", error)
+
+    async def _store(self, answers: list[_Answer]) -> dict[_Answer, None]:
+        keys = await self._log.keys.get({answer.person_id for answer in answers})
+        await self._log.answer_many(
+            {
+                answer.key: encrypt(answer.content, key, answer.key, _FIELD).encode()
+                for answer in answers
+                if (key := keys.get(answer.person_id)) is not None
+            }
+        )
+        return {}
 
     async def recall(self, done: IdempotencyRecord, person_id: UUID) -> Response | None:
         """The stored answer, if there is one that can still be decrypted."""
@@ -156,18 +189,26 @@ class Idempotent:
         return once and msgspec.structs.replace(once, key=uuid5(once.key, once.fingerprint.hex()))
 
     async def answer(
-        self, command: Command[T], recall: Recall[T], reply: Reply[T], *, keep: bool = True
+        self,
+        command: Command[T],
+        recall: Recall[T],
+        reply: Reply[T],
+        *,
+        keep: bool = True,
+        one_append: bool = False,
     ) -> Response:
         """Run the command and reply; or, if the key is known, give the first reply again.
 
         `recall` finds the command's result in its record (see `recorded_id`). `keep` is False for
-        answers that contain secrets.
+        answers that contain secrets. A command whose first effect is an append under the key (and
+        that either appends or refuses) is `one_append`: it is run without asking whether the key
+        is known, as the append, or the refusal, finds out.
         """
         once, answers = self._once, self._answers
         if once is None:
             return await reply(await command(None))
         with answers.running(once.key):
-            done = await answers.done(once)
+            done = None if one_append else await answers.done(once)
             if done is None:
                 try:
                     result = await command(once)
@@ -186,7 +227,7 @@ class Idempotent:
     ) -> Response:
         response = await reply(result)
         if keep and result.position is not None and self._caller.user_id is not None:
-            await self._answers.keep(once, self._caller.user_id, response)
+            self._answers.keep(once, self._caller.user_id, response)
         return response
 
     async def _again(

@@ -23,11 +23,15 @@ MAX_QUESTIONS = 256
 class Gatherer(Generic[K, V]):
     """Answers questions of one kind by calling `ask`, one call at a time. Used from one event loop.
 
-    `ask` gets questions, each once, and returns the answers to those that have one.
+    `ask` gets questions, each once, and returns the answers to those that have one. With a `pause`
+    (seconds) before each call, more questions share it: for those that nobody is in a hurry for.
     """
 
-    def __init__(self, ask: Callable[[list[K]], Awaitable[Mapping[K, V]]]) -> None:
+    def __init__(
+        self, ask: Callable[[list[K]], Awaitable[Mapping[K, V]]], *, pause: float = 0.0
+    ) -> None:
         self._ask = ask
+        self._pause = pause
         self._waiting: list[tuple[Collection[K], asyncio.Future[Mapping[K, V]]]] = []
         self._asking: asyncio.Task[None] | None = None
 
@@ -50,6 +54,8 @@ class Gatherer(Generic[K, V]):
 
     async def _ask_all(self) -> None:
         while self._waiting:
+            if self._pause:
+                await asyncio.sleep(self._pause)
             batch, questions = self._take()
             try:
                 stop_if_cancelled()

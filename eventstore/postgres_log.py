@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import partial
@@ -101,7 +101,6 @@ class PostgresLog:
         self._first_events = Gatherer(self._select_first_events)
         self._versions = Gatherer(self._select_versions)
         self._done = Gatherer(self.done_many)
-        self._answers = Gatherer(self._store_answers)
         self.watch = watch
         """Knows whether the database is down; None without a watch."""
         self.watcher = HeadWatcher(url, history, watch)
@@ -138,7 +137,7 @@ class PostgresLog:
                 yield log
             finally:
                 await log._writer.close()
-                for gatherer in (log._first_events, log._versions, log._done, log._answers):
+                for gatherer in (log._first_events, log._versions, log._done):
                     await gatherer.close()
                 await log.keys.close()
                 await log.watcher.close()
@@ -441,13 +440,12 @@ class PostgresLog:
 
     async def answer(self, key: UUID, answer: bytes) -> None:
         """Store the answer given under an idempotency key, for replays."""
-        await self._answers.get([(key, answer)])
+        await self.answer_many({key: answer})
 
-    async def _store_answers(self, given: list[tuple[UUID, bytes]]) -> dict[Any, None]:
-        keys, answers = zip(*given, strict=True)
+    async def answer_many(self, answers: Mapping[UUID, bytes]) -> None:
+        """Store the answers given under these idempotency keys."""
         async with self.pool.connection() as conn:
-            await conn.execute(_ANSWERS, (list(keys), list(answers)))
-        return {}
+            await conn.execute(_ANSWERS, (list(answers), list(answers.values())))
 
     async def purge_expired(self) -> int:
         """Delete the idempotency keys that have expired by both the database's clock and ours.

@@ -139,17 +139,24 @@ class RequestMetrics:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        status, start = 500, time.perf_counter()
+        status, start, answered = 500, time.perf_counter(), False
+
+        def count() -> None:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._metrics.count_request(scope["method"], route, status, time.perf_counter() - start)
 
         async def send_noting_status(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                answered = True
+                count()  # now: there may be work to do after the answer
 
         try:
             await self._app(scope, receive, send_noting_status)
         finally:
-            route = getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.count_request(scope["method"], route, status, time.perf_counter() - start)
+            if not answered:
+                count()
         return None

@@ -243,6 +243,7 @@ async def check_out(
         lambda once: services.commands.carts.check_out(caller, method, address, once=once),
         again,
         reply,
+        one_append=True,
     )
 
 

@@ -149,6 +149,7 @@ async def place_order(
         lambda once: services.commands.orders.place(caller, body.game_id, method, once=once),
         again,
         reply,
+        one_append=True,
     )
 
 

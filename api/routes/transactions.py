@@ -168,6 +168,7 @@ async def create_transaction(
         lambda once: _start(services, caller, body, method, once),
         recorded_id("transaction_id"),
         reply,
+        one_append=True,
     )
 
 
