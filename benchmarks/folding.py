@@ -31,7 +31,7 @@ from benchmarks.server import Server, connect_as_program, library_environment
 from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
-from projections.engine.rebuild import rebuild
+from projections.engine.rebuild import Processes, rebuild, usual_count
 from projections.engine.runner import Registered, Runner
 from projections.engine.tables import PostgresTable
 
@@ -110,7 +110,8 @@ def _catch_up(server: Server) -> Sample:
 def _rebuild(server: Server) -> Sample:
     with server.fresh("folded") as url, connect_as_program(url) as conn:
         started = time.perf_counter()
-        rebuilt = rebuild(conn, CODEC, REGISTERED, lambda _done, _all: None)
+        processes = Processes(usual_count(), partial(connect_as_program, url))
+        rebuilt = rebuild(conn, CODEC, REGISTERED, lambda _done, _all: None, processes=processes)
         seconds = time.perf_counter() - started
         if rebuilt.rows != STREAMS:
             raise RuntimeError(f"{rebuilt.rows} rows instead of {STREAMS}")

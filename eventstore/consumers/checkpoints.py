@@ -326,6 +326,19 @@ def stop_leading(conn: psycopg.Connection, name: str) -> None:
     conn.execute("SELECT pg_advisory_unlock(4911, hashtext(%s))", (name,))
 
 
+def take_part(conn: psycopg.Connection, projection: str) -> None:
+    """Mark this connection as one that fills a storage for the process that rebuilds."""
+    conn.execute("SELECT pg_advisory_lock_shared(4911, hashtext(%s))", (f"part of {projection}",))
+
+
+def has_parts(conn: psycopg.Connection, projection: str) -> bool:
+    """Whether a connection still fills a storage, perhaps for a process that died."""
+    if not try_lead(conn, f"part of {projection}"):
+        return True
+    stop_leading(conn, f"part of {projection}")
+    return False
+
+
 def idle_leaders(conn: psycopg.Connection, names: Sequence[str]) -> list[tuple[int, datetime]]:
     """The sessions that lead any of these and are not executing a statement: process ids, and since
     when."""

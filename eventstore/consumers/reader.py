@@ -46,6 +46,10 @@ FROM log.events WHERE {where}
 ORDER BY position LIMIT %s"""
 
 
+def _events_of(number: int, parts: int) -> str:
+    return _query(f"{_RANGE} AND mod(uuid_hash(stream_id) & 2147483647, {parts}) = {number}")
+
+
 _EVENTS = _query(_RANGE)
 _EVENTS_OF_STREAM = _query(f"{_RANGE} AND stream_id = %s")
 _ANY_SIZE, _ALL = 2**30, 2**62
@@ -102,8 +106,13 @@ Page = list[tuple[Placed, Event]]
 class Reader:
     """Reads events with certain names from the log, in order."""
 
-    def __init__(self, codec: Codec, names: Sequence[str]) -> None:
+    def __init__(
+        self, codec: Codec, names: Sequence[str], part: tuple[int, int] | None = None
+    ) -> None:
+        """With `part`, its number counted from 0 and the number of parts, `next_page` reads only
+        the streams of that part."""
         self._codec = codec
+        self._events = _EVENTS if part is None else _events_of(*part)
         self.names = sorted(names)
         # how many events a page has, of at most their share of PAGE_BYTES each
         self._count = PAGE_EVENTS
@@ -115,7 +124,7 @@ class Reader:
         """The next events with these names after `after`, and the position up to which they are
         complete: at most `upto`, and as far as PAGE_EVENTS, PAGE_BYTES of payload, or one event
         reach."""
-        page, is_last = self._bounded(conn, _EVENTS, (after, upto, self.names), PAGE_EVENTS)
+        page, is_last = self._bounded(conn, self._events, (after, upto, self.names), PAGE_EVENTS)
         return page, upto if is_last else page[-1][0].position
 
     def page(self, conn: psycopg.Connection, after: int, upto: int) -> Page:

@@ -148,10 +148,21 @@ def exclusively(conn: psycopg.Connection, projection: str) -> Iterator[None]:
     if not checkpoints.try_lead(conn, f"rebuild {projection}"):
         raise Busy(f"{projection} is being rebuilt by another process")
     try:
+        _await_parts(conn, projection)
         yield
     finally:
         if not conn.closed:
             checkpoints.stop_leading(conn, f"rebuild {projection}")
+
+
+def _await_parts(conn: psycopg.Connection, projection: str) -> None:
+    """Wait for the processes that a rebuild had started, if it died before them: they might write
+    into a new storage of the same name. Raises Busy."""
+    deadline = time.monotonic() + LET_GO_TIMEOUT_SECONDS
+    while checkpoints.has_parts(conn, projection):
+        if time.monotonic() > deadline:
+            raise Busy(f"{projection}: a rebuild that died has not ended yet, try again")
+        time.sleep(0.02)
 
 
 def _in_use(conn: psycopg.Connection, row: checkpoints.Subscription, models: Models) -> str:

@@ -16,8 +16,10 @@ from eventstore.codec import Codec
 from eventstore.consumers import checkpoints
 from eventstore.consumers.reader import Reader
 from eventstore.database.postgres import AWAY
+from projections.engine import parts
 from projections.engine.advancing import Registered, Subscriber, advance_one
 from projections.engine.dropping import Busy, drop, exclusively
+from projections.engine.parts import ProcessDied, Processes, usual_count
 from projections.engine.replaying import Progress, Replay
 from projections.engine.store import Difference, Store
 
@@ -26,11 +28,14 @@ __all__ = [
     "CatchingUp",
     "NeverRan",
     "NothingEarlier",
+    "ProcessDied",
+    "Processes",
     "Unequal",
     "drop",
     "live",
     "rebuild",
     "rollback",
+    "usual_count",
     "verify",
 ]
 
@@ -218,19 +223,23 @@ def rebuild(
     *,
     replace: bool = False,
     retried: Collection[UUID] = (),
+    processes: Processes | None = None,
 ) -> Rebuilt:
     """Fold the log into a new storage beside the live one, compare both, and switch queries over.
 
+    `processes` lets further processes fold: not for a process with other threads.
     With `replace` the new storage takes the place of the live one even if they differ. Quarantined
     streams are left out, except those `retried`, which may be quarantined again. Raises Busy,
-    NeverRan, Unequal (then nothing changed), psycopg.errors.LockNotAvailable.
+    NeverRan, Unequal, ProcessDied (then nothing changed), psycopg.errors.LockNotAvailable.
     """
     with exclusively(conn, registered.projection.name), _looking_up(conn):
         drop_inactive(conn, registered)
         row = live(conn, registered)
         name, storage = _new(conn, registered)
         try:
-            reader, shadow = _fill(conn, codec, registered, row, name, storage, progress, retried)
+            reader, shadow = _fill(
+                conn, codec, registered, row, name, storage, progress, retried, processes
+            )
             if replace:
                 position, (rows, digest) = shadow.position, registered.store.digest(conn, storage)
             else:
@@ -280,6 +289,7 @@ def _fill(
     storage: str,
     progress: Progress,
     retried: Collection[UUID] = (),
+    processes: Processes | None = None,
 ) -> tuple[Reader, Subscriber]:
     """Fill a new storage up to the live subscription `row`, with a subscription that no projector
     touches yet."""
@@ -288,6 +298,8 @@ def _fill(
     with conn.transaction():
         checkpoints.add_building(conn, name, projection.name, projection.version, storage, 0)
         replay = Replay(conn, codec, projection, store, storage, row.name, retried)
+    if processes is not None:
+        parts.advance(conn, replay, processes, row.position, progress)
     replay.advance(row.position, progress)
     replay.advance(live(conn, registered).position, progress)
     replay.write()

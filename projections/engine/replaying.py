@@ -6,7 +6,7 @@ they are touched a few times within a short while, and then never again.
 """
 
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy, deepcopy
 from itertools import islice
 from typing import Any
@@ -30,6 +30,9 @@ PAGE = 50_000
 
 HELD_BYTES = 128 * 1024**2
 """The estimated size of the rows that are kept in memory."""
+
+Quarantine = tuple[int, str, str]
+"""The position and the wire name of the event that could not be applied, and why."""
 
 _SAMPLE = 100
 """How many rows are measured to estimate the size of all."""
@@ -125,6 +128,7 @@ class Replay:
     ) -> None:
         """Makes the storage."""
         self._conn = conn
+        self._codec = codec
         self._projection = projection
         self._store = store
         self.storage = storage
@@ -133,11 +137,14 @@ class Replay:
         quarantined = [
             p for p in checkpoints.quarantined(conn, [subscription]) if p.stream_id not in retried
         ]
-        self.quarantined = {p.stream_id: (p.position, p.name, p.error) for p in quarantined}
+        self.quarantined: dict[UUID, Quarantine] = {
+            p.stream_id: (p.position, p.name, p.error) for p in quarantined
+        }
         self.position = 0
         self._rows = HeldRows(projection.row, self._fetch)
         self._key = key_of(projection.row)
         self._filled = False
+        self._held_bytes = HELD_BYTES
         self._stored: set[Key] = set()  # keys in memory that have a row in the storage
         store.begin(conn, storage)
 
@@ -146,7 +153,7 @@ class Replay:
         there on."""
         while self.position < upto:
             self.position = self._fold(min(upto, self.position + PAGE))
-            if self._rows.size() > HELD_BYTES:
+            if self._rows.size() > self._held_bytes:
                 self._write(0.5)
             progress(self.position, upto)
 
@@ -158,6 +165,41 @@ class Replay:
         """Fold up to a position, and write."""
         self.advance(upto)
         self.write()
+
+    # -- in parts: see `parts` ---------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The projection's name."""
+        return self._projection.name
+
+    @property
+    def is_divisible(self) -> bool:
+        """Whether streams may be folded apart from each other, and their rows written by several
+        connections."""
+        return self._store.transactional and not self._projection.mixes_streams
+
+    def prepare_parts(self) -> None:
+        """Make the storage ready for several writers: with its key, which one of them would have to
+        make while the others wait for it."""
+        self._store.fill(self._conn, self.storage, [])
+        self._filled = True
+
+    def become_part(self, conn: psycopg.Connection, part: tuple[int, int]) -> None:
+        """Fold only the streams of one part, over another connection: in a process of its own.
+
+        `part` is its number, counted from 0, and the number of parts.
+        """
+        self._conn = conn
+        self.reader = Reader(self._codec, self.reader.names, part)
+        self._held_bytes //= part[1]
+
+    def parts_done(self, upto: int, quarantined: Mapping[UUID, Quarantine]) -> None:
+        """Go on from where all parts are."""
+        self.position = upto
+        self.quarantined.update(quarantined)
+
+    # -- pages -------------------------------------------------------------------------------------
 
     @collector_paused()
     def _fold(self, upto: int) -> int:

@@ -213,7 +213,9 @@ class PostgresTable(Generic[R]):
         """Load by COPY. The first load creates the key's index, by which later rows are looked up
         and merged."""
         self._copy(conn, self.table(storage), rows)
-        self._index_key(conn, storage)
+        # looked up first: to make it would wait for others that fill the table
+        if not table_exists(conn, self._schema, f"{storage}_key"):
+            self._index_key(conn, storage)
 
     def finish(self, conn: psycopg.Connection, storage: str) -> None:
         """Index, and tell the planner what is there."""
