@@ -127,16 +127,12 @@ class StoredAnswers:
         done = await self._log.done(once.key)
         return None if done is None else check_same_request(once, done)
 
-    def keep(self, once: IdempotencyKey, person_id: UUID, response: Response) -> None:
-        """Store an answer, once it is sent, for this person only. Nothing is stored for a person
-        without a key (forgotten)."""
-        kept = StoredAnswer(response.status_code, dict(response.headers), bytes(response.body))
-        answer = _Answer(once.key, person_id, msgspec.msgpack.encode(kept))
-        response.background = BackgroundTask(self._keep, answer)
-
-    async def _keep(self, answer: _Answer) -> None:
+    async def keep(self, once: IdempotencyKey, person_id: UUID, answer: StoredAnswer) -> None:
+        """Store an answer for this person only. Nothing is stored for a person without a key
+        (forgotten), or when the database is away."""
+        content = msgspec.msgpack.encode(answer)
         try:
-            await self._storing.get([answer])
+            await self._storing.get([_Answer(once.key, person_id, content)])
         except (psycopg.Error, LogUnavailable) as error:  # a replay builds it anew
             logger.warning("an answer under an idempotency key was not stored: %s", error)
 
@@ -227,7 +223,9 @@ class Idempotent:
     ) -> Response:
         response = await reply(result)
         if keep and result.position is not None and self._caller.user_id is not None:
-            self._answers.keep(once, self._caller.user_id, response)
+            told = StoredAnswer(response.status_code, dict(response.headers), bytes(response.body))
+            person = self._caller.user_id
+            response.background = BackgroundTask(self._answers.keep, once, person, told)
         return response
 
     async def _again(

@@ -168,6 +168,7 @@ async def add_item(
         lambda once: services.commands.carts.add(caller, body.product_id, body.quantity, once=once),
         again,
         reply,
+        one_append=True,
     )
 
 

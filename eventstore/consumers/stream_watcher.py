@@ -30,12 +30,15 @@ class StreamWatcher(Protocol):
 
 
 class StreamFollower:
-    """Follows the log from now on, and wakes waiters when one of their streams grows."""
+    """Follows the log while somebody watches, and wakes watchers when one of their streams
+    grows."""
 
     def __init__(self, log: PostgresLog) -> None:
         self._log = log
         self._waiting: dict[UUID, set[asyncio.Event]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
+        self._watchers = 0
+        self._watched = asyncio.Event()  # set while somebody watches
         self._following = asyncio.Event()
         self._generation = 0  # of the history that is followed
         log.history.when_it_changes(self._wake_all)
@@ -47,17 +50,25 @@ class StreamFollower:
         if self._task is None or self._task.done():
             self._following.clear()
             self._task = background_task(self._follow(), "stream-follower")
-        await self._following.wait()
+        self._watchers += 1
+        self._watched.set()
         news = asyncio.Event()
-        for stream_id in stream_ids:
-            self._waiting[stream_id].add(news)
         try:
+            await self._following.wait()
+            for stream_id in stream_ids:
+                self._waiting[stream_id].add(news)
             yield news
         finally:
-            for stream_id in stream_ids:
-                self._waiting[stream_id].discard(news)
-                if not self._waiting[stream_id]:
-                    del self._waiting[stream_id]
+            self._leave(news, stream_ids)
+
+    def _leave(self, news: asyncio.Event, stream_ids: Collection[UUID]) -> None:
+        for stream_id in stream_ids:
+            self._waiting[stream_id].discard(news)
+            if not self._waiting[stream_id]:
+                del self._waiting[stream_id]
+        self._watchers -= 1
+        if not self._watchers:
+            self._watched.clear()
 
     async def close(self) -> None:
         if self._task is not None:
@@ -76,6 +87,10 @@ class StreamFollower:
         with suppress(LogUnavailable):
             while True:
                 stop_if_cancelled()
+                if not self._watchers:
+                    self._following.clear()
+                    await self._watched.wait()
+                    position = -1
                 try:
                     position = await self._pass_on(position)
                 except AWAY:
