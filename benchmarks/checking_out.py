@@ -1,12 +1,14 @@
 """Measures how many buyers per second order the same item over HTTP: into the cart, then checkout.
 
-All clients want one item with ample stock; each is a buyer with one connection, and sends its next
-request as soon as it is answered. Ours is the public API: reservations, cart, order, payment and
-shipments in two appends. The peer is the same shopping with `SELECT … FOR UPDATE` in the same
-process behind the same FastAPI: see `benchmarks.shopfront`.
+All clients want one item with ample stock; each has one connection, and sends its next request as
+soon as it is answered. A client buys in turn for several buyers, as each may hold only some units.
+Ours is the public API: reservations, cart, order, payment and shipments in two appends. The peer is
+the same shopping with `SELECT … FOR UPDATE` in the same process behind the same FastAPI: see
+`benchmarks.shopfront`.
 """
 
 import asyncio
+import itertools
 import subprocess
 import sys
 import threading
@@ -36,7 +38,9 @@ from runtime.settings import Settings
 from runtime.wiring.codec import codec
 from runtime.wiring.core import Core, open_core
 
-CLIENTS = (8, 64)
+CLIENTS = (8, 64, 256)
+BUYERS, UNITS_EACH = 512, 8
+"""Fewer units than a buyer may hold, and enough buyers for all clients together."""
 WARM_UP_SECONDS = 1.0
 PLENTY = 1_000_000
 PATIENCE_SECONDS = 60
@@ -79,19 +83,19 @@ def _run(server: Server, shop: str, clients: int, seconds: float) -> Sample:
     with (
         server.fresh("market") as url,
         TemporaryDirectory() as home,
-        _open(url, Path(home), clients) as market,
+        _open(url, Path(home)) as market,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        return runner.run(_shop(market, shop, seconds))
+        return runner.run(_shop(market, shop, clients, seconds))
 
 
 @contextmanager
-def _open(url: str, home: Path, buyers: int) -> Iterator[Market]:
+def _open(url: str, home: Path) -> Iterator[Market]:
     """A market with one item, served by a process of its own."""
     port = free_port(18000)
     command = [sys.executable, "-m", "benchmarks.shopfront", url, str(home), str(port)]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        product_id, tokens = runner.run(_stock_up(url, home, buyers))
+        product_id, tokens = runner.run(_stock_up(url, home))
     process = subprocess.Popen(command)
     try:
         yield Market(f"http://127.0.0.1:{port}", product_id, tokens)
@@ -117,7 +121,7 @@ def _create_tables(url: str) -> None:
     projector.join()
 
 
-async def _stock_up(url: str, home: Path, buyers: int) -> tuple[UUID, list[str]]:
+async def _stock_up(url: str, home: Path) -> tuple[UUID, list[str]]:
     """Create the item in both shops, and the buyers' tokens."""
     async with open_core(Settings(home=home, database_url=url)) as core:
         seller = Caller("benchmark", uuid7(), "ADMIN")
@@ -131,7 +135,8 @@ async def _stock_up(url: str, home: Path, buyers: int) -> tuple[UUID, list[str]]
                 "INSERT INTO plain.stock VALUES (%s, %s, 'Hot item', 1999, %s)",
                 (product_id, seller.user_id, PLENTY),
             )
-        return product_id, [(await open_account(core))[1] for _ in range(buyers)]
+        opened = await asyncio.gather(*(open_account(core) for _ in range(BUYERS)))
+        return product_id, [token for _, token in opened]
 
 
 async def open_account(core: Core) -> tuple[UUID, str]:
@@ -144,21 +149,22 @@ async def open_account(core: Core) -> tuple[UUID, str]:
     return user_id, core.tokens.mint_access(user_id, "BUYER", login.session_id)
 
 
-async def _shop(market: Market, shop: str, seconds: float) -> Sample:
+async def _shop(market: Market, shop: str, clients: int, seconds: float) -> Sample:
     async with aiohttp.ClientSession(market.base, connector=aiohttp.TCPConnector(limit=0)) as http:
         await until_answering(http)
         begin = time.perf_counter() + WARM_UP_SECONDS
         end = begin + seconds
         latencies: list[float] = []
 
-        async def client(token: str) -> None:
+        async def client(tokens: Sequence[str]) -> None:
+            buyers = itertools.cycle(token for token in tokens for _ in range(UNITS_EACH))
             while (started := time.perf_counter()) < end:
-                await _buy(http, shop, token, market.product_id)
+                await _buy(http, shop, next(buyers), market.product_id)
                 now = time.perf_counter()
                 if started >= begin and now <= end:
                     latencies.append(now - started)
 
-        await asyncio.gather(*map(client, market.tokens))
+        await asyncio.gather(*(client(market.tokens[n::clients]) for n in range(clients)))
         return Sample(len(latencies), seconds, latencies)
 
 

@@ -9,12 +9,14 @@ the same models.
 import asyncio
 import sys
 from pathlib import Path
+from typing import Annotated
 from uuid import UUID
 
 import psycopg
 import uvicorn
 import uvloop
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
+from psycopg_pool import AsyncConnectionPool
 from pydantic import BaseModel
 from starlette.responses import Response
 
@@ -22,7 +24,7 @@ from api.answers import answer
 from api.auth import Buyer
 from api.problems import Problem
 from api.routes.cart import Checkout, NewItem
-from api.services import ServicesOf
+from eventstore.database.postgres import open_pool
 from kit.uuid7 import uuid7
 from runtime.settings import Settings
 from runtime.wiring.core import open_core
@@ -94,6 +96,14 @@ _SHIPMENT = "INSERT INTO plain.shipments VALUES (%s, %s, %s, 'PROVISIONAL', %s)"
 router = APIRouter(prefix="/plain")
 
 
+def _pool_of(request: Request) -> AsyncConnectionPool:
+    pool: AsyncConnectionPool = request.app.state.plain_pool
+    return pool
+
+
+PoolOf = Annotated[AsyncConnectionPool, Depends(_pool_of)]
+
+
 class PlainCart(BaseModel):
     """The cart after an item was added."""
 
@@ -113,11 +123,11 @@ class PlainOrder(BaseModel):
 
 
 @router.post("/cart/items")
-async def add_item(body: NewItem, services: ServicesOf, caller: Buyer) -> Response:
+async def add_item(body: NewItem, pool: PoolOf, caller: Buyer) -> Response:
     """Add units to the cart, and reserve them: the stock's row is locked until the commit."""
     cart_id = uuid7()
     async with (
-        services.log.pool.connection() as conn,
+        pool.connection() as conn,
         conn.transaction(),
         conn.cursor(binary=True) as cursor,
     ):
@@ -144,12 +154,12 @@ async def add_item(body: NewItem, services: ServicesOf, caller: Buyer) -> Respon
 
 
 @router.post("/cart/checkout")
-async def check_out(body: Checkout, services: ServicesOf, caller: Buyer) -> Response:
+async def check_out(body: Checkout, pool: PoolOf, caller: Buyer) -> Response:
     """Order the cart's items."""
     order_id, payment_id, method = uuid7(), uuid7(), body.payment_method
     address = body.shipping_address.model_dump_json() if body.shipping_address else None
     async with (
-        services.log.pool.connection() as conn,
+        pool.connection() as conn,
         conn.transaction(),
         conn.cursor(binary=True) as cursor,
     ):
@@ -188,6 +198,8 @@ async def serve(settings: Settings) -> None:
         open_core(settings) as core,
         open_queues(core) as queues,
         open_app(core, queues) as app,
+        # of its own: those who wait for the item's lock keep no connection from the token's check
+        open_pool(core.url, settings.pool_size) as app.state.plain_pool,
     ):
         # matched first: our many routes shall not slow the peer down
         app.router.routes[:0] = router.routes
