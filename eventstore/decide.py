@@ -4,17 +4,31 @@ For streams that are appended to, the version check makes outdated states safe; 
 only read, their versions are checked with the append. After a conflict, or any other outcome of a
 decision on outdated cached states (a refusal, a failure, no event), the decision runs again on
 fresh ones before anybody sees it. It also runs again when the log's history changed meanwhile.
+
+A decision does not wait for the appends before it: it rests on the states that they will leave
+(`eventstore.flight`). It runs again when one of them fails, and nobody sees it before they are in
+the log.
 """
 
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from itertools import count
 from typing import TypeVar
+from uuid import UUID
 
 import msgspec
 
 from eventstore.database.postgres import is_away
-from eventstore.log import AlreadyDone, Appended, IdempotencyKey, Metadata, VersionConflict
+from eventstore.log import (
+    AlreadyDone,
+    Appended,
+    IdempotencyKey,
+    Metadata,
+    PredecessorFailed,
+    StreamAppend,
+    VersionConflict,
+)
 from eventstore.repository import Repository
+from eventstore.turns import Turn
 from eventstore.unit_of_work import UnitOfWork
 
 R = TypeVar("R")
@@ -40,34 +54,41 @@ async def decide(
     states is tried on fresh ones first. Raises VersionConflict after ATTEMPTS; whatever the
     decision or the append raises; AlreadyDone, also instead of a `refusal`.
     """
-    async with AsyncExitStack() as locks:
-        fresh = queued = False
-        for attempt in range(1, ATTEMPTS + 1):
-            unit = UnitOfWork(repository, metadata, fresh=fresh)
+    fresh, missing, caught_up, conflicts = False, frozenset[UUID](), False, 0
+    async with Turn(repository.turns) as turn:
+        for _ in count():
+            unit = UnitOfWork(repository, metadata, fresh=fresh, missing=missing)
+            appends: list[StreamAppend] = []
             try:
                 result = await decision(unit)
                 appends = unit.appends()
                 if not appends:
+                    turn.leave()
+                    caught_up = False
                     if fresh := await unit.is_stale():
                         continue
                     return result, None
-                if not queued:
-                    contended = await repository.turns.wait(locks, [e.stream_id for e in appends])
-                    queued = True
-                    if contended:
-                        # Others have appended to one of the streams meanwhile: this would lose. In
-                        # its turn, the cache is current.
-                        continue
+                await turn.take(append.stream_id for append in appends)
+                if not caught_up and unit.is_outrun():
+                    # Others have decided meanwhile: this would lose. In its turn, it comes next.
+                    caught_up, fresh, missing = True, False, unit.missing()
+                    continue
                 unit.must_hold()
                 key = once and msgspec.structs.replace(
                     once, result_ids={**once.result_ids, **unit.result_ids}
                 )
-                appended = await repository.log.append(appends, unit.metadata, key, unit.reads())
-            except VersionConflict:
-                if attempt == ATTEMPTS:
+                appended = await unit.append(appends, key, when_departed=turn.leave)
+            except VersionConflict as conflict:
+                fresh = not isinstance(conflict, PredecessorFailed)
+                conflicts += fresh
+                if conflicts == ATTEMPTS:
                     raise
-                fresh = True
+                turn.leave()
+                caught_up = False
+                await turn.take(append.stream_id for append in appends)
             except Exception as error:
+                turn.leave()
+                caught_up = False
                 # no other state would change these
                 if isinstance(error, AlreadyDone) or is_away(error):
                     raise
@@ -79,9 +100,8 @@ async def decide(
                     await _raise_if_done(repository, once)
                 raise
             else:
-                unit.committed()
                 return result, appended
-        raise AssertionError("unreachable")
+    raise AssertionError("unreachable")
 
 
 async def _raise_if_done(repository: Repository, once: IdempotencyKey | None) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 
+from eventstore.flight import Flight
 from eventstore.history import History
 
 MAX_EVENT_BYTES = 1 << 20
@@ -155,6 +156,10 @@ class VersionConflict(Exception):
     def __init__(self, stream_ids: Sequence[UUID]) -> None:
         super().__init__(f"stream moved on: {', '.join(map(str, stream_ids))}")
         self.stream_ids = stream_ids
+
+
+class PredecessorFailed(VersionConflict):
+    """The append rested on one in flight, which failed. Nothing of it was kept."""
 
 
 class WrongKind(Exception):
@@ -327,8 +332,13 @@ class Log(LogReader, Protocol):
         metadata: Metadata = ...,
         once: IdempotencyKey | None = None,
         reads: Sequence[StreamRead] = (),
+        *,
+        flight: Flight | None = None,
     ) -> Appended:
         """Append to several streams, all or nothing, and only if the `reads` still hold.
+
+        A log that can append later what rests on this append lets the `flight` depart, and ends it.
+        It does not append what rests on a failed one (PredecessorFailed).
 
         Raises VersionConflict, AlreadyDone, LogUnavailable (including ClocksDiffer); WrongKind for
         events of another kind than their stream's; TooLarge; ValueError as `check_appends`. A

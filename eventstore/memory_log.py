@@ -18,6 +18,7 @@ from uuid import UUID
 import msgspec
 
 from eventstore.codec import Codec, kind_of_all
+from eventstore.flight import Flight
 from eventstore.history import History
 from eventstore.log import (
     CLOCK_TOLERANCE,
@@ -154,8 +155,13 @@ class MemoryLog:
         metadata: Metadata = Metadata(),
         once: IdempotencyKey | None = None,
         reads: Sequence[StreamRead] = (),
+        *,
+        flight: Flight | None = None,  # noqa: ARG002 - see below
     ) -> Appended:
-        """As `Log.append`; also raises MissingKey for personal fields of a person without a key."""
+        """As `Log.append`; also raises MissingKey for personal fields of a person without a key.
+
+        No `flight` departs: nothing is appended later.
+        """
         check_appends(streams)
         occurred_at = self._clock.now()
         await self._turn()

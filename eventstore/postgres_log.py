@@ -22,6 +22,7 @@ from eventstore.codec import Codec, kind_of_all
 from eventstore.database.postgres import AWAY, open_pool
 from eventstore.database.watch import DatabaseWatch, watching
 from eventstore.decoding import Raw, decode, persons_in, raw_rows
+from eventstore.flight import Flight
 from eventstore.gathering import Gatherer
 from eventstore.head import HeadWatcher
 from eventstore.history import History
@@ -159,17 +160,39 @@ class PostgresLog:
         metadata: Metadata = Metadata(),
         once: IdempotencyKey | None = None,
         reads: Sequence[StreamRead] = (),
+        *,
+        flight: Flight | None = None,
     ) -> Appended:
         """Append to several streams, all or nothing, and only if the `reads` still hold.
 
-        Raises VersionConflict, also when the log went back meanwhile; AlreadyDone, WrongKind,
-        TooLarge; MissingKey when a person was forgotten; LogUnavailable when the database is
-        unreachable (either nothing was appended, or `once` tells on the next try), including
-        ClocksDiffer; psycopg.DataError when the database refuses a text; ValueError for an append
-        without events.
+        Raises VersionConflict, also when the log went back meanwhile; PredecessorFailed when the
+        `flight` rests on one that failed; AlreadyDone, WrongKind, TooLarge; MissingKey when a
+        person was forgotten; LogUnavailable when the database is unreachable (either nothing was
+        appended, or `once` tells on the next try), including ClocksDiffer; psycopg.DataError when
+        the database refuses a text; ValueError for an append without events.
         """
         if len(streams) != 1 or not streams[0].events or streams[0].expected_version < 0:
             check_appends(streams)  # the most frequent append, to one stream, needs no full check
+        flight = Flight() if flight is None else flight
+        flight.depart()
+        try:
+            pending = await self._pending(streams, metadata, once, reads, flight)
+            outcome = self._writer.append(pending)
+        except BaseException as error:
+            flight.fail(error if isinstance(error, Exception) else None)
+            raise
+        return await outcome
+
+    async def _pending(
+        self,
+        streams: Sequence[StreamAppend],
+        metadata: Metadata,
+        once: IdempotencyKey | None,
+        reads: Sequence[StreamRead],
+        flight: Flight,
+    ) -> Pending:
+        """An append in wire format. Raises VersionConflict when the log went back meanwhile;
+        MissingKey, TooLarge."""
         codec, generation, occurred_at = self.codec, self.history.generation, self._clock.now()
         persons = {
             person
@@ -180,7 +203,7 @@ class PostgresLog:
         keys = await self.keys.get(persons) if persons else {}
         if generation != self.history.generation:
             raise VersionConflict([stream.stream_id for stream in streams])
-        pending = Pending(metadata, occurred_at, once, reads)
+        pending = Pending(metadata, occurred_at, once, reads, flight)
         for stream in streams:
             events: list[tuple[str, bytes]] = []
             kind = kind_of_all(stream.events)
@@ -188,7 +211,7 @@ class PostgresLog:
                 key = keys.get(codec.person_of(event, stream.stream_id)) if keys else None  # type: ignore[arg-type]
                 events.append((event.NAME, codec.encode(event, stream.stream_id, key)))  # type: ignore[attr-defined]
             pending.add(stream.stream_id, stream.expected_version, kind, events)
-        return await self._writer.append(pending)
+        return pending
 
     async def prove_writer(self, *, another: bool = False) -> None:
         """Check, without appending, that an append would be accepted: by this process's writer, or

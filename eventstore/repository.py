@@ -22,6 +22,7 @@ from eventstore.codec import kind_of
 from eventstore.history import HistoryChanged
 from eventstore.log import Log, pages_of
 from eventstore.snapshots import Snapshots
+from eventstore.states_ahead import StatesAhead
 from eventstore.turns import Turns
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Repository:
         self._cache: OrderedDict[UUID, _Cached] = OrderedDict()
         self._cache_size = cache_size
         self.turns = Turns()
+        self.ahead = StatesAhead()
         self._background: set[asyncio.Task[None]] = set()
         log.history.when_it_changes(self._forget_all)
 
@@ -131,6 +133,14 @@ class Repository:
         """Whether this process has a state of the stream, of whatever kind."""
         return stream_id in self._cache
 
+    def latest_version(self, aggregate: Aggregate[Any], stream_id: UUID) -> int | None:
+        """The stream's version after all appends in flight, as far as this process knows; None
+        when it does not."""
+        if (ahead := self.ahead.newest(stream_id)) is not None:
+            return ahead.version if ahead.aggregate.kind == aggregate.kind else None
+        found = self._cache.get(stream_id)
+        return None if found is None or found.kind != aggregate.kind else found.version
+
     def remember(
         self, aggregate: Aggregate[Any], stream_id: UUID, version: int, state: object
     ) -> None:
@@ -156,6 +166,7 @@ class Repository:
 
     def _forget_all(self) -> None:
         self._cache.clear()
+        self.ahead.clear()
 
     def forget(self, stream_id: UUID) -> None:
         """Drop a stream from the cache."""

@@ -1,9 +1,10 @@
-"""Turns at streams: in one process, appends to the same stream go one after another, each decided
-on the state that the one before it left."""
+"""Turns at streams: in one process, decisions about the same stream are made one after another,
+each on the state that the one before it leaves."""
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
 from uuid import UUID
 
 
@@ -13,20 +14,59 @@ class Turns:
     def __init__(self) -> None:
         self._locks: dict[UUID, tuple[asyncio.Lock, int]] = {}
 
-    async def wait(self, turns: AsyncExitStack, stream_ids: Sequence[UUID]) -> bool:
-        """Wait for the turn at these streams, in stream-id order to avoid deadlocks; `turns` ends
-        it. Returns whether another had or wanted it before; otherwise nothing happens meanwhile."""
-        contended = not self._locks.keys().isdisjoint(stream_ids)
-        for stream_id in sorted(set(stream_ids)):
-            lock, users = self._locks.get(stream_id, (asyncio.Lock(), 0))
-            self._locks[stream_id] = (lock, users + 1)
-            turns.callback(self._leave, stream_id)
-            await turns.enter_async_context(lock)
-        return contended
+    async def enter(self, stream_id: UUID) -> None:
+        """Wait for the turn at a stream, and take it."""
+        lock, users = self._locks.get(stream_id, (asyncio.Lock(), 0))
+        self._locks[stream_id] = (lock, users + 1)
+        try:
+            await lock.acquire()
+        except BaseException:
+            self._leave(stream_id, lock)
+            raise
 
-    def _leave(self, stream_id: UUID) -> None:
-        lock, users = self._locks[stream_id]
+    def leave(self, stream_id: UUID) -> None:
+        """End the turn at a stream: the next one has it."""
+        lock, _ = self._locks[stream_id]
+        lock.release()
+        self._leave(stream_id, lock)
+
+    def _leave(self, stream_id: UUID, lock: asyncio.Lock) -> None:
+        _, users = self._locks[stream_id]
         if users == 1:
             del self._locks[stream_id]
         else:
             self._locks[stream_id] = (lock, users - 1)
+
+
+class Turn:
+    """One caller's turn at several streams. Leaves them on exit."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._streams: list[UUID] = []
+
+    async def take(self, stream_ids: Iterable[UUID]) -> None:
+        """Wait for the turn at these streams, in stream-id order to avoid deadlocks. No-op for who
+        has a turn, even at other streams."""
+        if self._streams:
+            return
+        for stream_id in sorted(set(stream_ids)):
+            await self._turns.enter(stream_id)
+            self._streams.append(stream_id)
+
+    def leave(self) -> None:
+        """End the turn, if there is one."""
+        streams, self._streams = self._streams, []
+        for stream_id in streams:
+            self._turns.leave(stream_id)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.leave()

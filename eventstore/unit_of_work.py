@@ -1,6 +1,6 @@
 """One decision: the streams it loaded, at which versions, and the events it emits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -8,15 +8,25 @@ import msgspec
 
 from eventstore.aggregate import Aggregate
 from eventstore.codec import kind_of_all
-from eventstore.log import Metadata, StreamAppend, StreamRead, VersionConflict, WrongKind
+from eventstore.flight import Flight
+from eventstore.log import (
+    Appended,
+    IdempotencyKey,
+    Metadata,
+    StreamAppend,
+    StreamRead,
+    VersionConflict,
+    WrongKind,
+)
 from eventstore.repository import Repository
+from eventstore.states_ahead import StateAhead
 
 S = TypeVar("S")
 
 
 class _Stream(msgspec.Struct):
-    """A stream within one decision: the version at which it was loaded, its state so far, and the
-    events to append."""
+    """A stream within one decision: the version at which it was loaded, its state so far, the
+    events to append, and the append in flight that will leave it at that version."""
 
     aggregate: Aggregate[Any]
     version: int
@@ -24,14 +34,26 @@ class _Stream(msgspec.Struct):
     cached: bool
     events: list[msgspec.Struct]
     checked: bool = False
+    flight: Flight | None = None
 
 
 class UnitOfWork:
     """One decision about one or several streams, appended as a whole or not at all."""
 
-    def __init__(self, repository: Repository, metadata: Metadata, *, fresh: bool) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        metadata: Metadata,
+        *,
+        fresh: bool,
+        missing: Collection[UUID] = (),
+    ) -> None:
+        """With `fresh`, states are read from the log; otherwise they come from appends in flight
+        and from the cache, where they can. Streams that were `missing` a moment ago are presumed
+        not to exist."""
         self._repository = repository
         self._fresh = fresh
+        self._missing = missing
         self._generation = repository.log.history.generation
         self._streams: dict[UUID, _Stream] = {}
         self.metadata = metadata
@@ -56,9 +78,10 @@ class UnitOfWork:
         """
         stream = self._streams.get(stream_id)
         if stream is None:
-            stream = self._streams[stream_id] = await self._first_load(
-                aggregate, stream_id, likely_new=likely_new
+            stream = self._ahead(aggregate, stream_id) or await self._first_load(
+                aggregate, stream_id, likely_new=likely_new or stream_id in self._missing
             )
+            self._streams[stream_id] = stream
         elif stream.aggregate.kind != aggregate.kind:
             if (
                 stream.events
@@ -86,6 +109,13 @@ class UnitOfWork:
         stream = self._streams[stream_id]
         if version is not None and version != stream.version:
             raise stream.aggregate.stale(stream.version)
+
+    def _ahead(self, aggregate: Aggregate[Any], stream_id: UUID) -> _Stream | None:
+        """The stream as appends in flight will leave it, if there are any."""
+        found = None if self._fresh else self._repository.ahead.newest(stream_id)
+        if found is None or found.aggregate.kind != aggregate.kind:
+            return None
+        return _Stream(aggregate, found.version, found.state, True, [], flight=found.flight)
 
     async def _first_load(
         self, aggregate: Aggregate[Any], stream_id: UUID, *, likely_new: bool = False
@@ -129,9 +159,25 @@ class UnitOfWork:
         """Name the ids of what was created, for a replay under the request's idempotency key."""
         self.result_ids.update({name: str(value) for name, value in ids.items()})
 
+    def missing(self) -> frozenset[UUID]:
+        """The streams that were looked for and do not exist."""
+        return frozenset(i for i, s in self._streams.items() if s.checked and s.version == 0)
+
+    def is_outrun(self) -> bool:
+        """Whether this process knows a stream at another version than this unit."""
+        latest = self._repository.latest_version
+        return any(
+            latest(stream.aggregate, stream_id) not in (None, stream.version)
+            for stream_id, stream in self._streams.items()
+            if stream.checked or stream.events
+        )
+
     async def is_stale(self) -> bool:
-        """Whether a cached stream has moved on. For decisions without an append, which would find
-        out by itself."""
+        """Whether a cached stream has moved on, or an append failed that this unit rests on. For
+        decisions without an append, which would find out by itself. Waits for appends in flight."""
+        for flight in self._rests_on():
+            if not await flight.outcome():
+                return True
         if self._is_void():
             return True
         cached = {
@@ -160,12 +206,49 @@ class UnitOfWork:
         if self._is_void():
             raise VersionConflict(list(self._streams))
 
-    def committed(self) -> None:
-        """Cache the states that are now in the log."""
-        if self._is_void():
-            return
+    async def append(
+        self,
+        appends: Sequence[StreamAppend],
+        once: IdempotencyKey | None,
+        when_departed: Callable[[], None],
+    ) -> Appended:
+        """Append, and cache the states that are then in the log. As soon as the append has
+        departed, others can rest on them. Raises as Log.append."""
+
+        def departed() -> None:
+            self._announce(flight)
+            when_departed()
+
+        flight = Flight(self._rests_on(), on_departure=departed, on_end=lambda: self._ended(flight))
+        try:
+            appended = await self._repository.log.append(
+                appends, self.metadata, once, self.reads(), flight=flight
+            )
+        except BaseException:
+            if not flight.has_departed:
+                flight.fail()
+            raise
+        flight.land()
+        return appended
+
+    def _rests_on(self) -> list[Flight]:
+        """The appends in flight that will leave the states of this unit, each once."""
+        flights = {s.flight: None for s in self._streams.values() if s.flight is not None}
+        return [flight for flight in flights if not flight.landed]
+
+    def _announce(self, flight: Flight) -> None:
         for stream_id, s in self._streams.items():
             if s.events:
-                self._repository.remember(
-                    s.aggregate, stream_id, s.version + len(s.events), s.state
-                )
+                state = StateAhead(s.aggregate, s.version + len(s.events), s.state, flight)
+                self._repository.ahead.add(stream_id, state)
+
+    def _ended(self, flight: Flight) -> None:
+        """The append in this flight has its outcome: cache the states that are now in the log."""
+        void = self._is_void()
+        for stream_id, s in self._streams.items():
+            if s.events:
+                if flight.landed and not void:
+                    self._repository.remember(
+                        s.aggregate, stream_id, s.version + len(s.events), s.state
+                    )
+                self._repository.ahead.end(stream_id, flight)

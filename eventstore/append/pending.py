@@ -7,16 +7,17 @@ from datetime import UTC, datetime
 from os import urandom
 from uuid import UUID
 
-import msgspec
-
 from eventstore.append import binary_arrays as pg
 from eventstore.chain import cause_in_bytes, digest_of, encoded_cause, encoded_time
+from eventstore.flight import Flight
 from eventstore.log import (
     MAX_APPEND_BYTES,
     MAX_EVENT_BYTES,
     Appended,
     IdempotencyKey,
+    LogUnavailable,
     Metadata,
+    PredecessorFailed,
     StreamRead,
     TooLarge,
 )
@@ -27,7 +28,8 @@ PROOF_BYTES = 8192
 
 
 class Pending:
-    """One append: its events, its expectations, and the future its caller waits for."""
+    """One append: its events, its expectations, and the future its caller waits for. Its flight
+    has its outcome, also when the caller has gone."""
 
     __slots__ = (
         "_end",
@@ -37,7 +39,9 @@ class Pending:
         "deadline",
         "digests",
         "event_ids",
+        "flight",
         "future",
+        "leaves",
         "occurred_at",
         "once",
         "reads",
@@ -54,7 +58,9 @@ class Pending:
         occurred_at: datetime,
         once: IdempotencyKey | None,
         reads: Sequence[StreamRead] = (),
+        flight: Flight | None = None,
     ) -> None:
+        self.flight = Flight() if flight is None else flight
         self.occurred_at = occurred_at
         self.once = once
         self.reads = reads
@@ -63,11 +69,11 @@ class Pending:
         self.size = 0  # bytes of its events on the wire
         self.digests: list[bytes] = []
         self.checks: list[tuple[UUID, int, str]] = []  # stream, expected version and kind
+        self.leaves: list[tuple[bytes, int, str]] = []  # stream, version afterwards and kind
         self.claims: list[bytes] = [] if once is None else [once.key.bytes]
-        """Streams and keys that no other append of the batch may touch; bytes, as a UUID's own hash
-        is slow."""
+        """Streams and keys that it writes; bytes, as a UUID's own hash is slow."""
         self.rests_on: list[bytes] = [read.stream_id.bytes for read in reads] if reads else []
-        """Streams that no other append of the batch may add to, but may also rest on."""
+        """Streams that it reads."""
         self.uncertain = False  # an earlier try may have committed before its connection was lost
         self.void = False  # the log's history has changed since the decision
         # Cause and time are the same for all events of an append: encode them once.
@@ -86,6 +92,7 @@ class Pending:
         stream = stream_id.bytes
         self.checks.append((stream_id, expected_version, kind))
         self.claims.append(stream)
+        self.leaves.append((stream, expected_version + len(events), kind))
         for version, (name, payload) in enumerate(events, expected_version + 1):
             if len(payload) > MAX_EVENT_BYTES:
                 raise TooLarge(
@@ -109,40 +116,36 @@ class Pending:
         stream_id, expected_version, _ = self.checks[0]
         return stream_id, expected_version + 1
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has landed or failed."""
+        return self.flight.landed is not None
+
     def landed(self, first: int, at: datetime) -> None:
-        """Report success to the caller, with the position of the first event."""
+        """Report success, with the position of the first event."""
+        self.flight.land()
         if not self.future.done():
             self.future.set_result(
                 Appended(first, first + len(self.event_ids) - 1, at, self.event_ids)
             )
 
     def failed(self, error: Exception) -> None:
-        """Report failure to the caller."""
+        """Report failure."""
+        self.flight.fail(error)
         if not self.future.done():
             self.future.set_exception(error)
 
-
-def arguments(batch: Sequence[Pending], new_event: int, new_once: int) -> list[bytes]:
-    """A batch as the first parameters of log.append_v4, in order; `new_event` and `new_once` are
-    the object ids of its types."""
-    checks = [check for pending in batch for check in pending.checks if check[1] > 0]
-    reads = [read for pending in batch for read in pending.reads]
-    onces, last = [], 0
-    for pending in batch:
-        last += len(pending.wires)
-        if (once := pending.once) is not None:
-            result_ids = msgspec.json.encode(once.result_ids).decode()
-            onces.append(pg.new_once(once.key, once.fingerprint, result_ids, once.expires_at, last))
-    return [
-        pg.array(new_event, [wire for pending in batch for wire in pending.wires]),
-        pg.digests([digest for pending in batch for digest in pending.digests]),
-        pg.uuids([stream_id for stream_id, _, _ in checks]),
-        pg.bigints([version for _, version, _ in checks]),
-        pg.texts([kind for _, _, kind in checks]),
-        pg.uuids([read.stream_id for read in reads]),
-        pg.bigints([read.version for read in reads]),
-        pg.array(new_once, onces),
-    ]
+    def fail_with_predecessor(self) -> bool:
+        """Report failure when an append has failed that this one rests on. Returns whether one
+        has."""
+        lost = next((each for each in self.flight.rests_on if each.landed is False), None)
+        if lost is None:
+            return False
+        if self.uncertain or isinstance(lost.error, LogUnavailable):
+            self.failed(LogUnavailable("the log did not take in time what this append rests on"))
+        else:
+            self.failed(PredecessorFailed([stream_id for stream_id, *_ in self.checks]))
+        return True
 
 
 def doomed() -> list[Pending]:

@@ -13,7 +13,8 @@ import psycopg
 from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 
-from eventstore.append.pending import Pending, arguments, doomed
+from eventstore.append.batch import arguments, expectations
+from eventstore.append.pending import Pending, doomed
 from eventstore.append.pipeline import Pipeline
 from eventstore.chain import encoded_time, moment
 from eventstore.database.connections import Watch
@@ -157,8 +158,7 @@ class Sender:
 
     async def send(self, batch: list[Pending]) -> None:
         """Send a batch until each append has an outcome, or its patience ends (LogUnavailable)."""
-        # some callers may have gone
-        while batch := [pending for pending in batch if not pending.future.done()]:
+        while batch := [pending for pending in batch if not pending.is_over]:
             try:
                 await self._execute(_decided_here(await self._settle(batch)))
                 self.away = None
@@ -167,8 +167,9 @@ class Sender:
             except Exception as error:
                 self._doubtful = True
                 tried_before = [pending for pending in batch if pending.uncertain]
-                for pending in batch:
-                    pending.uncertain = True
+                if is_away(error) or not isinstance(error, psycopg.Error):
+                    for pending in batch:
+                        pending.uncertain = True
                 if is_away(error):
                     if self._watch is None or isinstance(error, _HELD_UP):
                         self._lose_patience(batch, error)
@@ -219,7 +220,7 @@ class Sender:
 
     async def _execute(self, batch: list[Pending]) -> None:
         unexplained, wake = 0, True
-        while batch:
+        while batch := [each for each in batch if not each.fail_with_predecessor()]:
             try:
                 if (
                     self._pipeline is None
@@ -302,7 +303,7 @@ class Sender:
                 ) > self._skew_logged_at + SKEW_LOG_SECONDS:
                     self._skew_logged_at = now
                     logger.error("an append was refused: %s", differ)
-        return [pending for pending in batch if not pending.future.done()]
+        return [pending for pending in batch if not pending.is_over]
 
     async def _without_losers(self, batch: list[Pending]) -> list[Pending]:
         """Fail the appends whose stream has moved on, is of another kind, or whose key is known.
@@ -310,11 +311,8 @@ class Sender:
         # First those whose own earlier try won: it did commit before its connection was lost.
         batch = await self._settle(batch)
         keys = [pending.once.key for pending in batch if pending.once is not None]
-        kinds = [(*check, n) for n, pending in enumerate(batch) for check in pending.checks]
-        checks = [(stream_id, version, n) for stream_id, version, _, n in kinds]
-        checks += [
-            (r.stream_id, r.version, n) for n, pending in enumerate(batch) for r in pending.reads
-        ]
+        kinds, reads = expectations(batch)
+        checks = [*((stream_id, version, n) for stream_id, version, _, n in kinds), *reads]
         known = {row[0]: done_of(row) for row in await self._ask(DONE, keys)}
         conflicts = {
             n for (n,) in await self._ask(_CONFLICTS, *map(list, zip(*checks, strict=True)))
@@ -331,7 +329,7 @@ class Sender:
                 )
             elif n in conflicts:
                 pending.failed(VersionConflict([stream_id for stream_id, *_ in pending.checks]))
-        return [pending for pending in batch if not pending.future.done()]
+        return [pending for pending in batch if not pending.is_over]
 
     async def _settle(self, batch: list[Pending]) -> list[Pending]:
         """Report success for appends that committed before the connection was lost, by their event

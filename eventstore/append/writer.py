@@ -9,8 +9,9 @@ while the server works on the other. See docs/log.md.
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from itertools import chain, islice
+from itertools import chain
 
+from eventstore.append.batch import Batch, Touched
 from eventstore.append.pending import Pending
 from eventstore.append.sender import Sender
 from eventstore.database.connections import Watch
@@ -53,6 +54,7 @@ class GroupCommitWriter:
         self._waiting: list[Pending] = []
         # at most two tasks, with their batches
         self._sending: dict[asyncio.Task[None], Sequence[Pending]] = {}
+        self._held_back = 0  # of those that wait, for the batch under way
         self._closed = False
         # looked up once: in Python 3.11 each look-up costs a system call
         self._loop = asyncio.get_running_loop()
@@ -66,6 +68,8 @@ class GroupCommitWriter:
         pending.future = self._loop.create_future()
         pending.deadline = self._loop.time() + APPEND_TIMEOUT_SECONDS
         self._waiting.append(pending)
+        for flight in pending.flight.rests_on:
+            flight.when_over(self._start)  # it may fail before it comes here
         self._start()
         return pending.future
 
@@ -96,9 +100,13 @@ class GroupCommitWriter:
 
     def _start(self) -> None:
         """Start a task if enough appends wait; it takes them when it first runs."""
-        if not self._sending or (len(self._sending) == 1 and len(self._waiting) >= OVERLAP):
+        if not self._sending or (len(self._sending) == 1 and self._enough_wait()):
             task = background_task(self._run(), "log-writer")
             self._sending[task] = ()
+
+    def _enough_wait(self) -> bool:
+        """Whether enough appends wait that need not wait for the batch under way."""
+        return len(self._waiting) - self._held_back >= OVERLAP
 
     async def _run(self) -> None:
         """Send batches while enough appends wait for this task."""
@@ -115,6 +123,7 @@ class GroupCommitWriter:
                     for pending in batch:
                         pending.failed(error)
                 self._sending[task] = ()
+                self._held_back = 0
                 if self._sender.away is not None:
                     self._fail_late(self._sender.away)
         except asyncio.CancelledError:  # stopped half-way: no caller may wait for ever
@@ -134,38 +143,35 @@ class GroupCommitWriter:
                 pending.failed(error)
 
     def _take(self) -> list[Pending]:
-        """The next batch: the first waiting appends, without a stream or key twice or already under
-        way.
-
-        An append that rests on a stream may share a batch with others that do, but not with one
-        that adds to it.
-        """
-        size, taken, relied_on = MAX_BATCH, set[bytes](), set[bytes]()
+        """The next batch: the first waiting appends, except those that rest on, or touch, what is
+        already under way."""
+        under_way = Touched(chain(*self._sending.values()))
+        size = MAX_BATCH
         if any(self._sending.values()):
-            if len(self._waiting) < OVERLAP:
+            if not self._enough_wait():
                 return []
-            for pending in chain(*self._sending.values()):
-                taken.update(pending.claims)
-                relied_on.update(pending.rests_on)
         elif len(self._waiting) >= 2 * OVERLAP:  # the other half follows behind
             size = min(MAX_BATCH, len(self._waiting) // 2)
-        batch: list[Pending] = []
+        batch = Batch()
         left: list[Pending] = []
-        seen = bytes_taken = 0
-        for pending in islice(self._waiting, size):
-            if batch and bytes_taken + pending.size > MAX_BATCH_BYTES:
-                break
-            seen += 1
-            fits = taken.isdisjoint(pending.claims)
-            if fits and (relied_on or pending.rests_on):
-                fits = relied_on.isdisjoint(pending.claims) and taken.isdisjoint(pending.rests_on)
-            if fits:
-                batch.append(pending)
-                bytes_taken += pending.size
-            else:
+        waiting = iter(self._waiting)
+        for pending in waiting:
+            if pending.future.done():  # its caller has gone
+                pending.flight.fail()
+            elif pending.fail_with_predecessor():
+                pass
+            elif batch.awaits(pending):
                 left.append(pending)
-            # also of skipped ones, to keep a stream's appends in order
-            taken.update(pending.claims)
-            relied_on.update(pending.rests_on)
-        self._waiting = left + self._waiting[seen:]
-        return batch
+            elif not (under_way.is_free_for(pending) and batch.fits(pending)):
+                left.append(pending)
+                under_way.add(pending)  # to keep a stream's appends in order
+            elif batch.appends and batch.size + pending.size > MAX_BATCH_BYTES:
+                left.append(pending)
+                break
+            else:
+                batch.add(pending)
+                if len(batch.appends) == size:
+                    break
+        self._held_back = len(left)
+        self._waiting = [*left, *waiting]
+        return batch.appends

@@ -43,9 +43,12 @@ ENDS_WITH_ANOTHER = {
     # takes another name, so that its content is void
     "adapters.queues.postgres_consumer.Consumer",
     "commands.accounts.session_ends._Remembered",
+    "eventstore.append.batch.Batch",  # within one statement
+    "eventstore.append.batch.Touched",
     "eventstore.append.pending.Pending",  # refused by the writer
     "eventstore.append.pipeline.Pipeline",  # closed by the writer
     "eventstore.gathering.Gatherer",  # asks anew each time; its caller checks the history
+    "eventstore.states_ahead.StatesAhead",  # emptied by the repository
     "eventstore.unit_of_work.UnitOfWork",  # decided again
     "projections.engine.advancing.Subscriber",  # created at each lead; released within a second
     "projections.engine.lanes.Lane",
@@ -71,6 +74,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "eventstore.database.watch.DatabaseWatch",  # connections, and who waits
     "eventstore.history.History",
     "eventstore.memory_log.Memory",  # is the log
+    "eventstore.turns.Turn",
     "eventstore.turns.Turns",  # decisions that wait
     # read again when their number changes, which going back does not hide for long
     "eventstore.consumers.newer_events.UnknownNames",
