@@ -41,7 +41,7 @@ class NoticeBoard:
     count: readers find a whole message, even if the writer is killed.
     """
 
-    HALF_BYTES = 2 << 20
+    HALF_BYTES = 8 << 20
 
     def __init__(self, memory: memoryview) -> None:
         self._memory = memory

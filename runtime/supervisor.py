@@ -18,10 +18,12 @@ from typing import IO
 
 import httpx
 
+from adapters.postgres.embedded import SETTINGS as POSTGRES_SETTINGS
 from adapters.postgres.embedded import EmbeddedPostgres
 from adapters.postgres.programs import EmbeddedPostgresError
 from runtime.bootstrap import FirstStart, prepare
 from runtime.children import Child
+from runtime.connection_count import connections_needed, warn_of_too_few
 from runtime.home import open_home
 from runtime.instance import noted_port, port_file, remember_servers, running_database_url
 from runtime.listening import bind, check_port, is_free
@@ -60,11 +62,10 @@ def run(settings: Settings) -> int:
             stack.enter_context(_only_instance(settings.home))
             _check_ports(settings)
             remember_servers(settings)
-            postgres = (
-                stack.enter_context(EmbeddedPostgres(settings.home)) if settings.embedded else None
-            )
+            postgres = stack.enter_context(_embedded(settings)) if settings.embedded else None
             url = postgres.url if postgres else running_database_url(settings)
             prepare_database(url, settings)
+            warn_of_too_few(url, settings)
             settings = settings.model_copy(
                 update={
                     "provider_port": (
@@ -90,6 +91,12 @@ def run(settings: Settings) -> int:
         finally:
             _stop_all(children)
     return 0
+
+
+def _embedded(settings: Settings) -> EmbeddedPostgres:
+    usual = int(POSTGRES_SETTINGS["max_connections"])
+    most = max(usual, connections_needed(settings))
+    return EmbeddedPostgres(settings.home, settings={"max_connections": str(most)})
 
 
 class Stopped(KeyboardInterrupt):

@@ -22,7 +22,14 @@ Key = tuple[str, tuple[tuple[str, str], ...]]
 
 Samples = dict[Key, float]
 
-_FAMILIES = msgspec.msgpack.Decoder(dict[str, list[tuple[Key, float]]])
+Families = dict[str, Samples]
+"""By the name of the metric."""
+
+_Shown = dict[str, list[tuple[str, dict[str, str], float, object, object, object]]]
+"""Samples as prometheus_client has them: name, labels, value, and three that are not used."""
+
+_MESSAGE = msgspec.msgpack.Decoder(tuple[_Shown, _Shown])
+"""What a process takes over from those before it with its number, and its own."""
 
 
 def _widest(values: Iterable[float]) -> float:
@@ -51,26 +58,17 @@ class JoinedMetrics(Collector):
         self._registry = registry
         self._board = board
         self._number = number
-        before = board.read(number - 1)
-        self._before = {
-            name: samples for name, samples in _families(before).items() if name in _COUNTERS
-        }
+        self._before = _encoded(_families(board.read(number - 1)))
 
     def publish(self) -> None:
-        """Show this process's metrics to the others."""
-        families = {
-            metric.name: list(self._counted(metric).items())
+        """Show this process's metrics to the others. Only they take samples apart, and only when
+        they are asked."""
+        own = {
+            metric.name: metric.samples
             for metric in self._registry.collect()
             if _is_joined(metric.name)
         }
-        self._board.put(self._number - 1, msgspec.msgpack.encode(families))
-
-    def _counted(self, metric: Metric) -> Samples:
-        own = {
-            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-            for sample in metric.samples
-        }
-        return _added([self._before.get(metric.name, {}), own])
+        self._board.put(self._number - 1, msgspec.msgpack.encode((self._before, own)))
 
     def collect(self) -> Iterator[Metric]:
         """The program's metrics."""
@@ -105,10 +103,32 @@ def _is_joined(name: str) -> bool:
     return name in _COUNTERS or name in _GAUGES or name.startswith(_OF_EACH)
 
 
-def _families(message: Message | None) -> dict[str, Samples]:
+def _families(message: Message | None) -> Families:
+    """What a process shows, with what it has taken over."""
     if message is None:
         return {}
-    return {name: dict(samples) for name, samples in _FAMILIES.decode(message.text).items()}
+    before, own = (
+        {name: _samples(shown) for name, shown in part.items()}
+        for part in _MESSAGE.decode(message.text)
+    )
+    return {name: _added([before.get(name, {}), samples]) for name, samples in own.items()}
+
+
+def _samples(shown: Iterable[tuple[str, dict[str, str], float, object, object, object]]) -> Samples:
+    return {(name, tuple(labels.items())): value for name, labels, value, *_ in shown}
+
+
+def _encoded(families: Families) -> msgspec.Raw:
+    """The counters, to be shown again and again."""
+    counters = {
+        name: [
+            (sample, dict(labels), value, None, None, None)
+            for (sample, labels), value in samples.items()
+        ]
+        for name, samples in families.items()
+        if name in _COUNTERS
+    }
+    return msgspec.Raw(msgspec.msgpack.encode(counters))
 
 
 def _added(of_processes: Iterable[Samples]) -> Samples:

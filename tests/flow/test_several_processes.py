@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
+from runtime.connection_count import connections_needed
+from runtime.settings import Settings
 from tests.support.processes.instance import ADMIN, PASSWORD, VISA, Person, eventually
 from tests.support.processes.supervised import Run, homes, run_in
 from tests.support.servers import shared
@@ -245,6 +248,17 @@ def test_a_limit_is_the_same_however_many_processes_there_are(limited: Run) -> N
         for _ in range(23)
     ]
     assert told == [*[401] * 20, *[429] * 3]
+
+
+def test_the_processes_take_no_more_connections_than_was_reckoned(several: Run) -> None:
+    url = several.environment["LUDOTECA_DATABASE_URL"]
+    settings = Settings(api_processes=2, worker_processes=2, projector_processes=2)
+    with psycopg.connect(url) as conn:
+        row = conn.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        ).fetchone()
+    assert row is not None
+    assert 20 < row[0] <= connections_needed(settings)
 
 
 # -- the end ---------------------------------------------------------------------------------------
