@@ -155,6 +155,14 @@ def exclusively(conn: psycopg.Connection, projection: str) -> Iterator[None]:
             checkpoints.stop_leading(conn, f"rebuild {projection}")
 
 
+def is_being_rebuilt(conn: psycopg.Connection, projection: str) -> bool:
+    """Whether a process builds or drops storages of a projection."""
+    if not checkpoints.try_lead(conn, f"rebuild {projection}"):
+        return True
+    checkpoints.stop_leading(conn, f"rebuild {projection}")
+    return False
+
+
 def _await_parts(conn: psycopg.Connection, projection: str) -> None:
     """Wait for the processes that a rebuild had started, if it died before them: they might write
     into a new storage of the same name. Raises Busy."""

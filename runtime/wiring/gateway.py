@@ -17,6 +17,7 @@ from commands.ports.images import ImageStoreUnavailable
 from domain.errors import Conflict
 from eventstore.database.postgres import AWAY, connect
 from projections.engine import rebuild
+from projections.engine.dropping import is_being_rebuilt
 from projections.engine.runner import Registered
 from queries.audit import Audit
 from queries.operations import Operations
@@ -133,7 +134,8 @@ async def _check_queue(queues: Queues) -> None:
 
 
 class Rebuilder:
-    """Rebuilds projections in the background of this process, each once at a time."""
+    """Rebuilds projections in the background of this process, each once at a time in all
+    processes."""
 
     def __init__(self, core: Core, models: list[Registered]) -> None:
         self._core = core
@@ -145,11 +147,16 @@ class Rebuilder:
         Conflict("rebuild_running")."""
         if name not in self._models:
             return False
+        elsewhere = await asyncio.to_thread(self._is_rebuilt_elsewhere, name)
         task = self._running.get(name)
-        if task is not None and not task.done():
+        if elsewhere or (task is not None and not task.done()):
             raise Conflict("rebuild_running", f"{name} is being rebuilt already")
         self._running[name] = asyncio.create_task(asyncio.to_thread(self._rebuild, name))
         return True
+
+    def _is_rebuilt_elsewhere(self, name: str) -> bool:
+        with connect(self._core.url, "ludoteca rebuild") as conn:
+            return is_being_rebuilt(conn, name)
 
     def _rebuild(self, name: str) -> None:
         try:

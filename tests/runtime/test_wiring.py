@@ -1,5 +1,6 @@
 """How processes are composed."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from functools import cached_property
 from importlib import import_module
@@ -12,8 +13,13 @@ from commands import workers
 from commands.caller import SYSTEM
 from commands.ports.queue import JobWorker
 from commands.services import Commands
+from domain.errors import Conflict
+from eventstore.database.postgres import connect
+from projections.engine.dropping import exclusively
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
+from runtime.wiring.gateway import Rebuilder
+from runtime.wiring.search import all_models
 from runtime.wiring.work import WORK, open_queues, reactors_of
 
 SERVICES = {
@@ -68,3 +74,15 @@ async def test_no_two_reactors_have_one_name(core: Core) -> None:
         names = [reactor.name for reactor in reactors_of(core, queues)]
 
     assert len(set(names)) == len(names) > len(WORK)
+
+
+async def test_a_rebuild_that_another_process_runs_is_not_begun(core: Core) -> None:
+    models = await asyncio.to_thread(all_models, core.settings)
+    rebuilder = Rebuilder(core, models)
+    with (
+        connect(core.url, "another process") as conn,
+        exclusively(conn, "games"),
+        pytest.raises(Conflict, match="games is being rebuilt already"),
+    ):
+        await rebuilder.start("games")
+    assert await rebuilder.start("games")
