@@ -143,19 +143,24 @@ class WebSocket(WebSocketsSansIOProtocol):
 
 
 class GracefulServer(uvicorn.Server):
-    """Leaves signals to `run_until_stopped`: with two handlers for one signal, which one ends the
-    process is a race."""
+    """Answers what clients have sent when it stops. Leaves signals to `run_until_stopped`: with two
+    handlers for one signal, which one ends the process is a race."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets)
+        logger.info("listening on port %s of %s", self.config.port, self.config.host)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop. Connections that clients have made, and that wait to be accepted, are answered too:
         closing the socket would reset them."""
         for each in sockets or []:
-            with suppress(BlockingIOError):
-                while True:
+            with suppress(OSError):  # there are no more, or no file descriptors for them
+                for _ in range(self.config.backlog):
                     await self._accept(each.accept()[0])
         await super().shutdown(sockets)
 
@@ -175,7 +180,6 @@ async def _serve(config: uvicorn.Config, *, shared: bool = False) -> None:
     allows."""
     server = GracefulServer(config)
     sockets = bound_sockets(config.host, config.port, shared=shared)
-    logger.info("listening on %s", ", ".join(str(each.getsockname()) for each in sockets))
     for each in sockets:
         each.setblocking(False)
     serving = asyncio.create_task(server.serve(sockets))
