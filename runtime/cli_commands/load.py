@@ -1,6 +1,5 @@
 """`ludoteca load`: real games and purchases from CSV files."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -70,6 +69,10 @@ def purchases(file: File, json: Json = False) -> None:
 def _load(
     load: "Callable[[Core, Path, console.Progress], Awaitable[LoadReport]]", file: Path, json: bool
 ) -> None:
+    import uvloop
+
+    from runtime.processes.garbage import collect_rarely
+
     settings = opening.quiet_settings()
 
     async def main() -> "LoadReport":
@@ -77,7 +80,8 @@ def _load(
             with console.progress() as progress:
                 return await load(core, file, progress)
 
-    report = asyncio.run(main())
+    collect_rarely()
+    report = uvloop.run(main())
     with console.reporting():
         if json:
             console.print_json(report)

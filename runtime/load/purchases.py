@@ -180,14 +180,20 @@ async def _outcomes_so_far(core: Core) -> _Outcomes:
     return outcomes
 
 
-async def _look(core: Core, outcomes: _Outcomes, head: int) -> None:
+async def _look(core: Core, outcomes: _Outcomes, head: int) -> set[UUID]:
+    """Read the next page. Returns the orders that reached their end in it."""
+    found: set[UUID] = set()
     page, end = await core.log.read_page(outcomes.position, head, names=_OUTCOME_NAMES, limit=5000)
     for recorded in await core.log.decode(page):
         if isinstance(recorded.event, LibraryGameAdded):
-            outcomes.granted.add(recorded.event.order_id)
+            order_id = recorded.event.order_id
+            outcomes.granted.add(order_id)
         else:
-            outcomes.cancelled.add(recorded.env.stream_id)
+            order_id = recorded.env.stream_id
+            outcomes.cancelled.add(order_id)
+        found.add(order_id)
     outcomes.position = end
+    return found
 
 
 def _once(purchase: Purchase, tries: int) -> IdempotencyKey:
@@ -253,27 +259,26 @@ async def _granted(
     core: Core, orders: set[UUID], outcomes: _Outcomes, report: LoadReport, progress: Progress
 ) -> None:
     """Wait until each of these orders is granted or cancelled."""
-    before = -1
+    wanted, waiting = len(orders), orders - outcomes.granted - outcomes.cancelled
+    now = asyncio.get_running_loop().time
+    before, since = wanted, now()
     while True:
         stop_if_cancelled()
-        report.granted = len(orders & outcomes.granted)
-        failed = len((orders & outcomes.cancelled) - outcomes.granted)
-        progress("grants", report.granted + failed, len(orders))
-        if report.granted + failed == len(orders):
+        progress("grants", wanted - len(waiting), wanted)
+        if not waiting:
+            report.granted = len(orders & outcomes.granted)
             return
-        if report.granted + failed > before:
-            before, since = report.granted + failed, asyncio.get_running_loop().time()
-        if asyncio.get_running_loop().time() - since > STALLED_SECONDS:
-            raise Stalled(
-                f"{len(orders) - before} of {len(orders)} orders wait: is a worker running?"
-            )
+        if len(waiting) < before:
+            before, since = len(waiting), now()
+        if now() - since > STALLED_SECONDS:
+            raise Stalled(f"{before} of {wanted} orders wait: is a worker running?")
         try:
             async with asyncio.timeout(5):
                 head = await core.log.watcher.beyond(outcomes.position)
         except TimeoutError:
             continue
         await asyncio.sleep(0.1)  # check many in one look
-        await _look(core, outcomes, head)
+        waiting -= await _look(core, outcomes, head)
 
 
 async def _games(core: Core) -> dict[str, UUID]:

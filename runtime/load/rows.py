@@ -13,7 +13,7 @@ import msgspec
 from runtime.load.csv_records import Record, Records
 from runtime.wiring.core import Core
 
-MAX_CONCURRENT_ROWS = 128
+MAX_CONCURRENT_ROWS = 256
 PAGE = 2_000
 
 Progress = Callable[[str, int, int], None]
