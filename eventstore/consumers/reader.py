@@ -169,7 +169,8 @@ class Reader:
             payload = row[_PAYLOAD]
             if payload is None:
                 break
-            largest = max(largest, len(payload))
+            if (size := len(payload)) > largest:
+                largest = size
             env = Place(*row[:_PAYLOAD])
             read = readers[env.name]
             if read is None:

@@ -115,7 +115,10 @@ class _Folding:
             except Exception as error:
                 self._poisoned_by(env, error)
                 continue
-            keys.extend(touched if isinstance(touched, list) else (touched,))
+            if isinstance(touched, list):
+                keys.extend(touched)
+            else:
+                keys.append(touched)
             mine.append((handler, event, env))
 
     def all_at_once(self) -> bool:

@@ -110,8 +110,7 @@ class PostgresTable(Generic[R]):
         self._checks: tuple[str, ...] = row_type.CHECKS  # type: ignore[attr-defined]
         self._key = key_of(row_type)
         self._types = {c.name: c.type for c in self.columns}
-        self._json = [c.name for c in self.columns if c.json]
-        self._getters: list[tuple[str, bool]] = [(c.name, c.json) for c in self.columns]
+        self._json_at = [number for number, c in enumerate(self.columns) if c.json]
         self._composed: dict[str, _Statements] = {}  # by storage
 
     def table(self, storage: str) -> sql.Identifier:
@@ -245,19 +244,20 @@ class PostgresTable(Generic[R]):
                 copy.write_row(self._values(row))
 
     def _values(self, row: R) -> Sequence[Any]:
-        if not self._json:
-            return msgspec.structs.astuple(row)
-        return [
-            _binary_json(getattr(row, name)) if json else getattr(row, name)
-            for name, json in self._getters
-        ]
+        values = msgspec.structs.astuple(row)
+        if not self._json_at:
+            return values
+        changed = list(values)
+        for number in self._json_at:
+            changed[number] = _binary_json(values[number])
+        return changed
 
     def _column_arrays(self, rows: Sequence[R]) -> list[Array]:
         return [column_array(c.type, [getattr(row, c.name) for row in rows]) for c in self.columns]
 
     def _rows(self, rows: Sequence[tuple[Any, ...]]) -> list[R]:
         names = [c.name for c in self.columns]
-        if not self._json:
+        if not self._json_at:
             return [self.row_type(**dict(zip(names, row, strict=True))) for row in rows]
         return [msgspec.convert(dict(zip(names, row, strict=True)), self.row_type) for row in rows]
 
