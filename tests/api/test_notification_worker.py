@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from commands.aggregates import NOTIFICATION
 from commands.caller import SYSTEM
+from commands.handler import CommandHandler
 from commands.ports.notifications import Message, NotDelivered
 from commands.ports.queue import Job, JobAttempt
 from commands.workers.notifications import NotificationWorker
@@ -20,6 +21,7 @@ from domain.notifications import (
     NotificationRequested,
     NotificationSent,
 )
+from eventstore.repository import Repository
 from eventstore.unit_of_work import UnitOfWork
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
@@ -123,6 +125,32 @@ async def test_a_notice_is_sent_once_under_its_own_id(core: Core) -> None:
         "You sent 5.00 USD",
     )
     assert message.text.startswith("Hello,")
+
+
+async def sent_by_another_process(core: Core, notification_id: UUID) -> None:
+    """Record that it was sent, of which the worker's own cache learns nothing."""
+
+    async def decision(unit: UnitOfWork) -> None:
+        current = await unit.get(NOTIFICATION, notification_id)
+        unit.emit(notification_id, notifications.mark_sent(current, "theirs"))
+
+    await CommandHandler(Repository(core.log), core.clock).handle(decision, SYSTEM)
+
+
+async def test_a_repeated_attempt_sees_that_another_process_has_sent_it(core: Core) -> None:
+    transport = FakeTransport()
+    desk = await asked(core, transport)
+    await sent_by_another_process(core, desk.notification_id)
+    await desk.attempt(2)
+    assert transport.taken == []
+    assert await desk.outcome() == [NotificationSent(provider_ref="theirs")]
+
+
+async def test_a_first_attempt_at_an_outdated_state_records_nothing_twice(core: Core) -> None:
+    desk = await asked(core, FakeTransport())
+    await sent_by_another_process(core, desk.notification_id)
+    await desk.attempt(1)
+    assert await desk.outcome() == [NotificationSent(provider_ref="theirs")]
 
 
 async def test_a_push_notice_is_no_letter(core: Core) -> None:
