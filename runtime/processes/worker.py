@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from time import monotonic
 from typing import Any
 
@@ -53,7 +53,7 @@ async def work(settings: Settings) -> None:
 
 def consumers(core: Core, queues: Queues) -> Iterator[Coroutine[Any, Any, None]]:
     """Consumers that handle the jobs of each queue until cancelled."""
-    log = _WritableLog(core.log)
+    log = WritableLog(core.log.prove_writer)
     for work in WORK:
         worker = work.worker(core)
         handler = log.before(worker.handle)
@@ -61,19 +61,24 @@ def consumers(core: Core, queues: Queues) -> Iterator[Coroutine[Any, Any, None]]
         yield queues[work.queue].consume(handler, concurrency=concurrency, lost=worker.lost)
 
 
-class _WritableLog:
+class WritableLog:
     """Lets jobs start only while the log can be written: what they do outside could not be recorded
-    otherwise."""
+    otherwise. `prove` raises when it cannot; it holds for some `seconds`."""
 
-    def __init__(self, log: PostgresLog) -> None:
-        self._log = log
+    def __init__(
+        self, prove: Callable[[], Awaitable[None]], seconds: float = PROOF_SECONDS
+    ) -> None:
+        self._prove = prove
+        self._seconds = seconds
         self._proved_until = 0.0  # of the monotonic clock
 
     def before(self, handler: JobHandler) -> JobHandler:
+        """The handler, started only after a proof of the last moments."""
+
         async def handle(attempt: JobAttempt) -> None:
             if monotonic() > self._proved_until:
-                await self._log.prove_writer()
-                self._proved_until = monotonic() + PROOF_SECONDS
+                await self._prove()
+                self._proved_until = monotonic() + self._seconds
             try:
                 await handler(attempt)
             except BaseException:
