@@ -88,7 +88,8 @@ class Highlighter:
 
     def _abbreviated(self, words: Sequence[str], short: Collection[str]) -> set[int]:
         found: set[int] = set()
-        if any(may_abbreviate(each, words) for each in short):
+        title = " ".join(words)
+        if any(may_abbreviate(each, title) for each in short):
             for run, start, end in chain(initials(words), compounds(words)):
                 if run in short:
                     found.update(range(start, end))

@@ -47,7 +47,7 @@ class Reading:
         FAR."""
         cost = min(limit, self._text.distance(title, limit))
         extra = AFTER_THE if title.startswith("the ") else LATER_WORD
-        start = title.find(" ") + 1 if self._text.may_follow(title, cost - extra) else 0
+        start = title.find(" ") + 1 if self._text.may_begin_a_word(title, cost - extra) else 0
         while start and cost > extra:
             cost = min(cost, extra + self._text.distance(title, cost - extra, start))
             start, extra = title.find(" ", start) + 1, LATER_WORD
@@ -64,9 +64,9 @@ class Reading:
         several, or mistyped."""
         words = tuple(title.split())
         for word, near in self._typed:
-            if near.keys().isdisjoint(words) and not may_abbreviate(word, words):
+            if near.keys().isdisjoint(words) and not may_abbreviate(word, title):
                 return FAR
-        is_short = any(may_abbreviate(word, words) for word, _ in self._typed)
+        is_short = any(may_abbreviate(word, title) for word, _ in self._typed)
         short = _abbreviations(words) if is_short else {}
         # the cheapest cost, by number of the title's words used
         behind = {0: 0.0} | dict.fromkeys(range(1, len(words)), LATER_WORD)
@@ -97,7 +97,7 @@ class _Start:
         self._first_of_word = " " + text[:1]
         self._rest = text[2:]
 
-    def may_follow(self, title: str, limit: float) -> bool:
+    def may_begin_a_word(self, title: str, limit: float) -> bool:
         """Whether the distance from the start of any later word can be below the limit."""
         return limit > 2 or self._first_of_word in title or self._rest in title
 
@@ -137,17 +137,14 @@ def _near(word: str, vocabulary: Collection[str]) -> Mapping[str, float]:
     return found | {word: 0}
 
 
-def may_abbreviate(word: str, title: Sequence[str]) -> bool:
+def may_abbreviate(word: str, title: str) -> bool:
     """Whether a word can be among the `initials` or `compounds` of a title: whether its first two
     letters can."""
-    if len(word) < 2:
+    if len(word) < 2 or not (title.startswith(word[0]) or f" {word[0]}" in title):
         return False
-    firsts = "".join([each[0] for each in title])
-    if word[:2] in firsts:
-        return True
     is_compound = len(word) == 2 or word[2:].isdigit()
     is_numbered = any(each.isdigit() or each in "ivx" for each in word[:2])
-    return (is_compound or is_numbered) and word[0] in firsts
+    return is_compound or is_numbered or word[:2] in "".join([each[0] for each in title.split()])
 
 
 @lru_cache(maxsize=2048)
