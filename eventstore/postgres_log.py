@@ -14,11 +14,11 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore import moments
-from eventstore.append.pending import Pending
+from eventstore.append.encoding import Encoder
 from eventstore.append.sender import DONE, Sender, done_of
 from eventstore.append.writer import GroupCommitWriter
 from eventstore.chain import ChainVerifier, Fault
-from eventstore.codec import Codec, kind_of_all
+from eventstore.codec import Codec
 from eventstore.database.postgres import AWAY, open_pool
 from eventstore.database.watch import DatabaseWatch, watching
 from eventstore.decoding import Raw, decode, persons_in, raw_rows
@@ -39,7 +39,6 @@ from eventstore.log import (
     Recorded,
     StreamAppend,
     StreamRead,
-    VersionConflict,
     check_appends,
 )
 from eventstore.pages import (
@@ -99,6 +98,7 @@ class PostgresLog:
         history.when_it_changes(self._drain)
         self._draining: asyncio.Task[None] | None = None
         self.keys = PersonKeys(pool)
+        self._encoder = Encoder(codec, self.keys, history, clock)
         self._first_events = Gatherer(self._select_first_events)
         self._versions = Gatherer(self._select_versions)
         self._done = Gatherer(self.done_many)
@@ -176,42 +176,12 @@ class PostgresLog:
         flight = Flight() if flight is None else flight
         flight.depart()
         try:
-            pending = await self._pending(streams, metadata, once, reads, flight)
+            pending = await self._encoder.encode(streams, metadata, once, reads, flight)
             outcome = self._writer.append(pending)
         except BaseException as error:
             flight.fail(error if isinstance(error, Exception) else None)
             raise
         return await outcome
-
-    async def _pending(
-        self,
-        streams: Sequence[StreamAppend],
-        metadata: Metadata,
-        once: IdempotencyKey | None,
-        reads: Sequence[StreamRead],
-        flight: Flight,
-    ) -> Pending:
-        """An append in wire format. Raises VersionConflict when the log went back meanwhile;
-        MissingKey, TooLarge."""
-        codec, generation, occurred_at = self.codec, self.history.generation, self._clock.now()
-        persons = {
-            person
-            for stream in streams
-            for event in stream.events
-            if (person := codec.person_of(event, stream.stream_id)) is not None
-        }
-        keys = await self.keys.get(persons) if persons else {}
-        if generation != self.history.generation:
-            raise VersionConflict([stream.stream_id for stream in streams])
-        pending = Pending(metadata, occurred_at, once, reads, flight)
-        for stream in streams:
-            events: list[tuple[str, bytes]] = []
-            kind = kind_of_all(stream.events)
-            for event in stream.events:
-                key = keys.get(codec.person_of(event, stream.stream_id)) if keys else None  # type: ignore[arg-type]
-                events.append((event.NAME, codec.encode(event, stream.stream_id, key)))  # type: ignore[attr-defined]
-            pending.add(stream.stream_id, stream.expected_version, kind, events)
-        return pending
 
     async def prove_writer(self, *, another: bool = False) -> None:
         """Check, without appending, that an append would be accepted: by this process's writer, or

@@ -245,7 +245,7 @@ async def test_an_append_that_fails_on_its_way_to_the_writer_takes_none_with_it(
     """As one whose person's key is looked for, and not found."""
     stream, going_on = uuid4(), asyncio.Event()
     await link(here, "0", stream)
-    encode = postgres_log._pending
+    encode = postgres_log._encoder.encode
 
     async def held_up(streams: list[StreamAppend], *more: Any) -> Any:
         if streams[0].events[0].text.startswith("bad"):  # type: ignore[attr-defined]
@@ -253,7 +253,7 @@ async def test_an_append_that_fails_on_its_way_to_the_writer_takes_none_with_it(
             raise TooLarge("event_too_large", "so it happens")
         return await encode(streams, *more)
 
-    monkeypatch.setattr(postgres_log, "_pending", held_up)
+    monkeypatch.setattr(postgres_log._encoder, "encode", held_up)
     bad = asyncio.create_task(link(here, "bad", stream))
     await until_decided(here, stream, 1)
     tasks = started(here, "12", stream)
@@ -271,14 +271,14 @@ async def test_who_is_overtaken_on_the_way_to_the_writer_is_waited_for(
 ) -> None:
     stream, going_on = uuid4(), asyncio.Event()
     await link(here, "0", stream)
-    encode = postgres_log._pending
+    encode = postgres_log._encoder.encode
 
     async def held_up(streams: list[StreamAppend], *more: Any) -> Any:
         if streams[0].events[0].text.startswith("slow"):  # type: ignore[attr-defined]
             await going_on.wait()
         return await encode(streams, *more)
 
-    monkeypatch.setattr(postgres_log, "_pending", held_up)
+    monkeypatch.setattr(postgres_log._encoder, "encode", held_up)
     slow = asyncio.create_task(link(here, "slow", stream))
     await until_decided(here, stream, 1)
     names = [f"{n}" for n in range(1, 600)]  # more than a batch holds
