@@ -2,7 +2,7 @@
 -- none), body", separated by tabs. Queries are asked again and again; a command is sent once, with
 -- an Idempotency-Key of its own. At the end prints what benchmarks/http/wrk.py reads.
 
-local requests, once, threads = {}, false, {}
+local requests, once, threads, shown = {}, false, {}, false
 sent = 0
 
 function setup(thread)
@@ -31,6 +31,10 @@ function init(arguments)
 end
 
 function request()
+  if not shown then  -- wrk looks at one request before it begins, and does not send it
+    shown = true
+    return requests[1]
+  end
   if once and sent == #requests then
     exhausted = true
     wrk.thread:stop()
