@@ -56,7 +56,7 @@ def main() -> None:
                 transferring.benchmark(running, seconds=seconds, rounds=rounds, log=_progress)
             ],
             "checkout": lambda: [
-                checking_out.benchmark(running, seconds=seconds, rounds=rounds, log=_progress)
+                checking_out.benchmark(running, seconds=2 * seconds, rounds=rounds, log=_progress)
             ],
             "http": lambda: http.benchmark(
                 running,

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,8 @@ from runtime.wiring.core import Core, open_core
 CLIENTS = (8, 64, 256)
 BUYERS, UNITS_EACH = 512, 8
 """Fewer units than a buyer may hold, and enough buyers for all clients together."""
-WARM_UP_SECONDS = 1.0
+WARM_UP_SECONDS = 3.0
+"""Clients arrive one after another within this time, which does not count."""
 PLENTY = 1_000_000
 PATIENCE_SECONDS = 60
 
@@ -156,15 +157,17 @@ async def _shop(market: Market, shop: str, clients: int, seconds: float) -> Samp
         end = begin + seconds
         latencies: list[float] = []
 
-        async def client(tokens: Sequence[str]) -> None:
+        async def client(number: int) -> None:
+            await asyncio.sleep(WARM_UP_SECONDS * number / clients)
+            tokens = market.tokens[number::clients]
             buyers = itertools.cycle(token for token in tokens for _ in range(UNITS_EACH))
             while (started := time.perf_counter()) < end:
                 await _buy(http, shop, next(buyers), market.product_id)
                 now = time.perf_counter()
-                if started >= begin and now <= end:
+                if begin <= now <= end:
                     latencies.append(now - started)
 
-        await asyncio.gather(*(client(market.tokens[n::clients]) for n in range(clients)))
+        await asyncio.gather(*map(client, range(clients)))
         return Sample(len(latencies), seconds, latencies)
 
 
@@ -184,9 +187,21 @@ async def until_answering(http: aiohttp.ClientSession) -> None:
 
 async def _buy(http: aiohttp.ClientSession, shop: str, token: str, product_id: UUID) -> None:
     """Put one item into the cart, and check out."""
-    headers = {"Authorization": f"Bearer {token}", "Prefer": "respond-async"}
     item = {"product_id": str(product_id), "quantity": 1}
-    for path, body, expected in (("items", item, {201}), ("checkout", CHECKOUT, {201, 202})):
-        async with http.post(f"{shop}/cart/{path}", json=body, headers=headers) as answer:
-            assert answer.status in expected, await answer.text()
+    await _post(http, f"{shop}/cart/items", token, item)
+    await _post(http, f"{shop}/cart/checkout", token, CHECKOUT)
+
+
+async def _post(
+    http: aiohttp.ClientSession, path: str, token: str, body: Mapping[str, object]
+) -> None:
+    """Post until it is done. A shop that has more to do than it can answers 503, and when to come
+    again."""
+    headers = {"Authorization": f"Bearer {token}", "Prefer": "respond-async"}
+    while True:
+        async with http.post(path, json=body, headers=headers) as answer:
+            assert answer.status in {201, 202, 503}, await answer.text()
             await answer.read()
+            if answer.status != 503:
+                return
+        await asyncio.sleep(float(answer.headers["Retry-After"]))
