@@ -46,9 +46,9 @@ def main() -> None:
             "fold": lambda: [
                 folding.benchmark(running, seconds=2 * seconds, rounds=rounds, log=_progress)
             ],
-            "index": lambda: [
-                indexing.benchmark(running, options.games, rounds=rounds, log=_progress)
-            ],
+            "index": lambda: indexing.benchmark(
+                running, options.games, rounds=rounds, log=_progress
+            ),
             "lag": lambda: [
                 lag.benchmark(running, seconds=3 * seconds, rounds=rounds, log=_progress)
             ],
