@@ -79,6 +79,8 @@ SAYS_NOTHING_OF_THE_LOG = {
     # read again when their number changes, which going back does not hide for long
     "eventstore.consumers.newer_events.UnknownNames",
     "projections.engine.folding.UndoableRows",  # within one page
+    "commands.workers.notifications._MailsOfHour",  # mails that went, whatever the log says
+    "projections.engine.tables.PostgresTable",  # statements, by names of tables
     "queries.search.highlight.Highlighter",  # within one search
     "projections.engine.folding._Folding",
     "eventstore.consumers.leadership.Challenger",  # other leaders
