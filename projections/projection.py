@@ -11,7 +11,7 @@ The engine decides how rows are fetched and written, so the same lines serve liv
 rebuild, verify, as-of and tests.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from itertools import islice
@@ -125,8 +125,10 @@ class Rows(Generic[R]):
         self._key = key_of(row_type)
         self._fetch = fetch
         self._touched: dict[Key, R | None] = {}
+        self._unstored: set[Key] = set()  # the touched keys that the store has no row of
         self._cache: dict[Key, R | None] = {}
         self._cache_size = cache_size
+        self._answered = False  # whether the store has since the last failure
 
     def __getitem__(self, key: Key) -> R:
         row = self._touched.get(key)
@@ -152,23 +154,31 @@ class Rows(Generic[R]):
 
     # -- for the engine ----------------------------------------------------------------------------
 
-    def prefetch(self, keys: Iterable[Key]) -> None:
-        """Fetch the rows that a page is going to touch, at once."""
-        touched, cache = self._touched, self._cache
+    def prefetch(self, keys: Iterable[Key], new: Collection[Key] = ()) -> None:
+        """Fetch the rows that a page is going to touch, at once. Those of the `new` keys are known
+        not to exist, and asked for only in order to find out first whether the store answers."""
+        touched, cache, unstored = self._touched, self._cache, self._unstored
         unknown = []
         for key in keys:
             if key not in touched:
                 touched[key] = row = cache.get(key)
-                if row is None and key not in cache:
-                    unknown.append(key)
+                if row is None:
+                    unstored.add(key)
+                    if key not in cache and not (key in new and self._answered):
+                        unknown.append(key)
         if unknown:
             for row in self._fetch(unknown):
-                touched[self._key(row)] = row
+                key = self._key(row)
+                touched[key] = row
+                unstored.discard(key)
+            self._answered = True
 
     def changes(self) -> tuple[list[R], list[Key]]:
         """The rows to write and the keys to delete."""
         puts = [row for row in self._touched.values() if row is not None]
-        return puts, [key for key, row in self._touched.items() if row is None]
+        return puts, [
+            key for key, row in self._touched.items() if row is None and key not in self._unstored
+        ]
 
     def written(self) -> None:
         """Start the next page after a commit; rows stay cached, as nobody else writes them."""
@@ -177,10 +187,13 @@ class Rows(Generic[R]):
             for key in list(islice(self._cache, max(0, len(self._cache) - self._cache_size))):
                 del self._cache[key]
         self._touched = {}
+        self._unstored.clear()
 
     def discard(self) -> None:
         """Forget all rows after a failed page; they are read again."""
         self._touched = {}
+        self._unstored.clear()
+        self._answered = False
         self._cache = {}
 
     def all(self) -> list[R]:

@@ -127,7 +127,13 @@ class Subscriber:
         Raises TooMuchPoison."""
         room = max(0, MAX_QUARANTINED - len(self.quarantined))
         for poisoned in fold_page(
-            self.projection, self.names, self.rows, self.quarantined, page, at_most=room
+            self.projection,
+            self.names,
+            self.rows,
+            self.quarantined,
+            page,
+            presume_new=self.store.transactional,
+            at_most=room,
         ):
             self.quarantine(poisoned)
 

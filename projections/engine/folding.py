@@ -60,24 +60,26 @@ def fold_page(
     page: Page,
     *,
     prefetch: bool = True,
+    presume_new: bool = False,
     at_most: int | None = None,
 ) -> list[Poisoned]:
     """Fold a page into rows, without quarantined streams. Returns the streams to quarantine, each
     with the event that could not be applied.
 
-    `prefetch` is for rows that are in a store; where all are in memory it would only cost. Raises
-    TooMuchPoison when more than `at_most` streams would have to be quarantined, and what the store
+    `prefetch` is for rows that are in a store; where all are in memory it would only cost. With
+    `presume_new`, a store never has rows of streams that begin in the page. Raises TooMuchPoison
+    when more than `at_most` streams would have to be quarantined, and what the store
     raises.
     """
-    folding = _Folding(projection, rows, at_most)
+    folding = _Folding(projection, rows, at_most, presume_new=presume_new)
     folding.choose(names, quarantined, page)
     if not prefetch:
         folding.carefully()
         return list(folding.poisoned.values())
-    rows.prefetch(folding.keys)
+    rows.prefetch(folding.keys, folding.new)
     if not folding.all_at_once():
         rows.discard()
-        rows.prefetch(folding.keys)
+        rows.prefetch(folding.keys, folding.new)
         folding.carefully()
     return list(folding.poisoned.values())
 
@@ -85,16 +87,26 @@ def fold_page(
 class _Folding:
     """A page being folded."""
 
-    def __init__(self, projection: Projection[Any], rows: Rows[Any], at_most: int | None) -> None:
+    def __init__(
+        self,
+        projection: Projection[Any],
+        rows: Rows[Any],
+        at_most: int | None,
+        *,
+        presume_new: bool,
+    ) -> None:
         self.projection = projection
         self.rows = rows
         self._at_most = at_most
+        self._presume_new = presume_new and not projection.mixes_streams
         self.keys: list[Key] = []
+        self.new: set[Key] = set()
         self.poisoned: dict[UUID, Poisoned] = {}
         self._mine: list[tuple[Handler, Event, Placed]] = []
 
     def choose(self, names: Collection[str], quarantined: Mapping[UUID, int], page: Page) -> None:
-        """Collect the events to fold, and the keys that they touch."""
+        """Collect the events to fold, and the keys that they touch; new are those fed by a stream
+        that begins here."""
         mine, keys, poisoned = self._mine, self.keys, self.poisoned
         folds, cleaners = self.projection.folds, self.projection.cleaners
         for env, read in page:
@@ -119,7 +131,13 @@ class _Folding:
                 keys.extend(touched)
             else:
                 keys.append(touched)
+            if env.version == 1 and self._presume_new:
+                self._note_new(touched, env.stream_id)
             mine.append((handler, event, env))
+
+    def _note_new(self, touched: Key | list[Key], stream_id: UUID) -> None:
+        keys = touched if isinstance(touched, list) else [touched]
+        self.new.update(key for key in keys if _stream_of(key) == stream_id)
 
     def all_at_once(self) -> bool:
         """Fold all events. Returns False when one cannot be applied; the rows are then to be
@@ -188,8 +206,8 @@ class UndoableRows(Rows[R]):
             self._before[key] = row and self._copied(row)
         return row
 
-    def prefetch(self, keys: Iterable[Key]) -> None:
-        self._rows.prefetch(keys)
+    def prefetch(self, keys: Iterable[Key], new: Collection[Key] = ()) -> None:
+        self._rows.prefetch(keys, new)
 
     def put(self, row: R) -> None:
         self._replaces(self._key(row))
@@ -220,6 +238,10 @@ class UndoableRows(Rows[R]):
         return msgspec.structs.replace(
             row, **{name: deepcopy(getattr(row, name)) for name in self._deep}
         )
+
+
+def _stream_of(key: Key) -> Key:
+    return key[0] if isinstance(key, tuple) else key
 
 
 _ABSENT = object()

@@ -53,7 +53,7 @@ class HeldRows(Rows[Any]):
         self._is_flat = not mutable_fields(row_type)
         self._decode = msgspec.json.Decoder(row_type).decode
 
-    def prefetch(self, keys: Iterable[Key]) -> None:
+    def prefetch(self, keys: Iterable[Key], new: Collection[Key] = ()) -> None:  # noqa: ARG002
         """Fetch rows, and remember held ones as they were before the page."""
         touched, held = self._touched, self._cache
         unknown = []
