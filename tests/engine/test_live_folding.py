@@ -2,7 +2,10 @@
 
 import asyncio
 import threading
+from collections.abc import Iterable, Sequence
 from uuid import uuid4
+
+import psycopg
 
 from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
@@ -10,6 +13,7 @@ from projections.engine import advancing
 from projections.engine.lanes import Lane
 from projections.engine.runner import Registered
 from projections.engine.tables import PostgresTable
+from projections.projection import Key
 from tests.support.events.tallies import (
     CODEC,
     Closed,
@@ -204,3 +208,50 @@ async def test_a_lanes_statements_are_planned_once(desk: Desk) -> None:
     often = [row for row in planned if row[1] + row[2] >= 10]
     assert len(often) >= 4, "the head, the page, the checkpoint and the rows"
     assert [statement for statement, _, custom in often if custom] == []
+
+
+class CountingTable(PostgresTable[Tally]):
+    """Notes which rows are fetched, and which deleted."""
+
+    def __init__(self) -> None:
+        super().__init__(Tally)
+        self.fetched: list[Key] = []
+        self.deleted: list[Key] = []
+
+    def fetch(self, conn: psycopg.Connection, storage: str, keys: Sequence[Key]) -> Iterable[Tally]:
+        self.fetched += keys
+        return super().fetch(conn, storage, keys)
+
+    def write(
+        self, conn: psycopg.Connection, storage: str, puts: Sequence[Tally], deletes: Sequence[Key]
+    ) -> None:
+        self.deleted += deletes
+        super().write(conn, storage, puts, deletes)
+
+
+async def test_rows_of_streams_that_begin_are_not_fetched_and_none_deleted_that_were_not_stored(
+    desk: Desk,
+) -> None:
+    table = CountingTable()
+    registered = Registered(Tallies(), table)
+    first, begun, ended, gone = uuid4(), uuid4(), uuid4(), uuid4()
+    with desk.running(registered):
+        await desk.append(first, Counted(1))  # shows that the table can be read
+        await desk.append(gone, Counted(1))
+        await desk.caught_up("tallies.1")
+    with desk.running(registered):  # another runner, which has no row in memory
+        await desk.append(first, Counted(2))
+        await desk.caught_up("tallies.1")
+        table.fetched.clear()
+        await desk.append(begun, Counted(3))
+        await desk.append(ended, Counted(4), Closed())
+        await desk.append(begun, Counted(5))
+        await desk.append(gone, Closed())
+        await desk.caught_up("tallies.1")
+    assert table.fetched == [gone]
+    assert table.deleted == [gone]
+    assert {key: row.steps for key, row in desk.rows(registered).items()} == {
+        first: [1, 2],
+        begun: [3, 5],
+    }
+    assert desk.verify(registered).difference.equal
