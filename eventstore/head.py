@@ -94,13 +94,8 @@ class HeadWatcher:
         left = max(0.0, until - monotonic())
         async with aclosing(conn.notifies(timeout=left)) as notifications:
             async for notification in notifications:
-                if not self._is_known(notification.payload):
+                if not is_known(notification.payload, self._head):
                     return
-
-    def _is_known(self, payload: str) -> bool:
-        """Whether a notification is about an append that the last query has seen: its payload is
-        the head at that time."""
-        return payload.isdecimal() and int(payload) <= self._head
 
     def _reached(self, head: int) -> None:
         if head > self._head:
@@ -115,3 +110,9 @@ class HeadWatcher:
         news = self._news
         self._news = asyncio.Event()
         news.set()
+
+
+def is_known(payload: str, head: int) -> bool:
+    """Whether a notification is about an append that the last query, which found this head, has
+    seen: its payload is the head at that time."""
+    return payload.isdecimal() and int(payload) <= head

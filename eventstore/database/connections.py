@@ -123,6 +123,7 @@ class Connection(psycopg.Connection[Any]):
 
     def wait(self, gen: PQGen[RV], interval: float = _INTERVAL, timeout: float | None = None) -> RV:
         """Every operation waits here. One with a `timeout` (a listener's) ends by itself."""
+        interval = max(interval, timeout or 0)  # a listener need not wake up in between
         first = None
         try:
             while True:
@@ -214,6 +215,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
         self, gen: PQGen[RV], interval: float = _INTERVAL, timeout: float | None = None
     ) -> RV:
         """Every operation waits here. One with a `timeout` (a listener's) ends by itself."""
+        interval = max(interval, timeout or 0)  # a listener need not wake up in between
         first = None
         if timeout is None:
             self.waits_since = monotonic()

@@ -208,6 +208,13 @@ class Lane:
         """The position of the last event."""
         return self._unknown_names.look(self._conn)
 
+    def lags(self, head: int) -> bool:
+        """Whether a subscription that does not rest has events up to this position to fold."""
+        return any(
+            subscriber.position < head and self._is_awake(subscriber.name)
+            for subscriber in self.subscribers.values()
+        )
+
     def step(self, head: int) -> bool:
         """Advance the subscriptions in front if there are new events, then those behind by a page.
         Returns whether there was anything to do."""

@@ -20,6 +20,7 @@ from eventstore.consumers import checkpoints
 from eventstore.consumers.leadership import connect_leader
 from eventstore.database.postgres import AWAY
 from eventstore.database.release import OutdatedRelease
+from eventstore.head import is_known
 from projections.engine import lanes, schema
 from projections.engine.advancing import Registered, Subscriber, advance, advance_one
 from projections.engine.lanes import Lane
@@ -32,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 RESTART_SECONDS = 0.1
 """How soon a thread begins anew after another process has moved its subscription's checkpoint."""
+
+PAGE_SECONDS = 0.01
+"""How soon a page follows another while the log keeps growing: it costs more than its events."""
 
 RESCAN_SECONDS = 1.0
 """How often a runner looks for subscriptions whose leader died. Other changes are notified."""
@@ -110,8 +114,11 @@ class Runner:
                     scanned = time.monotonic()
                 if self._leave_behind(lane, head):
                     self._behind.start()
-                busy = lane.step(head)
-                if checkpoints.WAKE in _channels(wake, 0 if busy else RESCAN_SECONDS / 2):
+                began = time.monotonic()
+                moved, lags = lane.step(head), lane.lags(head)
+                if moved and not lags:
+                    self._stop.wait(began + PAGE_SECONDS - time.monotonic())
+                if _is_woken(wake, head, 0 if lags else RESCAN_SECONDS / 2):
                     scanned = float("-inf")
 
     def _scan(self, conn: psycopg.Connection, lane: Lane, head: int) -> None:
@@ -227,7 +234,13 @@ def _lags(head: int, row: checkpoints.Subscription) -> bool:
     return head - row.position > lanes.BEHIND_POSITIONS
 
 
-def _channels(conn: psycopg.Connection, timeout: float) -> set[str]:
-    """The channels of the notifications that came within some seconds."""
-    with contextlib.closing(conn.notifies(timeout=timeout, stop_after=1)) as notes:
-        return {note.channel for note in notes}
+def _is_woken(conn: psycopg.Connection, head: int, timeout: float) -> bool:
+    """Wait some seconds at most until the log has probably grown beyond its head, or subscriptions
+    changed. Returns whether they did."""
+    with contextlib.closing(conn.notifies(timeout=timeout)) as notes:
+        for note in notes:
+            if note.channel == checkpoints.WAKE:
+                return True
+            if not is_known(note.payload, head):
+                break
+    return False
