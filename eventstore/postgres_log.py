@@ -224,18 +224,29 @@ class PostgresLog:
         limit: int = 1000,
     ) -> list[Raw]:
         """As `read`, with payloads as stored."""
-        return (await self._page(after, upto, names, limit))[0]
+        return (await self._page(after, upto, names, (), limit))[0]
 
     async def read_page(
-        self, after: int, upto: int, *, names: Sequence[str] | None = None, limit: int = 1000
+        self,
+        after: int,
+        upto: int,
+        *,
+        names: Sequence[str] | None = None,
+        but: Sequence[str] = (),
+        limit: int = 1000,
     ) -> tuple[list[Raw], int]:
-        """As `read_raw`, and the position up to which the page is complete: where the next one
-        begins."""
-        rows, cut = await self._page(after, upto, names, limit)
+        """As `read_raw`, without those of the names in `but`, and the position up to which the page
+        is complete: where the next one begins."""
+        rows, cut = await self._page(after, upto, names, but, limit)
         return rows, rows[-1][0].position if cut else upto
 
     async def _page(
-        self, after: int, upto: int | None, names: Sequence[str] | None, limit: int
+        self,
+        after: int,
+        upto: int | None,
+        names: Sequence[str] | None,
+        but: Sequence[str],
+        limit: int,
     ) -> tuple[list[Raw], bool]:
         """Events, and whether there may be more."""
         where, values = ["position > %s"], [after]  # type: tuple[list[str], list[Any]]
@@ -243,6 +254,8 @@ class PostgresLog:
             where, values = [*where, "position <= %s"], [*values, upto]
         if names is not None:
             where, values = [*where, "name = ANY (%s)"], [*values, list(names)]
+        if but:
+            where, values = [*where, "name <> ALL (%s)"], [*values, list(but)]
         return await self._bounded(" AND ".join(where), values, limit, "position")
 
     async def _bounded(

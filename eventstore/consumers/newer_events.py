@@ -1,13 +1,14 @@
 """Events of a newer release: a consumer stops before an event whose name it does not know.
 
-Every program registers the names of its events before it appends (log.event_kinds). So without
-unknown names there, nothing need be read from the log; with them, the first such event is looked
-up.
+Reactors read whatever they do not know to be for others, and so find such events in their pages.
+Projections read by name: every program registers the names of its events before it appends
+(log.event_kinds), and if there are unknown ones, the first such event is looked up.
 """
 
 import psycopg
 
 from eventstore.codec import Codec
+from eventstore.decoding import Raw
 
 _LOOK = """
 SELECT
@@ -24,6 +25,11 @@ ORDER BY position LIMIT 1
 
 class NewerEvent(Exception):
     """The next event belongs to a newer release, which continues from here."""
+
+    def __init__(self, position: int, name: str) -> None:
+        super().__init__(
+            f"the event at position {position}, {name}, is of a newer release: let that go on"
+        )
 
 
 class UnknownNames:
@@ -52,7 +58,16 @@ class UnknownNames:
         if row is None:
             return upto
         if row[0] == after + 1:
-            raise NewerEvent(
-                f"the event at position {row[0]}, {row[1]}, is of a newer release: let that go on"
-            )
+            raise NewerEvent(*row)
         return int(row[0]) - 1
+
+
+def before_newer(codec: Codec, page: list[Raw], after: int, end: int) -> tuple[list[Raw], int]:
+    """What comes before the first event with an unknown name in a page that leaves none of these
+    out, and where it ends. Raises NewerEvent when that event is the one at `after` + 1."""
+    for number, (env, _) in enumerate(page):
+        if env.name not in codec.kinds:
+            if env.position == after + 1:
+                raise NewerEvent(env.position, env.name)
+            return page[:number], env.position - 1
+    return page, end

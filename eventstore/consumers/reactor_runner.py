@@ -14,7 +14,7 @@ import psycopg
 
 from eventstore.consumers import checkpoints, histories
 from eventstore.consumers.leadership import PLANNED_ONCE, Challenger, connected
-from eventstore.consumers.newer_events import NewerEvent, UnknownNames
+from eventstore.consumers.newer_events import NewerEvent, before_newer
 from eventstore.consumers.reacting import MAX_QUARANTINED, Lead, Reactions, Reacts
 from eventstore.database.postgres import connect, is_away
 from eventstore.database.release import OutdatedRelease, require_current
@@ -68,13 +68,13 @@ class ReactorRunner:
         self._log = log
         self._reactions = Reactions(log, outcomes, unavailable)
         self._reactors = {r.name: r for r in reactors}
-        self._names = log.codec.names_of({cls for r in reactors for cls in r.reactions})
+        wanted = log.codec.names_of({cls for r in reactors for cls in r.reactions})
+        self._ignored = sorted(log.codec.kinds.keys() - set(wanted))
         self._leads: dict[str, Lead] = {}
         self._challenger = Challenger()
         self._trail_at = float("-inf")  # when to record the next position
         self._astray: set[str] = set()
         self._held: set[str] = set()  # whose checkpoints somebody else holds
-        self._unknown_names = UnknownNames(log.codec)
         self._generation = 0  # of the log's history
         log.history.when_it_changes(self._forget)
 
@@ -192,24 +192,20 @@ class ReactorRunner:
         except TimeoutError:
             return
         try:
-            end = await asyncio.to_thread(self._known_upto, conn, start, min(head, start + PAGE))
+            await self._advance(free, start, min(head, start + PAGE))
         except NewerEvent:
             await self._save(conn)
             if len(free) == len(self._leads):
                 raise  # and release the lead: a newer release continues from here
             await asyncio.sleep(seconds)
             return
-        await self._advance(free, start, end)
         await self._save(conn)
-
-    def _known_upto(self, conn: psycopg.Connection, start: int, end: int) -> int:
-        self._unknown_names.look(conn)
-        return self._unknown_names.known_upto(conn, start, end)
 
     async def _advance(self, free: Sequence[Lead], start: int, end: int) -> None:
         """One page from the position of the last of the idle reactors; the others take the part
-        after their own positions."""
-        rows, end = await self._log.read_page(start, end, names=self._names, limit=PAGE)
+        after their own positions. Raises NewerEvent."""
+        rows, end = await self._log.read_page(start, end, but=self._ignored, limit=PAGE)
+        rows, end = before_newer(self._log.codec, rows, start, end)
         page = await self._reactions.decoded(rows)
         self._log.history.must_be(self._generation)
         for lead in free:
