@@ -74,6 +74,10 @@ class ElasticsearchDocuments:
             if self._store.active_index(self._prefix) is None:
                 self._store.point_alias(self._prefix, self._index(storage))
 
+    def tables(self, storage: str) -> Sequence[str]:  # noqa: ARG002
+        """Nothing: an index is outside the database."""
+        return ()
+
     def exists(self, conn: psycopg.Connection, storage: str) -> bool:  # noqa: ARG002
         """Whether the index exists as created."""
         with _telling():

@@ -26,6 +26,7 @@ from kit.wording import described
 from projections.engine import restarting
 from projections.engine.advancing import Registered, Subscriber, activate, advance, advance_one
 from projections.engine.folding import StorageLost, TooMuchPoison
+from projections.engine.tables import existing_tables
 
 logger = logging.getLogger(__name__)
 
@@ -102,10 +103,13 @@ class Lane:
             for row in checkpoints.subscriptions(self._conn)
             if (row.projection, row.version) in self._models
         }
+        storages = [(each.store, each.storage) for each in self.subscribers.values()]
+        tables = [table for store, storage in storages for table in store.tables(storage)]
+        existing = existing_tables(self._conn, tables)
         for name in list(self.subscribers):
             row = known.get(name)
             unfit = row is None or row.paused or row.building or row.astray or not row.examined
-            if unfit or self._has_lost_rows(name):
+            if unfit or self._has_lost_rows(name, existing):
                 self.let_go(name)
         of_others = []
         for row in known.values():
@@ -172,11 +176,16 @@ class Lane:
         with self._conn.transaction():
             subscriber.store.prepare(self._conn, subscriber.storage)
 
-    def _has_lost_rows(self, name: str) -> bool:
-        """Whether the subscription's storage is gone, so that it has to begin anew."""
+    def _has_lost_rows(self, name: str, existing: set[str]) -> bool:
+        """Whether the subscription's storage is gone, so that it has to begin anew; `existing` are
+        the tables that are there."""
         subscriber = self.subscribers[name]
+        tables = subscriber.store.tables(subscriber.storage)
         try:
-            lost = not subscriber.store.exists(self._conn, subscriber.storage)
+            if tables:
+                lost = not existing.issuperset(tables)
+            else:
+                lost = not subscriber.store.exists(self._conn, subscriber.storage)
         except Exception as error:
             if ends_the_lead(error):
                 raise

@@ -44,6 +44,11 @@ class Store(Protocol[R]):
         """Create the storage if it does not exist."""
         ...
 
+    def tables(self, storage: str) -> Sequence[str]:
+        """The tables of the storage, in the store's schema; none for a store outside the
+        database."""
+        ...
+
     def exists(self, conn: psycopg.Connection, storage: str) -> bool:
         """Whether the storage exists: it can be lost without its checkpoint."""
         ...

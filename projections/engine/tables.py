@@ -17,6 +17,9 @@ from projections.projection import Key, key_of
 
 R = TypeVar("R", bound=msgspec.Struct)
 
+SCHEMA = "read"
+"""The schema of all storages that queries read."""
+
 MANY_ROWS = 1_000
 """From this many rows on, COPY is used: it costs a fourth per row, but also a temporary table."""
 
@@ -42,9 +45,9 @@ WHERE ROW({stored_columns})::text IS DISTINCT FROM ROW({replayed_columns})::text
 LIMIT 10
 """)
 
-_EXISTS = """
-SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-WHERE nspname = %s AND relname = %s
+_EXISTING = """
+SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+WHERE nspname = %s AND relname = ANY (%s)
 """
 
 _SIMPLE: dict[object, str] = {
@@ -101,7 +104,7 @@ class PostgresTable(Generic[R]):
 
     transactional = True
 
-    def __init__(self, row_type: type[R], schema: str = "read") -> None:
+    def __init__(self, row_type: type[R], schema: str = SCHEMA) -> None:
         self.row_type = row_type
         self._schema = schema
         self.columns = columns_of(row_type)
@@ -125,9 +128,13 @@ class PostgresTable(Generic[R]):
         self._index_key(conn, storage)
         self._index(conn, storage)
 
+    def tables(self, storage: str) -> Sequence[str]:
+        """Its one table."""
+        return [storage]
+
     def exists(self, conn: psycopg.Connection, storage: str) -> bool:
         """Whether the table exists: schema `read` may be missing from a backup, or be dropped."""
-        return table_exists(conn, self._schema, storage)
+        return bool(existing_tables(conn, [storage], self._schema))
 
     def _create(
         self,
@@ -213,7 +220,7 @@ class PostgresTable(Generic[R]):
         and merged."""
         self._copy(conn, self.table(storage), rows)
         # looked up first: to make it would wait for others that fill the table
-        if not table_exists(conn, self._schema, f"{storage}_key"):
+        if not existing_tables(conn, [f"{storage}_key"], self._schema):
             self._index_key(conn, storage)
 
     def finish(self, conn: psycopg.Connection, storage: str) -> None:
@@ -363,8 +370,11 @@ class FrozenTable(Generic[R]):
         return Difference(stored[0], replayed[0], stored[1], replayed[1], keys)
 
 
-def table_exists(conn: psycopg.Connection, schema: str, table: str) -> bool:
-    return conn.execute(_EXISTS, (schema, table), prepare=True).fetchone() is not None
+def existing_tables(
+    conn: psycopg.Connection, names: Sequence[str], schema: str = SCHEMA
+) -> set[str]:
+    """Those of these tables, or indexes, that exist."""
+    return {name for (name,) in conn.execute(_EXISTING, (schema, list(names)), prepare=True)}
 
 
 def _arrays(types: Iterable[str]) -> sql.Composed:

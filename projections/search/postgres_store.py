@@ -8,7 +8,7 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 
 from projections.engine.store import Difference, Store
-from projections.engine.tables import table_exists
+from projections.engine.tables import SCHEMA, existing_tables
 from projections.search import postgres_index
 from projections.search.document import GameDocument
 from projections.search.projection import Document
@@ -33,7 +33,7 @@ class PostgresDocuments:
 
     transactional = True
 
-    def __init__(self, schema: str = "read") -> None:
+    def __init__(self, schema: str = SCHEMA) -> None:
         self.schema = schema
 
     def prepare(self, conn: psycopg.Connection, storage: str) -> None:
@@ -43,10 +43,14 @@ class PostgresDocuments:
                 postgres_index.create_tables(conn, storage)
                 postgres_index.create_indexes(conn, storage)
 
+    def tables(self, storage: str) -> Sequence[str]:
+        """The documents' table, and that of their keys."""
+        return [storage, postgres_index.keys_table(storage)]
+
     def exists(self, conn: psycopg.Connection, storage: str) -> bool:
         """Whether the tables exist."""
-        names = (storage, postgres_index.keys_table(storage))
-        return all(table_exists(conn, self.schema, name) for name in names)
+        tables = self.tables(storage)
+        return existing_tables(conn, tables, self.schema) == set(tables)
 
     def follows(self, conn: psycopg.Connection, storage: str) -> bool:  # noqa: ARG002
         """True: a table goes back with its checkpoint."""
