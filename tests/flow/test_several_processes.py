@@ -72,6 +72,12 @@ def anew(run: Run, path: str, person: Person | None = None) -> httpx.Response:
     return httpx.get(f"{run.shop.base}{path}", headers=headers, timeout=30)
 
 
+def starts(run: Run, name: str) -> int:
+    """How often a process has begun to listen."""
+    listening = [line for line in run.output.splitlines() if "listening on port" in line]
+    return sum(f"process={name}" in line for line in listening)
+
+
 def buy_surely(buyer: Person, game: str) -> str:
     """Repeat the request under one key until it is answered; returns the order's id."""
 
@@ -151,8 +157,7 @@ def test_metrics_are_those_of_all_and_never_go_back(several: Run) -> None:
 
     def is_back() -> bool:
         seen.append(counted_or_none(several))
-        started = [line for line in several.output.splitlines() if "startup complete" in line]
-        return sum("process=api.1" in line for line in started) == 2
+        return starts(several, "api.1") == 2
 
     eventually(is_back)
     seen.append(counted_or_none(several))
@@ -188,9 +193,13 @@ def test_nothing_is_lost_when_each_is_killed_while_people_buy(several: Run) -> N
             orders[buy_surely(buyer, game)] = (buyer, game)
 
     def kill(victim: str) -> None:
-        before = several.children()[victim]
+        """Kill it, and wait until it is back: an API process until it listens, so that one of the
+        two always does."""
+        before, began = several.children()[victim], starts(several, victim)
         os.kill(before, signal.SIGKILL)
         eventually(several.children, lambda now: now.get(victim, before) != before)
+        if victim.startswith("api"):
+            eventually(lambda: starts(several, victim), lambda now: now > began, patience=180)
 
     def are_bought(number: int) -> bool:
         return len(orders) >= number or all(each.done() for each in shopping)
