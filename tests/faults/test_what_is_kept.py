@@ -86,7 +86,6 @@ SAYS_NOTHING_OF_THE_LOG = {
     "eventstore.consumers.leadership.Challenger",  # other leaders
     "projections.engine.replaying.HeldRows",  # within one command
     "projections.engine.replaying.Replay",
-    "projections.engine.tables.PostgresTable",  # composed statements
     "queries.own_writes.ReadYourWrites",  # within one request
     "queries.read_models.ReadModels",  # names of tables, checked by each query
     "runtime.wiring.gateway.Rebuilder",  # tasks under way
