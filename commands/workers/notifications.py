@@ -1,6 +1,7 @@
 """The notification worker: renders a notification, hands it to its transport, and records the
 outcome."""
 
+import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from time import monotonic
@@ -41,12 +42,16 @@ class NotificationWorker(JobWorker):
         If the worker dies between sending and recording, the same message is sent again.
         """
         notification_id = UUID(attempt.job.body["notice_id"])
-        # Before the first attempt nobody has sent it, so the state at its request will do.
-        known = self._handler.cached if attempt.number == 1 else self._handler.state
-        notification = await known(NOTIFICATION, notification_id)
+        requested = await self._handler.cached(NOTIFICATION, notification_id)
+        if requested is None:
+            return
+        # A first attempt may be a repeated one, too: a job may be published twice, or redriven.
+        notification, user = await asyncio.gather(
+            self._handler.state(NOTIFICATION, notification_id),
+            self._handler.state(USER, requested.user_id),
+        )
         if notification is None or notification.status == "SENT":
             return
-        user = await self._handler.state(USER, notification.user_id)
         if user is None or user.status == "FORGOTTEN" or notification.params is None:
             await self._record_failure(notification_id, "recipient_unknown", attempt)
             return

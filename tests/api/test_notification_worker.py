@@ -137,19 +137,13 @@ async def sent_by_another_process(core: Core, notification_id: UUID) -> None:
     await CommandHandler(Repository(core.log), core.clock).handle(decision, SYSTEM)
 
 
-async def test_a_repeated_attempt_sees_that_another_process_has_sent_it(core: Core) -> None:
+@pytest.mark.parametrize("number", [1, 2])
+async def test_what_another_process_has_sent_is_not_sent_again(core: Core, number: int) -> None:
     transport = FakeTransport()
     desk = await asked(core, transport)
     await sent_by_another_process(core, desk.notification_id)
-    await desk.attempt(2)
+    await desk.attempt(number)
     assert transport.taken == []
-    assert await desk.outcome() == [NotificationSent(provider_ref="theirs")]
-
-
-async def test_a_first_attempt_at_an_outdated_state_records_nothing_twice(core: Core) -> None:
-    desk = await asked(core, FakeTransport())
-    await sent_by_another_process(core, desk.notification_id)
-    await desk.attempt(1)
     assert await desk.outcome() == [NotificationSent(provider_ref="theirs")]
 
 
