@@ -141,7 +141,7 @@ class StoredAnswers:
         await self._log.answer_many(
             {
                 answer.key: encrypt(answer.content, key, answer.key, _FIELD).encode()
-                for answer in answers
+                for answer in reversed(answers)  # of several under one key, the first one stays
                 if (key := keys.get(answer.person_id)) is not None
             }
         )

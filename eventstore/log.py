@@ -380,7 +380,7 @@ class Log(LogReader, Protocol):
         ...
 
     async def answer(self, key: UUID, answer: bytes) -> None:
-        """Store the answer given under an idempotency key, for replays."""
+        """Store the answer given under an idempotency key, for replays. The first one stays."""
         ...
 
     async def purge_expired(self) -> int:

@@ -382,8 +382,8 @@ class MemoryLog:
     async def answer(self, key: UUID, answer: bytes) -> None:
         """As `Log.answer`."""
         await self._turn()
-        if (found := self._memory.done.get(key)) is not None:
-            done, expires_at = found
+        done, expires_at = self._memory.done.get(key, (None, None))
+        if done is not None and done.answer is None:
             self._memory.done[key] = msgspec.structs.replace(done, answer=answer), expires_at
 
     async def purge_expired(self) -> int:

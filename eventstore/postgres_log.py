@@ -65,7 +65,7 @@ _ANSWERS = """
 UPDATE log.once SET answer = given.answer
 FROM unnest(%s::uuid[], %s::bytea[]) AS given (key, answer),
     set_config('synchronous_commit', 'off', true)
-WHERE once.key = given.key
+WHERE once.key = given.key AND once.answer IS NULL
 """
 """Does not wait for the disk: an answer that is lost is built anew for a replay."""
 _PURGE = "DELETE FROM log.once WHERE expires_at < least(%s, clock_timestamp())"
@@ -445,11 +445,11 @@ class PostgresLog:
             }
 
     async def answer(self, key: UUID, answer: bytes) -> None:
-        """Store the answer given under an idempotency key, for replays."""
+        """As `Log.answer`."""
         await self.answer_many({key: answer})
 
     async def answer_many(self, answers: Mapping[UUID, bytes]) -> None:
-        """Store the answers given under these idempotency keys."""
+        """As `answer`, for several keys."""
         async with self.pool.connection() as conn:
             await conn.execute(_ANSWERS, (list(answers), list(answers.values())))
 

@@ -377,6 +377,7 @@ async def test_the_answer_that_was_given_under_a_key_is_kept_with_it(log: Log) -
     await log.append([new_stream("a")], once=once)
     await log.answer(once.key, b"token")
     await log.answer(uuid4(), b"of no append")
+    await log.answer(once.key, b"a replay's, made before the first one was stored")
     done = await log.done(once.key)
     assert done is not None
     assert done.answer == b"token"
