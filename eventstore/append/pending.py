@@ -88,7 +88,8 @@ class Pending:
     def add(
         self, stream_id: UUID, expected_version: int, kind: str, events: Sequence[tuple[str, bytes]]
     ) -> None:
-        """Add events (names and payloads) for one stream of a kind. Raises TooLarge."""
+        """Add events (names and payloads) for one stream of a kind. A new stream is at 0, or at -1
+        if its first event is to have version 0. Raises TooLarge."""
         stream = stream_id.bytes
         self.checks.append((stream_id, expected_version, kind))
         self.claims.append(stream)
@@ -109,6 +110,13 @@ class Pending:
             raise TooLarge(
                 "append_too_large", f"more than {MAX_APPEND_BYTES} bytes of events at once"
             )
+
+    def reorder(self, order: Sequence[int]) -> None:
+        """Put the events in another order than that of the streams, given as their indices now. The
+        first stays first, and each stream's events stay in order."""
+        self.event_ids = [self.event_ids[n] for n in order]
+        self.digests = [self.digests[n] for n in order]
+        self.wires = [self.wires[n] for n in order]
 
     @property
     def first(self) -> tuple[UUID, int]:

@@ -83,7 +83,8 @@ _CONFLICTS = """
 SELECT c.n FROM unnest(%s::uuid[], %s::bigint[], %s::int[]) AS c(stream_id, version, n)
 WHERE c.version <> coalesce(
     (SELECT e.version FROM log.events e WHERE e.stream_id = c.stream_id
-    ORDER BY e.version DESC LIMIT 1), 0)"""
+    ORDER BY e.version DESC LIMIT 1), least(c.version, 0))"""
+"""A stream that does not exist yet is at 0; at -1 if its first event is to have version 0."""
 _FOREIGN = """
 SELECT c.n FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::int[])
     AS c(stream_id, version, kind, n)
