@@ -1,22 +1,16 @@
 """The migrations of the program's database."""
 
 import contextlib
-from pathlib import Path
 
 import psycopg
 
 from adapters import postgres
-from eventstore import consumers
 from eventstore.database import migrations, release
 from eventstore.database.postgres import ROLE, check_server, connect
 from projections.engine import schema
 from runtime.settings import Settings
 
-FOLDERS = [
-    ("eventstore", migrations.SQL),
-    ("adapters", Path(postgres.__file__).parent / "sql"),
-    ("projections", Path(consumers.__file__).parent / "sql"),
-]
+FOLDERS = postgres.FOLDERS
 
 
 def migrate(url: str) -> list[str]:
