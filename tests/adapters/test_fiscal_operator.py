@@ -53,6 +53,23 @@ def book(url: str, seller_id: UUID) -> dict[str, object]:
     return dict(httpx.get(f"{url}/v1/books/{seller_id}/2026").json())
 
 
+@pytest.mark.parametrize("number", [1, 0])
+def test_the_way_to_the_endpoint_does_not_change_the_answer(url: str, number: int) -> None:
+    """FastAPI handles a content type with parameters, DirectRoute one without."""
+    ids = {"seller_id": str(uuid4()), "order_id": str(uuid4())}
+    sale = ids | {"year": 2026, "number": number, "amount_cents": 1999, "currency": "USD"}
+    answers = [
+        httpx.post(
+            f"{url}/v1/receipts",
+            content=msgspec.json.encode(sale),
+            headers={"Content-Type": each, "Idempotency-Key": ids["order_id"]},
+        )
+        for each in ("application/json", "application/json; charset=utf-8")
+    ]
+    assert len({(each.status_code, each.content) for each in answers}) == 1
+    assert len({tuple(each.headers.keys()) for each in answers}) == 1
+
+
 async def test_a_receipt_can_be_seen_by_people(operator: HttpFiscalOperator) -> None:
     order_id = uuid4()
     issued = await issue(operator, uuid4(), 1, order_id=order_id)

@@ -67,6 +67,18 @@ def test_a_new_intent_awaits_a_method(api: httpx.Client) -> None:
     assert api.get(f"/v1/payment_intents/{intent['id']}").json() == intent
 
 
+@pytest.mark.parametrize("body", ['{"amount": 5990, "currency": "BRL"}', '{"amount": 5990}'])
+def test_the_way_to_the_endpoint_does_not_change_the_answer(api: httpx.Client, body: str) -> None:
+    """FastAPI handles a content type with parameters, DirectRoute one without."""
+    key = {"Idempotency-Key": f"either way {body}"}
+    answers = [
+        api.post("/v1/payment_intents", content=body, headers=key | {"Content-Type": each})
+        for each in ("application/json", "application/json; charset=utf-8", "application/json")
+    ]
+    assert len({(each.status_code, each.content) for each in answers}) == 1
+    assert len({tuple(each.headers.keys()) for each in answers}) == 1
+
+
 def test_an_intent_is_found_by_its_payment_newest_first(api: httpx.Client) -> None:
     first, second = (create(api, metadata={"payment_id": "p-found"}).json() for _ in range(2))
     answer = api.get("/v1/payment_intents", params={"payment_id": "p-found"}).json()

@@ -10,12 +10,23 @@ from pathlib import Path as FilePath
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Path, Query, Request
+from fastapi import (
+    APIRouter,
+    Depends,
+    FastAPI,
+    Header,
+    HTTPException,
+    Path,
+    Query,
+    Request,
+    Response,
+)
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from msgspec.structs import asdict
 from pydantic import BaseModel, ConfigDict, Field
 
+from adapters.direct_route import DirectRoute
 from adapters.fiscal.simulator.books import Books, Receipt, Refusal, Sale
 from domain.money import format_amount
 
@@ -68,14 +79,21 @@ router = APIRouter()
 api = APIRouter(prefix="/v1", dependencies=[Depends(_must_have_key)])
 
 
-@api.post("/receipts")
-async def issue(
-    request: Request, books: TheBooks, body: NewReceipt, key: IdempotencyKey
-) -> dict[str, str]:
+async def issue(request: Request, body: NewReceipt, key: IdempotencyKey) -> Response:
     """Report a sale under its number. A repeat under the same key gets the same answer; 409 for a
     number, an order or a key that was used for another receipt."""
-    receipt = books.issue(Sale(**body.model_dump()), key)
-    return {"reference": receipt.reference, "url": _url(request, receipt)}
+    books = await _books(request)
+    receipt = books.issue(Sale(**dict(body)), key)
+    return JSONResponse({"reference": receipt.reference, "url": _url(request, receipt)})
+
+
+api.add_api_route(
+    "/receipts",
+    issue,
+    methods=["POST"],
+    response_model=dict[str, str],
+    route_class_override=DirectRoute,
+)
 
 
 @api.get("/receipts")

@@ -20,6 +20,7 @@ from msgspec import Struct, json
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from adapters.direct_route import DirectRoute
 from adapters.payments.simulator import pages
 from adapters.payments.simulator.background import repeat
 from adapters.payments.simulator.cards import TestMethod
@@ -94,11 +95,11 @@ router = APIRouter()
 api = APIRouter(prefix="/v1", dependencies=[Depends(_must_have_key)])
 
 
-@api.post("/payment_intents")
 async def create_intent(
-    request: Request, provider: Provider, body: CreateIntent, key: IdempotencyKey = None
+    request: Request, body: CreateIntent, key: IdempotencyKey = None
 ) -> Response:
     """Create an intent; with a payment method, confirm it."""
+    provider = await _processor(request)
     return await _answer_once(
         request,
         provider,
@@ -107,6 +108,11 @@ async def create_intent(
         lambda: provider.create(body.amount, body.currency, body.metadata, body.payment_method),
         method=body.payment_method,
     )
+
+
+api.add_api_route(
+    "/payment_intents", create_intent, methods=["POST"], route_class_override=DirectRoute
+)
 
 
 @api.get("/payment_intents")
