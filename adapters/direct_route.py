@@ -1,6 +1,6 @@
 """A quick way to the simulators' busiest endpoints: their processes share the machine with ours."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, get_type_hints
 
 from fastapi import Request, Response
@@ -18,7 +18,7 @@ class DirectRoute(APIRoute):
     an `api_key`: so the answers are the same.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The function that answers a request."""
         usual = super().get_route_handler()
         endpoint = self.endpoint

@@ -6,6 +6,7 @@ errors instead. A loop that handles these errors and goes on never ends.
 """
 
 import asyncio
+from collections.abc import Iterable
 
 NEEDLESS = "its outcome is of no use any more"
 """The message of a cancellation that says nothing about what the task was waiting for."""
@@ -24,3 +25,12 @@ def stop_if_cancelled(since: int = 0) -> None:
     """
     if cancellations() > since:
         raise asyncio.CancelledError
+
+
+async def cancel_until_ended(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel until the tasks end: a library may mistake a cancellation for its own and go on."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=1)

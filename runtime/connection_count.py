@@ -8,7 +8,7 @@ from runtime.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-API, WORKER, PROJECTOR = 5, 10, 6
+API, WORKER, PROJECTOR = 5, 7, 6
 """What a process of each kind takes besides its pool: for writing, watching, following the log,
 leading, and waiting for jobs."""
 

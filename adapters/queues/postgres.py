@@ -17,6 +17,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.queues.attempts import BACKOFF, attempt_job
 from adapters.queues.postgres_consumer import ClaimTerms, Consumer, run_statement
+from adapters.queues.postgres_listener import JobListener
 from commands.ports.queue import DeadLetter, Job, JobHandler
 from eventstore.database.patience import outlast
 
@@ -60,8 +61,8 @@ class QueueClosed(Exception):
 
 
 class PostgresQueue:
-    """Implements `WorkQueue`. Each running `consume` has its own connection to listen on, beside
-    the pool's."""
+    """Implements `WorkQueue`. Running `consume`s have a connection to listen on, beside the
+    pool's."""
 
     def __init__(
         self,
@@ -71,8 +72,10 @@ class PostgresQueue:
         backoff: Sequence[float] = BACKOFF,
         lease_seconds: float = 60,
         poll_seconds: float = 1,
+        listener: JobListener | None = None,
     ) -> None:
-        """For `backoff`, `lease_seconds` and `poll_seconds` see `ClaimTerms`."""
+        """For `backoff`, `lease_seconds` and `poll_seconds` see `ClaimTerms`. Queues of one process
+        share a `listener`; by default, this one has its own."""
         self.name = name
         self._terms = ClaimTerms(
             queue=name,
@@ -81,6 +84,7 @@ class PostgresQueue:
             poll_seconds=poll_seconds,
         )
         self._pool = pool
+        self._listener = JobListener(pool, poll_seconds) if listener is None else listener
         self._outbox: list[tuple[Sequence[Job], asyncio.Future[None]]] = []
         self._publishing: asyncio.Task[None] | None = None
         self._consumers: set[Consumer] = set()
@@ -157,7 +161,7 @@ class PostgresQueue:
         make_attempt = partial(
             attempt_job, max_attempts=self.max_attempts, handler=handler, lost=lost
         )
-        consumer = Consumer(self._pool, self._terms, make_attempt, concurrency)
+        consumer = Consumer(self._pool, self._listener, self._terms, make_attempt, concurrency)
         self._consumers.add(consumer)
         try:
             await consumer.run()

@@ -3,7 +3,7 @@ their outcomes."""
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import LiteralString
 from uuid import UUID, uuid4
 
@@ -13,12 +13,10 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.queues.attempts import POSTPONED, MakeAttempt
+from adapters.queues.postgres_listener import JobListener
 from commands.ports.queue import Job
-from eventstore.database.postgres import AWAY, connect_beside
-from kit.cancellation import stop_if_cancelled
-
-_LISTEN = "LISTEN ludoteca_queue"
-"""Notified once per publishing, with the queue's name."""
+from eventstore.database.postgres import AWAY
+from kit.cancellation import cancel_until_ended, stop_if_cancelled
 
 _EXCHANGE = """
 WITH done AS (
@@ -130,11 +128,13 @@ class Consumer:
     def __init__(
         self,
         pool: AsyncConnectionPool,
+        listener: JobListener,
         terms: ClaimTerms,
         make_attempt: MakeAttempt,
         concurrency: int,
     ) -> None:
         self._pool = pool
+        self._listener = listener
         self._terms = terms
         self._make_attempt = make_attempt
         self._concurrency = concurrency
@@ -146,21 +146,24 @@ class Consumer:
 
     async def run(self) -> None:
         """Work until cancelled, then release the jobs in progress. Waits for a lost database."""
-        helpers = [asyncio.create_task(self._listen()), asyncio.create_task(self._renew())]
-        try:
-            while True:
-                stop_if_cancelled()
-                try:
-                    await self._step()
-                except AWAY as error:
-                    self._unsure = True
-                    _log.warning(
-                        "work queue lost its database", queue=self._terms.queue, error=str(error)
-                    )
-                    await asyncio.sleep(self._terms.poll_seconds)
-        finally:
-            await _stop([*helpers, *self._working.values()])
-            await self._let_go()
+        async with self._listener.waking(self._terms.queue, self._wake):
+            renewing = asyncio.create_task(self._renew())
+            try:
+                while True:
+                    stop_if_cancelled()
+                    try:
+                        await self._step()
+                    except AWAY as error:
+                        self._unsure = True
+                        _log.warning(
+                            "work queue lost its database",
+                            queue=self._terms.queue,
+                            error=str(error),
+                        )
+                        await asyncio.sleep(self._terms.poll_seconds)
+            finally:
+                await cancel_until_ended([renewing, *self._working.values()])
+                await self._let_go()
 
     def forget(self) -> None:
         """Drop all claims: their outcomes are not reported, and their leases expire."""
@@ -235,23 +238,6 @@ class Consumer:
             else None
         )
 
-    async def _listen(self) -> None:
-        """Wake up at every notification. While this fails, polling stands in."""
-        while True:
-            stop_if_cancelled()
-            with contextlib.suppress(*AWAY):
-                async with await connect_beside(self._pool, "ludoteca queue") as conn:
-                    await conn.execute(_LISTEN)
-                    self._wake.set()
-                    while True:
-                        stop_if_cancelled()
-                        async for notice in conn.notifies(timeout=self._terms.poll_seconds):
-                            if notice.payload == self._terms.queue:
-                                self._wake.set()
-                        # a mere listener would not notice a lost connection
-                        await conn.execute("SELECT 1")
-            await asyncio.sleep(self._terms.poll_seconds)
-
     async def _renew(self) -> None:
         while True:
             stop_if_cancelled()
@@ -273,15 +259,6 @@ class Consumer:
             _log.warning(
                 "work queue could not release its jobs", queue=self._terms.queue, error=str(error)
             )
-
-
-async def _stop(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel until the tasks end: a library may mistake a cancellation for its own and go on."""
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=1)
 
 
 def _columns(claims: Sequence[_Claim]) -> dict[str, object]:

@@ -10,6 +10,7 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
 from adapters.queues import rabbitmq
 from adapters.queues.postgres import PostgresQueue
+from adapters.queues.postgres_listener import JobListener
 from commands.accounts.belongings import NotSeenYet
 from commands.accounts.mailboxes import mailboxes_claimed
 from commands.catalog import sku_claims
@@ -131,12 +132,14 @@ async def open_queues(core: Core) -> AsyncIterator[Queues]:
     settings = core.settings
     rabbit = settings.rabbitmq_url.get_secret_value()
     if not rabbit:
+        listener = JobListener(core.log.pool)
         queues = {
             work.queue: PostgresQueue(
                 core.log.pool,
                 work.queue,
                 backoff=work.backoff(settings),
                 lease_seconds=LEASE_SECONDS,
+                listener=listener,
             )
             for work in WORK
         }

@@ -22,6 +22,7 @@ from yarl import URL
 
 from adapters.queues.attempts import WORKER_LOST, attempt_job
 from adapters.queues.postgres import PostgresQueue
+from adapters.queues.postgres_listener import JobListener
 from adapters.queues.rabbitmq import RabbitQueue, connect, rabbitmq_circuit
 from commands.ports.queue import Job, JobAttempt
 from eventstore.database import patience
@@ -40,6 +41,7 @@ from tests.support.queues import (
     until_dead,
     until_depth,
     until_it_answers,
+    until_listening,
 )
 from tests.support.servers.tcp_proxy import Wire
 
@@ -535,6 +537,31 @@ async def test_on_postgres_the_programs_role_can_do_all_that_a_queue_does(
             await until_dead(queue, 1)
             assert await queue.redrive(job.id)
             await until_depth(queue, 0)
+
+
+async def test_on_postgres_queues_of_a_process_listen_over_one_connection(
+    database: str, name: str
+) -> None:
+    async with AsyncConnectionPool(database, min_size=1, max_size=4, open=False) as pool:
+        listener = JobListener(pool, poll_seconds=60)
+        first, second = (
+            PostgresQueue(pool, f"{name}.{number}", poll_seconds=60, listener=listener)
+            for number in range(2)
+        )
+        async with consuming(first, Worker()):
+            async with consuming(second, Worker()):
+                await until_listening(pool, 1)
+                for queue in (first, second, first, second):
+                    await queue.publish([a_job()])
+                    await until_depth(queue, 0)
+            await first.publish([a_job()])  # the other one has stopped
+            await until_depth(first, 0)
+            await until_listening(pool, 1)
+        await until_listening(pool, 0)
+        async with consuming(second, Worker()):
+            await until_listening(pool, 1)
+            await second.publish([a_job()])
+            await until_depth(second, 0)
 
 
 async def test_on_rabbitmq_what_is_no_job_is_dead_at_once_and_can_be_looked_at(

@@ -63,6 +63,7 @@ ENDS_WITH_ANOTHER = {
 
 SAYS_NOTHING_OF_THE_LOG = {
     "adapters.payments.simulator.webhooks.NoticeSender",  # another program
+    "adapters.queues.postgres_listener.JobListener",  # consumers, which ask the database
     "api.arguments.Plan",  # of an endpoint
     "api.idempotency.StoredAnswers",  # requests under way
     "api.route_table.RouteTable",

@@ -89,6 +89,20 @@ async def until_depth(queue: WorkQueue, depth: int) -> None:
     await _until(holds)
 
 
+async def until_listening(pool: AsyncConnectionPool, connections: int) -> None:
+    """Wait until the consumers of PostgreSQL's queues listen over so many connections."""
+
+    async def holds() -> bool:
+        async with pool.connection() as conn:
+            cursor = await conn.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND application_name = 'ludoteca queue'"
+            )
+            return await cursor.fetchone() == (connections,)
+
+    await _until(holds)
+
+
 async def until_it_answers(queue: WorkQueue) -> None:
     async def answers() -> bool:
         try:
