@@ -70,13 +70,31 @@ def main() -> None:
             ],
         }
         machine = report.machine(running.settings())
-        tables = {name: parts[name]() for name in options.only or parts}
+        tables, failures = measure({name: parts[name] for name in options.only or parts})
     found = report.Report(machine, rounds, [table for part in tables.values() for table in part])
     report.show(found)
     if options.json:
         options.json.write_bytes(report.json(found))
     if options.markdown:
         _fill(options.markdown, found, tables)
+    if failures:
+        sys.exit("\n".join(failures))
+
+
+def measure(
+    parts: Mapping[str, Callable[[], Sequence[Table]]],
+) -> tuple[dict[str, Sequence[Table]], list[str]]:
+    """Run the benchmarks one after another. One that fails costs its own tables only, as the
+    others take long: returns the tables by name, and why the rest have none."""
+    tables: dict[str, Sequence[Table]] = {}
+    failures: list[str] = []
+    for name, part in parts.items():
+        try:
+            tables[name] = part()
+        except (Missing, Failed) as error:
+            failures.append(f"{name}: {error}")
+            _progress(failures[-1])
+    return tables, failures
 
 
 def _fill(path: Path, found: report.Report, tables: Mapping[str, Sequence[Table]]) -> None:
@@ -108,9 +126,9 @@ def _options() -> argparse.Namespace:
         "--connections", nargs="+", type=int, default=http.CONNECTIONS, help="at once (1 8 64)"
     )
     group.add_argument(
-        "--processes", nargs="+", type=int, default=http.PROCESSES, help="of either API (1)"
+        "--processes", nargs="+", type=int, default=http.PROCESSES, help="how many of each API (1)"
     )
-    group.add_argument("--seconds", type=float, help="each figure is measured so long (3)")
+    group.add_argument("--seconds", type=float, help="how long each figure is measured (3)")
     http.games_option(group)
     return parser.parse_args()
 

@@ -8,6 +8,11 @@ from typing import Any
 
 import yaml
 
+from benchmarks.__main__ import measure
+from benchmarks.http.wrk import Failed
+from benchmarks.measuring import Table
+from deploy.servers.common import Missing
+
 ROOT = Path(__file__).parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
@@ -55,3 +60,21 @@ def test_every_package_is_checked_built_and_put_into_the_image() -> None:
     assert {f"!{name}" for name in packages} <= set(
         (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
     )
+
+
+def test_a_benchmark_that_cannot_run_costs_no_figures_of_others() -> None:
+    def missing() -> list[Table]:
+        raise Missing("Node.js with npm is not installed")
+
+    def failed() -> list[Table]:
+        raise Failed("the twin answered 500")
+
+    lag, transfer = Table("Lag", []), Table("Transfers", [])
+    tables, failures = measure(
+        {"append": missing, "lag": lambda: [lag], "http": failed, "transfer": lambda: [transfer]}
+    )
+    assert tables == {"lag": [lag], "transfer": [transfer]}
+    assert failures == [
+        "append: Node.js with npm is not installed",
+        "http: the twin answered 500",
+    ]
