@@ -27,9 +27,8 @@ import uvloop
 
 from benchmarks import shopfront
 from benchmarks.measuring import Aim, Case, Log, Sample, Table, line, take_turns
-from benchmarks.server import Server
+from benchmarks.server import Server, free_port
 from commands.caller import SYSTEM, Caller
-from deploy.servers.common import free_port
 from domain.catalog import Listing, Price
 from kit.uuid7 import uuid7
 from projections.engine.runner import Runner
@@ -93,7 +92,7 @@ def _run(server: Server, shop: str, clients: int, seconds: float) -> Sample:
 @contextmanager
 def _open(url: str, home: Path) -> Iterator[Market]:
     """A market with one item, served by a process of its own."""
-    port = free_port(18000)
+    port = free_port()
     command = [sys.executable, "-m", "benchmarks.shopfront", url, str(home), str(port)]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         product_id, tokens = runner.run(_stock_up(url, home))

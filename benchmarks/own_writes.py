@@ -25,9 +25,8 @@ import uvloop
 
 from benchmarks.checking_out import PATIENCE_SECONDS, open_account, until_answering
 from benchmarks.measuring import Case, Log, Sample, Table, line, p99, take_turns
-from benchmarks.server import Server
+from benchmarks.server import Server, free_port
 from commands.caller import Caller
-from deploy.servers.common import free_port
 from domain.catalog import Listing, Price
 from kit.uuid7 import uuid7
 from runtime.settings import Settings
@@ -82,7 +81,7 @@ def _run(server: Server, clients: int, seconds: float) -> dict[str, list[float]]
 @contextmanager
 def _processes(url: str, home: Path) -> Iterator[tuple[str, str]]:
     """The program's processes; yields the URLs of the two APIs."""
-    provider, first, second = (free_port(18000 + 10 * n) for n in range(3))
+    provider, first, second = (free_port() for _ in range(3))
     environment = {
         **os.environ,
         "LUDOTECA_HOME": str(home),

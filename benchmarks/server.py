@@ -13,9 +13,15 @@ from psycopg.conninfo import conninfo_to_dict
 
 from adapters.postgres.embedded import EmbeddedPostgres
 from eventstore.database.postgres import connect
+from runtime.listening import bind
 from runtime.migrate import migrate
 
 SETTINGS = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+
+
+def free_port() -> int:
+    """A port that nobody has; another one each time, as several benchmarks may run at once."""
+    return bind("127.0.0.1", 0)
 
 
 class Server:

@@ -5,14 +5,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import msgspec
 
-from deploy.servers.common import free_port
+from benchmarks.server import free_port
 from runtime.processes.siblings import create_shared
 
 START_SECONDS = 60.0
@@ -26,6 +26,8 @@ OURS = {
     API: "api",
 }
 """The names in the report and on the command line."""
+
+SIMULATORS = ("provider", "fiscal")
 
 
 class Serving(msgspec.Struct, frozen=True):
@@ -41,27 +43,30 @@ def ours(home: Path, settings: Mapping[str, str], api_processes: int = 1) -> Ite
     base = f"http://127.0.0.1:{settings['LUDOTECA_PORT']}"
     memory = create_shared(api_processes)
     with _running(home, settings) as start:
-        for name, command in OURS.items():
-            if name != API or api_processes == 1:
-                start(name, "-m", "runtime.cli", command)
-            else:
-                for number in range(1, api_processes + 1):
-                    options = (f"--number={number}", f"--memory={memory}")
-                    start(name, "-m", "runtime.cli", command, *options, pass_fds=(memory,))
+        for name in SIMULATORS:
+            start(name, "-m", "runtime.cli", OURS[name])
+        # A worker that does not find them tries again after half a minute, and then after five.
+        _await(lambda: start.all_listen(SIMULATORS), SIMULATORS, start, home)
+        for name in OURS.keys() - {*SIMULATORS, API}:
+            start(name, "-m", "runtime.cli", OURS[name])
+        for number in range(1, api_processes + 1):
+            shared = api_processes > 1
+            options = (f"--number={number}", f"--memory={memory}") if shared else ()
+            start(API, "-m", "runtime.cli", OURS[API], *options, pass_fds=(memory,))
         os.close(memory)
-        _await_answers(f"{base}/health/ready", start, home)
+        _await_api(f"{base}/health/ready", start, home)
         yield Serving(base, start.pids)
 
 
 @contextmanager
 def module(name: str, *arguments: object, home: Path, processes: int = 1) -> Iterator[Serving]:
     """A module that serves on a port, which is its last argument; in several processes, if so."""
-    port = free_port(18500)
+    port = free_port()
     base = f"http://127.0.0.1:{port}"
     with _running(home, os.environ) as start:
         for _ in range(processes):
             start(API, "-m", name, *map(str, arguments), str(port))
-        _await_answers(base, start, home)
+        _await_api(base, start, home)
         yield Serving(base, start.pids)
 
 
@@ -92,6 +97,14 @@ class _Starting:
             found.setdefault(name, []).append(process.pid)
         return found
 
+    def all_listen(self, names: Collection[str]) -> bool:
+        """Whether each process of these names has a socket of its own on which it listens."""
+        return all(_listens(process) for name, process in self.started if name in names)
+
+    def has_ended(self, names: Collection[str]) -> bool:
+        """Whether a process of these names has."""
+        return any(process.poll() is not None for name, process in self.started if name in names)
+
 
 @contextmanager
 def _running(home: Path, settings: Mapping[str, str]) -> Iterator[_Starting]:
@@ -109,14 +122,20 @@ def _running(home: Path, settings: Mapping[str, str]) -> Iterator[_Starting]:
                 process.wait()
 
 
-def _await_answers(url: str, starting: _Starting, home: Path) -> None:
-    """Wait until each server answers, even by 404: each listens on a socket of its own."""
-    servers = [process for name, process in starting.started if name == API]
+def _await_api(url: str, starting: _Starting, home: Path) -> None:
+    """Wait until it answers, even by 404, and each of its processes listens."""
+    _await(lambda: _answers(url) and starting.all_listen([API]), [API], starting, home)
+
+
+def _await(
+    is_up: Callable[[], bool], names: Collection[str], starting: _Starting, home: Path
+) -> None:
+    """Wait until processes of these names are up. Raises RuntimeError if one ends, or none is."""
     deadline = time.monotonic() + START_SECONDS
-    while not (_answers(url) and all(_listens(process.pid) for process in servers)):
-        ended = any(process.poll() is not None for process in servers)
-        if ended or time.monotonic() > deadline:
-            raise RuntimeError(f"nothing answers at {url}: {(home / f'{API}.log').read_text()}")
+    while not is_up():
+        if starting.has_ended(names) or time.monotonic() > deadline:
+            logs = "".join((home / f"{name}.log").read_text() for name in names)
+            raise RuntimeError(f"not up: {', '.join(names)}: {logs}")
         time.sleep(0.1)
 
 
@@ -127,8 +146,11 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _listens(pid: int) -> bool:
+def _listens(process: subprocess.Popen[bytes]) -> bool:
     """Whether the process has a listening TCP socket (state 0A)."""
+    if process.poll() is not None:
+        return False
+    pid = process.pid
     listening = {
         fields[9]
         for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]

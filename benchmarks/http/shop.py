@@ -21,8 +21,8 @@ from pydantic import SecretStr
 from api.tokens import ACCESS_LIFETIME, Tokens
 from benchmarks.http.twin.common import mint
 from benchmarks.http.twin.tables import TABLES
+from benchmarks.server import free_port
 from commands.caller import SYSTEM, Caller
-from deploy.servers.common import free_port
 from domain.catalog import Listing, Price
 from domain.library import LibraryGameAdded
 from domain.payments import Method
@@ -93,9 +93,9 @@ def settings(url: str, home: Path) -> Settings:
     return Settings(
         home=home,
         database_url=SecretStr(url),
-        port=free_port(18200),
-        provider_port=free_port(18300),
-        fiscal_port=free_port(18400),
+        port=free_port(),
+        provider_port=free_port(),
+        fiscal_port=free_port(),
         rate_limit="off",
         sample="off",
         cart_ttl_seconds=DAY,

@@ -47,6 +47,10 @@ _AT_WORK = """
 SELECT (SELECT max(position) FROM log.events), (SELECT count(*) FROM queue.jobs
     WHERE died_at IS NULL)"""
 
+_ERRORS = """
+SELECT DISTINCT queue, left(error, 300) FROM queue.jobs WHERE died_at IS NULL AND error IS NOT NULL
+LIMIT 5"""
+
 
 class Side:
     """A server that answers over its own database."""
@@ -127,7 +131,9 @@ class Side:
             elif time.monotonic() - since < 2 * LOOK_SECONDS:
                 usage = self._used(endpoint)  # includes folding the last event
             if time.monotonic() > deadline:
-                raise Failed(f"after {PATIENCE_SECONDS} s there are {before[1]} jobs left")
+                raise Failed(
+                    f"after {PATIENCE_SECONDS} s there are {before[1]} jobs left{self._errors()}"
+                )
         return usage
 
     def _at_work(self) -> tuple[int, int]:
@@ -135,6 +141,10 @@ class Side:
         row = self._conn.execute(_AT_WORK).fetchone()
         assert row is not None
         return int(row[0]), int(row[1])
+
+    def _errors(self) -> str:
+        """Why jobs are tried again later."""
+        return "".join(f"\n{queue}: {error}" for queue, error in self._conn.execute(_ERRORS))
 
     @property
     def position(self) -> int:
