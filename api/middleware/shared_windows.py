@@ -31,6 +31,9 @@ latest follow. All times are of the monotonic clock, which all processes share."
 
 _TIME = 8
 
+_SECRET_BYTES = 64
+"""At the beginning of the memory: the key of the digests."""
+
 
 class _Row(NamedTuple):
     place: int
@@ -95,19 +98,26 @@ class SharedWindows(Storage, MovingWindowSupport):
     def __init__(self, descriptor: int, memory: memoryview, limits: set[int]) -> None:
         super().__init__()
         self._descriptor = descriptor
+        self._secret = bytes(memory[:_SECRET_BYTES])
         self._tables = {
-            limit: _Table(memory, n * TABLE_BYTES, limit)
+            limit: _Table(memory, _SECRET_BYTES + n * TABLE_BYTES, limit)
             for n, limit in enumerate(sorted({1, *limits}))
         }
 
     @staticmethod
     def size(limits: set[int]) -> int:
         """The bytes that these limits need."""
-        return len({1, *limits}) * TABLE_BYTES
+        return _SECRET_BYTES + len({1, *limits}) * TABLE_BYTES
+
+    @staticmethod
+    def prepare(descriptor: int) -> None:
+        """Put a secret into new memory. Who knew which keys get the same rows could have a key's
+        requests forgotten, by requests of others that he chooses."""
+        os.pwrite(descriptor, os.urandom(_SECRET_BYTES), 0)
 
     async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         """Count a request unless there have been `limit` within `expiry` seconds."""
-        digest, table = _digest(key), self._tables[limit]
+        digest, table = self._digest(key), self._tables[limit]
         with self._locked(table, digest):
             now = time.monotonic()
             row = table.find(digest, now) or table.claim(digest)
@@ -126,7 +136,7 @@ class SharedWindows(Storage, MovingWindowSupport):
         """When (by the clock) the oldest request of the last `expiry` seconds came, and how many
         there were."""
         table, now = self._tables[limit], time.monotonic()
-        row = table.find(_digest(key), now)
+        row = table.find(self._digest(key), now)
         if row is None:
             return time.time(), 0
         times = table.times(row)
@@ -140,7 +150,7 @@ class SharedWindows(Storage, MovingWindowSupport):
 
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         """Remember a key for this long."""
-        digest, table = _digest(key), self._tables[1]
+        digest, table = self._digest(key), self._tables[1]
         with self._locked(table, digest):
             now = time.monotonic()
             row = table.find(digest, now) or table.claim(digest)
@@ -149,18 +159,18 @@ class SharedWindows(Storage, MovingWindowSupport):
 
     async def get(self, key: str) -> int:
         """How often a key was remembered; 0 once it has expired."""
-        row = self._tables[1].find(_digest(key), time.monotonic())
+        row = self._tables[1].find(self._digest(key), time.monotonic())
         return 0 if row is None else row.hits
 
     async def get_expiry(self, key: str) -> float:
         """When (by the clock) a key expires."""
         now = time.monotonic()
-        row = self._tables[1].find(_digest(key), now)
+        row = self._tables[1].find(self._digest(key), now)
         return time.time() if row is None else time.time() + row.expires - now
 
     async def clear(self, key: str) -> None:
         """Forget a key."""
-        digest = _digest(key)
+        digest = self._digest(key)
         for table in self._tables.values():
             with self._locked(table, digest):
                 if row := table.find(digest, time.monotonic()):
@@ -180,6 +190,10 @@ class SharedWindows(Storage, MovingWindowSupport):
     async def reset(self) -> int | None:
         """Not needed: the clock of these times never goes back."""
         return None
+
+    def _digest(self, key: str) -> bytes:
+        text = key.encode(errors="surrogatepass")
+        return hashlib.blake2b(text, digest_size=16, key=self._secret).digest()
 
     @contextmanager
     def _locked(self, table: _Table, digest: bytes) -> Iterator[None]:
@@ -203,7 +217,3 @@ class SharedWindows(Storage, MovingWindowSupport):
                 os.sched_yield()
             else:
                 return True
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=16).digest()

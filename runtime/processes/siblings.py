@@ -20,7 +20,9 @@ _AMOUNTS = Rates().amounts
 
 def create_shared(processes: int) -> int:
     """Memory for so many API processes, as a descriptor that they inherit."""
-    return create_memory(SharedWindows.size(_AMOUNTS) + NoticeBoard.size(processes))
+    descriptor = create_memory(SharedWindows.size(_AMOUNTS) + NoticeBoard.size(processes))
+    SharedWindows.prepare(descriptor)
+    return descriptor
 
 
 def siblings_of(number: int, descriptor: int) -> Siblings:

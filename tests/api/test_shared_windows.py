@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import itertools
 import os
 import random
 import signal
@@ -48,11 +49,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-@pytest.fixture
-def memory() -> Iterator[int]:
+def new_memory() -> Iterator[int]:
+    """Memory for processes, closed at the end."""
     descriptor = create_memory(SharedWindows.size(LIMITS))
+    SharedWindows.prepare(descriptor)
     yield descriptor
     os.close(descriptor)
+
+
+memory, other_memory = (pytest.fixture(new_memory, name=name) for name in ("memory", "other"))
 
 
 def process(memory: int) -> SharedWindows:
@@ -151,6 +156,28 @@ def test_with_too_many_clients_those_that_were_quiet_longest_are_forgotten(
         hit(storage, "greedy")
     assert not hit(storage, "greedy")
     assert left(storage, "client 0")[1] == 5
+
+
+def test_nobody_outside_knows_by_whom_a_client_is_forgotten(
+    memory: int, other: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients that get each other's rows in one memory do not in another."""
+    monkeypatch.setattr(shared_windows, "TABLE_BYTES", 1000 * (32 + 5 * 8))
+    known, unknown = process(memory), process(other)
+    greedy = [hit(storage, "greedy") for storage in (known, unknown) for _ in range(5)]
+    assert greedy == [True] * 10
+    names = map(str, itertools.count())
+    crowd = itertools.islice((n for n in names if _rows(known, n) == _rows(known, "greedy")), 8)
+    for name in crowd:
+        assert hit(known, name)
+        assert hit(unknown, name)
+    assert hit(known, "greedy")
+    assert not hit(unknown, "greedy")
+
+
+def _rows(storage: SharedWindows, name: str) -> int:
+    """Where the rows are that a client may have."""
+    return storage._tables[5].bucket(storage._digest(FIVE.key_for(name)))
 
 
 def test_who_logged_in_at_one_process_is_known_at_the_others(memory: int, clock: Clock) -> None:
