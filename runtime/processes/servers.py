@@ -32,18 +32,19 @@ async def serve_api(settings: Settings, siblings: Siblings | None = None) -> Non
     """Serve the gateway, together with the processes that share its port, if there are any."""
     from runtime.wiring.gateway import open_app
 
+    listening = asyncio.Event()
     async with (
         open_core(settings, watched=True) as core,
         open_queues(core) as queues,
         open_app(core, queues, siblings) as app,
-        showing(app.state.metrics, core.clock_watch),
+        showing(app.state.metrics, core.clock_watch, listening),
     ):
         # From the first answer on, every event gets its reactions, though the worker may start
         # later.
         await asyncio.to_thread(register_reactors, core.url, reactors_of(core, queues))
         async with watch_writer(core.log):
             config = config_of(app, settings.host, settings.port, limits_of(settings))
-            await _serve(config, shared=siblings is not None)
+            await _serve(config, listening, shared=siblings is not None)
 
 
 async def serve_provider(settings: Settings) -> None:
@@ -146,6 +147,11 @@ class GracefulServer(uvicorn.Server):
     """Answers what clients have sent when it stops. Leaves signals to `run_until_stopped`: with two
     handlers for one signal, which one ends the process is a race."""
 
+    def __init__(self, config: uvicorn.Config, listening: asyncio.Event | None = None) -> None:
+        """`listening` is set once it listens."""
+        super().__init__(config)
+        self._listening = listening
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -153,6 +159,8 @@ class GracefulServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen."""
         await super().startup(sockets)
+        if self._listening is not None:
+            self._listening.set()
         logger.info("listening on port %s of %s", self.config.port, self.config.host)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -175,10 +183,12 @@ class GracefulServer(uvicorn.Server):
         )
 
 
-async def _serve(config: uvicorn.Config, *, shared: bool = False) -> None:
+async def _serve(
+    config: uvicorn.Config, listening: asyncio.Event | None = None, *, shared: bool = False
+) -> None:
     """Serve until cancelled, then finish the running requests for as long as the configuration
     allows."""
-    server = GracefulServer(config)
+    server = GracefulServer(config, listening)
     sockets = bound_sockets(config.host, config.port, shared=shared)
     for each in sockets:
         each.setblocking(False)

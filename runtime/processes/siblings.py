@@ -43,9 +43,12 @@ def _board(memory: memoryview) -> NoticeBoard:
 
 
 @contextlib.asynccontextmanager
-async def showing(metrics: Metrics, watch: ClockWatch) -> AsyncIterator[None]:
-    """Show this process's metrics to its siblings, if there are any, while the block runs."""
-    task = asyncio.create_task(_show(metrics, watch), name="metrics")
+async def showing(
+    metrics: Metrics, watch: ClockWatch, listening: asyncio.Event
+) -> AsyncIterator[None]:
+    """Show this process's metrics to its siblings, if there are any, from when it listens until the
+    block ends."""
+    task = asyncio.create_task(_show(metrics, watch, listening), name="metrics")
     try:
         yield
     finally:
@@ -53,7 +56,8 @@ async def showing(metrics: Metrics, watch: ClockWatch) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _show(metrics: Metrics, watch: ClockWatch) -> None:
+async def _show(metrics: Metrics, watch: ClockWatch, listening: asyncio.Event) -> None:
+    await listening.wait()
     while metrics.joined:
         metrics.clock(watch.steps, watch.ahead.total_seconds())
         try:
