@@ -1,13 +1,13 @@
-"""Find or start what the tests need beside Python: RabbitMQ, Elasticsearch, stripe-mock; and
-libfaketime, a library.
+"""Find or start what the tests need beside Python: RabbitMQ, Kafka, Elasticsearch,
+stripe-mock; and libfaketime, a library.
 
     python deploy/services.py up|status|down
 
 `up` reuses what already answers, starts what does not, and waits until it does; it leaves 0 when
 all are up and 1 otherwise, with the reason on the line of the one that is missing. Where they are
 is kept in `services.json` in the cache directory. To use servers of your own, set
-LUDOTECA_TEST_RABBITMQ_URL, LUDOTECA_TEST_RABBITMQ_MANAGEMENT_URL, LUDOTECA_TEST_ELASTICSEARCH_URL
-and LUDOTECA_TEST_STRIPE_MOCK_URL.
+LUDOTECA_TEST_RABBITMQ_URL, LUDOTECA_TEST_RABBITMQ_MANAGEMENT_URL, LUDOTECA_TEST_KAFKA_URL,
+LUDOTECA_TEST_ELASTICSEARCH_URL and LUDOTECA_TEST_STRIPE_MOCK_URL.
 
 Standard library only, so that it runs before anything is installed. How each server is had is told
 in `servers/`.
@@ -33,6 +33,7 @@ from deploy.servers.faketime import (
     install_faketime,
     leave_faketime,
 )
+from deploy.servers.kafka import check_kafka, kafka_url, start_kafka, stop_kafka
 from deploy.servers.rabbitmq import (
     check_rabbitmq,
     rabbitmq_management_url,
@@ -53,11 +54,13 @@ __all__ = [
     "Missing",
     "check_elasticsearch",
     "check_faketime",
+    "check_kafka",
     "check_rabbitmq",
     "check_stripe_mock",
     "elasticsearch_url",
     "faketime_library",
     "http",
+    "kafka_url",
     "rabbitmq_management_url",
     "rabbitmq_url",
     "stripe_mock_url",
@@ -65,6 +68,7 @@ __all__ = [
 
 URLS: dict[str, Callable[[], str]] = {
     "RabbitMQ": rabbitmq_url,
+    "Kafka": kafka_url,
     "Elasticsearch": elasticsearch_url,
     "stripe-mock": stripe_mock_url,
     "faketime": faketime_library,
@@ -72,18 +76,21 @@ URLS: dict[str, Callable[[], str]] = {
 COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
     "up": {
         "RabbitMQ": start_rabbitmq,
+        "Kafka": start_kafka,
         "Elasticsearch": start_elasticsearch,
         "stripe-mock": start_stripe_mock,
         "faketime": install_faketime,
     },
     "status": {
         "RabbitMQ": check_rabbitmq,
+        "Kafka": check_kafka,
         "Elasticsearch": check_elasticsearch,
         "stripe-mock": check_stripe_mock,
         "faketime": check_faketime,
     },
     "down": {
         "RabbitMQ": stop_rabbitmq,
+        "Kafka": stop_kafka,
         "Elasticsearch": stop_elasticsearch,
         "stripe-mock": stop_stripe_mock,
         "faketime": leave_faketime,

@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from ipaddress import IPv4Network, ip_address, ip_network
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 """Environment variables from which libraries read the proxy for outgoing requests."""
+
+SASL = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+"""How one can sign in to Kafka by user and password."""
 
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 _HOST_IN_NO_PROXY = re.compile(r"\*|(https?://)?\*?\.?[\w-]+(\.[\w-]+)*\.?(:\d{1,5})?", re.ASCII)
@@ -42,6 +45,24 @@ def check_url(
         raise ValueError(f"{wanted}, without ? and #")
     check_host(host)
     return parts
+
+
+def check_kafka(url: str) -> None:
+    """Raises ValueError unless it is the URL of Kafka's brokers, of which there may be several."""
+    scheme, _, rest = url.partition("://")
+    where, _, query = rest.partition("?")
+    credentials, _, servers = where.removesuffix("/").rpartition("@")
+    for server in servers.split(","):
+        if check_url(f"{scheme}://{server}", "kafka", "kafkas").port is None:
+            raise ValueError("each host has a port: kafka://one:9092,two:9092")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    files = {"cafile", "certfile", "keyfile"} if scheme == "kafkas" else set()
+    if unknown := options.keys() - files - ({"sasl"} if credentials else set()):
+        raise ValueError(f"{', '.join(sorted(unknown))} behind ? has no meaning there")
+    if options.get("sasl", SASL[0]) not in SASL:
+        raise ValueError(f"sasl is {', '.join(SASL)}")
+    if credentials and not all(credentials.partition(":")):
+        raise ValueError("user and password stand before the @: user:password@host:port")
 
 
 def check_host(host: str) -> None:

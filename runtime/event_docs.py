@@ -59,14 +59,18 @@ def markdown() -> str:
             " `time`), `actor`,"
         ),
         (
-            "`correlation_id`, `causation_id`, `traceparent`. On the bus (RabbitMQ, topic exchange"
-            " `ludoteca.events`)"
+            "`correlation_id`, `causation_id`, `traceparent`. On the bus in RabbitMQ (topic"
+            " exchange `ludoteca.events`)"
         ),
         (
             "it is a CloudEvents 1.0 JSON message whose routing key is the event's name;"
             " `asyncapi.json` beside this"
         ),
-        "page has the schemas.",
+        (
+            "page has the schemas. In Kafka it is a CloudEvent in binary mode: the payload with the"
+            " envelope in headers,"
+        ),
+        "and the stream's id as its key.",
     ]
     contexts = {name.split(".")[0] for name in EVENTS}
     for context in [*TITLES, *sorted(contexts - TITLES.keys())]:

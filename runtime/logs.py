@@ -15,7 +15,7 @@ from runtime import console, log_stream
 from runtime.settings import Settings
 from runtime.variables import unknown_settings
 
-_CHATTY = ("httpx", "httpcore", "elastic_transport", "aio_pika", "aiormq", "stripe")
+_CHATTY = ("httpx", "httpcore", "elastic_transport", "aio_pika", "aiormq", "aiokafka", "stripe")
 """Loggers that report every request and every reconnect. Their level is one higher than the
 others'."""
 

@@ -12,9 +12,10 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from runtime.addresses import check_host, check_ports, check_proxies, check_url
+from runtime.addresses import check_host, check_kafka, check_ports, check_proxies, check_url
 
 _BUCKET = re.compile(r"s3://[A-Za-z0-9._-]{3,255}(/[^\s#?]*)?(\?[^\s#]*)?\Z")
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _REGION = re.compile(r"[a-z0-9-]{0,63}")
 
 T = TypeVar("T", str, SecretStr, str | SecretStr)
@@ -61,6 +62,14 @@ class Settings(BaseSettings):
     )
     rabbitmq_url: SecretStr = Field(
         SecretStr(""), description="RabbitMQ for payments and the event bus. Empty: PostgreSQL."
+    )
+    kafka_url: SecretStr = Field(
+        SecretStr(""),
+        description="Kafka for the event bus: kafka://user:password@host:port,host:port?sasl=SCRAM-SHA-512, with TLS kafkas:// (needs the extra `kafka`). Empty: none.",
+    )
+    kafka_topic: str = Field(
+        "ludoteca.events",
+        description="Topic for the log's events. `ludoteca.{context}`: a topic for each first word of the events' names.",
     )
     elasticsearch_url: SecretStr = Field(
         SecretStr(""), description="Elasticsearch for search. Empty: PostgreSQL."
@@ -312,6 +321,24 @@ class Settings(BaseSettings):
     def _amqp(cls, value: SecretStr) -> SecretStr:
         return _checked(value, "amqp", "amqps")
 
+    @field_validator("kafka_url")
+    @classmethod
+    def _brokers(cls, value: SecretStr) -> SecretStr:
+        if url := value.get_secret_value():
+            check_kafka(url)
+            if find_spec("aiokafka") is None:
+                raise ValueError("it needs the extra `kafka`: pip install 'ludoteca[kafka]'")
+        return value
+
+    @field_validator("kafka_topic")
+    @classmethod
+    def _topic(cls, value: str) -> str:
+        if not _TOPIC.fullmatch(value.replace("{context}", "context", 1)):
+            raise ValueError(
+                "it is up to 200 letters, digits, dots, _ and -, among them perhaps {context}"
+            )
+        return value
+
     @field_validator("database_url")
     @classmethod
     def _conninfo(cls, value: SecretStr) -> SecretStr:
@@ -449,6 +476,11 @@ class Settings(BaseSettings):
     def webhook_url(self) -> str:
         """Where the simulated provider sends its webhooks."""
         return self.payment_webhook_url or f"{self.local_url}/api/v1/payments/webhook"
+
+    @property
+    def relayed(self) -> bool:
+        """Whether there is an event bus for the relay to publish to."""
+        return bool(self.rabbitmq_url.get_secret_value() or self.kafka_url.get_secret_value())
 
     @property
     def embedded(self) -> bool:

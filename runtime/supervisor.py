@@ -174,7 +174,7 @@ def _commands(settings: Settings) -> list[str]:
         commands.insert(0, "provider")
     if not settings.fiscal_url:
         commands.insert(0, "fiscal")
-    if settings.rabbitmq_url.get_secret_value():
+    if settings.relayed:
         commands.append("relay")
     return commands
 

@@ -1,4 +1,4 @@
-"""Fixtures of all tests: databases, RabbitMQ, Elasticsearch, stripe-mock.
+"""Fixtures of all tests: databases, RabbitMQ, Kafka, Elasticsearch, stripe-mock.
 
 One PostgreSQL serves the whole run. Under pytest-xdist the controller starts it and passes its
 address to the workers; otherwise the first test that needs it does.
@@ -41,7 +41,13 @@ def pytest_configure(config: pytest.Config) -> None:
         stale.install(seed)
 
 
-SERVERS = {"postgres_url", "rabbitmq_virtual_host", "elasticsearch_url", "stripe_mock_url"}
+SERVERS = {
+    "postgres_url",
+    "rabbitmq_virtual_host",
+    "kafka_url",
+    "elasticsearch_url",
+    "stripe_mock_url",
+}
 """The fixtures that stand for a server; tests that need one use one of these, directly or through
 others."""
 
@@ -136,6 +142,22 @@ def rabbitmq_virtual_host() -> Iterator[str]:
 def rabbitmq_url(rabbitmq_virtual_host: str) -> str:
     """The URL of an empty virtual host of RabbitMQ."""
     return shared.empty_virtual_host(rabbitmq_virtual_host)
+
+
+@pytest.fixture(scope="session")
+def kafka_url() -> str:
+    """The URL of Kafka; use the topics of `kafka_topic` only."""
+    return shared.require_kafka()
+
+
+@pytest.fixture
+def kafka_topic(kafka_url: str) -> Iterator[str]:
+    """A topic's name, and the prefix of others'; they are deleted afterwards."""
+    from tests.support.servers.kafka import delete_topics  # aiokafka is of an extra
+
+    topic = f"test-{uuid4().hex}"
+    yield topic
+    asyncio.run(delete_topics(kafka_url, topic))
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,8 @@ from pamqp.body import ContentBody
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from adapters.relay.cloudevents import CONTENT_TYPE
+from adapters.relay.cloudevents import CONTENT_TYPE, to_cloudevent
+from eventstore.log import Envelope
 
 EXCHANGE = "ludoteca.events"
 
@@ -43,6 +44,10 @@ class RabbitPublisher:
         self._publish_seconds = publish_seconds
         self._connection: AbstractConnection | None = None
         self._channel: aiormq.abc.AbstractChannel | None = None
+
+    def message(self, env: Envelope, payload: bytes, epoch: str | None) -> tuple[str, bytes, UUID]:
+        """The message of an event. `payload` is the log's JSON."""
+        return env.name, to_cloudevent(env, payload, epoch), env.event_id
 
     async def connect(self) -> None:
         """Connect and declare the exchange, unless that is done. Raises ConnectionError."""

@@ -6,7 +6,6 @@ Maven fetches it, a JDK from 21 on runs it, never as root.
 import json
 import os
 import pwd
-import re
 import shutil
 import subprocess
 import zipfile
@@ -15,7 +14,6 @@ from typing import Any
 
 from deploy.servers.common import (
     Missing,
-    apt_install,
     cache_directory,
     free_port,
     http,
@@ -25,12 +23,12 @@ from deploy.servers.common import (
     stop_process,
     wait,
 )
+from deploy.servers.java import find_jdk, need_maven
 
 ELASTICSEARCH_VERSION = "9.2.0"
 ELASTICSEARCH_ARTIFACT = (
     f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{ELASTICSEARCH_VERSION}:zip"
 )
-OLDEST_JDK = 21
 
 
 def elasticsearch_url() -> str:
@@ -118,50 +116,13 @@ def stop_elasticsearch() -> None:
     stop_process("elasticsearch", b"elasticsearch")
 
 
-def find_jdk() -> Path:
-    """The home of a JDK that can run Elasticsearch, installed if need be. Raises Missing."""
-    if home := _installed_jdk():
-        return home
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        apt_install(f"openjdk-{OLDEST_JDK}-jre-headless")
-    if home := _installed_jdk():
-        return home
-    raise Missing(
-        f"no JDK of version {OLDEST_JDK} or later: install one, or set ES_JAVA_HOME to it"
-    )
-
-
-def _installed_jdk() -> Path | None:
-    named = [os.environ[name] for name in ("ES_JAVA_HOME", "JAVA_HOME") if os.environ.get(name)]
-    installed = [
-        home for folder in ("/usr/lib/jvm", "/opt/java") for home in sorted(Path(folder).glob("*"))
-    ]
-    for home in [*map(Path, named), *installed]:
-        if (home / "bin" / "java").exists() and _jdk_version(home) >= OLDEST_JDK:
-            return home
-    return None
-
-
-def _jdk_version(home: Path) -> int:
-    said = subprocess.run(
-        [home / "bin" / "java", "-version"], capture_output=True, text=True, check=False
-    ).stderr
-    number = re.search(r'version "(\d+)', said)
-    return int(number[1]) if number else 0
-
-
 def fetch_elasticsearch() -> Path:
     """The unpacked distribution, fetched by Maven the first time. Raises Missing."""
     cache = cache_directory()
     home = cache / f"elasticsearch-{ELASTICSEARCH_VERSION}"
     if home.exists():
         return home
-    if not shutil.which("mvn"):
-        if os.geteuid() != 0:
-            raise Missing(
-                "Maven fetches Elasticsearch: install maven, or set LUDOTECA_TEST_ELASTICSEARCH_URL"
-            )
-        apt_install("maven")
+    need_maven("Elasticsearch", "LUDOTECA_TEST_ELASTICSEARCH_URL")
     download = cache / "download"
     shutil.rmtree(download, ignore_errors=True)
     download.mkdir()

@@ -25,8 +25,9 @@ def run() -> None:
 
     Starts a PostgreSQL of its own in LUDOTECA_HOME (unless LUDOTECA_DATABASE_URL names one), and as
     separate processes the API, the projector, the worker, the simulated payment provider and the
-    simulated fiscal operator; with LUDOTECA_RABBITMQ_URL also the relay. To use several cores, set
-    LUDOTECA_API_PROCESSES, LUDOTECA_WORKER_PROCESSES and LUDOTECA_PROJECTOR_PROCESSES.
+    simulated fiscal operator; with LUDOTECA_RABBITMQ_URL or LUDOTECA_KAFKA_URL also the relay. To
+    use several cores, set LUDOTECA_API_PROCESSES, LUDOTECA_WORKER_PROCESSES and
+    LUDOTECA_PROJECTOR_PROCESSES.
 
     [bold]Examples[/bold]
       ludoteca run
@@ -124,17 +125,20 @@ def fiscal() -> None:
 
 
 def relay() -> None:
-    """Publish the log to RabbitMQ, in order, on the topic exchange `ludoteca.events`. The routing
-    key is the event's name.
+    """Publish the log, in order: to RabbitMQ, on the topic exchange `ludoteca.events`, where the
+    routing key is the event's name; to Kafka, where the key is the stream's id.
 
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
       LUDOTECA_RABBITMQ_URL=amqp://guest:guest@localhost/ ludoteca relay
+      LUDOTECA_KAFKA_URL=kafka://localhost:9092 ludoteca relay
     """
     from runtime.settings import Settings
 
-    if not Settings().rabbitmq_url.get_secret_value():
+    if not Settings().relayed:
         raise Failure(
-            "the relay publishes to RabbitMQ: set LUDOTECA_RABBITMQ_URL to say which", Code.USAGE
+            "the relay publishes to RabbitMQ or Kafka: set LUDOTECA_RABBITMQ_URL or"
+            " LUDOTECA_KAFKA_URL to say which",
+            Code.USAGE,
         )
     settings, _ = _prepared("relay")
     from runtime.processes.relay import relay

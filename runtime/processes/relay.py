@@ -1,27 +1,29 @@
-"""The relay: publishes the log to RabbitMQ, in order."""
+"""The relay: publishes the log to RabbitMQ, Kafka or both, in order."""
 
 import asyncio
 import logging
 from collections.abc import Sequence
 from time import monotonic
-from typing import Protocol
-from uuid import UUID
+from typing import Protocol, TypeVar
 
 import psycopg
 
-from adapters.relay.cloudevents import to_cloudevent
 from eventstore.consumers import checkpoints, histories
 from eventstore.consumers.leadership import RETRY_SECONDS, leading
 from eventstore.database.postgres import AWAY
 from eventstore.database.release import require_current
 from eventstore.history import HistoryChanged
+from eventstore.log import Envelope
 from eventstore.postgres_log import PostgresLog
 from kit.cancellation import stop_if_cancelled
 from runtime.settings import Settings
-from runtime.wiring.adapters import event_bus
-from runtime.wiring.core import open_core
+from runtime.wiring.adapters import kafka_bus, rabbitmq_bus
+from runtime.wiring.core import Core, open_core
 
 logger = logging.getLogger(__name__)
+
+RABBITMQ, KAFKA = "relay", "relay_kafka"
+"""The subscriptions: each bus has its own checkpoint, and does not wait for the other."""
 
 RELAY_PAGE = 500
 PROOF_SECONDS = 5.0
@@ -35,36 +37,50 @@ PAUSED_SECONDS = 0.5
 _LOST_LEAD: tuple[type[Exception], ...] = (checkpoints.CheckpointMoved, *AWAY)
 
 
-class Publisher(Protocol):
-    """An event bus. Raises ConnectionError if it may not have received everything; publish it again
-    then. Nothing is published after `before` (monotonic time)."""
+M = TypeVar("M")
 
-    async def publish(
-        self, messages: Sequence[tuple[str, bytes, UUID]], *, before: float = ...
-    ) -> None: ...
+
+class Publisher(Protocol[M]):
+    """An event bus, and what its messages are."""
+
+    def message(self, env: Envelope, payload: bytes, epoch: str | None) -> M: ...
+
+    async def publish(self, messages: Sequence[M], *, before: float = ...) -> None:
+        """Publish a page. Raises ConnectionError if the bus may not have received everything;
+        publish it again then. Nothing is published after `before` (monotonic time)."""
+
+    async def close(self) -> None: ...
 
 
 async def relay(settings: Settings) -> None:
-    """Publish the log to RabbitMQ, in order, from where it left off."""
-    publisher = event_bus(settings)
-    async with open_core(settings) as core:
-        while True:
-            stop_if_cancelled()
-            try:
-                async with leading(core.url, "relay.1") as conn:
-                    await publish_log(core.log, conn, publisher)
-            except* _LOST_LEAD as errors:
-                logger.warning("the relay lost its lead: %s", errors.exceptions[0])
-            finally:
-                # nothing of this leader's may arrive after what the next one publishes
-                await publisher.close()
-            await asyncio.sleep(RETRY_SECONDS)
+    """Publish the log to each bus, in order, from where it left off there."""
+    async with open_core(settings) as core, asyncio.TaskGroup() as group:
+        if rabbitmq := rabbitmq_bus(settings):
+            group.create_task(_relay_to(core, RABBITMQ, rabbitmq))
+        if kafka := kafka_bus(settings):
+            group.create_task(_relay_to(core, KAFKA, kafka))
 
 
-async def publish_log(log: PostgresLog, conn: psycopg.Connection, publisher: Publisher) -> None:
-    """Publish page after page, and save the checkpoint over `conn`. Waits between pages while
-    paused."""
-    name = checkpoints.register(conn, "relay", 1, "")
+async def _relay_to(core: Core, name: str, publisher: Publisher[M]) -> None:
+    while True:
+        stop_if_cancelled()
+        try:
+            async with leading(core.url, f"{name}.1") as conn:
+                await publish_log(core.log, conn, publisher, name)
+        except* _LOST_LEAD as errors:
+            logger.warning("the relay lost its lead: %s", errors.exceptions[0])
+        finally:
+            # nothing of this leader's may arrive after what the next one publishes
+            await publisher.close()
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+async def publish_log(
+    log: PostgresLog, conn: psycopg.Connection, publisher: Publisher[M], projection: str = RABBITMQ
+) -> None:
+    """Publish page after page, and save the checkpoint of this subscription over `conn`. Waits
+    between pages while paused."""
+    name = checkpoints.register(conn, projection, 1, "")
     position, generation, refused, trail_at = 0, log.history.generation, False, float("-inf")
     while True:
         stop_if_cancelled()
@@ -87,8 +103,7 @@ async def publish_log(log: PostgresLog, conn: psycopg.Connection, publisher: Pub
         elif rows := await log.read_raw(position, upto=head, limit=RELAY_PAGE):
             epochs = await asyncio.to_thread(histories.Epochs, conn)
             messages = [
-                (env.name, to_cloudevent(env, payload, epochs.of(env.position)), env.event_id)
-                for env, payload in rows
+                publisher.message(env, payload, epochs.of(env.position)) for env, payload in rows
             ]
             await _publish(publisher, conn, messages)
             done = [(name, position, rows[-1][0].position)]
@@ -102,14 +117,15 @@ async def publish_log(log: PostgresLog, conn: psycopg.Connection, publisher: Pub
 
 
 async def _publish(
-    publisher: Publisher, conn: psycopg.Connection, messages: Sequence[tuple[str, bytes, UUID]]
+    publisher: Publisher[M], conn: psycopg.Connection, messages: Sequence[M]
 ) -> None:
     """Publish a page, for as long as it takes. Raises psycopg.OperationalError once the lead is
     lost.
 
     A relay that was frozen has been replaced, and must not publish its old page when it wakes. So
-    each attempt needs a recent proof of the lead. What was being sent is lost with the connection,
-    which the broker has closed before another process leads (rabbitmq_relay.HEARTBEAT_SECONDS).
+    each attempt needs a recent proof of the lead. What was being sent is lost: RabbitMQ has closed
+    the connection before another process leads (adapters.relay.rabbitmq.HEARTBEAT_SECONDS), and
+    Kafka refuses a producer when another one has connected.
     """
     while True:
         stop_if_cancelled()

@@ -3,6 +3,7 @@ process."""
 
 from contextlib import AsyncExitStack
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from adapters.fiscal.client import HttpFiscalOperator
 from adapters.images.fetcher import HttpImageFetcher
@@ -26,6 +27,9 @@ from queries.read_models import ReadModels
 from runtime.belongings import ReadBelongings
 from runtime.settings import Settings
 from runtime.wiring.secrets import Secrets
+
+if TYPE_CHECKING:
+    from adapters.relay.kafka import KafkaPublisher
 
 
 class Adapters:
@@ -153,6 +157,18 @@ class Adapters:
         return sender
 
 
-def event_bus(settings: Settings) -> RabbitPublisher:
-    """The event bus to which the relay publishes the log. The caller closes it."""
-    return RabbitPublisher(settings.rabbitmq_url.get_secret_value())
+def rabbitmq_bus(settings: Settings) -> RabbitPublisher | None:
+    """The event bus in RabbitMQ to which the relay publishes the log, if there is one. The caller
+    closes it."""
+    url = settings.rabbitmq_url.get_secret_value()
+    return RabbitPublisher(url) if url else None
+
+
+def kafka_bus(settings: Settings) -> "KafkaPublisher | None":
+    """The event bus in Kafka, if there is one. The caller closes it."""
+    url = settings.kafka_url.get_secret_value()
+    if not url:
+        return None
+    from adapters.relay.kafka import KafkaPublisher  # of the extra `kafka`
+
+    return KafkaPublisher(url, settings.kafka_topic)

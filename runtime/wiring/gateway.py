@@ -34,6 +34,7 @@ from runtime.wiring.work import PAYMENTS, Queues, reactors_of
 logger = logging.getLogger(__name__)
 
 ELASTICSEARCH = "elasticsearch"
+KAFKA = "kafka"
 
 _UNSEEN: tuple[type[Exception], ...] = (TimeoutError, *AWAY)
 
@@ -60,6 +61,8 @@ async def open_app(
         health[ELASTICSEARCH] = lambda: search.check(reads)
     if settings.rabbitmq_url.get_secret_value():
         health["rabbitmq"] = lambda: _check_queue(queues)
+    if kafka := settings.kafka_url.get_secret_value():
+        health[KAFKA] = lambda: _check_kafka(kafka)
     core.commands.make_all()
     yield create_app(
         Services(
@@ -86,7 +89,7 @@ async def open_app(
             secret=core.secrets.fingerprints,
             queues=tuple(queues.values()),
             health=health,
-            optional_dependencies=frozenset({ELASTICSEARCH}),
+            optional_dependencies=frozenset({ELASTICSEARCH, KAFKA}),
             dependency_errors=(
                 SearchUnavailable,
                 ImageStoreUnavailable,
@@ -131,6 +134,12 @@ async def _check_clock(core: Core) -> None:
 
 async def _check_queue(queues: Queues) -> None:
     await queues[PAYMENTS.queue].depth()
+
+
+async def _check_kafka(url: str) -> None:
+    from adapters.relay.kafka import check_kafka  # of the extra `kafka`
+
+    await check_kafka(url)
 
 
 class Rebuilder:

@@ -19,6 +19,7 @@ import pytest
 from adapters.postgres.sessions import PostgresSessions
 from eventstore.consumers import checkpoints
 from eventstore.consumers.leadership import leading
+from eventstore.log import Envelope
 from kit.clock import SYSTEM_CLOCK
 from queries.operations import Operations
 from runtime.processes import relay as relaying
@@ -34,10 +35,13 @@ class Bus:
     def __init__(self) -> None:
         self.ids: list[UUID] = []
 
-    async def publish(
-        self, messages: Sequence[tuple[str, bytes, UUID]], *, before: float = 0
-    ) -> None:
-        self.ids += [event_id for _, _, event_id in messages]
+    def message(self, env: Envelope, payload: bytes, epoch: str | None) -> UUID:
+        return env.event_id
+
+    async def publish(self, messages: Sequence[UUID], *, before: float = 0) -> None:
+        self.ids += messages
+
+    async def close(self) -> None: ...
 
 
 async def test_a_paused_relay_publishes_nothing_until_it_is_resumed(

@@ -121,7 +121,7 @@ async def test_the_relay_ends_when_the_database_goes_at_the_same_moment(
 
     monkeypatch.setattr(relay, "leading", Lost().leading)
     monkeypatch.setattr(relay, "open_core", core)
-    monkeypatch.setattr(relay, "event_bus", lambda _: Bus())
+    monkeypatch.setattr(relay, "rabbitmq_bus", lambda _: Bus())
     monkeypatch.setattr(relay, "publish_log", lambda *_: asyncio.Event().wait())
     await _ends(asyncio.create_task(relay.relay(Settings())))
 

@@ -25,6 +25,7 @@ def nowhere(tmp_path: Path) -> dict[str, str]:
         "LUDOTECA_TEST_CACHE": str(tmp_path),
         "LUDOTECA_TEST_RABBITMQ_URL": f"amqp://guest:guest@127.0.0.1:{free_port()}/",
         "LUDOTECA_TEST_RABBITMQ_MANAGEMENT_URL": f"http://guest:guest@127.0.0.1:{free_port()}",
+        "LUDOTECA_TEST_KAFKA_URL": f"kafka://127.0.0.1:{free_port()}",
         "LUDOTECA_TEST_ELASTICSEARCH_URL": f"http://127.0.0.1:{free_port()}",
         "LUDOTECA_TEST_STRIPE_MOCK_URL": f"http://127.0.0.1:{free_port()}",
         "LUDOTECA_TEST_FAKETIME": "/nowhere/libfaketime.so",
@@ -49,8 +50,9 @@ def test_a_missing_server_is_named_with_the_reason_and_one_that_was_given_is_nev
 ) -> None:
     done = services(command, nowhere)
     assert done.returncode == 1, done.stderr
-    rabbitmq, elasticsearch, stripe_mock, faketime = done.stdout.splitlines()
+    rabbitmq, kafka, elasticsearch, stripe_mock, faketime = done.stdout.splitlines()
     assert rabbitmq.startswith("RabbitMQ: missing: nothing answers on port")
+    assert kafka.startswith("Kafka: missing: nothing answers on port")
     assert elasticsearch.startswith(
         "Elasticsearch: missing: nothing usable answers at http://127.0.0.1:"
     )
@@ -63,7 +65,7 @@ def test_a_missing_server_is_named_with_the_reason_and_one_that_was_given_is_nev
 
 def test_what_it_did_not_start_it_does_not_stop(nowhere: dict[str, str]) -> None:
     done = services("down", nowhere)
-    assert done.stdout.count("left alone") == 3
+    assert done.stdout.count("left alone") == 4
 
 
 def test_without_go_it_says_how_to_get_stripe_mock(nowhere: dict[str, str], tmp_path: Path) -> None:

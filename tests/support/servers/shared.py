@@ -1,4 +1,4 @@
-"""The servers that tests use: one PostgreSQL for the whole run; RabbitMQ, Elasticsearch and
+"""The servers that tests use: one PostgreSQL for the whole run; RabbitMQ, Kafka, Elasticsearch and
 stripe-mock where they are up."""
 
 import contextlib
@@ -118,6 +118,12 @@ def drop_virtual_host(name: str) -> None:
     except OSError as error:
         if getattr(error, "code", None) != 404:
             raise
+
+
+def require_kafka() -> str:
+    """The server's URL. Skip the test, or fail it where services are required, unless it is up."""
+    _require("Kafka", deploy.check_kafka)
+    return deploy.kafka_url()
 
 
 def require_elasticsearch() -> str:

@@ -50,6 +50,10 @@ class Desk:
         self._versions[stream] = version + len(events)
         return await self.log.append([StreamAppend(stream, version, events)])
 
+    def version(self, stream: UUID) -> int:
+        """The version of a stream after the last append to it."""
+        return self._versions.get(stream, 0)
+
     # -- runners -----------------------------------------------------------------------------------
 
     @contextmanager
