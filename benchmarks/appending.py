@@ -3,10 +3,11 @@
 Every caller appends five events to a stream, then starts the next stream. Ours is the public call
 `PostgresLog.append`, so the figure includes encoding, digest, chain and NOTIFY. The peers store the
 same payload: a plain INSERT, one transaction each, which gives no order and no chain; the recorder
-of the `eventsourcing` library; and the stores in `benchmarks.peers`.
+of the `eventsourcing` library; and the stores in `benchmarks.peers`. The library's applications can
+also be on our log: the same threads then call our recorder.
 """
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, closing
 from functools import partial
 from uuid import UUID
@@ -70,6 +71,10 @@ def _own_streams(server: Server, seconds: float, rounds: int, log: Log) -> Table
         "UmaDB": partial(umadb.append, seconds),
     }
     cases += [
+        Case(f"library on our log, {n}", partial(_library_on_ours, server, seconds, n))
+        for n in PEERS_CALLERS
+    ]
+    cases += [
         Case(f"{name}, {n}", partial(peer, n))
         for name, peer in peers.items()
         for n in PEERS_CALLERS
@@ -87,6 +92,7 @@ def _own_streams(server: Server, seconds: float, rounds: int, log: Log) -> Table
             for n in PEERS_CALLERS
             if (name, n) != ("library", 64)
         ),
+        *(Aim(f"library on our log, {n}", f"library, {n}") for n in PEERS_CALLERS),
     ]
     samples = take_turns(cases, rounds, log)
     lines = [line(case.name, samples, aims, unit="events/s") for case in cases]
@@ -220,12 +226,22 @@ def _create_plain_table(url: str) -> None:
 def _library(server: Server, seconds: float, functions: str, callers: int) -> Sample:
     with server.fresh() as url:
         env = {**library_environment(url), "POSTGRES_ENABLE_DB_FUNCTIONS": functions}
-        with closing(InfrastructureFactory.construct(Environment(env=env))) as factory:
-            recorder = factory.application_recorder()
+        return _inserting_by_threads(env, callers, seconds)
 
-            def append(stream_id: UUID, version: int) -> object:
-                return recorder.insert_events(
-                    [StoredEvent(stream_id, version, FundsAdded.NAME, PAYLOAD)]
-                )
 
-            return append_in_threads([append] * callers, seconds)
+def _library_on_ours(server: Server, seconds: float, callers: int) -> Sample:
+    with server.fresh("ours") as url:
+        env = library_environment(url, "adapters.eventsourcing_recorder")
+        return _inserting_by_threads(env, callers, seconds)
+
+
+def _inserting_by_threads(env: Mapping[str, str], callers: int, seconds: float) -> Sample:
+    with closing(InfrastructureFactory.construct(Environment(env=env))) as factory:
+        recorder = factory.application_recorder()
+
+        def append(stream_id: UUID, version: int) -> object:
+            return recorder.insert_events(
+                [StoredEvent(stream_id, version, FundsAdded.NAME, PAYLOAD)]
+            )
+
+        return append_in_threads([append] * callers, seconds)

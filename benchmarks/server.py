@@ -92,12 +92,12 @@ def connect_as_program(url: str) -> psycopg.Connection:
     return connect(url, "ludoteca benchmark")
 
 
-def library_environment(url: str) -> dict[str, str]:
-    """The `eventsourcing` library's settings for a database: its defaults, except for a pool that
-    is large enough."""
+def library_environment(url: str, module: str = "eventsourcing.postgres") -> dict[str, str]:
+    """The `eventsourcing` library's settings for a database and a persistence module: its defaults,
+    except for a pool that is large enough."""
     where = conninfo_to_dict(url)
     return {
-        "PERSISTENCE_MODULE": "eventsourcing.postgres",
+        "PERSISTENCE_MODULE": module,
         "POSTGRES_DBNAME": str(where["dbname"]),
         "POSTGRES_HOST": str(where["host"]),
         "POSTGRES_PORT": "5432",
