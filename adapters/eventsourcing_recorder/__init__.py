@@ -19,7 +19,7 @@ from eventsourcing.utils import Environment, EnvType, resolve_topic, strtobool
 
 from adapters.eventsourcing_recorder.errors import translated
 from adapters.eventsourcing_recorder.log_thread import LogThread
-from adapters.eventsourcing_recorder.preparing import prepare, url_of
+from adapters.eventsourcing_recorder.preparing import prepare, require_prepared, url_of
 from adapters.eventsourcing_recorder.recorders import (
     LogAggregateRecorder,
     LogApplicationRecorder,
@@ -86,10 +86,12 @@ class LogFactory(InfrastructureFactory[LogTrackingRecorder]):
     def _opened(self) -> LogThread:
         with self._opening:
             if self._log is None:
-                if strtobool(self.env.get("CREATE_TABLE") or "yes"):
-                    unsafe = self.env.get("LUDOTECA_ALLOW_UNSAFE_DATABASE") == "on"
-                    with translated():
+                with translated():
+                    if strtobool(self.env.get("CREATE_TABLE") or "yes"):
+                        unsafe = self.env.get("LUDOTECA_ALLOW_UNSAFE_DATABASE") == "on"
                         prepare(self._url, allow_unsafe=unsafe)
+                    else:
+                        require_prepared(self._url)
                 self._log = LogThread(self._url, self._pool_size)
             return self._log
 

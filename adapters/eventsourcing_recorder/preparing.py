@@ -48,6 +48,16 @@ def prepare(url: str, *, allow_unsafe: bool) -> None:
     migrations.migrate(url, postgres.FOLDERS, _begin, migrations.FUNCTIONS)
 
 
+def require_prepared(url: str) -> None:
+    """Raises MigrationError unless the database has all tables; psycopg.Error."""
+    with connect(url, "ludoteca", role="") as conn:
+        if (due := migrations.missing(conn, postgres.FOLDERS)) is None or due:
+            raise migrations.MigrationError(
+                "the log's tables are missing, or of an older release: start once with"
+                " CREATE_TABLE=yes"
+            )
+
+
 def _begin(conn: psycopg.Connection) -> None:
     release.require_current(conn)
     conn.execute("SELECT log.begin_epoch(0, 'the first')")  # no-op if there is one already

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from eventsourcing.persistence import (
+    DatabaseError,
     DataError,
     IntegrityError,
     InterfaceError,
@@ -54,6 +55,15 @@ def stored(stream_id: UUID, version: int, state: bytes = b"state") -> StoredEven
 
 def opaque(stream_id: UUID, version: int) -> Opaque:
     return Opaque(stream_id, version, "shop:Ordered", b"state")
+
+
+def end_connections(url: str, name: str) -> None:
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = %s AND datname = current_database()",
+            (name,),
+        )
 
 
 # -- appending -------------------------------------------------------------------------------------
@@ -128,6 +138,36 @@ def test_the_chain_covers_what_the_library_appends(recorder: LogApplicationRecor
     assert (finding.faults, finding.position) == ([], 6)
 
 
+def test_what_was_acknowledged_is_there_however_often_the_connection_is_lost(
+    recorder: LogApplicationRecorder, empty_database: str
+) -> None:
+    """A caller who is not told the outcome looks, and goes on from there."""
+
+    def append(stream_id: UUID) -> list[int]:
+        ids: list[int] = []
+        for version in range(40):
+            try:
+                ids += recorder.insert_events([stored(stream_id, version)]) or []
+            except OperationalError:
+                if len(recorder.select_events(stream_id)) == version:
+                    ids += recorder.insert_events([stored(stream_id, version)]) or []
+            if stream_id == streams[0] and version % 8 == 7:
+                end_connections(empty_database, "ludoteca writer")
+        return ids
+
+    streams = [uuid4() for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        acknowledged = list(threads.map(append, streams))
+    for stream_id, ids in zip(streams, acknowledged, strict=True):
+        versions = [event.originator_version for event in recorder.select_events(stream_id)]
+        assert versions == list(range(40))
+        there = {
+            n.id for n in recorder.select_notifications(1, 200) if n.originator_id == stream_id
+        }
+        assert set(ids) <= there
+    assert recorder.max_notification_id() == 160
+
+
 def test_what_is_too_large_is_refused_and_says_so(recorder: LogApplicationRecorder) -> None:
     with pytest.raises(DataError, match=f"{MAX_EVENT_BYTES} at most"):
         recorder.insert_events([stored(uuid4(), 1, bytes(MAX_EVENT_BYTES + 1))])
@@ -182,11 +222,7 @@ def test_a_subscription_survives_a_lost_connection(
     with here.subscribe() as subscription:
         there.insert_events([stored(uuid4(), 1)])
         assert next(subscription).id == 1
-        with psycopg.connect(empty_database, autocommit=True) as conn:
-            conn.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE application_name = 'ludoteca head' AND datname = current_database()"
-            )
+        end_connections(empty_database, "ludoteca head")
         there.insert_events([stored(uuid4(), 1)])
         assert next(subscription).id == 2
 
@@ -259,8 +295,15 @@ def test_a_database_that_the_program_has_prepared_is_taken_as_it_is(database: st
 
 
 def test_without_tables_and_without_leave_to_create_them(open_factory: OpenFactory) -> None:
+    with pytest.raises(DatabaseError, match="CREATE_TABLE"):
+        open_factory(CREATE_TABLE="no").application_recorder()
+    open_factory().application_recorder()
+    open_factory(CREATE_TABLE="no").application_recorder()
+
+
+def test_a_server_that_is_not_there(open_factory: OpenFactory) -> None:
     with pytest.raises(OperationalError):
-        open_factory(CREATE_TABLE="no").application_recorder().max_notification_id()
+        open_factory(POSTGRES_HOST="127.0.0.1", POSTGRES_PORT="1").application_recorder()
 
 
 @pytest.mark.parametrize(
