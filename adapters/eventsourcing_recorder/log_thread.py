@@ -1,6 +1,7 @@
 """The log for threads: its event loop runs in a thread of its own, which others call."""
 
 import asyncio
+import os
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from threading import Lock, Thread
@@ -29,6 +30,7 @@ class LogThread:
         self._pool_size = pool_size
         self._scheduling = Lock()
         self._closed = False
+        self._process = os.getpid()
         self._loop: asyncio.AbstractEventLoop
         self._closing: asyncio.Event
         opened: Future[OpaqueLog] = Future()
@@ -44,7 +46,11 @@ class LogThread:
             return self.start(work).result()
 
     def start(self, work: Coroutine[Any, Any, Result]) -> "Future[Result]":
-        """Start it on the log's loop. Raises InterfaceError once closed."""
+        """Start it on the log's loop. Raises InterfaceError once closed, and in a forked process,
+        which does not have the loop's thread."""
+        if os.getpid() != self._process:
+            work.close()
+            raise InterfaceError("the log was opened before a fork: make the application after it")
         with self._scheduling:  # what is scheduled before the end is started, or cancelled there
             if self._closed:
                 work.close()

@@ -2,6 +2,7 @@
 our log adds, and where it says no."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -239,6 +240,20 @@ def test_closing_ends_subscriptions_and_refuses_calls(open_factory: OpenFactory)
         recorder.insert_events([stored(uuid4(), 1)])
     with pytest.raises(InterfaceError):
         recorder.subscribe()
+
+
+def test_a_forked_process_is_told_instead_of_waiting_for_ever(
+    recorder: LogApplicationRecorder,
+) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            recorder.max_notification_id()
+        except InterfaceError:
+            os._exit(42)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
 
 
 # -- process applications --------------------------------------------------------------------------
