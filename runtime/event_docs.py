@@ -140,7 +140,10 @@ def asyncapi() -> dict[str, Any]:
         "info": {
             "title": "Ludoteca events",
             "version": "1.0.0",
-            "description": "Topic exchange `ludoteca.events`.",
+            "description": (
+                "Topic exchange `ludoteca.events` of RabbitMQ; in Kafka the topic of"
+                " LUDOTECA_KAFKA_TOPIC, with the attributes in headers."
+            ),
         },
         "channels": channels,
         "operations": operations,

@@ -183,3 +183,5 @@ async def _drop(producer: AIOKafkaProducer) -> None:
         with suppress(TimeoutError, OSError, KafkaError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await close()
+    if (sender := producer._sender.sender_task) is not None:
+        sender.cancel()  # it goes on trying when the broker hung and `stop` was cut short

@@ -101,6 +101,42 @@ def test_the_relay_publishes_the_log_in_order(
     assert asyncio.run(heard()) == ["game.created.v1"] * 3
 
 
+RELAYED_TO_KAFKA = "SELECT position FROM consumers.checkpoints WHERE feed = 'relay_kafka.1'"
+
+
+def test_a_relay_to_kafka_that_is_killed_goes_on_where_it_was(
+    shop: Shop, kafka_url: str, kafka_topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.support.servers.kafka import read
+
+    monkeypatch.setenv("LUDOTECA_KAFKA_URL", kafka_url)
+    monkeypatch.setenv("LUDOTECA_KAFKA_TOPIC", kafka_topic)
+    shop.list_games(3000)  # six pages
+    with process("relay") as running:
+        until(lambda: bool(shop.ask(RELAYED_TO_KAFKA)))
+        running.kill()
+        running.wait()
+    with process("relay") as running:
+        until(lambda: shop.ask(RELAYED_TO_KAFKA) == 3000)
+        assert stop(running)[0] == 0
+    messages = asyncio.run(read(kafka_url, kafka_topic, count=3000))
+    positions = {int(dict(message.headers)["ce_position"]) for message in messages}
+    assert positions == set(range(1, 3001))
+
+
+def test_a_bus_that_is_away_does_not_hold_up_the_other(
+    shop: Shop, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUDOTECA_RABBITMQ_URL", rabbitmq_url)
+    monkeypatch.setenv("LUDOTECA_KAFKA_URL", f"kafka://127.0.0.1:{free_port()}")
+    shop.list_games(3)
+    with process("relay") as running:
+        until(lambda: shop.ask(RELAYED) == 3 and shop.ask(RELAYED_TO_KAFKA) == 0)
+        code, errors = stop(running)
+    assert code == 0
+    assert "the event bus does not answer: no connection to Kafka" in errors
+
+
 # -- load: unusual files ---------------------------------------------------------------------------
 
 CATALOG = (

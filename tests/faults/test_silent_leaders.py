@@ -158,8 +158,11 @@ def pair(
     """Two processes of a kind, and what one of them leads."""
     kind, name = request.param
     settings = {}
-    if kind == "relay":
+    if name == "relay.1":
         settings["LUDOTECA_RABBITMQ_URL"] = request.getfixturevalue("rabbitmq_url")
+    if name == "relay_kafka.1":
+        settings["LUDOTECA_KAFKA_URL"] = request.getfixturevalue("kafka_url")
+        settings["LUDOTECA_KAFKA_TOPIC"] = request.getfixturevalue("kafka_topic")
     first = Process(kind, tmp_path / "one", database, **settings)
     with started(first):
         eventually(lambda: leaders(database, name))
@@ -178,6 +181,7 @@ def pair(
         ("worker", "deadlines"),
         ("worker", "settlement.1"),
         ("relay", "relay.1"),
+        ("relay", "relay_kafka.1"),
     ],
     indirect=True,
     ids=str,
