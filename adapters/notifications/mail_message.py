@@ -4,7 +4,7 @@ import re
 from contextlib import suppress
 from email.headerregistry import Address, BaseHeader, HeaderRegistry
 from email.message import EmailMessage
-from email.policy import SMTPUTF8, default
+from email.policy import EmailPolicy
 from email.utils import formatdate, parseaddr, quote, unquote
 from functools import lru_cache
 
@@ -17,6 +17,9 @@ SENDER = "Ludoteca <no-reply@ludoteca.invalid>"
 
 MAX_LINE = 998
 """Octets of a mail's line (RFC 5322, 2.1.1)."""
+
+MAX_PLAIN_LINE = 78
+"""Characters of a header's line that need no folding (RFC 5322, 2.1.1)."""
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -39,9 +42,22 @@ class _Headers(HeaderRegistry):
         return super().__call__(name, value)
 
 
+class _Policy(EmailPolicy):
+    """Writes a short header as it stands: the library's folding, which does the same after parsing
+    it, takes as long as all else about a mail."""
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        """The header's line or lines."""
+        line = f"{name}: {value}"
+        is_plain = line.isascii() and line.isprintable() and "=?" not in line
+        if is_plain and len(line) <= MAX_PLAIN_LINE and line[-1] != " ":
+            return f"{line}{self.linesep}".encode()
+        return super().fold_binary(name, value)
+
+
 _HEADERS = _Headers()
-_ASCII = default.clone(header_factory=_HEADERS)
-_UTF8 = SMTPUTF8.clone(header_factory=_HEADERS)  # RFC 6531
+_ASCII = _Policy(header_factory=_HEADERS)
+_UTF8 = _Policy(header_factory=_HEADERS, utf8=True, linesep="\r\n")  # RFC 6531
 
 
 def to_mail(message: Message, sender: str = SENDER) -> EmailMessage:

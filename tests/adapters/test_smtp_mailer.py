@@ -1,6 +1,7 @@
 """Mail over SMTP, to a real server."""
 
 import socket
+from email.policy import SMTPUTF8, default
 from typing import Any
 from urllib.parse import quote
 
@@ -120,6 +121,33 @@ def test_a_token_stays_in_one_piece_and_too_long_a_line_does_not() -> None:
     mail = to_mail(a_message(text=long))
     assert max(map(len, mail.as_bytes().splitlines())) < 100
     assert mail.get_content().rstrip() == long
+
+
+ODD = [
+    "Ann",
+    "",
+    "Ann, O'Neil",
+    'a "quoted" \\ one',
+    "=?utf-8?q?=C3=BC?=",
+    "a =?b",
+    "Zoë",
+    "漢字",
+    "(comment) <x@y>; a@b: [c]",
+    "x" * 60,
+    "x" * 61,
+    "many words " * 12,
+    "trailing  ",
+    "tab\tbetween",
+]
+
+
+@pytest.mark.parametrize("email", ["ann@example.com", '"a b"@example.com', "zoë@example.com"])
+def test_headers_written_without_folding_are_what_the_library_writes(email: str) -> None:
+    for name in ODD:
+        for subject in ODD:
+            mail = to_mail(a_message(email=email, name=name, subject=subject))
+            library = SMTPUTF8 if email.startswith("zoë") else default
+            assert mail.as_bytes() == mail.as_bytes(policy=library)
 
 
 # -- refused mails ---------------------------------------------------------------------------------
