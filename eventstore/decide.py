@@ -11,7 +11,6 @@ the log.
 """
 
 from collections.abc import Awaitable, Callable
-from itertools import count
 from typing import TypeVar
 from uuid import UUID
 
@@ -56,7 +55,7 @@ async def decide(
     """
     fresh, missing, caught_up, conflicts = False, frozenset[UUID](), False, 0
     async with Turn(repository.turns) as turn:
-        for _ in count():
+        while True:
             unit = UnitOfWork(repository, metadata, fresh=fresh, missing=missing)
             appends: list[StreamAppend] = []
             try:
@@ -101,7 +100,6 @@ async def decide(
                 raise
             else:
                 return result, appended
-    raise AssertionError("unreachable")
 
 
 async def _raise_if_done(repository: Repository, once: IdempotencyKey | None) -> None:

@@ -132,7 +132,7 @@ def _await(
 ) -> None:
     """Wait until processes of these names are up. Raises RuntimeError if one ends, or none is."""
     deadline = time.monotonic() + START_SECONDS
-    while not is_up():
+    while starting.has_ended(names) or not is_up():
         if starting.has_ended(names) or time.monotonic() > deadline:
             logs = "".join((home / f"{name}.log").read_text() for name in names)
             raise RuntimeError(f"not up: {', '.join(names)}: {logs}")
