@@ -24,7 +24,6 @@ from api.answers import answer
 from api.auth import Buyer
 from api.problems import Problem
 from api.routes.cart import Checkout, NewItem
-from eventstore.database.postgres import open_pool
 from kit.uuid7 import uuid7
 from runtime.settings import Settings
 from runtime.wiring.core import open_core
@@ -192,14 +191,21 @@ def create_tables(url: str) -> None:
         conn.execute(TABLES)
 
 
+def _pool(url: str, size: int) -> AsyncConnectionPool:
+    return AsyncConnectionPool(
+        url, min_size=size, max_size=size, kwargs={"autocommit": True}, open=False
+    )
+
+
 async def serve(settings: Settings) -> None:
     """Serve both shops on one port, until the process is ended."""
     async with (
         open_core(settings) as core,
         open_queues(core) as queues,
         open_app(core, queues) as app,
-        # of its own: those who wait for the item's lock keep no connection from the token's check
-        open_pool(core.url, settings.pool_size) as app.state.plain_pool,
+        # Of its own: those who wait for the item's lock keep no connection from the token's check.
+        # With psycopg's own patience: in ours, most of very many would give up their turn.
+        _pool(core.url, settings.pool_size) as app.state.plain_pool,
     ):
         # matched first: our many routes shall not slow the peer down
         app.router.routes[:0] = router.routes
