@@ -25,7 +25,9 @@ logger = logging.getLogger(__name__)
 USUAL_LIMITS = Limits()
 
 WEBHOOK_DELAY_SECONDS = 0.25
-"""How long after a change the simulated provider tells of it. Real ones, too, answer first."""
+"""How long after a change the simulated provider tells of it. Real ones send notices from a queue,
+so that the answer mostly comes first; but none promises that, and tests have it the other way, too.
+"""
 
 
 async def serve_api(settings: Settings, siblings: Siblings | None = None) -> None:
