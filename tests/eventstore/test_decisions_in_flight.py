@@ -7,12 +7,9 @@ import multiprocessing
 import random
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
-import psycopg
 import pytest
 
 from eventstore.decide import decide
@@ -23,37 +20,12 @@ from eventstore.repository import Repository
 from eventstore.unit_of_work import UnitOfWork
 from tests.support.events.links import LINK, emit_link, link, link_in_a_process, names_of
 from tests.support.events.notes import CODEC, FILE, Filed, Noted, admin, noted
-
-SOON = 20
-WRITERS = (
-    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name ="
-    " 'ludoteca writer'"
-)
+from tests.support.events.tail import SOON, WRITERS, tail_held, until_waiting
 
 
 @pytest.fixture
 async def here(postgres_log: PostgresLog) -> Repository:
     return Repository(postgres_log)
-
-
-@contextmanager
-def tail_held(database: str) -> Iterator[psycopg.Connection]:
-    """No append commits until the end of the block."""
-    with psycopg.connect(database) as conn:
-        conn.execute("SELECT pg_advisory_xact_lock(4910, 1)")
-        yield conn
-
-
-async def until_waiting(database: str, count: int = 1) -> None:
-    """Wait until this many writers wait for the tail."""
-
-    def watch() -> None:
-        deadline = time.monotonic() + SOON
-        while len(admin(database, f"{WRITERS} AND wait_event_type = 'Lock'")) < count:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-
-    await asyncio.to_thread(watch)
 
 
 async def until_decided(repository: Repository, stream: UUID, count: int) -> None:
@@ -66,6 +38,26 @@ async def until_decided(repository: Repository, stream: UUID, count: int) -> Non
 
 def started(repository: Repository, names: str, *streams: UUID) -> list["asyncio.Task[Any]"]:
     return [asyncio.create_task(link(repository, name, *streams)) for name in names]
+
+
+def hold_up(
+    log: PostgresLog,
+    name: str,
+    going_on: asyncio.Event,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception | None = None,
+) -> None:
+    """Keep the link of this name on its way to the writer, where it perhaps never comes."""
+    encode = log._encoder.encode
+
+    async def held_up(streams: list[StreamAppend], *more: Any) -> Any:
+        if streams[0].events[0].text.startswith(name):  # type: ignore[attr-defined]
+            await going_on.wait()
+            if error is not None:
+                raise error
+        return await encode(streams, *more)
+
+    monkeypatch.setattr(log._encoder, "encode", held_up)
 
 
 # -- resting on appends in flight ------------------------------------------------------------------
@@ -245,15 +237,9 @@ async def test_an_append_that_fails_on_its_way_to_the_writer_takes_none_with_it(
     """As one whose person's key is looked for, and not found."""
     stream, going_on = uuid4(), asyncio.Event()
     await link(here, "0", stream)
-    encode = postgres_log._encoder.encode
-
-    async def held_up(streams: list[StreamAppend], *more: Any) -> Any:
-        if streams[0].events[0].text.startswith("bad"):  # type: ignore[attr-defined]
-            await going_on.wait()
-            raise TooLarge("event_too_large", "so it happens")
-        return await encode(streams, *more)
-
-    monkeypatch.setattr(postgres_log._encoder, "encode", held_up)
+    hold_up(
+        postgres_log, "bad", going_on, monkeypatch, TooLarge("event_too_large", "so it happens")
+    )
     bad = asyncio.create_task(link(here, "bad", stream))
     await until_decided(here, stream, 1)
     tasks = started(here, "12", stream)
@@ -271,14 +257,7 @@ async def test_who_is_overtaken_on_the_way_to_the_writer_is_waited_for(
 ) -> None:
     stream, going_on = uuid4(), asyncio.Event()
     await link(here, "0", stream)
-    encode = postgres_log._encoder.encode
-
-    async def held_up(streams: list[StreamAppend], *more: Any) -> Any:
-        if streams[0].events[0].text.startswith("slow"):  # type: ignore[attr-defined]
-            await going_on.wait()
-        return await encode(streams, *more)
-
-    monkeypatch.setattr(postgres_log._encoder, "encode", held_up)
+    hold_up(postgres_log, "slow", going_on, monkeypatch)
     slow = asyncio.create_task(link(here, "slow", stream))
     await until_decided(here, stream, 1)
     names = [f"{n}" for n in range(1, 600)]  # more than a batch holds
@@ -289,6 +268,27 @@ async def test_who_is_overtaken_on_the_way_to_the_writer_is_waited_for(
     going_on.set()
     await asyncio.gather(slow, *tasks)
     assert await names_of(postgres_log, stream) == ["0", "slow", *names]
+
+
+async def test_what_another_process_appends_is_not_taken_for_what_is_still_on_its_way(
+    here: Repository, postgres_log: PostgresLog, monkeypatch: pytest.MonkeyPatch, database: str
+) -> None:
+    """Both have the version at which a decision expects the stream."""
+    stream, going_on = uuid4(), asyncio.Event()
+    await link(here, "0", stream)
+    hold_up(postgres_log, "slow", going_on, monkeypatch)
+    slow = asyncio.create_task(link(here, "slow", stream))
+    await until_decided(here, stream, 1)
+    tasks = started(here, "12", stream)
+    await until_decided(here, stream, 3)
+    async with PostgresLog.open(database, CODEC, pool_size=1) as other:
+        await link(Repository(other), "foreign", stream)
+    await link(here, "elsewhere", uuid4())  # the writer has looked at what waits
+    going_on.set()
+    await asyncio.gather(slow, *tasks)
+    names = await names_of(postgres_log, stream)
+    assert names[:2] == ["0", "foreign"]
+    assert sorted(names[2:]) == ["1", "2", "slow"]
 
 
 async def test_an_append_whose_answer_was_lost_is_built_upon_only_if_it_is_in_the_log(

@@ -4,9 +4,8 @@ another's error."""
 import asyncio
 import random
 import socket
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from uuid import UUID, uuid4
 
@@ -25,42 +24,15 @@ from eventstore.log import (
 )
 from eventstore.postgres_log import PostgresLog
 from tests.support.events.notes import CODEC, admin, new_stream, noted, texts_of
-
-SOON = 10
-WRITERS = (
-    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name ="
-    " 'ludoteca writer'"
-)
-WAITING = f"{WRITERS} AND wait_event_type = 'Lock'"
-
-
-@contextmanager
-def _tail_held(database: str) -> Iterator[psycopg.Connection]:
-    """As if another process were in the middle of an append: the log's writers wait until its
-    transaction ends."""
-    with psycopg.connect(database) as conn:
-        conn.execute("SELECT pg_advisory_xact_lock(4910, 1)")
-        yield conn
-
-
-async def _until_waiting(database: str, count: int = 1) -> None:
-    """Wait until this many writers wait for the tail."""
-
-    def watch() -> None:
-        deadline = time.monotonic() + SOON
-        while len(admin(database, WAITING)) < count:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-
-    await asyncio.to_thread(watch)
+from tests.support.events.tail import SOON, WRITERS, tail_held, until_waiting
 
 
 @asynccontextmanager
 async def _one_batch(log: PostgresLog, database: str) -> AsyncIterator[None]:
     """Appends made in the block go as one batch: the writer is kept busy until its end."""
-    with _tail_held(database):
+    with tail_held(database):
         busy = asyncio.create_task(log.append([new_stream("busy")]))
-        await _until_waiting(database)
+        await until_waiting(database)
         yield
         await asyncio.sleep(0)  # the block's appends are queued
     await busy
@@ -149,12 +121,12 @@ async def test_a_batch_that_is_sent_behind_another_does_not_share_its_fate(
 ) -> None:
     taken, stream = new_stream("taken"), uuid4()
     await postgres_log.append([taken])
-    with _tail_held(database):
+    with tail_held(database):
         late = asyncio.create_task(
             postgres_log.append([StreamAppend(taken.stream_id, 0, noted("late"))])
         )
         first = asyncio.create_task(postgres_log.append([StreamAppend(stream, 0, noted("first"))]))
-        await _until_waiting(database)  # with these two; many more are sent behind this batch
+        await until_waiting(database)  # with these two; many more are sent behind this batch
         many = [
             asyncio.create_task(postgres_log.append([new_stream("many")]))
             for _ in range(writer.OVERLAP)
@@ -174,10 +146,10 @@ async def test_two_batches_on_their_way_outlive_a_lost_connection(
     postgres_log: PostgresLog, database: str
 ) -> None:
     await postgres_log.append([new_stream("before")])
-    with _tail_held(database):
+    with tail_held(database):
         streams = [new_stream(str(n)) for n in range(4 * writer.OVERLAP)]
         appends = [asyncio.create_task(postgres_log.append([stream])) for stream in streams]
-        await _until_waiting(database)
+        await until_waiting(database)
         _hang_up(postgres_log)
     appended = await asyncio.wait_for(asyncio.gather(*appends), SOON)
     assert {e.env.event_id for e in await postgres_log.read(1)} == {
@@ -281,9 +253,9 @@ async def test_a_caller_that_leaves_while_queued_appends_nothing(
 async def test_a_caller_that_leaves_during_the_commit_harms_nobody(
     postgres_log: PostgresLog, database: str
 ) -> None:
-    with _tail_held(database):
+    with tail_held(database):
         leaver = asyncio.create_task(postgres_log.append([new_stream("left")]))
-        await _until_waiting(database)
+        await until_waiting(database)
         leaver.cancel()
         stayer = asyncio.create_task(postgres_log.append([new_stream("stayed")]))
         await asyncio.sleep(0)
@@ -292,10 +264,10 @@ async def test_a_caller_that_leaves_during_the_commit_harms_nobody(
 
 
 async def test_closing_finishes_what_waits(database: str) -> None:
-    with _tail_held(database) as other:
+    with tail_held(database) as other:
         async with PostgresLog.open(database, CODEC) as log:
             in_flight = asyncio.create_task(log.append([new_stream("in flight")]))
-            await _until_waiting(database)
+            await until_waiting(database)
             queued = asyncio.create_task(log.append([new_stream("queued")]))
             await asyncio.sleep(0)
             asyncio.get_running_loop().call_later(0.05, other.rollback)  # while it closes
@@ -306,10 +278,10 @@ async def test_closing_while_the_database_hangs_leaves_nobody_waiting(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "APPEND_TIMEOUT_SECONDS", 0.05)
-    with _tail_held(database):
+    with tail_held(database):
         async with PostgresLog.open(database, CODEC) as log:
             stuck = asyncio.create_task(log.append([new_stream("stuck")]))
-            await _until_waiting(database)
+            await until_waiting(database)
         with pytest.raises(LogUnavailable):
             await asyncio.wait_for(stuck, SOON)
 
@@ -347,12 +319,12 @@ async def test_an_append_whose_answer_was_lost_is_told_as_what_it_was(
     writer must find that out."""
     taken, once = new_stream("taken"), IdempotencyKey(uuid4())
     await postgres_log.append([taken])
-    with _tail_held(database):
+    with tail_held(database):
         landing = [asyncio.create_task(postgres_log.append([new_stream("a", "b")], once=once))]
-        await _until_waiting(database)
+        await until_waiting(database)
         _hang_up(postgres_log)
         # the old backend still waits, and so does the writer's second attempt
-        await _until_waiting(database, 2)
+        await until_waiting(database, 2)
         late = asyncio.create_task(
             postgres_log.append([StreamAppend(taken.stream_id, 0, noted("late"))])
         )
