@@ -2,10 +2,12 @@
 
 Folding is Python, so that threads would take turns. The processes are forked, and so have the
 projection and its store as they are here; each opens a connection of its own, and writes its rows
-into the same storage. For a process without other threads, such as the command line's.
+into the same storage. For a process whose other threads hold no lock that folding needs, such as
+the command line's, where one may draw a progress bar.
 """
 
 import gc
+import logging
 import os
 import pickle
 import signal
@@ -139,6 +141,9 @@ def _run(
     parent: int,
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    # A thread that draws a progress bar may have held the terminal's lock at the fork, and is not
+    # here to release it. What fails is passed on.
+    logging.disable()
     gc.freeze()
     gc.disable()  # short-lived: what a cycle holds goes with the process
 

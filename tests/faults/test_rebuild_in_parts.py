@@ -16,7 +16,7 @@ from projections.engine.runner import Registered
 from projections.engine.tables import PostgresTable
 from tests.support import ROOT
 from tests.support.events.tallies import Closed, Counted, Labelled, Tallies, Tally, tallies, uses
-from tests.support.processes.rebuild_in_parts import STEPS
+from tests.support.processes.rebuild_in_parts import LOGS, STEPS
 from tests.support.shops.engine import Desk
 
 
@@ -83,6 +83,17 @@ async def test_any_process_may_be_killed_at_any_step(desk: Desk, step: str, who:
     assert len(names) == 2
     assert len(desk.rows(registered)) == 61
     assert desk.verify(registered).difference.equal
+
+
+async def test_a_process_does_not_wait_for_the_terminal_of_the_one_that_started_it(
+    desk: Desk,
+) -> None:
+    """A progress bar's thread may hold a lock of it when the process is forked."""
+    with desk.running(tallies()):
+        for _ in range(2):
+            await desk.log.append([StreamAppend(uuid4(), 0, [Counted(1)] * 3) for _ in range(30)])
+        await desk.caught_up("tallies.1")
+        assert await _rebuilt(desk, "tallies", LOGS) == 0
 
 
 def test_the_error_of_a_process_is_passed_on_or_told() -> None:

@@ -2,12 +2,14 @@
 tests.support.processes.rebuild_in_parts DATABASE PROJECTION [STEP starter|part]
 
 Exits with 3 when one of the three died. At STEP, one of `STEPS`, the process that rebuilds is
-killed, or that which folds a part.
+killed, or that which folds a part. At the step `LOGS`, nobody is: each part logs something.
 """
 
+import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -33,6 +35,8 @@ STEPS: dict[str, tuple[Any, str]] = {
 }
 """The function before which it is killed, in each of the three processes."""
 
+LOGS = "logs at a terminal"
+
 
 def _kill_at(step: str, who: str) -> None:
     owner, name = STEPS[step]
@@ -46,11 +50,37 @@ def _kill_at(step: str, who: str) -> None:
     setattr(owner, name, killing)
 
 
+class _Terminal(logging.Handler):
+    """A thread of the first process draws on it, and has its lock while others are forked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._drawing = threading.Lock()
+        self._drawing.acquire()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with self._drawing:
+            pass
+
+
+def _log_in_parts() -> None:
+    logging.getLogger().addHandler(_Terminal())
+    original = Replay.become_part
+
+    def logs(*values: Any) -> None:
+        logging.getLogger(__name__).warning("this is slow")
+        original(*values)
+
+    Replay.become_part = logs  # type: ignore[method-assign]
+
+
 def _main(database: str, projection: str, step: str = "none", who: str = "") -> int:
     replaying.PAGE, replaying.HELD_BYTES = 7, 3_000
     parts.EVENTS_EACH = 1
     parts._SAMPLE = parts._SAMPLE.replace("TABLESAMPLE SYSTEM (1)", "")
-    if step != "none":
+    if step == LOGS:
+        _log_in_parts()
+    elif step != "none":
         _kill_at(step, who)
     registered = {"tallies": tallies, "uses": uses}[projection]()
     if isinstance(registered.projection, Tallies):
