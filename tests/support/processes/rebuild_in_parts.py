@@ -71,7 +71,7 @@ def _log_in_parts() -> None:
         logging.getLogger(__name__).warning("this is slow")
         original(*values)
 
-    Replay.become_part = logs  # type: ignore[method-assign]
+    Replay.become_part = logs  # type: ignore[method-assign, assignment]
 
 
 def _main(database: str, projection: str, step: str = "none", who: str = "") -> int:
