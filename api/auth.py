@@ -59,8 +59,10 @@ async def _authenticate(request: Request) -> Caller | Unauthorized:
 async def caller_or_anonymous(request: Request) -> Caller:
     """The caller; anonymous without a valid token."""
     found = await authenticated(request)
-    if isinstance(found, Caller):
-        return found
+    return found if isinstance(found, Caller) else _anonymous(request)
+
+
+def _anonymous(request: Request) -> Caller:
     context = context_of(request.scope)
     return Caller(
         "anonymous", correlation_id=context.correlation_id, traceparent=context.traceparent
@@ -132,7 +134,15 @@ async def _oneself(_: Services, user_id: UUID) -> UUID:
     return user_id
 
 
-EVERYBODY = Depends(Access(anybody=True))
+class _Unasked(Access):
+    """Admits everybody, and asks nobody who they are: whether a session has ended is in the log,
+    which probes, metrics and images must not wait for."""
+
+    async def __call__(self, request: Request) -> Caller:
+        return _anonymous(request)
+
+
+EVERYBODY = Depends(_Unasked(anybody=True))
 """For a route without a caller. If it needs a proof, that is a signature."""
 
 OptionalCaller = Annotated[Caller, Depends(Access(anybody=True))]

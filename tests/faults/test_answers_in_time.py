@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -249,6 +249,35 @@ async def test_nobody_waits_for_a_database_that_is_away_and_all_goes_on_when_it_
     states = {name: one["status"] for name, one in ready.json()["dependencies"].items()}
     assert states == {"database": "down", "writer": "down", "clock": "ok"}
     assert back < BACK_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/health/live", 200),
+        ("/health/ready", 503),
+        ("/metrics", 200),
+        ("/openapi.json", 200),
+        ("/.well-known/jwks.json", 200),
+        (f"/api/v1/images/{UUID(int=0)}", 404),
+    ],
+)
+async def test_what_needs_no_database_is_answered_without_it_also_to_who_is_signed_in(
+    stage: Stage, path: str, status: int
+) -> None:
+    await stage.until_served()
+    async with httpx.AsyncClient(base_url=stage.api.url, timeout=60) as client:
+        (register,) = (route for route in stage.routes if route.name == "register")
+        assert register.body is not None
+        made = await client.post(register.path, json=register.body())
+        token = made.raise_for_status().json()["access_token"]  # of a session not asked for yet
+        stage.proxy.freeze(BOTH)
+        try:
+            answer = await client.get(path, headers={"Authorization": f"Bearer {token}"})
+        finally:
+            stage.proxy.heal()
+    assert answer.status_code == status, answer.text
+    assert "retry-after" not in answer.headers
 
 
 async def test_what_writes_is_told_in_time_that_the_server_is_read_only_and_what_reads_is_answered(
