@@ -29,6 +29,7 @@ from eventstore.log import (
 from eventstore.repository import Repository
 from eventstore.turns import Turn
 from eventstore.unit_of_work import UnitOfWork
+from kit.cancellation import cancellations, stop_if_cancelled
 
 R = TypeVar("R")
 
@@ -54,8 +55,10 @@ async def decide(
     decision or the append raises; AlreadyDone, also instead of a `refusal`.
     """
     fresh, missing, caught_up, conflicts = False, frozenset[UUID](), False, 0
+    since = cancellations()
     async with Turn(repository.turns) as turn:
         while True:
+            stop_if_cancelled(since)
             unit = UnitOfWork(repository, metadata, fresh=fresh, missing=missing)
             appends: list[StreamAppend] = []
             try:

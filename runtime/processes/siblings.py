@@ -11,6 +11,7 @@ from api.middleware.metrics import Metrics
 from api.middleware.shared_windows import SharedWindows
 from api.siblings import Siblings
 from eventstore.clock_watch import ClockWatch
+from kit.cancellation import stop_if_cancelled
 from kit.shared_memory import NoticeBoard, create_memory, map_memory
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ async def showing(
 async def _show(metrics: Metrics, watch: ClockWatch, listening: asyncio.Event) -> None:
     await listening.wait()
     while metrics.joined:
+        stop_if_cancelled()
         metrics.clock(watch.steps, watch.ahead.total_seconds())
         try:
             metrics.joined.publish()
