@@ -45,7 +45,7 @@ def loops_that_go_on() -> Iterator[str]:
         ):
             for loop in (node for node in ast.walk(function) if isinstance(node, ast.While)):
                 text = ast.get_source_segment(source, loop) or ""
-                if (goes_on(loop) or "suppress(" in text) and "stop_if_cancelled()" not in text:
+                if (goes_on(loop) or "suppress(" in text) and "stop_if_cancelled(" not in text:
                     yield f"{path.relative_to(ROOT)} {function.name}"
 
 
