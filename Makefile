@@ -36,7 +36,7 @@ format: .venv/installed-dev ## Format the code, and mend what ruff can mend by i
 	$(BIN)/ruff format .
 
 # As far as they can be had: the tests say what they miss.
-services: .venv/installed-dev ## Find or start RabbitMQ, Elasticsearch and stripe-mock for the tests
+services: .venv/installed-dev ## Find or start RabbitMQ, Kafka, Elasticsearch and stripe-mock for the tests
 	@$(BIN)/python deploy/services.py up || true
 
 # Some of it, for instance: make bench ONLY=http

@@ -47,11 +47,11 @@ def _keystore(path: Path) -> Path:
 
 
 @pytest.fixture
-def kafka(own_kafka: OwnKafka) -> Iterator[OwnKafka]:
-    """The broker, which runs again afterwards."""
-    yield own_kafka
-    own_kafka.kill()
-    own_kafka.start()
+def kafka(own_kafka: OwnKafka) -> OwnKafka:
+    """The broker, which runs, whatever the test before did to it."""
+    if own_kafka.stopped:
+        own_kafka.start()
+    return own_kafka
 
 
 @asynccontextmanager
@@ -132,16 +132,16 @@ def _page(publisher: KafkaPublisher, stream: UUID, start: int, stop: int) -> lis
 
 
 async def test_by_tls_of_a_private_authority_and_a_password(
-    own_kafka: OwnKafka, tmp_path: Path
+    kafka: OwnKafka, tmp_path: Path
 ) -> None:
     authority, stranger = tmp_path / "ca.pem", tmp_path / "stranger.pem"
     AUTHORITY.cert_pem.write_to_path(str(authority))
     trustme.CA().cert_pem.write_to_path(str(stranger))
-    at, topic, stream = own_kafka.secure_at, f"test-{uuid4().hex}", uuid4()
+    at, topic, stream = kafka.secure_at, f"test-{uuid4().hex}", uuid4()
     publisher = KafkaPublisher(f"kafkas://ana:a%20secret@{at}?cafile={authority}", topic)
     await publisher.publish(_page(publisher, stream, 0, 2))
     await publisher.close()
-    assert [message.value for message in await read(own_kafka.url, topic, count=2)] == [b"0", b"1"]
+    assert [message.value for message in await read(kafka.url, topic, count=2)] == [b"0", b"1"]
     for refused in (
         f"kafkas://ana:wrong@{at}?cafile={authority}",
         f"kafkas://ana:a%20secret@{at}?cafile={stranger}",

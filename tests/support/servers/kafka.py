@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -97,23 +98,32 @@ class OwnKafka:
         )
         properties = {"listeners": listeners, **_secured(keystore)} if keystore else {}
         make_kafka(self._home, port, controller_port, properties)
+        self._server: subprocess.Popen[bytes] | None = None
         self.start()
 
     def start(self) -> None:
         """Start it, also again; it has what it had. Returns when it answers."""
+        assert self.stopped
         self._server = launch_kafka(self._home)
         await_kafka(self._server, self.url, self._home)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether its process has not begun, or has ended."""
+        return self._server is None or self._server.poll() is not None
+
     def hang(self) -> None:
         """Pause it: it answers nothing until it is resumed."""
+        assert self._server
         os.killpg(self._server.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
+        assert self._server
         os.killpg(self._server.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill it by SIGKILL."""
-        if self._server.poll() is None:
+        if self._server is not None and not self.stopped:
             os.killpg(self._server.pid, signal.SIGKILL)
             self._server.wait()
 
