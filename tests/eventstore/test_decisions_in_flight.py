@@ -20,7 +20,7 @@ from eventstore.repository import Repository
 from eventstore.unit_of_work import UnitOfWork
 from tests.support.events.links import LINK, emit_link, link, link_in_a_process, names_of
 from tests.support.events.notes import CODEC, FILE, Filed, Noted, admin, noted
-from tests.support.events.tail import SOON, WRITERS, tail_held, until_waiting
+from tests.support.events.tail import SOON, WRITERS, hold_up, tail_held, until_waiting
 
 
 @pytest.fixture
@@ -38,26 +38,6 @@ async def until_decided(repository: Repository, stream: UUID, count: int) -> Non
 
 def started(repository: Repository, names: str, *streams: UUID) -> list["asyncio.Task[Any]"]:
     return [asyncio.create_task(link(repository, name, *streams)) for name in names]
-
-
-def hold_up(
-    log: PostgresLog,
-    name: str,
-    going_on: asyncio.Event,
-    monkeypatch: pytest.MonkeyPatch,
-    error: Exception | None = None,
-) -> None:
-    """Keep the link of this name on its way to the writer, where it perhaps never comes."""
-    encode = log._encoder.encode
-
-    async def held_up(streams: list[StreamAppend], *more: Any) -> Any:
-        if streams[0].events[0].text.startswith(name):  # type: ignore[attr-defined]
-            await going_on.wait()
-            if error is not None:
-                raise error
-        return await encode(streams, *more)
-
-    monkeypatch.setattr(log._encoder, "encode", held_up)
 
 
 # -- resting on appends in flight ------------------------------------------------------------------
@@ -213,6 +193,30 @@ async def test_another_process_wins_and_all_that_rested_on_the_loser_is_decided_
     assert how != "appended first" or names[1] == "foreign"
 
 
+async def test_what_was_only_read_is_checked_also_among_appends_that_rest_on_each_other(
+    here: Repository, postgres_log: PostgresLog, database: str
+) -> None:
+    stream, rule, ruled = uuid4(), uuid4(), uuid4()
+    await link(here, "rule 0", rule)
+
+    async def as_ruled(unit: UnitOfWork) -> None:
+        await emit_link(unit, ruled, f"by {(await unit.get(LINK, rule)).name}")
+
+    async with PostgresLog.open(database, CODEC, pool_size=1) as other:
+        there = Repository(other)
+        await there.state(LINK, rule)
+        with tail_held(database):
+            foreign = asyncio.create_task(link(there, "foreign", rule))
+            await until_waiting(database)
+            busy = asyncio.create_task(link(here, "busy", uuid4()))
+            await until_waiting(database, 2)
+            tasks = [asyncio.create_task(decide(here, as_ruled)), *started(here, "12", stream)]
+            await until_decided(here, stream, 2)
+        await asyncio.gather(foreign, busy, *tasks)
+    assert await names_of(postgres_log, ruled) == ["by foreign"]
+    assert await names_of(postgres_log, stream) == ["1", "2"]
+
+
 async def test_a_caller_that_leaves_takes_none_with_it_that_rested_on_its_append(
     here: Repository, postgres_log: PostgresLog, database: str
 ) -> None:
@@ -281,8 +285,8 @@ async def test_what_another_process_appends_is_not_taken_for_what_is_still_on_it
     await until_decided(here, stream, 1)
     tasks = started(here, "12", stream)
     await until_decided(here, stream, 3)
-    async with PostgresLog.open(database, CODEC, pool_size=1) as other:
-        await link(Repository(other), "foreign", stream)
+    async with PostgresLog.open(database, CODEC, pool_size=1) as there:
+        await link(Repository(there), "foreign", stream)
     await link(here, "elsewhere", uuid4())  # the writer has looked at what waits
     going_on.set()
     await asyncio.gather(slow, *tasks)

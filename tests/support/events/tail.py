@@ -1,12 +1,16 @@
-"""Holds the log's tail, so that appends of all processes wait."""
+"""Holds appends up: all of them at the log's tail, or one on its way to the writer."""
 
 import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
+import pytest
 
+from eventstore.log import StreamAppend
+from eventstore.postgres_log import PostgresLog
 from tests.support.events.notes import admin
 
 SOON = 20
@@ -36,3 +40,23 @@ async def until_waiting(database: str, count: int = 1) -> None:
             time.sleep(0.005)
 
     await asyncio.to_thread(watch)
+
+
+def hold_up(
+    log: PostgresLog,
+    name: str,
+    going_on: asyncio.Event,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception | None = None,
+) -> None:
+    """Keep the link of this name on its way to the writer, where it perhaps never comes."""
+    encode = log._encoder.encode
+
+    async def held_up(streams: list[StreamAppend], *more: Any) -> Any:
+        if streams[0].events[0].text.startswith(name):  # type: ignore[attr-defined]
+            await going_on.wait()
+            if error is not None:
+                raise error
+        return await encode(streams, *more)
+
+    monkeypatch.setattr(log._encoder, "encode", held_up)
