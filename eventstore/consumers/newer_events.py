@@ -1,14 +1,14 @@
 """Events of a newer release: a consumer stops before an event whose name it does not know.
 
-Reactors read whatever they do not know to be for others, and so find such events in their pages.
-Projections read by name: every program registers the names of its events before it appends
-(log.event_kinds), and if there are unknown ones, the first such event is looked up.
+Every program registers the names of its events before it appends (log.event_kinds), and if there
+are unknown ones, the first such event is looked up. Projections read by name, so they look before
+each page. Reactors read whatever they do not know to be for others, and look only when a page has
+an unknown name.
 """
 
 import psycopg
 
 from eventstore.codec import Codec
-from eventstore.decoding import Raw
 
 _LOOK = """
 SELECT
@@ -60,14 +60,3 @@ class UnknownNames:
         if row[0] == after + 1:
             raise NewerEvent(*row)
         return int(row[0]) - 1
-
-
-def before_newer(codec: Codec, page: list[Raw], after: int, end: int) -> tuple[list[Raw], int]:
-    """What comes before the first event with an unknown name in a page that leaves none of these
-    out, and where it ends. Raises NewerEvent when that event is the one at `after` + 1."""
-    for number, (env, _) in enumerate(page):
-        if env.name not in codec.kinds:
-            if env.position == after + 1:
-                raise NewerEvent(env.position, env.name)
-            return page[:number], env.position - 1
-    return page, end

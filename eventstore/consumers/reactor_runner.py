@@ -14,7 +14,7 @@ import psycopg
 
 from eventstore.consumers import checkpoints, histories
 from eventstore.consumers.leadership import PLANNED_ONCE, Challenger, connected
-from eventstore.consumers.newer_events import NewerEvent, before_newer
+from eventstore.consumers.newer_events import NewerEvent, UnknownNames
 from eventstore.consumers.reacting import MAX_QUARANTINED, Lead, Reactions, Reacts
 from eventstore.database.postgres import connect, is_away
 from eventstore.database.release import OutdatedRelease, require_current
@@ -75,6 +75,7 @@ class ReactorRunner:
         self._trail_at = float("-inf")  # when to record the next position
         self._astray: set[str] = set()
         self._held: set[str] = set()  # whose checkpoints somebody else holds
+        self._unknown_names = UnknownNames(log.codec)
         self._generation = 0  # of the log's history
         log.history.when_it_changes(self._forget)
 
@@ -192,7 +193,7 @@ class ReactorRunner:
         except TimeoutError:
             return
         try:
-            await self._advance(free, start, min(head, start + PAGE))
+            await self._advance(conn, free, start, min(head, start + PAGE))
         except NewerEvent:
             await self._save(conn)
             if len(free) == len(self._leads):
@@ -201,11 +202,20 @@ class ReactorRunner:
             return
         await self._save(conn)
 
-    async def _advance(self, free: Sequence[Lead], start: int, end: int) -> None:
+    def _known_upto(self, conn: psycopg.Connection, start: int, end: int) -> int:
+        self._unknown_names.look(conn)
+        return self._unknown_names.known_upto(conn, start, end)
+
+    async def _advance(
+        self, conn: psycopg.Connection, free: Sequence[Lead], start: int, end: int
+    ) -> None:
         """One page from the position of the last of the idle reactors; the others take the part
         after their own positions. Raises NewerEvent."""
         rows, end = await self._log.read_page(start, end, but=self._ignored, limit=PAGE)
-        rows, end = before_newer(self._log.codec, rows, start, end)
+        known = self._log.codec.kinds
+        if any(env.name not in known for env, _ in rows):
+            end = await asyncio.to_thread(self._known_upto, conn, start, end)
+            rows = [raw for raw in rows if raw[0].name in known and raw[0].position <= end]
         page = await self._reactions.decoded(rows)
         self._log.history.must_be(self._generation)
         for lead in free:
