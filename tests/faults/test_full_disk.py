@@ -88,13 +88,16 @@ class Appender:
 def test_after_a_full_disk_all_go_on_nothing_is_lost_and_nobody_is_blamed(
     server: OwnPostgres, what: str
 ) -> None:
-    full, refused, over = threading.Event(), threading.Event(), threading.Event()
+    begun, full, refused, over = (threading.Event() for _ in range(4))
     # this thread is the supervisor's: only it may start the server
     with ThreadPoolExecutor(1) as threads:
-        scenario = threads.submit(uvloop.run, _appends_meanwhile(server, full, refused, over))
+        scenario = threads.submit(
+            uvloop.run, _appends_meanwhile(server, begun, full, refused, over)
+        )
         try:
-            assert full.wait(60) or scenario.result(0)
+            assert begun.wait(60) or scenario.result(0)
             with server.full():
+                full.set()
                 if what == "write-ahead log":
                     _use_up_the_write_ahead_log(server)
                 _supervise(server, refused, 60)
@@ -124,7 +127,11 @@ def _supervise(server: OwnPostgres, until: threading.Event, seconds: float) -> N
 
 
 async def _appends_meanwhile(
-    server: OwnPostgres, full: threading.Event, refused: threading.Event, over: threading.Event
+    server: OwnPostgres,
+    begun: threading.Event,
+    full: threading.Event,
+    refused: threading.Event,
+    over: threading.Event,
 ) -> None:
     async with PostgresLog.open(server.url, CODEC, pool_size=3) as log:
         runner = ReactorRunner(server.url, log, [Answering(log)], outcomes=(Refused, AlreadyDone))
@@ -136,7 +143,9 @@ async def _appends_meanwhile(
             appender = Appender(log)
             while len(appender.acknowledged) < 10:  # at first all processes of a busy machine start
                 await appender.append()
-            full.set()
+            begun.set()
+            # Nothing meanwhile: the disk would be full of events, and stay so.
+            await asyncio.to_thread(full.wait, 60)
             while not over.is_set():
                 if not all(await asyncio.gather(*(appender.append() for _ in range(8)))):
                     refused.set()
