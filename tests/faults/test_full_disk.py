@@ -44,7 +44,7 @@ GOES_ON_SECONDS = 60.0
 
 @pytest.fixture
 def server() -> Iterator[OwnPostgres]:
-    with OwnPostgres(disk_mb=192, min_wal_size="32MB") as made:
+    with OwnPostgres(disk_mb=320, min_wal_size="32MB") as made:
         yield made
 
 
