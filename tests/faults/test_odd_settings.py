@@ -24,6 +24,7 @@ PLACES = [name for name in Settings.model_fields if name.endswith(("_url", "_bas
 SCHEMES = {
     "database_url": "postgresql",
     "rabbitmq_url": "amqp",
+    "kafka_url": "kafka",
     "smtp_url": "smtp",
     "images_url": "s3",
 }
