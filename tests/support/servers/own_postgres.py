@@ -161,9 +161,16 @@ class OwnPostgres:
 
     def fill(self, *, leave_kb: int = 0) -> None:
         """Use up the free space of its disk."""
-        free = shutil.disk_usage(self.home).free - leave_kb * 1024
-        with self._stuffing.open("ab") as stuffing, suppress(OSError):
-            os.posix_fallocate(stuffing.fileno(), 0, self._stuffing.stat().st_size + max(free, 1))
+        wanted = shutil.disk_usage(self.home).free - leave_kb * 1024
+        with self._stuffing.open("ab") as stuffing:
+            size = os.fstat(stuffing.fileno()).st_size
+            while wanted > 0:
+                try:
+                    os.posix_fallocate(stuffing.fileno(), size, wanted)
+                except OSError:  # the server was faster: it leaves less
+                    wanted //= 2
+                else:
+                    return
 
     @contextmanager
     def full(self) -> Iterator[None]:
