@@ -38,7 +38,7 @@ from runtime.wiring.codec import codec
 from runtime.wiring.core import Core, open_core
 
 CLIENTS = (8, 64, 256)
-BUYERS, UNITS_EACH = 512, 8
+BUYERS, UNITS_EACH = 2_048, 8
 """Fewer units than a buyer may hold, and enough buyers for all clients together."""
 WARM_UP_SECONDS = 3.0
 """Clients arrive one after another within this time, which does not count."""
