@@ -11,6 +11,7 @@ the log.
 """
 
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import TypeVar
 from uuid import UUID
 
@@ -38,6 +39,10 @@ Decision = Callable[[UnitOfWork], Awaitable[R]]
 ATTEMPTS = 20
 """How often a decision runs while others keep appending first."""
 
+LOSING_SECONDS = 5.0
+"""How long it runs again after its first loss, whether others came first itself or it rested on an
+append that lost."""
+
 
 async def decide(
     repository: Repository,
@@ -51,12 +56,13 @@ async def decide(
     appended first, the decision runs again.
 
     Returns its result and where it was appended (None without events). Whatever fails on cached
-    states is tried on fresh ones first. Raises VersionConflict after ATTEMPTS; whatever the
-    decision or the append raises; AlreadyDone, also instead of a `refusal`.
+    states is tried on fresh ones first. Raises VersionConflict after ATTEMPTS, or LOSING_SECONDS;
+    whatever the decision or the append raises; AlreadyDone, also instead of a `refusal`.
     """
     fresh, missing, caught_up, conflicts = False, frozenset[UUID](), False, 0
     since = cancellations()
     async with Turn(repository.turns) as turn:
+        losing_since: float | None = None
         while True:
             stop_if_cancelled(since)
             unit = UnitOfWork(repository, metadata, fresh=fresh, missing=missing)
@@ -70,10 +76,11 @@ async def decide(
                     if fresh := await unit.is_stale():
                         continue
                     return result, None
-                await turn.take(append.stream_id for append in appends)
-                if not caught_up and unit.is_outrun():
+                gave_way = await turn.take(append.stream_id for append in appends)
+                if gave_way or (not caught_up and unit.is_outrun()):
                     # Others have decided meanwhile: this would lose. In its turn, it comes next.
-                    caught_up, fresh, missing = True, False, unit.missing()
+                    fresh = gave_way and not unit.is_ahead()
+                    caught_up, missing = True, unit.missing()
                     continue
                 unit.must_hold()
                 key = once and msgspec.structs.replace(
@@ -83,7 +90,9 @@ async def decide(
             except VersionConflict as conflict:
                 fresh = not isinstance(conflict, PredecessorFailed)
                 conflicts += fresh
-                if conflicts == ATTEMPTS:
+                if losing_since is None:
+                    losing_since = monotonic()
+                if conflicts == ATTEMPTS or monotonic() >= losing_since + LOSING_SECONDS:
                     raise
                 turn.leave()
                 caught_up = False

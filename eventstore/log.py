@@ -13,6 +13,7 @@ import msgspec
 
 from eventstore.flight import Flight
 from eventstore.history import History
+from eventstore.precedence import Precedence
 
 MAX_EVENT_BYTES = 1 << 20
 """The largest payload of an event, as stored."""
@@ -322,6 +323,7 @@ class Log(LogReader, Protocol):
     """An append-only log of streams, with one order over all of them."""
 
     history: History
+    precedence: Precedence
 
     @property
     def keys(self) -> Keys: ...

@@ -43,6 +43,7 @@ from eventstore.log import (
     check_appends,
 )
 from eventstore.pages import PAGE_BYTES
+from eventstore.precedence import Precedence
 from kit.clock import SYSTEM_CLOCK, Clock
 from kit.uuid7 import uuid7
 
@@ -117,6 +118,7 @@ class MemoryLog:
         self._clock_tolerance = clock_tolerance
         self._closed = False
         self.history = History()
+        self.precedence = Precedence()  # all is in one process: nobody asks
         self.keys = MemoryKeys(memory)
 
     @classmethod

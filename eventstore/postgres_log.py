@@ -50,6 +50,7 @@ from eventstore.pages import (
     fitting,
     small,
 )
+from eventstore.precedence import Precedence
 from kit.background import background_task
 from kit.clock import SYSTEM_CLOCK, Clock
 
@@ -96,6 +97,7 @@ class PostgresLog:
         """What this process knows of the log; whatever keeps something derived from it registers
         there."""
         history.when_it_changes(self._drain)
+        self.precedence = Precedence()
         self._draining: asyncio.Task[None] | None = None
         self.keys = PersonKeys(pool)
         self._encoder = Encoder(codec, self.keys, history, clock)
@@ -106,7 +108,9 @@ class PostgresLog:
         """Knows whether the database is down; None without a watch."""
         self.watcher = HeadWatcher(url, history, watch)
         self._another_sender = partial(Sender, url, codec.kinds, history, clock_tolerance, watch)
-        self._writer = GroupCommitWriter(url, codec.kinds, history, clock_tolerance, watch)
+        self._writer = GroupCommitWriter(
+            url, codec.kinds, history, clock_tolerance, watch, self.precedence
+        )
 
     @classmethod
     @asynccontextmanager

@@ -57,7 +57,7 @@ class Repository:
         self._snapshots = snapshots
         self._cache: OrderedDict[UUID, _Cached] = OrderedDict()
         self._cache_size = cache_size
-        self.turns = Turns()
+        self.turns = Turns(log.precedence)
         self.ahead = StatesAhead()
         self._background: set[asyncio.Task[None]] = set()
         log.history.when_it_changes(self._forget_all)

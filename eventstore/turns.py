@@ -7,11 +7,15 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
+from eventstore.precedence import Precedence
+
 
 class Turns:
     """Who waits for, or has, the turn at which stream. Used from one event loop only."""
 
-    def __init__(self) -> None:
+    def __init__(self, precedence: Precedence) -> None:
+        """`precedence`: where this process gives way to another."""
+        self.precedence = precedence
         self._locks: dict[UUID, tuple[asyncio.Lock, int]] = {}
 
     async def enter(self, stream_id: UUID) -> None:
@@ -45,14 +49,21 @@ class Turn:
         self._turns = turns
         self._streams: list[UUID] = []
 
-    async def take(self, stream_ids: Iterable[UUID]) -> None:
+    async def take(self, stream_ids: Iterable[UUID]) -> bool:
         """Wait for the turn at these streams, in stream-id order to avoid deadlocks. No-op for who
-        has a turn, even at other streams."""
+        has a turn, even at other streams. Returns whether another process had precedence."""
         if self._streams:
-            return
-        for stream_id in sorted(set(stream_ids)):
-            await self._turns.enter(stream_id)
-            self._streams.append(stream_id)
+            return False
+        wanted, gave_way = sorted(set(stream_ids)), False
+        while True:
+            for stream_id in wanted:
+                await self._turns.enter(stream_id)
+                self._streams.append(stream_id)
+            if not (seconds := self._turns.precedence.seconds_to_wait(wanted)):
+                return gave_way
+            self.leave()  # nobody waits at the other streams meanwhile
+            await asyncio.sleep(seconds)
+            gave_way = True
 
     def leave(self) -> None:
         """End the turn, if there is one."""

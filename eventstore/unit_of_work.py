@@ -172,6 +172,10 @@ class UnitOfWork:
             if stream.checked or stream.events
         )
 
+    def is_ahead(self) -> bool:
+        """Whether appends to a stream of this unit are in flight."""
+        return any(self._repository.ahead.newest(i) is not None for i in self._streams)
+
     async def is_stale(self) -> bool:
         """Whether a cached stream has moved on, or an append failed that this unit rests on. For
         decisions without an append, which would find out by itself. Waits for appends in flight."""

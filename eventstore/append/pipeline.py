@@ -8,7 +8,7 @@ at the server when the current one ends.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Self
 
@@ -36,11 +36,14 @@ class Pipeline:
     """Calls are answered in order, once committed. Each is a transaction of its own and fails
     alone."""
 
-    def __init__(self, conn: AsyncConnection) -> None:
+    def __init__(self, conn: AsyncConnection, notified: Callable[[int, str], None]) -> None:
         self.lost = False
         """Whether the connection broke: pending calls have failed, and further ones will."""
         self.conn = conn
         self._pgconn = conn.pgconn
+        self._notified = notified
+        self.listens = False
+        """Whether notifications are received."""
         self._loop = asyncio.get_running_loop()
         self._socket = conn.fileno()
         # with the deadline of each answer
@@ -49,10 +52,13 @@ class Pipeline:
         self._result: PGresult | None = None  # of the first call, until its sync
 
     @classmethod
-    async def open(cls, conn: AsyncConnection, sql: str) -> Self:
-        """Prepare the statement. The pipeline owns the connection from now on. Raises
-        psycopg.Error."""
-        self = cls(conn)
+    async def open(
+        cls, conn: AsyncConnection, sql: str, notified: Callable[[int, str], None]
+    ) -> Self:
+        """Prepare the statement. The pipeline owns the connection from now on. `notified` gets
+        each notification that the connection receives: the process id of the sender's server, and
+        the payload. Raises psycopg.Error."""
+        self = cls(conn, notified)
         self._pgconn.enter_pipeline_mode()
         # Register once: doing so for every call would cost two more system calls each.
         self._loop.add_reader(self._socket, self._read)
@@ -81,6 +87,27 @@ class Pipeline:
             )
             return self._sent()
         except psycopg.Error as error:  # it cannot send any more, even if it still receives
+            self._lose(error)
+            raise
+
+    def listen(self, channel: str) -> None:
+        """Receive the channel's notifications, from the next call on. No-op when it does."""
+        if not self.listens:
+            self.listens = True
+            self._run(f"LISTEN {channel}")
+
+    def unlisten(self) -> None:
+        """Receive no more notifications."""
+        self.listens = False
+        self._run("UNLISTEN *")
+
+    def _run(self, command: str) -> None:
+        """Run a command whose failure does not matter. Raises psycopg.Error when it cannot be
+        sent."""
+        try:
+            self._pgconn.send_query_params(command.encode(), None)
+            self._sent().add_done_callback(lambda done: done.cancelled() or done.exception())
+        except psycopg.Error as error:
             self._lose(error)
             raise
 
@@ -118,6 +145,8 @@ class Pipeline:
         pgconn = self._pgconn
         try:
             pgconn.consume_input()
+            while (notification := pgconn.notifies()) is not None:
+                self._notified(notification.be_pid, notification.extra.decode())
             while not pgconn.is_busy():
                 result = pgconn.get_result()
                 if result is None:  # the end of a command's results, or of all

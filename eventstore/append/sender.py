@@ -28,6 +28,7 @@ from eventstore.log import (
     VersionConflict,
     WrongKind,
 )
+from eventstore.precedence import CHANNEL, Precedence
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,9 @@ STATEMENT_MS = 8000
 learn of that."""
 
 _HELD_UP = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
+
+LISTEN_SECONDS = 5.0
+"""How long requests for precedence are heard after appends that rested on one another."""
 
 CLOCKS_DIFFER = "LT001"
 """The SQLSTATE of log.append_v4 when the server's clock and ours differ too much."""
@@ -80,7 +84,8 @@ _FOUND = """
 SELECT e.event_id, e.position, e.recorded_at FROM unnest(%s::uuid[], %s::bigint[]) AS u(s, v)
 JOIN log.events e ON e.stream_id = u.s AND e.version = u.v"""
 _CONFLICTS = """
-SELECT c.n FROM unnest(%s::uuid[], %s::bigint[], %s::int[]) AS c(stream_id, version, n)
+SELECT c.n, c.stream_id FROM unnest(%s::uuid[], %s::bigint[], %s::int[])
+    AS c(stream_id, version, n)
 WHERE c.version <> coalesce(
     (SELECT e.version FROM log.events e WHERE e.stream_id = c.stream_id
     ORDER BY e.version DESC LIMIT 1), least(c.version, 0))"""
@@ -90,6 +95,7 @@ SELECT c.n FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::int[])
     AS c(stream_id, version, kind, n)
 JOIN log.events e ON e.stream_id = c.stream_id AND e.version = c.version
 JOIN log.event_kinds k ON k.name = e.name WHERE k.kind <> c.kind"""
+_ASK_PRECEDENCE = f"SELECT pg_notify('{CHANNEL}', s) FROM unnest(%s::text[]) AS u(s)"
 _REGISTER = """
 INSERT INTO log.event_kinds (name, kind) SELECT * FROM unnest(%s::text[], %s::text[])
     AS u(name, kind)
@@ -136,17 +142,20 @@ class Sender:
         history: History,
         clock_tolerance: timedelta | None,
         watch: Watch | None = None,
+        precedence: Precedence | None = None,
     ) -> None:
         """`kinds`: the kind of stream of each wire name that this program writes or reads.
         `clock_tolerance`: how far the database's clock may differ from the appends' times (None:
         without limit). With a `watch`, callers learn at the second try that the database is down;
-        without one, when their patience ends."""
+        without one, when their patience ends. `precedence` learns who asks for it."""
         self._kinds = kinds
         self._tolerance = clock_tolerance
         self._watch = watch
+        self._precedence = Precedence() if precedence is None else precedence
         self._history = history
         self._url = url
         self._skew_logged_at = float("-inf")
+        self._listens_until = 0.0
         self.away: Exception | None = None
         """Why the last batch was not appended in time, if it was not."""
         self._doubtful = False  # whether the last batch failed
@@ -254,6 +263,7 @@ class Sender:
                     raise
                 batch = self._without_misdated(batch, error)
                 continue
+            self._precedence.won(stream_id for each in batch for stream_id, *_ in each.checks)
             for pending in batch:
                 pending.landed(base + 1, at)
                 base += len(pending.event_ids)
@@ -265,6 +275,7 @@ class Sender:
     ) -> tuple[int, datetime]:
         """Returns the position before the first event, and the time of
         all. Raises psycopg.Error."""
+        self._listen_while_busy(pipeline, batch)
         wakes = b"\x01" if wake else b"\x00"
         result = await pipeline.call([*arguments(batch, *self._types), wakes, *self._bounds(batch)])
         if not self._history.knows(pipeline.conn):
@@ -315,9 +326,10 @@ class Sender:
         kinds, reads = expectations(batch)
         checks = [*((stream_id, version, n) for stream_id, version, _, n in kinds), *reads]
         known = {row[0]: done_of(row) for row in await self._ask(DONE, keys)}
-        conflicts = {
-            n for (n,) in await self._ask(_CONFLICTS, *map(list, zip(*checks, strict=True)))
-        }
+        moved = await self._ask(_CONFLICTS, *map(list, zip(*checks, strict=True)))
+        conflicts = {n for n, _ in moved}
+        if asked := self._precedence.lost(stream_id for _, stream_id in moved):
+            await self._ask(_ASK_PRECEDENCE, [str(stream_id) for stream_id in asked])
         foreign = {n for (n,) in await self._ask(_FOREIGN, *map(list, zip(*kinds, strict=True)))}
         for n, pending in enumerate(batch):
             if pending.once is not None and pending.once.key in known:
@@ -347,6 +359,21 @@ class Sender:
                 pending.landed(*found[pending.event_ids[0]])
         return [pending for pending in batch if pending.event_ids[0] not in found]
 
+    def _listen_while_busy(self, pipeline: Pipeline, batch: list[Pending]) -> None:
+        """Hear requests for precedence while appends rest on one another: only then can they keep
+        other processes from a stream, and each connection that listens costs the server time at
+        every notification."""
+        if len(batch) > 1 and sum(bool(each.flight.rests_on) for each in batch) > 1:
+            self._listens_until = asyncio.get_running_loop().time() + LISTEN_SECONDS
+            pipeline.listen(CHANNEL)
+        elif pipeline.listens and asyncio.get_running_loop().time() > self._listens_until:
+            pipeline.unlisten()
+
+    def _notified(self, asker: int, payload: str) -> None:
+        """A process asks for precedence; `asker` is the process id of its connection's server."""
+        ours = self._inquiries is not None and asker == self._inquiries.info.backend_pid
+        self._precedence.heard(payload, ours=ours)
+
     # -- connections -------------------------------------------------------------------------------
 
     async def _connected(self) -> None:
@@ -362,7 +389,7 @@ class Sender:
                 await conn.execute(_DURABLE)
                 self._types = await (await conn.execute(_TYPES)).fetchone() or (0, 0)
                 await conn.execute(_REGISTER, (list(self._kinds), list(self._kinds.values())))
-                self._pipeline = await Pipeline.open(conn, _APPEND)
+                self._pipeline = await Pipeline.open(conn, _APPEND, self._notified)
 
     async def _ask(self, query: str, *values: Sequence[object]) -> list[tuple[Any, ...]]:
         """Rows of a query about committed data."""

@@ -17,6 +17,7 @@ from eventstore.append.sender import Sender
 from eventstore.database.connections import Watch
 from eventstore.history import History
 from eventstore.log import Appended, LogUnavailable
+from eventstore.precedence import Precedence
 from kit.background import background_task
 
 MAX_BATCH = 512
@@ -48,9 +49,10 @@ class GroupCommitWriter:
         history: History,
         clock_tolerance: timedelta | None,
         watch: Watch | None = None,
+        precedence: Precedence | None = None,
     ) -> None:
         """As `Sender`."""
-        self._sender = Sender(url, kinds, history, clock_tolerance, watch)
+        self._sender = Sender(url, kinds, history, clock_tolerance, watch, precedence)
         self._waiting: list[Pending] = []
         # at most two tasks, with their batches
         self._sending: dict[asyncio.Task[None], Sequence[Pending]] = {}
