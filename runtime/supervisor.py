@@ -29,7 +29,8 @@ from runtime.instance import noted_port, port_file, remember_servers, running_da
 from runtime.listening import bind, check_port, is_free
 from runtime.migrate import prepare_database
 from runtime.processes.siblings import all_serve, create_shared
-from runtime.settings import Settings, beside
+from runtime.settings import Settings
+from runtime.settings.values import beside
 from runtime.variables import unknown_settings
 
 logger = logging.getLogger(__name__)
