@@ -1,0 +1,1 @@
+"""KurrentDB as the log of record, with PostgreSQL as its mirror (docs/kurrentdb.md)."""
