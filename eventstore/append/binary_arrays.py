@@ -25,7 +25,7 @@ _typed_size = Struct(">II").pack
 _typed_bigint = Struct(">IIq").pack
 _new_event = Struct(">I I II16s II16s IIq II").pack
 _NEW_EVENT_FIXED = Struct(">I II16s II16s IIq II II").size  # all but name, payload and cause
-_UUID_NULL, _TEXT_NULL, _TIME_NULL = (
+_UUID_NULL, _TEXT_NULL, TIME_NULL = (
     _size(oid) + b"\xff\xff\xff\xff" for oid in (_UUID, _TEXT, _TIMESTAMPTZ)
 )
 _UUID_SIZE = _typed_size(_UUID, 16)
@@ -126,7 +126,7 @@ def new_once(
             _UUID_SIZE + key.bytes,
             _typed_size(_BYTEA, len(fingerprint)) + fingerprint,
             _text(result_ids.encode()),
-            _TIME_NULL
+            TIME_NULL
             if expires_at is None
             else _typed_bigint(_TIMESTAMPTZ, 8, microseconds(expires_at)),
             _typed_bigint(_BIGINT, 8, last_event),

@@ -78,7 +78,7 @@ _DURABLE = """
 SELECT set_config('synchronous_commit', 'on', false)
 WHERE current_setting('synchronous_commit') IN ('off', 'local')"""
 """Acknowledged means safe on disk, whatever the database's default; a stronger setting stays."""
-_TYPES = "SELECT 'log.new_event_v4'::regtype::oid, 'log.new_once'::regtype::oid"
+TYPES = "SELECT 'log.new_event_v4'::regtype::oid, 'log.new_once'::regtype::oid"
 
 _FOUND = """
 SELECT e.event_id, e.position, e.recorded_at FROM unnest(%s::uuid[], %s::bigint[]) AS u(s, v)
@@ -96,7 +96,7 @@ SELECT c.n FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::int[])
 JOIN log.events e ON e.stream_id = c.stream_id AND e.version = c.version
 JOIN log.event_kinds k ON k.name = e.name WHERE k.kind <> c.kind"""
 _ASK_PRECEDENCE = f"SELECT pg_notify('{CHANNEL}', s) FROM unnest(%s::text[]) AS u(s)"
-_REGISTER = """
+REGISTER = """
 INSERT INTO log.event_kinds (name, kind) SELECT * FROM unnest(%s::text[], %s::text[])
     AS u(name, kind)
 WHERE NOT EXISTS (SELECT FROM log.event_kinds k WHERE k.name = u.name) ON CONFLICT DO NOTHING"""
@@ -387,8 +387,8 @@ class Sender:
             async with kept_once_set_up(conn):
                 await self._history.check(conn)
                 await conn.execute(_DURABLE)
-                self._types = await (await conn.execute(_TYPES)).fetchone() or (0, 0)
-                await conn.execute(_REGISTER, (list(self._kinds), list(self._kinds.values())))
+                self._types = await (await conn.execute(TYPES)).fetchone() or (0, 0)
+                await conn.execute(REGISTER, (list(self._kinds), list(self._kinds.values())))
                 self._pipeline = await Pipeline.open(conn, _APPEND, self._notified)
 
     async def _ask(self, query: str, *values: Sequence[object]) -> list[tuple[Any, ...]]:

@@ -1,0 +1,321 @@
+"""The mirror: copies our events from KurrentDB, the log of record, into PostgreSQL's log, from
+which everything else reads.
+
+It follows `$all`, whose order is KurrentDB's, and gives each of our events the next position and
+hash: these follow from the order alone. Events, idempotency keys and checkpoint are committed
+together. Now and then it appends a *seal* to KurrentDB: the hash at a position. Each mirror checks
+every seal that it comes by; so a mirror that is built anew is known to be as the one before.
+
+PostgreSQL may have events beyond the checkpoint, or KurrentDB may have gone back and lack the
+checkpoint. Then all events are compared from the first one on. While PostgreSQL has what KurrentDB
+lacks, the mirror stands still and says why (`Halted`).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from time import monotonic
+
+import msgspec
+from kurrentdbclient import AsyncKurrentDBClient, NewEvent, RecordedEvent, StreamState
+from kurrentdbclient.exceptions import InvalidCommitPositionError, NotFoundError
+
+from adapters.kurrentdb import following, wire
+from adapters.kurrentdb.client import open_client
+from adapters.kurrentdb.following import CALL_SECONDS, Inbox
+from adapters.kurrentdb.mirror_table import Checkpoint, MirrorMoved, MirrorTable, OtherEvent
+from adapters.kurrentdb.wire import Copied, CopiedOnce
+from eventstore.database.postgres import AWAY, connect_async
+from kit.cancellation import stop_if_cancelled
+
+logger = logging.getLogger(__name__)
+
+MIRROR = "mirror"
+"""The name under which one of several leads."""
+
+SEAL = "ludoteca.seal.v1"
+SEAL_EVENTS, SEAL_SECONDS = 1_000, 60.0
+"""A seal is due after so many events, and for the last events after so many seconds."""
+
+SILENT_SECONDS = 3.0
+"""A subscription that delivers nothing for so long is compared with KurrentDB's end, and opened
+anew if it lags behind: it may end without a word when another node becomes the leader."""
+
+RETRY_SECONDS, HALTED_SECONDS = 0.5, 3.0
+"""How long it waits before it tries again: after a failure, and while it stands still."""
+
+PAGE_BYTES = 8 << 20
+
+FAILURES = (*following.FAILURES, MirrorMoved, *AWAY)
+"""Failures after which it connects anew, and goes on from its checkpoint."""
+
+
+class Halted(Exception):
+    """The two logs do not agree, and an operator has to decide. The message says what to do."""
+
+
+class Seal(msgspec.Struct, frozen=True):
+    """The chain's hash (hex) after our event at `position`, whose place in KurrentDB was
+    `commit_position`."""
+
+    position: int
+    commit_position: int
+    hash: str
+
+
+class Mirror:
+    """One mirror. Several may run: each notices when another one has moved on, so that nothing is
+    copied twice."""
+
+    def __init__(
+        self,
+        kurrentdb_url: str,
+        url: str,
+        kinds: Mapping[str, str] | None = None,
+        *,
+        seal_events: int = SEAL_EVENTS,
+        silent_seconds: float = SILENT_SECONDS,
+    ) -> None:
+        """`url` is PostgreSQL's; `kinds`: the kind of stream of each wire name."""
+        self._kurrentdb_url = kurrentdb_url
+        self._url = url
+        self._kinds = kinds or {}
+        self._seal_events = seal_events
+        self._silent_seconds = silent_seconds
+        self._said = ""
+
+    async def run(self) -> None:
+        """Copy until cancelled, whatever fails."""
+        while True:
+            stop_if_cancelled()
+            try:
+                await self._follow()
+            except Halted as fault:
+                self._say(logging.ERROR, f"the mirror stands still: {fault}")
+                await asyncio.sleep(HALTED_SECONDS)
+            except FAILURES as error:
+                self._say(logging.WARNING, f"the mirror connects anew: {error!r}")
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def catch_up(self, progress: Callable[[int, int], None]) -> Checkpoint:
+        """Copy or compare what KurrentDB has now. Returns where that ends. `progress` gets the
+        number of bytes of KurrentDB that are done, and of all.
+
+        Raises Halted, and one of FAILURES; called again, it goes on.
+        """
+        return await self._follow(progress)
+
+    def _say(self, level: int, message: str) -> None:
+        if message != self._said:
+            logger.log(level, message)
+        self._said = message
+
+    async def _follow(self, progress: Callable[[int, int], None] | None = None) -> Checkpoint:
+        """For ever; with `progress`, to KurrentDB's end."""
+        async with (
+            await connect_async(self._url, "ludoteca mirror") as conn,
+            open_client(self._kurrentdb_url) as client,
+        ):
+            table = await MirrorTable.open(conn, self._kinds)
+            copying = _Copying(client, table, self._seal_events, self._silent_seconds)
+            try:
+                await copying.begin()
+                end = await following.end(client) if progress else 0
+                async with following.following(client, copying.reached) as inbox:
+                    while not (copying.caught_up and progress):
+                        await copying.step(inbox)
+                        if progress:
+                            progress(min(copying.reached, end), end)
+                        if copying.caught_up:
+                            self._said = ""
+                return copying.checkpoint or Checkpoint()
+            except OtherEvent as error:
+                fault = Halted(
+                    f"PostgreSQL has another event at position {error.position} than KurrentDB:"
+                    " these are two histories. Keep one: point one of them to an empty database"
+                )
+                await table.halt(str(fault))
+                raise fault from error
+            except Halted as fault:
+                await table.halt(str(fault))
+                raise
+
+
+class _Copying:
+    """Copies over one pair of connections."""
+
+    def __init__(
+        self,
+        client: AsyncKurrentDBClient,
+        table: MirrorTable,
+        seal_events: int,
+        silent_seconds: float,
+    ) -> None:
+        self._client = client
+        self._table = table
+        self._seal_events = seal_events
+        self._silent_seconds = silent_seconds
+        self.checkpoint: Checkpoint | None = None
+        self.caught_up = False
+        """Whether everything was seen that KurrentDB had when the subscription was opened."""
+        self.reached = 0
+        """The commit position of the last of our records that was seen."""
+        self._sealed = 0
+        self._sealed_at = self._heard_at = monotonic()
+        self._records: list[Copied | CopiedOnce] = []
+        self._bytes = 0
+
+    async def begin(self) -> None:
+        """Find where to go on: behind the checkpoint, or at the first event if KurrentDB does not
+        have the checkpoint."""
+        checkpoint, _ = await self._table.state()
+        if checkpoint is not None and not await self._has(checkpoint):
+            await self._table.halt("KurrentDB went back: its events are compared with PostgreSQL's")
+            logger.error("KurrentDB went back: position %s is not there", checkpoint.position)
+            checkpoint = None
+        self.checkpoint = checkpoint
+        self.reached = checkpoint.commit_position if checkpoint else 0
+        self._sealed = await self._last_seal()
+
+    async def step(self, inbox: Inbox) -> None:
+        """Copy what has arrived, or wait for it a while; seal if it is time. Raises Halted,
+        OtherEvent, and one of FAILURES."""
+        try:
+            page = await inbox.take(min(1.0, self._silent_seconds))
+        except TimeoutError:
+            if monotonic() - self._heard_at > self._silent_seconds:
+                await self._must_be_at_the_end()
+        else:
+            self._heard_at = monotonic()
+            for recorded in page:
+                await self._receive(recorded)
+            await self._copy()
+        if self.caught_up:
+            await self._seal_if_due()
+
+    async def _receive(self, recorded: RecordedEvent) -> None:
+        if recorded.is_caught_up:
+            await self._end_reached()
+            return
+        if recorded.commit_position < self.reached:
+            raise ConnectionError("KurrentDB went back")
+        self.reached = recorded.commit_position
+        try:
+            seal = _seal_in(recorded)
+            record = wire.read(recorded)
+        except ValueError as error:
+            raise Halted(
+                f"the record at {recorded.commit_position} of KurrentDB, in"
+                f" {recorded.stream_name}, is none of ours: {error}"
+            ) from error
+        if seal is not None:
+            await self._copy()
+            await self._check(seal)
+        if record is None:
+            return
+        self._records.append(record)
+        self._bytes += len(recorded.data)
+        if self._bytes > PAGE_BYTES:
+            await self._copy()
+
+    async def _copy(self) -> None:
+        """Copy the appends that have arrived whole."""
+        whole = following.whole(self._records)
+        if not whole:
+            return
+        records, self._records = self._records[:whole], self._records[whole:]
+        self._bytes = 0
+        self.checkpoint = await self._table.copy(
+            self.checkpoint,
+            records[-1].commit_position,
+            [record for record in records if isinstance(record, Copied)],
+            [record for record in records if isinstance(record, CopiedOnce)],
+        )
+
+    async def _end_reached(self) -> None:
+        """All of KurrentDB's events were seen: PostgreSQL must not have more."""
+        await self._copy()
+        there, head = await self._table.state()
+        if there != self.checkpoint:
+            raise MirrorMoved
+        position = there.position if there else 0
+        if position < head:
+            raise Halted(
+                f"PostgreSQL has events {position + 1} to {head}, which KurrentDB lacks:"
+                " `ludoteca log copy --from postgresql --to kurrentdb` copies them there"
+            )
+        # also notes that nothing is halted any more
+        upto = self.checkpoint.commit_position if self.checkpoint else 0
+        self.checkpoint = await self._table.copy(self.checkpoint, upto, ())
+        self.caught_up = True
+
+    # -- seals -------------------------------------------------------------------------------------
+
+    async def _check(self, seal: Seal) -> None:
+        found = await self._table.hash(seal.position)
+        copied = (self.checkpoint or Checkpoint()).position
+        if seal.position > copied or found is None or found.hex() != seal.hash:
+            raise Halted(
+                f"the seal of position {seal.position} is broken: what KurrentDB has up to there is"
+                " not what was sealed. Restore KurrentDB from a backup, or copy a good log into an"
+                " empty one"
+            )
+        self._sealed, self._sealed_at = max(self._sealed, seal.position), monotonic()
+
+    async def _seal_if_due(self) -> None:
+        checkpoint = self.checkpoint
+        assert checkpoint is not None
+        unsealed, waited = checkpoint.position - self._sealed, monotonic() - self._sealed_at
+        if unsealed >= self._seal_events or (unsealed and waited > SEAL_SECONDS):
+            digest = await self._table.hash(checkpoint.position)
+            assert digest is not None
+            seal = Seal(checkpoint.position, checkpoint.commit_position, digest.hex())
+            await self._client.append_to_stream(
+                wire.SEALS,
+                current_version=StreamState.ANY,
+                events=[NewEvent(type=SEAL, data=msgspec.json.encode(seal))],
+                timeout=CALL_SECONDS,
+            )
+            self._sealed, self._sealed_at = checkpoint.position, monotonic()
+
+    async def _last_seal(self) -> int:
+        """The position of the last seal; 0 when there is none."""
+        try:
+            found = await self._client.get_stream(
+                wire.SEALS, backwards=True, limit=1, timeout=CALL_SECONDS
+            )
+        except NotFoundError:
+            return 0
+        return msgspec.json.decode(found[0].data, type=Seal).position if found else 0
+
+    # -- KurrentDB's history -----------------------------------------------------------------------
+
+    async def _has(self, checkpoint: Checkpoint) -> bool:
+        """Whether the checkpoint's event is still where it was."""
+        if not checkpoint.position:
+            return True
+        try:
+            records = following.records_from(self._client, checkpoint.commit_position)
+            async with aclosing(records):
+                async for recorded in records:
+                    if recorded.commit_position > checkpoint.commit_position:
+                        break
+                    if recorded.id == checkpoint.event_id:
+                        return True
+        except InvalidCommitPositionError:
+            pass
+        return False
+
+    async def _must_be_at_the_end(self) -> None:
+        """Raises ConnectionError if KurrentDB ends elsewhere than what the subscription
+        delivered."""
+        if await following.end(self._client) != self.reached:
+            raise ConnectionError("the subscription has fallen silent")
+        self._heard_at = monotonic()
+
+
+def _seal_in(recorded: RecordedEvent) -> Seal | None:
+    if recorded.stream_name != wire.SEALS:
+        return None
+    return msgspec.json.decode(recorded.data, type=Seal)
