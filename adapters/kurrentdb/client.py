@@ -1,6 +1,7 @@
 """Calls to KurrentDB, each of which ends: within seconds, and in one of few ways."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Self, TypeVar
@@ -32,6 +33,9 @@ from kurrentdbclient.exceptions import (
 
 from eventstore.log import LogUnavailable, TooLarge
 from kit.background import background_task
+from kit.seldom import Seldom
+
+_seldom = Seldom(logging.getLogger(__name__))
 
 Result = TypeVar("Result")
 
@@ -252,7 +256,8 @@ def _meaning(error: Exception) -> Exception:
         return _Gone()
     if grpc.StatusCode.UNIMPLEMENTED.name in str(error):
         return _Unimplemented()
-    return LogUnavailable(f"KurrentDB cannot be used: {error or type(error).__name__}")
+    _seldom.warning("away", f"KurrentDB cannot be used: {error or type(error).__name__}")
+    return LogUnavailable("KurrentDB cannot be reached, or has no leader")
 
 
 def _refusal(error: Exception) -> Refused | None:

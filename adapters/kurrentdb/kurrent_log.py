@@ -17,6 +17,7 @@ from uuid import UUID
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.kurrentdb.client import Kurrentdb, Refused
+from adapters.kurrentdb.mirror_state import require_going
 from adapters.kurrentdb.new_append import NewAppend
 from adapters.kurrentdb.wire import CopiedOnce, once_name, read, stream_id_of, stream_name
 from eventstore.append.encoding import Encoded
@@ -47,11 +48,12 @@ from kit.clock import SYSTEM_CLOCK, Clock
 SEND_SECONDS = 1.5
 """How long an append is sent again while KurrentDB is away; the last try may take its own time."""
 
-MIRROR_SECONDS = 3.0
-"""How long an append waits for the mirror."""
+MIRROR_SECONDS = 5.0
+"""How long an append waits for the mirror: longer than the mirror needs to notice that its
+subscription has fallen silent."""
 
 LOOK_SECONDS = 1.0
-"""How old may be what is known of PostgreSQL's clock."""
+"""How old what is known of PostgreSQL's clock, and of the mirror, may be."""
 
 KNOWN_KINDS = 10_000
 """Streams whose kind is remembered, before all are forgotten."""
@@ -155,7 +157,7 @@ class KurrentLog(PostgresLog):
             raise LogUnavailable("the log is closed")
         occurred_at, seen = self._clock.now(), self.history.mark.position
         try:
-            await self._clocks_must_agree(occurred_at)
+            await self._must_be_in_order(occurred_at)
             encoded = await self._encoder.payloads(streams)
             append = NewAppend(encoded, metadata, occurred_at, once, reads)
             if not await self._are_of_their_kinds(encoded):
@@ -230,19 +232,17 @@ class KurrentLog(PostgresLog):
             self._kinds.clear()
         self._kinds.update(kinds)
 
-    async def _clocks_must_agree(self, at: datetime) -> None:
-        """Raises ClocksDiffer when this process's time is far from PostgreSQL's. KurrentDB does not
-        tell its own before it has the append."""
-        if self._clock_tolerance is None:
-            return
+    async def _must_be_in_order(self, at: datetime) -> None:
+        """Raises ClocksDiffer when this process's time is far from PostgreSQL's (KurrentDB tells
+        its own only with what it has); LogUnavailable while the mirror has come to a halt."""
         if monotonic() - self._looked_at > LOOK_SECONDS:
+            await require_going(self.pool)
             async with self.pool.connection() as conn:
                 row = await (await conn.execute("SELECT clock_timestamp()")).fetchone()
             assert row is not None
             self._looked_at, self._database_time = monotonic(), row[0]
-        there = self._database_time + timedelta(seconds=monotonic() - self._looked_at)
-        ahead = at - there
-        if abs(ahead) > self._clock_tolerance:
+        ahead = at - self._database_time - timedelta(seconds=monotonic() - self._looked_at)
+        if self._clock_tolerance is not None and abs(ahead) > self._clock_tolerance:
             raise ClocksDiffer(ahead.total_seconds())
 
     async def prove_writer(self, *, another: bool = False) -> None:

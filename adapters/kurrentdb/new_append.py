@@ -23,6 +23,7 @@ from eventstore.log import (
     Metadata,
     StreamRead,
     TooLarge,
+    VersionConflict,
 )
 from kit.uuid7 import uuid7
 
@@ -38,7 +39,7 @@ class NewAppend:
         once: IdempotencyKey | None,
         reads: Sequence[StreamRead],
     ) -> None:
-        """Raises TooLarge."""
+        """Raises TooLarge; VersionConflict if it expects a stream at two versions."""
         self._metadata = metadata
         self._occurred_at = occurred_at
         self._of = sum(len(events) for _, _, events in encoded) + (once is not None)
@@ -64,7 +65,9 @@ class NewAppend:
             self._add_once(once)
 
     def _expect(self, stream_id: UUID, version: int) -> None:
-        self.expected[stream_name(stream_id)] = version - 1 if version else StreamState.NO_STREAM
+        state = version - 1 if version else StreamState.NO_STREAM
+        if self.expected.setdefault(stream_name(stream_id), state) != state:
+            raise VersionConflict(self.stream_ids)
 
     def _add(self, stream_id: UUID, version: int, name: str, payload: bytes) -> None:
         if len(payload) > MAX_EVENT_BYTES:

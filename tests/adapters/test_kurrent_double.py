@@ -242,7 +242,7 @@ async def test_a_frozen_server_answers_when_it_goes_on(
     with pytest.raises(GrpcError):
         await client.append_records([record("s", "b")], timeout=0.2)
     kurrent.thaw()
-    assert await texts(client, "s") == ["a"]
+    assert (await texts(client, "s"))[0] == "a"  # "b" may have come, too, as with a real one
 
 
 @pytest.mark.parametrize("committed", [True, False])

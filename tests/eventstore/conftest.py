@@ -1,19 +1,23 @@
 """The log under test. Contract tests run over every adapter; another one joins by an entry in
 ADAPTERS."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Protocol
 
 import pytest
 
+from adapters.kurrentdb.kurrent_log import KurrentLog
+from adapters.kurrentdb.mirror import Mirror
 from eventstore.log import Log
 from eventstore.memory_log import Memory, MemoryLog
 from eventstore.postgres_log import PostgresLog
-from kit.clock import Clock
+from kit.clock import SYSTEM_CLOCK, Clock
 from tests.support.databases.reused_database import ReusedDatabase, reused_database
 from tests.support.events.notes import CODEC
+from tests.support.servers.kurrent import KurrentDouble
 
 
 class OpenLog(Protocol):
@@ -31,16 +35,50 @@ def _memory(_: pytest.FixtureRequest) -> OpenLog:
     return partial(MemoryLog.open, CODEC, Memory())
 
 
+def _kurrent(request: pytest.FixtureRequest) -> OpenLog:
+    url: str = request.getfixturevalue("database")
+    kurrent: KurrentDouble = request.getfixturevalue("kurrent")
+    return partial(_mirrored, kurrent.url, url)
+
+
+@asynccontextmanager
+async def _mirrored(
+    kurrentdb_url: str, url: str, *, clock: Clock = SYSTEM_CLOCK
+) -> AsyncIterator[Log]:
+    mirror = asyncio.create_task(Mirror(kurrentdb_url, url, CODEC.kinds).run())
+    try:
+        async with KurrentLog.mirrored(
+            kurrentdb_url, url, CODEC, pool_size=3, clock=clock
+        ) as opened:
+            yield opened
+    finally:
+        mirror.cancel()
+        await asyncio.wait([mirror])
+
+
 ADAPTERS: dict[str, Callable[[pytest.FixtureRequest], OpenLog]] = {
     "postgres": _postgres,
     "memory": _memory,
+    "kurrent": _kurrent,
 }
 
 
-@pytest.fixture(params=[pytest.param("postgres", marks=pytest.mark.server), "memory"])
+@pytest.fixture(
+    params=[
+        pytest.param("postgres", marks=pytest.mark.server),
+        "memory",
+        pytest.param("kurrent", marks=pytest.mark.server),
+    ]
+)
 def open_log(request: pytest.FixtureRequest) -> OpenLog:
     """The log under test."""
     return ADAPTERS[request.param](request)
+
+
+@pytest.fixture
+def kurrent() -> Iterator[KurrentDouble]:
+    with KurrentDouble() as started:
+        yield started
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import trustme
 from kurrentdbclient.protos.v1 import gossip_pb2_grpc, streams_pb2_grpc
 from kurrentdbclient.protos.v2.streams import streams_pb2_grpc as streams_v2_pb2_grpc
 
-from tests.support.servers.kurrent.node import Node
+from tests.support.servers.kurrent.node import Cut, Node
 from tests.support.servers.kurrent.store import ANY, NewRecord, Store, StreamBatch
 from tests.support.servers.kurrent.streams_v1 import Gossip, Streams
 from tests.support.servers.kurrent.streams_v2 import StreamsV2
@@ -54,9 +54,9 @@ class KurrentDouble:
         """How often each method was called."""
         self.has_checks = tuple(map(int, version.split("."))) >= (26, 1)
         self.login = login
-        self.frozen = False
+        self.frozen: set[int] = set()
         self.state = Condition()
-        self.cuts: list[bool] = []
+        self.cuts: list[Cut] = []
         self.silent_before = self.ended_before = 0
         self._subscriptions = 0
         self._leader = 0
@@ -71,10 +71,10 @@ class KurrentDouble:
     @property
     def url(self) -> str:
         """What a client connects to."""
-        login = ":".join(map(quote, self.login.split(":", 1))) + "@" if self.login else ""
+        login = ":".join(quote(part, safe="") for part in self.login.split(":", 1))
         nodes = ",".join(f"127.0.0.1:{port}" for port in self.ports)
         query = f"TlsCaFile={quote(str(self.ca_file))}" if self._authority else "Tls=false"
-        return f"kurrentdb://{login}{nodes}?{query}"
+        return f"kurrentdb://{login}{'@' if login else ''}{nodes}?{query}"
 
     def url_of(self, node: int) -> str:
         """As `url`, of one node alone."""
@@ -157,20 +157,22 @@ class KurrentDouble:
         else:
             self.end_subscriptions()
 
-    def freeze(self) -> None:
-        """Answer nothing any more, over connections that stay, until `thaw`."""
+    def freeze(self, *nodes: int) -> None:
+        """Let nodes (all, unless some are named by number) answer nothing any more, over
+        connections that stay, until `thaw`."""
         with self.state:
-            self.frozen = True
+            self.frozen = {self.ports[n] for n in nodes or range(len(self.ports))}
 
     def thaw(self) -> None:
+        """End `freeze`."""
         with self.state:
-            self.frozen = False
+            self.frozen = set()
             self.state.notify_all()
 
-    def cut_next_append(self, *, committed: bool) -> None:
-        """Lose the connection of the next append after, or before, it is stored. Called twice: of
-        the next two."""
-        self.cuts.append(committed)
+    def cut_next_append(self, *, committed: bool, freezes: bool = False) -> None:
+        """Lose the connection of the next append after, or before, it is stored; with `freezes`,
+        the server hangs from then on. Called twice: of the next two appends."""
+        self.cuts.append(Cut(committed, freezes))
 
     def silence_subscriptions(self) -> None:
         """Let the subscriptions that are open now neither deliver nor end."""

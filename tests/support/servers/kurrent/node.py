@@ -4,7 +4,7 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable
 from threading import Condition
-from typing import Any, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import grpc
 from google.protobuf import any_pb2
@@ -13,6 +13,14 @@ from grpc_status import rpc_status
 from kurrentdbclient.protos.kurrent.rpc import errors_pb2
 
 from tests.support.servers.kurrent.store import Store
+
+
+class Cut(NamedTuple):
+    """How an append's connection is lost: after it was stored, or before; and whether all nodes
+    hang from then on."""
+
+    committed: bool
+    freezes: bool
 
 
 class Cluster(Protocol):
@@ -24,15 +32,17 @@ class Cluster(Protocol):
     """Whether it is of a version that has AppendRecords."""
     login: str
     """`user:password` that every call must carry; empty: anyone may call."""
-    frozen: bool
+    frozen: set[int]
+    """The ports of nodes that answer nothing."""
     state: Condition
     """Notified when `frozen` changes."""
-    cuts: list[bool]
-    """For the next appends: end the call after it was stored (True), or before (False)."""
+    cuts: list[Cut]
+    """What happens to the next appends."""
     silent_before: int
     ended_before: int
     """Subscriptions with smaller numbers deliver nothing, or end."""
 
+    def freeze(self, *nodes: int) -> None: ...
     def leader_port(self) -> int: ...
     def is_leader(self, port: int) -> bool: ...
     def next_subscription(self) -> int: ...
@@ -60,7 +70,7 @@ class Node:
 
     def hang_while_frozen(self, context: Any) -> None:
         with self.cluster.state:
-            while self.cluster.frozen and context.is_active():
+            while self.port in self.cluster.frozen and context.is_active():
                 self.cluster.state.wait(0.2)
         if not context.is_active():
             context.abort(grpc.StatusCode.CANCELLED, "")
@@ -68,10 +78,10 @@ class Node:
     def store(self, context: Any, append: Callable[[], tuple[int, dict[str, int]]]) -> Any:
         """Append, unless the connection is to be cut in the middle. Returns what `append` does."""
         cut = self.cluster.cuts.pop(0) if self.cluster.cuts else None
-        if cut is False:
-            context.abort(grpc.StatusCode.UNAVAILABLE, "Connection reset by peer")
-        stored = append()
-        if cut is True:
+        stored = append() if cut is None or cut.committed else None
+        if cut is not None:
+            if cut.freezes:
+                self.cluster.freeze()
             context.abort(grpc.StatusCode.UNAVAILABLE, "Connection reset by peer")
         return stored
 
