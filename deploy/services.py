@@ -1,5 +1,5 @@
 """Find or start what the tests need beside Python: RabbitMQ, Kafka, Elasticsearch,
-stripe-mock; and libfaketime, a library.
+stripe-mock; or install it, for tests that start it themselves: libfaketime, Patroni with etcd.
 
     python deploy/services.py up|status|down
 
@@ -34,6 +34,12 @@ from deploy.servers.faketime import (
     leave_faketime,
 )
 from deploy.servers.kafka import check_kafka, kafka_url, start_kafka, stop_kafka
+from deploy.servers.patroni import (
+    check_patroni,
+    install_patroni,
+    leave_patroni,
+    where_patroni_is,
+)
 from deploy.servers.rabbitmq import (
     check_rabbitmq,
     rabbitmq_management_url,
@@ -55,6 +61,7 @@ __all__ = [
     "check_elasticsearch",
     "check_faketime",
     "check_kafka",
+    "check_patroni",
     "check_rabbitmq",
     "check_stripe_mock",
     "elasticsearch_url",
@@ -72,6 +79,7 @@ URLS: dict[str, Callable[[], str]] = {
     "Elasticsearch": elasticsearch_url,
     "stripe-mock": stripe_mock_url,
     "faketime": faketime_library,
+    "Patroni": where_patroni_is,
 }
 COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
     "up": {
@@ -80,6 +88,7 @@ COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
         "Elasticsearch": start_elasticsearch,
         "stripe-mock": start_stripe_mock,
         "faketime": install_faketime,
+        "Patroni": install_patroni,
     },
     "status": {
         "RabbitMQ": check_rabbitmq,
@@ -87,6 +96,7 @@ COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
         "Elasticsearch": check_elasticsearch,
         "stripe-mock": check_stripe_mock,
         "faketime": check_faketime,
+        "Patroni": check_patroni,
     },
     "down": {
         "RabbitMQ": stop_rabbitmq,
@@ -94,6 +104,7 @@ COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
         "Elasticsearch": stop_elasticsearch,
         "stripe-mock": stop_stripe_mock,
         "faketime": leave_faketime,
+        "Patroni": leave_patroni,
     },
 }
 

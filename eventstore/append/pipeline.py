@@ -50,6 +50,8 @@ class Pipeline:
         self._calls: deque[tuple[asyncio.Future[PGresult], float]] = deque()
         self._look: asyncio.TimerHandle | None = None
         self._result: PGresult | None = None  # of the first call, until its sync
+        self._warning = ""  # about the first call
+        conn.add_notice_handler(self._noticed)
 
     @classmethod
     async def open(
@@ -169,11 +171,17 @@ class Pipeline:
             if pgconn.status == ConnStatus.BAD:
                 self._lose(psycopg.OperationalError("the server closed the connection"))
 
+    def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
+        """A commit that is told to stop waiting for a synchronous standby succeeds, with a warning
+        in the server's language, as if it were replicated. No call warns of anything else."""
+        if notice.severity_nonlocalized == "WARNING":
+            self._warning = notice.message_primary or "a warning"
+
     def _answer(self) -> None:
         """Resolve the first call, which the server has completed."""
         (answer, _) = self._calls.popleft()
-        result = self._result
-        self._result = None
+        result, warning = self._result, self._warning
+        self._result, self._warning = None, ""
         self.conn.heard_at = now = monotonic()
         self.conn.waits_since = now if self._calls else None  # the server starts the next
         error: psycopg.Error | None = None
@@ -181,6 +189,8 @@ class Pipeline:
             error = psycopg.InternalError("no result")
         elif result.status in _FAILED:
             error = error_from_result(result)
+        elif warning:
+            error = psycopg.OperationalError(warning)
         if not answer.done():  # else its caller has gone
             if error is not None:
                 answer.set_exception(error)

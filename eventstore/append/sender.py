@@ -80,8 +80,16 @@ WHERE current_setting('synchronous_commit') IN ('off', 'local')"""
 """Acknowledged means safe on disk, whatever the database's default; a stronger setting stays."""
 TYPES = "SELECT 'log.new_event_v4'::regtype::oid, 'log.new_once'::regtype::oid"
 
-_FOUND = """
-SELECT e.event_id, e.position, e.recorded_at FROM unnest(%s::uuid[], %s::bigint[]) AS u(s, v)
+_REPLICATED = """
+CASE WHEN current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery()
+    THEN pg_logical_emit_message(true, 'ludoteca', '') END"""
+"""Has the statement end only once everything that it saw is where an append's commit waits for it
+to be. A server shows what it committed although no synchronous standby has it, once the wait for
+one was cancelled or cut by a crash."""
+
+_FOUND = f"""
+SELECT e.event_id, e.position, e.recorded_at, {_REPLICATED}
+FROM unnest(%s::uuid[], %s::bigint[]) AS u(s, v)
 JOIN log.events e ON e.stream_id = u.s AND e.version = u.v"""
 _CONFLICTS = """
 SELECT c.n, c.stream_id FROM unnest(%s::uuid[], %s::bigint[], %s::int[])
@@ -100,7 +108,9 @@ REGISTER = """
 INSERT INTO log.event_kinds (name, kind) SELECT * FROM unnest(%s::text[], %s::text[])
     AS u(name, kind)
 WHERE NOT EXISTS (SELECT FROM log.event_kinds k WHERE k.name = u.name) ON CONFLICT DO NOTHING"""
-DONE = "SELECT key, fingerprint, refs, position, answer FROM log.once WHERE key = ANY (%s)"
+DONE = f"""
+SELECT key, fingerprint, refs, position, answer, {_REPLICATED}
+FROM log.once WHERE key = ANY (%s)"""
 
 
 def done_of(row: TupleRow) -> IdempotencyRecord:
@@ -353,7 +363,7 @@ class Sender:
         rows = await self._ask(
             _FOUND, [stream for stream, _ in firsts], [version for _, version in firsts]
         )
-        found = {event_id: (position, at) for event_id, position, at in rows}
+        found = {event_id: (position, at) for event_id, position, at, _ in rows}
         for pending in batch:
             if pending.event_ids[0] in found:
                 pending.landed(*found[pending.event_ids[0]])
@@ -403,5 +413,6 @@ class Sender:
                 )
                 async with kept_once_set_up(conn):
                     await self._history.check(conn)
+                    await conn.execute(_DURABLE)
                 self._inquiries = conn
             return await (await conn.cursor(binary=True).execute(query, values)).fetchall()

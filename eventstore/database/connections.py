@@ -52,11 +52,16 @@ LONGEST_SECONDS = 25.0
 """A statement over a pooled connection is ended before by the server (statement_timeout)."""
 
 _INTERVAL = 0.1
-_AT_WORK = """
-SELECT state = 'disabled' OR state = 'active' AND wait_event_type IS DISTINCT FROM 'Client'
-FROM pg_stat_activity WHERE pid = %s"""
-"""A session that waits for the client is not at work: a message was lost. `disabled`:
-track_activities is off."""
+
+IS_AT_WORK = """
+state = 'disabled' OR state = 'active' AND wait_event_type IS DISTINCT FROM 'Client'
+AND (wait_event IS DISTINCT FROM 'SyncRep' OR state_change > clock_timestamp() - interval '5 s')
+"""
+"""Whether a session in pg_stat_activity is at work. One that waits for the client is not: a message
+was lost. Nor is one whose commit waits for a synchronous standby for five seconds: the server would
+wait for ever, and no time-out of its own ends that. `disabled`: track_activities is off."""
+
+_AT_WORK = f"SELECT {IS_AT_WORK} FROM pg_stat_activity WHERE pid = %s"
 
 _STARTING = "the database system is"
 """… starting up, shutting down, in recovery mode, not yet accepting connections."""

@@ -29,6 +29,7 @@ from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn
 
 from eventstore.database.connections import (
+    IS_AT_WORK,
     MAKESHIFT_SECONDS,
     AsyncConnection,
     is_down,
@@ -61,13 +62,7 @@ AWAY_SECONDS = 0.5
 CONNECT_SECONDS = 1.0
 """The timeout of connecting to a host, after which it is tried again."""
 
-_AT_WORK = """
-SELECT pid FROM pg_stat_activity
-WHERE pid IN (%s)
-    AND (state = 'disabled' OR state = 'active' AND wait_event_type IS DISTINCT FROM 'Client')
-"""
-"""A session that waits for the client is not at work: a message was lost. `disabled`:
-track_activities is off."""
+_AT_WORK = f"SELECT pid FROM pg_stat_activity WHERE pid IN (%s) AND ({IS_AT_WORK})"
 
 _OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 

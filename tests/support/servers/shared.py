@@ -216,6 +216,12 @@ def require_faketime() -> str:
     return deploy.faketime_library()
 
 
+def require_patroni() -> None:
+    """Skip the test, or fail it where services are required, unless Patroni and etcd are
+    installed."""
+    _require("Patroni", deploy.check_patroni)
+
+
 def _require(service: str, check: Callable[[], None]) -> None:
     try:
         return check()
