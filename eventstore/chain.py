@@ -28,7 +28,7 @@ from eventstore.log import Envelope
 
 GENESIS = bytes(32)
 
-_WITHOUT_TIME, _WITH_TIME = b"ludoteca.event.1", b"ludoteca.event.2"
+WITHOUT_TIME, WITH_TIME = b"ludoteca.event.1", b"ludoteca.event.2"
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -51,9 +51,9 @@ def digest(
 ) -> bytes:
     """The digest of an event as stored; the module's docstring specifies the encoding."""
     end = encoded_cause(*cause_in_bytes(actor, correlation_id, causation_id, traceparent))
-    kind = _WITHOUT_TIME
+    kind = WITHOUT_TIME
     if occurred_at is not None:
-        end, kind = end + encoded_time(occurred_at), _WITH_TIME
+        end, kind = end + encoded_time(occurred_at), WITH_TIME
     return digest_of(event_id.bytes, stream_id.bytes, version, name.encode(), payload, end, kind)
 
 
@@ -64,7 +64,7 @@ def digest_of(
     name: bytes,
     payload: bytes,
     end: bytes,
-    kind: bytes = _WITH_TIME,
+    kind: bytes = WITH_TIME,
 ) -> bytes:
     """As `digest`, from encoded parts; `end` is cause and time."""
     head = _head(kind, event_id, stream_id, version, len(name))
@@ -108,7 +108,12 @@ def encoded_time(at: datetime) -> bytes:
 
 def link(previous: bytes, position: int, recorded_at: datetime, event_digest: bytes) -> bytes:
     """The hash of a row, from that of the previous row."""
-    return sha256(previous + _u64(position) + encoded_time(recorded_at) + event_digest).digest()
+    return link_of(previous, position, encoded_time(recorded_at), event_digest)
+
+
+def link_of(previous: bytes, position: int, recorded_at: bytes, event_digest: bytes) -> bytes:
+    """As `link`, from an encoded time."""
+    return sha256(previous + _u64(position) + recorded_at + event_digest).digest()
 
 
 def microseconds(at: datetime) -> int:

@@ -14,6 +14,7 @@ from runtime.cli_commands import (
     dlq,
     events,
     load,
+    log,
     payments,
     processes,
     projections,
@@ -168,6 +169,7 @@ app.add_typer(dlq.app, name="dlq", rich_help_panel=TEND)
 app.add_typer(payments.app, name="payments", rich_help_panel=TEND)
 app.add_typer(receipts.app, name="receipts", rich_help_panel=TEND)
 app.add_typer(events.app, name="events", rich_help_panel=TEND)
+app.add_typer(log.app, name="log", rich_help_panel=TEND)
 app.add_typer(audit.app, name="audit", rich_help_panel=TEND)
 app.command(rich_help_panel=TEND)(backups.backup)
 app.command(rich_help_panel=TEND)(backups.restore)
