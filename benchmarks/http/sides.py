@@ -61,17 +61,18 @@ class Side:
         conn: psycopg.Connection,
         postgres: int,
         token: Callable[[Account], str],
+        sent: Counter[str],
         *,
         is_ours: bool,
     ) -> None:
         """`conn`: a connection to its database, for the benchmark's own queries; `postgres`: the
-        server's process."""
+        server's process; `sent`: how many requests of each endpoint this database has had."""
         self.serving = serving
         self._conn = conn
         self._postgres = postgres
         self._token = token
         self._is_ours = is_ours
-        self._next: Counter[str] = Counter()
+        self._next = sent
         self._warm: set[str] = set()
 
     def ask(self, endpoint: Endpoint, data: Shop, connections: int, seconds: float) -> Sample:
@@ -169,6 +170,8 @@ class Shops(msgspec.Struct, frozen=True):
     data: Shop
     tokens: Tokens
     key_file: Path
+    sent: Counter[str] = msgspec.field(default_factory=Counter)
+    sent_to_twin: Counter[str] = msgspec.field(default_factory=Counter)
 
     @contextmanager
     def ours(self, processes: int = 1) -> Iterator[Side]:
@@ -180,7 +183,7 @@ class Shops(msgspec.Struct, frozen=True):
             serving.ours(self.home, environment, processes) as running,
             psycopg.connect(url, autocommit=True) as conn,
         ):
-            yield Side(running, conn, self.server.pid, token, is_ours=True)
+            yield Side(running, conn, self.server.pid, token, self.sent, is_ours=True)
 
     @contextmanager
     def twin(self, processes: int = 1) -> Iterator[Side]:
@@ -191,7 +194,7 @@ class Shops(msgspec.Struct, frozen=True):
             serving.module(*arguments, home=self.home, processes=processes) as running,
             psycopg.connect(self.twin_url, autocommit=True) as conn,
         ):
-            yield Side(running, conn, self.server.pid, token, is_ours=False)
+            yield Side(running, conn, self.server.pid, token, self.sent_to_twin, is_ours=False)
 
 
 @contextmanager
