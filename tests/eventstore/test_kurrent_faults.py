@@ -2,11 +2,12 @@
 acknowledged is lost, nothing happens twice, and nobody waits for ever."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import cycle
 from time import monotonic
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -127,19 +128,13 @@ async def test_of_an_append_in_doubt_its_key_tells_whether_it_happened(
 
 
 async def test_a_change_of_leader_loses_and_repeats_nothing(database: str) -> None:
-    stream, count = uuid4(), 60
+    stream, count = uuid4(), 30
     with KurrentDouble(3) as kurrent:
         async with opened(kurrent.url, database) as log:
-
-            async def change() -> None:
-                while True:
-                    await asyncio.sleep(0.2)
-                    kurrent.change_leader(silent=True)
-
-            changing = asyncio.create_task(change())
             for n in range(count):
+                if n % 10 == 5:
+                    kurrent.change_leader(silent=True)
                 await appended_once(log, StreamAppend(stream, n, [Counted(n)]))
-            changing.cancel()
             assert [e.event.by for e in await log.read_stream(stream)] == list(range(count))
 
 
@@ -198,6 +193,63 @@ async def test_login_and_certificate_come_from_the_url(database: str) -> None:
         async with opened(kurrent.url, database) as log:
             await log.append([new_stream("a")])
             assert texts_of(await log.read()) == ["a"]
+
+
+# -- many faults at once ---------------------------------------------------------------------------
+
+WORKERS, TIMES = 4, 12
+
+
+async def add_notes(
+    log: Log, streams: Sequence[UUID], worker: int, faults: Iterator[Callable[[], None]]
+) -> None:
+    """Add notes to the streams in turn, each with a key, until each is in; before each, a fault."""
+    for n in range(TIMES):
+        stream, once = streams[(worker + n) % len(streams)], IdempotencyKey(uuid4())
+        next(faults)()
+        async with asyncio.timeout(3 * LONG):
+            while True:
+                (version,) = await log.versions([stream])
+                text = noted(f"{worker}-{n}")
+                try:
+                    await log.append([StreamAppend(stream, version, text)], once=once)
+                except LogUnavailable:
+                    await asyncio.sleep(0.02)
+                except VersionConflict:
+                    pass
+                except AlreadyDone:
+                    break
+                else:
+                    break
+
+
+async def test_under_many_faults_everything_happens_once_and_in_one_order(database: str) -> None:
+    with KurrentDouble(3) as kurrent:
+        faults: Iterator[Callable[[], None]] = cycle(
+            [
+                lambda: kurrent.cut_next_append(committed=True),
+                lambda: kurrent.cut_next_append(committed=False),
+                lambda: None,
+                kurrent.end_subscriptions,
+                kurrent.silence_subscriptions,
+                kurrent.change_leader,
+                lambda: kurrent.change_leader(silent=True),
+            ]
+        )
+        streams = [uuid4() for _ in range(3)]
+        async with opened(kurrent.url, database) as here, opened(kurrent.url, database) as there:
+            await asyncio.gather(
+                *(add_notes((here, there)[n % 2], streams, n, faults) for n in range(WORKERS))
+            )
+            events = await here.read()
+            assert sorted(texts_of(events)) == sorted(
+                f"{worker}-{n}" for worker in range(WORKERS) for n in range(TIMES)
+            )
+            steps = [step async for step in here.verify(ChainVerifier(), upto=len(events))]
+            assert steps == [len(events)]
+        ids = {str(event.env.event_id) for event in events}
+        order = [record.id for record in kurrent.store.log if record.id in ids]
+        assert order == [str(event.env.event_id) for event in events]
 
 
 # -- the mirror ------------------------------------------------------------------------------------
