@@ -5,6 +5,7 @@ The library's own nodes only bound the wait for the next byte, read any length, 
 redirects.
 """
 
+import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -17,6 +18,8 @@ from elastic_transport import AiohttpHttpNode, NodeConfig, Urllib3HttpNode
 from elasticsearch import AsyncElasticsearch, Elasticsearch
 from elasticsearch.serializer import JsonSerializer
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
+
+from kit.tls import USUAL, Trust
 
 MAX_ANSWER = 32 * 2**20
 """Bytes of an answer. The largest expected one, 200 documents of some 100 kB, fits."""
@@ -37,7 +40,7 @@ class _Json(JsonSerializer):
 _SERIALIZERS = {_Json.mimetype: _Json()}
 
 
-def open_client(url: str, *, seconds: float) -> Elasticsearch:
+def open_client(url: str, *, seconds: float, trust: Trust = USUAL) -> Elasticsearch:
     """A client for threads. A call takes at most `seconds`; it is repeated once, only when the
     connection was lost."""
     return Elasticsearch(
@@ -47,10 +50,11 @@ def open_client(url: str, *, seconds: float) -> Elasticsearch:
         max_retries=1,
         retry_on_status=(),
         serializers=_SERIALIZERS,
+        ssl_context=_context(url, trust),
     )
 
 
-def open_async_client(url: str, *, seconds: float) -> AsyncElasticsearch:
+def open_async_client(url: str, *, seconds: float, trust: Trust = USUAL) -> AsyncElasticsearch:
     """A client for coroutines; a call is repeated at most once."""
     return AsyncElasticsearch(
         url,
@@ -58,7 +62,12 @@ def open_async_client(url: str, *, seconds: float) -> AsyncElasticsearch:
         request_timeout=seconds,
         max_retries=1,
         serializers=_SERIALIZERS,
+        ssl_context=_context(url, trust),
     )
+
+
+def _context(url: str, trust: Trust) -> ssl.SSLContext | None:
+    return trust.context if url.startswith("https:") else None
 
 
 class BoundedNode(Urllib3HttpNode):

@@ -1,5 +1,6 @@
 """The client of a fiscal operator over HTTP: implements the port `FiscalOperator`."""
 
+import ssl
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Literal, TypeVar
@@ -65,10 +66,18 @@ class HttpFiscalOperator:
     """Talks to the operator at `base_url`, with its API `key`, if any. `timeout_seconds` bounds a
     whole call. Close it with `aclose`."""
 
-    def __init__(self, base_url: str, timeout_seconds: float = 10.0, *, key: str = "") -> None:
+    def __init__(
+        self,
+        base_url: str,
+        timeout_seconds: float = 10.0,
+        *,
+        key: str = "",
+        tls: ssl.SSLContext | Literal[True] = True,
+    ) -> None:
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._base_url = base_url.rstrip("/")
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._tls = tls
         # made on first use: it belongs to the running loop
         self._session: aiohttp.ClientSession | None = None
 
@@ -160,7 +169,9 @@ class HttpFiscalOperator:
     ) -> tuple[int, bytes]:
         """A successful answer: its status and body. Raises OperatorUnavailable, OperatorRefused."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=self._timeout)
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=self._tls), timeout=self._timeout
+            )
         try:
             async with self._session.request(
                 verb,

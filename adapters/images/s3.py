@@ -9,11 +9,13 @@ from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
+import certifi
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from commands.ports.images import ImageStoreUnavailable
 from kit.circuit import Circuit, CircuitOpen
+from kit.tls import USUAL, Trust
 
 T = TypeVar("T")
 
@@ -27,16 +29,18 @@ class ImageBucket:
     """Implements `ImageStore` with an existing bucket. After a few failures in a row S3 is not
     called for a moment."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, trust: Trust = USUAL) -> None:
         """`url`: s3://BUCKET/PREFIX?endpoint=URL&region=NAME; only the bucket is required."""
         parts = urlsplit(url)
         options = {name: values[0] for name, values in parse_qs(parts.query).items()}
         self._bucket = parts.netloc
         self._prefix = parts.path.lstrip("/")
+        self._trust = trust  # its file is read at each new connection
         self._s3 = boto3.client(
             "s3",
             endpoint_url=options.get("endpoint"),
             region_name=options.get("region"),
+            verify=trust.completed(certifi.where()),
             config=Config(
                 connect_timeout=CONNECT_SECONDS,
                 read_timeout=READ_SECONDS,

@@ -11,7 +11,9 @@ that the person has no device; 408, 429 and 5xx ask for another attempt; any oth
 the message.
 """
 
+import ssl
 from pathlib import Path
+from typing import Literal
 
 import aiohttp
 import msgspec
@@ -55,9 +57,16 @@ class PushGateway:
     """Implements `MessageTransport` with the gateway at a URL (which may contain user:password).
     Close it with `aclose`. `timeout_seconds` bounds the whole call."""
 
-    def __init__(self, url: str, *, timeout_seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_seconds: float = 10.0,
+        tls: ssl.SSLContext | Literal[True] = True,
+    ) -> None:
         self._url = url
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._tls = tls
         # made on first use: it belongs to the running loop
         self._session: aiohttp.ClientSession | None = None
 
@@ -69,7 +78,9 @@ class PushGateway:
         """Post the message. Returns the gateway's reference, or else the notice's id. Raises
         NotDelivered."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=self._timeout)
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=self._tls), timeout=self._timeout
+            )
         headers = {
             "Content-Type": "application/json",
             "Idempotency-Key": str(message.notification_id),

@@ -1,8 +1,10 @@
 """The client of the simulated payment provider: implements the port `PaymentProvider` over HTTP."""
 
 import asyncio
+import ssl
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Literal
 from urllib.parse import quote
 from uuid import UUID
 
@@ -49,6 +51,7 @@ class SimulatedProvider:
         *,
         public_url: str = "",
         key: str = "",
+        tls: ssl.SSLContext | Literal[True] = True,
     ) -> None:
         self._webhooks = SignatureVerifier(webhook_secrets)
         self._base_url = base_url.rstrip("/")
@@ -57,6 +60,7 @@ class SimulatedProvider:
         self._timeout = aiohttp.ClientTimeout(
             total=3 * timeout_seconds, connect=timeout_seconds, sock_read=timeout_seconds
         )
+        self._tls = tls
         # made on first use: it belongs to the running loop
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
@@ -71,7 +75,11 @@ class SimulatedProvider:
         if self._closed:
             raise RuntimeError("the provider's client is closed")
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=self._timeout, headers=self._headers)
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=self._tls),
+                timeout=self._timeout,
+                headers=self._headers,
+            )
         return self._session
 
     async def create(

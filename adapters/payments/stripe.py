@@ -37,6 +37,7 @@ from commands.ports.payments import (
     ProviderUnavailable,
 )
 from commands.ports.signatures import InvalidSignature
+from kit.tls import USUAL, Trust
 
 _PAGE = 100
 """The most that Stripe lists at once."""
@@ -65,10 +66,11 @@ class StripeProvider:
         api_base: str = "",
         return_url: str = "",
         timeout_seconds: float = 10.0,
+        trust: Trust = USUAL,
     ) -> None:
         self._webhook_secrets = tuple(webhook_secrets)
         self._return_url = return_url
-        self._http = stripe.HTTPXClient(timeout=timeout_seconds)
+        self._http = _http_client(timeout_seconds, trust)
         # No retries of its own: the payment queue retries with growing pauses, under the same
         # idempotency key.
         client = stripe.StripeClient(
@@ -221,6 +223,16 @@ def _is_signed(body: bytes, signature: str, secret: str) -> bool:
         return bool(stripe.WebhookSignature.verify_header(body, signature, secret))
     except (stripe.SignatureVerificationError, UnicodeDecodeError):
         return False
+
+
+def _http_client(timeout_seconds: float, trust: Trust) -> stripe.HTTPXClient:
+    """Stripe's package takes the authorities from its global variable when it makes a client."""
+    usual = stripe.ca_bundle_path
+    stripe.ca_bundle_path = trust.completed(usual)
+    try:
+        return stripe.HTTPXClient(timeout=timeout_seconds)
+    finally:
+        stripe.ca_bundle_path = usual
 
 
 async def _intent(call: str, request: Awaitable[stripe.PaymentIntent]) -> Intent:

@@ -30,6 +30,7 @@ from aio_pika.exceptions import (
 )
 from aio_pika.robust_connection import RobustConnection
 
+from adapters.amqp_tls import amqp_context
 from adapters.queues.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt_job
 from adapters.queues.rabbitmq_messages import (
     ATTEMPT_HEADER,
@@ -44,6 +45,7 @@ from adapters.queues.rabbitmq_topology import DEAD_LETTER_EXCHANGE, Topology
 from commands.ports.queue import DeadLetter, Job, JobHandler
 from kit.cancellation import stop_if_cancelled
 from kit.circuit import Circuit, CircuitOpen
+from kit.tls import USUAL, Trust
 
 _KEPT_IN_ORDER = 1000
 """How many dead letters keep their order when some are looked at: a returned message goes behind
@@ -62,7 +64,9 @@ _NO_ANSWER = (AMQPConnectionError, ChannelInvalidStateError, OSError)  # a timeo
 _log = structlog.get_logger(__name__)
 
 
-async def connect(url: str, *, reconnect_seconds: float = 1) -> AbstractRobustConnection:
+async def connect(
+    url: str, *, reconnect_seconds: float = 1, trust: Trust = USUAL
+) -> AbstractRobustConnection:
     """Connect to the broker. While it is down, now or later, the
     connection re-establishes itself."""
     connection = RobustConnection(
@@ -70,6 +74,7 @@ async def connect(url: str, *, reconnect_seconds: float = 1) -> AbstractRobustCo
             url, reconnect_interval=reconnect_seconds, fail_fast=False, heartbeat=HEARTBEAT_SECONDS
         ),
         client_properties={"connection_name": "ludoteca"},
+        ssl_context=amqp_context(url, trust),
     )
     try:
         async with asyncio.timeout(ANSWER_SECONDS):

@@ -15,6 +15,7 @@ from aiokafka.structs import RecordMetadata
 from adapters.relay.cloudevents import to_headers
 from adapters.relay.kafka_address import KafkaAddress
 from eventstore.log import Envelope
+from kit.tls import USUAL, Trust
 
 CLOSE_SECONDS = 2.0
 
@@ -48,10 +49,13 @@ class KafkaPublisher:
     a relay that was replaced publishes nothing, whatever it had under way.
     """
 
-    def __init__(self, url: str, topic: str, *, publish_seconds: float = 10) -> None:
+    def __init__(
+        self, url: str, topic: str, *, publish_seconds: float = 10, trust: Trust = USUAL
+    ) -> None:
         """`topic` may contain `{context}`, the first word of an event's name, which is the same for
         all events of a stream. `publish_seconds` bounds the wait for a page's acknowledgement."""
         self._address = KafkaAddress.of(url)
+        self._trust = trust
         self._topic = topic
         self._publish_seconds = publish_seconds
         self._producer: AIOKafkaProducer | None = None
@@ -86,7 +90,7 @@ class KafkaPublisher:
 
     def _new_producer(self) -> AIOKafkaProducer:
         return AIOKafkaProducer(
-            **self._address.arguments(),
+            **self._address.arguments(self._trust),
             client_id="ludoteca-relay",
             transactional_id=f"{self._topic}.relay",
             transaction_timeout_ms=int(2000 * self._publish_seconds),
@@ -128,10 +132,10 @@ class KafkaPublisher:
             await _drop(producer)
 
 
-async def check_kafka(url: str) -> None:
+async def check_kafka(url: str, trust: Trust = USUAL) -> None:
     """Raises KafkaError or OSError unless a broker lets us in and answers."""
     client = AIOKafkaClient(
-        **KafkaAddress.of(url).arguments(),
+        **KafkaAddress.of(url).arguments(trust),
         client_id="ludoteca-readiness",
         request_timeout_ms=int(1000 * CHECK_SECONDS),
     )

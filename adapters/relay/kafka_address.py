@@ -1,13 +1,14 @@
 """Where Kafka is, and how to sign in: a URL."""
 
-import ssl
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+from kit.tls import USUAL, Trust
 
 
 class KafkaAddress(NamedTuple):
     """The parts of kafka://USER:PASSWORD@HOST:PORT,HOST:PORT?sasl=MECHANISM. With kafkas:// it is
-    TLS, by `cafile`, `certfile` and `keyfile` behind the ?, or by the system's authorities."""
+    TLS, by `cafile`, `certfile` and `keyfile` behind the ?, or by the usual authorities."""
 
     servers: str
     user: str
@@ -31,7 +32,7 @@ class KafkaAddress(NamedTuple):
             options,
         )
 
-    def arguments(self) -> dict[str, object]:
+    def arguments(self, trust: Trust = USUAL) -> dict[str, object]:
         """The arguments of aiokafka's clients. Raises OSError if a file cannot be read."""
         protocol = "SSL" if self.tls else "PLAINTEXT"
         arguments: dict[str, object] = {
@@ -45,11 +46,5 @@ class KafkaAddress(NamedTuple):
                 "sasl_plain_password": self.password,
             }
         if self.tls:
-            arguments["ssl_context"] = self._tls_context()
+            arguments["ssl_context"] = trust.context_of(self.files)
         return arguments
-
-    def _tls_context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self.files.get("cafile"))
-        if certificate := self.files.get("certfile"):
-            context.load_cert_chain(certificate, self.files.get("keyfile"))
-        return context

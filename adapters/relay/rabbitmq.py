@@ -16,8 +16,10 @@ from pamqp.body import ContentBody
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
+from adapters.amqp_tls import amqp_context
 from adapters.relay.cloudevents import CONTENT_TYPE, to_cloudevent
 from eventstore.log import Envelope
+from kit.tls import USUAL, Trust
 
 EXCHANGE = "ludoteca.events"
 
@@ -38,9 +40,10 @@ class RabbitPublisher:
     reconnect by itself half-way.
     """
 
-    def __init__(self, url: str, *, publish_seconds: float = 10) -> None:
+    def __init__(self, url: str, *, publish_seconds: float = 10, trust: Trust = USUAL) -> None:
         """`publish_seconds` bounds the wait for the confirmations of one page."""
         self._url = url
+        self._trust = trust
         self._publish_seconds = publish_seconds
         self._connection: AbstractConnection | None = None
         self._channel: aiormq.abc.AbstractChannel | None = None
@@ -58,6 +61,7 @@ class RabbitPublisher:
             self._connection = await aio_pika.connect(
                 make_url(self._url, heartbeat=HEARTBEAT_SECONDS),
                 client_properties={"connection_name": "ludoteca relay"},
+                ssl_context=amqp_context(self._url, self._trust),
                 timeout=self._publish_seconds,
             )
             channel = await self._connection.channel(publisher_confirms=True)

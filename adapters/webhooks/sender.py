@@ -7,6 +7,7 @@ It never reaches our own network (`adapters.public_http`), and follows no redire
 import asyncio
 import socket
 import ssl
+from typing import Literal
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -28,11 +29,17 @@ class HttpWebhookSender:
     (for development and tests). Create and close it within a running event loop."""
 
     def __init__(
-        self, *, private: Private = "refuse", timeout_seconds: float = TIMEOUT_SECONDS
+        self,
+        *,
+        private: Private = "refuse",
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        tls: ssl.SSLContext | Literal[True] = True,
     ) -> None:
         self._private_allowed = private == "allow"
         self._resolver = OwnResolver("webhook-resolver")
-        self._http = open_session(self._resolver, private=private, timeout_seconds=timeout_seconds)
+        self._http = open_session(
+            self._resolver, private=private, timeout_seconds=timeout_seconds, tls=tls
+        )
 
     async def aclose(self) -> None:
         await self._http.close()

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
+from kit.tls import Trust
 from runtime.addresses import check_kafka, check_ports, check_url
 from runtime.settings.values import checked
 
@@ -40,6 +41,10 @@ class ServerSettings(BaseModel):
     elasticsearch_url: SecretStr = Field(
         SecretStr(""), description="Elasticsearch for search. Empty: PostgreSQL."
     )
+    tls_ca: str = Field(
+        "",
+        description="PEM file with authorities that are trusted beside the system's, for certificates of all servers that we connect to.",
+    )
     kurrentdb_url: SecretStr = Field(
         SecretStr(""),
         description="Reserved for the log on KurrentDB, which is not supported yet: must be empty.",
@@ -68,6 +73,18 @@ class ServerSettings(BaseModel):
             return value.expanduser().resolve()
         except (RuntimeError, OSError) as error:
             raise ValueError(f"{error}: set it to a folder of this instance's own") from error
+
+    @field_validator("tls_ca")
+    @classmethod
+    def _authorities(cls, value: str) -> str:
+        if not value:
+            return value
+        path = str(Path(value).expanduser().resolve())
+        try:
+            Trust(path).check()
+        except OSError as error:  # an SSLError, too
+            raise ValueError(f"it is a file with certificates in PEM format: {error}") from None
+        return path
 
     @field_validator("elasticsearch_url")
     @classmethod

@@ -23,6 +23,7 @@ from commands.ports.notifications import MessageTransport
 from commands.ports.payments import PaymentProvider
 from commands.ports.secrets import PasswordHasher
 from eventstore.postgres_log import PostgresLog
+from kit.tls import Trust
 from queries.read_models import ReadModels
 from runtime.belongings import ReadBelongings
 from runtime.settings import Settings
@@ -48,6 +49,7 @@ class Adapters:
         self._secrets = secrets
         self._log = log
         self._stack = stack
+        self._trust = Trust(settings.tls_ca)
         self.hasher = hasher
 
     @cached_property
@@ -72,7 +74,7 @@ class Adapters:
 
     @cached_property
     def image_fetcher(self) -> HttpImageFetcher:
-        fetcher = HttpImageFetcher()
+        fetcher = HttpImageFetcher(tls=self._trust.context)
         self._stack.push_async_callback(fetcher.aclose)
         return fetcher
 
@@ -83,7 +85,7 @@ class Adapters:
             return ImageFolder(self._settings.home / "images")
         from adapters.images.s3 import ImageBucket  # of the extra `s3`
 
-        bucket = ImageBucket(url)
+        bucket = ImageBucket(url, self._trust)
         self._stack.callback(bucket.close)
         return bucket
 
@@ -99,6 +101,7 @@ class Adapters:
                 api_base=settings.stripe_api_base,
                 return_url=settings.payment_return_url,
                 timeout_seconds=settings.payment_timeout_seconds,
+                trust=self._trust,
             )
             self._stack.push_async_callback(stripe.aclose)
             return stripe
@@ -108,6 +111,7 @@ class Adapters:
             settings.payment_timeout_seconds,
             public_url=settings.provider_public_url,
             key=secrets.provider_key,
+            tls=self._trust.context,
         )
         self._stack.push_async_callback(simulated.aclose)
         return simulated
@@ -129,14 +133,16 @@ class Adapters:
     def mailer(self) -> MessageTransport:
         settings = self._settings
         url = settings.smtp_url.get_secret_value()
-        return SmtpMailer(url, settings.mail_from) if url else MailFiles(settings.home / "mail")
+        if not url:
+            return MailFiles(settings.home / "mail")
+        return SmtpMailer(url, settings.mail_from, tls_context=self._trust.context)
 
     @cached_property
     def pusher(self) -> MessageTransport:
         url = self._settings.push_url.get_secret_value()
         if not url:
             return PushFiles(self._settings.home / "push")
-        gateway = PushGateway(url)
+        gateway = PushGateway(url, tls=self._trust.context)
         self._stack.push_async_callback(gateway.aclose)
         return gateway
 
@@ -145,14 +151,17 @@ class Adapters:
         settings = self._settings
         key = self._secrets.fiscal_key
         operator = HttpFiscalOperator(
-            settings.fiscal_address, settings.payment_timeout_seconds, key=key
+            settings.fiscal_address,
+            settings.payment_timeout_seconds,
+            key=key,
+            tls=self._trust.context,
         )
         self._stack.push_async_callback(operator.aclose)
         return operator
 
     @cached_property
     def webhook_sender(self) -> HttpWebhookSender:
-        sender = HttpWebhookSender(private=self._settings.webhook_private)
+        sender = HttpWebhookSender(private=self._settings.webhook_private, tls=self._trust.context)
         self._stack.push_async_callback(sender.aclose)
         return sender
 
@@ -161,7 +170,7 @@ def rabbitmq_bus(settings: Settings) -> RabbitPublisher | None:
     """The event bus in RabbitMQ to which the relay publishes the log, if there is one. The caller
     closes it."""
     url = settings.rabbitmq_url.get_secret_value()
-    return RabbitPublisher(url) if url else None
+    return RabbitPublisher(url, trust=Trust(settings.tls_ca)) if url else None
 
 
 def kafka_bus(settings: Settings) -> "KafkaPublisher | None":
@@ -171,4 +180,4 @@ def kafka_bus(settings: Settings) -> "KafkaPublisher | None":
         return None
     from adapters.relay.kafka import KafkaPublisher  # of the extra `kafka`
 
-    return KafkaPublisher(url, settings.kafka_topic)
+    return KafkaPublisher(url, settings.kafka_topic, trust=Trust(settings.tls_ca))

@@ -16,6 +16,7 @@ from commands import aggregates
 from commands.ports.images import ImageStoreUnavailable
 from domain.errors import Conflict
 from eventstore.database.postgres import AWAY, connect
+from kit.tls import Trust
 from projections.engine import rebuild
 from projections.engine.dropping import is_being_rebuilt
 from projections.engine.runner import Registered
@@ -62,7 +63,8 @@ async def open_app(
     if settings.rabbitmq_url.get_secret_value():
         health["rabbitmq"] = lambda: _check_queue(queues)
     if kafka := settings.kafka_url.get_secret_value():
-        health[KAFKA] = lambda: _check_kafka(kafka)
+        trust = Trust(settings.tls_ca)
+        health[KAFKA] = lambda: _check_kafka(kafka, trust)
     core.commands.make_all()
     yield create_app(
         Services(
@@ -136,10 +138,10 @@ async def _check_queue(queues: Queues) -> None:
     await queues[PAYMENTS.queue].depth()
 
 
-async def _check_kafka(url: str) -> None:
+async def _check_kafka(url: str, trust: Trust) -> None:
     from adapters.relay.kafka import check_kafka  # of the extra `kafka`
 
-    await check_kafka(url)
+    await check_kafka(url, trust)
 
 
 class Rebuilder:

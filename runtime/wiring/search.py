@@ -6,6 +6,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from eventstore.database.postgres import connect
+from kit.tls import Trust
 from projections.engine.runner import Registered
 from projections.registry import read_models
 from projections.search.projection import GamesIndex
@@ -47,7 +48,7 @@ def search_models(settings: Settings) -> list[Registered]:
     from adapters.elasticsearch.client import open_client  # slow to import: only where it is used
     from adapters.elasticsearch.documents import ElasticsearchDocuments
 
-    client = open_client(url, seconds=INDEX_SECONDS)
+    client = open_client(url, seconds=INDEX_SECONDS, trust=Trust(settings.tls_ca))
     return [Registered(GamesIndex(), ElasticsearchDocuments(client, _index_prefix(settings)))]
 
 
@@ -70,7 +71,7 @@ async def _open_elasticsearch(settings: Settings, stack: AsyncExitStack) -> Engi
         elasticsearch_circuit,
     )
 
-    client = open_async_client(url, seconds=SEARCH_SECONDS)
+    client = open_async_client(url, seconds=SEARCH_SECONDS, trust=Trust(settings.tls_ca))
     stack.push_async_callback(client.close)
     circuit = elasticsearch_circuit()
     prefix = await asyncio.to_thread(_index_prefix, settings)

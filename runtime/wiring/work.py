@@ -31,6 +31,7 @@ from commands.workers.notifications import NotificationWorker
 from commands.workers.payments import PaymentWorker
 from commands.workers.receipts import ReceiptWorker, fiscal_receipts
 from commands.workers.webhooks import WebhookWorker
+from kit.tls import Trust
 from projections.models.deadlines import CART, DEPOSIT_PAYMENT, HOLD, ORDER_PAYMENT, TRANSFER
 from queries.deadlines import DueTimes
 from queries.read_models import ReadModels
@@ -147,7 +148,9 @@ async def open_queues(core: Core) -> AsyncIterator[Queues]:
             core.log.history.when_it_changes(queue.forget)
         yield queues
         return
-    connection: AbstractRobustConnection = await rabbitmq.connect(rabbit)
+    connection: AbstractRobustConnection = await rabbitmq.connect(
+        rabbit, trust=Trust(settings.tls_ca)
+    )
     circuit = rabbitmq.rabbitmq_circuit()
     async with connection:
         yield {

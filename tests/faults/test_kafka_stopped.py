@@ -12,9 +12,10 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from adapters.relay.kafka import KafkaMessage, KafkaPublisher
+from adapters.relay.kafka import KafkaMessage, KafkaPublisher, check_kafka
 from eventstore.consumers.leadership import leading
 from eventstore.log import Envelope
+from kit.tls import Trust
 from runtime.processes import relay as relaying
 from runtime.wiring.gateway import open_app
 from tests.support.events.tallies import Counted
@@ -142,7 +143,15 @@ async def test_by_tls_of_a_private_authority_and_a_password(
     await publisher.publish(_page(publisher, stream, 0, 2))
     await publisher.close()
     assert [message.value for message in await read(kafka.url, topic, count=2)] == [b"0", b"1"]
+    named = f"kafkas://ana:a%20secret@{at}"
+    trusting = KafkaPublisher(named, topic, trust=Trust(str(authority)))
+    await trusting.connect()
+    await trusting.close()
+    await check_kafka(named, Trust(str(authority)))
+    by_another_name = named.replace("127.0.0.1", "localhost")
     for refused in (
+        named,  # by the system's authorities
+        f"{by_another_name}?cafile={authority}",
         f"kafkas://ana:wrong@{at}?cafile={authority}",
         f"kafkas://ana:a%20secret@{at}?cafile={stranger}",
         f"kafkas://ana:a%20secret@{at}?cafile={tmp_path}/nowhere.pem",

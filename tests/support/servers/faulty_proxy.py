@@ -78,8 +78,8 @@ class Link:
             sink.write(data)
             await sink.drain()
         await lane.passing.wait()
-        if not lane.dropping and sink.can_write_eof():
-            sink.write_eof()
+        if not lane.dropping:
+            (sink.write_eof if sink.can_write_eof() else sink.close)()  # TLS has only an end
 
     def end(self, *, reset: bool) -> None:
         """Close at both ends: by RST or by FIN."""

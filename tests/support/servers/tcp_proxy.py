@@ -3,13 +3,15 @@ holds it up like a server that hangs."""
 
 import asyncio
 import contextlib
+import ssl
 
 
 class Wire:
-    """Listens on a port and forwards to `host:port`."""
+    """Listens on a port, by TLS if it has a context for that, and forwards to `host:port`."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._target = (host, port)
+        self._tls = tls
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self._flowing = asyncio.Event()
@@ -17,7 +19,9 @@ class Wire:
         self.port = 0
 
     async def __aenter__(self) -> "Wire":
-        self._server = await asyncio.start_server(self._forward, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(
+            self._forward, "127.0.0.1", self.port, ssl=self._tls
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
