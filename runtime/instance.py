@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Conninfo
 from pydantic import SecretStr
 
 from adapters.postgres.embedded import EmbeddedPostgres
@@ -26,9 +28,10 @@ def remember_servers(settings: Settings) -> None:
     environment. Only the owner can read the file, as URLs contain passwords."""
     path = _servers_file(settings)
     urls = {name: getattr(settings, name).get_secret_value() for name in SERVERS}
+    noted = {**urls, "tls_ca": settings.tls_ca}
     descriptor = os.open(path.with_suffix(".new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(urls, file, indent=2)
+        json.dump(noted, file, indent=2)
     path.with_suffix(".new").replace(path)
 
 
@@ -43,11 +46,13 @@ def with_remembered_servers(settings: Settings) -> Settings:
         "database_url"
     ):
         return settings  # the environment names another instance
-    missing = {
+    missing: dict[str, object] = {
         name: SecretStr(noted[name])
         for name in SERVERS
         if noted.get(name) and not getattr(settings, name).get_secret_value()
     }
+    if not settings.tls_ca:
+        missing["tls_ca"] = noted.get("tls_ca", "")
     return settings.model_copy(update=missing)
 
 
@@ -69,7 +74,21 @@ def _servers_file(settings: Settings) -> Path:
 
 def database_url(settings: Settings) -> str:
     """The URL of this instance's database."""
-    return settings.database_url.get_secret_value() or EmbeddedPostgres(settings.home).url
+    url = settings.database_url.get_secret_value()
+    return trusting(url, settings.tls_ca) if url else EmbeddedPostgres(settings.home).url
+
+
+def trusting(url: str, authorities: str) -> str:
+    """The URL of a PostgreSQL, with the file of authorities (none if empty) by which libpq verifies
+    its certificate, where it is to be verified by others than the URL or the environment name."""
+    if not authorities:
+        return url
+    usual = {option.keyword: option.val or b"" for option in Conninfo.get_defaults()}
+    given = conninfo_to_dict(url)
+    mode = str(given.get("sslmode") or usual[b"sslmode"].decode())
+    if not mode.startswith("verify-") or given.get("sslrootcert") or usual[b"sslrootcert"]:
+        return url
+    return make_conninfo(url, sslrootcert=authorities)
 
 
 def running_database_url(settings: Settings) -> str:

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from adapters.postgres.programs import program
+from adapters.postgres.programs import program, with_tls
 
 READ_ONLY = "-c default_transaction_read_only=on"
 
 
 def access(url: str, application: str, *, read_only: bool = False) -> tuple[str, Mapping[str, str]]:
     """How a program connects: the value of `--dbname`, and an environment with the password, as
-    everybody on the machine can read command lines.
+    everybody on the machine can read command lines, and in which it can speak TLS.
 
     `read_only` guards against mistakes, not against intent (`SET default_transaction_read_only`).
     """
@@ -26,7 +26,7 @@ def access(url: str, application: str, *, read_only: bool = False) -> tuple[str,
         parameters["options"] = (
             f"{parameters.get('options') or os.environ.get('PGOPTIONS', '')} {READ_ONLY}".strip()
         )
-    environment = {**os.environ, "PGAPPNAME": application}
+    environment = with_tls({**os.environ, "PGAPPNAME": application})
     if password:
         environment["PGPASSWORD"] = str(password)
     return make_conninfo(**parameters), environment  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +14,20 @@ class EmbeddedPostgresError(Exception):
 def program(name: str) -> Path:
     """The path of one of PostgreSQL's programs, such as pg_dump."""
     return binaries() / name
+
+
+def with_tls(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which the programs can speak TLS. The wheel's libpq was built without it;
+    the one that psycopg brings has it, and goes first when it is loaded first."""
+    found = find_spec("psycopg_binary")
+    if not found or not found.submodule_search_locations:
+        return dict(environment)  # psycopg uses the system's libpq, or none
+    libraries = Path(found.submodule_search_locations[0]).with_name("psycopg_binary.libs")
+    first = [str(path) for path in libraries.glob("libpq-*.so*")]
+    return {
+        **environment,
+        "LD_PRELOAD": ":".join([*first, *filter(None, [environment.get("LD_PRELOAD")])]),
+    }
 
 
 def environment() -> dict[str, str]:
