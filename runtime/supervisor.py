@@ -21,7 +21,9 @@ import httpx
 from adapters.postgres.embedded import SETTINGS as POSTGRES_SETTINGS
 from adapters.postgres.embedded import EmbeddedPostgres
 from adapters.postgres.programs import EmbeddedPostgresError
+from kit.tls import pinned
 from runtime.bootstrap import FirstStart, prepare
+from runtime.certificates import check_certificate
 from runtime.children import Child
 from runtime.connection_count import connections_needed, warn_of_too_few
 from runtime.home import open_home
@@ -62,6 +64,7 @@ def run(settings: Settings) -> int:
             open_home(settings.home)
             stack.enter_context(_only_instance(settings.home))
             _check_ports(settings)
+            check_certificate(settings)
             remember_servers(settings)
             postgres = stack.enter_context(_embedded(settings)) if settings.embedded else None
             url = postgres.url if postgres else running_database_url(settings)
@@ -223,10 +226,14 @@ def _await_open(
     Returns the servers that are still down after some time. Read models that are catching up are
     waited for as long as they make progress.
     """
+
+    def answers(path: str) -> bool:
+        return _is_ok(settings.local_url + path, settings.tls_cert)
+
     start = reported = time.monotonic()
     before = 0
     while (waited := time.monotonic() - start) < READY_SECONDS and not stopping.wait(0.1):
-        down, position, upto = _health(settings.local_url)
+        down, position, upto = _health(settings.local_url, settings.tls_cert)
         if upto:
             now = time.monotonic()
             start, before = (now, position) if position != before else (start, before)
@@ -235,8 +242,8 @@ def _await_open(
                     "the read models catch up: %.1f %% of the log is folded", 100 * position / upto
                 )
                 reported = now
-        elif API not in down and _is_ok(settings.local_url + GAMES) and _all_serve(memory):
-            if not down and _is_ok(settings.local_url + SEARCH):
+        elif API not in down and answers(GAMES) and _all_serve(memory):
+            if not down and answers(SEARCH):
                 return []
             if down and waited > SERVERS_TIMEOUT_SECONDS:
                 return down
@@ -257,24 +264,25 @@ def _all_serve(memory: int | None) -> bool:
     return memory is None or all_serve(memory)
 
 
-def _get(url: str, timeout: float) -> httpx.Response:
-    """Request a page from one of this instance's own processes, without the environment's proxies
-    and certificates."""
-    return httpx.get(url, timeout=timeout, trust_env=False)
+def _get(url: str, timeout: float, certificate: str) -> httpx.Response:
+    """Request a page from one of this instance's own processes, which may have a certificate,
+    without the environment's proxies and authorities."""
+    verify = pinned(certificate) if certificate else True
+    return httpx.get(url, timeout=timeout, trust_env=False, verify=verify)
 
 
-def _is_ok(url: str) -> bool:
+def _is_ok(url: str, certificate: str = "") -> bool:
     try:
-        return _get(url, 2).status_code == 200
-    except httpx.HTTPError:
+        return _get(url, 2, certificate).status_code == 200
+    except (httpx.HTTPError, OSError, ValueError):
         return False
 
 
-def _health(base: str) -> tuple[list[str], int, int]:
+def _health(base: str, certificate: str = "") -> tuple[list[str], int, int]:
     """The servers that the API cannot reach; and of the read models that it cannot read yet, the
     sum of their positions and of those to reach."""
     try:
-        state = _get(f"{base}/health/ready", 5).json()
+        state = _get(f"{base}/health/ready", 5, certificate).json()
         down = [name for name, found in state["dependencies"].items() if found["status"] != "ok"]
         behind = state.get("read_models", {}).values()
         return (
@@ -282,7 +290,7 @@ def _health(base: str) -> tuple[list[str], int, int]:
             sum(min(each["position"], each["upto"]) for each in behind),
             sum(each["upto"] for each in behind),
         )
-    except (httpx.HTTPError, ValueError, KeyError):
+    except (httpx.HTTPError, OSError, ValueError, KeyError):
         return [API], 0, 0
 
 

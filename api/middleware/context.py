@@ -81,7 +81,7 @@ class RequestContext:
                 headers = MutableHeaders(scope=message)
                 headers["traceparent"] = context.traceparent
                 headers[CORRELATION_HEADER] = str(context.correlation_id)
-                add_security_headers(headers)
+                add_security_headers(headers, secure=scope.get("scheme") == "https")
             await send(message)
 
         with bound_contextvars(

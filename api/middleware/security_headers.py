@@ -27,10 +27,16 @@ HEADERS: Sequence[tuple[str, str]] = (
 `Referer`."""
 
 
-def add_security_headers(headers: MutableHeaders) -> None:
-    """Add the headers that the answer does not set itself."""
+HSTS = ("Strict-Transport-Security", "max-age=31536000")
+"""Header of every answer over TLS: for a year browsers come by https only (RFC 6797)."""
+
+
+def add_security_headers(headers: MutableHeaders, *, secure: bool) -> None:
+    """Add the headers that the answer does not set itself; `secure`: it goes over TLS."""
     for name, value in HEADERS:
         headers.setdefault(name, value)
+    if secure:
+        headers.setdefault(*HSTS)
 
 
 def allow_inline_script(page: HTMLResponse) -> HTMLResponse:

@@ -42,6 +42,7 @@ _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
     ("runtime.supervisor", "CannotStart", Code.UNREACHABLE, ""),
     ("runtime.home", "NotAHome", Code.USAGE, ""),
     ("runtime.listening", "CannotListen", Code.UNREACHABLE, ""),
+    ("runtime.certificates", "BadCertificate", Code.USAGE, ""),
     ("runtime.backup", "BackupError", Code.DIFFERS, ""),
     ("runtime.archive.lines", "ArchiveFault", Code.DIFFERS, ""),
     ("runtime.archive.loading", "LogDoesNotFit", Code.DIFFERS, ""),

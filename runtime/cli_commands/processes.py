@@ -50,10 +50,12 @@ def api(number: Number = 0, memory: Memory = -1) -> None:
       LUDOTECA_DATABASE_URL=postgresql://… LUDOTECA_HOST=0.0.0.0 ludoteca api
     """
     settings, _ = _prepared("api", lambda found: (found.host, found.port, "LUDOTECA_PORT"), number)
+    from runtime.certificates import check_certificate
     from runtime.processes.running import run_until_stopped
     from runtime.processes.servers import serve_api
     from runtime.processes.siblings import siblings_of
 
+    check_certificate(settings)
     siblings = siblings_of(number, memory) if number else None
     run_until_stopped(serve_api(settings, siblings))
 

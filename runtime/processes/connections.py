@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from api.middleware.security_headers import HEADERS
+from api.middleware.security_headers import HEADERS, HSTS
 from api.problems import MEDIA_TYPE, to_json
 
 _LINGER_SECONDS = 1.0
@@ -163,6 +163,10 @@ class BoundedHttp(HttpToolsProtocol):
         """Refuse what is not HTTP."""
         self._refuse(400, "malformed_request", msg)
 
+    def refuse_plain_http(self) -> None:
+        """Refuse a client that does not speak TLS."""
+        self._refuse(400, "https_required", "this port speaks HTTPS: use an https:// URL")
+
     def _refuse_head(self) -> None:
         self._refuse(
             431, "head_too_large", f"a request's head has at most {self.limits.head_bytes} bytes"
@@ -204,7 +208,8 @@ class BoundedHttp(HttpToolsProtocol):
             if cycle.response_started or len(self.pipeline) > 0 or cycle.scope is not self.scope:
                 self.transport.abort()
                 return
-        self.transport.write(refusal(status, code, detail, headers or {}))
+        secure = dict([HSTS]) if self.scheme == "https" else {}
+        self.transport.write(refusal(status, code, detail, {**secure, **(headers or {})}))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()

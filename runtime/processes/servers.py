@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import uvicorn
 from fastapi import FastAPI
@@ -12,8 +12,11 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from api.siblings import Siblings
 from eventstore.consumers.reactor_runner import register_reactors
+from kit.tls import Renewed, Trust
+from runtime.certificates import ServerCertificate
 from runtime.listening import bound_sockets
 from runtime.processes.connections import Limits, bounded, refusal
+from runtime.processes.graceful import GracefulServer, TlsServer
 from runtime.processes.siblings import showing
 from runtime.processes.watching import watch_writer
 from runtime.settings import Settings
@@ -45,8 +48,14 @@ async def serve_api(settings: Settings, siblings: Siblings | None = None) -> Non
         # later.
         await asyncio.to_thread(register_reactors, core.url, reactors_of(core, queues))
         async with watch_writer(core.log):
-            config = config_of(app, settings.host, settings.port, limits_of(settings))
-            await _serve(config, listening, shared=siblings is not None)
+            limits = limits_of(settings)
+            config = config_of(app, settings.host, settings.port, limits)
+            async with _certificate(settings) as certificate:
+                if certificate is None:
+                    server = GracefulServer(config, listening)
+                else:
+                    server = TlsServer(config, certificate.context, limits, listening)
+                await _serve(server, shared=siblings is not None)
 
 
 async def serve_provider(settings: Settings) -> None:
@@ -61,8 +70,19 @@ async def serve_provider(settings: Settings) -> None:
             settings.provider_public_url or settings.provider_address,
             webhook_delay_seconds=WEBHOOK_DELAY_SECONDS,
             api_key=core.secrets.provider_key if settings.provider_is_published else "",
+            webhook_tls=_webhook_tls(settings),
         )
-    await _serve(config_of(app, settings.provider_host, settings.provider_listens_on))
+    config = config_of(app, settings.provider_host, settings.provider_listens_on)
+    await _serve(GracefulServer(config))
+
+
+def _webhook_tls(settings: Settings) -> Callable[[], ssl.SSLContext]:
+    """Whom the simulated provider trusts: this instance's own certificate, or that of the API that
+    is set."""
+    if settings.tls_cert and not settings.payment_webhook_url:
+        return Renewed(settings.tls_cert).context
+    trust = Trust(settings.tls_ca)
+    return lambda: trust.context
 
 
 async def serve_fiscal(settings: Settings) -> None:
@@ -73,7 +93,8 @@ async def serve_fiscal(settings: Settings) -> None:
     async with open_core(settings) as core:
         key = core.secrets.fiscal_key if settings.provider_is_published else ""
         app = create_app(settings.home / "fiscal.sqlite3", public_url, key)
-    await _serve(config_of(app, settings.provider_host, settings.fiscal_listens_on))
+    config = config_of(app, settings.provider_host, settings.fiscal_listens_on)
+    await _serve(GracefulServer(config))
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -145,53 +166,25 @@ class WebSocket(WebSocketsSansIOProtocol):
         self.loop.call_later(self.close_timeout, self.transport.abort)
 
 
-class GracefulServer(uvicorn.Server):
-    """Answers what clients have sent when it stops. Leaves signals to `run_until_stopped`: with two
-    handlers for one signal, which one ends the process is a race."""
-
-    def __init__(self, config: uvicorn.Config, listening: asyncio.Event | None = None) -> None:
-        """`listening` is set once it listens."""
-        super().__init__(config)
-        self._listening = listening
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen."""
-        await super().startup(sockets)
-        if self._listening is not None:
-            self._listening.set()
-        logger.info("listening on port %s of %s", self.config.port, self.config.host)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop. Connections that clients have made, and that wait to be accepted, are answered too:
-        closing the socket would reset them."""
-        for each in sockets or []:
-            with suppress(OSError):  # there are no more, or no file descriptors for them
-                for _ in range(self.config.backlog):
-                    await self._accept(each.accept()[0])
-        await super().shutdown(sockets)
-
-    async def _accept(self, connection: socket.socket) -> None:
-        connection.setblocking(False)
-        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
-        await asyncio.get_running_loop().connect_accepted_socket(
-            lambda: make(
-                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-            ),
-            connection,
-        )
+@asynccontextmanager
+async def _certificate(settings: Settings) -> AsyncIterator[ServerCertificate | None]:
+    """The API's certificate, if it has one; renewed files are taken up during the block."""
+    if not settings.tls_cert:
+        yield None
+        return
+    certificate = ServerCertificate(settings.tls_cert, settings.tls_key)
+    following = asyncio.create_task(certificate.follow(), name="certificate")
+    try:
+        yield certificate
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
 
 
-async def _serve(
-    config: uvicorn.Config, listening: asyncio.Event | None = None, *, shared: bool = False
-) -> None:
+async def _serve(server: GracefulServer, *, shared: bool = False) -> None:
     """Serve until cancelled, then finish the running requests for as long as the configuration
     allows."""
-    server = GracefulServer(config, listening)
-    sockets = bound_sockets(config.host, config.port, shared=shared)
+    sockets = bound_sockets(server.config.host, server.config.port, shared=shared)
     for each in sockets:
         each.setblocking(False)
     serving = asyncio.create_task(server.serve(sockets))

@@ -1,9 +1,10 @@
 """Where the API listens, and where it is reached."""
 
 from ipaddress import ip_network
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from runtime.addresses import check_host
 from runtime.settings.values import Duration, Strings, checked, http_url, split
@@ -14,8 +15,16 @@ class ListeningSettings(BaseModel):
 
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port that the API listens on.")
+    tls_cert: str = Field(
+        "",
+        description="PEM file with the API's certificate and those of its authorities: the API then speaks https only. Renewed files are taken up within seconds.",
+    )
+    tls_key: str = Field(
+        "", description="PEM file with the private key of LUDOTECA_TLS_CERT, not encrypted."
+    )
     public_url: str = Field(
-        "", description="Where clients reach the API, if not at http://HOST:PORT."
+        "",
+        description="Where clients reach the API, if not at http://HOST:PORT, with LUDOTECA_TLS_CERT https://HOST:PORT.",
     )
     trusted_proxies: Strings = Field(
         (), description="Addresses of proxies whose X-Forwarded-For is trusted."
@@ -52,6 +61,17 @@ class ListeningSettings(BaseModel):
         check_host(value)
         return value
 
+    @field_validator("tls_cert", "tls_key")
+    @classmethod
+    def _file(cls, value: str) -> str:
+        return str(Path(value).expanduser().resolve()) if value else value
+
+    @model_validator(mode="after")
+    def _certificate_and_key(self) -> Self:
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("LUDOTECA_TLS_CERT and LUDOTECA_TLS_KEY are set together")
+        return self
+
     @field_validator("public_url")
     @classmethod
     def _public_address(cls, value: str) -> str:
@@ -73,4 +93,4 @@ class ListeningSettings(BaseModel):
     @property
     def local_url(self) -> str:
         """The URL at which this machine's processes reach the API."""
-        return http_url(self.host, self.port)
+        return http_url(self.host, self.port, tls=bool(self.tls_cert))

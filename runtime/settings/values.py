@@ -48,9 +48,10 @@ def is_wildcard(host: str) -> bool:
         return False
 
 
-def http_url(host: str, port: int) -> str:
+def http_url(host: str, port: int, *, tls: bool = False) -> str:
     """The URL of a server on this machine that listens on this address. One that listens on all
     addresses is reached by loopback."""
     if is_wildcard(host):
         host = "::1" if ":" in host else "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

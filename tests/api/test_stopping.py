@@ -11,7 +11,8 @@ from fastapi import APIRouter
 from api.app import gateway
 from api.auth import EVERYBODY
 from runtime.listening import bound_sockets
-from runtime.processes.servers import GracefulServer, config_of
+from runtime.processes.graceful import GracefulServer
+from runtime.processes.servers import config_of
 from tests.support.shops.small_gateway import services
 
 GET = b"GET /api/v1/things HTTP/1.1\r\nHost: shop\r\n\r\n"

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 import secrets
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -286,6 +287,7 @@ def create_app(
     webhook_give_up_seconds: float = 3 * 86400.0,
     webhook_concurrency: int = 64,
     api_key: str = "",
+    webhook_tls: Callable[[], ssl.SSLContext] | None = None,
 ) -> FastAPI:
     """The provider's server, to be run by uvicorn in one process.
 
@@ -295,6 +297,7 @@ def create_app(
     to `pm_card_timeout` is held back (longer than any client waits). A webhook is sent after
     `webhook_delay_seconds`. It is retried `webhook_retry_seconds` after its first failure, then
     with doubled pauses of up to an hour, until `webhook_give_up_seconds` have passed.
+    `webhook_tls` gives the context of each sending, to say whose certificate is trusted.
     """
 
     @contextlib.asynccontextmanager
@@ -315,6 +318,7 @@ def create_app(
                 retry_seconds=webhook_retry_seconds,
                 give_up_seconds=webhook_give_up_seconds,
                 concurrency=webhook_concurrency,
+                tls=webhook_tls,
             )
             store.make_webhooks_due(time.time())
             app.state.store = store

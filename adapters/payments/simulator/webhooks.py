@@ -7,7 +7,9 @@ each request.
 
 import asyncio
 import logging
+import ssl
 import time
+from collections.abc import Callable
 
 import aiohttp
 
@@ -22,7 +24,7 @@ LONGEST_BACKOFF_SECONDS = 3600.0
 
 class NoticeSender:
     """Sends the webhooks in the store. One not accepted for `give_up_seconds` is kept, but no
-    longer sent."""
+    longer sent. `tls` says whom to trust at each sending; without it, the system's authorities."""
 
     def __init__(
         self,
@@ -35,6 +37,7 @@ class NoticeSender:
         retry_seconds: float,
         give_up_seconds: float,
         concurrency: int,
+        tls: Callable[[], ssl.SSLContext] | None,
     ) -> None:
         self._store = store
         self._alarm = queued
@@ -44,6 +47,7 @@ class NoticeSender:
         self._retry = retry_seconds
         self._give_up = give_up_seconds
         self._concurrency = concurrency
+        self._tls = tls
         self._sending: set[asyncio.Task[None]] = set()
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=concurrency),
@@ -83,11 +87,15 @@ class NoticeSender:
         }
         try:
             async with self._http.post(
-                self._url, data=webhook.body, headers=headers, allow_redirects=False
+                self._url,
+                data=webhook.body,
+                headers=headers,
+                allow_redirects=False,
+                ssl=self._tls() if self._tls else True,
             ) as response:
                 await response.read()  # so that the connection can be kept
                 outcome, delivered = f"HTTP {response.status}", 200 <= response.status < 300
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             outcome, delivered = repr(error), False
         if delivered:
             self._store.webhook_delivered(webhook.id)
