@@ -89,6 +89,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "projections.engine.replaying.Replay",
     "queries.own_writes.ReadYourWrites",  # within one request
     "queries.read_models.ReadModels",  # names of tables, checked by each query
+    "runtime.processes.graceful.TlsServer",  # handshakes under way
     "runtime.wiring.gateway.Rebuilder",  # tasks under way
     "commands.payment_reconciliation._Reconciler",  # within one command
     "runtime.load.csv_records.Records",  # another program
