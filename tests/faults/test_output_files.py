@@ -21,8 +21,10 @@ from typer.main import get_command
 
 from api.routes.audit import EventView
 from commands import aggregates
+from eventstore.database.postgres import connect
 from eventstore.postgres_log import PostgresLog
 from queries.audit import Audit
+from runtime.archive import writing as archive
 from runtime.cli import app
 from runtime.environment import prepare_process
 from runtime.output_files import writing
@@ -54,6 +56,8 @@ ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("events", "tail"): ("--no-follow",),
     ("load", "games"): ("{folder}/games.csv",),
     ("load", "purchases"): ("{folder}/purchases.csv",),
+    ("log", "check"): ("{folder}/shop.jsonl",),
+    ("log", "export"): ("{folder}/{unique}.jsonl",),
     ("dlq", "redrive"): ("--all",),
     ("quarantine", "retry"): ("--all",),
     ("projections", "drop"): ("--unused",),
@@ -68,14 +72,20 @@ ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
 
 PRINT_NOTHING = {
     ("dlq", "show"), ("projections", "rollback"), ("restore",), ("receipts", "reconcile"),
-    ("payments", "reconcile"),
+    ("payments", "reconcile"), ("log", "import"),
 }  # fmt: skip
 """Commands that are refused here, for want of a dead letter, a former storage, an empty database, a
 fiscal operator or a payment provider; they write to stderr."""
 
 ACTING = {
     *ARGUMENTS.keys()
-    - {("events", "show"), ("events", "tail"), ("projections", "verify"), ("sql",)},
+    - {
+        ("events", "show"),
+        ("events", "tail"),
+        ("log", "check"),
+        ("projections", "verify"),
+        ("sql",),
+    },
     ("projections", "prepare"),
 }
 """Commands that report an action, which stays done."""
@@ -94,6 +104,9 @@ def small(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> tup
         "title,publisher,tags,price_cents,release_date,platforms\nPortal,Valve,puzzle,999,2007-10-10,PC\n"
     )
     (folder / "purchases.csv").write_text("user_id,title\n")
+    with connect(shop.url, "test") as conn, (folder / "shop.jsonl").open("wb") as file:
+        with conn.transaction():
+            archive.write(conn, file, 0, lambda _what, _done, _all: None)
     return shop, folder
 
 
