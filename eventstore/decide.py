@@ -10,7 +10,7 @@ A decision does not wait for the appends before it: it rests on the states that 
 the log.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from time import monotonic
 from typing import TypeVar
 from uuid import UUID
@@ -29,7 +29,7 @@ from eventstore.log import (
 )
 from eventstore.repository import Repository
 from eventstore.turns import Turn
-from eventstore.unit_of_work import UnitOfWork
+from eventstore.unit_of_work import ALL_STREAMS, UnitOfWork
 from kit.cancellation import cancellations, stop_if_cancelled
 
 R = TypeVar("R")
@@ -59,13 +59,14 @@ async def decide(
     states is tried on fresh ones first. Raises VersionConflict after ATTEMPTS, or LOSING_SECONDS;
     whatever the decision or the append raises; AlreadyDone, also instead of a `refusal`.
     """
-    fresh, missing, caught_up, conflicts = False, frozenset[UUID](), False, 0
+    outdated: Container[UUID] = ()
+    missing, caught_up, conflicts = frozenset[UUID](), False, 0
     since = cancellations()
     async with Turn(repository.turns) as turn:
         losing_since: float | None = None
         while True:
             stop_if_cancelled(since)
-            unit = UnitOfWork(repository, metadata, fresh=fresh, missing=missing)
+            unit = UnitOfWork(repository, metadata, outdated=outdated, missing=missing)
             appends: list[StreamAppend] = []
             try:
                 result = await decision(unit)
@@ -73,13 +74,13 @@ async def decide(
                 if not appends:
                     turn.leave()
                     caught_up = False
-                    if fresh := await unit.is_stale():
+                    if outdated := await unit.outdated():
                         continue
                     return result, None
                 gave_way = await turn.take(append.stream_id for append in appends)
                 if gave_way or (not caught_up and unit.is_outrun()):
                     # Others have decided meanwhile: this would lose. In its turn, it comes next.
-                    fresh = gave_way and not unit.is_ahead()
+                    outdated = ALL_STREAMS if gave_way and not unit.is_ahead() else ()
                     caught_up, missing = True, unit.missing()
                     continue
                 unit.must_hold()
@@ -88,8 +89,9 @@ async def decide(
                 )
                 appended = await unit.append(appends, key, when_departed=turn.leave)
             except VersionConflict as conflict:
-                fresh = not isinstance(conflict, PredecessorFailed)
-                conflicts += fresh
+                lost = not isinstance(conflict, PredecessorFailed)
+                outdated = conflict.moved or (ALL_STREAMS if lost else ())
+                conflicts += lost
                 if losing_since is None:
                     losing_since = monotonic()
                 if conflicts == ATTEMPTS or monotonic() >= losing_since + LOSING_SECONDS:
@@ -105,7 +107,7 @@ async def decide(
                     raise
                 # Any other failure may be due to outdated states: a rule, or a key destroyed
                 # since.
-                if fresh := await unit.is_stale():
+                if outdated := await unit.outdated():
                     continue
                 if isinstance(error, refusal):
                     await _raise_if_done(repository, once)

@@ -4,7 +4,14 @@ Two adapters fulfil it: `eventstore.postgres_log` and, for tests, `eventstore.me
 contract's tests run over both.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
@@ -151,12 +158,14 @@ class VersionConflict(Exception):
     """A stream was not at the expected version, as somebody else appended first. Nothing of the
     append was kept.
 
-    `stream_ids` are the streams of the append; one of them, or one of its reads, moved on.
+    `stream_ids` are the streams of the append; one of them, or one of its reads, moved on. `moved`
+    are those that did, if the log could tell; the others need not be read again.
     """
 
-    def __init__(self, stream_ids: Sequence[UUID]) -> None:
-        super().__init__(f"stream moved on: {', '.join(map(str, stream_ids))}")
+    def __init__(self, stream_ids: Sequence[UUID], moved: Collection[UUID] = ()) -> None:
+        super().__init__(f"stream moved on: {', '.join(map(str, moved or stream_ids))}")
         self.stream_ids = stream_ids
+        self.moved = moved
 
 
 class PredecessorFailed(VersionConflict):

@@ -241,7 +241,7 @@ class MemoryLog:
         """Raises VersionConflict, WrongKind."""
         expected = [(stream.stream_id, stream.expected_version) for stream in streams]
         expected += [(read.stream_id, read.version) for read in reads]
-        moved = any(self._memory.version(stream_id) != version for stream_id, version in expected)
+        moved = [each for each, version in expected if self._memory.version(each) != version]
         for stream in streams:
             there = self._memory.streams.get(stream.stream_id, ())[: stream.expected_version]
             if len(there) == stream.expected_version > 0:
@@ -249,7 +249,7 @@ class MemoryLog:
                 if kind != kind_of_all(stream.events):
                     raise WrongKind(f"stream {stream.stream_id} is of kind {kind}")
         if moved:
-            raise VersionConflict([stream.stream_id for stream in streams])
+            raise VersionConflict([stream.stream_id for stream in streams], moved)
 
     def _tell(self, stream_ids: Iterable[UUID]) -> None:
         self._memory.wake()

@@ -1,6 +1,6 @@
 """One decision: the streams it loaded, at which versions, and the events it emits."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -24,6 +24,15 @@ from eventstore.states_ahead import StateAhead
 S = TypeVar("S")
 
 
+class _AllStreams(Container[UUID]):
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+ALL_STREAMS = _AllStreams()
+"""Of which some have moved on, and nobody knows which."""
+
+
 class _Stream(msgspec.Struct):
     """A stream within one decision: the version at which it was loaded, its state so far, the
     events to append, and the append in flight that will leave it at that version."""
@@ -45,14 +54,14 @@ class UnitOfWork:
         repository: Repository,
         metadata: Metadata,
         *,
-        fresh: bool,
-        missing: Collection[UUID] = (),
+        outdated: Container[UUID] = (),
+        missing: Container[UUID] = (),
     ) -> None:
-        """With `fresh`, states are read from the log; otherwise they come from appends in flight
-        and from the cache, where they can. Streams that were `missing` a moment ago are presumed
-        not to exist."""
+        """States of `outdated` streams are read from the log; the others come from appends in
+        flight and from the cache, where they can. Streams that were `missing` a moment ago are
+        presumed not to exist."""
         self._repository = repository
-        self._fresh = fresh
+        self._outdated = outdated
         self._missing = missing
         self._generation = repository.log.history.generation
         self._streams: dict[UUID, _Stream] = {}
@@ -112,7 +121,8 @@ class UnitOfWork:
 
     def _ahead(self, aggregate: Aggregate[Any], stream_id: UUID) -> _Stream | None:
         """The stream as appends in flight will leave it, if there are any."""
-        found = None if self._fresh else self._repository.ahead.newest(stream_id)
+        newest = self._repository.ahead.newest
+        found = None if stream_id in self._outdated else newest(stream_id)
         if found is None or found.aggregate.kind != aggregate.kind:
             return None
         return _Stream(aggregate, found.version, found.state, True, [], flight=found.flight)
@@ -120,11 +130,10 @@ class UnitOfWork:
     async def _first_load(
         self, aggregate: Aggregate[Any], stream_id: UUID, *, likely_new: bool = False
     ) -> _Stream:
-        if likely_new and not self._fresh and not self._repository.has_cached(stream_id):
+        fresh = stream_id in self._outdated
+        if likely_new and not fresh and not self._repository.has_cached(stream_id):
             return _Stream(aggregate, 0, None, True, [])
-        version, state, cached = await self._repository.load(
-            aggregate, stream_id, fresh=self._fresh
-        )
+        version, state, cached = await self._repository.load(aggregate, stream_id, fresh=fresh)
         return _Stream(aggregate, version, state, cached, [])
 
     def create(
@@ -176,22 +185,22 @@ class UnitOfWork:
         """Whether appends to a stream of this unit are in flight."""
         return any(self._repository.ahead.newest(i) is not None for i in self._streams)
 
-    async def is_stale(self) -> bool:
-        """Whether a cached stream has moved on, or an append failed that this unit rests on. For
-        decisions without an append, which would find out by itself. Waits for appends in flight."""
+    async def outdated(self) -> Container[UUID]:
+        """The cached streams that have moved on (without any, a false value); all, when an append
+        failed that this unit rests on. For decisions without an append, which would find out by
+        itself. Waits for appends in flight."""
         for flight in self._rests_on():
             if not await flight.outcome():
-                return True
+                return ALL_STREAMS
         if self._is_void():
-            return True
+            return ALL_STREAMS
         cached = {
             stream_id: stream.version
             for stream_id, stream in self._streams.items()
             if stream.cached
         }
-        return bool(cached) and await self._repository.log.versions(list(cached)) != list(
-            cached.values()
-        )
+        latest = await self._repository.log.versions(list(cached)) if cached else []
+        return [i for i, version in zip(cached, latest, strict=True) if cached[i] != version]
 
     def _is_void(self) -> bool:
         return self._repository.log.history.generation != self._generation

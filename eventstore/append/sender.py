@@ -91,18 +91,21 @@ _FOUND = f"""
 SELECT e.event_id, e.position, e.recorded_at, {_REPLICATED}
 FROM unnest(%s::uuid[], %s::bigint[]) AS u(s, v)
 JOIN log.events e ON e.stream_id = u.s AND e.version = u.v"""
-_CONFLICTS = """
-SELECT c.n, c.stream_id FROM unnest(%s::uuid[], %s::bigint[], %s::int[])
+_LOST = """
+SELECT 'moved', c.n, c.stream_id FROM unnest(%s::uuid[], %s::bigint[], %s::int[])
     AS c(stream_id, version, n)
 WHERE c.version <> coalesce(
     (SELECT e.version FROM log.events e WHERE e.stream_id = c.stream_id
-    ORDER BY e.version DESC LIMIT 1), least(c.version, 0))"""
-"""A stream that does not exist yet is at 0; at -1 if its first event is to have version 0."""
-_FOREIGN = """
-SELECT c.n FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::int[])
+    ORDER BY e.version DESC LIMIT 1), least(c.version, 0))
+UNION ALL
+SELECT 'foreign', c.n, c.stream_id FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::int[])
     AS c(stream_id, version, kind, n)
 JOIN log.events e ON e.stream_id = c.stream_id AND e.version = c.version
-JOIN log.event_kinds k ON k.name = e.name WHERE k.kind <> c.kind"""
+JOIN log.event_kinds k ON k.name = e.name WHERE k.kind <> c.kind
+UNION ALL
+SELECT 'known', 0, key FROM log.once WHERE key = ANY (%s)"""
+"""Why appends lost: a stream that does not exist yet is at 0; at -1 if its first event is to have
+version 0."""
 _ASK_PRECEDENCE = f"SELECT pg_notify('{CHANNEL}', s) FROM unnest(%s::text[]) AS u(s)"
 REGISTER = """
 INSERT INTO log.event_kinds (name, kind) SELECT * FROM unnest(%s::text[], %s::text[])
@@ -331,16 +334,20 @@ class Sender:
         """Fail the appends whose stream has moved on, is of another kind, or whose key is known.
         Returns the others."""
         # First those whose own earlier try won: it did commit before its connection was lost.
-        batch = await self._settle(batch)
+        if not (batch := await self._settle(batch)):
+            return []
         keys = [pending.once.key for pending in batch if pending.once is not None]
         kinds, reads = expectations(batch)
         checks = [*((stream_id, version, n) for stream_id, version, _, n in kinds), *reads]
-        known = {row[0]: done_of(row) for row in await self._ask(DONE, keys)}
-        moved = await self._ask(_CONFLICTS, *map(list, zip(*checks, strict=True)))
-        conflicts = {n for n, _ in moved}
+        lost = await self._ask(
+            _LOST, *map(list, zip(*checks, strict=True)), *map(list, zip(*kinds, strict=True)), keys
+        )
+        moved = [(n, stream_id) for why, n, stream_id in lost if why == "moved"]
+        foreign = {n for why, n, _ in lost if why == "foreign"}
+        used = [key for why, _, key in lost if why == "known"]
+        known = {row[0]: done_of(row) for row in await self._ask(DONE, used)} if used else {}
         if asked := self._precedence.lost(stream_id for _, stream_id in moved):
             await self._ask(_ASK_PRECEDENCE, [str(stream_id) for stream_id in asked])
-        foreign = {n for (n,) in await self._ask(_FOREIGN, *map(list, zip(*kinds, strict=True)))}
         for n, pending in enumerate(batch):
             if pending.once is not None and pending.once.key in known:
                 pending.failed(AlreadyDone(known[pending.once.key]))
@@ -350,8 +357,9 @@ class Sender:
                         f"a stream of another kind: {', '.join(f'{s}' for s, *_ in pending.checks)}"
                     )
                 )
-            elif n in conflicts:
-                pending.failed(VersionConflict([stream_id for stream_id, *_ in pending.checks]))
+            elif of_it := [stream_id for number, stream_id in moved if number == n]:
+                streams = [stream_id for stream_id, *_ in pending.checks]
+                pending.failed(VersionConflict(streams, of_it))
         return [pending for pending in batch if not pending.is_over]
 
     async def _settle(self, batch: list[Pending]) -> list[Pending]:

@@ -292,6 +292,18 @@ async def test_an_append_that_rests_on_what_has_moved_on_is_refused(log: Log, se
     assert texts_of(await log.read()) == ["a", "b"]
 
 
+async def test_a_refused_append_learns_which_streams_have_moved_on(log: Log) -> None:
+    still, moved, read = (new_stream("a") for _ in range(3))
+    await log.append([still, moved, read])
+    await log.append([StreamAppend(each.stream_id, 1, noted("b")) for each in (moved, read)])
+    with pytest.raises(VersionConflict) as conflict:
+        await log.append(
+            [StreamAppend(each.stream_id, 1, noted("c")) for each in (still, moved)],
+            reads=[StreamRead(read.stream_id, 1), StreamRead(uuid4(), 0)],
+        )
+    assert set(conflict.value.moved) == {moved.stream_id, read.stream_id}
+
+
 async def test_of_two_that_rest_on_what_the_other_adds_to_one_is_refused(open_log: OpenLog) -> None:
     async with open_log() as here, open_log() as there:
         for log in (here, there):

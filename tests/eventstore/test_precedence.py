@@ -51,7 +51,7 @@ class Side:
 
     async def _be_overtaken(self, unit: UnitOfWork) -> None:
         for _ in range(100):  # the other one may have nothing to do
-            if not unit._fresh or self.other.gives_way():
+            if not unit._outdated or self.other.gives_way():
                 return
             if await self.repository.log.versions([self.stream]) > [unit.version(self.stream)]:
                 return

@@ -200,6 +200,26 @@ async def test_a_stale_cache_does_not_lose_what_others_appended(
     assert await _total(here, stream) == await _total(there, stream) == 1111
 
 
+async def test_after_a_conflict_only_what_has_moved_on_is_read_again(
+    postgres_log: PostgresLog, there: Repository
+) -> None:
+    reads = Reads(postgres_log)
+    here, streams = Repository(reads), [uuid4() for _ in range(5)]  # type: ignore[arg-type]
+    for stream in streams:
+        await count(here, stream, 1)
+    reads.after.clear()
+    await count(there, streams[2], 10)
+
+    async def count_all(unit: UnitOfWork) -> list[int]:
+        totals = [(await unit.get(TALLY, stream)).total for stream in streams]
+        for stream in streams:
+            unit.emit(stream, [Counted(1)])
+        return totals
+
+    assert (await decide(here, count_all))[0] == [1, 1, 11, 1, 1]
+    assert reads.after == [1]
+
+
 async def _spend(unit: UnitOfWork, stream: UUID, amount: int) -> None:
     state = await unit.load(TALLY, stream)
     if state is None or state.total < amount:

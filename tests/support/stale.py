@@ -34,9 +34,10 @@ def install(seed: int) -> None:
     async def stale_first_load(
         self: UnitOfWork, aggregate: Aggregate[Any], stream_id: UUID, *, likely_new: bool = False
     ) -> _Stream:
-        if not self._fresh and likely_new and chance.random() < 0.5:
+        is_first = not self._outdated
+        if is_first and likely_new and chance.random() < 0.5:
             return _Stream(aggregate, 0, None, cached=True, events=[])
-        if self._fresh or (found := await stale(self._repository, aggregate, stream_id)) is None:
+        if not is_first or (found := await stale(self._repository, aggregate, stream_id)) is None:
             return await first_load(self, aggregate, stream_id, likely_new=likely_new)
         return _Stream(aggregate, *found, cached=True, events=[])
 
