@@ -41,6 +41,7 @@ from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
 from eventstore.repository import Repository
 from kit.background import background_task
 from kit.cancellation import stop_if_cancelled
+from kit.deadlines import answered_within
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ PAUSE_SECONDS = 0.2
 """The pause between reads while the log grows."""
 
 WAIT_SECONDS = 1.0
-"""How long a request waits for the log when the knowledge is stale."""
+"""How long a request waits for the log when the knowledge is stale. A busy process of ours does not
+use up this time: that the database is down would be the wrong answer."""
 
 READ_TIMEOUT_SECONDS = 15.0
 """How long a background read may take: the first one reads the events of a token's lifetime."""
@@ -198,7 +200,7 @@ class SessionEnds:
 
     async def _look_in_time(self, position: int = 0) -> None:
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
+            async with answered_within(WAIT_SECONDS):
                 await self._look(monotonic() - STALE_SECONDS, position)
         except (TimeoutError, HistoryChanged):
             raise LogUnavailable(
