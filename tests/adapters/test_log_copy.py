@@ -87,7 +87,7 @@ def of_release_1(url: str) -> None:
             "SELECT hash FROM log.events WHERE position = %s", (position - 1,)
         ).fetchone()
         assert before is not None
-        summary = digest(*described, None)
+        summary = digest(*[*described, None])
         conn.execute(
             "UPDATE log.events SET occurred_at = NULL, hash = %s WHERE position = %s",
             (link(before[0], position, at, summary), position),
