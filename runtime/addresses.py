@@ -65,6 +65,24 @@ def check_kafka(url: str) -> None:
         raise ValueError("user and password stand before the @: user:password@host:port")
 
 
+def check_kurrentdb(url: str) -> None:
+    """Raises ValueError unless it is the URL of KurrentDB's nodes, as its clients take it."""
+    scheme, _, rest = url.partition("://")
+    where, _, query = rest.partition("?")
+    credentials, _, servers = where.removesuffix("/").rpartition("@")
+    for server in servers.split(","):
+        if check_url(f"{scheme}://{server}", "kurrentdb", "kurrentdb+discover").port is None:
+            raise ValueError("each host has a port: kurrentdb://one:2113,two:2113")
+    if "," in servers and scheme != "kurrentdb":
+        raise ValueError("kurrentdb+discover:// takes one host, whose addresses are all nodes")
+    if credentials and not all(credentials.partition(":")):
+        raise ValueError("user and password stand before the @: user:password@host:port")
+    from kurrentdbclient.connection_spec import ConnectionOptions  # slow to import
+
+    if ConnectionOptions(query).tls and not credentials:
+        raise ValueError("with TLS it has user:password@; Tls=false behind ? is without TLS")
+
+
 def check_host(host: str) -> None:
     """Raises ValueError unless the text is an IP address or could be a host's name."""
     try:

@@ -15,6 +15,7 @@ from runtime.cli_commands import (
     events,
     load,
     log,
+    log_copy,
     payments,
     processes,
     projections,
@@ -161,6 +162,7 @@ for command in (
     processes.provider,
     processes.fiscal,
     processes.relay,
+    processes.mirror,
 ):
     app.command(rich_help_panel=RUN)(command)
 app.add_typer(projections.app, name="projections", rich_help_panel=TEND)
@@ -169,6 +171,7 @@ app.add_typer(dlq.app, name="dlq", rich_help_panel=TEND)
 app.add_typer(payments.app, name="payments", rich_help_panel=TEND)
 app.add_typer(receipts.app, name="receipts", rich_help_panel=TEND)
 app.add_typer(events.app, name="events", rich_help_panel=TEND)
+log.app.command("copy")(log_copy.copy)
 app.add_typer(log.app, name="log", rich_help_panel=TEND)
 app.add_typer(audit.app, name="audit", rich_help_panel=TEND)
 app.command(rich_help_panel=TEND)(backups.backup)

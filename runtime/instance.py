@@ -19,7 +19,7 @@ class NotRunning(Exception):
     """There is no database to connect to. The message says what to do."""
 
 
-SERVERS = ("database_url", "rabbitmq_url", "kafka_url", "elasticsearch_url")
+SERVERS = ("database_url", "rabbitmq_url", "kafka_url", "elasticsearch_url", "kurrentdb_url")
 """Settings that name the servers of an instance."""
 
 

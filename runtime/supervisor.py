@@ -34,6 +34,7 @@ from runtime.processes.siblings import all_serve, create_shared
 from runtime.settings import Settings
 from runtime.settings.values import beside
 from runtime.variables import unknown_settings
+from runtime.wiring.log_of_record import check_log_of_record
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ def run(settings: Settings) -> int:
             postgres = stack.enter_context(_embedded(settings)) if settings.embedded else None
             url = postgres.url if postgres else running_database_url(settings)
             prepare_database(url, settings)
+            check_log_of_record(settings, url)
             warn_of_too_few(url, settings)
             settings = settings.model_copy(
                 update={
@@ -83,10 +85,13 @@ def run(settings: Settings) -> int:
                 }
             )
             environment = _environment(settings, url)
-            first = prepare(settings, url)
-        memory = create_shared(settings.api_processes) if settings.api_processes > 1 else None
-        children = list(_children(settings, environment, memory))
+        # what is appended, also to prepare a new shop, waits for the mirror
+        children = [Child("mirror", environment)] if settings.mirrored else []
         try:
+            with stopping.interruptible():
+                first = prepare(settings, url)
+            memory = create_shared(settings.api_processes) if settings.api_processes > 1 else None
+            children += _children(settings, environment, memory)
             down = _await_open(settings, postgres, children, stopping, memory)
             if not stopping.asked:
                 print(_welcome(settings, first, down), flush=True)

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from uuid import uuid4
 
 import httpx
@@ -30,6 +31,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         metavar="SEED",
         help="have every cached state be stale: tests/support/stale.py",
+    )
+    parser.addoption(
+        "--kurrentdb",
+        action="store_true",
+        help="have the log of each database in a KurrentDB: tests/support/servers/mirrored.py",
     )
 
 
@@ -113,19 +119,36 @@ def empty_database(postgres_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def database(postgres_url: str, postgres_template: str) -> Iterator[str]:
+def database(
+    pytestconfig: pytest.Config, postgres_url: str, postgres_template: str
+) -> Iterator[str]:
     """The URL of a new database with the program's schema and no rows."""
     url = shared.create_database(postgres_url, template=postgres_template)
-    yield url
+    with _log_of_record(pytestconfig, url):
+        yield url
     shared.drop_database(url)
 
 
 @pytest.fixture(scope="module")
-def module_database(postgres_url: str, postgres_template: str) -> Iterator[str]:
+def module_database(
+    pytestconfig: pytest.Config, postgres_url: str, postgres_template: str
+) -> Iterator[str]:
     """A database that a module's tests share."""
     url = shared.create_database(postgres_url, template=postgres_template)
-    yield url
+    with _log_of_record(pytestconfig, url):
+        yield url
     shared.drop_database(url)
+
+
+@contextmanager
+def _log_of_record(config: pytest.Config, database: str) -> Iterator[None]:
+    if not config.getoption("--kurrentdb"):
+        yield
+        return
+    from tests.support.servers.mirrored import mirrored, mirroring  # loads gRPC
+
+    with mirrored() as kurrent, mirroring(kurrent.url, database):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> Failure:
 _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
     ("runtime.instance", "NotRunning", Code.UNREACHABLE, ""),
     ("runtime.supervisor", "CannotStart", Code.UNREACHABLE, ""),
+    ("runtime.wiring.log_of_record", "WrongLog", Code.USAGE, ""),
+    ("adapters.kurrentdb.log_copy", "CopyError", Code.DIFFERS, ""),
     ("runtime.home", "NotAHome", Code.USAGE, ""),
     ("runtime.listening", "CannotListen", Code.UNREACHABLE, ""),
     ("runtime.certificates", "BadCertificate", Code.USAGE, ""),

@@ -25,9 +25,9 @@ def run() -> None:
 
     Starts a PostgreSQL of its own in LUDOTECA_HOME (unless LUDOTECA_DATABASE_URL names one), and as
     separate processes the API, the projector, the worker, the simulated payment provider and the
-    simulated fiscal operator; with LUDOTECA_RABBITMQ_URL or LUDOTECA_KAFKA_URL also the relay. To
-    use several cores, set LUDOTECA_API_PROCESSES, LUDOTECA_WORKER_PROCESSES and
-    LUDOTECA_PROJECTOR_PROCESSES.
+    simulated fiscal operator; with LUDOTECA_RABBITMQ_URL or LUDOTECA_KAFKA_URL also the relay, with
+    LUDOTECA_KURRENTDB_URL the mirror. To use several cores, set LUDOTECA_API_PROCESSES,
+    LUDOTECA_WORKER_PROCESSES and LUDOTECA_PROJECTOR_PROCESSES.
 
     [bold]Examples[/bold]
       ludoteca run
@@ -149,6 +149,27 @@ def relay() -> None:
     run_until_stopped(relay(settings))
 
 
+def mirror() -> None:
+    """Copy the log of record, in KurrentDB, into PostgreSQL, from which everything else reads. One
+    process leads, others stand by.
+
+    [bold]Example[/bold]
+      LUDOTECA_KURRENTDB_URL=kurrentdb://localhost:2113?Tls=false ludoteca mirror
+    """
+    from runtime.settings import Settings
+
+    if not Settings().mirrored:
+        raise Failure(
+            "the mirror follows KurrentDB: set LUDOTECA_KURRENTDB_URL to say where it is",
+            Code.USAGE,
+        )
+    settings, _ = _prepared("mirror")
+    from runtime.processes.mirror import mirror
+    from runtime.processes.running import run_until_stopped
+
+    run_until_stopped(mirror(settings))
+
+
 def _prepared(
     process: str,
     listens_on: "Callable[[Settings], tuple[str, int, str]] | None" = None,
@@ -164,6 +185,7 @@ def _prepared(
     from runtime.logs import configure
     from runtime.migrate import prepare_database
     from runtime.settings import Settings
+    from runtime.wiring.log_of_record import check_log_of_record
 
     settings = Settings()
     configure(settings, process=numbered(process, number))
@@ -172,4 +194,5 @@ def _prepared(
     if listens_on:
         check_port(*listens_on(settings), shared=number > 0)
     prepare_database(url, settings)
+    check_log_of_record(settings, url)
     return settings, url

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
 from kit.tls import Trust
-from runtime.addresses import check_kafka, check_ports, check_url
+from runtime.addresses import check_kafka, check_kurrentdb, check_ports, check_url
 from runtime.settings.values import checked
 
 _BUCKET = re.compile(r"s3://[A-Za-z0-9._-]{3,255}(/[^\s#?]*)?(\?[^\s#]*)?\Z")
@@ -47,7 +47,7 @@ class ServerSettings(BaseModel):
     )
     kurrentdb_url: SecretStr = Field(
         SecretStr(""),
-        description="Reserved for the log on KurrentDB, which is not supported yet: must be empty.",
+        description="KurrentDB as the log of record: kurrentdb://user:password@host:port,host:port?TlsCaFile=FILE, without TLS ?Tls=false. PostgreSQL mirrors it (docs/kurrentdb.md). Empty: PostgreSQL is the log.",
     )
     images_url: str = Field(
         "",
@@ -134,11 +134,9 @@ class ServerSettings(BaseModel):
 
     @field_validator("kurrentdb_url")
     @classmethod
-    def _not_yet(cls, value: SecretStr) -> SecretStr:
-        if value.get_secret_value():
-            raise ValueError(
-                "the log on KurrentDB is not supported yet; leave LUDOTECA_KURRENTDB_URL empty"
-            )
+    def _nodes(cls, value: SecretStr) -> SecretStr:
+        if url := value.get_secret_value():
+            check_kurrentdb(url)
         return value
 
     @field_validator("images_url")
@@ -165,6 +163,11 @@ class ServerSettings(BaseModel):
     def relayed(self) -> bool:
         """Whether there is an event bus for the relay to publish to."""
         return bool(self.rabbitmq_url.get_secret_value() or self.kafka_url.get_secret_value())
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether the log of record is KurrentDB, and PostgreSQL mirrors it."""
+        return bool(self.kurrentdb_url.get_secret_value())
 
     @property
     def embedded(self) -> bool:

@@ -1,11 +1,11 @@
 """The log and the commands of one process. Every process of the program is built on them."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 
 from adapters.passwords import Argon2Hasher
 from api.tokens import ACCESS_LIFETIME, Tokens
@@ -77,15 +77,16 @@ async def open_core(
     tolerance = timedelta(seconds=settings.clock_tolerance_seconds) if clock is None else None
     clock = clock or SYSTEM_CLOCK
     async with AsyncExitStack() as stack:
-        opening = PostgresLog.open(
-            url,
-            codec(),
-            pool_size=settings.pool_size,
-            clock=clock,
-            clock_tolerance=tolerance,
-            watched=watched,
+        log = await stack.enter_async_context(
+            _opener(settings)(
+                url,
+                codec(),
+                pool_size=settings.pool_size,
+                clock=clock,
+                clock_tolerance=tolerance,
+                watched=watched,
+            )
         )
-        log = await stack.enter_async_context(opening)
         repository = Repository(log, Snapshots(log.pool))
         watcher = StreamFollower(log)
         stack.push_async_callback(watcher.close)
@@ -117,6 +118,15 @@ async def open_core(
             adapters,
             commands,
         )
+
+
+def _opener(settings: Settings) -> Callable[..., AbstractAsyncContextManager[PostgresLog]]:
+    """Opens the log: PostgreSQL's, or KurrentDB's with its mirror there."""
+    if not settings.mirrored:
+        return PostgresLog.open
+    from adapters.kurrentdb.kurrent_log import KurrentLog  # slow to import
+
+    return partial(KurrentLog.mirrored, settings.kurrentdb_url.get_secret_value())
 
 
 def rules_of(settings: Settings) -> ShopRules:

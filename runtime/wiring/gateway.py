@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 ELASTICSEARCH = "elasticsearch"
 KAFKA = "kafka"
+KURRENTDB, MIRROR = "kurrentdb", "mirror"
 
 _UNSEEN: tuple[type[Exception], ...] = (TimeoutError, *AWAY)
 
@@ -62,6 +63,8 @@ async def open_app(
         health[ELASTICSEARCH] = lambda: search.check(reads)
     if settings.rabbitmq_url.get_secret_value():
         health["rabbitmq"] = lambda: _check_queue(queues)
+    if settings.mirrored:
+        health |= await _kurrentdb_checks(core)
     if kafka := settings.kafka_url.get_secret_value():
         trust = Trust(settings.tls_ca)
         health[KAFKA] = lambda: _check_kafka(kafka, trust)
@@ -132,6 +135,24 @@ async def _check_clock(core: Core) -> None:
                 await core.clock_watch.check()
     except _UNSEEN:
         core.clock_watch.must_agree()
+
+
+async def _kurrentdb_checks(core: Core) -> dict[str, HealthCheck]:
+    """Whether KurrentDB answers, and whether its mirror is up to date."""
+    from adapters.kurrentdb import following, mirror_state  # slow to import
+    from adapters.kurrentdb.client import open_client
+
+    url = core.settings.kurrentdb_url.get_secret_value()
+    client = await core.stack.enter_async_context(open_client(url))
+
+    async def check_kurrentdb() -> None:
+        await following.end(client)
+
+    async def check_mirror() -> None:
+        with core.log.while_there():
+            await mirror_state.must_keep_up(client, core.log.pool)
+
+    return {KURRENTDB: check_kurrentdb, MIRROR: check_mirror}
 
 
 async def _check_queue(queues: Queues) -> None:

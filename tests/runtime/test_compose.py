@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from runtime.cli import app
@@ -72,6 +73,23 @@ def test_servers_are_reached_where_they_are(compose: dict[str, Any], ours: dict[
         ):
             value = _filled_in(service["environment"][f"LUDOTECA_{variable}"])
             assert re.search(r"[@/]([a-z]+):\d+", value).group(1) in compose["services"]  # type: ignore[union-attr]
+
+
+def test_the_nodes_of_kurrentdb_know_each_other_and_are_where_the_comment_says(
+    compose: dict[str, Any],
+) -> None:
+    nodes = {name for name in compose["services"] if name.startswith("kurrentdb")}
+    assert len(nodes) == 3
+    for name in nodes:
+        environment = compose["services"][name]["environment"]
+        seeds = {seed.partition(":")[0] for seed in environment["KURRENTDB_GOSSIP_SEED"].split(",")}
+        assert seeds == nodes - {name}
+        assert environment["KURRENTDB_CLUSTER_SIZE"] == len(nodes)
+        assert environment["KURRENTDB_NODE_HOST_ADVERTISE_AS"] == name
+    url = re.search(r"LUDOTECA_KURRENTDB_URL='(.*)'", COMPOSE.read_text(encoding="utf-8"))
+    assert url is not None
+    assert Settings(kurrentdb_url=SecretStr(url[1])).mirrored
+    assert set(re.findall(r"[/,]([a-z0-9-]+):\d+", url[1])) == nodes
 
 
 def test_nothing_waits_for_a_service_or_keeps_a_volume_that_there_is_not(

@@ -234,6 +234,8 @@ def running(home: Path, database: str, settings: Mapping[str, str]) -> Iterator[
     instance = Instance(home, environment, port)
     try:
         commands = ["provider", "fiscal", "projector", "worker", "api"]
+        if environment.get("LUDOTECA_KURRENTDB_URL"):
+            instance.start("mirror")  # first: what the others append waits for it
         instance.start(*commands, *(["relay"] if settings.get("LUDOTECA_RABBITMQ_URL") else []))
         instance.cli("admin", "create", "--email", ADMIN, "--name", "Admin", "--password", PASSWORD)
         instance.await_ready()

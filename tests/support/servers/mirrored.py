@@ -1,0 +1,47 @@
+"""A KurrentDB double as the log of record, which PostgreSQL mirrors.
+
+`pytest --kurrentdb` has it for every database of the tests' fixtures, so that suites written for
+PostgreSQL's log run on KurrentDB's.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from adapters.kurrentdb.mirror import Mirror
+from runtime.wiring.codec import codec
+from tests.support.servers.kurrent import KurrentDouble
+
+
+@contextmanager
+def mirrored() -> Iterator[KurrentDouble]:
+    """A double, named by the environment: whatever opens a log now, in this process or in one that
+    it starts, appends there. A mirror is needed besides."""
+    with KurrentDouble() as kurrent, pytest.MonkeyPatch.context() as environment:
+        environment.setitem(os.environ, "LUDOTECA_KURRENTDB_URL", kurrent.url)
+        yield kurrent
+
+
+@contextmanager
+def mirroring(kurrentdb_url: str, database: str) -> Iterator[None]:
+    """A mirror in a thread with a loop of its own, which no test holds up."""
+    loop = asyncio.new_event_loop()
+    mirror = Mirror(kurrentdb_url, database, codec().kinds)
+    task = loop.create_task(mirror.run())
+
+    def run() -> None:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(asyncio.wait([task]))
+        loop.close()
+
+    thread = threading.Thread(target=run, name="mirror")
+    thread.start()
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join()
