@@ -45,8 +45,9 @@ def copy(source: Source, target: Target) -> None:
     work = copy_to_kurrentdb if kinds[1] else copy_to_postgresql
     with console.progress() as progress:
         verified = asyncio.run(work(from_url, to_url, progress))
-    console.say(f"copied and verified: {verified.position} events")
-    console.say(f"anchor    {verified.position}:{verified.hash.hex()}")
+    with console.reporting():
+        console.say(f"copied and verified: {verified.position} events")
+        console.say(f"anchor    {verified.position}:{verified.hash.hex()}")
 
 
 def _url(where: str, settings: "Settings") -> str:

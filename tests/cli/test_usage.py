@@ -171,6 +171,11 @@ def test_each_setting_that_makes_no_sense_gets_a_line(
         ["load", "games", "/no/such/file.csv"],
         ["admin", "create"],
         ["relay"],
+        ["mirror"],
+        ["log", "copy", "--from", "postgresql", "--to", "kurrentdb"],
+        ["log", "copy", "--from", "postgresql", "--to", "postgresql://other"],
+        ["log", "copy", "--from", "postgresql", "--to", "mysql://other"],
+        ["log", "copy", "--from", "kurrentdb://me:hunter22@one", "--to", "postgresql"],
     ],
     ids=" ".join,
 )

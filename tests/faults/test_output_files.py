@@ -46,7 +46,10 @@ def commands(command: Any, *words: str) -> Iterator[tuple[str, ...]]:
 
 COMMANDS = list(commands(get_command(app)))
 
-DAEMONS = {(name,) for name in ("run", "api", "projector", "worker", "provider", "fiscal", "relay")}
+DAEMONS = {
+    (name,)
+    for name in ("run", "api", "projector", "worker", "provider", "fiscal", "relay", "mirror")
+}
 """These run on, whether somebody reads their output or not: tests/faults/test_logging.py."""
 
 ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
@@ -72,10 +75,10 @@ ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
 
 PRINT_NOTHING = {
     ("dlq", "show"), ("projections", "rollback"), ("restore",), ("receipts", "reconcile"),
-    ("payments", "reconcile"), ("log", "import"),
+    ("payments", "reconcile"), ("log", "import"), ("log", "copy"),
 }  # fmt: skip
 """Commands that are refused here, for want of a dead letter, a former storage, an empty database, a
-fiscal operator or a payment provider; they write to stderr."""
+fiscal operator, a payment provider or a KurrentDB; they write to stderr."""
 
 ACTING = {
     *ARGUMENTS.keys()

@@ -1,0 +1,67 @@
+"""`ludoteca log copy`, and what a start says of a log that is not where the settings say."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from runtime.settings import Settings
+from runtime.wiring.log_of_record import WrongLog, check_log_of_record
+from tests.support.servers.kurrent import KurrentDouble
+from tests.support.shops.commands import Ludoteca, Shop
+
+
+@pytest.fixture
+def kurrent(monkeypatch: pytest.MonkeyPatch) -> Iterator[KurrentDouble]:
+    with KurrentDouble() as double:
+        monkeypatch.setenv("LUDOTECA_KURRENTDB_URL", double.url)
+        yield double
+
+
+def settings(home: Path, kurrentdb_url: str = "") -> Settings:
+    return Settings(home=home, kurrentdb_url=SecretStr(kurrentdb_url))
+
+
+def test_a_shop_moves_to_kurrentdb_and_back(
+    ludoteca: Ludoteca, shop: Shop, kurrent: KurrentDouble, tmp_path: Path
+) -> None:
+    shop.list_games(3)
+    with pytest.raises(WrongLog, match="log copy --from postgresql --to kurrentdb"):
+        check_log_of_record(settings(tmp_path, kurrent.url), shop.url)
+
+    there = ludoteca("log", "copy", "--from", "postgresql", "--to", "kurrentdb")
+    assert there.exit_code == 0, there.stderr
+    assert "copied and verified: " in there.stdout
+    check_log_of_record(settings(tmp_path, kurrent.url), shop.url)
+
+    back = ludoteca("log", "copy", "--from", kurrent.url, "--to", shop.url)
+    assert (back.exit_code, back.stdout) == (0, there.stdout)
+    check_log_of_record(settings(tmp_path), shop.url)
+
+
+def test_a_mirror_is_not_taken_for_a_log(shop: Shop, tmp_path: Path) -> None:
+    shop.ask("SELECT log.mirror_v1(NULL, 0, '{}', '{}', '{}', '{}')")
+    with pytest.raises(WrongLog, match="this database mirrors KurrentDB"):
+        check_log_of_record(settings(tmp_path), shop.url)
+
+
+def test_a_kurrentdb_that_does_not_answer_is_waited_for_later(
+    shop: Shop, kurrent: KurrentDouble, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.list_games(1)
+    kurrent.stop()
+    check_log_of_record(settings(tmp_path, kurrent.url), shop.url)
+    assert "KurrentDB does not answer" in caplog.text
+    kurrent.start()
+
+
+def test_histories_that_differ_end_with_1(
+    ludoteca: Ludoteca, shop: Shop, kurrent: KurrentDouble
+) -> None:
+    shop.list_games(2)
+    assert ludoteca("log", "copy", "--from", "postgresql", "--to", "kurrentdb").exit_code == 0
+    kurrent.go_back(kurrent.store.log[0].position)
+    result = ludoteca("log", "copy", "--from", "kurrentdb", "--to", "postgresql")
+    assert result.exit_code == 1
+    assert "which KurrentDB lacks" in result.stderr

@@ -1,0 +1,38 @@
+"""The URL of KurrentDB: an invalid one is named at once, without its password."""
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from runtime.settings import Settings
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "kurrentdb://one:2113?Tls=false",
+        "kurrentdb://one:2113,two:2113,[::1]:2113/?tls=false&NodePreference=leader",
+        "kurrentdb://ana:p%40ss@one:2113?TlsCaFile=/etc/ca.pem",
+        "kurrentdb+discover://ana:p@cluster.example:2113",
+    ],
+)
+def test_nodes_and_how_to_sign_in(url: str) -> None:
+    assert Settings(kurrentdb_url=SecretStr(url)).mirrored
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://one:2113", "kurrentdb:// or kurrentdb"),
+        ("kurrentdb://one?Tls=false", "each host has a port"),
+        ("kurrentdb://one:2113,two?Tls=false", "each host has a port"),
+        ("kurrentdb+discover://one:2113,two:2113?Tls=false", "takes one host"),
+        ("kurrentdb://one:2113", "with TLS it has user:password@"),
+        ("kurrentdb://ana@one:2113", "user:password"),
+        ("kurrentdb://ana:secret@one:2113?Tls=maybe", "maybe"),
+        ("kurrentdb://ana:secret@one:2113?Tsl=false", "TSL"),
+    ],
+)
+def test_what_is_wrong_is_said(url: str, why: str) -> None:
+    with pytest.raises(ValidationError, match=why) as raised:
+        Settings(kurrentdb_url=SecretStr(url))
+    assert "secret" not in str(raised.value)
