@@ -16,7 +16,9 @@ from runtime.output_files import writing
 if TYPE_CHECKING:
     from runtime.archive.reading import Archive
 
-app = typer.Typer(no_args_is_help=True, help="Move the log as a whole: into files, out of them, or to KurrentDB.")
+app = typer.Typer(
+    no_args_is_help=True, help="Move the log as a whole: into files, out of them, or to KurrentDB."
+)
 
 BYTES_EACH = 16 << 20
 """So much to check is worth one more process: its start takes half a second."""

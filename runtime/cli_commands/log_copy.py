@@ -1,6 +1,7 @@
 """`ludoteca log copy`: move the log between PostgreSQL and KurrentDB."""
 
 import asyncio
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,41 +35,50 @@ def copy(source: Source, target: Target) -> None:
       ludoteca log copy --from kurrentdb --to postgresql://shop@db.example/shop
     """
     settings = opening.quiet_settings()
-    from_url, to_url = _url(source, settings), _url(target, settings)
-    kinds = (_is_kurrentdb(from_url), _is_kurrentdb(to_url))
-    if kinds not in {(True, False), (False, True)}:
+    into_kurrentdb = _is_kurrentdb(target, settings)
+    if _is_kurrentdb(source, settings) == into_kurrentdb:
         raise Failure("one of the two is PostgreSQL, the other KurrentDB", Code.USAGE)
     from runtime.migrate import migrate
     from runtime.wiring.kurrentdb import copy_to_kurrentdb, copy_to_postgresql
 
-    migrate(to_url if kinds[0] else from_url)
-    work = copy_to_kurrentdb if kinds[1] else copy_to_postgresql
-    with console.progress() as progress:
-        verified = asyncio.run(work(from_url, to_url, progress))
+    with _database(source if into_kurrentdb else target, settings) as url:
+        migrate(url)
+        with console.progress() as progress:
+            if into_kurrentdb:
+                verified = asyncio.run(
+                    copy_to_kurrentdb(url, _kurrentdb_url(target, settings), progress)
+                )
+            else:
+                verified = asyncio.run(
+                    copy_to_postgresql(_kurrentdb_url(source, settings), url, progress)
+                )
     with console.reporting():
         console.say(f"copied and verified: {verified.position} events")
         console.say(f"anchor    {verified.position}:{verified.hash.hex()}")
 
 
-def _url(where: str, settings: "Settings") -> str:
-    from runtime.addresses import check_kurrentdb
-    from runtime.instance import database_url
-
-    if where == POSTGRESQL:
-        return database_url(settings)
-    if where == KURRENTDB:
-        if not settings.mirrored:
-            raise Failure("set LUDOTECA_KURRENTDB_URL to say where KurrentDB is", Code.USAGE)
-        return settings.kurrentdb_url.get_secret_value()
-    if _is_kurrentdb(where):
-        try:
-            check_kurrentdb(where)
-        except ValueError as error:
-            raise Failure(f"the URL of KurrentDB: {error}", Code.USAGE) from None
-    elif not where.startswith(("postgresql://", "postgres://")):
+def _is_kurrentdb(where: str, settings: "Settings") -> bool:
+    """Whether it is KurrentDB; PostgreSQL otherwise. Raises Failure for anything else."""
+    if where == KURRENTDB and not settings.mirrored:
+        raise Failure("set LUDOTECA_KURRENTDB_URL to say where KurrentDB is", Code.USAGE)
+    if where in {POSTGRESQL, KURRENTDB}:
+        return where == KURRENTDB
+    if not where.startswith(("kurrentdb://", "kurrentdb+", "postgresql://", "postgres://")):
         raise Failure(f"a log is {_WHERE}", Code.USAGE)
+    return where.startswith("kurrentdb")
+
+
+def _kurrentdb_url(where: str, settings: "Settings") -> str:
+    from runtime.addresses import check_kurrentdb
+
+    if where == KURRENTDB:
+        return settings.kurrentdb_url.get_secret_value()
+    try:
+        check_kurrentdb(where)
+    except ValueError as error:
+        raise Failure(f"the URL of KurrentDB: {error}", Code.USAGE) from None
     return where
 
 
-def _is_kurrentdb(url: str) -> bool:
-    return url.startswith("kurrentdb")
+def _database(where: str, settings: "Settings") -> AbstractContextManager[str]:
+    return opening.database(settings, new=True) if where == POSTGRESQL else nullcontext(where)
