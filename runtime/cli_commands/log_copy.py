@@ -72,7 +72,7 @@ def _kurrentdb_url(where: str, settings: "Settings") -> str:
     from runtime.addresses import check_kurrentdb
 
     if where == KURRENTDB:
-        return settings.kurrentdb_url.get_secret_value()
+        return settings.kurrentdb
     try:
         check_kurrentdb(where)
     except ValueError as error:

@@ -5,6 +5,7 @@ from pydantic import model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.addresses import check_proxies
+from runtime.settings.listening import ListeningSettings
 from runtime.settings.notices import NoticeSettings
 from runtime.settings.payments import PaymentSettings
 from runtime.settings.processes import ProcessSettings
@@ -14,7 +15,13 @@ from runtime.settings.shop import ShopSettings
 
 # What is listed comes from the last base to the first.
 class Settings(
-    ProcessSettings, ShopSettings, NoticeSettings, PaymentSettings, ServerSettings, BaseSettings
+    ProcessSettings,
+    ShopSettings,
+    NoticeSettings,
+    PaymentSettings,
+    ServerSettings,
+    ListeningSettings,
+    BaseSettings,
 ):
     """All settings. An empty variable counts as not set."""
 

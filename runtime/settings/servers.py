@@ -4,7 +4,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
@@ -167,7 +167,16 @@ class ServerSettings(BaseModel):
     @property
     def mirrored(self) -> bool:
         """Whether the log of record is KurrentDB, and PostgreSQL mirrors it."""
-        return bool(self.kurrentdb_url.get_secret_value())
+        return bool(self.kurrentdb)
+
+    @property
+    def kurrentdb(self) -> str:
+        """KurrentDB's URL. It trusts the authorities of `tls_ca` unless it names its own."""
+        url = self.kurrentdb_url.get_secret_value()
+        options = {name.lower(): value.lower() for name, value in parse_qsl(urlsplit(url).query)}
+        if not self.tls_ca or "tlscafile" in options or options.get("tls") == "false":
+            return url
+        return f"{url}{'&' if options else '?'}{urlencode({'TlsCaFile': self.tls_ca})}"
 
     @property
     def embedded(self) -> bool:

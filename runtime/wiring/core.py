@@ -126,7 +126,7 @@ def _opener(settings: Settings) -> Callable[..., AbstractAsyncContextManager[Pos
         return PostgresLog.open
     from adapters.kurrentdb.kurrent_log import KurrentLog  # slow to import
 
-    return partial(KurrentLog.mirrored, settings.kurrentdb_url.get_secret_value())
+    return partial(KurrentLog.mirrored, settings.kurrentdb)
 
 
 def rules_of(settings: Settings) -> ShopRules:

@@ -142,7 +142,7 @@ async def _kurrentdb_checks(core: Core) -> dict[str, HealthCheck]:
     from adapters.kurrentdb import following, mirror_state  # slow to import
     from adapters.kurrentdb.client import open_client
 
-    url = core.settings.kurrentdb_url.get_secret_value()
+    url = core.settings.kurrentdb
     client = await core.stack.enter_async_context(open_client(url))
 
     async def check_kurrentdb() -> None:

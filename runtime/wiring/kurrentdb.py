@@ -16,7 +16,7 @@ Progress = Callable[[str, int, int], None]
 
 def mirror_of(settings: Settings) -> Mirror:
     """This instance's mirror."""
-    url = settings.kurrentdb_url.get_secret_value()
+    url = settings.kurrentdb
     return Mirror(url, database_url(settings), codec().kinds)
 
 

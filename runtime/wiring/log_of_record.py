@@ -30,7 +30,7 @@ def check_log_of_record(settings: Settings, url: str) -> None:
     For a KurrentDB that does not answer, the mirror waits. Raises WrongLog, psycopg.Error."""
     with connect(url, "ludoteca") as conn:
         if settings.mirrored:
-            _check_kurrentdb(settings.kurrentdb_url.get_secret_value(), conn)
+            _check_kurrentdb(settings.kurrentdb, conn)
         elif conn.execute(_IS_MIRROR).fetchone() is not None:
             raise WrongLog(
                 "this database mirrors KurrentDB, which has the log: set LUDOTECA_KURRENTDB_URL, or"

@@ -1,6 +1,10 @@
 """The URL of KurrentDB: an invalid one is named at once, without its password."""
 
+from pathlib import Path
+from urllib.parse import quote
+
 import pytest
+import trustme
 from pydantic import SecretStr, ValidationError
 
 from runtime.settings import Settings
@@ -36,3 +40,21 @@ def test_what_is_wrong_is_said(url: str, why: str) -> None:
     with pytest.raises(ValidationError, match=why) as raised:
         Settings(kurrentdb_url=SecretStr(url))
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "added"),
+    [
+        ("kurrentdb://a:b@one:2113", "?TlsCaFile="),
+        ("kurrentdb://a:b@one:2113?Tls=true", "&TlsCaFile="),
+        ("kurrentdb://a:b@one:2113?tlsCaFile=/x.pem", None),
+        ("kurrentdb://one:2113?Tls=false", None),
+    ],
+)
+def test_it_trusts_the_authorities_of_all_servers(
+    url: str, added: str | None, tmp_path: Path
+) -> None:
+    file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(file))
+    used = Settings(kurrentdb_url=SecretStr(url), tls_ca=str(file)).kurrentdb
+    assert used == (url if added is None else url + added + quote(str(file), safe=""))
