@@ -14,7 +14,7 @@ from runtime.processes.connections import BoundedHttp, Limits
 
 logger = logging.getLogger(__name__)
 
-LAST_HANDSHAKES_SECONDS = 1.0
+LAST_HANDSHAKES_SECONDS = 2.0
 """How long a stopping server waits for handshakes that have begun."""
 
 SHUTDOWN_SECONDS = 1.0

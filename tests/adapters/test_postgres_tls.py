@@ -1,6 +1,7 @@
 """PostgreSQL by TLS: every connection of the program, and those of PostgreSQL's programs, check the
 server's certificate and its name."""
 
+import asyncio
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import psycopg
 import pytest
 
 from adapters.postgres.programs import program
-from eventstore.database.postgres import connect
+from eventstore.database.postgres import AWAY, connect
 from runtime.backup import backup
 from runtime.instance import database_url, trusting
 from runtime.postgres_programs import access
@@ -48,6 +49,22 @@ async def test_the_program_works_by_tls(secured: str, authority: Authority, tmp_
         assert core.log.watch is not None
         with core.log.while_there():
             assert await core.log.head() == 0
+
+
+async def test_a_server_that_falls_silent_is_noticed_and_used_again_when_it_answers(
+    database: str, authority: Authority, tmp_path: Path
+) -> None:
+    with PostgresTls(database, authority.context(HOST)) as server:
+        settings = settings_of(verified(server.url), authority, tmp_path)
+        async with open_core(settings, watched=True) as core, asyncio.timeout(30):
+            await core.log.prove_writer()
+            server.freeze()
+            with pytest.raises(AWAY), core.log.while_there():
+                await core.log.head()
+            server.heal()
+            assert core.log.watch is not None
+            await core.log.watch.until_there()
+            await core.log.prove_writer()
 
 
 def test_who_knows_no_authority_is_not_connected(secured: str, tmp_path: Path) -> None:

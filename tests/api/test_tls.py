@@ -238,6 +238,32 @@ def _ask_over(plain: socket.socket, trust: ssl.SSLContext) -> bytes:
         return secure.recv(1 << 16)
 
 
+async def test_no_request_is_cut_when_it_stops_under_load(authority: Authority, pair: Pair) -> None:
+    answers = 0
+    warm = asyncio.Event()
+
+    async def client(shop: Served) -> None:
+        nonlocal answers
+        while True:
+            try:
+                reader, writer = await shop.connect()
+            except ConnectionRefusedError:
+                return
+            writer.write(GET)
+            assert (await head_of(reader)).startswith("http/1.1 200")
+            writer.transport.abort()
+            answers += 1
+            if answers == 50:
+                warm.set()
+
+    async with served(authority, pair) as shop, asyncio.TaskGroup() as clients:
+        for _ in range(8):
+            clients.create_task(client(shop))
+        await warm.wait()
+        await shop.server.shutdown(shop.sockets)
+    assert answers > 50
+
+
 # -- certificates that cannot be used --------------------------------------------------------------
 
 

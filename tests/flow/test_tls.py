@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.sync.client import ClientConnection, connect
 
 from tests.support.processes.instance import ADMIN, PASSWORD, VISA, eventually
 from tests.support.processes.started import Started, started
@@ -48,6 +49,11 @@ class Shop:
     def get(self, path: str) -> httpx.Response:
         return self._ask("GET", path)
 
+    def listen(self) -> ClientConnection:
+        """The live status of orders."""
+        url = self._base.replace("https", "wss") + "/api/v1/ws/orders"
+        return connect(url, ssl=self._trust, server_hostname=NAME, proxy=None)
+
     def sign_in(self, token: str) -> None:
         self._headers = {"Authorization": f"Bearer {token}"}
 
@@ -82,6 +88,9 @@ def test_a_shop_that_speaks_tls(tmp_path: Path, database: str, authority: Author
         told = tmp_path / "home" / "logs" / "payment-webhook.txt"
         eventually(told.exists)  # the provider's notice came by https
 
+        with shop.listen() as live:
+            live.send('{"token": "none"}')
+            assert "invalid_token" in str(live.recv(30))
         refused = httpx.get(f"http://127.0.0.1:{run.port}/api/v1/games")
         assert (refused.status_code, refused.json()["code"]) == (400, "https_required")
         assert run.told(signal.SIGTERM)[0] == 0
