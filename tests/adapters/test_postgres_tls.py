@@ -16,6 +16,7 @@ from runtime.instance import database_url, trusting
 from runtime.postgres_programs import access
 from runtime.settings import Settings
 from runtime.wiring.core import open_core
+from tests.support.servers.system_postgres import system_postgres
 from tests.support.servers.tls import Authority, PostgresTls
 
 HOST = "127.0.0.1"
@@ -65,6 +66,24 @@ async def test_a_server_that_falls_silent_is_noticed_and_used_again_when_it_answ
             assert core.log.watch is not None
             await core.log.watch.until_there()
             await core.log.prove_writer()
+
+
+def test_a_server_with_tls_of_its_own(authority: Authority, tmp_path: Path) -> None:
+    with system_postgres(authority.pair(HOST)) as url:
+        bound = f"{verified(url)}&channel_binding=require"  # the password is of use here only
+        by_tls = trusting(bound, authority.file)
+        asked = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+        with connect(by_tls, "ludoteca", role="") as conn:
+            assert conn.execute(asked).fetchone() == (True,)
+        assert _psql(by_tls, asked).stdout == "t\n"
+        with pytest.raises(psycopg.OperationalError, match="no encryption"):
+            connect(f"{url}?sslmode=disable", "ludoteca", role="")
+        with pytest.raises(psycopg.OperationalError, match="does not match host name"):
+            connect(by_tls.replace(HOST, "localhost"), "ludoteca", role="")
+        stranger = tmp_path / "stranger"
+        stranger.mkdir()
+        with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
+            connect(trusting(bound, Authority(stranger).file), "ludoteca", role="")
 
 
 def test_who_knows_no_authority_is_not_connected(secured: str, tmp_path: Path) -> None:

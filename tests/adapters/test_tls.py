@@ -32,7 +32,7 @@ from commands.ports.notifications import NotDelivered
 from commands.ports.payments import ProviderRefused, ProviderUnavailable
 from commands.ports.webhooks import WebhookMessage, WebhookUnsent
 from domain.errors import Invalid
-from kit.tls import USUAL, Trust, pinned
+from kit.tls import USUAL, Renewed, Trust, pinned
 from tests.support.servers.mail import SENDER, a_message, smtp_server
 from tests.support.servers.tcp_proxy import Wire
 from tests.support.servers.tls import Authority
@@ -191,6 +191,18 @@ class Pinned(Trust):
     def __init__(self, certificate: str) -> None:
         super().__init__()
         self.context = pinned(certificate)
+
+
+def test_a_renewed_certificate_of_ours_is_trusted_and_the_one_before_no_longer(
+    authority: Authority,
+) -> None:
+    certificate, _ = authority.pair("shop.example")
+    renewed = Renewed(certificate)
+    before = renewed.context()
+    assert renewed.context() is before  # connections are shared
+    authority.pair("shop.example")
+    after = renewed.context()
+    assert after is not before
 
 
 # -- mail ------------------------------------------------------------------------------------------
