@@ -7,6 +7,8 @@ errors instead. A loop that handles these errors and goes on never ends.
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
+from time import monotonic
 
 NEEDLESS = "its outcome is of no use any more"
 """The message of a cancellation that says nothing about what the task was waiting for."""
@@ -34,3 +36,15 @@ async def cancel_until_ended(tasks: Iterable[asyncio.Task[None]]) -> None:
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=1)
+
+
+async def let_end(tasks: Iterable[asyncio.Task[None]], seconds: float) -> None:
+    """Let the tasks end by themselves for some seconds, also if the caller is cancelled meanwhile;
+    then cancel them until they end."""
+    end, left = monotonic() + seconds, set(tasks)
+    while left := {task for task in left if not task.done()}:
+        if (seconds := end - monotonic()) <= 0:
+            break
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait(left, timeout=seconds)
+    await cancel_until_ended(left)

@@ -3,13 +3,13 @@ worded."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
 from commands.ports.queue import Job, JobAttempt, JobHandler
 from eventstore.database.patience import RETRY_TIMEOUT_SECONDS, outlast
 from eventstore.database.postgres import is_away
-from kit.cancellation import stop_if_cancelled
+from kit.cancellation import let_end, stop_if_cancelled
 from kit.wording import described
 
 logger = logging.getLogger(__name__)
@@ -21,6 +21,10 @@ WORKER_LOST = "the worker was lost during the last attempt"
 
 CALL_SECONDS = 2 * RETRY_TIMEOUT_SECONDS
 """How long a handler may take, whatever its own time-outs: servers may answer byte by byte."""
+
+FINISH_SECONDS = 6.0
+"""How long a consumer that stops lets the jobs under way go on: to end one takes less than to do it
+again elsewhere. Those that take longer are released."""
 
 POSTPONED = "postponed: our own database is away"
 """The outcome of an attempt that does not count: it is made again later."""
@@ -65,3 +69,8 @@ async def _hand_over(handler: JobHandler, attempt: JobAttempt) -> str | None:
 async def _bounded(handler: JobHandler, attempt: JobAttempt) -> None:
     async with asyncio.timeout(CALL_SECONDS):
         await handler(attempt)
+
+
+async def finish(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Let the attempts of a consumer that stops end, within FINISH_SECONDS; then cancel them."""
+    await let_end(tasks, FINISH_SECONDS)

@@ -153,8 +153,8 @@ class PostgresQueue:
     async def consume(
         self, handler: JobHandler, *, concurrency: int = 4, lost: JobHandler | None = None
     ) -> None:
-        """Hand jobs to the handler until cancelled, `concurrency` at a time; then release those in
-        progress.
+        """Hand jobs to the handler until cancelled, `concurrency` at a time; those in progress then
+        have FINISH_SECONDS to end, and are released.
 
         Waits for a lost database.
         """

@@ -12,7 +12,7 @@ import structlog
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.queues.attempts import POSTPONED, MakeAttempt
+from adapters.queues.attempts import POSTPONED, MakeAttempt, finish
 from adapters.queues.postgres_listener import JobListener
 from commands.ports.queue import Job
 from eventstore.database.postgres import AWAY
@@ -145,7 +145,8 @@ class Consumer:
         self._unsure = False  # whether a claim unknown to us may have been committed
 
     async def run(self) -> None:
-        """Work until cancelled, then release the jobs in progress. Waits for a lost database."""
+        """Work until cancelled, then finish the jobs in progress, or release them. Waits for a lost
+        database."""
         async with self._listener.waking(self._terms.queue, self._wake):
             renewing = asyncio.create_task(self._renew())
             try:
@@ -162,7 +163,8 @@ class Consumer:
                         )
                         await asyncio.sleep(self._terms.poll_seconds)
             finally:
-                await cancel_until_ended([renewing, *self._working.values()])
+                await finish(list(self._working.values()))
+                await cancel_until_ended([renewing])
                 await self._let_go()
 
     def forget(self) -> None:

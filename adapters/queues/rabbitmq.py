@@ -31,7 +31,7 @@ from aio_pika.exceptions import (
 from aio_pika.robust_connection import RobustConnection
 
 from adapters.amqp_tls import amqp_context
-from adapters.queues.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt_job
+from adapters.queues.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt_job, finish
 from adapters.queues.rabbitmq_messages import (
     ATTEMPT_HEADER,
     ERROR_HEADER,
@@ -43,7 +43,7 @@ from adapters.queues.rabbitmq_messages import (
 )
 from adapters.queues.rabbitmq_topology import DEAD_LETTER_EXCHANGE, Topology
 from commands.ports.queue import DeadLetter, Job, JobHandler
-from kit.cancellation import stop_if_cancelled
+from kit.cancellation import cancel_until_ended, stop_if_cancelled
 from kit.circuit import Circuit, CircuitOpen
 from kit.tls import USUAL, Trust
 
@@ -137,8 +137,8 @@ class RabbitQueue:
     async def consume(
         self, handler: JobHandler, *, concurrency: int = 4, lost: JobHandler | None = None
     ) -> None:
-        """Hand jobs to the handler until cancelled, `concurrency` at a time; unfinished ones then
-        go back.
+        """Hand jobs to the handler until cancelled, `concurrency` at a time; those in progress then
+        have FINISH_SECONDS to end, and go back.
 
         Waits for a lost connection; jobs in progress are then delivered again.
         """
@@ -230,11 +230,24 @@ class RabbitQueue:
             queue = await channel.declare_queue(
                 self.name, durable=True, arguments=self._topology.work_arguments
             )
-            await queue.consume(inbox.put)
-            stop_if_cancelled()
-            async with asyncio.TaskGroup() as workers:
-                for _ in range(concurrency):
-                    workers.create_task(self._worker(inbox, make_attempt))
+            tag = await queue.consume(inbox.put)
+            working = asyncio.create_task(self._work_all(inbox, make_attempt, concurrency))
+            try:
+                stop_if_cancelled()
+                await asyncio.shield(working)
+            finally:
+                # deliver no more: what nobody begins is not to count as an attempt
+                with contextlib.suppress(*_LOST_CONNECTION):
+                    async with asyncio.timeout(ANSWER_SECONDS):
+                        await queue.cancel(tag)
+                await cancel_until_ended([working])
+
+    async def _work_all(
+        self, inbox: asyncio.Queue[AbstractIncomingMessage], make_attempt: MakeAttempt, number: int
+    ) -> None:
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(number):
+                workers.create_task(self._worker(inbox, make_attempt))
 
     async def _worker(
         self, inbox: asyncio.Queue[AbstractIncomingMessage], make_attempt: MakeAttempt
@@ -242,13 +255,20 @@ class RabbitQueue:
         while True:
             stop_if_cancelled()
             message = await inbox.get()
+            handling = asyncio.create_task(self._handle(message, make_attempt))
             try:
-                if not message.channel.is_closed:  # otherwise the broker has taken it back
-                    await self._work(message, make_attempt)
-            except _LOST_CONNECTION as error:
-                _log.warning("a job goes back to the broker", queue=self.name, error=str(error))
-                with contextlib.suppress(*_LOST_CONNECTION):
-                    await message.nack(requeue=True)
+                await asyncio.shield(handling)
+            finally:
+                await finish([handling])
+
+    async def _handle(self, message: AbstractIncomingMessage, make_attempt: MakeAttempt) -> None:
+        try:
+            if not message.channel.is_closed:  # otherwise the broker has taken it back
+                await self._work(message, make_attempt)
+        except _LOST_CONNECTION as error:
+            _log.warning("a job goes back to the broker", queue=self.name, error=str(error))
+            with contextlib.suppress(*_LOST_CONNECTION):
+                await message.nack(requeue=True)
 
     async def _work(self, message: AbstractIncomingMessage, make_attempt: MakeAttempt) -> None:
         job = job_of(message)

@@ -20,6 +20,7 @@ from aio_pika.exceptions import AMQPConnectionError
 from psycopg_pool import AsyncConnectionPool
 from yarl import URL
 
+from adapters.queues import attempts
 from adapters.queues.attempts import WORKER_LOST, attempt_job
 from adapters.queues.postgres import PostgresQueue
 from adapters.queues.postgres_listener import JobListener
@@ -44,6 +45,12 @@ from tests.support.queues import (
     until_listening,
 )
 from tests.support.servers.tcp_proxy import Wire
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A consumer that stops does not wait for handlers that never return."""
+    monkeypatch.setattr(attempts, "FINISH_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -316,6 +323,26 @@ async def test_a_job_being_worked_on_counts_and_is_not_given_to_another_worker(
         stuck.go_on.set()
         await until_depth(queue, 0)
     assert [attempt.job for attempt in idle.attempts] == [second]
+
+
+async def test_a_worker_that_is_stopped_ends_the_job_at_hand_and_begins_no_other(
+    station: Station, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "FINISH_SECONDS", 60)
+    queue, stuck, worker = await station.queue(name, backoff=(0.05,)), Stuck(), Worker()
+    jobs = [a_job(), a_job()]
+    await queue.publish(jobs)
+    stopping = asyncio.create_task(queue.consume(stuck, concurrency=1))
+    await stuck.began.wait()
+    stopping.cancel()
+    assert await asyncio.wait({stopping}, timeout=0.2) == (set(), {stopping})
+    stuck.go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    async with consuming(queue, worker):
+        await until_depth(queue, 0)
+    assert [attempt.job for attempt in stuck.attempts] == jobs[:1]
+    assert worker.attempts == [JobAttempt(jobs[1], number=1, last=False)]
 
 
 async def test_a_job_whose_worker_is_stopped_is_handed_to_the_next_as_another_attempt(
