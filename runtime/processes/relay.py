@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import Protocol, TypeVar
 
@@ -15,10 +16,10 @@ from eventstore.database.release import require_current
 from eventstore.history import HistoryChanged
 from eventstore.log import Envelope
 from eventstore.postgres_log import PostgresLog
-from kit.cancellation import stop_if_cancelled
+from kit.cancellation import let_end, stop_if_cancelled
 from runtime.settings import Settings
 from runtime.wiring.adapters import kafka_bus, rabbitmq_bus
-from runtime.wiring.core import Core, open_core
+from runtime.wiring.core import open_core
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,9 @@ RELAY_PAGE = 500
 PROOF_SECONDS = 5.0
 """How long a proof of the lead is valid: less than the silence after which another process takes
 the lead."""
+
+FINISH_SECONDS = 6.0
+"""How long a relay that stops may take to finish its page."""
 
 PAUSED_SECONDS = 0.5
 """How often a paused relay checks whether it may continue."""
@@ -56,17 +60,34 @@ async def relay(settings: Settings) -> None:
     """Publish the log to each bus, in order, from where it left off there."""
     async with open_core(settings) as core, asyncio.TaskGroup() as group:
         if rabbitmq := rabbitmq_bus(settings):
-            group.create_task(_relay_to(core, RABBITMQ, rabbitmq))
+            group.create_task(relay_to(core.url, core.log, RABBITMQ, rabbitmq))
         if kafka := kafka_bus(settings):
-            group.create_task(_relay_to(core, KAFKA, kafka))
+            group.create_task(relay_to(core.url, core.log, KAFKA, kafka))
 
 
-async def _relay_to(core: Core, name: str, publisher: Publisher[M]) -> None:
+async def relay_to(url: str, log: PostgresLog, name: str, publisher: Publisher[M]) -> None:
+    """Publish the log to one bus until cancelled, then finish the page at hand: otherwise the next
+    relay would publish it again."""
+    page = asyncio.Lock()
+    relaying = asyncio.create_task(_keep_leading(url, log, name, publisher, page), name=name)
+    try:
+        await asyncio.shield(relaying)
+    finally:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_SECONDS):
+                await page.acquire()
+        relaying.cancel()
+        await let_end([relaying], FINISH_SECONDS)
+
+
+async def _keep_leading(
+    url: str, log: PostgresLog, name: str, publisher: Publisher[M], page: asyncio.Lock
+) -> None:
     while True:
         stop_if_cancelled()
         try:
-            async with leading(core.url, f"{name}.1") as conn:
-                await publish_log(core.log, conn, publisher, name)
+            async with leading(url, f"{name}.1") as conn:
+                await publish_log(log, conn, publisher, name, page)
         except* _LOST_LEAD as errors:
             logger.warning("the relay lost its lead: %s", errors.exceptions[0])
         finally:
@@ -76,10 +97,16 @@ async def _relay_to(core: Core, name: str, publisher: Publisher[M]) -> None:
 
 
 async def publish_log(
-    log: PostgresLog, conn: psycopg.Connection, publisher: Publisher[M], projection: str = RABBITMQ
+    log: PostgresLog,
+    conn: psycopg.Connection,
+    publisher: Publisher[M],
+    projection: str = RABBITMQ,
+    page: asyncio.Lock | None = None,
 ) -> None:
     """Publish page after page, and save the checkpoint of this subscription over `conn`. Waits
-    between pages while paused."""
+    between pages while paused. Holds the lock `page` from the publishing of a page until its
+    checkpoint is saved."""
+    page = page or asyncio.Lock()
     name = checkpoints.register(conn, projection, 1, "")
     position, generation, refused, trail_at = 0, log.history.generation, False, float("-inf")
     while True:
@@ -105,11 +132,14 @@ async def publish_log(
             messages = [
                 publisher.message(env, payload, epochs.of(env.position)) for env, payload in rows
             ]
-            await _publish(publisher, conn, messages)
             done = [(name, position, rows[-1][0].position)]
-            while not await asyncio.to_thread(checkpoints.move_free, conn, done):  # noqa: ASYNC110
-                # somebody has locked the row: starting over would publish the page again
-                await asyncio.sleep(RETRY_SECONDS)
+            async with page:
+                await _publish(publisher, conn, messages)
+                while not await asyncio.to_thread(  # noqa: ASYNC110
+                    checkpoints.move_free, conn, done
+                ):
+                    # somebody has locked the row: starting over would publish the page again
+                    await asyncio.sleep(RETRY_SECONDS)
             if (now := asyncio.get_running_loop().time()) > trail_at:
                 trail_at = now + histories.TRAIL_SECONDS
                 await asyncio.to_thread(histories.leave_trail, conn, [name])

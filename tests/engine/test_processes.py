@@ -69,6 +69,34 @@ async def test_a_paused_relay_publishes_nothing_until_it_is_resumed(
             await relay
 
 
+class Slow(Bus):
+    """Takes a page only when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def publish(self, messages: Sequence[UUID], *, before: float = 0) -> None:
+        self.began.set()
+        await self.go_on.wait()
+        await super().publish(messages)
+
+
+async def test_a_relay_that_is_stopped_ends_its_page_and_begins_no_other(desk: Desk) -> None:
+    bus = Slow()
+    first = await desk.append(uuid4(), Counted(1))
+    relay = asyncio.create_task(relaying.relay_to(desk.database, desk.log, "relay", bus))
+    await bus.began.wait()
+    await desk.append(uuid4(), Counted(2))
+    relay.cancel()
+    assert await asyncio.wait({relay}, timeout=0.2) == (set(), {relay})
+    bus.go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await relay
+    assert bus.ids == first.event_ids
+    assert desk.subscriptions()["relay.1"].position == 1
+
+
 def _looks_at_its_subscription(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Set once the relay has checked several times whether it is paused."""
     looked, loop, left, look = (
