@@ -1,6 +1,5 @@
 """Commands on orders: place, cancel, expire, refund; and waiting until one is settled."""
 
-import asyncio
 from uuid import UUID
 
 import msgspec
@@ -198,7 +197,7 @@ class OrderCommands:
             return found
         try:
             async with (
-                asyncio.timeout(timeout_seconds),
+                self._watcher.patience(timeout_seconds),
                 self._watcher.watching([order_id, found.order.payment_id]) as changed,
             ):
                 while not (found := await self._fetch(order_id)).ready_to_answer:

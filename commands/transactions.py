@@ -311,7 +311,7 @@ class TransactionCommands:
         """
         if timeout_seconds > 0:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout_seconds):
+                async with self._watcher.patience(timeout_seconds):
                     return await self._wait(transaction_id)
         return await self._fetch(transaction_id)
 

@@ -8,7 +8,7 @@ It has no hash chain, and its history never goes back.
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 from itertools import islice
 from os import urandom
@@ -341,6 +341,10 @@ class MemoryLog:
         finally:
             for stream_id in stream_ids:
                 self._memory.waiting[stream_id].discard(news)
+
+    def patience(self, seconds: float) -> AbstractAsyncContextManager[object]:
+        """As `eventstore.consumers.stream_watcher.StreamWatcher.patience`."""
+        return asyncio.timeout(seconds)
 
     def _between(self, after: int, upto: int | None, names: Sequence[str] | None) -> Iterable[Row]:
         """Events with after < position ≤ upto, in order."""

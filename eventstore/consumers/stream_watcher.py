@@ -28,6 +28,10 @@ class StreamWatcher(Protocol):
         entering, then wait."""
         ...
 
+    def patience(self, seconds: float) -> AbstractAsyncContextManager[object]:
+        """Wrap the waiting. Raises TimeoutError after these seconds, or when the process stops."""
+        ...
+
 
 class StreamFollower:
     """Follows the log while somebody watches, and wakes watchers when one of their streams
@@ -41,6 +45,8 @@ class StreamFollower:
         self._watched = asyncio.Event()  # set while somebody watches
         self._following = asyncio.Event()
         self._generation = 0  # of the history that is followed
+        self._stopping = False
+        self._timeouts: set[asyncio.Timeout] = set()
         log.history.when_it_changes(self._wake_all)
 
     @asynccontextmanager
@@ -60,6 +66,23 @@ class StreamFollower:
             yield news
         finally:
             self._leave(news, stream_ids)
+
+    @asynccontextmanager
+    async def patience(self, seconds: float) -> AsyncIterator[None]:
+        """Wrap the waiting. Raises TimeoutError after these seconds, or when the process stops."""
+        async with asyncio.timeout(0 if self._stopping else seconds) as timeout:
+            self._timeouts.add(timeout)
+            try:
+                yield
+            finally:
+                self._timeouts.discard(timeout)
+
+    def end_waits(self) -> None:
+        """Let nobody wait any longer: the process stops, and those who wait are to be answered."""
+        self._stopping = True
+        for timeout in self._timeouts:
+            if not timeout.expired():
+                timeout.reschedule(asyncio.get_running_loop().time())
 
     def _leave(self, news: asyncio.Event, stream_ids: Collection[UUID]) -> None:
         for stream_id in stream_ids:

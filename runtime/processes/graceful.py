@@ -37,6 +37,8 @@ class GracefulServer(uvicorn.Server):
         """`listening` is set once it listens."""
         super().__init__(config)
         self._listening = listening
+        self.end_waits: Callable[[], None] = lambda: None
+        """Called when it stops: requests wait no longer, and are answered."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -56,6 +58,7 @@ class GracefulServer(uvicorn.Server):
             with suppress(OSError):  # there are no more, or no file descriptors for them
                 for _ in range(self.config.backlog):
                     await self._accept(each.accept()[0])
+        self.end_waits()
         await super().shutdown(sockets)
 
     async def _accept(self, connection: socket.socket) -> None:

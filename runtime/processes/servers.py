@@ -55,6 +55,7 @@ async def serve_api(settings: Settings, siblings: Siblings | None = None) -> Non
                     server = GracefulServer(config, listening)
                 else:
                     server = TlsServer(config, certificate.context, limits, listening)
+                server.end_waits = core.watcher.end_waits
                 await _serve(server, shared=siblings is not None)
 
 

@@ -41,6 +41,7 @@ class Core:
     clock: Clock
     log: PostgresLog
     clock_watch: ClockWatch
+    watcher: StreamFollower
     repository: Repository
     handler: CommandHandler
     secrets: Secrets
@@ -111,6 +112,7 @@ async def open_core(
             clock,
             log,
             watch,
+            watcher,
             repository,
             handler,
             secrets,
