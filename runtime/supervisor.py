@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -48,6 +48,9 @@ FAILURES = 4
 """How often in a row a process may end before the shop is open."""
 
 STOP_SECONDS = 15.0
+"""When to kill processes that were asked to stop: each should end by itself before
+(`runtime.processes.running.STOP_SECONDS`)."""
+
 API = "api"
 GAMES, SEARCH = "/api/v1/games?limit=1", "/api/v1/games/search?q=witcher"
 
@@ -87,6 +90,7 @@ def run(settings: Settings) -> int:
             environment = _environment(settings, url)
         # what is appended, also to prepare a new shop, waits for the mirror
         children = [Child("mirror", environment)] if settings.mirrored else []
+        stopping.children = children
         try:
             with stopping.interruptible():
                 first = prepare(settings, url)
@@ -114,18 +118,23 @@ class Stopped(KeyboardInterrupt):
 
 
 class _Stopping:
-    """Catches SIGTERM and SIGINT, and remembers them."""
+    """Catches SIGTERM and SIGINT, and remembers them. The second one ends everything at once:
+    `children` are killed, and PostgreSQL, whose parent is gone then, shuts down by itself."""
 
     def __init__(self) -> None:
         self.asked = False
+        self.children: Sequence[Child] = ()
         self._at_once = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
 
-    def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        first = not self.asked
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
+        if self.asked:
+            for child in self.children:
+                child.process.kill()
+            os._exit(128 + number)
         self.asked = True
-        if first and self._at_once:
+        if self._at_once:
             raise Stopped
 
     @contextmanager

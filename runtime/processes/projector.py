@@ -1,6 +1,5 @@
 """The projector: keeps the read models up to date with the log."""
 
-import signal
 import threading
 from collections.abc import Sequence
 
@@ -9,6 +8,7 @@ from eventstore.database.release import require_current
 from projections.engine.runner import Registered, Runner
 from projections.registry import read_models
 from runtime.processes.garbage import collect_rarely
+from runtime.processes.running import when_asked_to_stop
 from runtime.settings import Settings
 from runtime.wiring.codec import codec
 from runtime.wiring.search import search_models
@@ -27,8 +27,7 @@ def run_projector(settings: Settings, url: str) -> None:
         for n, runner in enumerate(runners)
     ]
     stopping = threading.Event()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signal_number, lambda *_: stopping.set())
+    when_asked_to_stop(stopping.set)
     collect_rarely()
     for thread in threads:
         thread.start()

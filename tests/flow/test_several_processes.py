@@ -21,7 +21,7 @@ import pytest
 from runtime.connection_count import connections_needed
 from runtime.settings import Settings
 from tests.support.processes.instance import ADMIN, PASSWORD, VISA, Person, eventually
-from tests.support.processes.supervised import Run, homes, run_in
+from tests.support.processes.supervised import Run, homes, is_alive, run_in
 from tests.support.servers import shared
 
 SEVERAL = {f"{kind}.{n}" for kind in ("api", "worker", "projector") for n in (1, 2)}
@@ -45,7 +45,7 @@ def several(folder: Path, postgres_url: str, postgres_template: str) -> Iterator
 
 @pytest.fixture(scope="module")
 def limited(folder: Path, postgres_url: str, postgres_template: str) -> Iterator[Run]:
-    """A shop with rate limits."""
+    """A shop with rate limits. The last test ends it."""
     yield from running(folder, "limited", postgres_url, postgres_template)
 
 
@@ -304,3 +304,18 @@ def test_no_request_is_cut_when_the_shop_stops_under_load(several: Run) -> None:
         ended = [each.result() for each in using]
     assert {how for how, _ in ended} == {"refused"}
     assert max(status for _, statuses in ended for status in statuses) < 500
+
+
+def test_a_second_signal_ends_everything_at_once(limited: Run) -> None:
+    children = limited.children()
+    os.kill(children["worker.1"], signal.SIGSTOP)
+    assert limited.process is not None
+    limited.process.send_signal(signal.SIGTERM)
+    eventually(lambda: not any(map(is_alive, pids_but(children, "worker.1"))))
+    assert limited.process.poll() is None
+    assert limited.signal(signal.SIGINT) == 128 + signal.SIGINT
+    eventually(lambda: not any(map(is_alive, children.values())))
+
+
+def pids_but(children: dict[str, int], frozen: str) -> list[int]:
+    return [pid for name, pid in children.items() if name != frozen]

@@ -18,6 +18,7 @@ import httpx
 import psycopg
 
 from runtime.migrate import migrate
+from tests.support import ROOT
 from tests.support.servers.shared import free_port
 
 T = TypeVar("T")
@@ -82,6 +83,8 @@ class Instance:
     environment: dict[str, str]
     port: int
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    code: Path = ROOT
+    """The folder of the program, perhaps of another release."""
     _admin: httpx.Client | None = None
 
     @property
@@ -93,6 +96,7 @@ class Instance:
             log = (self.home / f"{command}.log").open("ab")
             self.running[command] = subprocess.Popen(
                 [sys.executable, "-m", "runtime.cli", command],
+                cwd=self.code,
                 env=self.environment,
                 stdout=log,
                 stderr=log,
@@ -114,7 +118,12 @@ class Instance:
     def cli(self, *arguments: str, check: bool = True) -> str:
         command = [sys.executable, "-m", "runtime.cli", *arguments]
         done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, check=False
+            command,
+            cwd=self.code,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support import ROOT
 from tests.support.processes.instance import eventually
 from tests.support.servers.shared import free_port
 
@@ -17,9 +18,12 @@ __all__ = ["Process", "eventually", "started"]
 class Process:
     """`ludoteca KIND` (api, projector, worker, relay, …) on a database, with its own settings."""
 
-    def __init__(self, kind: str, home: Path, database: str, **settings: str) -> None:
+    def __init__(
+        self, kind: str, home: Path, database: str, *, log: str = "", **settings: str
+    ) -> None:
         """`home`: shared by the processes of a shop. An API process gets a free port, unless the
-        settings name one."""
+        settings name one. `log`: the name of the file of its output. PYTHONPATH among the settings
+        is the folder of another release of the program."""
         home.mkdir(parents=True, exist_ok=True)
         self.kind = kind
         self.port = int(settings.get("LUDOTECA_PORT") or free_port())
@@ -29,8 +33,14 @@ class Process:
             "LUDOTECA_PORT": str(self.port),
         }
         others = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        self._environment = {**others, "LUDOTECA_RATE_LIMIT": "off", **own, **settings}
-        self._log = home / f"{kind}-{self.port}.log"
+        self.folder = Path(settings.get("PYTHONPATH", ROOT))
+        self.environment = {
+            **others,
+            "LUDOTECA_RATE_LIMIT": "off",
+            **own,
+            **settings,
+        }
+        self._log = home / f"{log or f'{kind}-{self.port}'}.log"
         self.start()
 
     @property
@@ -52,7 +62,9 @@ class Process:
         """Start it, also again."""
         with self._log.open("ab") as log:
             command = [sys.executable, "-m", "runtime.cli", self.kind]
-            self.popen = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
+            self.popen = subprocess.Popen(
+                command, cwd=self.folder, env=self.environment, stdout=log, stderr=log
+            )
 
     def pause(self) -> None:
         """Pause it by SIGSTOP; its connections stay open."""
@@ -61,6 +73,10 @@ class Process:
     def go_on(self) -> None:
         """Resume it by SIGCONT."""
         self.popen.send_signal(signal.SIGCONT)
+
+    def terminate(self) -> None:
+        """Ask it to stop by SIGTERM."""
+        self.popen.terminate()
 
     def kill(self) -> None:
         """Kill it by SIGKILL."""
