@@ -107,9 +107,9 @@ def small(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> tup
         "title,publisher,tags,price_cents,release_date,platforms\nPortal,Valve,puzzle,999,2007-10-10,PC\n"
     )
     (folder / "purchases.csv").write_text("user_id,title\n")
-    with connect(shop.url, "test") as conn, (folder / "shop.jsonl").open("wb") as file:
-        with conn.transaction():
-            archive.write(conn, file, 0, lambda _what, _done, _all: None)
+    file = folder / "shop.jsonl"
+    with connect(shop.url, "test") as conn, conn.transaction(), file.open("wb") as sink:
+        archive.write(conn, sink, 0, lambda _what, _done, _all: None)
     return shop, folder
 
 
