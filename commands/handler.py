@@ -1,7 +1,7 @@
 """Handling commands: decide, retry when stale, append, and return the position."""
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -29,11 +29,15 @@ class CommandResult(msgspec.Struct, Generic[T], frozen=True):
 
 
 class CommandHandler:
-    """Handles decisions on aggregates."""
+    """Handles decisions on aggregates. Idempotency keys that do not expire by themselves, those of
+    reactors, do so after `keep_keys`; None keeps them for ever."""
 
-    def __init__(self, repository: Repository, clock: Clock) -> None:
+    def __init__(
+        self, repository: Repository, clock: Clock, keep_keys: timedelta | None = None
+    ) -> None:
         self.repository = repository
         self.clock = clock
+        self._keep_keys = keep_keys
 
     @property
     def log(self) -> Log:
@@ -65,6 +69,9 @@ class CommandHandler:
     ) -> CommandResult[T]:
         """Decide and append. Raises the decision's Refused; VersionConflict; AlreadyDone when the
         key was used before."""
+        if once is not None and once.expires_at is None and self._keep_keys is not None:
+            expires_at = self.now() + self._keep_keys
+            once = msgspec.structs.replace(once, expires_at=expires_at)
         value, appended = await decide(
             self.repository, decision, caller.metadata(), once=once, refusal=Refused
         )

@@ -68,7 +68,7 @@ class IdempotencyKey(msgspec.Struct, frozen=True):
     is known.
 
     `fingerprint` identifies the request, so that a repeat with another one shows; `result_ids` are
-    the ids of what was created; `expires_at` None keeps the record for ever (for reactors).
+    the ids of what was created; `expires_at` None keeps the record for ever.
     """
 
     key: UUID

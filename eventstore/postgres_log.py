@@ -69,7 +69,12 @@ FROM unnest(%s::uuid[], %s::bytea[]) AS given (key, answer),
 WHERE once.key = given.key AND once.answer IS NULL
 """
 """Does not wait for the disk: an answer that is lost is built anew for a replay."""
-_PURGE = "DELETE FROM log.once WHERE expires_at < least(%s, clock_timestamp())"
+_PURGE = """
+DELETE FROM log.once WHERE expires_at < least(%s, clock_timestamp(),
+    (SELECT recorded_at FROM log.events ORDER BY position DESC LIMIT 1))
+"""
+"""What was restored from an old backup keeps its keys until it goes on: the last reactions of that
+time may run again."""
 
 RETRY_SECONDS = 0.2
 """How long a subscription waits after a lost connection before it reads again."""
@@ -458,8 +463,8 @@ class PostgresLog:
             await conn.execute(_ANSWERS, (list(answers), list(answers.values())))
 
     async def purge_expired(self) -> int:
-        """Delete the idempotency keys that have expired by both the database's clock and ours.
-        Returns their number."""
+        """Delete the idempotency keys that have expired by the database's clock, by ours and by the
+        time of the last event. Returns their number."""
         async with self.pool.connection() as conn:
             return (await conn.execute(_PURGE, (self._clock.now(),))).rowcount
 

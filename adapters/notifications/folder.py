@@ -1,6 +1,8 @@
 """A folder of messages, each a file."""
 
 import os
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 
@@ -22,3 +24,16 @@ class MessageFolder:
             file.write(content)
         os.replace(part, path)
         return name
+
+
+def delete_older(folder: Path, before: datetime) -> int:
+    """Delete a folder's messages that were written before this time. Returns their number."""
+    count = 0
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                status = entry.stat(follow_symlinks=False)
+                if entry.is_file(follow_symlinks=False) and status.st_mtime < before.timestamp():
+                    os.unlink(entry.path)
+                    count += 1
+    return count

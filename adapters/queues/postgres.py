@@ -7,6 +7,7 @@ as an attempt, so that a job whose worker dies each time also becomes a dead let
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from uuid import UUID
 
@@ -41,6 +42,10 @@ _DEAD = """
 SELECT id, kind, body, error, attempts, died_at FROM queue.jobs
 WHERE queue = %(queue)s AND died_at IS NOT NULL
 ORDER BY died_at, seq LIMIT %(limit)s"""
+
+_DELETE_DEAD = """
+DELETE FROM queue.jobs WHERE queue = %(queue)s AND died_at < least(%(before)s, clock_timestamp())
+RETURNING id"""
 
 _REDRIVE = """
 WITH revived AS (
@@ -193,6 +198,11 @@ class PostgresQueue:
                 self._pool, _DEAD, queue=self.name, limit=limit
             )
         ]
+
+    async def delete_dead(self, before: datetime) -> int:
+        """Delete dead letters that died before this time. Returns their number."""
+        rows = await run_statement(self._pool, _DELETE_DEAD, queue=self.name, before=before)
+        return len(rows)
 
     async def redrive(self, job_id: UUID) -> bool:
         """Put a dead letter back to work with fresh attempts. Returns False when there is none with

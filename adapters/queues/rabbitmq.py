@@ -184,6 +184,19 @@ class RabbitQueue:
         async with self._look(max(limit, _KEPT_IN_ORDER)) as messages:
             return [self._dead_letter(message) for message in messages[:limit]]
 
+    async def delete_dead(self, before: datetime) -> int:
+        """Delete dead letters that died before this time, of the oldest _KEPT_IN_ORDER. Returns
+        their number. Raises AMQPConnectionError when the broker does not answer."""
+        count = 0
+        async with self._look(_KEPT_IN_ORDER) as messages:
+            for message in messages:
+                died_at = self._dead_letter(message).died_at
+                if died_at is not None and died_at < before:
+                    async with self._answering():
+                        await message.ack()
+                    count += 1
+        return count
+
     async def redrive(self, job_id: UUID) -> bool:
         """Put a dead letter back to work with fresh attempts. Returns False when there is none with
         this id.

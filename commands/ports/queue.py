@@ -84,6 +84,11 @@ class WorkQueue(Protocol):
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]: ...
 
+    async def delete_dead(self, before: datetime) -> int:
+        """Delete dead letters that died before this time, perhaps not all at once. Returns their
+        number."""
+        ...
+
     async def redrive(self, job_id: UUID) -> bool:
         """Put a dead job back into the queue with fresh attempts. False when there is none with
         this id."""

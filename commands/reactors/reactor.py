@@ -1,5 +1,6 @@
 """Reactors: "when this happened, do that". Their commands have idempotency keys that are derived
-from the event and the reactor's name and never expire, so each is done exactly once per event.
+from the event and the reactor's name, so each is done exactly once per event. They are kept longer
+than any consumer goes back (`LUDOTECA_REACTION_KEYS_DAYS`).
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -59,8 +60,7 @@ def caused(name: str, env: Envelope) -> Caller:
 
 
 def once_for(name: str, env: Envelope, part: str = "") -> IdempotencyKey:
-    """The key of a reaction to an event, which never expires. `part` tells several commands of one
-    reaction apart."""
+    """The key of a reaction to an event. `part` tells several commands of one reaction apart."""
     return IdempotencyKey(uuid5(env.event_id, f"{name}/{part}"))
 
 

@@ -1,7 +1,7 @@
 """Subscriptions in the database: checkpoints, active storages, and quarantine."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
@@ -107,6 +107,10 @@ RETURNING ready_at
 _ACTIVATE_CAUGHT_UP = """
 UPDATE consumers.feeds SET active = true, ready_at = NULL
 WHERE feed = ANY (%s) AND ready_at IS NOT NULL
+"""
+
+_STILL_FOR = """
+SELECT updated_at < clock_timestamp() - %s::interval FROM consumers.checkpoints WHERE feed = %s
 """
 
 _ADD_BUILDING = """
@@ -278,6 +282,12 @@ def head(conn: psycopg.Connection) -> int:
     """The position of the last event."""
     row = conn.execute(f"SELECT {HEAD}", prepare=True).fetchone()
     return int(row[0]) if row else 0
+
+
+def still_for(conn: psycopg.Connection, name: str, age: timedelta) -> bool:
+    """Whether a subscription's checkpoint has not moved for so long."""
+    row = conn.execute(_STILL_FOR, (age, name)).fetchone()
+    return bool(row and row[0])
 
 
 def subscription(conn: psycopg.Connection, name: str, *, lock: bool = False) -> Subscription | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from time import monotonic
 from typing import Any
 
@@ -16,6 +16,7 @@ from eventstore.log import AlreadyDone
 from eventstore.postgres_log import PostgresLog
 from kit.cancellation import stop_if_cancelled
 from kit.clock import Clock
+from runtime.processes.ageing import Duty, duties_of, fulfil
 from runtime.processes.watching import watch_writer
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
@@ -48,7 +49,7 @@ async def work(settings: Settings) -> None:
         group.create_task(runner.run())
         for jobs in consumers(core, queues):
             group.create_task(jobs)
-        group.create_task(_fire_deadlines(core))
+        group.create_task(_fire_deadlines(core, duties_of(core, queues)))
 
 
 def consumers(core: Core, queues: Queues) -> Iterator[Coroutine[Any, Any, None]]:
@@ -88,8 +89,8 @@ class WritableLog:
         return handle
 
 
-async def _fire_deadlines(core: Core) -> None:
-    """Fire deadlines and delete expired rows in one process of all. Another takes over when its
+async def _fire_deadlines(core: Core, duties: Mapping[str, Duty]) -> None:
+    """Fire deadlines and delete what is over in one process of all. Another takes over when its
     connection ends."""
     deadlines = deadlines_of(core)
     while True:
@@ -97,16 +98,21 @@ async def _fire_deadlines(core: Core) -> None:
         try:
             async with leading(core.url, "deadlines"), asyncio.TaskGroup() as group:
                 group.create_task(deadlines.run())
-                group.create_task(purge_expired(core.log, core.adapters.sessions, core.clock))
+                group.create_task(
+                    purge_expired(core.log, core.adapters.sessions, core.clock, duties)
+                )
         except* AWAY as errors:
             logger.warning("deadlines lost their database: %s", errors.exceptions[0])
             await asyncio.sleep(1)
 
 
-async def purge_expired(log: PostgresLog, sessions: Sessions, clock: Clock) -> None:
-    """Delete expired idempotency keys and sessions from time to time. Raises
-    psycopg.OperationalError."""
+async def purge_expired(
+    log: PostgresLog, sessions: Sessions, clock: Clock, duties: Mapping[str, Duty]
+) -> None:
+    """Delete expired idempotency keys and sessions, and what the duties delete, from time to time.
+    Raises psycopg.OperationalError."""
     while True:
         await log.purge_expired()
         await sessions.purge_expired(clock.now())
+        await fulfil(duties)
         await asyncio.sleep(PURGE_SECONDS)

@@ -5,6 +5,7 @@ from pydantic import model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.addresses import check_proxies
+from runtime.settings.keeping import KeepingSettings
 from runtime.settings.listening import ListeningSettings
 from runtime.settings.notices import NoticeSettings
 from runtime.settings.payments import PaymentSettings
@@ -15,6 +16,7 @@ from runtime.settings.shop import ShopSettings
 
 # What is listed comes from the last base to the first.
 class Settings(
+    KeepingSettings,
     ProcessSettings,
     ShopSettings,
     NoticeSettings,

@@ -2,12 +2,14 @@
 process."""
 
 from contextlib import AsyncExitStack
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from adapters.fiscal.client import HttpFiscalOperator
 from adapters.images.fetcher import HttpImageFetcher
 from adapters.images.folder import ImageFolder
+from adapters.notifications.folder import delete_older
 from adapters.notifications.mail_files import MailFiles
 from adapters.notifications.push import PushFiles, PushGateway
 from adapters.notifications.smtp import SmtpMailer
@@ -31,6 +33,10 @@ from runtime.wiring.secrets import Secrets
 
 if TYPE_CHECKING:
     from adapters.relay.kafka import KafkaPublisher
+
+
+MAIL, PUSH = "mail", "push"
+"""The folders of HOME for messages, where there is no server for them."""
 
 
 class Adapters:
@@ -134,17 +140,22 @@ class Adapters:
         settings = self._settings
         url = settings.smtp_url.get_secret_value()
         if not url:
-            return MailFiles(settings.home / "mail")
+            return MailFiles(settings.home / MAIL)
         return SmtpMailer(url, settings.mail_from, tls_context=self._trust.context)
 
     @cached_property
     def pusher(self) -> MessageTransport:
         url = self._settings.push_url.get_secret_value()
         if not url:
-            return PushFiles(self._settings.home / "push")
+            return PushFiles(self._settings.home / PUSH)
         gateway = PushGateway(url, tls=self._trust.context)
         self._stack.push_async_callback(gateway.aclose)
         return gateway
+
+    def delete_message_files(self, before: datetime) -> int:
+        """Delete the mails and push notifications that were written as files before this time.
+        Returns their number."""
+        return sum(delete_older(self._settings.home / name, before) for name in (MAIL, PUSH))
 
     @cached_property
     def fiscal_operator(self) -> HttpFiscalOperator:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
 from types import SimpleNamespace
@@ -279,6 +280,23 @@ async def test_a_dead_job_that_is_redriven_has_fresh_attempts_and_leaves_the_oth
     assert worker.attempts == [JobAttempt(jobs[1], number=1, last=True)]
     assert {dead.job.id for dead in await queue.dead_letters()} == {jobs[0].id, jobs[2].id}
     assert not await queue.redrive(jobs[1].id)
+
+
+async def test_dead_letters_are_deleted_once_they_died_long_enough_ago(
+    station: Station, name: str
+) -> None:
+    queue, jobs = await station.queue(name, backoff=()), [a_job() for _ in range(3)]
+    await queue.publish(jobs[:2])
+    async with consuming(queue, Worker(*[ValueError("no")] * 2), concurrency=1):
+        await until_dead(queue, 2)
+    await queue.publish(jobs[2:])
+    await until_depth(queue, 1)
+    assert await queue.delete_dead(datetime.now(UTC) - timedelta(days=1)) == 0
+    assert {dead.job.id for dead in await queue.dead_letters()} == {jobs[0].id, jobs[1].id}
+    # RabbitMQ keeps whole seconds
+    assert await queue.delete_dead(datetime.now(UTC) + timedelta(seconds=1)) == 2
+    assert await queue.dead() == 0
+    assert await queue.depth() == 1  # what is not dead stays
 
 
 async def test_redriving_what_is_not_dead_does_nothing(station: Station, name: str) -> None:

@@ -129,7 +129,7 @@ async def test_expired_keys_and_sessions_are_dropped_and_the_others_kept(desk: D
             *(uuid4(), uuid4(), expires),
         )
     purging = asyncio.create_task(
-        purge_expired(desk.log, PostgresSessions(desk.log.pool), SYSTEM_CLOCK)
+        purge_expired(desk.log, PostgresSessions(desk.log.pool), SYSTEM_CLOCK, {})
     )
     left = "SELECT (SELECT count(*) FROM log.once), (SELECT count(*) FROM private.sessions)"
     await desk.until(lambda _conn: desk.execute(left) == [(1, 1)])

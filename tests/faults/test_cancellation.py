@@ -104,7 +104,7 @@ async def test_deadlines_end_when_the_database_goes_at_the_same_moment(
     monkeypatch.setattr(worker, "leading", Lost().leading)
     monkeypatch.setattr(worker, "deadlines_of", lambda _: Idle())
     monkeypatch.setattr(worker, "purge_expired", lambda *_: asyncio.Event().wait())
-    task = asyncio.create_task(worker._fire_deadlines(Nothing()))  # type: ignore[arg-type]
+    task = asyncio.create_task(worker._fire_deadlines(Nothing(), {}))  # type: ignore[arg-type]
     await _ends(task)
 
 

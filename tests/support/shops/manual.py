@@ -79,6 +79,9 @@ class KeptJobs:
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         return []
 
+    async def delete_dead(self, before: datetime) -> int:
+        return 0
+
     async def redrive(self, job_id: UUID) -> bool:
         return False
 

@@ -1,0 +1,36 @@
+"""How long things are kept that would grow for ever."""
+
+from pydantic import BaseModel, Field
+
+from eventstore.consumers.histories import TRAIL_DAYS
+
+_MOST = 36_500
+
+
+class KeepingSettings(BaseModel):
+    """How long things are kept that would grow for ever."""
+
+    reaction_keys_days: int = Field(
+        365,
+        gt=TRAIL_DAYS,
+        le=_MOST,
+        description="How long it is known that a reaction, a deadline or a loaded row was done; HTTP idempotency keys live for 24 hours.",
+    )
+    refusals_days: int = Field(
+        365,
+        ge=1,
+        le=_MOST,
+        description="How long refusals of reactions are kept, to be looked up (consumers.refusals).",
+    )
+    dead_letters_days: int = Field(
+        365, ge=1, le=_MOST, description="How long a dead letter waits to be redriven."
+    )
+    storages_days: int = Field(
+        30,
+        ge=1,
+        le=_MOST,
+        description="How long storages of read models are kept that nothing reads or feeds: of older versions, of rebuilds that died.",
+    )
+    message_files_days: int = Field(
+        90, ge=1, le=_MOST, description="How long files in HOME/mail and HOME/push are kept."
+    )
