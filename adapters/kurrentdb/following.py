@@ -162,8 +162,10 @@ async def answer(call: Coroutine[object, object, T]) -> T:
 
 
 def whole(records: Sequence[Copied | CopiedOnce]) -> int:
-    """How many of the records are of appends that are complete."""
+    """How many of the records are of appends that are complete: an append ends with its last
+    event."""
     for n in range(len(records), 0, -1):
-        if records[n - 1].number == records[n - 1].of - 1:
+        last = records[n - 1]
+        if isinstance(last, Copied) and last.number == last.of - 1:
             return n
     return 0

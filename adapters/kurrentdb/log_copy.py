@@ -141,13 +141,9 @@ class _Keys:
 def _records(
     page: Sequence[Copied], after: int, keys: Sequence[tuple[Any, ...]]
 ) -> list[NewRecord]:
-    """The events behind a position, and then their keys, as one append."""
-    of = len(page) + len(keys)
-    records = [
-        wire.event_record(msgspec.structs.replace(event, number=number, of=of))
-        for number, event in enumerate(page)
-    ]
-    for number, (position, key, fingerprint, refs, expires_at) in enumerate(keys, len(page)):
+    """The events behind a position, after their keys, as one append."""
+    records = []
+    for position, key, fingerprint, refs, expires_at in keys:
         event = page[position - after - 1]
         once = CopiedOnce(
             key,
@@ -156,10 +152,11 @@ def _records(
             expires_at,
             event.stream_id,
             event.version,
-            number,
-            of,
         )
         records.append(wire.once_record(once))
+    for number, event in enumerate(page):
+        numbered = msgspec.structs.replace(event, number=number, of=len(page))
+        records.append(wire.event_record(numbered))
     return records
 
 

@@ -164,6 +164,7 @@ class _Copying:
         self._sealed = 0
         self._sealed_at = self._heard_at = monotonic()
         self._records: list[Copied | CopiedOnce] = []
+        self._due = 0  # the number of the next event in its append
         self._bytes = 0
 
     async def begin(self) -> None:
@@ -214,6 +215,13 @@ class _Copying:
             await self._check(seal)
         if record is None:
             return
+        if isinstance(record, Copied):
+            if record.number != self._due:
+                raise Halted(
+                    f"the records of the append before {recorded.commit_position} of KurrentDB are"
+                    " not in their order"
+                )
+            self._due = (record.number + 1) % record.of
         self._records.append(record)
         self._bytes += len(recorded.data)
         if self._bytes > PAGE_BYTES:

@@ -42,7 +42,7 @@ class NewAppend:
         """Raises TooLarge; VersionConflict if it expects a stream at two versions."""
         self._metadata = metadata
         self._occurred_at = occurred_at
-        self._of = sum(len(events) for _, _, events in encoded) + (once is not None)
+        self._of = sum(len(events) for _, _, events in encoded)
         self.records: list[NewRecord] = []
         self.event_ids: list[UUID] = []
         self.stream_ids = [stream.stream_id for stream, _, _ in encoded]
@@ -50,19 +50,17 @@ class NewAppend:
         """Stream and version of the first event."""
         self.expected: dict[str, Expected] = {}
         self._size = 0
+        last, _, events = encoded[-1]
+        self.last = (last.stream_id, last.expected_version + len(events))
+        """Stream and version of the last event."""
         if once is not None:  # first: a known key counts before a version
-            self.expected[once_name(once.key)] = StreamState.NO_STREAM
+            self._add_once(once)
         for stream, _, events in encoded:
             self._expect(stream.stream_id, stream.expected_version)
             for version, (name, payload) in enumerate(events, stream.expected_version + 1):
                 self._add(stream.stream_id, version, name, payload)
         for read in reads:
             self._expect(read.stream_id, read.version)
-        last, _, events = encoded[-1]
-        self.last = (last.stream_id, last.expected_version + len(events))
-        """Stream and version of the last event."""
-        if once is not None:
-            self._add_once(once)
 
     def _expect(self, stream_id: UUID, version: int) -> None:
         state = version - 1 if version else StreamState.NO_STREAM
@@ -98,6 +96,7 @@ class NewAppend:
         self.records.append(record)
 
     def _add_once(self, once: IdempotencyKey) -> None:
+        self.expected[once_name(once.key)] = StreamState.NO_STREAM
         stream_id, version = self.last
         record = CopiedOnce(
             key=once.key,
@@ -106,7 +105,5 @@ class NewAppend:
             expires_at=once.expires_at,
             stream_id=stream_id,
             version=version,
-            number=self._of - 1,
-            of=self._of,
         )
         self.records.append(once_record(record))

@@ -47,7 +47,8 @@ def once_name(key: UUID) -> str:
 
 
 class Copied(msgspec.Struct, frozen=True):
-    """An event in KurrentDB. It is number `number`, from 0, of the `of` records of its append.
+    """An event in KurrentDB. It is number `number`, from 0, of the `of` events of its append, which
+    are in this order.
 
     `recorded_at` is None but for events that were copied from another log; `created`, the server's
     time, and `commit_position` are known once it is there. `occurred_at` is None for events of an
@@ -72,8 +73,11 @@ class Copied(msgspec.Struct, frozen=True):
 
 
 class CopiedOnce(msgspec.Struct, frozen=True):
-    """An idempotency key in KurrentDB, the last record of its append. `stream_id` and `version`
-    are those of the append's last event, whose position is the key's."""
+    """An idempotency key in KurrentDB, before the events of its append. `stream_id` and `version`
+    are those of the append's last event, whose position is the key's.
+
+    It may be missing: keys expire, and the server may remove what is deleted.
+    """
 
     key: UUID
     fingerprint: bytes
@@ -81,8 +85,6 @@ class CopiedOnce(msgspec.Struct, frozen=True):
     expires_at: datetime | None
     stream_id: UUID
     version: int
-    number: int
-    of: int
     commit_position: int = 0
 
 
@@ -134,8 +136,7 @@ def event_record(event: Copied) -> NewRecord:
 def once_record(once: CopiedOnce) -> NewRecord:
     """An idempotency key as a new record."""
     body = _Once(once.fingerprint, once.result_ids, once.expires_at, once.stream_id, once.version)
-    metadata = _encode(_Metadata(f"{once.number}/{once.of}"))
-    return NewRecord(once_name(once.key), ONCE, _encode(body), metadata, id=uuid7())
+    return NewRecord(once_name(once.key), ONCE, _encode(body), id=uuid7())
 
 
 def read(recorded: RecordedEvent) -> Copied | CopiedOnce | None:
@@ -147,8 +148,6 @@ def read(recorded: RecordedEvent) -> Copied | CopiedOnce | None:
     stream_id, is_once = stream_id_of(name), name.startswith(_ONCE_PREFIX)
     if (stream_id is None and not is_once) or recorded.is_system_event:
         return None
-    metadata = _decode_metadata(recorded.metadata)
-    number, of = map(int, metadata.append.split("/"))
     if stream_id is None:
         body = _decode_once(recorded.data)
         return CopiedOnce(
@@ -158,10 +157,10 @@ def read(recorded: RecordedEvent) -> Copied | CopiedOnce | None:
             expires_at=body.expires_at,
             stream_id=body.stream_id,
             version=body.version,
-            number=number,
-            of=of,
             commit_position=recorded.commit_position,
         )
+    metadata = _decode_metadata(recorded.metadata)
+    number, of = map(int, metadata.append.split("/"))
     return Copied(
         event_id=recorded.id,
         stream_id=stream_id,

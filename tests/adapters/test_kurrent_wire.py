@@ -49,8 +49,6 @@ KEYS = st.builds(
     expires_at=st.none() | MOMENTS,
     stream_id=st.uuids(),
     version=st.integers(1, 2**62),
-    number=NUMBERS,
-    of=NUMBERS,
     commit_position=NUMBERS,
 )
 

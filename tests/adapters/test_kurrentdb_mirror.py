@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import msgspec
 import psycopg
 import pytest
-from kurrentdbclient import AsyncKurrentDBClient
+from kurrentdbclient import AsyncKurrentDBClient, NewRecord
 
 from adapters.kurrentdb import wire
 from adapters.kurrentdb.client import open_client
@@ -42,8 +42,8 @@ class Writer:
     ) -> UUID:
         """A new stream, or more of one. Returns its id."""
         stream = stream or uuid4()
-        of = len(texts) + (key is not None)
-        records = [
+        records = [] if key is None else [self._once(key, stream, after + len(texts))]
+        records += [
             wire.event_record(
                 Copied(
                     event_id=uuid7(),
@@ -57,18 +57,17 @@ class Writer:
                     traceparent=None,
                     occurred_at=datetime.now(UTC),
                     number=number,
-                    of=of,
+                    of=len(texts),
                 )
             )
             for number, text in enumerate(texts)
         ]
-        if key is not None:
-            expires = datetime.now(UTC) + timedelta(days=1)
-            last = after + len(texts)
-            once = CopiedOnce(key, b"\1\2", {"id": "x"}, expires, stream, last, of - 1, of)
-            records.append(wire.once_record(once))
         await self._client.append_records(records, [])
         return stream
+
+    def _once(self, key: UUID, stream_id: UUID, version: int) -> NewRecord:
+        expires = datetime.now(UTC) + timedelta(days=1)
+        return wire.once_record(CopiedOnce(key, b"\1\2", {"id": "x"}, expires, stream_id, version))
 
 
 @pytest.fixture
@@ -166,6 +165,47 @@ async def test_every_mirror_has_the_same_hashes(
     async with mirroring(kurrent, second_database) as log:
         await reaches(log, 39)
     assert rows(database) == rows(second_database)
+
+
+async def test_a_key_that_the_server_no_longer_has_changes_nothing_else(
+    kurrent: KurrentDouble, writer: Writer, database: str, second_database: str
+) -> None:
+    key = uuid4()
+    await writer.append("a", "b", key=key)
+    async with mirroring(kurrent, database) as log:
+        await reaches(log, 2)
+    kurrent.store.delete(wire.once_name(key), 0, for_ever=False)
+    kurrent.store.scavenge()
+    async with mirroring(kurrent, second_database) as anew:
+        await reaches(anew, 2)
+        assert await anew.done(key) is None
+    assert rows(second_database) == rows(database)
+
+
+async def test_a_mirror_that_starts_again_goes_on_where_it_was(
+    kurrent: KurrentDouble, writer: Writer, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for position in range(1, 4):
+        await writer.append("a", key=uuid4())
+        async with mirroring(kurrent, database) as log:
+            await reaches(log, position)
+    assert caplog.messages == []
+
+
+async def test_events_out_of_their_order_stop_the_mirror(
+    kurrent: KurrentDouble, writer: Writer, database: str
+) -> None:
+    await writer.append("a")
+    first = kurrent.store.log[0].position
+    await writer.append("b", "c")
+    last = kurrent.store.log[-1]
+    kurrent.go_back(first)
+    async with open_client(kurrent.url) as client:
+        moved = NewRecord(last.stream, last.type, last.data, last.metadata)
+        await client.append_records(moved)
+    async with mirroring(kurrent, database):
+        await halts(database, "not in their order")
+    assert len(rows(database)) == 1
 
 
 async def test_a_mirror_that_is_cut_down_again_and_again_copies_everything_once(

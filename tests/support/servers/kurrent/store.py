@@ -181,6 +181,11 @@ class Store:
                 self._file.truncate(0)
             self._write(kept)
 
+    def scavenge(self) -> None:
+        """Remove from the order of all what is deleted, as the real server does when asked to."""
+        with self.changed:
+            self.log = [each for each in self.log if each.revision >= self._kept_from(each.stream)]
+
     def _check(self, stream: str, expected: int, index: int = -1) -> None:
         actual = self.state(stream)
         if actual == TOMBSTONED:
