@@ -1,7 +1,7 @@
 """The log's contract: what is appended, what is read back, and how an append is refused.
 
-Two adapters fulfil it: `eventstore.postgres_log` and, for tests, `eventstore.memory_log`. The
-contract's tests run over both.
+Three logs fulfil it: `eventstore.postgres_log`; `adapters.kurrentdb.kurrent_log`; and, for tests,
+`eventstore.memory_log`. The contract's tests run over all of them.
 """
 
 from collections.abc import (
