@@ -35,6 +35,7 @@ from eventstore.database.connections import (
     Watch,
     prove,
 )
+from eventstore.database.ways import servers
 from eventstore.log import LogUnavailable
 from kit.cancellation import cancellations, stop_if_cancelled
 
@@ -93,6 +94,9 @@ _PARAMETERS = {
 }
 """Defaults for libpq's parameters; the URL's own take precedence. The server finds vanished clients
 by the same means."""
+
+_OF_SEVERAL = {"connect_timeout": "2"}
+"""The same, where there are several servers: one that hangs shall not keep us from the others."""
 
 _SETTINGS = {
     "tcp_keepalives_idle": "5",
@@ -159,7 +163,8 @@ def conninfo(url: str, name: str, *, role: str = ROLE, **settings: str) -> str:
     options = " ".join(
         [str(given.get("options", "")), *(f"-c {key}={value}" for key, value in of_session.items())]
     )
-    wanted = {key: value for key, value in _PARAMETERS.items() if key not in given}
+    defaults = {**_PARAMETERS, **_OF_SEVERAL} if len(servers(url)) > 1 else _PARAMETERS
+    wanted = {key: value for key, value in defaults.items() if key not in given}
     return make_conninfo(url, **wanted, options=options.strip(), application_name=name)
 
 
