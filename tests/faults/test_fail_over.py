@@ -11,6 +11,7 @@ import pytest
 from eventstore.log import LogUnavailable, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
+from tests.support.databases.faketime import Clock
 from tests.support.events.notes import CODEC, TALLY, Counted
 from tests.support.servers.standby import Pair
 
@@ -67,6 +68,23 @@ async def test_a_standby_that_lacks_the_last_events_begins_another(pair: Pair) -
         assert epochs(pair) == [(1, 0), (2, 5)]
         await log.append([StreamAppend(stream, 5, [Counted(by=2)])])
         assert (await Repository(log).state(TALLY, stream)).total == 7  # type: ignore[union-attr]
+
+
+async def test_a_standby_whose_clock_is_behind_takes_over_and_no_time_goes_back(pair: Pair) -> None:
+    with Clock() as clock:
+        clock.ahead(-20)
+        with clock.governing():
+            pair.standby.start()
+        async with PostgresLog.open(pair.url, CODEC, pool_size=2) as log:
+            before = await appended(log)
+            pair.catch_up()
+            pair.fail_over()
+            assert await head_of(log) == 1
+            after = await appended(log)
+            (first,), (last,) = [await log.read_stream(stream) for stream in (before, after)]
+            assert (first.env.position, last.env.position) == (1, 2)
+            assert first.env.recorded_at <= last.env.recorded_at
+            assert first.env.occurred_at < last.env.occurred_at
 
 
 async def test_when_the_primary_stops_in_order_the_standby_takes_over_and_nothing_is_lost(
