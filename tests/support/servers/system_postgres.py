@@ -46,11 +46,12 @@ def system_postgres(pair: Pair) -> Iterator[str]:
         "ssl_key_file": files[1],
         "fsync": "off",
     }
-    made = [programs / "initdb", "-D", home / "data", "-U", USER, f"--pwfile={home}/password"]
+    at = ["-D", str(home / "data")]
+    made = [str(programs / "initdb"), *at, "-U", USER, f"--pwfile={home}/password"]
     subprocess.run(made, user=user, check=True, capture_output=True)
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     with (home / "log.txt").open("wb") as log:
-        started = [programs / "postgres", "-D", home / "data", *options]
+        started = [str(programs / "postgres"), *at, *options]
         server = subprocess.Popen(started, user=user, stdout=log, stderr=log)
     url = f"postgresql://{USER}:a%20secret@127.0.0.1:{port}/postgres"
     try:
