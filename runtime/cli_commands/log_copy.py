@@ -81,4 +81,8 @@ def _kurrentdb_url(where: str, settings: "Settings") -> str:
 
 
 def _database(where: str, settings: "Settings") -> AbstractContextManager[str]:
-    return opening.database(settings, new=True) if where == POSTGRESQL else nullcontext(where)
+    from runtime.instance import trusting
+
+    if where == POSTGRESQL:
+        return opening.database(settings, new=True)
+    return nullcontext(trusting(where, settings.tls_ca))
