@@ -246,9 +246,15 @@ async def open_pool(
     configure: Callable[[psycopg.AsyncConnection], Awaitable[None]] | None = None,
     check: Callable[[psycopg.AsyncConnection], Awaitable[None]] = prove,
     watch: Watch | None = None,
+    sessions: str = _PARAMETERS["target_session_attrs"],
+    patience: float | None = None,
 ) -> AsyncIterator[AsyncConnectionPool]:
     """A pool of connections as `connect` opens them, for short statements. Silent connections are
-    replaced; with a `watch`, within a second.
+    replaced; with a `watch`, within a second. Users wait for one for
+    `patience` seconds, by default WAIT_SECONDS.
+
+    `sessions` says which servers are connected to (libpq's `target_session_attrs`), unless the URL
+    does.
 
     Each connection is passed to `configure` before its first use, and to `check` before every use,
     which raises psycopg.OperationalError for one that must not be used any more.
@@ -259,7 +265,8 @@ async def open_pool(
         if configure is not None:
             await configure(conn)
 
-    where = conninfo(url, "ludoteca", **_POOLED)
+    kind = str(conninfo_to_dict(url).get("target_session_attrs", sessions))
+    where = make_conninfo(conninfo(url, "ludoteca", **_POOLED), target_session_attrs=kind)
     makeshift = Makeshift(where, watch)
     pool = _Pool(
         check,
@@ -268,7 +275,7 @@ async def open_pool(
         min_size=1,
         max_size=size,
         open=False,
-        timeout=WAIT_SECONDS,
+        timeout=WAIT_SECONDS if patience is None else patience,
         reconnect_timeout=_TRIED_SECONDS,
         configure=prepare,
         kwargs={"autocommit": True, "watch": watch, "makeshift": makeshift},

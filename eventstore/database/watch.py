@@ -70,9 +70,14 @@ _OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 class DatabaseWatch:
     """The watch of one process, to be run as a task. Used from one event loop only."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, name: str = "the database", *, writable: bool = True) -> None:
+        """`name` is what the log calls it. Unless it has to be `writable`, any server is as
+        good."""
+        self._name = name
         # As the login user: the server hides sessions' states from other roles.
-        self._ways = Ways(url, conninfo(url, "ludoteca watch", role=""))
+        self._ways = Ways(
+            url, conninfo(url, "ludoteca watch", role=""), "read-write" if writable else "any"
+        )
         self._makeshift_until = float("inf")
         self._there = asyncio.Event()
         self._there.set()
@@ -134,12 +139,12 @@ class DatabaseWatch:
                     if self._doubts or conn is not before:
                         pause = TICK_SECONDS
                 except (psycopg.Error, OSError) as error:
-                    logger.info("the watch over the database lost its connection: %s", error)
+                    logger.info("the watch over %s lost its connection: %s", self._name, error)
                     _finish(conn)
                     conn, pause = None, 0.0
                 except Exception:
                     self._failures.warning(
-                        "failed", f"the watch over the database begins anew: {format_exc()}"
+                        "failed", f"the watch over {self._name} begins anew: {format_exc()}"
                     )
                     _finish(conn)
                     conn = None
@@ -207,7 +212,7 @@ class DatabaseWatch:
                 found = task.result()
                 self._ways.answered()
                 self._makeshift_until = (
-                    float("inf") if self._ways.seeks_writable else monotonic() + MAKESHIFT_SECONDS
+                    float("inf") if self._ways.is_first_choice else monotonic() + MAKESHIFT_SECONDS
                 )
             except TimeoutError:
                 logger.debug("the database says nothing to a new connection")
@@ -275,14 +280,14 @@ class DatabaseWatch:
         del self._inquiries[conn]
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failures.warning(
-                "inquiry", f"a connection to the database is not watched: {error!r}"
+                "inquiry", f"a connection to {self._name} is not watched: {error!r}"
             )
 
     async def _ask_elsewhere(self, conn: AsyncConnection) -> None:
         since, doubts, at_work = conn.waits_since, Doubts(), False
         while not at_work and since is not None and conn.waits_since == since and not conn.closed:
             if doubts.look({conn: since}):
-                logger.warning("a connection to the database fell silent: it is hung up")
+                logger.warning("a connection to %s fell silent: it is hung up", self._name)
                 conn.hang_up()
                 return
             with suppress(TimeoutError):
@@ -299,7 +304,7 @@ class DatabaseWatch:
             self._silence = 0.0
             self._asked_at = monotonic()
             return
-        logger.error("the database is away: what needs it is answered at once, until it is back")
+        logger.error("%s is away: what needs it is answered at once, until it is back", self._name)
         self._dependents.away = True
         self._away_since = monotonic()
         self._there.clear()
@@ -328,7 +333,7 @@ class DatabaseWatch:
         self._known.set()
         if not self.away:
             return
-        logger.warning("the database is back")
+        logger.warning("%s is back", self._name)
         self._dependents.away = False
         for conn in self._connections:  # old ones may lead to a server or network path that is gone
             if conn.heard_at < self._away_since:
@@ -341,7 +346,7 @@ class DatabaseWatch:
         lost = self._doubts.look(idle, self._connections)
         if not lost:
             return
-        logger.warning("connections to the database fell silent: they are hung up")
+        logger.warning("connections to %s fell silent: they are hung up", self._name)
         began = min(conn.waits_since or 0.0 for conn in lost)
         for conn in self._connections:
             if conn in lost or (
@@ -352,9 +357,11 @@ class DatabaseWatch:
 
 
 @asynccontextmanager
-async def watching(url: str) -> AsyncIterator[DatabaseWatch]:
-    """A running watch."""
-    watch = DatabaseWatch(url)
+async def watching(
+    url: str, name: str = "the database", *, writable: bool = True
+) -> AsyncIterator[DatabaseWatch]:
+    """A running watch. For the parameters see `DatabaseWatch`."""
+    watch = DatabaseWatch(url, name, writable=writable)
     task = asyncio.create_task(watch.run(), name="database-watch")
     try:
         yield watch

@@ -23,9 +23,11 @@ Server = dict[str, str]
 class Ways:
     """Tries the addresses in turn: first for a writable server, then for any server."""
 
-    def __init__(self, url: str, conninfo: str) -> None:
-        """`conninfo`: how to connect to the database at `url`, at any of its addresses."""
+    def __init__(self, url: str, conninfo: str, kind: str = "read-write") -> None:
+        """`conninfo`: how to connect to the database at `url`, at any of its addresses. `kind` is
+        sought first: with "any", no server has to be writable."""
         self._conninfo = conninfo
+        self._kind = kind
         self._given = servers(url)
         self._addresses = self._given
         self._turn = 0
@@ -42,7 +44,7 @@ class Ways:
         except (TimeoutError, psycopg.OperationalError):
             if self._addresses is self._given:
                 raise
-        kind = "read-write" if self.seeks_writable else "any"
+        kind = self._kind if self.is_first_choice else "any"
         return make_conninfo(self._conninfo, target_session_attrs=kind, **self._address)
 
     @property
@@ -51,8 +53,8 @@ class Ways:
         return len(self._addresses)
 
     @property
-    def seeks_writable(self) -> bool:
-        """Whether the current way accepts writable servers only."""
+    def is_first_choice(self) -> bool:
+        """Whether the current way accepts only what is sought first."""
         return self._turn % (2 * self.count) < self.count
 
     @property
