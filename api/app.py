@@ -24,6 +24,7 @@ from api.middleware.dispatch import Dispatch
 from api.middleware.guards import HeadRequests, ProblemResponses
 from api.middleware.limits import Limiter, RateLimit
 from api.middleware.metrics import Metrics, RequestMetrics
+from api.middleware.replica_metrics import ReplicaMetrics
 from api.middleware.security_headers import allow_inline_script
 from api.openapi import describe
 from api.problems import MEDIA_TYPE, ProblemDocument
@@ -74,6 +75,8 @@ def gateway(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
     app.router.route_class = CheckedRoute
     app.state.services = services
     app.state.metrics = Metrics(services.siblings)
+    if services.replica is not None:
+        app.state.metrics.registry.register(ReplicaMetrics(services.replica))
     app.state.limiter = Limiter(
         services.settings.rates,
         on=services.settings.rate_limit,

@@ -26,8 +26,8 @@ MAX_BYTES = 32 * 2**20
 _OVERHEAD_BYTES = 1_000
 """The memory of an answer besides its body."""
 
-Make = Callable[[], Awaitable[tuple[Content, int]]]
-"""Makes an answer's content, with the position that it reflects."""
+Make = Callable[[ReadModels], Awaitable[tuple[Content, int]]]
+"""Makes an answer's content from read models, with the position that it reflects."""
 
 
 class _Url(NamedTuple):
@@ -54,16 +54,20 @@ class KeptAnswers:
     async def answer(
         self, request: Request, reads: ReadModels, make: Make, *, game_id: UUID | None = None
     ) -> Response:
-        """The kept answer, or else a new one. It is about all games, or one of this id."""
+        """The kept answer, or else a new one. It is about all games, or one of this id.
+
+        What is to be kept is made from the primary, whose changes are followed: a standby may lack
+        a change that no position tells of, as a rebuild's.
+        """
         if "authorization" in request.headers:
-            content, position = await make()
+            content, position = await make(reads)
             return respond(request, content, position)
         url = _Url(request.scope["path"], request.scope["query_string"])
         found = self._find(url, reads.at_least)
         if found is not None:
             return respond(request, *found)
         since = self._tail.settled()
-        content, position = await make()
+        content, position = await make(reads if since is None else reads.from_primary())
         if since is not None and position >= since.position:
             self._keep(url, _Kept(content, position, since, game_id))
         return respond(request, content, position)

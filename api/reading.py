@@ -52,6 +52,8 @@ async def _read_models(
     request: Request, services: ServicesOf, min_position: MinPosition = 0
 ) -> ReadModels:
     reads = services.reads
+    if services.replica is not None and request.method == "GET":  # no command may rest on it
+        reads = reads.from_replica(services.replica)
     try:
         access = access_of(request.scope, services.tokens)
     except Unauthorized:

@@ -24,6 +24,7 @@ from queries.game_pages import GamePages
 from queries.operations import Operations
 from queries.own_writes import OwnWrites
 from queries.read_models import ReadModels
+from queries.replica import Replica
 from queries.search.engines import SearchEngines
 
 HealthCheck = Callable[[], Awaitable[None]]
@@ -64,6 +65,7 @@ class Services:
     `optional_dependencies` among the `health` checks. `dropped_log_lines` returns the number of log
     lines dropped by each kind of process. `database_watch` interrupts whatever waits for a database
     that is down. `siblings` are the API processes that share this one's port, if any.
+    `replica` answers queries in place of the primary, if there is one.
     """
 
     commands: Commands
@@ -89,6 +91,7 @@ class Services:
     dropped_log_lines: Callable[[], Mapping[str, int]] = dict
     database_watch: DatabaseWatch | None = None
     siblings: Siblings | None = None
+    replica: Replica | None = None
 
     def while_there(self) -> AbstractContextManager[object]:
         """A context that needs the database. Raises DatabaseAway as soon as the database is found

@@ -46,7 +46,10 @@ class GamePages:
         """Up to this position no game has changed since the cached pages were read."""
 
     async def browse(self, models: ReadModels, wanted: Browse) -> Answer[Page[Game]]:
-        """As `queries.games.browse`."""
+        """As `queries.games.browse`. What a standby may answer is neither cached nor taken from the
+        cache, which follows the primary."""
+        if models.may_be_replicas:
+            return await browse(models, wanted)
         after = self._seen
         look = await models.rows(_Look, _LOOK, after=after, upto=after + MAX_SCANNED_POSITIONS)
         clean = self._forget_changed(look, after)

@@ -19,6 +19,7 @@ import msgspec
 
 from eventstore.aggregate import Aggregate
 from eventstore.codec import Codec
+from eventstore.history import Mark
 from eventstore.postgres_log import PostgresLog
 from projections.projection import Projection
 from queries.positions import MAX_SCANNED_EVENTS, SOON_POSITIONS, PositionWaiter
@@ -42,10 +43,14 @@ MAX_LISTED, MAX_SHARING = 32, 8
 are told apart."""
 
 _READ_ON = f"""
-SELECT position, name, actor, correlation_id FROM log.events
+SELECT position, event_id, name, actor, correlation_id FROM log.events
 WHERE position > greatest(%s, (SELECT max(position) FROM log.events) - {MAX_READ_EVENTS})
 ORDER BY position LIMIT {MAX_READ_EVENTS}
 """
+
+
+NOWHERE = Mark()
+"""Before the first event."""
 
 
 class Reacts(Protocol):
@@ -63,9 +68,11 @@ class Reacts(Protocol):
 
 class _Own(msgspec.Struct, eq=False):
     """One caller's last writes: for each read model and reactor the position of the last relevant
-    event; how many correlations the caller began, and the ids of the first ones."""
+    event; the last of these events; how many correlations the caller began, and the ids of the
+    first ones."""
 
     positions: dict[str, int] = {}
+    last: Mark = NOWHERE
     begun: int = 0
     listed: str = ""
 
@@ -131,7 +138,9 @@ class OwnWrites:
                         self._note(*row)
                     self._served = upto
 
-    def _note(self, position: int, name: str, actor: str, correlation_id: UUID | None) -> None:
+    def _note(
+        self, position: int, event_id: UUID, name: str, actor: str, correlation_id: UUID | None
+    ) -> None:
         self._followed = position
         owners: Sequence[_Own] = self._begun.get(correlation_id, ()) if correlation_id else ()
         if actor.startswith("user:"):
@@ -140,9 +149,10 @@ class OwnWrites:
                 owners = (*owners, own)
                 if correlation_id is not None and len(owners) <= MAX_SHARING:
                     self._begin(own, correlation_id, owners)
-        for consumer in self._consumers.get(name, ()) if owners else ():
-            for own in owners:
-                own.positions[consumer] = position
+        consumers = self._consumers.get(name, ()) if owners else ()
+        for own in owners if consumers else ():
+            own.positions.update(dict.fromkeys(consumers, position))
+            own.last = Mark(position, event_id)
 
     def _own(self, actor: str) -> _Own:
         own = self._callers.get(actor)
@@ -183,6 +193,10 @@ class OwnWrites:
         process has read the log."""
         positions = self._callers.get(actor, _NOTHING).positions
         return {name: positions.get(name, 0) for name in models}
+
+    def last(self, actor: str) -> Mark:
+        """The caller's last event: a server that has it has the others as well."""
+        return self._callers.get(actor, _NOTHING).last
 
     async def until_reacted(self, actor: str, models: Collection[str], seconds: float) -> None:
         """Wait until reactors have appended what follows, for these read models, from the caller's
@@ -266,19 +280,35 @@ class ReadYourWrites:
         `newer` is what NEWER said in the same snapshot.
         """
         writes = self._writes
-        if not at.keys() <= self._wanted.keys():
-            if newer:
-                await writes.read_on()
-            if not writes.knows(self._actor):
-                return True
-            await self._timed(writes.until_reacted(self._actor, at.keys(), self._left))
-            self._wanted |= writes.wanted(self._actor, at)
+        if not await self._decide(at.keys(), newer=newer):
+            return True
         behind = {name: self._wanted[name] for name in at if at[name] < self._wanted[name]}
         missing = writes.worth_waiting(behind, at)
         if not missing or self._left <= 0:
             return True
         await self._timed(writes.reach(missing, at, self._left))
         return False
+
+    async def wanted(self, models: Collection[str]) -> tuple[Mapping[str, int], Mark]:
+        """The positions at which these read models have the caller's writes, and the caller's last
+        event, wherever the models are read: the log has been read to its end, and the reactors have
+        been waited for."""
+        if not await self._decide(models, newer=True):
+            return {}, NOWHERE
+        return self._wanted, self._writes.last(self._actor)
+
+    async def _decide(self, models: Collection[str], *, newer: bool) -> bool:
+        """Decide where these read models have to be, unless an earlier query of the request did.
+        Returns whether the caller wrote anything lately."""
+        writes = self._writes
+        if not self._wanted.keys() >= set(models):
+            if newer:
+                await writes.read_on()
+            if not writes.knows(self._actor):
+                return False
+            await self._timed(writes.until_reacted(self._actor, models, self._left))
+            self._wanted |= writes.wanted(self._actor, models)
+        return True
 
     async def _timed(self, waiting: Awaitable[object]) -> None:
         clock = asyncio.get_running_loop().time

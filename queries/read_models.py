@@ -1,28 +1,15 @@
 """Queries of read models: typed rows, and the log position that they reflect, in one statement and
-so in one snapshot.
-
-A query is plain SQL that names its read models by `@`: `SELECT name FROM @users`; `@model:part` is
-the table beside it whose name ends in `_part`. The table is looked up in consumers.feeds and
-cached; the statement itself checks that it is still the active one, and after a rebuild's switch it
-is looked up again.
-
-Why no views: replacing the table under a view takes an exclusive lock, for which a switch would
-wait until the longest report ends, and all other queries for the switch. And several versions of a
-read model may be read at the same time.
-"""
+so in one snapshot. How a query names its read models is told in `queries.tables`."""
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from functools import cache
-from typing import Any, Generic, TypeVar, get_origin
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from eventstore.consumers.checkpoints import SUBSCRIPTIONS
-from projections.projection import Projection, Row, shown_fields
+from projections.projection import Projection
 from projections.registry import read_models
 from projections.search.projection import GamesIndex
 from queries.own_writes import ReadYourWrites
@@ -36,13 +23,11 @@ from queries.positions import (
     Readable,
     ReadModelBehind,
 )
+from queries.tables import MAX_TRIES, Shown, Tables, models_in
 
 T = TypeVar("T")
 U = TypeVar("U")
 S = TypeVar("S", bound=msgspec.Struct)
-
-MAX_TRIES = 5
-"""How often a query looks up its tables before it reports them missing."""
 
 WAIT_TIMEOUT_SECONDS = 5.0
 """How long a query waits for its read models to reach a position."""
@@ -60,6 +45,20 @@ class Answer(msgspec.Struct, Generic[T], frozen=True):
         return Answer(change(self.value), self.position)
 
 
+class Replica(Protocol):
+    """What queries need of `queries.replica.Replica`."""
+
+    async def rows(
+        self,
+        row: type[S],
+        query: str,
+        names: tuple[str, ...],
+        values: Mapping[str, object],
+        own: ReadYourWrites | None,
+        at_least: int,
+    ) -> Shown[S] | None: ...
+
+
 class ReadModels:
     """Runs queries over the active tables of the read models, by connections of a pool
     (autocommit).
@@ -71,22 +70,37 @@ class ReadModels:
     def __init__(
         self, pool: AsyncConnectionPool, readable: Mapping[str, Readable] | None = None
     ) -> None:
-        known = {each.projection.name: _readable(each.projection) for each in read_models()}
-        self._pool = pool
-        self._known = known if readable is None else readable
+        self._known = readable_here() if readable is None else readable
         self.waiter = PositionWaiter(
             pool, {GamesIndex.name: _readable(GamesIndex(), is_table=False), **self._known}
         )
-        self._active: dict[str, ActiveSubscription] = {}
+        self._tables = Tables(pool, self.waiter)
         self._at_least = 0
         self._timeout = WAIT_TIMEOUT_SECONDS
         self._own: ReadYourWrites | None = None
+        self._replica: Replica | None = None
 
     def of_caller(self, own: ReadYourWrites) -> "ReadModels":
         """The same read models for one request of a signed-in caller: answers include the caller's
         own writes, if the read models get them in time."""
         view = self._copy()
         view._own = own
+        return view
+
+    def from_replica(self, replica: Replica) -> "ReadModels":
+        """The same read models for one request that a standby may answer. Once it cannot, the rest
+        of the request is answered from here, so that no later query shows an earlier position."""
+        view = self._copy()
+        view._replica = replica
+        return view
+
+    def from_primary(self) -> "ReadModels":
+        """The same read models without a standby: for whatever is kept longer than a request, as
+        each of its parts must be of one server."""
+        if self._replica is None:
+            return self
+        view = self._copy()
+        view._replica = None
         return view
 
     def _copy(self) -> "ReadModels":
@@ -98,6 +112,11 @@ class ReadModels:
     def at_least(self) -> int:
         """The lowest position that answers may reflect."""
         return self._at_least
+
+    @property
+    def may_be_replicas(self) -> bool:
+        """Whether a standby may answer."""
+        return self._replica is not None
 
     @property
     def is_of_caller(self) -> bool:
@@ -127,22 +146,39 @@ class ReadModels:
 
         For rows of a read model (`SELECT * FROM @orders`), internal fields are not read.
         """
-        names, clock = _models_in(query), asyncio.get_running_loop()
+        names, clock = models_in(query), asyncio.get_running_loop()
+        if self._replica is not None:
+            replicated = await self._replica.rows(
+                row, query, names, values, self._own, self._at_least
+            )
+            if replicated is not None:
+                return Answer(replicated.rows, replicated.position)
+            self._replica = None
         deadline = clock.time() + self._timeout
         while True:
             try:
-                answer, at, newer = await self._rows(row, query, names, values)
+                shown = await self._shown(row, query, names, values)
             except ReadModelBehind as behind:
                 if isinstance(behind, CatchingUp) and behind.left > SOON_POSITIONS:
                     raise
                 # Otherwise the projector of a new shop is about to create the tables.
             else:
-                if answer.position >= self._at_least:
-                    if self._own is None or await self._own.are_in(at, newer=newer):
-                        return answer
+                if shown.position >= self._at_least:
+                    if self._own is None or await self._own.are_in(
+                        shown.positions, newer=shown.beside
+                    ):
+                        return Answer(shown.rows, shown.position)
                     continue
             if not await self.waiter.wait(names, self._at_least, deadline - clock.time()):
                 raise ReadModelBehind(f"{', '.join(names)} not yet at {self._at_least}")
+
+    async def _shown(
+        self, row: type[S], query: str, names: tuple[str, ...], values: Mapping[str, object]
+    ) -> Shown[S]:
+        """The rows and, for a caller, each read model's position, and NEWER."""
+        if self._own is None:
+            return await self._tables.rows(row, query, names, values)
+        return await self._tables.rows(row, query, names, {**values, **self._own.values}, NEWER)
 
     async def catching_up(self) -> dict[str, Progress]:
         """The read models that queries cannot read yet, of a new version or with lost rows, and
@@ -183,111 +219,11 @@ class ReadModels:
             if await self._own.are_in({name: found.position}, newer=newer):
                 return found
 
-    # -- one statement -----------------------------------------------------------------------------
 
-    async def _rows(
-        self, row: type[S], query: str, names: tuple[str, ...], values: Mapping[str, object]
-    ) -> tuple[Answer[list[S]], Mapping[str, int], bool]:
-        """The answer and, for a caller, each read model's position, and NEWER."""
-        columns, decoder = _reading(row)
-        own = self._own
-        values = {name: _sendable(value) for name, value in values.items()}
-        for _ in range(MAX_TRIES):
-            active = await self._find(names)
-            statement = _statement(
-                columns,
-                query,
-                tuple((name, active[name].storage) for name in names),
-                of_caller=own is not None,
-            )
-            if own is not None:
-                values.update(own.values)
-            values["_feeds"] = [active[name].name for name in names]
-            try:
-                async with self._pool.connection() as conn:
-                    found = await (await conn.execute(statement, values)).fetchone()
-            except psycopg.errors.UndefinedTable:
-                found = None
-            if found is not None and found[1] == len(names):
-                answer = Answer(decoder.decode(found[2]), found[0])
-                if own is None:
-                    return answer, {}, False
-                at = {names[0]: found[0]} if len(names) == 1 else zip(names, found[4], strict=True)
-                return answer, dict(at), found[3]
-            for name in names:
-                self._active.pop(name, None)
-        raise ReadModelBehind(f"{', '.join(names)} have no tables yet")
-
-    async def _find(self, names: Iterable[str]) -> Mapping[str, ActiveSubscription]:
-        unknown = [name for name in names if name not in self._active]
-        if not unknown:
-            return self._active
-        found = await self.waiter.active(unknown)
-        self._active.update(
-            (name, subscription)
-            for name, subscription in found.items()
-            if not subscription.stands_in
-        )
-        return {**self._active, **found}
+def readable_here() -> dict[str, Readable]:
+    """The versions of the registry's projections that this program reads."""
+    return {each.projection.name: _readable(each.projection) for each in read_models()}
 
 
 def _readable(projection: Projection[Any], *, is_table: bool = True) -> Readable:
     return Readable(projection.version, projection.earlier, is_table)
-
-
-@cache
-def _models_in(query: str) -> tuple[str, ...]:
-    return tuple(sorted({name for name, _ in _MODEL.findall(query)}))
-
-
-def with_tables(query: str, tables: Mapping[str, str]) -> str:
-    """The query with quoted tables in place of the read models' names."""
-    return _MODEL.sub(lambda found: _part(tables[found[1]], found[2]), query)
-
-
-def _part(table: str, part: str | None) -> str:
-    return table if part is None else f'{table[:-1]}_{part}"'
-
-
-_MODEL = re.compile(r"(?<![\w@])@([a-z_]+)(?::([a-z]+))?")
-
-
-_EACH = "array_agg(position ORDER BY array_position(%(_feeds)s, feed))"
-"""SQL: the checkpoint of each read model."""
-
-
-@cache
-def _statement(
-    columns: str, query: str, storages: tuple[tuple[str, str], ...], *, of_caller: bool
-) -> bytes:
-    """The statement: the rows as one JSON array, with the checkpoint and, for a caller, NEWER and
-    each read model's checkpoint, in one snapshot."""
-    tables = {name: 'read."{}"'.format(storage.replace('"', '""')) for name, storage in storages}
-    each = _EACH if of_caller and len(storages) > 1 else "null"
-    return f"""
-SELECT at.position, at.n, (
-    SELECT coalesce(json_agg(found), '[]')::text
-    FROM (SELECT {columns} FROM ({with_tables(query, tables)}) AS asked) AS found
-), {NEWER if of_caller else "false"}, at.each
-FROM (
-    SELECT min(position) AS position, count(*) AS n, {each} AS each
-    FROM {SUBSCRIPTIONS}
-    WHERE feed = ANY (%(_feeds)s) AND active
-) AS at""".encode()
-
-
-@cache
-def _reading(row: type[S]) -> tuple[str, msgspec.json.Decoder[list[S]]]:
-    """The columns to select for a type of rows, and their decoder."""
-    columns = ", ".join(shown_fields(row)) if issubclass(get_origin(row) or row, Row) else "*"
-    return columns, msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
-
-
-def _sendable(value: object) -> object:
-    """The value in a form that PostgreSQL accepts. Characters that it cannot store are in no row,
-    so any replacement works."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
-    if isinstance(value, list):
-        return [_sendable(each) for each in value]
-    return value

@@ -24,6 +24,7 @@ class RegionCurrencies:
 
     async def currency(self, models: ReadModels, region: str) -> Answer[str]:
         """As `queries.games.currency_of`."""
+        models = models.from_primary()
         if models.is_of_caller:
             return await self._pages.currency(models, region)
         known_upto, kept = self._tail.position(), self._kept.get(region)

@@ -78,6 +78,12 @@ def database_url(settings: Settings) -> str:
     return trusting(url, settings.tls_ca) if url else EmbeddedPostgres(settings.home).url
 
 
+def read_url(settings: Settings) -> str:
+    """The URL of its database's standbys that answer queries; empty when there are none."""
+    url = settings.read_url.get_secret_value()
+    return trusting(url, settings.tls_ca) if url else ""
+
+
 def trusting(url: str, authorities: str) -> str:
     """The URL of a PostgreSQL, with the file of authorities (none if empty) by which libpq verifies
     its certificate, where it is to be verified by others than the URL or the environment name."""

@@ -36,12 +36,15 @@ def _widest(values: Iterable[float]) -> float:
     return max(values, key=abs)
 
 
-_COUNTERS = frozenset({"ludoteca_http_requests", "ludoteca_http_request_seconds"})
+_COUNTERS = frozenset(
+    {"ludoteca_http_requests", "ludoteca_http_request_seconds", "ludoteca_replica_queries"}
+)
 
 _GAUGES: Mapping[str, Callable[[Iterable[float]], float]] = {
     "ludoteca_live_sockets": sum,
     "ludoteca_clock_steps": max,
     "ludoteca_clock_ahead_seconds": _widest,
+    "ludoteca_replica_up": min,
 }
 """How the gauges of processes become that of the program. The others, which are looked up in the
 database, say the same in each process."""

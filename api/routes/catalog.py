@@ -226,7 +226,7 @@ async def browse_games(
     and sellers their own."""
     compares = sort in {"price", "-price"} or price_min is not None or price_max is not None
 
-    async def make() -> tuple[Content, int]:
+    async def make(reads: ReadModels) -> tuple[Content, int]:
         wanted = games_query.Browse(
             category=category,
             genre=genre,
@@ -271,7 +271,7 @@ async def search_games(
     """Search the games on sale. The search tolerates typos and missing accents, and takes the last
     word as the beginning of one."""
 
-    async def make() -> tuple[Content, int]:
+    async def make(reads: ReadModels) -> tuple[Content, int]:
         query = SearchQuery(
             q=q,
             category=category,
@@ -290,7 +290,7 @@ async def search_games(
         return await _search_results(request, services, reads, query)
 
     if services.search.prefers_another_engine:  # only asking it shows whether it can answer
-        return respond(request, *await make())
+        return respond(request, *await make(reads))
     kept_answers: KeptAnswers = request.app.state.kept_answers
     return await kept_answers.answer(request, reads, make)
 
@@ -325,7 +325,7 @@ async def get_game(
     The ETag covers the game's version, its price in the caller's region and its availability.
     """
 
-    async def make() -> tuple[Content, int]:
+    async def make(reads: ReadModels) -> tuple[Content, int]:
         game, position = await found(
             services, reads, lambda models: games_query.game(models, game_id), GAME.missing
         )

@@ -17,7 +17,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from projections.search.document import GameDocument
 from projections.search.postgres_index import quoted
-from queries.read_models import ReadModels, with_tables
+from queries.read_models import ReadModels
 from queries.search.port import (
     FACET_SPELLINGS,
     LOOSE_SHARE,
@@ -37,6 +37,7 @@ from queries.search.port import (
 )
 from queries.search.ranking import Candidate
 from queries.stock import OFFERS, Offer
+from queries.tables import with_tables
 
 S = TypeVar("S", bound=msgspec.Struct)
 Values = dict[str, object]

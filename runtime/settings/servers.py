@@ -27,6 +27,10 @@ class ServerSettings(BaseModel):
     database_url: SecretStr = Field(
         SecretStr(""), description="PostgreSQL (16 or later). Empty: an embedded one in HOME."
     )
+    read_url: SecretStr = Field(
+        SecretStr(""),
+        description="Standbys of the database, which answer queries while they are fresh enough. Empty: the database itself answers.",
+    )
     rabbitmq_url: SecretStr = Field(
         SecretStr(""), description="RabbitMQ for payments and the event bus. Empty: PostgreSQL."
     )
@@ -114,7 +118,7 @@ class ServerSettings(BaseModel):
             )
         return value
 
-    @field_validator("database_url")
+    @field_validator("database_url", "read_url")
     @classmethod
     def _conninfo(cls, value: SecretStr) -> SecretStr:
         import psycopg  # slow to import, and not every command uses a database

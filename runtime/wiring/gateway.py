@@ -24,8 +24,10 @@ from queries.audit import Audit
 from queries.operations import Operations
 from queries.own_writes import OwnWrites
 from queries.read_models import ReadModels
+from queries.replica import open_replica
 from queries.search.port import SearchUnavailable
 from runtime import log_stream
+from runtime.instance import read_url
 from runtime.logs import dropped_lines
 from runtime.wiring.codec import codec
 from runtime.wiring.core import Core
@@ -37,6 +39,7 @@ logger = logging.getLogger(__name__)
 ELASTICSEARCH = "elasticsearch"
 KAFKA = "kafka"
 KURRENTDB, MIRROR = "kurrentdb", "mirror"
+REPLICA = "replica"
 
 _UNSEEN: tuple[type[Exception], ...] = (TimeoutError, *AWAY)
 
@@ -68,6 +71,12 @@ async def open_app(
     if kafka := settings.kafka_url.get_secret_value():
         trust = Trust(settings.tls_ca)
         health[KAFKA] = lambda: _check_kafka(kafka, trust)
+    replica = None
+    if url := read_url(settings):
+        replica = await core.stack.enter_async_context(
+            open_replica(core.log, url, settings.pool_size)
+        )
+        health[REPLICA] = replica.check
     core.commands.make_all()
     yield create_app(
         Services(
@@ -94,7 +103,7 @@ async def open_app(
             secret=core.secrets.fingerprints,
             queues=tuple(queues.values()),
             health=health,
-            optional_dependencies=frozenset({ELASTICSEARCH, KAFKA}),
+            optional_dependencies=frozenset({ELASTICSEARCH, KAFKA, REPLICA}),
             dependency_errors=(
                 SearchUnavailable,
                 ImageStoreUnavailable,
@@ -104,6 +113,7 @@ async def open_app(
             dropped_log_lines=lambda: log_stream.counts(dropped_lines(settings)),
             database_watch=core.log.watch,
             siblings=siblings,
+            replica=replica,
             settings=GatewaySettings(
                 rate_limit=settings.rate_limit == "on",
                 rates=Rates(ipv6_prefix=settings.rate_limit_ipv6_prefix),

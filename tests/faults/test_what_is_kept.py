@@ -88,7 +88,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "projections.engine.replaying.HeldRows",  # within one command
     "projections.engine.replaying.Replay",
     "queries.own_writes.ReadYourWrites",  # within one request
-    "queries.read_models.ReadModels",  # names of tables, checked by each query
+    "queries.tables.Tables",  # names of tables, checked by each query
     "runtime.processes.graceful.TlsServer",  # handshakes under way
     "runtime.wiring.gateway.Rebuilder",  # tasks under way
     "commands.payment_reconciliation._Reconciler",  # within one command
@@ -141,10 +141,11 @@ def test_whoever_keeps_something_has_said_what_becomes_of_it_when_the_log_goes_b
 
 def test_who_is_told_is_told() -> None:
     """Each registration is one call; those without a container of their own (the head, the pool,
-    followers) come on top."""
+    standbys, followers) come on top."""
     calls = sum(
         path.read_text(encoding="utf-8").count(".when_it_changes(")
         for folder in FOLDERS
         for path in (ROOT / folder).rglob("*.py")
     )
-    assert calls == len(REGISTERED) + len({"HeadWatcher", "PostgresLog", "StreamFollower"})
+    others = {"HeadWatcher", "PostgresLog", "Replica", "StreamFollower"}
+    assert calls == len(REGISTERED) + len(others)

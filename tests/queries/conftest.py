@@ -2,6 +2,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from queries import replica
 from tests.support.shops.projected import Shop, open_shop, projecting
 
 
@@ -17,3 +18,9 @@ async def idle_shop(database: str) -> AsyncIterator[Shop]:
     """A shop without a projector."""
     async with open_shop(database) as shop:
         yield shop
+
+
+@pytest.fixture
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standbys are looked at often, so that tests need not wait for it."""
+    monkeypatch.setattr(replica, "PAUSE_SECONDS", 0.1)

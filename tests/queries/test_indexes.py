@@ -20,7 +20,8 @@ from queries import (
 from queries.deadlines import DueTimes
 from queries.games import Browse
 from queries.live.status_changes import StatusChanges
-from queries.read_models import Answer, with_tables
+from queries.read_models import Answer
+from queries.tables import with_tables
 from tests.support.events.history import BUYER, DUE, GAME, ORDER, SELLER, registered
 from tests.support.shops.projected import Shop
 

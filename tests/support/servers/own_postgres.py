@@ -97,18 +97,7 @@ class OwnPostgres:
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
-        for pid in self._pids():
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-
-    def _pids(self) -> list[int]:
-        server = self._server.pid
-        if server is None:
-            return []
-        found = subprocess.run(
-            ["pgrep", "-P", str(server)], capture_output=True, text=True, check=False
-        ).stdout
-        return [server, *map(int, found.split())]
+        signal_all(self._server, number)
 
     # -- refusing ----------------------------------------------------------------------------------
 
@@ -194,3 +183,15 @@ class OwnPostgres:
     def free(self) -> None:
         """Free the disk."""
         self._stuffing.unlink(missing_ok=True)
+
+
+def signal_all(server: EmbeddedPostgres, number: signal.Signals) -> None:
+    """Send a signal to all processes of a server, if it runs."""
+    if server.pid is None:
+        return
+    children = subprocess.run(
+        ["pgrep", "-P", str(server.pid)], capture_output=True, text=True, check=False
+    ).stdout
+    for pid in (server.pid, *map(int, children.split())):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)

@@ -1,6 +1,7 @@
 """A PostgreSQL primary and its asynchronous standby, for one test, behind one URL."""
 
 import shutil
+import signal
 import subprocess
 from typing import Self
 from urllib.parse import quote
@@ -9,7 +10,7 @@ import psycopg
 
 from adapters.postgres.embedded import EmbeddedPostgres
 from adapters.postgres.programs import program
-from tests.support.servers.own_postgres import QUICK, OwnPostgres
+from tests.support.servers.own_postgres import QUICK, OwnPostgres, signal_all
 from tests.support.servers.shared import quick_folder
 
 
@@ -17,7 +18,9 @@ class Pair:
     """`with Pair() as pair`: the primary serves; the standby replicates it once `start`ed, until it
     is promoted."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: str) -> None:
+        """`settings` are those of the standby, added to QUICK."""
+        self._settings = settings
         self.primary = OwnPostgres(wal_keep_size="64MB")
         self._home = quick_folder("ludoteca-standby-")
 
@@ -35,10 +38,11 @@ class Pair:
         shutil.chown(copy, owner.st_uid, owner.st_gid)
         for path in copy.rglob("*"):
             shutil.chown(path, owner.st_uid, owner.st_gid)
-        self.standby = EmbeddedPostgres(self._home, settings=QUICK)
+        self.standby = EmbeddedPostgres(self._home, settings={**QUICK, **self._settings})
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.go_on()
         self.standby.stop()
         shutil.rmtree(self._home, ignore_errors=True)
         self.primary.__exit__()
@@ -60,6 +64,32 @@ class Pair:
             ).fetchone()[0]:  # type: ignore[index]
                 pass
 
+    def pause_replay(self) -> None:
+        """Have the standby receive, but not show, what the primary does from now on."""
+        self._ask_standby("SELECT pg_wal_replay_pause()")
+        while self._ask_standby("SELECT pg_get_wal_replay_pause_state()") != ("paused",):
+            pass
+
+    def resume_replay(self) -> None:
+        """Have the standby go on."""
+        self._ask_standby("SELECT pg_wal_replay_resume()")
+
+    def freeze(self) -> None:
+        """Pause all processes of the standby by SIGSTOP."""
+        signal_all(self.standby, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Resume them by SIGCONT."""
+        signal_all(self.standby, signal.SIGCONT)
+
+    def promote(self) -> None:
+        """Make the standby a primary beside the other."""
+        self._ask_standby("SELECT pg_promote(true)")
+
+    def _ask_standby(self, query: str) -> tuple[object, ...] | None:
+        with psycopg.connect(self.standby.url, autocommit=True) as conn:
+            return conn.execute(query.encode()).fetchone()
+
     def fail_over(self, *, in_order: bool = False) -> None:
         """Stop the primary and promote the standby with the events that it has: with all of them,
         if the primary stopped in order."""
@@ -67,5 +97,4 @@ class Pair:
             self.primary.shut_down()
         else:
             self.primary.kill()
-        with psycopg.connect(self.standby.url, autocommit=True) as conn:
-            conn.execute("SELECT pg_promote(true)")
+        self.promote()

@@ -1,0 +1,29 @@
+"""Whether standbys answer queries, and how many they have answered, for /metrics."""
+
+from collections.abc import Iterator
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from queries.replica import Replica
+
+
+class ReplicaMetrics(Collector):
+    """Collects what a process knows of its standbys."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics."""
+        yield GaugeMetricFamily(
+            "ludoteca_replica_up", "1 while standbys answer queries.", not self._replica.unfit
+        )
+        queries = CounterMetricFamily(
+            "ludoteca_replica_queries",
+            "Queries that a standby might answer, by the server that did.",
+            labels=("answered_by",),
+        )
+        queries.add_metric(("standby",), self._replica.answered)
+        queries.add_metric(("primary",), self._replica.passed_on)
+        yield queries
