@@ -42,6 +42,9 @@ Result = TypeVar("Result")
 CALL_SECONDS = 2.0
 """The most time for a call, with the client's own second try and a search for the leader."""
 
+BYTES_A_SECOND = 4 << 20
+"""A large append has more time: a second for so much."""
+
 _DEFAULTS = {"GossipTimeout": "1", "MaxDiscoverAttempts": "2", "KeepAliveInterval": "10000"}
 """Options of the client's, unless the URL has them: its own waits are far longer than ours."""
 
@@ -149,19 +152,20 @@ class Kurrentdb:
         Raises Refused, TooLarge. A server before 26.1 cannot check streams that are not appended
         to in the same transaction: they are looked at just before it.
         """
+        seconds = CALL_SECONDS + sum(len(each.data) for each in records) / BYTES_A_SECOND
         if self._has_checks:
             checks = [StreamStateCheck(name, state) for name, state in expected.items()]
             try:
                 await self._call(
-                    lambda client: client.append_records(records, checks, timeout=CALL_SECONDS)
+                    lambda client: client.append_records(records, checks, timeout=seconds), seconds
                 )
                 return
             except _Unimplemented:
                 self._has_checks = False
-        await self._append_session(records, expected)
+        await self._append_session(records, expected, seconds)
 
     async def _append_session(
-        self, records: Sequence[NewRecord], expected: Mapping[str, Expected]
+        self, records: Sequence[NewRecord], expected: Mapping[str, Expected], seconds: float
     ) -> None:
         events: dict[str, list[NewEvent]] = {}
         for each in records:
@@ -173,7 +177,7 @@ class Kurrentdb:
                 raise Refused({name: -1 if last is None else last.stream_position})
         appends = [NewEvents(name, added, expected[name]) for name, added in events.items()]
         await self._call(
-            lambda client: client.multi_append_to_stream(appends, timeout=CALL_SECONDS)
+            lambda client: client.multi_append_to_stream(appends, timeout=seconds), seconds
         )
 
     async def last(self, stream: str) -> RecordedEvent | None:
@@ -217,7 +221,9 @@ class Kurrentdb:
             await self.append([record], {_PROOF: StreamState.EXISTS})
 
     async def _call(
-        self, call: Callable[[AsyncKurrentDBClient], Coroutine[object, object, Result]]
+        self,
+        call: Callable[[AsyncKurrentDBClient], Coroutine[object, object, Result]],
+        seconds: float = CALL_SECONDS,
     ) -> Result:
         """Make a call, for a bounded time. Raises LogUnavailable, Refused, TooLarge,
         _Unimplemented, _Gone."""
@@ -226,7 +232,7 @@ class Kurrentdb:
         task = background_task(call(client), "call to KurrentDB")
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            await asyncio.wait([task], timeout=CALL_SECONDS)
+            await asyncio.wait([task], timeout=seconds)
             if not task.done():
                 raise TimeoutError
             return task.result()

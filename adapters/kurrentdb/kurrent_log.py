@@ -166,7 +166,8 @@ class KurrentLog(PostgresLog):
                 await self._send(append)
             except Refused as refused:
                 await self._lose(append, once, refused)
-            last = await self._place(append.last, seen)
+            with self.while_there():
+                last = await self._place(append.last, seen)
         except AWAY as error:
             raise LogUnavailable("the log's database cannot be reached") from error
         if last.event_id != append.event_ids[-1]:
@@ -304,13 +305,17 @@ class KurrentLog(PostgresLog):
         return once if isinstance(once, CopiedOnce) else None
 
     async def purge_expired(self) -> int:
-        """As `Log.purge_expired`: first in KurrentDB, then in the mirror."""
+        """As `Log.purge_expired`: first in KurrentDB, then in the mirror. What KurrentDB does not
+        answer to is left for the next call."""
         async with self.pool.connection() as conn:
             rows = await (await conn.execute(_EXPIRED, (self._clock.now(),))).fetchall()
         purged = 0
         for at in range(0, len(rows), PURGED_AT_ONCE):
             keys = [key for (key,) in rows[at : at + PURGED_AT_ONCE]]
-            await asyncio.gather(*map(self._delete_if_expired, keys))
+            try:
+                await asyncio.gather(*map(self._delete_if_expired, keys))
+            except LogUnavailable:
+                break
             async with self.pool.connection() as conn:
                 purged += (await conn.execute(_PURGE, (keys, self._clock.now()))).rowcount
         return purged

@@ -28,6 +28,7 @@ from eventstore.log import (
     VersionConflict,
 )
 from tests.support.events.notes import CODEC, Counted, admin, new_stream, noted, texts_of
+from tests.support.servers.faulty_proxy import Proxy
 from tests.support.servers.kurrent import KurrentDouble
 
 pytestmark = pytest.mark.server
@@ -182,6 +183,21 @@ async def test_a_server_that_was_away_is_found_again(
     assert texts_of(await log.read()) == ["a", "c"]
 
 
+async def test_a_network_that_falls_silent_holds_nobody(
+    kurrent: KurrentDouble, database: str
+) -> None:
+    with Proxy(kurrent.url) as proxy:
+        async with (
+            mirroring(kurrent.url, database),
+            KurrentLog.mirrored(proxy.url, database, CODEC, pool_size=3) as log,
+        ):
+            await log.append([new_stream("a")])
+            proxy.freeze()
+            await unavailable(log.append([new_stream("b")]))
+            proxy.heal()
+            await appended_once(log, new_stream("c"))
+
+
 async def test_a_proof_appends_nothing(kurrent: KurrentDouble, log: KurrentLog) -> None:
     await log.prove_writer()
     await log.prove_writer(another=True)
@@ -275,6 +291,20 @@ async def test_without_a_mirror_an_append_is_not_acknowledged_but_happens(
             assert texts_of(await log.read_stream(stream)) == ["a"]
 
 
+async def test_who_waits_for_the_mirror_learns_when_postgresql_is_down(
+    kurrent: KurrentDouble, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kurrent_log, "MIRROR_SECONDS", 10 * LONG)
+    with Proxy(database) as proxy:
+        async with KurrentLog.mirrored(
+            kurrent.url, proxy.url, CODEC, pool_size=3, watched=True
+        ) as log:
+            waiting = asyncio.create_task(unavailable(log.append([new_stream("a")])))
+            await asyncio.to_thread(kurrent.store.wait_for_records, 1)
+            proxy.freeze()
+            await waiting
+
+
 async def test_while_the_mirror_has_come_to_a_halt_nothing_is_appended(
     kurrent: KurrentDouble, database: str
 ) -> None:
@@ -354,6 +384,18 @@ async def test_a_key_that_was_used_again_is_not_purged(
     with pytest.raises((AlreadyDone, VersionConflict)):
         await log.append([new_stream("c")], once=again)
     assert texts_of(await log.read()) == ["a", "b"]
+
+
+async def test_keys_are_purged_when_kurrentdb_is_there_again(
+    kurrent: KurrentDouble, log: KurrentLog
+) -> None:
+    once = IdempotencyKey(uuid4(), expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    await log.append([new_stream("a")], once=once)
+    kurrent.freeze()
+    assert await log.purge_expired() == 0
+    kurrent.thaw()
+    assert await log.purge_expired() == 1
+    assert await log.done(once.key) is None
 
 
 async def test_what_an_append_adds_to_it_may_also_rest_on(log: KurrentLog) -> None:

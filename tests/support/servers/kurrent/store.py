@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from struct import Struct
 from threading import Condition
@@ -246,8 +246,8 @@ class Store:
             self._file.flush()
         self.changed.notify_all()
 
-    # -- waiting -----------------------------------------------------------------------------------
-
-    def wait(self, until: Callable[[], bool], seconds: float = 0.5) -> None:
-        """Wait, with `changed` held, until this is so, or for a while."""
-        self.changed.wait_for(until, seconds)
+    def wait_for_records(self, count: int, seconds: float = 20.0) -> None:
+        """Wait until there are so many, of whatever kind. Raises TimeoutError."""
+        with self.changed:
+            if not self.changed.wait_for(lambda: len(self.log) >= count, seconds):
+                raise TimeoutError(f"{len(self.log)} records of {count}")
