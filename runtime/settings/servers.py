@@ -178,7 +178,7 @@ class ServerSettings(BaseModel):
         """KurrentDB's URL. It trusts the authorities of `tls_ca` unless it names its own."""
         url = self.kurrentdb_url.get_secret_value()
         options = {name.lower(): value.lower() for name, value in parse_qsl(urlsplit(url).query)}
-        if not self.tls_ca or "tlscafile" in options or options.get("tls") == "false":
+        if not url or not self.tls_ca or "tlscafile" in options or options.get("tls") == "false":
             return url
         return f"{url}{'&' if options else '?'}{urlencode({'TlsCaFile': self.tls_ca})}"
 

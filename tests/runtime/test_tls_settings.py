@@ -17,6 +17,13 @@ def test_what_is_no_file_of_certificates_is_refused(tmp_path: Path) -> None:
             Settings(tls_ca=str(path))
 
 
+def test_authorities_alone_choose_no_server(tmp_path: Path) -> None:
+    settings = Settings(tls_ca=Authority(tmp_path).file)
+    assert settings.embedded
+    assert not settings.mirrored
+    assert not settings.relayed
+
+
 def test_certificate_and_key_are_set_together() -> None:
     for settings in ({"tls_cert": "/etc/tls.crt"}, {"tls_key": "/etc/tls.key"}):
         with pytest.raises(ValidationError, match="are set together"):
