@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
 
-.PHONY: run help test unit soak lint format services bench clean
+.PHONY: run help test unit soak kurrentdb lint format services bench clean
 .DEFAULT_GOAL := run
 
 run: .venv/installed ## Start the shop: a database, all processes, a sample of real games (the default)
@@ -24,6 +24,12 @@ unit: .venv/installed-dev ## Run the tests of domain, commands and log that need
 
 soak: services lint ## Run every check and every test, the long ones too
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "soak or not soak"
+
+kurrentdb: .venv/installed-dev ## Run the suites of purchases, wallets, carts and refunds on a log in KurrentDB
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "soak or not soak" --kurrentdb -k "not rabbitmq" \
+		tests/flow/test_buying.py tests/flow/test_wallets.py tests/flow/test_carts.py tests/flow/test_refunds.py \
+		tests/flow/test_money_back.py tests/flow/test_payment_races.py tests/flow/test_receipts.py \
+		tests/flow/test_crashes.py tests/api/test_cart.py tests/api/test_shipments.py tests/api/test_buying.py
 
 lint: .venv/installed-dev ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -145,10 +145,11 @@ def _log_of_record(config: pytest.Config, database: str) -> Iterator[None]:
     if not config.getoption("--kurrentdb"):
         yield
         return
-    from tests.support.servers.mirrored import mirrored, mirroring  # loads gRPC
+    from tests.support.servers import mirrored  # loads gRPC
 
-    with mirrored() as kurrent, mirroring(kurrent.url, database):
+    with mirrored.mirrored() as kurrent, mirrored.mirroring(kurrent.url, database):
         yield
+        assert mirrored.all_were_decided_there(kurrent, database)
 
 
 @pytest.fixture(scope="session")

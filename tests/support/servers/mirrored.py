@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
 import pytest
 
 from adapters.kurrentdb.mirror import Mirror
@@ -24,6 +25,13 @@ def mirrored() -> Iterator[KurrentDouble]:
     with KurrentDouble() as kurrent, pytest.MonkeyPatch.context() as environment:
         environment.setitem(os.environ, "LUDOTECA_KURRENTDB_URL", kurrent.url)
         yield kurrent
+
+
+def all_were_decided_there(kurrent: KurrentDouble, database: str) -> bool:
+    """Whether every event of the database is one of KurrentDB's: the suite ran on it."""
+    with psycopg.connect(database) as conn:
+        here = {str(event_id) for (event_id,) in conn.execute("SELECT event_id FROM log.events")}
+    return here <= {record.id for record in kurrent.store.log}
 
 
 @contextmanager
