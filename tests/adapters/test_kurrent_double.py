@@ -27,6 +27,7 @@ from kurrentdbclient.exceptions import (
 )
 
 from tests.support.servers.kurrent import KurrentDouble
+from tests.support.servers.tls import Authority
 
 NO_STREAM = StreamState.NO_STREAM
 
@@ -288,8 +289,10 @@ async def test_a_log_may_go_back(kurrent: KurrentDouble, client: AsyncKurrentDBC
     assert await texts(client, "s") == ["a", "c"]
 
 
-async def test_who_comes_over_tls_must_have_a_login() -> None:
-    with KurrentDouble(tls=True, login="ana:secret") as kurrent:
+async def test_who_comes_over_tls_must_have_a_login(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.pair("127.0.0.1")
+    with KurrentDouble(tls=pair, ca_file=authority.file, login="ana:secret") as kurrent:
         async with AsyncKurrentDBClient(kurrent.url) as client:
             await client.append_records([record("s", "a")])
             assert await texts(client, "s") == ["a"]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
+from pathlib import Path
 from time import monotonic
 from uuid import UUID, uuid4
 
@@ -30,6 +31,7 @@ from eventstore.log import (
 from tests.support.events.notes import CODEC, Counted, admin, new_stream, noted, texts_of
 from tests.support.servers.faulty_proxy import Proxy
 from tests.support.servers.kurrent import KurrentDouble
+from tests.support.servers.tls import Authority
 
 pytestmark = pytest.mark.server
 
@@ -204,11 +206,28 @@ async def test_a_proof_appends_nothing(kurrent: KurrentDouble, log: KurrentLog) 
     assert kurrent.store.log == []
 
 
-async def test_login_and_certificate_come_from_the_url(database: str) -> None:
-    with KurrentDouble(tls=True, login="ana:a /@: secret") as kurrent:
+async def test_login_and_authority_come_from_the_url(database: str, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.pair("127.0.0.1")
+    with KurrentDouble(tls=pair, ca_file=authority.file, login="ana:a /@: secret") as kurrent:
         async with opened(kurrent.url, database) as log:
             await log.append([new_stream("a")])
             assert texts_of(await log.read()) == ["a"]
+
+
+@pytest.mark.parametrize("wrong", ["expired", "of another server", "of a stranger"])
+async def test_a_server_with_a_wrong_certificate_is_told_nothing(
+    database: str, tmp_path: Path, wrong: str
+) -> None:
+    authority = Authority(tmp_path)
+    name = "127.0.0.2" if wrong == "of another server" else "127.0.0.1"
+    pair = authority.pair(name, expired=wrong == "expired")
+    if wrong == "of a stranger":
+        authority = Authority(tmp_path)  # its file replaces that of the one that is known
+    with KurrentDouble(tls=pair, ca_file=authority.file, login="ana:secret") as kurrent:
+        async with KurrentLog.mirrored(kurrent.url, database, CODEC, pool_size=3) as log:
+            await unavailable(log.append([new_stream("a")]))
+            assert not kurrent.calls
 
 
 # -- many faults at once ---------------------------------------------------------------------------

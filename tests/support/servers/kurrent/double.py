@@ -1,6 +1,5 @@
 """The double: nodes that share a log, and the faults that can be switched on."""
 
-import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +10,6 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import grpc
-import trustme
 from kurrentdbclient.protos.v1 import gossip_pb2_grpc, streams_pb2_grpc
 from kurrentdbclient.protos.v2.streams import streams_pb2_grpc as streams_v2_pb2_grpc
 
@@ -20,6 +18,7 @@ from tests.support.servers.kurrent.store import ANY, NewRecord, Store, StreamBat
 from tests.support.servers.kurrent.streams_v1 import Gossip, Streams
 from tests.support.servers.kurrent.streams_v2 import StreamsV2
 from tests.support.servers.shared import free_port
+from tests.support.servers.tls import Pair
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", 17 << 20),
@@ -41,13 +40,14 @@ class KurrentDouble:
         *,
         folder: Path | None = None,
         version: str = "26.1",
-        tls: bool = False,
+        tls: Pair | None = None,
+        ca_file: Path | str = "",
         login: str = "",
         ports: list[int] | None = None,
     ) -> None:
         """`folder` is where the log is kept, so that another process may serve it later. Before
-        version 26.1 there is no AppendRecords. `login` is `user:password`, which clients send only
-        with `tls`."""
+        version 26.1 there is no AppendRecords. With `tls`, a certificate for 127.0.0.1, clients are
+        told to trust `ca_file`; only then do they send the `login`, `user:password`."""
         self.ports = ports or [free_port() for _ in range(nodes)]
         self.store = Store(folder)
         self.calls: Counter[str] = Counter()
@@ -61,19 +61,15 @@ class KurrentDouble:
         self._subscriptions = 0
         self._leader = 0
         self._servers: list[Any] = []
-        self._authority = trustme.CA() if tls else None
-        self._certificates = tempfile.TemporaryDirectory(prefix="kurrent-")
-        self.ca_file = Path(self._certificates.name) / "ca.pem"
-        """With `tls`: the certificate authority that clients must trust."""
-        if self._authority is not None:
-            self._authority.cert_pem.write_to_path(str(self.ca_file))
+        self._tls = tls
+        self._ca_file = str(ca_file)
 
     @property
     def url(self) -> str:
         """What a client connects to."""
         login = ":".join(quote(part, safe="") for part in self.login.split(":", 1))
         nodes = ",".join(f"127.0.0.1:{port}" for port in self.ports)
-        query = f"TlsCaFile={quote(str(self.ca_file))}" if self._authority else "Tls=false"
+        query = f"TlsCaFile={quote(self._ca_file)}" if self._tls else "Tls=false"
         return f"kurrentdb://{login}{'@' if login else ''}{nodes}?{query}"
 
     def url_of(self, node: int) -> str:
@@ -96,7 +92,6 @@ class KurrentDouble:
     ) -> None:
         self.stop()
         self.store.close()
-        self._certificates.cleanup()
 
     def start(self) -> None:
         """Start all nodes, also again: at the same ports, with what they had."""
@@ -123,13 +118,11 @@ class KurrentDouble:
         add_streams_v2(StreamsV2(node), server)
         add_gossip(Gossip(node, self.ports), server)
         address = f"127.0.0.1:{port}"
-        if self._authority is None:
+        if self._tls is None:
             server.add_insecure_port(address)
         else:
-            issued = self._authority.issue_cert("127.0.0.1")
-            chain = b"".join(each.bytes() for each in issued.cert_chain_pems)
-            pair = (issued.private_key_pem.bytes(), chain)
-            server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+            key, chain = Path(self._tls.key).read_bytes(), Path(self._tls.certificate).read_bytes()
+            server.add_secure_port(address, grpc.ssl_server_credentials([(key, chain)]))
         server.start()
         return server
 
