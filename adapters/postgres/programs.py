@@ -24,6 +24,8 @@ def with_tls(environment: Mapping[str, str]) -> dict[str, str]:
         return dict(environment)  # psycopg uses the system's libpq, or none
     libraries = Path(found.submodule_search_locations[0]).with_name("psycopg_binary.libs")
     first = [str(path) for path in libraries.glob("libpq-*.so*")]
+    if not first:
+        return dict(environment)
     return {
         **environment,
         "LD_PRELOAD": ":".join([*first, *filter(None, [environment.get("LD_PRELOAD")])]),

@@ -42,8 +42,18 @@ def settings_of(url: str, authority: Authority, home: Path) -> Settings:
     return Settings(database_url=url, tls_ca=authority.file, home=home)
 
 
-async def test_the_program_works_by_tls(secured: str, authority: Authority, tmp_path: Path) -> None:
-    async with open_core(settings_of(secured, authority, tmp_path), watched=True) as core:
+@pytest.mark.parametrize("name", [HOST, "localhost"])
+async def test_the_program_works_by_tls(
+    name: str, database: str, authority: Authority, tmp_path: Path
+) -> None:
+    """A name is checked although the program connects to its addresses in turn."""
+    with PostgresTls(database, authority.context(name)) as server:
+        url = verified(server.url).replace(HOST, name)
+        await _works(settings_of(url, authority, tmp_path))
+
+
+async def _works(settings: Settings) -> None:
+    async with open_core(settings, watched=True) as core:
         await core.log.prove_writer()
         async with core.log.pool.connection() as conn:
             assert conn.pgconn.ssl_in_use

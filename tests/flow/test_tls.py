@@ -9,13 +9,13 @@ import httpx
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from kit.tls import first_certificate
 from tests.support.processes.instance import ADMIN, PASSWORD, VISA, eventually
 from tests.support.processes.started import Started, started
 from tests.support.servers.tls import Authority
 
 NAME = "shop.example"
 CELESTE = {
-    "sku": "CELESTE",
     "title": "Celeste",
     "kind": "DIGITAL",
     "prices": [{"region": "*", "amount_cents": 1999, "currency": "USD"}],
@@ -54,6 +54,11 @@ class Shop:
         url = self._base.replace("https", "wss") + "/api/v1/ws/orders"
         return connect(url, ssl=self._trust, server_hostname=NAME, proxy=None)
 
+    def certificates(self, times: int) -> set[str]:
+        """Those that so many new connections get."""
+        address = ("127.0.0.1", httpx.URL(self._base).port or 0)
+        return {ssl.get_server_certificate(address).strip() for _ in range(times)}
+
     def sign_in(self, token: str) -> None:
         self._headers = {"Authorization": f"Bearer {token}"}
 
@@ -81,12 +86,22 @@ def test_a_shop_that_speaks_tls(tmp_path: Path, database: str, authority: Author
         shop = Shop(run, authority)
         login = shop.post("/auth/login", {"email": ADMIN, "password": PASSWORD})
         shop.sign_in(login.json()["access_token"])
-        game = shop.post("/games", CELESTE).json()["id"]
+        game, other = (
+            shop.post("/games", {**CELESTE, "sku": sku}).json()["id"] for sku in ("ONE", "TWO")
+        )
         shop.sign_in(shop.post("/users", BUYER).json()["access_token"])
         order = {"game_id": game, "payment_method": {"type": "card", "token": VISA}}
-        assert shop.post("/orders", order).status_code == 201
         told = tmp_path / "home" / "logs" / "payment-webhook.txt"
+        assert shop.post("/orders", order).status_code == 201
         eventually(told.exists)  # the provider's notice came by https
+        assert "not accepted" not in run.output
+
+        authority.pair(NAME)
+        renewed = first_certificate(certificate)
+        eventually(lambda: shop.certificates(20), lambda found: found == {renewed})
+        told.unlink()
+        assert shop.post("/orders", {**order, "game_id": other}).status_code == 201
+        eventually(told.exists)  # the provider trusts the renewed one
 
         with shop.listen() as live:
             live.send('{"token": "none"}')
@@ -94,7 +109,6 @@ def test_a_shop_that_speaks_tls(tmp_path: Path, database: str, authority: Author
         refused = httpx.get(f"http://127.0.0.1:{run.port}/api/v1/games")
         assert (refused.status_code, refused.json()["code"]) == (400, "https_required")
         assert run.told(signal.SIGTERM)[0] == 0
-    assert "not accepted" not in run.output
 
 
 def test_a_certificate_that_has_expired_ends_it_with_a_message(
