@@ -4,7 +4,7 @@ import asyncio
 import logging
 import ssl
 import stat
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -19,7 +19,7 @@ LOOK_SECONDS = 5.0
 """How often the files are looked at."""
 
 SOON = timedelta(days=7)
-"""An end within this time is told in the log."""
+"""An end within this time is told in the log, once a day."""
 
 
 class BadCertificate(Exception):
@@ -34,6 +34,8 @@ class ServerCertificate:
         self._files = (certificate, key)
         self._seen = state_of(*self._files)
         self._current = load(certificate, key)
+        self._until = _parsed(certificate).not_valid_after_utc
+        self._reminded: date | None = None
         self.context = load(certificate, key)
         """The context for a server: each handshake uses the newest certificate."""
         self.context.sni_callback = self._choose
@@ -47,24 +49,29 @@ class ServerCertificate:
         """Take up renewed files, until cancelled. While they cannot be used, which is told, the
         certificate before them serves on."""
         while True:
+            self.look()
             await asyncio.sleep(LOOK_SECONDS)
             stop_if_cancelled()
-            self.look()
 
     def look(self) -> None:
-        """Take the files up if they have changed."""
+        """Take the files up if they have changed. Tells once a day of an end that is near."""
         state = state_of(*self._files)
-        if state == self._seen:
-            return
-        self._seen = state
+        if state != self._seen:
+            self._seen = state
+            self._take_up()
+        now = datetime.now(UTC)
+        if self._until - now < SOON and self._reminded != now.date():
+            self._reminded = now.date()
+            logger.warning("the API's certificate is valid until %s: renew it", _shown(self._until))
+
+    def _take_up(self) -> None:
         try:
             self._current = load(*self._files)
+            self._until = _parsed(self._files[0]).not_valid_after_utc
         except BadCertificate as error:
             logger.error("the certificate before serves on: %s", error)
         else:
-            logger.info(
-                "took up the certificate that is valid until %s", valid_until(self._files[0])
-            )
+            logger.info("took up the certificate that is valid until %s", _shown(self._until))
 
 
 def check_certificate(settings: Settings) -> None:
@@ -104,17 +111,14 @@ def _check_dates(certificate: str) -> None:
     found = _parsed(certificate)
     now, until = datetime.now(UTC), found.not_valid_after_utc
     if until < now:
-        raise BadCertificate(f"LUDOTECA_TLS_CERT: the certificate expired on {until:%F %T} UTC")
+        raise BadCertificate(f"LUDOTECA_TLS_CERT: the certificate expired on {_shown(until)}")
     if found.not_valid_before_utc > now:
-        since = found.not_valid_before_utc
-        raise BadCertificate(f"LUDOTECA_TLS_CERT: the certificate is valid from {since:%F %T} UTC")
-    if until - now < SOON:
-        logger.warning("LUDOTECA_TLS_CERT: the certificate expires on %s", f"{until:%F %T} UTC")
+        since = _shown(found.not_valid_before_utc)
+        raise BadCertificate(f"LUDOTECA_TLS_CERT: the certificate is not valid before {since}")
 
 
-def valid_until(certificate: str) -> str:
-    """When a PEM file's first certificate ends. Raises BadCertificate."""
-    return f"{_parsed(certificate).not_valid_after_utc:%F %T} UTC"
+def _shown(moment: datetime) -> str:
+    return f"{moment:%F %T} UTC"
 
 
 def _parsed(certificate: str) -> x509.Certificate:

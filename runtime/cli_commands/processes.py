@@ -50,12 +50,10 @@ def api(number: Number = 0, memory: Memory = -1) -> None:
       LUDOTECA_DATABASE_URL=postgresql://… LUDOTECA_HOST=0.0.0.0 ludoteca api
     """
     settings, _ = _prepared("api", lambda found: (found.host, found.port, "LUDOTECA_PORT"), number)
-    from runtime.certificates import check_certificate
     from runtime.processes.running import run_until_stopped
     from runtime.processes.servers import serve_api
     from runtime.processes.siblings import siblings_of
 
-    check_certificate(settings)
     siblings = siblings_of(number, memory) if number else None
     run_until_stopped(serve_api(settings, siblings))
 
@@ -178,6 +176,7 @@ def _prepared(
     """The settings, and the URL of a database that answers and has this program's schema.
     `listens_on` returns the host and port of a server, and the setting of its port; servers with a
     `number` share it."""
+    from runtime.certificates import check_certificate
     from runtime.children import numbered
     from runtime.home import open_home
     from runtime.instance import running_database_url
@@ -190,6 +189,8 @@ def _prepared(
     settings = Settings()
     configure(settings, process=numbered(process, number))
     open_home(settings.home)
+    if process == "api":
+        check_certificate(settings)
     url = running_database_url(settings)
     if listens_on:
         check_port(*listens_on(settings), shared=number > 0)

@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -298,13 +298,18 @@ def test_files_that_are_none_are_named(pair: Pair, tmp_path: Path) -> None:
         load(pair.certificate, str(tmp_path / "empty"))
 
 
-def test_an_end_that_is_near_is_told(
+def test_an_end_that_is_near_is_told_once_a_day(
     authority: Authority, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.WARNING)
-    pair = authority.pair(HOST)
-    load(*pair)
-    assert caplog.text == ""
-    monkeypatch.setattr(certificates, "SOON", timedelta(days=1_000_000))
-    load(*pair)
-    assert "expires on" in caplog.text
+    certificate = ServerCertificate(*authority.pair(HOST))
+    certificate.look()
+    assert caplog.messages == []
+    monkeypatch.setattr(certificates, "SOON", timedelta(days=1_000_000))  # later, as it were
+    certificate.look()
+    certificate.look()
+    (told,) = caplog.messages
+    assert "renew it" in told
+    monkeypatch.setattr(certificate, "_reminded", date(2026, 1, 1))
+    certificate.look()
+    assert caplog.messages == [told, told]
