@@ -21,6 +21,7 @@ import httpx
 from adapters.postgres.embedded import SETTINGS as POSTGRES_SETTINGS
 from adapters.postgres.embedded import EmbeddedPostgres
 from adapters.postgres.programs import EmbeddedPostgresError
+from eventstore.log import LogUnavailable
 from kit.tls import pinned
 from runtime.bootstrap import FirstStart, prepare
 from runtime.certificates import check_certificate
@@ -93,7 +94,7 @@ def run(settings: Settings) -> int:
         stopping.children = children
         try:
             with stopping.interruptible():
-                first = prepare(settings, url)
+                first = _prepare(settings, url, children)
             memory = create_shared(settings.api_processes) if settings.api_processes > 1 else None
             children += _children(settings, environment, memory)
             down = _await_open(settings, postgres, children, stopping, memory)
@@ -104,6 +105,22 @@ def run(settings: Settings) -> int:
         finally:
             _stop_all(children)
     return 0
+
+
+def _prepare(settings: Settings, url: str, mirror: list[Child]) -> FirstStart:
+    """As `prepare`. What is appended waits for the mirror, which takes seconds to start, and for
+    KurrentDB."""
+    start = time.monotonic()
+    while True:
+        try:
+            return prepare(settings, url)
+        except LogUnavailable as error:
+            if not mirror or time.monotonic() - start > SERVERS_TIMEOUT_SECONDS:
+                raise
+            logger.warning("a new shop cannot be prepared yet: %s", error)
+            time.sleep(1)
+        for child in mirror:
+            child.revive()
 
 
 def _embedded(settings: Settings) -> EmbeddedPostgres:

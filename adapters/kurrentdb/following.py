@@ -83,14 +83,16 @@ class Inbox:
 
 @asynccontextmanager
 async def following(client: AsyncKurrentDBClient, after: int) -> AsyncIterator[Inbox]:
-    """Our records behind a commit position (0: all), and a mark where it has caught up
-    (`is_caught_up`). Raises one of FAILURES."""
+    """Our records behind a commit position (0: all), a mark where it has caught up
+    (`is_caught_up`), and now and then one that tells how far the server has searched among the
+    records of others (`is_checkpoint`). Raises one of FAILURES."""
     subscription = await answer(
         client.subscribe_to_all(
             commit_position=after or None,
             filter_include=[PREFIX],
             filter_by_stream_name=True,
             filter_by_prefix=True,
+            include_checkpoints=True,
             include_caught_up=True,
         )
     )

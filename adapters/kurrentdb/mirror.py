@@ -26,7 +26,7 @@ from adapters.kurrentdb.client import open_client
 from adapters.kurrentdb.following import CALL_SECONDS, Inbox
 from adapters.kurrentdb.mirror_table import Checkpoint, MirrorMoved, MirrorTable, OtherEvent
 from adapters.kurrentdb.wire import Copied, CopiedOnce
-from eventstore.database.postgres import AWAY, connect_async
+from eventstore.database.postgres import AT_FAULT, AWAY, connect_async
 from kit.cancellation import stop_if_cancelled
 
 logger = logging.getLogger(__name__)
@@ -137,6 +137,10 @@ class Mirror:
                 )
                 await table.halt(str(fault))
                 raise fault from error
+            except AT_FAULT as error:
+                fault = Halted(f"PostgreSQL cannot store a record of KurrentDB's: {error}")
+                await table.halt(str(fault))
+                raise fault from error
             except Halted as fault:
                 await table.halt(str(fault))
                 raise
@@ -161,6 +165,7 @@ class _Copying:
         """Whether everything was seen that KurrentDB had when the subscription was opened."""
         self.reached = 0
         """The commit position of the last of our records that was seen."""
+        self._searched = 0  # that of the last record of anybody's before which none of ours is left
         self._sealed = 0
         self._sealed_at = self._heard_at = monotonic()
         self._records: list[Copied | CopiedOnce] = []
@@ -176,7 +181,7 @@ class _Copying:
             logger.error("KurrentDB went back: position %s is not there", checkpoint.position)
             checkpoint = None
         self.checkpoint = checkpoint
-        self.reached = checkpoint.commit_position if checkpoint else 0
+        self.reached = self._searched = checkpoint.commit_position if checkpoint else 0
         self._sealed = await self._last_seal()
 
     async def step(self, inbox: Inbox) -> None:
@@ -201,18 +206,15 @@ class _Copying:
             return
         if recorded.commit_position < self.reached:
             raise ConnectionError("KurrentDB went back")
+        self._searched = max(self._searched, recorded.commit_position)
+        if recorded.is_checkpoint:
+            return
         self.reached = recorded.commit_position
-        try:
-            seal = _seal_in(recorded)
-            record = wire.read(recorded)
-        except ValueError as error:
-            raise Halted(
-                f"the record at {recorded.commit_position} of KurrentDB, in"
-                f" {recorded.stream_name}, is none of ours: {error}"
-            ) from error
-        if seal is not None:
+        record = _read(recorded)
+        if isinstance(record, Seal):
             await self._copy()
-            await self._check(seal)
+            await self._check(record)
+            return
         if record is None:
             return
         if isinstance(record, Copied):
@@ -295,7 +297,8 @@ class _Copying:
             )
         except NotFoundError:
             return 0
-        return msgspec.json.decode(found[0].data, type=Seal).position if found else 0
+        seal = _read(found[0]) if found else None
+        return seal.position if isinstance(seal, Seal) else 0
 
     # -- KurrentDB's history -----------------------------------------------------------------------
 
@@ -316,14 +319,23 @@ class _Copying:
         return False
 
     async def _must_be_at_the_end(self) -> None:
-        """Raises ConnectionError if KurrentDB ends elsewhere than what the subscription
-        delivered."""
-        if await following.end(self._client) != self.reached:
-            raise ConnectionError("the subscription has fallen silent")
+        """Raises ConnectionError if KurrentDB has more of ours than the subscription delivered,."""
+        newer = following.records_from(self._client, self._searched)
+        async with aclosing(newer):
+            async for recorded in newer:
+                if recorded.commit_position > self.reached:
+                    raise ConnectionError("the subscription has fallen silent")
         self._heard_at = monotonic()
 
 
-def _seal_in(recorded: RecordedEvent) -> Seal | None:
-    if recorded.stream_name != wire.SEALS:
-        return None
-    return msgspec.json.decode(recorded.data, type=Seal)
+def _read(recorded: RecordedEvent) -> Copied | CopiedOnce | Seal | None:
+    """What a record of ours holds. Raises Halted for one that is damaged."""
+    try:
+        if recorded.stream_name == wire.SEALS:
+            return msgspec.json.decode(recorded.data, type=Seal)
+        return wire.read(recorded)
+    except ValueError as error:
+        raise Halted(
+            f"the record at {recorded.commit_position} of KurrentDB, in {recorded.stream_name}, is"
+            f" none of ours: {error}"
+        ) from error

@@ -17,7 +17,7 @@ from eventstore.chain import cause_in_bytes, encoded_time
 
 _COPY = """
 SELECT log.mirror_v1(
-    %s, %s, %b::log.new_event_v4[], %b::bytea[], %s::timestamptz[], %b::log.new_once[]
+    %s, %s, %b::log.new_event_v4[], %b::bytea[], %s::timestamptz[], %b::log.new_once[], %s
 )
 """
 _STATE = """
@@ -110,18 +110,20 @@ class MirrorTable:
         Raises MirrorMoved, OtherEvent, psycopg.Error.
         """
         before = after or Checkpoint()
+        values = (
+            None if after is None else after.commit_position,
+            upto,
+            _Array(pg.array(self._new_event, list(map(_new_event, events)))),
+            _Array(pg.digests(list(map(digest_of, events)))),
+            times_of(events),
+            _Array(pg.array(self._new_once, _new_onces(events, onces))),
+        )
         try:
-            await self._conn.execute(
-                _COPY,
-                (
-                    None if after is None else after.commit_position,
-                    upto,
-                    _Array(pg.array(self._new_event, list(map(_new_event, events)))),
-                    _Array(pg.digests(list(map(digest_of, events)))),
-                    times_of(events),
-                    _Array(pg.array(self._new_once, _new_onces(events, onces))),
-                ),
-            )
+            try:
+                await self._conn.execute(_COPY, (*values, True))
+            except psycopg.errors.ProgramLimitExceeded:
+                # the server's notification queue is full: some listener never reads
+                await self._conn.execute(_COPY, (*values, False))
         except psycopg.DatabaseError as error:
             if error.sqlstate == MIRROR_MOVED:
                 raise MirrorMoved from error

@@ -345,6 +345,45 @@ async def test_a_broken_seal_stops_the_mirror_and_is_named(
             await require_going(log.pool)
 
 
+async def test_what_is_none_of_ours_stops_the_mirror_and_is_named(
+    kurrent: KurrentDouble, writer: Writer, database: str
+) -> None:
+    async with mirroring(kurrent, database) as log:
+        await writer.append("1")
+        await reaches(log, 1)
+        kurrent.append_foreign(wire.stream_name(uuid4()), "test.noted.v1", b"{}")
+        await halts(database, "is none of ours")
+    await writer.append("2")
+    kurrent.append_foreign(wire.SEALS, "ludoteca.seal.v1", b"rubbish")
+    with pytest.raises(Halted, match="ludoteca-seals, is none of ours"):
+        await Mirror(kurrent.url, database).catch_up(lambda *_: None)
+
+
+async def test_a_name_that_postgresql_cannot_store_stops_the_mirror(
+    kurrent: KurrentDouble, database: str
+) -> None:
+    metadata = msgspec.json.encode({"append": "0/1", "actor": "system"})
+    record = NewRecord(wire.stream_name(uuid4()), "a\0b", b"{}", metadata)
+    async with open_client(kurrent.url) as client:
+        await client.append_records([record], [])
+    with pytest.raises(Halted, match="cannot store"):
+        await Mirror(kurrent.url, database).catch_up(lambda *_: None)
+
+
+async def test_among_the_records_of_others_a_silent_subscription_is_noticed(
+    kurrent: KurrentDouble, writer: Writer, database: str
+) -> None:
+    async with mirroring(kurrent, database) as log:
+        await writer.append("1")
+        await reaches(log, 1)
+        for number in range(200):
+            kurrent.append_foreign(f"other-{number}", "Other", b"{}")
+        kurrent.silence_subscriptions()
+        kurrent.append_foreign("other", "Other", b"{}")
+        await writer.append("2")
+        await reaches(log, 2)
+
+
 async def _seals(kurrent: KurrentDouble, count: int) -> list[Seal]:
     async with open_client(kurrent.url) as client, asyncio.timeout(SOON):
         while True:

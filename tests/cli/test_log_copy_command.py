@@ -41,7 +41,7 @@ def test_a_shop_moves_to_kurrentdb_and_back(
 
 
 def test_a_mirror_is_not_taken_for_a_log(shop: Shop, tmp_path: Path) -> None:
-    shop.ask("SELECT log.mirror_v1(NULL, 0, '{}', '{}', '{}', '{}')")
+    shop.ask("SELECT log.mirror_v1(NULL, 0, '{}', '{}', '{}', '{}', true)")
     with pytest.raises(WrongLog, match="this database mirrors KurrentDB"):
         check_log_of_record(settings(tmp_path), shop.url)
 

@@ -4,10 +4,11 @@
 -- Raises LT002 when the checkpoint is another by now: another mirror has the lead.
 -- `events` are in order, with one of `digests` and of `times` each: the time that the other log gave it. Positions, times
 -- and hashes follow from the order alone, so that a mirror built anew is the same to the byte.
+-- `wake` notifies listeners: a hint, left out while the server's notification queue is full.
 -- An event whose position is taken is compared. Raises LT003 when another is there, with the position in the detail.
 CREATE OR REPLACE FUNCTION log.mirror_v1(
     after bigint, upto bigint,
-    events log.new_event_v4[], digests bytea[], times timestamptz[], onces log.new_once[],
+    events log.new_event_v4[], digests bytea[], times timestamptz[], onces log.new_once[], wake boolean,
     OUT head bigint
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -68,7 +69,9 @@ BEGIN
     WHERE (m.commit_position, m.position, m.halted) IS DISTINCT FROM (excluded.commit_position, excluded.position, NULL);
     IF base + cardinality(digests) > head THEN
         head := base + cardinality(digests);
-        PERFORM pg_notify('ludoteca_log', head::text);
+        IF wake THEN
+            PERFORM pg_notify('ludoteca_log', head::text);
+        END IF;
     END IF;
 END $$;
 
