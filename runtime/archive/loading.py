@@ -163,6 +163,11 @@ def load(
 
 def _check_end(conn: psycopg.Connection, archive: Archive) -> tuple[int, datetime | None]:
     """Check that the log ends where the archive begins. Returns the position and time there."""
+    if conn.execute("SELECT FROM log.mirror").fetchone() is not None:
+        raise LogDoesNotFit(
+            "this database mirrors KurrentDB: import into another one, and copy that into an empty"
+            " KurrentDB"
+        )
     row = conn.execute(_END).fetchone()
     position, digest, time = row or (0, GENESIS, None)
     header = archive.header

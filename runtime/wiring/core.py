@@ -27,6 +27,7 @@ from runtime.instance import database_url
 from runtime.settings import Settings
 from runtime.wiring.adapters import Adapters
 from runtime.wiring.codec import codec
+from runtime.wiring.log_of_record import refuse_mirror
 from runtime.wiring.secrets import Secrets, read_secrets
 
 ISSUER = AUDIENCE = "ludoteca"
@@ -72,7 +73,7 @@ async def open_core(
     migrated.
 
     A `clock` passed in may differ from the database's without limit. For `watched` see
-    `PostgresLog.open`.
+    `PostgresLog.open`. Raises WrongLog.
     """
     url = database_url(settings)
     tolerance = timedelta(seconds=settings.clock_tolerance_seconds) if clock is None else None
@@ -88,6 +89,8 @@ async def open_core(
                 watched=watched,
             )
         )
+        if not settings.mirrored:
+            await refuse_mirror(log.pool)
         repository = Repository(log, Snapshots(log.pool))
         watcher = StreamFollower(log)
         stack.push_async_callback(watcher.close)

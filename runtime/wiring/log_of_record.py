@@ -5,6 +5,7 @@ import asyncio
 import logging
 
 import psycopg
+from psycopg_pool import AsyncConnectionPool
 
 from eventstore.database.postgres import connect
 from runtime.settings import Settings
@@ -15,6 +16,11 @@ _IS_MIRROR = "SELECT FROM log.mirror"
 _LAST = """
 SELECT position, stream_id, version, event_id FROM log.events ORDER BY position DESC LIMIT 1
 """
+
+_A_MIRROR = (
+    "this database mirrors KurrentDB, which has the log: set LUDOTECA_KURRENTDB_URL, or let"
+    " PostgreSQL go on alone by `ludoteca log copy --from kurrentdb --to postgresql`"
+)
 
 SECONDS = 5.0
 """How long KurrentDB may take to answer."""
@@ -32,11 +38,15 @@ def check_log_of_record(settings: Settings, url: str) -> None:
         if settings.mirrored:
             _check_kurrentdb(settings.kurrentdb, conn)
         elif conn.execute(_IS_MIRROR).fetchone() is not None:
-            raise WrongLog(
-                "this database mirrors KurrentDB, which has the log: set LUDOTECA_KURRENTDB_URL, or"
-                " let PostgreSQL go on alone by `ludoteca log copy --from kurrentdb --to"
-                " postgresql`"
-            )
+            raise WrongLog(_A_MIRROR)
+
+
+async def refuse_mirror(pool: AsyncConnectionPool) -> None:
+    """Raises WrongLog for a database that mirrors KurrentDB: nothing may be appended to it
+    directly."""
+    async with pool.connection() as conn:
+        if await (await conn.execute(_IS_MIRROR)).fetchone() is not None:
+            raise WrongLog(_A_MIRROR)
 
 
 def _check_kurrentdb(url: str, conn: psycopg.Connection) -> None:

@@ -40,10 +40,18 @@ def test_a_shop_moves_to_kurrentdb_and_back(
     check_log_of_record(settings(tmp_path), shop.url)
 
 
-def test_a_mirror_is_not_taken_for_a_log(shop: Shop, tmp_path: Path) -> None:
+def test_a_mirror_is_not_taken_for_a_log(ludoteca: Ludoteca, shop: Shop, tmp_path: Path) -> None:
     shop.ask("SELECT log.mirror_v1(NULL, 0, '{}', '{}', '{}', '{}', true)")
     with pytest.raises(WrongLog, match="this database mirrors KurrentDB"):
         check_log_of_record(settings(tmp_path), shop.url)
+    made = ludoteca("admin", "create", "--email", "ana@example.org", "--password", "x" * 12)
+    assert made.exit_code == 2
+    assert "this database mirrors KurrentDB" in made.stderr
+    archive = tmp_path / "empty.jsonl"
+    assert ludoteca("log", "export", archive).exit_code == 0
+    put = ludoteca("log", "import", archive)
+    assert put.exit_code == 1
+    assert "mirrors KurrentDB" in put.stderr
 
 
 def test_a_kurrentdb_that_does_not_answer_is_waited_for_later(
