@@ -208,7 +208,10 @@ class KurrentLog(PostgresLog):
         for name, revision in (refused.actual if refused else {}).items():
             if revision >= 0 and (stream_id := stream_id_of(name)) is not None:
                 await self._place((stream_id, revision + 1))
-        raise VersionConflict(append.stream_ids)
+        there = await self.versions(list(append.versions))
+        expected = append.versions.items()
+        moved = [i for (i, version), now in zip(expected, there, strict=True) if version != now]
+        raise VersionConflict(append.stream_ids, moved)
 
     async def _are_of_their_kinds(self, encoded: Sequence[Encoded]) -> bool:
         """Whether the mirror has the streams at their versions. Raises WrongKind."""

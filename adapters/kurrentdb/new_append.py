@@ -49,6 +49,8 @@ class NewAppend:
         self.first = (self.stream_ids[0], encoded[0].stream.expected_version + 1)
         """Stream and version of the first event."""
         self.expected: dict[str, Expected] = {}
+        self.versions: dict[UUID, int] = {}
+        """What it expects of streams; the key's is only in `expected`."""
         self._size = 0
         last, _, events = encoded[-1]
         self.last = (last.stream_id, last.expected_version + len(events))
@@ -63,9 +65,10 @@ class NewAppend:
             self._expect(read.stream_id, read.version)
 
     def _expect(self, stream_id: UUID, version: int) -> None:
-        state = version - 1 if version else StreamState.NO_STREAM
-        if self.expected.setdefault(stream_name(stream_id), state) != state:
+        if self.versions.setdefault(stream_id, version) != version:
             raise VersionConflict(self.stream_ids)
+        state = version - 1 if version else StreamState.NO_STREAM
+        self.expected[stream_name(stream_id)] = state
 
     def _add(self, stream_id: UUID, version: int, name: str, payload: bytes) -> None:
         if len(payload) > MAX_EVENT_BYTES:

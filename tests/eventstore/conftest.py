@@ -1,23 +1,22 @@
 """The log under test. Contract tests run over every adapter; another one joins by an entry in
 ADAPTERS."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Protocol
 
 import pytest
 
 from adapters.kurrentdb.kurrent_log import KurrentLog
-from adapters.kurrentdb.mirror import Mirror
 from eventstore.log import Log
 from eventstore.memory_log import Memory, MemoryLog
 from eventstore.postgres_log import PostgresLog
-from kit.clock import SYSTEM_CLOCK, Clock
+from kit.clock import Clock
 from tests.support.databases.reused_database import ReusedDatabase, reused_database
 from tests.support.events.notes import CODEC
 from tests.support.servers.kurrent import KurrentDouble
+from tests.support.servers.kurrent.logs import mirrored_log
 
 
 class OpenLog(Protocol):
@@ -38,22 +37,7 @@ def _memory(_: pytest.FixtureRequest) -> OpenLog:
 def _kurrent(request: pytest.FixtureRequest) -> OpenLog:
     url: str = request.getfixturevalue("database")
     kurrent: KurrentDouble = request.getfixturevalue("kurrent")
-    return partial(_mirrored, kurrent.url, url)
-
-
-@asynccontextmanager
-async def _mirrored(
-    kurrentdb_url: str, url: str, *, clock: Clock = SYSTEM_CLOCK
-) -> AsyncIterator[Log]:
-    mirror = asyncio.create_task(Mirror(kurrentdb_url, url, CODEC.kinds).run())
-    try:
-        async with KurrentLog.mirrored(
-            kurrentdb_url, url, CODEC, pool_size=3, clock=clock
-        ) as opened:
-            yield opened
-    finally:
-        mirror.cancel()
-        await asyncio.wait([mirror])
+    return partial(mirrored_log, kurrent.url, url)
 
 
 ADAPTERS: dict[str, Callable[[pytest.FixtureRequest], OpenLog]] = {
@@ -84,6 +68,12 @@ def kurrent() -> Iterator[KurrentDouble]:
 @pytest.fixture
 async def log(open_log: OpenLog) -> AsyncIterator[Log]:
     async with open_log() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def kurrent_log(kurrent: KurrentDouble, database: str) -> AsyncIterator[KurrentLog]:
+    async with mirrored_log(kurrent.url, database) as opened:
         yield opened
 
 
