@@ -118,6 +118,7 @@ def load(
     progress: Progress,
     *,
     upto: int | None = None,
+    consumers: bool = True,
 ) -> Loaded:
     """Put archives into the log up to a position, in the transaction that the caller has begun as
     the owner of the tables, and will commit.
@@ -126,6 +127,7 @@ def load(
     next begins. Every event is checked: its hash, its position, that it continues its stream and is
     of the stream's kind. `kinds` are those of the program's events. Appends wait meanwhile, for
     their patience; an empty log is locked for readers, too, as its indices are made afterwards.
+    Without `consumers`, those that act stay where they are.
 
     Raises ArchiveFault, LogDoesNotFit, OSError, psycopg.Error.
     """
@@ -138,14 +140,14 @@ def load(
     _register_kinds(conn, kinds, archives)
     if start == 0:
         conn.execute(_DROP_KEYS)
-    consumers: list[tuple[Archive, Consumer]] = []
+    found: list[tuple[Archive, Consumer]] = []
     position, digest = start, archives[0].header.after_hash
     for archive in archives:
         if archive.header.after >= last:
             break
         for part in _put(conn, archive, archive.read(checkers, time, last)):
             if isinstance(part, Consumer):
-                consumers.append((archive, part))
+                found.append((archive, part))
             else:
                 position, digest, time = part.position, part.hash.hex(), part.recorded_at
                 progress("events imported", position - start, last - start)
@@ -154,7 +156,7 @@ def load(
     if start == 0:
         conn.execute(_ADD_KEYS)
     progress("streams checked", position - start, position - start)
-    for archive, consumer in consumers:
+    for archive, consumer in found if consumers else ():
         _put_consumer(conn, archive, consumer)
     conn.execute("ANALYZE log.events, log.once")
     conn.execute("SELECT pg_notify('ludoteca_log', %s)", (str(position),))

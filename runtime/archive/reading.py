@@ -1,9 +1,10 @@
 """Reads archives, and checks them against the hash chain, in several processes."""
 
 import gzip
+import os
 import zlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
@@ -34,6 +35,9 @@ BLOCK_BYTES = 1 << 20
 AHEAD = 2
 """How many blocks are read ahead for each process that checks."""
 
+BYTES_EACH = 16 << 20
+"""So much to check is worth one more process: its start takes half a second."""
+
 _SPAWN = get_context("spawn")
 
 Part = Checked | Once | Consumer
@@ -56,6 +60,13 @@ class Checkers:
         return done
 
 
+def usual_count(files: Iterable[Path]) -> int:
+    """How many processes to check archives with: one for each core, if there is enough to do.
+    Raises OSError."""
+    size = sum(file.stat().st_size for file in files)
+    return min(len(os.sched_getaffinity(0)), 1 + size // BYTES_EACH)
+
+
 @contextmanager
 def checkers(count: int) -> Iterator[Checkers]:
     """So many processes that check, until the end of the `with` block; with one, this process."""
@@ -74,7 +85,7 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with opened(path) as file, self._decompressing():
+        with opened(path) as file, self.decompressing():
             self.header = self._header(file.readline())
 
     def read(
@@ -87,7 +98,7 @@ class Archive:
         line that is wrong, after what comes before it; OSError.
         """
         limit = self.header.position if upto is None else min(upto, self.header.position)
-        with opened(self.path) as file, self._decompressing():
+        with opened(self.path) as file, self.decompressing():
             lines = _Lines(file)
             lines.next()  # the header
             waiting: deque[Future[Checked | Flaw]] = deque()
@@ -188,7 +199,7 @@ class Archive:
         return line
 
     @contextmanager
-    def _decompressing(self) -> Iterator[None]:
+    def decompressing(self) -> Iterator[None]:
         """Name the file that cannot be decompressed."""
         try:
             yield
@@ -259,3 +270,27 @@ def check_joints(archives: Sequence[Archive]) -> None:
                 f" after position {archive.header.after}, not {before.header.position}",
                 1,
             )
+
+
+class _When(msgspec.Struct, gc=False):
+    """What tells when an event was recorded."""
+
+    position: int
+    recorded_at: datetime
+
+
+def position_at(archives: Sequence[Archive], time: datetime) -> int:
+    """The position of the last event that was recorded until then; that before the first if there
+    is none. Does not check the archives. Raises ArchiveFault, OSError."""
+    decode = msgspec.json.Decoder(_When).decode
+    for archive in archives:
+        with opened(archive.path) as file, archive.decompressing():
+            file.readline()  # the header
+            for number in range(archive.header.events):
+                try:
+                    event = decode(file.readline())
+                except (msgspec.MsgspecError, UnicodeError) as error:
+                    raise ArchiveFault(archive.path, f"no event: {error}", number + 2) from None
+                if event.recorded_at > time:
+                    return event.position - 1
+    return archives[-1].header.position

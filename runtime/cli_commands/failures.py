@@ -45,7 +45,7 @@ _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
     ("runtime.home", "NotAHome", Code.USAGE, ""),
     ("runtime.listening", "CannotListen", Code.UNREACHABLE, ""),
     ("runtime.certificates", "BadCertificate", Code.USAGE, ""),
-    ("runtime.backup", "BackupError", Code.DIFFERS, ""),
+    ("runtime.backup.manifest", "BackupError", Code.DIFFERS, ""),
     ("runtime.archive.lines", "ArchiveFault", Code.DIFFERS, ""),
     ("runtime.archive.loading", "LogDoesNotFit", Code.DIFFERS, ""),
     ("runtime.archive.writing", "BrokenLog", Code.DIFFERS, ""),

@@ -1,7 +1,6 @@
 """`ludoteca log`: the log as a whole, into files and out of them."""
 
 import gzip
-import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="Move the log as a whole: into files, out of them, or to KurrentDB."
 )
-
-BYTES_EACH = 16 << 20
-"""So much to check is worth one more process: its start takes half a second."""
 
 Files = Annotated[
     list[Path],
@@ -109,7 +105,7 @@ def import_(
     """
     from eventstore.database.postgres import connect
     from runtime.archive.loading import check_unused, load
-    from runtime.archive.reading import checkers
+    from runtime.archive.reading import checkers, usual_count
     from runtime.migrate import migrate
     from runtime.wiring.codec import codec
 
@@ -119,7 +115,7 @@ def import_(
         migrate(url)
         conn = stack.enter_context(connect(url, "ludoteca log import", role=""))
         check_unused(conn)
-        workers = stack.enter_context(checkers(jobs or _usual_count(files)))
+        workers = stack.enter_context(checkers(jobs or usual_count(files)))
         tell = stack.enter_context(console.progress())
         with conn.transaction():
             loaded = load(conn, archives, codec().kinds, workers, tell, upto=upto)
@@ -140,10 +136,10 @@ def check(files: Files, jobs: Jobs = None) -> None:
     [bold]Example[/bold]
       ludoteca log check shop.jsonl.gz more.jsonl
     """
-    from runtime.archive.reading import checkers, verify
+    from runtime.archive.reading import checkers, usual_count, verify
 
     archives = _archives(files)
-    with checkers(jobs or _usual_count(files)) as workers, console.progress() as tell:
+    with checkers(jobs or usual_count(files)) as workers, console.progress() as tell:
         verify(archives, workers, tell)
     first, last = archives[0].header, archives[-1].header
     console.say(f"intact: positions {first.after + 1} to {last.position}")
@@ -154,9 +150,3 @@ def _archives(files: list[Path]) -> "list[Archive]":
     from runtime.archive.reading import Archive
 
     return [Archive(file) for file in files]
-
-
-def _usual_count(files: list[Path]) -> int:
-    """One process for each core, if there is enough to do for several."""
-    size = sum(file.stat().st_size for file in files)
-    return min(len(os.sched_getaffinity(0)), 1 + size // BYTES_EACH)

@@ -11,7 +11,7 @@ import pytest
 
 from adapters.postgres.programs import program
 from eventstore.database.postgres import AWAY, connect
-from runtime.backup import backup
+from runtime.backup.making import backup
 from runtime.instance import database_url, trusting
 from runtime.postgres_programs import access
 from runtime.settings import Settings

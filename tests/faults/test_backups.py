@@ -5,6 +5,7 @@ import json
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,11 +14,14 @@ import httpx
 import psycopg
 import pytest
 
-from runtime import backup as backups
-from runtime.backup import BackupError, backup, restore
+from eventstore.database.postgres import connect
+from runtime.backup import restoring
+from runtime.backup.making import backup
+from runtime.backup.manifest import BackupError
 from runtime.migrate import migrate
 from tests.support.events.tallies import Counted
 from tests.support.processes.instance import Instance, Person, eventually, running
+from tests.support.processes.restoring import restore
 from tests.support.servers import shared
 from tests.support.shops.engine import Desk
 from tests.support.shops.gateway import open_shop
@@ -88,16 +92,17 @@ def home(tmp_path: Path) -> Path:
 def test_a_restored_shop_goes_on_where_it_was(
     database: str, other_database: str, home: Path, tmp_path: Path, buyers: int
 ) -> None:
-    folder = tmp_path / "backup"
+    folders = [str(tmp_path / "sunday"), str(tmp_path / "monday")]
     with running(home, database, {}) as shop:
         games = [shop.game(title=f"Game {n}") for n in range(GAMES)]
+        shop.cli("backup", folders[0])
         people = [shop.register() for _ in range(buyers)]
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda person: buy(person, games), people))
         settle(database)
         assert all(len(person.titles()) == GAMES for person in people)
         rows, jobs, end = read_models(shop), ask(database, JOBS_SO_FAR), ask(database, END_OF_LOG)
-        shop.cli("backup", str(folder))  # while it runs
+        shop.cli("backup", folders[1], "--since", folders[0])  # while it runs
         late = [shop.game(title="Too late"), shop.game(title="Later still")]
         # the provider and the fiscal operator know these, and the backup does not
         buy(people[0], late)
@@ -107,7 +112,7 @@ def test_a_restored_shop_goes_on_where_it_was(
     restored = Instance(
         shop.home, {**shop.environment, "LUDOTECA_DATABASE_URL": other_database}, shop.port
     )
-    assert json.loads(restored.cli("restore", str(folder), "--json"))["position"] == end
+    assert json.loads(restored.cli("restore", *folders, "--json"))["position"] == end
     restored.start("provider", "fiscal", "projector", "worker", "api")
     try:
         restored.await_ready()
@@ -230,10 +235,9 @@ def test_a_restore_that_is_killed_restores_nothing(
 ) -> None:
     backup(database, tmp_path / "backup", None, silent)
     migrate(other_database)
-    with backups._as_sql(tmp_path / "backup" / name) as dump:  # then psql's input just ends
-        backups._run_script(
-            other_database, [backups._opening(backups.SCHEMAS[name]), dump], lambda: None
-        )
+    with closing(connect(other_database, "ludoteca restore", role="")) as conn:
+        conn.execute("BEGIN")
+        restoring._put(conn, tmp_path / "backup", name, silent)
     # a view of a table that was dropped
     assert ask(other_database, "SELECT to_regclass('read.feeds') IS NOT NULL")
     assert restore(other_database, tmp_path / "backup", None, silent).position == ask(

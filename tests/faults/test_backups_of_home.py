@@ -11,8 +11,9 @@ import pytest
 
 from adapters.fiscal.simulator.books import Books, Sale
 from domain.payments import Method
-from runtime.backup import backup, restore
+from runtime.backup.making import backup
 from runtime.home import PASSWORD_FILE
+from tests.support.processes.restoring import restore
 from tests.support.servers import shared
 from tests.support.shops.manual import ADMIN, VISA, Till, open_till
 

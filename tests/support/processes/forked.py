@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import runtime.backup
+import runtime.backup.making
+import runtime.backup.restoring
 import runtime.wiring.core  # noqa: F401 - what is imported here need not be imported in each child
 from runtime.cli import main
 

@@ -1,0 +1,171 @@
+"""Make a backup, of all events or of those since another backup."""
+
+import gzip
+import shutil
+import sqlite3
+import tarfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import psycopg
+
+from eventstore.database.migrations import missing
+from eventstore.database.postgres import connect
+from eventstore.database.release import RELEASE
+from runtime.archive.lines import Header
+from runtime.archive.writing import BrokenLog, write
+from runtime.backup import of_home
+from runtime.backup.dumps import dump
+from runtime.backup.manifest import (
+    EVENTS,
+    FORMAT,
+    IMAGES,
+    SCHEMAS,
+    BackupError,
+    Manifest,
+    describe,
+    read_manifest,
+    write_manifest,
+)
+from runtime.console import Progress
+from runtime.migrate import FOLDERS
+from runtime.output_files import errors_naming
+
+IN_ARCHIVE = ("log.events", "log.once")
+"""The tables whose rows are in the archive of events."""
+
+IMAGE_MARGIN = timedelta(days=1)
+"""How much older than the previous backup an image may look and count as new: its time is that of
+the machine that stored it."""
+
+
+def backup(
+    url: str,
+    target: Path,
+    images: Path | None,
+    progress: Progress,
+    *,
+    home: Path | None = None,
+    since: Path | None = None,
+) -> Manifest:
+    """Write a backup of the database at `url` into a new folder, which appears only when it is
+    complete.
+
+    The shop may be running: the whole database is copied from one snapshot, and the chain of its
+    events is verified. With `since`, the folder of an earlier backup (of which only the manifest
+    need be there), events and images that it has are left out. `images` is the folder of image
+    files, if any; `home` contains the simulators' books. Raises BackupError, OSError,
+    psycopg.Error.
+    """
+    before = None if since is None else _continued(since)
+    if target.exists():
+        raise BackupError(f"{target} is there already: name a new folder")
+    if not target.parent.is_dir():
+        raise BackupError(f"{target.parent} is not there: is something not mounted?")
+    half = target.with_name(target.name + ".part")
+    shutil.rmtree(half, ignore_errors=True)
+    with errors_naming(half, target):
+        half.mkdir(mode=0o700)
+    try:
+        with errors_naming(half, target):
+            manifest = _write(url, half, images, home, before, progress)
+            half.rename(target)
+    except BaseException:
+        shutil.rmtree(half, ignore_errors=True)
+        raise
+    return manifest
+
+
+def _continued(folder: Path) -> Manifest:
+    manifest = read_manifest(folder)
+    if EVENTS not in manifest.files:
+        raise BackupError(f"{folder} is of an older release: make a backup of all events first")
+    return manifest
+
+
+def _write(
+    url: str,
+    folder: Path,
+    images: Path | None,
+    home: Path | None,
+    before: Manifest | None,
+    progress: Progress,
+) -> Manifest:
+    made_at = datetime.now(UTC)
+    with connect(url, "ludoteca backup", role="") as conn, conn.transaction():
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        if due := missing(conn, FOLDERS):
+            raise BackupError(
+                f"the database is of an older release, it lacks {', '.join(due)}: start this one"
+                " first"
+            )
+        snapshot = _snapshot(conn)
+        for name, schemas in SCHEMAS.items():
+            path = folder / name
+            progress(f"{name} written", 0, 1)
+            dump(url, path, snapshot, schemas, without_rows=IN_ARCHIVE, report=lambda: None)
+            progress(f"{name} written", 1, 1)
+        header = _write_events(conn, folder, before, progress)
+    names = [*SCHEMAS, EVENTS]
+    # an image's name is its hash, so one that was added since the snapshot does no harm
+    if images is not None and images.is_dir():
+        since = before.made_at - IMAGE_MARGIN if before else None
+        _write_images(images, folder / IMAGES, since)
+        names.append(IMAGES)
+    if home is not None:
+        try:
+            names += of_home.save(home, folder)
+        except sqlite3.Error as error:
+            raise BackupError(
+                f"the books of a simulator in {home} cannot be copied: {error}"
+            ) from error
+    files = {name: describe(folder / name, progress) for name in names}
+    manifest = Manifest(
+        FORMAT,
+        RELEASE,
+        made_at,
+        header.position,
+        header.hash,
+        files,
+        header.after,
+        header.after_hash,
+    )
+    write_manifest(folder, manifest)
+    for path in folder.iterdir():  # they stay private wherever the folder is moved to
+        path.chmod(0o600)
+    return manifest
+
+
+def _snapshot(conn: psycopg.Connection) -> str:
+    row = conn.execute("SELECT pg_export_snapshot()").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def _write_events(
+    conn: psycopg.Connection, folder: Path, before: Manifest | None, progress: Progress
+) -> Header:
+    after = 0 if before is None else before.position
+    try:
+        with gzip.open(folder / EVENTS, "wb", compresslevel=1) as file:
+            header = write(conn, cast(BinaryIO, file), after, progress)
+    except BrokenLog as error:
+        raise BackupError(str(error)) from error
+    if before is not None and header.after_hash != before.hash:
+        raise BackupError(
+            f"at position {after} the log is another one than when that backup was made: it was"
+            " restored, or is of another shop. Make a backup of all events"
+        )
+    return header
+
+
+def _write_images(images: Path, path: Path, since: datetime | None) -> None:
+    """Write the images that were stored since a time, or all."""
+
+    def wanted(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        old = since is not None and member.isfile() and member.mtime < since.timestamp()
+        return None if old else member
+
+    with tarfile.open(path, "w") as tar:
+        tar.add(images, "images", filter=wanted)
