@@ -89,8 +89,11 @@ class Reservations(Mapping[UUID, Reservation]):
     def replaced(self, reservation_id: UUID, after: Reservation | None) -> "Reservations":
         """The holds with this one set, or removed (None)."""
         before = self._by_id.get(reservation_id)
-        others = self._by_id.discard(reservation_id)
-        following = Reservations(others if after is None else others.insert(reservation_id, after))
+        following = Reservations(
+            self._by_id.discard(reservation_id)
+            if after is None
+            else self._by_id.insert(reservation_id, after)
+        )
         if self._known is not None:
             following._known = self._known.replaced(reservation_id, before, after)
         return following
@@ -192,18 +195,14 @@ class _Index(msgspec.Struct, frozen=True):
     ) -> "_Index":
         by_owner, by_end = self.by_owner, self.by_end
         for held in (before, after):
-            if held is None:
-                continue
-            if not _ends_with_its_order(held):
+            if held is not None and not _ends_with_its_order(held):
                 by_end = _marked(by_end, _end(held), reservation_id, present=held is after)
-            for owner in held.owners:
-                ids = by_owner.get(owner, NOBODYS)
-                ids = (
-                    ids.insert(reservation_id, None)
-                    if held is after
-                    else ids.discard(reservation_id)
-                )
-                by_owner = by_owner.insert(owner, ids) if len(ids) else by_owner.discard(owner)
+        owned = set() if before is None else before.owners
+        owns = set() if after is None else after.owners
+        for owner in owned ^ owns:  # mostly few: a hold that is extended keeps its owners
+            ids = by_owner.get(owner, NOBODYS)
+            ids = ids.insert(reservation_id, None) if owner in owns else ids.discard(reservation_id)
+            by_owner = by_owner.insert(owner, ids) if len(ids) else by_owner.discard(owner)
         return _Index(by_owner, by_end)
 
 
