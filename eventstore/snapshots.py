@@ -25,9 +25,12 @@ JOIN log.snapshots s USING (stream_id, schema) JOIN log.events e USING (stream_i
 """
 """A snapshot whose event is not in the log is of a history that the log no longer has."""
 
-_DELETE_OTHER_SCHEMAS = "DELETE FROM log.snapshots WHERE stream_id = %s AND schema <> %s"
 _SAVE = """
-INSERT INTO log.snapshots (stream_id, schema, version, state) VALUES (%s, %s, %s, %s)
+WITH of_other_schemas AS (
+    DELETE FROM log.snapshots WHERE stream_id = %(stream_id)s AND schema <> %(schema)s
+)
+INSERT INTO log.snapshots (stream_id, schema, version, state)
+VALUES (%(stream_id)s, %(schema)s, %(version)s, %(state)s)
 ON CONFLICT (stream_id, schema) DO UPDATE
 SET version = excluded.version, state = excluded.state
 WHERE snapshots.version < excluded.version
@@ -107,8 +110,8 @@ class Snapshots:
             if key is None:
                 return 0
             encoded = encrypt(encoded, key, stream_id, schema).encode()
-        async with self._pool.connection() as conn, conn.transaction():
+        values = {"stream_id": stream_id, "schema": schema, "version": version, "state": encoded}
+        async with self._pool.connection() as conn:
             check()
-            await conn.execute(_DELETE_OTHER_SCHEMAS, (stream_id, schema))
-            await conn.execute(_SAVE, (stream_id, schema, version, encoded))
+            await conn.execute(_SAVE, values)
         return len(encoded)
