@@ -23,7 +23,13 @@ from eventstore.log import (
 from tests.support.events.notes import CODEC, Counted, new_stream, noted, texts_of
 from tests.support.servers.faulty_proxy import Proxy
 from tests.support.servers.kurrent import KurrentDouble
-from tests.support.servers.kurrent.logs import LONG, mirrored_log, mirroring, unavailable
+from tests.support.servers.kurrent.logs import (
+    LONG,
+    appended_once,
+    mirrored_log,
+    mirroring,
+    unavailable,
+)
 from tests.support.servers.tls import Authority
 
 pytestmark = pytest.mark.server
@@ -32,21 +38,6 @@ pytestmark = pytest.mark.server
 @pytest.fixture
 def log(kurrent_log: KurrentLog) -> KurrentLog:
     return kurrent_log
-
-
-async def appended_once(log: Log, append: StreamAppend) -> None:
-    """Append, again and again while the log is unavailable; as a client does that has a key."""
-    once = IdempotencyKey(uuid4())
-    async with asyncio.timeout(LONG):
-        while True:
-            try:
-                await log.append([append], once=once)
-            except LogUnavailable:
-                await asyncio.sleep(0.05)
-            except AlreadyDone:
-                return
-            else:
-                return
 
 
 # -- the way to KurrentDB --------------------------------------------------------------------------

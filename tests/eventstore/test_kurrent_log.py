@@ -20,10 +20,18 @@ from eventstore.log import (
     StreamRead,
     VersionConflict,
 )
+from tests.support.databases.going_back import Earlier
 from tests.support.events.notes import CODEC, Counted, admin, new_stream, noted, texts_of
+from tests.support.servers import shared
 from tests.support.servers.faulty_proxy import Proxy
 from tests.support.servers.kurrent import KurrentDouble
-from tests.support.servers.kurrent.logs import LONG, mirrored_log, mirroring, unavailable
+from tests.support.servers.kurrent.logs import (
+    LONG,
+    appended_once,
+    mirrored_log,
+    mirroring,
+    unavailable,
+)
 
 pytestmark = pytest.mark.server
 
@@ -107,6 +115,26 @@ async def test_a_lost_connection_to_the_mirror_s_database_is_survived(
                     except (LogUnavailable, VersionConflict, psycopg.Error):
                         await asyncio.sleep(0.05)
     assert [e.event.by for e in await log.read_stream(stream)] == list(range(10))
+
+
+async def test_a_mirror_whose_database_goes_back_gets_the_rest_again(
+    kurrent: KurrentDouble, postgres_url: str, postgres_template: str
+) -> None:
+    url = shared.create_database(postgres_url, template=postgres_template)
+    try:
+        earlier = Earlier(url)
+        async with mirrored_log(kurrent.url, url) as log:
+            await log.append([new_stream("a")])
+            await asyncio.to_thread(earlier.keep)
+            await appended_once(log, new_stream("b"))
+            before = [event.env for event in await log.read()]
+            await asyncio.to_thread(earlier.go_back)
+            await appended_once(log, new_stream("c"))
+            after = await log.read()
+            assert [event.env for event in after[:2]] == before
+            assert texts_of(after) == ["a", "b", "c"]
+    finally:
+        shared.drop_database(url)
 
 
 async def test_the_mirror_has_the_rows_that_an_append_to_postgresql_would_have_written(

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from time import monotonic
+from uuid import uuid4
 
 import pytest
 
 from adapters.kurrentdb.kurrent_log import KurrentLog
 from adapters.kurrentdb.mirror import Mirror
-from eventstore.log import LogUnavailable
+from eventstore.log import AlreadyDone, IdempotencyKey, Log, LogUnavailable, StreamAppend
 from kit.clock import SYSTEM_CLOCK, Clock
 from tests.support.events.notes import CODEC
 
@@ -51,3 +52,18 @@ async def unavailable(call: Awaitable[object]) -> None:
     with pytest.raises(LogUnavailable):
         await call
     assert monotonic() - began < LONG
+
+
+async def appended_once(log: Log, append: StreamAppend) -> None:
+    """Append, again and again while the log is unavailable; as a client does that has a key."""
+    once = IdempotencyKey(uuid4())
+    async with asyncio.timeout(LONG):
+        while True:
+            try:
+                await log.append([append], once=once)
+            except LogUnavailable:
+                await asyncio.sleep(0.05)
+            except AlreadyDone:
+                return
+            else:
+                return

@@ -117,27 +117,6 @@ class Streams(StreamsServicer):
                 answer.success.position.prepare_position = position
             yield answer
 
-    def Append(self, requests: Iterator[Any], context: Any) -> Any:
-        self._node.begin(context, "Append", writes=True)
-        first = next(requests)
-        records = [_proposed(request.proposed_message) for request in requests]
-        stream = stream_of(first.options)
-        batch = StreamBatch(stream, expected_of(first.options, "expected_stream_revision"), records)
-        answer = streams_pb2.AppendResp()
-        try:
-            position, ends = self._node.store(context, partial(self._store.append, [batch]))
-        except Conflict as conflict:
-            wrong = answer.wrong_expected_version
-            if conflict.actual < 0:
-                wrong.current_no_stream.SetInParent()
-            else:
-                wrong.current_revision = conflict.actual
-        else:
-            answer.success.current_revision = ends[stream]
-            answer.success.position.commit_position = position
-            answer.success.position.prepare_position = position
-        return answer
-
     def Delete(self, request: Any, context: Any) -> Any:
         answer = streams_pb2.DeleteResp()
         answer.position.commit_position = self._delete(request, context, for_ever=False)
