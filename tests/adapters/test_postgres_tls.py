@@ -159,4 +159,4 @@ def _psql(url: str, query: str) -> subprocess.CompletedProcess[str]:
 def test_a_backup_is_made_by_tls(secured: str, authority: Authority, tmp_path: Path) -> None:
     url = database_url(settings_of(secured, authority, tmp_path))
     manifest = backup(url, tmp_path / "backup", None, lambda *_: None)
-    assert manifest.files.keys() == {"log.dump", "keys.dump"}
+    assert manifest.files.keys() == {"log.dump", "keys.dump", "events.jsonl.gz"}
