@@ -1,5 +1,6 @@
 """Find or start what the tests need beside Python: RabbitMQ, Kafka, Elasticsearch,
-stripe-mock; or install it, for tests that start it themselves: libfaketime, Patroni with etcd.
+stripe-mock; or install it, for tests that start it themselves: libfaketime, Patroni with etcd,
+pgbouncer.
 
     python deploy/services.py up|status|down
 
@@ -40,6 +41,12 @@ from deploy.servers.patroni import (
     leave_patroni,
     where_patroni_is,
 )
+from deploy.servers.pgbouncer import (
+    check_pgbouncer,
+    install_pgbouncer,
+    leave_pgbouncer,
+    pgbouncer_program,
+)
 from deploy.servers.rabbitmq import (
     check_rabbitmq,
     rabbitmq_management_url,
@@ -62,12 +69,14 @@ __all__ = [
     "check_faketime",
     "check_kafka",
     "check_patroni",
+    "check_pgbouncer",
     "check_rabbitmq",
     "check_stripe_mock",
     "elasticsearch_url",
     "faketime_library",
     "http",
     "kafka_url",
+    "pgbouncer_program",
     "rabbitmq_management_url",
     "rabbitmq_url",
     "stripe_mock_url",
@@ -80,6 +89,7 @@ URLS: dict[str, Callable[[], str]] = {
     "stripe-mock": stripe_mock_url,
     "faketime": faketime_library,
     "Patroni": where_patroni_is,
+    "pgbouncer": pgbouncer_program,
 }
 COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
     "up": {
@@ -89,6 +99,7 @@ COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
         "stripe-mock": start_stripe_mock,
         "faketime": install_faketime,
         "Patroni": install_patroni,
+        "pgbouncer": install_pgbouncer,
     },
     "status": {
         "RabbitMQ": check_rabbitmq,
@@ -97,6 +108,7 @@ COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
         "stripe-mock": check_stripe_mock,
         "faketime": check_faketime,
         "Patroni": check_patroni,
+        "pgbouncer": check_pgbouncer,
     },
     "down": {
         "RabbitMQ": stop_rabbitmq,
@@ -105,6 +117,7 @@ COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
         "stripe-mock": stop_stripe_mock,
         "faketime": leave_faketime,
         "Patroni": leave_patroni,
+        "pgbouncer": leave_pgbouncer,
     },
 }
 

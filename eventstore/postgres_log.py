@@ -19,6 +19,7 @@ from eventstore.append.sender import DONE, Sender, done_of
 from eventstore.append.writer import GroupCommitWriter
 from eventstore.chain import ChainVerifier, Fault
 from eventstore.codec import Codec
+from eventstore.database.pooler import open_pool_through
 from eventstore.database.postgres import AWAY, open_pool
 from eventstore.database.watch import DatabaseWatch, watching
 from eventstore.decoding import Raw, decode, persons_in, raw_rows
@@ -128,19 +129,20 @@ class PostgresLog:
         clock: Clock = SYSTEM_CLOCK,
         clock_tolerance: timedelta | None = CLOCK_TOLERANCE,
         watched: bool = False,
+        pooler: str = "",
     ) -> AsyncIterator[Self]:
-        """Connect to a migrated database; closes everything on exit.
+        """Connect to a migrated database; closes everything on exit. `pooler` is the URL of a
+        connection pooler for its short statements, if there is one.
 
         `clock` says when events occur. An append is refused when the database's clock differs from
         it by more than `clock_tolerance`; None is for a clock that is not the machine's. With
         `watched`, nobody waits longer than a second for a database that is down.
         """
         history = History()
+        opening = partial(open_pool_through, pooler) if pooler else partial(open_pool, url)
         async with (
             watching(url) if watched else nullcontext() as watch,
-            open_pool(
-                url, pool_size, configure=history.check, check=history.alive, watch=watch
-            ) as pool,
+            opening(pool_size, configure=history.check, check=history.alive, watch=watch) as pool,
         ):
             log = cls(url, codec, pool, history, clock, clock_tolerance, watch)
             try:

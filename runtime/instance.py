@@ -19,7 +19,14 @@ class NotRunning(Exception):
     """There is no database to connect to. The message says what to do."""
 
 
-SERVERS = ("database_url", "rabbitmq_url", "kafka_url", "elasticsearch_url", "kurrentdb_url")
+SERVERS = (
+    "database_url",
+    "direct_url",
+    "rabbitmq_url",
+    "kafka_url",
+    "elasticsearch_url",
+    "kurrentdb_url",
+)
 """Settings that name the servers of an instance."""
 
 
@@ -73,9 +80,18 @@ def _servers_file(settings: Settings) -> Path:
 
 
 def database_url(settings: Settings) -> str:
-    """The URL of this instance's database."""
-    url = settings.database_url.get_secret_value()
-    return trusting(url, settings.tls_ca) if url else EmbeddedPostgres(settings.home).url
+    """The URL of this instance's database itself, past a pooler."""
+    if settings.embedded:
+        return EmbeddedPostgres(settings.home).url
+    url = settings.direct_url.get_secret_value() or settings.database_url.get_secret_value()
+    return trusting(url, settings.tls_ca)
+
+
+def pooler_url(settings: Settings) -> str:
+    """The URL of the pooler in front of the database; empty when there is none."""
+    if settings.embedded or not settings.direct_url.get_secret_value():
+        return ""
+    return trusting(settings.database_url.get_secret_value(), settings.tls_ca)
 
 
 def read_url(settings: Settings) -> str:
@@ -97,6 +113,11 @@ def trusting(url: str, authorities: str) -> str:
     return make_conninfo(url, sslrootcert=authorities)
 
 
+def _variable(settings: Settings) -> str:
+    """The setting that names the database itself."""
+    return "LUDOTECA_DIRECT_URL" if pooler_url(settings) else "LUDOTECA_DATABASE_URL"
+
+
 def running_database_url(settings: Settings) -> str:
     """As `database_url`, after checking that the database answers. Raises NotRunning."""
     url = database_url(settings)
@@ -110,5 +131,5 @@ def running_database_url(settings: Settings) -> str:
                 " or set LUDOTECA_HOME or LUDOTECA_DATABASE_URL to another"
             ) from error
         raise NotRunning(
-            f"the database of LUDOTECA_DATABASE_URL does not answer: {error}"
+            f"the database of {_variable(settings)} does not answer: {error}"
         ) from error

@@ -6,8 +6,10 @@ import psycopg
 
 from adapters import postgres
 from eventstore.database import migrations, release
+from eventstore.database.pooler import check_pooler
 from eventstore.database.postgres import ROLE, check_server, connect
 from projections.engine import schema
+from runtime.instance import pooler_url
 from runtime.settings import Settings
 
 FOLDERS = postgres.FOLDERS
@@ -20,11 +22,14 @@ def migrate(url: str) -> list[str]:
 
 
 def prepare_database(url: str, settings: Settings) -> None:
-    """Migrate the database, after checking that it can keep the program's promises. Raises
+    """Migrate the database, after checking that it can keep the program's promises; and check the
+    pooler in front of it, if there is one. Raises
     UnsafeDatabase, MigrationError, OutdatedRelease, psycopg.OperationalError."""
     with connect(url, "ludoteca", role="") as conn:
         check_server(conn, allow_unsafe=settings.allow_unsafe_database == "on")
     migrate(url)
+    if pooler := pooler_url(settings):
+        check_pooler(pooler)
 
 
 def migrate_beside(url: str) -> list[str]:

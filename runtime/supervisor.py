@@ -28,7 +28,13 @@ from runtime.certificates import check_certificate
 from runtime.children import Child
 from runtime.connection_count import connections_needed, warn_of_too_few
 from runtime.home import open_home
-from runtime.instance import noted_port, port_file, remember_servers, running_database_url
+from runtime.instance import (
+    noted_port,
+    pooler_url,
+    port_file,
+    remember_servers,
+    running_database_url,
+)
 from runtime.listening import bind, check_port, is_free
 from runtime.migrate import prepare_database
 from runtime.processes.siblings import all_serve, create_shared
@@ -236,7 +242,7 @@ def _environment(settings: Settings, url: str) -> dict[str, str]:
     return {
         **{name: value for name, value in os.environ.items() if name not in ignored},
         "LUDOTECA_HOME": str(settings.home),
-        "LUDOTECA_DATABASE_URL": url,
+        "LUDOTECA_DATABASE_URL": pooler_url(settings) or url,
         "LUDOTECA_PROVIDER_PORT": str(settings.provider_port),
         "LUDOTECA_FISCAL_PORT": str(settings.fiscal_port),
         "PYTHONUNBUFFERED": "1",

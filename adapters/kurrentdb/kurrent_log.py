@@ -118,6 +118,7 @@ class KurrentLog(PostgresLog):
         clock: Clock = SYSTEM_CLOCK,
         clock_tolerance: timedelta | None = CLOCK_TOLERANCE,
         watched: bool = False,
+        pooler: str = "",
     ) -> AsyncIterator[Self]:
         """As `PostgresLog.open`, with KurrentDB's URL. Neither KurrentDB nor the mirror need be
         there yet. Raises ValueError for a URL that it does not understand."""
@@ -128,6 +129,7 @@ class KurrentLog(PostgresLog):
             clock=clock,
             clock_tolerance=clock_tolerance,
             watched=watched,
+            pooler=pooler,
         )
         async with Kurrentdb.open(kurrentdb_url) as server, opening as log:
             log._server = server

@@ -80,7 +80,7 @@ class PostgresQueue:
         listener: JobListener | None = None,
     ) -> None:
         """For `backoff`, `lease_seconds` and `poll_seconds` see `ClaimTerms`. Queues of one process
-        share a `listener`; by default, this one has its own."""
+        share a `listener`; by default, this one has its own, to the pool's server."""
         self.name = name
         self._terms = ClaimTerms(
             queue=name,
@@ -89,7 +89,7 @@ class PostgresQueue:
             poll_seconds=poll_seconds,
         )
         self._pool = pool
-        self._listener = JobListener(pool, poll_seconds) if listener is None else listener
+        self._listener = listener or JobListener(str(pool.conninfo), poll_seconds)
         self._outbox: list[tuple[Sequence[Job], asyncio.Future[None]]] = []
         self._publishing: asyncio.Task[None] | None = None
         self._consumers: set[Consumer] = set()

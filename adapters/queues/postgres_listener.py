@@ -4,9 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from psycopg_pool import AsyncConnectionPool
-
-from eventstore.database.postgres import AWAY, connect_beside
+from eventstore.database.postgres import AWAY, connect_async
 from kit.cancellation import cancel_until_ended, stop_if_cancelled
 
 _LISTEN = "LISTEN ludoteca_queue"
@@ -18,9 +16,10 @@ class JobListener:
     interrupts every connection that listens at every notification, whatever it is about, and each
     interruption takes 40 µs of the server. While there is no connection, polling stands in."""
 
-    def __init__(self, pool: AsyncConnectionPool, poll_seconds: float = 1) -> None:
-        """The connection is checked, or made anew, every `poll_seconds`."""
-        self._pool = pool
+    def __init__(self, url: str, poll_seconds: float = 1) -> None:
+        """`url` leads to the database itself. The connection is checked, or made anew, every
+        `poll_seconds`."""
+        self._url = url
         self._poll_seconds = poll_seconds
         self._waiting: list[tuple[str, asyncio.Event]] = []
         self._listening: asyncio.Task[None] | None = None
@@ -50,7 +49,7 @@ class JobListener:
         while True:
             stop_if_cancelled()
             with contextlib.suppress(*AWAY):
-                async with await connect_beside(self._pool, "ludoteca queue") as conn:
+                async with await connect_async(self._url, "ludoteca queue") as conn:
                     await conn.execute(_LISTEN)
                     self._wake()
                     while True:

@@ -146,10 +146,10 @@ class Connection(psycopg.Connection[Any]):
 
     def _at_work(self) -> bool:
         try:
-            with _Asking.connect(_same_server(self), autocommit=True) as asking:
+            with _Asking.connect(same_server(self), autocommit=True) as asking:
                 row = asking.execute(_AT_WORK, (self.info.backend_pid,)).fetchone()
         except psycopg.Error as error:
-            return _was_refused(error)
+            return was_refused(error)
         return bool(row and row[0])
 
 
@@ -258,13 +258,13 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
         """Ask the server, over another connection, whether it is working on this connection's
         statement. If it refuses another connection, True is assumed for a while."""
         try:
-            async with await _AskingAsync.connect(_same_server(self), autocommit=True) as asking:
+            async with await _AskingAsync.connect(same_server(self), autocommit=True) as asking:
                 row = await (await asking.execute(_AT_WORK, (self.info.backend_pid,))).fetchone()
         except psycopg.Error as error:
-            return _was_refused(error) and not self._takes_too_long()
+            return was_refused(error) and not self.takes_too_long()
         return bool(row and row[0])
 
-    def _takes_too_long(self) -> bool:
+    def takes_too_long(self) -> bool:
         return (
             self.waits_since is not None and monotonic() - self.waits_since > self.longest_seconds
         )
@@ -352,7 +352,7 @@ class PooledConnection(AsyncConnection):
 def is_refusal(error: Exception) -> bool:
     """Whether the server answered and refused the connection. A server that starts or stops does
     not count: it will accept."""
-    return _was_refused(error) and _STARTING not in str(error)
+    return was_refused(error) and _STARTING not in str(error)
 
 
 def is_down(error: Exception) -> bool:
@@ -360,7 +360,7 @@ def is_down(error: Exception) -> bool:
     or that the server starts or stops. A client's lack of file descriptors, ports or name service
     shows nothing."""
     said = str(error)
-    return any(sign in said for sign in _DOWN) or (_was_refused(error) and _STARTING in said)
+    return any(sign in said for sign in _DOWN) or (was_refused(error) and _STARTING in said)
 
 
 async def prove(conn: psycopg.AsyncConnection[Any]) -> None:
@@ -396,7 +396,7 @@ class _AskingAsync(psycopg.AsyncConnection[Any]):
         return await super().wait(gen, interval, timeout or INQUIRY_SECONDS)
 
 
-def _same_server(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> str:
+def same_server(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> str:
     """How to connect to the same server, as the login user: the server does not show other users
     what a session does."""
     info = conn.info
@@ -415,7 +415,7 @@ def _same_server(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -
     return make_conninfo(**{**parameters, **changed})
 
 
-def _was_refused(error: Exception) -> bool:
+def was_refused(error: Exception) -> bool:
     """Whether the server answered, if only to refuse another connection: it is asked again later.
     Its messages begin with a severity ("FATAL", in its language), a colon and two spaces."""
     return _SAID.search(str(error)) is not None

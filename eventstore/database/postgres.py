@@ -20,7 +20,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import errors
@@ -38,6 +38,9 @@ from eventstore.database.connections import (
 from eventstore.database.ways import servers
 from eventstore.log import LogUnavailable
 from kit.cancellation import cancellations, stop_if_cancelled
+
+Step = Callable[[psycopg.AsyncConnection], Awaitable[None]]
+"""Something that is done on a pooled connection before it is used."""
 
 LIMITS: tuple[type[Exception], ...] = (
     errors.ProgramLimitExceeded,
@@ -84,7 +87,7 @@ def is_away(error: BaseException) -> bool:
 ROLE = "ludoteca_app"
 """The role under which the program runs: it cannot change or remove events."""
 
-_PARAMETERS = {
+PARAMETERS = {
     "connect_timeout": "5",
     "keepalives_idle": "5",
     "keepalives_interval": "2",
@@ -98,7 +101,7 @@ by the same means."""
 _OF_SEVERAL = {"connect_timeout": "2"}
 """The same, where there are several servers: one that hangs shall not keep us from the others."""
 
-_SETTINGS = {
+SETTINGS = {
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "2",
     "tcp_keepalives_count": "3",
@@ -124,7 +127,7 @@ _SETTINGS = {
 }
 """What the program relies on, whatever the database, the role or the environment is set to."""
 
-_POOLED = {
+POOLED = {
     "statement_timeout": "20s",
     "idle_in_transaction_session_timeout": "20s",
     "client_connection_check_interval": "1s",
@@ -145,6 +148,11 @@ SELECT set_config('transaction_timeout', '0', false)
 WHERE current_setting('transaction_timeout', true) <> '0'"""
 """Not among the settings above, because PostgreSQL 16 does not have it."""
 
+_POOLER = (
+    "the database's URL leads to a connection pooler (pgbouncer), which lends no session for longer"
+    " than a transaction: set LUDOTECA_DIRECT_URL to PostgreSQL itself (docs/replicas.md)"
+)
+
 _SAFE = """
 SELECT name, current_setting(name) FROM unnest(ARRAY['fsync', 'full_page_writes']) AS s(name)
 WHERE current_setting(name) <> 'on'"""
@@ -159,18 +167,24 @@ def conninfo(url: str, name: str, *, role: str = ROLE, **settings: str) -> str:
     first."""
     given = conninfo_to_dict(url)
     of_role = {"role": role, "search_path": "read"} if role else {"search_path": "public"}
-    of_session = {**_SETTINGS, **of_role, **settings}
+    of_session = {**SETTINGS, **of_role, **settings}
     options = " ".join(
         [str(given.get("options", "")), *(f"-c {key}={value}" for key, value in of_session.items())]
     )
-    defaults = {**_PARAMETERS, **_OF_SEVERAL} if len(servers(url)) > 1 else _PARAMETERS
+    defaults = {**PARAMETERS, **_OF_SEVERAL} if len(servers(url)) > 1 else PARAMETERS
     wanted = {key: value for key, value in defaults.items() if key not in given}
     return make_conninfo(url, **wanted, options=options.strip(), application_name=name)
 
 
 def connect(url: str, name: str, *, role: str = ROLE, **settings: str) -> Connection:
-    """A connection in autocommit mode. Raises psycopg.OperationalError."""
-    conn = Connection.connect(conninfo(url, name, role=role, **settings), autocommit=True)
+    """A connection in autocommit mode. Raises psycopg.OperationalError; UnsafeDatabase when a
+    pooler refuses its settings."""
+    try:
+        conn = Connection.connect(conninfo(url, name, role=role, **settings), autocommit=True)
+    except psycopg.OperationalError as error:
+        if "unsupported startup parameter" in str(error):
+            raise UnsafeDatabase(_POOLER) from error
+        raise
     try:
         conn.execute(_NO_TRANSACTION_TIMEOUT)
     except BaseException:
@@ -191,13 +205,6 @@ async def connect_async(
     return conn
 
 
-async def connect_beside(pool: AsyncConnectionPool, name: str) -> AsyncConnection:
-    """As `connect_async`, to the pool's database: for connections that are kept for long, such as a
-    listener's, which would exhaust the pool."""
-    assert isinstance(pool.conninfo, str)
-    return await connect_async(pool.conninfo, name)
-
-
 @asynccontextmanager
 async def kept_once_set_up(conn: psycopg.AsyncConnection) -> AsyncIterator[None]:
     """Wrap the first steps on a new connection: closes it when one fails or is cancelled, as it
@@ -213,9 +220,7 @@ class _Pool(AsyncConnectionPool):
     """Takes the next connection at once when one fails its check: the pool's own loop pauses for
     seconds when several fail, as all do after a restart of the server."""
 
-    def __init__(
-        self, check: Callable[[psycopg.AsyncConnection], Awaitable[None]], **options: Any
-    ) -> None:
+    def __init__(self, check: Step, **options: Any) -> None:
         super().__init__(**options)
         self._alive = check
 
@@ -243,10 +248,10 @@ async def open_pool(
     url: str,
     size: int,
     *,
-    configure: Callable[[psycopg.AsyncConnection], Awaitable[None]] | None = None,
-    check: Callable[[psycopg.AsyncConnection], Awaitable[None]] = prove,
+    configure: Step | None = None,
+    check: Step = prove,
     watch: Watch | None = None,
-    sessions: str = _PARAMETERS["target_session_attrs"],
+    sessions: str = PARAMETERS["target_session_attrs"],
     patience: float | None = None,
 ) -> AsyncIterator[AsyncConnectionPool]:
     """A pool of connections as `connect` opens them, for short statements. Silent connections are
@@ -260,25 +265,54 @@ async def open_pool(
     which raises psycopg.OperationalError for one that must not be used any more.
     """
 
+    kind = str(conninfo_to_dict(url).get("target_session_attrs", sessions))
+    where = make_conninfo(conninfo(url, "ludoteca", **POOLED), target_session_attrs=kind)
+    way = Way(where, PooledConnection, _configure, WAIT_SECONDS if patience is None else patience)
+    async with pool_over(way, size, configure=configure, check=check, watch=watch) as pool:
+        yield pool
+
+
+class Way(NamedTuple):
+    """How a pool connects."""
+
+    conninfo: str
+    connection_class: type[PooledConnection]
+    begin: Step
+    """What is done first on a new connection."""
+    patience: float
+    """Seconds for which users wait for a connection."""
+    prepare_threshold: int | None = 5
+    """How often a statement is run before it is prepared; None: none is ever prepared."""
+
+
+@asynccontextmanager
+async def pool_over(
+    way: Way, size: int, *, configure: Step | None, check: Step, watch: Watch | None
+) -> AsyncIterator[AsyncConnectionPool]:
+    """A pool that connects in this way. For the other parameters see `open_pool`."""
+
     async def prepare(conn: psycopg.AsyncConnection) -> None:
-        await _configure(conn)
+        await way.begin(conn)
         if configure is not None:
             await configure(conn)
 
-    kind = str(conninfo_to_dict(url).get("target_session_attrs", sessions))
-    where = make_conninfo(conninfo(url, "ludoteca", **_POOLED), target_session_attrs=kind)
-    makeshift = Makeshift(where, watch)
+    makeshift = Makeshift(way.conninfo, watch)
     pool = _Pool(
         check,
-        conninfo=where,
-        connection_class=PooledConnection,
+        conninfo=way.conninfo,
+        connection_class=way.connection_class,
         min_size=1,
         max_size=size,
         open=False,
-        timeout=WAIT_SECONDS if patience is None else patience,
+        timeout=way.patience,
         reconnect_timeout=_TRIED_SECONDS,
         configure=prepare,
-        kwargs={"autocommit": True, "watch": watch, "makeshift": makeshift},
+        kwargs={
+            "autocommit": True,
+            "prepare_threshold": way.prepare_threshold,
+            "watch": watch,
+            "makeshift": makeshift,
+        },
     )
     await pool.open()
     try:
@@ -299,6 +333,8 @@ class UnsafeDatabase(Exception):
 
 def check_server(conn: psycopg.Connection, *, allow_unsafe: bool) -> None:
     """Refuse a server that may lose or alter data. Raises UnsafeDatabase."""
+    if conn.execute("SELECT pg_backend_pid()").fetchone() != (conn.info.backend_pid,):
+        raise UnsafeDatabase(_POOLER)
     row = conn.execute(_ENCODING).fetchone()
     if row is not None and row[0] != "UTF8":
         raise UnsafeDatabase(

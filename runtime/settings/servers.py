@@ -27,6 +27,10 @@ class ServerSettings(BaseModel):
     database_url: SecretStr = Field(
         SecretStr(""), description="PostgreSQL (16 or later). Empty: an embedded one in HOME."
     )
+    direct_url: SecretStr = Field(
+        SecretStr(""),
+        description="The database itself, where LUDOTECA_DATABASE_URL leads to a connection pooler (pgbouncer). Empty: the same.",
+    )
     read_url: SecretStr = Field(
         SecretStr(""),
         description="Standbys of the database, which answer queries while they are fresh enough. Empty: the database itself answers.",
@@ -118,7 +122,7 @@ class ServerSettings(BaseModel):
             )
         return value
 
-    @field_validator("database_url", "read_url")
+    @field_validator("database_url", "direct_url", "read_url")
     @classmethod
     def _conninfo(cls, value: SecretStr) -> SecretStr:
         import psycopg  # slow to import, and not every command uses a database

@@ -133,7 +133,7 @@ async def open_queues(core: Core) -> AsyncIterator[Queues]:
     settings = core.settings
     rabbit = settings.rabbitmq_url.get_secret_value()
     if not rabbit:
-        listener = JobListener(core.log.pool)
+        listener = JobListener(core.url)
         queues = {
             work.queue: PostgresQueue(
                 core.log.pool,

@@ -588,7 +588,7 @@ async def test_on_postgres_queues_of_a_process_listen_over_one_connection(
     database: str, name: str
 ) -> None:
     async with AsyncConnectionPool(database, min_size=1, max_size=4, open=False) as pool:
-        listener = JobListener(pool, poll_seconds=60)
+        listener = JobListener(database, poll_seconds=60)
         first, second = (
             PostgresQueue(pool, f"{name}.{number}", poll_seconds=60, listener=listener)
             for number in range(2)

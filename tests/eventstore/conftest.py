@@ -17,6 +17,7 @@ from tests.support.databases.reused_database import ReusedDatabase, reused_datab
 from tests.support.events.notes import CODEC
 from tests.support.servers.kurrent import KurrentDouble
 from tests.support.servers.kurrent.logs import mirrored_log
+from tests.support.servers.pgbouncer import PgBouncer
 
 
 class OpenLog(Protocol):
@@ -28,6 +29,12 @@ class OpenLog(Protocol):
 def _postgres(request: pytest.FixtureRequest) -> OpenLog:
     url: str = request.getfixturevalue("database")
     return partial(PostgresLog.open, url, CODEC, pool_size=3)
+
+
+def _pooler(request: pytest.FixtureRequest) -> OpenLog:
+    url: str = request.getfixturevalue("database")
+    bouncer: PgBouncer = request.getfixturevalue("bouncer")
+    return partial(PostgresLog.open, url, CODEC, pool_size=3, pooler=bouncer.url)
 
 
 def _memory(_: pytest.FixtureRequest) -> OpenLog:
@@ -42,6 +49,7 @@ def _kurrent(request: pytest.FixtureRequest) -> OpenLog:
 
 ADAPTERS: dict[str, Callable[[pytest.FixtureRequest], OpenLog]] = {
     "postgres": _postgres,
+    "pooler": _pooler,
     "memory": _memory,
     "kurrent": _kurrent,
 }
@@ -50,6 +58,7 @@ ADAPTERS: dict[str, Callable[[pytest.FixtureRequest], OpenLog]] = {
 @pytest.fixture(
     params=[
         pytest.param("postgres", marks=pytest.mark.server),
+        pytest.param("pooler", marks=pytest.mark.server),
         "memory",
         pytest.param("kurrent", marks=pytest.mark.server),
     ]
@@ -94,3 +103,9 @@ def database(_reused_database: ReusedDatabase) -> str:
     """The URL of a database with the program's schema and no rows."""
     _reused_database.empty()
     return _reused_database.url
+
+
+@pytest.fixture(scope="session")
+def bouncer(_reused_database: ReusedDatabase) -> Iterator[PgBouncer]:
+    with PgBouncer(_reused_database.url) as started:
+        yield started

@@ -23,6 +23,7 @@ PLACES = [name for name in Settings.model_fields if name.endswith(("_url", "_bas
 
 SCHEMES = {
     "database_url": "postgresql",
+    "direct_url": "postgresql",
     "read_url": "postgresql",
     "rabbitmq_url": "amqp",
     "kafka_url": "kafka",
@@ -86,6 +87,7 @@ def base(url: str) -> None:
 
 TAKERS: dict[str, Callable[[str], object]] = {
     "database_url": conninfo_to_dict,
+    "direct_url": conninfo_to_dict,
     "read_url": conninfo_to_dict,
     "elasticsearch_url": both,
     "stripe_api_base": lambda url: StripeProvider("sk_test", ("whsec_test",), api_base=url),

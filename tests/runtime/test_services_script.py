@@ -30,6 +30,7 @@ def nowhere(tmp_path: Path) -> dict[str, str]:
         "LUDOTECA_TEST_STRIPE_MOCK_URL": f"http://127.0.0.1:{free_port()}",
         "LUDOTECA_TEST_FAKETIME": "/nowhere/libfaketime.so",
         "LUDOTECA_TEST_PATRONI": "/nowhere/patroni",
+        "LUDOTECA_TEST_PGBOUNCER": "/nowhere/pgbouncer",
     }
 
 
@@ -51,7 +52,8 @@ def test_a_missing_server_is_named_with_the_reason_and_one_that_was_given_is_nev
 ) -> None:
     done = services(command, nowhere)
     assert done.returncode == 1, done.stderr
-    rabbitmq, kafka, elasticsearch, stripe_mock, faketime, patroni = done.stdout.splitlines()
+    rabbitmq, kafka, elasticsearch, stripe_mock, *installed = done.stdout.splitlines()
+    faketime, patroni, pgbouncer = installed
     assert rabbitmq.startswith("RabbitMQ: missing: nothing answers on port")
     assert kafka.startswith("Kafka: missing: nothing answers on port")
     assert elasticsearch.startswith(
@@ -62,6 +64,7 @@ def test_a_missing_server_is_named_with_the_reason_and_one_that_was_given_is_nev
     )
     assert faketime == "faketime: missing: there is no /nowhere/libfaketime.so"
     assert patroni == "Patroni: missing: there is no /nowhere/patroni/bin/patroni"
+    assert pgbouncer == "pgbouncer: missing: there is no /nowhere/pgbouncer"
     assert "Traceback" not in done.stderr
 
 

@@ -222,6 +222,13 @@ def require_patroni() -> None:
     _require("Patroni", deploy.check_patroni)
 
 
+def require_pgbouncer() -> str:
+    """The program. Skip the test, or fail it where services are required, unless it is
+    installed."""
+    _require("pgbouncer", deploy.check_pgbouncer)
+    return deploy.pgbouncer_program()
+
+
 def _require(service: str, check: Callable[[], None]) -> None:
     try:
         return check()
