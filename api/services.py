@@ -65,7 +65,8 @@ class Services:
     `optional_dependencies` among the `health` checks. `dropped_log_lines` returns the number of log
     lines dropped by each kind of process. `database_watch` interrupts whatever waits for a database
     that is down. `siblings` are the API processes that share this one's port, if any.
-    `replica` answers queries in place of the primary, if there is one.
+    `replica` answers queries in place of the primary, if there is one. `mirror_lag` tells how many
+    seconds the mirror of KurrentDB is behind, if there is one.
     """
 
     commands: Commands
@@ -92,6 +93,7 @@ class Services:
     database_watch: DatabaseWatch | None = None
     siblings: Siblings | None = None
     replica: Replica | None = None
+    mirror_lag: Callable[[], Awaitable[float]] | None = None
 
     def while_there(self) -> AbstractContextManager[object]:
         """A context that needs the database. Raises DatabaseAway as soon as the database is found

@@ -192,6 +192,8 @@ class _Copying:
         except TimeoutError:
             if monotonic() - self._heard_at > self._silent_seconds:
                 await self._must_be_at_the_end()
+                if self.caught_up:
+                    await self._note_the_end()
         else:
             self._heard_at = monotonic()
             for recorded in page:
@@ -255,10 +257,13 @@ class _Copying:
                 f"PostgreSQL has events {position + 1} to {head}, which KurrentDB lacks:"
                 " `ludoteca log copy --from postgresql --to kurrentdb` copies them there"
             )
-        # also notes that nothing is halted any more
+        await self._note_the_end()
+        self.caught_up = True
+
+    async def _note_the_end(self) -> None:
+        """Note that PostgreSQL has everything, and that nothing is halted any more."""
         upto = self.checkpoint.commit_position if self.checkpoint else 0
         self.checkpoint = await self._table.copy(self.checkpoint, upto, ())
-        self.caught_up = True
 
     # -- seals -------------------------------------------------------------------------------------
 

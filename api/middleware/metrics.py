@@ -79,6 +79,7 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._mirror_lag: Gauge | None = None  # of a shop without a mirror there is none
         self._dropped = Gauge(
             "ludoteca_dropped_log_lines",
             "Log lines that were dropped because nobody read the output.",
@@ -100,6 +101,16 @@ class Metrics:
         database's."""
         self._clock_steps.set(steps)
         self._clock_ahead.set(ahead_seconds)
+
+    def mirror(self, lag_seconds: float) -> None:
+        """Set how long ago the mirror is known to have had all that KurrentDB had; NaN if that is
+        not known."""
+        self._mirror_lag = self._mirror_lag or Gauge(
+            "ludoteca_mirror_lag_seconds",
+            "How long ago the mirror is known to have had all that KurrentDB had.",
+            registry=self.registry,
+        )
+        self._mirror_lag.set(lag_seconds)
 
     def render(
         self,

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Literal, TypeVar
 
@@ -123,11 +124,14 @@ async def _state(name: str, check: HealthCheck) -> State:
 async def metrics(request: Request, services: ServicesOf) -> Response:
     """Return the metrics in Prometheus' text format. Those of a dependency that is down are left
     out, as metrics are needed most during an outage."""
-    (head, subscriptions), found, _ = await asyncio.gather(
+    (head, subscriptions), found, _, lag = await asyncio.gather(
         _positions(services),
         asyncio.gather(*map(_jobs, services.queues)),
         _state("clock", services.clock_watch.check),
+        _mirror_lag(services),
     )
+    if lag is not None:
+        request.app.state.metrics.mirror(lag)
     request.app.state.metrics.clock(
         services.clock_watch.steps, services.clock_watch.ahead.total_seconds()
     )
@@ -156,6 +160,17 @@ async def _positions(services: Services) -> tuple[int, dict[str, tuple[int, int,
     except _UNSEEN as error:
         logger.warning("metrics of the log and the projections are missing: %r", error)
         return 0, {}
+
+
+async def _mirror_lag(services: Services) -> float | None:
+    if services.mirror_lag is None:
+        return None
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            return await services.mirror_lag()
+    except Exception as error:  # whatever was raised, the lag is unknown
+        logger.warning("the metric of the mirror's lag is missing: %r", error)
+        return math.nan
 
 
 async def _jobs(queue: WorkQueue) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -43,6 +44,9 @@ REPLICA = "replica"
 
 _UNSEEN: tuple[type[Exception], ...] = (TimeoutError, *AWAY)
 
+KURRENTDB_SECONDS = 0.6
+"""How long KurrentDB may take to answer."""
+
 CLOCK_SECONDS = 0.5
 """How long checking the database's clock may take."""
 
@@ -67,7 +71,8 @@ async def open_app(
     if settings.rabbitmq_url.get_secret_value():
         health["rabbitmq"] = lambda: _check_queue(queues)
     if settings.mirrored:
-        health |= await _kurrentdb_checks(core)
+        health[KURRENTDB] = await _open_kurrentdb_check(core)
+        health[MIRROR] = lambda: _check_mirror(core)
     if kafka := settings.kafka_url.get_secret_value():
         trust = Trust(settings.tls_ca)
         health[KAFKA] = lambda: _check_kafka(kafka, trust)
@@ -114,6 +119,7 @@ async def open_app(
             database_watch=core.log.watch,
             siblings=siblings,
             replica=replica,
+            mirror_lag=(lambda: _mirror_lag(core)) if settings.mirrored else None,
             settings=GatewaySettings(
                 rate_limit=settings.rate_limit == "on",
                 rates=Rates(ipv6_prefix=settings.rate_limit_ipv6_prefix),
@@ -147,22 +153,30 @@ async def _check_clock(core: Core) -> None:
         core.clock_watch.must_agree()
 
 
-async def _kurrentdb_checks(core: Core) -> dict[str, HealthCheck]:
-    """Whether KurrentDB answers, and whether its mirror is up to date."""
-    from adapters.kurrentdb import following, mirror_state  # slow to import
-    from adapters.kurrentdb.client import open_client
+async def _open_kurrentdb_check(core: Core) -> HealthCheck:
+    from adapters.kurrentdb.client import open_client  # slow to import
 
-    url = core.settings.kurrentdb
-    client = await core.stack.enter_async_context(open_client(url))
+    client = await core.stack.enter_async_context(open_client(core.settings.kurrentdb))
 
-    async def check_kurrentdb() -> None:
-        await following.end(client)
+    async def check() -> None:
+        await client.get_commit_position(filter_exclude=(), timeout=KURRENTDB_SECONDS)
 
-    async def check_mirror() -> None:
-        with core.log.while_there():
-            await mirror_state.must_keep_up(client, core.log.pool)
+    return check
 
-    return {KURRENTDB: check_kurrentdb, MIRROR: check_mirror}
+
+async def _check_mirror(core: Core) -> None:
+    from adapters.kurrentdb.mirror_state import must_keep_up
+
+    with core.log.while_there():
+        await must_keep_up(core.log.pool)
+
+
+async def _mirror_lag(core: Core) -> float:
+    from adapters.kurrentdb.mirror_state import require_going
+
+    with core.log.while_there():
+        lag = await require_going(core.log.pool)
+    return math.nan if lag is None else lag.total_seconds()
 
 
 async def _check_queue(queues: Queues) -> None:

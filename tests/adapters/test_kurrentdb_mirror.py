@@ -17,7 +17,7 @@ from adapters.kurrentdb import wire
 from adapters.kurrentdb.client import open_client
 from adapters.kurrentdb.log_copy import to_kurrentdb
 from adapters.kurrentdb.mirror import Halted, Mirror, Seal
-from adapters.kurrentdb.mirror_state import require_going
+from adapters.kurrentdb.mirror_state import LATE, must_keep_up, require_going
 from adapters.kurrentdb.wire import Copied, CopiedOnce
 from eventstore.chain import ChainVerifier, Fault
 from eventstore.log import LogUnavailable
@@ -309,6 +309,39 @@ async def test_a_new_leader_is_followed(database: str, silent: bool) -> None:
             kurrent.change_leader(silent=silent)
             await writer.append("2")
             await reaches(log, 2)
+
+
+async def test_a_mirror_that_does_not_run_is_late(
+    kurrent: KurrentDouble, writer: Writer, database: str
+) -> None:
+    async with PostgresLog.open(database, CODEC, pool_size=1) as log:
+        with pytest.raises(LogUnavailable, match="never ran"):
+            await must_keep_up(log.pool)
+        await writer.append("1")
+        async with mirroring(kurrent, database):
+            await reaches(log, 1)
+            await must_keep_up(log.pool)
+        _was_seen_a_minute_ago(database)
+        with pytest.raises(LogUnavailable, match="60 s behind"):
+            await must_keep_up(log.pool)
+
+
+async def test_a_mirror_with_nothing_to_copy_is_not_late(
+    kurrent: KurrentDouble, writer: Writer, database: str
+) -> None:
+    async with mirroring(kurrent, database) as log:
+        await writer.append("1")
+        await reaches(log, 1)
+        _was_seen_a_minute_ago(database)
+        async with asyncio.timeout(SOON):
+            while (await require_going(log.pool) or timedelta()) > LATE:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        await must_keep_up(log.pool)
+
+
+def _was_seen_a_minute_ago(url: str) -> None:
+    with psycopg.connect(url) as conn:
+        conn.execute("UPDATE log.mirror SET seen_at = clock_timestamp() - interval '1 minute'")
 
 
 # -- seals -----------------------------------------------------------------------------------------

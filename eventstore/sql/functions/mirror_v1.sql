@@ -2,6 +2,7 @@
 --
 -- `after` is the checkpoint that the caller goes on from, `upto` the next one; `after` null begins at the first event.
 -- Raises LT002 when the checkpoint is another by now: another mirror has the lead.
+-- Without events it notes that there are no more.
 -- `events` are in order, with one of `digests` and of `times` each: the time that the other log gave it. Positions, times
 -- and hashes follow from the order alone, so that a mirror built anew is the same to the byte.
 -- `wake` notifies listeners: a hint, left out while the server's notification queue is full.
@@ -63,10 +64,11 @@ BEGIN
         WHERE o.position < excluded.position;
     END IF;
 
-    INSERT INTO log.mirror AS m (commit_position, position) VALUES (upto, base + cardinality(digests))
+    INSERT INTO log.mirror (commit_position, position, seen_at)
+    VALUES (upto, base + cardinality(digests), CASE WHEN cardinality(digests) > 0 THEN at ELSE clock_timestamp() END)
     ON CONFLICT (only_one) DO UPDATE SET
-        commit_position = excluded.commit_position, position = excluded.position, halted = NULL
-    WHERE (m.commit_position, m.position, m.halted) IS DISTINCT FROM (excluded.commit_position, excluded.position, NULL);
+        commit_position = excluded.commit_position, position = excluded.position,
+        seen_at = excluded.seen_at, halted = NULL;
     IF base + cardinality(digests) > head THEN
         head := base + cardinality(digests);
         IF wake THEN
