@@ -163,10 +163,10 @@ def _run(
         sending.send(replay.quarantined)
     except Exception as error:
         with suppress(BrokenPipeError):
-            sending.send(_portable(error))
+            sending.send(portable(error))
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """The error, or if it cannot be passed to another process, one that says the same."""
     try:
         copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own

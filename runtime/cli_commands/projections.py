@@ -12,6 +12,7 @@ from runtime.cli_commands import opening, projection_storages
 from runtime.cli_commands.failures import Failure, unknown
 from runtime.cli_commands.opening import Json
 from runtime.cli_commands.projection_storages import Names, known_projections
+from runtime.cli_commands.rebuilds import or_failure, rebuild_together
 from runtime.console import Code
 
 if TYPE_CHECKING:
@@ -124,16 +125,24 @@ def rebuild(
     settings = opening.quiet_settings()
     if bool(names) == every:
         raise Failure("name the projections to rebuild, or say --all", Code.USAGE)
-    processes = rebuilding.Processes(
-        jobs or rebuilding.usual_count(),
-        partial(connect, opening.running_url(settings), "ludoteca rebuild"),
-    )
-    done, failures = _each(
+    chosen, count = _chosen(settings, names), jobs or rebuilding.usual_count()
+    connecting = partial(connect, opening.running_url(settings), "ludoteca rebuild")
+    together = [each for each in chosen if each.store.transactional]
+    if count < 2 or len(together) <= count:
+        together = []
+    done, failures = rebuild_together(together, count, connecting, replace=replace)
+    alone = _each(
         settings,
-        _chosen(settings, names),
+        [each for each in chosen if each not in together],
         "rebuild",
-        partial(rebuilding.rebuild, replace=replace, processes=processes),
+        partial(
+            rebuilding.rebuild,
+            replace=replace,
+            processes=rebuilding.Processes(count, connecting),
+        ),
     )
+    done += alone[0]
+    failures += alone[1]
     with console.reporting():
         if json:
             failed = [{"projection": name, "error": failure.message} for name, failure in failures]
@@ -185,7 +194,7 @@ def rollback(name: Name) -> None:
     settings = opening.quiet_settings()
     registered = _chosen(settings, [name])[0]
     with opening.connection(settings) as conn:
-        storage = _or_failure(lambda: rebuilding.rollback(conn, registered))
+        storage = or_failure(lambda: rebuilding.rollback(conn, registered))
     with console.reporting():
         console.say(f"queries of {name} read {storage} again")
 
@@ -332,7 +341,7 @@ def _each(
             name = registered.projection.name
             try:
                 done.append(
-                    _or_failure(
+                    or_failure(
                         partial(
                             work, conn, events, registered, partial(progress, f"{doing} {name}")
                         )
@@ -341,32 +350,6 @@ def _each(
             except Failure as failure:
                 failures.append((name, failure))
     return done, failures
-
-
-def _or_failure(work: Callable[[], T]) -> T:
-    """Turn the errors of a rebuild into messages."""
-    import psycopg
-
-    from eventstore.consumers.checkpoints import CheckpointMoved
-    from projections.engine import rebuild as rebuilding
-
-    try:
-        return work()
-    except (rebuilding.NeverRan, rebuilding.CatchingUp) as error:
-        raise Failure(str(error), Code.UNREACHABLE) from error
-    except rebuilding.Unequal as error:
-        raise Failure(f"{error}; nothing was switched") from error
-    except (rebuilding.Busy, rebuilding.NothingEarlier, rebuilding.ProcessDied) as error:
-        raise Failure(str(error)) from error
-    except CheckpointMoved as error:
-        raise Failure(
-            f"{error}: another process moved it, or the log went back. `ludoteca projections list`"
-            " shows which; the projector folds anew by itself what followed another history"
-        ) from error
-    except psycopg.errors.LockNotAvailable as error:
-        raise Failure(
-            "the projector held its checkpoint for too long: nothing was switched, try again"
-        ) from error
 
 
 def _end(failures: Sequence[tuple[str, Failure]]) -> None:

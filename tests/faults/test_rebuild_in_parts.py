@@ -97,8 +97,8 @@ async def test_a_process_does_not_wait_for_the_terminal_of_the_one_that_started_
 
 
 def test_the_error_of_a_process_is_passed_on_or_told() -> None:
-    refused = parts._portable(psycopg.errors.CheckViolation("no"))
+    refused = parts.portable(psycopg.errors.CheckViolation("no"))
     assert (type(refused), str(refused)) == (psycopg.errors.CheckViolation, "no")
-    told = parts._portable(RowsRefused("these rows", [1]))
+    told = parts.portable(RowsRefused("these rows", [1]))
     assert isinstance(told, StoreFailed)
     assert "these rows" in str(told)
