@@ -30,6 +30,7 @@ from tests.support.servers.kurrent.logs import (
     mirroring,
     unavailable,
 )
+from tests.support.servers.kurrent.process import KurrentProcess
 from tests.support.servers.tls import Authority
 
 pytestmark = pytest.mark.server
@@ -133,6 +134,29 @@ async def test_a_server_that_was_away_is_found_again(
     kurrent.start()
     await appended_once(log, new_stream("c"))
     assert texts_of(await log.read()) == ["a", "c"]
+
+
+async def test_what_a_killed_or_hanging_server_had_acknowledged_is_there(
+    database: str, tmp_path: Path
+) -> None:
+    server, stream = KurrentProcess(tmp_path), uuid4()
+    try:
+        async with mirrored_log(server.url, database) as log:
+            for n in range(7):
+                appending = asyncio.create_task(
+                    appended_once(log, StreamAppend(stream, n, [Counted(n)]))
+                )
+                if n == 2:
+                    await asyncio.to_thread(server.kill)
+                    await asyncio.to_thread(server.start)
+                elif n == 5:
+                    server.hang()
+                    await unavailable(log.append([new_stream("meanwhile")]))
+                    server.go_on()
+                await appending
+            assert [e.event.by for e in await log.read_stream(stream)] == list(range(7))
+    finally:
+        server.kill()
 
 
 async def test_a_network_that_falls_silent_holds_nobody(
