@@ -22,6 +22,7 @@ from adapters.text_log import FileTextLog
 from runtime.log_stream import LogStream, add_to, counts
 from tests.support.processes.instance import ADMIN, PASSWORD, Instance, eventually
 from tests.support.processes.started import STOP_SECONDS, started
+from tests.support.servers.kurrent import KurrentDouble
 from tests.support.servers.shared import free_port
 
 PATIENCE = 20.0
@@ -244,15 +245,24 @@ def unread() -> Iterator[int]:
     os.close(reading)
 
 
-@pytest.mark.parametrize("kind", ["api", "projector", "worker", "provider", "fiscal", "relay"])
+@pytest.fixture
+def kurrentdb_url() -> Iterator[str]:
+    with KurrentDouble() as kurrent:
+        yield kurrent.url
+
+
+@pytest.mark.parametrize(
+    "kind", ["api", "projector", "worker", "provider", "fiscal", "relay", "mirror"]
+)
 def test_each_process_starts_works_and_ends_although_nobody_reads_it(
-    kind: str, unread: int, database: str, rabbitmq_url: str, tmp_path: Path
+    kind: str, unread: int, database: str, rabbitmq_url: str, kurrentdb_url: str, tmp_path: Path
 ) -> None:
     own = {
         "LUDOTECA_ALLOW_UNSAFE_DATABASE": "on",
         "LUDOTECA_HOME": str(tmp_path / "home"),
         "LUDOTECA_DATABASE_URL": database,
         "LUDOTECA_RABBITMQ_URL": rabbitmq_url if kind == "relay" else "",
+        "LUDOTECA_KURRENTDB_URL": kurrentdb_url if kind == "mirror" else "",
         "LUDOTECA_PORT": str(free_port()),
         "LUDOTECA_PROVIDER_PORT": (provider := str(free_port())),
         "LUDOTECA_FISCAL_PORT": (fiscal := str(free_port())),
@@ -267,8 +277,9 @@ def test_each_process_starts_works_and_ends_although_nobody_reads_it(
         if kind in ports:
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", int(ports[kind]))) == 0
+        table = "log.mirror" if kind == "mirror" else "consumers.feeds"
         with psycopg.connect(database) as conn:
-            row = conn.execute("SELECT count(*) FROM consumers.feeds").fetchone()
+            row = conn.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()
             return row is not None and row[0] > 0
 
     try:
