@@ -161,6 +161,10 @@ class _Copying:
         self._seal_events = seal_events
         self._silent_seconds = silent_seconds
         self.checkpoint: Checkpoint | None = None
+        """Where to go on; None: at the first event."""
+        self._noted: Checkpoint | None = (
+            None  # the checkpoint in PostgreSQL, unless another moves it
+        )
         self.caught_up = False
         """Whether everything was seen that KurrentDB had when the subscription was opened."""
         self.reached = 0
@@ -176,6 +180,7 @@ class _Copying:
         """Find where to go on: behind the checkpoint, or at the first event if KurrentDB does not
         have the checkpoint."""
         checkpoint, _ = await self._table.state()
+        self._noted = checkpoint
         if checkpoint is not None and not await self._has(checkpoint):
             await self._table.halt("KurrentDB went back: its events are compared with PostgreSQL's")
             logger.error("KurrentDB went back: position %s is not there", checkpoint.position)
@@ -238,7 +243,7 @@ class _Copying:
             return
         records, self._records = self._records[:whole], self._records[whole:]
         self._bytes = 0
-        self.checkpoint = await self._table.copy(
+        self.checkpoint = self._noted = await self._table.copy(
             self.checkpoint,
             records[-1].commit_position,
             [record for record in records if isinstance(record, Copied)],
@@ -249,9 +254,9 @@ class _Copying:
         """All of KurrentDB's events were seen: PostgreSQL must not have more."""
         await self._copy()
         there, head = await self._table.state()
-        if there != self.checkpoint:
+        if there != self._noted:
             raise MirrorMoved
-        position = there.position if there else 0
+        position = self.checkpoint.position if self.checkpoint else 0
         if position < head:
             raise Halted(
                 f"PostgreSQL has events {position + 1} to {head}, which KurrentDB lacks:"
@@ -263,7 +268,7 @@ class _Copying:
     async def _note_the_end(self) -> None:
         """Note that PostgreSQL has everything, and that nothing is halted any more."""
         upto = self.checkpoint.commit_position if self.checkpoint else 0
-        self.checkpoint = await self._table.copy(self.checkpoint, upto, ())
+        self.checkpoint = self._noted = await self._table.copy(self.checkpoint, upto, ())
 
     # -- seals -------------------------------------------------------------------------------------
 

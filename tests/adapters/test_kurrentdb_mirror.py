@@ -454,6 +454,22 @@ async def test_a_kurrentdb_that_went_back_is_noticed_and_gets_the_rest_again(
         await require_going(log.pool)
 
 
+async def test_a_kurrentdb_that_lost_everything_is_filled_again(
+    kurrent: KurrentDouble, writer: Writer, database: str
+) -> None:
+    async with mirroring(kurrent, database) as log:
+        await writer.append("1", "2", key=uuid4())
+        await reaches(log, 2)
+        before = rows(database)
+        kurrent.go_back(0)
+        kurrent.end_subscriptions()
+        await halts(database, "events 1 to 2, which KurrentDB lacks")
+        await to_kurrentdb(database, kurrent.url, lambda *_: None)
+        await writer.append("3")
+        await reaches(log, 3)
+        assert rows(database)[:2] == before
+
+
 async def test_two_histories_are_not_mixed(
     kurrent: KurrentDouble, writer: Writer, database: str
 ) -> None:
