@@ -50,6 +50,7 @@ class GamePages:
         cache, which follows the primary."""
         if models.may_be_replicas:
             return await browse(models, wanted)
+        models = models.from_primary()
         after = self._seen
         look = await models.rows(_Look, _LOOK, after=after, upto=after + MAX_SCANNED_POSITIONS)
         clean = self._forget_changed(look, after)

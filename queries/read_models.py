@@ -48,6 +48,9 @@ class Answer(msgspec.Struct, Generic[T], frozen=True):
 class Replica(Protocol):
     """What queries need of `queries.replica.Replica`."""
 
+    @property
+    def unfit(self) -> str: ...
+
     async def rows(
         self,
         row: type[S],
@@ -116,7 +119,7 @@ class ReadModels:
     @property
     def may_be_replicas(self) -> bool:
         """Whether a standby may answer."""
-        return self._replica is not None
+        return self._replica is not None and not self._replica.unfit
 
     @property
     def is_of_caller(self) -> bool:

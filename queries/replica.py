@@ -47,6 +47,9 @@ S = TypeVar("S", bound=msgspec.Struct)
 PAUSE_SECONDS = 0.3
 """The pause between two looks at the primary and at a standby."""
 
+SAMPLES = 3
+"""How many looks at the primary are remembered."""
+
 LOOK_SECONDS = 0.5
 """How long a look may take."""
 
@@ -118,13 +121,13 @@ class Replica:
         self._pool = pool
         self._watch = watch
         self._tables = Tables(pool, PositionWaiter(pool, readable_here()))
-        self._samples = (_NONE, _NONE)
-        """The last two. The earlier one is what answers have to reflect: a standby needs a moment
-        to replay."""
+        self._samples = (_NONE,) * SAMPLES
+        """The last ones. The earliest is what answers have to reflect: a standby needs a moment to
+        replay."""
         self._unfit = "it was not compared with the primary yet"
         self.answered = self.passed_on = 0
         """How many queries a standby has answered, and how many were left to the primary."""
-        self._failures = Seldom(logger)
+        self._notices = Seldom(logger)
         log.history.when_it_changes(self._forget)
 
     @property
@@ -181,7 +184,7 @@ class Replica:
         except psycopg.errors.QueryCanceled:  # the primary would take as long
             raise
         except (psycopg.Error, ReadModelBehind) as error:
-            self._failures.warning("query", f"the primary answers, as a standby failed: {error!r}")
+            self._notices.warning("query", f"the primary answers, as a standby failed: {error!r}")
             return None
         has_all = all(
             position >= max(at_least, wanted.get(name, 0))
@@ -199,7 +202,7 @@ class Replica:
 
     def _forget(self) -> None:
         """Use no standby until it has been compared with the log's new history."""
-        self._samples = (_NONE, _NONE)
+        self._samples = (_NONE,) * SAMPLES
         self._unfit = "the log has another history"
 
     # -- looking -----------------------------------------------------------------------------------
@@ -218,15 +221,15 @@ class Replica:
                 unfit = f"it does not answer: {error or type(error).__name__}"
             except Exception:
                 unfit = "it cannot be looked at"
-                self._failures.warning("look", f"the look at a standby failed: {format_exc()}")
+                self._notices.warning("look", f"the look at a standby failed: {format_exc()}")
             if generation == self._log.history.generation:
                 self._note(unfit)
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _look(self) -> None:
         """Raises Unfit, psycopg.Error, TimeoutError."""
-        sample = self._samples[1]
-        self._samples = (sample, await self._sample())
+        self._samples = (*self._samples[1:], await self._sample())
+        sample = self._samples[0]
         if sample is _NONE:
             raise Unfit("it was not compared with the primary yet")
         async with asyncio.timeout(LOOK_SECONDS), self._pool.connection() as conn:
@@ -257,9 +260,9 @@ class Replica:
     def _note(self, unfit: str) -> None:
         """Log when standbys cease to be used, and when they are used again."""
         if unfit != self._unfit and unfit:
-            logger.warning("the primary answers all queries, and no standby: %s", unfit)
+            self._notices.warning("unfit", f"the primary answers all queries, no standby: {unfit}")
         elif self._unfit and not unfit:
-            logger.warning("a standby answers queries")
+            self._notices.warning("fit", "a standby answers queries")
         self._unfit = unfit
 
 
