@@ -8,6 +8,7 @@ import pytest
 
 from api.middleware import joined_metrics
 from api.middleware.metrics import Metrics
+from api.middleware.replica_metrics import ReplicaMetrics
 from runtime.processes.siblings import create_shared, siblings_of
 
 REQUESTS = 'ludoteca_http_requests_total{method="GET",route="/games",status="200"}'
@@ -82,6 +83,28 @@ def test_a_route_that_only_another_has_answered_is_counted(processes: Processes)
     one, two = processes.start(1), processes.start(2)
     answer(two, 1)
     assert scraped(one)[REQUESTS] == 1
+
+
+@dataclass
+class Standbys:
+    """What a process knows of them."""
+
+    answered: int
+    passed_on: int
+    unfit: str = ""
+
+
+def test_queries_that_standbys_answer_are_added_up(processes: Processes) -> None:
+    one, two = processes.start(1), processes.start(2)
+    one.registry.register(ReplicaMetrics(Standbys(3, 1)))
+    two.registry.register(ReplicaMetrics(Standbys(4, 2, "it is behind")))
+    answer(one, 1)
+    answer(two, 1)
+    for asked in (one, two):
+        found = scraped(asked)
+        assert found['ludoteca_replica_queries_total{answered_by="standby"}'] == 7
+        assert found['ludoteca_replica_queries_total{answered_by="primary"}'] == 3
+        assert found["ludoteca_replica_up"] == 0
 
 
 def test_gauges_are_those_of_the_living(
