@@ -9,6 +9,7 @@ from typing import Protocol
 import pytest
 
 from adapters.kurrentdb.kurrent_log import KurrentLog
+from eventstore.codec import Codec
 from eventstore.log import Log
 from eventstore.memory_log import Memory, MemoryLog
 from eventstore.postgres_log import PostgresLog
@@ -28,23 +29,28 @@ class OpenLog(Protocol):
 
 def _postgres(request: pytest.FixtureRequest) -> OpenLog:
     url: str = request.getfixturevalue("database")
-    return partial(PostgresLog.open, url, CODEC, pool_size=3)
+    return partial(PostgresLog.open, url, _codec(request), pool_size=3)
 
 
 def _pooler(request: pytest.FixtureRequest) -> OpenLog:
     url: str = request.getfixturevalue("database")
     bouncer: PgBouncer = request.getfixturevalue("bouncer")
-    return partial(PostgresLog.open, url, CODEC, pool_size=3, pooler=bouncer.url)
+    return partial(PostgresLog.open, url, _codec(request), pool_size=3, pooler=bouncer.url)
 
 
-def _memory(_: pytest.FixtureRequest) -> OpenLog:
-    return partial(MemoryLog.open, CODEC, Memory())
+def _memory(request: pytest.FixtureRequest) -> OpenLog:
+    return partial(MemoryLog.open, _codec(request), Memory())
 
 
 def _kurrent(request: pytest.FixtureRequest) -> OpenLog:
     url: str = request.getfixturevalue("database")
     kurrent: KurrentDouble = request.getfixturevalue("kurrent")
-    return partial(mirrored_log, kurrent.url, url)
+    return partial(mirrored_log, kurrent.url, url, codec=_codec(request))
+
+
+def _codec(request: pytest.FixtureRequest) -> Codec:
+    codec: Codec = request.getfixturevalue("codec")
+    return codec
 
 
 ADAPTERS: dict[str, Callable[[pytest.FixtureRequest], OpenLog]] = {
@@ -66,6 +72,12 @@ ADAPTERS: dict[str, Callable[[pytest.FixtureRequest], OpenLog]] = {
 def open_log(request: pytest.FixtureRequest) -> OpenLog:
     """The log under test."""
     return ADAPTERS[request.param](request)
+
+
+@pytest.fixture
+def codec() -> Codec:
+    """The codec of the log under test. A module may have another one."""
+    return CODEC
 
 
 @pytest.fixture

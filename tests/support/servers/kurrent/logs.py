@@ -10,6 +10,7 @@ import pytest
 
 from adapters.kurrentdb.kurrent_log import KurrentLog
 from adapters.kurrentdb.mirror import Mirror
+from eventstore.codec import Codec
 from eventstore.log import AlreadyDone, IdempotencyKey, Log, LogUnavailable, StreamAppend
 from kit.clock import SYSTEM_CLOCK, Clock
 from tests.support.events.notes import CODEC
@@ -23,9 +24,9 @@ LONG = 20.0
 
 
 @asynccontextmanager
-async def mirroring(kurrentdb_url: str, database: str) -> AsyncIterator[None]:
+async def mirroring(kurrentdb_url: str, database: str, codec: Codec = CODEC) -> AsyncIterator[None]:
     """A mirror that runs."""
-    mirror = Mirror(kurrentdb_url, database, CODEC.kinds, silent_seconds=SILENT_SECONDS)
+    mirror = Mirror(kurrentdb_url, database, codec.kinds, silent_seconds=SILENT_SECONDS)
     running = asyncio.create_task(mirror.run())
     try:
         yield
@@ -36,12 +37,12 @@ async def mirroring(kurrentdb_url: str, database: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def mirrored_log(
-    kurrentdb_url: str, database: str, *, clock: Clock = SYSTEM_CLOCK
+    kurrentdb_url: str, database: str, *, codec: Codec = CODEC, clock: Clock = SYSTEM_CLOCK
 ) -> AsyncIterator[KurrentLog]:
     """The log, and a mirror that runs."""
     async with (
-        mirroring(kurrentdb_url, database),
-        KurrentLog.mirrored(kurrentdb_url, database, CODEC, pool_size=3, clock=clock) as log,
+        mirroring(kurrentdb_url, database, codec),
+        KurrentLog.mirrored(kurrentdb_url, database, codec, pool_size=3, clock=clock) as log,
     ):
         yield log
 
