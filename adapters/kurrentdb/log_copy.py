@@ -237,7 +237,9 @@ async def to_postgresql(kurrentdb_url: str, url: str, codec: Codec, progress: Pr
             raise CopyError("a mirror follows KurrentDB into this database: stop the shop first")
         end = await _mirrored(Mirror(kurrentdb_url, url, codec.kinds), progress)
         verified = await _verify_postgresql(url, codec, end.position, progress)
-        conn.execute("DELETE FROM log.mirror")
+        with conn.transaction():
+            conn.execute("DELETE FROM log.mirror")
+            conn.execute("ALTER TABLE log.events DISABLE TRIGGER only_the_mirror")
     return verified
 
 

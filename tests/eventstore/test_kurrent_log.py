@@ -20,6 +20,7 @@ from eventstore.log import (
     StreamRead,
     VersionConflict,
 )
+from eventstore.postgres_log import PostgresLog
 from tests.support.databases.going_back import Earlier
 from tests.support.events.notes import CODEC, Counted, admin, new_stream, noted, texts_of
 from tests.support.servers import shared
@@ -89,6 +90,16 @@ async def test_while_the_mirror_has_come_to_a_halt_nothing_is_appended(
         with pytest.raises(LogUnavailable, match="another history"):
             await log.append([new_stream("b")])
     assert len(kurrent.store.log) == there
+
+
+async def test_who_appends_to_postgresql_alone_is_refused_beside_a_mirror(
+    log: KurrentLog, database: str
+) -> None:
+    await log.append([new_stream("a")])
+    async with PostgresLog.open(database, CODEC, pool_size=3) as alone:
+        await unavailable(alone.append([new_stream("b")]))
+        await log.append([new_stream("c")])
+        assert texts_of(await alone.read()) == ["a", "c"]
 
 
 async def test_a_lost_connection_to_the_mirror_s_database_is_survived(

@@ -21,6 +21,9 @@ DECLARE
     other  bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock(4910, 1);
+    IF NOT EXISTS (SELECT FROM log.mirror) THEN
+        ALTER TABLE log.events ENABLE ALWAYS TRIGGER only_the_mirror;
+    END IF;
     IF after IS NOT NULL THEN
         SELECT m.* INTO checkpoint FROM log.mirror m;
         IF checkpoint.commit_position IS DISTINCT FROM after THEN
@@ -46,6 +49,7 @@ BEGIN
             RAISE EXCEPTION 'another event is at position %', other USING ERRCODE = 'LT003', DETAIL = other::text;
         END IF;
     END IF;
+    PERFORM set_config('ludoteca.mirrors', 'on', true);
     INSERT INTO log.events (position, event_id, stream_id, version, name, payload, actor,
                             correlation_id, causation_id, traceparent, recorded_at, hash, occurred_at)
     SELECT base + n, event_id, stream_id, version, name, payload, actor,
@@ -54,6 +58,7 @@ BEGIN
         AS u(event_id, stream_id, version, name, payload, actor, correlation_id, causation_id, traceparent,
              occurred_at, n)
     WHERE base + n > head;
+    PERFORM set_config('ludoteca.mirrors', '', true);
 
     IF cardinality(onces) > 0 THEN  -- a key that was purged may come again
         INSERT INTO log.once AS o (key, fingerprint, refs, position, expires_at)

@@ -37,7 +37,10 @@ class ReusedDatabase:
             everything = sql.SQL(", ").join(sql.Identifier(*table) for table in self._tables)
             conn.execute("ALTER TABLE log.events DISABLE TRIGGER append_only")
             conn.execute(sql.SQL("TRUNCATE {}").format(everything))
-            conn.execute("ALTER TABLE log.events ENABLE ALWAYS TRIGGER append_only")
+            conn.execute(
+                "ALTER TABLE log.events ENABLE ALWAYS TRIGGER append_only,"
+                " DISABLE TRIGGER only_the_mirror"
+            )
 
 
 @contextmanager
