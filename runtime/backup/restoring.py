@@ -38,6 +38,11 @@ _SECRETS = frozenset({KEYS, PASSWORD_FILE})
 
 _END_OF_LOG = "SELECT position, encode(hash, 'hex') FROM log.events ORDER BY position DESC LIMIT 1"
 
+_FORGET_MIRROR = """
+DELETE FROM log.mirror;
+ALTER TABLE log.events DISABLE TRIGGER only_the_mirror
+"""
+"""A mirror of KurrentDB then compares all events, and goes on with what came since."""
 _FORGET_READ_MODELS = """
 DELETE FROM consumers.quarantine WHERE feed IN (
     SELECT feed FROM consumers.feeds WHERE storage <> ''
@@ -118,6 +123,7 @@ def restore(
                 if not without_keys:
                     _put(conn, backups[-1].folder, KEYS, progress)
                 if archives:
+                    conn.execute(_FORGET_MIRROR)
                     load(conn, archives, kinds, checkers, progress, upto=upto, consumers=False)
                 _finish(conn, state.manifest, upto)
         except (psycopg.Error, ArchiveFault, LogDoesNotFit) as error:
