@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from time import monotonic
 
 from psycopg_pool import AsyncConnectionPool
@@ -60,14 +60,19 @@ def database_of(pair: Pair) -> Iterator[str]:
     shared.drop_database(url)
 
 
-@asynccontextmanager
-async def open_replicated(pair: Pair, url: str) -> AsyncIterator[ReplicatedShop]:
+def open_replicated(pair: Pair, url: str) -> AbstractAsyncContextManager[ReplicatedShop]:
     """A shop whose projector runs, with the standby's copy of its database."""
     copy = shared.at_database(pair.standby.url, url.partition("?")[0].rpartition("/")[2])
+    return open_shop_with(url, copy)
+
+
+@asynccontextmanager
+async def open_shop_with(url: str, standbys: str) -> AsyncIterator[ReplicatedShop]:
+    """A shop whose projector runs, and whose queries the standbys at a URL may answer."""
     async with (
         PostgresLog.open(url, CODEC, pool_size=4) as log,
-        open_replica(log, copy, 4) as replica,
-        open_pool(copy, 1, sessions="any") as standby,
+        open_replica(log, standbys, 4) as replica,
+        open_pool(standbys, 1, sessions="prefer-standby") as standby,
         projecting(url),
     ):
         yield ReplicatedShop(url, log, replica, standby)
