@@ -39,12 +39,13 @@ _ACCOUNTS = Listing(
         AS currency, a.debits_cents, a.credits_cents, a.balance_cents,
         a.opened_at, a.updated_at, a.currency AS kept_currency
     FROM @ledger_accounts a
-    WHERE a.currency <> '' OR NOT EXISTS (
-        SELECT FROM @ledger_accounts posted WHERE posted.account_id = a.account_id
-            AND posted.currency <> ''
-    )""",
+    WHERE a.currency <> '' OR (
+        SELECT true FROM @ledger_accounts posted WHERE posted.account_id = a.account_id
+            AND posted.currency <> '' LIMIT 1
+    ) IS NULL""",
 )
-"""The row without a currency stands for an opened account only until something is posted to it."""
+"""The row without a currency stands for an opened account only until something is posted to it. (By
+NOT EXISTS a page would read all accounts.)"""
 
 _BY_ID = SortOrder("account", ("account_id", "kept_currency"), tuple[str, str])
 

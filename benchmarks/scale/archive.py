@@ -47,13 +47,13 @@ HEADER_BYTES = 1 << 14
 PAGE = 1_000
 
 
-def write(path: Path, events: int, log: Log) -> None:
-    """Write an archive of so many events, and some more."""
+def write(path: Path, history: History, log: Log) -> None:
+    """Write an archive of a history."""
     encoding, versions = codec(), dict[UUID, int]()
     position, previous = 0, GENESIS
     with path.open("wb") as sink:
         sink.write(b" " * (HEADER_BYTES - 1) + b"\n")
-        for page in _pages(History(events)):
+        for page in _pages(history):
             lines = []
             for made in page:
                 position += 1
@@ -62,7 +62,7 @@ def write(path: Path, events: int, log: Log) -> None:
                 lines.append(line)
             sink.write(b"".join(lines))
             if position % 100_000 < PAGE:
-                log(f"{position:,} of some {events:,} events written")
+                log(f"{position:,} events written")
         consumers = [Consumer(f"{name}.1", name, 1, position) for name in ACTING]
         for other in (
             *(OtherLine(consumer=each) for each in consumers),

@@ -38,6 +38,9 @@ BEGUN = datetime(2025, 1, 1, tzinfo=UTC)
 SPAN = timedelta(days=600)
 """From the first event to the last, however many there are."""
 
+GAMES = 2_000
+"""Games for sale: two fifths of the shortest history, so that it has what the longest has."""
+
 BUSIEST = 10_000
 """Events of the busiest wallet, which come in addition."""
 
@@ -83,11 +86,15 @@ class Person(msgspec.Struct, gc=False):
 
 
 class History:
-    """Makes some `events` at least, the busiest wallet's in addition. The same again for the same
-    `seed`."""
+    """Makes some `events` at least, about so many `games`, and in addition the busiest wallet's
+    events with their postings. The same again for the same `seed`."""
 
-    def __init__(self, events: int, seed: int = 1) -> None:
+    def __init__(
+        self, events: int, *, games: int = GAMES, busiest: int = BUSIEST, seed: int = 1
+    ) -> None:
         self._events = events
+        self._games = games
+        self._busiest = busiest
         self._random = random.Random(seed)
         self._made = 0
         self._now = BEGUN
@@ -107,7 +114,7 @@ class History:
             for made in flow():
                 self._made += 1
                 yield made
-            while busy < BUSIEST * self._made / self._events:
+            while busy < self._busiest * self._made / self._events:
                 busy += 1
                 yield from self._moved(self.busiest, 100 if busy % 2 else -100)
 
@@ -115,10 +122,9 @@ class History:
 
     def _opening(self) -> Iterator[Made]:
         """Sellers, games, the first people."""
-        games = max(300, min(20_000, self._events // 500))
-        for _ in range(max(10, games // 50)):
+        for _ in range(max(10, self._games // 50)):
             yield from self._counted(self._registered("SELLER"))
-        for _ in range(games):
+        for _ in range(self._games):
             yield from self._counted(self._listed())
         for _ in range(100):
             yield from self._counted(self._registered("BUYER"))

@@ -15,7 +15,6 @@ from queries import (
     cart_analytics,
     carts,
     games,
-    ledger as ledgers,
     library,
     notifications,
     orders,
@@ -24,6 +23,9 @@ from queries import (
     transactions,
     users,
     wallets,
+)
+from queries import (
+    ledger as ledgers,
 )
 from queries.audit import Audit
 from queries.deadlines import DueTimes
@@ -52,9 +54,8 @@ class Known(msgspec.Struct, frozen=True):
 
 
 def _stream(name: str, direction: str = "ASC") -> str:
-    return (
-        f"SELECT stream_id FROM log.events WHERE name = '{name}' ORDER BY position {direction} LIMIT 1"
-    )
+    where = f"WHERE name = '{name}' ORDER BY position {direction}"
+    return f"SELECT stream_id FROM log.events {where} LIMIT 1"
 
 
 _KNOWN = {
@@ -66,7 +67,9 @@ _KNOWN = {
 }
 
 _TYPICAL = {
-    "buyer_id": "SELECT user_id AS id FROM @library GROUP BY 1 ORDER BY abs(count(*) - 10), 1 LIMIT 1",
+    "buyer_id": (
+        "SELECT user_id AS id FROM @library GROUP BY 1 ORDER BY abs(count(*) - 10), 1 LIMIT 1"
+    ),
     "wallet_id": (
         "SELECT wallet_id AS id FROM @wallet_movements"
         " GROUP BY 1 ORDER BY abs(count(*) - 10), 1 LIMIT 1"
@@ -139,9 +142,7 @@ def pages(log: PostgresLog, it: Known) -> dict[str, Ask]:
         "a transaction": lambda: transactions.transaction(models, it.transaction_id),
         "all transactions": lambda: transactions.transactions(models),
         "failed transactions": lambda: transactions.transactions(models, status="FAILED"),
-        "transactions of a person": lambda: transactions.transactions(
-            models, user_id=it.buyer_id
-        ),
+        "transactions of a person": lambda: transactions.transactions(models, user_id=it.buyer_id),
         "the cart": lambda: carts.newest_cart(models, it.buyer_id),
         "the open cart": lambda: carts.open_cart(models, it.buyer_id, NOW),
         "a user": lambda: users.user(models, it.buyer_id),

@@ -52,7 +52,7 @@ class Payment(StreamRow):
     lists its events."""
 
     KEY = ("payment_id",)
-    INDEXES = ("order_id", "refund_status", "created_position")
+    INDEXES = ("order_id", "refund_status", "created_position", "status, created_position")
 
     payment_id: UUID
     order_id: UUID | None

@@ -30,7 +30,12 @@ class User(StreamRow):
     forgotten."""
 
     KEY = ("user_id",)
-    INDEXES = ("created_position", "USING hash (mailbox)")
+    INDEXES = (
+        "created_position",
+        "USING hash (mailbox)",
+        "account_type, created_position",
+        "status, created_position",
+    )
     INTERNAL = (*StreamRow.INTERNAL, "mailbox")
 
     user_id: UUID
