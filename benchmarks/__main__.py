@@ -23,7 +23,12 @@ from benchmarks.http import benchmark as http
 from benchmarks.http.endpoints import ENDPOINTS
 from benchmarks.http.wrk import Failed
 from benchmarks.measuring import Table
+from benchmarks.scale import benchmark as scale
 from deploy.servers.common import Missing
+
+PARTS = (
+    "append", "fold", "index", "lag", "transfer", "checkout", "http", "own-writes", "scale",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -64,6 +69,9 @@ def main() -> None:
                 seconds=options.seconds or seconds,
                 rounds=rounds,
                 log=_progress,
+            ),
+            "scale": lambda: scale.benchmark(
+                running, options.events, seconds=seconds, log=_progress
             ),
             "own-writes": lambda: [
                 own_writes.benchmark(running, seconds=3 * seconds, rounds=rounds, log=_progress)
@@ -112,8 +120,21 @@ def _options() -> argparse.Namespace:
         "--quick", action="store_true", help="one short round: whether it works, not how fast it is"
     )
     parser.add_argument("--rounds", type=int, help="rounds whose median is reported (5)")
-    parts = ("append", "fold", "index", "lag", "transfer", "checkout", "http", "own-writes")
+    parts = (
+        "append",
+        "fold",
+        "index",
+        "lag",
+        "transfer",
+        "checkout",
+        "http",
+        "own-writes",
+        "scale",
+    )
     parser.add_argument("--only", nargs="+", choices=parts, help="leave out the others")
+    parser.add_argument(
+        "--events", nargs="+", type=int, default=scale.SIZES, help="sizes of the logs of `scale`"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to a file")
     parser.add_argument(
         "--markdown", type=Path, metavar="FILE", help="replace the figures in a document"

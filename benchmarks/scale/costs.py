@@ -25,6 +25,11 @@ class Cost(msgspec.Struct, frozen=True):
     cpu_ms: float
     plans: list[str]
 
+    @property
+    def ms(self) -> float:
+        """This process's CPU and the server's time."""
+        return self.cpu_ms + self.server_ms
+
 
 @contextmanager
 def recorded() -> Iterator[list[Statement]]:
