@@ -25,11 +25,10 @@ unit: .venv/installed-dev ## Run the tests of domain, commands and log that need
 soak: services lint ## Run every check and every test, the long ones too
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "soak or not soak"
 
-kurrentdb: .venv/installed-dev ## Run the suites of purchases, wallets, carts and refunds on a log in KurrentDB
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "soak or not soak" --kurrentdb -k "not rabbitmq" \
-		tests/flow/test_buying.py tests/flow/test_wallets.py tests/flow/test_carts.py tests/flow/test_refunds.py \
-		tests/flow/test_money_back.py tests/flow/test_payment_races.py tests/flow/test_receipts.py \
-		tests/flow/test_crashes.py tests/api/test_cart.py tests/api/test_shipments.py tests/api/test_buying.py
+kurrentdb: .venv/installed-dev ## Run the suites of purchases, wallets, carts and of the API on a log in KurrentDB
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "soak or not soak" --kurrentdb -k "not rabbitmq" tests/api \
+		$(addprefix tests/flow/test_,$(addsuffix .py,buying wallets carts refunds money_back payment_races receipts \
+		crashes closing_accounts leaving deadlines overdue_orders hot_item own_writes two_processes stale_states loads))
 
 lint: .venv/installed-dev ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
