@@ -1,6 +1,6 @@
 """Find or start what the tests need beside Python: RabbitMQ, Kafka, Elasticsearch,
-stripe-mock; or install it, for tests that start it themselves: libfaketime, Patroni with etcd,
-pgbouncer.
+stripe-mock; or install it, for tests that start it themselves: libfaketime, Patroni with etcd and
+HAProxy, pgbouncer.
 
     python deploy/services.py up|status|down
 

