@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Awaitable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from time import monotonic
 from typing import Any, Protocol, Self, TypeVar
@@ -275,20 +275,22 @@ class Makeshift:
     to that server, and one more connection looks for a writable one: replacing the pool's
     connections to find out would leave readers without any."""
 
-    def __init__(self, conninfo: str, watch: Watch | None = None) -> None:
-        """`conninfo` is the pool's: it leads to a writable server if there is one."""
+    def __init__(
+        self, conninfo: str, watch: Watch | None, over: Callable[[], Awaitable[None]]
+    ) -> None:
+        """`conninfo` is the pool's: it leads to a writable server if there is one. `over` is called
+        once one was found: it replaces the pool's connections."""
         self._conninfo = conninfo
         self._watch = watch
+        self._over = over
         self._looking: asyncio.Task[None] | None = None
-
-    @property
-    def needed(self) -> bool:
-        """Whether no writable server has been found yet."""
-        return self._looking is not None and not self._looking.done()
+        self.needed = False
+        """Whether a writable server is looked for, and none has been found yet."""
 
     def begin(self) -> None:
         """Read only, and start looking for a writable server."""
         if not self.needed:
+            self.needed = True
             logger.warning("no server can be written to: reading only")
             self._looking = asyncio.create_task(
                 self._look(), name="looking for a server that can be written to"
@@ -307,7 +309,9 @@ class Makeshift:
             with suppress(psycopg.Error, OSError):
                 await (await AsyncConnection.connect(self._conninfo, watch=self._watch)).close()
                 logger.warning("there is a server that can be written to")
-                return
+                break
+        self.needed = False
+        await self._over()
 
 
 class PooledConnection(AsyncConnection):

@@ -296,7 +296,7 @@ async def pool_over(
         if configure is not None:
             await configure(conn)
 
-    makeshift = Makeshift(way.conninfo, watch)
+    makeshift = Makeshift(way.conninfo, watch, over=lambda: pool.drain())
     pool = _Pool(
         check,
         conninfo=way.conninfo,

@@ -75,10 +75,11 @@ class DatabaseWatch:
         good."""
         self._name = name
         # As the login user: the server hides sessions' states from other roles.
-        self._ways = Ways(
-            url, conninfo(url, "ludoteca watch", role=""), "read-write" if writable else "any"
-        )
-        self._makeshift_until = float("inf")
+        where, kind = conninfo(url, "ludoteca watch", role=""), "read-write" if writable else "any"
+        self._all_ways = partial(Ways, url, where, kind)
+        self._ways = self._all_ways()
+        self._reads_only = False  # whether the server that answers was not found writable
+        self._seeking: asyncio.Task[tuple[AsyncConnection, Ways]] | None = None
         self._there = asyncio.Event()
         self._there.set()
         self._away_since = float("inf")
@@ -129,12 +130,7 @@ class DatabaseWatch:
                 before, pause = conn, PAUSE_SECONDS
                 try:
                     conn = conn or await self._connected()
-                    conn = await self._ask(conn)
-                    if monotonic() > self._makeshift_until:  # a writable server may be up by now
-                        self._ways.begin_anew()
-                        self._makeshift_until = float("inf")
-                        conn.pgconn.finish()
-                        conn = None
+                    conn = self._writable(await self._ask(conn))
                     # others may have fallen silent with the previous connection
                     if self._doubts or conn is not before:
                         pause = TICK_SECONDS
@@ -152,6 +148,7 @@ class DatabaseWatch:
         finally:
             _finish(conn)
             await self._drop_another()
+            await self._stop_seeking()
             await _cancelled([self._proof, *self._inquiries.values()])
 
     # -- asking ------------------------------------------------------------------------------------
@@ -211,9 +208,7 @@ class DatabaseWatch:
             try:
                 found = task.result()
                 self._ways.answered()
-                self._makeshift_until = (
-                    float("inf") if self._ways.is_first_choice else monotonic() + MAKESHIFT_SECONDS
-                )
+                self._reads_only = not self._ways.is_first_choice
             except TimeoutError:
                 logger.debug("the database says nothing to a new connection")
                 self._ways.failed()
@@ -225,12 +220,8 @@ class DatabaseWatch:
                 self._refusals = self._refusals + 1 if is_down(error) else 0
                 self._ways.failed()
         elif self._another is None:
-            self._another = asyncio.create_task(self._connect(), name="database-watch")
+            self._another = asyncio.create_task(_connected(self._ways), name="database-watch")
         return found
-
-    async def _connect(self) -> AsyncConnection:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            return await AsyncConnection.connect(await self._ways.current(), autocommit=True)
 
     async def _drop_another(self) -> None:
         task = self._another
@@ -238,6 +229,46 @@ class DatabaseWatch:
         for found in await _cancelled([task]):
             if isinstance(found, AsyncConnection):
                 found.pgconn.finish()
+
+    # -- a server that can be written to -----------------------------------------------------------
+
+    def _writable(self, conn: AsyncConnection) -> AsyncConnection:
+        """A connection to a writable server, if one was found by now; until then the given one."""
+        if not self._reads_only:
+            return conn
+        if self._seeking is None:
+            self._seeking = asyncio.create_task(
+                self._seek_writable(), name="database-watch: a server that can be written to"
+            )
+        elif self._seeking.done():
+            conn.pgconn.finish()
+            conn, self._ways = self._seeking.result()
+            self._seeking, self._reads_only = None, False
+        return conn
+
+    async def _seek_writable(self) -> tuple[AsyncConnection, Ways]:
+        """Look for a writable server, beside the one that is watched meanwhile: servers that hang
+        take their time to be ruled out."""
+        ways = self._all_ways()
+        while True:
+            await asyncio.sleep(MAKESHIFT_SECONDS)
+            stop_if_cancelled()
+            ways.begin_anew()
+            while ways.is_first_choice:
+                with suppress(TimeoutError, psycopg.Error, OSError):
+                    conn = await _connected(ways)
+                    ways.answered()
+                    return conn, ways
+                ways.failed()
+
+    async def _stop_seeking(self) -> None:
+        task = self._seeking
+        self._seeking = None
+        for found in await _cancelled([task]):
+            if isinstance(found, tuple):
+                found[0].pgconn.finish()
+
+    # -- waiting for an answer ---------------------------------------------------------------------
 
     async def _tick(self) -> None:
         """Count one tick in which the loop ran, however long it took."""
@@ -368,6 +399,12 @@ async def watching(
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def _connected(ways: Ways) -> AsyncConnection:
+    """A connection on the current way. Raises TimeoutError, psycopg.Error, OSError."""
+    async with asyncio.timeout(CONNECT_SECONDS):
+        return await AsyncConnection.connect(await ways.current(), autocommit=True)
 
 
 def _has_answered(pgconn: PGconn, at_work: set[int]) -> bool:
