@@ -93,14 +93,18 @@ async def _fire_deadlines(core: Core, duties: Mapping[str, Duty]) -> None:
     """Fire deadlines and delete what is over in one process of all. Another takes over when its
     connection ends."""
     deadlines = deadlines_of(core)
+
+    async def lead() -> None:
+        async with leading(core.url, "deadlines"), asyncio.TaskGroup() as group:
+            group.create_task(deadlines.run())
+            group.create_task(purge_expired(core.log, core.adapters.sessions, core.clock, duties))
+
     while True:
         stop_if_cancelled()
         try:
-            async with leading(core.url, "deadlines"), asyncio.TaskGroup() as group:
-                group.create_task(deadlines.run())
-                group.create_task(
-                    purge_expired(core.log, core.adapters.sessions, core.clock, duties)
-                )
+            # Not in this task: a group of Python 3.11, when one of its tasks fails while it waits
+            # for the others, leaves its own task marked as cancelled, though it goes on.
+            await asyncio.create_task(lead(), name="deadlines")
         except* AWAY as errors:
             logger.warning("deadlines lost their database: %s", errors.exceptions[0])
             await asyncio.sleep(1)

@@ -108,6 +108,30 @@ async def test_deadlines_end_when_the_database_goes_at_the_same_moment(
     await _ends(task)
 
 
+async def test_deadlines_are_led_anew_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    led = 0
+    again = asyncio.Event()
+
+    @asynccontextmanager
+    async def leading(*_: object) -> AsyncIterator[None]:
+        nonlocal led
+        led += 1
+        yield
+
+    async def purge_expired(*_: object) -> None:
+        if led == 1:
+            raise psycopg.OperationalError("the server is demoted")
+        again.set()
+
+    monkeypatch.setattr(worker, "leading", leading)
+    monkeypatch.setattr(worker, "deadlines_of", lambda _: Idle())
+    monkeypatch.setattr(worker, "purge_expired", purge_expired)
+    task = asyncio.create_task(worker._fire_deadlines(Nothing(), {}))  # type: ignore[arg-type]
+    async with asyncio.timeout(10):
+        await again.wait()
+    await _ends(task)
+
+
 async def test_the_relay_ends_when_the_database_goes_at_the_same_moment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
