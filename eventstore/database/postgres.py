@@ -296,7 +296,11 @@ async def pool_over(
         if configure is not None:
             await configure(conn)
 
-    makeshift = Makeshift(way.conninfo, watch, over=lambda: pool.drain())
+    makeshift = Makeshift(
+        way.conninfo,
+        watch,
+        over=lambda: pool.drain(),  # noqa: PLW0108 - made below
+    )
     pool = _Pool(
         check,
         conninfo=way.conninfo,

@@ -252,9 +252,9 @@ class DatabaseWatch:
         ways = self._all_ways()
         while True:
             await asyncio.sleep(MAKESHIFT_SECONDS)
-            stop_if_cancelled()
             ways.begin_anew()
             while ways.is_first_choice:
+                stop_if_cancelled()
                 with suppress(TimeoutError, psycopg.Error, OSError):
                     conn = await _connected(ways)
                     ways.answered()
