@@ -62,9 +62,10 @@ lost."""
 PAUSE_SECONDS = 0.2
 """The pause between reads while the log grows."""
 
-WAIT_SECONDS = 1.0
-"""How long a request waits for the log when the knowledge is stale. A busy process of ours does not
-use up this time: that the database is down would be the wrong answer."""
+WAIT_SECONDS = 5.0
+"""How long a request waits for the log when the knowledge is stale: as long as for a connection of
+the pool. The watch over the database ends the request earlier when that is down, and knows better
+than a clock: on a busy machine, the look may take seconds."""
 
 READ_TIMEOUT_SECONDS = 15.0
 """How long a background read may take: the first one reads the events of a token's lifetime."""

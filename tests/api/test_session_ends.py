@@ -205,6 +205,7 @@ async def test_nobody_is_let_in_while_it_cannot_be_seen_who_left(
 async def test_a_busy_process_does_not_report_the_database_away(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(session_ends, "WAIT_SECONDS", 1.0)
     ann = await shop.register()
     async with another_process(shop) as busy:
         ends = busy.services.session_ends
