@@ -45,6 +45,10 @@ class NotificationFailed(Event, frozen=True):
     attempts: int
 
 
+UNTRIED = frozenset({"recipient_unknown", "recipient_unreachable", "recipient_unverified"})
+"""Codes of failures that were no attempt, and have no dead letter."""
+
+
 # -- state -----------------------------------------------------------------------------------------
 
 
@@ -58,6 +62,13 @@ class Notification(msgspec.Struct, frozen=True):
     cause_event_id: UUID
     params: dict[str, str] | None = None
     status: Status = "REQUESTED"
+    untried: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing more to do, should the job come again. After a failure there is:
+        its dead letter may be redriven."""
+        return self.status == "SENT" or self.untried
 
 
 def evolve(state: Notification | None, event: Event) -> Notification | None:
@@ -67,7 +78,7 @@ def evolve(state: Notification | None, event: Event) -> Notification | None:
         case Notification(), NotificationSent():
             return msgspec.structs.replace(state, status="SENT")
         case Notification(), NotificationFailed():
-            return msgspec.structs.replace(state, status="FAILED")
+            return msgspec.structs.replace(state, status="FAILED", untried=event.code in UNTRIED)
     return state
 
 

@@ -50,7 +50,7 @@ class NotificationWorker(JobWorker):
             self._handler.state(NOTIFICATION, notification_id),
             self._handler.state(USER, requested.user_id),
         )
-        if notification is None or notification.status == "SENT":
+        if notification is None or notification.is_over:
             return
         if user is None or user.status == "FORGOTTEN" or notification.params is None:
             await self._record_failure(notification_id, "recipient_unknown", attempt)

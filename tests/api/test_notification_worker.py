@@ -218,6 +218,21 @@ async def test_an_address_that_nobody_verified_is_not_written_to_without_end(cor
     assert await told() == [NotificationSent(provider_ref=f"ref-{most + 1}")]
 
 
+async def test_what_one_worker_did_not_try_another_does_not_send_when_the_job_comes_again(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a reactor is stopped before its checkpoint is saved: it publishes the job again."""
+    transport = FakeTransport()
+    desk = await asked(core, transport)
+    job = JobAttempt(Job(uuid4(), "mail", {"notice_id": str(desk.notification_id)}), 1, last=False)
+    with monkeypatch.context() as strict:
+        strict.setattr("commands.workers.notifications.UNVERIFIED_AN_HOUR", 0)
+        await NotificationWorker(core.handler, {"email": transport}).handle(job)
+    await NotificationWorker(core.handler, {"email": transport}).handle(job)
+    assert await desk.outcome() == [NotificationFailed(code="recipient_unverified", attempts=1)]
+    assert transport.taken == []
+
+
 async def test_a_person_who_was_forgotten_meanwhile_is_not_written_to(core: Core) -> None:
     transport = FakeTransport()
     desk = await asked(core, transport)
