@@ -86,6 +86,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "eventstore.turns.Turns",  # decisions that wait
     # read again when their number changes, which going back does not hide for long
     "eventstore.consumers.newer_events.UnknownNames",
+    "eventstore.consumers.stream_watcher.StreamFollower",  # who waits
     "projections.engine.folding.UndoableRows",  # within one page
     "commands.workers.notifications._MailsOfHour",  # mails that went, whatever the log says
     "projections.engine.tables.PostgresTable",  # statements, by names of tables
