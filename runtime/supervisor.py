@@ -58,7 +58,7 @@ STOP_SECONDS = 15.0
 """When to kill processes that were asked to stop: each should end by itself before
 (`runtime.processes.running.STOP_SECONDS`)."""
 
-API = "api"
+API, MIRROR = "api", "mirror"
 GAMES, SEARCH = "/api/v1/games?limit=1", "/api/v1/games/search?q=witcher"
 
 
@@ -96,7 +96,7 @@ def run(settings: Settings) -> int:
             )
             environment = _environment(settings, url)
         # what is appended, also to prepare a new shop, waits for the mirror
-        children = [Child("mirror", environment)] if settings.mirrored else []
+        children = [Child(MIRROR, environment)] if settings.mirrored else []
         stopping.children = children
         try:
             with stopping.interruptible():
@@ -350,12 +350,15 @@ def _revive(postgres: EmbeddedPostgres | None, children: list[Child], stopping: 
 
 
 def _stop_all(children: list[Child]) -> None:
-    for child in children:
-        if child.process.poll() is None:
-            child.process.terminate()
-    deadline = time.monotonic() + STOP_SECONDS
-    for child in children:
-        child.stop(deadline)
+    """Stop the mirror last: what the others append while they stop waits for it."""
+    for last in (False, True):
+        ending = [child for child in children if (child.name == MIRROR) == last]
+        for child in ending:
+            if child.process.poll() is None:
+                child.process.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        for child in ending:
+            child.stop(deadline)
 
 
 def _welcome(settings: Settings, first: FirstStart, down: list[str]) -> str:
