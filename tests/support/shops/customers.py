@@ -4,7 +4,7 @@ without an answer is repeated under its Idempotency-Key, at any API process."""
 import random
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -139,6 +139,11 @@ class Customers:
         if self._failures:
             raise self._failures[0]
         return self.done
+
+    def deposit_at(self, url: str) -> None:
+        """Have one of them deposit money at this API process."""
+        one = replace(self.people[0], urls=lambda: [url], chance=random.Random(url))
+        self._deposit(one, [])
 
     def have_done(self, number: int) -> bool:
         """Whether they have done so many things; True also if none is left who could."""
