@@ -3,6 +3,10 @@
 Two things lose a cancellation in Python 3.11: `wait_for`, which libraries use, returns a result
 that arrives at the same moment; and a task group whose tasks fail at the same moment raises their
 errors instead. A loop that handles these errors and goes on never ends.
+
+One thing makes a cancellation up: a task group of which a task fails while it waits for the others
+leaves its own task marked as cancelled. A loop that goes on after that runs the group in a task of
+its own.
 """
 
 import asyncio

@@ -102,12 +102,16 @@ async def _fire_deadlines(core: Core, duties: Mapping[str, Duty]) -> None:
     while True:
         stop_if_cancelled()
         try:
-            # Not in this task: a group of Python 3.11, when one of its tasks fails while it waits
-            # for the others, leaves its own task marked as cancelled, though it goes on.
+            # not in this task, which a failure would leave marked as cancelled: kit.cancellation
             await asyncio.create_task(lead(), name="deadlines")
         except* AWAY as errors:
-            logger.warning("deadlines lost their database: %s", errors.exceptions[0])
+            logger.warning("deadlines lost their database: %s", _first(errors))
             await asyncio.sleep(1)
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first of a group's errors, however deep it lies."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 async def purge_expired(

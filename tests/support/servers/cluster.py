@@ -84,6 +84,14 @@ class Node:
         if self._patroni is not None:
             self._patroni.wait()
 
+    def stop(self) -> None:
+        """Stop both, in whatever state they are, at once."""
+        self.go_on()
+        self.kill_patroni()
+        if server := self._server():
+            _send(server, signal.SIGQUIT)  # it removes the memory that its processes share
+            until(lambda: self._server() is None)
+
     def kill_patroni(self) -> None:
         """Kill Patroni alone by SIGKILL: the server goes on, and does not hear who leads."""
         if self._patroni is not None:
@@ -158,8 +166,7 @@ class Cluster:
 
     def __exit__(self, *_: object) -> None:
         for node in self.nodes:
-            node.go_on()
-            node.kill()
+            node.stop()
         if self._etcd is not None:
             self._etcd.kill()
             self._etcd.wait()
