@@ -68,7 +68,22 @@ ORDER BY e.position LIMIT 1
 at version 1; those of another library's applications may begin at 0."""
 
 _PUT_EVENTS = f"COPY log.events ({COLUMNS}) FROM STDIN (FORMAT binary)"
-_PUT_ONCES = "COPY log.once (key, fingerprint, refs, position, expires_at) FROM STDIN"
+_NEW_ONCES = """
+CREATE TEMPORARY TABLE new_once (LIKE log.once INCLUDING CONSTRAINTS INCLUDING INDEXES)
+ON COMMIT DROP
+"""
+_COPY_ONCES = """
+COPY pg_temp.new_once (key, fingerprint, refs, position, expires_at) FROM STDIN
+"""
+_PUT_ONCES = """
+INSERT INTO log.once (key, fingerprint, refs, position, expires_at)
+SELECT key, fingerprint, refs, position, expires_at FROM pg_temp.new_once
+ON CONFLICT (key) DO UPDATE SET fingerprint = excluded.fingerprint, refs = excluded.refs,
+    position = excluded.position, expires_at = excluded.expires_at, answer = NULL;
+TRUNCATE pg_temp.new_once
+"""
+"""A key that had expired and was purged after an archive was written may have been used again, and
+so be in the next one, too."""
 
 _PUT_FEED = """
 INSERT INTO consumers.feeds (feed, projection, version, active)
@@ -140,6 +155,7 @@ def load(
     _register_kinds(conn, kinds, archives)
     if start == 0:
         conn.execute(_DROP_KEYS)
+    conn.execute(_NEW_ONCES)
     found: list[tuple[Archive, Consumer]] = []
     position, digest = start, archives[0].header.after_hash
     for archive in archives:
@@ -214,7 +230,7 @@ def _put(
             yield part
         copy.write(BINARY_END)
     consumers: list[Consumer] = []
-    with _refused(archive, archive.header.events + 1), conn.cursor().copy(_PUT_ONCES) as copy:
+    with _refused(archive, archive.header.events + 1), conn.cursor().copy(_COPY_ONCES) as copy:
         for part in after:
             if isinstance(part, Once):
                 fingerprint = bytes.fromhex(part.fingerprint)
@@ -222,6 +238,7 @@ def _put(
                 copy.write_row(row)
             elif isinstance(part, Consumer):
                 consumers.append(part)
+    conn.execute(_PUT_ONCES)
     yield from consumers
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,6 +16,7 @@ import msgspec
 import psycopg
 import pytest
 
+from eventstore.log import IdempotencyKey, StreamAppend
 from runtime.archive.reading import Checkers
 from runtime.backup.making import backup
 from runtime.backup.manifest import (
@@ -164,6 +165,23 @@ async def test_a_time_in_between_is_restored(shop: Shop, other_database: str) ->
     times = [row[-1] for row in rows(shop.desk.database, LOG)]
     expected = sum(time <= times[6] for time in times)
     assert restore(other_database, folders, None, silent, until=times[6]).position == expected
+
+
+async def test_a_key_that_expired_and_was_used_again_is_restored_as_last_used(
+    shop: Shop, other_database: str
+) -> None:
+    key, log = uuid4(), shop.desk.log
+    for used in ("first", "second"):
+        once = IdempotencyKey(key, b"f", {"id": used}, datetime.now(UTC) + timedelta(hours=1))
+        await log.append([StreamAppend(uuid4(), 0, (Counted(1),))], once=once)
+        shop.back_up()
+        with psycopg.connect(shop.desk.database) as conn:  # as `purge_expired` does, a day later
+            conn.execute("DELETE FROM log.once")
+
+    restore(other_database, shop.folders, None, silent)
+    assert rows(other_database, "SELECT key, refs, position FROM log.once") == [
+        (key, '{"id":"second"}', 2)
+    ]
 
 
 async def test_who_has_been_forgotten_since_stays_forgotten(
