@@ -38,11 +38,17 @@ _SECRETS = frozenset({KEYS, PASSWORD_FILE})
 
 _END_OF_LOG = "SELECT position, encode(hash, 'hex') FROM log.events ORDER BY position DESC LIMIT 1"
 
-_FORGET_MIRROR = """
-DELETE FROM log.mirror;
-ALTER TABLE log.events DISABLE TRIGGER only_the_mirror
+_IS_MIRROR = "SELECT FROM log.mirror"
+_END_MIRROR = """
+ALTER TABLE log.events DISABLE TRIGGER only_the_mirror;
+DELETE FROM log.mirror
 """
-"""A mirror of KurrentDB then compares all events, and goes on with what came since."""
+_BEGIN_MIRROR = """
+INSERT INTO log.mirror (commit_position, position) VALUES (0, 0);
+ALTER TABLE log.events ENABLE ALWAYS TRIGGER only_the_mirror
+"""
+"""It will compare all events with KurrentDB's, and go on with what came since. Until then nothing
+is appended."""
 _FORGET_READ_MODELS = """
 DELETE FROM consumers.quarantine WHERE feed IN (
     SELECT feed FROM consumers.feeds WHERE storage <> ''
@@ -123,8 +129,11 @@ def restore(
                 if not without_keys:
                     _put(conn, backups[-1].folder, KEYS, progress)
                 if archives:
-                    conn.execute(_FORGET_MIRROR)
+                    mirrors = conn.execute(_IS_MIRROR).fetchone() is not None
+                    conn.execute(_END_MIRROR)
                     load(conn, archives, kinds, checkers, progress, upto=upto, consumers=False)
+                    if mirrors:
+                        conn.execute(_BEGIN_MIRROR)
                 _finish(conn, state.manifest, upto)
         except (psycopg.Error, ArchiveFault, LogDoesNotFit) as error:
             raise BackupError(f"nothing was restored: {_first_line(error)}") from error

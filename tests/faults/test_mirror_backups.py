@@ -7,9 +7,12 @@ from uuid import uuid4
 
 import pytest
 
-from eventstore.log import IdempotencyKey
+from eventstore.log import IdempotencyKey, LogUnavailable
+from eventstore.postgres_log import PostgresLog
 from runtime.backup.making import backup
-from tests.support.events.notes import new_stream, texts_of
+from runtime.settings import Settings
+from runtime.wiring.log_of_record import WrongLog, check_log_of_record
+from tests.support.events.notes import CODEC, new_stream, texts_of
 from tests.support.processes.restoring import restore
 from tests.support.servers import shared
 from tests.support.servers.kurrent import KurrentDouble
@@ -40,6 +43,7 @@ async def test_a_mirror_that_is_restored_gets_what_came_since(
             await log.append([new_stream("b")])
             before = [event.env for event in await log.read()]
         await asyncio.to_thread(restore, empty_database, folder, None, silent)
+        await refuses_a_second_history(empty_database)
         async with mirrored_log(kurrent.url, empty_database) as log:
             await appended_once(log, new_stream("c"))
             events = await log.read()
@@ -48,3 +52,12 @@ async def test_a_mirror_that_is_restored_gets_what_came_since(
             done = await log.done(once.key)
             assert done is not None
             assert (done.result_ids, done.position) == ({"id": "7"}, 1)
+
+
+async def refuses_a_second_history(database: str) -> None:
+    """What was restored still mirrors KurrentDB, also before a mirror runs."""
+    with pytest.raises(WrongLog):
+        await asyncio.to_thread(check_log_of_record, Settings(), database)
+    async with PostgresLog.open(database, CODEC) as log:
+        with pytest.raises(LogUnavailable):
+            await log.append([new_stream("beside KurrentDB")])
