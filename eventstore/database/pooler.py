@@ -1,14 +1,14 @@
 """A connection pooler between the program and PostgreSQL: pgbouncer in transaction mode.
 
 It lends a session of the server for each transaction, so nothing may rest on a session: no LISTEN,
-no lock of a session, no prepared statement, no setting but those that the pooler keeps for each
-client. So only the log's pool of short statements uses it. Whatever needs a session connects to
-PostgreSQL directly.
+no lock of a session, no setting but those that the pooler keeps for each client. So only the log's
+pool of short statements uses it. Whatever needs a session connects to PostgreSQL directly.
 """
 
 from contextlib import AbstractAsyncContextManager
 
 import psycopg
+from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
@@ -52,6 +52,12 @@ _NOT_LENT = {"tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_c
 _NOT_LENT |= {"tcp_user_timeout", "client_encoding", *_KEPT}
 """What is between the pooler and the server, or is set by each client."""
 
+_PREPARED = "SELECT count(*) > 0 FROM pg_prepared_statements WHERE name LIKE 'PGBOUNCER%'"
+
+CLOSES_PREPARED = 170_000
+"""From this version on libpq drops a prepared statement by a message, which pgbouncer understands,
+and not by a statement."""
+
 _SETTING = "SELECT current_setting(%s)"
 
 
@@ -71,20 +77,29 @@ def open_pool_through(
     check: Step = prove,
     watch: Watch | None = None,
 ) -> AbstractAsyncContextManager[AsyncConnectionPool]:
-    """As `postgres.open_pool`, through the pooler at `url`. No statement is prepared: pgbouncer
-    before 1.21 would lose it."""
-    way = Way(
-        conninfo(url, "ludoteca"),
-        PoolerConnection,
-        _begin,
-        PATIENCE_SECONDS,
-        prepare_threshold=None,
-    )
+    """As `postgres.open_pool`, through the pooler at `url`."""
+    way = Way(conninfo(url, "ludoteca"), PoolerConnection, _begin, PATIENCE_SECONDS)
     return pool_over(way, size, configure=configure, check=check, watch=watch)
 
 
 async def _begin(conn: psycopg.AsyncConnection) -> None:
     await conn.execute(_BEGIN)
+    if not await _keeps_prepared(conn):
+        conn.prepare_threshold = None
+
+
+async def _keeps_prepared(conn: psycopg.AsyncConnection) -> bool:
+    """Whether the pooler keeps the statements that a client prepares. pgbouncer from 1.21 on
+    prepares them, under names of its own, in each session that it lends; others leave them in the
+    one that they were prepared in."""
+    if pq.version() < CLOSES_PREPARED:
+        return False
+    async with conn.transaction():
+        found = await (await conn.execute(_PREPARED, prepare=True)).fetchone()
+        keeps = found == (True,)
+        if not keeps:  # nor must it be found by the next client
+            await conn.execute("DEALLOCATE ALL")
+    return keeps
 
 
 def check_pooler(url: str) -> None:

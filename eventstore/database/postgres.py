@@ -281,8 +281,6 @@ class Way(NamedTuple):
     """What is done first on a new connection."""
     patience: float
     """Seconds for which users wait for a connection."""
-    prepare_threshold: int | None = 5
-    """How often a statement is run before it is prepared; None: none is ever prepared."""
 
 
 @asynccontextmanager
@@ -311,12 +309,7 @@ async def pool_over(
         timeout=way.patience,
         reconnect_timeout=_TRIED_SECONDS,
         configure=prepare,
-        kwargs={
-            "autocommit": True,
-            "prepare_threshold": way.prepare_threshold,
-            "watch": watch,
-            "makeshift": makeshift,
-        },
+        kwargs={"autocommit": True, "watch": watch, "makeshift": makeshift},
     )
     await pool.open()
     try:

@@ -100,6 +100,26 @@ async def test_statements_run_as_the_programs_role_and_in_utc(
                     assert found == ("ludoteca_app", True, "read")
 
 
+async def test_statements_are_prepared_only_where_the_pooler_keeps_them(database: str) -> None:
+    """All clients share one session of the server, and then many."""
+    with PgBouncer(database, default_pool_size="1") as bouncer:
+        for _ in range(3):
+            async with open_pool_through(bouncer.url, 2) as pool, pool.connection() as conn:
+                assert (conn.prepare_threshold is not None) == bouncer.prepares
+    with PgBouncer(database) as bouncer:
+        async with open_pool_through(bouncer.url, 8) as pool:
+
+            async def ask(n: int) -> None:
+                for _ in range(20):
+                    async with pool.connection() as conn:
+                        for m in range(n, n + 20):  # more than are kept, by all together
+                            query = f"SELECT {m} + %s FROM pg_sleep(0)".encode()
+                            found = await (await conn.execute(query, (1,))).fetchone()
+                            assert found == (m + 1,)
+
+            await asyncio.gather(*(ask(n) for n in range(0, 160, 20)))
+
+
 async def test_a_statement_that_takes_long_is_no_silence(database: str, bouncer: PgBouncer) -> None:
     async with opened(database, bouncer) as log, log.pool.connection() as conn:
         await conn.execute("SELECT pg_sleep(3)")

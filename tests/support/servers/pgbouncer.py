@@ -41,6 +41,14 @@ class PgBouncer:
         return f"postgresql://{server['user']}@127.0.0.1:{self._port}/{server['dbname']}"
 
     @property
+    def prepares(self) -> bool:
+        """Whether it can keep prepared statements, as 1.21 and later can."""
+        said = subprocess.run(
+            [self._program, "--version"], check=True, capture_output=True, text=True
+        ).stdout
+        return tuple(map(int, said.split()[1].split(".")[:2])) >= (1, 21)
+
+    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
@@ -63,6 +71,8 @@ class PgBouncer:
             "max_client_conn": "500",
             "default_pool_size": "10",
         }
+        if self.prepares:
+            usual["max_prepared_statements"] = "100"
         lines = [f"{name} = {value}" for name, value in {**usual, **settings}.items()]
         text = f"[databases]\n{database['dbname']} = {pairs}\n[pgbouncer]\n" + "\n".join(lines)
         (self._home / "pgbouncer.ini").write_text(text + "\n")
