@@ -1,6 +1,7 @@
 """Make a backup, of all events or of those since another backup."""
 
 import gzip
+import os
 import shutil
 import sqlite3
 import tarfile
@@ -50,7 +51,7 @@ def backup(
     since: Path | None = None,
 ) -> Manifest:
     """Write a backup of the database at `url` into a new folder, which appears only when it is
-    complete.
+    complete and on the disk.
 
     The shop may be running: the whole database is copied from one snapshot, and the chain of its
     events is verified. With `since`, the folder of an earlier backup (of which only the manifest
@@ -71,6 +72,7 @@ def backup(
         with errors_naming(half, target):
             manifest = _write(url, half, images, home, before, progress)
             half.rename(target)
+            _sync(target.parent)
     except BaseException:
         shutil.rmtree(half, ignore_errors=True)
         raise
@@ -134,7 +136,18 @@ def _write(
     write_manifest(folder, manifest)
     for path in folder.iterdir():  # they stay private wherever the folder is moved to
         path.chmod(0o600)
+        _sync(path)
+    _sync(folder)
     return manifest
+
+
+def _sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _snapshot(conn: psycopg.Connection) -> str:

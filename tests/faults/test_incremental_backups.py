@@ -277,6 +277,29 @@ async def test_a_changed_event_is_found_though_the_manifest_fits(
     assert rows(other_database, "SELECT count(*) FROM log.events") == [(0,)]
 
 
+async def test_a_backup_is_on_the_disk_when_it_appears(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[int] = set()
+    appeared: list[set[int]] = []
+    sync, rename = os.fsync, Path.rename
+
+    def note_sync(descriptor: int) -> None:
+        sync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    def note_name(path: Path, target: Path) -> Path:
+        appeared.append(set(synced))
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(Path, "rename", note_name)
+    await shop.append(1)
+    folder = shop.back_up()
+    assert appeared[-1] >= {path.stat().st_ino for path in (folder, *folder.iterdir())}
+    assert folder.parent.stat().st_ino in synced
+
+
 async def test_a_changed_event_in_the_database_is_not_backed_up(shop: Shop) -> None:
     await shop.append(3)
     with psycopg.connect(shop.desk.database) as conn:
