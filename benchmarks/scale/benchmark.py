@@ -19,15 +19,12 @@ from benchmarks.measuring import Line, Log, Ratio, Table
 from benchmarks.scale.archive import fill, write
 from benchmarks.scale.costs import Cost, cost
 from benchmarks.scale.history import History
-from benchmarks.scale.queries import Ask, Known, known, pages
+from benchmarks.scale.queries import known, loads, pages
 from benchmarks.server import Server, connect_as_program
-from commands.aggregates import GAME, ORDER, WALLET
 from domain.wallets import FundsAdded
 from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
-from eventstore.repository import Repository
-from eventstore.snapshots import Snapshots
 from projections.engine.runner import Runner
 from projections.registry import read_models
 from runtime.wiring.codec import codec
@@ -89,24 +86,11 @@ async def _measured(server: Server, url: str, seconds: float) -> Costs:
     async with PostgresLog.open(url, codec(), pool_size=4) as log:
         it = await known(log.pool)
         with connect_as_program(url) as conn:
-            asks = {**_loads(log, it), **pages(log, it)}
+            asks = {**loads(log, it), **pages(log, it)}
             asked = {name: await cost(conn, ask) for name, ask in asks.items()}
         return Costs(
             {count: await _append(server, log, count, seconds) for count in CALLERS}, asked
         )
-
-
-def _loads(log: PostgresLog, it: Known) -> dict[str, Ask]:
-    """Aggregates, as a process that does not know them yet loads them."""
-
-    def loading() -> Repository:
-        return Repository(log, Snapshots(log.pool))
-
-    return {
-        "load an order": lambda: loading().state(ORDER, it.order_id),
-        "load a game": lambda: loading().state(GAME, it.game_id),
-        "load a wallet of 10,000 events": lambda: loading().state(WALLET, it.busiest_wallet_id),
-    }
 
 
 async def _append(

@@ -126,10 +126,11 @@ class History:
             yield from self._counted(self._registered("SELLER"))
         for _ in range(self._games):
             yield from self._counted(self._listed())
-        for _ in range(100):
-            yield from self._counted(self._registered("BUYER"))
+        yield from self._counted(self._registered("BUYER"))
         self.busiest = self.people[0]
         yield from self._counted(self._wallet(self.busiest))
+        for _ in range(99):
+            yield from self._counted(self._registered("BUYER"))
 
     def _counted(self, flow: Iterator[Made]) -> Iterator[Made]:
         for made in flow:

@@ -1,4 +1,4 @@
-"""One page of each query, as the API asks for it."""
+"""Loads of aggregates, and one page of each query, as the API asks for it."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -8,9 +8,11 @@ from uuid import UUID
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
-from commands.aggregates import ALL
+from commands.aggregates import ALL, GAME, ORDER, WALLET
 from domain import ledger
 from eventstore.postgres_log import PostgresLog
+from eventstore.repository import Repository
+from eventstore.snapshots import Snapshots
 from queries import (
     cart_analytics,
     carts,
@@ -98,6 +100,19 @@ async def known(pool: AsyncConnectionPool) -> Known:
     game = (await games.game(models, found["game_id"])).value
     assert game is not None
     return Known(**found, title=game.title, seller_id=game.seller_id)
+
+
+def loads(log: PostgresLog, it: Known) -> dict[str, Ask]:
+    """Aggregates, as a process that does not know them yet loads them."""
+
+    def loading() -> Repository:
+        return Repository(log, Snapshots(log.pool))
+
+    return {
+        "load an order": lambda: loading().state(ORDER, it.order_id),
+        "load a game": lambda: loading().state(GAME, it.game_id),
+        "load the busiest wallet": lambda: loading().state(WALLET, it.busiest_wallet_id),
+    }
 
 
 def pages(log: PostgresLog, it: Known) -> dict[str, Ask]:
