@@ -10,7 +10,6 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from uuid import uuid4
 
 import httpx
@@ -19,7 +18,7 @@ import pytest
 import uvloop
 
 from tests.support import order, stale
-from tests.support.servers import shared
+from tests.support.servers import log_of_record, shared
 
 # Every httpx client loads the certificate authorities again, 30 ms of work: tests create thousands.
 setattr(httpx._transports.default, "create_ssl_context", functools.cache(httpx.create_ssl_context))  # noqa: B010
@@ -35,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kurrentdb",
         action="store_true",
-        help="have the log of each database in a KurrentDB: tests/support/servers/mirrored.py",
+        help="have each log in a KurrentDB: tests/support/servers/log_of_record.py",
     )
 
 
@@ -43,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(order)
     # the run's PostgreSQL does not wait for the disk
     os.environ["LUDOTECA_ALLOW_UNSAFE_DATABASE"] = "on"
+    log_of_record.kurrentdb_everywhere = config.getoption("--kurrentdb")
     if (seed := config.getoption("--stale-states")) is not None:
         stale.install(seed)
 
@@ -119,37 +119,21 @@ def empty_database(postgres_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def database(
-    pytestconfig: pytest.Config, postgres_url: str, postgres_template: str
-) -> Iterator[str]:
+def database(postgres_url: str, postgres_template: str) -> Iterator[str]:
     """The URL of a new database with the program's schema and no rows."""
     url = shared.create_database(postgres_url, template=postgres_template)
-    with _log_of_record(pytestconfig, url):
+    with log_of_record.log_of_record(url, mirror=True):
         yield url
     shared.drop_database(url)
 
 
 @pytest.fixture(scope="module")
-def module_database(
-    pytestconfig: pytest.Config, postgres_url: str, postgres_template: str
-) -> Iterator[str]:
+def module_database(postgres_url: str, postgres_template: str) -> Iterator[str]:
     """A database that a module's tests share."""
     url = shared.create_database(postgres_url, template=postgres_template)
-    with _log_of_record(pytestconfig, url):
+    with log_of_record.log_of_record(url, mirror=True):
         yield url
     shared.drop_database(url)
-
-
-@contextmanager
-def _log_of_record(config: pytest.Config, database: str) -> Iterator[None]:
-    if not config.getoption("--kurrentdb"):
-        yield
-        return
-    from tests.support.servers import mirrored  # loads gRPC
-
-    with mirrored.mirrored() as kurrent, mirrored.mirroring(kurrent.url, database):
-        yield
-        assert mirrored.all_were_decided_there(kurrent, database)
 
 
 @pytest.fixture(scope="session")

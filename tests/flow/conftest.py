@@ -1,11 +1,9 @@
 from collections.abc import Iterator
-from contextlib import nullcontext
 
 import pytest
 
 from tests.support.processes.instance import Instance, running
 from tests.support.servers import shared
-from tests.support.servers.mirrored import mirrored
 
 
 @pytest.fixture(scope="module", params=["postgresql alone", "rabbitmq and elasticsearch"])
@@ -25,10 +23,6 @@ def shop(
         settings["LUDOTECA_RABBITMQ_URL"] = shared.empty_virtual_host(host)
         settings["LUDOTECA_ELASTICSEARCH_URL"] = request.getfixturevalue("elasticsearch_url")
     database = shared.create_database(postgres_url, template=postgres_template)
-    on_kurrentdb = request.config.getoption("--kurrentdb")
-    with (
-        mirrored() if on_kurrentdb else nullcontext(),
-        running(tmp_path_factory.mktemp("home"), database, settings) as instance,
-    ):
+    with running(tmp_path_factory.mktemp("home"), database, settings) as instance:
         yield instance
     shared.drop_database(database)

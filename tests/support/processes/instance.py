@@ -19,6 +19,7 @@ import psycopg
 
 from runtime.migrate import migrate
 from tests.support import ROOT
+from tests.support.servers.log_of_record import KURRENTDB_URL, log_of_record
 from tests.support.servers.shared import free_port
 
 T = TypeVar("T")
@@ -226,6 +227,11 @@ class Instance:
 @contextmanager
 def running(home: Path, database: str, settings: Mapping[str, str]) -> Iterator[Instance]:
     """A shop with an ADMIN and without games; all its processes run."""
+    with log_of_record(database, mirror=False):
+        yield from _running(home, database, settings)
+
+
+def _running(home: Path, database: str, settings: Mapping[str, str]) -> Iterator[Instance]:
     port, provider_port, fiscal_port = free_port(), free_port(), free_port()
     environment = {
         **os.environ,
@@ -243,7 +249,7 @@ def running(home: Path, database: str, settings: Mapping[str, str]) -> Iterator[
     instance = Instance(home, environment, port)
     try:
         commands = ["provider", "fiscal", "projector", "worker", "api"]
-        if environment.get("LUDOTECA_KURRENTDB_URL"):
+        if environment.get(KURRENTDB_URL):
             instance.start("mirror")  # first: what the others append waits for it
         instance.start(*commands, *(["relay"] if settings.get("LUDOTECA_RABBITMQ_URL") else []))
         instance.cli("admin", "create", "--email", ADMIN, "--name", "Admin", "--password", PASSWORD)

@@ -1,8 +1,4 @@
-"""A KurrentDB double as the log of record, which PostgreSQL mirrors.
-
-`pytest --kurrentdb` has it for every database of the tests' fixtures, so that suites written for
-PostgreSQL's log run on KurrentDB's.
-"""
+"""A KurrentDB double as the log of record, which PostgreSQL mirrors."""
 
 import asyncio
 import os
@@ -16,6 +12,7 @@ import pytest
 from adapters.kurrentdb.mirror import Mirror
 from runtime.wiring.codec import codec
 from tests.support.servers.kurrent import KurrentDouble
+from tests.support.servers.log_of_record import KURRENTDB_URL
 
 
 @contextmanager
@@ -23,7 +20,7 @@ def mirrored() -> Iterator[KurrentDouble]:
     """A double, named by the environment: whatever opens a log now, in this process or in one that
     it starts, appends there. A mirror is needed besides."""
     with KurrentDouble() as kurrent, pytest.MonkeyPatch.context() as environment:
-        environment.setitem(os.environ, "LUDOTECA_KURRENTDB_URL", kurrent.url)
+        environment.setitem(os.environ, KURRENTDB_URL, kurrent.url)
         yield kurrent
 
 
