@@ -35,6 +35,7 @@ async def surely(act: Callable[[], Awaitable[T]]) -> T:
                 await asyncio.sleep(0.05)
 
 
+@pytest.mark.soak
 async def test_own_writes_are_seen_and_standbys_used_through_fail_overs(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

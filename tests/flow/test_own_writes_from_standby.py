@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
+from tests.flow import test_own_writes
 from tests.flow.test_own_writes import (  # noqa: F401
     Shop,
     is_ready,
@@ -18,6 +19,12 @@ from tests.flow.test_own_writes import (  # noqa: F401
 )
 from tests.support.processes.instance import Instance, eventually, running
 from tests.support.servers.standby import Pair
+
+
+@pytest.fixture(autouse=True)
+def fewer_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a standby, each kind of write is tried more often."""
+    monkeypatch.setattr(test_own_writes, "ROUNDS", 20)
 
 
 @pytest.fixture(scope="module")
