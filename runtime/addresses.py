@@ -79,7 +79,10 @@ def check_kurrentdb(url: str) -> None:
         raise ValueError("user and password stand before the @: user:password@host:port")
     from kurrentdbclient.connection_spec import ConnectionOptions  # slow to import
 
-    if ConnectionOptions(query).tls and not credentials:
+    options = ConnectionOptions(query)
+    if options.node_preference != "leader":  # what followers answer may be out of date
+        raise ValueError("NodePreference is leader")
+    if options.tls and not credentials:
         raise ValueError("with TLS it has user:password@; Tls=false behind ? is without TLS")
 
 

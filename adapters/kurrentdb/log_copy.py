@@ -76,23 +76,28 @@ async def to_kurrentdb(url: str, kurrentdb_url: str, progress: Progress) -> Veri
 
     Raises CopyError, ConnectionError, psycopg.Error.
     """
-    async with (
-        await connect_async(url, "ludoteca log copy") as conn,
-        open_client(kurrentdb_url) as client,
-    ):
-        head = await _number(conn, _HEAD)
-        begun = position = await _end(conn, client)
-        async with conn.cursor(name="keys", withhold=True) as cursor:
-            await cursor.execute(_KEYS, (position, head))
-            keys = _Keys(cursor)
-            while position < head:
-                page = await _page(conn, position, head)
-                upto = position + len(page)
-                records = _records(page, position, await keys.upto(upto))
-                await _append(conn, client, records, _checks(page), position, upto)
-                position = upto
-                progress("events copied", position - begun, head - begun)
-        return await _verify_kurrentdb(conn, client, head, progress)
+    try:
+        async with (
+            await connect_async(url, "ludoteca log copy") as conn,
+            open_client(kurrentdb_url) as client,
+        ):
+            head = await _number(conn, _HEAD)
+            begun = position = await _end(conn, client)
+            async with conn.cursor(name="keys", withhold=True) as cursor:
+                await cursor.execute(_KEYS, (position, head))
+                keys = _Keys(cursor)
+                while position < head:
+                    page = await _page(conn, position, head)
+                    upto = position + len(page)
+                    records = _records(page, position, await keys.upto(upto))
+                    await _append(conn, client, records, _checks(page), position, upto)
+                    position = upto
+                    progress("events copied", position - begun, head - begun)
+            return await _verify_kurrentdb(conn, client, head, progress)
+    except ConnectionError:
+        raise
+    except following.FAILURES as error:
+        raise ConnectionError(f"KurrentDB does not answer: {error!r}") from error
 
 
 async def _end(conn: psycopg.AsyncConnection, client: AsyncKurrentDBClient) -> int:

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import SecretStr
 
 from runtime import console
 from runtime.cli_commands import opening
@@ -77,7 +78,7 @@ def _kurrentdb_url(where: str, settings: "Settings") -> str:
         check_kurrentdb(where)
     except ValueError as error:
         raise Failure(f"the URL of KurrentDB: {error}", Code.USAGE) from None
-    return where
+    return settings.model_copy(update={"kurrentdb_url": SecretStr(where)}).kurrentdb
 
 
 def _database(where: str, settings: "Settings") -> AbstractContextManager[str]:

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from runtime.console import Code
 from runtime.settings import Settings
 from runtime.wiring.log_of_record import WrongLog, check_log_of_record
 from tests.support.servers.kurrent import KurrentDouble
+from tests.support.servers.tls import Authority
 from tests.support.shops.commands import Ludoteca, Shop
 
 
@@ -73,3 +75,29 @@ def test_histories_that_differ_end_with_1(
     result = ludoteca("log", "copy", "--from", "kurrentdb", "--to", "postgresql")
     assert result.exit_code == 1
     assert "which KurrentDB lacks" in result.stderr
+
+
+@pytest.mark.parametrize("into", [True, False])
+def test_a_copy_that_cannot_reach_kurrentdb_says_so(
+    ludoteca: Ludoteca, shop: Shop, kurrent: KurrentDouble, into: bool
+) -> None:
+    shop.list_games(1)
+    kurrent.stop()
+    sides = ["postgresql", "kurrentdb"] if into else ["kurrentdb", "postgresql"]
+    result = ludoteca("log", "copy", "--from", sides[0], "--to", sides[1])
+    assert result.exit_code == Code.UNREACHABLE
+    assert "KurrentDB does not answer" in result.stderr
+    kurrent.start()
+
+
+def test_a_kurrentdb_named_by_its_url_is_verified_by_the_shop_s_authorities(
+    ludoteca: Ludoteca, shop: Shop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shop.list_games(1)
+    authority = Authority(tmp_path)
+    pair = authority.pair("127.0.0.1")
+    with KurrentDouble(tls=pair, ca_file=authority.file, login="ana:secret") as double:
+        url = double.url.partition("?")[0]
+        monkeypatch.setenv("LUDOTECA_TLS_CA", authority.file)
+        result = ludoteca("log", "copy", "--from", "postgresql", "--to", url)
+        assert result.exit_code == 0, result.stderr

@@ -34,6 +34,7 @@ def test_nodes_and_how_to_sign_in(url: str) -> None:
         ("kurrentdb://ana@one:2113", "user:password"),
         ("kurrentdb://ana:secret@one:2113?Tls=maybe", "maybe"),
         ("kurrentdb://ana:secret@one:2113?Tsl=false", "TSL"),
+        ("kurrentdb://ana:secret@one:2113?NodePreference=follower", "NodePreference"),
     ],
 )
 def test_what_is_wrong_is_said(url: str, why: str) -> None:
