@@ -19,7 +19,12 @@ from time import monotonic
 
 import msgspec
 from kurrentdbclient import AsyncKurrentDBClient, NewEvent, RecordedEvent, StreamState
-from kurrentdbclient.exceptions import InvalidCommitPositionError, NotFoundError
+from kurrentdbclient.exceptions import (
+    InvalidCommitPositionError,
+    NotFoundError,
+    StreamIsDeletedError,
+    StreamTombstonedError,
+)
 
 from adapters.kurrentdb import following, wire
 from adapters.kurrentdb.client import open_client
@@ -288,16 +293,22 @@ class _Copying:
         assert checkpoint is not None
         unsealed, waited = checkpoint.position - self._sealed, monotonic() - self._sealed_at
         if unsealed >= self._seal_events or (unsealed and waited > SEAL_SECONDS):
-            digest = await self._table.hash(checkpoint.position)
-            assert digest is not None
-            seal = Seal(checkpoint.position, checkpoint.commit_position, digest.hex())
-            await self._client.append_to_stream(
-                wire.SEALS,
-                current_version=StreamState.ANY,
-                events=[NewEvent(type=SEAL, data=msgspec.json.encode(seal))],
-                timeout=CALL_SECONDS,
-            )
-            self._sealed, self._sealed_at = checkpoint.position, monotonic()
+            await self._seal(checkpoint)
+
+    async def _seal(self, checkpoint: Checkpoint) -> None:
+        """Append a seal. Without it the mirror goes on: the next one covers as much."""
+        digest = await self._table.hash(checkpoint.position)
+        assert digest is not None
+        seal = Seal(checkpoint.position, checkpoint.commit_position, digest.hex())
+        event = NewEvent(type=SEAL, data=msgspec.json.encode(seal))
+        append = self._client.append_to_stream(
+            wire.SEALS, current_version=StreamState.ANY, events=[event], timeout=CALL_SECONDS
+        )
+        try:
+            await following.answer(append)
+        except following.FAILURES as error:
+            logger.warning("KurrentDB does not take the seal of %s: %r", checkpoint.position, error)
+        self._sealed, self._sealed_at = checkpoint.position, monotonic()
 
     async def _last_seal(self) -> int:
         """The position of the last seal; 0 when there is none."""
@@ -305,7 +316,7 @@ class _Copying:
             found = await self._client.get_stream(
                 wire.SEALS, backwards=True, limit=1, timeout=CALL_SECONDS
             )
-        except NotFoundError:
+        except (NotFoundError, StreamIsDeletedError, StreamTombstonedError):
             return 0
         seal = _read(found[0]) if found else None
         return seal.position if isinstance(seal, Seal) else 0
@@ -341,7 +352,7 @@ class _Copying:
 def _read(recorded: RecordedEvent) -> Copied | CopiedOnce | Seal | None:
     """What a record of ours holds. Raises Halted for one that is damaged."""
     try:
-        if recorded.stream_name == wire.SEALS:
+        if recorded.stream_name == wire.SEALS and not recorded.is_system_event:
             return msgspec.json.decode(recorded.data, type=Seal)
         return wire.read(recorded)
     except ValueError as error:

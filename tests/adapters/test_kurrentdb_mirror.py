@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import msgspec
 import psycopg
 import pytest
-from kurrentdbclient import AsyncKurrentDBClient, NewRecord
+from kurrentdbclient import AsyncKurrentDBClient, NewRecord, StreamState
 
 from adapters.kurrentdb import wire
 from adapters.kurrentdb.client import open_client
@@ -415,6 +415,18 @@ async def test_among_the_records_of_others_a_silent_subscription_is_noticed(
         kurrent.append_foreign("other", "Other", b"{}")
         await writer.append("2")
         await reaches(log, 2)
+
+
+async def test_without_its_seals_the_mirror_goes_on(
+    kurrent: KurrentDouble, writer: Writer, database: str
+) -> None:
+    async with open_client(kurrent.url) as client:
+        await client.tombstone_stream(wire.SEALS, current_version=StreamState.ANY)
+    async with mirroring(kurrent, database, seal_events=1) as log:
+        for number in range(3):
+            await writer.append(str(number))
+            await reaches(log, number + 1)
+        assert kurrent.calls["Subscribe"] == 1
 
 
 async def _seals(kurrent: KurrentDouble, count: int) -> list[Seal]:
