@@ -1,16 +1,13 @@
-"""The log on PostgreSQL: reads, subscriptions, and appends through the group-commit writer."""
+"""The log on PostgreSQL: subscriptions, keys, and appends through the group-commit writer."""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import partial
-from operator import itemgetter
-from typing import Any, Self
+from typing import Self
 from uuid import UUID
 
-from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore import moments
@@ -22,7 +19,6 @@ from eventstore.codec import Codec
 from eventstore.database.pooler import open_pool_through
 from eventstore.database.postgres import AWAY, open_pool
 from eventstore.database.watch import DatabaseWatch, watching
-from eventstore.decoding import Raw, decode, persons_in, raw_rows
 from eventstore.flight import Flight
 from eventstore.gathering import Gatherer
 from eventstore.head import HeadWatcher
@@ -30,8 +26,6 @@ from eventstore.history import History
 from eventstore.keys import PersonKeys
 from eventstore.log import (
     CLOCK_TOLERANCE,
-    FIRST_EVENTS,
-    STREAM_PAGE,
     Appended,
     Envelope,
     IdempotencyKey,
@@ -43,25 +37,13 @@ from eventstore.log import (
     check_appends,
 )
 from eventstore.pages import (
-    COLUMNS,
-    PAYLOAD,
-    SMALL_EVENT_BYTES,
     bounded,
-    first_of_each,
     fitting,
-    small,
 )
+from eventstore.postgres_reading import PostgresLogReader
 from eventstore.precedence import Precedence
 from kit.background import background_task
 from kit.clock import SYSTEM_CLOCK, Clock
-
-_VERSIONS = """
-SELECT s.id, coalesce((
-    SELECT e.version FROM log.events e WHERE e.stream_id = s.id ORDER BY e.version DESC LIMIT 1
-), 0)
-FROM unnest(%s::uuid[]) AS s(id)
-"""
-_FIRST_EVENTS = first_of_each(FIRST_EVENTS, share=SMALL_EVENT_BYTES)
 
 _ANSWERS = """
 UPDATE log.once SET answer = given.answer
@@ -81,7 +63,7 @@ RETRY_SECONDS = 0.2
 """How long a subscription waits after a lost connection before it reads again."""
 
 
-class PostgresLog:
+class PostgresLog(PostgresLogReader):
     """The log as one process sees it. Open with `async with PostgresLog.open(url, codec) as
     log`."""
 
@@ -95,20 +77,13 @@ class PostgresLog:
         clock_tolerance: timedelta | None,
         watch: DatabaseWatch | None = None,
     ) -> None:
-        self.codec = codec
-        self.pool = pool
+        super().__init__(codec, pool, history, PersonKeys(pool))
         self._clock = clock
         self._clock_tolerance = clock_tolerance
-        self.history = history
-        """What this process knows of the log; whatever keeps something derived from it registers
-        there."""
         history.when_it_changes(self._drain)
         self.precedence = Precedence()
         self._draining: asyncio.Task[None] | None = None
-        self.keys = PersonKeys(pool)
         self._encoder = Encoder(codec, self.keys, history, clock)
-        self._first_events = Gatherer(self._select_first_events)
-        self._versions = Gatherer(self._select_versions)
         self._done = Gatherer(self.done_many)
         self.watch = watch
         """Knows whether the database is down; None without a watch."""
@@ -149,8 +124,8 @@ class PostgresLog:
                 yield log
             finally:
                 await log._writer.close()
-                for gatherer in (log._first_events, log._versions, log._done):
-                    await gatherer.close()
+                await log.end_reads()
+                await log._done.close()
                 await log.keys.close()
                 await log.watcher.close()
 
@@ -210,198 +185,6 @@ class PostgresLog:
             await sender.close()
 
     # -- reading -----------------------------------------------------------------------------------
-
-    async def read(
-        self,
-        after: int = 0,
-        *,
-        upto: int | None = None,
-        names: Sequence[str] | None = None,
-        limit: int = 1000,
-    ) -> list[Recorded]:
-        """Events with after < position ≤ upto in order, at most `limit`; only those of `names` when
-        given.
-
-        A page of large events is shorter: at most PAGE_BYTES of payload, or one event.
-        """
-        return await self.decode(await self.read_raw(after, upto=upto, names=names, limit=limit))
-
-    async def read_raw(
-        self,
-        after: int = 0,
-        *,
-        upto: int | None = None,
-        names: Sequence[str] | None = None,
-        limit: int = 1000,
-    ) -> list[Raw]:
-        """As `read`, with payloads as stored."""
-        return (await self._page(after, upto, names, (), limit))[0]
-
-    async def read_page(
-        self,
-        after: int,
-        upto: int,
-        *,
-        names: Sequence[str] | None = None,
-        but: Sequence[str] = (),
-        limit: int = 1000,
-    ) -> tuple[list[Raw], int]:
-        """As `read_raw`, without those of the names in `but`, and the position up to which the page
-        is complete: where the next one begins."""
-        rows, cut = await self._page(after, upto, names, but, limit)
-        return rows, rows[-1][0].position if cut else upto
-
-    async def _page(
-        self,
-        after: int,
-        upto: int | None,
-        names: Sequence[str] | None,
-        but: Sequence[str],
-        limit: int,
-    ) -> tuple[list[Raw], bool]:
-        """Events, and whether there may be more."""
-        where, values = ["position > %s"], [after]  # type: tuple[list[str], list[Any]]
-        if upto is not None:
-            where, values = [*where, "position <= %s"], [*values, upto]
-        if names is not None:
-            where, values = [*where, "name = ANY (%s)"], [*values, list(names)]
-        if but:
-            where, values = [*where, "name <> ALL (%s)"], [*values, list(but)]
-        return await self._bounded(" AND ".join(where), values, limit, "position")
-
-    async def _bounded(
-        self, where: str, values: list[Any], limit: int, order: str
-    ) -> tuple[list[Raw], bool]:
-        """At most `limit` events and PAGE_BYTES of payload, or one event; and whether there may be
-        more."""
-        found = await self._select(small(where, limit, order=order), [*values, limit])
-        if None in [row[PAYLOAD] for row in found]:
-            found = await self._select(bounded(where, order=order), [*values, limit])
-        rows = fitting(found)
-        return raw_rows(rows), len(rows) == limit or len(rows) < len(found)
-
-    async def read_stream(
-        self,
-        stream_id: UUID,
-        after_version: int = 0,
-        *,
-        upto: int | None = None,
-        limit: int | None = None,
-        but: Sequence[str] = (),
-    ) -> list[Recorded]:
-        """A stream's events above a version, in order, none beyond position `upto`. Leaves out
-        those of the names in `but`, except the stream's last event, which shows the version.
-
-        With a `limit`, at most that many, and at most PAGE_BYTES of payload, or one event.
-        """
-        found = await self.read_stream_raw(
-            stream_id, after_version, upto=upto, limit=limit, but=but
-        )
-        return await self.decode(found)
-
-    async def read_stream_raw(
-        self,
-        stream_id: UUID,
-        after_version: int = 0,
-        *,
-        upto: int | None = None,
-        limit: int | None = None,
-        but: Sequence[str] = (),
-    ) -> list[Raw]:
-        """As `read_stream`, with payloads as stored."""
-        return (await self._stream(stream_id, after_version, upto, limit, but))[0]
-
-    async def read_stream_page(
-        self,
-        stream_id: UUID,
-        after_version: int = 0,
-        *,
-        upto: int | None = None,
-        but: Sequence[str] = (),
-    ) -> tuple[list[Recorded], bool]:
-        """As `read_stream`, at most the next STREAM_PAGE events; and whether there may be more."""
-        found, more = await self._stream(stream_id, after_version, upto, STREAM_PAGE, but)
-        return await self.decode(found), more
-
-    async def read_first_events(
-        self, stream_id: UUID, after_version: int = 0, *, but: Sequence[str] = ()
-    ) -> tuple[list[Recorded], bool]:
-        """As `read_stream_page`, at most FIRST_EVENTS if there may be more. Those that are asked
-        for at the same time are read by one statement."""
-        wanted = (stream_id, after_version)
-        rows = (await self._first_events.get([wanted])).get(wanted, [])
-        if None in [row[PAYLOAD] for row in rows]:  # a large event
-            return await self.read_stream_page(stream_id, after_version, but=but)
-        found, more = raw_rows(rows), len(rows) == FIRST_EVENTS
-        last = None if more or not found else found[-1]
-        found = [raw for raw in found if raw[0].name not in but or raw is last]
-        return await self.decode(found), more
-
-    async def _select_first_events(
-        self, wanted: list[tuple[UUID, int]]
-    ) -> dict[tuple[UUID, int], list[TupleRow]]:
-        """The first events of streams, each above a version."""
-        stream_ids, versions = zip(*wanted, strict=True)
-        found: dict[tuple[UUID, int], list[TupleRow]] = defaultdict(list)
-        for row in await self._select(_FIRST_EVENTS, [list(stream_ids), list(versions)]):
-            found[wanted[row[-1] - 1]].append(row)
-        return found
-
-    async def _stream(
-        self,
-        stream_id: UUID,
-        after_version: int,
-        upto: int | None,
-        limit: int | None,
-        but: Sequence[str],
-    ) -> tuple[list[Raw], bool]:
-        """Events of a stream, and whether there may be more."""
-        of, values = "stream_id = %s", [stream_id]  # type: tuple[str, list[Any]]
-        if upto is not None:
-            of, values = of + " AND position <= %s", [*values, upto]
-        where, asked = f"{of} AND version > %s", [*values, after_version]
-        if but:
-            where += (
-                " AND (name <> ALL (%s) OR version = (SELECT max(version) FROM log.events WHERE"
-                f" {of}))"
-            )
-            asked += [list(but), *values]
-        if limit is not None:
-            return await self._bounded(where, asked, limit, "version")
-        return (
-            raw_rows(
-                await self._select(
-                    f"SELECT {COLUMNS} FROM log.events WHERE {where} ORDER BY version", asked
-                )
-            ),
-            False,
-        )
-
-    async def _select(self, query: str, values: list[Any]) -> list[TupleRow]:
-        async with self.pool.connection() as conn:
-            cursor, generation = conn.cursor(binary=True), self.history.generation
-            await cursor.execute(query.encode(), values)
-            rows = await cursor.fetchall()
-        if rows:
-            position, event_id, *_ = max(rows, key=itemgetter(0))
-            self.history.saw(position, event_id, generation)
-        return rows
-
-    async def decode(self, rows: Sequence[Raw]) -> list[Recorded]:
-        """Decode payloads to events, with the keys that their persons still have."""
-        persons = persons_in(self.codec, rows)
-        keys = await self.keys.get(persons) if persons else {}
-        return decode(self.codec, rows, keys)
-
-    async def versions(self, stream_ids: Sequence[UUID]) -> list[int]:
-        """The current versions of these streams, in the same order; 0 for one that does not
-        exist."""
-        found = await self._versions.get(stream_ids)
-        return [found[stream_id] for stream_id in stream_ids]
-
-    async def _select_versions(self, stream_ids: list[UUID]) -> dict[UUID, int]:
-        async with self.pool.connection() as conn:
-            return dict(await (await conn.execute(_VERSIONS, (stream_ids,))).fetchall())
 
     async def head(self) -> int:
         """The position of the last event, 0 when there is none."""
