@@ -67,8 +67,7 @@ async def secret(pool: AsyncConnectionPool, name: str, make: Callable[[], bytes]
     """The program's secret with this name, created on first use; all processes get the same
     value."""
     async with pool.connection() as conn:
-        await conn.execute(_CREATE_NAMED, (name, make()))
-        row = await (await conn.execute(_SELECT_NAMED, (name,))).fetchone()
-    assert row is not None
+        while (row := await (await conn.execute(_SELECT_NAMED, (name,))).fetchone()) is None:
+            await conn.execute(_CREATE_NAMED, (name, make()))  # not again: it may be read-only
     value: bytes = row[0]
     return value
