@@ -12,6 +12,7 @@ from runtime.cli_commands import (
     audit,
     backups,
     dlq,
+    event_shapes,
     events,
     load,
     log,
@@ -170,6 +171,7 @@ app.add_typer(quarantine.app, name="quarantine", rich_help_panel=TEND)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=TEND)
 app.add_typer(payments.app, name="payments", rich_help_panel=TEND)
 app.add_typer(receipts.app, name="receipts", rich_help_panel=TEND)
+events.app.command("check")(event_shapes.check)
 app.add_typer(events.app, name="events", rich_help_panel=TEND)
 log.app.command("copy")(log_copy.copy)
 app.add_typer(log.app, name="log", rich_help_panel=TEND)

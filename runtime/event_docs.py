@@ -1,10 +1,13 @@
 """Generate the documents about events: docs/events.md for people, docs/asyncapi.json for tools.
 
 Run `python -m runtime.event_docs` after changing an event. A test fails while they are out of date.
+When a release goes out, `python -m runtime.event_docs --release` also keeps the shapes of its
+events, which `ludoteca events check` compares later ones with.
 """
 
 import inspect
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ import msgspec
 
 from commands import aggregates
 from domain.events import EVENTS, UPCASTERS, Event
+from eventstore.database.release import RELEASE
+from runtime.event_shapes import EventShapes, decode, encode, shapes_of
 
 DOCS = Path(__file__).parent.parent / "docs"
 TITLES = {
@@ -200,6 +205,25 @@ def files() -> dict[Path, str]:
     }
 
 
+def shapes() -> EventShapes:
+    """The shapes of this release's events."""
+    assert aggregates.ALL  # importing them registers every event
+    return shapes_of(RELEASE, EVENTS, UPCASTERS)
+
+
+def kept_shapes() -> dict[int, EventShapes]:
+    """The shapes of the events of earlier releases, by release number."""
+    kept = [decode(path.read_bytes()) for path in DOCS.glob("events-release-*.json")]
+    return {each.release: each for each in kept}
+
+
+def keep_shapes() -> None:
+    """Write the file that keeps the shapes of this release's events."""
+    (DOCS / f"events-release-{RELEASE}.json").write_text(encode(shapes()), encoding="utf-8")
+
+
 if __name__ == "__main__":
     for path, text in files().items():
         path.write_text(text, encoding="utf-8")
+    if sys.argv[1:] == ["--release"]:
+        keep_shapes()

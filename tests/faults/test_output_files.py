@@ -29,6 +29,7 @@ from runtime.cli import app
 from runtime.environment import prepare_process
 from runtime.output_files import writing
 from runtime.wiring.codec import codec
+from tests.support import ROOT
 from tests.support.processes.forked import CLOSED, ludoteca
 from tests.support.shops.commands import Ludoteca, Shop
 
@@ -55,6 +56,7 @@ DAEMONS = {
 ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("admin", "create"): ("--email", "{unique}@example.org"),
     ("backup",): ("{folder}/{unique}",),
+    ("events", "check"): ("--against", str(ROOT / "docs" / "events-release-1.json"), "--all"),
     ("events", "show"): ("1",),
     ("events", "tail"): ("--no-follow",),
     ("load", "games"): ("{folder}/games.csv",),
@@ -83,6 +85,7 @@ fiscal operator, a payment provider or a KurrentDB; they write to stderr."""
 ACTING = {
     *ARGUMENTS.keys()
     - {
+        ("events", "check"),
         ("events", "show"),
         ("events", "tail"),
         ("log", "check"),

@@ -1,0 +1,95 @@
+"""`ludoteca events check`: whether this release reads what another one wrote."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runtime import console
+from runtime.cli_commands import opening
+from runtime.cli_commands.failures import Failure
+from runtime.console import Code
+
+if TYPE_CHECKING:
+    from runtime.event_compatibility import Finding
+    from runtime.event_shapes import EventShapes
+
+
+def check(
+    against: Annotated[
+        Path,
+        typer.Option(
+            "--against",
+            parser=opening.named_path,
+            metavar="FILE",
+            help="The other release's events: docs/events-release-N.json.",
+        ),
+    ],
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also list the events that did not change.")
+    ] = False,
+    json: opening.Json = False,
+) -> None:
+    """Compare this release's events with those of an earlier one: per wire name BACKWARD (this
+    release reads the other's events), FORWARD (the other reads this one's), FULL or NONE. Needs no
+    database.
+
+    Exit code 1 if an event of the earlier release could not be read: its shape changed and is not
+    at least BACKWARD, or its name is gone and no upcaster leads to an event.
+
+    [bold]Examples[/bold]
+      ludoteca events check --against docs/events-release-1.json
+      ludoteca events check --against docs/events-release-1.json --json | jq '.events[].changes'
+    """
+    import commands.aggregates  # noqa: F401 - brings every event
+    from domain.events import EVENTS, UPCASTERS
+    from eventstore.database.release import RELEASE
+    from runtime.event_compatibility import check_release
+
+    old = _read(against)
+    found = check_release(old, EVENTS, UPCASTERS)
+    shown = [each for each in found if everything or each.status != "unchanged"]
+    broken = [each for each in found if not each.holds]
+    if json:
+        console.print_json(
+            {
+                "against": old.release,
+                "release": RELEASE,
+                "holds": not broken,
+                "events": [_as_json(each) for each in shown],
+            }
+        )
+    else:
+        rows = [
+            (each.event, each.status, each.level, "; ".join(each.changes), "; ".join(each.backward))
+            for each in shown
+        ]
+        headings = ("event", "is", "compatible", "what changed", "why old events cannot be read")
+        console.table(headings, rows, empty="nothing changed")
+    console.note(
+        f"release {RELEASE} against release {old.release}: {len(found)} wire names,"
+        f" {len(broken)} cannot be read"
+    )
+    if broken:
+        raise typer.Exit(Code.DIFFERS)
+
+
+def _read(path: Path) -> "EventShapes":
+    import msgspec
+
+    from runtime.event_shapes import decode
+
+    try:
+        return decode(path.read_bytes())
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise Failure(
+            f"{path} does not hold the events of a release: {error}", Code.USAGE
+        ) from None
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror}", Code.USAGE) from None
+
+
+def _as_json(finding: "Finding") -> dict[str, object]:
+    import msgspec
+
+    return {**msgspec.structs.asdict(finding), "holds": finding.holds}
