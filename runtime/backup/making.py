@@ -1,10 +1,13 @@
 """Make a backup, of all events or of those since another backup."""
 
+import fcntl
 import gzip
 import os
 import shutil
 import sqlite3
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -65,18 +68,33 @@ def backup(
     if not target.parent.is_dir():
         raise BackupError(f"{target.parent} is not there: is something not mounted?")
     half = target.with_name(target.name + ".part")
-    shutil.rmtree(half, ignore_errors=True)
-    with errors_naming(half, target):
-        half.mkdir(mode=0o700)
-    try:
-        with errors_naming(half, target):
+    with errors_naming(half, target), _only_one(half, target):
+        try:
             manifest = _write(url, half, images, home, before, progress)
             half.rename(target)
             _sync(target.parent)
-    except BaseException:
-        shutil.rmtree(half, ignore_errors=True)
-        raise
+        except BaseException:
+            shutil.rmtree(half, ignore_errors=True)
+            raise
     return manifest
+
+
+@contextmanager
+def _only_one(half: Path, target: Path) -> Iterator[None]:
+    """Make the folder for what is half written, in which no other backup writes until the end of
+    the block. What one that was killed has left there is removed. Raises BackupError, OSError."""
+    half.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(half, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BackupError(f"{target} is being written by another backup") from None
+        for left in half.iterdir():  # by name: another may have completed its backup just now
+            left.unlink()
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _continued(folder: Path) -> Manifest:

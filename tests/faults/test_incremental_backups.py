@@ -277,6 +277,24 @@ async def test_a_changed_event_is_found_though_the_manifest_fits(
     assert rows(other_database, "SELECT count(*) FROM log.events") == [(0,)]
 
 
+async def test_two_backups_at_once_into_one_folder_are_not_mixed(
+    shop: Shop, tmp_path: Path, other_database: str
+) -> None:
+    folder, refused = tmp_path / "sunday", []
+    await shop.append(2)
+
+    def another(what: str, done: int, _all: int) -> None:
+        if (what, done) == ("keys.dump written", 1):
+            try:
+                backup(shop.desk.database, folder, None, silent)
+            except BackupError as error:
+                refused.append(str(error))
+
+    backup(shop.desk.database, folder, None, another)
+    assert refused == [f"{folder} is being written by another backup"]
+    assert restore(other_database, folder, None, silent).position == 2
+
+
 async def test_a_backup_is_on_the_disk_when_it_appears(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
