@@ -18,6 +18,8 @@ from tests.support.servers.shared import free_port
 from tests.support.shops.aftermath import Aftermath
 from tests.support.shops.customers import Customers
 
+pytestmark = pytest.mark.soak
+
 COUNTS = {"provider": 1, "api": 2, "projector": 1, "worker": 1}
 LEADING = ("projector.1", "worker.1")
 OUTDATED = 3
@@ -82,7 +84,6 @@ def test_the_last_release_is_upgraded_while_people_shop(
         Aftermath(shop.shop, customers).check()
 
 
-@pytest.mark.soak
 def test_a_release_without_a_migration_is_taken_up_and_given_up_while_people_shop(
     database: str, tmp_path: Path
 ) -> None:
