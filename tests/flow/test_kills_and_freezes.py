@@ -125,8 +125,9 @@ def test_whoever_is_killed_or_frozen_nothing_is_lost_or_done_twice(
                 trouble.after_some_deeds()
         finally:
             done = customers.finish()
-        for process in shop.processes.values():
+        for name, process in shop.processes.items():
             assert process.code is None, process.said
+            shop.await_ready(name)
 
         after = Aftermath(shop.shop, customers)
         after.check()

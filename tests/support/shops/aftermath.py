@@ -10,7 +10,7 @@ import psycopg
 
 from eventstore.consumers import checkpoints
 from tests.support.processes.instance import Instance, eventually
-from tests.support.shops.customers import Customers
+from tests.support.shops.customers import INITIAL_CENTS, Customers
 
 PATIENCE = 150.0
 
@@ -67,7 +67,7 @@ class Aftermath:
         charged = 0
         for payment in captured:
             path = f"{address}/v1/payment_intents"
-            found = httpx.get(path, params={"payment_id": payment}, timeout=30).json()["data"]
+            found = _asked(path, payment_id=payment)["data"]
             assert [each["status"] for each in found] in ([], ["succeeded"])
             charged += len(found)
             for each in found:
@@ -98,6 +98,7 @@ class Aftermath:
 
     def check_wallets(self) -> None:
         """Wallets have what their owners were told, and so has the ledger."""
+        assert set(self.streams("transaction.created.v1")) == set(self.done.moved)
         for customer in self.customers.people:
             spent = sum(
                 order.cents
@@ -108,7 +109,7 @@ class Aftermath:
             came = sum(each.cents for each in moved if each.target == customer.wallet)
             went = sum(each.cents for each in moved if each.source == customer.wallet)
             wallet = customer.person.http.get(f"/api/v1/wallets/{customer.wallet}").json()
-            assert wallet["balance_cents"] == came - went - spent
+            assert wallet["balance_cents"] == INITIAL_CENTS + came - went - spent
             account = f"/api/v1/ledger/accounts/WALLET:{customer.wallet}"
             posted = self.shop.admin().get(account).json().get("balance_cents", 0)
             assert posted == wallet["balance_cents"]
@@ -141,7 +142,7 @@ class Aftermath:
         operator = f"http://127.0.0.1:{self.shop.environment['LUDOTECA_FISCAL_PORT']}/v1/books"
         books = Counter((each["seller_id"], each["year"]) for each in receipts)
         for (seller, year), issued in books.items():
-            book = httpx.get(f"{operator}/{seller}/{year}", timeout=30).json()
+            book = _asked(f"{operator}/{seller}/{year}")
             assert book == {"issued": issued, "last_number": issued, "gaps": []}
 
     def check_read_models(self) -> None:
@@ -189,3 +190,15 @@ class Aftermath:
 
     def _connected(self) -> psycopg.Connection:
         return psycopg.connect(self.shop.environment["LUDOTECA_DATABASE_URL"], autocommit=True)
+
+
+def _asked(url: str, **query: str) -> Any:
+    """The answer of a simulator, which may have been killed last."""
+
+    def ask() -> Any:
+        try:
+            return httpx.get(url, params=query, timeout=30).json()
+        except httpx.TransportError:
+            return None
+
+    return eventually(ask, lambda found: found is not None, patience=PATIENCE)
