@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import SecretStr
 
 from runtime import console
 from runtime.cli_commands import opening
@@ -78,6 +77,8 @@ def _kurrentdb_url(where: str, settings: "Settings") -> str:
         check_kurrentdb(where)
     except ValueError as error:
         raise Failure(f"the URL of KurrentDB: {error}", Code.USAGE) from None
+    from pydantic import SecretStr
+
     return settings.model_copy(update={"kurrentdb_url": SecretStr(where)}).kurrentdb
 
 
