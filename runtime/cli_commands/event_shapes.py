@@ -1,4 +1,5 @@
-"""`ludoteca events check`: whether this release reads what another one wrote."""
+"""`ludoteca events check`, whether this release reads what another one wrote, and `ludoteca events
+catalog`, which events there are. Neither needs a database."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,10 +8,11 @@ import typer
 
 from runtime import console
 from runtime.cli_commands import opening
-from runtime.cli_commands.failures import Failure
+from runtime.cli_commands.failures import Failure, unknown
 from runtime.console import Code
 
 if TYPE_CHECKING:
+    from runtime.event_catalog import CatalogEntry
     from runtime.event_compatibility import Finding
     from runtime.event_shapes import EventShapes
 
@@ -93,3 +95,54 @@ def _as_json(finding: "Finding") -> dict[str, object]:
     import msgspec
 
     return {**msgspec.structs.asdict(finding), "holds": finding.holds}
+
+
+def catalog(
+    name: Annotated[
+        str,
+        typer.Option("--name", help="Only events of this name or pattern, such as 'payment.*'."),
+    ] = "*",
+    json: opening.Json = False,
+) -> None:
+    """List every event of the program: its meaning, the kind of its stream, earlier names that are
+    read as it, its fields (`?`: may be absent; `*`: personal, stored encrypted), the functions that
+    decide it, the aggregate and the read models that fold it, and the reactors that it sets in
+    motion. Needs no database.
+
+    With --json also the fields' defaults.
+
+    [bold]Examples[/bold]
+      ludoteca events catalog --name 'payment.*'
+      ludoteca events catalog --json | jq '.[] | select(.reactors | index("ledger")) | .event'
+    """
+    import fnmatch
+
+    from runtime.event_catalog import catalog as every_event
+
+    entries = every_event()
+    found = [each for each in entries if fnmatch.fnmatchcase(each.event, name)]
+    if not found:
+        raise unknown("event", name, [each.event for each in entries])
+    if json:
+        console.print_json(found)
+        return
+    console.say("\n\n".join(map(_for_people, found)))
+
+
+def _for_people(entry: "CatalogEntry") -> str:
+    from runtime.event_compatibility import described
+
+    fields = [
+        f"{name}{'?' * field.optional}{'*' * field.personal}: {described(field.shape)}"
+        for name, field in entry.fields.items()
+    ]
+    parts = {
+        "kind": [entry.kind],
+        "earlier": entry.earlier,
+        "fields": fields,
+        "decided by": entry.decided_by,
+        "folded by": entry.folded_by,
+        "reactors": entry.reactors,
+    }
+    lines = [f"  {what:10}  {', '.join(values)}" for what, values in parts.items() if values]
+    return "\n".join([entry.event, f"  {entry.meaning}", *lines])

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help=("Print the log of events as JSON lines. Personal fields are shown as stored: encrypted."),
+    help=(
+        "Print the log of events as JSON lines, with personal fields as stored: encrypted. List the"
+        " program's events, and compare them with an earlier release's."
+    ),
 )
 
 Names = Annotated[

@@ -1,4 +1,4 @@
-"""`ludoteca events check`. It needs no database."""
+"""`ludoteca events check` and `ludoteca events catalog`. They need no database."""
 
 from pathlib import Path
 
@@ -74,3 +74,29 @@ def test_a_file_that_holds_no_events_is_refused(
     result = ludoteca("events", "check", "--against", path)
     assert result.exit_code == 2
     assert str(path) in result.stderr
+
+
+def test_the_catalog_tells_of_an_event_what_the_code_knows(ludoteca: Ludoteca) -> None:
+    shown = ludoteca("events", "catalog", "--name", "payment.intent_cancelled.*").stdout
+    lines = [line.strip() for line in shown.splitlines()]
+    assert lines[0] == "payment.intent_cancelled.v2"
+    assert "earlier     payment.intent_cancelled.v1" in lines
+    assert "decided by  domain.payments.decisions.cancel_intent" in lines
+    assert "reactors    deposits, settlement" in lines
+
+
+def test_the_catalog_marks_optional_and_personal_fields(ludoteca: Ludoteca) -> None:
+    shown = ludoteca("events", "catalog", "--name", "user.profile_changed.v1").stdout
+    assert "name?*: null | string, region?: null | string" in shown
+
+
+def test_the_catalog_as_json_has_every_event(ludoteca: Ludoteca) -> None:
+    entries = ludoteca.json("events", "catalog")
+    assert [each["event"] for each in entries] == sorted(shapes().events)
+    assert all(each["meaning"] and each["fields"] is not None for each in entries)
+
+
+def test_an_event_that_does_not_exist_is_not_in_the_catalog(ludoteca: Ludoteca) -> None:
+    result = ludoteca("events", "catalog", "--name", "wallet.create.v1")
+    assert result.exit_code == 2
+    assert "did you mean wallet.created.v1?" in result.stderr
