@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from time import process_time
-from uuid import uuid4
 
 import msgspec
 import psycopg
@@ -25,6 +24,7 @@ from domain.wallets import FundsAdded
 from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
+from kit.uuid7 import uuid7
 from projections.engine.runner import Runner
 from projections.registry import read_models
 from runtime.wiring.codec import codec
@@ -102,7 +102,7 @@ async def _append(
     async def call() -> None:
         nonlocal count
         while time.perf_counter() < until:
-            await log.append([StreamAppend(uuid4(), 0, [_SOME])])
+            await log.append([StreamAppend(uuid7(), 0, [_SOME])])
             count += 1
 
     before, began = used({POSTGRES: [server.pid]}), process_time()

@@ -131,18 +131,12 @@ def rebuild(
     if count < 2 or len(together) <= count:
         together = []
     done, failures = rebuild_together(together, count, connecting, replace=replace)
-    alone = _each(
-        settings,
-        [each for each in chosen if each not in together],
-        "rebuild",
-        partial(
-            rebuilding.rebuild,
-            replace=replace,
-            processes=rebuilding.Processes(count, connecting),
-        ),
-    )
-    done += alone[0]
-    failures += alone[1]
+    if alone := [each for each in chosen if each not in together]:
+        processes = rebuilding.Processes(count, connecting)
+        work = partial(rebuilding.rebuild, replace=replace, processes=processes)
+        more, failed = _each(settings, alone, "rebuild", work)
+        done += more
+        failures += failed
     with console.reporting():
         if json:
             failed = [{"projection": name, "error": failure.message} for name, failure in failures]
