@@ -175,8 +175,8 @@ class _Copying:
         self.reached = 0
         """The commit position of the last of our records that was seen."""
         self._searched = 0  # that of the last record of anybody's before which none of ours is left
-        self._sealed = 0
-        self._sealed_at = self._heard_at = monotonic()
+        self._sealed = self._tried = 0  # the positions of the last seal, and of the last try
+        self._tried_at = self._heard_at = monotonic()
         self._records: list[Copied | CopiedOnce] = []
         self._due = 0  # the number of the next event in its append
         self._bytes = 0
@@ -192,7 +192,7 @@ class _Copying:
             checkpoint = None
         self.checkpoint = checkpoint
         self.reached = self._searched = checkpoint.commit_position if checkpoint else 0
-        self._sealed = await self._last_seal()
+        self._sealed = self._tried = await self._last_seal()
 
     async def step(self, inbox: Inbox) -> None:
         """Copy what has arrived, or wait for it a while; seal if it is time. Raises Halted,
@@ -286,17 +286,20 @@ class _Copying:
                 " not what was sealed. Restore KurrentDB from a backup, or copy a good log into an"
                 " empty one"
             )
-        self._sealed, self._sealed_at = max(self._sealed, seal.position), monotonic()
+        self._sealed = max(self._sealed, seal.position)
+        self._tried, self._tried_at = max(self._tried, self._sealed), monotonic()
 
     async def _seal_if_due(self) -> None:
         checkpoint = self.checkpoint
         assert checkpoint is not None
-        unsealed, waited = checkpoint.position - self._sealed, monotonic() - self._sealed_at
-        if unsealed >= self._seal_events or (unsealed and waited > SEAL_SECONDS):
+        if checkpoint.position - self._tried >= self._seal_events or (
+            checkpoint.position > self._sealed and monotonic() - self._tried_at > SEAL_SECONDS
+        ):
             await self._seal(checkpoint)
 
     async def _seal(self, checkpoint: Checkpoint) -> None:
-        """Append a seal. Without it the mirror goes on: the next one covers as much."""
+        """Append a seal. Without it the mirror goes on, and tries again when the next one is due,
+        which covers as much."""
         digest = await self._table.hash(checkpoint.position)
         assert digest is not None
         seal = Seal(checkpoint.position, checkpoint.commit_position, digest.hex())
@@ -306,9 +309,10 @@ class _Copying:
         )
         try:
             await following.answer(append)
+            self._sealed = checkpoint.position
         except following.FAILURES as error:
             logger.warning("KurrentDB does not take the seal of %s: %r", checkpoint.position, error)
-        self._sealed, self._sealed_at = checkpoint.position, monotonic()
+        self._tried, self._tried_at = checkpoint.position, monotonic()
 
     async def _last_seal(self) -> int:
         """The position of the last seal; 0 when there is none."""

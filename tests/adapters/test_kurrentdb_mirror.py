@@ -12,7 +12,9 @@ import msgspec
 import psycopg
 import pytest
 from kurrentdbclient import AsyncKurrentDBClient, NewRecord, StreamState
+from kurrentdbclient.exceptions import DeadlineExceededError
 
+from adapters.kurrentdb import mirror as mirror_module
 from adapters.kurrentdb import wire
 from adapters.kurrentdb.client import open_client
 from adapters.kurrentdb.log_copy import to_kurrentdb
@@ -427,6 +429,25 @@ async def test_without_its_seals_the_mirror_goes_on(
             await writer.append(str(number))
             await reaches(log, number + 1)
         assert kurrent.calls["Subscribe"] == 1
+
+
+async def test_a_seal_that_was_not_taken_is_made_up_for_though_nothing_is_appended(
+    kurrent: KurrentDouble, writer: Writer, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal, failures = AsyncKurrentDBClient.append_to_stream, [DeadlineExceededError()]
+
+    async def fails_once(client: AsyncKurrentDBClient, *given: Any, **options: Any) -> int:
+        if failures:
+            raise failures.pop()
+        return await seal(client, *given, **options)
+
+    monkeypatch.setattr(AsyncKurrentDBClient, "append_to_stream", fails_once)
+    monkeypatch.setattr(mirror_module, "SEAL_SECONDS", 0.3)
+    await writer.append("the last one for long")
+    async with mirroring(kurrent, database, seal_events=1):
+        assert (await _seals(kurrent, 1))[-1].position == 1
+    assert failures == []
+    assert kurrent.calls["Subscribe"] == 1
 
 
 async def _seals(kurrent: KurrentDouble, count: int) -> list[Seal]:
