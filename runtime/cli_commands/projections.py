@@ -134,9 +134,9 @@ def rebuild(
     if alone := [each for each in chosen if each not in together]:
         processes = rebuilding.Processes(count, connecting)
         work = partial(rebuilding.rebuild, replace=replace, processes=processes)
-        more, failed = _each(settings, alone, "rebuild", work)
+        more, more_failures = _each(settings, alone, "rebuild", work)
         done += more
-        failures += failed
+        failures += more_failures
     with console.reporting():
         if json:
             failed = [{"projection": name, "error": failure.message} for name, failure in failures]
