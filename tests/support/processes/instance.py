@@ -166,6 +166,10 @@ class Instance:
         self._admin = self._admin or self._log_in()
         return self._admin
 
+    def log_in_anew(self) -> None:
+        """Have the ADMIN log in again: their access token is valid for 15 minutes."""
+        self._admin = None
+
     def _log_in(self) -> httpx.Client:
         answer = self.http().post("/api/v1/auth/login", json={"email": ADMIN, "password": PASSWORD})
         assert answer.status_code == 200, answer.text
