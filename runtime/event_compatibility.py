@@ -9,13 +9,11 @@ import enum
 import json
 from collections.abc import Iterator, Mapping
 from typing import Final, Literal
-from uuid import UUID
 
 import msgspec
 
-from eventstore.codec import Codec, Upcaster
+from eventstore.codec import Upcaster
 from eventstore.database.release import RELEASE
-from runtime.event_examples import examples
 from runtime.event_shapes import (
     Array,
     Enum,
@@ -28,6 +26,7 @@ from runtime.event_shapes import (
     shapes_of,
 )
 from runtime.event_shapes import Union as AnyOf
+from runtime.upcaster_trials import failing_upcasters
 
 
 class Level(enum.StrEnum):
@@ -73,8 +72,10 @@ def check_release(
     found = compare(old, shapes_of(RELEASE, events, upcasters))
     if any(finding.status == "lost" for finding in found):
         return found  # there can be no codec of such events
-    in_vain = {each.event: each for each in _upcast_in_vain(old, events, upcasters)}
-    return [in_vain.get(finding.event, finding) for finding in found]
+    failing = dict(failing_upcasters(old, events, upcasters))
+    return [
+        _lost(each.event, failing[each.event]) if each.event in failing else each for each in found
+    ]
 
 
 def compare(old: EventShapes, new: EventShapes) -> list[Finding]:
@@ -106,26 +107,6 @@ def _last_name(name: str, shapes: EventShapes) -> str:
         passed.add(name)
         name = shapes.upcasters[name]
     return name
-
-
-def _upcast_in_vain(
-    old: EventShapes,
-    events: Mapping[str, type[msgspec.Struct]],
-    upcasters: Mapping[str, Upcaster],
-) -> Iterator[Finding]:
-    """The old release's names of which an example cannot be read: their upcasters make
-    something that is no event. (Of names that are not upcast, the shapes tell.)"""
-    codec = Codec(events, upcasters)
-    for name in sorted(old.events.keys() & upcasters.keys()):
-        for payload in examples(Record(old.events[name].fields)):
-            try:
-                codec.decode(name, msgspec.json.encode(payload), _STREAM)
-            except Exception as error:  # an upcaster is any function, and may raise anything
-                yield _lost(name, f"is not read after upcasting {payload}: {error!r}")
-                break
-
-
-_STREAM = UUID(int=1)
 
 
 def _lost(name: str, why: str) -> Finding:

@@ -17,8 +17,10 @@ _SCALARS: Final[dict[str, list[object]]] = {
     "uuid": ["018f6d2e-7c1a-7b8e-9d55-2f0c6b1a7e10"],
 }
 
-_ENCRYPTED = "1:" + b64encode(bytes(48)).decode()
-"""What a personal field looks like as stored."""
+
+def ciphertext(name: str) -> str:
+    """What a personal field of this name looks like as stored; no key decrypts it."""
+    return "1:" + b64encode(bytes(48) + name.encode()).decode()
 
 
 def examples(shape: Shape) -> list[Any]:
@@ -40,7 +42,7 @@ def examples(shape: Shape) -> list[Any]:
 def _objects(fields: dict[str, Field]) -> Iterator[dict[str, Any]]:
     """One with every field, then those in which one field differs or is absent, and one without
     all optional fields."""
-    values = {name: _values(field) for name, field in fields.items()}
+    values = {name: _values(name, field) for name, field in fields.items()}
     full = {name: several[0] for name, several in values.items()}
     yield full
     for name, several in values.items():
@@ -51,8 +53,8 @@ def _objects(fields: dict[str, Field]) -> Iterator[dict[str, Any]]:
     yield {key: value for key, value in full.items() if not fields[key].optional}
 
 
-def _values(field: Field) -> list[Any]:
+def _values(name: str, field: Field) -> list[Any]:
     found = examples(field.shape)
     if not field.personal:
         return found
-    return [_ENCRYPTED, *(value for value in found if value is None)]
+    return [ciphertext(name), *(value for value in found if value is None)]

@@ -408,6 +408,47 @@ def test_an_upcaster_whose_result_is_not_read_is_a_fault(upcast: Upcast) -> None
     assert "is not read after upcasting" in finding.backward[0]
 
 
+PERSONAL_V1 = made(FIRST, email=PersonalText)
+
+
+@pytest.mark.parametrize(
+    ("second", "upcast", "why"),
+    [
+        (made(SECOND, email=str), dict, "email is encrypted, and is read as plain"),
+        (
+            made(SECOND, mail=PersonalText),
+            lambda old: {"mail": old["email"]},
+            "mail is not what was encrypted as mail, and cannot be decrypted",
+        ),
+        (
+            made(SECOND, email=PersonalText, alias=PersonalText),
+            lambda old: {"alias": "unknown", **old},
+            "alias is not what was encrypted as alias, and cannot be decrypted",
+        ),
+    ],
+    ids=["no longer personal", "renamed", "filled in"],
+)
+def test_an_upcaster_cannot_touch_what_is_encrypted(
+    second: type[Event], upcast: Upcast, why: str
+) -> None:
+    """It sees ciphertext, which is bound to the field's name."""
+    finding = check({FIRST: PERSONAL_V1}, {SECOND: second}, upcast)[FIRST]
+    assert (finding.status, finding.backward) == ("lost", [why])
+
+
+def test_an_upcaster_may_pass_on_what_is_encrypted() -> None:
+    second = made(SECOND, email=PersonalText, alias=(Maybe, None), at=int)
+    finding = check({FIRST: PERSONAL_V1}, {SECOND: second}, lambda old: {"at": 1, **old})[FIRST]
+    assert (finding.status, finding.holds) == ("upcast", True)
+
+
+def test_an_upcaster_leads_to_an_event_of_the_same_kind_of_stream() -> None:
+    moved = made(SECOND, x=int)
+    moved.KIND = "other"
+    finding = check({FIRST: V1}, {SECOND: moved}, dict)[FIRST]
+    assert finding.backward == ["its streams are of the kind test, not other"]
+
+
 def test_an_old_name_stays_readable_in_later_releases() -> None:
     old = shapes_of(2, {SECOND: V2}, {FIRST: (SECOND, dict)})
     (first, second) = check_release(old, {SECOND: V2}, {})
