@@ -52,12 +52,11 @@ FROM unnest(%s::uuid[], %s::bytea[]) AS given (key, answer),
 WHERE once.key = given.key AND once.answer IS NULL
 """
 """Does not wait for the disk: an answer that is lost is built anew for a replay."""
-_PURGE = """
-DELETE FROM log.once WHERE expires_at < least(%s, clock_timestamp(),
-    (SELECT recorded_at FROM log.events ORDER BY position DESC LIMIT 1))
-"""
+EXPIRED = """expires_at < least(%s, clock_timestamp(),
+    (SELECT recorded_at FROM log.events ORDER BY position DESC LIMIT 1))"""
 """What was restored from an old backup keeps its keys until it goes on: the last reactions of that
 time may run again."""
+_PURGE = f"DELETE FROM log.once WHERE {EXPIRED}"
 
 RETRY_SECONDS = 0.2
 """How long a subscription waits after a lost connection before it reads again."""

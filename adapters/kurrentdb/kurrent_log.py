@@ -42,7 +42,7 @@ from eventstore.log import (
     WrongKind,
     check_appends,
 )
-from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
+from eventstore.postgres_log import EXPIRED, RETRY_SECONDS, PostgresLog
 from kit.clock import SYSTEM_CLOCK, Clock
 
 SEND_SECONDS = 1.5
@@ -65,8 +65,8 @@ SELECT e.stream_id, e.version, e.event_id, e.name, e.position, e.recorded_at
 FROM unnest(%s::uuid[], %s::bigint[]) AS u(s, v)
 JOIN log.events e ON e.stream_id = u.s AND e.version = u.v
 """
-_EXPIRED = "SELECT key FROM log.once WHERE expires_at < least(%s, clock_timestamp())"
-_PURGE = f"DELETE FROM log.once WHERE key = ANY (%s) AND key IN ({_EXPIRED})"
+_EXPIRED = f"SELECT key FROM log.once WHERE {EXPIRED}"
+_PURGE = f"DELETE FROM log.once WHERE key = ANY (%s) AND {EXPIRED}"
 
 
 class Place(NamedTuple):

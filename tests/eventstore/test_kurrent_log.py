@@ -202,6 +202,19 @@ async def test_keys_are_purged_when_kurrentdb_is_there_again(
     assert await log.done(once.key) is None
 
 
+async def test_a_log_that_was_restored_keeps_the_keys_of_its_time_until_it_goes_on(
+    log: KurrentLog, database: str
+) -> None:
+    await log.append([new_stream("a")])
+    once = IdempotencyKey(uuid4(), expires_at=datetime.now(UTC) - timedelta(days=35))
+    await log.append([new_stream("b")], once=once)
+    admin(database, "ALTER TABLE log.events DISABLE TRIGGER append_only")
+    admin(database, "UPDATE log.events SET recorded_at = recorded_at - interval '400 days'")
+    assert await log.purge_expired() == 0
+    await log.append([new_stream("c")])
+    assert await log.purge_expired() == 1
+
+
 async def test_what_an_append_adds_to_it_may_also_rest_on(log: KurrentLog) -> None:
     stream = uuid4()
     await log.append([StreamAppend(stream, 0, noted("a"))], reads=[StreamRead(stream, 0)])
