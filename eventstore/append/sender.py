@@ -82,10 +82,12 @@ TYPES = "SELECT 'log.new_event_v4'::regtype::oid, 'log.new_once'::regtype::oid"
 
 _REPLICATED = """
 CASE WHEN current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery()
-    THEN pg_logical_emit_message(true, 'ludoteca', '') END"""
+    THEN pg_logical_emit_message(true, 'ludoteca', CASE
+        WHEN current_setting('synchronous_commit') IN ('off', 'local')
+        THEN set_config('synchronous_commit', 'on', true) ELSE '' END) END"""
 """Has the statement end only once everything that it saw is where an append's commit waits for it
-to be. A server shows what it committed although no synchronous standby has it, once the wait for
-one was cancelled or cut by a crash."""
+to be, whatever the database's default. A server shows what it committed although no synchronous
+standby has it, once the wait for one was cancelled or cut by a crash."""
 
 _FOUND = f"""
 SELECT e.event_id, e.position, e.recorded_at, {_REPLICATED}

@@ -66,8 +66,14 @@ async def test_a_commit_that_is_told_not_to_wait_for_its_standby_is_not_acknowle
         assert texts_of(await log.read()) == ["before", "in doubt"]
 
 
-async def test_what_no_standby_has_is_not_told_to_be_done(server: OwnPostgres) -> None:
-    """After a crash, the server shows what was committed here, and may be nowhere else."""
+@pytest.mark.parametrize("default", ["on", "off"])
+async def test_what_no_standby_has_is_not_told_to_be_done(
+    server: OwnPostgres, default: str
+) -> None:
+    """After a crash, the server shows what was committed here, and may be nowhere else. Whatever
+    the database's default."""
+    server.run(f"ALTER SYSTEM SET synchronous_commit = {default}")
+    server.run("SELECT pg_reload_conf()")
     once = IdempotencyKey(uuid4())
     async with PostgresLog.open(server.url, CODEC) as log:
         await log.append([new_stream("before")])
