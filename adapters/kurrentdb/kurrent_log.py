@@ -43,6 +43,7 @@ from eventstore.log import (
     check_appends,
 )
 from eventstore.postgres_log import EXPIRED, RETRY_SECONDS, PostgresLog
+from kit.cancellation import cancellations, stop_if_cancelled
 from kit.clock import SYSTEM_CLOCK, Clock
 
 SEND_SECONDS = 1.5
@@ -180,8 +181,9 @@ class KurrentLog(PostgresLog):
     async def _send(self, append: NewAppend) -> None:
         """Have KurrentDB take the append, or find that it has. Raises Refused, TooLarge,
         LogUnavailable."""
-        until = monotonic() + SEND_SECONDS
+        until, since = monotonic() + SEND_SECONDS, cancellations()
         while True:
+            stop_if_cancelled(since)
             try:
                 try:
                     await self._server.append(append.records, append.expected)
@@ -264,9 +266,11 @@ class KurrentLog(PostgresLog):
     async def _place(self, wanted: tuple[UUID, int], seen: int = 0) -> Place:
         """Where the mirror has a stream's event, which it lacked when it had come to position
         `seen`. Waits for it. Raises LogUnavailable when that takes too long."""
+        since = cancellations()
         try:
             async with asyncio.timeout(MIRROR_SECONDS):
                 while True:
+                    stop_if_cancelled(since)
                     try:
                         seen = await self.watcher.beyond(seen)
                         if place := (await self._places.get([wanted])).get(wanted):

@@ -26,6 +26,7 @@ from eventstore.codec import Codec
 from eventstore.consumers.checkpoints import try_lead
 from eventstore.database.postgres import connect, connect_async
 from eventstore.postgres_log import PostgresLog
+from kit.cancellation import cancellations, stop_if_cancelled
 
 PAGE_EVENTS, PAGE_BYTES = 500, 512 << 10
 """Of one append to KurrentDB, whose own limit may be 1 MiB; a larger event goes alone."""
@@ -249,8 +250,9 @@ async def to_postgresql(kurrentdb_url: str, url: str, codec: Codec, progress: Pr
 
 
 async def _mirrored(mirror: Mirror, progress: Progress) -> Checkpoint:
-    failures = 0
+    failures, since = 0, cancellations()
     while True:
+        stop_if_cancelled(since)
         try:
             return await mirror.catch_up(lambda done, all: progress("bytes copied", done, all))
         except Halted as fault:
