@@ -345,6 +345,7 @@ BOUNDED = {
     "g": "MAX_KEY_BYTES",
     "currency": "one of ISO 4217",
     "account_id": "made of an id",
+    "account_type": "one of ours",
     "kind": "one of ours",
     "status": "one of ours",
     "refund_status": "one of ours",
