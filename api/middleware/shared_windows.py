@@ -126,6 +126,8 @@ class SharedWindows(Storage, MovingWindowSupport):
             for _ in range(amount):
                 # the place of the next one holds the one `limit` before it
                 if count >= limit and times[count % limit] >= now - expiry:
+                    # who goes on asking is not the first to be forgotten
+                    table.write(_Row(row.place, now + expiry, row.hits), digest)
                     return False
                 times[count % limit] = now
                 count += 1
