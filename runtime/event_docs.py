@@ -114,6 +114,9 @@ def asyncapi() -> dict[str, Any]:
     schemas, components = msgspec.json.schema_components(
         [EVENTS[name] for name in names], ref_template="#/components/schemas/{name}"
     )
+    for component in components.values():
+        if "description" in component:  # the versions of msgspec do not agree about indentation
+            component["description"] = inspect.cleandoc(component["description"])
     channels, operations = {}, {}
     for name, schema in zip(names, schemas, strict=True):
         key = name.replace(".", "_")
