@@ -1,4 +1,4 @@
-"""`ludoteca audit`: prove that the log was not changed."""
+"""`ludoteca audit verify`: prove that the log was not changed."""
 
 import asyncio
 from functools import partial
@@ -15,10 +15,7 @@ from runtime.console import Code
 if TYPE_CHECKING:
     from runtime.chain_audit import Anchor, Finding
 
-app = typer.Typer(no_args_is_help=True, help="Prove that the log was not changed.")
 
-
-@app.command()
 def verify(
     from_anchor: Annotated[
         str | None,

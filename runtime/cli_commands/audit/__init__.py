@@ -1,0 +1,8 @@
+"""`ludoteca audit`: a module for each group of its commands."""
+
+import typer
+
+from runtime.cli_commands.audit import verifying
+
+app = typer.Typer(no_args_is_help=True, help="Prove that the log was not changed.")
+app.command()(verifying.verify)
