@@ -11,7 +11,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from commands.ports.secrets import Overloaded
-from domain.identity import MAX_TYPED_PASSWORD, as_compared
+from domain.passwords import MAX_TYPED_PASSWORD, as_compared
 
 LONGEST_QUEUE = 40
 """How many may wait for their turn (some seconds); more are refused, so that no login waits long
@@ -22,7 +22,7 @@ class Argon2Hasher:
     """Implements `commands.ports.secrets.PasswordHasher`. `hasher` sets the cost; the default is
     RFC 9106's for little memory.
 
-    Passwords are hashed in their normalized form (`domain.identity.as_compared`); the first
+    Passwords are hashed in their normalized form (`domain.passwords.as_compared`); the first
     releases hashed them as typed.
     """
 

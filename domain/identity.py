@@ -5,7 +5,6 @@ log under the person's own key. A forgotten account keeps its place in history, 
 that identifies the person.
 """
 
-import unicodedata
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -15,7 +14,7 @@ from domain import email_addresses
 from domain.errors import Conflict, Forbidden, Invalid, Unauthorized
 from domain.events import PERSONAL, Event, PersonalText, event
 from domain.regions import check_region
-from domain.text import check_text, with_few_marks
+from domain.text import check_text
 from kit.forgotten import FORGOTTEN
 
 AccountType = Literal["BUYER", "SELLER", "ADMIN", "AUDITOR", "SERVICE"]
@@ -23,11 +22,6 @@ Status = Literal["PENDING_VERIFICATION", "ACTIVE", "DEACTIVATED", "FORGOTTEN"]
 
 OPEN_TO_ALL: frozenset[AccountType] = frozenset({"BUYER", "SELLER"})
 DEFAULT_REGION = "US"
-MIN_PASSWORD, MAX_PASSWORD = 10, 1024
-MAX_TYPED_PASSWORD = 2 * MAX_PASSWORD
-"""Characters before accents are composed; longer passwords are refused before composing, which
-takes ever longer."""
-
 MAX_NAME = 200
 
 CASE_FOLDED, MAILBOX = 1, 2
@@ -233,27 +227,6 @@ def evolve(state: User | None, event: Event) -> User | None:  # noqa: PLR0911 - 
 # -- rules -----------------------------------------------------------------------------------------
 
 
-def as_compared(password: str) -> str:
-    """A password as it is hashed, independent of keyboard and phone: RFC 8265's OpaqueString, which
-    maps other blanks to the ASCII one and composes accents (NFC), except that control characters
-    are allowed. A password with more accents on a letter than any language has stays as typed:
-    composing them would take quadratic time."""
-    spaced = "".join(" " if unicodedata.category(char) == "Zs" else char for char in password)
-    return unicodedata.normalize("NFC", spaced) if with_few_marks(spaced) == spaced else spaced
-
-
-def check_password(password: str) -> None:
-    """Raises Invalid("weak_password") unless the password, as compared,
-    has 10 to 1024 characters."""
-    if (
-        len(password) > MAX_TYPED_PASSWORD
-        or not MIN_PASSWORD <= len(as_compared(password)) <= MAX_PASSWORD
-    ):
-        raise Invalid(
-            "weak_password", f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters"
-        )
-
-
 def check_name(name: str) -> None:
     """Raises Invalid("invalid_name") unless the name has 1 to 200
     characters, some of them visible."""
@@ -348,7 +321,7 @@ def change_profile(
 
 
 def change_password(user: User, password_hash: str) -> list[Event]:
-    """Replace the password; the caller has checked it with `check_password`. Raises
+    """Replace the password; the caller has checked it with `passwords.check_password`. Raises
     Forbidden("user_inactive")."""
     _must_act(user)
     return [PasswordChanged(password_hash=password_hash)]

@@ -13,7 +13,7 @@ from commands.aggregates import USER
 from commands.caller import Caller
 from commands.handler import CommandHandler, CommandResult
 from commands.ports.secrets import PasswordHasher, PersonKeys
-from domain import identity
+from domain import identity, passwords
 from domain.errors import Invalid, Refused, Unauthorized
 from domain.identity import AccountType, User
 from eventstore.log import IdempotencyKey
@@ -63,7 +63,7 @@ class AccountCommands:
         Raises Conflict("email_taken"), and as `domain.identity.register` and `check_password`.
         """
         if password is not None:
-            identity.check_password(password)
+            passwords.check_password(password)
         digest, user_id = self._mailboxes.digest(email), user_id or uuid7()
         if await self._mailboxes.is_held(email):
             raise taken()  # before the slow hashing of the password
@@ -115,7 +115,7 @@ class AccountCommands:
         """
         must_manage(caller, user_id)
         if password is not None:
-            identity.check_password(password)
+            passwords.check_password(password)
         digest = None if email is None else self._mailboxes.digest(email)
         own = caller.user_id == user_id
         known_hash = (

@@ -14,7 +14,7 @@ from commands.aggregates import NOTIFICATION, USER
 from commands.caller import Caller
 from commands.handler import CommandHandler, CommandResult
 from commands.ports.secrets import PasswordHasher
-from domain import email_addresses, identity, notification_texts, notifications
+from domain import email_addresses, identity, notification_texts, notifications, passwords
 from domain.errors import Invalid
 from domain.identity import User
 from eventstore.log import IdempotencyKey
@@ -81,7 +81,7 @@ class MailProofs:
         """Set a password with a mailed token, which works once, and end all sessions. A token
         mailed to a former address also restores that address. Raises Invalid,
         Conflict("email_taken")."""
-        identity.check_password(password)
+        passwords.check_password(password)
         proof = self._tokens.read(token, self._handler.now(), "reset-password", "take-back")
         password_hash = await self._hasher.hash(password)
 

@@ -3,7 +3,7 @@ from functools import partial
 import msgspec
 import pytest
 
-from domain import identity
+from domain import identity, passwords
 from domain.errors import Conflict, Forbidden, Invalid, Unauthorized
 from domain.events import Event
 from domain.identity import (
@@ -102,22 +102,22 @@ def test_a_region_is_a_country(region: str) -> None:
 @pytest.mark.parametrize("password", ["", "123456789", "x" * 1025])
 def test_weak_passwords_are_refused(password: str) -> None:
     with pytest.raises(Invalid, match="weak_password"):
-        identity.check_password(password)
+        passwords.check_password(password)
 
 
 @pytest.mark.parametrize("password", ["1234567890", "x" * 1024])
 def test_ten_characters_are_enough_for_a_password(password: str) -> None:
-    identity.check_password(password)
+    passwords.check_password(password)
 
 
 def test_a_password_is_the_same_on_every_keyboard() -> None:
     composed, apart = "jos\u00e9 e a na\u00e7\u00e3o", "jose\u0301\u00a0e a nac\u0327a\u0303o"
-    assert identity.as_compared(apart) == composed
+    assert passwords.as_compared(apart) == composed
 
 
 def test_a_password_has_its_ten_characters_as_it_is_compared() -> None:
     with pytest.raises(Invalid, match="weak_password"):
-        identity.check_password("e\u0301" * 9)
+        passwords.check_password("e\u0301" * 9)
 
 
 def test_a_new_account_awaits_verification_and_may_do_everything() -> None:
