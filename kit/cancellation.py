@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 from time import monotonic
+from typing import Any
 
 NEEDLESS = "its outcome is of no use any more"
 """The message of a cancellation that says nothing about what the task was waiting for."""
@@ -31,6 +32,14 @@ def stop_if_cancelled(since: int = 0) -> None:
     """
     if cancellations() > since:
         raise asyncio.CancelledError
+
+
+async def cancelled(tasks: Iterable[asyncio.Task[Any] | None]) -> list[Any]:
+    """Cancel the tasks, and return how they ended: a result or an exception each."""
+    present = [task for task in tasks if task is not None]
+    for task in present:
+        task.cancel()
+    return await asyncio.gather(*present, return_exceptions=True)
 
 
 async def cancel_until_ended(tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -15,12 +15,11 @@ connection's socket is checked before it is given up: the answer may be there, u
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from time import monotonic
 from traceback import format_exc
-from typing import Any
 from weakref import WeakSet
 
 import psycopg
@@ -30,7 +29,6 @@ from psycopg.pq.abc import PGconn
 
 from eventstore.database.connections import (
     IS_AT_WORK,
-    MAKESHIFT_SECONDS,
     AsyncConnection,
     is_down,
     is_refusal,
@@ -38,8 +36,9 @@ from eventstore.database.connections import (
 from eventstore.database.dependents import Dependents, WhileThere
 from eventstore.database.doubts import Doubts
 from eventstore.database.postgres import conninfo
-from eventstore.database.ways import Ways
-from kit.cancellation import stop_if_cancelled
+from eventstore.database.ways import CONNECT_SECONDS, Ways
+from eventstore.database.writable import WritableSearch
+from kit.cancellation import cancelled, stop_if_cancelled
 from kit.seldom import Seldom
 
 logger = logging.getLogger(__name__)
@@ -59,9 +58,6 @@ DOUBT_SECONDS = 0.2
 AWAY_SECONDS = 0.5
 """After how long a silence the database counts as down."""
 
-CONNECT_SECONDS = 1.0
-"""The timeout of connecting to a host, after which it is tried again."""
-
 _AT_WORK = f"SELECT pid FROM pg_stat_activity WHERE pid IN (%s) AND ({IS_AT_WORK})"
 
 _OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
@@ -76,10 +72,9 @@ class DatabaseWatch:
         self._name = name
         # As the login user: the server hides sessions' states from other roles.
         where, kind = conninfo(url, "ludoteca watch", role=""), "read-write" if writable else "any"
-        self._all_ways = partial(Ways, url, where, kind)
-        self._ways = self._all_ways()
+        self._ways = Ways(url, where, kind)
+        self._search = WritableSearch(partial(Ways, url, where, kind))
         self._reads_only = False  # whether the server that answers was not found writable
-        self._seeking: asyncio.Task[tuple[AsyncConnection, Ways]] | None = None
         self._there = asyncio.Event()
         self._there.set()
         self._away_since = float("inf")
@@ -148,8 +143,8 @@ class DatabaseWatch:
         finally:
             _finish(conn)
             await self._drop_another()
-            await self._stop_seeking()
-            await _cancelled([self._proof, *self._inquiries.values()])
+            await self._search.stop()
+            await cancelled([self._proof, *self._inquiries.values()])
 
     # -- asking ------------------------------------------------------------------------------------
 
@@ -220,53 +215,24 @@ class DatabaseWatch:
                 self._refusals = self._refusals + 1 if is_down(error) else 0
                 self._ways.failed()
         elif self._another is None:
-            self._another = asyncio.create_task(_connected(self._ways), name="database-watch")
+            self._another = asyncio.create_task(self._ways.connect(), name="database-watch")
         return found
 
     async def _drop_another(self) -> None:
         task = self._another
         self._another = None
-        for found in await _cancelled([task]):
+        for found in await cancelled([task]):
             if isinstance(found, AsyncConnection):
                 found.pgconn.finish()
 
-    # -- a server that can be written to -----------------------------------------------------------
-
     def _writable(self, conn: AsyncConnection) -> AsyncConnection:
         """A connection to a writable server, if one was found by now; until then the given one."""
-        if not self._reads_only:
+        if not self._reads_only or (found := self._search.found()) is None:
             return conn
-        if self._seeking is None:
-            self._seeking = asyncio.create_task(
-                self._seek_writable(), name="database-watch: a server that can be written to"
-            )
-        elif self._seeking.done():
-            conn.pgconn.finish()
-            conn, self._ways = self._seeking.result()
-            self._seeking, self._reads_only = None, False
+        conn.pgconn.finish()
+        conn, self._ways = found
+        self._reads_only = False
         return conn
-
-    async def _seek_writable(self) -> tuple[AsyncConnection, Ways]:
-        """Look for a writable server, beside the one that is watched meanwhile: servers that hang
-        take their time to be ruled out."""
-        ways = self._all_ways()
-        while True:
-            await asyncio.sleep(MAKESHIFT_SECONDS)
-            ways.begin_anew()
-            while ways.is_first_choice:
-                stop_if_cancelled()
-                with suppress(TimeoutError, psycopg.Error, OSError):
-                    conn = await _connected(ways)
-                    ways.answered()
-                    return conn, ways
-                ways.failed()
-
-    async def _stop_seeking(self) -> None:
-        task = self._seeking
-        self._seeking = None
-        for found in await _cancelled([task]):
-            if isinstance(found, tuple):
-                found[0].pgconn.finish()
 
     # -- waiting for an answer ---------------------------------------------------------------------
 
@@ -401,12 +367,6 @@ async def watching(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _connected(ways: Ways) -> AsyncConnection:
-    """A connection on the current way. Raises TimeoutError, psycopg.Error, OSError."""
-    async with asyncio.timeout(CONNECT_SECONDS):
-        return await AsyncConnection.connect(await ways.current(), autocommit=True)
-
-
 def _has_answered(pgconn: PGconn, at_work: set[int]) -> bool:
     """Read what has come, without waiting. Returns whether that is all. Raises psycopg.Error."""
     pgconn.flush()
@@ -437,11 +397,3 @@ async def _proven(conn: AsyncConnection) -> None:
 def _finish(conn: AsyncConnection | None) -> None:
     if conn is not None:
         conn.pgconn.finish()
-
-
-async def _cancelled(tasks: Iterable[asyncio.Task[Any] | None]) -> list[Any]:
-    """Cancel the tasks, and return how they ended."""
-    present = [task for task in tasks if task is not None]
-    for task in present:
-        task.cancel()
-    return await asyncio.gather(*present, return_exceptions=True)

@@ -11,6 +11,11 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo
 
+from eventstore.database.connections import AsyncConnection
+
+CONNECT_SECONDS = 1.0
+"""The timeout of connecting to a host, after which the next one is tried."""
+
 RESOLVE_SECONDS = 0.5
 """How long to wait for the addresses of a host's name, once some are known."""
 
@@ -46,6 +51,11 @@ class Ways:
                 raise
         kind = self._kind if self.is_first_choice else "any"
         return make_conninfo(self._conninfo, target_session_attrs=kind, **self._address)
+
+    async def connect(self) -> AsyncConnection:
+        """A connection on the current way. Raises TimeoutError, psycopg.Error, OSError."""
+        async with asyncio.timeout(CONNECT_SECONDS):
+            return await AsyncConnection.connect(await self.current(), autocommit=True)
 
     @property
     def count(self) -> int:
