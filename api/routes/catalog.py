@@ -1,63 +1,27 @@
-"""Games: listing, editing, browsing and searching them."""
+"""Selling games: listing, editing and retiring them."""
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter
 from pydantic import Field
 from starlette.responses import Response
 
-from api.account_ids import check_account_exists
-from api.answers import (
-    Content,
-    ExpectedVersion,
-    answer,
-    etag,
-    list_content,
-    page_content,
-    position_of,
-    respond,
-)
-from api.auth import EVERYBODY, Merchant, OptionalCaller, SellerOfGame, SellerOneself
-from api.fields import Body, Cents, Day, Page, Prose, SingleLine, Word
+from api.answers import ExpectedVersion, answer, position_of
+from api.auth import Merchant, SellerOfGame
+from api.fields import Body, Cents, Day, Prose, SingleLine, Word
 from api.idempotency import Idempotency, recorded_id
-from api.kept_answers import KeptAnswers
-from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
-from api.views.found_games import search_page
-from api.views.game_offers import offers_of, show_offers
-from api.views.game_visibility import VisibleStatus
-from api.views.games import (
-    DatedGame,
-    GameView,
-    Offered,
-    SearchPage,
-    TitleView,
-    offer_of,
-)
-from api.views.region import CallerRegion, ViewCurrency, ViewRegion, currency_of
+from api.views.game_offers import show_stock
+from api.views.games import GameView, offer_of
+from api.views.region import CallerRegion
 from commands.aggregates import GAME
 from commands.handler import CommandResult
 from domain.catalog import InitialStatus, Kind, Listing
-from domain.catalog import Status as GameStatus
-from domain.ids import stock_id
 from domain.regions import ANY_REGION
-from projections.models.games import Game
-from queries import games as games_query
-from queries import paging
-from queries.read_models import Answer as Found
-from queries.read_models import ReadModels
-from queries.search.port import Sort as SearchSort
-from queries.search.searching import SearchQuery
-from queries.stock import offers
 
 router = APIRouter(prefix="/api/v1", tags=["catalog"])
-
-OFFERED = set(Offered.model_fields) - {"game_id"}
-"""The fields of a game's view that do not come from the game's own stream."""
 
 Words = Annotated[tuple[Word, ...], Field(max_length=50)]
 
@@ -190,239 +154,5 @@ async def _game_now(
         }
     )
     offer_of(body, body.prices, body.image_ids, region)
-    await _show_stock(services, services.reads, [body], 0)
+    await show_stock(services, services.reads, [body], 0)
     return answer(body, position=await position_of(result, services), version=version, **options)
-
-
-# -- queries ---------------------------------------------------------------------------------------
-
-Filter = Annotated[str | None, Query(max_length=200)]
-PriceLimit = Annotated[
-    int | None,
-    Query(ge=0, lt=2**53, description="An inclusive limit, in the currency's smallest unit."),
-]
-
-
-@router.get("/games", response_model=Page[DatedGame], dependencies=[EVERYBODY])
-async def browse_games(
-    request: Request,
-    services: ServicesOf,
-    reads: Reads,
-    status: VisibleStatus,
-    region: ViewRegion,
-    category: Filter = None,
-    genre: Filter = None,
-    tag: Filter = None,
-    platform: Filter = None,
-    seller_id: UUID | None = None,
-    price_min: PriceLimit = None,
-    price_max: PriceLimit = None,
-    currency: ViewCurrency = None,
-    sort: games_query.Sort = "newest",
-    limit: Limit = 20,
-    cursor: Cursor = None,
-) -> Response:
-    """List the games on sale. With `status`, an ADMIN can list games of another status (or ANY),
-    and sellers their own."""
-    compares = sort in {"price", "-price"} or price_min is not None or price_max is not None
-
-    async def make(reads: ReadModels) -> tuple[Content, int]:
-        wanted = games_query.Browse(
-            category=category,
-            genre=genre,
-            tag=tag,
-            platform=platform,
-            seller_id=seller_id,
-            status=status,
-            price_min=price_min,
-            price_max=price_max,
-            region=region,
-            currency=await currency_of(request, reads, region, currency) if compares else "",
-            sort=sort,
-            limit=limit,
-            cursor=cursor,
-        )
-        page = await services.game_pages.browse(reads, wanted)
-        return await _offered(request, services, reads, page, region)
-
-    kept_answers: KeptAnswers = request.app.state.kept_answers
-    return await kept_answers.answer(request, reads, make)
-
-
-@router.get("/games/search", response_model=SearchPage, dependencies=[EVERYBODY])
-async def search_games(
-    request: Request,
-    services: ServicesOf,
-    reads: Reads,
-    region: ViewRegion,
-    q: Annotated[str, Query(max_length=500)] = "",
-    category: Filter = None,
-    genre: Filter = None,
-    tag: Filter = None,
-    platform: Filter = None,
-    seller_id: UUID | None = None,
-    price_min: PriceLimit = None,
-    price_max: PriceLimit = None,
-    currency: ViewCurrency = None,
-    sort: SearchSort = "relevance",
-    limit: Limit = 20,
-    cursor: Cursor = None,
-) -> Response:
-    """Search the games on sale. The search tolerates typos and missing accents, and takes the last
-    word as the beginning of one."""
-
-    async def make(reads: ReadModels) -> tuple[Content, int]:
-        query = SearchQuery(
-            q=q,
-            category=category,
-            genre=genre,
-            tag=tag,
-            platform=platform,
-            seller_id=seller_id,
-            price_min=price_min,
-            price_max=price_max,
-            region=region,
-            currency=await currency_of(request, reads, region, currency),
-            sort=sort,
-            limit=limit,
-            cursor=cursor,
-        )
-        return await _search_results(request, services, reads, query)
-
-    if services.search.prefers_another_engine:  # only asking it shows whether it can answer
-        return respond(request, *await make(reads))
-    kept_answers: KeptAnswers = request.app.state.kept_answers
-    return await kept_answers.answer(request, reads, make)
-
-
-@router.get("/games/suggest", response_model=Page[TitleView], dependencies=[EVERYBODY])
-async def suggest_titles(
-    services: ServicesOf,
-    reads: Reads,
-    region: CallerRegion,
-    q: Annotated[str, Query(max_length=500)] = "",
-    limit: Annotated[int, Query(ge=1, le=50)] = 10,
-) -> Response:
-    """Suggest titles for what was typed so far."""
-    titles = await services.search.suggest(reads, q, limit)
-    page = Page[TitleView].model_validate({"items": titles.value})
-    position = await show_offers(services, reads, page.items, region)
-    return answer(page, position=min(titles.position, position))
-
-
-@router.get("/games/{game_id}", response_model=DatedGame)
-async def get_game(
-    game_id: UUID,
-    request: Request,
-    services: ServicesOf,
-    reads: Reads,
-    caller: OptionalCaller,
-    region: CallerRegion,
-) -> Response:
-    """Return a game. Only its seller and an ADMIN see a draft, or a game whose seller's account is
-    closed.
-
-    The ETag covers the game's version, its price in the caller's region and its availability.
-    """
-
-    async def make(reads: ReadModels) -> tuple[Content, int]:
-        game, position = await found(
-            services, reads, lambda models: games_query.game(models, game_id), GAME.missing
-        )
-        if game.status in {"DRAFT", "SUSPENDED"} and not caller.may_act_for(game.seller_id):
-            raise GAME.missing()
-        view = DatedGame.model_validate(game)
-        offer_of(view, view.prices, view.image_ids, region)
-        stock = await _show_stock(services, reads, [view], position)
-        tag = etag(game.version, view.model_dump_json(include=OFFERED))
-        body = view.model_dump_json().encode()
-        headers = {"Vary": "Authorization"}
-        return Content(body, tag, headers, stock.streams, stock.until), stock.position
-
-    kept_answers: KeptAnswers = request.app.state.kept_answers
-    return await kept_answers.answer(request, reads, make, game_id=game_id)
-
-
-@router.get("/catalog/products/by-seller/{seller_id}", response_model=Page[DatedGame])
-async def games_by_seller(
-    seller_id: UUID,
-    request: Request,
-    services: ServicesOf,
-    reads: Reads,
-    _: SellerOneself,
-    region: CallerRegion,
-    status: GameStatus | None = None,
-    limit: Limit = 50,
-    cursor: Cursor = None,
-) -> Response:
-    """List a seller's games, drafts included (that seller, ADMIN). Errors: 404 `user_not_found`."""
-    await check_account_exists(services, seller_id)
-    page = await games_query.by_seller(reads, seller_id, status=status, limit=limit, cursor=cursor)
-    return respond(request, *await _offered(request, services, reads, page, region))
-
-
-async def _search_results(
-    request: Request, services: Services, reads: ReadModels, query: SearchQuery
-) -> tuple[Content, int]:
-    """A page of search results, and the position that it reflects."""
-    now = services.clock.now()
-    found = await services.search.search(reads, query, now)
-    result, position = found.value, found.position
-    known = {item.document.game_id: item.offer for item in result.items if item.offer is not None}
-    missing = [item.document.game_id for item in result.items if item.offer is None]
-    if missing:
-        more = await offers(reads, missing, now)
-        known, position = known | more.value, min(position, more.position)
-    physical = [item.document.game_id for item in result.items if item.document.kind == "PHYSICAL"]
-    until = min((each.until for each in known.values() if each.until), default=None)
-    content = list_content(
-        request,
-        search_page(result, known),
-        result.next_cursor,
-        tuple(map(stock_id, physical)),
-        until,
-    )
-    return content, position
-
-
-async def _offered(
-    request: Request,
-    services: Services,
-    reads: ReadModels,
-    found: Found[paging.Page[Game]],
-    region: str,
-) -> tuple[Content, int]:
-    """A page of games with their prices and, for physical ones, the available quantity; and the
-    position that it reflects."""
-    page = Page[DatedGame].model_validate(found.value)
-    for game in page.items:
-        offer_of(game, game.prices, game.image_ids, region)
-    stock = await _show_stock(services, reads, page.items, found.position)
-    return page_content(request, page, stock.streams, stock.until), stock.position
-
-
-class _Stock(NamedTuple):
-    """The stock that an answer shows, when it changes without an event, and the position that the
-    answer reflects."""
-
-    streams: tuple[UUID, ...]
-    until: datetime | None
-    position: int
-
-
-async def _show_stock(
-    services: Services, reads: ReadModels, games: Sequence[GameView], position: int
-) -> _Stock:
-    """Add the availability of physical games, if there are any."""
-    physical = [game for game in games if game.kind == "PHYSICAL"]
-    if not physical:
-        return _Stock((), None, position)
-    found = await offers_of(services, reads, physical)
-    for game in physical:
-        offer = found.value.get(game.game_id)
-        game.available = (
-            offer.available if offer is not None else 0 if game.status == "ACTIVE" else None
-        )
-    until = min((each.until for each in found.value.values() if each.until), default=None)
-    streams = tuple(stock_id(game.game_id) for game in physical)
-    return _Stock(streams, until, min(position, found.position))
