@@ -12,7 +12,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from eventstore import moments
 from eventstore.append.encoding import Encoder
-from eventstore.append.sender import DONE, Sender, done_of
+from eventstore.append.outcomes import DONE, done_of
+from eventstore.append.sender import Sender
 from eventstore.append.writer import GroupCommitWriter
 from eventstore.chain import ChainVerifier, Fault
 from eventstore.codec import Codec

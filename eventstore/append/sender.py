@@ -8,12 +8,11 @@ from datetime import UTC, datetime, timedelta
 from struct import Struct
 from typing import Any
 
-import msgspec
 import psycopg
 from psycopg.pq.abc import PGresult
-from psycopg.rows import TupleRow
 
 from eventstore.append.batch import arguments, expectations
+from eventstore.append.outcomes import DONE, FOUND, LOST, done_of
 from eventstore.append.pending import Pending, doomed
 from eventstore.append.pipeline import Pipeline
 from eventstore.chain import encoded_time, moment
@@ -23,7 +22,6 @@ from eventstore.history import History
 from eventstore.log import (
     AlreadyDone,
     ClocksDiffer,
-    IdempotencyRecord,
     LogUnavailable,
     VersionConflict,
     WrongKind,
@@ -80,49 +78,11 @@ WHERE current_setting('synchronous_commit') IN ('off', 'local')"""
 """Acknowledged means safe on disk, whatever the database's default; a stronger setting stays."""
 TYPES = "SELECT 'log.new_event_v4'::regtype::oid, 'log.new_once'::regtype::oid"
 
-_REPLICATED = """
-CASE WHEN current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery()
-    THEN pg_logical_emit_message(true, 'ludoteca', CASE
-        WHEN current_setting('synchronous_commit') IN ('off', 'local')
-        THEN set_config('synchronous_commit', 'on', true) ELSE '' END) END"""
-"""Has the statement end only once everything that it saw is where an append's commit waits for it
-to be, whatever the database's default. A server shows what it committed although no synchronous
-standby has it, once the wait for one was cancelled or cut by a crash."""
-
-_FOUND = f"""
-SELECT e.event_id, e.position, e.recorded_at, {_REPLICATED}
-FROM unnest(%s::uuid[], %s::bigint[]) AS u(s, v)
-JOIN log.events e ON e.stream_id = u.s AND e.version = u.v"""
-_LOST = """
-SELECT 'moved', c.n, c.stream_id FROM unnest(%s::uuid[], %s::bigint[], %s::int[])
-    AS c(stream_id, version, n)
-WHERE c.version <> coalesce(
-    (SELECT e.version FROM log.events e WHERE e.stream_id = c.stream_id
-    ORDER BY e.version DESC LIMIT 1), least(c.version, 0))
-UNION ALL
-SELECT 'foreign', c.n, c.stream_id FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::int[])
-    AS c(stream_id, version, kind, n)
-JOIN log.events e ON e.stream_id = c.stream_id AND e.version = c.version
-JOIN log.event_kinds k ON k.name = e.name WHERE k.kind <> c.kind
-UNION ALL
-SELECT 'known', 0, key FROM log.once WHERE key = ANY (%s)"""
-"""Why appends lost: a stream that does not exist yet is at 0; at -1 if its first event is to have
-version 0."""
 _ASK_PRECEDENCE = f"SELECT pg_notify('{CHANNEL}', s) FROM unnest(%s::text[]) AS u(s)"
 REGISTER = """
 INSERT INTO log.event_kinds (name, kind) SELECT * FROM unnest(%s::text[], %s::text[])
     AS u(name, kind)
 WHERE NOT EXISTS (SELECT FROM log.event_kinds k WHERE k.name = u.name) ON CONFLICT DO NOTHING"""
-DONE = f"""
-SELECT key, fingerprint, refs, position, answer, {_REPLICATED}
-FROM log.once WHERE key = ANY (%s)"""
-
-
-def done_of(row: TupleRow) -> IdempotencyRecord:
-    """The record in a row of DONE."""
-    return IdempotencyRecord(
-        row[0], row[1], msgspec.json.decode(row[2], type=dict[str, str]), row[3], row[4]
-    )
 
 
 def _unavailable(error: Exception) -> LogUnavailable:
@@ -342,7 +302,7 @@ class Sender:
         kinds, reads = expectations(batch)
         checks = [*((stream_id, version, n) for stream_id, version, _, n in kinds), *reads]
         lost = await self._ask(
-            _LOST, *map(list, zip(*checks, strict=True)), *map(list, zip(*kinds, strict=True)), keys
+            LOST, *map(list, zip(*checks, strict=True)), *map(list, zip(*kinds, strict=True)), keys
         )
         moved = [(n, stream_id) for why, n, stream_id in lost if why == "moved"]
         foreign = {n for why, n, _ in lost if why == "foreign"}
@@ -371,7 +331,7 @@ class Sender:
             return batch
         firsts = [pending.first for pending in batch]
         rows = await self._ask(
-            _FOUND, [stream for stream, _ in firsts], [version for _, version in firsts]
+            FOUND, [stream for stream, _ in firsts], [version for _, version in firsts]
         )
         found = {event_id: (position, at) for event_id, position, at, _ in rows}
         for pending in batch:
