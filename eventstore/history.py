@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 import psycopg
 
-from eventstore.database.connections import prove
+from eventstore.database.pooled import prove
 
 logger = logging.getLogger(__name__)
 

@@ -12,14 +12,8 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
-from eventstore.database.connections import (
-    AsyncConnection,
-    PooledConnection,
-    Watch,
-    prove,
-    same_server,
-    was_refused,
-)
+from eventstore.database.connections import AsyncConnection, Watch, same_server, was_refused
+from eventstore.database.pooled import PooledConnection, prove
 from eventstore.database.postgres import (
     PARAMETERS,
     POOLED,

@@ -27,14 +27,8 @@ from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
-from eventstore.database.connections import (
-    AsyncConnection,
-    Connection,
-    Makeshift,
-    PooledConnection,
-    Watch,
-    prove,
-)
+from eventstore.database.connections import AsyncConnection, Connection, Watch
+from eventstore.database.pooled import Makeshift, PooledConnection, prove
 from eventstore.database.ways import servers
 from eventstore.log import LogUnavailable
 from kit.cancellation import cancellations, stop_if_cancelled

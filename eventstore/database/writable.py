@@ -6,7 +6,8 @@ from contextlib import suppress
 
 import psycopg
 
-from eventstore.database.connections import MAKESHIFT_SECONDS, AsyncConnection
+from eventstore.database.connections import AsyncConnection
+from eventstore.database.pooled import MAKESHIFT_SECONDS
 from eventstore.database.ways import Ways
 from kit.cancellation import cancelled, stop_if_cancelled
 

@@ -16,7 +16,8 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore.database import connections, ways
-from eventstore.database.connections import DatabaseAway, PooledConnection
+from eventstore.database.connections import DatabaseAway
+from eventstore.database.pooled import PooledConnection
 from eventstore.database.postgres import connect_async, open_pool
 from eventstore.database.watch import AWAY_SECONDS, DatabaseWatch, watching
 from kit.circuit import FAILURES_TO_OPEN, Circuit

@@ -24,7 +24,7 @@ MAY_GO_ON = {
     "eventstore/append/sender.py _execute",
     "eventstore/append/writer.py _run",  # ends when nothing waits
     "eventstore/database/connections.py wait",  # ends with the statement
-    "eventstore/database/connections.py connect",
+    "eventstore/database/pooled.py connect",
     "eventstore/database/watch.py _ask_elsewhere",
     "adapters/queues/postgres.py _publish_all",  # ends with its jobs
     "queries/read_models.py rows",  # tries twice

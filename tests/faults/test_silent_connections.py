@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from eventstore.database import connections
+from eventstore.database import connections, pooled
 from eventstore.database.postgres import connect, connect_async, open_pool
 from tests.support.servers.faulty_proxy import BOTH, Proxy, Way
 from tests.support.servers.own_postgres import OwnPostgres
@@ -34,7 +34,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the time after which a waiter asks the server."""
     monkeypatch.setattr(connections, "SILENCE_SECONDS", 0.5)
     monkeypatch.setattr(connections, "INQUIRY_SECONDS", 2)
-    monkeypatch.setattr(connections, "PROOF_SECONDS", 0.5)
+    monkeypatch.setattr(pooled, "PROOF_SECONDS", 0.5)
 
 
 @pytest.mark.usefixtures("quick")
