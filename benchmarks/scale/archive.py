@@ -11,7 +11,8 @@ from uuid import UUID
 import msgspec
 
 from benchmarks.measuring import Log
-from benchmarks.scale.history import History, Made
+from benchmarks.scale.history import History
+from benchmarks.scale.recorder import Made
 from eventstore.chain import GENESIS, digest, link
 from eventstore.codec import Codec
 from eventstore.database.postgres import connect

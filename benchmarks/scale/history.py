@@ -11,13 +11,12 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from uuid import UUID
 
-import msgspec
-
+from benchmarks.scale.population import Game, Person, Population
+from benchmarks.scale.recorder import Append, Made, Recorder
 from domain import ledger
 from domain.cart import CartCompleted, CartCreated, CheckoutInitiated, ItemAdded
 from domain.catalog import GameCreated, GameUpdated, Price
 from domain.claims import ClaimReleased, ClaimTaken
-from domain.events import Event
 from domain.identity import MAILBOX, LoggedIn, UserRegistered
 from domain.ids import claim_id, derived, library_id
 from domain.library import LibraryGameAdded
@@ -54,69 +53,34 @@ Tower Valley Warden Exile Yard Zone
 WORDS = _WORDS.split()
 
 
-class Made(msgspec.Struct, gc=False):
-    """An event to be written: its stream, and what the envelope says of it. Events of one append
-    have the same time."""
-
-    stream_id: UUID
-    event: Event
-    at: datetime
-    actor: str
-    event_id: UUID
-    correlation_id: UUID | None
-    causation_id: UUID | None
-
-
-class Game(msgspec.Struct, gc=False):
-    """What an order needs to know of a game."""
-
-    game_id: UUID
-    seller_id: UUID
-    sku: str
-    title: str
-    cents: int
-
-
-class Person(msgspec.Struct, gc=False):
-    """A buyer; `wallet_id` if they have a wallet, with `balance`."""
-
-    user_id: UUID
-    wallet_id: UUID | None = None
-    balance: int = 0
-
-
-class History:
+class History(Recorder):
     """Makes some `events` at least, about so many `games`, and in addition the busiest wallet's
     events with their postings. The same again for the same `seed`."""
 
     def __init__(
         self, events: int, *, games: int = GAMES, busiest: int = BUSIEST, seed: int = 1
     ) -> None:
+        super().__init__(random.Random(seed), BEGUN)
         self._events = events
         self._games = games
         self._busiest = busiest
-        self._random = random.Random(seed)
         self._made = 0
-        self._now = BEGUN
-        self.games: list[Game] = []
-        self.people: list[Person] = []
-        self.sellers: list[UUID] = []
-        self.busiest = Person(UUID(int=0))
+        self._shop = Population(self._random)
+        self._busiest_person = Person(UUID(int=0))
         self._numbers: dict[UUID, int] = {}  # of the sellers' fiscal books
-        self._owned: set[tuple[UUID, UUID]] = set()
 
     def __iter__(self) -> Iterator[Made]:
         yield from self._opening()
         busy, flows = 0, (self._bought, self._checked_out, self._transferred, self._others)
         while self._made < self._events:
-            self._now = BEGUN + SPAN * (self._made / self._events)
+            self.now = BEGUN + SPAN * (self._made / self._events)
             (flow,) = self._random.choices(flows, (70, 12, 10, 20))
             for made in flow():
                 self._made += 1
                 yield made
             while busy < self._busiest * self._made / self._events:
                 busy += 1
-                yield from self._moved(self.busiest, 100 if busy % 2 else -100)
+                yield from self._moved(self._busiest_person, 100 if busy % 2 else -100)
 
     # -- flows -------------------------------------------------------------------------------------
 
@@ -127,8 +91,8 @@ class History:
         for _ in range(self._games):
             yield from self._counted(self._listed())
         yield from self._counted(self._registered("BUYER"))
-        self.busiest = self.people[0]
-        yield from self._counted(self._wallet(self.busiest))
+        self._busiest_person = self._shop.people[0]
+        yield from self._counted(self._wallet(self._busiest_person))
         for _ in range(99):
             yield from self._counted(self._registered("BUYER"))
 
@@ -142,16 +106,16 @@ class History:
         if kind < 0.45:
             yield from self._registered("BUYER")
         elif kind < 0.9:
-            person = self._person()
-            yield self._one(person.user_id, LoggedIn(self._id()), f"user:{person.user_id}")
+            person = self._shop.person()
+            yield self.one(person.user_id, LoggedIn(self.new_id()), f"user:{person.user_id}")
         else:
-            game = self._random.choice(self.games)
+            game = self._random.choice(self._shop.games)
             game.cents = self._random.randrange(199, 6999)
             update = GameUpdated(prices=(Price("*", game.cents, CURRENCY),))
-            yield self._one(game.game_id, update, f"user:{game.seller_id}")
+            yield self.one(game.game_id, update, f"user:{game.seller_id}")
 
     def _registered(self, account_type: str) -> Iterator[Made]:
-        user_id, number = self._id(), len(self.people) + len(self.sellers)
+        user_id, number = self.new_id(), len(self._shop.people) + len(self._shop.sellers)
         digest = sha256(user_id.bytes).hexdigest()
         event = UserRegistered(
             user_id=user_id,
@@ -163,37 +127,37 @@ class History:
             password_hash="",
             digest_of=MAILBOX,
         )
-        append = self._append(f"user:{user_id}")
+        append = self.append(f"user:{user_id}")
         first = append(user_id, event)
         yield first
         yield append(claim_id("email", digest), ClaimTaken("email", user_id))
         if account_type == "SELLER":
-            self.sellers.append(user_id)
+            self._shop.sellers.append(user_id)
             account_id = ledger.seller_account(user_id)
             opened = ledger.AccountOpened(account_id=account_id, user_id=user_id)
-            yield self._one(derived("ledger.account", account_id), opened, "reactor:ledger", first)
+            yield self.one(derived("ledger.account", account_id), opened, "reactor:ledger", first)
             return
         person = Person(user_id)
-        self.people.append(person)
+        self._shop.people.append(person)
         yield from self._told(person, "welcome", first)
         if self._random.random() < 0.3:
             yield from self._wallet(person)
 
     def _wallet(self, person: Person) -> Iterator[Made]:
         if person.wallet_id is None:
-            person.wallet_id = self._id()
-            append = self._append(f"user:{person.user_id}")
+            person.wallet_id = self.new_id()
+            append = self.append(f"user:{person.user_id}")
             yield append(person.wallet_id, WalletCreated(person.user_id, CURRENCY))
             holder = claim_id("wallet", person.user_id, CURRENCY)
             yield append(holder, ClaimTaken("wallet", person.wallet_id))
 
     def _listed(self) -> Iterator[Made]:
-        number, seller_id = len(self.games), self._random.choice(self.sellers)
+        number, seller_id = len(self._shop.games), self._random.choice(self._shop.sellers)
         title = " ".join(self._random.sample(WORDS, 3)) + f" {number % 9 + 1}"
         game = Game(
-            self._id(), seller_id, f"SKU-{number}", title, self._random.randrange(199, 6999)
+            self.new_id(), seller_id, f"SKU-{number}", title, self._random.randrange(199, 6999)
         )
-        self.games.append(game)
+        self._shop.games.append(game)
         created = GameCreated(
             seller_id=seller_id,
             sku=game.sku,
@@ -209,31 +173,31 @@ class History:
             image_ids=(),
             status="ACTIVE",
         )
-        append = self._append(f"user:{seller_id}")
+        append = self.append(f"user:{seller_id}")
         yield append(game.game_id, created)
         yield append(claim_id("sku", seller_id, game.sku), ClaimTaken("sku", game.game_id))
 
     def _bought(self) -> Iterator[Made]:
         """An order of one game, paid by card."""
-        person, games = self._wanted(1)
-        append = self._append(f"user:{person.user_id}")
-        order_id, payment_id = self._id(), self._id()
+        person, games = self._shop.wanted(1)
+        append = self.append(f"user:{person.user_id}")
+        order_id, payment_id = self.new_id(), self.new_id()
         yield from self._ordered(append, person, games, order_id, payment_id)
         yield from self._paid(person, games, order_id, payment_id)
 
     def _checked_out(self) -> Iterator[Made]:
         """A cart of some games, checked out and paid by card."""
-        person, games = self._wanted(self._random.randint(1, 4))
+        person, games = self._shop.wanted(self._random.randint(1, 4))
         actor = f"user:{person.user_id}"
-        cart_id, order_id, payment_id = self._id(), self._id(), self._id()
-        ends_at = self._now + timedelta(minutes=15)
-        append = self._append(actor)
+        cart_id, order_id, payment_id = self.new_id(), self.new_id(), self.new_id()
+        ends_at = self.now + timedelta(minutes=15)
+        append = self.append(actor)
         claim = claim_id("cart", person.user_id)
         yield append(cart_id, CartCreated(person.user_id, CURRENCY, ends_at, ends_at))
         yield append(claim, ClaimTaken("cart", cart_id))
         for game in games:
             item = ItemAdded(
-                self._id(),
+                self.new_id(),
                 game.game_id,
                 game.seller_id,
                 game.sku,
@@ -243,23 +207,23 @@ class History:
                 ends_at,
             )
             yield append(cart_id, item)
-            append = self._append(actor)
+            append = self.append(actor)
         yield append(cart_id, CheckoutInitiated(order_id, payment_id))
         yield append(claim, ClaimReleased("checked out"))
         yield from self._ordered(append, person, games, order_id, payment_id, cart_id)
         yield from self._paid(person, games, order_id, payment_id)
-        yield self._one(cart_id, CartCompleted(order_id), "reactor:settlement")
+        yield self.one(cart_id, CartCompleted(order_id), "reactor:settlement")
 
     def _ordered(
         self,
-        append: "_Append",
+        append: Append,
         person: Person,
         games: Sequence[Game],
         order_id: UUID,
         payment_id: UUID,
         cart_id: UUID | None = None,
     ) -> Iterator[Made]:
-        due, total = self._now + timedelta(minutes=30), sum(game.cents for game in games)
+        due, total = self.now + timedelta(minutes=30), sum(game.cents for game in games)
         order = OrderCreated(
             buyer_id=person.user_id,
             region=REGION,
@@ -289,7 +253,14 @@ class History:
 
     def _line(self, game: Game) -> OrderLine:
         return OrderLine(
-            self._id(), game.game_id, game.seller_id, "DIGITAL", game.title, 1, game.cents, FEE_BPS
+            self.new_id(),
+            game.game_id,
+            game.seller_id,
+            "DIGITAL",
+            game.title,
+            1,
+            game.cents,
+            FEE_BPS,
         )
 
     def _paid(
@@ -297,7 +268,7 @@ class History:
     ) -> Iterator[Made]:
         """What follows from an order: payment, settlement, ledger, library, receipts, notices."""
         total = sum(game.cents for game in games)
-        yield self._one(payment_id, PaymentSubmitted("simulated", 1), "worker:payments")
+        yield self.one(payment_id, PaymentSubmitted("simulated", 1), "worker:payments")
         captured = PaymentCaptured(
             order_id=order_id,
             buyer_id=person.user_id,
@@ -310,21 +281,21 @@ class History:
             game_ids=tuple(game.game_id for game in games),
             transaction_id=payment_id,
         )
-        cause = self._one(payment_id, captured, "worker:payments")
+        cause = self.one(payment_id, captured, "worker:payments")
         yield cause
-        append = self._append("reactor:settlement", cause)
+        append = self.append("reactor:settlement", cause)
         confirmed = append(order_id, OrderConfirmed(payment_id))
         yield confirmed
         completed = append(order_id, OrderCompleted())
         yield completed
-        append = self._append("reactor:library_grants", completed)
+        append = self.append("reactor:library_grants", completed)
         for game in games:
             yield append(
                 library_id(person.user_id),
-                LibraryGameAdded(person.user_id, game.game_id, order_id, game.title, self._now),
+                LibraryGameAdded(person.user_id, game.game_id, order_id, game.title, self.now),
             )
         entries = ledger.capture([self._line(game) for game in games], CURRENCY)
-        yield self._posting(cause, entries, order_id=order_id, payment_id=payment_id)
+        yield self.posting(cause, entries, order_id=order_id, payment_id=payment_id)
         yield from self._told(person, "purchase", completed)
         sold: dict[UUID, int] = {}
         for game in games:
@@ -335,16 +306,16 @@ class History:
     def _receipted(
         self, order_id: UUID, seller_id: UUID, cents: int, cause: Made
     ) -> Iterator[Made]:
-        book = book_id(seller_id, self._now.year)
+        book = book_id(seller_id, self.now.year)
         number = self._numbers[book] = self._numbers.get(book, 0) + 1
-        year, receipt = self._now.year, receipt_id(order_id, seller_id)
-        append = self._append("worker:fiscal", cause)
+        year, receipt = self.now.year, receipt_id(order_id, seller_id)
+        append = self.append("worker:fiscal", cause)
         yield append(book, FiscalNumberGiven(order_id, seller_id, number, year))
         yield append(
             receipt,
             FiscalReceiptRequested(order_id, seller_id, number, year, cents, CURRENCY),
         )
-        yield self._one(
+        yield self.one(
             receipt,
             FiscalReceiptCreated(order_id, seller_id, number, year, cents, CURRENCY),
             "worker:fiscal",
@@ -353,7 +324,7 @@ class History:
 
     def _transferred(self) -> Iterator[Made]:
         """A transfer between wallets, after an operator's gift where the source is empty."""
-        source, target = self._person(), self._person()
+        source, target = self._shop.person(), self._shop.person()
         yield from self._wallet(source)
         yield from self._wallet(target)
         if source.wallet_id is None or target.wallet_id is None or source is target:
@@ -361,7 +332,7 @@ class History:
         cents = self._random.randrange(100, 5000)
         if source.balance < cents:
             yield from self._moved(source, 10_000)
-        append, transaction_id = self._append(f"user:{source.user_id}"), self._id()
+        append, transaction_id = self.append(f"user:{source.user_id}"), self.new_id()
         created = TransactionCreated(
             "transfer", cents, CURRENCY, source.user_id, source.wallet_id, target.wallet_id
         )
@@ -385,7 +356,7 @@ class History:
         )
         for cause, one, other in zip((deducted, added), accounts, accounts[1:], strict=False):
             entries = ledger.move(one, other, cents, CURRENCY)
-            yield self._posting(cause, entries, transaction_id=transaction_id)
+            yield self.posting(cause, entries, transaction_id=transaction_id)
 
     def _moved(self, person: Person, cents: int) -> Iterator[Made]:
         """An operator adds to a wallet, or takes from it."""
@@ -393,76 +364,17 @@ class History:
         person.balance += cents
         kind = FundsAdded if cents > 0 else FundsDeducted
         event = kind(abs(cents), CURRENCY, person.balance, reason="correction")
-        cause = self._one(person.wallet_id, event, "user:admin")
+        cause = self.one(person.wallet_id, event, "user:admin")
         yield cause
         one, other = ledger.ADJUSTMENTS, ledger.wallet_account(person.wallet_id)
         if cents < 0:
             one, other = other, one
-        yield self._posting(cause, ledger.move(one, other, abs(cents), CURRENCY))
+        yield self.posting(cause, ledger.move(one, other, abs(cents), CURRENCY))
 
     def _told(self, person: Person, template: str, cause: Made) -> Iterator[Made]:
-        notice_id = self._id()
+        notice_id = self.new_id()
         requested = NotificationRequested(
             person.user_id, "email", template, cause.event_id, {"name": "Person"}
         )
-        yield self._one(notice_id, requested, "reactor:people_told", cause)
-        yield self._one(notice_id, NotificationSent(), "worker:notices", cause)
-
-    def _posting(self, cause: Made, entries: Sequence[ledger.Entry], **about: UUID) -> Made:
-        (posted,) = ledger.post(None, cause.event_id, entries, **about)
-        return self._one(ledger.transaction_id(cause.event_id), posted, "reactor:ledger", cause)
-
-    # -- parts -------------------------------------------------------------------------------------
-
-    def _person(self) -> Person:
-        return self.people[_zipf(self._random, len(self.people))]
-
-    def _wanted(self, count: int) -> tuple[Person, list[Game]]:
-        """Somebody, and games that they do not have yet."""
-        while True:
-            person, games = self._person(), list[Game]()
-            for _ in range(4 * count):
-                game = self.games[_zipf(self._random, len(self.games))]
-                owned = (person.user_id, game.game_id)
-                if owned not in self._owned:
-                    self._owned.add(owned)
-                    games.append(game)
-                if len(games) == count:
-                    return person, games
-            if games:
-                return person, games
-
-    def _one(self, stream_id: UUID, event: Event, actor: str, cause: Made | None = None) -> Made:
-        return self._append(actor, cause)(stream_id, event)
-
-    def _append(self, actor: str, cause: Made | None = None) -> "_Append":
-        self._now += timedelta(milliseconds=1)
-        return _Append(self, actor, cause, self._now)
-
-    def _id(self) -> UUID:
-        """A UUIDv7 of the history's time."""
-        ms = int(self._now.timestamp() * 1000)
-        low = self._random.getrandbits(74)
-        high = ms << 16 | 0x7 << 12 | low >> 62
-        return UUID(int=high << 64 | 0b10 << 62 | low & ((1 << 62) - 1))
-
-
-class _Append:
-    """One append: its events have the same time, actor and cause."""
-
-    def __init__(self, history: History, actor: str, cause: Made | None, now: datetime) -> None:
-        self._id = history._id
-        self._actor = actor
-        self._now = now
-        self._causation = None if cause is None else cause.event_id
-        self._correlation = self._id() if cause is None else cause.correlation_id
-
-    def __call__(self, stream_id: UUID, event: Event) -> Made:
-        return Made(
-            stream_id, event, self._now, self._actor, self._id(), self._correlation, self._causation
-        )
-
-
-def _zipf(random: random.Random, count: int) -> int:
-    """An index below `count`; those of the first are chosen most often (Zipf, exponent 1)."""
-    return min(int(count ** random.random()), count - 1)
+        yield self.one(notice_id, requested, "reactor:people_told", cause)
+        yield self.one(notice_id, NotificationSent(), "worker:notices", cause)
