@@ -14,12 +14,13 @@ from api.problems import Problem
 from api.services import Services, ServicesOf
 from domain.errors import Forbidden, Unauthorized
 from domain.times import EARLIEST, LATEST
+from queries.paging import MAX_LIMIT
 from queries.positions import PositionUnknown
 from queries.read_models import Answer, ReadModels
 
 T = TypeVar("T")
 
-MAX_LIMIT, DEFAULT_LIMIT = 200, 50
+DEFAULT_LIMIT = 50
 CATCH_UP_SECONDS = 1.0
 
 BEYOND_EVERY_LOG = 2**63 - 1

@@ -22,6 +22,7 @@ from domain.identity import User
 from domain.ids import PLATFORM_ID, claim_id, stock_id
 from domain.orders import OrderLine
 from domain.payments import Method
+from domain.regions import ANY_REGION
 from eventstore.unit_of_work import UnitOfWork
 from kit.clock import Clock
 from kit.uuid7 import uuid7
@@ -110,7 +111,7 @@ class Checkout:
         )
         unit.create(ORDER, made.order_id, placed)
         _emit_shipments(unit, made.order_id, lines, shipments)
-        price = catalog.Price("*", cart.total_cents, cart.currency)
+        price = catalog.Price(ANY_REGION, cart.total_cents, cart.currency)
         await emit_payment(unit, made, cart.buyer_id, price, method, expires_at)
         claim = claim_id("cart", cart.buyer_id)
         unit.emit(claim, claims.release(await unit.load(CLAIM, claim), cart_id, "checked out"))

@@ -16,6 +16,9 @@ from kit.cancellation import stop_if_cancelled
 
 logger = logging.getLogger(__name__)
 
+APPENDED = "ludoteca_log"
+"""The channel that every append notifies."""
+
 POLL_SECONDS = 1.0
 """How often the head is polled as well, since a notification may be lost with its connection."""
 
@@ -75,7 +78,7 @@ class HeadWatcher:
                     self._url, "ludoteca head", watch=self._watched
                 ) as conn:
                     await self._history.check(conn)
-                    await conn.execute("LISTEN ludoteca_log")
+                    await conn.execute(f"LISTEN {APPENDED}")
                     while True:
                         stop_if_cancelled()
                         # Query the head rather than trust the notification: a wake-up is a hint.

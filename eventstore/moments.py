@@ -5,6 +5,8 @@ from typing import Any, LiteralString
 
 import psycopg
 
+from eventstore.pages import HEAD
+
 # recorded_at never decreases along the log, so a binary search finds a time in some twenty steps.
 _RECORDED_BY = """
 WITH RECURSIVE search (lowest, highest) AS (
@@ -17,7 +19,6 @@ WITH RECURSIVE search (lowest, highest) AS (
 )
 SELECT lowest FROM search WHERE lowest = highest
 """
-_HEAD = "SELECT coalesce(max(position), 0) FROM log.events"
 _OCCURRED_BY = """
 SELECT position FROM log.events WHERE position <= %s AND coalesce(occurred_at, recorded_at) <= %s
 ORDER BY position DESC LIMIT 1
@@ -44,7 +45,7 @@ async def position_at(
     `clock_tolerance` is how far the times of events and of the log may differ; None: by any amount.
     """
     if clock_tolerance is None:
-        return await _one(conn, _OCCURRED_BY, await _one(conn, _HEAD), moment) or 0
+        return await _one(conn, _OCCURRED_BY, await _one(conn, HEAD), moment) or 0
     slack = max(clock_tolerance, _SLACK)
     # Events are recorded soon after they occur, except while the log's time is ahead and stands
     # still.

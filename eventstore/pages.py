@@ -11,6 +11,9 @@ PAGE_BYTES = 8 * 1024**2
 SMALL_EVENT_BYTES = 4_096
 """The most payload of an event in a statement that reads many streams at once."""
 
+HEAD = "SELECT coalesce(max(position), 0) FROM log.events"
+"""The position of the last event."""
+
 COLUMNS = (
     "position, event_id, stream_id, version, name, recorded_at, coalesce(occurred_at, recorded_at)"
     " AS occurred_at, actor, correlation_id, causation_id, traceparent, payload"

@@ -19,10 +19,10 @@ from eventstore.pages import COLUMNS
 from eventstore.postgres_log import PostgresLog
 from eventstore.snapshots import plain
 from kit.forgotten import FORGOTTEN
+from queries.paging import MAX_LIMIT
 from queries.positions import PositionUnknown
 
 ENCRYPTED = "[encrypted]"
-MAX_LIMIT = 200
 
 MAX_LEVELS = 100
 """How deep a payload may be nested to be shown as JSON. JSON libraries give up at some hundreds."""

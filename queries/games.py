@@ -12,10 +12,11 @@ import msgspec
 from eventstore.log import Log
 from projections.as_of import shown_as_of
 from projections.cleaning import without_nul
-from projections.models.games import MAIN_CURRENCY, NO_PRICE, Game, Games, anywhere
+from projections.models.games import MAIN_CURRENCY, Game, Games, anywhere
 from projections.search.document import (
     ANYWHERE,
     EVERYWHERE,
+    NO_PRICE,
     P,
     filter_key,
     price_in,

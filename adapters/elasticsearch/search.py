@@ -18,7 +18,7 @@ from adapters.elasticsearch.store import read_fetched
 from kit.circuit import Circuit
 from kit.wording import described
 from projections.engine.folding import StorageLost
-from projections.search.document import EVERYWHERE, GameDocument, region_key
+from projections.search.document import EVERYWHERE, NO_PRICE, GameDocument, region_key
 from queries.search.port import (
     FACET_SPELLINGS,
     LOOSE_SHARE,
@@ -43,7 +43,6 @@ Query = dict[str, Any]
 
 _EVERYTHING: Query = {"match_all": {}}
 _CANDIDATE = ["title", "text", "canonical", "rank"]
-_NO_PRICE = 2**62
 
 
 class _Source(msgspec.Struct, frozen=True):
@@ -327,7 +326,7 @@ def _sorts(order: SearchOrder, lookup: Lookup) -> list[tuple[Query, list[Query]]
     direction = "desc" if order.descending else "asc"
     if order.field != "price":
         return [({order.field: {"order": direction}}, [])]
-    last = -_NO_PRICE if order.descending else _NO_PRICE
+    last = -NO_PRICE if order.descending else NO_PRICE
     return [
         (
             {

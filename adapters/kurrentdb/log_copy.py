@@ -25,6 +25,7 @@ from eventstore.chain import GENESIS, ChainVerifier, Fault
 from eventstore.codec import Codec
 from eventstore.consumers.checkpoints import try_lead
 from eventstore.database.postgres import connect, connect_async
+from eventstore.pages import HEAD
 from eventstore.postgres_log import PostgresLog
 from kit.cancellation import cancellations, stop_if_cancelled
 
@@ -51,7 +52,6 @@ _KEYS = """
 SELECT position, key, fingerprint, refs, expires_at FROM log.once
 WHERE position > %s AND position <= %s ORDER BY position
 """
-_HEAD = "SELECT coalesce(max(position), 0) FROM log.events"
 _POSITION = """
 SELECT position FROM log.events WHERE stream_id = %s AND version = %s AND event_id = %s
 """
@@ -82,7 +82,7 @@ async def to_kurrentdb(url: str, kurrentdb_url: str, progress: Progress) -> Veri
             await connect_async(url, "ludoteca log copy") as conn,
             open_client(kurrentdb_url) as client,
         ):
-            head = await _number(conn, _HEAD)
+            head = await _number(conn, HEAD)
             begun = position = await _end(conn, client)
             async with conn.cursor(name="keys", withhold=True) as cursor:
                 await cursor.execute(_KEYS, (position, head))

@@ -10,13 +10,14 @@ from starlette.responses import Response
 from api.answers import page_answer
 from api.auth import Admin
 from api.fields import Answer, Page
-from api.reading import MAX_LIMIT, Cursor, Limit, Reads
+from api.reading import Cursor, Limit, Reads
 from api.services import ServicesOf
 from domain.errors import Invalid
 from domain.money import check_currency
 from domain.times import LAST_DAY
 from queries import cart_analytics as carts_query
 from queries import sales as sales_query
+from queries.paging import MAX_LIMIT
 from queries.reports import GroupBy
 
 router = APIRouter(prefix="/api/v1/admin/analytics", tags=["analytics"])

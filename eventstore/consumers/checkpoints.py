@@ -7,6 +7,8 @@ from uuid import UUID
 import msgspec
 import psycopg
 
+from eventstore import pages
+from eventstore.database.locks import LEAD
 from eventstore.database.release import require_current
 
 WAKE = "ludoteca_feeds"
@@ -74,7 +76,7 @@ _COLUMNS = f"""
     {EXAMINED}, ready_at
 """
 
-HEAD = "(SELECT coalesce(max(position), 0) FROM log.events)"
+HEAD = f"({pages.HEAD})"
 """The position of the last event."""
 
 _SUBSCRIPTIONS = f"SELECT {_COLUMNS} FROM {SUBSCRIPTIONS} ORDER BY feed"
@@ -151,12 +153,12 @@ WITH free AS MATERIALIZED (
 SELECT free.feed, moved.feed IS NOT NULL FROM free LEFT JOIN moved USING (feed)
 """
 
-_IDLE_LEADERS = """
+_IDLE_LEADERS = f"""
 SELECT DISTINCT a.pid, a.state_change
 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid
     AND a.datname = current_database()
-    AND l.classid = 4911 AND l.objsubid = 2 AND a.pid <> pg_backend_pid()
+    AND l.classid = {LEAD} AND l.objsubid = 2 AND a.pid <> pg_backend_pid()
     AND l.objid = ANY (SELECT (hashtext(n)::bigint & 4294967295)::oid FROM unnest(%s::text[]) n)
     AND (a.state <> 'active' OR a.wait_event_type = 'Client') AND a.state <> 'disabled'
 """
@@ -327,18 +329,20 @@ def try_lead(conn: psycopg.Connection, name: str) -> bool:
     Raises OutdatedRelease: a newer release may lead more than this one knows.
     """
     require_current(conn)
-    row = conn.execute("SELECT pg_try_advisory_lock(4911, hashtext(%s))", (name,)).fetchone()
+    row = conn.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", (LEAD, name)).fetchone()
     return bool(row and row[0])
 
 
 def stop_leading(conn: psycopg.Connection, name: str) -> None:
     """Release the lead of this subscription."""
-    conn.execute("SELECT pg_advisory_unlock(4911, hashtext(%s))", (name,))
+    conn.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", (LEAD, name))
 
 
 def take_part(conn: psycopg.Connection, projection: str) -> None:
     """Mark this connection as one that fills a storage for the process that rebuilds."""
-    conn.execute("SELECT pg_advisory_lock_shared(4911, hashtext(%s))", (f"part of {projection}",))
+    conn.execute(
+        "SELECT pg_advisory_lock_shared(%s, hashtext(%s))", (LEAD, f"part of {projection}")
+    )
 
 
 def has_parts(conn: psycopg.Connection, projection: str) -> bool:

@@ -16,13 +16,11 @@ from pathlib import Path
 import msgspec
 import psycopg
 
+from eventstore.database.locks import END_OF_LOG, MIGRATION
 from eventstore.database.postgres import connect
 
 SQL = Path(__file__).parents[1] / "sql" / "migrations"
 FUNCTIONS = Path(__file__).parents[1] / "sql" / "functions"
-_LOCK = (4910, 2)
-_TAIL = (4910, 1)
-"""The lock at which appends queue (sql/functions/append_v4.sql)."""
 
 LOCK_SECONDS = 20
 """How long to wait for locks held by others."""
@@ -98,7 +96,7 @@ def migrate(
     with connect(url, "ludoteca migrations", role="") as conn, conn.transaction():
         conn.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'".encode())
         try:
-            conn.execute("SELECT pg_advisory_xact_lock(%s, %s)", _LOCK)
+            conn.execute("SELECT pg_advisory_xact_lock(%s, %s)", MIGRATION)
         except psycopg.errors.LockNotAvailable as error:
             raise MigrationError(
                 f"another process has been preparing this database for {LOCK_SECONDS} s: try again"
@@ -107,7 +105,7 @@ def migrate(
         _find_table(conn)
         due = _due(conn, migrations)
         if due:  # take the lock of appends before log.events, as they do, to avoid a deadlock
-            conn.execute("SELECT pg_advisory_xact_lock(%s, %s)", _TAIL)
+            conn.execute("SELECT pg_advisory_xact_lock(%s, %s)", END_OF_LOG)
         for migration in due:
             conn.execute(migration.text.encode())
             conn.execute(

@@ -20,7 +20,7 @@ from eventstore.consumers import checkpoints
 from eventstore.consumers.leadership import connect_leader
 from eventstore.database.postgres import AWAY
 from eventstore.database.release import OutdatedRelease
-from eventstore.head import is_known
+from eventstore.head import APPENDED, is_known
 from projections.engine import lanes, schema
 from projections.engine.advancing import Registered, Subscriber, advance, advance_one
 from projections.engine.lanes import Lane
@@ -101,7 +101,7 @@ class Runner:
             self._connect("ludoteca projector wake") as wake,
         ):
             schema.see_to(self._url, conn)  # only here: a lost schema ends the lead
-            wake.execute(f"LISTEN ludoteca_log; LISTEN {checkpoints.WAKE}")
+            wake.execute(f"LISTEN {APPENDED}; LISTEN {checkpoints.WAKE}")
             lane = Lane(conn, self._codec, self._models, self._stop, activates=self._activates)
             scanned = float("-inf")
             while not self._stop.is_set():

@@ -17,11 +17,14 @@ from domain.catalog import (
 )
 from eventstore.log import Placed
 from projections.projection import Projection, Rows, StreamRow, on
-from projections.search.document import ANYWHERE, RegionPrices, filter_key, region_prices
+from projections.search.document import (
+    ANYWHERE,
+    NO_PRICE,
+    RegionPrices,
+    filter_key,
+    region_prices,
+)
 from projections.search.text import folded
-
-NO_PRICE = 2**62
-"""Sorts games without a price behind all others."""
 
 MAIN_CURRENCY = "USD"
 """The platform's own currency: lists by prices in it use an index."""

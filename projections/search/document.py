@@ -8,13 +8,17 @@ from uuid import UUID
 
 import msgspec
 
+from domain.regions import ANY_REGION
 from projections.search.text import SearchText, bounded, folded, take_apart
 
-EVERYWHERE = "*"
+EVERYWHERE = ANY_REGION
 """The region whose price holds wherever a game has none of its own."""
 
 ANYWHERE = "anywhere"
 """The key of the prices for searchers without a region: see `region_prices`."""
+
+NO_PRICE = 2**62
+"""Sorts games without a price behind all others."""
 
 RegionPrices = dict[str, dict[str, int]]
 """Cents by currency by `region_key`."""

@@ -16,7 +16,7 @@ import msgspec
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from projections.search.document import GameDocument
+from projections.search.document import NO_PRICE, GameDocument
 from projections.search.postgres_index import quoted
 from queries.read_models import ReadModels
 from queries.search.port import (
@@ -55,7 +55,6 @@ _DOCUMENT = "convert_from(d.document, 'UTF8')::json"
 _STRICT = "lexemes @@ %(strict)s::tsquery"
 _PRICE = """(coalesce(prices -> %(region)s::text, prices -> 'everywhere')
     ->> %(currency)s::text)::bigint"""
-_NO_PRICE = 2**62
 _ON_SALE = "active"
 _VALUE = re.compile(r"%\(\w+\)s(?:::\w+(?:\[\])?)?")
 
@@ -352,7 +351,7 @@ def _order_key(order: SearchOrder) -> str:
     keys: dict[OrderField, str] = {
         "text": "text",
         "released": "released",
-        "price": f"coalesce({_PRICE}, {-_NO_PRICE if order.descending else _NO_PRICE})",
+        "price": f"coalesce({_PRICE}, {-NO_PRICE if order.descending else NO_PRICE})",
     }
     return keys[order.field]
 

@@ -21,6 +21,7 @@ from projections.search.document import (
     region_key,
     region_prices,
 )
+from queries.paging import MAX_LIMIT
 from queries.search.highlight import Highlighter, correction
 from queries.search.port import (
     EngineName,
@@ -39,8 +40,6 @@ from queries.search.port import (
 )
 from queries.search.ranking import Ranked, ranked
 from queries.stock import Offer
-
-MAX_LIMIT = 200
 
 MAX_CENTS = 2**62
 """The largest price bound; engines count in 64 bits."""

@@ -10,6 +10,8 @@ import msgspec
 import psycopg
 
 from eventstore.chain import GENESIS
+from eventstore.database.locks import END_OF_LOG
+from eventstore.head import APPENDED
 from runtime.archive.checking import BINARY_END, BINARY_HEAD, COLUMNS, Checked
 from runtime.archive.lines import ArchiveFault, Consumer, Once
 from runtime.archive.reading import Archive, Checkers, Part, check_joints
@@ -17,7 +19,6 @@ from runtime.archive.reading import Archive, Checkers, Part, check_joints
 LOCK_SECONDS = 20
 """How long to wait for others who append, or read an empty log."""
 
-_LOCK = "SELECT pg_advisory_xact_lock(4910, 1)"
 """The lock at which appends queue (eventstore/sql/functions/append_v4.sql)."""
 
 _MEMORY = "SET LOCAL work_mem = '64MB'; SET LOCAL maintenance_work_mem = '128MB'"
@@ -147,7 +148,7 @@ def load(
     Raises ArchiveFault, LogDoesNotFit, OSError, psycopg.Error.
     """
     conn.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'".encode())
-    conn.execute(_LOCK)
+    conn.execute("SELECT pg_advisory_xact_lock(%s, %s)", END_OF_LOG)
     conn.execute(_MEMORY)
     check_joints(archives)
     start, time = _check_end(conn, archives[0])
@@ -175,7 +176,7 @@ def load(
     for archive, consumer in found if consumers else ():
         _put_consumer(conn, archive, consumer)
     conn.execute("ANALYZE log.events, log.once")
-    conn.execute("SELECT pg_notify('ludoteca_log', %s)", (str(position),))
+    conn.execute("SELECT pg_notify(%s, %s)", (APPENDED, str(position)))
     return Loaded(position - start, position, digest)
 
 

@@ -9,6 +9,7 @@ from commands.caller import IMPORTER
 from domain.catalog import Listing, Price
 from domain.errors import Invalid, Refused
 from domain.ids import derived
+from domain.regions import ANY_REGION
 from domain.text import breaks_line, is_visible, unescaped
 from eventstore.log import AlreadyDone, IdempotencyKey
 from runtime.load.rows import (
@@ -103,7 +104,7 @@ def _listing(fields: dict[str, str]) -> Listing:
             if part.strip()
         ),
         release_date=_date(fields["release_date"].strip()),
-        prices=(Price("*", _cents(fields["price_cents"].strip()), CURRENCY),),
+        prices=(Price(ANY_REGION, _cents(fields["price_cents"].strip()), CURRENCY),),
     )
 
 
