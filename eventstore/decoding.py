@@ -13,6 +13,14 @@ Raw = tuple[Envelope, bytes]
 """An event as stored: its envelope and its payload, in JSON."""
 
 
+class Unreadable:
+    """Stands in for an event that could not be decoded: a consumer that needs it quarantines its
+    stream."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
 def raw_rows(rows: Sequence[TupleRow]) -> list[Raw]:
     """Rows of COLUMNS as envelopes and payloads."""
     return [(Envelope(*row[:PAYLOAD]), row[PAYLOAD]) for row in rows]

@@ -49,7 +49,7 @@ async def position_at(
     slack = max(clock_tolerance, _SLACK)
     # Events are recorded soon after they occur, except while the log's time is ahead and stands
     # still.
-    soon = await _one(conn, _OCCURRED_BY, await _recorded_by(conn, moment + slack), moment)
+    soon = await _one(conn, _OCCURRED_BY, await recorded_by(conn, moment + slack), moment)
     behind = await conn.execute(_BEHIND_BY, {"moment": moment, "slack": 2 * slack})
     late = await behind.fetchone()
     return max(soon or 0, late[0] or 0 if late else 0)
@@ -58,7 +58,7 @@ async def position_at(
 async def recorded_before(conn: psycopg.AsyncConnection, now: datetime, age: timedelta) -> int:
     """A position up to which everything was recorded longer ago than `age`, by both the database's
     clock and ours (`now`)."""
-    return await _recorded_by(conn, await _one(conn, _LONG_AGO, now, age))
+    return await recorded_by(conn, await _one(conn, _LONG_AGO, now, age))
 
 
 async def _one(conn: psycopg.AsyncConnection, query: LiteralString, *values: object) -> Any:
@@ -67,6 +67,6 @@ async def _one(conn: psycopg.AsyncConnection, query: LiteralString, *values: obj
     return row[0] if row else None
 
 
-async def _recorded_by(conn: psycopg.AsyncConnection, moment: datetime) -> int:
+async def recorded_by(conn: psycopg.AsyncConnection, moment: datetime) -> int:
     """The position of the last event recorded by this time, 0 when there is none."""
     return int(await _one(conn, _RECORDED_BY, moment, moment) or 0)

@@ -6,11 +6,12 @@ from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore.codec import Codec
-from eventstore.decoding import Raw, decode, persons_in, raw_rows
+from eventstore.decoding import Raw, Unreadable, decode, persons_in, raw_rows
 from eventstore.gathering import Gatherer
 from eventstore.history import History
 from eventstore.keys import PersonKeys
@@ -235,6 +236,18 @@ class PostgresLogReader:
         persons = persons_in(self.codec, rows)
         keys = await self.keys.get(persons) if persons else {}
         return decode(self.codec, rows, keys)
+
+    async def decode_each(self, rows: Sequence[Raw]) -> list[Recorded]:
+        """As `decode`, with Unreadable in place of an event that cannot be decoded."""
+        try:
+            return await self.decode(rows)
+        except psycopg.Error:
+            raise
+        except Exception as error:
+            # invalid JSON, another shape, or a failing upcaster: find the event
+            if len(rows) == 1:
+                return [Recorded(rows[0][0], Unreadable(error))]
+            return [recorded for row in rows for recorded in await self.decode_each([row])]
 
     async def versions(self, stream_ids: Sequence[UUID]) -> list[int]:
         """The current versions of these streams, in the same order; 0 for one that does not

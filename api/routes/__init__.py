@@ -30,6 +30,7 @@ from api.routes import (
     transactions,
     wallets,
     webhook_endpoints,
+    why,
 )
 
 ROUTERS: Sequence[APIRouter] = (
@@ -56,6 +57,7 @@ ROUTERS: Sequence[APIRouter] = (
     notifications.router,
     analytics.router,
     audit.router,
+    why.router,
     operations.router,
     health.router,
 )

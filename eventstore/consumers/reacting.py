@@ -9,12 +9,10 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 import msgspec
-import psycopg
 
 from eventstore.consumers import checkpoints
-from eventstore.consumers.reader import Unreadable
 from eventstore.database.postgres import is_away
-from eventstore.decoding import Raw
+from eventstore.decoding import Unreadable
 from eventstore.history import HistoryChanged
 from eventstore.log import AlreadyDone, Recorded
 from eventstore.postgres_log import PostgresLog
@@ -121,18 +119,6 @@ class Reactions:
         self._log = log
         self._outcomes = outcomes
         self._unavailable = unavailable
-
-    async def decoded(self, rows: Sequence[Raw]) -> list[Recorded]:
-        """Decode rows to events, some of which may be Unreadable."""
-        try:
-            return await self._log.decode(rows)
-        except psycopg.Error:
-            raise
-        except Exception as error:
-            # invalid JSON, another shape, or a failing upcaster: find the event
-            if len(rows) == 1:
-                return [Recorded(rows[0][0], Unreadable(error))]
-            return [recorded for row in rows for recorded in await self.decoded([row])]
 
     async def react(self, lead: Lead, events: Sequence[Recorded]) -> None:
         """React to events in the order of each stream, to several streams at a time."""
@@ -241,7 +227,7 @@ class Reactions:
                     for row in rows
                     if row[0].position >= quarantined.position and row[0].name in lead.names
                 ]
-                await self._react_in_order(lead, await self.decoded(held))
+                await self._react_in_order(lead, await self._log.decode_each(held))
                 if quarantined.stream_id in lead.quarantined:
                     break
             else:

@@ -216,7 +216,7 @@ class ReactorRunner:
         if any(env.name not in known for env, _ in rows):
             end = await asyncio.to_thread(self._known_upto, conn, start, end)
             rows = [raw for raw in rows if raw[0].name in known and raw[0].position <= end]
-        page = await self._reactions.decoded(rows)
+        page = await self._log.decode_each(rows)
         self._log.history.must_be(self._generation)
         for lead in free:
             events = [

@@ -14,6 +14,7 @@ import msgspec
 import psycopg
 
 from eventstore.codec import Codec
+from eventstore.decoding import Unreadable
 from eventstore.keys import keys_now
 from eventstore.log import Placed
 from eventstore.pages import PAGE_BYTES
@@ -78,14 +79,6 @@ def collector_paused() -> Iterator[None]:
             _pauses -= 1
             if _pauses == 0:
                 gc.enable()
-
-
-class Unreadable:
-    """Stands in for an event that could not be decoded: a consumer that needs it quarantines its
-    stream."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
 
 
 class Place(msgspec.Struct, frozen=True):

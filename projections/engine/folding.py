@@ -14,7 +14,8 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from eventstore.consumers.reader import Event, Page, Unreadable
+from eventstore.consumers.reader import Event, Page
+from eventstore.decoding import Unreadable
 from eventstore.log import Placed
 from kit.wording import described
 from projections.projection import Handler, Key, Projection, RowMissing, Rows
@@ -221,6 +222,14 @@ class UndoableRows(Rows[R]):
         """Keep the event's changes."""
         self._before.clear()
 
+    def touched_by_event(self) -> list[tuple[Key, R | None, R | None]]:
+        """The rows that the event touched, by key, before it and as they are now: copies. None
+        where there was, or is, no row."""
+        return [
+            (key, None if before is _ABSENT else before, self._current(key))
+            for key, before in self._before.items()
+        ]
+
     def undo(self) -> None:
         """Undo the event's changes."""
         for key, row in self._before.items():
@@ -233,6 +242,10 @@ class UndoableRows(Rows[R]):
     def _replaces(self, key: Key) -> None:
         if key not in self._before:
             self._before[key] = self._touched.get(key, _ABSENT)
+
+    def _current(self, key: Key) -> R | None:
+        row = self._touched.get(key)
+        return None if row is None else self._copied(row)
 
     def _copied(self, row: R) -> R:
         return msgspec.structs.replace(

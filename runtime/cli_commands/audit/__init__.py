@@ -2,7 +2,8 @@
 
 import typer
 
-from runtime.cli_commands.audit import verifying
+from runtime.cli_commands.audit import verifying, why
 
 app = typer.Typer(no_args_is_help=True, help="Prove that the log was not changed.")
 app.command()(verifying.verify)
+app.command()(why.why)

@@ -1,0 +1,336 @@
+"""Why a figure is what it is: the events that moved a field of a read model's row, each with the
+chain of causes back to the request.
+
+The row is folded from the log once more, and its field watched: so it works for every field of
+every read model. Personal data stay closed: an auditor sees when they changed, not to what.
+"""
+
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from domain.errors import Invalid, NotFound
+from eventstore.decoding import Raw, decode
+from eventstore.finding import find_event
+from eventstore.log import Envelope
+from eventstore.postgres_log import PostgresLog
+from eventstore.snapshots import plain
+from projections.changes import Change, WatchedFold, pages_of
+from projections.engine.folding import Poisoned
+from projections.projection import Key, Projection
+from projections.registry import read_models
+from queries.audit import ENCRYPTED
+
+MAX_STEPS = 200
+"""How many changes an answer has, the latest."""
+
+MAX_CAUSES = 50
+"""How long a chain of causes may be: longer ones are cut."""
+
+MAX_POSITIONS = 1_000_000
+"""The most positions that one request looks through for a row that any stream may feed."""
+
+Model = Projection[Any]
+
+
+class Event(msgspec.Struct, frozen=True):
+    """An event as a cause: its place, and who caused it by which request."""
+
+    position: int
+    event_id: UUID
+    stream_id: UUID
+    version: int
+    name: str
+    occurred_at: datetime
+    actor: str
+    correlation_id: UUID | None
+    causation_id: UUID | None
+    traceparent: str | None
+
+
+class Step(msgspec.Struct, frozen=True):
+    """An event that changed the field, from what to what (None: there was, or is, no such value),
+    and what caused it: the direct cause first, the request's own event last."""
+
+    event: Event
+    before: Any
+    after: Any
+    causes: Sequence[Event]
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """An event that cannot be applied, and why."""
+
+    stream_id: UUID
+    position: int
+    name: str
+    error: str
+
+
+class Why(msgspec.Struct, frozen=True):
+    """A field of a row as of a position, and what made it.
+
+    `exists` is false once the row was removed. `left_out` counts earlier changes than those in
+    `steps`. `stopped_by` are events that cannot be applied: neither they nor what followed in their
+    streams is in the row.
+    """
+
+    model: str
+    key: str
+    field: str
+    position: int
+    exists: bool
+    value: Any
+    steps: Sequence[Step]
+    left_out: int
+    stopped_by: Sequence[Stop]
+
+
+def models() -> Mapping[str, Model]:
+    """All read models by name."""
+    return {each.projection.name: each.projection for each in read_models()}
+
+
+async def why(
+    log: PostgresLog,
+    row_id: str,
+    field: str,
+    *,
+    model: str | None = None,
+    position: int | None = None,
+    most_positions: int | None = None,
+) -> Why:
+    """The changes of a field up to a position, by default the log's end. `row_id` has the parts of
+    the row's key, joined by "/"; `field` is a name, with dots for what is inside of lists and
+    objects.
+
+    Raises Invalid (`unknown_model`, `unknown_field`, `invalid_key`, `ambiguous_model`), NotFound
+    (`row_not_found`). With `most_positions`, raises Invalid (`history_too_long`) rather than look
+    through more of the log for a row that any stream may feed.
+    """
+    upto = await log.head() if position is None else position
+    asked = _candidates(row_id, field, model)
+    for each, key in asked:
+        if each.streams_of(key) is None and most_positions is not None and upto > most_positions:
+            raise Invalid(
+                "history_too_long",
+                f"any stream may feed a row of {each.name}: looking through {upto} events takes too"
+                " long for a request; use `ludoteca audit why`",
+            )
+    found = [
+        watched
+        for each, key in asked
+        if (watched := await _watch(log, each, key, field, upto)).has_existed
+    ]
+    if not found:
+        names = ", ".join(each.name for each, _ in asked)
+        raise NotFound("row_not_found", f"up to position {upto}, {names} had no row {row_id}")
+    if len(found) > 1:
+        names = ", ".join(watched.model.name for watched in found)
+        raise Invalid(
+            "ambiguous_model",
+            f"several read models have a row {row_id} with the field {field}: {names}; name one",
+            models=[watched.model.name for watched in found],
+        )
+    return await _explained(log, found[0], row_id, upto)
+
+
+async def _explained(log: PostgresLog, watched: "_Watched", row_id: str, upto: int) -> Why:
+    causes = _Causes(log)
+    return Why(
+        model=watched.model.name,
+        key=row_id,
+        field=watched.field,
+        position=upto,
+        exists=watched.exists,
+        value=watched.value,
+        steps=[
+            Step(_event(env), before, after, await causes.of(env))
+            for env, before, after in watched.changes
+        ],
+        left_out=watched.count - len(watched.changes),
+        stopped_by=[Stop(*each) for each in watched.poisoned],
+    )
+
+
+# -- which row -------------------------------------------------------------------------------------
+
+
+def _candidates(row_id: str, field: str, model: str | None) -> list[tuple[Model, Key]]:
+    """The read models that may have such a row with such a field, and its key in each."""
+    known = models()
+    if model is not None and model not in known:
+        raise Invalid(
+            "unknown_model",
+            f"there is no read model {model}; there are: {', '.join(sorted(known))}",
+            models=sorted(known),
+        )
+    asked = [known[model]] if model is not None else list(known.values())
+    name = field.split(".", maxsplit=1)[0]
+    having = [each for each in asked if name in each.row.__struct_fields__]
+    if not having:
+        fields = sorted({name for each in asked for name in each.row.__struct_fields__})
+        whose = f"{model} has" if model is not None else "read models have"
+        raise Invalid(
+            "unknown_field", f"no field {name}; {whose}: {', '.join(fields)}", fields=fields
+        )
+    found = [(each, key) for each in having if (key := _key(each, row_id)) is not None]
+    if not found:
+        keys = {each.name: "/".join(_key_fields(each)) for each in having}
+        raise Invalid(
+            "invalid_key",
+            f"{row_id} is no key of a read model with {name}: "
+            + ", ".join(f"{each} ({key})" for each, key in keys.items()),
+            keys=keys,
+        )
+    return found
+
+
+def _key_fields(model: Model) -> tuple[str, ...]:
+    names: tuple[str, ...] = model.row.KEY  # type: ignore[attr-defined]
+    return names
+
+
+def _key(model: Model, row_id: str) -> Key | None:
+    """The key that a text means in a read model; None when it is none there."""
+    parts, names = row_id.split("/"), _key_fields(model)
+    if len(parts) != len(names):
+        return None
+    types = {field.name: field.type for field in msgspec.structs.fields(model.row)}
+    try:
+        key = tuple(
+            msgspec.convert(part, types[name], strict=False)
+            for part, name in zip(parts, names, strict=True)
+        )
+    except msgspec.ValidationError:
+        return None
+    return key if len(key) > 1 else key[0]
+
+
+# -- watching --------------------------------------------------------------------------------------
+
+
+class _Watched:
+    """A field of one row while events are folded. Each is folded twice, with and without the keys
+    of persons: where both differ, the value is personal, and not shown."""
+
+    def __init__(self, log: PostgresLog, model: Model, key: Key, field: str) -> None:
+        self.model = model
+        self.field = field
+        self.changes: deque[tuple[Envelope, Any, Any]] = deque(maxlen=MAX_STEPS)
+        self.count = 0
+        self.has_existed = False
+        self._log = log
+        self._key = key
+        self._path = field.split(".")
+        self._open: WatchedFold[Any] = WatchedFold(model, {key})
+        self._closed: WatchedFold[Any] = WatchedFold(model, {key})
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a row."""
+        return self._open.get(self._key) is not None
+
+    @property
+    def value(self) -> Any:
+        """The field's value as it may be shown."""
+        return self._shown(self._open.get(self._key), self._closed.get(self._key))
+
+    @property
+    def poisoned(self) -> Collection[Poisoned]:
+        """The events that cannot be applied."""
+        return self._open.poisoned.values()
+
+    async def fold(self, page: Sequence[Raw]) -> None:
+        """Fold the next events."""
+        for recorded, raw in zip(await self._log.decode_each(page), page, strict=True):
+            changed = self._open.apply(recorded)
+            if recorded.env.stream_id in self._open.poisoned:
+                continue
+            closed = self._closed.apply(decode(self._log.codec, [raw], {})[0])
+            if changed:
+                self._note(changed[0], closed[0] if closed else None)
+
+    def _note(self, change: Change[Any], closed: Change[Any] | None) -> None:
+        self.has_existed = True
+        if self._at(change.before) == self._at(change.after):
+            return
+        self.count += 1
+        if closed is None:  # nothing that may be shown has changed
+            row = self._closed.get(self._key)
+            closed = Change(change.env, change.key, row, row)
+        before = self._shown(change.before, closed.before)
+        self.changes.append((change.env, before, self._shown(change.after, closed.after)))
+
+    def _shown(self, row: Any, closed: Any) -> Any:
+        value = self._at(row)
+        if value != self._at(closed):
+            return ENCRYPTED
+        return msgspec.to_builtins(value, str_keys=True, enc_hook=plain)
+
+    def _at(self, row: Any) -> Any:
+        return _value_at(row, self._path)
+
+
+async def _watch(log: PostgresLog, model: Model, key: Key, field: str, upto: int) -> _Watched:
+    watched = _Watched(log, model, key, field)
+    async for page in pages_of(log, model, model.streams_of(key), upto):
+        await watched.fold(page)
+    return watched
+
+
+def _value_at(value: Any, path: Sequence[str]) -> Any:
+    """What is at a path inside a row; None where there is nothing. Raises Invalid for a name that
+    an object does not have."""
+    for part in path:
+        if isinstance(value, msgspec.Struct):
+            names = value.__struct_fields__
+            if part not in names:
+                raise Invalid(
+                    "unknown_field", f"no {part} in it; there are: {', '.join(names)}", fields=names
+                )
+            value = getattr(value, part)
+        elif isinstance(value, list | tuple):
+            inside = part.isdecimal() and len(part) < 10 and int(part) < len(value)
+            value = value[int(part)] if inside else None
+        elif isinstance(value, dict):
+            value = {str(name): each for name, each in value.items()}.get(part)
+        elif value is not None:
+            raise Invalid("unknown_field", f"there is nothing named {part} inside of {value!r}")
+    return value
+
+
+# -- causes ----------------------------------------------------------------------------------------
+
+
+class _Causes:
+    """Finds chains of causes, each event once."""
+
+    def __init__(self, log: PostgresLog) -> None:
+        self._log = log
+        self._known: dict[UUID, Envelope | None] = {}
+
+    async def of(self, env: Envelope) -> list[Event]:
+        """The event's cause, the cause of that, and so on."""
+        chain: list[Event] = []
+        while env.causation_id is not None and len(chain) < MAX_CAUSES:
+            cause = await self._find(env.causation_id, env.position - 1)
+            if cause is None:
+                break
+            chain.append(_event(cause))
+            env = cause
+        return chain
+
+    async def _find(self, event_id: UUID, upto: int) -> Envelope | None:
+        if event_id not in self._known:
+            found = await find_event(self._log, event_id, upto)
+            self._known[event_id] = None if found is None else found[0]
+        return self._known[event_id]
+
+
+def _event(env: Envelope) -> Event:
+    return Event(**{name: getattr(env, name) for name in Event.__struct_fields__})
