@@ -32,6 +32,7 @@ from kit.seldom import Seldom
 from queries.paging import BadCursor
 from queries.positions import PositionUnknown, ReadModelBehind
 from queries.search.searching import InvalidCursor
+from queries.why import NoSuchRow, Unanswerable
 
 logger = logging.getLogger(__name__)
 _away = Seldom(logger)
@@ -186,6 +187,13 @@ def _refused(refusal: Refused) -> Problem:
     return problem
 
 
+def _unanswerable(error: Unanswerable) -> Problem:
+    status = 404 if isinstance(error, NoSuchRow) else 422
+    problem = Problem(status, error.code, str(error))
+    problem.extra = error.extra
+    return problem
+
+
 def _http(error: HTTPException) -> Problem:
     # FastAPI could not read the body; for a form, it says why
     if error.status_code == 400:
@@ -244,6 +252,7 @@ _EXPLAINED: Mapping[type[BaseException] | tuple[type[Exception], ...], Callable[
         "read_model_behind", "the read model has not caught up yet"
     ),
     PositionUnknown: lambda error: Problem(400, "position_unknown", str(error)),
+    Unanswerable: _unanswerable,
     (BadCursor, InvalidCursor): lambda _: Problem(
         400, "invalid_cursor", "the cursor does not belong to this list"
     ),

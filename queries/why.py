@@ -13,7 +13,6 @@ from uuid import UUID
 
 import msgspec
 
-from domain.errors import Invalid, NotFound
 from eventstore.decoding import Raw, decode
 from eventstore.finding import find_event
 from eventstore.log import Envelope
@@ -35,6 +34,24 @@ MAX_POSITIONS = 1_000_000
 """The most positions that one request looks through for a row that any stream may feed."""
 
 Model = Projection[Any]
+
+
+class Unanswerable(Exception):
+    """The question makes no sense here, with a stable `code`: `unknown_model`, `unknown_field`,
+    `invalid_key`, `ambiguous_model`, `history_too_long`. The message, and `extra`, say what there
+    is."""
+
+    def __init__(self, code: str, detail: str, **extra: object) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.extra = extra
+
+
+class NoSuchRow(Unanswerable):
+    """There never was such a row."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("row_not_found", detail)
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -108,15 +125,14 @@ async def why(
     the row's key, joined by "/"; `field` is a name, with dots for what is inside of lists and
     objects.
 
-    Raises Invalid (`unknown_model`, `unknown_field`, `invalid_key`, `ambiguous_model`), NotFound
-    (`row_not_found`). With `most_positions`, raises Invalid (`history_too_long`) rather than look
-    through more of the log for a row that any stream may feed.
+    Raises Unanswerable, NoSuchRow; with `most_positions` rather than look through more of the log
+    for a row that any stream may feed.
     """
     upto = await log.head() if position is None else position
     asked = _candidates(row_id, field, model)
     for each, key in asked:
         if each.streams_of(key) is None and most_positions is not None and upto > most_positions:
-            raise Invalid(
+            raise Unanswerable(
                 "history_too_long",
                 f"any stream may feed a row of {each.name}: looking through {upto} events takes too"
                 " long for a request; use `ludoteca audit why`",
@@ -128,10 +144,10 @@ async def why(
     ]
     if not found:
         names = ", ".join(each.name for each, _ in asked)
-        raise NotFound("row_not_found", f"up to position {upto}, {names} had no row {row_id}")
+        raise NoSuchRow(f"up to position {upto}, {names} had no row {row_id}")
     if len(found) > 1:
         names = ", ".join(watched.model.name for watched in found)
-        raise Invalid(
+        raise Unanswerable(
             "ambiguous_model",
             f"several read models have a row {row_id} with the field {field}: {names}; name one",
             models=[watched.model.name for watched in found],
@@ -164,7 +180,7 @@ def _candidates(row_id: str, field: str, model: str | None) -> list[tuple[Model,
     """The read models that may have such a row with such a field, and its key in each."""
     known = models()
     if model is not None and model not in known:
-        raise Invalid(
+        raise Unanswerable(
             "unknown_model",
             f"there is no read model {model}; there are: {', '.join(sorted(known))}",
             models=sorted(known),
@@ -175,13 +191,13 @@ def _candidates(row_id: str, field: str, model: str | None) -> list[tuple[Model,
     if not having:
         fields = sorted({name for each in asked for name in each.row.__struct_fields__})
         whose = f"{model} has" if model is not None else "read models have"
-        raise Invalid(
+        raise Unanswerable(
             "unknown_field", f"no field {name}; {whose}: {', '.join(fields)}", fields=fields
         )
     found = [(each, key) for each in having if (key := _key(each, row_id)) is not None]
     if not found:
         keys = {each.name: "/".join(_key_fields(each)) for each in having}
-        raise Invalid(
+        raise Unanswerable(
             "invalid_key",
             f"{row_id} is no key of a read model with {name}: "
             + ", ".join(f"{each} ({key})" for each, key in keys.items()),
@@ -284,13 +300,13 @@ async def _watch(log: PostgresLog, model: Model, key: Key, field: str, upto: int
 
 
 def _value_at(value: Any, path: Sequence[str]) -> Any:
-    """What is at a path inside a row; None where there is nothing. Raises Invalid for a name that
-    an object does not have."""
+    """What is at a path inside a row; None where there is nothing. Raises Unanswerable for a name
+    that an object does not have."""
     for part in path:
         if isinstance(value, msgspec.Struct):
             names = value.__struct_fields__
             if part not in names:
-                raise Invalid(
+                raise Unanswerable(
                     "unknown_field", f"no {part} in it; there are: {', '.join(names)}", fields=names
                 )
             value = getattr(value, part)
@@ -300,7 +316,7 @@ def _value_at(value: Any, path: Sequence[str]) -> Any:
         elif isinstance(value, dict):
             value = {str(name): each for name, each in value.items()}.get(part)
         elif value is not None:
-            raise Invalid("unknown_field", f"there is nothing named {part} inside of {value!r}")
+            raise Unanswerable("unknown_field", f"a figure has nothing inside: no {part}")
     return value
 
 

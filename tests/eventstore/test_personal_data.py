@@ -14,7 +14,7 @@ from domain.payments import PaymentIntentCancelled, PaymentSubmitted
 from eventstore.chain import ChainVerifier
 from eventstore.codec import Codec, MissingKey
 from eventstore.consumers.reader import Reader
-from eventstore.consumers.reader import Unreadable as Unread
+from eventstore.decoding import Unreadable as Unread
 from eventstore.keys import keys_now, secret
 from eventstore.log import Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog

@@ -69,15 +69,15 @@ async def _explained(
     log: "PostgresLog", figure: str, model: str | None, as_of: str | None
 ) -> "Why":
     """The first reading of ID.FIELD that has an answer: an id may contain dots, too."""
-    from domain.errors import Refused
+    from queries.why import Unanswerable
     from queries.why import why as explain
 
     position = None if as_of is None else await position_at(log, as_of)
-    refusal: Refused | None = None
+    refusal: Unanswerable | None = None
     for row_id, field in _readings(figure):
         try:
             return await explain(log, row_id, field, model=model, position=position)
-        except Refused as error:
+        except Unanswerable as error:
             refusal = refusal or error
     if refusal is None:
         raise Failure(f"{figure} is not ID.FIELD: there is no dot in it", Code.USAGE)
