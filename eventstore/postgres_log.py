@@ -28,7 +28,6 @@ from eventstore.keys import PersonKeys
 from eventstore.log import (
     CLOCK_TOLERANCE,
     Appended,
-    Envelope,
     IdempotencyKey,
     IdempotencyRecord,
     Metadata,
@@ -37,12 +36,9 @@ from eventstore.log import (
     StreamRead,
     check_appends,
 )
-from eventstore.pages import (
-    bounded,
-    fitting,
-)
 from eventstore.postgres_reading import PostgresLogReader
 from eventstore.precedence import Precedence
+from eventstore.proofs.walking import PAGE, Walk
 from kit.background import background_task
 from kit.clock import SYSTEM_CLOCK, Clock
 
@@ -254,21 +250,16 @@ class PostgresLog(PostgresLogReader):
             return (await conn.execute(_PURGE, (self._clock.now(),))).rowcount
 
     async def verify(
-        self, verifier: ChainVerifier, *, upto: int, page: int = 5000
+        self, verifier: ChainVerifier, *, upto: int, page: int = PAGE
     ) -> AsyncIterator[int | Fault]:
         """Walk the hash chain: yields the position reached after each page and, if there is one,
         the Fault at the end."""
-        sql = bounded("position > %s AND position <= %s", "hash", "occurred_at AS stored")
-        while verifier.position < upto:
+        walk = Walk(verifier, upto, page)
+        while not walk.done:
             async with self.pool.connection() as conn:
                 cursor = conn.cursor(binary=True)
-                found = await (
-                    await cursor.execute(sql.encode(), (verifier.position, upto, page))
-                ).fetchall()
-            rows = fitting(found)
-            fault = verifier.check((Envelope(*row[:11]), *row[11:]) for row in rows)
-            if fault is None and not rows:
-                fault = Fault(verifier.position + 1, "removed: the log ends before this position")
+                rows = await (await cursor.execute(*walk.query)).fetchall()
+            fault = walk.take(rows)
             yield fault or verifier.position
             if fault:
                 return

@@ -7,7 +7,7 @@ from typing import BinaryIO
 import msgspec
 import psycopg
 
-from eventstore.chain import GENESIS, ChainVerifier, Fault
+from eventstore.chain import GENESIS, ChainVerifier, Fault, StoredRow, content, place
 from eventstore.database.release import RELEASE
 from eventstore.log import Envelope
 from eventstore.pages import PAYLOAD, bounded, fitting
@@ -64,7 +64,7 @@ def write(
             values = (verifier.position, header.position, PAGE)
             rows = fitting(cursor.execute(_EVENTS.encode(), values).fetchall())
         events = [(Envelope(*row[:PAYLOAD]), *row[PAYLOAD:]) for row in rows]
-        fault = verifier.check(events)
+        fault = verifier.check([_stored(*event) for event in events])
         if not rows:
             fault = Fault(verifier.position + 1, "removed")
         if fault:
@@ -90,6 +90,17 @@ def _header(conn: psycopg.Connection, after: int) -> Header:
         hashes.append((row[0] if row else GENESIS).hex())
     kinds: dict[str, str] = dict(conn.execute(_KINDS).fetchall())
     return Header(FORMAT, RELEASE, after, hashes[0], position, hashes[1], datetime.now(UTC), kinds)
+
+
+def _stored(
+    env: Envelope, payload: bytes, row_hash: bytes, occurred_at: datetime | None
+) -> StoredRow:
+    """An event as the chain's verifier takes it."""
+    cause = (env.actor, env.correlation_id, env.causation_id, env.traceparent)
+    whole = content(
+        env.event_id, env.stream_id, env.version, env.name, payload, *cause, occurred_at
+    )
+    return place(env.position, env.recorded_at), whole, row_hash
 
 
 def _line(env: Envelope, payload: bytes, hash: bytes, occurred_at: datetime | None) -> bytes:

@@ -130,12 +130,14 @@ def test_a_loser_does_not_take_others_of_its_commit_along(
     assert len(shared) == 1, "they were not of one commit"
 
 
-def test_the_chain_covers_what_the_library_appends(recorder: LogApplicationRecorder) -> None:
+def test_the_chain_covers_what_the_library_appends(
+    recorder: LogApplicationRecorder, empty_database: str
+) -> None:
     for version in (0, 1):
         for _ in range(3):
             recorder.insert_events([stored(uuid4(), version)])
 
-    finding = recorder.thread.call(audit(recorder.log, None, lambda *_: None))
+    finding = audit(empty_database, None, [], lambda *_: None)
     assert (finding.faults, finding.position) == ([], 6)
 
 

@@ -1,10 +1,13 @@
 """`ludoteca audit verify` detects every manipulation of the log."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
-from tests.support.shops.commands import Ludoteca, Shop
+from runtime import chain_audit
+from tests.support.shops.commands import Ludoteca, Shop, run
 
 
 @pytest.fixture
@@ -99,6 +102,70 @@ def test_from_an_anchor_only_what_follows_is_walked(ludoteca: Ludoteca, kept: Sh
     assert (result.exit_code, result.stdout.splitlines()[0]) == (0, "intact: positions 11 to 13")
     kept.tamper("UPDATE log.events SET actor = 'nobody' WHERE position = 12")
     assert "FAULT at position 12" in ludoteca("audit", "verify", "--from-anchor", anchor).stdout
+
+
+@pytest.fixture
+def in_short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain_audit, "STRETCH", 4)
+
+
+@pytest.mark.usefixtures("in_short_stretches")
+@pytest.mark.parametrize("position", range(1, 11))
+def test_a_change_is_found_wherever_it_lies_in_its_stretch(
+    ludoteca: Ludoteca, kept: Shop, position: int
+) -> None:
+    assert ludoteca.json("audit", "verify")["position"] == 10
+    kept.tamper("UPDATE log.events SET actor = 'nobody' WHERE position = %s", position)
+    report = ludoteca.json("audit", "verify", code=1)
+    assert (report["position"], report["faults"][0]["position"]) == (position - 1, position)
+
+
+@pytest.mark.usefixtures("in_short_stretches")
+def test_a_stretch_that_is_gone_is_found_at_its_first_position(
+    ludoteca: Ludoteca, kept: Shop
+) -> None:
+    kept.tamper("DELETE FROM log.events WHERE position BETWEEN 4 AND 9")
+    assert ludoteca.json("audit", "verify", code=1)["faults"][0]["position"] == 4
+
+
+def test_several_processes_find_the_same(kept: Shop) -> None:
+    for _ in range(2):
+        kept.list_games(9_000)
+    there = run(["audit", "verify", "--jobs", "2", "--json"])
+    assert json.loads(there.stdout)["position"] == 18_010, there.stderr
+    kept.tamper("UPDATE log.events SET actor = 'nobody' WHERE position = 17000")
+    changed = run(["audit", "verify", "--jobs", "2", "--json"])
+    assert changed.returncode == 1
+    found = json.loads(changed.stdout)
+    assert (found["position"], [each["position"] for each in found["faults"]]) == (16999, [17000])
+
+
+@pytest.mark.usefixtures("in_short_stretches")
+def test_an_audit_goes_on_where_the_last_one_ended(
+    ludoteca: Ludoteca, kept: Shop, tmp_path: Path
+) -> None:
+    noted = tmp_path / "anchor.txt"
+    head = ludoteca.json("audit", "verify", "--resume", noted)["anchor"]
+    assert noted.read_text() == f"{head}\n"
+    kept.list_games(3)
+    assert ludoteca.json("audit", "verify", "--resume", noted)["after"] == 10
+    kept.tamper("UPDATE log.events SET actor = 'nobody' WHERE position = 13")
+    kept.list_games(3)
+    noted.write_text(head)
+    found = ludoteca.json("audit", "verify", "--resume", noted, code=1)
+    assert (found["after"], found["position"], found["faults"][0]["position"]) == (10, 12, 13)
+    assert noted.read_text().startswith("12:")
+
+
+def test_a_file_without_an_anchor_is_refused(
+    ludoteca: Ludoteca, kept: Shop, tmp_path: Path
+) -> None:
+    noted = tmp_path / "anchor.txt"
+    noted.write_text("81250")
+    result = ludoteca("audit", "verify", "--resume", noted)
+    assert result.exit_code == 2
+    assert "has no anchor" in result.output
+    assert ludoteca("audit", "verify", "--resume", noted, "--from-anchor", "1:2").exit_code == 2
 
 
 def test_a_log_rewritten_with_new_hashes_does_not_fit_an_anchor(

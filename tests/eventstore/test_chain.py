@@ -76,6 +76,17 @@ INSERT = """
 """
 
 
+WITHOUT_A_NAME = """
+    ALTER TABLE log.events ALTER COLUMN name DROP NOT NULL;
+    UPDATE log.events SET name = NULL WHERE position = 6
+"""
+TWICE = """
+    ALTER TABLE log.events DROP CONSTRAINT events_pkey;
+    ALTER TABLE log.events DROP CONSTRAINT events_stream_id_version_key;
+    INSERT INTO log.events SELECT * FROM log.events WHERE position = 7
+"""
+
+
 @pytest.mark.parametrize(
     ("forgery", "position"),
     [
@@ -111,6 +122,21 @@ INSERT = """
         ),
         ("UPDATE log.events SET occurred_at = NULL WHERE position = 6", 6),
         ("UPDATE log.events SET hash = sha256(hash) WHERE position = 8", 8),
+        ("UPDATE log.events SET hash = hash || '\\x00' WHERE position = 8", 8),
+        ("UPDATE log.events SET hash = '' WHERE position = 12", 12),
+        (
+            (
+                "UPDATE log.events SET payload = set_byte(payload, 9, get_byte(payload, 9) # 1)"
+                " WHERE position = 11"
+            ),
+            11,
+        ),
+        ("UPDATE log.events SET recorded_at = 'infinity' WHERE position = 6", 6),
+        ("UPDATE log.events SET recorded_at = '-infinity' WHERE position = 1", 1),
+        ("UPDATE log.events SET occurred_at = 'infinity' WHERE position = 6", 6),
+        ("UPDATE log.events SET occurred_at = '0001-01-01 BC' WHERE position = 6", 6),
+        (WITHOUT_A_NAME, 6),
+        (TWICE, 7),
         ("DELETE FROM log.events WHERE position = 1", 1),
         ("DELETE FROM log.events WHERE position = 7", 7),
         ("DELETE FROM log.events WHERE position BETWEEN 4 AND 6", 4),
@@ -129,6 +155,16 @@ async def test_a_forgery_is_found_at_its_position(
     fault = await _fault(twelve)
     assert fault is not None
     assert fault.position == position
+
+
+async def test_a_large_event_is_hashed_as_any_other(postgres_log: PostgresLog) -> None:
+    large = "x" * 700_000  # several do not fit into a page
+    texts = ["a", large, "b", large, large, "c"]
+    for text in texts:
+        await postgres_log.append([new_stream(text)])
+    verifier = ChainVerifier()
+    steps = [step async for step in postgres_log.verify(verifier, upto=6)]
+    assert steps[-1] == verifier.position == 6
 
 
 async def test_a_row_appended_past_the_chain_is_found(twelve: PostgresLog, database: str) -> None:
