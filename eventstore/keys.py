@@ -1,6 +1,7 @@
-"""Keys of persons, and the program's own secrets; both live outside the log."""
+"""Keys of persons, and the program's own secrets; both live outside the log, wrapped by a master
+key (`eventstore.master_keys`)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from os import urandom
 from uuid import UUID
 
@@ -8,19 +9,35 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore.gathering import Gatherer
+from eventstore.master_keys import KEYRING, of_person, of_secret
 
-_CREATE = """
-INSERT INTO private.person_keys (person_id, key)
-SELECT * FROM unnest(%s::uuid[], %s::bytea[])
-ON CONFLICT (person_id) DO NOTHING
+_CURRENT = "SELECT key_id FROM private.master_keys WHERE is_current"
+_CREATE = f"""
+WITH current AS ({_CURRENT}), made AS (
+    INSERT INTO private.person_keys (person_id, key)
+    SELECT * FROM unnest(%s::uuid[], %s::bytea[])
+    WHERE (SELECT key_id FROM current) IS NOT DISTINCT FROM %s::bytea
+    ON CONFLICT (person_id) DO NOTHING
+)
+SELECT key_id FROM current
 """
+"""Nothing is inserted that another master key than the current one wraps."""
 _SELECT = "SELECT person_id, key FROM private.person_keys WHERE person_id = ANY (%s)"
-_DESTROY = "DELETE FROM private.person_keys WHERE person_id = %s"
-
-_CREATE_NAMED = """
-INSERT INTO private.secrets (name, value) VALUES (%s, %s) ON CONFLICT (name) DO NOTHING
+_DESTROY = """
+WITH gone AS (DELETE FROM private.person_keys WHERE person_id = %(person_id)s)
+INSERT INTO private.erasures (person_id, position)
+SELECT %(person_id)s, coalesce(max(position), 0) FROM log.events
+ON CONFLICT (person_id) DO UPDATE SET position = greatest(erasures.position, excluded.position)
 """
-_SELECT_NAMED = "SELECT value FROM private.secrets WHERE name = %s"
+
+_CREATE_NAMED = f"""
+INSERT INTO private.secrets (name, value)
+SELECT %s::text, %s::bytea WHERE ({_CURRENT}) IS NOT DISTINCT FROM %s::bytea
+ON CONFLICT (name) DO NOTHING
+"""
+_SELECT_NAMED = f"""
+SELECT (SELECT value FROM private.secrets WHERE name = %s), ({_CURRENT})
+"""
 
 
 class PersonKeys:
@@ -30,13 +47,20 @@ class PersonKeys:
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
         self._gatherer = Gatherer(self._select)
+        self._master_key_id: bytes | None = None  # the current one, when a key was last made
 
     async def create(self, person_ids: Iterable[UUID]) -> None:
         """Create a key for each person without one. Committed on return, and thus before the
         person's first event."""
         ids = list(person_ids)
         async with self._pool.connection() as conn:
-            await conn.execute(_CREATE, (ids, [urandom(32) for _ in ids]))
+            while True:
+                used = self._master_key_id
+                made = [KEYRING.wrap(urandom(32), used, of_person(each)) for each in ids]
+                row = await (await conn.execute(_CREATE, (ids, made, used))).fetchone()
+                self._master_key_id = None if row is None else row[0]
+                if self._master_key_id == used:
+                    return
 
     async def get(self, person_ids: Iterable[UUID]) -> dict[UUID, bytes]:
         """The existing keys; forgotten and unknown persons are absent."""
@@ -46,28 +70,36 @@ class PersonKeys:
 
     async def _select(self, person_ids: list[UUID]) -> dict[UUID, bytes]:
         async with self._pool.connection() as conn:
-            return dict(await (await conn.execute(_SELECT, (person_ids,))).fetchall())
+            return _unwrapped(await (await conn.execute(_SELECT, (person_ids,))).fetchall())
 
     async def close(self) -> None:
         """Cancel whoever waits for keys."""
         await self._gatherer.close()
 
     async def destroy(self, person_id: UUID) -> None:
-        """Destroy the person's key. Irreversible."""
+        """Destroy the person's key. Irreversible. The disk has traces of it until they are erased
+        (`eventstore.erasing`)."""
         async with self._pool.connection() as conn:
-            await conn.execute(_DESTROY, (person_id,))
+            await conn.execute(_DESTROY, {"person_id": person_id})
+
+
+def _unwrapped(rows: Sequence[tuple[UUID, bytes]]) -> dict[UUID, bytes]:
+    return {person_id: KEYRING.unwrap(key, of_person(person_id)) for person_id, key in rows}
 
 
 def keys_now(conn: psycopg.Connection, person_ids: Iterable[UUID]) -> dict[UUID, bytes]:
     """As PersonKeys.get, for code in threads (the projection engine)."""
-    return dict(conn.execute(_SELECT, (list(person_ids),)).fetchall())
+    return _unwrapped(conn.execute(_SELECT, (list(person_ids),)).fetchall())
 
 
 async def secret(pool: AsyncConnectionPool, name: str, make: Callable[[], bytes]) -> bytes:
     """The program's secret with this name, created on first use; all processes get the same
     value."""
     async with pool.connection() as conn:
-        while (row := await (await conn.execute(_SELECT_NAMED, (name,))).fetchone()) is None:
-            await conn.execute(_CREATE_NAMED, (name, make()))  # not again: it may be read-only
-    value: bytes = row[0]
-    return value
+        while True:
+            row = await (await conn.execute(_SELECT_NAMED, (name,))).fetchone()
+            value, current = row if row is not None else (None, None)
+            if value is not None:  # asked first, as the database may be read-only
+                return KEYRING.unwrap(value, of_secret(name))
+            made = KEYRING.wrap(make(), current, of_secret(name))
+            await conn.execute(_CREATE_NAMED, (name, made, current))

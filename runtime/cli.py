@@ -14,6 +14,7 @@ from runtime.cli_commands import (
     dlq,
     event_shapes,
     events,
+    keys,
     load,
     log,
     log_copy,
@@ -176,6 +177,7 @@ events.app.command("catalog")(event_shapes.catalog)
 app.add_typer(events.app, name="events", rich_help_panel=TEND)
 log.app.command("copy")(log_copy.copy)
 app.add_typer(log.app, name="log", rich_help_panel=TEND)
+app.add_typer(keys.app, name="keys", rich_help_panel=TEND)
 app.add_typer(audit.app, name="audit", rich_help_panel=TEND)
 app.command(rich_help_panel=TEND)(backups.backup)
 app.command(rich_help_panel=TEND)(backups.restore)

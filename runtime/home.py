@@ -15,8 +15,11 @@ OTHERS = 0o077
 PASSWORD_FILE = "admin-password.txt"  # noqa: S105 - a file's name
 """The file with the first ADMIN's password, if it was generated."""
 
+MASTER_KEY_FILE = "master.key"
+"""The file with the master keys of an instance with an embedded database."""
+
 _MARKS = {
-    *("run.lock", "servers.json", "postgres.lock", PASSWORD_FILE),
+    *("run.lock", "servers.json", "postgres.lock", PASSWORD_FILE, MASTER_KEY_FILE),
     *("provider.sqlite3", "fiscal.sqlite3", "provider-port.txt", "fiscal-port.txt"),
 }
 """Files that only an instance creates."""

@@ -29,13 +29,16 @@ SERVERS = (
 )
 """Settings that name the servers of an instance."""
 
+FILES = ("tls_ca", "master_key_file")
+"""Settings that name files which are needed to use them."""
+
 
 def remember_servers(settings: Settings) -> None:
     """Write this instance's servers to HOME, so that commands find them without the same
     environment. Only the owner can read the file, as URLs contain passwords."""
     path = _servers_file(settings)
     urls = {name: getattr(settings, name).get_secret_value() for name in SERVERS}
-    noted = {**urls, "tls_ca": settings.tls_ca}
+    noted = {**urls, **{name: getattr(settings, name) for name in FILES}}
     descriptor = os.open(path.with_suffix(".new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(noted, file, indent=2)
@@ -58,8 +61,7 @@ def with_remembered_servers(settings: Settings) -> Settings:
         for name in SERVERS
         if noted.get(name) and not getattr(settings, name).get_secret_value()
     }
-    if not settings.tls_ca:
-        missing["tls_ca"] = noted.get("tls_ca", "")
+    missing |= {name: noted.get(name, "") for name in FILES if not getattr(settings, name)}
     return settings.model_copy(update=missing)
 
 

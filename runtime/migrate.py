@@ -11,6 +11,7 @@ from eventstore.database.postgres import ROLE, check_server, connect
 from projections.engine import schema
 from runtime.instance import pooler_url
 from runtime.settings import Settings
+from runtime.wiring.master_key import prepare_master_key
 
 FOLDERS = postgres.FOLDERS
 
@@ -23,11 +24,12 @@ def migrate(url: str) -> list[str]:
 
 def prepare_database(url: str, settings: Settings) -> None:
     """Migrate the database, after checking that it can keep the program's promises; and check the
-    pooler in front of it, if there is one. Raises
-    UnsafeDatabase, MigrationError, OutdatedRelease, psycopg.OperationalError."""
+    master key, and the pooler in front of the database, if there is one. Raises UnsafeDatabase,
+    MigrationError, OutdatedRelease, WrongMasterKey, psycopg.OperationalError."""
     with connect(url, "ludoteca", role="") as conn:
         check_server(conn, allow_unsafe=settings.allow_unsafe_database == "on")
     migrate(url)
+    prepare_master_key(url, settings)
     if pooler := pooler_url(settings):
         check_pooler(pooler)
 

@@ -42,6 +42,7 @@ from runtime.settings import Settings
 from runtime.settings.values import beside
 from runtime.variables import unknown_settings
 from runtime.wiring.log_of_record import check_log_of_record
+from runtime.wiring.master_key import key_file
 
 logger = logging.getLogger(__name__)
 
@@ -245,6 +246,11 @@ def _environment(settings: Settings, url: str) -> dict[str, str]:
         "LUDOTECA_DATABASE_URL": pooler_url(settings) or url,
         "LUDOTECA_PROVIDER_PORT": str(settings.provider_port),
         "LUDOTECA_FISCAL_PORT": str(settings.fiscal_port),
+        **(
+            {}
+            if (file := key_file(settings)) is None
+            else {"LUDOTECA_MASTER_KEY_FILE": str(file.path)}
+        ),
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",
     }

@@ -8,3 +8,6 @@ MIGRATION = (4910, 2)
 
 LEAD = 4911
 """The first number of the lock of whoever leads something. The second is the hash of its name."""
+
+MASTER_KEY = (4912, 1)
+"""Held by whoever makes a master key the current one."""

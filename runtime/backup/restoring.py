@@ -29,12 +29,14 @@ from runtime.backup.manifest import (
     read_manifest,
 )
 from runtime.console import Progress
-from runtime.home import PASSWORD_FILE
+from runtime.home import MASTER_KEY_FILE, PASSWORD_FILE
 from runtime.migrate import migrate
 
 logger = logging.getLogger(__name__)
 
-_SECRETS = frozenset({KEYS, PASSWORD_FILE})
+_SECRETS = frozenset({KEYS, PASSWORD_FILE, MASTER_KEY_FILE})
+_KEPT_APART = frozenset({PASSWORD_FILE, MASTER_KEY_FILE})
+"""What an operator may keep elsewhere: a restore works without."""
 
 _END_OF_LOG = "SELECT position, encode(hash, 'hex') FROM log.events ORDER BY position DESC LIMIT 1"
 
@@ -178,8 +180,8 @@ def _check_files(backups: Sequence[_Backup], progress: Progress, *, without_keys
         for name, file in manifest.files.items():
             if name in _SECRETS and (without_keys or not last):
                 continue  # only the latest are restored
-            if name == PASSWORD_FILE and not (folder / name).exists():
-                continue  # the operator keeps it elsewhere; the shop does not need it
+            if name in _KEPT_APART and not (folder / name).exists():
+                continue
             check_file(folder / name, file, progress)
 
 
@@ -240,8 +242,7 @@ def _put_files(
         return
     folder, manifest = backups[-1]
     names = manifest.files.keys() - (_SECRETS if without_keys else set())
-    if not (folder / PASSWORD_FILE).exists():
-        names -= {PASSWORD_FILE}
+    names -= {name for name in _KEPT_APART if not (folder / name).exists()}
     for name in of_home.restore(folder, names, home):
         logger.warning("%s in %s stays as it is: it knows more than the backup's", name, home)
 

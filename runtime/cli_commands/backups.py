@@ -37,10 +37,11 @@ def backup(
 
     The folder gets `events.jsonl.gz` (an archive as by `ludoteca log export`, the chain of which is
     verified), `log.dump` (state of consumers, work queues), `keys.dump` (persons' keys and
-    secrets), `images.tar` if images are files, `manifest.json`, and from LUDOTECA_HOME the first
-    administrator's password and the books of the simulated payment provider and fiscal operator.
-    Store `keys.dump` and `admin-password.txt` apart from the rest, in which nobody can read
-    personal data without the keys. Read models are not backed up: they are rebuilt from the events.
+    secrets), `images.tar` if images are files, `manifest.json`, and from LUDOTECA_HOME the master
+    key if it is there, the first administrator's password, and the books of the simulated payment
+    provider and fiscal operator. Store `keys.dump`, `master.key` and `admin-password.txt` apart
+    from the rest, in which nobody can read personal data without the keys. Read models are not
+    backed up: they are rebuilt from the events.
 
     With --since, a restore needs that earlier backup, too, and those that it continues.
 

@@ -41,6 +41,8 @@ _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
     ("runtime.instance", "NotRunning", Code.UNREACHABLE, ""),
     ("runtime.supervisor", "CannotStart", Code.UNREACHABLE, ""),
     ("runtime.wiring.log_of_record", "WrongLog", Code.USAGE, ""),
+    ("runtime.wiring.master_key", "WrongMasterKey", Code.UNREACHABLE, ""),
+    ("eventstore.master_keys", "MasterKeyMissing", Code.UNREACHABLE, ""),
     ("adapters.kurrentdb.log_copy", "CopyError", Code.DIFFERS, ""),
     ("runtime.home", "NotAHome", Code.USAGE, ""),
     ("runtime.listening", "CannotListen", Code.UNREACHABLE, ""),

@@ -45,15 +45,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 def quiet_settings() -> "Settings":
     """The settings of a short command, completed with the servers of the instance in HOME. Only
-    errors are logged. Raises pydantic.ValidationError."""
+    errors are logged. Raises pydantic.ValidationError, WrongMasterKey."""
     import logging
 
     from runtime.instance import with_remembered_servers
     from runtime.logs import configure
     from runtime.settings import Settings
+    from runtime.wiring.master_key import use_master_key
 
     settings = with_remembered_servers(Settings())
     configure(settings, level=logging.ERROR)
+    use_master_key(settings)
     return settings
 
 

@@ -49,6 +49,10 @@ class ServerSettings(BaseModel):
     elasticsearch_url: SecretStr = Field(
         SecretStr(""), description="Elasticsearch for search. Empty: PostgreSQL."
     )
+    master_key_file: str = Field(
+        "",
+        description="File with the master key, which wraps persons' keys and the program's secrets: a line of 32 random bytes in base64 (docs/privacy.md). Empty: HOME/master.key with the embedded database, which is made at the first start; with another one, keys are not wrapped.",
+    )
     tls_ca: str = Field(
         "",
         description="PEM file with authorities that are trusted beside the system's, for certificates of all servers that we connect to.",
@@ -81,6 +85,11 @@ class ServerSettings(BaseModel):
             return value.expanduser().resolve()
         except (RuntimeError, OSError) as error:
             raise ValueError(f"{error}: set it to a folder of this instance's own") from error
+
+    @field_validator("master_key_file")
+    @classmethod
+    def _key_file(cls, value: str) -> str:
+        return str(Path(value).expanduser().resolve()) if value else value
 
     @field_validator("tls_ca")
     @classmethod

@@ -28,6 +28,7 @@ from runtime.settings import Settings
 from runtime.wiring.adapters import Adapters
 from runtime.wiring.codec import codec
 from runtime.wiring.log_of_record import refuse_mirror
+from runtime.wiring.master_key import use_master_key
 from runtime.wiring.secrets import Secrets, read_secrets
 
 ISSUER = AUDIENCE = "ludoteca"
@@ -73,9 +74,11 @@ async def open_core(
     migrated.
 
     A `clock` passed in may differ from the database's without limit. For `watched` see
-    `PostgresLog.open`. Raises WrongLog.
+    `PostgresLog.open`. Raises WrongLog,
+    WrongMasterKey.
     """
     url = database_url(settings)
+    use_master_key(settings)
     tolerance = timedelta(seconds=settings.clock_tolerance_seconds) if clock is None else None
     clock = clock or SYSTEM_CLOCK
     async with AsyncExitStack() as stack:

@@ -12,7 +12,7 @@ import pytest
 from adapters.fiscal.simulator.books import Books, Sale
 from domain.payments import Method
 from runtime.backup.making import backup
-from runtime.home import PASSWORD_FILE
+from runtime.home import MASTER_KEY_FILE, PASSWORD_FILE
 from tests.support.processes.restoring import restore
 from tests.support.servers import shared
 from tests.support.shops.manual import ADMIN, VISA, Till, open_till
@@ -117,3 +117,25 @@ def test_the_password_may_be_left_out(
         other_database, tmp_path / "backup", None, silent, home=new_home, without_keys=without_keys
     )
     assert not (new_home / PASSWORD_FILE).exists()
+
+
+def test_a_master_key_in_home_is_in_it_and_those_of_the_new_home_stay(
+    database: str, other_database: str, home: Path, new_home: Path, tmp_path: Path
+) -> None:
+    (home / MASTER_KEY_FILE).write_text("the shop's\n")
+    (new_home / MASTER_KEY_FILE).write_text("another")
+    backup(database, tmp_path / "backup", None, silent, home=home)
+    assert is_closed(tmp_path / "backup" / MASTER_KEY_FILE)
+    restore(other_database, tmp_path / "backup", None, silent, home=new_home)
+    assert (new_home / MASTER_KEY_FILE).read_text() == "another\nthe shop's\n"
+    assert is_closed(new_home / MASTER_KEY_FILE)
+
+
+def test_a_master_key_that_is_kept_elsewhere_is_not_missed(
+    database: str, other_database: str, home: Path, new_home: Path, tmp_path: Path
+) -> None:
+    (home / MASTER_KEY_FILE).write_text("the shop's\n")
+    backup(database, tmp_path / "backup", None, silent, home=home)
+    (tmp_path / "backup" / MASTER_KEY_FILE).unlink()
+    restore(other_database, tmp_path / "backup", None, silent, home=new_home)
+    assert not (new_home / MASTER_KEY_FILE).exists()

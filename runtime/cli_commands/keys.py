@@ -1,0 +1,150 @@
+"""`ludoteca keys`: the master key, which wraps the keys of persons and the program's secrets."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runtime import console
+from runtime.cli_commands import opening
+from runtime.cli_commands.failures import Failure
+from runtime.cli_commands.opening import Json
+from runtime.console import Code
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from eventstore.master_keys import MasterKeySource
+    from runtime.settings import Settings
+
+app = typer.Typer(
+    no_args_is_help=True, help="The master key, which wraps persons' keys and the secrets."
+)
+
+
+@app.command()
+def show(json: Json = False) -> None:
+    """Show the master keys that the shop has used, and how many keys and secrets each wraps.
+
+    [bold]Example[/bold]
+      ludoteca keys show
+    """
+    from eventstore import rewrapping
+    from eventstore.master_keys import KEYRING
+
+    with _owner(opening.quiet_settings()) as conn:
+        found, unwrapped = rewrapping.states(conn)
+    keys = [
+        {
+            "id": state.key_id.hex(),
+            "current": state.is_current,
+            "since": state.began_at,
+            "wraps": state.wraps,
+            "at_hand": KEYRING.has(state.key_id),
+        }
+        for state in found
+    ]
+    with console.reporting():
+        if json:
+            console.print_json({"master_keys": keys, "unwrapped": unwrapped})
+            return
+        console.table(
+            ("master key", "is", "since", "wraps", "at hand"),
+            [
+                (
+                    key["id"],
+                    "current" if key["current"] else "replaced",
+                    f"{key['since']:%F %T}",
+                    key["wraps"],
+                    console.verdict(bool(key["at_hand"])),
+                )
+                for key in keys
+            ],
+            empty="no master key is in use yet",
+        )
+        if unwrapped:
+            console.say(
+                f"{unwrapped:,} keys and secrets are stored unwrapped: ludoteca keys rotate"
+            )
+
+
+@app.command()
+def rotate(
+    only_add: Annotated[
+        bool,
+        typer.Option(
+            "--only-add",
+            help=(
+                "Only add a new master key to the file, to be copied to other machines; the next"
+                " rotation uses it."
+            ),
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Replace the master key, while the shop runs, and wrap all keys and secrets by the new one.
+    The first rotation wraps what an older release stored unwrapped.
+
+    The new master key is added to the file of LUDOTECA_MASTER_KEY_FILE, beside the one before,
+    which stays until you remove its line; at the end this command says which may go. Where
+    machines have files of their own, run it with --only-add, copy the file to all, and run it
+    again. If it is stopped, run it again.
+
+    [bold]Examples[/bold]
+      ludoteca keys rotate
+      ludoteca keys rotate --only-add
+    """
+    from runtime import key_rotation
+
+    settings = opening.quiet_settings()
+    source = _source(settings)
+    with _owner(settings) as conn:
+        if only_add:
+            added = key_rotation.add_key(conn, source).hex()
+            if json:
+                console.print_json({"added": added})
+            else:
+                console.say(f"{source} has the master key {added}, which is not used yet")
+            return
+        with console.progress() as progress:
+            done = key_rotation.rotate(conn, source, partial(_tell, progress))
+    with console.reporting():
+        if json:
+            console.print_json(done)
+            return
+        what = "completed the rotation that was begun" if done.continued else "rotated"
+        console.say(
+            f"{what}: {done.rewrapped:,} keys and secrets were wrapped anew; the master key is"
+            f" {done.current}"
+        )
+        for key_id in done.unused:
+            console.say(f"{key_id} wraps nothing any more: destroy it, here and in all its copies")
+
+
+@contextmanager
+def _owner(settings: "Settings") -> "Iterator[psycopg.Connection]":
+    """A connection as the tables' owner."""
+    from eventstore.database.postgres import connect
+
+    with opening.database(settings) as url:
+        opening.require_this_release(url)
+        with connect(url, "ludoteca keys", role="") as conn:
+            yield conn
+
+
+def _source(settings: "Settings") -> "MasterKeySource":
+    from runtime.wiring.master_key import key_file
+
+    file = key_file(settings)
+    if file is None:
+        raise Failure(
+            "set LUDOTECA_MASTER_KEY_FILE to the file that has, or will have, the master keys",
+            Code.USAGE,
+        )
+    return file
+
+
+def _tell(progress: console.Progress, done: int) -> None:
+    progress("keys wrapped anew", done, done)
