@@ -9,7 +9,7 @@ import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -62,28 +62,44 @@ class OwnResolver(AbstractResolver):
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def open_session(
-    resolver: OwnResolver,
-    *,
-    private: Private,
-    timeout_seconds: float,
-    tls: ssl.SSLContext | Literal[True] = True,
-) -> aiohttp.ClientSession:
-    """A session that connects to public addresses only, without cookies or proxies; for others its
-    requests raise ClientConnectorError with AddressRefused. Create and close it within a running
-    event loop; close the resolver after it."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit_per_host=CONNECTIONS_PER_HOST,
-            socket_factory=_any_socket if private == "allow" else _public_socket,
-            resolver=resolver,
-            ssl=tls,
-        ),
-        timeout=aiohttp.ClientTimeout(total=timeout_seconds),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        trust_env=False,
-    )
+class PublicClient:
+    """Connects to public addresses only, without cookies or proxies; for others the requests of its
+    session raise ClientConnectorError with AddressRefused. Create and close it within a running
+    event loop."""
+
+    RESOLVER: ClassVar[str]
+    """The name of its threads."""
+
+    TIMEOUT_SECONDS: ClassVar[float]
+    """How long a call takes at most, unless told otherwise."""
+
+    def __init__(
+        self,
+        *,
+        private: Private = "refuse",
+        timeout_seconds: float | None = None,
+        tls: ssl.SSLContext | Literal[True] = True,
+    ) -> None:
+        self._private_allowed = private == "allow"
+        self._resolver = OwnResolver(self.RESOLVER)
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit_per_host=CONNECTIONS_PER_HOST,
+                socket_factory=_any_socket if self._private_allowed else _public_socket,
+                resolver=self._resolver,
+                ssl=tls,
+            ),
+            timeout=aiohttp.ClientTimeout(
+                total=self.TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+        )
+
+    async def aclose(self) -> None:
+        await self._http.close()
+        await self._resolver.close()
 
 
 def _public_socket(info: aiohttp.AddrInfoType) -> socket.socket:

@@ -1,17 +1,14 @@
 """Images from URLs that people give: public addresses only (`adapters.public_http`), and of limited
 size."""
 
-import ssl
-from typing import Literal
 from urllib.parse import urljoin
 
 import aiohttp
 
-from adapters.public_http import AddressRefused, OwnResolver, Private, open_session
+from adapters.public_http import AddressRefused, PublicClient
 from domain.errors import Invalid
 from domain.web_addresses import check_url
 
-TIMEOUT_SECONDS = 10.0
 REDIRECTS = 3
 REFUSED = "image_url_refused"
 
@@ -19,25 +16,11 @@ _HEADERS = {"user-agent": "Ludoteca-Images/1.0", "accept": "image/png, image/jpe
 _REDIRECT = {301, 302, 303, 307, 308}
 
 
-class HttpImageFetcher:
-    """Implements `ImageFetcher`. Create and close it within a running event loop."""
+class HttpImageFetcher(PublicClient):
+    """Implements `ImageFetcher`."""
 
-    def __init__(
-        self,
-        *,
-        private: Private = "refuse",
-        timeout_seconds: float = TIMEOUT_SECONDS,
-        tls: ssl.SSLContext | Literal[True] = True,
-    ) -> None:
-        self._private_allowed = private == "allow"
-        self._resolver = OwnResolver("image-resolver")
-        self._http = open_session(
-            self._resolver, private=private, timeout_seconds=timeout_seconds, tls=tls
-        )
-
-    async def aclose(self) -> None:
-        await self._http.close()
-        await self._resolver.close()
+    RESOLVER = "image-resolver"
+    TIMEOUT_SECONDS = 10.0
 
     async def fetch(self, url: str, max_bytes: int) -> bytes:
         """See `ImageFetcher`. Follows a few redirects, each checked like the first URL."""

@@ -104,30 +104,15 @@ async def following(client: AsyncKurrentDBClient, after: int) -> AsyncIterator[I
             await subscription.stop()
 
 
-async def records_from(
-    client: AsyncKurrentDBClient, commit_position: int
+async def records(
+    client: AsyncKurrentDBClient, *, commit_position: int | None = None, backwards: bool = False
 ) -> AsyncGenerator[RecordedEvent, None]:
-    """Our records from a place on, itself included: the first ones. Raises one of FAILURES."""
+    """Our records, the last one first with `backwards`; from a place on, itself included, if
+    given. Raises one of FAILURES."""
     found = await answer(
         client.read_all(
             commit_position=commit_position,
-            filter_include=[PREFIX],
-            filter_by_stream_name=True,
-            filter_by_prefix=True,
-            limit=1_000,
-            timeout=CALL_SECONDS,
-        )
-    )
-    async with found:
-        async for recorded in found:
-            yield recorded
-
-
-async def last_records(client: AsyncKurrentDBClient) -> AsyncGenerator[RecordedEvent, None]:
-    """Our records, the last one first. Raises one of FAILURES."""
-    found = await answer(
-        client.read_all(
-            backwards=True,
+            backwards=backwards,
             filter_include=[PREFIX],
             filter_by_stream_name=True,
             filter_by_prefix=True,
@@ -142,8 +127,8 @@ async def last_records(client: AsyncKurrentDBClient) -> AsyncGenerator[RecordedE
 
 async def end(client: AsyncKurrentDBClient) -> int:
     """The commit position of our last record; 0 when there is none. Raises one of FAILURES."""
-    async with aclosing(last_records(client)) as records:
-        last = await anext(records, None)
+    async with aclosing(records(client, backwards=True)) as ours:
+        last = await anext(ours, None)
     return last.commit_position if last else 0
 
 

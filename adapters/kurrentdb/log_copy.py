@@ -103,7 +103,7 @@ async def to_kurrentdb(url: str, kurrentdb_url: str, progress: Progress) -> Veri
 
 async def _end(conn: psycopg.AsyncConnection, client: AsyncKurrentDBClient) -> int:
     """The position of KurrentDB's last event. Raises CopyError if PostgreSQL does not have it."""
-    async with aclosing(following.last_records(client)) as records:
+    async with aclosing(following.records(client, backwards=True)) as records:
         async for recorded in records:
             event = wire.read(recorded)
             if isinstance(event, Copied):

@@ -332,7 +332,7 @@ class _Copying:
         if not checkpoint.position:
             return True
         try:
-            records = following.records_from(self._client, checkpoint.commit_position)
+            records = following.records(self._client, commit_position=checkpoint.commit_position)
             async with aclosing(records):
                 async for recorded in records:
                     if recorded.commit_position > checkpoint.commit_position:
@@ -345,7 +345,7 @@ class _Copying:
 
     async def _must_be_at_the_end(self) -> None:
         """Raises ConnectionError if KurrentDB has more of ours than the subscription delivered,."""
-        newer = following.records_from(self._client, self._searched)
+        newer = following.records(self._client, commit_position=self._searched)
         async with aclosing(newer):
             async for recorded in newer:
                 if recorded.commit_position > self.reached:

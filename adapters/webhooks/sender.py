@@ -7,43 +7,26 @@ It never reaches our own network (`adapters.public_http`), and follows no redire
 import asyncio
 import socket
 import ssl
-from typing import Literal
 from urllib.parse import urlsplit
 
 import aiohttp
 from standardwebhooks import Webhook
 
-from adapters.public_http import AddressRefused, OwnResolver, Private, open_session
+from adapters.public_http import AddressRefused, PublicClient
 from commands.ports.webhooks import WebhookMessage, WebhookUnsent
 from domain.errors import Invalid
 from domain.web_addresses import check_address, check_url
 
-TIMEOUT_SECONDS = 15.0
 RESOLVE_SECONDS = 3.0
 MAX_ANSWER_BYTES = 64 * 1024
 USER_AGENT = "Ludoteca-Webhooks/1.0"
 
 
-class HttpWebhookSender:
-    """Implements `WebhookSender`. `private`: whether non-public addresses, and http, are allowed
-    (for development and tests). Create and close it within a running event loop."""
+class HttpWebhookSender(PublicClient):
+    """Implements `WebhookSender`. `private`: whether non-public addresses, and http, are allowed."""
 
-    def __init__(
-        self,
-        *,
-        private: Private = "refuse",
-        timeout_seconds: float = TIMEOUT_SECONDS,
-        tls: ssl.SSLContext | Literal[True] = True,
-    ) -> None:
-        self._private_allowed = private == "allow"
-        self._resolver = OwnResolver("webhook-resolver")
-        self._http = open_session(
-            self._resolver, private=private, timeout_seconds=timeout_seconds, tls=tls
-        )
-
-    async def aclose(self) -> None:
-        await self._http.close()
-        await self._resolver.close()
+    RESOLVER = "webhook-resolver"
+    TIMEOUT_SECONDS = 15.0
 
     async def check(self, url: str) -> None:
         """Raises Invalid("webhook_url_refused") when it would not call this URL. A name that cannot
