@@ -151,7 +151,6 @@ class View(PostgresTrackingRecorder):
         self.sql_create_statements.append(SQL(table).format(Identifier(datastore.schema)))
 
     def count(self, stream_id: UUID, tracking: Tracking) -> None:
-        """Count an event of a stream."""
         upsert = (
             "INSERT INTO counters VALUES (%s, 1) ON CONFLICT (stream_id) DO UPDATE SET events ="
             " counters.events + 1"

@@ -56,7 +56,6 @@ def _processor() -> str:
 
 
 def show(report: Report) -> None:
-    """Print it."""
     console = Console(width=None if Console().is_terminal else 150)
     for name, value in report.machine.items():
         console.print(f"{name}: {value}", highlight=False)
@@ -73,7 +72,6 @@ def show(report: Report) -> None:
 
 
 def json(report: Report) -> bytes:
-    """All figures."""
     return msgspec.json.format(msgspec.json.encode(report)) + b"\n"
 
 

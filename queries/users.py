@@ -13,7 +13,6 @@ _USER = "SELECT * FROM @users WHERE user_id = %(id)s"
 
 
 async def user(models: ReadModels, user_id: UUID) -> Answer[User | None]:
-    """One account."""
     return await models.first(User, _USER, id=user_id)
 
 

@@ -153,7 +153,6 @@ class LogSubscription(ListenNotifySubscription[LogApplicationRecorder]):
             raise
 
     def stop(self) -> None:
-        """Stop the subscription."""
         super().stop()
         if self._watching is not None:
             self._watching.cancel()

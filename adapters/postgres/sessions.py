@@ -63,7 +63,6 @@ class PostgresSessions:
         return await self._execute(_ADVANCE, (session_id, generation))
 
     async def revoke(self, session_id: UUID) -> None:
-        """End a session."""
         await self._execute(_REVOKE, (session_id,))
 
     async def of_user(self, user_id: UUID) -> list[Session]:

@@ -50,7 +50,6 @@ class Topology:
 
     @property
     def work_arguments(self) -> Arguments:
-        """The arguments of the work queue."""
         return {
             **_dead_letters_to(DEAD_LETTER_EXCHANGE, self.name),
             "x-delivery-limit": _DELIVERY_LIMIT,

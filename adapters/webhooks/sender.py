@@ -23,7 +23,7 @@ USER_AGENT = "Ludoteca-Webhooks/1.0"
 
 
 class HttpWebhookSender(PublicClient):
-    """Implements `WebhookSender`. `private`: whether non-public addresses, and http, are allowed."""
+    """Implements `WebhookSender`. `private`: whether other addresses, and http, are allowed."""
 
     RESOLVER = "webhook-resolver"
     TIMEOUT_SECONDS = 15.0

@@ -24,7 +24,6 @@ class ReplicaMetrics(Collector):
         self._replica = replica
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics."""
         yield GaugeMetricFamily(
             "ludoteca_replica_up",
             "1 while standbys answer queries.",

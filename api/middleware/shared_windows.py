@@ -171,7 +171,6 @@ class SharedWindows(Storage, MovingWindowSupport):
         return time.time() if row is None else time.time() + row.expires - now
 
     async def clear(self, key: str) -> None:
-        """Forget a key."""
         digest = self._digest(key)
         for table in self._tables.values():
             with self._locked(table, digest):

@@ -187,7 +187,6 @@ class Shops(msgspec.Struct, frozen=True):
 
     @contextmanager
     def twin(self, processes: int = 1) -> Iterator[Side]:
-        """The twin, in this many processes."""
         arguments = ("benchmarks.http.twin.app", self.twin_url, self.key_file)
         token = partial(shop.twin_token, OKPKey.import_key(self.key_file.read_bytes()))
         with (

@@ -49,7 +49,6 @@ PAGE = 1_000
 
 
 def write(path: Path, history: History, log: Log) -> None:
-    """Write an archive of a history."""
     encoding, versions = codec(), dict[UUID, int]()
     position, previous = 0, GENESIS
     with path.open("wb") as sink:

@@ -197,7 +197,6 @@ class Sender:
             self._doubtful = False
 
     async def close(self) -> None:
-        """Close the connections."""
         if self._pipeline is not None:
             await self._pipeline.close()
         if self._inquiries is not None:

@@ -115,7 +115,6 @@ class PostgresDocuments:
         return FrozenDocuments(self, storage)
 
     def drop(self, conn: psycopg.Connection, storage: str) -> None:
-        """Drop the tables."""
         with self._in_schema(conn):
             postgres_index.drop_tables(conn, storage)
 

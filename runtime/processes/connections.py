@@ -89,7 +89,6 @@ class BoundedHttp(HttpToolsProtocol):
             self._set_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The end."""
         self._reading = ""
         self._set_timer()
         super().connection_lost(exc)
@@ -139,7 +138,6 @@ class BoundedHttp(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The end of a message."""
         self._reading = ""
         self._received = 0
         if not self._refused:
