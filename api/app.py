@@ -20,7 +20,7 @@ from api.aliases import add_routes, add_sockets
 from api.idempotency import StoredAnswers
 from api.kept_answers import KeptAnswers
 from api.middleware.context import RequestContext
-from api.middleware.dispatch import Dispatch
+from api.middleware.dispatch import RouteDispatch
 from api.middleware.guards import HeadRequests, ProblemResponses
 from api.middleware.limits import Limiter, RateLimit
 from api.middleware.metrics import Metrics, RequestMetrics
@@ -102,7 +102,7 @@ def gateway(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
 def _add_middlewares(app: FastAPI, services: Services) -> None:
     """Add the middlewares, from the innermost to the outermost."""
     settings = services.settings
-    app.add_middleware(Dispatch, routes=app.routes)
+    app.add_middleware(RouteDispatch, routes=app.routes)
     app.add_middleware(HeadRequests)
     app.add_middleware(
         RateLimit, limiter=app.state.limiter, tokens=services.tokens, routes=app.routes

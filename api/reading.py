@@ -16,7 +16,7 @@ from domain.errors import Forbidden, Unauthorized
 from domain.times import EARLIEST, LATEST
 from queries.paging import MAX_LIMIT
 from queries.positions import PositionUnknown
-from queries.read_models import Answer, ReadModels
+from queries.read_models import QueryResult, ReadModels
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ LogPosition = Annotated[int, Depends(_log_position)]
 async def found(
     services: ServicesOf,
     reads: ReadModels,
-    ask: Callable[[ReadModels], Awaitable[Answer[T | None]]],
+    ask: Callable[[ReadModels], Awaitable[QueryResult[T | None]]],
     missing: Callable[[], Exception],
 ) -> tuple[T, int]:
     """A query's result and its position. Raises `missing` only if the end of the log has no result

@@ -16,7 +16,7 @@ from commands.checkout import Checkout
 from commands.handler import CommandHandler, CommandResult
 from commands.inventory import stock_of
 from commands.offers import offer
-from commands.order_saga import Placed, must_not_own
+from commands.order_saga import OrderIds, must_not_own
 from commands.shop_rules import ShopRules
 from domain import cart as carts
 from domain import claims, inventory
@@ -171,7 +171,7 @@ class CartCommands:
         shipping_address: dict[str, str] | None,
         *,
         once: IdempotencyKey | None = None,
-    ) -> CommandResult[Placed | CartChanged]:
+    ) -> CommandResult[OrderIds | CartChanged]:
         """Order what is in the caller's cart: the order, its payment, its shipments and their holds
         are one append. If a line is no longer available as it stands, nothing is ordered: the cart
         is updated, and the changes are returned.
@@ -180,9 +180,9 @@ class CartCommands:
         amount_too_large, insufficient_funds, wallet_inactive, wallet_frozen;
         Invalid("shipping_address_required"); Forbidden("user_inactive").
         """
-        made = Placed(uuid7(), uuid7())
+        made = OrderIds(uuid7(), uuid7())
 
-        async def decision(unit: UnitOfWork) -> Placed | CartChanged:
+        async def decision(unit: UnitOfWork) -> OrderIds | CartChanged:
             cart_id, cart = await self._own_cart(unit, caller, cart_is_empty)
             buyer = await must_be_open(unit, cart.buyer_id)
             if changes := await self._checkout.review(unit, cart_id, cart, buyer):

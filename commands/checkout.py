@@ -10,7 +10,7 @@ from commands.aggregates import CART, CLAIM, GAME, ORDER, SHIPMENT
 from commands.cart_holds import Holds
 from commands.inventory import stock_of
 from commands.offers import offer
-from commands.order_saga import Placed, claim_ownership, emit_payment, free_overdue_ownership
+from commands.order_saga import OrderIds, claim_ownership, emit_payment, free_overdue_ownership
 from commands.shop_rules import ShopRules
 from domain import cart as carts
 from domain import cart_review, catalog, claims, fulfilment, inventory, orders
@@ -86,7 +86,7 @@ class Checkout:
         cart_id: UUID,
         cart: Cart,
         buyer: User,
-        made: Placed,
+        made: OrderIds,
         method: Method | None,
         shipping_address: dict[str, str] | None,
     ) -> None:

@@ -34,7 +34,7 @@ from kit.uuid7 import uuid7
 OWNED = "you own this game"
 
 
-class Placed(msgspec.Struct, frozen=True):
+class OrderIds(msgspec.Struct, frozen=True):
     """The ids of a placed order and its payment."""
 
     order_id: UUID
@@ -43,7 +43,7 @@ class Placed(msgspec.Struct, frozen=True):
 
 async def emit_payment(
     unit: UnitOfWork,
-    made: Placed,
+    made: OrderIds,
     buyer_id: UUID,
     price: catalog.Price,
     method: Method | None,

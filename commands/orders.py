@@ -10,7 +10,7 @@ from commands.caller import Caller
 from commands.handler import CommandHandler, CommandResult
 from commands.offers import offer
 from commands.order_saga import (
-    Placed,
+    OrderIds,
     cancel_order,
     claim_ownership,
     emit_payment,
@@ -73,7 +73,7 @@ class OrderCommands:
         method: Method | None,
         *,
         once: IdempotencyKey | None = None,
-    ) -> CommandResult[Placed]:
+    ) -> CommandResult[OrderIds]:
         """Order a digital game for the caller. A free order is captured in the same append. An
         order by wallet is paid in the same append, or not placed at all.
 
@@ -82,9 +82,9 @@ class OrderCommands:
         Invalid; Forbidden.
         """
         buyer_id = caller.person()
-        made = Placed(uuid7(), uuid7())
+        made = OrderIds(uuid7(), uuid7())
 
-        async def decision(unit: UnitOfWork) -> Placed:
+        async def decision(unit: UnitOfWork) -> OrderIds:
             buyer, game = await must_be_open(unit, buyer_id), await unit.get(GAME, game_id)
             if game.status == "DRAFT":
                 raise GAME.missing()
@@ -104,7 +104,7 @@ class OrderCommands:
     def _emit_order(
         self,
         unit: UnitOfWork,
-        made: Placed,
+        made: OrderIds,
         buyer_id: UUID,
         region: str,
         game_id: UUID,

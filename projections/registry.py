@@ -16,7 +16,7 @@ from projections.models.payments import Payments
 from projections.models.receipts import Receipts
 from projections.models.sales import Sales
 from projections.models.shipments import Shipments
-from projections.models.stock import Stock
+from projections.models.stock import StockItems
 from projections.models.transactions import Transactions
 from projections.models.users import Users
 from projections.models.wallets import WalletMovements, Wallets
@@ -43,7 +43,7 @@ TABLES: tuple[type[Projection[Any]], ...] = (
     Shipments,
     WebhookEndpoints,
     WebhookDeliveries,
-    Stock,
+    StockItems,
     Carts,
     CartOutcomes,
 )

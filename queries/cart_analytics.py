@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from queries.paging import MAX_LIMIT
-from queries.read_models import Answer, ReadModels
+from queries.read_models import QueryResult, ReadModels
 from queries.reports import GROUPS, GroupBy, Report, order_of, report
 
 RATE_DIGITS = 4
@@ -112,7 +112,7 @@ async def cart_analytics(
     currency: str | None = None,
     limit: int = MAX_LIMIT,
     cursor: str | None = None,
-) -> Answer[Report[CartFigures]]:
+) -> QueryResult[Report[CartFigures]]:
     """Figures of the carts created from the first to the last day (UTC): days in order; sellers and
     games in each currency, those with the most abandoned carts first. Raises BadCursor.
     """

@@ -33,10 +33,10 @@ from queries import (
 )
 from queries import webhook_endpoints as webhooks
 from queries.paging import MAX_LIMIT, Page
-from queries.read_models import Answer, ReadModels
+from queries.read_models import QueryResult, ReadModels
 
 T = TypeVar("T", bound=msgspec.Struct)
-Ask = Callable[..., Awaitable[Answer[Page[T]]]]
+Ask = Callable[..., Awaitable[QueryResult[Page[T]]]]
 
 
 class Purse(Wallet, kw_only=True):
@@ -58,7 +58,7 @@ class Sale(msgspec.Struct, frozen=True):
 class Payables(msgspec.Struct, frozen=True):
     """What the shop owes a seller, by currency, and the entries behind it, the latest first."""
 
-    accounts: list[ledger.Account]
+    accounts: list[ledger.LedgerAccount]
     entries: list[LedgerEntry]
 
 

@@ -14,7 +14,7 @@ from projections.models.games import Game
 from queries.game_changes import ANY_CHANGE, MAX_SCANNED_POSITIONS
 from queries.games import Browse, browse, currency_of
 from queries.paging import Page
-from queries.read_models import Answer, ReadModels
+from queries.read_models import QueryResult, ReadModels
 
 MAX_GAMES = 2000
 """How many games all cached pages hold together: a few megabytes, or 150 MB if all games had their
@@ -45,7 +45,7 @@ class GamePages:
         self._seen = 0
         """Up to this position no game has changed since the cached pages were read."""
 
-    async def browse(self, models: ReadModels, wanted: Browse) -> Answer[Page[Game]]:
+    async def browse(self, models: ReadModels, wanted: Browse) -> QueryResult[Page[Game]]:
         """As `queries.games.browse`. What a standby may answer is neither cached nor taken from the
         cache, which follows the primary."""
         if models.may_be_replicas:
@@ -57,19 +57,19 @@ class GamePages:
         kept = self._pages.get(wanted)
         if kept is not None and clean:
             self._pages.move_to_end(wanted)
-            return Answer(kept, look.position)
+            return QueryResult(kept, look.position)
         page = await browse(models, wanted)
         if clean and page.position >= look.position == self._seen:
             self._keep(wanted, page.value)
         return page
 
-    async def currency(self, models: ReadModels, region: str) -> Answer[str]:
+    async def currency(self, models: ReadModels, region: str) -> QueryResult[str]:
         """As `queries.games.currency_of`, cached in the same way."""
         after = self._seen
         look = await models.rows(_Look, _LOOK, after=after, upto=after + MAX_SCANNED_POSITIONS)
         clean = self._forget_changed(look, after)
         if clean and region in self._currencies:
-            return Answer(self._currencies[region], look.position)
+            return QueryResult(self._currencies[region], look.position)
         found = await currency_of(models, region)
         if clean and found.position >= look.position == self._seen:
             self._currencies[region] = found.value
@@ -88,7 +88,7 @@ class GamePages:
         while excess > 0:
             excess -= _weight(self._pages.popitem(last=False)[1])
 
-    def _forget_changed(self, look: Answer[list[_Look]], after: int) -> bool:
+    def _forget_changed(self, look: QueryResult[list[_Look]], after: int) -> bool:
         """Drop all pages when one may be out of date. Returns whether pages may be cached and
         served now."""
         found, position = look.value[0], look.position

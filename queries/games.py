@@ -23,8 +23,8 @@ from projections.search.document import (
     price_key,
     region_key,
 )
-from queries.paging import Bigint, Listing, Page, SortOrder, newest_first, page
-from queries.read_models import Answer, ReadModels
+from queries.paging import Bigint, ListQuery, Page, SortOrder, newest_first, page
+from queries.read_models import QueryResult, ReadModels
 
 Sort = Literal["newest", "price", "-price", "release_date", "title"]
 StatusFilter = Literal["ACTIVE", "DRAFT", "SUSPENDED", "RETIRED", "ANY"]
@@ -60,7 +60,7 @@ class _TitledGame(msgspec.Struct, frozen=True):
     game_id: UUID
 
 
-_LISTING = Listing(Game, "SELECT * FROM @games")
+_LISTING = ListQuery(Game, "SELECT * FROM @games")
 _NEWEST = newest_first("created_position")
 
 _GAME = "SELECT * FROM @games WHERE game_id = %(id)s"
@@ -90,7 +90,7 @@ _PRICE_THERE = """(
 )::bigint"""
 
 
-async def game(models: ReadModels, game_id: UUID) -> Answer[Game | None]:
+async def game(models: ReadModels, game_id: UUID) -> QueryResult[Game | None]:
     """One game, whatever its status."""
     return await models.first(Game, _GAME, id=game_id)
 
@@ -100,7 +100,7 @@ async def game_as_of(log: Log, game_id: UUID, moment: int | datetime) -> Game | 
     return await shown_as_of(log, Games(), game_id, moment)
 
 
-async def browse(models: ReadModels, wanted: Browse) -> Answer[Page[Game]]:
+async def browse(models: ReadModels, wanted: Browse) -> QueryResult[Page[Game]]:
     """Games on sale, or of another status. Raises BadCursor."""
     price = _price(wanted)
     conditions: list[str] = [] if wanted.status == "ANY" else [f"status = '{wanted.status}'"]
@@ -144,7 +144,7 @@ async def by_seller(
     status: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
-) -> Answer[Page[Game]]:
+) -> QueryResult[Page[Game]]:
     """A seller's games, including drafts and retired ones, the newest first. Raises BadCursor."""
     conditions, values = ["seller_id = %(seller)s"], {"seller": seller_id}  # type: tuple[list[str], dict[str, object]]
     if status is not None:
@@ -152,12 +152,12 @@ async def by_seller(
     return await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)
 
 
-async def games(models: ReadModels, game_ids: Sequence[UUID]) -> Answer[list[Game]]:
+async def games(models: ReadModels, game_ids: Sequence[UUID]) -> QueryResult[list[Game]]:
     """These games, in no order, without those that do not exist."""
     return await models.rows(Game, _GAMES, ids=list(game_ids))
 
 
-async def ids_of_titles(models: ReadModels, titles: Sequence[str]) -> Answer[dict[str, UUID]]:
+async def ids_of_titles(models: ReadModels, titles: Sequence[str]) -> QueryResult[dict[str, UUID]]:
     """The games with these exact titles. Of several with one title, the one on sale, then the one
     listed first."""
     found = await models.rows(
@@ -190,7 +190,7 @@ def filters_of(wanted: Browse) -> str:
     return msgspec.json.encode(keys).decode() if keys else ""
 
 
-async def currency_of(models: ReadModels, region: str) -> Answer[str]:
+async def currency_of(models: ReadModels, region: str) -> QueryResult[str]:
     """A region's currency: the commonest one of its own prices among the games on sale; without
     such prices, of those of everywhere, and else of any."""
     found = await models.rows(

@@ -6,11 +6,11 @@ from uuid import UUID
 import msgspec
 
 from projections.models.ledger import LedgerEntry
-from queries.paging import Bigint, Listing, Page, SortOrder, page
-from queries.read_models import Answer, ReadModels
+from queries.paging import Bigint, ListQuery, Page, SortOrder, page
+from queries.read_models import QueryResult, ReadModels
 
 
-class Account(msgspec.Struct, frozen=True):
+class LedgerAccount(msgspec.Struct, frozen=True):
     """An account in one currency (None when nothing was posted yet); `balance_cents` is credits
     minus debits."""
 
@@ -32,8 +32,8 @@ class Total(msgspec.Struct, frozen=True):
     balance_cents: int
 
 
-_ACCOUNTS = Listing(
-    Account,
+_ACCOUNTS = ListQuery(
+    LedgerAccount,
     """
     SELECT a.account_id, nullif(a.currency, '')
         AS currency, a.debits_cents, a.credits_cents, a.balance_cents,
@@ -49,7 +49,7 @@ NOT EXISTS a page would read all accounts.)"""
 
 _BY_ID = SortOrder("account", ("account_id", "kept_currency"), tuple[str, str])
 
-_ENTRIES = Listing(LedgerEntry, "SELECT * FROM @ledger_entries")
+_ENTRIES = ListQuery(LedgerEntry, "SELECT * FROM @ledger_entries")
 _LATEST = SortOrder("posted", ("position", "number"), tuple[Bigint, Bigint], descending=True)
 
 _ACCOUNT = f"""
@@ -83,14 +83,14 @@ ORDER BY currency
 
 async def accounts(
     models: ReadModels, *, limit: int = 50, cursor: str | None = None
-) -> Answer[Page[Account]]:
+) -> QueryResult[Page[LedgerAccount]]:
     """All accounts, one row per currency. Raises BadCursor."""
     return await page(models, _ACCOUNTS, _BY_ID, [], {}, limit=limit, cursor=cursor)
 
 
-async def account(models: ReadModels, account_id: str) -> Answer[list[Account]]:
+async def account(models: ReadModels, account_id: str) -> QueryResult[list[LedgerAccount]]:
     """An account in each of its currencies; empty when it does not exist."""
-    return await models.rows(Account, _ACCOUNT, id=account_id)
+    return await models.rows(LedgerAccount, _ACCOUNT, id=account_id)
 
 
 async def entries(
@@ -100,7 +100,7 @@ async def entries(
     currency: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
-) -> Answer[Page[LedgerEntry]]:
+) -> QueryResult[Page[LedgerEntry]]:
     """An account's entries, in all currencies or in one, the latest first. Raises BadCursor."""
     wanted: dict[str, object | None] = {"account_id": account_id, "currency": currency}
     values = {name: value for name, value in wanted.items() if value is not None}
@@ -110,21 +110,21 @@ async def entries(
 
 async def ledger_transaction(
     models: ReadModels, ledger_transaction_id: UUID
-) -> Answer[list[LedgerEntry]]:
+) -> QueryResult[list[LedgerEntry]]:
     """The entries of a ledger transaction in order; empty when it does not exist."""
     return await models.rows(LedgerEntry, _LEDGER_TRANSACTION, id=ledger_transaction_id)
 
 
-async def trial_balance(models: ReadModels) -> Answer[list[Total]]:
+async def trial_balance(models: ReadModels) -> QueryResult[list[Total]]:
     """The totals of all accounts, by currency."""
     return await models.rows(Total, _TRIAL_BALANCE)
 
 
-async def trial_balance_as_of(models: ReadModels, position: int) -> Answer[list[Total]]:
+async def trial_balance_as_of(models: ReadModels, position: int) -> QueryResult[list[Total]]:
     """The trial balance at a position of the log: entries never change, so it is the sum of those
     up to there.
 
     Raises ReadModelBehind.
     """
     found = await models.reaching(position).rows(Total, _TRIAL_BALANCE_AS_OF, position=position)
-    return Answer(found.value, position)
+    return QueryResult(found.value, position)

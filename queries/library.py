@@ -12,8 +12,8 @@ from projections.models.games import PriceRow
 from projections.models.library import OwnedGame, OwnedGames, library_id
 from projections.projection import shown
 from queries.games import Browse, filters_of
-from queries.paging import Listing, Page, SortOrder, page
-from queries.read_models import Answer, ReadModels
+from queries.paging import ListQuery, Page, SortOrder, page
+from queries.read_models import QueryResult, ReadModels
 from queries.stock import OFFERS
 
 
@@ -35,8 +35,8 @@ class OfferedGame(msgspec.Struct, frozen=True):
     region: str | None
 
 
-_LISTING = Listing(OwnedGame, "SELECT * FROM @library")
-_OFFERED = Listing(
+_LISTING = ListQuery(OwnedGame, "SELECT * FROM @library")
+_OFFERED = ListQuery(
     OfferedGame,
     f"""
 SELECT l.*, o.available,
@@ -56,7 +56,7 @@ _OWNED_IDS = "SELECT game_id FROM @library WHERE user_id = %(user)s"
 
 async def library(
     models: ReadModels, user_id: UUID, *, limit: int = 50, cursor: str | None = None
-) -> Answer[Page[OwnedGame]]:
+) -> QueryResult[Page[OwnedGame]]:
     """A person's games, the latest bought first. Raises BadCursor."""
     return await page(
         models, _LISTING, _LATEST, [_OF_USER], {"user": user_id}, limit=limit, cursor=cursor
@@ -73,7 +73,7 @@ async def offered_library(
     game_ids: Sequence[UUID] | None = None,
     limit: int = 50,
     cursor: str | None = None,
-) -> Answer[Page[OfferedGame]]:
+) -> QueryResult[Page[OfferedGame]]:
     """As `library`, with the games' offers; only those of `game_ids` when given (search
     results). Raises BadCursor."""
     conditions = [_OF_USER]
@@ -87,7 +87,7 @@ async def offered_library(
     return await page(models, _OFFERED, _LATEST, conditions, values, limit=limit, cursor=cursor)
 
 
-async def owned_ids(models: ReadModels, user_id: UUID) -> Answer[list[UUID]]:
+async def owned_ids(models: ReadModels, user_id: UUID) -> QueryResult[list[UUID]]:
     """The ids of all games that a person owns."""
     found = await models.rows(_Owned, _OWNED_IDS, user=user_id)
     return found.map(lambda rows: [row.game_id for row in rows])

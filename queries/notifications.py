@@ -3,10 +3,10 @@
 from uuid import UUID
 
 from projections.models.notifications import Notification
-from queries.paging import Listing, Page, newest_first, page
-from queries.read_models import Answer, ReadModels
+from queries.paging import ListQuery, Page, newest_first, page
+from queries.read_models import QueryResult, ReadModels
 
-_LISTING = Listing(Notification, "SELECT * FROM @notifications")
+_LISTING = ListQuery(Notification, "SELECT * FROM @notifications")
 _NEWEST = newest_first("created_position")
 
 _OF_SOMEBODY = (
@@ -23,7 +23,7 @@ async def notifications(
     channel: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
-) -> Answer[Page[Notification]]:
+) -> QueryResult[Page[Notification]]:
     """A person's notices, the newest first; none of a forgotten person. Raises BadCursor."""
     conditions, values = [*_OF_SOMEBODY], {"user": user_id}  # type: list[str], dict[str, object]
     for column, wanted in (("status", status), ("channel", channel)):

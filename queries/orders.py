@@ -12,9 +12,9 @@ from projections.models.payments import Payment
 from projections.models.receipts import Receipt
 from projections.models.shipments import Shipment
 from projections.projection import shown
-from queries.paging import Listing, Page, newest_first, page
+from queries.paging import ListQuery, Page, newest_first, page
 from queries.payments import payment_as_of
-from queries.read_models import Answer, ReadModels
+from queries.read_models import QueryResult, ReadModels
 from queries.receipts import receipts_as_of
 from queries.shipments import shipments_as_of
 
@@ -40,11 +40,11 @@ FROM @orders o LEFT JOIN @payments p ON p.payment_id = o.payment_id
 """
 _ORDER = f"{_WHOLE} WHERE o.order_id = %(id)s"
 
-_LISTING = Listing(Order, _WHOLE)
+_LISTING = ListQuery(Order, _WHOLE)
 _NEWEST = newest_first("created_position")
 
 
-async def order(models: ReadModels, order_id: UUID) -> Answer[Order | None]:
+async def order(models: ReadModels, order_id: UUID) -> QueryResult[Order | None]:
     found = await models.first(Order, _ORDER, id=order_id)
     return found.map(lambda row: None if row is None else _told_whole(row))
 
@@ -56,7 +56,7 @@ async def orders(
     status: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
-) -> Answer[Page[Order]]:
+) -> QueryResult[Page[Order]]:
     """Orders, of one buyer or of all, the newest first. Raises BadCursor."""
     wanted: dict[str, object | None] = {"user_id": user_id, "status": status}
     values = {name: value for name, value in wanted.items() if value is not None}

@@ -53,7 +53,7 @@ NOWHERE = Mark()
 """Before the first event."""
 
 
-class Reacts(Protocol):
+class ReactorScope(Protocol):
     """A reactor's events, and the aggregates that it may append to."""
 
     @property
@@ -88,7 +88,7 @@ class OwnWrites:
         log: PostgresLog,
         waiter: PositionWaiter,
         projections: Iterable[Projection[Any]],
-        reactors: Iterable[Reacts],
+        reactors: Iterable[ReactorScope],
     ) -> None:
         self._log = log
         self._waiter = waiter
@@ -323,7 +323,7 @@ class ReadYourWrites:
 
 
 def _consumers(
-    codec: Codec, models: Iterable[Projection[Any]], reactors: Iterable[Reacts]
+    codec: Codec, models: Iterable[Projection[Any]], reactors: Iterable[ReactorScope]
 ) -> dict[str, tuple[str, ...]]:
     """By wire name of an event, the read models that fold it and the reactors that react to it."""
     found: dict[str, tuple[str, ...]] = {}
@@ -337,11 +337,11 @@ def _consumers(
 
 
 def _reactors_before(
-    codec: Codec, model: Projection[Any], reactors: Iterable[Reacts]
+    codec: Codec, model: Projection[Any], reactors: Iterable[ReactorScope]
 ) -> frozenset[str]:
     """The reactors through which an event may lead, in any number of steps, to one that a read
     model folds."""
-    kinds, found = _kinds(codec, model.folds), dict[str, Reacts]()
+    kinds, found = _kinds(codec, model.folds), dict[str, ReactorScope]()
     while more := [
         each
         for each in reactors

@@ -8,7 +8,7 @@ from typing import Annotated, Generic, TypeVar
 import msgspec
 
 from projections.projection import shown_fields
-from queries.read_models import Answer, ReadModels
+from queries.read_models import QueryResult, ReadModels
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -47,7 +47,7 @@ def newest_first(key: str) -> SortOrder:
     return SortOrder("new", (key,), tuple[Bigint], descending=True)
 
 
-class Listing(msgspec.Struct, Generic[T], frozen=True):
+class ListQuery(msgspec.Struct, Generic[T], frozen=True):
     """A list: the type of its items, and the query of all of them.
 
     Conditions and order name the query's columns, as `listed.…` when another table has a column of
@@ -65,14 +65,14 @@ class _Keyed(msgspec.Struct, Generic[T], frozen=True):
 
 async def page(
     models: ReadModels,
-    listing: Listing[T],
+    listing: ListQuery[T],
     order: SortOrder,
     conditions: list[str],
     values: dict[str, object],
     *,
     limit: int,
     cursor: str | None,
-) -> Answer[Page[T]]:
+) -> QueryResult[Page[T]]:
     """A page of a list. `limit` is clamped to 1…MAX_LIMIT. Raises BadCursor, ReadModelBehind."""
     limit = max(1, min(limit, MAX_LIMIT))
     after = {} if cursor is None else _read(cursor, order)

@@ -6,16 +6,16 @@ from uuid import UUID
 from eventstore.log import Log
 from projections.as_of import shown_as_of
 from projections.models.payments import Payment, Payments
-from queries.paging import Listing, Page, newest_first, page
-from queries.read_models import Answer, ReadModels
+from queries.paging import ListQuery, Page, newest_first, page
+from queries.read_models import QueryResult, ReadModels
 
-_LISTING = Listing(Payment, "SELECT * FROM @payments")
+_LISTING = ListQuery(Payment, "SELECT * FROM @payments")
 _NEWEST = newest_first("created_position")
 
 _PAYMENT = "SELECT * FROM @payments WHERE payment_id = %(id)s"
 
 
-async def payment(models: ReadModels, payment_id: UUID) -> Answer[Payment | None]:
+async def payment(models: ReadModels, payment_id: UUID) -> QueryResult[Payment | None]:
     return await models.first(Payment, _PAYMENT, id=payment_id)
 
 
@@ -26,7 +26,7 @@ async def payments(
     refund_status: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
-) -> Answer[Page[Payment]]:
+) -> QueryResult[Page[Payment]]:
     """All payments, the newest first. Raises BadCursor."""
     wanted: dict[str, object | None] = {"status": status, "refund_status": refund_status}
     values = {name: value for name, value in wanted.items() if value is not None}

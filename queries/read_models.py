@@ -33,16 +33,16 @@ WAIT_TIMEOUT_SECONDS = 5.0
 """How long a query waits for its read models to reach a position."""
 
 
-class Answer(msgspec.Struct, Generic[T], frozen=True):
+class QueryResult(msgspec.Struct, Generic[T], frozen=True):
     """A query's result, and the log position that it reflects: with several read models, the
     lowest."""
 
     value: T
     position: int
 
-    def map(self, change: Callable[[T], U]) -> "Answer[U]":
+    def map(self, change: Callable[[T], U]) -> "QueryResult[U]":
         """The same position with another value."""
-        return Answer(change(self.value), self.position)
+        return QueryResult(change(self.value), self.position)
 
 
 class Replica(Protocol):
@@ -143,7 +143,7 @@ class ReadModels:
         view._timeout = timeout
         return view
 
-    async def rows(self, row: type[S], query: str, **values: object) -> Answer[list[S]]:
+    async def rows(self, row: type[S], query: str, **values: object) -> QueryResult[list[S]]:
         """The rows of a query, in its order, decoded by the names of its columns. Raises
         ReadModelBehind.
 
@@ -155,7 +155,7 @@ class ReadModels:
                 row, query, names, values, self._own, self._at_least
             )
             if replicated is not None:
-                return Answer(replicated.rows, replicated.position)
+                return QueryResult(replicated.rows, replicated.position)
             self._replica = None
         deadline = clock.time() + self._timeout
         while True:
@@ -170,7 +170,7 @@ class ReadModels:
                     if self._own is None or await self._own.are_in(
                         shown.positions, newer=shown.beside
                     ):
-                        return Answer(shown.rows, shown.position)
+                        return QueryResult(shown.rows, shown.position)
                     continue
             if not await self.waiter.wait(names, self._at_least, deadline - clock.time()):
                 raise ReadModelBehind(f"{', '.join(names)} not yet at {self._at_least}")
@@ -188,7 +188,7 @@ class ReadModels:
         their progress."""
         return await self.waiter.catching_up(self._known)
 
-    async def first(self, row: type[S], query: str, **values: object) -> Answer[S | None]:
+    async def first(self, row: type[S], query: str, **values: object) -> QueryResult[S | None]:
         """The first row of a query, None when there is none."""
         return (await self.rows(row, query, **values)).map(
             lambda found: found[0] if found else None
@@ -196,7 +196,7 @@ class ReadModels:
 
     async def on_active(
         self, name: str, call: Callable[[ActiveSubscription], Awaitable[T]]
-    ) -> Answer[T]:
+    ) -> QueryResult[T]:
         """As `rows`, for a query that `call` runs on the storage of one read model's active
         subscription.
 
@@ -208,7 +208,7 @@ class ReadModels:
         for _ in range(MAX_TRIES):
             subscription = await self._current(name)
             try:
-                return Answer(await call(subscription), subscription.position)
+                return QueryResult(await call(subscription), subscription.position)
             except psycopg.errors.UndefinedTable:
                 continue
         raise ReadModelBehind(f"{name} has no table yet")

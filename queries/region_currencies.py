@@ -4,7 +4,7 @@ import msgspec
 
 from queries.game_pages import GamePages
 from queries.game_tail import GameTail, Since
-from queries.read_models import Answer, ReadModels
+from queries.read_models import QueryResult, ReadModels
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -22,7 +22,7 @@ class RegionCurrencies:
         self._pages = pages
         self._kept: dict[str, _Kept] = {}
 
-    async def currency(self, models: ReadModels, region: str) -> Answer[str]:
+    async def currency(self, models: ReadModels, region: str) -> QueryResult[str]:
         """As `queries.games.currency_of`."""
         models = models.from_primary()
         if models.is_of_caller:
@@ -34,7 +34,7 @@ class RegionCurrencies:
             and max(known_upto, kept.position) >= models.at_least
             and self._tail.is_unchanged(kept.since, None)
         ):
-            return Answer(kept.currency, max(known_upto, kept.position))
+            return QueryResult(kept.currency, max(known_upto, kept.position))
         since = self._tail.settled()
         found = await self._pages.currency(models, region)
         if since is not None and found.position >= since.position:

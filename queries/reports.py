@@ -7,8 +7,8 @@ from uuid import UUID
 
 import msgspec
 
-from queries.paging import Bigint, Listing, SortOrder, page
-from queries.read_models import Answer, ReadModels
+from queries.paging import Bigint, ListQuery, SortOrder, page
+from queries.read_models import QueryResult, ReadModels
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -50,7 +50,7 @@ async def report(
     *,
     limit: int,
     cursor: str | None,
-) -> Answer[Report[T]]:
+) -> QueryResult[Report[T]]:
     """The rows of two queries: a page of `groups` (whose columns the order names), and all
     `totals`. Raises BadCursor."""
     query = f"""
@@ -58,11 +58,11 @@ SELECT f.*, f AS figures, (SELECT json_agg(t) FROM ({totals}) AS t) AS totals
 FROM ({groups}) AS f
 """
     row: type[_Row[T]] = _Row[figures]  # type: ignore[valid-type]
-    found = await page(models, Listing(row, query), order, [], values, limit=limit, cursor=cursor)
+    found = await page(models, ListQuery(row, query), order, [], values, limit=limit, cursor=cursor)
     rows, next_cursor = found.value.items, found.value.next_cursor
     if rows:
         return found.map(
             lambda _: Report([row.figures for row in rows], next_cursor, rows[0].totals)
         )
     rest = await models.rows(figures, totals, **values)
-    return Answer(Report([], None, rest.value), min(found.position, rest.position))
+    return QueryResult(Report([], None, rest.value), min(found.position, rest.position))

@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 
 from queries.paging import MAX_LIMIT
-from queries.read_models import Answer, ReadModels
+from queries.read_models import QueryResult, ReadModels
 from queries.reports import GROUPS, GroupBy, Report, order_of, report
 
 
@@ -50,7 +50,7 @@ async def sales(
     currency: str | None = None,
     limit: int = MAX_LIMIT,
     cursor: str | None = None,
-) -> Answer[Report[Figures]]:
+) -> QueryResult[Report[Figures]]:
     """Sales from the first to the last day (UTC): days in order; sellers and games in each
     currency, those with the most sales first. Raises BadCursor.
     """

@@ -7,15 +7,15 @@ from uuid import UUID
 from eventstore.log import Log
 from projections.as_of import shown_as_of
 from projections.models.shipments import Shipment, Shipments
-from queries.paging import Listing, Page, newest_first, page
-from queries.read_models import Answer, ReadModels
+from queries.paging import ListQuery, Page, newest_first, page
+from queries.read_models import QueryResult, ReadModels
 
 
 class ShipmentOfBuyer(Shipment, kw_only=True):
     buyer_id: UUID
 
 
-_LISTING = Listing(Shipment, "SELECT * FROM @shipments")
+_LISTING = ListQuery(Shipment, "SELECT * FROM @shipments")
 _NEWEST = newest_first("created_position")
 
 _SHIPMENT = """
@@ -25,7 +25,7 @@ WHERE s.shipment_id = %(id)s
 """
 
 
-async def shipment(models: ReadModels, shipment_id: UUID) -> Answer[ShipmentOfBuyer | None]:
+async def shipment(models: ReadModels, shipment_id: UUID) -> QueryResult[ShipmentOfBuyer | None]:
     return await models.first(ShipmentOfBuyer, _SHIPMENT, id=shipment_id)
 
 
@@ -36,7 +36,7 @@ async def shipments(
     status: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
-) -> Answer[Page[Shipment]]:
+) -> QueryResult[Page[Shipment]]:
     """All shipments, or those that a seller may begin to send, the newest first. Raises
     BadCursor."""
     wanted: dict[str, object | None] = {"seller_id": seller_id, "status": status}

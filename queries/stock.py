@@ -10,10 +10,9 @@ from domain.ids import stock_id
 from eventstore.log import Log
 from projections.as_of import row_as_of
 from projections.models.games import PriceRow
-from projections.models.stock import Stock as StockItems
-from projections.models.stock import item_key
-from queries.paging import Listing, Page, newest_first, page
-from queries.read_models import Answer, ReadModels
+from projections.models.stock import StockItems, item_key
+from queries.paging import ListQuery, Page, newest_first, page
+from queries.read_models import QueryResult, ReadModels
 
 
 class Stock(msgspec.Struct, frozen=True):
@@ -72,7 +71,7 @@ WHERE g.kind = 'PHYSICAL'
 """
 _STOCK = f"{_ALL_STOCK} AND g.game_id = %(id)s"
 
-_LISTING = Listing(Stock, _ALL_STOCK)
+_LISTING = ListQuery(Stock, _ALL_STOCK)
 _NEWEST = newest_first("created_position")
 
 # An expired soft hold is available, even if no event says so yet.
@@ -99,7 +98,7 @@ _OFFERS = f"{OFFERS} WHERE g.game_id = ANY (%(ids)s)"
 _AVAILABILITY = f"{_OFFERS} AND g.status <> 'DRAFT'"
 
 
-async def stock(models: ReadModels, product_id: UUID) -> Answer[Stock | None]:
+async def stock(models: ReadModels, product_id: UUID) -> QueryResult[Stock | None]:
     """The stock of a physical game."""
     return await models.first(Stock, _STOCK, id=product_id)
 
@@ -111,7 +110,7 @@ async def stocks(
     at_most: int | None = None,
     limit: int = 50,
     cursor: str | None = None,
-) -> Answer[Page[Stock]]:
+) -> QueryResult[Page[Stock]]:
     """The stock of physical games, of one seller or of all, the newest game first. With `at_most`,
     only games with at most so many units available, without retired ones. Raises BadCursor."""
     conditions: list[str] = []
@@ -135,14 +134,14 @@ async def stock_as_of(log: Log, product_id: UUID, moment: int | datetime) -> Sto
 
 async def availability(
     models: ReadModels, product_id: UUID, now: datetime
-) -> Answer[Availability | None]:
+) -> QueryResult[Availability | None]:
     """A game's availability; None for a draft. A retired physical game has no unit available."""
     return await models.first(Availability, _AVAILABILITY, ids=[product_id], now=now)
 
 
 async def offers(
     models: ReadModels, product_ids: Sequence[UUID], now: datetime
-) -> Answer[dict[UUID, Offer]]:
+) -> QueryResult[dict[UUID, Offer]]:
     """The availability, images and prices of these games, by id."""
     found = await models.rows(Offer, _OFFERS, ids=list(product_ids), now=now)
     return found.map(lambda rows: {row.product_id: row for row in rows})

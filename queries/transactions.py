@@ -3,16 +3,16 @@
 from uuid import UUID
 
 from projections.models.transactions import Transaction
-from queries.paging import Listing, Page, newest_first, page
-from queries.read_models import Answer, ReadModels
+from queries.paging import ListQuery, Page, newest_first, page
+from queries.read_models import QueryResult, ReadModels
 
-_LISTING = Listing(Transaction, "SELECT * FROM @transactions")
+_LISTING = ListQuery(Transaction, "SELECT * FROM @transactions")
 _NEWEST = newest_first("created_position")
 
 _TRANSACTION = "SELECT * FROM @transactions WHERE transaction_id = %(id)s"
 
 
-async def transaction(models: ReadModels, transaction_id: UUID) -> Answer[Transaction | None]:
+async def transaction(models: ReadModels, transaction_id: UUID) -> QueryResult[Transaction | None]:
     return await models.first(Transaction, _TRANSACTION, id=transaction_id)
 
 
@@ -23,7 +23,7 @@ async def transactions(
     status: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
-) -> Answer[Page[Transaction]]:
+) -> QueryResult[Page[Transaction]]:
     """Transactions, of one person or of all, the newest first. Raises BadCursor."""
     wanted: dict[str, object | None] = {"user_id": user_id, "status": status}
     values = {name: value for name, value in wanted.items() if value is not None}

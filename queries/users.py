@@ -3,16 +3,16 @@
 from uuid import UUID
 
 from projections.models.users import User
-from queries.paging import Listing, Page, newest_first, page
-from queries.read_models import Answer, ReadModels
+from queries.paging import ListQuery, Page, newest_first, page
+from queries.read_models import QueryResult, ReadModels
 
-_LISTING = Listing(User, "SELECT * FROM @users")
+_LISTING = ListQuery(User, "SELECT * FROM @users")
 _NEWEST = newest_first("created_position")
 
 _USER = "SELECT * FROM @users WHERE user_id = %(id)s"
 
 
-async def user(models: ReadModels, user_id: UUID) -> Answer[User | None]:
+async def user(models: ReadModels, user_id: UUID) -> QueryResult[User | None]:
     return await models.first(User, _USER, id=user_id)
 
 
@@ -24,7 +24,7 @@ async def users(
     status: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
-) -> Answer[Page[User]]:
+) -> QueryResult[Page[User]]:
     """Accounts, the newest first; `mailbox` is the key of an address. Raises BadCursor."""
     wanted = {"mailbox": mailbox, "account_type": account_type, "status": status}
     values: dict[str, object] = {name: value for name, value in wanted.items() if value is not None}

@@ -6,13 +6,13 @@ from uuid import UUID
 from eventstore.log import Log
 from projections.as_of import shown_as_of
 from projections.models.wallets import Wallet, WalletMovement, Wallets
-from queries.paging import Listing, Page, newest_first, page
-from queries.read_models import Answer, ReadModels
+from queries.paging import ListQuery, Page, newest_first, page
+from queries.read_models import QueryResult, ReadModels
 
-_WALLETS = Listing(Wallet, "SELECT * FROM @wallets")
+_WALLETS = ListQuery(Wallet, "SELECT * FROM @wallets")
 _NEWEST = newest_first("created_position")
 
-_STATEMENT = Listing(WalletMovement, "SELECT * FROM @wallet_movements")
+_STATEMENT = ListQuery(WalletMovement, "SELECT * FROM @wallet_movements")
 _LATEST = newest_first("position")
 
 _WALLET = "SELECT * FROM @wallets WHERE wallet_id = %(id)s"
@@ -20,11 +20,11 @@ _WALLETS_OF = "SELECT * FROM @wallets WHERE user_id = %(user)s ORDER BY currency
 _WALLET_IN = "SELECT * FROM @wallets WHERE user_id = %(user)s AND currency = %(currency)s"
 
 
-async def wallet(models: ReadModels, wallet_id: UUID) -> Answer[Wallet | None]:
+async def wallet(models: ReadModels, wallet_id: UUID) -> QueryResult[Wallet | None]:
     return await models.first(Wallet, _WALLET, id=wallet_id)
 
 
-async def wallets_of(models: ReadModels, user_id: UUID) -> Answer[list[Wallet]]:
+async def wallets_of(models: ReadModels, user_id: UUID) -> QueryResult[list[Wallet]]:
     """A person's wallets, by currency: at most one in each."""
     return await models.rows(Wallet, _WALLETS_OF, user=user_id)
 
@@ -37,7 +37,7 @@ async def wallets(
     currency: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
-) -> Answer[Page[Wallet]]:
+) -> QueryResult[Page[Wallet]]:
     """All wallets, the newest first. Raises BadCursor."""
     wanted: dict[str, object | None] = {"user_id": user_id, "status": status, "currency": currency}
     values = {name: value for name, value in wanted.items() if value is not None}
@@ -45,7 +45,7 @@ async def wallets(
     return await page(models, _WALLETS, _NEWEST, conditions, values, limit=limit, cursor=cursor)
 
 
-async def wallet_in(models: ReadModels, user_id: UUID, currency: str) -> Answer[Wallet | None]:
+async def wallet_in(models: ReadModels, user_id: UUID, currency: str) -> QueryResult[Wallet | None]:
     """A person's wallet in a currency."""
     return await models.first(Wallet, _WALLET_IN, user=user_id, currency=currency)
 
@@ -57,7 +57,7 @@ async def wallet_as_of(log: Log, wallet_id: UUID, moment: int | datetime) -> Wal
 
 async def statement(
     models: ReadModels, wallet_id: UUID, *, limit: int = 50, cursor: str | None = None
-) -> Answer[Page[WalletMovement]]:
+) -> QueryResult[Page[WalletMovement]]:
     """A wallet's movements, the latest first. Raises BadCursor."""
     conditions = ["wallet_id = %(wallet)s"]
     return await page(

@@ -3,24 +3,24 @@
 from uuid import UUID
 
 from projections.models.webhook_endpoints import WebhookDelivery, WebhookEndpoint
-from queries.paging import Listing, Page, newest_first, page
-from queries.read_models import Answer, ReadModels
+from queries.paging import ListQuery, Page, newest_first, page
+from queries.read_models import QueryResult, ReadModels
 
-_ENDPOINTS = Listing(WebhookEndpoint, "SELECT * FROM @webhook_endpoints")
-_DELIVERIES = Listing(WebhookDelivery, "SELECT * FROM @webhook_deliveries")
+_ENDPOINTS = ListQuery(WebhookEndpoint, "SELECT * FROM @webhook_endpoints")
+_DELIVERIES = ListQuery(WebhookDelivery, "SELECT * FROM @webhook_deliveries")
 _NEWEST = newest_first("created_position")
 
 _ENDPOINT = "SELECT * FROM @webhook_endpoints WHERE endpoint_id = %(id)s"
 
 
-async def endpoint(models: ReadModels, endpoint_id: UUID) -> Answer[WebhookEndpoint | None]:
+async def endpoint(models: ReadModels, endpoint_id: UUID) -> QueryResult[WebhookEndpoint | None]:
     """One endpoint; None also when it was deleted."""
     return await models.first(WebhookEndpoint, _ENDPOINT, id=endpoint_id)
 
 
 async def endpoints(
     models: ReadModels, *, seller_id: UUID | None = None, limit: int = 50, cursor: str | None = None
-) -> Answer[Page[WebhookEndpoint]]:
+) -> QueryResult[Page[WebhookEndpoint]]:
     """Endpoints, of one seller or of all, the newest first. Raises BadCursor."""
     conditions = [] if seller_id is None else ["seller_id = %(seller)s"]
     values: dict[str, object] = {} if seller_id is None else {"seller": seller_id}
@@ -34,7 +34,7 @@ async def deliveries(
     status: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
-) -> Answer[Page[WebhookDelivery]]:
+) -> QueryResult[Page[WebhookDelivery]]:
     """The deliveries to an endpoint, the newest first. Raises BadCursor."""
     wanted: dict[str, object | None] = {"endpoint_id": endpoint_id, "status": status}
     values = {name: value for name, value in wanted.items() if value is not None}

@@ -71,7 +71,7 @@ def run(settings: Settings) -> int:
     """Start everything, print where to click, and run until asked to stop. Returns the exit code.
     Raises CannotStart."""
     stopping = _Stopping()
-    with suppress(Stopped), ExitStack() as stack:
+    with suppress(StopRequested), ExitStack() as stack:
         with stopping.interruptible():
             open_home(settings.home)
             stack.enter_context(_only_instance(settings.home))
@@ -136,7 +136,7 @@ def _embedded(settings: Settings) -> EmbeddedPostgres:
     return EmbeddedPostgres(settings.home, settings={"max_connections": str(most)})
 
 
-class Stopped(KeyboardInterrupt):
+class StopRequested(KeyboardInterrupt):
     """SIGTERM or SIGINT arrived. It derives from this class because asyncio and psycopg then let it
     through at once."""
 
@@ -159,16 +159,16 @@ class _Stopping:
             os._exit(128 + number)
         self.asked = True
         if self._at_once:
-            raise Stopped
+            raise StopRequested
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
         """While the block runs, a signal interrupts it, whatever it is waiting for. Raises
-        Stopped."""
+        StopRequested."""
         self._at_once = True
         try:
             if self.asked:
-                raise Stopped
+                raise StopRequested
             yield
         finally:
             self._at_once = False

@@ -60,7 +60,7 @@ Expected = int | StreamState
 """The revision of a stream's last event, or whether it exists."""
 
 
-class Refused(Exception):
+class WrongRevision(Exception):
     """A stream was not in the expected state. Nothing was appended by this call.
 
     `actual` has the revisions of streams that were not, as far as known; negative: there is none.
@@ -149,8 +149,8 @@ class Kurrentdb:
         """Append to one or several streams, all or nothing, if all streams are as `expected`:
         those that are appended to, and others.
 
-        Raises Refused, TooLarge. A server before 26.1 cannot check streams that are not appended
-        to in the same transaction: they are looked at just before it.
+        Raises WrongRevision, TooLarge. A server before 26.1 cannot check streams that are not
+        appended to in the same transaction: they are looked at just before it.
         """
         seconds = CALL_SECONDS + sum(len(each.data) for each in records) / BYTES_A_SECOND
         if self._has_checks:
@@ -174,7 +174,7 @@ class Kurrentdb:
         for name in expected.keys() - events.keys():
             last = await self.last(name)
             if (StreamState.NO_STREAM if last is None else last.stream_position) != expected[name]:
-                raise Refused({name: -1 if last is None else last.stream_position})
+                raise WrongRevision({name: -1 if last is None else last.stream_position})
         appends = [NewEvents(name, added, expected[name]) for name, added in events.items()]
         await self._call(
             lambda client: client.multi_append_to_stream(appends, timeout=seconds), seconds
@@ -205,7 +205,7 @@ class Kurrentdb:
 
     async def delete(self, stream: str, revision: int) -> None:
         """Delete a stream whose last event has this revision; it may begin again. Nothing happens
-        to one that is deleted. Raises Refused."""
+        to one that is deleted. Raises WrongRevision."""
         with suppress(_Gone):
             await self._call(
                 lambda client: client.delete_stream(
@@ -217,7 +217,7 @@ class Kurrentdb:
         """Check, without appending, that an append would be accepted: by one that the leader must
         refuse, as it expects a stream that does not exist."""
         record = NewRecord(_PROOF, "ludoteca.proof.v1", b"{}")
-        with suppress(Refused):
+        with suppress(WrongRevision):
             await self.append([record], {_PROOF: StreamState.EXISTS})
 
     async def _call(
@@ -225,7 +225,7 @@ class Kurrentdb:
         call: Callable[[AsyncKurrentDBClient], Coroutine[object, object, Result]],
         seconds: float = CALL_SECONDS,
     ) -> Result:
-        """Make a call, for a bounded time. Raises LogUnavailable, Refused, TooLarge,
+        """Make a call, for a bounded time. Raises LogUnavailable, WrongRevision, TooLarge,
         _Unimplemented, _Gone."""
         client = self._client
         # In a task of its own: the package takes some cancellations for failures, and tries again.
@@ -266,13 +266,13 @@ def _meaning(error: Exception) -> Exception:
     return LogUnavailable("KurrentDB cannot be reached, or has no leader")
 
 
-def _refusal(error: Exception) -> Refused | None:
+def _refusal(error: Exception) -> WrongRevision | None:
     match error:
         case WrongCurrentVersionError(stream_name=str(name), actual_version=int(revision)):
-            return Refused({name: revision})
+            return WrongRevision({name: revision})
         case ConsistencyChecksFailedError():
             failed = [failure.stream_state_failure for failure in error.failures]
-            return Refused({each.stream_name: each.actual_state for each in failed if each})
+            return WrongRevision({each.stream_name: each.actual_state for each in failed if each})
         case WrongCurrentVersionError() | StreamTombstonedError():
-            return Refused({})
+            return WrongRevision({})
     return None

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.kurrentdb.client import Kurrentdb, Refused
+from adapters.kurrentdb.client import Kurrentdb, WrongRevision
 from adapters.kurrentdb.mirror_state import require_going
 from adapters.kurrentdb.new_append import NewAppend
 from adapters.kurrentdb.wire import CopiedOnce, once_name, read, stream_id_of, stream_name
@@ -167,7 +167,7 @@ class KurrentLog(PostgresLog):
                 await self._lose(append, once)
             try:
                 await self._send(append)
-            except Refused as refused:
+            except WrongRevision as refused:
                 await self._lose(append, once, refused)
             with self.while_there():
                 last = await self._place(append.last, seen)
@@ -179,7 +179,7 @@ class KurrentLog(PostgresLog):
         return Appended(first, last.position, last.recorded_at, append.event_ids)
 
     async def _send(self, append: NewAppend) -> None:
-        """Have KurrentDB take the append, or find that it has. Raises Refused, TooLarge,
+        """Have KurrentDB take the append, or find that it has. Raises WrongRevision, TooLarge,
         LogUnavailable."""
         until, since = monotonic() + SEND_SECONDS, cancellations()
         while True:
@@ -187,7 +187,7 @@ class KurrentLog(PostgresLog):
             try:
                 try:
                     await self._server.append(append.records, append.expected)
-                except Refused:
+                except WrongRevision:
                     # by itself: an earlier try may have been taken, and its answer lost
                     if not await self._was_taken(append):
                         raise
@@ -203,7 +203,7 @@ class KurrentLog(PostgresLog):
         return there is not None and there.id == append.event_ids[0]
 
     async def _lose(
-        self, append: NewAppend, once: IdempotencyKey | None, refused: Refused | None = None
+        self, append: NewAppend, once: IdempotencyKey | None, refused: WrongRevision | None = None
     ) -> NoReturn:
         """Tell why an append was refused, once the mirror has it. Raises AlreadyDone,
         VersionConflict, LogUnavailable."""
@@ -336,5 +336,5 @@ class KurrentLog(PostgresLog):
         if recorded is None or not isinstance(once, CopiedOnce):
             return
         if once.expires_at is not None and once.expires_at < self._clock.now():
-            with suppress(Refused):
+            with suppress(WrongRevision):
                 await self._server.delete(once_name(key), recorded.stream_position)

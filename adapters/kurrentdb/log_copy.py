@@ -62,7 +62,7 @@ class CopyError(Exception):
     """The two histories differ, or the copy is not what was copied. The message says where."""
 
 
-class Verified(msgspec.Struct, frozen=True):
+class VerifiedCopy(msgspec.Struct, frozen=True):
     """A verified copy: both logs have the same hash at the position."""
 
     position: int
@@ -72,7 +72,7 @@ class Verified(msgspec.Struct, frozen=True):
 # -- to KurrentDB ----------------------------------------------------------------------------------
 
 
-async def to_kurrentdb(url: str, kurrentdb_url: str, progress: Progress) -> Verified:
+async def to_kurrentdb(url: str, kurrentdb_url: str, progress: Progress) -> VerifiedCopy:
     """Copy PostgreSQL's events and idempotency keys, as far as the log goes now.
 
     Raises CopyError, ConnectionError, psycopg.Error.
@@ -208,7 +208,7 @@ async def _append(
 
 async def _verify_kurrentdb(
     conn: psycopg.AsyncConnection, client: AsyncKurrentDBClient, head: int, progress: Progress
-) -> Verified:
+) -> VerifiedCopy:
     """Compute the chain of what KurrentDB has. Raises CopyError unless it is PostgreSQL's."""
     chain, records = MirroredChain(), list[Copied | CopiedOnce]()
     async with following.following(client, 0) as inbox:
@@ -226,13 +226,15 @@ async def _verify_kurrentdb(
             progress("events verified", chain.position, head)
     if chain.position < head:
         raise CopyError(f"the copy ends at position {chain.position}, and not at {head}")
-    return Verified(chain.position, chain.hash)
+    return VerifiedCopy(chain.position, chain.hash)
 
 
 # -- to PostgreSQL ---------------------------------------------------------------------------------
 
 
-async def to_postgresql(kurrentdb_url: str, url: str, codec: Codec, progress: Progress) -> Verified:
+async def to_postgresql(
+    kurrentdb_url: str, url: str, codec: Codec, progress: Progress
+) -> VerifiedCopy:
     """Copy KurrentDB's events and idempotency keys into a migrated database. PostgreSQL is the log
     of record from then on.
 
@@ -264,14 +266,14 @@ async def _mirrored(mirror: Mirror, progress: Progress) -> Checkpoint:
             await asyncio.sleep(failures / 2)
 
 
-async def _verify_postgresql(url: str, codec: Codec, upto: int, progress: Progress) -> Verified:
+async def _verify_postgresql(url: str, codec: Codec, upto: int, progress: Progress) -> VerifiedCopy:
     verifier = ChainVerifier()
     async with PostgresLog.open(url, codec, pool_size=2) as log:
         async for step in log.verify(verifier, upto=upto):
             if isinstance(step, Fault):
                 raise CopyError(f"position {step.position}: {step.reason}")
             progress("events verified", step, upto)
-    return Verified(verifier.position, verifier.hash)
+    return VerifiedCopy(verifier.position, verifier.hash)
 
 
 async def _number(conn: psycopg.AsyncConnection, query: LiteralString) -> int:

@@ -9,7 +9,7 @@ from api.route_table import RouteTable
 from api.routing import CheckedRoute
 
 
-class Dispatch:
+class RouteDispatch:
     """The innermost middleware: what is left to `app` goes through FastAPI's own middlewares and
     its router, which tries each route in turn."""
 

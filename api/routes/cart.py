@@ -22,7 +22,7 @@ from commands.aggregates import CART
 from commands.caller import Caller
 from commands.carts import CartChanged
 from commands.handler import CommandResult
-from commands.order_saga import Placed
+from commands.order_saga import OrderIds
 from commands.orders import OrderAndPayment
 from domain.cart import Cart, Item
 from domain.cart_review import LineChange
@@ -221,15 +221,15 @@ async def check_out(
     method = body.payment_method.method() if body.payment_method else None
     address = body.shipping_address.model_dump(exclude_none=True) if body.shipping_address else None
 
-    async def again(done: IdempotencyRecord) -> Placed | CartChanged:
+    async def again(done: IdempotencyRecord) -> OrderIds | CartChanged:
         if "changes" in done.result_ids:
             changes = msgspec.json.decode(done.result_ids["changes"], type=list[LineChange])
             return CartChanged(UUID(done.result_ids["cart_id"]), changes)
-        placed = Placed(UUID(done.result_ids["order_id"]), UUID(done.result_ids["payment_id"]))
+        placed = OrderIds(UUID(done.result_ids["order_id"]), UUID(done.result_ids["payment_id"]))
         await refresh_order(services, placed.order_id)
         return placed
 
-    async def reply(result: CommandResult[Placed | CartChanged]) -> Response:
+    async def reply(result: CommandResult[OrderIds | CartChanged]) -> Response:
         if isinstance(result.value, CartChanged):
             return _changed(request, result.value, await position_of(result, services))
         order_id = result.value.order_id

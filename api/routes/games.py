@@ -24,8 +24,7 @@ from domain.ids import stock_id
 from projections.models.games import Game
 from queries import games as games_query
 from queries import paging
-from queries.read_models import Answer as Found
-from queries.read_models import ReadModels
+from queries.read_models import QueryResult, ReadModels
 from queries.search.port import Sort as SearchSort
 from queries.search.searching import SearchQuery
 from queries.stock import offers
@@ -228,7 +227,7 @@ async def _offered(
     request: Request,
     services: Services,
     reads: ReadModels,
-    found: Found[paging.Page[Game]],
+    found: QueryResult[paging.Page[Game]],
     region: str,
 ) -> tuple[Content, int]:
     """A page of games with their prices and, for physical ones, the available quantity; and the

@@ -18,10 +18,9 @@ from domain.errors import NotFound
 from domain.ledger import seller_account
 from projections.models.ledger import LedgerEntry
 from queries import ledger as ledger_query
-from queries.ledger import Account
+from queries.ledger import LedgerAccount
 from queries.paging import Page as FoundPage
-from queries.read_models import Answer as FoundAnswer
-from queries.read_models import ReadModels
+from queries.read_models import QueryResult, ReadModels
 
 router = APIRouter(prefix="/api/v1", tags=["ledger"])
 
@@ -138,7 +137,9 @@ async def get_account(
     if not caller.is_admin and account_id != _own_account(caller):
         raise not_yours("account")
 
-    async def ask(models: ReadModels) -> FoundAnswer[tuple[Account, list[Account]] | None]:
+    async def ask(
+        models: ReadModels,
+    ) -> QueryResult[tuple[LedgerAccount, list[LedgerAccount]] | None]:
         found = await ledger_query.account(models, account_id)
         return found.map(
             lambda rows: next(
@@ -173,7 +174,7 @@ async def get_ledger_transaction(
 ) -> Response:
     """Return the ledger transaction of one event. Requires ADMIN."""
 
-    async def ask(models: ReadModels) -> FoundAnswer[list[LedgerEntry] | None]:
+    async def ask(models: ReadModels) -> QueryResult[list[LedgerEntry] | None]:
         return (await ledger_query.ledger_transaction(models, ledger_transaction_id)).map(
             lambda rows: rows or None
         )

@@ -18,8 +18,7 @@ from domain.regions import ANY_REGION
 from queries import library as library_query
 from queries.library import OfferedGame
 from queries.paging import Page as FoundPage
-from queries.read_models import Answer as FoundAnswer
-from queries.read_models import ReadModels
+from queries.read_models import QueryResult, ReadModels
 from queries.search.searching import SearchQuery
 
 router = APIRouter(prefix="/api/v1", tags=["library"])
@@ -76,7 +75,7 @@ async def _owned(
     genre: str | None,
     limit: int,
     cursor: str | None,
-) -> FoundAnswer[FoundPage[OfferedGame]]:
+) -> QueryResult[FoundPage[OfferedGame]]:
     library = partial(
         library_query.offered_library,
         reads,
@@ -93,4 +92,4 @@ async def _owned(
     query = SearchQuery(q=q, game_ids=owned.value, limit=FOUND_AT_MOST)
     result = await services.search.search(reads, query)
     page = await library(game_ids=[item.document.game_id for item in result.value.items])
-    return FoundAnswer(page.value, min(page.position, result.position))
+    return QueryResult(page.value, min(page.position, result.position))

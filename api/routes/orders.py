@@ -30,7 +30,7 @@ from api.views.shipments import ShipmentView
 from commands.aggregates import ORDER
 from commands.caller import Caller
 from commands.handler import CommandResult
-from commands.order_saga import Placed
+from commands.order_saga import OrderIds
 from commands.orders import OrderAndPayment
 from domain.orders import Status
 from eventstore.log import IdempotencyRecord
@@ -127,12 +127,12 @@ async def place_order(
     `game_unavailable`; 402 `payment_failed` if the payment fails while the request waits."""
     method = body.payment_method.method() if body.payment_method else None
 
-    async def again(done: IdempotencyRecord) -> Placed:
-        placed = Placed(UUID(done.result_ids["order_id"]), UUID(done.result_ids["payment_id"]))
+    async def again(done: IdempotencyRecord) -> OrderIds:
+        placed = OrderIds(UUID(done.result_ids["order_id"]), UUID(done.result_ids["payment_id"]))
         await refresh_order(services, placed.order_id)
         return placed
 
-    async def reply(result: CommandResult[Placed]) -> Response:
+    async def reply(result: CommandResult[OrderIds]) -> Response:
         order_id = result.value.order_id
         now, position = await wait_as_preferred(services, order_id, result, prefer)
         if now.payment.status == "FAILED":

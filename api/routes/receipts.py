@@ -13,8 +13,7 @@ from api.views.receipts import ReceiptView, first_issued
 from commands.aggregates import ORDER
 from domain.errors import NotFound
 from queries import orders as orders_query
-from queries.read_models import Answer as Found
-from queries.read_models import ReadModels
+from queries.read_models import QueryResult, ReadModels
 
 router = APIRouter(prefix="/api/v1", tags=["orders"])
 
@@ -32,7 +31,7 @@ async def get_receipt(
     """Return the fiscal receipt of an order (its buyer, ADMIN). Errors: 404 `receipt_not_found`
     until one is issued; a free order gets none."""
 
-    async def ask(models: ReadModels) -> Found[orders_query.Order | None]:
+    async def ask(models: ReadModels) -> QueryResult[orders_query.Order | None]:
         return await orders_query.order(models, order_id)
 
     order, position = await found(services, reads, ask, ORDER.missing)

@@ -8,13 +8,13 @@ from uuid import UUID
 from api.services import Services
 from api.views.games import GameView, Offered, offer_of
 from domain.ids import stock_id
-from queries.read_models import Answer, ReadModels
+from queries.read_models import QueryResult, ReadModels
 from queries.stock import Offer, offers
 
 
 async def offers_of(
     services: Services, reads: ReadModels, games: Sequence[Offered]
-) -> Answer[dict[UUID, Offer]]:
+) -> QueryResult[dict[UUID, Offer]]:
     """The offers of some games, by game id."""
     return await offers(reads, [game.game_id for game in games], services.clock.now())
 

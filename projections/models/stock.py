@@ -69,7 +69,7 @@ def _item_and_hold(event: Held | Ended, env: Placed) -> list[tuple[UUID, UUID]]:
     return [_item(event, env), (env.stream_id, event.reservation_id)]
 
 
-class Stock(Projection[StockRow]):
+class StockItems(Projection[StockRow]):
     """Every stock item, and the holds on it."""
 
     name, version, row = "stock", 2, StockRow

@@ -69,7 +69,7 @@ class Beginning(msgspec.Struct, frozen=True):
     stream_ids: tuple[UUID, ...]
 
 
-class Page(msgspec.Struct, frozen=True):
+class ChangePage(msgspec.Struct, frozen=True):
     """Changes in log order, complete up to the position `reached`."""
 
     changes: list[StatusChange]
@@ -164,7 +164,7 @@ class StatusChanges:
 
     async def page(
         self, stream_ids: Collection[UUID], after: int, upto: int, limit: int = PAGE
-    ) -> Page:
+    ) -> ChangePage:
         """The earliest changes of these streams with after < position ≤ upto, from at most `limit`
         events."""
         wanted = {
@@ -185,7 +185,7 @@ class StatusChanges:
             for change in _changes(self._log.codec, list(stream))
             if change.position > after
         ]
-        return Page(
+        return ChangePage(
             sorted(changes, key=lambda each: each.position),
             max(news) if len(news) == limit else upto,
         )

@@ -21,7 +21,7 @@ from eventstore.database.postgres import AWAY
 from projections.search.projection import GamesText
 from queries.game_changes import ANY_CHANGE, MAX_SCANNED_POSITIONS
 from queries.positions import ActiveSubscription
-from queries.read_models import Answer, ReadModels
+from queries.read_models import QueryResult, ReadModels
 from queries.search.port import SearchUnavailable
 from queries.search.postgres import ActiveGameIndex, PostgresGameIndex
 from queries.search.searching import GameSearch, SearchQuery, SearchResult, Title, begun_by
@@ -80,7 +80,7 @@ class SearchEngines:
 
     async def search(
         self, reads: ReadModels, query: SearchQuery, now: datetime | None = None
-    ) -> Answer[SearchResult]:
+    ) -> QueryResult[SearchResult]:
         """See `GameSearch`. With `now`, the offers that PostgreSQL found along with the games are
         in the result. Raises what `ReadModels.rows` does, too."""
         # the engine that began a list continues it
@@ -89,7 +89,9 @@ class SearchEngines:
             reads, lambda engine: engine.search(query), None if goes_on else self._first, now
         )
 
-    async def suggest(self, reads: ReadModels, prefix: str, limit: int = 10) -> Answer[list[Title]]:
+    async def suggest(
+        self, reads: ReadModels, prefix: str, limit: int = 10
+    ) -> QueryResult[list[Title]]:
         """See `GameSearch`. Raises what `ReadModels.rows` does, too."""
         return await self._ask(reads, lambda engine: engine.suggest(prefix, limit), self._first)
 
@@ -99,7 +101,7 @@ class SearchEngines:
         ask: Callable[[GameSearch], Awaitable[T]],
         first: Engine | None,
         now: datetime | None = None,
-    ) -> Answer[T]:
+    ) -> QueryResult[T]:
         if first is not None:
             found = await self._ask_first(reads, ask, first)
             if found is not None:
@@ -108,11 +110,11 @@ class SearchEngines:
         value = await ask(GameSearch(active))
         if active.position is None:  # nothing had to be looked up
             return await reads.on_active(GamesText.name, lambda _: _already(value))
-        return Answer(value, active.position)
+        return QueryResult(value, active.position)
 
     async def _ask_first(
         self, reads: ReadModels, ask: Callable[[GameSearch], Awaitable[T]], first: Engine
-    ) -> Answer[T] | None:
+    ) -> QueryResult[T] | None:
         """The first engine's answer, None when it cannot."""
 
         async def answer(documents: ActiveSubscription) -> T | None:
@@ -127,7 +129,7 @@ class SearchEngines:
         if found.value is None:
             return None
         self._note(None)
-        return Answer(found.value, found.position)
+        return QueryResult(found.value, found.position)
 
     async def check(self, reads: ReadModels) -> None:
         """Check as a search would. Raises SearchUnavailable when PostgreSQL would answer instead of

@@ -72,7 +72,7 @@ class EventLine(msgspec.Struct, gc=False, omit_defaults=True):
     payload_base64: str | None = None
 
 
-class Once(msgspec.Struct, frozen=True, omit_defaults=True):
+class ArchivedKey(msgspec.Struct, frozen=True, omit_defaults=True):
     """An idempotency key, as `log.once` has it; `fingerprint` is hex."""
 
     key: UUID
@@ -102,7 +102,7 @@ class End(msgspec.Struct, frozen=True):
 class OtherLine(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A line after the events: one of these."""
 
-    once: Once | None = None
+    once: ArchivedKey | None = None
     consumer: Consumer | None = None
     end: End | None = None
 

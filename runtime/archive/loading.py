@@ -13,7 +13,7 @@ from eventstore.chain import GENESIS
 from eventstore.database.locks import END_OF_LOG
 from eventstore.head import APPENDED
 from runtime.archive.checking import BINARY_END, BINARY_HEAD, COLUMNS, Checked
-from runtime.archive.lines import ArchiveFault, Consumer, Once
+from runtime.archive.lines import ArchivedKey, ArchiveFault, Consumer
 from runtime.archive.reading import Archive, Checkers, Part, check_joints
 
 LOCK_SECONDS = 20
@@ -233,7 +233,7 @@ def _put(
     consumers: list[Consumer] = []
     with _refused(archive, archive.header.events + 1), conn.cursor().copy(_COPY_ONCES) as copy:
         for part in after:
-            if isinstance(part, Once):
+            if isinstance(part, ArchivedKey):
                 fingerprint = bytes.fromhex(part.fingerprint)
                 row = (part.key, fingerprint, part.refs, part.position, part.expires_at)
                 copy.write_row(row)

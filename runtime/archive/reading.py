@@ -19,11 +19,11 @@ from eventstore.database.release import RELEASE
 from runtime.archive.checking import Block, Checked, Flaw, check, end_of
 from runtime.archive.lines import (
     FORMAT,
+    ArchivedKey,
     ArchiveFault,
     Consumer,
     End,
     Header,
-    Once,
     OtherLine,
     opened,
 )
@@ -40,7 +40,7 @@ BYTES_EACH = 16 << 20
 
 _SPAWN = get_context("spawn")
 
-Part = Checked | Once | Consumer
+Part = Checked | ArchivedKey | Consumer
 """What an archive is read as."""
 
 
@@ -146,7 +146,7 @@ class Archive:
                 self.path, "not the event that the header names as the last", lines.number, position
             )
 
-    def _rest(self, lines: "_Lines", limit: int) -> Iterator[Once | Consumer]:
+    def _rest(self, lines: "_Lines", limit: int) -> Iterator[ArchivedKey | Consumer]:
         onces = consumers = 0
         while text := lines.next():
             line = self._other(text, lines.number)

@@ -13,11 +13,11 @@ from eventstore.log import Envelope
 from eventstore.pages import PAYLOAD, bounded, fitting
 from runtime.archive.lines import (
     FORMAT,
+    ArchivedKey,
     Consumer,
     End,
     EventLine,
     Header,
-    Once,
     OtherLine,
     stored,
 )
@@ -130,6 +130,6 @@ def _write_onces(conn: psycopg.Connection, sink: BinaryIO, header: Header) -> in
     with conn.cursor("onces") as cursor:
         cursor.itersize = PAGE
         for row in cursor.execute(_ONCES, (header.after, header.position)):
-            sink.write(_encode(OtherLine(once=Once(*row))) + b"\n")
+            sink.write(_encode(OtherLine(once=ArchivedKey(*row))) + b"\n")
             count += 1
     return count

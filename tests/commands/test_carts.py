@@ -10,7 +10,7 @@ import pytest
 
 from commands.caller import SYSTEM
 from commands.carts import CartChanged
-from commands.order_saga import Placed
+from commands.order_saga import OrderIds
 from domain.cart import (
     CartAbandoned,
     CartCreated,
@@ -291,7 +291,7 @@ async def test_checked_out_it_is_an_order_that_holds_the_stock(shop: Shop) -> No
         shop.carts.check_out(ANA, CARD, ADDRESS)
     )
     made = (await checkout.then(*ordered())).value
-    assert isinstance(made, Placed)
+    assert isinstance(made, OrderIds)
     (placed,) = await shop.log.read_stream(made.order_id)
     assert isinstance(placed.event, OrderCreated)
     assert (placed.event.total_cents, placed.event.shipping_address) == (3998, ADDRESS)
@@ -385,6 +385,6 @@ async def test_under_a_key_it_is_checked_out_once(shop: Shop) -> None:
         await shop.append(streams)
     once = IdempotencyKey(an_id("key"))
     made = (await shop.carts.check_out(ANA, CARD, None, once=once)).value
-    assert isinstance(made, Placed)
+    assert isinstance(made, OrderIds)
     done = await shop.when(shop.carts.check_out(ANA, CARD, None, once=once)).then_known()
     assert done.result_ids == {"order_id": str(made.order_id), "payment_id": str(made.payment_id)}

@@ -29,7 +29,7 @@ from domain.inventory import (
 )
 from domain.reservations import HoldName
 from eventstore.snapshots import plain
-from projections.models.stock import Stock as StockRows
+from projections.models.stock import StockItems
 from tests.support.events.history import History
 from tests.support.given_when_then import NOON, an_id, fold, given, when
 
@@ -321,7 +321,7 @@ class Shelf(RuleBasedStateMachine):
     def the_read_model_has_the_same_holds(self) -> None:
         if not hasattr(self, "stock"):
             return
-        rows = {row.hold_id: row for row in StockRows().fold(self.history.events).all()}
+        rows = {row.hold_id: row for row in StockItems().fold(self.history.events).all()}
         item = rows.pop(SHELF)
         sums = self.stock.total, self.stock.available, self.stock.reserved, self.stock.allocated
         assert (item.total, item.available, item.reserved, item.allocated) == sums

@@ -50,7 +50,7 @@ from eventstore.repository import SNAPSHOT_BYTES_PER_EVENT, Repository
 from eventstore.snapshots import Snapshots, plain
 from eventstore.unit_of_work import UnitOfWork
 from kit.forgotten import FORGOTTEN
-from projections.models.stock import Stock as StockRows
+from projections.models.stock import StockItems
 from projections.projection import Projection, Rows, key_of
 from runtime.wiring.codec import codec
 from tests.support.databases.counted_reads import CountedReads
@@ -152,7 +152,7 @@ def test_what_is_past_its_time_is_ended_in_parts_unless_more_is_needed() -> None
 
 
 def test_a_row_of_stock_costs_what_an_event_touches() -> None:
-    costs = [_costs_of_one_more(StockRows(), hot(size), held(size)) for size in (20, 200, 2_000)]
+    costs = [_costs_of_one_more(StockItems(), hot(size), held(size)) for size in (20, 200, 2_000)]
     assert costs[0] == costs[1] == costs[2]
     assert costs[0][0] == 2
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from commands.caller import SYSTEM
-from commands.order_saga import Placed
+from commands.order_saga import OrderIds
 from commands.ports.queue import Job
 from domain.payments import Method
 from tests.support.databases.going_back import Earlier
@@ -139,7 +139,7 @@ async def test_money_that_a_notice_told_of_goes_back_by_the_payments_own_intent(
         assert (await till.payment(placed.payment_id)).status == "REFUNDED"
 
 
-def the_intent(till: Till, placed: Placed) -> dict[str, Any]:
+def the_intent(till: Till, placed: OrderIds) -> dict[str, Any]:
     """The provider's only intent for an order's payment."""
     address = f"{till.core.settings.provider_address}/v1/payment_intents"
     (intent,) = httpx.get(

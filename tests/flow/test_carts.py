@@ -10,7 +10,7 @@ import pytest_asyncio
 from commands.aggregates import STOCK
 from commands.caller import SYSTEM
 from commands.carts import CartChanged
-from commands.order_saga import Placed
+from commands.order_saga import OrderIds
 from domain.cart_review import LineChange
 from domain.errors import Conflict, Forbidden, NotFound
 from domain.events import Event
@@ -231,7 +231,7 @@ async def test_a_line_that_lost_its_hold_keeps_no_other_from_changing_and_is_tol
     assert isinstance(changed, CartChanged)
     assert changed.changes == [LineChange(of_lost.item_id, "stock", 2, 1)]
     assert await till.stock(lost) == (2, 0, 2, 0)
-    assert isinstance((await till.commands.carts.check_out(ann, VISA, ADDRESS)).value, Placed)
+    assert isinstance((await till.commands.carts.check_out(ann, VISA, ADDRESS)).value, OrderIds)
     assert await till.stock(lost) == (2, 0, 1, 1)
 
 
@@ -298,7 +298,7 @@ async def test_a_seller_who_left_meanwhile_sells_nothing_any_more(till: Till) ->
     assert isinstance(changed, CartChanged)
     assert changed.changes == [LineChange(of_sold, "unavailable", 2, 0)]
     assert await till.stock(sold) == (5, 5, 0, 0)
-    assert isinstance((await till.commands.carts.check_out(ann, VISA, ADDRESS)).value, Placed)
+    assert isinstance((await till.commands.carts.check_out(ann, VISA, ADDRESS)).value, OrderIds)
     assert await till.stock(other) == (5, 4, 0, 1)
 
 

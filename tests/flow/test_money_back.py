@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from commands.caller import Caller
-from commands.order_saga import Placed
+from commands.order_saga import OrderIds
 from domain.errors import Conflict
 from domain.ids import library_id
 from domain.ledger import (
@@ -36,7 +36,9 @@ async def till(
         yield opened
 
 
-async def bought(till: Till, method: Method, seller: Caller | None = None) -> tuple[Caller, Placed]:
+async def bought(
+    till: Till, method: Method, seller: Caller | None = None
+) -> tuple[Caller, OrderIds]:
     ann = await till.person()
     game = await till.game(1999, seller or await till.person("SELLER"))
     placed = (await till.commands.orders.place(ann, game, method)).value

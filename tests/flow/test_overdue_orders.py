@@ -12,7 +12,7 @@ import pytest
 from commands.aggregates import ORDER, PAYMENT, STOCK
 from commands.caller import SYSTEM, Caller
 from commands.deadlines import DeadlineRunner
-from commands.order_saga import Placed
+from commands.order_saga import OrderIds
 from commands.ports.queue import Job, JobAttempt
 from domain import payments
 from domain.catalog import Listing, Price
@@ -76,15 +76,15 @@ class Shop:
         assert stock is not None
         return stock.reserved
 
-    async def place(self, buyer: Caller, game_id: UUID, method: Method | None = None) -> Placed:
+    async def place(self, buyer: Caller, game_id: UUID, method: Method | None = None) -> OrderIds:
         return (await self.core.commands.orders.place(buyer, game_id, method)).value
 
-    async def status(self, placed: Placed) -> str:
+    async def status(self, placed: OrderIds) -> str:
         order = await self.core.repository.state(ORDER, placed.order_id)
         assert order is not None
         return order.status
 
-    async def capture(self, placed: Placed) -> None:
+    async def capture(self, placed: OrderIds) -> None:
         """Record the capture, as the worker or the webhook does."""
 
         async def decision(unit: UnitOfWork) -> None:

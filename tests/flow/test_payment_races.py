@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from commands.caller import SYSTEM, Caller
-from commands.order_saga import Placed
+from commands.order_saga import OrderIds
 from commands.ports.payments import ProviderRefused
 from domain.errors import Refused
 from tests.support.shops.manual import VISA, Till, open_till, ordered
@@ -100,7 +100,7 @@ async def _race(till: Till, steps: tuple[str, ...], *, prompt: bool) -> tuple[An
     )
 
 
-async def _happen(till: Till, step: str, buyer: Caller, placed: Placed) -> None:
+async def _happen(till: Till, step: str, buyer: Caller, placed: OrderIds) -> None:
     core = till.core
     with suppress(Refused):
         if step == "pay":
@@ -114,7 +114,7 @@ async def _happen(till: Till, step: str, buyer: Caller, placed: Placed) -> None:
             await _pay_at_the_provider(till, placed)
 
 
-async def _pay_at_the_provider(till: Till, placed: Placed) -> None:
+async def _pay_at_the_provider(till: Till, placed: OrderIds) -> None:
     """With the client's secret, as a shop's page does; if the provider captures it, or has captured
     it, its notice is sent."""
     (intent,) = _intents(till, placed)
@@ -127,7 +127,7 @@ async def _pay_at_the_provider(till: Till, placed: Placed) -> None:
         await till.notice(placed.payment_id, "payment_intent.succeeded", id=intent["id"])
 
 
-def _intents(till: Till, placed: Placed) -> list[dict[str, Any]]:
+def _intents(till: Till, placed: OrderIds) -> list[dict[str, Any]]:
     address = f"{till.core.settings.provider_address}/v1/payment_intents"
     return list(
         httpx.get(address, params={"payment_id": str(placed.payment_id)}, timeout=30).json()["data"]

@@ -32,7 +32,7 @@ from projections.engine.tables import PostgresTable
 from projections.models.cart_outcomes import CartLine, CartOutcomeRow, CartOutcomes
 from projections.models.carts import Cart, CartItemRow, Carts
 from projections.models.deadlines import HOLD, Deadline, Deadlines
-from projections.models.stock import Stock, StockRow, item_key
+from projections.models.stock import StockItems, StockRow, item_key
 from tests.support.events.history import (
     BUYER,
     DUE,
@@ -65,21 +65,21 @@ def allocated(reservation_id: UUID = ONE, quantity: int = 3) -> Allocated:
 
 
 def stock(*events: Event) -> StockRow:
-    row = History().happened(STOCK, *COUNTED, *events).row(Stock(), item_key(STOCK))
+    row = History().happened(STOCK, *COUNTED, *events).row(StockItems(), item_key(STOCK))
     assert isinstance(row, StockRow)
     assert row.available + row.reserved + row.allocated == row.total
     return row
 
 
 def hold(reservation_id: UUID, *events: Event) -> StockRow | None:
-    row = History().happened(STOCK, *COUNTED, *events).row(Stock(), (STOCK, reservation_id))
+    row = History().happened(STOCK, *COUNTED, *events).row(StockItems(), (STOCK, reservation_id))
     assert row is None or isinstance(row, StockRow)
     return row
 
 
 def test_a_new_stock_item_is_empty() -> None:
     times = {"created_at": at(1), "updated_at": at(1)}
-    assert History().happened(STOCK, COUNTED[0]).row(Stock(), item_key(STOCK)) == StockRow(
+    assert History().happened(STOCK, COUNTED[0]).row(StockItems(), item_key(STOCK)) == StockRow(
         STOCK, STOCK, 0, 0, 0, 0, version=1, product_id=GAME, seller_id=SELLER, sku="C-1", **times
     )
 

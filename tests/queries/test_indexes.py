@@ -20,7 +20,7 @@ from queries import (
 from queries.deadlines import DueTimes
 from queries.games import Browse
 from queries.live.status_changes import StatusChanges
-from queries.read_models import Answer
+from queries.read_models import QueryResult
 from queries.tables import with_tables
 from tests.support.events.history import BUYER, DUE, GAME, ORDER, SELLER, registered
 from tests.support.shops.projected import Shop
@@ -36,7 +36,7 @@ class Explaining:
         self.log = shop.log
         self.plan = ""
 
-    async def rows(self, row: type[Any], query: str, **values: object) -> Answer[list[Any]]:
+    async def rows(self, row: type[Any], query: str, **values: object) -> QueryResult[list[Any]]:
         tables = {
             name: f"read.{subscription.storage}"
             for name, subscription in (await self._shop.models.waiter.active()).items()
@@ -45,11 +45,11 @@ class Explaining:
             await conn.execute(_AS_IF_LARGE)
             found = await conn.execute(("EXPLAIN " + with_tables(query, tables)).encode(), values)
             self.plan = "\n".join(line for (line,) in await found.fetchall())
-        return Answer([], 0)
+        return QueryResult([], 0)
 
-    async def first(self, row: type[Any], query: str, **values: object) -> Answer[None]:
+    async def first(self, row: type[Any], query: str, **values: object) -> QueryResult[None]:
         await self.rows(row, query, **values)
-        return Answer(None, 0)
+        return QueryResult(None, 0)
 
 
 LISTS: dict[str, Callable[[Any], Awaitable[object]]] = {

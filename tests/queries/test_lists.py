@@ -16,7 +16,7 @@ from domain.orders import OrderCancelled
 from queries import games, library, notifications, orders, users
 from queries.games import Browse
 from queries.paging import BadCursor, Page
-from queries.read_models import Answer, ReadModels
+from queries.read_models import QueryResult, ReadModels
 from tests.support.events.history import (
     BUYER,
     SELLER,
@@ -31,7 +31,7 @@ from tests.support.events.history import (
 )
 from tests.support.shops.projected import Shop
 
-List = Callable[..., Awaitable[Answer[Page[Any]]]]
+List = Callable[..., Awaitable[QueryResult[Page[Any]]]]
 
 
 async def everything(page: List, limit: int = 2) -> list[Any]:
@@ -55,7 +55,7 @@ async def list_games(shop: Shop, *listed: dict[str, Any]) -> ReadModels:
 async def titles(models: ReadModels, **wanted: Any) -> list[str]:
     """The titles found by browsing, over pages of two."""
 
-    def browse(limit: int, cursor: str | None) -> Awaitable[Answer[Page[Any]]]:
+    def browse(limit: int, cursor: str | None) -> Awaitable[QueryResult[Page[Any]]]:
         return games.browse(models, Browse(**wanted, limit=limit, cursor=cursor))
 
     return [game.title for game in await everything(browse)]
@@ -161,7 +161,7 @@ async def test_a_seller_sees_drafts_and_retired_games(shop: Shop) -> None:
         shop, {"title": "A"}, {"title": "B", "status": "DRAFT"}, {"title": "X", "seller_id": BUYER}
     )
 
-    def mine(**paging: Any) -> Awaitable[Answer[Page[Any]]]:
+    def mine(**paging: Any) -> Awaitable[QueryResult[Page[Any]]]:
         return games.by_seller(models, SELLER, **paging)
 
     assert [(game.title, game.status) for game in await everything(mine, 1)] == [

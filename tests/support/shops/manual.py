@@ -17,7 +17,7 @@ from commands.aggregates import CART, ORDER, PAYMENT, STOCK, TRANSACTION, WALLET
 from commands.caller import SYSTEM, Caller
 from commands.carts import CartChanged
 from commands.handler import CommandResult
-from commands.order_saga import Placed
+from commands.order_saga import OrderIds
 from commands.ports.queue import DeadLetter, Job, JobAttempt, JobHandler
 from commands.reactors.deposits import Deposits
 from commands.reactors.ledger import Ledger
@@ -86,10 +86,10 @@ class KeptJobs:
         return False
 
 
-async def ordered(checkout: Awaitable[CommandResult[Placed | CartChanged]]) -> Placed:
+async def ordered(checkout: Awaitable[CommandResult[OrderIds | CartChanged]]) -> OrderIds:
     """The result of a checkout that found the cart unchanged."""
     made = (await checkout).value
-    assert isinstance(made, Placed), made
+    assert isinstance(made, OrderIds), made
     return made
 
 
