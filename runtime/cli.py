@@ -25,6 +25,7 @@ from runtime.cli_commands import (
     receipts,
     settings,
     sql,
+    tracing,
 )
 from runtime.cli_commands.failures import explain
 from runtime.console import Code, flush_or_discard, note
@@ -179,6 +180,7 @@ log.app.command("copy")(log_copy.copy)
 app.add_typer(log.app, name="log", rich_help_panel=TEND)
 app.add_typer(keys.app, name="keys", rich_help_panel=TEND)
 app.add_typer(audit.app, name="audit", rich_help_panel=TEND)
+app.command(rich_help_panel=TEND)(tracing.trace)
 app.command(rich_help_panel=TEND)(backups.backup)
 app.command(rich_help_panel=TEND)(backups.restore)
 app.command(rich_help_panel=TEND, context_settings=sql.PASSED_ON)(sql.sql)

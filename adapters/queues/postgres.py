@@ -6,7 +6,7 @@ as an attempt, so that a job whose worker dies each time also becomes a dead let
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import partial
 from uuid import UUID
@@ -19,7 +19,7 @@ from psycopg_pool import AsyncConnectionPool
 from adapters.queues.attempts import BACKOFF, attempt_job
 from adapters.queues.postgres_consumer import ClaimTerms, Consumer, run_statement
 from adapters.queues.postgres_listener import JobListener
-from commands.ports.queue import DeadLetter, Job, JobHandler
+from commands.ports.queue import DeadLetter, Job, JobHandler, JobsFound, JobState
 from eventstore.database.patience import outlast
 
 _PUBLISH = """
@@ -42,6 +42,15 @@ _DEAD = """
 SELECT id, kind, body, error, attempts, died_at FROM queue.jobs
 WHERE queue = %(queue)s AND died_at IS NOT NULL
 ORDER BY died_at, seq LIMIT %(limit)s"""
+
+_ABOUT = """
+SELECT id, kind, body, attempts, due_at, error,
+    CASE WHEN died_at IS NOT NULL THEN 'dead' WHEN held_by IS NOT NULL THEN 'held' ELSE 'waiting'
+    END
+FROM queue.jobs
+WHERE queue = %(queue)s AND (id = ANY (%(ids)s) OR EXISTS (
+    SELECT FROM jsonb_each_text(body) AS said WHERE said.value = ANY (%(ids)s::uuid[]::text[])))
+ORDER BY seq LIMIT 100"""
 
 _DELETE_DEAD = """
 DELETE FROM queue.jobs WHERE queue = %(queue)s AND died_at < least(%(before)s, clock_timestamp())
@@ -198,6 +207,24 @@ class PostgresQueue:
                 self._pool, _DEAD, queue=self.name, limit=limit
             )
         ]
+
+    async def about(self, ids: Collection[UUID]) -> JobsFound:
+        """The jobs with one of these ids, their own or one in their body; at most 100."""
+        rows = await run_statement(self._pool, _ABOUT, queue=self.name, ids=list(ids))
+        return JobsFound(
+            [
+                JobState(
+                    job=Job(id, kind, body),
+                    queue=self.name,
+                    state=state,
+                    attempts=min(attempts, self.max_attempts),
+                    max_attempts=self.max_attempts,
+                    due_at=due_at,
+                    error=error or "",
+                )
+                for id, kind, body, attempts, due_at, error, state in rows
+            ]
+        )
 
     async def delete_dead(self, before: datetime) -> int:
         """Delete dead letters that died before this time. Returns their number."""

@@ -8,7 +8,7 @@ a dead letter.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime
 from functools import partial
 from uuid import UUID
@@ -42,7 +42,7 @@ from adapters.queues.rabbitmq_messages import (
     job_of,
 )
 from adapters.queues.rabbitmq_topology import DEAD_LETTER_EXCHANGE, Topology
-from commands.ports.queue import DeadLetter, Job, JobHandler
+from commands.ports.queue import DeadLetter, Job, JobHandler, JobsFound, JobState
 from kit.cancellation import cancel_until_ended, stop_if_cancelled
 from kit.circuit import Circuit, CircuitOpen
 from kit.tls import USUAL, Trust
@@ -183,6 +183,34 @@ class RabbitQueue:
         """
         async with self._look(max(limit, _KEPT_IN_ORDER)) as messages:
             return [self._dead_letter(message) for message in messages[:limit]]
+
+    async def about(self, ids: Collection[UUID]) -> JobsFound:
+        """The dead letters with one of these ids, their own or one in their body, among the oldest
+        _KEPT_IN_ORDER. The broker shows no other job without handing it to a worker.
+
+        Raises AMQPConnectionError when the broker does not answer.
+        """
+        texts = set(map(str, ids))
+        found = [
+            letter
+            for letter in await self.dead_letters(_KEPT_IN_ORDER)
+            if letter.job.id in ids or texts & set(letter.job.body.values())
+        ]
+        return JobsFound(
+            [
+                JobState(
+                    job=letter.job,
+                    queue=self.name,
+                    state="dead",
+                    attempts=letter.attempts,
+                    max_attempts=self.max_attempts,
+                    due_at=None,
+                    error=letter.error,
+                )
+                for letter in found
+            ],
+            unseen=await self.depth(),
+        )
 
     async def delete_dead(self, before: datetime) -> int:
         """Delete dead letters that died before this time, of the oldest _KEPT_IN_ORDER. Returns

@@ -27,6 +27,7 @@ from api.routes import (
     receipts,
     sessions,
     shipments,
+    tracing,
     transactions,
     wallets,
     webhook_endpoints,
@@ -59,5 +60,6 @@ ROUTERS: Sequence[APIRouter] = (
     audit.router,
     why.router,
     operations.router,
+    tracing.router,
     health.router,
 )

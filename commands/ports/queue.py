@@ -1,9 +1,9 @@
 """Work queues: jobs, their attempts, and dead letters."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 from uuid import UUID
 
 import msgspec
@@ -35,6 +35,27 @@ class DeadLetter(msgspec.Struct, frozen=True):
     error: str
     attempts: int
     died_at: datetime | None
+
+
+class JobState(msgspec.Struct, frozen=True):
+    """A job in a queue: it is `waiting` until `due_at`, `held` by a worker, or `dead`. `attempts`
+    have begun, of `max_attempts`; `error` is that of the last one that failed."""
+
+    job: Job
+    queue: str
+    state: Literal["waiting", "held", "dead"]
+    attempts: int
+    max_attempts: int
+    due_at: datetime | None
+    error: str
+
+
+class JobsFound(msgspec.Struct, frozen=True):
+    """Jobs of a queue that are about something. `unseen` is how many further ones wait, or are in
+    progress, which a broker does not show: they may be about it, too."""
+
+    jobs: Sequence[JobState]
+    unseen: int = 0
 
 
 JobHandler = Callable[[JobAttempt], Awaitable[None]]
@@ -83,6 +104,10 @@ class WorkQueue(Protocol):
         ...
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]: ...
+
+    async def about(self, ids: Collection[UUID]) -> JobsFound:
+        """The jobs with one of these ids, their own or one in their body."""
+        ...
 
     async def delete_dead(self, before: datetime) -> int:
         """Delete dead letters that died before this time, perhaps not all at once. Returns their

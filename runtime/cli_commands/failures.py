@@ -85,6 +85,7 @@ _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
     ("projections.engine.folding", "StoreFailed", Code.UNREACHABLE, ""),
     ("projections.engine.folding", "RowsRefused", Code.DIFFERS, ""),
     ("builtins", "ConnectionError", Code.UNREACHABLE, ""),
+    ("queries.trace.flow", "NothingToTrace", Code.DIFFERS, ""),
     ("queries.why", "NoSuchRow", Code.DIFFERS, ""),
     ("queries.why", "Unanswerable", Code.USAGE, ""),
     ("domain.errors", "Invalid", Code.USAGE, ""),

@@ -114,6 +114,31 @@ async def test_a_job_published_while_workers_wait_is_handed_over(
             await until(partial(worker.has_had, n + 1))
 
 
+async def test_a_dead_job_is_found_by_what_it_is_about(station: Station, name: str) -> None:
+    queue, worker = await station.queue(name, backoff=()), Worker(ValueError("a"), ValueError("b"))
+    order = uuid4()
+    job, other = a_job(order_id=str(order)), a_job(order_id=str(uuid4()))
+    await queue.publish([job, other])
+    async with consuming(queue, worker):
+        await until_dead(queue, 2)
+    for asked in (order, job.id):
+        (found,) = (await queue.about({asked, uuid4()})).jobs
+        assert (found.job, found.state, found.attempts, found.max_attempts) == (job, "dead", 1, 1)
+        assert found.error
+    assert (await queue.about([])).jobs == []
+
+
+async def test_a_waiting_job_is_found_or_counted(station: Station, name: str) -> None:
+    """RabbitMQ does not show its waiting jobs."""
+    queue = await station.queue(name, backoff=(60,))
+    order = uuid4()
+    await queue.publish([a_job(order_id=str(order))])
+    await until_depth(queue, 1)
+    found = await queue.about([order])
+    assert (len(found.jobs), found.unseen) == ((1, 0) if station.KIND == "postgres" else (0, 1))
+    assert all(each.state == "waiting" and each.attempts == 0 for each in found.jobs)
+
+
 async def test_publishing_nothing_is_fine(station: Station, name: str) -> None:
     queue = await station.queue(name, backoff=())
     await queue.publish([])

@@ -79,14 +79,14 @@ async def until(condition: Callable[[], bool]) -> None:
     async def holds() -> bool:
         return condition()
 
-    await _until(holds)
+    await until_so(holds)
 
 
 async def until_depth(queue: WorkQueue, depth: int) -> None:
     async def holds() -> bool:
         return await queue.depth() == depth
 
-    await _until(holds)
+    await until_so(holds)
 
 
 async def until_listening(pool: AsyncConnectionPool, connections: int) -> None:
@@ -100,7 +100,7 @@ async def until_listening(pool: AsyncConnectionPool, connections: int) -> None:
             )
             return await cursor.fetchone() == (connections,)
 
-    await _until(holds)
+    await until_so(holds)
 
 
 async def until_it_answers(queue: WorkQueue) -> None:
@@ -111,17 +111,18 @@ async def until_it_answers(queue: WorkQueue) -> None:
             return False
         return True
 
-    await _until(answers)
+    await until_so(answers)
 
 
 async def until_dead(queue: WorkQueue, count: int) -> None:
     async def holds() -> bool:
         return len(await queue.dead_letters()) == count
 
-    await _until(holds)
+    await until_so(holds)
 
 
-async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
+async def until_so(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a condition holds on a server."""
     async with asyncio.timeout(15):
         while not await condition():  # noqa: ASYNC110 what is waited for happens on a server
             await asyncio.sleep(0.01)

@@ -3,7 +3,7 @@ itself, in one process."""
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from commands.caller import SYSTEM, Caller
 from commands.carts import CartChanged
 from commands.handler import CommandResult
 from commands.order_saga import OrderIds
-from commands.ports.queue import DeadLetter, Job, JobAttempt, JobHandler
+from commands.ports.queue import DeadLetter, Job, JobAttempt, JobHandler, JobsFound
 from commands.reactors.deposits import Deposits
 from commands.reactors.ledger import Ledger
 from commands.reactors.library_grants import library_grants
@@ -78,6 +78,9 @@ class KeptJobs:
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         return []
+
+    async def about(self, ids: Collection[UUID]) -> JobsFound:
+        return JobsFound([])
 
     async def delete_dead(self, before: datetime) -> int:
         return 0

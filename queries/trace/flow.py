@@ -1,0 +1,155 @@
+"""The events of a flow: what one request set in motion, found by anything that belongs to it."""
+
+import re
+from collections.abc import Collection, Mapping
+from datetime import timedelta
+from uuid import UUID
+
+import msgspec
+
+from eventstore.decoding import raw_rows
+from eventstore.finding import SLACK, find_event, time_of
+from eventstore.log import Envelope
+from eventstore.moments import recorded_by
+from eventstore.pages import COLUMNS
+from eventstore.postgres_log import PostgresLog
+
+OF_ONE_FLOW = frozenset(
+    {"order", "payment", "shipment", "transaction", "receipt", "notification", "webhook", "ledger"}
+)
+"""Kinds of streams that belong to one flow as a whole. Of others, such as wallets and games, only
+the flow's own events count."""
+
+MAX_EVENTS = 500
+"""The most events that are read of a flow, and of a stream."""
+
+MAX_CORRELATIONS = 50
+"""How many requests are followed from one stream, the latest."""
+
+MAX_POSITIONS = 1_000_000
+"""The most positions that are looked through: the log has no index by request."""
+
+_TRACE = re.compile(r"(?:[0-9a-f]{2}-)?([0-9a-f]{32})(?:-[0-9a-f]{16}-[0-9a-f]{2})?")
+
+_OF_REQUESTS = f"""
+SELECT {COLUMNS.removesuffix("payload")} '\\x'::bytea AS payload FROM log.events
+WHERE position > %(after)s AND position <= %(upto)s
+    AND (correlation_id = ANY (%(ids)s) OR event_id = ANY (%(ids)s)
+        OR traceparent LIKE %(trace)s)
+ORDER BY position LIMIT {MAX_EVENTS}
+"""
+
+_OF_STREAMS = f"""
+SELECT found.* FROM unnest(%(ids)s::uuid[]) AS s (id) CROSS JOIN LATERAL (
+    SELECT {COLUMNS.removesuffix("payload")} '\\x'::bytea AS payload FROM log.events e
+    WHERE e.stream_id = s.id ORDER BY e.version DESC LIMIT {MAX_EVENTS}
+) AS found ORDER BY position
+"""
+
+
+class NothingToTrace(Exception):
+    """The log has nothing of this id, or it is none."""
+
+
+class Stream(msgspec.Struct, frozen=True):
+    """A stream in a flow: its kind and its version."""
+
+    stream_id: UUID
+    kind: str
+    version: int
+
+
+class Flow(msgspec.Struct, frozen=True):
+    """A flow: what was asked for (`stream`, `event`, `request`, `trace`), its requests, its events
+    in order, and the streams that they belong to."""
+
+    kind: str
+    requests: Collection[UUID]
+    events: list[Envelope]
+    streams: Mapping[UUID, Stream]
+
+
+async def flow_of(log: PostgresLog, asked: str) -> Flow:
+    """The flow of a position, a stream, an event, a request (correlation id), or a trace (its id,
+    or a `traceparent`). Raises NothingToTrace."""
+    head = await log.head()
+    if asked.isdecimal() and len(asked) < 19:
+        found = await log.read_raw(int(asked) - 1, upto=int(asked))
+        if not found or asked == "0":
+            raise NothingToTrace(f"the log has no position {asked}: it ends at {head}")
+        return await _flow(log, "event", [found[0][0]], head)
+    if (trace := _TRACE.fullmatch(asked.lower())) is not None:
+        events = await _of_requests(log, [], trace[1], max(0, head - MAX_POSITIONS), head)
+        if events:
+            return await _flow(log, "trace", events, head)
+    try:
+        id_ = UUID(asked)
+    except ValueError:
+        raise NothingToTrace(
+            f"{asked} is neither a position of the log nor the id of a stream, an event, a request"
+            " or a trace"
+        ) from None
+    if events := await _of_streams(log, [id_]):
+        return await _flow(log, "stream", events, head)
+    if (event := await find_event(log, id_, head)) is not None:
+        return await _flow(log, "event", [event[0]], head)
+    if events := await _of_requests(log, [id_], "", await _start_of(log, id_, head), head):
+        return await _flow(log, "request", events, head)
+    raise NothingToTrace(
+        f"nothing of {id_} is in the log, or it is a request further back than {MAX_POSITIONS}"
+        " positions"
+    )
+
+
+async def _flow(log: PostgresLog, kind: str, found: list[Envelope], head: int) -> Flow:
+    """The flow that contains these events: the others of their requests, and the rest of the
+    streams that belong to it as a whole."""
+    requests = list(dict.fromkeys(env.correlation_id or env.event_id for env in reversed(found)))
+    requests = requests[:MAX_CORRELATIONS]
+    first = min(env.position for env in found) - 1
+    after = max(0, first - 2 * MAX_EVENTS)  # the request may have begun elsewhere
+    upto = min(head, after + MAX_POSITIONS)
+    events = {env.position: env for env in found}
+    for env in await _of_requests(log, requests, "", after, upto):
+        events[env.position] = env
+    whole = {env.stream_id for env in events.values() if _kind(log, env) in OF_ONE_FLOW}
+    for env in await _of_streams(log, whole):
+        events[env.position] = env
+    ordered = [events[position] for position in sorted(events)]
+    streams = {
+        env.stream_id: Stream(env.stream_id, _kind(log, env), env.version) for env in ordered
+    }
+    return Flow(kind, requests, ordered, streams)
+
+
+def _kind(log: PostgresLog, env: Envelope) -> str:
+    return log.codec.kinds.get(env.name, env.name.partition(".")[0])
+
+
+async def _start_of(log: PostgresLog, id_: UUID, head: int) -> int:
+    """A position before the events of a request with this id."""
+    made_at = time_of(id_)
+    if made_at is None:
+        return max(0, head - MAX_POSITIONS)
+    async with log.pool.connection() as conn:
+        return await recorded_by(conn, made_at - max(SLACK, timedelta(minutes=1)))
+
+
+async def _of_requests(
+    log: PostgresLog, ids: Collection[UUID], trace_id: str, after: int, upto: int
+) -> list[Envelope]:
+    upto = min(upto, after + MAX_POSITIONS)
+    trace = f"__-{trace_id}-%" if trace_id else None
+    values = {"after": after, "upto": upto, "ids": list(ids), "trace": trace}
+    return await _envelopes(log, _OF_REQUESTS, values)
+
+
+async def _of_streams(log: PostgresLog, ids: Collection[UUID]) -> list[Envelope]:
+    return await _envelopes(log, _OF_STREAMS, {"ids": list(ids)}) if ids else []
+
+
+async def _envelopes(log: PostgresLog, query: str, values: dict[str, object]) -> list[Envelope]:
+    async with log.pool.connection() as conn:
+        cursor = conn.cursor(binary=True)
+        await cursor.execute(query.encode(), values)
+        return [env for env, _ in raw_rows(await cursor.fetchall())]

@@ -1,0 +1,193 @@
+"""Follows a flow through everything that works on it, and says what it waits for."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+from psycopg.rows import class_row
+
+from commands.ports.queue import JobState, WorkQueue
+from eventstore.codec import UnknownEvent
+from eventstore.consumers.checkpoints import Quarantined
+from eventstore.log import Envelope
+from eventstore.postgres_log import PostgresLog
+from projections.models.deadlines import Deadline
+from queries.audit import Audit
+from queries.operations import Operations, SubscriptionState
+from queries.positions import ReadModelBehind
+from queries.read_models import ReadModels
+from queries.trace.flow import OF_ONE_FLOW, Flow, flow_of
+from queries.trace.words import waits_for
+
+MAX_STREAMS = 100
+"""The most streams whose status is looked up."""
+
+_DEADLINES = """
+SELECT * FROM @deadlines WHERE subject_id = ANY (%(ids)s) ORDER BY due_at
+"""
+
+_REFUSALS = """
+SELECT feed, event_id, position, stream_id, code, detail, at FROM consumers.refusals
+WHERE event_id = ANY (%s) ORDER BY position, feed
+"""
+
+
+class TracedStream(msgspec.Struct, frozen=True):
+    """A stream in the flow. `status` is None where its kind has none, or it cannot be folded."""
+
+    stream_id: UUID
+    kind: str
+    version: int
+    status: str | None
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A reaction to an event that a rule refused: an outcome, which is not tried again."""
+
+    feed: str
+    event_id: UUID
+    position: int
+    stream_id: UUID
+    code: str
+    detail: str
+    at: datetime
+
+
+class Consumer(msgspec.Struct, frozen=True):
+    """A consumer of the log: whether it has read the flow's last event."""
+
+    feed: str
+    position: int
+    passed: bool
+    paused: bool
+    updated_at: datetime
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """A flow, wherever it is. `waits_for` is empty when it is done. `unanswered` are queues that
+    could not be asked, `unseen_jobs` how many jobs a broker does not show, by queue."""
+
+    asked: str
+    kind: str
+    requests: Sequence[UUID]
+    streams: Sequence[TracedStream]
+    events: Sequence[Envelope]
+    consumers: Sequence[Consumer]
+    quarantine: Sequence[Quarantined]
+    refusals: Sequence[Refusal]
+    jobs: Sequence[JobState]
+    unseen_jobs: Mapping[str, int]
+    unanswered: Mapping[str, str]
+    deadlines: Sequence[Deadline]
+    waits_for: Sequence[str]
+
+
+class Tracing:
+    """Looks at the log, its consumers, and the work queues."""
+
+    def __init__(
+        self,
+        log: PostgresLog,
+        models: ReadModels,
+        operations: Operations,
+        audit: Audit,
+        queues: Collection[WorkQueue],
+    ) -> None:
+        self._log = log
+        self._models = models
+        self._operations = operations
+        self._audit = audit
+        self._queues = queues
+
+    async def trace(self, asked: str) -> Trace:
+        """The flow of a position, or of an id: of a stream, an event, a request or a trace. Raises
+        NothingToTrace."""
+        flow = await flow_of(self._log, asked)
+        events = [env.event_id for env in flow.events]
+        ids = {*flow.streams, *events, *flow.requests}
+        jobs, unseen, unanswered = await self._jobs(ids)
+        found = Trace(
+            asked=asked,
+            kind=flow.kind,
+            requests=list(flow.requests),
+            streams=await self._streams(flow),
+            events=flow.events,
+            consumers=[
+                _consumer(each, flow.events[-1].position)
+                for each in await self._operations.subscriptions()
+                if each.fed and not each.building
+            ],
+            quarantine=[
+                each
+                for each in await self._operations.quarantine(limit=1_000_000)
+                if each.stream_id in flow.streams
+            ],
+            refusals=await self._refusals(events),
+            jobs=jobs,
+            unseen_jobs=unseen,
+            unanswered=unanswered,
+            deadlines=await self._deadlines(flow),
+            waits_for=[],
+        )
+        return msgspec.structs.replace(found, waits_for=list(waits_for(found, datetime.now(UTC))))
+
+    async def _streams(self, flow: Flow) -> list[TracedStream]:
+        streams = list(flow.streams.values())
+        statuses = {
+            each.stream_id: await self._status(each.stream_id)
+            for each in [each for each in streams if each.kind in OF_ONE_FLOW][:MAX_STREAMS]
+        }
+        return [
+            TracedStream(each.stream_id, each.kind, each.version, statuses.get(each.stream_id))
+            for each in streams
+        ]
+
+    async def _status(self, stream_id: UUID) -> str | None:
+        try:
+            found = await self._audit.state(stream_id)
+        except (LookupError, UnknownEvent, msgspec.ValidationError, ValueError):
+            return None
+        if found is None:
+            return None
+        status = found.state.get("status")
+        provisional = bool(found.state.get("provisional")) and status == "PENDING"
+        return "PROVISIONAL" if provisional else status
+
+    async def _jobs(
+        self, ids: Collection[UUID]
+    ) -> tuple[list[JobState], dict[str, int], dict[str, str]]:
+        jobs: list[JobState] = []
+        unseen, unanswered = dict[str, int](), dict[str, str]()
+        for queue in self._queues:
+            try:
+                found = await queue.about(ids)
+            except Exception as error:  # whatever a broker's library raises: the rest is told
+                unanswered[queue.name] = " ".join(str(error).split()) or type(error).__name__
+                continue
+            jobs += found.jobs
+            if found.unseen:
+                unseen[queue.name] = found.unseen
+        return jobs, unseen, unanswered
+
+    async def _refusals(self, events: Sequence[UUID]) -> list[Refusal]:
+        async with (
+            self._log.pool.connection() as conn,
+            conn.cursor(row_factory=class_row(Refusal)) as cursor,
+        ):
+            await cursor.execute(_REFUSALS, (list(events),))
+            return await cursor.fetchall()
+
+    async def _deadlines(self, flow: Flow) -> list[Deadline]:
+        """The deadlines to come, as far as the read model knows now: nobody waits for it here."""
+        models = self._models.reaching(0, timeout=0.0)
+        try:
+            found = await models.rows(Deadline, _DEADLINES, ids=list(flow.streams))
+        except ReadModelBehind:
+            return []
+        return found.value
+
+
+def _consumer(state: SubscriptionState, last: int) -> Consumer:
+    passed = state.position >= last and not state.astray
+    return Consumer(state.feed, state.position, passed, state.paused, state.updated_at)
