@@ -244,7 +244,7 @@ def test_closing_ends_subscriptions_and_refuses_calls(open_factory: OpenFactory)
         recorder.subscribe()
 
 
-def test_a_forked_process_is_told_instead_of_waiting_for_ever(
+def test_a_forked_process_gets_an_error_instead_of_waiting_for_ever(
     recorder: LogApplicationRecorder,
 ) -> None:
     child = os.fork()

@@ -107,7 +107,7 @@ async def test_a_number_an_order_and_a_key_are_good_for_one_receipt(
     assert book(url, seller_id) == {"issued": 1, "last_number": 1, "gaps": []}
 
 
-async def test_receipts_may_come_in_any_order_and_what_is_missing_is_told(
+async def test_receipts_may_come_in_any_order_and_missing_ones_are_listed(
     operator: HttpFiscalOperator, url: str
 ) -> None:
     seller_id = uuid4()

@@ -214,7 +214,7 @@ async def test_money_is_refunded_up_to_what_was_paid(provider: PaymentProvider) 
         ("pm_card_refundFail", "FAILED", "expired_or_canceled_card"),
     ],
 )
-async def test_a_refund_may_be_pending_at_first_and_what_came_of_it_is_told_and_can_be_asked(
+async def test_a_pending_refund_is_reported_later_and_can_be_queried(
     provider: PaymentProvider, receiver: Receiver, method: str, status: str, code: str
 ) -> None:
     intent = await create(provider, method)

@@ -75,7 +75,7 @@ def until_all_delivered(provider: str) -> None:
         assert time.monotonic() < deadline, "webhooks are still pending"
 
 
-def test_a_capture_is_told_signed_and_in_stripes_shape(store: Path, receiver: Receiver) -> None:
+def test_a_capture_is_posted_signed_and_in_stripes_shape(store: Path, receiver: Receiver) -> None:
     with running_provider(store, receiver.url) as provider:
         intent = create(provider, "pm_card_visa")
         webhook = receiver.wait_for_one("payment_intent.succeeded")
@@ -85,7 +85,7 @@ def test_a_capture_is_told_signed_and_in_stripes_shape(store: Path, receiver: Re
     assert webhook.intent == intent
 
 
-def test_every_change_is_told(store: Path, receiver: Receiver) -> None:
+def test_every_change_is_posted(store: Path, receiver: Receiver) -> None:
     with running_provider(store, receiver.url) as provider:
         intents = f"{provider}/v1/payment_intents"
         paid = create(provider)["id"]
@@ -148,7 +148,7 @@ def test_a_slow_refund_comes_to_its_end_over_a_restart(
     )
 
 
-def test_a_decline_on_the_page_is_told(store: Path, receiver: Receiver) -> None:
+def test_a_decline_on_the_page_is_posted(store: Path, receiver: Receiver) -> None:
     with running_provider(store, receiver.url) as provider:
         ref = create(provider, "pm_card_authenticationRequired")["id"]
         httpx.post(f"{provider}/3ds/{ref}", data={"decision": "decline"}, trust_env=False)

@@ -448,7 +448,7 @@ async def test_a_job_whose_worker_dies_every_time_is_dead_in_the_end(
     assert (dead.job, dead.error, dead.attempts) == (job, WORKER_LOST, 2)
 
 
-async def test_of_a_worker_lost_in_the_last_attempt_is_told_once_and_then_the_job_is_dead(
+async def test_a_worker_lost_in_the_last_attempt_is_reported_once_and_the_job_is_dead(
     station: Station, name: str
 ) -> None:
     queue, worker, told, job = (
@@ -468,7 +468,9 @@ async def test_of_a_worker_lost_in_the_last_attempt_is_told_once_and_then_the_jo
     assert (dead.error, dead.attempts) == (f"{WORKER_LOST}; then ValueError: x", 1)
 
 
-async def test_who_dies_of_being_told_is_not_told_again(station: Station, name: str) -> None:
+async def test_a_handler_that_crashes_on_the_report_is_not_called_again(
+    station: Station, name: str
+) -> None:
     queue, worker, job = await station.queue(name, backoff=()), Worker(), a_job()
     await queue.publish([job])
     stuck, dying = Stuck(), Stuck()
@@ -663,7 +665,7 @@ async def test_on_rabbitmq_publishing_to_a_queue_that_was_removed_is_an_error(
         await queue.publish([a_job()])
 
 
-async def test_rabbitmq_that_is_away_is_told_of_at_once_and_found_when_it_is_back(
+async def test_an_absent_rabbitmq_raises_at_once_and_is_found_when_it_is_back(
     rabbitmq_url: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("adapters.queues.rabbitmq.ANSWER_SECONDS", 0.2)

@@ -58,7 +58,7 @@ async def test_a_new_password_or_address_takes_the_current_password(
     assert right.status_code == 200
 
 
-async def test_what_else_changes_takes_none(shop: Shop) -> None:
+async def test_other_changes_need_no_password(shop: Shop) -> None:
     ann = await shop.register()
 
     answer = await ann.put(ME, json={"name": "Anna", "region": "BR", "email": ann.email})
@@ -83,7 +83,7 @@ async def test_an_admin_needs_it_for_themselves_only(shop: Shop, admin: Person) 
 @pytest.mark.parametrize(
     ("field", "template"), [("email", "email_changed"), ("password", "password_changed")]
 )
-async def test_the_address_that_the_account_had_is_told(
+async def test_the_accounts_former_address_gets_a_mail(
     shop: Shop, admin: Person, field: str, template: str, by_admin: bool
 ) -> None:
     ann, before = await shop.register(), await shop.core.log.head()

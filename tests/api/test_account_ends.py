@@ -157,7 +157,7 @@ async def test_a_closed_seller_lists_and_publishes_nothing(
     assert code_of(await seller.post("/api/v1/games", json=a_game())) == (401, "session_ended")
 
 
-async def test_paid_parcels_of_a_closed_seller_are_told_to_admins_who_can_send_them(
+async def test_admins_see_a_closed_sellers_paid_parcels_and_can_send_them(
     shop: Shop, seller: Person, buyer: Person, admin: Person
 ) -> None:
     _, shipment_id = await confirmed_parcel(shop, buyer, seller, admin)

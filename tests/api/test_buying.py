@@ -33,7 +33,7 @@ async def buy(
     return await buyer.post("/api/v1/orders", json=body, headers={**WAIT, **headers})
 
 
-async def test_who_pays_owns_the_game(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_the_payer_owns_the_game(shop: Shop, buyer: Person, seller: Person) -> None:
     game = await shop.game(seller)
 
     answer = await buy(buyer, game)
@@ -138,7 +138,7 @@ async def test_a_game_is_bought_once(shop: Shop, buyer: Person, seller: Person) 
     assert (again.status_code, again.json()["code"]) == (409, "already_owned")
 
 
-async def test_of_many_orders_at_once_one_is_placed(
+async def test_one_of_many_simultaneous_orders_is_placed(
     shop: Shop, buyer: Person, seller: Person
 ) -> None:
     game = await shop.game(seller)
@@ -249,7 +249,7 @@ async def test_a_key_has_255_characters_at_most(shop: Shop, buyer: Person) -> No
     assert answer.status_code == 422
 
 
-async def test_what_is_not_on_offer_is_not_bought(
+async def test_a_game_that_is_not_on_sale_cannot_be_bought(
     shop: Shop, buyer: Person, seller: Person
 ) -> None:
     elsewhere = await shop.game(
@@ -440,7 +440,7 @@ async def test_a_library_is_searched_as_the_catalog_is(
     assert await owned("?q=celeste") == []
 
 
-async def test_a_buyer_is_told_of_a_purchase(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_a_buyer_is_notified_of_a_purchase(shop: Shop, buyer: Person, seller: Person) -> None:
     await buy(buyer, await shop.game(seller))
 
     async def sent() -> set[str]:

@@ -124,7 +124,7 @@ def requests_with(number: str) -> list[tuple[str, str, dict[str, object]]]:
 
 @in_the_shop
 @pytest.mark.parametrize("number", [NUMBER, SPACED])
-async def test_a_card_number_is_refused_wherever_it_is_and_neither_kept_logged_nor_told(
+async def test_a_card_number_is_refused_wherever_it_is_and_never_kept_logged_or_echoed(
     shop: Shop, admin: Person, number: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     head = await shop.core.log.head()

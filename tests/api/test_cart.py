@@ -247,7 +247,9 @@ async def test_a_repeat_whose_answer_was_lost_shows_what_became_of_it_in_another
         assert (await repeat()).json()["status"] == "CANCELLED"
 
 
-async def test_who_does_not_wait_is_told_so(shop: Shop, buyer: Person, seller: Person) -> None:
+async def test_a_client_that_does_not_wait_gets_202(
+    shop: Shop, buyer: Person, seller: Person
+) -> None:
     await put_in(buyer, await shop.game(seller))
 
     answer = await buyer.post(CHECKOUT, json={}, headers={"Prefer": "respond-async"})

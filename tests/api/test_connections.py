@@ -191,7 +191,7 @@ async def test_a_body_that_nobody_reads_does_not_go_on_for_ever() -> None:
         GET + b"X y\r\n\r\n",
     ],
 )
-async def test_what_is_no_http_is_told_so(request_: bytes) -> None:
+async def test_a_request_that_is_no_http_gets_400(request_: bytes) -> None:
     async with serving() as server:
         client = await server.connect(request_)
 
@@ -294,7 +294,7 @@ async def test_a_connection_too_many_is_refused_and_those_before_it_are_served()
     ],
     ids=["request", "WebSocket"],
 )
-async def test_what_is_broken_off_as_the_server_stops_is_told_so(head: bytes) -> None:
+async def test_a_request_cut_off_as_the_server_stops_gets_503(head: bytes) -> None:
     async with serving() as server:
         server.server.config.timeout_graceful_shutdown = 0
         client = await server.connect(GET.replace(b"things", b"never") + head + b"\r\n")

@@ -89,6 +89,6 @@ def test_a_list_ends(many: Many) -> None:
     assert many.longest <= 1000
 
 
-def test_what_the_log_is_told_of_times_lies_within_what_its_folds_can_hold() -> None:
+def test_accepted_times_fit_what_folds_can_hold() -> None:
     assert datetime(1000, 1, 1, tzinfo=UTC) < EARLIEST < LATEST < datetime(9000, 1, 1, tzinfo=UTC)
     assert MAX_QUANTITY < 2**31

@@ -112,7 +112,7 @@ async def test_an_export_is_its_owners_and_an_admins(
     assert (await admin.get(f"/api/v1/users/{seller.id}0/export")).status_code == 422
 
 
-async def test_every_section_is_told_in_the_documentation(shop: Shop) -> None:
+async def test_every_section_is_documented(shop: Shop) -> None:
     schemas = (await shop.client().get("/openapi.json")).json()["components"]["schemas"]
     told = schemas["AccountExport"]["properties"]
     assert set(Export.__struct_fields__) | {"history", "sessions"} == told.keys()

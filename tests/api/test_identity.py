@@ -26,7 +26,7 @@ def registration(**fields: object) -> dict[str, object]:
     } | fields
 
 
-async def test_who_registers_is_logged_in(shop: Shop) -> None:
+async def test_registering_logs_in(shop: Shop) -> None:
     wanted = registration()
     answer = await shop.client().post("/api/v1/users", json=wanted)
     account = answer.json()
@@ -421,7 +421,7 @@ async def test_a_wrong_mailed_token_is_refused(shop: Shop) -> None:
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_token")
 
 
-async def test_who_forgot_their_password_chooses_another(shop: Shop) -> None:
+async def test_a_forgotten_password_can_be_reset(shop: Shop) -> None:
     ann = await shop.register()
     before = await shop.core.log.head()
     asked = await shop.client().post("/api/v1/auth/password/forgot", json={"email": ann.email})
@@ -494,7 +494,7 @@ async def test_a_closed_account_is_locked_out(shop: Shop) -> None:
     assert (login.status_code, login.json()["code"]) == (403, "user_inactive")
 
 
-async def test_who_is_forgotten_leaves_no_name(shop: Shop, admin: Person) -> None:
+async def test_a_forgotten_person_leaves_no_name(shop: Shop, admin: Person) -> None:
     ann = await shop.register(name="Ann of Green Gables")
 
     await ann.delete(f"/api/v1/users/{ann.id}?forget=true")

@@ -61,7 +61,7 @@ async def statuses(
     return [(await client.get(path, **options)).status_code for _ in range(times)]
 
 
-async def test_an_address_that_asks_too_often_is_told_when_to_come_back() -> None:
+async def test_an_address_that_asks_too_often_gets_retry_after() -> None:
     client = asking(shop())
 
     assert await statuses(client, 5) == [200] * 5

@@ -211,7 +211,7 @@ async def test_a_first_message_that_says_nothing_good_is_the_last(
         assert await goodbye(ws) == (close_code, code)
 
 
-async def test_who_says_nothing_is_left_soon(
+async def test_a_silent_client_is_disconnected_soon(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "FIRST_MESSAGE_SECONDS", 0.05)
@@ -296,7 +296,7 @@ async def test_a_server_that_stops_says_so_and_does_not_wait(shop: Shop, buyer: 
         assert (await goodbye(ws))[0] == (await goodbye(silent))[0] == 1012
 
 
-async def test_who_does_not_answer_pings_is_gone(shop: Shop) -> None:
+async def test_a_client_that_does_not_answer_pings_is_disconnected(shop: Shop) -> None:
     async with serving(shop.services, ws_ping_interval=0.05, ws_ping_timeout=0.05) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13"
@@ -354,7 +354,9 @@ class Wire:
         await self.talk
 
 
-async def test_who_is_too_slow_is_left_and_the_others_are_not(shop: Shop, buyer: Person) -> None:
+async def test_a_client_that_is_too_slow_is_disconnected_and_the_others_are_not(
+    shop: Shop, buyer: Person
+) -> None:
     impatient = dataclasses.replace(shop.services.settings, socket_patience_seconds=0.1)
     app = gateway(dataclasses.replace(shop.services, settings=impatient), [live.router])
     cart, order = uuid7(), uuid7()

@@ -150,7 +150,7 @@ async def dead_letter(auditor: Person, notice_id: str) -> dict[str, Any]:
 # -- causes ----------------------------------------------------------------------------------------
 
 
-async def test_a_purchase_is_told_by_mail_and_by_push(
+async def test_a_purchase_is_notified_by_mail_and_push(
     shop: Shop, postbox: Postbox, buyer: Person, seller: Person
 ) -> None:
     game = await shop.game(seller, title="Pathfinder: Wrath")
@@ -171,7 +171,7 @@ async def test_a_purchase_is_told_by_mail_and_by_push(
     )
 
 
-async def test_a_failed_payment_and_a_refund_are_told(
+async def test_a_failed_payment_and_a_refund_are_notified(
     shop: Shop, postbox: Postbox, buyer: Person, seller: Person, admin: Person
 ) -> None:
     game = await shop.game(seller)
@@ -191,7 +191,7 @@ async def test_a_failed_payment_and_a_refund_are_told(
     assert "returned 5.00 USD to you" in mail_about(postbox, buyer, "refund").get_content()
 
 
-async def test_both_sides_of_a_transfer_are_told_of_it_by_mail_and_push(
+async def test_both_sides_of_a_transfer_are_notified_by_mail_and_push(
     shop: Shop, postbox: Postbox, buyer: Person, admin: Person
 ) -> None:
     bob = await verified(shop, postbox, name="Bob")
@@ -211,7 +211,7 @@ async def test_both_sides_of_a_transfer_are_told_of_it_by_mail_and_push(
         assert channels == {"email", "push"}
 
 
-async def test_a_failed_transfer_is_told_to_its_sender_alone(
+async def test_a_failed_transfer_is_notified_to_its_sender_alone(
     shop: Shop, postbox: Postbox, buyer: Person, admin: Person
 ) -> None:
     bob = await shop.register()
@@ -223,7 +223,7 @@ async def test_a_failed_transfer_is_told_to_its_sender_alone(
     assert [notice["template"] for notice in await notices_of(shop, bob)] == ["welcome"]
 
 
-async def test_a_deposit_is_told_whether_it_came_or_not(
+async def test_a_deposit_is_notified_whether_it_succeeded_or_failed(
     shop: Shop, postbox: Postbox, buyer: Person
 ) -> None:
     wallet = await open_wallet(buyer)
@@ -236,7 +236,7 @@ async def test_a_deposit_is_told_whether_it_came_or_not(
     assert "Your deposit of 25.00 USD failed" in mails["Your deposit failed"]
 
 
-async def test_an_event_is_told_of_once_however_often_it_is_reacted_to(
+async def test_an_event_is_notified_once_however_often_it_is_reacted_to(
     shop: Shop, buyer: Person, admin: Person
 ) -> None:
     wallet = await filled_wallet(buyer, admin)
@@ -289,7 +289,7 @@ async def test_an_address_that_is_verified_is_greeted_by_name(shop: Shop, postbo
     assert mail.get_content().startswith("Hello Ána,")
 
 
-async def test_the_old_address_is_told_of_a_new_one_and_brings_the_account_back(
+async def test_the_old_address_gets_a_mail_about_a_new_one_and_can_restore_the_account(
     shop: Shop, postbox: Postbox
 ) -> None:
     ann = await shop.register()
@@ -326,7 +326,7 @@ async def test_the_old_address_is_told_of_a_new_one_and_brings_the_account_back(
     assert (await ann.get("/api/v1/users/me")).json()["code"] == "session_ended"
 
 
-async def test_a_new_password_is_told_with_a_way_to_another_one(
+async def test_a_mail_about_a_new_password_has_a_link_to_reset_it(
     shop: Shop, postbox: Postbox
 ) -> None:
     ann = await shop.register()

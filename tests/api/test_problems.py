@@ -88,7 +88,7 @@ async def test_a_refusal_is_answered_by_its_kind(kind: type[Refused], status: in
     }
 
 
-async def test_who_did_not_prove_who_they_are_is_told_how_to() -> None:
+async def test_an_unauthenticated_caller_gets_www_authenticate() -> None:
     answer = await raising(Unauthorized("invalid_token")).get("/api/v1/things")
 
     assert answer.headers["www-authenticate"] == 'Bearer realm="ludoteca", error="invalid_token"'
@@ -360,7 +360,7 @@ def travelling() -> httpx.AsyncClient:
         ("?game_id=1", {}, "game_id", None),
     ],
 )
-async def test_another_spelling_is_told_the_right_one(
+async def test_a_misspelt_field_is_refused_with_the_right_spelling(
     query: str, body: object, field: str, hint: str | None
 ) -> None:
     answer = await travelling().post(f"/api/v1/journeys{query}", json=body)
@@ -386,7 +386,7 @@ async def test_another_spelling_is_told_the_right_one(
         ({"content-type": ""}, 415),
     ],
 )
-async def test_a_body_of_another_kind_is_told_which_one_is_taken(
+async def test_a_body_of_another_media_type_is_refused(
     headers: dict[str, str], status: int
 ) -> None:
     answer = await travelling().post("/api/v1/journeys", content=b"{}", headers=headers)

@@ -34,7 +34,7 @@ async def cut_off(database: str, home: Path, broker: URL) -> AsyncIterator[tuple
         yield shop, wire
 
 
-async def test_orders_are_taken_all_else_is_told_at_once_and_what_waited_goes_on_afterwards(
+async def test_orders_are_taken_the_rest_fails_at_once_and_waiting_work_goes_on_afterwards(
     database: str, tmp_path: Path, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("adapters.queues.rabbitmq.ANSWER_SECONDS", 0.1)

@@ -136,7 +136,7 @@ async def test_what_ends_a_session_ends_its_tokens_everywhere(
         assert refreshed.status_code == (401 if over else 200)
 
 
-async def test_who_ended_a_session_finds_it_ended_at_once(shop: Shop) -> None:
+async def test_an_ended_session_ends_at_once_for_its_owner(shop: Shop) -> None:
     ann = await shop.register()
 
     await ann.post("/api/v1/auth/logout")

@@ -231,7 +231,7 @@ async def test_metrics_lack_only_the_queue_that_does_not_answer(shop: Shop) -> N
     assert "ludoteca.away" not in text
 
 
-async def test_who_tries_passwords_is_slowed_down(shop: Shop) -> None:
+async def test_guessing_passwords_is_slowed_down(shop: Shop) -> None:
     limited = dataclasses.replace(shop.services, settings=GatewaySettings())
     client = client_of(create_app(limited))
     body = {"email": "nobody@example.com", "password": "wrong password"}

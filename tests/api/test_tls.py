@@ -91,7 +91,7 @@ async def head_of(reader: asyncio.StreamReader) -> str:
     return (await reader.readuntil(b"\r\n\r\n")).decode().lower()
 
 
-async def test_a_request_is_answered_and_browsers_are_told_to_stay_with_tls(
+async def test_a_request_is_answered_and_browsers_must_stay_with_tls(
     authority: Authority, pair: Pair
 ) -> None:
     async with served(authority, pair) as shop:
@@ -122,7 +122,7 @@ async def test_a_client_that_does_not_know_the_authority_gets_nothing(
         writer.close()
 
 
-async def test_who_speaks_plain_http_is_told_to_use_https(authority: Authority, pair: Pair) -> None:
+async def test_plain_http_gets_an_answer_that_names_https(authority: Authority, pair: Pair) -> None:
     async with served(authority, pair) as shop:
         reader, writer = await asyncio.open_connection(*shop.address)
         writer.write(GET)
@@ -298,7 +298,7 @@ def test_files_that_are_none_are_named(pair: Pair, tmp_path: Path) -> None:
         load(pair.certificate, str(tmp_path / "empty"))
 
 
-def test_an_end_that_is_near_is_told_once_a_day(
+def test_an_expiry_that_is_near_is_logged_once_a_day(
     authority: Authority, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.WARNING)

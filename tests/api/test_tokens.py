@@ -124,7 +124,7 @@ def test_a_token_signed_with_the_public_key_as_a_secret_is_refused(tokens: Token
 
 
 @pytest.mark.parametrize("token", ["", "a", "a.b.c", "é", "..", "null"])
-def test_what_is_no_token_is_refused(tokens: Tokens, token: str) -> None:
+def test_a_malformed_token_is_refused(tokens: Tokens, token: str) -> None:
     refused(tokens.read_access, token)
 
 

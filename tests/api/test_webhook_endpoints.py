@@ -160,7 +160,7 @@ async def test_an_event_that_is_reacted_to_again_is_sent_once(
     assert [each.id for each in await merchant.received(2)] == [delivery["id"], test["id"]]
 
 
-async def test_another_sellers_sale_is_not_told(
+async def test_another_sellers_sale_is_not_notified(
     shop: Shop, seller: Person, buyer: Person, merchant: Merchant
 ) -> None:
     endpoint = await subscribe(seller, merchant, "*")
@@ -199,7 +199,7 @@ async def test_a_disabled_endpoint_gets_nothing_until_it_is_enabled(
     assert arrived.verified(endpoint["secret"])["data"]["order"]["order_id"] == order["order_id"]
 
 
-async def test_who_closes_their_account_hears_no_more(
+async def test_a_closed_account_gets_no_more_updates(
     shop: Shop, admin: Person, merchant: Merchant
 ) -> None:
     seller = await shop.register("SELLER")
@@ -218,7 +218,7 @@ async def test_who_closes_their_account_hears_no_more(
 # -- failed deliveries -----------------------------------------------------------------------------
 
 
-async def test_what_fails_is_sent_again_the_same_until_it_arrives(
+async def test_a_failed_delivery_is_sent_again_unchanged_until_it_arrives(
     shop: Shop, seller: Person, merchant: Merchant
 ) -> None:
     endpoint = await subscribe(seller, merchant)
@@ -231,7 +231,7 @@ async def test_what_fails_is_sent_again_the_same_until_it_arrives(
     assert (delivery["attempts"], delivery["code"]) == (3, None)
 
 
-async def test_what_was_given_up_is_a_dead_letter_and_can_be_sent_again(
+async def test_a_delivery_given_up_is_a_dead_letter_and_can_be_sent_again(
     shop: Shop, seller: Person, buyer: Person, merchant: Merchant
 ) -> None:
     endpoint = await subscribe(seller, merchant)
@@ -262,7 +262,7 @@ async def test_what_was_given_up_is_a_dead_letter_and_can_be_sent_again(
     assert [each.id for each in await merchant.received(5)] == [failed["id"]] * 4 + [test["id"]]
 
 
-async def test_what_was_delivered_can_be_sent_again_under_the_same_id(
+async def test_a_delivered_message_can_be_sent_again_under_the_same_id(
     shop: Shop, seller: Person, merchant: Merchant
 ) -> None:
     endpoint = await subscribe(seller, merchant)
@@ -440,7 +440,7 @@ async def test_an_admin_disables_what_its_seller_then_cannot_enable(
 @pytest.mark.parametrize(
     "events", [["shipmint.*"], ["order.*", "user.registered.v1"], ["wallet.*"]]
 )
-async def test_events_that_nobody_is_told_of_cannot_be_subscribed_to(
+async def test_unpublished_events_cannot_be_subscribed_to(
     seller: Person, merchant: Merchant, events: list[str]
 ) -> None:
     answer = await seller.post(PATH, json={"url": merchant.url, "events": events})

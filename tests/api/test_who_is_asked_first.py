@@ -86,7 +86,7 @@ async def test_who_is_not_admitted_is_refused_before_the_body_is_read(
 @pytest.mark.parametrize(
     "token", ["", "Bearer", "Bearer x.y.z", "Basic YTpi", "Bearer " + "e" * 50_000]
 )
-async def test_a_token_that_is_none_is_told_before_the_body(shop: Shop, token: str) -> None:
+async def test_a_malformed_token_is_refused_before_the_body(shop: Shop, token: str) -> None:
     for each in (each for each in CANONICAL if not each.admits(None)):
         answer = await shop.client().request(
             each.method, each.url(), content=unread(), headers={**JSON, "authorization": token}
@@ -95,7 +95,7 @@ async def test_a_token_that_is_none_is_told_before_the_body(shop: Shop, token: s
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_who_is_admitted_is_told_what_is_wrong_with_the_body(
+async def test_an_admitted_caller_learns_what_is_wrong_with_the_body(
     people: dict[str | None, Any], role: str
 ) -> None:
     for each in (each for each in ALL if each.admits(role) and each.body is not None):
@@ -160,7 +160,7 @@ async def test_an_unknown_query_parameter_is_refused_everywhere(
         assert answer.json()["errors"][0]["field"] == "no_such_parameter"
 
 
-async def test_a_method_that_a_path_does_not_have_is_told_all_that_it_has(
+async def test_an_unknown_method_is_answered_with_all_allowed_ones(
     people: dict[str | None, Any],
 ) -> None:
     methods: dict[str, set[str]] = {}

@@ -46,7 +46,7 @@ async def test_figures_are_explained_to_auditors_and_admins(
     assert buyer.email not in (await auditor.get(PATH, params=asked)).text
 
 
-async def test_a_figure_that_there_is_not_is_told(auditor: Person) -> None:
+async def test_an_unknown_figure_is_named(auditor: Person) -> None:
     for asked, status, code in (
         ({"id": str(uuid4()), "field": "total_cents"}, 404, "row_not_found"),
         ({"id": str(uuid4()), "field": "totl"}, 422, "unknown_field"),

@@ -109,7 +109,7 @@ def test_a_redriven_job_is_back_at_work(ludoteca: Ludoteca, kill: Kill) -> None:
     assert ludoteca("dlq", "list").stdout == "no dead letters\n"
 
 
-def test_what_is_not_dead_cannot_be_redriven(ludoteca: Ludoteca, kill: Kill) -> None:
+def test_only_dead_letters_can_be_redriven(ludoteca: Ludoteca, kill: Kill) -> None:
     job = _job()
     kill(PAYMENTS, [job])
     other = uuid4()

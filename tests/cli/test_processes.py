@@ -24,7 +24,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def test_the_projector_migrates_keeps_read_models_in_step_and_ends_when_told(
+def test_the_projector_migrates_keeps_read_models_current_and_ends_on_sigterm(
     empty_database: str,
 ) -> None:
     shop = Shop(empty_database)

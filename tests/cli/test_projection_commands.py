@@ -150,7 +150,7 @@ def test_only_what_has_run_can_be_paused(ludoteca: Ludoteca, shop: Shop) -> None
 # -- quarantine ------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_applied_is_listed_with_its_reason(ludoteca: Ludoteca, shop: Shop) -> None:
+def test_a_quarantined_stream_is_listed_with_its_error(ludoteca: Ludoteca, shop: Shop) -> None:
     stream = shop.poison()
     shop.project()
     (quarantined,) = ludoteca.json("quarantine", "list", "--feed", f"games.{Games.version}")
@@ -208,7 +208,7 @@ def test_a_retry_that_no_consumer_takes_is_no_success(ludoteca: Ludoteca, shop: 
     assert ludoteca("quarantine", "retry", "--all", "--wait", "0").exit_code == 0
 
 
-def test_what_is_not_in_quarantine_cannot_be_retried(ludoteca: Ludoteca, shop: Shop) -> None:
+def test_a_stream_outside_quarantine_cannot_be_retried(ludoteca: Ludoteca, shop: Shop) -> None:
     result = ludoteca("quarantine", "retry", uuid4())
     assert result.exit_code == 1
     assert "not in quarantine" in result.stderr
@@ -269,7 +269,7 @@ def test_a_storage_that_somebody_reads_is_dropped_later(ludoteca: Ludoteca, shop
     } == {f"{GAMES}_r1"}
 
 
-def test_what_is_to_be_dropped_has_to_be_named(ludoteca: Ludoteca, shop: Shop) -> None:
+def test_a_storage_to_drop_must_be_named(ludoteca: Ludoteca, shop: Shop) -> None:
     shop.project()
     assert ludoteca("projections", "drop").exit_code == 2
     result = ludoteca("projections", "drop", "gamess")

@@ -94,7 +94,7 @@ ODD = [
 @pytest.mark.parametrize(
     ("command", "code", "said"), ODD, ids=[f"{number}" for number in range(len(ODD))]
 )
-def test_an_odd_argument_is_told_in_a_sentence(
+def test_an_invalid_argument_is_explained_in_a_sentence(
     ludoteca: Ludoteca,
     module_database: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -127,7 +127,7 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(
     assert "hunter22" not in result.output
 
 
-def test_a_database_without_tables_is_told_from_one_that_is_away(
+def test_a_database_without_tables_is_distinguished_from_an_unreachable_one(
     ludoteca: Ludoteca, empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LUDOTECA_DATABASE_URL", empty_database)

@@ -40,7 +40,7 @@ def test_a_past_moment_is_a_position_or_a_time(ludoteca: Ludoteca, shop: Shop) -
     assert "neither a position" in at("2000-01-01T00:00:00", 2)
 
 
-def test_what_there_is_not_is_told_with_what_there_is(ludoteca: Ludoteca, shop: Shop) -> None:
+def test_an_unknown_name_is_answered_with_the_known_ones(ludoteca: Ludoteca, shop: Shop) -> None:
     game_id = _renamed(shop)
     for figure, options, code, said in (
         ("title", (), 2, "is not ID.FIELD"),

@@ -360,7 +360,7 @@ async def test_what_is_gone_is_told_before_anything_is_ordered(shop: Shop) -> No
     assert told.value == CartChanged(CART, [LineChange(ITEM, "unavailable", 1, 0)])
 
 
-async def test_what_is_shipped_needs_an_address(shop: Shop) -> None:
+async def test_a_physical_game_needs_an_address(shop: Shop) -> None:
     checkout = shop.given(account(ANA_ID), SHELF, BOARDS).when(
         shop.carts.check_out(ANA, CARD, None)
     )

@@ -74,7 +74,7 @@ def test_a_cart_whose_lines_can_be_had_as_they_stand_is_left_alone() -> None:
     then.then_nothing()
 
 
-def test_another_price_is_told_and_is_the_lines_from_now_on() -> None:
+def test_a_changed_price_is_reported_and_becomes_the_lines_price() -> None:
     changes, then = after_review(CREATED, CHESS, GO, chess=now_at(6000), go=now_at(50))
 
     assert changes == [
@@ -241,7 +241,7 @@ def test_a_cart_of_before_there_was_an_end_ends_an_hour_after_it_began_all_the_s
     )
 
 
-def test_its_end_is_told_once_and_only_where_something_was_in_it() -> None:
+def test_its_end_is_shown_once_and_only_if_it_had_lines() -> None:
     over = CartAbandoned(reason="expired")
 
     given(evolve, CREATED, CHESS, over).when(carts.show_expiry).then(ExpiryShown())

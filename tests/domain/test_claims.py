@@ -10,7 +10,7 @@ BY_BOB = ClaimTaken(kind="email", holder_id=BOB)
 RELEASED = ClaimReleased(reason="forgotten")
 
 
-def test_what_nobody_holds_can_be_claimed() -> None:
+def test_a_free_claim_can_be_taken() -> None:
     when(lambda: claims.take(None, "email", ALICE, TAKEN)).then(BY_ALICE)
 
 
@@ -48,7 +48,7 @@ def test_the_holder_releases_it() -> None:
     given(evolve, BY_ALICE).when(lambda c: claims.release(c, ALICE, "forgotten")).then(RELEASED)
 
 
-def test_who_does_not_hold_it_releases_nothing() -> None:
+def test_only_the_holder_releases_a_claim() -> None:
     given(evolve, BY_ALICE).when(lambda c: claims.release(c, BOB, "refunded")).then_nothing()
 
 

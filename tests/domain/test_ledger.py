@@ -138,7 +138,7 @@ def test_nothing_is_posted_for_what_moves_nothing() -> None:
         [Entry(WALLET, "credit", -5, "EUR"), Entry(CLEARING, "debit", -5, "EUR")],
     ],
 )
-def test_what_does_not_balance_is_never_posted(entries: list[Entry]) -> None:
+def test_unbalanced_entries_are_never_posted(entries: list[Entry]) -> None:
     with pytest.raises(ValueError, match="do not balance"):
         ledger.post(None, CAUSE, entries)
 

@@ -67,7 +67,7 @@ def test_an_order_is_news_for_each_seller_with_a_line_in_it() -> None:
     assert merchant_event.sellers == {ANN, BOB}
 
 
-def test_a_seller_is_told_of_their_own_lines_and_what_these_cost() -> None:
+def test_a_seller_sees_their_own_lines_and_what_these_cost() -> None:
     order = told(OrderCompleted(), SHARED, ANN)["order"]
     assert (order["order_id"], order["currency"], order["amount_cents"]) == (ORDER, "USD", 1020)
     assert [each["unit_price_cents"] for each in order["lines"]] == [1000, 20]
@@ -76,7 +76,7 @@ def test_a_seller_is_told_of_their_own_lines_and_what_these_cost() -> None:
     ]
 
 
-def test_the_platform_is_told_all_of_it_and_whose_each_line_is() -> None:
+def test_the_platform_sees_all_lines_and_their_sellers() -> None:
     order = told(OrderCompleted(), SHARED, PLATFORM_ID)["order"]
     assert order["amount_cents"] == 1520
     assert [each["seller_id"] for each in order["lines"]] == [ANN, BOB, ANN]
@@ -90,7 +90,7 @@ def test_the_platform_is_told_all_of_it_and_whose_each_line_is() -> None:
     ],
     ids=lambda event: event.NAME,
 )
-def test_amounts_of_a_whole_order_are_told_to_whom_all_of_it_is_theirs(event: Any) -> None:
+def test_only_a_seller_who_owns_every_line_sees_amounts_of_the_whole_order(event: Any) -> None:
     assert told(event, ANNS, ANN)["amount_cents"] == event.amount_cents
     assert told(event, SHARED, PLATFORM_ID)["amount_cents"] == event.amount_cents
     assert "amount_cents" not in told(event, SHARED, ANN)
@@ -100,12 +100,12 @@ def test_amounts_of_a_whole_order_are_told_to_whom_all_of_it_is_theirs(event: An
     "event", [SHARED, CAPTURED, OrderCompleted()], ids=lambda event: event.NAME
 )
 @pytest.mark.parametrize("owner", [ANN, BOB, PLATFORM_ID])
-def test_nobody_is_told_who_the_buyer_is(event: Any, owner: UUID) -> None:
+def test_no_seller_sees_who_the_buyer_is(event: Any, owner: UUID) -> None:
     text = msgspec.json.encode(told(event, SHARED, owner)).decode()
     assert [secret for secret in (str(BUYER), "Ana", "Rua 1", "pi_1") if secret in text] == []
 
 
-def test_a_seller_is_told_of_the_entries_of_their_own_account() -> None:
+def test_a_seller_sees_the_entries_of_their_own_account() -> None:
     entries = (
         Entry("STRIPE_CLEARING", "debit", 1520, "USD"),
         Entry(seller_account(ANN), "credit", 918, "USD"),

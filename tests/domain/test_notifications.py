@@ -107,7 +107,7 @@ def test_no_template_is_written_without_its_parameters(template: str) -> None:
 
 
 @pytest.mark.parametrize("template", ["welcome", "verification", "password_reset"])
-def test_a_token_is_told_and_a_link_takes_its_place(template: str) -> None:
+def test_a_token_is_shown_and_a_link_replaces_it(template: str) -> None:
     assert "t-o-k-e-n" in render(template, EVERY_PARAMETER)[1]
     text = render(template, {"link": "https://shop.example/verify?t=1"})[1]
     assert "https://shop.example/verify?t=1" in text

@@ -124,7 +124,7 @@ def test_lines_that_cannot_be_are_refused(lines: tuple[OrderLine, ...], code: st
     when(lambda: place(*lines, address=ADDRESS)).then_refused(Invalid, code)
 
 
-def test_what_is_shipped_needs_an_address() -> None:
+def test_a_physical_game_needs_an_address() -> None:
     when(lambda: place(BOARD)).then_refused(Invalid, "shipping_address_required")
 
 

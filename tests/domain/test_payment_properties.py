@@ -166,7 +166,7 @@ of the rest."""
 @given(
     st.permutations([*HISTORY, our_call_returned]), st.lists(st.sampled_from(HISTORY), max_size=10)
 )
-def test_a_history_told_in_any_order_and_with_any_repeats_ends_the_same(
+def test_a_history_in_any_order_and_with_any_repeats_ends_the_same(
     told: list[Step], again: list[Step]
 ) -> None:
     payment, log = play([*told, *again])
@@ -181,7 +181,7 @@ def test_a_history_told_in_any_order_and_with_any_repeats_ends_the_same(
 
 @settings(max_examples=150, deadline=None)
 @given(st.permutations(range(4)))
-def test_our_own_refund_and_one_by_hand_are_told_apart_in_any_order_of_what_tells_of_them(
+def test_our_own_refund_and_a_manual_one_are_distinguished_in_any_order_of_reports(
     order: list[int],
 ) -> None:
     paid = [

@@ -134,7 +134,7 @@ def test_one_that_the_provider_refused_may_go_through_yet_but_not_once_it_failed
 
 
 @pytest.mark.parametrize("state", ["PENDING", "SUCCEEDED", "FAILED"])
-def test_of_an_unknown_refund_nothing_is_known(state: RefundState) -> None:
+def test_an_unknown_refund_is_not_found(state: RefundState) -> None:
     given(evolve, *PAID).when(stands(state)).then_refused(NotFound, "refund_not_found")
 
 
@@ -179,7 +179,7 @@ def test_a_refund_made_by_hand_is_recorded_and_goes_its_way() -> None:
     )
 
 
-def test_one_that_a_sum_told_of_before_is_not_counted_twice() -> None:
+def test_a_refund_that_a_sum_already_included_is_not_counted_twice() -> None:
     told = derived("refund.noticed", "evt_sum")
     sum_of_it = (
         PaymentRefundRequested(refund_id=told, amount_cents=30, reason="refunded_at_provider"),

@@ -17,7 +17,7 @@ def test_a_country_is_a_region(region: str) -> None:
 @pytest.mark.parametrize(
     "region", ["UK", "EU", "ZZ", "EL", "AN", "XK", "us", "USA", "U1", "", "US\n", "ＵＳ", "x" * 999]
 )
-def test_what_is_no_country_is_no_region(region: str) -> None:
+def test_only_countries_are_regions(region: str) -> None:
     for check in (check_region, check_price_region):
         with pytest.raises(Invalid, match="invalid_region"):
             check(region)

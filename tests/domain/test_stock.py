@@ -143,7 +143,7 @@ def test_a_cart_hands_its_hold_to_the_order() -> None:
     )
 
 
-def test_what_an_order_holds_is_sold_or_released() -> None:
+def test_an_allocation_is_sold_or_released() -> None:
     given(evolve, CREATED, FIVE, HELD, HARD).when(lambda s: inventory.confirm_sale(s, R1)).then(
         SOLD
     )
@@ -214,7 +214,7 @@ def test_what_lies_in_carts_makes_no_stock_low() -> None:
     assert allocated() == [LOW]
 
 
-def test_low_stock_is_told_once_per_crossing_and_hour() -> None:
+def test_low_stock_is_reported_once_per_crossing_and_hour() -> None:
     low_before = LowStock(available=2, threshold=2, at=NOON - timedelta(hours=1))
     a_moment_later = msgspec.structs.replace(low_before, at=NOON - timedelta(minutes=59))
     assert [each.quiet for each in allocated(low_before)] == [False]
@@ -227,7 +227,7 @@ def test_low_stock_is_told_once_per_crossing_and_hour() -> None:
     assert [type(each) for each in more] == [Allocated]
 
 
-def test_low_stock_is_told_when_it_is_counted() -> None:
+def test_low_stock_is_reported_when_stock_is_counted() -> None:
     given(evolve, CREATED, FIVE).when(lambda s: inventory.set_total(s, 2, 2, now=NOON)).then(
         StockUpdated(total=2, available=2), LOW
     )

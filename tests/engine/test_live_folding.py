@@ -29,7 +29,7 @@ from tests.support.events.tallies import (
 from tests.support.shops.engine import Desk, has_table
 
 
-async def test_what_is_appended_appears_in_the_rows(desk: Desk) -> None:
+async def test_appended_events_appear_in_the_rows(desk: Desk) -> None:
     registered, stream = tallies(), uuid4()
     with desk.running(registered):
         await desk.append(stream, Counted(3), Counted(4))

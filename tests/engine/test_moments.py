@@ -57,7 +57,7 @@ async def test_as_of_a_time_leaves_out_nothing_from_under_what_had_occurred(desk
     assert occurred_by(events, first.env.occurred_at - timedelta(seconds=1)) == []
 
 
-async def test_what_never_was_is_no_row(desk: Desk) -> None:
+async def test_a_row_that_never_existed_is_none(desk: Desk) -> None:
     await desk.append(uuid4(), Counted(1))
     assert await _steps(desk, uuid4(), 1) is None
 

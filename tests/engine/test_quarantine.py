@@ -185,7 +185,7 @@ class Picky(Uses):
         rows.put(Use(event.label, 1))
 
 
-async def test_an_event_whose_key_cannot_be_told_quarantines_its_own_stream(desk: Desk) -> None:
+async def test_an_event_whose_row_key_fails_quarantines_its_own_stream(desk: Desk) -> None:
     registered = Registered(Picky(), PostgresTable(Use))
     bad = uuid4()
     await desk.append(uuid4(), Labelled("a"))

@@ -93,7 +93,7 @@ async def test_who_waits_is_ended_when_it_is_away_who_comes_is_refused_and_all_g
         assert await asyncio.wait_for(ask(pool), 5) == (1,)
 
 
-async def test_who_is_cancelled_by_somebody_else_hears_that() -> None:
+async def test_a_task_cancelled_by_somebody_else_is_cancelled() -> None:
     watch = DatabaseWatch("postgresql://nowhere")
 
     async def needing_it() -> None:
@@ -125,7 +125,7 @@ async def test_an_append_whose_connection_alone_falls_silent_is_settled(
         assert first.env.position == landed.first_position
 
 
-async def test_all_connections_busy_is_told_in_time_and_is_no_outage(
+async def test_a_busy_pool_raises_in_time_and_is_no_outage(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "WAIT_SECONDS", 0.3)

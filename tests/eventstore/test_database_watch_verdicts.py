@@ -223,7 +223,7 @@ async def test_what_is_ended_with_it_says_nothing_of_other_services(proxy: Proxy
         proxy.heal()
 
 
-async def test_what_is_cancelled_ends_at_the_server_too(database: str) -> None:
+async def test_a_cancelled_statement_ends_at_the_server_too(database: str) -> None:
     async with watching(database) as watch, open_pool(database, 2, watch=watch) as pool:
         asking = [
             asyncio.create_task(ask(pool, b"SELECT 'cancelled', pg_sleep(15)")) for _ in range(2)

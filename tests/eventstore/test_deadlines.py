@@ -8,7 +8,7 @@ import pytest
 from kit.deadlines import TICK_SECONDS, answered_within
 
 
-async def test_who_is_not_answered_in_time_is_told() -> None:
+async def test_a_late_answer_raises_timeout_error() -> None:
     with pytest.raises(TimeoutError):
         async with answered_within(2 * TICK_SECONDS):
             await asyncio.Event().wait()

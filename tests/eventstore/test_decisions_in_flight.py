@@ -75,7 +75,7 @@ async def test_a_batch_is_cut_anywhere(
         assert sorted(names) == sorted(f"{n}" for n, some in enumerate(picked) if stream in some)
 
 
-async def test_a_refusal_is_not_told_before_what_it_rests_on_is_in_the_log(
+async def test_a_refusal_waits_until_what_it_rests_on_is_in_the_log(
     here: Repository, database: str
 ) -> None:
     stream = uuid4()

@@ -159,7 +159,7 @@ async def test_two_batches_on_their_way_outlive_a_lost_connection(
 
 
 @pytest.mark.parametrize("actor", ["user:\0", "user:\ud800"])
-async def test_what_the_database_refuses_fails_alone(
+async def test_an_append_that_the_database_refuses_fails_alone(
     postgres_log: PostgresLog, database: str, actor: str
 ) -> None:
     async with _one_batch(postgres_log, database):
@@ -185,7 +185,7 @@ async def test_a_once_record_that_cannot_be_written_fails_alone(
     assert texts_of(await postgres_log.read()) == ["busy", "good"]
 
 
-async def test_a_refusal_that_no_version_explains_is_told(
+async def test_a_refusal_that_no_version_explains_is_raised(
     postgres_log: PostgresLog, database: str
 ) -> None:
     admin(database, "CREATE UNIQUE INDEX one_event_an_actor ON log.events (actor)")
@@ -291,7 +291,7 @@ async def test_closing_while_the_database_hangs_leaves_nobody_waiting(
             await asyncio.wait_for(stuck, SOON)
 
 
-async def test_a_database_that_cannot_be_reached_is_told_in_time(
+async def test_an_unreachable_database_raises_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(writer, "APPEND_TIMEOUT_SECONDS", 0.1)
@@ -317,7 +317,7 @@ async def test_an_append_outlives_a_lost_connection(
     assert (await postgres_log.append([new_stream("after")])).position == 2
 
 
-async def test_an_append_whose_answer_was_lost_is_told_as_what_it_was(
+async def test_an_append_whose_answer_was_lost_reports_its_true_outcome(
     postgres_log: PostgresLog, database: str
 ) -> None:
     """The client loses the connection while the server is working: the server commits, and the

@@ -28,7 +28,9 @@ async def _beyond(log: PostgresLog, position: int) -> int:
     return await asyncio.wait_for(log.watcher.beyond(position), SOON)
 
 
-async def test_who_comes_after_the_log_has_grown_is_told_at_once(postgres_log: PostgresLog) -> None:
+async def test_a_waiter_that_comes_after_the_log_has_grown_returns_at_once(
+    postgres_log: PostgresLog,
+) -> None:
     first = await _append(postgres_log)
     assert await _beyond(postgres_log, first - 1) == first
     for _ in range(5):
@@ -36,7 +38,7 @@ async def test_who_comes_after_the_log_has_grown_is_told_at_once(postgres_log: P
     assert await _beyond(postgres_log, last - 1) == last
 
 
-async def test_who_waits_is_told_of_each_append(postgres_log: PostgresLog) -> None:
+async def test_a_waiter_wakes_at_each_append(postgres_log: PostgresLog) -> None:
     position = await _append(postgres_log)
     await _beyond(postgres_log, position - 1)
     for _ in range(20):

@@ -190,7 +190,7 @@ async def test_login_and_authority_come_from_the_url(database: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("wrong", ["expired", "of another server", "of a stranger"])
-async def test_a_server_with_a_wrong_certificate_is_told_nothing(
+async def test_a_server_with_a_wrong_certificate_gets_no_data(
     database: str, tmp_path: Path, wrong: str
 ) -> None:
     authority = Authority(tmp_path)

@@ -215,7 +215,7 @@ async def test_a_log_that_was_restored_keeps_the_keys_of_its_time_until_it_goes_
     assert await log.purge_expired() == 1
 
 
-async def test_what_an_append_adds_to_it_may_also_rest_on(log: KurrentLog) -> None:
+async def test_an_append_may_rest_on_a_stream_that_it_adds_to(log: KurrentLog) -> None:
     stream = uuid4()
     await log.append([StreamAppend(stream, 0, noted("a"))], reads=[StreamRead(stream, 0)])
     with pytest.raises(VersionConflict):

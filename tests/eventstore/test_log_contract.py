@@ -49,7 +49,7 @@ async def take(pages: AsyncIterator[list[Recorded]], count: int) -> list[Recorde
 # -- append and read back --------------------------------------------------------------------------
 
 
-async def test_what_is_appended_is_read_back_with_its_envelope(log: Log) -> None:
+async def test_an_append_is_read_back_with_its_envelope(log: Log) -> None:
     stream, correlation, causation = uuid4(), uuid4(), uuid4()
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     metadata = Metadata("user:ána", correlation, causation, trace)
@@ -136,7 +136,7 @@ async def test_a_stream_can_be_read_from_a_version_and_up_to_a_position(log: Log
     assert texts_of(await log.read_stream(one, 1, upto=between.position)) == ["b"]
 
 
-async def test_what_one_process_appends_another_reads(open_log: OpenLog) -> None:
+async def test_events_appended_by_one_process_are_read_by_another(open_log: OpenLog) -> None:
     async with open_log() as here, open_log() as there:
         appended = await here.append([new_stream("hello")])
         assert texts_of(await there.read()) == ["hello"]
@@ -173,7 +173,7 @@ async def test_a_stream_that_does_not_exist_has_no_later_version(log: Log) -> No
     assert await log.read() == []
 
 
-async def test_of_those_who_append_at_the_same_version_one_wins(open_log: OpenLog) -> None:
+async def test_one_of_several_appends_at_the_same_version_wins(open_log: OpenLog) -> None:
     stream = uuid4()
     async with open_log() as here, open_log() as there:
         outcomes = await asyncio.gather(
@@ -361,7 +361,7 @@ async def test_an_append_that_is_refused_leaves_its_once_key_unused(log: Log) ->
     await log.append([StreamAppend(taken.stream_id, 1, noted("again"))], once=once)
 
 
-async def test_what_was_done_under_a_key_can_be_looked_up(log: Log) -> None:
+async def test_the_outcome_under_a_key_can_be_looked_up(log: Log) -> None:
     once = IdempotencyKey(
         uuid4(), b"f", {"id": "7"}, expires_at=datetime.now(UTC) + timedelta(hours=1)
     )
@@ -372,7 +372,7 @@ async def test_what_was_done_under_a_key_can_be_looked_up(log: Log) -> None:
     assert await log.done(uuid4()) is None
 
 
-async def test_of_the_same_request_sent_many_times_at_once_one_lands(open_log: OpenLog) -> None:
+async def test_a_request_sent_many_times_at_once_is_appended_once(open_log: OpenLog) -> None:
     once = IdempotencyKey(uuid4())
     async with open_log() as here, open_log() as there:
         outcomes = await asyncio.gather(
@@ -508,13 +508,13 @@ async def test_a_difference_that_is_tolerated_is_history(open_log: OpenLog) -> N
 # -- persons ---------------------------------------------------------------------------------------
 
 
-async def test_who_has_no_key_cannot_be_written_about(log: Log) -> None:
+async def test_personal_data_of_a_person_without_a_key_is_not_written(log: Log) -> None:
     with pytest.raises(MissingKey):
         await log.append([StreamAppend(uuid4(), 0, [Confided(uuid4(), "secret")])])
     assert await log.head() == 0
 
 
-async def test_who_was_forgotten_is_unreadable_and_stays_so_if_they_come_back(log: Log) -> None:
+async def test_a_forgotten_persons_data_stays_unreadable_if_they_come_back(log: Log) -> None:
     ana, ben, diary = uuid4(), uuid4(), uuid4()
     await log.keys.create([ana, ben])
     await log.append([StreamAppend(diary, 0, [Confided(ana, "ana's"), Confided(ben, "ben's")])])

@@ -87,7 +87,7 @@ def _migrate(
     answers.put(len(migrate_all(url)))
 
 
-def test_of_processes_that_start_together_one_migrates(empty_database: str) -> None:
+def test_one_of_the_processes_that_start_together_migrates(empty_database: str) -> None:
     spawn = multiprocessing.get_context("spawn")
     barrier, answers = spawn.Barrier(3), spawn.Queue()
     processes = [

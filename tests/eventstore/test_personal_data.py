@@ -68,7 +68,7 @@ async def test_personal_text_is_nowhere_in_the_stored_log(database: str) -> None
     )
 
 
-async def test_who_has_no_key_cannot_be_written_about(database: str) -> None:
+async def test_personal_data_of_a_person_without_a_key_is_not_written(database: str) -> None:
     async with PostgresLog.open(database, CODEC) as log:
         with pytest.raises(MissingKey):
             await log.append([new_stream_of(_registered())])

@@ -109,7 +109,7 @@ async def test_two_processes_that_are_both_busy_with_a_stream_take_turns(
     assert max(runs) <= MOST, runs
 
 
-async def test_who_keeps_losing_is_let_in(sides: tuple[Side, Side]) -> None:
+async def test_a_process_that_keeps_losing_gets_precedence(sides: tuple[Side, Side]) -> None:
     here, there = sides
     await here.append("first")
     busy = asyncio.create_task(here.append_all())

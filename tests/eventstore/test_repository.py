@@ -237,7 +237,7 @@ async def test_a_refusal_on_a_stale_cache_is_decided_again_on_what_the_log_says(
     assert await _total(here, stream) == 11
 
 
-async def test_a_refusal_that_stands_is_told(here: Repository, there: Repository) -> None:
+async def test_a_final_refusal_is_raised(here: Repository, there: Repository) -> None:
     stream = uuid4()
     await count(here, stream, 1)
     await count(there, stream, 50)
@@ -341,7 +341,7 @@ async def test_a_failure_on_a_stale_cache_whatever_it_is_is_decided_again_on_wha
     assert await _total(there, stream) == 3
 
 
-async def test_a_failure_that_stands_is_told(here: Repository) -> None:
+async def test_a_final_failure_is_raised(here: Repository) -> None:
     stream = uuid4()
     await count(here, stream, 1)
 
@@ -483,7 +483,7 @@ async def test_two_processes_on_the_same_aggregates_lose_no_event(
         assert await here.state(TALLY, stream) == Tally(2 * times, 2 * times)
 
 
-async def test_who_never_gets_a_turn_is_told_of_the_conflict(
+async def test_a_caller_that_keeps_losing_gets_the_conflict(
     here: Repository, there: Repository
 ) -> None:
     stream = uuid4()
@@ -498,7 +498,7 @@ async def test_who_never_gets_a_turn_is_told_of_the_conflict(
         await decide(here, always_late)
 
 
-async def test_a_request_that_another_process_carried_out_is_told_as_done_and_not_as_refused(
+async def test_a_request_that_another_process_carried_out_is_answered_as_done(
     here: Repository, there: Repository
 ) -> None:
     once, stream = IdempotencyKey(uuid4()), uuid4()

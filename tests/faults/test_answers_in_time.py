@@ -284,7 +284,7 @@ async def test_what_needs_no_database_is_answered_without_it_also_to_who_is_sign
     assert "retry-after" not in answer.headers
 
 
-async def test_what_writes_is_told_in_time_that_the_server_is_read_only_and_what_reads_is_answered(
+async def test_on_a_read_only_server_writes_fail_in_time_and_reads_succeed(
     stage: Stage,
 ) -> None:
     await stage.until_served()
@@ -443,7 +443,7 @@ async def test_64_callers_on_a_busy_machine_are_no_outage(stage: Stage, tmp_path
         assert "database is away" not in api.said
 
 
-async def test_a_socket_that_is_opened_meanwhile_is_told_to_come_again_later(stage: Stage) -> None:
+async def test_a_socket_opened_meanwhile_is_closed_with_try_again_later(stage: Stage) -> None:
     await stage.until_served()
     (token,) = {
         route.headers["Authorization"].split()[1] for route in stage.routes if route.name == "cart"

@@ -125,7 +125,7 @@ async def test_large_appends_neither_end_nor_hold_up_the_small_ones_beside_them(
 
 
 @pytest.mark.parametrize("code", ["event_too_large", "append_too_large"])
-async def test_what_is_too_large_for_the_log_is_413(code: str) -> None:
+async def test_an_append_too_large_for_the_log_is_413(code: str) -> None:
     router = APIRouter()
 
     @router.get("/large")

@@ -181,7 +181,7 @@ def test_the_restored_shop_has_search_indices_of_its_own(
         assert [name for (name,) in conn.execute("SELECT name FROM private.secrets")] == ["kept"]
 
 
-def test_a_folder_that_is_not_there_is_not_made(database: str, tmp_path: Path) -> None:
+def test_a_missing_folder_is_not_created(database: str, tmp_path: Path) -> None:
     with pytest.raises(BackupError, match="is not there"):
         backup(database, tmp_path / "unmounted" / "backup", None, silent)
 
@@ -193,7 +193,7 @@ def test_it_is_for_its_owner_alone(database: str, tmp_path: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
-def test_what_is_damaged_is_not_restored(
+def test_a_damaged_backup_is_not_restored(
     database: str, other_database: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "backup"
@@ -252,6 +252,6 @@ async def test_a_database_with_a_log_is_not_restored_over(desk: Desk, tmp_path: 
         restore(desk.database, tmp_path / "backup", None, silent)
 
 
-def test_a_folder_that_is_there_is_not_written_over(database: str, tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_overwritten(database: str, tmp_path: Path) -> None:
     with pytest.raises(BackupError, match="is there already"):
         backup(database, tmp_path, None, silent)

@@ -294,7 +294,7 @@ async def test_a_step_within_a_batch_refuses_only_what_it_misdates(database: str
         assert await log.head() == 81
 
 
-def test_a_step_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_step_of_the_clock_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     mine = Moved()
     watch = ClockWatch(None, mine, MINUTE)  # type: ignore[arg-type]
     with caplog.at_level(logging.ERROR):

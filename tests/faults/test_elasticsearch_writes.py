@@ -224,7 +224,7 @@ def document(number: int, **fields: Any) -> GameDocument:
     return GameDocument(**{**usual, **fields})
 
 
-def test_what_is_refused_is_named(elasticsearch_url: str, elasticsearch_prefix: str) -> None:
+def test_refused_documents_are_named(elasticsearch_url: str, elasticsearch_prefix: str) -> None:
     """Also bad versions: the server refuses those together with the rest of the request."""
     index = f"{elasticsearch_prefix}one"
     good = [document(1), document(2)]

@@ -146,9 +146,7 @@ async def test_an_append_without_a_unit_is_refused_when_the_log_went_back(
     assert await total(log, stream) == 101
 
 
-async def test_what_was_lost_is_appended_again_by_its_key(
-    log: PostgresLog, earlier: Earlier
-) -> None:
+async def test_a_lost_append_is_repeated_under_its_key(log: PostgresLog, earlier: Earlier) -> None:
     """A request with an Idempotency-Key that only the lost history knew is carried out."""
     from eventstore.log import IdempotencyKey
 
@@ -186,7 +184,7 @@ async def test_a_snapshot_of_a_state_that_is_gone_is_neither_kept_nor_read(
 # -- the end of the log ----------------------------------------------------------------------------
 
 
-async def test_who_waits_for_the_log_to_grow_learns_that_it_went_back(
+async def test_a_waiter_for_the_log_learns_that_it_went_back(
     log: PostgresLog, earlier: Earlier
 ) -> None:
     earlier.keep()
@@ -284,7 +282,7 @@ async def test_the_log_is_replaced_under_open_connections(log: PostgresLog, data
     assert await total(log, stream) == 0
 
 
-async def test_who_listens_live_is_told_to_begin_anew(database: str, earlier: Earlier) -> None:
+async def test_live_clients_are_asked_to_start_over(database: str, earlier: Earlier) -> None:
     async with open_shop(database) as shop, projecting(database):
         await shop.happened(uuid4(), game_created())
         await shop.projected()

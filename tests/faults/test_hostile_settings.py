@@ -105,7 +105,7 @@ async def test_appends_and_reads_are_as_ever(hostile: str) -> None:
         assert (await log.done(once.key)) is not None
 
 
-def test_a_server_that_forgets_is_refused_unless_told(database: str) -> None:
+def test_a_server_that_may_lose_commits_is_refused_unless_allowed(database: str) -> None:
     with connect(database, "test", role="") as conn:  # the run's own: fsync = off
         check_server(conn, allow_unsafe=True)
         with pytest.raises(UnsafeDatabase, match="fsync = off and full_page_writes = off"):

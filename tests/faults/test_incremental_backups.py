@@ -184,9 +184,7 @@ async def test_a_key_that_expired_and_was_used_again_is_restored_as_last_used(
     ]
 
 
-async def test_who_has_been_forgotten_since_stays_forgotten(
-    shop: Shop, other_database: str
-) -> None:
+async def test_a_person_forgotten_since_stays_forgotten(shop: Shop, other_database: str) -> None:
     person, kept = uuid4(), uuid4()
     await shop.desk.log.keys.create([person, kept])
     await shop.append(2)

@@ -99,7 +99,7 @@ def into(monkeypatch: pytest.MonkeyPatch, ludoteca: Ludoteca, other: Shop) -> In
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
-def test_what_was_exported_is_imported_byte_for_byte(
+def test_an_export_is_imported_byte_for_byte(
     ludoteca: Ludoteca,
     kept: Shop,
     other: Shop,
@@ -239,7 +239,7 @@ WRONG: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_what_does_not_fit_is_named_and_nothing_is_imported(
+def test_an_archive_that_does_not_fit_is_named_and_not_imported(
     archive: Path, other: Shop, into: Into, tmp_path: Path, what: str
 ) -> None:
     change, reason = WRONG[what]

@@ -81,7 +81,7 @@ def kept_and_told(lines: list[str]) -> tuple[int, int]:
     return kept, place
 
 
-def test_whoever_writes_never_waits_and_is_told_how_much_was_lost_and_where(pipe: Pipe) -> None:
+def test_a_writer_never_waits_and_learns_how_much_was_lost_and_where(pipe: Pipe) -> None:
     def write() -> None:
         for n in range(10_000):
             print(f"{n:099}", file=pipe.stream)

@@ -125,7 +125,7 @@ async def test_a_provider_that_does_not_know_the_money_gives_none_back(
         assert again != refund_id
 
 
-async def test_money_that_a_notice_told_of_goes_back_by_the_payments_own_intent(
+async def test_money_reported_by_a_notice_is_refunded_through_the_payments_own_intent(
     database: str, tmp_path: Path
 ) -> None:
     async with open_till(database, tmp_path) as till:

@@ -233,7 +233,7 @@ async def test_many_at_once_in_two_processes_end_with_a_whole_book(
         await assert_whole(cores[1], operator, len(issued))
 
 
-async def test_what_the_operator_has_for_another_amount_is_taken_as_it_is_and_told(
+async def test_a_receipt_with_another_amount_at_the_operator_is_kept_and_reported(
     lives: Lives, operator: HttpFiscalOperator, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with lives.open() as core:

@@ -241,7 +241,7 @@ def _is_back(conn: psycopg.Connection) -> bool:
 
 
 @pytest.mark.parametrize("lose", [_drop_table, _drop_schema], ids=["table", "schema"])
-async def test_that_a_table_is_lost_is_told_though_no_projector_runs(
+async def test_a_lost_table_is_reported_even_without_a_projector(
     desk: Desk, lose: Callable[[Desk], None]
 ) -> None:
     with desk.running(tallies()):

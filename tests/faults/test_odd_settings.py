@@ -280,7 +280,7 @@ def test_what_goes_through_no_proxy_is_read_as_far_as_it_can_be(
 # -- variables that are no settings ----------------------------------------------------------------
 
 
-def test_what_looks_like_a_setting_and_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_looks_like_a_setting_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("LUDOTECA_")]:
         monkeypatch.delenv(name)
     for name in ("LUDOTECA_PROT", "ludoteca_databse_url", "LUDOTEKA_HOME", "LUDOTECA_QUOKKA"):
@@ -307,6 +307,8 @@ def test_what_looks_like_a_setting_and_is_none_is_told(monkeypatch: pytest.Monke
         "LUDO",
     ],
 )
-def test_what_others_read_or_set_is_not_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_other_programs_are_not_reported(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(name, "1")
     assert name not in unknown_settings()

@@ -161,7 +161,7 @@ def test_an_output_that_cannot_be_written_is_a_line_and_an_exit_code(
 
 
 @pytest.mark.parametrize("command", sorted(ACTING), ids=" ".join)
-def test_what_was_done_is_told_to_standard_error_where_the_output_cannot_take_it(
+def test_a_result_goes_to_standard_error_when_standard_output_fails(
     command: tuple[str, ...], small: tuple[Shop, Path], environment: dict[str, str], tmp_path: Path
 ) -> None:
     """Even if nobody reads it: the exit code says whether the action was done."""
@@ -192,7 +192,7 @@ def test_what_was_done_is_told_to_standard_error_where_the_output_cannot_take_it
     ids=" ".join,
 )
 @pytest.mark.parametrize("stderr", ["full", "closed", "gone"])
-def test_wrong_usage_is_exit_code_2_though_nobody_can_be_told(
+def test_wrong_usage_is_exit_code_2_even_without_any_output(
     command: tuple[str, ...], stderr: str, tmp_path: Path
 ) -> None:
     def without_stderr() -> None:
@@ -424,7 +424,7 @@ def test_a_file_that_its_owner_has_closed_is_not_replaced(
     assert path.read_text() == "kept"
 
 
-def test_a_command_that_is_told_to_end_leaves_no_half_of_a_file(tmp_path: Path) -> None:
+def test_a_terminated_command_leaves_no_half_written_file(tmp_path: Path) -> None:
     pid = os.fork()
     if pid == 0:
         try:

@@ -138,9 +138,7 @@ class WeakTable(PostgresTable[Any]):
 @pytest.mark.parametrize(
     "error", [errors.QueryCanceled, errors.OutOfMemory, errors.StatementTooComplex]
 )
-async def test_what_is_too_much_at_once_is_done_in_smaller_pages(
-    desk: Desk, error: type[Exception]
-) -> None:
+async def test_a_page_that_is_too_large_is_split(desk: Desk, error: type[Exception]) -> None:
     registered = Registered(Tallies(), WeakTable(error, lambda puts: len(puts) > 5))
     await desk.log.append([StreamAppend(uuid4(), 0, [Counted(1)]) for _ in range(100)])
     with desk.running(registered):

@@ -96,7 +96,7 @@ async def test_a_process_does_not_wait_for_the_terminal_of_the_one_that_started_
         assert await _rebuilt(desk, "tallies", LOGS) == 0
 
 
-def test_the_error_of_a_process_is_passed_on_or_told() -> None:
+def test_the_error_of_a_process_is_passed_on_or_printed() -> None:
     refused = parts.portable(psycopg.errors.CheckViolation("no"))
     assert (type(refused), str(refused)) == (psycopg.errors.CheckViolation, "no")
     told = parts.portable(RowsRefused("these rows", [1]))

@@ -63,7 +63,7 @@ async def test_a_shop_runs_with_the_rights_that_are_documented(
     ],
     ids=["role", "database"],
 )
-def test_what_is_missing_is_told(
+def test_missing_things_are_reported(
     modest: str, empty_database: str, user: str, missing: str, told: str
 ) -> None:
     database = urlsplit(empty_database).path.removeprefix("/")
@@ -96,7 +96,9 @@ def test_a_log_that_was_put_into_a_schema_made_by_hand_may_be_used_once_a_proces
         migrate(database)
 
 
-def test_who_has_to_let_the_program_into_a_schema_is_told(modest: str, empty_database: str) -> None:
+def test_a_missing_privilege_on_a_schema_names_who_must_grant_it(
+    modest: str, empty_database: str
+) -> None:
     assert migrate(modest)
     with psycopg.connect(empty_database, autocommit=True) as conn:
         conn.execute("ALTER SCHEMA queue OWNER TO CURRENT_USER")

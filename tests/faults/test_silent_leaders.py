@@ -106,7 +106,7 @@ def test_a_leader_that_stands_still_in_a_transaction_is_ended_and_a_rebuild_is_n
 
 
 @pytest.mark.usefixtures("quick")
-async def test_who_loses_the_lead_stops_what_it_does(database: str) -> None:
+async def test_a_process_that_loses_the_lead_stops(database: str) -> None:
     stopped = asyncio.Event()
 
     async def act() -> None:

@@ -47,7 +47,7 @@ async def waiting(server: OwnPostgres, name: str) -> int:
     return int(found[0][0])
 
 
-async def test_a_commit_that_is_told_not_to_wait_for_its_standby_is_not_acknowledged(
+async def test_a_commit_that_stopped_waiting_for_its_standby_is_not_acknowledged(
     server: OwnPostgres,
 ) -> None:
     """An operator cancels a statement that seems to hang: the server then reports success."""
@@ -67,7 +67,7 @@ async def test_a_commit_that_is_told_not_to_wait_for_its_standby_is_not_acknowle
 
 
 @pytest.mark.parametrize("default", ["on", "off"])
-async def test_what_no_standby_has_is_not_told_to_be_done(
+async def test_a_commit_that_no_standby_has_is_not_reported_as_done(
     server: OwnPostgres, default: str
 ) -> None:
     """After a crash, the server shows what was committed here, and may be nowhere else. Whatever

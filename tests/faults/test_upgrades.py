@@ -89,7 +89,7 @@ def test_what_leads_ends_when_a_newer_release_begins(
         process.wait()
 
 
-async def test_an_event_that_only_a_newer_release_knows_is_told_as_such(
+async def test_an_event_that_only_a_newer_release_knows_is_named_as_such(
     database: str, tmp_path: Path
 ) -> None:
     async with open_shop(database, tmp_path) as shop:

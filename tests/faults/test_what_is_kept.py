@@ -147,7 +147,7 @@ def test_whoever_keeps_something_has_said_what_becomes_of_it_when_the_log_goes_b
     assert set(kept()) == REGISTERED | ENDS_WITH_ANOTHER | SAYS_NOTHING_OF_THE_LOG
 
 
-def test_who_is_told_is_told() -> None:
+def test_every_registration_for_changes_of_history_is_listed() -> None:
     """Each registration is one call; those without a container of their own (the head, the pool,
     standbys) come on top."""
     calls = sum(

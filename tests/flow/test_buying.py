@@ -35,7 +35,7 @@ CHAIN = [
 ]
 
 
-def test_a_bought_game_is_in_the_library_and_the_buyer_is_told(shop: Instance) -> None:
+def test_a_bought_game_is_in_the_library_and_the_buyer_is_notified(shop: Instance) -> None:
     ann, game = shop.register(), shop.game(title="Hollow Knight")
     answer = ann.buy(game, VISA)
     assert answer.status_code == 201, answer.text

@@ -170,7 +170,7 @@ async def test_an_order_follows_its_shipment_to_the_end_after_a_refund_of_a_part
     assert completed == "order.completed.v1"
 
 
-async def test_what_is_refunded_before_it_was_sent_is_in_stock_again(till: Till) -> None:
+async def test_units_refunded_before_they_were_sent_return_to_stock(till: Till) -> None:
     ann, seller, game = (
         await till.person(),
         await till.person("SELLER"),
@@ -200,7 +200,7 @@ async def test_what_is_refunded_before_it_was_sent_is_in_stock_again(till: Till)
     assert await till.stock(sent) == (4, 4, 0, 0)
 
 
-async def test_a_line_that_lost_its_hold_keeps_no_other_from_changing_and_is_told_of_by_name(
+async def test_a_line_that_lost_its_hold_is_named_and_does_not_block_the_others(
     till: Till,
 ) -> None:
     ann, bob = await till.person(), await till.person()
@@ -323,7 +323,7 @@ async def test_the_holds_that_one_game_lost_on_several_lines_are_shared_out_in_t
     assert await till.stock(game) == (5, 0, 5, 0)
 
 
-async def test_low_stock_is_told_when_it_is_ordered_and_not_while_it_lies_in_carts(
+async def test_low_stock_is_reported_when_ordered_not_while_in_carts(
     till: Till,
 ) -> None:
     ann, game = await till.person(), await till.physical_game(7)

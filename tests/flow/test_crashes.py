@@ -174,7 +174,7 @@ def eventually_has(buyer: Person, count: int) -> None:
     assert eventually(buyer.titles, lambda titles: len(titles) == count)
 
 
-def test_every_buyer_was_told_once_of_each_purchase(
+def test_every_buyer_was_notified_once_of_each_purchase(
     shop: Instance, purchases: Purchases, history: History
 ) -> None:
     asked = history.of("notification.requested.v1")

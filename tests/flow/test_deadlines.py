@@ -172,7 +172,7 @@ def put_in(buyer: Person, game: str, quantity: int) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def test_a_buyer_is_told_of_it_by_whichever_process_and_of_what_they_missed_by_another(
+def test_a_buyer_hears_of_it_from_any_process_and_of_what_they_missed_from_another(
     shop: Instance,
 ) -> None:
     ann, game = shop.register(), shop.stocked(1)

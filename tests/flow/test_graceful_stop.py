@@ -55,7 +55,7 @@ def order(shop: Fleet, buyers: list[Person], game: str) -> None:
         assert buyer.buy(game, Prefer="respond-async").status_code == 202
 
 
-def test_who_waits_for_a_payment_is_answered_when_the_process_stops(shop: Fleet) -> None:
+def test_a_client_that_waits_for_a_payment_is_answered_when_the_process_stops(shop: Fleet) -> None:
     buyer, game = shop.shop.register(), shop.shop.game()
     shop.processes["worker.1"].pause()
     answers: list[httpx.Response] = []

@@ -224,7 +224,7 @@ def test_a_game_has_the_price_of_the_file_none_or_the_documented_one(
     )
 
 
-def test_a_person_is_told_of_broken_rows_line_by_line(shop: Instance, files: Files) -> None:
+def test_broken_rows_are_reported_line_by_line(shop: Instance, files: Files) -> None:
     again = load(shop, "games", files.games)
     assert again.code == 1
     for broken in files.broken_games:
@@ -280,7 +280,7 @@ def test_imported_people_get_no_mail_and_no_password(shop: Instance, files: File
     assert shop.http().post("/api/v1/auth/login", json=body).status_code in {401, 422}
 
 
-def test_what_was_sold_elsewhere_gets_no_fiscal_receipt(shop: Instance, files: Files) -> None:
+def test_an_imported_order_gets_no_fiscal_receipt(shop: Instance, files: Files) -> None:
     quiet_head(shop)
     assert shop.count("payment.fiscal.receipt.requested.v1") == 0
 

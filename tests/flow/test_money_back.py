@@ -417,7 +417,7 @@ async def test_an_overdue_order_keeps_a_game_from_nobodys_cart(till: Till) -> No
     assert (await till.order(placed.order_id)).status == "PENDING_PAYMENT"
 
 
-async def test_a_purchase_is_told_with_the_games_and_by_the_names_that_others_know(
+async def test_a_purchase_is_published_with_its_games_under_the_contracts_names(
     till: Till,
 ) -> None:
     _, placed = await bought(till, VISA)

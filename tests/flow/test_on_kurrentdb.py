@@ -18,7 +18,7 @@ from tests.support.servers import shared
 from tests.support.servers.kurrent import KurrentDouble
 from tests.support.servers.mirrored import mirrored
 
-test_a_purchase = test_buying.test_a_bought_game_is_in_the_library_and_the_buyer_is_told
+test_a_purchase = test_buying.test_a_bought_game_is_in_the_library_and_the_buyer_is_notified
 test_its_events = test_buying.test_one_purchase_leaves_this_chain_of_events_with_one_correlation
 test_a_declined_card = (
     test_buying.test_a_declined_card_cancels_the_order_and_the_game_can_be_ordered_again
@@ -68,7 +68,7 @@ def buy_surely(ann: Person, game: str) -> str:
     return order_id
 
 
-def test_what_was_decided_is_in_kurrentdb_and_the_mirror_has_it(
+def test_a_decision_is_in_kurrentdb_and_in_its_mirror(
     shop: Instance, kurrent: KurrentDouble
 ) -> None:
     order_id = buy_surely(shop.register(), shop.game())

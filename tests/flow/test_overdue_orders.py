@@ -154,7 +154,7 @@ async def test_expiry_ends_order_payment_and_claim_in_one_append(shop: Shop) -> 
     assert first.env.stream_id == placed.order_id
 
 
-async def test_what_another_system_holds_is_given_up_when_its_time_is_over(shop: Shop) -> None:
+async def test_an_overdue_hold_of_another_system_is_released(shop: Shop) -> None:
     game = await shop.boxed(10)
     allocated, released, kept = [
         (await shop.core.commands.inventory.reserve(SERVICE, game, n, uuid7())).value

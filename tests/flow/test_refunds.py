@@ -21,7 +21,7 @@ def position_of(shop: Instance, stream: str, name: str) -> int:
     return int(event["position"])
 
 
-def test_a_refund_takes_the_game_and_is_told_only_once_the_provider_says_that_it_succeeded(
+def test_a_refund_takes_the_game_and_is_notified_only_once_the_provider_confirms_it(
     shop: Instance,
 ) -> None:
     ann, game = shop.register(), shop.game()

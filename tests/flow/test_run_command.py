@@ -58,7 +58,7 @@ def _ordinary_user() -> str | None:
 # -- a running instance ----------------------------------------------------------------------------
 
 
-def test_an_ordinary_user_runs_all_of_it(ordinary: Run) -> None:
+def test_an_ordinary_user_can_run_the_shop(ordinary: Run) -> None:
     children = ordinary.children()
     assert children.keys() == PROCESSES
     assert {owner(pid) for pid in children.values()} == {ordinary.user or owner(os.getpid())}
@@ -110,7 +110,7 @@ def test_a_port_that_is_taken_is_refused_in_one_line(ordinary: Run, tmp_path: Pa
         assert not (another.home / "postgres").exists()
 
 
-def test_what_is_killed_comes_back(ordinary: Run) -> None:
+def test_a_killed_process_is_started_again(ordinary: Run) -> None:
     before = ordinary.children()
     for name in ("worker", "api", "postgres"):
         os.kill(before[name], signal.SIGKILL)

@@ -116,7 +116,7 @@ def test_people_buy_at_any_process(several: Run) -> None:
         eventually(buyer.notices, lambda told: told.count("purchase") == 2)
 
 
-def test_what_one_process_has_written_no_other_lacks(several: Run) -> None:
+def test_every_process_reads_what_one_has_written(several: Run) -> None:
     shop = several.shop
     game, buyer = shop.stocked(1000), shop.register()
     made = buyer.http.post("/api/v1/cart/items", json={"product_id": game, "quantity": 1})

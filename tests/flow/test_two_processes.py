@@ -39,7 +39,7 @@ async def there(here: Till) -> AsyncIterator[Till]:
         yield Till(core, here.clock, here._provider_url)
 
 
-async def test_who_was_forgotten_elsewhere_is_told_nothing_and_holds_up_nobody(
+async def test_a_person_forgotten_elsewhere_gets_no_message_and_delays_nobody(
     here: Till, there: Till
 ) -> None:
     ann, bob = await there.person(), await there.person()

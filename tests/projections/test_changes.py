@@ -38,7 +38,7 @@ def test_the_changes_lead_from_nothing_to_the_rows(projection: Any, steps: list[
     assert there == _folded(projection(), mine)
 
 
-def test_only_the_rows_asked_for_are_told() -> None:
+def test_only_the_requested_rows_are_returned() -> None:
     one, other = some_id("one"), some_id("other")
     history = History().happened(one, Counted(1)).happened(other, Counted(2))
     fold = WatchedFold(Tallies(), {other})

@@ -149,7 +149,7 @@ def test_a_payment_that_needs_the_buyer_tells_where_to_go() -> None:
     assert payment_after(payment_requested(), SUBMITTED, ACTION, CAPTURED).redirect_url is None
 
 
-def test_a_failure_is_told_until_the_next_try() -> None:
+def test_a_failure_is_shown_until_the_next_try() -> None:
     failed = payment_after(payment_requested(), SUBMITTED, FAILED)
     assert (failed.code, failed.detail) == ("card_declined", "no funds")
     again = payment_after(payment_requested(), SUBMITTED, FAILED, ATTACHED)

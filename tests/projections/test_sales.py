@@ -61,7 +61,7 @@ def test_an_order_is_a_sale_from_the_day_on_which_it_is_paid() -> None:
     assert (sold.refunded_cents, sold.fee_cents) == (0, 150)
 
 
-def test_what_is_cancelled_was_never_sold() -> None:
+def test_a_cancelled_order_counts_as_no_sale() -> None:
     story = History().happened(ORDER, order_created(), OrderCancelled(reason="expired"))
     assert story.row(Sales(), ORDER) is None
 

@@ -236,7 +236,7 @@ def test_what_becomes_of_a_cart_counts_on_the_day_on_which_it_was_begun() -> Non
 
 
 @pytest.mark.parametrize("first", ["cart", "stock"])
-def test_a_hold_of_our_own_cart_has_no_deadline_whichever_is_told_first(first: str) -> None:
+def test_a_hold_of_our_own_cart_has_no_deadline_in_any_order_of_events(first: str) -> None:
     told: dict[str, tuple[UUID, list[Event]]] = {
         "cart": (CART, [CREATED, added()]),
         "stock": (STOCK, [held(TWO)]),
@@ -267,7 +267,7 @@ def test_a_hold_of_another_systems_cart_has_a_deadline_until_it_ends() -> None:
 
 
 @pytest.mark.parametrize("first", ["order", "stock"])
-def test_a_hold_that_a_checkout_had_to_take_anew_ends_with_its_order_whichever_is_told_first(
+def test_a_hold_that_a_checkout_renewed_ends_with_its_order_in_any_order_of_events(
     first: str,
 ) -> None:
     line = OrderLine(

@@ -53,7 +53,7 @@ def test_only_what_changed_in_a_profile_changes() -> None:
     )
 
 
-def test_a_new_email_is_to_be_verified_anew() -> None:
+def test_a_new_email_must_be_verified_again() -> None:
     user = user_after(
         registered(), EmailVerified(), ProfileChanged(email="anna@example.com", email_digest="d2")
     )

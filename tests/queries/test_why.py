@@ -224,7 +224,7 @@ async def test_an_event_that_cannot_be_applied_is_named_and_ends_its_stream(
 # -- what there is not -----------------------------------------------------------------------------
 
 
-async def test_what_there_is_not_is_told_with_what_there_is(idle_shop: Shop) -> None:
+async def test_an_unknown_name_is_answered_with_the_known_ones(idle_shop: Shop) -> None:
     shop = idle_shop
     await shop.happened(ORDER, order_created())
     for row_id, field, model, error, said in (

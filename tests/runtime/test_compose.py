@@ -92,7 +92,7 @@ def test_the_nodes_of_kurrentdb_know_each_other_and_are_where_the_comment_says(
     assert set(re.findall(r"[/,]([a-z0-9-]+):\d+", url[1])) == nodes
 
 
-def test_nothing_waits_for_a_service_or_keeps_a_volume_that_there_is_not(
+def test_no_service_depends_on_a_missing_service_or_volume(
     compose: dict[str, Any],
 ) -> None:
     for service in compose["services"].values():

@@ -46,7 +46,7 @@ def is_there(module: str, name: str) -> bool:
 
 
 @pytest.mark.parametrize(("path", "code"), BLOCKS, ids=[path for path, _ in BLOCKS])
-def test_what_the_recipes_import_is_there(path: str, code: str) -> None:
+def test_every_import_of_the_recipes_exists(path: str, code: str) -> None:
     missing = [(module, name) for module, name in imported(code) if not is_there(module, name)]
     assert missing == []
 

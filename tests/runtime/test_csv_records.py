@@ -60,7 +60,7 @@ def test_a_broken_row_costs_its_own_line(
     assert report.rows == len(found) + len(report.broken)
 
 
-def test_what_breaks_a_row_is_said(file: Path) -> None:
+def test_what_breaks_a_row_is_named(file: Path) -> None:
     _, report = rows_of(file, b'a,b\nN\0,1\nLatin\xe9\0,1\nun"quoted,1\n')
     assert [broken.reason for broken in report.broken] == [
         "a NUL character, which no text may hold",
@@ -99,7 +99,7 @@ def test_a_spare_comma_behind_every_line_is_no_column_twice(file: Path) -> None:
         st.lists(st.text("ab\",'\n\r é\u2028", max_size=5), min_size=1, max_size=3), max_size=5
     )
 )
-def test_what_a_writer_of_csv_writes_is_read_as_it_was(rows: list[list[str]]) -> None:
+def test_csv_is_read_as_it_was_written(rows: list[list[str]]) -> None:
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)
     records = [

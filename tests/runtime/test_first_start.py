@@ -73,7 +73,7 @@ async def test_a_shop_that_began_without_the_sample_does_not_get_it_later(
 
 
 @pytest.mark.parametrize("given", ["", "correct horse battery"])
-async def test_a_password_is_told_only_when_it_was_made_here(
+async def test_a_password_is_printed_only_when_it_was_generated_here(
     database: str, tmp_path: Path, given: str
 ) -> None:
     settings = Settings(home=tmp_path, database_url=database, sample="off", admin_password=given)
@@ -89,7 +89,7 @@ async def test_a_password_is_told_only_when_it_was_made_here(
         assert given or kept.read_text().strip() in welcome
 
 
-async def test_no_password_is_told_that_is_not_the_admins(database: str, tmp_path: Path) -> None:
+async def test_no_password_is_printed_that_is_not_the_admins(database: str, tmp_path: Path) -> None:
     settings = Settings(
         home=tmp_path, database_url=database, sample="off", admin_password="correct horse battery"
     )

@@ -33,7 +33,7 @@ def test_brokers_and_how_to_sign_in(url: str) -> None:
         ("kafka://ana@one:9092", "user:password"),
     ],
 )
-def test_what_is_wrong_is_said(url: str, why: str) -> None:
+def test_mistakes_are_named(url: str, why: str) -> None:
     with pytest.raises(ValidationError, match=why) as raised:
         Settings(kafka_url=SecretStr(url))
     assert "secret" not in str(raised.value)

@@ -91,7 +91,7 @@ def test_every_manifest_is_valid(manifest: Manifest) -> None:
         kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
 
 
-def test_what_they_make_together_is_valid(built: list[Manifest]) -> None:
+def test_the_built_manifests_are_valid(built: list[Manifest]) -> None:
     for each in built:
         if each["kind"] not in OF_OPERATORS:
             kubernetes_validate.validate(each, KUBERNETES, strict=True)

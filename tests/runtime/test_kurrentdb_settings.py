@@ -37,7 +37,7 @@ def test_nodes_and_how_to_sign_in(url: str) -> None:
         ("kurrentdb://ana:secret@one:2113?NodePreference=follower", "NodePreference"),
     ],
 )
-def test_what_is_wrong_is_said(url: str, why: str) -> None:
+def test_mistakes_are_named(url: str, why: str) -> None:
     with pytest.raises(ValidationError, match=why) as raised:
         Settings(kurrentdb_url=SecretStr(url))
     assert "secret" not in str(raised.value)

@@ -12,7 +12,7 @@ SERVER = "smtp://shop:hunter2@mx.example:587"
 @pytest.mark.parametrize(
     "url", ["mx.example:587", "http://mx.example", "smtp://", "smtps:///mx.example"]
 )
-def test_what_is_no_mail_server_is_refused(url: str) -> None:
+def test_an_address_of_no_mail_server_is_refused(url: str) -> None:
     with pytest.raises(ValidationError, match="smtp_url"):
         Settings(smtp_url=url, mail_from="shop@example.com")
 

@@ -68,7 +68,7 @@ def test_a_missing_server_is_named_with_the_reason_and_one_that_was_given_is_nev
     assert "Traceback" not in done.stderr
 
 
-def test_what_it_did_not_start_it_does_not_stop(nowhere: dict[str, str]) -> None:
+def test_services_that_it_did_not_start_are_not_stopped(nowhere: dict[str, str]) -> None:
     done = services("down", nowhere)
     assert done.stdout.count("left alone") == 4
 

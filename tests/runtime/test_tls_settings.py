@@ -10,7 +10,7 @@ from runtime.settings import Settings
 from tests.support.servers.tls import Authority
 
 
-def test_what_is_no_file_of_certificates_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_certificates_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.pem").touch()
     for path in (tmp_path / "nowhere.pem", tmp_path / "empty.pem", tmp_path):
         with pytest.raises(ValidationError, match="a file with certificates in PEM format"):

@@ -58,9 +58,7 @@ def titles(result: SearchResult) -> list[str]:
         ("maya and gran colombia", "Sid Meier’s Civilization® VI: Maya & Gran Colombia Pack"),
     ],
 )
-async def test_what_people_type_finds_the_game_first(
-    search: GameSearch, typed: str, title: str
-) -> None:
+async def test_typed_titles_find_the_game_first(search: GameSearch, typed: str, title: str) -> None:
     assert titles(await find(search, typed))[0] == title
 
 
@@ -141,7 +139,7 @@ async def test_nothing_that_can_be_typed_makes_it_fail(search: GameSearch, typed
     assert await search.suggest(typed) is not None
 
 
-async def test_what_is_like_nothing_in_the_shop_finds_nothing(search: GameSearch) -> None:
+async def test_a_query_unlike_every_title_finds_nothing(search: GameSearch) -> None:
     result = await find(search, "xylophone quartets")
     assert (result.items, result.total, result.suggestion, result.next_cursor) == (
         [],

@@ -60,7 +60,7 @@ async def test_titles_are_found_however_they_are_typed(
         ("red dead redemtion", "Red Dead Redemption 2"),
     ],
 )
-async def test_what_people_type_finds_the_game_first_among_all(
+async def test_typed_titles_find_the_game_first_among_all(
     real_search: GameSearch, typed: str, title: str
 ) -> None:
     result = await real_search.search(SearchQuery(q=typed, limit=FIRST))

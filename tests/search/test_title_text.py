@@ -90,7 +90,7 @@ def test_a_title_is_also_its_abbreviations_and_its_words_run_together(
         ("packer", False),
     ],
 )
-def test_add_ons_are_told_from_games(text: str, add_on: bool) -> None:
+def test_add_ons_are_distinguished_from_games(text: str, add_on: bool) -> None:
     assert is_add_on(text) is add_on
 
 
