@@ -163,6 +163,10 @@ class Codec:
             name = self._upcasters[name][0]
         return name
 
+    def is_personal(self, cls: type[msgspec.Struct]) -> bool:
+        """Whether events of this class have personal fields."""
+        return bool(self._kinds[cls.NAME].personal)  # type: ignore[attr-defined]
+
     # -- writing -----------------------------------------------------------------------------------
 
     def person_of(self, event: msgspec.Struct, stream_id: UUID) -> UUID | None:

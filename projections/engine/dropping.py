@@ -148,7 +148,7 @@ def exclusively(conn: psycopg.Connection, projection: str) -> Iterator[None]:
     if not checkpoints.try_lead(conn, f"rebuild {projection}"):
         raise Busy(f"{projection} is being rebuilt by another process")
     try:
-        _await_parts(conn, projection)
+        await_parts(conn, projection)
         yield
     finally:
         if not conn.closed:
@@ -163,7 +163,7 @@ def is_being_rebuilt(conn: psycopg.Connection, projection: str) -> bool:
     return False
 
 
-def _await_parts(conn: psycopg.Connection, projection: str) -> None:
+def await_parts(conn: psycopg.Connection, projection: str) -> None:
     """Wait for the processes that a rebuild had started, if it died before them: they might write
     into a new storage of the same name. Raises Busy."""
     deadline = time.monotonic() + LET_GO_TIMEOUT_SECONDS

@@ -135,7 +135,7 @@ def verify(
     the comparison, not while the log is read.
     """
     aside, storage = registered.store.aside(), f"{registered.storage}_replayed"
-    with _looking_up(conn):
+    with looking_up(conn):
         try:
             while True:
                 row = live(conn, registered)
@@ -202,7 +202,7 @@ def _compare(
 
 
 @contextmanager
-def _looking_up(conn: psycopg.Connection) -> Iterator[None]:
+def looking_up(conn: psycopg.Connection) -> Iterator[None]:
     """Make the planner look rows up by their keys: a page touches few rows of a large table."""
     conn.execute("SET enable_seqscan = off")
     try:
@@ -232,7 +232,7 @@ def rebuild(
     streams are left out, except those `retried`, which may be quarantined again. Raises Busy,
     NeverRan, Unequal, ProcessDied (then nothing changed), psycopg.errors.LockNotAvailable.
     """
-    with exclusively(conn, registered.projection.name), _looking_up(conn):
+    with exclusively(conn, registered.projection.name), looking_up(conn):
         drop_inactive(conn, registered)
         row = live(conn, registered)
         name, storage = _new(conn, registered)

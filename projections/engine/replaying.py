@@ -125,8 +125,11 @@ class Replay:
         storage: str,
         subscription: str,
         retried: Collection[UUID] = (),
+        name: str | None = None,
     ) -> None:
-        """Makes the storage."""
+        """Makes the storage. `name` tells several replays of a projection apart, if they may run at
+        a time."""
+        self.name = name or projection.name
         self._conn = conn
         self._codec = codec
         self._projection = projection
@@ -167,11 +170,6 @@ class Replay:
         self.write()
 
     # -- in parts: see `parts` ---------------------------------------------------------------------
-
-    @property
-    def name(self) -> str:
-        """The projection's name."""
-        return self._projection.name
 
     @property
     def is_divisible(self) -> bool:

@@ -1,0 +1,364 @@
+"""Read models as they were at a position of the log, the tables of each position in a schema of its
+own, `ludoteca_at_<position>`.
+
+The schema has the storages of some or of all read models, and two tables: `moment`, a row about the
+schema, and `built`, a row for each storage that is complete. That row is written last, so that
+nothing half built is ever read. A schema whose log went back belongs to another history: then the
+event at its position is another one, and the schema is made anew.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg.sql import SQL, Composed, Identifier
+
+from domain.identity import UserForgotten
+from eventstore.codec import Codec
+from eventstore.consumers import checkpoints
+from eventstore.database.postgres import ROLE, connect
+from projections.engine import parts
+from projections.engine.advancing import Registered
+from projections.engine.dropping import Busy, await_parts
+from projections.engine.parts import Processes
+from projections.engine.rebuild import looking_up
+from projections.engine.replaying import Progress, Replay
+from projections.engine.tables import PostgresTable
+from projections.search.postgres_store import PostgresDocuments
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "ludoteca_at_"
+
+DROP_TIMEOUT = "5s"
+"""How long a drop waits for a build, and for queries that read the schema."""
+
+_MAKE = """
+CREATE TABLE {moment} (
+    event_id uuid, kept boolean NOT NULL, made_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    used_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE TABLE {built} (
+    storage text PRIMARY KEY, model text NOT NULL, rows bigint NOT NULL, hash text NOT NULL,
+    head bigint NOT NULL, built_at timestamptz NOT NULL DEFAULT clock_timestamp()
+)"""
+_NOTE_MOMENT = """
+INSERT INTO {moment} (event_id, kept)
+VALUES ((SELECT event_id FROM log.events WHERE position = %s), %s)"""
+_NOTE_BUILT = """
+INSERT INTO {built} (storage, model, rows, hash, head) VALUES (%s, %s, %s, %s, %s)"""
+_FORGET_BUILT = "DELETE FROM {built} WHERE storage = %s"
+
+SAME_HISTORY = """EXISTS (
+    SELECT FROM {moment} m WHERE m.event_id IS NOT DISTINCT FROM
+        (SELECT event_id FROM log.events WHERE position = {position})
+)"""
+"""SQL: whether the schema belongs to the log's history."""
+
+_SCHEMAS = r"""
+SELECT substr(nspname, 13)::bigint FROM pg_namespace WHERE nspname ~ '^ludoteca_at_\d{1,18}$'
+ORDER BY 1"""
+_BYTES = """
+SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
+FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND relkind = 'r'"""
+_STATE = "SELECT {same}, kept, made_at, used_at FROM {moment}"
+_BUILT = "SELECT storage, model, rows, hash, head FROM {built} ORDER BY model"
+_FORGOTTEN_SINCE = """
+SELECT EXISTS (SELECT FROM log.events WHERE position > %s AND name = ANY (%s))"""
+
+
+class NoRight(Exception):
+    """The database's user may not create schemas."""
+
+
+class BuiltElsewhere(Exception):
+    """Another process builds or drops the schema."""
+
+
+class ReadNow(Exception):
+    """The schema cannot be dropped now, as a query reads it."""
+
+
+class BuiltModel(msgspec.Struct, frozen=True):
+    """A read model that is complete in a schema; `hash` is as a rebuild's. `head` was the end of
+    the log when its build began."""
+
+    storage: str
+    model: str
+    rows: int
+    hash: str
+    head: int
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """A schema, and the read models that are complete in it.
+
+    `kept` is one that stays until it is dropped. `same_history` is False when the log went back
+    behind its position since.
+    """
+
+    position: int
+    kept: bool
+    same_history: bool
+    made_at: datetime
+    used_at: datetime
+    bytes: int
+    models: Sequence[BuiltModel]
+
+    @property
+    def schema(self) -> str:
+        """The schema's name."""
+        return schema_at(self.position)
+
+
+def schema_at(position: int) -> str:
+    """The name of the schema of a position."""
+    return f"{PREFIX}{position}"
+
+
+def in_schema(registered: Registered, schema: str) -> Registered:
+    """The read model with a store in that schema. Raises TypeError for a store outside
+    PostgreSQL."""
+    store = registered.store
+    if isinstance(store, PostgresTable):
+        return Registered(registered.projection, PostgresTable(store.row_type, schema))
+    if isinstance(store, PostgresDocuments):
+        return Registered(registered.projection, PostgresDocuments(schema))
+    raise TypeError(f"{registered.projection.name} is not in PostgreSQL")
+
+
+# -- schemas ---------------------------------------------------------------------------------------
+
+
+def moments(conn: psycopg.Connection) -> list[Moment]:
+    """All schemas, by position. One that was not made whole is left out."""
+    found = (moment(conn, position) for (position,) in conn.execute(_SCHEMAS).fetchall())
+    return [each for each in found if each is not None]
+
+
+def moment(conn: psycopg.Connection, position: int) -> Moment | None:
+    """The schema of a position; None when there is none, or none that was made whole."""
+    try:
+        state = conn.execute(_sql(_STATE, position)).fetchone()
+        built = conn.execute(_sql(_BUILT, position)).fetchall()
+        size = conn.execute(_BYTES, [schema_at(position)]).fetchone()
+    except psycopg.errors.UndefinedTable:
+        return None
+    if state is None or size is None:
+        return None
+    same, kept, made_at, used_at = state
+    models = [BuiltModel(*row) for row in built]
+    return Moment(position, kept, same, made_at, used_at, size[0], models)
+
+
+@contextmanager
+def exclusively(conn: psycopg.Connection, position: int) -> Iterator[None]:
+    """Keep others from building or dropping the schema. Raises BuiltElsewhere."""
+    name = schema_at(position)
+    if not checkpoints.try_lead(conn, name):
+        raise BuiltElsewhere(f"another process builds or drops {name}")
+    try:
+        try:
+            await_parts(conn, name)
+        except Busy as error:
+            raise BuiltElsewhere(f"{name}: a build that died has not ended yet") from error
+        yield
+    finally:
+        if not conn.closed:
+            checkpoints.stop_leading(conn, name)
+
+
+def make(url: str, conn: psycopg.Connection, position: int, *, kept: bool) -> None:
+    """Make the schema, unless it is there; one of another history is made anew. Within
+    `exclusively`. Raises NoRight, ReadNow."""
+    schema = Identifier(schema_at(position))
+    found = moment(conn, position)
+    if found is not None and found.same_history:
+        if kept and not found.kept:
+            conn.execute(_sql("UPDATE {moment} SET kept = true", position))
+        return
+    _drop(conn, position)
+    try:
+        with connect(url, "ludoteca", role="") as own:  # the program's role may not create it
+            own.execute(SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(schema, Identifier(ROLE)))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise NoRight(
+            "the database's user may not create schemas; its owner has to run: GRANT CREATE ON"
+            " DATABASE … TO …"
+        ) from error
+    with conn.transaction():
+        conn.execute(_sql(_MAKE, position))
+        conn.execute(_sql(_NOTE_MOMENT, position), [position, kept])
+
+
+def drop(conn: psycopg.Connection, position: int) -> None:
+    """Drop the schema. Raises BuiltElsewhere, ReadNow."""
+    with exclusively(conn, position):
+        _drop(conn, position)
+
+
+def _drop(conn: psycopg.Connection, position: int) -> None:
+    try:
+        with conn.transaction():
+            conn.execute(f"SET LOCAL lock_timeout = '{DROP_TIMEOUT}'")
+            schema = Identifier(schema_at(position))
+            conn.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(schema))
+    except psycopg.errors.LockNotAvailable as error:
+        raise ReadNow(f"{schema_at(position)} is read by a query") from error
+
+
+def missing(
+    conn: psycopg.Connection, models: Iterable[Registered], position: int
+) -> list[Registered]:
+    """Those of the read models that are not complete in the schema, or whose tables are gone."""
+    there = moment(conn, position)
+    built = set() if there is None else {each.storage for each in there.models}
+    return [
+        each
+        for each in models
+        if each.storage not in built
+        or not in_schema(each, schema_at(position)).store.exists(conn, each.storage)
+    ]
+
+
+# -- building --------------------------------------------------------------------------------------
+
+
+def take_part(conn: psycopg.Connection, position: int) -> None:
+    """Mark the connection of a forked process: should the process that forked it die, no other one
+    builds before it has ended."""
+    checkpoints.take_part(conn, schema_at(position))
+
+
+def build(
+    conn: psycopg.Connection,
+    codec: Codec,
+    registered: Registered,
+    position: int,
+    progress: Progress,
+    processes: Processes | None = None,
+) -> BuiltModel:
+    """Fold a read model up to the position into the schema, which has to be there. Within
+    `exclusively`, of this process or of the one that forked it, as one of its `take_part`.
+
+    Streams in quarantine are left out from the failed event on, as in a rebuild. Raises
+    ProcessDied, and what a store raises.
+    """
+    head, model = checkpoints.head(conn), in_schema(registered, schema_at(position))
+    conn.execute(_sql(_FORGET_BUILT, position), [model.storage])
+    rows, digest = _fold(conn, codec, model, position, progress, processes)
+    name, storage = model.projection.name, model.storage
+    conn.execute(_sql(_NOTE_BUILT, position), [storage, name, rows, digest, head])
+    return BuiltModel(storage, name, rows, digest, head)
+
+
+def _fold(
+    conn: psycopg.Connection,
+    codec: Codec,
+    model: Registered,
+    position: int,
+    progress: Progress,
+    processes: Processes | None,
+) -> tuple[int, str]:
+    projection, store, storage = model.projection, model.store, model.storage
+    with looking_up(conn):
+        replay = Replay(
+            conn,
+            codec,
+            projection,
+            store,
+            storage,
+            _active(conn, model),
+            name=schema_at(position),
+        )
+        if processes is not None:
+            parts.advance(conn, replay, processes, position, progress)
+        replay.advance(position, progress)
+        replay.write()
+    store.finish(conn, storage)
+    return store.digest(conn, storage)
+
+
+def _active(conn: psycopg.Connection, model: Registered) -> str:
+    """The subscription that queries of the present read; empty if there is none."""
+    key = (model.projection.name, model.projection.version)
+    subscriptions = checkpoints.subscriptions(conn)
+    return next(
+        (s.name for s in subscriptions if s.active and (s.projection, s.version) == key), ""
+    )
+
+
+# -- people who were forgotten ---------------------------------------------------------------------
+
+
+def is_personal(codec: Codec, model: Registered) -> bool:
+    """Whether the rows may have somebody's personal data."""
+    return any(codec.is_personal(event) for event in model.projection.folds)
+
+
+def drop_personal(
+    conn: psycopg.Connection,
+    codec: Codec,
+    models: Iterable[Registered],
+    *,
+    after: Callable[[BuiltModel], bool] = lambda _: True,
+) -> int:
+    """Drop the rows with personal data in all schemas, once somebody's key is destroyed: the next
+    query builds them anew, without the person. Returns how many storages there were.
+
+    Raises BuiltElsewhere, ReadNow: then some are left, and this has to be tried again.
+    """
+    personal = {each.storage: each for each in models if is_personal(codec, each)}
+    dropped = 0
+    for each in moments(conn):
+        with exclusively(conn, each.position):
+            now = moment(conn, each.position)
+            built = [] if now is None else now.models
+            storages = [b.storage for b in built if b.storage in personal and after(b)]
+            dropped += _drop_models(conn, each.position, storages, personal) if storages else 0
+    return dropped
+
+
+def drop_forgotten(conn: psycopg.Connection, codec: Codec, models: Iterable[Registered]) -> int:
+    """As `drop_personal`, of what was built before somebody was forgotten."""
+
+    def is_older(built: BuiltModel) -> bool:
+        return _forgotten_since(conn, codec, built.head)
+
+    return drop_personal(conn, codec, models, after=is_older)
+
+
+def _drop_models(
+    conn: psycopg.Connection,
+    position: int,
+    storages: Sequence[str],
+    models: Mapping[str, Registered],
+) -> int:
+    try:
+        with conn.transaction():
+            conn.execute(f"SET LOCAL lock_timeout = '{DROP_TIMEOUT}'")
+            for storage in storages:
+                conn.execute(_sql(_FORGET_BUILT, position), [storage])
+                in_schema(models[storage], schema_at(position)).store.drop(conn, storage)
+            return len(storages)
+    except psycopg.errors.LockNotAvailable as error:
+        raise ReadNow(f"{schema_at(position)} is read by a query") from error
+
+
+def _forgotten_since(conn: psycopg.Connection, codec: Codec, position: int) -> bool:
+    names = codec.names_of([UserForgotten])
+    row = conn.execute(_FORGOTTEN_SINCE, [position, names]).fetchone()
+    return bool(row and row[0])
+
+
+# -- helpers ---------------------------------------------------------------------------------------
+
+
+def _sql(statement: Any, position: int) -> Composed:
+    tables = {name: Identifier(schema_at(position), name) for name in ("moment", "built")}
+    same = SQL(SAME_HISTORY).format(moment=tables["moment"], position=SQL(str(position)))
+    return SQL(statement).format(**tables, same=same)
