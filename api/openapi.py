@@ -107,8 +107,9 @@ def _refusals(route: CheckedRoute, method: str, operation: Json) -> Iterator[int
     """The statuses of the problems that the route may respond with."""
     headers, query = _names(operation, "header"), _names(operation, "query")
     yield from (422, 429, 503)
-    if not all(access.anybody for access in route.access) or method != "GET" or "status" in query:
-        # a login may be refused too, and some values of `status` need a role
+    is_open = all(access.anybody for access in route.access)
+    if not is_open or method != "GET" or query & {"status", "as_of"}:
+        # a login may be refused too; the past, and some values of `status`, need a role
         yield from (401, 403)
     if "{" in route.path or method != "GET":
         yield 404

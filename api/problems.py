@@ -30,6 +30,7 @@ from eventstore.history import HistoryChanged
 from eventstore.log import ClocksDiffer, TooLarge, VersionConflict
 from kit.seldom import Seldom
 from queries.paging import BadCursor
+from queries.past import AsOfBeingBuilt, AsOfUnavailable
 from queries.positions import PositionUnknown, ReadModelBehind
 from queries.search.searching import InvalidCursor
 from queries.why import NoSuchRow, Unanswerable
@@ -253,6 +254,8 @@ _EXPLAINED: Mapping[type[BaseException] | tuple[type[Exception], ...], Callable[
     ),
     PositionUnknown: lambda error: Problem(400, "position_unknown", str(error)),
     Unanswerable: _unanswerable,
+    AsOfBeingBuilt: lambda error: unavailable("as_of_being_built", str(error)),
+    AsOfUnavailable: lambda error: unavailable("as_of_unavailable", str(error)),
     (BadCursor, InvalidCursor): lambda _: Problem(
         400, "invalid_cursor", "the cursor does not belong to this list"
     ),

@@ -9,7 +9,7 @@ from fastapi import Depends, Header, Query, Request
 from pydantic import AwareDatetime, BeforeValidator, TypeAdapter, ValidationError
 
 from api.access import access_of
-from api.auth import AnyCaller
+from api.auth import authenticated
 from api.problems import Problem
 from api.services import Services, ServicesOf
 from domain.errors import Forbidden, Unauthorized
@@ -49,7 +49,56 @@ Cursor = Annotated[
 ]
 
 
-async def _read_models(
+# -- as of -----------------------------------------------------------------------------------------
+
+_time: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
+
+
+async def _as_of_position(
+    request: Request,
+    services: ServicesOf,
+    as_of: Annotated[
+        str | None,
+        Query(
+            max_length=64,
+            description="A past moment: a log position or an RFC 3339 time (AUDITOR, ADMIN).",
+        ),
+    ] = None,
+) -> int | None:
+    if as_of is None:
+        return None
+    caller = await authenticated(request)
+    if isinstance(caller, Unauthorized):
+        raise caller
+    if caller.account_type not in {"AUDITOR", "ADMIN"}:
+        raise Forbidden("role_required", "only an AUDITOR or an ADMIN may use as_of")
+    return await services.audit.position_at(moment_in(as_of))
+
+
+def moment_in(text: str) -> int | datetime:
+    """The moment that a text names. Raises Problem("invalid_as_of")."""
+    if text.isdecimal() and len(text) < 19:
+        return int(text)
+    invalid = Problem(422, "invalid_as_of", "as_of must be a log position or an RFC 3339 time")
+    # pydantic would read it as seconds since 1970
+    if text.lstrip("+-").replace(".", "", 1).isdecimal():
+        raise invalid
+    try:
+        at = _time.validate_strings(text.replace(" ", "+"))  # an unescaped plus arrives as a space
+    except ValidationError as error:
+        raise invalid from error
+    return min(max(at, EARLIEST), LATEST)  # no event is dated outside these
+
+
+AsOf = Annotated[int | None, Depends(_as_of_position)]
+"""The position of the past moment that is asked for. Raises Unauthorized,
+Forbidden("role_required"), Problem("invalid_as_of"), PositionUnknown."""
+
+
+# -- read models -----------------------------------------------------------------------------------
+
+
+async def _present(
     request: Request, services: ServicesOf, min_position: MinPosition = 0
 ) -> ReadModels:
     reads = services.reads
@@ -64,9 +113,28 @@ async def _read_models(
     return reads.reaching(min_position) if min_position else reads
 
 
-Reads = Annotated[ReadModels, Depends(_read_models)]
+PresentReads = Annotated[ReadModels, Depends(_present)]
 """The read models; with `Min-Position`, once they have reached that position. A signed-in caller's
 own writes are in what they answer."""
+
+
+async def _read_models(
+    request: Request, services: ServicesOf, as_of: AsOf, min_position: MinPosition = 0
+) -> ReadModels:
+    if as_of is not None:
+        return services.reads.at(as_of)
+    return await _present(request, services, min_position)
+
+
+Reads = Annotated[ReadModels, Depends(_read_models)]
+"""As `PresentReads`; or with `as_of` the read models as they were."""
+
+
+async def now_of(services: Services, as_of: int | None) -> datetime:
+    """The time by which holds and carts have expired or not: now, or that of a position."""
+    if as_of is None:
+        return services.clock.now()
+    return await services.audit.time_at(as_of) or EARLIEST
 
 
 async def _log_position(services: ServicesOf, min_position: MinPosition = 0) -> int:
@@ -80,70 +148,37 @@ LogPosition = Annotated[int, Depends(_log_position)]
 """The end of the log, which queries of the log itself reflect."""
 
 
+async def _log_end(services: ServicesOf, as_of: AsOf, min_position: MinPosition = 0) -> int:
+    return await _log_position(services, min_position) if as_of is None else as_of
+
+
+LogEnd = Annotated[int, Depends(_log_end)]
+"""As `LogPosition`; or the position of the past moment that is asked for."""
+
+
 async def found(
     services: ServicesOf,
     reads: ReadModels,
     ask: Callable[[ReadModels], Awaitable[QueryResult[T | None]]],
     missing: Callable[[], Exception],
+    past: Callable[[int], Awaitable[T | None]] | None = None,
 ) -> tuple[T, int]:
     """A query's result and its position. Raises `missing` only if the end of the log has no result
-    either."""
+    either.
+
+    `past` finds the result as of a position in the log, by folding the row's own streams: quicker
+    for one row than the read models as they were.
+    """
+    if reads.as_of is not None and past is not None:
+        then = await past(reads.as_of)
+        if then is None:
+            raise missing()
+        return then, reads.as_of
     answer = await ask(reads)
-    if answer.value is None:
+    if answer.value is None and reads.as_of is None:
         head = await services.log.head()
         if answer.position < head:
             answer = await ask(reads.reaching(head, CATCH_UP_SECONDS - reads.waited))
     if answer.value is None:
         raise missing()
     return answer.value, answer.position
-
-
-# -- as of -----------------------------------------------------------------------------------------
-
-_time: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
-
-
-async def _moment(
-    caller: AnyCaller,
-    as_of: Annotated[
-        str | None,
-        Query(
-            max_length=64,
-            description="A past moment: a log position or an RFC 3339 time (AUDITOR, ADMIN).",
-        ),
-    ] = None,
-) -> int | datetime | None:
-    if as_of is None:
-        return None
-    if caller.account_type not in {"AUDITOR", "ADMIN"}:
-        raise Forbidden("role_required", "only an AUDITOR or an ADMIN may use as_of")
-    if as_of.isdecimal() and len(as_of) < 19:
-        return int(as_of)
-    try:
-        # pydantic would read it as seconds since 1970
-        if as_of.lstrip("+-").replace(".", "", 1).isdecimal():
-            raise Problem(422, "invalid_as_of", "as_of must be a log position or an RFC 3339 time")
-        at = _time.validate_strings(as_of.replace(" ", "+"))  # an unescaped plus arrives as a space
-        return min(max(at, EARLIEST), LATEST)  # no event is dated outside these
-    except ValidationError as error:
-        raise Problem(
-            422, "invalid_as_of", "as_of must be a log position or an RFC 3339 time"
-        ) from error
-
-
-AsOf = Annotated[int | datetime | None, Depends(_moment)]
-
-
-async def found_as_of(
-    services: Services,
-    as_of: int | datetime,
-    ask: Callable[[int], Awaitable[T | None]],
-    missing: Callable[[], Exception],
-) -> tuple[T, int]:
-    """The result that `ask` finds in the log as of a position, and the position. Raises `missing`
-    if there is none."""
-    position = await services.audit.position_at(as_of)
-    past = await ask(position)
-    if past is None:
-        raise missing()
-    return past, position

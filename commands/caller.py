@@ -15,7 +15,11 @@ def not_yours(what: str) -> Forbidden:
 
 class Caller(msgspec.Struct, frozen=True):
     """Who asks for something. `session_id` is the login that proves it; the correlation and the
-    causation are recorded with every event that follows."""
+    causation are recorded with every event that follows.
+
+    `audits` is an AUDITOR who asks for a past moment: they may read what is anybody's, but change
+    nothing, and see nothing personal.
+    """
 
     actor: str
     user_id: UUID | None = None
@@ -24,19 +28,26 @@ class Caller(msgspec.Struct, frozen=True):
     causation_id: UUID | None = None
     traceparent: str | None = None
     session_id: UUID | None = None
+    audits: bool = False
 
     @property
     def is_admin(self) -> bool:
         """Whether the caller may act for everybody."""
         return self.account_type == "ADMIN"
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether the caller may read what is anybody's."""
+        return self.is_admin or self.audits
+
     def may_act_for(self, user_id: UUID) -> bool:
         """Whether the caller is that person, or an ADMIN."""
         return self.is_admin or self.user_id == user_id
 
     def must_act_for(self, user_id: UUID, what: str) -> None:
-        """Raises Forbidden("not_yours") unless the caller may act for the owner of `what`."""
-        if not self.may_act_for(user_id):
+        """Raises Forbidden("not_yours") unless the caller may act for the owner of `what`; if the
+        caller audits, who only reads, for anybody."""
+        if not (self.audits or self.may_act_for(user_id)):
             raise not_yours(what)
 
     def must_be_admin(self) -> None:

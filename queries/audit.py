@@ -93,12 +93,15 @@ class Audit:
         actor: str | None = None,
         correlation_id: UUID | None = None,
         after: int = 0,
+        upto: int | None = None,
         limit: int = 100,
     ) -> Trail:
         """Events after a position, in order, that match all given filters; `name` may be a pattern
-        such as `payment.*`. At most MAX_LIMIT.
+        such as `payment.*`. At most MAX_LIMIT. The log counts as ended at `upto`.
         """
-        limit, head = max(1, min(limit, MAX_LIMIT)), await self._log.head()
+        limit, head = max(1, min(limit, MAX_LIMIT)), upto
+        if head is None:
+            head = await self._log.head()
         wanted = {
             "stream_id": stream_id,
             "name": name,
@@ -108,7 +111,7 @@ class Audit:
         values: dict[str, object] = {
             field: value for field, value in wanted.items() if value is not None
         }
-        upto = head if stream_id is not None else min(head, after + MAX_SCANNED_POSITIONS)
+        last = head if stream_id is not None else min(head, after + MAX_SCANNED_POSITIONS)
         # By version: versions have the order of positions, and an index by stream.
         place, order = (
             ("position > %(after)s", "position")
@@ -125,21 +128,33 @@ class Audit:
             )
         found = await self._read(
             f"WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT %(limit)s",
-            {**values, "after": after, "upto": upto, "limit": limit},
+            {**values, "after": after, "upto": last, "limit": limit},
         )
         items = [self._shown(raw) for raw in found]
         if len(items) == limit:
             return Trail(items, items[-1].position)
-        return Trail(items, upto if upto < head else None)
+        return Trail(items, last if last < head else None)
 
     async def stream(
-        self, stream_id: UUID, *, after_version: int = 0, limit: int = MAX_LIMIT
+        self,
+        stream_id: UUID,
+        *,
+        after_version: int = 0,
+        upto: int | None = None,
+        limit: int = MAX_LIMIT,
     ) -> list[AuditEvent]:
-        """A stream's events above a version, in order, at most MAX_LIMIT; none when the stream does
-        not exist."""
+        """A stream's events above a version and up to a position, in order, at most MAX_LIMIT; none
+        when the stream does not exist."""
         found = await self._read(
-            "WHERE stream_id = %(id)s AND version > %(after)s ORDER BY version LIMIT %(limit)s",
-            {"id": stream_id, "after": after_version, "limit": max(1, min(limit, MAX_LIMIT))},
+            "WHERE stream_id = %(id)s AND version > %(after)s"
+            " AND (%(upto)s::bigint IS NULL OR position <= %(upto)s)"
+            " ORDER BY version LIMIT %(limit)s",
+            {
+                "id": stream_id,
+                "after": after_version,
+                "upto": upto,
+                "limit": max(1, min(limit, MAX_LIMIT)),
+            },
         )
         return [self._shown(raw) for raw in found]
 
@@ -185,6 +200,11 @@ class Audit:
                 raise PositionUnknown(moment, head)
             return moment
         return await self._log.position_at(moment)
+
+    async def time_at(self, position: int) -> datetime | None:
+        """When the event at a position occurred; None before the first one."""
+        events = await self._log.read(position - 1, upto=position)
+        return events[0].env.occurred_at if events else None
 
     async def _read(self, rest: str, values: dict[str, object]) -> list[Raw]:
         async with self._log.pool.connection() as conn:

@@ -47,8 +47,8 @@ class GamePages:
 
     async def browse(self, models: ReadModels, wanted: Browse) -> QueryResult[Page[Game]]:
         """As `queries.games.browse`. What a standby may answer is neither cached nor taken from the
-        cache, which follows the primary."""
-        if models.may_be_replicas:
+        cache, which follows the primary; nor is the past."""
+        if models.may_be_replicas or models.as_of is not None:
             return await browse(models, wanted)
         models = models.from_primary()
         after = self._seen
@@ -65,6 +65,8 @@ class GamePages:
 
     async def currency(self, models: ReadModels, region: str) -> QueryResult[str]:
         """As `queries.games.currency_of`, cached in the same way."""
+        if models.as_of is not None:
+            return await currency_of(models, region)
         after = self._seen
         look = await models.rows(_Look, _LOOK, after=after, upto=after + MAX_SCANNED_POSITIONS)
         clean = self._forget_changed(look, after)

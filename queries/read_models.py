@@ -13,6 +13,7 @@ from projections.projection import Projection
 from projections.registry import read_models
 from projections.search.projection import GamesIndex
 from queries.own_writes import ReadYourWrites
+from queries.past import PastTables
 from queries.positions import (
     NEWER,
     SOON_POSITIONS,
@@ -67,12 +68,17 @@ class ReadModels:
     (autocommit).
 
     `readable` are the versions of the projections that this program reads, by default those of the
-    registry.
+    registry. `past` has them as they were.
     """
 
     def __init__(
-        self, pool: AsyncConnectionPool, readable: Mapping[str, Readable] | None = None
+        self,
+        pool: AsyncConnectionPool,
+        readable: Mapping[str, Readable] | None = None,
+        past: PastTables | None = None,
     ) -> None:
+        self._past = past
+        self._as_of: int | None = None
         self._known = readable_here() if readable is None else readable
         self.waiter = PositionWaiter(
             pool, {GamesIndex.name: _readable(GamesIndex(), is_table=False), **self._known}
@@ -105,6 +111,21 @@ class ReadModels:
         view = self._copy()
         view._replica = None
         return view
+
+    def at(self, position: int) -> "ReadModels":
+        """The same read models as they were at a position, which the log must have: queries see
+        what a rebuild that stopped there would show. They raise AsOfBeingBuilt, AsOfUnavailable,
+        too."""
+        view = self._copy()
+        view._as_of = position
+        view._replica = view._own = None
+        view._at_least = 0
+        return view
+
+    @property
+    def as_of(self) -> int | None:
+        """The position as of which queries answer; None for the present."""
+        return self._as_of
 
     def _copy(self) -> "ReadModels":
         view = ReadModels.__new__(ReadModels)
@@ -149,6 +170,9 @@ class ReadModels:
 
         For rows of a read model (`SELECT * FROM @orders`), internal fields are not read.
         """
+        if self._as_of is not None:
+            assert self._past is not None
+            return QueryResult(await self._past.rows(self._as_of, row, query, values), self._as_of)
         names, clock = models_in(query), asyncio.get_running_loop()
         if self._replica is not None:
             replicated = await self._replica.rows(
@@ -201,8 +225,9 @@ class ReadModels:
         subscription.
 
         The answer's position is the checkpoint before the call, so the value reflects at least
-        that.
+        that. Only for the present.
         """
+        assert self._as_of is None
         if self._at_least and not await self.waiter.wait([name], self._at_least, self._timeout):
             raise ReadModelBehind(f"{name} is not yet at {self._at_least}")
         for _ in range(MAX_TRIES):

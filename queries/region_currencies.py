@@ -25,7 +25,7 @@ class RegionCurrencies:
     async def currency(self, models: ReadModels, region: str) -> QueryResult[str]:
         """As `queries.games.currency_of`."""
         models = models.from_primary()
-        if models.is_of_caller:
+        if models.is_of_caller or models.as_of is not None:
             return await self._pages.currency(models, region)
         known_upto, kept = self._tail.position(), self._kept.get(region)
         if (

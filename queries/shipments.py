@@ -4,8 +4,11 @@ from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
+
 from eventstore.log import Log
-from projections.as_of import shown_as_of
+from projections.as_of import row_as_of, shown_as_of
+from projections.models.orders import Orders
 from projections.models.shipments import Shipment, Shipments
 from queries.paging import ListQuery, Page, newest_first, page
 from queries.read_models import QueryResult, ReadModels
@@ -45,6 +48,17 @@ async def shipments(
     if seller_id is not None:
         conditions.append("NOT provisional")
     return await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)
+
+
+async def shipment_as_of(
+    log: Log, shipment_id: UUID, moment: int | datetime
+) -> ShipmentOfBuyer | None:
+    """The shipment as it was at a log position or a time."""
+    row = await shown_as_of(log, Shipments(), shipment_id, moment)
+    order = None if row is None else await row_as_of(log, Orders(), row.order_id, moment)
+    if row is None or order is None:
+        return None
+    return ShipmentOfBuyer(**msgspec.structs.asdict(row), buyer_id=order.user_id)
 
 
 async def shipments_as_of(

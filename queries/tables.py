@@ -60,8 +60,8 @@ class Tables:
     ) -> Shown[S]:
         """The rows of a query over the read models of these names; `beside` is an SQL condition to
         be evaluated in the same snapshot. Raises ReadModelBehind when there is no table."""
-        columns, decoder = _reading(row)
-        sent = {name: _sendable(value) for name, value in values.items()}
+        columns, decoder = reading(row)
+        sent = {name: sendable(value) for name, value in values.items()}
         for _ in range(MAX_TRIES):
             active = await self._find(names)
             storages = tuple((name, active[name].storage) for name in names)
@@ -137,17 +137,17 @@ FROM (
 
 
 @cache
-def _reading(row: type[S]) -> tuple[str, msgspec.json.Decoder[list[S]]]:
+def reading(row: type[S]) -> tuple[str, msgspec.json.Decoder[list[S]]]:
     """The columns to select for a type of rows, and their decoder."""
     columns = ", ".join(shown_fields(row)) if issubclass(get_origin(row) or row, Row) else "*"
     return columns, msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
 
 
-def _sendable(value: object) -> object:
+def sendable(value: object) -> object:
     """The value in a form that PostgreSQL accepts. Characters that it cannot store are in no row,
     so any replacement works."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
     if isinstance(value, list):
-        return [_sendable(each) for each in value]
+        return [sendable(each) for each in value]
     return value

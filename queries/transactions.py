@@ -1,8 +1,11 @@
 """Deposits, transfers and payments from wallets."""
 
+from datetime import datetime
 from uuid import UUID
 
-from projections.models.transactions import Transaction
+from eventstore.log import Log
+from projections.as_of import shown_as_of
+from projections.models.transactions import Transaction, Transactions
 from queries.paging import ListQuery, Page, newest_first, page
 from queries.read_models import QueryResult, ReadModels
 
@@ -14,6 +17,13 @@ _TRANSACTION = "SELECT * FROM @transactions WHERE transaction_id = %(id)s"
 
 async def transaction(models: ReadModels, transaction_id: UUID) -> QueryResult[Transaction | None]:
     return await models.first(Transaction, _TRANSACTION, id=transaction_id)
+
+
+async def transaction_as_of(
+    log: Log, transaction_id: UUID, moment: int | datetime
+) -> Transaction | None:
+    """The transaction as it was at a log position or a time."""
+    return await shown_as_of(log, Transactions(), transaction_id, moment)
 
 
 async def transactions(

@@ -1,8 +1,11 @@
 """Accounts."""
 
+from datetime import datetime
 from uuid import UUID
 
-from projections.models.users import User
+from eventstore.log import Log
+from projections.as_of import shown_as_of
+from projections.models.users import User, Users
 from queries.paging import ListQuery, Page, newest_first, page
 from queries.read_models import QueryResult, ReadModels
 
@@ -14,6 +17,11 @@ _USER = "SELECT * FROM @users WHERE user_id = %(id)s"
 
 async def user(models: ReadModels, user_id: UUID) -> QueryResult[User | None]:
     return await models.first(User, _USER, id=user_id)
+
+
+async def user_as_of(log: Log, user_id: UUID, moment: int | datetime) -> User | None:
+    """The account as it was at a log position or a time."""
+    return await shown_as_of(log, Users(), user_id, moment)
 
 
 async def users(

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from api.answers import page_answer
 from api.auth import Admin
 from api.fields import Answer, Page
-from api.reading import Cursor, Limit, Reads
+from api.reading import AsOf, Cursor, Limit, Reads, now_of
 from api.services import ServicesOf
 from domain.errors import Invalid
 from domain.money import check_currency
@@ -44,6 +44,7 @@ class ReportQuery(TypedDict):
 
 async def _report_query(
     services: ServicesOf,
+    as_of: AsOf,
     first: Annotated[Day, Query(alias="from")] = None,
     last: Annotated[Day, Query(alias="to")] = None,
     currency: Annotated[
@@ -53,7 +54,7 @@ async def _report_query(
     limit: Limit = MAX_LIMIT,
     cursor: Cursor = None,
 ) -> ReportQuery:
-    last = last or services.clock.now().date()
+    last = last or (await now_of(services, as_of)).date()
     first = first or last - DEFAULT_PERIOD
     if first > last:
         raise Invalid("invalid_period", "the first day comes after the last")
@@ -65,7 +66,8 @@ async def _report_query(
 
 
 Report = Annotated[ReportQuery, Depends(_report_query)]
-"""The requested report, by default of the last 30 days. Raises Invalid("invalid_period")."""
+"""The requested report, by default of the last 30 days; with `as_of`, of those before. Raises
+Invalid("invalid_period")."""
 
 
 # -- sales -----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from api.answers import answer, page_answer
 from api.auth import Auditor
 from api.fields import Answer, Page, Time
-from api.reading import AsOf, Limit, LogPosition
+from api.reading import AsOf, Limit, LogEnd
 from api.services import ServicesOf
 from domain.errors import NotFound
 from eventstore.chain import ChainVerifier, Fault
@@ -79,7 +79,8 @@ async def list_events(
     request: Request,
     services: ServicesOf,
     _: Auditor,
-    head: LogPosition,
+    head: LogEnd,
+    as_of: AsOf,
     stream_id: UUID | None = None,
     name: Name = None,
     actor: Name = None,
@@ -96,6 +97,7 @@ async def list_events(
         actor=actor,
         correlation_id=correlation_id,
         after=after if cursor is None else cursor,
+        upto=as_of,
         limit=limit,
     )
     following = None if trail.next_after is None else str(trail.next_after)
@@ -112,12 +114,15 @@ async def get_stream(
     request: Request,
     services: ServicesOf,
     _: Auditor,
-    head: LogPosition,
+    head: LogEnd,
+    as_of: AsOf,
     limit: Limit = 200,
     cursor: After = None,
 ) -> Response:
     """List the events of a stream, in order. Requires AUDITOR or ADMIN."""
-    events = await services.audit.stream(stream_id, after_version=cursor or 0, limit=limit)
+    events = await services.audit.stream(
+        stream_id, after_version=cursor or 0, upto=as_of, limit=limit
+    )
     if not events and not cursor:
         raise no_stream()
     following = str(events[-1].version) if len(events) == limit else None
@@ -127,20 +132,17 @@ async def get_stream(
 
 
 @router.get("/streams/{stream_id}/state", response_model=StateView)
-async def get_state(
-    stream_id: UUID, services: ServicesOf, _: Auditor, head: LogPosition, as_of: AsOf
-) -> Response:
+async def get_state(stream_id: UUID, services: ServicesOf, _: Auditor, head: LogEnd) -> Response:
     """Return the state of a stream now, or with `as_of` at a past moment. Requires AUDITOR or
     ADMIN."""
-    position = head if as_of is None else await services.audit.position_at(as_of)
-    state = await services.audit.state(stream_id, position)
+    state = await services.audit.state(stream_id, head)
     if state is None:
         raise no_stream()
-    return answer(StateView.model_validate(state), position=position)
+    return answer(StateView.model_validate(state), position=head)
 
 
 @router.get("/verify", response_model=Verification)
-async def verify(services: ServicesOf, _: Auditor, head: LogPosition) -> Response:
+async def verify(services: ServicesOf, _: Auditor, head: LogEnd) -> Response:
     """Verify the hash chain from the first event to the last. Requires AUDITOR or ADMIN."""
     verifier, fault = ChainVerifier(), None
     async for reached in services.log.verify(verifier, upto=head):

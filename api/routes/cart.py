@@ -5,7 +5,7 @@ from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
@@ -15,7 +15,7 @@ from api.fields import Answer, Body, Country, NonBlank, Quantity, Time
 from api.idempotency import Idempotency
 from api.paying import refresh_order, wait_as_preferred
 from api.problems import Problem, problem_response
-from api.reading import Reads
+from api.reading import AsOf, Reads, now_of
 from api.services import Services, ServicesOf
 from api.views.payments import PaymentMethod, declined, secret_of
 from commands.aggregates import CART
@@ -26,6 +26,7 @@ from commands.order_saga import OrderIds
 from commands.orders import OrderAndPayment
 from domain.cart import Cart, Item
 from domain.cart_review import LineChange
+from domain.errors import Invalid
 from eventstore.log import IdempotencyRecord
 from projections.models import carts as cart_rows
 from queries import carts as carts_query
@@ -346,17 +347,34 @@ def _item(item: Item | cart_rows.CartItemRow, product_id: UUID, currency: str) -
 
 # -- queries ---------------------------------------------------------------------------------------
 
+UserOfPast = Annotated[
+    UUID | None, Query(description="Whose cart is shown as of a past moment (AUDITOR, ADMIN).")
+]
+
+
+async def _owner(caller: Buyer, as_of: AsOf, user_id: UserOfPast = None) -> UUID:
+    if user_id is not None and as_of is None:
+        raise Invalid("as_of_required", "another person's cart is only shown as of a past moment")
+    return user_id or caller.person()
+
+
+CartOwner = Annotated[UUID, Depends(_owner)]
+
 
 @router.get("", response_model=CartView)
-async def get_cart(request: Request, services: ServicesOf, reads: Reads, caller: Buyer) -> Response:
+async def get_cart(
+    request: Request, services: ServicesOf, reads: Reads, caller: Buyer, owner: CartOwner
+) -> Response:
     """Return the caller's cart, or an empty one. An expired cart is returned once, as EXPIRED and
-    with its items."""
-    cart, now = await carts_query.newest_cart(reads, caller.person()), services.clock.now()
+    with its items. With `as_of`, an AUDITOR or ADMIN sees anybody's (`user_id`) at a past
+    moment."""
+    cart, now = await carts_query.newest_cart(reads, owner), await now_of(services, reads.as_of)
     if cart.value is not None and cart.value.is_open(now):
         return versioned(
             request, _of_row(cart.value), position=cart.position, version=cart.value.version
         )
-    if cart.value is not None and cart.value.is_over(now) and cart.value.items:
+    is_present = reads.as_of is None
+    if is_present and cart.value is not None and cart.value.is_over(now) and cart.value.items:
         expired = await services.commands.carts.show_expired(caller, cart.value.cart_id)
         if expired.value is not None:
             view = _of_state(cart.value.cart_id, expired.value)
@@ -365,9 +383,15 @@ async def get_cart(request: Request, services: ServicesOf, reads: Reads, caller:
 
 
 @router.get("/summary", response_model=CartSummary)
-async def get_summary(services: ServicesOf, reads: Reads, caller: Buyer) -> Response:
-    """Return the caller's cart with its total, and subtotals by line and by seller."""
-    cart = await carts_query.open_cart(reads, caller.person(), services.clock.now())
+async def get_summary(
+    services: ServicesOf,
+    reads: Reads,
+    caller: Buyer,  # noqa: ARG001 - declares who may call
+    owner: CartOwner,
+) -> Response:
+    """Return the caller's cart with its total, and subtotals by line and by seller; with `as_of`,
+    anybody's (`user_id`) at a past moment."""
+    cart = await carts_query.open_cart(reads, owner, await now_of(services, reads.as_of))
     view = CartView() if cart.value is None else _of_row(cart.value)
     lines = [
         SummaryLine(**item.model_dump(), subtotal_cents=item.quantity * item.unit_price_cents)

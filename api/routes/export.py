@@ -12,7 +12,7 @@ from api.account_ids import AccountId
 from api.answers import answer
 from api.auth import Oneself
 from api.fields import Answer
-from api.reading import LogPosition, Reads
+from api.reading import LogPosition, PresentReads
 from api.services import Services, ServicesOf
 from commands.aggregates import NOTIFICATION, ORDER, USER
 from domain.ledger import seller_account
@@ -71,7 +71,7 @@ class AccountExport(Answer):
 
 @router.get("/users/{user_id}/export", response_model=AccountExport)
 async def export_account(
-    user_id: AccountId, services: ServicesOf, reads: Reads, _: Oneself, position: LogPosition
+    user_id: AccountId, services: ServicesOf, reads: PresentReads, _: Oneself, position: LogPosition
 ) -> Response:
     """Export all data about an account as one document (its owner, ADMIN)."""
     found = await exports.export(reads.reaching(position), user_id, seller_account(user_id))

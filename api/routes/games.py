@@ -11,7 +11,7 @@ from api.answers import Content, answer, etag, list_content, page_content, respo
 from api.auth import EVERYBODY, OptionalCaller, SellerOneself
 from api.fields import Page
 from api.kept_answers import KeptAnswers
-from api.reading import Cursor, Limit, Reads, found
+from api.reading import Cursor, Limit, Reads, found, now_of
 from api.services import Services, ServicesOf
 from api.views.found_games import search_page
 from api.views.game_offers import show_offers, show_stock
@@ -167,7 +167,8 @@ async def get_game(
         game, position = await found(
             services, reads, lambda models: games_query.game(models, game_id), GAME.missing
         )
-        if game.status in {"DRAFT", "SUSPENDED"} and not caller.may_act_for(game.seller_id):
+        may_see = caller.audits or caller.may_act_for(game.seller_id)
+        if game.status in {"DRAFT", "SUSPENDED"} and not may_see:
             raise GAME.missing()
         view = DatedGame.model_validate(game)
         offer_of(view, view.prices, view.image_ids, region)
@@ -203,7 +204,7 @@ async def _search_results(
     request: Request, services: Services, reads: ReadModels, query: SearchQuery
 ) -> tuple[Content, int]:
     """A page of search results, and the position that it reflects."""
-    now = services.clock.now()
+    now = await now_of(services, reads.as_of)
     found = await services.search.search(reads, query, now)
     result, position = found.value, found.position
     known = {item.document.game_id: item.offer for item in result.items if item.offer is not None}

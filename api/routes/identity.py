@@ -1,5 +1,6 @@
 """Accounts: registering, listing and changing them."""
 
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
@@ -24,12 +25,15 @@ from api.views.accounts import (
     tokens_for,
 )
 from commands.aggregates import USER
+from commands.caller import Caller
 from commands.handler import CommandResult
 from domain.email_addresses import mailbox
-from domain.errors import Invalid
+from domain.errors import Forbidden, Invalid
 from domain.identity import DEFAULT_REGION, AccountType, Status, User
 from eventstore.log import IdempotencyRecord
+from projections.models import users as user_rows
 from queries import users as users_query
+from queries.audit import ENCRYPTED
 
 router = APIRouter(prefix="/api/v1", tags=["identity"])
 
@@ -111,7 +115,7 @@ async def register(
 async def list_users(
     request: Request,
     reads: Reads,
-    _: Admin,
+    caller: Admin,
     email: Annotated[str | None, Query(max_length=254)] = None,
     account_type: AccountType | None = None,
     status: Status | None = None,
@@ -119,6 +123,8 @@ async def list_users(
     cursor: Cursor = None,
 ) -> Response:
     """List all accounts, newest first. Requires ADMIN."""
+    if email is not None and caller.audits:
+        raise Forbidden("role_required", "only an ADMIN may look for an address")
     page = await users_query.users(
         reads,
         mailbox=_sought(email),
@@ -127,7 +133,9 @@ async def list_users(
         limit=limit,
         cursor=cursor,
     )
-    return page_answer(request, Page[DatedAccount].model_validate(page.value), page.position)
+    items = [_dated(user, caller) for user in page.value.items]
+    view = Page[DatedAccount](items=items, next_cursor=page.value.next_cursor)
+    return page_answer(request, view, page.position)
 
 
 def _sought(email: str | None) -> str | None:
@@ -141,15 +149,25 @@ def _sought(email: str | None) -> str | None:
 
 @router.get("/users/{user_id}", response_model=DatedAccount)
 async def get_user(
-    user_id: AccountId, request: Request, services: ServicesOf, reads: Reads, _: Oneself
+    user_id: AccountId, request: Request, services: ServicesOf, reads: Reads, caller: Oneself
 ) -> Response:
     """Return an account: the caller's own, or any for an ADMIN."""
     user, position = await found(
-        services, reads, lambda models: users_query.user(models, user_id), USER.missing
+        services,
+        reads,
+        lambda models: users_query.user(models, user_id),
+        USER.missing,
+        partial(users_query.user_as_of, services.log, user_id),
     )
-    return versioned(
-        request, DatedAccount.model_validate(user), position=position, version=user.version
-    )
+    return versioned(request, _dated(user, caller), position=position, version=user.version)
+
+
+def _dated(user: user_rows.User, caller: Caller) -> DatedAccount:
+    """The account; an auditor sees that there is a name and an address, not which."""
+    view = DatedAccount.model_validate(user)
+    if caller.audits:
+        view.email, view.name = view.email and ENCRYPTED, view.name and ENCRYPTED
+    return view
 
 
 @router.put("/users/{user_id}", response_model=Account)

@@ -11,7 +11,7 @@ from api.answers import ExpectedVersion, answer, page_answer, position_of, versi
 from api.auth import EVERYBODY, Seller, Service, SignedIn, Stockkeeper
 from api.fields import Answer, Body, Count, Page, Quantity, Time, Version
 from api.idempotency import Idempotency, Idempotent, recorded_id
-from api.reading import AsOf, Cursor, Limit, Reads, found, found_as_of
+from api.reading import Cursor, Limit, Reads, found, now_of
 from api.services import Services, ServicesOf
 from commands.aggregates import STOCK
 from commands.handler import CommandResult
@@ -258,7 +258,7 @@ async def list_stock(
     With `low`, only products are listed that are not retired and have no more units available than
     the low-stock threshold.
     """
-    seller_id = seller_id if caller.is_admin else seller_id or caller.person()
+    seller_id = seller_id if caller.sees_all else seller_id or caller.person()
     if seller_id is not None:
         caller.must_act_for(seller_id, "stock")
     at_most = services.commands.rules.low_stock if low else None
@@ -275,20 +275,15 @@ async def get_stock(
     services: ServicesOf,
     reads: Reads,
     caller: SignedIn,
-    as_of: AsOf,
 ) -> Response:
     """Return the stock of a product (its seller, ADMIN). With `as_of`, an AUDITOR or ADMIN sees it
     at a past moment."""
-    if as_of is not None:
-        past, position = await found_as_of(
-            services,
-            as_of,
-            partial(stock_query.stock_as_of, services.log, product_id),
-            STOCK.missing,
-        )
-        return answer(SellersStock.model_validate(past), position=position)
     stock, position = await found(
-        services, reads, lambda models: stock_query.stock(models, product_id), STOCK.missing
+        services,
+        reads,
+        lambda models: stock_query.stock(models, product_id),
+        STOCK.missing,
+        partial(stock_query.stock_as_of, services.log, product_id),
     )
     caller.must_act_for(stock.seller_id, "product")
     return versioned(
@@ -300,7 +295,7 @@ async def get_stock(
 async def get_availability(product_id: UUID, services: ServicesOf, reads: Reads) -> Response:
     """Return whether a product can be bought now, and how many units. A digital game on sale does
     not run out."""
-    now = services.clock.now()
+    now = await now_of(services, reads.as_of)
     seen, position = await found(
         services,
         reads,

@@ -110,7 +110,7 @@ async def list_accounts(
 ) -> Response:
     """List all accounts, with one item per currency (ADMIN), or a seller's own payable account
     (SELLER)."""
-    if not caller.is_admin:
+    if not caller.sees_all:
         own = await ledger_query.account(reads, _own_account(caller))
         page = own.map(lambda rows: FoundPage(rows, None))
     else:
@@ -134,7 +134,7 @@ async def get_account(
     """Return an account and its entries, latest first (ADMIN; a seller's own payable account,
     SELLER). Without `currency`, the balance is the one in the account's first currency, and the
     entries are those in all."""
-    if not caller.is_admin and account_id != _own_account(caller):
+    if not caller.sees_all and account_id != _own_account(caller):
         raise not_yours("account")
 
     async def ask(
@@ -206,9 +206,7 @@ async def get_trial_balance(
     if as_of is None:
         totals = await ledger_query.trial_balance(reads)
     else:
-        totals = await ledger_query.trial_balance_as_of(
-            reads, await services.audit.position_at(as_of)
-        )
+        totals = await ledger_query.trial_balance_as_of(services.reads, as_of)
     balanced = not any(total.balance_cents for total in totals.value)
     items = [BalanceView.model_validate(total) for total in totals.value]
     return answer(TrialBalance(balanced=balanced, items=items), position=totals.position)

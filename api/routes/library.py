@@ -7,10 +7,10 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api.answers import answer, page_answer
+from api.answers import page_answer
 from api.auth import SignedIn
 from api.fields import Page, Time
-from api.reading import AsOf, Cursor, Limit, Reads
+from api.reading import Cursor, Limit, Reads, now_of
 from api.services import Services, ServicesOf
 from api.views.games import Offered, offer_of
 from commands.caller import Caller, not_yours
@@ -40,7 +40,6 @@ async def get_library(
     services: ServicesOf,
     reads: Reads,
     caller: SignedIn,
-    as_of: AsOf,
     q: Annotated[str, Query(max_length=500)] = "",
     genre: Annotated[str | None, Query(max_length=200)] = None,
     user_id: Annotated[
@@ -55,10 +54,6 @@ async def get_library(
     assert owner is not None
     if owner != caller.user_id and caller.account_type not in {"AUDITOR", "ADMIN"}:
         raise not_yours("library")
-    if as_of is not None:
-        position = await services.audit.position_at(as_of)
-        games = await library_query.library_as_of(services.log, owner, position)
-        return answer(Page[OwnedGameView].model_validate({"items": games}), position=position)
     found = await _owned(services, reads, caller, owner, q, genre, limit, cursor)
     page = Page[OwnedGameView].model_validate(found.value)
     for view, game in zip(page.items, found.value.items, strict=True):
@@ -81,7 +76,7 @@ async def _owned(
         reads,
         owner,
         viewer_id=caller.user_id,
-        now=services.clock.now(),
+        now=await now_of(services, reads.as_of),
         genre=genre,
         limit=limit,
         cursor=cursor,

@@ -13,7 +13,7 @@ from api.auth import Admin, Oneself, SignedIn
 from api.fields import Answer, Body, Page, Time
 from api.idempotency import Idempotency, recorded_id
 from api.paying import refresh_order, refunded, wait_as_preferred
-from api.reading import AsOf, Cursor, Limit, Reads, found, found_as_of
+from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from api.views.payments import (
     PaymentMethod,
@@ -224,7 +224,7 @@ async def list_orders(
     cursor: Cursor = None,
 ) -> Response:
     """List the caller's orders, newest first. An ADMIN sees everybody's, or one user's."""
-    if user_id is None and not caller.is_admin:
+    if user_id is None and not caller.sees_all:
         user_id = caller.user_id
     return await _orders(request, services, reads, caller, user_id, status, limit, cursor)
 
@@ -268,20 +268,16 @@ async def _orders(
 
 @router.get("/orders/{order_id}", response_model=AddressedOrder)
 async def get_order(
-    order_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn, as_of: AsOf
+    order_id: UUID, services: ServicesOf, reads: Reads, caller: SignedIn
 ) -> Response:
     """Return an order (its buyer, ADMIN). With `as_of`, an AUDITOR or ADMIN sees it at a past
     moment."""
-    if as_of is not None:
-        past, position = await found_as_of(
-            services,
-            as_of,
-            partial(orders_query.order_as_of, services.log, order_id),
-            ORDER.missing,
-        )
-        return answer(await _addressed(services, past, caller), position=position)
     order, position = await found(
-        services, reads, lambda models: orders_query.order(models, order_id), ORDER.missing
+        services,
+        reads,
+        lambda models: orders_query.order(models, order_id),
+        ORDER.missing,
+        partial(orders_query.order_as_of, services.log, order_id),
     )
     caller.must_act_for(order.user_id, "order")
     return answer(await _addressed(services, order, caller), position=position)

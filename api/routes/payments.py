@@ -1,5 +1,6 @@
 """Payments: choosing a method, reading and refunding them, and the provider's webhook."""
 
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
@@ -173,7 +174,11 @@ async def get_payment(
 ) -> Response:
     """Return a payment and its history (its payer, ADMIN)."""
     payment, position = await found(
-        services, reads, lambda models: payments_query.payment(models, payment_id), PAYMENT.missing
+        services,
+        reads,
+        lambda models: payments_query.payment(models, payment_id),
+        PAYMENT.missing,
+        partial(payments_query.payment_as_of, services.log, payment_id),
     )
     caller.must_act_for(payment.buyer_id, "payment")
     return answer(payment_view(services, payment, caller), position=position)

@@ -1,5 +1,6 @@
 """Fiscal receipts of orders."""
 
+from functools import partial
 from uuid import UUID
 
 from fastapi import APIRouter
@@ -34,7 +35,8 @@ async def get_receipt(
     async def ask(models: ReadModels) -> QueryResult[orders_query.Order | None]:
         return await orders_query.order(models, order_id)
 
-    order, position = await found(services, reads, ask, ORDER.missing)
+    past = partial(orders_query.order_as_of, services.log, order_id)
+    order, position = await found(services, reads, ask, ORDER.missing, past)
     caller.must_act_for(order.user_id, "order")
     receipt = first_issued(order.receipts)
     if receipt is None:

@@ -1,6 +1,7 @@
 """Transactions: deposits into wallets, transfers between wallets, payments of orders from
 wallets."""
 
+from functools import partial
 from typing import Any, get_args
 from uuid import UUID
 
@@ -264,7 +265,7 @@ async def list_transactions(
     cursor: Cursor = None,
 ) -> Response:
     """List the caller's transactions, newest first. An ADMIN sees everybody's, or one user's."""
-    if user_id is None and not caller.is_admin:
+    if user_id is None and not caller.sees_all:
         user_id = caller.user_id
     if user_id is not None:
         caller.must_act_for(user_id, "transactions")
@@ -284,8 +285,9 @@ async def get_transaction(
         reads,
         lambda models: transactions_query.transaction(models, transaction_id),
         TRANSACTION.missing,
+        partial(transactions_query.transaction_as_of, services.log, transaction_id),
     )
-    if not caller.may_act_for(transaction.user_id):
+    if not (caller.audits or caller.may_act_for(transaction.user_id)):
         target = transaction.to_wallet_id
         wallet = None if target is None else await services.repository.cached(WALLET, target)
         if wallet is None or wallet.user_id != caller.user_id:

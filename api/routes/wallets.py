@@ -13,10 +13,10 @@ from api.answers import answer, page_answer, position_of, versioned
 from api.auth import Admin, SignedIn
 from api.fields import Amount, Answer, Body, Currency, Page, Reason, Time
 from api.idempotency import Idempotency, Idempotent, no_result, recorded_id
-from api.reading import AsOf, Cursor, Limit, Reads, found, found_as_of
+from api.reading import Cursor, Limit, Reads, found
 from api.services import Services, ServicesOf
 from commands.aggregates import WALLET
-from commands.caller import not_yours
+from commands.caller import Caller
 from commands.handler import CommandResult
 from domain.wallets import Status as WalletStatus
 from projections.models.wallets import MovementType, Wallet
@@ -243,19 +243,10 @@ async def get_wallet(
     services: ServicesOf,
     reads: Reads,
     caller: SignedIn,
-    as_of: AsOf,
 ) -> Response:
     """Return a wallet (its owner, ADMIN). With `as_of`, an AUDITOR or ADMIN sees it at a past
     moment."""
-    if as_of is not None:
-        past, position = await found_as_of(
-            services,
-            as_of,
-            partial(wallets_query.wallet_as_of, services.log, wallet_id),
-            WALLET.missing,
-        )
-        return answer(DatedWallet.model_validate(past), position=position)
-    wallet, position = await _owned(services, reads, caller.may_act_for, wallet_id)
+    wallet, position = await _owned(services, reads, caller, wallet_id)
     return versioned(
         request, DatedWallet.model_validate(wallet), position=position, version=wallet.version
     )
@@ -272,17 +263,20 @@ async def get_statement(
     cursor: Cursor = None,
 ) -> Response:
     """List the movements of a wallet, latest first (its owner, ADMIN)."""
-    await _owned(services, reads, caller.may_act_for, wallet_id)
+    await _owned(services, reads, caller, wallet_id)
     page = await wallets_query.statement(reads, wallet_id, limit=limit, cursor=cursor)
     return page_answer(request, Page[MovementView].model_validate(page.value), page.position)
 
 
 async def _owned(
-    services: Services, reads: ReadModels, may_act_for: Callable[[UUID], bool], wallet_id: UUID
+    services: Services, reads: ReadModels, caller: Caller, wallet_id: UUID
 ) -> tuple[Wallet, int]:
     wallet, position = await found(
-        services, reads, lambda models: wallets_query.wallet(models, wallet_id), WALLET.missing
+        services,
+        reads,
+        lambda models: wallets_query.wallet(models, wallet_id),
+        WALLET.missing,
+        partial(wallets_query.wallet_as_of, services.log, wallet_id),
     )
-    if not may_act_for(wallet.user_id):
-        raise not_yours("wallet")
+    caller.must_act_for(wallet.user_id, "wallet")
     return wallet, position

@@ -291,10 +291,8 @@ async def list_webhook_endpoints(
     request: Request, reads: Reads, caller: Merchant, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
     """List the caller's endpoints, or for an ADMIN all endpoints."""
-    seller_id = seller_of(caller)
-    page = await query.endpoints(
-        reads, seller_id=None if caller.is_admin else seller_id, limit=limit, cursor=cursor
-    )
+    seller_id = None if caller.sees_all else seller_of(caller)
+    page = await query.endpoints(reads, seller_id=seller_id, limit=limit, cursor=cursor)
     return page_answer(request, Page[EndpointView].model_validate(page.value), page.position)
 
 
@@ -303,14 +301,13 @@ async def _visible(
 ) -> tuple[WebhookEndpoint, int]:
     """The endpoint and the position reflected. Raises NotFound, also if it belongs to another
     seller."""
-    seller_id = seller_of(caller)
     endpoint, position = await found(
         services,
         reads,
         lambda models: query.endpoint(models, endpoint_id),
         WEBHOOK_ENDPOINT.missing,
     )
-    if not caller.is_admin and endpoint.seller_id != seller_id:
+    if not caller.sees_all and endpoint.seller_id != seller_of(caller):
         raise WEBHOOK_ENDPOINT.missing()
     return endpoint, position
 

@@ -96,7 +96,7 @@ async def why(
 ) -> Response:
     """Return the events that made a figure, and how each moved it, with their causes back to the
     request. Personal data are shown as `[encrypted]`. Requires AUDITOR or ADMIN."""
-    position = head if as_of is None else await services.audit.position_at(as_of)
+    position = head if as_of is None else as_of
     found = await why_query.why(
         services.log,
         id,

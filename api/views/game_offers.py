@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from api.reading import now_of
 from api.services import Services
 from api.views.games import GameView, Offered, offer_of
 from domain.ids import stock_id
@@ -16,7 +17,9 @@ async def offers_of(
     services: Services, reads: ReadModels, games: Sequence[Offered]
 ) -> QueryResult[dict[UUID, Offer]]:
     """The offers of some games, by game id."""
-    return await offers(reads, [game.game_id for game in games], services.clock.now())
+    return await offers(
+        reads, [game.game_id for game in games], await now_of(services, reads.as_of)
+    )
 
 
 async def show_offers(

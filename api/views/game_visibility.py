@@ -20,7 +20,7 @@ async def _visible_status(
     caller = await authenticated(request)
     if isinstance(caller, Unauthorized):
         raise caller
-    if not caller.is_admin and caller.user_id != seller_id:
+    if not caller.sees_all and caller.user_id != seller_id:
         raise Forbidden(
             "not_yours", "only their seller and an ADMIN see games that are not on sale"
         )

@@ -3,9 +3,9 @@ PostgreSQL.
 
 An answer's position is that of the documents in PostgreSQL. Elasticsearch is used only while its
 index has every change of a game that they have, so that no engine shows an old price after the
-other has shown the new one. Both take titles apart and rank matches in the same way: PostgreSQL can
-continue most lists that Elasticsearch began (for others the cursor is refused), and continues its
-own to the end.
+other has shown the new one; the past is searched in PostgreSQL. Both take titles apart and rank
+matches in the same way: PostgreSQL can continue most lists that Elasticsearch began (for others the
+cursor is refused), and continues its own to the end.
 """
 
 import asyncio
@@ -102,15 +102,16 @@ class SearchEngines:
         first: Engine | None,
         now: datetime | None = None,
     ) -> QueryResult[T]:
-        if first is not None:
+        if first is not None and reads.as_of is None:
             found = await self._ask_first(reads, ask, first)
             if found is not None:
                 return found
         active = ActiveGameIndex(reads, now)
         value = await ask(GameSearch(active))
-        if active.position is None:  # nothing had to be looked up
+        position = active.position if reads.as_of is None else reads.as_of
+        if position is None:  # nothing had to be looked up
             return await reads.on_active(GamesText.name, lambda _: _already(value))
-        return QueryResult(value, active.position)
+        return QueryResult(value, position)
 
     async def _ask_first(
         self, reads: ReadModels, ask: Callable[[GameSearch], Awaitable[T]], first: Engine

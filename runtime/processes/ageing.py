@@ -10,10 +10,13 @@ from psycopg_pool import AsyncConnectionPool
 
 from eventstore.consumers import checkpoints
 from eventstore.database.postgres import AWAY, connect
-from projections.engine import dropping
+from projections.engine import dropping, past
 from projections.engine.advancing import Registered
 from projections.registry import read_models
+from runtime.past_building import Bounds, make_room
+from runtime.wiring.codec import codec
 from runtime.wiring.core import Core
+from runtime.wiring.past import bounds_of
 from runtime.wiring.search import search_models
 from runtime.wiring.work import Queues
 
@@ -47,6 +50,7 @@ def duties_of(core: Core, queues: Queues) -> Mapping[str, Duty]:
         ),
         "dead letters": dead_letters,
         "message files": message_files,
+        "past read models": lambda: asyncio.to_thread(drop_past, core.url, bounds_of(settings)),
         "storages": lambda: asyncio.to_thread(
             drop_storages, core.url, models, timedelta(days=settings.storages_days)
         ),
@@ -71,6 +75,18 @@ async def delete_refusals(pool: AsyncConnectionPool, now: datetime, age: timedel
     """Delete the refusals of reactions that are older, by the database's clock and by ours."""
     async with pool.connection() as conn:
         return (await conn.execute(_REFUSALS, (now - age, age))).rowcount
+
+
+def drop_past(url: str, bounds: Bounds) -> int:
+    """Drop tables that queries of past moments had built, once they are unused for long, and those
+    that may still show somebody who was forgotten since."""
+    with connect(url, "ludoteca worker") as conn:
+        try:
+            forgotten = past.drop_forgotten(conn, codec(), read_models())
+        except (past.BuiltElsewhere, past.ReadNow) as error:
+            logger.info("%s: looked at again the next time", error)
+            forgotten = 0
+        return forgotten + make_room(conn, bounds)
 
 
 def drop_storages(url: str, models: Mapping[str, Registered], age: timedelta) -> int:

@@ -34,3 +34,20 @@ class KeepingSettings(BaseModel):
     message_files_days: int = Field(
         90, ge=1, le=_MOST, description="How long files in HOME/mail and HOME/push are kept."
     )
+    as_of_minutes: int = Field(
+        60,
+        ge=1,
+        le=_MOST,
+        description="How long tables are kept that queries of a past moment had built, after their last use.",
+    )
+    as_of_schemas: int = Field(
+        8,
+        ge=1,
+        le=1_000,
+        description="For how many past moments such tables are kept at a time.",
+    )
+    as_of_mib: int = Field(
+        4_096,
+        ge=1,
+        description="How many MiB such tables take: beyond, those unused for longest go.",
+    )

@@ -24,6 +24,7 @@ from projections.engine.runner import Registered
 from queries.audit import Audit
 from queries.operations import Operations
 from queries.own_writes import OwnWrites
+from queries.past import PastTables
 from queries.read_models import ReadModels
 from queries.replica import open_replica
 from queries.search.port import SearchUnavailable
@@ -32,6 +33,7 @@ from runtime.instance import read_url
 from runtime.logs import dropped_lines
 from runtime.wiring.codec import codec
 from runtime.wiring.core import Core
+from runtime.wiring.past import PastBuilder, bounds_of
 from runtime.wiring.search import all_models, open_search
 from runtime.wiring.work import PAYMENTS, Queues, reactors_of
 
@@ -46,6 +48,9 @@ _UNSEEN: tuple[type[Exception], ...] = (TimeoutError, *AWAY)
 
 KURRENTDB_SECONDS = 0.6
 """How long KurrentDB may take to answer."""
+
+AS_OF_WAIT_SECONDS = 10.0
+"""How long a query of the past waits for its tables to be built."""
 
 CLOCK_SECONDS = 0.5
 """How long checking the database's clock may take."""
@@ -64,7 +69,9 @@ async def open_app(
         "writer": lambda: _check_writer(core),
         "clock": lambda: _check_clock(core),
     }
-    reads = ReadModels(core.log.pool)
+    builder = PastBuilder(core.url, bounds_of(settings), AS_OF_WAIT_SECONDS)
+    core.stack.push_async_callback(builder.close)
+    reads = ReadModels(core.log.pool, past=PastTables(core.log.pool, builder.build))
     search = await open_search(core)
     if settings.elasticsearch_url.get_secret_value():
         health[ELASTICSEARCH] = lambda: search.check(reads)

@@ -15,6 +15,8 @@ _TABLES = """
       AND tablename NOT IN ('migrations', 'releases')
 """
 
+_PAST = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'ludoteca_at_%'"
+
 
 class ReusedDatabase:
     """A database with the program's schema; `empty` resets it."""
@@ -32,6 +34,8 @@ class ReusedDatabase:
                 "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
+            for (schema,) in conn.execute(_PAST).fetchall():
+                conn.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
             for table in set(conn.execute(_TABLES).fetchall()) - set(self._tables):
                 conn.execute(sql.SQL("DROP TABLE {} CASCADE").format(sql.Identifier(*table)))
             everything = sql.SQL(", ").join(sql.Identifier(*table) for table in self._tables)

@@ -29,12 +29,14 @@ from projections.registry import read_models
 from queries.audit import Audit
 from queries.operations import Operations
 from queries.own_writes import OwnWrites
+from queries.past import PastTables
 from queries.read_models import ReadModels
 from queries.search.engines import SearchEngines
 from runtime.processes.worker import consumers
 from runtime.settings import Settings
 from runtime.wiring.codec import codec
 from runtime.wiring.core import Core, open_core
+from runtime.wiring.past import PastBuilder, bounds_of
 from runtime.wiring.work import Queues, open_queues, reactors_of
 from tests.support.reactors import must_write_as_declared
 from tests.support.servers.fiscal import running_operator
@@ -204,7 +206,9 @@ def services_of(core: Core, queues: Queues, search: SearchEngines, rebuilt: list
     async def look() -> None:
         await core.log.head()
 
-    reads = ReadModels(core.log.pool)
+    builder = PastBuilder(core.url, bounds_of(core.settings), 60.0)
+    core.stack.push_async_callback(builder.close)
+    reads = ReadModels(core.log.pool, past=PastTables(core.log.pool, builder.build))
     models = [model.projection for model in read_models()]
     return Services(
         commands=core.commands,
