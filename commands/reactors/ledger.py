@@ -11,7 +11,7 @@ from uuid import UUID
 from commands.aggregates import ORDER, PAYMENT, POSTING, TRANSACTION, WALLET
 from commands.handler import CommandHandler
 from commands.reactors.reactor import Reactor, caused, once_for
-from domain import ledger
+from domain import ledger, postings
 from domain.identity import UserRegistered
 from domain.ids import derived
 from domain.ledger import (
@@ -80,14 +80,11 @@ class Ledger:
         if event.amount_cents == 0:
             return
         order = await self._handler.get(ORDER, event.order_id, fresh=False)
+        wallet_id = None
         if event.method_type == "wallet":
             wallet_id = (await self._payment(env.stream_id)).wallet_id
             assert wallet_id is not None
-            entries = ledger.split(
-                wallet_account(wallet_id), ledger.shares_of(order.lines), event.currency
-            )
-        else:
-            entries = ledger.capture(order.lines, event.currency)
+        entries = postings.of_capture(order.lines, event.currency, wallet_id)
         await self._post(env, entries, order_id=event.order_id, payment_id=env.stream_id)
 
     async def _processed(self, event: PaymentProcessed, env: Envelope) -> None:
@@ -97,52 +94,31 @@ class Ledger:
         )
 
     async def _refunded(self, event: PaymentRefunded, env: Envelope) -> None:
-        """Take the refund from each share, and give it to the wallet or, through the provider, to
-        the outside world."""
+        """Take an order's refund from each share; give a deposit's back to the outside world."""
         payment = await self._payment(env.stream_id)
-        out = ledger.move(CLEARING, BUYER_EXTERNAL, event.amount_cents, payment.currency)
         if payment.order_id is None:
-            await self._post(
-                env, out, payment_id=env.stream_id, transaction_id=payment.transaction_id
-            )
-            return
-        shares = await self._shares(payment.order_id, env)
-        if payment.wallet_id is not None:
-            entries = ledger.gather(wallet_account(payment.wallet_id), shares, payment.currency)
+            entries = ledger.move(CLEARING, BUYER_EXTERNAL, event.amount_cents, payment.currency)
         else:
-            entries = [*ledger.gather(CLEARING, shares, payment.currency), *out]
-        await self._post(env, entries, order_id=payment.order_id, payment_id=env.stream_id)
+            order = await self._handler.get(ORDER, payment.order_id, fresh=False)
+            entries = postings.of_refund(
+                order.lines, payment.currency, payment.wallet_id, await self._moved(env)
+            )
+        await self._post_of(payment, env, entries)
 
     async def _reversed(self, event: PaymentRefundReversed, env: Envelope) -> None:
-        """Give a reversed refund back to the shares that it was taken from. Refunds to wallets are
-        never reversed."""
+        """Give a reversed refund back to the shares that it was taken from."""
         payment = await self._payment(env.stream_id)
-        back = ledger.move(BUYER_EXTERNAL, CLEARING, event.amount_cents, payment.currency)
-        if payment.order_id is not None:
-            shares = {
-                account: -cents
-                for account, cents in (await self._shares(payment.order_id, env)).items()
-            }
-            back += ledger.split(CLEARING, shares, payment.currency)
-        await self._post(
-            env,
-            back,
-            order_id=payment.order_id,
-            payment_id=env.stream_id,
-            transaction_id=payment.transaction_id,
-        )
+        if payment.order_id is None:
+            entries = ledger.move(BUYER_EXTERNAL, CLEARING, event.amount_cents, payment.currency)
+        else:
+            order = await self._handler.get(ORDER, payment.order_id, fresh=False)
+            entries = postings.of_reversal(order.lines, payment.currency, await self._moved(env))
+        await self._post_of(payment, env, entries)
 
-    async def _shares(self, order_id: UUID, env: Envelope) -> dict[str, int]:
-        """The cents that a refund takes from each share of an order; negative for the reversal of
-        one."""
-        order = await self._handler.get(ORDER, order_id, fresh=False)
-        moved = []
-        for each in await self._handler.log.read_stream(env.stream_id, upto=env.position):
-            if isinstance(each.event, PaymentRefunded):
-                moved.append(each.event.amount_cents)
-            elif isinstance(each.event, PaymentRefundReversed):
-                moved.append(-each.event.amount_cents)
-        return ledger.refunded_shares(ledger.shares_of(order.lines), moved)
+    async def _moved(self, env: Envelope) -> list[int]:
+        """The cents of a payment's refunds up to an event; negative for the reversal of one."""
+        found = await self._handler.log.read_stream(env.stream_id, upto=env.position)
+        return postings.refunds_in([each.event for each in found])
 
     async def _owed(self, event: DebtRecorded, env: Envelope) -> None:
         """Post the debt of a wallet's owner who had spent a deposit that was taken back."""
@@ -199,6 +175,15 @@ class Ledger:
 
     async def _payment(self, payment_id: UUID) -> Payment:
         return await self._handler.get(PAYMENT, payment_id)
+
+    async def _post_of(self, payment: Payment, env: Envelope, entries: Sequence[Entry]) -> None:
+        await self._post(
+            env,
+            entries,
+            order_id=payment.order_id,
+            payment_id=env.stream_id,
+            transaction_id=payment.transaction_id,
+        )
 
     async def _post(
         self,
