@@ -13,6 +13,7 @@ from domain import (
     cart,
     catalog,
     claims,
+    findings,
     fulfilment,
     identity,
     inventory,
@@ -138,6 +139,7 @@ SHIPMENT = Aggregate(
     missing=_missing("shipment_not_found", "shipment"),
     stale=_stale("shipment"),
 )
+FINDING = Aggregate("audit", findings.Finding, findings.evolve, snapshot_every=100)
 
 ALL = tuple(each for each in list(vars().values()) if isinstance(each, Aggregate))
 """Every kind above."""

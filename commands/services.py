@@ -14,6 +14,7 @@ from commands.accounts.mail_tokens import MailTokens
 from commands.accounts.mailboxes import Mailboxes
 from commands.carts import CartCommands
 from commands.catalog import CatalogCommands
+from commands.findings import FindingCommands
 from commands.handler import CommandHandler
 from commands.images import ImageCommands
 from commands.inventory import InventoryCommands
@@ -108,6 +109,10 @@ class Commands:
     @cached_property
     def catalog(self) -> CatalogCommands:
         return CatalogCommands(self.handler)
+
+    @cached_property
+    def findings(self) -> FindingCommands:
+        return FindingCommands(self.handler)
 
     @cached_property
     def images(self) -> ImageCommands:

@@ -7,6 +7,7 @@ from projections.engine.tables import PostgresTable
 from projections.models.cart_outcomes import CartOutcomes
 from projections.models.carts import Carts
 from projections.models.deadlines import Deadlines
+from projections.models.findings import Findings
 from projections.models.games import Games
 from projections.models.ledger import LedgerAccounts, LedgerEntries
 from projections.models.library import OwnedGames
@@ -46,6 +47,7 @@ TABLES: tuple[type[Projection[Any]], ...] = (
     StockItems,
     Carts,
     CartOutcomes,
+    Findings,
 )
 """The projections whose rows are a table of their own."""
 

@@ -197,6 +197,18 @@ class PostgresTable(Generic[R]):
             conn.cursor(binary=True).execute(query, self._split(keys), prepare=True).fetchall()
         )
 
+    def keys_after(
+        self, conn: psycopg.Connection, storage: str, after: Sequence[object] | None, limit: int
+    ) -> list[tuple[Any, ...]]:
+        """The next keys in their order, after one or from the start; each a tuple of its parts."""
+        key = self._key_list()
+        marks = sql.SQL(", ").join(sql.Placeholder() for _ in self._key_names)
+        beyond = sql.SQL("") if after is None else sql.SQL("WHERE ({}) > ({})").format(key, marks)
+        query = sql.SQL("SELECT {key} FROM {table} {beyond} ORDER BY {key} LIMIT {limit}").format(
+            key=key, table=self.table(storage), beyond=beyond, limit=sql.Literal(limit)
+        )
+        return conn.execute(query, list(after or ())).fetchall()
+
     def write(
         self, conn: psycopg.Connection, storage: str, puts: Sequence[R], deletes: Sequence[Key]
     ) -> None:

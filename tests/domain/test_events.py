@@ -25,6 +25,8 @@ OURS = {name: cls for name, cls in EVENTS.items() if cls.__module__.startswith("
 
 # wire name: payload; "?" may be absent, "!" is personal
 WIRE = {
+    "audit.finding_opened.v1": "invariant subject detail at",
+    "audit.finding_resolved.v1": "invariant subject at",
     "user.registered.v1": (
         "user_id account_type region email! name! email_digest password_hash! digest_of?"
     ),

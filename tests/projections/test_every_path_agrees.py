@@ -90,6 +90,8 @@ def test_a_key_announced_is_the_key_of_the_row_that_is_touched(projection: Any) 
         *money,
         "send",
         "send",
+        "find",
+        "find",
         "count",
         "count",
         "fill",

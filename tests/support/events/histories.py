@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from commands.aggregates import (
     BOOK,
     CART,
+    FINDING,
     GAME,
     LIBRARY,
     NOTIFICATION,
@@ -28,6 +29,7 @@ from commands.aggregates import (
 from domain import (
     cart,
     catalog,
+    findings,
     fulfilment,
     identity,
     inventory,
@@ -58,7 +60,7 @@ STEPS = st.lists(
             "retire", "order", "order",
              "submit", "redirect", "capture", "decline", "expire", "refund", "notify", "deliver",
              "open", "adjust", "adjust", "transfer",
-             "send", "send", "send", "count", "fill", "fill", "fill", "fill"]
+             "send", "send", "send", "find", "count", "fill", "fill", "fill", "fill"]
         ),
         st.integers(0, 3),
         TEXTS,
@@ -105,6 +107,7 @@ class Flow:
             "adjust": self._adjust,
             "transfer": self._transfer,
             "send": self._send,
+            "find": self._find,
             "count": self._count,
             "fill": self._fill,
         }
@@ -380,6 +383,15 @@ class Flow:
             self._did(WALLET, target, wallets.add_funds(self.states[target], amount, cause)),
             self._posted(self._account(n), self._account((n + 1) % 4), amount),
         ]
+
+    def _find(self, n: int, text: str) -> Batch:
+        """A finding of the shop's audit of itself: opened, or resolved if it is open."""
+        stream_id = findings.finding_id("holds", str(n))
+        found = self.states.get(stream_id)
+        if found is not None and found.status == "OPEN":
+            return [self._did(FINDING, stream_id, findings.resolve(found, n))]
+        opened = findings.open_finding(found, invariant="holds", subject=str(n), detail=text, at=n)
+        return [self._did(FINDING, stream_id, opened)]
 
     def _count(self, n: int, text: str) -> Batch:
         stream_id = stock_id(self.games[n])
