@@ -3,10 +3,10 @@
 import msgspec
 
 from projections.models.findings import Finding
-from queries.paging import Listing, Page, newest_first, page
-from queries.read_models import Answer, ReadModels
+from queries.paging import ListQuery, Page, newest_first, page
+from queries.read_models import QueryResult, ReadModels
 
-_LISTING = Listing(Finding, "SELECT * FROM @findings")
+_LISTING = ListQuery(Finding, "SELECT * FROM @findings")
 _NEWEST = newest_first("created_position")
 
 _OPEN = "SELECT * FROM @findings WHERE status = 'OPEN' ORDER BY created_position LIMIT %(limit)s"
@@ -30,7 +30,7 @@ async def findings(
     invariant: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
-) -> Answer[Page[Finding]]:
+) -> QueryResult[Page[Finding]]:
     """Findings, the newest first. Raises BadCursor."""
     wanted = {"status": status, "invariant": invariant}
     values: dict[str, object] = {name: value for name, value in wanted.items() if value is not None}
@@ -38,12 +38,12 @@ async def findings(
     return await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)
 
 
-async def open_findings(models: ReadModels, limit: int) -> Answer[list[Finding]]:
+async def open_findings(models: ReadModels, limit: int) -> QueryResult[list[Finding]]:
     """The open findings, the oldest first."""
     return await models.rows(Finding, _OPEN, limit=limit)
 
 
-async def open_by_invariant(models: ReadModels) -> Answer[dict[str, int]]:
+async def open_by_invariant(models: ReadModels) -> QueryResult[dict[str, int]]:
     """How many findings of each invariant are open; of those that have any."""
     found = await models.rows(OpenFindings, _OPEN_BY_INVARIANT)
     return found.map(lambda rows: {row.invariant: row.count for row in rows})

@@ -78,7 +78,18 @@ class Metrics:
             ("queue",),
             registry=self.registry,
         )
-
+        self._violations = Gauge(
+            "ludoteca_invariant_violations",
+            "Open findings of the shop's audit of itself.",
+            ("invariant",),
+            registry=self.registry,
+        )
+        self._audit_age = Gauge(
+            "ludoteca_self_audit_age_seconds",
+            "How long ago the audit has looked at every invariant.",
+            ("scope",),
+            registry=self.registry,
+        )
         self._mirror_lag: Gauge | None = None  # of a shop without a mirror there is none
         self._dropped = Gauge(
             "ludoteca_dropped_log_lines",
@@ -111,6 +122,14 @@ class Metrics:
             registry=self.registry,
         )
         self._mirror_lag.set(lag_seconds)
+
+    def audited(self, violations: Mapping[str, int], ages: Mapping[str, float]) -> None:
+        """Set how many findings of each invariant are open, and by scope how long ago the audit
+        looked at them."""
+        for gauge, values in ((self._violations, violations), (self._audit_age, ages)):
+            gauge.clear()
+            for name, value in values.items():
+                gauge.labels(name).set(value)
 
     def render(
         self,

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, TypeVar
 
 from fastapi import APIRouter, Request
@@ -16,6 +16,8 @@ from api.fields import Answer
 from api.services import HealthCheck, Services, ServicesOf
 from commands.ports.queue import WorkQueue
 from eventstore.database.postgres import AWAY
+from queries import findings, self_audit
+from queries.positions import ReadModelBehind
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +27,7 @@ CHECK_SECONDS = 0.7
 """How long each check may take. All run at once, so that the answer takes less than a second."""
 
 _UNSEEN: tuple[type[Exception], ...] = (*AWAY, TimeoutError)
+_UNREAD: tuple[type[Exception], ...] = (*_UNSEEN, ReadModelBehind)
 
 T = TypeVar("T")
 
@@ -124,12 +127,14 @@ async def _state(name: str, check: HealthCheck) -> State:
 async def metrics(request: Request, services: ServicesOf) -> Response:
     """Return the metrics in Prometheus' text format. Those of a dependency that is down are left
     out, as metrics are needed most during an outage."""
-    (head, subscriptions), found, _, lag = await asyncio.gather(
+    (head, subscriptions), found, _, lag, audited = await asyncio.gather(
         _positions(services),
         asyncio.gather(*map(_jobs, services.queues)),
         _state("clock", services.clock_watch.check),
         _mirror_lag(services),
+        _audited(services),
     )
+    request.app.state.metrics.audited(*audited)
     if lag is not None:
         request.app.state.metrics.mirror(lag)
     request.app.state.metrics.clock(
@@ -160,6 +165,21 @@ async def _positions(services: Services) -> tuple[int, dict[str, tuple[int, int,
     except _UNSEEN as error:
         logger.warning("metrics of the log and the projections are missing: %r", error)
         return 0, {}
+
+
+async def _audited(services: Services) -> tuple[Mapping[str, int], Mapping[str, float]]:
+    """How many findings of each invariant are open, 0 for those without any; and, by scope, how
+    long ago the shop's audit of itself looked."""
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            with services.while_there():
+                looks = await self_audit.looks(services.log.pool)
+                counts = (await findings.open_by_invariant(services.reads)).value
+                names = {each.invariant: 0 for each in looks}
+                return {**names, **counts}, await self_audit.ages(services.log.pool)
+    except _UNREAD as error:
+        logger.warning("metrics of the shop's audit of itself are missing: %r", error)
+        return {}, {}
 
 
 async def _mirror_lag(services: Services) -> float | None:

@@ -53,6 +53,7 @@ def _events_of(number: int, parts: int) -> str:
 
 _EVENTS = _query(_RANGE)
 _EVENTS_OF_STREAM = _query(f"{_RANGE} AND stream_id = %s")
+_EVENTS_OF_STREAMS = _query(f"{_RANGE} AND stream_id = ANY (%s)")
 _ANY_SIZE, _ALL = 2**30, 2**62
 
 _pausing = threading.Lock()
@@ -128,6 +129,11 @@ class Reader:
         """As `next_page`, for one stream: its next events, at most PAGE_BYTES of them, or one."""
         values = (after, upto, self.names, stream_id)
         return self._bounded(conn, _EVENTS_OF_STREAM, values, STREAM_PAGE)[0]
+
+    def streams(self, conn: psycopg.Connection, stream_ids: Sequence[UUID], upto: int) -> Page:
+        """All events of these streams with these names, up to a position, however many."""
+        values = (_ANY_SIZE, 0, upto, self.names, list(stream_ids), _ALL)
+        return self._read(conn, _EVENTS_OF_STREAMS, values)[0]
 
     def _bounded(
         self, conn: psycopg.Connection, query: str, values: tuple[object, ...], limit: int

@@ -17,9 +17,11 @@ from eventstore.postgres_log import PostgresLog
 from kit.cancellation import stop_if_cancelled
 from kit.clock import Clock
 from runtime.processes.ageing import Duty, duties_of, fulfil
+from runtime.processes.self_auditing import audit_itself
 from runtime.processes.watching import watch_writer
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
+from runtime.wiring.search import all_models
 from runtime.wiring.work import UNAVAILABLE, WORK, Queues, deadlines_of, open_queues, reactors_of
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ async def work(settings: Settings) -> None:
         for jobs in consumers(core, queues):
             group.create_task(jobs)
         group.create_task(_fire_deadlines(core, duties_of(core, queues)))
+        group.create_task(audit_itself(core, await asyncio.to_thread(all_models, settings)))
 
 
 def consumers(core: Core, queues: Queues) -> Iterator[Coroutine[Any, Any, None]]:

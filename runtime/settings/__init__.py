@@ -5,6 +5,7 @@ from pydantic import model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.addresses import check_proxies
+from runtime.settings.auditing import AuditingSettings
 from runtime.settings.keeping import KeepingSettings
 from runtime.settings.listening import ListeningSettings
 from runtime.settings.notices import NoticeSettings
@@ -16,6 +17,7 @@ from runtime.settings.shop import ShopSettings
 
 # What is listed comes from the last base to the first.
 class Settings(
+    AuditingSettings,
     KeepingSettings,
     ProcessSettings,
     ShopSettings,

@@ -34,6 +34,7 @@ REGISTERED = {
     "queries.game_pages.GamePages",
     "queries.game_tail.GameTail",
     "queries.own_writes.OwnWrites",
+    "runtime.self_audit.moment.Followed",
 }
 """Registered with the process's History, and dropped when it changes."""
 
@@ -98,6 +99,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "queries.own_writes.ReadYourWrites",  # within one request
     "queries.tables.Tables",  # names of tables, checked by each query
     "runtime.processes.graceful.TlsServer",  # handshakes under way
+    "runtime.self_audit.replayed.RowsAreReplays",  # keys to go on from, whether they exist or not
     "runtime.wiring.gateway.Rebuilder",  # tasks under way
     "commands.payment_reconciliation._Reconciler",  # within one command
     "runtime.load.csv_records.Records",  # another program

@@ -151,6 +151,12 @@ class Aftermath:
         assert json.loads(self.shop.cli("dlq", "list", "--json")) == []
         assert all(row["equal"] for row in self.shop.verify())
         assert "intact" in self.shop.cli("audit", "verify")
+        self.check_findings()
+
+    def check_findings(self) -> None:
+        """The shop's audit of itself finds nothing, and found nothing while processes failed."""
+        assert json.loads(self.shop.cli("audit", "self", "--json"))["holds"]
+        assert self.of("audit.finding_opened.v1") == []
 
     # -- at rest -----------------------------------------------------------------------------------
 

@@ -1,0 +1,130 @@
+"""The worker's part in the shop's audit of itself: one process of all looks at samples, and starts
+a process of its own, now and then, that looks at everything."""
+
+import asyncio
+import ctypes
+import logging
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+from psycopg_pool import AsyncConnectionPool
+
+from eventstore.consumers.leadership import connected, leading
+from eventstore.database.postgres import AWAY, is_away
+from kit.cancellation import stop_if_cancelled
+from projections.engine.advancing import Registered
+from queries.self_audit import SAMPLE, WHOLE
+from runtime.self_audit.auditor import Auditor
+from runtime.self_audit.moment import Followed
+from runtime.self_audit.recording import record
+from runtime.wiring.core import Core
+
+logger = logging.getLogger(__name__)
+
+SHARE = 0.05
+"""The most time of a core that samples may take."""
+
+FIRST_WHOLE_SECONDS = 600.0
+"""How long after the start everything is looked at where that has never been done; and after one
+that failed, again."""
+
+_SETTLED = "SELECT coalesce(min(settled), 0) FROM consumers.self_audit WHERE scope = %s"
+_SINCE_WHOLE = """
+SELECT extract(epoch FROM clock_timestamp() - min(looked_at))::float8
+FROM consumers.self_audit WHERE scope = %s
+"""
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+
+
+async def audit_itself(core: Core, models: Sequence[Registered]) -> None:
+    """Look at samples and at everything, in one process of all, until cancelled. Another takes over
+    when its connection ends."""
+    followed = Followed()
+    core.log.history.when_it_changes(followed.forget)
+
+    async def lead() -> None:
+        async with leading(core.url, "self_audit"), asyncio.TaskGroup() as group:
+            group.create_task(_look_at_samples(core, models, followed))
+            group.create_task(_look_at_everything(core))
+
+    while True:
+        stop_if_cancelled()
+        try:
+            # not in this task, which a failure would leave marked as cancelled: kit.cancellation
+            await asyncio.create_task(lead(), name="self-audit")
+        except* AWAY as errors:
+            logger.warning("the audit lost its database: %s", errors.exceptions[0])
+            await asyncio.sleep(1)
+
+
+async def _look_at_samples(core: Core, models: Sequence[Registered], followed: Followed) -> None:
+    settings = core.settings
+    grace = timedelta(seconds=settings.self_audit_grace_seconds)
+    async with connected(core.url, "ludoteca self-audit") as conn:
+        auditor = Auditor(conn, core.log.codec, models, core.clock, grace, followed)
+        auditor.settled = int(await _one(core.log.pool, _SETTLED, SAMPLE) or 0)
+        auditor.rolled = random.randrange(await core.log.head() + 1)  # noqa: S311 - no secret
+        while True:
+            stop_if_cancelled()
+            began = time.monotonic()
+            try:
+                report = await asyncio.to_thread(auditor.sample)
+                await record(core.log.pool, core.commands.findings, report, SAMPLE)
+            except Exception as error:
+                if is_away(error):
+                    raise
+                logger.exception("the audit could not look at a sample, or record what it found")
+            took = time.monotonic() - began
+            await asyncio.sleep(max(settings.self_audit_seconds, took * (1 / SHARE - 1)))
+
+
+async def _look_at_everything(core: Core) -> None:
+    """Start the process whenever it is due. It is due at once if it was while no process led."""
+    every = core.settings.self_audit_whole_hours * 3600
+    due = time.monotonic() + FIRST_WHOLE_SECONDS
+    if (since := await _one(core.log.pool, _SINCE_WHOLE, WHOLE)) is not None:
+        due = time.monotonic() + max(0.0, every - since)
+    while True:
+        stop_if_cancelled()
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        code = await _run_whole()
+        if code in (0, 1):
+            due = time.monotonic() + every
+        else:
+            logger.warning("`ludoteca audit self` ended with %s; it is tried again later", code)
+            due = time.monotonic() + FIRST_WHOLE_SECONDS
+
+
+async def _run_whole() -> int:
+    """Run `ludoteca audit self`, at the lowest priority: folding the log would hold up the worker's
+    own work. It ends with this process."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "runtime.cli", "audit", "self"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        preexec_fn=_last_of_all,
+    )
+    try:
+        return await process.wait()
+    finally:
+        if process.returncode is None:
+            process.terminate()
+
+
+def _last_of_all() -> None:
+    os.nice(19)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+async def _one(pool: AsyncConnectionPool, query: str, scope: str) -> float | None:
+    async with pool.connection() as conn:
+        row = await (await conn.execute(query.encode(), (scope,))).fetchone()
+    return None if row is None else row[0]

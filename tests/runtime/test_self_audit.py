@@ -1,0 +1,76 @@
+"""Up to which position everything has followed, told from earlier moments."""
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.findings import MAX_DETAIL, FindingOpened, evolve, open_finding, resolve
+from runtime.self_audit.moment import DEPTH, Followed
+
+
+def test_at_rest_everything_has_followed() -> None:
+    assert Followed().upto(head=40, reacted=40, shown=40) == 40
+
+
+def test_what_no_read_model_shows_yet_has_not_followed() -> None:
+    followed = Followed()
+    assert followed.upto(head=40, reacted=40, shown=39) == 0
+    assert followed.upto(head=60, reacted=50, shown=45) == 40
+
+
+def test_a_reactor_that_stands_still_holds_up_what_has_followed() -> None:
+    followed = Followed()
+    assert followed.upto(head=10, reacted=10, shown=10) == 10
+    assert [followed.upto(head, 10, head) for head in (20, 30, 40)] == [10, 10, 10]
+    assert followed.upto(head=50, reacted=50, shown=50) == 50
+
+
+def test_of_another_history_nothing_is_remembered() -> None:
+    followed = Followed()
+    followed.upto(head=40, reacted=40, shown=40)
+    followed.forget()
+    assert followed.upto(head=45, reacted=20, shown=44) == 0
+
+
+@given(seed=st.integers(0, 2**32), steps=st.integers(1, 60))
+def test_whatever_settled_has_all_that_follows_from_it(seed: int, steps: int) -> None:
+    """A log in which an event may set off another, up to DEPTH in a row; a reactor handles events
+    in order, some at a time, and a read model lags. Whatever counts as settled has everything that
+    was to follow in what the read model shows."""
+    chance, followed = random.Random(seed), Followed()
+    log: list[tuple[int, int]] = []  # of each event: its origin's position, its distance from it
+    reacted = shown = 0
+    for _ in range(steps):
+        for _ in range(chance.randrange(4)):
+            log.append((len(log) + 1, 0))
+        for _ in range(chance.randrange(6)):
+            if reacted < len(log):
+                origin, distance = log[reacted]
+                reacted += 1
+                if distance < DEPTH:
+                    log.append((origin, distance + 1))
+        shown = chance.randint(shown, len(log))
+        settled = followed.upto(len(log), reacted, shown)
+        depths = {position: 0 for position in range(1, settled + 1) if log[position - 1][1] == 0}
+        for origin, distance in log[:shown]:
+            if origin in depths:
+                depths[origin] = max(depths[origin], distance)
+        assert set(depths.values()) <= {DEPTH}
+
+
+def test_a_finding_opens_once_and_again_after_it_was_resolved() -> None:
+    opened = open_finding(None, invariant="x", subject="y", detail="z", at=3)
+    assert opened == [FindingOpened(invariant="x", subject="y", detail="z", at=3)]
+    state = evolve(None, opened[0])
+    assert open_finding(state, invariant="x", subject="y", detail="other", at=4) == []
+    (gone,) = resolve(state, 5)
+    assert resolve(evolve(state, gone), 6) == []
+    assert open_finding(evolve(state, gone), invariant="x", subject="y", detail="z", at=7)
+    assert resolve(None, 5) == []
+
+
+def test_a_long_detail_is_shortened() -> None:
+    (opened,) = open_finding(None, invariant="x", subject="y", detail="z" * 5000, at=3)
+    assert isinstance(opened, FindingOpened)
+    assert len(opened.detail) == MAX_DETAIL
