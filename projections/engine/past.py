@@ -134,9 +134,14 @@ def in_schema(registered: Registered, schema: str) -> Registered:
 # -- schemas ---------------------------------------------------------------------------------------
 
 
+def positions(conn: psycopg.Connection) -> list[int]:
+    """The positions of all schemas, also of those that were not made whole."""
+    return [position for (position,) in conn.execute(_SCHEMAS)]
+
+
 def moments(conn: psycopg.Connection) -> list[Moment]:
     """All schemas, by position. One that was not made whole is left out."""
-    found = (moment(conn, position) for (position,) in conn.execute(_SCHEMAS).fetchall())
+    found = (moment(conn, position) for position in positions(conn))
     return [each for each in found if each is not None]
 
 
@@ -181,7 +186,7 @@ def make(url: str, conn: psycopg.Connection, position: int, *, kept: bool) -> No
         if kept and not found.kept:
             conn.execute(_sql("UPDATE {moment} SET kept = true", position))
         return
-    _drop(conn, position)
+    drop_within(conn, position)
     try:
         with connect(url, "ludoteca", role="") as own:  # the program's role may not create it
             own.execute(SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(schema, Identifier(ROLE)))
@@ -198,10 +203,11 @@ def make(url: str, conn: psycopg.Connection, position: int, *, kept: bool) -> No
 def drop(conn: psycopg.Connection, position: int) -> None:
     """Drop the schema. Raises BuiltElsewhere, ReadNow."""
     with exclusively(conn, position):
-        _drop(conn, position)
+        drop_within(conn, position)
 
 
-def _drop(conn: psycopg.Connection, position: int) -> None:
+def drop_within(conn: psycopg.Connection, position: int) -> None:
+    """As `drop`, within `exclusively`."""
     try:
         with conn.transaction():
             conn.execute(f"SET LOCAL lock_timeout = '{DROP_TIMEOUT}'")

@@ -20,7 +20,7 @@ from runtime.processes.graceful import GracefulServer, TlsServer
 from runtime.processes.siblings import showing
 from runtime.processes.watching import watch_writer
 from runtime.settings import Settings
-from runtime.wiring.core import open_core
+from runtime.wiring.core import Core, open_core
 from runtime.wiring.work import open_queues, reactors_of
 
 logger = logging.getLogger(__name__)
@@ -48,15 +48,37 @@ async def serve_api(settings: Settings, siblings: Siblings | None = None) -> Non
         # later.
         await asyncio.to_thread(register_reactors, core.url, reactors_of(core, queues))
         async with watch_writer(core.log):
-            limits = limits_of(settings)
-            config = config_of(app, settings.host, settings.port, limits)
-            async with _certificate(settings) as certificate:
-                if certificate is None:
-                    server = GracefulServer(config, listening)
-                else:
-                    server = TlsServer(config, certificate.context, limits, listening)
-                server.end_waits = core.watcher.end_waits
-                await _serve(server, shared=siblings is not None)
+            await _serve_gateway(app, core, listening, shared=siblings is not None)
+
+
+async def serve_past(settings: Settings, position: int) -> None:
+    """Serve the shop as it was at a position, read-only, under /as-of/."""
+    from api.middleware.past_only import PastOnly
+    from runtime.wiring.gateway import open_app
+
+    async with (
+        open_core(settings, watched=True) as core,
+        open_queues(core) as queues,
+        open_app(core, queues) as app,
+    ):
+        app.add_middleware(PastOnly, position=position, routes=list(app.routes))
+        await _serve_gateway(app, core, asyncio.Event())
+
+
+async def _serve_gateway(
+    app: FastAPI, core: Core, listening: asyncio.Event, *, shared: bool = False
+) -> None:
+    """Serve at the API's address, with its limits and its certificate, if it has one."""
+    settings = core.settings
+    limits = limits_of(settings)
+    config = config_of(app, settings.host, settings.port, limits)
+    async with _certificate(settings) as certificate:
+        if certificate is None:
+            server = GracefulServer(config, listening)
+        else:
+            server = TlsServer(config, certificate.context, limits, listening)
+        server.end_waits = core.watcher.end_waits
+        await _serve(server, shared=shared)
 
 
 async def serve_provider(settings: Settings) -> None:

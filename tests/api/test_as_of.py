@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from api.app import create_app
+from api.middleware.past_only import PastOnly
+from queries.audit import ENCRYPTED
 from queries.past import AsOfBeingBuilt, AsOfUnavailable
 from tests.support.shops.gateway import Person, Shop
 from tests.support.shops.market import check_out, put_in, stocked
-from tests.support.shops.small_gateway import services
+from tests.support.shops.small_gateway import client_of, services
 
 DAYS = "from=2020-01-01&to=2100-01-01"
 
@@ -178,3 +180,48 @@ async def test_a_query_that_waits_too_long_is_told_when_to_come_back(
         answer = await auditor.get(path)
         assert (answer.status_code, answer.json()["code"]) == (503, code)
         assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_a_server_of_the_past_answers_every_query_and_nothing_else(
+    shop: Shop, buyer: Person, seller: Person, auditor: Person
+) -> None:
+    await shop.game(seller, title="Portal")
+    position = await shop.core.log.head()
+    await shop.game(seller, title="Witness")
+    app = create_app(shop.services)
+    app.add_middleware(PastOnly, position=position, routes=list(app.routes))
+    client = client_of(app)
+
+    async def asked(path: str, who: Person | None = auditor, method: str = "GET") -> Any:
+        token = {"authorization": f"Bearer {who.tokens['access_token']}"} if who else {}
+        answer = await client.request(method, path, headers=token)
+        assert answer.headers["as-of-position"] == str(position)
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        return answer
+
+    of_seller = f"/as-of/api/v1/games?status=ANY&seller_id={seller.id}"
+    titles = [game["title"] for game in (await asked(of_seller)).json()["items"]]
+    assert titles == ["Portal"]
+    assert (await asked(f"/as-of/api/v1/users/{seller.id}")).json()["name"] == ENCRYPTED
+    assert (await asked(of_seller, method="HEAD")).status_code == 200
+    page = await asked(f"/as-of/api/v1/audit/events?limit=1&after={position - 2}")
+    following = page.headers["link"].split(">")[0][1:]
+    assert following.startswith("/as-of/api/v1/audit/events?")
+    assert [each["position"] for each in (await asked(following)).json()["items"]] == [position]
+
+    refused: list[tuple[str, str, Person | None, int, str]] = [
+        ("GET", "/as-of/api/v1/orders", None, 401, "unauthorized"),
+        ("GET", "/as-of/api/v1/orders", buyer, 403, "role_required"),
+        ("GET", "/as-of/api/v1/games", None, 401, "unauthorized"),
+        ("POST", "/as-of/api/v1/orders", auditor, 405, "method_not_allowed"),
+        ("DELETE", "/as-of/api/v1/cart", auditor, 405, "method_not_allowed"),
+        ("GET", "/api/v1/orders", auditor, 404, "not_found"),
+        ("GET", "/as-of/api/v1/nothing", auditor, 404, "not_found"),
+        ("GET", "/as-of/docs", auditor, 404, "not_found"),
+        ("GET", "/as-of/api/v1/ops/projections", auditor, 404, "present_only"),
+        ("GET", "/as-of/health/live", None, 404, "present_only"),
+        ("GET", f"/as-of/api/v1/orders?as_of={position + 1}", auditor, 422, "invalid_as_of"),
+    ]
+    for method, path, who, status, code in refused:
+        answer = await asked(path, who, method)
+        assert (answer.status_code, answer.json()["code"]) == (status, code), path

@@ -2,9 +2,10 @@
 
 import typer
 
-from runtime.cli_commands.audit import self_auditing, verifying, why
+from runtime.cli_commands.audit import replaying, self_auditing, verifying, why
 
 app = typer.Typer(no_args_is_help=True, help="Prove that the log was not changed.")
 app.command()(verifying.verify)
 app.command()(why.why)
+app.command()(replaying.replay)
 app.command(name="self")(self_auditing.audit_self)
