@@ -19,6 +19,7 @@ from eventstore.chain import GENESIS, ChainVerifier, Fault
 from eventstore.database.postgres import connect
 from eventstore.proofs.merkle import join, leaf_hash
 from eventstore.proofs.notes import Checkpoint
+from eventstore.proofs.origin import origin_now
 from eventstore.proofs.walking import Walk
 
 STRETCH = 1 << 14
@@ -262,13 +263,15 @@ def _against(
 ) -> list[Fault]:
     """What of a checkpoint the log does not have."""
     size = checkpoint.size
+    if (origin := origin_now(conn)) not in (None, checkpoint.origin):
+        reason = (
+            f"the checkpoint is of another log, {checkpoint.origin}, and this one is {origin}; or"
+            " it was rewritten from its first event on"
+        )
+        return [Fault(1, reason)]
     if size > head:
-        told = _told(conn, size)
-        return [
-            Fault(
-                head + 1, f"removed: the log ends at {head}, before the checkpoint's {size}{told}"
-            )
-        ]
+        ends = f"the log ends at {head}, before the checkpoint's {size}"
+        return [Fault(head + 1, f"removed: {ends}{_told(conn, size)}")]
     nodes = []
     for end, node in team.nodes(size):
         nodes.append(node)

@@ -24,7 +24,16 @@ _MARKS = {
 }
 """Files that only an instance creates."""
 
-_KNOWN = _MARKS | {"logs", "images", "mail", "push", "postgres", "postgres.new", "lost+found"}
+_KNOWN = _MARKS | {
+    "logs",
+    "images",
+    "mail",
+    "push",
+    "checkpoints",
+    "postgres",
+    "postgres.new",
+    "lost+found",
+}
 """What a HOME may contain before an instance has created files; the last entry appears when HOME is
 a volume."""
 

@@ -47,10 +47,10 @@ def known_keys_now(conn: psycopg.Connection, origin: str) -> list[KnownKey]:
 
 
 def _known(rows: Sequence[tuple[int, bytes, int]], origin: str) -> list[KnownKey]:
-    ends = [since for _, _, since in rows[1:]] + [None]
+    ends = [*(since for _, _, since in rows[1:]), None]
     return [
         KnownKey(number, PublicKey(origin, public), since, until)
-        for (number, public, since), until in zip(rows, ends, strict=True)
+        for (number, public, since), until in zip(rows, ends, strict=False)
     ]
 
 

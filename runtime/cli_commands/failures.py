@@ -59,6 +59,9 @@ _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
     ("eventstore.database.release", "OutdatedRelease", Code.UNREACHABLE, ""),
     ("eventstore.database.postgres", "UnsafeDatabase", Code.UNREACHABLE, ""),
     ("eventstore.log", "LogUnavailable", Code.UNREACHABLE, ""),
+    ("eventstore.proofs.heads", "LogChanged", Code.DIFFERS, ""),
+    ("eventstore.proofs.tree", "TreeDamaged", Code.DIFFERS, ""),
+    ("eventstore.proofs.signing", "NothingToSign", Code.DIFFERS, ""),
     (
         "psycopg.errors",
         "InsufficientPrivilege",

@@ -18,6 +18,7 @@ from kit.cancellation import stop_if_cancelled
 from kit.clock import Clock
 from runtime.processes.ageing import Duty, duties_of, fulfil
 from runtime.processes.self_auditing import audit_itself
+from runtime.processes.signing import keep_signing
 from runtime.processes.watching import watch_writer
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
@@ -53,6 +54,7 @@ async def work(settings: Settings) -> None:
             group.create_task(jobs)
         group.create_task(_fire_deadlines(core, duties_of(core, queues)))
         group.create_task(audit_itself(core, await asyncio.to_thread(all_models, settings)))
+        group.create_task(keep_signing(core))
 
 
 def consumers(core: Core, queues: Queues) -> Iterator[Coroutine[Any, Any, None]]:

@@ -11,6 +11,7 @@ from runtime.settings.listening import ListeningSettings
 from runtime.settings.notices import NoticeSettings
 from runtime.settings.payments import PaymentSettings
 from runtime.settings.processes import ProcessSettings
+from runtime.settings.proofs import ProofSettings
 from runtime.settings.servers import ServerSettings
 from runtime.settings.shop import ShopSettings
 
@@ -18,6 +19,7 @@ from runtime.settings.shop import ShopSettings
 # What is listed comes from the last base to the first.
 class Settings(
     AuditingSettings,
+    ProofSettings,
     KeepingSettings,
     ProcessSettings,
     ShopSettings,

@@ -19,12 +19,14 @@ from adapters.relay.rabbitmq import RabbitPublisher
 from adapters.text_log import FileTextLog
 from adapters.webhooks.sender import HttpWebhookSender
 from adapters.webhooks.signature import SignatureVerifier
+from adapters.witness.client import HttpWitness
 from commands.accounts.belongings import Belongings
 from commands.ports.images import ImageMaker, ImageStore
 from commands.ports.notifications import MessageTransport
 from commands.ports.payments import PaymentProvider
 from commands.ports.secrets import PasswordHasher
 from eventstore.postgres_log import PostgresLog
+from eventstore.proofs.witness import Witness
 from kit.tls import Trust
 from queries.read_models import ReadModels
 from runtime.belongings import ReadBelongings
@@ -169,6 +171,11 @@ class Adapters:
         )
         self._stack.push_async_callback(operator.aclose)
         return operator
+
+    @cached_property
+    def witness(self) -> Witness | None:
+        url = self._settings.witness_url.get_secret_value()
+        return HttpWitness(url, tls=self._trust.context) if url else None
 
     @cached_property
     def webhook_sender(self) -> HttpWebhookSender:

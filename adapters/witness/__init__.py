@@ -1,0 +1,1 @@
+"""A witness: somebody else who holds the log's signed checkpoints."""

@@ -1,0 +1,105 @@
+"""Makes proofs from the log, the stored tree and signed checkpoints. Each is checked before it is
+given out."""
+
+from base64 import b64encode
+
+import psycopg
+
+from eventstore.proofs import documents, heads, merkle, tree
+from eventstore.proofs.documents import ConsistencyProof, InclusionProof, ProvenEvent
+from eventstore.proofs.heads import Head, LogChanged, NoCheckpoint
+from eventstore.proofs.keys import known_keys
+from eventstore.proofs.notes import parse
+
+_EVENT = """
+SELECT event_id, stream_id, version, name, actor, correlation_id, causation_id, traceparent,
+    occurred_at, recorded_at, payload,
+    (SELECT hash FROM log.events b WHERE b.position = e.position - 1)
+FROM log.events e WHERE position = %s
+"""
+_FIELDS = (
+    *("event_id", "stream_id", "version", "name", "actor", "correlation_id", "causation_id"),
+    *("traceparent", "occurred_at", "recorded_at"),
+)
+_END = "SELECT coalesce(max(position), 0) FROM log.events"
+
+
+class NoSuchPosition(LookupError):
+    """The log has no such position. The message says where it ends."""
+
+
+class NotSignedYet(LookupError):
+    """No signed checkpoint has the event yet."""
+
+
+async def prove_event(
+    conn: psycopg.AsyncConnection, position: int, size: int | None = None
+) -> InclusionProof:
+    """Prove the event at a position, by the checkpoint of a size, or else the latest one. Raises
+    NoSuchPosition, NotSignedYet, NoCheckpoint, LogChanged, TreeDamaged."""
+    end = await (await conn.execute(_END)).fetchone()
+    if position < 1 or end is None or position > end[0]:
+        raise NoSuchPosition(f"there is no position {position}: the log ends at {end and end[0]}")
+    head = await (heads.latest(conn) if size is None else heads.of_size(conn, size))
+    if head is None or (size is None and head.size < position):
+        raise NotSignedYet(f"position {position} is in the next checkpoint; none has it yet")
+    if head.size < position:
+        raise NoCheckpoint(f"the checkpoint of {size} events does not have position {position}")
+    await _must_be_there(conn, head)
+    nodes = merkle.inclusion_nodes(position - 1, head.size)
+    row = await (await conn.execute(_EVENT, (position,), binary=True)).fetchone()
+    if row is None:
+        raise LogChanged(f"position {position} is not there")
+    *fields, payload, previous = row
+    proof = InclusionProof(
+        position=position,
+        event=ProvenEvent.with_payload(payload, **dict(zip(_FIELDS, fields, strict=True))),
+        previous_hash=(previous or bytes(32)).hex(),
+        path=[b64encode(each).decode() for each in await tree.hashes_of(conn, nodes)],
+        checkpoint=head.note,
+    )
+    await _must_hold(conn, proof, head)
+    return proof
+
+
+async def prove_consistency(conn: psycopg.AsyncConnection, old: int, new: int) -> ConsistencyProof:
+    """Prove that the log of the checkpoint of `new` events begins with that of `old` events. Raises
+    NoCheckpoint, LogChanged, TreeDamaged."""
+    if old > new:
+        raise NoCheckpoint(f"a log of {old} events cannot be the beginning of one of {new}")
+    before, head = await heads.of_size(conn, old), await heads.of_size(conn, new)
+    await _must_be_there(conn, head)
+    proof = ConsistencyProof(
+        path=await consistency_path(conn, old, new),
+        old_checkpoint=before.note,
+        checkpoint=head.note,
+    )
+    await _must_hold(conn, proof, head)
+    return proof
+
+
+async def consistency_path(conn: psycopg.AsyncConnection, old: int, new: int) -> list[str]:
+    """The hashes of a proof of consistency, in base64. Raises TreeDamaged."""
+    found = await tree.hashes_of(conn, merkle.consistency_nodes(old, new))
+    return [b64encode(each).decode() for each in found]
+
+
+async def _must_be_there(conn: psycopg.AsyncConnection, head: Head) -> None:
+    if not await heads.is_there(conn, head):
+        raise LogChanged(
+            f"the log does not have the {head.size} events of its checkpoint: it went back, or was"
+            " changed"
+        )
+
+
+async def _must_hold(conn: psycopg.AsyncConnection, proof: documents.Proof, head: Head) -> None:
+    """The log's own keys suffice: this looks for damage, not for forgers."""
+    origin = parse(head.note).checkpoint.origin
+    keys = [known.key for known in await known_keys(conn, origin)]
+    try:
+        documents.check(proof, keys)
+    except documents.BadProof as error:
+        raise tree.TreeDamaged(
+            f"the proof would not hold ({error}): `ludoteca audit verify` tells whether the log was"
+            " changed, and `ludoteca audit rebuild-tree` computes the stored tree anew"
+        ) from error
