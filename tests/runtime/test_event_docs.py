@@ -59,7 +59,7 @@ def test_every_command_that_the_documents_name_is_one() -> None:
     for path in PAGES:
         text = path.read_text(encoding="utf-8")
         groups = "projections|quarantine|dlq|receipts|events|audit|admin|load"
-        for group, command in re.findall(rf"ludoteca ({groups}) (\w+)", text):
+        for group, command in re.findall(rf"ludoteca ({groups}) ([\w-]+)", text):
             found = CliRunner().invoke(app, [group, command, "--help"])
             assert found.exit_code == 0, f"{path.name}: ludoteca {group} {command}"
 
