@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from domain import (
+    amendments,
     cart,
     catalog,
     claims,
@@ -140,6 +141,8 @@ SHIPMENT = Aggregate(
     stale=_stale("shipment"),
 )
 FINDING = Aggregate("audit", findings.Finding, findings.evolve, snapshot_every=100)
+
+AMENDMENTS = Aggregate("amendment", amendments.Amendments, amendments.evolve)
 
 ALL = tuple(each for each in list(vars().values()) if isinstance(each, Aggregate))
 """Every kind above."""

@@ -12,6 +12,7 @@ from commands.accounts.logins import Logins
 from commands.accounts.mail_proofs import MailProofs
 from commands.accounts.mail_tokens import MailTokens
 from commands.accounts.mailboxes import Mailboxes
+from commands.amendments import AmendmentCommands
 from commands.carts import CartCommands
 from commands.catalog import CatalogCommands
 from commands.findings import FindingCommands
@@ -35,6 +36,7 @@ from commands.transactions import TransactionCommands
 from commands.wallets import WalletCommands
 from commands.webhook_endpoints import WebhookEndpointCommands
 from eventstore.consumers.stream_watcher import StreamWatcher
+from eventstore.postgres_log import PostgresLog
 
 
 class Ports(Protocol):
@@ -65,10 +67,12 @@ class Ports(Protocol):
 @dataclass
 class Commands:
     """Every command service. Each is made on first use, so that a process opens only the adapters
-    that it needs. `stack` closes those with background tasks.
+    that it needs. `stack` closes those with background tasks; `raw_log` reads events as they are
+    stored.
     """
 
     handler: CommandHandler
+    raw_log: PostgresLog
     keys: PersonKeys
     watcher: StreamWatcher
     rules: ShopRules
@@ -158,6 +162,10 @@ class Commands:
     @cached_property
     def shipments(self) -> ShipmentCommands:
         return ShipmentCommands(self.handler, self.ports.carrier_signatures)
+
+    @cached_property
+    def amendments(self) -> AmendmentCommands:
+        return AmendmentCommands(self.handler, self.raw_log)
 
     def make_all(self) -> None:
         """Make every service now, in the order above, so that an adapter that cannot be opened

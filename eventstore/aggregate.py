@@ -5,6 +5,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from eventstore.decoding import SKIPPED
+
 S_co = TypeVar("S_co", covariant=True)
 
 
@@ -53,5 +55,6 @@ class Aggregate(msgspec.Struct, Generic[S_co], frozen=True):
     def fold(self, state: Any, events: Sequence[msgspec.Struct]) -> S_co | None:
         """The state (None before the first event) after these events."""
         for event in events:
-            state = self.evolve(state, event)
+            if event is not SKIPPED:
+                state = self.evolve(state, event)
         return state  # type: ignore[no-any-return]

@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from eventstore.log import WrongKind
-from kit.forgotten import FORGOTTEN
+from kit.forgotten import ENCRYPTED, FORGOTTEN
 
 KeyOf = Callable[[UUID], bytes | None]
 Payload = dict[str, Any]  # any JSON object, as an upcaster sees it
@@ -189,6 +189,40 @@ class Codec:
             if payload.get(field) is not None:
                 payload[field] = encrypt(self._encode(payload[field]), key, stream_id, field)
         return self._encode(payload)
+
+    def person_given(self, name: str, payload: Mapping[str, Any], stream_id: UUID) -> UUID | None:
+        """The person whose key a payload in plain needs; None when its event has no personal
+        fields. Raises ValueError, LookupError."""
+        kind = self._kinds[self._final(name)]
+        if not kind.personal:
+            return None
+        return UUID(str(payload[kind.person])) if kind.person else stream_id
+
+    def sealed(
+        self,
+        name: str,
+        payload: Mapping[str, Any],
+        stored: bytes,
+        stream_id: UUID,
+        key: bytes | None,
+    ) -> bytes:
+        """A payload in plain as it is stored in place of `stored`: with its personal fields
+        encrypted. One that is given as ENCRYPTED stays as it is there.
+
+        Raises MissingKey; ValueError for a field that the event does not have; LookupError,
+        msgspec.MsgspecError where `stored` has not what is to stay.
+        """
+        kind, body = self._kinds[self._final(name)], dict(payload)
+        if name in self._kinds and (odd := body.keys() - set(kind.cls.__struct_fields__)):
+            raise ValueError(f"it has no field {', '.join(sorted(odd))}")
+        for field in kind.personal:
+            if (text := body.get(field)) == ENCRYPTED:
+                body[field] = msgspec.json.decode(stored, type=Payload)[field]
+            elif text is not None:
+                if key is None:
+                    raise MissingKey(f"{field} is personal, and its person has no key any more")
+                body[field] = encrypt(self._encode(text), key, stream_id, field)
+        return self._encode(body)
 
     # -- reading -----------------------------------------------------------------------------------
 

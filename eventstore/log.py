@@ -7,17 +7,19 @@ Three logs fulfil it: `eventstore.postgres_log`; `adapters.kurrentdb.kurrent_log
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
+    Callable,
     Collection,
     Iterable,
     Mapping,
     Sequence,
 )
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from uuid import UUID
 
 import msgspec
 
+from eventstore.amendments import Amendments
 from eventstore.flight import Flight
 from eventstore.history import History
 from eventstore.precedence import Precedence
@@ -312,8 +314,26 @@ class Keys(Protocol):
         ...
 
 
+class Readings(Protocol):
+    """How events are to be read, as this process knows it."""
+
+    @property
+    def now(self) -> Amendments:
+        """The declarations known now."""
+        ...
+
+    def when_they_change(self, listener: Callable[[], None]) -> None:
+        """Register a callback for changes. It must not fail."""
+        ...
+
+
 class LogReader(StreamReader, Protocol):
     """Reads streams, and the whole log."""
+
+    async def as_of(self, position: int) -> Self:
+        """The same log as a reader of a past moment: events are read as it was declared up to this
+        position (`eventstore.amendments`)."""
+        ...
 
     async def read(
         self,
@@ -333,6 +353,9 @@ class Log(LogReader, Protocol):
 
     history: History
     precedence: Precedence
+
+    @property
+    def amendments(self) -> Readings: ...
 
     @property
     def keys(self) -> Keys: ...

@@ -7,7 +7,14 @@ It has no hash chain, and its history never goes back.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 from itertools import islice
@@ -17,6 +24,7 @@ from uuid import UUID
 
 import msgspec
 
+from eventstore.amendments import NONE, Amendments
 from eventstore.codec import Codec, kind_of_all
 from eventstore.flight import Flight
 from eventstore.history import History
@@ -106,6 +114,15 @@ class MemoryKeys:
         self._keys.pop(person_id, None)
 
 
+class NothingAmended:
+    """Nobody declares anything about the events of a log in memory."""
+
+    now: Amendments = NONE
+
+    def when_they_change(self, listener: Callable[[], None]) -> None:
+        """They never change."""
+
+
 class MemoryLog:
     """The log as one process would see it. Open with `async with MemoryLog.open(codec) as log`."""
 
@@ -120,6 +137,7 @@ class MemoryLog:
         self.history = History()
         self.precedence = Precedence()  # all is in one process: nobody asks
         self.keys = MemoryKeys(memory)
+        self.amendments = NothingAmended()
 
     @classmethod
     @asynccontextmanager
@@ -258,6 +276,10 @@ class MemoryLog:
                 waiting.set()
 
     # -- reading -----------------------------------------------------------------------------------
+
+    async def as_of(self, position: int) -> Self:  # noqa: ARG002
+        """The same log: nothing is ever read otherwise."""
+        return self
 
     async def read(
         self,

@@ -2,16 +2,18 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from copy import copy
 from operator import itemgetter
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 import psycopg
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
+from eventstore.amendments import Amendments, KnownAmendments
 from eventstore.codec import Codec
-from eventstore.decoding import Raw, Unreadable, decode, persons_in, raw_rows
+from eventstore.decoding import Raw, Unreadable, amended, decode, persons_in, raw_rows
 from eventstore.gathering import Gatherer
 from eventstore.history import History
 from eventstore.keys import PersonKeys
@@ -47,6 +49,8 @@ class PostgresLogReader:
         """What this process knows of the log; whatever keeps something derived from it registers
         there."""
         self.keys = keys
+        self.amendments = KnownAmendments(pool, history)
+        self._read_by: Amendments | None = None  # those of a past moment
         self._first_events = Gatherer(self._select_first_events)
         self._versions = Gatherer(self._select_versions)
 
@@ -233,9 +237,24 @@ class PostgresLogReader:
 
     async def decode(self, rows: Sequence[Raw]) -> list[Recorded]:
         """Decode payloads to events, with the keys that their persons still have."""
-        persons = persons_in(self.codec, rows)
+        amendments = await self._amendments()
+        persons = persons_in(self.codec, amended(rows, amendments) if amendments else rows)
         keys = await self.keys.get(persons) if persons else {}
-        return decode(self.codec, rows, keys)
+        return decode(self.codec, rows, keys, amendments)
+
+    async def _amendments(self) -> Amendments:
+        return await self.amendments.current() if self._read_by is None else self._read_by
+
+    async def as_of(self, position: int) -> Self:
+        """The same log as a reader of a past moment: events are read by the amendments declared up
+        to this position."""
+        view = copy(self)
+        view._read_by = (await self.amendments.current()).as_of(position)
+        return view
+
+    async def decode_closed(self, rows: Sequence[Raw]) -> list[Recorded]:
+        """As `decode`, without any person's key."""
+        return decode(self.codec, rows, {}, await self._amendments())
 
     async def decode_each(self, rows: Sequence[Raw]) -> list[Recorded]:
         """As `decode`, with Unreadable in place of an event that cannot be decoded."""

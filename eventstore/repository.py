@@ -9,7 +9,7 @@ A stream has one kind for ever, that of its events. Loaded as another kind, it d
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
@@ -19,8 +19,9 @@ import psycopg
 
 from eventstore.aggregate import Aggregate
 from eventstore.codec import kind_of
+from eventstore.decoding import SKIPPED
 from eventstore.history import HistoryChanged
-from eventstore.log import Log, pages_of
+from eventstore.log import Log, Recorded, pages_of
 from eventstore.snapshots import Snapshots
 from eventstore.states_ahead import StatesAhead
 from eventstore.turns import Turns
@@ -61,6 +62,7 @@ class Repository:
         self.ahead = StatesAhead()
         self._background: set[asyncio.Task[None]] = set()
         log.history.when_it_changes(self._forget_all)
+        log.amendments.when_they_change(self._cache.clear)
 
     async def load(
         self, aggregate: Aggregate[S], stream_id: UUID, *, fresh: bool = True
@@ -70,7 +72,7 @@ class Repository:
 
         For a stream of another kind: its version, and None.
         """
-        generation = self.log.history.generation
+        generation, amendments = self.log.history.generation, self.log.amendments.now
         found = self._cache.get(stream_id)
         if found is not None and found.kind != aggregate.kind:
             return (await self.log.versions([stream_id]))[0], None, False
@@ -80,8 +82,8 @@ class Repository:
         if found is None:
             found = await self._from_snapshot(aggregate, stream_id)
         version, state = await self._folded(aggregate, stream_id, found.version, found.state)
-        if generation != self.log.history.generation:  # it may be of two histories
-            return await self.load(aggregate, stream_id)
+        if (generation, amendments) != (self.log.history.generation, self.log.amendments.now):
+            return await self.load(aggregate, stream_id)  # it may be of two histories, or readings
         self._keep(stream_id, _Cached(aggregate.kind, version, state, found.snapshot))
         self._snapshot_if_due(aggregate, stream_id)
         return version, state, False
@@ -119,7 +121,7 @@ class Repository:
         another kind."""
         async for events in pages_of(self.log, stream_id, version, but=aggregate.unread):
             version = events[-1].env.version
-            if kind_of(type(events[0].event)) != aggregate.kind:
+            if not _are_of(aggregate, events):
                 return (await self.log.versions([stream_id]))[0], None
             state = aggregate.fold(state, [recorded.event for recorded in events])
         return version, state
@@ -144,7 +146,11 @@ class Repository:
     def remember(
         self, aggregate: Aggregate[Any], stream_id: UUID, version: int, state: object
     ) -> None:
-        """Cache a state that was just appended, and take a snapshot when one is due."""
+        """Cache a state that was just appended, and take a snapshot when one is due. A stream with
+        amendments is loaded again: the state may rest on an earlier reading."""
+        if self.log.amendments.now.about(stream_id):
+            self._cache.pop(stream_id, None)
+            return
         found = self._cache.get(stream_id)
         snapshot = _Snapshot() if found is None else found.snapshot
         self._keep(stream_id, _Cached(aggregate.kind, version, state, snapshot))
@@ -160,7 +166,10 @@ class Repository:
             return
         found.snapshot.version = found.version
         check = partial(self.log.history.must_be, self.log.history.generation)
-        task = asyncio.create_task(_save(self._snapshots, stream_id, aggregate, found, check))
+        schema = self._schema(aggregate, stream_id)
+        task = asyncio.create_task(
+            _save(self._snapshots, stream_id, schema, found, check, sealed=aggregate.sealed)
+        )
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
@@ -185,26 +194,37 @@ class Repository:
     async def _from_snapshot(self, aggregate: Aggregate[Any], stream_id: UUID) -> _Cached:
         if self._snapshots is not None and aggregate.snapshot_every:
             found = await self._snapshots.load(
-                stream_id, _schema(aggregate), aggregate.state, sealed=aggregate.sealed
+                stream_id,
+                self._schema(aggregate, stream_id),
+                aggregate.state,
+                sealed=aggregate.sealed,
             )
             if found is not None:
                 state, version, size = found
                 return _Cached(aggregate.kind, version, state, _Snapshot(version, size))
         return _Cached(aggregate.kind, 0, None, _Snapshot())
 
+    def _schema(self, aggregate: Aggregate[Any], stream_id: UUID) -> str:
+        """The schema of a snapshot: the state's shape, and how the stream's events are read."""
+        amended = self.log.amendments.now.about(stream_id)
+        return f"{aggregate.kind}.{aggregate.schema}" + (f".amended_{amended}" if amended else "")
 
-def _schema(aggregate: Aggregate[Any]) -> str:
-    return f"{aggregate.kind}.{aggregate.schema}"
+
+def _are_of(aggregate: Aggregate[Any], events: Sequence[Recorded]) -> bool:
+    """Whether events of a stream are of the aggregate's kind, as far as they are not skipped."""
+    first = next((each.event for each in events if each.event is not SKIPPED), None)
+    return first is None or kind_of(type(first)) == aggregate.kind
 
 
 async def _save(
     snapshots: Snapshots,
     stream_id: UUID,
-    aggregate: Aggregate[Any],
+    schema: str,
     found: _Cached,
     check: Callable[[], None],
+    *,
+    sealed: bool,
 ) -> None:
-    schema, sealed = _schema(aggregate), aggregate.sealed
     try:
         size = await snapshots.save(
             stream_id, schema, found.state, found.version, check, sealed=sealed

@@ -13,16 +13,15 @@ from uuid import UUID
 import msgspec
 
 from eventstore.aggregate import Aggregate
+from eventstore.codec import UnknownEvent
 from eventstore.decoding import Raw, raw_rows
 from eventstore.log import STREAM_PAGE, Envelope
 from eventstore.pages import COLUMNS
 from eventstore.postgres_log import PostgresLog
 from eventstore.snapshots import plain
-from kit.forgotten import FORGOTTEN
+from kit.forgotten import ENCRYPTED, FORGOTTEN
 from queries.paging import MAX_LIMIT
 from queries.positions import PositionUnknown
-
-ENCRYPTED = "[encrypted]"
 
 MAX_LEVELS = 100
 """How deep a payload may be nested to be shown as JSON. JSON libraries give up at some hundreds."""
@@ -169,27 +168,28 @@ class Audit:
         page = await self._log.read_stream_raw(stream_id, upto=upto, limit=STREAM_PAGE)
         if not page:
             return None
-        aggregate, state = self._aggregate_of(page[0]), None
+        log = self._log if upto is None else await self._log.as_of(upto)
+        aggregate, state = self._aggregate_of(page[0][0]), None
         while page:
             last: Envelope = page[-1][0]
-            decode = self._log.codec.decode
-            state = aggregate.fold(
-                state, [decode(env.name, payload, stream_id) for env, payload in page]
-            )
+            events = [recorded.event for recorded in await log.decode_closed(page)]
+            state = aggregate.fold(state, events)
             page = await self._log.read_stream_raw(
                 stream_id, last.version, upto=upto, limit=STREAM_PAGE
             )
         shown = _closed(msgspec.to_builtins(state, str_keys=True, enc_hook=plain))
         return StreamState(stream_id, aggregate.kind, last.version, last.position, shown)
 
-    def _aggregate_of(self, first: Raw) -> Aggregate[Any]:
-        """The kind of streams that begin with this event."""
-        env, payload = first
-        event = self._log.codec.decode(env.name, payload, env.stream_id)
+    def _aggregate_of(self, first: Envelope) -> Aggregate[Any]:
+        """What folds streams that begin with this event. Raises UnknownEvent for one of a newer
+        release."""
+        kind = self._log.codec.kinds.get(first.name)
+        if kind is None:
+            raise UnknownEvent(first.name)
         for aggregate in self._aggregates:
-            if aggregate.evolve(None, event) is not None:
+            if aggregate.kind == kind:
                 return aggregate
-        raise LookupError(f"no aggregate begins with {env.name}")
+        raise LookupError(f"no aggregate folds streams of {kind}")
 
     async def position_at(self, moment: int | datetime) -> int:
         """The position of a moment: that of the last event that had occurred by then. Raises

@@ -31,9 +31,9 @@ from domain.email_addresses import mailbox
 from domain.errors import Forbidden, Invalid
 from domain.identity import DEFAULT_REGION, AccountType, Status, User
 from eventstore.log import IdempotencyRecord
+from kit.forgotten import ENCRYPTED
 from projections.models import users as user_rows
 from queries import users as users_query
-from queries.audit import ENCRYPTED
 
 router = APIRouter(prefix="/api/v1", tags=["identity"])
 

@@ -1,4 +1,6 @@
-"""Events of a newer release: a consumer stops before an event whose name it does not know.
+"""What a consumer must know before it reads on: events of a newer release, and amendments.
+
+Events of a newer release: a consumer stops before an event whose name it does not know.
 
 Every program registers the names of its events before it appends (log.event_kinds), and if there
 are unknown ones, the first such event is looked up. Projections read by name, so they look before
@@ -8,12 +10,14 @@ an unknown name.
 
 import psycopg
 
+from eventstore.amendments import NONE, STREAM, load
 from eventstore.codec import Codec
 
 _LOOK = """
 SELECT
     (SELECT coalesce(max(position), 0) FROM log.events),
-    (SELECT count(*) FROM log.event_kinds)
+    (SELECT count(*) FROM log.event_kinds),
+    (SELECT event_id FROM log.events WHERE stream_id = %s ORDER BY version DESC LIMIT 1)
 """
 _NAMES = "SELECT name FROM log.event_kinds WHERE name <> ALL (%s)"
 _FIRST = """
@@ -39,11 +43,16 @@ class UnknownNames:
         self._known = sorted(codec.kinds)
         self._registered = -1
         self._unknown = list[str]()
+        self.amendments = NONE
+        """How the events up to the head of the last look are to be read."""
 
     def look(self, conn: psycopg.Connection) -> int:
-        """The log's head. Also notes names that were registered before the events up to it."""
-        row = conn.execute(_LOOK, prepare=True).fetchone()
-        head, registered = row or (0, 0)
+        """The log's head. Also notes names that were registered before the events up to it, and
+        amendments."""
+        row = conn.execute(_LOOK, (STREAM,), prepare=True).fetchone()
+        head, registered, declared = row or (0, 0, None)
+        if declared != self.amendments.last:
+            self.amendments = load(conn)
         if registered != self._registered:
             self._unknown = [name for (name,) in conn.execute(_NAMES, (self._known,))]
             self._registered = registered

@@ -12,7 +12,7 @@ import msgspec
 
 from eventstore.consumers import checkpoints
 from eventstore.database.postgres import is_away
-from eventstore.decoding import Unreadable
+from eventstore.decoding import SKIPPED, Unreadable
 from eventstore.history import HistoryChanged
 from eventstore.log import AlreadyDone, Recorded
 from eventstore.postgres_log import PostgresLog
@@ -67,6 +67,7 @@ class Lead:
         self.names = frozenset(names)
         self.name = subscription.name
         self.position = self.saved = subscription.position
+        self.amended = subscription.amended
         self.quarantined = {p.stream_id: p.position for p in quarantined}
         self.retry_requested: list[checkpoints.Quarantined] = []
         self.places = asyncio.Semaphore(MAX_CONCURRENT_STREAMS)
@@ -145,6 +146,8 @@ class Reactions:
         """React, with a few attempts. Returns the remaining error."""
         if isinstance(recorded.event, Unreadable):
             return recorded.event.error
+        if recorded.event is SKIPPED:
+            return None
         for pause in (*RETRY_BACKOFF_SECONDS, None):
             try:
                 await self._outlast(lead, partial(lead.reactor.react, recorded))

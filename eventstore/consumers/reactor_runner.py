@@ -147,6 +147,7 @@ class ReactorRunner:
                         reactor, self._log.codec.names_of(reactor.reactions), fresh, quarantined
                     )
         await asyncio.to_thread(self._challenger.look, conn, of_others)
+        await self._take_up_amendments(conn)
         for lead in self._leads.values():
             if lead.quarantined and lead.task is None:
                 lead.retry_requested = [
@@ -154,6 +155,18 @@ class ReactorRunner:
                     for p in await asyncio.to_thread(checkpoints.quarantined, conn, [lead.name])
                     if p.retry
                 ]
+
+    async def _take_up_amendments(self, conn: psycopg.Connection) -> None:
+        """Ask for another try of streams whose event was amended. What was done stays done."""
+        await asyncio.to_thread(self._unknown_names.look, conn)
+        amendments = self._unknown_names.amendments
+        behind = [each for each in self._leads.values() if each.amended != amendments.upto]
+        if behind:
+            await self._log.amendments.look()
+        for lead in behind:
+            amended = [each.position for each in amendments.since(lead.amended)]
+            await asyncio.to_thread(_take_up, conn, lead.name, amended, amendments.upto)
+            lead.amended = amendments.upto
 
     def _registered(self, conn: psycopg.Connection) -> list[checkpoints.Subscription]:
         require_current(conn)
@@ -250,3 +263,9 @@ class ReactorRunner:
         for subscription in held - self._held:
             logger.warning("somebody holds the checkpoint of %s, which moves later", subscription)
         self._held = held
+
+
+def _take_up(conn: psycopg.Connection, name: str, amended: Sequence[int], upto: int) -> None:
+    with conn.transaction():
+        checkpoints.retry_at(conn, name, amended)
+        checkpoints.amended(conn, name, upto)

@@ -13,8 +13,9 @@ from uuid import UUID
 import msgspec
 import psycopg
 
+from eventstore.amendments import NONE, Amendments
 from eventstore.codec import Codec
-from eventstore.decoding import Unreadable
+from eventstore.decoding import SKIPPED, Unreadable
 from eventstore.keys import keys_now
 from eventstore.log import Placed
 from eventstore.pages import PAGE_BYTES
@@ -101,10 +102,15 @@ class Reader:
     """Reads events with certain names from the log, in order."""
 
     def __init__(
-        self, codec: Codec, names: Sequence[str], part: tuple[int, int] | None = None
+        self,
+        codec: Codec,
+        names: Sequence[str],
+        part: tuple[int, int] | None = None,
+        amendments: Amendments = NONE,
     ) -> None:
         """With `part`, its number counted from 0 and the number of parts, `next_page` reads only
-        the streams of that part."""
+        the streams of that part. Events are read by these `amendments`."""
+        self.amendments = amendments
         self._codec = codec
         self._events = _EVENTS if part is None else _events_of(*part)
         self.names = sorted(names)
@@ -162,7 +168,7 @@ class Reader:
         cursor = conn.cursor(binary=True).execute(query.encode(), values, prepare=True)
         page: Page = []
         slow: list[tuple[int, bytes]] = []
-        readers, largest = self._readers, 0
+        readers, largest, amended = self._readers, 0, self.amendments.payloads
         fetched = iter(partial(cursor.fetchmany, ROWS_PER_FETCH), [])
         for row in chain.from_iterable(fetched):
             payload = row[_PAYLOAD]
@@ -171,6 +177,9 @@ class Reader:
             if (size := len(payload)) > largest:
                 largest = size
             env = Place(*row[:_PAYLOAD])
+            if amended and (payload := amended.get(env.position, payload)) is None:
+                page.append((env, SKIPPED))
+                continue
             read = readers[env.name]
             if read is None:
                 slow.append((len(page), payload))

@@ -105,6 +105,7 @@ async def open_core(
         adapters = Adapters(settings, secrets, log, stack, hasher or Argon2Hasher())
         commands = Commands(
             handler=handler,
+            raw_log=log,
             keys=log.keys,
             watcher=watcher,
             rules=rules_of(settings),

@@ -7,7 +7,7 @@ import pytest
 
 from api.app import create_app
 from api.middleware.past_only import PastOnly
-from queries.audit import ENCRYPTED
+from kit.forgotten import ENCRYPTED
 from queries.past import AsOfBeingBuilt, AsOfUnavailable
 from tests.support.shops.gateway import Person, Shop
 from tests.support.shops.market import check_out, put_in, stocked

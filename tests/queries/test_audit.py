@@ -9,7 +9,7 @@ from domain.catalog import GameRetired, GameUpdated
 from domain.identity import EmailVerified, ProfileChanged, UserDeactivated, UserForgotten
 from domain.orders import OrderConfirmed
 from eventstore.log import Metadata, StreamAppend
-from queries.audit import ENCRYPTED
+from kit.forgotten import ENCRYPTED
 from queries.positions import PositionUnknown
 from tests.support.events.history import (
     BUYER,

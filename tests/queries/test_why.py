@@ -18,10 +18,10 @@ from domain.wallets import FundsAdded, WalletCreated
 from eventstore import finding
 from eventstore.log import Metadata, StreamAppend
 from eventstore.snapshots import plain
+from kit.forgotten import ENCRYPTED
 from projections.projection import key_of
 from projections.registry import read_models
 from queries import why as why_query
-from queries.audit import ENCRYPTED
 from queries.why import NoSuchRow, Unanswerable, Why, why
 from tests.support.events.histories import STEPS, Flow, Step
 from tests.support.events.history import (

@@ -12,7 +12,7 @@ What was generated on the way, such as ids, is compared to `ANY` (`unittest.mock
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 from uuid import UUID
 
 import pytest
@@ -30,6 +30,7 @@ from domain.events import Event
 from domain.identity import AccountType
 from eventstore.log import AlreadyDone, IdempotencyRecord, StreamAppend
 from eventstore.memory_log import Memory, MemoryLog
+from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
 from kit.clock import ManualClock
 from runtime.wiring.codec import codec
@@ -79,6 +80,7 @@ class Shop(Commands):
         self.fakes = FakePorts(clock, LogBelongings(log), SignatureVerifier([CARRIER_SECRET]))
         super().__init__(
             handler=handler,
+            raw_log=cast(PostgresLog, log),
             keys=log.keys,
             watcher=log,
             rules=RULES,
