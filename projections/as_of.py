@@ -32,6 +32,8 @@ async def _events(
     log: LogReader, streams: Sequence[UUID] | None, moment: int | datetime
 ) -> list[Recorded]:
     upto = moment if isinstance(moment, int) else None
+    if upto is not None:
+        log = await log.as_of(upto)
     if streams is None:
         events = await _all_events(log, upto)
     else:

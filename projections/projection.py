@@ -20,6 +20,7 @@ from uuid import UUID
 
 import msgspec
 
+from eventstore.decoding import SKIPPED
 from eventstore.log import Placed, Recorded
 from projections.cleaning import Cleaner, cleaner_of
 
@@ -196,6 +197,10 @@ class Rows(Generic[R]):
         self._answered = False
         self._cache = {}
 
+    def touched(self) -> dict[Key, R | None]:
+        """The rows that were used, by key; None for those that are not there."""
+        return dict(self._touched)
+
     def all(self) -> list[R]:
         """Every row, where the whole fold is in memory."""
         return [row for row in self._touched.values() if row is not None]
@@ -246,6 +251,9 @@ def _stamping(handler: Handler, *, shown: bool) -> Handler:
     return stamped
 
 
+_SKIP: Fold = (_stamping(lambda *_: None, shown=False), _key_function(None))
+
+
 class Projection(Generic[R]):
     """Base of all projections. `name` and `version` name the subscription and its storage; a
     changed fold needs a new version."""
@@ -293,11 +301,18 @@ class Projection(Generic[R]):
         """Whether several streams feed one row, so that the order of their events matters."""
         return type(self).streams_of is not Projection.streams_of
 
+    def handler_of(self, event: msgspec.Struct) -> Fold | None:
+        """The fold of an event; None when it does not matter here. A skipped event only moves the
+        version of a StreamRow."""
+        if event is SKIPPED:
+            return _SKIP if issubclass(self.row, StreamRow) else None
+        return self.folds.get(type(event))
+
     def apply(self, rows: Rows[R], event: msgspec.Struct, env: Placed) -> None:
         """Fold one event, if it matters here."""
-        fold = self.folds.get(type(event))
+        fold = self.handler_of(event)
         if fold is not None:
-            clean = self.cleaners[type(event)]
+            clean = self.cleaners.get(type(event))
             fold[0](self, rows, event if clean is None else clean(event), env)
 
     def fold(self, events: Iterable[Recorded]) -> Rows[R]:

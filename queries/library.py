@@ -96,7 +96,8 @@ async def owned_ids(models: ReadModels, user_id: UUID) -> QueryResult[list[UUID]
 async def library_as_of(log: Log, user_id: UUID, moment: int | datetime) -> list[OwnedGame]:
     """A person's games as they were at a log position or a time, the latest bought first."""
     upto = moment if isinstance(moment, int) else None
-    events = await whole_stream(log, library_id(user_id), upto=upto)
+    past = log if upto is None else await log.as_of(upto)
+    events = await whole_stream(past, library_id(user_id), upto=upto)
     if isinstance(moment, datetime):
         events = occurred_by(events, moment)
     rows = OwnedGames().fold(events).all()

@@ -13,16 +13,16 @@ from uuid import UUID
 
 import msgspec
 
-from eventstore.decoding import Raw, decode
+from eventstore.decoding import Raw
 from eventstore.finding import find_event
 from eventstore.log import Envelope
 from eventstore.postgres_log import PostgresLog
 from eventstore.snapshots import plain
+from kit.forgotten import ENCRYPTED
 from projections.changes import Change, WatchedFold, pages_of
 from projections.engine.folding import Poisoned
 from projections.projection import Key, Projection
 from projections.registry import read_models
-from queries.audit import ENCRYPTED
 
 MAX_STEPS = 200
 """How many changes an answer has, the latest."""
@@ -129,6 +129,7 @@ async def why(
     for a row that any stream may feed.
     """
     upto = await log.head() if position is None else position
+    log = await log.as_of(upto)
     asked = _candidates(row_id, field, model)
     for each, key in asked:
         if each.streams_of(key) is None and most_positions is not None and upto > most_positions:
@@ -267,7 +268,7 @@ class _Watched:
             changed = self._open.apply(recorded)
             if recorded.env.stream_id in self._open.poisoned:
                 continue
-            closed = self._closed.apply(decode(self._log.codec, [raw], {})[0])
+            closed = self._closed.apply((await self._log.decode_closed([raw]))[0])
             if changed:
                 self._note(changed[0], closed[0] if closed else None)
 

@@ -87,6 +87,7 @@ class Subscriber:
         self.name = row.name
         self.storage = row.storage
         self.position = row.position
+        self.amended = row.amended
         # from which position on queries may read it; None: they do
         self.ready_at: int | None = None
         self.quarantined: dict[UUID, int] = {}
@@ -107,6 +108,7 @@ class Subscriber:
         if row is None:
             raise checkpoints.CheckpointMoved(self.name)
         self.position = row.position
+        self.amended = row.amended
         self.rows.discard()
         self.pieces.clear()
         self.quarantined = {

@@ -15,7 +15,7 @@ import msgspec
 import psycopg
 
 from eventstore.consumers.reader import Event, Page
-from eventstore.decoding import Unreadable
+from eventstore.decoding import SKIPPED, Unreadable
 from eventstore.log import Placed
 from kit.wording import described
 from projections.projection import Handler, Key, Projection, RowMissing, Rows
@@ -120,8 +120,13 @@ class _Folding:
             if type(read) is Unreadable:
                 self._poisoned_by(env, read.error)
                 continue
-            handler, key_of = folds[type(read)]
-            clean = cleaners[type(read)]
+            if read is SKIPPED:
+                if (fold := self.projection.handler_of(read)) is None:
+                    continue
+                handler, key_of, clean = *fold, None
+            else:
+                handler, key_of = folds[type(read)]
+                clean = cleaners[type(read)]
             try:
                 event = read if clean is None else clean(read)
                 touched = key_of(event, env)

@@ -23,7 +23,7 @@ from eventstore.consumers.reader import Reader
 from eventstore.database.postgres import AWAY, TOO_MUCH
 from eventstore.database.release import OutdatedRelease, require_current
 from kit.wording import described
-from projections.engine import restarting
+from projections.engine import amending, restarting
 from projections.engine.advancing import Registered, Subscriber, activate, advance, advance_one
 from projections.engine.folding import StorageLost, TooMuchPoison
 from projections.engine.tables import existing_tables
@@ -234,6 +234,9 @@ class Lane:
         ]
         if not awake:
             return False
+        awake = [subscriber for subscriber in awake if self._takes_up_amendments(subscriber)]
+        if not awake:
+            return False
         self._raise_ready_at(awake, head)
         front = max(subscriber.position for subscriber in awake)
         moved = False
@@ -253,6 +256,21 @@ class Lane:
             )
             moved = True
         return moved
+
+    def _takes_up_amendments(self, subscriber: Subscriber) -> bool:
+        """Bring a subscription up to the latest amendments, by which its events are read from now
+        on. Returns whether it may go on."""
+        amendments = self._unknown_names.amendments
+        if subscriber.amended == amendments.upto:
+            return True
+        try:
+            amending.take_up(self._conn, self._codec, subscriber, amendments)
+        except Exception as error:
+            if ends_the_lead(error):
+                raise
+            self._back_off(subscriber.name, error)
+            return False
+        return True
 
     def _advance(self, group: list[Subscriber], upto: int) -> None:
         """Advance subscriptions together. If that fails, the failing one goes on alone, so that it
@@ -297,6 +315,7 @@ class Lane:
         names = frozenset[str]().union(*(subscriber.names for subscriber in group))
         if names not in self._readers:
             self._readers[names] = Reader(self._codec, list(names))
+        self._readers[names].amendments = self._unknown_names.amendments
         return self._readers[names]
 
 

@@ -280,6 +280,7 @@ def _fold(
             storage,
             _active(conn, model),
             name=schema_at(position),
+            as_of=position,
         )
         if processes is not None:
             parts.advance(conn, replay, processes, position, progress)

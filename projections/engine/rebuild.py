@@ -145,7 +145,8 @@ def verify(
                 replay.advance(live(conn, registered).position, progress)
                 replay.write()
                 compared = _compare(conn, registered, replay.finish_at, aside, storage)
-                if compared.quarantined in (before, replay.quarantined.keys()):
+                same = compared.quarantined in (before, replay.quarantined.keys())
+                if same and compared.amended == replay.amended:
                     difference = _with_streams(
                         compared.difference, replay.quarantined.keys() - compared.quarantined
                     )
@@ -155,7 +156,8 @@ def verify(
                         difference,
                         len(compared.quarantined),
                     )
-                # A stream was quarantined or released meanwhile: compare with a new replay.
+                # A stream was quarantined or released meanwhile, or an event amended: compare with
+                # a new replay.
         finally:
             with suppress(*AWAY):
                 aside.drop(conn, storage)
@@ -173,6 +175,7 @@ class _Comparison(msgspec.Struct, frozen=True):
     subscription had in quarantine there."""
 
     position: int
+    amended: int
     quarantined: set[UUID]
     difference: Difference
 
@@ -196,9 +199,11 @@ def _compare(
         if transactional:
             advance(row.position)
             conn.execute("SET LOCAL enable_seqscan = on")
-            return _Comparison(row.position, quarantined, frozen.compare(conn, store, storage))
+            return _Comparison(
+                row.position, row.amended, quarantined, frozen.compare(conn, store, storage)
+            )
     advance(row.position)
-    return _Comparison(row.position, quarantined, frozen.compare(conn, store, storage))
+    return _Comparison(row.position, row.amended, quarantined, frozen.compare(conn, store, storage))
 
 
 @contextmanager
@@ -298,6 +303,7 @@ def _fill(
     with conn.transaction():
         checkpoints.add_building(conn, name, projection.name, projection.version, storage, 0)
         replay = Replay(conn, codec, projection, store, storage, row.name, retried)
+        checkpoints.amended(conn, name, replay.amended)
     if processes is not None:
         parts.advance(conn, replay, processes, row.position, progress)
     replay.advance(row.position, progress)

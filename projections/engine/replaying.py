@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 
+from eventstore.amendments import load
 from eventstore.codec import Codec
 from eventstore.consumers import checkpoints
 from eventstore.consumers.reader import Reader, collector_paused
@@ -126,19 +127,29 @@ class Replay:
         subscription: str,
         retried: Collection[UUID] = (),
         name: str | None = None,
+        as_of: int | None = None,
     ) -> None:
         """Makes the storage. `name` tells several replays of a projection apart, if they may run at
-        a time."""
+        a time. Events are read by the amendments that the subscription has taken up, or by those of
+        a past position."""
         self.name = name or projection.name
         self._conn = conn
         self._codec = codec
         self._projection = projection
         self._store = store
         self.storage = storage
-        self.reader = Reader(codec, codec.names_of(projection.folds))
+        followed = checkpoints.subscription(conn, subscription)
+        taken_up = 0 if followed is None else followed.amended
+        self.amended = taken_up if as_of is None else as_of
+        """Up to which position amendments count."""
+        self._amendments = load(conn).as_of(self.amended)
+        self.reader = Reader(codec, codec.names_of(projection.folds), amendments=self._amendments)
         self._names = frozenset(self.reader.names)
+        mended = self._amendments.payloads if as_of is not None else {}
         quarantined = [
-            p for p in checkpoints.quarantined(conn, [subscription]) if p.stream_id not in retried
+            p
+            for p in checkpoints.quarantined(conn, [subscription])
+            if p.stream_id not in retried and p.position not in mended
         ]
         self.quarantined: dict[UUID, Quarantine] = {
             p.stream_id: (p.position, p.name, p.error) for p in quarantined
@@ -189,7 +200,7 @@ class Replay:
         `part` is its number, counted from 0, and the number of parts.
         """
         self._conn = conn
-        self.reader = Reader(self._codec, self.reader.names, part)
+        self.reader = Reader(self._codec, self.reader.names, part, self._amendments)
         self._held_bytes //= part[1]
 
     def parts_done(self, upto: int, quarantined: Mapping[UUID, Quarantine]) -> None:

@@ -5,6 +5,7 @@ import threading
 
 import psycopg
 
+from eventstore.amendments import load
 from eventstore.codec import Codec
 from eventstore.consumers import checkpoints
 from eventstore.consumers.leadership import Challenger
@@ -105,7 +106,7 @@ class Retrier:
         checkpoint; between pages the subscription advances as usual. An event that cannot be
         applied quarantines the stream again from there.
         """
-        reader, stream = Reader(self._codec, list(subscriber.names)), quarantined.stream_id
+        reader, stream = self._reader(subscriber), quarantined.stream_id
         after = quarantined.position - 1
         while page := reader.stream(self._conn, stream, after, subscriber.position):
             while (error := self._apply(subscriber, quarantined, page)) is not None:
@@ -148,6 +149,11 @@ class Retrier:
         subscriber.flushed(subscriber.position)
         subscriber.quarantined.setdefault(quarantined.stream_id, behind)
         return None
+
+    def _reader(self, subscriber: Subscriber) -> Reader:
+        """Reads events as the subscription's rows have them."""
+        amendments = load(self._conn).as_of(subscriber.amended)
+        return Reader(self._codec, list(subscriber.names), amendments=amendments)
 
     def _quarantine_again(self, subscriber: Subscriber, page: Page, error: Exception) -> None:
         env = page[0][0]
@@ -202,7 +208,7 @@ class Retrier:
         self, subscriber: Subscriber, quarantined: checkpoints.Quarantined
     ) -> Poisoned | None:
         """The event that quarantined a stream, if it cannot be folded still. Nothing is written."""
-        reader = Reader(self._codec, list(subscriber.names))
+        reader = self._reader(subscriber)
         page = reader.stream(
             self._conn, quarantined.stream_id, quarantined.position - 1, quarantined.position
         )

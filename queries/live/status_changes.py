@@ -14,8 +14,9 @@ from uuid import UUID
 
 import msgspec
 
+from eventstore.amendments import Amendments
 from eventstore.codec import Codec
-from eventstore.decoding import Raw, raw_rows
+from eventstore.decoding import Raw, decode, raw_rows
 from eventstore.log import Envelope
 from eventstore.pages import COLUMNS
 from eventstore.postgres_log import PostgresLog
@@ -174,6 +175,7 @@ class StatusChanges:
             "upto": upto,
             "limit": limit,
         }
+        amendments = await self._log.amendments.current()
         async with self._log.pool.connection() as conn:
             cursor = conn.cursor(binary=True)
             await cursor.execute(_CHANGED.encode(), wanted)
@@ -182,7 +184,7 @@ class StatusChanges:
         changes = [
             change
             for _, stream in groupby(found, key=lambda raw: raw[0].stream_id)
-            for change in _changes(self._log.codec, list(stream))
+            for change in _changes(self._log.codec, list(stream), amendments)
             if change.position > after
         ]
         return ChangePage(
@@ -237,15 +239,16 @@ _KINDS: Mapping[str, tuple[Projection[Any], Callable[[Any], dict[str, Any]]]] = 
 that come from the row."""
 
 
-def _changes(codec: Codec, stream: Sequence[Raw]) -> Iterator[StatusChange]:
+def _changes(codec: Codec, stream: Sequence[Raw], amendments: Amendments) -> Iterator[StatusChange]:
     """The changes of one stream, from its first event on. They end at an event that cannot be
     folded, as in a read model."""
     projection, told = _KINDS[stream[0][0].name.partition(".")[0]]
     rows: Rows[Any] = Rows(projection.row)
     status = ""
-    for env, payload in stream:
+    for raw in stream:
+        env = raw[0]
         try:
-            projection.apply(rows, codec.decode(env.name, payload, env.stream_id), env)
+            projection.apply(rows, decode(codec, [raw], {}, amendments)[0].event, env)
             row = rows[env.stream_id]
         except Exception:
             logger.exception(

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 from api.middleware.context import CORRELATION_HEADER
 from tests.api.test_buying import buy
+from tests.support.queues import until_so
 from tests.support.shops.gateway import SECURE, Person, Shop
 
 
@@ -22,11 +23,11 @@ async def test_a_finished_order_waits_for_nothing(
     answer = await buy(buyer, game, **{CORRELATION_HEADER: correlation})
     order = answer.json()
 
-    async def trace() -> dict[str, Any]:
-        return await _traced(auditor, order["order_id"])
+    async def is_done() -> bool:
+        return not (await _traced(auditor, order["order_id"]))["waits_for"]
 
-    found = await shop.eventually(trace, lambda found: not found["waits_for"])
-
+    await until_so(is_done)
+    found = await _traced(auditor, order["order_id"])
     assert {consumer["passed"] for consumer in found["consumers"]} == {True}
     assert found["requests"] == [correlation]
     statuses = {stream["kind"]: stream["status"] for stream in found["streams"]}

@@ -27,6 +27,7 @@ REGISTERED = {
     "adapters.queues.postgres.PostgresQueue",
     "commands.accounts.session_ends.SessionEnds",
     "commands.reactors.webhooks._SellersWithoutEndpoint",
+    "eventstore.amendments.KnownAmendments",
     "eventstore.repository.Repository",
     "eventstore.append.writer.GroupCommitWriter",
     "eventstore.consumers.reactor_runner.ReactorRunner",
@@ -96,7 +97,10 @@ SAYS_NOTHING_OF_THE_LOG = {
     "eventstore.consumers.leadership.Challenger",  # other leaders
     "projections.engine.replaying.HeldRows",  # within one command
     "projections.engine.replaying.Replay",
+    "projections.changes.WatchedFold",
     "queries.own_writes.ReadYourWrites",  # within one request
+    "queries.why._Causes",
+    "queries.why._Watched",
     "queries.tables.Tables",  # names of tables, checked by each query
     "runtime.processes.graceful.TlsServer",  # handshakes under way
     "runtime.self_audit.replayed.RowsAreReplays",  # keys to go on from, whether they exist or not

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import psycopg
 
+from domain.amendments import AmendmentDeclared
 from domain.events import Event
 from eventstore.codec import Codec
 from eventstore.log import Envelope
@@ -35,7 +36,7 @@ class Ignored(Event, frozen=True):
     NAME: ClassVar[str] = "test.ignored.v1"
 
 
-CODEC = Codec({cls.NAME: cls for cls in (Counted, Labelled, Closed, Ignored)})
+CODEC = Codec({cls.NAME: cls for cls in (Counted, Labelled, Closed, Ignored, AmendmentDeclared)})
 
 
 class Tally(Row):
