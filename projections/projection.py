@@ -33,13 +33,15 @@ class Row(msgspec.Struct, omit_defaults=True):
 
     `KEY` names the key's fields, `INDEXES` further ones; `CHECKS` are conditions in SQL that every
     row meets. `INTERNAL` fields only serve to find and sort rows: queries leave them at their
-    defaults.
+    defaults. `PERSONAL` fields have people's data, of which the disk keeps nothing once they are
+    forgotten (`projections.engine.erasing`).
     """
 
     KEY: ClassVar[tuple[str, ...]] = ()
     INDEXES: ClassVar[tuple[str, ...]] = ()
     CHECKS: ClassVar[tuple[str, ...]] = ()
     INTERNAL: ClassVar[tuple[str, ...]] = ()
+    PERSONAL: ClassVar[tuple[str, ...]] = ()
 
 
 class StreamRow(Row, kw_only=True):
@@ -57,6 +59,11 @@ class StreamRow(Row, kw_only=True):
     created_at: datetime = NEVER
     updated_at: datetime = NEVER
     created_position: int = 0
+
+
+def personal_fields(row_type: type[msgspec.Struct]) -> tuple[str, ...]:
+    """The fields of a row type that have people's data."""
+    return row_type.PERSONAL if issubclass(row_type, Row) else ()
 
 
 R = TypeVar("R", bound=msgspec.Struct)

@@ -1,5 +1,6 @@
 """Notices to a person, and whether they were sent."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from projections.models.notifications import Notification
@@ -13,6 +14,17 @@ _OF_SOMEBODY = (
     "user_id = %(user)s",
     "NOT EXISTS (SELECT FROM @users u WHERE u.user_id = listed.user_id AND u.status = 'FORGOTTEN')",
 )
+
+_OF_THE_FORGOTTEN = """
+SELECT n.* FROM @notifications n JOIN @users u ON u.user_id = n.user_id
+WHERE n.notification_id = ANY (%(ids)s) AND u.status = 'FORGOTTEN'
+"""
+
+
+async def of_the_forgotten(models: ReadModels, ids: Sequence[UUID]) -> list[UUID]:
+    """Those of these notifications that went to people who are forgotten."""
+    found = (await models.rows(Notification, _OF_THE_FORGOTTEN, ids=list(ids))).value
+    return [notification.notification_id for notification in found]
 
 
 async def notifications(

@@ -1,9 +1,11 @@
 """A folder of messages, each a file."""
 
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from uuid import UUID
 
 
 class MessageFolder:
@@ -37,3 +39,28 @@ def delete_older(folder: Path, before: datetime) -> int:
                     os.unlink(entry.path)
                     count += 1
     return count
+
+
+def notifications_in(folder: Path) -> set[UUID]:
+    """The ids of the notifications that a folder has messages of, also half written ones."""
+    found = set()
+    for name in _names(folder):
+        with suppress(ValueError):
+            found.add(UUID(name.partition(".")[0]))
+    return found
+
+
+def delete_of(folder: Path, notification_ids: Collection[UUID]) -> int:
+    """Delete a folder's messages of these notifications. Returns their number."""
+    prefixes = {str(each) for each in notification_ids}
+    named = [name for name in _names(folder) if name.partition(".")[0] in prefixes]
+    for name in named:
+        (folder / name).unlink(missing_ok=True)
+    return len(named)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []

@@ -73,29 +73,35 @@ class SmtpMailer:
                     timeout=self._timeout,
                 )
         except (SMTPException, OSError, ValueError) as error:
-            raise _not_delivered(error) from error
-        return _nameless(answer)
+            raise _not_delivered(error, message) from error
+        return _nameless(answer, message)
 
 
-def _not_delivered(error: Exception) -> NotDelivered:
+def _not_delivered(error: Exception, message: Message) -> NotDelivered:
     """The failure, by the server's reply code: 5xx is permanent, 4xx temporary."""
     if isinstance(error, SMTPRecipientsRefused):
         refusal = error.recipients[0]
-        return _refused("recipient_refused", refusal.code, refusal.message)
+        return _refused("recipient_refused", refusal.code, refusal.message, message)
     if isinstance(error, SMTPAuthenticationError):
-        return _refused("login_refused", error.code, error.message)
+        return _refused("login_refused", error.code, error.message, message)
     if isinstance(error, SMTPResponseException):
-        return _refused("message_refused", error.code, error.message)
+        return _refused("message_refused", error.code, error.message, message)
     if isinstance(error, SMTPNotSupported | ValueError) and not isinstance(error, OSError):
-        return NotDelivered("message_refused", _nameless(str(error)))
-    return NotDelivered("unreachable", _nameless(f"{type(error).__name__}: {error}"))
+        return NotDelivered("message_refused", _nameless(str(error), message))
+    return NotDelivered("unreachable", _nameless(f"{type(error).__name__}: {error}", message))
 
 
-def _refused(code: str, reply: int, text: str) -> NotDelivered:
-    return NotDelivered(code if reply >= 500 else "try_later", _nameless(f"{reply} {text}"))
+def _refused(code: str, reply: int, text: str, message: Message) -> NotDelivered:
+    return NotDelivered(
+        code if reply >= 500 else "try_later", _nameless(f"{reply} {text}", message)
+    )
 
 
-def _nameless(text: str) -> str:
-    """A server's words without addresses: they go to dead letters and the log, where personal data
-    must not."""
-    return _ADDRESS.sub("…", " ".join(text.split()))[:_REFERENCE_LENGTH]
+def _nameless(text: str, message: Message) -> str:
+    """A server's words without addresses and the recipient's names: they go to dead letters and the
+    log, where personal data must not."""
+    words = _ADDRESS.sub("…", " ".join(text.split()))
+    names = {message.name, message.email.rpartition("@")[0]} - {""}
+    for name in sorted(names, key=len, reverse=True):
+        words = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "…", words, flags=re.IGNORECASE)
+    return words[:_REFERENCE_LENGTH]

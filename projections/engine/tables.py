@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from projections.engine.arrays import Array, column_array
 from projections.engine.store import Difference, Store
-from projections.projection import Key, key_of
+from projections.projection import Key, key_of, personal_fields
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -153,7 +153,19 @@ class PostgresTable(Generic[R]):
         ]
         checks = [sql.SQL(f"CHECK ({check})") for check in self._checks]
         body = sql.SQL(", ").join([*columns, *checks])
-        conn.execute(sql.SQL("CREATE {} {} ({})").format(kind, where or self.table(storage), body))
+        table = where or self.table(storage)
+        conn.execute(sql.SQL("CREATE {} {} ({})").format(kind, table, body))
+        if where is None and self._schema != "pg_temp":
+            self._keep_from_statistics(conn, table)
+
+    def _keep_from_statistics(self, conn: psycopg.Connection, table: sql.Composable) -> None:
+        """The planner's statistics would have copies of personal values."""
+        for name in personal_fields(self.row_type):
+            conn.execute(
+                sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET STATISTICS 0").format(
+                    table, sql.Identifier(name)
+                )
+            )
 
     def _index_key(self, conn: psycopg.Connection, storage: str) -> None:
         key = sql.SQL(", ").join(map(sql.Identifier, self._key_names))

@@ -37,6 +37,7 @@ class User(StreamRow):
         "status, created_position",
     )
     INTERNAL = (*StreamRow.INTERNAL, "mailbox")
+    PERSONAL = ("email", "name", "mailbox")
 
     user_id: UUID
     email: str | None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from eventstore.master_keys import MasterKeySource
+    from projections.engine.erasing import Erased
     from runtime.settings import Settings
 
 app = typer.Typer(
@@ -123,6 +124,51 @@ def rotate(
             console.say(f"{key_id} wraps nothing any more: destroy it, here and in all its copies")
 
 
+@app.command()
+def erase(json: Json = False) -> None:
+    """Erase now what the disk still has of forgotten persons; otherwise the worker does it within
+    ten minutes.
+
+    The tables with keys and personal data are written anew, without dead rows, for which each is
+    locked (about a second per million persons); the write-ahead log is cut off; files of mails and
+    push notifications on this machine are deleted. Exit code 1 if something is in the way, with
+    what it is: then try again. docs/privacy.md says what no command can erase.
+
+    [bold]Example[/bold]
+      ludoteca keys erase
+    """
+    import asyncio
+
+    from projections.registry import read_models
+    from runtime.processes.erasing import delete_messages, erase_from_database
+
+    settings = opening.quiet_settings()
+
+    async def messages() -> int:
+        async with opening.core(settings) as core:
+            return await delete_messages(core)
+
+    with opening.database(settings) as url:
+        opening.require_this_release(url)
+        done = erase_from_database(url, {each.projection.name: each for each in read_models()})
+        files = asyncio.run(messages()) if not done.waiting else 0
+    with console.reporting():
+        if json:
+            console.print_json({**_fields(done), "files": files})
+        else:
+            for reason in done.reasons:
+                console.say(f"not yet: {reason}")
+            console.say(
+                f"{done.persons} persons erased, {done.waiting} wait; {files} files deleted"
+            )
+            if not done.log_cut:
+                console.say(
+                    "the write-ahead log was not cut off: the database's user may not do it"
+                )
+    if done.waiting:
+        raise typer.Exit(Code.DIFFERS)
+
+
 @contextmanager
 def _owner(settings: "Settings") -> "Iterator[psycopg.Connection]":
     """A connection as the tables' owner."""
@@ -144,6 +190,12 @@ def _source(settings: "Settings") -> "MasterKeySource":
             Code.USAGE,
         )
     return file
+
+
+def _fields(done: "Erased") -> dict[str, object]:
+    import msgspec
+
+    return msgspec.structs.asdict(done)
 
 
 def _tell(progress: console.Progress, done: int) -> None:

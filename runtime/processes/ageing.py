@@ -15,6 +15,7 @@ from projections.engine.advancing import Registered
 from projections.registry import read_models
 from runtime.past_building import Bounds, make_room
 from runtime.wiring.codec import codec
+from runtime.processes.erasing import erase_from_database
 from runtime.wiring.core import Core
 from runtime.wiring.past import bounds_of
 from runtime.wiring.search import search_models
@@ -43,6 +44,9 @@ def duties_of(core: Core, queues: Queues) -> Mapping[str, Duty]:
         until = before(settings.message_files_days)
         return await asyncio.to_thread(core.adapters.delete_message_files, until)
 
+    async def erasures() -> int:
+        return (await asyncio.to_thread(erase_from_database, core.url, models)).persons
+
     models = {each.projection.name: each for each in (*read_models(), *search_models(settings))}
     return {
         "refusals": lambda: delete_refusals(
@@ -51,6 +55,7 @@ def duties_of(core: Core, queues: Queues) -> Mapping[str, Duty]:
         "dead letters": dead_letters,
         "message files": message_files,
         "past read models": lambda: asyncio.to_thread(drop_past, core.url, bounds_of(settings)),
+        "traces of forgotten persons": erasures,
         "storages": lambda: asyncio.to_thread(
             drop_storages, core.url, models, timedelta(days=settings.storages_days)
         ),

@@ -19,6 +19,7 @@ from kit.clock import Clock
 from runtime.processes.ageing import Duty, duties_of, fulfil
 from runtime.processes.self_auditing import audit_itself
 from runtime.processes.signing import keep_signing
+from runtime.processes.erasing import keep_deleting_messages
 from runtime.processes.watching import watch_writer
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
@@ -52,6 +53,7 @@ async def work(settings: Settings) -> None:
         group.create_task(runner.run())
         for jobs in consumers(core, queues):
             group.create_task(jobs)
+        group.create_task(keep_deleting_messages(core))
         group.create_task(_fire_deadlines(core, duties_of(core, queues)))
         group.create_task(audit_itself(core, await asyncio.to_thread(all_models, settings)))
         group.create_task(keep_signing(core))

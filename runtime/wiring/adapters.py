@@ -1,15 +1,18 @@
 """The adapters. The settings choose each of them; it is opened on first use, and closed with the
 process."""
 
+from collections.abc import Collection
 from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from adapters.fiscal.client import HttpFiscalOperator
 from adapters.images.fetcher import HttpImageFetcher
 from adapters.images.folder import ImageFolder
-from adapters.notifications.folder import delete_older
+from adapters.notifications.folder import delete_of, delete_older, notifications_in
 from adapters.notifications.mail_files import MailFiles
 from adapters.notifications.push import PushFiles, PushGateway
 from adapters.notifications.smtp import SmtpMailer
@@ -157,7 +160,19 @@ class Adapters:
     def delete_message_files(self, before: datetime) -> int:
         """Delete the mails and push notifications that were written as files before this time.
         Returns their number."""
-        return sum(delete_older(self._settings.home / name, before) for name in (MAIL, PUSH))
+        return sum(delete_older(folder, before) for folder in self._message_folders)
+
+    def messages_in_files(self) -> set[UUID]:
+        """The ids of the notifications of which there are files here."""
+        return {each for folder in self._message_folders for each in notifications_in(folder)}
+
+    def delete_messages_of(self, notification_ids: Collection[UUID]) -> int:
+        """Delete the files of these notifications. Returns their number."""
+        return sum(delete_of(folder, notification_ids) for folder in self._message_folders)
+
+    @property
+    def _message_folders(self) -> list[Path]:
+        return [self._settings.home / name for name in (MAIL, PUSH)]
 
     @cached_property
     def fiscal_operator(self) -> HttpFiscalOperator:
