@@ -14,8 +14,8 @@ from projections.engine import dropping, past
 from projections.engine.advancing import Registered
 from projections.registry import read_models
 from runtime.past_building import Bounds, make_room
-from runtime.wiring.codec import codec
 from runtime.processes.erasing import erase_from_database
+from runtime.wiring.codec import codec
 from runtime.wiring.core import Core
 from runtime.wiring.past import bounds_of
 from runtime.wiring.search import search_models

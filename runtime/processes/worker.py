@@ -17,9 +17,9 @@ from eventstore.postgres_log import PostgresLog
 from kit.cancellation import stop_if_cancelled
 from kit.clock import Clock
 from runtime.processes.ageing import Duty, duties_of, fulfil
+from runtime.processes.erasing import keep_deleting_messages
 from runtime.processes.self_auditing import audit_itself
 from runtime.processes.signing import keep_signing
-from runtime.processes.erasing import keep_deleting_messages
 from runtime.processes.watching import watch_writer
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core

@@ -171,6 +171,9 @@ async def test_a_refusal_names_nobody() -> None:
     async with smtp_server() as postbox:
         postbox.recipients = ["550 5.1.1 <ann@example.com> unknown, ask postmaster@example.com"]
         assert (await refusal(postbox.url)).detail == "550 5.1.1 <…> unknown, ask …"
+        postbox.recipients = ["552 the mailbox ann.lee (Ana Lee) is full, Anna"]
+        detail = (await refusal(postbox.url, name="Ana Lee", email="ann.lee@example.com")).detail
+        assert detail == "552 the mailbox … (…) is full, Anna"
 
 
 async def test_a_server_that_is_away_or_silent_is_unreachable() -> None:

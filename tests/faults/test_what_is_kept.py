@@ -82,6 +82,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "eventstore.database.doubts.Doubts",  # connections
     "eventstore.database.watch.DatabaseWatch",  # connections, and who waits
     "eventstore.history.History",
+    "eventstore.master_keys.Keyring",  # keys by their ids
     "eventstore.memory_log.Memory",  # is the log
     "eventstore.precedence.Precedence",  # who gives way to whom, for a tenth of a second
     "eventstore.turns.Turn",
