@@ -229,7 +229,7 @@ def set_total(stock: Stock, total: int, threshold: int, *, now: datetime) -> lis
         return []
     return [
         StockUpdated(total=total, available=total - held),
-        *_low(stock, total - stock.allocated, threshold, now),
+        *low_stock(stock, total - stock.allocated, threshold, now),
     ]
 
 
@@ -302,7 +302,7 @@ def allocate(
         quantity=held.quantity,
         expires_at=expires_at,
     )
-    return [allocated, *_low(stock, stock.left - held.quantity, threshold, now)]
+    return [allocated, *low_stock(stock, stock.left - held.quantity, threshold, now)]
 
 
 def release(stock: Stock, reservation_id: UUID, reason: str) -> list[Event]:
@@ -394,7 +394,7 @@ def _soft(stock: Stock, reservation_id: UUID, now: datetime) -> Reservation:
     return held
 
 
-def _low(stock: Stock, left: int, threshold: int, now: datetime) -> list[Event]:
+def low_stock(stock: Stock, left: int, threshold: int, now: datetime) -> list[Event]:
     """A LowStock event when the stock has just fallen to the threshold; `quiet` within
     LOW_STOCK_PAUSE of the last loud one."""
     if not stock.left > threshold >= left:

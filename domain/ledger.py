@@ -152,7 +152,7 @@ def shares_of(lines: Sequence[OrderLine]) -> dict[str, int]:
     shares: dict[str, int] = {}
     revenue = 0
     for seller_id, total in sold.items():
-        fee = total if seller_id == PLATFORM_ID else _half_even(fees[seller_id], 10_000)
+        fee = total if seller_id == PLATFORM_ID else half_even(fees[seller_id], 10_000)
         if total > fee:
             shares[seller_account(seller_id)] = total - fee
         revenue += fee
@@ -215,7 +215,7 @@ def _allocate(amount: int, weights: Mapping[str, int]) -> dict[str, int]:
     return {account: parts[account][0] + (account in by_rest[:short]) for account in parts}
 
 
-def _half_even(numerator: int, denominator: int) -> int:
+def half_even(numerator: int, denominator: int) -> int:
     """numerator / denominator, exactly rounded half to even."""
     whole, rest = divmod(numerator, denominator)
     double = 2 * rest

@@ -1,13 +1,16 @@
 """What the ledger posts for an order's payment: pure, so that it can be decided again, to check
 what was posted, or to see what other rules would have posted."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from uuid import UUID
 
 from domain import ledger
 from domain.ledger import BUYER_EXTERNAL, CLEARING, Entry, wallet_account
 from domain.orders import OrderLine
-from domain.payments import PaymentRefunded, PaymentRefundReversed
+from domain.payments import Payment, PaymentCaptured, PaymentRefunded, PaymentRefundReversed
+
+MOVING = (PaymentCaptured, PaymentRefunded, PaymentRefundReversed)
+"""The events of an order's payment that are posted."""
 
 
 def of_capture(lines: Sequence[OrderLine], currency: str, wallet_id: UUID | None) -> list[Entry]:
@@ -50,3 +53,23 @@ def refunds_in(events: Iterable[object]) -> list[int]:
         elif isinstance(event, PaymentRefundReversed):
             moved.append(-event.amount_cents)
     return moved
+
+
+def decided(
+    events: Sequence[object], payment: Payment, lines: Sequence[OrderLine]
+) -> Iterator[tuple[int, list[Entry]]]:
+    """What is posted for the events of an order's payment: the index of each event that moves
+    money, and its entries."""
+    for number, event in enumerate(events):
+        if isinstance(event, PaymentCaptured):
+            wallet_id = payment.wallet_id if event.method_type == "wallet" else None
+            entries = of_capture(lines, payment.currency, wallet_id)
+        elif isinstance(event, PaymentRefunded):
+            moved = refunds_in(events[: number + 1])
+            entries = of_refund(lines, payment.currency, payment.wallet_id, moved)
+        elif isinstance(event, PaymentRefundReversed):
+            entries = of_reversal(lines, payment.currency, refunds_in(events[: number + 1]))
+        else:
+            continue
+        if entries := [entry for entry in entries if entry.amount_cents]:
+            yield number, entries

@@ -26,6 +26,7 @@ from runtime.cli_commands import (
     settings,
     sql,
     tracing,
+    what_if,
 )
 from runtime.cli_commands.failures import explain
 from runtime.console import Code, flush_or_discard, note
@@ -181,6 +182,7 @@ app.add_typer(log.app, name="log", rich_help_panel=TEND)
 app.add_typer(keys.app, name="keys", rich_help_panel=TEND)
 app.add_typer(audit.app, name="audit", rich_help_panel=TEND)
 app.command(rich_help_panel=TEND)(tracing.trace)
+app.command("whatif", rich_help_panel=TEND)(what_if.what_if)
 app.command(rich_help_panel=TEND)(backups.backup)
 app.command(rich_help_panel=TEND)(backups.restore)
 app.command(rich_help_panel=TEND, context_settings=sql.PASSED_ON)(sql.sql)

@@ -1,14 +1,12 @@
 """No reservation without a holder: whoever holds units of a stock still wants them."""
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
 from uuid import UUID
 
 from commands.aggregates import CART, ORDER, STOCK
 from domain.reservations import Reservation
-from eventstore.aggregate import Aggregate, S_co
 from eventstore.consumers.reader import Page
-from eventstore.decoding import Unreadable
+from eventstore.consumers.streams import folded
 from runtime.self_audit.invariant import Judged, Looked, Moments, Progress, Suspect, judged
 from runtime.self_audit.moment import Moment, Part
 
@@ -89,14 +87,3 @@ def _why_not(hold_id: UUID, held: Reservation, pages: Mapping[UUID, Page]) -> st
     if wanted and cart.status in {"ACTIVE", "CHECKOUT"}:
         return ""
     return f"cart {held.cart_id}, which is {cart.status}" + ("" if wanted else " without that line")
-
-
-def folded(aggregate: "Aggregate[S_co]", page: Page) -> "S_co | None":
-    """The state of a stream; None if it is not of this kind, or has no events."""
-    events = [event for _, event in page]
-    if not events or any(isinstance(event, Unreadable) for event in events):
-        return None
-    if getattr(type(events[0]), "KIND", "") != aggregate.kind:
-        return None
-    state: S_co | None = reduce(aggregate.evolve, events, None)
-    return state

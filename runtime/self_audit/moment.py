@@ -20,6 +20,7 @@ from psycopg.rows import dict_row
 from eventstore.codec import Codec
 from eventstore.consumers import checkpoints
 from eventstore.consumers.reader import Page, Reader
+from eventstore.consumers.streams import read_streams
 from projections.engine.advancing import Registered
 from queries.tables import models_in, with_tables
 
@@ -171,11 +172,7 @@ class Moment:
 
     def events(self, streams: Iterable[UUID]) -> dict[UUID, Page]:
         """All events of these streams that this release knows, in order."""
-        found: dict[UUID, Page] = {stream_id: [] for stream_id in streams}
-        reader = Reader(self.codec, list(self.codec.kinds))
-        for env, event in reader.streams(self.conn, list(found), self.head):
-            found[env.stream_id].append((env, event))
-        return found
+        return read_streams(self.conn, self.codec, streams, self.head)
 
 
 @contextmanager

@@ -7,10 +7,7 @@ from uuid import UUID
 from commands.aggregates import ORDER, PAYMENT, POSTING
 from domain import ledger, postings
 from domain.ledger import Entry, TransactionPosted
-from domain.orders import Order
-from domain.payments import Payment, PaymentCaptured, PaymentRefunded, PaymentRefundReversed
-from eventstore.consumers.reader import Page
-from runtime.self_audit.holds import folded
+from eventstore.consumers.streams import folded
 from runtime.self_audit.invariant import (
     Judged,
     Looked,
@@ -25,8 +22,6 @@ from runtime.self_audit.moment import Moment, Part
 _EVENT_IDS = """
 SELECT position, event_id FROM log.events WHERE stream_id = ANY (%s) AND name = ANY (%s)
 """
-
-Moving = PaymentCaptured | PaymentRefunded | PaymentRefundReversed
 
 
 class PaymentsArePosted:
@@ -86,55 +81,37 @@ def _unposted(moment: Moment, payment_ids: Sequence[UUID]) -> list[Suspect]:
     }
     orders = moment.events({each.order_id for each in payments.values() if each.order_id})
     ids = _event_ids(moment, list(payments))
-    expected: dict[UUID, tuple[UUID, Moving, list[Entry]]] = {}
+    expected: dict[UUID, tuple[UUID, object, list[Entry]]] = {}
+    suspects: list[Suspect] = []
     for payment_id, payment in payments.items():
         assert payment.order_id is not None
         order = folded(ORDER, orders[payment.order_id])
         if order is None:
             continue  # told by capture_has_order_or_refund
-        for position, event, entries in _decided(pages[payment_id], payment, order):
-            expected[ledger.transaction_id(ids[position])] = payment_id, event, entries
+        page = pages[payment_id]
+        events = [event for _, event in page]
+        try:
+            decided = list(postings.decided(events, payment, order.lines))
+        except ValueError as error:  # more was refunded than paid
+            suspects.append(Suspect(f"{payment_id}", str(error), [payment_id]))
+            continue
+        for number, entries in decided:
+            posting_id = ledger.transaction_id(ids[page[number][0].position])
+            expected[posting_id] = payment_id, events[number], entries
     found = moment.events(expected)
-    suspects = []
     for posting_id, (payment_id, event, entries) in expected.items():
         posted = folded(POSTING, found[posting_id])
         if posted is None or list(posted.entries) != entries:
             what = "not posted" if posted is None else f"posted as {_told(posted.entries)}"
-            detail = f"{type(event).NAME}: {what}; it should be {_told(entries)}"
+            detail = f"{type(event).__name__}: {what}; it should be {_told(entries)}"
             suspects.append(Suspect(f"{payment_id} {posting_id}", detail, [payment_id]))
     return suspects
 
 
 def _event_ids(moment: Moment, payment_ids: Sequence[UUID]) -> dict[int, UUID]:
     """By position, the ids of the events that move money."""
-    names = moment.codec.names_of([PaymentCaptured, PaymentRefunded, PaymentRefundReversed])
+    names = moment.codec.names_of(postings.MOVING)
     return dict(moment.conn.execute(_EVENT_IDS, (list(payment_ids), names)).fetchall())
-
-
-def _decided(
-    page: Page, payment: Payment, order: Order
-) -> Sequence[tuple[int, Moving, list[Entry]]]:
-    """What is to be posted for each event of a payment that moves money, with its position."""
-    decided: list[tuple[int, Moving, list[Entry]]] = []
-    events = [event for _, event in page]
-    for number, (env, event) in enumerate(page, 1):
-        match event:
-            case PaymentCaptured():
-                wallet_id = payment.wallet_id if event.method_type == "wallet" else None
-                entries = postings.of_capture(order.lines, event.currency, wallet_id)
-            case PaymentRefunded():
-                moved = postings.refunds_in(events[:number])
-                entries = postings.of_refund(
-                    order.lines, payment.currency, payment.wallet_id, moved
-                )
-            case PaymentRefundReversed():
-                moved = postings.refunds_in(events[:number])
-                entries = postings.of_reversal(order.lines, payment.currency, moved)
-            case _:
-                continue
-        if entries := [entry for entry in entries if entry.amount_cents]:
-            decided.append((env.position, event, entries))
-    return decided
 
 
 def _told(entries: Sequence[Entry]) -> str:

@@ -5,6 +5,7 @@ ledger agrees with all of it."""
 import asyncio
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
@@ -38,8 +39,13 @@ from domain.ledger import (
 )
 from domain.payments import PaymentCaptured, PaymentProcessed
 from domain.transactions import Transaction
+from eventstore.consumers import checkpoints
+from eventstore.database.postgres import connect
 from queries.ledger import trial_balance_as_of
 from queries.read_models import ReadModels
+from runtime.what_if.ledger import decide_again
+from runtime.what_if.rules import Rules
+from runtime.wiring.codec import codec
 from tests.support.shops.manual import ADMIN, BY_WALLET, Till, open_till
 from tests.support.shops.projected import model, projecting
 
@@ -311,6 +317,15 @@ class Money(RuleBasedStateMachine):
             for each in (BUYER_EXTERNAL, ADJUSTMENTS)
         )
         assert held - 2000 + earned + unreturned == -outside
+        await asyncio.to_thread(self._same_rules_change_nothing)
+
+    def _same_rules_change_nothing(self) -> None:
+        """Decided again under the rules that were in force, the ledger is as it is."""
+        rules = Rules(datetime.min.replace(tzinfo=UTC), fee_bps=1000, tax_rates={"*": 0})
+        with connect(self.till.core.url, "test") as conn:
+            upto = checkpoints.head(conn)
+            change = decide_again(conn, codec(), rules, upto, lambda _done, _all: None)
+        assert (change.differences, change.changed) == ([], 0)
 
     async def _unreturned(self, failed_deposit: Transaction) -> int:
         """What stays in clearing of a failed deposit, because the provider refused its refund: it
