@@ -1,32 +1,14 @@
 """Signed checkpoints and proofs, for auditors (docs/proofs.md)."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from psycopg_pool import AsyncConnectionPool
 
-from domain.errors import Conflict, NotFound
 from eventstore.proofs import heads, proving
 from eventstore.proofs.documents import ConsistencyProof, InclusionProof
-from eventstore.proofs.heads import Head, LogChanged, NoCheckpoint
+from eventstore.proofs.heads import Head, NoCheckpoint
 from eventstore.proofs.keys import KnownKey, known_keys
 from eventstore.proofs.origin import origin
-from eventstore.proofs.tree import TreeDamaged
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """What cannot be proved, as an answer to a request."""
-    try:
-        yield
-    except proving.NoSuchPosition as error:
-        raise NotFound("position_not_found", str(error)) from error
-    except NoCheckpoint as error:
-        raise NotFound("checkpoint_not_found", str(error)) from error
-    except proving.NotSignedYet as error:
-        raise Conflict("not_signed_yet", str(error)) from error
-    except (LogChanged, TreeDamaged) as error:
-        raise Conflict("log_changed", str(error)) from error
 
 
 class Proofs:
@@ -41,14 +23,13 @@ class Proofs:
             return await heads.page(conn, before, limit)
 
     async def checkpoint(self, size: int | None) -> Head:
-        """The checkpoint of so many events, or the latest one. Raises NotFound."""
+        """The checkpoint of so many events, or the latest one. Raises NoCheckpoint."""
         async with self._pool.connection() as conn:
             if size is not None:
-                with _told():
-                    return await heads.of_size(conn, size)
+                return await heads.of_size(conn, size)
             head = await heads.latest(conn)
         if head is None:
-            raise NotFound("checkpoint_not_found", "no checkpoint was signed yet")
+            raise NoCheckpoint("no checkpoint was signed yet")
         return head
 
     async def keys(self) -> Sequence[KnownKey]:
@@ -58,14 +39,12 @@ class Proofs:
             return [] if name is None else await known_keys(conn, name)
 
     async def of_event(self, position: int, size: int | None) -> InclusionProof:
-        """A proof that the log has the event at a position. Raises NotFound, Conflict."""
+        """A proof that the log has the event at a position. Raises as `prove_event`."""
         async with self._pool.connection() as conn:
-            with _told():
-                return await proving.prove_event(conn, position, size)
+            return await proving.prove_event(conn, position, size)
 
     async def of_consistency(self, old: int, new: int) -> ConsistencyProof:
-        """A proof that the later checkpoint's log begins with the earlier one's. Raises NotFound,
-        Conflict."""
+        """A proof that the later checkpoint's log begins with the earlier one's. Raises as
+        `prove_consistency`."""
         async with self._pool.connection() as conn:
-            with _told():
-                return await proving.prove_consistency(conn, old, new)
+            return await proving.prove_consistency(conn, old, new)

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from api.answers import POSITION_HEADER, answer, page_answer
 from api.auth import Auditor
 from api.fields import Answer, Page, Time
+from api.proving import proving
 from api.reading import BEYOND_EVERY_LOG, Limit, LogPosition
 from api.services import ServicesOf
 from eventstore.proofs.documents import Proof, encode
@@ -114,7 +115,8 @@ async def list_checkpoints(
 @router.get("/checkpoints/latest", response_model=CheckpointView)
 async def get_latest_checkpoint(proofs: ProofsOf, _: Auditor, head: LogPosition) -> Response:
     """Return the latest signed checkpoint. Requires AUDITOR or ADMIN."""
-    return answer(_view(await proofs.checkpoint(None)), position=head)
+    with proving():
+        return answer(_view(await proofs.checkpoint(None)), position=head)
 
 
 @router.get("/checkpoints/{size}", response_model=CheckpointView)
@@ -122,7 +124,8 @@ async def get_checkpoint(
     size: SizeInPath, proofs: ProofsOf, _: Auditor, head: LogPosition
 ) -> Response:
     """Return the signed checkpoint of so many events. Requires AUDITOR or ADMIN."""
-    return answer(_view(await proofs.checkpoint(size)), position=head)
+    with proving():
+        return answer(_view(await proofs.checkpoint(size)), position=head)
 
 
 @router.get("/keys", response_model=KeysView)
@@ -145,7 +148,8 @@ async def prove_event(
 ) -> Response:
     """Prove the event at a position, by the checkpoint of `size` events, or else the latest: 409
     `not_signed_yet` for one that is younger than it. Requires AUDITOR or ADMIN."""
-    return _document(await proofs.of_event(position, size), head)
+    with proving():
+        return _document(await proofs.of_event(position, size), head)
 
 
 @router.get("/consistency", response_model=ConsistencyView)
@@ -158,7 +162,8 @@ async def prove_consistency(
 ) -> Response:
     """Prove that the checkpoint of `to` events begins with that of `from` events. Requires AUDITOR
     or ADMIN."""
-    return _document(await proofs.of_consistency(old, new), head)
+    with proving():
+        return _document(await proofs.of_consistency(old, new), head)
 
 
 def _view(head: Head) -> CheckpointView:
