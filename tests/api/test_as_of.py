@@ -2,6 +2,7 @@
 only."""
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -225,3 +226,37 @@ async def test_a_server_of_the_past_answers_every_query_and_nothing_else(
     for method, path, who, status, code in refused:
         answer = await asked(path, who, method)
         assert (answer.status_code, answer.json()["code"]) == (status, code), path
+
+
+async def test_what_changed_between_two_moments_is_told_with_its_events(
+    shop: Shop, buyer: Person, seller: Person, auditor: Person
+) -> None:
+    game = await shop.game(seller, title="Portal")
+    made = await shop.core.log.head()
+    changed = await seller.put(f"/api/v1/games/{game['id']}", json={"title": "Portal 2"})
+    last = changed.headers["event-position"]
+    path = f"/api/v1/audit/diff?from={made}&to={last}"
+
+    answer = await auditor.get(f"{path}&game={game['id']}")
+    assert answer.headers["event-position"] == last
+    (row,) = answer.json()["rows"]
+    assert (row["model"], row["key"], row["what"]) == ("games", game["id"], "changed")
+    titles = [each for each in row["fields"] if each["field"] == "title"]
+    assert titles == [
+        {"field": "title", "before": "Portal", "after": "Portal 2", "positions": [int(last)]}
+    ]
+    (event,) = answer.json()["events"]
+    assert (event["name"], event["actor"]) == ("game.updated.v1", f"user:{seller.id}")
+    assert (await buyer.get(path)).status_code == 403
+    assert (await shop.client().get(path)).status_code == 401
+
+    refused = {
+        f"from={last}&to={made}": (422, "moments_reversed"),
+        f"from={made}&to=yesterday": (422, "invalid_as_of"),
+        f"from={made}&to={10**9}": (400, "position_unknown"),
+        f"from={made}&to={last}&order={uuid4()}": (404, "row_not_found"),
+        f"from={made}&to={last}&order={uuid4()}&game={uuid4()}": (422, "invalid_request"),
+    }
+    for query, expected in refused.items():
+        answer = await auditor.get(f"/api/v1/audit/diff?{query}")
+        assert (answer.status_code, answer.json().get("code")) == expected, query

@@ -3,9 +3,11 @@
 import json
 import re
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from domain.catalog import GameUpdated
 from runtime import chain_audit
 from tests.support.shops.commands import Ludoteca, Shop, run
 
@@ -190,3 +192,43 @@ def test_an_anchor_beyond_the_end_shows_that_the_end_was_removed(
     result = ludoteca("audit", "verify", "--from-anchor", anchor)
     assert result.exit_code == 1
     assert "FAULT at position 10: removed" in result.stdout
+
+
+def test_a_difference_is_told_as_a_table_and_as_json(ludoteca: Ludoteca, shop: Shop) -> None:
+    game = shop.list_game("Portal")
+    made = shop.ask("SELECT max(position) FROM log.events")
+    changed = shop.append(game, made, GameUpdated(title="Portal 2"))
+
+    table = ludoteca("audit", "diff", made, changed).stdout
+    (line,) = [each for each in table.splitlines() if " title " in each and "games " in each]
+    assert line.split()[-4:] == ['"Portal"', '"Portal', '2"', str(changed)]
+    assert "game.updated.v1" in table
+
+    found = ludoteca.json("audit", "diff", made, changed, "--game", game)
+    titles = [
+        (field["before"], field["after"], field["positions"])
+        for row in found["rows"]
+        for field in row["fields"]
+        if (row["model"], field["field"]) == ("games", "title")
+    ]
+    assert titles == [("Portal", "Portal 2", [changed])]
+    assert [each["position"] for each in found["events"]] == [changed]
+    assert "no difference" in ludoteca("audit", "diff", changed, changed).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["1", "0"], 2),
+        (["0", "99"], 1),
+        (["0", "yesterday"], 2),
+        (["0", "1", "--order", "ffffffff-0000-4000-8000-000000000000"], 1),
+        (["0", "1", "--order", "no-id"], 2),
+        (["0", "1", "--game", str(UUID(int=1)), "--user", str(UUID(int=2))], 2),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    ludoteca: Ludoteca, shop: Shop, arguments: list[str], code: int
+) -> None:
+    shop.list_game("Portal")
+    assert ludoteca("audit", "diff", *arguments).exit_code == code

@@ -36,7 +36,7 @@ from queries.reports import GROUPS, GroupBy
 from queries.search.engines import SearchEngines
 from queries.search.searching import SearchQuery
 from runtime.past_building import Bounds, Wanted, build_for_queries, build_missing, make_room
-from tests.support.events.histories import STEPS, Flow, Step
+from tests.support.events.histories import EVERYTHING, STEPS, Flow, Step
 from tests.support.events.history import BUYER, START, game_created, registered, some_id
 from tests.support.shops.projected import CODEC, Shop, model, open_shop, projecting
 
@@ -113,14 +113,6 @@ async def answers(shop: Shop, models: ReadModels, people: Sequence[UUID]) -> dic
 
 
 CART_LISTS = {"cart", "carts by seller", "carts by game"}
-EVERYTHING = [
-    (what, n, "ab" * n)
-    for what in (
-        *("register", "verify", "list", "count", "open", "order", "capture", "refund", "notify"),
-        *("adjust", "transfer", "send", "send", "send", "fill", "fill", "fill", "edit"),
-    )
-    for n in range(4)
-]
 
 
 @settings(

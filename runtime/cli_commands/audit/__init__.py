@@ -2,12 +2,20 @@
 
 import typer
 
-from runtime.cli_commands.audit import proving, replaying, self_auditing, verifying, why
+from runtime.cli_commands.audit import (
+    comparing,
+    proving,
+    replaying,
+    self_auditing,
+    verifying,
+    why,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Prove that the log was not changed.")
 app.command()(verifying.verify)
 app.command()(why.why)
 app.command()(replaying.replay)
+app.command()(comparing.diff)
 app.command(name="self")(self_auditing.audit_self)
 app.command()(proving.prove)
 app.command()(proving.check_proof)

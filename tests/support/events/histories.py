@@ -69,6 +69,16 @@ STEPS = st.lists(
     max_size=60,
 )  # fmt: skip
 
+EVERYTHING: list[Step] = [
+    (what, n, "ab" * n)
+    for what in (
+        *("register", "verify", "list", "count", "open", "order", "capture", "refund", "notify"),
+        *("adjust", "transfer", "send", "send", "send", "fill", "fill", "fill", "edit"),
+    )
+    for n in range(4)
+]
+"""Steps after which almost every read model has rows."""
+
 
 class Flow:
     """Carries out steps. Each step yields a batch of events for the log, or none if the domain
@@ -386,11 +396,13 @@ class Flow:
 
     def _find(self, n: int, text: str) -> Batch:
         """A finding of the shop's audit of itself: opened, or resolved if it is open."""
-        stream_id = findings.finding_id("holds", str(n))
+        stream_id = findings.finding_id("holds", str(self.people[n]))
         found = self.states.get(stream_id)
         if found is not None and found.status == "OPEN":
             return [self._did(FINDING, stream_id, findings.resolve(found, n))]
-        opened = findings.open_finding(found, invariant="holds", subject=str(n), detail=text, at=n)
+        opened = findings.open_finding(
+            found, invariant="holds", subject=str(self.people[n]), detail=text, at=n
+        )
         return [self._did(FINDING, stream_id, opened)]
 
     def _count(self, n: int, text: str) -> Batch:
