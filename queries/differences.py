@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from domain.ids import stock_id
-from eventstore.decoding import Raw
+from eventstore.decoding import Raw, Unreadable
 from eventstore.log import STREAM_PAGE, Recorded
 from eventstore.postgres_log import PostgresLog
 from eventstore.snapshots import plain
@@ -250,8 +250,12 @@ class _Noted:
         self._events: dict[int, Event] = {}
         self._stops: dict[tuple[UUID, int], Stop] = {}
         self._by_model: dict[str, frozenset[str]] = {}
-        names = {each.projection.name: each for each in read_models()}
-        self._personal = {name for name, each in names.items() if is_personal(log.codec, each)}
+        personal = [each.projection for each in read_models() if is_personal(log.codec, each)]
+        self._personal = {each.name for each in personal}
+        folded = {event for each in personal for event in each.folds}
+        self._sealed_names = frozenset(
+            log.codec.names_of(event for event in folded if log.codec.is_personal(event))
+        )
 
     async def fold(
         self,
@@ -262,15 +266,20 @@ class _Noted:
         """Fold events by some read models, and note the changes of all rows, or of these keys."""
         folds = [(model, WatchedFold(model, keys), WatchedFold(model, keys)) for model in models]
         async for page in pages:
-            opened_events = await self._log.decode_each(page)
-            closed_events = await self._log.decode_closed(page)
-            for recorded, sealed in zip(opened_events, closed_events, strict=True):
+            for recorded, raw in zip(await self._log.decode_each(page), page, strict=True):
+                sealed = await self._sealed(recorded, raw)
                 for model, opened, closed in folds:
                     if recorded.env.name in self._names(model):
                         self._apply(model, opened, closed, recorded, sealed)
         for _, opened, _ in folds:
             for stop in opened.poisoned.values():
                 self._stops[stop.stream_id, stop.position] = Stop(*stop)
+
+    async def _sealed(self, recorded: Recorded, raw: Raw) -> Recorded:
+        """The event as it reads without the keys of persons."""
+        if recorded.env.name not in self._sealed_names or isinstance(recorded.event, Unreadable):
+            return recorded
+        return (await self._log.decode_closed([raw]))[0]
 
     def _names(self, model: Model) -> frozenset[str]:
         names = self._by_model.get(model.name)

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -193,3 +194,15 @@ async def test_an_event_that_cannot_be_applied_is_named(idle_shop: Shop) -> None
     assert found.rows == []
     assert {(stop.stream_id, stop.position) for stop in found.stopped_by} == {(GAME, at)}
     assert CODEC.knows(found.stopped_by[0].name)
+
+
+async def test_an_event_that_cannot_be_read_is_named(idle_shop: Shop) -> None:
+    at = await idle_shop.happened(BUYER, registered(user_id=BUYER))
+    last = await idle_shop.happened(GAME, game_created(title="A"))
+    with psycopg.connect(idle_shop.url, autocommit=True) as conn:
+        conn.execute("ALTER TABLE log.events DISABLE TRIGGER append_only")
+        conn.execute("UPDATE log.events SET payload = '{}' WHERE position = %s", [at])
+        conn.execute("ALTER TABLE log.events ENABLE ALWAYS TRIGGER append_only")
+    found = await differences(idle_shop.log, idle_shop.models, 0, last)
+    assert {row.model for row in found.rows} == {"games"}
+    assert [(stop.stream_id, stop.position) for stop in found.stopped_by] == [(BUYER, at)]
