@@ -59,6 +59,7 @@ _ANY_SIZE, _ALL = 2**30, 2**62
 
 _pausing = threading.Lock()
 _pauses = 0
+_was_enabled = False
 
 
 @contextmanager
@@ -70,8 +71,10 @@ def collector_paused() -> Iterator[None]:
     process, but only for a page; reference counting goes on. Use it as a decorator, so that the
     page is freed before the collector resumes.
     """
-    global _pauses
+    global _pauses, _was_enabled
     with _pausing:
+        if _pauses == 0:
+            _was_enabled = gc.isenabled()
         _pauses += 1
         gc.disable()
     try:
@@ -79,7 +82,7 @@ def collector_paused() -> Iterator[None]:
     finally:
         with _pausing:
             _pauses -= 1
-            if _pauses == 0:
+            if _pauses == 0 and _was_enabled:
                 gc.enable()
 
 

@@ -238,36 +238,86 @@ def rebuild(
     NeverRan, Unequal, ProcessDied (then nothing changed), psycopg.errors.LockNotAvailable.
     """
     with exclusively(conn, registered.projection.name), looking_up(conn):
-        drop_inactive(conn, registered)
-        row = live(conn, registered)
-        name, storage = _new(conn, registered)
+        begun = begin(conn, codec, registered, retried)
+        with begun.dropped_on_failure(conn):
+            if processes is not None:
+                parts.advance(conn, begun.replay, processes, begun.upto, progress)
+            begun.replay.advance(begun.upto, progress)
+            return begun.finish(conn, replace=replace)
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """A rebuild under way: the subscription `name`, which no projector touches yet, and a replay
+    into its storage, first to `upto`, where the live subscription was when it began."""
+
+    registered: Registered
+    name: str
+    replay: Replay
+    upto: int
+
+    @contextmanager
+    def dropped_on_failure(self, conn: psycopg.Connection) -> Iterator[None]:
+        """Drop what was built if the block fails."""
         try:
-            reader, shadow = _fill(
-                conn, codec, registered, row, name, storage, progress, retried, processes
-            )
-            if replace:
-                position, (rows, digest) = shadow.position, registered.store.digest(conn, storage)
-            else:
-                compared = _compare(
-                    conn,
-                    registered,
-                    partial(_catch_up, conn, reader, shadow),
-                    registered.store,
-                    storage,
-                )
-                if not compared.difference.equal:
-                    raise Unequal(registered.projection.name, compared.difference)
-                position, rows, digest = (
-                    compared.position,
-                    compared.difference.replayed,
-                    compared.difference.replayed_hash,
-                )
-            _switch(conn, reader, registered, shadow)
-            return Rebuilt(registered.projection.name, storage, position, rows, digest)
+            yield
         except BaseException:
             with suppress(*AWAY):  # the connection is lost: the next rebuild drops it
-                drop(conn, registered.store, name)
+                drop(conn, self.registered.store, self.name)
             raise
+
+    def finish(self, conn: psycopg.Connection, *, replace: bool) -> Rebuilt:
+        """Fold the last events, compare, and switch: see `rebuild`."""
+        registered, storage = self.registered, self.replay.storage
+        shadow = self._filled(conn)
+        reader = self.replay.reader
+        if replace:
+            position, (rows, digest) = shadow.position, registered.store.digest(conn, storage)
+        else:
+            catch_up = partial(_catch_up, conn, reader, shadow)
+            compared = _compare(conn, registered, catch_up, registered.store, storage)
+            if not compared.difference.equal:
+                raise Unequal(registered.projection.name, compared.difference)
+            position, rows, digest = (
+                compared.position,
+                compared.difference.replayed,
+                compared.difference.replayed_hash,
+            )
+        _switch(conn, reader, registered, shadow)
+        return Rebuilt(registered.projection.name, storage, position, rows, digest)
+
+    def _filled(self, conn: psycopg.Connection) -> Subscriber:
+        """Complete the new storage up to the live subscription."""
+        registered, replay = self.registered, self.replay
+        replay.finish_at(live(conn, registered).position)
+        registered.store.finish(conn, replay.storage)
+        with conn.transaction():
+            checkpoints.move(conn, [(self.name, 0, replay.position)])
+            checkpoints.quarantine(
+                conn,
+                self.name,
+                [(stream_id, *reason) for stream_id, reason in replay.quarantined.items()],
+            )
+        built = checkpoints.subscription(conn, self.name)
+        assert built is not None
+        shadow = Subscriber(registered.projection, registered.store, built, replay.reader.names)
+        shadow.attach(conn)
+        return shadow
+
+
+def begin(
+    conn: psycopg.Connection, codec: Codec, registered: Registered, retried: Collection[UUID] = ()
+) -> Begun:
+    """Begin a rebuild: drop what earlier ones left, and make a new storage. Raises NeverRan."""
+    drop_inactive(conn, registered)
+    row = live(conn, registered)
+    name, storage = _new(conn, registered)
+    projection, store = registered.projection, registered.store
+    # so that a later rebuild finds the storage if this process dies
+    with conn.transaction():
+        checkpoints.add_building(conn, name, projection.name, projection.version, storage, 0)
+        replay = Replay(conn, codec, projection, store, storage, row.name, retried)
+        checkpoints.amended(conn, name, replay.amended)
+    return Begun(registered, name, replay, row.position)
 
 
 def _new(conn: psycopg.Connection, registered: Registered) -> tuple[str, str]:
@@ -283,45 +333,6 @@ def _new(conn: psycopg.Connection, registered: Registered) -> tuple[str, str]:
         if not {name, storage} & taken:
             break
     return name, storage
-
-
-def _fill(
-    conn: psycopg.Connection,
-    codec: Codec,
-    registered: Registered,
-    row: checkpoints.Subscription,
-    name: str,
-    storage: str,
-    progress: Progress,
-    retried: Collection[UUID] = (),
-    processes: Processes | None = None,
-) -> tuple[Reader, Subscriber]:
-    """Fill a new storage up to the live subscription `row`, with a subscription that no projector
-    touches yet."""
-    projection, store = registered.projection, registered.store
-    # so that a later rebuild finds the storage if this process dies
-    with conn.transaction():
-        checkpoints.add_building(conn, name, projection.name, projection.version, storage, 0)
-        replay = Replay(conn, codec, projection, store, storage, row.name, retried)
-        checkpoints.amended(conn, name, replay.amended)
-    if processes is not None:
-        parts.advance(conn, replay, processes, row.position, progress)
-    replay.advance(row.position, progress)
-    replay.advance(live(conn, registered).position, progress)
-    replay.write()
-    store.finish(conn, storage)
-    with conn.transaction():
-        checkpoints.move(conn, [(name, 0, replay.position)])
-        checkpoints.quarantine(
-            conn,
-            name,
-            [(stream_id, *quarantined) for stream_id, quarantined in replay.quarantined.items()],
-        )
-    built = checkpoints.subscription(conn, name)
-    assert built is not None
-    shadow = Subscriber(projection, store, built, replay.reader.names)
-    shadow.attach(conn)
-    return replay.reader, shadow
 
 
 def _catch_up(conn: psycopg.Connection, reader: Reader, shadow: Subscriber, upto: int) -> None:

@@ -18,7 +18,7 @@ import psycopg
 from eventstore.amendments import load
 from eventstore.codec import Codec
 from eventstore.consumers import checkpoints
-from eventstore.consumers.reader import Reader, collector_paused
+from eventstore.consumers.reader import Page, Reader, collector_paused
 from projections.engine.folding import fold_page, mutable_fields
 from projections.engine.store import Store
 from projections.projection import Fetch, Key, Projection, Rows, key_of
@@ -35,7 +35,7 @@ HELD_BYTES = 128 * 1024**2
 Quarantine = tuple[int, str, str]
 """The position and the wire name of the event that could not be applied, and why."""
 
-_SAMPLE = 100
+_SAMPLE = 30
 """How many rows are measured to estimate the size of all."""
 
 _UNKNOWN = object()
@@ -166,10 +166,29 @@ class Replay:
         """Fold up to a position. Streams with an event that cannot be applied are left out from
         there on."""
         while self.position < upto:
-            self.position = self._fold(min(upto, self.position + PAGE))
-            if self._rows.size() > self._held_bytes:
-                self._write(0.5)
+            self._read_and_fold(min(upto, self.position + PAGE))
+            if self.held() > self._held_bytes:
+                self.spill()
             progress(self.position, upto)
+
+    def fold(self, page: Page, end: int) -> None:
+        """Fold a page of events in memory, after which the replay is at position `end`. Events that
+        the projection does not fold may be among them."""
+        quarantined = {
+            stream_id: position for stream_id, (position, _, _) in self.quarantined.items()
+        }
+        for found in fold_page(self._projection, self._names, self._rows, quarantined, page):
+            self.quarantined[found.stream_id] = found[1:]
+        self._rows.written()
+        self.position = end
+
+    def held(self) -> int:
+        """The estimated bytes that the rows in memory take."""
+        return self._rows.size()
+
+    def spill(self) -> None:
+        """Write half of the rows in memory, the least recently touched."""
+        self._write(0.5)
 
     def write(self) -> None:
         """Write what is still in memory."""
@@ -211,26 +230,16 @@ class Replay:
     # -- pages -------------------------------------------------------------------------------------
 
     @collector_paused()
-    def _fold(self, upto: int) -> int:
-        page, end = self.reader.next_page(self._conn, self.position, upto)
-        quarantined = {
-            stream_id: position for stream_id, (position, _, _) in self.quarantined.items()
-        }
-        for found in fold_page(self._projection, self._names, self._rows, quarantined, page):
-            self.quarantined[found.stream_id] = found[1:]
-        self._rows.written()
-        return end
+    def _read_and_fold(self, upto: int) -> None:
+        self.fold(*self.reader.next_page(self._conn, self.position, upto))
 
     def _write(self, share: float) -> None:
-        new: list[Any] = []
-        changed: list[Any] = []
-        gone: list[Key] = []
-        for key, row in self._rows.take(share).items():
-            if row is not None:
-                (changed if key in self._stored else new).append(row)
-            elif key in self._stored:
-                gone.append(key)
-            self._stored.discard(key)
+        rows = self._rows.take(share)
+        again = {key: rows.pop(key) for key in self._stored & rows.keys()}
+        self._stored.difference_update(again)
+        new = [row for row in rows.values() if row is not None]
+        changed = [row for row in again.values() if row is not None]
+        gone = [key for key, row in again.items() if row is None]
         with self._conn.transaction():
             if new or not self._filled:
                 self._store.fill(self._conn, self.storage, new)

@@ -1,6 +1,6 @@
 """What the commands about rebuilds share: several at a time, and their errors in words."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,21 +24,28 @@ def rebuild_together(
     *,
     replace: bool,
 ) -> "tuple[list[Rebuilt], list[tuple[str, Failure]]]":
-    """Rebuild read models, `count` at a time; a failure does not stop the others."""
-    from projections.engine import rebuild as rebuilding
+    """Rebuild read models in `count` processes, each of which reads the log once for all of its
+    own; a failure does not stop the others."""
+    from projections.engine import together
     from projections.engine.side_by_side import side_by_side
     from runtime.wiring.codec import codec
 
     events = codec()
     done: list[Rebuilt] = []
     failures: list[tuple[str, Failure]] = []
+    if not models:
+        return done, failures
+    with connecting() as conn:
+        groups = together.grouped(conn, events, models, count)
 
-    def work(model: "Registered", report: Callable[[int, int], None]) -> "Rebuilt":
+    def work(
+        group: "Sequence[Registered]", report: Callable[[int, int], None]
+    ) -> "Iterator[tuple[Registered, Rebuilt | Exception]]":
         with connecting() as conn:
-            return rebuilding.rebuild(conn, events, model, report, replace=replace)
+            yield from together.rebuild_together(conn, events, group, report, replace=replace)
 
     with console.progress() as progress:
-        for model, said in side_by_side(models, work, count, partial(progress, "rebuild")):
+        for model, said in side_by_side(groups, work, count, partial(progress, "rebuild")):
             name = model.projection.name
             try:
                 rebuilt = or_failure(partial(_result, said))

@@ -25,8 +25,8 @@ def _rebuild(desk: Desk, registered: Registered, *, replace: bool = False) -> Re
 
 def _filled(conn: psycopg.Connection, registered: Registered) -> tuple[Reader, Subscriber]:
     """A rebuild that stopped at this step."""
-    row, (name, storage) = rebuild.live(conn, registered), rebuild._new(conn, registered)
-    return rebuild._fill(conn, CODEC, registered, row, name, storage, lambda _done, _all: None)
+    begun = rebuild.begin(conn, CODEC, registered)
+    return begun.replay.reader, begun._filled(conn)
 
 
 async def _past(desk: Desk, streams: int = 20, each: int = 10) -> None:
