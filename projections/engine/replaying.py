@@ -100,6 +100,9 @@ class HeldRows(Rows[Any]):
     def take(self, share: float) -> dict[Key, Any]:
         """Take out a share of the rows, the least recently touched; None stands for a deleted
         row."""
+        if share == 1:
+            rows, self._cache = self._cache, {}
+            return rows
         keys = list(islice(self._cache, round(len(self._cache) * share)))
         return {key: self._cache.pop(key) for key in keys}
 

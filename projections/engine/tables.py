@@ -3,15 +3,15 @@
 import datetime
 import types
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 from uuid import UUID
 
 import msgspec
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
-from projections.engine.arrays import COPY_BEGIN, COPY_END, Array, column_array, copy_rows
+from projections.engine.arrays import Array, column_array
 from projections.engine.store import Difference, Store
 from projections.projection import Key, key_of, personal_fields
 
@@ -19,9 +19,6 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 SCHEMA = "read"
 """The schema of all storages that queries read."""
-
-ROWS_AT_ONCE = 500
-"""Rows that are encoded together for COPY."""
 
 MANY_ROWS = 1_000
 """From this many rows on, COPY is used: it costs a fourth per row, but also a temporary table."""
@@ -89,6 +86,9 @@ def columns_of(row_type: type[msgspec.Struct]) -> list[Column]:
             hint = rest[0] if len(rest) == 1 else hint
         found.append(Column(field.name, _SIMPLE.get(hint, "jsonb"), nullable))
     return found
+
+
+_dumps = msgspec.json.Encoder().encode
 
 
 class _Statements(msgspec.Struct, frozen=True):
@@ -259,18 +259,29 @@ class PostgresTable(Generic[R]):
     def _merge(self, conn: psycopg.Connection, storage: str, rows: Sequence[R]) -> None:
         staged = sql.Identifier("pg_temp", "staged")
         self._create(conn, storage, sql.SQL("TEMP TABLE"), sql.Identifier("staged"))
-        self._copy(conn, staged, rows)
+        try:
+            self._copy(conn, staged, rows)
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise psycopg.DataError(f"a row does not fit {storage}: {error}") from error
         conn.execute(self._upsert(storage, staged))
         conn.execute("DROP TABLE pg_temp.staged")
 
     def _copy(self, conn: psycopg.Connection, table: sql.Composable, rows: Iterable[R]) -> None:
         copy_from = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(table, self._names())
-        types, remaining = [column.type for column in self.columns], iter(rows)
         with conn.cursor() as cursor, cursor.copy(copy_from) as copy:
-            copy.write(COPY_BEGIN)
-            while some := list(islice(remaining, ROWS_AT_ONCE)):
-                copy.write(copy_rows(types, map(msgspec.structs.astuple, some)))
-            copy.write(COPY_END)
+            # a jsonb's binary form is JSON after a version, and written without a Jsonb to wrap it
+            copy.set_types(["bytea" if c.json else c.type for c in self.columns])
+            for row in rows:
+                copy.write_row(self._values(row))
+
+    def _values(self, row: R) -> Sequence[Any]:
+        values = msgspec.structs.astuple(row)
+        if not self._json_at:
+            return values
+        changed = list(values)
+        for number in self._json_at:
+            changed[number] = _binary_json(values[number])
+        return changed
 
     def _column_arrays(self, rows: Sequence[R]) -> list[Array]:
         return [column_array(c.type, [getattr(row, c.name) for row in rows]) for c in self.columns]
@@ -392,3 +403,11 @@ def existing_tables(
 
 def _arrays(types: Iterable[str]) -> sql.Composed:
     return sql.SQL(", ").join(sql.SQL("%s::{}[]").format(sql.SQL(each)) for each in types)
+
+
+def _jsonb(value: object) -> Jsonb | None:
+    return None if value is None else Jsonb(value, dumps=_dumps)
+
+
+def _binary_json(value: object) -> bytes | None:
+    return None if value is None else b"\x01" + _dumps(value)

@@ -4,8 +4,10 @@ They share nothing else. Each has a storage, a comparison and a switch of its ow
 `projections.engine.rebuild` has them for one, and fails alone.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
+from itertools import permutations
 
 import psycopg
 
@@ -35,14 +37,32 @@ def grouped(
     def size(of: Iterable[str]) -> int:
         return sum(events.get(name, 0) for name in of) + 1
 
-    def cost(group: list[int]) -> float:
+    def cost(group: AbstractSet[int]) -> float:
         each = [names[number] for number in group]
         return sum(map(size, each)) + READING * size(set[str]().union(*each))
 
-    groups: list[list[int]] = [[] for _ in range(count)]
+    groups: list[set[int]] = [set() for _ in range(count)]
     for number in sorted(range(len(models)), key=lambda number: -size(names[number])):
-        min(groups, key=lambda group: cost([*group, number])).append(number)
-    return [[models[number] for number in group] for group in groups if group]
+        min(groups, key=lambda group: cost(group | {number})).add(number)
+    while better := next(_better(groups, cost), None):
+        one, other, *changed = better
+        groups[one], groups[other] = changed
+    return [[models[number] for number in sorted(group)] for group in groups if group]
+
+
+def _better(
+    groups: Sequence[set[int]], cost: Callable[[AbstractSet[int]], float]
+) -> Iterator[tuple[int, int, set[int], set[int]]]:
+    """Two groups, by their numbers, as they would be after one gives a member to the other, or they
+    swap two, if that makes the longer of them shorter."""
+    for one, other in permutations(range(len(groups)), 2):
+        mine, theirs = groups[one], groups[other]
+        longer = max(cost(mine), cost(theirs))
+        for given in mine:
+            for taken in [set[int](), *({each} for each in theirs)]:
+                changed = (mine - {given}) | taken, (theirs - taken) | {given}
+                if max(map(cost, changed)) < longer:
+                    yield one, other, *changed
 
 
 def rebuild_together(

@@ -141,6 +141,9 @@ def _fees(lines: Sequence[OrderLine]) -> list[int]:
             str(number): line for number, line in enumerate(lines) if line.seller_id == seller_id
         }
         fee = shares_of(list(own.values())).get(REVENUE, 0)
+        if len(own) == 1:
+            fees[int(*own)] = fee
+            continue
         spread = refunded_shares({number: _gross(line) for number, line in own.items()}, [fee])
         fees |= {int(number): cents for number, cents in spread.items()}
     return list(fees.values())
