@@ -4,7 +4,7 @@ of its own for queries."""
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -15,6 +15,7 @@ from eventstore.consumers.reader import collector_paused
 from eventstore.database.postgres import connect
 from projections.engine import past
 from projections.engine.advancing import Registered
+from projections.engine.one_pass import grouped
 from projections.engine.parts import ProcessDied, Processes, usual_count
 from projections.engine.past import BuiltElsewhere, BuiltModel, NoRight, ReadNow
 from projections.engine.replaying import Progress
@@ -66,14 +67,18 @@ def _side_by_side(
     progress: Progress,
 ) -> list[BuiltModel]:
     events = codec()
+    with connecting() as conn:
+        groups = grouped(conn, events, models, count)
 
-    def work(model: Registered, report: Progress) -> BuiltModel:
+    def work(
+        group: Sequence[Registered], report: Progress
+    ) -> Iterator[tuple[Registered, BuiltModel | Exception]]:
         with connecting() as conn:
             past.take_part(conn, position)
-            return past.build(conn, events, model, position, report)
+            yield from past.build_together(conn, events, group, position, report)
 
     done: list[BuiltModel] = []
-    for _, said in side_by_side(models, work, count, progress):
+    for _, said in side_by_side(groups, work, count, progress):
         if isinstance(said, Exception):
             raise said
         done.append(said)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
@@ -24,6 +24,7 @@ from eventstore.database.postgres import ROLE, connect
 from projections.engine import parts
 from projections.engine.advancing import Registered
 from projections.engine.dropping import Busy, await_parts
+from projections.engine.one_pass import fold_together
 from projections.engine.parts import Processes
 from projections.engine.rebuild import looking_up
 from projections.engine.replaying import Progress, Replay
@@ -254,40 +255,69 @@ def build(
     Streams in quarantine are left out from the failed event on, as in a rebuild. Raises
     ProcessDied, and what a store raises.
     """
-    head, model = checkpoints.head(conn), in_schema(registered, schema_at(position))
-    conn.execute(_sql(_FORGET_BUILT, position), [model.storage])
-    rows, digest = _fold(conn, codec, model, position, progress, processes)
-    name, storage = model.projection.name, model.storage
-    conn.execute(_sql(_NOTE_BUILT, position), [storage, name, rows, digest, head])
-    return BuiltModel(storage, name, rows, digest, head)
+    begun = _begun(conn, codec, registered, position)
+    with looking_up(conn):
+        if processes is not None:
+            parts.advance(conn, begun.replay, processes, position, progress)
+        begun.replay.advance(position, progress)
+    return _finished(conn, begun, position)
 
 
-def _fold(
+def build_together(
     conn: psycopg.Connection,
     codec: Codec,
-    model: Registered,
+    models: Iterable[Registered],
     position: int,
     progress: Progress,
-    processes: Processes | None,
-) -> tuple[int, str]:
-    projection, store, storage = model.projection, model.store, model.storage
+) -> Iterator[tuple[Registered, BuiltModel | Exception]]:
+    """As `build`, for several read models in one pass over the log. Yields each when it is
+    complete."""
+    begun = [_begun(conn, codec, model, position) for model in models]
     with looking_up(conn):
-        replay = Replay(
-            conn,
-            codec,
-            projection,
-            store,
-            storage,
-            _active(conn, model),
-            name=schema_at(position),
-            as_of=position,
-        )
-        if processes is not None:
-            parts.advance(conn, replay, processes, position, progress)
-        replay.advance(position, progress)
-        replay.write()
-    store.finish(conn, storage)
-    return store.digest(conn, storage)
+        replays = {each.replay: position for each in begun}
+        failed = fold_together(conn, codec, replays, progress)
+    for each in begun:
+        if each.replay in failed:
+            yield each.registered, failed[each.replay]
+        else:
+            yield each.registered, _finished(conn, each, position)
+
+
+class _Begun(NamedTuple):
+    """A build under way; `head` was the end of the log when it began."""
+
+    registered: Registered
+    head: int
+    replay: Replay
+
+
+def _begun(conn: psycopg.Connection, codec: Codec, registered: Registered, position: int) -> _Begun:
+    head, model = checkpoints.head(conn), in_schema(registered, schema_at(position))
+    conn.execute(_sql(_FORGET_BUILT, position), [model.storage])
+    replay = Replay(
+        conn,
+        codec,
+        model.projection,
+        model.store,
+        model.storage,
+        _active(conn, model),
+        name=schema_at(position),
+        as_of=position,
+    )
+    return _Begun(registered, head, replay)
+
+
+def _finished(conn: psycopg.Connection, begun: _Begun, position: int) -> BuiltModel:
+    """Write what is still in memory, and note that the read model is complete."""
+    model, storage = in_schema(begun.registered, schema_at(position)), begun.replay.storage
+    begun.replay.write()
+    model.store.finish(conn, storage)
+    rows, digest = model.store.digest(conn, storage)
+    built = BuiltModel(storage, model.projection.name, rows, digest, begun.head)
+    conn.execute(
+        _sql(_NOTE_BUILT, position), [built.storage, built.model, rows, digest, built.head]
+    )
+    return built
 
 
 def _active(conn: psycopg.Connection, model: Registered) -> str:

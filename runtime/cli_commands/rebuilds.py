@@ -27,6 +27,7 @@ def rebuild_together(
     """Rebuild read models in `count` processes, each of which reads the log once for all of its
     own; a failure does not stop the others."""
     from projections.engine import together
+    from projections.engine.one_pass import grouped
     from projections.engine.side_by_side import side_by_side
     from runtime.wiring.codec import codec
 
@@ -36,7 +37,7 @@ def rebuild_together(
     if not models:
         return done, failures
     with connecting() as conn:
-        groups = together.grouped(conn, events, models, count)
+        groups = grouped(conn, events, models, count)
 
     def work(
         group: "Sequence[Registered]", report: Callable[[int, int], None]

@@ -15,13 +15,14 @@ import pytest
 from eventstore.log import StreamAppend
 from projections.engine import replaying
 from projections.engine.folding import RowsRefused
+from projections.engine.one_pass import grouped
 from projections.engine.parts import ProcessDied
 from projections.engine.rebuild import Busy, NeverRan, Rebuilt, Unequal
 from projections.engine.replaying import Progress
 from projections.engine.runner import Registered
 from projections.engine.side_by_side import Group, side_by_side
 from projections.engine.tables import PostgresTable
-from projections.engine.together import grouped, rebuild_together
+from projections.engine.together import rebuild_together
 from tests.support.events.tallies import (
     CODEC,
     Closed,
