@@ -99,7 +99,7 @@ def _pass(
     for upto in sorted(set(upto_of.values())):
         folding = [each for each, last in upto_of.items() if last >= upto and each not in failed]
         names = {name for each in folding for name in each.reader.names}
-        reader = Reader(codec, list(names), amendments=folding[0].reader.amendments)
+        reader = Reader(codec, list(names), amendments=next(iter(upto_of)).reader.amendments)
         while folding and position < upto:
             position, found = _page(conn, reader, folding, position, upto)
             failed |= found

@@ -12,6 +12,9 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from domain.amendments import AmendmentDeclared
+from eventstore import amendments
+from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
 from projections.engine import replaying
 from projections.engine.folding import RowsRefused
@@ -139,6 +142,33 @@ async def test_one_that_lags_is_folded_no_further_than_it_is_and_holds_up_none(
     said = _rebuilt(desk, [models[0], late, models[1]])
     at = {name: rebuilt.position for name, rebuilt in said.items() if isinstance(rebuilt, Rebuilt)}
     assert at["others"] == at["uses"] == head > at["tallies"] > 0
+
+
+async def test_each_reads_events_by_the_amendments_that_its_live_rows_have(desk: Desk) -> None:
+    """One that has not taken up an amendment yet is folded in a pass of its own."""
+    late, current, shared = tallies(), others(), uses()
+    stream = uuid4()
+    with desk.running(late, current, shared):
+        await desk.append(stream, Counted(1), Counted(3), Labelled("a"))
+        await desk.caught_up("tallies.1", "others.1", "uses.1")
+    with desk.running(current, shared):
+        (first, _), *_ = await desk.log.read_raw(0, upto=1)
+        skipped = AmendmentDeclared(
+            1, first.event_id, stream, first.name, "skip", "it was a mistake", None
+        )
+        await desk.append(amendments.STREAM, skipped)
+        await desk.until(
+            lambda conn: (
+                {s.name for s in checkpoints.subscriptions(conn) if s.amended}
+                == {"others.1", "uses.1"}
+                and not checkpoints.quarantined(conn)
+            )
+        )
+    seen = list[int]()
+    said = _rebuilt(desk, [late, current, shared], lambda done, _all: seen.append(done))
+    assert {type(each) for each in said.values()} == {Rebuilt}, said
+    assert (desk.rows(late)[stream].total, desk.rows(current)[stream].total) == (4, 3)
+    assert seen == sorted(seen)
 
 
 async def test_each_fails_alone(desk: Desk) -> None:
