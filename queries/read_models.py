@@ -1,5 +1,5 @@
 """Queries of read models: typed rows, and the log position that they reflect, in one statement and
-so in one snapshot. How a query names its read models is told in `queries.tables`."""
+so in one snapshot. `queries.tables` says how a query names its read models."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping

@@ -19,7 +19,7 @@ LOOK_SECONDS = 5.0
 """How often the files are looked at."""
 
 SOON = timedelta(days=7)
-"""An end within this time is told in the log, once a day."""
+"""An expiry within this time is logged, once a day."""
 
 
 class BadCertificate(Exception):
@@ -46,15 +46,15 @@ class ServerCertificate:
         connection.context = self._current
 
     async def follow(self) -> None:
-        """Take up renewed files, until cancelled. While they cannot be used, which is told, the
-        certificate before them serves on."""
+        """Take up renewed files, until cancelled. While they cannot be used, which is logged,
+        the certificate before them serves on."""
         while True:
             self.look()
             await asyncio.sleep(LOOK_SECONDS)
             stop_if_cancelled()
 
     def look(self) -> None:
-        """Take the files up if they have changed. Tells once a day of an end that is near."""
+        """Take the files up if they have changed. Logs once a day that they expire soon."""
         state = state_of(*self._files)
         if state != self._seen:
             self._seen = state

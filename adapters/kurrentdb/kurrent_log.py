@@ -254,7 +254,7 @@ class KurrentLog(PostgresLog):
             raise ClocksDiffer(ahead.total_seconds())
 
     async def prove_writer(self, *, another: bool = False) -> None:
-        """As `PostgresLog.prove_writer`: of KurrentDB. The mirror's lag is told elsewhere."""
+        """As `PostgresLog.prove_writer`: of KurrentDB. The mirror's lag is reported elsewhere."""
         if not another:
             await self._server.prove()
             return

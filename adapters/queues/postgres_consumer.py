@@ -195,8 +195,8 @@ class Consumer:
         """Report outcomes, and claim due jobs, each with its attempt. Also returns after how many
         seconds to look again.
 
-        The commit does not wait for the disk: what a crash of the server forgets is done again. An
-        outcome may be reported twice, which changes nothing.
+        The commit does not wait for the disk: what a crash of the server forgets is done again.
+        Reporting an outcome is idempotent.
 
         No pipeline here: under one, about once per hundred cancelled consumers a pooled connection
         came back out of step.

@@ -1,4 +1,4 @@
-"""Notices to people, and whether they were sent. Their text is personal and not stored here."""
+"""Notifications, and whether they were sent. Their text is personal and not stored here."""
 
 from datetime import datetime
 from uuid import UUID
@@ -9,9 +9,9 @@ from projections.projection import NIL, Projection, Row, Rows, on
 
 
 class Notification(Row):
-    """A notice. `status` is REQUESTED, SENT (with the carrier's `provider_ref`) or FAILED (with
-    `code`); `attempts` are those that the log knows of. `at` is when it was requested, `settled_at`
-    when it was sent or given up."""
+    """A notification. `status` is REQUESTED, SENT (with the mail or push service's `provider_ref`)
+    or FAILED (with `code`); `attempts` are those that the log knows of. `at` is when it was
+    requested, `settled_at` when it was sent or given up."""
 
     KEY = ("notification_id",)
     INDEXES = ("user_id, created_position",)
@@ -32,7 +32,7 @@ class Notification(Row):
 
 
 class Notifications(Projection[Notification]):
-    """Every notice by its id."""
+    """Every notification by its id."""
 
     name, version, row = "notifications", 2, Notification
 

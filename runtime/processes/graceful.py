@@ -73,7 +73,7 @@ class GracefulServer(uvicorn.Server):
 
 
 class TlsServer(GracefulServer):
-    """As `GracefulServer`, over TLS. Who speaks plain HTTP is told so.
+    """As `GracefulServer`, over TLS. A client that speaks plain HTTP gets 400 `https_required`.
 
     It accepts connections itself, to look at their first byte, and to bound the handshakes, in
     number and in time, as uvicorn does not.
