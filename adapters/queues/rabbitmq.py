@@ -13,30 +13,21 @@ from datetime import datetime
 from functools import partial
 from uuid import UUID
 
-import aio_pika
 import structlog
-from aio_pika.abc import (
-    AbstractChannel,
-    AbstractIncomingMessage,
-    AbstractRobustConnection,
-)
+from aio_pika.abc import AbstractIncomingMessage, AbstractRobustConnection
 from aio_pika.connection import make_url
-from aio_pika.exceptions import (
-    AMQPConnectionError,
-    AMQPError,
-    ChannelInvalidStateError,
-    ChannelPreconditionFailed,
-    PublishError,
-)
+from aio_pika.exceptions import AMQPConnectionError, ChannelInvalidStateError
 from aio_pika.robust_connection import RobustConnection
 
 from adapters.amqp_tls import amqp_context
 from adapters.queues.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt_job, finish
+from adapters.queues.rabbitmq_channel import LOST_CONNECTION, ConfirmedChannel
 from adapters.queues.rabbitmq_messages import (
     ATTEMPT_HEADER,
     ERROR_HEADER,
     UNREADABLE,
     copy_of,
+    dead_letter_of,
     integer_header,
     job_message,
     job_of,
@@ -58,7 +49,6 @@ ANSWER_SECONDS = 0.8
 """How long the broker may take for a look at a queue, or for a redrive."""
 
 _PUBLISH_AT_ONCE = 500
-_LOST_CONNECTION = (AMQPError, ChannelInvalidStateError, OSError)
 _NO_ANSWER = (AMQPConnectionError, ChannelInvalidStateError, OSError)  # a timeout is an OSError
 
 _log = structlog.get_logger(__name__)
@@ -109,12 +99,10 @@ class RabbitQueue:
         whether it is down."""
         self.name = name
         self.backoff = tuple(backoff)
-        self.publish_seconds = publish_seconds
         self._connection = connection
         self._topology = Topology(name, self.backoff)
+        self._channel = ConfirmedChannel(connection, self._topology, publish_seconds)
         self._circuit = circuit or rabbitmq_circuit()
-        self._channel: AbstractChannel | None = None
-        self._opening = asyncio.Lock()
         self._looking = asyncio.Lock()
         self._working = 0
 
@@ -130,7 +118,7 @@ class RabbitQueue:
         broker stays down, PublishError when the queue has been removed.
         """
         for start in range(0, len(jobs), _PUBLISH_AT_ONCE):
-            await self._send(
+            await self._channel.send(
                 [job_message(job) for job in jobs[start : start + _PUBLISH_AT_ONCE]], "", self.name
             )
 
@@ -149,7 +137,7 @@ class RabbitQueue:
             stop_if_cancelled()
             try:
                 await self._serve(make_attempt, concurrency)
-            except _LOST_CONNECTION as error:
+            except LOST_CONNECTION as error:
                 _log.warning("work queue lost its broker", queue=self.name, error=str(error))
                 await asyncio.sleep(1)
 
@@ -167,7 +155,7 @@ class RabbitQueue:
             return await self._waiting(self._topology.dead_name)
 
     async def _waiting(self, *queues: str) -> int:
-        channel = await (await self._open()).get_underlay_channel()
+        channel = await (await self._channel.open()).get_underlay_channel()
         return sum(
             [
                 (await channel.queue_declare(name, passive=True)).message_count or 0
@@ -182,7 +170,10 @@ class RabbitQueue:
         Raises AMQPConnectionError when the broker does not answer.
         """
         async with self._look(max(limit, _KEPT_IN_ORDER)) as messages:
-            return [self._dead_letter(message) for message in messages[:limit]]
+            return [
+                dead_letter_of(message, self.name, self.max_attempts)
+                for message in messages[:limit]
+            ]
 
     async def about(self, ids: Collection[UUID]) -> JobsFound:
         """The dead letters with one of these ids, their own or one in their body, among the oldest
@@ -218,7 +209,7 @@ class RabbitQueue:
         count = 0
         async with self._look(_KEPT_IN_ORDER) as messages:
             for message in messages:
-                died_at = self._dead_letter(message).died_at
+                died_at = dead_letter_of(message, self.name, self.max_attempts).died_at
                 if died_at is not None and died_at < before:
                     async with self._answering():
                         await message.ack()
@@ -236,7 +227,7 @@ class RabbitQueue:
             for message in messages:
                 if job_of(message).id == job_id:
                     async with self._answering():
-                        await self._send([copy_of(message, {})], "", self.name)
+                        await self._channel.send([copy_of(message, {})], "", self.name)
                         await message.ack()
                     return True
         return False
@@ -250,7 +241,7 @@ class RabbitQueue:
         try:
             async with self._circuit.calling(), asyncio.timeout(ANSWER_SECONDS):
                 yield
-        except (*_LOST_CONNECTION, CircuitOpen) as error:
+        except (*LOST_CONNECTION, CircuitOpen) as error:
             raise AMQPConnectionError(f"RabbitMQ does not answer: {error!r}") from error
 
     # -- working -----------------------------------------------------------------------------------
@@ -262,7 +253,7 @@ class RabbitQueue:
         A channel per worker would cost more: as they close, a job passes from one to the next and
         is counted each time.
         """
-        await self._open()
+        await self._channel.open()
         await self._connection.ready()
         inbox: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
         # closing it returns unacknowledged messages
@@ -278,7 +269,7 @@ class RabbitQueue:
                 await asyncio.shield(working)
             finally:
                 # deliver no more: what nobody begins is not to count as an attempt
-                with contextlib.suppress(*_LOST_CONNECTION):
+                with contextlib.suppress(*LOST_CONNECTION):
                     async with asyncio.timeout(ANSWER_SECONDS):
                         await queue.cancel(tag)
                 await cancel_until_ended([working])
@@ -306,9 +297,9 @@ class RabbitQueue:
         try:
             if not message.channel.is_closed:  # otherwise the broker has taken it back
                 await self._work(message, make_attempt)
-        except _LOST_CONNECTION as error:
+        except LOST_CONNECTION as error:
             _log.warning("a job goes back to the broker", queue=self.name, error=str(error))
-            with contextlib.suppress(*_LOST_CONNECTION):
+            with contextlib.suppress(*LOST_CONNECTION):
                 await message.nack(requeue=True)
 
     async def _work(self, message: AbstractIncomingMessage, make_attempt: MakeAttempt) -> None:
@@ -336,64 +327,17 @@ class RabbitQueue:
     async def _fail(self, message: AbstractIncomingMessage, number: int, error: str) -> None:
         if error == POSTPONED:
             again = copy_of(message, {ATTEMPT_HEADER: number})
-            await self._send([again], "", self._topology.retry_name(self.backoff[0]))
+            await self._channel.send([again], "", self._topology.retry_name(self.backoff[0]))
         elif number < self.max_attempts:
             retry = copy_of(message, {ATTEMPT_HEADER: number + 1})
-            await self._send([retry], "", self._topology.retry_name(self.backoff[number - 1]))
+            await self._channel.send(
+                [retry], "", self._topology.retry_name(self.backoff[number - 1])
+            )
         else:
             dead = copy_of(
                 message, {ATTEMPT_HEADER: min(number, self.max_attempts), ERROR_HEADER: error}
             )
-            await self._send([dead], DEAD_LETTER_EXCHANGE, self.name)
-
-    # -- publishing --------------------------------------------------------------------------------
-
-    async def _send(
-        self, messages: Sequence[aio_pika.Message], exchange: str, routing_key: str
-    ) -> None:
-        try:
-            async with asyncio.timeout(self.publish_seconds):
-                while True:
-                    messages = await self._unconfirmed(messages, exchange, routing_key)
-                    if not messages:
-                        return
-                    await asyncio.sleep(0.2)
-        except TimeoutError:
-            self._channel = None  # do not use a channel that does not confirm again
-            raise
-
-    async def _unconfirmed(
-        self, messages: Sequence[aio_pika.Message], exchange: str, routing_key: str
-    ) -> Sequence[aio_pika.Message]:
-        """Publish all at once. Returns those that the broker did not confirm."""
-        try:
-            channel = await self._open()
-            target = (
-                await channel.get_exchange(exchange, ensure=False)
-                if exchange
-                else channel.default_exchange
-            )
-        except ChannelPreconditionFailed:
-            # a queue exists with other arguments: waiting does not help
-            raise
-        except _LOST_CONNECTION as error:
-            _log.warning("publishing waits for the broker", queue=self.name, error=str(error))
-            return messages
-        outcomes = await asyncio.gather(
-            *(target.publish(message, routing_key, mandatory=True) for message in messages),
-            return_exceptions=True,
-        )
-        for outcome in outcomes:
-            lost = isinstance(outcome, (*_LOST_CONNECTION, asyncio.CancelledError))
-            if isinstance(outcome, PublishError) or (
-                isinstance(outcome, BaseException) and not lost
-            ):
-                raise outcome
-        return [
-            message
-            for message, outcome in zip(messages, outcomes, strict=True)
-            if isinstance(outcome, BaseException)
-        ]
+            await self._channel.send([dead], DEAD_LETTER_EXCHANGE, self.name)
 
     # -- dead letters ------------------------------------------------------------------------------
 
@@ -402,7 +346,9 @@ class RabbitQueue:
         """Take the dead letters; afterwards all unacknowledged ones go back to the front."""
         async with self._looking:
             async with self._answering():
-                queue = await (await self._open()).get_queue(self._topology.dead_name, ensure=False)
+                queue = await (await self._channel.open()).get_queue(
+                    self._topology.dead_name, ensure=False
+                )
             taken: list[AbstractIncomingMessage] = []
             try:
                 while limit is None or len(taken) < limit:
@@ -416,32 +362,5 @@ class RabbitQueue:
                 back = [message for message in taken if not message.processed]
                 if back:
                     # then the broker returns them by itself
-                    with contextlib.suppress(*_LOST_CONNECTION):
+                    with contextlib.suppress(*LOST_CONNECTION):
                         await back[-1].nack(multiple=True, requeue=True)
-
-    def _dead_letter(self, message: AbstractIncomingMessage) -> DeadLetter:
-        """The headers explain our own dead letters; the broker explains the others in `x-death`."""
-        deaths = message.headers.get("x-death")
-        death = deaths[0] if isinstance(deaths, list) and deaths else None
-        reason = death.get("reason") if isinstance(death, dict) else None
-        time = death.get("time") if isinstance(death, dict) else None
-        attempts = integer_header(message, ATTEMPT_HEADER, 1)
-        return DeadLetter(
-            job=job_of(message),
-            queue=self.name,
-            error=str(message.headers.get(ERROR_HEADER) or reason or ""),
-            attempts=self.max_attempts if reason == "delivery_limit" else attempts,
-            died_at=message.timestamp or (time if isinstance(time, datetime) else None),
-        )
-
-    async def _open(self) -> AbstractChannel:
-        """The channel for everything but consuming."""
-        async with self._opening:
-            if self._channel is None or self._channel.is_closed:
-                await self._connection.ready()
-                channel = await self._connection.channel(
-                    publisher_confirms=True, on_return_raises=True
-                )
-                await self._topology.declare(channel)
-                self._channel = channel
-            return self._channel

@@ -7,7 +7,7 @@ import aio_pika
 import msgspec
 from aio_pika.abc import AbstractIncomingMessage, HeadersType
 
-from commands.ports.queue import Job
+from commands.ports.queue import DeadLetter, Job
 
 ATTEMPT_HEADER = "x-ludoteca-attempt"
 ERROR_HEADER = "x-ludoteca-error"
@@ -56,3 +56,19 @@ def integer_header(message: AbstractIncomingMessage, header: str, default: int) 
     """The value of a header; the default unless it is an integer."""
     value = message.headers.get(header)
     return value if isinstance(value, int) else default
+
+
+def dead_letter_of(message: AbstractIncomingMessage, queue: str, max_attempts: int) -> DeadLetter:
+    """The headers explain our own dead letters; the broker explains the others in `x-death`."""
+    deaths = message.headers.get("x-death")
+    death = deaths[0] if isinstance(deaths, list) and deaths else None
+    reason = death.get("reason") if isinstance(death, dict) else None
+    time = death.get("time") if isinstance(death, dict) else None
+    attempts = integer_header(message, ATTEMPT_HEADER, 1)
+    return DeadLetter(
+        job=job_of(message),
+        queue=queue,
+        error=str(message.headers.get(ERROR_HEADER) or reason or ""),
+        attempts=max_attempts if reason == "delivery_limit" else attempts,
+        died_at=message.timestamp or (time if isinstance(time, datetime) else None),
+    )
