@@ -31,6 +31,9 @@ BATCH = 1_000
 _PLAIN = "index_prefix"
 """What the table of secrets has that is none: wrapped by nobody."""
 
+NOBODY = UUID(int=0)
+"""Stands in private.erasures for keys and secrets that were stored unwrapped."""
+
 Progress = Callable[[int], object]
 """Told how many keys were wrapped anew so far."""
 
@@ -45,6 +48,10 @@ WHERE k.person_id = made.person_id AND k.key = made.before
 """
 _SECRETS = "SELECT name, value FROM private.secrets WHERE name <> %s ORDER BY name"
 _PUT_SECRET = "UPDATE private.secrets SET value = %s WHERE name = %s AND value = %s"  # noqa: S105
+
+_ERASE_UNWRAPPED = """
+INSERT INTO private.erasures (person_id, position) VALUES (%s, 0) ON CONFLICT DO NOTHING
+"""
 
 _WRAPPED_BY = f"""
 SELECT CASE WHEN substring(key for {len(PREFIX)}) = %(prefix)s
@@ -113,10 +120,16 @@ def begin(conn: psycopg.Connection, choose: Callable[[bytes | None], bytes | Non
 
 def rewrap(conn: psycopg.Connection, progress: Progress = lambda _: None) -> int:
     """Wrap by the current master key whatever it does not wrap yet. Returns how much that was.
-    Raises MasterKeyMissing."""
+    Raises MasterKeyMissing.
+
+    What was stored unwrapped is then still in dead rows, to be erased as the keys of the forgotten
+    are.
+    """
     _await_inserts(conn)
     key_id = current(conn)
-    done, last = 0, UUID(int=0)
+    if has_unwrapped(conn):
+        conn.execute(_ERASE_UNWRAPPED, (NOBODY,))
+    done, last = 0, NOBODY
     while page := conn.execute(_NEXT_PERSONS, (last, BATCH)).fetchall():
         last = page[-1][0]
         due = [

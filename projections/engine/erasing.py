@@ -3,7 +3,8 @@
 Forgetting a person destroys their key, and folds their rows without the data. PostgreSQL keeps what
 a row was: in the pages of the table until they are used again, and in the write-ahead log. So the
 tables that have keys or personal data are written anew (VACUUM FULL), which leaves the old files to
-the file system, and the write-ahead log is cut off behind a checkpoint.
+the file system, and the write-ahead log is cut off behind a checkpoint. So it is for keys that were
+stored unwrapped, once they are wrapped.
 
 Until that is done the persons are in private.erasures. Something may be in the way: a read model
 that has not come to their events yet, or a transaction that may still read the old rows. Then some
@@ -24,6 +25,7 @@ from psycopg import sql
 from eventstore.codec import Codec
 from eventstore.consumers import checkpoints
 from eventstore.consumers.checkpoints import Subscription
+from eventstore.rewrapping import NOBODY
 from projections.engine import dropping, past
 from projections.engine.advancing import Registered
 from projections.engine.dropping import Busy, InUse, Models
@@ -33,8 +35,8 @@ from projections.projection import personal_fields
 LOCK_TIMEOUT = "1s"
 """How long writing a table anew waits for its readers. New readers wait behind it as long."""
 
-TABLES = (("private", "person_keys"), ("private", "sessions"))
-"""Tables beside the read models that show something of persons."""
+TABLES = (("private", "person_keys"), ("private", "secrets"), ("private", "sessions"))
+"""Tables beside the read models that show something of persons, or opens it."""
 
 _STATISTICS = ("pg_catalog", "pg_statistic")
 """Has samples of columns, of tables that an older release made."""
@@ -106,7 +108,7 @@ def erase(conn: psycopg.Connection, codec: Codec, models: Models) -> Erased:
     if reasons:
         return Erased(0, len(due), tuple(reasons), cut)
     conn.execute(_DONE, (list(due), list(due.values())))
-    return Erased(len(due), log_cut=cut)
+    return Erased(len(due.keys() - {NOBODY}), log_cut=cut)
 
 
 def _subscriptions(conn: psycopg.Connection, personal: Models) -> list[Subscription]:

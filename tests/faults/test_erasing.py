@@ -9,11 +9,13 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from adapters.master_key_file import MasterKeyFile
 from eventstore.database.postgres import connect
 from projections.engine import erasing
 from projections.engine.erasing import Erased, erase
 from projections.registry import read_models
 from queries.read_models import ReadModels
+from runtime.key_rotation import rotate
 from runtime.processes.erasing import delete_messages
 from runtime.wiring.codec import codec
 from tests.support.servers.own_postgres import OwnPostgres
@@ -74,6 +76,24 @@ async def test_the_disk_shows_a_person_until_they_are_erased(
         assert in_database(server.url, wanted) == {}
         assert erased(server.url) == Erased(0)
         assert (await ben.get("/api/v1/users/me")).json()["name"] == "Ben"
+
+
+async def test_keys_that_were_stored_unwrapped_are_erased_once_they_are_wrapped(
+    server: OwnPostgres, tmp_path: Path
+) -> None:
+    async with shop_on(server, tmp_path) as shop:
+        ann = await shop.register()
+        key = (await shop.core.log.keys.get([ann.id]))[ann.id]
+        wanted = needles(key=key, pepper=shop.core.secrets.pepper)
+        file = MasterKeyFile(tmp_path / "master.key")
+        with connect(server.url, "test", role="") as conn:
+            rotate(conn, file)
+            assert in_files(server.home, wanted).keys() == wanted.keys()
+            assert erased(server.url) == Erased(0)
+            assert in_files(server.home, wanted) == {}
+            rotate(conn, file)
+        assert erased(server.url) == Erased(0)
+        assert await shop.core.log.keys.get([ann.id]) == {ann.id: key}
 
 
 async def test_who_may_still_read_the_old_rows_is_named_and_waited_for(
