@@ -1,0 +1,81 @@
+"""A process that runs without the current master key answers that it cannot now, and takes nobody
+for forgotten."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from adapters.master_key_file import MasterKeyFile
+from eventstore import master_keys
+from eventstore.database.postgres import connect
+from eventstore.master_keys import KEYRING, MasterKeyMissing
+from projections.engine import rebuild
+from projections.models.users import User, Users
+from projections.registry import read_models
+from runtime.key_rotation import rotate
+from runtime.wiring.codec import codec
+from tests.support.shops.gateway import Shop, open_shop
+
+
+@pytest.fixture(autouse=True)
+def _read_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(master_keys, "RELOAD_SECONDS", 0.0)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[MasterKeyFile]:
+    yield MasterKeyFile(tmp_path / "master.key")
+    KEYRING._ciphers.clear()
+
+
+def lose(file: MasterKeyFile) -> Path:
+    """The file vanishes, and what this process knew of it."""
+    KEYRING._ciphers.clear()
+    return file.path.rename(file.path.with_name("elsewhere"))
+
+
+async def test_requests_are_told_to_try_again_until_the_key_is_there(
+    database: str, tmp_path: Path, file: MasterKeyFile
+) -> None:
+    async with open_shop(database, tmp_path) as shop:
+        with connect(database, "test", role="") as conn:
+            rotate(conn, file)
+        ann = await shop.register(name="Ann")
+        kept = lose(file)
+        shop.core.repository.forget(ann.id)
+        answer = await ann.put("/api/v1/users/me", json={"name": "Anna"})
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1"), answer.text
+        kept.rename(file.path)
+        assert (await ann.put("/api/v1/users/me", json={"name": "Anna"})).status_code == 200
+
+
+async def test_no_row_is_folded_as_if_its_person_were_forgotten(
+    database: str, tmp_path: Path, file: MasterKeyFile
+) -> None:
+    async with open_shop(database, tmp_path) as shop:
+        with connect(database, "test", role="") as conn:
+            rotate(conn, file)
+        ann = await shop.register(name="Ann")
+        await ann.get("/api/v1/users/me", headers=await shop.reached())
+        kept = lose(file)
+        with connect(database, "test") as conn, pytest.raises(MasterKeyMissing):
+            rebuilt(conn)
+        assert await shown(shop) == ["Ann"]
+        kept.rename(file.path)
+        with connect(database, "test") as conn:
+            rebuilt(conn)
+        assert await shown(shop) == ["Ann"]
+
+
+async def shown(shop: Shop) -> list[str | None]:
+    """The names in the read model that queries read."""
+    return [
+        user.name for user in (await shop.services.reads.rows(User, "SELECT * FROM @users")).value
+    ]
+
+
+def rebuilt(conn: psycopg.Connection) -> None:
+    users = next(each for each in read_models() if isinstance(each.projection, Users))
+    rebuild.rebuild(conn, codec(), users, lambda _done, _all: None)
