@@ -21,7 +21,9 @@ from projections.engine.past import BuiltElsewhere, BuiltModel, NoRight, ReadNow
 from projections.engine.replaying import Progress
 from projections.engine.side_by_side import side_by_side
 from projections.registry import read_models
+from runtime.settings import Settings
 from runtime.wiring.codec import codec
+from runtime.wiring.master_key import use_master_key
 
 PAUSE_SECONDS = 0.1
 """The pause between two looks whether another process has built what is wanted."""
@@ -178,6 +180,7 @@ def _named(names: Iterable[str]) -> list[Registered]:
 def main() -> None:
     """Build what stdin tells (`Wanted`), and print the `Outcome`; both are JSON."""
     os.nice(NICENESS)
+    use_master_key(Settings())
     wanted = msgspec.json.decode(sys.stdin.buffer.read(), type=Wanted)
     sys.stdout.buffer.write(msgspec.json.encode(build_for_queries(wanted)))
 
