@@ -101,9 +101,13 @@ class Bounds(msgspec.Struct, frozen=True):
 
 def make_room(conn: psycopg.Connection, bounds: Bounds, *, room_for: int = 0) -> int:
     """Drop schemas that queries had built: those not used for long, then those unused for longest,
-    until with `room_for` more the bounds hold. Returns how many it dropped; one that is read or
-    built stays."""
-    made = [each for each in past.moments(conn) if not each.kept]
+    until with `room_for` more the bounds hold; and those that a process died making. Returns how
+    many it dropped; one that is read or built stays."""
+    moments = past.moments(conn)
+    for position in set(past.positions(conn)) - {each.position for each in moments}:
+        with suppress(BuiltElsewhere, ReadNow):
+            past.drop(conn, position)
+    made = [each for each in moments if not each.kept]
     made.sort(key=lambda each: each.used_at)
     now = conn.execute("SELECT clock_timestamp()").fetchone()
     assert now is not None
@@ -146,30 +150,28 @@ def build_for_queries(wanted: Wanted) -> Outcome:
     """Build read models as they were: one position at a time in all processes."""
     try:
         with connect(wanted.url, "ludoteca as of") as conn:
-            conn.execute(_LEAD, [_BUILDS])  # until the connection closes
-            known = past.moment(conn, wanted.position)
-            make_room(conn, wanted.bounds, room_for=0 if known else 1)
-            _build_exclusively(conn, wanted)
-    except (NoRight, ReadNow, BuiltElsewhere, ProcessDied) as error:
+            while True:
+                with suppress(BuiltElsewhere), past.exclusively(conn, wanted.position):
+                    conn.execute(_LEAD, [_BUILDS])  # until the connection closes
+                    _build(conn, wanted)
+                    return Outcome()
+                time.sleep(PAUSE_SECONDS)
+    except (NoRight, ReadNow, ProcessDied) as error:
         return Outcome(str(error))
-    return Outcome()
 
 
-def _build_exclusively(conn: psycopg.Connection, wanted: Wanted) -> None:
-    models = _named(wanted.models)
-    while True:
-        with suppress(BuiltElsewhere), past.exclusively(conn, wanted.position):
-            build_missing(
-                wanted.url,
-                conn,
-                models,
-                wanted.position,
-                count=usual_count(),
-                kept=False,
-                progress=lambda _what, _done, _all: None,
-            )
-            return
-        time.sleep(PAUSE_SECONDS)
+def _build(conn: psycopg.Connection, wanted: Wanted) -> None:
+    known = past.moment(conn, wanted.position)
+    make_room(conn, wanted.bounds, room_for=0 if known else 1)
+    build_missing(
+        wanted.url,
+        conn,
+        _named(wanted.models),
+        wanted.position,
+        count=usual_count(),
+        kept=False,
+        progress=lambda _what, _done, _all: None,
+    )
 
 
 def _named(names: Iterable[str]) -> list[Registered]:

@@ -65,12 +65,15 @@ class PastBuilder:
         wanted = Wanted(self._url, position, models, self._bounds)
         async with self._turn:
             logger.info("building %s as of position %s", ", ".join(models), position)
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "runtime.past_building"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-            )
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-P", "-m", "runtime.past_building"),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.PIPE,
+                )
+            except OSError as error:
+                return Outcome(f"no process could be started to build the read models: {error}")
             try:
                 said, complaint = await process.communicate(msgspec.json.encode(wanted))
             except asyncio.CancelledError:

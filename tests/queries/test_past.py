@@ -6,10 +6,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import psycopg
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from psycopg.conninfo import make_conninfo
 
 from domain.identity import UserForgotten
 from eventstore.database.postgres import connect
@@ -30,14 +33,16 @@ from queries import (
     wallets,
 )
 from queries.games import Browse
-from queries.past import PastTables
+from queries.past import AsOfBeingBuilt, PastTables
 from queries.read_models import QueryResult, ReadModels
 from queries.reports import GROUPS, GroupBy
 from queries.search.engines import SearchEngines
 from queries.search.searching import SearchQuery
 from runtime.past_building import Bounds, Wanted, build_for_queries, build_missing, make_room
+from runtime.wiring.past import PastBuilder
 from tests.support.events.histories import EVERYTHING, STEPS, Flow, Step
 from tests.support.events.history import BUYER, START, game_created, registered, some_id
+from tests.support.shops.commands import until
 from tests.support.shops.projected import CODEC, Shop, model, open_shop, projecting
 
 ALWAYS = (START - timedelta(days=4_000)).date(), (START + timedelta(days=4_000)).date()
@@ -248,3 +253,54 @@ async def test_a_forgotten_person_is_unknown_also_in_the_past(idle_shop: Shop) -
     with connect(idle_shop.url, "test") as conn:
         assert past.drop_forgotten(conn, CODEC, read_models()) == 0
         assert past.drop_personal(conn, CODEC, read_models()) == 1
+
+
+async def test_a_build_goes_on_when_the_query_has_waited_long_enough(idle_shop: Shop) -> None:
+    first = await _two_games(idle_shop)
+    builder = PastBuilder(idle_shop.url, NO_BOUNDS, 0.05)
+    models = ReadModels(idle_shop.log.pool, past=PastTables(idle_shop.log.pool, builder.build))
+    with (
+        connect(idle_shop.url, "builds") as other,
+        past.exclusively(other, first),
+        pytest.raises(AsOfBeingBuilt),
+    ):
+        await listed_titles(models.at(first))
+    await asyncio.gather(*builder._tasks.values())
+    assert await listed_titles(models.at(first)) == ["A"]
+    assert builder._tasks == {}
+
+
+async def test_a_build_that_was_killed_is_begun_again(idle_shop: Shop) -> None:
+    first = await _two_games(idle_shop)
+    builder = PastBuilder(idle_shop.url, NO_BOUNDS, 60)
+    with connect(idle_shop.url, "builds") as other, past.exclusively(other, first):
+        building = asyncio.create_task(builder.build(first, ["games"]))
+        await asyncio.to_thread(until, lambda: _builders(idle_shop) == 1)
+        building.cancel()
+        await asyncio.gather(building, return_exceptions=True)
+        await builder.close()
+        await asyncio.to_thread(until, lambda: _builders(idle_shop) == 0)
+    assert await listed_titles(past_of(idle_shop).at(first)) == ["A"]
+
+
+def _builders(shop: Shop) -> int:
+    """How many processes build for queries."""
+    with psycopg.connect(shop.url) as conn:
+        found = conn.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE application_name = 'ludoteca as of' AND datname = current_database()"
+        ).fetchone()
+    return int(found[0]) if found else 0
+
+
+async def test_a_user_who_may_not_create_schemas_is_told_what_to_grant(idle_shop: Shop) -> None:
+    first = await _two_games(idle_shop)
+    role = f"poor_{uuid4().hex}"
+    with psycopg.connect(idle_shop.url, autocommit=True) as owner:
+        owner.execute(f"CREATE ROLE {role} LOGIN IN ROLE ludoteca_app")
+        try:
+            wanted = Wanted(make_conninfo(idle_shop.url, user=role), first, ["games"], NO_BOUNDS)
+            outcome = await asyncio.to_thread(build_for_queries, wanted)
+        finally:
+            owner.execute(f"DROP ROLE {role}")
+    assert "GRANT CREATE ON DATABASE" in outcome.error
