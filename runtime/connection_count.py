@@ -8,9 +8,9 @@ from runtime.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-API, WORKER, PROJECTOR = 5, 7, 6
+API, WORKER, PROJECTOR = 5, 9, 6
 """What a process of each kind takes besides its pool: for writing, watching, following the log,
-leading, and waiting for jobs."""
+leading, waiting for jobs, and auditing."""
 
 OTHERS = 20
 """For the simulators, commands, rebuilds and backups."""

@@ -16,6 +16,7 @@ from eventstore.log import AlreadyDone
 from eventstore.postgres_log import PostgresLog
 from kit.cancellation import stop_if_cancelled
 from kit.clock import Clock
+from projections.registry import read_models
 from runtime.processes.ageing import Duty, duties_of, fulfil
 from runtime.processes.erasing import keep_deleting_messages
 from runtime.processes.self_auditing import audit_itself
@@ -23,7 +24,6 @@ from runtime.processes.signing import keep_signing
 from runtime.processes.watching import watch_writer
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
-from runtime.wiring.search import all_models
 from runtime.wiring.work import UNAVAILABLE, WORK, Queues, deadlines_of, open_queues, reactors_of
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ async def work(settings: Settings) -> None:
             group.create_task(jobs)
         group.create_task(keep_deleting_messages(core))
         group.create_task(_fire_deadlines(core, duties_of(core, queues)))
-        group.create_task(audit_itself(core, await asyncio.to_thread(all_models, settings)))
+        group.create_task(audit_itself(core, read_models()))
         group.create_task(keep_signing(core))
 
 

@@ -188,7 +188,9 @@ class Auditor:
         patient_until = time.monotonic() + PATIENCE_SECONDS
         while pending and time.monotonic() < patient_until:
             with self.moment() as moment:
-                for subject, suspect in invariant.again(moment, list(pending)).items():
+                again = invariant.again(moment, list(pending))
+                for subject, before in list(pending.items()):
+                    suspect = again.get(subject, before)  # only `whole` can judge some
                     if suspect is None:
                         del pending[subject]
                     elif moment.is_settled(suspect.streams):

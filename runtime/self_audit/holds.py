@@ -13,7 +13,7 @@ from runtime.self_audit.moment import Moment, Part
 LONG_STREAM = 5_000
 """A sample leaves out streams with more events; `whole` has them."""
 
-_AT_ONCE = 200
+_AT_ONCE = 20
 """How many stocks are folded together."""
 
 _WITH_HOLDS = """

@@ -113,11 +113,11 @@ class Moment:
         self.grace = grace
         self.head = checkpoints.head(conn)
         subscriptions = checkpoints.subscriptions(conn)
-        versions = {each.projection.name: each.projection.version for each in models}
+        self._versions = {each.projection.name: each.projection.version for each in models}
         self.active = {
             row.projection: row
             for row in subscriptions
-            if row.active and versions.get(row.projection) == row.version
+            if row.active and self._versions.get(row.projection) == row.version
         }
         """The subscriptions that queries read, by the name of their read model."""
         reactors = [
@@ -147,15 +147,22 @@ class Moment:
         return [placed for between in part.ranges for placed in reader.page(self.conn, *between)]
 
     def rows(self, query: str, **values: object) -> list[dict[str, Any]]:
-        """The rows of a query over read models (`@name`), as `queries.tables` reads it. Raises
-        NotReady."""
+        """The rows of a query over read models (`@name`), as `queries.tables` reads it. It may use
+        `now`, the time before which things are `late`, and this release's read models with their
+        `versions`. Raises NotReady."""
         tables = {}
         for name in models_in(query):
             if name not in self.active:
                 raise NotReady(f"{name} cannot be read yet")
             tables[name] = f'read."{self.active[name].storage}"'
         with self.conn.cursor(row_factory=dict_row) as cursor:
-            values = {"now": self.now, "late": self.now - self.grace, **values}
+            always = {
+                "now": self.now,
+                "late": self.now - self.grace,
+                "models": list(self._versions),
+                "versions": list(self._versions.values()),
+            }
+            values = {**always, **values}
             return cursor.execute(with_tables(query, tables).encode(), values).fetchall()
 
     def is_settled(self, streams: Sequence[UUID]) -> bool:

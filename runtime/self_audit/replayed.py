@@ -68,7 +68,10 @@ class RowsAreReplays:
                 continue
             checked += found.difference.stored
             detail = f"at position {found.position} the row differs from its replay"
-            suspects += [Suspect(f"{name} {key}", detail) for key in found.difference.keys]
+            suspects += [
+                Suspect(f"{name} {key}", detail, _fed_by(model, key))
+                for key in found.difference.keys
+            ]
             if not found.difference.equal and not found.difference.keys:
                 suspects.append(Suspect(name, "rows differ from their replay"))
             names_all = names_all and len(found.difference.keys) < _MOST_DIFFERING
@@ -94,6 +97,13 @@ class RowsAreReplays:
         else:
             self._after[name] = keys[-1]
         return [key if len(key) > 1 else key[0] for key in keys]
+
+
+def _fed_by(model: Registered, text: str) -> Sequence[UUID]:
+    """The streams that feed a row, so that it is looked at again; none where its key does not tell
+    them."""
+    key = _parsed(model, text) if isinstance(model.store, PostgresTable) else None
+    return () if key is None else model.projection.streams_of(key) or ()
 
 
 def _codec_of(moments: Moments) -> Codec:

@@ -242,7 +242,9 @@ OVERDUE = TotalInvariant(
     SELECT 'consumer ' || feed, '{{}}', format('at %%s, since %%s', c.position, c.updated_at)
     FROM consumers.feeds f JOIN consumers.checkpoints c USING (feed)
     WHERE c.updated_at < %(late)s AND NOT f.paused AND NOT f.building
-        AND (f.storage = '' OR f.active) AND EXISTS (
+        AND (f.storage = '' OR f.active AND (f.projection, f.version) IN (
+            SELECT * FROM unnest(%(models)s::text[], %(versions)s::int[])))
+        AND EXISTS (
             SELECT FROM log.events e WHERE e.position = c.position + 1 AND e.recorded_at < %(late)s)
     UNION ALL
     SELECT 'refund ' || payment_id, '{{}}', format('under way since %%s', updated_at)

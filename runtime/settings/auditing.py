@@ -15,7 +15,7 @@ class AuditingSettings(BaseModel):
     )
     self_audit_whole_hours: float = Field(
         24,
-        gt=0,
+        ge=0.1,
         le=8760,
         description="How often it looks at everything, in a process of its own.",
     )

@@ -398,6 +398,17 @@ def test_what_stays_broken_is_told_by_command_page_and_metric(shop: Shop) -> Non
     assert names.count("audit.finding_opened.v1") > names.count("audit.finding_resolved.v1") > 0
 
 
+def test_a_worker_looks_at_everything_once_that_is_due(shop: Shop) -> None:
+    """It was due while no worker ran."""
+    shop.instance.kill("worker")
+    shop.run("UPDATE consumers.self_audit SET looked_at = looked_at - interval '2 days'")
+    shop.instance.start("worker")
+    lately = """
+        SELECT 'yes' FROM consumers.self_audit WHERE scope = 'whole'
+        HAVING min(looked_at) > now() - interval '1 day'"""
+    eventually(lambda: shop.run(lately), patience=WITHIN)
+
+
 def test_only_auditors_see_it(shop: Shop) -> None:
     for path in ("/api/v1/audit/self", "/api/v1/audit/findings"):
         assert shop.things.buyer.http.get(path).status_code == 403

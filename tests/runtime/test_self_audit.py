@@ -1,12 +1,24 @@
 """Up to which position everything has followed, told from earlier moments."""
 
 import random
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.findings import MAX_DETAIL, FindingOpened, evolve, open_finding, resolve
-from runtime.self_audit.moment import DEPTH, Followed
+from runtime.self_audit.moment import DEPTH, REACTORS, Followed
+from runtime.settings import Settings
+from runtime.wiring.core import open_core
+from runtime.wiring.work import open_queues, reactors_of
+
+
+async def test_the_reactors_that_it_waits_for_are_those_of_a_worker(
+    database: str, tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path, database_url=database)
+    async with open_core(settings) as core, open_queues(core) as queues:
+        assert set(REACTORS) <= {each.name for each in reactors_of(core, queues)}
 
 
 def test_at_rest_everything_has_followed() -> None:
