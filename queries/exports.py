@@ -15,11 +15,12 @@ from projections.models.library import OwnedGame
 from projections.models.notifications import Notification
 from projections.models.orders import OrderLineRow
 from projections.models.payments import Payment
+from projections.models.receipts import Receipt
 from projections.models.shipments import Shipment
 from projections.models.transactions import Transaction
 from projections.models.users import User
 from projections.models.wallets import Wallet, WalletMovement
-from projections.models.webhook_endpoints import WebhookEndpoint
+from projections.models.webhook_endpoints import WebhookDelivery, WebhookEndpoint
 from queries import (
     games,
     ledger,
@@ -31,6 +32,7 @@ from queries import (
     users,
     wallets,
 )
+from queries import stock as stocks
 from queries import webhook_endpoints as webhooks
 from queries.paging import MAX_LIMIT, Page
 from queries.read_models import QueryResult, ReadModels
@@ -55,8 +57,8 @@ class Sale(msgspec.Struct, frozen=True):
     created_at: datetime
 
 
-class Payables(msgspec.Struct, frozen=True):
-    """What the shop owes a seller, by currency, and the entries behind it, the latest first."""
+class LedgerAccounts(msgspec.Struct, frozen=True):
+    """A ledger account in each of its currencies, and its entries, the latest first."""
 
     accounts: list[ledger.LedgerAccount]
     entries: list[LedgerEntry]
@@ -76,8 +78,12 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     games: list[Game]
     shipments: list[Shipment]
     sales: list[Sale]
-    payables: Payables
+    payables: LedgerAccounts
+    receivables: LedgerAccounts
+    stock: list[stocks.Stock]
+    receipts: list[Receipt]
     webhook_endpoints: list[WebhookEndpoint]
+    webhook_deliveries: list[WebhookDelivery]
 
 
 _PAYMENTS = """
@@ -91,6 +97,8 @@ ORDER BY created_at DESC
 
 _CARTS = "SELECT * FROM @carts WHERE buyer_id = %(id)s ORDER BY created_position DESC"
 
+_RECEIPTS = "SELECT * FROM @receipts WHERE seller_id = %(id)s ORDER BY year, number"
+
 _SALES = """
 SELECT order_id, status, currency, created_at,
     jsonb_path_query_array(lines, '$[*] ? (@.seller_id == $seller)', %(seller)s::jsonb) AS lines
@@ -99,15 +107,16 @@ ORDER BY created_position DESC
 """
 
 
-async def export(models: ReadModels, user_id: UUID, payable: str) -> Export | None:
-    """Everything about an account; None when it does not exist. `payable` is its ledger account as
-    a seller.
+async def export(models: ReadModels, user_id: UUID, payable: str, receivable: str) -> Export | None:
+    """Everything about an account; None when it does not exist. `payable` and `receivable` are its
+    ledger accounts: what the shop owes to the seller, and what the person owes to the shop.
 
     Raises ReadModelBehind.
     """
     account = (await users.user(models, user_id)).value
     if account is None:
         return None
+    endpoints = await _all(partial(webhooks.endpoints, models, seller_id=user_id))
     return Export(
         account=account,
         orders=await _all(partial(orders.orders, models, user_id=user_id)),
@@ -120,11 +129,16 @@ async def export(models: ReadModels, user_id: UUID, payable: str) -> Export | No
         games=await _all(partial(games.by_seller, models, user_id)),
         shipments=await _all(partial(shipments.shipments, models, seller_id=user_id)),
         sales=await _sales(models, user_id),
-        payables=Payables(
-            (await ledger.account(models, payable)).value,
-            await _all(partial(ledger.entries, models, payable)),
-        ),
-        webhook_endpoints=await _all(partial(webhooks.endpoints, models, seller_id=user_id)),
+        payables=await _ledger(models, payable),
+        receivables=await _ledger(models, receivable),
+        stock=await _all(partial(stocks.stocks, models, seller_id=user_id)),
+        receipts=(await models.rows(Receipt, _RECEIPTS, id=user_id)).value,
+        webhook_endpoints=endpoints,
+        webhook_deliveries=[
+            delivery
+            for each in endpoints
+            for delivery in await _all(partial(webhooks.deliveries, models, each.endpoint_id))
+        ],
     )
 
 
@@ -137,6 +151,13 @@ async def _all(ask: Ask[T]) -> list[T]:
         found += page.items
         if (cursor := page.next_cursor) is None:
             return found
+
+
+async def _ledger(models: ReadModels, account_id: str) -> LedgerAccounts:
+    return LedgerAccounts(
+        (await ledger.account(models, account_id)).value,
+        await _all(partial(ledger.entries, models, account_id)),
+    )
 
 
 async def _purses(models: ReadModels, user_id: UUID) -> list[Purse]:

@@ -15,7 +15,7 @@ from api.fields import Answer
 from api.reading import LogPosition, PresentReads
 from api.services import Services, ServicesOf
 from commands.aggregates import NOTIFICATION, ORDER, USER
-from domain.ledger import seller_account
+from domain.ledger import receivable_account, seller_account
 from eventstore.log import whole_stream
 from queries import exports
 from queries.exports import Export
@@ -25,6 +25,9 @@ router = APIRouter(prefix="/api/v1", tags=["identity"])
 SECRET_PARAMS = frozenset({"token", "link"})
 """Fields of a mail that prove who reads it. Its owner does not need them here, and others could
 misuse them."""
+
+SECRET_FIELDS = frozenset({"password_hash", "email_digest"})
+"""Fields of an account's events that help whoever guesses passwords or addresses."""
 
 Document = dict[str, Any]
 
@@ -38,7 +41,8 @@ class AccountExport(Answer):
 
     account: Document = _section("The account, as in GET /users/{user_id}.")
     history: list[Document] = _section(
-        "The account's events, logins included: name, position and time."
+        "The account's events, logins included: name, position, time, and data (former names and"
+        " addresses, too; no password)."
     )
     sessions: list[Document] = _section(
         "Sessions that have not expired: id, expiry, and whether they were ended."
@@ -64,9 +68,15 @@ class AccountExport(Answer):
     payables: Document = _section(
         "For sellers: what the shop owes them in each currency, with all ledger entries."
     )
+    receivables: Document = _section(
+        "What the account owes to the shop in each currency, with all ledger entries."
+    )
+    stock: list[Document] = _section("For sellers: the stock of their games that are shipped.")
+    receipts: list[Document] = _section("For sellers: their fiscal receipts.")
     webhook_endpoints: list[Document] = _section(
         "For sellers: webhook endpoints, without their secrets."
     )
+    webhook_deliveries: list[Document] = _section("For sellers: the deliveries to these.")
 
 
 @router.get("/users/{user_id}/export", response_model=AccountExport)
@@ -74,7 +84,9 @@ async def export_account(
     user_id: AccountId, services: ServicesOf, reads: PresentReads, _: Oneself, position: LogPosition
 ) -> Response:
     """Export all data about an account as one document (its owner, ADMIN)."""
-    found = await exports.export(reads.reaching(position), user_id, seller_account(user_id))
+    found = await exports.export(
+        reads.reaching(position), user_id, seller_account(user_id), receivable_account(user_id)
+    )
     if found is None:
         raise USER.missing()
     sections = {**msgspec.to_builtins(found), **await _from_the_log(services, user_id, found)}
@@ -114,6 +126,11 @@ async def _from_the_log(services: Services, user_id: UUID, found: Export) -> Doc
                 "name": each.env.name,
                 "position": each.env.position,
                 "at": msgspec.to_builtins(each.env.occurred_at),
+                "data": {
+                    name: value
+                    for name, value in msgspec.to_builtins(each.event).items()
+                    if name not in SECRET_FIELDS
+                },
             }
             for each in await whole_stream(services.log, user_id)
         ],
