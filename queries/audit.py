@@ -129,7 +129,7 @@ class Audit:
             f"WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT %(limit)s",
             {**values, "after": after, "upto": last, "limit": limit},
         )
-        items = [self._shown(raw) for raw in found]
+        items = [self.shown(raw) for raw in found]
         if len(items) == limit:
             return Trail(items, items[-1].position)
         return Trail(items, last if last < head else None)
@@ -155,7 +155,7 @@ class Audit:
                 "limit": max(1, min(limit, MAX_LIMIT)),
             },
         )
-        return [self._shown(raw) for raw in found]
+        return [self.shown(raw) for raw in found]
 
     async def state(
         self, stream_id: UUID, as_of: int | datetime | None = None
@@ -212,7 +212,8 @@ class Audit:
             await cursor.execute(f"SELECT {COLUMNS} FROM log.events {rest}".encode(), values)
             return raw_rows(await cursor.fetchall())
 
-    def _shown(self, raw: Raw) -> AuditEvent:
+    def shown(self, raw: Raw) -> AuditEvent:
+        """An event as auditors see it."""
         env, stored = raw
         try:
             payload: Payload = msgspec.json.decode(stored, type=dict[str, Any])

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from runtime.cli_commands import (
     admin,
+    amendments,
     audit,
     backups,
     dlq,
@@ -170,6 +171,11 @@ for command in (
 ):
     app.command(rich_help_panel=RUN)(command)
 app.add_typer(projections.app, name="projections", rich_help_panel=TEND)
+quarantine.app.command()(amendments.show)
+quarantine.app.command()(amendments.skip)
+quarantine.app.command()(amendments.amend)
+quarantine.app.command()(amendments.withdraw)
+quarantine.app.command()(amendments.amendments)
 app.add_typer(quarantine.app, name="quarantine", rich_help_panel=TEND)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=TEND)
 app.add_typer(payments.app, name="payments", rich_help_panel=TEND)

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 
 from api.routes import (
     accounts,
+    amendments,
     analytics,
     audit,
     cart,
@@ -66,6 +67,7 @@ ROUTERS: Sequence[APIRouter] = (
     why.router,
     self_audit.router,
     operations.router,
+    amendments.router,
     tracing.router,
     health.router,
 )

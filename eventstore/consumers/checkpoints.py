@@ -192,22 +192,6 @@ VALUES (%s, %s, %s, %s, %s, left(%s, 2000)) ON CONFLICT DO NOTHING
 """
 """A repeated reaction is refused again, and recorded once."""
 
-_READ_ANEW = """
-INSERT INTO consumers.quarantine (feed, stream_id, position, name, error, retry)
-SELECT %s, u.id, u.at, u.name, 'to be read anew, as it was amended', true
-FROM unnest(%s::uuid[], %s::bigint[], %s::text[]) AS u(id, at, name)
-ON CONFLICT (feed, stream_id) DO UPDATE SET
-    position = excluded.position, name = excluded.name, error = excluded.error, retry = true
-WHERE excluded.position <= quarantine.position
-"""
-
-_RETRY_AT = """
-UPDATE consumers.quarantine SET retry = true
-WHERE feed = %s AND position = ANY (%s) AND NOT retry
-"""
-
-_AMENDED = "UPDATE consumers.feeds SET amended = %s WHERE feed = %s"
-
 _HOLD_FROM = "UPDATE consumers.quarantine SET position = %s WHERE id = %s"
 
 _WITHDRAW_RETRY = "UPDATE consumers.quarantine SET retry = false WHERE feed = %s"
@@ -418,27 +402,6 @@ def release(conn: psycopg.Connection, ids: Iterable[UUID]) -> None:
 def hold_from(conn: psycopg.Connection, quarantined: UUID, position: int) -> None:
     """Record that a quarantined stream was applied up to just before a position."""
     conn.execute(_HOLD_FROM, (position, quarantined), prepare=True)
-
-
-def amended(conn: psycopg.Connection, name: str, upto: int) -> None:
-    """Record that a subscription has taken up all amendments up to a position."""
-    conn.execute(_AMENDED, (upto, name))
-
-
-def read_anew(
-    conn: psycopg.Connection, name: str, streams: Sequence[tuple[UUID, int, str]]
-) -> None:
-    """Have streams applied again, from an event on that was amended: for each its id, and the
-    position and name of the event. One that is in quarantine before that event stays there."""
-    if streams:
-        conn.execute(_READ_ANEW, [name, *map(list, zip(*streams, strict=True))])
-        wake(conn)
-
-
-def retry_at(conn: psycopg.Connection, name: str, positions: Sequence[int]) -> None:
-    """Ask for another try of the streams that are in quarantine because of events at these
-    positions."""
-    conn.execute(_RETRY_AT, (name, list(positions)))
 
 
 def withdraw_retry(conn: psycopg.Connection, name: str) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from eventstore.consumers import checkpoints
+from eventstore.consumers import amended, checkpoints
 from eventstore.database.postgres import is_away
 from eventstore.decoding import SKIPPED, Unreadable
 from eventstore.history import HistoryChanged
@@ -68,6 +68,7 @@ class Lead:
         self.name = subscription.name
         self.position = self.saved = subscription.position
         self.amended = subscription.amended
+        self.read_by = 0  # up to which amendments, at least, its present events were read
         self.quarantined = {p.stream_id: p.position for p in quarantined}
         self.retry_requested: list[checkpoints.Quarantined] = []
         self.places = asyncio.Semaphore(MAX_CONCURRENT_STREAMS)
@@ -211,6 +212,15 @@ class Reactions:
             )
         values = (lead.name, [env.stream_id], [env.position], [env.name], [described(error)])
         await self._outlast(lead, partial(self._write, checkpoints.QUARANTINE, values))
+        await self._outlast(lead, partial(self._retry_if_amended, lead, env.position))
+
+    async def _retry_if_amended(self, lead: Lead, position: int) -> None:
+        """Ask for another try of an event that was amended while it was tried: whoever took up the
+        amendment did not see it in quarantine yet."""
+        await self._log.amendments.look()
+        since = self._log.amendments.now.since(lead.read_by)
+        if any(each.position == position for each in since):
+            await self._write(amended.RETRY_AT, (lead.name, [position]))
 
     async def _write(self, query: str, values: tuple[object, ...]) -> None:
         async with self._log.pool.connection() as conn:
@@ -220,6 +230,7 @@ class Reactions:
         """React again to the events of quarantined streams that an operator wants retried."""
         for quarantined in retry_requested:
             lead.quarantined.pop(quarantined.stream_id, None)
+            lead.read_by = self._log.amendments.now.upto
             version = 0
             while rows := await self._log.read_stream_raw(
                 quarantined.stream_id, version, upto=lead.position, limit=RETRY_PAGE

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import psycopg
 
-from eventstore.consumers import checkpoints, histories
+from eventstore.consumers import amended, checkpoints, histories
 from eventstore.consumers.leadership import PLANNED_ONCE, Challenger, connected
 from eventstore.consumers.newer_events import NewerEvent, UnknownNames
 from eventstore.consumers.reacting import MAX_QUARANTINED, Lead, Reactions, Reacts
@@ -164,8 +164,8 @@ class ReactorRunner:
         if behind:
             await self._log.amendments.look()
         for lead in behind:
-            amended = [each.position for each in amendments.since(lead.amended)]
-            await asyncio.to_thread(_take_up, conn, lead.name, amended, amendments.upto)
+            positions = [each.position for each in amendments.since(lead.amended)]
+            await asyncio.to_thread(_take_up, conn, lead.name, positions, amendments.upto)
             lead.amended = amendments.upto
 
     def _registered(self, conn: psycopg.Connection) -> list[checkpoints.Subscription]:
@@ -229,9 +229,11 @@ class ReactorRunner:
         if any(env.name not in known for env, _ in rows):
             end = await asyncio.to_thread(self._known_upto, conn, start, end)
             rows = [raw for raw in rows if raw[0].name in known and raw[0].position <= end]
+        read_by = self._log.amendments.now.upto
         page = await self._log.decode_each(rows)
         self._log.history.must_be(self._generation)
         for lead in free:
+            lead.read_by = read_by
             events = [
                 r for r in page if r.env.position > lead.position and r.env.name in lead.names
             ]
@@ -265,7 +267,7 @@ class ReactorRunner:
         self._held = held
 
 
-def _take_up(conn: psycopg.Connection, name: str, amended: Sequence[int], upto: int) -> None:
+def _take_up(conn: psycopg.Connection, name: str, positions: Sequence[int], upto: int) -> None:
     with conn.transaction():
-        checkpoints.retry_at(conn, name, amended)
-        checkpoints.amended(conn, name, upto)
+        amended.retry_at(conn, name, positions)
+        amended.taken_up(conn, name, upto)

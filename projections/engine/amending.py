@@ -1,12 +1,14 @@
 """Takes up amendments: streams whose events are to be read otherwise are applied again.
 
-The rows of such a stream are put back to what they were before the event, and the stream into
-quarantine from there on, with a retry asked for: `projections.engine.retrying` applies the rest, as
-after any other cause was mended. Where several streams feed a row, the retry folds the read model
-anew. What is behind a subscription's checkpoint is read as declared when it comes.
+Where one stream feeds a row, the stream is folded as a whole, and its rows are replaced in one
+step. If that fails, at this event or another one, its rows are put back to what they were before
+the amended event, and the stream into quarantine from there on, with a retry asked for:
+`projections.engine.retrying` applies the rest as far as it goes. Where several streams feed a row,
+the retry folds the read model anew. What is behind a subscription's checkpoint is read as declared
+when it comes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -14,9 +16,9 @@ import psycopg
 
 from eventstore.amendments import Amendments
 from eventstore.codec import Codec
-from eventstore.consumers import checkpoints
-from eventstore.consumers.reader import Page, Reader
-from projections.engine.advancing import Subscriber
+from eventstore.consumers import amended, checkpoints
+from eventstore.consumers.reader import Reader
+from projections.engine.advancing import POISON, Subscriber
 from projections.engine.folding import fold_page
 from projections.projection import Key, Rows
 
@@ -34,21 +36,26 @@ def take_up(
     due = list(_due(subscriber, amendments))
     subscriber.rows.discard()
     subscriber.pieces.clear()  # decoded by earlier amendments
+    is_whole = not subscriber.projection.mixes_streams
     try:
         with conn.transaction():
             checkpoints.move(conn, [(subscriber.name, subscriber.position, subscriber.position)])
-            if not subscriber.projection.mixes_streams:
-                for stream_id, at, _ in due:
-                    _put_back(conn, codec, subscriber, amendments, stream_id, at)
-            checkpoints.read_anew(conn, subscriber.name, due)
-            checkpoints.amended(conn, subscriber.name, amendments.upto)
-    except BaseException:
+            streams = _Streams(conn, codec, subscriber, amendments)
+            left = [each for each in due if not (is_whole and streams.apply(each[0]))]
+            if is_whole:
+                for stream_id, at, _ in left:
+                    streams.put_back(stream_id, at)
+            mended = {each[0] for each in due} - {each[0] for each in left}
+            amended.release_streams(conn, subscriber.name, mended)
+            amended.read_anew(conn, subscriber.name, left)
+            amended.taken_up(conn, subscriber.name, amendments.upto)
+    finally:
         subscriber.rows.discard()
-        raise
-    subscriber.rows.discard()
     subscriber.amended = amendments.upto
-    if not subscriber.projection.mixes_streams:
-        subscriber.quarantined |= {stream_id: at for stream_id, at, _ in due}
+    for stream_id in mended:
+        subscriber.quarantined.pop(stream_id, None)
+    if is_whole:
+        subscriber.quarantined |= {stream_id: at for stream_id, at, _ in left}
 
 
 def _due(subscriber: Subscriber, amendments: Amendments) -> Iterator[Due]:
@@ -64,43 +71,57 @@ def _due(subscriber: Subscriber, amendments: Amendments) -> Iterator[Due]:
     yield from first.values()
 
 
-def _put_back(
-    conn: psycopg.Connection,
-    codec: Codec,
-    subscriber: Subscriber,
-    amendments: Amendments,
-    stream_id: UUID,
-    at: int,
-) -> None:
-    """Write the rows of a stream as they were before an event."""
-    held_from = subscriber.quarantined.get(stream_id, subscriber.position + 1)
-    before = amendments.as_of(subscriber.amended)
-    now = _folded(conn, codec, subscriber, before, stream_id, held_from)
-    then = _folded(conn, codec, subscriber, amendments, stream_id, at)
-    gone = [key for key in now if key not in then or then[key] is None]
-    puts = [row for row in then.values() if row is not None]
-    subscriber.store.write(conn, subscriber.storage, puts, gone)
+class _Streams:
+    """Streams, each of which alone feeds its rows."""
 
+    def __init__(
+        self,
+        conn: psycopg.Connection,
+        codec: Codec,
+        subscriber: Subscriber,
+        amendments: Amendments,
+    ) -> None:
+        self._conn = conn
+        self._codec = codec
+        self._subscriber = subscriber
+        self._now = amendments
+        self._before = amendments.as_of(subscriber.amended)
 
-def _folded(
-    conn: psycopg.Connection,
-    codec: Codec,
-    subscriber: Subscriber,
-    amendments: Amendments,
-    stream_id: UUID,
-    before: int,
-) -> dict[Key, Any]:
-    """The rows that the events of a stream before a position touch, None for those removed. No
-    other stream feeds them."""
-    reader = Reader(codec, list(subscriber.names), amendments=amendments)
-    rows: Rows[Any] = Rows(subscriber.projection.row)
-    for page in _pages(conn, reader, stream_id, before - 1):
-        fold_page(subscriber.projection, subscriber.names, rows, {}, page, prefetch=False)
-    return rows.touched()
+    def apply(self, stream_id: UUID) -> bool:
+        """Write the rows of a stream as they are now. Returns False, and leaves them, when an event
+        cannot be applied."""
+        rows, poisoned = self._folded(self._now, stream_id, self._subscriber.position + 1)
+        if poisoned:
+            return False
+        try:
+            with self._conn.transaction():
+                self._replace(stream_id, rows)
+        except POISON:
+            return False
+        return True
 
+    def put_back(self, stream_id: UUID, at: int) -> None:
+        """Write the rows of a stream as they were before an event."""
+        self._replace(stream_id, self._folded(self._now, stream_id, at)[0])
 
-def _pages(conn: psycopg.Connection, reader: Reader, stream_id: UUID, upto: int) -> Iterator[Page]:
-    after = 0
-    while page := reader.stream(conn, stream_id, after, upto):
-        yield page
-        after = page[-1][0].position
+    def _replace(self, stream_id: UUID, rows: Mapping[Key, Any]) -> None:
+        held_from = self._subscriber.quarantined.get(stream_id, self._subscriber.position + 1)
+        written, _ = self._folded(self._before, stream_id, held_from)
+        puts = [row for row in rows.values() if row is not None]
+        gone = [key for key in written if rows.get(key) is None]
+        self._subscriber.store.write(self._conn, self._subscriber.storage, puts, gone)
+
+    def _folded(
+        self, amendments: Amendments, stream_id: UUID, before: int
+    ) -> tuple[Mapping[Key, Any], bool]:
+        """The rows that the events of a stream before a position touch, None for those removed; and
+        whether an event could not be applied."""
+        projection, names = self._subscriber.projection, self._subscriber.names
+        reader = Reader(self._codec, list(names), amendments=amendments)
+        rows: Rows[Any] = Rows(projection.row)
+        after = 0
+        while page := reader.stream(self._conn, stream_id, after, before - 1):
+            if fold_page(projection, names, rows, {}, page, prefetch=False):
+                return rows.touched(), True
+            after = page[-1][0].position
+        return rows.touched(), False

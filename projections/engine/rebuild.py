@@ -13,7 +13,7 @@ import msgspec
 import psycopg
 
 from eventstore.codec import Codec
-from eventstore.consumers import checkpoints
+from eventstore.consumers import amended, checkpoints
 from eventstore.consumers.reader import Reader
 from eventstore.database.postgres import AWAY
 from projections.engine import parts
@@ -316,7 +316,7 @@ def begin(
     with conn.transaction():
         checkpoints.add_building(conn, name, projection.name, projection.version, storage, 0)
         replay = Replay(conn, codec, projection, store, storage, row.name, retried)
-        checkpoints.amended(conn, name, replay.amended)
+        amended.taken_up(conn, name, replay.amended)
     return Begun(registered, name, replay, row.position)
 
 

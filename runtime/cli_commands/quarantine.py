@@ -24,8 +24,8 @@ MANY = 1_000_000
 app = typer.Typer(
     no_args_is_help=True,
     help=(
-        "List and retry streams that a consumer of the log could not apply. Other streams are not"
-        " affected."
+        "List and retry streams that a consumer of the log could not apply; declare how a broken"
+        " event is to be read. Other streams are not affected."
     ),
 )
 

@@ -10,8 +10,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from domain.amendments import AmendmentDeclared, Reading
 from domain.errors import Conflict, Refused
 from domain.events import Event
+from eventstore import amendments
 from eventstore.codec import Codec
 from eventstore.consumers import checkpoints, leadership, reacting, reactor_runner
 from eventstore.consumers.reacting import Reacts
@@ -304,3 +306,57 @@ async def test_a_reactor_that_starts_now_misses_nothing_after_it_was_registered(
 def _ask_retry(desk: Desk) -> None:
     with desk.connect() as conn:
         assert checkpoints.request_retry(conn, None) > 0
+
+
+# -- events that were amended ----------------------------------------------------------------------
+
+
+async def _declare(desk: Desk, position: int, reading: Reading, payload: str | None = None) -> None:
+    ((env, _),) = await desk.log.read_raw(position - 1, upto=position)
+    about = (position, env.event_id, env.stream_id, env.name)
+    await desk.append(amendments.STREAM, AmendmentDeclared(*about, reading, "why", payload))
+
+
+async def test_what_was_amended_is_tried_again_as_it_is_to_be_read(desk: Desk) -> None:
+    counting, bad = Noting("counting", Counted), uuid4()
+    counting.trouble = raising(ValueError("no 13"), Counted(13))
+    async with reacting_to(desk, counting):
+        await desk.append(bad, Counted(1), Counted(13), Counted(2), Counted(13), Counted(3))
+        await desk.until(checkpoints.quarantined)
+        await _declare(desk, 2, "amend", '{"by": 12}')
+        await desk.until(lambda conn: [p.position for p in checkpoints.quarantined(conn)] == [4])
+        await _declare(desk, 4, "skip")
+        await desk.until(lambda conn: not checkpoints.quarantined(conn))
+        await desk.append(bad, Counted(4))
+        await desk.until(partial(counting.has_seen, bad, Counted(4)))
+    assert counting.of(bad) == [Counted(n) for n in (1, 12, 2, 3, 4)]
+
+
+async def test_what_is_amended_while_it_is_tried_is_tried_again(desk: Desk) -> None:
+    """The reactor takes up the amendment before its event is in quarantine."""
+    bad, tried, end = uuid4(), asyncio.Event(), asyncio.Event()
+
+    class Slow(Noting):
+        async def react(self, recorded: Recorded) -> None:
+            if recorded.event == Counted(13):
+                tried.set()
+                await end.wait()
+                raise ValueError("no 13")
+            await super().react(recorded)
+
+    slow = Slow("slow", Counted)
+    async with reacting_to(desk, slow):
+        await desk.append(bad, Counted(13), Counted(2))
+        await tried.wait()
+        await _declare(desk, 1, "skip")
+        declared = await desk.log.head()
+        await desk.until(lambda conn: _taken_up(conn, "slow.1") == declared)
+        end.set()
+        await desk.until(partial(slow.has_seen, bad, Counted(2)))
+        await desk.until(lambda conn: not checkpoints.quarantined(conn))
+
+
+def _taken_up(conn: Any, name: str) -> int:
+    found = checkpoints.subscription(conn, name)
+    assert found is not None
+    return found.amended
