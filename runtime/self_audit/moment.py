@@ -17,6 +17,7 @@ import msgspec
 import psycopg
 from psycopg.rows import dict_row
 
+from eventstore.amendments import load
 from eventstore.codec import Codec
 from eventstore.consumers import checkpoints
 from eventstore.consumers.reader import Page, Reader
@@ -143,7 +144,8 @@ class Moment:
 
     def page(self, part: Part) -> Page:
         """The events of a part that this release knows."""
-        reader = Reader(self.codec, list(self.codec.kinds))
+        amendments = load(self.conn).as_of(self.head)
+        reader = Reader(self.codec, list(self.codec.kinds), amendments=amendments)
         return [placed for between in part.ranges for placed in reader.page(self.conn, *between)]
 
     def rows(self, query: str, **values: object) -> list[dict[str, Any]]:
