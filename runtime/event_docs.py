@@ -36,6 +36,8 @@ TITLES = {
     "webhook_endpoint": "Webhook endpoints",
     "webhook_index": "Webhook endpoints of a seller",
     "webhook": "Webhook deliveries",
+    "amendment": "Amendments of the log",
+    "audit": "Findings of the audit",
 }
 """The headings in order, by the first word of an event's name. Events with another first word come
 last, under that word."""

@@ -39,7 +39,7 @@ CAPTURED: frozenset[Status] = frozenset({"CAPTURED", "PARTIALLY_REFUNDED", "REFU
 
 def can_be_tried(status: str, *, closed: bool) -> bool:
     """Whether a payment with this status can still be paid: its outcome is pending, or a failure
-    left it open for another try."""
+    left it open for another try, for which `attach_method` has more conditions."""
     return status in OPEN or (status == "FAILED" and not closed)
 
 

@@ -76,7 +76,7 @@ class Lead:
         self._position_after = subscription.position
 
     def start(self, work: Coroutine[None, None, None], *, position_after: int) -> None:
-        """Start work that ends with the reactor at position `then`."""
+        """Start work that ends with the reactor at `position_after`."""
         self.task = asyncio.create_task(work, name=f"reactor {self.reactor.name}")
         self._position_after = position_after
 

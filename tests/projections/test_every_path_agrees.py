@@ -5,7 +5,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from eventstore.database.postgres import connect
@@ -14,7 +14,7 @@ from projections.as_of import row_as_of
 from projections.engine import rebuild
 from projections.projection import Rows, key_of
 from projections.registry import TABLES, read_models
-from tests.support.events.histories import STEPS, Batch, Flow, Step
+from tests.support.events.histories import EVERYTHING, STEPS, WITHOUT_STEPS, Batch, Flow, Step
 from tests.support.events.history import History
 from tests.support.shops.projected import CODEC, Shop, model, open_shop, projecting
 
@@ -25,6 +25,7 @@ NAMES = [each.projection.name for each in read_models()]
     max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps=STEPS, share=st.floats(0, 1))
+@example(steps=EVERYTHING, share=0.5)
 def test_live_caught_up_rebuilt_and_replayed_rows_are_the_same(
     database: str, steps: list[Step], share: float
 ) -> None:
@@ -74,6 +75,12 @@ async def _as_of_agrees(shop: Shop, events: list[Recorded], position: int) -> No
         rows: list[Any] = projection().fold(past).all()
         for row in rows[-3:]:
             assert await row_as_of(shop.log, projection(), key(row), position) == row
+
+
+@pytest.mark.parametrize("projection", TABLES, ids=lambda projection: projection.name)
+def test_some_steps_make_rows_of_each_read_model(projection: Any) -> None:
+    rows = projection().fold(_recorded(Flow().steps(EVERYTHING))).all()
+    assert bool(rows) == (projection.name not in WITHOUT_STEPS)
 
 
 @pytest.mark.parametrize("projection", TABLES, ids=lambda projection: projection.name)

@@ -31,6 +31,10 @@ def test_every_event_is_in_both_documents() -> None:
     assert {channel["address"] for channel in channels.values()} == set(EVENTS)
 
 
+def test_every_topic_of_events_has_a_heading() -> None:
+    assert {name.split(".")[0] for name in EVENTS} <= event_docs.TITLES.keys()
+
+
 def test_every_reference_in_the_event_schemas_leads_somewhere() -> None:
     document = json.loads((DOCS / "asyncapi.json").read_text(encoding="utf-8"))
     for reference in re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(document)):
