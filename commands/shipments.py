@@ -19,6 +19,7 @@ from domain.events import Event
 from domain.fulfilment import Shipment
 from eventstore.log import IdempotencyKey
 from eventstore.unit_of_work import UnitOfWork
+from kit.json_errors import JSON_ERRORS
 
 
 class DeliveryNotice(msgspec.Struct, frozen=True):
@@ -156,7 +157,7 @@ async def _emit(
 def _read(body: bytes) -> DeliveryNotice:
     try:
         notice = msgspec.json.decode(body or b"{}", type=DeliveryNotice)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except JSON_ERRORS as error:
         raise Invalid("malformed_notice", "the body is not a notice") from error
     if notice.shipment_id is None and notice.tracking_number is None:
         raise Invalid(

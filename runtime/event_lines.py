@@ -11,6 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 from eventstore.decoding import Raw, raw_rows
 from eventstore.log import Envelope
 from eventstore.pages import COLUMNS, bounded, fitting
+from kit.json_errors import JSON_ERRORS
 
 PAGE = 1_000
 
@@ -114,6 +115,6 @@ def event_fields(env: Envelope, payload: bytes) -> dict[str, object]:
         msgspec.json.decode(payload, type=msgspec.Raw)
         one_line = msgspec.json.format(payload, indent=-1) if b"\n" in payload else payload
         fields["payload"] = msgspec.Raw(one_line)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except JSON_ERRORS:
         fields["payload_base64"] = b64encode(payload).decode()
     return fields

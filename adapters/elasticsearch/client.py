@@ -33,7 +33,7 @@ class _Json(JsonSerializer):
     def json_loads(self, data: bytes) -> object:
         try:
             return msgspec.json.decode(data)
-        except msgspec.DecodeError:  # Python's reader takes more: NaN, half surrogates
+        except ValueError:  # Python's reader takes more: NaN, half surrogates
             return super().json_loads(data)
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from adapters.answers import whole_body
 from commands.ports.fiscal import IssuedReceipt, KnownReceipt, OperatorRefused, OperatorUnavailable
+from kit.json_errors import JSON_ERRORS
 
 ACCEPTED = 202
 """HTTP's "accepted, but not completed" (RFC 9110, 15.3.3)."""
@@ -192,7 +193,7 @@ class HttpFiscalOperator:
 def _read(answer: bytes, type_: type[T]) -> T:
     try:
         return msgspec.json.decode(answer, type=type_)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except JSON_ERRORS as error:
         # the outcome is as unknown as without an answer
         raise OperatorUnavailable(f"unreadable answer: {error}") from error
 
@@ -203,7 +204,7 @@ def _failure(status: int, answer: bytes) -> OperatorRefused | OperatorUnavailabl
         return OperatorUnavailable(f"HTTP {status}")
     try:
         refusal = msgspec.json.decode(answer, type=_Refusal)
-    except (msgspec.MsgspecError, RecursionError):
+    except JSON_ERRORS:
         refusal = _Refusal(f"http_{status}")
     kind = _NotFound if status == NOT_FOUND else OperatorRefused
     return kind(refusal.code[:MAX_CODE_LENGTH], refusal.message)

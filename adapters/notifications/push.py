@@ -20,6 +20,7 @@ import msgspec
 
 from adapters.notifications.folder import MessageFolder
 from commands.ports.notifications import Message, NotDelivered
+from kit.json_errors import JSON_ERRORS
 
 _NO_DEVICE = frozenset({404, 410})
 _LATER = frozenset({408, 429})
@@ -96,7 +97,7 @@ class PushGateway:
             raise NotDelivered(_code(status), f"the push gateway answered {status}")
         try:
             return msgspec.json.decode(answer, type=_Taken).id
-        except (msgspec.MsgspecError, RecursionError):
+        except JSON_ERRORS:
             return str(message.notification_id)
 
 

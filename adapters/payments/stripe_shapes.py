@@ -24,6 +24,7 @@ from commands.ports.payments import (
     ProviderUnavailable,
     RefundStatus,
 )
+from kit.json_errors import JSON_ERRORS
 
 _STATUS_OF_EVENT: Mapping[str, IntentStatus] = {
     "payment_intent.succeeded": "succeeded",
@@ -173,7 +174,7 @@ def read(body: bytes | str, shape: type[_T]) -> _T:
     as none at all."""
     try:
         return msgspec.json.decode(body, type=shape)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except JSON_ERRORS as error:
         raise ProviderUnavailable(f"unreadable answer: {error}") from error
 
 
@@ -235,7 +236,7 @@ def failure(call: str, status: int, body: bytes | str) -> ProviderRefused | Prov
 def _error(body: bytes | str) -> Error:
     try:
         return msgspec.json.decode(body, type=_Refusal).error
-    except (msgspec.MsgspecError, RecursionError):
+    except JSON_ERRORS:
         return Error()
 
 
@@ -253,7 +254,7 @@ def read_notice(body: bytes) -> ProviderNotice:
         created = datetime.fromtimestamp(event.created, UTC)
         intent = _noticed(event) if event.type in _STATUS_OF_EVENT else None
         refund = _noticed_refund(event)
-    except (msgspec.MsgspecError, RecursionError, OverflowError, OSError) as error:
+    except (*JSON_ERRORS, OverflowError, OSError) as error:
         raise ValueError(f"not a notice: {error}") from error
     ours = intent is not None and intent.payment_id is not None
     return ProviderNotice(event.id, event.type, created, intent if ours else None, refund)

@@ -8,6 +8,7 @@ import msgspec
 from aio_pika.abc import AbstractIncomingMessage, HeadersType
 
 from commands.ports.queue import DeadLetter, Job
+from kit.json_errors import JSON_ERRORS
 
 ATTEMPT_HEADER = "x-ludoteca-attempt"
 ERROR_HEADER = "x-ludoteca-error"
@@ -48,7 +49,7 @@ def job_of(message: AbstractIncomingMessage) -> Job:
     its bytes."""
     try:
         return _decoder.decode(message.body)
-    except msgspec.MsgspecError:
+    except JSON_ERRORS:
         return Job(uuid5(NAMESPACE_OID, message.body.hex()), UNREADABLE)
 
 

@@ -77,13 +77,12 @@ def check(
 
 
 def _read(path: Path) -> "EventShapes":
-    import msgspec
-
+    from kit.json_errors import JSON_ERRORS
     from runtime.event_shapes import decode
 
     try:
         return decode(path.read_bytes())
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except JSON_ERRORS as error:
         raise Failure(
             f"{path} does not hold the events of a release: {error}", Code.USAGE
         ) from None

@@ -313,9 +313,10 @@ async def test_an_answer_that_settles_nothing_is_unavailable_and_not_tried_again
         b"{}",
         intent_json(status="odd"),
         intent_json(amount="x"),
+        intent_json(id="pi_").replace(b"pi_", b"\xff"),
         intent_json() + b" " * (1 << 20),
     ],
-    ids=["nothing", "a page", "empty", "an odd status", "no amount", "more than 1 MiB"],
+    ids=["nothing", "a page", "empty", "an odd status", "no amount", "no UTF-8", "more than 1 MiB"],
 )
 async def test_an_unreadable_answer_is_unavailable(body: bytes) -> None:
     async with server_that(http("200 OK", body)) as (provider, _):

@@ -636,14 +636,19 @@ async def test_on_postgres_queues_of_a_process_listen_over_one_connection(
             await until_depth(second, 0)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b"not a job \xff", b'{"kind": "\xff"}', b'{"body": ' + b"[" * 10_000 + b"]" * 10_000 + b"}"],
+    ids=["no JSON", "no UTF-8", "nested deeply"],
+)
 async def test_on_rabbitmq_what_is_no_job_is_dead_at_once_and_can_be_looked_at(
-    rabbitmq: Station, rabbitmq_url: str, name: str
+    rabbitmq: Station, rabbitmq_url: str, name: str, body: bytes
 ) -> None:
     queue, worker, job = await rabbitmq.queue(name, backoff=(0.05,)), Worker(), a_job()
     await queue.publish([])
     assert await queue.depth() == 0
     async with await aio_pika.connect(rabbitmq_url) as connection, connection.channel() as channel:
-        await channel.default_exchange.publish(aio_pika.Message(b"not a job \xff"), name)
+        await channel.default_exchange.publish(aio_pika.Message(body), name)
     await queue.publish([job])
     async with consuming(queue, worker):
         await until_dead(queue, 1)

@@ -500,6 +500,7 @@ async def test_a_signed_notice_that_cannot_be_is_refused(
         (mine, None, 409, "shipment_not_shipped"),
         (mine, b"[", 422, "malformed_notice"),
         (mine, b'{"a":' * 5000, 422, "malformed_notice"),
+        (mine, b'{"tracking_number": "\xff"}', 422, "malformed_notice"),
         (mine, notice(mine, "2026-01-01T12:00:00"), 422, "malformed_notice"),
         (mine, json.dumps({"tracking_number": "1" * 65}).encode(), 422, "malformed_notice"),
         (mine, notice(mine, tomorrow), 422, "invalid_delivered_at"),
