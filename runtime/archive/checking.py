@@ -20,6 +20,7 @@ from eventstore.chain import (
     encoded_time,
     link_of,
 )
+from kit.json_errors import JSON_ERRORS
 from runtime.archive.lines import EventLine, payload_of
 
 COLUMNS = (
@@ -75,7 +76,7 @@ def check(block: Block, upto: int) -> Checked | Flaw:
     """Check each event of a block, and make the rows of those up to a position."""
     try:
         lines = _decoder.decode_lines(block.data)
-    except (msgspec.MsgspecError, UnicodeError):
+    except JSON_ERRORS:
         lines = []
     if len(lines) != block.data.count(b"\n"):
         return _unreadable(block)
@@ -112,7 +113,7 @@ def end_of(block: Block) -> tuple[int, bytes, datetime]:
     try:
         line = _decoder.decode(block.data[start:])
         return line.position, bytes.fromhex(line.hash), line.recorded_at
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except JSON_ERRORS as error:
         raise ValueError(str(error)) from error
 
 
@@ -151,7 +152,7 @@ def _unreadable(block: Block) -> Flaw:
     for number, line in enumerate(block.data.split(b"\n")[:-1]):
         try:
             _decoder.decode(line)
-        except (msgspec.MsgspecError, UnicodeError) as error:
+        except JSON_ERRORS as error:
             before = check(block._replace(data=block.data[:start]), block.position + number)
             if isinstance(before, Flaw):
                 return before

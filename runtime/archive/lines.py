@@ -23,10 +23,17 @@ from uuid import UUID
 
 import msgspec
 
+from kit.json_errors import JSON_ERRORS
+
 FORMAT = "ludoteca.log.1"
 
 Bigint = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Version = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
+Text = Annotated[str, msgspec.Meta(pattern=r"\A[^\0]*\Z")]
+"""A text that PostgreSQL can store."""
+
+Hex = Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{2})*\Z")]
 
 
 NO_PAYLOAD = msgspec.Raw(b"null")
@@ -44,7 +51,7 @@ class Header(msgspec.Struct, frozen=True):
     position: int
     hash: str
     made_at: datetime
-    kinds: Mapping[str, str]
+    kinds: Mapping[Text, Text]
 
     @property
     def events(self) -> int:
@@ -73,22 +80,22 @@ class EventLine(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 class ArchivedKey(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An idempotency key, as `log.once` has it; `fingerprint` is hex."""
+    """An idempotency key, as `log.once` has it."""
 
     key: UUID
-    fingerprint: str
+    fingerprint: Hex
     refs: str
-    position: int
+    position: Bigint
     expires_at: Time | None = None
 
 
 class Consumer(msgspec.Struct, frozen=True):
     """A consumer that acts (a reactor, the relay) and has done so up to `position`."""
 
-    feed: str
-    projection: str
-    version: int
-    position: int
+    feed: Text
+    projection: Text
+    version: Version
+    position: Bigint
 
 
 class End(msgspec.Struct, frozen=True):
@@ -129,7 +136,7 @@ def stored(payload: bytes) -> tuple[msgspec.Raw, str | None]:
         raw = msgspec.json.decode(payload, type=msgspec.Raw)
         if bytes(raw) == payload and b"\n" not in payload:
             return raw, None
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except JSON_ERRORS:
         pass
     return NO_PAYLOAD, b64encode(payload).decode()
 

@@ -253,7 +253,8 @@ def _refused(archive: Archive, line: int) -> Iterator[None]:
         found = re.search(r"(\d+)", error.diag.context or "")
         row = int(found[1]) if found else None
         position = archive.header.after + row if row and row <= archive.header.events else None
-        reason = f"{error.diag.message_primary} {error.diag.message_detail or ''}".strip()
+        said = error.diag.message_primary or str(error)
+        reason = f"{said} {error.diag.message_detail or ''}".strip()
         raise ArchiveFault(archive.path, reason, row and line + row, position) from error
 
 

@@ -16,6 +16,7 @@ from typing import IO
 import msgspec
 
 from eventstore.database.release import RELEASE
+from kit.json_errors import JSON_ERRORS
 from runtime.archive.checking import Block, Checked, Flaw, check, end_of
 from runtime.archive.lines import (
     FORMAT,
@@ -158,6 +159,10 @@ class Archive:
                 return
             if line.once is not None:
                 onces += 1
+                if not self.header.after < line.once.position <= self.header.position:
+                    raise ArchiveFault(
+                        self.path, "a key of an event that is not in the archive", lines.number
+                    )
                 if line.once.position <= limit:
                     yield line.once
             if line.consumer is not None:
@@ -176,7 +181,7 @@ class Archive:
         try:
             header = msgspec.json.decode(text, type=Header)
             hashes = [bytes.fromhex(header.after_hash), bytes.fromhex(header.hash)]
-        except (msgspec.MsgspecError, UnicodeError, ValueError) as error:
+        except JSON_ERRORS as error:
             raise ArchiveFault(self.path, f"no archive of a log: {error}", 1) from None
         if header.format != FORMAT or header.release > RELEASE:
             raise ArchiveFault(
@@ -192,7 +197,9 @@ class Archive:
     def _other(self, text: bytes, number: int) -> OtherLine:
         try:
             line = msgspec.json.decode(text, type=OtherLine)
-        except (msgspec.MsgspecError, UnicodeError) as error:
+            if line.once is not None:
+                msgspec.json.decode(line.once.refs, type=dict[str, str])
+        except JSON_ERRORS as error:
             raise ArchiveFault(self.path, f"cut or changed: {error}", number) from None
         if [line.once, line.consumer, line.end].count(None) != 2:
             raise ArchiveFault(self.path, "neither a key, nor a consumer, nor the end", number)
@@ -289,7 +296,7 @@ def position_at(archives: Sequence[Archive], time: datetime) -> int:
             for number in range(archive.header.events):
                 try:
                     event = decode(file.readline())
-                except (msgspec.MsgspecError, UnicodeError) as error:
+                except JSON_ERRORS as error:
                     raise ArchiveFault(archive.path, f"no event: {error}", number + 2) from None
                 if event.recorded_at > time:
                     return event.position - 1

@@ -169,6 +169,15 @@ def _swap(text: ArchiveText) -> None:
     text.lines[5], text.lines[6] = text.lines[6], text.lines[5]
 
 
+def _set_in(sort: str, **values: object) -> Callable[[ArchiveText], object]:
+    """Set fields of the first key, or consumer."""
+
+    def change(text: ArchiveText) -> None:
+        next(line[sort] for line in text.lines if sort in line).update(values)
+
+    return change
+
+
 def _chained(change: Change) -> Change:
     def changed(text: ArchiveText) -> None:
         change(text)
@@ -229,6 +238,19 @@ WRONG: dict[str, tuple[Change, str]] = {
     "a newer release": (lambda text: text.header.update(release=10_000), "line 1: of the format"),
     "another format": (lambda text: text.header.update(format="csv"), "line 1: of the format"),
     "no header": (lambda text: text.lines.pop(0), "line 1: no archive of a log"),
+    "a kind that PostgreSQL cannot store": (
+        lambda text: text.header["kinds"].update({"spaceship.landed.v1": "\0"}),
+        "line 1: no archive of a log",
+    ),
+    "a key of an event elsewhere": (
+        _set_in("once", position=END + 1),
+        "a key of an event that is not in the archive",
+    ),
+    "a key with half a byte": (_set_in("once", fingerprint="abc"), "cut or changed"),
+    "a key without results": (_set_in("once", refs="{"), "cut or changed"),
+    "a consumer before the first event": (_set_in("consumer", position=-1), "cut or changed"),
+    "a consumer of no version": (_set_in("consumer", version=2**31), "cut or changed"),
+    "a consumer without a name": (_set_in("consumer", feed="\0"), "cut or changed"),
     "fewer keys": (lambda text: text.lines.pop(27), "the end does not fit"),
     "no end": (lambda text: text.lines.pop(), "cut: the line that ends it is missing"),
     "more after the end": (
@@ -253,6 +275,20 @@ def test_an_archive_that_does_not_fit_is_named_and_not_imported(
     assert other.ask("SELECT count(*) FROM log.once") == 0
     assert other.ask(KEYS)
     assert into("log", "import", archive)[0] == 0  # and the right one is, afterwards
+
+
+@pytest.mark.parametrize("line", [1, 5, END + 2], ids=["header", "event", "key"])
+def test_a_line_that_is_nested_too_deeply_is_named(
+    archive: Path, other: Shop, into: Into, tmp_path: Path, line: int
+) -> None:
+    lines = archive.read_bytes().splitlines(keepends=True)
+    lines[line - 1] = b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"," + lines[line - 1][1:]
+    file = tmp_path / "deep.jsonl"
+    file.write_bytes(b"".join(lines))
+    for command in ("check", "import"):
+        code, said = into("log", command, file)
+        assert code == 1
+        assert f"deep.jsonl, line {line}" in said
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
