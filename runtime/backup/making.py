@@ -25,6 +25,7 @@ from runtime.backup.manifest import (
     EVENTS,
     FORMAT,
     IMAGES,
+    MANIFEST,
     SCHEMAS,
     BackupError,
     Manifest,
@@ -38,6 +39,9 @@ from runtime.output_files import errors_naming
 
 IN_ARCHIVE = ("log.events", "log.once")
 """The tables whose rows are in the archive of events."""
+
+FILES = (*SCHEMAS, EVENTS, IMAGES, MANIFEST, *of_home.FILES)
+"""Everything that a backup may have; SQLite adds a suffix while it writes."""
 
 IMAGE_MARGIN = timedelta(days=1)
 """How much older than the previous backup an image may look and count as new: its time is that of
@@ -82,19 +86,33 @@ def backup(
 @contextmanager
 def _only_one(half: Path, target: Path) -> Iterator[None]:
     """Make the folder for what is half written, in which no other backup writes until the end of
-    the block. What one that was killed has left there is removed. Raises BackupError, OSError."""
+    the block. What one that was killed has left there is removed. A folder that is somebody else's,
+    or has other files, is left alone. Raises BackupError, OSError."""
     half.mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(half, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        descriptor = os.open(half, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise _in_the_way(half) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BackupError(f"{target} is being written by another backup") from None
-        for left in half.iterdir():  # by name: another may have completed its backup just now
-            left.unlink()
+        owned = os.fstat(descriptor).st_uid == os.geteuid()
+        # by name: another may have completed its backup just now
+        left = list(half.iterdir()) if owned else []
+        if not owned or not all(path.name.startswith(FILES) for path in left):
+            raise _in_the_way(half)
+        os.fchmod(descriptor, 0o700)
+        for path in left:
+            path.unlink()
         yield
     finally:
         os.close(descriptor)
+
+
+def _in_the_way(half: Path) -> BackupError:
+    return BackupError(f"{half} is in the way, and no backup left it there: remove it first")
 
 
 def _continued(folder: Path) -> Manifest:

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from eventstore.database.release import RELEASE
+from kit.json_errors import JSON_ERRORS
 from runtime.console import Progress
 
 FORMAT = 2
@@ -55,13 +56,16 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise BackupError(f"{folder} is no backup: it has no {MANIFEST}") from None
-    except msgspec.MsgspecError as error:
+    except JSON_ERRORS as error:
         raise BackupError(f"{folder / MANIFEST} is damaged: {error}") from None
     if manifest.format > FORMAT or manifest.release > RELEASE:
         raise BackupError(
             f"the backup is of release {manifest.release}, and this is release {RELEASE}: use"
             " that one"
         )
+    due = {*SCHEMAS} if manifest.format < FORMAT else {*SCHEMAS, EVENTS}
+    if lacking := sorted(due - manifest.files.keys()):
+        raise BackupError(f"{folder / MANIFEST} is damaged: it lacks {', '.join(lacking)}")
     return manifest
 
 

@@ -13,13 +13,15 @@ PORTS = ("provider-port.txt", "fiscal-port.txt")
 """The files with the simulators' ports, which are part of links in the log and the books (3-D
 Secure pages, receipts)."""
 
+FILES = (*BOOKS, *PORTS, PASSWORD_FILE, MASTER_KEY_FILE)
+"""All of them."""
+
 
 def save(home: Path, folder: Path) -> list[str]:
     """Copy these files into a backup, also while the simulators run. Returns their names. Call it
     after the log was copied, so that the books know everything that the log knows. Raises
     sqlite3.Error, OSError."""
-    names = (*BOOKS, *PORTS, PASSWORD_FILE, MASTER_KEY_FILE)
-    found = [name for name in names if (home / name).is_file()]
+    found = [name for name in FILES if (home / name).is_file()]
     for name in found:
         (sqlite_file.copy if name in BOOKS else shutil.copyfile)(home / name, folder / name)
     return found

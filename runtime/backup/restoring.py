@@ -137,10 +137,12 @@ def restore(
                     if mirrors:
                         conn.execute(_BEGIN_MIRROR)
                 _finish(conn, state.manifest, upto)
+                # before the commit, as a disk may be full: a log that has lost its images and its
+                # master key could not be restored again
+                _put_files(backups, images, home, without_keys=without_keys)
         except (psycopg.Error, ArchiveFault, LogDoesNotFit) as error:
             raise BackupError(f"nothing was restored: {_first_line(error)}") from error
     migrate(url)  # the backup may be of an older release
-    _put_files(backups, images, home, without_keys=without_keys)
     return Restored(upto, state.manifest.made_at)
 
 
@@ -167,8 +169,11 @@ def _archives(backups: Sequence[_Backup]) -> list[Archive]:
         if EVENTS not in manifest.files:
             continue
         archive = Archive(folder / EVENTS)
-        if (archive.header.position, archive.header.hash) != (manifest.position, manifest.hash):
+        header = archive.header
+        if (header.position, header.hash) != (manifest.position, manifest.hash):
             raise BackupError(f"{archive.path} does not end as the manifest says")
+        if header.after != manifest.after:
+            raise BackupError(f"{archive.path} does not begin as the manifest says")
         archives.append(archive)
     check_joints(archives)
     return archives

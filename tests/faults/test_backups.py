@@ -3,7 +3,7 @@ published twice."""
 
 import json
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from eventstore.database.postgres import connect
+from runtime.archive.reading import Checkers
 from runtime.backup import restoring
 from runtime.backup.making import backup
 from runtime.backup.manifest import BackupError
@@ -167,6 +168,23 @@ def test_images_are_in_it(database: str, other_database: str, tmp_path: Path) ->
     assert (elsewhere / "ab" / "cover.png").read_bytes() == b"a picture"
 
 
+def test_images_that_cannot_be_stored_leave_an_empty_database_which_may_be_tried_again(
+    database: str, other_database: str, tmp_path: Path
+) -> None:
+    images, elsewhere = tmp_path / "images", tmp_path / "other" / "images"
+    images.mkdir()
+    (images / "cover.png").write_bytes(b"a picture")
+    backup(database, tmp_path / "backup", images, silent)
+    elsewhere.parent.mkdir()
+    elsewhere.write_text("in the way, as a disk that is full")
+    with pytest.raises(OSError, match="images"):
+        restore(other_database, tmp_path / "backup", elsewhere, silent)
+    assert ask(other_database, "SELECT count(*) FROM log.epochs") == 1
+    elsewhere.unlink()
+    restore(other_database, tmp_path / "backup", elsewhere, silent)
+    assert (elsewhere / "cover.png").read_bytes() == b"a picture"
+
+
 def test_the_restored_shop_has_search_indices_of_its_own(
     database: str, other_database: str, tmp_path: Path
 ) -> None:
@@ -255,3 +273,61 @@ async def test_a_database_with_a_log_is_not_restored_over(desk: Desk, tmp_path: 
 def test_an_existing_folder_is_not_overwritten(database: str, tmp_path: Path) -> None:
     with pytest.raises(BackupError, match="is there already"):
         backup(database, tmp_path, None, silent)
+
+
+@pytest.mark.parametrize("by", ["a link", "a file"])
+def test_what_is_in_the_way_and_no_backup_s_is_left_alone(
+    database: str, tmp_path: Path, by: str
+) -> None:
+    """A half backup's name, in a folder where others may write, can lead anywhere."""
+    theirs, half = tmp_path / "theirs", tmp_path / "backup.part"
+    theirs.mkdir()
+    if by == "a link":
+        half.symlink_to(theirs)
+        kept = theirs / "log.dump"
+    else:
+        half.mkdir()
+        kept = half / "notes.txt"
+    kept.write_text("precious")
+    with pytest.raises(BackupError, match=r"backup\.part is in the way"):
+        backup(database, tmp_path / "backup", None, silent)
+    assert kept.read_text() == "precious"
+    assert not (tmp_path / "backup").exists()
+
+
+def test_what_a_killed_backup_left_is_replaced(database: str, tmp_path: Path) -> None:
+    half = tmp_path / "backup.part"
+    half.mkdir(mode=0o755)
+    for name in ("log.dump", "provider.sqlite3-journal"):
+        (half / name).write_text("half")
+    backup(database, tmp_path / "backup", None, silent)
+    restoring.check([tmp_path / "backup"], Checkers(), silent)
+    assert stat.S_IMODE((tmp_path / "backup").stat().st_mode) == 0o700
+    assert not half.exists()
+
+
+def _lack(name: str) -> Callable[[dict[str, Any]], object]:
+    return lambda manifest: manifest["files"].pop(name)
+
+
+DAMAGED: dict[str, Callable[[dict[str, Any]], object]] = {
+    "no dump": _lack("log.dump"),
+    "no keys": _lack("keys.dump"),
+    "no events": _lack("events.jsonl.gz"),
+    "another beginning": lambda manifest: manifest.update(after=-1),
+    "nested deeply": lambda manifest: manifest.update(other="DEEP"),
+    "no UTF-8": lambda manifest: manifest.update(hash="BYTE"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_damaged_manifest_is_told_of(database: str, tmp_path: Path, what: str) -> None:
+    folder = tmp_path / "backup"
+    backup(database, folder, None, silent)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    DAMAGED[what](manifest)
+    text = json.dumps(manifest).encode()
+    text = text.replace(b'"DEEP"', b"[" * 100_000 + b"]" * 100_000).replace(b"BYTE", b"\xff")
+    (folder / "manifest.json").write_bytes(text)
+    with pytest.raises(BackupError, match=r"manifest"):
+        restoring.check([folder], Checkers(), silent)
