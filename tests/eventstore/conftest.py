@@ -11,7 +11,8 @@ import pytest
 from adapters.kurrentdb.kurrent_log import KurrentLog
 from eventstore.codec import Codec
 from eventstore.log import Log
-from eventstore.memory_log import Memory, MemoryLog
+from eventstore.memory import Memory
+from eventstore.memory_log import MemoryLog
 from eventstore.postgres_log import PostgresLog
 from kit.clock import Clock
 from tests.support.databases.reused_database import ReusedDatabase, reused_database

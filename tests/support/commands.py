@@ -29,7 +29,8 @@ from domain.errors import Refused
 from domain.events import Event
 from domain.identity import AccountType
 from eventstore.log import AlreadyDone, IdempotencyRecord, StreamAppend
-from eventstore.memory_log import Memory, MemoryLog
+from eventstore.memory import Memory
+from eventstore.memory_log import MemoryLog
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
 from kit.clock import ManualClock
