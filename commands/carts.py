@@ -12,7 +12,7 @@ from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import CART, CLAIM, GAME, no_such_product
 from commands.caller import Caller
 from commands.cart_holds import EndReason, Holds, given_up
-from commands.checkout import Checkout
+from commands.checkout import CartCheckout
 from commands.handler import CommandHandler, CommandResult
 from commands.inventory import stock_of
 from commands.offers import offer
@@ -54,7 +54,7 @@ class CartCommands:
         self._handler = handler
         self._rules = rules
         self._holds = Holds(handler.clock, rules)
-        self._checkout = Checkout(handler.clock, rules, self._holds)
+        self._checkout = CartCheckout(handler.clock, rules, self._holds)
 
     async def add(
         self, caller: Caller, game_id: UUID, quantity: int, *, once: IdempotencyKey | None = None

@@ -28,7 +28,7 @@ from kit.clock import Clock
 from kit.uuid7 import uuid7
 
 
-class Checkout:
+class CartCheckout:
     """Emits what a checkout changes."""
 
     def __init__(self, clock: Clock, rules: ShopRules, holds: Holds) -> None:

@@ -69,6 +69,7 @@ class Flight:
             self.landed = landed
             calls, self._ended = self._ended, []
             # otherwise each would keep all before it in memory
-            self.rests_on, self._on_departure = (), None
+            self.rests_on = ()
+            self._on_departure = None
             for call in calls:
                 call()

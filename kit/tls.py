@@ -84,7 +84,8 @@ class Renewed:
         """The context for the file as it is. Raises OSError, ValueError."""
         state = state_of(self._certificate)
         if self._pinned is None or state != self._seen:
-            self._pinned, self._seen = pinned(self._certificate), state
+            self._pinned = pinned(self._certificate)
+            self._seen = state
         return self._pinned
 
 

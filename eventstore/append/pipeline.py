@@ -181,7 +181,8 @@ class Pipeline:
         """Resolve the first call, which the server has completed."""
         (answer, _) = self._calls.popleft()
         result, warning = self._result, self._warning
-        self._result, self._warning = None, ""
+        self._result = None
+        self._warning = ""
         self.conn.heard_at = now = monotonic()
         self.conn.waits_since = now if self._calls else None  # the server starts the next
         error: psycopg.Error | None = None
