@@ -33,6 +33,10 @@ from runtime.console import Progress
 BLOCK_BYTES = 1 << 20
 """How much of a file is read and checked at a time, unless one line is longer."""
 
+MAX_LINE = 64 << 20
+"""More bytes than a line can have, as an append has at most 16 MiB: what is no archive is not read
+into memory."""
+
 AHEAD = 2
 """How many blocks are read ahead for each process that checks."""
 
@@ -87,7 +91,7 @@ class Archive:
     def __init__(self, path: Path) -> None:
         self.path = path
         with opened(path) as file, self.decompressing():
-            self.header = self._header(file.readline())
+            self.header = self._header(file.readline(MAX_LINE))
 
     def read(
         self, checkers: Checkers, after_time: datetime | None = None, upto: int | None = None
@@ -128,9 +132,12 @@ class Archive:
             first = lines.number + 1
             data, count = lines.block(left)
             if not data.endswith(b"\n"):
+                too_long = len(data) - data.rfind(b"\n") > MAX_LINE
                 yield ArchiveFault(
                     self.path,
-                    f"cut: it ends here, and lacks {left - count:,} events",
+                    f"longer than {MAX_LINE:,} bytes"
+                    if too_long
+                    else f"cut: it ends here, and lacks {left - count:,} events",
                     first + count,
                     self.header.position - left + count + 1,
                 )
@@ -248,7 +255,7 @@ class _Lines:
 
     def _read(self) -> None:
         if self._at == len(self._data):
-            self._data, self._at = self._file.read(BLOCK_BYTES) + self._file.readline(), 0
+            self._data, self._at = self._file.read(BLOCK_BYTES) + self._file.readline(MAX_LINE), 0
 
 
 def verify(archives: Sequence[Archive], checkers: Checkers, progress: Progress) -> None:
@@ -295,7 +302,7 @@ def position_at(archives: Sequence[Archive], time: datetime) -> int:
             file.readline()  # the header
             for number in range(archive.header.events):
                 try:
-                    event = decode(file.readline())
+                    event = decode(file.readline(MAX_LINE))
                 except JSON_ERRORS as error:
                     raise ArchiveFault(archive.path, f"no event: {error}", number + 2) from None
                 if event.recorded_at > time:

@@ -277,20 +277,6 @@ def test_an_archive_that_does_not_fit_is_named_and_not_imported(
     assert into("log", "import", archive)[0] == 0  # and the right one is, afterwards
 
 
-@pytest.mark.parametrize("line", [1, 5, END + 2], ids=["header", "event", "key"])
-def test_a_line_that_is_nested_too_deeply_is_named(
-    archive: Path, other: Shop, into: Into, tmp_path: Path, line: int
-) -> None:
-    lines = archive.read_bytes().splitlines(keepends=True)
-    lines[line - 1] = b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"," + lines[line - 1][1:]
-    file = tmp_path / "deep.jsonl"
-    file.write_bytes(b"".join(lines))
-    for command in ("check", "import"):
-        code, said = into("log", command, file)
-        assert code == 1
-        assert f"deep.jsonl, line {line}" in said
-
-
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_a_cut_file_is_refused_wherever_it_is_cut(
     archive: Path, other: Shop, into: Into, tmp_path: Path, suffix: str
