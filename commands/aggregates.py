@@ -14,6 +14,7 @@ from domain import (
     cart,
     catalog,
     claims,
+    disclosures,
     findings,
     fulfilment,
     identity,
@@ -140,6 +141,7 @@ SHIPMENT = Aggregate(
     missing=_missing("shipment_not_found", "shipment"),
     stale=_stale("shipment"),
 )
+DISCLOSURE = Aggregate("disclosure", disclosures.Disclosure, disclosures.evolve)
 FINDING = Aggregate("audit", findings.Finding, findings.evolve, snapshot_every=100)
 
 AMENDMENTS = Aggregate("amendment", amendments.Amendments, amendments.evolve)

@@ -15,6 +15,7 @@ from commands.accounts.mailboxes import Mailboxes
 from commands.amendments import AmendmentCommands
 from commands.carts import CartCommands
 from commands.catalog import CatalogCommands
+from commands.disclosures import DisclosureCommands
 from commands.findings import FindingCommands
 from commands.handler import CommandHandler
 from commands.images import ImageCommands
@@ -113,6 +114,10 @@ class Commands:
     @cached_property
     def catalog(self) -> CatalogCommands:
         return CatalogCommands(self.handler)
+
+    @cached_property
+    def disclosures(self) -> DisclosureCommands:
+        return DisclosureCommands(self.handler)
 
     @cached_property
     def findings(self) -> FindingCommands:

@@ -163,6 +163,13 @@ class Codec:
             name = self._upcasters[name][0]
         return name
 
+    def meaning(self, name: str) -> str:
+        """What an event of this wire name means, for people: the first sentence about its class;
+        the name of one that is not known."""
+        kind = self._kinds.get(self._final(name))
+        text = " ".join((kind.cls.__doc__ or "").split()) if kind else ""
+        return text.split(". ")[0].rstrip(".").replace("`", "") or name
+
     def is_personal(self, cls: type[msgspec.Struct]) -> bool:
         """Whether events of this class have personal fields."""
         return bool(self._kinds[cls.NAME].personal)  # type: ignore[attr-defined]

@@ -18,16 +18,9 @@ from commands.aggregates import NOTIFICATION, ORDER, USER
 from domain.ledger import receivable_account, seller_account
 from eventstore.log import whole_stream
 from queries import exports
-from queries.exports import Export
+from queries.exports import SECRET_FIELDS, SECRET_PARAMS, Export
 
 router = APIRouter(prefix="/api/v1", tags=["identity"])
-
-SECRET_PARAMS = frozenset({"token", "link"})
-"""Fields of a mail that prove who reads it. Its owner does not need them here, and others could
-misuse them."""
-
-SECRET_FIELDS = frozenset({"password_hash", "email_digest"})
-"""Fields of an account's events that help whoever guesses passwords or addresses."""
 
 Document = dict[str, Any]
 

@@ -146,7 +146,10 @@ def check(proof: Proof, keys: Sequence[PublicKey], held: Checkpoint | None = Non
     else:
         statement = _check_consistency(proof, end, keys)
     if held is not None:
-        _check_held(proof, end, held)
+        signed = [end]
+        if isinstance(proof, ConsistencyProof):
+            signed.append(parse(proof.old_checkpoint).checkpoint)
+        must_be_held(signed, held)
     names = [f"{key.name}+{key.id.hex()}" for key in signers]
     return Checked(statement, end.origin, end.size, names)
 
@@ -187,17 +190,17 @@ def _check_consistency(proof: ConsistencyProof, end: Checkpoint, keys: Sequence[
     return f"the first {old.size} of {end.size} events are the same"
 
 
-def _check_held(proof: Proof, end: Checkpoint, held: Checkpoint) -> None:
+def must_be_held(signed: Sequence[Checkpoint], held: Checkpoint) -> None:
+    """Check that one of the checkpoints that something leads to is the one that was kept elsewhere.
+    Raises BadProof."""
+    end = signed[0]
     if held.origin != end.origin:
-        raise BadProof(f"the proof is of another log: {end.origin}, and not {held.origin}")
-    known = [end]
-    if isinstance(proof, ConsistencyProof):
-        known.append(parse(proof.old_checkpoint).checkpoint)
-    same_size = [each for each in known if each.size == held.size]
+        raise BadProof(f"it is of another log: {end.origin}, and not {held.origin}")
+    same_size = [each for each in signed if each.size == held.size]
     if not same_size:
         raise BadProof(
-            f"the checkpoint that you hold is of {held.size} events, and the proof's of {end.size}:"
-            " ask for a proof of the same size, or of the consistency of both"
+            f"the checkpoint that you hold is of {held.size} events, and this one of {end.size}:"
+            " ask for a proof by the same one, or of the consistency of both"
         )
     if same_size[0].root != held.root:
         raise BadProof(

@@ -115,12 +115,11 @@ class Signature(msgspec.Struct, frozen=True):
     signature: bytes
 
 
-class Note(msgspec.Struct, frozen=True):
-    """A checkpoint with its signatures, none of them checked."""
+class SignedText(msgspec.Struct, frozen=True):
+    """A text with its signatures, none of them checked."""
 
-    checkpoint: Checkpoint
     text: str
-    """What was signed: the checkpoint's lines, and others behind them if there are any."""
+    """What was signed."""
     signatures: Sequence[Signature]
 
     def signed_by(self, keys: Iterable[PublicKey]) -> list[PublicKey]:
@@ -144,29 +143,40 @@ class Note(msgspec.Struct, frozen=True):
         return found
 
 
-def sign(checkpoint: Checkpoint, keys: Iterable[SigningKey]) -> str:
-    """The note of a checkpoint, signed with these keys."""
-    return checkpoint.text + "\n" + "".join(key.line(checkpoint.text) for key in keys)
+class Note(SignedText, frozen=True, kw_only=True):
+    """A checkpoint with its signatures; its text may have further lines behind the checkpoint's."""
+
+    checkpoint: Checkpoint
+
+
+def sign(signed: Checkpoint | str, keys: Iterable[SigningKey]) -> str:
+    """The note of a checkpoint, or of another text of whole lines, signed with these keys."""
+    text = signed if isinstance(signed, str) else signed.text
+    return text + "\n" + "".join(key.line(text) for key in keys)
+
+
+def parse_text(note: str) -> SignedText:
+    """A note's text and signatures. Raises BadNote."""
+    if len(note) > MAX_NOTE_BYTES:
+        raise BadNote("no signed text: it is too long")
+    if _FORBIDDEN.search(note):
+        raise BadNote("no signed text: it has control characters, or is not Unicode")
+    body, empty, lines = note.rpartition("\n\n")
+    if not empty or not lines.endswith("\n"):
+        raise BadNote("no signed text, or a cut one: text, an empty line, signature lines")
+    return SignedText(body + "\n", signature_lines(lines))
 
 
 def parse(note: str) -> Note:
     """A note's checkpoint and signatures. Raises BadNote."""
-    if len(note) > MAX_NOTE_BYTES:
-        raise BadNote("no checkpoint: it is too long")
-    if _FORBIDDEN.search(note):
-        raise BadNote("no checkpoint: it has control characters, or is not Unicode")
-    body, empty, lines = note.rpartition("\n\n")
-    if not empty or not lines.endswith("\n"):
-        raise BadNote("no signed checkpoint, or a cut one: text, an empty line, signature lines")
-    text = body + "\n"
-    origin, size, root, *_ = [*text.split("\n"), "", ""][:4]
+    found = parse_text(note)
+    origin, size, root, *_ = [*found.text.split("\n"), "", ""][:4]
     decoded = _decoded(root)
     if not origin or not _SIZE.fullmatch(size) or int(size) > _LARGEST:
         raise BadNote("no checkpoint: its first lines are origin, size and root")
     if decoded is None or len(decoded) != 32:
         raise BadNote("no checkpoint: its third line is the root, 32 bytes in base64")
-    signatures = signature_lines(lines)
-    return Note(Checkpoint(origin, int(size), decoded), text, signatures)
+    return Note(found.text, found.signatures, checkpoint=Checkpoint(origin, int(size), decoded))
 
 
 def signature_lines(text: str) -> list[Signature]:

@@ -2,6 +2,7 @@
 given out."""
 
 from base64 import b64encode
+from collections.abc import Sequence
 
 import psycopg
 
@@ -11,11 +12,12 @@ from eventstore.proofs.heads import Head, LogChanged, NoCheckpoint
 from eventstore.proofs.keys import known_keys
 from eventstore.proofs.notes import parse
 
-_EVENT = """
+_EVENTS = """
 SELECT event_id, stream_id, version, name, actor, correlation_id, causation_id, traceparent,
     occurred_at, recorded_at, payload,
     (SELECT hash FROM log.events b WHERE b.position = e.position - 1)
-FROM log.events e WHERE position = %s
+FROM unnest(%s::bigint[]) WITH ORDINALITY AS wanted(at, n)
+JOIN log.events e ON e.position = wanted.at ORDER BY wanted.n
 """
 _FIELDS = (
     *("event_id", "stream_id", "version", "name", "actor", "correlation_id", "causation_id"),
@@ -37,29 +39,41 @@ async def prove_event(
 ) -> InclusionProof:
     """Prove the event at a position, by the checkpoint of a size, or else the latest one. Raises
     NoSuchPosition, NotSignedYet, NoCheckpoint, LogChanged, TreeDamaged."""
+    return (await prove_events(conn, [position], size))[0]
+
+
+async def prove_events(
+    conn: psycopg.AsyncConnection, positions: Sequence[int], size: int | None = None
+) -> list[InclusionProof]:
+    """As `prove_event`, for several events by one checkpoint."""
+    last = max(positions)
     end = await (await conn.execute(_END)).fetchone()
-    if position < 1 or end is None or position > end[0]:
-        raise NoSuchPosition(f"there is no position {position}: the log ends at {end and end[0]}")
+    if min(positions) < 1 or end is None or last > end[0]:
+        raise NoSuchPosition(f"there is no position {last}: the log ends at {end and end[0]}")
     head = await (heads.latest(conn) if size is None else heads.of_size(conn, size))
-    if head is None or (size is None and head.size < position):
-        raise NotSignedYet(f"position {position} is in the next checkpoint; none has it yet")
-    if head.size < position:
-        raise NoCheckpoint(f"the checkpoint of {size} events does not have position {position}")
+    if head is None or (size is None and head.size < last):
+        raise NotSignedYet(f"position {last} is in the next checkpoint; none has it yet")
+    if head.size < last:
+        raise NoCheckpoint(f"the checkpoint of {size} events does not have position {last}")
     await _must_be_there(conn, head)
-    nodes = merkle.inclusion_nodes(position - 1, head.size)
-    row = await (await conn.execute(_EVENT, (position,), binary=True)).fetchone()
-    if row is None:
-        raise LogChanged(f"position {position} is not there")
-    *fields, payload, previous = row
-    proof = InclusionProof(
-        position=position,
-        event=ProvenEvent.with_payload(payload, **dict(zip(_FIELDS, fields, strict=True))),
-        previous_hash=(previous or bytes(32)).hex(),
-        path=[b64encode(each).decode() for each in await tree.hashes_of(conn, nodes)],
-        checkpoint=head.note,
-    )
-    await _must_hold(conn, proof, head)
-    return proof
+    rows = await (await conn.execute(_EVENTS, (list(positions),), binary=True)).fetchall()
+    if len(rows) != len(positions):
+        raise LogChanged(f"some of the positions up to {last} are not there")
+    paths = [merkle.inclusion_nodes(position - 1, head.size) for position in positions]
+    nodes = list(dict.fromkeys(node for path in paths for node in path))
+    hashes = dict(zip(nodes, await tree.hashes_of(conn, nodes), strict=True))
+    proofs = []
+    for (*fields, payload, previous), position, path in zip(rows, positions, paths, strict=True):
+        proof = InclusionProof(
+            position=position,
+            event=ProvenEvent.with_payload(payload, **dict(zip(_FIELDS, fields, strict=True))),
+            previous_hash=(previous or bytes(32)).hex(),
+            path=[b64encode(hashes[node]).decode() for node in path],
+            checkpoint=head.note,
+        )
+        await _must_hold(conn, proof, head)
+        proofs.append(proof)
+    return proofs
 
 
 async def prove_consistency(conn: psycopg.AsyncConnection, old: int, new: int) -> ConsistencyProof:

@@ -3,6 +3,7 @@
 import typer
 
 from runtime.cli_commands.audit import (
+    bundles,
     comparing,
     proving,
     replaying,
@@ -22,3 +23,5 @@ app.command()(proving.check_proof)
 app.command()(proving.checkpoint)
 app.command("keys")(proving.keys_)
 app.command()(proving.rebuild_tree)
+app.command()(bundles.bundle)
+app.command()(bundles.check_bundle)

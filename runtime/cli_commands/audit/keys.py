@@ -43,6 +43,31 @@ def parsed(keys: Sequence[str] | None) -> "list[PublicKey]":
     return found
 
 
+def required(keys: Sequence[str] | None) -> "list[PublicKey]":
+    """As `parsed`, for checks without the log. Raises Failure if there is none."""
+    if not (known := parsed(keys)):
+        raise Failure(
+            "--key is missing: a proof proves as much as the key is known to be the log's",
+            Code.USAGE,
+        )
+    return known
+
+
+def held(file: Path | None, known: "Sequence[PublicKey]") -> "Checkpoint | None":
+    """The checkpoint in a file, if one is given, once its signature by one of these keys was
+    verified. Raises BadNote, BadSignature, OSError."""
+    from eventstore.proofs.notes import BadNote, BadSignature, parse
+
+    if file is None:
+        return None
+    try:
+        note = parse(read(file))
+        note.signed_by(known)
+    except (BadNote, BadSignature) as error:
+        raise type(error)(f"{file}: {error}") from None
+    return note.checkpoint
+
+
 def read(file: Path) -> str:
     """A small text file. Raises Failure, OSError."""
     with file.open("rb") as opened:
@@ -62,15 +87,16 @@ def checkpoint_of(url: str, file: Path, keys: Sequence[str] | None) -> "Checkpoi
     from eventstore.proofs.keys import known_keys_now
     from eventstore.proofs.notes import BadNote, BadSignature, parse
 
+    known = parsed(keys)
     try:
-        note = parse(read(file))
+        checkpoint = parse(read(file)).checkpoint
+        if not keys:
+            with connect(url, "ludoteca audit") as conn:
+                own = known_keys_now(conn, checkpoint.origin)
+            known = [each.key for each in own if each.may_sign(checkpoint.size)]
+        held(file, known)
     except BadNote as error:
         raise Failure(f"{file}: {error}", Code.USAGE) from None
-    with connect(url, "ludoteca audit") as conn:
-        own = known_keys_now(conn, note.checkpoint.origin)
-    try:
-        known = parsed(keys) or [each.key for each in own if each.may_sign(note.checkpoint.size)]
-        note.signed_by(known)
     except BadSignature as error:
-        raise Failure(f"{file}: {error}") from None
-    return note.checkpoint
+        raise Failure(str(error)) from None
+    return checkpoint

@@ -135,21 +135,12 @@ def check_proof(
       ludoteca audit check-proof proof.json --key ludoteca.log/6b1f…+c74f20a3+ARpc…
     """
     from eventstore.proofs import documents
-    from eventstore.proofs.notes import BadNote, BadSignature, parse
+    from eventstore.proofs.notes import BadNote, BadSignature
 
-    known = keys.parsed(key)
-    if not known:
-        raise Failure(
-            "--key is missing: a proof proves as much as the key is known to be the log's",
-            Code.USAGE,
-        )
+    known = keys.required(key)
     content = _read(file, documents.MAX_BYTES)
     try:
-        held = None
-        if checkpoint is not None:
-            note = parse(keys.read(checkpoint))
-            note.signed_by(known)
-            held = note.checkpoint
+        held = keys.held(checkpoint, known)
         checked = documents.check(documents.decode(content), known, held)
     except (documents.BadProof, BadNote, BadSignature) as error:
         if json:
