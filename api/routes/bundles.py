@@ -30,23 +30,23 @@ class DisclosureBody(Body):
     reason: Reason
 
 
-@router.get("/bundles/{subject_id}", response_class=Response, responses=_ANSWERS)
+@router.get("/bundles/{stream_id}", response_class=Response, responses=_ANSWERS)
 async def get_bundle(
-    subject_id: UUID, services: ServicesOf, _: Auditor, head: LogPosition
+    stream_id: UUID, services: ServicesOf, _: Auditor, head: LogPosition
 ) -> Response:
     """Return the evidence of an order, payment, wallet, transaction or shipment as one zip, without
     personal data: docs/proofs.md says what is in it. 409 `not_signed_yet` while one of its events
     is in no checkpoint. Requires AUDITOR or ADMIN."""
-    return await _bundle(services, await _gathered(services, subject_id), head, None)
+    return await _bundle(services, await _gathered(services, stream_id), head, None)
 
 
-@router.post("/bundles/{subject_id}", response_class=Response, responses=_ANSWERS)
+@router.post("/bundles/{stream_id}", response_class=Response, responses=_ANSWERS)
 async def disclose_bundle(
-    subject_id: UUID, body: DisclosureBody, services: ServicesOf, caller: Admin, head: LogPosition
+    stream_id: UUID, body: DisclosureBody, services: ServicesOf, caller: Admin, head: LogPosition
 ) -> Response:
     """Return the evidence with personal data. Who had it, of what, about whom and why is recorded
     in the log first. Requires ADMIN."""
-    gathered = await _gathered(services, subject_id)
+    gathered = await _gathered(services, stream_id)
     with proving():  # nothing is disclosed where there is no bundle
         await make(services.log, gathered, services.clock.now())
     persons = await persons_of(services.log, gathered.positions)

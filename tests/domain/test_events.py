@@ -25,6 +25,7 @@ OURS = {name: cls for name, cls in EVENTS.items() if cls.__module__.startswith("
 
 # wire name: payload; "?" may be absent, "!" is personal
 WIRE = {
+    "amendment.declared.v1": "position event_id stream_id name reading reason payload?",
     "disclosure.made.v1": "subject_kind subject_id person_ids reason",
     "audit.finding_opened.v1": "invariant subject detail at",
     "audit.finding_resolved.v1": "invariant subject at",

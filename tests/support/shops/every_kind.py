@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from commands.aggregates import ALL
+from commands.caller import Caller
 from eventstore.aggregate import Aggregate
 from eventstore.codec import kind_of
 from tests.support.servers.merchant import running_merchant
@@ -32,6 +33,7 @@ async def one_of_every_kind(shop: Shop) -> dict[str, UUID]:
         assert (await transfer(buyer, source, target, 100)).status_code == 201
         await put_in(buyer, await stocked(shop, seller, 1_000_000))
         assert (await check_out(buyer)).status_code == 201
+        await _audited(shop, buyer.id)
 
         found: dict[str, UUID] = {}
 
@@ -45,3 +47,13 @@ async def one_of_every_kind(shop: Shop) -> dict[str, UUID]:
         except TimeoutError:
             raise AssertionError(f"nothing here makes a stream of {await missing()}") from None
         return found
+
+
+async def _audited(shop: Shop, subject: UUID) -> None:
+    """What auditors leave in the log: a finding, a disclosure, an amendment that was withdrawn."""
+    admin = Caller("test", account_type="ADMIN")
+    await shop.commands.findings.open("an invariant", str(subject), "it does not hold", 1)
+    position = await shop.core.log.head()
+    await shop.commands.disclosures.disclose(admin, "wallet", subject, [], "a court asked")
+    await shop.commands.amendments.skip(admin, position, "to try it")
+    await shop.commands.amendments.withdraw(admin, position, "it was tried")
