@@ -44,7 +44,6 @@ SETTINGS: Mapping[str, str] = {
     "jit": "off",
     "wal_level": "replica",
     "max_wal_size": "1GB",
-    "wal_recycle": "off",  # files that are kept for later have what was deleted
     "fsync": "on",
     "timezone": "UTC",
     "log_timezone": "UTC",

@@ -11,7 +11,7 @@ that has not come to their events yet, or a transaction that may still read the 
 of them wait, and all of it is done again the next time.
 
 What is left once this is done: write-ahead log that the server keeps for others (archives,
-standbys, `wal_keep_size`), or recycles (`wal_recycle`); and backups (docs/privacy.md).
+standbys, `wal_keep_size`), and backups (docs/privacy.md).
 """
 
 import time
@@ -73,6 +73,11 @@ WHERE datname = current_database() AND query = '<insufficient privilege>'
     AND backend_type = 'client backend'
 """
 """Who may still read rows that were dead before the transaction %(xid)s: VACUUM keeps these."""
+
+_SWITCH = "SELECT pg_logical_emit_message(true, 'ludoteca', ''), pg_switch_wal()"
+"""There is no switch from a file with nothing in it."""
+_LAST_FILE = "SELECT max(name) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'"
+_IS_IN_USE = "SELECT pg_walfile_name(pg_current_wal_insert_lsn()) <= %s"
 
 
 class Erased(msgspec.Struct, frozen=True):
@@ -196,10 +201,19 @@ def _rewrite(conn: psycopg.Connection, schema: str, table: str) -> Iterable[str]
 
 
 def _cut_log(conn: psycopg.Connection) -> bool:
-    """Have the server go on in a new file of the write-ahead log, and remove those before. Returns
-    False if that is not allowed."""
+    """Have the server remove, or overwrite, its write-ahead log up to now. Returns False if that is
+    not allowed.
+
+    A checkpoint gives the names of later files to some of those that it no longer needs. They keep
+    what they have until the log comes to them: the rest of a file is filled with zeros when the log
+    is switched to the next.
+    """
     try:
-        conn.execute("SELECT pg_switch_wal()")
+        conn.execute(_SWITCH)
+        conn.execute("CHECKPOINT")
+        row = conn.execute(_LAST_FILE).fetchone()
+        while row and conn.execute(_IS_IN_USE, row).fetchone() == (True,):
+            conn.execute(_SWITCH)
         conn.execute("CHECKPOINT")
     except psycopg.errors.InsufficientPrivilege:
         return False

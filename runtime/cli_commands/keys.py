@@ -130,7 +130,7 @@ def erase(json: Json = False) -> None:
     ten minutes.
 
     The tables with keys and personal data are written anew, without dead rows, for which each is
-    locked (about a second per million persons); the write-ahead log is cut off; files of mails and
+    locked (some seconds per million persons); the write-ahead log is cut off; files of mails and
     push notifications on this machine are deleted. Exit code 1 if something is in the way, with
     what it is: then try again. docs/privacy.md says what no command can erase.
 

@@ -78,6 +78,25 @@ async def test_the_disk_shows_a_person_until_they_are_erased(
         assert (await ben.get("/api/v1/users/me")).json()["name"] == "Ben"
 
 
+async def test_files_of_the_write_ahead_log_that_are_kept_for_later_are_overwritten(
+    server: OwnPostgres, tmp_path: Path
+) -> None:
+    log_files, wanted = server.home / "postgres" / "pg_wal", needles(name=NAME)
+    async with shop_on(server, tmp_path) as shop:
+        ann = await shop.register(name=NAME)
+        await reached_by_read_models(shop)
+        with psycopg.connect(server.url, autocommit=True) as conn:
+            conn.execute("SELECT pg_switch_wal()")
+            conn.execute("CHECKPOINT")
+            row = conn.execute("SELECT pg_walfile_name(pg_current_wal_insert_lsn())").fetchone()
+        assert row is not None
+        assert {name > row[0] for name in in_files(log_files, wanted)["name"]} == {True}
+        await forgotten(shop, ann)
+        await reached_by_read_models(shop)
+        assert erased(server.url) == Erased(1)
+    assert in_files(log_files, wanted) == {}
+
+
 async def test_keys_that_were_stored_unwrapped_are_erased_once_they_are_wrapped(
     server: OwnPostgres, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """The program runs with exactly the rights that docs/operations.md lists."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,7 +11,10 @@ import pytest
 
 from eventstore.database.migrations import MigrationError
 from eventstore.database.postgres import connect
+from projections.engine.erasing import erase
+from projections.registry import read_models
 from runtime.migrate import migrate
+from runtime.wiring.codec import codec
 from tests.support.databases.log_dump import LogDump
 from tests.support.shops.gateway import open_shop
 
@@ -53,6 +57,35 @@ async def test_a_shop_runs_with_the_rights_that_are_documented(
         assert answer.status_code == 201, answer.text
         found = await buyer.get("/api/v1/orders", headers=await shop.reached())
         assert len(found.json()["items"]) == 1, found.text
+
+
+async def test_who_was_forgotten_is_erased_with_these_rights_and_the_log_cut_with_more(
+    modest: str, empty_database: str, user: str, tmp_path: Path
+) -> None:
+    migrate(modest)
+    async with open_shop(modest, tmp_path) as shop:
+        for more in ("", f"GRANT pg_monitor, pg_checkpoint TO {user}"):
+            buyer = await shop.register()
+            forgotten = await buyer.delete("/api/v1/users/me", params={"forget": True})
+            assert forgotten.status_code == 204, forgotten.text
+            await shop.client().get("/api/v1/games", headers=await shop.reached())
+            with psycopg.connect(empty_database, autocommit=True) as conn:
+                if more:
+                    conn.execute(more.encode())
+                    conn.execute(f"GRANT EXECUTE ON FUNCTION pg_switch_wal() TO {user}".encode())
+            with connect(modest, "test", role="") as conn:
+                await shop.eventually(lambda: asyncio.to_thread(reached, conn))
+                done = erase(conn, codec(), {each.projection.name: each for each in read_models()})
+            assert (done.persons, done.reasons, done.log_cut) == (1, (), bool(more))
+
+
+def reached(conn: psycopg.Connection) -> bool:
+    """Whether the accounts' read model has the whole log."""
+    row = conn.execute(
+        "SELECT position = (SELECT max(position) FROM log.events) FROM consumers.checkpoints"
+        " WHERE feed = 'users.2'"
+    ).fetchone()
+    return bool(row and row[0])
 
 
 @pytest.mark.parametrize(
