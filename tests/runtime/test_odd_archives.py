@@ -1,4 +1,4 @@
-"""Files that are no archives of a log, or only begin as one: they are told of, whatever they are."""
+"""Files that are no archive of a log, or only begin as one: they are named, whatever they are."""
 
 import json
 from pathlib import Path
@@ -33,6 +33,7 @@ def archive(tmp_path: Path) -> Path:
             "name": "test.noted.v1",
             "recorded_at": TIME,
             "actor": "test",
+            "hash": "",
             "payload": {},
         }
         for number in range(1, EVENTS + 1)
