@@ -7,6 +7,7 @@ from uuid import UUID
 
 import psycopg
 
+from eventstore.amendments import load
 from eventstore.codec import Codec
 from eventstore.consumers import checkpoints
 from eventstore.consumers.reader import Page
@@ -40,12 +41,12 @@ class RowsAreReplays:
         self._after: dict[str, tuple[Any, ...]] = {}
 
     def sample(self, moment: Moment, part: Part) -> Looked:
-        page = moment.page(part)
+        page, models = moment.page(part), self._foldable(moment)
         wanted = {
             model.projection.name: [*_touched(model, page), *self._next_rows(moment, model)]
-            for model in self._foldable(moment)
+            for model in models
         }
-        compared = _compared(moment, self._foldable(moment), wanted)
+        compared = _compared(moment, models, wanted)
         return Looked(len(compared), [each for each in compared.values() if each is not None])
 
     def again(self, moment: Moment, subjects: Sequence[str]) -> Judged:
@@ -78,11 +79,15 @@ class RowsAreReplays:
         return Looked(checked, suspects, names_all)
 
     def _foldable(self, moment: Moment) -> list[Registered]:
-        """The read models that can be read now, and whose rows are a table."""
+        """The read models that can be read now, whose rows are a table, and which have taken up all
+        amendments."""
+        amended = load(moment.conn).as_of(moment.head).upto
         return [
             model
             for model in self._models
-            if isinstance(model.store, PostgresTable) and model.projection.name in moment.active
+            if isinstance(model.store, PostgresTable)
+            and (feed := moment.active.get(model.projection.name)) is not None
+            and feed.amended == amended
         ]
 
     def _next_rows(self, moment: Moment, model: Registered) -> list[Key]:

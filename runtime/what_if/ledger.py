@@ -1,6 +1,7 @@
 """What other rules would have posted for orders' payments, beside what was posted."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 from uuid import UUID
@@ -158,6 +159,7 @@ def decide_again(
     """Compare all postings of payments whose orders were placed while the rules apply with what
     they would have been. Raises psycopg.OperationalError."""
     tally, position = Tally(), 0
+    streams = partial(read_streams, conn, codec, upto=upto)
     reader = Reader(codec, codec.names_of([TransactionPosted]))
     while position < upto and rules.of_orders:
         page, position = reader.next_page(conn, position, upto)
@@ -167,28 +169,27 @@ def decide_again(
             if isinstance(event, TransactionPosted) and event.order_id and event.payment_id
         ]
         for some in _in_parts(mine, AT_ONCE):
-            _tally(conn, codec, rules, some, upto, tally)
+            payments = {each.payment_id for _, each in some if each.payment_id}
+            _tally(streams, rules, some, _event_ids(conn, codec, list(payments)), tally)
         progress(position, upto)
     return tally.change()
 
 
 def _tally(
-    conn: psycopg.Connection,
-    codec: Codec,
+    streams: Callable[[Iterable[UUID]], Mapping[UUID, Page]],
     rules: Rules,
     posted: Sequence[tuple[Placed, TransactionPosted]],
-    upto: int,
+    ids: Mapping[int, UUID],
     tally: Tally,
 ) -> None:
-    orders = read_streams(conn, codec, {each.order_id for _, each in posted if each.order_id}, upto)
+    orders = streams({each.order_id for _, each in posted if each.order_id})
     placed = {
         order_id: order
         for order_id, page in orders.items()
         if page and rules.apply_at(page[0][0].occurred_at) and (order := folded(ORDER, page))
     }
     wanted = {each.payment_id for _, each in posted if each.order_id in placed and each.payment_id}
-    payments = read_streams(conn, codec, wanted, upto)
-    ids = _event_ids(conn, codec, list(wanted))
+    payments = streams(wanted)
     would_be = {
         posting_id: entries
         for page in payments.values()

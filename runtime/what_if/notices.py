@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from uuid import UUID
 
@@ -46,8 +47,9 @@ def decide_again(
         return []
     ids = list(_stocks(conn, codec, upto))
     found: list[NoticeChange] = []
+    streams = partial(read_streams, conn, codec, upto=upto)
     for start in range(0, len(ids), AT_ONCE):
-        for page in read_streams(conn, codec, ids[start : start + AT_ONCE], upto).values():
+        for page in streams(ids[start : start + AT_ONCE]).values():
             found += changes(rules, page)
         progress(min(start + AT_ONCE, len(ids)), len(ids))
     return sorted(found, key=lambda each: each.position)

@@ -12,11 +12,13 @@ import msgspec
 import psycopg
 import pytest
 
+from domain.amendments import AmendmentDeclared
 from domain.ids import library_id, stock_id
 from domain.inventory import ReservationReleased, Reserved
 from domain.ledger import Entry, TransactionPosted, move, transaction_id
 from domain.library import LibraryGameAdded, LibraryGameRemoved
 from domain.times import LATEST
+from eventstore import amendments
 from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
 from kit.clock import SYSTEM_CLOCK
@@ -378,6 +380,29 @@ def test_what_is_broken_by_hand_is_found_and_what_is_mended_is_resolved(
             if (each["invariant"], each["subject"]) == (invariant, subject)
         ]  # fmt: skip
         assert [each["times"] for each in resolved] == [1]
+
+
+def test_an_event_is_judged_as_it_was_amended(shop: Shop) -> None:
+    """A game that nobody bought, by an event that is then declared to be skipped."""
+    owner, game = uuid4(), uuid4()
+    shelf = library_id(owner)
+    granted = LibraryGameAdded(owner, game, uuid4(), "Free", SYSTEM_CLOCK.now())
+    shop.happened(shelf, granted)
+    subject = f"{shelf} {game}"
+    eventually(
+        lambda: shop.subjects("owned_game_was_bought"), lambda found: subject in found, WITHIN
+    )
+    ((position, event_id),) = shop.run(
+        "SELECT position, event_id FROM log.events WHERE stream_id = %s", shelf
+    )
+    shop.happened(
+        amendments.STREAM,
+        AmendmentDeclared(position, event_id, shelf, granted.NAME, "skip", "by hand"),
+    )
+    eventually(
+        lambda: shop.subjects("owned_game_was_bought"), lambda found: subject not in found, WITHIN
+    )
+    assert shop.subjects("rows_equal_replay") == []
 
 
 def test_what_stays_broken_is_told_by_command_page_and_metric(shop: Shop) -> None:
