@@ -100,12 +100,16 @@ SAYS_NOTHING_OF_THE_LOG = {
     "projections.engine.replaying.Replay",
     "projections.changes.WatchedFold",
     "queries.own_writes.ReadYourWrites",  # within one request
+    "queries.differences._Noted",
+    "queries.differences._Row",
+    "queries.past.PastTables",  # when tables were used; each query checks whose history they are
     "queries.why._Causes",
     "queries.why._Watched",
     "queries.tables.Tables",  # names of tables, checked by each query
     "runtime.processes.graceful.TlsServer",  # handshakes under way
     "runtime.self_audit.replayed.RowsAreReplays",  # keys to go on from, whether they exist or not
     "runtime.wiring.gateway.Rebuilder",  # tasks under way
+    "runtime.wiring.past.PastBuilder",  # tasks under way, which look at the log's history
     "commands.payment_reconciliation._Reconciler",  # within one command
     "runtime.load.csv_records.Records",  # another program
 }

@@ -14,10 +14,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 
+from domain.catalog import GameUpdated
 from domain.identity import UserForgotten
 from eventstore.database.postgres import connect
 from kit.forgotten import FORGOTTEN
 from projections.engine import past
+from projections.models.games import Games
 from projections.registry import TABLES, read_models
 from queries import (
     cart_analytics,
@@ -45,6 +47,7 @@ from tests.support.events.history import BUYER, START, game_created, registered,
 from tests.support.shops.commands import until
 from tests.support.shops.projected import CODEC, Shop, model, open_shop, projecting
 
+GAMES_VERSION = Games.version
 ALWAYS = (START - timedelta(days=4_000)).date(), (START + timedelta(days=4_000)).date()
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 NO_BOUNDS = Bounds(1_000, 2**40, 1e9)
@@ -121,7 +124,7 @@ CART_LISTS = {"cart", "carts by seller", "carts by game"}
 
 
 @settings(
-    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps=STEPS, share=st.floats(0, 1))
 @example(steps=EVERYTHING, share=0.8)
@@ -191,6 +194,29 @@ async def test_what_is_not_complete_is_built_again(idle_shop: Shop) -> None:
         with connect(idle_shop.url, "test") as conn:
             conn.execute(harm.format(schema, model("games").storage).encode())
         assert await listed_titles(at) == ["A"], harm
+
+
+async def test_what_cannot_be_applied_is_left_out_with_what_follows(idle_shop: Shop) -> None:
+    await idle_shop.happened(some_id("A"), game_created(title="A"))
+    broken = await idle_shop.happened(some_id("A"), GameUpdated(title="A 2"))
+    with psycopg.connect(idle_shop.url, autocommit=True) as conn:
+        conn.execute("ALTER TABLE log.events DISABLE TRIGGER append_only")
+        conn.execute("UPDATE log.events SET payload = '[]' WHERE position = %s", [broken])
+        conn.execute("ALTER TABLE log.events ENABLE ALWAYS TRIGGER append_only")
+    last = await idle_shop.happened(some_id("A"), GameUpdated(title="A 3"))
+    assert await listed_titles(past_of(idle_shop).at(last)) == ["A"]
+
+
+async def test_another_version_of_a_read_model_has_its_own_table(
+    idle_shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await _two_games(idle_shop)
+    assert await listed_titles(past_of(idle_shop).at(first)) == ["A"]
+    monkeypatch.setattr(Games, "version", 99)
+    assert await listed_titles(past_of(idle_shop).at(first)) == ["A"]
+    with connect(idle_shop.url, "test") as conn:
+        (found,) = past.moments(conn)
+    assert {each.storage for each in found.models} == {f"games_{GAMES_VERSION}", "games_99"}
 
 
 async def test_several_processes_build_a_moment_once(idle_shop: Shop) -> None:
