@@ -18,6 +18,16 @@ from eventstore.log import IdempotencyKey
 from eventstore.postgres_log import PostgresLog
 from eventstore.unit_of_work import UnitOfWork
 
+_NO_PAYLOAD = (
+    msgspec.MsgspecError,
+    ValueError,
+    TypeError,
+    LookupError,
+    OverflowError,  # a number of too many digits
+    RecursionError,
+)
+"""What encoding and decoding raise for a payload that is none of an event's type."""
+
 
 class AmendmentCommands:
     """`log` has the events that are amended."""
@@ -81,7 +91,7 @@ class AmendmentCommands:
             codec.decode(env.name, sealed, env.stream_id, keys.get)
         except MissingKey as error:
             raise Invalid("invalid_payload", str(error)) from error
-        except (msgspec.MsgspecError, ValueError, TypeError, LookupError) as error:
+        except _NO_PAYLOAD as error:
             detail = f"this is no payload of {env.name}: {error}"
             raise Invalid("invalid_payload", detail) from error
         return sealed.decode()

@@ -91,6 +91,13 @@ class Amendments:
             return self
         return Amendments([each for each in self._declared if each[0] <= position])
 
+    def declared_at(self, position: int) -> int | None:
+        """The position of the declaration by which the event at this position is read; None for one
+        that is read as it was recorded."""
+        if position not in self._payloads:
+            return None
+        return next(at for at, each in reversed(self._declared) if each.position == position)
+
     def since(self, position: int) -> list[Declared]:
         """What was declared after a position."""
         return [each for at, each in self._declared if at > position]

@@ -237,12 +237,13 @@ class PostgresLogReader:
 
     async def decode(self, rows: Sequence[Raw]) -> list[Recorded]:
         """Decode payloads to events, with the keys that their persons still have."""
-        amendments = await self._amendments()
+        amendments = await self.read_by()
         persons = persons_in(self.codec, amended(rows, amendments) if amendments else rows)
         keys = await self.keys.get(persons) if persons else {}
         return decode(self.codec, rows, keys, amendments)
 
-    async def _amendments(self) -> Amendments:
+    async def read_by(self) -> Amendments:
+        """The amendments by which events are read."""
         return await self.amendments.current() if self._read_by is None else self._read_by
 
     async def as_of(self, position: int) -> Self:
@@ -254,7 +255,7 @@ class PostgresLogReader:
 
     async def decode_closed(self, rows: Sequence[Raw]) -> list[Recorded]:
         """As `decode`, without any person's key."""
-        return decode(self.codec, rows, {}, await self._amendments())
+        return decode(self.codec, rows, {}, await self.read_by())
 
     async def decode_each(self, rows: Sequence[Raw]) -> list[Recorded]:
         """As `decode`, with Unreadable in place of an event that cannot be decoded."""

@@ -71,12 +71,14 @@ class Event(msgspec.Struct, frozen=True):
 
 class Step(msgspec.Struct, frozen=True):
     """An event that changed the field, from what to what (None: there was, or is, no such value),
-    and what caused it: the direct cause first, the request's own event last."""
+    and what caused it: the direct cause first, the request's own event last. `amended_at` is the
+    position at which it was declared that the event is read with another payload."""
 
     event: Event
     before: Any
     after: Any
     causes: Sequence[Event]
+    amended_at: int | None = None
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -157,7 +159,7 @@ async def why(
 
 
 async def _explained(log: PostgresLog, watched: "_Watched", row_id: str, upto: int) -> Why:
-    causes = _Causes(log)
+    causes, amendments = _Causes(log), await log.read_by()
     return Why(
         model=watched.model.name,
         key=row_id,
@@ -166,7 +168,13 @@ async def _explained(log: PostgresLog, watched: "_Watched", row_id: str, upto: i
         exists=watched.exists,
         value=watched.value,
         steps=[
-            Step(_event(env), before, after, await causes.of(env))
+            Step(
+                _event(env),
+                before,
+                after,
+                await causes.of(env),
+                amendments.declared_at(env.position),
+            )
             for env, before, after in watched.changes
         ],
         left_out=watched.count - len(watched.changes),

@@ -34,12 +34,14 @@ class CauseView(Answer):
 
 class StepView(Answer):
     """An event that changed the field. `causes` begins with the direct cause and ends with the
-    request's own event; it is empty where the event is the request's own."""
+    request's own event; it is empty where the event is the request's own. `amended_at` is the
+    position at which it was declared that the event is read with another payload."""
 
     event: CauseView
     before: Any
     after: Any
     causes: Sequence[CauseView]
+    amended_at: int | None
 
 
 class StopView(Answer):

@@ -19,7 +19,13 @@ EDGE = edge(create_app(services()))
 LEAVES = [each for each in EDGE if isinstance(each, Leaf)]
 LISTS = [each for each in EDGE if isinstance(each, Many)]
 
-SAFE_BY_TYPE: tuple[Any, ...] = (UUID, bool, bytes, UploadFile)
+SAFE_BY_TYPE: tuple[Any, ...] = (
+    UUID,
+    bool,
+    bytes,
+    UploadFile,
+    dict[str, Any],  # a corrected payload, which its event's type judges: test_amendments.py
+)
 EAST, WEST = timezone(timedelta(hours=14)), timezone(timedelta(hours=-14))
 MOMENTS = [
     "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "1999-12-31T23:59:59Z",

@@ -115,6 +115,8 @@ def _lines(found: "Why") -> Iterator[str]:
 def _step(step: "Step") -> Iterator[str]:
     yield f"{_text(step.before)} → {_text(step.after)}"
     yield f"  {_event(step.event)}"
+    if step.amended_at is not None:
+        yield f"  read as it was amended at position {step.amended_at}"
     for cause in step.causes:
         yield f"  because of {_event(cause)}"
     origin = step.causes[-1] if step.causes else step.event
