@@ -71,18 +71,30 @@ async def _look_at_samples(core: Core, models: Sequence[Registered], followed: F
         auditor = Auditor(conn, core.log.codec, models, core.clock, grace, followed)
         auditor.settled = int(await _one(core.log.pool, _SETTLED, SAMPLE) or 0)
         auditor.rolled = random.randrange(await core.log.head() + 1)  # noqa: S311 - no secret
+        trouble = ""
         while True:
             stop_if_cancelled()
             began = time.monotonic()
-            try:
-                report = await asyncio.to_thread(auditor.sample)
-                await record(core.log.pool, core.commands.findings, report, SAMPLE)
-            except Exception as error:
-                if is_away(error):
-                    raise
-                logger.exception("the audit could not look at a sample, or record what it found")
+            before, trouble = trouble, await _look_at_sample(core, auditor)
+            if trouble and trouble != before:
+                logger.warning("the audit could not look at everything: %s", trouble)
             took = time.monotonic() - began
             await asyncio.sleep(max(settings.self_audit_seconds, took * (1 / SHARE - 1)))
+
+
+async def _look_at_sample(core: Core, auditor: Auditor) -> str:
+    """Look at a sample, and record what was found. Returns what could not be done, and why: the log
+    may not be writable, a read model not be there yet. Raises AWAY."""
+    try:
+        report = await asyncio.to_thread(auditor.sample)
+        await record(core.log.pool, core.commands.findings, report, SAMPLE)
+    except Exception as error:
+        if is_away(error):
+            raise
+        return repr(error)
+    return "; ".join(
+        f"{each.invariant}: {each.failure}" for each in report.outcomes if each.failure
+    )
 
 
 async def _look_at_everything(core: Core) -> None:

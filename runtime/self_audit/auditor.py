@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
@@ -103,6 +103,7 @@ class Auditor:
         self._clock = clock
         self._grace = grace
         self._followed = followed or Followed()
+        self._failed: set[str] = set()
         self.invariants: Sequence[Invariant] = (
             LEDGER_TRANSACTION,
             TRIAL_BALANCE,
@@ -132,6 +133,31 @@ class Auditor:
         ) as moment:
             yield moment
 
+    def _timed(
+        self,
+        invariant: Invariant,
+        context: AbstractContextManager[object],
+        look: Callable[[], Outcome],
+    ) -> Outcome:
+        """The outcome of a look with its time. One that fails does not stop the others, and is
+        logged once. Raises psycopg.OperationalError."""
+        began = time.monotonic()
+        try:
+            with context:
+                outcome = look()
+        except NotReady as error:
+            outcome = Outcome(invariant.name, invariant.meaning, failure=str(error))
+        except psycopg.OperationalError:
+            raise
+        except Exception as error:  # whatever a broken row or event does to it
+            if invariant.name not in self._failed:
+                logger.exception("the invariant %s could not be looked at", invariant.name)
+            self._failed.add(invariant.name)
+            outcome = Outcome(invariant.name, invariant.meaning, failure=repr(error))
+        else:
+            self._failed.discard(invariant.name)
+        return msgspec.structs.replace(outcome, seconds=time.monotonic() - began)
+
     # -- samples -----------------------------------------------------------------------------------
 
     def sample(self) -> Report:
@@ -147,7 +173,7 @@ class Auditor:
                     subject: id for (name, subject), id in known.items() if name == invariant.name
                 }
                 look = partial(_sampled, moment, invariant, part, mine)
-                outcomes.append(_timed(invariant, moment.conn, look))
+                outcomes.append(self._timed(invariant, moment.conn.transaction(), look))
             return Report(moment.head, moment.settled, ranges, outcomes, known)
 
     def _next_ranges(self, moment: Moment) -> list[Range]:
@@ -173,7 +199,7 @@ class Auditor:
             if only and invariant.name not in only:
                 continue
             look = partial(self._whole_of, invariant, known, progress)
-            outcomes.append(_timed(invariant, None, look))
+            outcomes.append(self._timed(invariant, nullcontext(), look))
         with self.moment() as moment:
             return Report(head, moment.settled, [(0, head)], outcomes, known)
 
@@ -232,28 +258,6 @@ def _outcome(
         gone,
         unsettled,
     )
-
-
-def _timed(
-    invariant: Invariant, conn: psycopg.Connection | None, look: Callable[[], Outcome]
-) -> Outcome:
-    """The outcome of a look with its time, within a savepoint if it is in a transaction. One that
-    fails does not stop the others. Raises psycopg.OperationalError."""
-    began = time.monotonic()
-    try:
-        if conn is None:
-            outcome = look()
-        else:
-            with conn.transaction():
-                outcome = look()
-    except NotReady as error:
-        outcome = Outcome(invariant.name, invariant.meaning, failure=str(error))
-    except psycopg.OperationalError:
-        raise
-    except Exception as error:  # whatever a broken row or event does to it
-        logger.exception("the invariant %s could not be looked at", invariant.name)
-        outcome = Outcome(invariant.name, invariant.meaning, failure=repr(error))
-    return msgspec.structs.replace(outcome, seconds=time.monotonic() - began)
 
 
 def _open_findings(moment: Moment) -> dict[tuple[str, str], UUID]:

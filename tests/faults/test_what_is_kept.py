@@ -107,7 +107,9 @@ SAYS_NOTHING_OF_THE_LOG = {
     "queries.why._Watched",
     "queries.tables.Tables",  # names of tables, checked by each query
     "runtime.processes.graceful.TlsServer",  # handshakes under way
+    "runtime.self_audit.auditor.Auditor",  # what was said of failures
     "runtime.self_audit.replayed.RowsAreReplays",  # keys to go on from, whether they exist or not
+    "runtime.what_if.ledger.Tally",  # within one command
     "runtime.wiring.gateway.Rebuilder",  # tasks under way
     "runtime.wiring.past.PastBuilder",  # tasks under way, which look at the log's history
     "commands.payment_reconciliation._Reconciler",  # within one command
