@@ -1,16 +1,28 @@
 """Up to which position everything has followed, told from earlier moments."""
 
 import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.findings import MAX_DETAIL, FindingOpened, evolve, open_finding, resolve
-from runtime.self_audit.moment import DEPTH, REACTORS, Followed
+from eventstore.consumers import checkpoints
+from eventstore.database.postgres import connect
+from kit.clock import SYSTEM_CLOCK
+from projections.registry import read_models
+from runtime.self_audit.auditor import Auditor
+from runtime.self_audit.invariant import Judged, Looked, Moments, Progress
+from runtime.self_audit.moment import DEPTH, REACTORS, Followed, Moment, Part
 from runtime.settings import Settings
+from runtime.wiring.codec import codec
 from runtime.wiring.core import open_core
 from runtime.wiring.work import open_queues, reactors_of
+from tests.support.shops.commands import Shop
 
 
 async def test_the_reactors_that_it_waits_for_are_those_of_a_worker(
@@ -86,3 +98,71 @@ def test_a_long_detail_is_shortened() -> None:
     (opened,) = open_finding(None, invariant="x", subject="y", detail="z" * 5000, at=3)
     assert isinstance(opened, FindingOpened)
     assert len(opened.detail) == MAX_DETAIL
+
+
+# -- looking ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def auditing(shop: Shop) -> Iterator[Auditor]:
+    """An auditor of a shop at rest, whose reactors have reacted to everything."""
+    shop.project()
+    with connect(shop.url, "test") as conn:
+        for name in REACTORS:
+            checkpoints.register(conn, name, 1, "", checkpoints.head(conn))
+        yield Auditor(conn, codec(), read_models(), SYSTEM_CLOCK, timedelta(days=1))
+
+
+class Failing:
+    """An invariant whose query the server cannot answer."""
+
+    name, meaning = "failing", "It cannot be looked at."
+
+    def sample(self, moment: Moment, part: Part) -> Looked:
+        moment.conn.execute("SELECT 1 / 0")
+        raise AssertionError(part)
+
+    def whole(self, moments: Moments, progress: Progress) -> Looked:
+        progress(0, 1)
+        with moments() as moment:
+            return self.sample(moment, moment.part())
+
+    def again(self, moment: Moment, subjects: Sequence[str]) -> Judged:
+        raise AssertionError(moment, subjects)
+
+
+def test_an_invariant_that_cannot_be_looked_at_does_not_stop_the_others(database: str) -> None:
+    shop = Shop(database)
+    shop.list_games(3)
+    with auditing(shop) as auditor:
+        auditor.invariants = [Failing(), *auditor.invariants]
+        for report in (auditor.sample(), auditor.whole(lambda _what, _done, _all: None)):
+            failing, *others = report.outcomes
+            assert "division by zero" in failing.failure
+            assert not any(each.failure or each.violations for each in others)
+            assert sum(each.checked for each in others) > 0
+
+
+def test_what_a_read_model_has_in_quarantine_is_no_finding(database: str) -> None:
+    shop = Shop(database)
+    shop.list_games(3)
+    shop.poison()
+    with auditing(shop) as auditor:
+        for report in (auditor.sample(), auditor.whole(lambda _what, _done, _all: None)):
+            assert [each for each in report.outcomes if each.violations or each.failure] == []
+
+
+def test_samples_go_round_the_whole_log(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.self_audit.auditor.ROLLED", 4)
+    monkeypatch.setattr("runtime.self_audit.auditor.WINDOW", 3)
+    shop = Shop(database)
+    shop.list_games(10)
+    with auditing(shop) as auditor:
+        ranges = [tuple(auditor.sample().ranges) for _ in range(5)]
+    assert ranges == [
+        ((0, 3), (0, 4)),
+        ((3, 6), (4, 8)),
+        ((6, 9), (8, 10)),
+        ((9, 10), (0, 4)),
+        ((4, 8),),
+    ]
