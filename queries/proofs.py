@@ -32,6 +32,12 @@ class Proofs:
             raise NoCheckpoint("no checkpoint was signed yet")
         return head
 
+    async def signed(self) -> int:
+        """How many events the latest checkpoint has."""
+        async with self._pool.connection() as conn:
+            head = await heads.latest(conn)
+        return 0 if head is None else head.size
+
     async def keys(self) -> Sequence[KnownKey]:
         """The public keys, the oldest first; none while the log is empty."""
         async with self._pool.connection() as conn:

@@ -12,8 +12,10 @@ from api.fields import Answer, Page, Time
 from api.proving import proving
 from api.reading import BEYOND_EVERY_LOG, Limit, LogPosition
 from api.services import ServicesOf
+from domain.errors import Conflict
 from eventstore.proofs.documents import Proof, encode
 from eventstore.proofs.heads import Head
+from eventstore.proofs.signing import sign_checkpoint
 from queries.proofs import Proofs
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
@@ -22,6 +24,10 @@ SizeInPath = Annotated[int, Path(ge=1, lt=2**63, description="How many events it
 Before = Annotated[
     int, Query(alias="cursor", ge=1, lt=2**63, description="`next_cursor` of the previous page.")
 ]
+
+
+MOST_UNSIGNED = 50_000
+"""So many events are verified and signed within a request, in a fraction of a second."""
 
 
 async def _proofs(services: ServicesOf) -> Proofs:
@@ -110,6 +116,19 @@ async def list_checkpoints(
     following = str(found[-1].number) if len(found) == limit else None
     page = {"items": [_view(each) for each in found], "next_cursor": following}
     return page_answer(request, Page[CheckpointView].model_validate(page), head)
+
+
+@router.post("/checkpoints", status_code=201, response_model=CheckpointView)
+async def sign_now(services: ServicesOf, proofs: ProofsOf, _: Auditor) -> Response:
+    """Sign a checkpoint of the log as it is now, and return it; the latest one if nothing was
+    appended since. 409 `not_signed_yet` while the worker has much to sign. Requires AUDITOR or
+    ADMIN."""
+    end = await services.log.head()
+    if end - await proofs.signed() > MOST_UNSIGNED:
+        raise Conflict("not_signed_yet", "the worker has much to sign: wait for its checkpoint")
+    with proving():
+        head = await sign_checkpoint(services.log)
+    return answer(_view(head), status=201, position=head.size)
 
 
 @router.get("/checkpoints/latest", response_model=CheckpointView)

@@ -18,6 +18,7 @@ from eventstore.proofs.notes import PublicKey, SigningKey
 logger = logging.getLogger(__name__)
 
 _KEYS = "SELECT number, public, since FROM log.tree_keys ORDER BY number"
+_NEWEST = "SELECT coalesce(max(number), 0) FROM log.tree_keys"
 _ADD = """
 INSERT INTO log.tree_keys (number, public, since) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING
 """
@@ -54,20 +55,39 @@ def _known(rows: Sequence[tuple[int, bytes, int]], origin: str) -> list[KnownKey
     ]
 
 
-async def current_key(pool: AsyncConnectionPool, origin: str) -> SigningKey:
-    """The key that signs now; made if there is none, or its secret was lost."""
+class SigningKeys(msgspec.Struct, frozen=True):
+    """The key that signs now and its number; and the one before, if its secret is there: it vouches
+    for the current one."""
+
+    number: int
+    current: SigningKey
+    previous: SigningKey | None
+
+
+async def signing_keys(pool: AsyncConnectionPool, origin: str) -> SigningKeys:
+    """The keys to sign with. The first is made if there is none, and another one if the secret of
+    the current one was lost."""
     async with pool.connection() as conn:
         known = await known_keys(conn, origin)
     if not known:
-        return await add_key(pool, origin, 1, since=0)
+        return SigningKeys(1, await add_key(pool, origin, 1, since=0), None)
     last = known[-1]
     key = await _key(pool, origin, last.number)
     if key.public != last.key:
         logger.error(
             "the secret of the key that signs checkpoints was lost: another key signs from now on"
         )
-        return await add_key(pool, origin, last.number + 1, since=last.since)
-    return key
+        await add_key(pool, origin, last.number + 1, since=last.since)
+        return await signing_keys(pool, origin)
+    before = await _key(pool, origin, last.number - 1) if len(known) > 1 else None
+    vouches = before is not None and before.public == known[-2].key
+    return SigningKeys(last.number, key, before if vouches else None)
+
+
+async def newest(conn: psycopg.AsyncConnection) -> int:
+    """The number of the newest key, 0 when there is none."""
+    row = await (await conn.execute(_NEWEST)).fetchone()
+    return int(row[0]) if row else 0
 
 
 async def add_key(pool: AsyncConnectionPool, origin: str, number: int, since: int) -> SigningKey:

@@ -10,8 +10,8 @@ from eventstore.postgres_log import PostgresLog
 from eventstore.proofs import heads, tree
 from eventstore.proofs.frontier import Frontier
 from eventstore.proofs.heads import Head, LogChanged
-from eventstore.proofs.keys import add_key, current_key, known_keys
-from eventstore.proofs.notes import Checkpoint, SigningKey, sign
+from eventstore.proofs.keys import SigningKeys, add_key, newest, signing_keys
+from eventstore.proofs.notes import Checkpoint, SigningKey, parse, sign
 from eventstore.proofs.origin import origin
 from eventstore.proofs.walking import Walk
 
@@ -31,19 +31,17 @@ async def sign_checkpoint(log: PostgresLog) -> Head:
     Raises NothingToSign; LogChanged when the log is not what was signed, or does not fit its chain;
     psycopg.Error.
     """
-    return await _sign(log, [await current_key(log.pool, await _origin(log))])
+    return await _sign(log, again=False)
 
 
 async def rotate_key(log: PostgresLog) -> Head:
     """Have another key sign from now on. Signs a checkpoint with both, by which whoever trusts the
     old key knows the new one. Raises as `sign_checkpoint`."""
+    last = await sign_checkpoint(log)
     name = await _origin(log)
-    old = await current_key(log.pool, name)
-    last = await _sign(log, [old])
-    async with log.pool.connection() as conn:
-        number = (await known_keys(conn, name))[-1].number + 1
-    new = await add_key(log.pool, name, number, since=last.size)
-    return await _sign(log, [old, new], again=True)
+    now = await signing_keys(log.pool, name)
+    await add_key(log.pool, name, now.number + 1, since=last.size)
+    return await _sign(log, again=True)
 
 
 async def rebuild_tree(log: PostgresLog) -> int:
@@ -68,19 +66,41 @@ async def _origin(log: PostgresLog) -> str:
     return name
 
 
-async def _sign(log: PostgresLog, keys: list[SigningKey], *, again: bool = False) -> Head:
-    async with log.pool.connection() as conn, conn.transaction():
-        await conn.execute(_LOCK)
-        last = await _last(conn)
-        row = await (await conn.execute(_END)).fetchone()
-        size = row[0] if row else 0
-        if last is not None and last.size == size and not again:
-            return last
-        edge = await _edge(conn, last)
-        begun = ChainVerifier(last.size, last.hash) if last else ChainVerifier()
-        edge = await _extend(conn, edge, begun, size)
-        note = sign(Checkpoint(keys[0].public.name, size, edge.root), keys)
-        return await heads.add(conn, size, edge.root, begun.hash, note)
+async def _sign(log: PostgresLog, *, again: bool) -> Head:
+    """Sign; `again` also if nothing was appended."""
+    name = await _origin(log)
+    while True:
+        keys = await signing_keys(log.pool, name)
+        async with log.pool.connection() as conn, conn.transaction():
+            await conn.execute(_LOCK)
+            if await newest(conn) == keys.number:  # else it was rotated meanwhile
+                return await _signed(conn, name, keys, again=again)
+
+
+async def _signed(
+    conn: psycopg.AsyncConnection, name: str, keys: SigningKeys, *, again: bool
+) -> Head:
+    last = await _last(conn)
+    row = await (await conn.execute(_END)).fetchone()
+    size = row[0] if row else 0
+    if last is not None and last.size == size and not again:
+        return last
+    edge = await _edge(conn, last)
+    verifier = ChainVerifier(last.size, last.hash) if last else ChainVerifier()
+    edge = await _extend(conn, edge, verifier, size)
+    note = sign(Checkpoint(name, size, edge.root), _who_sign(keys, last))
+    return await heads.add(conn, size, edge.root, verifier.hash, note)
+
+
+def _who_sign(keys: SigningKeys, last: Head | None) -> list[SigningKey]:
+    """The key; its first checkpoint is also signed by the one before, whatever came between its
+    making and this."""
+    has_signed = last is not None and keys.current.public.id in {
+        line.key_id for line in parse(last.note).signatures
+    }
+    if has_signed or keys.previous is None:
+        return [keys.current]
+    return [keys.previous, keys.current]
 
 
 async def _last(conn: psycopg.AsyncConnection) -> Head | None:

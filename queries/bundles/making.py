@@ -12,7 +12,7 @@ from eventstore.database.release import RELEASE
 from eventstore.decoding import Raw, persons_in, raw_rows
 from eventstore.pages import COLUMNS
 from eventstore.postgres_log import PostgresLog
-from eventstore.proofs.keys import current_key
+from eventstore.proofs.keys import signing_keys
 from eventstore.proofs.notes import parse, sign
 from eventstore.proofs.proving import prove_events
 from queries.bundles.contents import (
@@ -100,8 +100,8 @@ async def make(
     files[SUMMARY] = summary(manifest, note, tables_of(proofs), log.codec.meaning)
     listed = {name: digest(content) for name, content in sorted(files.items())}
     files[MANIFEST] = formatted(msgspec.structs.replace(manifest, files=listed))
-    key = await current_key(log.pool, note.checkpoint.origin)
-    files[SIGNATURE] = sign(signed_text(files[MANIFEST]), [key]).encode()
+    keys = await signing_keys(log.pool, note.checkpoint.origin)
+    files[SIGNATURE] = sign(signed_text(files[MANIFEST]), [keys.current]).encode()
     return _zipped(files)
 
 

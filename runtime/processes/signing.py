@@ -53,6 +53,8 @@ class Signer:
         self._witness = witness
         self._held: int | None = None
         """The size that the witness has, once it has told."""
+        self._written = 0
+        """The number of the last checkpoint that is a file."""
         self._try_again = 0.0
         self._pause = LOOK_SECONDS
 
@@ -65,10 +67,12 @@ class Signer:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def write_missing(self) -> None:
-        """Write the files that a crash or another process left out."""
+        """Write the files that a crash, or another process that signed, left out."""
         async with self._log.pool.connection() as conn:
             known = await heads.page(conn, _EVER, _FILES)
-        await asyncio.to_thread(self._files.write, known)
+        new = [head for head in known if head.number > self._written]
+        await asyncio.to_thread(self._files.write, new)
+        self._written = max((head.number for head in known), default=0)
 
     async def look(self) -> None:
         """Sign a checkpoint if one is due, and post the latest one unless the witness has it.
@@ -79,8 +83,11 @@ class Signer:
             logger.error("no checkpoint is signed: %s", error)
             await asyncio.sleep(ALERT_SECONDS)
             return
-        if head is not None:
-            await self._post(head)
+        if head is None:
+            return
+        if head.number > self._written:
+            await self.write_missing()
+        await self._post(head)
 
     async def _signed(self) -> Head | None:
         """The latest checkpoint, made now if it is due."""
@@ -90,11 +97,9 @@ class Signer:
         if last is not None and not self._is_due(last, end):
             return last
         try:
-            head = await sign_checkpoint(self._log)
+            return await sign_checkpoint(self._log)
         except NothingToSign:
             return None
-        await asyncio.to_thread(self._files.write, [head])
-        return head
 
     def _is_due(self, last: Head, end: int) -> bool:
         """Also when the log has gone back before it."""

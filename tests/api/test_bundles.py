@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from eventstore.proofs.keys import current_key, known_keys
+from eventstore.proofs.keys import known_keys, signing_keys
 from eventstore.proofs.notes import PublicKey, SigningKey, parse, sign
 from eventstore.proofs.origin import origin
 from eventstore.proofs.signing import sign_checkpoint
@@ -163,7 +163,7 @@ async def test_nor_does_the_logs_own_key_make_it_say_what_the_events_do_not(
     shop: Shop, order: str, auditor: Person, tmp_path: Path
 ) -> None:
     files, keys = _files(await _bundle(shop, auditor, order)), await _keys(shop)
-    key = await current_key(shop.core.log.pool, keys[-1].name)
+    key = (await signing_keys(shop.core.log.pool, keys[-1].name)).current
     summary = files["summary.html"].replace(b"Ledger entries", b"No entries")
     path = _written(_signed({**files, "summary.html": summary}, key), tmp_path / "own.zip")
     assert _checked(path, keys).faults == ["summary.html: not what the proven events say"]

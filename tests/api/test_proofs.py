@@ -2,6 +2,7 @@
 
 import pytest
 
+from api.routes import proofs
 from eventstore.proofs import documents
 from eventstore.proofs.notes import PublicKey, parse
 from eventstore.proofs.signing import sign_checkpoint
@@ -78,6 +79,21 @@ async def test_what_cannot_be_proved_is_told(
 ) -> None:
     answer = await auditor.get(f"/api/v1/audit{path}")
     assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+async def test_an_auditor_has_a_checkpoint_signed_now(
+    shop: Shop, seller: Person, buyer: Person, auditor: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shop.game(seller)
+    path = "/api/v1/audit/checkpoints"
+    assert (await buyer.post(path)).status_code == 403
+    answer = await auditor.post(path)
+    assert answer.status_code == 201, answer.text
+    assert (await auditor.get(f"{path}/{answer.json()['size']}")).json() == answer.json()
+    await shop.game(seller)
+    monkeypatch.setattr(proofs, "MOST_UNSIGNED", 0)
+    answer = await auditor.post(path)
+    assert (answer.status_code, answer.json()["code"]) == (409, "not_signed_yet")
 
 
 async def test_an_event_without_a_checkpoint_is_not_proved_yet(

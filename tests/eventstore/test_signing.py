@@ -10,10 +10,10 @@ import pytest
 from adapters.witness.client import HttpWitness
 from eventstore.postgres_log import PostgresLog
 from eventstore.proofs import heads
-from eventstore.proofs.keys import known_keys
+from eventstore.proofs.keys import add_key, known_keys
 from eventstore.proofs.notes import parse
 from eventstore.proofs.origin import origin
-from eventstore.proofs.signing import sign_checkpoint
+from eventstore.proofs.signing import rotate_key, sign_checkpoint
 from kit.clock import SYSTEM_CLOCK, ManualClock
 from runtime.checkpoint_files import FOLDER, CheckpointFiles
 from runtime.processes import signing
@@ -102,6 +102,44 @@ async def test_processes_that_sign_at_once_sign_each_size_once(
             made = await asyncio.gather(*(sign_checkpoint(log) for log in (postgres_log, other)))
             assert made[0] == made[1]
     assert await sizes(postgres_log) == [3, 6, 9, 12, 15]
+
+
+async def test_the_old_key_vouches_for_the_new_one_even_if_its_rotation_was_cut_down(
+    postgres_log: PostgresLog,
+) -> None:
+    await append(postgres_log, 3)
+    await sign_checkpoint(postgres_log)
+    async with postgres_log.pool.connection() as conn:
+        name = await origin(conn)
+    assert name is not None
+    await add_key(postgres_log.pool, name, 2, since=3)  # what a rotation does first
+    signed = []
+    for _ in range(2):
+        await append(postgres_log, 1)
+        head = await sign_checkpoint(postgres_log)
+        async with postgres_log.pool.connection() as conn:
+            keys = [known.key for known in await known_keys(conn, name)]
+        signed.append(parse(head.note).signed_by(keys))
+    assert signed == [keys, keys[1:]]
+
+
+async def test_keys_rotated_in_two_processes_while_a_third_signs_are_all_known(
+    postgres_log: PostgresLog, database: str
+) -> None:
+    await append(postgres_log, 3)
+    async with PostgresLog.open(database, CODEC, pool_size=4) as other:
+        for _ in range(3):
+            await append(postgres_log, 1)
+            await asyncio.gather(
+                rotate_key(postgres_log), rotate_key(other), sign_checkpoint(other)
+            )
+    async with postgres_log.pool.connection() as conn:
+        name = await origin(conn)
+        assert name is not None
+        known = await known_keys(conn, name)
+        made = await heads.page(conn, 1000, 100)
+    for head in made:
+        assert parse(head.note).signed_by([each.key for each in known if each.may_sign(head.size)])
 
 
 async def test_a_file_that_is_missing_is_written_again(
