@@ -50,7 +50,7 @@ def build_missing(
     past.make(url, conn, position, kept=kept)
     missing = past.missing(conn, models, position)
     connecting = partial(connect, url, "ludoteca replay")
-    if count > 1 and len(missing) > count:
+    if len(missing) > count:
         return _side_by_side(connecting, missing, position, count, partial(progress, "replay"))
     done: list[BuiltModel] = []
     with collector_paused():

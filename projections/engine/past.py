@@ -68,8 +68,9 @@ SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
 FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND relkind = 'r'"""
 _STATE = "SELECT {same}, kept, made_at, used_at FROM {moment}"
 _BUILT = "SELECT storage, model, rows, hash, head FROM {built} ORDER BY model"
-_FORGOTTEN_SINCE = """
-SELECT EXISTS (SELECT FROM log.events WHERE position > %s AND name = ANY (%s))"""
+_FORGOTTEN_BETWEEN = """
+SELECT EXISTS (SELECT FROM log.events WHERE position > %s AND position <= %s AND name = ANY (%s))"""
+_SEEN = "UPDATE {built} SET head = %s WHERE storage = %s"
 
 
 class NoRight(Exception):
@@ -85,8 +86,8 @@ class ReadNow(Exception):
 
 
 class BuiltModel(msgspec.Struct, frozen=True):
-    """A read model that is complete in a schema; `hash` is as a rebuild's. `head` was the end of
-    the log when its build began."""
+    """A read model that is complete in a schema; `hash` is as a rebuild's. Up to `head`, the end of
+    the log when its build began or later, nobody was forgotten whom its rows show."""
 
     storage: str
     model: str
@@ -342,7 +343,7 @@ def drop_personal(
     codec: Codec,
     models: Iterable[Registered],
     *,
-    after: Callable[[BuiltModel], bool] = lambda _: True,
+    which: Callable[[int, BuiltModel], bool] = lambda _position, _built: True,
 ) -> int:
     """Drop the rows with personal data in all schemas, once somebody's key is destroyed: the next
     query builds them anew, without the person. Returns how many storages there were.
@@ -355,18 +356,25 @@ def drop_personal(
         with exclusively(conn, each.position):
             now = moment(conn, each.position)
             built = [] if now is None else now.models
-            storages = [b.storage for b in built if b.storage in personal and after(b)]
+            storages = [
+                b.storage for b in built if b.storage in personal and which(each.position, b)
+            ]
             dropped += _drop_models(conn, each.position, storages, personal) if storages else 0
     return dropped
 
 
 def drop_forgotten(conn: psycopg.Connection, codec: Codec, models: Iterable[Registered]) -> int:
-    """As `drop_personal`, of what was built before somebody was forgotten."""
+    """As `drop_personal`, of what was built before somebody was forgotten. What is newer is not
+    looked at again from its start."""
+    head = checkpoints.head(conn)
 
-    def is_older(built: BuiltModel) -> bool:
-        return _forgotten_since(conn, codec, built.head)
+    def is_older(position: int, built: BuiltModel) -> bool:
+        if _forgotten_between(conn, codec, built.head, head):
+            return True
+        conn.execute(_sql(_SEEN, position), [head, built.storage])
+        return False
 
-    return drop_personal(conn, codec, models, after=is_older)
+    return drop_personal(conn, codec, models, which=is_older)
 
 
 def _drop_models(
@@ -386,9 +394,9 @@ def _drop_models(
         raise ReadNow(f"{schema_at(position)} is read by a query") from error
 
 
-def _forgotten_since(conn: psycopg.Connection, codec: Codec, position: int) -> bool:
+def _forgotten_between(conn: psycopg.Connection, codec: Codec, first: int, last: int) -> bool:
     names = codec.names_of([UserForgotten])
-    row = conn.execute(_FORGOTTEN_SINCE, [position, names]).fetchone()
+    row = conn.execute(_FORGOTTEN_BETWEEN, [first, last, names]).fetchone()
     return bool(row and row[0])
 
 
