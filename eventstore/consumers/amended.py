@@ -8,9 +8,12 @@ import psycopg
 
 from eventstore.consumers.checkpoints import wake
 
-_READ_ANEW = """
+TO_BE_READ_ANEW = "to be read anew, as it was amended"
+"""The error of a stream that is in quarantine only until it was applied again."""
+
+_READ_ANEW = f"""
 INSERT INTO consumers.quarantine (feed, stream_id, position, name, error, retry)
-SELECT %s, u.id, u.at, u.name, 'to be read anew, as it was amended', true
+SELECT %s, u.id, u.at, u.name, '{TO_BE_READ_ANEW}', true
 FROM unnest(%s::uuid[], %s::bigint[], %s::text[]) AS u(id, at, name)
 ON CONFLICT (feed, stream_id) DO UPDATE SET
     position = excluded.position, name = excluded.name, error = excluded.error, retry = true

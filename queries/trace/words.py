@@ -43,7 +43,7 @@ def waits_for(trace: "Trace", now: datetime) -> Iterator[str]:
         yield (
             f"{held.feed} could not apply {held.name} at position {held.position} ({held.error}),"
             f" and leaves out the rest of {held.stream_id} until `ludoteca quarantine retry"
-            f" {held.id}`{asked}"
+            f" {held.id}`{asked}, or `skip` or `amend` if the event itself is at fault"
         )
     for job in trace.jobs:
         yield _job(job, now)

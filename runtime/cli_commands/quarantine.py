@@ -40,8 +40,8 @@ def list_(
 ) -> None:
     """List the streams in quarantine: whose, from which position on, and why.
 
-    An event that cannot be applied is never skipped. It and all later events of its stream wait
-    here until `retry`.
+    An event that cannot be applied is not skipped by itself. It and all later events of its stream
+    wait here until `retry`, or until `skip` or `amend` declares how it is to be read.
 
     [bold]Examples[/bold]
       ludoteca quarantine list
