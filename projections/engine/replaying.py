@@ -54,7 +54,7 @@ class HeldRows(Rows[Any]):
         self._is_flat = not mutable_fields(row_type)
         self._decode = msgspec.json.Decoder(row_type).decode
 
-    def prefetch(self, keys: Iterable[Key], new: Collection[Key] = ()) -> None:  # noqa: ARG002
+    def prefetch(self, keys: Iterable[Key], new: Collection[Key] = ()) -> None:
         """Fetch rows, and remember held ones as they were before the page."""
         touched, held = self._touched, self._cache
         unknown = []
@@ -64,7 +64,8 @@ class HeldRows(Rows[Any]):
             row = held.pop(key, _UNKNOWN)
             if row is _UNKNOWN:
                 touched[key] = None
-                unknown.append(key)
+                if key not in new:
+                    unknown.append(key)
             else:
                 touched[key] = row
                 self._images.append((key, row if row is None else self._image(row)))
@@ -180,7 +181,14 @@ class Replay:
         quarantined = {
             stream_id: position for stream_id, (position, _, _) in self.quarantined.items()
         }
-        for found in fold_page(self._projection, self._names, self._rows, quarantined, page):
+        for found in fold_page(
+            self._projection,
+            self._names,
+            self._rows,
+            quarantined,
+            page,
+            presume_new=self._store.transactional and self._filled,
+        ):
             self.quarantined[found.stream_id] = found[1:]
         self._rows.written()
         self.position = end
