@@ -279,6 +279,9 @@ class Projection(Generic[R]):
     cleaners: ClassVar[dict[type, Cleaner | None]]
     """By event type, what cleans the event before it is folded (projections/cleaning.py)."""
 
+    cleaners_of_times: ClassVar[dict[type, Cleaner | None]]
+    """The same for an event without NUL."""
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.folds = dict(getattr(cls, "folds", {}))
@@ -292,6 +295,9 @@ class Projection(Generic[R]):
                 cls.folds[event_type] = (handler, key)
         cls.cleaners = {
             event_type: cleaner_of(event_type, keeps_nul=cls.keeps_nul) for event_type in cls.folds
+        }
+        cls.cleaners_of_times = {
+            event_type: cleaner_of(event_type, keeps_nul=True) for event_type in cls.folds
         }
 
     def streams_of(self, key: Key) -> Sequence[UUID] | None:

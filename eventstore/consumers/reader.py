@@ -17,7 +17,6 @@ from eventstore.amendments import NONE, Amendments
 from eventstore.codec import Codec
 from eventstore.decoding import SKIPPED, Unreadable
 from eventstore.keys import keys_now
-from eventstore.log import Placed
 from eventstore.pages import PAGE_BYTES
 
 SMALL_PAGE_EVENTS = 8
@@ -32,8 +31,8 @@ STREAM_PAGE = 5_000
 ROWS_PER_FETCH = 1_000
 """Rows made into objects at a time, during which no other thread runs."""
 
-_PAYLOAD = 6
-"""The index of the payload in a row."""
+NUL = b"\\u0000"
+"""How JSON has NUL in a text."""
 
 _RANGE = "position > %s AND position <= %s AND name = ANY (%s)"
 
@@ -95,10 +94,12 @@ class Place(msgspec.Struct, frozen=True):
     name: str
     recorded_at: datetime
     occurred_at: datetime
+    may_hold_nul: bool = True
+    """Whether a text of the event may contain NUL."""
 
 
 Event = msgspec.Struct | Unreadable
-Page = list[tuple[Placed, Event]]
+Page = list[tuple[Place, Event]]
 
 
 class Reader:
@@ -173,23 +174,25 @@ class Reader:
         slow: list[tuple[int, bytes]] = []
         readers, largest, amended = self._readers, 0, self.amendments.payloads
         fetched = iter(partial(cursor.fetchmany, ROWS_PER_FETCH), [])
-        for row in chain.from_iterable(fetched):
-            payload = row[_PAYLOAD]
+        for position, stream, version, name, recorded, occurred, payload in chain.from_iterable(
+            fetched
+        ):
             if payload is None:
                 break
             if (size := len(payload)) > largest:
                 largest = size
-            env = Place(*row[:_PAYLOAD])
-            if amended and (payload := amended.get(env.position, payload)) is None:
-                page.append((env, SKIPPED))
+            read, text = readers[name], payload
+            if amended and (text := amended.get(position, payload)) is None:
+                page.append((Place(position, stream, version, name, recorded, occurred), SKIPPED))
                 continue
-            read = readers[env.name]
+            may_hold_nul = read is None or NUL in text
+            env = Place(position, stream, version, name, recorded, occurred, may_hold_nul)
             if read is None:
-                slow.append((len(page), payload))
+                slow.append((len(page), text))
                 page.append((env, Unreadable(ValueError("not decoded yet"))))
                 continue
             try:
-                page.append((env, read(payload)))
+                page.append((env, read(text)))
             except Exception as error:  # invalid JSON or UTF-8, or another shape
                 page.append((env, Unreadable(error)))
         if slow:

@@ -110,6 +110,7 @@ class _Folding:
         that begins here."""
         mine, keys, poisoned = self._mine, self.keys, self.poisoned
         folds, cleaners = self.projection.folds, self.projection.cleaners
+        of_times = self.projection.cleaners_of_times
         for env, read in page:
             if env.name not in names or (
                 quarantined and env.position >= quarantined.get(env.stream_id, env.position + 1)
@@ -126,7 +127,7 @@ class _Folding:
                 handler, key_of, clean = *fold, None
             else:
                 handler, key_of = folds[type(read)]
-                clean = cleaners[type(read)]
+                clean = (cleaners if env.may_hold_nul else of_times)[type(read)]
             try:
                 event = read if clean is None else clean(read)
                 touched = key_of(event, env)

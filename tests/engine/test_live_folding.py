@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from uuid import uuid4
 
 import psycopg
+import pytest
 
 from eventstore.consumers import checkpoints
 from eventstore.log import StreamAppend
@@ -254,4 +255,23 @@ async def test_rows_of_streams_that_begin_are_not_fetched_and_none_deleted_that_
         first: [1, 2],
         begun: [3, 5],
     }
+    assert desk.verify(registered).difference.equal
+
+
+class Plain(Tallies):
+    """As `Tallies`, with texts that PostgreSQL can hold."""
+
+    name = "plain"
+    keeps_nul = False
+
+
+@pytest.mark.parametrize("label", ["a\0b\0", "ab", "a\\u0000b", ""])
+async def test_folds_get_texts_without_nul_and_all_others_as_they_are(
+    desk: Desk, label: str
+) -> None:
+    registered, stream = Registered(Plain(), PostgresTable(Tally)), uuid4()
+    with desk.running(registered):
+        await desk.append(stream, Counted(1), Labelled(label))
+        await desk.caught_up("plain.1")
+    assert desk.rows(registered)[stream].label == label.replace("\0", "")
     assert desk.verify(registered).difference.equal

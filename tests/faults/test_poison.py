@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from domain.events import Event
 from eventstore.consumers import checkpoints
-from eventstore.consumers.reader import Page
+from eventstore.consumers.reader import Page, Place
 from eventstore.log import Envelope, StreamAppend
 from projections.engine import advancing, lanes
 from projections.engine.folding import TooMuchPoison, fold_page
@@ -40,7 +40,13 @@ def _page(events: Sequence[tuple[UUID, Event]]) -> Page:
     history = History()
     for stream, event in events:
         history.happened(stream, event)
-    return [(recorded.env, recorded.event) for recorded in history.events]
+    return [(_place(recorded.env), recorded.event) for recorded in history.events]
+
+
+def _place(env: Envelope) -> Place:
+    return Place(
+        env.position, env.stream_id, env.version, env.name, env.recorded_at, env.occurred_at
+    )
 
 
 def _rows(store: dict[UUID, Tally], projection: Projection[Tally]) -> Rows[Tally]:
