@@ -35,15 +35,23 @@ refund is requested, carried out, recorded by the order, and the game removed.""
 _REMEMBERED = 1_000
 """Moments that are remembered: at one every ten seconds, those of almost three hours."""
 
+LONG_STREAM = 5_000
+SAMPLED_EVENTS = 100_000
+
 _LAST = """
 SELECT coalesce(max(position), 0) FROM unnest(%s::uuid[]) AS s(id) CROSS JOIN LATERAL (
     SELECT position FROM log.events WHERE stream_id = s.id ORDER BY version DESC LIMIT 1
 ) AS last
 """
 
-_VERSIONS = """
-SELECT s.id FROM unnest(%s::uuid[]) AS s(id)
-WHERE (SELECT version FROM log.events WHERE stream_id = s.id ORDER BY version DESC LIMIT 1) > %s
+_SHORT = """
+SELECT id FROM (
+    SELECT s.id, last.version, sum(last.version) OVER (ORDER BY last.version, s.id) AS together
+    FROM unnest(%s::uuid[]) AS s(id) CROSS JOIN LATERAL (
+        SELECT version FROM log.events WHERE stream_id = s.id ORDER BY version DESC LIMIT 1
+    ) AS last
+) AS streams
+WHERE version <= %s AND together <= %s
 """
 
 _STREAMS = """
@@ -175,9 +183,11 @@ class Moment:
         assert row is not None
         return bool(row[0] <= self.settled)
 
-    def longer_than(self, streams: Iterable[UUID], events: int) -> set[UUID]:
-        """Those of the streams that have more events."""
-        return {found for (found,) in self.conn.execute(_VERSIONS, (list(streams), events))}
+    def short(self, streams: Iterable[UUID]) -> list[UUID]:
+        """Those of the streams that a sample folds: of at most LONG_STREAM events, and the shortest
+        first, at most SAMPLED_EVENTS together. `whole` has the others."""
+        values = (list(streams), LONG_STREAM, SAMPLED_EVENTS)
+        return [found for (found,) in self.conn.execute(_SHORT, values)]
 
     def events(self, streams: Iterable[UUID]) -> dict[UUID, Page]:
         """All events of these streams that this release knows, in order."""

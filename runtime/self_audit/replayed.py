@@ -17,7 +17,6 @@ from projections.engine.advancing import Registered
 from projections.engine.folding import fold_page
 from projections.engine.tables import PostgresTable
 from projections.projection import Key, Rows, key_of
-from runtime.self_audit.holds import LONG_STREAM
 from runtime.self_audit.invariant import Judged, Looked, Moments, Progress, Suspect
 from runtime.self_audit.moment import Moment, Part
 
@@ -141,8 +140,7 @@ def _compared(
             key: list(ids) for key, ids in fed.items() if ids is not None
         }
     ids = {each for keys in streams.values() for fed in keys.values() for each in fed}
-    ids -= moment.longer_than(ids, LONG_STREAM)
-    pages = moment.events(ids)
+    pages = moment.events(moment.short(ids))
     compared: dict[str, Suspect | None] = {}
     for model in models:
         compared |= _compared_of(moment, model, streams[model.projection.name], pages)
