@@ -141,10 +141,7 @@ def check(proof: Proof, keys: Sequence[PublicKey], held: Checkpoint | None = Non
     note = parse(proof.checkpoint)
     signers = note.signed_by(keys)
     end = note.checkpoint
-    if isinstance(proof, InclusionProof):
-        statement = _check_inclusion(proof, end)
-    else:
-        statement = _check_consistency(proof, end, keys)
+    statement = check_path(proof, end, keys)
     if held is not None:
         signed = [end]
         if isinstance(proof, ConsistencyProof):
@@ -152,6 +149,14 @@ def check(proof: Proof, keys: Sequence[PublicKey], held: Checkpoint | None = Non
         must_be_held(signed, held)
     names = [f"{key.name}+{key.id.hex()}" for key in signers]
     return Checked(statement, end.origin, end.size, names)
+
+
+def check_path(proof: Proof, end: Checkpoint, keys: Sequence[PublicKey]) -> str:
+    """Check that a proof leads to a checkpoint whose signature was verified. Returns what it
+    proves. Raises BadProof, BadNote, BadSignature."""
+    if isinstance(proof, InclusionProof):
+        return _check_inclusion(proof, end)
+    return _check_consistency(proof, end, keys)
 
 
 def _check_inclusion(proof: InclusionProof, end: Checkpoint) -> str:

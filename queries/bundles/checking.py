@@ -139,7 +139,7 @@ def _proofs(
         name = proof_file(position)
         try:
             proof = documents.decode(files.get(name, b""))
-            documents.check(proof, keys)
+            documents.check_path(proof, note.checkpoint, keys)
         except (documents.BadProof, BadNote, BadSignature) as error:
             faults.append(f"{name}: {error}")
             continue

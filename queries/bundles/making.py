@@ -1,8 +1,9 @@
 """Makes bundles from the log."""
 
+import asyncio
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -12,8 +13,9 @@ from eventstore.database.release import RELEASE
 from eventstore.decoding import Raw, persons_in, raw_rows
 from eventstore.pages import COLUMNS
 from eventstore.postgres_log import PostgresLog
+from eventstore.proofs.documents import InclusionProof
 from eventstore.proofs.keys import signing_keys
-from eventstore.proofs.notes import parse, sign
+from eventstore.proofs.notes import SigningKey, parse, sign
 from eventstore.proofs.proving import prove_events
 from queries.bundles.contents import (
     FORMAT,
@@ -90,18 +92,30 @@ async def make(
     """The zip, by the latest checkpoint. Raises NotSignedYet, LogChanged, TreeDamaged."""
     async with log.pool.connection() as conn:
         proofs = await prove_events(conn, gathered.positions)
-    note = parse(proofs[0].checkpoint)
-    files = contents_of(proofs)
-    if personal is not None:
-        files[PERSONAL] = formatted(personal)
+    origin = parse(proofs[0].checkpoint).checkpoint.origin
+    key = (await signing_keys(log.pool, origin)).current
     manifest = Manifest(
         FORMAT, RELEASE, gathered.subject, made_at, gathered.positions, gathered.left_out, {}
     )
-    files[SUMMARY] = summary(manifest, note, tables_of(proofs), log.codec.meaning)
+    # thousands of events take a second
+    return await asyncio.to_thread(_written, proofs, manifest, personal, key, log.codec.meaning)
+
+
+def _written(
+    proofs: Sequence[InclusionProof],
+    manifest: Manifest,
+    personal: Personal | None,
+    key: SigningKey,
+    meaning: Callable[[str], str],
+) -> bytes:
+    """The zip of these proofs; `manifest` does not list the files yet."""
+    files = contents_of(proofs)
+    files[SUMMARY] = summary(manifest, parse(proofs[0].checkpoint), tables_of(proofs), meaning)
+    if personal is not None:
+        files[PERSONAL] = formatted(personal)
     listed = {name: digest(content) for name, content in sorted(files.items())}
     files[MANIFEST] = formatted(msgspec.structs.replace(manifest, files=listed))
-    keys = await signing_keys(log.pool, note.checkpoint.origin)
-    files[SIGNATURE] = sign(signed_text(files[MANIFEST]), [keys.current]).encode()
+    files[SIGNATURE] = sign(signed_text(files[MANIFEST]), [key]).encode()
     return _zipped(files)
 
 

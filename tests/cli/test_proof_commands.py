@@ -30,23 +30,20 @@ def _proof(ludoteca: Ludoteca, file: Path, *arguments: object) -> dict[str, Any]
     return dict(json.loads(file.read_text()))
 
 
-@pytest.mark.parametrize("position", [1, 2, 255, 256, 257, 299, 300])
 def test_an_event_is_proved_and_its_proof_checked_without_the_log(
-    ludoteca: Ludoteca,
-    signed: Shop,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    position: int,
+    ludoteca: Ludoteca, signed: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / "proof.json"
-    proof = _proof(ludoteca, file, position)
-    assert len(proof["path"]) <= 9
+    positions = (1, 2, 255, 256, 257, 299, 300)
+    for position in positions:
+        proof = _proof(ludoteca, tmp_path / f"{position}.json", position)
+        assert len(proof["path"]) <= 9
     key = _key(ludoteca)
     monkeypatch.setenv("LUDOTECA_DATABASE_URL", "postgresql://127.0.0.1:1/nowhere")
-    checked = ludoteca.json("audit", "check-proof", file, "--key", key)
-    assert checked["holds"]
-    assert checked["statement"].endswith(f"is at position {position}")
-    assert checked["size"] == 300
+    for position in positions:
+        checked = ludoteca.json("audit", "check-proof", tmp_path / f"{position}.json", "--key", key)
+        assert checked["holds"]
+        assert checked["statement"].endswith(f"is at position {position}")
+        assert checked["size"] == 300
 
 
 def test_a_checkpoint_is_text_and_a_file_in_home(
@@ -110,42 +107,6 @@ def test_another_key_vouched_for_by_the_first_signs_from_its_rotation_on(
     assert "signed by another key" in refused["reason"]
 
 
-CHANGES = {
-    "payload": ("event", "payload", "{}"),
-    "actor": ("event", "actor", "user:9"),
-    "name": ("event", "name", "game.updated.v1"),
-    "version": ("event", "version", 2),
-    "stream": ("event", "stream_id", "018f0000-0000-7000-8000-000000000000"),
-    "event": ("event", "event_id", "018f0000-0000-7000-8000-000000000000"),
-    "correlation": ("event", "correlation_id", "018f0000-0000-7000-8000-000000000000"),
-    "causation": ("event", "causation_id", "018f0000-0000-7000-8000-000000000000"),
-    "trace": ("event", "traceparent", ""),
-    "occurred": ("event", "occurred_at", None),
-    "recorded": ("event", "recorded_at", "2026-01-01T00:00:00Z"),
-    "previous": ("previous_hash", "00" * 32),
-    "position": ("position", 8),
-    "beyond": ("position", 301),
-    "format": ("format", "ludoteca.proof.2"),
-    "path": ("path", []),
-    "hash": ("path", ["AAAA"]),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
-def test_a_changed_proof_does_not_hold(
-    ludoteca: Ludoteca, signed: Shop, tmp_path: Path, change: tuple[Any, ...]
-) -> None:
-    file = tmp_path / "proof.json"
-    proof = _proof(ludoteca, file, 7)
-    *where, field, value = change
-    inner = proof[where[0]] if where else proof
-    assert inner[field] != value
-    inner[field] = value
-    file.write_text(json.dumps(proof))
-    answer = ludoteca.json("audit", "check-proof", file, "--key", _key(ludoteca), code=1)
-    assert not answer["holds"]
-
-
 def test_what_is_no_proof_is_refused(ludoteca: Ludoteca, signed: Shop, tmp_path: Path) -> None:
     file, key = tmp_path / "proof.json", _key(ludoteca)
     _proof(ludoteca, file, 7)
@@ -158,25 +119,22 @@ def test_what_is_no_proof_is_refused(ludoteca: Ludoteca, signed: Shop, tmp_path:
     assert ludoteca("audit", "check-proof", file).exit_code == 2  # without a key
 
 
-@pytest.mark.parametrize(
-    ("arguments", "reason"),
-    [
-        ((), "either a position"),
-        ((5, "--from", 1, "--to", 2), "either a position"),
-        (("--from", 290), "either a position"),
-        ((301,), "the log ends at 300"),
-        ((5, "--size", 295), "no signed checkpoint of 295 events; the nearest are of 290 and 300"),
-        ((295, "--size", 290), "does not have position 295"),
-        (("--from", 300, "--to", 290), "cannot be the beginning"),
-    ],
-    ids=["nothing", "both", "half", "beyond", "size", "later", "backwards"],
-)
-def test_what_cannot_be_proved_is_told(
-    ludoteca: Ludoteca, signed: Shop, arguments: tuple[Any, ...], reason: str
-) -> None:
-    result = ludoteca("audit", "prove", *arguments)
-    assert result.exit_code == 2
-    assert reason in " ".join(result.output.split())
+REFUSED: list[tuple[tuple[object, ...], str]] = [
+    ((), "either a position"),
+    ((5, "--from", 1, "--to", 2), "either a position"),
+    (("--from", 290), "either a position"),
+    ((301,), "the log ends at 300"),
+    ((5, "--size", 295), "no signed checkpoint of 295 events; the nearest are of 290 and 300"),
+    ((295, "--size", 290), "does not have position 295"),
+    (("--from", 300, "--to", 290), "cannot be the beginning"),
+]
+
+
+def test_what_cannot_be_proved_is_told(ludoteca: Ludoteca, signed: Shop) -> None:
+    for arguments, reason in REFUSED:
+        result = ludoteca("audit", "prove", *arguments)
+        assert result.exit_code == 2, arguments
+        assert reason in " ".join(result.output.split())
 
 
 def test_an_empty_log_has_nothing_to_sign(ludoteca: Ludoteca, shop: Shop) -> None:

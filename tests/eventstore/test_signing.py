@@ -9,7 +9,8 @@ import pytest
 
 from adapters.witness.client import HttpWitness
 from eventstore.postgres_log import PostgresLog
-from eventstore.proofs import heads
+from eventstore.proofs import heads, tree
+from eventstore.proofs.frontier import StoredNode
 from eventstore.proofs.keys import add_key, known_keys
 from eventstore.proofs.notes import parse
 from eventstore.proofs.origin import origin
@@ -221,3 +222,15 @@ async def test_a_log_rewritten_is_refused_by_the_witness(
     assert "the witness does not have the latest checkpoint: it answers 422" in caplog.text
     assert witness.held is not None
     assert witness.held.size == 20
+
+
+async def test_the_tree_is_cut_where_the_log_went_back_to(postgres_log: PostgresLog) -> None:
+    nodes = [(1, number) for number in range(257)] + [(2, 0)]
+    async with postgres_log.pool.connection() as conn:
+        await tree.put(conn, [StoredNode(*each, bytes(32)) for each in nodes])
+        found: list[dict[int, int]] = []
+        for size in (65_792, 65_791, 65_536, 65_535, 512, 0):
+            await tree.cut(conn, size)
+            rows = await conn.execute("SELECT level, count(*) FROM log.tree GROUP BY 1 ORDER BY 1")
+            found.append(dict(await rows.fetchall()))
+    assert found == [{1: 257, 2: 1}, {1: 256, 2: 1}, {1: 256, 2: 1}, {1: 255}, {1: 2}, {}]
