@@ -1,6 +1,7 @@
 """Puts archives into the log of a database: with COPY, in one transaction, all of it or nothing."""
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -15,6 +16,9 @@ from eventstore.head import APPENDED
 from runtime.archive.checking import BINARY_END, BINARY_HEAD, COLUMNS, Checked
 from runtime.archive.lines import ArchivedKey, ArchiveFault, Consumer
 from runtime.archive.reading import Archive, Checkers, Part, check_joints
+
+SESSION_SECONDS = 3
+"""How long a session may take to end, once its connection was closed."""
 
 LOCK_SECONDS = 20
 """How long to wait for others who append, or read an empty log."""
@@ -120,10 +124,13 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 def check_unused(conn: psycopg.Connection) -> None:
-    """Raises LogDoesNotFit while processes of a shop use the database."""
-    row = conn.execute(_OTHER_SESSIONS).fetchone()
-    if row and row[0]:
-        raise LogDoesNotFit("processes of a shop use this database: stop them first")
+    """Raises LogDoesNotFit while processes of a shop use the database. A session of which this
+    process has just closed the connection is listed for a moment, so it is waited for."""
+    patience = time.monotonic() + SESSION_SECONDS
+    while (row := conn.execute(_OTHER_SESSIONS).fetchone()) and row[0]:
+        if time.monotonic() > patience:
+            raise LogDoesNotFit("processes of a shop use this database: stop them first")
+        time.sleep(0.1)
 
 
 def load(

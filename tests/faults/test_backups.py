@@ -3,6 +3,7 @@ published twice."""
 
 import json
 import stat
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -15,6 +16,7 @@ import psycopg
 import pytest
 
 from eventstore.database.postgres import connect
+from runtime.archive.loading import check_unused
 from runtime.archive.reading import Checkers
 from runtime.backup import restoring
 from runtime.backup.making import backup
@@ -268,6 +270,15 @@ async def test_a_database_with_a_log_is_not_restored_over(desk: Desk, tmp_path: 
     backup(desk.database, tmp_path / "backup", None, silent)
     with pytest.raises(BackupError, match="has a log already"):
         restore(desk.database, tmp_path / "backup", None, silent)
+
+
+def test_a_session_that_is_ending_is_waited_for(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of the connection over which the command has just migrated the database."""
+    with connect(database, "test") as conn, connect(database, "ludoteca command") as ending:
+        monkeypatch.setattr(time, "sleep", lambda _seconds: ending.close())
+        check_unused(conn)
 
 
 def test_an_existing_folder_is_not_overwritten(database: str, tmp_path: Path) -> None:
