@@ -330,9 +330,10 @@ class Readings(Protocol):
 class LogReader(StreamReader, Protocol):
     """Reads streams, and the whole log."""
 
-    async def as_of(self, position: int) -> Self:
+    async def as_of(self, position: int | None) -> Self:
         """The same log as a reader of a past moment: events are read as it was declared up to this
-        position (`eventstore.amendments`)."""
+        position (`eventstore.amendments`; None: by all), and those that cannot be decoded are
+        Unreadable."""
         ...
 
     async def read(

@@ -207,7 +207,7 @@ class MemoryLog:
 
     # -- reading -----------------------------------------------------------------------------------
 
-    async def as_of(self, position: int) -> Self:  # noqa: ARG002
+    async def as_of(self, position: int | None) -> Self:  # noqa: ARG002
         """The same log: nothing is ever read otherwise."""
         return self
 

@@ -236,31 +236,20 @@ class PostgresLogReader:
         return rows
 
     async def decode(self, rows: Sequence[Raw]) -> list[Recorded]:
-        """Decode payloads to events, with the keys that their persons still have."""
+        """Decode payloads to events, with the keys that their persons still have. Of a past moment,
+        as `decode_each`."""
+        return await (self._decode(rows) if self._read_by is None else self.decode_each(rows))
+
+    async def _decode(self, rows: Sequence[Raw]) -> list[Recorded]:
         amendments = await self.read_by()
         persons = persons_in(self.codec, amended(rows, amendments) if amendments else rows)
         keys = await self.keys.get(persons) if persons else {}
         return decode(self.codec, rows, keys, amendments)
 
-    async def read_by(self) -> Amendments:
-        """The amendments by which events are read."""
-        return await self.amendments.current() if self._read_by is None else self._read_by
-
-    async def as_of(self, position: int) -> Self:
-        """The same log as a reader of a past moment: events are read by the amendments declared up
-        to this position."""
-        view = copy(self)
-        view._read_by = (await self.amendments.current()).as_of(position)
-        return view
-
-    async def decode_closed(self, rows: Sequence[Raw]) -> list[Recorded]:
-        """As `decode`, without any person's key."""
-        return decode(self.codec, rows, {}, await self.read_by())
-
     async def decode_each(self, rows: Sequence[Raw]) -> list[Recorded]:
         """As `decode`, with Unreadable in place of an event that cannot be decoded."""
         try:
-            return await self.decode(rows)
+            return await self._decode(rows)
         except psycopg.Error:
             raise
         except Exception as error:
@@ -268,6 +257,21 @@ class PostgresLogReader:
             if len(rows) == 1:
                 return [Recorded(rows[0][0], Unreadable(error))]
             return [recorded for row in rows for recorded in await self.decode_each([row])]
+
+    async def decode_closed(self, rows: Sequence[Raw]) -> list[Recorded]:
+        """As `decode`, without any person's key."""
+        return decode(self.codec, rows, {}, await self.read_by())
+
+    async def read_by(self) -> Amendments:
+        """The amendments by which events are read."""
+        return await self.amendments.current() if self._read_by is None else self._read_by
+
+    async def as_of(self, position: int | None) -> Self:
+        """The same log as a reader of a past moment: events are read by the amendments declared up
+        to this position (None: by all), and those that cannot be decoded are Unreadable."""
+        view, known = copy(self), await self.amendments.current()
+        view._read_by = known if position is None else known.as_of(position)
+        return view
 
     async def versions(self, stream_ids: Sequence[UUID]) -> list[int]:
         """The current versions of these streams, in the same order; 0 for one that does not

@@ -10,14 +10,29 @@ from datetime import datetime
 from uuid import UUID
 
 from eventstore.log import LogReader, Recorded, whole_stream
+from projections.changes import WatchedFold
 from projections.projection import Key, Projection, R, S, shown
 
 
 async def row_as_of(
     log: LogReader, projection: Projection[R], key: Key, moment: int | datetime
 ) -> R | None:
-    """The row of a key as it was at a log position or a time; None when it did not exist."""
-    return projection.fold(await _events(log, projection.streams_of(key), moment)).get(key)
+    """The row of a key as it was at a log position or a time; None when it did not exist. As in the
+    live read model, it has nothing of a stream from an event on that cannot be applied."""
+    return (await fold_as_of(log, projection, projection.streams_of(key), moment)).get(key)
+
+
+async def fold_as_of(
+    log: LogReader,
+    projection: Projection[R],
+    streams: Sequence[UUID] | None,
+    moment: int | datetime,
+) -> WatchedFold[R]:
+    """The events of these streams, or of the whole log, folded up to a moment."""
+    fold = WatchedFold(projection)
+    for recorded in await _events(log, streams, moment):
+        fold.apply(recorded)
+    return fold
 
 
 async def shown_as_of(
@@ -32,8 +47,7 @@ async def _events(
     log: LogReader, streams: Sequence[UUID] | None, moment: int | datetime
 ) -> list[Recorded]:
     upto = moment if isinstance(moment, int) else None
-    if upto is not None:
-        log = await log.as_of(upto)
+    log = await log.as_of(upto)
     if streams is None:
         events = await _all_events(log, upto)
     else:

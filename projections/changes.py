@@ -42,8 +42,8 @@ class WatchedFold(Generic[R]):
         self.poisoned: dict[UUID, Poisoned] = {}
         self._projection = projection
         self._keys = keys
-        folded: Rows[R] = Rows(projection.row)  # type: ignore[arg-type]
-        self._rows = UndoableRows(folded)
+        self._folded: Rows[R] = Rows(projection.row)  # type: ignore[arg-type]
+        self._rows = UndoableRows(self._folded)
 
     def get(self, key: Key) -> R | None:
         """The row of a key after all events so far."""
@@ -51,14 +51,19 @@ class WatchedFold(Generic[R]):
         self._rows.keep()
         return row
 
+    def all(self) -> list[R]:
+        """Every row after all events so far."""
+        return self._folded.all()
+
     def apply(self, recorded: Recorded) -> list[Change[R]]:
-        """Fold an event whose name the projection folds. Returns the rows that are different after
-        it."""
+        """Fold an event. Returns the rows that are different after it."""
         env, rows = recorded.env, self._rows
         if env.stream_id in self.poisoned:
             return []
         try:
             if isinstance(recorded.event, Unreadable):
+                if not self._projection.reads(env.name):
+                    return []
                 raise recorded.event.error
             self._projection.apply(rows, recorded.event, env)
         except Exception as error:  # whatever fails, only this stream stops

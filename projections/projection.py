@@ -309,6 +309,12 @@ class Projection(Generic[R]):
         """
         return [key[0] if isinstance(key, tuple) else key]
 
+    def reads(self, name: str) -> bool:
+        """Whether events of this wire name, of whatever version, matter here."""
+        stem = name.rpartition(".v")[0]
+        names: Iterable[str] = (event.NAME for event in self.folds)  # type: ignore[attr-defined]
+        return any(stem == each.rpartition(".v")[0] for each in names)
+
     @property
     def mixes_streams(self) -> bool:
         """Whether several streams feed one row, so that the order of their events matters."""

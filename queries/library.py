@@ -6,8 +6,8 @@ from uuid import UUID
 
 import msgspec
 
-from eventstore.log import Log, whole_stream
-from projections.as_of import occurred_by
+from eventstore.log import Log
+from projections.as_of import fold_as_of
 from projections.models.games import PriceRow
 from projections.models.library import OwnedGame, OwnedGames, library_id
 from projections.projection import shown
@@ -95,11 +95,6 @@ async def owned_ids(models: ReadModels, user_id: UUID) -> QueryResult[list[UUID]
 
 async def library_as_of(log: Log, user_id: UUID, moment: int | datetime) -> list[OwnedGame]:
     """A person's games as they were at a log position or a time, the latest bought first."""
-    upto = moment if isinstance(moment, int) else None
-    past = log if upto is None else await log.as_of(upto)
-    events = await whole_stream(past, library_id(user_id), upto=upto)
-    if isinstance(moment, datetime):
-        events = occurred_by(events, moment)
-    rows = OwnedGames().fold(events).all()
+    rows = (await fold_as_of(log, OwnedGames(), [library_id(user_id)], moment)).all()
     games = [shown(row) for row in rows]
     return sorted(games, key=lambda game: (game.purchase_date, game.game_id), reverse=True)

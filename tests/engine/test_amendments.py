@@ -237,6 +237,21 @@ async def test_a_row_as_of_a_moment_is_what_it_was_then(desk: Desk) -> None:
     ]  # fmt: skip
 
 
+async def test_a_row_as_of_a_moment_ends_before_an_event_that_cannot_be_applied(
+    desk: Desk,
+) -> None:
+    stream = uuid4()
+    broken = Counted("many")  # type: ignore[arg-type]
+    await desk.append(stream, Counted(1), broken, Labelled("x"), Counted(3))
+    await _declare(desk, 2, "skip")
+    await desk.log.amendments.look()
+    before, after = [await row_as_of(desk.log, Tallies(), stream, at) for at in (4, 5)]
+    assert before is not None
+    assert after is not None
+    assert (before.steps, before.label) == ([1], None)
+    assert (after.steps, after.label) == ([1, 3], "x")
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_declarations_in_any_order_and_place_lead_to_the_rows_of_a_replay(
     desk: Desk, seed: int
