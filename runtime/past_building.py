@@ -136,31 +136,45 @@ class Wanted(msgspec.Struct, frozen=True):
     bounds: Bounds
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Reached(msgspec.Struct, frozen=True, tag=True):
+    """How far a build is."""
+
+    percent: int
+
+
+class Outcome(msgspec.Struct, frozen=True, tag=True):
     """What became of it; `error` is empty when all is there."""
 
     error: str = ""
 
 
+PROCESSES = 2
+"""How many processes fold for queries, at most: each may hold 128 MiB of rows, beside the API."""
+
 _BUILDS = "builds for queries"
 _LEAD = "SELECT pg_advisory_lock(4911, hashtext(%s))"
 
 
-def build_for_queries(wanted: Wanted) -> Outcome:
+def build_for_queries(
+    wanted: Wanted, report: Callable[[Reached], None] = lambda _: None
+) -> Outcome:
     """Build read models as they were: one position at a time in all processes."""
     try:
         with connect(wanted.url, "ludoteca as of") as conn:
             while True:
                 with suppress(BuiltElsewhere), past.exclusively(conn, wanted.position):
                     conn.execute(_LEAD, [_BUILDS])  # until the connection closes
-                    _build(conn, wanted)
+                    _build(conn, wanted, report)
                     return Outcome()
                 time.sleep(PAUSE_SECONDS)
     except (NoRight, ReadNow, ProcessDied) as error:
         return Outcome(str(error))
 
 
-def _build(conn: psycopg.Connection, wanted: Wanted) -> None:
+def _build(conn: psycopg.Connection, wanted: Wanted, report: Callable[[Reached], None]) -> None:
+    def tell(_model: str, done: int, upto: int) -> None:
+        report(Reached(100 * done // max(upto, 1)))
+
     known = past.moment(conn, wanted.position)
     make_room(conn, wanted.bounds, room_for=0 if known else 1)
     build_missing(
@@ -168,9 +182,9 @@ def _build(conn: psycopg.Connection, wanted: Wanted) -> None:
         conn,
         _named(wanted.models),
         wanted.position,
-        count=usual_count(),
+        count=min(PROCESSES, usual_count()),
         kept=False,
-        progress=lambda _what, _done, _all: None,
+        progress=tell,
     )
 
 
@@ -180,11 +194,17 @@ def _named(names: Iterable[str]) -> list[Registered]:
 
 
 def main() -> None:
-    """Build what stdin tells (`Wanted`), and print the `Outcome`; both are JSON."""
+    """Build what stdin tells (`Wanted`), and print lines of JSON: `Reached`, and then the
+    `Outcome`."""
     os.nice(NICENESS)
     use_master_key(Settings())
     wanted = msgspec.json.decode(sys.stdin.buffer.read(), type=Wanted)
-    sys.stdout.buffer.write(msgspec.json.encode(build_for_queries(wanted)))
+    _say(build_for_queries(wanted, _say))
+
+
+def _say(what: Reached | Outcome) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(what) + b"\n")
+    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from queries.past import AsOfBeingBuilt, AsOfUnavailable
-from runtime.past_building import Bounds, Outcome, Wanted
+from runtime.past_building import Bounds, Outcome, Reached, Wanted
 from runtime.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -26,6 +26,13 @@ def bounds_of(settings: Settings) -> Bounds:
     return Bounds(settings.as_of_schemas, settings.as_of_mib * MIB, settings.as_of_minutes * 60.0)
 
 
+class _UnderWay:
+    """A build under way, and how far it is."""
+
+    task: asyncio.Task[Outcome]
+    percent = 0
+
+
 class PastBuilder:
     """Starts builds, one after another, and lets queries wait for them."""
 
@@ -33,35 +40,37 @@ class PastBuilder:
         self._url = url
         self._bounds = bounds
         self._patience = patience_seconds
-        self._tasks: dict[tuple[int, tuple[str, ...]], asyncio.Task[Outcome]] = {}
+        self._under_way: dict[tuple[int, tuple[str, ...]], _UnderWay] = {}
         self._turn = asyncio.Lock()
 
     async def build(self, position: int, models: Sequence[str]) -> None:
         """As `queries.past.Build`: waits for a bounded time."""
         key = position, tuple(models)
-        task = self._tasks.get(key)
-        if task is None:
-            if len(self._tasks) >= MAX_WAITING:
+        under_way = self._under_way.get(key)
+        if under_way is None:
+            if len(self._under_way) >= MAX_WAITING:
                 raise AsOfBeingBuilt("other moments are being built: try again later")
-            task = self._tasks[key] = asyncio.create_task(self._run(position, models))
-            task.add_done_callback(lambda _: self._tasks.pop(key, None))
+            under_way = self._under_way[key] = _UnderWay()
+            under_way.task = asyncio.create_task(self._run(position, models, under_way))
+            under_way.task.add_done_callback(lambda _: self._under_way.pop(key, None))
         try:
-            outcome = await asyncio.wait_for(asyncio.shield(task), self._patience)
+            outcome = await asyncio.wait_for(asyncio.shield(under_way.task), self._patience)
         except TimeoutError:
             raise AsOfBeingBuilt(
-                f"the read models as of position {position} are being built: try again later"
+                f"the read models as of position {position} are being built, {under_way.percent} %"
+                " so far: try again later"
             ) from None
         if outcome.error:
             raise AsOfUnavailable(outcome.error)
 
     async def close(self) -> None:
         """End the builds that are under way."""
-        tasks = list(self._tasks.values())
+        tasks = [each.task for each in self._under_way.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, position: int, models: Sequence[str]) -> Outcome:
+    async def _run(self, position: int, models: Sequence[str], under_way: _UnderWay) -> Outcome:
         wanted = Wanted(self._url, position, models, self._bounds)
         async with self._turn:
             logger.info("building %s as of position %s", ", ".join(models), position)
@@ -75,13 +84,33 @@ class PastBuilder:
             except OSError as error:
                 return Outcome(f"no process could be started to build the read models: {error}")
             try:
-                said, complaint = await process.communicate(msgspec.json.encode(wanted))
-            except asyncio.CancelledError:
-                process.kill()
-                await process.wait()
-                raise
-        try:
-            return msgspec.json.decode(said, type=Outcome)
-        except msgspec.DecodeError:
-            logger.error("a build failed: %s", complaint.decode(errors="replace")[-2_000:])
-            return Outcome("the process that built the read models failed; its error is logged")
+                return await _followed(process, wanted, under_way)
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+
+
+async def _followed(
+    process: asyncio.subprocess.Process, wanted: Wanted, under_way: _UnderWay
+) -> Outcome:
+    """Tell a process what to build, and follow what it says."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    complaint = asyncio.create_task(process.stderr.read())
+    try:
+        process.stdin.write(msgspec.json.encode(wanted))
+        process.stdin.close()
+        async for line in process.stdout:
+            said = _decoder.decode(line)
+            if isinstance(said, Outcome):
+                return said
+            under_way.percent = said.percent
+        logger.error("a build failed: %s", (await complaint).decode(errors="replace")[-2_000:])
+        return Outcome("the process that built the read models failed; its error is logged")
+    finally:
+        complaint.cancel()
+
+
+_decoder: msgspec.json.Decoder[Reached | Outcome] = msgspec.json.Decoder(Reached | Outcome)

@@ -12,7 +12,7 @@ from kit.forgotten import ENCRYPTED
 from projections.registry import read_models
 from queries.past import AsOfBeingBuilt, AsOfUnavailable
 from tests.support.shops.gateway import Person, Shop
-from tests.support.shops.market import check_out, put_in, stocked
+from tests.support.shops.market import ADDRESS, check_out, put_in, stocked
 from tests.support.shops.small_gateway import client_of, services
 
 DAYS = "from=2020-01-01&to=2100-01-01"
@@ -99,6 +99,7 @@ async def test_lists_and_reports_show_what_they_showed_then(
         seen = await auditor.get(_as_of(path, position))
         assert seen.status_code == 200, (path, seen.text)
         assert buyer.email not in seen.text
+        assert ADDRESS["line1"] not in seen.text
         assert (await buyer.get(_as_of(path, position))).status_code == 403, path
         assert (await shop.client().get(_as_of(path, position))).status_code == 401, path
 

@@ -35,7 +35,7 @@ from queries import (
     wallets,
 )
 from queries.games import Browse
-from queries.past import AsOfBeingBuilt, PastTables
+from queries.past import AsOfBeingBuilt, AsOfUnavailable, PastTables
 from queries.read_models import QueryResult, ReadModels
 from queries.reports import GROUPS, GroupBy
 from queries.search.engines import SearchEngines
@@ -288,12 +288,18 @@ async def test_a_build_goes_on_when_the_query_has_waited_long_enough(idle_shop: 
     with (
         connect(idle_shop.url, "builds") as other,
         past.exclusively(other, first),
-        pytest.raises(AsOfBeingBuilt),
+        pytest.raises(AsOfBeingBuilt, match="0 % so far"),
     ):
         await listed_titles(models.at(first))
-    await asyncio.gather(*builder._tasks.values())
+    await asyncio.gather(*(each.task for each in builder._under_way.values()))
     assert await listed_titles(models.at(first)) == ["A"]
-    assert builder._tasks == {}
+    assert builder._under_way == {}
+
+
+async def test_a_build_that_fails_is_told(idle_shop: Shop) -> None:
+    builder = PastBuilder(make_conninfo(idle_shop.url, dbname="nowhere"), NO_BOUNDS, 60)
+    with pytest.raises(AsOfUnavailable, match="its error is logged"):
+        await builder.build(0, ["games"])
 
 
 async def test_a_build_that_was_killed_is_begun_again(idle_shop: Shop) -> None:
