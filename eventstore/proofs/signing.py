@@ -2,6 +2,7 @@
 signs its root. Any process may; a lock lets one at a time."""
 
 import logging
+from collections.abc import Callable
 
 import psycopg
 
@@ -25,13 +26,21 @@ class NothingToSign(Exception):
     """The log has no event yet."""
 
 
-async def sign_checkpoint(log: PostgresLog) -> Head:
+Progress = Callable[[int, int], None]
+"""Called with the position that was verified, and the one to get to."""
+
+
+def _silent(_done: int, _total: int) -> None:
+    """Report nothing."""
+
+
+async def sign_checkpoint(log: PostgresLog, progress: Progress = _silent) -> Head:
     """Sign the log as it is now. Returns the last checkpoint if nothing was appended since.
 
     Raises NothingToSign; LogChanged when the log is not what was signed, or does not fit its chain;
     psycopg.Error.
     """
-    return await _sign(log, again=False)
+    return await _sign(log, progress, again=False)
 
 
 async def rotate_key(log: PostgresLog) -> Head:
@@ -41,10 +50,10 @@ async def rotate_key(log: PostgresLog) -> Head:
     name = await _origin(log)
     now = await signing_keys(log.pool, name)
     await add_key(log.pool, name, now.number + 1, since=last.size)
-    return await _sign(log, again=True)
+    return await _sign(log, _silent, again=True)
 
 
-async def rebuild_tree(log: PostgresLog) -> int:
+async def rebuild_tree(log: PostgresLog, progress: Progress = _silent) -> int:
     """Compute the stored tree anew, up to the last checkpoint. Returns its size. Raises LogChanged
     when the log does not lead to that checkpoint's root; psycopg.Error."""
     async with log.pool.connection() as conn, conn.transaction():
@@ -53,7 +62,7 @@ async def rebuild_tree(log: PostgresLog) -> int:
         await tree.cut(conn, 0)
         if last is None:
             return 0
-        rebuilt = await _extend(conn, Frontier(), ChainVerifier(), last.size)
+        rebuilt = await _extend(conn, Frontier(), ChainVerifier(), last.size, progress)
         _must_lead_to(rebuilt, last)
         return last.size
 
@@ -66,7 +75,7 @@ async def _origin(log: PostgresLog) -> str:
     return name
 
 
-async def _sign(log: PostgresLog, *, again: bool) -> Head:
+async def _sign(log: PostgresLog, progress: Progress, *, again: bool) -> Head:
     """Sign; `again` also if nothing was appended."""
     name = await _origin(log)
     while True:
@@ -74,20 +83,25 @@ async def _sign(log: PostgresLog, *, again: bool) -> Head:
         async with log.pool.connection() as conn, conn.transaction():
             await conn.execute(_LOCK)
             if await newest(conn) == keys.number:  # else it was rotated meanwhile
-                return await _signed(conn, name, keys, again=again)
+                return await _signed(conn, name, keys, progress, again=again)
 
 
 async def _signed(
-    conn: psycopg.AsyncConnection, name: str, keys: SigningKeys, *, again: bool
+    conn: psycopg.AsyncConnection,
+    name: str,
+    keys: SigningKeys,
+    progress: Progress,
+    *,
+    again: bool,
 ) -> Head:
     last = await _last(conn)
     row = await (await conn.execute(_END)).fetchone()
     size = row[0] if row else 0
     if last is not None and last.size == size and not again:
         return last
-    edge = await _edge(conn, last)
+    edge = await _edge(conn, last, progress)
     verifier = ChainVerifier(last.size, last.hash) if last else ChainVerifier()
-    edge = await _extend(conn, edge, verifier, size)
+    edge = await _extend(conn, edge, verifier, size, progress)
     note = sign(Checkpoint(name, size, edge.root), _who_sign(keys, last))
     return await heads.add(conn, size, edge.root, verifier.hash, note)
 
@@ -116,7 +130,7 @@ async def _last(conn: psycopg.AsyncConnection) -> Head | None:
     return last
 
 
-async def _edge(conn: psycopg.AsyncConnection, last: Head | None) -> Frontier:
+async def _edge(conn: psycopg.AsyncConnection, last: Head | None, progress: Progress) -> Frontier:
     """The tree of the last checkpoint; computed anew if the stored one does not lead to its
     root."""
     if last is None:
@@ -129,7 +143,7 @@ async def _edge(conn: psycopg.AsyncConnection, last: Head | None) -> Frontier:
         pass
     logger.error("the stored tree does not lead to what was signed: it is computed anew")
     await tree.cut(conn, 0)
-    found = await _extend(conn, Frontier(), ChainVerifier(), last.size)
+    found = await _extend(conn, Frontier(), ChainVerifier(), last.size, progress)
     _must_lead_to(found, last)
     return found
 
@@ -142,7 +156,11 @@ def _must_lead_to(found: Frontier, last: Head) -> None:
 
 
 async def _extend(
-    conn: psycopg.AsyncConnection, edge: Frontier, verifier: ChainVerifier, size: int
+    conn: psycopg.AsyncConnection,
+    edge: Frontier,
+    verifier: ChainVerifier,
+    size: int,
+    progress: Progress,
 ) -> Frontier:
     """Verify the log up to this size, and add it to the tree."""
     walk = Walk(verifier, size)
@@ -152,4 +170,5 @@ async def _extend(
         if fault := walk.take(rows):
             raise LogChanged(f"at position {fault.position} the log is {fault.reason}")
         await tree.put(conn, edge.add(walk.hashes))
+        progress(verifier.position, size)
     return edge

@@ -16,6 +16,7 @@ from eventstore.proofs.tree import TreeDamaged
 from eventstore.proofs.witness import OtherSize, Witness, WitnessAway, WitnessRefused
 from kit.cancellation import stop_if_cancelled
 from kit.clock import Clock
+from kit.error_groups import first_error
 from runtime.checkpoint_files import CheckpointFiles
 from runtime.wiring.core import Core
 
@@ -172,8 +173,8 @@ async def keep_signing(core: Core) -> None:
             # not in this task, which a failure would leave marked as cancelled: kit.cancellation
             await asyncio.create_task(lead(), name="checkpoints")
         except* AWAY as errors:
-            logger.warning("signing lost its database: %s", errors.exceptions[0])
+            logger.warning("signing lost its database: %s", first_error(errors))
             await asyncio.sleep(1)
-        except* OSError as errors:
-            logger.error("checkpoints cannot be written: %s", errors.exceptions[0])
+        except* Exception as errors:  # whatever it is, the worker has other things to do
+            logger.error("no checkpoint is signed or written: %r", first_error(errors))
             await asyncio.sleep(ALERT_SECONDS)

@@ -16,6 +16,7 @@ from eventstore.log import AlreadyDone
 from eventstore.postgres_log import PostgresLog
 from kit.cancellation import stop_if_cancelled
 from kit.clock import Clock
+from kit.error_groups import first_error
 from projections.registry import read_models
 from runtime.processes.ageing import Duty, duties_of, fulfil
 from runtime.processes.erasing import keep_deleting_messages
@@ -112,13 +113,8 @@ async def _fire_deadlines(core: Core, duties: Mapping[str, Duty]) -> None:
             # not in this task, which a failure would leave marked as cancelled: kit.cancellation
             await asyncio.create_task(lead(), name="deadlines")
         except* AWAY as errors:
-            logger.warning("deadlines lost their database: %s", _first(errors))
+            logger.warning("deadlines lost their database: %s", first_error(errors))
             await asyncio.sleep(1)
-
-
-def _first(error: BaseException) -> BaseException:
-    """The first of a group's errors, however deep it lies."""
-    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 async def purge_expired(

@@ -1,11 +1,17 @@
 """Signed checkpoints and proofs over HTTP, as auditors get them."""
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 
 from api.routes import proofs
 from eventstore.proofs import documents
 from eventstore.proofs.notes import PublicKey, parse
 from eventstore.proofs.signing import sign_checkpoint
+from queries.proofs import Proofs
+from runtime.processes import signing
+from tests.support.queues import until, until_so
 from tests.support.shops.gateway import Person, Shop
 
 PATHS = ("/checkpoints", "/checkpoints/latest", "/keys", "/proofs/1")
@@ -104,3 +110,29 @@ async def test_an_event_without_a_checkpoint_is_not_proved_yet(
     head = await shop.core.log.head()
     answer = await auditor.get(f"/api/v1/audit/proofs/{head}")
     assert (answer.status_code, answer.json()["code"]) == (409, "not_signed_yet")
+
+
+async def test_no_fault_of_a_checkpoint_ends_the_worker(
+    shop: Shop, seller: Person, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(signing, "ALERT_SECONDS", 0.01)
+    monkeypatch.setattr(signing, "LOOK_SECONDS", 0.01)
+    settings = shop.core.settings.model_copy(update={"checkpoint_events": 1})
+    pool, change = shop.core.log.pool, "UPDATE log.tree_heads SET note = %s WHERE number = %s"
+    head = await sign_checkpoint(shop.core.log)
+    async with pool.connection() as conn:
+        await conn.execute(change, ("no note", head.number))
+    working = asyncio.create_task(signing.keep_signing(replace(shop.core, settings=settings)))
+    await shop.game(seller)
+    await until(lambda: "no checkpoint is signed or written: BadNote" in caplog.text)
+    assert not working.done()
+    async with pool.connection() as conn:
+        await conn.execute(change, (head.note, head.number))
+    end = await shop.core.log.head()
+
+    async def has_signed() -> bool:
+        return await Proofs(pool).signed() >= end
+
+    await until_so(has_signed)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)

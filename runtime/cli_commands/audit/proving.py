@@ -3,6 +3,7 @@ checkpoints, and proofs that others can check."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -106,7 +107,8 @@ async def _proven_event(log: "PostgresLog", position: int, size: int | None) -> 
             except NotSignedYet:
                 if attempt == 2:
                     raise
-        await sign_checkpoint(log)
+        with console.progress() as progress:
+            await sign_checkpoint(log, partial(progress, "signing"))
     raise AssertionError("unreachable")
 
 
@@ -177,7 +179,9 @@ def checkpoint(json: Json = False) -> None:
     from runtime.checkpoint_files import CheckpointFiles
 
     settings = opening.quiet_settings()
-    head = _over_the_log(sign_checkpoint)
+    with console.progress() as progress:
+        told = partial(progress, "signing")
+        head = _over_the_log(lambda log: sign_checkpoint(log, told))
     CheckpointFiles(settings.home).write([head])
     if json:
         console.print_json(
@@ -237,7 +241,7 @@ async def _known(conn: "psycopg.AsyncConnection") -> "list[KnownKey]":
     return found
 
 
-def rebuild_tree() -> None:
+def rebuild_tree(json: Json = False) -> None:
     """Compute the stored part of the Merkle tree anew from the log. Exit code 1 if the log does not
     lead to the root that was signed.
 
@@ -246,5 +250,10 @@ def rebuild_tree() -> None:
     """
     from eventstore.proofs.signing import rebuild_tree
 
-    size = _over_the_log(rebuild_tree)
-    console.say(f"the tree of {size} events leads to the root that was signed")
+    with console.progress() as progress:
+        told = partial(progress, "tree")
+        size = _over_the_log(lambda log: rebuild_tree(log, told))
+    if json:
+        console.print_json({"size": size})
+    else:
+        console.say(f"the tree of {size} events leads to the root that was signed")
