@@ -16,6 +16,7 @@ standbys, `wal_keep_size`), and backups (docs/privacy.md).
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -42,13 +43,14 @@ _STATISTICS = ("pg_catalog", "pg_statistic")
 """Has samples of columns, of tables that an older release made."""
 
 _DUE = "SELECT person_id, position FROM private.erasures"
+_WAITING = "SELECT person_id, destroyed_at FROM private.erasures ORDER BY destroyed_at"
 _DONE = """
 DELETE FROM private.erasures e USING unnest(%s::uuid[], %s::bigint[]) AS done (person_id, position)
 WHERE e.person_id = done.person_id AND e.position <= done.position
 """
 _SESSIONS = "DELETE FROM private.sessions WHERE user_id = ANY (%s)"
 _QUARANTINED = """
-SELECT feed FROM consumers.quarantine WHERE feed = ANY (%s) AND stream_id = ANY (%s) LIMIT 1
+SELECT stream_id, feed FROM consumers.quarantine WHERE feed = ANY (%s) AND stream_id = ANY (%s)
 """
 _TABLES_NAMED = """
 SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename ~ %s ORDER BY 1
@@ -91,29 +93,40 @@ class Erased(msgspec.Struct, frozen=True):
 
 
 def erase(conn: psycopg.Connection, codec: Codec, models: Models) -> Erased:
-    """Erase all forgotten persons. The connection is of the tables' owner, in autocommit mode.
-    Safe to repeat, and to stop at any moment."""
+    """Erase the forgotten persons whom all read models have forgotten. The connection is of the
+    tables' owner, in autocommit mode. Safe to repeat, and to stop at any moment."""
     due: dict[UUID, int] = dict(conn.execute(_DUE).fetchall())
     if not due:
         return Erased(0)
     personal = {name: each for name, each in models.items() if personal_fields(each.projection.row)}
-    reasons = [
-        *_drop_past(conn, codec, models),
-        *_drop_unused(conn, models, personal),
-        *_behind(conn, personal, due),
-    ]
-    if not reasons:
-        conn.execute(_SESSIONS, (list(due),))
-        reasons = _old_snapshots(conn)
-    if reasons:
-        return Erased(0, len(due), tuple(reasons))
-    rewritten = [*_rows_of(conn, personal), *TABLES, _STATISTICS]
-    reasons = [reason for table in rewritten for reason in _rewrite(conn, *table)]
-    cut = _cut_log(conn)
-    if reasons:
-        return Erased(0, len(due), tuple(reasons), cut)
-    conn.execute(_DONE, (list(due), list(due.values())))
-    return Erased(len(due.keys() - {NOBODY}), log_cut=cut)
+    in_the_way = [*_drop_past(conn, codec, models), *_drop_unused(conn, models, personal)]
+    left = dict(_still_shown(conn, personal, due))
+    ready = {person: position for person, position in due.items() if person not in left}
+    if ready and not in_the_way:
+        conn.execute(_SESSIONS, (list(ready),))
+        in_the_way = _old_snapshots(conn)
+    cut = True
+    if ready and not in_the_way:
+        rewritten = [*_rows_of(conn, personal), *TABLES, _STATISTICS]
+        in_the_way = [reason for table in rewritten for reason in _rewrite(conn, *table)]
+        cut = _cut_log(conn)
+    reasons = (*in_the_way, *dict.fromkeys(left.values()))
+    if not ready or in_the_way:
+        return Erased(0, len(due), reasons, cut)
+    conn.execute(_DONE, (list(ready), list(ready.values())))
+    return Erased(len(ready.keys() - {NOBODY}), len(left), reasons, cut)
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """A forgotten person who is not erased yet (or NOBODY), and when the key was destroyed."""
+
+    person_id: UUID
+    destroyed_at: datetime
+
+
+def waiting(conn: psycopg.Connection) -> list[Waiting]:
+    """Who is not erased yet, the longest waiting first."""
+    return [Waiting(*row) for row in conn.execute(_WAITING).fetchall()]
 
 
 def _subscriptions(conn: psycopg.Connection, personal: Models) -> list[Subscription]:
@@ -143,15 +156,18 @@ def _drop_unused(conn: psycopg.Connection, models: Models, personal: Models) -> 
                 yield f"{row.storage} is being read"
 
 
-def _behind(conn: psycopg.Connection, personal: Models, due: Mapping[UUID, int]) -> Iterable[str]:
-    """Why read models may still have rows of the persons."""
-    position, rows = max(due.values()), _subscriptions(conn, personal)
-    for row in rows:
-        if row.position < position:
-            yield f"{row.name} is at position {row.position} of {position}"
+def _still_shown(
+    conn: psycopg.Connection, personal: Models, due: Mapping[UUID, int]
+) -> Iterable[tuple[UUID, str]]:
+    """The persons of whom a read model may still have rows, and why."""
+    rows = _subscriptions(conn, personal)
+    for person, position in due.items():
+        for row in rows:
+            if row.position < position:
+                yield person, f"{row.name} is at position {row.position} of {position}"
     feeds = [row.name for row in rows]
-    for (feed,) in conn.execute(_QUARANTINED, (feeds, list(due))).fetchall():
-        yield f"{feed} has quarantined the account of a forgotten person"
+    for person, feed in conn.execute(_QUARANTINED, (feeds, list(due))).fetchall():
+        yield person, f"{feed} has quarantined the account of a forgotten person"
 
 
 def _rows_of(conn: psycopg.Connection, personal: Models) -> list[tuple[str, str]]:

@@ -27,16 +27,19 @@ app = typer.Typer(
 
 @app.command()
 def show(json: Json = False) -> None:
-    """Show the master keys that the shop has used, and how many keys and secrets each wraps.
+    """Show the master keys that the shop has used, how many keys and secrets each wraps, and who
+    was forgotten and is not erased from the disk yet.
 
     [bold]Example[/bold]
       ludoteca keys show
     """
     from eventstore import rewrapping
     from eventstore.master_keys import KEYRING
+    from projections.engine import erasing
 
     with _owner(opening.quiet_settings()) as conn:
         found, unwrapped = rewrapping.states(conn)
+        waiting = erasing.waiting(conn)
     keys = [
         {
             "id": state.key_id.hex(),
@@ -49,7 +52,9 @@ def show(json: Json = False) -> None:
     ]
     with console.reporting():
         if json:
-            console.print_json({"master_keys": keys, "unwrapped": unwrapped})
+            console.print_json(
+                {"master_keys": keys, "unwrapped": unwrapped, "to_be_erased": waiting}
+            )
             return
         console.table(
             ("master key", "is", "since", "wraps", "at hand"),
@@ -69,6 +74,8 @@ def show(json: Json = False) -> None:
             console.say(
                 f"{unwrapped:,} keys and secrets are stored unwrapped: ludoteca keys rotate"
             )
+        for each in waiting:
+            console.say(f"to be erased since {each.destroyed_at:%F %T}: {each.person_id}")
 
 
 @app.command()
@@ -151,7 +158,7 @@ def erase(json: Json = False) -> None:
     with opening.database(settings) as url:
         opening.require_this_release(url)
         done = erase_from_database(url, {each.projection.name: each for each in read_models()})
-        files = asyncio.run(messages()) if not done.waiting else 0
+        files = asyncio.run(messages())
     with console.reporting():
         if json:
             console.print_json({**_fields(done), "files": files})

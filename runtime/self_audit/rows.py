@@ -226,10 +226,14 @@ RECEIPT = RowsInvariant(
 REFUND_DAYS = 14
 """How long a refund may be under way: banks take up to ten working days."""
 
+ERASED_DAYS = 1
+"""How long traces of a forgotten person may be on the disk. The worker tries every ten minutes."""
+
 OVERDUE = TotalInvariant(
     "nothing_due_is_undone",
     "Deadlines are met, jobs are taken, consumers of the log that are not paused follow it, each"
-    f" within the grace; a refund has its outcome within {REFUND_DAYS} days.",
+    f" within the grace; a refund has its outcome within {REFUND_DAYS} days; who was forgotten is"
+    f" erased from the disk within {ERASED_DAYS}.",
     "@deadlines",
     f"""
     SELECT 'deadline ' || subject_id || ' ' || kind AS subject, '{{}}'::uuid[] AS streams,
@@ -249,5 +253,8 @@ OVERDUE = TotalInvariant(
     UNION ALL
     SELECT 'refund ' || payment_id, '{{}}', format('under way since %%s', updated_at)
     FROM @payments
-    WHERE refund_status = 'PENDING' AND updated_at < %(now)s - interval '{REFUND_DAYS} days'""",
+    WHERE refund_status = 'PENDING' AND updated_at < %(now)s - interval '{REFUND_DAYS} days'
+    UNION ALL
+    SELECT 'forgotten ' || person_id, '{{}}', format('on the disk since %%s', destroyed_at)
+    FROM private.erasures WHERE destroyed_at < %(now)s - interval '{ERASED_DAYS} days'""",
 )

@@ -126,6 +126,8 @@ async def test_who_may_still_read_the_old_rows_is_named_and_waited_for(
             reader.execute("SELECT 1")
             await forgotten(shop, ann)
             await reached_by_read_models(shop)
+            with connect(server.url, "test") as conn:
+                assert [each.person_id for each in erasing.waiting(conn)] == [ann.id]
             waiting = erased(server.url)
             assert (waiting.persons, waiting.waiting) == (0, 1)
             assert "a report" in waiting.reasons[0]
@@ -166,9 +168,27 @@ async def test_a_read_model_that_has_not_forgotten_yet_is_named(
         await reached_by_read_models(shop)
         with connect(server.url, "test", role="") as conn, conn.transaction(force_rollback=True):
             conn.execute(state.encode())
-            found = list(erasing._behind(conn, PERSONAL, dict(conn.execute(erasing._DUE))))
-        assert reason in found[0]
+            [(person, why)] = erasing._still_shown(
+                conn, PERSONAL, dict(conn.execute(erasing._DUE).fetchall())
+            )
+        assert person == ann.id
+        assert reason in why
         assert erased(server.url) == Erased(1)
+
+
+async def test_one_who_has_to_wait_keeps_nobody_else_on_the_disk(
+    server: OwnPostgres, tmp_path: Path
+) -> None:
+    async with shop_on(server, tmp_path) as shop:
+        ann = await shop.register(name=NAME)
+        await forgotten(shop, ann)
+        await reached_by_read_models(shop)
+        with connect(server.url, "test", role="") as conn:
+            conn.execute("INSERT INTO private.erasures VALUES (gen_random_uuid(), 1000000)")
+            done = erased(server.url)
+            assert (done.persons, done.waiting, len(done.reasons)) == (1, 1, 1)
+            conn.execute("DELETE FROM private.erasures")
+        assert in_files(server.home, needles(name=NAME)) == {}
 
 
 async def test_tables_that_nobody_feeds_are_dropped(server: OwnPostgres, tmp_path: Path) -> None:

@@ -318,6 +318,19 @@ def job_is_left(shop: Shop) -> Iterator[str]:
 
 
 @contextmanager
+def forgotten_is_not_erased(shop: Shop) -> Iterator[str]:
+    """Somebody whom the worker cannot erase, as no read model has come to the position yet."""
+    person = str(uuid4())
+    shop.run(
+        "INSERT INTO private.erasures (person_id, position, destroyed_at)"
+        " VALUES (%s, 1000000, now() - interval '25h')",
+        person,
+    )
+    yield f"forgotten {person}"
+    shop.run("DELETE FROM private.erasures WHERE person_id = %s", person)
+
+
+@contextmanager
 def reactor_stands_still(shop: Shop) -> Iterator[str]:
     """A consumer that this program does not run, far behind."""
     shop.run(
@@ -349,6 +362,7 @@ BREAKS: list[tuple[str, Break]] = [
     ("log_is_chained", event_is_changed),
     ("nothing_due_is_undone", deadline_is_missed),
     ("nothing_due_is_undone", job_is_left),
+    ("nothing_due_is_undone", forgotten_is_not_erased),
     ("nothing_due_is_undone", reactor_stands_still),
     ("ledger_transaction_balances", posting_does_not_balance),
     ("payment_is_posted_once", posted_twice),
