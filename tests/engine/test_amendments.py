@@ -2,10 +2,12 @@
 
 import json
 import random
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from domain.amendments import AmendmentDeclared, Reading
@@ -14,7 +16,7 @@ from eventstore.consumers import checkpoints
 from eventstore.database.postgres import connect
 from eventstore.log import Appended
 from projections.as_of import row_as_of
-from projections.engine import amending, rebuild
+from projections.engine import amending, lanes, rebuild
 from projections.engine.advancing import Subscriber
 from projections.engine.runner import Registered
 from projections.engine.tables import PostgresTable
@@ -208,6 +210,52 @@ async def test_rows_that_several_streams_feed_are_folded_anew(desk: Desk) -> Non
         await desk.caught_up(subscription.name)
     assert {label: row.uses for label, row in desk.rows(registered).items()} == {"x": 2, "y": 2}
     assert desk.verify(registered).difference.equal
+
+
+class FailsTwice(PostgresTable[Any]):
+    """A table that fails twice to write once it is to."""
+
+    left = 0
+
+    def write(
+        self, conn: psycopg.Connection, storage: str, puts: Sequence[Any], deletes: Sequence[Any]
+    ) -> None:
+        super().write(conn, storage, puts, deletes)
+        if self.left:
+            self.left -= 1
+            raise ConnectionError("cannot write")
+
+
+async def test_a_store_that_fails_meanwhile_is_asked_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "BACKOFF_SECONDS", (0.01, 0.02))
+    table, stream = FailsTwice(Tally), uuid4()
+    registered = Registered(Tallies(), table)
+    with desk.running(registered):
+        await desk.append(stream, Counted(1), Counted(2))
+        await desk.caught_up("tallies.1")
+        table.left = 2
+        await _declare(desk, 1, "amend", {"by": 5})
+        await _settled(desk, "tallies.1")
+    assert (table.left, desk.rows(registered)[stream].steps) == (0, [5, 2])
+    _agree(desk, registered)
+
+
+async def test_whoever_leads_takes_them_up_once(desk: Desk) -> None:
+    """Two projectors, one of which is killed at some moment."""
+    registered, stream = _refusing(), uuid4()
+    await desk.append(stream, Counted(1), Counted(2))
+    with desk.running_process() as process:
+        await desk.caught_up("tallies.1")
+        await _declare(desk, 1, "amend", {"by": 5})
+        process.kill()
+    with desk.running(registered):
+        await _settled(desk, "tallies.1")
+        await _declare(desk, 2, "skip")
+        await _settled(desk, "tallies.1")
+    assert desk.rows(registered)[stream].steps == [5]
+    _agree(desk, registered)
 
 
 # -- wherever the declaration stands ---------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -18,6 +19,9 @@ from eventstore.log import Envelope, Metadata, StreamAppend
 from projections.models.deadlines import ORDER_PAYMENT
 from queries.trace.flow import NothingToTrace
 from queries.trace.tracing import Trace, Tracing
+from runtime.settings import Settings
+from runtime.wiring.core import open_core
+from runtime.wiring.work import open_queues
 from tests.support.events.history import (
     GAME,
     ORDER,
@@ -27,6 +31,7 @@ from tests.support.events.history import (
     payment_requested,
 )
 from tests.support.queues import consuming, until_dead, until_so
+from tests.support.shops.gateway import working
 from tests.support.shops.projected import Shop, projecting
 
 REQUEST, TRACE_ID = uuid4(), uuid4().hex
@@ -123,6 +128,32 @@ async def test_a_job_that_failed_is_tried_again(idle_shop: Shop) -> None:
     assert "is tried again at" in said
     assert "attempt 2 of 3; last error: ConnectionError: the provider is away" in said
     assert len(found.jobs) == 1
+
+
+async def test_a_payment_waits_for_a_provider_that_is_away(
+    idle_shop: Shop, database: str, tmp_path: Path
+) -> None:
+    """The shop's own reactor and worker, with nothing behind the provider's address."""
+    settings = Settings(
+        home=tmp_path,
+        database_url=database,
+        provider_url="http://127.0.0.1:1",
+        fiscal_url="http://127.0.0.1:1",
+        payment_retry_seconds="3600",
+    )
+    await _placed(idle_shop)
+    async with open_core(settings) as core, open_queues(core) as queues, working(core, queues):
+
+        async def has_failed() -> bool:
+            return any(
+                job.error for job in (await queues["ludoteca.payments"].about([PAYMENT])).jobs
+            )
+
+        await until_so(has_failed)
+        found = await _trace(idle_shop, ORDER, *queues.values())
+    said = _said(found, "job charge of ludoteca.payments")
+    assert "is tried again at" in said
+    assert "attempt 2 of 2; last error: ProviderUnavailable" in said
 
 
 async def test_a_job_in_progress_and_a_dead_letter(idle_shop: Shop) -> None:
