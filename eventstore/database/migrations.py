@@ -107,7 +107,13 @@ def migrate(
         if due:  # take the lock of appends before log.events, as they do, to avoid a deadlock
             conn.execute("SELECT pg_advisory_xact_lock(%s, %s)", END_OF_LOG)
         for migration in due:
-            conn.execute(migration.text.encode())
+            try:
+                conn.execute(migration.text.encode())
+            except psycopg.errors.DuplicateSchema as error:
+                raise MigrationError(
+                    f"{error.diag.message_primary}, and the schema `log` does not: restore that one"
+                    " from a backup, or use an empty database"
+                ) from error
             conn.execute(
                 _ADD_MIGRATION,
                 (migration.component, migration.number, migration.name, migration.sha256),

@@ -3,6 +3,7 @@ published twice."""
 
 import json
 import stat
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,17 +16,21 @@ import httpx
 import psycopg
 import pytest
 
+from adapters.postgres.programs import program
+from eventstore.database.migrations import MigrationError
 from eventstore.database.postgres import connect
-from runtime.archive.loading import check_unused
-from runtime.archive.reading import Checkers
+from runtime.archive.loading import check_unused, load
+from runtime.archive.reading import Archive, Checkers
 from runtime.backup import restoring
 from runtime.backup.making import backup
 from runtime.backup.manifest import BackupError
 from runtime.migrate import migrate
+from runtime.wiring.codec import codec
 from tests.support.events.tallies import Counted
 from tests.support.processes.instance import Instance, Person, eventually, running
 from tests.support.processes.restoring import restore
 from tests.support.servers import shared
+from tests.support.shops.commands import Shop
 from tests.support.shops.engine import Desk
 from tests.support.shops.gateway import open_shop
 
@@ -279,6 +284,26 @@ def test_a_session_that_is_ending_is_waited_for(
     with connect(database, "test") as conn, connect(database, "ludoteca command") as ending:
         monkeypatch.setattr(time, "sleep", lambda _seconds: ending.close())
         check_unused(conn)
+
+
+def test_the_log_alone_is_restored_from_a_backup(database: str, tmp_path: Path) -> None:
+    """As docs/operations.md says: its schema, and then its events."""
+    shop = Shop(database)
+    shop.list_games(3)
+    end = ask(database, END_OF_LOG)
+    backup(database, tmp_path / "backup", None, silent)
+    shop.list_games(1)
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute("DROP SCHEMA log CASCADE")
+        with pytest.raises(MigrationError, match="and the schema `log` does not: restore"):
+            migrate(database)
+        conn.execute("CREATE SCHEMA log")
+    restored = ("pg_restore", "--exit-on-error", "--schema=log", f"--dbname={database}")
+    subprocess.run([program(restored[0]), *restored[1:], tmp_path / "backup/log.dump"], check=True)
+    migrate(database)
+    with connect(database, "test", role="") as conn, conn.transaction():
+        archive = Archive(tmp_path / "backup" / "events.jsonl.gz")
+        assert load(conn, [archive], codec().kinds, Checkers(), silent).position == end
 
 
 def test_an_existing_folder_is_not_overwritten(database: str, tmp_path: Path) -> None:
