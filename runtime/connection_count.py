@@ -8,12 +8,13 @@ from runtime.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-API, WORKER, PROJECTOR = 5, 9, 6
+API, WORKER, PROJECTOR = 6, 9, 6
 """What a process of each kind takes besides its pool: for writing, watching, following the log,
-leading, waiting for jobs, and auditing."""
+leading, waiting for jobs, auditing, and building past read models."""
 
 OTHERS = 20
-"""For the simulators, commands, rebuilds and backups."""
+"""For the simulators, commands, rebuilds and backups, and the one build of past read models that
+has its turn."""
 
 
 def connections_needed(settings: Settings) -> int:

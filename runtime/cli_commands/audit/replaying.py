@@ -181,7 +181,7 @@ def _list(settings: "Settings", *, json: bool) -> None:
 
     with opening.connection(settings) as conn:
         found = past.moments(conn)
-    every = len(read_models())
+    every = {each.storage for each in read_models()}
     if json:
         console.print_json([_as_dict(each, every) for each in found])
         return
@@ -190,7 +190,7 @@ def _list(settings: "Settings", *, json: bool) -> None:
         [
             (
                 each.schema,
-                f"{len(each.models)} of {every}",
+                f"{len(every & _storages(each))} of {len(every)}",
                 _state(each, every),
                 f"{each.made_at:%Y-%m-%d %H:%M:%S}",
                 f"{each.used_at:%Y-%m-%d %H:%M:%S}",
@@ -201,15 +201,19 @@ def _list(settings: "Settings", *, json: bool) -> None:
     )
 
 
-def _state(moment: "Moment", every: int) -> str:
+def _storages(moment: "Moment") -> set[str]:
+    return {each.storage for each in moment.models}
+
+
+def _state(moment: "Moment", every: set[str]) -> str:
     if not moment.same_history:
         return "of a lost history"
     if not moment.kept:
         return "for queries"
-    return "complete" if len(moment.models) >= every else "interrupted"
+    return "complete" if every <= _storages(moment) else "interrupted"
 
 
-def _as_dict(moment: "Moment", every: int) -> dict[str, object]:
+def _as_dict(moment: "Moment", every: set[str]) -> dict[str, object]:
     import msgspec
 
     fields = {"schema": moment.schema, "state": _state(moment, every)}
