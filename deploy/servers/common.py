@@ -97,14 +97,24 @@ def wait(check: Callable[[], None], log: str) -> None:
         time.sleep(0.5)
 
 
-def run(command: list[str], *, env: dict[str, str] | None = None) -> None:
-    """Run a command to its end. Raises Missing with the last line that it said when it fails."""
+def run(command: list[str], *, env: dict[str, str] | None = None, seconds: float = 900) -> None:
+    """Run a command to its end. Raises Missing with the last line that it said when it fails, or
+    when it takes longer than `seconds`."""
     # A daemon keeps what it inherits: give it files, not pipes that would never close.
     with (cache_directory() / "commands.log").open("a+b") as log:
         start = log.seek(0, os.SEEK_END)
-        done = subprocess.run(
-            command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
-        )
+        try:
+            done = subprocess.run(
+                command,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                check=False,
+                timeout=seconds,
+            )
+        except subprocess.TimeoutExpired as late:
+            raise Missing(f"`{' '.join(command)}` took longer than {seconds:g} seconds") from late
         if done.returncode:
             log.seek(start)
             said = log.read().decode(errors="replace").strip().splitlines()

@@ -63,7 +63,7 @@ def start_rabbitmq() -> None:
         apt_install("rabbitmq-server")
     run(["rabbitmq-plugins", "enable", "--offline", "rabbitmq_management"])
     if port_is_open(5672):  # it runs, but without the plug-in
-        run(["rabbitmq-plugins", "enable", "rabbitmq_management"])
+        run(["rabbitmq-plugins", "enable", "rabbitmq_management"], seconds=120)
     else:
         run(["rabbitmq-server", "-detached"])
         remember(rabbitmq_started="yes")
