@@ -158,7 +158,8 @@ async def _streams_about(
     log: PostgresLog, models: ReadModels, about: About, last: int
 ) -> list[UUID]:
     """The streams of what is asked about. Raises NoSuchRow if it did not exist by then."""
-    if not await log.read_stream_raw(about.id, upto=last, limit=1):
+    begun = await log.read_stream_raw(about.id, upto=last, limit=1)
+    if not begun or log.codec.kinds.get(begun[0][0].name) != about.kind:
         raise NoSuchRow(f"up to position {last}, there was no {about.kind} {about.id}")
     if about.kind == "order":
         return await _of_order(log, about.id, last)

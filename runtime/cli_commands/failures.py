@@ -89,6 +89,7 @@ _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
     ("projections.engine.folding", "RowsRefused", Code.DIFFERS, ""),
     ("builtins", "ConnectionError", Code.UNREACHABLE, ""),
     ("queries.trace.flow", "NothingToTrace", Code.DIFFERS, ""),
+    ("queries.positions", "ReadModelBehind", Code.UNREACHABLE, "is a projector running? "),
     ("queries.why", "NoSuchRow", Code.DIFFERS, ""),
     ("queries.why", "Unanswerable", Code.USAGE, ""),
     ("domain.errors", "Invalid", Code.USAGE, ""),
