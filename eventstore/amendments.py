@@ -138,6 +138,7 @@ class KnownAmendments:
     def __init__(self, pool: AsyncConnectionPool, history: History) -> None:
         self.now = NONE
         self._pool = pool
+        self._history = history
         self._looked = float("-inf")
         self._looking = asyncio.Lock()
         self._listeners: list[Callable[[], None]] = []
@@ -159,10 +160,14 @@ class KnownAmendments:
         async with self._looking:
             if self._looked > began:  # by somebody else, while this waited
                 return
-            async with self._pool.connection() as conn:
-                cursor = conn.cursor(binary=True)
-                await cursor.execute(READ.encode(), (STREAM, self.now.version), prepare=True)
-                rows = await cursor.fetchall()
+            while True:
+                generation = self._history.generation
+                async with self._pool.connection() as conn:
+                    cursor = conn.cursor(binary=True)
+                    await cursor.execute(READ.encode(), (STREAM, self.now.version), prepare=True)
+                    rows = await cursor.fetchall()
+                if generation == self._history.generation:  # else it went back meanwhile
+                    break
             self._looked = began
             if rows:
                 self.now = self.now.with_rows(rows)

@@ -8,6 +8,7 @@ import msgspec
 import psycopg
 
 from eventstore import pages
+from eventstore.amendments import STREAM
 from eventstore.database.locks import LEAD
 from eventstore.database.release import require_current
 
@@ -28,8 +29,8 @@ class Subscription(msgspec.Struct, frozen=True):
     paused: bool
     building: bool
     astray: bool = False
-    """The log does not have the event at its checkpoint: the subscription followed another
-    history."""
+    """The log does not have the event at its checkpoint, or the amendment by which its rows were
+    read: the subscription followed another history."""
     examined: bool = True
     """Whether the subscription's output was checked against the log's history
     since the latest epoch began."""
@@ -69,13 +70,18 @@ ASTRAY = """(c.position > 0 AND NOT EXISTS (
 ))"""
 """Whether the checkpoint `c` belongs to another history than the log's."""
 
+_READ_OTHERWISE = f"""(f.storage <> '' AND f.amended > 0 AND NOT EXISTS (
+    SELECT FROM log.events e WHERE e.position = f.amended AND e.stream_id = '{STREAM}'
+))"""
+"""Whether the rows of the subscription `f` were read by an amendment that the log does not have."""
+
 EXAMINED = "coalesce(f.epoch = (SELECT id FROM log.epochs ORDER BY number DESC LIMIT 1), false)"
 """Whether the output of the subscription `f` was checked against the log's history in the latest
 epoch."""
 
 _COLUMNS = f"""
-    feed, projection, version, storage, c.position, active, paused, building, {ASTRAY},
-    {EXAMINED}, ready_at, amended
+    feed, projection, version, storage, c.position, active, paused, building,
+    {ASTRAY} OR {_READ_OTHERWISE}, {EXAMINED}, ready_at, amended
 """
 
 HEAD = f"({pages.HEAD})"

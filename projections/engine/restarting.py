@@ -18,7 +18,7 @@ _SET_EPOCH = "UPDATE consumers.feeds SET epoch = %s WHERE feed = %s"
 
 _REPLACE_STORAGE = f"""
 UPDATE consumers.feeds
-SET storage = %s, active = false,
+SET storage = %s, active = false, amended = 0,
     ready_at = CASE WHEN active OR ready_at IS NOT NULL THEN {checkpoints.HEAD} END
 WHERE feed = %s
 """

@@ -258,6 +258,24 @@ async def test_whoever_leads_takes_them_up_once(desk: Desk) -> None:
     _agree(desk, registered)
 
 
+async def test_rows_that_were_read_by_a_declaration_that_the_log_lost_are_folded_anew(
+    desk: Desk,
+) -> None:
+    """The log went back to before it, and to behind the checkpoint: a consumer that lagged."""
+    registered, stream = _refusing(), uuid4()
+    with desk.running(registered):
+        await desk.append(stream, Counted(1), Counted(2))
+        await desk.caught_up("tallies.1")
+    desk.execute("UPDATE read.tallies_1 SET total = 9; UPDATE consumers.feeds SET amended = 7")
+    with desk.running(registered):
+        await desk.until(
+            lambda conn: [s.amended for s in checkpoints.subscriptions(conn) if s.active] == [0]
+        )
+        await desk.caught_up("tallies.1")
+    assert desk.rows(registered)[stream].total == 3
+    assert desk.verify(registered).difference.equal
+
+
 # -- wherever the declaration stands ---------------------------------------------------------------
 
 
