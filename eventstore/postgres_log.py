@@ -38,7 +38,7 @@ from eventstore.log import (
 )
 from eventstore.postgres_reading import PostgresLogReader
 from eventstore.precedence import Precedence
-from eventstore.proofs.walking import PAGE, Walk
+from eventstore.proofs.walking import PAGE, Walk, stray
 from kit.background import background_task
 from kit.clock import SYSTEM_CLOCK, Clock
 
@@ -254,6 +254,10 @@ class PostgresLog(PostgresLogReader):
     ) -> AsyncIterator[int | Fault]:
         """Walk the hash chain: yields the position reached after each page and, if there is one,
         the Fault at the end."""
+        async with self.pool.connection() as conn:
+            if found := await stray(conn):
+                yield found
+                return
         walk = Walk(verifier, upto, page)
         while not walk.done:
             async with self.pool.connection() as conn:

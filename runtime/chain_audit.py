@@ -20,7 +20,7 @@ from eventstore.database.postgres import connect
 from eventstore.proofs.merkle import join, leaf_hash
 from eventstore.proofs.notes import Checkpoint
 from eventstore.proofs.origin import origin_now
-from eventstore.proofs.walking import Walk
+from eventstore.proofs.walking import Walk, stray_now
 
 STRETCH = 1 << 14
 """How many positions a process verifies at a time: a power of two, so that the hashes of stretches
@@ -154,6 +154,8 @@ def audit(
             if position > head
         ]
         faults += _signed(conn)
+        if found := stray_now(conn):
+            faults.append(found)
         fault = _at_anchor(conn, start, head)
         end = start
         with auditors(conn, url, jobs) as team:
@@ -168,8 +170,8 @@ def audit(
                     progress("audit", end.position - start.position, head - start.position)
             for checkpoint in checkpoints:
                 faults += _against(conn, team, checkpoint, head, progress)
-    found = sorted(faults, key=lambda each: each.position)
-    return Finding(start.position, end.position, end.hash, [*([fault] if fault else []), *found])
+    others = sorted(faults, key=lambda each: each.position)
+    return Finding(start.position, end.position, end.hash, [*([fault] if fault else []), *others])
 
 
 def _steps(team: Auditors, start: Anchor, head: int) -> Iterator[Anchor | Fault]:
@@ -211,12 +213,12 @@ def _node_here(end: int) -> bytes:
 
 
 def _walk(conn: psycopg.Connection, stretch: Stretch) -> Walked:
-    row: tuple[bytes, bytes] | None = None
+    row: tuple[bytes | None, bytes | None] | None = None
     with conn.cursor(binary=True) as cursor:
         if stretch.after > 0:
             row = cursor.execute(_BEFORE, (stretch.after,)).fetchone()
         stored, time = row or (GENESIS, None)
-        began = stored if stretch.hash is None else stretch.hash
+        began = (stored or b"") if stretch.hash is None else stretch.hash
         verifier = ChainVerifier(stretch.after, began, time)
         walk, fault = Walk(verifier, stretch.upto), None
         while not walk.done and fault is None:
@@ -228,7 +230,7 @@ def _node(conn: psycopg.Connection, end: int) -> bytes:
     """The node over the events of the stretch that ends there; of those that are there."""
     with conn.cursor(binary=True) as cursor:
         rows = cursor.execute(_HASHES, ((end - 1) // STRETCH * STRETCH, end)).fetchall()
-    return join([leaf_hash(row_hash) for (row_hash,) in rows])
+    return join([leaf_hash(row_hash or b"") for (row_hash,) in rows])
 
 
 def _at_anchor(conn: psycopg.Connection, anchor: Anchor, head: int) -> Fault | None:
@@ -238,7 +240,7 @@ def _at_anchor(conn: psycopg.Connection, anchor: Anchor, head: int) -> Fault | N
             head + 1, f"removed: the log ends at {head}, before the anchor at {anchor.position}"
         )
     row = conn.execute(_BEFORE, (anchor.position,)).fetchone()
-    there = row[0] if row else GENESIS if anchor.position == 0 else None
+    there = GENESIS if anchor.position == 0 else row[0] if row else None
     if there is None:
         return Fault(anchor.position, "removed: the anchor's row is not there")
     if there != anchor.hash:

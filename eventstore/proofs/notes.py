@@ -187,6 +187,15 @@ def signature_lines(text: str) -> list[Signature]:
     return [_signature(line) for line in lines]
 
 
+def of_others(lines: str, name: str) -> str:
+    """The signature lines that are not of this name. A witness that sent one of the log's own name
+    would spoil the note. Raises BadNote."""
+    if not lines:
+        return ""
+    kept = [line for line in lines.splitlines(keepends=True) if _signature(line[:-1]).name != name]
+    return "".join(kept)
+
+
 def _signature(line: str) -> Signature:
     parts = line.split(" ")
     value = _decoded(parts[2]) if len(parts) == 3 else None

@@ -14,7 +14,7 @@ from eventstore.proofs.heads import Head, LogChanged
 from eventstore.proofs.keys import SigningKeys, add_key, newest, signing_keys
 from eventstore.proofs.notes import Checkpoint, SigningKey, parse, sign
 from eventstore.proofs.origin import origin
-from eventstore.proofs.walking import Walk
+from eventstore.proofs.walking import Walk, stray
 
 logger = logging.getLogger(__name__)
 
@@ -163,6 +163,8 @@ async def _extend(
     progress: Progress,
 ) -> Frontier:
     """Verify the log up to this size, and add it to the tree."""
+    if found := await stray(conn):
+        raise LogChanged(f"at position {found.position} the log is {found.reason}")
     walk = Walk(verifier, size)
     cursor = conn.cursor(binary=True)
     while not walk.done:

@@ -6,6 +6,8 @@ making Python's ids and times of them. What is hashed are the stored bytes of ev
 
 from collections.abc import Sequence
 
+import psycopg
+
 from eventstore import pages
 from eventstore.chain import ChainVerifier, Fault, StoredRow
 
@@ -39,6 +41,24 @@ _SMALL = f"""
 SELECT {_PLACE}, CASE WHEN octet_length(payload) <= %s THEN {CONTENT} END, hash {_ROWS}
 """
 _ANY = f"SELECT {_PLACE}, {CONTENT}, hash {_ROWS}"
+
+_STRAY = b"SELECT position FROM log.events WHERE position < 1 ORDER BY position LIMIT 1"
+"""No reader of the log by position meets such a row, but one by stream would."""
+
+
+def stray_now(conn: psycopg.Connection) -> Fault | None:
+    """The row before the first position, which only a forger puts there."""
+    return _stray(conn.execute(_STRAY).fetchone())
+
+
+async def stray(conn: psycopg.AsyncConnection) -> Fault | None:
+    """As `stray_now`."""
+    return _stray(await (await conn.execute(_STRAY)).fetchone())
+
+
+def _stray(row: tuple[int] | None) -> Fault | None:
+    return None if row is None else Fault(row[0], "inserted: positions begin at 1")
+
 
 Query = tuple[bytes, tuple[int, ...]]
 

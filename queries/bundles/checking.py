@@ -68,6 +68,8 @@ def check(
         raise BadBundle(f"its manifest cannot be read: {error}") from error
     if manifest.format != FORMAT:
         raise BadBundle(f"of the form {manifest.format}, and this program knows {FORMAT}")
+    if len(manifest.positions) > MAX_FILES:
+        raise BadBundle("its manifest lists too many events")
     faults = [*_signature(files, keys), *_differing(files, manifest)]
     note, proofs, found = _proofs(files, manifest, keys, held)
     faults += found

@@ -10,6 +10,7 @@ from eventstore.database.postgres import AWAY
 from eventstore.postgres_log import PostgresLog
 from eventstore.proofs import heads
 from eventstore.proofs.heads import Head, LogChanged
+from eventstore.proofs.notes import of_others, parse
 from eventstore.proofs.proving import consistency_path
 from eventstore.proofs.signing import NothingToSign, sign_checkpoint
 from eventstore.proofs.tree import TreeDamaged
@@ -122,7 +123,8 @@ class Signer:
             return
         self._pause, self._held = LOOK_SECONDS, head.size
         async with self._log.pool.connection() as conn:
-            await heads.witnessed(conn, head, head.note + lines)
+            own = parse(head.note).checkpoint.origin
+            await heads.witnessed(conn, head, head.note + of_others(lines, own))
             head = await heads.of_size(conn, head.size)
         await asyncio.to_thread(self._files.write, [head])
 

@@ -130,6 +130,30 @@ def test_a_stretch_that_is_gone_is_found_at_its_first_position(
     assert ludoteca.json("audit", "verify", code=1)["faults"][0]["position"] == 4
 
 
+@pytest.mark.usefixtures("in_short_stretches")
+@pytest.mark.parametrize("position", [4, 5])
+def test_a_hash_that_is_null_is_found_also_where_a_stretch_begins(
+    ludoteca: Ludoteca, kept: Shop, position: int
+) -> None:
+    kept.tamper("ALTER TABLE log.events ALTER COLUMN hash DROP NOT NULL")
+    kept.tamper("UPDATE log.events SET hash = NULL WHERE position = %s", position)
+    assert ludoteca.json("audit", "verify", code=1)["faults"][0]["position"] == position
+
+
+def test_a_row_before_the_first_is_found_also_from_an_anchor(
+    ludoteca: Ludoteca, kept: Shop
+) -> None:
+    """By stream it would be read, by position it is not."""
+    anchor = _anchor(ludoteca)
+    kept.tamper(
+        "INSERT INTO log.events SELECT 0, gen_random_uuid(), stream_id, version + 1, name, payload,"
+        " actor, NULL, NULL, NULL, recorded_at, hash FROM log.events WHERE position = 10"
+    )
+    for more in ((), ("--from-anchor", anchor)):
+        faults = ludoteca.json("audit", "verify", *more, code=1)["faults"]
+        assert [fault["position"] for fault in faults] == [0]
+
+
 def test_several_processes_find_the_same(kept: Shop) -> None:
     for _ in range(2):
         kept.list_games(9_000)

@@ -129,6 +129,14 @@ INSERT = """
         ("DELETE FROM log.events WHERE position BETWEEN 4 AND 6", 4),
         ("DELETE FROM log.events WHERE position = 12", 12),
         ("DELETE FROM log.events", 1),
+        (
+            (
+                "INSERT INTO log.events SELECT -3, gen_random_uuid(), stream_id, version + 1, name,"
+                " payload, actor, NULL, NULL, NULL, recorded_at, hash FROM log.events WHERE"
+                " position = 12"
+            ),
+            -3,
+        ),
         (SWAP, 4),
         (EXCHANGE, 4),
         (INSERT, 7),

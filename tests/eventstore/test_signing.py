@@ -1,6 +1,7 @@
 """Checkpoints are signed when they are due, by one process of all, and a witness holds them."""
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from eventstore.proofs.frontier import StoredNode
 from eventstore.proofs.keys import add_key, known_keys
 from eventstore.proofs.notes import parse
 from eventstore.proofs.origin import origin
+from eventstore.proofs.proving import prove_event
 from eventstore.proofs.signing import rotate_key, sign_checkpoint
 from kit.clock import SYSTEM_CLOCK, ManualClock
 from runtime.checkpoint_files import FOLDER, CheckpointFiles
@@ -194,6 +196,25 @@ async def test_a_witness_that_was_away_gets_the_latest_with_the_proof_from_what_
     assert witness.asked == [200, 503, 503, 503, 409, 200]
     assert witness.held is not None
     assert witness.held.size == 33
+
+
+async def test_a_witness_cannot_spoil_a_checkpoint(
+    postgres_log: PostgresLog, tmp_path: Path, witness: Witness
+) -> None:
+    """By a signature line that claims to be the log's own."""
+    await append(postgres_log, 3)
+    await sign_checkpoint(postgres_log)
+    await trusts(witness, postgres_log)
+    key = witness.log_key
+    assert key is not None
+    false = b64encode(key.id + bytes(64)).decode()
+    witness.also = f"\u2014 {key.name} {false}\n"
+    await signer(postgres_log, tmp_path, witness).look()
+    async with postgres_log.pool.connection() as conn:
+        head = await heads.latest(conn)
+        assert head is not None
+        assert parse(head.note).signed_by([key, witness.key.public]) == [key, witness.key.public]
+        assert await prove_event(conn, 2)
 
 
 async def test_a_log_rewritten_is_refused_by_the_witness(

@@ -20,6 +20,8 @@ class Witness:
     log_key: PublicKey | None = None
     held: Checkpoint | None = None
     away: bool = False
+    also: str = ""
+    """Further lines of its answer."""
     asked: list[int] = field(default_factory=list)
     """The statuses that it answered."""
     key: SigningKey = field(default_factory=lambda: SigningKey("witness.example", b"w" * 32))
@@ -50,7 +52,7 @@ class Witness:
             if not is_consistent(old, self.held.root, new.size, new.root, hashes):
                 return web.Response(status=422, text="inconsistent")
         self.held = new
-        return web.Response(text=self.key.line(new.text))
+        return web.Response(text=self.key.line(new.text) + self.also)
 
 
 @asynccontextmanager
