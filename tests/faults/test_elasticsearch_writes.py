@@ -12,7 +12,9 @@ from aiohttp import web
 from adapters.elasticsearch import client as elasticsearch_client
 from adapters.elasticsearch.client import open_async_client, open_client
 from adapters.elasticsearch.store import ElasticsearchGameStore
+from domain.amendments import AmendmentDeclared
 from domain.catalog import GameUpdated, Price
+from eventstore.amendments import STREAM
 from kit import circuit
 from projections.engine import lanes, runner
 from projections.engine.folding import RowsRefused
@@ -20,6 +22,7 @@ from projections.search.document import DocumentPrice, GameDocument
 from queries.search import engines
 from tests.faults.test_elasticsearch_answers import ODD
 from tests.support.events.history import game_created, some_id
+from tests.support.queues import until_so
 from tests.support.servers.odd_elasticsearch import (
     Odd,
     OddElasticsearch,
@@ -208,6 +211,31 @@ async def test_a_document_that_is_refused_is_quarantined_and_holds_up_no_other(
         }
         assert found.keys() == {"Celeste", "Hades", "Silksong"}
         assert found["Celeste"] == ["New"]
+
+
+async def test_an_amended_document_is_indexed_as_it_is_to_be_read(searching: Searching) -> None:
+    shop = searching.shop
+    async with projecting(shop.url, [searching.indexed]):
+        await searching.sells("Celeste")
+        await searching.happened("Odd", game_created(prices=(Price("*", 2**63, "USD"),)))
+        await searching.happened("Odd", GameUpdated(tags=("New",)))
+        assert await searching.indexing_is(whole=True)
+        (held,) = await shop.operations.quarantine()
+        ((env, payload),) = await shop.log.read_raw(held.position - 1, upto=held.position)
+        corrected = payload.decode().replace(str(2**63), "1999")
+        about = (env.position, env.event_id, env.stream_id, env.name)
+        await shop.happened(STREAM, AmendmentDeclared(*about, "amend", "typed wrongly", corrected))
+
+        async def is_indexed() -> bool:
+            found = {
+                hit["_source"]["title"]: hit["_source"]["document"]["tags"]
+                for hit in _documents(searching)
+            }
+            return found.get("Hollow Knight") == ["New"]
+
+        await until_so(is_indexed)
+        assert await shop.operations.quarantine() == []
+        await searching.is_proven()
 
 
 def _documents(of: Searching) -> list[dict[str, Any]]:
