@@ -36,6 +36,8 @@ from queries.bundles.summary import summary
 
 MAX_BYTES = 512 * 1024 * 1024
 MAX_FILES = 10_000
+_PART = 64 * 1024
+"""How many bytes of a file are unpacked at once."""
 
 
 class BadBundle(ValueError):
@@ -64,7 +66,7 @@ def check(
         raise BadBundle("no bundle: it has no signed manifest")
     try:
         manifest = msgspec.json.decode(files[MANIFEST], type=Manifest)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise BadBundle(f"its manifest cannot be read: {error}") from error
     if manifest.format != FORMAT:
         raise BadBundle(f"of the form {manifest.format}, and this program knows {FORMAT}")
@@ -93,9 +95,21 @@ def _read(path: Path) -> dict[str, bytes]:
                 raise BadBundle("no bundle: it is too large")
             if len({each.filename for each in listed}) != len(listed):
                 raise BadBundle("no bundle: it has two files of the same name")
-            return {each.filename: archive.read(each) for each in listed}
+            return {each.filename: _content(archive, each) for each in listed}
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise BadBundle(f"no zip, or a cut or changed one: {error}") from error
+
+
+def _content(archive: zipfile.ZipFile, listed: zipfile.ZipInfo) -> bytes:
+    """A file of at most the size that the zip lists for it: `ZipFile.read` unpacks all there is
+    before it compares."""
+    if listed.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise BadBundle(f"no bundle: {listed.filename!a} is packed in another way than bundles are")
+    with archive.open(listed) as file:
+        found = bytearray()
+        while part := file.read(_PART):
+            found += part
+        return bytes(found)
 
 
 def _signature(files: dict[str, bytes], keys: Sequence[PublicKey]) -> list[str]:

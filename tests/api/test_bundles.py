@@ -2,6 +2,7 @@
 
 import io
 import json
+import tracemalloc
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -185,6 +186,30 @@ async def test_a_cut_bundle_is_refused(
         _checked(path, keys)
     with pytest.raises(BadBundle, match="no signed manifest"):
         _checked(_written({"a.txt": b"x"}, path), keys)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_no_more_is_unpacked_than_a_zip_lists(tmp_path: Path, method: int) -> None:
+    path, size = tmp_path / "bomb.zip", 64 * 1024 * 1024
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("manifest.json", bytes(size))
+    content = bytearray(path.read_bytes())
+    listed_size = content.rindex(b"PK\x01\x02") + 24
+    content[listed_size : listed_size + 4] = (10).to_bytes(4, "little")
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadBundle):
+            _checked(path, [])
+        assert tracemalloc.get_traced_memory()[1] < size / 16
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_manifest_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    files = {"manifest.json": b'{"x":' + b"[" * 100_000, "manifest.sig": b"x"}
+    with pytest.raises(BadBundle, match="its manifest cannot be read"):
+        _checked(_written(files, tmp_path / "deep.zip"), [])
 
 
 async def test_a_checkpoint_that_somebody_holds_must_be_the_bundles(
