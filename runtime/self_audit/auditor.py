@@ -27,6 +27,7 @@ from runtime.self_audit.rows import (
     OVERDUE,
     OWNED,
     RECEIPT,
+    SIGNED,
     STOCK,
     TRIAL_BALANCE,
     WALLET,
@@ -117,6 +118,7 @@ class Auditor:
             RECEIPT,
             RowsAreReplays(models, conn),
             ChainContinues(),
+            SIGNED,
             OVERDUE,
         )
         self.rolled = 0

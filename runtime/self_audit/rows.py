@@ -229,6 +229,24 @@ REFUND_DAYS = 14
 ERASED_DAYS = 1
 """How long traces of a forgotten person may be on the disk. The worker tries every ten minutes."""
 
+SIGNED = TotalInvariant(
+    "log_is_what_was_signed",
+    "The log has the hash of each of the latest hundred signed checkpoints, and what is older than"
+    " two hours is signed.",
+    "log.tree_heads",
+    """
+    SELECT 'checkpoint ' || h.size AS subject, '{}'::uuid[] AS streams,
+        format('signed at %%s; there the log has another hash, or none', h.made_at) AS detail
+    FROM (SELECT * FROM log.tree_heads WHERE void IS NULL ORDER BY number DESC LIMIT 100) h
+    LEFT JOIN log.events e ON e.position = h.size WHERE h.hash IS DISTINCT FROM e.hash
+    UNION ALL
+    SELECT 'unsigned', '{}', format('what comes after position %%s', s.size)
+    FROM (SELECT max(size) AS size FROM log.tree_heads WHERE void IS NULL) s
+    JOIN log.events e ON e.position = s.size + 1
+    WHERE e.recorded_at < clock_timestamp() - interval '2 hours'""",
+)
+"""It is signed at least hourly (`LUDOTECA_CHECKPOINT_SECONDS`)."""
+
 OVERDUE = TotalInvariant(
     "nothing_due_is_undone",
     "Deadlines are met, jobs are taken, consumers of the log that are not paused follow it, each"

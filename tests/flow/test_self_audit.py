@@ -292,6 +292,17 @@ def event_is_changed(shop: Shop) -> Iterator[str]:
 
 
 @contextmanager
+def checkpoint_does_not_fit(shop: Shop) -> Iterator[str]:
+    """Signed of another history than the log has."""
+    ((number,),) = shop.run(
+        "INSERT INTO log.tree_heads (size, root, hash, note)"
+        " VALUES (2, sha256('other'), sha256('other'), '') RETURNING number"
+    )
+    yield "checkpoint 2"
+    shop.run("DELETE FROM log.tree_heads WHERE number = %s", number)
+
+
+@contextmanager
 def deadline_is_missed(shop: Shop) -> Iterator[str]:
     """A deadline of something that is not there: no command meets it."""
     table, subject = shop.table("deadlines"), str(uuid4())
@@ -360,6 +371,7 @@ BREAKS: list[tuple[str, Break]] = [
     ("rows_equal_replay", row_is_invented),
     ("log_is_chained", event_is_removed),
     ("log_is_chained", event_is_changed),
+    ("log_is_what_was_signed", checkpoint_does_not_fit),
     ("nothing_due_is_undone", deadline_is_missed),
     ("nothing_due_is_undone", job_is_left),
     ("nothing_due_is_undone", forgotten_is_not_erased),
