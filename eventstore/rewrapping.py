@@ -28,8 +28,11 @@ from eventstore.master_keys import (
 BATCH = 1_000
 """Keys per statement: some 20 ms, for which their rows are locked."""
 
-_PLAIN = "index_prefix"
+_INDEX_PREFIX = "index_prefix"
 """What the table of secrets has that is none: wrapped by nobody."""
+
+PLAIN = {"prefix": PREFIX, "plain": _INDEX_PREFIX}
+"""The parameters of WRAPPED_BY."""
 
 NOBODY = UUID(int=0)
 """Stands in private.erasures for keys and secrets that were stored unwrapped."""
@@ -53,7 +56,7 @@ _ERASE_UNWRAPPED = """
 INSERT INTO private.erasures (person_id, position) VALUES (%s, 0) ON CONFLICT DO NOTHING
 """
 
-_WRAPPED_BY = f"""
+WRAPPED_BY = f"""
 SELECT CASE WHEN substring(key for {len(PREFIX)}) = %(prefix)s
     THEN substring(key from {len(PREFIX) + 1} for {ID_BYTES}) END AS key_id, count(*)
 FROM (
@@ -68,6 +71,11 @@ SELECT EXISTS (
     SELECT FROM private.secrets
     WHERE substring(value for {len(PREFIX)}) <> %(prefix)s AND name <> %(plain)s
 )"""
+
+
+MASTER_KEYS = """
+SELECT key_id, is_current, began_at FROM private.master_keys ORDER BY is_current, began_at
+"""
 
 
 class MasterKeyState(NamedTuple):
@@ -93,7 +101,7 @@ def is_new(conn: psycopg.Connection) -> bool:
 
 def has_unwrapped(conn: psycopg.Connection) -> bool:
     """Whether a key or secret is stored as it is."""
-    row = conn.execute(_HAS_UNWRAPPED, {"prefix": PREFIX, "plain": _PLAIN}).fetchone()
+    row = conn.execute(_HAS_UNWRAPPED, PLAIN).fetchone()
     return bool(row and row[0])
 
 
@@ -142,7 +150,7 @@ def rewrap(conn: psycopg.Connection, progress: Progress = lambda _: None) -> int
                 _PUT_PERSONS, [list(each) for each in zip(*due, strict=True)]
             ).rowcount
             progress(done)
-    for name, before in conn.execute(_SECRETS, (_PLAIN,)).fetchall():
+    for name, before in conn.execute(_SECRETS, (_INDEX_PREFIX,)).fetchall():
         if wrapped_by(before) != key_id:
             value = _anew(before, key_id, of_secret(name))
             done += conn.execute(_PUT_SECRET, (value, name, before)).rowcount
@@ -152,12 +160,8 @@ def rewrap(conn: psycopg.Connection, progress: Progress = lambda _: None) -> int
 def states(conn: psycopg.Connection) -> tuple[list[MasterKeyState], int]:
     """The master keys that the shop has used, the latest last, and how many keys and secrets are
     stored as they are."""
-    counts: dict[bytes | None, int] = dict(
-        conn.execute(_WRAPPED_BY, {"prefix": PREFIX, "plain": _PLAIN}).fetchall()
-    )
-    rows = conn.execute(
-        "SELECT key_id, is_current, began_at FROM private.master_keys ORDER BY is_current, began_at"
-    ).fetchall()
+    counts: dict[bytes | None, int] = dict(conn.execute(WRAPPED_BY, PLAIN).fetchall())
+    rows = conn.execute(MASTER_KEYS).fetchall()
     found = [
         MasterKeyState(key_id, is_current, began_at, counts.get(key_id, 0))
         for key_id, is_current, began_at in rows

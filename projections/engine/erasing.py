@@ -43,7 +43,7 @@ _STATISTICS = ("pg_catalog", "pg_statistic")
 """Has samples of columns, of tables that an older release made."""
 
 _DUE = "SELECT person_id, position FROM private.erasures"
-_WAITING = "SELECT person_id, destroyed_at FROM private.erasures ORDER BY destroyed_at"
+WAITING = "SELECT person_id, destroyed_at FROM private.erasures ORDER BY destroyed_at"
 _DONE = """
 DELETE FROM private.erasures e USING unnest(%s::uuid[], %s::bigint[]) AS done (person_id, position)
 WHERE e.person_id = done.person_id AND e.position <= done.position
@@ -126,7 +126,7 @@ class Waiting(msgspec.Struct, frozen=True):
 
 def waiting(conn: psycopg.Connection) -> list[Waiting]:
     """Who is not erased yet, the longest waiting first."""
-    return [Waiting(*row) for row in conn.execute(_WAITING).fetchall()]
+    return [Waiting(*row) for row in conn.execute(WAITING).fetchall()]
 
 
 def _subscriptions(conn: psycopg.Connection, personal: Models) -> list[Subscription]:
