@@ -38,6 +38,7 @@ TITLES = {
     "webhook": "Webhook deliveries",
     "amendment": "Amendments of the log",
     "audit": "Findings of the audit",
+    "disclosure": "Disclosures of personal data",
 }
 """The headings in order, by the first word of an event's name. Events with another first word come
 last, under that word."""
