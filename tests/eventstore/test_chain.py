@@ -152,6 +152,38 @@ async def test_a_forgery_is_found_at_its_position(
     assert fault.position == position
 
 
+OTHER = {
+    "uuid": "gen_random_uuid()",
+    "bigint": "{column} + 100",
+    "text": "coalesce({column}, '') || 'x'",
+    "bytea": "{column} || '\\x00'",
+    "timestamp with time zone": "{column} + interval '1 microsecond'",
+}
+"""By type, another value of a column."""
+
+
+async def test_a_change_of_any_column_of_the_table_is_found(
+    twelve: PostgresLog, database: str
+) -> None:
+    """Also of one that a later release adds."""
+    with _forger(database) as conn:
+        columns = conn.execute(
+            "SELECT column_name, data_type FROM information_schema.columns"
+            " WHERE (table_schema, table_name) = ('log', 'events')"
+        ).fetchall()
+        assert len(columns) >= 13
+        conn.execute("CREATE TEMPORARY TABLE before AS SELECT * FROM log.events")
+        for column, kind in columns:
+            changed = f"{column} = {OTHER[kind].format(column=column)}"
+            conn.execute(f"UPDATE log.events SET {changed} WHERE position = 9".encode())
+            fault = await _fault(twelve)
+            assert fault is not None, column
+            assert fault.position == 9, column
+            conn.execute("DELETE FROM log.events")
+            conn.execute("INSERT INTO log.events SELECT * FROM pg_temp.before")
+        assert await _fault(twelve) is None
+
+
 @pytest.mark.parametrize(
     ("forgery", "position", "repair"),
     [
