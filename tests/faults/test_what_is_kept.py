@@ -83,7 +83,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "eventstore.database.watch.DatabaseWatch",  # connections, and who waits
     "eventstore.history.History",
     "eventstore.master_keys.Keyring",  # keys by their ids
-    "eventstore.memory_log.Memory",  # is the log
+    "eventstore.memory.Memory",  # is the log
     "eventstore.precedence.Precedence",  # who gives way to whom, for a tenth of a second
     "eventstore.turns.Turn",
     "eventstore.turns.Turns",  # decisions that wait
@@ -93,6 +93,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "projections.engine.folding.UndoableRows",  # within one page
     "commands.workers.notifications._MailsOfHour",  # mails that went, whatever the log says
     "projections.engine.tables.PostgresTable",  # statements, by names of tables
+    "eventstore.proofs.walking.Walk",  # within one verification
     "queries.search.highlight.Highlighter",  # within one search
     "projections.engine.folding._Folding",
     "eventstore.consumers.leadership.Challenger",  # other leaders
