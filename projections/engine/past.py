@@ -8,7 +8,7 @@ event at its position is another one, and the schema is made anew.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -68,6 +68,9 @@ SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
 FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND relkind = 'r'"""
 _STATE = "SELECT {same}, kept, made_at, used_at FROM {moment}"
 _BUILT = "SELECT storage, model, rows, hash, head FROM {built} ORDER BY model"
+_FORGET_OTHERS = "DELETE FROM {built} WHERE storage <> ALL (%s)"
+_TABLES = """
+SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename NOT IN ('moment', 'built')"""
 _FORGOTTEN_BETWEEN = """
 SELECT EXISTS (SELECT FROM log.events WHERE position > %s AND position <= %s AND name = ANY (%s))"""
 _SEEN = "UPDATE {built} SET head = %s WHERE storage = %s"
@@ -346,20 +349,25 @@ def drop_personal(
     which: Callable[[int, BuiltModel], bool] = lambda _position, _built: True,
 ) -> int:
     """Drop the rows with personal data in all schemas, once somebody's key is destroyed: the next
-    query builds them anew, without the person. Returns how many storages there were.
+    query builds them anew, without the person. So are rows of other releases' read models, of which
+    nothing is known, and what a build left that died. Returns how many tables there were.
 
     Raises BuiltElsewhere, ReadNow: then some are left, and this has to be tried again.
     """
-    personal = {each.storage: each for each in models if is_personal(codec, each)}
+    harmless = {each.projection.name for each in models if not is_personal(codec, each)}
     dropped = 0
-    for each in moments(conn):
-        with exclusively(conn, each.position):
-            now = moment(conn, each.position)
-            built = [] if now is None else now.models
-            storages = [
-                b.storage for b in built if b.storage in personal and which(each.position, b)
+    for position in positions(conn):
+        with exclusively(conn, position):
+            there = moment(conn, position)
+            if there is None:
+                continue
+            doomed = [
+                each.storage
+                for each in there.models
+                if each.model not in harmless and which(position, each)
             ]
-            dropped += _drop_models(conn, each.position, storages, personal) if storages else 0
+            kept = {each.storage for each in there.models} - set(doomed)
+            dropped += _keep_only(conn, position, kept)
     return dropped
 
 
@@ -377,21 +385,25 @@ def drop_forgotten(conn: psycopg.Connection, codec: Codec, models: Iterable[Regi
     return drop_personal(conn, codec, models, which=is_older)
 
 
-def _drop_models(
-    conn: psycopg.Connection,
-    position: int,
-    storages: Sequence[str],
-    models: Mapping[str, Registered],
-) -> int:
+def _keep_only(conn: psycopg.Connection, position: int, storages: Collection[str]) -> int:
+    """Drop all tables of the schema but those of these storages."""
+    schema = schema_at(position)
+    doomed = [
+        table
+        for (table,) in conn.execute(_TABLES, [schema])
+        if not any(table == each or table.startswith(f"{each}_") for each in storages)
+    ]
+    if not doomed:
+        return 0
     try:
         with conn.transaction():
             conn.execute(f"SET LOCAL lock_timeout = '{DROP_TIMEOUT}'")
-            for storage in storages:
-                conn.execute(_sql(_FORGET_BUILT, position), [storage])
-                in_schema(models[storage], schema_at(position)).store.drop(conn, storage)
-            return len(storages)
+            conn.execute(_sql(_FORGET_OTHERS, position), [list(storages)])
+            tables = SQL(", ").join(Identifier(schema, table) for table in doomed)
+            conn.execute(SQL("DROP TABLE {}").format(tables))
     except psycopg.errors.LockNotAvailable as error:
-        raise ReadNow(f"{schema_at(position)} is read by a query") from error
+        raise ReadNow(f"{schema} is read by a query") from error
+    return len(doomed)
 
 
 def _forgotten_between(conn: psycopg.Connection, codec: Codec, first: int, last: int) -> bool:

@@ -282,6 +282,28 @@ async def test_a_forgotten_person_is_unknown_also_in_the_past(idle_shop: Shop) -
         assert past.drop_personal(conn, CODEC, read_models()) == 1
 
 
+async def test_nothing_of_a_forgotten_person_outlives_a_release_or_a_build_that_died(
+    idle_shop: Shop,
+) -> None:
+    joined = await idle_shop.happened(BUYER, registered(user_id=BUYER, email="ann@example.com"))
+    at = past_of(idle_shop).at(joined)
+    await users.user(at, BUYER)
+    await listed_titles(at)
+    schema, now = past.schema_at(joined), model("users").storage
+    await idle_shop.log.keys.destroy(BUYER)
+    with connect(idle_shop.url, "test") as conn:
+        conn.execute(f"ALTER TABLE {schema}.{now} RENAME TO users_1".encode())
+        conn.execute(
+            f"UPDATE {schema}.built SET storage = 'users_1' WHERE model = 'users'".encode()
+        )
+        conn.execute(f"CREATE TABLE {schema}.users_2 (email text)".encode())  # not in `built`
+        assert past.drop_personal(conn, CODEC, read_models()) == 2
+        assert past.drop_personal(conn, CODEC, read_models()) == 0
+        (left,) = past.moments(conn)
+    assert [each.model for each in left.models] == ["games"]
+    assert await listed_titles(at) == []
+
+
 async def test_a_build_goes_on_when_the_query_has_waited_long_enough(idle_shop: Shop) -> None:
     first = await _two_games(idle_shop)
     builder = PastBuilder(idle_shop.url, NO_BOUNDS, 0.05)
