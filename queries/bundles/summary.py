@@ -54,6 +54,7 @@ def summary(
             "position": row["position"],
             "at": row["at"],
             "what happened": meaning(row["name"]),
+            "details": _details(row["payload"]),
             "event": row["name"],
             "by": row["actor"],
             "proof": proof_file(row["position"]),
@@ -75,6 +76,20 @@ def summary(
         f"<style>{_STYLE}</style>{''.join(parts)}</html>\n"
     )
     return page.encode()
+
+
+_TOLD = (
+    *("total_cents", "amount_cents", "balance_cents", "owed_cents", "currency", "status", "title"),
+    *("code", "reason", "outcome", "number", "year", "provider", "provider_ref", "template"),
+)
+"""The fields of events that are told in a line, where they have them. None of them is personal."""
+
+
+def _details(payload: Document) -> str:
+    found = ((name, payload.get(name)) for name in _TOLD)
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value}" for name, value in found if isinstance(value, str | int)
+    )
 
 
 def _section(title: str, rows: Sequence[Document]) -> str:

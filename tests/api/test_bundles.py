@@ -109,6 +109,8 @@ async def test_a_bundle_has_all_that_belongs_to_an_order_and_nothing_personal(
     assert not any("params" in row for row in tables["mails"])
     page = files["summary.html"].decode()
     assert "The order was placed and awaits payment until expires_at" in page
+    assert "total cents 1999, currency USD" in page
+    assert "title &lt;b&gt;Gris &amp; Co&lt;/b&gt;" in page
     assert "<b>Gris" not in page
     for name in files:
         assert b"@example.com" not in files[name], name
