@@ -19,7 +19,7 @@ from eventstore.database.postgres import AWAY, is_away
 from kit.cancellation import stop_if_cancelled
 from projections.engine.advancing import Registered
 from queries.self_audit import SAMPLE, WHOLE
-from runtime.self_audit.auditor import Auditor
+from runtime.self_audit.auditor import Auditor, Report
 from runtime.self_audit.moment import Followed
 from runtime.self_audit.recording import record
 from runtime.wiring.core import Core
@@ -27,7 +27,7 @@ from runtime.wiring.core import Core
 logger = logging.getLogger(__name__)
 
 SHARE = 0.05
-"""The most time of a core that samples may take."""
+"""The most of a core that samples may take, besides what PostgreSQL takes for them."""
 
 FIRST_WHOLE_SECONDS = 600.0
 """How long after the start everything is looked at where that has never been done; and after one
@@ -74,27 +74,34 @@ async def _look_at_samples(core: Core, models: Sequence[Registered], followed: F
         trouble = ""
         while True:
             stop_if_cancelled()
-            began = time.monotonic()
-            before, trouble = trouble, await _look_at_sample(core, auditor)
+            before = trouble
+            trouble, cpu = await _look_at_sample(core, auditor)
             if trouble and trouble != before:
                 logger.warning("the audit could not look at everything: %s", trouble)
-            took = time.monotonic() - began
-            await asyncio.sleep(max(settings.self_audit_seconds, took * (1 / SHARE - 1)))
+            await asyncio.sleep(max(settings.self_audit_seconds, cpu / SHARE))
 
 
-async def _look_at_sample(core: Core, auditor: Auditor) -> str:
-    """Look at a sample, and record what was found. Returns what could not be done, and why: the log
-    may not be writable, a read model not be there yet. Raises AWAY."""
+async def _look_at_sample(core: Core, auditor: Auditor) -> tuple[str, float]:
+    """Look at a sample, and record what was found. Returns what could not be done, and why (the log
+    may not be writable, a read model not be there yet), and the seconds of CPU that it took here.
+    Raises AWAY."""
+    cpu = 0.0
     try:
-        report = await asyncio.to_thread(auditor.sample)
+        report, cpu = await asyncio.to_thread(_sample, auditor)
         await record(core.log.pool, core.commands.findings, report, SAMPLE)
     except Exception as error:
         if is_away(error):
             raise
-        return repr(error)
-    return "; ".join(
-        f"{each.invariant}: {each.failure}" for each in report.outcomes if each.failure
-    )
+        return repr(error), cpu
+    failed = [f"{each.invariant}: {each.failure}" for each in report.outcomes if each.failure]
+    return "; ".join(failed), cpu
+
+
+def _sample(auditor: Auditor) -> tuple[Report, float]:
+    """A sample, and the seconds of CPU that this thread took for it."""
+    before = time.thread_time()
+    report = auditor.sample()
+    return report, time.thread_time() - before
 
 
 async def _look_at_everything(core: Core) -> None:

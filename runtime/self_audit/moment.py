@@ -46,11 +46,14 @@ SELECT coalesce(max(position), 0) FROM unnest(%s::uuid[]) AS s(id) CROSS JOIN LA
 
 _SHORT = """
 SELECT id FROM (
-    SELECT s.id, last.version, sum(last.version) OVER (ORDER BY last.version, s.id) AS together
-    FROM unnest(%s::uuid[]) AS s(id) CROSS JOIN LATERAL (
-        SELECT version FROM log.events WHERE stream_id = s.id ORDER BY version DESC LIMIT 1
-    ) AS last
-) AS streams
+    SELECT id, version, sum(version) OVER (ORDER BY version, id) AS together
+    FROM (
+        SELECT s.id, coalesce((
+            SELECT version FROM log.events WHERE stream_id = s.id ORDER BY version DESC LIMIT 1
+        ), 0) AS version
+        FROM unnest(%s::uuid[]) AS s(id)
+    ) AS streams
+) AS shortest_first
 WHERE version <= %s AND together <= %s
 """
 
