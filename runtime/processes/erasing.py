@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 from eventstore.database.postgres import connect
+from kit.cancellation import stop_if_cancelled
 from projections.engine.dropping import Models
 from projections.engine.erasing import Erased, erase
 from queries import notifications
@@ -53,4 +54,5 @@ async def keep_deleting_messages(core: Core) -> None:
                 logger.info("deleted %d messages to forgotten persons", count)
         except Exception as error:  # the next look finds them
             logger.warning("messages to forgotten persons are not deleted yet: %s", error)
+        stop_if_cancelled()
         await asyncio.sleep(PAUSE_SECONDS)
