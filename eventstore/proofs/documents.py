@@ -28,7 +28,7 @@ class BadProof(ValueError):
     """A proof that does not hold, or is none. The message says why."""
 
 
-class ProvenEvent(msgspec.Struct, frozen=True, kw_only=True):
+class ProvenEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An event as the log stores it; personal fields are ciphertext. `payload` is the text of its
     JSON; `payload_base64` has its bytes where they are no text."""
 
@@ -56,6 +56,8 @@ class ProvenEvent(msgspec.Struct, frozen=True, kw_only=True):
     def bytes_of_payload(self) -> bytes:
         """Raises ValueError."""
         if self.payload is not None:
+            if self.payload_base64 is not None:
+                raise ValueError("it has two payloads")
             return self.payload.encode()
         return b64decode(self.payload_base64 or "", validate=True)
 
@@ -76,7 +78,11 @@ class ProvenEvent(msgspec.Struct, frozen=True, kw_only=True):
         return sha256(previous + chain.place(position, self.recorded_at) + digest).digest()
 
 
-class InclusionProof(msgspec.Struct, frozen=True, tag_field="kind", tag="inclusion", kw_only=True):
+class _Document(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_fields=True):
+    """What holds says nothing that is not proved."""
+
+
+class InclusionProof(_Document, frozen=True, tag="inclusion", kw_only=True):
     """Proves that a log has an event at a position: the event's hash follows from its fields and
     the hash before it (hex), and the path leads from it to the checkpoint's root."""
 
@@ -93,9 +99,7 @@ class InclusionProof(msgspec.Struct, frozen=True, tag_field="kind", tag="inclusi
         return self.checkpoint
 
 
-class ConsistencyProof(
-    msgspec.Struct, frozen=True, tag_field="kind", tag="consistency", kw_only=True
-):
+class ConsistencyProof(_Document, frozen=True, tag="consistency", kw_only=True):
     """Proves that the log of the later checkpoint begins with that of the earlier one."""
 
     format: Literal["ludoteca.proof.1"] = FORMAT

@@ -105,6 +105,18 @@ def test_a_changed_proof_does_not_hold(change: tuple[Any, ...]) -> None:
         check(decode(json.dumps(proof).encode()), [KEY.public])
 
 
+@pytest.mark.parametrize(
+    "added",
+    [{"amount": 5}, {"event": {"amount": 5}}, {"event": {"payload_base64": "eyJhIjo5fQ=="}}],
+)
+def test_a_proof_says_nothing_that_is_not_proved(added: dict[str, Any]) -> None:
+    document = json.loads(encode(_made()))
+    event = document["event"] | added.get("event", {})
+    forged = json.dumps(document | added | {"event": event}).encode()
+    with pytest.raises(BadProof, match=r"unknown field|two payloads"):
+        check(decode(forged), [KEY.public])
+
+
 def test_a_proof_for_another_log_or_by_another_key_does_not_hold() -> None:
     other = SigningKey("example.com/log", b"o" * 32)
     with pytest.raises(BadSignature, match="signed by another key"):
