@@ -45,6 +45,10 @@ those returned before, so all must be taken and returned together."""
 HEARTBEAT_SECONDS = 4
 """Each end drops a connection after a silence of two to three times as long."""
 
+CONNECT_SECONDS = 10.0
+"""How long one attempt to connect may take. Heartbeats begin after it: without this bound, a broker
+that accepts a connection and then says nothing would be waited for until the process ends."""
+
 ANSWER_SECONDS = 0.8
 """How long the broker may take for a look at a queue, or for a redrive."""
 
@@ -68,7 +72,7 @@ async def connect(
     )
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            await connection.connect()
+            await connection.connect(CONNECT_SECONDS)
     except TimeoutError:
         _log.warning("RabbitMQ does not answer yet")
     except BaseException:
@@ -268,9 +272,11 @@ class RabbitQueue:
                 stop_if_cancelled()
                 await asyncio.shield(working)
             finally:
-                # deliver no more: what nobody begins is not to count as an attempt
+                # Deliver no more: what nobody begins is not to count as an attempt. Without a
+                # connection, it is only noted that none is to be made again for this consumer.
+                connected = self._connection.connected.is_set()
                 with contextlib.suppress(*LOST_CONNECTION):
-                    async with asyncio.timeout(ANSWER_SECONDS):
+                    async with asyncio.timeout(ANSWER_SECONDS if connected else 0):
                         await queue.cancel(tag)
                 await cancel_until_ended([working])
 

@@ -17,7 +17,8 @@ from eventstore.consumers import checkpoints
 from eventstore.database.postgres import connect
 from eventstore.log import Envelope, Metadata, StreamAppend
 from projections.models.deadlines import ORDER_PAYMENT
-from queries.trace.flow import NothingToTrace
+from queries.trace import flow
+from queries.trace.flow import NothingToTrace, flow_of
 from queries.trace.tracing import Trace, Tracing
 from runtime.settings import Settings
 from runtime.wiring.core import open_core
@@ -65,6 +66,19 @@ def _said(trace: Trace, *words: str) -> str:
 
 
 # -- from anything that belongs to it --------------------------------------------------------------
+
+
+async def test_many_requests_of_the_same_id_hide_no_payment(
+    idle_shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = idle_shop
+    monkeypatch.setattr(flow, "_OF_REQUESTS", flow._OF_REQUESTS.replace("LIMIT 500", "LIMIT 4"))
+    for _ in range(7):
+        await _append(shop, uuid4(), ASKED, game_created())
+    await _placed(shop)
+    found = await flow_of(shop.log, str(ORDER))
+    assert {ORDER, PAYMENT} <= found.streams.keys()
+    assert found.left_out == 5
 
 
 async def test_whatever_is_named_of_a_flow_leads_to_all_of_it(
