@@ -1,6 +1,7 @@
 """A process that runs without the current master key answers that it cannot now, and takes nobody
 for forgotten."""
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,14 +9,18 @@ import psycopg
 import pytest
 
 from adapters.master_key_file import MasterKeyFile
-from eventstore import master_keys
+from eventstore import master_keys, rewrapping
 from eventstore.database.postgres import connect
 from eventstore.master_keys import KEYRING, MasterKeyMissing
 from projections.engine import rebuild
 from projections.models.users import User, Users
 from projections.registry import read_models
 from runtime.key_rotation import rotate
+from runtime.migrate import prepare_database
+from runtime.settings import Settings
 from runtime.wiring.codec import codec
+from runtime.wiring.master_key import WrongMasterKey
+from tests.support.servers.own_postgres import OwnPostgres
 from tests.support.shops.gateway import Shop, open_shop
 
 
@@ -79,3 +84,28 @@ async def shown(shop: Shop) -> list[str | None]:
 def rebuilt(conn: psycopg.Connection) -> None:
     users = next(each for each in read_models() if isinstance(each.projection, Users))
     rebuild.rebuild(conn, codec(), users, lambda _done, _all: None)
+
+
+async def test_an_embedded_shop_of_an_older_release_gets_one_and_does_not_start_without_it(
+    tmp_path: Path,
+) -> None:
+    with OwnPostgres() as server:
+        async with open_shop(server.url, tmp_path) as shop:
+            ann = await shop.register(name="Ann")
+            before = await shop.core.log.keys.get([ann.id])
+            own = Settings(home=server.home, database_url="", allow_unsafe_database="on")
+            prepare_database(server.url, own)
+            with connect(server.url, "test", role="") as conn:
+                assert not rewrapping.has_unwrapped(conn)
+            made = server.home / "master.key"
+            assert stat.S_IMODE(made.stat().st_mode) == 0o600
+            assert await shop.core.log.keys.get([ann.id]) == before
+            prepare_database(server.url, own)
+            kept = made.rename(made.with_name("kept"))
+            KEYRING._ciphers.clear()
+            with pytest.raises(WrongMasterKey, match="Nothing was changed"):
+                prepare_database(server.url, own)
+            assert not made.exists(), "another one would open nothing"
+            kept.rename(made)
+            prepare_database(server.url, own)
+            assert await shop.core.log.keys.get([ann.id]) == before
