@@ -39,7 +39,8 @@ class Subject(msgspec.Struct, frozen=True):
 
 class Manifest(msgspec.Struct, frozen=True):
     """The table of contents. `positions` are those of the events; `left_out` counts earlier events
-    of the subject that were too many. `release` is that of the program that made the bundle."""
+    of the subject, and others of its requests, that were too many. `release` is that of the program
+    that made the bundle."""
 
     format: str
     release: int

@@ -83,6 +83,7 @@ async def gather(log: PostgresLog, subject_id: UUID) -> Gathered:
     own |= {env.position for env in flow.events if env.stream_id == subject_id}
     found = sorted(own | {env.position for env in flow.events})
     left_out = (count[0] if count else 0) - len(own) + max(0, len(found) - MAX_EVENTS)
+    left_out += flow.left_out
     return Gathered(Subject(kind, subject_id), found[-MAX_EVENTS:], left_out)
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import msgspec
+from psycopg.rows import TupleRow
 
 from eventstore.decoding import raw_rows
 from eventstore.finding import SLACK, find_event, time_of
@@ -32,12 +33,14 @@ MAX_POSITIONS = 1_000_000
 _TRACE = re.compile(r"(?:[0-9a-f]{2}-)?([0-9a-f]{32})(?:-[0-9a-f]{16}-[0-9a-f]{2})?")
 
 _OF_REQUESTS = f"""
-SELECT {COLUMNS.removesuffix("payload")} '\\x'::bytea AS payload FROM log.events
+SELECT {COLUMNS.removesuffix("payload")} '\\x'::bytea AS payload, count(*) OVER () FROM log.events
 WHERE position > %(after)s AND position <= %(upto)s
     AND (correlation_id = ANY (%(ids)s) OR event_id = ANY (%(ids)s)
         OR traceparent LIKE %(trace)s)
-ORDER BY position LIMIT {MAX_EVENTS}
+ORDER BY name <> ALL (%(whole)s), position LIMIT {MAX_EVENTS}
 """
+"""Streams that belong to the flow as a whole come first: a client names its requests, and may give
+many of them the same id."""
 
 _OF_STREAMS = f"""
 SELECT found.* FROM unnest(%(ids)s::uuid[]) AS s (id) CROSS JOIN LATERAL (
@@ -61,12 +64,14 @@ class Stream(msgspec.Struct, frozen=True):
 
 class Flow(msgspec.Struct, frozen=True):
     """A flow: what was asked for (`stream`, `event`, `request`, `trace`), its requests, its events
-    in order, and the streams that they belong to."""
+    in order, and the streams that they belong to. `left_out` counts further events of the requests,
+    which were too many."""
 
     kind: str
     requests: Collection[UUID]
     events: list[Envelope]
     streams: Mapping[UUID, Stream]
+    left_out: int
 
 
 async def flow_of(log: PostgresLog, asked: str) -> Flow:
@@ -79,7 +84,7 @@ async def flow_of(log: PostgresLog, asked: str) -> Flow:
             raise NothingToTrace(f"the log has no position {asked}: it ends at {head}")
         return await _flow(log, "event", [found[0][0]], head)
     if (trace := _TRACE.fullmatch(asked.lower())) is not None:
-        events = await _of_requests(log, [], trace[1], max(0, head - MAX_POSITIONS), head)
+        events, _ = await _of_requests(log, [], trace[1], max(0, head - MAX_POSITIONS), head)
         if events:
             return await _flow(log, "trace", events, head)
     try:
@@ -93,7 +98,8 @@ async def flow_of(log: PostgresLog, asked: str) -> Flow:
         return await _flow(log, "stream", events, head)
     if (event := await find_event(log, id_, head)) is not None:
         return await _flow(log, "event", [event[0]], head)
-    if events := await _of_requests(log, [id_], "", await _start_of(log, id_, head), head):
+    events, _ = await _of_requests(log, [id_], "", await _start_of(log, id_, head), head)
+    if events:
         return await _flow(log, "request", events, head)
     raise NothingToTrace(
         f"nothing of {id_} is in the log, or it is a request further back than {MAX_POSITIONS}"
@@ -110,8 +116,8 @@ async def _flow(log: PostgresLog, kind: str, found: list[Envelope], head: int) -
     after = max(0, first - 2 * MAX_EVENTS)  # the request may have begun elsewhere
     upto = min(head, after + MAX_POSITIONS)
     events = {env.position: env for env in found}
-    for env in await _of_requests(log, requests, "", after, upto):
-        events[env.position] = env
+    of_requests, left_out = await _of_requests(log, requests, "", after, upto)
+    events |= {env.position: env for env in of_requests}
     whole = {env.stream_id for env in events.values() if _kind(log, env) in OF_ONE_FLOW}
     for env in await _of_streams(log, whole):
         events[env.position] = env
@@ -119,7 +125,7 @@ async def _flow(log: PostgresLog, kind: str, found: list[Envelope], head: int) -
     streams = {
         env.stream_id: Stream(env.stream_id, _kind(log, env), env.version) for env in ordered
     }
-    return Flow(kind, requests, ordered, streams)
+    return Flow(kind, requests, ordered, streams, left_out)
 
 
 def _kind(log: PostgresLog, env: Envelope) -> str:
@@ -137,19 +143,25 @@ async def _start_of(log: PostgresLog, id_: UUID, head: int) -> int:
 
 async def _of_requests(
     log: PostgresLog, ids: Collection[UUID], trace_id: str, after: int, upto: int
-) -> list[Envelope]:
+) -> tuple[list[Envelope], int]:
+    """Events of requests or of a trace, in order, and how many more there are."""
     upto = min(upto, after + MAX_POSITIONS)
     trace = f"__-{trace_id}-%" if trace_id else None
-    values = {"after": after, "upto": upto, "ids": list(ids), "trace": trace}
-    return await _envelopes(log, _OF_REQUESTS, values)
+    whole = [name for name, kind in log.codec.kinds.items() if kind in OF_ONE_FLOW]
+    values = {"after": after, "upto": upto, "ids": list(ids), "trace": trace, "whole": whole}
+    rows = await _rows(log, _OF_REQUESTS, values)
+    count = rows[0][-1] if rows else 0
+    envelopes = [env for env, _ in raw_rows(rows)]
+    return sorted(envelopes, key=lambda env: env.position), count - len(rows)
 
 
 async def _of_streams(log: PostgresLog, ids: Collection[UUID]) -> list[Envelope]:
-    return await _envelopes(log, _OF_STREAMS, {"ids": list(ids)}) if ids else []
+    rows = await _rows(log, _OF_STREAMS, {"ids": list(ids)}) if ids else []
+    return [env for env, _ in raw_rows(rows)]
 
 
-async def _envelopes(log: PostgresLog, query: str, values: dict[str, object]) -> list[Envelope]:
+async def _rows(log: PostgresLog, query: str, values: dict[str, object]) -> list[TupleRow]:
     async with log.pool.connection() as conn:
         cursor = conn.cursor(binary=True)
         await cursor.execute(query.encode(), values)
-        return [env for env, _ in raw_rows(await cursor.fetchall())]
+        return await cursor.fetchall()
