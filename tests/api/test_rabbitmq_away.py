@@ -41,28 +41,29 @@ async def test_orders_are_taken_the_rest_fails_at_once_and_waiting_work_goes_on_
     async with cut_off(database, tmp_path, URL(rabbitmq_url)) as (shop, wire):
         admin, buyer = await shop.register("ADMIN"), await shop.register()
         game = await shop.game(admin)
-        for seconds in (
-            "adapters.queues.rabbitmq.ANSWER_SECONDS",
-            "api.routes.health.CHECK_SECONDS",
-        ):
-            monkeypatch.setattr(seconds, 1000.0)  # whatever waits for RabbitMQ now waits too long
-        async with asyncio.timeout(100):
-            order = await buyer.post(
-                "/api/v1/orders",
-                json={"game_id": game["id"], "payment_method": {"type": "card", "token": CARD}},
-                headers={"Prefer": "respond-async"},
-            )
-            assert order.is_success, order.text
-            assert await readiness(shop) == (503, {**REST, "rabbitmq": "down"})
-            dead_letters = await admin.get("/api/v1/ops/dead-letters")
-            assert (dead_letters.status_code, dead_letters.json()["code"]) == (
-                503,
-                "dependency_unavailable",
-            )
-            assert "retry-after" in dead_letters.headers
-            metrics = await client_of(shop.app).get("/metrics")
-            assert "ludoteca_projection_lag" in metrics.text
-            assert "ludoteca_queue_depth{" not in metrics.text
+        with monkeypatch.context() as patient:
+            for seconds in (
+                "adapters.queues.rabbitmq.ANSWER_SECONDS",
+                "api.routes.health.CHECK_SECONDS",
+            ):
+                patient.setattr(seconds, 1000.0)  # what waits for RabbitMQ now waits too long
+            async with asyncio.timeout(100):
+                order = await buyer.post(
+                    "/api/v1/orders",
+                    json={"game_id": game["id"], "payment_method": {"type": "card", "token": CARD}},
+                    headers={"Prefer": "respond-async"},
+                )
+                assert order.is_success, order.text
+                assert await readiness(shop) == (503, {**REST, "rabbitmq": "down"})
+                dead_letters = await admin.get("/api/v1/ops/dead-letters")
+                assert (dead_letters.status_code, dead_letters.json()["code"]) == (
+                    503,
+                    "dependency_unavailable",
+                )
+                assert "retry-after" in dead_letters.headers
+                metrics = await client_of(shop.app).get("/metrics")
+                assert "ludoteca_projection_lag" in metrics.text
+                assert "ludoteca_queue_depth{" not in metrics.text
 
         async def bought() -> Any:
             path = f"/api/v1/orders/{order.json()['order_id']}"
