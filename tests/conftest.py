@@ -141,7 +141,7 @@ def rabbitmq_virtual_host() -> Iterator[str]:
     """The name of this process' virtual host: the program's queue names are fixed, so it separates
     parallel tests."""
     shared.require_rabbitmq()
-    name = f"ludoteca-test-{uuid4().hex}"
+    name = shared.name_of_virtual_host()
     yield name
     shared.drop_virtual_host(name)
 

@@ -6,6 +6,7 @@ import functools
 import itertools
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -102,6 +103,29 @@ def _execute(server: str, statement: str, *names: str) -> None:
 def require_rabbitmq() -> None:
     """Skip the test, or fail it where services are required, unless RabbitMQ is up."""
     _require("RabbitMQ", deploy.check_rabbitmq)
+
+
+def name_of_virtual_host() -> str:
+    """A name for this process' virtual host. Drops those of this machine's processes that were
+    killed: their queues would fill the server."""
+    prefix = f"ludoteca-test-{socket.gethostname()}-"
+    found = deploy.http("GET", f"{deploy.rabbitmq_management_url()}/api/vhosts")
+    assert isinstance(found, list)
+    for name in (each["name"] for each in found):
+        ours = re.fullmatch(rf"{re.escape(prefix)}(\d+)-\w+", name)
+        if ours and not _is_running(int(ours[1])):
+            drop_virtual_host(name)
+    return f"{prefix}{os.getpid()}-{uuid4().hex}"
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
 
 
 def empty_virtual_host(name: str) -> str:
