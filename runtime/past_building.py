@@ -151,9 +151,6 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
 PROCESSES = 2
 """How many processes fold for queries, at most: each may hold 128 MiB of rows, beside the API."""
 
-_BUILDS = "builds for queries"
-_LEAD = "SELECT pg_advisory_lock(4911, hashtext(%s))"
-
 
 def build_for_queries(
     wanted: Wanted, report: Callable[[Reached], None] = lambda _: None
@@ -162,8 +159,11 @@ def build_for_queries(
     try:
         with connect(wanted.url, "ludoteca as of") as conn:
             while True:
-                with suppress(BuiltElsewhere), past.exclusively(conn, wanted.position):
-                    conn.execute(_LEAD, [_BUILDS])  # until the connection closes
+                with (
+                    past.in_turn(conn),
+                    suppress(BuiltElsewhere),
+                    past.exclusively(conn, wanted.position),
+                ):
                     _build(conn, wanted, report)
                     return Outcome()
                 time.sleep(PAUSE_SECONDS)

@@ -20,6 +20,7 @@ from psycopg.sql import SQL, Composed, Identifier
 from domain.identity import UserForgotten
 from eventstore.codec import Codec
 from eventstore.consumers import checkpoints
+from eventstore.database.locks import LEAD
 from eventstore.database.postgres import ROLE, connect
 from projections.engine import parts
 from projections.engine.advancing import Registered
@@ -34,6 +35,11 @@ from projections.search.postgres_store import PostgresDocuments
 logger = logging.getLogger(__name__)
 
 PREFIX = "ludoteca_at_"
+
+_BUILDS = "builds for queries"
+
+TURN_TIMEOUT = "60s"
+"""How long the erasure of personal data waits for a build for a query."""
 
 DROP_TIMEOUT = "5s"
 """How long a drop waits for a build, and for queries that read the schema."""
@@ -180,6 +186,25 @@ def exclusively(conn: psycopg.Connection, position: int) -> Iterator[None]:
     finally:
         if not conn.closed:
             checkpoints.stop_leading(conn, name)
+
+
+@contextmanager
+def in_turn(conn: psycopg.Connection, *, patience: str = "0") -> Iterator[None]:
+    """Wait until no query has a moment built, and keep others waiting, who queue. To be entered
+    before `exclusively`: who waits for a turn holds no moment. Raises BuiltElsewhere when it takes
+    longer than the patience; 0 is endless."""
+    conn.execute("SELECT set_config('lock_timeout', %s, false)", [patience])
+    try:
+        conn.execute("SELECT pg_advisory_lock(%s, hashtext(%s))", [LEAD, _BUILDS])
+    except psycopg.errors.LockNotAvailable as error:
+        raise BuiltElsewhere("a build for a query takes long") from error
+    finally:
+        conn.execute("SET lock_timeout = 0")
+    try:
+        yield
+    finally:
+        if not conn.closed:
+            checkpoints.stop_leading(conn, _BUILDS)
 
 
 def make(url: str, conn: psycopg.Connection, position: int, *, kept: bool) -> None:
@@ -356,18 +381,16 @@ def drop_personal(
     """
     harmless = {each.projection.name for each in models if not is_personal(codec, each)}
     dropped = 0
-    for position in positions(conn):
-        with exclusively(conn, position):
-            there = moment(conn, position)
-            if there is None:
-                continue
-            doomed = [
-                each.storage
-                for each in there.models
-                if each.model not in harmless and which(position, each)
-            ]
-            kept = {each.storage for each in there.models} - set(doomed)
-            dropped += _keep_only(conn, position, kept)
+    with in_turn(conn, patience=TURN_TIMEOUT):
+        for position in positions(conn):
+            with exclusively(conn, position):
+                there = moment(conn, position)
+                kept = {
+                    each.storage
+                    for each in ([] if there is None else there.models)
+                    if each.model in harmless or not which(position, each)
+                }
+                dropped += 0 if there is None else _keep_only(conn, position, kept)
     return dropped
 
 

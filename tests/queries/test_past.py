@@ -50,6 +50,7 @@ from tests.support.shops.projected import CODEC, Shop, model, open_shop, project
 GAMES_VERSION = Games.version
 ALWAYS = (START - timedelta(days=4_000)).date(), (START + timedelta(days=4_000)).date()
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
+WAITING = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 NO_BOUNDS = Bounds(1_000, 2**40, 1e9)
 
 Ask = Callable[[ReadModels, UUID], Awaitable[QueryResult[Any]]]
@@ -302,6 +303,32 @@ async def test_nothing_of_a_forgotten_person_outlives_a_release_or_a_build_that_
         (left,) = past.moments(conn)
     assert [each.model for each in left.models] == ["games"]
     assert await listed_titles(at) == []
+
+
+async def test_builds_that_wait_for_their_turn_keep_nobody_from_forgetting(
+    idle_shop: Shop,
+) -> None:
+    first = await _two_games(idle_shop)
+    wanted = Wanted(idle_shop.url, first, ["users"], NO_BOUNDS)
+    assert build_for_queries(wanted).error == ""
+
+    def waits() -> bool:
+        return conn.execute(WAITING).fetchone() is not None
+
+    with connect(idle_shop.url, "test") as conn, connect(idle_shop.url, "builds") as other:
+        with past.in_turn(other):
+            wanted = Wanted(idle_shop.url, first, ["games"], NO_BOUNDS)
+            build = asyncio.create_task(asyncio.to_thread(build_for_queries, wanted))
+            await asyncio.to_thread(until, waits)
+            with past.exclusively(conn, first):
+                pass
+            with (
+                pytest.raises(past.BuiltElsewhere, match="takes long"),
+                past.in_turn(conn, patience="1ms"),
+            ):
+                pass
+        assert (await build).error == ""
+        assert past.drop_personal(conn, CODEC, read_models()) == 1
 
 
 async def test_a_build_goes_on_when_the_query_has_waited_long_enough(idle_shop: Shop) -> None:
