@@ -224,7 +224,11 @@ class Codec:
             raise ValueError(f"it has no field {', '.join(sorted(odd))}")
         for field in kind.personal:
             if (text := body.get(field)) == ENCRYPTED:
-                body[field] = msgspec.json.decode(stored, type=Payload)[field]
+                before = msgspec.json.decode(stored, type=Payload)
+                body[field] = token = before[field]
+                same = not kind.person or before.get(kind.person) == str(body[kind.person])
+                if not same and key and decrypt(token, key, stream_id, field) is None:
+                    raise ValueError(f"{field} is encrypted with the key of another person")
             elif text is not None:
                 if key is None:
                     raise MissingKey(f"{field} is personal, and its person has no key any more")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from domain.events import EVENTS, PERSONAL, Event, PersonalText
 from eventstore.codec import Codec, MissingKey, UnknownEvent
-from kit.forgotten import FORGOTTEN
+from kit.forgotten import ENCRYPTED, FORGOTTEN
 from tests.support.events.every_event import CODEC, of_type
 
 KEY = b"k" * 32
@@ -96,6 +96,24 @@ def test_personal_text_cannot_be_written_without_a_key() -> None:
 def test_a_ciphertext_does_not_open_in_another_stream() -> None:
     payload = SECRETS.encode(Secret("mine"), STREAM, KEY)
     assert SECRETS.decode("test.secret.v1", payload, uuid4(), lambda _: KEY) == Secret(FORGOTTEN)
+
+
+class Told(Event, frozen=True):
+    NAME: ClassVar[str] = "test.told.v1"
+    PERSON: ClassVar[str] = "user_id"
+    user_id: UUID
+    text: PersonalText
+
+
+def test_what_stays_encrypted_stays_with_its_person() -> None:
+    codec, ana = Codec({Told.NAME: Told}), uuid4()
+    stored = codec.encode(Told(ana, "hello"), STREAM, KEY)
+    amended = {"user_id": str(ana), "text": ENCRYPTED}
+    sealed = codec.sealed(Told.NAME, amended, stored, STREAM, KEY)
+    assert codec.decode(Told.NAME, sealed, STREAM, lambda _: KEY) == Told(ana, "hello")
+    amended["user_id"] = str(uuid4())
+    with pytest.raises(ValueError, match="another person"):
+        codec.sealed(Told.NAME, amended, stored, STREAM, b"o" * 32)
 
 
 def test_a_ciphertext_does_not_open_in_another_field() -> None:
