@@ -135,7 +135,8 @@ class SignedText(msgspec.Struct, frozen=True):
                     f"the signature of the key {key.name}+{key.id.hex()} does not fit the text:"
                     " one of them was changed"
                 )
-            found.append(key)
+            if key not in found:
+                found.append(key)
         if not found:
             by = ", ".join(f"{line.name}+{line.key_id.hex()}" for line in self.signatures)
             wanted = ", ".join(f"{name}+{number.hex()}" for name, number in known) or "none"

@@ -93,6 +93,8 @@ def _read(path: Path) -> dict[str, bytes]:
             listed = archive.infolist()
             if len(listed) > MAX_FILES or sum(each.file_size for each in listed) > MAX_BYTES:
                 raise BadBundle("no bundle: it is too large")
+            if not all(each.filename.isprintable() for each in listed):  # they are shown
+                raise BadBundle("no bundle: a name in it has control characters")
             if len({each.filename for each in listed}) != len(listed):
                 raise BadBundle("no bundle: it has two files of the same name")
             return {each.filename: _content(archive, each) for each in listed}

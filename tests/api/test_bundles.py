@@ -214,6 +214,11 @@ def test_a_manifest_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None
         _checked(_written(files, tmp_path / "deep.zip"), [])
 
 
+def test_a_name_that_would_drive_a_terminal_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadBundle, match="control characters"):
+        _checked(_written({"\x1b[2Jholds": b"x"}, tmp_path / "odd.zip"), [])
+
+
 async def test_a_checkpoint_that_somebody_holds_must_be_the_bundles(
     shop: Shop, order: str, auditor: Person, seller: Person, tmp_path: Path
 ) -> None:

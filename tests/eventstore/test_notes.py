@@ -50,6 +50,8 @@ def test_other_signatures_and_lines_do_no_harm() -> None:
     both = NOTE + another.line(CHECKPOINT.text)
     assert parse(both).signed_by([KEY.public]) == [KEY.public]
     assert parse(both).signed_by([another.public]) == [another.public]
+    twice = parse(sign(CHECKPOINT, [KEY, KEY]))
+    assert twice.signed_by([KEY.public]) == [KEY.public]
     more = SigningKey("example.com/log", b"s" * 32)
     text = CHECKPOINT.text + "an extension\n"
     extended = parse(text + "\n" + more.line(text))
