@@ -21,6 +21,7 @@ from eventstore.proofs.merkle import join, leaf_hash
 from eventstore.proofs.notes import Checkpoint
 from eventstore.proofs.origin import origin_now
 from eventstore.proofs.walking import Walk, stray_now
+from kit.children import end_with_parent
 
 STRETCH = 1 << 14
 """How many positions a process verifies at a time: a power of two, so that the hashes of stretches
@@ -201,6 +202,7 @@ _here: list[psycopg.Connection] = []
 
 
 def _open(url: str) -> None:
+    end_with_parent()
     _here.append(connect(url, "ludoteca audit"))
 
 

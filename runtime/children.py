@@ -1,18 +1,15 @@
 """The processes that `ludoteca run` starts, and keeps alive."""
 
-import ctypes
 import logging
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+from kit.children import ending_with_parent
 
 logger = logging.getLogger(__name__)
-
-_LIBC = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1
 
 
 class Child:
@@ -46,7 +43,7 @@ class Child:
             [sys.executable, "-P", "-m", "runtime.cli", *self._arguments],
             env=self._environment,
             pass_fds=self._inherited,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - only a prctl and a setpgid
+            preexec_fn=_setup(),  # noqa: PLW1509 - only a prctl and a setpgid
         )
 
     def revive(self) -> None:
@@ -84,6 +81,11 @@ def numbered(command: str, number: int) -> str:
     return f"{command}.{number}" if number else command
 
 
-def _die_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    os.setpgid(0, 0)  # Ctrl-C must reach only the supervisor, which stops the others in order
+def _setup() -> Callable[[], None]:
+    end_with_parent = ending_with_parent()
+
+    def setup() -> None:
+        end_with_parent()
+        os.setpgid(0, 0)  # Ctrl-C must reach only the supervisor, which stops the others in order
+
+    return setup

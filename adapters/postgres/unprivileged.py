@@ -8,13 +8,13 @@ import ctypes
 import os
 import pwd
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from kit.children import ending_with_parent
+
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
-_PR_SET_PDEATHSIG = 1
 _PR_SET_SECUREBITS = 28
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
@@ -72,7 +72,7 @@ def child_setup(
 
     Raises OSError in the child when the kernel refuses.
     """
-    owner = os.getpid()
+    end_with_parent = ending_with_parent(dies_by)
     capability = _CAP_DAC_READ_SEARCH if _holds(_CAP_DAC_READ_SEARCH) else _CAP_DAC_OVERRIDE
 
     def setup() -> None:
@@ -88,10 +88,7 @@ def child_setup(
             os.setuid(user.pw_uid)
             if reads_everything:
                 _keep_only(capability)
-        if sys.platform == "linux":  # after setuid, which would clear it
-            _check(_LIBC.prctl(_PR_SET_PDEATHSIG, int(dies_by), 0, 0, 0))
-            if os.getppid() != owner:  # died in between
-                os._exit(1)
+        end_with_parent()  # after setuid, which would clear it
 
     return setup
 

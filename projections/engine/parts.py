@@ -20,6 +20,7 @@ import msgspec
 import psycopg
 
 from eventstore.consumers import checkpoints
+from kit.children import end_with_parent
 from kit.wording import described
 from projections.engine.folding import StoreFailed
 from projections.engine.replaying import Progress, Quarantine, Replay
@@ -88,7 +89,7 @@ def _started(
             receiving, sending = _FORK.Pipe(duplex=False)
             process = _FORK.Process(
                 target=_run,
-                args=(replay, processes, (number, count), upto, sending, os.getpid()),
+                args=(replay, processes, (number, count), upto, sending),
                 daemon=True,
             )
             process.start()
@@ -138,8 +139,8 @@ def _run(
     part: tuple[int, int],
     upto: int,
     sending: connection.Connection,
-    parent: int,
 ) -> None:
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     # A thread that draws a progress bar may have held the terminal's lock at the fork, and is not
     # here to release it. What fails is passed on.
@@ -148,8 +149,6 @@ def _run(
     gc.disable()  # short-lived: what a cycle holds goes with the process
 
     def report(done: int, _all: int) -> None:
-        if os.getppid() != parent:  # nobody waits for the rows any more
-            os._exit(1)
         sending.send(done)
 
     try:

@@ -7,7 +7,6 @@ The processes are forked, under the same conditions.
 
 import gc
 import logging
-import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from kit.children import end_with_parent
 from projections.engine.advancing import Registered
 from projections.engine.parts import ProcessDied, portable
 from projections.engine.replaying import Progress
@@ -93,7 +93,7 @@ class _Running(msgspec.Struct, frozen=True):
 
 def _started(number: int, group: Group, work: Work[Any]) -> _Running:
     receiving, sending = _FORK.Pipe(duplex=False)
-    process = _FORK.Process(target=_run, args=(group, work, sending, os.getpid()), daemon=True)
+    process = _FORK.Process(target=_run, args=(group, work, sending), daemon=True)
     process.start()
     sending.close()  # so that its end shows here
     return _Running(number, receiving, process, dict(enumerate(group)))
@@ -105,15 +105,14 @@ def _end(one: _Running) -> None:
     one.process.join()
 
 
-def _run(group: Group, work: Work[Any], sending: connection.Connection, parent: int) -> None:
+def _run(group: Group, work: Work[Any], sending: connection.Connection) -> None:
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     logging.disable()  # a thread of the parent may have held a lock of it at the fork
     gc.freeze()
     gc.disable()  # short-lived: what a cycle holds goes with the process
 
     def report(position: int, upto: int) -> None:
-        if os.getppid() != parent:  # nobody waits for the result any more
-            os._exit(1)
         sending.send((_REACHED, (position, upto)))
 
     numbers = {id(model): number for number, model in enumerate(group)}

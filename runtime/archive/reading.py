@@ -16,6 +16,7 @@ from typing import IO
 import msgspec
 
 from eventstore.database.release import RELEASE
+from kit.children import end_with_parent
 from kit.json_errors import JSON_ERRORS
 from runtime.archive.checking import Block, Checked, Flaw, check, end_of
 from runtime.archive.lines import (
@@ -78,7 +79,7 @@ def checkers(count: int) -> Iterator[Checkers]:
     if count < 2:
         yield Checkers()
         return
-    with ProcessPoolExecutor(count, _SPAWN) as executor:
+    with ProcessPoolExecutor(count, _SPAWN, end_with_parent) as executor:
         try:
             yield Checkers(executor, AHEAD * count)
         finally:

@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 
 from adapters.postgres.programs import program
+from kit.children import ending_with_parent
 from runtime.backup.manifest import BackupError
 from runtime.postgres_programs import access
 
@@ -43,7 +44,13 @@ def dump(
     ]
     # This process's own stdout may be closed, and is reserved for its messages.
     null = subprocess.DEVNULL
-    with subprocess.Popen(command, stdout=null, stderr=subprocess.PIPE, env=environment) as process:
+    with subprocess.Popen(
+        command,
+        stdout=null,
+        stderr=subprocess.PIPE,
+        env=environment,
+        preexec_fn=ending_with_parent(),  # noqa: PLW1509 - only a prctl
+    ) as process:
         try:
             while True:
                 try:

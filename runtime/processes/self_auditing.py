@@ -2,14 +2,12 @@
 a process of its own, now and then, that looks at everything."""
 
 import asyncio
-import ctypes
 import logging
 import os
 import random
-import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from psycopg_pool import AsyncConnectionPool
@@ -17,6 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 from eventstore.consumers.leadership import connected, leading
 from eventstore.database.postgres import AWAY, is_away
 from kit.cancellation import stop_if_cancelled
+from kit.children import ending_with_parent
 from projections.engine.advancing import Registered
 from queries.self_audit import SAMPLE, WHOLE
 from runtime.self_audit.auditor import Auditor, Report
@@ -38,9 +37,6 @@ _SINCE_WHOLE = """
 SELECT extract(epoch FROM clock_timestamp() - min(looked_at))::float8
 FROM consumers.self_audit WHERE scope = %s
 """
-
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
 
 
 async def audit_itself(core: Core, models: Sequence[Registered]) -> None:
@@ -129,7 +125,7 @@ async def _run_whole() -> int:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
-        preexec_fn=_last_of_all,
+        preexec_fn=_last_of_all(),
     )
     try:
         return await process.wait()
@@ -138,9 +134,14 @@ async def _run_whole() -> int:
             process.terminate()
 
 
-def _last_of_all() -> None:
-    os.nice(19)
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _last_of_all() -> Callable[[], None]:
+    end_with_parent = ending_with_parent()
+
+    def setup() -> None:
+        os.nice(19)
+        end_with_parent()
+
+    return setup
 
 
 async def _one(pool: AsyncConnectionPool, query: str, scope: str) -> float | None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from kit.children import ending_with_parent
 from queries.past import AsOfBeingBuilt, AsOfUnavailable
 from runtime.past_building import Bounds, Outcome, Reached, Wanted
 from runtime.settings import Settings
@@ -80,6 +81,7 @@ class PastBuilder:
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.PIPE,
+                    preexec_fn=ending_with_parent(),
                 )
             except OSError as error:
                 return Outcome(f"no process could be started to build the read models: {error}")
