@@ -49,7 +49,7 @@ class Dependence(msgspec.Struct, frozen=True):
 
 
 def _number(text: str, most: int) -> int:
-    if not text.isdecimal() or int(text) > most:
+    if not text.isdecimal() or len(text) > 20 or int(text) > most:
         raise BadRule(f"{text!r} is no number from 0 to {most}")
     return int(text)
 

@@ -262,7 +262,9 @@ def test_outside_the_time_notices_stay_as_they_were() -> None:
 
 
 @pytest.mark.parametrize("name", ["platform_fee_bps", "low_stock"])
-@pytest.mark.parametrize("text", ["", "-1", "1.5", "x", "9999999999"])
+@pytest.mark.parametrize(
+    "text", ["", "-1", "1.5", "x", "9999999999", pytest.param("9" * 5000, id="5,000 digits")]
+)
 def test_a_number_that_the_setting_cannot_have_is_refused(name: str, text: str) -> None:
     with pytest.raises(BadRule):
         DEPENDENCES[name].read(text)
