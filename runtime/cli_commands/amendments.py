@@ -63,14 +63,14 @@ def show(event: Event, json: Json = False) -> None:
         console.say(_line(found.reading))
 
 
-def skip(event: Event, reason: ReasonOption) -> None:
+def skip(event: Event, reason: ReasonOption, json: Json = False) -> None:
     """Have an event skipped by all who fold: read models, search, decisions, reactors. It stays in
     the log.
 
     [bold]Example[/bold]
       ludoteca quarantine skip 81250 --reason "a carrier's test, not a delivery"
     """
-    _declare(event, lambda commands, position: commands.skip(_caller(), position, reason))
+    _declare(event, lambda commands, position: commands.skip(_caller(), position, reason), json)
 
 
 def amend(
@@ -82,6 +82,7 @@ def amend(
             help="A file with the corrected payload, JSON of the event's type; - is standard input."
         ),
     ],
+    json: Json = False,
 ) -> None:
     """Have an event read with a corrected payload by all who fold. The original stays in the log. A
     personal field that is given as "[encrypted]", as `show` prints it, stays as it is.
@@ -97,17 +98,19 @@ def amend(
     if not isinstance(corrected, dict):
         raise Failure(f"{payload} is no JSON object", Code.USAGE)
     _declare(
-        event, lambda commands, position: commands.amend(_caller(), position, corrected, reason)
+        event,
+        lambda commands, position: commands.amend(_caller(), position, corrected, reason),
+        json,
     )
 
 
-def withdraw(event: Event, reason: ReasonOption) -> None:
+def withdraw(event: Event, reason: ReasonOption, json: Json = False) -> None:
     """Have an event read as it was recorded after all.
 
     [bold]Example[/bold]
       ludoteca quarantine withdraw 81250 --reason "the release can read it now"
     """
-    _declare(event, lambda commands, position: commands.withdraw(_caller(), position, reason))
+    _declare(event, lambda commands, position: commands.withdraw(_caller(), position, reason), json)
 
 
 def amendments(json: Json = False) -> None:
@@ -134,14 +137,16 @@ def amendments(json: Json = False) -> None:
 Command = Callable[["AmendmentCommands", int], Awaitable["CommandResult[None]"]]
 
 
-def _declare(event: str, command: Command) -> None:
+def _declare(event: str, command: Command, json: bool) -> None:
     async def declare() -> tuple[int, int | None]:
         async with _opened() as (core, events):
             position = await _position(events, event)
             return position, (await command(core.commands.amendments, position)).position
 
     position, declared_at = asyncio.run(declare())
-    if declared_at is None:
+    if json:
+        console.print_json({"position": position, "declared_at": declared_at})
+    elif declared_at is None:
         console.say(f"the event at position {position} is read so already")
     else:
         console.say(

@@ -51,7 +51,10 @@ def test_a_broken_event_is_shown_and_amended(
 
 
 def test_it_is_skipped_and_that_is_withdrawn(ludoteca: Ludoteca, shop: Shop, game_id: UUID) -> None:
-    assert ludoteca("quarantine", "skip", 2, "--reason", "a test").exit_code == 0
+    told = {"position": 2, "declared_at": 4}
+    assert ludoteca.json("quarantine", "skip", 2, "--reason", "a test") == told
+    again = {"position": 2, "declared_at": None}  # it is skipped already
+    assert ludoteca.json("quarantine", "skip", 2, "--reason", "a test") == again
     assert _title(shop) == "Braid"
     assert ludoteca.json("quarantine", "list") == []
     assert ludoteca("quarantine", "withdraw", 2, "--reason", "no test").exit_code == 0
