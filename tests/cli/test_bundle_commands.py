@@ -111,6 +111,6 @@ def test_what_is_not_there_has_no_bundle(ludoteca: Ludoteca, shop: Shop, tmp_pat
     game = shop.list_game("Gris")
     for subject, reason in ((game, "of kind game"), (uuid4(), "nothing of")):
         result = ludoteca("audit", "bundle", subject, "--output", tmp_path / "x.zip")
-        assert result.exit_code == 2
+        assert result.exit_code == 1
         assert reason in " ".join(result.output.split())
     assert not (tmp_path / "x.zip").exists()

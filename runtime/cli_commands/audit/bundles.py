@@ -67,7 +67,7 @@ def bundle(
             try:
                 gathered = await gather(core.log, subject)
             except NoBundle as error:
-                raise Failure(str(error), Code.USAGE) from None
+                raise Failure(str(error)) from None
             personal = await _disclosed(core, gathered, reason) if with_personal_data else None
             await sign_checkpoint(core.log)
             return gathered, await make(core.log, gathered, datetime.now(UTC), personal)

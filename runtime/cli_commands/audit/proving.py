@@ -90,7 +90,8 @@ async def _proven(log: "PostgresLog", old: int, new: int) -> "Proof":
         try:
             return await prove_consistency(conn, old, new)
         except NoCheckpoint as error:
-            raise Failure(str(error), Code.USAGE) from None
+            code = Code.USAGE if old > new else Code.DIFFERS
+            raise Failure(str(error), code) from None
 
 
 async def _proven_event(log: "PostgresLog", position: int, size: int | None) -> "Proof":
@@ -103,7 +104,7 @@ async def _proven_event(log: "PostgresLog", position: int, size: int | None) -> 
             try:
                 return await prove_event(conn, position, size)
             except (NoCheckpoint, NoSuchPosition) as error:
-                raise Failure(str(error), Code.USAGE) from None
+                raise Failure(str(error)) from None
             except NotSignedYet:
                 if attempt == 2:
                     raise
