@@ -58,7 +58,7 @@ def _ready() -> None:
     print("ready", flush=True)
 
 
-KINDS = {
+KINDS: dict[str, Callable[..., None]] = {
     "checkers of an archive": _checking,
     "auditors of the log": _auditing,
     "forked": _forking,
