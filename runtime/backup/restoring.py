@@ -111,7 +111,8 @@ def restore(
 
     `kinds` are the kinds of streams of the program's events. With `without_keys`, the persons' keys
     and the secrets are left out, so that everybody is forgotten for good. Simulators' books that
-    `home` already has are kept. Raises BackupError, OSError, psycopg.Error.
+    `home` already has are kept, unless an unfinished restore put them there. Raises
+    BackupError, OSError, psycopg.Error.
     """
     backups = _read(folders)
     _check_files(backups, progress, without_keys=without_keys)
@@ -142,6 +143,8 @@ def restore(
                 _put_files(backups, images, home, without_keys=without_keys)
         except (psycopg.Error, ArchiveFault, LogDoesNotFit) as error:
             raise BackupError(f"nothing was restored: {_first_line(error)}") from error
+    if home is not None:
+        of_home.finish(home)
     migrate(url)  # the backup may be of an older release
     return Restored(upto, state.manifest.made_at)
 

@@ -2,15 +2,17 @@
 could refund nothing, and the first ADMIN's password."""
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from adapters.fiscal.simulator.books import Books, Sale
 from domain.payments import Method
+from runtime.backup import of_home, restoring
 from runtime.backup.making import backup
 from runtime.home import MASTER_KEY_FILE, PASSWORD_FILE
 from tests.support.processes.restoring import restore
@@ -98,6 +100,47 @@ def test_books_that_are_there_know_more_and_stay(
     restore(other_database, tmp_path / "backup", None, silent, home=home)
     assert issued(home) == 2
     assert "fiscal.sqlite3" in caplog.text
+
+
+@pytest.mark.parametrize("used", [False, True], ids=["as they were", "used meanwhile"])
+def test_books_that_a_killed_restore_left_are_those_of_the_next_one(
+    database: str,
+    other_database: str,
+    home: Path,
+    new_home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    used: bool,
+) -> None:
+    backup(database, tmp_path / "earlier", None, silent, home=home)
+    with closing(Books(home / "fiscal.sqlite3")) as books:
+        books.issue(sale(2), "2")
+    backup(database, tmp_path / "later", None, silent, home=home)
+    with monkeypatch.context() as patched:
+        patched.setattr(restoring, "_put_files", killed_after(restoring._put_files))
+        with pytest.raises(Killed):
+            restore(other_database, tmp_path / "earlier", None, silent, home=new_home)
+    assert (new_home / "fiscal.sqlite3").exists()
+    if used:
+        with closing(Books(new_home / "fiscal.sqlite3")) as books:
+            books.issue(sale(3), "3")
+            books.issue(sale(4), "4")
+    restore(other_database, tmp_path / "later", None, silent, home=new_home)
+    assert issued(new_home) == (3 if used else 2)
+    assert not (new_home / of_home.PUT_BY_RESTORE).exists()
+
+
+class Killed(BaseException):
+    """The process ends here: no statement follows, and the database rolls back."""
+
+
+def killed_after(step: Callable[..., None]) -> Callable[..., None]:
+    def instead(*args: Any, **kwargs: Any) -> None:
+        step(*args, **kwargs)
+        raise Killed
+
+    return instead
 
 
 @pytest.mark.parametrize("without_keys", [True, False], ids=["without keys", "kept elsewhere"])
