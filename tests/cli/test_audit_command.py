@@ -175,6 +175,9 @@ def test_an_audit_goes_on_where_the_last_one_ended(
     assert noted.read_text() == f"{head}\n"
     kept.list_games(3)
     assert ludoteca.json("audit", "verify", "--resume", noted)["after"] == 10
+    nothing_new = ludoteca("audit", "verify", "--resume", noted)
+    assert "no event after position" in nothing_new.stdout
+    assert "were not read again" in nothing_new.stdout
     kept.tamper("UPDATE log.events SET actor = 'nobody' WHERE position = 13")
     kept.list_games(3)
     noted.write_text(head)

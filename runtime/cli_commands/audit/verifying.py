@@ -155,11 +155,12 @@ def _fields(finding: "Finding") -> dict[str, object]:
 def _tell(finding: "Finding") -> None:
     for fault in finding.faults:
         console.say(f"FAULT at position {fault.position}: {fault.reason}")
-    checked = (
-        f"positions {finding.after + 1} to {finding.position}"
-        if finding.position > finding.after
-        else "no event"
-    )
+    if finding.position > finding.after:
+        checked = f"positions {finding.after + 1} to {finding.position}"
+    elif finding.after:
+        checked = f"no event after position {finding.after}; those up to it were not read again"
+    else:
+        checked = "no event"
     if finding.faults:
         console.say(f"intact before it: {checked}")
         return
