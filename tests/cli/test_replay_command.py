@@ -101,7 +101,8 @@ def test_schemas_are_listed_and_dropped(ludoteca: Ludoteca, shop: Shop) -> None:
     assert [each["position"] for each in ludoteca.json("audit", "replay", "--list")] == [1]
     missing = ludoteca("audit", "replay", "--drop", 7)
     assert (missing.exit_code, "there are ludoteca_at_1" in missing.output) == (1, True)
-    assert ludoteca("audit", "replay", "--drop", 1).exit_code == 0
+    told = {"dropped": "ludoteca_at_1"}
+    assert ludoteca.json("audit", "replay", "--drop", 1) == told
     assert shop.ask(SCHEMAS) == 0
 
 

@@ -75,7 +75,7 @@ def replay(
     if list_:
         _list(settings, json=json)
     elif drop is not None:
-        _drop(settings, _position_in(drop))
+        _drop(settings, _position_in(drop), json=json)
     else:
         assert until is not None
         position = asyncio.run(_position_at(settings, until))
@@ -220,7 +220,7 @@ def _as_dict(moment: "Moment", every: set[str]) -> dict[str, object]:
     return {**fields, **msgspec.structs.asdict(moment)}
 
 
-def _drop(settings: "Settings", position: int) -> None:
+def _drop(settings: "Settings", position: int, *, json: bool) -> None:
     from projections.engine import past
 
     with opening.connection(settings) as conn:
@@ -233,7 +233,10 @@ def _drop(settings: "Settings", position: int) -> None:
         except (past.BuiltElsewhere, past.ReadNow) as error:
             raise Failure(str(error)) from error
     with console.reporting():
-        console.say(f"dropped {past.schema_at(position)}")
+        if json:
+            console.print_json({"dropped": past.schema_at(position)})
+        else:
+            console.say(f"dropped {past.schema_at(position)}")
 
 
 # -- serving ---------------------------------------------------------------------------------------
