@@ -33,6 +33,7 @@ class Client:
 
     ways: list[httpx.Client]
     asked: int = 0
+    took: float = 0.0
     stale: list[str] = field(default_factory=list)
     _turn: Iterator[int] = field(default_factory=lambda: cycle((0, 1)))
 
@@ -46,12 +47,14 @@ class Client:
         answer = self.ways[1 - self.here].get(f"/api/v1{path}")
         assert answer.status_code == 200, answer.text
         self.asked += 1
+        self.took = answer.elapsed.total_seconds()
         return dict(answer.json())
 
     def must(self, *, see: bool, what: str) -> None:
-        """Report every stale answer, not only the first."""
+        """Report every stale answer, not only the first; and how long it took, as a query waits for
+        no longer than WAIT_TIMEOUT_SECONDS."""
         if not see:
-            self.stale.append(what)
+            self.stale.append(f"{what}, after {self.took:.2f} s")
 
 
 @dataclass
