@@ -1,6 +1,6 @@
 """Follows a flow through everything that works on it, and says what it waits for."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -9,8 +9,6 @@ from psycopg.rows import class_row
 
 from commands.ports.queue import JobState, WorkQueue
 from eventstore.codec import UnknownEvent
-from eventstore.consumers.checkpoints import Quarantined
-from eventstore.log import Envelope
 from eventstore.postgres_log import PostgresLog
 from projections.models.deadlines import Deadline
 from queries.audit import Audit
@@ -18,6 +16,7 @@ from queries.operations import Operations, SubscriptionState
 from queries.positions import ReadModelBehind
 from queries.read_models import ReadModels
 from queries.trace.flow import OF_ONE_FLOW, Flow, flow_of
+from queries.trace.model import Consumer, Refusal, Trace, TracedStream
 from queries.trace.words import waits_for
 
 MAX_STREAMS = 100
@@ -31,56 +30,6 @@ _REFUSALS = """
 SELECT feed, event_id, position, stream_id, code, detail, at FROM consumers.refusals
 WHERE event_id = ANY (%s) ORDER BY position, feed
 """
-
-
-class TracedStream(msgspec.Struct, frozen=True):
-    """A stream in the flow. `status` is None where its kind has none, or it cannot be folded."""
-
-    stream_id: UUID
-    kind: str
-    version: int
-    status: str | None
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """A reaction to an event that a rule refused: an outcome, which is not tried again."""
-
-    feed: str
-    event_id: UUID
-    position: int
-    stream_id: UUID
-    code: str
-    detail: str
-    at: datetime
-
-
-class Consumer(msgspec.Struct, frozen=True):
-    """A consumer of the log: whether it has read the flow's last event."""
-
-    feed: str
-    position: int
-    passed: bool
-    paused: bool
-    updated_at: datetime
-
-
-class Trace(msgspec.Struct, frozen=True):
-    """A flow, wherever it is. `waits_for` is empty when it is done. `unanswered` are queues that
-    could not be asked, `unseen_jobs` how many jobs a broker does not show, by queue."""
-
-    asked: str
-    kind: str
-    requests: Sequence[UUID]
-    streams: Sequence[TracedStream]
-    events: Sequence[Envelope]
-    consumers: Sequence[Consumer]
-    quarantine: Sequence[Quarantined]
-    refusals: Sequence[Refusal]
-    jobs: Sequence[JobState]
-    unseen_jobs: Mapping[str, int]
-    unanswered: Mapping[str, str]
-    deadlines: Sequence[Deadline]
-    waits_for: Sequence[str]
 
 
 class Tracing:

@@ -2,12 +2,9 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from commands.ports.queue import JobState
-
-if TYPE_CHECKING:
-    from queries.trace.tracing import Consumer, Trace
+from queries.trace.model import Consumer, Trace
 
 STILL = timedelta(seconds=10)
 """A consumer that has not moved for so long is probably not running."""
@@ -36,7 +33,7 @@ _OPEN = {
 """By kind and status of a stream: what it waits for. In other statuses it waits for nothing."""
 
 
-def waits_for(trace: "Trace", now: datetime) -> Iterator[str]:
+def waits_for(trace: Trace, now: datetime) -> Iterator[str]:
     """A sentence for each thing that the flow waits for; none when it is done."""
     for held in trace.quarantine:
         asked = ", which was asked for" if held.retry else ""
@@ -85,7 +82,7 @@ def _job(job: JobState, now: datetime) -> str:
     return f"{what} is due, {number}{error}"
 
 
-def _consumer(consumer: "Consumer", last: int, now: datetime) -> str:
+def _consumer(consumer: Consumer, last: int, now: datetime) -> str:
     where = f"{consumer.feed} is at position {consumer.position}, and has to read up to {last}"
     if consumer.paused:
         return f"{where}: it is paused, until `ludoteca projections resume`"

@@ -11,7 +11,7 @@ from runtime.cli_commands import opening
 from runtime.cli_commands.opening import Json
 
 if TYPE_CHECKING:
-    from queries.trace.tracing import Trace
+    from queries.trace.model import Trace
 
 
 def trace(

@@ -19,7 +19,8 @@ from eventstore.log import Envelope, Metadata, StreamAppend
 from projections.models.deadlines import ORDER_PAYMENT
 from queries.trace import flow
 from queries.trace.flow import NothingToTrace, flow_of
-from queries.trace.tracing import Trace, Tracing
+from queries.trace.model import Trace
+from queries.trace.tracing import Tracing
 from runtime.settings import Settings
 from runtime.wiring.core import open_core
 from runtime.wiring.work import open_queues
