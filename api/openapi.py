@@ -113,6 +113,8 @@ def _refusals(route: CheckedRoute, method: str, operation: Json) -> Iterator[int
         yield from (401, 403)
     if "{" in route.path or method != "GET":
         yield 404
+    elif "audit" in route.tags and query & {"id", "from"}:  # they name what may not be there
+        yield 404
     if "requestBody" in operation or query & {"cursor", "as_of"} or "min-position" in headers:
         yield 400
     if any(name.endswith("signature") for name in headers):

@@ -168,7 +168,8 @@ def audit(
                     end = step
                     if reached is not None:
                         reached(end)
-                    progress("audit", end.position - start.position, head - start.position)
+                    if end.position > start.position:  # nothing is told of nothing
+                        progress("audit", end.position - start.position, head - start.position)
             for checkpoint in checkpoints:
                 faults += _against(conn, team, checkpoint, head, progress)
     others = sorted(faults, key=lambda each: each.position)

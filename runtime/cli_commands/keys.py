@@ -50,32 +50,27 @@ def show(json: Json = False) -> None:
         }
         for state in found
     ]
-    with console.reporting():
-        if json:
-            console.print_json(
-                {"master_keys": keys, "unwrapped": unwrapped, "to_be_erased": waiting}
+    if json:
+        console.print_json({"master_keys": keys, "unwrapped": unwrapped, "to_be_erased": waiting})
+        return
+    console.table(
+        ("master key", "is", "since", "wraps", "at hand"),
+        [
+            (
+                key["id"],
+                "current" if key["current"] else "replaced",
+                f"{key['since']:%F %T}",
+                key["wraps"],
+                console.verdict(bool(key["at_hand"])),
             )
-            return
-        console.table(
-            ("master key", "is", "since", "wraps", "at hand"),
-            [
-                (
-                    key["id"],
-                    "current" if key["current"] else "replaced",
-                    f"{key['since']:%F %T}",
-                    key["wraps"],
-                    console.verdict(bool(key["at_hand"])),
-                )
-                for key in keys
-            ],
-            empty="no master key is in use yet",
-        )
-        if unwrapped:
-            console.say(
-                f"{unwrapped:,} keys and secrets are stored unwrapped: ludoteca keys rotate"
-            )
-        for each in waiting:
-            console.say(f"to be erased since {each.destroyed_at:%F %T}: {each.person_id}")
+            for key in keys
+        ],
+        empty="no master key is in use yet",
+    )
+    if unwrapped:
+        console.say(f"{unwrapped:,} keys and secrets are stored unwrapped: ludoteca keys rotate")
+    for each in waiting:
+        console.say(f"to be erased since {each.destroyed_at:%F %T}: {each.person_id}")
 
 
 @app.command()

@@ -217,7 +217,7 @@ def test_a_server_that_was_killed_can_be_started_again_with_all_that_was_committ
 
 def test_a_killed_servers_last_query_is_waited_for(home: Path) -> None:
     with EmbeddedPostgres(home) as server, closing(psycopg.connect(server.url)) as busy:
-        busy.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 2000000)")
+        busy.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 20000000)")
         pid = server.pid
         assert pid
         os.kill(pid, SIGKILL)

@@ -14,13 +14,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from typer.main import get_command
 
 from api.routes.audit import EventView
 from commands import aggregates
+from domain.wallets import WalletCreated
 from eventstore.database.postgres import connect
 from eventstore.postgres_log import PostgresLog
 from queries.audit import Audit
@@ -33,6 +34,7 @@ from tests.support import ROOT
 from tests.support.processes.forked import CLOSED, ludoteca
 from tests.support.shops.commands import Ludoteca, Shop
 
+WALLET = UUID(int=1)
 NO_SPACE = "cannot write the output: No space left on device"
 
 
@@ -55,6 +57,13 @@ DAEMONS = {
 
 ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("admin", "create"): ("--email", "{unique}@example.org"),
+    ("audit", "bundle"): (str(WALLET), "--output", "{folder}/{unique}.zip"),
+    ("audit", "check-bundle"): ("{folder}/bundle.zip", "--key", "{folder}/keys.txt"),
+    ("audit", "check-proof"): ("{folder}/proof.json", "--key", "{folder}/keys.txt"),
+    ("audit", "diff"): ("1", "2"),
+    ("audit", "prove"): ("1",),
+    ("audit", "replay"): ("--until", "2", "--replace"),
+    ("audit", "why"): ("{game}.title", "--model", "games"),
     ("backup",): ("{folder}/{unique}",),
     ("events", "check"): ("--against", str(ROOT / "docs" / "events-release-1.json"), "--all"),
     ("events", "show"): ("1",),
@@ -65,6 +74,7 @@ ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("log", "export"): ("{folder}/{unique}.jsonl",),
     ("dlq", "redrive"): ("--all",),
     ("quarantine", "retry"): ("--all",),
+    ("quarantine", "show"): ("1",),
     ("projections", "drop"): ("--unused",),
     ("projections", "recover"): ("--all",),
     ("projections", "rebuild"): ("games",),
@@ -72,26 +82,40 @@ ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("projections", "pause"): ("games",),
     ("projections", "resume"): ("games",),
     ("sql",): ("--where",),
+    ("trace",): ("{game}",),
+    ("whatif",): ("--set", "platform_fee_bps=800", "--from", "2020-01-01T00:00:00Z"),
 }
 """What a command needs so that it prints something; others print something in any case."""
 
 PRINT_NOTHING = {
     ("dlq", "show"), ("projections", "rollback"), ("restore",), ("receipts", "reconcile"),
-    ("payments", "reconcile"), ("log", "import"), ("log", "copy"),
+    ("payments", "reconcile"), ("log", "import"), ("log", "copy"), ("keys", "rotate"),
+    ("quarantine", "skip"), ("quarantine", "amend"), ("quarantine", "withdraw"),
 }  # fmt: skip
 """Commands that are refused here, for want of a dead letter, a former storage, an empty database, a
-fiscal operator, a payment provider or a KurrentDB; they write to stderr."""
+fiscal operator, a payment provider, a KurrentDB, a master key or an event; they write to stderr."""
 
 ACTING = {
     *ARGUMENTS.keys()
     - {
+        ("audit", "bundle"),
+        ("audit", "check-bundle"),
+        ("audit", "check-proof"),
+        ("audit", "diff"),
+        ("audit", "prove"),
+        ("audit", "why"),
         ("events", "check"),
         ("events", "show"),
         ("events", "tail"),
         ("log", "check"),
         ("projections", "verify"),
+        ("quarantine", "show"),
         ("sql",),
+        ("trace",),
+        ("whatif",),
     },
+    ("audit", "self"),
+    ("keys", "erase"),
     ("projections", "prepare"),
 }
 """Commands that report an action, which stays done."""
@@ -105,6 +129,7 @@ def small(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> tup
     """A shop with some events, its read models, and files to load."""
     shop, folder = Shop(module_database), tmp_path_factory.mktemp("outputs")
     shop.list_games(3)
+    shop.append(WALLET, 0, WalletCreated(user_id=uuid4(), currency="USD"))
     shop.project()
     (folder / "games.csv").write_text(
         "title,publisher,tags,price_cents,release_date,platforms\nPortal,Valve,puzzle,999,2007-10-10,PC\n"
@@ -113,25 +138,45 @@ def small(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> tup
     file = folder / "shop.jsonl"
     with connect(shop.url, "test") as conn, conn.transaction(), file.open("wb") as sink:
         archive.write(conn, sink, 0, lambda _what, _done, _all: None)
+    for arguments, to in (
+        (["audit", "checkpoint"], "checkpoint.txt"),
+        (["audit", "keys", "--json"], "keys.json"),
+        (["audit", "prove", "1"], "proof.json"),
+        (["audit", "bundle", WALLET, "--output", folder / "bundle.zip"], "bundle.txt"),
+    ):
+        with open(folder / to, "wb") as out:
+            done = ludoteca(
+                folder, *arguments, stdout=out.fileno(), environment=_environment(shop, folder)
+            )
+            assert done.code == 0, done.errors
+    keys = json.loads((folder / "keys.json").read_text())
+    (folder / "keys.txt").write_text("\n".join(each["key"] for each in keys))
     return shop, folder
+
+
+def _game(shop: Shop) -> str:
+    return str(shop.ask("SELECT stream_id FROM log.events WHERE position = 1"))
+
+
+def _environment(shop: Shop, folder: Path) -> dict[str, str]:
+    return {"LUDOTECA_DATABASE_URL": shop.url, "LUDOTECA_HOME": str(folder / "home")}
 
 
 @pytest.fixture
 def environment(small: tuple[Shop, Path]) -> dict[str, str]:
-    return {"LUDOTECA_DATABASE_URL": small[0].url, "LUDOTECA_HOME": str(small[1] / "home")}
+    return _environment(*small)
 
 
 _unique = itertools.count()
 
 
-def words(command: tuple[str, ...], folder: Path) -> list[str]:
+def words(command: tuple[str, ...], small: tuple[Shop, Path]) -> list[str]:
+    shop, folder = small
     given = ARGUMENTS.get(command, ())
+    unique = f"x{next(_unique)}{uuid4().hex[:6]}"
     return [
         *command,
-        *(
-            each.format(folder=folder, unique=f"x{next(_unique)}{uuid4().hex[:6]}")
-            for each in given
-        ),
+        *(each.format(folder=folder, unique=unique, game=_game(shop)) for each in given),
     ]
 
 
@@ -144,14 +189,14 @@ def test_an_output_that_cannot_be_written_is_a_line_and_an_exit_code(
 ) -> None:
     password = "a long password\n"
     with open("/dev/full", "wb") as full:
-        arguments = words(command, small[1])
+        arguments = words(command, small)
         ended = ludoteca(
             tmp_path, *arguments, stdout=full.fileno(), stdin=password, environment=environment
         )
     assert (ended.code, ended.lines[-1:]) == (3, [NO_SPACE]), ended.errors
     assert "Traceback" not in ended.errors
 
-    arguments = words(command, small[1])
+    arguments = words(command, small)
     ended = ludoteca(tmp_path, *arguments, stdout=CLOSED, stdin=password, environment=environment)
     assert (ended.code, ended.lines[-1:]) == (
         3,
@@ -171,7 +216,7 @@ def test_a_result_goes_to_standard_error_when_standard_output_fails(
         as_usual, unwritten, closed, unread = ended = [
             ludoteca(
                 tmp_path,
-                *words(command, small[1]),
+                *words(command, small),
                 stdout=out,
                 stdin="a long password\n",
                 environment=environment,
@@ -217,7 +262,7 @@ def test_a_reader_that_is_gone_ends_a_command_quietly(
     os.close(reading)
     ended = ludoteca(
         tmp_path,
-        *words(command, small[1]),
+        *words(command, small),
         stdout=writing,
         stdin="a long password\n",
         environment=environment,

@@ -356,6 +356,9 @@ BOUNDED = {
     "schema": "a name of ours",
     "queue": "a name of ours",
     "component": "a name of ours",
+    "invariant": "a name of ours",
+    "scope": "one of ours",
+    "key_id": "ID_BYTES bytes",
 }
 """Why the texts in B-trees are no longer than an entry may be."""
 
