@@ -111,9 +111,7 @@ def _refusals(route: CheckedRoute, method: str, operation: Json) -> Iterator[int
     if not is_open or method != "GET" or query & {"status", "as_of"}:
         # a login may be refused too; the past, and some values of `status`, need a role
         yield from (401, 403)
-    if "{" in route.path or method != "GET":
-        yield 404
-    elif "audit" in route.tags and query & {"id", "from"}:  # they name what may not be there
+    if "{" in route.path or method != "GET" or ("audit" in route.tags and query & {"id", "from"}):
         yield 404
     if "requestBody" in operation or query & {"cursor", "as_of"} or "min-position" in headers:
         yield 400
