@@ -8,7 +8,7 @@ import time
 import zlib
 from typing import NamedTuple
 
-_COUNT = struct.Struct("<Q")
+_COUNT_BYTES = 8
 _HEAD = struct.Struct("<dII")
 """The time of a message (of the monotonic clock, which all processes share), its length and
 checksum."""
@@ -45,6 +45,9 @@ class NoticeBoard:
 
     def __init__(self, memory: memoryview) -> None:
         self._memory = memory
+        # `struct` zeroes the place first and then writes byte by byte: a reader would find no
+        # message, or that of a number in between. A cast view stores the eight bytes at once.
+        self._counts = memory.cast("Q")
 
     @classmethod
     def size(cls, places: int) -> int:
@@ -71,7 +74,7 @@ class NoticeBoard:
         end = half + _HEAD.size + len(text)
         self._memory[half + _HEAD.size : end] = text
         _HEAD.pack_into(self._memory, half, time.monotonic(), len(text), zlib.crc32(text))
-        _COUNT.pack_into(self._memory, start, count)
+        self._counts[start // _COUNT_BYTES] = count
 
     def read(self, place: int) -> Message | None:
         """The message of a place; None before the first one."""
@@ -85,8 +88,7 @@ class NoticeBoard:
         return None
 
     def _count(self, start: int) -> int:
-        count: int = _COUNT.unpack_from(self._memory, start)[0]
-        return count
+        return int(self._counts[start // _COUNT_BYTES])
 
     def _half(self, start: int, count: int) -> int:
         return start + mmap.PAGESIZE + count % 2 * self.HALF_BYTES

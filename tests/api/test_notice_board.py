@@ -64,3 +64,18 @@ def test_a_writer_that_is_killed_leaves_a_whole_message(memory: int) -> None:
             number, *rest = found.text.removesuffix(b",").split(b",")
             assert set(rest) == {number}
             assert len(rest) == 19_999
+
+
+def test_a_reader_always_finds_a_message_while_another_process_writes(memory: int) -> None:
+    board = NoticeBoard(map_memory(memory))
+    board.put(0, b"first")
+    pid = os.fork()
+    if pid == 0:
+        own = NoticeBoard(map_memory(memory))
+        while True:
+            own.put(0, b"next")
+    try:
+        assert all(board.read(0) is not None for _ in range(100_000))
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
