@@ -58,11 +58,11 @@ class Fleet:
         names = [f"{kind}.{n}" for kind, count in counts.items() for n in range(1, count + 1)]
         for name in names:
             self.start(name, code)
+        for name in names:
+            self.await_ready(name)
         self.shop.cli(
             "admin", "create", "--email", ADMIN, "--name", "Admin", "--password", PASSWORD
         )
-        for name in names:
-            self.await_ready(name)
 
     def await_ready(self, name: str) -> None:
         """Wait until a process is ready, if it is one of the API."""
