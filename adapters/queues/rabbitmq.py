@@ -21,7 +21,7 @@ from aio_pika.robust_connection import RobustConnection
 
 from adapters.amqp_tls import amqp_context
 from adapters.queues.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt_job, finish
-from adapters.queues.rabbitmq_channel import LOST_CONNECTION, ConfirmedChannel
+from adapters.queues.rabbitmq_channel import LOST_CONNECTION, ConfirmedChannel, opening
 from adapters.queues.rabbitmq_messages import (
     ATTEMPT_HEADER,
     ERROR_HEADER,
@@ -260,13 +260,15 @@ class RabbitQueue:
         await self._channel.open()
         await self._connection.ready()
         inbox: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
-        # closing it returns unacknowledged messages
-        async with self._connection.channel() as channel:
+        channel = self._connection.channel()
+        async with opening(channel):
+            await channel
             await channel.set_qos(prefetch_count=concurrency)
             queue = await channel.declare_queue(
                 self.name, durable=True, arguments=self._topology.work_arguments
             )
             tag = await queue.consume(inbox.put)
+        async with channel:  # closing it returns unacknowledged messages
             working = asyncio.create_task(self._work_all(inbox, make_attempt, concurrency))
             try:
                 stop_if_cancelled()

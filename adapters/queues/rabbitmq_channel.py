@@ -1,7 +1,8 @@
 """The channel over which a queue publishes, with the broker's confirm for each message."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 
 import aio_pika
 import structlog
@@ -17,7 +18,29 @@ from adapters.queues.rabbitmq_topology import Topology
 
 LOST_CONNECTION = (AMQPError, ChannelInvalidStateError, OSError)
 
+OPEN_SECONDS = 10.0
+"""How long the broker may take to open a channel and to declare what it is for. A node in trouble
+keeps up its heartbeats, and answers nothing else."""
+
+CLOSE_SECONDS = 0.1
+"""How long the broker may take to close a channel that was not opened. It ends with the connection
+anyway."""
+
 _log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def opening(channel: AbstractChannel) -> AsyncIterator[None]:
+    """Wrap what opens a channel, which is closed if that fails. Raises TimeoutError when the broker
+    does not answer in time."""
+    try:
+        async with asyncio.timeout(OPEN_SECONDS):
+            yield
+    except BaseException:
+        with suppress(*LOST_CONNECTION):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await channel.close()
+        raise
 
 
 class ConfirmedChannel:
@@ -33,14 +56,15 @@ class ConfirmedChannel:
         self._opening = asyncio.Lock()
 
     async def open(self) -> AbstractChannel:
-        """The channel, which is opened anew when it was closed; the queues are declared then."""
+        """The channel, which is opened anew when it was closed; the queues are declared then.
+        Waits for a lost connection. Raises TimeoutError when the broker then does not answer."""
         async with self._opening:
             if self._channel is None or self._channel.is_closed:
                 await self._connection.ready()
-                channel = await self._connection.channel(
-                    publisher_confirms=True, on_return_raises=True
-                )
-                await self._topology.declare(channel)
+                channel = self._connection.channel(publisher_confirms=True, on_return_raises=True)
+                async with opening(channel):
+                    await channel
+                    await self._topology.declare(channel)
                 self._channel = channel
             return self._channel
 

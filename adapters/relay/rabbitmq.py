@@ -41,7 +41,8 @@ class RabbitPublisher:
     """
 
     def __init__(self, url: str, *, publish_seconds: float = 10, trust: Trust = USUAL) -> None:
-        """`publish_seconds` bounds the wait for the confirmations of one page."""
+        """`publish_seconds` bounds the wait for a connection, and for the confirmations of one
+        page."""
         self._url = url
         self._trust = trust
         self._publish_seconds = publish_seconds
@@ -58,18 +59,25 @@ class RabbitPublisher:
             return
         await self.close()
         try:
-            self._connection = await aio_pika.connect(
-                make_url(self._url, heartbeat=HEARTBEAT_SECONDS),
-                client_properties={"connection_name": "ludoteca relay"},
-                ssl_context=amqp_context(self._url, self._trust),
-                timeout=self._publish_seconds,
-            )
-            channel = await self._connection.channel(publisher_confirms=True)
-            await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
-            self._channel = await channel.get_underlay_channel()
-        except (AMQPError, OSError) as error:
+            async with asyncio.timeout(self._publish_seconds):
+                self._channel = await self._opened()
+        except (AMQPError, ChannelInvalidStateError, OSError) as error:
             await self.close()
-            raise ConnectionError(f"no connection to RabbitMQ: {error}") from error
+            raise ConnectionError(f"no connection to RabbitMQ: {error!r}") from error
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _opened(self) -> aiormq.abc.AbstractChannel:
+        """A channel of a new connection. The broker may let us in, and then say nothing."""
+        self._connection = await aio_pika.connect(
+            make_url(self._url, heartbeat=HEARTBEAT_SECONDS),
+            client_properties={"connection_name": "ludoteca relay"},
+            ssl_context=amqp_context(self._url, self._trust),
+        )
+        channel = await self._connection.channel(publisher_confirms=True)
+        await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
+        return await channel.get_underlay_channel()
 
     async def publish(
         self, messages: Sequence[tuple[str, bytes, UUID]], *, before: float = float("inf")

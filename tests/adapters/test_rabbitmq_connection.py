@@ -7,6 +7,9 @@ import pytest
 from yarl import URL
 
 from adapters.queues.rabbitmq import RabbitQueue, connect
+from adapters.queues.rabbitmq_channel import ConfirmedChannel
+from adapters.queues.rabbitmq_messages import job_message
+from adapters.queues.rabbitmq_topology import Topology
 from commands.ports.queue import Job
 from tests.support.queues import Worker, until
 from tests.support.servers.tcp_proxy import Wire
@@ -54,3 +57,20 @@ async def test_a_consumer_that_stops_does_not_wait_for_an_absent_broker(
                 consumer.cancel()
                 ended, _ = await asyncio.wait([consumer], timeout=20)
             assert ended
+
+
+async def test_a_broker_that_opens_no_channel_is_not_waited_for(
+    rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.queues.rabbitmq_channel.OPEN_SECONDS", 0.3)
+    url = URL(rabbitmq_url)
+    async with Wire(url.host or "localhost", url.port or 5672) as wire:
+        address = str(url.with_host("127.0.0.1").with_port(wire.port))
+        async with await connect(address, reconnect_seconds=0.05) as connection:
+            channel = ConfirmedChannel(connection, Topology(NAME, ()), publish_seconds=20)
+            wire.hold()
+            with pytest.raises(TimeoutError):
+                await channel.open()
+            wire.let_go()
+            monkeypatch.undo()
+            await channel.send([job_message(JOB)], "", NAME)

@@ -2,11 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID, uuid4
 
 import aio_pika
 import pytest
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from aio_pika.abc import (
+    AbstractChannel,
+    AbstractConnection,
+    AbstractIncomingMessage,
+    AbstractQueue,
+)
 from yarl import URL
 
 from adapters.relay.rabbitmq import EXCHANGE, RabbitPublisher
@@ -158,6 +164,28 @@ async def test_a_broker_that_is_away_is_a_connection_error(wire: Wire, rabbitmq_
         await nobody.connect()
     with pytest.raises(ConnectionError):
         await nobody.publish(a_page(0, 1))
+
+
+async def test_a_broker_that_lets_us_in_and_opens_no_channel_is_a_connection_error(
+    wire: Wire, rabbitmq_url: str, broker: AbstractChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def connected(*given: Any, **named: Any) -> AbstractConnection:
+        connection = await connect(*given, **named)
+        wire.hold()
+        return connection
+
+    connect = aio_pika.connect
+    monkeypatch.setattr("adapters.relay.rabbitmq.CLOSE_SECONDS", 0.1)
+    url = str(URL(rabbitmq_url).with_host("127.0.0.1").with_port(wire.port))
+    publisher, queue = RabbitPublisher(url, publish_seconds=0.5), await subscribe(broker, "#")
+    with monkeypatch.context() as held:
+        held.setattr("adapters.relay.rabbitmq.aio_pika.connect", connected)
+        with pytest.raises(ConnectionError):
+            await publisher.connect()
+    wire.let_go()
+    await repeat(publisher, a_page(0, 2))
+    assert await received(queue) == [b"0", b"1"]
+    await publisher.close()
 
 
 async def repeat(publisher: RabbitPublisher, page: list[tuple[str, bytes, UUID]]) -> None:
