@@ -95,13 +95,14 @@ class DeadlineView(Answer):
 class TraceView(Answer):
     """A flow. `waits_for` says in plain words what it waits for; it is empty when the flow is done.
     RabbitMQ does not show waiting jobs: `unseen_jobs` counts them by queue. `unanswered` names
-    queues that could not be asked."""
+    queues that could not be asked. `left_out` counts further events, which were too many."""
 
     asked: str
     kind: str
     requests: Sequence[UUID]
     streams: Sequence[TracedStreamView]
     events: Sequence[TracedEventView]
+    left_out: int
     consumers: Sequence[ConsumerView]
     quarantine: Sequence[HeldView]
     refusals: Sequence[RefusalView]

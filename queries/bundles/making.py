@@ -84,6 +84,7 @@ async def gather(log: PostgresLog, subject_id: UUID) -> Gathered:
     found = sorted(own | {env.position for env in flow.events})
     left_out = (count[0] if count else 0) - len(own) + max(0, len(found) - MAX_EVENTS)
     left_out += flow.left_out
+    left_out += sum(number for id_, number in flow.cut.items() if id_ != subject_id)
     return Gathered(Subject(kind, subject_id), found[-MAX_EVENTS:], left_out)
 
 

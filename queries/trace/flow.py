@@ -1,6 +1,7 @@
 """The events of a flow: what one request set in motion, found by anything that belongs to it."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from uuid import UUID
@@ -65,13 +66,14 @@ class Stream(msgspec.Struct, frozen=True):
 class Flow(msgspec.Struct, frozen=True):
     """A flow: what was asked for (`stream`, `event`, `request`, `trace`), its requests, its events
     in order, and the streams that they belong to. `left_out` counts further events of the requests,
-    which were too many."""
+    which were too many; `cut` the earlier events of streams with more than MAX_EVENTS, by id."""
 
     kind: str
     requests: Collection[UUID]
     events: list[Envelope]
     streams: Mapping[UUID, Stream]
     left_out: int
+    cut: Mapping[UUID, int]
 
 
 async def flow_of(log: PostgresLog, asked: str) -> Flow:
@@ -125,7 +127,17 @@ async def _flow(log: PostgresLog, kind: str, found: list[Envelope], head: int) -
     streams = {
         env.stream_id: Stream(env.stream_id, _kind(log, env), env.version) for env in ordered
     }
-    return Flow(kind, requests, ordered, streams, left_out)
+    if kind == "stream":
+        whole.add(found[0].stream_id)
+    cut = _cut({id_: streams[id_] for id_ in whole}, ordered)
+    return Flow(kind, requests, ordered, streams, left_out, cut)
+
+
+def _cut(streams: Mapping[UUID, Stream], events: Collection[Envelope]) -> dict[UUID, int]:
+    """How many events of each stream are missing, if any: versions have no gap."""
+    held = Counter(env.stream_id for env in events)
+    missing = {id_: stream.version - held[id_] for id_, stream in streams.items()}
+    return {id_: number for id_, number in missing.items() if number}
 
 
 def _kind(log: PostgresLog, env: Envelope) -> str:

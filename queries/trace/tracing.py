@@ -62,6 +62,7 @@ class Tracing:
             requests=list(flow.requests),
             streams=await self._streams(flow),
             events=flow.events,
+            left_out=flow.left_out + sum(flow.cut.values()),
             consumers=[
                 _consumer(each, flow.events[-1].position)
                 for each in await self._operations.subscriptions()

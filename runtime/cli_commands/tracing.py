@@ -62,6 +62,8 @@ def _lines(found: "Trace") -> Iterator[str]:
             f"{env.position:>9}  {env.occurred_at:%Y-%m-%d %H:%M:%S}Z  {env.name}"
             f"  ({env.stream_id})  by {env.actor}"
         )
+    if found.left_out:
+        yield f"({found.left_out} further events, which are too many, are not shown)"
     yield ""
     for stream in found.streams:
         if stream.status is not None:

@@ -82,6 +82,21 @@ async def test_many_requests_of_the_same_id_hide_no_payment(
     assert found.left_out == 5
 
 
+async def test_earlier_events_of_a_long_stream_are_counted(
+    idle_shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, game = idle_shop, uuid4()
+    monkeypatch.setattr(flow, "_OF_STREAMS", flow._OF_STREAMS.replace("LIMIT 500", "LIMIT 2"))
+    await _placed(shop)
+    for _ in range(4):
+        await _append(shop, PAYMENT, Metadata("provider"), payment_requested())
+        await _append(shop, game, Metadata("user:bob"), game_created())
+    found = await _trace(shop, ORDER)
+    assert [env.stream_id for env in found.events] == [ORDER, PAYMENT, PAYMENT, PAYMENT]
+    assert found.left_out == 2  # of the payment's five, its request's and the latest two are there
+    assert (await _trace(shop, game)).left_out == 2
+
+
 async def test_whatever_is_named_of_a_flow_leads_to_all_of_it(
     idle_shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
