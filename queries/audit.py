@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+import psycopg
 
 from eventstore.aggregate import Aggregate
 from eventstore.codec import UnknownEvent
@@ -20,8 +21,10 @@ from eventstore.pages import COLUMNS
 from eventstore.postgres_log import PostgresLog
 from eventstore.snapshots import plain
 from kit.forgotten import ENCRYPTED, FORGOTTEN
+from kit.wording import described
 from queries.paging import MAX_LIMIT
 from queries.positions import PositionUnknown
+from queries.why import Stop
 
 MAX_LEVELS = 100
 """How deep a payload may be nested to be shown as JSON. JSON libraries give up at some hundreds."""
@@ -67,14 +70,18 @@ class Trail(msgspec.Struct, frozen=True):
 
 
 class StreamState(msgspec.Struct, frozen=True):
-    """A stream at a moment: its kind, its version, the position of its last event, and its
-    state."""
+    """A stream at a moment: its kind, its version, the position of its last event, and its state.
+
+    `stopped_by` is an event that cannot be read or applied, if there is one: version, position and
+    state are those before it, 0 and empty if it is the first.
+    """
 
     stream_id: UUID
     kind: str
     version: int
     position: int
     state: Payload
+    stopped_by: Stop | None
 
 
 class Audit:
@@ -162,23 +169,24 @@ class Audit:
     ) -> StreamState | None:
         """A stream at a log position, a time, or now; None when it did not exist.
 
-        Raises PositionUnknown; LookupError when no aggregate folds such a stream.
+        Raises PositionUnknown; UnknownEvent when it begins with an event of a newer release;
+        LookupError when no aggregate folds such a stream.
         """
         upto = await self.position_at(as_of) if as_of is not None else None
         page = await self._log.read_stream_raw(stream_id, upto=upto, limit=STREAM_PAGE)
         if not page:
             return None
         log = self._log if upto is None else await self._log.as_of(upto)
-        aggregate, state = self._aggregate_of(page[0][0]), None
-        while page:
-            last: Envelope = page[-1][0]
-            events = [recorded.event for recorded in await log.decode_closed(page)]
-            state = aggregate.fold(state, events)
+        aggregate = self._aggregate_of(page[0][0])
+        state, last, stop = None, None, None
+        while page and stop is None:
+            state, last, stop = await _folded(log, aggregate, state, last, page)
             page = await self._log.read_stream_raw(
-                stream_id, last.version, upto=upto, limit=STREAM_PAGE
+                stream_id, page[-1][0].version, upto=upto, limit=STREAM_PAGE
             )
-        shown = _closed(msgspec.to_builtins(state, str_keys=True, enc_hook=plain))
-        return StreamState(stream_id, aggregate.kind, last.version, last.position, shown)
+        version, position = (0, 0) if last is None else (last.version, last.position)
+        plainly = {} if state is None else msgspec.to_builtins(state, str_keys=True, enc_hook=plain)
+        return StreamState(stream_id, aggregate.kind, version, position, _closed(plainly), stop)
 
     def _aggregate_of(self, first: Envelope) -> Aggregate[Any]:
         """What folds streams that begin with this event. Raises UnknownEvent for one of a newer
@@ -238,6 +246,28 @@ class Audit:
             return sealed
         event = self._log.codec.decode(env.name, stored, env.stream_id)
         return [field for field in sealed if getattr(event, field, None) in {None, FORGOTTEN}]
+
+
+async def _folded(
+    log: PostgresLog,
+    aggregate: Aggregate[Any],
+    state: Any,
+    last: Envelope | None,
+    page: Sequence[Raw],
+) -> tuple[Any, Envelope | None, Stop | None]:
+    """The state after a page of events, the last one that was applied, and the one that could not
+    be, if any."""
+    for raw in page:
+        env = raw[0]
+        try:
+            (recorded,) = await log.decode_closed([raw])
+            state = aggregate.fold(state, [recorded.event])
+        except psycopg.Error:
+            raise
+        except Exception as error:  # whatever an event is that does not fit
+            return state, last, Stop(env.stream_id, env.position, env.name, described(error))
+        last = env
+    return state, last, None
 
 
 def _is_deep(value: Any) -> bool:

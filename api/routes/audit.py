@@ -11,6 +11,7 @@ from api.answers import answer, page_answer
 from api.auth import Auditor
 from api.fields import Answer, Page, Time
 from api.reading import AsOf, Limit, LogEnd
+from api.routes.why import StopView
 from api.services import ServicesOf
 from domain.errors import NotFound
 from eventstore.chain import ChainVerifier, Fault
@@ -50,13 +51,14 @@ class EventView(Answer):
 
 class StateView(Answer):
     """The folded state of a stream at a moment, with its version and the position of its last event
-    by then."""
+    by then. `stopped_by` is an event that cannot be applied: the state is that before it."""
 
     stream_id: UUID
     kind: str
     version: int
     position: int
     state: dict[str, Any]
+    stopped_by: StopView | None
 
 
 class FaultView(Answer):

@@ -96,9 +96,9 @@ class Tracing:
     async def _status(self, stream_id: UUID) -> str | None:
         try:
             found = await self._audit.state(stream_id)
-        except (LookupError, UnknownEvent, msgspec.ValidationError, ValueError):
+        except (LookupError, UnknownEvent):
             return None
-        if found is None:
+        if found is None or found.stopped_by is not None:
             return None
         status = found.state.get("status")
         provisional = bool(found.state.get("provisional")) and status == "PENDING"

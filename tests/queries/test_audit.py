@@ -115,6 +115,22 @@ async def test_a_stream_amounts_to_its_state_at_a_position_or_a_time(idle_shop: 
         await shop.audit.state(ORDER, 4)
 
 
+async def test_a_state_is_that_before_an_event_that_cannot_be_read(idle_shop: Shop) -> None:
+    shop, broken = idle_shop, OrderConfirmed(payment_id="no id")  # type: ignore[arg-type]
+    await shop.happened(ORDER, order_created(), broken, OrderConfirmed(payment_id=PAYMENT))
+    found = await shop.audit.state(ORDER)
+    assert found is not None
+    assert (found.version, found.position, found.state["status"]) == (1, 1, "PENDING_PAYMENT")
+    assert found.stopped_by is not None
+    assert (found.stopped_by.position, found.stopped_by.name) == (2, "order.confirmed.v1")
+
+    await shop.happened(PAYMENT, broken)  # of another kind of stream, and the first
+    found = await shop.audit.state(PAYMENT)
+    assert found is not None
+    assert (found.version, found.position, found.state) == (0, 0, {})
+    assert found.stopped_by is not None
+
+
 async def test_a_state_tells_nothing_personal(idle_shop: Shop) -> None:
     await idle_shop.happened(BUYER, registered(), EmailVerified(), ProfileChanged(name="Anna"))
     user = await idle_shop.audit.state(BUYER)
