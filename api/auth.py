@@ -18,6 +18,10 @@ from commands.caller import Caller
 from domain.errors import Forbidden, NotFound, Unauthorized
 from domain.identity import AccountType
 
+TAKES_AS_OF = "takes_as_of"
+"""The item of a request's state that says whether its route has the parameter `as_of`: where it has
+none, asking for the past admits nobody."""
+
 Owner = Callable[[Services, UUID], Awaitable[UUID | None]]
 """Finds the owner of a resource by its id. Returns None if there is no such resource, which is
 reported only after the body was checked."""
@@ -58,7 +62,8 @@ async def _authenticate(request: Request) -> Caller | Unauthorized:
 
 
 def _asks_for_the_past(request: Request) -> bool:
-    return request.method in {"GET", "HEAD"} and "as_of" in request.query_params
+    takes_as_of = request.scope["state"].get(TAKES_AS_OF, False)
+    return takes_as_of and request.method in {"GET", "HEAD"} and "as_of" in request.query_params
 
 
 async def caller_or_anonymous(request: Request) -> Caller:

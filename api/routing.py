@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from api.arguments import Plan, Unplanned
-from api.auth import Access
+from api.auth import TAKES_AS_OF, Access
 from api.hints import hinted
 from api.middleware.card_numbers import card_data_refused, contain_card_number
 from api.problems import Problem, error_response
@@ -56,6 +56,7 @@ class CheckedRoute(APIRoute):
         handle = _planned(self.dependant, super().get_route_handler())
 
         async def checked(request: Request) -> Response:
+            request.scope["state"][TAKES_AS_OF] = "as_of" in known
             for access in asked:
                 await access(request)
             try:

@@ -44,10 +44,11 @@ def create(
 ) -> None:
     """Create an account for an administrator, an auditor or another program.
 
-    An ADMIN can do everything. An AUDITOR can read everything, and manages projections, quarantine
-    and dead letters. A SERVICE is another program, such as a warehouse's. Asks for the password
-    unless it is given or piped in. Exit code 1 if the e-mail already has an account, 2 if the
-    e-mail, name or password is invalid.
+    An ADMIN can do everything. An AUDITOR reads the log, and with as_of every query, whomever it is
+    about, but no personal data; and may rebuild, pause and resume projections, have what is in
+    quarantine tried again, and redrive dead letters. A SERVICE is another program, such as a
+    warehouse's. Asks for the password unless it is given or piped in. Exit code 1 if the e-mail
+    already has an account, 2 if the e-mail, name or password is invalid.
 
     [bold]Examples[/bold]
       ludoteca admin create --email ana@example.org

@@ -80,14 +80,14 @@ def _read(path: Path) -> "EventShapes":
     from kit.json_errors import JSON_ERRORS
     from runtime.event_shapes import decode
 
+    with opening.reading(path):
+        content = path.read_bytes()
     try:
-        return decode(path.read_bytes())
+        return decode(content)
     except JSON_ERRORS as error:
         raise Failure(
             f"{path} does not hold the events of a release: {error}", Code.USAGE
         ) from None
-    except OSError as error:
-        raise Failure(f"{path}: {error.strerror}", Code.USAGE) from None
 
 
 def _as_json(finding: "Finding") -> dict[str, object]:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from runtime.cli_commands.failures import Failure
+from runtime.console import Code
+
 if TYPE_CHECKING:
     import psycopg
     from psycopg_pool import AsyncConnectionPool
@@ -23,6 +26,16 @@ def named_path(text: str) -> Path:
     if not text:
         raise typer.BadParameter("the name is empty")
     return Path(text)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Wrap the reading of a file that the command was given. Raises Failure if it cannot be read:
+    the command was called with the wrong file."""
+    try:
+        yield
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror or error}", Code.USAGE) from None
 
 
 MANY = 1_000_000

@@ -127,6 +127,15 @@ def _as_of(path: str, position: int | str) -> str:
     return f"/api/v1{path}{'&' if '?' in path else '?'}as_of={position}"
 
 
+async def test_asking_for_the_past_admits_nobody_where_there_is_none(
+    buyer: Person, auditor: Person
+) -> None:
+    path = f"/api/v1/users/{buyer.id}/export"
+    for asked in (path, f"{path}?as_of=1"):
+        answer = await auditor.get(asked)
+        assert (answer.status_code, answer.json()["code"]) == (403, "not_yours")
+
+
 async def test_a_cart_is_shown_as_it_was(
     shop: Shop, buyer: Person, seller: Person, auditor: Person
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from eventstore.proofs.notes import PublicKey
 from tests.support.shops.commands import Ludoteca, Shop
 
 
@@ -117,6 +118,21 @@ def test_what_is_no_proof_is_refused(ludoteca: Ludoteca, signed: Shop, tmp_path:
         assert result.exit_code == 1
         assert "proof" in result.output
     assert ludoteca("audit", "check-proof", file).exit_code == 2  # without a key
+
+
+def test_files_that_are_not_there_are_wrong_usage(ludoteca: Ludoteca, tmp_path: Path) -> None:
+    nothing, key = tmp_path / "nofile", PublicKey("log", bytes(32))
+    for arguments in (
+        ("audit", "check-proof", nothing, "--key", key),
+        ("audit", "check-bundle", nothing, "--key", key),
+        ("audit", "check-proof", nothing, "--key", nothing),
+        ("audit", "check-proof", nothing, "--key", "nonsense"),
+        ("audit", "check-proof", nothing, "--key", "n" * 5000),
+        ("events", "check", "--against", nothing),
+    ):
+        result = ludoteca(*arguments)
+        assert result.exit_code == 2, arguments
+        assert "nofile: No such file" in result.output or "is neither a key" in result.output
 
 
 REFUSED: list[tuple[tuple[object, ...], int, str]] = [

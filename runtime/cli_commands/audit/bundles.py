@@ -141,7 +141,8 @@ def check_bundle(
     known = keys.required(key)
     try:
         held = keys.held(checkpoint, known)
-        checked = check(file, known, codec().meaning, held)
+        with opening.reading(file):
+            checked = check(file, known, codec().meaning, held)
     except (BadBundle, BadNote, BadSignature) as error:
         if json:
             console.print_json({"holds": False, "faults": [str(error)]})

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from runtime.cli_commands import opening
 from runtime.cli_commands.failures import Failure
 from runtime.console import Code
 
@@ -33,14 +34,23 @@ def parsed(keys: Sequence[str] | None) -> "list[PublicKey]":
     for given in keys or ():
         file = Path(given)
         lines = [given]
-        if "+" not in given or file.exists():
+        if _exists(file):
             lines = [line for line in read(file).splitlines() if line.strip()]
+        elif "+" not in given:
+            raise Failure(f"{given[:100]} is neither a key nor a file with keys", Code.USAGE)
         for line in lines:
             try:
                 found.append(PublicKey.parse(line))
             except BadNote as error:
                 raise Failure(f"{given}: {error}", Code.USAGE) from None
     return found
+
+
+def _exists(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError:  # no name that a file could have
+        return False
 
 
 def required(keys: Sequence[str] | None) -> "list[PublicKey]":
@@ -55,7 +65,7 @@ def required(keys: Sequence[str] | None) -> "list[PublicKey]":
 
 def held(file: Path | None, known: "Sequence[PublicKey]") -> "Checkpoint | None":
     """The checkpoint in a file, if one is given, once its signature by one of these keys was
-    verified. Raises BadNote, BadSignature, OSError."""
+    verified. Raises BadNote, BadSignature, Failure."""
     from eventstore.proofs.notes import BadNote, BadSignature, parse
 
     if file is None:
@@ -69,8 +79,8 @@ def held(file: Path | None, known: "Sequence[PublicKey]") -> "Checkpoint | None"
 
 
 def read(file: Path) -> str:
-    """A small text file. Raises Failure, OSError."""
-    with file.open("rb") as opened:
+    """A small text file. Raises Failure."""
+    with opening.reading(file), file.open("rb") as opened:
         content = opened.read(_LARGEST + 1)
     if len(content) > _LARGEST:
         raise Failure(f"{file}: it is too large to be a checkpoint or a key", Code.USAGE)

@@ -162,7 +162,7 @@ _SHOWN = ("statement", "origin", "size", "signed_by")
 
 
 def _read(file: Path, most: int) -> bytes:
-    with file.open("rb") as opened:
+    with opening.reading(file), file.open("rb") as opened:
         content = opened.read(most + 1)
     if len(content) > most:
         raise Failure(f"{file}: it is too large to be a proof")
