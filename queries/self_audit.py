@@ -1,6 +1,6 @@
 """The last looks at the invariants of the shop's audit of itself."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 import msgspec
@@ -8,6 +8,9 @@ from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
 SAMPLE, WHOLE = "sample", "whole"
+
+OF_THE_LOG = ("log_is_chained", "log_is_what_was_signed")
+"""The invariants that tell whether the log was changed."""
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -44,6 +47,11 @@ async def looks(pool: AsyncConnectionPool) -> list[Look]:
     async with pool.connection() as conn, conn.cursor(row_factory=class_row(Look)) as cursor:
         await cursor.execute(_LOOKS.encode())
         return await cursor.fetchall()
+
+
+async def violated(pool: AsyncConnectionPool, invariants: Collection[str]) -> list[Look]:
+    """The last looks that found one of these invariants violated."""
+    return [each for each in await looks(pool) if each.violations and each.invariant in invariants]
 
 
 async def ages(pool: AsyncConnectionPool) -> Mapping[str, float]:

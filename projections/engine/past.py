@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from domain.identity import UserForgotten
 from eventstore.codec import Codec
@@ -72,7 +72,12 @@ ORDER BY 1"""
 _BYTES = """
 SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
 FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND relkind = 'r'"""
-_STATE = "SELECT {same}, kept, made_at, used_at FROM {moment}"
+_STATE = """
+SELECT {same}, kept, made_at, used_at,
+    obj_description({schema}::regnamespace, 'pg_namespace') IS NOT DISTINCT FROM {emptied}
+FROM {moment}"""
+_NOTE_EMPTIED = "COMMENT ON SCHEMA {} IS {}"
+_EMPTIED = "rows with personal data were dropped: somebody was forgotten"
 _BUILT = "SELECT storage, model, rows, hash, head FROM {built} ORDER BY model"
 _FORGET_OTHERS = "DELETE FROM {built} WHERE storage <> ALL (%s)"
 _TABLES = """
@@ -109,7 +114,8 @@ class Moment(msgspec.Struct, frozen=True):
     """A schema, and the read models that are complete in it.
 
     `kept` is one that stays until it is dropped. `same_history` is False when the log went back
-    behind its position since.
+    behind its position since. `emptied` is one that has lost tables since, as somebody was
+    forgotten.
     """
 
     position: int
@@ -117,6 +123,7 @@ class Moment(msgspec.Struct, frozen=True):
     same_history: bool
     made_at: datetime
     used_at: datetime
+    emptied: bool
     bytes: int
     models: Sequence[BuiltModel]
 
@@ -166,9 +173,9 @@ def moment(conn: psycopg.Connection, position: int) -> Moment | None:
         return None
     if state is None or size is None:
         return None
-    same, kept, made_at, used_at = state
+    same, kept, made_at, used_at, emptied = state
     models = [BuiltModel(*row) for row in built]
-    return Moment(position, kept, same, made_at, used_at, size[0], models)
+    return Moment(position, kept, same, made_at, used_at, emptied, size[0], models)
 
 
 @contextmanager
@@ -424,6 +431,7 @@ def _keep_only(conn: psycopg.Connection, position: int, storages: Collection[str
             conn.execute(_sql(_FORGET_OTHERS, position), [list(storages)])
             tables = SQL(", ").join(Identifier(schema, table) for table in doomed)
             conn.execute(SQL("DROP TABLE {}").format(tables))
+            conn.execute(SQL(_NOTE_EMPTIED).format(Identifier(schema), Literal(_EMPTIED)))
     except psycopg.errors.LockNotAvailable as error:
         raise ReadNow(f"{schema} is read by a query") from error
     return len(doomed)
@@ -441,4 +449,5 @@ def _forgotten_between(conn: psycopg.Connection, codec: Codec, first: int, last:
 def _sql(statement: Any, position: int) -> Composed:
     tables = {name: Identifier(schema_at(position), name) for name in ("moment", "built")}
     same = SQL(SAME_HISTORY).format(moment=tables["moment"], position=SQL(str(position)))
-    return SQL(statement).format(**tables, same=same)
+    schema, emptied = Literal(schema_at(position)), Literal(_EMPTIED)
+    return SQL(statement).format(**tables, same=same, schema=schema, emptied=emptied)

@@ -22,6 +22,7 @@ from uuid import UUID
 import msgspec
 
 from eventstore.proofs.documents import InclusionProof, encode
+from kit.forgotten import FORGOTTEN
 
 FORMAT = "ludoteca.bundle.1"
 MANIFEST, SIGNATURE, CHECKPOINT = "manifest.json", "manifest.sig", "checkpoint.txt"
@@ -57,6 +58,11 @@ class PersonalFields(msgspec.Struct, frozen=True):
     position: int
     name: str
     fields: Document
+
+
+def is_forgotten(event: PersonalFields) -> bool:
+    """Whether a field cannot be decrypted any more."""
+    return any(value is None or value == FORGOTTEN for value in event.fields.values())
 
 
 class Personal(msgspec.Struct, frozen=True):

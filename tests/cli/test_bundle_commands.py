@@ -1,5 +1,6 @@
 """`ludoteca audit bundle` and `check-bundle`."""
 
+import asyncio
 import getpass
 import json
 import zipfile
@@ -12,6 +13,10 @@ import pytest
 from domain.events import Event
 from domain.payments import PaymentNoticeReceived, PaymentRequested
 from domain.wallets import WalletCreated
+from eventstore.log import Metadata, StreamAppend
+from eventstore.postgres_log import PostgresLog
+from runtime.wiring.codec import codec
+from tests.support.events.history import BUYER, ORDER, order_created
 from tests.support.shops.commands import Ludoteca, Shop
 
 
@@ -105,6 +110,23 @@ def test_personal_data_is_recorded_with_the_operator(
     monkeypatch.setattr(getpass, "getuser", nobody)
     assert ludoteca(*command, "--with-personal-data", "--reason", "a court").exit_code == 0
     assert shop.ask(f"{actor} ORDER BY position DESC LIMIT 1") == "operator:unknown"
+
+
+def test_that_somebody_was_forgotten_is_told(
+    ludoteca: Ludoteca, shop: Shop, tmp_path: Path
+) -> None:
+    async def place_and_forget() -> None:
+        async with PostgresLog.open(shop.url, codec(), pool_size=2) as log:
+            await log.keys.create([BUYER])
+            placed = order_created(shipping_address={"city": "Recife"})
+            await log.append([StreamAppend(ORDER, 0, [placed])], Metadata("test"))
+            await log.keys.destroy(BUYER)
+
+    asyncio.run(place_and_forget())
+    command = ("audit", "bundle", ORDER, "--output", tmp_path / "order.zip")
+    told = ludoteca(*command, "--with-personal-data", "--reason", "a court")
+    assert (told.exit_code, "somebody was forgotten" in told.output) == (0, True)
+    assert "forgotten" not in ludoteca(*command).output
 
 
 def test_what_is_not_there_has_no_bundle(ludoteca: Ludoteca, shop: Shop, tmp_path: Path) -> None:

@@ -232,6 +232,17 @@ def test_nor_is_one_that_does_not_fit_its_chain(ludoteca: Ludoteca, signed: Shop
     assert "at position 302 the log is changed" in " ".join(result.output.split())
 
 
+def test_an_earlier_change_that_the_shop_has_found_is_noted(
+    ludoteca: Ludoteca, signed: Shop
+) -> None:
+    signed.tamper("UPDATE log.events SET actor = 'nobody' WHERE position = 7")
+    assert ludoteca("audit", "self", "--only", "log_is_chained").exit_code == 1
+    signed.list_games(1)
+    noted = ludoteca("audit", "checkpoint")
+    assert noted.exit_code == 0
+    assert "log_is_chained is violated" in " ".join(noted.output.split())
+
+
 def test_a_checkpoint_of_lost_events_is_told_as_such(
     ludoteca: Ludoteca, signed: Shop, tmp_path: Path
 ) -> None:

@@ -57,6 +57,8 @@ def test_a_schema_that_exists_is_told_and_stays(ludoteca: Ludoteca, shop: Shop) 
         word in again.output for word in ("ludoteca_at_1", "--replace", "--drop 1", "--list")
     )
     assert shop.ask(f"SELECT title FROM ludoteca_at_1.{GAMES}") == "kept"
+    refused = ludoteca.json("audit", "replay", "--until", 1, code=1)
+    assert (refused["schema"], "exists" in refused["refused"]) == ("ludoteca_at_1", True)
 
     assert ludoteca("audit", "replay", "--until", 1, "--replace").exit_code == 0
     assert shop.ask(f"SELECT title FROM ludoteca_at_1.{GAMES}") == "Portal"

@@ -54,6 +54,7 @@ def bundle(
       ludoteca audit bundle 0197…c4 --output order.zip --with-personal-data --reason "court, 12/26"
     """
     from eventstore.proofs.signing import sign_checkpoint
+    from queries.bundles.contents import is_forgotten
     from queries.bundles.making import NoBundle, gather, make
     from runtime.wiring.core import open_core
 
@@ -62,7 +63,7 @@ def bundle(
     settings = opening.quiet_settings()
     opening.running_url(settings)
 
-    async def main() -> "tuple[Gathered, bytes]":
+    async def main() -> "tuple[Gathered, bytes, Personal | None]":
         async with open_core(settings) as core:
             try:
                 gathered = await gather(core.log, subject)
@@ -70,9 +71,10 @@ def bundle(
                 raise Failure(str(error)) from None
             personal = await _disclosed(core, gathered, reason) if with_personal_data else None
             await sign_checkpoint(core.log)
-            return gathered, await make(core.log, gathered, datetime.now(UTC), personal)
+            content = await make(core.log, gathered, datetime.now(UTC), personal)
+            return gathered, content, personal
 
-    gathered, content = asyncio.run(main())
+    gathered, content, personal = asyncio.run(main())
     with writing(output) as file:
         file.write(content)
     found = {
@@ -81,8 +83,14 @@ def bundle(
         "left_out": gathered.left_out,
         "bytes": len(content),
     }
+    unreadable = 0 if personal is None else sum(map(is_forgotten, personal.events))
+    if unreadable:
+        console.note(
+            f"the personal data of {unreadable} events cannot be read any more: somebody was"
+            " forgotten"
+        )
     if json:
-        console.print_json(found)
+        console.print_json({**found, "forgotten_events": unreadable})
         return
     console.say(f"bundle of the {gathered.subject.kind} {gathered.subject.id}: {output}")
     console.say(f"events    {len(gathered.positions)}")

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from eventstore.postgres_log import PostgresLog
     from eventstore.proofs.documents import Proof
+    from eventstore.proofs.heads import Head
     from eventstore.proofs.keys import KnownKey
+    from queries.self_audit import Look
 
 T = TypeVar("T")
 
@@ -173,17 +175,31 @@ def checkpoint(json: Json = False) -> None:
     """Sign a checkpoint of the log as it is now, and print it: text that others can keep. It is
     also in HOME/checkpoints, as are those that the worker signs by itself.
 
+    Verifies what was appended since the last one. If the shop's audit of itself has found that an
+    earlier event was changed, that is noted: the checkpoint says what the log was when it was
+    signed.
+
     [bold]Example[/bold]
       ludoteca audit checkpoint > today.txt
     """
     from eventstore.proofs.signing import sign_checkpoint
+    from queries.self_audit import OF_THE_LOG, violated
     from runtime.checkpoint_files import CheckpointFiles
 
     settings = opening.quiet_settings()
     with console.progress() as progress:
         told = partial(progress, "signing")
-        head = _over_the_log(lambda log: sign_checkpoint(log, told))
+
+        async def work(log: "PostgresLog") -> "tuple[Head, list[Look]]":
+            return await sign_checkpoint(log, told), await violated(log.pool, OF_THE_LOG)
+
+        head, found = _over_the_log(work)
     CheckpointFiles(settings.home).write([head])
+    for look in found:
+        console.note(
+            f"the shop's audit of itself found at {look.looked_at:%F %T}Z that {look.invariant} is"
+            " violated: `ludoteca audit verify` tells where"
+        )
     if json:
         console.print_json(
             {"size": head.size, "root": head.root.hex(), "hash": head.hash.hex(), "note": head.note}

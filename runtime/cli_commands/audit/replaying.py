@@ -126,7 +126,7 @@ def _build(
                 elif found.kept and not past.missing(conn, models, position):
                     if may_exist:
                         return
-                    raise Failure(_exists(found))
+                    raise _Refused(_exists(found))
             with console.progress() as progress:
                 build_missing(
                     url,
@@ -138,11 +138,18 @@ def _build(
                     progress=progress,
                 )
             built = past.moment(conn, position)
-    except (past.NoRight, past.BuiltElsewhere, past.ReadNow, ProcessDied) as error:
+    except (past.NoRight, past.BuiltElsewhere, past.ReadNow, ProcessDied, _Refused) as error:
+        if json:
+            console.print_json({"schema": past.schema_at(position), "refused": str(error)})
+            raise typer.Exit(Code.DIFFERS) from None
         raise Failure(str(error)) from error
     assert built is not None
     with console.reporting():
         _tell(built, time.monotonic() - started, json=json)
+
+
+class _Refused(Exception):
+    """The schema is not built; the message says why."""
 
 
 def _exists(found: "Moment") -> str:
@@ -210,7 +217,9 @@ def _state(moment: "Moment", every: set[str]) -> str:
         return "of a lost history"
     if not moment.kept:
         return "for queries"
-    return "complete" if every <= _storages(moment) else "interrupted"
+    if every <= _storages(moment):
+        return "complete"
+    return "tables dropped: somebody was forgotten" if moment.emptied else "interrupted"
 
 
 def _as_dict(moment: "Moment", every: set[str]) -> dict[str, object]:
