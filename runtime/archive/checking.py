@@ -20,6 +20,7 @@ from eventstore.chain import (
     encoded_time,
     link_of,
 )
+from eventstore.log import MAX_APPEND_BYTES
 from kit.json_errors import JSON_ERRORS
 from runtime.archive.lines import EventLine, payload_of
 
@@ -91,9 +92,10 @@ def check(block: Block, upto: int) -> Checked | Flaw:
             return Flaw(number, line.position, "its time is before that of the event before it")
         at = encoded_time(line.recorded_at)
         try:
-            row, digest, occurred_at = _row(line)
-        except ValueError:
-            return Flaw(number, line.position, "its payload is not in base64")
+            payload = _payload(line)
+        except ValueError as error:
+            return Flaw(number, line.position, str(error))
+        row, digest, occurred_at = _row(line, payload)
         expected = link_of(previous, line.position, at, digest)
         if expected.hex() != line.hash:
             return Flaw(
@@ -117,10 +119,20 @@ def end_of(block: Block) -> tuple[int, bytes, datetime]:
         raise ValueError(str(error)) from error
 
 
-def _row(line: EventLine) -> tuple[bytes, bytes, bytes]:
-    """The first ten columns of an event's row, its digest, and its last column. Raises
-    ValueError."""
-    name, payload = line.name.encode(), payload_of(line)
+def _payload(line: EventLine) -> bytes:
+    """The payload's bytes. Raises ValueError, which says what is wrong with it."""
+    try:
+        payload = payload_of(line)
+    except ValueError:
+        raise ValueError("its payload is not in base64") from None
+    if len(payload) > MAX_APPEND_BYTES:
+        raise ValueError(f"its payload has {len(payload):,} bytes: too many")
+    return payload
+
+
+def _row(line: EventLine, payload: bytes) -> tuple[bytes, bytes, bytes]:
+    """The first ten columns of an event's row, its digest, and its last column."""
+    name = line.name.encode()
     event_id, stream_id = line.event_id.bytes, line.stream_id.bytes
     cause = cause_in_bytes(line.actor, line.correlation_id, line.causation_id, line.traceparent)
     kind, end, last = WITHOUT_TIME, encoded_cause(*cause), _NULL

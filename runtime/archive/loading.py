@@ -72,6 +72,19 @@ ORDER BY e.position LIMIT 1
 """The first event that does not continue its stream, or is of another kind than it. A stream begins
 at version 1; those of another library's applications may begin at 0."""
 
+_USED_TWICE = """
+SELECT max(position) AS last, event_id, min(position) FROM log.events
+GROUP BY event_id HAVING count(*) > 1 AND max(position) > %s ORDER BY last LIMIT 1
+"""
+
+MAX_DAYS_AHEAD = 366
+"""How far in the future an imported event may have been recorded."""
+
+_FAR_AHEAD = """
+SELECT position, to_char(recorded_at, 'YYYY-MM-DD') FROM log.events
+WHERE position = %s AND recorded_at > clock_timestamp() + make_interval(days => %s)
+"""
+
 _PUT_EVENTS = f"COPY log.events ({COLUMNS}) FROM STDIN (FORMAT binary)"
 _NEW_ONCES = """
 CREATE TEMPORARY TABLE new_once (LIKE log.once INCLUDING CONSTRAINTS INCLUDING INDEXES)
@@ -133,6 +146,15 @@ def check_unused(conn: psycopg.Connection) -> None:
         time.sleep(0.1)
 
 
+def check_clock(conn: psycopg.Connection, archives: Sequence[Archive], loaded: Loaded) -> None:
+    """Raises ArchiveFault if the last event was recorded in a far future: the log's time, which
+    never runs backwards, would stand still until then. (A shop's own backup is restored anyway.)"""
+    row = conn.execute(_FAR_AHEAD, (loaded.position, MAX_DAYS_AHEAD)).fetchone()
+    if row is not None and loaded.events:
+        reason = f"recorded on {row[1]}: the log's time would stand still until then"
+        raise _fault_at(archives, row[0], reason)
+
+
 def load(
     conn: psycopg.Connection,
     archives: Sequence[Archive],
@@ -148,9 +170,9 @@ def load(
 
     The log must end where the first archive begins, with the same hash, and each archive where the
     next begins. Every event is checked: its hash, its position, that it continues its stream and is
-    of the stream's kind. `kinds` are those of the program's events. Appends wait meanwhile, for
-    their patience; an empty log is locked for readers, too, as its indices are made afterwards.
-    Without `consumers`, those that act stay where they are.
+    of the stream's kind, and that its id is no other event's. `kinds` are those of the program's
+    events. Appends wait meanwhile, for their patience; an empty log is locked for readers, too, as
+    its indices are made afterwards. Without `consumers`, those that act stay where they are.
 
     Raises ArchiveFault, LogDoesNotFit, OSError, psycopg.Error.
     """
@@ -177,6 +199,7 @@ def load(
                 progress("events imported", position - start, last - start)
     progress("streams checked", 0, position - start)
     _check_streams(conn, archives, start)
+    _check_ids(conn, archives, start)
     if start == 0:
         conn.execute(_ADD_KEYS)
     progress("streams checked", position - start, position - start)
@@ -276,8 +299,18 @@ def _check_streams(conn: psycopg.Connection, archives: Sequence[Archive], start:
         reason = f"{name} is of kind {kind}, and its stream {stream_id} of kind {kind_before}"
     else:
         reason = f"version {version} of the stream {stream_id}, which is at {version_before or 0}"
+    raise _fault_at(archives, position, reason)
+
+
+def _check_ids(conn: psycopg.Connection, archives: Sequence[Archive], start: int) -> None:
+    if (row := conn.execute(_USED_TWICE, (start,)).fetchone()) is not None:
+        position, event_id, first = row
+        raise _fault_at(archives, position, f"the event {event_id} is also at position {first}")
+
+
+def _fault_at(archives: Sequence[Archive], position: int, reason: str) -> ArchiveFault:
     archive = next(each for each in archives if position <= each.header.position)
-    raise ArchiveFault(archive.path, reason, position - archive.header.after + 1, position)
+    return ArchiveFault(archive.path, reason, position - archive.header.after + 1, position)
 
 
 def _put_consumer(conn: psycopg.Connection, archive: Archive, consumer: Consumer) -> None:

@@ -94,17 +94,17 @@ def import_(
     """Put archives into the log, which must end where the first of them begins: with all their
     events, or without any. Stop the shop first.
 
-    Each event is checked: that its hash follows from the one before, and that it continues its
-    stream. What does not fit is named with its file, line and position, and nothing is imported.
-    Reactors and the relay go on where they were in the shop that was exported. Read models are
-    rebuilt at the next start.
+    Each event is checked: that its hash follows from the one before, that it continues its stream,
+    and that its id is no other event's. What does not fit is named with its file, line and
+    position, and nothing is imported. Reactors and the relay go on where they were in the shop that
+    was exported. Read models are rebuilt at the next start.
 
     [bold]Examples[/bold]
       ludoteca log import shop.jsonl.gz
       ludoteca log import shop.jsonl.gz more.jsonl --upto 90000
     """
     from eventstore.database.postgres import connect
-    from runtime.archive.loading import check_unused, load
+    from runtime.archive.loading import check_clock, check_unused, load
     from runtime.archive.reading import checkers, usual_count
     from runtime.migrate import migrate
     from runtime.wiring.codec import codec
@@ -119,6 +119,7 @@ def import_(
         tell = stack.enter_context(console.progress())
         with conn.transaction():
             loaded = load(conn, archives, codec().kinds, workers, tell, upto=upto)
+            check_clock(conn, archives, loaded)
     with console.reporting():
         if json:
             console.print_json(loaded)

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from eventstore.database.migrations import MigrationError, migrate
+from eventstore.rewrapping import NOBODY
 from runtime.migrate import FOLDERS
 from runtime.migrate import migrate as migrate_all
 from tests.support.events.notes import admin
@@ -115,3 +116,19 @@ def test_the_programs_role_owns_nothing_and_may_append(empty_database: str) -> N
         "'log.append_v4'", "(SELECT oid FROM pg_proc WHERE proname = 'append_v4')"
     )
     assert admin(empty_database, rights) == [(False, True, True, False)]
+
+
+def test_whom_an_older_release_forgot_is_to_be_erased_from_the_disk(empty_database: str) -> None:
+    migrate_all(empty_database)
+    erasures = "SELECT person_id, position FROM private.erasures"
+    assert admin(empty_database, erasures) == []
+    admin(
+        empty_database,
+        "INSERT INTO log.events (position, event_id, stream_id, version, name, payload, actor,"
+        " recorded_at, hash) VALUES (1, gen_random_uuid(), gen_random_uuid(), 1, 'user.forgotten.v1',"
+        " '{}', 'test', now(), sha256(''))",
+    )
+    migration = dict(FOLDERS)["eventstore"] / "0016_forgotten_by_older_releases.sql"
+    for _ in range(2):
+        admin(empty_database, migration.read_text())
+        assert admin(empty_database, erasures) == [(NOBODY, 1)]

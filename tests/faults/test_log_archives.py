@@ -227,6 +227,18 @@ WRONG: dict[str, tuple[Change, str]] = {
         _chained(_set(LAST_EDIT, actor="\0")),
         "line 25, position 24: invalid byte sequence",
     ),
+    "an event twice, in a chain that fits": (
+        _chained(lambda text: text.event(24).update(event_id=text.event(3)["event_id"])),
+        "line 25, position 24: the event",
+    ),
+    "a time in a far future, in a chain that fits": (
+        _chained(lambda text: text.event(END).update(recorded_at="9999-12-01T00:00:00Z")),
+        f"position {END}: recorded on 9999-12-01",
+    ),
+    "a payload that no append may have, in a chain that fits": (
+        _chained(lambda text: text.event(24).update(payload={"x": "y" * (16 << 20)})),
+        "line 25, position 24: its payload has",
+    ),
     "a header of a later end": (
         lambda text: text.header.update(position=text.header["position"] + 1),
         "position 27: no event",
