@@ -99,10 +99,12 @@ class Bounds(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def make_room(conn: psycopg.Connection, bounds: Bounds, *, room_for: int = 0) -> int:
+def make_room(
+    conn: psycopg.Connection, bounds: Bounds, *, room_for: int = 0, sparing: int | None = None
+) -> int:
     """Drop schemas that queries had built: those not used for long, then those unused for longest,
     until with `room_for` more the bounds hold; and those that a process died making. Returns how
-    many it dropped; one that is read or built stays."""
+    many it dropped; one that is read or built stays, and the one at the position `sparing`."""
     moments = past.moments(conn)
     for position in set(past.positions(conn)) - {each.position for each in moments}:
         with suppress(BuiltElsewhere, ReadNow):
@@ -117,6 +119,8 @@ def make_room(conn: psycopg.Connection, bounds: Bounds, *, room_for: int = 0) ->
         idle = (now[0] - each.used_at).total_seconds()
         if idle <= bounds.seconds and left <= bounds.schemas and size <= bounds.bytes:
             break
+        if each.position == sparing:
+            continue
         size -= each.bytes
         with suppress(BuiltElsewhere, ReadNow):
             past.drop(conn, each.position)
@@ -186,6 +190,7 @@ def _build(conn: psycopg.Connection, wanted: Wanted, report: Callable[[Reached],
         kept=False,
         progress=tell,
     )
+    make_room(conn, wanted.bounds, sparing=wanted.position)  # its size is known only now
 
 
 def _named(names: Iterable[str]) -> list[Registered]:

@@ -125,8 +125,8 @@ def test_whom_an_older_release_forgot_is_to_be_erased_from_the_disk(empty_databa
     admin(
         empty_database,
         "INSERT INTO log.events (position, event_id, stream_id, version, name, payload, actor,"
-        " recorded_at, hash) VALUES (1, gen_random_uuid(), gen_random_uuid(), 1, 'user.forgotten.v1',"
-        " '{}', 'test', now(), sha256(''))",
+        " recorded_at, hash) VALUES (1, gen_random_uuid(), gen_random_uuid(), 1,"
+        " 'user.forgotten.v1', '{}', 'test', now(), sha256(''))",
     )
     migration = dict(FOLDERS)["eventstore"] / "0016_forgotten_by_older_releases.sql"
     for _ in range(2):

@@ -233,6 +233,18 @@ async def test_several_processes_build_a_moment_once(idle_shop: Shop) -> None:
     assert await listed_titles(past_of(idle_shop).at(first)) == ["A"]
 
 
+async def test_a_moment_makes_room_for_itself_once_its_size_is_known(idle_shop: Shop) -> None:
+    await _two_games(idle_shop)
+    with connect(idle_shop.url, "test") as conn:
+        bounds = NO_BOUNDS
+        for position in (1, 2):
+            wanted = Wanted(idle_shop.url, position, ["games"], bounds)
+            assert build_for_queries(wanted).error == ""
+            (found,) = past.moments(conn)
+            assert found.position == position
+            bounds = Bounds(1_000, found.bytes + 1, 1e9)
+
+
 async def test_moments_unused_for_long_make_room_but_not_those_that_are_kept(
     idle_shop: Shop,
 ) -> None:
