@@ -20,6 +20,7 @@ from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
 from kit.clock import Clock
 from queries.audit import Audit
+from queries.audit_tasks import StartTask
 from queries.game_pages import GamePages
 from queries.operations import Operations
 from queries.own_writes import OwnWrites
@@ -76,6 +77,7 @@ class Services:
     audit: Audit
     operations: Operations
     rebuild: Rebuild
+    start_task: StartTask
     log: PostgresLog
     repository: Repository
     tokens: Tokens

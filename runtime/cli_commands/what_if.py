@@ -49,6 +49,7 @@ def what_if(
     """
     from eventstore.consumers import checkpoints
     from runtime.what_if import ledger, notices
+    from runtime.what_if.report import report_of
     from runtime.wiring.codec import codec
 
     end = None if until is None else _time("--until", until)
@@ -61,7 +62,7 @@ def what_if(
         change = ledger.decide_again(conn, codec(), rules, head, partial(progress, "postings"))
         told = notices.decide_again(conn, codec(), rules, head, partial(progress, "stocks"))
     if json:
-        console.print_json(_fields(head, change, told))
+        console.print_json(report_of(head, change, told))
     else:
         _tell(rules, change, told)
 
@@ -104,21 +105,6 @@ def _time(option: str, text: str) -> datetime:
             f"{text!r} is no time such as 2026-11-01 or 2026-11-01T12:30", param_hint=option
         ) from None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-def _fields(head: int, change: "LedgerChange", told: "list[NoticeChange]") -> dict[str, object]:
-    import msgspec
-
-    return {
-        "position": head,
-        "postings_decided_again": change.decided,
-        "postings_that_differ": change.changed,
-        "ledger": [
-            {**msgspec.structs.asdict(each), "difference_cents": each.difference_cents}
-            for each in change.differences
-        ],
-        "low_stock_notices": told,
-    }
 
 
 def _tell(rules: "Rules", change: "LedgerChange", told: "list[NoticeChange]") -> None:

@@ -31,6 +31,7 @@ from queries.search.port import SearchUnavailable
 from runtime import log_stream
 from runtime.instance import read_url
 from runtime.logs import dropped_lines
+from runtime.wiring.audit_tasks import AuditTasks
 from runtime.wiring.codec import codec
 from runtime.wiring.core import Core
 from runtime.wiring.past import PastBuilder, bounds_of
@@ -71,6 +72,8 @@ async def open_app(
     }
     builder = PastBuilder(core.url, bounds_of(settings), AS_OF_WAIT_SECONDS)
     core.stack.push_async_callback(builder.close)
+    tasks = AuditTasks(core.url, core.log.pool)
+    core.stack.push_async_callback(tasks.close)
     reads = ReadModels(core.log.pool, past=PastTables(core.log.pool, builder.build))
     search = await open_search(core)
     if settings.elasticsearch_url.get_secret_value():
@@ -106,6 +109,7 @@ async def open_app(
                 core.log.pool, {model.projection.name: model.projection.version for model in models}
             ),
             rebuild=Rebuilder(core, models).start,
+            start_task=tasks.start,
             log=core.log,
             repository=core.repository,
             tokens=core.tokens,

@@ -3,15 +3,14 @@ folding would take this one's time."""
 
 import asyncio
 import logging
-import sys
 from collections.abc import Sequence
 
 import msgspec
 
-from kit.children import ending_with_parent
 from queries.past import AsOfBeingBuilt, AsOfUnavailable
 from runtime.past_building import Bounds, Outcome, Reached, Wanted
 from runtime.settings import Settings
+from runtime.wiring.module_process import module_process
 
 logger = logging.getLogger(__name__)
 
@@ -76,34 +75,19 @@ class PastBuilder:
         async with self._turn:
             logger.info("building %s as of position %s", ", ".join(models), position)
             try:
-                process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-P", "-m", "runtime.past_building"),
-                    stdin=asyncio.subprocess.PIPE,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.PIPE,
-                    preexec_fn=ending_with_parent(),
-                )
+                told = msgspec.json.encode(wanted)
+                async with module_process("runtime.past_building", told) as process:
+                    return await _followed(process, under_way)
             except OSError as error:
                 return Outcome(f"no process could be started to build the read models: {error}")
-            try:
-                return await _followed(process, wanted, under_way)
-            finally:
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
 
 
-async def _followed(
-    process: asyncio.subprocess.Process, wanted: Wanted, under_way: _UnderWay
-) -> Outcome:
-    """Tell a process what to build, and follow what it says."""
-    assert process.stdin is not None
+async def _followed(process: asyncio.subprocess.Process, under_way: _UnderWay) -> Outcome:
+    """Follow what a process says."""
     assert process.stdout is not None
     assert process.stderr is not None
     complaint = asyncio.create_task(process.stderr.read())
     try:
-        process.stdin.write(msgspec.json.encode(wanted))
-        process.stdin.close()
         async for line in process.stdout:
             said = _decoder.decode(line)
             if isinstance(said, Outcome):

@@ -113,6 +113,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "runtime.what_if.ledger.Tally",  # within one command
     "runtime.wiring.gateway.Rebuilder",  # tasks under way
     "runtime.wiring.past.PastBuilder",  # tasks under way, which look at the log's history
+    "runtime.wiring.audit_tasks.AuditTasks",  # processes under way
     "commands.payment_reconciliation._Reconciler",  # within one command
     "runtime.load.csv_records.Records",  # another program
 }
