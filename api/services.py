@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
 
@@ -25,6 +25,7 @@ from queries.game_pages import GamePages
 from queries.operations import Operations
 from queries.own_writes import OwnWrites
 from queries.read_models import ReadModels
+from queries.replays import Replays
 from queries.replica import Replica
 from queries.search.engines import SearchEngines
 
@@ -34,6 +35,18 @@ HealthCheck = Callable[[], Awaitable[None]]
 Rebuild = Callable[[str], Awaitable[bool]]
 """Starts a rebuild of the named projection and returns; False when there is no such projection.
 Raises Conflict while a rebuild is running."""
+
+
+class EventTypes(Protocol):
+    """The program's events. Both calls take a moment, in which they compute."""
+
+    def catalog(self, pattern: str) -> Sequence[Mapping[str, Any]]:
+        """The events whose names match a pattern, such as `payment.*`."""
+        ...
+
+    def check(self, old: Mapping[str, Any]) -> Mapping[str, Any]:
+        """How the events of another release fare. Raises Invalid("invalid_event_shapes")."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,8 @@ class Services:
     operations: Operations
     rebuild: Rebuild
     start_task: StartTask
+    replays: Replays
+    event_types: EventTypes
     log: PostgresLog
     repository: Repository
     tokens: Tokens

@@ -46,9 +46,7 @@ class AuditTasks:
 
 
 def _running() -> Conflict:
-    return Conflict(
-        "audit_task_running", "another what-if or replay is under way"
-    )
+    return Conflict("audit_task_running", "another what-if or replay is under way")
 
 
 async def _follow(task: Task, begun: asyncio.Future[bool]) -> None:

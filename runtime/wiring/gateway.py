@@ -26,6 +26,7 @@ from queries.operations import Operations
 from queries.own_writes import OwnWrites
 from queries.past import PastTables
 from queries.read_models import ReadModels
+from queries.replays import Replays
 from queries.replica import open_replica
 from queries.search.port import SearchUnavailable
 from runtime import log_stream
@@ -34,6 +35,7 @@ from runtime.logs import dropped_lines
 from runtime.wiring.audit_tasks import AuditTasks
 from runtime.wiring.codec import codec
 from runtime.wiring.core import Core
+from runtime.wiring.event_types import ProgramsEvents
 from runtime.wiring.past import PastBuilder, bounds_of
 from runtime.wiring.search import all_models, open_search
 from runtime.wiring.work import PAYMENTS, Queues, reactors_of
@@ -110,6 +112,8 @@ async def open_app(
             ),
             rebuild=Rebuilder(core, models).start,
             start_task=tasks.start,
+            replays=Replays(core.url),
+            event_types=ProgramsEvents(),
             log=core.log,
             repository=core.repository,
             tokens=core.tokens,

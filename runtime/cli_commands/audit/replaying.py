@@ -185,20 +185,21 @@ def _tell(built: "Moment", seconds: float, *, json: bool) -> None:
 def _list(settings: "Settings", *, json: bool) -> None:
     from projections.engine import past
     from projections.registry import read_models
+    from queries.replays import state_of
 
     with opening.connection(settings) as conn:
         found = past.moments(conn)
-    every = {each.storage for each in read_models()}
     if json:
-        console.print_json([_as_dict(each, every) for each in found])
+        console.print_json([_as_dict(each) for each in found])
         return
+    every = {each.storage for each in read_models()}
     console.table(
         ("schema", "read models", "state", "made", "last used", "bytes"),
         [
             (
                 each.schema,
                 f"{len(every & _storages(each))} of {len(every)}",
-                _state(each, every),
+                state_of(each),
                 f"{each.made_at:%Y-%m-%d %H:%M:%S}",
                 f"{each.used_at:%Y-%m-%d %H:%M:%S}",
                 each.bytes,
@@ -212,20 +213,12 @@ def _storages(moment: "Moment") -> set[str]:
     return {each.storage for each in moment.models}
 
 
-def _state(moment: "Moment", every: set[str]) -> str:
-    if not moment.same_history:
-        return "of a lost history"
-    if not moment.kept:
-        return "for queries"
-    if every <= _storages(moment):
-        return "complete"
-    return "tables dropped: somebody was forgotten" if moment.emptied else "interrupted"
-
-
-def _as_dict(moment: "Moment", every: set[str]) -> dict[str, object]:
+def _as_dict(moment: "Moment") -> dict[str, object]:
     import msgspec
 
-    fields = {"schema": moment.schema, "state": _state(moment, every)}
+    from queries.replays import state_of
+
+    fields = {"schema": moment.schema, "state": state_of(moment)}
     return {**fields, **msgspec.structs.asdict(moment)}
 
 

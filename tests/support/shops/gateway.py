@@ -31,11 +31,14 @@ from queries.operations import Operations
 from queries.own_writes import OwnWrites
 from queries.past import PastTables
 from queries.read_models import ReadModels
+from queries.replays import Replays
 from queries.search.engines import SearchEngines
 from runtime.processes.worker import consumers
 from runtime.settings import Settings
+from runtime.wiring.audit_tasks import AuditTasks
 from runtime.wiring.codec import codec
 from runtime.wiring.core import Core, open_core
+from runtime.wiring.event_types import ProgramsEvents
 from runtime.wiring.past import PastBuilder, bounds_of
 from runtime.wiring.work import Queues, open_queues, reactors_of
 from tests.support.reactors import must_write_as_declared
@@ -208,6 +211,8 @@ def services_of(core: Core, queues: Queues, search: SearchEngines, rebuilt: list
 
     builder = PastBuilder(core.url, bounds_of(core.settings), 60.0)
     core.stack.push_async_callback(builder.close)
+    tasks = AuditTasks(core.url, core.log.pool)
+    core.stack.push_async_callback(tasks.close)
     reads = ReadModels(core.log.pool, past=PastTables(core.log.pool, builder.build))
     models = [model.projection for model in read_models()]
     return Services(
@@ -218,6 +223,9 @@ def services_of(core: Core, queues: Queues, search: SearchEngines, rebuilt: list
         audit=Audit(core.log, ALL),
         operations=Operations(core.log.pool),
         rebuild=rebuild,
+        start_task=tasks.start,
+        replays=Replays(core.url),
+        event_types=ProgramsEvents(),
         log=core.log,
         repository=core.repository,
         tokens=core.tokens,
