@@ -1,30 +1,35 @@
 """A person is forgotten: nothing on the disk of the instance, and nothing in its database, shows
 them, and nothing decrypts what the log has of them."""
 
+import asyncio
 import io
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import aio_pika
 import httpx
 import psycopg
+import pytest
 from PIL import Image
 
 from adapters.master_key_file import MasterKeyFile
 from adapters.postgres.embedded import EmbeddedPostgres
+from adapters.relay.rabbitmq import EXCHANGE
 from eventstore.keys import keys_now
 from eventstore.master_keys import KEYRING
 from tests.support.processes.instance import PASSWORD, VISA, eventually
 from tests.support.processes.started import Started, started
 from tests.support.servers.shared import free_port
-from tests.support.traces import Needles, in_database, in_files, needles
+from tests.support.traces import Needles, in_database, in_files, matching, needles
 
 NAME, SECOND_NAME = "Quölla Canary-7f3a", "Saböta Canary-81be"
 EMAIL, SECOND_EMAIL = "quolla.7f3a@canary.example.com", "sabota.81be@canary.example.com"
@@ -37,6 +42,7 @@ ADDRESS = {
     "country": "FR",
 }
 PHOTOGRAPHER = "Exif Canary-90ee"
+SUBSCRIBER = "test.subscriber"
 CANARIES = {
     **{"name": NAME, "second name": SECOND_NAME, "email": EMAIL, "second email": SECOND_EMAIL},
     **{f"address {field}": text for field, text in ADDRESS.items() if field != "country"},
@@ -167,10 +173,66 @@ def the_key(shop: Shop, person: str) -> Needles:
         return needles(key=keys_now(conn, [UUID(person)])[UUID(person)], wrapped=row[0])
 
 
-def test_nothing_shows_who_was_forgotten(tmp_path: Path) -> None:
+@pytest.fixture(params=["embedded", "RabbitMQ and Elasticsearch"])
+def servers(request: pytest.FixtureRequest) -> Mapping[str, str]:
+    """The settings of the servers beside PostgreSQL."""
+    if request.param == "embedded":
+        return {}
+    return {
+        "LUDOTECA_RABBITMQ_URL": request.getfixturevalue("rabbitmq_url"),
+        "LUDOTECA_ELASTICSEARCH_URL": request.getfixturevalue("elasticsearch_url"),
+    }
+
+
+def evidence_of(shop: Shop, order_id: str, folder: Path, *personal: str) -> Path:
+    """Unpack an order's bundle, which holds, and return the zip."""
+    file, (*_, current) = folder.with_suffix(".zip"), shop.json("audit", "keys")
+    shop.json("audit", "bundle", order_id, "--output", str(file), *personal)
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(folder)
+    assert shop.json("audit", "check-bundle", str(file), "--key", current["key"])["holds"]
+    return file
+
+
+def at_servers(shop: Shop, servers: Mapping[str, str], wanted: Needles) -> set[str]:
+    """What of something wanted RabbitMQ has delivered, or Elasticsearch has."""
+    if not servers:
+        return set()
+    with psycopg.connect(shop.url) as conn:
+        row = conn.execute(
+            "SELECT convert_from(value, 'UTF8') FROM private.secrets WHERE name = 'index_prefix'"
+        ).fetchone()
+    assert row is not None
+    address = f"{servers['LUDOTECA_ELASTICSEARCH_URL']}/{row[0]}*/_search?size=1000"
+    documents = httpx.get(address, trust_env=False)
+    assert documents.json()["hits"]["hits"]
+    bodies = asyncio.run(_delivered(servers["LUDOTECA_RABBITMQ_URL"]))
+    assert bodies
+    return set(matching(documents.content + b"".join(bodies), wanted))
+
+
+async def subscribe(url: str) -> None:
+    """Have RabbitMQ keep every event for a subscriber."""
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
+        await (await channel.declare_queue(SUBSCRIBER, durable=True)).bind(EXCHANGE, "#")
+
+
+async def _delivered(url: str) -> list[bytes]:
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        queue, bodies = await channel.get_queue(SUBSCRIBER), []
+        while (message := await queue.get(fail=False)) is not None:
+            bodies.append(message.body)
+        return bodies
+
+
+def test_nothing_shows_who_was_forgotten(tmp_path: Path, servers: Mapping[str, str]) -> None:
     wanted = needles(**CANARIES, photographer=PHOTOGRAPHER)
+    if servers:
+        asyncio.run(subscribe(servers["LUDOTECA_RABBITMQ_URL"]))
     with running(
         tmp_path,
+        **servers,
         LUDOTECA_PUSH_URL=f"http://127.0.0.1:{free_port()}/",  # where nobody answers
         LUDOTECA_NOTICE_RETRY_SECONDS="0.1",
     ) as shop:
@@ -184,7 +246,7 @@ def test_nothing_shows_who_was_forgotten(tmp_path: Path) -> None:
         person, buyer = shop.register(email=EMAIL, name=NAME)
         key = the_key(shop, person)
         with closing(buyer):
-            bought(buyer, parcel)
+            order_id = bought(buyer, parcel)
             changed = {"name": SECOND_NAME, "email": SECOND_EMAIL, "current_password": PASSWORD}
             assert buyer.put("/users/me", json=changed).status_code == 200
             shop.client().post("/auth/password/forgot", json={"email": SECOND_EMAIL})
@@ -194,6 +256,7 @@ def test_nothing_shows_who_was_forgotten(tmp_path: Path) -> None:
             refused = buyer.delete("/users/me", params={"forget": True})
             assert (refused.status_code, refused.json()["code"]) == (409, "account_has_obligations")
             delivered(shop, seller)
+            bundle = evidence_of(shop, order_id, tmp_path / "bundle")
             past = shop.looked_back()
             before = shop.traces({**wanted, **key})
             assert {"name", "second name", "email", "second email", "wrapped"} <= before.keys()
@@ -207,5 +270,12 @@ def test_nothing_shows_who_was_forgotten(tmp_path: Path) -> None:
         eventually(lambda: shop.cli("keys", "erase"), lambda done: done.returncode == 0)
 
         assert shop.traces({**wanted, **key}) == {}
+        assert at_servers(shop, servers, {**wanted, **key}) == set()
         assert shop.cli("audit", "verify").returncode == 0
+        (*_, current) = shop.json("audit", "keys")
+        assert shop.json("audit", "check-bundle", str(bundle), "--key", current["key"])["holds"]
+        asked = ("--with-personal-data", "--reason", "a court")
+        evidence_of(shop, order_id, tmp_path / "personal", *asked)
+        personal = json.loads((tmp_path / "personal" / "personal.json").read_bytes())
+        assert personal["events"]
     assert in_files(tmp_path, {**wanted, **key}) == {}, "nor when it has ended"

@@ -54,7 +54,7 @@ def in_files(folder: Path, wanted: Needles) -> dict[str, set[str]]:
             content = path.read_bytes()
         except FileNotFoundError:
             continue  # of PostgreSQL's, meanwhile removed
-        for name in _matching(content, wanted):
+        for name in matching(content, wanted):
             found.setdefault(name, set()).add(str(path.relative_to(folder)))
     return found
 
@@ -67,10 +67,11 @@ def in_database(url: str, wanted: Needles) -> dict[str, set[str]]:
             query = sql.SQL("SELECT string_agg(t::text, chr(10)) FROM {} t")
             row = conn.execute(query.format(sql.Identifier(schema, table))).fetchone()
             content = (row[0] or "").encode() if row else b""
-            for name in _matching(content, wanted):
+            for name in matching(content, wanted):
                 found.setdefault(name, set()).add(f"{schema}.{table}")
     return found
 
 
-def _matching(content: bytes, wanted: Needles) -> Iterable[str]:
+def matching(content: bytes, wanted: Needles) -> Iterable[str]:
+    """What is wanted that the content has."""
     return [name for name, each in wanted.items() if any(form in content for form in each)]
