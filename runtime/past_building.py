@@ -51,11 +51,13 @@ def build_missing(
     missing = past.missing(conn, models, position)
     connecting = partial(connect, url, "ludoteca replay")
     if len(missing) > count:
-        return _side_by_side(connecting, missing, position, count, partial(progress, "replay"))
+        return _side_by_side(
+            connecting, missing, position, count, partial(progress, "positions replayed")
+        )
     done: list[BuiltModel] = []
     with collector_paused():
         for each in missing:
-            report = partial(progress, f"replay {each.projection.name}")
+            report = partial(progress, f"positions replayed into {each.projection.name}")
             processes = Processes(count, connecting)
             done.append(past.build(conn, codec(), each, position, report, processes))
     return done

@@ -99,6 +99,7 @@ def rotate(
       ludoteca keys rotate
       ludoteca keys rotate --only-add
     """
+    from eventstore import rewrapping
     from runtime import key_rotation
 
     settings = opening.quiet_settings()
@@ -111,8 +112,10 @@ def rotate(
             else:
                 console.say(f"{source} has the master key {added}, which is not used yet")
             return
+        found, unwrapped = rewrapping.states(conn)
+        total = unwrapped + sum(each.wraps for each in found)
         with console.progress() as progress:
-            done = key_rotation.rotate(conn, source, partial(_tell, progress))
+            done = key_rotation.rotate(conn, source, partial(_tell, progress, total))
     with console.reporting():
         if json:
             console.print_json(done)
@@ -200,5 +203,5 @@ def _fields(done: "Erased") -> dict[str, object]:
     return msgspec.structs.asdict(done)
 
 
-def _tell(progress: console.Progress, done: int) -> None:
-    progress("keys wrapped anew", done, done)
+def _tell(progress: console.Progress, total: int, done: int) -> None:
+    progress("keys wrapped anew", done, max(done, total))
