@@ -62,7 +62,7 @@ async def _authenticate(request: Request) -> Caller | Unauthorized:
 
 
 def _asks_for_the_past(request: Request) -> bool:
-    takes_as_of = request.scope["state"].get(TAKES_AS_OF, False)
+    takes_as_of: bool = request.scope["state"].get(TAKES_AS_OF, False)
     return takes_as_of and request.method in {"GET", "HEAD"} and "as_of" in request.query_params
 
 

@@ -56,7 +56,7 @@ class CheckedRoute(APIRoute):
         handle = _planned(self.dependant, super().get_route_handler())
 
         async def checked(request: Request) -> Response:
-            request.scope["state"][TAKES_AS_OF] = "as_of" in known
+            request.scope.setdefault("state", {})[TAKES_AS_OF] = "as_of" in known
             for access in asked:
                 await access(request)
             try:
