@@ -125,7 +125,8 @@ def test_that_somebody_was_forgotten_is_told(
     asyncio.run(place_and_forget())
     command = ("audit", "bundle", ORDER, "--output", tmp_path / "order.zip")
     told = ludoteca(*command, "--with-personal-data", "--reason", "a court")
-    assert (told.exit_code, "somebody was forgotten" in told.output) == (0, True)
+    assert told.exit_code == 0
+    assert "somebody was forgotten" in " ".join(told.output.split())
     assert "forgotten" not in ludoteca(*command).output
 
 
