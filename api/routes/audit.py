@@ -11,8 +11,8 @@ from api.answers import answer, page_answer
 from api.auth import Auditor
 from api.fields import Answer, Page, Time
 from api.reading import AsOf, Limit, LogEnd
-from api.routes.why import StopView
 from api.services import ServicesOf
+from api.views.stops import StopView
 from domain.errors import NotFound
 from eventstore.chain import ChainVerifier, Fault
 

@@ -12,6 +12,7 @@ from api.auth import Auditor
 from api.fields import Answer, Time
 from api.reading import moment_in
 from api.services import ServicesOf
+from api.views.stops import StopView
 from domain.errors import Invalid
 from queries.differences import About, Kind, differences
 
@@ -56,15 +57,6 @@ class RowChangeView(Answer):
     fields: Sequence[FieldChangeView]
 
 
-class StopOfChange(Answer):
-    """An event that cannot be applied: what follows in its stream is not told."""
-
-    stream_id: UUID
-    position: int
-    name: str
-    error: str
-
-
 class DifferenceView(Answer):
     """The rows that changed after the position `first`, up to `last`, and the events that changed
     them, in order. `left_out` counts further rows."""
@@ -74,7 +66,7 @@ class DifferenceView(Answer):
     rows: Sequence[RowChangeView]
     events: Sequence[EventOfChange]
     left_out: int
-    stopped_by: Sequence[StopOfChange]
+    stopped_by: Sequence[StopView]
 
 
 @router.get("/diff", response_model=DifferenceView)

@@ -12,6 +12,7 @@ from api.auth import Auditor
 from api.fields import Answer, Time
 from api.reading import AsOf, LogPosition
 from api.services import ServicesOf
+from api.views.stops import StopView
 from queries import why as why_query
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
@@ -42,15 +43,6 @@ class StepView(Answer):
     after: Any
     causes: Sequence[CauseView]
     amended_at: int | None
-
-
-class StopView(Answer):
-    """An event that cannot be applied: neither it nor what followed in its stream is in the row."""
-
-    stream_id: UUID
-    position: int
-    name: str
-    error: str
 
 
 class WhyView(Answer):

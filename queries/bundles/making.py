@@ -17,6 +17,7 @@ from eventstore.proofs.documents import InclusionProof
 from eventstore.proofs.keys import signing_keys
 from eventstore.proofs.notes import SigningKey, parse, sign
 from eventstore.proofs.proving import prove_events
+from kit.forgotten import FORGOTTEN
 from queries.bundles.contents import (
     FORMAT,
     MANIFEST,
@@ -144,7 +145,7 @@ async def _raw(log: PostgresLog, positions: Sequence[int]) -> list[Raw]:
 
 def _opened(raw: Raw, event: msgspec.Struct) -> dict[str, object]:
     """The fields that are ciphertext in the log, without what proves who somebody is: of mails and
-    of passwords."""
+    of passwords. Those of the forgotten read as FORGOTTEN."""
     stored = msgspec.json.decode(raw[1])
     plain = msgspec.to_builtins(event)
     found = {
@@ -152,6 +153,10 @@ def _opened(raw: Raw, event: msgspec.Struct) -> dict[str, object]:
         for name, value in plain.items()
         if isinstance(stored.get(name), str) and stored[name] != value and name not in SECRET_FIELDS
     }
+    for name, value in stored.items():  # an optional one that cannot be decrypted is absent
+        sealed = isinstance(value, str) and value.startswith("1:")
+        if sealed and name not in plain and name not in SECRET_FIELDS:
+            found[name] = FORGOTTEN
     return {
         name: {key: each for key, each in value.items() if key not in SECRET_PARAMS}
         if isinstance(value, dict)

@@ -170,7 +170,7 @@ async def test_a_broker_that_lets_us_in_and_opens_no_channel_is_a_connection_err
     wire: Wire, rabbitmq_url: str, broker: AbstractChannel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def connected(*given: Any, **named: Any) -> AbstractConnection:
-        connection = await connect(*given, **named)
+        connection: AbstractConnection = await connect(*given, **named)
         wire.hold()
         return connection
 
