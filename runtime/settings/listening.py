@@ -3,6 +3,7 @@
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
@@ -29,6 +30,10 @@ class ListeningSettings(BaseModel):
     trusted_proxies: Strings = Field(
         (), description="Addresses of proxies whose X-Forwarded-For is trusted."
     )
+    cors_origins: Strings = Field(
+        (),
+        description="Origins of web pages that may call the API from browsers, comma separated (https://shop.example.com), or *. Empty: none but the API's own.",
+    )
     max_connections: int = Field(
         800,
         ge=1,
@@ -50,9 +55,9 @@ class ListeningSettings(BaseModel):
         description="How many leading bits of an IPv6 address count as one client.",
     )
 
-    @field_validator("trusted_proxies", mode="before")
+    @field_validator("trusted_proxies", "cors_origins", mode="before")
     @classmethod
-    def _split_proxies(cls, value: object) -> object:
+    def _split_list(cls, value: object) -> object:
         return split(value)
 
     @field_validator("host")
@@ -84,6 +89,18 @@ class ListeningSettings(BaseModel):
             if each != "*":
                 ip_network(each, strict=False)
         return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """As browsers send them: without a path, and without a last slash."""
+        origins = tuple(each.rstrip("/") for each in value)
+        for each in origins:
+            if each != "*":
+                checked(each, "http", "https", base=True)
+                if urlsplit(each).path:
+                    raise ValueError("an origin is a scheme, a host and a port, without a path")
+        return origins
 
     @property
     def api_url(self) -> str:

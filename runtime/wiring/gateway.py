@@ -140,6 +140,7 @@ async def open_app(
                 rates=Rates(ipv6_prefix=settings.rate_limit_ipv6_prefix),
                 public_url=settings.api_url,
                 trusted_proxies=settings.trusted_proxies,
+                cors_origins=settings.cors_origins,
             ),
         )
     )
