@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 
 from projections.models.ledger import LedgerEntry
-from queries.paging import Bigint, ListQuery, Page, SortOrder, page
+from queries.paging import Bigint, ListQuery, Page, SortOrder, newest_first, page
 from queries.read_models import QueryResult, ReadModels
 
 
@@ -21,6 +21,28 @@ class LedgerAccount(msgspec.Struct, frozen=True):
     balance_cents: int
     opened_at: datetime
     updated_at: datetime
+
+
+class PostedEntry(msgspec.Struct, frozen=True):
+    """An entry of a ledger transaction."""
+
+    account_id: str
+    direction: str
+    amount_cents: int
+    currency: str
+
+
+class LedgerTransaction(msgspec.Struct, frozen=True):
+    """The entries that the event `cause_event_id` caused, in order, posted at `position`."""
+
+    ledger_transaction_id: UUID
+    cause_event_id: UUID
+    order_id: UUID | None
+    payment_id: UUID | None
+    transaction_id: UUID | None
+    position: int
+    at: datetime
+    entries: list[PostedEntry]
 
 
 class Total(msgspec.Struct, frozen=True):
@@ -57,9 +79,18 @@ SELECT * FROM ({_ACCOUNTS.query}) AS shown WHERE account_id = %(id)s
 ORDER BY account_id, kept_currency
 """
 
-_LEDGER_TRANSACTION = """
-SELECT * FROM @ledger_entries WHERE ledger_transaction_id = %(id)s ORDER BY number
-"""
+_TRANSACTIONS = ListQuery(
+    LedgerTransaction,
+    """
+SELECT e.ledger_transaction_id, e.cause_event_id, e.order_id, e.payment_id, e.transaction_id,
+    e.position, e.at, (
+        SELECT json_agg(each ORDER BY each.number) FROM @ledger_entries each
+        WHERE each.ledger_transaction_id = e.ledger_transaction_id
+    ) AS entries
+FROM @ledger_entries e WHERE e.number = 0""",
+)
+_POSTED_LAST = newest_first("position")
+_LEDGER_TRANSACTION = f"{_TRANSACTIONS.query} AND e.ledger_transaction_id = %(id)s"
 
 _TRIAL_BALANCE = """
 SELECT currency,
@@ -108,11 +139,18 @@ async def entries(
     return await page(models, _ENTRIES, _LATEST, conditions, values, limit=limit, cursor=cursor)
 
 
+async def ledger_transactions(
+    models: ReadModels, *, limit: int = 50, cursor: str | None = None
+) -> QueryResult[Page[LedgerTransaction]]:
+    """All ledger transactions, the latest first. Raises BadCursor."""
+    return await page(models, _TRANSACTIONS, _POSTED_LAST, [], {}, limit=limit, cursor=cursor)
+
+
 async def ledger_transaction(
     models: ReadModels, ledger_transaction_id: UUID
-) -> QueryResult[list[LedgerEntry]]:
-    """The entries of a ledger transaction in order; empty when it does not exist."""
-    return await models.rows(LedgerEntry, _LEDGER_TRANSACTION, id=ledger_transaction_id)
+) -> QueryResult[LedgerTransaction | None]:
+    """A ledger transaction; None when it does not exist."""
+    return await models.first(LedgerTransaction, _LEDGER_TRANSACTION, id=ledger_transaction_id)
 
 
 async def trial_balance(models: ReadModels) -> QueryResult[list[Total]]:

@@ -16,7 +16,6 @@ from api.services import ServicesOf
 from commands.caller import Caller, not_yours
 from domain.errors import NotFound
 from domain.ledger import seller_account
-from projections.models.ledger import LedgerEntry
 from queries import ledger as ledger_query
 from queries.ledger import LedgerAccount
 from queries.paging import Page as FoundPage
@@ -168,33 +167,32 @@ def _own_account(caller: Caller) -> str:
     return seller_account(caller.person())
 
 
+@router.get("/ledger/transactions", response_model=Page[LedgerTransactionView])
+async def list_ledger_transactions(
+    request: Request, reads: Reads, _: Admin, limit: Limit = 50, cursor: Cursor = None
+) -> Response:
+    """List all ledger transactions, latest first. Requires ADMIN."""
+    page = await ledger_query.ledger_transactions(reads, limit=limit, cursor=cursor)
+    return page_answer(
+        request, Page[LedgerTransactionView].model_validate(page.value), page.position
+    )
+
+
 @router.get("/ledger/transactions/{ledger_transaction_id}", response_model=LedgerTransactionView)
 async def get_ledger_transaction(
     ledger_transaction_id: UUID, services: ServicesOf, reads: Reads, _: Admin
 ) -> Response:
     """Return the ledger transaction of one event. Requires ADMIN."""
-
-    async def ask(models: ReadModels) -> QueryResult[list[LedgerEntry] | None]:
-        return (await ledger_query.ledger_transaction(models, ledger_transaction_id)).map(
-            lambda rows: rows or None
-        )
-
     missing = partial(
         NotFound, "ledger_transaction_not_found", "there is no such ledger transaction"
     )
-    entries, position = await found(services, reads, ask, missing)
-    first = entries[0]
-    view = LedgerTransactionView(
-        ledger_transaction_id=ledger_transaction_id,
-        cause_event_id=first.cause_event_id,
-        order_id=first.order_id,
-        payment_id=first.payment_id,
-        transaction_id=first.transaction_id,
-        position=first.position,
-        at=first.at,
-        entries=[PostedEntry.model_validate(each) for each in entries],
+    posted, position = await found(
+        services,
+        reads,
+        lambda models: ledger_query.ledger_transaction(models, ledger_transaction_id),
+        missing,
     )
-    return answer(view, position=position)
+    return answer(LedgerTransactionView.model_validate(posted), position=position)
 
 
 @router.get("/ledger/trial-balance", response_model=TrialBalance)

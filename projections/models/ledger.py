@@ -78,7 +78,11 @@ class LedgerEntry(Row):
     """An entry: the `number`th of its ledger transaction, from 0, and the event that caused it."""
 
     KEY = ("ledger_transaction_id", "number")
-    INDEXES = ("account_id, position, number", "account_id, currency, position, number")
+    INDEXES = (
+        "account_id, position, number",
+        "account_id, currency, position, number",
+        "USING btree (position) WHERE number = 0",
+    )
 
     ledger_transaction_id: UUID
     number: int

@@ -240,3 +240,27 @@ async def test_debits_equal_credits_now_and_at_every_position(
     assert turnover[-1] == usd["debits_cents"] > turnover[0]
     beyond = await admin.get(f"/api/v1/ledger/trial-balance?as_of={10**9}")
     assert (beyond.status_code, beyond.json()["code"]) == (400, "position_unknown")
+
+
+async def test_all_ledger_transactions_come_page_by_page_the_latest_first(
+    shop: Shop, buyer: Person, seller: Person, admin: Person
+) -> None:
+    wallet = await open_wallet(buyer)
+    for amount in (1, 2, 3):
+        await adjust(admin, wallet, amount)
+    await account(shop, admin, f"WALLET:{wallet['id']}", 6)
+    path = "/api/v1/ledger/transactions"
+
+    first = await admin.get(f"{path}?limit=2")
+    rest = (await admin.get(f"{path}?limit=1&cursor={first.json()['next_cursor']}")).json()
+
+    found = [*first.json()["items"], *rest["items"]]
+    assert [each["entries"][0]["amount_cents"] for each in found] == [3, 2, 1]
+    assert [each["position"] for each in found] == sorted(
+        (each["position"] for each in found), reverse=True
+    )
+    for each in found:
+        assert each == (await admin.get(f"{path}/{each['id']}")).json()
+        assert {entry["direction"] for entry in each["entries"]} == {"debit", "credit"}
+    assert first.headers["link"].endswith('rel="next"')
+    assert (await seller.get(path)).json()["code"] == "role_required"

@@ -66,7 +66,9 @@ POST /api/v1/transactions  POST /transactions/create  GET /api/v1/transactions
 GET /api/v1/transactions/{transaction_id}
 GET /api/v1/ledger/accounts  GET /api/v1/ledger/accounts/{account_id}
 GET /api/v1/ledger/trial-balance
-GET /api/v1/ledger/transactions/{ledger_transaction_id}
+GET /api/v1/ledger/transactions/{ledger_transaction_id}  GET /api/v1/ledger/transactions
+GET /api/v1/wallets  GET /api/v1/payments  GET /api/v1/categories  GET /api/v1/genres
+GET /api/v1/seller/sales  GET /api/v1/seller/analytics  DELETE /api/v1/cart
 GET /api/v1/notifications
 GET /api/v1/audit/events  GET /api/v1/audit/streams/{stream_id}
 GET /api/v1/audit/streams/{stream_id}/state

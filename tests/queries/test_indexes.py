@@ -82,6 +82,7 @@ LISTS: dict[str, Callable[[Any], Awaitable[object]]] = {
     "an account's entries in a currency": lambda m: ledger.entries(
         m, "PLATFORM_REVENUE", currency="USD"
     ),
+    "ledger transactions": ledger.ledger_transactions,
     "a ledger transaction": lambda m: ledger.ledger_transaction(m, GAME),
 }
 LOOK_UPS: dict[str, Callable[[Any], Awaitable[object]]] = {
