@@ -20,6 +20,11 @@ OURS = frozenset({"token", "link", *_IDS, "total", "amount", "refunded", "owed",
 numbers."""
 
 HIDDEN = "(shown in your account)"
+MAILED = "(only in the mail)"
+
+SECRET_PARAMS = frozenset({"token", "link"})
+"""Parameters that prove who reads the mail, and are shown nowhere else: others may be logged in to
+the account."""
 
 OPTIONAL = frozenset({"name", "detail"})
 """Typed parameters that a text can do without."""
@@ -32,6 +37,15 @@ def for_unverified(params: Params) -> Params:
         name: text if name in OURS else HIDDEN
         for name, text in params.items()
         if name not in OPTIONAL
+    }
+
+
+def for_account(params: Params) -> Params:
+    """The parameters for showing a notification in its person's account, without secrets."""
+    return {
+        name: MAILED if name in SECRET_PARAMS else text
+        for name, text in params.items()
+        if name != "link"
     }
 
 
@@ -312,10 +326,12 @@ def _why(params: Params) -> str:
 
 
 def _with_token(params: Params) -> str:
-    """How to use the token: by the link if there is one, else as a code."""
-    if params.get("link"):
-        return f"open this link:\n\n{params['link']}"
-    return f"use this code:\n\n{params['token']}"
+    """How to use the token: by a link with it, or as a code."""
+    link = params.get("link")
+    ways = [f"open this link:\n\n{link}"] if link else []
+    if "token" in params or not link:
+        ways.append(f"use this code:\n\n{params['token']}")
+    return "\n\nor ".join(ways)
 
 
 TEMPLATES: Mapping[str, Callable[[Params], tuple[str, str]]] = {
@@ -346,7 +362,7 @@ TEMPLATES: Mapping[str, Callable[[Params], tuple[str, str]]] = {
 }
 """Parameters of each template:
 
-- welcome, verification, password_reset, email_changed, password_changed: token or link
+- welcome, verification, password_reset, email_changed, password_changed: token, or link, or both
 - purchase: titles, total, order_id
 - order_cancelled, payment_failed: titles, order_id, detail?
 - shipment_processing, shipment_delivered: titles, order_id

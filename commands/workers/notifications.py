@@ -24,15 +24,29 @@ address, and may do any number of things that send mail to it."""
 
 HOUR = 3600.0
 
+PAGES: Mapping[str, str] = {
+    "welcome": "verify-email",
+    "verification": "verify-email",
+    "password_reset": "reset-password",
+    "email_changed": "reset-password",
+    "password_changed": "reset-password",
+}
+"""Where the shop takes the token of a mail, by template."""
+
 
 class NotificationWorker(JobWorker):
-    """Handles the jobs of the notification queue. Their `body` has notice_id."""
+    """Handles the jobs of the notification queue. Their `body` has notice_id. `shop_url` is where
+    people reach the shop; without it, mails have codes and no links."""
 
     def __init__(
-        self, handler: CommandHandler, transports: Mapping[Channel, MessageTransport]
+        self,
+        handler: CommandHandler,
+        transports: Mapping[Channel, MessageTransport],
+        shop_url: str = "",
     ) -> None:
         self._handler = handler
         self._transports = transports
+        self._shop_url = shop_url.rstrip("/")
         self._unverified = _MailsOfHour()
 
     async def handle(self, attempt: JobAttempt) -> None:
@@ -55,7 +69,8 @@ class NotificationWorker(JobWorker):
         if user is None or user.status == "FORGOTTEN" or notification.params is None:
             await self._record_failure(notification_id, "recipient_unknown", attempt)
             return
-        message = _message(notification_id, notification, notification.params, user)
+        params = self._linked(notification.template, notification.params)
+        message = _message(notification_id, notification, params, user)
         if email_addresses.is_unreachable(message.email):
             await self._record_failure(notification_id, "recipient_unreachable", attempt)
             return
@@ -74,6 +89,12 @@ class NotificationWorker(JobWorker):
                 await self._record_failure(notification_id, code, attempt)
             raise
         await self._record_sent(notification_id, reference, attempt)
+
+    def _linked(self, template: str, params: Mapping[str, str]) -> Mapping[str, str]:
+        """The parameters, with a link to the page that takes the token."""
+        if not self._shop_url or template not in PAGES or "token" not in params:
+            return params
+        return {**params, "link": f"{self._shop_url}/{PAGES[template]}?token={params['token']}"}
 
     async def _record_sent(
         self, notification_id: UUID, reference: str, attempt: JobAttempt

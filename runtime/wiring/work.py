@@ -63,7 +63,9 @@ def payment_worker(core: Core) -> PaymentWorker:
 def notification_worker(core: Core) -> NotificationWorker:
     """Sends mails and push messages."""
     return NotificationWorker(
-        core.handler, {"email": core.adapters.mailer, "push": core.adapters.pusher}
+        core.handler,
+        {"email": core.adapters.mailer, "push": core.adapters.pusher},
+        core.settings.api_url,
     )
 
 

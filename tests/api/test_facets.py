@@ -2,11 +2,7 @@
 
 from typing import Any
 
-import pytest
-
 from tests.support.shops.gateway import Person, Shop
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def listed(shop: Shop, path: str) -> list[tuple[str, int]]:

@@ -4,7 +4,7 @@ import pytest
 from domain import notification_texts, notifications
 from domain.errors import Invalid
 from domain.events import Event
-from domain.notification_texts import TEMPLATES, render
+from domain.notification_texts import MAILED, TEMPLATES, render
 from domain.notifications import NotificationFailed, NotificationRequested, NotificationSent, evolve
 from tests.support.given_when_then import an_id, fold, given, when
 
@@ -112,6 +112,21 @@ def test_a_token_is_shown_and_a_link_replaces_it(template: str) -> None:
     text = render(template, {"link": "https://shop.example/verify?t=1"})[1]
     assert "https://shop.example/verify?t=1" in text
     assert text.startswith("Hello,\n")
+
+
+@pytest.mark.parametrize("template", ["welcome", "password_reset", "email_changed"])
+def test_with_a_token_and_a_link_the_text_has_both_each_on_a_line(template: str) -> None:
+    link = "https://shop.example/verify-email?token=t-o-k-e-n"
+    lines = render(template, {"token": "t-o-k-e-n", "link": link})[1].splitlines()
+    assert {link, "t-o-k-e-n"} <= {*lines}
+
+
+@pytest.mark.parametrize("template", sorted(TEMPLATES))
+def test_in_the_account_a_text_has_neither_token_nor_link(template: str) -> None:
+    everything = {**EVERY_PARAMETER, "link": "https://shop.example/verify-email?token=t-o-k-e-n"}
+    text = render(template, notification_texts.for_account(everything))[1]
+    assert "t-o-k-e-n" not in text
+    assert text == render(template, everything | {"link": "", "token": MAILED})[1]
 
 
 @pytest.mark.parametrize(
