@@ -14,6 +14,7 @@ from commands.caller import Caller
 from commands.orders import OrderAndPayment
 from domain.payments import Method
 from domain.payments.events import MethodType
+from domain.payments.remedies import in_words, remedies
 from projections.models.payments import Payment
 
 
@@ -133,16 +134,20 @@ def secret_of(services: Services, caller: Caller, now: OrderAndPayment) -> str |
 
 
 def declined(request: Request, order_id: UUID, now: OrderAndPayment, position: int) -> Response:
-    """402: the payment failed, with the reason."""
+    """402: the payment failed, with the reason and what the buyer can try."""
     payment = now.payment
+    reason = (payment.failure_detail or "the payment was declined").rstrip(".")
+    tries = remedies(payment.failure_code)
+    again = "" if now.order.status == "PENDING_PAYMENT" else " Place the order again for that."
     problem = Problem(
         402,
         "payment_failed",
-        payment.failure_detail or "the payment was declined",
+        f"{reason}. {in_words(tries)}{again}",
         headers={"Event-Position": str(position)},
         order_id=order_id,
         payment_id=now.order.payment_id,
         decline_code=payment.failure_code,
         order_status=now.order.status,
+        try_next=list(tries),
     )
     return problem_response(problem, request.scope)

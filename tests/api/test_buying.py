@@ -106,6 +106,8 @@ async def test_a_declined_card_is_402_and_the_game_can_be_ordered_again(
     assert (declined.status_code, problem["code"]) == (402, "payment_failed")
     assert declined.headers["content-type"] == "application/problem+json"
     assert problem["decline_code"] == "card_declined"
+    assert problem["try_next"] == ["another_card", "wallet"]
+    assert "You can pay with another card or pay from your wallet." in problem["detail"]
     assert UUID(problem["payment_id"])
 
     async def cancelled() -> bool:
