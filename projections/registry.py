@@ -16,6 +16,7 @@ from projections.models.orders import Orders
 from projections.models.payments import Payments
 from projections.models.receipts import Receipts
 from projections.models.sales import Sales
+from projections.models.seller_orders import SellerOrders
 from projections.models.shipments import Shipments
 from projections.models.stock import StockItems
 from projections.models.transactions import Transactions
@@ -41,6 +42,7 @@ TABLES: tuple[type[Projection[Any]], ...] = (
     LedgerEntries,
     Receipts,
     Sales,
+    SellerOrders,
     Shipments,
     WebhookEndpoints,
     WebhookDeliveries,

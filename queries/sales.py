@@ -27,7 +27,7 @@ class Figures(msgspec.Struct, frozen=True):
     game_id: UUID | None = None
 
 
-_SUMS = """
+_FIGURES = """
     s.currency, count(DISTINCT s.order_id) AS orders, sum(line.units)
     AS units, sum(line.gross_cents) AS gross_cents,
     sum(line.refunded_cents) AS refunded_cents, sum(line.fee_cents) AS fee_cents
@@ -39,6 +39,10 @@ CROSS JOIN LATERAL jsonb_to_recordset(s.lines) AS line (
 WHERE s.day BETWEEN %(first)s AND %(last)s AND (%(currency)s::text IS NULL
     OR s.currency = %(currency)s)
 """
+_OF_SELLER = """
+AND s.order_id IN (SELECT order_id FROM @seller_orders WHERE seller_id = %(seller)s)
+AND line.seller_id = %(seller)s
+"""
 
 
 async def sales(
@@ -48,21 +52,24 @@ async def sales(
     first: date,
     last: date,
     currency: str | None = None,
+    seller_id: UUID | None = None,
     limit: int = MAX_LIMIT,
     cursor: str | None = None,
 ) -> QueryResult[Report[Figures]]:
     """Sales from the first to the last day (UTC): days in order; sellers and games in each
-    currency, those with the most sales first. Raises BadCursor.
+    currency, those with the most sales first. With `seller_id`, only that seller's lines. Raises
+    BadCursor.
     """
+    sums = _FIGURES if seller_id is None else _FIGURES + _OF_SELLER
     name = GROUPS[group_by]
     key = f"s.{name}" if group_by == "day" else f"line.{name}"
     return await report(
         models,
         Figures,
-        f"SELECT {key} AS {name}, {_SUMS} GROUP BY {key}, s.currency",
-        f"SELECT {_SUMS} GROUP BY s.currency ORDER BY s.currency",
+        f"SELECT {key} AS {name}, {sums} GROUP BY {key}, s.currency",
+        f"SELECT {sums} GROUP BY s.currency ORDER BY s.currency",
         order_of("sales", group_by, "gross_cents"),
-        {"first": first, "last": last, "currency": currency},
+        {"first": first, "last": last, "currency": currency, "seller": seller_id},
         limit=limit,
         cursor=cursor,
     )

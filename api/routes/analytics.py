@@ -30,11 +30,9 @@ Day = Annotated[
 ]
 
 
-class ReportQuery(TypedDict):
-    """What a report is about: its grouping, its first and last day, one currency or None for all,
-    and the page."""
+class ReportPeriod(TypedDict):
+    """What a report covers: its first and last day, one currency or None for all, and the page."""
 
-    group_by: GroupBy
     first: date
     last: date
     currency: str | None
@@ -42,7 +40,13 @@ class ReportQuery(TypedDict):
     cursor: str | None
 
 
-async def _report_query(
+class ReportQuery(ReportPeriod):
+    """What a report is about, and its grouping."""
+
+    group_by: GroupBy
+
+
+async def _period(
     services: ServicesOf,
     as_of: AsOf,
     first: Annotated[Day, Query(alias="from")] = None,
@@ -50,24 +54,29 @@ async def _report_query(
     currency: Annotated[
         str | None, Query(pattern="^[A-Z]{3}$", description="Only amounts in this currency.")
     ] = None,
-    group_by: GroupBy = "day",
     limit: Limit = MAX_LIMIT,
     cursor: Cursor = None,
-) -> ReportQuery:
+) -> ReportPeriod:
     last = last or (await now_of(services, as_of)).date()
     first = first or last - DEFAULT_PERIOD
     if first > last:
         raise Invalid("invalid_period", "the first day comes after the last")
     if currency is not None:
         check_currency(currency)
-    return ReportQuery(
-        group_by=group_by, first=first, last=last, currency=currency, limit=limit, cursor=cursor
-    )
+    return ReportPeriod(first=first, last=last, currency=currency, limit=limit, cursor=cursor)
+
+
+Period = Annotated[ReportPeriod, Depends(_period)]
+"""The requested period, by default the last 30 days; with `as_of`, those before. Raises
+Invalid("invalid_period")."""
+
+
+async def _report_query(period: Period, group_by: GroupBy = "day") -> ReportQuery:
+    return ReportQuery(**period, group_by=group_by)
 
 
 Report = Annotated[ReportQuery, Depends(_report_query)]
-"""The requested report, by default of the last 30 days; with `as_of`, of those before. Raises
-Invalid("invalid_period")."""
+"""The requested report. Raises as `Period`."""
 
 
 # -- sales -----------------------------------------------------------------------------------------
