@@ -22,10 +22,6 @@ numbers."""
 HIDDEN = "(shown in your account)"
 MAILED = "(only in the mail)"
 
-SECRET_PARAMS = frozenset({"token", "link"})
-"""Parameters that prove who reads the mail, and are shown nowhere else: others may be logged in to
-the account."""
-
 OPTIONAL = frozenset({"name", "detail"})
 """Typed parameters that a text can do without."""
 
@@ -41,12 +37,9 @@ def for_unverified(params: Params) -> Params:
 
 
 def for_account(params: Params) -> Params:
-    """The parameters for showing a notification in its person's account, without secrets."""
-    return {
-        name: MAILED if name in SECRET_PARAMS else text
-        for name, text in params.items()
-        if name != "link"
-    }
+    """The parameters for showing a notification in its person's account, without what proves who
+    reads the mail: others may be logged in."""
+    return {**{name: text for name, text in params.items() if name != "link"}, "token": MAILED}
 
 
 MAX_SUBJECT = 150

@@ -37,6 +37,10 @@ from queries import webhook_endpoints as webhooks
 from queries.paging import MAX_LIMIT, Page
 from queries.read_models import QueryResult, ReadModels
 
+SECRET_PARAMS = frozenset({"token", "link"})
+"""Fields of a mail that prove who reads it. Its owner does not need them in an export, and others
+could misuse them."""
+
 SECRET_FIELDS = frozenset({"password_hash", "email_digest"})
 """Fields of an account's events that help whoever guesses passwords or addresses."""
 

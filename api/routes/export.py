@@ -16,10 +16,9 @@ from api.reading import LogPosition, PresentReads
 from api.services import Services, ServicesOf
 from commands.aggregates import NOTIFICATION, ORDER, USER
 from domain.ledger import receivable_account, seller_account
-from domain.notification_texts import SECRET_PARAMS
 from eventstore.log import whole_stream
 from queries import exports
-from queries.exports import SECRET_FIELDS, Export
+from queries.exports import SECRET_FIELDS, SECRET_PARAMS, Export
 
 router = APIRouter(prefix="/api/v1", tags=["identity"])
 

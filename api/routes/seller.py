@@ -13,8 +13,8 @@ from api.answers import page_answer
 from api.auth import Seller
 from api.fields import Answer, Page, Time
 from api.reading import Cursor, Limit, Reads
-from api.routes.analytics import Period, SalesOfDay, SalesOfGame, Totals
 from api.services import ServicesOf
+from api.views.reports import Period, SalesOfDay, SalesOfGame, Totals
 from queries import sales as sales_query
 from queries.seller_sales import seller_sales
 

@@ -9,7 +9,6 @@ from uuid import UUID
 
 import msgspec
 
-from domain.notification_texts import SECRET_PARAMS
 from eventstore.database.release import RELEASE
 from eventstore.decoding import Raw, persons_in, raw_rows
 from eventstore.pages import COLUMNS
@@ -36,7 +35,7 @@ from queries.bundles.contents import (
     tables_of,
 )
 from queries.bundles.summary import summary
-from queries.exports import SECRET_FIELDS
+from queries.exports import SECRET_FIELDS, SECRET_PARAMS
 from queries.trace.flow import NothingToTrace, flow_of
 
 
