@@ -70,7 +70,7 @@ ENDS_WITH_ANOTHER = {
 """Ends, or is emptied, with something that is registered."""
 
 SAYS_NOTHING_OF_THE_LOG = {
-    "adapters.payments.simulator.webhooks.NoticeSender",  # another program
+    "adapters.notices.sender.NoticeSender",  # another program
     "adapters.queues.postgres_listener.JobListener",  # consumers, which ask the database
     "api.arguments.Plan",  # of an endpoint
     "api.idempotency.StoredAnswers",  # requests under way

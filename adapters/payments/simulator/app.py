@@ -22,13 +22,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from adapters.direct_route import DirectRoute
+from adapters.notices.background import repeat
+from adapters.notices.sender import NoticeSender
 from adapters.payments.simulator import pages
-from adapters.payments.simulator.background import repeat
 from adapters.payments.simulator.cards import TestMethod
 from adapters.payments.simulator.intents import ApiError, PaymentIntent
 from adapters.payments.simulator.processor import Processor
 from adapters.payments.simulator.store import ProviderStore
-from adapters.payments.simulator.webhooks import NoticeSender
 from domain.money import LARGEST_CENTS
 
 Amount = Annotated[int, Field(gt=0, le=LARGEST_CENTS, strict=True)]
@@ -312,8 +312,9 @@ def create_app(
             sender = NoticeSender(
                 store,
                 processor.webhook_queued,
-                webhook_url,
+                "Stripe-Signature",
                 webhook_secret,
+                lambda _: webhook_url,
                 timeout_seconds=webhook_timeout_seconds,
                 retry_seconds=webhook_retry_seconds,
                 give_up_seconds=webhook_give_up_seconds,

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from msgspec import Struct, json
 
+from adapters.notices.background import Alarm
 from adapters.payments.simulator import intents
-from adapters.payments.simulator.background import Alarm
 from adapters.payments.simulator.cards import TestMethod
 from adapters.payments.simulator.intents import (
     ApiError,

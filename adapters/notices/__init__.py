@@ -1,0 +1,1 @@
+"""The signed notices of simulated services, kept until their receiver accepts them."""
