@@ -166,6 +166,7 @@ for command in (
     processes.worker,
     processes.provider,
     processes.fiscal,
+    processes.carrier,
     processes.relay,
     processes.mirror,
 ):

@@ -20,7 +20,8 @@ MASTER_KEY_FILE = "master.key"
 
 _MARKS = {
     *("run.lock", "servers.json", "postgres.lock", PASSWORD_FILE, MASTER_KEY_FILE),
-    *("provider.sqlite3", "fiscal.sqlite3", "provider-port.txt", "fiscal-port.txt"),
+    *("provider.sqlite3", "fiscal.sqlite3", "carrier.sqlite3"),
+    *("provider-port.txt", "fiscal-port.txt", "carrier-port.txt"),
 }
 """Files that only an instance creates."""
 

@@ -93,6 +93,10 @@ def run(settings: Settings) -> int:
                         settings.fiscal_port
                         or _kept_port(settings, "fiscal", beside(settings.port, 2000))
                     ),
+                    "carrier_port": (
+                        settings.carrier_port
+                        or _kept_port(settings, "carrier", beside(settings.port, 3000))
+                    ),
                 }
             )
             environment = _environment(settings, url)
@@ -195,7 +199,12 @@ def _only_instance(home: Path) -> Iterator[None]:
 
 def _check_ports(settings: Settings) -> None:
     check_port(settings.host, settings.port, "LUDOTECA_PORT")
-    for command, port in (("provider", settings.provider_port), ("fiscal", settings.fiscal_port)):
+    ports = {
+        "provider": settings.provider_port,
+        "fiscal": settings.fiscal_port,
+        "carrier": settings.carrier_port,
+    }
+    for command, port in ports.items():
         if port and command in _commands(settings):
             check_port(settings.provider_host, port, f"LUDOTECA_{command.upper()}_PORT")
 
@@ -216,6 +225,8 @@ def _commands(settings: Settings) -> list[str]:
         commands.insert(0, "provider")
     if not settings.fiscal_url:
         commands.insert(0, "fiscal")
+    if settings.carrier_is_simulated:
+        commands.insert(0, "carrier")
     if settings.relayed:
         commands.append("relay")
     return commands
@@ -246,6 +257,7 @@ def _environment(settings: Settings, url: str) -> dict[str, str]:
         "LUDOTECA_DATABASE_URL": pooler_url(settings) or url,
         "LUDOTECA_PROVIDER_PORT": str(settings.provider_port),
         "LUDOTECA_FISCAL_PORT": str(settings.fiscal_port),
+        "LUDOTECA_CARRIER_PORT": str(settings.carrier_port),
         **(
             {}
             if (file := key_file(settings)) is None
@@ -381,6 +393,11 @@ def _welcome(settings: Settings, first: FirstStart, down: list[str]) -> str:
         f"    shop         {base}{SEARCH}",
         f"    API docs     {base}/docs",
         f"    health       {base}/health/ready",
+        *(
+            [f"    parcels      {settings.carrier_address}"]
+            if settings.carrier_is_simulated
+            else []
+        ),
         f"    admin login  {settings.admin_email}  {first.admin_password or known}",
         f"    data         {settings.home}",
         *(

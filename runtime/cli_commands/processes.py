@@ -24,9 +24,9 @@ def run() -> None:
     ready.
 
     Starts a PostgreSQL of its own in LUDOTECA_HOME (unless LUDOTECA_DATABASE_URL names one), and as
-    separate processes the API, the projector, the worker, the simulated payment provider and the
-    simulated fiscal operator; with LUDOTECA_RABBITMQ_URL or LUDOTECA_KAFKA_URL also the relay, with
-    LUDOTECA_KURRENTDB_URL the mirror. To use several cores, set LUDOTECA_API_PROCESSES,
+    separate processes the API, the projector, the worker, and the simulated payment provider,
+    fiscal operator and carrier; with LUDOTECA_RABBITMQ_URL or LUDOTECA_KAFKA_URL also the relay,
+    with LUDOTECA_KURRENTDB_URL the mirror. To use several cores, set LUDOTECA_API_PROCESSES,
     LUDOTECA_WORKER_PROCESSES and LUDOTECA_PROJECTOR_PROCESSES.
 
     [bold]Examples[/bold]
@@ -122,6 +122,22 @@ def fiscal() -> None:
     check_port(settings.provider_host, settings.fiscal_listens_on, "LUDOTECA_FISCAL_PORT")
     open_home(settings.home)
     run_until_stopped(serve_fiscal(settings))
+
+
+def carrier() -> None:
+    """Serve the simulated carrier, with its page to move parcels and its signed notices.
+
+    [bold]Example[/bold]
+      LUDOTECA_DATABASE_URL=postgresql://… LUDOTECA_CARRIER_PORT=11000 ludoteca carrier
+    """
+    settings, _ = _prepared(
+        "carrier",
+        lambda found: (found.provider_host, found.carrier_listens_on, "LUDOTECA_CARRIER_PORT"),
+    )
+    from runtime.processes.running import run_until_stopped
+    from runtime.processes.servers import serve_carrier
+
+    run_until_stopped(serve_carrier(settings))
 
 
 def relay() -> None:

@@ -1,4 +1,4 @@
-"""The HTTP servers: the gateway, the simulated payment provider, the simulated fiscal operator."""
+"""The HTTP servers: the gateway; the simulated payment provider, fiscal operator and carrier."""
 
 import asyncio
 import logging
@@ -12,7 +12,13 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from api.siblings import Siblings
 from eventstore.consumers.reactor_runner import register_reactors
+from eventstore.database.postgres import is_away
 from kit.tls import Renewed, Trust
+from projections.models.shipments import Shipment
+from queries.paging import MAX_LIMIT
+from queries.positions import ReadModelBehind
+from queries.read_models import ReadModels
+from queries.shipments import shipments
 from runtime.certificates import ServerCertificate
 from runtime.listening import bound_sockets
 from runtime.processes.connections import Limits, bounded, refusal
@@ -31,6 +37,10 @@ WEBHOOK_DELAY_SECONDS = 0.25
 """How long after a change the simulated provider tells of it. Real ones send notices from a queue,
 so that the answer mostly comes first; but none promises that, and tests have it the other way, too.
 """
+
+
+MAX_PARCELS = 2_000
+"""How many parcels the simulated carrier knows of."""
 
 
 async def serve_api(settings: Settings, siblings: Siblings | None = None) -> None:
@@ -93,16 +103,15 @@ async def serve_provider(settings: Settings) -> None:
             settings.provider_public_url or settings.provider_address,
             webhook_delay_seconds=WEBHOOK_DELAY_SECONDS,
             api_key=core.secrets.provider_key if settings.provider_is_published else "",
-            webhook_tls=_webhook_tls(settings),
+            webhook_tls=_notices_tls(settings, settings.payment_webhook_url),
         )
     config = config_of(app, settings.provider_host, settings.provider_listens_on)
     await _serve(GracefulServer(config))
 
 
-def _webhook_tls(settings: Settings) -> Callable[[], ssl.SSLContext]:
-    """Whom the simulated provider trusts: this instance's own certificate, or that of the API that
-    is set."""
-    if settings.tls_cert and not settings.payment_webhook_url:
+def _notices_tls(settings: Settings, url: str) -> Callable[[], ssl.SSLContext]:
+    """Whom a simulator trusts: this instance's own certificate, or that of the API that is set."""
+    if settings.tls_cert and not url:
         return Renewed(settings.tls_cert).context
     trust = Trust(settings.tls_ca)
     return lambda: trust.context
@@ -118,6 +127,54 @@ async def serve_fiscal(settings: Settings) -> None:
         app = create_app(settings.home / "fiscal.sqlite3", public_url, key)
     config = config_of(app, settings.provider_host, settings.fiscal_listens_on)
     await _serve(GracefulServer(config))
+
+
+async def serve_carrier(settings: Settings) -> None:
+    """Serve the simulated carrier. It looks sellers' parcels up in the shop's database; a real one
+    would be told of them."""
+    from adapters.carrier.simulator import Parcel, ShopAway, create_app
+
+    async with open_core(settings) as core:
+        reads = ReadModels(core.log.pool)
+
+        async def in_transit() -> list[Parcel]:
+            try:
+                found = await _in_transit(reads.reaching(await core.log.head()))
+            except Exception as error:
+                if isinstance(error, ReadModelBehind) or is_away(error):
+                    raise ShopAway("the shop's database does not answer; try again") from error
+                raise
+            return [
+                Parcel(
+                    each.shipment_id,
+                    each.carrier or "",
+                    each.tracking_number or "",
+                    each.shipped_at or each.updated_at,
+                )
+                for each in found
+            ]
+
+        app = create_app(
+            settings.home / "carrier.sqlite3",
+            settings.carrier_shop_url.rstrip("/") or settings.local_url,
+            core.secrets.carrier[0],
+            in_transit,
+            tls=_notices_tls(settings, settings.carrier_shop_url),
+        )
+        config = config_of(app, settings.provider_host, settings.carrier_listens_on)
+        await _serve(GracefulServer(config))
+
+
+async def _in_transit(reads: ReadModels) -> list[Shipment]:
+    """The shipments that were handed over last."""
+    found: list[Shipment] = []
+    cursor: str | None = None
+    while len(found) < MAX_PARCELS:
+        page = (await shipments(reads, status="SHIPPED", limit=MAX_LIMIT, cursor=cursor)).value
+        found += page.items
+        if (cursor := page.next_cursor) is None:
+            break
+    return found
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -55,6 +55,16 @@ class PaymentSettings(ListeningSettings):
         (),
         description="Secrets of the parcel carrier's webhook, comma separated (several while rotating). Empty: one is made.",
     )
+    carrier_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port of the simulated carrier, which runs without LUDOTECA_CARRIER_WEBHOOK_SECRETS. 0: PORT + 3000, or a free one.",
+    )
+    carrier_shop_url: str = Field(
+        "",
+        description="The API to which the simulated carrier sends its notices. Empty: this instance's.",
+    )
     fiscal_url: str = Field(
         "", description="The fiscal operator's API. Empty: the simulated one that `run` starts."
     )
@@ -89,7 +99,12 @@ class PaymentSettings(ListeningSettings):
         return split(value)
 
     @field_validator(
-        "stripe_api_base", "provider_url", "provider_public_url", "fiscal_url", "fiscal_public_url"
+        "stripe_api_base",
+        "provider_url",
+        "provider_public_url",
+        "carrier_shop_url",
+        "fiscal_url",
+        "fiscal_public_url",
     )
     @classmethod
     def _base_addresses(cls, value: str) -> str:
@@ -125,8 +140,8 @@ class PaymentSettings(ListeningSettings):
 
     @property
     def provider_host(self) -> str:
-        """The address that the simulated payment provider and fiscal operator listen on. Only this
-        machine needs to reach them, unless the API listens on all addresses."""
+        """The address that the simulators listen on. Only this machine needs to reach them, unless
+        the API listens on all addresses."""
         return self.host if is_wildcard(self.host) else "127.0.0.1"
 
     @property
@@ -157,6 +172,21 @@ class PaymentSettings(ListeningSettings):
     def fiscal_listens_on(self) -> int:
         """The port of the simulated fiscal operator when it runs on its own."""
         return urlsplit(self.fiscal_address).port or beside(self.port, 2000)
+
+    @property
+    def carrier_is_simulated(self) -> bool:
+        """Whether parcels go by the simulated carrier: a real one shares a secret with the shop."""
+        return not self.carrier_webhook_secrets
+
+    @property
+    def carrier_listens_on(self) -> int:
+        """The port of the simulated carrier."""
+        return self.carrier_port or beside(self.port, 3000)
+
+    @property
+    def carrier_address(self) -> str:
+        """The simulated carrier's page."""
+        return http_url(self.provider_host, self.carrier_listens_on)
 
     @property
     def webhook_url(self) -> str:

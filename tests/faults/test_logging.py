@@ -252,7 +252,7 @@ def kurrentdb_url() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "kind", ["api", "projector", "worker", "provider", "fiscal", "relay", "mirror"]
+    "kind", ["api", "projector", "worker", "provider", "fiscal", "carrier", "relay", "mirror"]
 )
 def test_each_process_starts_works_and_ends_although_nobody_reads_it(
     kind: str, unread: int, database: str, rabbitmq_url: str, kurrentdb_url: str, tmp_path: Path
@@ -266,8 +266,14 @@ def test_each_process_starts_works_and_ends_although_nobody_reads_it(
         "LUDOTECA_PORT": str(free_port()),
         "LUDOTECA_PROVIDER_PORT": (provider := str(free_port())),
         "LUDOTECA_FISCAL_PORT": (fiscal := str(free_port())),
+        "LUDOTECA_CARRIER_PORT": (carrier := str(free_port())),
     }
-    ports = {"api": own["LUDOTECA_PORT"], "provider": provider, "fiscal": fiscal}
+    ports = {
+        "api": own["LUDOTECA_PORT"],
+        "provider": provider,
+        "fiscal": fiscal,
+        "carrier": carrier,
+    }
     others = {name: value for name, value in os.environ.items() if not name.startswith("LUDOTECA_")}
     command = [sys.executable, "-m", "runtime.cli", kind]
     process = subprocess.Popen(command, env=others | own, stdout=unread, stderr=unread)

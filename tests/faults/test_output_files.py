@@ -51,7 +51,10 @@ COMMANDS = list(commands(get_command(app)))
 
 DAEMONS = {
     (name,)
-    for name in ("run", "api", "projector", "worker", "provider", "fiscal", "relay", "mirror")
+    for name in (
+        *("run", "api", "projector", "worker", "relay", "mirror"),
+        *("provider", "fiscal", "carrier"),
+    )
 }
 """These run on, whether somebody reads their output or not: tests/faults/test_logging.py."""
 

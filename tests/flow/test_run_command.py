@@ -24,7 +24,7 @@ from tests.support.processes.supervised import (
 )
 from tests.support.servers.shared import free_port
 
-PROCESSES = {"postgres", "provider", "fiscal", "api", "projector", "worker"}
+PROCESSES = {"postgres", "provider", "fiscal", "carrier", "api", "projector", "worker"}
 
 
 @pytest.fixture(scope="module")

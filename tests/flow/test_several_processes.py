@@ -99,7 +99,7 @@ def buy_surely(buyer: Person, game: str) -> str:
 
 
 def test_each_process_runs_and_is_named_in_the_log(several: Run) -> None:
-    assert several.children().keys() == {"provider", "fiscal", *SEVERAL}
+    assert several.children().keys() == {"provider", "fiscal", "carrier", *SEVERAL}
     for name in ("api.1", "api.2"):
         assert f"process={name}" in several.output
 

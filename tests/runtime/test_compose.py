@@ -36,7 +36,7 @@ def ours(compose: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_process_of_the_program_has_a_service(ours: dict[str, Any]) -> None:
     commands = {service["command"][0] for service in ours.values()}
-    assert commands >= {"api", "projector", "worker", "provider", "fiscal", "relay"}
+    assert commands >= {"api", "projector", "worker", "provider", "fiscal", "carrier", "relay"}
 
 
 def test_every_service_of_ours_runs_a_command_that_there_is(ours: dict[str, Any]) -> None:
@@ -69,6 +69,7 @@ def test_servers_are_reached_where_they_are(compose: dict[str, Any], ours: dict[
             "ELASTICSEARCH_URL",
             "PROVIDER_URL",
             "PAYMENT_WEBHOOK_URL",
+            "CARRIER_SHOP_URL",
             "FISCAL_URL",
         ):
             value = _filled_in(service["environment"][f"LUDOTECA_{variable}"])
