@@ -26,3 +26,9 @@ def test_the_simulated_provider_runs_only_where_it_takes_the_money() -> None:
         payment_provider="stripe", stripe_api_key="sk_test_123", payment_webhook_secrets="whsec_1"
     )
     assert "provider" not in _commands(stripe)
+
+
+def test_the_simulated_carrier_runs_unless_a_real_one_shares_a_secret() -> None:
+    assert "carrier" in _commands(Settings())
+    assert "carrier" not in _commands(Settings(carrier_webhook_secrets="whsec_1"))
+    assert Settings(port=9000).carrier_address == "http://127.0.0.1:12000"

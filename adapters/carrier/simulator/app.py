@@ -106,8 +106,9 @@ async def deliver(
     accept: Annotated[str, Header(max_length=1000)] = "",
 ) -> Response:
     """Deliver a parcel, and tell the shop. Repeats tell it again of the first delivery."""
-    at = (body and body.delivered_at) or datetime.now(UTC)
-    if at > datetime.now(UTC):
+    now = datetime.now(UTC)
+    at = now if body is None or body.delivered_at is None else body.delivered_at
+    if at > now:
         raise HTTPException(422, "delivered_at is in the future")
     found = await carrier.deliver(tracking_number, at)
     if not found:
