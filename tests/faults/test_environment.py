@@ -251,7 +251,8 @@ def test_what_cannot_be_started_ends_with_one_line_and_exit_code_3(
 
 
 @pytest.mark.parametrize(
-    ("command", "setting"), [("api", ""), ("provider", "PROVIDER_"), ("fiscal", "FISCAL_")]
+    ("command", "setting"),
+    [("api", ""), ("provider", "PROVIDER_"), ("fiscal", "FISCAL_"), ("carrier", "CARRIER_")],
 )
 def test_a_server_that_cannot_listen_says_so_in_one_line(
     ludoteca: Ludoteca, shop: Shop, monkeypatch: pytest.MonkeyPatch, command: str, setting: str

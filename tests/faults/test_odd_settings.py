@@ -225,12 +225,20 @@ def test_a_database_of_several_hosts_is_shown_without_its_passwords(
 def test_simulators_have_a_port_whatever_the_apis_is() -> None:
     for port in (1, 8000, 64_535, 64_536, 65_535):
         settings = Settings(
-            port=port, provider_url="", fiscal_url="", provider_port=0, fiscal_port=0
+            port=port,
+            provider_url="",
+            fiscal_url="",
+            provider_port=0,
+            fiscal_port=0,
+            carrier_port=0,
         )
-        ports = {
-            httpx.URL(url).port for url in (settings.provider_address, settings.fiscal_address)
-        }
-        assert len(ports | {port}) == 3
+        addresses = (
+            settings.provider_address,
+            settings.fiscal_address,
+            settings.carrier_address,
+        )
+        ports = {httpx.URL(url).port for url in addresses}
+        assert len(ports | {port}) == 4
         assert all(0 < each < 65_536 for each in ports if each)
 
 
