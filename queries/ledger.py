@@ -84,8 +84,8 @@ _TRANSACTIONS = ListQuery(
     """
 SELECT e.ledger_transaction_id, e.cause_event_id, e.order_id, e.payment_id, e.transaction_id,
     e.position, e.at, (
-        SELECT json_agg(each ORDER BY each.number) FROM @ledger_entries each
-        WHERE each.ledger_transaction_id = e.ledger_transaction_id
+        SELECT json_agg(posted ORDER BY posted.number) FROM @ledger_entries posted
+        WHERE posted.ledger_transaction_id = e.ledger_transaction_id
     ) AS entries
 FROM @ledger_entries e WHERE e.number = 0""",
 )
