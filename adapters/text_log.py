@@ -8,6 +8,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from kit.log_context import request_ids
+
 logger = logging.getLogger(__name__)
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -28,10 +30,11 @@ class FileTextLog:
             self._opened()
 
     def write(self, step: str, **ids: object) -> None:
-        """Write `2026-01-01T00:00:00.000Z step key=value …`, with control characters escaped. A
-        full disk stops no payment."""
+        """Write `2026-01-01T00:00:00.000Z step key=value …`, with control characters escaped, and
+        the ids of the request that led here. A full disk stops no payment."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        pairs = (f"{name}={_quoted(str(value))}" for name, value in ids.items())
+        named = {**ids, **request_ids()}
+        pairs = (f"{name}={_quoted(str(value))}" for name, value in named.items())
         line = one_line(" ".join((at, step, *pairs))) + "\n"
         try:
             with self._writing:

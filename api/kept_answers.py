@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from api.answers import Content, respond
 from kit.clock import Clock
+from kit.metrics import count_lookup
 from queries.game_tail import GameTail, Since
 from queries.read_models import ReadModels
 
@@ -64,6 +65,7 @@ class KeptAnswers:
             return respond(request, content, position)
         url = _Url(request.scope["path"], request.scope["query_string"])
         found = self._find(url, reads.at_least)
+        count_lookup("answers", hit=found is not None)
         if found is not None:
             return respond(request, *found)
         since = self._tail.settled()

@@ -31,6 +31,7 @@ from eventstore.repository import Repository
 from eventstore.turns import Turn
 from eventstore.unit_of_work import ALL_STREAMS, UnitOfWork
 from kit.cancellation import cancellations, stop_if_cancelled
+from kit.metrics import REPEATED_DECISIONS
 
 R = TypeVar("R")
 
@@ -92,6 +93,7 @@ async def decide(
                 lost = not isinstance(conflict, PredecessorFailed)
                 outdated = conflict.moved or (ALL_STREAMS if lost else ())
                 conflicts += lost
+                REPEATED_DECISIONS.labels("conflict" if lost else "predecessor_failed").inc()
                 if losing_since is None:
                     losing_since = monotonic()
                 if conflicts == ATTEMPTS or monotonic() >= losing_since + LOSING_SECONDS:

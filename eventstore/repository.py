@@ -25,6 +25,7 @@ from eventstore.log import Log, Recorded, pages_of
 from eventstore.snapshots import Snapshots
 from eventstore.states_ahead import StatesAhead
 from eventstore.turns import Turns
+from kit.metrics import count_lookup
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Repository:
         """
         generation, amendments = self.log.history.generation, self.log.amendments.now
         found = self._cache.get(stream_id)
+        count_lookup("states", hit=found is not None)
         if found is not None and found.kind != aggregate.kind:
             return (await self.log.versions([stream_id]))[0], None, False
         if found is not None and not fresh:

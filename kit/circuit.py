@@ -12,6 +12,7 @@ from purgatory.domain.messages.events import ContextChanged
 from purgatory.domain.model import OpenedState
 
 from kit.cancellation import NEEDLESS
+from kit.metrics import CIRCUIT_OPEN, timed_call
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Circuit:
         self._breakers.add_listener(self._take_note)
         self._away = False
         self._tried_until = 0.0
+        CIRCUIT_OPEN.labels(name).set(0)
 
     @asynccontextmanager
     async def calling(self) -> AsyncIterator[Call]:
@@ -76,7 +78,8 @@ class Circuit:
                 await stack.enter_async_context(breaker)
                 call = Call()
                 try:
-                    yield call
+                    with timed_call(self._name):
+                        yield call
                 except asyncio.CancelledError as error:
                     call.asked = call.asked and NEEDLESS not in error.args
                     raise
@@ -97,9 +100,11 @@ class Circuit:
             return
         if event.state == "opened" and not self._away:
             self._away = True
+            CIRCUIT_OPEN.labels(name).set(1)
             logger.warning(
                 "%s is away: left alone, and tried every %s seconds", name, self._open_seconds
             )
         elif event.state == "closed" and self._away:
             self._away = False
+            CIRCUIT_OPEN.labels(name).set(0)
             logger.warning("%s is back", name)

@@ -3,6 +3,7 @@ LUDOTECA_HOME."""
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import psycopg
@@ -33,12 +34,14 @@ FILES = ("tls_ca", "master_key_file")
 """Settings that name files which are needed to use them."""
 
 
-def remember_servers(settings: Settings) -> None:
+def remember_servers(settings: Settings, metrics: Mapping[str, str] | None = None) -> None:
     """Write this instance's servers to HOME, so that commands find them without the same
-    environment. Only the owner can read the file, as URLs contain passwords."""
+    environment, and where each process shows its `metrics`. Only the owner can read the file, as
+    URLs contain passwords."""
     path = _servers_file(settings)
     urls = {name: getattr(settings, name).get_secret_value() for name in SERVERS}
-    noted = {**urls, **{name: getattr(settings, name) for name in FILES}}
+    files = {name: getattr(settings, name) for name in FILES}
+    noted = {**urls, **files, "metrics": metrics or {}}
     descriptor = os.open(path.with_suffix(".new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(noted, file, indent=2)

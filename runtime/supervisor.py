@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -25,7 +25,7 @@ from eventstore.log import LogUnavailable
 from kit.tls import pinned
 from runtime.bootstrap import FirstStart, prepare
 from runtime.certificates import check_certificate
-from runtime.children import Child
+from runtime.children import Child, numbered
 from runtime.connection_count import connections_needed, warn_of_too_few
 from runtime.home import open_home
 from runtime.instance import (
@@ -36,6 +36,7 @@ from runtime.instance import (
     running_database_url,
 )
 from runtime.listening import bind, check_port, is_free
+from runtime.metrics_ports import metrics_ports, metrics_urls
 from runtime.migrate import prepare_database
 from runtime.processes.siblings import all_serve, create_shared
 from runtime.settings import Settings
@@ -77,37 +78,24 @@ def run(settings: Settings) -> int:
             stack.enter_context(_only_instance(settings.home))
             _check_ports(settings)
             check_certificate(settings)
-            remember_servers(settings)
+            settings = _with_ports(settings)
+            ports = metrics_ports(settings, _measured(settings))
+            remember_servers(settings, metrics_urls(settings, ports))
             postgres = stack.enter_context(_embedded(settings)) if settings.embedded else None
             url = postgres.url if postgres else running_database_url(settings)
             prepare_database(url, settings)
             check_log_of_record(settings, url)
             warn_of_too_few(url, settings)
-            settings = settings.model_copy(
-                update={
-                    "provider_port": (
-                        settings.provider_port
-                        or _kept_port(settings, "provider", beside(settings.port, 1000))
-                    ),
-                    "fiscal_port": (
-                        settings.fiscal_port
-                        or _kept_port(settings, "fiscal", beside(settings.port, 2000))
-                    ),
-                    "carrier_port": (
-                        settings.carrier_port
-                        or _kept_port(settings, "carrier", beside(settings.port, 3000))
-                    ),
-                }
-            )
             environment = _environment(settings, url)
         # what is appended, also to prepare a new shop, waits for the mirror
-        children = [Child(MIRROR, environment)] if settings.mirrored else []
+        mirror = [(MIRROR, 0)] if settings.mirrored else []
+        children = list(_started(mirror, environment, ports))
         stopping.children = children
         try:
             with stopping.interruptible():
                 first = _prepare(settings, url, children)
             memory = create_shared(settings.api_processes) if settings.api_processes > 1 else None
-            children += _children(settings, environment, memory)
+            children += _started(_processes(settings), environment, ports, memory)
             down = _await_open(settings, postgres, children, stopping, memory)
             if not stopping.asked:
                 print(_welcome(settings, first, down), flush=True)
@@ -209,6 +197,20 @@ def _check_ports(settings: Settings) -> None:
             check_port(settings.provider_host, port, f"LUDOTECA_{command.upper()}_PORT")
 
 
+def _with_ports(settings: Settings) -> Settings:
+    """The settings with the ports of the simulators."""
+    usual = {
+        "provider": beside(settings.port, 1000),
+        "fiscal": beside(settings.port, 2000),
+        "carrier": beside(settings.port, 3000),
+    }
+    ports = {
+        f"{server}_port": getattr(settings, f"{server}_port") or _kept_port(settings, server, port)
+        for server, port in usual.items()
+    }
+    return settings.model_copy(update=ports)
+
+
 def _kept_port(settings: Settings, server: str, usual: int) -> int:
     """The port of a simulator's pages. It is the same at every start, as open 3-D Secure links and
     receipts contain it."""
@@ -232,21 +234,41 @@ def _commands(settings: Settings) -> list[str]:
     return commands
 
 
-def _children(
-    settings: Settings, environment: Mapping[str, str], memory: int | None
-) -> Iterator[Child]:
-    """Start the processes. Those of which there are several have numbers; API processes share the
-    memory."""
+def _processes(settings: Settings) -> list[tuple[str, int]]:
+    """The command of each process, and its number if there are several of its kind, or else 0;
+    without the mirror."""
     several = {
         API: settings.api_processes,
         "projector": settings.projector_processes,
         "worker": settings.worker_processes,
     }
-    for command in _commands(settings):
-        count = several.get(command, 1)
-        for number in range(1, count + 1) if count > 1 else (0,):
-            shared = memory if command == API else None
-            yield Child(command, environment, number=number, memory=shared)
+    counts = [(command, several.get(command, 1)) for command in _commands(settings)]
+    return [
+        (command, number)
+        for command, count in counts
+        for number in (range(1, count + 1) if count > 1 else (0,))
+    ]
+
+
+def _measured(settings: Settings) -> list[str]:
+    """The names of the processes that show their metrics on ports of their own."""
+    mirror = [MIRROR] if settings.mirrored else []
+    return mirror + [numbered(*each) for each in _processes(settings) if each[0] != API]
+
+
+def _started(
+    processes: Iterable[tuple[str, int]],
+    environment: Mapping[str, str],
+    ports: Mapping[str, int],
+    memory: int | None = None,
+) -> Iterator[Child]:
+    """Start the processes, each with the port of its metrics. API processes share the memory."""
+    for command, number in processes:
+        if command == API:
+            yield Child(command, environment, number=number, memory=memory)
+        else:
+            port = {"LUDOTECA_METRICS_PORT": str(ports[numbered(command, number)])}
+            yield Child(command, {**environment, **port}, number=number)
 
 
 def _environment(settings: Settings, url: str) -> dict[str, str]:

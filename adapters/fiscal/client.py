@@ -12,6 +12,7 @@ import msgspec
 from adapters.answers import whole_body
 from commands.ports.fiscal import IssuedReceipt, KnownReceipt, OperatorRefused, OperatorUnavailable
 from kit.json_errors import JSON_ERRORS
+from kit.metrics import timed_call
 
 ACCEPTED = 202
 """HTTP's "accepted, but not completed" (RFC 9110, 15.3.3)."""
@@ -173,21 +174,22 @@ class HttpFiscalOperator:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=self._tls), timeout=self._timeout
             )
-        try:
-            async with self._session.request(
-                verb,
-                self._base_url + path,
-                json=body,
-                params=params,
-                headers={**self._headers, **(headers or {})},
-                allow_redirects=False,
-            ) as response:
-                status, answer = response.status, await whole_body(response)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise OperatorUnavailable(f"{verb} {path}: {error!r}") from error
-        if not 200 <= status < 300:
-            raise _failure(status, answer)
-        return status, answer
+        with timed_call("fiscal", OperatorRefused):
+            try:
+                async with self._session.request(
+                    verb,
+                    self._base_url + path,
+                    json=body,
+                    params=params,
+                    headers={**self._headers, **(headers or {})},
+                    allow_redirects=False,
+                ) as response:
+                    status, answer = response.status, await whole_body(response)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise OperatorUnavailable(f"{verb} {path}: {error!r}") from error
+            if not 200 <= status < 300:
+                raise _failure(status, answer)
+            return status, answer
 
 
 def _read(answer: bytes, type_: type[T]) -> T:

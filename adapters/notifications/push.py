@@ -21,6 +21,7 @@ import msgspec
 from adapters.notifications.folder import MessageFolder
 from commands.ports.notifications import Message, NotDelivered
 from kit.json_errors import JSON_ERRORS
+from kit.metrics import timed_call
 
 _NO_DEVICE = frozenset({404, 410})
 _LATER = frozenset({408, 429})
@@ -87,10 +88,11 @@ class PushGateway:
             "Idempotency-Key": str(message.notification_id),
         }
         try:
-            async with self._session.post(
-                self._url, data=to_json(message), headers=headers, allow_redirects=False
-            ) as response:
-                status, answer = response.status, await response.content.read(_ANSWER_BYTES)
+            with timed_call("push"):
+                async with self._session.post(
+                    self._url, data=to_json(message), headers=headers, allow_redirects=False
+                ) as response:
+                    status, answer = response.status, await response.content.read(_ANSWER_BYTES)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise NotDelivered("unreachable", type(error).__name__) from error
         if not 200 <= status < 300:

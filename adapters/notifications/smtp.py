@@ -16,6 +16,7 @@ from aiosmtplib import (
 
 from adapters.notifications.mail_message import to_mail
 from commands.ports.notifications import Message, NotDelivered
+from kit.metrics import timed_call
 
 START_TLS: dict[str, bool | None] = {"smtp": None, "smtp+starttls": True, "smtps": False}
 """By the URL's scheme: `smtp` encrypts when the server offers it, `smtp+starttls` requires it,
@@ -61,17 +62,18 @@ class SmtpMailer:
         url = self._url
         try:
             async with self._places:
-                _, answer = await aiosmtplib.send(
-                    mail,
-                    hostname=url.hostname,
-                    port=url.port,
-                    username=unquote(url.username) if url.username else None,
-                    password=unquote(url.password) if url.password else None,
-                    use_tls=url.scheme == "smtps",
-                    start_tls=START_TLS[url.scheme],
-                    tls_context=self._tls_context,
-                    timeout=self._timeout,
-                )
+                with timed_call("smtp", SMTPRecipientsRefused, SMTPResponseException):
+                    _, answer = await aiosmtplib.send(
+                        mail,
+                        hostname=url.hostname,
+                        port=url.port,
+                        username=unquote(url.username) if url.username else None,
+                        password=unquote(url.password) if url.password else None,
+                        use_tls=url.scheme == "smtps",
+                        start_tls=START_TLS[url.scheme],
+                        tls_context=self._tls_context,
+                        timeout=self._timeout,
+                    )
         except (SMTPException, OSError, ValueError) as error:
             raise _not_delivered(error, message) from error
         return _nameless(answer, message)

@@ -25,7 +25,14 @@ from adapters.payments.stripe_shapes import (
     read_notice,
 )
 from adapters.webhooks.signature import SignatureVerifier
-from commands.ports.payments import Intent, ProviderNotice, ProviderRefund, ProviderUnavailable
+from commands.ports.payments import (
+    Intent,
+    ProviderNotice,
+    ProviderRefund,
+    ProviderRefused,
+    ProviderUnavailable,
+)
+from kit.metrics import timed_call
 
 _CONNECTION_LOST = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
 """The connection broke, or a reused one was dead: worth another try at once, unlike a time-out."""
@@ -206,17 +213,18 @@ class SimulatedProvider:
             ) as response:
                 return response.status, await whole_body(response)
 
-        try:
+        with timed_call(self.name, ProviderRefused):
             try:
-                status, body = await once()
-            except _CONNECTION_LOST:
-                await asyncio.sleep(_PAUSE_SECONDS)
-                status, body = await once()
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise ProviderUnavailable(f"{verb} {path}: {error!r}") from error
-        if 200 <= status < 300:
-            return body
-        raise failure(f"{verb} {path}", status, body)
+                try:
+                    status, body = await once()
+                except _CONNECTION_LOST:
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                    status, body = await once()
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise ProviderUnavailable(f"{verb} {path}: {error!r}") from error
+            if 200 <= status < 300:
+                return body
+            raise failure(f"{verb} {path}", status, body)
 
 
 def _path(ref: str) -> str:

@@ -37,6 +37,7 @@ from commands.ports.payments import (
     ProviderUnavailable,
 )
 from commands.ports.signatures import InvalidSignature
+from kit.metrics import timed_call
 from kit.tls import USUAL, Trust
 
 _PAGE = 100
@@ -248,13 +249,14 @@ async def _intent(call: str, request: Awaitable[stripe.PaymentIntent]) -> Intent
 async def _answer(call: str, request: Awaitable[stripe.StripeObject]) -> str:
     """The answer as Stripe sent it. Raises ProviderUnavailable, ProviderRefused; stripe.CardError
     for a decline."""
-    try:
-        answer = await request
-    except stripe.CardError:
-        raise
-    except stripe.APIConnectionError as error:
-        raise ProviderUnavailable(f"{call}: {error.__cause__!r}") from error
-    except stripe.StripeError as error:
-        raise failure(call, error.http_status or 0, error.http_body or "") from error
+    with timed_call("stripe", ProviderRefused, stripe.CardError):
+        try:
+            answer = await request
+        except stripe.CardError:
+            raise
+        except stripe.APIConnectionError as error:
+            raise ProviderUnavailable(f"{call}: {error.__cause__!r}") from error
+        except stripe.StripeError as error:
+            raise failure(call, error.http_status or 0, error.http_body or "") from error
     assert answer.last_response is not None
     return answer.last_response.body

@@ -16,6 +16,7 @@ from adapters.public_http import AddressRefused, PublicClient
 from commands.ports.webhooks import WebhookMessage, WebhookUnsent
 from domain.errors import Invalid
 from domain.web_addresses import check_address, check_url
+from kit.metrics import timed_call
 
 RESOLVE_SECONDS = 3.0
 MAX_ANSWER_BYTES = 64 * 1024
@@ -50,11 +51,12 @@ class HttpWebhookSender(PublicClient):
         try:
             # the rules may have changed since
             check_url(message.url, private_allowed=self._private_allowed)
-            async with self._http.post(
-                message.url, data=message.body, headers=_headers(message), allow_redirects=False
-            ) as response:
-                await _drain(response)
-                return response.status
+            with timed_call("merchants"):
+                async with self._http.post(
+                    message.url, data=message.body, headers=_headers(message), allow_redirects=False
+                ) as response:
+                    await _drain(response)
+                    return response.status
         except Invalid as error:
             raise WebhookUnsent("address_refused") from error
         except TimeoutError as error:

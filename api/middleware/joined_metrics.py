@@ -2,6 +2,7 @@
 them is asked, it answers for all."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -28,20 +29,24 @@ Families = dict[str, Samples]
 _Shown = dict[str, list[tuple[str, dict[str, str], float, object, object, object]]]
 """Samples as prometheus_client has them: name, labels, value, and three that are not used."""
 
-_MESSAGE = msgspec.msgpack.Decoder(tuple[_Shown, _Shown])
-"""What a process takes over from those before it with its number, and its own."""
+_MESSAGE = msgspec.msgpack.Decoder(tuple[_Shown, _Shown, _Shown])
+"""The counters that a process takes over from those before it with its number, its own counters,
+and its gauges."""
 
 
 def _widest(values: Iterable[float]) -> float:
     return max(values, key=abs)
 
 
-_COUNTERS = frozenset(
-    {"ludoteca_http_requests", "ludoteca_http_request_seconds", "ludoteca_replica_queries"}
-)
+_COUNTERS = frozenset({"counter", "histogram"})
+"""Types of metrics that are added up."""
 
 _GAUGES: Mapping[str, Callable[[Iterable[float]], float]] = {
+    "ludoteca_http_requests_in_flight": sum,
     "ludoteca_live_sockets": sum,
+    "ludoteca_pool_connections": sum,
+    "ludoteca_pool_waiting": sum,
+    "ludoteca_circuit_open": max,
     "ludoteca_clock_steps": max,
     "ludoteca_clock_ahead_seconds": _widest,
     "ludoteca_replica_up": min,
@@ -61,77 +66,86 @@ class JoinedMetrics(Collector):
         self._registry = registry
         self._board = board
         self._number = number
-        self._before = _encoded(_families(board.read(number - 1)))
+        self._before = _encoded(_read(board.read(number - 1)).counters)
 
     def publish(self) -> None:
         """Show this process's metrics to the others. Only they take samples apart, and only when
         they are asked."""
-        own = {
-            metric.name: metric.samples
-            for metric in self._registry.collect()
-            if _is_joined(metric.name)
-        }
-        self._board.put(self._number - 1, msgspec.msgpack.encode((self._before, own)))
+        counters, gauges = {}, {}
+        for metric in self._registry.collect():
+            if _is_of_each(metric) or metric.name in _GAUGES:
+                gauges[metric.name] = metric.samples
+            elif metric.type in _COUNTERS:
+                counters[metric.name] = metric.samples
+        self._board.put(self._number - 1, msgspec.msgpack.encode((self._before, counters, gauges)))
 
     def collect(self) -> Iterator[Metric]:
         """The program's metrics."""
         self.publish()
         shown = [self._board.read(place) for place in range(self._board.places)]
-        everybody = [_families(message) for message in shown]
+        everybody = [_read(message) for message in shown]
         alive = {
-            number: families
-            for number, (message, families) in enumerate(zip(shown, everybody, strict=True), 1)
+            number: each.gauges
+            for number, (message, each) in enumerate(zip(shown, everybody, strict=True), 1)
             if message is not None and message.age < ALIVE_SECONDS
         }
         yield GaugeMetricFamily("ludoteca_api_processes", "API processes alive.", len(alive))
         for metric in self._registry.collect():
             name = metric.name
-            if name in _COUNTERS:
-                samples = _added(families.get(name, {}) for families in everybody)
-            elif name in _GAUGES:
-                samples = _joined([each.get(name, {}) for each in alive.values()], _GAUGES[name])
-            elif name.startswith(_OF_EACH):
+            if _is_of_each(metric):
                 samples = {
                     (sample, (*labels, ("process", f"api.{number}"))): value
-                    for number, families in alive.items()
-                    for (sample, labels), value in families.get(name, {}).items()
+                    for number, gauges in alive.items()
+                    for (sample, labels), value in gauges.get(name, {}).items()
                 }
+            elif name in _GAUGES:
+                samples = _joined([each.get(name, {}) for each in alive.values()], _GAUGES[name])
+            elif metric.type in _COUNTERS:
+                samples = _added(each.counters.get(name, {}) for each in everybody)
             else:
                 yield metric
                 continue
             yield _metric_of(metric, samples)
 
 
-def _is_joined(name: str) -> bool:
-    return name in _COUNTERS or name in _GAUGES or name.startswith(_OF_EACH)
+def _is_of_each(metric: Metric) -> bool:
+    return metric.name.startswith(_OF_EACH)
 
 
-def _families(message: Message | None) -> Families:
-    """What a process shows, with what it has taken over."""
+class _Read(NamedTuple):
+    """What a process shows: its counters with what it has taken over, and its gauges."""
+
+    counters: Families
+    gauges: Families
+
+
+def _read(message: Message | None) -> _Read:
     if message is None:
-        return {}
-    before, own = (
+        return _Read({}, {})
+    before, own, gauges = (
         {name: _samples(shown) for name, shown in part.items()}
         for part in _MESSAGE.decode(message.text)
     )
-    return {name: _added([before.get(name, {}), samples]) for name, samples in own.items()}
+    names = dict.fromkeys([*before, *own])
+    return _Read(
+        {name: _added([before.get(name, {}), own.get(name, {})]) for name in names}, gauges
+    )
 
 
 def _samples(shown: Iterable[tuple[str, dict[str, str], float, object, object, object]]) -> Samples:
     return {(name, tuple(labels.items())): value for name, labels, value, *_ in shown}
 
 
-def _encoded(families: Families) -> msgspec.Raw:
-    """The counters, to be shown again and again."""
-    counters = {
+def _encoded(counters: Families) -> msgspec.Raw:
+    """Counters, to be shown again and again."""
+    shown = {
         name: [
             (sample, dict(labels), value, None, None, None)
             for (sample, labels), value in samples.items()
         ]
-        for name, samples in families.items()
-        if name in _COUNTERS
+        for name, samples in counters.items()
     }
-    return msgspec.Raw(msgspec.msgpack.encode(counters))
+    return msgspec.Raw(msgspec.msgpack.encode(shown))
 
 
 def _added(of_processes: Iterable[Samples]) -> Samples:

@@ -4,25 +4,23 @@ import time
 from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.platform_collector import PlatformCollector
-from prometheus_client.process_collector import ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.middleware.joined_metrics import JoinedMetrics
+from api.middleware.request_log import log_request
 from api.siblings import Siblings
+from kit.metrics import CALL_BUCKETS, REGISTRY
 
-BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Metrics:
-    """The gateway's metrics, in a registry of their own; joined with those of the processes that
-    share its port, if there are any."""
+    """The gateway's metrics, in a registry of their own, with those of its process; joined with
+    those of the processes that share its port, if there are any."""
 
     def __init__(self, siblings: Siblings | None = None) -> None:
         self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
+        self.registry.register(REGISTRY)
         labels = ("method", "route", "status")
         self._requests = Counter(
             "ludoteca_http_requests", "Requests answered.", labels, registry=self.registry
@@ -31,7 +29,12 @@ class Metrics:
             "ludoteca_http_request_seconds",
             "Time from a request to the end of its answer.",
             labels[:2],
-            buckets=BUCKETS,
+            buckets=CALL_BUCKETS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "ludoteca_http_requests_in_flight",
+            "Requests that are being answered.",
             registry=self.registry,
         )
         self.sockets = Gauge("ludoteca_live_sockets", "Open WebSockets.", registry=self.registry)
@@ -160,7 +163,8 @@ class Metrics:
 
 
 class RequestMetrics:
-    """Middleware: counts and times requests by route. Paths are unbounded, so they are no label."""
+    """Middleware: counts, times and logs requests by route. Paths are unbounded, so they are no
+    label."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -169,24 +173,30 @@ class RequestMetrics:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        status, start, answered = 500, time.perf_counter(), False
+        status, start, answered, sent = 500, time.perf_counter(), False, 0
 
         def count() -> None:
             route = getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.count_request(scope["method"], route, status, time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            self._metrics.count_request(scope["method"], route, status, seconds)
+            log_request(scope, route, status, seconds, sent)
 
         async def send_noting_status(message: Message) -> None:
-            nonlocal status, answered
+            nonlocal status, answered, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
-            if message["type"] == "http.response.body" and not message.get("more_body"):
-                answered = True
-                count()  # now: there may be work to do after the answer
+            if message["type"] == "http.response.body":
+                sent += len(message.get("body", b""))
+                if not message.get("more_body"):
+                    answered = True
+                    count()  # now: there may be work to do after the answer
 
+        self._metrics.in_flight.inc()
         try:
             await self._app(scope, receive, send_noting_status)
         finally:
+            self._metrics.in_flight.dec()
             if not answered:
                 count()
         return None

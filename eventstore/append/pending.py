@@ -8,6 +8,7 @@ from os import urandom
 from uuid import UUID
 
 from eventstore.append import binary_arrays as pg
+from eventstore.append.counting import outcome_of
 from eventstore.chain import cause_in_bytes, digest_of, encoded_cause, encoded_time
 from eventstore.flight import Flight
 from eventstore.log import (
@@ -21,6 +22,7 @@ from eventstore.log import (
     StreamRead,
     TooLarge,
 )
+from kit.metrics import count_append, count_failed_append
 from kit.uuid7 import uuid7
 
 PROOF_BYTES = 8192
@@ -42,6 +44,7 @@ class Pending:
         "flight",
         "future",
         "leaves",
+        "names",
         "occurred_at",
         "once",
         "reads",
@@ -65,6 +68,7 @@ class Pending:
         self.once = once
         self.reads = reads
         self.event_ids: list[UUID] = []
+        self.names: list[str] = []  # of its events, in the order of the streams
         self.wires: list[bytes] = []  # each event as an element of an array of log.new_event_v4
         self.size = 0  # bytes of its events on the wire
         self.digests: list[bytes] = []
@@ -103,6 +107,7 @@ class Pending:
             event_id, wire_name = uuid7(), name.encode()
             head = (event_id.bytes, stream, version, wire_name, payload)
             self.event_ids.append(event_id)
+            self.names.append(name)
             self.digests.append(digest_of(*head, self._end))
             self.wires.append(wire := pg.new_event(*head, self._wire_end))
             self.size += len(wire)
@@ -131,6 +136,8 @@ class Pending:
 
     def landed(self, first: int, at: datetime) -> None:
         """Report success, with the position of the first event."""
+        if not self.is_over:
+            count_append(self.names)
         self.flight.land()
         if not self.future.done():
             self.future.set_result(
@@ -139,6 +146,8 @@ class Pending:
 
     def failed(self, error: Exception) -> None:
         """Report failure."""
+        if not self.is_over:
+            count_failed_append(outcome_of(error))
         self.flight.fail(error)
         if not self.future.done():
             self.future.set_exception(error)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from struct import Struct
+from time import monotonic
 from typing import Any
 
 import psycopg
@@ -27,6 +28,7 @@ from eventstore.log import (
     WrongKind,
 )
 from eventstore.precedence import CHANNEL, Precedence
+from kit.metrics import APPEND_BATCH_SIZE, APPEND_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -251,7 +253,10 @@ class Sender:
         all. Raises psycopg.Error."""
         self._listen_while_busy(pipeline, batch)
         wakes = b"\x01" if wake else b"\x00"
+        sent = monotonic()
         result = await pipeline.call([*arguments(batch, *self._types), wakes, *self._bounds(batch)])
+        APPEND_SECONDS.observe(monotonic() - sent)
+        APPEND_BATCH_SIZE.observe(len(batch))
         if not self._history.knows(pipeline.conn):
             raise psycopg.OperationalError(
                 "the log went back meanwhile: what is there now must be asked"

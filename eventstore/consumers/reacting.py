@@ -17,6 +17,8 @@ from eventstore.history import HistoryChanged
 from eventstore.log import AlreadyDone, Recorded
 from eventstore.postgres_log import PostgresLog
 from kit.cancellation import stop_if_cancelled
+from kit.log_context import about_request
+from kit.metrics import REACTION_RETRIES
 from kit.wording import described, kept
 
 logger = logging.getLogger(__name__)
@@ -139,9 +141,10 @@ class Reactions:
                     recorded.env.stream_id, recorded.env.position + 1
                 ):
                     return
-                error = await self._try(lead, recorded)
-                if error is not None:
-                    await self._quarantine(lead, recorded, error)
+                with about_request(recorded.env.correlation_id, recorded.env.traceparent):
+                    error = await self._try(lead, recorded)
+                    if error is not None:
+                        await self._quarantine(lead, recorded, error)
 
     async def _try(self, lead: Lead, recorded: Recorded) -> Exception | None:
         """React, with a few attempts. Returns the remaining error."""
@@ -158,6 +161,7 @@ class Reactions:
             except Exception as error:  # whatever fails, only this stream waits
                 if pause is None:
                     return error
+                REACTION_RETRIES.labels(lead.reactor.name).inc()
                 await asyncio.sleep(pause)
             else:
                 return None
@@ -173,6 +177,7 @@ class Reactions:
             except Exception as error:
                 if not is_away(error) and not isinstance(error, self._unavailable):
                     raise
+                REACTION_RETRIES.labels(lead.reactor.name).inc()
                 logger.warning("reactor %s waits for what it needs: %r", lead.reactor.name, error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, longest)

@@ -32,6 +32,7 @@ from eventstore.database.pooled import Makeshift, PooledConnection, prove
 from eventstore.database.ways import servers
 from eventstore.log import LogUnavailable
 from kit.cancellation import cancellations, stop_if_cancelled
+from kit.metrics import POOLS
 
 Step = Callable[[psycopg.AsyncConnection], Awaitable[None]]
 """Something that is done on a pooled connection before it is used."""
@@ -306,9 +307,11 @@ async def pool_over(
         kwargs={"autocommit": True, "watch": watch, "makeshift": makeshift},
     )
     await pool.open()
+    POOLS.pools.add(pool)
     try:
         yield pool
     finally:
+        POOLS.pools.discard(pool)
         await makeshift.end()
         with suppress(psycopg.Error, asyncio.CancelledError):
             await pool.close()

@@ -113,12 +113,15 @@ def fiscal() -> None:
     from runtime.home import open_home
     from runtime.listening import check_port
     from runtime.logs import configure
+    from runtime.processes.metrics_server import name_build, show_metrics
     from runtime.processes.running import run_until_stopped
     from runtime.processes.servers import serve_fiscal
     from runtime.settings import Settings
 
     settings = Settings()
     configure(settings, process="fiscal")
+    name_build("fiscal")
+    show_metrics(settings)
     check_port(settings.provider_host, settings.fiscal_listens_on, "LUDOTECA_FISCAL_PORT")
     open_home(settings.home)
     run_until_stopped(serve_fiscal(settings))
@@ -199,12 +202,16 @@ def _prepared(
     from runtime.listening import check_port
     from runtime.logs import configure
     from runtime.migrate import prepare_database
+    from runtime.processes.metrics_server import name_build, show_metrics
     from runtime.settings import Settings
     from runtime.wiring.log_of_record import check_log_of_record
 
     settings = Settings()
     configure(settings, process=numbered(process, number))
     open_home(settings.home)
+    name_build(process)
+    if process != "api":
+        show_metrics(settings)
     if process == "api":
         check_certificate(settings)
     url = running_database_url(settings)

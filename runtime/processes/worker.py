@@ -11,12 +11,14 @@ from commands.ports.sessions import Sessions
 from domain.errors import Refused
 from eventstore.consumers.leadership import leading
 from eventstore.consumers.reactor_runner import ReactorRunner
-from eventstore.database.postgres import AWAY
+from eventstore.database.postgres import AWAY, is_away
 from eventstore.log import AlreadyDone
 from eventstore.postgres_log import PostgresLog
 from kit.cancellation import stop_if_cancelled
 from kit.clock import Clock
 from kit.error_groups import first_error
+from kit.log_context import about_request
+from kit.metrics import JOB_SECONDS
 from projections.registry import read_models
 from runtime.processes.ageing import Duty, duties_of, fulfil
 from runtime.processes.erasing import keep_deleting_messages
@@ -65,9 +67,29 @@ def consumers(core: Core, queues: Queues) -> Iterator[Coroutine[Any, Any, None]]
     log = WritableLog(core.log.prove_writer)
     for work in WORK:
         worker = work.worker(core)
-        handler = log.before(worker.handle)
+        handler = observed(work.queue, log.before(worker.handle))
         concurrency = work.concurrency(core.settings)
         yield queues[work.queue].consume(handler, concurrency=concurrency, lost=worker.lost)
+
+
+def observed(queue: str, handler: JobHandler) -> JobHandler:
+    """The handler, whose attempts are timed and counted by their outcome: `done`; `failed`, to be
+    tried again; `dead` after the last attempt; `postponed` while our own database is away;
+    `interrupted` when the worker stops. What it logs names the request that led to the job."""
+
+    async def handle(attempt: JobAttempt) -> None:
+        started, outcome, body = monotonic(), "interrupted", attempt.job.body
+        with about_request(body.get("correlation_id"), body.get("traceparent")):
+            try:
+                await handler(attempt)
+                outcome = "done"
+            except Exception as error:
+                outcome = "postponed" if is_away(error) else "dead" if attempt.last else "failed"
+                raise
+            finally:
+                JOB_SECONDS.labels(queue, outcome).observe(monotonic() - started)
+
+    return handle
 
 
 class WritableLog:

@@ -24,3 +24,12 @@ class ProcessSettings(BaseModel):
     log_format: Literal["console", "json"] = Field(
         "console", description="The format of the processes' logs."
     )
+    request_log: Literal["on", "off"] = Field(
+        "on", description="Whether the API logs a line for each request."
+    )
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port on which a process other than the API shows its metrics, at LUDOTECA_HOST; the processes of `run` take this and the next ones. 0: under `run` PORT + 3000, otherwise none.",
+    )
