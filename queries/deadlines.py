@@ -2,12 +2,34 @@
 
 from datetime import datetime
 
+import msgspec
+
 from projections.models.deadlines import Deadline
 from queries.read_models import ReadModels
 
 _DUE = """
 SELECT * FROM @deadlines WHERE due_at <= %(now)s ORDER BY due_at LIMIT %(limit)s
 """
+
+_OVERDUE = """
+SELECT count(*)::float8 AS due,
+    coalesce(extract(epoch FROM %(now)s - min(due_at)), 0)::float8 AS late_seconds
+FROM @deadlines WHERE due_at <= %(now)s
+"""
+
+
+class Overdue(msgspec.Struct, frozen=True):
+    """How many deadlines are due and not fired yet, and how late the one is that is late for
+    longest."""
+
+    due: float
+    late_seconds: float
+
+
+async def overdue(models: ReadModels, now: datetime) -> Overdue:
+    """What is due at `now`, as far as the read model knows. Raises ReadModelBehind."""
+    found = (await models.first(Overdue, _OVERDUE, now=now)).value
+    return Overdue(0, 0.0) if found is None else found
 
 
 class DueTimes:

@@ -1,7 +1,7 @@
 """What operators see of the consumers of the log, and the requests to them: pause, resume,
 retry."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -65,6 +65,14 @@ _ASTRAY = f"""
 SELECT DISTINCT projection FROM {SUBSCRIPTIONS} WHERE active AND {ASTRAY} ORDER BY projection
 """
 
+_AGES = """
+SELECT behind.position, extract(epoch FROM clock_timestamp() - next.recorded_at)::float8
+FROM unnest(%s::bigint[]) AS behind (position), LATERAL (
+    SELECT recorded_at FROM log.events e WHERE e.position > behind.position
+    ORDER BY e.position LIMIT 1
+) AS next
+"""
+
 _SET_PAUSED = "UPDATE consumers.feeds SET paused = %s WHERE projection = %s"
 
 _RETRY = "UPDATE consumers.quarantine SET retry = true WHERE id = %s"
@@ -102,6 +110,13 @@ class Operations:
                 _SUBSCRIPTIONS.encode(), [list(self._versions), list(self._versions.values())]
             )
             return await cursor.fetchall()
+
+    async def ages(self, positions: Collection[int]) -> dict[int, float]:
+        """For each position, how many seconds ago the event after it came into the log; without
+        those after which there is none."""
+        async with self._pool.connection() as conn:
+            found = await conn.execute(_AGES.encode(), [sorted(set(positions))])
+            return dict(await found.fetchall())
 
     async def astray(self) -> list[str]:
         """The active consumers that followed another history of the log."""

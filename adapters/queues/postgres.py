@@ -36,6 +36,11 @@ SELECT pg_notify('ludoteca_queue', %(queue)s) WHERE %(wake)s AND EXISTS (SELECT 
 
 _DEPTH = "SELECT count(*) FROM queue.jobs WHERE queue = %(queue)s AND died_at IS NULL"
 
+_OLDEST = """
+SELECT coalesce(extract(epoch FROM clock_timestamp() - min(due_at)), 0)::float8 FROM queue.jobs
+WHERE queue = %(queue)s AND died_at IS NULL AND due_at <= clock_timestamp()"""
+"""Jobs that are held are due when their lease ends."""
+
 _DEAD_COUNT = "SELECT count(*) FROM queue.jobs WHERE queue = %(queue)s AND died_at IS NOT NULL"
 
 _DEAD = """
@@ -186,6 +191,11 @@ class PostgresQueue:
         """The number of jobs that wait or are in progress."""
         ((count,),) = await run_statement(self._pool, _DEPTH, queue=self.name)
         return int(count)
+
+    async def oldest_seconds(self) -> float:
+        """For how many seconds the job has been due that is due for longest."""
+        ((seconds,),) = await run_statement(self._pool, _OLDEST, queue=self.name)
+        return float(seconds)
 
     async def dead(self) -> int:
         """The number of dead letters."""

@@ -152,6 +152,10 @@ class RabbitQueue:
         async with self._answering():
             return await self._waiting(self.name, *self._topology.retry_names) + self._working
 
+    async def oldest_seconds(self) -> None:
+        """The broker does not tell how long messages wait."""
+        return
+
     async def dead(self) -> int:
         """The number of dead letters. Raises AMQPConnectionError when
         the broker does not answer."""

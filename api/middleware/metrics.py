@@ -57,6 +57,12 @@ class Metrics:
             ("projection",),
             registry=self.registry,
         )
+        self._lag_seconds = Gauge(
+            "ludoteca_projection_lag_seconds",
+            "For how long the event has been in the log that a consumer handles next.",
+            ("projection",),
+            registry=self.registry,
+        )
         self._quarantined = Gauge(
             "ludoteca_quarantined_streams",
             "Quarantined streams.",
@@ -79,6 +85,22 @@ class Metrics:
             "ludoteca_dead_letters",
             "Jobs that exhausted their attempts.",
             ("queue",),
+            registry=self.registry,
+        )
+        self._oldest = Gauge(
+            "ludoteca_queue_oldest_job_seconds",
+            "For how long the job has been due that is due for longest.",
+            ("queue",),
+            registry=self.registry,
+        )
+        self._deadlines_due = Gauge(
+            "ludoteca_deadlines_due",
+            "Deadlines that have passed and were not handled yet.",
+            registry=self.registry,
+        )
+        self._deadlines_late = Gauge(
+            "ludoteca_deadlines_late_seconds",
+            "How long ago the deadline passed that waits for longest to be handled.",
             registry=self.registry,
         )
         self._violations = Gauge(
@@ -129,10 +151,19 @@ class Metrics:
     def audited(self, violations: Mapping[str, int], ages: Mapping[str, float]) -> None:
         """Set how many findings of each invariant are open, and by scope how long ago the audit
         looked at them."""
-        for gauge, values in ((self._violations, violations), (self._audit_age, ages)):
-            gauge.clear()
-            for name, value in values.items():
-                gauge.labels(name).set(value)
+        _show(self._violations, violations)
+        _show(self._audit_age, ages)
+
+    def late(self, consumers: Mapping[str, float], queues: Mapping[str, float]) -> None:
+        """Set for how many seconds what comes next waits for each consumer of the log, and for each
+        queue."""
+        _show(self._lag_seconds, consumers)
+        _show(self._oldest, queues)
+
+    def deadlines(self, due: float, late_seconds: float) -> None:
+        """Set how many deadlines are due, and how late the latest is; NaN if that is not known."""
+        self._deadlines_due.set(due)
+        self._deadlines_late.set(late_seconds)
 
     def render(
         self,
@@ -154,12 +185,17 @@ class Metrics:
         ]
         for gauges, values in looked_up:
             for n, gauge in enumerate(gauges):
-                gauge.clear()
-                for name, value in values.items():
-                    gauge.labels(name).set(value[n])
+                _show(gauge, {name: value[n] for name, value in values.items()})
         for process, lines in dropped.items():
             self._dropped.labels(process).set(lines)
         return generate_latest(self.joined or self.registry)
+
+
+def _show(gauge: Gauge, values: Mapping[str, float]) -> None:
+    """Have the gauge show these values, by label, and no others."""
+    gauge.clear()
+    for name, value in values.items():
+        gauge.labels(name).set(value)
 
 
 class RequestMetrics:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -13,10 +13,12 @@ from starlette.responses import Response
 from api.answers import answer
 from api.auth import EVERYBODY
 from api.fields import Answer
+from api.middleware.metrics import Metrics
 from api.services import HealthCheck, Services, ServicesOf
 from commands.ports.queue import WorkQueue
 from eventstore.database.postgres import AWAY
 from queries import findings, self_audit
+from queries.deadlines import Overdue, overdue
 from queries.positions import ReadModelBehind
 
 logger = logging.getLogger(__name__)
@@ -28,6 +30,8 @@ CHECK_SECONDS = 0.7
 
 _UNSEEN: tuple[type[Exception], ...] = (*AWAY, TimeoutError)
 _UNREAD: tuple[type[Exception], ...] = (*_UNSEEN, ReadModelBehind)
+
+_UNKNOWN = Overdue(math.nan, math.nan)
 
 T = TypeVar("T")
 
@@ -127,44 +131,72 @@ async def _state(name: str, check: HealthCheck) -> State:
 async def metrics(request: Request, services: ServicesOf) -> Response:
     """Return the metrics in Prometheus' text format. Those of a dependency that is down are left
     out, as metrics are needed most during an outage."""
-    (head, subscriptions), found, _, lag, audited = await asyncio.gather(
-        _positions(services),
+    consumers, found, _, lag, audited, due = await asyncio.gather(
+        _consumers(services),
         asyncio.gather(*map(_jobs, services.queues)),
         _state("clock", services.clock_watch.check),
         _mirror_lag(services),
         _audited(services),
+        _overdue(services),
     )
-    request.app.state.metrics.audited(*audited)
-    if lag is not None:
-        request.app.state.metrics.mirror(lag)
-    request.app.state.metrics.clock(
-        services.clock_watch.steps, services.clock_watch.ahead.total_seconds()
-    )
+    shown: Metrics = request.app.state.metrics
     queues = {
         queue.name: jobs
         for queue, jobs in zip(services.queues, found, strict=True)
         if jobs is not None
     }
-    text = request.app.state.metrics.render(
-        head, subscriptions, queues, services.dropped_log_lines()
+    shown.audited(*audited)
+    shown.late(
+        consumers.late,
+        {name: jobs.oldest for name, jobs in queues.items() if jobs.oldest is not None},
+    )
+    shown.deadlines(due.due, due.late_seconds)
+    if lag is not None:
+        shown.mirror(lag)
+    shown.clock(services.clock_watch.steps, services.clock_watch.ahead.total_seconds())
+    text = shown.render(
+        consumers.head,
+        consumers.states,
+        {name: (jobs.depth, jobs.dead) for name, jobs in queues.items()},
+        services.dropped_log_lines(),
     )
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
-async def _positions(services: Services) -> tuple[int, dict[str, tuple[int, int, bool]]]:
+class _Consumers(NamedTuple):
+    """The end of the log; of each consumer its lag, quarantined streams, and whether it is astray;
+    for how many seconds the next event waits for it."""
+
+    head: int
+    states: Mapping[str, tuple[int, int, bool]]
+    late: Mapping[str, float]
+
+
+async def _consumers(services: Services) -> _Consumers:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             with services.while_there():
-                subscriptions = await services.operations.subscriptions()
-                states = {
-                    subscription.feed: (subscription.lag, subscription.parked, subscription.astray)
-                    for subscription in subscriptions
-                    if subscription.lag is not None
-                }
-                return await services.log.head(), states
+                found = await services.operations.subscriptions()
+                fed = {each.feed: each for each in found if each.lag is not None}
+                ages = await services.operations.ages([each.position for each in fed.values()])
+                return _Consumers(
+                    await services.log.head(),
+                    {name: (each.lag or 0, each.parked, each.astray) for name, each in fed.items()},
+                    {name: ages.get(each.position, 0.0) for name, each in fed.items()},
+                )
     except _UNSEEN as error:
         logger.warning("metrics of the log and the projections are missing: %r", error)
-        return 0, {}
+        return _Consumers(0, {}, {})
+
+
+async def _overdue(services: Services) -> Overdue:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            with services.while_there():
+                return await overdue(services.reads, services.clock.now())
+    except _UNREAD as error:
+        logger.warning("metrics of the deadlines are missing: %r", error)
+        return _UNKNOWN
 
 
 async def _audited(services: Services) -> tuple[Mapping[str, int], Mapping[str, float]]:
@@ -193,10 +225,18 @@ async def _mirror_lag(services: Services) -> float | None:
         return math.nan
 
 
-async def _jobs(queue: WorkQueue) -> tuple[int, int] | None:
+class _Jobs(NamedTuple):
+    """What is shown of a queue."""
+
+    depth: int
+    dead: int
+    oldest: float | None
+
+
+async def _jobs(queue: WorkQueue) -> _Jobs | None:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
-            return await queue.depth(), await queue.dead()
+            return _Jobs(await queue.depth(), await queue.dead(), await queue.oldest_seconds())
     except Exception as error:  # whatever was raised, the queue's state is unknown
         logger.warning("metrics of the queue %s are missing: %r", queue.name, error)
         return None

@@ -99,6 +99,11 @@ class WorkQueue(Protocol):
         """The number of jobs that wait or are in progress."""
         ...
 
+    async def oldest_seconds(self) -> float | None:
+        """For how many seconds a worker was free to take the job that waits for longest; 0 when
+        none waits, None when the queue cannot tell."""
+        ...
+
     async def dead(self) -> int:
         """The number of dead letters."""
         ...

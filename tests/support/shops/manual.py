@@ -73,6 +73,9 @@ class KeptJobs:
     async def depth(self) -> int:
         return len(self.jobs)
 
+    async def oldest_seconds(self) -> None:
+        return None
+
     async def dead(self) -> int:
         return 0
 
