@@ -76,6 +76,13 @@ CACHE_LOOKUPS = Counter(
     registry=REGISTRY,
 )
 
+REBUILD_PROGRESS = Gauge(
+    "ludoteca_rebuild_progress_ratio",
+    "How much of the log a rebuild that this process runs has folded, from 0 to 1.",
+    ("projection",),
+    registry=REGISTRY,
+)
+
 # -- jobs and other servers ------------------------------------------------------------------------
 
 JOB_SECONDS = Histogram(

@@ -47,6 +47,7 @@ _GAUGES: Mapping[str, Callable[[Iterable[float]], float]] = {
     "ludoteca_pool_connections": sum,
     "ludoteca_pool_waiting": sum,
     "ludoteca_circuit_open": max,
+    "ludoteca_rebuild_progress_ratio": max,
     "ludoteca_clock_steps": max,
     "ludoteca_clock_ahead_seconds": _widest,
     "ludoteca_replica_up": min,

@@ -17,6 +17,7 @@ from commands import aggregates
 from commands.ports.images import ImageStoreUnavailable
 from domain.errors import Conflict
 from eventstore.database.postgres import AWAY, connect
+from kit.metrics import REBUILD_PROGRESS
 from kit.tls import Trust
 from projections.engine import rebuild
 from projections.engine.dropping import is_being_rebuilt
@@ -231,9 +232,15 @@ class Rebuilder:
             return is_being_rebuilt(conn, name)
 
     def _rebuild(self, name: str) -> None:
+        def show(folded: int, upto: int) -> None:
+            REBUILD_PROGRESS.labels(name).set(folded / max(upto, 1))
+
+        show(0, 1)
         try:
             with connect(self._core.url, "ludoteca rebuild") as conn:
-                done = rebuild.rebuild(conn, codec(), self._models[name], lambda _done, _all: None)
+                done = rebuild.rebuild(conn, codec(), self._models[name], show)
                 logger.info("rebuilt %s into %s at position %s", name, done.storage, done.position)
         except Exception:
             logger.exception("the rebuild of %s failed; the live one stays as it was", name)
+        finally:
+            REBUILD_PROGRESS.remove(name)
