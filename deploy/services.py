@@ -1,6 +1,6 @@
 """Find or start what the tests need beside Python: RabbitMQ, Kafka, Elasticsearch,
 stripe-mock; or install it, for tests that start it themselves: libfaketime, Patroni with etcd and
-HAProxy, pgbouncer.
+HAProxy, pgbouncer, Prometheus.
 
     python deploy/services.py up|status|down
 
@@ -47,6 +47,12 @@ from deploy.servers.pgbouncer import (
     leave_pgbouncer,
     pgbouncer_program,
 )
+from deploy.servers.prometheus import (
+    check_prometheus,
+    install_prometheus,
+    leave_prometheus,
+    prometheus_folder,
+)
 from deploy.servers.rabbitmq import (
     check_rabbitmq,
     rabbitmq_management_url,
@@ -70,6 +76,7 @@ __all__ = [
     "check_kafka",
     "check_patroni",
     "check_pgbouncer",
+    "check_prometheus",
     "check_rabbitmq",
     "check_stripe_mock",
     "elasticsearch_url",
@@ -77,6 +84,7 @@ __all__ = [
     "http",
     "kafka_url",
     "pgbouncer_program",
+    "prometheus_folder",
     "rabbitmq_management_url",
     "rabbitmq_url",
     "stripe_mock_url",
@@ -90,6 +98,7 @@ URLS: dict[str, Callable[[], str]] = {
     "faketime": faketime_library,
     "Patroni": where_patroni_is,
     "pgbouncer": pgbouncer_program,
+    "Prometheus": prometheus_folder,
 }
 COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
     "up": {
@@ -100,6 +109,7 @@ COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
         "faketime": install_faketime,
         "Patroni": install_patroni,
         "pgbouncer": install_pgbouncer,
+        "Prometheus": install_prometheus,
     },
     "status": {
         "RabbitMQ": check_rabbitmq,
@@ -109,6 +119,7 @@ COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
         "faketime": check_faketime,
         "Patroni": check_patroni,
         "pgbouncer": check_pgbouncer,
+        "Prometheus": check_prometheus,
     },
     "down": {
         "RabbitMQ": stop_rabbitmq,
@@ -118,6 +129,7 @@ COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
         "faketime": leave_faketime,
         "Patroni": leave_patroni,
         "pgbouncer": leave_pgbouncer,
+        "Prometheus": leave_prometheus,
     },
 }
 

@@ -31,6 +31,7 @@ def nowhere(tmp_path: Path) -> dict[str, str]:
         "LUDOTECA_TEST_FAKETIME": "/nowhere/libfaketime.so",
         "LUDOTECA_TEST_PATRONI": "/nowhere/patroni",
         "LUDOTECA_TEST_PGBOUNCER": "/nowhere/pgbouncer",
+        "LUDOTECA_TEST_PROMETHEUS": "/nowhere",
     }
 
 
@@ -53,7 +54,7 @@ def test_a_missing_server_is_named_with_the_reason_and_one_that_was_given_is_nev
     done = services(command, nowhere)
     assert done.returncode == 1, done.stderr
     rabbitmq, kafka, elasticsearch, stripe_mock, *installed = done.stdout.splitlines()
-    faketime, patroni, pgbouncer = installed
+    faketime, patroni, pgbouncer, prometheus = installed
     assert rabbitmq.startswith("RabbitMQ: missing: nothing answers on port")
     assert kafka.startswith("Kafka: missing: nothing answers on port")
     assert elasticsearch.startswith(
@@ -65,6 +66,7 @@ def test_a_missing_server_is_named_with_the_reason_and_one_that_was_given_is_nev
     assert faketime == "faketime: missing: there is no /nowhere/libfaketime.so"
     assert patroni == "Patroni: missing: there is no /nowhere/patroni/bin/patroni"
     assert pgbouncer == "pgbouncer: missing: there is no /nowhere/pgbouncer"
+    assert prometheus == "Prometheus: missing: there is no prometheus with promtool in /nowhere"
     assert "Traceback" not in done.stderr
 
 

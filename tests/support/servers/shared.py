@@ -253,6 +253,13 @@ def require_pgbouncer() -> str:
     return deploy.pgbouncer_program()
 
 
+def require_prometheus() -> Path:
+    """The folder with prometheus and promtool. Skip the test, or fail it where services are
+    required, unless they are installed."""
+    _require("Prometheus", deploy.check_prometheus)
+    return Path(deploy.prometheus_folder())
+
+
 def _require(service: str, check: Callable[[], None]) -> None:
     try:
         return check()
