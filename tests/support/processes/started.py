@@ -28,6 +28,11 @@ class Started:
         self.seen: set[int] = set()
 
     @property
+    def folder(self) -> Path:
+        """The folder with its home and its output."""
+        return self._log.parent
+
+    @property
     def output(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")
 

@@ -1,0 +1,77 @@
+"""Metrics, rules, dashboards and their documentation fit one another."""
+
+import re
+import subprocess
+
+import pytest
+
+from api.middleware.metrics import Metrics
+from runtime.metrics_ports import metrics_ports, metrics_urls
+from runtime.settings import Settings
+from tests.support import ROOT
+from tests.support.monitoring import RULES, alerts, expressions
+from tests.support.servers.shared import free_port, require_prometheus
+
+DOCS = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
+RUNBOOK = (ROOT / "docs" / "runbooks" / "alerts.md").read_text(encoding="utf-8")
+
+DOCUMENTED = set(re.findall(r"^\| `(ludoteca_\w+)` \|", DOCS, re.MULTILINE))
+ELSEWHERE = {
+    "ludoteca_api_processes",
+    "ludoteca_replica_up",
+    "ludoteca_replica_queries",
+    "ludoteca_mirror_lag_seconds",
+}
+"""Of a shop with several API processes, with standbys, with KurrentDB."""
+
+_SUFFIX = re.compile(r"_(total|bucket|sum|count)$")
+
+
+def test_every_metric_is_documented_and_there_are_all_that_are() -> None:
+    shown = {metric.name for metric in Metrics().registry.collect()}
+    ours = {name for name in shown if name.startswith("ludoteca_")}
+    assert ours | ELSEWHERE == DOCUMENTED
+
+
+def test_rules_and_dashboards_use_metrics_that_there_are() -> None:
+    used = {
+        _SUFFIX.sub("", name)
+        for expression in expressions()
+        for name in re.findall(r"\bludoteca_\w+", expression)
+    }
+    assert used <= DOCUMENTED
+
+
+def test_every_alert_has_its_section_in_the_runbook() -> None:
+    names = [alert["alert"] for alert in alerts()]
+    assert re.findall(r"^## (\w+)$", RUNBOOK, re.MULTILINE) == names
+    for alert in alerts():
+        assert alert["annotations"]["runbook"].endswith(f"alerts.md#{alert['alert'].lower()}")
+
+
+@pytest.mark.parametrize("words", ["check rules rules.yml", "test rules rules_test.yml"])
+def test_promtool_finds_no_fault_in_the_rules_and_every_alert_works_both_ways(words: str) -> None:
+    command = [require_prometheus() / "promtool", *words.split()]
+    done = subprocess.run(
+        command, cwd=RULES.parent, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_tested_both_ways() -> None:
+    text = (RULES.parent / "rules_test.yml").read_text(encoding="utf-8")
+    for alert in alerts():
+        assert len(re.findall(rf"alertname: {alert['alert']}\b", text)) == 2
+
+
+def test_the_processes_of_run_get_ports_that_are_free() -> None:
+    port, taken = free_port(), free_port()
+    settings = Settings(port=port, metrics_port=taken, provider_port=taken, fiscal_port=taken + 1)
+    ports = metrics_ports(settings, ["worker.1", "worker.2"])
+    assert len(set(ports.values())) == 2
+    assert not {port, taken, taken + 1} & set(ports.values())
+    assert metrics_urls(settings, ports) == {
+        "api": f"http://127.0.0.1:{port}/metrics",
+        "worker.1": f"http://127.0.0.1:{ports['worker.1']}/metrics",
+        "worker.2": f"http://127.0.0.1:{ports['worker.2']}/metrics",
+    }
