@@ -31,5 +31,5 @@ class ProcessSettings(BaseModel):
         0,
         ge=0,
         le=65535,
-        description="Port on which a process other than the API shows its metrics, at LUDOTECA_HOST; the processes of `run` take this and the next ones. 0: under `run` PORT + 3000, otherwise none.",
+        description="Port on which a process other than the API shows its metrics, at LUDOTECA_HOST; the processes of `run` take this and the next ones. 0: under `run` PORT + 4000, otherwise none.",
     )

@@ -7,8 +7,6 @@ import pytest
 from kit.metrics import REGISTRY
 from tests.support.shops.gateway import Person, Shop
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 
 def requests(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
     return [vars(each) for each in caplog.records if each.name == "api.requests"]

@@ -1,15 +1,19 @@
 """Metrics, rules, dashboards and their documentation fit one another."""
 
 import re
+import socket
 import subprocess
 
+import httpx
 import pytest
 
 from api.middleware.metrics import Metrics
 from runtime.metrics_ports import metrics_ports, metrics_urls
+from runtime.processes.metrics_server import show_metrics
 from runtime.settings import Settings
 from tests.support import ROOT
 from tests.support.monitoring import RULES, alerts, expressions
+from tests.support.processes.instance import eventually
 from tests.support.servers.shared import free_port, require_prometheus
 
 DOCS = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
@@ -62,6 +66,32 @@ def test_every_alert_is_tested_both_ways() -> None:
     text = (RULES.parent / "rules_test.yml").read_text(encoding="utf-8")
     for alert in alerts():
         assert len(re.findall(rf"alertname: {alert['alert']}\b", text)) == 2
+
+
+def test_a_process_shows_its_metrics_at_the_port_that_is_set() -> None:
+    settings = Settings(metrics_port=free_port())
+    show_metrics(settings)
+    url = f"http://127.0.0.1:{settings.metrics_port}/metrics"
+    text = eventually(lambda: _text(url))
+    assert "process_cpu_seconds_total" in text
+    assert "ludoteca_append_batch_size_count" in text
+
+
+def _text(url: str) -> str:
+    try:
+        return httpx.get(url, timeout=10).text
+    except httpx.ConnectError:
+        return ""
+
+
+def test_a_port_that_is_taken_is_logged_and_stops_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        show_metrics(Settings(metrics_port=port))
+        eventually(lambda: caplog.messages)
+    assert caplog.messages[0].startswith(f"metrics are not shown: port {port} on 127.0.0.1")
 
 
 def test_the_processes_of_run_get_ports_that_are_free() -> None:

@@ -16,8 +16,8 @@ RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
 
 
 class Prometheus:
-    """`with Prometheus(folder, addresses) as prometheus: prometheus.query("up")`. Skips the test, or
-    fails it where services are required, unless Prometheus is installed."""
+    """`with Prometheus(folder, addresses) as prometheus: prometheus.query("up")`. Skips the test,
+    or fails it where services are required, unless Prometheus is installed."""
 
     def __init__(self, folder: Path, addresses: Iterable[str]) -> None:
         """`addresses` are `host:port` of what is scraped, as the job `ludoteca`."""
