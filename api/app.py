@@ -121,7 +121,7 @@ def _add_middlewares(app: FastAPI, services: Services) -> None:
             allow_headers=["*"],
             expose_headers=["*"],
         )
-    app.add_middleware(RequestMetrics, metrics=app.state.metrics)
+    app.add_middleware(RequestMetrics, metrics=app.state.metrics, log=services.log_request)
     app.add_middleware(RequestContext)
     app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Protocol
 from fastapi import Depends, Request
 
 from api.middleware.limits import Rates
+from api.middleware.request_log import LogRequest
 from api.siblings import Siblings
 from api.tokens import Tokens
 from commands.accounts.session_ends import SessionEnds
@@ -80,7 +81,8 @@ class Services:
     lines dropped by each kind of process. `database_watch` interrupts whatever waits for a database
     that is down. `siblings` are the API processes that share this one's port, if any.
     `replica` answers queries in place of the primary, if there is one. `mirror_lag` tells how many
-    seconds the mirror of KurrentDB is behind, if there is one.
+    seconds the mirror of KurrentDB is behind, if there is one. `log_request` takes a line for each
+    request, if they are logged.
     """
 
     commands: Commands
@@ -111,6 +113,7 @@ class Services:
     siblings: Siblings | None = None
     replica: Replica | None = None
     mirror_lag: Callable[[], Awaitable[float]] | None = None
+    log_request: LogRequest | None = None
 
     def while_there(self) -> AbstractContextManager[object]:
         """A context that needs the database. Raises DatabaseAway as soon as the database is found

@@ -19,9 +19,6 @@ _CHATTY = ("httpx", "httpcore", "elastic_transport", "aio_pika", "aiormq", "aiok
 """Loggers that report every request and every reconnect. Their level is one higher than the
 others'."""
 
-_REQUESTS = "api.requests"
-"""The logger of requests (`api.middleware.request_log`)."""
-
 
 def configure(settings: Settings, *, process: str = "", level: int = logging.INFO) -> None:
     """Set up logging as LUDOTECA_LOG_FORMAT says: lines for people, or one JSON object per line.
@@ -64,8 +61,6 @@ def configure(settings: Settings, *, process: str = "", level: int = logging.INF
         server.setLevel(logging.NOTSET)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(level + 10)
-    requests = logging.getLogger(_REQUESTS)
-    requests.setLevel(level if settings.request_log == "on" else logging.WARNING)
     # logs a stack for every attempt; the code that retries reports it, too
     logging.getLogger("elastic_transport.node_pool").setLevel(level + 20)
     structlog.configure(

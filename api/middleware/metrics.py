@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.middleware.joined_metrics import JoinedMetrics
-from api.middleware.request_log import log_request
+from api.middleware.request_log import LogRequest, line_of
 from api.siblings import Siblings
 from kit.metrics import CALL_BUCKETS, REGISTRY
 
@@ -202,9 +203,10 @@ class RequestMetrics:
     """Middleware: counts, times and logs requests by route. Paths are unbounded, so they are no
     label."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, log: LogRequest | None = None) -> None:
         self._app = app
         self._metrics = metrics
+        self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -215,7 +217,10 @@ class RequestMetrics:
             route = getattr(scope.get("route"), "path", "unmatched")
             seconds = time.perf_counter() - start
             self._metrics.count_request(scope["method"], route, status, seconds)
-            log_request(scope, route, status, seconds, sent)
+            if self._log is not None:
+                line = line_of(scope, route, status, seconds, sent, datetime.now(UTC))
+                if line is not None:
+                    self._log(line)
 
         async def send_noting_status(message: Message) -> None:
             nonlocal status, answered, sent

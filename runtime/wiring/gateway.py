@@ -31,8 +31,10 @@ from queries.replays import Replays
 from queries.replica import open_replica
 from queries.search.port import SearchUnavailable
 from runtime import log_stream
+from runtime.children import numbered
 from runtime.instance import read_url
 from runtime.logs import dropped_lines
+from runtime.request_log import RequestLog
 from runtime.wiring.audit_tasks import AuditTasks
 from runtime.wiring.codec import codec
 from runtime.wiring.core import Core
@@ -96,6 +98,10 @@ async def open_app(
         )
         health[REPLICA] = replica.check
     core.commands.make_all()
+    log_request = None
+    if settings.request_log == "on":
+        log_request = RequestLog(settings, numbered("api", siblings.number if siblings else 0))
+        core.stack.callback(log_request.flush)
     yield create_app(
         Services(
             commands=core.commands,
@@ -135,6 +141,7 @@ async def open_app(
             database_watch=core.log.watch,
             siblings=siblings,
             replica=replica,
+            log_request=log_request,
             mirror_lag=(lambda: _mirror_lag(core)) if settings.mirrored else None,
             settings=GatewaySettings(
                 rate_limit=settings.rate_limit == "on",

@@ -1,47 +1,82 @@
 """What is logged and counted of requests."""
 
-import logging
+import dataclasses
+import json
+import re
+from typing import Literal
 
 import pytest
 
+from api.app import create_app
+from api.middleware.request_log import RequestLine
 from kit.metrics import REGISTRY
+from runtime.request_log import RequestLog
+from runtime.settings import Settings
 from tests.support.shops.gateway import Person, Shop
+from tests.support.shops.small_gateway import client_of
 
 
-def requests(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
-    return [vars(each) for each in caplog.records if each.name == "api.requests"]
+class Logged:
+    """A second gateway of the shop, whose lines are kept."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.lines: list[RequestLine] = []
+        services = dataclasses.replace(shop.services, log_request=self.lines.append)
+        self.client = client_of(create_app(services))
 
 
-async def test_a_request_is_logged_by_its_route_with_its_caller_and_without_what_it_asks(
-    shop: Shop, buyer: Person, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "api.requests")
-    answer = await buyer.get("/api/v1/games/search?q=s3cret")
-    (line,) = requests(caplog)
-    assert (line["method"], line["route"], line["status"]) == ("GET", "/api/v1/games/search", 200)
-    assert line["bytes"] == len(answer.content)
-    assert isinstance(line["ms"], float)
-    assert "s3cret" not in str(line)
+async def test_a_request_is_logged_by_its_route_and_without_what_it_asks(shop: Shop) -> None:
+    logged = Logged(shop)
+    answer = await logged.client.get("/api/v1/games/search?q=s3cret")
+    (line,) = logged.lines
+    assert (line.method, line.route, line.status) == ("GET", "/api/v1/games/search", 200)
+    assert line.bytes == len(answer.content)
+    assert line.trace_id == answer.headers["traceparent"].split("-")[1]
+    assert str(line.correlation_id) == answer.headers["X-Correlation-ID"]
+    assert line.user_id is None
+    assert "s3cret" not in repr(line)
 
 
-async def test_the_caller_is_named_and_a_stranger_is_not(
-    shop: Shop, buyer: Person, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "api.requests")
-    await buyer.get("/api/v1/library")
-    await shop.client().get("/api/v1/library")
-    known, stranger = requests(caplog)
-    assert known["user_id"] == str(buyer.id)
-    assert (stranger["status"], "user_id" in stranger) == (401, False)
+async def test_the_caller_is_named(shop: Shop, buyer: Person) -> None:
+    logged = Logged(shop)
+    authorization = {"Authorization": buyer.client.headers["Authorization"]}
+    await logged.client.get("/api/v1/library", headers=authorization)
+    await logged.client.get("/api/v1/library")
+    known, stranger = logged.lines
+    assert (known.status, str(known.user_id)) == (200, str(buyer.id))
+    assert (stranger.status, stranger.user_id) == (401, None)
 
 
-async def test_probes_and_scrapes_are_not_logged(
-    shop: Shop, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "api.requests")
+async def test_probes_and_scrapes_are_not_logged(shop: Shop) -> None:
+    logged = Logged(shop)
     for path in ("/health/live", "/health/ready", "/metrics"):
-        await shop.client().get(path)
-    assert requests(caplog) == []
+        await logged.client.get(path)
+    assert logged.lines == []
+
+
+async def test_lines_are_written_together_in_either_format(
+    shop: Shop, buyer: Person, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logged = Logged(shop)
+    await logged.client.get("/api/v1/games")
+    await logged.client.get("/no/such%0Athing")
+    formats: tuple[Literal["json", "console"], ...] = ("json", "console")
+    for log_format in formats:
+        log = RequestLog(Settings(log_format=log_format), "api.2")
+        for line in logged.lines:
+            log(line)
+        assert capsys.readouterr().err == ""
+        log.flush()
+        first, second = capsys.readouterr().err.splitlines()
+        if log_format == "json":
+            told = json.loads(first)
+            assert (told["event"], told["process"], told["level"]) == ("request", "api.2", "info")
+            assert told["route"] == "/api/v1/games"
+            assert json.loads(second)["route"] == "unmatched"
+        else:
+            assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z \[info\] request \[api.requests\] ", first)
+            assert "route=/api/v1/games " in first
+            assert "process=api.2 " in first
 
 
 async def test_what_is_appended_is_counted_by_name(shop: Shop, buyer: Person) -> None:
