@@ -29,7 +29,7 @@ KUBERNETES = "1.34"
 """The version whose schemas the manifests are checked by."""
 
 POD_OWNERS = {"Deployment", "Job", "CronJob"}
-OF_OPERATORS = {"ServiceMonitor"}
+OF_OPERATORS = {"ServiceMonitor", "PodMonitor"}
 """Kinds that Kubernetes itself does not have."""
 
 Manifest = dict[str, Any]
@@ -191,6 +191,16 @@ def test_the_api_is_reached_at_the_port_on_which_it_listens() -> None:
     (container,) = _containers(PODS["Deployment-api"])
     (port,) = container["ports"]
     assert f"LUDOTECA_PORT={port['containerPort']}" in literals
+
+
+def test_metrics_are_scraped_at_the_port_at_which_they_are_shown() -> None:
+    settings = yaml.safe_load((FOLDER / "base" / "kustomization.yaml").read_text(encoding="utf-8"))
+    literals = settings["configMapGenerator"][0]["literals"]
+    for name in ("projector", "worker", "relay", "mirror"):
+        (container,) = _containers(PODS[f"Deployment-{name}"])
+        (port,) = container["ports"]
+        assert port["name"] == "metrics"
+        assert f"LUDOTECA_METRICS_PORT={port['containerPort']}" in literals
 
 
 def test_the_image_is_that_of_this_version() -> None:
