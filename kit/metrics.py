@@ -76,6 +76,12 @@ CACHE_LOOKUPS = Counter(
     registry=REGISTRY,
 )
 
+FOLDED_EVENTS = Counter(
+    "ludoteca_folded_events",
+    "Events of the log that this process has moved a read model over.",
+    ("projection",),
+    registry=REGISTRY,
+)
 REBUILD_PROGRESS = Gauge(
     "ludoteca_rebuild_progress_ratio",
     "How much of the log a rebuild that this process runs has folded, from 0 to 1.",

@@ -16,6 +16,7 @@ import psycopg
 from eventstore.consumers import checkpoints
 from eventstore.consumers.reader import Page, Reader, collector_paused
 from eventstore.database.postgres import AT_FAULT, TOO_MUCH
+from kit.metrics import FOLDED_EVENTS
 from kit.wording import described
 from projections.engine.folding import Poisoned, RowsRefused, StoreFailed, TooMuchPoison, fold_page
 from projections.engine.store import Store
@@ -157,6 +158,7 @@ class Subscriber:
     def flushed(self, position: int) -> None:
         """Move on after the page was committed."""
         self.ready_at = None if self.is_ready(position) else self.ready_at
+        FOLDED_EVENTS.labels(self.name).inc(position - self.position)
         self.position = position
         self.stride = min(2 * self.stride, MAX_STRIDE)
         self._tries = 0
