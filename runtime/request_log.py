@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from adapters.text_log import one_line
 from api.middleware.request_log import RequestLine
 from runtime.settings import Settings
 
@@ -45,7 +44,8 @@ class RequestLog:
     def _for_people(self, line: RequestLine) -> str:
         fields = {**msgspec.to_builtins(line), "process": self._process}
         del fields["at"]
-        pairs = " ".join(f"{name}={one_line(str(fields[name]))}" for name in sorted(fields))
+        # none of them is a stranger's words: the server refuses a method that is no token
+        pairs = " ".join(f"{name}={fields[name]}" for name in sorted(fields))
         frame = self._frame(line)
         return f"{frame['timestamp']} [info] request [{LOGGER}] {pairs}\n"
 

@@ -30,7 +30,7 @@ def balanced(shop: Fleet, folder: Path) -> Iterator[httpx.Client]:
     )
     text = CONFIGURATION.replace(TEMPLATE, servers).replace("bind :8000", f"bind 127.0.0.1:{port}")
     (folder / "haproxy.cfg").write_text(text)
-    command = [system_program("haproxy"), "-db", "-f", folder / "haproxy.cfg"]
+    command = [system_program("haproxy"), "-db", "-f", str(folder / "haproxy.cfg")]
     with (folder / "haproxy.txt").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
@@ -54,7 +54,10 @@ def test_docker_takes_the_configuration_as_it_stands(tmp_path: Path) -> None:
     path = tmp_path / "haproxy.cfg"
     path.write_text(CONFIGURATION)
     done = subprocess.run(
-        [system_program("haproxy"), "-c", "-f", path], capture_output=True, text=True, check=False
+        [system_program("haproxy"), "-c", "-f", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 

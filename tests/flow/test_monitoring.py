@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -86,11 +87,16 @@ def test_what_follows_from_a_request_is_logged_with_its_ids(run: Started) -> Non
         bought.headers["X-Correlation-ID"],
     )
     eventually(lambda: buyer.completed(bought.json()["order_id"]))
-    (line,) = [
-        each
-        for each in map(json.loads, filter(_is_json, run.output.splitlines()))
-        if each.get("trace_id") == trace_id and each["event"] == "request"
-    ]
+
+    def logged() -> list[dict[str, Any]]:
+        lines = map(json.loads, filter(_is_json, run.output.splitlines()))
+        return [
+            each
+            for each in lines
+            if each.get("trace_id") == trace_id and each["event"] == "request"
+        ]
+
+    (line,) = eventually(logged)
     assert line["process"] == "api"
     assert (line["method"], line["route"]) == ("POST", "/api/v1/orders")
     assert (line["user_id"], line["correlation_id"]) == (buyer.id, correlation_id)

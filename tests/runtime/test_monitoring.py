@@ -55,7 +55,7 @@ def test_every_alert_has_its_section_in_the_runbook() -> None:
 
 @pytest.mark.parametrize("words", ["check rules rules.yml", "test rules rules_test.yml"])
 def test_promtool_finds_no_fault_in_the_rules_and_every_alert_works_both_ways(words: str) -> None:
-    command = [require_prometheus() / "promtool", *words.split()]
+    command = [str(require_prometheus() / "promtool"), *words.split()]
     done = subprocess.run(
         command, cwd=RULES.parent, capture_output=True, text=True, check=False, timeout=60
     )

@@ -35,7 +35,7 @@ class Prometheus:
 
     def __enter__(self) -> Self:
         command = [
-            self._program,
+            str(self._program),
             f"--config.file={self._folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={self._folder / 'data'}",
             f"--web.listen-address={self._base.removeprefix('http://')}",
