@@ -16,10 +16,10 @@ from uuid import UUID
 import msgspec
 
 from domain.catalog import Price
-from domain.currencies import MAX_CENTS
 from domain.errors import Conflict, Invalid, NotFound
 from domain.events import Event, event
 from domain.money import format_amount
+from kit.currencies import MAX_CENTS
 
 Status = Literal["ACTIVE", "CHECKOUT", "COMPLETED", "ABANDONED", "EXPIRED"]
 AbandonReason = Literal["expired", "payment_failed", "discarded", "account_closed"]

@@ -4,8 +4,8 @@ An amount is an integer of the currency's smallest unit (cents for USD, yen for 
 `…_cents`.
 """
 
-from domain.currencies import EXPONENT, MAX_CENTS
 from domain.errors import Invalid
+from kit.currencies import EXPONENT, MAX_CENTS
 
 CURRENCIES = frozenset(EXPONENT)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from domain.currencies import MAX_CENTS
+from kit.currencies import MAX_CENTS
 from tests.support.shops.gateway import CARD, Person, Shop, a_game
 from tests.support.shops.money import account, adjust, open_wallet, transact
 

@@ -24,9 +24,9 @@ from domain.cart import (
 )
 from domain.cart_review import LineChange, LineNow
 from domain.catalog import Price
-from domain.currencies import MAX_CENTS
 from domain.errors import Conflict
 from domain.events import Event
+from kit.currencies import MAX_CENTS
 from tests.support.given_when_then import NOON, an_id, fold, given, when
 
 BUYER, ORDER, PAYMENT = an_id("buyer"), an_id("order"), an_id("payment")

@@ -1,8 +1,8 @@
 import pytest
 
-from domain.currencies import EXPONENT, MAX_CENTS
 from domain.errors import Invalid
 from domain.money import CURRENCIES, LARGEST_CENTS, check_amount, check_currency, format_amount
+from kit.currencies import EXPONENT, MAX_CENTS
 
 
 @pytest.mark.parametrize(
