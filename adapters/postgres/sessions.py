@@ -13,18 +13,18 @@ VALUES (%s, %s, %s, %s, %s) ON CONFLICT (session_id) DO NOTHING
 """
 
 _FIND = """
-SELECT session_id, user_id, generation, expires_at, epoch, revoked
+SELECT session_id, user_id, generation, expires_at, epoch, revoked, spent_under
 FROM private.sessions WHERE session_id = %s
 """
 
 _OF_USER = """
-SELECT session_id, user_id, generation, expires_at, epoch, revoked
+SELECT session_id, user_id, generation, expires_at, epoch, revoked, spent_under
 FROM private.sessions WHERE user_id = %s AND expires_at >= clock_timestamp()
 ORDER BY expires_at
 """
 
 _ADVANCE = """
-UPDATE private.sessions SET generation = generation + 1
+UPDATE private.sessions SET generation = generation + 1, spent_under = %s
 WHERE session_id = %s AND generation = %s AND NOT revoked
 """
 
@@ -58,9 +58,9 @@ class PostgresSessions:
             row = await (await conn.execute(_FIND, (session_id,))).fetchone()
         return Session(*row) if row else None
 
-    async def advance(self, session_id: UUID, generation: int) -> bool:
+    async def advance(self, session_id: UUID, generation: int, under: bytes | None) -> bool:
         """Compare and set: of two attempts to spend one generation, one succeeds."""
-        return await self._execute(_ADVANCE, (session_id, generation))
+        return await self._execute(_ADVANCE, (under, session_id, generation))
 
     async def revoke(self, session_id: UUID) -> None:
         await self._execute(_REVOKE, (session_id,))

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Header
 from fastapi import Body as JsonBody
 from pydantic import Field
 from starlette.background import BackgroundTask
@@ -15,7 +15,7 @@ from api.answers import answer, position_of
 from api.attempt_limits import Attempt, Attempts
 from api.auth import EVERYBODY, OptionalCaller, SignedIn
 from api.fields import Body, Email, Text, Token
-from api.idempotency import Idempotency, Idempotent, no_result
+from api.idempotency import MAX_KEY, Idempotency, Idempotent, no_result
 from api.services import Services, ServicesOf
 from api.views.accounts import NOT_STORED, Account, TokenPair, account_view, tokens_for
 from commands.accounts.logins import Login
@@ -62,6 +62,16 @@ class LoggedIn(TokenPair):
 
     user: Account
 
+
+RefreshKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        max_length=MAX_KEY,
+        description="A secret of the client, such as a random text: it makes it safe to repeat"
+        " the request.",
+    ),
+]
 
 # -- sessions --------------------------------------------------------------------------------------
 
@@ -126,11 +136,16 @@ async def _log_in(
 
 
 @router.post("/auth/refresh", response_model=TokenPair)
-async def refresh(body: RefreshToken, services: ServicesOf, caller: OptionalCaller) -> Response:
+async def refresh(
+    body: RefreshToken, services: ServicesOf, caller: OptionalCaller, once: RefreshKey = None
+) -> Response:
     """Exchange a refresh token for a new pair of tokens. A refresh token works once: using it again
-    ends the session (401 `refresh_reused`)."""
+    ends the session (401 `refresh_reused`), except under the `Idempotency-Key` that it was spent
+    under, until its successor is spent."""
     token = services.tokens.read_refresh(body.refresh_token)
-    result = await services.commands.logins.refresh(caller, token.session_id, token.generation)
+    result = await services.commands.logins.refresh(
+        caller, token.session_id, token.generation, once
+    )
     position = await position_of(result, services)
     return answer(tokens_for(services, result.value), position=position, headers=NOT_STORED)
 

@@ -1,5 +1,6 @@
 """Commands on login sessions: open with a password, continue with refresh tokens, end."""
 
+import hashlib
 from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID, uuid5
@@ -120,17 +121,21 @@ class Logins:
         return Login(user, session.session_id, 0, expires_at, session.epoch)
 
     async def refresh(
-        self, caller: Caller, session_id: UUID, generation: int
+        self, caller: Caller, session_id: UUID, generation: int, key: str | None = None
     ) -> CommandResult[Login]:
-        """Spend a refresh token; reusing a spent one revokes the session. Raises Unauthorized:
-        refresh_reused, invalid_token, user_inactive."""
+        """Spend a refresh token; reusing a spent one revokes the session, except under the same
+        `key`: then it is the same request, whose answer was lost or whose client has two windows.
+        Raises Unauthorized: refresh_reused, invalid_token, user_inactive."""
+        under = None if key is None else hashlib.sha256(key.encode()).digest()
         session = await self._sessions.find(session_id)
         if session is None or session.expires_at <= self._handler.now():
             raise _over()
         user = await self._handler.get(USER, session.user_id)
         if generation == session.generation and not self._lasts(session, user):
             raise _over()
-        if not await self._sessions.advance(session_id, generation):
+        if not await self._sessions.advance(
+            session_id, generation, under
+        ) and not await self._was_spent_under(session_id, generation, under):
             if not session.revoked:
                 await self._note_reuse(caller, session)
                 await self._sessions.revoke(session_id)
@@ -141,6 +146,19 @@ class Logins:
             raise Unauthorized("user_inactive", "the account is closed")
         return CommandResult(
             Login(user, session_id, generation + 1, session.expires_at, session.epoch), None
+        )
+
+    async def _was_spent_under(
+        self, session_id: UUID, generation: int, under: bytes | None
+    ) -> bool:
+        """Whether this generation, the last one spent, was spent under this key."""
+        session = await self._sessions.find(session_id)
+        return (
+            session is not None
+            and not session.revoked
+            and session.generation == generation + 1
+            and under is not None
+            and session.spent_under == under
         )
 
     async def sessions_of(self, user_id: UUID) -> list[Session]:

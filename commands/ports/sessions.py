@@ -10,7 +10,8 @@ import msgspec
 class Session(msgspec.Struct, frozen=True):
     """A login session. Each refresh spends one generation of its token and makes the next. `epoch`
     is the account's session epoch at the login; `domain.identity.User.keeps` tells whether it is
-    still valid."""
+    still valid. `spent_under` is the key of the request that spent the last generation, if it had
+    one."""
 
     session_id: UUID
     user_id: UUID
@@ -18,6 +19,7 @@ class Session(msgspec.Struct, frozen=True):
     expires_at: datetime
     epoch: int = 0
     revoked: bool = False
+    spent_under: bytes | None = None
 
 
 class Sessions(Protocol):
@@ -27,8 +29,9 @@ class Sessions(Protocol):
 
     async def find(self, session_id: UUID) -> Session | None: ...
 
-    async def advance(self, session_id: UUID, generation: int) -> bool:
-        """Spend this generation. False when it was spent already, or the session is revoked."""
+    async def advance(self, session_id: UUID, generation: int, under: bytes | None) -> bool:
+        """Spend this generation, by a request with the key `under`. False when it was spent
+        already, or the session is revoked."""
         ...
 
     async def revoke(self, session_id: UUID) -> None: ...

@@ -1,5 +1,6 @@
 """Accounts and sessions, over HTTP."""
 
+import asyncio
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -255,6 +256,39 @@ async def test_a_refresh_token_is_spent_by_its_use(shop: Shop) -> None:
         "/api/v1/auth/refresh", json={"refresh_token": fresh.json()["refresh_token"]}
     )
     assert heir.status_code == 401
+
+
+async def test_a_refresh_that_is_repeated_under_its_key_is_no_theft(shop: Shop) -> None:
+    ann = await shop.register()
+
+    async def refresh(token: str, **headers: str) -> httpx.Response:
+        return await shop.client().post(
+            "/api/v1/auth/refresh", json={"refresh_token": token}, headers=headers
+        )
+
+    first = ann.tokens["refresh_token"]
+    key = {"idempotency-key": "of this browser"}
+    both = await asyncio.gather(refresh(first, **key), refresh(first, **key))
+    assert [each.status_code for each in both] == [200, 200]
+
+    tokens = [each.json()["refresh_token"] for each in both]
+    last = await refresh(tokens[0], **{"idempotency-key": "of its next refresh"})
+    assert last.status_code == 200
+    late = await refresh(tokens[1], **key)
+    assert (late.status_code, late.json()["code"]) == (401, "refresh_reused")
+    assert not await can_act(shop, last.json()["access_token"])
+
+
+async def test_another_key_spends_no_token_again(shop: Shop) -> None:
+    ann = await shop.register()
+    body = {"refresh_token": ann.tokens["refresh_token"]}
+    path, mine = "/api/v1/auth/refresh", {"idempotency-key": "mine"}
+    assert (await shop.client().post(path, json=body, headers=mine)).status_code == 200
+
+    theirs = {"idempotency-key": "theirs"}
+    answer = await shop.client().post(path, json=body, headers=theirs)
+
+    assert (answer.status_code, answer.json()["code"]) == (401, "refresh_reused")
 
 
 async def can_act(shop: Shop, token: str) -> bool:

@@ -38,11 +38,13 @@ class SessionMemory:
     async def find(self, session_id: UUID) -> Session | None:
         return self.all.get(session_id)
 
-    async def advance(self, session_id: UUID, generation: int) -> bool:
+    async def advance(self, session_id: UUID, generation: int, under: bytes | None) -> bool:
         session = self.all[session_id]
         if session.revoked or session.generation != generation:
             return False
-        self.all[session_id] = msgspec.structs.replace(session, generation=generation + 1)
+        self.all[session_id] = msgspec.structs.replace(
+            session, generation=generation + 1, spent_under=under
+        )
         return True
 
     async def revoke(self, session_id: UUID) -> None:
