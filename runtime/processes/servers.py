@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from api.siblings import Siblings
@@ -46,6 +46,7 @@ MAX_PARCELS = 2_000
 async def serve_api(settings: Settings, siblings: Siblings | None = None) -> None:
     """Serve the gateway, together with the processes that share its port, if there are any."""
     from runtime.wiring.gateway import open_app
+    from runtime.wiring.web import with_web
 
     listening = asyncio.Event()
     async with (
@@ -58,7 +59,8 @@ async def serve_api(settings: Settings, siblings: Siblings | None = None) -> Non
         # later.
         await asyncio.to_thread(register_reactors, core.url, reactors_of(core, queues))
         async with watch_writer(core.log):
-            await _serve_gateway(app, core, listening, shared=siblings is not None)
+            shop = with_web(app, core)
+            await _serve_gateway(shop, core, listening, shared=siblings is not None)
 
 
 async def serve_past(settings: Settings, position: int) -> None:
@@ -76,7 +78,7 @@ async def serve_past(settings: Settings, position: int) -> None:
 
 
 async def _serve_gateway(
-    app: FastAPI, core: Core, listening: asyncio.Event, *, shared: bool = False
+    app: ASGIApp, core: Core, listening: asyncio.Event, *, shared: bool = False
 ) -> None:
     """Serve at the API's address, with its limits and its certificate, if it has one."""
     settings = core.settings
@@ -182,7 +184,7 @@ def limits_of(settings: Settings) -> Limits:
     return Limits(settings.max_connections, settings.head_seconds, settings.body_seconds)
 
 
-def config_of(app: FastAPI, host: str, port: int, limits: Limits = USUAL_LIMITS) -> uvicorn.Config:
+def config_of(app: ASGIApp, host: str, port: int, limits: Limits = USUAL_LIMITS) -> uvicorn.Config:
     """uvicorn's configuration of an application."""
     # Whose X-Forwarded-For is believed is the gateway's to decide (LUDOTECA_TRUSTED_PROXIES), not
     # the server's.

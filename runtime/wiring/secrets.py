@@ -21,6 +21,7 @@ class Secrets:
     signing_key: bytes
     fingerprints: bytes
     client_secrets: bytes
+    web: bytes
     webhook: tuple[str, ...]
     carrier: tuple[str, ...]
     provider_key: str
@@ -36,6 +37,7 @@ async def read_secrets(settings: Settings, pool: AsyncConnectionPool) -> Secrets
         signing_key=await secret(pool, "access_tokens", new_private_key),
         fingerprints=await secret(pool, "request_fingerprints", lambda: urandom(32)),
         client_secrets=await secret(pool, "client_secrets", lambda: urandom(32)),
+        web=await secret(pool, "web_sessions", lambda: urandom(32)),
         webhook=await _shared(pool, "payment_webhook", settings.payment_webhook_secrets),
         carrier=await _shared(pool, "carrier_webhook", settings.carrier_webhook_secrets),
         provider_key=await _key(pool, "provider_api", settings.provider_key),

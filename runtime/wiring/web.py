@@ -1,0 +1,29 @@
+"""Puts the pages in front of the gateway."""
+
+from fastapi import FastAPI
+
+from runtime.wiring.core import Core
+from web.app import FrontDoor, create_web
+from web.visit import WebSettings
+
+CARDS = (
+    ("pm_card_visa", "Visa (test card)"),
+    ("pm_card_mastercard", "Mastercard (test card)"),
+    ("pm_card_authenticationRequired", "Card with 3-D Secure (test card)"),
+    ("pm_card_chargeDeclined", "Card that is declined (test card)"),
+)
+"""What can be chosen where the payment provider is simulated (docs/payments.md)."""
+
+
+def with_web(app: FastAPI, core: Core) -> FrontDoor:
+    """The gateway and the pages that are served with it."""
+    settings = core.settings
+    return create_web(
+        app,
+        [path for route in app.routes if (path := getattr(route, "path", None))],
+        WebSettings(
+            secret=core.secrets.web,
+            cards=CARDS if settings.payment_provider == "simulated" else (),
+            trusted_proxies=tuple(settings.trusted_proxies),
+        ),
+    )

@@ -1,0 +1,160 @@
+"""The web application: pages over the API, and the door that leads to either."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from urllib.parse import quote
+
+from starlette.applications import Starlette
+from starlette.datastructures import FormData, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from web import csrf, statics
+from web.api_client import Problem
+from web.rendering import Renderer
+from web.routing import Page, Router
+from web.security import add_headers
+from web.sessions import Sealer, read_cookie, set_cookie
+from web.shop import ROUTERS
+from web.statics import StaticFiles
+from web.visit import Site, Visit, WebSettings, visit_of
+
+logger = logging.getLogger(__name__)
+
+MAX_FIELDS = 200
+"""How many fields a form has at most; a text among them has at most 1 MiB."""
+
+
+def create_web(
+    api: ASGIApp,
+    api_paths: Iterable[str],
+    settings: WebSettings,
+    routers: Sequence[Router] = ROUTERS,
+) -> "FrontDoor":
+    """The API and the pages as one application. `api_paths` are the API's own paths."""
+    files = StaticFiles()
+    site = Site(api, Renderer(files), Sealer(settings.secret), settings)
+    pages = [page for router in routers for page in router.pages]
+    routes = [
+        *(Route(page.path, _endpoint(site, page), methods=[page.method]) for page in pages),
+        Route(statics.PATH, files.serve),
+    ]
+
+    async def failed(request: Request, error: Exception) -> Response:
+        return _error_page(visit_of(site, request, None), error)
+
+    app = Starlette(routes=routes, exception_handlers={HTTPException: failed})
+    web = SecurityHeaders(app)
+    trusted = ProxyHeadersMiddleware(web, trusted_hosts=list(settings.trusted_proxies))
+    return FrontDoor(api, api_paths, trusted, [route.path for route in routes])
+
+
+class FrontDoor:
+    """Leads each request to the pages or to the API, by the first segment of its path. An unknown
+    path is a page for browsers, and a problem for everybody else."""
+
+    def __init__(
+        self, api: ASGIApp, api_paths: Iterable[str], web: ASGIApp, web_paths: Iterable[str]
+    ) -> None:
+        self._api = api
+        self._web = web
+        self._of_web = {_first(path) for path in web_paths}
+        self._of_api = {_first(path) for path in api_paths} - {""}
+        if both := self._of_web & self._of_api:
+            raise ValueError(f"both the API and the pages have {sorted(both)}")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_page = scope["type"] == "http" and self._is_page(scope)
+        await (self._web if is_page else self._api)(scope, receive, send)
+
+    def _is_page(self, scope: Scope) -> bool:
+        first = _first(scope["path"])
+        if first in self._of_web:
+            return True
+        return first not in self._of_api and any(
+            name == b"accept" and b"text/html" in value for name, value in scope["headers"]
+        )
+
+
+def _first(path: str) -> str:
+    return path.split("/", 2)[1] if path.startswith("/") else path
+
+
+class SecurityHeaders:
+    """Middleware: every answer restricts what the browser does with it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                add_headers(MutableHeaders(scope=message), secure=scope.get("scheme") == "https")
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+def _endpoint(site: Site, page: Page):  # type: ignore[no-untyped-def] # what Starlette's Route takes
+    async def endpoint(request: Request) -> Response:
+        visit = visit_of(site, request, read_cookie(request, site.sealer))
+        try:
+            response = await _answer(visit, page)
+        except Exception as error:  # whatever it is, a page says so
+            response = _error_page(visit, error)
+        if visit.changed:
+            set_cookie(request, response, site.sealer, visit.session)
+        return response
+
+    return endpoint
+
+
+async def _answer(visit: Visit, page: Page) -> Response:
+    request = visit.request
+    if page.method == "POST":
+        data = await _form_of(request)
+        if not csrf.is_genuine(None if visit.changed else visit.session, request.headers, data):
+            return visit.page("csrf.html", status=403)
+        visit.read_form(data)
+    await visit.refresh()
+    if page.signed_in and visit.user is None:
+        return _to_sign_in(visit)
+    try:
+        return await page.handler(visit)
+    except Problem as problem:
+        if problem.code in {"session_ended", "invalid_token", "unauthorized"} and (
+            problem.status == 401 and visit.user is not None
+        ):
+            visit.sign_out("Your session has ended. Sign in again to go on.")
+            return _to_sign_in(visit)
+        raise
+
+
+async def _form_of(request: Request) -> FormData:
+    async with request.form(max_files=0, max_fields=MAX_FIELDS) as data:
+        return data
+
+
+def _to_sign_in(visit: Visit) -> Response:
+    url = visit.request.url
+    back = url.path if visit.request.method == "GET" else "/"
+    if url.query and back != "/":
+        back += f"?{url.query}"
+    return visit.go(f"/sign-in?next={quote(back)}")
+
+
+def _error_page(visit: Visit, error: Exception) -> Response:
+    """The page that says what went wrong."""
+    if isinstance(error, HTTPException):
+        error = Problem("not_found" if error.status_code == 404 else "refused", error.status_code)
+    if not isinstance(error, Problem):
+        logger.error("%s failed", visit.request.url.path, exc_info=error)
+        error = Problem("internal_error", 500)
+    response = visit.page("problem.html", status=error.status, problem=error)
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response

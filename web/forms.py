@@ -1,0 +1,85 @@
+"""Forms: what was typed becomes the body of a call of the API, and its refusal becomes messages
+beside the fields."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.datastructures import FormData
+
+from web.api_client import Problem
+from web.words import sentence
+
+SECRET = frozenset({"csrf", "once", "password", "current_password", "token"})
+"""Fields that are never shown again."""
+
+_FIELD_OF_CODE = {
+    "email_taken": "email",
+    "invalid_email": "email",
+    "weak_password": "password",
+    "current_password_wrong": "current_password",
+    "invalid_region": "region",
+    "invalid_currency": "currency",
+    "invalid_amount": "amount",
+    "insufficient_funds": "amount",
+    "wallet_not_found": "to_wallet_id",
+    "insufficient_stock": "quantity",
+    "quantity_limit": "quantity",
+}
+"""The field that a refusal is about, where it names none."""
+
+
+class Form:
+    """A form as it was sent, or is to be filled. A field of a field is named with a dot, as in
+    `shipping_address.city`. `errors` are messages by field; `problem` is one about the whole."""
+
+    def __init__(self, values: Mapping[str, str] | None = None) -> None:
+        self._values = dict(values or {})
+        self.errors: dict[str, str] = {}
+        self.problem = ""
+
+    def text(self, name: str) -> str:
+        """What was typed in a field, without the space around it."""
+        return self._values.get(name, "").strip()
+
+    def secret(self, name: str) -> str:
+        """What was typed in a field, exactly."""
+        return self._values.get(name, "")
+
+    def shown(self, name: str, default: object = "") -> str:
+        """What a field shows: what was typed, else the default."""
+        if name in SECRET:
+            return ""
+        return self._values.get(name, "" if default is None else str(default))
+
+    def body(self, *names: str) -> dict[str, Any]:
+        """The fields that were filled in, as the API takes them."""
+        body: dict[str, Any] = {}
+        for name in names:
+            value = self.secret(name) if name in SECRET else self.text(name)
+            if value:
+                *path, last = name.split(".")
+                into = body
+                for part in path:
+                    into = into.setdefault(part, {})
+                into[last] = value
+        return body
+
+    def refuse(self, problem: Problem, names: Mapping[str, str] | None = None) -> None:
+        """Show a refusal of the API. `names` are this form's names of the API's fields, where they
+        differ. Raises the problem if it is none of what was typed."""
+        if problem.status == 401 and problem.code != "current_password_wrong":
+            raise problem
+        if problem.status >= 429:
+            raise problem
+        for error in problem.errors:
+            self.errors.setdefault((names or {}).get(error.field, error.field), error.message)
+        field = _FIELD_OF_CODE.get(problem.code)
+        if not problem.errors and field in self._values:
+            self.errors[field] = sentence(problem)
+        elif not problem.errors:
+            self.problem = sentence(problem)
+
+
+def form_of(data: FormData) -> Form:
+    """The texts of a form; files are not among them."""
+    return Form({name: value for name, value in data.items() if isinstance(value, str)})

@@ -1,0 +1,79 @@
+"""Templates and their filters."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from web import money, words
+from web.covers import cover
+from web.statics import StaticFiles
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+class Renderer:
+    """Renders templates. Texts are escaped, and a name that a page does not have is an error."""
+
+    def __init__(self, statics: StaticFiles) -> None:
+        self._environment = Environment(
+            loader=FileSystemLoader(TEMPLATES),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self._environment.globals["asset"] = statics.url
+        self._environment.filters.update(
+            money=_money,
+            plain_amount=lambda of: money.plain(of.amount_cents, of.currency),
+            moment=moment,
+            day=day,
+            status=status,
+            event=words.event_word,
+            cover=cover,
+        )
+        # Blocks are also rendered alone, where what a template imports is not there.
+        self._environment.globals["ui"] = self._environment.get_template("macros.html").module
+
+    def page(self, template: str, context: dict[str, Any]) -> str:
+        """A whole page."""
+        return self._environment.get_template(template).render(context)
+
+    def block(self, template: str, name: str, context: dict[str, Any]) -> str:
+        """One block of a page, as a fragment."""
+        found = self._environment.get_template(template)
+        return "".join(found.blocks[name](found.new_context(context)))
+
+
+def _money(amount_cents: int, currency: str | None) -> Markup:
+    """An amount, which stays in one line."""
+    return Markup('<span class="money">{}</span>').format(money.shown(amount_cents, currency or ""))
+
+
+def moment(at: datetime, style: str = "full") -> Markup:
+    """A time, in UTC until the page's script shows it in the reader's own zone. `style`: `full`,
+    `relative` (ticks: "3 minutes ago") or `countdown` (what is left)."""
+    at = at.astimezone(UTC)
+    text = f"{at.day} {at:%b %Y, %H:%M} UTC"
+    return Markup('<time datetime="{}" title="{}" data-style="{}">{}</time>').format(
+        at.isoformat(timespec="seconds"), text, style, text
+    )
+
+
+def day(on: date | str | None) -> str:
+    """A date: `3 Mar 2026`."""
+    if not on:
+        return ""
+    on = date.fromisoformat(on) if isinstance(on, str) else on
+    return f"{on.day} {on:%b %Y}"
+
+
+def status(value: str) -> Markup:
+    """A status as a badge, which says in words what its colour says."""
+    return Markup('<span class="badge {}">{}</span>').format(
+        words.status_kind(value), words.status_word(value)
+    )

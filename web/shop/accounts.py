@@ -1,0 +1,151 @@
+"""Opening an account, signing in and out, and the links that are mailed."""
+
+from starlette.responses import Response
+
+from web.countries import COUNTRIES
+from web.routing import Router
+from web.shop.answers import LoggedIn, Registered
+from web.visit import Nothing, Problem, Visit, own_path
+
+router = Router()
+
+
+# -- a new account ---------------------------------------------------------------------------------
+
+
+@router.get("/register")
+async def registration(visit: Visit) -> Response:
+    """The form for a new account."""
+    return _registration(visit)
+
+
+def _registration(visit: Visit, status: int = 200) -> Response:
+    return visit.page("shop/register.html", status=status, countries=COUNTRIES)
+
+
+@router.post("/register")
+async def register(visit: Visit) -> Response:
+    """Open an account, and sign in to it."""
+    body = visit.form.body("email", "password", "name", "region", "account_type")
+    for name in ("email", "password", "name"):
+        body.setdefault(name, "")
+    try:
+        made = await visit.api.post("/api/v1/users", body, Registered)
+    except Problem as problem:
+        visit.form.refuse(problem)
+        return _registration(visit, status=422)
+    visit.sign_in(made.user, made.access_token, made.refresh_token, made.expires_in)
+    return visit.go("/", "Welcome! We have sent you a mail: it proves that the address is yours.")
+
+
+# -- sessions --------------------------------------------------------------------------------------
+
+
+@router.get("/sign-in")
+async def sign_in_form(visit: Visit) -> Response:
+    """The form to sign in."""
+    if visit.user is not None:
+        return visit.go(own_path(visit.query("next")))
+    return visit.page("shop/sign_in.html", next=own_path(visit.query("next")))
+
+
+@router.post("/sign-in")
+async def sign_in(visit: Visit) -> Response:
+    """Sign in, and go on to where the visitor wanted to go."""
+    following = own_path(visit.form.text("next"))
+    body = {name: visit.form.secret(name) for name in ("email", "password")}
+    try:
+        opened = await visit.api.post("/api/v1/auth/login", body, LoggedIn)
+    except Problem as problem:
+        if problem.status == 401:
+            visit.form.problem = "The e-mail or the password is wrong."
+        else:
+            visit.form.refuse(problem)
+        return visit.page("shop/sign_in.html", status=422, next=following)
+    visit.sign_in(opened.user, opened.access_token, opened.refresh_token, opened.expires_in)
+    return visit.go(following)
+
+
+@router.post("/sign-out")
+async def sign_out(visit: Visit) -> Response:
+    """End the session, here and in the API."""
+    if visit.user is not None:
+        try:
+            await visit.api.post("/api/v1/auth/logout", None, Nothing)
+        except Problem as problem:
+            if problem.status != 401:  # it has ended already
+                raise
+    visit.sign_out("You are signed out.")
+    return visit.go("/")
+
+
+# -- proofs by mail --------------------------------------------------------------------------------
+
+
+@router.get("/verify")
+async def verification(visit: Visit) -> Response:
+    """The page that a mail leads to. Only its button verifies: programs that look at mails open
+    links, too."""
+    return visit.page("shop/verify.html", token=visit.query("token"))
+
+
+@router.post("/verify")
+async def verify(visit: Visit) -> Response:
+    """Verify an e-mail address."""
+    token = visit.form.text("token")
+    try:
+        await visit.api.post("/api/v1/auth/verify-email", {"token": token}, Nothing)
+    except Problem as problem:
+        visit.form.refuse(problem)
+        return visit.page("shop/verify.html", status=422, token=token)
+    if visit.user is not None:
+        visit.keep(user=await visit.api.get("/api/v1/users/me", type(visit.user)))
+    return visit.go("/", "Thank you: your e-mail address is verified.")
+
+
+@router.post("/verify/again", signed_in=True)
+async def verify_again(visit: Visit) -> Response:
+    """Mail the link again."""
+    await visit.api.post("/api/v1/auth/verify-email/resend", None, Nothing)
+    return visit.go("/profile", "The mail is on its way.")
+
+
+@router.get("/forgot")
+async def forgotten(visit: Visit) -> Response:
+    """The form for who has forgotten their password."""
+    return visit.page("shop/forgot.html")
+
+
+@router.post("/forgot")
+async def forgot(visit: Visit) -> Response:
+    """Mail a link for choosing a new password, if there is such an account."""
+    try:
+        await visit.api.post(
+            "/api/v1/auth/password/forgot", {"email": visit.form.text("email")}, Nothing
+        )
+    except Problem as problem:
+        visit.form.refuse(problem)
+        return visit.page("shop/forgot.html", status=422)
+    return visit.go(
+        "/sign-in", "If there is an account with this address, a mail with a link is on its way."
+    )
+
+
+@router.get("/reset")
+async def reset_form(visit: Visit) -> Response:
+    """The form for a new password, to which a mail leads."""
+    return visit.page("shop/reset.html", token=visit.query("token"))
+
+
+@router.post("/reset")
+async def reset(visit: Visit) -> Response:
+    """Set the new password. That ends all sessions of the account."""
+    token = visit.form.text("token")
+    body = {"token": token, "password": visit.form.secret("password")}
+    try:
+        await visit.api.post("/api/v1/auth/password/reset", body, Nothing)
+    except Problem as problem:
+        visit.form.refuse(problem)
+        return visit.page("shop/reset.html", status=422, token=token)
+    visit.sign_out()
+    return visit.go("/sign-in", "Your password is changed. Sign in with the new one.")

@@ -1,0 +1,233 @@
+"""What the shop's pages read of the API's answers; fields that no page shows are left out."""
+
+from datetime import date, datetime
+
+import msgspec
+
+from web.sessions import User
+
+
+class Money(msgspec.Struct, frozen=True):
+    amount_cents: int
+    currency: str
+
+
+class Image(msgspec.Struct, frozen=True):
+    id: str
+    url: str
+    thumb_url: str
+
+
+class Game(msgspec.Struct, frozen=True):
+    """A game. `highlight` is the title as HTML, with what was searched for within `<em>`; only
+    search results have it."""
+
+    id: str
+    title: str
+    seller_id: str
+    kind: str
+    status: str
+    price: Money | None = None
+    available: int | None = None
+    image_urls: list[Image] = msgspec.field(default_factory=list)
+    description: str = ""
+    publisher: str = ""
+    category: str = ""
+    genres: list[str] = msgspec.field(default_factory=list)
+    tags: list[str] = msgspec.field(default_factory=list)
+    platforms: list[str] = msgspec.field(default_factory=list)
+    release_date: date | None = None
+    highlight: str = ""
+
+
+class Title(msgspec.Struct, frozen=True):
+    id: str
+    title: str
+
+
+class Count(msgspec.Struct, frozen=True):
+    value: str
+    count: int
+
+
+class PriceCount(msgspec.Struct, frozen=True):
+    price_min: int
+    price_max: int | None
+    count: int
+
+
+class Facets(msgspec.Struct, frozen=True):
+    genre: list[Count]
+    tag: list[Count]
+    platform: list[Count]
+    price: list[PriceCount]
+
+
+class SearchPage(msgspec.Struct, frozen=True):
+    items: list[Game]
+    next_cursor: str | None
+    total: int
+    facets: Facets
+    suggestion: str | None
+
+
+class CartItem(msgspec.Struct, frozen=True):
+    """A line. Only physical games have a reservation."""
+
+    id: str
+    product_id: str
+    title: str
+    quantity: int
+    unit_price_cents: int
+    currency: str
+    reservation_id: str | None
+
+
+class Cart(msgspec.Struct, frozen=True):
+    id: str | None
+    status: str
+    items: list[CartItem]
+    total_cents: int
+    currency: str | None
+    expires_at: datetime | None
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether something in it needs an address."""
+        return any(item.reservation_id for item in self.items)
+
+
+class CheckedOut(msgspec.Struct, frozen=True):
+    order_id: str
+    checkout_url: str
+    redirect_url: str | None
+    status: str
+
+
+class Line(msgspec.Struct, frozen=True):
+    game_id: str
+    kind: str
+    title: str
+    quantity: int
+    unit_price_cents: int
+
+
+class TimelineEvent(msgspec.Struct, frozen=True):
+    name: str
+    at: datetime
+    reason: str | None = None
+    detail: str | None = None
+
+
+class Payment(msgspec.Struct, frozen=True):
+    payment_id: str
+    status: str
+    method: str | None = None
+    redirect_url: str | None = None
+    code: str | None = None
+    detail: str | None = None
+
+
+class Shipment(msgspec.Struct, frozen=True):
+    id: str
+    status: str
+    carrier: str | None = None
+    tracking_number: str | None = None
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    number: str | int | None = None
+    url: str | None = None
+
+
+class Order(msgspec.Struct, frozen=True):
+    order_id: str
+    currency: str
+    total_cents: int
+    refunded_cents: int
+    refund_status: str | None
+    status: str
+    cancel_reason: str | None
+    payment: Payment | None
+    lines: list[Line]
+    shipments: list[Shipment]
+    timeline: list[TimelineEvent]
+    expires_at: datetime
+    created_at: datetime
+    shipping_address: dict[str, str] | None = None
+
+    @property
+    def is_unpaid(self) -> bool:
+        return self.status == "PENDING_PAYMENT"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self.status in {"CANCELLED", "REFUNDED", "DELIVERED"} or (
+            self.status == "COMPLETED" and not self.shipments
+        )
+
+
+class OwnedGame(msgspec.Struct, frozen=True):
+    game_id: str
+    title: str
+    purchase_date: datetime
+    order_id: str
+    image_urls: list[Image] = msgspec.field(default_factory=list)
+
+
+class Wallet(msgspec.Struct, frozen=True):
+    id: str
+    currency: str
+    balance_cents: int
+    owed_cents: int
+    status: str
+
+
+class Movement(msgspec.Struct, frozen=True):
+    type: str
+    direction: str
+    amount_cents: int
+    currency: str
+    balance_cents: int
+    reason: str | None
+    at: datetime
+
+
+class Transaction(msgspec.Struct, frozen=True):
+    id: str
+    type: str
+    status: str
+    redirect_url: str | None = None
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    access_token: str
+    refresh_token: str
+    expires_in: int
+
+
+class LoggedIn(Tokens, frozen=True):
+    user: User
+
+
+class Registered(Tokens, frozen=True):
+    """A new account: its fields beside its tokens."""
+
+    id: str
+    name: str | None
+    email: str | None
+    account_type: str
+    region: str
+    email_verified: bool
+
+    @property
+    def user(self) -> User:
+        return User(
+            self.id,
+            self.name,
+            self.email,
+            self.account_type,
+            self.region,
+            self.email_verified,
+        )

@@ -1,0 +1,117 @@
+"""The cart and its checkout."""
+
+from starlette.responses import Response
+
+from web.countries import COUNTRIES
+from web.routing import Router
+from web.shop.answers import Cart, CheckedOut, Wallet
+from web.shop.games import game_page, part
+from web.visit import Listed, Nothing, Problem, Visit
+
+router = Router()
+
+ADDRESS = tuple(
+    f"shipping_address.{name}"
+    for name in ("name", "line1", "line2", "city", "postal_code", "country")
+)
+WALLET, ELSEWHERE = "wallet", "page"
+"""Ways to pay, beside the tokens of cards: with the wallet, and on the provider's page."""
+
+
+@router.get("/cart", signed_in=True)
+async def show_cart(visit: Visit) -> Response:
+    """The cart, with the time that is left to its reservations."""
+    return await _cart_page(visit)
+
+
+async def _cart_page(visit: Visit, status: int = 200) -> Response:
+    cart = await visit.api.get("/api/v1/cart", Cart)
+    return visit.page("shop/cart.html", status=status, cart=cart)
+
+
+@router.post("/cart/items", signed_in=True)
+async def add(visit: Visit) -> Response:
+    """Put a game into the cart."""
+    game_id = part(visit.form.text("product_id"))
+    quantity = visit.form.text("quantity")
+    body = {"product_id": game_id, "quantity": int(quantity) if quantity.isdecimal() else 1}
+    try:
+        once = visit.form.secret("once")
+        await visit.api.post("/api/v1/cart/items", body, Nothing, once=once)
+    except Problem as problem:
+        visit.form.refuse(problem)
+        return await game_page(visit, game_id, status=422)
+    return visit.go("/cart", "It is in your cart.")
+
+
+@router.post("/cart/items/{item_id}", signed_in=True)
+async def change(visit: Visit) -> Response:
+    """Change how many of a game are in the cart; none takes it out."""
+    path = f"/api/v1/cart/items/{part(visit.request.path_params['item_id'])}"
+    quantity = visit.form.text("quantity")
+    try:
+        if quantity == "0":
+            await visit.api.delete(path)
+        else:
+            count = int(quantity) if quantity.isdecimal() else 1
+            await visit.api.put(path, {"quantity": count}, Nothing)
+    except Problem as problem:
+        visit.form.refuse(problem)
+        return await _cart_page(visit, status=422)
+    return visit.go("/cart")
+
+
+@router.post("/cart/discard", signed_in=True)
+async def discard(visit: Visit) -> Response:
+    """Empty the cart."""
+    await visit.api.delete("/api/v1/cart")
+    return visit.go("/cart", "Your cart is empty.")
+
+
+@router.get("/checkout", signed_in=True)
+async def checkout(visit: Visit) -> Response:
+    """Where to send what, and how to pay."""
+    return await _checkout_page(visit)
+
+
+async def _checkout_page(visit: Visit, status: int = 200) -> Response:
+    cart = await visit.api.get("/api/v1/cart", Cart)
+    if not cart.items or cart.status != "ACTIVE":
+        return visit.go("/cart")
+    wallets = await visit.api.get("/api/v1/wallets/me", Listed[Wallet])
+    return visit.page(
+        "shop/checkout.html",
+        status=status,
+        cart=cart,
+        countries=COUNTRIES,
+        wallet=next((each for each in wallets.items if each.currency == cart.currency), None),
+        cards=visit.site.settings.cards,
+    )
+
+
+@router.post("/checkout", signed_in=True)
+async def check_out(visit: Visit) -> Response:
+    """Order what is in the cart. Where the payer has to act elsewhere, the order's page leads on
+    from there."""
+    body = visit.form.body(*ADDRESS)
+    method = visit.form.text("method")
+    if method == WALLET:
+        body["payment_method"] = {"type": "wallet"}
+    elif method and method != ELSEWHERE:
+        body["payment_method"] = {"type": "card", "token": method}
+    try:
+        placed = await visit.api.post(
+            "/api/v1/cart/checkout", body, CheckedOut, once=visit.form.secret("once")
+        )
+    except Problem as problem:
+        if problem.code == "payment_failed":
+            return visit.go(
+                f"/orders/{problem.extra['order_id']}", "The payment failed. See below what to do."
+            )
+        if problem.code in {"cart_changed", "cart_empty"}:
+            visit.form.refuse(problem)
+            return await _cart_page(visit, status=409)
+        visit.form.refuse(problem)
+        return await _checkout_page(visit, status=422)
+    visit.keep(pay_page=(placed.order_id, placed.checkout_url))
+    return visit.go(f"/orders/{placed.order_id}", "Your order is placed.")

@@ -1,0 +1,140 @@
+"""Orders, and one order as it moves."""
+
+import json
+from collections.abc import AsyncIterator
+
+import msgspec
+from starlette.responses import Response, StreamingResponse
+
+from web.routing import Router
+from web.shop.answers import Order
+from web.shop.games import part
+from web.sockets import SocketClosed, open_socket
+from web.visit import Listed, Nothing, Problem, Visit
+
+router = Router()
+
+PER_PAGE = 20
+
+
+class _Change(msgspec.Struct, frozen=True):
+    """A message of the API's live socket."""
+
+    type: str
+    position: int | None = None
+    order_id: str | None = None
+
+
+@router.get("/orders", signed_in=True)
+async def show_orders(visit: Visit) -> Response:
+    """The buyer's orders, newest first."""
+    user = visit.user
+    assert user is not None
+    found = await visit.api.get(
+        f"/api/v1/orders/user/{user.id}",
+        Listed[Order],
+        limit=PER_PAGE,
+        cursor=visit.query("cursor") or None,
+    )
+    return visit.page("shop/orders.html", found=found)
+
+
+@router.get("/orders/{order_id}", signed_in=True)
+async def show_order(visit: Visit) -> Response:
+    """An order, which moves while it is looked at."""
+    return await _order_page(visit, part(visit.request.path_params["order_id"]))
+
+
+async def _order_page(visit: Visit, order_id: str, status: int = 200) -> Response:
+    order = await visit.api.get(f"/api/v1/orders/{order_id}", Order)
+    return visit.page("shop/order.html", status=status, fragment="order", **_shown(visit, order))
+
+
+def _shown(visit: Visit, order: Order) -> dict[str, object]:
+    """What the order's block shows; `pay_url` is where the payer goes on."""
+    placed, page = visit.session.pay_page or ("", "")
+    url = order.payment.redirect_url if order.payment else None
+    if url is None and placed == order.order_id and "/api/v1/orders/" not in page:
+        url = page
+    return {
+        "order": order,
+        "pay_url": url if order.is_unpaid else None,
+        "cards": visit.site.settings.cards,
+    }
+
+
+@router.post("/orders/{order_id}/pay", signed_in=True)
+async def pay(visit: Visit) -> Response:
+    """Pay with another card, after the first was declined."""
+    order_id = part(visit.request.path_params["order_id"])
+    method = visit.form.text("method")
+    method_body = {"type": "wallet"} if method == "wallet" else {"type": "card", "token": method}
+    try:
+        await visit.api.post(
+            "/api/v1/payments",
+            {"order_id": order_id, "payment_method": method_body},
+            Nothing,
+            once=visit.form.secret("once"),
+        )
+    except Problem as problem:
+        if problem.code != "payment_failed":
+            visit.form.refuse(problem)
+            return await _order_page(visit, order_id, status=422)
+        return visit.go(f"/orders/{order_id}", "The payment failed. See below what to do.")
+    return visit.go(f"/orders/{order_id}")
+
+
+@router.post("/orders/{order_id}/cancel", signed_in=True)
+async def cancel(visit: Visit) -> Response:
+    """Call an order off that is not paid."""
+    order_id = part(visit.request.path_params["order_id"])
+    try:
+        await visit.api.post(
+            f"/api/v1/orders/{order_id}/cancel", None, Nothing, once=visit.form.secret("once")
+        )
+    except Problem as problem:
+        visit.form.refuse(problem)
+        return await _order_page(visit, order_id, status=409)
+    return visit.go(f"/orders/{order_id}", "The order is cancelled. Nothing was charged.")
+
+
+# -- live ------------------------------------------------------------------------------------------
+
+
+@router.get("/orders/{order_id}/live", signed_in=True)
+async def follow(visit: Visit) -> Response:
+    """The order's block anew after each change, as server-sent events. Their ids are positions of
+    the log, after which a browser that was cut off goes on."""
+    order_id = part(visit.request.path_params["order_id"])
+    await visit.api.get(f"/api/v1/orders/{order_id}", Nothing)  # may the caller see it?
+    after = visit.request.headers.get("last-event-id", "")
+    events = _events(visit, order_id, int(after) if after.isdecimal() else None)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+
+
+async def _events(visit: Visit, order_id: str, after: int | None) -> AsyncIterator[str]:
+    """Ends once nothing more happens to the order, or when the API closes its socket: then the
+    browser connects again."""
+    hello = {"token": visit.api.token} | ({} if after is None else {"after_position": after})
+    scope = visit.api.scope_of("websocket", "/api/v1/ws/orders")
+    async with open_socket(visit.site.api, scope) as socket:
+        await socket.send(json.dumps(hello))
+        try:
+            while True:
+                change = msgspec.json.decode(await socket.receive(), type=_Change)
+                if change.type == "ready" or change.order_id == order_id:
+                    order = await visit.api.get(f"/api/v1/orders/{order_id}", Order)
+                    yield _event(visit, order, change.position)
+                    if order.is_final:
+                        yield "event: end\ndata:\n\n"
+                        return
+        except (SocketClosed, Problem):
+            return
+
+
+def _event(visit: Visit, order: Order, position: int | None) -> str:
+    context = {"visit": visit, "form": visit.form, **_shown(visit, order)}
+    block = visit.site.renderer.block("shop/order.html", "order", context)
+    lines = "".join(f"data: {line}\n" for line in block.splitlines())
+    return f"id: {position or ''}\nevent: order\n{lines}\n"

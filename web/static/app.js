@@ -1,0 +1,37 @@
+// Shows times in the reader's own zone, and lets relative ones and countdowns tick.
+"use strict";
+
+(() => {
+  const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+  const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
+  const UNITS = [["year", 31536000], ["month", 2592000], ["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+
+  const ago = (seconds) => {
+    const [unit, length] = UNITS.find(([, length]) => Math.abs(seconds) >= length) ?? ["second", 1];
+    return relative.format(Math.trunc(seconds / length), unit);
+  };
+
+  const left = (seconds) => {
+    if (seconds <= 0) return "now";
+    const two = (number) => String(number).padStart(2, "0");
+    const hours = Math.floor(seconds / 3600);
+    const minutes = Math.floor(seconds / 60) % 60;
+    return `${hours ? `${hours}:${two(minutes)}` : minutes}:${two(Math.floor(seconds) % 60)}`;
+  };
+
+  const show = (time) => {
+    const at = new Date(time.dateTime);
+    const seconds = (at - Date.now()) / 1000;
+    const style = time.dataset.style;
+    let text = full.format(at);
+    if (style === "relative") text = ago(seconds);
+    if (style === "countdown") text = `${text} (${left(seconds)})`;
+    if (time.textContent !== text) time.textContent = text;
+  };
+
+  const showAll = () => document.querySelectorAll("time[data-style]").forEach(show);
+
+  showAll();
+  setInterval(showAll, 1000);
+  document.body.addEventListener("htmx:afterSettle", showAll);
+})();

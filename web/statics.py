@@ -1,0 +1,46 @@
+"""Style sheets, scripts and icons. Their names contain a digest of their content, so that browsers
+keep them for a year and still get a changed one at once."""
+
+import hashlib
+from pathlib import Path
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+FOLDER = Path(__file__).parent / "static"
+PATH = "/static/{name}"
+
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+
+class StaticFiles:
+    """The files of a folder, in memory."""
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        self._urls: dict[str, str] = {}
+        self._files: dict[str, tuple[bytes, str]] = {}
+        for path in sorted(folder.iterdir()):
+            if path.suffix in _TYPES:
+                content = path.read_bytes()
+                digest = hashlib.sha256(content).hexdigest()[:16]
+                name = f"{path.stem}.{digest}{path.suffix}"
+                self._urls[path.name] = PATH.format(name=name)
+                self._files[name] = (content, _TYPES[path.suffix])
+
+    def url(self, name: str) -> str:
+        """The path of a file. Raises KeyError."""
+        return self._urls[name]
+
+    async def serve(self, request: Request) -> Response:
+        """Answer with a file."""
+        found = self._files.get(request.path_params["name"])
+        if found is None:
+            raise HTTPException(404)
+        content, kind = found
+        headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+        return Response(content, media_type=kind, headers=headers)

@@ -1,0 +1,185 @@
+"""One request of a browser: its session, its form, the API in its name, and the pages that answer
+it."""
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from starlette.datastructures import FormData
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import ASGIApp
+
+from web.api_client import Api, Listed, Nothing, Problem
+from web.forms import Form, form_of
+from web.rendering import Renderer
+from web.sessions import Sealer, Session, User, new_session
+
+__all__ = ["Listed", "Nothing", "Problem", "Site", "Visit", "WebSettings"]
+
+REFRESH_BEFORE_SECONDS = 60.0
+"""How long before its end an access token is exchanged for a new one."""
+
+_PASSED_ON = ("accept-language", "traceparent", "host", "user-agent")
+
+
+@dataclass(frozen=True)
+class WebSettings:
+    """`secret` seals the cookies, and is the same in all processes. `cards` are the tokens of cards
+    that can be chosen, and their names, where the payment provider has such. X-Forwarded-… is
+    trusted from `trusted_proxies`."""
+
+    secret: bytes
+    cards: tuple[tuple[str, str], ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Site:
+    """What all requests share."""
+
+    api: ASGIApp
+    renderer: Renderer
+    sealer: Sealer
+    settings: WebSettings
+
+
+class _Tokens(msgspec.Struct, frozen=True):
+    access_token: str
+    refresh_token: str
+    expires_in: int
+
+
+@dataclass
+class Visit:
+    """A request and what answers it. `session` is kept by the browser if it was changed."""
+
+    site: Site
+    request: Request
+    session: Session
+    api: Api
+    form: Form = field(default_factory=Form)
+    changed: bool = False
+
+    @property
+    def user(self) -> User | None:
+        """Who is signed in."""
+        return self.session.user
+
+    @property
+    def is_fragment(self) -> bool:
+        """Whether a script asks for a part of the page."""
+        headers = self.request.headers
+        return "hx-request" in headers and "hx-history-restore-request" not in headers
+
+    def query(self, name: str) -> str:
+        """A parameter of the URL."""
+        return self.request.query_params.get(name, "").strip()
+
+    # -- the session -------------------------------------------------------------------------------
+
+    def keep(self, **changes: Any) -> None:
+        """Change the session."""
+        self.session = msgspec.structs.replace(self.session, **changes)
+        self.api.token = self.session.access_token
+        self.changed = True
+
+    def sign_in(self, user: User, access_token: str, refresh_token: str, expires_in: int) -> None:
+        """Begin a session of an account, with another secret for its forms."""
+        self.session = new_session()
+        self.keep(user=user)
+        self._hold(_Tokens(access_token, refresh_token, expires_in))
+
+    def sign_out(self, notice: str = "") -> None:
+        """Forget who is signed in."""
+        self.session = new_session()
+        self.keep(notice=notice)
+
+    def _hold(self, tokens: _Tokens) -> None:
+        self.keep(
+            access_token=tokens.access_token,
+            refresh_token=tokens.refresh_token,
+            access_ends=time.time() + tokens.expires_in,
+        )
+
+    async def refresh(self) -> None:
+        """Exchange the tokens if they are due. A session that the API has ended is over here,
+        too."""
+        session = self.session
+        if session.user is None or session.access_ends - time.time() > REFRESH_BEFORE_SECONDS:
+            return
+        key = self.site.sealer.refresh_key(session.refresh_token)
+        body = {"refresh_token": session.refresh_token}
+        self.api.token = ""
+        try:
+            self._hold(await self.api.post("/api/v1/auth/refresh", body, _Tokens, once=key))
+        except Problem as problem:
+            if problem.status != 401:
+                raise
+            self.sign_out("Your session has ended. Sign in again to go on.")
+
+    @property
+    def once(self) -> str:
+        """A key of one use, for a form that may be sent twice and must count once."""
+        return secrets.token_urlsafe(18)
+
+    @property
+    def blank_form(self) -> Form:
+        """A form as nobody has sent it, for the other forms of a page."""
+        return Form()
+
+    # -- answers -----------------------------------------------------------------------------------
+
+    def page(
+        self, template: str, *, status: int = 200, fragment: str = "", **context: Any
+    ) -> Response:
+        """A page; for a script that asks for a part of it, its block `fragment`."""
+        everything = {
+            "visit": self,
+            "form": self.form,
+            "once": secrets.token_urlsafe(18),
+            **context,
+        }
+        headers = {"Vary": "HX-Request, Cookie"}
+        if fragment and self.is_fragment:
+            text = self.site.renderer.block(template, fragment, everything)
+        else:
+            everything["notice"] = self.session.notice
+            if self.session.notice:
+                self.keep(notice="")
+            text = self.site.renderer.page(template, everything)
+        return HTMLResponse(text, status, headers)
+
+    @property
+    def csrf(self) -> str:
+        """What a form of this page must send."""
+        return self.session.csrf
+
+    def go(self, path: str, notice: str = "") -> Response:
+        """Send the browser to another page of the shop, which shows the notice."""
+        if notice:
+            self.keep(notice=notice)
+        if self.is_fragment:
+            return Response(status_code=204, headers={"HX-Redirect": path})
+        return RedirectResponse(path, 303)
+
+    def read_form(self, data: FormData) -> None:
+        """Take over what was sent."""
+        self.form = form_of(data)
+
+
+def visit_of(site: Site, request: Request, session: Session | None) -> Visit:
+    """The visit of a request with this session; a new one, if it has none."""
+    found = session or new_session()
+    headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
+    api = Api(site.api, request.scope, headers)
+    api.token = found.access_token
+    return Visit(site, request, found, api, changed=session is None)
+
+
+def own_path(text: str) -> str:
+    """A path of this site, as given; `/` for anything that leads elsewhere."""
+    is_own = text.startswith("/") and not text.startswith(("//", "/\\"))
+    return text if is_own and text.isprintable() else "/"

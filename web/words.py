@@ -1,0 +1,91 @@
+"""What happened, in words: refusals, statuses and events as sentences."""
+
+from web.api_client import Problem
+
+_SENTENCES = {
+    "account_has_obligations": "Something of yours is still on its way. Close the account without"
+    " being forgotten, or wait until it is settled.",
+    "already_in_cart": "This game is in your cart already.",
+    "already_owned": "You own this game already: it is in your library.",
+    "cart_changed": "Something has changed since you filled your cart. It shows what can be bought"
+    " now: have a look, then check out again.",
+    "cart_empty": "Your cart is empty.",
+    "currency_mismatch": "This is in another currency than the rest. Pay for the rest first.",
+    "current_password_wrong": "This is not your current password.",
+    "email_taken": "There is an account with this e-mail address already.",
+    "game_unavailable": "This game is not on sale in your region.",
+    "insufficient_funds": "There is not enough money in the wallet.",
+    "insufficient_stock": "There are not that many left.",
+    "invalid_credentials": "The e-mail or the password is wrong.",
+    "invalid_email": "This is not an e-mail address that mail can be sent to.",
+    "invalid_region": "Choose a country.",
+    "invalid_token": "This link has expired, or was used already. Ask for a new one.",
+    "last_admin": "The last administrator's account cannot be closed.",
+    "order_cancelled": "This order was cancelled. Nothing was charged.",
+    "order_expired": "This order was not paid in time, and has expired.",
+    "order_not_cancellable": "This order can no longer be cancelled.",
+    "order_paid": "This order is paid.",
+    "order_pending": "You have an order of this game that is not paid yet.",
+    "payment_started": "The payment of this order is under way.",
+    "rate_limited": "That was too much at once. Wait a moment, then try again.",
+    "recipient_closed": "The owner of that wallet has closed their account.",
+    "too_many_tries": "This payment was tried too often. Order again.",
+    "user_inactive": "This account is closed.",
+    "wallet_exists": "You have a wallet in this currency already.",
+    "wallet_frozen": "This wallet is frozen until what is owed has been paid in.",
+    "wallet_inactive": "This wallet is deactivated.",
+    "wallet_not_found": "There is no such wallet.",
+    "weak_password": "A password has at least 10 characters.",
+}
+
+_STATUSES = {
+    # orders
+    "PENDING_PAYMENT": "Waiting for payment",
+    "CONFIRMED": "Paid",
+    "PROCESSING": "In progress",
+    "PARTIALLY_SHIPPED": "Partly shipped",
+    "SHIPPED": "Shipped",
+    "PARTIALLY_DELIVERED": "Partly delivered",
+    "DELIVERED": "Delivered",
+    "COMPLETED": "Completed",
+    "CANCELLED": "Cancelled",
+    "REFUNDED": "Refunded",
+    "PARTIALLY_REFUNDED": "Partly refunded",
+    # payments and transactions
+    "PENDING": "Pending",
+    "REQUIRES_ACTION": "Waiting for your bank",
+    "CAPTURED": "Paid",
+    "FAILED": "Failed",
+    # wallets
+    "ACTIVE": "Active",
+    "INACTIVE": "Deactivated",
+    "FROZEN": "Frozen",
+}
+
+_GOOD = frozenset({"CONFIRMED", "COMPLETED", "DELIVERED", "SHIPPED", "CAPTURED", "ACTIVE"})
+_BAD = frozenset({"CANCELLED", "FAILED", "INACTIVE", "FROZEN"})
+
+
+def sentence(problem: Problem) -> str:
+    """A refusal, for the person who caused it."""
+    known = _SENTENCES.get(problem.code)
+    if known is not None:
+        return known
+    text = problem.detail or problem.code.replace("_", " ")
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def status_word(status: str) -> str:
+    """A status in words."""
+    return _STATUSES.get(status) or status.replace("_", " ").capitalize()
+
+
+def status_kind(status: str) -> str:
+    """How a status looks: `good`, `bad` or `open`."""
+    return "good" if status in _GOOD else "bad" if status in _BAD else "open"
+
+
+def event_word(name: str) -> str:
+    """An event of a timeline in words: `order.line.added.v1` is "Order line added"."""
+    words = name.rsplit(".v", 1)[0].replace(".", " ").replace("_", " ")
+    return words[:1].upper() + words[1:]
