@@ -118,7 +118,9 @@ class Api:
             "query_string": urlencode(given).encode(),
             "server": self._scope.get("server"),
             "client": self._scope.get("client"),
-            "headers": [(name.encode(), text.encode()) for name, text in self._headers.items()],
+            "headers": [
+                (name.encode(), text.encode("latin-1")) for name, text in self._headers.items()
+            ],
             "state": {},
         }
 
@@ -173,7 +175,10 @@ async def exchange(app: ASGIApp, scope: MutableMapping[str, Any], content: bytes
             return
         parts.append(message.get("body", b""))
         if not message.get("more_body") and not answered.done():
-            headers = {name.decode().lower(): text.decode() for name, text in head["headers"]}
+            headers = {
+                name.decode("latin-1").lower(): text.decode("latin-1")
+                for name, text in head["headers"]
+            }
             answered.set_result(Answer(head["status"], headers, b"".join(parts)))
 
     async def run() -> None:

@@ -1,7 +1,7 @@
 """The web application: pages over the API, and the door that leads to either."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -20,13 +20,14 @@ from web.routing import Page, Router
 from web.security import add_headers
 from web.sessions import Sealer, read_cookie, set_cookie
 from web.shop import ROUTERS
+from web.sockets import Sockets
 from web.statics import StaticFiles
 from web.visit import Site, Visit, WebSettings, visit_of
 
 logger = logging.getLogger(__name__)
 
-MAX_FIELDS = 200
-"""How many fields a form has at most; a text among them has at most 1 MiB."""
+MAX_FORM_BYTES, MAX_FIELDS = 128 * 1024, 200
+"""How large a form may be."""
 
 
 def create_web(
@@ -37,7 +38,7 @@ def create_web(
 ) -> "FrontDoor":
     """The API and the pages as one application. `api_paths` are the API's own paths."""
     files = StaticFiles()
-    site = Site(api, Renderer(files), Sealer(settings.secret), settings)
+    site = Site(api, Sockets(api), Renderer(files), Sealer(settings.secret), settings)
     pages = [page for router in routers for page in router.pages]
     routes = [
         *(Route(page.path, _endpoint(site, page), methods=[page.method]) for page in pages),
@@ -45,12 +46,12 @@ def create_web(
     ]
 
     async def failed(request: Request, error: Exception) -> Response:
-        return _error_page(visit_of(site, request, None), error)
+        return _error_page(visit_of(site, request, read_cookie(request, site.sealer)), error)
 
     app = Starlette(routes=routes, exception_handlers={HTTPException: failed})
     web = SecurityHeaders(app)
     trusted = ProxyHeadersMiddleware(web, trusted_hosts=list(settings.trusted_proxies))
-    return FrontDoor(api, api_paths, trusted, [route.path for route in routes])
+    return FrontDoor(api, api_paths, trusted, [route.path for route in routes], site.sockets.close)
 
 
 class FrontDoor:
@@ -58,8 +59,15 @@ class FrontDoor:
     path is a page for browsers, and a problem for everybody else."""
 
     def __init__(
-        self, api: ASGIApp, api_paths: Iterable[str], web: ASGIApp, web_paths: Iterable[str]
+        self,
+        api: ASGIApp,
+        api_paths: Iterable[str],
+        web: ASGIApp,
+        web_paths: Iterable[str],
+        end_streams: Callable[[], None],
     ) -> None:
+        """`end_streams` ends the pages' streams of events, when the process stops."""
+        self.end_streams = end_streams
         self._api = api
         self._web = web
         self._of_web = {_first(path) for path in web_paths}
@@ -135,7 +143,18 @@ async def _answer(visit: Visit, page: Page) -> Response:
 
 
 async def _form_of(request: Request) -> FormData:
-    async with request.form(max_files=0, max_fields=MAX_FIELDS) as data:
+    """The fields of a form. Raises HTTPException 413 before more than that is in memory."""
+    received = 0
+
+    async def limited() -> Message:
+        nonlocal received
+        message = await request.receive()
+        received += len(message.get("body", b""))
+        if received > MAX_FORM_BYTES:
+            raise HTTPException(413)
+        return message
+
+    async with Request(request.scope, limited).form(max_files=0, max_fields=MAX_FIELDS) as data:
         return data
 
 
@@ -151,6 +170,8 @@ def _error_page(visit: Visit, error: Exception) -> Response:
     """The page that says what went wrong."""
     if isinstance(error, HTTPException):
         error = Problem("not_found" if error.status_code == 404 else "refused", error.status_code)
+    if isinstance(error, Problem) and error.status == 422 and visit.request.method != "POST":
+        error = Problem("not_found", 404)  # an address that was typed or cut off
     if not isinstance(error, Problem):
         logger.error("%s failed", visit.request.url.path, exc_info=error)
         error = Problem("internal_error", 500)

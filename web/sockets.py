@@ -6,6 +6,9 @@ from contextlib import asynccontextmanager
 
 from starlette.types import ASGIApp, Message, Scope
 
+SERVICE_RESTART = 1012
+"""The close code of IANA's registry: another process is there, or soon will be."""
+
 
 class SocketClosed(Exception):
     """The API has closed the WebSocket, with this code and reason."""
@@ -37,23 +40,36 @@ class Socket:
                 raise SocketClosed(message.get("code", 1000), message.get("reason") or "")
 
 
-@asynccontextmanager
-async def open_socket(app: ASGIApp, scope: Scope) -> AsyncIterator[Socket]:
-    """A WebSocket of the application; it is closed after the block."""
-    socket = Socket()
-    await socket.to_api.put({"type": "websocket.connect"})
+class Sockets:
+    """Opens WebSockets of one application, and knows those that are open."""
 
-    async def run() -> None:
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._open: set[Socket] = set()
+
+    @asynccontextmanager
+    async def open(self, scope: Scope) -> AsyncIterator[Socket]:
+        """A WebSocket, which is closed after the block."""
+        socket = Socket()
+        await socket.to_api.put({"type": "websocket.connect"})
+
+        async def run() -> None:
+            try:
+                await self._app(scope, socket.to_api.get, socket.from_api.put)
+            finally:
+                await socket.from_api.put({"type": "websocket.close", "code": 1006})
+
+        scope["subprotocols"] = []
+        task = asyncio.create_task(run(), name=f"socket {scope['path']}")
+        self._open.add(socket)
         try:
-            await app(scope, socket.to_api.get, socket.from_api.put)
+            yield socket
         finally:
-            await socket.from_api.put({"type": "websocket.close", "code": 1006})
+            self._open.discard(socket)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
-    scope["subprotocols"] = []
-    task = asyncio.create_task(run(), name=f"socket {scope['path']}")
-    try:
-        yield socket
-    finally:
-        await socket.to_api.put({"type": "websocket.disconnect", "code": 1001})
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    def close(self) -> None:
+        """Close all that are open: the process stops."""
+        for socket in self._open:
+            socket.from_api.put_nowait({"type": "websocket.close", "code": SERVICE_RESTART})

@@ -16,6 +16,7 @@ from web.api_client import Api, Listed, Nothing, Problem
 from web.forms import Form, form_of
 from web.rendering import Renderer
 from web.sessions import Sealer, Session, User, new_session
+from web.sockets import Sockets
 
 __all__ = ["Listed", "Nothing", "Problem", "Site", "Visit", "WebSettings"]
 
@@ -41,6 +42,7 @@ class Site:
     """What all requests share."""
 
     api: ASGIApp
+    sockets: Sockets
     renderer: Renderer
     sealer: Sealer
     settings: WebSettings

@@ -60,7 +60,9 @@ async def serve_api(settings: Settings, siblings: Siblings | None = None) -> Non
         await asyncio.to_thread(register_reactors, core.url, reactors_of(core, queues))
         async with watch_writer(core.log):
             shop = with_web(app, core)
-            await _serve_gateway(shop, core, listening, shared=siblings is not None)
+            await _serve_gateway(
+                shop, core, listening, shared=siblings is not None, end_streams=shop.end_streams
+            )
 
 
 async def serve_past(settings: Settings, position: int) -> None:
@@ -78,9 +80,15 @@ async def serve_past(settings: Settings, position: int) -> None:
 
 
 async def _serve_gateway(
-    app: ASGIApp, core: Core, listening: asyncio.Event, *, shared: bool = False
+    app: ASGIApp,
+    core: Core,
+    listening: asyncio.Event,
+    *,
+    shared: bool = False,
+    end_streams: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve at the API's address, with its limits and its certificate, if it has one."""
+    """Serve at the API's address, with its limits and its certificate, if it has one. `end_streams`
+    ends what would otherwise be sent for ever, when the server stops."""
     settings = core.settings
     limits = limits_of(settings)
     config = config_of(app, settings.host, settings.port, limits)
@@ -89,7 +97,12 @@ async def _serve_gateway(
             server = GracefulServer(config, listening)
         else:
             server = TlsServer(config, certificate.context, limits, listening)
-        server.end_waits = core.watcher.end_waits
+
+        def end_waits() -> None:
+            core.watcher.end_waits()
+            end_streams()
+
+        server.end_waits = end_waits
         await _serve(server, shared=shared)
 
 

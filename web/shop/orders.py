@@ -9,7 +9,7 @@ from starlette.responses import Response, StreamingResponse
 from web.routing import Router
 from web.shop.answers import Order
 from web.shop.games import part
-from web.sockets import SocketClosed, open_socket
+from web.sockets import SocketClosed
 from web.visit import Listed, Nothing, Problem, Visit
 
 router = Router()
@@ -118,7 +118,7 @@ async def _events(visit: Visit, order_id: str, after: int | None) -> AsyncIterat
     browser connects again."""
     hello = {"token": visit.api.token} | ({} if after is None else {"after_position": after})
     scope = visit.api.scope_of("websocket", "/api/v1/ws/orders")
-    async with open_socket(visit.site.api, scope) as socket:
+    async with visit.site.sockets.open(scope) as socket:
         await socket.send(json.dumps(hello))
         try:
             while True:

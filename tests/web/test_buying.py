@@ -1,0 +1,180 @@
+"""From the first page to the library, in a browser without scripts."""
+
+import asyncio
+
+from tests.support.shops.gateway import Person, Shop
+from tests.web.browser import Browser, Page
+from tests.web.conftest import Register
+
+ADDRESS = {
+    "shipping_address.name": "Ann",
+    "shipping_address.line1": "1 High Street",
+    "shipping_address.city": "Portland",
+    "shipping_address.postal_code": "97201",
+    "shipping_address.country": "US",
+}
+
+
+async def into_the_cart(browser: Browser, game_id: str, **typed: str) -> Page:
+    page = await browser.get(f"/games/{game_id}")
+    return await browser.send(page.form("/cart/items"), **typed)
+
+
+async def check_out(browser: Browser, method: str, **typed: str) -> Page:
+    form = (await browser.get("/checkout")).form("/checkout")
+    return await browser.send(form, method=method, **typed)
+
+
+async def test_a_game_is_found_bought_and_owned(
+    shop: Shop, seller: Person, register: Register
+) -> None:
+    game = await shop.game(seller, title="Outer Wilds")
+    browser, home = await register()
+    assert "Welcome" in home.text
+
+    async def found() -> Page:
+        return await browser.get("/search?q=outer+wlids")
+
+    results = await shop.eventually(found, lambda page: f"/games/{game['id']}" in page.answer.text)
+    assert results.status == 200
+
+    cart = await into_the_cart(browser, game["id"])
+    assert (cart.path, cart.status) == ("/cart", 200)
+    assert "Outer Wilds" in cart.text
+    assert "$19.99" in cart.text
+
+    order = await check_out(browser, "pm_card_visa")
+    assert order.path.startswith("/orders/")
+    assert "Completed" in order.text
+
+    library = await browser.get("/library")
+    assert "Outer Wilds" in library.text
+    assert "Outer Wilds" in (await browser.get("/orders")).text
+
+
+async def test_a_box_is_sent_to_the_address(shop: Shop, seller: Person, register: Register) -> None:
+    game = await shop.game(seller, title="Catan", kind="PHYSICAL")
+    await seller.put(
+        "/api/v1/inventory/stock", json={"product_id": game["id"], "total_quantity": 3}
+    )
+    browser, _ = await register()
+
+    too_many = await into_the_cart(browser, game["id"], quantity="4")
+    assert too_many.status == 422
+    assert "There are not that many left." in too_many.text
+
+    cart = await into_the_cart(browser, game["id"], quantity="2")
+    assert "$39.98" in cart.text
+    order = await check_out(browser, "pm_card_visa", **ADDRESS)
+    assert "1 High Street" in order.text
+    assert "2 × $19.99" in order.text
+
+
+async def test_a_missing_address_is_asked_for_beside_its_fields(
+    shop: Shop, seller: Person, register: Register
+) -> None:
+    game = await shop.game(seller, kind="PHYSICAL")
+    await seller.put(
+        "/api/v1/inventory/stock", json={"product_id": game["id"], "total_quantity": 1}
+    )
+    browser, _ = await register()
+    await into_the_cart(browser, game["id"])
+
+    again = await check_out(browser, "pm_card_visa", **ADDRESS | {"shipping_address.city": ""})
+
+    assert again.status == 422
+    (wrong,) = [given["name"] for _, given in again.elements if "aria-invalid" in given]
+    assert wrong == "shipping_address.city"
+    assert again.form("/checkout").fields["shipping_address.line1"] == "1 High Street"
+
+
+async def test_a_form_that_is_sent_twice_orders_once(
+    shop: Shop, seller: Person, register: Register
+) -> None:
+    game = await shop.game(seller)
+    browser, _ = await register()
+    await into_the_cart(browser, game["id"])
+    form = (await browser.get("/checkout")).form("/checkout")
+
+    first = await browser.send(form, method="pm_card_visa")
+    second = await browser.send(form, method="pm_card_visa")
+
+    assert first.path == second.path
+    assert first.path.startswith("/orders/")
+
+
+async def test_after_a_declined_card_another_pays(
+    shop: Shop, seller: Person, register: Register
+) -> None:
+    game = await shop.game(seller)
+    browser, _ = await register()
+    await into_the_cart(browser, game["id"])
+
+    declined = await check_out(browser, "pm_card_chargeDeclined")
+    assert declined.path.startswith("/orders/")
+    assert "payment failed" in declined.text
+
+
+async def test_a_card_with_3d_secure_leads_to_the_bank(
+    shop: Shop, seller: Person, register: Register
+) -> None:
+    game = await shop.game(seller)
+    browser, _ = await register()
+    await into_the_cart(browser, game["id"])
+
+    order = await check_out(browser, "pm_card_authenticationRequired")
+
+    assert "/3ds/" in order.links["Continue at your bank"]
+
+
+async def test_an_order_moves_while_it_is_looked_at(
+    shop: Shop, seller: Person, register: Register
+) -> None:
+    game = await shop.game(seller)
+    browser, _ = await register()
+    await into_the_cart(browser, game["id"])
+    order = await check_out(browser, "page")
+    assert "Waiting for payment" in order.text
+
+    live = asyncio.create_task(browser.client.get(f"{order.path}/live"))
+    await browser.send(order.form(f"{order.path}/cancel"))
+    stream = await asyncio.wait_for(live, 20)
+
+    assert stream.headers["content-type"].startswith("text/event-stream")
+    events = stream.text.split("\n\n")
+    assert "event: order" in events[0]
+    assert "Cancelled" in events[-3]
+    assert events[-2] == "event: end\ndata:"
+
+
+async def test_nobody_follows_anothers_order(
+    shop: Shop, seller: Person, register: Register
+) -> None:
+    game = await shop.game(seller)
+    (ann, _), (bob, _) = await register(), await register()
+    await into_the_cart(ann, game["id"])
+    order = await check_out(ann, "pm_card_visa")
+
+    assert (await bob.get(order.path)).status == 403
+    assert (await bob.get(f"{order.path}/live")).status == 403
+
+
+async def test_money_is_paid_in_and_sent(register: Register, shop: Shop) -> None:
+    (ann, _), (bob, _) = await register(), await register()
+    wallets = []
+    for browser in (ann, bob):
+        form = (await browser.get("/wallet")).form("/wallet")
+        wallets.append(await browser.send(form, currency="USD"))
+    mine, theirs = wallets
+
+    paid = await ann.send(mine.form(f"{mine.path}/deposit"), amount="20.50", method="pm_card_visa")
+    assert "$20.50" in paid.text
+
+    wrong = await ann.send(mine.form(f"{mine.path}/transfer"), amount="1.234", to_wallet_id="x")
+    assert wrong.status == 422
+    assert "This is not an amount in USD." in wrong.text
+
+    number = theirs.path.rsplit("/", 1)[1]
+    sent = await ann.send(mine.form(f"{mine.path}/transfer"), amount="0.50", to_wallet_id=number)
+    assert "$20.00" in sent.text
+    assert "$0.50" in (await bob.get(theirs.path)).text

@@ -1,0 +1,74 @@
+"""Amounts, covers and times as pages show them."""
+
+from datetime import UTC, datetime
+from xml.etree import ElementTree
+
+import pytest
+
+from web import money
+from web.covers import _PALETTES, _contrasts, cover, initials
+from web.rendering import moment
+from web.visit import own_path
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "text"),
+    [
+        (1999, "USD", "$19.99"),
+        (150000, "JPY", "¥150,000"),
+        (-5, "EUR", "-€0.05"),
+        (19990, "KWD", "19.990 KWD"),
+        (0, "USD", "$0.00"),
+    ],
+)
+def test_an_amount_has_the_decimals_of_its_currency(amount: int, currency: str, text: str) -> None:
+    assert money.shown(amount, currency) == text
+    assert money.typed(money.plain(amount, currency), currency) == amount
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.234", "NaN", "Infinity", "1e999999", "--1"])
+def test_what_is_no_amount_is_none(text: str) -> None:
+    assert money.typed(text, "USD") is None
+
+
+@pytest.mark.parametrize(
+    "title", ["Outer Wilds", "", "!!!", "משחק הכיסא", "<b>&", "🎲 Dice", "x" * 300]
+)
+def test_a_cover_is_an_image_and_always_the_same(title: str) -> None:
+    drawn = cover(title)
+
+    ElementTree.fromstring(drawn)
+    cover.cache_clear()
+    assert cover(title) == drawn
+
+
+def test_covers_differ() -> None:
+    assert len({cover(f"Game {number}") for number in range(50)}) == 50
+
+
+@pytest.mark.parametrize(
+    ("title", "letters"),
+    [("Outer Wilds", "OW"), ("the witness", "TW"), ("!!!", "?"), ("7 Wonders", "7W"), ("", "?")],
+)
+def test_letters_stand_for_a_title(title: str, letters: str) -> None:
+    assert initials(title) == letters
+
+
+@pytest.mark.parametrize("palette", _PALETTES)
+def test_letters_can_be_read(palette: tuple[str, str, str]) -> None:
+    ground, _, ink = palette
+    assert _contrasts(ground, ink) or _contrasts(ground, "#ffffff")
+
+
+def test_a_time_says_which_it_is_in_utc() -> None:
+    shown = moment(datetime(2026, 3, 1, 9, 5, tzinfo=UTC), "relative")
+
+    assert 'datetime="2026-03-01T09:05:00+00:00"' in shown
+    assert 'title="1 Mar 2026, 09:05 UTC"' in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "path"), [("/a?b=c", "/a?b=c"), ("//x", "/"), ("x", "/"), ("", "/")]
+)
+def test_only_paths_of_this_site_are_gone_to(text: str, path: str) -> None:
+    assert own_path(text) == path
