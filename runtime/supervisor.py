@@ -412,7 +412,8 @@ def _welcome(settings: Settings, first: FirstStart, down: list[str]) -> str:
         "",
         "  Ludoteca is running.",
         "",
-        f"    shop         {base}{SEARCH}",
+        f"    shop         {base}/",
+        f"    a search     {base}{SEARCH}",
         f"    API docs     {base}/docs",
         f"    health       {base}/health/ready",
         *(

@@ -16,7 +16,17 @@ from runtime.processes import relay, worker
 from runtime.settings import Settings
 from tests.support import ROOT
 
-FOLDERS = ("kit", "eventstore", "commands", "projections", "queries", "adapters", "api", "runtime")
+FOLDERS = (
+    "kit",
+    "eventstore",
+    "commands",
+    "projections",
+    "queries",
+    "adapters",
+    "api",
+    "web",
+    "runtime",
+)
 
 MAY_GO_ON = {
     "kit/cancellation.py let_end",  # ends in time
