@@ -1,7 +1,7 @@
 """The web application: pages over the API, and the door that leads to either."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -107,7 +107,7 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-def _endpoint(site: Site, page: Page):  # type: ignore[no-untyped-def] # what Starlette's Route takes
+def _endpoint(site: Site, page: Page) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         visit = visit_of(site, request, read_cookie(request, site.sealer))
         try:

@@ -68,12 +68,12 @@ class Sealer:
         """The session as a cookie's value."""
         nonce = urandom(_NONCE_BYTES)
         sealed = self._cipher.encrypt(nonce, msgspec.msgpack.encode(session), _PURPOSE)
-        return base64.urlsafe_b64encode(nonce + sealed).decode()
+        return base64.urlsafe_b64encode(nonce + sealed).decode().rstrip("=")
 
     def open(self, value: str) -> Session | None:
         """The session in a cookie; None if this program did not make it."""
         try:
-            sealed = base64.urlsafe_b64decode(value.encode("ascii", "replace"))
+            sealed = base64.urlsafe_b64decode(value.encode("ascii", "replace") + b"==")
             nonce, rest = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
             plain = self._cipher.decrypt(nonce, rest, _PURPOSE)
             return msgspec.msgpack.decode(plain, type=Session)

@@ -118,6 +118,7 @@ async def serve_provider(settings: Settings) -> None:
             settings.provider_public_url or settings.provider_address,
             webhook_delay_seconds=WEBHOOK_DELAY_SECONDS,
             api_key=core.secrets.provider_key if settings.provider_is_published else "",
+            return_url=settings.payment_return_url or f"{settings.api_url}/paid",
             webhook_tls=_notices_tls(settings, settings.payment_webhook_url),
         )
     config = config_of(app, settings.provider_host, settings.provider_listens_on)

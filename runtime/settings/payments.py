@@ -24,7 +24,7 @@ class PaymentSettings(ListeningSettings):
     )
     payment_return_url: str = Field(
         "",
-        description="Where Stripe sends buyers back to after 3-D Secure. Empty: the client goes on with Stripe.js.",
+        description="Where the provider sends buyers back to after 3-D Secure. Empty: with Stripe, the client goes on with Stripe.js; with the simulated provider, the shop's page /paid.",
     )
     provider_url: str = Field(
         "", description="The simulated payment provider's API. Empty: the one that `run` starts."

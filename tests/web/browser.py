@@ -59,6 +59,9 @@ class Page(HTMLParser):
         elif self._in("form"):
             self._handle_field(tag, given)
 
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
     def _handle_field(self, tag: str, given: dict[str, str]) -> None:
         fields = self.forms[-1].fields
         if tag == "input" and "name" in given:

@@ -1,5 +1,6 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
@@ -8,6 +9,7 @@ from tests.api.conftest import pytest_generate_tests, seller, shop
 from tests.support.shops.gateway import PASSWORD, Shop
 from tests.web.browser import Browser, Page
 from web.app import FrontDoor, create_web
+from web.sessions import Sealer, Session
 from web.visit import WebSettings
 
 __all__ = ["pytest_generate_tests", "seller", "shop"]
@@ -20,6 +22,8 @@ CARDS = (
     ("pm_card_authenticationRequired", "3-D Secure"),
 )
 
+SEALER = Sealer(SECRET)
+
 Register = Callable[..., Awaitable[tuple[Browser, Page]]]
 
 
@@ -28,6 +32,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents and "shop" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+
+
+def session_of(browser: Browser) -> Session:
+    """What the browser's cookie says."""
+    session = SEALER.open(browser.client.cookies["session"])
+    assert session is not None
+    return session
 
 
 def web_of(shop: Shop) -> FrontDoor:
@@ -51,8 +62,6 @@ def register(site: FrontDoor) -> Register:
     """Opens an account in a browser of its own."""
 
     async def registered(**typed: str) -> tuple[Browser, Page]:
-        from uuid import uuid4
-
         browser = Browser(site)
         form = (await browser.get("/register")).form("/register")
         given = {

@@ -2,9 +2,11 @@
 
 import asyncio
 
+import httpx
+
 from tests.support.shops.gateway import Person, Shop
 from tests.web.browser import Browser, Page
-from tests.web.conftest import Register
+from tests.web.conftest import Register, session_of
 
 ADDRESS = {
     "shipping_address.name": "Ann",
@@ -124,7 +126,20 @@ async def test_a_card_with_3d_secure_leads_to_the_bank(
 
     order = await check_out(browser, "pm_card_authenticationRequired")
 
-    assert "/3ds/" in order.links["Continue at your bank"]
+    bank = order.links["Continue at your bank"]
+    assert "/3ds/" in bank
+
+    async with httpx.AsyncClient() as outside:
+        await outside.post(bank, data={"decision": "approve"})
+    token = session_of(browser).access_token
+    told = await shop.client(token).get(f"/api/v1{order.path}")
+    payment_id = told.json()["payment_id"]
+
+    async def back() -> Page:
+        return await browser.get(f"/paid?payment_id={payment_id}")
+
+    page = await shop.eventually(back, lambda page: "Completed" in page.text)
+    assert page.path == order.path
 
 
 async def test_an_order_moves_while_it_is_looked_at(

@@ -7,16 +7,8 @@ import pytest
 
 from tests.support.shops.gateway import PASSWORD, Shop, another_process
 from tests.web.browser import Browser
-from tests.web.conftest import SECRET, Register, web_of
+from tests.web.conftest import SEALER, Register, session_of, web_of
 from web.sessions import Sealer, Session, new_session
-
-SEALER = Sealer(SECRET)
-
-
-def session_of(browser: Browser) -> Session:
-    session = SEALER.open(browser.client.cookies["session"])
-    assert session is not None
-    return session
 
 
 def give(browser: Browser, session: Session) -> None:

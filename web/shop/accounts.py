@@ -4,6 +4,7 @@ from starlette.responses import Response
 
 from web.countries import COUNTRIES
 from web.routing import Router
+from web.sessions import User
 from web.shop.answers import LoggedIn, Registered
 from web.visit import Nothing, Problem, Visit, own_path
 
@@ -99,7 +100,7 @@ async def verify(visit: Visit) -> Response:
         visit.form.refuse(problem)
         return visit.page("shop/verify.html", status=422, token=token)
     if visit.user is not None:
-        visit.keep(user=await visit.api.get("/api/v1/users/me", type(visit.user)))
+        visit.keep(user=await visit.api.get("/api/v1/users/me", User))
     return visit.go("/", "Thank you: your e-mail address is verified.")
 
 

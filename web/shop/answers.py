@@ -128,6 +128,12 @@ class Payment(msgspec.Struct, frozen=True):
     detail: str | None = None
 
 
+class Paid(msgspec.Struct, frozen=True):
+    """A payment: of an order, else of a deposit."""
+
+    order_id: str | None
+
+
 class Shipment(msgspec.Struct, frozen=True):
     id: str
     status: str

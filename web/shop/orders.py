@@ -7,7 +7,7 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 
 from web.routing import Router
-from web.shop.answers import Order
+from web.shop.answers import Order, Paid
 from web.shop.games import part
 from web.sockets import SocketClosed
 from web.visit import Listed, Nothing, Problem, Visit
@@ -63,6 +63,14 @@ def _shown(visit: Visit, order: Order) -> dict[str, object]:
     }
 
 
+@router.get("/paid", signed_in=True)
+async def come_back(visit: Visit) -> Response:
+    """Where the payment provider sends a payer back to: on to what was paid."""
+    path = f"/api/v1/payments/{part(visit.query('payment_id'))}"
+    paid = await visit.api.get(path, Paid)
+    return visit.go("/wallet" if paid.order_id is None else f"/orders/{paid.order_id}")
+
+
 @router.post("/orders/{order_id}/pay", signed_in=True)
 async def pay(visit: Visit) -> Response:
     """Pay with another card, after the first was declined."""
@@ -116,7 +124,9 @@ async def follow(visit: Visit) -> Response:
 async def _events(visit: Visit, order_id: str, after: int | None) -> AsyncIterator[str]:
     """Ends once nothing more happens to the order, or when the API closes its socket: then the
     browser connects again."""
-    hello = {"token": visit.api.token} | ({} if after is None else {"after_position": after})
+    hello: dict[str, object] = {"token": visit.api.token}
+    if after is not None:
+        hello["after_position"] = after
     scope = visit.api.scope_of("websocket", "/api/v1/ws/orders")
     async with visit.site.sockets.open(scope) as socket:
         await socket.send(json.dumps(hello))

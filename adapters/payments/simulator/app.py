@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, FastAPI, Form, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -195,7 +196,7 @@ async def expire_refund(
 
 
 @router.get("/pay/{payment_id}")
-async def ask_for_card(provider: Provider, payment_id: str) -> Response:
+async def ask_for_card(request: Request, provider: Provider, payment_id: str) -> Response:
     """The page to pay a payment: the payer chooses a card, or sees the payment's state."""
     intent = _newest(provider, payment_id)
     if intent is None:
@@ -205,12 +206,15 @@ async def ask_for_card(provider: Provider, payment_id: str) -> Response:
         )
     if intent.status == "requires_payment_method":
         return HTMLResponse(pages.till(intent))
-    return _stands(intent)
+    return _stands(request, intent)
 
 
 @router.post("/pay/{payment_id}")
 async def take_card(
-    provider: Provider, payment_id: str, payment_method: Annotated[str, Form()] = ""
+    request: Request,
+    provider: Provider,
+    payment_id: str,
+    payment_method: Annotated[str, Form()] = "",
 ) -> Response:
     """The payer's card, one of those on the page."""
     intent = _newest(provider, payment_id)
@@ -219,19 +223,27 @@ async def take_card(
     if payment_method not in pages.CARDS:
         return HTMLResponse(pages.problem("Please choose", "Choose one of the cards."), 400)
     if intent.status != "requires_payment_method":
-        return _stands(intent)
-    return _stands(provider.confirm(intent.id, payment_method))
+        return _stands(request, intent)
+    return _stands(request, provider.confirm(intent.id, payment_method))
 
 
 def _newest(provider: Processor, payment_id: str) -> PaymentIntent | None:
     return next(iter(provider.find(payment_id).data), None)
 
 
-def _stands(intent: PaymentIntent) -> Response:
+def _stands(request: Request, intent: PaymentIntent) -> Response:
     """The payment's state, or a redirect to the payer's bank."""
     if intent.next_action is not None:
         return RedirectResponse(intent.next_action.redirect_to_url.url, 303)
-    return HTMLResponse(pages.result(intent))
+    return HTMLResponse(pages.result(intent, _way_back(request, intent)))
+
+
+def _way_back(request: Request, intent: PaymentIntent) -> str:
+    """Where the payer came from; empty if that is not known."""
+    shop, payment_id = request.app.state.return_url, intent.metadata.get("payment_id")
+    if not shop or payment_id is None:
+        return ""
+    return f"{shop}{'&' if '?' in shop else '?'}{urlencode({'payment_id': payment_id})}"
 
 
 @router.get("/3ds/{ref}")
@@ -248,7 +260,7 @@ async def ask_payer(provider: Provider, ref: str) -> HTMLResponse:
 
 @router.post("/3ds/{ref}")
 async def hear_payer(
-    provider: Provider, ref: str, decision: Annotated[str, Form()] = ""
+    request: Request, provider: Provider, ref: str, decision: Annotated[str, Form()] = ""
 ) -> HTMLResponse:
     """The payer's decision, `approve` or `decline`. The first one counts: a later one gets 409 and
     the result."""
@@ -257,13 +269,13 @@ async def hear_payer(
             pages.problem("Please decide", "The decision must be approve or decline."), 400
         )
     try:
-        return HTMLResponse(
-            pages.result(provider.authenticate(ref, approved=decision == "approve"))
-        )
+        decided = provider.authenticate(ref, approved=decision == "approve")
+        return HTMLResponse(pages.result(decided, _way_back(request, decided)))
     except ApiError as error:
         if error.status == 404:
             return HTMLResponse(pages.problem("Not found", error.message), 404)
-        return HTMLResponse(pages.result(provider.get(ref)), 409)
+        decided = provider.get(ref)
+        return HTMLResponse(pages.result(decided, _way_back(request, decided)), 409)
 
 
 @router.get("/health")
@@ -287,17 +299,19 @@ def create_app(
     webhook_give_up_seconds: float = 3 * 86400.0,
     webhook_concurrency: int = 64,
     api_key: str = "",
+    return_url: str = "",
     webhook_tls: Callable[[], ssl.SSLContext] | None = None,
 ) -> FastAPI:
     """The provider's server, to be run by uvicorn in one process.
 
     `store_path` is its SQLite file, which no other process may have open; `public_url` is where
-    payers reach its pages; `api_key` is required of API callers, if set. `slow_seconds` is how long
-    `pm_card_slow` stays processing and a slow refund pending; `hang_seconds` is how long the answer
-    to `pm_card_timeout` is held back (longer than any client waits). A webhook is sent after
+    payers reach its pages; `api_key` is required of API callers, if set. `return_url` is where
+    payers are sent once they have decided, with `payment_id` added, if set. `slow_seconds` is how
+    long `pm_card_slow` stays processing and a slow refund pending; `hang_seconds` is how long the
+    answer to `pm_card_timeout` is held back (longer than any client waits). A webhook is sent after
     `webhook_delay_seconds`. It is retried `webhook_retry_seconds` after its first failure, then
-    with doubled pauses of up to an hour, until `webhook_give_up_seconds` have passed.
-    `webhook_tls` gives the context of each sending, to say whose certificate is trusted.
+    with doubled pauses of up to an hour, until `webhook_give_up_seconds` have passed. `webhook_tls`
+    gives the context of each sending, to say whose certificate is trusted.
     """
 
     @contextlib.asynccontextmanager
@@ -330,6 +344,7 @@ def create_app(
     app = FastAPI(title="Simulated payment provider", lifespan=lifespan)
     app.state.hang_seconds = hang_seconds
     app.state.api_key = api_key
+    app.state.return_url = return_url
     app.include_router(router)
     app.include_router(api)
     app.add_exception_handler(ApiError, _refuse)

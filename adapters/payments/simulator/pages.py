@@ -13,6 +13,9 @@ CARDS = {
 }
 """The cards that a payer can choose from."""
 
+BACK_SECONDS = 2
+"""How long the outcome is shown before the payer is back in the shop."""
+
 _RESULTS = {
     "succeeded": ("Payment approved", "The payment went through. You can close this page."),
     "requires_payment_method": (
@@ -28,7 +31,7 @@ _LAYOUT = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
+{head}<title>{title}</title>
 <style>
   body {{ font: 1.1rem/1.5 system-ui, sans-serif; background: #f3f4f6; color: #111827; margin: 0; }}
   main {{ max-width: 26rem; margin: 4rem auto; padding: 2rem; background: #fff;
@@ -82,15 +85,20 @@ def question(intent: PaymentIntent) -> str:
     )
 
 
-def result(intent: PaymentIntent) -> str:
-    """The page that shows the outcome."""
+def result(intent: PaymentIntent, back: str = "") -> str:
+    """The page that shows the outcome, and soon leads `back` to the shop, if it is known where that
+    is."""
     title, text = _RESULTS[intent.status]
     content = (
         f'<p class="amount">{_amount(intent)}</p>\n'
         f"<p>{text}</p>\n"
         f"<p><small>{escape(intent.id)}</small></p>"
     )
-    return _page(title, content)
+    if not back:
+        return _page(title, content)
+    link = f'<p><a href="{escape(back)}">Back to the shop</a></p>\n'
+    head = f'<meta http-equiv="refresh" content="{BACK_SECONDS};url={escape(back)}">\n'
+    return _page(title, link + content, head)
 
 
 def problem(title: str, text: str) -> str:
@@ -98,8 +106,10 @@ def problem(title: str, text: str) -> str:
     return _page(title, f"<p>{escape(text)}</p>")
 
 
-def _page(title: str, content: str) -> str:
-    return _LAYOUT.format(title=escape(title), content=f"<h1>{escape(title)}</h1>\n{content}")
+def _page(title: str, content: str, head: str = "") -> str:
+    return _LAYOUT.format(
+        head=head, title=escape(title), content=f"<h1>{escape(title)}</h1>\n{content}"
+    )
 
 
 def _amount(intent: PaymentIntent) -> str:
