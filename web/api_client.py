@@ -104,7 +104,7 @@ class Api:
     def scope_of(self, kind: str, path: str, query: Mapping[str, Query] | None = None) -> Scope:
         """The ASGI scope of a call, of type `kind`, by the page's client."""
         given = {name: _text(value) for name, value in (query or {}).items() if value is not None}
-        scheme = self._scope["scheme"]
+        scheme = self._scope.get("scheme", "http")
         if kind == "websocket":
             scheme = "wss" if scheme == "https" else "ws"
         return {

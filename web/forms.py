@@ -71,10 +71,17 @@ class Form:
             raise problem
         if problem.status >= 429:
             raise problem
+        elsewhere = []
         for error in problem.errors:
-            self.errors.setdefault((names or {}).get(error.field, error.field), error.message)
+            name = (names or {}).get(error.field, error.field)
+            if name in self._values:
+                self.errors.setdefault(name, error.message)
+            else:
+                elsewhere.append(f"{error.field}: {error.message}")
         field = _FIELD_OF_CODE.get(problem.code)
-        if not problem.errors and field in self._values:
+        if elsewhere:
+            self.problem = "; ".join(elsewhere)
+        elif not problem.errors and field in self._values:
             self.errors[field] = sentence(problem)
         elif not problem.errors:
             self.problem = sentence(problem)
