@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, cast
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -50,8 +51,14 @@ def create_web(
 
     app = Starlette(routes=routes, exception_handlers={HTTPException: failed})
     web = SecurityHeaders(app)
-    trusted = ProxyHeadersMiddleware(web, trusted_hosts=list(settings.trusted_proxies))
-    return FrontDoor(api, api_paths, trusted, [route.path for route in routes], site.sockets.close)
+    proxied = ProxyHeadersMiddleware(cast("Any", web), trusted_hosts=list(settings.trusted_proxies))
+    return FrontDoor(
+        api,
+        api_paths,
+        cast("ASGIApp", proxied),
+        [route.path for route in routes],
+        site.sockets.close,
+    )
 
 
 class FrontDoor:

@@ -1,6 +1,6 @@
 """Amounts as people read and type them."""
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 
 from kit.currencies import EXPONENT
 
@@ -26,7 +26,7 @@ def typed(text: str, currency: str) -> int | None:
     """What was typed, in the currency's smallest unit; None if it is no such amount."""
     try:
         amount = Decimal(text.strip().replace(",", ".")).scaleb(EXPONENT.get(currency, 2))
-    except InvalidOperation:
+    except DecimalException:
         return None
     if not amount.is_finite() or abs(amount) > 10**18 or amount != amount.to_integral_value():
         return None

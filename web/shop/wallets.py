@@ -85,7 +85,11 @@ async def transfer(visit: Visit) -> Response:
     """Send money to another wallet."""
     wallet_id = part(visit.request.path_params["wallet_id"])
     to_wallet_id = visit.form.text("to_wallet_id")
-    body = {"type": "transfer", "from_wallet_id": wallet_id, "to_wallet_id": to_wallet_id}
+    body: dict[str, object] = {
+        "type": "transfer",
+        "from_wallet_id": wallet_id,
+        "to_wallet_id": to_wallet_id,
+    }
     return await _move(visit, wallet_id, body)
 
 
