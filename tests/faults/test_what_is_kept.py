@@ -116,8 +116,6 @@ SAYS_NOTHING_OF_THE_LOG = {
     "runtime.wiring.audit_tasks.AuditTasks",  # processes under way
     "commands.payment_reconciliation._Reconciler",  # within one command
     "runtime.load.csv_records.Records",  # another program
-    "web.api_client.Api",  # within one request
-    "web.app.FrontDoor",  # paths
     "web.forms.Form",  # within one request
     "web.routing.Router",
     "web.sockets.Sockets",  # those that are open
