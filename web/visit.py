@@ -29,11 +29,12 @@ _PASSED_ON = ("accept-language", "traceparent", "host", "user-agent")
 @dataclass(frozen=True)
 class WebSettings:
     """`secret` seals the cookies, and is the same in all processes. `cards` are the tokens of cards
-    that can be chosen, and their names, where the payment provider has such. X-Forwarded-… is
-    trusted from `trusted_proxies`."""
+    that can be chosen, and their names, where the payment provider has such; `has_pay_page` says
+    whether it has a page of its own to pay on. X-Forwarded-… is trusted from `trusted_proxies`."""
 
     secret: bytes
     cards: tuple[tuple[str, str], ...] = ()
+    has_pay_page: bool = False
     trusted_proxies: tuple[str, ...] = ()
 
 

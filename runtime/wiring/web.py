@@ -18,12 +18,14 @@ CARDS = (
 def with_web(app: FastAPI, core: Core) -> FrontDoor:
     """The gateway and the pages that are served with it."""
     settings = core.settings
+    is_simulated = settings.payment_provider == "simulated"
     return create_web(
         app,
         [path for route in app.routes if (path := getattr(route, "path", None))],
         WebSettings(
             secret=core.secrets.web,
-            cards=CARDS if settings.payment_provider == "simulated" else (),
+            cards=CARDS if is_simulated else (),
+            has_pay_page=is_simulated,
             trusted_proxies=tuple(settings.trusted_proxies),
         ),
     )

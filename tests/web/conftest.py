@@ -44,7 +44,7 @@ def session_of(browser: Browser) -> Session:
 def web_of(shop: Shop) -> FrontDoor:
     """The pages of a shop, as one of its processes serves them."""
     paths = [path for route in shop.app.routes if (path := getattr(route, "path", None))]
-    return create_web(shop.app, paths, WebSettings(SECRET, CARDS))
+    return create_web(shop.app, paths, WebSettings(SECRET, CARDS, has_pay_page=True))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

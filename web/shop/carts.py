@@ -86,6 +86,7 @@ async def _checkout_page(visit: Visit, status: int = 200) -> Response:
         countries=COUNTRIES,
         wallet=next((each for each in wallets.items if each.currency == cart.currency), None),
         cards=visit.site.settings.cards,
+        has_pay_page=visit.site.settings.has_pay_page,
     )
 
 
