@@ -90,8 +90,10 @@ async def test_titles_of_all_kinds(browser: Browser, shop: Shop, seller: Person,
     must_be_strict(page)
     assert ("h1", {"dir": "auto"}) in page.elements
 
-    home = await browser.get("/")
-    assert " ".join(title.split()) in home.text
+    async def at_home() -> Page:
+        return await browser.get("/")
+
+    home = await shop.eventually(at_home, lambda page: " ".join(title.split()) in page.text)
     must_be_strict(home)
 
 
