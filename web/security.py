@@ -7,6 +7,7 @@ _POLICY = "; ".join(
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
+        "font-src 'self'",
         "img-src 'self' data:",  # the style sheet's icons
         "connect-src 'self'",
         "form-action 'self'",

@@ -1,4 +1,4 @@
-// Shows times in the reader's own zone, and lets relative ones and countdowns tick.
+// Shows times in the reader's own zone, lets relative ones and countdowns tick, and closes menus.
 "use strict";
 
 (() => {
@@ -34,4 +34,17 @@
   showAll();
   setInterval(showAll, 1000);
   document.body.addEventListener("htmx:afterSettle", showAll);
+
+  const close = (menu) => {
+    const held = menu.contains(document.activeElement);
+    menu.open = false;
+    if (held) menu.querySelector("summary").focus();
+  };
+  const others = (target) => [...document.querySelectorAll("details.menu[open]")].filter((menu) => !menu.contains(target));
+
+  document.addEventListener("click", (event) => others(event.target).forEach(close));
+  document.addEventListener("focusin", (event) => others(event.target).forEach(close));
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") document.querySelectorAll("details.menu[open]").forEach(close);
+  });
 })();
