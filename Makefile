@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
 
-.PHONY: run help test unit soak kurrentdb lint format services bench clean
+.PHONY: run help test unit soak kurrentdb lint format services screens bench clean
 .DEFAULT_GOAL := run
 
 run: .venv/installed ## Start the shop: a database, all processes, a sample of real games (the default)
@@ -41,8 +41,11 @@ format: .venv/installed-dev ## Format the code, and mend what ruff can mend by i
 	$(BIN)/ruff format .
 
 # As far as they can be had: the tests say what they miss.
-services: .venv/installed-dev ## Find or start RabbitMQ, Kafka, Elasticsearch and stripe-mock for the tests
+services: .venv/installed-dev ## Find, start or install what the tests need: RabbitMQ, Elasticsearch, Chromium, …
 	@$(BIN)/python deploy/services.py up || true
+
+screens: services ## Take the pictures of the pages in docs/screens: two minutes
+	LUDOTECA_REQUIRE_SERVICES=1 $(BIN)/pytest tests/browser/screens.py
 
 # Some of it, for instance: make bench ONLY=http
 bench: .venv/installed-dev ## Measure log, read models and API beside their peers: an hour

@@ -1,6 +1,6 @@
 """Find or start what the tests need beside Python: RabbitMQ, Kafka, Elasticsearch,
 stripe-mock; or install it, for tests that start it themselves: libfaketime, Patroni with etcd and
-HAProxy, pgbouncer, Prometheus.
+HAProxy, pgbouncer, Prometheus, Chromium.
 
     python deploy/services.py up|status|down
 
@@ -21,6 +21,12 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from deploy.servers.chromium import (
+    check_chromium,
+    chromium_program,
+    install_chromium,
+    leave_chromium,
+)
 from deploy.servers.common import Missing, http, one_at_a_time
 from deploy.servers.elasticsearch import (
     check_elasticsearch,
@@ -71,6 +77,7 @@ from deploy.servers.stripe_mock import (
 __all__ = [
     "STRIPE_TEST_KEY",
     "Missing",
+    "check_chromium",
     "check_elasticsearch",
     "check_faketime",
     "check_kafka",
@@ -79,6 +86,7 @@ __all__ = [
     "check_prometheus",
     "check_rabbitmq",
     "check_stripe_mock",
+    "chromium_program",
     "elasticsearch_url",
     "faketime_library",
     "http",
@@ -99,6 +107,7 @@ URLS: dict[str, Callable[[], str]] = {
     "Patroni": where_patroni_is,
     "pgbouncer": pgbouncer_program,
     "Prometheus": prometheus_folder,
+    "Chromium": chromium_program,
 }
 COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
     "up": {
@@ -110,6 +119,7 @@ COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
         "Patroni": install_patroni,
         "pgbouncer": install_pgbouncer,
         "Prometheus": install_prometheus,
+        "Chromium": install_chromium,
     },
     "status": {
         "RabbitMQ": check_rabbitmq,
@@ -120,6 +130,7 @@ COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
         "Patroni": check_patroni,
         "pgbouncer": check_pgbouncer,
         "Prometheus": check_prometheus,
+        "Chromium": check_chromium,
     },
     "down": {
         "RabbitMQ": stop_rabbitmq,
@@ -130,6 +141,7 @@ COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
         "Patroni": leave_patroni,
         "pgbouncer": leave_pgbouncer,
         "Prometheus": leave_prometheus,
+        "Chromium": leave_chromium,
     },
 }
 

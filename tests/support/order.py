@@ -28,4 +28,4 @@ def _shortness(module: list[pytest.Item]) -> int:
     """0 for what takes minutes, 1 for what starts processes, 2 for the rest."""
     if any(item.get_closest_marker("soak") for item in module):
         return 0
-    return 1 if module[0].path.parent.name in {"faults", "flow", "cli"} else 2
+    return 1 if module[0].path.parent.name in {"faults", "flow", "cli", "browser"} else 2

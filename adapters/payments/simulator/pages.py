@@ -33,16 +33,27 @@ _LAYOUT = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 {head}<title>{title}</title>
 <style>
-  body {{ font: 1.1rem/1.5 system-ui, sans-serif; background: #f3f4f6; color: #111827; margin: 0; }}
-  main {{ max-width: 26rem; margin: 4rem auto; padding: 2rem; background: #fff;
-    border-radius: .75rem;
-          box-shadow: 0 1px 6px #0002; }}
-  h1 {{ font-size: 1.4rem; margin-top: 0; }}
-  .amount {{ font-size: 2rem; font-weight: 600; margin: 1rem 0; }}
-  button {{ font: inherit; padding: .6rem 1.4rem; margin: 1rem .5rem 0 0; border-radius: .5rem;
-            border: 1px solid #1d4ed8; background: #fff; color: #1d4ed8; cursor: pointer; }}
-  button.primary {{ background: #1d4ed8; color: #fff; }}
-  small {{ color: #6b7280; }}
+  :root {{ color-scheme: light dark; --ground: #eef0f4; --card: #fff; --ink: #1c1b26;
+           --muted: #5f5c6b; --accent: #17683a; --line: #85828f; }}
+  @media (prefers-color-scheme: dark) {{
+    :root {{ --ground: #12131a; --card: #1b1d27; --ink: #ebebf2; --muted: #a5a9bb;
+             --accent: #1f7a48; --line: #6f7388; }}
+  }}
+  body {{ font: 1rem/1.55 system-ui, sans-serif; background: var(--ground); color: var(--ink);
+          margin: 0; padding: 1rem; }}
+  main {{ max-width: 24rem; margin: 10vh auto; padding: 2rem; background: var(--card);
+          border-radius: 1rem; border-top: .4rem solid var(--accent);
+          box-shadow: 0 8px 30px #0002; }}
+  h1 {{ font-size: 1.35rem; line-height: 1.25; margin: 0; }}
+  a {{ color: inherit; }}
+  form {{ display: grid; gap: .6rem; margin-top: 1.25rem; }}
+  .amount {{ font-size: 2.25rem; font-weight: 700; letter-spacing: -.02em; margin: .75rem 0; }}
+  button {{ font: inherit; font-weight: 600; padding: .65rem 1rem; border-radius: .5rem;
+            border: 1px solid var(--line); background: none; color: inherit; cursor: pointer; }}
+  button:hover, button.primary {{ background: var(--accent); border-color: var(--accent);
+                                  color: #fff; }}
+  :focus-visible {{ outline: 3px solid var(--accent); outline-offset: 2px; }}
+  small {{ color: var(--muted); }}
 </style>
 </head>
 <body><main>

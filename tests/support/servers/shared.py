@@ -260,6 +260,13 @@ def require_prometheus() -> Path:
     return Path(deploy.prometheus_folder())
 
 
+def require_chromium() -> str:
+    """The program. Skip the test, or fail it where services are required, unless it is
+    installed."""
+    _require("Chromium", deploy.check_chromium)
+    return deploy.chromium_program()
+
+
 def _require(service: str, check: Callable[[], None]) -> None:
     try:
         return check()
