@@ -18,8 +18,8 @@ _TYPES = {
     ".svg": "image/svg+xml",
     ".woff2": "font/woff2",
 }
-_URL = re.compile(rb'url\("([\w-]+\.woff2)"\)')
-"""A font, as a style sheet names it."""
+_URL = re.compile(rb'url\("([\w-]+\.(?:woff2|css))"\)')
+"""Another of these files, as a style sheet names it."""
 
 
 class StaticFiles:
@@ -28,17 +28,18 @@ class StaticFiles:
     def __init__(self, folder: Path = FOLDER) -> None:
         self._urls: dict[str, str] = {}
         self._files: dict[str, tuple[bytes, str]] = {}
-        of_types = [path for path in folder.iterdir() if path.suffix in _TYPES]
-        for path in sorted(of_types, key=lambda path: (path.suffix == ".css", path)):
-            content = path.read_bytes()
-            if path.suffix == ".css":
-                content = _URL.sub(self._font_url, content)
-            digest = hashlib.sha256(content).hexdigest()[:16]
+        contents = {
+            path: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in _TYPES
+        }
+        # what others name comes first: its name depends on its content, and so theirs do
+        for path, content in sorted(contents.items(), key=lambda file: bool(_URL.search(file[1]))):
+            whole = _URL.sub(self._named, content) if path.suffix == ".css" else content
+            digest = hashlib.sha256(whole).hexdigest()[:16]
             name = f"{path.stem}.{digest}{path.suffix}"
             self._urls[path.name] = PATH.format(name=name)
-            self._files[name] = (content, _TYPES[path.suffix])
+            self._files[name] = (whole, _TYPES[path.suffix])
 
-    def _font_url(self, found: re.Match[bytes]) -> bytes:
+    def _named(self, found: re.Match[bytes]) -> bytes:
         return b'url("%b")' % self.url(found[1].decode()).encode()
 
     def url(self, name: str) -> str:
