@@ -40,7 +40,7 @@ class Camera:
             width, height = DESKTOP if size == "desktop" else PHONE
             await self._page.set_viewport_size({"width": width, "height": height})
             for scheme in ("light", "dark") if dark else ("light",):
-                await self._page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+                await self._page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
                 await self._page.goto(path)
                 await self._page.evaluate("document.fonts.ready")
                 shot = await self._page.screenshot(full_page=True)
@@ -71,8 +71,7 @@ def ann(shop: Instance, sample: list[str]) -> Buyer:
     must(shop.admin().put("/api/v1/inventory/stock", json=stock))
     buyer = a_buyer(shop, Shelf(sample[0], box), name="Ann Lee")
     orders = [must(buyer.person.buy(game, VISA))["order_id"] for game in sample[3:12]]
-    for order in orders:
-        eventually(lambda order=order: buyer.person.completed(order))
+    eventually(lambda: all(buyer.person.completed(order) for order in orders))
     return buyer
 
 

@@ -30,8 +30,8 @@ def shelf(shop: Instance, digital: str = "Hollow Knight", box: str = "Catan") ->
     two = shop.game(4500, box, kind="PHYSICAL", description="For three or four players.")
     stock = {"product_id": two, "total_quantity": 40}
     must(shop.admin().put("/api/v1/inventory/stock", json=stock))
-    for game_id in (one, two):
-        eventually(lambda path=f"/api/v1/games/{game_id}": shop.http().get(path).is_success)
+    paths = [f"/api/v1/games/{game_id}" for game_id in (one, two)]
+    eventually(lambda: all(shop.http().get(path).is_success for path in paths))
     return Shelf(one, two)
 
 
