@@ -27,10 +27,12 @@ from api.middleware.metrics import Metrics, RequestMetrics
 from api.middleware.replica_metrics import ReplicaMetrics
 from api.middleware.security_headers import allow_inline_script
 from api.openapi import describe
+from api.overview import Overviews
 from api.problems import MEDIA_TYPE, ProblemDocument
 from api.routes import ROUTERS
 from api.routing import CheckedRoute, explain
 from api.services import Services
+from api.socket_sessions import Seats
 from queries.game_tail import GameTail
 from queries.live.subscriptions import LiveStatus
 from queries.region_currencies import RegionCurrencies
@@ -87,6 +89,8 @@ def gateway(services: Services, routers: Sequence[APIRouter]) -> FastAPI:
     tail = GameTail(services.log, services.reads)
     app.state.kept_answers = KeptAnswers(tail, services.clock)
     app.state.region_currencies = RegionCurrencies(tail, services.game_pages)
+    app.state.seats = Seats()
+    app.state.overviews = Overviews(services, app.state.metrics)
     app.state.live = LiveStatus(services.log, services.reads)
     app.add_exception_handler(HTTPException, explain)
     app.add_exception_handler(RequestValidationError, explain)

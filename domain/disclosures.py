@@ -1,4 +1,5 @@
-"""Disclosures: personal data that was handed out as evidence, to whom the shop has to answer."""
+"""Disclosures: personal data that was handed out as evidence or shown to an operator, for which the
+shop has to answer."""
 
 from uuid import UUID
 
@@ -13,8 +14,9 @@ MAX_REASON = 1_000
 
 @event("disclosure.made.v1")
 class DisclosureMade(Event, frozen=True):
-    """Personal data about the `subject_kind` with the id `subject_id` was handed out, decrypted, in
-    an evidence bundle. `person_ids` are those whom it is about; `reason` is the operator's."""
+    """Personal data about the `subject_kind` with the id `subject_id` was handed out, decrypted: in
+    an evidence bundle, or, of an `event`, to an operator. `person_ids` are those whom it is about;
+    `reason` is the operator's."""
 
     subject_kind: str
     subject_id: UUID

@@ -129,9 +129,7 @@ class Audit:
             f"{field} {'LIKE' if field == 'name' else '='} %({field})s" for field in values
         ]
         if name is not None:
-            values["name"] = (
-                name.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_").replace("*", "%")
-            )
+            values["name"] = like(name)
         found = await self._read(
             f"WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT %(limit)s",
             {**values, "after": after, "upto": last, "limit": limit},
@@ -268,6 +266,11 @@ async def _folded(
             return state, last, Stop(env.stream_id, env.position, env.name, described(error))
         last = env
     return state, last, None
+
+
+def like(name: str) -> str:
+    """A name in which `*` stands for anything, as LIKE takes it."""
+    return name.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_").replace("*", "%")
 
 
 def _is_deep(value: Any) -> bool:

@@ -169,7 +169,7 @@ async def _explained(log: PostgresLog, watched: "_Watched", row_id: str, upto: i
         value=watched.value,
         steps=[
             Step(
-                _event(env),
+                event_of(env),
                 before,
                 after,
                 await causes.of(env),
@@ -203,9 +203,9 @@ def _candidates(row_id: str, field: str, model: str | None) -> list[tuple[Model,
         raise Unanswerable(
             "unknown_field", f"no field {name}; {whose}: {', '.join(fields)}", fields=fields
         )
-    found = [(each, key) for each in having if (key := _key(each, row_id)) is not None]
+    found = [(each, key) for each in having if (key := key_in(each, row_id)) is not None]
     if not found:
-        keys = {each.name: "/".join(_key_fields(each)) for each in having}
+        keys = {each.name: "/".join(key_fields(each)) for each in having}
         raise Unanswerable(
             "invalid_key",
             f"{row_id} is no key of a read model with {name}: "
@@ -215,14 +215,15 @@ def _candidates(row_id: str, field: str, model: str | None) -> list[tuple[Model,
     return found
 
 
-def _key_fields(model: Model) -> tuple[str, ...]:
+def key_fields(model: Model) -> tuple[str, ...]:
+    """The names of the fields that are the key of a read model."""
     names: tuple[str, ...] = model.row.KEY  # type: ignore[attr-defined]
     return names
 
 
-def _key(model: Model, row_id: str) -> Key | None:
+def key_in(model: Model, row_id: str) -> Key | None:
     """The key that a text means in a read model; None when it is none there."""
-    parts, names = row_id.split("/"), _key_fields(model)
+    parts, names = row_id.split("/"), key_fields(model)
     if len(parts) != len(names):
         return None
     types = {field.name: field.type for field in msgspec.structs.fields(model.row)}
@@ -346,7 +347,7 @@ class _Causes:
             cause = await self._find(env.causation_id, env.position - 1)
             if cause is None:
                 break
-            chain.append(_event(cause))
+            chain.append(event_of(cause))
             env = cause
         return chain
 
@@ -357,5 +358,6 @@ class _Causes:
         return self._known[event_id]
 
 
-def _event(env: Envelope) -> Event:
+def event_of(env: Envelope) -> Event:
+    """An event as an answer shows it, without its payload."""
     return Event(**{name: getattr(env, name) for name in Event.__struct_fields__})

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import chain
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,6 +15,16 @@ from api.siblings import Siblings
 from kit.metrics import CALL_BUCKETS, REGISTRY
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Answered(NamedTuple):
+    """How many requests were answered, how many of them with a status from 500 on, how many are
+    being answered, and how many WebSockets are open."""
+
+    all: int
+    failed: int
+    in_flight: int
+    sockets: int
 
 
 class Metrics:
@@ -132,6 +144,23 @@ class Metrics:
         method = method if method in METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(seconds)
+
+    def answered(self) -> "Answered":
+        """What the processes that share the port have answered, and are answering."""
+        own = (self._requests, self.in_flight, self.sockets)
+        shown = self.joined.collect() if self.joined else chain(*(each.collect() for each in own))
+        samples = {metric.name: metric.samples for metric in shown}
+        totals = [
+            (sample.labels["status"], sample.value)
+            for sample in samples["ludoteca_http_requests"]
+            if sample.name.endswith("_total")
+        ]
+        in_flight, sockets = (
+            int(sum(sample.value for sample in samples[gauge]))
+            for gauge in ("ludoteca_http_requests_in_flight", "ludoteca_live_sockets")
+        )
+        failed = sum(value for status, value in totals if status >= "500")
+        return Answered(int(sum(value for _, value in totals)), int(failed), in_flight, sockets)
 
     def clock(self, steps: int, ahead_seconds: float) -> None:
         """Set how often this process's clock stepped, and by how much it is ahead of the

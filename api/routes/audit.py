@@ -9,9 +9,10 @@ from starlette.responses import Response
 
 from api.answers import answer, page_answer
 from api.auth import Auditor
-from api.fields import Answer, Page, Time
+from api.fields import Answer, Page
 from api.reading import AsOf, Limit, LogEnd
 from api.services import ServicesOf
+from api.views.events import EventView
 from api.views.stops import StopView
 from domain.errors import NotFound
 from eventstore.chain import ChainVerifier, Fault
@@ -28,25 +29,6 @@ After = Annotated[
 def no_stream() -> NotFound:
     """The error for a stream that is not in the log."""
     return NotFound("stream_not_found", "there is no such stream")
-
-
-class EventView(Answer):
-    """An event with its envelope; personal fields stay encrypted. `occurred_at` is the time of the
-    decision, by the deciding process's clock. `recorded_at` is the log's own time, which never runs
-    backwards."""
-
-    position: int
-    event_id: UUID
-    stream_id: UUID
-    version: int
-    name: str
-    recorded_at: Time
-    occurred_at: Time
-    actor: str
-    correlation_id: UUID | None
-    causation_id: UUID | None
-    traceparent: str | None
-    payload: dict[str, Any]
 
 
 class StateView(Answer):

@@ -2,24 +2,20 @@
 
 import asyncio
 import logging
-import math
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Literal, TypeVar
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
+from api import figures
 from api.answers import answer
 from api.auth import EVERYBODY
 from api.fields import Answer
 from api.middleware.metrics import Metrics
 from api.services import HealthCheck, Services, ServicesOf
-from commands.ports.queue import WorkQueue
 from eventstore.database.postgres import AWAY
-from queries import findings, self_audit
-from queries.deadlines import Overdue, overdue
-from queries.positions import ReadModelBehind
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +25,6 @@ CHECK_SECONDS = 0.7
 """How long each check may take. All run at once, so that the answer takes less than a second."""
 
 _UNSEEN: tuple[type[Exception], ...] = (*AWAY, TimeoutError)
-_UNREAD: tuple[type[Exception], ...] = (*_UNSEEN, ReadModelBehind)
-
-_UNKNOWN = Overdue(math.nan, math.nan)
 
 T = TypeVar("T")
 
@@ -132,12 +125,12 @@ async def metrics(request: Request, services: ServicesOf) -> Response:
     """Return the metrics in Prometheus' text format. Those of a dependency that is down are left
     out, as metrics are needed most during an outage."""
     consumers, found, _, lag, audited, due = await asyncio.gather(
-        _consumers(services),
-        asyncio.gather(*map(_jobs, services.queues)),
+        figures.consumers(services),
+        asyncio.gather(*map(figures.jobs, services.queues)),
         _state("clock", services.clock_watch.check),
-        _mirror_lag(services),
-        _audited(services),
-        _overdue(services),
+        figures.mirror_lag(services),
+        figures.audited(services),
+        figures.deadlines(services),
     )
     shown: Metrics = request.app.state.metrics
     queues = {
@@ -161,82 +154,3 @@ async def metrics(request: Request, services: ServicesOf) -> Response:
         services.dropped_log_lines(),
     )
     return Response(text, media_type=CONTENT_TYPE_LATEST)
-
-
-class _Consumers(NamedTuple):
-    """The end of the log; of each consumer its lag, quarantined streams, and whether it is astray;
-    for how many seconds the next event waits for it."""
-
-    head: int
-    states: Mapping[str, tuple[int, int, bool]]
-    late: Mapping[str, float]
-
-
-async def _consumers(services: Services) -> _Consumers:
-    try:
-        async with asyncio.timeout(CHECK_SECONDS):
-            with services.while_there():
-                found = await services.operations.subscriptions()
-                fed = {each.feed: each for each in found if each.lag is not None}
-                ages = await services.operations.ages([each.position for each in fed.values()])
-                return _Consumers(
-                    await services.log.head(),
-                    {name: (each.lag or 0, each.parked, each.astray) for name, each in fed.items()},
-                    {name: ages.get(each.position, 0.0) for name, each in fed.items()},
-                )
-    except _UNSEEN as error:
-        logger.warning("metrics of the log and the projections are missing: %r", error)
-        return _Consumers(0, {}, {})
-
-
-async def _overdue(services: Services) -> Overdue:
-    try:
-        async with asyncio.timeout(CHECK_SECONDS):
-            with services.while_there():
-                return await overdue(services.reads, services.clock.now())
-    except _UNREAD as error:
-        logger.warning("metrics of the deadlines are missing: %r", error)
-        return _UNKNOWN
-
-
-async def _audited(services: Services) -> tuple[Mapping[str, int], Mapping[str, float]]:
-    """How many findings of each invariant are open, 0 for those without any; and, by scope, how
-    long ago the shop's audit of itself looked."""
-    try:
-        async with asyncio.timeout(CHECK_SECONDS):
-            with services.while_there():
-                looks = await self_audit.looks(services.log.pool)
-                counts = (await findings.open_by_invariant(services.reads)).value
-                names = {each.invariant: 0 for each in looks}
-                return {**names, **counts}, await self_audit.ages(services.log.pool)
-    except _UNREAD as error:
-        logger.warning("metrics of the shop's audit of itself are missing: %r", error)
-        return {}, {}
-
-
-async def _mirror_lag(services: Services) -> float | None:
-    if services.mirror_lag is None:
-        return None
-    try:
-        async with asyncio.timeout(CHECK_SECONDS):
-            return await services.mirror_lag()
-    except Exception as error:  # whatever was raised, the lag is unknown
-        logger.warning("the metric of the mirror's lag is missing: %r", error)
-        return math.nan
-
-
-class _Jobs(NamedTuple):
-    """What is shown of a queue."""
-
-    depth: int
-    dead: int
-    oldest: float | None
-
-
-async def _jobs(queue: WorkQueue) -> _Jobs | None:
-    try:
-        async with asyncio.timeout(CHECK_SECONDS):
-            return _Jobs(await queue.depth(), await queue.dead(), await queue.oldest_seconds())
-    except Exception as error:  # whatever was raised, the queue's state is unknown
-        logger.warning("metrics of the queue %s are missing: %r", queue.name, error)
-        return None

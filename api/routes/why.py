@@ -2,35 +2,20 @@
 
 from collections.abc import Sequence
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from api.answers import answer
 from api.auth import Auditor
-from api.fields import Answer, Time
+from api.fields import Answer
 from api.reading import AsOf, LogPosition
 from api.services import ServicesOf
+from api.views.events import CauseView
 from api.views.stops import StopView
 from queries import why as why_query
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
-
-
-class CauseView(Answer):
-    """An event, and who caused it by which request."""
-
-    position: int
-    event_id: UUID
-    stream_id: UUID
-    version: int
-    name: str
-    occurred_at: Time
-    actor: str
-    correlation_id: UUID | None
-    causation_id: UUID | None
-    traceparent: str | None
 
 
 class StepView(Answer):

@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import uvicorn
+from fastapi import APIRouter
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from api import socket_sessions
 from api.app import gateway
 from api.routes import live
 from api.services import Services
@@ -61,9 +63,11 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(services: Services, **settings: object) -> AsyncIterator[Server]:
+async def serving(
+    services: Services, routers: Sequence[APIRouter] = (live.router,), **settings: object
+) -> AsyncIterator[Server]:
     """Serve as `ludoteca api` does; connections are accepted from the start."""
-    app = gateway(services, [live.router])
+    app = gateway(services, routers)
     config = config_of(app, "127.0.0.1", 0)
     for name, value in settings.items():
         setattr(config, name, value)
@@ -214,7 +218,7 @@ async def test_a_first_message_that_says_nothing_good_is_the_last(
 async def test_a_silent_client_is_disconnected_soon(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "FIRST_MESSAGE_SECONDS", 0.05)
+    monkeypatch.setattr(socket_sessions, "FIRST_MESSAGE_SECONDS", 0.05)
     async with server.connect() as ws:
         assert (await hear(ws))["code"] == "first_message_late"
         assert await goodbye(ws) == (1008, "first_message_late")

@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 import pytest
 from typer.main import get_command
 
-from api.routes.audit import EventView
+from api.views.events import EventView
 from commands import aggregates
 from domain.wallets import WalletCreated
 from eventstore.database.postgres import connect

@@ -76,6 +76,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "api.idempotency.StoredAnswers",  # requests under way
     "api.route_table.RouteTable",
     "api.tokens.Tokens",  # checks their sessions each time
+    "api.overview.Overviews",  # counters of the last seconds; those that went back are dropped
     "commands.deadlines.DeadlineRunner",  # counts; due deadlines are fired in any case
     "commands.transactions.TransactionCommands",  # tasks under way, which decide again
     "eventstore.database.dependents.Dependents",  # tasks under way
@@ -105,6 +106,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "queries.differences._Noted",
     "queries.differences._Row",
     "queries.past.PastTables",  # when tables were used; each query checks whose history they are
+    "queries.stepping._SteppedRow",
     "queries.why._Causes",
     "queries.why._Watched",
     "queries.tables.Tables",  # names of tables, checked by each query
