@@ -14,18 +14,22 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from web import csrf, statics
+from web import console, csrf, shop, statics
 from web.api_client import Problem
 from web.rendering import Renderer
 from web.routing import Page, Router
 from web.security import add_headers
 from web.sessions import Sealer, read_cookie, set_cookie
-from web.shop import ROUTERS
 from web.sockets import Sockets
 from web.statics import StaticFiles
 from web.visit import Site, Visit, WebSettings, visit_of
 
 logger = logging.getLogger(__name__)
+
+ROUTERS: Sequence[Router] = (
+    *shop.ROUTERS,
+    *console.ROUTERS,
+)
 
 MAX_FORM_BYTES, MAX_FIELDS = 128 * 1024, 200
 """How large a form may be."""

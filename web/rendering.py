@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from web import money, words
+from web import money, navigation, values, words
 from web.covers import cover
 from web.statics import StaticFiles
 
@@ -27,6 +27,7 @@ class Renderer:
             auto_reload=False,
         )
         self._environment.globals["asset"] = statics.url
+        self._environment.globals["console_navigation"] = navigation.CONSOLE
         self._environment.filters.update(
             money=_money,
             plain_amount=lambda of: money.plain(of.amount_cents, of.currency),
@@ -35,9 +36,13 @@ class Renderer:
             status=status,
             event=words.event_word,
             cover=cover,
+            leaf=values.leaf,
+            in_one_line=values.in_one_line,
+            number=lambda value: f"{value:,}",
         )
         # Blocks are also rendered alone, where what a template imports is not there.
-        self._environment.globals["ui"] = self._environment.get_template("macros.html").module
+        for name, template in (("ui", "macros.html"), ("console", "console/macros.html")):
+            self._environment.globals[name] = self._environment.get_template(template).module
 
     def page(self, template: str, context: dict[str, Any]) -> str:
         """A whole page."""

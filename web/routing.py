@@ -1,6 +1,6 @@
 """The tables of pages: which handler answers which path, and who may see it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from starlette.responses import Response
@@ -21,10 +21,13 @@ class Page:
 
 
 class Router:
-    """The pages of one module."""
+    """The pages of one module. With `admits`, they are for accounts of these types alone: others
+    see the page `refusal` in their place."""
 
-    def __init__(self) -> None:
+    def __init__(self, admits: Collection[str] = (), refusal: str = "") -> None:
         self.pages: list[Page] = []
+        self._admits = admits
+        self._refusal = refusal
 
     def get(self, path: str, *, signed_in: bool = False) -> Callable[[Handler], Handler]:
         """A page to look at."""
@@ -36,7 +39,16 @@ class Router:
 
     def _add(self, method: str, path: str, signed_in: bool) -> Callable[[Handler], Handler]:
         def added(handler: Handler) -> Handler:
-            self.pages.append(Page(method, path, handler, signed_in))
+            admitted = self._admitted(handler) if self._admits else handler
+            self.pages.append(Page(method, path, admitted, signed_in or bool(self._admits)))
             return handler
 
         return added
+
+    def _admitted(self, handler: Handler) -> Handler:
+        async def answered(visit: Visit) -> Response:
+            if visit.user is None or visit.user.account_type not in self._admits:
+                return visit.page(self._refusal, status=403)
+            return await handler(visit)
+
+        return answered

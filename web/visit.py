@@ -30,12 +30,14 @@ _PASSED_ON = ("accept-language", "traceparent", "host", "user-agent")
 class WebSettings:
     """`secret` seals the cookies, and is the same in all processes. `cards` are the tokens of cards
     that can be chosen, and their names, where the payment provider has such; `has_pay_page` says
-    whether it has a page of its own to pay on. X-Forwarded-… is trusted from `trusted_proxies`."""
+    whether it has a page of its own to pay on. X-Forwarded-… is trusted from `trusted_proxies`.
+    `environment` is what the console names in its head, such as "production"."""
 
     secret: bytes
     cards: tuple[tuple[str, str], ...] = ()
     has_pay_page: bool = False
     trusted_proxies: tuple[str, ...] = ()
+    environment: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,39 @@
+"""From any id or position to what it is."""
+
+from starlette.responses import Response
+
+from web.console.answers import Flow
+from web.console.entering import console_router
+from web.shop.games import part
+from web.visit import Problem, Visit
+
+router = console_router()
+
+
+@router.get("/console/find")
+async def find(visit: Visit) -> Response:
+    """The page of what has this id: an order, another stream, an event, a request, a trace."""
+    asked = visit.query("id")
+    if asked.isdecimal():
+        return visit.go(f"/console/events/{int(asked[:19])}")
+    try:
+        flow = await visit.api.get(f"/api/v1/ops/trace/{part(asked)}", Flow)
+    except Problem as problem:
+        if problem.status not in {404, 422}:
+            raise
+        return visit.page("console/nothing.html", status=404, asked=asked)
+    return visit.go(_page_of(asked.lower(), flow))
+
+
+def _page_of(asked: str, flow: Flow) -> str:
+    if flow.kind == "stream":
+        kinds = {each.stream_id: each.kind for each in flow.streams}
+        if kinds.get(asked) == "order":
+            return f"/console/orders/{asked}"
+        return f"/console/streams/{asked}"
+    if flow.kind == "event":
+        positions = {each.event_id: each.position for each in flow.events}
+        return f"/console/events/{positions[asked]}"
+    if flow.kind == "request":
+        return f"/console/log?correlation_id={asked}"
+    return f"/console/events/{flow.events[0].position}"

@@ -1,0 +1,124 @@
+"""The log: looking through it, following it, and one event with its causes and effects."""
+
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from urllib.parse import urlencode
+
+import msgspec
+from starlette.responses import Response
+
+from web import values
+from web.console.answers import Batch, Disclosed, Event, EventDetails, Flow, LogPage
+from web.console.entering import console_router
+from web.console.live import event, messages, streamed
+from web.console.trees import tree_of
+from web.forms import Form
+from web.shop.games import part
+from web.visit import Problem, Visit
+
+router = console_router()
+
+PER_PAGE = 50
+MAX_LIVE = 100
+"""How many of the events that were appended meanwhile are shown."""
+
+FILTERS = ("name", "stream_id", "actor", "correlation_id", "text")
+TIMES = ("since", "until")
+
+
+@router.get("/console/log")
+async def show_log(visit: Visit) -> Response:
+    """Events, newest first."""
+    asked = {name: visit.query(name) for name in (*FILTERS, *TIMES)}
+    given = {name: text for name, text in asked.items() if text}
+    cursor = visit.query("cursor")
+    try:
+        found = await visit.api.get(
+            "/api/v1/audit/log", LogPage, limit=PER_PAGE, cursor=cursor or None, **given
+        )
+    except Problem as problem:
+        visit.form = Form(asked)
+        visit.form.refuse(problem)
+        found = LogPage([])
+    is_wrong = bool(visit.form.errors or visit.form.problem)
+    is_live = visit.query("live") == "1" and not cursor and not is_wrong
+    return visit.page(
+        "console/log.html",
+        status=422 if is_wrong else 200,
+        asked=asked,
+        found=found,
+        link=f"/console/log?{urlencode(given)}",
+        live_url=_live_url(given, found) if is_live else "",
+    )
+
+
+def _live_url(given: dict[str, str], found: LogPage) -> str:
+    after = {"after": found.searched_upto}
+    return f"/console/log/live?{urlencode({**given, **after})}"
+
+
+@router.get("/console/log/live")
+async def follow_log(visit: Visit) -> Response:
+    """The latest of the events that were appended after a position, again whenever there are more,
+    as server-sent events."""
+    after = visit.query("after")
+    hello: dict[str, object] = {name: visit.query(name) for name in FILTERS if visit.query(name)}
+    if after.isdecimal():
+        hello["after_position"] = int(after)
+    return streamed(_appended(visit, hello))
+
+
+async def _appended(visit: Visit, hello: dict[str, object]) -> AsyncIterator[str]:
+    latest: deque[Event] = deque(maxlen=MAX_LIVE)
+    async with aclosing(messages(visit, "/api/v1/ws/log", hello)) as found:
+        async for text in found:
+            batch = msgspec.json.decode(text, type=Batch)
+            if batch.left_out:
+                latest.clear()
+            latest.extendleft(batch.items)
+            context = {"events": latest, "left_out": batch.left_out}
+            rows = visit.site.renderer.block("console/log.html", "appended", context)
+            yield event("events", rows)
+
+
+# -- one event -------------------------------------------------------------------------------------
+
+
+@router.get("/console/events/{position}")
+async def show_event(visit: Visit) -> Response:
+    """An event, and what it is among its causes and effects."""
+    return await _event_page(visit, {})
+
+
+@router.post("/console/events/{position}")
+async def disclose(visit: Visit) -> Response:
+    """Look at the personal fields of an event, which is recorded."""
+    position = part(visit.request.path_params["position"])
+    try:
+        found = await visit.api.post(
+            f"/api/v1/audit/log/{position}/disclose",
+            visit.form.body("reason"),
+            Disclosed,
+            once=visit.form.secret("once"),
+        )
+    except Problem as problem:
+        visit.form.refuse(problem)
+        return await _event_page(visit, {}, status=422)
+    return await _event_page(visit, found.fields)
+
+
+async def _event_page(visit: Visit, opened: dict[str, object], status: int = 200) -> Response:
+    position = part(visit.request.path_params["position"])
+    found = await visit.api.get(f"/api/v1/audit/log/{position}", EventDetails)
+    flow = await visit.api.get(f"/api/v1/ops/trace/{position}", Flow)
+    return visit.page(
+        "console/event.html",
+        status=status,
+        found=found,
+        lines=values.lines({**found.payload, **opened}),
+        opened=opened,
+        tree=tree_of(flow.events, found),
+        flow=flow,
+        kinds={each.stream_id: each.kind for each in flow.streams},
+    )

@@ -1,0 +1,57 @@
+"""The projection stepper: a row of a read model, one event at a time."""
+
+from starlette.responses import Response
+
+from web import values
+from web.api_client import Listed
+from web.console.answers import ReadModel, Step
+from web.console.entering import console_router
+from web.forms import Form
+from web.visit import Problem, Visit
+
+router = console_router()
+
+NEAR = 10
+"""How many steps before a step are listed, and after it."""
+
+
+@router.get("/console/rows")
+async def show_row(visit: Visit) -> Response:
+    """The row before and after one of its events, and the form that chooses both."""
+    found = await visit.api.get("/api/v1/audit/models", Listed[ReadModel])
+    asked = {name: visit.query(name) for name in ("model", "key", "step")}
+    step = None
+    if asked["model"] and asked["key"]:
+        try:
+            step = await _step(visit, asked)
+        except Problem as problem:
+            if problem.status not in {404, 422}:
+                raise
+            visit.form = Form(asked)
+            visit.form.refuse(problem, {"id": "key"})
+    return visit.page(
+        "console/rows.html",
+        status=422 if visit.form.problem or visit.form.errors else 200,
+        fragment="step" if step else "",
+        models=found.items,
+        asked=asked,
+        step=step,
+        near=_near(step) if step else [],
+        differences=values.compared(step.before, step.after) if step else [],
+    )
+
+
+async def _step(visit: Visit, asked: dict[str, str]) -> Step:
+    number = asked["step"]
+    return await visit.api.get(
+        "/api/v1/audit/steps",
+        Step,
+        model=asked["model"],
+        id=asked["key"],
+        step=number if number.isdecimal() else None,
+    )
+
+
+def _near(step: Step) -> list[object]:
+    """The steps around the one that is shown, as far as they are listed."""
+    return [each for each in step.steps if abs(each.number - step.number) <= NEAR]

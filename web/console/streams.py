@@ -1,0 +1,68 @@
+"""A stream's life: its versions, and the state at each."""
+
+from starlette.responses import Response
+
+from web import values
+from web.api_client import Listed
+from web.console.answers import Event, LogPage, State
+from web.console.entering import console_router
+from web.shop.games import part
+from web.visit import Problem, Visit
+
+router = console_router()
+
+NEAR = 12
+"""How many events before a version are listed, and after it."""
+
+
+@router.get("/console/streams")
+async def find_stream(visit: Visit) -> Response:
+    """The form that leads to a stream."""
+    if stream_id := visit.query("id"):
+        return visit.go(f"/console/streams/{part(stream_id)}")
+    return visit.page("console/streams.html")
+
+
+@router.get("/console/streams/{stream_id}")
+async def show_stream(visit: Visit) -> Response:
+    """A stream at one of its versions, by default the latest, and what its last event changed."""
+    stream_id = part(visit.request.path_params["stream_id"])
+    latest = await visit.api.get("/api/v1/audit/log", LogPage, stream_id=stream_id, limit=1)
+    if not latest.items:
+        raise Problem("stream_not_found", 404)
+    last = latest.items[0].version
+    version = _version(visit.query("version"), last)
+    path = f"/api/v1/audit/streams/{stream_id}"
+    first = max(0, version - NEAR - 1)
+    events = await visit.api.get(path, Listed[Event], cursor=first or None, limit=2 * NEAR + 1)
+    by_version = {each.version: each for each in events.items}
+    chosen = by_version[version]
+    after = await _state(visit, path, chosen)
+    before = await _state(visit, path, by_version[version - 1]) if version > 1 else None
+    return visit.page(
+        "console/stream.html",
+        fragment="life",
+        stream_id=stream_id,
+        kind=after.kind if after else chosen.name.partition(".")[0],
+        chosen=chosen,
+        last=last,
+        events=events.items,
+        stop=after.stopped_by if after else None,
+        lines=values.lines(chosen.payload),
+        differences=values.compared(before and before.state, after and after.state),
+    )
+
+
+def _version(text: str, last: int) -> int:
+    """The version that is asked for, within those that there are."""
+    return min(max(int(text), 1), last) if text.isdecimal() and len(text) < 10 else last
+
+
+async def _state(visit: Visit, path: str, event: Event) -> State | None:
+    """The state after an event; None where nothing folds such a stream."""
+    try:
+        return await visit.api.get(f"{path}/state", State, as_of=event.position)
+    except Problem as problem:
+        if problem.code == "internal_error":
+            return None
+        raise

@@ -1,0 +1,27 @@
+"""What leads to the pages of the console."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """A line of a navigation."""
+
+    path: str
+    label: str
+
+
+CONSOLE: Sequence[tuple[str, Sequence[Entry]]] = (
+    ("Now", (Entry("/console", "Overview"),)),
+    (
+        "The log",
+        (
+            Entry("/console/log", "Events"),
+            Entry("/console/streams", "Streams"),
+            Entry("/console/rows", "Rows, step by step"),
+            Entry("/console/orders", "Orders"),
+        ),
+    ),
+)
+"""The console's pages by group. Pages of one thing, such as an event, have no entry: others lead to
+them."""
