@@ -1,13 +1,12 @@
 """The processes that `ludoteca run` starts, and keeps alive."""
 
 import logging
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from kit.children import ending_with_parent
+from kit.children import command_that_ends_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +39,13 @@ class Child:
     def _spawn(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             # -P: files in the current folder must not shadow the program's modules.
-            [sys.executable, "-P", "-m", "runtime.cli", *self._arguments],
+            command_that_ends_with_parent(
+                [sys.executable, "-P", "-m", "runtime.cli", *self._arguments]
+            ),
             env=self._environment,
             pass_fds=self._inherited,
-            preexec_fn=_setup(),  # noqa: PLW1509 - only a prctl and a setpgid
+            # Ctrl-C must reach only the supervisor, which stops the others in order
+            process_group=0,
         )
 
     def revive(self) -> None:
@@ -79,13 +81,3 @@ class Child:
 def numbered(command: str, number: int) -> str:
     """The name of a process in logs and metrics: `api.2`, or `api` if it is the only one."""
     return f"{command}.{number}" if number else command
-
-
-def _setup() -> Callable[[], None]:
-    end_with_parent = ending_with_parent()
-
-    def setup() -> None:
-        end_with_parent()
-        os.setpgid(0, 0)  # Ctrl-C must reach only the supervisor, which stops the others in order
-
-    return setup

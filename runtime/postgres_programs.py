@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from adapters.postgres.programs import program, with_tls
-from kit.children import ending_with_parent
+from kit.children import command_that_ends_with_parent
 
 READ_ONLY = "-c default_transaction_read_only=on"
 
@@ -39,10 +39,9 @@ def run(name: str, url: str, arguments: Sequence[str], *, read_only: bool) -> in
     where, environment = access(url, f"ludoteca {name}", read_only=read_only)
     with _ctrl_c_is_for_others():
         return subprocess.run(
-            [program(name), f"--dbname={where}", *arguments],
+            command_that_ends_with_parent([program(name), f"--dbname={where}", *arguments]),
             env=environment,
             check=False,
-            preexec_fn=ending_with_parent(),
         ).returncode
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 
 from adapters.postgres.programs import program
-from kit.children import ending_with_parent
+from kit.children import command_that_ends_with_parent
 from runtime.backup.manifest import BackupError
 from runtime.postgres_programs import access
 
@@ -45,11 +45,10 @@ def dump(
     # This process's own stdout may be closed, and is reserved for its messages.
     null = subprocess.DEVNULL
     with subprocess.Popen(
-        command,
+        command_that_ends_with_parent(command),
         stdout=null,
         stderr=subprocess.PIPE,
         env=environment,
-        preexec_fn=ending_with_parent(),  # noqa: PLW1509 - only a prctl
     ) as process:
         try:
             while True:
@@ -62,7 +61,7 @@ def dump(
             process.kill()
             raise
     if process.returncode:
-        raise BackupError(f"pg_dump failed: {_reason(messages)}")
+        raise BackupError(f"pg_dump failed ({process.returncode}): {_reason(messages)}")
 
 
 def execute(conn: psycopg.Connection, path: Path, report: Callable[[int], None]) -> None:

@@ -3,11 +3,10 @@ a process of its own, now and then, that looks at everything."""
 
 import asyncio
 import logging
-import os
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 from psycopg_pool import AsyncConnectionPool
@@ -15,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 from eventstore.consumers.leadership import connected, leading
 from eventstore.database.postgres import AWAY, is_away
 from kit.cancellation import stop_if_cancelled
-from kit.children import ending_with_parent
+from kit.children import command_that_ends_with_parent
 from projections.engine.advancing import Registered
 from queries.self_audit import SAMPLE, WHOLE
 from runtime.self_audit.auditor import Auditor, Report
@@ -120,28 +119,18 @@ async def _look_at_everything(core: Core) -> None:
 async def _run_whole() -> int:
     """Run `ludoteca audit self`, at the lowest priority: folding the log would hold up the worker's
     own work. It ends with this process."""
+    command = [sys.executable, "-P", "-m", "runtime.cli", "audit", "self"]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "runtime.cli", "audit", "self"),
+        *command_that_ends_with_parent(command, niceness=19),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
-        preexec_fn=_last_of_all(),
     )
     try:
         return await process.wait()
     finally:
         if process.returncode is None:
             process.terminate()
-
-
-def _last_of_all() -> Callable[[], None]:
-    end_with_parent = ending_with_parent()
-
-    def setup() -> None:
-        os.nice(19)
-        end_with_parent()
-
-    return setup
 
 
 async def _one(pool: AsyncConnectionPool, query: str, scope: str) -> float | None:

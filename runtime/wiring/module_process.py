@@ -5,7 +5,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from kit.children import ending_with_parent
+from kit.children import command_that_ends_with_parent
 
 
 @asynccontextmanager
@@ -13,11 +13,10 @@ async def module_process(module: str, told: bytes) -> AsyncIterator[asyncio.subp
     """Run `python -m module` with this on its stdin, and its stdout and stderr as pipes. It is
     killed at the end of the block. Raises OSError."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", module),
+        *command_that_ends_with_parent([sys.executable, "-P", "-m", module]),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        preexec_fn=ending_with_parent(),
     )
     try:
         assert process.stdin is not None

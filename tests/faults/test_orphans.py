@@ -10,6 +10,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from kit.children import command_that_ends_with_parent
 from tests.support import ROOT
 from tests.support.events.tallies import Counted
 from tests.support.processes.instance import eventually
@@ -34,6 +35,21 @@ def test_pg_dump_ends_with_a_killed_parent(database: str, tmp_path: Path) -> Non
         assert row is not None
         with _parent("pg_dump", database, str(tmp_path / "dump"), row[0]) as parent:
             _they_end(parent)
+
+
+def test_a_child_starts_as_if_nothing_stood_in_between() -> None:
+    """But for its priority."""
+    script = "grep SigIgn /proc/self/status; nice; echo $$"
+    plain = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True)
+    wrapped = subprocess.Popen(
+        command_that_ends_with_parent(["sh", "-c", script], niceness=3),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    ignored, niceness, pid = plain.communicate()[0].split("\n")[:3]
+    assert pid == str(plain.pid)
+    expected = [ignored, str(int(niceness) + 3), str(wrapped.pid), ""]
+    assert wrapped.communicate()[0].split("\n") == expected
 
 
 @contextmanager
