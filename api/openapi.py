@@ -111,7 +111,12 @@ def _refusals(route: CheckedRoute, method: str, operation: Json) -> Iterator[int
     if not is_open or method != "GET" or query & {"status", "as_of"}:
         # a login may be refused too; the past, and some values of `status`, need a role
         yield from (401, 403)
-    if "{" in route.path or method != "GET" or ("audit" in route.tags and query & {"id", "from"}):
+    names_something = (
+        "{" in route.path
+        or ("audit" in route.tags and query & {"id", "from"})
+        or ("seller_id" in query and not is_open)
+    )
+    if names_something or method != "GET":
         yield 404
     if "requestBody" in operation or query & {"cursor", "as_of"} or "min-position" in headers:
         yield 400
