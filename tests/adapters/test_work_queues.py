@@ -706,7 +706,7 @@ async def test_rabbitmq_that_hangs_is_asked_a_few_times_then_left_alone_and_trie
                 RabbitQueue(connection, f"{name}.{n}", backoff=(), circuit=shared) for n in range(2)
             ]
             for queue in queues:
-                assert await queue.depth() == 0
+                await until_it_answers(queue)
             wire.hold()
             monkeypatch.setattr("adapters.queues.rabbitmq.ANSWER_SECONDS", 0.05)
             for _ in range(FAILURES_TO_OPEN):

@@ -372,7 +372,7 @@ async def test_a_notice_that_is_not_signed_by_a_secret_and_now_is_refused(
 async def test_a_body_that_is_no_notice_is_refused(shop: Shop, body: bytes) -> None:
     answer = await send(shop, body)
     assert (answer.status_code, answer.json()["code"]) == (422, "malformed_notice")
-    assert text_log(shop)[-1].endswith("webhook refused code=malformed_notice")
+    assert "webhook refused code=malformed_notice correlation_id=" in text_log(shop)[-1]
 
 
 async def test_notices_of_other_kinds_or_of_payments_not_ours_are_taken_and_left_alone(

@@ -60,7 +60,7 @@ def shop_of(run: Started) -> Instance:
 
 def test_every_expression_of_rules_and_dashboards_finds_data(run: Started, tmp_path: Path) -> None:
     urls = json.loads((home_of(run) / "servers.json").read_text())["metrics"]
-    assert urls.keys() == {"api", "provider", "fiscal", "projector", "worker"}
+    assert urls.keys() == {"api", "provider", "fiscal", "carrier", "projector", "worker"}
     shop = shop_of(run)
     sold(shop)
     add_to(home_of(run) / "logs" / "dropped" / "worker", 1)

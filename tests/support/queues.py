@@ -67,6 +67,8 @@ class RabbitStation:
         through_wire = URL(self.url).with_host("127.0.0.1").with_port(self._wire.port)
         connection = await connect(str(through_wire), reconnect_seconds=0.1)
         self._stack.push_async_callback(connection.close)
+        async with asyncio.timeout(60):  # a busy broker may not answer at once
+            await connection.connected.wait()
         return RabbitQueue(connection, name, backoff=backoff)
 
     async def cut(self) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import copy
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -127,13 +127,14 @@ class Shop:
         self, look: Callable[[], Awaitable[T]], wanted: Callable[[T], object] = bool
     ) -> T:
         """Poll until the result is as wanted, and return it; looks again whenever the log has
-        grown."""
+        grown, and soon in any case: what is kept of answers follows the log a little later."""
         async with asyncio.timeout(60):
             while True:
                 head = await self.core.log.head()
                 if wanted(found := await look()):
                     return found
-                await self.core.log.watcher.beyond(head)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.core.log.watcher.beyond(head), 0.1)
 
 
 def a_game(**fields: Any) -> dict[str, Any]:
