@@ -87,7 +87,7 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     sales: list[Sale]
     payables: LedgerAccounts
     receivables: LedgerAccounts
-    stock: list[stocks.Stock]
+    stock: list[stocks.ListedStock]
     receipts: list[Receipt]
     webhook_endpoints: list[WebhookEndpoint]
     webhook_deliveries: list[WebhookDelivery]

@@ -66,6 +66,8 @@ _NEWEST = newest_first("created_position")
 _GAME = "SELECT * FROM @games WHERE game_id = %(id)s"
 _GAMES = "SELECT * FROM @games WHERE game_id = ANY (%(ids)s)"
 
+_TITLES = "SELECT game_id, title FROM @games WHERE game_id = ANY (%(ids)s)"
+
 _IDS_OF_TITLES = """
 SELECT DISTINCT ON (title) title, game_id
 FROM @games WHERE title = ANY (%(titles)s)
@@ -155,6 +157,12 @@ async def by_seller(
 async def games(models: ReadModels, game_ids: Sequence[UUID]) -> QueryResult[list[Game]]:
     """These games, in no order, without those that do not exist."""
     return await models.rows(Game, _GAMES, ids=list(game_ids))
+
+
+async def titles(models: ReadModels, game_ids: Sequence[UUID]) -> QueryResult[dict[UUID, str]]:
+    """The titles of these games, by id."""
+    found = await models.rows(_TitledGame, _TITLES, ids=list(game_ids))
+    return found.map(lambda rows: {row.game_id: row.title for row in rows})
 
 
 async def ids_of_titles(models: ReadModels, titles: Sequence[str]) -> QueryResult[dict[str, UUID]]:

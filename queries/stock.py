@@ -31,6 +31,13 @@ class Stock(msgspec.Struct, frozen=True):
     updated_at: datetime
 
 
+class ListedStock(Stock, frozen=True, kw_only=True):
+    """The stock of a game in a list, with the game's title and status."""
+
+    title: str
+    status: str
+
+
 class Offer(msgspec.Struct, frozen=True):
     """A game's images, prices and availability for lists: `available` as in `Availability`, but
     None for a draft, too; `until` is when it changes without an event, as a hold expires."""
@@ -57,7 +64,7 @@ class Availability(msgspec.Struct, frozen=True):
 
 _ALL_STOCK = """
 SELECT
-    g.game_id AS product_id, g.seller_id, g.sku,
+    g.game_id AS product_id, g.seller_id, g.sku, g.title,
     coalesce(s.total, 0) AS total,
     coalesce(s.available, 0) AS available,
     coalesce(s.reserved, 0) AS reserved,
@@ -71,7 +78,7 @@ WHERE g.kind = 'PHYSICAL'
 """
 _STOCK = f"{_ALL_STOCK} AND g.game_id = %(id)s"
 
-_LISTING = ListQuery(Stock, _ALL_STOCK)
+_LISTING = ListQuery(ListedStock, _ALL_STOCK)
 _NEWEST = newest_first("created_position")
 
 # An expired soft hold is available, even if no event says so yet.
@@ -110,7 +117,7 @@ async def stocks(
     at_most: int | None = None,
     limit: int = 50,
     cursor: str | None = None,
-) -> QueryResult[Page[Stock]]:
+) -> QueryResult[Page[ListedStock]]:
     """The stock of physical games, of one seller or of all, the newest game first. With `at_most`,
     only games with at most so many units available, without retired ones. Raises BadCursor."""
     conditions: list[str] = []

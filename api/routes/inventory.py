@@ -94,6 +94,15 @@ class SellersStock(StockView):
     updated_at: Time
 
 
+class ListedStock(SellersStock):
+    """The stock of a game in a list, with the game's title and status. It is `low` at or below the
+    low-stock threshold, unless the game is retired."""
+
+    title: str
+    status: str
+    low: bool = False
+
+
 class AvailabilityView(Answer):
     """How many units can be bought now; null for a digital game, which does not run out."""
 
@@ -242,7 +251,7 @@ def _stock(product_id: UUID, stock: Stock, version: int) -> StockView:
 # -- queries ---------------------------------------------------------------------------------------
 
 
-@router.get("/stock", response_model=Page[SellersStock])
+@router.get("/stock", response_model=Page[ListedStock])
 async def list_stock(
     request: Request,
     services: ServicesOf,
@@ -261,11 +270,14 @@ async def list_stock(
     seller_id = seller_id if caller.sees_all else seller_id or caller.person()
     if seller_id is not None:
         caller.must_act_for(seller_id, "stock")
-    at_most = services.commands.rules.low_stock if low else None
+    few = services.commands.rules.low_stock
     page = await stock_query.stocks(
-        reads, seller_id=seller_id, at_most=at_most, limit=limit, cursor=cursor
+        reads, seller_id=seller_id, at_most=few if low else None, limit=limit, cursor=cursor
     )
-    return page_answer(request, Page[SellersStock].model_validate(page.value), page.position)
+    view = Page[ListedStock].model_validate(page.value)
+    for item in view.items:
+        item.low = item.available <= few and item.status != "RETIRED"
+    return page_answer(request, view, page.position)
 
 
 @router.get("/stock/{product_id}", response_model=SellersStock)

@@ -15,6 +15,7 @@ from api.fields import Answer, Page, Time
 from api.reading import Cursor, Limit, Reads
 from api.services import ServicesOf
 from api.views.reports import Period, SalesOfDay, SalesOfGame, Totals
+from queries import games as games_query
 from queries import sales as sales_query
 from queries.seller_sales import seller_sales
 
@@ -56,7 +57,13 @@ class SaleView(Answer):
     fee_cents: int = 0
 
 
-class SellerReport(Page[SalesOfDay | SalesOfGame]):
+class SalesOfOwnGame(SalesOfGame):
+    """The sales of a game of the seller, with its title."""
+
+    title: str = ""
+
+
+class SellerReport(Page[SalesOfDay | SalesOfOwnGame]):
     """A seller's sales by day or game, and totals by currency."""
 
     totals: list[Totals]
@@ -108,10 +115,17 @@ async def analytics(
     """Report the caller's sales by day or game, by default of the last 30 days. As in
     `/admin/analytics/sales`, refunds count on the day of the sale."""
     found = await sales_query.sales(reads, **period, group_by=group_by, seller_id=seller_id)
-    view: type[SalesOfDay] | type[SalesOfGame] = SalesOfDay if group_by == "day" else SalesOfGame
     report = SellerReport(
-        items=[view.model_validate(each) for each in found.value.items],
+        items=[],
         next_cursor=found.value.next_cursor,
         totals=[Totals.model_validate(each) for each in found.value.totals],
     )
-    return page_answer(request, report, found.position)
+    if group_by == "day":
+        report.items = [SalesOfDay.model_validate(each) for each in found.value.items]
+        return page_answer(request, report, found.position)
+    games = [SalesOfOwnGame.model_validate(each) for each in found.value.items]
+    titles = await games_query.titles(reads, [each.game_id for each in games])
+    for each in games:
+        each.title = titles.value.get(each.game_id, "")
+    report.items = list(games)
+    return page_answer(request, report, min(found.position, titles.position))

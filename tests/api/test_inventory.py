@@ -271,6 +271,22 @@ async def test_what_is_held_past_its_time_can_be_had_though_nobody_has_said_so(
     assert seen.available == 5
 
 
+async def test_a_list_of_stock_says_what_it_is_and_whether_it_is_low(
+    shop: Shop, seller: Person
+) -> None:
+    for title, units in (("Plenty", 6), ("Few", 5), ("Gone", 0)):
+        gone = await stocked(shop, seller, units, title=title)
+    await seller.delete(f"/api/v1/games/{gone['id']}")
+
+    answer = await seller.get(STOCK, headers=await shop.reached())
+
+    assert [(each["title"], each["status"], each["low"]) for each in answer.json()["items"]] == [
+        ("Gone", "RETIRED", False),
+        ("Few", "ACTIVE", True),
+        ("Plenty", "ACTIVE", False),
+    ]
+
+
 async def test_a_seller_lists_the_own_stock_and_an_admin_everybodys(
     shop: Shop, seller: Person, buyer: Person, admin: Person
 ) -> None:

@@ -117,6 +117,20 @@ async def test_the_report_covers_the_own_sales_by_day_and_by_game(
     assert [(each["currency"], each["gross_cents"]) for each in by_day["totals"]] == [("USD", 3999)]
 
 
+async def test_a_report_by_game_names_their_titles(shop: Shop, seller: Person) -> None:
+    one, two = await shop.game(seller, title="One"), await shop.game(seller, title="Two")
+    for game in (one, two):
+        await buy(await shop.register(), game)
+
+    by_game = await asked(shop, seller, ANALYTICS, group_by="game")
+
+    assert {each["game_id"]: each["title"] for each in by_game["items"]} == {
+        one["id"]: "One",
+        two["id"]: "Two",
+    }
+    assert all("title" not in each for each in (await asked(shop, seller, ANALYTICS))["items"])
+
+
 async def test_others_may_not_see_them_and_an_admin_may(
     shop: Shop, seller: Person, buyer: Person, admin: Person
 ) -> None:
