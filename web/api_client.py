@@ -6,6 +6,7 @@ validation, idempotency and limits are the API's.
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
@@ -85,21 +86,34 @@ class Api:
 
     async def get(self, path: str, into: type[T], **query: Query) -> T:
         """The answer to a query. Raises Problem."""
-        return self._decoded(await self._call("GET", path, query=query), into)
+        return _decoded(await self._call("GET", path, query=query), into)
 
     async def post(
         self, path: str, body: Body | None, into: type[T], *, once: str = "", **query: Query
     ) -> T:
         """The answer to a command; `once` is its Idempotency-Key. Raises Problem."""
-        return self._decoded(await self._call("POST", path, body, once, query), into)
+        headers = {"idempotency-key": once}
+        return _decoded(await self._send_json("POST", path, body, headers, query), into)
 
-    async def put(self, path: str, body: Body, into: type[T]) -> T:
-        """The answer to a change. Raises Problem."""
-        return self._decoded(await self._call("PUT", path, body), into)
+    async def put(self, path: str, body: Body, into: type[T], *, version: int | None = None) -> T:
+        """The answer to a change; `version` is the one that it was decided on. Raises Problem."""
+        return _decoded(await self._send_json("PUT", path, body, _if_match(version)), into)
 
-    async def delete(self, path: str, **query: Query) -> None:
-        """Delete. Raises Problem."""
-        await self._call("DELETE", path, query=query)
+    async def delete(self, path: str, *, version: int | None = None, **query: Query) -> None:
+        """Delete; `version` as in `put`. Raises Problem."""
+        await self._call("DELETE", path, headers=_if_match(version), query=query)
+
+    async def upload(self, path: str, content: bytes, into: type[T]) -> T:
+        """The answer to a file, which is sent as the field `file`. Raises Problem."""
+        boundary = secrets.token_hex(16)
+        head = 'Content-Disposition: form-data; name="file"; filename="file"'
+        body = (
+            f"--{boundary}\r\n{head}\r\n\r\n".encode()
+            + content
+            + f"\r\n--{boundary}--\r\n".encode()
+        )
+        headers = {"content-type": f"multipart/form-data; boundary={boundary}"}
+        return _decoded(await self._call("POST", path, body, headers), into)
 
     def scope_of(self, kind: str, path: str, query: Mapping[str, Query] | None = None) -> Scope:
         """The ASGI scope of a call, of type `kind`, by the page's client."""
@@ -124,31 +138,46 @@ class Api:
             "state": {},
         }
 
+    async def _send_json(
+        self,
+        method: str,
+        path: str,
+        body: Body | None,
+        headers: Mapping[str, str],
+        query: Mapping[str, Query] | None = None,
+    ) -> Answer:
+        if body is None:
+            return await self._call(method, path, None, headers, query)
+        content, kind = msgspec.json.encode(body), {"content-type": "application/json"}
+        return await self._call(method, path, content, {**headers, **kind}, query)
+
     async def _call(
         self,
         method: str,
         path: str,
-        body: Body | None = None,
-        once: str = "",
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
         query: Mapping[str, Query] | None = None,
     ) -> Answer:
+        """`headers` that are empty are not sent."""
         scope = self.scope_of("http", path, query)
         scope["method"] = method
-        content = b"" if body is None else msgspec.json.encode(body)
-        more = {
-            "authorization": f"Bearer {self.token}" if self.token else "",
-            "idempotency-key": once,
-        }
-        if body is not None:
-            more |= {"content-type": "application/json", "content-length": str(len(content))}
+        more = {"authorization": f"Bearer {self.token}" if self.token else "", **(headers or {})}
+        if content is not None:
+            more["content-length"] = str(len(content))
         scope["headers"] += [(name.encode(), text.encode()) for name, text in more.items() if text]
-        answer = await exchange(self._app, scope, content)
+        answer = await exchange(self._app, scope, content or b"")
         if answer.status >= 400:
             raise problem_of(answer)
         return answer
 
-    def _decoded(self, answer: Answer, into: type[T]) -> T:
-        return msgspec.json.decode(answer.body or b"{}", type=into)
+
+def _decoded(answer: Answer, into: type[T]) -> T:
+    return msgspec.json.decode(answer.body or b"{}", type=into)
+
+
+def _if_match(version: int | None) -> dict[str, str]:
+    return {} if version is None else {"if-match": f'"{version}"'}
 
 
 def _text(value: Query) -> str:

@@ -6,7 +6,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from starlette.applications import Starlette
-from starlette.datastructures import FormData, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,7 +17,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from web import console, csrf, shop, statics
 from web.api_client import Problem
 from web.rendering import Renderer
-from web.routing import Page, Router
+from web.routing import FormLimits, Page, Router
 from web.security import add_headers
 from web.sessions import Sealer, read_cookie, set_cookie
 from web.sockets import Sockets
@@ -30,9 +30,6 @@ ROUTERS: Sequence[Router] = (
     *shop.ROUTERS,
     *console.ROUTERS,
 )
-
-MAX_FORM_BYTES, MAX_FIELDS = 128 * 1024, 200
-"""How large a form may be."""
 
 
 def create_web(
@@ -133,12 +130,18 @@ def _endpoint(site: Site, page: Page) -> Callable[[Request], Awaitable[Response]
 
 
 async def _answer(visit: Visit, page: Page) -> Response:
-    request = visit.request
-    if page.method == "POST":
-        data = await _form_of(request)
+    request, limits = visit.request, page.limits
+    if page.method != "POST":
+        return await _handled(visit, page)
+    sent = Request(request.scope, _limited(request, limits))
+    async with sent.form(max_files=limits.files, max_fields=limits.fields) as data:
         if not csrf.is_genuine(None if visit.changed else visit.session, request.headers, data):
             return visit.page("csrf.html", status=403)
         visit.read_form(data)
+        return await _handled(visit, page)
+
+
+async def _handled(visit: Visit, page: Page) -> Response:
     await visit.refresh()
     if page.signed_in and visit.user is None:
         return _to_sign_in(visit)
@@ -153,20 +156,19 @@ async def _answer(visit: Visit, page: Page) -> Response:
         raise
 
 
-async def _form_of(request: Request) -> FormData:
-    """The fields of a form. Raises HTTPException 413 before more than that is in memory."""
+def _limited(request: Request, limits: FormLimits) -> Receive:
+    """Receives a form. Raises HTTPException 413 before more than the limit is in memory."""
     received = 0
 
-    async def limited() -> Message:
+    async def receive() -> Message:
         nonlocal received
         message = await request.receive()
         received += len(message.get("body", b""))
-        if received > MAX_FORM_BYTES:
+        if received > limits.total_bytes:
             raise HTTPException(413)
         return message
 
-    async with Request(request.scope, limited).form(max_files=0, max_fields=MAX_FIELDS) as data:
-        return data
+    return receive
 
 
 def _to_sign_in(visit: Visit) -> Response:

@@ -24,6 +24,12 @@ _FIELD_OF_CODE = {
     "wallet_not_found": "to_wallet_id",
     "insufficient_stock": "quantity",
     "quantity_limit": "quantity",
+    "sku_taken": "sku",
+    "webhook_url_refused": "url",
+    "unknown_event_pattern": "events",
+    "invalid_tracking": "tracking_number",
+    "stock_below_commitments": "quantity",
+    "version_conflict": "quantity",
 }
 """The field that a refusal is about, where it names none."""
 
@@ -36,6 +42,10 @@ class Form:
         self._values = dict(values or {})
         self.errors: dict[str, str] = {}
         self.problem = ""
+
+    def __contains__(self, name: str) -> bool:
+        """Whether it has such a field."""
+        return name in self._values
 
     def text(self, name: str) -> str:
         """What was typed in a field, without the space around it."""
@@ -73,18 +83,25 @@ class Form:
             raise problem
         elsewhere = []
         for error in problem.errors:
-            name = (names or {}).get(error.field, error.field)
+            name = self._own_name((names or {}).get(error.field, error.field))
             if name in self._values:
                 self.errors.setdefault(name, error.message)
             else:
                 elsewhere.append(f"{error.field}: {error.message}")
-        field = _FIELD_OF_CODE.get(problem.code)
+        field = _FIELD_OF_CODE.get(problem.code) or problem.code.removeprefix("invalid_")
         if elsewhere:
             self.problem = "; ".join(elsewhere)
         elif not problem.errors and field in self._values:
             self.errors[field] = sentence(problem)
         elif not problem.errors:
             self.problem = sentence(problem)
+
+    def _own_name(self, name: str) -> str:
+        """The field that has what the API calls `name`: several words may be typed in one field,
+        so that `genres.2` is in `genres`."""
+        while name not in self._values and "." in name:
+            name = name.rpartition(".")[0]
+        return name
 
 
 def form_of(data: FormData) -> Form:

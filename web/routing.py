@@ -11,6 +11,22 @@ Handler = Callable[[Visit], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
+class FormLimits:
+    """How large a form may be: its texts together, how many fields, how many files, and each of
+    those."""
+
+    text_bytes: int = 128 * 1024
+    fields: int = 200
+    files: int = 0
+    file_bytes: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        """The largest body."""
+        return self.text_bytes + self.files * self.file_bytes
+
+
+@dataclass(frozen=True)
 class Page:
     """What answers a path. `signed_in`: others are sent to sign in first."""
 
@@ -18,6 +34,7 @@ class Page:
     path: str
     handler: Handler
     signed_in: bool
+    limits: FormLimits = FormLimits()
 
 
 class Router:
@@ -33,14 +50,19 @@ class Router:
         """A page to look at."""
         return self._add("GET", path, signed_in)
 
-    def post(self, path: str, *, signed_in: bool = False) -> Callable[[Handler], Handler]:
+    def post(
+        self, path: str, *, signed_in: bool = False, limits: FormLimits | None = None
+    ) -> Callable[[Handler], Handler]:
         """What a form does."""
-        return self._add("POST", path, signed_in)
+        return self._add("POST", path, signed_in, limits)
 
-    def _add(self, method: str, path: str, signed_in: bool) -> Callable[[Handler], Handler]:
+    def _add(
+        self, method: str, path: str, signed_in: bool, limits: FormLimits | None = None
+    ) -> Callable[[Handler], Handler]:
         def added(handler: Handler) -> Handler:
             admitted = self._admitted(handler) if self._admits else handler
-            self.pages.append(Page(method, path, admitted, signed_in or bool(self._admits)))
+            needs_account = signed_in or bool(self._admits)
+            self.pages.append(Page(method, path, admitted, needs_account, limits or FormLimits()))
             return handler
 
         return added

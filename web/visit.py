@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from starlette.datastructures import FormData
+from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp
@@ -59,13 +59,15 @@ class _Tokens(msgspec.Struct, frozen=True):
 
 @dataclass
 class Visit:
-    """A request and what answers it. `session` is kept by the browser if it was changed."""
+    """A request and what answers it. `session` is kept by the browser if it was changed; `files`
+    are those of the form, which can be read until the handler ends."""
 
     site: Site
     request: Request
     session: Session
     api: Api
     form: Form = field(default_factory=Form)
+    files: list[UploadFile] = field(default_factory=list)
     changed: bool = False
 
     @property
@@ -173,6 +175,8 @@ class Visit:
     def read_form(self, data: FormData) -> None:
         """Take over what was sent."""
         self.form = form_of(data)
+        files = (value for _, value in data.multi_items() if isinstance(value, UploadFile))
+        self.files = [file for file in files if file.filename]  # none was chosen: an empty name
 
 
 def visit_of(site: Site, request: Request, session: Session | None) -> Visit:

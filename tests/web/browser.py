@@ -36,6 +36,7 @@ class Page(HTMLParser):
         self.texts: list[str] = []
         self._open: list[tuple[str, dict[str, str]]] = []
         self._select: str | None = None
+        self._area: str | None = None
         self.feed(answer.text)
 
     @property
@@ -56,6 +57,9 @@ class Page(HTMLParser):
             self.forms.append(Form(given.get("action", ""), given.get("method", "get")))
         elif tag == "select":
             self._select = given["name"]
+        elif tag == "textarea":
+            self._area = given["name"]
+            self.forms[-1].fields[self._area] = ""
         elif self._in("form"):
             self._handle_field(tag, given)
 
@@ -78,9 +82,15 @@ class Page(HTMLParser):
             pass
         if tag == "select":
             self._select = None
+        elif tag == "textarea" and self._area is not None:
+            fields = self.forms[-1].fields
+            fields[self._area] = fields[self._area].removeprefix("\n")
+            self._area = None
 
     def handle_data(self, data: str) -> None:
-        if self._in("title"):
+        if self._area is not None:
+            self.forms[-1].fields[self._area] += data
+        elif self._in("head") and self._in("title"):
             self.title += data
         elif data.strip() and not self._in("script", "style"):
             self.texts.append(data)
@@ -112,3 +122,11 @@ class Browser:
     async def send(self, form: Form, **typed: str) -> Page:
         """Send a form, with what was typed into its fields."""
         return Page(await self.client.post(form.action, data={**form.fields, **typed}))
+
+    async def upload(self, form: Form, *files: tuple[str, bytes], **headers: str) -> Page:
+        """Send a form with files: their names and contents."""
+        parts = [("file", file) for file in files]
+        answer = await self.client.post(
+            form.action, data=form.fields, files=parts or {"file": ("", b"")}, headers=headers
+        )
+        return Page(answer)

@@ -38,9 +38,19 @@ def test_errors_stand_beside_their_fields_and_others_above() -> None:
     assert form.problem == "token: missing"
 
 
+def test_an_error_in_one_of_several_words_stands_beside_their_field() -> None:
+    form = Form({"genres": "a, b", "region": ""})
+    errors = (FieldError("genres.1", "too long"), FieldError("prices.0.region", "unknown"))
+    form.refuse(Problem("invalid_request", 422, errors=errors))
+
+    assert form.errors == {"genres": "too long"}
+    assert form.problem == "prices.0.region: unknown"
+
+
 def test_a_refusal_is_said_beside_the_field_that_it_is_about() -> None:
     assert refused(Problem("insufficient_funds", 409)).errors.keys() == {"amount"}
     assert refused(Problem("email_taken", 409)).errors.keys() == {"email"}
+    assert refused(Problem("invalid_to", 422, "no")).errors == {"to": "No."}
     assert refused(Problem("cart_empty", 409)).problem == "Your cart is empty."
     assert refused(Problem("new_code", 409, "some text")).problem == "Some text."
     assert refused(Problem("new_code", 409)).problem == "New code."
