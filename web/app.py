@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from web import console, csrf, shop, statics
+from web import console, csrf, sell, shop, statics
 from web.api_client import Problem
 from web.rendering import Renderer
 from web.routing import FormLimits, Page, Router
@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 ROUTERS: Sequence[Router] = (
     *shop.ROUTERS,
+    *sell.ROUTERS,
     *console.ROUTERS,
 )
 

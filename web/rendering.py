@@ -8,6 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from web import money, navigation, values, words
+from web.charts import share
 from web.covers import cover
 from web.statics import StaticFiles
 
@@ -39,6 +40,7 @@ class Renderer:
             leaf=values.leaf,
             in_one_line=values.in_one_line,
             number=lambda value: f"{value:,}",
+            share=share,
         )
         # Blocks are also rendered alone, where what a template imports is not there.
         for name, template in (("ui", "macros.html"), ("console", "console/macros.html")):

@@ -7,19 +7,32 @@ _SENTENCES = {
     " being forgotten, or wait until it is settled.",
     "already_in_cart": "This game is in your cart already.",
     "already_owned": "You own this game already: it is in your library.",
+    "body_too_large": "That is too large. A picture has at most 5 MiB.",
     "cart_changed": "Something has changed since you filled your cart. It shows what can be bought"
     " now: have a look, then check out again.",
     "cart_empty": "Your cart is empty.",
     "currency_mismatch": "This is in another currency than the rest. Pay for the rest first.",
     "current_password_wrong": "This is not your current password.",
+    "disabled_by_operator": "The shop's operator has disabled this, and has to enable it again.",
+    "duplicate_price": "There are two prices for one region.",
     "email_taken": "There is an account with this e-mail address already.",
+    "game_published": "This game has been on sale, and cannot become a draft again. Take it off"
+    " sale instead.",
+    "game_retired": "This game is off sale for good, and cannot be changed any more.",
     "game_unavailable": "This game is not on sale in your region.",
+    "image_broken": "This picture cannot be read. It may be cut off.",
+    "image_not_found": "There is no such picture any more. Add it again.",
+    "image_too_large": "This picture has too many pixels.",
+    "image_unreachable": "No picture could be loaded from this address.",
+    "image_unsupported": "This is not a PNG, JPEG or WebP picture.",
+    "image_url_refused": "Pictures can be loaded only from public https addresses.",
     "insufficient_funds": "There is not enough money in the wallet.",
     "insufficient_stock": "There are not that many left.",
     "invalid_credentials": "The e-mail or the password is wrong.",
     "invalid_email": "This is not an e-mail address that mail can be sent to.",
     "invalid_region": "Choose a country.",
     "invalid_token": "This link has expired, or was used already. Ask for a new one.",
+    "kind_fixed": "A game cannot change between digital and physical: list another one.",
     "last_admin": "The last administrator's account cannot be closed.",
     "order_cancelled": "This order was cancelled. Nothing was charged.",
     "order_expired": "This order was not paid in time, and has expired.",
@@ -27,15 +40,27 @@ _SENTENCES = {
     "order_paid": "This order is paid.",
     "order_pending": "You have an order of this game that is not paid yet.",
     "payment_started": "The payment of this order is under way.",
+    "price_required": "A game that is on sale needs a price.",
     "rate_limited": "That was too much at once. Wait a moment, then try again.",
     "recipient_closed": "The owner of that wallet has closed their account.",
+    "shipment_not_pending": "This shipment has moved on meanwhile.",
+    "shipment_not_processing": "This shipment cannot be handed over now: it is not being packed.",
+    "shipment_provisional": "This order is not paid yet.",
+    "sku_taken": "You have another game with this SKU.",
+    "stock_below_commitments": "Carts and orders hold more units than that.",
     "too_many_tries": "This payment was tried too often. Order again.",
+    "too_many_webhook_endpoints": "You have as many endpoints as one can have. Delete one first.",
     "user_inactive": "This account is closed.",
+    "version_conflict": "This has changed meanwhile. Look at the new figures, then try again.",
+    "version_mismatch": "This was changed meanwhile, maybe in another window. Look at it again,"
+    " then save.",
     "wallet_exists": "You have a wallet in this currency already.",
     "wallet_frozen": "This wallet is frozen until what is owed has been paid in.",
     "wallet_inactive": "This wallet is deactivated.",
     "wallet_not_found": "There is no such wallet.",
     "weak_password": "A password has at least 10 characters.",
+    "webhook_endpoint_disabled": "This endpoint is disabled: enable it first.",
+    "webhook_url_refused": "Messages are sent only to public https addresses.",
 }
 
 _STATUSES = {
@@ -56,14 +81,22 @@ _STATUSES = {
     "REQUIRES_ACTION": "Waiting for your bank",
     "CAPTURED": "Paid",
     "FAILED": "Failed",
-    # wallets
+    # wallets and games
     "ACTIVE": "Active",
     "INACTIVE": "Deactivated",
     "FROZEN": "Frozen",
+    "DRAFT": "Draft",
+    "SUSPENDED": "Suspended",
+    "RETIRED": "Off sale",
+    # webhook endpoints
+    "ENABLED": "Enabled",
+    "DISABLED": "Disabled",
 }
 
-_GOOD = frozenset({"CONFIRMED", "COMPLETED", "DELIVERED", "SHIPPED", "CAPTURED", "ACTIVE"})
-_BAD = frozenset({"CANCELLED", "FAILED", "INACTIVE", "FROZEN"})
+_GOOD = frozenset(
+    {"CONFIRMED", "COMPLETED", "DELIVERED", "SHIPPED", "CAPTURED", "ACTIVE", "ENABLED"}
+)
+_BAD = frozenset({"CANCELLED", "FAILED", "INACTIVE", "FROZEN", "SUSPENDED", "DISABLED"})
 
 
 def sentence(problem: Problem) -> str:

@@ -1,0 +1,78 @@
+"""Shipments: what is to be packed, what is on its way."""
+
+from starlette.responses import Response
+
+from web.sell.access import desk_router, seller_of
+from web.sell.answers import Parcel
+from web.shop.games import part
+from web.visit import Listed, Nothing, Problem, Visit
+
+router = desk_router()
+
+PER_PAGE = 20
+STATUSES = (
+    ("PENDING", "To pack"),
+    ("PROCESSING", "To hand over"),
+    ("SHIPPED", "On the way"),
+    ("DELIVERED", "Delivered"),
+    ("CANCELLED", "Cancelled"),
+)
+CARRIERS = ("DHL", "DPD", "FedEx", "GLS", "La Poste", "Royal Mail", "UPS", "USPS")
+
+
+@router.get("/sell/shipments")
+async def show_shipments(visit: Visit) -> Response:
+    """The seller's shipments of a status, newest first; by default what is to be packed."""
+    asked = visit.query("status")
+    wanted = asked if asked in dict(STATUSES) else STATUSES[0][0]
+    found = await visit.api.get(
+        "/api/v1/shipments",
+        Listed[Parcel],
+        status=wanted,
+        limit=PER_PAGE,
+        cursor=visit.query("cursor") or None,
+    )
+    return visit.page("sell/shipments.html", found=found, wanted=wanted, statuses=STATUSES)
+
+
+@router.get("/sell/shipments/{shipment_id}")
+async def show_shipment(visit: Visit) -> Response:
+    """A shipment: what goes where, and the next step."""
+    return await _shipment_page(visit)
+
+
+def _path(visit: Visit) -> str:
+    return f"/api/v1/shipments/{part(visit.request.path_params['shipment_id'])}"
+
+
+async def _shipment_page(visit: Visit, status: int = 200) -> Response:
+    parcel = await visit.api.get(_path(visit), _OfSeller)
+    if parcel.seller_id != seller_of(visit):  # the API shows it to its buyer, too
+        raise Problem("not_found", 404)
+    return visit.page("sell/shipment.html", status=status, parcel=parcel, carriers=CARRIERS)
+
+
+class _OfSeller(Parcel, frozen=True, kw_only=True):
+    seller_id: str
+
+
+@router.post("/sell/shipments/{shipment_id}/process")
+async def process(visit: Visit) -> Response:
+    """Begin to pack."""
+    return await _move(visit, "process", {}, "Now pack it, and hand it to a carrier.")
+
+
+@router.post("/sell/shipments/{shipment_id}/ship")
+async def ship(visit: Visit) -> Response:
+    """Note that a carrier has it, under which number."""
+    body = {name: visit.form.text(name) for name in ("carrier", "tracking_number")}
+    return await _move(visit, "ship", body, "It is on its way. The buyer is told.")
+
+
+async def _move(visit: Visit, step: str, body: dict[str, str], notice: str) -> Response:
+    try:
+        await visit.api.put(f"{_path(visit)}/{step}", body, Nothing)
+    except Problem as problem:
+        visit.form.refuse(problem)
+        return await _shipment_page(visit, status=422)
+    return visit.go(f"/sell/shipments/{visit.request.path_params['shipment_id']}", notice)

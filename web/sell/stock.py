@@ -1,0 +1,50 @@
+"""How many units there are of each physical game."""
+
+from starlette.responses import Response
+
+from web.sell.access import desk_router
+from web.sell.answers import StockItem
+from web.visit import Listed, Nothing, Problem, Visit
+
+router = desk_router()
+
+PER_PAGE = 50
+
+
+@router.get("/sell/stock")
+async def show_stock(visit: Visit) -> Response:
+    """The stock of the seller's games, or what is running low."""
+    return await _stock_page(visit)
+
+
+async def _stock_page(visit: Visit, status: int = 200) -> Response:
+    low = visit.query("low") == "true"
+    found = await visit.api.get(
+        "/api/v1/inventory/stock",
+        Listed[StockItem],
+        limit=PER_PAGE,
+        low=low,
+        cursor=visit.query("cursor") or None,
+    )
+    return visit.page("sell/stock.html", status=status, found=found, low=low)
+
+
+@router.post("/sell/stock")
+async def count(visit: Visit) -> Response:
+    """Set how many units there are of a game, if nothing has changed since they were shown."""
+    form, back = visit.form, "/sell/stock?low=true" if visit.query("low") else "/sell/stock"
+    quantity, version = form.text("quantity"), form.text("version")
+    if not quantity.isdecimal():
+        form.errors["quantity"] = "This is not a number of units."
+        return await _stock_page(visit, status=422)
+    body = {
+        "product_id": form.text("product_id"),
+        "total_quantity": int(quantity),
+        "expected_version": int(version) if version.isdecimal() else None,
+    }
+    try:
+        await visit.api.put("/api/v1/inventory/stock", body, Nothing)
+    except Problem as problem:
+        form.refuse(problem, {"total_quantity": "quantity"})
+        return await _stock_page(visit, status=422)
+    return visit.go(back, "The stock is changed.")
