@@ -2,7 +2,7 @@
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /source
 COPY . .
-RUN python -m venv /opt/ludoteca && /opt/ludoteca/bin/pip install --no-cache-dir '.[s3,kafka]'
+RUN python -m venv /opt/ludoteca && /opt/ludoteca/bin/pip install --no-cache-dir '.[s3,kafka,traces]'
 
 FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --no-create-home ludoteca && install -d -o ludoteca -g ludoteca -m 0700 /data

@@ -19,6 +19,8 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from kit import tracing
+
 REGISTRY = CollectorRegistry()
 """All metrics of this process. Those of the gateway, of which a test may have several in one
 process, are beside it (`api.middleware.metrics`)."""
@@ -117,6 +119,12 @@ REACTION_RETRIES = Counter(
     ("reactor",),
     registry=REGISTRY,
 )
+SPANS = Counter(
+    "ludoteca_spans",
+    "Spans that the collector of traces has taken (sent) or not (lost).",
+    ("outcome",),
+    registry=REGISTRY,
+)
 
 
 @cache
@@ -153,11 +161,12 @@ def count_lookup(cache: str, *, hit: bool) -> None:
 
 @contextmanager
 def timed_call(server: str, *refusals: type[Exception]) -> Iterator[None]:
-    """Time the call of another server in the block, and count its outcome. By `refusals` a server
-    answers properly that it does not do what it is asked."""
+    """Time the call of another server in the block, count its outcome, and give it a span. By
+    `refusals` a server answers properly that it does not do what it is asked."""
     started, outcome = time.perf_counter(), "failed"
     try:
-        yield
+        with tracing.call(server, refusals):
+            yield
         outcome = "ok"
     except refusals:
         outcome = "refused"

@@ -116,12 +116,14 @@ def fiscal() -> None:
     from runtime.processes.metrics_server import name_build, show_metrics
     from runtime.processes.running import run_until_stopped
     from runtime.processes.servers import serve_fiscal
+    from runtime.processes.tracing import start_tracing
     from runtime.settings import Settings
 
     settings = Settings()
     configure(settings, process="fiscal")
     name_build("fiscal")
     show_metrics(settings)
+    start_tracing(settings, "fiscal")
     check_port(settings.provider_host, settings.fiscal_listens_on, "LUDOTECA_FISCAL_PORT")
     open_home(settings.home)
     run_until_stopped(serve_fiscal(settings))
@@ -203,6 +205,7 @@ def _prepared(
     from runtime.logs import configure
     from runtime.migrate import prepare_database
     from runtime.processes.metrics_server import name_build, show_metrics
+    from runtime.processes.tracing import start_tracing
     from runtime.settings import Settings
     from runtime.wiring.log_of_record import check_log_of_record
 
@@ -212,6 +215,7 @@ def _prepared(
     name_build(process)
     if process != "api":
         show_metrics(settings)
+    start_tracing(settings, process)
     if process == "api":
         check_certificate(settings)
     url = running_database_url(settings)

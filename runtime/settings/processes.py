@@ -1,8 +1,11 @@
 """How many processes there are, and what they log."""
 
+from importlib.util import find_spec
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
+
+from runtime.settings.values import checked
 
 
 class ProcessSettings(BaseModel):
@@ -33,3 +36,21 @@ class ProcessSettings(BaseModel):
         le=65535,
         description="Port on which a process other than the API shows its metrics, at LUDOTECA_HOST; the processes of `run` take this and the next ones. 0: under `run` PORT + 4000, otherwise none.",
     )
+    otlp_endpoint: str = Field(
+        "",
+        description="Collector that takes traces: http://host:4318 (OTLP over HTTP). Empty: no traces are made. Needs the extra `traces`.",
+    )
+    trace_ratio: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of the traces that begin here which are sent to the collector; others follow the flag in the request's `traceparent`.",
+    )
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _collector(cls, value: str) -> str:
+        checked(value, "http", "https", base=True)
+        if value and find_spec("opentelemetry.exporter.otlp.proto.http") is None:
+            raise ValueError("it needs the extra `traces`: pip install 'ludoteca[traces]'")
+        return value.rstrip("/")
