@@ -9,12 +9,11 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.middleware.context import METHODS
 from api.middleware.joined_metrics import JoinedMetrics
 from api.middleware.request_log import LogRequest, line_of
 from api.siblings import Siblings
 from kit.metrics import CALL_BUCKETS, REGISTRY
-
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Answered(NamedTuple):

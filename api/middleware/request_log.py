@@ -8,10 +8,7 @@ from uuid import UUID
 import msgspec
 from starlette.types import Scope
 
-from api.middleware.context import context_of
-
-_QUIET = ("/health/", "/metrics")
-"""Routes that are asked every few seconds, by machines."""
+from api.middleware.context import QUIET, context_of
 
 
 class RequestLine(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -36,7 +33,7 @@ def line_of(
     scope: Scope, route: str, status: int, seconds: float, sent: int, at: datetime
 ) -> RequestLine | None:
     """The line about a request; None for one that is not logged."""
-    if route.startswith(_QUIET):
+    if route.startswith(QUIET):
         return None
     context = context_of(scope)
     return RequestLine(
