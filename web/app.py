@@ -14,6 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from kit import tracing
 from web import console, csrf, sell, shop, statics
 from web.api_client import Problem
 from web.rendering import Renderer
@@ -118,6 +119,16 @@ class SecurityHeaders:
 
 def _endpoint(site: Site, page: Page) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
+        parent = request.headers.get("traceparent")
+        with tracing.span(f"{page.method} {page.path}", parent, kind="server"):
+            response = await answered(request)
+            tracing.describe(
+                {"http.route": page.path, "http.response.status_code": response.status_code},
+                failed=response.status_code >= 500,
+            )
+        return response
+
+    async def answered(request: Request) -> Response:
         visit = visit_of(site, request, read_cookie(request, site.sealer))
         try:
             response = await _answer(visit, page)
