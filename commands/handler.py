@@ -11,9 +11,10 @@ from commands.caller import Caller
 from domain.errors import Refused
 from eventstore.aggregate import Aggregate
 from eventstore.decide import decide
-from eventstore.log import IdempotencyKey, Log
+from eventstore.log import AlreadyDone, IdempotencyKey, Log
 from eventstore.repository import Repository
 from eventstore.unit_of_work import UnitOfWork
+from kit import tracing
 from kit.clock import Clock
 
 S = TypeVar("S")
@@ -72,7 +73,13 @@ class CommandHandler:
         if once is not None and once.expires_at is None and self._keep_keys is not None:
             expires_at = self.now() + self._keep_keys
             once = msgspec.structs.replace(once, expires_at=expires_at)
-        value, appended = await decide(
-            self.repository, decision, caller.metadata(), once=once, refusal=Refused
-        )
+        with tracing.span(_name_of(decision), caller.traceparent, expected=(Refused, AlreadyDone)):
+            value, appended = await decide(
+                self.repository, decision, caller.metadata(), once=once, refusal=Refused
+            )
         return CommandResult(value, appended.position if appended else None)
+
+
+def _name_of(decision: Callable[[UnitOfWork], Awaitable[object]]) -> str:
+    """The span's name, after the command that the decision is a part of."""
+    return f"decide {getattr(decision, '__qualname__', '').partition('.<locals>')[0]}"

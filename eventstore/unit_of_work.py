@@ -10,6 +10,7 @@ from eventstore.aggregate import Aggregate
 from eventstore.codec import kind_of_all
 from eventstore.flight import Flight
 from eventstore.log import (
+    AlreadyDone,
     Appended,
     IdempotencyKey,
     Metadata,
@@ -20,6 +21,7 @@ from eventstore.log import (
 )
 from eventstore.repository import Repository
 from eventstore.states_ahead import StateAhead
+from kit import tracing
 
 S = TypeVar("S")
 
@@ -28,6 +30,9 @@ class _AllStreams(Container[UUID]):
     def __contains__(self, _: object) -> bool:
         return True
 
+
+_NO_FAULTS = (VersionConflict, AlreadyDone)
+"""Outcomes of an append after which the decision goes on."""
 
 ALL_STREAMS = _AllStreams()
 """Of which some have moved on, and nobody knows which."""
@@ -234,15 +239,25 @@ class UnitOfWork:
 
         flight = Flight(self._rests_on(), on_departure=departed, on_end=lambda: self._ended(flight))
         try:
-            appended = await self._repository.log.append(
-                appends, self.metadata, once, self.reads(), flight=flight
-            )
+            with tracing.span("append", self.metadata.traceparent, expected=_NO_FAULTS):
+                appended = await self._repository.log.append(
+                    appends, self._metadata_of_span(), once, self.reads(), flight=flight
+                )
+                if tracing.is_on():
+                    tracing.describe(_described(appends, appended))
         except BaseException:
             if not flight.has_departed:
                 flight.fail()
             raise
         flight.land()
         return appended
+
+    def _metadata_of_span(self) -> Metadata:
+        """The metadata of an append: its `traceparent` is that of the span at hand."""
+        traceparent = tracing.traceparent(self.metadata.traceparent)
+        if traceparent == self.metadata.traceparent:
+            return self.metadata
+        return msgspec.structs.replace(self.metadata, traceparent=traceparent)
 
     def _rests_on(self) -> list[Flight]:
         """The appends in flight that will leave the states of this unit, each once."""
@@ -265,3 +280,9 @@ class UnitOfWork:
                         s.aggregate, stream_id, s.version + len(s.events), s.state
                     )
                 self._repository.ahead.end(stream_id, flight)
+
+
+def _described(appends: Sequence[StreamAppend], appended: Appended) -> tracing.Attributes:
+    """What a span says of an append."""
+    names = {type(event).__name__ for append in appends for event in append.events}
+    return {"log.position": appended.position, "log.events": sorted(names)}

@@ -14,6 +14,7 @@ from commands.ports.queue import Job
 from domain.errors import NotFound
 from eventstore.aggregate import Aggregate
 from eventstore.log import Envelope, IdempotencyKey, Recorded
+from kit import tracing
 
 React = Callable[[Any, Envelope], Awaitable[None]]
 """Called with the event and its envelope. Refused is an outcome; any other exception quarantines
@@ -55,7 +56,7 @@ def caused(name: str, env: Envelope) -> Caller:
         f"reactor:{name}",
         correlation_id=env.correlation_id or env.event_id,
         causation_id=env.event_id,
-        traceparent=env.traceparent,
+        traceparent=tracing.traceparent(env.traceparent),
     )
 
 
@@ -69,8 +70,8 @@ def job_for(env: Envelope, kind: str, **body: UUID) -> Job:
     about = {name: str(value) for name, value in body.items()}
     about["causation_id"] = str(env.event_id)
     about["correlation_id"] = str(env.correlation_id or env.event_id)
-    if env.traceparent:
-        about["traceparent"] = env.traceparent
+    if traceparent := tracing.traceparent(env.traceparent):
+        about["traceparent"] = traceparent
     return Job(uuid5(env.event_id, f"job/{kind}"), kind, about)
 
 

@@ -17,6 +17,7 @@ from domain.notification_texts import Channel
 from domain.notifications import Notification
 from eventstore.database.patience import outlast
 from eventstore.unit_of_work import UnitOfWork
+from kit import tracing
 
 UNVERIFIED_AN_HOUR = 20
 """Mails per hour to an unverified address: whoever opened the account may have named a stranger's
@@ -82,7 +83,8 @@ class NotificationWorker(JobWorker):
             await self._record_failure(notification_id, "recipient_unverified", attempt)
             return
         try:
-            reference = await self._transports[notification.channel].send(message)
+            with tracing.span(f"send {notification.channel}", kind="client"):
+                reference = await self._transports[notification.channel].send(message)
         except Exception as error:
             if attempt.last:
                 code = error.code if isinstance(error, NotDelivered) else "internal_error"

@@ -16,6 +16,7 @@ from eventstore.decoding import SKIPPED, Unreadable
 from eventstore.history import HistoryChanged
 from eventstore.log import AlreadyDone, Recorded
 from eventstore.postgres_log import PostgresLog
+from kit import tracing
 from kit.cancellation import stop_if_cancelled
 from kit.log_context import about_request
 from kit.metrics import REACTION_RETRIES
@@ -141,8 +142,13 @@ class Reactions:
                     recorded.env.stream_id, recorded.env.position + 1
                 ):
                     return
-                with about_request(recorded.env.correlation_id, recorded.env.traceparent):
+                env = recorded.env
+                with (
+                    tracing.span(f"react {lead.reactor.name}", env.traceparent, kind="consumer"),
+                    about_request(env.correlation_id, env.traceparent),
+                ):
                     error = await self._try(lead, recorded)
+                    tracing.describe({"event.name": env.name}, failed=error is not None)
                     if error is not None:
                         await self._quarantine(lead, recorded, error)
 

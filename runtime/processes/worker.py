@@ -14,6 +14,7 @@ from eventstore.consumers.reactor_runner import ReactorRunner
 from eventstore.database.postgres import AWAY, is_away
 from eventstore.log import AlreadyDone
 from eventstore.postgres_log import PostgresLog
+from kit import tracing
 from kit.cancellation import stop_if_cancelled
 from kit.clock import Clock
 from kit.error_groups import first_error
@@ -79,7 +80,11 @@ def observed(queue: str, handler: JobHandler) -> JobHandler:
 
     async def handle(attempt: JobAttempt) -> None:
         started, outcome, body = monotonic(), "interrupted", attempt.job.body
-        with about_request(body.get("correlation_id"), body.get("traceparent")):
+        traceparent = body.get("traceparent")
+        with (
+            tracing.span(f"job {queue}", traceparent, kind="consumer"),
+            about_request(body.get("correlation_id"), tracing.traceparent(traceparent)),
+        ):
             try:
                 await handler(attempt)
                 outcome = "done"
@@ -88,6 +93,7 @@ def observed(queue: str, handler: JobHandler) -> JobHandler:
                 raise
             finally:
                 JOB_SECONDS.labels(queue, outcome).observe(monotonic() - started)
+                tracing.describe({"job.attempt": attempt.number, "job.outcome": outcome})
 
     return handle
 
