@@ -11,6 +11,7 @@ import msgspec
 
 from adapters.answers import whole_body
 from commands.ports.fiscal import IssuedReceipt, KnownReceipt, OperatorRefused, OperatorUnavailable
+from kit import tracing
 from kit.json_errors import JSON_ERRORS
 from kit.metrics import timed_call
 
@@ -181,7 +182,7 @@ class HttpFiscalOperator:
                     self._base_url + path,
                     json=body,
                     params=params,
-                    headers={**self._headers, **(headers or {})},
+                    headers={**self._headers, **(headers or {}), **tracing.headers()},
                     allow_redirects=False,
                 ) as response:
                     status, answer = response.status, await whole_body(response)

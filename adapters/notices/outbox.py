@@ -15,12 +15,14 @@ from adapters.sqlite_file import SqliteFile
 
 
 class Webhook(Struct, frozen=True):
-    """A notice to deliver: how often it was tried, and when it came to be (unix seconds)."""
+    """A notice to deliver: how often it was tried, when it came to be (unix seconds), and in which
+    span, if it has one."""
 
     id: str
     body: bytes
     attempts: int
     created_at: float
+    traceparent: str | None
 
 
 class Outbox:
@@ -32,6 +34,9 @@ class Outbox:
         self._db.executescript(
             files(__package__).joinpath("outbox.sql").read_text(encoding="utf-8")
         )
+        columns = [name for _, name, *_ in self._db.execute("pragma table_info(webhooks)")]
+        if "traceparent" not in columns:  # a file of an older release
+            self._db.execute("alter table webhooks add column traceparent text")
 
     def close(self) -> None:
         self._file.close()
@@ -47,10 +52,13 @@ class Outbox:
             raise
         self._db.execute("commit")
 
-    def add_webhook(self, event_id: str, body: bytes, now: float, due_at: float) -> None:
+    def add_webhook(
+        self, event_id: str, body: bytes, now: float, due_at: float, traceparent: str | None
+    ) -> None:
         self._db.execute(
-            "insert into webhooks (id, body, created_at, due_at) values (?, ?, ?, ?)",
-            (event_id, body, now, due_at),
+            "insert into webhooks (id, body, created_at, due_at, traceparent)"
+            " values (?, ?, ?, ?, ?)",
+            (event_id, body, now, due_at, traceparent),
         )
 
     def lease_webhooks(self, now: float, until: float, limit: int) -> list[Webhook]:
@@ -58,7 +66,7 @@ class Outbox:
         rows = self._db.execute(
             "update webhooks set due_at = ?, attempts = attempts + 1"
             " where id in (select id from webhooks where due_at <= ? order by due_at limit ?)"
-            " returning id, body, attempts, created_at",
+            " returning id, body, attempts, created_at, traceparent",
             (until, now, limit),
         ).fetchall()
         return [Webhook(*row) for row in rows]

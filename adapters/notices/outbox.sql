@@ -4,6 +4,7 @@ create table if not exists webhooks (
     body       blob not null,
     attempts   integer not null default 0,
     created_at real not null,
-    due_at     real
+    due_at     real,
+    traceparent text
 );
 create index if not exists webhooks_due on webhooks (due_at) where due_at is not null;

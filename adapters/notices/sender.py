@@ -16,6 +16,7 @@ import aiohttp
 from adapters.notices.background import Alarm
 from adapters.notices.outbox import Outbox, Webhook
 from adapters.webhooks.signature import sign
+from kit import tracing
 
 logger = logging.getLogger(__name__)
 
@@ -84,9 +85,20 @@ class NoticeSender:
             logger.error("a webhook's outcome could not be kept; it is sent again", exc_info=error)
 
     async def _send(self, webhook: Webhook) -> None:
+        with tracing.span("send notice", webhook.traceparent, kind="client"):
+            outcome, delivered = await self._post(webhook)
+            tracing.describe({"notice.outcome": outcome}, failed=not delivered)
+        if delivered:
+            self._outbox.webhook_delivered(webhook.id)
+        else:
+            self._put_off(webhook, outcome)
+
+    async def _post(self, webhook: Webhook) -> tuple[str, bool]:
+        """What came of it, and whether the receiver has accepted it."""
         headers = {
             "Content-Type": "application/json",
             self._header: sign(webhook.body, self._secret, int(time.time())),
+            **tracing.headers(),
         }
         try:
             async with self._http.post(
@@ -97,13 +109,9 @@ class NoticeSender:
                 ssl=self._tls() if self._tls else True,
             ) as response:
                 await response.read()  # so that the connection can be kept
-                outcome, delivered = f"HTTP {response.status}", 200 <= response.status < 300
+                return f"HTTP {response.status}", 200 <= response.status < 300
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            outcome, delivered = repr(error), False
-        if delivered:
-            self._outbox.webhook_delivered(webhook.id)
-        else:
-            self._put_off(webhook, outcome)
+            return repr(error), False
 
     def _put_off(self, webhook: Webhook, outcome: str) -> None:
         now = time.time()

@@ -20,6 +20,7 @@ import msgspec
 
 from adapters.notifications.folder import MessageFolder
 from commands.ports.notifications import Message, NotDelivered
+from kit import tracing
 from kit.json_errors import JSON_ERRORS
 from kit.metrics import timed_call
 
@@ -90,7 +91,10 @@ class PushGateway:
         try:
             with timed_call("push"):
                 async with self._session.post(
-                    self._url, data=to_json(message), headers=headers, allow_redirects=False
+                    self._url,
+                    data=to_json(message),
+                    headers={**headers, **tracing.headers()},
+                    allow_redirects=False,
                 ) as response:
                     status, answer = response.status, await response.content.read(_ANSWER_BYTES)
         except (aiohttp.ClientError, TimeoutError) as error:

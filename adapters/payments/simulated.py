@@ -32,6 +32,7 @@ from commands.ports.payments import (
     ProviderRefused,
     ProviderUnavailable,
 )
+from kit import tracing
 from kit.metrics import timed_call
 
 _CONNECTION_LOST = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
@@ -209,7 +210,12 @@ class SimulatedProvider:
 
         async def once() -> tuple[int, bytes]:
             async with session.request(
-                verb, url, json=json, params=params, headers=headers, allow_redirects=False
+                verb,
+                url,
+                json=json,
+                params=params,
+                headers={**(headers or {}), **tracing.headers()},
+                allow_redirects=False,
             ) as response:
                 return response.status, await whole_body(response)
 

@@ -9,6 +9,7 @@ from msgspec import Struct, json
 
 from adapters.notices.outbox import Outbox
 from domain.fulfilment import tracking_key
+from kit import tracing
 
 
 class Delivery(Struct, frozen=True):
@@ -57,10 +58,10 @@ class CarrierStore(Outbox):
             )
             (first,) = self._deliveries("d.shipment_id = ?", key)
             self._db.execute(
-                "insert into webhooks (id, body, created_at, due_at) values (?, ?, ?, ?)"
-                " on conflict (id) do update set due_at = excluded.due_at,"
-                " created_at = excluded.created_at",
-                (key, json.encode(first), now, now),
+                "insert into webhooks (id, body, created_at, due_at, traceparent)"
+                " values (?, ?, ?, ?, ?) on conflict (id) do update set due_at = excluded.due_at,"
+                " created_at = excluded.created_at, traceparent = excluded.traceparent",
+                (key, json.encode(first), now, now, tracing.traceparent()),
             )
         return first
 

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.direct_route import DirectRoute
 from adapters.fiscal.simulator.books import Books, Receipt, Refusal, Sale
+from adapters.traced_requests import TracedRequests
 from domain.money import format_amount
 
 IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
@@ -164,6 +165,7 @@ def create_app(store_path: FilePath, public_url: str, api_key: str = "") -> Fast
             yield
 
     app = FastAPI(title="Simulated fiscal operator", lifespan=lifespan)
+    app.add_middleware(TracedRequests)
     app.state.public_url = public_url.rstrip("/")
     app.state.api_key = api_key
     app.include_router(router)

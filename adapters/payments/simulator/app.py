@@ -30,6 +30,7 @@ from adapters.payments.simulator.cards import TestMethod
 from adapters.payments.simulator.intents import ApiError, PaymentIntent
 from adapters.payments.simulator.processor import Processor
 from adapters.payments.simulator.store import ProviderStore
+from adapters.traced_requests import TracedRequests
 from domain.money import LARGEST_CENTS
 
 Amount = Annotated[int, Field(gt=0, le=LARGEST_CENTS, strict=True)]
@@ -342,6 +343,7 @@ def create_app(
                 yield
 
     app = FastAPI(title="Simulated payment provider", lifespan=lifespan)
+    app.add_middleware(TracedRequests)
     app.state.hang_seconds = hang_seconds
     app.state.api_key = api_key
     app.state.return_url = return_url

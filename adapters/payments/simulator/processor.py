@@ -18,6 +18,7 @@ from adapters.payments.simulator.intents import (
     RefundList,
 )
 from adapters.payments.simulator.store import Answer, ProviderStore
+from kit import tracing
 
 _EVENT_OF_STATUS: dict[intents.Status, str] = {
     "succeeded": "payment_intent.succeeded",
@@ -218,7 +219,9 @@ class Processor:
     def _tell(self, event_type: str, about: PaymentIntent | Refund) -> None:
         now = time.time()
         event = Event(_new_id("evt"), event_type, int(now), EventData(about))
-        self._store.add_webhook(event.id, json.encode(event), now, now + self._webhook_delay)
+        self._store.add_webhook(
+            event.id, json.encode(event), now, now + self._webhook_delay, tracing.traceparent()
+        )
         self.webhook_queued.ring()
 
 
