@@ -7,6 +7,7 @@ not read again.
 
 import logging
 from collections.abc import Collection, Iterable, Sequence
+from time import time_ns
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -16,9 +17,11 @@ import psycopg
 from eventstore.consumers import checkpoints
 from eventstore.consumers.reader import Page, Reader, collector_paused
 from eventstore.database.postgres import AT_FAULT, TOO_MUCH
+from kit import tracing
 from kit.metrics import FOLDED_EVENTS
 from kit.wording import described
 from projections.engine.folding import Poisoned, RowsRefused, StoreFailed, TooMuchPoison, fold_page
+from projections.engine.spans import record_folds
 from projections.engine.store import Store
 from projections.projection import Projection, Rows
 
@@ -267,7 +270,7 @@ def activate(conn: psycopg.Connection, ready: Sequence[Subscriber]) -> None:
 
 
 def _write(conn: psycopg.Connection, group: Sequence[Subscriber], page: Page, end: int) -> None:
-    start = group[0].position
+    start, began = group[0].position, time_ns()
     for subscriber in group:
         subscriber.failing = False
     try:
@@ -281,9 +284,12 @@ def _write(conn: psycopg.Connection, group: Sequence[Subscriber], page: Page, en
                 subscriber.flush(conn)
                 subscriber.failing = False
             activate(conn, [subscriber for subscriber in group if subscriber.is_ready(end)])
+        live = [subscriber for subscriber in group if subscriber.ready_at is None]
     except BaseException:
         for subscriber in group:
             subscriber.failed()
         raise
     for subscriber in group:
         subscriber.flushed(end)
+    if tracing.is_on():
+        record_folds(conn, [(each.projection.name, each.names) for each in live], page, began)
