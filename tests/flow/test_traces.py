@@ -41,7 +41,7 @@ def run(
         LUDOTECA_OTLP_ENDPOINT=collector.url,
         OTEL_BSP_SCHEDULE_DELAY="200",
     ) as run:
-        run.until(run.is_open)
+        run.until(run.is_open, 180)
         yield run
     shared.drop_database(database)
 
@@ -88,7 +88,7 @@ PURCHASE = {
     ("append", "react settlement"),
     ("append", "react library_grants"),
     ("append", "react people_told"),
-    ("job ludoteca.mail", "send EMAIL"),
+    ("job ludoteca.mail", "send email"),
     ("job ludoteca.fiscal", "call fiscal"),
     ("call fiscal", "POST /v1/receipts"),
     ("append", "fold orders"),

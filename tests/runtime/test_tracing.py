@@ -45,7 +45,7 @@ def made() -> Iterator[Made]:
 
 def id_of(span: ReadableSpan) -> int:
     assert span.context is not None
-    return span.context.span_id
+    return int(span.context.span_id)
 
 
 def test_a_span_is_part_of_what_it_is_about(made: Made) -> None:
