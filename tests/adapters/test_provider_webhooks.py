@@ -363,3 +363,17 @@ def test_what_was_answered_is_known_after_a_kill(store: Path, receiver: Receiver
     assert sorted(webhook.intent["id"] for webhook in receiver.received) == sorted(
         intent["id"] for intent in answered
     )
+
+
+def test_the_file_of_an_older_release_is_taken_over_with_its_notices(store: Path) -> None:
+    store.parent.mkdir()
+    with closing(sqlite3.connect(store)) as older, older:
+        older.execute(
+            "create table webhooks (id text primary key, body blob not null,"
+            " attempts integer not null default 0, created_at real not null, due_at real)"
+        )
+        older.execute("insert into webhooks values ('evt_1', '{}', 2, 5.0, 7.0)")
+    for _ in range(2):
+        with closing(ProviderStore(store)) as taken:
+            (webhook,) = taken.lease_webhooks(now=8.0, until=7.0, limit=5)
+            assert (webhook.id, webhook.traceparent) == ("evt_1", None)
