@@ -64,7 +64,7 @@ RETURNING id"""
 _REDRIVE = """
 WITH revived AS (
     UPDATE queue.jobs SET attempts = 0, due_at = now(), set_at = now(), error = NULL, died_at = NULL
-    WHERE queue = %(queue)s AND id = %(id)s AND died_at IS NOT NULL
+    WHERE queue = %(queue)s AND id = ANY (%(ids)s) AND died_at IS NOT NULL
     RETURNING id
 )
 SELECT pg_notify('ludoteca_queue', %(queue)s) FROM revived"""
@@ -244,4 +244,9 @@ class PostgresQueue:
     async def redrive(self, job_id: UUID) -> bool:
         """Put a dead letter back to work with fresh attempts. Returns False when there is none with
         this id."""
-        return bool(await run_statement(self._pool, _REDRIVE, queue=self.name, id=job_id))
+        return await self.redrive_all([job_id]) == 1
+
+    async def redrive_all(self, job_ids: Collection[UUID]) -> int:
+        """Put dead letters back to work with fresh attempts, all or none. Returns how many there
+        were with these ids."""
+        return len(await run_statement(self._pool, _REDRIVE, queue=self.name, ids=list(job_ids)))

@@ -231,14 +231,27 @@ class RabbitQueue:
         Raises AMQPConnectionError when the broker does not answer: the job is then dead, at work,
         or both.
         """
+        return await self.redrive_all([job_id]) == 1
+
+    async def redrive_all(self, job_ids: Collection[UUID]) -> int:
+        """Put dead letters back to work with fresh attempts, one after the other. Returns how many
+        there were with these ids.
+
+        Raises AMQPConnectionError when the broker does not answer: the one in hand is then dead, at
+        work, or both, and those after it are dead.
+        """
+        wanted = set(job_ids)
+        done = 0
         async with self._look() as messages:
             for message in messages:
-                if job_of(message).id == job_id:
+                job_id = job_of(message).id
+                if job_id in wanted:
                     async with self._answering():
                         await self._channel.send([copy_of(message, {})], "", self.name)
                         await message.ack()
-                    return True
-        return False
+                    wanted.discard(job_id)
+                    done += 1
+        return done
 
     @contextlib.asynccontextmanager
     async def _answering(self) -> AsyncIterator[None]:

@@ -123,3 +123,7 @@ class WorkQueue(Protocol):
         """Put a dead job back into the queue with fresh attempts. False when there is none with
         this id."""
         ...
+
+    async def redrive_all(self, job_ids: Collection[UUID]) -> int:
+        """As `redrive`, for many jobs. Returns how many there were with these ids."""
+        ...

@@ -307,6 +307,22 @@ async def test_a_dead_job_that_is_redriven_has_fresh_attempts_and_leaves_the_oth
     assert not await queue.redrive(jobs[1].id)
 
 
+async def test_many_dead_jobs_are_redriven_at_once(station: Station, name: str) -> None:
+    queue, jobs = await station.queue(name, backoff=()), [a_job() for _ in range(4)]
+    await queue.publish(jobs)
+    async with consuming(queue, Worker(*[ValueError("no")] * 4), concurrency=1):
+        await until_dead(queue, 4)
+    chosen = [job.id for job in jobs[1:]]
+    assert await queue.redrive_all([*chosen, uuid4()]) == 3
+    worker = Worker()
+    async with consuming(queue, worker):
+        await until(lambda: len(worker.attempts) == 3)
+        await until_depth(queue, 0)
+    assert {attempt.job.id for attempt in worker.attempts} == set(chosen)
+    assert {dead.job.id for dead in await queue.dead_letters()} == {jobs[0].id}
+    assert await queue.redrive_all(chosen) == 0
+
+
 async def test_dead_letters_are_deleted_once_they_died_long_enough_ago(
     station: Station, name: str
 ) -> None:

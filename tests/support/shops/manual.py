@@ -91,6 +91,9 @@ class KeptJobs:
     async def redrive(self, job_id: UUID) -> bool:
         return False
 
+    async def redrive_all(self, job_ids: Collection[UUID]) -> int:
+        return 0
+
 
 async def ordered(checkout: Awaitable[CommandResult[OrderIds | CartChanged]]) -> OrderIds:
     """The result of a checkout that found the cart unchanged."""
