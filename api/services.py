@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 from fastapi import Depends, Request
 
@@ -36,6 +36,22 @@ HealthCheck = Callable[[], Awaitable[None]]
 Rebuild = Callable[[str], Awaitable[bool]]
 """Starts a rebuild of the named projection and returns; False when there is no such projection.
 Raises Conflict while a rebuild is running."""
+
+
+RollBack = Callable[[str], Awaitable[str]]
+"""Lets queries read the storage of the named projection again that it had before the last rebuild;
+returns its name. Raises Conflict("nothing_earlier", "catching_up", "rebuild_running")."""
+
+
+class SettingShown(NamedTuple):
+    """A setting: its variable, its value with secrets masked, where that comes from, its default
+    and its meaning."""
+
+    variable: str
+    value: str
+    source: Literal["environment", "default"]
+    default: str
+    meaning: str
 
 
 class EventTypes(Protocol):
@@ -82,7 +98,7 @@ class Services:
     that is down. `siblings` are the API processes that share this one's port, if any.
     `replica` answers queries in place of the primary, if there is one. `mirror_lag` tells how many
     seconds the mirror of KurrentDB is behind, if there is one. `log_request` takes a line for each
-    request, if they are logged.
+    request, if they are logged. `settings_shown` are the settings of this process, in order.
     """
 
     commands: Commands
@@ -92,6 +108,7 @@ class Services:
     audit: Audit
     operations: Operations
     rebuild: Rebuild
+    roll_back: RollBack
     start_task: StartTask
     replays: Replays
     event_types: EventTypes
@@ -114,6 +131,7 @@ class Services:
     replica: Replica | None = None
     mirror_lag: Callable[[], Awaitable[float]] | None = None
     log_request: LogRequest | None = None
+    settings_shown: Sequence[SettingShown] = ()
 
     def while_there(self) -> AbstractContextManager[object]:
         """A context that needs the database. Raises DatabaseAway as soon as the database is found

@@ -15,8 +15,8 @@ MAX_REASON = 1_000
 @event("disclosure.made.v1")
 class DisclosureMade(Event, frozen=True):
     """Personal data about the `subject_kind` with the id `subject_id` was handed out, decrypted: in
-    an evidence bundle, or, of an `event`, to an operator. `person_ids` are those whom it is about;
-    `reason` is the operator's."""
+    an evidence bundle, or, of an `event` or a `user`, to an operator. `person_ids` are those whom
+    it is about; `reason` is the operator's."""
 
     subject_kind: str
     subject_id: UUID

@@ -1,5 +1,5 @@
-"""Long work that an auditor asked for: what if, and replays. A process of its own does it
-(`runtime.audit_tasks`), one at a time in all processes."""
+"""Long work that an auditor or an operator asked for: what if, replays, rebuilds, comparisons. A
+process of its own does it (`runtime.audit_tasks`), one at a time in all processes."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
@@ -37,7 +37,21 @@ class Replay(msgspec.Struct, frozen=True, tag="replay"):
     position: int
 
 
-Work = WhatIf | Replay
+class Rebuild(msgspec.Struct, frozen=True, tag="rebuild"):
+    """A read model folded anew beside the live one, which takes its place if both have the same
+    rows; with `replace` also if not."""
+
+    projection: str
+    replace: bool = False
+
+
+class Comparison(msgspec.Struct, frozen=True, tag="comparison"):
+    """A read model's rows compared with what the log gives."""
+
+    projection: str
+
+
+Work = WhatIf | Replay | Rebuild | Comparison
 
 StartTask = Callable[[Work, str], Awaitable[UUID]]
 """Starts work, given who asked for it. Returns once it is under way. Raises

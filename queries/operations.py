@@ -84,6 +84,30 @@ ORDER BY position, feed LIMIT %(limit)s
 """
 
 
+_SELECTED = """
+FROM consumers.quarantine
+WHERE (%(feed)s::text IS NULL OR feed = %(feed)s) AND (%(name)s::text IS NULL OR name = %(name)s)
+    AND strpos(lower(error), lower(%(error)s)) > 0 AND since < %(before)s
+ORDER BY position, feed LIMIT %(limit)s
+"""
+
+_SELECT = f"SELECT id, feed, stream_id, position, name, error, since, attempts, retry {_SELECTED}"
+
+_SELECT_LOCKED = f"SELECT id {_SELECTED} FOR UPDATE"
+
+_RETRY_ALL = "UPDATE consumers.quarantine SET retry = true WHERE id = ANY (%s)"
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Streams that were in quarantine `before` a moment: of a subscription, because of events of a
+    name, with an error that contains a text."""
+
+    feed: str | None
+    name: str | None
+    error: str | None
+    before: datetime
+
+
 class Operations:
     """Subscriptions and quarantine, over connections of a pool (autocommit).
 
@@ -96,7 +120,7 @@ class Operations:
     ) -> None:
         self._pool = pool
         known = {each.projection.name: each.projection.version for each in read_models()}
-        self._versions = (
+        self.versions: Mapping[str, int] = (
             {GamesIndex.name: GamesIndex.version, **known} if versions is None else dict(versions)
         )
 
@@ -107,7 +131,7 @@ class Operations:
             conn.cursor(row_factory=class_row(SubscriptionState)) as cursor,
         ):
             await cursor.execute(
-                _SUBSCRIPTIONS.encode(), [list(self._versions), list(self._versions.values())]
+                _SUBSCRIPTIONS.encode(), [list(self.versions), list(self.versions.values())]
             )
             return await cursor.fetchall()
 
@@ -145,6 +169,26 @@ class Operations:
         """Request a retry of a quarantined stream. Returns False when it is not in quarantine."""
         return await self._tell(_RETRY, (quarantine_id,))
 
+    async def selected(self, selection: Selection, limit: int) -> list[Quarantined]:
+        """What a filter shows, in log order."""
+        async with (
+            self._pool.connection() as conn,
+            conn.cursor(row_factory=class_row(Quarantined)) as cursor,
+        ):
+            await cursor.execute(_SELECT.encode(), _values(selection, limit))
+            return await cursor.fetchall()
+
+    async def retry_selected(self, selection: Selection, expected: int, limit: int) -> int:
+        """Request a retry of all that a filter shows, if it shows as many as expected. Returns how
+        many it shows."""
+        async with self._pool.connection() as conn, conn.transaction():
+            found = await conn.execute(_SELECT_LOCKED.encode(), _values(selection, limit))
+            ids = [quarantine_id for (quarantine_id,) in await found.fetchall()]
+            if len(ids) == expected:
+                await conn.execute(_RETRY_ALL, (ids,))
+                await conn.execute(f"NOTIFY {WAKE}".encode())
+        return len(ids)
+
     async def _set_paused(self, projection: str, *, paused: bool) -> bool:
         return await self._tell(_SET_PAUSED, (paused, projection))
 
@@ -154,3 +198,8 @@ class Operations:
             found = (await conn.execute(change.encode(), values)).rowcount > 0
             await conn.execute(f"NOTIFY {WAKE}".encode())
         return found
+
+
+def _values(selection: Selection, limit: int) -> dict[str, object]:
+    values = msgspec.structs.asdict(selection)
+    return {**values, "error": selection.error or "", "limit": limit}

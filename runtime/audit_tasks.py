@@ -1,5 +1,5 @@
-"""Does long work that an auditor asked for (`queries.audit_tasks`), in a process of its own. What
-it is comes by stdin; how far it is, and what came of it, go to the database."""
+"""Does long work that was asked for over HTTP (`queries.audit_tasks`), in a process of its own.
+What it is comes by stdin; how far it is, and what came of it, go to the database."""
 
 import os
 import sys
@@ -12,13 +12,15 @@ import msgspec
 import psycopg
 
 from eventstore.consumers import checkpoints
+from eventstore.consumers.checkpoints import CheckpointMoved
 from eventstore.database.postgres import connect
 from kit.wording import described, kept
-from projections.engine import past
-from projections.engine.parts import ProcessDied, usual_count
+from projections.engine import past, rebuild
+from projections.engine.advancing import Registered
+from projections.engine.parts import ProcessDied, Processes, usual_count
 from projections.engine.past import BuiltElsewhere, NoRight, ReadNow
 from projections.registry import read_models
-from queries.audit_tasks import KEPT, LOCK, Replay, WhatIf, Work
+from queries.audit_tasks import KEPT, LOCK, Comparison, Rebuild, Replay, WhatIf, Work
 from runtime.past_building import NICENESS, PROCESSES, build_missing
 from runtime.settings import Settings
 from runtime.what_if import ledger, notices
@@ -26,6 +28,7 @@ from runtime.what_if.report import report_of
 from runtime.what_if.rules import Rules
 from runtime.wiring.codec import codec
 from runtime.wiring.master_key import use_master_key
+from runtime.wiring.search import all_models
 
 NOTED_SECONDS = 0.5
 """How often it is noted how far the work is."""
@@ -54,6 +57,19 @@ UPDATE consumers.audit_tasks SET ended_at = clock_timestamp(), error = %s, resul
 """
 
 Progress = Callable[[str, int, int], None]
+
+_EXPECTED = (
+    BuiltElsewhere,
+    NoRight,
+    ProcessDied,
+    ReadNow,
+    CheckpointMoved,
+    rebuild.Busy,
+    rebuild.CatchingUp,
+    rebuild.NeverRan,
+    rebuild.Unequal,
+)
+"""What may come between; the message says what it was."""
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -86,7 +102,7 @@ def do(task: Task, tell: Callable[[Begun], None]) -> None:
         tell(Begun(begun=True))
         try:
             result = _done(conn, task, _Noting(noting, task.id))
-        except (BuiltElsewhere, NoRight, ProcessDied, ReadNow) as error:
+        except _EXPECTED as error:
             noting.execute(_END, (kept(str(error)), None, task.id))
         except Exception as error:
             noting.execute(_END, (described(error), None, task.id))
@@ -129,6 +145,20 @@ def _done(conn: psycopg.Connection, task: Task, progress: Progress) -> object:
             return _what_if(conn, asked, progress)
         case Replay(position=position):
             return _replay(task.url, conn, position, progress)
+        case Rebuild(projection=name, replace=replace):
+            processes = Processes(
+                min(PROCESSES, usual_count()), partial(connect, task.url, "ludoteca rebuild")
+            )
+            return rebuild.rebuild(
+                conn,
+                codec(),
+                _model(name),
+                partial(progress, "positions"),
+                replace=replace,
+                processes=processes,
+            )
+        case Comparison(projection=name):
+            return _comparison(conn, name, progress)
 
 
 def _what_if(conn: psycopg.Connection, asked: WhatIf, progress: Progress) -> object:
@@ -158,6 +188,24 @@ def _replay(url: str, conn: psycopg.Connection, position: int, progress: Progres
         built = past.moment(conn, position)
     assert built is not None
     return {"schema": built.schema, "read_models": built.models}
+
+
+def _comparison(conn: psycopg.Connection, name: str, progress: Progress) -> object:
+    verified = rebuild.verify(conn, codec(), _model(name), partial(progress, "positions"))
+    difference = verified.difference
+    return {
+        "position": verified.position,
+        "equal": difference.equal,
+        "rows": difference.stored,
+        "replayed_rows": difference.replayed,
+        "differing_keys": difference.keys,
+        "quarantined": verified.quarantined,
+    }
+
+
+def _model(name: str) -> Registered:
+    """The read model of this name, which the gateway has looked for."""
+    return next(each for each in all_models(Settings()) if each.projection.name == name)
 
 
 def main() -> None:

@@ -1,10 +1,9 @@
 """Long work for auditors: what would have been under another setting, and all read models as they
 were."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated
 from uuid import UUID
 
-import msgspec
 from fastapi import APIRouter, Path
 from pydantic import Field
 from starlette.responses import Response
@@ -13,11 +12,11 @@ from api.answers import answer
 from api.auth import Admin, Auditor
 from api.fields import Answer, Body, Moment, Page, PriceRegion, Time, Token
 from api.reading import LogPosition, moment_in
-from api.services import Services, ServicesOf
-from commands.caller import Caller
+from api.services import ServicesOf
+from api.views.audit_tasks import TaskView, task_view, under_way, view_of
 from domain.errors import Conflict, Invalid, NotFound
 from queries import audit_tasks, replays
-from queries.audit_tasks import AuditTask, Replay, State, WhatIf, Work
+from queries.audit_tasks import Replay, WhatIf
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
 
@@ -47,26 +46,6 @@ class ReplayBody(Body):
     """The moment: a log position, or an RFC 3339 time."""
 
     until: Annotated[Token, Field(max_length=64)]
-
-
-class TaskView(Answer):
-    """Work under way, or done. `done` of `total` are behind it in the stage at hand, `per_second`
-    and `seconds_left` tell how it goes on. `error` says why it failed."""
-
-    id: UUID
-    kind: Literal["whatif", "replay"]
-    asked: dict[str, Any]
-    asked_by: str
-    state: State
-    begun_at: Time
-    stage: str
-    done: int
-    total: int
-    per_second: float | None
-    seconds_left: float | None
-    ended_at: Time | None
-    error: str
-    result: Any
 
 
 class ReplayView(Answer):
@@ -101,7 +80,7 @@ async def start_what_if(body: WhatIfBody, services: ServicesOf, caller: Auditor)
     if rates is not None and by_region is not None and len(by_region) < len(rates):
         raise Invalid("invalid_request", "tax_free_prices has a region twice")
     asked = WhatIf(body.since, body.until, body.platform_fee_bps, body.low_stock, by_region)
-    return await _started(services, asked, caller)
+    return await under_way(services, await services.start_task(asked, caller.actor))
 
 
 @router.post("/replays", status_code=202, response_model=TaskView)
@@ -113,58 +92,22 @@ async def start_replay(body: ReplayBody, services: ServicesOf, caller: Auditor) 
     Errors: 422 `invalid_as_of`; 400 `position_unknown`; 409 `audit_task_running`.
     """
     position = await services.audit.position_at(moment_in(body.until))
-    return await _started(services, Replay(position), caller)
-
-
-async def _started(services: Services, work: Work, caller: Caller) -> Response:
-    task_id = await services.start_task(work, caller.actor)
-    location = f"{router.prefix}/tasks/{task_id}"
-    return answer(
-        _shown(await _task(services, task_id)), status=202, headers={"Location": location}
-    )
+    task_id = await services.start_task(Replay(position), caller.actor)
+    return await under_way(services, task_id)
 
 
 @router.get("/tasks", response_model=Page[TaskView])
 async def list_tasks(services: ServicesOf, _: Auditor, head: LogPosition) -> Response:
-    """List the what-ifs and replays that were asked for over HTTP lately, the latest first.
-    Requires AUDITOR or ADMIN."""
-    items = [_shown(each) for each in await audit_tasks.tasks(services.log.pool)]
+    """List the tasks (what-ifs, replays, rebuilds, comparisons) that were asked for over HTTP
+    lately, the latest first. Requires AUDITOR or ADMIN."""
+    items = [view_of(each) for each in await audit_tasks.tasks(services.log.pool)]
     return answer(Page[TaskView](items=items), position=head)
 
 
 @router.get("/tasks/{task_id}", response_model=TaskView)
 async def get_task(task_id: UUID, services: ServicesOf, _: Auditor, head: LogPosition) -> Response:
-    """Return how far a what-if or a replay is, and its result. Requires AUDITOR or ADMIN."""
-    return answer(_shown(await _task(services, task_id)), position=head)
-
-
-async def _task(services: Services, task_id: UUID) -> AuditTask:
-    found = await audit_tasks.task(services.log.pool, task_id)
-    if found is None:
-        raise NotFound("task_not_found", "there is no such task, or none any more")
-    return found
-
-
-def _shown(task: AuditTask) -> TaskView:
-    asked = msgspec.json.decode(task.asked, type=dict[str, Any])
-    kind = asked.pop("type")
-    died = "its process died" if task.state == "FAILED" else ""
-    return TaskView(
-        id=task.id,
-        kind=kind,
-        asked=asked,
-        asked_by=task.asked_by,
-        state=task.state,
-        begun_at=task.begun_at,
-        stage=task.stage,
-        done=task.done,
-        total=task.total,
-        per_second=task.per_second,
-        seconds_left=task.seconds_left if task.state == "RUNNING" else None,
-        ended_at=task.ended_at,
-        error=task.error or died,
-        result=None if task.result is None else msgspec.json.decode(task.result),
-    )
+    """Return how far a task is, and its result. Requires AUDITOR or ADMIN."""
+    return answer(await task_view(services, task_id), position=head)
 
 
 @router.get("/replays", response_model=Page[ReplayView])

@@ -280,26 +280,10 @@ def _set_paused(name: str, *, paused: bool) -> None:
 
 
 def _state(subscription: "SubscriptionState", known: "dict[str, Registered]") -> str:
-    if subscription.building or subscription.paused:
-        return "building" if subscription.building else "paused"
-    if subscription.astray:
-        return "astray"
-    if subscription.storage and (version := _other_version(subscription, known)):
-        return version
-    if subscription.ready_at is not None:
-        return "catching up"
-    return "live" if subscription.active else "standby"
+    from queries.consumers import state_of
 
-
-def _other_version(subscription: "SubscriptionState", known: "dict[str, Registered]") -> str:
-    if subscription.projection not in known:
-        return "unknown to this release"
-    ours = known[subscription.projection].projection.version
-    return (
-        ""
-        if subscription.version == ours
-        else f"{'old' if subscription.version < ours else 'newer'} version {subscription.version}"
-    )
+    versions = {name: each.projection.version for name, each in known.items()}
+    return state_of(subscription, versions)
 
 
 def _yes(value: bool) -> str:

@@ -18,6 +18,11 @@ class ShopSettings(BaseModel):
         SecretStr(""),
         description="Password of the first ADMIN. Empty: one is generated and stored in HOME/admin-password.txt.",
     )
+    environment: str = Field(
+        "",
+        max_length=40,
+        description="What this shop is, such as production or staging: every page of the console says so.",
+    )
     sample: Literal["on", "off"] = Field(
         "on", description="Whether a new shop starts with a sample of real games."
     )

@@ -1,4 +1,4 @@
-"""Has long work for auditors done by processes of their own, for an API process."""
+"""Has long work for auditors and operators done by processes of their own, for an API process."""
 
 import asyncio
 import logging
@@ -46,7 +46,9 @@ class AuditTasks:
 
 
 def _running() -> Conflict:
-    return Conflict("audit_task_running", "another what-if or replay is under way")
+    return Conflict(
+        "audit_task_running", "another what-if, replay, rebuild or comparison is under way"
+    )
 
 
 async def _follow(task: Task, begun: asyncio.Future[bool]) -> None:

@@ -41,6 +41,7 @@ from runtime.wiring.core import Core
 from runtime.wiring.event_types import ProgramsEvents
 from runtime.wiring.past import PastBuilder, bounds_of
 from runtime.wiring.search import all_models, open_search
+from runtime.wiring.shown_settings import settings_shown
 from runtime.wiring.work import PAYMENTS, Queues, reactors_of
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ async def open_app(
         )
         health[REPLICA] = replica.check
     core.commands.make_all()
+    rebuilder = Rebuilder(core, models)
     log_request = None
     if settings.request_log == "on":
         log_request = RequestLog(settings, numbered("api", siblings.number if siblings else 0))
@@ -117,7 +119,8 @@ async def open_app(
             operations=Operations(
                 core.log.pool, {model.projection.name: model.projection.version for model in models}
             ),
-            rebuild=Rebuilder(core, models).start,
+            rebuild=rebuilder.start,
+            roll_back=rebuilder.roll_back,
             start_task=tasks.start,
             replays=Replays(core.url),
             event_types=ProgramsEvents(),
@@ -142,6 +145,7 @@ async def open_app(
             siblings=siblings,
             replica=replica,
             log_request=log_request,
+            settings_shown=settings_shown(settings),
             mirror_lag=(lambda: _mirror_lag(core)) if settings.mirrored else None,
             settings=GatewaySettings(
                 rate_limit=settings.rate_limit == "on",
@@ -215,7 +219,7 @@ async def _check_kafka(url: str, trust: Trust) -> None:
 
 class Rebuilder:
     """Rebuilds projections in the background of this process, each once at a time in all
-    processes."""
+    processes; and rolls them back."""
 
     def __init__(self, core: Core, models: list[Registered]) -> None:
         self._core = core
@@ -233,6 +237,21 @@ class Rebuilder:
             raise Conflict("rebuild_running", f"{name} is being rebuilt already")
         self._running[name] = asyncio.create_task(asyncio.to_thread(self._rebuild, name))
         return True
+
+    async def roll_back(self, name: str) -> str:
+        """As `api.services.RollBack`."""
+        return await asyncio.to_thread(self._roll_back, name)
+
+    def _roll_back(self, name: str) -> str:
+        try:
+            with connect(self._core.url, "ludoteca rebuild") as conn:
+                return rebuild.rollback(conn, self._models[name])
+        except (rebuild.NothingEarlier, rebuild.NeverRan) as error:
+            raise Conflict("nothing_earlier", str(error)) from error
+        except rebuild.CatchingUp as error:
+            raise Conflict("catching_up", str(error)) from error
+        except rebuild.Busy as error:
+            raise Conflict("rebuild_running", str(error)) from error
 
     def _is_rebuilt_elsewhere(self, name: str) -> bool:
         with connect(self._core.url, "ludoteca rebuild") as conn:

@@ -27,5 +27,6 @@ def with_web(app: FastAPI, core: Core) -> FrontDoor:
             cards=CARDS if is_simulated else (),
             has_pay_page=is_simulated,
             trusted_proxies=tuple(settings.trusted_proxies),
+            environment=settings.environment,
         ),
     )

@@ -39,7 +39,9 @@ from runtime.wiring.audit_tasks import AuditTasks
 from runtime.wiring.codec import codec
 from runtime.wiring.core import Core, open_core
 from runtime.wiring.event_types import ProgramsEvents
+from runtime.wiring.gateway import Rebuilder
 from runtime.wiring.past import PastBuilder, bounds_of
+from runtime.wiring.shown_settings import settings_shown
 from runtime.wiring.work import Queues, open_queues, reactors_of
 from tests.support.reactors import must_write_as_declared
 from tests.support.servers.fiscal import running_operator
@@ -224,6 +226,7 @@ def services_of(core: Core, queues: Queues, search: SearchEngines, rebuilt: list
         audit=Audit(core.log, ALL),
         operations=Operations(core.log.pool),
         rebuild=rebuild,
+        roll_back=Rebuilder(core, read_models()).roll_back,
         start_task=tasks.start,
         replays=Replays(core.url),
         event_types=ProgramsEvents(),
@@ -237,6 +240,7 @@ def services_of(core: Core, queues: Queues, search: SearchEngines, rebuilt: list
         queues=tuple(queues.values()),
         health={"database": look, "clock": core.clock_watch.check},
         settings=GatewaySettings(rate_limit=False),
+        settings_shown=settings_shown(core.settings),
     )
 
 
