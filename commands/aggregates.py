@@ -1,7 +1,8 @@
 """Every kind of stream, and how it folds.
 
 Streams that may grow long have snapshots; snapshots with personal data are sealed. Streams that end
-by themselves have no snapshots: orders, notifications, transactions, receipts, postings. What a
+by themselves have no snapshots: orders, notices, notifications, transactions, receipts,
+postings. What a
 client can name has its refusals here: the stream does not exist, or is at another version than the
 client saw.
 """
@@ -21,6 +22,7 @@ from domain import (
     inventory,
     ledger,
     library,
+    notices,
     notifications,
     orders,
     payments,
@@ -78,6 +80,7 @@ PAYMENT = Aggregate(
     missing=_missing("payment_not_found", "payment"),
 )
 LIBRARY = Aggregate("library", library.Library, library.evolve, snapshot_every=100)
+NOTICE = Aggregate("notice", notices.Notice, notices.evolve)
 NOTIFICATION = Aggregate("notification", notifications.Notification, notifications.evolve)
 WALLET = Aggregate(
     "wallet",

@@ -8,6 +8,7 @@ from commands.accounts.open_accounts import must_be_open
 from commands.aggregates import PAYMENT
 from commands.caller import Caller, not_yours
 from commands.handler import CommandHandler, CommandResult
+from commands.kept_notices import handle_notice, keep_notice
 from commands.order_saga import owned_order, request_refund
 from commands.ports.payments import (
     Intent,
@@ -23,6 +24,7 @@ from commands.wallets import pay_from_wallet, wallet_of
 from domain import orders, payments
 from domain.errors import Conflict, Invalid, Refused
 from domain.events import Event
+from domain.notices import SignedBody
 from domain.payments import Method, NoticedIntent, Outcome, Payment, PaymentNoticeReceived
 from domain.payments.refunds import NoticedRefund
 from eventstore.log import IdempotencyKey, first_event
@@ -126,13 +128,14 @@ class PaymentCommands:
             ids = {"event": notice.event_id, "type": notice.type}
             self._text_log.write("webhook ignored", **ids, reason="it speaks of no payment of ours")
             return None
-        return (await self.apply_notice(notice, payment_id, "webhook"))[0]
+        came = SignedBody(body, signature)
+        return (await self.apply_notice(notice, payment_id, "webhook", came))[0]
 
     async def apply_notice(
-        self, notice: ProviderNotice, payment_id: UUID, by: str
+        self, notice: ProviderNotice, payment_id: UUID, by: str, came: SignedBody | None = None
     ) -> tuple[int | None, str]:
         """Apply the provider's news about a payment, at most once. `by` names its source in the
-        text log: "webhook", "reconcile".
+        text log: "webhook", "reconcile". What `came` is kept as evidence.
 
         Returns the position, None when nothing changed; and the code of a refusal, or an empty
         string.
@@ -143,7 +146,7 @@ class PaymentCommands:
         if notice.refund is not None:
             ids["refund"] = notice.refund.ref
         try:
-            result = await self._apply(notice, payment_id)
+            result = await self._apply(notice, payment_id, came)
         except Refused as refusal:
             self._text_log.write(f"{by} refused", **ids, code=refusal.code)
             return None, refusal.code
@@ -173,17 +176,28 @@ class PaymentCommands:
             return None
 
     async def _apply(
-        self, notice: ProviderNotice, payment_id: UUID
+        self, notice: ProviderNotice, payment_id: UUID, came: SignedBody | None
     ) -> CommandResult[tuple[Outcome, str, str]]:
         """Returns the outcome, the payment's status after it, and the code of a refusal, or an
         empty string."""
 
-        async def decision(unit: UnitOfWork) -> tuple[Outcome, str, str]:
+        async def decision(unit: UnitOfWork, forgotten: bool) -> tuple[Outcome, str, str]:
             payment = await unit.load(PAYMENT, payment_id)
             if payment is None:
                 return "ignored", "", UNKNOWN
             events, code = self._following(payment_id, payment, notice)
             unit.emit(payment_id, events)
+            if events and came is not None:
+                await keep_notice(
+                    unit,
+                    came,
+                    user_id=payment.buyer_id,
+                    sender=self._provider.name,
+                    about="payment",
+                    about_id=payment_id,
+                    provider_event_id=notice.event_id,
+                    forgotten=forgotten,
+                )
             after = await unit.load(PAYMENT, payment_id)
             outcomes = [
                 event.outcome for event in events if isinstance(event, PaymentNoticeReceived)
@@ -195,7 +209,7 @@ class PaymentCommands:
         caller, _ = await asyncio.gather(
             self._on_behalf(payment_id), self._handler.state(PAYMENT, payment_id)
         )
-        return await self._handler.handle(decision, caller)
+        return await handle_notice(self._handler, decision, caller)
 
     def _following(
         self, payment_id: UUID, payment: Payment, notice: ProviderNotice

@@ -12,11 +12,14 @@ import msgspec
 from commands.aggregates import ORDER, SHIPMENT
 from commands.caller import Caller
 from commands.handler import CommandHandler, CommandResult
+from commands.kept_notices import handle_notice, keep_notice
 from commands.ports.signatures import CarrierSignatures
 from domain import fulfilment, orders
 from domain.errors import Conflict, Invalid
 from domain.events import Event
 from domain.fulfilment import Shipment
+from domain.notices import SignedBody
+from domain.orders import Order
 from eventstore.log import IdempotencyKey
 from eventstore.unit_of_work import UnitOfWork
 from kit.json_errors import JSON_ERRORS
@@ -89,14 +92,24 @@ class ShipmentCommands:
         if notice.delivered_at is not None:
             fulfilment.check_not_ahead(notice.delivered_at, now)
 
-        async def decision(unit: UnitOfWork) -> None:
+        async def decision(unit: UnitOfWork, forgotten: bool) -> None:
             shipment = await unit.get(SHIPMENT, shipment_id)
             delivered = fulfilment.deliver(shipment, notice.delivered_at, now)
             if not _is_about(notice, shipment_id, shipment):
                 raise Conflict("wrong_shipment", "the notice names another shipment")
-            await _emit(unit, shipment_id, shipment, delivered)
+            order = await _emit(unit, shipment_id, shipment, delivered)
+            if delivered:
+                await keep_notice(
+                    unit,
+                    SignedBody(body, signature),
+                    user_id=order.buyer_id,
+                    sender="carrier",
+                    about="shipment",
+                    about_id=shipment_id,
+                    forgotten=forgotten,
+                )
 
-        return await self._handler.handle(decision, caller)
+        return await handle_notice(self._handler, decision, caller)
 
     async def deliver(
         self,
@@ -142,9 +155,9 @@ class ShipmentCommands:
 
 async def _emit(
     unit: UnitOfWork, shipment_id: UUID, shipment: Shipment, events: list[Event]
-) -> None:
+) -> Order:
     """Emit a shipment's events, and with them the order's progress that follows from all its
-    shipments."""
+    shipments. Returns the order as it was."""
     unit.emit(shipment_id, events)
     order = await unit.get(ORDER, shipment.order_id)
     statuses = [(await unit.get(SHIPMENT, each)).status for each in order.shipment_ids]
@@ -152,6 +165,7 @@ async def _emit(
         shipment.order_id,
         orders.advance_fulfilment(order, fulfilment.order_status(statuses), shipment_id),
     )
+    return order
 
 
 def _read(body: bytes) -> DeliveryNotice:

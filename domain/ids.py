@@ -27,3 +27,9 @@ def library_id(user_id: UUID) -> UUID:
 def stock_id(game_id: UUID) -> UUID:
     """The stream of a game's stock."""
     return derived("stock", game_id)
+
+
+def notice_id(about_id: UUID, provider_event_id: str | None = None) -> UUID:
+    """The stream of a kept notice about a payment or a shipment. A shipment has one: only the
+    notice that delivers it is kept."""
+    return derived("notice", about_id, provider_event_id or "")

@@ -28,6 +28,7 @@ TITLES = {
     "order": "Orders",
     "shipment": "Shipments",
     "payment": "Payments",
+    "notice": "Notices of the provider and of carriers",
     "wallet": "Wallets",
     "transaction": "Transactions",
     "ledger": "The ledger",

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 from adapters.text_log import one_line
 from adapters.webhooks.signature import check_time
 from api import answers, fields, hints, reading
-from api.middleware.card_numbers import contain_card_number, has_card_number, is_card_token
+from api.middleware.card_numbers import contain_card_number
 from domain import (
     catalog,
     email_addresses,
@@ -34,6 +34,7 @@ from domain import (
     web_addresses,
     webhook_endpoints,
 )
+from kit.card_numbers import has_card_number, is_card_token
 from projections.search import text as search_text
 from projections.search import words
 from queries.search.highlight import highlight

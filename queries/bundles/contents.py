@@ -5,7 +5,7 @@
     checkpoint.txt           the signed checkpoint to which all proofs lead
     proofs/000000081250.json a proof of each event, as `ludoteca audit prove` makes it
     events.json, …           what the events say, taken from the proofs: ledger entries, receipts,
-                             notices of the payment provider, mails
+                             notices of the payment provider and of carriers, mails
     summary.html             the same for people
     personal.json            decrypted fields, if they were asked for
 
@@ -146,6 +146,15 @@ def _rows_of(*prefixes: str) -> Callable[[InclusionProof], list[Document]]:
     return rows
 
 
+def _notice_rows(proof: InclusionProof) -> list[Document]:
+    """What is known of a notice without what was received, which is ciphertext here."""
+    name = proof.event.name
+    if not name.startswith(("payment.notice_received.", "notice.kept.")):
+        return []
+    facts = {key: value for key, value in payload_of(proof).items() if key != "received"}
+    return [{**_placed(proof), "name": name, **facts}]
+
+
 def _mail_rows(proof: InclusionProof) -> list[Document]:
     """What is known of a message without its text: which, how it was sent, what became of it."""
     name = proof.event.name
@@ -160,6 +169,6 @@ _ROWS: Mapping[str, Callable[[InclusionProof], list[Document]]] = {
     "events": _event_rows,
     "ledger": _ledger_rows,
     "receipts": _rows_of("payment.fiscal."),
-    "notices": _rows_of("payment.notice_received."),
+    "notices": _notice_rows,
     "mails": _mail_rows,
 }

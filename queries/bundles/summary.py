@@ -67,7 +67,7 @@ def summary(
         "<h2>What happened</h2>" + _table(events),
         _section("Ledger entries", tables["ledger"]),
         _section("Receipts", tables["receipts"]),
-        _section("Notices of the payment provider", tables["notices"]),
+        _section("Notices of the payment provider and of carriers", tables["notices"]),
         _section("Messages", tables["mails"]),
         f"<h2>How to check</h2><p>{_CHECKING}</p>",
     ]

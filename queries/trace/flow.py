@@ -3,21 +3,27 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
 import msgspec
 from psycopg.rows import TupleRow
 
+from domain.ids import notice_id
 from eventstore.decoding import raw_rows
 from eventstore.finding import SLACK, find_event, time_of
 from eventstore.log import Envelope
 from eventstore.moments import recorded_by
 from eventstore.pages import COLUMNS
 from eventstore.postgres_log import PostgresLog
+from kit.json_errors import JSON_ERRORS
 
 OF_ONE_FLOW = frozenset(
-    {"order", "payment", "shipment", "transaction", "receipt", "notification", "webhook", "ledger"}
+    {
+        *("order", "payment", "shipment", "transaction", "receipt", "notification", "webhook"),
+        *("ledger", "notice"),
+    }
 )
 """Kinds of streams that belong to one flow as a whole. Of others, such as wallets and games, only
 the flow's own events count."""
@@ -50,9 +56,17 @@ SELECT found.* FROM unnest(%(ids)s::uuid[]) AS s (id) CROSS JOIN LATERAL (
 ) AS found ORDER BY position
 """
 
+_NOTED = "SELECT stream_id, payload FROM log.events WHERE position = ANY (%(positions)s)"
+
 
 class NothingToTrace(Exception):
     """The log has nothing of this id, or it is none."""
+
+
+class _Noted(msgspec.Struct):
+    """The payload of `payment.notice_received.v1`."""
+
+    provider_event_id: str
 
 
 class Stream(msgspec.Struct, frozen=True):
@@ -123,6 +137,9 @@ async def _flow(log: PostgresLog, kind: str, found: list[Envelope], head: int) -
     whole = {env.stream_id for env in events.values() if _kind(log, env) in OF_ONE_FLOW}
     for env in await _of_streams(log, whole):
         events[env.position] = env
+    for env in await _of_streams(log, await _notices(log, events.values())):
+        events[env.position] = env
+        whole.add(env.stream_id)
     ordered = [events[position] for position in sorted(events)]
     streams = {
         env.stream_id: Stream(env.stream_id, _kind(log, env), env.version) for env in ordered
@@ -170,6 +187,19 @@ async def _of_requests(
 async def _of_streams(log: PostgresLog, ids: Collection[UUID]) -> list[Envelope]:
     rows = await _rows(log, _OF_STREAMS, {"ids": list(ids)}) if ids else []
     return [env for env, _ in raw_rows(rows)]
+
+
+async def _notices(log: PostgresLog, events: Collection[Envelope]) -> set[UUID]:
+    """The streams in which notices about these payments and shipments may have been kept: the
+    provider may speak of a payment long after its request."""
+    found = {notice_id(env.stream_id) for env in events if _kind(log, env) == "shipment"}
+    positions = [env.position for env in events if env.name == "payment.notice_received.v1"]
+    rows = await _rows(log, _NOTED, {"positions": positions}) if positions else []
+    for payment_id, payload in rows:
+        with suppress(*JSON_ERRORS):  # an event that cannot be read: the others are told
+            noted = msgspec.json.decode(payload, type=_Noted)
+            found.add(notice_id(payment_id, noted.provider_event_id))
+    return found
 
 
 async def _rows(log: PostgresLog, query: str, values: dict[str, object]) -> list[TupleRow]:

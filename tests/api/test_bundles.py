@@ -5,6 +5,7 @@ import json
 import tracemalloc
 import zipfile
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
+from adapters.webhooks import signature as webhooks
 from eventstore.proofs.keys import known_keys, signing_keys
 from eventstore.proofs.notes import PublicKey, SigningKey, parse, sign
 from eventstore.proofs.origin import origin
@@ -20,6 +22,7 @@ from queries.bundles import contents
 from queries.bundles.checking import BadBundle, CheckedBundle, check
 from queries.trace.flow import flow_of
 from runtime.wiring.codec import codec
+from tests.support.servers.provider import SECRET
 from tests.support.shops.gateway import CARD, Person, Shop
 
 Files = dict[str, bytes]
@@ -259,6 +262,42 @@ async def test_personal_data_is_handed_out_to_an_admin_and_recorded(
     assert made.env.actor == f"user:{admin.id}"
     assert (recorded.reason, str(recorded.subject_id)) == (body["reason"], order_id)
     assert buyer.id in recorded.person_ids
+
+
+def _noticed(payment_id: str, event_id: str) -> tuple[bytes, dict[str, str]]:
+    """A notice of the provider with the buyer's address, and its signed header."""
+    about = {
+        **{"id": "pi_1", "amount": 1999, "currency": "usd", "receipt_email": "zoe@example.com"},
+        "metadata": {"payment_id": payment_id},
+    }
+    created = int(datetime.now(UTC).timestamp())
+    event = {"id": event_id, "type": "payment_intent.processing", "created": created}
+    body = json.dumps({**event, "data": {"object": about}}, indent=2).encode()
+    return body, {"Stripe-Signature": webhooks.sign(body, SECRET, created)}
+
+
+async def test_a_notice_is_in_it_as_it_was_received_and_its_signature_can_be_checked(
+    shop: Shop, buyer: Person, seller: Person, auditor: Person, admin: Person
+) -> None:
+    order_id = await _bought(shop, buyer, seller)
+    payment_id = (await buyer.get(f"/api/v1/orders/{order_id}")).json()["payment"]["payment_id"]
+    body, header = _noticed(payment_id, "evt_1")
+    hook = "/api/v1/payments/webhook"
+    assert (await shop.client().post(hook, content=body, headers=header)).status_code == 200
+
+    files = _files(await _bundle(shop, auditor, order_id))
+    assert not any(b"zoe@example.com" in content for content in files.values())
+    notices = json.loads(files["notices.json"])
+    assert [each["provider_event_id"] for each in notices] == ["evt_1", "evt_1"]
+    assert {"received", "body_bytes"} & notices[1].keys() == {"body_bytes"}
+    assert notices[1]["body_bytes"] == len(body)
+
+    answer = await admin.post(f"/api/v1/audit/bundles/{order_id}", json={"reason": "a dispute"})
+    personal = json.loads(_files(answer.content)["personal.json"])["events"]
+    (kept,) = [each["fields"]["received"] for each in personal if "received" in each["fields"]]
+    assert kept["body"].encode() == body
+    verifier = webhooks.SignatureVerifier([SECRET])
+    verifier.check(kept["body"].encode(), kept["signature"], datetime.now(UTC))
 
 
 @pytest.mark.parametrize("subject", ["00000000-0000-7000-8000-000000000000", "a person"])

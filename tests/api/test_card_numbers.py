@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from api.middleware.card_numbers import has_card_number, is_card_token
+from kit.card_numbers import has_card_number, is_card_token
 from tests.support.shops.gateway import Person, Shop, a_game
 from tests.support.shops.market import stocked
 

@@ -16,6 +16,8 @@ import pytest_asyncio
 from adapters.webhooks.signature import sign
 from commands.orders import OrderAndPayment
 from commands.ports.queue import Job, JobAttempt
+from domain.ids import notice_id
+from domain.notices import NoticeKept
 from runtime.wiring.work import payment_worker
 from tests.support.servers.provider import SECRET
 from tests.support.shops.gateway import CARD, Person, Shop, open_shop
@@ -91,6 +93,11 @@ class Unpaid:
             recorded.env.name for recorded in await self.shop.core.log.read_stream(self.payment_id)
         ]
 
+    async def kept(self, notice: str) -> list[NoticeKept]:
+        """The notice with this id as it was kept."""
+        stream = await self.shop.core.log.read_stream(notice_id(self.payment_id, notice))
+        return [each.event for each in stream if isinstance(each.event, NoticeKept)]
+
     def log_lines(self) -> list[str]:
         """The webhook's text log about this payment, without times."""
         return [
@@ -155,6 +162,9 @@ async def test_a_notice_that_comes_twenty_times_ten_of_them_at_once_counts_once(
         names.count("payment.notice_received.v1"),
         names.count("payment.transaction.completed.v1"),
     ) == (1, 1)
+    (kept,) = await unpaid.kept(f"evt_{unpaid.payment_id.hex}")
+    assert kept.received is not None
+    assert kept.received.body.encode() == body
     steps = [line.split(" event=")[0] for line in unpaid.log_lines()]
     assert (steps.count("webhook applied"), steps.count("webhook repeated")) == (1, 19)
 
@@ -211,6 +221,23 @@ async def test_notices_in_any_order_end_where_the_money_is(
 
     wanted = [str(unpaid.order_id)] if order_status == "COMPLETED" else []
     assert await shop.eventually(owned, lambda found: found == wanted) == wanted
+
+
+async def test_a_refund_of_who_was_forgotten_counts_and_its_notice_is_kept_without_its_text(
+    shop: Shop, buyer: Person, unpaid: Unpaid
+) -> None:
+    await send(shop, unpaid.notice(SUCCEEDED, id="evt_before"))
+    await unpaid.ends_as("COMPLETED", "CAPTURED")
+    await work_is_done(shop)
+    answer = await buyer.delete("/api/v1/users/me", params={"forget": True})
+    assert answer.status_code == 204, answer.text
+    refunded = unpaid.notice(REFUNDED, id="evt_after", amount_refunded=PRICE)
+    assert (await send(shop, refunded)).status_code == 200
+    await unpaid.ends_as("REFUNDED", "REFUNDED")
+    [before], [after] = [await unpaid.kept(each) for each in ("evt_before", "evt_after")]
+    assert (before.received, before.withheld) == (None, None), "its key is destroyed"
+    assert (after.received, after.withheld) == (None, "forgotten")
+    assert after.body_bytes == len(refunded)
 
 
 async def test_a_notice_three_days_late_counts_by_when_it_was_signed(

@@ -11,12 +11,15 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.events import Event
+from domain.fulfilment import ShipmentCreated
+from domain.ids import notice_id
+from domain.notices import About, NoticeKept
 from domain.payments import PaymentNoticeReceived, PaymentRequested
 from domain.wallets import WalletCreated
 from eventstore.log import Metadata, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from runtime.wiring.codec import codec
-from tests.support.events.history import BUYER, ORDER, order_created
+from tests.support.events.history import BUYER, ORDER, SELLER, order_created
 from tests.support.shops.commands import Ludoteca, Shop
 
 
@@ -64,6 +67,33 @@ def test_the_providers_notices_are_in_a_payments_bundle(
     with zipfile.ZipFile(file) as archive:
         (row,) = json.loads(archive.read("notices.json"))
     assert (row["provider_event_id"], row["outcome"]) == ("evt_1", "applied")
+
+
+@pytest.mark.parametrize("about", ["payment", "shipment"])
+def test_a_notice_of_another_request_is_in_the_bundle(
+    ludoteca: Ludoteca, shop: Shop, tmp_path: Path, about: About
+) -> None:
+    subject, file = uuid4(), tmp_path / "evidence.zip"
+    first: dict[str, Event] = {
+        "payment": PaymentNoticeReceived(provider_event_id="evt_1", type="x", outcome="applied"),
+        "shipment": ShipmentCreated(order_id=ORDER, seller_id=SELLER, lines=()),
+    }
+    shop.append(subject, 0, first[about])
+    event_id = "evt_1" if about == "payment" else None
+    kept = NoticeKept(
+        user_id=BUYER,
+        sender="somebody",
+        about=about,
+        about_id=subject,
+        body_bytes=2,
+        provider_event_id=event_id,
+        withheld="forgotten",
+    )
+    shop.append(notice_id(subject, event_id), 0, kept)
+    assert ludoteca("audit", "bundle", subject, "--output", file).exit_code == 0
+    with zipfile.ZipFile(file) as archive:
+        row = json.loads(archive.read("notices.json"))[-1]
+    assert (row["name"], row["about_id"]) == ("notice.kept.v1", str(subject))
 
 
 def test_of_many_events_the_latest_are_in_and_the_rest_is_counted(

@@ -9,6 +9,7 @@ from commands.ports.payments import Intent, IntentStatus, ProviderNotice, Provid
 from commands.ports.signatures import InvalidSignature
 from domain.errors import Conflict, Forbidden, Invalid, NotFound
 from domain.identity import UserDeactivated
+from domain.notices import NoticeKept, Received
 from domain.orders import OrderCancelled
 from domain.payments import (
     Method,
@@ -71,6 +72,19 @@ def heard(
     type: str = "payment_intent.succeeded", *, outcome: str = "applied"
 ) -> PaymentNoticeReceived:
     return PaymentNoticeReceived(provider_event_id="evt_1", type=type, outcome=outcome)  # type: ignore[arg-type]
+
+
+def kept(said: bytes) -> NoticeKept:
+    """The notice as evidence."""
+    return NoticeKept(
+        user_id=ANA_ID,
+        sender="fake",
+        about="payment",
+        about_id=PAYMENT,
+        provider_event_id="evt_1",
+        body_bytes=len(said),
+        received=Received(said.decode(), "signed"),
+    )
 
 
 # -- a method --------------------------------------------------------------------------------------
@@ -187,10 +201,10 @@ async def test_a_refund_is_an_admins_of_a_cent_at_least_and_of_what_came(shop: S
 
 
 async def test_the_provider_says_that_the_money_came_and_is_heard_once(shop: Shop) -> None:
-    asked, said = shop.given(order(method=CARD)), notice("succeeded")
+    asked, said = shop.given(account(ANA_ID), order(method=CARD)), notice("succeeded")
     await asked.when(
         shop.payments.receive_notice(said, shop.fakes.payment_provider.signature)
-    ).then(heard(), CAPTURED)
+    ).then(heard(), CAPTURED, kept(said))
     assert (
         await shop.when(
             shop.payments.receive_notice(said, shop.fakes.payment_provider.signature)
@@ -215,7 +229,7 @@ async def test_the_provider_acts_in_what_the_request_began(shop: Shop) -> None:
 
 async def test_the_provider_says_that_a_try_failed(shop: Shop) -> None:
     said = notice("payment_failed", "requires_payment_method", code="card_declined")
-    failing = shop.given(order(method=CARD)).when(
+    failing = shop.given(account(ANA_ID), order(method=CARD)).when(
         shop.payments.receive_notice(said, shop.fakes.payment_provider.signature)
     )
     await failing.then(
@@ -231,20 +245,22 @@ async def test_the_provider_says_that_a_try_failed(shop: Shop) -> None:
             game_ids=(GAME,),
             transaction_id=PAYMENT,
         ),
+        kept(said),
     )
 
 
 async def test_another_amount_than_was_asked_for_is_noted_and_nothing_captured(shop: Shop) -> None:
     said = notice("succeeded", cents=1)
-    odd = shop.given(order(method=CARD)).when(
+    odd = shop.given(account(ANA_ID), order(method=CARD)).when(
         shop.payments.receive_notice(said, shop.fakes.payment_provider.signature)
     )
-    await odd.then(heard(outcome="ignored"))
+    await odd.then(heard(outcome="ignored"), kept(said))
     assert shop.fakes.payment_webhook_log.lines[-1][1]["code"] == "amount_mismatch"
 
 
 async def test_money_that_went_back_by_hand_is_found_by_its_intent(shop: Shop) -> None:
-    await shop.append(order(paid=True))
+    for streams in (account(ANA_ID), order(paid=True)):
+        await shop.append(streams)
     shop.fakes.payment_provider.intents["pi_1"] = Intent("pi_1", "succeeded", 1999, "EUR", PAYMENT)
     refund = ProviderRefund("re_1", 500, intent_ref="pi_1")
     said = msgspec.json.encode(ProviderNotice("evt_1", "refund.updated", NOON, None, refund))
@@ -252,7 +268,20 @@ async def test_money_that_went_back_by_hand_is_found_by_its_intent(shop: Shop) -
         heard("refund.updated"),
         PaymentRefundRequested(refund_id=ANY, amount_cents=500, reason="refunded_at_provider"),
         PaymentRefunded(refund_id=ANY, amount_cents=500, provider_ref="re_1"),
+        kept(said),
     )
+
+
+async def test_what_is_noticed_of_who_was_forgotten_counts_and_its_text_is_not_kept(
+    shop: Shop,
+) -> None:
+    for streams in (account(ANA_ID), order(method=CARD)):
+        await shop.append(streams)
+    await shop.log.keys.destroy(ANA_ID)
+    said = notice("succeeded")
+    told = shop.when(shop.payments.receive_notice(said, shop.fakes.payment_provider.signature))
+    withheld = msgspec.structs.replace(kept(said), received=None, withheld="forgotten")
+    await told.then(heard(), CAPTURED, withheld)
 
 
 async def test_a_notice_of_a_payment_that_is_not_ours_changes_nothing(shop: Shop) -> None:

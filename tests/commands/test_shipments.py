@@ -10,10 +10,11 @@ from commands.caller import SYSTEM
 from commands.ports.signatures import InvalidSignature
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Stale
 from domain.fulfilment import DeliveryCorrected, ShipmentStatusUpdated
+from domain.notices import NoticeKept, Received
 from domain.orders import OrderCompleted, OrderStatusChanged
 from tests.support.commands import ADMIN, CARRIER_SECRET, Shop, Streams
 from tests.support.given_when_then import NOON, an_id
-from tests.support.past import ANA, SELLER, SHIPMENT, line, order, shipment
+from tests.support.past import ANA, ANA_ID, SELLER, SHIPMENT, account, line, order, shipment
 
 PROCESSING = ShipmentStatusUpdated(status="PROCESSING", at=NOON)
 SHIPPED = ShipmentStatusUpdated(status="SHIPPED", at=NOON, carrier="UPS", tracking_number="1Z 999")
@@ -82,11 +83,22 @@ async def test_steps_come_in_order(shop: Shop) -> None:
     "said", [{"shipment_id": str(SHIPMENT)}, {"tracking_number": "1z-999"}], ids=["id", "number"]
 )
 async def test_the_carriers_notice_delivers_it_once(shop: Shop, said: dict[str, object]) -> None:
-    told = shop.given(*shipped()).when(
-        shop.shipments.receive_notice(SYSTEM, SHIPMENT, *notice(**said))
+    body, signature = notice(**said)
+    told = shop.given(account(ANA_ID), *shipped()).when(
+        shop.shipments.receive_notice(SYSTEM, SHIPMENT, body, signature)
     )
     await told.then(
-        DELIVERED, OrderStatusChanged(status="DELIVERED", shipment_id=SHIPMENT), OrderCompleted()
+        DELIVERED,
+        OrderStatusChanged(status="DELIVERED", shipment_id=SHIPMENT),
+        OrderCompleted(),
+        NoticeKept(
+            user_id=ANA_ID,
+            sender="carrier",
+            about="shipment",
+            about_id=SHIPMENT,
+            body_bytes=len(body),
+            received=Received(body.decode(), signature),
+        ),
     )
     await shop.when(shop.shipments.receive_notice(SYSTEM, SHIPMENT, *notice(**said))).then_nothing()
 

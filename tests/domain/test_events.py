@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import domain
 from commands.aggregates import ALL
-from domain import catalog, fulfilment, orders, payments
+from domain import catalog, fulfilment, notices, orders, payments
 from domain.events import EVENTS, PERSONAL, UPCASTERS, Event, upcasts
 from runtime.wiring.codec import codec
 
@@ -171,6 +171,9 @@ WIRE = {
     "shipment.delivery_corrected.v1": "at reason",
     "library.game.added.v1": "user_id game_id order_id title purchase_date",
     "library.game.removed.v1": "game_id order_id reason",
+    "notice.kept.v1": (
+        "user_id sender about about_id body_bytes provider_event_id? received?! withheld?"
+    ),
     "notification.requested.v1": "user_id channel template cause_event_id params?!",
     "notification.sent.v1": "provider_ref?",
     "notification.failed.v1": "code attempts",
@@ -183,6 +186,7 @@ PARTS = {
     ),
     fulfilment.ShipmentLine: "line_id game_id title quantity",
     payments.Method: "type token_ref?",
+    notices.Received: "body signature sha256?",
 }
 EARLIER: dict[str, tuple[bytes, Event]] = {
     "payment.intent_cancelled.v1": (
@@ -192,7 +196,11 @@ EARLIER: dict[str, tuple[bytes, Event]] = {
 }
 """For each earlier version a payload as it was written, and the event that it is read as."""
 
-WHOSE = {"order.created.v1": "buyer_id", "notification.requested.v1": "user_id"}
+WHOSE = {
+    "order.created.v1": "buyer_id",
+    "notice.kept.v1": "user_id",
+    "notification.requested.v1": "user_id",
+}
 
 
 def payload_of(cls: type[msgspec.Struct]) -> set[str]:

@@ -2,6 +2,9 @@
 
 from uuid import UUID
 
+import msgspec
+
+from adapters.webhooks.signature import sign
 from commands.aggregates import ALL
 from commands.caller import Caller
 from eventstore.aggregate import Aggregate
@@ -26,9 +29,9 @@ async def one_of_every_kind(shop: Shop) -> dict[str, UUID]:
             "game_id": (await shop.game(seller))["id"],
             "payment_method": {"type": "card", "token": CARD},
         }
-        assert (await buyer.post("/api/v1/orders", json=order, headers=WAIT)).json()[
-            "status"
-        ] == "COMPLETED"
+        bought = (await buyer.post("/api/v1/orders", json=order, headers=WAIT)).json()
+        assert bought["status"] == "COMPLETED"
+        await _noticed(shop, bought["payment_id"])
         source, target = await filled_wallet(buyer, admin), await open_wallet(other)
         assert (await transfer(buyer, source, target, 100)).status_code == 201
         await put_in(buyer, await stocked(shop, seller, 1_000_000))
@@ -47,6 +50,18 @@ async def one_of_every_kind(shop: Shop) -> dict[str, UUID]:
         except TimeoutError:
             raise AssertionError(f"nothing here makes a stream of {await missing()}") from None
         return found
+
+
+async def _noticed(shop: Shop, payment_id: str) -> None:
+    """What the provider says of a payment."""
+    intent = {"id": "pi_1", "amount": 1, "currency": "usd", "metadata": {"payment_id": payment_id}}
+    said = {"id": "evt_1", "type": "payment_intent.processing", "created": 1}
+    body = msgspec.json.encode({**said, "data": {"object": intent}})
+    signature = sign(body, shop.core.secrets.webhook[0], int(shop.core.clock.now().timestamp()))
+    answer = await shop.client().post(
+        "/api/v1/payments/webhook", content=body, headers={"Stripe-Signature": signature}
+    )
+    assert answer.status_code == 200, answer.text
 
 
 async def _audited(shop: Shop, subject: UUID) -> None:
