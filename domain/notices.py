@@ -83,10 +83,9 @@ def keep(
     only that it was received."""
     if state is not None:
         return []
-    received, withheld = _received(came), None
-    if forgotten:
-        received, withheld = None, "forgotten"
-    elif has_card_number(received.body):
+    received: Received | None = None if forgotten else _received(came)
+    withheld: Withheld | None = "forgotten" if forgotten else None
+    if received is not None and has_card_number(received.body):
         received, withheld = None, "card_number"
     return [
         NoticeKept(
