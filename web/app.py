@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, cast
 from urllib.parse import quote
 
+from python_multipart.multipart import parse_options_header
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -169,7 +170,12 @@ async def _handled(visit: Visit, page: Page) -> Response:
 
 
 def _limited(request: Request, limits: FormLimits) -> Receive:
-    """Receives a form. Raises HTTPException 413 before more than the limit is in memory."""
+    """Receives a form. Raises HTTPException: 413 before more than the limit is in memory; 415 if
+    its texts are not in UTF-8, as browsers send them: some of Python's codecs take quadratic time,
+    fail in other ways than expected, or make half characters."""
+    _, options = parse_options_header(request.headers.get("content-type"))
+    if options.get(b"charset", b"utf-8").lower() not in {b"utf-8", b"utf8"}:
+        raise HTTPException(415)
     received = 0
 
     async def receive() -> Message:

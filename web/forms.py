@@ -34,6 +34,11 @@ _FIELD_OF_CODE = {
 """The field that a refusal is about, where it names none."""
 
 
+def number(text: str) -> int | None:
+    """A number from a URL or a header, below 10^18; None for anything else."""
+    return int(text) if text.isdecimal() and len(text) <= 18 else None
+
+
 class Form:
     """A form as it was sent, or is to be filled. A field of a field is named with a dot, as in
     `shipping_address.city`. `errors` are messages by field; `problem` is one about the whole."""

@@ -23,9 +23,17 @@ def plain(amount_cents: int, currency: str) -> str:
 
 
 def typed(text: str, currency: str) -> int | None:
-    """What was typed, in the currency's smallest unit; None if it is no such amount."""
+    """What was typed, in the currency's smallest unit; None if it is no such amount.
+
+    A point or a comma stands before the decimals. More of them than the currency has are refused,
+    even zeros: whoever types 1,000 dollars does not mean one.
+    """
+    decimals = EXPONENT.get(currency, 2)
+    typed = text.strip().replace(",", ".")
+    if len(typed.partition(".")[2]) > decimals:
+        return None
     try:
-        amount = Decimal(text.strip().replace(",", ".")).scaleb(EXPONENT.get(currency, 2))
+        amount = Decimal(typed).scaleb(decimals)
     except DecimalException:
         return None
     if not amount.is_finite() or abs(amount) > 10**18 or amount != amount.to_integral_value():

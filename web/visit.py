@@ -5,6 +5,7 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from starlette.datastructures import FormData, UploadFile
@@ -22,6 +23,9 @@ __all__ = ["Listed", "Nothing", "Problem", "Site", "Visit", "WebSettings"]
 
 REFRESH_BEFORE_SECONDS = 60.0
 """How long before its end an access token is exchanged for a new one."""
+
+_AS_IT_IS = ":/%#?=@[]!$&'()*+,;"
+"""What stays as it is in a path that may have any letters, as in redirects."""
 
 _PASSED_ON = ("accept-language", "traceparent", "host", "user-agent")
 
@@ -169,7 +173,7 @@ class Visit:
         if notice:
             self.keep(notice=notice)
         if self.is_fragment:
-            return Response(status_code=204, headers={"HX-Redirect": path})
+            return Response(status_code=204, headers={"HX-Redirect": quote(path, _AS_IT_IS)})
         return RedirectResponse(path, 303)
 
     def read_form(self, data: FormData) -> None:

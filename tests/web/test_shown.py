@@ -26,9 +26,18 @@ def test_an_amount_has_the_decimals_of_its_currency(amount: int, currency: str, 
     assert money.typed(money.plain(amount, currency), currency) == amount
 
 
-@pytest.mark.parametrize("text", ["", "x", "1.234", "NaN", "Infinity", "1e999999", "--1"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "1.234", "1,000", "1.000", "1,000.00", "NaN", "Infinity", "1e999999", "--1"],
+)
 def test_what_is_no_amount_is_none(text: str) -> None:
     assert money.typed(text, "USD") is None
+
+
+def test_a_separator_of_thousands_is_never_read_as_one_of_decimals() -> None:
+    assert money.typed("1,000", "JPY") is None
+    assert money.typed("1,50", "USD") == 150
+    assert money.typed("1,000", "KWD") == 1000
 
 
 @pytest.mark.parametrize(

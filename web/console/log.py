@@ -13,7 +13,7 @@ from web.console.answers import Batch, Disclosed, Event, EventDetails, Flow, Log
 from web.console.entering import console_router
 from web.console.live import event, messages, streamed
 from web.console.trees import tree_of
-from web.forms import Form
+from web.forms import Form, number
 from web.shop.games import part
 from web.visit import Problem, Visit
 
@@ -62,10 +62,9 @@ def _live_url(given: dict[str, str], found: LogPage) -> str:
 async def follow_log(visit: Visit) -> Response:
     """The latest of the events that were appended after a position, again whenever there are more,
     as server-sent events."""
-    after = visit.query("after")
     hello: dict[str, object] = {name: visit.query(name) for name in FILTERS if visit.query(name)}
-    if after.isdecimal():
-        hello["after_position"] = int(after)
+    if (after := number(visit.query("after"))) is not None:
+        hello["after_position"] = after
     return streamed(_appended(visit, hello))
 
 

@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from kit.currencies import EXPONENT
 from web.countries import COUNTRIES
+from web.forms import number
 from web.routing import FormLimits
 from web.sell.access import desk_router, seller_of
 from web.sell.answers import SellersGame
@@ -159,10 +160,9 @@ async def publish(visit: Visit) -> Response:
 
 async def _save(visit: Visit, sent: str, changes: dict[str, object], notice: str) -> Response:
     """Change the game as it was when the form was shown."""
-    version = visit.form.text("version")
     try:
         await visit.api.put(
-            path_of(visit), changes, Nothing, version=int(version) if version.isdecimal() else None
+            path_of(visit), changes, Nothing, version=number(visit.form.text("version"))
         )
     except Problem as problem:
         visit.form.refuse(problem)

@@ -2,6 +2,7 @@
 
 from starlette.responses import Response
 
+from web.forms import number
 from web.sell.access import desk_router
 from web.sell.answers import StockItem
 from web.visit import Listed, Nothing, Problem, Visit
@@ -33,14 +34,14 @@ async def _stock_page(visit: Visit, status: int = 200) -> Response:
 async def count(visit: Visit) -> Response:
     """Set how many units there are of a game, if nothing has changed since they were shown."""
     form, back = visit.form, "/sell/stock?low=true" if visit.query("low") else "/sell/stock"
-    quantity, version = form.text("quantity"), form.text("version")
-    if not quantity.isdecimal():
+    quantity = number(form.text("quantity"))
+    if quantity is None:
         form.errors["quantity"] = "This is not a number of units."
         return await _stock_page(visit, status=422)
     body = {
         "product_id": form.text("product_id"),
-        "total_quantity": int(quantity),
-        "expected_version": int(version) if version.isdecimal() else None,
+        "total_quantity": quantity,
+        "expected_version": number(form.text("version")),
     }
     try:
         await visit.api.put("/api/v1/inventory/stock", body, Nothing)

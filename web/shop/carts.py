@@ -3,6 +3,7 @@
 from starlette.responses import Response
 
 from web.countries import COUNTRIES
+from web.forms import number
 from web.routing import Router
 from web.shop.answers import Cart, CheckedOut, Wallet
 from web.shop.games import game_page, part
@@ -33,8 +34,7 @@ async def _cart_page(visit: Visit, status: int = 200) -> Response:
 async def add(visit: Visit) -> Response:
     """Put a game into the cart."""
     game_id = part(visit.form.text("product_id"))
-    quantity = visit.form.text("quantity")
-    body = {"product_id": game_id, "quantity": int(quantity) if quantity.isdecimal() else 1}
+    body = {"product_id": game_id, "quantity": _quantity(visit.form.text("quantity"))}
     try:
         once = visit.form.secret("once")
         await visit.api.post("/api/v1/cart/items", body, Nothing, once=once)
@@ -53,12 +53,16 @@ async def change(visit: Visit) -> Response:
         if quantity == "0":
             await visit.api.delete(path)
         else:
-            count = int(quantity) if quantity.isdecimal() else 1
-            await visit.api.put(path, {"quantity": count}, Nothing)
+            await visit.api.put(path, {"quantity": _quantity(quantity)}, Nothing)
     except Problem as problem:
         visit.form.refuse(problem)
         return await _cart_page(visit, status=422)
     return visit.go("/cart")
+
+
+def _quantity(typed: str) -> int:
+    """How many: one if nothing was typed; 0, which the API refuses, for what is no number."""
+    return (number(typed) or 0) if typed else 1
 
 
 @router.post("/cart/discard", signed_in=True)

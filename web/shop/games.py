@@ -4,6 +4,7 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
+from web.forms import number
 from web.routing import Router
 from web.shop.answers import Game, SearchPage, Title
 from web.visit import Listed, Problem, Visit
@@ -40,11 +41,7 @@ async def search(visit: Visit) -> Response:
     asked = {name: visit.query(name) for name in ("q", *FILTERS, "sort", "cursor")}
     chosen = {name: text for name, text in asked.items() if text and name != "cursor"}
     limits = {"price_min", "price_max"}
-    query = {
-        name: int(text) if name in limits else text
-        for name, text in asked.items()
-        if text and not (name in limits and not text.isdecimal())
-    }
+    query = {name: number(text) if name in limits else text for name, text in asked.items() if text}
     try:
         found = await visit.api.get("/api/v1/games/search", SearchPage, limit=PER_PAGE, **query)
     except Problem as problem:

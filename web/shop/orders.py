@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
+from web.forms import number
 from web.routing import Router
 from web.shop.answers import Order, Paid
 from web.shop.games import part
@@ -115,8 +116,8 @@ async def follow(visit: Visit) -> Response:
     the log, after which a browser that was cut off goes on."""
     order_id = part(visit.request.path_params["order_id"])
     await visit.api.get(f"/api/v1/orders/{order_id}", Nothing)  # may the caller see it?
-    after = visit.request.headers.get("last-event-id", "")
-    events = _events(visit, order_id, int(after) if after.isdecimal() else None)
+    after = number(visit.request.headers.get("last-event-id", ""))
+    events = _events(visit, order_id, after)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 

@@ -1,0 +1,70 @@
+"""Requests to pages that no browser sends by itself: none is a fault of the program."""
+
+import httpx
+import pytest
+
+from tests.support.shops.gateway import PASSWORD, Person, Shop
+from tests.web.browser import Browser
+from tests.web.conftest import Register, session_of
+from tests.web.test_buying import check_out, into_the_cart
+
+
+def must_be_answered(answer: httpx.Response) -> None:
+    assert answer.status_code < 500, answer.text
+    assert answer.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "9" * 19, "٣", "-1", "1e3", ""])
+async def test_a_number_of_any_length(browser: Browser, shop: Shop, digits: str) -> None:
+    for name in ("price_min", "price_max"):
+        must_be_answered(await browser.client.get("/search", params={name: digits}))
+
+
+async def test_an_event_id_of_any_length(shop: Shop, seller: Person, register: Register) -> None:
+    game = await shop.game(seller)
+    browser, _ = await register()
+    await into_the_cart(browser, game["id"])
+    order = await check_out(browser, "pm_card_visa")
+    for digits in ("9" * 5000, "9" * 30, "x"):
+        answer = await browser.client.get(f"{order.path}/live", headers={"last-event-id": digits})
+        must_be_answered(answer)
+        assert answer.headers["content-type"].startswith("text/event-stream")
+
+
+CHARSETS = ("idna", "punycode", "unicode_escape", "undefined", "utf-7", "utf-16", "rot13", "x")
+
+
+@pytest.mark.parametrize("charset", CHARSETS)
+async def test_a_form_in_another_charset_is_refused(
+    browser: Browser, shop: Shop, charset: str
+) -> None:
+    fields = (await browser.get("/sign-in")).form("/sign-in").fields
+    fields |= {"email": "\\ud800" + "é" * 30_000, "password": PASSWORD}
+    body = "".join(
+        f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    )
+    answer = await browser.client.post(
+        "/sign-in",
+        content=f"{body}--x--\r\n".encode(),
+        headers={"content-type": f"multipart/form-data; boundary=x; charset={charset}"},
+    )
+    assert answer.status_code == 415
+    must_be_answered(answer)
+
+
+@pytest.mark.parametrize("path", ["/☃", "/search?q=☃", "/%E2%98%83"])
+async def test_a_script_is_led_to_a_path_of_any_letters(
+    browser: Browser, register: Register, shop: Shop, path: str
+) -> None:
+    ann, _ = await register()
+    user = session_of(ann).user
+    assert user is not None
+    form = (await browser.get("/sign-in")).form("/sign-in")
+    answer = await browser.client.post(
+        "/sign-in",
+        data={**form.fields, "next": path, "email": str(user.email), "password": PASSWORD},
+        headers={"hx-request": "true"},
+    )
+    assert answer.status_code == 204
+    assert answer.headers["hx-redirect"].isascii()
