@@ -5,14 +5,14 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from tests.api.conftest import buyer, pytest_generate_tests, seller, shop
+from tests.api.conftest import admin, auditor, buyer, pytest_generate_tests, seller, shop
 from tests.support.shops.gateway import PASSWORD, Shop
 from tests.web.browser import Browser, Page
 from web.app import FrontDoor, create_web
 from web.sessions import Sealer, Session
 from web.visit import WebSettings
 
-__all__ = ["buyer", "pytest_generate_tests", "seller", "shop"]
+__all__ = ["admin", "auditor", "buyer", "pytest_generate_tests", "seller", "shop"]
 
 HERE = Path(__file__).parent
 SECRET = b"s" * 32

@@ -12,7 +12,7 @@ from web.app import FrontDoor, create_web
 from web.visit import WebSettings
 
 PUBLIC = ("/", "/search", "/search?q=nothing+like+it", "/register", "/sign-in", "/forgot")
-MAILED = ("/verify?token=x", "/reset?token=x", "/verify", "/reset")
+MAILED = ("/verify-email?token=x", "/reset-password?token=x", "/verify-email", "/reset-password")
 OWN = ("/cart", "/library", "/orders", "/wallet", "/profile")
 
 

@@ -10,6 +10,9 @@ from web.visit import Nothing, Problem, Visit, own_path
 
 router = Router()
 
+VERIFY, RESET = "/verify-email", "/reset-password"
+"""The pages that mails link to (`commands.workers.notifications`)."""
+
 
 # -- a new account ---------------------------------------------------------------------------------
 
@@ -83,14 +86,21 @@ async def sign_out(visit: Visit) -> Response:
 # -- proofs by mail --------------------------------------------------------------------------------
 
 
-@router.get("/verify")
+# Opening one of these pages changes nothing, as programs that check mails open their links; the
+# button does.
+
+
+@router.get(VERIFY)
 async def verification(visit: Visit) -> Response:
-    """The page that a mail leads to. Only its button verifies: programs that look at mails open
-    links, too."""
-    return visit.page("shop/verify.html", token=visit.query("token"))
+    """The page that a mail about an address leads to."""
+    return _verification(visit, visit.query("token"))
 
 
-@router.post("/verify")
+def _verification(visit: Visit, token: str, status: int = 200) -> Response:
+    return _unreferred(visit.page("shop/verify.html", status=status, token=token))
+
+
+@router.post(VERIFY)
 async def verify(visit: Visit) -> Response:
     """Verify an e-mail address."""
     token = visit.form.text("token")
@@ -98,13 +108,13 @@ async def verify(visit: Visit) -> Response:
         await visit.api.post("/api/v1/auth/verify-email", {"token": token}, Nothing)
     except Problem as problem:
         visit.form.refuse(problem)
-        return visit.page("shop/verify.html", status=422, token=token)
+        return _verification(visit, token, status=422)
     if visit.user is not None:
         visit.keep(user=await visit.api.get("/api/v1/users/me", User))
     return visit.go("/", "Thank you: your e-mail address is verified.")
 
 
-@router.post("/verify/again", signed_in=True)
+@router.post(f"{VERIFY}/again", signed_in=True)
 async def verify_again(visit: Visit) -> Response:
     """Mail the link again."""
     await visit.api.post("/api/v1/auth/verify-email/resend", None, Nothing)
@@ -132,13 +142,17 @@ async def forgot(visit: Visit) -> Response:
     )
 
 
-@router.get("/reset")
+@router.get(RESET)
 async def reset_form(visit: Visit) -> Response:
     """The form for a new password, to which a mail leads."""
-    return visit.page("shop/reset.html", token=visit.query("token"))
+    return _reset_form(visit, visit.query("token"))
 
 
-@router.post("/reset")
+def _reset_form(visit: Visit, token: str, status: int = 200) -> Response:
+    return _unreferred(visit.page("shop/reset.html", status=status, token=token))
+
+
+@router.post(RESET)
 async def reset(visit: Visit) -> Response:
     """Set the new password. That ends all sessions of the account."""
     token = visit.form.text("token")
@@ -147,6 +161,13 @@ async def reset(visit: Visit) -> Response:
         await visit.api.post("/api/v1/auth/password/reset", body, Nothing)
     except Problem as problem:
         visit.form.refuse(problem)
-        return visit.page("shop/reset.html", status=422, token=token)
+        return _reset_form(visit, token, status=422)
     visit.sign_out()
     return visit.go("/sign-in", "Your password is changed. Sign in with the new one.")
+
+
+def _unreferred(response: Response) -> Response:
+    """A page whose address contains a secret: no history keeps it, and no other site is told."""
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -10,6 +10,8 @@ import pytest_asyncio
 
 from tests.support.servers.mail import SENDER, Postbox, smtp_server
 from tests.support.shops.gateway import PASSWORD, Person, Shop, open_shop
+from tests.web.browser import Browser
+from tests.web.conftest import web_of
 
 PUBLIC = "https://shop.example.com"
 NEW = "mine and mine alone"
@@ -51,53 +53,49 @@ async def is_verified(shop: Shop, person: Person) -> bool:
 async def test_the_link_of_the_welcome_confirms_the_address_once_its_button_is_pressed(
     shop: Shop, postbox: Postbox
 ) -> None:
-    ann = await shop.register()
-    link = await link_to(shop, postbox, ann, "Welcome")
-
-    page = await shop.client().get(link)
-    assert page.status_code == 200
-    assert '<form method="post">' in page.text
+    ann, browser = await shop.register(), Browser(web_of(shop))
+    page = await browser.get(await link_to(shop, postbox, ann, "Welcome"))
+    assert page.status == 200
     assert not await is_verified(shop, ann), "programs that check mails open links, too"
 
-    pressed = await shop.client().post(link)
-    assert (pressed.status_code, await is_verified(shop, ann)) == (200, True)
-    assert "confirmed" in pressed.text
+    pressed = await browser.send(page.form("/verify-email"))
+    assert (pressed.status, await is_verified(shop, ann)) == (200, True)
+    assert "your e-mail address is verified" in pressed.text
 
 
 async def test_the_link_for_a_forgotten_password_sets_a_new_one_once(
     shop: Shop, postbox: Postbox
 ) -> None:
-    ann = await shop.register()
-    await shop.client().post("/api/v1/auth/password/forgot", json={"email": ann.email})
+    ann, browser = await shop.register(), Browser(web_of(shop))
+    await browser.send((await browser.get("/forgot")).form("/forgot"), email=ann.email)
     link = await link_to(shop, postbox, ann, "Reset")
-    assert 'name="password"' in (await shop.client().get(link)).text
+    form = (await browser.get(link)).form("/reset-password")
 
-    weak = await shop.client().post(link, files={"password": (None, "short")})
-    assert weak.status_code == 422
-    assert "10 to 1024 characters" in weak.text
-    assert (await shop.client().post(link, files={"password": (None, NEW)})).status_code == 200
+    weak = await browser.send(form, password="short")
+    assert (weak.status, "at least 10 characters" in weak.text) == (422, True)
+    changed = await browser.send(weak.form("/reset-password"), password=NEW)
+    assert (changed.path, "Your password is changed" in changed.text) == ("/sign-in", True)
 
-    again = await shop.client().post(link, files={"password": (None, PASSWORD)})
-    assert (again.status_code, "did not work" in again.text) == (422, True)
+    again = await browser.send((await browser.get(link)).form("/reset-password"), password=PASSWORD)
+    assert (again.status, "was used already" in again.text) == (422, True)
+    assert again.links["Mail me another link"] == "/forgot"
     login = {"email": ann.email, "password": NEW}
     assert (await shop.client().post("/api/v1/auth/login", json=login)).status_code == 200
     assert (await ann.get("/api/v1/users/me")).json()["code"] == "session_ended"
 
 
-async def test_a_wrong_token_is_refused_in_words_and_never_repeated_on_the_page(
-    shop: Shop,
-) -> None:
-    for path, files in (("verify-email", None), ("reset-password", {"password": (None, NEW)})):
-        url = f"/{path}?token=%3Cscript%3E"
-        assert "script" not in (await shop.client().get(url)).text
-        refused = await shop.client().post(url, files=files)
-        assert refused.status_code == 422
-        assert "wrong or has expired" in refused.text
-        assert "script" not in refused.text
+@pytest.mark.parametrize("path", ["/verify-email", "/reset-password"])
+async def test_a_wrong_token_is_refused_in_words_and_shown_as_text(shop: Shop, path: str) -> None:
+    browser = Browser(web_of(shop))
+    page = await browser.get(f"{path}?token=%22%3E%3Cb%3E")
+    refused = await browser.send(page.form(path), password=NEW)
+    assert (refused.status, "This link has expired" in refused.text) == (422, True)
+    assert "<b>" not in page.answer.text + refused.answer.text
 
 
 async def test_a_page_may_not_be_framed_kept_or_told_of_by_a_referrer(shop: Shop) -> None:
-    headers = (await shop.client().get("/reset-password?token=x")).headers
+    page = await Browser(web_of(shop)).get("/reset-password?token=x")
+    headers = page.answer.headers
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert "form-action 'self'" in headers["content-security-policy"]
     assert (headers["referrer-policy"], headers["cache-control"]) == ("no-referrer", "no-store")
