@@ -39,8 +39,7 @@ class Session(msgspec.Struct, frozen=True):
     """A browser's session, without an account if `user` is None.
 
     `csrf` is what each of its forms must send. The access token ends at `access_ends` (seconds
-    since 1970). `notice` is shown on the next page, once. `pay_page` is the order placed last and
-    where to pay it.
+    since 1970). `notice` is shown on the next page, once.
     """
 
     csrf: str
@@ -49,7 +48,6 @@ class Session(msgspec.Struct, frozen=True):
     refresh_token: str = ""
     access_ends: float = 0.0
     notice: str = ""
-    pay_page: tuple[str, str] | None = None
 
 
 def new_session() -> Session:

@@ -1,5 +1,7 @@
 """What happened, in words: refusals, statuses and events as sentences."""
 
+from collections.abc import Sequence
+
 from web.api_client import Problem
 
 _SENTENCES = {
@@ -93,6 +95,43 @@ _STATUSES = {
     "DISABLED": "Disabled",
 }
 
+TRIES = {
+    "same_card": "try the same card again",
+    "corrected_details": "check the card's details",
+    "another_card": "pay with another card",
+    "wallet": "pay from your wallet",
+}
+"""What can be tried after a payment failed."""
+
+_HAPPENED = {
+    "order.created": "Ordered",
+    "order.confirmed": "Payment received",
+    "order.completed": "Completed",
+    "order.cancelled": "Cancelled",
+    "order.refunded": "Refunded",
+    "order.refund_reversed": "The refund came back",
+    "payment.requested": "Payment asked for",
+    "payment.method_attached": "Way of paying chosen",
+    "payment.submitted": "Sent to the payment provider",
+    "payment.intent_created": "Payment prepared",
+    "payment.processing": "Payment under way",
+    "payment.action_required": "Your bank asks you to confirm",
+    "payment.transaction.completed": "Paid",
+    "payment.transaction.failed": "Payment failed",
+    "payment.intent_cancelled": "Payment called off",
+    "payment.refund_requested": "Refund asked for",
+    "payment.refund_accepted": "Refund under way",
+    "payment.refunded": "Money returned",
+    "payment.refund_failed": "Refund failed",
+    "payment.fiscal.receipt.requested": "Receipt asked for",
+    "payment.fiscal.receipt.created": "Receipt issued",
+    "payment.fiscal.receipt.failed": "Receipt delayed",
+    "shipment.created": "Parcel planned",
+    "shipment.confirmed": "Parcel with the seller",
+    "shipment.status_updated": "Parcel moved",
+}
+"""Events of an order's timeline, by their names without the version."""
+
 _GOOD = frozenset(
     {"CONFIRMED", "COMPLETED", "DELIVERED", "SHIPPED", "CAPTURED", "ACTIVE", "ENABLED"}
 )
@@ -104,7 +143,14 @@ def sentence(problem: Problem) -> str:
     known = _SENTENCES.get(problem.code)
     if known is not None:
         return known
-    text = problem.detail or problem.code.replace("_", " ")
+    if problem.code == "transaction_failed":
+        why = str(problem.extra.get("failure_code")).replace("_", " ")
+        return f"That did not work: {why}. {tries(problem.extra.get('try_next', ()))}".rstrip()
+    return as_sentence(problem.detail or problem.code.replace("_", " "))
+
+
+def as_sentence(text: str) -> str:
+    """A text that begins with a capital letter and ends with a full stop."""
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
@@ -119,6 +165,16 @@ def status_kind(status: str) -> str:
 
 
 def event_word(name: str) -> str:
-    """An event of a timeline in words: `order.line.added.v1` is "Order line added"."""
-    words = name.rsplit(".v", 1)[0].replace(".", " ").replace("_", " ")
+    """An event of a timeline in words; one that has none is named: `order.line.added.v1` is "Order
+    line added"."""
+    known = name.rsplit(".v", 1)[0]
+    words = _HAPPENED.get(known) or known.replace(".", " ").replace("_", " ")
     return words[:1].upper() + words[1:]
+
+
+def tries(names: Sequence[str]) -> str:
+    """What can be tried, as a sentence; empty where there is nothing."""
+    *others, last = [TRIES[name] for name in names if name in TRIES] or [""]
+    if not others:
+        return f"You can {last}." if last else ""
+    return f"You can {', '.join(others)} or {last}."

@@ -23,6 +23,7 @@ from commands.caller import Caller, not_yours
 from commands.handler import CommandResult
 from commands.transactions import TransactionAndPayment
 from domain.payments import Method
+from domain.payments.remedies import in_words, remedies
 from domain.transactions import Status, Transaction, Type
 from eventstore.log import IdempotencyKey
 from queries import transactions as transactions_query
@@ -234,11 +235,14 @@ def _started(
 def _failed(
     request: Request, transaction_id: UUID, transaction: Transaction, position: int
 ) -> Response:
-    """400: the transaction failed; at which step, why, and how much was returned."""
+    """400: the transaction failed; at which step, why, how much was returned and, of a card that
+    was not charged, what the payer can try."""
+    detail = f"the {transaction.type} failed at the step {transaction.step}: {transaction.code}"
+    tries = remedies(transaction.code, is_deposit=True) if transaction.step == "charge" else ()
     problem = Problem(
         400,
         "transaction_failed",
-        f"the {transaction.type} failed at the step {transaction.step}: {transaction.code}",
+        f"{detail}. {in_words(tries)}" if tries else detail,
         headers={"Event-Position": str(position)},
         transaction_id=transaction_id,
         payment_id=transaction.payment_id,
@@ -247,6 +251,7 @@ def _failed(
         amount_cents=transaction.amount_cents,
         refunded_cents=transaction.refunded_cents,
         currency=transaction.currency,
+        try_next=list(tries),
     )
     return problem_response(problem, request.scope)
 

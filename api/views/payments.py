@@ -77,7 +77,9 @@ class PaymentRefundView(Answer):
 class PaymentView(Answer):
     """A payment.
 
-    `code` and `detail` describe the last failure. Only the payer gets `client_secret`.
+    `code` and `detail` describe the last failure, `try_next` what the payer can do about it. Only
+    the payer gets `client_secret`, and in `checkout_url` the page to pay on, if there is one, as
+    long as the payment can be tried.
     `refund_status` is PENDING while any refund is, else the status of the last one.
     `refunded_cents` is the sum of successful refunds.
     """
@@ -95,8 +97,10 @@ class PaymentView(Answer):
     provider: str | None
     client_secret: str | None
     redirect_url: str | None
+    checkout_url: str | None = None
     code: str | None
     detail: str | None
+    try_next: list[str] = Field(default_factory=list)
     history: list[TimelineEventView]
     expires_at: Time
     created_at: Time
@@ -117,10 +121,15 @@ class RefundView(Answer):
 
 def payment_view(services: Services, payment: Payment, caller: Caller) -> PaymentView:
     """A payment as this caller may see it."""
-    secret = None
+    view = PaymentView.model_validate(payment)
+    if payment.code is not None and payment.status != "CAPTURED":
+        view.try_next = list(remedies(payment.code, is_deposit=payment.order_id is None))
     if caller.user_id == payment.buyer_id and payment.can_be_tried:
-        secret = services.commands.payments.client_secret(payment.payment_id, payment.client_secret)
-    return PaymentView.model_validate(payment).model_copy(update={"client_secret": secret})
+        commands = services.commands.payments
+        view.client_secret = commands.client_secret(payment.payment_id, payment.client_secret)
+        page = None if payment.method == "wallet" else commands.pay_page(payment.payment_id)
+        view.checkout_url = payment.redirect_url or page
+    return view
 
 
 def secret_of(services: Services, caller: Caller, now: OrderAndPayment) -> str | None:

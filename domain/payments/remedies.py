@@ -33,13 +33,15 @@ _WORDS: Mapping[Remedy, str] = {
 }
 
 
-def remedies(code: str | None) -> Sequence[Remedy]:
-    """What to try after a failure with this code, the most promising first."""
+def remedies(code: str | None, *, is_deposit: bool = False) -> Sequence[Remedy]:
+    """What to try after a failure with this code, the most promising first. A deposit is never paid
+    from a wallet."""
     first = _FIRST.get(code or "")
-    return (*([first] if first else []), "another_card", "wallet")
+    last: Sequence[Remedy] = ("another_card",) if is_deposit else ("another_card", "wallet")
+    return (first, *last) if first else last
 
 
 def in_words(tries: Sequence[Remedy]) -> str:
     """The remedies as a sentence."""
     *others, last = (_WORDS[each] for each in tries)
-    return f"You can {', '.join(others)} or {last}."
+    return f"You can {', '.join(others)} or {last}." if others else f"You can {last}."

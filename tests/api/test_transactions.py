@@ -69,6 +69,8 @@ async def test_a_declined_deposit_is_400_with_the_step_and_why(shop: Shop, buyer
         "card_declined",
         0,
     )
+    assert problem["try_next"] == ["another_card"]
+    assert problem["detail"].endswith("card_declined. You can pay with another card.")
     seen = (
         await buyer.get(
             f"/api/v1/transactions/{problem['transaction_id']}", headers=await shop.reached()
@@ -146,6 +148,7 @@ async def test_a_transfer_that_the_target_refuses_is_400_and_given_back(
     assert (answer.status_code, problem["code"]) == (400, "transaction_failed")
     assert (problem["step"], problem["failure_code"]) == ("credit", "wallet_inactive")
     assert (problem["refunded_cents"], problem["currency"]) == (300, "USD")
+    assert problem["try_next"] == []
     assert await balance_of(shop, buyer, source) == 1000
     statement = await buyer.get(f"/api/v1/wallets/{source['id']}/statement")
     told = [(line["direction"], line["transaction_id"]) for line in statement.json()["items"][:2]]

@@ -99,9 +99,6 @@ class Cart(msgspec.Struct, frozen=True):
 
 class CheckedOut(msgspec.Struct, frozen=True):
     order_id: str
-    checkout_url: str
-    redirect_url: str | None
-    status: str
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -115,8 +112,7 @@ class Line(msgspec.Struct, frozen=True):
 class TimelineEvent(msgspec.Struct, frozen=True):
     name: str
     at: datetime
-    reason: str | None = None
-    detail: str | None = None
+    status: str | None = None
 
 
 class Payment(msgspec.Struct, frozen=True):
@@ -124,8 +120,10 @@ class Payment(msgspec.Struct, frozen=True):
     status: str
     method: str | None = None
     redirect_url: str | None = None
+    checkout_url: str | None = None
     code: str | None = None
     detail: str | None = None
+    try_next: list[str] = msgspec.field(default_factory=list)
 
 
 class Paid(msgspec.Struct, frozen=True):
@@ -134,16 +132,31 @@ class Paid(msgspec.Struct, frozen=True):
     order_id: str | None
 
 
+class ParcelLine(msgspec.Struct, frozen=True):
+    title: str
+    quantity: int
+
+
 class Shipment(msgspec.Struct, frozen=True):
     id: str
     status: str
+    lines: list[ParcelLine]
     carrier: str | None = None
     tracking_number: str | None = None
+    shipped_at: datetime | None = None
+    delivered_at: datetime | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    number: str | int | None = None
+    """A seller's receipt. `url` is the fiscal operator's page for it."""
+
+    number: int
+    year: int
+    amount_cents: int
+    currency: str
+    status: str
     url: str | None = None
+    issued_at: datetime | None = None
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -156,6 +169,7 @@ class Order(msgspec.Struct, frozen=True):
     cancel_reason: str | None
     payment: Payment | None
     lines: list[Line]
+    receipts: list[Receipt]
     shipments: list[Shipment]
     timeline: list[TimelineEvent]
     expires_at: datetime

@@ -118,5 +118,4 @@ async def check_out(visit: Visit) -> Response:
             return await _cart_page(visit, status=409)
         visit.form.refuse(problem)
         return await _checkout_page(visit, status=422)
-    visit.keep(pay_page=(placed.order_id, placed.checkout_url))
     return visit.go(f"/orders/{placed.order_id}", "Your order is placed.")

@@ -12,6 +12,7 @@ from web.shop.answers import Order, Paid
 from web.shop.games import part
 from web.sockets import SocketClosed
 from web.visit import Listed, Nothing, Problem, Visit
+from web.words import sentence
 
 router = Router()
 
@@ -52,16 +53,8 @@ async def _order_page(visit: Visit, order_id: str, status: int = 200) -> Respons
 
 
 def _shown(visit: Visit, order: Order) -> dict[str, object]:
-    """What the order's block shows; `pay_url` is where the payer goes on."""
-    placed, page = visit.session.pay_page or ("", "")
-    url = order.payment.redirect_url if order.payment else None
-    if url is None and placed == order.order_id and "/api/v1/orders/" not in page:
-        url = page
-    return {
-        "order": order,
-        "pay_url": url if order.is_unpaid else None,
-        "cards": visit.site.settings.cards,
-    }
+    """What the order's block shows."""
+    return {"order": order, "cards": visit.site.settings.cards}
 
 
 @router.get("/paid", signed_in=True)
@@ -105,6 +98,28 @@ async def cancel(visit: Visit) -> Response:
         visit.form.refuse(problem)
         return await _order_page(visit, order_id, status=409)
     return visit.go(f"/orders/{order_id}", "The order is cancelled. Nothing was charged.")
+
+
+@router.post("/orders/{order_id}/again", signed_in=True)
+async def order_again(visit: Visit) -> Response:
+    """Put the order's games into the cart, as far as they can be bought."""
+    order_id = part(visit.request.path_params["order_id"])
+    order = await visit.api.get(f"/api/v1/orders/{order_id}", Order)
+    refused: list[Problem] = []
+    for line in order.lines:
+        body = {"product_id": line.game_id, "quantity": line.quantity}
+        once = f"{visit.form.secret('once')}-{line.game_id}"
+        try:
+            await visit.api.post("/api/v1/cart/items", body, Nothing, once=once)
+        except Problem as problem:
+            if problem.status not in {404, 409, 422}:
+                raise
+            refused.append(problem)
+    if not refused:
+        return visit.go("/cart", "It is in your cart again.")
+    return visit.go(
+        "/cart", f"{len(refused)} of {len(order.lines)} could not be added. {sentence(refused[0])}"
+    )
 
 
 # -- live ------------------------------------------------------------------------------------------
