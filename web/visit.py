@@ -147,21 +147,19 @@ class Visit:
         self, template: str, *, status: int = 200, fragment: str = "", **context: Any
     ) -> Response:
         """A page; for a script that asks for a part of it, its block `fragment`."""
-        everything = {
-            "visit": self,
-            "form": self.form,
-            "once": secrets.token_urlsafe(18),
-            **context,
-        }
         headers = {"Vary": "HX-Request, Cookie"}
         if fragment and self.is_fragment:
-            text = self.site.renderer.block(template, fragment, everything)
-        else:
-            everything["notice"] = self.session.notice
-            if self.session.notice:
-                self.keep(notice="")
-            text = self.site.renderer.page(template, everything)
-        return HTMLResponse(text, status, headers)
+            return HTMLResponse(self.block(template, fragment, **context), status, headers)
+        notice = self.session.notice
+        if notice:
+            self.keep(notice="")
+        shown = {"visit": self, "form": self.form, "notice": notice, **context}
+        return HTMLResponse(self.site.renderer.page(template, shown), status, headers)
+
+    def block(self, template: str, name: str, **context: Any) -> str:
+        """One block of a page."""
+        shown = {"visit": self, "form": self.form, **context}
+        return self.site.renderer.block(template, name, shown)
 
     @property
     def csrf(self) -> str:

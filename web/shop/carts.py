@@ -1,12 +1,16 @@
 """The cart and its checkout."""
 
+import asyncio
+from typing import TypedDict
+
 from starlette.responses import Response
 
 from web.countries import COUNTRIES
 from web.forms import number
 from web.routing import Router
-from web.shop.answers import Cart, CheckedOut, Wallet
+from web.shop.answers import Cart, CheckedOut, Game, Wallet
 from web.shop.games import game_page, part
+from web.shop.live import follow
 from web.visit import Listed, Nothing, Problem, Visit
 
 router = Router()
@@ -25,9 +29,42 @@ async def show_cart(visit: Visit) -> Response:
     return await _cart_page(visit)
 
 
+@router.get("/cart/live", signed_in=True)
+async def follow_cart(visit: Visit) -> Response:
+    """The cart anew when it expires, or is checked out or emptied elsewhere."""
+
+    async def shown() -> tuple[str, bool]:
+        cart = await _cart(visit)
+        is_over = not cart["cart"].items or cart["cart"].status != "ACTIVE"
+        return visit.block("shop/cart.html", "cart", **cart), is_over
+
+    return follow(visit, "cart", shown, lambda change: change.type == "cart.status")
+
+
 async def _cart_page(visit: Visit, status: int = 200) -> Response:
+    return visit.page("shop/cart.html", status=status, fragment="cart", **await _cart(visit))
+
+
+class _Shown(TypedDict):
+    cart: Cart
+    left: dict[str, int | None]
+
+
+async def _cart(visit: Visit) -> _Shown:
+    """The cart, and how many more there are of each boxed game in it."""
     cart = await visit.api.get("/api/v1/cart", Cart)
-    return visit.page("shop/cart.html", status=status, cart=cart)
+    boxed = [item.product_id for item in cart.items if item.reservation_id]
+    games = await asyncio.gather(*(_game(visit, game_id) for game_id in boxed))
+    return {"cart": cart, "left": {game.id: game.available for game in games if game}}
+
+
+async def _game(visit: Visit, game_id: str) -> Game | None:
+    try:
+        return await visit.api.get(f"/api/v1/games/{game_id}", Game)
+    except Problem as problem:
+        if problem.status != 404:  # its seller has closed their account
+            raise
+        return None
 
 
 @router.post("/cart/items", signed_in=True)

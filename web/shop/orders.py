@@ -1,30 +1,17 @@
 """Orders, and one order as it moves."""
 
-import json
-from collections.abc import AsyncIterator
+from starlette.responses import Response
 
-import msgspec
-from starlette.responses import Response, StreamingResponse
-
-from web.forms import number
 from web.routing import Router
 from web.shop.answers import Order, Paid
 from web.shop.games import part
-from web.sockets import SocketClosed
+from web.shop.live import follow
 from web.visit import Listed, Nothing, Problem, Visit
 from web.words import sentence
 
 router = Router()
 
 PER_PAGE = 20
-
-
-class _Change(msgspec.Struct, frozen=True):
-    """A message of the API's live socket."""
-
-    type: str
-    position: int | None = None
-    order_id: str | None = None
 
 
 @router.get("/orders", signed_in=True)
@@ -126,41 +113,13 @@ async def order_again(visit: Visit) -> Response:
 
 
 @router.get("/orders/{order_id}/live", signed_in=True)
-async def follow(visit: Visit) -> Response:
-    """The order's block anew after each change, as server-sent events. Their ids are positions of
-    the log, after which a browser that was cut off goes on."""
+async def follow_order(visit: Visit) -> Response:
+    """The order's block anew after each change."""
     order_id = part(visit.request.path_params["order_id"])
     await visit.api.get(f"/api/v1/orders/{order_id}", Nothing)  # may the caller see it?
-    after = number(visit.request.headers.get("last-event-id", ""))
-    events = _events(visit, order_id, after)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
+    async def shown() -> tuple[str, bool]:
+        order = await visit.api.get(f"/api/v1/orders/{order_id}", Order)
+        return visit.block("shop/order.html", "order", **_shown(visit, order)), order.is_final
 
-async def _events(visit: Visit, order_id: str, after: int | None) -> AsyncIterator[str]:
-    """Ends once nothing more happens to the order, or when the API closes its socket: then the
-    browser connects again."""
-    hello: dict[str, object] = {"token": visit.api.token}
-    if after is not None:
-        hello["after_position"] = after
-    scope = visit.api.scope_of("websocket", "/api/v1/ws/orders")
-    async with visit.site.sockets.open(scope) as socket:
-        await socket.send(json.dumps(hello))
-        try:
-            while True:
-                change = msgspec.json.decode(await socket.receive(), type=_Change)
-                if change.type == "ready" or change.order_id == order_id:
-                    order = await visit.api.get(f"/api/v1/orders/{order_id}", Order)
-                    yield _event(visit, order, change.position)
-                    if order.is_final:
-                        yield "event: end\ndata:\n\n"
-                        return
-        except (SocketClosed, Problem):
-            return
-
-
-def _event(visit: Visit, order: Order, position: int | None) -> str:
-    context = {"visit": visit, "form": visit.form, **_shown(visit, order)}
-    block = visit.site.renderer.block("shop/order.html", "order", context)
-    lines = "".join(f"data: {line}\n" for line in block.splitlines())
-    return f"id: {position or ''}\nevent: order\n{lines}\n"
+    return follow(visit, "order", shown, lambda change: change.order_id == order_id)
