@@ -88,6 +88,10 @@ class Api:
         """The answer to a query. Raises Problem."""
         return _decoded(await self._call("GET", path, query=query), into)
 
+    async def download(self, path: str) -> Answer:
+        """The answer to a query, as it was sent. Raises Problem."""
+        return await self._call("GET", path)
+
     async def post(
         self, path: str, body: Body | None, into: type[T], *, once: str = "", **query: Query
     ) -> T:

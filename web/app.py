@@ -1,7 +1,7 @@
 """The web application: pages over the API, and the door that leads to either."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -33,6 +33,9 @@ ROUTERS: Sequence[Router] = (
     *sell.ROUTERS,
     *console.ROUTERS,
 )
+
+RETRY_SECONDS = 5
+"""When a page is asked for again that could not be made, unless the API says when."""
 
 
 def create_web(
@@ -199,14 +202,24 @@ def _to_sign_in(visit: Visit) -> Response:
 
 def _error_page(visit: Visit, error: Exception) -> Response:
     """The page that says what went wrong."""
+    headers: Mapping[str, str] = {}
     if isinstance(error, HTTPException):
+        headers = error.headers or {}
         error = Problem("not_found" if error.status_code == 404 else "refused", error.status_code)
-    if isinstance(error, Problem) and error.status == 422 and visit.request.method != "POST":
+    is_post = visit.request.method == "POST"
+    if isinstance(error, Problem) and error.status in {400, 422} and not is_post:
         error = Problem("not_found", 404)  # an address that was typed or cut off
     if not isinstance(error, Problem):
         logger.error("%s failed", visit.request.url.path, exc_info=error)
         error = Problem("internal_error", 500)
-    response = visit.page("problem.html", status=error.status, problem=error)
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = str(error.retry_after)
+    retry_after = error.retry_after or (RETRY_SECONDS if error.status == 503 else None)
+    response = visit.page(
+        "problem.html",
+        status=error.status,
+        problem=error,
+        retry_after=None if is_post else retry_after,
+    )
+    response.headers.update(headers)
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(retry_after)
     return response

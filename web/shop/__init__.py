@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from web.routing import Router
-from web.shop import accounts, carts, games, libraries, orders, profiles, wallets
+from web.shop import accounts, carts, games, libraries, notifications, orders, profiles, wallets
 
 ROUTERS: Sequence[Router] = (
     games.router,
@@ -13,4 +13,5 @@ ROUTERS: Sequence[Router] = (
     libraries.router,
     wallets.router,
     profiles.router,
+    notifications.router,
 )

@@ -45,6 +45,16 @@ async def change_profile(visit: Visit) -> Response:
     return visit.go("/profile", "Your changes are saved.")
 
 
+@router.get("/profile/export", signed_in=True)
+async def export(visit: Visit) -> Response:
+    """All data about the visitor, as a file."""
+    user = visit.user
+    assert user is not None
+    answer = await visit.api.download(f"/api/v1/users/{user.id}/export")
+    kept = ("content-type", "content-disposition", "cache-control")
+    return Response(answer.body, headers={name: answer.headers[name] for name in kept})
+
+
 @router.post("/profile/close", signed_in=True)
 async def close_account(visit: Visit) -> Response:
     """Close the account; with `forget`, its personal data becomes unreadable for good."""

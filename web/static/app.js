@@ -1,4 +1,5 @@
-// Shows times in the reader's own zone, lets relative ones and countdowns tick, and closes menus.
+// Shows times in the reader's own zone, lets relative ones and countdowns tick, closes menus, and
+// loads a page again that could not be made.
 "use strict";
 
 (() => {
@@ -47,4 +48,17 @@
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") document.querySelectorAll("details.menu[open]").forEach(close);
   });
+})();
+
+(() => {
+  const waiting = document.querySelector("[data-retry]");
+  if (!waiting) return;
+  waiting.querySelector("[hidden]").hidden = false;
+  const pause = waiting.dataset.retry * 1000;
+  const look = async () => {
+    const answer = await fetch(location.href, { headers: { accept: "text/html" } }).catch(() => null);
+    if (answer && answer.status < 500 && answer.status !== 429) location.reload();
+    else setTimeout(look, pause);
+  };
+  setTimeout(look, pause);
 })();
