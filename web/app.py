@@ -15,7 +15,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from kit import tracing
 from web import console, csrf, sell, shop, statics
 from web.api_client import Problem
 from web.rendering import Renderer
@@ -43,8 +42,10 @@ def create_web(
     api_paths: Iterable[str],
     settings: WebSettings,
     routers: Sequence[Router] = ROUTERS,
+    observed: Callable[[ASGIApp], ASGIApp] = lambda pages: pages,
 ) -> "FrontDoor":
-    """The API and the pages as one application. `api_paths` are the API's own paths."""
+    """The API and the pages as one application. `api_paths` are the API's own paths; `observed`
+    puts middleware around the pages, which finds a page's path pattern in `scope["route"]`."""
     files = StaticFiles()
     site = Site(api, Sockets(api), Renderer(files), Sealer(settings.secret), settings)
     pages = [page for router in routers for page in router.pages]
@@ -57,7 +58,7 @@ def create_web(
         return _error_page(visit_of(site, request, read_cookie(request, site.sealer)), error)
 
     app = Starlette(routes=routes, exception_handlers={HTTPException: failed})
-    web = SecurityHeaders(app)
+    web = observed(SecurityHeaders(app))
     proxied = ProxyHeadersMiddleware(cast("Any", web), trusted_hosts=list(settings.trusted_proxies))
     return FrontDoor(
         api,
@@ -123,16 +124,7 @@ class SecurityHeaders:
 
 def _endpoint(site: Site, page: Page) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        parent = request.headers.get("traceparent")
-        with tracing.span(f"{page.method} {page.path}", parent, kind="server"):
-            response = await answered(request)
-            tracing.describe(
-                {"http.route": page.path, "http.response.status_code": response.status_code},
-                failed=response.status_code >= 500,
-            )
-        return response
-
-    async def answered(request: Request) -> Response:
+        request.scope["route"] = page
         visit = visit_of(site, request, read_cookie(request, site.sealer))
         try:
             response = await _answer(visit, page)

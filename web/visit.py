@@ -4,8 +4,9 @@ it."""
 import secrets
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
+from uuid import UUID
 
 import msgspec
 from starlette.datastructures import FormData, UploadFile
@@ -42,6 +43,16 @@ class WebSettings:
     has_pay_page: bool = False
     trusted_proxies: tuple[str, ...] = ()
     environment: str = ""
+
+
+class _Context(Protocol):
+    """What the middleware around the pages knows of a request, which its calls of the API pass
+    on."""
+
+    @property
+    def traceparent(self) -> str: ...
+    @property
+    def correlation_id(self) -> UUID: ...
 
 
 @dataclass(frozen=True)
@@ -185,6 +196,10 @@ def visit_of(site: Site, request: Request, session: Session | None) -> Visit:
     """The visit of a request with this session; a new one, if it has none."""
     found = session or new_session()
     headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
+    context: _Context | None = request.scope.get("state", {}).get("context")
+    if context is not None:
+        headers["traceparent"] = context.traceparent
+        headers["x-correlation-id"] = str(context.correlation_id)
     api = Api(site.api, request.scope, headers)
     api.token = found.access_token
     return Visit(site, request, found, api, changed=session is None)

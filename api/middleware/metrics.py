@@ -242,6 +242,9 @@ class RequestMetrics:
         status, start, answered, sent = 500, time.perf_counter(), False, 0
 
         def count() -> None:
+            nonlocal answered
+            answered = True
+            self._metrics.in_flight.dec()
             route = getattr(scope.get("route"), "path", "unmatched")
             seconds = time.perf_counter() - start
             self._metrics.count_request(scope["method"], route, status, seconds)
@@ -251,21 +254,28 @@ class RequestMetrics:
                     self._log(line)
 
         async def send_noting_status(message: Message) -> None:
-            nonlocal status, answered, sent
+            nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
             if message["type"] == "http.response.body":
                 sent += len(message.get("body", b""))
-                if not message.get("more_body"):
-                    answered = True
+                if not (answered or message.get("more_body")):
                     count()  # now: there may be work to do after the answer
+            elif _is_event_stream(message):
+                count()  # it ends when its reader leaves, which says nothing about the shop
 
         self._metrics.in_flight.inc()
         try:
             await self._app(scope, receive, send_noting_status)
         finally:
-            self._metrics.in_flight.dec()
             if not answered:
                 count()
         return None
+
+
+def _is_event_stream(start: Message) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in start.get("headers", ())
+    )

@@ -1,7 +1,11 @@
 """Puts the pages in front of the gateway."""
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
+from api.middleware.context import RequestContext
+from api.middleware.metrics import RequestMetrics
+from api.services import Services
 from runtime.wiring.core import Core
 from web.app import FrontDoor, create_web
 from web.visit import WebSettings
@@ -18,6 +22,11 @@ CARDS = (
 def with_web(app: FastAPI, core: Core) -> FrontDoor:
     """The gateway and the pages that are served with it."""
     settings = core.settings
+    services: Services = app.state.services
+
+    def observed(pages: ASGIApp) -> ASGIApp:
+        return RequestContext(RequestMetrics(pages, app.state.metrics, services.log_request))
+
     is_simulated = settings.payment_provider == "simulated"
     return create_web(
         app,
@@ -29,4 +38,5 @@ def with_web(app: FastAPI, core: Core) -> FrontDoor:
             trusted_proxies=tuple(settings.trusted_proxies),
             environment=settings.environment,
         ),
+        observed=observed,
     )
