@@ -8,6 +8,7 @@ from projections.models.cart_outcomes import CartOutcomes
 from projections.models.carts import Carts
 from projections.models.deadlines import Deadlines
 from projections.models.findings import Findings
+from projections.models.game_sales import SoldGames
 from projections.models.games import Games
 from projections.models.ledger import LedgerAccounts, LedgerEntries
 from projections.models.library import OwnedGames
@@ -43,6 +44,7 @@ TABLES: tuple[type[Projection[Any]], ...] = (
     Receipts,
     Sales,
     SellerOrders,
+    SoldGames,
     Shipments,
     WebhookEndpoints,
     WebhookDeliveries,

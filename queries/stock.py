@@ -9,7 +9,7 @@ import msgspec
 from domain.ids import stock_id
 from eventstore.log import Log
 from projections.as_of import row_as_of
-from projections.models.games import PriceRow
+from projections.models.games import PriceRow, Reduction
 from projections.models.stock import StockItems, item_key
 from queries.paging import ListQuery, Page, newest_first, page
 from queries.read_models import QueryResult, ReadModels
@@ -47,6 +47,7 @@ class Offer(msgspec.Struct, frozen=True):
     until: datetime | None
     image_ids: list[UUID]
     prices: list[PriceRow]
+    reductions: dict[str, Reduction | None]
 
 
 class Availability(msgspec.Struct, frozen=True):
@@ -84,7 +85,7 @@ _NEWEST = newest_first("created_position")
 # An expired soft hold is available, even if no event says so yet.
 OFFERS = """
 SELECT
-    g.game_id AS product_id, g.image_ids, g.prices, g.status = 'ACTIVE' AS on_sale,
+    g.game_id AS product_id, g.image_ids, g.prices, g.reductions, g.status = 'ACTIVE' AS on_sale,
     CASE
         WHEN g.kind = 'DIGITAL' OR g.status = 'DRAFT' THEN NULL
         WHEN g.status <> 'ACTIVE' THEN 0

@@ -7,31 +7,36 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api.account_ids import check_account_exists
-from api.answers import Content, answer, etag, list_content, page_content, respond
+from api.answers import Content, answer, etag, list_content, respond
 from api.auth import EVERYBODY, OptionalCaller, SellerOneself
 from api.fields import Page
 from api.kept_answers import KeptAnswers
 from api.reading import Cursor, Limit, Reads, found, now_of
 from api.services import Services, ServicesOf
 from api.views.found_games import search_page
-from api.views.game_offers import show_offers, show_stock
+from api.views.game_offers import (
+    earliest,
+    games_content,
+    show_offers,
+    show_reduction,
+    show_stock,
+)
 from api.views.game_visibility import VisibleStatus
 from api.views.games import DatedGame, Offered, SearchPage, TitleView, offer_of
 from api.views.region import CallerRegion, ViewCurrency, ViewRegion, currency_of
 from commands.aggregates import GAME
 from domain.catalog import Status as GameStatus
 from domain.ids import stock_id
-from projections.models.games import Game
 from queries import games as games_query
-from queries import paging
-from queries.read_models import QueryResult, ReadModels
+from queries.read_models import ReadModels
 from queries.search.port import Sort as SearchSort
 from queries.search.searching import SearchQuery
 from queries.stock import offers
+from queries.storefront import reduction_in
 
 router = APIRouter(prefix="/api/v1", tags=["catalog"])
 
-OFFERED = set(Offered.model_fields) - {"game_id"}
+OFFERED = {*Offered.model_fields, "reduced_from_cents"} - {"game_id"}
 """The fields of a game's view that do not come from the game's own stream."""
 
 Filter = Annotated[str | None, Query(max_length=200)]
@@ -81,7 +86,7 @@ async def browse_games(
             cursor=cursor,
         )
         page = await services.game_pages.browse(reads, wanted)
-        return await _offered(request, services, reads, page, region)
+        return await games_content(request, services, reads, page, region)
 
     kept_answers: KeptAnswers = request.app.state.kept_answers
     return await kept_answers.answer(request, reads, make)
@@ -172,11 +177,13 @@ async def get_game(
             raise GAME.missing()
         view = DatedGame.model_validate(game)
         offer_of(view, view.prices, view.image_ids, region)
+        reduced = show_reduction(view, game, region, await now_of(services, reads.as_of))
         stock = await show_stock(services, reads, [view], position)
         tag = etag(game.version, view.model_dump_json(include=OFFERED))
         body = view.model_dump_json().encode()
         headers = {"Vary": "Authorization"}
-        return Content(body, tag, headers, stock.streams, stock.until), stock.position
+        until = earliest(stock.until, reduced)
+        return Content(body, tag, headers, stock.streams, until), stock.position
 
     kept_answers: KeptAnswers = request.app.state.kept_answers
     return await kept_answers.answer(request, reads, make, game_id=game_id)
@@ -197,7 +204,7 @@ async def games_by_seller(
     """List a seller's games, drafts included (that seller, ADMIN). Errors: 404 `user_not_found`."""
     await check_account_exists(services, seller_id)
     page = await games_query.by_seller(reads, seller_id, status=status, limit=limit, cursor=cursor)
-    return respond(request, *await _offered(request, services, reads, page, region))
+    return respond(request, *await games_content(request, services, reads, page, region))
 
 
 async def _search_results(
@@ -213,28 +220,18 @@ async def _search_results(
         more = await offers(reads, missing, now)
         known, position = known | more.value, min(position, more.position)
     physical = [item.document.game_id for item in result.items if item.document.kind == "PHYSICAL"]
-    until = min((each.until for each in known.values() if each.until), default=None)
+    reduced = {
+        game_id: reduction
+        for game_id, offer in known.items()
+        if (reduction := reduction_in(offer.reductions, query.region, now)) is not None
+    }
+    ends = [each.until for each in (*known.values(), *reduced.values())]
+    until = earliest(*ends)
     content = list_content(
         request,
-        search_page(result, known),
+        search_page(result, known, reduced),
         result.next_cursor,
         tuple(map(stock_id, physical)),
         until,
     )
     return content, position
-
-
-async def _offered(
-    request: Request,
-    services: Services,
-    reads: ReadModels,
-    found: QueryResult[paging.Page[Game]],
-    region: str,
-) -> tuple[Content, int]:
-    """A page of games with their prices and, for physical ones, the available quantity; and the
-    position that it reflects."""
-    page = Page[DatedGame].model_validate(found.value)
-    for game in page.items:
-        offer_of(game, game.prices, game.image_ids, region)
-    stock = await show_stock(services, reads, page.items, found.position)
-    return page_content(request, page, stock.streams, stock.until), stock.position

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import msgspec
 
+from projections.models.games import Reduction
 from projections.search.document import DocumentPrice
 from queries.search.port import Facets
 from queries.search.searching import SearchItem, SearchResult
@@ -42,6 +43,7 @@ class _FoundGame(msgspec.Struct, frozen=True):
     prices: Sequence[DocumentPrice]
     status: str
     highlight: str
+    reduced_from_cents: int | None
     image_ids: Sequence[UUID]
 
 
@@ -54,12 +56,18 @@ class _SearchPage(msgspec.Struct, frozen=True):
     engine: str
 
 
-def search_page(result: SearchResult, offers: Mapping[UUID, Offer]) -> bytes:
-    """A page of search results, with these games' offers."""
+def search_page(
+    result: SearchResult, offers: Mapping[UUID, Offer], reduced: Mapping[UUID, Reduction]
+) -> bytes:
+    """A page of search results, with these games' offers, and the reductions of their prices."""
     return msgspec.json.encode(
         _SearchPage(
             [
-                _found(item, item.offer or offers.get(item.document.game_id))
+                _found(
+                    item,
+                    item.offer or offers.get(item.document.game_id),
+                    reduced.get(item.document.game_id),
+                )
                 for item in result.items
             ],
             result.next_cursor,
@@ -71,7 +79,7 @@ def search_page(result: SearchResult, offers: Mapping[UUID, Offer]) -> bytes:
     )
 
 
-def _found(item: SearchItem, offer: Offer | None) -> _FoundGame:
+def _found(item: SearchItem, offer: Offer | None, reduction: Reduction | None) -> _FoundGame:
     game, price = item.document, item.price
     image_ids = () if offer is None else offer.image_ids
     return _FoundGame(
@@ -97,5 +105,6 @@ def _found(item: SearchItem, offer: Offer | None) -> _FoundGame:
         prices=game.prices,
         status=game.status,
         highlight=item.highlight,
+        reduced_from_cents=None if reduction is None else reduction.from_cents,
         image_ids=image_ids,
     )

@@ -1,16 +1,23 @@
-"""Adding offers (price, availability, images) to views of games."""
+"""Adding offers (price, reduction, availability, images) to views of games."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from fastapi import Request
+
+from api.answers import Content, page_content
+from api.fields import Page
 from api.reading import now_of
 from api.services import Services
-from api.views.games import GameView, Offered, offer_of
+from api.views.games import DatedGame, GameView, Offered, offer_of
 from domain.ids import stock_id
+from projections.models.games import Game
+from queries import paging
 from queries.read_models import QueryResult, ReadModels
 from queries.stock import Offer, offers
+from queries.storefront import reduction_in
 
 
 async def offers_of(
@@ -61,3 +68,38 @@ async def show_stock(
     until = min((each.until for each in found.value.values() if each.until), default=None)
     streams = tuple(stock_id(game.game_id) for game in physical)
     return ShownStock(streams, until, min(position, found.position))
+
+
+def show_reduction(view: DatedGame, game: Game, region: str, now: datetime) -> datetime | None:
+    """Add what the price in a region is reduced from. Returns until when that is so; None if it is
+    not reduced."""
+    reduction = reduction_in(game.reductions, region, now)
+    if reduction is None:
+        return None
+    view.reduced_from_cents = reduction.from_cents
+    return reduction.until
+
+
+async def games_content(
+    request: Request,
+    services: Services,
+    reads: ReadModels,
+    found: QueryResult[paging.Page[Game]],
+    region: str,
+) -> tuple[Content, int]:
+    """A page of games with their prices in a region and, for physical ones, the available quantity;
+    and the position that it reflects."""
+    page = Page[DatedGame].model_validate(found.value)
+    now = await now_of(services, reads.as_of)
+    ends = []
+    for view, game in zip(page.items, found.value.items, strict=True):
+        offer_of(view, view.prices, view.image_ids, region)
+        ends.append(show_reduction(view, game, region, now))
+    stock = await show_stock(services, reads, page.items, found.position)
+    until = earliest(stock.until, *ends)
+    return page_content(request, page, stock.streams, until), stock.position
+
+
+def earliest(*moments: datetime | None) -> datetime | None:
+    """The first of the moments that are known."""
+    return min((each for each in moments if each is not None), default=None)

@@ -63,14 +63,17 @@ class GameView(Offered):
 
 
 class DatedGame(GameView):
-    """A game, with its dates."""
+    """A game, with its dates. `reduced_from_cents` is the lowest price of the 30 days before, if
+    the price in the caller's region has been lowered within the last 30 days; else null."""
 
+    reduced_from_cents: int | None = None
     created_at: Time
     updated_at: Time
 
 
 class FoundGame(Offered):
-    """A search result. `highlight` is the title as HTML, with the matches marked."""
+    """A search result. `highlight` is the title as HTML, with the matches marked;
+    `reduced_from_cents` is as in a game."""
 
     id: UUID = Field(validation_alias=AliasPath("game_id"))
     seller_id: UUID
@@ -87,6 +90,7 @@ class FoundGame(Offered):
     prices: list[PriceView]
     status: str
     highlight: str = ""
+    reduced_from_cents: int | None = None
     image_ids: list[UUID] = Field(default_factory=list)
 
 

@@ -1,6 +1,6 @@
 """Games, with the fields that browsing needs: filters, prices by region, and sort keys."""
 
-from datetime import date
+from datetime import date, datetime
 from uuid import UUID
 
 import msgspec
@@ -15,6 +15,7 @@ from domain.catalog import (
     Price,
     changes,
 )
+from domain.reductions import PricesFrom, Reduction, priced, reductions
 from eventstore.log import Placed
 from projections.projection import Projection, Rows, StreamRow, on
 from projections.search.document import (
@@ -22,9 +23,12 @@ from projections.search.document import (
     NO_PRICE,
     RegionPrices,
     filter_key,
+    region_key,
     region_prices,
 )
 from projections.search.text import folded
+
+__all__ = ["MAIN_CURRENCY", "Game", "Games", "PriceRow", "Reduction", "anywhere"]
 
 MAIN_CURRENCY = "USD"
 """The platform's own currency: lists by prices in it use an index."""
@@ -48,8 +52,9 @@ class PriceRow(msgspec.Struct, frozen=True):
 class Game(StreamRow):
     """A game. The fields from `filters` on are for browsing.
 
-    `filters` and `region_prices` are as in `projections.search.document`; `title_key` and
-    `released` sort like title and release date ('' for none).
+    `reductions` are those of `domain.reductions`, by `region_key`. `filters` and `region_prices`
+    are as in `projections.search.document`; `title_key` and `released` sort like title and release
+    date ('' for none). `reduced_until` is when the last of the reductions ends.
     """
 
     KEY = ("game_id",)
@@ -64,9 +69,18 @@ class Game(StreamRow):
         f'USING btree (released COLLATE "C", game_id) {_ACTIVE}',
         f'USING btree (title_key COLLATE "C", game_id) {_ACTIVE}',
         "created_position",
+        f"USING btree (reduced_until, game_id) {_ACTIVE}",
     )
 
-    INTERNAL = (*StreamRow.INTERNAL, "filters", "region_prices", "title_key", "released")
+    INTERNAL = (
+        *StreamRow.INTERNAL,
+        "filters",
+        "region_prices",
+        "title_key",
+        "released",
+        "price_history",
+        "reduced_until",
+    )
 
     game_id: UUID
     seller_id: UUID
@@ -83,10 +97,13 @@ class Game(StreamRow):
     prices: list[PriceRow]
     image_ids: list[UUID]
     status: str
+    reductions: dict[str, Reduction | None] = msgspec.field(default_factory=dict)
     filters: list[str] = msgspec.field(default_factory=list)
     region_prices: RegionPrices = msgspec.field(default_factory=dict)
     title_key: str = ""
     released: str = ""
+    price_history: list[PricesFrom] = msgspec.field(default_factory=list)
+    reduced_until: datetime | None = None
 
     def derive(self) -> None:
         """Compute the fields for browsing from the others."""
@@ -102,11 +119,21 @@ class Game(StreamRow):
         self.title_key = folded(self.title)[:200]
         self.released = self.release_date.isoformat() if self.release_date else ""
 
+    def offer(self, at: datetime) -> None:
+        """Note what the game costs from now on, unless it is a draft."""
+        if self.status == "DRAFT":
+            return
+        prices = tuple(Price(each.region, each.amount_cents, each.currency) for each in self.prices)
+        self.price_history = priced(self.price_history, at, prices)
+        found = reductions(self.price_history)
+        self.reductions = {region_key(region): each for region, each in found.items()}
+        self.reduced_until = max((each.until for each in found.values() if each), default=None)
+
 
 class Games(Projection[Game]):
     """Every game by its id, including drafts and retired games."""
 
-    name, version, row = "games", 2, Game
+    name, version, row = "games", 3, Game
 
     @on(GameCreated)
     def created(self, rows: Rows[Game], event: GameCreated, env: Placed) -> None:
@@ -128,6 +155,7 @@ class Games(Projection[Game]):
             status=event.status,
         )
         game.derive()
+        game.offer(env.occurred_at)
         rows.put(game)
 
     @on(GameUpdated)
@@ -136,10 +164,17 @@ class Games(Projection[Game]):
         for field, value in changes(event).items():
             setattr(game, field, _kept(value))
         game.derive()
+        if event.prices is not None:
+            game.offer(env.occurred_at)
 
     @on(GamePublished)
+    def published(self, rows: Rows[Game], _: GamePublished, env: Placed) -> None:
+        game = rows[env.stream_id]
+        game.status = "ACTIVE"
+        game.offer(env.occurred_at)
+
     @on(GameResumed)
-    def on_sale(self, rows: Rows[Game], _: GamePublished | GameResumed, env: Placed) -> None:
+    def resumed(self, rows: Rows[Game], _: GameResumed, env: Placed) -> None:
         rows[env.stream_id].status = "ACTIVE"
 
     @on(GameSuspended)

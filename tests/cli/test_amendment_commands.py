@@ -22,7 +22,7 @@ def game_id(shop: Shop) -> UUID:
 
 def _title(shop: Shop) -> Any:
     shop.project()
-    return shop.ask("SELECT title FROM read.games_2")
+    return shop.ask("SELECT title FROM read.games_3")
 
 
 def test_a_broken_event_is_shown_and_amended(

@@ -1,4 +1,6 @@
-from datetime import date
+from datetime import date, timedelta
+
+import msgspec
 
 from domain.catalog import (
     GamePublished,
@@ -9,8 +11,8 @@ from domain.catalog import (
     Price,
 )
 from domain.events import Event
-from projections.models.games import Game, Games, PriceRow
-from tests.support.events.history import GAME, SELLER, History, at, game_created
+from projections.models.games import Game, Games, PriceRow, Reduction
+from tests.support.events.history import GAME, SELLER, START, History, at, game_created
 
 
 def game_after(*events: Event) -> Game:
@@ -89,3 +91,25 @@ def test_texts_lose_the_sign_that_the_database_cannot_hold() -> None:
         game_created(title="A\0B", tags=("x\0",), prices=()), GameUpdated(description="\0")
     )
     assert (game.title, game.tags, game.description, game.region_prices) == ("AB", ["x"], "", {})
+
+
+def test_a_lowered_price_is_reduced_by_region_and_a_draft_s_is_not() -> None:
+    steps: list[tuple[int, Event]] = [
+        (0, game_created(status="DRAFT", prices=(Price("*", 9000, "USD"),))),
+        (5, GameUpdated(prices=(Price("*", 3000, "USD"), Price("BR", 5000, "BRL")))),
+        (6, GamePublished()),
+        (10, GameUpdated(prices=(Price("*", 2000, "USD"), Price("BR", 5000, "BRL")))),
+    ]
+    history = History()
+    for number, (day, event) in enumerate(steps):
+        history.happened(GAME, event)
+        recorded = history.events[number]
+        moved = msgspec.structs.replace(recorded.env, occurred_at=START + timedelta(days=day))
+        history.events[number] = msgspec.structs.replace(recorded, env=moved)
+
+    game = history.row(Games(), GAME)
+
+    assert game is not None
+    until = START + timedelta(days=40)
+    assert game.reductions == {"everywhere": Reduction(3000, until), "in_br": None}
+    assert game.reduced_until == until

@@ -11,7 +11,16 @@ from tests.web.conftest import Register
 from web.app import FrontDoor, create_web
 from web.visit import WebSettings
 
-PUBLIC = ("/", "/search", "/search?q=nothing+like+it", "/register", "/sign-in", "/forgot")
+PUBLIC = (
+    "/",
+    "/best-selling",
+    "/reduced",
+    "/search",
+    "/search?q=nothing+like+it",
+    "/register",
+    "/sign-in",
+    "/forgot",
+)
 MAILED = ("/verify-email?token=x", "/reset-password?token=x", "/verify-email", "/reset-password")
 EMPTY = ("/cart", "/library", "/orders", "/wallet")
 OWN = (*EMPTY, "/profile", "/notifications")

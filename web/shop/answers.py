@@ -19,8 +19,8 @@ class Image(msgspec.Struct, frozen=True):
 
 
 class Game(msgspec.Struct, frozen=True):
-    """A game. `highlight` is the title as HTML, with what was searched for within `<em>`; only
-    search results have it."""
+    """A game. `reduced_from_cents` is what it cost before, if its price is reduced. `highlight` is
+    the title as HTML, with what was searched for within `<em>`; only search results have it."""
 
     id: str
     title: str
@@ -28,6 +28,7 @@ class Game(msgspec.Struct, frozen=True):
     kind: str
     status: str
     price: Money | None = None
+    reduced_from_cents: int | None = None
     available: int | None = None
     image_urls: list[Image] = msgspec.field(default_factory=list)
     description: str = ""

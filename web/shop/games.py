@@ -1,5 +1,6 @@
 """The home page, the search and a game's own page."""
 
+import asyncio
 from urllib.parse import urlencode
 
 from starlette.responses import Response
@@ -11,7 +12,8 @@ from web.visit import Listed, Problem, Visit
 
 router = Router()
 
-NEWEST = 12
+NEWEST, WINDOW = 12, 6
+"""How many games the home page shows in the row of the newest, and in the others."""
 PER_PAGE = 24
 SUGGESTIONS = 8
 FACET_VALUES = 12
@@ -27,12 +29,55 @@ SORTS = (
 
 @router.get("/")
 async def home(visit: Visit) -> Response:
-    """What is new, and what there is."""
-    newest = await visit.api.get("/api/v1/games", Listed[Game], sort="newest", limit=NEWEST)
-    found = await visit.api.get("/api/v1/games/search", SearchPage, limit=1)
-    return visit.page(
-        "shop/home.html", newest=newest.items, genres=found.facets.genre, total=found.total
+    """What sells best, what is reduced, what is new, and what there is."""
+    newest, best, reduced, found = await asyncio.gather(
+        visit.api.get("/api/v1/games", Listed[Game], sort="newest", limit=NEWEST),
+        _window(visit, "best-selling"),
+        _window(visit, "reduced"),
+        visit.api.get("/api/v1/games/search", SearchPage, limit=1),
     )
+    return visit.page(
+        "shop/home.html",
+        newest=newest.items,
+        best_selling=best,
+        reduced=reduced,
+        genres=found.facets.genre,
+        total=found.total,
+    )
+
+
+async def _window(visit: Visit, name: str) -> list[Game]:
+    """A row of the shop's window; it is empty while its read model is made anew: the rest of the
+    page does not wait for it."""
+    try:
+        found = await visit.api.get(f"/api/v1/games/{name}", Listed[Game], limit=WINDOW)
+    except Problem as problem:
+        if problem.status != 503:
+            raise
+        return []
+    return found.items
+
+
+@router.get("/best-selling")
+async def best_selling(visit: Visit) -> Response:
+    """The games that sell best."""
+    return await _list(visit, "best-selling", "Best-selling", "Nothing has been sold yet.")
+
+
+@router.get("/reduced")
+async def reduced(visit: Visit) -> Response:
+    """The games that cost less than before."""
+    return await _list(visit, "reduced", "Reduced", "Nothing is reduced in your region now.")
+
+
+async def _list(visit: Visit, name: str, title: str, empty: str) -> Response:
+    found = await visit.api.get(
+        f"/api/v1/games/{name}",
+        Listed[Game],
+        limit=PER_PAGE,
+        cursor=visit.query("cursor") or None,
+    )
+    return visit.page("shop/list.html", name=name, title=title, found=found, empty=empty)
 
 
 @router.get("/search")

@@ -24,6 +24,7 @@ from domain.errors import Refused
 from eventstore.consumers.reactor_runner import ReactorRunner
 from eventstore.database.postgres import open_pool
 from eventstore.log import AlreadyDone
+from kit.clock import Clock
 from projections.engine.runner import Runner
 from projections.registry import read_models
 from queries.audit import Audit
@@ -152,8 +153,10 @@ def a_game(**fields: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def open_shop(url: str, home: Path, **more: Any) -> AsyncIterator[Shop]:
-    """Everything, running; `more` are further settings."""
+async def open_shop(
+    url: str, home: Path, *, clock: Clock | None = None, **more: Any
+) -> AsyncIterator[Shop]:
+    """Everything, running; by another clock, if one is given. `more` are further settings."""
     with (
         running_receiver() as receiver,
         running_provider(home / "provider.sqlite3", receiver.url) as provider_url,
@@ -172,7 +175,7 @@ async def open_shop(url: str, home: Path, **more: Any) -> AsyncIterator[Shop]:
         )
         hasher = Argon2Hasher(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
         async with (
-            open_core(settings, hasher=hasher) as core,
+            open_core(settings, clock=clock, hasher=hasher) as core,
             open_queues(core) as queues,
             projecting(url),
             working(core, queues),
