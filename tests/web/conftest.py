@@ -41,10 +41,12 @@ def session_of(browser: Browser) -> Session:
     return session
 
 
-def web_of(shop: Shop) -> FrontDoor:
+def web_of(
+    shop: Shop, cards: tuple[tuple[str, str], ...] = CARDS, *, has_pay_page: bool = True
+) -> FrontDoor:
     """The pages of a shop, as one of its processes serves them."""
     paths = [path for route in shop.app.routes if (path := getattr(route, "path", None))]
-    return create_web(shop.app, paths, WebSettings(SECRET, CARDS, has_pay_page=True))
+    return create_web(shop.app, paths, WebSettings(SECRET, cards, has_pay_page))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

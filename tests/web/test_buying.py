@@ -4,7 +4,7 @@ import asyncio
 
 from tests.support.shops.gateway import Person, Shop
 from tests.web.browser import Browser, Page
-from tests.web.conftest import Register, session_of
+from tests.web.conftest import Register, session_of, web_of
 
 ADDRESS = {
     "shipping_address.name": "Ann",
@@ -44,6 +44,13 @@ async def test_a_game_is_found_bought_and_owned(
     order = await check_out(browser, "pm_card_visa")
     assert order.path.startswith("/orders/")
     assert "Completed" in order.text
+
+    async def receipt() -> Page:
+        return await browser.get(order.path)
+
+    seen = await shop.eventually(receipt, lambda page: "Receipt issued" in page.text)
+    (number,) = [text for text in seen.links if text.startswith("Receipt 20")]
+    assert "/receipts/" in seen.links[number]
 
     library = await browser.get("/library")
     assert "Outer Wilds" in library.text
@@ -111,6 +118,31 @@ async def test_after_a_declined_card_another_pays(
     declined = await check_out(browser, "pm_card_chargeDeclined")
     assert declined.path.startswith("/orders/")
     assert "payment failed" in declined.text
+    assert "You can pay with another card or pay from your wallet." in declined.text
+
+    async def cancelled() -> Page:
+        return await browser.get(declined.path)
+
+    again = await shop.eventually(cancelled, lambda page: "into the cart again" in page.text)
+    cart = await browser.send(again.form(f"{declined.path}/again"))
+    assert (cart.path, "Celeste" in cart.text) == ("/cart", True)
+    paid = await check_out(browser, "pm_card_visa")
+    assert (paid.path != declined.path, "Completed" in paid.text) == (True, True)
+
+
+async def test_every_unpaid_order_leads_to_its_payment_page(
+    shop: Shop, seller: Person, register: Register
+) -> None:
+    browser, _ = await register()
+    placed = []
+    for _ in range(2):
+        await into_the_cart(browser, (await shop.game(seller))["id"])
+        placed.append((await check_out(browser, "page")).path)
+
+    for path in placed:
+        page = await browser.get(path)
+        order = (await shop.client(session_of(browser).access_token).get(f"/api/v1{path}")).json()
+        assert page.links["Pay now"].endswith(f"/pay/{order['payment_id']}")
 
 
 async def test_a_card_with_3d_secure_leads_to_the_bank(
@@ -151,6 +183,37 @@ async def test_an_order_moves_while_it_is_looked_at(
     assert events[-2] == "event: end\ndata:"
 
 
+async def test_a_cart_that_ends_elsewhere_ends_on_the_page_too(
+    shop: Shop, seller: Person, register: Register
+) -> None:
+    game = await shop.game(seller, kind="PHYSICAL")
+    await seller.put(
+        "/api/v1/inventory/stock", json={"product_id": game["id"], "total_quantity": 4}
+    )
+    browser, _ = await register()
+    cart = await into_the_cart(browser, game["id"], quantity="2")
+    assert "2 more left." in cart.text
+
+    live = asyncio.create_task(browser.client.get("/cart/live"))
+    await browser.send(cart.form("/cart/discard"))
+    events = (await asyncio.wait_for(live, 20)).text.split("\n\n")
+
+    assert "event: cart" in events[0]
+    assert "Your cart is empty" in events[-3]
+    assert events[-2] == "event: end\ndata:"
+
+
+async def test_a_declined_deposit_says_what_can_be_tried(register: Register, shop: Shop) -> None:
+    ann, _ = await register()
+    wallet = await ann.send((await ann.get("/wallet")).form("/wallet"), currency="USD")
+
+    form = wallet.form(f"{wallet.path}/deposit")
+    declined = await ann.send(form, amount="20", method="pm_card_chargeDeclined")
+
+    assert declined.status == 422
+    assert "card declined. You can pay with another card." in declined.text
+
+
 async def test_nobody_follows_anothers_order(
     shop: Shop, seller: Person, register: Register
 ) -> None:
@@ -182,3 +245,22 @@ async def test_money_is_paid_in_and_sent(register: Register, shop: Shop) -> None
     sent = await ann.send(mine.form(f"{mine.path}/transfer"), amount="0.50", to_wallet_id=number)
     assert "$20.00" in sent.text
     assert "$0.50" in (await bob.get(theirs.path)).text
+
+
+async def test_where_no_card_can_be_taken_the_page_says_so(
+    shop: Shop, seller: Person, register: Register
+) -> None:
+    game = await shop.game(seller)
+    browser, _ = await register()
+    await into_the_cart(browser, game["id"])
+    cardless = Browser(web_of(shop, cards=(), has_pay_page=False))
+    cardless.client.cookies = browser.client.cookies
+
+    page = await cardless.get("/checkout")
+    assert "cards are taken by the shop's apps" in page.text
+    assert ("button", {"class": "wide", "disabled": ""}) in page.elements
+
+    await cardless.send((await cardless.get("/wallet")).form("/wallet"), currency="USD")
+    page = await cardless.get("/checkout")
+    assert page.form("/checkout").fields["method"] == "wallet"
+    assert ("button", {"class": "wide"}) in page.elements

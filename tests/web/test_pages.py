@@ -139,3 +139,22 @@ async def test_files_are_kept_for_a_year_under_a_name_of_their_content(
         assert answer.status_code == 200
         assert "immutable" in answer.headers["cache-control"]
     assert (await browser.client.get("/static/app.0000000000000000.js")).status_code == 404
+
+
+async def test_what_sells_best_is_in_the_window(
+    shop: Shop, seller: Person, register: Register
+) -> None:
+    game = await shop.game(seller, title="Baba Is You")
+    browser, _ = await register()
+    assert "Nothing has been sold yet." in (await browser.get("/best-selling")).text
+    page = await browser.get(f"/games/{game['id']}")
+    await browser.send(page.form("/cart/items"))
+    form = (await browser.get("/checkout")).form("/checkout")
+    await browser.send(form, method="pm_card_visa")
+
+    async def window() -> Page:
+        return await browser.get("/")
+
+    home = await shop.eventually(window, lambda page: "Best-selling" in page.text)
+    assert home.links["More that sells well"] == "/best-selling"
+    assert "Baba Is You" in (await browser.get("/best-selling")).text
