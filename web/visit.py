@@ -28,7 +28,7 @@ REFRESH_BEFORE_SECONDS = 60.0
 _AS_IT_IS = ":/%#?=@[]!$&'()*+,;"
 """What stays as it is in a path that may have any letters, as in redirects."""
 
-_PASSED_ON = ("accept-language", "traceparent", "host", "user-agent")
+_PASSED_ON = ("accept-language", "traceparent", "host", "user-agent", "min-position")
 
 
 @dataclass(frozen=True)

@@ -225,8 +225,10 @@ async def _search_results(
         for game_id, offer in known.items()
         if (reduction := reduction_in(offer.reductions, query.region, now)) is not None
     }
-    ends = [each.until for each in (*known.values(), *reduced.values())]
-    until = earliest(*ends)
+    until = earliest(
+        *(offer.until for offer in known.values()),
+        *(reduction.until for reduction in reduced.values()),
+    )
     content = list_content(
         request,
         search_page(result, known, reduced),

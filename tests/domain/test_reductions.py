@@ -80,7 +80,9 @@ def test_prices_that_change_all_the_time_are_not_called_reduced() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 25), st.integers(0, 5)), min_size=1, max_size=12))
 def test_what_is_forgotten_changes_nothing_that_is_shown(gaps: list[tuple[float, int]]) -> None:
-    at, whole, kept = 0.0, [], []
+    at = 0.0
+    whole: list[PricesFrom] = []
+    kept: list[PricesFrom] = []
     for gap, cents in gaps:
         at += gap
         prices = (Price("*", cents, "EUR"),)

@@ -46,7 +46,7 @@ async def test_a_game_is_found_bought_and_owned(
     assert "Completed" in order.text
 
     async def receipt() -> Page:
-        return await browser.get(order.path)
+        return await browser.get(order.path, **await shop.reached())
 
     seen = await shop.eventually(receipt, lambda page: "Receipt issued" in page.text)
     (number,) = [text for text in seen.links if text.startswith("Receipt 20")]
@@ -121,7 +121,7 @@ async def test_after_a_declined_card_another_pays(
     assert "You can pay with another card or pay from your wallet." in declined.text
 
     async def cancelled() -> Page:
-        return await browser.get(declined.path)
+        return await browser.get(declined.path, **await shop.reached())
 
     again = await shop.eventually(cancelled, lambda page: "into the cart again" in page.text)
     cart = await browser.send(again.form(f"{declined.path}/again"))

@@ -101,7 +101,7 @@ async def test_titles_of_all_kinds(browser: Browser, shop: Shop, seller: Person,
     assert ("h1", {"dir": "auto"}) in page.elements
 
     async def at_home() -> Page:
-        return await browser.get("/")
+        return await browser.get("/", **await shop.reached())
 
     home = await shop.eventually(at_home, lambda page: " ".join(title.split()) in page.text)
     must_be_strict(home)
@@ -153,7 +153,7 @@ async def test_what_sells_best_is_in_the_window(
     await browser.send(form, method="pm_card_visa")
 
     async def window() -> Page:
-        return await browser.get("/")
+        return await browser.get("/", **await shop.reached())
 
     home = await shop.eventually(window, lambda page: "Best-selling" in page.text)
     assert home.links["More that sells well"] == "/best-selling"

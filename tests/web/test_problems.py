@@ -93,7 +93,7 @@ async def test_what_was_told_is_shown(register: Register, shop: Shop) -> None:
     ann, _ = await register()
 
     async def told() -> str:
-        return (await ann.get("/notifications")).text
+        return (await ann.get("/notifications", **await shop.reached())).text
 
     text = await shop.eventually(told, lambda text: "Welcome" in text)
     assert "(only in the mail)" in text

@@ -153,10 +153,9 @@ def a_game(**fields: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def open_shop(
-    url: str, home: Path, *, clock: Clock | None = None, **more: Any
-) -> AsyncIterator[Shop]:
-    """Everything, running; by another clock, if one is given. `more` are further settings."""
+async def open_shop(url: str, home: Path, **more: Any) -> AsyncIterator[Shop]:
+    """Everything, running; `more` are further settings, and the `clock`, if it is another."""
+    clock: Clock | None = more.pop("clock", None)
     with (
         running_receiver() as receiver,
         running_provider(home / "provider.sqlite3", receiver.url) as provider_url,
