@@ -122,6 +122,7 @@ class RefundView(Answer):
 def payment_view(services: Services, payment: Payment, caller: Caller) -> PaymentView:
     """A payment as this caller may see it."""
     view = PaymentView.model_validate(payment)
+    view.client_secret = None  # until it is known who asks
     if payment.code is not None and payment.status != "CAPTURED":
         view.try_next = list(remedies(payment.code, is_deposit=payment.order_id is None))
     if caller.user_id == payment.buyer_id and payment.can_be_tried:
