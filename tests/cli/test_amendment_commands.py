@@ -28,7 +28,7 @@ def _title(shop: Shop) -> Any:
 def test_a_broken_event_is_shown_and_amended(
     ludoteca: Ludoteca, shop: Shop, game_id: UUID, tmp_path: Path
 ) -> None:
-    held = [each for each in ludoteca.json("quarantine", "list") if each["feed"] == "games.2"]
+    held = [each for each in ludoteca.json("quarantine", "list") if each["feed"] == "games.3"]
     shown = ludoteca.json("quarantine", "show", held[0]["id"])
     assert (shown["event"]["payload"], shown["reading"]) == ({"title": 7}, None)
     assert "Expected `str | null`" in ludoteca("quarantine", "show", 2).stdout
