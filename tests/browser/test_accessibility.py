@@ -23,8 +23,8 @@ PUBLIC = (
     "/register",
     "/sign-in",
     "/forgot",
-    "/verify",
-    "/reset",
+    "/verify-email",
+    "/reset-password",
     "/nowhere",
 )
 OWN = ("/cart", "/library", "/orders", "/wallet", "/profile")

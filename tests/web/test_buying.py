@@ -108,6 +108,23 @@ async def test_a_form_that_is_sent_twice_orders_once(
     assert first.path.startswith("/orders/")
 
 
+async def test_what_another_window_put_into_the_cart_is_not_ordered_unseen(
+    shop: Shop, seller: Person, register: Register
+) -> None:
+    browser, _ = await register()
+    await into_the_cart(browser, (await shop.game(seller))["id"])
+    form = (await browser.get("/checkout")).form("/checkout")
+    await into_the_cart(browser, (await shop.game(seller))["id"])
+
+    again = await browser.send(form, method="pm_card_visa")
+
+    assert (again.status, "Your cart has changed" in again.text) == (409, True)
+    assert "Order and pay $39.98" in again.text
+    assert "not ordered anything" in (await browser.get("/orders")).text
+    order = await browser.send(again.form("/checkout"), method="pm_card_visa")
+    assert "$39.98" in order.text
+
+
 async def test_after_a_declined_card_another_pays(
     shop: Shop, seller: Person, register: Register
 ) -> None:

@@ -1,5 +1,6 @@
 """What the shop's pages read of the API's answers; fields that no page shows are left out."""
 
+import hashlib
 from datetime import date, datetime
 
 import msgspec
@@ -96,6 +97,15 @@ class Cart(msgspec.Struct, frozen=True):
     def is_shipped(self) -> bool:
         """Whether something in it needs an address."""
         return any(item.reservation_id for item in self.items)
+
+    @property
+    def shown(self) -> str:
+        """What a buyer agrees to by ordering: the games, how many of each, and what they cost."""
+        lines = sorted(
+            f"{item.product_id} {item.quantity} {item.unit_price_cents} {item.currency}"
+            for item in self.items
+        )
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
 class CheckedOut(msgspec.Struct, frozen=True):

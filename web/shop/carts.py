@@ -135,6 +135,10 @@ async def _checkout_page(visit: Visit, status: int = 200) -> Response:
 async def check_out(visit: Visit) -> Response:
     """Order what is in the cart. Where the payer has to act elsewhere, the order's page leads on
     from there."""
+    cart = await visit.api.get("/api/v1/cart", Cart)
+    if cart.items and cart.shown != visit.form.text("shown"):  # another window has changed it
+        visit.form.problem = "Your cart has changed since you saw it. Have a look, then order."
+        return await _checkout_page(visit, status=409)
     body = visit.form.body(*ADDRESS)
     method = visit.form.text("method")
     if method == WALLET:
