@@ -66,11 +66,13 @@ def _money(amount_cents: int, currency: str | None) -> Markup:
 
 def moment(at: datetime, style: str = "full") -> Markup:
     """A time, in UTC until the page's script shows it in the reader's own zone. `style`: `full`,
-    `relative` (ticks: "3 minutes ago") or `countdown` (what is left)."""
+    `exact` (with seconds), `relative` (ticks: "3 minutes ago") or `countdown` (what is left)."""
     at = at.astimezone(UTC)
-    text = f"{at.day} {at:%b %Y, %H:%M} UTC"
+    text = (
+        f"{at.day} {at:%b %Y}, {at:%H:%M:%S}" if style == "exact" else f"{at.day} {at:%b %Y, %H:%M}"
+    )
     return Markup('<time datetime="{}" title="{}" data-style="{}">{}</time>').format(
-        at.isoformat(timespec="seconds"), text, style, text
+        at.isoformat(timespec="seconds"), f"{text} UTC", style, f"{text} UTC"
     )
 
 

@@ -54,6 +54,8 @@ def is_id(text: str) -> bool:
 def lines(value: Any) -> list[Line]:
     """All values inside, in order; at most MAX_LINES, the last of which says so."""
     found: list[Line] = []
+    if value in ({}, []):
+        return found
     for path, inner in _inside(value, ""):
         if len(found) == MAX_LINES:
             return [*found, Line("…", Leaf("there is more", "plain"))]

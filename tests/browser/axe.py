@@ -7,9 +7,10 @@ from playwright.async_api import Page
 
 _AXE = Path(__file__).with_name("axe.min.js").read_text(encoding="utf-8")
 
+# Style sheets are not fetched again ("preload"), as axe-core would put them into inline styles.
 _RUN = """async (rules) => {
   const options = rules.length ? {runOnly: {type: "rule", values: rules}} : {};
-  const found = await axe.run(document, {resultTypes: ["violations"], ...options});
+  const found = await axe.run(document, {resultTypes: ["violations"], preload: false, ...options});
   const why = (node) => node.any.map((each) => each.message).join(" ");
   const told = (node) => `${node.target.join(" ")} (${why(node)})`;
   return found.violations.map((each) => `${each.help}: ${each.nodes.map(told).join("; ")}`);

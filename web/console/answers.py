@@ -182,6 +182,11 @@ class ConsumerFigures(msgspec.Struct, frozen=True):
     parked: int
     astray: bool
 
+    @property
+    def needs_a_look(self) -> bool:
+        """Whether it has not read everything."""
+        return bool(self.lag or self.parked or self.astray)
+
 
 class QueueFigures(msgspec.Struct, frozen=True):
     queue: str
