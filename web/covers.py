@@ -36,10 +36,11 @@ def cover(title: str) -> Markup:
     screens."""
     digest = hashlib.sha256(title.encode("utf-8", "replace")).digest()
     ground, shape, ink = _PALETTES[digest[0] % len(_PALETTES)]
-    drawing = _DRAWINGS[digest[1] % len(_DRAWINGS)](digest[2:], shape)
     size, lines = set_in_lines(" ".join(title.split()) or "?")
     leading = round(size * 1.16)
     first = _HEIGHT - _MARGIN - leading * (len(lines) - 1) - 4
+    band = first - size - 14
+    drawing = _DRAWINGS[digest[1] % len(_DRAWINGS)](digest[2:], shape, band)
     texts = Markup("").join(
         Markup('<text x="{}" y="{}" font-size="{}">{}</text>').format(
             _WIDTH // 2, first + leading * number, size, line
@@ -59,7 +60,7 @@ def cover(title: str) -> Markup:
         shape=shape,
         ink=ink,
         drawing=Markup(drawing),  # noqa: S704 - numbers and colours of this module
-        band=first - size - 14,
+        band=band,
         texts=texts,
     )
 
@@ -119,34 +120,35 @@ def _width(text: str) -> float:
     )
 
 
-# -- drawings --------------------------------------------------------------------------------------
+# -- drawings: of a cover's upper part, that many pixels high --------------------------------------
 
 
-def _planets(digest: bytes, shape: str) -> str:
+def _planets(digest: bytes, shape: str, height: int) -> str:
     """A large circle with rings, and moons."""
-    x, y, radius = 60 + digest[0] * 180 // 255, 60 + digest[1] * 90 // 255, 60 + digest[2] // 5
+    x, y = 60 + digest[0] * 180 // 255, height * (100 + digest[1] // 3) // 300
+    radius = height * (90 + digest[2] // 3) // 500
     rings = "".join(
-        f'<circle cx="{x}" cy="{y}" r="{radius + 24 * ring}" fill="none" stroke="{shape}"'
+        f'<circle cx="{x}" cy="{y}" r="{radius + 22 * ring}" fill="none" stroke="{shape}"'
         f' opacity="0.{5 - ring}" stroke-width="3"/>'
         for ring in range(1, 5)
     )
     moons = "".join(
-        f'<circle cx="{digest[i] * _WIDTH // 255}" cy="{digest[i + 1] * 240 // 255}"'
+        f'<circle cx="{digest[i] * _WIDTH // 255}" cy="{digest[i + 1] * height // 255}"'
         f' r="{4 + digest[i + 2] // 24}" fill="{shape}" opacity="0.8"/>'
         for i in range(3, 15, 3)
     )
     return f'<circle cx="{x}" cy="{y}" r="{radius}" fill="{shape}"/>{rings}{moons}'
 
 
-def _hills(digest: bytes, shape: str) -> str:
+def _hills(digest: bytes, shape: str, height: int) -> str:
     """A sun above hills, one behind the other."""
     sun = (
-        f'<circle cx="{40 + digest[0] * 220 // 255}" cy="{50 + digest[1] // 5}"'
+        f'<circle cx="{40 + digest[0] * 220 // 255}" cy="{height * (60 + digest[1] // 4) // 400}"'
         f' r="{28 + digest[2] // 8}" fill="{shape}"/>'
     )
     hills = []
     for number in range(4):
-        base, swing = 120 + 45 * number, 16 + digest[3 + number] // 10
+        base, swing = height * (40 + 16 * number) // 100, 12 + digest[3 + number] // 14
         phase, pace = digest[7 + number] / 40, 55 + digest[11 + number] // 5
         line = " ".join(
             f"{x} {base + round(swing * math.sin(x / pace + phase))}" for x in range(0, 301, 20)
@@ -155,9 +157,9 @@ def _hills(digest: bytes, shape: str) -> str:
     return sun + "".join(hills)
 
 
-def _rays(digest: bytes, shape: str) -> str:
+def _rays(digest: bytes, shape: str, height: int) -> str:
     """Rays from a point."""
-    x, y = 60 + digest[0] * 180 // 255, 40 + digest[1] * 160 // 255
+    x, y = 60 + digest[0] * 180 // 255, height * (60 + digest[1]) // 400
     count = 10 + digest[2] % 10
     turn = 2 * math.pi / count
     rays = "".join(
@@ -172,10 +174,11 @@ def _rays(digest: bytes, shape: str) -> str:
     )
 
 
-def _sprite(digest: bytes, shape: str) -> str:
+def _sprite(digest: bytes, shape: str, height: int) -> str:
     """A figure of squares, the same left and right."""
-    size, rows, columns = 26, 8, 7
-    left, top = (_WIDTH - columns * size) // 2, 26
+    rows, columns = 8, 7
+    size = (height - 2 * _MARGIN) // rows
+    left, top = (_WIDTH - columns * size) // 2, (height - rows * size) // 2
     squares = "".join(
         f"M{left + column * size} {top + row * size}h{size}v{size}h-{size}z"
         for row in range(rows)
@@ -186,25 +189,26 @@ def _sprite(digest: bytes, shape: str) -> str:
     return f'<path d="{squares}" fill="{shape}"/>'
 
 
-def _skyline(digest: bytes, shape: str) -> str:
+def _skyline(digest: bytes, shape: str, height: int) -> str:
     """Towers, one behind the other."""
     towers = []
     for depth in range(3):
         x, number = -(digest[depth] % 20), 0
         while x < _WIDTH:
             width = 22 + digest[(3 + number + 9 * depth) % 28] % 34
-            top = 50 + 50 * depth + digest[(5 + number + 7 * depth) % 28] * 90 // 255
+            top = height * (10 + 20 * depth) // 100
+            top += height * digest[(5 + number + 7 * depth) % 28] // 800
             towers.append(f'<path d="M{x} {top}h{width}V400h-{width}z" fill="{shape}"')
             towers.append(f' opacity="0.{2 + 2 * depth}"/>')
             x, number = x + width + 3, number + 1
     return "".join(towers)
 
 
-def _tiles(digest: bytes, shape: str) -> str:
+def _tiles(digest: bytes, shape: str, height: int) -> str:
     """Quarter circles in a grid."""
     size = 60
     paths = []
-    for tile in range(30):
+    for tile in range(5 * math.ceil(height / size)):
         x, y = tile % 5 * size, tile // 5 * size
         turned = digest[tile % 29] >> (tile % 5) & 3
         arc = (

@@ -87,6 +87,7 @@ async def test_shop(chromium: Browser, shop: Instance, ann: Buyer, sample: list[
     page = await windows.open("/sign-in")
     await Camera(page).take("sign-in", "/sign-in")
     await Camera(page).take("register", "/register")
+    await page.goto("/sign-in")
     await sign_in(page, ann.person.email)
     camera = Camera(page)
     await camera.take("home", "/", ALL)

@@ -31,8 +31,8 @@ OWN = ("/cart", "/library", "/orders", "/wallet", "/profile")
 ODD_TITLES = {
     "markup": '<b>bold</b> & "co"',
     "right to left": "משחק הכיסא",
-    "long": "Supercalifragilistic " * 14 + "x",
-    "one word": "Ab" * 140,
+    "long": "Supercalifragilistic " * 13,
+    "one word": "Ab" * 135,
 }
 
 

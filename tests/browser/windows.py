@@ -65,7 +65,8 @@ class Windows:
 
     def _hear(self, message: ConsoleMessage) -> None:
         is_refusal = any(f"status of {status} " in message.text for status in self.refusals)
-        if message.type in {"error", "warning"} and not is_refusal:
+        is_ours = not message.location["url"] or message.location["url"].startswith(self.shop.base)
+        if is_ours and message.type in {"error", "warning"} and not is_refusal:
             self.faults.append(f"{message.type}: {message.text} ({message.location})")
 
     def _see(self, request: Request) -> None:

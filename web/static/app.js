@@ -5,6 +5,7 @@
 (() => {
   const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
   const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  const hour = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
   const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
   const UNITS = [["year", 31536000], ["month", 2592000], ["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 
@@ -28,7 +29,7 @@
     let text = full.format(at);
     if (style === "exact") text = exact.format(at);
     if (style === "relative") text = ago(seconds);
-    if (style === "countdown") text = `${text} (${left(seconds)})`;
+    if (style === "countdown") text = `${Math.abs(seconds) < 43200 ? hour.format(at) : text} (${left(seconds)})`;
     if (time.textContent !== text) time.textContent = text;
   };
 
