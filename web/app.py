@@ -58,6 +58,7 @@ def create_web(
         return _error_page(visit_of(site, request, read_cookie(request, site.sealer)), error)
 
     app = Starlette(routes=routes, exception_handlers={HTTPException: failed})
+    app.router.redirect_slashes = False  # it would lead to whatever host the request names
     web = observed(SecurityHeaders(app))
     proxied = ProxyHeadersMiddleware(cast("Any", web), trusted_hosts=list(settings.trusted_proxies))
     return FrontDoor(

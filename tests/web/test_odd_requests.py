@@ -68,3 +68,9 @@ async def test_a_script_is_led_to_a_path_of_any_letters(
     )
     assert answer.status_code == 204
     assert answer.headers["hx-redirect"].isascii()
+
+
+async def test_no_path_leads_to_the_host_that_a_request_names(browser: Browser, shop: Shop) -> None:
+    for path in ("/sign-in/", "/search/", "/orders/1/", "/static/"):
+        answer = await browser.client.get(path, headers={"host": "evil.example"})
+        assert answer.status_code == 404, path
