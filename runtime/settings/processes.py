@@ -50,7 +50,8 @@ class ProcessSettings(BaseModel):
     @field_validator("otlp_endpoint")
     @classmethod
     def _collector(cls, value: str) -> str:
-        checked(value, "http", "https", base=True)
+        if "@" in checked(value, "http", "https", base=True):
+            raise ValueError("a login belongs into OTEL_EXPORTER_OTLP_HEADERS")
         if value and find_spec("opentelemetry.exporter.otlp.proto.http") is None:
             raise ValueError("it needs the extra `traces`: pip install 'ludoteca[traces]'")
-        return value.rstrip("/")
+        return value.rstrip("/").removesuffix("/v1/traces")

@@ -9,10 +9,12 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from pydantic import ValidationError
 
 from kit import tracing
 from kit.metrics import timed_call
 from kit.spans import Spans
+from runtime.settings import Settings
 from tests.support.servers.collector import running_collector
 
 REMOTE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -156,3 +158,17 @@ def test_spans_that_a_collector_does_not_take_are_counted_and_told_of() -> None:
         "assert lines == ['the collector of traces did not take 1 spans']\n"
         "assert SPANS.labels('lost')._value.get() == 1\n"
     )
+
+
+@pytest.mark.parametrize(
+    "url", ["http://host:4318", "http://host:4318/", "http://host:4318/v1/traces"]
+)
+def test_a_collector_is_named_with_or_without_its_path(url: str) -> None:
+    assert Settings(otlp_endpoint=url).otlp_endpoint == "http://host:4318"
+
+
+@pytest.mark.parametrize("url", ["host:4318", "grpc://host:4317", "http://ann:secret@host:4318"])
+def test_what_is_no_collector_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings(otlp_endpoint=url)
+    assert "secret" not in str(refused.value)
