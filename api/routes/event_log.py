@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from api.answers import answer, page_answer
 from api.auth import Admin, Auditor
-from api.fields import Answer, Body, Page, Reason
+from api.fields import Answer, Body, Page, Reason, SingleLine
 from api.reading import Limit, LogPosition, moment_in
 from api.services import Services, ServicesOf
 from api.socket_sessions import (
@@ -86,10 +86,10 @@ class Follow(Greeting):
 
     after_position: Annotated[int | None, Field(strict=True, ge=0, lt=2**63)] = None
     stream_id: UUID | None = None
-    name: Annotated[str | None, Field(max_length=200)] = None
-    actor: Annotated[str | None, Field(max_length=200)] = None
+    name: Annotated[SingleLine, Field(max_length=200)] | None = None
+    actor: Annotated[SingleLine, Field(max_length=200)] | None = None
     correlation_id: UUID | None = None
-    text: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    text: Annotated[SingleLine, Field(min_length=1, max_length=200)] | None = None
 
 
 @router.get("/audit/log", response_model=LogView)

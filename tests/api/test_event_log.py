@@ -133,5 +133,7 @@ async def test_who_may_not_follow_is_told_why(shop: Shop, buyer: Person, admin: 
             assert await goodbye(ws) == (1008, "role_required")
         async with server.connect(SOCKET) as ws:
             assert (await greet(ws, admin, after_position=10**12))["code"] == "position_unknown"
-        async with server.connect(SOCKET) as ws:
-            assert (await greet(ws, admin, stream_id="x"))["code"] == "invalid_request"
+        odd: tuple[dict[str, str], ...] = ({"stream_id": "x"}, {"name": "\0"}, {"text": ""})
+        for filters in odd:
+            async with server.connect(SOCKET) as ws:
+                assert (await greet(ws, admin, **filters))["code"] == "invalid_request"
