@@ -32,6 +32,7 @@ class SellersGame(msgspec.Struct, frozen=True):
     release_date: date | None = None
     prices: list[Price] = msgspec.field(default_factory=list)
     price: Money | None = None
+    reduced_from_cents: int | None = None
     available: int | None = None
     image_ids: list[str] = msgspec.field(default_factory=list)
     image_urls: list[Image] = msgspec.field(default_factory=list)
