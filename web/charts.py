@@ -9,7 +9,7 @@ WIDTH, HEIGHT = 640, 220
 TOP, BOTTOM = 22, 24
 MAX_BAR_WIDTH = 36.0
 TICKS = 6
-_STEPS = (1, 2, 5)
+_STEPS = (10, 12, 16, 20, 24, 30, 40, 50, 60, 80)
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ def bar_chart(label: str, bars: Sequence[Bar], shown: Callable[[int], str]) -> M
 
 
 def _rounded_up(value: int) -> int:
-    """The next of 2, 4, 10, 20, 40, 100, …: half of it is a whole number."""
-    size = 2
+    """The next round number, such as 10, 12, 16 or 240: half of it is a whole number, too."""
+    size = 1
     while True:
         for step in _STEPS:
             if size * step >= value:
