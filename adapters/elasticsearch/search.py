@@ -238,6 +238,9 @@ def _candidates(lookup: Lookup) -> dict[str, Any]:
         {"constant_score": {"filter": {"term": {"canonical": typed.canonical}}, "boost": 500}},
         {"constant_score": {"filter": {"term": {"text": typed.text}}, "boost": 1000}},
     ]
+    if lookup.popular:
+        ids = [str(game_id) for game_id in lookup.popular]
+        boosts.append({"constant_score": {"filter": {"ids": {"values": ids}}, "boost": 100}})
     query: Query = {
         "bool": {"filter": _counts(lookup), "should": [*shares, *boosts], "minimum_should_match": 1}
     }

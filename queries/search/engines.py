@@ -22,6 +22,7 @@ from projections.search.projection import GamesText
 from queries.game_changes import ANY_CHANGE, MAX_SCANNED_POSITIONS
 from queries.positions import ActiveSubscription
 from queries.read_models import QueryResult, ReadModels
+from queries.search.popular import NONE, Popularity
 from queries.search.port import SearchUnavailable
 from queries.search.postgres import ActiveGameIndex, PostgresGameIndex
 from queries.search.searching import GameSearch, SearchQuery, SearchResult, Title, begun_by
@@ -65,11 +66,17 @@ class Engine(msgspec.Struct, frozen=True):
 class SearchEngines:
     """Searches by the first engine that can answer."""
 
-    def __init__(self, pool: AsyncConnectionPool, first: Engine | None = None) -> None:
+    def __init__(
+        self,
+        pool: AsyncConnectionPool,
+        first: Engine | None = None,
+        popularity: Popularity | None = None,
+    ) -> None:
         """`first` is the preferred engine, if there is one. Connections of the pool
-        (autocommit) look up what it lacks."""
+        (autocommit) look up what it lacks. `popularity` weighs suggestions."""
         self._pool = pool
         self._first = first
+        self._popularity = popularity
         self._behind_since: float | None = None
         self._answers = True
 
@@ -92,8 +99,16 @@ class SearchEngines:
     async def suggest(
         self, reads: ReadModels, prefix: str, limit: int = 10
     ) -> QueryResult[list[Title]]:
-        """See `GameSearch`. Raises what `ReadModels.rows` does, too."""
-        return await self._ask(reads, lambda engine: engine.suggest(prefix, limit), self._first)
+        """See `GameSearch`. Raises what `ReadModels.rows` does, too.
+
+        Those of the past are not weighed: the list is of now.
+        """
+        popular = NONE
+        if self._popularity is not None and reads.as_of is None:
+            popular = await self._popularity.games()
+        return await self._ask(
+            reads, lambda engine: engine.suggest(prefix, limit, popular), self._first
+        )
 
     async def _ask(
         self,

@@ -83,10 +83,12 @@ class Lookup(msgspec.Struct, frozen=True, kw_only=True):
     Only ACTIVE games count, unless `game_ids` names those that do, whatever their status. A game
     must have all `filters` (entries of `Derived.filters`). Price bounds are in cents, inclusive, in
     the currency, and compare the price that counts in the region (a `price_key`): a game that is
-    priced in another currency there has none.
+    priced in another currency there has none. The `popular` games are suggested, too, if they
+    count.
     """
 
     typed: Typed | None = None
+    popular: list[UUID] = []
     filters: list[str] = []
     seller_id: UUID | None = None
     game_ids: list[UUID] | None = None

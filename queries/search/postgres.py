@@ -98,8 +98,11 @@ SELECT coalesce(json_agg(json_build_array(json_build_array(
     d.id, d.title, d.text, d.canonical, d.rank, {_STRICT}), {{shown}})), '[]')
 FROM @games_text d {{offers}}
 WHERE d.id IN (SELECT id FROM exact UNION SELECT id FROM loose UNION SELECT id FROM begun
-    UNION SELECT id FROM strict)
+    UNION SELECT id FROM strict {{popular}})
 """
+
+_POPULAR = """UNION SELECT id FROM @games_text d
+WHERE id IN (SELECT unnest(%(popular)s::uuid[])) AND {counts}"""
 
 _COUNTS = f"""
 WITH hits AS MATERIALIZED (
@@ -290,6 +293,7 @@ def _find_statement(counts: str, *, is_typed: bool = True, offers: bool = False)
                 counts=counts,
                 shown=f"{_DOCUMENT}, to_json(o)" if offers else _DOCUMENT,
                 offers=f"LEFT JOIN ({OFFERS}) AS o ON o.product_id = d.id" if offers else "",
+                popular="",
             )
         )
         names.append("candidates")
@@ -301,9 +305,10 @@ def _find_statement(counts: str, *, is_typed: bool = True, offers: bool = False)
 
 @lru_cache(maxsize=200)
 def _suggest_statement(counts: str) -> str:
-    return _short(
-        f"SELECT ({_CANDIDATES.format(counts=counts, shown='null', offers='')}) AS candidates"
+    candidates = _CANDIDATES.format(
+        counts=counts, shown="null", offers="", popular=_POPULAR.format(counts=counts)
     )
+    return _short(f"SELECT ({candidates}) AS candidates")
 
 
 def _planned_once(statement: str) -> str:
@@ -344,7 +349,12 @@ def _conditions(lookup: Lookup) -> str:
 
 
 def _is_narrowed(lookup: Lookup) -> bool:
-    return lookup != Lookup(typed=lookup.typed, region=lookup.region, currency=lookup.currency)
+    return lookup != Lookup(
+        typed=lookup.typed,
+        popular=lookup.popular,
+        region=lookup.region,
+        currency=lookup.currency,
+    )
 
 
 def _order_key(order: SearchOrder) -> str:
@@ -368,6 +378,7 @@ def _values(lookup: Lookup) -> Values:
     }
     if lookup.typed:
         values |= {
+            "popular": lookup.popular,
             "keys": lookup.typed.trigrams + lookup.typed.other_keys,
             "trigram": [True] * len(lookup.typed.trigrams) + [False] * len(lookup.typed.other_keys),
             "shares": None if _is_narrowed(lookup) else MAX_SHARES,

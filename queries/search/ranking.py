@@ -6,7 +6,7 @@ An engine proposes candidates generously. The cost of each is that of the cheape
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
 import msgspec
@@ -19,6 +19,16 @@ WORDS_OUT_OF_ORDER = 2.0
 """The most that a game with all the words costs."""
 
 ROUNDING = 1e-6
+
+POPULAR, POPULAR_LATER = 1.0, 0.3
+"""What speaks for a game that was sold e times as often: if its title begins with what was typed,
+or else one of its later words."""
+
+MISTYPED = 1.0
+"""From this cost on there is a typo in what was typed: then the nearer title is meant, not the one
+that sells better."""
+
+NOTHING: Mapping[UUID, int] = {}
 
 
 class Candidate(msgspec.Struct, frozen=True, array_like=True):
@@ -40,15 +50,23 @@ class Ranked(msgspec.Struct, frozen=True):
     cost: float
 
 
-def ranked(words: Sequence[str], candidates: Sequence[Candidate], query: str = "") -> list[Ranked]:
+def ranked(
+    words: Sequence[str],
+    candidates: Sequence[Candidate],
+    query: str = "",
+    sold: Mapping[UUID, int] = NOTHING,
+) -> list[Ranked]:
     """The candidates, best first, without those too far from what was typed. `words` are those of
-    the query; a title that was typed exactly comes first."""
+    the query; a title that was typed exactly comes first. `sold` is how often a game was sold,
+    if often."""
     typed, numbered = list(words), canonical(words)
     found = _costs(typed, numbered, candidates)
     nearest = min((each.cost for each in found), default=FAR)
     near = _near_enough(found, nearest, _letters(typed))
     titles = {each.canonical for each in candidates}
     points = _points(numbered, near, titles, nearest)
+    for game_id, popular in _popular(numbered, near, sold, finished=query[-1:].isspace()):
+        points[game_id] -= popular
     points |= {
         candidate.game_id: -FAR * (1 + alike)
         for candidate, alike in _alike(query, typed, near)
@@ -150,6 +168,24 @@ def _points(
         return cost + 0.8 * lacking + 0.004 * len(title) - prominence - mistyped_whole
 
     return {each.candidate.game_id: points(each.candidate, each.cost) for each in found}
+
+
+def _popular(
+    typed: Sequence[str],
+    found: Sequence[Ranked],
+    sold: Mapping[UUID, int],
+    *,
+    finished: bool,
+) -> Iterable[tuple[UUID, float]]:
+    """What speaks for each title that sells well, of those that were typed without a typo. After a
+    blank the last word is `finished`: not of those with a longer one."""
+    text = f" {' '.join(typed)} " if finished else ""
+    for each in found:
+        game = each.candidate
+        many = sold.get(game.game_id, 0)
+        if many and each.cost < MISTYPED and text in f" {game.canonical} ":
+            weight = POPULAR if each.cost <= AFTER_THE else POPULAR_LATER
+            yield game.game_id, weight * math.log1p(many)
 
 
 def _shared(pieces: Sequence[str], title: str) -> int:

@@ -23,6 +23,7 @@ from projections.search.document import (
 )
 from queries.paging import MAX_LIMIT
 from queries.search.highlight import Highlighter, correction
+from queries.search.popular import NONE, PopularGames
 from queries.search.port import (
     EngineName,
     Facets,
@@ -176,16 +177,17 @@ class GameSearch:
             next_cursor=following,
         )
 
-    async def suggest(self, prefix: str, limit: int = 10) -> list[Title]:
+    async def suggest(
+        self, prefix: str, limit: int = 10, popular: PopularGames = NONE
+    ) -> list[Title]:
         """Distinct titles for what was typed so far, the best first."""
         typed = read_typed(prefix)
         if typed is None:
             return []
-        candidates = await self._index.suggest(Lookup(typed=typed))
-        titles = {
-            each.candidate.text: each.candidate
-            for each in reversed(ranked(typed.words, candidates, prefix))
-        }
+        begun = popular.begun_by(typed.canonical)
+        candidates = await self._index.suggest(Lookup(typed=typed, popular=begun))
+        best = ranked(typed.words, candidates, prefix, popular.sold)
+        titles = {each.candidate.text: each.candidate for each in reversed(best)}
         return [Title(each.game_id, each.title) for each in reversed(titles.values())][:limit]
 
     async def _page(

@@ -81,7 +81,7 @@ async def open_app(
     tasks = AuditTasks(core.url, core.log.pool)
     core.stack.push_async_callback(tasks.close)
     reads = ReadModels(core.log.pool, past=PastTables(core.log.pool, builder.build))
-    search = await open_search(core)
+    search = await open_search(core, reads)
     if settings.elasticsearch_url.get_secret_value():
         health[ELASTICSEARCH] = lambda: search.check(reads)
     if settings.rabbitmq_url.get_secret_value():

@@ -11,7 +11,9 @@ from projections.engine.runner import Registered
 from projections.registry import read_models
 from projections.search.projection import GamesIndex
 from queries.positions import ActiveSubscription
+from queries.read_models import ReadModels
 from queries.search.engines import Engine, SearchEngines
+from queries.search.popular import Popularity
 from queries.search.searching import GameSearch
 from runtime.instance import database_url
 from runtime.settings import Settings
@@ -52,10 +54,11 @@ def search_models(settings: Settings) -> list[Registered]:
     return [Registered(GamesIndex(), ElasticsearchDocuments(client, _index_prefix(settings)))]
 
 
-async def open_search(core: "Core") -> SearchEngines:
+async def open_search(core: "Core", reads: ReadModels) -> SearchEngines:
     """The engines that searches ask: Elasticsearch first, if it is configured, then PostgreSQL.
     They are closed with the core."""
-    return SearchEngines(core.log.pool, await _open_elasticsearch(core.settings, core.stack))
+    first = await _open_elasticsearch(core.settings, core.stack)
+    return SearchEngines(core.log.pool, first, Popularity(reads))
 
 
 async def _open_elasticsearch(settings: Settings, stack: AsyncExitStack) -> Engine | None:

@@ -3,6 +3,8 @@
 import pytest
 
 from domain.text import is_visible
+from projections.search.text import take_apart
+from queries.search.popular import PopularGame, PopularGames
 from queries.search.searching import GameSearch, InvalidCursor, SearchQuery, SearchResult
 from tests.support.shops.search import BOB, SHOP, game_id
 
@@ -349,6 +351,47 @@ async def test_facets_count_what_comes_near_when_nothing_has_every_word(search: 
     facets = (await find(search, "wicher 3")).facets
     assert [(each.value, each.count) for each in facets.genre] == [("RPG", 4)]
     assert [(each.price_min, each.count) for each in facets.price] == [(1000, 4)]
+
+
+def selling(*titles: str) -> PopularGames:
+    """These games of the shop sell well, the first best."""
+    return PopularGames(
+        [
+            PopularGame(game_id(title), 1_000 - place, take_apart(title).canonical)
+            for place, title in enumerate(titles)
+        ]
+    )
+
+
+async def test_of_many_titles_that_begin_alike_the_one_that_sells_is_suggested(
+    search: GameSearch,
+) -> None:
+    popular = selling("Train Simulator: Route 077", "Portal Reloaded", "Hades")
+    for typed in ("tr", "trai", "train sim", "simu", "TRAIN  SIM", "route 0"):
+        (first, *_) = await search.suggest(typed, popular=popular)
+        assert first.title == "Train Simulator: Route 077", typed
+    suggested = [each.title for each in await search.suggest("port", popular=popular)]
+    assert suggested[0] == "Portal"
+    assert "Portal Reloaded" not in suggested, "which is not on sale any more"
+
+
+async def test_after_a_blank_the_word_is_whole(search: GameSearch) -> None:
+    popular = selling("CounterSide", "Counter-Strike: Source")
+    for typed, title in (("counter", "CounterSide"), ("counter ", "Counter-Strike: Source")):
+        assert (await search.suggest(typed, popular=popular))[0].title == title
+
+
+async def test_a_title_that_was_typed_or_mistyped_is_nearer_than_one_that_sells_better(
+    search: GameSearch,
+) -> None:
+    popular = selling("Portal Knights", "Portal 2", "Fallout: New Vegas®", "Witch It")
+    for typed, title in (
+        ("portal", "Portal"),
+        ("portal 2", "Portal 2"),
+        ("fallut 3", "Fallout 3"),
+        ("wicher 3", "The Witcher® 3: Wild Hunt"),
+    ):
+        assert (await search.suggest(typed, popular=popular))[0].title == title
 
 
 async def test_titles_are_suggested_while_typing(search: GameSearch) -> None:

@@ -6,13 +6,15 @@ from collections import Counter
 
 import pytest
 
-from projections.search.document import GameDocument
+from projections.search.document import GameDocument, derive
 from projections.search.text import folded
+from queries.search.popular import PopularGame, PopularGames
 from queries.search.searching import GameSearch, SearchQuery
-from tests.support.typed_queries import Case, cases
+from tests.support.typed_queries import Case, cases, purchases
 
 FIRST = 5
 TITLES = 200
+LETTERS, PURCHASED = 4, 1_000
 WANTED = {"as it is": 1.0, "one typo": 0.99, "two typos": 0.95, "prefix": 0.92, "lost space": 0.98}
 
 
@@ -30,6 +32,34 @@ async def test_titles_are_found_however_they_are_typed(
     misses = Counter(case.kind for case in missed)
     shares = {kind: 1 - misses[kind] / TITLES for kind in WANTED}
     assert all(shares[kind] >= WANTED[kind] for kind in WANTED), (shares, missed)
+
+
+@pytest.fixture(scope="module")
+def bought(real_titles: list[GameDocument]) -> tuple[PopularGames, list[str]]:
+    """What half of the people bought, counted; and a sample of what the others did."""
+    everybody = purchases(real_titles)
+    people = sorted({person for person, _ in everybody})
+    known = set(random.Random(1).sample(people, len(people) // 2))
+    sold = Counter(game.game_id for person, game in everybody if person in known)
+    canonical = {each.game_id: derive(each).text.canonical for each in real_titles}
+    games = [PopularGame(id_, count, canonical[id_]) for id_, count in sold.most_common()]
+    unseen = [folded(game.title) for person, game in everybody if person not in known]
+    return PopularGames(games), random.Random(1).sample(unseen, PURCHASED)
+
+
+async def test_four_letters_suggest_what_people_buy(
+    real_search: GameSearch, bought: tuple[PopularGames, list[str]]
+) -> None:
+    popular, titles = bought
+    wanted = Counter((title[:LETTERS], title) for title in titles)
+    places = Counter[int]()
+    for (letters, title), times in wanted.items():
+        found = await real_search.suggest(letters, FIRST, popular)
+        suggested = [folded(each.title) for each in found]
+        places[suggested.index(title) if title in suggested else FIRST] += times
+    first, among = places[0] / PURCHASED, 1 - places[FIRST] / PURCHASED
+    assert first >= 0.67, (first, among)
+    assert among >= 0.93, (first, among)
 
 
 @pytest.mark.parametrize(

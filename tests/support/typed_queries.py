@@ -17,6 +17,9 @@ CATALOGUE = Path(__file__).parents[3] / "shared" / "data" / "games.csv"
 """11,002 real titles. Not part of the repository: tests that need the file are skipped without
 it."""
 
+PURCHASES = CATALOGUE.with_name("purchases.csv")
+"""26,936 real purchases by 6,000 people, of titles in the catalogue or not."""
+
 SELLER = UUID(int=1)
 
 
@@ -51,6 +54,14 @@ def _document(number: int, row: dict[str, str]) -> GameDocument:
         prices=[DocumentPrice("*", int(row["price_cents"]), "USD")] if row["price_cents"] else [],
         position=number,
     )
+
+
+def purchases(documents: list[GameDocument]) -> list[tuple[str, GameDocument]]:
+    """Who bought which of the games."""
+    by_title = {folded(document.title): document for document in reversed(documents)}
+    with PURCHASES.open(encoding="utf-8", newline="") as file:
+        rows = [(row["user_id"], folded(row["title"])) for row in csv.DictReader(file)]
+    return [(person, by_title[title]) for person, title in rows if title in by_title]
 
 
 def cases(titles: list[str], seed: int) -> list[Case]:
