@@ -78,16 +78,22 @@ async def test_however_many_watch_the_database_is_asked_once(
     assert {id(each) for each in found} == {id(found[0])}
 
 
-async def test_rates_are_of_the_last_seconds_and_survive_a_log_that_goes_back(
-    shop: Shop, seller: Person, monkeypatch: pytest.MonkeyPatch
+async def test_rates_are_of_the_last_seconds_and_never_below_zero(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    heads = iter((100, 200, 50, 60))
+
+    async def consumers(_: object) -> figures.Consumers:
+        return figures.Consumers(next(heads), {}, {})
+
+    monkeypatch.setattr(figures, "consumers", consumers)
     monkeypatch.setattr(api_overview, "LOOK_SECONDS", 0.0)
     overviews = Overviews(shop.services, Metrics())
-    first = await overviews.current()
-    await shop.game(seller)
-    second = await overviews.current()
+    first, second, after_going_back, last = [await overviews.current() for _ in range(4)]
     assert first.events_per_second is None
     assert second.events_per_second is not None
     assert second.events_per_second > 0
     assert not second.is_as(first)
-    assert (await overviews.current()).events_per_second is not None
+    assert after_going_back.events_per_second is None
+    assert last.events_per_second is not None
+    assert last.events_per_second > 0
