@@ -20,7 +20,28 @@ CONSOLE: Sequence[tuple[str, Sequence[Entry]]] = (
             Entry("/console/streams", "Streams"),
             Entry("/console/rows", "Rows, step by step"),
             Entry("/console/orders", "Orders"),
+            Entry("/console/catalog", "Catalog"),
         ),
+    ),
+    (
+        "Engine",
+        (
+            Entry("/console/projections", "Projections"),
+            Entry("/console/quarantine", "Quarantine"),
+            Entry("/console/dead-letters", "Dead letters"),
+        ),
+    ),
+    (
+        "Business",
+        (
+            Entry("/console/ledger", "Ledger"),
+            Entry("/console/people", "People"),
+            Entry("/console/self-audit", "Self-audit"),
+        ),
+    ),
+    (
+        "The shop itself",
+        (Entry("/console/settings", "Settings"),),
     ),
 )
 """The console's pages by group. Pages of one thing, such as an event, have no entry: others lead to

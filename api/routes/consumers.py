@@ -1,6 +1,7 @@
 """The consumers of the log, for operators: how far each is and who leads it; rebuilding, comparing
 and rolling back read models."""
 
+import logging
 from typing import Annotated
 
 from fastapi import APIRouter, Path
@@ -8,7 +9,7 @@ from starlette.responses import Response
 
 from api.answers import answer
 from api.auth import Admin, Auditor
-from api.fields import Answer, Body, Page, Time
+from api.fields import Answer, Body, Page, Reason, Time
 from api.reading import LogPosition
 from api.services import Services, ServicesOf
 from api.views.audit_tasks import TaskView, under_way
@@ -16,6 +17,8 @@ from domain.errors import NotFound
 from queries import consumers
 from queries.audit_tasks import Comparison, Rebuild
 from queries.consumers import Consumer, Fed
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/api/v1/ops", tags=["operations"])
 
@@ -61,6 +64,13 @@ class RebuildBody(Body):
     wrong."""
 
     replace: bool = False
+    reason: Reason | None = None
+
+
+class ReasonBody(Body):
+    """Why."""
+
+    reason: Reason | None = None
 
 
 class RolledBack(Answer):
@@ -98,6 +108,7 @@ async def start_rebuild(
     Errors: 404 `projection_not_found`; 409 `audit_task_running`.
     """
     await _must_keep_rows(services, name)
+    logger.info("%s rebuilds %s: %s", caller.actor, name, body.reason)
     task_id = await services.start_task(Rebuild(name, body.replace), caller.actor)
     return await under_way(services, task_id)
 
@@ -114,13 +125,16 @@ async def start_comparison(name: Name, services: ServicesOf, caller: Auditor) ->
 
 
 @router.post("/projections/{name}/rollback", response_model=RolledBack)
-async def roll_back(name: Name, services: ServicesOf, _: Admin) -> Response:
+async def roll_back(
+    name: Name, services: ServicesOf, caller: Admin, body: ReasonBody | None = None
+) -> Response:
     """Let queries read the storage of before the last rebuild again, which was kept up to date.
     Requires ADMIN.
 
     Errors: 404 `projection_not_found`; 409 `nothing_earlier`, `catching_up`, `rebuild_running`.
     """
     await _must_keep_rows(services, name)
+    logger.info("%s rolls %s back: %s", caller.actor, name, body and body.reason)
     storage = await services.roll_back(name)
     return answer(RolledBack(projection=name, storage=storage))
 

@@ -5,6 +5,7 @@ again, or a stream that is put into quarantine again, is there since later. So a
 are the same as were shown, and what came since is not touched.
 """
 
+import logging
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -15,11 +16,13 @@ from starlette.responses import Response
 
 from api.answers import answer
 from api.auth import Admin, Auditor
-from api.fields import Answer, Body, Moment, Time
+from api.fields import Answer, Body, Moment, Reason, Time
 from api.problems import Problem
 from api.services import Services, ServicesOf
 from commands.ports.queue import DeadLetter
 from queries.operations import Selection
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/api/v1/ops", tags=["operations"])
 
@@ -94,6 +97,7 @@ class LettersBody(Body):
     error: Filter = None
     before: Moment
     expected: Annotated[int, Field(strict=True, ge=1, le=MOST)]
+    reason: Reason | None = None
 
 
 class StreamsBody(Body):
@@ -104,6 +108,7 @@ class StreamsBody(Body):
     error: Filter = None
     before: Moment
     expected: Annotated[int, Field(strict=True, ge=1, le=MOST)]
+    reason: Reason | None = None
 
 
 class Acted(Answer):
@@ -142,7 +147,7 @@ async def select_dead_letters(
 
 
 @router.post("/dead-letters/redrive", response_model=Acted)
-async def redrive_selected(body: LettersBody, services: ServicesOf, _: Admin) -> Response:
+async def redrive_selected(body: LettersBody, services: ServicesOf, caller: Admin) -> Response:
     """Put all dead letters that a filter showed back into their queues, with fresh attempts.
     Requires ADMIN.
 
@@ -150,6 +155,7 @@ async def redrive_selected(body: LettersBody, services: ServicesOf, _: Admin) ->
     """
     letters, _more = await _letters(services, body.queue, body.kind, body.error, body.before)
     _must_be(len(letters), body.expected)
+    logger.info("%s redrives %s dead letters: %s", caller.actor, len(letters), body.reason)
     done = 0
     for queue in services.queues:
         if chosen := [each.job.id for each in letters if each.queue == queue.name]:
@@ -218,7 +224,7 @@ async def select_quarantined(
 
 
 @router.post("/quarantine/retry", status_code=202, response_model=Acted)
-async def retry_selected(body: StreamsBody, services: ServicesOf, _: Admin) -> Response:
+async def retry_selected(body: StreamsBody, services: ServicesOf, caller: Admin) -> Response:
     """Request another attempt at all streams in quarantine that a filter showed. Requires ADMIN.
 
     Errors: 409 `selection_changed` with the `count` that the filter shows now: nothing was done.
@@ -226,6 +232,7 @@ async def retry_selected(body: StreamsBody, services: ServicesOf, _: Admin) -> R
     selection = Selection(body.feed, body.name, body.error, body.before)
     count = await services.operations.retry_selected(selection, body.expected, MOST)
     _must_be(count, body.expected)
+    logger.info("%s retries %s streams: %s", caller.actor, count, body.reason)
     return answer(Acted(done=count, gone=0), status=202)
 
 

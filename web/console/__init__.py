@@ -2,7 +2,22 @@
 
 from collections.abc import Sequence
 
-from web.console import finding, log, overview, rows, stories, streams
+from web.console import (
+    catalog,
+    dead_letters,
+    finding,
+    ledger,
+    log,
+    overview,
+    people,
+    projections,
+    quarantine,
+    rows,
+    self_audit,
+    settings,
+    stories,
+    streams,
+)
 from web.routing import Router
 
 ROUTERS: Sequence[Router] = (
@@ -12,4 +27,12 @@ ROUTERS: Sequence[Router] = (
     streams.router,
     rows.router,
     stories.router,
+    projections.router,
+    quarantine.router,
+    dead_letters.router,
+    ledger.router,
+    people.router,
+    self_audit.router,
+    catalog.router,
+    settings.router,
 )

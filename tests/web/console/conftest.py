@@ -1,10 +1,12 @@
 from collections.abc import Awaitable, Callable
 
 import pytest
+import pytest_asyncio
 
 from tests.api.conftest import auditor, buyer
 from tests.support.shops.gateway import PASSWORD, Shop
 from tests.web.browser import Browser
+from tests.web.console import operators
 from web.app import FrontDoor
 
 __all__ = ["auditor", "buyer"]
@@ -25,3 +27,13 @@ def operator(shop: Shop, site: FrontDoor) -> Operator:
         return browser
 
     return signed_in
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def admin_browser(shop: Shop, site: FrontDoor) -> operators.Operator:
+    return await operators.signed_in(shop, site, "ADMIN")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def auditor_browser(shop: Shop, site: FrontDoor) -> operators.Operator:
+    return await operators.signed_in(shop, site, "AUDITOR")

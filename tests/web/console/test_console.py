@@ -26,7 +26,11 @@ async def test_every_entry_of_the_navigation_is_a_page(
         page = await browser.get(path)
         assert (page.path, page.status) == (path, 200)
         must_be_strict(page)
-        links = [given for tag, given in page.elements if tag == "a" and "aria-current" in given]
+        links = [
+            given
+            for tag, given in page.elements
+            if tag == "a" and given.get("aria-current") == "page"
+        ]
         assert [given["href"] for given in links] == [path]
         assert [tag for tag, _ in page.elements].count("h1") == 1
 

@@ -1,0 +1,113 @@
+"""An operator at work: a rebuild that is watched to its end, an event that cannot be applied, dead
+letters; and every page of it held to what holds of all pages."""
+
+from uuid import uuid4
+
+import psycopg
+import pytest
+from playwright.async_api import Page, expect
+
+from domain.catalog import GameUpdated
+from eventstore.log import StreamAppend
+from eventstore.postgres_log import PostgresLog
+from runtime.wiring.codec import codec
+from tests.browser.stories import a_buyer, shelf
+from tests.browser.test_accessibility import must_hold
+from tests.browser.windows import Windows
+from tests.support.processes.instance import ADMIN, Instance
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest.fixture
+def dead_kind(shop: Instance) -> str:
+    """Two dead letters of a kind of their own."""
+    kind = f"charge-{uuid4().hex[:6]}"
+    with psycopg.connect(shop.environment["LUDOTECA_DATABASE_URL"]) as conn:
+        for _ in range(2):
+            conn.execute(
+                "INSERT INTO queue.jobs (queue, id, kind, body, attempts, error, died_at) VALUES"
+                " ('ludoteca.payments', %s, %s, '{}', 3, 'timed out', clock_timestamp())",
+                (uuid4(), kind),
+            )
+    return kind
+
+
+async def test_a_rebuild_is_watched_to_its_end(windows: Windows) -> None:
+    page = await windows.signed_in(ADMIN)
+    await page.goto("/console/projections/users")
+    await (
+        page.get_by_role("heading", name="Rebuild")
+        .locator("..")
+        .get_by_label("Reason")
+        .fill("to be sure")
+    )
+    await page.get_by_role("button", name="Rebuild").click()
+    await expect(page.get_by_text("The rebuild has begun.")).to_be_visible()
+    await expect(page.get_by_text("The new rows are the same as the live ones")).to_be_visible()
+
+
+async def test_an_event_that_cannot_be_applied_is_found_and_tried_again(
+    windows: Windows, shop: Instance
+) -> None:
+    stream = uuid4()
+    async with PostgresLog.open(
+        shop.environment["LUDOTECA_DATABASE_URL"], codec(), pool_size=1
+    ) as log:
+        await log.append([StreamAppend(stream, 0, [GameUpdated(title="out of nowhere")])])
+    page = await windows.signed_in(ADMIN)
+
+    async def is_listed() -> None:
+        await page.goto("/console/quarantine?name=game.updated.v1")
+        await expect(page.get_by_text(str(stream)).first).to_be_visible()
+
+    await page.goto("/console/projections")
+    await expect(page.locator("#parked-games")).to_be_visible()
+    await is_listed()
+    await page.get_by_role("button", name="Try").click()
+    await page.get_by_label("Reason").fill("the fold is mended")
+    await page.get_by_role("main").get_by_role("button").click()
+    await expect(page.get_by_role("status")).to_contain_text("will be tried again")
+
+
+async def test_dead_letters_of_a_filter_are_redriven_by_keyboard(
+    windows: Windows, dead_kind: str
+) -> None:
+    page = await windows.signed_in(ADMIN)
+    await page.goto("/console/dead-letters")
+    await page.get_by_label("Kind").fill(dead_kind)
+    await page.keyboard.press("Enter")
+    await page.get_by_role("button", name="Redrive all").focus()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("2 dead letters with kind")).to_be_visible()
+    await page.get_by_label("Reason").fill("the provider is back")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("status")).to_contain_text("2 dead letters redriven.")
+
+
+async def test_pages_for_operators(windows: Windows, shop: Instance, dead_kind: str) -> None:
+    buyer = a_buyer(shop, shelf(shop))
+    page = await windows.signed_in(ADMIN)
+    await must_hold(
+        page,
+        "/console/projections",
+        "/console/projections/orders",
+        "/console/quarantine",
+        "/console/quarantine?feed=none",
+        f"/console/dead-letters?kind={dead_kind}",
+        "/console/ledger",
+        "/console/ledger/transactions",
+        "/console/people",
+        f"/console/people/{buyer.person.id}",
+        "/console/self-audit",
+        "/console/catalog?q=order",
+        "/console/settings",
+    )
+    await _confirm(page, dead_kind)
+
+
+async def _confirm(page: Page, kind: str) -> None:
+    await page.goto(f"/console/dead-letters?kind={kind}")
+    link = await page.get_by_role("button", name="Redrive").get_attribute("href")
+    assert link is not None
+    await must_hold(page, link)

@@ -1,0 +1,80 @@
+"""Dead letters: jobs that exhausted their attempts."""
+
+from datetime import datetime
+
+import msgspec
+from starlette.responses import Response
+
+from web.console import selecting
+from web.console.entering import console_router
+from web.console.selecting import Selectable
+from web.visit import Visit
+
+router = console_router()
+
+
+class Queue(msgspec.Struct, frozen=True):
+    name: str
+    depth: int
+    dead: int
+
+
+class Letter(msgspec.Struct, frozen=True):
+    id: str
+    queue: str
+    kind: str
+    body: dict[str, str]
+    error: str
+    attempts: int
+    died_at: datetime | None
+
+
+class Letters(msgspec.Struct, frozen=True):
+    """What a filter shows. `before` is handed back as it is."""
+
+    count: int
+    more: bool
+    before: str
+    queues: list[Queue]
+    items: list[Letter]
+
+
+class Acted(msgspec.Struct, frozen=True):
+    done: int
+    gone: int
+
+
+LETTERS = Selectable(
+    path="/console/dead-letters",
+    template="console/dead_letters.html",
+    listed="/api/v1/ops/dead-letters/selection",
+    acted="/api/v1/ops/dead-letters/redrive",
+    selection=Letters,
+    acted_as=Acted,
+    fields=("queue", "kind", "error"),
+    one="dead letter",
+    many="dead letters",
+    act="redriven",
+    label="Redrive",
+    done="redriven",
+    effect="Each goes back into its queue with fresh attempts. This is safe: what was settled"
+    " meanwhile is recognised.",
+)
+
+
+@router.get("/console/dead-letters")
+async def show(visit: Visit) -> Response:
+    """The dead letters of all queues, by a filter."""
+    return await selecting.show(visit, LETTERS)
+
+
+@router.get("/console/dead-letters/all")
+async def confirm(visit: Visit) -> Response:
+    """What redriving all that the filter shows would do."""
+    return await selecting.confirm(visit, LETTERS)
+
+
+@router.post("/console/dead-letters/all")
+async def redrive_all(visit: Visit) -> Response:
+    """Redrive all that the filter showed."""
+    return await selecting.act(visit, LETTERS)

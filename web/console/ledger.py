@@ -1,0 +1,147 @@
+"""The ledger: the trial balance, accounts with their entries, and what each event posted; now, or
+as of a moment."""
+
+from datetime import datetime
+
+import msgspec
+from starlette.responses import Response
+
+from web.console.acting import may_act
+from web.console.entering import console_router
+from web.console.moments import Moment, moment_of
+from web.visit import Listed, Problem, Visit
+
+router = console_router()
+
+PER_PAGE = 50
+
+
+class Balance(msgspec.Struct, frozen=True):
+    """A balance is credits minus debits."""
+
+    currency: str | None
+    debits_cents: int
+    credits_cents: int
+    balance_cents: int
+
+
+class TrialBalance(msgspec.Struct, frozen=True):
+    balanced: bool
+    items: list[Balance]
+
+
+class Account(Balance, frozen=True, kw_only=True):
+    id: str
+    opened_at: datetime
+    updated_at: datetime
+
+
+class Posted(msgspec.Struct, frozen=True):
+    account_id: str
+    direction: str
+    amount_cents: int
+    currency: str
+
+
+class Transaction(msgspec.Struct, frozen=True):
+    """What one event posted."""
+
+    id: str
+    cause_event_id: str
+    order_id: str | None
+    payment_id: str | None
+    transaction_id: str | None
+    position: int
+    at: datetime
+    entries: list[Posted]
+
+
+class Entry(Posted, frozen=True, kw_only=True):
+    ledger_transaction_id: str
+    order_id: str | None
+    position: int
+    at: datetime
+
+
+class AccountPage(Account, frozen=True, kw_only=True):
+    balances: list[Balance]
+    items: list[Entry]
+    next_cursor: str | None
+
+
+@router.get("/console/ledger")
+async def show_ledger(visit: Visit) -> Response:
+    """The trial balance, and the accounts."""
+    moment = moment_of(visit)
+    balance, accounts = None, None
+    try:
+        balance = await visit.api.get(
+            "/api/v1/ledger/trial-balance", TrialBalance, as_of=moment.as_of
+        )
+        if _reads_accounts(visit, moment):
+            accounts = await visit.api.get(
+                "/api/v1/ledger/accounts",
+                Listed[Account],
+                as_of=moment.as_of,
+                limit=PER_PAGE,
+                cursor=visit.query("cursor") or None,
+            )
+    except Problem as problem:
+        moment.refuse(problem)
+    return visit.page(
+        "console/ledger.html",
+        status=moment.status,
+        moment=moment,
+        balance=balance,
+        accounts=accounts,
+    )
+
+
+@router.get("/console/ledger/accounts/{account_id}")
+async def show_account(visit: Visit) -> Response:
+    """An account, and its entries."""
+    moment = moment_of(visit)
+    account = None
+    account_id = visit.request.path_params["account_id"]
+    try:
+        if _reads_accounts(visit, moment):
+            account = await visit.api.get(
+                f"/api/v1/ledger/accounts/{account_id}",
+                AccountPage,
+                as_of=moment.as_of,
+                limit=PER_PAGE,
+                cursor=visit.query("cursor") or None,
+            )
+    except Problem as problem:
+        moment.refuse(problem)
+    return visit.page(
+        "console/account.html",
+        status=moment.status,
+        moment=moment,
+        account_id=account_id,
+        account=account,
+    )
+
+
+@router.get("/console/ledger/transactions")
+async def show_transactions(visit: Visit) -> Response:
+    """What was posted, the latest first."""
+    moment = moment_of(visit)
+    found = None
+    try:
+        if _reads_accounts(visit, moment):
+            found = await visit.api.get(
+                "/api/v1/ledger/transactions",
+                Listed[Transaction],
+                as_of=moment.as_of,
+                limit=PER_PAGE,
+                cursor=visit.query("cursor") or None,
+            )
+    except Problem as problem:
+        moment.refuse(problem)
+    return visit.page("console/postings.html", status=moment.status, moment=moment, found=found)
+
+
+def _reads_accounts(visit: Visit, moment: Moment) -> bool:
+    """An AUDITOR reads accounts as of a moment, an ADMIN also now."""
+    return may_act(visit) or moment.as_of is not None

@@ -1,0 +1,108 @@
+"""Acting on everything that a filter shows: the list with its filter, and a page that says what
+will happen before it does."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.responses import Response
+
+from web.console.acting import may_act, reason_of
+from web.visit import Problem, Visit
+
+
+@dataclass(frozen=True)
+class Selectable:
+    """Things that are listed and acted on. `path` is their page, which `template` renders; `listed`
+    is the path of the API that lists them as a `selection`, `acted` the one that acts. `fields` are
+    the filter's. `one` and `many` name them, `act` says what happens to them, `label` what the
+    button does, and `done` what has happened."""
+
+    path: str
+    template: str
+    listed: str
+    acted: str
+    selection: type[Any]
+    acted_as: type[Any]
+    fields: tuple[str, ...]
+    one: str
+    many: str
+    act: str
+    label: str
+    done: str
+    effect: str
+
+    def named(self, count: int) -> str:
+        """That many of them: "1 dead letter"."""
+        return f"{count:,} {self.one if count == 1 else self.many}"
+
+
+async def show(visit: Visit, of: Selectable) -> Response:
+    """The list."""
+    chosen = _chosen(visit, of)
+    found = await visit.api.get(of.listed, of.selection, **chosen)
+    return visit.page(
+        of.template,
+        of=of,
+        found=found,
+        chosen=chosen,
+        confirm=_confirm_path(of, chosen, found.before),
+        may_act=may_act(visit),
+    )
+
+
+async def confirm(visit: Visit, of: Selectable, status: int = 200) -> Response:
+    """What will happen, to how many, and why."""
+    is_sent = visit.request.method == "POST"
+    chosen = {**_chosen(visit, of), "before": visit.query("before") or None}
+    if is_sent:
+        chosen = {name: visit.form.text(name) or None for name in (*of.fields, "before")}
+    found = await visit.api.get(of.listed, of.selection, **chosen)
+    filters = {name: text for name in of.fields if (text := chosen[name])}
+    return visit.page(
+        "console/confirm.html",
+        status=status,
+        of=of,
+        found=found,
+        filters=filters,
+        counted_at=datetime.fromisoformat(found.before),
+        back=_list_path(of, filters),
+    )
+
+
+async def act(visit: Visit, of: Selectable) -> Response:
+    """Do it, if the filter still shows as many."""
+    reason = reason_of(visit)
+    if reason is None:
+        return await confirm(visit, of, status=422)
+    filters = {name: visit.form.text(name) for name in of.fields if visit.form.text(name)}
+    expected = visit.form.text("expected")
+    body = {
+        **filters,
+        "before": visit.form.text("before"),
+        "expected": int(expected) if expected.isdecimal() and len(expected) < 9 else 0,
+        "reason": reason,
+    }
+    try:
+        done = await visit.api.post(of.acted, body, of.acted_as, once=visit.form.secret("once"))
+    except Problem as problem:
+        visit.form.refuse(problem)
+        return await confirm(visit, of, status=problem.status)
+    notice = f"{of.named(done.done)} {of.done}."
+    if done.gone:
+        notice += f" {of.named(done.gone)} had gone meanwhile."
+    return visit.go(_list_path(of, filters), notice)
+
+
+def _chosen(visit: Visit, of: Selectable) -> dict[str, str | None]:
+    return {name: visit.query(name) or None for name in of.fields}
+
+
+def _list_path(of: Selectable, filters: dict[str, str]) -> str:
+    return f"{of.path}?{urlencode(filters)}" if filters else of.path
+
+
+def _confirm_path(of: Selectable, chosen: dict[str, str | None], before: str) -> str:
+    given = {name: text for name, text in chosen.items() if text}
+    return f"{of.path}/all?{urlencode({**given, 'before': before})}"
