@@ -13,6 +13,7 @@ from PIL import Image
 from playwright.async_api import Browser, Page
 
 from runtime.bootstrap import SAMPLE
+from tests.browser.selling_stories import a_seller
 from tests.browser.stories import Buyer, Shelf, a_buyer, must
 from tests.browser.windows import Windows, sign_in
 from tests.support import ROOT
@@ -105,4 +106,25 @@ async def test_shop(chromium: Browser, shop: Instance, ann: Buyer, sample: list[
     await camera.take("wallet", f"/wallet/{ann.wallet}", ALL)
     await camera.take("profile", "/profile")
     await camera.take("not-found", "/nowhere", dark=False)
+    await windows.close()
+
+
+async def test_desk(chromium: Browser, shop: Instance) -> None:
+    FOLDER.mkdir(exist_ok=True)
+    sue = a_seller(shop)
+    windows = Windows(chromium, shop)
+    page = await windows.signed_in(sue.person.email)
+    camera = Camera(page)
+    await camera.take("sell", "/sell", ALL)
+    await camera.take("sell-games", "/sell/games", ALL)
+    await camera.take("sell-new", "/sell/games/new")
+    await camera.take("sell-game", f"/sell/games/{sue.games[1]}", ALL)
+    await camera.take("sell-stock", "/sell/stock", ALL)
+    await camera.take("sell-shipments", "/sell/shipments")
+    for number, name in ((0, "to-pack"), (1, "to-hand-over")):
+        await camera.take(f"sell-shipment-{name}", f"/sell/shipments/{sue.parcels[number]}")
+    await camera.take("sell-sales", "/sell/sales", ALL)
+    await camera.take("sell-account", "/sell/account")
+    await camera.take("sell-webhooks", "/sell/webhooks")
+    await camera.take("sell-webhook", f"/sell/webhooks/{sue.endpoint}")
     await windows.close()
