@@ -76,17 +76,19 @@ class Answer(msgspec.Struct, frozen=True):
 
 class Api:
     """The API as one visitor reaches it. `scope` is that of the page's request; `token` is their
-    access token, empty without an account."""
+    access token, empty without an account; answers to queries reflect the log up to `at_least`."""
 
     def __init__(self, app: ASGIApp, scope: Scope, headers: Mapping[str, str]) -> None:
         self._app = app
         self._scope = scope
         self._headers = dict(headers)
         self.token = ""
+        self.at_least: int | None = None
 
     async def get(self, path: str, into: type[T], **query: Query) -> T:
         """The answer to a query. Raises Problem."""
-        return _decoded(await self._call("GET", path, query=query), into)
+        least = {} if self.at_least is None else {"min-position": str(self.at_least)}
+        return _decoded(await self._call("GET", path, headers=least, query=query), into)
 
     async def download(self, path: str) -> Answer:
         """The answer to a query, as it was sent. Raises Problem."""

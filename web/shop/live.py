@@ -53,6 +53,7 @@ async def _events(
             while True:
                 change = msgspec.json.decode(await socket.receive(), type=Change)
                 if change.type == "ready" or concerns(change):
+                    visit.api.at_least = change.position  # what is read may lag behind the log
                     block, is_final = await shown()
                     yield _event(name, block, change.position)
                     if is_final:
