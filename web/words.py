@@ -107,32 +107,40 @@ TRIES = {
 
 _HAPPENED = {
     "order.created": "Ordered",
-    "order.confirmed": "Payment received",
     "order.completed": "Completed",
     "order.cancelled": "Cancelled",
     "order.refunded": "Refunded",
     "order.refund_reversed": "The refund came back",
-    "payment.requested": "Payment asked for",
     "payment.method_attached": "Way of paying chosen",
-    "payment.submitted": "Sent to the payment provider",
-    "payment.intent_created": "Payment prepared",
     "payment.processing": "Payment under way",
     "payment.action_required": "Your bank asks you to confirm",
     "payment.transaction.completed": "Paid",
     "payment.transaction.failed": "Payment failed",
-    "payment.intent_cancelled": "Payment called off",
     "payment.refund_requested": "Refund asked for",
     "payment.refund_accepted": "Refund under way",
     "payment.refunded": "Money returned",
     "payment.refund_failed": "Refund failed",
-    "payment.fiscal.receipt.requested": "Receipt asked for",
     "payment.fiscal.receipt.created": "Receipt issued",
     "payment.fiscal.receipt.failed": "Receipt delayed",
-    "shipment.created": "Parcel planned",
-    "shipment.confirmed": "Parcel with the seller",
-    "shipment.status_updated": "Parcel moved",
+    "shipment.confirmed": "The seller was told",
+    "shipment.status_updated": "Parcel",
 }
 """Events of an order's timeline, by their names without the version."""
+
+_INSIDE = frozenset(
+    {
+        "order.confirmed",
+        "order.status_changed",
+        "payment.requested",
+        "payment.submitted",
+        "payment.intent_created",
+        "payment.intent_cancelled",
+        "payment.notice_received",
+        "payment.fiscal.receipt.requested",
+        "shipment.created",
+    }
+)
+"""Events that tell a buyer nothing beside the others."""
 
 _GOOD = frozenset(
     {"CONFIRMED", "COMPLETED", "DELIVERED", "SHIPPED", "CAPTURED", "ACTIVE", "ENABLED"}
@@ -172,6 +180,11 @@ def event_word(name: str) -> str:
     known = name.rsplit(".v", 1)[0]
     words = _HAPPENED.get(known) or known.replace(".", " ").replace("_", " ")
     return words[:1].upper() + words[1:]
+
+
+def concerns_buyers(name: str) -> bool:
+    """Whether a buyer's timeline shows an event of this name."""
+    return name.rsplit(".v", 1)[0] not in _INSIDE
 
 
 def tries(names: Sequence[str]) -> str:

@@ -17,6 +17,8 @@ NARROW, USUAL = {"width": 320, "height": 640}, {"width": 1280, "height": 800}
 
 PUBLIC = (
     "/",
+    "/best-selling",
+    "/reduced",
     "/search",
     "/search?q=nothing+like+it",
     "/search?q=hollow+kngiht",
@@ -27,7 +29,7 @@ PUBLIC = (
     "/reset-password",
     "/nowhere",
 )
-OWN = ("/cart", "/library", "/orders", "/wallet", "/profile")
+OWN = ("/cart", "/library", "/orders", "/wallet", "/profile", "/notifications")
 ODD_TITLES = {
     "markup": '<b>bold</b> & "co"',
     "right to left": "משחק הכיסא",

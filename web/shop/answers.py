@@ -6,6 +6,7 @@ from datetime import date, datetime
 import msgspec
 
 from web.sessions import User
+from web.words import concerns_buyers
 
 
 class Money(msgspec.Struct, frozen=True):
@@ -186,6 +187,11 @@ class Order(msgspec.Struct, frozen=True):
     expires_at: datetime
     created_at: datetime
     shipping_address: dict[str, str] | None = None
+
+    @property
+    def story(self) -> list[TimelineEvent]:
+        """What happened, as far as it concerns the buyer."""
+        return [each for each in self.timeline if concerns_buyers(each.name)]
 
     @property
     def is_unpaid(self) -> bool:

@@ -12,7 +12,7 @@ from web.visit import Listed, Problem, Visit
 
 router = Router()
 
-NEWEST, WINDOW = 12, 6
+NEWEST, WINDOW = 14, 7
 """How many games the home page shows in the row of the newest, and in the others."""
 PER_PAGE = 24
 SUGGESTIONS = 8
