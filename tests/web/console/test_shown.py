@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from web.console.answers import Event
+from web.console.answers import ConsumerFigures, Event, Overview, QueueFigures
 from web.console.sparks import spark
 from web.console.trees import MAX_LEVELS, Node, tree_of, trees_of
+from web.rendering import Renderer
+from web.statics import StaticFiles
 from web.values import MAX_LINES, compared, in_one_line, leaf, lines
 
 
@@ -85,3 +87,18 @@ def test_a_small_chart_needs_two_values() -> None:
     assert spark([1.0]) == ""
     assert "NaN" not in spark([0.0, 0.0])
     assert spark([0.0, 5.0]).count(",") == 2
+
+
+def test_what_is_wrong_leads_to_where_it_is_mended() -> None:
+    at = datetime(2026, 3, 1, tzinfo=UTC)
+    late = ConsumerFigures("orders.2", 12, 3.5, parked=1, astray=True)
+    queues = [QueueFigures("mail", 4, 1.0, dead=2), QueueFigures("lost", None, None, None)]
+    now = Overview(at, 9, None, 5, 1, None, 0, 1, [late], queues, None, None, {"x": 1})
+    charts = {name: spark([]) for name in ("requests", "events", "lag", "jobs")}
+
+    shown = Renderer(StaticFiles()).block(
+        "console/overview.html", "figures", {"now": now, "sparks": charts}
+    )
+
+    for text in ("/console/dead-letters", "/console/quarantine", "read another log", "no answer"):
+        assert text in shown, text
