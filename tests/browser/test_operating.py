@@ -95,6 +95,7 @@ async def test_pages_for_operators(windows: Windows, shop: Instance, dead_kind: 
         "/console/quarantine",
         "/console/quarantine?feed=none",
         f"/console/dead-letters?kind={dead_kind}",
+        "/console/tasks",
         "/console/ledger",
         "/console/ledger/transactions",
         "/console/people",

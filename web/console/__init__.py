@@ -17,6 +17,7 @@ from web.console import (
     settings,
     stories,
     streams,
+    tasks,
 )
 from web.routing import Router
 
@@ -30,6 +31,7 @@ ROUTERS: Sequence[Router] = (
     projections.router,
     quarantine.router,
     dead_letters.router,
+    tasks.router,
     ledger.router,
     people.router,
     self_audit.router,

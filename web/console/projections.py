@@ -1,4 +1,5 @@
-"""Read models, reactors and the relay: how far they are, and rebuilding read models."""
+"""Read models, reactors and the relay: how far they are, pausing them, and rebuilding read
+models."""
 
 from datetime import datetime
 from urllib.parse import quote
@@ -71,6 +72,18 @@ async def _projection_page(visit: Visit, status: int = 200) -> Response:
         task=tasks[0] if tasks else None,
         may_act=may_act(visit),
     )
+
+
+@router.post("/console/projections/{name}/pause")
+async def pause(visit: Visit) -> Response:
+    """Stop it where it is."""
+    return await _act(visit, "pause", "It is paused, and falls behind from now on.")
+
+
+@router.post("/console/projections/{name}/resume")
+async def resume(visit: Visit) -> Response:
+    """Let it go on."""
+    return await _act(visit, "resume", "It goes on where it stopped.")
 
 
 @router.post("/console/projections/{name}/rollback")

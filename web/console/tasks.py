@@ -4,6 +4,14 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from starlette.responses import Response
+
+from web.console.acting import may_act
+from web.console.entering import console_router
+from web.console.moments import in_utc
+from web.visit import Listed, Problem, Visit
+
+router = console_router()
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -43,3 +51,82 @@ class Task(msgspec.Struct, frozen=True):
             "rebuild": f"Rebuild of {subject}",
             "comparison": f"Comparison of {subject} with the log",
         }.get(self.kind, self.kind)
+
+
+class Replay(msgspec.Struct, frozen=True):
+    """Read models as they were at a position."""
+
+    schema_name: str
+    position: int
+    state: str
+    kept: bool
+    made_at: datetime
+    bytes: int
+    read_models: int
+
+
+@router.get("/console/tasks")
+async def show_tasks(visit: Visit) -> Response:
+    """The tasks, and the replays that are there."""
+    return await _tasks_page(visit)
+
+
+async def _tasks_page(visit: Visit, status: int = 200) -> Response:
+    tasks = await visit.api.get("/api/v1/audit/tasks", Listed[Task])
+    replays = await visit.api.get("/api/v1/audit/replays", Listed[Replay])
+    return visit.page(
+        "console/tasks.html",
+        status=status,
+        fragment="tasks",
+        tasks=tasks.items,
+        replays=replays.items,
+        may_act=may_act(visit),
+    )
+
+
+@router.get("/console/tasks/{task_id}")
+async def show_task(visit: Visit) -> Response:
+    """A task, while it goes on and with its result."""
+    path = f"/api/v1/audit/tasks/{visit.request.path_params['task_id']}"
+    return visit.page("console/task.html", fragment="task", task=await visit.api.get(path, Task))
+
+
+@router.post("/console/tasks/whatif")
+async def ask_what_if(visit: Visit) -> Response:
+    """Decide again under other rules."""
+    body: dict[str, object] = {"from": in_utc(visit.form.text("from"))}
+    if visit.form.text("until"):
+        body["until"] = in_utc(visit.form.text("until"))
+    for name in ("platform_fee_bps", "low_stock"):
+        if typed := visit.form.text(name):
+            body[name] = int(typed) if typed.isdecimal() and len(typed) < 9 else typed
+    return await _start(visit, "/api/v1/audit/whatif", body)
+
+
+@router.post("/console/tasks/replays")
+async def make_replay(visit: Visit) -> Response:
+    """Build all read models as they were."""
+    return await _start(
+        visit, "/api/v1/audit/replays", {"until": in_utc(visit.form.text("moment"))}
+    )
+
+
+async def _start(visit: Visit, path: str, body: dict[str, object]) -> Response:
+    try:
+        task = await visit.api.post(path, body, Task)
+    except Problem as problem:
+        visit.form.refuse(problem)
+        return await _tasks_page(visit, status=problem.status)
+    return visit.go(f"/console/tasks/{task.id}")
+
+
+@router.post("/console/tasks/replays/{position}/drop")
+async def drop_replay(visit: Visit) -> Response:
+    """Drop read models as they were."""
+    position = visit.request.path_params["position"]
+    try:
+        await visit.api.delete(f"/api/v1/audit/replays/{position}")
+    except Problem as problem:
+        visit.form.refuse(problem)
+        return await _tasks_page(visit, status=problem.status)
+    return visit.go("/console/tasks", f"The replay of position {position} is dropped.")

@@ -23,6 +23,17 @@ async def test_consumers_are_listed_and_acts_ask_for_a_reason(
     assert "Say why" in refused.text
 
 
+async def test_a_reactor_is_paused_and_goes_on(shop: Shop, admin_browser: Operator) -> None:
+    browser, path = admin_browser.browser, "/console/projections/library_grants"
+    page = await browser.get(path)
+    paused = await browser.send(page.form(f"{path}/pause"), reason="the disk is full")
+    assert "It is paused" in paused.text
+    assert (await consumer(admin_browser, "library_grants"))["paused"]
+    resumed = await browser.send(paused.form(f"{path}/resume"), reason="it is not")
+    assert "It goes on" in resumed.text
+    assert not (await consumer(admin_browser, "library_grants"))["paused"]
+
+
 async def consumer(operator: Operator, name: str) -> dict[str, object]:
     return dict((await operator.person.get(f"/api/v1/ops/consumers/{name}")).json())
 

@@ -1,7 +1,46 @@
-"""The console's pages of events and of the self-audit."""
+"""The console's pages of tasks, events and the self-audit."""
 
-from tests.support.shops.gateway import Shop
+from tests.support.shops.gateway import Person, Shop
 from tests.web.console.operators import Operator, eventually
+
+
+async def test_the_shop_is_built_as_it_was_and_dropped(
+    shop: Shop, seller: Person, admin_browser: Operator
+) -> None:
+    await shop.game(seller)
+    position = await shop.core.log.head()
+    browser = admin_browser.browser
+    page = await browser.get("/console/tasks")
+    form = page.form("/console/tasks/replays")
+    assert (await browser.send(form, moment="tomorrow")).status == 422
+    task = await browser.send(form, moment=str(position))
+    assert task.path.startswith("/console/tasks/")
+    assert f"The shop at position {position}" in task.text
+
+    async def is_done() -> bool:
+        return "Done" in (await browser.get(task.path)).text
+
+    await eventually(is_done)
+    page = await browser.get("/console/tasks")
+    drop = f"/console/tasks/replays/{position}/drop"
+    dropped = await browser.send(page.form(drop))
+    assert f"The replay of position {position} is dropped." in dropped.text
+    assert drop not in {form.action for form in dropped.forms}
+
+
+async def test_what_would_have_been_is_decided_again(shop: Shop, auditor_browser: Operator) -> None:
+    browser = auditor_browser.browser
+    form = (await browser.get("/console/tasks")).form("/console/tasks/whatif")
+    given = {"from": "2020-01-01T00:00"}
+    nothing = await browser.send(form, **given)
+    assert nothing.status == 422
+    assert "platform_fee_bps" in nothing.text
+    task = await browser.send(form, **given, platform_fee_bps="0")
+
+    async def is_done() -> bool:
+        return "postings were decided again" in (await browser.get(task.path)).text
+
+    await eventually(is_done)
 
 
 async def test_events_are_found_by_their_meaning(shop: Shop, auditor_browser: Operator) -> None:
