@@ -17,7 +17,7 @@ from tests.browser.selling_stories import a_seller
 from tests.browser.stories import Buyer, Shelf, a_buyer, must
 from tests.browser.windows import Windows, sign_in
 from tests.support import ROOT
-from tests.support.processes.instance import VISA, Instance, eventually
+from tests.support.processes.instance import ADMIN, VISA, Instance, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -127,4 +127,18 @@ async def test_desk(chromium: Browser, shop: Instance) -> None:
     await camera.take("sell-account", "/sell/account")
     await camera.take("sell-webhooks", "/sell/webhooks")
     await camera.take("sell-webhook", f"/sell/webhooks/{sue.endpoint}")
+    await windows.close()
+
+
+async def test_console(chromium: Browser, shop: Instance, ann: Buyer) -> None:
+    windows = Windows(chromium, shop)
+    page = await windows.signed_in(ADMIN)
+    camera, order_id = Camera(page), ann.orders[0]
+    found = must(shop.admin().get("/api/v1/audit/log", params={"name": "order.completed.*"}))
+    await camera.take("console", "/console", ALL)
+    await camera.take("console-log", "/console/log?name=payment.*")
+    await camera.take("console-event", f"/console/events/{found['items'][0]['position']}")
+    await camera.take("console-stream", f"/console/streams/{order_id}")
+    await camera.take("console-rows", f"/console/rows?model=orders&key={order_id}&step=2")
+    await camera.take("console-order", f"/console/orders/{order_id}")
     await windows.close()

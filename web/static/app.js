@@ -37,7 +37,7 @@
 
   showAll();
   setInterval(showAll, 1000);
-  document.body.addEventListener("htmx:afterSettle", showAll);
+  new MutationObserver(showAll).observe(document.body, { childList: true, subtree: true });
 
   const close = (menu) => {
     const held = menu.contains(document.activeElement);
