@@ -1,10 +1,12 @@
 """A seller who has something on each page of the desk."""
 
+import io
 from dataclasses import dataclass
 from uuid import uuid4
 
+from PIL import Image, ImageOps
+
 from tests.browser.stories import ADDRESS, must
-from tests.support.images import an_image
 from tests.support.processes.instance import VISA, Instance, Person, eventually
 
 
@@ -30,9 +32,7 @@ TITLES = (
 def a_seller(shop: Instance) -> Seller:
     """Let somebody sell for a while."""
     sue = shop.register(account_type="SELLER", name="Sue’s games")
-    picture = must(
-        sue.http.post("/api/v1/catalog/images", files={"file": an_image(size=(300, 400))})
-    )
+    picture = must(sue.http.post("/api/v1/catalog/images", files={"file": a_sunset()}))
     games = [
         _list(sue, title, kind, cents, [picture["image_id"]] if title == "Wingspan" else [])
         for title, kind, cents in TITLES
@@ -53,6 +53,14 @@ def a_seller(shop: Instance) -> Seller:
     parcels = eventually(shipments)
     must(sue.http.put(f"/api/v1/shipments/{parcels[1]}/process"))
     return Seller(sue, games, parcels, made["id"])
+
+
+def a_sunset() -> bytes:
+    """A picture."""
+    light = Image.radial_gradient("L").resize((300, 400))
+    file = io.BytesIO()
+    ImageOps.colorize(light, "#ffd166", "#1b2a4b", "#ef476f").save(file, "PNG")
+    return file.getvalue()
 
 
 def _list(
