@@ -52,6 +52,7 @@ PREFIXES: Sequence[tuple[str, str]] = (
     ("/api/v1/games", "/api/v1/products"),
     ("/api/v1/games", "/api/v1/catalog/products"),
     ("/api/v1/games", "/api/v1/admin/products"),
+    ("/api/v1/ops", "/api/v1/operations"),
 )
 """(canonical prefix, alias prefix): every path below the first is also available below the
 second."""

@@ -207,6 +207,9 @@ Country = Annotated[str, AfterValidator(_must_be_country)]
 Reason = Annotated[SingleLine, Field(min_length=1), _seen, AfterValidator(without_card_number)]
 """An operator's reason. A card number in it is refused as `card_data_refused`."""
 
+REASON = "Why, as recorded with the act."
+"""What the API's document says of an operator's reason."""
+
 CardToken = Annotated[Token, AfterValidator(card_token)]
 """The payment provider's token of a card. A card number is refused as `card_data_refused`."""
 

@@ -12,6 +12,7 @@ from api.middleware.request_log import LogRequest
 from api.siblings import Siblings
 from api.tokens import Tokens
 from commands.accounts.session_ends import SessionEnds
+from commands.caller import Caller
 from commands.images import MAX_IMAGE_BYTES
 from commands.ports.queue import WorkQueue
 from commands.services import Commands
@@ -33,9 +34,10 @@ from queries.search.engines import SearchEngines
 HealthCheck = Callable[[], Awaitable[None]]
 """Raises any exception when a dependency is down."""
 
-Rebuild = Callable[[str], Awaitable[bool]]
-"""Starts a rebuild of the named projection and returns; False when there is no such projection.
-Raises Conflict while a rebuild is running."""
+Rebuild = Callable[[str, Caller, str | None], Awaitable[int | None]]
+"""Starts a rebuild of the named projection for somebody, with their reason, and returns the
+position at which that is recorded; None when there is no such projection. Raises Conflict while a
+rebuild is running."""
 
 
 RollBack = Callable[[str], Awaitable[str]]
@@ -71,7 +73,8 @@ class GatewaySettings:
     """Operators' settings.
 
     `public_url` is where clients reach the API (empty: the URL of the request). X-Forwarded-For is
-    trusted from `trusted_proxies`, which are addresses or networks. A user may have
+    trusted from `trusted_proxies`, which are addresses or networks. Alertmanager's alerts are taken
+    with the `alertmanager_token` (empty: none). A user may have
     `sockets_per_user` WebSockets open in one process; one that does not accept a message within
     `socket_patience_seconds` is closed.
     """
@@ -83,6 +86,7 @@ class GatewaySettings:
     cors_origins: Sequence[str] = ()
     body_limit_bytes: int = 1024 * 1024
     upload_limit_bytes: int = MAX_IMAGE_BYTES + 64 * 1024  # an image and its form
+    alertmanager_token: str = field(default="", repr=False)
     sockets_per_user: int = 10
     socket_patience_seconds: float = 10.0
 

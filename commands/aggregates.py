@@ -11,6 +11,8 @@ from collections.abc import Callable
 from functools import partial
 
 from domain import (
+    acts,
+    alerts,
     amendments,
     cart,
     catalog,
@@ -144,6 +146,14 @@ SHIPMENT = Aggregate(
     missing=_missing("shipment_not_found", "shipment"),
     stale=_stale("shipment"),
 )
+ALERT = Aggregate(
+    "alert",
+    alerts.Alert,
+    alerts.evolve,
+    snapshot_every=100,
+    missing=_missing("alert_not_found", "alert"),
+)
+ACT = Aggregate("operator", acts.Act, acts.evolve)
 DISCLOSURE = Aggregate("disclosure", disclosures.Disclosure, disclosures.evolve)
 FINDING = Aggregate("audit", findings.Finding, findings.evolve, snapshot_every=100)
 

@@ -12,6 +12,8 @@ from commands.accounts.logins import Logins
 from commands.accounts.mail_proofs import MailProofs
 from commands.accounts.mail_tokens import MailTokens
 from commands.accounts.mailboxes import Mailboxes
+from commands.acts import ActCommands
+from commands.alerts import AlertCommands
 from commands.amendments import AmendmentCommands
 from commands.carts import CartCommands
 from commands.catalog import CatalogCommands
@@ -114,6 +116,14 @@ class Commands:
     @cached_property
     def catalog(self) -> CatalogCommands:
         return CatalogCommands(self.handler)
+
+    @cached_property
+    def acts(self) -> ActCommands:
+        return ActCommands(self.handler)
+
+    @cached_property
+    def alerts(self) -> AlertCommands:
+        return AlertCommands(self.handler)
 
     @cached_property
     def disclosures(self) -> DisclosureCommands:

@@ -113,6 +113,14 @@ CIRCUIT_OPEN = Gauge(
     ("server",),
     registry=REGISTRY,
 )
+
+
+def open_circuits() -> list[str]:
+    """The servers that this process leaves alone."""
+    (metric,) = CIRCUIT_OPEN.collect()
+    return [sample.labels["server"] for sample in metric.samples if sample.value]
+
+
 REACTION_RETRIES = Counter(
     "ludoteca_reaction_retries",
     "Reactions that were tried again, as they failed or something that they need was down.",

@@ -4,6 +4,8 @@ from typing import Any
 
 from projections.engine.advancing import Registered
 from projections.engine.tables import PostgresTable
+from projections.models.acts import Acts
+from projections.models.alerts import Alerts
 from projections.models.cart_outcomes import CartOutcomes
 from projections.models.carts import Carts
 from projections.models.deadlines import Deadlines
@@ -52,6 +54,8 @@ TABLES: tuple[type[Projection[Any]], ...] = (
     Carts,
     CartOutcomes,
     Findings,
+    Acts,
+    Alerts,
 )
 """The projections whose rows are a table of their own."""
 

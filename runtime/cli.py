@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from runtime.cli_commands import (
     admin,
+    alerts,
     amendments,
     audit,
     backups,
@@ -178,6 +179,7 @@ quarantine.app.command()(amendments.amend)
 quarantine.app.command()(amendments.withdraw)
 quarantine.app.command()(amendments.amendments)
 app.add_typer(quarantine.app, name="quarantine", rich_help_panel=TEND)
+app.add_typer(alerts.app, name="alerts", rich_help_panel=TEND)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=TEND)
 app.add_typer(payments.app, name="payments", rich_help_panel=TEND)
 app.add_typer(receipts.app, name="receipts", rich_help_panel=TEND)

@@ -40,6 +40,8 @@ TITLES = {
     "amendment": "Amendments of the log",
     "audit": "Findings of the audit",
     "disclosure": "Disclosures of personal data",
+    "operator": "Acts of operators",
+    "alert": "Alerts",
 }
 """The headings in order, by the first word of an event's name. Events with another first word come
 last, under that word."""

@@ -7,6 +7,8 @@ from fastapi import APIRouter
 
 from api.routes import (
     accounts,
+    acts,
+    alerts,
     amendments,
     analytics,
     audit,
@@ -95,6 +97,8 @@ ROUTERS: Sequence[APIRouter] = (
     selections.router,
     people.router,
     settings.router,
+    acts.router,
+    alerts.router,
     amendments.router,
     tracing.router,
     health.router,

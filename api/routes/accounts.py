@@ -1,15 +1,16 @@
 """Closing and reopening accounts."""
 
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import Field
 from starlette.responses import Response
 
 from api.account_ids import AccountId
 from api.answers import ExpectedVersion, answer, position_of
 from api.auth import Admin, Oneself
-from api.fields import Body, SingleLine
+from api.fields import REASON, Body, Reason, SingleLine
 from api.idempotency import Idempotency
 from api.services import ServicesOf
 from api.views.accounts import Account
@@ -36,17 +37,20 @@ async def close_account(
     caller: Oneself,
     expected_version: ExpectedVersion,
     forget: bool = False,
+    reason: Annotated[Reason | None, Query(description=REASON)] = None,
 ) -> Response:
     """Close an account (its owner, ADMIN). Its sessions end, its games go off sale, its cart,
     unpaid orders and open deposits are cancelled, and payments that arrive later are refunded.
     Errors: 409 `last_admin`.
+
+    An ADMIN's `reason` for closing another's account is recorded with it.
 
     With `forget`, its personal data also becomes unreadable, everywhere and for good. 409
     `account_has_obligations` lists what must be settled first as `obligations: [{kind, id, …}]`;
     nothing is changed then.
     """
     result = await services.commands.account_ends.close(
-        caller, user_id, forget=forget, expected_version=expected_version
+        caller, user_id, forget=forget, reason=reason, expected_version=expected_version
     )
     await services.session_ends.reached(result.position)
     return answer(None, status=204, position=await position_of(result, services))

@@ -4,13 +4,13 @@ were."""
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 from pydantic import Field
 from starlette.responses import Response
 
 from api.answers import answer
 from api.auth import Admin, Auditor
-from api.fields import Answer, Body, Moment, Page, PriceRegion, Time, Token
+from api.fields import REASON, Answer, Body, Moment, Page, PriceRegion, Reason, Time, Token
 from api.reading import LogPosition, moment_in
 from api.services import ServicesOf
 from api.views.audit_tasks import TaskView, task_view, under_way, view_of
@@ -40,12 +40,14 @@ class WhatIfBody(Body):
     platform_fee_bps: BasisPoints | None = None
     low_stock: Threshold | None = None
     tax_free_prices: Annotated[list[TaxRate], Field(min_length=1, max_length=300)] | None = None
+    reason: Reason | None = Field(None, description=REASON)
 
 
 class ReplayBody(Body):
     """The moment: a log position, or an RFC 3339 time."""
 
     until: Annotated[Token, Field(max_length=64)]
+    reason: Reason | None = Field(None, description=REASON)
 
 
 class ReplayView(Answer):
@@ -80,7 +82,9 @@ async def start_what_if(body: WhatIfBody, services: ServicesOf, caller: Auditor)
     if rates is not None and by_region is not None and len(by_region) < len(rates):
         raise Invalid("invalid_request", "tax_free_prices has a region twice")
     asked = WhatIf(body.since, body.until, body.platform_fee_bps, body.low_stock, by_region)
-    return await under_way(services, await services.start_task(asked, caller.actor))
+    async with services.commands.acts.recorded(caller, "whatif.ask", reason=body.reason) as act:
+        act.details["task_id"] = str(task_id := await services.start_task(asked, caller.actor))
+    return await under_way(services, task_id)
 
 
 @router.post("/replays", status_code=202, response_model=TaskView)
@@ -92,7 +96,11 @@ async def start_replay(body: ReplayBody, services: ServicesOf, caller: Auditor) 
     Errors: 422 `invalid_as_of`; 400 `position_unknown`; 409 `audit_task_running`.
     """
     position = await services.audit.position_at(moment_in(body.until))
-    task_id = await services.start_task(Replay(position), caller.actor)
+    async with services.commands.acts.recorded(
+        caller, "replay.ask", target=str(position), reason=body.reason
+    ) as act:
+        work = Replay(position)
+        act.details["task_id"] = str(task_id := await services.start_task(work, caller.actor))
     return await under_way(services, task_id)
 
 
@@ -119,15 +127,24 @@ async def list_replays(services: ServicesOf, _: Auditor, head: LogPosition) -> R
 
 
 @router.delete("/replays/{position}", status_code=204)
-async def drop_replay(position: PositionInPath, services: ServicesOf, _: Admin) -> Response:
+async def drop_replay(
+    position: PositionInPath,
+    services: ServicesOf,
+    caller: Admin,
+    reason: Annotated[Reason | None, Query(description=REASON)] = None,
+) -> Response:
     """Drop a schema with read models as they were. Requires ADMIN.
 
     Errors: 404 `replay_not_found`; 409 `replay_in_use`.
     """
-    try:
-        dropped = await services.replays.drop(position)
-    except replays.InUse as error:
-        raise Conflict("replay_in_use", str(error)) from error
-    if not dropped:
-        raise NotFound("replay_not_found", f"there is no replay of position {position}")
-    return answer(None, status=204)
+    async with services.commands.acts.recorded(
+        caller, "replay.drop", target=str(position), reason=reason
+    ) as act:
+        try:
+            dropped = await services.replays.drop(position)
+        except replays.InUse as error:
+            raise Conflict("replay_in_use", str(error)) from error
+        if not dropped:
+            raise NotFound("replay_not_found", f"there is no replay of position {position}")
+        act.affected = 1
+    return answer(None, status=204, position=act.position)

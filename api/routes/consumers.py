@@ -1,15 +1,15 @@
 """The consumers of the log, for operators: how far each is and who leads it; rebuilding, comparing
 and rolling back read models."""
 
-import logging
 from typing import Annotated
 
 from fastapi import APIRouter, Path
+from pydantic import Field
 from starlette.responses import Response
 
 from api.answers import answer
 from api.auth import Admin, Auditor
-from api.fields import Answer, Body, Page, Reason, Time
+from api.fields import REASON, Answer, Body, Page, Reason, Time
 from api.reading import LogPosition
 from api.services import Services, ServicesOf
 from api.views.audit_tasks import TaskView, under_way
@@ -17,8 +17,6 @@ from domain.errors import NotFound
 from queries import consumers
 from queries.audit_tasks import Comparison, Rebuild
 from queries.consumers import Consumer, Fed
-
-logger = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/api/v1/ops", tags=["operations"])
 
@@ -64,13 +62,13 @@ class RebuildBody(Body):
     wrong."""
 
     replace: bool = False
-    reason: Reason | None = None
+    reason: Reason | None = Field(None, description=REASON)
 
 
-class ReasonBody(Body):
-    """Why."""
+class RollbackBody(Body):
+    """Why queries read earlier rows again."""
 
-    reason: Reason | None = None
+    reason: Reason | None = Field(None, description=REASON)
 
 
 class RolledBack(Answer):
@@ -108,8 +106,11 @@ async def start_rebuild(
     Errors: 404 `projection_not_found`; 409 `audit_task_running`.
     """
     await _must_keep_rows(services, name)
-    logger.info("%s rebuilds %s: %s", caller.actor, name, body.reason)
-    task_id = await services.start_task(Rebuild(name, body.replace), caller.actor)
+    async with services.commands.acts.recorded(
+        caller, "projection.rebuild", target=name, reason=body.reason
+    ) as act:
+        task_id = await services.start_task(Rebuild(name, body.replace), caller.actor)
+        act.details = {"task_id": str(task_id)}
     return await under_way(services, task_id)
 
 
@@ -126,7 +127,7 @@ async def start_comparison(name: Name, services: ServicesOf, caller: Auditor) ->
 
 @router.post("/projections/{name}/rollback", response_model=RolledBack)
 async def roll_back(
-    name: Name, services: ServicesOf, caller: Admin, body: ReasonBody | None = None
+    name: Name, services: ServicesOf, caller: Admin, body: RollbackBody | None = None
 ) -> Response:
     """Let queries read the storage of before the last rebuild again, which was kept up to date.
     Requires ADMIN.
@@ -134,9 +135,13 @@ async def roll_back(
     Errors: 404 `projection_not_found`; 409 `nothing_earlier`, `catching_up`, `rebuild_running`.
     """
     await _must_keep_rows(services, name)
-    logger.info("%s rolls %s back: %s", caller.actor, name, body and body.reason)
-    storage = await services.roll_back(name)
-    return answer(RolledBack(projection=name, storage=storage))
+    reason = None if body is None else body.reason
+    async with services.commands.acts.recorded(
+        caller, "projection.rollback", target=name, reason=reason
+    ) as act:
+        storage = await services.roll_back(name)
+        act.affected, act.details = 1, {"storage": storage}
+    return answer(RolledBack(projection=name, storage=storage), position=act.position)
 
 
 async def _consumer(services: Services, name: str) -> Consumer:

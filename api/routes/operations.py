@@ -4,11 +4,12 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
+from pydantic import Field
 from starlette.responses import Response
 
 from api.answers import answer
 from api.auth import Auditor
-from api.fields import Answer, Page, Time
+from api.fields import REASON, Answer, Body, Page, Reason, Time
 from api.reading import LogPosition
 from api.services import ServicesOf
 from domain.errors import NotFound
@@ -21,6 +22,17 @@ ProjectionName = Annotated[str, Path(max_length=200)]
 def no_projection() -> NotFound:
     """The error for a projection that the program does not have."""
     return NotFound("projection_not_found", "there is no projection of this name")
+
+
+class Reasoning(Body):
+    """Why something is done."""
+
+    reason: Reason | None = Field(None, description=REASON)
+
+
+def reason_in(body: Reasoning | None) -> str | None:
+    """The reason that was given, if one was."""
+    return None if body is None else body.reason
 
 
 class SubscriptionView(Answer):
@@ -92,28 +104,45 @@ async def list_projections(services: ServicesOf, _: Auditor, head: LogPosition) 
 
 
 @router.post("/projections/{name}/rebuild", status_code=202, response_model=ProjectionState)
-async def rebuild_projection(name: ProjectionName, services: ServicesOf, _: Auditor) -> Response:
+async def rebuild_projection(
+    name: ProjectionName, services: ServicesOf, caller: Auditor, body: Reasoning | None = None
+) -> Response:
     """Rebuild a projection beside the live one, and switch to it once it has caught up. Requires
     AUDITOR or ADMIN."""
-    if not await services.rebuild(name):
+    position = await services.rebuild(name, caller, reason_in(body))
+    if position is None:
         raise no_projection()
-    return answer(ProjectionState(projection=name, status="rebuilding"), status=202)
+    return answer(
+        ProjectionState(projection=name, status="rebuilding"), status=202, position=position
+    )
 
 
 @router.post("/projections/{name}/pause", response_model=ProjectionState)
-async def pause_projection(name: ProjectionName, services: ServicesOf, _: Auditor) -> Response:
+async def pause_projection(
+    name: ProjectionName, services: ServicesOf, caller: Auditor, body: Reasoning | None = None
+) -> Response:
     """Pause a projection. Requires AUDITOR or ADMIN."""
-    if not await services.operations.pause(name):
-        raise no_projection()
-    return answer(ProjectionState(projection=name, status="paused"))
+    async with services.commands.acts.recorded(
+        caller, "projection.pause", target=name, reason=reason_in(body)
+    ) as act:
+        if not await services.operations.pause(name):
+            raise no_projection()
+        act.affected = 1
+    return answer(ProjectionState(projection=name, status="paused"), position=act.position)
 
 
 @router.post("/projections/{name}/resume", response_model=ProjectionState)
-async def resume_projection(name: ProjectionName, services: ServicesOf, _: Auditor) -> Response:
+async def resume_projection(
+    name: ProjectionName, services: ServicesOf, caller: Auditor, body: Reasoning | None = None
+) -> Response:
     """Resume a paused projection. Requires AUDITOR or ADMIN."""
-    if not await services.operations.resume(name):
-        raise no_projection()
-    return answer(ProjectionState(projection=name, status="running"))
+    async with services.commands.acts.recorded(
+        caller, "projection.resume", target=name, reason=reason_in(body)
+    ) as act:
+        if not await services.operations.resume(name):
+            raise no_projection()
+        act.affected = 1
+    return answer(ProjectionState(projection=name, status="running"), position=act.position)
 
 
 # -- dead letters ----------------------------------------------------------------------------------
@@ -139,13 +168,21 @@ async def list_dead_letters(services: ServicesOf, _: Auditor) -> Response:
 
 
 @router.post("/dead-letters/{job_id}/redrive", status_code=202)
-async def redrive(job_id: UUID, services: ServicesOf, _: Auditor) -> Response:
+async def redrive(
+    job_id: UUID, services: ServicesOf, caller: Auditor, body: Reasoning | None = None
+) -> Response:
     """Put a dead job back into its queue, with a fresh count of attempts. Requires AUDITOR or
     ADMIN."""
-    for queue in services.queues:
-        if await queue.redrive(job_id):
-            return answer(None, status=202)
-    raise NotFound("dead_letter_not_found", "there is no dead job of this id")
+    async with services.commands.acts.recorded(
+        caller, "dead_letter.redrive", target=str(job_id), reason=reason_in(body)
+    ) as act:
+        for queue in services.queues:
+            if await queue.redrive(job_id):
+                act.affected = 1
+                break
+        else:
+            raise NotFound("dead_letter_not_found", "there is no dead job of this id")
+    return answer(None, status=202, position=act.position)
 
 
 # -- quarantine ------------------------------------------------------------------------------------
@@ -161,9 +198,15 @@ async def list_quarantine(
 
 
 @router.post("/quarantine/{quarantine_id}/retry", status_code=202)
-async def retry(quarantine_id: UUID, services: ServicesOf, _: Auditor) -> Response:
+async def retry(
+    quarantine_id: UUID, services: ServicesOf, caller: Auditor, body: Reasoning | None = None
+) -> Response:
     """Request another attempt at a stream in quarantine, from the event on that failed. Requires
     AUDITOR or ADMIN."""
-    if not await services.operations.retry(quarantine_id):
-        raise NotFound("quarantine_not_found", "this stream is not in quarantine")
-    return answer(None, status=202)
+    async with services.commands.acts.recorded(
+        caller, "quarantine.retry", target=str(quarantine_id), reason=reason_in(body)
+    ) as act:
+        if not await services.operations.retry(quarantine_id):
+            raise NotFound("quarantine_not_found", "this stream is not in quarantine")
+        act.affected = 1
+    return answer(None, status=202, position=act.position)

@@ -5,7 +5,6 @@ again, or a stream that is put into quarantine again, is there since later. So a
 are the same as were shown, and what came since is not touched.
 """
 
-import logging
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -16,13 +15,11 @@ from starlette.responses import Response
 
 from api.answers import answer
 from api.auth import Admin, Auditor
-from api.fields import Answer, Body, Moment, Reason, Time
+from api.fields import REASON, Answer, Body, Moment, Reason, Time
 from api.problems import Problem
 from api.services import Services, ServicesOf
 from commands.ports.queue import DeadLetter
 from queries.operations import Selection
-
-logger = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/api/v1/ops", tags=["operations"])
 
@@ -97,7 +94,7 @@ class LettersBody(Body):
     error: Filter = None
     before: Moment
     expected: Annotated[int, Field(strict=True, ge=1, le=MOST)]
-    reason: Reason | None = None
+    reason: Reason | None = Field(None, description=REASON)
 
 
 class StreamsBody(Body):
@@ -108,7 +105,7 @@ class StreamsBody(Body):
     error: Filter = None
     before: Moment
     expected: Annotated[int, Field(strict=True, ge=1, le=MOST)]
-    reason: Reason | None = None
+    reason: Reason | None = Field(None, description=REASON)
 
 
 class Acted(Answer):
@@ -155,12 +152,19 @@ async def redrive_selected(body: LettersBody, services: ServicesOf, caller: Admi
     """
     letters, _more = await _letters(services, body.queue, body.kind, body.error, body.before)
     _must_be(len(letters), body.expected)
-    logger.info("%s redrives %s dead letters: %s", caller.actor, len(letters), body.reason)
-    done = 0
-    for queue in services.queues:
-        if chosen := [each.job.id for each in letters if each.queue == queue.name]:
-            done += await queue.redrive_all(chosen)
-    return answer(Acted(done=done, gone=len(letters) - done))
+    chosen = {
+        queue.name: [each.job.id for each in letters if each.queue == queue.name]
+        for queue in services.queues
+    }
+    async with services.commands.acts.recorded(
+        caller, "dead_letter.redrive", reason=body.reason, details=_filters(body)
+    ) as act:
+        act.affected = 0
+        for queue in services.queues:
+            if chosen[queue.name]:
+                act.affected += await queue.redrive_all(chosen[queue.name])
+    done = act.affected
+    return answer(Acted(done=done, gone=len(letters) - done), position=act.position)
 
 
 async def _letters(
@@ -230,10 +234,19 @@ async def retry_selected(body: StreamsBody, services: ServicesOf, caller: Admin)
     Errors: 409 `selection_changed` with the `count` that the filter shows now: nothing was done.
     """
     selection = Selection(body.feed, body.name, body.error, body.before)
-    count = await services.operations.retry_selected(selection, body.expected, MOST)
-    _must_be(count, body.expected)
-    logger.info("%s retries %s streams: %s", caller.actor, count, body.reason)
-    return answer(Acted(done=count, gone=0), status=202)
+    async with services.commands.acts.recorded(
+        caller, "quarantine.retry", reason=body.reason, details=_filters(body)
+    ) as act:
+        count = await services.operations.retry_selected(selection, body.expected, MOST)
+        _must_be(count, body.expected)
+        act.affected = count
+    return answer(Acted(done=count, gone=0), status=202, position=act.position)
+
+
+def _filters(body: LettersBody | StreamsBody) -> dict[str, str]:
+    """What was chosen, as the record of the act has it."""
+    chosen = body.model_dump(exclude={"expected", "reason"}, exclude_none=True)
+    return {name: str(value) for name, value in chosen.items()}
 
 
 def _must_be(count: int, expected: int) -> None:

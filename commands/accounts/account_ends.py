@@ -61,6 +61,7 @@ class AccountEnds:
         user_id: UUID,
         *,
         forget: bool = False,
+        reason: str | None = None,
         expected_version: int | None = None,
     ) -> CommandResult[None]:
         """Close an account and its sessions, and cancel what depends on it. With `forget`, its key
@@ -71,13 +72,15 @@ class AccountEnds:
         NotSeenYet, only with `forget`. After a refusal nothing has changed.
         """
         must_manage(caller, user_id)
+        if caller.user_id == user_id:  # what people say of themselves would outlive their key
+            reason = None
         if forget:
             await self._must_owe_nothing(caller, user_id, expected_version)
-            result = await self._forget(caller, user_id)
+            result = await self._forget(caller, user_id, reason)
             # a reactor does it, too, in case this process dies here
             await self._keys.destroy(user_id)
         else:
-            result = await self._close(caller, user_id, expected_version)
+            result = await self._close(caller, user_id, expected_version, reason)
         return CommandResult(
             None, await self._settling.settle_now(caller, user_id, result.position)
         )
@@ -111,13 +114,17 @@ class AccountEnds:
     # -- closing -----------------------------------------------------------------------------------
 
     async def _close(
-        self, caller: Caller, user_id: UUID, expected_version: int | None
+        self,
+        caller: Caller,
+        user_id: UUID,
+        expected_version: int | None,
+        reason: str | None = None,
     ) -> CommandResult[None]:
         async def decision(unit: UnitOfWork) -> None:
             user = await unit.get(USER, user_id)
             unit.expect(user_id, expected_version)
             await self._must_leave_an_admin(unit, user_id, user)
-            unit.emit(user_id, identity.deactivate(user))
+            unit.emit(user_id, identity.deactivate(user, reason))
 
         return await self._handler.handle(decision, caller)
 
@@ -148,12 +155,14 @@ class AccountEnds:
 
         await self._handler.handle(decision, caller)
 
-    async def _forget(self, caller: Caller, user_id: UUID) -> CommandResult[None]:
+    async def _forget(
+        self, caller: Caller, user_id: UUID, reason: str | None
+    ) -> CommandResult[None]:
         for _ in range(MAX_TRIES):
             await self._handler.handle(lambda unit: self._mark(unit, user_id), caller)
             try:
                 return await self._handler.handle(
-                    lambda unit: self._forget_unless_owing(unit, user_id), caller
+                    lambda unit: self._forget_unless_owing(unit, user_id, reason), caller
                 )
             except _BegunMeanwhile:
                 continue
@@ -164,7 +173,9 @@ class AccountEnds:
     async def _mark(self, unit: UnitOfWork, user_id: UUID) -> None:
         unit.emit(user_id, identity.begin_forgetting(await unit.get(USER, user_id)))
 
-    async def _forget_unless_owing(self, unit: UnitOfWork, user_id: UUID) -> None:
+    async def _forget_unless_owing(
+        self, unit: UnitOfWork, user_id: UUID, reason: str | None
+    ) -> None:
         """Raises _BegunMeanwhile; Conflict: last_admin, account_has_obligations; NotSeenYet."""
         user = await unit.get(USER, user_id)
         if user.status == "FORGOTTEN":
@@ -174,7 +185,7 @@ class AccountEnds:
         await self._must_leave_an_admin(unit, user_id, user)
         if found := await self._obligations(unit, user_id):
             raise obligations.refusal(found)
-        unit.emit(user_id, identity.forget(user))
+        unit.emit(user_id, identity.forget(user, reason))
         await self._mailboxes.release(unit, user, "forgotten")
 
     async def _obligations(self, unit: UnitOfWork, user_id: UUID) -> list[Obligation]:

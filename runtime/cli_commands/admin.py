@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from runtime import console
-from runtime.cli_commands import opening
+from runtime.cli_commands import acting, opening
 from runtime.cli_commands.opening import Json
 
 app = typer.Typer(
@@ -54,8 +54,6 @@ def create(
       ludoteca admin create --email ana@example.org
       ludoteca admin create --email audit@example.org --type AUDITOR --name Q3 < password.txt
     """
-    from commands.caller import SYSTEM
-
     settings = opening.quiet_settings()
     opening.running_url(settings)  # fail before asking for a password
     chosen = _password(password)
@@ -63,7 +61,11 @@ def create(
     async def main() -> str:
         async with opening.core(settings) as core:
             landed = await core.commands.accounts.register(
-                SYSTEM, email=email, password=chosen, name=name, account_type=account_type
+                acting.operator(),
+                email=email,
+                password=chosen,
+                name=name,
+                account_type=account_type,
             )
             return str(landed.value.user_id)
 

@@ -13,13 +13,13 @@ import typer
 
 from runtime import console
 from runtime.cli_commands import opening
+from runtime.cli_commands.acting import operator
 from runtime.cli_commands.failures import Failure
 from runtime.cli_commands.opening import Json
 from runtime.console import Code
 
 if TYPE_CHECKING:
     from commands.amendments import AmendmentCommands
-    from commands.caller import Caller
     from commands.handler import CommandResult
     from queries.amendments import AmendedEvents, Broken, Reading
     from runtime.wiring.core import Core
@@ -70,7 +70,7 @@ def skip(event: Event, reason: ReasonOption, json: Json = False) -> None:
     [bold]Example[/bold]
       ludoteca quarantine skip 81250 --reason "a carrier's test, not a delivery"
     """
-    _declare(event, lambda commands, position: commands.skip(_caller(), position, reason), json)
+    _declare(event, lambda commands, position: commands.skip(operator(), position, reason), json)
 
 
 def amend(
@@ -99,7 +99,7 @@ def amend(
         raise Failure(f"{payload} is no JSON object", Code.USAGE)
     _declare(
         event,
-        lambda commands, position: commands.amend(_caller(), position, corrected, reason),
+        lambda commands, position: commands.amend(operator(), position, corrected, reason),
         json,
     )
 
@@ -110,7 +110,9 @@ def withdraw(event: Event, reason: ReasonOption, json: Json = False) -> None:
     [bold]Example[/bold]
       ludoteca quarantine withdraw 81250 --reason "the release can read it now"
     """
-    _declare(event, lambda commands, position: commands.withdraw(_caller(), position, reason), json)
+    _declare(
+        event, lambda commands, position: commands.withdraw(operator(), position, reason), json
+    )
 
 
 def amendments(json: Json = False) -> None:
@@ -178,12 +180,6 @@ async def _position(events: "AmendedEvents", event: str) -> int:
     if position is None:
         raise Failure(f"not in quarantine: {event}")
     return position
-
-
-def _caller() -> "Caller":
-    from commands.caller import SYSTEM
-
-    return SYSTEM
 
 
 def _line(reading: "Reading") -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runtime import console
-from runtime.cli_commands import opening
+from runtime.cli_commands import acting, opening
 from runtime.cli_commands.opening import Json
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def backup(
             help="An earlier backup: leave out the events and images that it has.",
         ),
     ] = None,
+    reason: acting.Reason = None,
     json: Json = False,
 ) -> None:
     """Back up the shop into a new folder, as of one moment. The shop can keep running.
@@ -51,10 +52,17 @@ def backup(
     """
     from runtime.backup.making import backup as write
 
-    settings = opening.quiet_settings()
-    with opening.database(settings) as url, console.progress() as progress:
+    settings, why = opening.quiet_settings(), acting.reason_for(reason)
+    with opening.database(settings) as url:
         opening.require_this_release(url)
-        manifest = write(url, folder, _images(settings), progress, home=settings.home, since=since)
+        with console.progress() as progress:
+            images = _images(settings)
+            manifest = write(url, folder, images, progress, home=settings.home, since=since)
+        # afterwards: a backup is of the shop as it was when it was asked for
+        with acting.acting(
+            settings, "backup.make", target=str(folder), reason=why, must=False
+        ) as act:
+            act.affected = manifest.position - manifest.after
     with console.reporting():
         _print(manifest, folder, json=json)
 

@@ -1,20 +1,22 @@
 """`ludoteca dlq`: jobs that exhausted their attempts, in PostgreSQL or RabbitMQ."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, TypeVar
 from uuid import UUID
 
 import typer
 
 from runtime import console
-from runtime.cli_commands import opening
+from runtime.cli_commands import acting, opening
 from runtime.cli_commands.failures import Failure
 from runtime.cli_commands.opening import Json
 from runtime.console import Code
 
 if TYPE_CHECKING:
     from commands.ports.queue import DeadLetter
+    from runtime.wiring.core import Core
     from runtime.wiring.work import Queues
 
 T = TypeVar("T")
@@ -95,6 +97,7 @@ def redrive(
         list[UUID] | None, typer.Argument(help="Ids of the jobs, as `list` shows them.")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Redrive all dead letters.")] = False,
+    reason: acting.Reason = None,
     json: Json = False,
 ) -> None:
     """Put dead jobs back into their queues, with a fresh count of attempts.
@@ -109,14 +112,23 @@ def redrive(
     if bool(ids) == every:
         raise Failure("name what to redrive, or say --all", Code.USAGE)
 
-    async def revive(queues: "Queues") -> tuple[list[UUID], list[UUID]]:
-        wanted = list(dict.fromkeys(ids or [letter.job.id for letter in await _dead(queues)]))
-        outcome = {
-            job_id: [await queue.redrive(job_id) for queue in queues.values()] for job_id in wanted
-        }
-        return [i for i in wanted if any(outcome[i])], [i for i in wanted if not any(outcome[i])]
+    why, named = acting.reason_for(reason), _named(ids)
 
-    redriven, unknown = asyncio.run(_with_queues(revive))
+    async def revive() -> tuple[list[UUID], list[UUID]]:
+        async with (
+            _opened() as (core, queues),
+            acting.recorded(core, "dead_letter.redrive", target=named, reason=why) as act,
+        ):
+            wanted = list(dict.fromkeys(ids or [letter.job.id for letter in await _dead(queues)]))
+            outcome = {
+                job_id: [await queue.redrive(job_id) for queue in queues.values()]
+                for job_id in wanted
+            }
+            redriven = [job_id for job_id in wanted if any(outcome[job_id])]
+            act.affected = len(redriven)
+            return redriven, [job_id for job_id in wanted if job_id not in set(redriven)]
+
+    redriven, unknown = asyncio.run(revive())
     with console.reporting():
         if json:
             console.print_json({"redriven": redriven, "not_dead": unknown})
@@ -128,10 +140,21 @@ def redrive(
         raise typer.Exit(Code.DIFFERS)
 
 
-async def _with_queues(work: Callable[["Queues"], Awaitable[T]]) -> T:
+def _named(ids: list[UUID] | None) -> str:
+    """What was named, as the record of the act has it."""
+    return "all" if not ids else str(ids[0]) if len(ids) == 1 else f"{len(ids)} jobs"
+
+
+@asynccontextmanager
+async def _opened() -> "AsyncIterator[tuple[Core, Queues]]":
     from runtime.wiring.work import open_queues
 
     async with opening.core(opening.quiet_settings()) as core, open_queues(core) as queues:
+        yield core, queues
+
+
+async def _with_queues(work: Callable[["Queues"], Awaitable[T]]) -> T:
+    async with _opened() as (_, queues):
         return await work(queues)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runtime import console
-from runtime.cli_commands import opening
+from runtime.cli_commands import acting, opening
 from runtime.cli_commands.failures import Failure
 from runtime.cli_commands.opening import Json
 from runtime.console import Code
@@ -85,6 +85,7 @@ def rotate(
             ),
         ),
     ] = False,
+    reason: acting.Reason = None,
     json: Json = False,
 ) -> None:
     """Replace the master key, while the shop runs, and wrap all keys and secrets by the new one.
@@ -103,10 +104,12 @@ def rotate(
     from runtime import key_rotation
 
     settings = opening.quiet_settings()
-    source = _source(settings)
+    source, why = _source(settings), acting.reason_for(reason)
     with _owner(settings) as conn:
         if only_add:
-            added = key_rotation.add_key(conn, source).hex()
+            with acting.acting(settings, "keys.add", target=str(source), reason=why) as act:
+                added = key_rotation.add_key(conn, source).hex()
+                act.affected, act.details = 1, {"master_key": added}
             if json:
                 console.print_json({"added": added})
             else:
@@ -114,8 +117,12 @@ def rotate(
             return
         found, unwrapped = rewrapping.states(conn)
         total = unwrapped + sum(each.wraps for each in found)
-        with console.progress() as progress:
+        with (
+            acting.acting(settings, "keys.rotate", target=str(source), reason=why) as act,
+            console.progress() as progress,
+        ):
             done = key_rotation.rotate(conn, source, partial(_tell, progress, total))
+            act.affected, act.details = done.rewrapped, {"master_key": done.current}
     with console.reporting():
         if json:
             console.print_json(done)
@@ -130,7 +137,7 @@ def rotate(
 
 
 @app.command()
-def erase(json: Json = False) -> None:
+def erase(reason: acting.Reason = None, json: Json = False) -> None:
     """Erase now what the disk still has of forgotten persons; otherwise the worker does it within
     ten minutes.
 
@@ -153,16 +160,20 @@ def erase(json: Json = False) -> None:
         async with opening.core(settings) as core:
             return await delete_messages(core)
 
+    why = acting.reason_for(reason)
     with opening.database(settings) as url:
         opening.require_this_release(url)
-        done = erase_from_database(url, {each.projection.name: each for each in read_models()})
-        files = asyncio.run(messages())
+        with acting.acting(settings, "keys.erase", reason=why) as act:
+            done = erase_from_database(url, {each.projection.name: each for each in read_models()})
+            files = asyncio.run(messages())
+            act.affected, act.details = done.persons, {"files": str(files)}
+            act.error = "; ".join(done.reasons) or None
     with console.reporting():
         if json:
             console.print_json({**_fields(done), "files": files})
         else:
-            for reason in done.reasons:
-                console.say(f"not yet: {reason}")
+            for obstacle in done.reasons:
+                console.say(f"not yet: {obstacle}")
             console.say(
                 f"{done.persons} persons erased, {done.waiting} wait; {files} files deleted"
             )

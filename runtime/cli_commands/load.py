@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runtime import console
-from runtime.cli_commands import opening
+from runtime.cli_commands import acting, opening
 from runtime.cli_commands.opening import Json
 from runtime.console import Code
 
 if TYPE_CHECKING:
+    from domain.acts import ActName
     from runtime.load import LoadReport
     from runtime.wiring.core import Core
 
@@ -35,7 +36,7 @@ File = Annotated[
 
 
 @app.command()
-def games(file: File, json: Json = False) -> None:
+def games(file: File, reason: acting.Reason = None, json: Json = False) -> None:
     """List the games of a CSV file for sale.
 
     Columns: title, publisher, tags, price_cents, release_date, platforms; values within a field are
@@ -47,11 +48,11 @@ def games(file: File, json: Json = False) -> None:
     """
     from runtime.load import load_games
 
-    _load(load_games, file, json)
+    _load(load_games, "load.games", file, reason, json)
 
 
 @app.command()
-def purchases(file: File, json: Json = False) -> None:
+def purchases(file: File, reason: acting.Reason = None, json: Json = False) -> None:
     """Let the people of a CSV file buy their games. Columns: user_id, title.
 
     Each person gets an account. Each purchase is ordered, paid and granted like any other, so a
@@ -63,22 +64,31 @@ def purchases(file: File, json: Json = False) -> None:
     """
     from runtime.load import load_purchases
 
-    _load(load_purchases, file, json)
+    _load(load_purchases, "load.purchases", file, reason, json)
 
 
 def _load(
-    load: "Callable[[Core, Path, console.Progress], Awaitable[LoadReport]]", file: Path, json: bool
+    load: "Callable[[Core, Path, console.Progress], Awaitable[LoadReport]]",
+    act: "ActName",
+    file: Path,
+    reason: str | None,
+    json: bool,
 ) -> None:
     import uvloop
 
     from runtime.processes.garbage import collect_rarely
 
-    settings = opening.quiet_settings()
+    settings, why = opening.quiet_settings(), acting.reason_for(reason)
 
     async def main() -> "LoadReport":
-        async with opening.core(settings) as core:
+        async with (
+            opening.core(settings) as core,
+            acting.recorded(core, act, target=file.name, reason=why) as done,
+        ):
             with console.progress() as progress:
-                return await load(core, file, progress)
+                report = await load(core, file, progress)
+            done.affected = report.loaded
+            return report
 
     collect_rarely()
     report = uvloop.run(main())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runtime import console
-from runtime.cli_commands import opening
+from runtime.cli_commands import acting, opening
 from runtime.cli_commands.opening import Json
 from runtime.console import Code
 
@@ -31,7 +31,7 @@ def group() -> None:
 
 
 @app.command()
-def reconcile(since: Since = None, json: Json = False) -> None:
+def reconcile(since: Since = None, reason: acting.Reason = None, json: Json = False) -> None:
     """Compare the payment provider's intents and refunds with the log. Run it after the log was
     restored to an earlier moment.
 
@@ -46,7 +46,8 @@ def reconcile(since: Since = None, json: Json = False) -> None:
     """
     from datetime import UTC
 
-    done = asyncio.run(_reconcile(None if since is None else since.replace(tzinfo=UTC)))
+    why = acting.reason_for(reason)
+    done = asyncio.run(_reconcile(None if since is None else since.replace(tzinfo=UTC), why))
     with console.reporting():
         if json:
             console.print_json(done)
@@ -73,14 +74,20 @@ def reconcile(since: Since = None, json: Json = False) -> None:
         raise typer.Exit(Code.DIFFERS)
 
 
-async def _reconcile(since: datetime | None) -> "Reconciliation":
+async def _reconcile(since: datetime | None, reason: str | None) -> "Reconciliation":
     from commands import payment_reconciliation
     from runtime.instance import noted_port
 
     settings = opening.quiet_settings()
     if not settings.provider_url and not settings.provider_port:
         settings = settings.model_copy(update={"provider_port": noted_port(settings, "provider")})
-    async with opening.core(settings) as core:
-        return await payment_reconciliation.reconcile(
+    async with (
+        opening.core(settings) as core,
+        acting.recorded(core, "payments.reconcile", reason=reason) as act,
+    ):
+        done = await payment_reconciliation.reconcile(
             core.handler, core.commands.payments, core.adapters.payment_provider, since
         )
+        act.affected = len(done.applied)
+        act.details = {"left": str(len(done.left))}
+        return done

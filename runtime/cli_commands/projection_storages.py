@@ -1,13 +1,14 @@
 """The rarely used commands of `ludoteca projections`: drop and prepare storages, and bring
 consumers back to the log."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from runtime import console
-from runtime.cli_commands import opening
+from runtime.cli_commands import acting, opening
 from runtime.cli_commands.failures import Failure, unknown
 from runtime.cli_commands.opening import Json
 from runtime.console import Code
@@ -44,6 +45,7 @@ def drop(
             ),
         ),
     ] = False,
+    reason: acting.Reason = None,
     json: Json = False,
 ) -> None:
     """Drop storages that nobody reads: those of older versions or former projections, leftovers of
@@ -65,28 +67,28 @@ def drop(
     settings, away = opening.quiet_settings(), None
     if bool(names) == unused:
         raise Failure("name what to drop, or say --unused", Code.USAGE)
+    why, target = acting.reason_for(reason), ", ".join(names or ()) or "unused"
     known = known_projections(settings)
     done: list[dropping.Dropped] = []
     with opening.connection(settings) as conn:
-        for rows in (
-            [dropping.unused(conn, known)]
-            if unused
-            else [_named(conn, name) for name in names or ()]
-        ):
-            try:
-                done += dropping.drop_all(conn, known, rows)
-            except dropping.InUse as error:
-                if not unused:
+        chosen = [_named(conn, name) for name in names or ()]
+        with acting.acting(settings, "projection.drop", target=target, reason=why) as act:
+            for rows in [dropping.unused(conn, known)] if unused else chosen:
+                try:
+                    done += dropping.drop_all(conn, known, rows)
+                except dropping.InUse as error:
+                    if not unused:
+                        raise Failure(str(error)) from error
+                except dropping.Busy as error:
                     raise Failure(str(error)) from error
-            except dropping.Busy as error:
-                raise Failure(str(error)) from error
-        if unused:
-            try:
-                done += dropping.drop_left_behind(conn, known)
-            except dropping.Busy as error:
-                raise Failure(str(error)) from error
-            except StoreFailed as error:  # still report what was dropped before the error
-                away = error
+            if unused:
+                try:
+                    done += dropping.drop_left_behind(conn, known)
+                except dropping.Busy as error:
+                    raise Failure(str(error)) from error
+                except StoreFailed as error:  # still report what was dropped before the error
+                    away, act.error = error, str(error)
+            act.affected = sum(each.dropped for each in done)
     with console.reporting():
         if json:
             console.print_json({"dropped": done})
@@ -145,6 +147,7 @@ def recover(
             metavar="N",
         ),
     ] = None,
+    reason: acting.Reason = None,
 ) -> None:
     """Let reactors and the relay continue that followed another history of the log (`list` shows
     them as astray). This happens after only the log was restored to an earlier moment.
@@ -157,19 +160,40 @@ def recover(
       ludoteca projections recover --all
       ludoteca projections recover relay --from 120000
     """
-    from eventstore.consumers import checkpoints, histories
+    from eventstore.consumers import checkpoints
 
     if bool(names) == every:
         raise Failure("name some consumers, or say --all", Code.USAGE)
-    settings = opening.quiet_settings()
+    settings, why = opening.quiet_settings(), acting.reason_for(reason)
     with console.reporting(), opening.connection(settings) as conn:
-        acting = {row.projection: row for row in checkpoints.subscriptions(conn) if not row.storage}
+        consumers = {
+            row.projection: row for row in checkpoints.subscriptions(conn) if not row.storage
+        }
         for name in names or ():
-            if name not in acting:
-                raise unknown("reactor or relay that has run", name, acting)
+            if name not in consumers:
+                raise unknown("reactor or relay that has run", name, consumers)
         if position is not None and position > (head := checkpoints.head(conn)):
             raise Failure(f"--from {position}: the log ends at {head}", Code.USAGE)
-        chosen = [acting[name] for name in names or acting if acting[name].astray]
+        chosen = [consumers[name] for name in names or consumers if consumers[name].astray]
+        if chosen:
+            _recover(settings, conn, chosen, position, why)
+        for name in [name for name in names or () if not consumers[name].astray]:
+            console.say(f"{name} is not astray, and goes on where it was")
+        if every and not chosen:
+            console.say("nothing is astray")
+
+
+def _recover(
+    settings: "Settings",
+    conn: "psycopg.Connection",
+    chosen: "Sequence[Subscription]",
+    position: int | None,
+    reason: str | None,
+) -> None:
+    from eventstore.consumers import checkpoints, histories
+
+    target = ", ".join(row.projection for row in chosen)
+    with acting.acting(settings, "projection.recover", target=target, reason=reason) as act:
         for row in chosen:
             try:
                 at = histories.last_common(conn, row.name) if position is None else position
@@ -180,11 +204,9 @@ def recover(
                 ) from None
             histories.rewind(conn, row.name, at)
             console.say(f"{row.projection} goes on behind position {at}")
+            act.details[row.projection] = str(at)
+            act.affected = len(act.details)
         checkpoints.wake(conn)
-        for name in [name for name in names or () if not acting[name].astray]:
-            console.say(f"{name} is not astray, and goes on where it was")
-        if every and not chosen:
-            console.say("nothing is astray")
 
 
 def known_projections(settings: "Settings") -> "dict[str, Registered]":

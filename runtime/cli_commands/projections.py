@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
 from runtime import console
-from runtime.cli_commands import opening, projection_storages
+from runtime.cli_commands import acting, opening, projection_storages
 from runtime.cli_commands.failures import Failure, unknown
 from runtime.cli_commands.opening import Json
 from runtime.cli_commands.projection_storages import Names, known_projections
@@ -106,6 +106,7 @@ def rebuild(
             min=1, max=64, help="How many processes fold. Default: as many as cores, at most 4."
         ),
     ] = None,
+    reason: acting.Reason = None,
     json: Json = False,
 ) -> None:
     """Rebuild read models from the log beside the live ones, compare the rows, and switch queries
@@ -126,17 +127,23 @@ def rebuild(
     if bool(names) == every:
         raise Failure("name the projections to rebuild, or say --all", Code.USAGE)
     chosen, count = _chosen(settings, names), jobs or rebuilding.usual_count()
+    why = acting.reason_for(reason)
     connecting = partial(connect, opening.running_url(settings), "ludoteca rebuild")
     together = [each for each in chosen if each.store.transactional]
     if count < 2 or len(together) <= count:
         together = []
-    done, failures = rebuild_together(together, count, connecting, replace=replace)
-    if alone := [each for each in chosen if each not in together]:
-        processes = rebuilding.Processes(count, connecting)
-        work = partial(rebuilding.rebuild, replace=replace, processes=processes)
-        more, more_failures = _each(settings, alone, "rebuild", work)
-        done += more
-        failures += more_failures
+    target = "all" if every else ", ".join(each.projection.name for each in chosen)
+    with acting.acting(settings, "projection.rebuild", target=target, reason=why) as act:
+        done, failures = rebuild_together(together, count, connecting, replace=replace)
+        if alone := [each for each in chosen if each not in together]:
+            processes = rebuilding.Processes(count, connecting)
+            work = partial(rebuilding.rebuild, replace=replace, processes=processes)
+            more, more_failures = _each(settings, alone, "rebuild", work)
+            done += more
+            failures += more_failures
+        act.affected = sum(each.rows for each in done)
+        act.details = {each.projection: each.storage for each in done}
+        act.error = "; ".join(f"{name}: {failure.message}" for name, failure in failures) or None
     with console.reporting():
         if json:
             failed = [{"projection": name, "error": failure.message} for name, failure in failures]
@@ -176,7 +183,7 @@ def verify(names: Names = None, json: Json = False) -> None:
 
 
 @app.command()
-def rollback(name: Name) -> None:
+def rollback(name: Name, reason: acting.Reason = None) -> None:
     """Return to the storage before the last rebuild. It was kept up to date, so nothing is missing.
     Exit code 1 if there is none.
 
@@ -186,9 +193,13 @@ def rollback(name: Name) -> None:
     from projections.engine import rebuild as rebuilding
 
     settings = opening.quiet_settings()
-    registered = _chosen(settings, [name])[0]
-    with opening.connection(settings) as conn:
+    registered, why = _chosen(settings, [name])[0], acting.reason_for(reason)
+    with (
+        acting.acting(settings, "projection.rollback", target=name, reason=why) as act,
+        opening.connection(settings) as conn,
+    ):
         storage = or_failure(lambda: rebuilding.rollback(conn, registered))
+        act.affected, act.details = 1, {"storage": storage}
     with console.reporting():
         console.say(f"queries of {name} read {storage} again")
 
@@ -198,23 +209,23 @@ app.command()(projection_storages.prepare)
 
 
 @app.command()
-def pause(name: Name) -> None:
+def pause(name: Name, reason: acting.Reason = None) -> None:
     """Pause a projection, a reactor or the relay. It catches up with the log when it is resumed.
 
     [bold]Example[/bold]
       ludoteca projections pause orders
     """
-    _set_paused(name, paused=True)
+    _set_paused(name, "projection.pause", reason)
 
 
 @app.command()
-def resume(name: Name) -> None:
+def resume(name: Name, reason: acting.Reason = None) -> None:
     """Resume a paused projection, reactor or relay where it stopped.
 
     [bold]Example[/bold]
       ludoteca projections resume orders
     """
-    _set_paused(name, paused=False)
+    _set_paused(name, "projection.resume", reason)
 
 
 app.command()(projection_storages.recover)
@@ -258,21 +269,22 @@ def _left_behind(settings: "Settings", known: "dict[str, Registered]") -> list[d
     ]
 
 
-def _set_paused(name: str, *, paused: bool) -> None:
-    settings = opening.quiet_settings()
+def _set_paused(
+    name: str, act: 'Literal["projection.pause", "projection.resume"]', reason: str | None
+) -> None:
+    settings, why, paused = opening.quiet_settings(), acting.reason_for(reason), "pause" in act
 
     async def tell() -> None:
         from queries.operations import Operations
 
-        async with opening.pool(settings) as pool:
-            operations = Operations(pool)
-            if name not in (
-                known := {
-                    subscription.projection for subscription in await operations.subscriptions()
-                }
-            ):
+        async with opening.core(settings) as core:
+            operations = Operations(core.log.pool)
+            known = {subscription.projection for subscription in await operations.subscriptions()}
+            if name not in known:
                 raise unknown("projection that has run", name, known)
-            await (operations.pause(name) if paused else operations.resume(name))
+            async with acting.recorded(core, act, target=name, reason=why) as recorded:
+                await (operations.pause(name) if paused else operations.resume(name))
+                recorded.affected = 1
 
     asyncio.run(tell())
     with console.reporting():

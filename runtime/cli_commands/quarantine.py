@@ -9,7 +9,7 @@ from uuid import UUID
 import typer
 
 from runtime import console
-from runtime.cli_commands import opening
+from runtime.cli_commands import acting, opening
 from runtime.cli_commands.failures import Failure, unknown
 from runtime.cli_commands.opening import Json
 from runtime.console import Code
@@ -87,6 +87,7 @@ def retry(
             parser=opening.seconds, metavar="SECONDS", help="How long to wait for the outcome."
         ),
     ] = 10.0,
+    reason: acting.Reason = None,
     json: Json = False,
 ) -> None:
     """Let the consumers try again after the cause was fixed, and report the outcome. Exit code 1 if
@@ -98,17 +99,21 @@ def retry(
     """
     if bool(ids) == every:
         raise Failure("name what to retry, or say --all", Code.USAGE)
-    settings = opening.quiet_settings()
+    settings, why = opening.quiet_settings(), acting.reason_for(reason)
+    target = "all" if not ids else str(ids[0]) if len(ids) == 1 else f"{len(ids)} streams"
 
     async def ask() -> tuple[set[UUID], "dict[UUID, Quarantined]"]:
         from queries.operations import Operations
 
-        async with opening.pool(settings) as pool:
-            operations = Operations(pool)
-            wanted = set(ids or [stream.id for stream in await operations.quarantine(limit=MANY)])
-            gone = {each for each in wanted if not await operations.retry(each)}
-            if gone and not every:
-                raise Failure(f"not in quarantine: {', '.join(map(str, sorted(gone)))}")
+        async with opening.core(settings) as core:
+            operations = Operations(core.log.pool)
+            async with acting.recorded(core, "quarantine.retry", target=target, reason=why) as act:
+                held = await operations.quarantine(limit=MANY)
+                wanted = set(ids or [stream.id for stream in held])
+                gone = {each for each in wanted if not await operations.retry(each)}
+                act.affected = len(wanted - gone)
+                if gone and not every:
+                    raise Failure(f"not in quarantine: {', '.join(map(str, sorted(gone)))}")
             return wanted, await _outcome(operations, wanted, wait)
 
     wanted, left = asyncio.run(ask())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runtime import console
-from runtime.cli_commands import opening
+from runtime.cli_commands import acting, opening
 from runtime.cli_commands.opening import Json
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ Since = Annotated[
 
 
 @app.command()
-def reconcile(since: Since = None, json: Json = False) -> None:
+def reconcile(since: Since = None, reason: acting.Reason = None, json: Json = False) -> None:
     """Record the receipts that the fiscal operator has issued and the log does not know. Run it
     after a restore.
 
@@ -43,7 +43,10 @@ def reconcile(since: Since = None, json: Json = False) -> None:
     """
     from datetime import UTC
 
-    found, asked = asyncio.run(_reconcile(None if since is None else since.replace(tzinfo=UTC)))
+    why = acting.reason_for(reason)
+    found, asked = asyncio.run(
+        _reconcile(None if since is None else since.replace(tzinfo=UTC), why)
+    )
     with console.reporting():
         if json:
             console.print_json({"found": found, "asked_anew": [job.id for job in asked]})
@@ -69,7 +72,9 @@ def reconcile(since: Since = None, json: Json = False) -> None:
         )
 
 
-async def _reconcile(since: datetime | None) -> "tuple[list[MissedReceipt], list[Job]]":
+async def _reconcile(
+    since: datetime | None, reason: str | None
+) -> "tuple[list[MissedReceipt], list[Job]]":
     from commands import fiscal_reconciliation
     from runtime.instance import noted_port
     from runtime.wiring.work import FISCAL, open_queues
@@ -77,7 +82,11 @@ async def _reconcile(since: datetime | None) -> "tuple[list[MissedReceipt], list
     settings = opening.quiet_settings()
     if not settings.fiscal_url and not settings.fiscal_port:
         settings = settings.model_copy(update={"fiscal_port": noted_port(settings, "fiscal")})
-    async with opening.core(settings) as core, open_queues(core) as queues:
+    async with (
+        opening.core(settings) as core,
+        open_queues(core) as queues,
+        acting.recorded(core, "receipts.reconcile", reason=reason) as act,
+    ):
         found = await fiscal_reconciliation.reconcile(
             core.handler, core.adapters.fiscal_operator, since
         )
@@ -88,4 +97,6 @@ async def _reconcile(since: datetime | None) -> "tuple[list[MissedReceipt], list
                 core.handler, queues[FISCAL.queue], since
             )
         )
+        act.affected = len(found)
+        act.details = {"asked_anew": str(len(asked))}
         return found, asked

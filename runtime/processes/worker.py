@@ -22,6 +22,7 @@ from kit.log_context import about_request
 from kit.metrics import JOB_SECONDS
 from projections.registry import read_models
 from runtime.processes.ageing import Duty, duties_of, fulfil
+from runtime.processes.alerting import keep_alerting
 from runtime.processes.erasing import keep_deleting_messages
 from runtime.processes.self_auditing import audit_itself
 from runtime.processes.signing import keep_signing
@@ -61,6 +62,7 @@ async def work(settings: Settings) -> None:
         group.create_task(_fire_deadlines(core, duties_of(core, queues)))
         group.create_task(audit_itself(core, read_models()))
         group.create_task(keep_signing(core))
+        group.create_task(keep_alerting(core, queues))
 
 
 def consumers(core: Core, queues: Queues) -> Iterator[Coroutine[Any, Any, None]]:

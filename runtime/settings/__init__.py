@@ -5,6 +5,7 @@ from pydantic import model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.addresses import check_proxies
+from runtime.settings.alerting import AlertingSettings
 from runtime.settings.auditing import AuditingSettings
 from runtime.settings.keeping import KeepingSettings
 from runtime.settings.listening import ListeningSettings
@@ -18,6 +19,7 @@ from runtime.settings.shop import ShopSettings
 
 # What is listed comes from the last base to the first.
 class Settings(
+    AlertingSettings,
     AuditingSettings,
     ProofSettings,
     KeepingSettings,

@@ -14,6 +14,7 @@ from api.middleware.limits import Rates
 from api.services import GatewaySettings, HealthCheck, Services
 from api.siblings import Siblings
 from commands import aggregates
+from commands.caller import Caller
 from commands.ports.images import ImageStoreUnavailable
 from domain.errors import Conflict
 from eventstore.database.postgres import AWAY, connect
@@ -153,6 +154,7 @@ async def open_app(
                 public_url=settings.api_url,
                 trusted_proxies=settings.trusted_proxies,
                 cors_origins=settings.cors_origins,
+                alertmanager_token=settings.alertmanager_token.get_secret_value(),
             ),
         )
     )
@@ -226,17 +228,37 @@ class Rebuilder:
         self._models = {model.projection.name: model for model in models}
         self._running: dict[str, asyncio.Task[None]] = {}
 
-    async def start(self, name: str) -> bool:
-        """Start a rebuild. Returns False if there is no projection with this name. Raises
-        Conflict("rebuild_running")."""
+    async def start(self, name: str, caller: Caller, reason: str | None) -> int | None:
+        """As `api.services.Rebuild`. Raises Conflict("rebuild_running")."""
         if name not in self._models:
-            return False
+            return None
         elsewhere = await asyncio.to_thread(self._is_rebuilt_elsewhere, name)
         task = self._running.get(name)
         if elsewhere or (task is not None and not task.done()):
             raise Conflict("rebuild_running", f"{name} is being rebuilt already")
-        self._running[name] = asyncio.create_task(asyncio.to_thread(self._rebuild, name))
-        return True
+        begun: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        self._running[name] = asyncio.create_task(self._run(name, caller, reason, begun))
+        return await begun
+
+    async def _run(
+        self, name: str, caller: Caller, reason: str | None, begun: "asyncio.Future[int | None]"
+    ) -> None:
+        """Rebuild, and record that it begins and how it ends."""
+        try:
+            async with self._core.commands.acts.recorded(
+                caller, "projection.rebuild", target=name, reason=reason
+            ) as act:
+                begun.set_result(act.position)
+                done = await asyncio.to_thread(self._rebuild, name)
+                act.affected = done.rows
+                act.details = {"storage": done.storage}
+        except Exception as error:
+            if not begun.done():
+                begun.set_exception(error)
+            else:
+                logger.exception("the rebuild of %s failed; the live one stays as it was", name)
+        else:
+            logger.info("rebuilt %s into %s at position %s", name, done.storage, done.position)
 
     async def roll_back(self, name: str) -> str:
         """As `api.services.RollBack`."""
@@ -257,16 +279,13 @@ class Rebuilder:
         with connect(self._core.url, "ludoteca rebuild") as conn:
             return is_being_rebuilt(conn, name)
 
-    def _rebuild(self, name: str) -> None:
+    def _rebuild(self, name: str) -> rebuild.Rebuilt:
         def show(folded: int, upto: int) -> None:
             REBUILD_PROGRESS.labels(name).set(folded / max(upto, 1))
 
         show(0, 1)
         try:
             with connect(self._core.url, "ludoteca rebuild") as conn:
-                done = rebuild.rebuild(conn, codec(), self._models[name], show)
-                logger.info("rebuilt %s into %s at position %s", name, done.storage, done.position)
-        except Exception:
-            logger.exception("the rebuild of %s failed; the live one stays as it was", name)
+                return rebuild.rebuild(conn, codec(), self._models[name], show)
         finally:
             REBUILD_PROGRESS.remove(name)

@@ -74,7 +74,9 @@ GET /api/v1/audit/events  GET /api/v1/audit/streams/{stream_id}
 GET /api/v1/audit/streams/{stream_id}/state
 GET /api/v1/audit/verify
 GET /api/v1/ops/projections  POST /api/v1/ops/projections/{name}/rebuild
-POST /api/v1/ops/projections/{name}/pause
+POST /api/v1/ops/projections/{name}/pause  GET /api/v1/ops/alerts
+POST /api/v1/ops/alerts/{alert_id}/acknowledge  POST /api/v1/ops/alerts/alertmanager
+GET /api/v1/ops/acts  GET /api/v1/operations/acts
 POST /api/v1/ops/projections/{name}/resume  GET /api/v1/ops/dead-letters  GET /api/v1/ops/quarantine
 POST /api/v1/ops/dead-letters/{job_id}/redrive  POST /api/v1/ops/quarantine/{quarantine_id}/retry
 GET /health/live  GET /health/ready

@@ -26,6 +26,11 @@ OURS = {name: cls for name, cls in EVENTS.items() if cls.__module__.startswith("
 # wire name: payload; "?" may be absent, "!" is personal
 WIRE = {
     "amendment.declared.v1": "position event_id stream_id name reading reason payload?",
+    "alert.raised.v1": "name labels source severity summary runbook?",
+    "alert.acknowledged.v1": "note",
+    "alert.resolved.v1": "",
+    "operator.act_begun.v1": "act target? reason? details?",
+    "operator.act_ended.v1": "affected? error? details?",
     "disclosure.made.v1": "subject_kind subject_id person_ids reason",
     "audit.finding_opened.v1": "invariant subject detail at",
     "audit.finding_resolved.v1": "invariant subject at",

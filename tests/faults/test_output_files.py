@@ -94,6 +94,7 @@ PRINT_NOTHING = {
     ("dlq", "show"), ("projections", "rollback"), ("restore",), ("receipts", "reconcile"),
     ("payments", "reconcile"), ("log", "import"), ("log", "copy"), ("keys", "rotate"),
     ("quarantine", "skip"), ("quarantine", "amend"), ("quarantine", "withdraw"),
+    ("alerts", "acknowledge"),
 }  # fmt: skip
 """Commands that are refused here, for want of a dead letter, a former storage, an empty database, a
 fiscal operator, a payment provider, a KurrentDB, a master key or an event; they write to stderr."""

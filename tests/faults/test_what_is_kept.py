@@ -101,6 +101,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "projections.engine.replaying.HeldRows",  # within one command
     "projections.engine.replaying.Replay",
     "projections.changes.WatchedFold",
+    "runtime.alerting.AlertWatch",  # since when it sees what it sees now
     "runtime.request_log.RequestLog",  # lines of requests, for a tenth of a second
     "queries.own_writes.ReadYourWrites",  # within one request
     "queries.differences._Noted",

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from queries import (
+    acts,
+    alerts,
     carts,
     games,
     ledger,
@@ -82,6 +84,11 @@ LISTS: dict[str, Callable[[Any], Awaitable[object]]] = {
     "my transactions": lambda m: transactions.transactions(m, user_id=BUYER),
     "all transactions": transactions.transactions,
     "transactions by status": lambda m: transactions.transactions(m, status="FAILED"),
+    "alerts": alerts.alerts,
+    "alerts of a status": lambda m: alerts.alerts(m, status="RESOLVED"),
+    "alerts of a name": lambda m: alerts.alerts(m, name="ConsumerLate"),
+    "acts": acts.acts,
+    "acts on a target": lambda m: acts.acts(m, target="orders"),
     "ledger accounts": ledger.accounts,
     "an account's entries": lambda m: ledger.entries(m, "PLATFORM_REVENUE"),
     "an account's entries in a currency": lambda m: ledger.entries(

@@ -84,5 +84,5 @@ async def test_a_rebuild_that_another_process_runs_is_not_begun(core: Core) -> N
         exclusively(conn, "games"),
         pytest.raises(Conflict, match="games is being rebuilt already"),
     ):
-        await rebuilder.start("games")
-    assert await rebuilder.start("games")
+        await rebuilder.start("games", SYSTEM, None)
+    assert await rebuilder.start("games", SYSTEM, None)

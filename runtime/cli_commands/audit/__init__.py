@@ -3,6 +3,7 @@
 import typer
 
 from runtime.cli_commands.audit import (
+    acts,
     bundles,
     comparing,
     proving,
@@ -12,7 +13,9 @@ from runtime.cli_commands.audit import (
     why,
 )
 
-app = typer.Typer(no_args_is_help=True, help="Prove that the log was not changed.")
+app = typer.Typer(
+    no_args_is_help=True, help="Prove that the log was not changed, and see who did what."
+)
 app.command()(verifying.verify)
 app.command()(why.why)
 app.command()(replaying.replay)
@@ -25,3 +28,4 @@ app.command("keys")(proving.keys_)
 app.command()(proving.rebuild_tree)
 app.command()(bundles.bundle)
 app.command()(bundles.check_bundle)
+app.command()(acts.acts)

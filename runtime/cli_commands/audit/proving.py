@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from runtime import console
-from runtime.cli_commands import opening
+from runtime.cli_commands import acting, opening
 from runtime.cli_commands.audit import keys
 from runtime.cli_commands.failures import Failure
 from runtime.cli_commands.opening import Json
@@ -215,6 +215,7 @@ def keys_(
             "--rotate", help="Have a new key sign from now on; the old one vouches for it."
         ),
     ] = False,
+    reason: acting.Reason = None,
     json: Json = False,
 ) -> None:
     """List the public keys that sign checkpoints, each with the sizes of the log that it signs.
@@ -226,9 +227,14 @@ def keys_(
     """
     from eventstore.proofs.signing import rotate_key
 
+    if rotate:
+        settings, why = opening.quiet_settings(), acting.reason_for(reason)
+        _over_the_log(rotate_key)
+        # afterwards: a key signs from the size on that the log has when it is asked for
+        with acting.acting(settings, "checkpoint_key.rotate", reason=why) as act:
+            act.affected = 1
+
     async def work(log: "PostgresLog") -> "list[KnownKey]":
-        if rotate:
-            await rotate_key(log)
         async with log.pool.connection() as conn:
             return await _known(conn)
 
@@ -258,7 +264,7 @@ async def _known(conn: "psycopg.AsyncConnection") -> "list[KnownKey]":
     return found
 
 
-def rebuild_tree(json: Json = False) -> None:
+def rebuild_tree(reason: acting.Reason = None, json: Json = False) -> None:
     """Compute the stored part of the Merkle tree anew from the log. Exit code 1 if the log does not
     lead to the root that was signed.
 
@@ -267,9 +273,13 @@ def rebuild_tree(json: Json = False) -> None:
     """
     from eventstore.proofs.signing import rebuild_tree
 
-    with console.progress() as progress:
+    settings, why = opening.quiet_settings(), acting.reason_for(reason)
+    with (
+        acting.acting(settings, "log.rebuild_tree", reason=why) as act,
+        console.progress() as progress,
+    ):
         told = partial(progress, "tree")
-        size = _over_the_log(lambda log: rebuild_tree(log, told))
+        act.affected = size = _over_the_log(lambda log: rebuild_tree(log, told))
     if json:
         console.print_json({"size": size})
     else:

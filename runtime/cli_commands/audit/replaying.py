@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runtime import console
-from runtime.cli_commands import moments, opening
+from runtime.cli_commands import acting, moments, opening
 from runtime.cli_commands.failures import Failure
 from runtime.cli_commands.opening import Json
 from runtime.console import Code
@@ -52,6 +52,7 @@ def replay(
             min=1, max=64, help="How many processes fold. Default: as many as cores, at most 4."
         ),
     ] = None,
+    reason: acting.ReasonToRecord = None,
     json: Json = False,
 ) -> None:
     """Build all read models, and the search documents, as they were at a past moment, into a schema
@@ -75,11 +76,11 @@ def replay(
     if list_:
         _list(settings, json=json)
     elif drop is not None:
-        _drop(settings, _position_in(drop), json=json)
+        _drop(settings, _position_in(drop), reason, json=json)
     else:
         assert until is not None
         position = asyncio.run(_position_at(settings, until))
-        _build(settings, position, jobs, replace=replace, may_exist=serve, json=json)
+        _build(settings, position, jobs, reason, replace=replace, may_exist=serve, json=json)
         if serve:
             _serve(settings, position, port)
 
@@ -105,6 +106,7 @@ def _build(
     settings: "Settings",
     position: int,
     jobs: int | None,
+    reason: str | None,
     *,
     replace: bool,
     may_exist: bool,
@@ -127,7 +129,10 @@ def _build(
                     if may_exist:
                         return
                     raise _Refused(_exists(found))
-            with console.progress() as progress:
+            with (
+                acting.noting(settings, "replay.make", target=str(position), reason=reason) as act,
+                console.progress() as progress,
+            ):
                 build_missing(
                     url,
                     conn,
@@ -137,6 +142,7 @@ def _build(
                     kept=True,
                     progress=progress,
                 )
+                act.affected = len(models)
             built = past.moment(conn, position)
     except (past.NoRight, past.BuiltElsewhere, past.ReadNow, ProcessDied, _Refused) as error:
         if json:
@@ -222,7 +228,7 @@ def _as_dict(moment: "Moment") -> dict[str, object]:
     return {**fields, **msgspec.structs.asdict(moment)}
 
 
-def _drop(settings: "Settings", position: int, *, json: bool) -> None:
+def _drop(settings: "Settings", position: int, reason: str | None, *, json: bool) -> None:
     from projections.engine import past
 
     with opening.connection(settings) as conn:
@@ -231,7 +237,9 @@ def _drop(settings: "Settings", position: int, *, json: bool) -> None:
             known = f"; there are {', '.join(there)}" if there else ""
             raise Failure(f"there is no schema {past.schema_at(position)}{known}")
         try:
-            past.drop(conn, position)
+            with acting.noting(settings, "replay.drop", target=str(position), reason=reason) as act:
+                past.drop(conn, position)
+                act.affected = 1
         except (past.BuiltElsewhere, past.ReadNow) as error:
             raise Failure(str(error)) from error
     with console.reporting():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runtime import console
-from runtime.cli_commands import opening
+from runtime.cli_commands import acting, opening
 from runtime.cli_commands.failures import unknown
 from runtime.cli_commands.opening import Json
 from runtime.console import Code
@@ -22,6 +22,7 @@ def audit_self(
         list[str] | None,
         typer.Option("--only", metavar="INVARIANT", help="Look at this one; may be repeated."),
     ] = None,
+    reason: acting.ReasonToRecord = None,
     json: Json = False,
 ) -> None:
     """Look whether everything that must always hold does: money adds up, nothing paid is missing,
@@ -35,7 +36,13 @@ def audit_self(
       ludoteca audit self
       ludoteca audit self --only wallet_equals_account --json | jq '.invariants[].violations'
     """
-    report = asyncio.run(_look(opening.quiet_settings(), only or []))
+    settings = opening.quiet_settings()
+    target = ", ".join(only or ()) or None
+    with acting.noting(settings, "log.audit", target=target, reason=reason) as act:
+        report = asyncio.run(_look(settings, only or []))
+        act.affected = sum(each.checked for each in report.outcomes)
+        violations = sum(len(each.violations) for each in report.outcomes)
+        act.details = {"violations": str(violations), "position": str(report.head)}
     with console.reporting():
         if json:
             console.print_json(_fields(report))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runtime import console
-from runtime.cli_commands import opening
+from runtime.cli_commands import acting, opening
 from runtime.cli_commands.audit import keys
 from runtime.cli_commands.failures import Failure
 from runtime.cli_commands.opening import Json
@@ -56,6 +56,7 @@ def verify(
     jobs: Annotated[
         int, typer.Option("--jobs", min=1, max=64, help="How many processes verify.")
     ] = 1,
+    reason: acting.ReasonToRecord = None,
     json: Json = False,
 ) -> None:
     """Verify the hash chain: each event's hash covers its content, position and time, and the hash
@@ -84,8 +85,15 @@ def verify(
     settings = opening.quiet_settings()
     url = opening.running_url(settings)
     checkpoints = [keys.checkpoint_of(url, path, key) for path in checkpoint or ()]
-    with console.progress() as progress:
+    with (
+        acting.noting(settings, "log.verify", reason=reason) as act,
+        console.progress() as progress,
+    ):
         finding = audit(url, anchor, checkpoints, progress, jobs=jobs, reached=noted)
+        act.affected = finding.position - finding.after
+        act.details = {"anchor": f"{finding.position}:{finding.hash.hex()}"}
+        faults = [f"position {fault.position}: {fault.reason}" for fault in finding.faults]
+        act.error = "; ".join(faults) or None
     if noted is not None:
         noted.write()
     if json:

@@ -10,6 +10,8 @@ import msgspec
 from hypothesis import strategies as st
 
 from commands.aggregates import (
+    ACT,
+    ALERT,
     BOOK,
     CART,
     FINDING,
@@ -27,6 +29,8 @@ from commands.aggregates import (
     WALLET,
 )
 from domain import (
+    acts,
+    alerts,
     cart,
     catalog,
     findings,
@@ -60,7 +64,8 @@ STEPS = st.lists(
             "retire", "order", "order",
              "submit", "redirect", "capture", "decline", "expire", "refund", "notify", "deliver",
              "open", "adjust", "adjust", "transfer",
-             "send", "send", "send", "find", "count", "fill", "fill", "fill", "fill"]
+             "send", "send", "send", "find", "act", "alert", "count",
+             "fill", "fill", "fill", "fill"]
         ),
         st.integers(0, 3),
         TEXTS,
@@ -73,7 +78,19 @@ EVERYTHING: list[Step] = [
     (what, n, "ab" * n)
     for what in (
         *("register", "verify", "list", "count", "open", "order", "capture", "refund", "notify"),
-        *("adjust", "transfer", "send", "send", "send", "find", "find"),
+        *(
+            "adjust",
+            "transfer",
+            "send",
+            "send",
+            "send",
+            "find",
+            "find",
+            "act",
+            "act",
+            "alert",
+            "alert",
+        ),
         *("fill", "fill", "fill", "edit"),
     )
     for n in range(4)
@@ -123,6 +140,8 @@ class Flow:
             "transfer": self._transfer,
             "send": self._send,
             "find": self._find,
+            "act": self._act,
+            "alert": self._alert,
             "count": self._count,
             "fill": self._fill,
         }
@@ -409,6 +428,28 @@ class Flow:
             found, invariant="holds", subject=str(self.people[n]), detail=text, at=n
         )
         return [self._did(FINDING, stream_id, opened)]
+
+    def _act(self, n: int, text: str) -> Batch:
+        """An act of an operator: begun, or ended if it has begun."""
+        stream_id = UUID(int=self.people[n].int ^ 5)
+        act = self.states.get(stream_id)
+        if act is not None:
+            ended = acts.end(act, affected=n, error=text or None, details={})
+            return [self._did(ACT, stream_id, ended)]
+        begun = acts.begin("projection.pause", target=text, reason=None, details={"n": text})
+        return [self._did(ACT, stream_id, begun)]
+
+    def _alert(self, n: int, text: str) -> Batch:
+        """An alert: raised, then acknowledged or resolved."""
+        seen = alerts.Seen("test", "wrong", {"n": str(n)}, "warning", text, "wrong")
+        alert, stream_id = self.states.get(seen.alert_id), seen.alert_id
+        if alert is None or alert.status == "RESOLVED":
+            decided = alerts.raise_alert(alert, seen)
+        elif alert.status == "RAISED" and len(text) % 2:
+            decided = alerts.acknowledge(alert, text)
+        else:
+            decided = alerts.resolve(alert)
+        return [self._did(ALERT, stream_id, decided)]
 
     def _count(self, n: int, text: str) -> Batch:
         stream_id = stock_id(self.games[n])

@@ -7,6 +7,7 @@ import msgspec
 from adapters.webhooks.signature import sign
 from commands.aggregates import ALL
 from commands.caller import Caller
+from domain.alerts import Seen
 from eventstore.aggregate import Aggregate
 from eventstore.codec import kind_of
 from tests.support.servers.merchant import running_merchant
@@ -65,10 +66,13 @@ async def _noticed(shop: Shop, payment_id: str) -> None:
 
 
 async def _audited(shop: Shop, subject: UUID) -> None:
-    """What auditors leave in the log: a finding, a disclosure, an amendment that was withdrawn."""
+    """What auditors and operators leave in the log: a finding, a disclosure, an alert, an act, an
+    amendment that was withdrawn."""
     admin = Caller("test", account_type="ADMIN")
     await shop.commands.findings.open("an invariant", str(subject), "it does not hold", 1)
     position = await shop.core.log.head()
     await shop.commands.disclosures.disclose(admin, "wallet", subject, [], "a court asked")
+    await shop.commands.alerts.raise_alert(Seen("test", "X", {}, "warning", "to try it"))
+    await shop.commands.acts.begin(admin, "projection.pause", target="orders")
     await shop.commands.amendments.skip(admin, position, "to try it")
     await shop.commands.amendments.withdraw(admin, position, "it was tried")

@@ -18,7 +18,7 @@ from adapters.passwords import Argon2Hasher
 from api.app import create_app
 from api.services import GatewaySettings, Services
 from commands.aggregates import ALL
-from commands.caller import SYSTEM
+from commands.caller import SYSTEM, Caller
 from commands.services import Commands
 from domain.errors import Refused
 from eventstore.consumers.reactor_runner import ReactorRunner
@@ -207,9 +207,9 @@ async def another_process(shop: Shop) -> AsyncIterator[Shop]:
 def services_of(core: Core, queues: Queues, search: SearchEngines, rebuilt: list[str]) -> Services:
     """The gateway's services, as the composition root builds them."""
 
-    async def rebuild(name: str) -> bool:
+    async def rebuild(name: str, _caller: Caller, _reason: str | None) -> int | None:
         rebuilt.append(name)
-        return name == "games"
+        return 0 if name == "games" else None
 
     async def look() -> None:
         await core.log.head()

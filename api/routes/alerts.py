@@ -1,0 +1,142 @@
+"""Alerts: what is wrong, who looks after it, and what Alertmanager tells."""
+
+import hmac
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from api.answers import answer, page_answer, position_of
+from api.auth import Access, Admin, Auditor
+from api.fields import Answer, Body, Page, Reason, Time
+from api.reading import Cursor, Limit, PresentReads
+from api.services import Services, ServicesOf
+from commands.caller import Caller
+from domain.alerts import Seen
+from domain.errors import Unauthorized
+from queries import alerts
+
+router = APIRouter(prefix="/api/v1/ops", tags=["operations"])
+
+ALERTMANAGER = "alertmanager"
+MAX_ALERTS = 1_000
+
+
+class AlertView(Answer):
+    """An alert, as it was raised the last time: RAISED, ACKNOWLEDGED by somebody who looks after
+    it, with their `note`, or RESOLVED. `source` is `ludoteca`, which looks itself, or
+    `alertmanager`. `runbook` is a section of docs/runbooks/alerts.md, or a URL."""
+
+    alert_id: UUID
+    name: str
+    labels: dict[str, str]
+    source: str
+    severity: str
+    summary: str
+    runbook: str
+    status: str
+    times: int
+    raised_at: Time
+    acknowledged_at: Time | None
+    acknowledged_by: str | None
+    note: str | None
+    resolved_at: Time | None
+    version: int
+
+
+class Acknowledgement(Body):
+    """What whoever looks after an alert has to say."""
+
+    note: Reason = Field(description="Recorded with the acknowledgement.")
+
+
+class AlertOfAlertmanager(BaseModel):
+    """An alert in a notification of Alertmanager. What else it has is not used."""
+
+    status: Literal["firing", "resolved"]
+    labels: dict[str, str]
+    annotations: dict[str, str] = {}
+
+
+class Notification(BaseModel):
+    """What Alertmanager sends to a webhook (version 4)."""
+
+    version: Literal["4"]
+    alerts: Annotated[list[AlertOfAlertmanager], Field(max_length=MAX_ALERTS)]
+
+
+class _Alertmanager(Access):
+    """Admits whoever has the token of LUDOTECA_ALERTMANAGER_TOKEN."""
+
+    async def __call__(self, request: Request) -> Caller:
+        services: Services = request.app.state.services
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        wanted = services.settings.alertmanager_token
+        same = hmac.compare_digest(token.strip().encode(), wanted.encode())
+        if not wanted or scheme.lower() != "bearer" or not same:
+            raise Unauthorized("unauthorized", "this requires LUDOTECA_ALERTMANAGER_TOKEN")
+        return Caller(ALERTMANAGER)
+
+
+Alertmanager = Annotated[Caller, Depends(_Alertmanager())]
+
+
+@router.get("/alerts", response_model=Page[AlertView])
+async def list_alerts(
+    request: Request,
+    reads: PresentReads,
+    _: Auditor,
+    status: Literal["OPEN", "RAISED", "ACKNOWLEDGED", "RESOLVED"] | None = None,
+    name: Annotated[str | None, Query(max_length=100)] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """List alerts, those raised last first; OPEN are those that are raised or acknowledged.
+    Requires AUDITOR or ADMIN."""
+    found = await alerts.alerts(reads, status=status, name=name, limit=limit, cursor=cursor)
+    page = Page[AlertView].model_validate(
+        {"items": found.value.items, "next_cursor": found.value.next_cursor}
+    )
+    return page_answer(request, page, found.position)
+
+
+@router.post("/alerts/{alert_id}/acknowledge", status_code=204)
+async def acknowledge_alert(
+    alert_id: UUID, body: Acknowledgement, services: ServicesOf, caller: Admin
+) -> Response:
+    """Look after an alert. Requires ADMIN. Errors: 404 `alert_not_found`; 409 `alert_acknowledged`,
+    `alert_resolved`."""
+    result = await services.commands.alerts.acknowledge(caller, alert_id, body.note)
+    return answer(None, status=204, position=await position_of(result, services))
+
+
+@router.post("/alerts/alertmanager", status_code=204)
+async def take_notification(
+    body: Notification, services: ServicesOf, caller: Alertmanager
+) -> Response:
+    """Take a notification of Alertmanager: each firing alert is raised, each resolved one is
+    resolved. It may be repeated."""
+    for each in body.alerts:
+        seen = _seen(each)
+        if each.status == "firing":
+            await services.commands.alerts.raise_alert(seen, caller)
+        else:
+            await services.commands.alerts.resolve(seen.alert_id, caller)
+    return answer(None, status=204)
+
+
+def _seen(alert: AlertOfAlertmanager) -> Seen:
+    labels = dict(alert.labels)
+    name, severity = labels.pop("alertname", ""), labels.pop("severity", "")
+    annotations = alert.annotations
+    runbook = annotations.get("runbook_url") or annotations.get("runbook", "")
+    return Seen(
+        source=ALERTMANAGER,
+        name=name or "unnamed",
+        labels=labels,
+        severity="critical" if severity == "critical" else "warning",
+        summary=annotations.get("summary") or annotations.get("description", ""),
+        runbook=runbook,
+    )
