@@ -4,15 +4,15 @@ import hmac
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from api.answers import answer, page_answer, position_of
-from api.auth import Access, Admin, Auditor
+from api.auth import EVERYBODY, Admin, Auditor
 from api.fields import Answer, Body, Page, Reason, Time
 from api.reading import Cursor, Limit, PresentReads
-from api.services import Services, ServicesOf
+from api.services import ServicesOf
 from commands.caller import Caller
 from domain.alerts import Seen
 from domain.errors import Unauthorized
@@ -67,22 +67,6 @@ class Notification(BaseModel):
     alerts: Annotated[list[AlertOfAlertmanager], Field(max_length=MAX_ALERTS)]
 
 
-class _Alertmanager(Access):
-    """Admits whoever has the token of LUDOTECA_ALERTMANAGER_TOKEN."""
-
-    async def __call__(self, request: Request) -> Caller:
-        services: Services = request.app.state.services
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        wanted = services.settings.alertmanager_token
-        same = hmac.compare_digest(token.strip().encode(), wanted.encode())
-        if not wanted or scheme.lower() != "bearer" or not same:
-            raise Unauthorized("unauthorized", "this requires LUDOTECA_ALERTMANAGER_TOKEN")
-        return Caller(ALERTMANAGER)
-
-
-Alertmanager = Annotated[Caller, Depends(_Alertmanager())]
-
-
 @router.get("/alerts", response_model=Page[AlertView])
 async def list_alerts(
     request: Request,
@@ -112,12 +96,13 @@ async def acknowledge_alert(
     return answer(None, status=204, position=await position_of(result, services))
 
 
-@router.post("/alerts/alertmanager", status_code=204)
-async def take_notification(
-    body: Notification, services: ServicesOf, caller: Alertmanager
-) -> Response:
-    """Take a notification of Alertmanager: each firing alert is raised, each resolved one is
-    resolved. It may be repeated."""
+@router.post("/alerts/alertmanager", status_code=204, dependencies=[EVERYBODY])
+async def take_notification(body: Notification, request: Request, services: ServicesOf) -> Response:
+    """Take a notification of Alertmanager, who has the token of LUDOTECA_ALERTMANAGER_TOKEN: each
+    firing alert is raised, each resolved one is resolved. It may be repeated. Errors: 401
+    `unauthorized`."""
+    _must_have_token(request, services.settings.alertmanager_token)
+    caller = Caller(ALERTMANAGER)
     for each in body.alerts:
         seen = _seen(each)
         if each.status == "firing":
@@ -125,6 +110,14 @@ async def take_notification(
         else:
             await services.commands.alerts.resolve(seen.alert_id, caller)
     return answer(None, status=204)
+
+
+def _must_have_token(request: Request, token: str) -> None:
+    """Raises Unauthorized; without a token, for everybody."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    same = hmac.compare_digest(given.strip().encode(), token.encode())
+    if not token or scheme.lower() != "bearer" or not same:
+        raise Unauthorized("unauthorized", "this requires the token LUDOTECA_ALERTMANAGER_TOKEN")
 
 
 def _seen(alert: AlertOfAlertmanager) -> Seen:
