@@ -441,7 +441,7 @@ class Flow:
 
     def _alert(self, n: int, text: str) -> Batch:
         """An alert: raised, then acknowledged or resolved."""
-        seen = alerts.Seen("test", "wrong", {"n": str(n)}, "warning", text, "wrong")
+        seen = alerts.Seen("test", "wrong", {"person": f"{self.people[n]}"}, "warning", text)
         alert, stream_id = self.states.get(seen.alert_id), seen.alert_id
         if alert is None or alert.status == "RESOLVED":
             decided = alerts.raise_alert(alert, seen)
