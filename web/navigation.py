@@ -12,7 +12,7 @@ class Entry(NamedTuple):
 
 
 CONSOLE: Sequence[tuple[str, Sequence[Entry]]] = (
-    ("Now", (Entry("/console", "Overview"),)),
+    ("Now", (Entry("/console", "Overview"), Entry("/console/alerts", "Alerts"))),
     (
         "The log",
         (
@@ -42,7 +42,10 @@ CONSOLE: Sequence[tuple[str, Sequence[Entry]]] = (
     ),
     (
         "The shop itself",
-        (Entry("/console/settings", "Settings"),),
+        (
+            Entry("/console/acts", "Operators' acts"),
+            Entry("/console/settings", "Settings"),
+        ),
     ),
 )
 """The console's pages by group. Pages of one thing, such as an event, have no entry: others lead to

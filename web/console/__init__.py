@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from web.console import (
+    acts,
+    alerts,
     catalog,
     dead_letters,
     finding,
@@ -34,6 +36,8 @@ ROUTERS: Sequence[Router] = (
     tasks.router,
     ledger.router,
     people.router,
+    acts.router,
+    alerts.router,
     self_audit.router,
     catalog.router,
     settings.router,

@@ -4,6 +4,33 @@ from tests.support.shops.gateway import Person, Shop
 from tests.web.console.operators import Operator, eventually
 
 
+async def test_what_operators_did_is_a_timeline(
+    shop: Shop, admin_browser: Operator, auditor_browser: Operator
+) -> None:
+    browser = admin_browser.browser
+    path = "/console/projections/library"
+    page = await browser.get(path)
+    page = await browser.send(page.form(f"{path}/pause"), reason="الصيانة <b>now</b>")
+    await browser.send(page.form(f"{path}/resume"), reason="it is over")
+
+    async def is_told() -> bool:
+        page = await auditor_browser.browser.get("/console/acts?target=library")
+        return "الصيانة <b>now</b>" in page.text and "Projection: resume" in page.text
+
+    await eventually(is_told)
+    none = await browser.get("/console/acts?act=backup.make")
+    assert "Nobody did anything like that." in none.text
+    wrong = await browser.get("/console/acts?since=yesterday")
+    assert wrong.status == 422
+
+
+async def test_no_alert_is_open_in_a_new_shop(shop: Shop, auditor_browser: Operator) -> None:
+    page = await auditor_browser.browser.get("/console/alerts")
+    assert page.status == 200
+    assert "No alert is open." in page.text
+    assert (await auditor_browser.browser.get("/console/alerts?status=ALL")).status == 200
+
+
 async def test_the_shop_is_built_as_it_was_and_dropped(
     shop: Shop, seller: Person, admin_browser: Operator
 ) -> None:

@@ -1,0 +1,75 @@
+"""What operators did: who, what, why, to how many."""
+
+from datetime import datetime
+from urllib.parse import urlencode
+
+import msgspec
+from starlette.responses import Response
+
+from web.console.entering import console_router
+from web.visit import Listed, Problem, Visit
+
+router = console_router()
+
+PER_PAGE = 50
+FILTERS = ("act", "actor", "target", "status", "since", "until")
+
+
+class Act(msgspec.Struct, frozen=True):
+    """An act of an operator, which the event at `position` began."""
+
+    position: int
+    stream_id: str
+    act: str
+    target: str | None
+    reason: str | None
+    actor: str
+    status: str
+    affected: int | None
+    error: str | None
+    details: dict[str, str]
+    at: datetime
+    ended_at: datetime | None
+
+    @property
+    def words(self) -> str:
+        """`dead_letter.redrive` as "Dead letter: redrive"."""
+        thing, _, what = self.act.partition(".")
+        doing = "asked for" if what == "ask" else what.replace("_", " ")
+        return f"{thing.replace('_', ' ').capitalize()}: {doing}"
+
+    @property
+    def kind(self) -> str:
+        """How it looks."""
+        return {"DONE": "good", "FAILED": "bad"}.get(self.status, "warn")
+
+
+@router.get("/console/acts")
+async def show_acts(visit: Visit) -> Response:
+    """The timeline, newest first, by a filter."""
+    chosen = {name: visit.query(name) for name in FILTERS}
+    try:
+        found = await visit.api.get(
+            "/api/v1/ops/acts",
+            Listed[Act],
+            **{name: _as_asked(name, text) for name, text in chosen.items() if text},
+            limit=PER_PAGE,
+            cursor=visit.query("cursor") or None,
+        )
+    except Problem as problem:
+        if problem.status != 422:
+            raise
+        visit.form.refuse(problem)
+        found = Listed[Act]([])
+    return visit.page(
+        "console/acts.html",
+        status=422 if visit.form.problem else 200,
+        found=found,
+        chosen=chosen,
+        more=urlencode({**chosen, "cursor": found.next_cursor or ""}),
+    )
+
+
+def _as_asked(name: str, text: str) -> str:
+    """A filter as the API takes it: times are typed without a zone, in UTC."""
+    return f"{text}Z" if name in {"since", "until"} and not text.endswith("Z") else text
