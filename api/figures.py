@@ -6,14 +6,15 @@ What cannot be looked up in time is left out: figures are needed most during an 
 import asyncio
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from api.services import Services
 from commands.ports.queue import WorkQueue
 from eventstore.database.postgres import AWAY
 from kit.seldom import Seldom
-from queries import findings, self_audit
+from queries import alerts, findings, self_audit
+from queries.alerts import AlertNow
 from queries.deadlines import Overdue, overdue
 from queries.positions import ReadModelBehind
 
@@ -21,6 +22,9 @@ _away = Seldom(logging.getLogger(__name__))
 
 CHECK_SECONDS = 0.7
 """How long each look may take. All run at once, so that the answer takes less than a second."""
+
+MAX_ALERTS = 20
+"""How many open alerts the overview shows."""
 
 _UNSEEN: tuple[type[Exception], ...] = (*AWAY, TimeoutError)
 _UNREAD: tuple[type[Exception], ...] = (*_UNSEEN, ReadModelBehind)
@@ -79,6 +83,19 @@ async def audited(services: Services) -> tuple[Mapping[str, int], Mapping[str, f
     except _UNREAD as error:
         _away.warning("audit", f"figures of the shop's audit of itself are missing: {error!r}")
         return {}, {}
+
+
+async def open_alerts(services: Services) -> Sequence[AlertNow] | None:
+    """The latest alerts that are raised or acknowledged, at most MAX_ALERTS; None while that is not
+    known."""
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            with services.while_there():
+                found = await alerts.alerts(services.reads, status="OPEN", limit=MAX_ALERTS)
+                return found.value.items
+    except _UNREAD as error:
+        _away.warning("alerts", f"the open alerts are missing: {error!r}")
+        return None
 
 
 async def mirror_lag(services: Services) -> float | None:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID
 
 import msgspec
 
@@ -14,6 +15,7 @@ from api import figures
 from api.figures import Consumers, Jobs
 from api.middleware.metrics import Metrics
 from api.services import Services
+from queries.alerts import AlertNow
 
 LOOK_SECONDS = 0.4
 """How often the overview is looked up while somebody watches: each change is shown within half a
@@ -47,10 +49,21 @@ class QueueFigures(msgspec.Struct, frozen=True):
     dead: int | None
 
 
+class OpenAlert(msgspec.Struct, frozen=True):
+    """An alert that is `RAISED`, or `ACKNOWLEDGED`."""
+
+    alert_id: UUID
+    name: str
+    severity: str
+    summary: str
+    status: str
+    raised_at: datetime
+
+
 class Overview(msgspec.Struct, frozen=True):
     """The figures. Rates are per second over the last seconds, None until there are two looks; None
     stands also for what is not known. `requests` were answered since the API was started,
-    `failed_requests` of them with a status from 500 on."""
+    `failed_requests` of them with a status from 500 on. `alerts` are the latest open ones."""
 
     at: datetime
     head: int
@@ -65,6 +78,7 @@ class Overview(msgspec.Struct, frozen=True):
     deadlines_due: int | None
     deadlines_late_seconds: float | None
     open_findings: Mapping[str, int]
+    alerts: Sequence[OpenAlert] | None
 
     def is_as(self, other: "Overview | None") -> bool:
         """Whether both show the same, at whatever time."""
@@ -114,8 +128,9 @@ class Overviews:
     async def _look(self) -> Overview:
         services = self._services
         with services.while_there():
-            consumers, jobs, slow = await asyncio.gather(
+            consumers, alerts, jobs, slow = await asyncio.gather(
                 figures.consumers(services),
+                figures.open_alerts(services),
                 asyncio.gather(*map(figures.jobs, services.queues)),
                 self._seldom(),
             )
@@ -138,6 +153,7 @@ class Overviews:
             deadlines_due=slow.deadlines_due,
             deadlines_late_seconds=slow.deadlines_late_seconds,
             open_findings=slow.open_findings,
+            alerts=None if alerts is None else [_alert(each) for each in alerts],
         )
 
     async def _seldom(self) -> _Slow:
@@ -178,6 +194,10 @@ def _consumers(found: Consumers) -> list[ConsumerFigures]:
         ConsumerFigures(name, lag, round(found.late.get(name, 0.0), 1), parked, astray)
         for name, (lag, parked, astray) in found.states.items()
     ]
+
+
+def _alert(found: AlertNow) -> OpenAlert:
+    return OpenAlert(**{name: getattr(found, name) for name in OpenAlert.__struct_fields__})
 
 
 def _queue(name: str, found: Jobs | None) -> QueueFigures:

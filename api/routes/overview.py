@@ -1,6 +1,7 @@
 """How the shop is right now, for operators: once, or as it moves."""
 
 from collections.abc import Mapping, Sequence
+from uuid import UUID
 
 import msgspec
 from fastapi import APIRouter, Request, WebSocket
@@ -47,11 +48,22 @@ class QueueFiguresView(Answer):
     dead: int | None
 
 
+class OpenAlertView(Answer):
+    """An alert that is `RAISED`, or `ACKNOWLEDGED`."""
+
+    alert_id: UUID
+    name: str
+    severity: str
+    summary: str
+    status: str
+    raised_at: Time
+
+
 class OverviewView(Answer):
     """Figures about the shop. Rates are per second over the last seconds, null until there are two
     looks; null also stands for what is not known. `requests` were answered since the API was
     started, `failed_requests` of them with a status from 500 on. `open_findings` are those of the
-    shop's audit of itself, by invariant."""
+    shop's audit of itself, by invariant; `alerts` the latest 20 that are open."""
 
     at: Time
     head: int
@@ -66,6 +78,7 @@ class OverviewView(Answer):
     deadlines_due: int | None
     deadlines_late_seconds: float | None
     open_findings: Mapping[str, int]
+    alerts: Sequence[OpenAlertView] | None
 
 
 @router.get("/ops/overview", response_model=OverviewView)

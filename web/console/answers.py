@@ -195,6 +195,15 @@ class QueueFigures(msgspec.Struct, frozen=True):
     dead: int | None
 
 
+class OpenAlert(msgspec.Struct, frozen=True):
+    alert_id: str
+    name: str
+    severity: str
+    summary: str
+    status: str
+    raised_at: datetime
+
+
 class Overview(msgspec.Struct, frozen=True):
     """How the shop is right now."""
 
@@ -211,6 +220,7 @@ class Overview(msgspec.Struct, frozen=True):
     deadlines_due: int | None
     deadlines_late_seconds: float | None
     open_findings: dict[str, int]
+    alerts: list[OpenAlert] | None = None
 
     @property
     def lag(self) -> int:

@@ -4,6 +4,7 @@ from uuid import uuid4
 
 import pytest
 
+from domain.alerts import Seen
 from tests.support.shops.gateway import Person, Shop
 from tests.web.browser import Browser
 from tests.web.conftest import Register, web_of
@@ -91,3 +92,19 @@ async def test_streams_end_when_the_process_stops(shop: Shop, operator: Operator
         await stream.until("figures")
         site.end_streams()
         await stream.ended()
+
+
+async def test_open_alerts_stand_on_the_overview(shop: Shop, operator: Operator) -> None:
+    seen = Seen("ludoteca", "DeadLetters", {"queue": uuid4().hex}, "critical", "1 <job> gave up")
+    await shop.commands.alerts.raise_alert(seen)
+    browser = await operator("AUDITOR")
+    page = await shop.eventually(
+        lambda: browser.get("/console"), lambda page: "1 <job> gave up" in page.text
+    )
+    assert "Critical" in page.text
+    assert page.links["DeadLetters"] == f"/console/streams/{seen.alert_id}"
+
+    await shop.commands.alerts.resolve(seen.alert_id)
+    await shop.eventually(
+        lambda: browser.get("/console"), lambda page: "1 <job> gave up" not in page.text
+    )
