@@ -413,6 +413,8 @@ def _welcome(settings: Settings, first: FirstStart, down: list[str]) -> str:
         "  Ludoteca is running.",
         "",
         f"    shop         {base}/",
+        f"    sell         {base}/sell",
+        f"    console      {base}/console",
         f"    a search     {base}{SEARCH}",
         f"    API docs     {base}/docs",
         f"    health       {base}/health/ready",

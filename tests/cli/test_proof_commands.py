@@ -199,6 +199,8 @@ def test_a_chain_rewritten_as_a_whole_is_caught_by_a_checkpoint_that_somebody_ho
     (held,) = (tmp_path / "home" / "checkpoints").glob("300-*.txt")
     verify = ("audit", "verify", "--checkpoint", held, "--key", key)
     assert ludoteca.json(*verify)["intact"]
+    said = "it is the log of the signed checkpoint of 300 events"
+    assert said in ludoteca(*verify).stdout
 
     _rewrite(signed, after)
     report = ludoteca.json("audit", "verify", code=1)  # by the checkpoints in the same database
@@ -206,6 +208,7 @@ def test_a_chain_rewritten_as_a_whole_is_caught_by_a_checkpoint_that_somebody_ho
     signed.tamper("DELETE FROM log.tree_heads")
     assert ludoteca.json("audit", "verify")["intact"]
 
+    assert said not in ludoteca(*verify).stdout
     (fault,) = ludoteca.json(*verify, code=1)["faults"]
     assert fault["position"] == (1 if after == 0 else 300)
     assert "another" in fault["reason"]

@@ -87,6 +87,8 @@ async def test_a_password_is_printed_only_when_it_was_generated_here(
         assert (first.admin_password is None) == bool(given)
         assert "correct horse battery" not in welcome
         assert given or kept.read_text().strip() in welcome
+        for page in ("/", "/sell", "/console"):
+            assert f"{settings.api_url}{page}\n" in welcome
 
 
 async def test_no_password_is_printed_that_is_not_the_admins(database: str, tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from runtime.cli_commands.audit import (
 )
 
 app = typer.Typer(
-    no_args_is_help=True, help="Prove that the log was not changed, and see who did what."
+    no_args_is_help=True,
+    help="For auditors: prove that the log was not changed; see who did what, the shop as it was,"
+    " and why.",
 )
 app.command()(verifying.verify)
 app.command()(why.why)

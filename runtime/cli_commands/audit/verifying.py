@@ -1,5 +1,6 @@
 """`ludoteca audit verify`: prove that the log was not changed."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from runtime.console import Code
 from runtime.output_files import writing
 
 if TYPE_CHECKING:
+    from eventstore.proofs.notes import Checkpoint
     from runtime.chain_audit import Anchor, Finding
 
 NOTED_SECONDS = 1.0
@@ -99,7 +101,7 @@ def verify(
     if json:
         console.print_json({"intact": not finding.faults, **_fields(finding)})
     else:
-        _tell(finding)
+        _tell(finding, checkpoints)
     if finding.faults:
         raise typer.Exit(Code.DIFFERS)
 
@@ -160,7 +162,7 @@ def _fields(finding: "Finding") -> dict[str, object]:
     }
 
 
-def _tell(finding: "Finding") -> None:
+def _tell(finding: "Finding", checkpoints: "Sequence[Checkpoint]") -> None:
     for fault in finding.faults:
         console.say(f"FAULT at position {fault.position}: {fault.reason}")
     if finding.position > finding.after:
@@ -173,6 +175,8 @@ def _tell(finding: "Finding") -> None:
         console.say(f"intact before it: {checked}")
         return
     console.say(f"intact: {checked}")
+    for held in checkpoints:
+        console.say(f"it is the log of the signed checkpoint of {held.size} events")
     console.say(f"position  {finding.position}")
     console.say(f"hash      {finding.hash.hex()}")
     console.say(f"anchor    {finding.position}:{finding.hash.hex()}")

@@ -48,7 +48,7 @@ def why(
 
     [bold]Examples[/bold]
       ludoteca audit why 0c2f3a52-6f6c-4f5e-9a43-0d6bb2a3f7f1.total_cents
-      ludoteca audit why REVENUE/USD.balance_cents --as-of 2026-01-31T23:59:59Z
+      ludoteca audit why PLATFORM_REVENUE/USD.balance_cents --as-of 2026-01-31T23:59:59Z
       ludoteca audit why 0c2f3a52-6f6c-4f5e-9a43-0d6bb2a3f7f1.lines.0.quantity --model orders
     """
     settings = opening.quiet_settings()
