@@ -31,5 +31,7 @@ def by_name(texts: Iterable[NamedText]) -> dict[str, str]:
 
 
 def shortened(text: str, most: int) -> str:
-    """The text, or as much of it as `most` characters hold, with an ellipsis."""
+    """The text, or as much of it as `most` characters hold, with an ellipsis. The character that
+    PostgreSQL's text cannot hold is replaced."""
+    text = text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from api.answers import answer
 from api.auth import Admin, Auditor
-from api.fields import REASON, Answer, Body, Moment, Reason, Time
+from api.fields import REASON, Answer, Body, Moment, Reason, SingleLine, Time
 from api.problems import Problem
 from api.services import Services, ServicesOf
 from commands.ports.queue import DeadLetter
@@ -89,9 +89,9 @@ class QuarantineSelection(Answer):
 class LettersBody(Body):
     """A filter, the moment to which it was bound, and how many it showed."""
 
-    queue: Filter = None
-    kind: Filter = None
-    error: Filter = None
+    queue: SingleLine | None = None
+    kind: SingleLine | None = None
+    error: SingleLine | None = None
     before: Moment
     expected: Annotated[int, Field(strict=True, ge=1, le=MOST)]
     reason: Reason | None = Field(None, description=REASON)
@@ -100,9 +100,9 @@ class LettersBody(Body):
 class StreamsBody(Body):
     """A filter, the moment to which it was bound, and how many it showed."""
 
-    feed: Filter = None
-    name: Filter = None
-    error: Filter = None
+    feed: SingleLine | None = None
+    name: SingleLine | None = None
+    error: SingleLine | None = None
     before: Moment
     expected: Annotated[int, Field(strict=True, ge=1, le=MOST)]
     reason: Reason | None = Field(None, description=REASON)

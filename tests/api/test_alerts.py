@@ -196,3 +196,21 @@ async def test_a_notification_of_another_form_is_refused(alertmanager: httpx.Asy
     for wrong in ({"version": "3"}, {"alerts": [{"status": "firing"}]}, {"alerts": "none"}):
         told = await alertmanager.post(path, json=notification("firing", "x", **wrong))
         assert told.status_code == 422, told.text
+
+
+async def test_an_alert_of_long_and_odd_texts_is_shortened(
+    shop: Shop, admin: Person, alertmanager: httpx.AsyncClient
+) -> None:
+    body = notification("firing", uuid4().hex)
+    (told,) = body["alerts"]
+    told["labels"] |= {"pod": "\x00" + uuid4().hex * 100, "é" * 200: "x"}
+    told["labels"] |= {f"label-{n}": "x" for n in range(40)}
+    told["annotations"]["summary"] = "a\x00b" * 1_000
+    answer = await alertmanager.post(f"{ALERTS}/alertmanager", json=body)
+    assert answer.status_code == 204, answer.text
+    items = (await admin.get(ALERTS, headers=await shop.reached())).json()["items"]
+    (raised,) = [
+        each for each in items if each["labels"].get("instance") == told["labels"]["instance"]
+    ]
+    assert len(raised["labels"]) == 20
+    assert (len(raised["summary"]), raised["summary"][:3]) == (1_000, "a\N{REPLACEMENT CHARACTER}b")
