@@ -1,6 +1,8 @@
 """A browser without scripts: it keeps cookies, follows redirects, fills in forms and presses
 buttons."""
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
@@ -46,7 +48,10 @@ class Page(HTMLParser):
 
     def form(self, action: str) -> Form:
         """The form that goes there."""
-        return next(each for each in self.forms if each.action == action)
+        for each in self.forms:
+            if each.action == action:
+                return each
+        raise AssertionError(f"no form goes to {action}: {self.text}")
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
@@ -118,6 +123,13 @@ class Browser:
     async def get(self, path: str, **headers: str) -> Page:
         """Open a page."""
         return Page(await self.client.get(path, headers=headers))
+
+    async def until(self, path: str, wanted: Callable[[Page], object]) -> Page:
+        """The page once it is as wanted: what others changed is seen a little later."""
+        async with asyncio.timeout(60):
+            while not wanted(page := await self.get(path)):  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.02)
+        return page
 
     async def send(self, form: Form, **typed: str) -> Page:
         """Send a form, with what was typed into its fields."""

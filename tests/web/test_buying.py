@@ -16,7 +16,11 @@ ADDRESS = {
 
 
 async def into_the_cart(browser: Browser, game_id: str, **typed: str) -> Page:
-    page = await browser.get(f"/games/{game_id}")
+    """Put a game into the cart, as soon as its page offers it."""
+    page = await browser.until(
+        f"/games/{game_id}",
+        lambda page: "/cart/items" in {form.action for form in page.forms},
+    )
     return await browser.send(page.form("/cart/items"), **typed)
 
 

@@ -54,7 +54,7 @@ async def test_a_draft_is_edited_put_on_sale_and_then_seen_by_all(
 
     page = await desk.send(page.form(f"{page.path}/publish"))
     assert "On sale" in page.text
-    shown = await browser.get(shop_page)
+    shown = await browser.until(shop_page, lambda page: page.status == 200)
     for text in ("Outer Wilds", "$24.99", "A knot of time.", "28 May 2019", "Space"):
         assert text in shown.text
     game = await stored(shop, page)
@@ -292,12 +292,13 @@ async def test_a_game_goes_off_sale_for_good_once_confirmed(
     path, shop_page = page.path, page.path.removeprefix("/sell")
     unsure = await desk.send(page.form(f"{path}/retire"))
     assert wrong_fields(unsure) == {"sure"}
-    assert "not on sale" not in (await browser.get(shop_page)).text
+    on_sale = await browser.until(shop_page, lambda page: page.status == 200)
+    assert "not on sale" not in on_sale.text
 
     games = await desk.send(page.form(f"{path}/retire"), sure="yes")
 
     assert games.path == "/sell/games"
-    assert "not on sale" in (await browser.get(shop_page)).text
+    await browser.until(shop_page, lambda page: "not on sale" in page.text)
     page = await desk.get(path)
     assert "off sale for good" in page.text
     assert [form.action for form in page.forms if form.action.startswith(path)] == []
