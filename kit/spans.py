@@ -26,8 +26,8 @@ _KINDS: dict[Kind, SpanKind] = {
 }
 
 
-class Spans:
-    """Makes spans by a tracer: the functions of `kit.tracing` say what each does."""
+class OpenTelemetrySpans:
+    """Implements `kit.tracing.Spans` by a tracer."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer

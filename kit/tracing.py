@@ -7,10 +7,7 @@ call. docs/monitoring.md says which spans there are.
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from kit.spans import Spans
+from typing import Literal, Protocol
 
 Kind = Literal["internal", "server", "client", "consumer"]
 Attributes = Mapping[str, str | int | Sequence[str]]
@@ -20,11 +17,39 @@ TRACEPARENT = re.compile(
 )
 """W3C Trace Context's `traceparent`: trace, span and flags, in hexadecimal digits."""
 
-_spans: "Spans | None" = None
+
+class Spans(Protocol):
+    """What makes spans: the functions of this module say what each of these does."""
+
+    def span(
+        self,
+        name: str,
+        about: str | None,
+        kind: Kind,
+        expected: tuple[type[BaseException], ...],
+        attributes: Attributes | None,
+    ) -> AbstractContextManager[None]: ...
+
+    def record(
+        self,
+        name: str,
+        about: str,
+        began: int,
+        ended: int,
+        links: Sequence[str],
+        attributes: Attributes | None,
+    ) -> None: ...
+
+    def describe(self, attributes: Attributes, name: str, *, failed: bool) -> None: ...
+
+    def traceparent(self) -> str | None: ...
+
+
+_spans: Spans | None = None
 _NO_SPAN = nullcontext()
 
 
-def use(spans: "Spans | None") -> None:
+def use(spans: Spans | None) -> None:
     """Make spans from now on, in this process; with None, no more."""
     global _spans
     _spans = spans

@@ -42,7 +42,7 @@ def start_tracing(settings: Settings, process: str) -> None:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
-    from kit.spans import Spans
+    from kit.spans import OpenTelemetrySpans
 
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # _counted says what is wrong
     exporter = OTLPSpanExporter(f"{settings.otlp_endpoint}/v1/traces", timeout=EXPORT_SECONDS)
@@ -59,7 +59,7 @@ def start_tracing(settings: Settings, process: str) -> None:
         shutdown_on_exit=False,
     )
     provider.add_span_processor(BatchSpanProcessor(_counted(exporter)))
-    tracing.use(Spans(provider.get_tracer("ludoteca")))
+    tracing.use(OpenTelemetrySpans(provider.get_tracer("ludoteca")))
     _flush_at_exit(provider)
 
 

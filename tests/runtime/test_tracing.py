@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from kit import tracing
 from kit.metrics import timed_call
-from kit.spans import Spans
+from kit.spans import OpenTelemetrySpans
 from runtime.settings import Settings
 from tests.support.servers.collector import running_collector
 
@@ -40,7 +40,7 @@ def made() -> Iterator[Made]:
     exporter = InMemorySpanExporter()
     provider = TracerProvider(ParentBased(TraceIdRatioBased(1.0)))
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    tracing.use(Spans(provider.get_tracer("tests")))
+    tracing.use(OpenTelemetrySpans(provider.get_tracer("tests")))
     yield Made(exporter)
     tracing.use(None)
 
