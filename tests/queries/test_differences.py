@@ -158,7 +158,7 @@ async def test_only_what_is_asked_about_is_compared(shop: Shop) -> None:
 
     assert await models_of(About("order", ORDER)) >= {"orders", "payments", "sales"}
     assert await models_of(About("game", GAME)) == {"games"}
-    assert await models_of(About("wallet", WALLET)) == {"wallets", "wallet_movements"}
+    assert await models_of(About("wallet", WALLET)) == {"acts", "wallets", "wallet_movements"}
     of_person = await models_of(About("user", BUYER))
     assert of_person >= {"users", "orders", "payments", "wallets"}
     assert "games" not in of_person
