@@ -25,7 +25,8 @@ from projections.models.receipts import keys_of_order
 from projections.projection import Key, shown_fields
 from projections.registry import TABLES, read_models
 from queries.read_models import ReadModels
-from queries.why import MAX_POSITIONS, Event, Model, NoSuchRow, Stop, Unanswerable
+from queries.row_keys import Model
+from queries.why import MAX_POSITIONS, Event, NoSuchRow, Stop, Unanswerable
 
 Kind = Literal["order", "wallet", "game", "user"]
 

@@ -17,17 +17,8 @@ from eventstore.snapshots import plain
 from kit.forgotten import ENCRYPTED
 from projections.changes import WatchedFold, pages_of
 from projections.projection import Key
-from queries.why import (
-    Event,
-    Model,
-    NoSuchRow,
-    Stop,
-    Unanswerable,
-    event_of,
-    key_fields,
-    key_in,
-    models,
-)
+from queries.row_keys import Model, key_fields, key_in, models
+from queries.why import Event, NoSuchRow, Stop, Unanswerable, event_of
 
 MAX_STEPS = 500
 """How many steps an answer lists, the latest."""

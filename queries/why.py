@@ -6,7 +6,7 @@ every read model. Personal data stay closed: an auditor sees when they changed, 
 """
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -21,8 +21,8 @@ from eventstore.snapshots import plain
 from kit.forgotten import ENCRYPTED
 from projections.changes import Change, WatchedFold, pages_of
 from projections.engine.folding import Poisoned
-from projections.projection import Key, Projection
-from projections.registry import read_models
+from projections.projection import Key
+from queries.row_keys import Model, key_fields, key_in, models, models_with
 
 MAX_STEPS = 200
 """How many changes an answer has, the latest."""
@@ -32,8 +32,6 @@ MAX_CAUSES = 50
 
 MAX_POSITIONS = 1_000_000
 """The most positions that one request looks through for a row that any stream may feed."""
-
-Model = Projection[Any]
 
 
 class Unanswerable(Exception):
@@ -109,11 +107,6 @@ class Why(msgspec.Struct, frozen=True):
     stopped_by: Sequence[Stop]
 
 
-def models() -> Mapping[str, Model]:
-    """All read models by name."""
-    return {each.projection.name: each.projection for each in read_models()}
-
-
 async def why(
     log: PostgresLog,
     row_id: str,
@@ -133,6 +126,8 @@ async def why(
     upto = await log.head() if position is None else position
     log = await log.as_of(upto)
     asked = _candidates(row_id, field, model)
+    if not asked:
+        raise await _unknown_field(log, row_id, field, upto)
     for each, key in asked:
         if each.streams_of(key) is None and most_positions is not None and upto > most_positions:
             raise Unanswerable(
@@ -146,8 +141,12 @@ async def why(
         if (watched := await _watch(log, each, key, field, upto)).has_existed
     ]
     if not found:
-        names = ", ".join(each.name for each, _ in asked)
-        raise NoSuchRow(f"up to position {upto}, {names} had no row {row_id}")
+        sought = [each.name for each, _ in asked]
+        others = [each for each in await models_with(log, row_id, upto) if each.name not in sought]
+        raise NoSuchRow(
+            f"up to position {upto}, {', '.join(sought)} had no row {row_id}"
+            + (f"; {_listed(others)}" if others else "")
+        )
     if len(found) > 1:
         names = ", ".join(watched.model.name for watched in found)
         raise Unanswerable(
@@ -186,7 +185,8 @@ async def _explained(log: PostgresLog, watched: "_Watched", row_id: str, upto: i
 
 
 def _candidates(row_id: str, field: str, model: str | None) -> list[tuple[Model, Key]]:
-    """The read models that may have such a row with such a field, and its key in each."""
+    """The read models that may have such a row with such a field, and its key in each; empty where
+    none has the field."""
     known = models()
     if model is not None and model not in known:
         raise Unanswerable(
@@ -197,14 +197,10 @@ def _candidates(row_id: str, field: str, model: str | None) -> list[tuple[Model,
     asked = [known[model]] if model is not None else list(known.values())
     name = field.split(".", maxsplit=1)[0]
     having = [each for each in asked if name in each.row.__struct_fields__]
-    if not having:
-        fields = sorted({name for each in asked for name in each.row.__struct_fields__})
-        whose = f"{model} has" if model is not None else "read models have"
-        raise Unanswerable(
-            "unknown_field", f"no field {name}; {whose}: {', '.join(fields)}", fields=fields
-        )
+    if not having and model is not None:
+        raise _no_field(name, asked)
     found = [(each, key) for each in having if (key := key_in(each, row_id)) is not None]
-    if not found:
+    if having and not found:
         keys = {each.name: "/".join(key_fields(each)) for each in having}
         raise Unanswerable(
             "invalid_key",
@@ -215,26 +211,26 @@ def _candidates(row_id: str, field: str, model: str | None) -> list[tuple[Model,
     return found
 
 
-def key_fields(model: Model) -> tuple[str, ...]:
-    """The names of the fields that are the key of a read model."""
-    names: tuple[str, ...] = model.row.KEY  # type: ignore[attr-defined]
-    return names
+async def _unknown_field(log: PostgresLog, row_id: str, field: str, upto: int) -> Unanswerable:
+    """The refusal of a field that no read model has. It names those of the rows with this id."""
+    name, having = field.split(".", maxsplit=1)[0], await models_with(log, row_id, upto)
+    if having:
+        return _no_field(name, having)
+    return Unanswerable(
+        "unknown_field", f"no read model has a field {name}, or a row {row_id}", fields=[]
+    )
 
 
-def key_in(model: Model, row_id: str) -> Key | None:
-    """The key that a text means in a read model; None when it is none there."""
-    parts, names = row_id.split("/"), key_fields(model)
-    if len(parts) != len(names):
-        return None
-    types = {field.name: field.type for field in msgspec.structs.fields(model.row)}
-    try:
-        key = tuple(
-            msgspec.convert(part, types[name], strict=False)
-            for part, name in zip(parts, names, strict=True)
-        )
-    except msgspec.ValidationError:
-        return None
-    return key if len(key) > 1 else key[0]
+def _no_field(name: str, having: Sequence[Model]) -> Unanswerable:
+    fields = sorted({name for each in having for name in each.row.__struct_fields__})
+    return Unanswerable("unknown_field", f"no field {name}; {_listed(having)}", fields=fields)
+
+
+def _listed(having: Sequence[Model]) -> str:
+    """Read models with their fields, in words."""
+    return "; ".join(
+        f"{each.name} has: {', '.join(sorted(each.row.__struct_fields__))}" for each in having
+    )
 
 
 # -- watching --------------------------------------------------------------------------------------

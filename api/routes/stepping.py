@@ -13,6 +13,7 @@ from api.reading import AsOf, LogPosition
 from api.services import ServicesOf
 from api.views.events import CauseView
 from api.views.stops import StopView
+from queries.row_keys import models_with
 from queries.stepping import keys_and_fields, stepped
 from queries.why import MAX_POSITIONS
 
@@ -57,11 +58,28 @@ class SteppedView(Answer):
 
 
 @router.get("/models", response_model=Page[ReadModelView])
-async def list_read_models(_: Auditor, head: LogPosition) -> Response:
+async def list_read_models(
+    services: ServicesOf,
+    _: Auditor,
+    head: LogPosition,
+    id: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=500,
+            description="List only those that have, or had, a row with this key; the parts of a"
+            ' key are joined by "/".',
+        ),
+    ] = None,
+) -> Response:
     """List the read models, and what their rows are found by. Requires AUDITOR or ADMIN."""
+    found = keys_and_fields()
+    if id is not None:
+        log = await services.log.as_of(head)
+        names = {model.name for model in await models_with(log, id, head)}
+        found = {name: each for name, each in found.items() if name in names}
     items = [
-        ReadModelView(model=name, key=key, fields=fields)
-        for name, (key, fields) in keys_and_fields().items()
+        ReadModelView(model=name, key=key, fields=fields) for name, (key, fields) in found.items()
     ]
     return answer(Page[ReadModelView](items=items), position=head)
 

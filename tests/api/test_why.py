@@ -58,3 +58,22 @@ async def test_an_unknown_figure_is_named(auditor: Person) -> None:
     ):
         answer = await auditor.get(PATH, params=asked)
         assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+async def test_read_models_are_found_by_the_key_of_a_row(
+    shop: Shop, buyer: Person, seller: Person, auditor: Person
+) -> None:
+    order = (await buy(buyer, await shop.game(seller))).json()["order_id"]
+
+    async def models(**query: str) -> set[str]:
+        answer = await auditor.get("/api/v1/audit/models", params=query)
+        assert answer.status_code == 200, answer.text
+        return {each["model"] for each in answer.json()["items"]}
+
+    assert {"orders", "wallets", "ledger_accounts"} <= await models()
+    assert await models(id=order) == {"orders", "sales"}
+    assert await models(id=f"{order}/{seller.id}") == {"seller_orders"}
+    assert await models(id="CASH/USD") == {"ledger_accounts"}
+    assert await models(id=str(uuid4())) == set()
+    refused = await auditor.get("/api/v1/audit/models", params={"id": ""})
+    assert refused.status_code == 422

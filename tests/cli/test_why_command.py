@@ -45,7 +45,8 @@ def test_an_unknown_name_is_answered_with_the_known_ones(ludoteca: Ludoteca, sho
     for figure, options, code, said in (
         ("title", (), 2, "is not ID.FIELD"),
         (f"{game_id}.titel", ("--model", "games"), 2, "games has:"),
-        (f"{game_id}.title", ("--model", "gmaes"), 2, "there are: cart_outcomes"),
+        (f"{game_id}.title", ("--model", "gmaes"), 2, "there are: acts"),
+        (f"{game_id}.titel", (), 2, "no field titel; games has:"),
         (f"{game_id}.title", (), 2, "name one"),
         (f"{UUID(int=1)}.title", ("--model", "games"), 1, "had no row"),
     ):

@@ -233,10 +233,13 @@ async def test_an_unknown_name_is_answered_with_the_known_ones(idle_shop: Shop) 
             "status",
             "ordres",
             Unanswerable,
-            "no read model ordres; there are: cart",
+            "no read model ordres; there are: acts",
         ),
         (str(ORDER), "totl", "orders", Unanswerable, "orders has: cancel_reason"),
-        (str(ORDER), "totl", None, Unanswerable, "read models have: account"),
+        (str(ORDER), "totl", None, Unanswerable, "no field totl; orders has: cancel_reason"),
+        (str(ORDER), "balance_cents", None, NoSuchRow, f"no row {ORDER}; orders has: cancel"),
+        (str(uuid4()), "totl", None, Unanswerable, "no read model has a field totl, or a row"),
+        ("CASH/USD", "totl", None, Unanswerable, "ledger_accounts has: account_id, balance"),
         ("7", "total_cents", "orders", Unanswerable, "orders (order_id)"),
         (str(uuid4()), "total_cents", "orders", NoSuchRow, "orders had no row"),
         (str(ORDER), "currency", None, Unanswerable, "orders, sales; name one"),
@@ -245,3 +248,5 @@ async def test_an_unknown_name_is_answered_with_the_known_ones(idle_shop: Shop) 
         with pytest.raises(error) as refused:
             await why(shop.log, row_id, field, model=model)
         assert said in str(refused.value)
+        if field == "totl" and row_id != "CASH/USD":
+            assert "account_id" not in str(refused.value), "fields of other read models"
