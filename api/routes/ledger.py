@@ -50,11 +50,12 @@ class AccountView(BalanceView):
 
 
 class EntryView(Answer):
-    """An entry of a ledger transaction. `cause_event_id` is the event that caused it, `position`
-    that event's position in the log. `transaction_id` is the wallet transaction it belongs to, if
-    any."""
+    """An entry: the `number`th of its ledger transaction, from 0. `cause_event_id` is the event
+    that caused it, `position` that event's position in the log. `transaction_id` is the wallet
+    transaction it belongs to, if any."""
 
     ledger_transaction_id: UUID
+    number: int
     account_id: str
     direction: str
     amount_cents: int
