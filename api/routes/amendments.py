@@ -106,6 +106,18 @@ async def list_amendments(services: ServicesOf, _: Auditor, head: LogPosition) -
     return answer(Page[ReadingView].model_validate({"items": readings}), position=head)
 
 
+@router.get("/amendments/{position}", response_model=BrokenView)
+async def get_event_to_amend(
+    position: Position, services: ServicesOf, _: Auditor, head: LogPosition
+) -> Response:
+    """Return the event at a position, the consumers that could not apply it, and how it is read.
+    Requires AUDITOR or ADMIN."""
+    found = await _events(services).broken(position)
+    if found is None:
+        raise NotFound("event_not_found", f"the log has no event at position {position}")
+    return answer(BrokenView.model_validate(found), position=head)
+
+
 @router.put("/amendments/{position}", response_model=ReadingView)
 async def declare(
     position: Position, body: Declaration, services: ServicesOf, caller: Admin

@@ -70,6 +70,7 @@ async def test_a_broken_event_is_shown_and_read_with_a_corrected_payload(
     assert found["event"]["payload"] == {"title": ["no", "text"]}
     assert {hold["feed"].split(".")[0] for hold in found["held_by"]} >= {"games", "games_text"}
     assert found["reading"] is None
+    assert (await auditor.get(f"{OPS}/amendments/{position}")).json()["event"] == found["event"]
 
     status, reading = await _declare(
         admin, position, reading="amend", payload={"title": "Celeste"}, reason="typed wrongly"
@@ -238,4 +239,6 @@ async def test_what_cannot_be_declared_is_refused(
     status, answer = await _declare(auditor, position, reading="skip")
     assert (status, answer["code"]) == (403, "role_required")
     assert (await auditor.get(f"{OPS}/quarantine/{uuid4()}")).status_code == 404
+    assert (await auditor.get(f"{OPS}/amendments/{10**12}")).status_code == 404
+    assert (await seller.get(f"{OPS}/amendments/{position}")).status_code == 403
     assert (await seller.get(f"{OPS}/amendments")).status_code == 403
