@@ -14,6 +14,8 @@ router = console_router()
 async def find(visit: Visit) -> Response:
     """The page of what has this id: an order, another stream, an event, a request, a trace."""
     asked = visit.query("id")
+    if not asked:
+        return visit.go("/console/log")
     if asked.isdecimal():
         return visit.go(f"/console/events/{int(asked[:19])}")
     try:
