@@ -19,6 +19,7 @@ CONSOLE: Sequence[tuple[str, Sequence[Entry]]] = (
             Entry("/console/log", "Events"),
             Entry("/console/streams", "Streams"),
             Entry("/console/rows", "Rows, step by step"),
+            Entry("/console/why", "Why"),
             Entry("/console/orders", "Orders"),
             Entry("/console/catalog", "Catalog"),
         ),

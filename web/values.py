@@ -10,6 +10,9 @@ MAX_LINES = 400
 
 ENCRYPTED = "[encrypted]"
 
+CUT = "…"
+"""The path of the line that says that there are more."""
+
 
 class Leaf(NamedTuple):
     """A value with nothing inside. `kind` is `id`, `text`, `encrypted` or `plain` (all others)."""
@@ -58,7 +61,7 @@ def lines(value: Any) -> list[Line]:
         return found
     for path, inner in _inside(value, ""):
         if len(found) == MAX_LINES:
-            return [*found, Line("…", Leaf("there is more", "plain"))]
+            return [*found, Line(CUT, Leaf("there is more", "plain"))]
         found.append(Line(path, leaf(inner)))
     return found
 

@@ -20,6 +20,7 @@ from web.console import (
     stories,
     streams,
     tasks,
+    why,
 )
 from web.routing import Router
 
@@ -30,6 +31,7 @@ ROUTERS: Sequence[Router] = (
     streams.router,
     rows.router,
     stories.router,
+    why.router,
     projections.router,
     quarantine.router,
     dead_letters.router,

@@ -58,6 +58,7 @@ class Transaction(msgspec.Struct, frozen=True):
 
 class Entry(Posted, frozen=True, kw_only=True):
     ledger_transaction_id: str
+    number: int
     order_id: str | None
     position: int
     at: datetime

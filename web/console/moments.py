@@ -21,9 +21,13 @@ class Moment:
     error: str = ""
     status: int = 200
 
+    def concerns(self, problem: Problem) -> bool:
+        """Whether a refusal is about the moment."""
+        return problem.code in _REFUSED
+
     def refuse(self, problem: Problem) -> None:
         """Show the refusal beside the moment. Raises the problem if it is not about that."""
-        if problem.code not in _REFUSED:
+        if not self.concerns(problem):
             raise problem
         self.error, self.status = sentence(problem), problem.status
 

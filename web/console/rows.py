@@ -6,6 +6,7 @@ from web import values
 from web.api_client import Listed
 from web.console.answers import ReadModel, Step
 from web.console.entering import console_router
+from web.console.figures import Figures
 from web.forms import Form
 from web.visit import Problem, Visit
 
@@ -36,6 +37,7 @@ async def show_row(visit: Visit) -> Response:
         models=found.items,
         asked=asked,
         step=step,
+        figures=Figures(step.model, step.key, step.event.position) if step else None,
         near=_near(step) if step else [],
         differences=values.compared(step.before, step.after) if step else [],
     )

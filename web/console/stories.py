@@ -23,9 +23,10 @@ MAX_STATES = 60
 
 
 class Posting(NamedTuple):
-    """An entry of the ledger that the order caused."""
+    """An entry of the ledger that the order caused, the `number`th of its stream's, from 0."""
 
     stream_id: str
+    number: int
     account_id: str
     direction: str
     amount_cents: int
@@ -84,9 +85,10 @@ async def _states(visit: Visit, stream_ids: Iterable[str]) -> Mapping[str, State
 def _postings(ledger: Iterable[State]) -> Iterable[Posting]:
     for each in ledger:
         entries: list[Mapping[str, Any]] = each.state.get("entries", [])
-        for entry in entries:
+        for number, entry in enumerate(entries):
             yield Posting(
                 each.stream_id,
+                number,
                 entry["account_id"],
                 entry["direction"],
                 entry["amount_cents"],

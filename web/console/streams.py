@@ -6,6 +6,7 @@ from web import values
 from web.api_client import Listed
 from web.console.answers import Event, LogPage, State
 from web.console.entering import console_router
+from web.console.figures import figures_of_stream
 from web.shop.games import part
 from web.visit import Problem, Visit
 
@@ -39,11 +40,13 @@ async def show_stream(visit: Visit) -> Response:
     chosen = by_version[version]
     after = await _state(visit, path, chosen)
     before = await _state(visit, path, by_version[version - 1]) if version > 1 else None
+    kind = after.kind if after else chosen.name.partition(".")[0]
     return visit.page(
         "console/stream.html",
         fragment="life",
         stream_id=stream_id,
-        kind=after.kind if after else chosen.name.partition(".")[0],
+        kind=kind,
+        figures=await figures_of_stream(visit, kind, stream_id, chosen.position),
         chosen=chosen,
         last=last,
         events=events.items,
