@@ -29,6 +29,7 @@ CONSOLE: Sequence[tuple[str, Sequence[Entry]]] = (
         (
             Entry("/console/projections", "Projections"),
             Entry("/console/quarantine", "Quarantine"),
+            Entry("/console/amendments", "Amendments"),
             Entry("/console/dead-letters", "Dead letters"),
             Entry("/console/tasks", "Tasks"),
         ),

@@ -47,6 +47,11 @@ async def test_all_pages_hold(windows: Windows, shop: Instance, ann: Buyer) -> N
         f"/console/rows?model=orders&key={order_id}",
         *(f"/console/orders/{each}" for each in ann.orders[:3]),
         "/console/find?id=nothing",
+        "/console/why",
+        f"/console/why?of={order_id}.total_cents&model=orders",
+        f"/console/why?id={order_id}&field=totl",
+        "/console/amendments",
+        f"/console/amendments/{completed['position']}",
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from web.console import (
     acts,
     alerts,
+    amendments,
     catalog,
     dead_letters,
     finding,
@@ -34,6 +35,7 @@ ROUTERS: Sequence[Router] = (
     why.router,
     projections.router,
     quarantine.router,
+    amendments.router,
     dead_letters.router,
     tasks.router,
     ledger.router,
