@@ -1,5 +1,6 @@
-"""Long work that an auditor or an operator asked for: what if, replays, rebuilds, comparisons. A
-process of its own does it (`runtime.audit_tasks`), one at a time in all processes."""
+"""Long work that an auditor or an operator asked for: what if, replays, rebuilds, comparisons,
+verifications. A process of its own does it (`runtime.audit_tasks`), one at a time in all
+processes."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
@@ -51,7 +52,11 @@ class Comparison(msgspec.Struct, frozen=True, tag="comparison"):
     projection: str
 
 
-Work = WhatIf | Replay | Rebuild | Comparison
+class Verification(msgspec.Struct, frozen=True, tag="verification"):
+    """The whole log's hash chain, and whether it has what was signed."""
+
+
+Work = WhatIf | Replay | Rebuild | Comparison | Verification
 
 StartTask = Callable[[Work, str], Awaitable[UUID]]
 """Starts work, given who asked for it. Returns once it is under way. Raises

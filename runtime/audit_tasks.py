@@ -20,7 +20,17 @@ from projections.engine.advancing import Registered
 from projections.engine.parts import ProcessDied, Processes, usual_count
 from projections.engine.past import BuiltElsewhere, NoRight, ReadNow
 from projections.registry import read_models
-from queries.audit_tasks import KEPT, LOCK, Comparison, Rebuild, Replay, WhatIf, Work
+from queries.audit_tasks import (
+    KEPT,
+    LOCK,
+    Comparison,
+    Rebuild,
+    Replay,
+    Verification,
+    WhatIf,
+    Work,
+)
+from runtime.chain_audit import audit
 from runtime.past_building import NICENESS, PROCESSES, build_missing
 from runtime.settings import Settings
 from runtime.what_if import ledger, notices
@@ -159,6 +169,8 @@ def _done(conn: psycopg.Connection, task: Task, progress: Progress) -> object:
             )
         case Comparison(projection=name):
             return _comparison(conn, name, progress)
+        case Verification():
+            return _verification(task.url, progress)
 
 
 def _what_if(conn: psycopg.Connection, asked: WhatIf, progress: Progress) -> object:
@@ -200,6 +212,24 @@ def _comparison(conn: psycopg.Connection, name: str, progress: Progress) -> obje
         "replayed_rows": difference.replayed,
         "differing_keys": difference.keys,
         "quarantined": verified.quarantined,
+    }
+
+
+def _verification(url: str, progress: Progress) -> object:
+    def positions(_stage: str, done: int, upto: int) -> None:
+        progress("positions", done, upto)
+
+    begun = time.monotonic()
+    finding = audit(url, None, (), positions, jobs=min(PROCESSES, usual_count()))
+    seconds = time.monotonic() - begun
+    return {
+        "intact": not finding.faults,
+        "position": finding.position,
+        "hash": finding.hash.hex(),
+        "anchor": f"{finding.position}:{finding.hash.hex()}",
+        "faults": finding.faults,
+        "seconds": round(seconds, 3),
+        "per_second": round(finding.position / seconds),
     }
 
 

@@ -1,5 +1,5 @@
-"""Long work for auditors: what would have been under another setting, and all read models as they
-were."""
+"""Long work for auditors: what would have been under another setting, all read models as they were,
+and whether the whole log is as it was appended."""
 
 from typing import Annotated
 from uuid import UUID
@@ -16,7 +16,7 @@ from api.services import ServicesOf
 from api.views.audit_tasks import TaskView, task_view, under_way, view_of
 from domain.errors import Conflict, Invalid, NotFound
 from queries import audit_tasks, replays
-from queries.audit_tasks import Replay, WhatIf
+from queries.audit_tasks import Replay, Verification, WhatIf
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
 
@@ -104,10 +104,21 @@ async def start_replay(body: ReplayBody, services: ServicesOf, caller: Auditor) 
     return await under_way(services, task_id)
 
 
+@router.post("/verifications", status_code=202, response_model=TaskView)
+async def start_verification(services: ServicesOf, caller: Auditor) -> Response:
+    """Verify the hash chain from the first event to the last, and that the log has what was signed:
+    a task. It changes nothing; its result has the positions, the rate, and the faults. Requires
+    AUDITOR or ADMIN.
+
+    Errors: 409 `audit_task_running`.
+    """
+    return await under_way(services, await services.start_task(Verification(), caller.actor))
+
+
 @router.get("/tasks", response_model=Page[TaskView])
 async def list_tasks(services: ServicesOf, _: Auditor, head: LogPosition) -> Response:
-    """List the tasks (what-ifs, replays, rebuilds, comparisons) that were asked for over HTTP
-    lately, the latest first. Requires AUDITOR or ADMIN."""
+    """List the tasks (what-ifs, replays, rebuilds, comparisons, verifications) that were asked for
+    over HTTP lately, the latest first. Requires AUDITOR or ADMIN."""
     items = [view_of(each) for each in await audit_tasks.tasks(services.log.pool)]
     return answer(Page[TaskView](items=items), position=head)
 

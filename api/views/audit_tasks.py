@@ -19,7 +19,7 @@ class TaskView(Answer):
     and `seconds_left` tell how it goes on. `error` says why it failed."""
 
     id: UUID
-    kind: Literal["whatif", "replay", "rebuild", "comparison"]
+    kind: Literal["whatif", "replay", "rebuild", "comparison", "verification"]
     asked: dict[str, Any]
     asked_by: str
     state: State

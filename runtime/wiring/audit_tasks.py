@@ -47,7 +47,8 @@ class AuditTasks:
 
 def _running() -> Conflict:
     return Conflict(
-        "audit_task_running", "another what-if, replay, rebuild or comparison is under way"
+        "audit_task_running",
+        "another what-if, replay, rebuild, comparison or verification is under way",
     )
 
 

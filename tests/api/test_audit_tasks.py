@@ -15,6 +15,7 @@ from runtime.audit_tasks import Begun, Task, do
 from tests.api.test_buying import buy
 from tests.support.queues import until_so
 from tests.support.shops.gateway import Person, Shop
+from tests.support.tampering import tamper
 
 LONG_AGO = "2020-01-01T00:00:00Z"
 
@@ -76,6 +77,37 @@ async def test_a_replay_stays_until_it_is_dropped(
     assert (await auditor.delete(path)).status_code == 403
     assert (await admin.delete(path)).status_code == 204
     assert (await admin.delete(path)).json()["code"] == "replay_not_found"
+
+
+async def test_the_log_is_verified_and_the_first_fault_is_named(
+    shop: Shop, seller: Person, auditor: Person
+) -> None:
+    async def verified() -> dict[str, Any]:
+        answer = await auditor.post("/api/v1/audit/verifications")
+        assert answer.status_code == 202, answer.text
+        assert (answer.json()["kind"], answer.json()["asked"]) == ("verification", {})
+        return await _ended(auditor, answer.headers["location"])
+
+    game = await shop.game(seller)
+    position = (await shop.core.log.read_stream(game["id"]))[-1].env.position
+    done = await verified()
+    assert (done["state"], done["result"]["intact"]) == ("DONE", True)
+    assert done["result"]["position"] >= position
+    assert done["result"]["per_second"] > 0
+    reached, digest = done["result"]["anchor"].split(":")
+    with connect(shop.core.url, "a test") as conn:
+        stored = conn.execute("SELECT hash FROM log.events WHERE position = %s", (int(reached),))
+        assert stored.fetchone() == (bytes.fromhex(digest),)
+
+    change = "UPDATE log.events SET actor = %s WHERE position = %s"
+    tamper(shop.core.url, change, "nobody", position)
+    try:
+        done = await verified()
+    finally:
+        tamper(shop.core.url, change, f"user:{seller.id}", position)
+    assert (done["state"], done["result"]["intact"]) == ("DONE", False)
+    assert done["result"]["position"] == position - 1
+    assert done["result"]["faults"][0]["position"] == position
 
 
 async def test_one_task_is_under_way_at_a_time_in_all_processes(
@@ -141,4 +173,5 @@ async def test_what_makes_no_sense_is_refused(
 async def test_tasks_are_for_auditors_and_admins(buyer: Person) -> None:
     asked = {"from": LONG_AGO, "low_stock": 1}
     assert (await buyer.post("/api/v1/audit/whatif", json=asked)).status_code == 403
+    assert (await buyer.post("/api/v1/audit/verifications")).status_code == 403
     assert (await buyer.get("/api/v1/audit/tasks")).status_code == 403

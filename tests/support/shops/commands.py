@@ -27,6 +27,7 @@ from projections.engine.runner import Runner
 from projections.registry import read_models
 from runtime.cli import app
 from runtime.wiring.codec import codec
+from tests.support.tampering import tamper
 
 PATIENCE = 60.0
 
@@ -105,11 +106,7 @@ class Shop:
 
     def tamper(self, statement: str, *values: object) -> None:
         """Change the database as the program never does: as its owner and past its triggers."""
-        with psycopg.connect(self.url, autocommit=True) as conn:
-            conn.execute("SET session_replication_role = replica")
-            conn.execute("ALTER TABLE log.events DISABLE TRIGGER append_only")
-            assert conn.execute(statement.encode(), values).rowcount != 0
-            conn.execute("ALTER TABLE log.events ENABLE ALWAYS TRIGGER append_only")
+        tamper(self.url, statement, *values)
 
     def ask(self, query: str, *values: object) -> Any:
         """The first field of the first row."""
