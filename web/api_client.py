@@ -90,9 +90,12 @@ class Api:
         least = {} if self.at_least is None else {"min-position": str(self.at_least)}
         return _decoded(await self._call("GET", path, headers=least, query=query), into)
 
-    async def download(self, path: str) -> Answer:
-        """The answer to a query, as it was sent. Raises Problem."""
-        return await self._call("GET", path)
+    async def download(self, path: str, body: Body | None = None, **query: Query) -> Answer:
+        """The answer to a query, or to a command that has this body, as it was sent. Raises
+        Problem."""
+        if body is None:
+            return await self._call("GET", path, query=query)
+        return await self._send_json("POST", path, body, {}, query)
 
     async def post(
         self, path: str, body: Body | None, into: type[T], *, once: str = "", **query: Query

@@ -39,6 +39,14 @@ CONSOLE: Sequence[tuple[str, Sequence[Entry]]] = (
         (
             Entry("/console/ledger", "Ledger"),
             Entry("/console/people", "People"),
+        ),
+    ),
+    (
+        "Proof",
+        (
+            Entry("/console/proofs", "Verify, checkpoints"),
+            Entry("/console/bundles", "Evidence bundles"),
+            Entry("/console/differences", "Differences"),
             Entry("/console/self-audit", "Self-audit"),
         ),
     ),

@@ -1,4 +1,5 @@
-"""Long work for auditors: what would have been under other rules, and the shop as it was."""
+"""Long work for auditors: what would have been under other rules, the shop as it was, and whether
+the log is as it was appended."""
 
 from datetime import datetime
 from typing import Any
@@ -50,6 +51,7 @@ class Task(msgspec.Struct, frozen=True):
             "replay": f"The shop at position {self.asked.get('position', '')}",
             "rebuild": f"Rebuild of {subject}",
             "comparison": f"Comparison of {subject} with the log",
+            "verification": "Verification of the log",
         }.get(self.kind, self.kind)
 
 

@@ -1,0 +1,110 @@
+"""What changed between two moments, and by which events."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+from starlette.responses import Response
+
+from web.console.answers import Event, Stop
+from web.console.entering import console_router
+from web.console.moments import in_utc
+from web.forms import Form
+from web.visit import Problem, Visit
+
+router = console_router()
+
+MOMENTS = ("from", "to")
+KINDS = (("order", "An order"), ("wallet", "A wallet"), ("game", "A game"), ("user", "An account"))
+
+
+class FieldChange(msgspec.Struct, frozen=True):
+    """A field, from what to what, and the positions of the events that changed it."""
+
+    field: str
+    before: Any
+    after: Any
+    positions: list[int]
+
+
+class RowChange(msgspec.Struct, frozen=True):
+    """A row of a read model that changed; the parts of its key are joined by "/"."""
+
+    model: str
+    key: str
+    what: Literal["added", "changed", "removed"]
+    fields: list[FieldChange]
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """What changed after the position `first`, up to `last`; `left_out` counts further rows."""
+
+    first: int
+    last: int
+    rows: list[RowChange]
+    events: list[Event]
+    left_out: int
+    stopped_by: list[Stop]
+
+
+@router.get("/console/differences")
+async def show_differences(visit: Visit) -> Response:
+    """What changed after one moment, up to another: in the whole shop, or in one thing."""
+    asked = {name: visit.query(name) for name in (*MOMENTS, "about", "id")}
+    visit.form = form = Form(asked)
+    found = None
+    if asked["from"] or asked["to"]:
+        _require(form)
+        if not form.errors:
+            found = await _difference(visit)
+    return visit.page(
+        "console/differences.html",
+        status=422 if form.errors or form.problem else 200,
+        kinds=KINDS,
+        found=found,
+    )
+
+
+def _require(form: Form) -> None:
+    for name in MOMENTS:
+        if not form.text(name):
+            form.errors[name] = "Say which moment: a position of the log, or a time."
+    if form.text("about") and not form.text("id"):
+        form.errors["id"] = "Say which one, by its id."
+
+
+async def _difference(visit: Visit) -> Difference | None:
+    form = visit.form
+    moments = {name: in_utc(form.text(name)) for name in MOMENTS}
+    about = form.text("about")
+    one = {about: form.text("id")} if about in dict(KINDS) else {}
+    try:
+        return await visit.api.get("/api/v1/audit/diff", Difference, **moments, **one)
+    except Problem as problem:
+        _refuse(form, problem, about)
+        return None
+
+
+def _refuse(form: Form, problem: Problem, about: str) -> None:
+    """Show a refusal beside what it is about. The API does not say which of the moments it did not
+    understand: it is the one that does not look like any."""
+    if problem.code == "row_not_found":
+        form.errors["id"] = "There was none with this id by then."
+        return
+    form.refuse(problem, {about: "id"})
+    if problem.code in {"invalid_as_of", "position_unknown"}:
+        odd = [name for name in MOMENTS if not _looks_right(form.text(name), problem)]
+        form.errors |= dict.fromkeys(odd, form.problem)
+        form.problem = "" if odd else form.problem
+
+
+def _looks_right(typed: str, problem: Problem) -> bool:
+    if problem.code == "position_unknown":
+        return not (typed.isdecimal() and problem.detail.endswith(f"before {int(typed)}"))
+    if typed.isdecimal():
+        return len(typed) < 19
+    try:
+        datetime.fromisoformat(in_utc(typed))
+    except ValueError:
+        return False
+    return True

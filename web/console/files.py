@@ -1,0 +1,20 @@
+"""Answers of the API that are kept as files."""
+
+from starlette.responses import Response
+
+from web.api_client import Answer
+
+_KEPT = ("content-type", "content-disposition")
+
+
+def as_file(answer: Answer, name: str = "") -> Response:
+    """An answer as a file, byte by byte, under the name that the API gives it, else this one."""
+    headers = {header: answer.headers[header] for header in _KEPT if header in answer.headers}
+    headers.setdefault("content-disposition", f'attachment; filename="{name}"')
+    return Response(answer.body, headers={**headers, "Cache-Control": "no-store"})
+
+
+def text_file(text: str, name: str) -> Response:
+    """A text as a file."""
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return Response(text, headers=headers, media_type="text/plain")
