@@ -139,7 +139,7 @@ async def prove_consistency(visit: Visit) -> Response:
     """The proof that a later checkpoint's log begins with an earlier one's, as a file."""
     asked = {name: visit.query(name) for name in ("from", "to")}
     try:
-        answer = await visit.api.download("/api/v1/audit/consistency", **asked)
+        answer = await visit.api.download("/api/v1/audit/consistency", None, **asked)
     except Problem as problem:
         visit.form = Form(asked)
         visit.form.refuse(problem)
