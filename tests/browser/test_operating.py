@@ -88,6 +88,7 @@ async def test_dead_letters_of_a_filter_are_redriven_by_keyboard(
 async def test_pages_for_operators(windows: Windows, shop: Instance, dead_kind: str) -> None:
     buyer = a_buyer(shop, shelf(shop))
     page = await windows.signed_in(ADMIN)
+    windows.refusals.add(422)
     await must_hold(
         page,
         "/console/projections",
