@@ -25,10 +25,13 @@ SELF_AUDIT_SECONDS = 3600.0
 
 
 class Found(msgspec.Struct, frozen=True):
-    """One case of a condition: what tells it from others, and in words."""
+    """One case of a condition: what tells it from others, and in words. `late` is how many seconds
+    something may wait: it raises no alert before the watch has gone on for as long, since what came
+    due while no worker ran is caught up with first."""
 
     labels: Mapping[str, str]
     summary: str
+    late: float = 0.0
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -84,6 +87,7 @@ async def _late_consumers(sources: Sources) -> Sequence[Found]:
             {"consumer": each.feed},
             f"{each.projection} is more than {sources.late_seconds:.0f} s behind the log"
             f"{', as it is paused' if each.paused else ''}",
+            sources.late_seconds,
         )
         for each in consumers
         if ages.get(each.position, 0.0) > sources.late_seconds
@@ -116,7 +120,11 @@ async def _dead_letters(sources: Sources) -> Sequence[Found]:
 
 async def _waiting_jobs(sources: Sources) -> Sequence[Found]:
     return [
-        Found({"queue": queue.name}, f"a job of {queue.name} waits, and no worker takes it")
+        Found(
+            {"queue": queue.name},
+            f"a job of {queue.name} waits, and no worker takes it",
+            sources.late_seconds,
+        )
         for queue in sources.queues
         if (await queue.oldest_seconds() or 0.0) > sources.late_seconds
     ]
@@ -126,7 +134,7 @@ async def _late_deadlines(sources: Sources) -> Sequence[Found]:
     due = await overdue(sources.reads, sources.clock.now())
     if due.late_seconds <= sources.late_seconds:
         return []
-    return [Found({}, "deadlines have passed, and nobody handles them")]
+    return [Found({}, "deadlines have passed, and nobody handles them", sources.late_seconds)]
 
 
 async def _violations(sources: Sources) -> Sequence[Found]:
@@ -141,7 +149,7 @@ async def _audit_stands(sources: Sources) -> Sequence[Found]:
     age = (await self_audit.ages(sources.pool)).get(self_audit.SAMPLE, 0.0)
     if age <= SELF_AUDIT_SECONDS:
         return []
-    return [Found({}, "the audit has not looked for an hour")]
+    return [Found({}, "the audit has not looked for an hour", SELF_AUDIT_SECONDS)]
 
 
 async def _servers_away(_: Sources) -> Sequence[Found]:
@@ -187,6 +195,7 @@ class AlertWatch:
         self._hold = hold_seconds
         self._conditions = conditions
         self._now = now
+        self._began = now()
         self._since: dict[tuple[UUID, bool], float] = {}
         """By alert and whether it holds: since when it does without being raised, or is raised
         without holding."""
@@ -196,17 +205,21 @@ class AlertWatch:
         as an append."""
         self._sources.again()
         holding: dict[UUID, Seen] = {}
+        early: set[UUID] = set()
         failed: dict[str, str] = {}
         for condition in self._conditions:
             try:
                 for found in await condition.look(self._sources):
                     seen = _seen(condition, found)
                     holding[seen.alert_id] = seen
+                    if self._now() - self._began < found.late:
+                        early.add(seen.alert_id)
             except Exception as error:  # whatever is down, the others are looked at
                 failed[condition.name] = repr(error)
         known = await alerts.open_alerts(self._sources.reads, SOURCE)
         raised = {each.alert_id for each in known if each.name not in failed}
-        await self._take_note(holding, raised)
+        news = {id: seen for id, seen in holding.items() if id in raised or id not in early}
+        await self._take_note(news, raised)
         return failed
 
     async def _take_note(self, holding: Mapping[UUID, Seen], raised: set[UUID]) -> None:

@@ -63,7 +63,8 @@ async def _look_at_samples(core: Core, models: Sequence[Registered], followed: F
     settings = core.settings
     grace = timedelta(seconds=settings.self_audit_grace_seconds)
     async with connected(core.url, "ludoteca self-audit") as conn:
-        auditor = Auditor(conn, core.log.codec, models, core.clock, grace, followed)
+        since = core.clock.now()
+        auditor = Auditor(conn, core.log.codec, models, core.clock, grace, followed, since)
         auditor.settled = int(await _one(core.log.pool, _SETTLED, SAMPLE) or 0)
         auditor.rolled = random.randrange(await core.log.head() + 1)  # noqa: S311 - no secret
         trouble = ""
@@ -100,11 +101,13 @@ def _sample(auditor: Auditor) -> tuple[Report, float]:
 
 
 async def _look_at_everything(core: Core) -> None:
-    """Start the process whenever it is due. It is due at once if it was while no process led."""
+    """Start the process whenever it is due. If it was while no process led, it is once the worker
+    has had the grace for what came due meanwhile."""
     every = core.settings.self_audit_whole_hours * 3600
+    grace = core.settings.self_audit_grace_seconds
     due = time.monotonic() + FIRST_WHOLE_SECONDS
     if (since := await _one(core.log.pool, _SINCE_WHOLE, WHOLE)) is not None:
-        due = time.monotonic() + max(0.0, every - since)
+        due = time.monotonic() + max(grace, every - since)
     while True:
         stop_if_cancelled()
         await asyncio.sleep(max(0.0, due - time.monotonic()))

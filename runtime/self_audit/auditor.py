@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
@@ -96,13 +96,16 @@ class Auditor:
         clock: Clock,
         grace: timedelta,
         followed: Followed | None = None,
+        since: datetime | None = None,
     ) -> None:
-        """`followed` remembers earlier moments."""
+        """`followed` remembers earlier moments. `since` is when the worker began, whose samples
+        these are: what came due while none ran is late only once it has had the grace for it."""
         self._conn = conn
         self._codec = codec
         self._models = models
         self._clock = clock
         self._grace = grace
+        self._since = since
         self._followed = followed or Followed()
         self._failed: set[str] = set()
         self.invariants: Sequence[Invariant] = (
@@ -131,7 +134,13 @@ class Auditor:
         """The database as it is now."""
         now = self._clock.now()
         with moment_of(
-            self._conn, self._codec, self._models, self._followed, now, self._grace
+            self._conn,
+            self._codec,
+            self._models,
+            self._followed,
+            now,
+            self._grace,
+            self._since,
         ) as moment:
             yield moment
 

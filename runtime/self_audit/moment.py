@@ -118,11 +118,16 @@ class Moment:
         followed: Followed,
         now: datetime,
         grace: timedelta,
+        since: datetime | None = None,
     ) -> None:
+        """`since` is when the worker began: what was due before it has had no more time than that.
+        None: it is taken to work all the time."""
         self.conn = conn
         self.codec = codec
         self.now = now
         self.grace = grace
+        self.caught_up = since is None or since < now - grace
+        """Whether the worker has had the grace for what came due while none ran."""
         self.head = checkpoints.head(conn)
         subscriptions = checkpoints.subscriptions(conn)
         self._versions = {each.projection.name: each.projection.version for each in models}
@@ -161,8 +166,8 @@ class Moment:
 
     def rows(self, query: str, **values: object) -> list[dict[str, Any]]:
         """The rows of a query over read models (`@name`), as `queries.tables` reads it. It may use
-        `now`, the time before which things are `late`, and this release's read models with their
-        `versions`. Raises NotReady."""
+        `now`, the time before which things are `late`, whether the worker has `caught_up`, and this
+        release's read models with their `versions`. Raises NotReady."""
         tables = {}
         for name in models_in(query):
             if name not in self.active:
@@ -172,6 +177,7 @@ class Moment:
             always = {
                 "now": self.now,
                 "late": self.now - self.grace,
+                "caught_up": self.caught_up,
                 "models": list(self._versions),
                 "versions": list(self._versions.values()),
             }
@@ -205,8 +211,9 @@ def moment_of(
     followed: Followed,
     now: datetime,
     grace: timedelta,
+    since: datetime | None = None,
 ) -> Iterator[Moment]:
     """The database as it is now, until the end of the block. Raises psycopg.Error."""
     with conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        yield Moment(conn, codec, models, followed, now, grace)
+        yield Moment(conn, codec, models, followed, now, grace, since)

@@ -36,11 +36,13 @@ class RowsInvariant:
 
     def again(self, moment: Moment, subjects: Sequence[str]) -> Judged:
         ids = list({UUID(subject.split(" ", 1)[0]) for subject in subjects})
-        return judged(subjects, self._violations(moment, ids))
+        return judged(subjects, self._violations(moment, ids, caught_up=True))
 
-    def _violations(self, moment: Moment, ids: Sequence[UUID] | None) -> list[Suspect]:
+    def _violations(
+        self, moment: Moment, ids: Sequence[UUID] | None, **values: object
+    ) -> list[Suspect]:
         wanted = None if ids is None else list(ids)
-        return [Suspect(**row) for row in moment.rows(self.query, ids=wanted)]
+        return [Suspect(**row) for row in moment.rows(self.query, ids=wanted, **values)]
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,11 @@ class TotalInvariant:
         return found
 
     def again(self, moment: Moment, subjects: Sequence[str]) -> Judged:
-        return judged(subjects, self._look(moment).suspects)
+        return judged(subjects, self._look(moment, caught_up=True).suspects)
 
-    def _look(self, moment: Moment) -> Looked:
+    def _look(self, moment: Moment, **values: object) -> Looked:
         count = moment.rows(f"SELECT count(*) AS n FROM {self.of}")[0]["n"]
-        return Looked(count, [Suspect(**row) for row in moment.rows(self.query)])
+        return Looked(count, [Suspect(**row) for row in moment.rows(self.query, **values)])
 
 
 _SIGNED = "CASE direction WHEN 'credit' THEN amount_cents ELSE -amount_cents END"
@@ -215,7 +217,7 @@ RECEIPT = RowsInvariant(
     ) AS r
     WHERE (%(ids)s::uuid[] IS NULL OR o.order_id = ANY (%(ids)s))
         AND '[{"status": "CONFIRMED"}]' <@ o.timeline AND s.cents > 0
-        AND o.updated_at < %(late)s AND r.n <> 1
+        AND o.updated_at < %(late)s AND r.n <> 1 AND (r.n > 1 OR %(caught_up)s)
         AND (SELECT actor FROM log.events WHERE stream_id = o.order_id AND version = 1) <> 'import'
         AND (r.n > 1 OR NOT EXISTS (
             SELECT FROM queue.jobs WHERE queue = 'ludoteca.fiscal'
@@ -243,7 +245,7 @@ SIGNED = TotalInvariant(
     SELECT 'unsigned', '{}', format('what comes after position %%s', s.size)
     FROM (SELECT max(size) AS size FROM log.tree_heads WHERE void IS NULL) s
     JOIN log.events e ON e.position = s.size + 1
-    WHERE e.recorded_at < clock_timestamp() - interval '2 hours'""",
+    WHERE e.recorded_at < clock_timestamp() - interval '2 hours' AND %(caught_up)s""",
 )
 """It is signed at least hourly (`LUDOTECA_CHECKPOINT_SECONDS`)."""
 
@@ -256,14 +258,15 @@ OVERDUE = TotalInvariant(
     f"""
     SELECT 'deadline ' || subject_id || ' ' || kind AS subject, '{{}}'::uuid[] AS streams,
         format('due since %%s', due_at) AS detail
-    FROM @deadlines WHERE due_at < %(late)s
+    FROM @deadlines WHERE due_at < %(late)s AND %(caught_up)s
     UNION ALL
     SELECT 'job ' || queue || ' ' || id, '{{}}', format('%%s, due since %%s', kind, due_at)
-    FROM queue.jobs WHERE died_at IS NULL AND due_at < %(late)s AND set_at < %(late)s
+    FROM queue.jobs
+    WHERE died_at IS NULL AND due_at < %(late)s AND set_at < %(late)s AND %(caught_up)s
     UNION ALL
     SELECT 'consumer ' || feed, '{{}}', format('at %%s, since %%s', c.position, c.updated_at)
     FROM consumers.feeds f JOIN consumers.checkpoints c USING (feed)
-    WHERE c.updated_at < %(late)s AND NOT f.paused AND NOT f.building
+    WHERE c.updated_at < %(late)s AND %(caught_up)s AND NOT f.paused AND NOT f.building
         AND (f.storage = '' OR f.active AND (f.projection, f.version) IN (
             SELECT * FROM unnest(%(models)s::text[], %(versions)s::int[])))
         AND EXISTS (
@@ -272,7 +275,9 @@ OVERDUE = TotalInvariant(
     SELECT 'refund ' || payment_id, '{{}}', format('under way since %%s', updated_at)
     FROM @payments
     WHERE refund_status = 'PENDING' AND updated_at < %(now)s - interval '{REFUND_DAYS} days'
+        AND %(caught_up)s
     UNION ALL
     SELECT 'forgotten ' || person_id, '{{}}', format('on the disk since %%s', destroyed_at)
-    FROM private.erasures WHERE destroyed_at < %(now)s - interval '{ERASED_DAYS} days'""",
+    FROM private.erasures
+    WHERE destroyed_at < %(now)s - interval '{ERASED_DAYS} days' AND %(caught_up)s""",
 )

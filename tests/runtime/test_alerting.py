@@ -112,6 +112,27 @@ async def test_what_holds_for_a_while_is_an_alert_until_it_is_over_for_a_while(
         assert await look(235, ONE) == [raised, resolved]
 
 
+async def test_what_came_due_while_no_worker_ran_is_caught_up_with_first(
+    shop: Shop, tmp_path: Path
+) -> None:
+    late, raised = [Found(ONE.labels, ONE.summary, late=300)], NAMES[0]
+    trouble = Trouble()
+    trouble.found = late
+    async with process(shop, tmp_path) as core:
+        watch = trouble.watch(core, 30)
+        for at, expected in (0, []), (299, []), (300, []), (329, []), (330, [raised]):
+            trouble.at = at
+            await watch.look()
+            assert await recorded(core) == expected
+        await asyncio.to_thread(shop.project)
+        # one that leads from now on does not take it for resolved
+        successor = trouble.watch(core, 30)
+        for at in (330, 400):
+            trouble.at = at
+            await successor.look()
+        assert await recorded(core) == [raised]
+
+
 async def test_of_two_processes_that_see_the_same_one_raises_it(shop: Shop, tmp_path: Path) -> None:
     trouble = Trouble()
     trouble.found = [ONE, OTHER]

@@ -18,10 +18,12 @@ from projections.registry import read_models
 from runtime.self_audit.auditor import Auditor
 from runtime.self_audit.invariant import Judged, Looked, Moments, Progress
 from runtime.self_audit.moment import DEPTH, REACTORS, Followed, Moment, Part
+from runtime.self_audit.rows import OVERDUE
 from runtime.settings import Settings
 from runtime.wiring.codec import codec
 from runtime.wiring.core import open_core
 from runtime.wiring.work import open_queues, reactors_of
+from tests.support.events.history import ORDER, order_created
 from tests.support.shops.commands import Shop
 
 
@@ -166,3 +168,27 @@ def test_samples_go_round_the_whole_log(database: str, monkeypatch: pytest.Monke
         ((9, 10), (0, 4)),
         ((4, 8),),
     ]
+
+
+def test_a_worker_catches_up_before_anything_is_late(database: str) -> None:
+    """A shop that stood still for an hour, whose worker has just begun."""
+    shop = Shop(database)
+    shop.append(ORDER, 0, order_created(expires_at=SYSTEM_CLOCK.now() - timedelta(hours=1)))
+    shop.project()
+    grace = timedelta(minutes=10)
+
+    def late(auditor: Auditor) -> list[str]:
+        found = {each.invariant: each for each in auditor.sample().outcomes}
+        assert not found["nothing_due_is_undone"].failure
+        return [each.subject for each in found["nothing_due_is_undone"].violations]
+
+    with auditing(shop), connect(shop.url, "test") as conn:
+        begun = [SYSTEM_CLOCK.now() - timedelta(minutes=minutes) for minutes in (0, 11)]
+        fresh, old = (
+            Auditor(conn, codec(), read_models(), SYSTEM_CLOCK, grace, since=since)
+            for since in begun
+        )
+        assert late(fresh) == []
+        (subject,) = late(old)
+        with fresh.moment() as moment:  # a finding that is open stays so
+            assert OVERDUE.again(moment, [subject])[subject] is not None
