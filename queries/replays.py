@@ -36,9 +36,15 @@ def state_of(moment: Moment) -> str:
         return "of a lost history"
     if not moment.kept:
         return "for queries"
-    if {each.storage for each in read_models()} <= {each.storage for each in moment.models}:
+    lacking = {each.storage for each in read_models()} - {each.storage for each in moment.models}
+    if not lacking:
         return "complete"
-    return "tables dropped: somebody was forgotten" if moment.emptied else "interrupted"
+    if moment.emptied:
+        return "tables dropped: somebody was forgotten"
+    if not lacking.isdisjoint(moment.tables) or not moment.models:
+        return "interrupted"
+    some = "a read model" if len(lacking) == 1 else f"{len(lacking)} read models"
+    return f"lacks {some} of this release"
 
 
 class Replays:

@@ -115,7 +115,8 @@ class Moment(msgspec.Struct, frozen=True):
 
     `kept` is one that stays until it is dropped. `same_history` is False when the log went back
     behind its position since. `emptied` is one that has lost tables since, as somebody was
-    forgotten.
+    forgotten. `tables` are all that
+    it has, also those that a build left.
     """
 
     position: int
@@ -126,6 +127,7 @@ class Moment(msgspec.Struct, frozen=True):
     emptied: bool
     bytes: int
     models: Sequence[BuiltModel]
+    tables: Sequence[str]
 
     @property
     def schema(self) -> str:
@@ -169,13 +171,14 @@ def moment(conn: psycopg.Connection, position: int) -> Moment | None:
         state = conn.execute(_sql(_STATE, position)).fetchone()
         built = conn.execute(_sql(_BUILT, position)).fetchall()
         size = conn.execute(_BYTES, [schema_at(position)]).fetchone()
+        tables = [name for (name,) in conn.execute(_TABLES, [schema_at(position)])]
     except psycopg.errors.UndefinedTable:
         return None
     if state is None or size is None:
         return None
     same, kept, made_at, used_at, emptied = state
     models = [BuiltModel(*row) for row in built]
-    return Moment(position, kept, same, made_at, used_at, emptied, size[0], models)
+    return Moment(position, kept, same, made_at, used_at, emptied, size[0], models, tables)
 
 
 @contextmanager

@@ -77,6 +77,25 @@ def test_an_interrupted_replay_goes_on(ludoteca: Ludoteca, shop: Shop) -> None:
     assert complete["state"] == "complete"
 
 
+def test_a_replay_of_an_older_release_lacks_its_newer_read_models(
+    ludoteca: Ludoteca, shop: Shop
+) -> None:
+    shop.list_game("Portal")
+    newer = [each.storage for each in read_models() if each.projection.name in ("games", "stock")]
+    assert ludoteca("audit", "replay", "--until", 1).exit_code == 0
+    for storage in newer:
+        shop.tamper(f"DELETE FROM ludoteca_at_1.built WHERE storage = '{storage}'")
+        shop.tamper(f"DROP TABLE ludoteca_at_1.{storage}")
+    (older,) = ludoteca.json("audit", "replay", "--list")
+    assert older["state"] == "lacks 2 read models of this release"
+    listed = " ".join(ludoteca("audit", "replay", "--list").stdout.split())
+    assert f"{len(MODELS) - 2} of {len(MODELS)}" in listed
+
+    assert ludoteca("audit", "replay", "--until", 1).exit_code == 0
+    (complete,) = ludoteca.json("audit", "replay", "--list")
+    assert complete["state"] == "complete"
+
+
 def test_a_replay_that_was_killed_is_finished_by_the_next(ludoteca: Ludoteca, shop: Shop) -> None:
     shop.list_games(3_000)
     position = head(shop)
