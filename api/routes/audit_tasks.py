@@ -5,7 +5,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from starlette.responses import Response
 
 from api.answers import answer
@@ -43,16 +43,29 @@ class WhatIfBody(Body):
     reason: Reason | None = Field(None, description=REASON)
 
 
+def _number_as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+PastMoment = Annotated[
+    Token,
+    Field(max_length=64),
+    BeforeValidator(_number_as_text, json_schema_input_type=int | str),
+]
+"""A log position, as a number or a text, or an RFC 3339 time."""
+
+
 class ReplayBody(Body):
     """The moment: a log position, or an RFC 3339 time."""
 
-    until: Annotated[Token, Field(max_length=64)]
+    until: PastMoment
     reason: Reason | None = Field(None, description=REASON)
 
 
 class ReplayView(Answer):
     """A schema with read models as they were at a position. It is `complete`, `interrupted`, made
-    `for queries`, `of a lost history`, or lacks tables since somebody was forgotten."""
+    `for queries`, `of a lost history`, or lacks tables since somebody was forgotten, or read models
+    of this release that an older one did not have."""
 
     schema_name: str
     position: int

@@ -69,6 +69,13 @@ async def test_a_replay_stays_until_it_is_dropped(
     listed = (await auditor.get("/api/v1/audit/replays")).json()["items"]
     (mine,) = [each for each in listed if each["position"] == position]
     assert (mine["state"], mine["kept"]) == ("complete", True)
+    by_number = await auditor.post("/api/v1/audit/replays", json={"until": position})
+    assert by_number.status_code == 202, by_number.text
+    again = await _ended(auditor, by_number.headers["location"])
+    assert again["asked"]["position"] == position
+    for wrong in (True, 1.5, -1, None):
+        refused = await auditor.post("/api/v1/audit/replays", json={"until": wrong})
+        assert refused.status_code == 422
     assert mine["read_models"] == len(read_models())
     then = await auditor.get(f"/api/v1/games?sort=title&as_of={position}")
     assert "Before" in then.text
