@@ -11,6 +11,7 @@ from cryptography import x509
 
 from kit.cancellation import stop_if_cancelled
 from kit.tls import first_certificate, state_of
+from kit.wording import reason
 from runtime.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ def load(certificate: str, key: str) -> ssl.SSLContext:
     except (OSError, ValueError) as error:  # an SSLError is an OSError
         raise BadCertificate(
             "LUDOTECA_TLS_KEY: it is the unencrypted private key, in PEM format, of the certificate"
-            f" in LUDOTECA_TLS_CERT ({error})"
+            f" in LUDOTECA_TLS_CERT ({reason(error)})"
         ) from error
     context.set_alpn_protocols(["http/1.1"])
     return context

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
@@ -126,10 +126,14 @@ def print_json(value: object) -> None:
 
 
 def table(
-    headings: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "none"
+    headings: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    empty: str = "none",
+    right: Collection[str] = (),
 ) -> None:
-    """Print a table, or the line `empty` if there are no rows. Numbers are aligned right; None is
-    shown as a dash."""
+    """Print a table, or the line `empty` if there are no rows. Numbers are aligned right, and so
+    are columns with these headings; None is shown as a dash."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -143,7 +147,7 @@ def table(
         box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, header_style="bold"
     )
     for number, heading in enumerate(headings):
-        numeric = all(isinstance(row[number], int | None) for row in cells)
+        numeric = heading in right or all(isinstance(row[number], int | None) for row in cells)
         drawn.add_column(heading, justify="right" if numeric else "left", overflow="fold")
     for row in cells:
         drawn.add_row(

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from kit.wording import reason
 from runtime.console import Code
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def explain(error: Exception) -> Failure | None:
         return Failure(_settings_message(error), Code.USAGE)  # type: ignore[arg-type]
     for module, name, code, whose in _EXPLAINED:
         if _is(error, module, name):
-            return Failure(whose + (" ".join(str(error).split()) or type(error).__name__), code)
+            return Failure(whose + reason(error), code)
     if isinstance(error, OSError):
         return Failure(_system_message(error), Code.UNREACHABLE)
     return None
@@ -121,10 +122,10 @@ def explain(error: Exception) -> Failure | None:
 
 def _system_message(error: OSError) -> str:
     """What the system refused, and for which file."""
-    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
     if error.filename:
-        return f"{os.fsdecode(error.filename)}: {reason}"
-    return f"cannot write the output: {reason}" if error.errno in _OF_AN_OUTPUT else reason
+        return f"{os.fsdecode(error.filename)}: {reason(error)}"
+    is_of_output = error.errno in _OF_AN_OUTPUT
+    return f"cannot write the output: {reason(error)}" if is_of_output else reason(error)
 
 
 def _is(error: Exception, module: str, name: str) -> bool:

@@ -125,6 +125,7 @@ def _tell(rules: "Rules", change: "LedgerChange", told: "list[NoticeChange]") ->
                 for each in change.differences
             ],
             empty="the ledger would be the same",
+            right=("posted", "would be", "difference"),
         )
         console.note(
             f"{change.decided:,} postings decided again, of which {change.changed:,} would differ"

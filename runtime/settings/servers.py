@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
 from kit.tls import Trust
+from kit.wording import reason
 from runtime.addresses import check_kafka, check_kurrentdb, check_ports, check_url
 from runtime.settings.values import checked
 
@@ -84,7 +85,9 @@ class ServerSettings(BaseModel):
         try:
             return value.expanduser().resolve()
         except (RuntimeError, OSError) as error:
-            raise ValueError(f"{error}: set it to a folder of this instance's own") from error
+            raise ValueError(
+                f"{reason(error)}: set it to a folder of this instance's own"
+            ) from error
 
     @field_validator("master_key_file")
     @classmethod
@@ -100,7 +103,9 @@ class ServerSettings(BaseModel):
         try:
             Trust(path).check()
         except OSError as error:  # an SSLError, too
-            raise ValueError(f"it is a file with certificates in PEM format: {error}") from None
+            raise ValueError(
+                f"it is a file with certificates in PEM format: {reason(error)}"
+            ) from None
         return path
 
     @field_validator("elasticsearch_url")

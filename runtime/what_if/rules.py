@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from domain.regions import ANY_REGION, is_country
+from kit.wording import reason
 
 
 class BadRule(ValueError):
@@ -60,7 +61,7 @@ def read_tax_rates(path: str) -> TaxRates:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             records = list(csv.DictReader(file, strict=True))
     except (OSError, UnicodeError, csv.Error) as error:
-        raise BadRule(f"{path} cannot be read: {error}") from error
+        raise BadRule(f"{path} cannot be read: {reason(error)}") from error
     rates: dict[str, int] = {}
     for number, record in enumerate(records, 2):
         region, rate = record.get("region"), record.get("tax_bps")

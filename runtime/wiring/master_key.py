@@ -8,6 +8,7 @@ from adapters.master_key_file import MasterKeyFile
 from eventstore import rewrapping
 from eventstore.database.postgres import connect
 from eventstore.master_keys import KEY_BYTES, KEYRING, id_of
+from kit.wording import reason
 from runtime.home import MASTER_KEY_FILE
 from runtime.settings import Settings
 
@@ -32,7 +33,12 @@ def use_master_key(settings: Settings) -> None:
         if file is not None:
             KEYRING.use(file)
     except (OSError, ValueError) as error:
-        raise WrongMasterKey(f"the master key cannot be read: {error}") from None
+        raise WrongMasterKey(f"the master key cannot be read: {_said(error)}") from None
+
+
+def _said(error: OSError | ValueError) -> str:
+    file = error.filename if isinstance(error, OSError) else None
+    return f"{file}: {reason(error)}" if file else reason(error)
 
 
 def prepare_master_key(url: str, settings: Settings) -> None:

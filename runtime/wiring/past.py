@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from kit.wording import reason
 from queries.past import AsOfBeingBuilt, AsOfUnavailable
 from runtime.past_building import Bounds, Outcome, Reached, Wanted
 from runtime.settings import Settings
@@ -79,7 +80,9 @@ class PastBuilder:
                 async with module_process("runtime.past_building", told) as process:
                     return await _followed(process, under_way)
             except OSError as error:
-                return Outcome(f"no process could be started to build the read models: {error}")
+                return Outcome(
+                    f"no process could be started to build the read models: {reason(error)}"
+                )
 
 
 async def _followed(process: asyncio.subprocess.Process, under_way: _UnderWay) -> Outcome:

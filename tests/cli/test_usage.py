@@ -8,10 +8,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from pydantic import ValidationError
 from typer.main import get_command
 
 from runtime.cli import app
 from runtime.cli_commands.failures import explain
+from runtime.settings import Settings
 from tests.support.shops.commands import Ludoteca, Shop
 
 CLOSED = "postgresql://shop:hunter22@127.0.0.1:1/shop"
@@ -218,3 +220,14 @@ def test_of_several_errors_at_once_a_bug_is_not_hidden_by_the_others() -> None:
     assert explained is not None
     assert (explained.code, explained.message) == (3, "the database: gone")
     assert explain(ExceptionGroup("tasks", [away, ZeroDivisionError()])) is None
+
+
+def test_errors_of_the_system_are_told_without_their_numbers(tmp_path: Path) -> None:
+    refused = explain(ConnectionRefusedError(111, "Connection refused"))
+    assert refused is not None
+    assert refused.message == "Connection refused"
+    with pytest.raises(ValidationError) as wrong:
+        Settings(tls_ca=str(tmp_path / "nowhere.pem"))
+    unreadable = explain(wrong.value)
+    assert unreadable is not None
+    assert unreadable.message.endswith("No such file or directory")

@@ -87,6 +87,13 @@ def test_another_fee_to_the_cent(ludoteca: Ludoteca, shop: Shop, sold: Sold) -> 
     assert report["position"] == head == shop.ask("SELECT max(position) FROM log.events")
 
 
+def test_amounts_are_aligned_right(ludoteca: Ludoteca, sold: Sold) -> None:
+    told = ludoteca("whatif", "--set", "platform_fee_bps=800", "--from", EVER).stdout
+    rows = [line for line in told.splitlines() if "USD" in line or "would be" in line]
+    assert len(rows) > 3
+    assert len({len(line.rstrip()) for line in rows}) == 1, told
+
+
 def test_the_fee_that_was_makes_no_difference(ludoteca: Ludoteca, sold: Sold) -> None:
     report = ludoteca.json("whatif", "--set", "platform_fee_bps=1000", "--from", EVER)
     assert (report["ledger"], report["postings_that_differ"]) == ([], 0)
@@ -139,7 +146,10 @@ def test_another_threshold_of_low_stock(ludoteca: Ludoteca, sold: Sold) -> None:
         (["--set", "cart_ttl_seconds=60"], "no recorded decision"),
         (["--set", "platform_fee_bps"], "not SETTING=VALUE"),
         (["--set", "platform_fee_bps=10001"], "no number from 0 to 10000"),
-        (["--set", "tax_free_prices=/none.csv"], "cannot be read"),
+        (
+            ["--set", "tax_free_prices=/none.csv"],
+            "/none.csv cannot be read: No such file",
+        ),
         (["--set", "low_stock=1", "--until", "2019-01-01"], "--until must be after --from"),
         (["--set", "low_stock=1", "--until", "soon"], "no time such as"),
     ],
