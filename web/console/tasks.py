@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from web.console.acting import may_act
+from web.console.acting import may_act, reason_of
 from web.console.entering import console_router
 from web.console.moments import in_utc
 from web.visit import Listed, Problem, Visit
@@ -114,8 +114,11 @@ async def make_replay(visit: Visit) -> Response:
 
 
 async def _start(visit: Visit, path: str, body: dict[str, object]) -> Response:
+    reason = reason_of(visit)
+    if reason is None:
+        return await _tasks_page(visit, status=422)
     try:
-        task = await visit.api.post(path, body, Task)
+        task = await visit.api.post(path, {**body, "reason": reason}, Task)
     except Problem as problem:
         visit.form.refuse(problem)
         return await _tasks_page(visit, status=problem.status)
@@ -126,8 +129,11 @@ async def _start(visit: Visit, path: str, body: dict[str, object]) -> Response:
 async def drop_replay(visit: Visit) -> Response:
     """Drop read models as they were."""
     position = visit.request.path_params["position"]
+    reason = reason_of(visit)
+    if reason is None:
+        return await _tasks_page(visit, status=422)
     try:
-        await visit.api.delete(f"/api/v1/audit/replays/{position}")
+        await visit.api.delete(f"/api/v1/audit/replays/{position}", reason=reason)
     except Problem as problem:
         visit.form.refuse(problem)
         return await _tasks_page(visit, status=problem.status)

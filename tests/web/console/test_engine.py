@@ -77,6 +77,9 @@ async def test_an_auditor_sees_and_compares_but_is_offered_no_act(
     actions = {form.action for form in page.forms}
     assert "/console/projections/users/comparisons" in actions
     assert not {each for each in actions if each.endswith(("/pause", "/rebuilds", "/rollback"))}
+    assert "An ADMIN can pause it, and rebuild its rows" in page.text
+    reactor = await auditor_browser.browser.get("/console/projections/settlement")
+    assert "An ADMIN can pause it;" in reactor.text
 
 
 async def test_nobody_else_enters(shop: Shop, site: FrontDoor) -> None:

@@ -39,8 +39,11 @@ async def test_the_shop_is_built_as_it_was_and_dropped(
     browser = admin_browser.browser
     page = await browser.get("/console/tasks")
     form = page.form("/console/tasks/replays")
-    assert (await browser.send(form, moment="tomorrow")).status == 422
-    task = await browser.send(form, moment=str(position))
+    why = {"reason": "the auditor asks"}
+    assert (await browser.send(form, moment="tomorrow", **why)).status == 422
+    unsaid = await browser.send(form, moment=str(position), reason=" ")
+    assert (unsaid.status, "Say why" in unsaid.text) == (422, True)
+    task = await browser.send(form, moment=str(position), **why)
     assert task.path.startswith("/console/tasks/")
     assert f"The shop at position {position}" in task.text
 
@@ -50,7 +53,8 @@ async def test_the_shop_is_built_as_it_was_and_dropped(
     await eventually(is_done)
     page = await browser.get("/console/tasks")
     drop = f"/console/tasks/replays/{position}/drop"
-    dropped = await browser.send(page.form(drop))
+    assert (await browser.send(page.form(drop), reason="")).status == 422
+    dropped = await browser.send(page.form(drop), reason="it is not needed any more")
     assert f"The replay of position {position} is dropped." in dropped.text
     assert drop not in {form.action for form in dropped.forms}
 
@@ -58,7 +62,7 @@ async def test_the_shop_is_built_as_it_was_and_dropped(
 async def test_what_would_have_been_is_decided_again(shop: Shop, auditor_browser: Operator) -> None:
     browser = auditor_browser.browser
     form = (await browser.get("/console/tasks")).form("/console/tasks/whatif")
-    given = {"from": "2020-01-01T00:00"}
+    given = {"from": "2020-01-01T00:00", "reason": "a lower fee is discussed"}
     nothing = await browser.send(form, **given)
     assert nothing.status == 422
     assert "platform_fee_bps" in nothing.text
@@ -68,6 +72,8 @@ async def test_what_would_have_been_is_decided_again(shop: Shop, auditor_browser
         return "postings were decided again" in (await browser.get(task.path)).text
 
     await eventually(is_done)
+    acts = await browser.get("/console/acts?act=whatif.*")
+    assert "a lower fee is discussed" in acts.text
 
 
 async def test_events_are_found_by_their_meaning(shop: Shop, auditor_browser: Operator) -> None:
