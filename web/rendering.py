@@ -66,13 +66,14 @@ def _money(amount_cents: int, currency: str | None) -> Markup:
 
 def moment(at: datetime, style: str = "full") -> Markup:
     """A time, in UTC until the page's script shows it in the reader's own zone. `style`: `full`,
-    `exact` (with seconds), `relative` (ticks: "3 minutes ago") or `countdown` (what is left)."""
+    `exact` (with seconds), `precise` (with milliseconds), `relative` (ticks: "3 minutes ago") or
+    `countdown` (what is left)."""
     at = at.astimezone(UTC)
-    text = (
-        f"{at.day} {at:%b %Y}, {at:%H:%M:%S}" if style == "exact" else f"{at.day} {at:%b %Y, %H:%M}"
-    )
+    time = {"exact": f"{at:%H:%M:%S}", "precise": f"{at:%H:%M:%S}.{at.microsecond // 1000:03}"}
+    text = f"{at.day} {at:%b %Y}, {time.get(style, f'{at:%H:%M}')}"
+    precision = "milliseconds" if style == "precise" else "seconds"
     return Markup('<time datetime="{}" title="{}" data-style="{}">{}</time>').format(
-        at.isoformat(timespec="seconds"), f"{text} UTC", style, f"{text} UTC"
+        at.isoformat(timespec=precision), f"{text} UTC", style, f"{text} UTC"
     )
 
 

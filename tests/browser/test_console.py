@@ -62,6 +62,35 @@ async def test_the_overview_moves(windows: Windows, shop: Instance) -> None:
     shop.register()
     await expect(head).not_to_have_text(before)
     await expect(page.locator(".spark").first).to_be_attached()
+    await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+
+
+async def test_without_scripts_nothing_is_called_live(windows: Windows) -> None:
+    page = await windows.signed_in(ADMIN, java_script_enabled=False)
+    for path in ("/console", "/console/log?live=1"):
+        await page.goto(path)
+        await expect(page.get_by_role("heading", level=1)).to_be_visible()
+        for text in ("Live", "Waiting for the next event …"):
+            await expect(page.get_by_text(text, exact=True)).to_be_hidden()
+    await page.get_by_role("link", name="load the page again").click()
+    await page.goto("/console")
+    await expect(page.get_by_text("As of")).to_be_visible()
+    await page.get_by_role("button", name="Look again").click()
+    await expect(page).to_have_url(re.compile("/console$"))
+
+
+async def test_a_phone_shows_the_filters_of_the_log_when_asked(windows: Windows) -> None:
+    page = await as_admin(windows)
+    await page.set_viewport_size({"width": 390, "height": 844})
+    await page.goto("/console/log?name=payment.*")
+    name = page.get_by_label("Name", exact=True)
+    await expect(name).to_be_hidden()
+    await page.get_by_text("Which events (1 of 7 filters)").click()
+    await expect(name).to_have_value("payment.*")
+    await expect(name).to_be_visible()
+    await page.set_viewport_size({"width": 1280, "height": 800})
+    await page.goto("/console/log")
+    await expect(name).to_be_visible()
 
 
 async def test_new_events_appear_in_the_log(windows: Windows, shop: Instance) -> None:

@@ -19,7 +19,13 @@ class Queue(msgspec.Struct, frozen=True):
     dead: int
 
 
+ENVELOPE = frozenset({"causation_id", "correlation_id", "traceparent"})
+"""What a job's body has for its tracing, beside what the job is about."""
+
+
 class Letter(msgspec.Struct, frozen=True):
+    """A job that gave up."""
+
     id: str
     queue: str
     kind: str
@@ -27,6 +33,16 @@ class Letter(msgspec.Struct, frozen=True):
     error: str
     attempts: int
     died_at: datetime | None
+
+    @property
+    def subject(self) -> dict[str, str]:
+        """What the job is about."""
+        return {name: text for name, text in self.body.items() if name not in ENVELOPE}
+
+    @property
+    def envelope(self) -> dict[str, str]:
+        """Its id, and what traces it."""
+        return {"id": self.id, **{name: self.body[name] for name in self.body if name in ENVELOPE}}
 
 
 class Letters(msgspec.Struct, frozen=True):

@@ -1,10 +1,13 @@
-// Shows times in the reader's own zone, lets relative ones and countdowns tick, closes menus, and
-// loads a page again that could not be made.
+// Shows times in the reader's own zone, lets relative ones and countdowns tick, closes menus, says
+// what is live, and loads a page again that could not be made.
 "use strict";
 
 (() => {
   const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
   const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  const precise = new Intl.DateTimeFormat(undefined, {
+    year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3,
+  });
   const hour = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
   const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
   const UNITS = [["year", 31536000], ["month", 2592000], ["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
@@ -28,6 +31,7 @@
     const style = time.dataset.style;
     let text = full.format(at);
     if (style === "exact") text = exact.format(at);
+    if (style === "precise") text = precise.format(at);
     if (style === "relative") text = ago(seconds);
     if (style === "countdown") text = `${Math.abs(seconds) < 43200 ? hour.format(at) : text} (${left(seconds)})`;
     if (time.textContent !== text) time.textContent = text;
@@ -51,6 +55,16 @@
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") document.querySelectorAll("details.menu[open]").forEach(close);
   });
+})();
+
+// What moves is called live while the server sends it; without that, a link loads it again.
+(() => {
+  const moves = (are) => {
+    document.querySelectorAll("[data-live]").forEach((part) => (part.hidden = !are));
+    document.querySelectorAll("[data-still]").forEach((part) => (part.hidden = are));
+  };
+  document.addEventListener("htmx:sseOpen", () => moves(true));
+  for (const end of ["htmx:sseError", "htmx:sseClose"]) document.addEventListener(end, () => moves(false));
 })();
 
 (() => {
