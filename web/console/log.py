@@ -12,7 +12,7 @@ from web import values
 from web.console.answers import Batch, Disclosed, Event, EventDetails, Flow, LogPage
 from web.console.entering import console_router
 from web.console.live import event, messages, streamed
-from web.console.trees import tree_of
+from web.console.trees import siblings_of, tree_of
 from web.forms import Form, number
 from web.shop.games import part
 from web.visit import Problem, Visit
@@ -22,6 +22,9 @@ router = console_router()
 PER_PAGE = 50
 MAX_LIVE = 100
 """How many of the events that were appended meanwhile are shown."""
+
+MAX_SIBLINGS = 50
+"""How many trees of the same request are shown beside an event's own."""
 
 FILTERS = ("name", "stream_id", "actor", "correlation_id", "text")
 TIMES = ("since", "until")
@@ -111,13 +114,17 @@ async def _event_page(visit: Visit, opened: dict[str, object], status: int = 200
     position = part(visit.request.path_params["position"])
     found = await visit.api.get(f"/api/v1/audit/log/{position}", EventDetails)
     flow = await visit.api.get(f"/api/v1/ops/trace/{position}", Flow)
+    tree = tree_of(flow.events, found)
+    siblings = siblings_of(flow.events, found, tree)
     return visit.page(
         "console/event.html",
         status=status,
         found=found,
         lines=values.lines({**found.payload, **opened}),
         opened=opened,
-        tree=tree_of(flow.events, found),
+        tree=tree,
+        siblings=siblings[:MAX_SIBLINGS],
+        further_siblings=max(0, len(siblings) - MAX_SIBLINGS),
         flow=flow,
         kinds={each.stream_id: each.kind for each in flow.streams},
     )

@@ -29,6 +29,20 @@ def tree_of(events: Iterable[Event], one: Event) -> Node:
     return _grown([root], known.values())[0]
 
 
+def siblings_of(events: Iterable[Event], one: Event, tree: Node) -> list[Node]:
+    """The other trees of the event's request: what it led to beside the event's own tree."""
+    events = list(events)
+    known = {each.event_id for each in events} | {one.event_id}
+    roots = [
+        each
+        for each in events
+        if each.correlation_id == one.correlation_id is not None
+        and each.causation_id not in known
+        and each.event_id != tree.event.event_id
+    ]
+    return _grown(roots, events)
+
+
 def trees_of(events: Sequence[Event]) -> list[Node]:
     """All trees, by their first events."""
     known = {each.event_id for each in events}

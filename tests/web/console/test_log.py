@@ -93,6 +93,11 @@ async def test_an_event_shows_its_causes_and_effects_over_streams(
     assert order["payment_id"][:8] in page.text
     must_be_strict(page)
 
+    created = await event_of(auditor, stream_id=order["order_id"], name="order.created.*")
+    page = await browser.get(f"/console/events/{created['position']}")
+    _, _, beside = page.text.partition("Of the same request")
+    assert "payment.requested.v1" in beside
+
 
 async def test_personal_fields_are_shown_to_an_admin_who_says_why_and_that_is_recorded(
     shop: Shop, operator: Operator, buyer: Person, auditor: Person

@@ -6,18 +6,27 @@ from typing import Any
 import pytest
 
 from web.console.answers import ConsumerFigures, Event, Overview, QueueFigures
+from web.console.dead_letters import Letter
 from web.console.sparks import spark
-from web.console.trees import MAX_LEVELS, Node, tree_of, trees_of
-from web.rendering import Renderer
+from web.console.trees import MAX_LEVELS, Node, siblings_of, tree_of, trees_of
+from web.rendering import Renderer, moment
 from web.statics import StaticFiles
 from web.values import MAX_LINES, compared, in_one_line, leaf, lines
 
 
-def event(position: int, cause: int | None = None) -> Event:
+def event(position: int, cause: int | None = None, request: str | None = None) -> Event:
     at = datetime(2026, 3, 1, tzinfo=UTC)
     causation_id = None if cause is None else f"event {cause}"
     return Event(
-        position, f"event {position}", "stream", 1, "x.v1", at, "user", causation_id=causation_id
+        position,
+        f"event {position}",
+        "stream",
+        1,
+        "x.v1",
+        at,
+        "user",
+        correlation_id=request,
+        causation_id=causation_id,
     )
 
 
@@ -29,6 +38,21 @@ def test_a_tree_leads_from_the_first_cause_to_all_effects() -> None:
     events = [event(1), event(2, 1), event(3, 1), event(4, 3), event(5)]
     assert shape(tree_of(events, events[3])) == (1, [(2, []), (3, [(4, [])])])
     assert [shape(tree) for tree in trees_of(events)][1] == (5, [])
+
+
+def test_what_a_request_decided_beside_an_event_is_not_among_its_effects() -> None:
+    events = [
+        event(1, request="a"),
+        event(2, 1, request="a"),
+        event(3, request="a"),
+        event(4, 3, request="a"),
+        event(5, request="b"),
+        event(6),
+    ]
+    tree = tree_of(events, events[1])
+    assert shape(tree) == (1, [(2, [])])
+    assert [shape(each) for each in siblings_of(events, events[1], tree)] == [(3, [(4, [])])]
+    assert siblings_of(events, events[5], tree_of(events, events[5])) == []
 
 
 def test_an_event_whose_cause_is_elsewhere_begins_a_tree() -> None:
@@ -87,6 +111,25 @@ def test_a_small_chart_needs_two_values() -> None:
     assert spark([1.0]) == ""
     assert "NaN" not in spark([0.0, 0.0])
     assert spark([0.0, 5.0]).count(",") == 2
+
+
+def test_a_time_is_shown_to_the_millisecond() -> None:
+    at = datetime(2026, 3, 1, 12, 30, 5, 42_999, tzinfo=UTC)
+    shown = str(moment(at, "precise"))
+    assert "1 Mar 2026, 12:30:05.042 UTC" in shown
+    assert 'datetime="2026-03-01T12:30:05.042+00:00"' in shown
+
+
+def test_a_dead_letter_tells_what_it_is_about_apart_from_its_trace() -> None:
+    body = {"payment_id": "p", "causation_id": "c", "correlation_id": "r", "traceparent": "t"}
+    letter = Letter("job", "payments", "charge", body, "timed out", 3, None)
+    assert letter.subject == {"payment_id": "p"}
+    assert letter.envelope == {
+        "id": "job",
+        "causation_id": "c",
+        "correlation_id": "r",
+        "traceparent": "t",
+    }
 
 
 def test_what_is_wrong_leads_to_where_it_is_mended() -> None:
