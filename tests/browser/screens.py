@@ -13,6 +13,13 @@ from PIL import Image
 from playwright.async_api import Browser, Page
 
 from runtime.bootstrap import SAMPLE
+from tests.browser.operating_stories import (
+    a_what_if,
+    alerted,
+    dead_letters,
+    paused_and_resumed,
+    poisoned,
+)
 from tests.browser.selling_stories import a_seller
 from tests.browser.stories import Buyer, Shelf, a_buyer, must
 from tests.browser.windows import Windows, sign_in
@@ -92,6 +99,8 @@ async def test_shop(chromium: Browser, shop: Instance, ann: Buyer, sample: list[
     await sign_in(page, ann.person.email)
     camera = Camera(page)
     await camera.take("home", "/", ALL)
+    await camera.take("best-selling", "/best-selling", dark=False)
+    await camera.take("reduced", "/reduced", dark=False)
     await camera.take("search", "/search?q=dark", ALL)
     await camera.take("search-nothing", "/search?q=zzzzzz+qqq")
     await camera.take("game", f"/games/{sample[1]}", ALL)
@@ -105,6 +114,7 @@ async def test_shop(chromium: Browser, shop: Instance, ann: Buyer, sample: list[
     await camera.take("wallets", "/wallet")
     await camera.take("wallet", f"/wallet/{ann.wallet}", ALL)
     await camera.take("profile", "/profile")
+    await camera.take("notifications", "/notifications")
     await camera.take("not-found", "/nowhere", dark=False)
     await windows.close()
 
@@ -141,4 +151,25 @@ async def test_console(chromium: Browser, shop: Instance, ann: Buyer) -> None:
     await camera.take("console-stream", f"/console/streams/{order_id}")
     await camera.take("console-rows", f"/console/rows?model=orders&key={order_id}&step=2")
     await camera.take("console-order", f"/console/orders/{order_id}")
+    await windows.close()
+
+
+async def test_operators_console(chromium: Browser, shop: Instance, ann: Buyer) -> None:
+    dead_letters(shop, "charge", 3)
+    paused_and_resumed(shop, "library_grants")
+    await poisoned(shop)
+    await alerted(shop)
+    task_id = a_what_if(shop)
+    windows = Windows(chromium, shop)
+    page = await windows.signed_in(ADMIN)
+    camera = Camera(page)
+    await camera.take("console-log", "/console/log", ("phone",), dark=False)
+    await camera.take("console-projections", "/console/projections")
+    await camera.take("console-projection", "/console/projections/orders")
+    await camera.take("console-dead-letters", "/console/dead-letters")
+    await camera.take("console-acts", "/console/acts")
+    await camera.take("console-alerts", "/console/alerts")
+    await camera.take("console-task", f"/console/tasks/{task_id}")
+    for name in ("tasks", "quarantine", "ledger", "people", "settings"):
+        await camera.take(f"console-{name}", f"/console/{name}", dark=False)
     await windows.close()

@@ -3,14 +3,16 @@ letters; and every page of it held to what holds of all pages."""
 
 from uuid import uuid4
 
-import psycopg
 import pytest
 from playwright.async_api import Page, expect
 
-from domain.catalog import GameUpdated
-from eventstore.log import StreamAppend
-from eventstore.postgres_log import PostgresLog
-from runtime.wiring.codec import codec
+from tests.browser.operating_stories import (
+    a_what_if,
+    alerted,
+    dead_letters,
+    paused_and_resumed,
+    poisoned,
+)
 from tests.browser.stories import a_buyer, shelf
 from tests.browser.test_accessibility import must_hold
 from tests.browser.windows import Windows
@@ -23,13 +25,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 def dead_kind(shop: Instance) -> str:
     """Two dead letters of a kind of their own."""
     kind = f"charge-{uuid4().hex[:6]}"
-    with psycopg.connect(shop.environment["LUDOTECA_DATABASE_URL"]) as conn:
-        for _ in range(2):
-            conn.execute(
-                "INSERT INTO queue.jobs (queue, id, kind, body, attempts, error, died_at) VALUES"
-                " ('ludoteca.payments', %s, %s, '{}', 3, 'timed out', clock_timestamp())",
-                (uuid4(), kind),
-            )
+    dead_letters(shop, kind)
     return kind
 
 
@@ -50,11 +46,7 @@ async def test_a_rebuild_is_watched_to_its_end(windows: Windows) -> None:
 async def test_an_event_that_cannot_be_applied_is_found_and_tried_again(
     windows: Windows, shop: Instance
 ) -> None:
-    stream = uuid4()
-    async with PostgresLog.open(
-        shop.environment["LUDOTECA_DATABASE_URL"], codec(), pool_size=1
-    ) as log:
-        await log.append([StreamAppend(stream, 0, [GameUpdated(title="out of nowhere")])])
+    stream = await poisoned(shop)
     page = await windows.signed_in(ADMIN)
 
     async def is_listed() -> None:
@@ -87,6 +79,9 @@ async def test_dead_letters_of_a_filter_are_redriven_by_keyboard(
 
 async def test_pages_for_operators(windows: Windows, shop: Instance, dead_kind: str) -> None:
     buyer = a_buyer(shop, shelf(shop))
+    paused_and_resumed(shop, "library_grants")
+    await alerted(shop)
+    task_id = a_what_if(shop)
     page = await windows.signed_in(ADMIN)
     windows.refusals.add(422)
     await must_hold(
@@ -97,6 +92,10 @@ async def test_pages_for_operators(windows: Windows, shop: Instance, dead_kind: 
         "/console/quarantine?feed=none",
         f"/console/dead-letters?kind={dead_kind}",
         "/console/tasks",
+        f"/console/tasks/{task_id}",
+        "/console/acts",
+        "/console/alerts",
+        "/console/alerts?status=RESOLVED",
         "/console/ledger",
         "/console/ledger/transactions",
         "/console/people",
