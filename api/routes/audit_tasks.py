@@ -47,10 +47,12 @@ def _number_as_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+_Typed = Annotated[int, Field(ge=0)] | Annotated[str, Field(min_length=1, max_length=64)]
+
 PastMoment = Annotated[
     Token,
     Field(max_length=64),
-    BeforeValidator(_number_as_text, json_schema_input_type=int | str),
+    BeforeValidator(_number_as_text, json_schema_input_type=_Typed),
 ]
 """A log position, as a number or a text, or an RFC 3339 time."""
 

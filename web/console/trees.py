@@ -31,12 +31,14 @@ def tree_of(events: Iterable[Event], one: Event) -> Node:
 
 def siblings_of(events: Iterable[Event], one: Event, tree: Node) -> list[Node]:
     """The other trees of the event's request: what it led to beside the event's own tree."""
+    if one.correlation_id is None:
+        return []
     events = list(events)
     known = {each.event_id for each in events} | {one.event_id}
     roots = [
         each
         for each in events
-        if each.correlation_id == one.correlation_id is not None
+        if each.correlation_id == one.correlation_id
         and each.causation_id not in known
         and each.event_id != tree.event.event_id
     ]
