@@ -224,8 +224,9 @@ def _as_dict(moment: "Moment") -> dict[str, object]:
 
     from queries.replays import state_of
 
-    fields = {"schema": moment.schema, "state": state_of(moment)}
-    return {**fields, **msgspec.structs.asdict(moment)}
+    fields = {"schema": moment.schema, "state": state_of(moment), **msgspec.structs.asdict(moment)}
+    del fields["tables"]  # those that are complete are among the models
+    return fields
 
 
 def _drop(settings: "Settings", position: int, reason: str | None, *, json: bool) -> None:
