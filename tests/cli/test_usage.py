@@ -230,4 +230,4 @@ def test_errors_of_the_system_are_told_without_their_numbers(tmp_path: Path) -> 
         Settings(tls_ca=str(tmp_path / "nowhere.pem"))
     unreadable = explain(wrong.value)
     assert unreadable is not None
-    assert unreadable.message.endswith("No such file or directory")
+    assert "PEM format: No such file or directory" in unreadable.message
