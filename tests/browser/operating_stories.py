@@ -52,17 +52,15 @@ async def _happened(shop: Instance, stream: UUID, *events: Event) -> None:
 
 def paused_and_resumed(shop: Instance, consumer: str) -> None:
     """Two acts."""
-    with shop.admin() as http:
-        for act, reason in (("pause", "the disk is full"), ("resume", "there is room again")):
-            path = f"/api/v1/ops/projections/{consumer}/{act}"
-            must(http.post(path, json={"reason": reason}))
+    for act, reason in (("pause", "the disk is full"), ("resume", "there is room again")):
+        path = f"/api/v1/ops/projections/{consumer}/{act}"
+        must(shop.admin().post(path, json={"reason": reason}))
 
 
 def a_what_if(shop: Instance) -> str:
     """The id of a task that is done: half the fee."""
     asked = {"from": "2020-01-01T00:00:00Z", "platform_fee_bps": 500, "reason": "a campaign"}
-    with shop.admin() as http:
-        task_id = must(http.post("/api/v1/audit/whatif", json=asked))["id"]
-        path = f"/api/v1/audit/tasks/{task_id}"
-        eventually(lambda: must(http.get(path)), lambda task: task["state"] == "DONE")
+    task_id = must(shop.admin().post("/api/v1/audit/whatif", json=asked))["id"]
+    path = f"/api/v1/audit/tasks/{task_id}"
+    eventually(lambda: must(shop.admin().get(path)), lambda task: task["state"] == "DONE")
     return str(task_id)
