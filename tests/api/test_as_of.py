@@ -17,7 +17,16 @@ from tests.support.shops.small_gateway import client_of, services
 
 DAYS = "from=2020-01-01&to=2100-01-01"
 
-WITHOUT = ("/ops/", "/audit/", "/health/", "/metrics", "/.well-known/", "/images/", "/export")
+WITHOUT = (
+    "/ops/",
+    "/operations/",
+    "/audit/",
+    "/health/",
+    "/metrics",
+    "/.well-known/",
+    "/images/",
+    "/export",
+)
 """Parts of paths: what is not folded from the log, and the export of what is known of a person
 now."""
 

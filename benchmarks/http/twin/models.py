@@ -49,6 +49,7 @@ class Offered(BaseModel):
 
 
 class ListedGame(Offered):
+    reduced_from_cents: int | None = None  # no game of the benchmarks has had another price
     id: UUID
     seller_id: UUID
     sku: str
