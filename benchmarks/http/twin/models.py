@@ -183,8 +183,10 @@ class Payment(BaseModel):
     provider: str | None
     client_secret: str | None
     redirect_url: str | None
+    checkout_url: str | None = None  # the twin has no page to pay on, and declines nothing
     code: str | None
     detail: str | None
+    try_next: list[str] = []
     history: list[Happened]
     expires_at: datetime
     created_at: datetime
