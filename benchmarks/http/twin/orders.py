@@ -30,7 +30,7 @@ SELECT o.id, o.id AS order_id, user_id, region, currency, total_cents, refunded_
     (SELECT refund_status FROM payments p WHERE p.id = o.payment_id) AS refund_status,
     (SELECT jsonb_agg(to_jsonb(l) || jsonb_build_object('line_id', l.id))
      FROM order_lines l WHERE l.order_id = o.id) AS lines,
-    (SELECT to_jsonb(p) || jsonb_build_object('payment_id', p.id,
+    (SELECT to_jsonb(p) || jsonb_build_object('payment_id', p.id, 'try_next', '[]'::jsonb,
         'refunds', coalesce((SELECT jsonb_agg(r) FROM refunds r WHERE r.payment_id = p.id), '[]'),
         'history', (SELECT jsonb_agg(jsonb_strip_nulls(to_jsonb(h)) ORDER BY position)
                     FROM happenings h WHERE h.payment_id = p.id))
