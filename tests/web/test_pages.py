@@ -158,3 +158,19 @@ async def test_what_sells_best_is_in_the_window(
     home = await shop.eventually(window, lambda page: "Best-selling" in page.text)
     assert home.links["More that sells well"] == "/best-selling"
     assert "Baba Is You" in (await browser.get("/best-selling")).text
+
+
+async def test_a_game_leads_to_others_of_its_genre(
+    browser: Browser, shop: Shop, seller: Person
+) -> None:
+    puzzle = await shop.game(seller, title="Baba Is You", genres=["Puzzle"])
+    await shop.game(seller, title="Patrick's Parabox", genres=["Puzzle"])
+    await shop.game(seller, title="Crysis", genres=["Action"])
+
+    async def shown() -> Page:
+        return await browser.get(f"/games/{puzzle['id']}", **await shop.reached())
+
+    page = await shop.eventually(shown, lambda page: "Patrick's Parabox" in page.text)
+    assert page.links["All of them"] == "/search?genre=Puzzle"
+    assert "Crysis" not in page.text
+    must_be_strict(page)

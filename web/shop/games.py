@@ -12,8 +12,8 @@ from web.visit import Listed, Problem, Visit
 
 router = Router()
 
-NEWEST, WINDOW = 14, 7
-"""How many games the home page shows in the row of the newest, and in the others."""
+NEWEST, ROW = 14, 12
+"""How many games are shown as the newest, and in a row that scrolls sideways."""
 PER_PAGE = 24
 SUGGESTIONS = 8
 FACET_VALUES = 12
@@ -50,7 +50,7 @@ async def _window(visit: Visit, name: str) -> list[Game]:
     """A row of the shop's window; it is empty while its read model is made anew: the rest of the
     page does not wait for it."""
     try:
-        found = await visit.api.get(f"/api/v1/games/{name}", Listed[Game], limit=WINDOW)
+        found = await visit.api.get(f"/api/v1/games/{name}", Listed[Game], limit=ROW)
     except Problem as problem:
         if problem.status != 503:
             raise
@@ -133,7 +133,17 @@ async def game(visit: Visit) -> Response:
 async def game_page(visit: Visit, game_id: str, status: int = 200) -> Response:
     """The page of a game, with the form's errors, if there are any."""
     found = await visit.api.get(f"/api/v1/games/{part(game_id)}", Game)
-    return visit.page("shop/game.html", status=status, game=found)
+    return visit.page("shop/game.html", status=status, game=found, alike=await _alike(visit, found))
+
+
+async def _alike(visit: Visit, game: Game) -> list[Game]:
+    """Other games of the game's first genre."""
+    if not game.genres:
+        return []
+    same_genre = await visit.api.get(
+        "/api/v1/games", Listed[Game], genre=game.genres[0], limit=ROW + 1
+    )
+    return [each for each in same_genre.items if each.id != game.id][:ROW]
 
 
 def part(text: str) -> str:
