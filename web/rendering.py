@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from web import money, navigation, values, words
 from web.charts import share
+from web.countries import COUNTRIES
 from web.covers import cover
 from web.statics import StaticFiles
 
@@ -39,6 +40,7 @@ class Renderer:
             sentence=words.as_sentence,
             status_word=words.status_word,
             tries=words.tries,
+            country=lambda code: dict(COUNTRIES).get(code, code),
             cover=cover,
             leaf=values.leaf,
             in_one_line=values.in_one_line,
