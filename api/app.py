@@ -33,9 +33,9 @@ from api.routes import ROUTERS
 from api.routing import CheckedRoute, explain
 from api.services import Services
 from api.socket_sessions import Seats
-from queries.game_tail import GameTail
+from queries.catalog.game_tail import GameTail
+from queries.catalog.region_currencies import RegionCurrencies
 from queries.live.subscriptions import LiveStatus
-from queries.region_currencies import RegionCurrencies
 
 STATIC = "/docs/static"
 UNGUARDED = (

@@ -13,10 +13,10 @@ from api.services import Services
 from commands.ports.queue import WorkQueue
 from eventstore.database.postgres import AWAY
 from kit.seldom import Seldom
-from queries import alerts, findings, self_audit
-from queries.alerts import AlertNow
-from queries.deadlines import Overdue, overdue
-from queries.positions import ReadModelBehind
+from queries.engine.positions import ReadModelBehind
+from queries.operations import alerts, findings, self_audit
+from queries.operations.alerts import AlertNow
+from queries.operations.deadlines import Overdue, overdue
 
 _away = Seldom(logging.getLogger(__name__))
 

@@ -18,8 +18,8 @@ from starlette.responses import Response
 from api.answers import Content, respond
 from kit.clock import Clock
 from kit.metrics import count_lookup
-from queries.game_tail import GameTail, Since
-from queries.read_models import ReadModels
+from queries.catalog.game_tail import GameTail, Since
+from queries.engine.read_models import ReadModels
 
 MAX_BYTES = 32 * 2**20
 """The approximate limit of the memory for kept answers."""

@@ -15,7 +15,7 @@ from api import figures
 from api.figures import Consumers, Jobs
 from api.middleware.metrics import Metrics
 from api.services import Services
-from queries.alerts import AlertNow
+from queries.operations.alerts import AlertNow
 
 LOOK_SECONDS = 0.4
 """How often the overview is looked up while somebody watches: each change is shown within half a

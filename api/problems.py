@@ -29,11 +29,11 @@ from eventstore.database.postgres import LIMITS, is_away
 from eventstore.history import HistoryChanged
 from eventstore.log import ClocksDiffer, TooLarge, VersionConflict
 from kit.seldom import Seldom
-from queries.paging import BadCursor
-from queries.past import AsOfBeingBuilt, AsOfUnavailable
-from queries.positions import PositionUnknown, ReadModelBehind
+from queries.audit.why import NoSuchRow, Unanswerable
+from queries.engine.paging import BadCursor
+from queries.engine.past import AsOfBeingBuilt, AsOfUnavailable
+from queries.engine.positions import PositionUnknown, ReadModelBehind
 from queries.search.searching import InvalidCursor
-from queries.why import NoSuchRow, Unanswerable
 
 logger = logging.getLogger(__name__)
 _away = Seldom(logger)

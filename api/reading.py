@@ -14,9 +14,9 @@ from api.problems import Problem
 from api.services import Services, ServicesOf
 from domain.errors import Forbidden, Unauthorized
 from domain.times import EARLIEST, LATEST
-from queries.paging import MAX_LIMIT
-from queries.positions import PositionUnknown
-from queries.read_models import QueryResult, ReadModels
+from queries.engine.paging import MAX_LIMIT
+from queries.engine.positions import PositionUnknown
+from queries.engine.read_models import QueryResult, ReadModels
 
 T = TypeVar("T")
 

@@ -21,14 +21,14 @@ from eventstore.database.watch import DatabaseWatch
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
 from kit.clock import Clock
-from queries.audit import Audit
-from queries.audit_tasks import StartTask
-from queries.game_pages import GamePages
-from queries.operations import Operations
-from queries.own_writes import OwnWrites
-from queries.read_models import ReadModels
-from queries.replays import Replays
-from queries.replica import Replica
+from queries.audit.log import Audit
+from queries.audit.replays import Replays
+from queries.audit.tasks import StartTask
+from queries.catalog.game_pages import GamePages
+from queries.engine.own_writes import OwnWrites
+from queries.engine.read_models import ReadModels
+from queries.engine.replica import Replica
+from queries.operations.control import Operations
 from queries.search.engines import SearchEngines
 
 HealthCheck = Callable[[], Awaitable[None]]

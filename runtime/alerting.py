@@ -13,10 +13,10 @@ from commands.ports.queue import WorkQueue
 from domain.alerts import Seen, Severity
 from kit.clock import Clock
 from kit.metrics import open_circuits
-from queries import alerts, findings, self_audit
-from queries.deadlines import overdue
-from queries.operations import Operations, SubscriptionState
-from queries.read_models import ReadModels
+from queries.engine.read_models import ReadModels
+from queries.operations import alerts, findings, self_audit
+from queries.operations.control import Operations, SubscriptionState
+from queries.operations.deadlines import overdue
 
 SOURCE = "ludoteca"
 

@@ -1,4 +1,4 @@
-"""Does long work that was asked for over HTTP (`queries.audit_tasks`), in a process of its own.
+"""Does long work that was asked for over HTTP (`queries.audit.tasks`), in a process of its own.
 What it is comes by stdin; how far it is, and what came of it, go to the database."""
 
 import os
@@ -20,7 +20,7 @@ from projections.engine.advancing import Registered
 from projections.engine.parts import ProcessDied, Processes, usual_count
 from projections.engine.past import BuiltElsewhere, NoRight, ReadNow
 from projections.registry import read_models
-from queries.audit_tasks import (
+from queries.audit.tasks import (
     KEPT,
     LOCK,
     Comparison,

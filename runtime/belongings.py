@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 from commands.accounts.belongings import NotSeenYet, Owed
-from queries import belongings
-from queries.positions import ReadModelBehind
-from queries.read_models import ReadModels
+from queries.accounts import belongings
+from queries.engine.positions import ReadModelBehind
+from queries.engine.read_models import ReadModels
 
 Find = Callable[[ReadModels, UUID], Awaitable[list[UUID]]]
 

@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 
 
 class Standbys(Protocol):
-    """What is shown of `queries.replica.Replica`."""
+    """What is shown of `queries.engine.replica.Replica`."""
 
     answered: int
     passed_on: int

@@ -10,7 +10,7 @@ from api.answers import page_answer
 from api.auth import Auditor
 from api.fields import Answer, Moment, Page, Time
 from api.reading import Cursor, Limit, PresentReads
-from queries import acts
+from queries.audit import acts
 
 router = APIRouter(prefix="/api/v1/ops", tags=["operations"])
 

@@ -16,7 +16,7 @@ from api.services import ServicesOf
 from commands.caller import Caller
 from domain.alerts import Seen
 from domain.errors import Unauthorized
-from queries import alerts
+from queries.operations import alerts
 
 router = APIRouter(prefix="/api/v1/ops", tags=["operations"])
 

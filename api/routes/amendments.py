@@ -15,7 +15,7 @@ from api.reading import LogPosition
 from api.services import Services, ServicesOf
 from commands.amendments import AmendmentCommands
 from domain.errors import NotFound
-from queries.amendments import AmendedEvents
+from queries.operations.amendments import AmendedEvents
 
 router = APIRouter(prefix="/api/v1/ops", tags=["operations"])
 

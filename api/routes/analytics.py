@@ -12,9 +12,9 @@ from api.auth import Admin
 from api.fields import Answer, Page
 from api.reading import Reads
 from api.views.reports import Period, ReportPeriod, SalesOfDay, SalesOfGame, Totals
-from queries import cart_analytics as carts_query
-from queries import sales as sales_query
-from queries.reports import GroupBy
+from queries.orders import cart_analytics as carts_query
+from queries.orders import sales as sales_query
+from queries.orders.reports import GroupBy
 
 router = APIRouter(prefix="/api/v1/admin/analytics", tags=["analytics"])
 

@@ -15,8 +15,9 @@ from api.reading import LogPosition, moment_in
 from api.services import ServicesOf
 from api.views.audit_tasks import TaskView, task_view, under_way, view_of
 from domain.errors import Conflict, Invalid, NotFound
-from queries import audit_tasks, replays
-from queries.audit_tasks import Replay, Verification, WhatIf
+from queries.audit import replays
+from queries.audit import tasks as audit_tasks
+from queries.audit.tasks import Replay, Verification, WhatIf
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
 

@@ -37,7 +37,7 @@ from domain.cart_review import LineChange
 from domain.errors import Invalid
 from eventstore.log import IdempotencyRecord
 from projections.models import carts as cart_rows
-from queries import carts as carts_query
+from queries.orders import carts as carts_query
 
 router = APIRouter(prefix="/api/v1/cart", tags=["cart"])
 

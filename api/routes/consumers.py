@@ -14,9 +14,9 @@ from api.reading import LogPosition
 from api.services import Services, ServicesOf
 from api.views.audit_tasks import TaskView, under_way
 from domain.errors import NotFound
-from queries import consumers
-from queries.audit_tasks import Comparison, Rebuild
-from queries.consumers import Consumer, Fed
+from queries.audit.tasks import Comparison, Rebuild
+from queries.operations import consumers
+from queries.operations.consumers import Consumer, Fed
 
 router = APIRouter(prefix="/api/v1/ops", tags=["operations"])
 

@@ -14,7 +14,7 @@ from api.reading import moment_in
 from api.services import ServicesOf
 from api.views.stops import StopView
 from domain.errors import Invalid
-from queries.differences import About, Kind, differences
+from queries.audit.differences import About, Kind, differences
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
 

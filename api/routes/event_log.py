@@ -26,10 +26,10 @@ from api.socket_sessions import (
 )
 from api.views.events import EventView
 from domain.errors import NotFound
+from queries.audit.event_details import EventDetails, event_at
+from queries.audit.log_search import LogSearch, Wanted
+from queries.audit.log_tail import tail
 from queries.bundles.making import personal_fields
-from queries.event_details import EventDetails, event_at
-from queries.log_search import LogSearch, Wanted
-from queries.log_tail import tail
 
 router = APIRouter(prefix="/api/v1", tags=["audit"])
 

@@ -17,8 +17,8 @@ from api.services import Services, ServicesOf
 from commands.aggregates import NOTIFICATION, ORDER, USER
 from domain.ledger import receivable_account, seller_account
 from eventstore.log import whole_stream
-from queries import exports
-from queries.exports import SECRET_FIELDS, SECRET_PARAMS, Export
+from queries.accounts import exports
+from queries.accounts.exports import SECRET_FIELDS, SECRET_PARAMS, Export
 
 router = APIRouter(prefix="/api/v1", tags=["identity"])
 

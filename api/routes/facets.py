@@ -9,9 +9,9 @@ from api.fields import Page
 from api.kept_answers import KeptAnswers
 from api.reading import Cursor, Limit, Reads
 from api.views.games import FacetCount
-from queries.facets import Facet, facet_values
-from queries.paging import MAX_LIMIT
-from queries.read_models import ReadModels
+from queries.catalog.facets import Facet, facet_values
+from queries.engine.paging import MAX_LIMIT
+from queries.engine.read_models import ReadModels
 
 router = APIRouter(prefix="/api/v1", tags=["catalog"], dependencies=[EVERYBODY])
 

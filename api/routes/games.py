@@ -27,12 +27,12 @@ from api.views.region import CallerRegion, ViewCurrency, ViewRegion, currency_of
 from commands.aggregates import GAME
 from domain.catalog import Status as GameStatus
 from domain.ids import stock_id
-from queries import games as games_query
-from queries.read_models import ReadModels
+from queries.catalog import games as games_query
+from queries.catalog.stock import offers
+from queries.catalog.storefront import reduction_in
+from queries.engine.read_models import ReadModels
 from queries.search.port import Sort as SearchSort
 from queries.search.searching import SearchQuery
-from queries.stock import offers
-from queries.storefront import reduction_in
 
 router = APIRouter(prefix="/api/v1", tags=["catalog"])
 

@@ -33,7 +33,7 @@ from domain.identity import DEFAULT_REGION, AccountType, Status, User
 from eventstore.log import IdempotencyRecord
 from kit.forgotten import ENCRYPTED
 from projections.models import users as user_rows
-from queries import users as users_query
+from queries.accounts import users as users_query
 
 router = APIRouter(prefix="/api/v1", tags=["identity"])
 

@@ -19,7 +19,7 @@ from domain.ids import stock_id
 from domain.inventory import Stock
 from domain.reservations import HoldName
 from eventstore.log import IdempotencyKey
-from queries import stock as stock_query
+from queries.catalog import stock as stock_query
 
 router = APIRouter(prefix="/api/v1/inventory", tags=["inventory"])
 

@@ -16,10 +16,10 @@ from api.services import ServicesOf
 from commands.caller import Caller, not_yours
 from domain.errors import NotFound
 from domain.ledger import seller_account
-from queries import ledger as ledger_query
-from queries.ledger import LedgerAccount
-from queries.paging import Page as FoundPage
-from queries.read_models import QueryResult, ReadModels
+from queries.engine.paging import Page as FoundPage
+from queries.engine.read_models import QueryResult, ReadModels
+from queries.money import ledger as ledger_query
+from queries.money.ledger import LedgerAccount
 
 router = APIRouter(prefix="/api/v1", tags=["ledger"])
 

@@ -15,10 +15,10 @@ from api.services import Services, ServicesOf
 from api.views.games import Offered, offer_of
 from commands.caller import Caller, not_yours
 from domain.regions import ANY_REGION
-from queries import library as library_query
-from queries.library import OfferedGame
-from queries.paging import Page as FoundPage
-from queries.read_models import QueryResult, ReadModels
+from queries.accounts import library as library_query
+from queries.accounts.library import OfferedGame
+from queries.engine.paging import Page as FoundPage
+from queries.engine.read_models import QueryResult, ReadModels
 from queries.search.searching import SearchQuery
 
 router = APIRouter(prefix="/api/v1", tags=["library"])

@@ -18,7 +18,7 @@ from domain.errors import Invalid
 from domain.notification_texts import Channel, for_account, render
 from domain.notifications import Status
 from kit.forgotten import ENCRYPTED
-from queries import notifications as query
+from queries.accounts import notifications as query
 
 router = APIRouter(prefix="/api/v1", tags=["notifications"])
 

@@ -34,8 +34,8 @@ from commands.order_saga import OrderIds
 from commands.orders import OrderAndPayment
 from domain.orders import Status
 from eventstore.log import IdempotencyRecord
-from queries import orders as orders_query
-from queries.orders import Order
+from queries.orders import orders as orders_query
+from queries.orders.orders import Order
 
 router = APIRouter(prefix="/api/v1", tags=["orders"])
 

@@ -28,7 +28,7 @@ from commands.aggregates import PAYMENT
 from commands.handler import CommandResult
 from domain.payments.events import RefundState, Status
 from eventstore.log import IdempotencyRecord
-from queries import payments as payments_query
+from queries.money import payments as payments_query
 
 router = APIRouter(prefix="/api/v1", tags=["payments"])
 

@@ -16,7 +16,7 @@ from commands.aggregates import USER
 from domain.identity import AccountType, Status
 from kit.forgotten import ENCRYPTED
 from projections.models.users import User
-from queries import users as users_query
+from queries.accounts import users as users_query
 
 router = APIRouter(prefix="/api/v1/ops", tags=["operations"])
 

@@ -11,7 +11,7 @@ from api.auth import Auditor
 from api.fields import Answer, Time
 from api.reading import LogPosition
 from api.services import ServicesOf
-from queries import personal_data
+from queries.accounts import personal_data
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
 

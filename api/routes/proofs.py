@@ -16,7 +16,7 @@ from domain.errors import Conflict
 from eventstore.proofs.documents import Proof, encode
 from eventstore.proofs.heads import Head
 from eventstore.proofs.signing import sign_checkpoint
-from queries.proofs import Proofs
+from queries.audit.proofs import Proofs
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
 

@@ -13,8 +13,8 @@ from api.services import ServicesOf
 from api.views.receipts import ReceiptView, first_issued
 from commands.aggregates import ORDER
 from domain.errors import NotFound
-from queries import orders as orders_query
-from queries.read_models import QueryResult, ReadModels
+from queries.engine.read_models import QueryResult, ReadModels
+from queries.orders import orders as orders_query
 
 router = APIRouter(prefix="/api/v1", tags=["orders"])
 

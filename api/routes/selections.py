@@ -19,7 +19,7 @@ from api.fields import REASON, Answer, Body, Moment, Reason, SingleLine, Time
 from api.problems import Problem
 from api.services import Services, ServicesOf
 from commands.ports.queue import DeadLetter
-from queries.operations import Selection
+from queries.operations.control import Selection
 
 router = APIRouter(prefix="/api/v1/ops", tags=["operations"])
 

@@ -11,7 +11,7 @@ from api.auth import Auditor
 from api.fields import Answer, Page, Time
 from api.reading import Cursor, Limit, LogPosition, Reads
 from api.services import ServicesOf
-from queries import findings, self_audit
+from queries.operations import findings, self_audit
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
 

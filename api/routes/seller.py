@@ -15,9 +15,9 @@ from api.fields import Answer, Page, Time
 from api.reading import Cursor, Limit, Reads
 from api.services import ServicesOf
 from api.views.reports import Period, SalesOfDay, SalesOfGame, Totals
-from queries import games as games_query
-from queries import sales as sales_query
-from queries.seller_sales import seller_sales
+from queries.catalog import games as games_query
+from queries.orders import sales as sales_query
+from queries.orders.seller_sales import seller_sales
 
 router = APIRouter(prefix="/api/v1/seller", tags=["analytics"])
 

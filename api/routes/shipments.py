@@ -22,8 +22,8 @@ from commands.caller import Caller, not_yours
 from commands.handler import CommandResult
 from domain.fulfilment import Status
 from eventstore.log import IdempotencyRecord
-from queries import shipments as shipments_query
-from queries.shipments import ShipmentOfBuyer
+from queries.orders import shipments as shipments_query
+from queries.orders.shipments import ShipmentOfBuyer
 
 router = APIRouter(prefix="/api/v1", tags=["shipments"])
 

@@ -13,9 +13,9 @@ from api.reading import AsOf, LogPosition
 from api.services import ServicesOf
 from api.views.events import CauseView
 from api.views.stops import StopView
-from queries.row_keys import models_with
-from queries.stepping import keys_and_fields, stepped
-from queries.why import MAX_POSITIONS
+from queries.audit.row_keys import models_with
+from queries.audit.stepping import keys_and_fields, stepped
+from queries.audit.why import MAX_POSITIONS
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
 

@@ -12,8 +12,8 @@ from api.services import ServicesOf
 from api.views.game_offers import games_content
 from api.views.games import DatedGame
 from api.views.region import ViewRegion
-from queries import storefront
-from queries.read_models import ReadModels
+from queries.catalog import storefront
+from queries.engine.read_models import ReadModels
 
 router = APIRouter(prefix="/api/v1", tags=["catalog"], dependencies=[EVERYBODY])
 

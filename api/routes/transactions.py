@@ -26,7 +26,7 @@ from domain.payments import Method
 from domain.payments.remedies import in_words, remedies
 from domain.transactions import Status, Transaction, Type
 from eventstore.log import IdempotencyKey
-from queries import transactions as transactions_query
+from queries.money import transactions as transactions_query
 
 router = APIRouter(prefix="/api/v1", tags=["transactions"])
 

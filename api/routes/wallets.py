@@ -20,8 +20,8 @@ from commands.caller import Caller
 from commands.handler import CommandResult
 from domain.wallets import Status as WalletStatus
 from projections.models.wallets import MovementType, Wallet
-from queries import wallets as wallets_query
-from queries.read_models import ReadModels
+from queries.engine.read_models import ReadModels
+from queries.money import wallets as wallets_query
 
 router = APIRouter(prefix="/api/v1", tags=["wallets"])
 

@@ -18,7 +18,7 @@ from commands.catalog import seller_of
 from commands.handler import CommandResult
 from domain.webhook_endpoints import MAX_PATTERNS
 from projections.models.webhook_endpoints import WebhookEndpoint
-from queries import webhook_endpoints as query
+from queries.accounts import webhook_endpoints as query
 
 router = APIRouter(prefix="/api/v1/webhook-endpoints", tags=["webhooks"])
 

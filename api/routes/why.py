@@ -13,7 +13,7 @@ from api.reading import AsOf, LogPosition
 from api.services import ServicesOf
 from api.views.events import CauseView
 from api.views.stops import StopView
-from queries import why as why_query
+from queries.audit import why as why_query
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
 

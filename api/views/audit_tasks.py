@@ -10,8 +10,8 @@ from api.answers import answer
 from api.fields import Answer, Time
 from api.services import Services
 from domain.errors import NotFound
-from queries import audit_tasks
-from queries.audit_tasks import AuditTask, State
+from queries.audit import tasks as audit_tasks
+from queries.audit.tasks import AuditTask, State
 
 
 class TaskView(Answer):

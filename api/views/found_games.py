@@ -7,9 +7,9 @@ import msgspec
 
 from projections.models.games import Reduction
 from projections.search.document import DocumentPrice
+from queries.catalog.stock import Offer
 from queries.search.port import Facets
 from queries.search.searching import SearchItem, SearchResult
-from queries.stock import Offer
 
 
 class _Amount(msgspec.Struct, frozen=True):

@@ -14,10 +14,10 @@ from api.services import Services
 from api.views.games import DatedGame, GameView, Offered, offer_of
 from domain.ids import stock_id
 from projections.models.games import Game
-from queries import paging
-from queries.read_models import QueryResult, ReadModels
-from queries.stock import Offer, offers
-from queries.storefront import reduction_in
+from queries.catalog.stock import Offer, offers
+from queries.catalog.storefront import reduction_in
+from queries.engine import paging
+from queries.engine.read_models import QueryResult, ReadModels
 
 
 async def offers_of(

@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 
 from api.auth import authenticated
 from domain.errors import Forbidden, Unauthorized
-from queries.games import StatusFilter
+from queries.catalog.games import StatusFilter
 
 
 async def _visible_status(

@@ -8,7 +8,7 @@ from pydantic import AliasPath, Field
 
 from api.fields import Answer, Page, Time
 from projections.models.games import PriceRow
-from queries.games import price_there
+from queries.catalog.games import price_there
 
 
 class PriceView(Answer):

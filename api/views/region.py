@@ -11,8 +11,8 @@ from api.services import ServicesOf
 from commands.aggregates import USER
 from domain.errors import Unauthorized
 from domain.regions import ANY_REGION
-from queries.read_models import ReadModels
-from queries.region_currencies import RegionCurrencies
+from queries.catalog.region_currencies import RegionCurrencies
+from queries.engine.read_models import ReadModels
 
 
 async def _caller_region(request: Request, services: ServicesOf) -> str:

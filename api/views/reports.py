@@ -12,7 +12,7 @@ from api.services import ServicesOf
 from domain.errors import Invalid
 from domain.money import check_currency
 from domain.times import LAST_DAY
-from queries.paging import MAX_LIMIT
+from queries.engine.paging import MAX_LIMIT
 
 DEFAULT_PERIOD = timedelta(days=29)
 

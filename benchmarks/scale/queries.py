@@ -13,26 +13,15 @@ from domain import ledger
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
 from eventstore.snapshots import Snapshots
-from queries import (
-    cart_analytics,
-    carts,
-    games,
-    library,
-    notifications,
-    orders,
-    payments,
-    sales,
-    transactions,
-    users,
-    wallets,
-)
-from queries import (
-    ledger as ledgers,
-)
-from queries.audit import Audit
-from queries.deadlines import DueTimes
-from queries.games import Browse
-from queries.read_models import ReadModels
+from queries.accounts import library, notifications, users
+from queries.audit.log import Audit
+from queries.catalog import games
+from queries.catalog.games import Browse
+from queries.engine.read_models import ReadModels
+from queries.money import ledger as ledgers
+from queries.money import payments, transactions, wallets
+from queries.operations.deadlines import DueTimes
+from queries.orders import cart_analytics, carts, orders, sales
 from queries.search.engines import SearchEngines
 from queries.search.searching import SearchQuery
 

@@ -28,7 +28,7 @@ class Contradiction(Exception):
 class Reactor(msgspec.Struct, frozen=True):
     """Reactions to some types of events. `starts_from`: a ledger posts all of history, mails only
     go out for new events. `writes` are the aggregates that it may append to: queries of those who
-    set it in motion wait for it (queries/own_writes.py)."""
+    set it in motion wait for it (queries/engine/own_writes.py)."""
 
     name: str
     reactions: Mapping[type[msgspec.Struct], React]

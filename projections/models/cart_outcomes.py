@@ -1,7 +1,7 @@
 """What became of carts, for analytics: what each contained, and whether it was bought or abandoned.
 
 A row is a cart, and not a day, because only the cart's own stream says how it ended;
-`queries/cart_analytics.py` adds the rows up.
+`queries/orders/cart_analytics.py` adds the rows up.
 """
 
 from datetime import date

@@ -2,7 +2,8 @@
 platform's fee.
 
 A row is an order, not a day, because only the order's own stream says what its confirmation or its
-refund is about; so every figure follows from one stream, and `queries/sales.py` adds the rows up.
+refund is about; so every figure follows from one stream, and `queries/orders/sales.py` adds the
+rows up.
 What goes back counts on the day of the sale that it undoes.
 """
 

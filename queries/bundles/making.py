@@ -18,6 +18,7 @@ from eventstore.proofs.keys import signing_keys
 from eventstore.proofs.notes import SigningKey, parse, sign
 from eventstore.proofs.proving import prove_events
 from kit.forgotten import FORGOTTEN
+from queries.accounts.exports import SECRET_FIELDS, SECRET_PARAMS
 from queries.bundles.contents import (
     FORMAT,
     MANIFEST,
@@ -35,7 +36,6 @@ from queries.bundles.contents import (
     tables_of,
 )
 from queries.bundles.summary import summary
-from queries.exports import SECRET_FIELDS, SECRET_PARAMS
 from queries.trace.flow import NothingToTrace, flow_of
 
 

@@ -25,8 +25,8 @@ from projections.models.orders import OrderRow, Orders
 from projections.models.payments import Payment, Payments
 from projections.models.transactions import Transactions
 from projections.projection import Projection, Rows
-from queries.positions import ReadModelBehind
-from queries.read_models import ReadModels
+from queries.engine.positions import ReadModelBehind
+from queries.engine.read_models import ReadModels
 
 logger = logging.getLogger(__name__)
 

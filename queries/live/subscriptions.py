@@ -21,9 +21,9 @@ from eventstore.log import LogUnavailable
 from eventstore.postgres_log import RETRY_SECONDS, PostgresLog
 from kit.background import background_task
 from kit.cancellation import stop_if_cancelled
+from queries.engine.positions import PositionUnknown
+from queries.engine.read_models import ReadModels
 from queries.live.status_changes import StatusChange, StatusChanges, beginning_of
-from queries.positions import PositionUnknown
-from queries.read_models import ReadModels
 
 logger = logging.getLogger(__name__)
 

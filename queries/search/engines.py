@@ -19,9 +19,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from eventstore.database.postgres import AWAY
 from projections.search.projection import GamesText
-from queries.game_changes import ANY_CHANGE, MAX_SCANNED_POSITIONS
-from queries.positions import ActiveSubscription
-from queries.read_models import QueryResult, ReadModels
+from queries.catalog.game_changes import ANY_CHANGE, MAX_SCANNED_POSITIONS
+from queries.engine.positions import ActiveSubscription
+from queries.engine.read_models import QueryResult, ReadModels
 from queries.search.popular import NONE, Popularity
 from queries.search.port import SearchUnavailable
 from queries.search.postgres import ActiveGameIndex, PostgresGameIndex

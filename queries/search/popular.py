@@ -15,8 +15,8 @@ from uuid import UUID
 import msgspec
 
 from eventstore.database.postgres import AWAY
-from queries.positions import ReadModelBehind
-from queries.read_models import ReadModels
+from queries.engine.positions import ReadModelBehind
+from queries.engine.read_models import ReadModels
 
 MAX_GAMES = 5_000
 """How many games are kept, and so how many can be preferred."""

@@ -23,8 +23,8 @@ from projections.search.text import (
     trigrams,
 )
 from projections.search.words import words
+from queries.catalog.stock import Offer
 from queries.search.ranking import Candidate
-from queries.stock import Offer
 
 MAX_QUERY = MAX_TITLE
 """How many characters of a query are used: as many as of a title."""

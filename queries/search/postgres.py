@@ -1,7 +1,7 @@
 """Looks games up in the PostgreSQL search index.
 
-Statements are plain SQL that names tables by `@`, as `queries.read_models` reads them: the same
-ones run over the active read model, and over any other tables of an index.
+Statements are plain SQL that names tables by `@`, as `queries.engine.read_models` reads them:
+the same ones run over the active read model, and over any other tables of an index.
 """
 
 import re
@@ -18,7 +18,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from projections.search.document import NO_PRICE, GameDocument
 from projections.search.postgres_index import quoted
-from queries.read_models import ReadModels
+from queries.catalog.stock import OFFERS, Offer
+from queries.engine.read_models import ReadModels
+from queries.engine.tables import with_tables
 from queries.search.port import (
     FACET_SPELLINGS,
     LOOSE_SHARE,
@@ -37,8 +39,6 @@ from queries.search.port import (
     price_range,
 )
 from queries.search.ranking import Candidate
-from queries.stock import OFFERS, Offer
-from queries.tables import with_tables
 
 S = TypeVar("S", bound=msgspec.Struct)
 Values = dict[str, object]

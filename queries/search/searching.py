@@ -21,7 +21,8 @@ from projections.search.document import (
     region_key,
     region_prices,
 )
-from queries.paging import MAX_LIMIT
+from queries.catalog.stock import Offer
+from queries.engine.paging import MAX_LIMIT
 from queries.search.highlight import Highlighter, correction
 from queries.search.popular import NONE, PopularGames
 from queries.search.port import (
@@ -40,7 +41,6 @@ from queries.search.port import (
     read_typed,
 )
 from queries.search.ranking import Ranked, ranked
-from queries.stock import Offer
 
 MAX_CENTS = 2**62
 """The largest price bound; engines count in 64 bits."""

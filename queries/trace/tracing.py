@@ -11,10 +11,10 @@ from commands.ports.queue import JobState, WorkQueue
 from eventstore.codec import UnknownEvent
 from eventstore.postgres_log import PostgresLog
 from projections.models.deadlines import Deadline
-from queries.audit import Audit
-from queries.operations import Operations, SubscriptionState
-from queries.positions import ReadModelBehind
-from queries.read_models import ReadModels
+from queries.audit.log import Audit
+from queries.engine.positions import ReadModelBehind
+from queries.engine.read_models import ReadModels
+from queries.operations.control import Operations, SubscriptionState
 from queries.trace.flow import OF_ONE_FLOW, Flow, flow_of
 from queries.trace.model import Consumer, Refusal, Trace, TracedStream
 from queries.trace.words import waits_for

@@ -13,7 +13,7 @@ from runtime.cli_commands.failures import Failure
 from runtime.cli_commands.opening import Json
 
 if TYPE_CHECKING:
-    from queries.alerts import AlertNow
+    from queries.operations.alerts import AlertNow
 
 app = typer.Typer(no_args_is_help=True, help="List alerts, and look after one.")
 
@@ -38,8 +38,8 @@ def list_(
     """
 
     async def read() -> "list[AlertNow]":
-        from queries.alerts import alerts
-        from queries.read_models import ReadModels
+        from queries.engine.read_models import ReadModels
+        from queries.operations.alerts import alerts
 
         async with opening.log(opening.quiet_settings()) as log:
             wanted = None if status == "all" else status.upper()

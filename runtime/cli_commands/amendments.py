@@ -21,7 +21,7 @@ from runtime.console import Code
 if TYPE_CHECKING:
     from commands.amendments import AmendmentCommands
     from commands.handler import CommandResult
-    from queries.amendments import AmendedEvents, Broken, Reading
+    from queries.operations.amendments import AmendedEvents, Broken, Reading
     from runtime.wiring.core import Core
 
 Event = Annotated[
@@ -160,9 +160,9 @@ def _declare(event: str, command: Command, json: bool) -> None:
 @asynccontextmanager
 async def _opened() -> "AsyncIterator[tuple[Core, AmendedEvents]]":
     from commands.aggregates import ALL
-    from queries.amendments import AmendedEvents
-    from queries.audit import Audit
-    from queries.operations import Operations
+    from queries.audit.log import Audit
+    from queries.operations.amendments import AmendedEvents
+    from queries.operations.control import Operations
 
     async with opening.core(opening.quiet_settings()) as core:
         log = core.log

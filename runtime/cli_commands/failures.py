@@ -90,9 +90,9 @@ _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
     ("projections.engine.folding", "RowsRefused", Code.DIFFERS, ""),
     ("builtins", "ConnectionError", Code.UNREACHABLE, ""),
     ("queries.trace.flow", "NothingToTrace", Code.DIFFERS, ""),
-    ("queries.positions", "ReadModelBehind", Code.UNREACHABLE, "is a projector running? "),
-    ("queries.why", "NoSuchRow", Code.DIFFERS, ""),
-    ("queries.why", "Unanswerable", Code.USAGE, ""),
+    ("queries.engine.positions", "ReadModelBehind", Code.UNREACHABLE, "is a projector running? "),
+    ("queries.audit.why", "NoSuchRow", Code.DIFFERS, ""),
+    ("queries.audit.why", "Unanswerable", Code.USAGE, ""),
     ("domain.errors", "Invalid", Code.USAGE, ""),
     ("domain.errors", "Refused", Code.DIFFERS, ""),
 )

@@ -18,7 +18,7 @@ from runtime.console import Code
 if TYPE_CHECKING:
     from projections.engine.rebuild import Verified
     from projections.engine.runner import Registered
-    from queries.operations import SubscriptionState
+    from queries.operations.control import SubscriptionState
     from runtime.settings import Settings
 
 T = TypeVar("T")
@@ -244,7 +244,7 @@ def _chosen(settings: "Settings", names: Sequence[str] | None) -> "list[Register
 
 
 async def _subscriptions(settings: "Settings") -> "list[SubscriptionState]":
-    from queries.operations import Operations
+    from queries.operations.control import Operations
 
     async with opening.pool(settings) as pool:
         return await Operations(
@@ -275,7 +275,7 @@ def _set_paused(
     settings, why, paused = opening.quiet_settings(), acting.reason_for(reason), "pause" in act
 
     async def tell() -> None:
-        from queries.operations import Operations
+        from queries.operations.control import Operations
 
         async with opening.core(settings) as core:
             operations = Operations(core.log.pool)
@@ -292,7 +292,7 @@ def _set_paused(
 
 
 def _state(subscription: "SubscriptionState", known: "dict[str, Registered]") -> str:
-    from queries.consumers import state_of
+    from queries.operations.consumers import state_of
 
     versions = {name: each.projection.version for name, each in known.items()}
     return state_of(subscription, versions)

@@ -16,7 +16,7 @@ from runtime.console import Code
 
 if TYPE_CHECKING:
     from eventstore.consumers.checkpoints import Quarantined
-    from queries.operations import Operations
+    from queries.operations.control import Operations
 
 MANY = 1_000_000
 """A limit above anything that people would list."""
@@ -50,7 +50,7 @@ def list_(
     settings = opening.quiet_settings()
 
     async def read() -> "list[Quarantined]":
-        from queries.operations import Operations
+        from queries.operations.control import Operations
 
         async with opening.pool(settings) as pool:
             operations = Operations(pool)
@@ -103,7 +103,7 @@ def retry(
     target = "all" if not ids else str(ids[0]) if len(ids) == 1 else f"{len(ids)} streams"
 
     async def ask() -> tuple[set[UUID], "dict[UUID, Quarantined]"]:
-        from queries.operations import Operations
+        from queries.operations.control import Operations
 
         async with opening.core(settings) as core:
             operations = Operations(core.log.pool)

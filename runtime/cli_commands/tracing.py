@@ -42,9 +42,9 @@ def trace(
 
 async def _trace(asked: str) -> "Trace":
     from commands.aggregates import ALL
-    from queries.audit import Audit
-    from queries.operations import Operations
-    from queries.read_models import ReadModels
+    from queries.audit.log import Audit
+    from queries.engine.read_models import ReadModels
+    from queries.operations.control import Operations
     from queries.trace.tracing import Tracing
     from runtime.wiring.work import open_queues
 

@@ -8,8 +8,8 @@ from eventstore.database.postgres import AWAY, is_away
 from kit.cancellation import stop_if_cancelled
 from kit.error_groups import first_error
 from kit.seldom import Seldom
-from queries.operations import Operations
-from queries.read_models import ReadModels
+from queries.engine.read_models import ReadModels
+from queries.operations.control import Operations
 from runtime.alerting import AlertWatch, Sources
 from runtime.wiring.core import Core
 from runtime.wiring.work import Queues

@@ -7,8 +7,8 @@ from eventstore.database.postgres import connect
 from kit.cancellation import stop_if_cancelled
 from projections.engine.dropping import Models
 from projections.engine.erasing import Erased, erase
-from queries import notifications
-from queries.read_models import ReadModels
+from queries.accounts import notifications
+from queries.engine.read_models import ReadModels
 from runtime.wiring.codec import codec
 from runtime.wiring.core import Core
 

@@ -16,7 +16,7 @@ from eventstore.database.postgres import AWAY, is_away
 from kit.cancellation import stop_if_cancelled
 from kit.children import command_that_ends_with_parent
 from projections.engine.advancing import Registered
-from queries.self_audit import SAMPLE, WHOLE
+from queries.operations.self_audit import SAMPLE, WHOLE
 from runtime.self_audit.auditor import Auditor, Report
 from runtime.self_audit.moment import Followed
 from runtime.self_audit.recording import record

@@ -15,10 +15,10 @@ from eventstore.consumers.reactor_runner import register_reactors
 from eventstore.database.postgres import is_away
 from kit.tls import Renewed, Trust
 from projections.models.shipments import Shipment
-from queries.paging import MAX_LIMIT
-from queries.positions import ReadModelBehind
-from queries.read_models import ReadModels
-from queries.shipments import shipments
+from queries.engine.paging import MAX_LIMIT
+from queries.engine.positions import ReadModelBehind
+from queries.engine.read_models import ReadModels
+from queries.orders.shipments import shipments
 from runtime.certificates import ServerCertificate
 from runtime.listening import bound_sockets
 from runtime.processes.connections import Limits, bounded, refusal

@@ -23,7 +23,7 @@ from eventstore.consumers import checkpoints
 from eventstore.consumers.reader import Page, Reader
 from eventstore.consumers.streams import read_streams
 from projections.engine.advancing import Registered
-from queries.tables import models_in, with_tables
+from queries.engine.tables import models_in, with_tables
 
 REACTORS = ("ledger", "settlement", "deposits", "library_grants")
 """The reactors whose reactions the invariants expect."""
@@ -165,9 +165,9 @@ class Moment:
         return [placed for between in part.ranges for placed in reader.page(self.conn, *between)]
 
     def rows(self, query: str, **values: object) -> list[dict[str, Any]]:
-        """The rows of a query over read models (`@name`), as `queries.tables` reads it. It may use
-        `now`, the time before which things are `late`, whether the worker has `caught_up`, and this
-        release's read models with their `versions`. Raises NotReady."""
+        """The rows of a query over read models (`@name`), as `queries.engine.tables` reads it. It
+        may use `now`, the time before which things are `late`, whether the worker has `caught_up`,
+        and this release's read models with their `versions`. Raises NotReady."""
         tables = {}
         for name in models_in(query):
             if name not in self.active:

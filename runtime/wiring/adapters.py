@@ -31,7 +31,7 @@ from commands.ports.secrets import PasswordHasher
 from eventstore.postgres_log import PostgresLog
 from eventstore.proofs.witness import Witness
 from kit.tls import Trust
-from queries.read_models import ReadModels
+from queries.engine.read_models import ReadModels
 from runtime.belongings import ReadBelongings
 from runtime.settings import Settings
 from runtime.wiring.secrets import Secrets

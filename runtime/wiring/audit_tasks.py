@@ -9,7 +9,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.errors import Conflict
 from kit.uuid7 import uuid7
-from queries.audit_tasks import Work, is_running
+from queries.audit.tasks import Work, is_running
 from runtime.audit_tasks import Begun, Task
 from runtime.wiring.module_process import module_process
 
@@ -25,7 +25,7 @@ class AuditTasks:
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def start(self, work: Work, asked_by: str) -> UUID:
-        """As `queries.audit_tasks.StartTask`."""
+        """As `queries.audit.tasks.StartTask`."""
         if await is_running(self._pool):  # else no process is started just to be told so
             raise _running()
         task = Task(self._url, uuid7(), asked_by, work)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from kit.wording import reason
-from queries.past import AsOfBeingBuilt, AsOfUnavailable
+from queries.engine.past import AsOfBeingBuilt, AsOfUnavailable
 from runtime.past_building import Bounds, Outcome, Reached, Wanted
 from runtime.settings import Settings
 from runtime.wiring.module_process import module_process
@@ -45,7 +45,7 @@ class PastBuilder:
         self._turn = asyncio.Lock()
 
     async def build(self, position: int, models: Sequence[str]) -> None:
-        """As `queries.past.Build`: waits for a bounded time."""
+        """As `queries.engine.past.Build`: waits for a bounded time."""
         key = position, tuple(models)
         under_way = self._under_way.get(key)
         if under_way is None:

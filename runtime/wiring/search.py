@@ -10,8 +10,8 @@ from kit.tls import Trust
 from projections.engine.runner import Registered
 from projections.registry import read_models
 from projections.search.projection import GamesIndex
-from queries.positions import ActiveSubscription
-from queries.read_models import ReadModels
+from queries.engine.positions import ActiveSubscription
+from queries.engine.read_models import ReadModels
 from queries.search.engines import Engine, SearchEngines
 from queries.search.popular import Popularity
 from queries.search.searching import GameSearch

@@ -33,8 +33,8 @@ from commands.workers.receipts import ReceiptWorker, fiscal_receipts
 from commands.workers.webhooks import WebhookWorker
 from kit.tls import Trust
 from projections.models.deadlines import CART, DEPOSIT_PAYMENT, HOLD, ORDER_PAYMENT, TRANSFER
-from queries.deadlines import DueTimes
-from queries.read_models import ReadModels
+from queries.engine.read_models import ReadModels
+from queries.operations.deadlines import DueTimes
 from runtime.settings import Settings
 from runtime.wiring.core import Core
 

@@ -10,7 +10,7 @@ from api.app import create_app
 from api.middleware.past_only import PastOnly
 from kit.forgotten import ENCRYPTED
 from projections.registry import read_models
-from queries.past import AsOfBeingBuilt, AsOfUnavailable
+from queries.engine.past import AsOfBeingBuilt, AsOfUnavailable
 from tests.support.shops.gateway import Person, Shop
 from tests.support.shops.market import ADDRESS, check_out, put_in, stocked
 from tests.support.shops.small_gateway import client_of, services

@@ -10,7 +10,7 @@ import pytest
 from eventstore.consumers import checkpoints
 from eventstore.database.postgres import connect
 from projections.registry import read_models
-from queries.audit_tasks import KEPT, LOCK, Replay
+from queries.audit.tasks import KEPT, LOCK, Replay
 from runtime.audit_tasks import Begun, Task, do
 from tests.api.test_buying import buy
 from tests.support.queues import until_so

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from api.routes import event_log
-from queries import log_search
+from queries.audit import log_search
 from tests.api.test_live import goodbye, greet, hear, serving
 from tests.support.shops.gateway import Person, Shop
 

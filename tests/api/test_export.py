@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from queries.exports import Export
+from queries.accounts.exports import Export
 from tests.support.shops.gateway import CARD, Person, Shop
 from tests.support.shops.market import ADDRESS, check_out, code_of, put_in, stocked
 from tests.support.shops.money import filled_wallet, open_wallet

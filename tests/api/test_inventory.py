@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from queries import stock
+from queries.catalog import stock
 from tests.support.shops.gateway import Person, Shop
 from tests.support.shops.market import (
     availability,

@@ -12,9 +12,9 @@ from eventstore.database.postgres import connect
 from kit.clock import ManualClock
 from projections.engine.rebuild import rebuild
 from projections.search.projection import GamesText
-from queries import game_tail, games
-from queries.game_pages import GamePages
-from queries.game_tail import GameTail
+from queries.catalog import game_tail, games
+from queries.catalog.game_pages import GamePages
+from queries.catalog.game_tail import GameTail
 from queries.search.engines import SearchEngines
 from queries.search.searching import SearchQuery
 from tests.support.shops.gateway import Person, Shop, another_process
@@ -38,7 +38,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         return await browse(models, wanted)
 
     monkeypatch.setattr(games, "game", counted_game)
-    monkeypatch.setattr("queries.game_pages.browse", counted_page)
+    monkeypatch.setattr("queries.catalog.game_pages.browse", counted_page)
     return made
 
 

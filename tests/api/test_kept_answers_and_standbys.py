@@ -11,10 +11,11 @@ from api.kept_answers import KeptAnswers
 from eventstore.database.postgres import connect
 from kit.clock import SYSTEM_CLOCK
 from projections.engine.rebuild import rebuild
-from queries import game_tail, replica
-from queries.game_tail import GameTail
-from queries.games import game
-from queries.read_models import ReadModels
+from queries.catalog import game_tail
+from queries.catalog.game_tail import GameTail
+from queries.catalog.games import game
+from queries.engine import replica
+from queries.engine.read_models import ReadModels
 from tests.support.events.history import GAME, game_created
 from tests.support.servers.standby import Pair
 from tests.support.shops.projected import CODEC, model

@@ -26,7 +26,7 @@ from domain.errors import Conflict, Forbidden, Invalid, NotFound, Refused, Stale
 from eventstore.database.watch import DatabaseWatch
 from eventstore.log import LogUnavailable
 from kit.seldom import Seldom
-from queries.positions import PositionUnknown, ReadModelBehind
+from queries.engine.positions import PositionUnknown, ReadModelBehind
 from tests.support.shops.small_gateway import tiny
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

@@ -9,7 +9,7 @@ from api.routes import proofs
 from eventstore.proofs import documents
 from eventstore.proofs.notes import PublicKey, parse
 from eventstore.proofs.signing import sign_checkpoint
-from queries.proofs import Proofs
+from queries.audit.proofs import Proofs
 from runtime.processes import signing
 from tests.support.queues import until, until_so
 from tests.support.shops.gateway import Person, Shop

@@ -122,7 +122,10 @@ KILL = "lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
 
 @pytest.mark.parametrize(
     ("step", "is_paused"),
-    [("queries.operations.Operations.pause", False), ("commands.acts.ActCommands.end", True)],
+    [
+        ("queries.operations.control.Operations.pause", False),
+        ("commands.acts.ActCommands.end", True),
+    ],
     ids=["before it is done", "before its end is recorded"],
 )
 def test_an_act_whose_process_dies_has_begun(

@@ -21,7 +21,7 @@ from eventstore.consumers import checkpoints
 from eventstore.consumers.leadership import leading
 from eventstore.log import Envelope
 from kit.clock import SYSTEM_CLOCK
-from queries.operations import Operations
+from queries.operations.control import Operations
 from runtime.processes import relay as relaying
 from runtime.processes.worker import purge_expired
 from tests.support.events.tallies import Counted

@@ -20,7 +20,7 @@ from eventstore.consumers.reacting import Reacts
 from eventstore.consumers.reactor_runner import ReactorRunner, register_reactors
 from eventstore.log import AlreadyDone, IdempotencyRecord, Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
-from queries.operations import Operations
+from queries.operations.control import Operations
 from tests.support.events.tallies import Counted, Ignored, Labelled
 from tests.support.shops.engine import Desk
 

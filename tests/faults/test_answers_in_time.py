@@ -16,7 +16,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from queries.game_tail import STALE_SECONDS
+from queries.catalog.game_tail import STALE_SECONDS
 from tests.support.processes.instance import PASSWORD
 from tests.support.processes.program import Process, eventually, started
 from tests.support.servers.faulty_proxy import BOTH, Proxy, Way

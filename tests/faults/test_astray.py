@@ -21,7 +21,7 @@ from eventstore.consumers.reactor_runner import ReactorRunner
 from eventstore.log import AlreadyDone, Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from projections.engine import rebuild
-from queries.operations import Operations
+from queries.operations.control import Operations
 from tests.support.databases.log_dump import LogDump
 from tests.support.events.tallies import CODEC, Counted, tallies, uses
 from tests.support.shops.engine import Desk

@@ -37,7 +37,7 @@ MAY_GO_ON = {
     "eventstore/database/pooled.py connect",
     "eventstore/database/watch.py _ask_elsewhere",
     "adapters/queues/postgres.py _publish_all",  # ends with its jobs
-    "queries/read_models.py rows",  # tries twice
+    "queries/engine/read_models.py rows",  # tries twice
 }
 
 

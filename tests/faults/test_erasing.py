@@ -14,7 +14,7 @@ from eventstore.database.postgres import connect
 from projections.engine import erasing
 from projections.engine.erasing import Erased, erase
 from projections.registry import read_models
-from queries.read_models import ReadModels
+from queries.engine.read_models import ReadModels
 from runtime.key_rotation import rotate
 from runtime.processes.erasing import delete_messages
 from runtime.wiring.codec import codec

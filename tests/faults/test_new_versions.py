@@ -13,9 +13,9 @@ from eventstore.log import StreamAppend
 from projections.engine import rebuild
 from projections.engine.runner import Registered, Runner
 from projections.engine.tables import PostgresTable
-from queries.operations import Operations
-from queries.positions import SOON_POSITIONS, CatchingUp, Progress, Readable, ReadModelBehind
-from queries.read_models import ReadModels
+from queries.engine.positions import SOON_POSITIONS, CatchingUp, Progress, Readable, ReadModelBehind
+from queries.engine.read_models import ReadModels
+from queries.operations.control import Operations
 from runtime import preparing
 from runtime.migrate import migrate
 from tests.support.events.tallies import CODEC, Counted, Tallies, Tally, tallies
@@ -59,7 +59,7 @@ async def _total(reads: ReadModels, stream: UUID) -> int | None:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Queries do not wait for a read model that catches up."""
-    monkeypatch.setattr("queries.read_models.SOON_POSITIONS", -1)
+    monkeypatch.setattr("queries.engine.read_models.SOON_POSITIONS", -1)
 
 
 @pytest.mark.usefixtures("at_once")

@@ -24,7 +24,7 @@ from commands import aggregates
 from domain.wallets import WalletCreated
 from eventstore.database.postgres import connect
 from eventstore.postgres_log import PostgresLog
-from queries.audit import Audit
+from queries.audit.log import Audit
 from runtime.archive import writing as archive
 from runtime.cli import app
 from runtime.environment import prepare_process

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from eventstore.log import LogUnavailable, VersionConflict
-from queries import replica
+from queries.engine import replica
 from runtime.migrate import migrate
 from tests.queries.test_replica import ANN, Process
 from tests.support.servers.cluster import Cluster
@@ -40,7 +40,7 @@ async def test_own_writes_are_seen_and_standbys_used_through_fail_overs(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replica, "PAUSE_SECONDS", 0.1)
-    monkeypatch.setattr("queries.own_writes.WAIT_TIMEOUT_SECONDS", 30.0)
+    monkeypatch.setattr("queries.engine.own_writes.WAIT_TIMEOUT_SECONDS", 30.0)
     migrate(cluster.url)
     anywhere = cluster.url.replace("read-write", "prefer-standby")
     async with open_shop_with(cluster.url, anywhere) as shop:

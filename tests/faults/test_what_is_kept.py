@@ -32,16 +32,16 @@ REGISTERED = {
     "eventstore.append.writer.GroupCommitWriter",
     "eventstore.consumers.reactor_runner.ReactorRunner",
     "eventstore.consumers.stream_watcher.StreamFollower",
-    "queries.game_pages.GamePages",
-    "queries.game_tail.GameTail",
-    "queries.own_writes.OwnWrites",
+    "queries.catalog.game_pages.GamePages",
+    "queries.catalog.game_tail.GameTail",
+    "queries.engine.own_writes.OwnWrites",
     "runtime.self_audit.moment.Followed",
 }
 """Registered with the process's History, and dropped when it changes."""
 
 ENDS_WITH_ANOTHER = {
     "api.kept_answers.KeptAnswers",  # uses no answer of another generation
-    "queries.region_currencies.RegionCurrencies",  # uses no currency of another generation
+    "queries.catalog.region_currencies.RegionCurrencies",  # uses no currency of another generation
     # counts documents of an index, whatever the log's history
     "adapters.elasticsearch.documents.ElasticsearchDocuments",
     # takes another name, so that its content is void
@@ -65,7 +65,7 @@ ENDS_WITH_ANOTHER = {
     "queries.live.subscriptions.Listener",  # notified, and closed
     "queries.live.subscriptions.LiveStatus",
     "queries.live.subscriptions._Person",
-    "queries.positions.PositionWaiter",
+    "queries.engine.positions.PositionWaiter",
 }
 """Ends, or is emptied, with something that is registered."""
 
@@ -103,14 +103,14 @@ SAYS_NOTHING_OF_THE_LOG = {
     "projections.changes.WatchedFold",
     "runtime.alerting.AlertWatch",  # since when it sees what it sees now
     "runtime.request_log.RequestLog",  # lines of requests, for a tenth of a second
-    "queries.own_writes.ReadYourWrites",  # within one request
-    "queries.differences._Noted",
-    "queries.differences._Row",
-    "queries.past.PastTables",  # when tables were used; each query checks whose history they are
-    "queries.stepping._SteppedRow",
-    "queries.why._Causes",
-    "queries.why._Watched",
-    "queries.tables.Tables",  # names of tables, checked by each query
+    "queries.engine.own_writes.ReadYourWrites",  # within one request
+    "queries.audit.differences._Noted",
+    "queries.audit.differences._Row",
+    "queries.engine.past.PastTables",  # when tables were used; each query checks whose they are
+    "queries.audit.stepping._SteppedRow",
+    "queries.audit.why._Causes",
+    "queries.audit.why._Watched",
+    "queries.engine.tables.Tables",  # names of tables, checked by each query
     "runtime.processes.graceful.TlsServer",  # handshakes under way
     "runtime.self_audit.auditor.Auditor",  # what was said of failures
     "runtime.self_audit.replayed.RowsAreReplays",  # keys to go on from, whether they exist or not

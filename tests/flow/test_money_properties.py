@@ -42,8 +42,8 @@ from domain.transactions import Transaction
 from eventstore.consumers import checkpoints
 from eventstore.database.postgres import connect
 from projections.registry import read_models
-from queries.ledger import trial_balance_as_of
-from queries.read_models import ReadModels
+from queries.engine.read_models import ReadModels
+from queries.money.ledger import trial_balance_as_of
 from runtime.self_audit.auditor import Auditor, Report
 from runtime.self_audit.moment import REACTORS
 from runtime.what_if.ledger import decide_again

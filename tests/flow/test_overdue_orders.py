@@ -26,8 +26,8 @@ from eventstore.unit_of_work import UnitOfWork
 from kit.clock import ManualClock
 from kit.uuid7 import uuid7
 from projections.models.deadlines import ORDER_PAYMENT
-from queries.deadlines import DueTimes
-from queries.read_models import ReadModels
+from queries.engine.read_models import ReadModels
+from queries.operations.deadlines import DueTimes
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
 from runtime.wiring.work import deadline_commands, payment_worker

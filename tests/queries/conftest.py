@@ -2,7 +2,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from queries import replica
+from queries.engine import replica
 from tests.support.shops.projected import Shop, open_shop, projecting
 
 

@@ -10,7 +10,7 @@ from domain.identity import EmailVerified, ProfileChanged, UserDeactivated, User
 from domain.orders import OrderConfirmed
 from eventstore.log import Metadata, StreamAppend
 from kit.forgotten import ENCRYPTED
-from queries.positions import PositionUnknown
+from queries.engine.positions import PositionUnknown
 from tests.support.events.history import (
     BUYER,
     GAME,

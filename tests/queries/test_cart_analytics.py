@@ -13,8 +13,8 @@ from domain.cart import (
     ItemAdded,
     ItemRemoved,
 )
-from queries.cart_analytics import CartFigures, cart_analytics, overall
-from queries.reports import GroupBy, Report
+from queries.orders.cart_analytics import CartFigures, cart_analytics, overall
+from queries.orders.reports import GroupBy, Report
 from tests.support.events.history import BUYER, DUE, GAME, ORDER, PAYMENT, SELLER, some_id
 from tests.support.shops.projected import Shop
 

@@ -15,9 +15,11 @@ from projections.models.payments import Payment
 from projections.projection import Projection, Row
 from projections.registry import TABLES
 from projections.search.projection import GamesText
-from queries import games, orders, payments
-from queries.deadlines import DueTimes
-from queries.orders import Order
+from queries.catalog import games
+from queries.money import payments
+from queries.operations.deadlines import DueTimes
+from queries.orders import orders
+from queries.orders.orders import Order
 from tests.support.events.history import (
     BUYER,
     DUE,

@@ -15,9 +15,9 @@ from eventstore.log import Recorded
 from kit.forgotten import ENCRYPTED
 from projections.projection import key_of
 from projections.registry import TABLES
-from queries import differences as differences_query
-from queries.differences import About, Difference, differences
-from queries.why import NoSuchRow, Unanswerable
+from queries.audit import differences as differences_query
+from queries.audit.differences import About, Difference, differences
+from queries.audit.why import NoSuchRow, Unanswerable
 from tests.support.events.histories import EVERYTHING, STEPS, Flow, Step
 from tests.support.events.history import (
     BUYER,

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from domain.catalog import GameUpdated, Price
-from queries import game_pages
-from queries.game_pages import GamePages
-from queries.games import Browse, browse
-from queries.read_models import ReadModels
+from queries.catalog import game_pages
+from queries.catalog.game_pages import GamePages
+from queries.catalog.games import Browse, browse
+from queries.engine.read_models import ReadModels
 from tests.support.events.history import game_created, registered, some_id
 from tests.support.shops.projected import Shop
 

@@ -5,27 +5,17 @@ from typing import Any
 
 import pytest
 
-from queries import (
-    acts,
-    alerts,
-    carts,
-    games,
-    ledger,
-    library,
-    notifications,
-    orders,
-    seller_sales,
-    stock,
-    storefront,
-    transactions,
-    users,
-    wallets,
-)
-from queries.deadlines import DueTimes
-from queries.games import Browse
+from queries.accounts import library, notifications, users
+from queries.audit import acts
+from queries.catalog import games, stock, storefront
+from queries.catalog.games import Browse
+from queries.engine.read_models import QueryResult
+from queries.engine.tables import with_tables
 from queries.live.status_changes import StatusChanges
-from queries.read_models import QueryResult
-from queries.tables import with_tables
+from queries.money import ledger, transactions, wallets
+from queries.operations import alerts
+from queries.operations.deadlines import DueTimes
+from queries.orders import carts, orders, seller_sales
 from tests.support.events.history import BUYER, DUE, GAME, ORDER, SELLER, registered
 from tests.support.shops.projected import Shop
 

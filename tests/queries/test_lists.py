@@ -13,10 +13,12 @@ from domain.identity import UserForgotten
 from domain.ids import library_id
 from domain.notifications import NotificationSent
 from domain.orders import OrderCancelled
-from queries import games, library, notifications, orders, users
-from queries.games import Browse
-from queries.paging import BadCursor, Page
-from queries.read_models import QueryResult, ReadModels
+from queries.accounts import library, notifications, users
+from queries.catalog import games
+from queries.catalog.games import Browse
+from queries.engine.paging import BadCursor, Page
+from queries.engine.read_models import QueryResult, ReadModels
+from queries.orders import orders
 from tests.support.events.history import (
     BUYER,
     SELLER,

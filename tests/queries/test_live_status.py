@@ -36,9 +36,9 @@ from domain.payments import (
     PaymentSubmitted,
 )
 from domain.transactions import TransactionCreated, TransactionFailed
+from queries.engine.positions import PositionUnknown
 from queries.live.status_changes import StatusChange
 from queries.live.subscriptions import Listener, LiveStatus, TooManyListeners
-from queries.positions import PositionUnknown
 from tests.support.events.history import BUYER, DUE, GAME, SELLER, order_created, payment_requested
 from tests.support.shops.projected import Shop, open_shop, projecting
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from queries.replica import Replica
+from queries.engine.replica import Replica
 from tests.queries.test_cart_analytics import *  # noqa: F403
 from tests.queries.test_details import *  # noqa: F403
 from tests.queries.test_lists import *  # noqa: F403

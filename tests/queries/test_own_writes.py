@@ -19,10 +19,11 @@ from eventstore.consumers import checkpoints
 from eventstore.database.postgres import connect
 from eventstore.log import Envelope, Metadata, StreamAppend
 from projections.registry import read_models
-from queries import library, own_writes
-from queries.games import game
-from queries.own_writes import OwnWrites
-from queries.read_models import ReadModels
+from queries.accounts import library
+from queries.catalog.games import game
+from queries.engine import own_writes
+from queries.engine.own_writes import OwnWrites
+from queries.engine.read_models import ReadModels
 from tests.support.databases.going_back import Earlier
 from tests.support.events.history import (
     BUYER,

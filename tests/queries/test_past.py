@@ -21,23 +21,14 @@ from kit.forgotten import FORGOTTEN
 from projections.engine import past
 from projections.models.games import Games
 from projections.registry import TABLES, read_models
-from queries import (
-    cart_analytics,
-    carts,
-    games,
-    ledger,
-    library,
-    notifications,
-    sales,
-    stock,
-    transactions,
-    users,
-    wallets,
-)
-from queries.games import Browse
-from queries.past import AsOfBeingBuilt, AsOfUnavailable, PastTables
-from queries.read_models import QueryResult, ReadModels
-from queries.reports import GROUPS, GroupBy
+from queries.accounts import library, notifications, users
+from queries.catalog import games, stock
+from queries.catalog.games import Browse
+from queries.engine.past import AsOfBeingBuilt, AsOfUnavailable, PastTables
+from queries.engine.read_models import QueryResult, ReadModels
+from queries.money import ledger, transactions, wallets
+from queries.orders import cart_analytics, carts, sales
+from queries.orders.reports import GROUPS, GroupBy
 from queries.search.engines import SearchEngines
 from queries.search.searching import SearchQuery
 from runtime.past_building import Bounds, Wanted, build_for_queries, build_missing, make_room

@@ -11,8 +11,9 @@ from psycopg import sql
 from domain.identity import ProfileChanged
 from eventstore.database.postgres import connect
 from projections.engine import rebuild
-from queries import orders, users
-from queries.positions import PositionUnknown, ReadModelBehind
+from queries.accounts import users
+from queries.engine.positions import PositionUnknown, ReadModelBehind
+from queries.orders import orders
 from tests.support.events.history import (
     BUYER,
     ORDER,

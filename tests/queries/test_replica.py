@@ -16,11 +16,11 @@ import pytest
 from domain.catalog import GameUpdated
 from eventstore.log import Metadata, StreamAppend
 from projections.registry import read_models
-from queries import own_writes, replica
-from queries.games import game
-from queries.own_writes import OwnWrites, ReadYourWrites
-from queries.positions import PositionUnknown
-from queries.read_models import ReadModels
+from queries.catalog.games import game
+from queries.engine import own_writes, replica
+from queries.engine.own_writes import OwnWrites, ReadYourWrites
+from queries.engine.positions import PositionUnknown
+from queries.engine.read_models import ReadModels
 from tests.support.events.history import GAME, game_created, some_id
 from tests.support.servers.standby import Pair
 from tests.support.shops.replicated import ReplicatedShop, database_of, open_replicated

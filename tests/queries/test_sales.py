@@ -10,9 +10,9 @@ from domain.receipts import (
     FiscalReceiptRequested,
     receipt_id,
 )
-from queries import orders
-from queries.reports import GroupBy
-from queries.sales import Figures, sales
+from queries.orders import orders
+from queries.orders.reports import GroupBy
+from queries.orders.sales import Figures, sales
 from tests.support.events.history import GAME, ORDER, PAYMENT, SELLER, order_created, some_id
 from tests.support.shops.projected import Shop
 

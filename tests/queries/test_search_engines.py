@@ -14,7 +14,7 @@ from domain.catalog import GameUpdated, Price
 from projections.engine.runner import Registered
 from projections.search.postgres_store import PostgresDocuments
 from projections.search.projection import GamesIndex, GamesText
-from queries.positions import ActiveSubscription
+from queries.engine.positions import ActiveSubscription
 from queries.search import engines as search_engines
 from queries.search.engines import Engine, SearchEngines
 from queries.search.port import Found, Lookup, SearchUnavailable

@@ -14,7 +14,7 @@ from projections.engine import rebuild
 from projections.engine.runner import Registered
 from projections.models.games import Games
 from projections.search.projection import GamesIndex, GamesText
-from queries.positions import ActiveSubscription
+from queries.engine.positions import ActiveSubscription
 from queries.search.postgres import PostgresGameIndex
 from queries.search.searching import GameSearch, SearchQuery, SearchResult
 from tests.support.events.history import GAME, game_created, some_id

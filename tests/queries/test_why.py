@@ -21,8 +21,8 @@ from eventstore.snapshots import plain
 from kit.forgotten import ENCRYPTED
 from projections.projection import key_of
 from projections.registry import read_models
-from queries import why as why_query
-from queries.why import NoSuchRow, Unanswerable, Why, why
+from queries.audit import why as why_query
+from queries.audit.why import NoSuchRow, Unanswerable, Why, why
 from tests.support.events.histories import STEPS, Flow, Step
 from tests.support.events.history import (
     BUYER,

@@ -16,9 +16,9 @@ from eventstore.consumers import checkpoints
 from eventstore.database.postgres import connect
 from kit.clock import SYSTEM_CLOCK
 from kit.metrics import CIRCUIT_OPEN
-from queries.alerts import open_alerts
-from queries.operations import Operations
-from queries.read_models import ReadModels
+from queries.engine.read_models import ReadModels
+from queries.operations.alerts import open_alerts
+from queries.operations.control import Operations
 from runtime.alerting import CONDITIONS, SOURCE, AlertWatch, Condition, Found, Sources
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core

@@ -11,7 +11,7 @@ from runtime.cli_commands import opening
 from runtime.cli_commands.opening import Json
 
 if TYPE_CHECKING:
-    from queries.acts import ActOfOperator
+    from queries.audit.acts import ActOfOperator
 
 PAGE = 200
 
@@ -78,8 +78,8 @@ async def _acts(
     until: datetime | None,
     limit: int,
 ) -> "list[ActOfOperator]":
-    from queries.acts import acts as query
-    from queries.read_models import ReadModels
+    from queries.audit.acts import acts as query
+    from queries.engine.read_models import ReadModels
 
     async with opening.log(opening.quiet_settings()) as log:
         models = ReadModels(log.pool)

@@ -16,7 +16,7 @@ from runtime.cli_commands.opening import Json
 from runtime.console import Code
 
 if TYPE_CHECKING:
-    from queries.differences import About, Difference, Kind
+    from queries.audit.differences import About, Difference, Kind
 
 Id = Annotated[UUID | None, typer.Option(metavar="ID")]
 Moment = Annotated[
@@ -80,7 +80,7 @@ def diff(
 def _about(
     order: UUID | None, wallet: UUID | None, game: UUID | None, user: UUID | None
 ) -> "About | None":
-    from queries.differences import About
+    from queries.audit.differences import About
 
     named: dict[Kind, UUID | None] = {"order": order, "wallet": wallet, "game": game, "user": user}
     given = [About(kind, id_) for kind, id_ in named.items() if id_ is not None]
@@ -90,8 +90,8 @@ def _about(
 
 
 async def _difference(t1: str, t2: str, about: "About | None") -> "Difference":
-    from queries.differences import differences
-    from queries.read_models import ReadModels
+    from queries.audit.differences import differences
+    from queries.engine.read_models import ReadModels
 
     async with opening.log(opening.quiet_settings()) as log:
         first, last = await position_at(log, t1), await position_at(log, t2)

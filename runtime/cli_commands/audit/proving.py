@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from eventstore.proofs.documents import Proof
     from eventstore.proofs.heads import Head
     from eventstore.proofs.keys import KnownKey
-    from queries.self_audit import Look
+    from queries.operations.self_audit import Look
 
 T = TypeVar("T")
 
@@ -183,7 +183,7 @@ def checkpoint(json: Json = False) -> None:
       ludoteca audit checkpoint > today.txt
     """
     from eventstore.proofs.signing import sign_checkpoint
-    from queries.self_audit import OF_THE_LOG, violated
+    from queries.operations.self_audit import OF_THE_LOG, violated
     from runtime.checkpoint_files import CheckpointFiles
 
     settings = opening.quiet_settings()

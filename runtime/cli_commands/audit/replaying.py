@@ -191,7 +191,7 @@ def _tell(built: "Moment", seconds: float, *, json: bool) -> None:
 def _list(settings: "Settings", *, json: bool) -> None:
     from projections.engine import past
     from projections.registry import read_models
-    from queries.replays import state_of
+    from queries.audit.replays import state_of
 
     with opening.connection(settings) as conn:
         found = past.moments(conn)
@@ -222,7 +222,7 @@ def _storages(moment: "Moment") -> set[str]:
 def _as_dict(moment: "Moment") -> dict[str, object]:
     import msgspec
 
-    from queries.replays import state_of
+    from queries.audit.replays import state_of
 
     fields = {"schema": moment.schema, "state": state_of(moment), **msgspec.structs.asdict(moment)}
     del fields["tables"]  # those that are complete are among the models

@@ -54,7 +54,7 @@ def audit_self(
 
 async def _look(settings: "Settings", only: list[str]) -> "Report":
     from eventstore.consumers.leadership import connected
-    from queries.self_audit import WHOLE
+    from queries.operations.self_audit import WHOLE
     from runtime.self_audit.auditor import Auditor
     from runtime.self_audit.recording import record
     from runtime.wiring.search import all_models

@@ -16,7 +16,7 @@ from runtime.console import Code
 
 if TYPE_CHECKING:
     from eventstore.postgres_log import PostgresLog
-    from queries.why import Event, Step, Why
+    from queries.audit.why import Event, Step, Why
 
 
 def why(
@@ -69,8 +69,8 @@ async def _explained(
     log: "PostgresLog", figure: str, model: str | None, as_of: str | None
 ) -> "Why":
     """The first reading of ID.FIELD that has an answer: an id may contain dots, too."""
-    from queries.why import Unanswerable
-    from queries.why import why as explain
+    from queries.audit.why import Unanswerable
+    from queries.audit.why import why as explain
 
     position = None if as_of is None else await position_at(log, as_of)
     refusal: Unanswerable | None = None

@@ -14,9 +14,9 @@ from eventstore.log import StreamAppend
 from eventstore.postgres_log import PostgresLog
 from projections.engine.runner import Registered, Runner
 from projections.registry import read_models
-from queries.audit import Audit
-from queries.operations import Operations
-from queries.read_models import ReadModels
+from queries.audit.log import Audit
+from queries.engine.read_models import ReadModels
+from queries.operations.control import Operations
 from runtime.wiring.codec import codec
 
 CODEC = codec()

@@ -10,9 +10,9 @@ from psycopg_pool import AsyncConnectionPool
 from eventstore.database.postgres import open_pool
 from eventstore.postgres_log import PostgresLog
 from projections.registry import read_models
-from queries.own_writes import ReadYourWrites
-from queries.read_models import ReadModels
-from queries.replica import Replica, open_replica
+from queries.engine.own_writes import ReadYourWrites
+from queries.engine.read_models import ReadModels
+from queries.engine.replica import Replica, open_replica
 from tests.support.servers import shared
 from tests.support.servers.standby import Pair
 from tests.support.shops.projected import CODEC, Shop, projecting

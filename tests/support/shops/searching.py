@@ -21,7 +21,7 @@ from projections.engine import rebuild
 from projections.engine.runner import Registered
 from projections.search.postgres_store import PostgresDocuments
 from projections.search.projection import GamesIndex, GamesText
-from queries.positions import ActiveSubscription
+from queries.engine.positions import ActiveSubscription
 from queries.search.engines import Engine, SearchEngines
 from queries.search.searching import GameSearch, SearchQuery, SearchResult
 from tests.support.events.history import game_created, some_id

@@ -12,8 +12,8 @@ from api.services import GatewaySettings, Services
 from api.tokens import Tokens, new_private_key
 from commands.accounts.session_ends import Opened
 from kit.clock import ManualClock
-from queries.game_pages import GamePages
-from queries.positions import Progress
+from queries.catalog.game_pages import GamePages
+from queries.engine.positions import Progress
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 KEY = new_private_key()
