@@ -115,7 +115,7 @@ class Jobs(NamedTuple):
 
     depth: int
     dead: int
-    oldest: float | None
+    oldest: float
 
 
 async def jobs(queue: WorkQueue) -> Jobs | None:

@@ -40,8 +40,8 @@ class ConsumerFigures(msgspec.Struct, frozen=True):
 
 
 class QueueFigures(msgspec.Struct, frozen=True):
-    """A queue: jobs that wait or run, for how many seconds the oldest was due (None if the queue
-    cannot tell), and dead letters. All are None while the queue does not answer."""
+    """A queue: jobs that wait or run, for how many seconds the oldest was due, and dead letters.
+    All are None while the queue does not answer."""
 
     queue: str
     depth: int | None
@@ -203,5 +203,4 @@ def _alert(found: AlertNow) -> OpenAlert:
 def _queue(name: str, found: Jobs | None) -> QueueFigures:
     if found is None:
         return QueueFigures(name, None, None, None)
-    oldest = None if found.oldest is None else round(found.oldest, 1)
-    return QueueFigures(name, found.depth, oldest, found.dead)
+    return QueueFigures(name, found.depth, round(found.oldest, 1), found.dead)

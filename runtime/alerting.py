@@ -126,7 +126,7 @@ async def _waiting_jobs(sources: Sources) -> Sequence[Found]:
             sources.late_seconds,
         )
         for queue in sources.queues
-        if (await queue.oldest_seconds() or 0.0) > sources.late_seconds
+        if await queue.oldest_seconds() > sources.late_seconds
     ]
 
 

@@ -33,6 +33,7 @@ from adapters.queues.rabbitmq_messages import (
     job_of,
 )
 from adapters.queues.rabbitmq_topology import DEAD_LETTER_EXCHANGE, Topology
+from adapters.queues.standstill import Standstill
 from commands.ports.queue import DeadLetter, Job, JobHandler, JobsFound, JobState
 from kit.cancellation import cancel_until_ended, stop_if_cancelled
 from kit.circuit import Circuit, CircuitOpen
@@ -108,6 +109,7 @@ class RabbitQueue:
         self._channel = ConfirmedChannel(connection, self._topology, publish_seconds)
         self._circuit = circuit or rabbitmq_circuit()
         self._looking = asyncio.Lock()
+        self._standstill = Standstill()
         self._working = 0
 
     @property
@@ -152,9 +154,12 @@ class RabbitQueue:
         async with self._answering():
             return await self._waiting(self.name, *self._topology.retry_names) + self._working
 
-    async def oldest_seconds(self) -> None:
-        """The broker does not tell how long messages wait."""
-        return
+    async def oldest_seconds(self) -> float:
+        """At most as long as the first job waits: the broker does not tell when it came, so it is
+        since when looks from here have found that jobs wait and become no fewer. Raises
+        AMQPConnectionError when the broker does not answer."""
+        async with self._answering():
+            return self._standstill.seconds(await self._waiting(self.name))
 
     async def dead(self) -> int:
         """The number of dead letters. Raises AMQPConnectionError when

@@ -139,10 +139,7 @@ async def metrics(request: Request, services: ServicesOf) -> Response:
         if jobs is not None
     }
     shown.audited(*audited)
-    shown.late(
-        consumers.late,
-        {name: jobs.oldest for name, jobs in queues.items() if jobs.oldest is not None},
-    )
+    shown.late(consumers.late, {name: jobs.oldest for name, jobs in queues.items()})
     shown.deadlines(due.due, due.late_seconds)
     if lag is not None:
         shown.mirror(lag)

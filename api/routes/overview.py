@@ -39,8 +39,8 @@ class ConsumerFiguresView(Answer):
 
 
 class QueueFiguresView(Answer):
-    """A queue: jobs that wait or run, for how many seconds the oldest was due (null if the queue
-    cannot tell), and dead letters; all null while the queue does not answer."""
+    """A queue: jobs that wait or run, for how many seconds the oldest was due, and dead letters;
+    all null while the queue does not answer."""
 
     queue: str
     depth: int | None

@@ -99,9 +99,9 @@ class WorkQueue(Protocol):
         """The number of jobs that wait or are in progress."""
         ...
 
-    async def oldest_seconds(self) -> float | None:
-        """For how many seconds a worker was free to take the job that waits for longest; 0 when
-        none waits, None when the queue cannot tell."""
+    async def oldest_seconds(self) -> float:
+        """For how many seconds, at least, a worker was free to take the job that waits for longest;
+        0 when none waits."""
         ...
 
     async def dead(self) -> int:

@@ -44,6 +44,7 @@ from tests.support.queues import (
     until_depth,
     until_it_answers,
     until_listening,
+    until_so,
 )
 from tests.support.servers.tcp_proxy import Wire
 
@@ -137,6 +138,25 @@ async def test_a_waiting_job_is_found_or_counted(station: Station, name: str) ->
     found = await queue.about([order])
     assert (len(found.jobs), found.unseen) == ((1, 0) if station.KIND == "postgres" else (0, 1))
     assert all(each.state == "waiting" and each.attempts == 0 for each in found.jobs)
+
+
+async def test_a_job_that_nobody_takes_gets_older(station: Station, name: str) -> None:
+    queue, worker = await station.queue(name, backoff=(60,)), Worker(ValueError("once"))
+    assert await queue.oldest_seconds() == 0
+    await queue.publish([a_job()])
+
+    async def is_old() -> bool:
+        return await queue.oldest_seconds() > 0.1
+
+    await until_so(is_old)
+    async with consuming(queue, worker):
+        await until(lambda: worker.has_had(1))
+
+    async def none_is_due() -> bool:
+        return await queue.oldest_seconds() == 0
+
+    await until_so(none_is_due)
+    assert await queue.depth() == 1, "it waits for another attempt"
 
 
 async def test_publishing_nothing_is_fine(station: Station, name: str) -> None:

@@ -73,8 +73,8 @@ class KeptJobs:
     async def depth(self) -> int:
         return len(self.jobs)
 
-    async def oldest_seconds(self) -> None:
-        return None
+    async def oldest_seconds(self) -> float:
+        return 0.0
 
     async def dead(self) -> int:
         return 0
