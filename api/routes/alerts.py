@@ -21,6 +21,9 @@ from queries.operations import alerts
 router = APIRouter(prefix="/api/v1/ops", tags=["operations"])
 
 ALERTMANAGER = "alertmanager"
+RUNBOOK = "docs/runbooks/alerts.md#"
+"""How the rules of `deploy/prometheus` name the section that says what to do."""
+
 MAX_ALERTS = 1_000
 
 
@@ -124,7 +127,7 @@ def _seen(alert: AlertOfAlertmanager) -> Seen:
     labels = dict(alert.labels)
     name, severity = labels.pop("alertname", ""), labels.pop("severity", "")
     annotations = alert.annotations
-    runbook = annotations.get("runbook_url") or annotations.get("runbook", "")
+    runbook = annotations.get("runbook_url") or annotations.get("runbook", "").removeprefix(RUNBOOK)
     return Seen(
         source=ALERTMANAGER,
         name=name or "unnamed",

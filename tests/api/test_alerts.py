@@ -167,7 +167,7 @@ async def test_alertmanagers_alerts_are_raised_once_and_resolved(
         "RAISED",
     )
     assert raised["labels"] == {"instance": instance, "job": "ludoteca"}
-    assert raised["runbook"] == "docs/runbooks/alerts.md#processdown"
+    assert raised["runbook"] == "processdown"
 
     over = notification("resolved", instance)
     assert (await alertmanager.post(f"{ALERTS}/alertmanager", json=over)).status_code == 204

@@ -34,6 +34,11 @@ class Alert(msgspec.Struct, frozen=True):
     resolved_at: datetime | None
 
     @property
+    def has_url(self) -> bool:
+        """Whether `runbook` is a URL; otherwise it is a section of docs/runbooks/alerts.md."""
+        return self.runbook.startswith(("https://", "http://"))
+
+    @property
     def kind(self) -> str:
         """How it looks."""
         if self.status == "RESOLVED":

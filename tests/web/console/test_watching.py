@@ -1,5 +1,8 @@
 """The console's pages of tasks, events and the self-audit."""
 
+from uuid import uuid4
+
+from domain.alerts import Seen
 from tests.support.shops.gateway import Person, Shop
 from tests.web.console.operators import Operator, eventually
 
@@ -29,6 +32,26 @@ async def test_no_alert_is_open_in_a_new_shop(shop: Shop, auditor_browser: Opera
     assert page.status == 200
     assert "No alert is open." in page.text
     assert (await auditor_browser.browser.get("/console/alerts?status=ALL")).status == 200
+
+
+async def test_an_alert_says_what_to_do_and_is_acknowledged_with_a_note(
+    shop: Shop, admin_browser: Operator, auditor_browser: Operator
+) -> None:
+    labels, summary = {"instance": uuid4().hex}, "a worker <is> down"
+    seen = Seen("alertmanager", "ProcessDown", labels, "critical", summary, "processdown")
+    await shop.commands.alerts.raise_alert(seen)
+    browser, path = admin_browser.browser, f"/console/alerts/{seen.alert_id}/acknowledge"
+
+    page = await browser.until("/console/alerts", lambda page: summary in page.text)
+    assert "What to do docs/runbooks/alerts.md#processdown" in page.text
+    read = await auditor_browser.browser.get("/console/alerts")
+    assert path not in {form.action for form in read.forms}
+
+    silent = await browser.send(page.form(path), note=" ")
+    assert (silent.status, "Say what is being done" in silent.text) == (422, True)
+    assert "It is acknowledged" in (await browser.send(page.form(path), note="I look")).text
+    page = await browser.until("/console/alerts", lambda page: "I look" in page.text)
+    assert path not in {form.action for form in page.forms}
 
 
 async def test_the_shop_is_built_as_it_was_and_dropped(
