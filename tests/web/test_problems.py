@@ -4,12 +4,17 @@ import json
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from tests.support.shops.gateway import Shop
 from tests.web.browser import HTML, Browser
-from tests.web.conftest import SECRET, Register
+from tests.web.conftest import SEALER, SECRET, Register
 from web.app import create_web
+from web.sessions import Session, User
 from web.visit import WebSettings
 
 
@@ -67,6 +72,40 @@ async def test_each_refusal_is_a_page(status: int, code: str, shown: int) -> Non
 
 async def test_an_answer_that_no_page_understands_is_an_error_page() -> None:
     page = await with_api(200, "what").get("/")
+
+    assert (page.status, "It is our fault" in page.text) == (500, True)
+
+
+async def test_a_fault_of_the_api_is_not_taken_for_an_empty_state() -> None:
+    stream_id = "00000000-0000-4000-8000-000000000001"
+    event = {
+        "position": 7,
+        "event_id": stream_id,
+        "stream_id": stream_id,
+        "version": 1,
+        "name": "game.created.v1",
+        "occurred_at": "2026-01-01T00:00:00Z",
+        "actor": "system",
+    }
+
+    async def events(_: Request) -> Response:
+        return JSONResponse({"items": [event]})
+
+    async def state(_: Request) -> Response:
+        return JSONResponse({"code": "internal_error"}, 500)
+
+    stream = "/api/v1/audit/streams/{stream_id}"
+    routes = [
+        Route("/api/v1/audit/log", events),
+        Route(stream, events),
+        Route(f"{stream}/state", state),
+    ]
+    browser = Browser(create_web(Starlette(routes=routes), ["/api/v1"], WebSettings(SECRET)))
+    auditor = User(stream_id, "Ann", None, "AUDITOR", "US", True)
+    session = Session("csrf", auditor, "token", "refresh", access_ends=4e9)
+    browser.client.cookies.set("session", SEALER.seal(session))
+
+    page = await browser.get(f"/console/streams/{stream_id}")
 
     assert (page.status, "It is our fault" in page.text) == (500, True)
 

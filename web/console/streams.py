@@ -40,19 +40,18 @@ async def show_stream(visit: Visit) -> Response:
     chosen = by_version[version]
     after = await _state(visit, path, chosen)
     before = await _state(visit, path, by_version[version - 1]) if version > 1 else None
-    kind = after.kind if after else chosen.name.partition(".")[0]
     return visit.page(
         "console/stream.html",
         fragment="life",
         stream_id=stream_id,
-        kind=kind,
-        figures=await figures_of_stream(visit, kind, stream_id, chosen.position),
+        kind=after.kind,
+        figures=await figures_of_stream(visit, after.kind, stream_id, chosen.position),
         chosen=chosen,
         last=last,
         events=events.items,
-        stop=after.stopped_by if after else None,
+        stop=after.stopped_by,
         lines=values.lines(chosen.payload),
-        differences=values.compared(before and before.state, after and after.state),
+        differences=values.compared(before and before.state, after.state),
     )
 
 
@@ -61,11 +60,6 @@ def _version(text: str, last: int) -> int:
     return min(max(int(text), 1), last) if text.isdecimal() and len(text) < 10 else last
 
 
-async def _state(visit: Visit, path: str, event: Event) -> State | None:
-    """The state after an event; None where nothing folds such a stream."""
-    try:
-        return await visit.api.get(f"{path}/state", State, as_of=event.position)
-    except Problem as problem:
-        if problem.code == "internal_error":
-            return None
-        raise
+async def _state(visit: Visit, path: str, event: Event) -> State:
+    """The state after an event."""
+    return await visit.api.get(f"{path}/state", State, as_of=event.position)
