@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from python_multipart.multipart import parse_options_header
 from starlette.applications import Starlette
@@ -11,7 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -23,7 +23,7 @@ from web.security import add_headers
 from web.sessions import Sealer, read_cookie, set_cookie
 from web.sockets import Sockets
 from web.statics import StaticFiles
-from web.visit import Site, Visit, WebSettings, visit_of
+from web.visit import Site, Visit, WebSettings, own_path, visit_of
 
 logger = logging.getLogger(__name__)
 
@@ -186,11 +186,22 @@ def _limited(request: Request, limits: FormLimits) -> Receive:
 
 
 def _to_sign_in(visit: Visit) -> Response:
-    url = visit.request.url
-    back = url.path if visit.request.method == "GET" else "/"
-    if url.query and back != "/":
-        back += f"?{url.query}"
-    return visit.go(f"/sign-in?next={quote(back)}")
+    if visit.request.method == "GET":
+        return visit.go(f"/sign-in?next={quote(visit.here)}")
+    notice = visit.session.notice or "Sign in or register, then go on here."
+    return visit.go(f"/sign-in?next={quote(_sender(visit))}", notice)
+
+
+def _sender(visit: Visit) -> str:
+    """The page of this site on which a form was sent; `/` if that is unknown, or was itself the
+    answer to a form."""
+    request = visit.request
+    url = urlsplit(request.headers.get("referer", ""))
+    look = {"type": "http", "method": "GET", "path": url.path}
+    is_page = any(route.matches(look)[0] == Match.FULL for route in request.app.routes)
+    if url.netloc != request.headers.get("host") or not is_page:
+        return "/"
+    return own_path(f"{url.path}?{url.query}" if url.query else url.path)
 
 
 def _error_page(visit: Visit, error: Exception) -> Response:

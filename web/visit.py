@@ -96,6 +96,14 @@ class Visit:
         headers = self.request.headers
         return "hx-request" in headers and "hx-history-restore-request" not in headers
 
+    @property
+    def here(self) -> str:
+        """This page, for a link that leads back to it; `/` for the answer to a form."""
+        url = self.request.url
+        if self.request.method != "GET":
+            return "/"
+        return f"{url.path}?{url.query}" if url.query else url.path
+
     def query(self, name: str) -> str:
         """A parameter of the URL."""
         return self.request.query_params.get(name, "").strip()

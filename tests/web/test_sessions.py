@@ -1,11 +1,12 @@
 """Sessions of browsers: their cookies, their ends, and forms that other sites send."""
 
 import asyncio
+from uuid import uuid4
 
 import msgspec
 import pytest
 
-from tests.support.shops.gateway import PASSWORD, Shop, another_process
+from tests.support.shops.gateway import PASSWORD, Person, Shop, another_process
 from tests.web.browser import Browser
 from tests.web.conftest import SEALER, Register, session_of, web_of
 from web.sessions import Sealer, Session, new_session
@@ -44,6 +45,49 @@ async def test_signing_in_leads_to_where_one_wanted_to_go(
     there = await browser.send(wrong.form("/sign-in"), email=str(user.email), password=PASSWORD)
 
     assert str(there.answer.url) == "http://shop/library?q=x"
+
+
+async def test_a_guest_who_wants_a_game_is_back_at_it_after_registering(
+    browser: Browser, seller: Person, shop: Shop
+) -> None:
+    game = await shop.game(seller, title="Gris")
+    path = f"/games/{game['id']}"
+    page = await browser.until(
+        path, lambda page: "/cart/items" in {form.action for form in page.forms}
+    )
+    browser.client.headers["referer"] = f"http://shop{path}"
+
+    asked = await browser.send(page.form("/cart/items"))
+    assert (asked.path, "Sign in or register" in asked.text) == ("/sign-in", True)
+    form = (await browser.get(asked.links["Register"])).form("/register")
+    typed = {"name": "Ann", "email": f"{uuid4().hex}@example.com", "region": "US"}
+    short = await browser.send(form, **typed, password="short")
+    there = await browser.send(short.form("/register"), **typed, password=PASSWORD)
+
+    assert (there.path, "Welcome" in there.text) == (path, True)
+
+
+@pytest.mark.parametrize("sender", ["https://evil.example/library", "http://shop/cart/items", ""])
+async def test_a_form_of_no_page_of_ours_leads_home_after_signing_in(
+    browser: Browser, sender: str, shop: Shop
+) -> None:
+    await browser.get("/")
+    fields = {"csrf": session_of(browser).csrf, "product_id": "x"}
+
+    asked = await browser.client.post("/cart/items", data=fields, headers={"referer": sender})
+
+    assert 'name="next" value="/"' in asked.text
+
+
+async def test_a_link_to_sign_in_leads_back_to_its_page(browser: Browser, shop: Shop) -> None:
+    page = await browser.get("/search?q=x")
+    assert page.links["Sign in"] == "/sign-in?next=/search%3Fq%3Dx"
+    assert (await browser.get("/reset-password?token=secret")).links["Sign in"] == "/sign-in"
+
+
+async def test_who_registers_to_sell_is_led_to_the_desk(register: Register, shop: Shop) -> None:
+    _, page = await register(account_type="SELLER")
+    assert page.path == "/sell"
 
 
 @pytest.mark.parametrize("elsewhere", ["//evil.example", "https://evil.example", "/\\evil.example"])

@@ -20,16 +20,17 @@ VERIFY, RESET = "/verify-email", "/reset-password"
 @router.get("/register")
 async def registration(visit: Visit) -> Response:
     """The form for a new account."""
-    return _registration(visit)
+    return _registration(visit, own_path(visit.query("next")))
 
 
-def _registration(visit: Visit, status: int = 200) -> Response:
-    return visit.page("shop/register.html", status=status, countries=COUNTRIES)
+def _registration(visit: Visit, following: str, status: int = 200) -> Response:
+    return visit.page("shop/register.html", status=status, countries=COUNTRIES, next=following)
 
 
 @router.post("/register")
 async def register(visit: Visit) -> Response:
-    """Open an account, and sign in to it."""
+    """Open an account, sign in to it, and go on to where the visitor wanted to go."""
+    following = own_path(visit.form.text("next"))
     body = visit.form.body("email", "password", "name", "region", "account_type")
     for name in ("email", "password", "name"):
         body.setdefault(name, "")
@@ -37,9 +38,13 @@ async def register(visit: Visit) -> Response:
         made = await visit.api.post("/api/v1/users", body, Registered)
     except Problem as problem:
         visit.form.refuse(problem)
-        return _registration(visit, status=422)
+        return _registration(visit, following, status=422)
     visit.sign_in(made.user, made.access_token, made.refresh_token, made.expires_in)
-    return visit.go("/", "Welcome! We have sent you a mail: it proves that the address is yours.")
+    if following == "/" and made.account_type == "SELLER":
+        following = "/sell"
+    return visit.go(
+        following, "Welcome! We have sent you a mail: it proves that the address is yours."
+    )
 
 
 # -- sessions --------------------------------------------------------------------------------------
@@ -97,7 +102,7 @@ async def verification(visit: Visit) -> Response:
 
 
 def _verification(visit: Visit, token: str, status: int = 200) -> Response:
-    return _unreferred(visit.page("shop/verify.html", status=status, token=token))
+    return _unreferred(visit.page("shop/verify.html", status=status, token=token, next="/"))
 
 
 @router.post(VERIFY)
@@ -149,7 +154,7 @@ async def reset_form(visit: Visit) -> Response:
 
 
 def _reset_form(visit: Visit, token: str, status: int = 200) -> Response:
-    return _unreferred(visit.page("shop/reset.html", status=status, token=token))
+    return _unreferred(visit.page("shop/reset.html", status=status, token=token, next="/"))
 
 
 @router.post(RESET)
