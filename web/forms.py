@@ -56,6 +56,14 @@ class Form:
         """What was typed in a field, without the space around it."""
         return self._values.get(name, "").strip()
 
+    def within(self, prefix: str) -> dict[str, str]:
+        """The fields whose names begin so, by the rest of their names."""
+        return {
+            name.removeprefix(prefix): self.text(name)
+            for name in self._values
+            if name.startswith(prefix)
+        }
+
     def secret(self, name: str) -> str:
         """What was typed in a field, exactly."""
         return self._values.get(name, "")

@@ -1,7 +1,13 @@
 """From the first page to the library, in a browser without scripts."""
 
 import asyncio
+import dataclasses
+from datetime import timedelta
 
+import pytest
+
+from api.app import create_app
+from kit.clock import ManualClock
 from tests.support.shops.gateway import Person, Shop
 from tests.web.browser import Browser, Page
 from tests.web.conftest import Register, session_of, web_of
@@ -127,6 +133,45 @@ async def test_what_another_window_put_into_the_cart_is_not_ordered_unseen(
     assert "not ordered anything" in (await browser.get("/orders")).text
     order = await browser.send(again.form("/checkout"), method="pm_card_visa")
     assert "$39.98" in order.text
+
+
+async def test_a_checkout_after_the_time_of_the_cart_shows_what_was_in_it(
+    shop: Shop, seller: Person, register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser, _ = await register()
+    game = await shop.game(seller, title="Root", kind="PHYSICAL")
+    await seller.put(
+        "/api/v1/inventory/stock", json={"product_id": game["id"], "total_quantity": 3}
+    )
+    await into_the_cart(browser, game["id"], quantity="2")
+    form = (await browser.get("/checkout")).form("/checkout")
+    with monkeypatch.context() as later:
+        clock = ManualClock(shop.core.clock.now() + timedelta(minutes=16))
+        later.setattr(shop.core.handler, "clock", clock)
+        services = dataclasses.replace(shop.services, clock=clock)
+        window = Browser(web_of(dataclasses.replace(shop, app=create_app(services))))
+        window.client.cookies = browser.client.cookies
+        expired = await window.send(form, method="pm_card_visa", **ADDRESS)
+
+    assert (expired.status, "Your cart has expired" in expired.text) == (409, True)
+    assert "Root" in expired.text
+    cart = await browser.send(expired.form("/cart/again"))
+    assert (cart.path, "It is in your cart again." in cart.text) == ("/cart", True)
+    assert "$39.98" in cart.text
+
+
+async def test_what_another_window_has_ordered_is_not_ordered_again(
+    shop: Shop, seller: Person, register: Register
+) -> None:
+    browser, _ = await register()
+    await into_the_cart(browser, (await shop.game(seller, title="Inside"))["id"])
+    first, second = [(await browser.get("/checkout")).form("/checkout") for _ in range(2)]
+    await browser.send(first, method="pm_card_visa")
+
+    late = await browser.send(second, method="pm_card_visa")
+
+    assert (late.path, "nothing more was ordered" in late.text) == ("/orders", True)
+    assert late.text.count("$19.99") == 1
 
 
 async def test_after_a_declined_card_another_pays(

@@ -1,6 +1,7 @@
 """The cart and its checkout."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import TypedDict
 
 from starlette.responses import Response
@@ -12,6 +13,7 @@ from web.shop.answers import Cart, CheckedOut, Game, Wallet
 from web.shop.games import game_page, part
 from web.shop.live import follow
 from web.visit import Listed, Nothing, Problem, Visit
+from web.words import sentence
 
 router = Router()
 
@@ -26,7 +28,7 @@ WALLET, ELSEWHERE = "wallet", "page"
 @router.get("/cart", signed_in=True)
 async def show_cart(visit: Visit) -> Response:
     """The cart, with the time that is left to its reservations."""
-    return await _cart_page(visit)
+    return await _cart_page(visit, await _cart(visit))
 
 
 @router.get("/cart/live", signed_in=True)
@@ -35,14 +37,20 @@ async def follow_cart(visit: Visit) -> Response:
 
     async def shown() -> tuple[str, bool]:
         cart = await _cart(visit)
-        is_over = not cart["cart"].items or cart["cart"].status != "ACTIVE"
-        return visit.block("shop/cart.html", "cart", **cart), is_over
+        is_over = not cart.items or cart.status != "ACTIVE"
+        return visit.block("shop/cart.html", "cart", **await _shown(visit, cart)), is_over
 
     return follow(visit, "cart", shown, lambda change: change.type == "cart.status")
 
 
-async def _cart_page(visit: Visit, status: int = 200) -> Response:
-    return visit.page("shop/cart.html", status=status, fragment="cart", **await _cart(visit))
+async def _cart(visit: Visit) -> Cart:
+    """The cart. An expired one is shown once: whoever gets it has to show it."""
+    return await visit.api.get("/api/v1/cart", Cart)
+
+
+async def _cart_page(visit: Visit, cart: Cart, status: int = 200) -> Response:
+    shown = await _shown(visit, cart)
+    return visit.page("shop/cart.html", status=status, fragment="cart", **shown)
 
 
 class _Shown(TypedDict):
@@ -50,9 +58,8 @@ class _Shown(TypedDict):
     left: dict[str, int | None]
 
 
-async def _cart(visit: Visit) -> _Shown:
-    """The cart, and how many more there are of each boxed game in it."""
-    cart = await visit.api.get("/api/v1/cart", Cart)
+async def _shown(visit: Visit, cart: Cart) -> _Shown:
+    """A cart, and how many more there are of each boxed game in it."""
     boxed = [item.product_id for item in cart.items if item.reservation_id]
     games = await asyncio.gather(*(_game(visit, game_id) for game_id in boxed))
     return {"cart": cart, "left": {game.id: game.available for game in games if game}}
@@ -93,7 +100,7 @@ async def change(visit: Visit) -> Response:
             await visit.api.put(path, {"quantity": _quantity(quantity)}, Nothing)
     except Problem as problem:
         visit.form.refuse(problem)
-        return await _cart_page(visit, status=422)
+        return await _cart_page(visit, await _cart(visit), status=422)
     return visit.go("/cart")
 
 
@@ -109,16 +116,42 @@ async def discard(visit: Visit) -> Response:
     return visit.go("/cart", "Your cart is empty.")
 
 
+@router.post("/cart/again", signed_in=True)
+async def fill_again(visit: Visit) -> Response:
+    """Put what was in an expired cart into a new one."""
+    lines = visit.form.within("again.").items()
+    return await put_back(visit, {part(game_id): _quantity(typed) for game_id, typed in lines})
+
+
+async def put_back(visit: Visit, wanted: Mapping[str, int]) -> Response:
+    """Put games into the cart, so many of each, as far as they can be bought."""
+    refused: list[Problem] = []
+    for game_id, quantity in wanted.items():
+        body = {"product_id": game_id, "quantity": quantity}
+        once = f"{visit.form.secret('once')}-{game_id}"
+        try:
+            await visit.api.post("/api/v1/cart/items", body, Nothing, once=once)
+        except Problem as problem:
+            if problem.status not in {404, 409, 422}:
+                raise
+            refused.append(problem)
+    if not refused:
+        return visit.go("/cart", "It is in your cart again.")
+    notice = f"{len(refused)} of {len(wanted)} could not be added. {sentence(refused[0])}"
+    return visit.go("/cart", notice)
+
+
 @router.get("/checkout", signed_in=True)
 async def checkout(visit: Visit) -> Response:
     """Where to send what, and how to pay."""
-    return await _checkout_page(visit)
+    return await _checkout_page(visit, await _cart(visit))
 
 
-async def _checkout_page(visit: Visit, status: int = 200) -> Response:
-    cart = await visit.api.get("/api/v1/cart", Cart)
-    if not cart.items or cart.status != "ACTIVE":
+async def _checkout_page(visit: Visit, cart: Cart, status: int = 200) -> Response:
+    if not cart.items:
         return visit.go("/cart")
+    if cart.status != "ACTIVE":
+        return await _cart_page(visit, cart, status)
     wallets = await visit.api.get("/api/v1/wallets/me", Listed[Wallet])
     return visit.page(
         "shop/checkout.html",
@@ -135,10 +168,12 @@ async def _checkout_page(visit: Visit, status: int = 200) -> Response:
 async def check_out(visit: Visit) -> Response:
     """Order what is in the cart. Where the payer has to act elsewhere, the order's page leads on
     from there."""
-    cart = await visit.api.get("/api/v1/cart", Cart)
+    cart = await _cart(visit)
+    if cart.status == "EXPIRED":
+        return await _cart_page(visit, cart, status=409)
     if cart.items and cart.shown != visit.form.text("shown"):  # another window has changed it
         visit.form.problem = "Your cart has changed since you saw it. Have a look, then order."
-        return await _checkout_page(visit, status=409)
+        return await _checkout_page(visit, cart, status=409)
     body = visit.form.body(*ADDRESS)
     method = visit.form.text("method")
     if method == WALLET:
@@ -150,13 +185,19 @@ async def check_out(visit: Visit) -> Response:
             "/api/v1/cart/checkout", body, CheckedOut, once=visit.form.secret("once")
         )
     except Problem as problem:
-        if problem.code == "payment_failed":
-            return visit.go(
-                f"/orders/{problem.extra['order_id']}", "The payment failed. See below what to do."
-            )
-        if problem.code in {"cart_changed", "cart_empty"}:
-            visit.form.refuse(problem)
-            return await _cart_page(visit, status=409)
-        visit.form.refuse(problem)
-        return await _checkout_page(visit, status=422)
+        return await _not_ordered(visit, problem)
     return visit.go(f"/orders/{placed.order_id}", "Your order is placed.")
+
+
+async def _not_ordered(visit: Visit, problem: Problem) -> Response:
+    """Where a checkout leads that was refused."""
+    if problem.code == "payment_failed":
+        order_id = problem.extra["order_id"]
+        return visit.go(f"/orders/{order_id}", "The payment failed. See below what to do.")
+    if problem.code == "cart_empty":  # most likely, another window was faster
+        notice = "Your cart is empty: nothing more was ordered. Your orders are here."
+        return visit.go("/orders", notice)
+    visit.form.refuse(problem)
+    if problem.code == "cart_changed":
+        return await _cart_page(visit, await _cart(visit), status=409)
+    return await _checkout_page(visit, await _cart(visit), status=422)

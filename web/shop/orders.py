@@ -4,10 +4,10 @@ from starlette.responses import Response
 
 from web.routing import Router
 from web.shop.answers import Order, Paid
+from web.shop.carts import put_back
 from web.shop.games import part
 from web.shop.live import follow
 from web.visit import Listed, Nothing, Problem, Visit
-from web.words import sentence
 
 router = Router()
 
@@ -92,21 +92,7 @@ async def order_again(visit: Visit) -> Response:
     """Put the order's games into the cart, as far as they can be bought."""
     order_id = part(visit.request.path_params["order_id"])
     order = await visit.api.get(f"/api/v1/orders/{order_id}", Order)
-    refused: list[Problem] = []
-    for line in order.lines:
-        body = {"product_id": line.game_id, "quantity": line.quantity}
-        once = f"{visit.form.secret('once')}-{line.game_id}"
-        try:
-            await visit.api.post("/api/v1/cart/items", body, Nothing, once=once)
-        except Problem as problem:
-            if problem.status not in {404, 409, 422}:
-                raise
-            refused.append(problem)
-    if not refused:
-        return visit.go("/cart", "It is in your cart again.")
-    return visit.go(
-        "/cart", f"{len(refused)} of {len(order.lines)} could not be added. {sentence(refused[0])}"
-    )
+    return await put_back(visit, {line.game_id: line.quantity for line in order.lines})
 
 
 # -- live ------------------------------------------------------------------------------------------

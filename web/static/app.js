@@ -18,7 +18,7 @@
   };
 
   const left = (seconds) => {
-    if (seconds <= 0) return "now";
+    if (seconds <= 0) return "time is up";
     const two = (number) => String(number).padStart(2, "0");
     const hours = Math.floor(seconds / 3600);
     const minutes = Math.floor(seconds / 60) % 60;
