@@ -7,7 +7,7 @@ from typing import Any
 from starlette.datastructures import FormData
 
 from web.api_client import Problem
-from web.words import sentence
+from web.words import field_sentence, sentence
 
 SECRET = frozenset({"csrf", "once", "password", "current_password", "token"})
 """Fields that are never shown again."""
@@ -98,12 +98,12 @@ class Form:
         for error in problem.errors:
             name = self._own_name((names or {}).get(error.field, error.field))
             if name in self._values:
-                self.errors.setdefault(name, error.message)
+                self.errors.setdefault(name, field_sentence(error.code, error.message))
             else:
-                elsewhere.append(f"{error.field}: {error.message}")
+                elsewhere.append(f"{error.field}: {field_sentence(error.code, error.message)}")
         field = _FIELD_OF_CODE.get(problem.code) or problem.code.removeprefix("invalid_")
         if elsewhere:
-            self.problem = "; ".join(elsewhere)
+            self.problem = " ".join(elsewhere)
         elif not problem.errors and field in self._values:
             self.errors[field] = sentence(problem)
         elif not problem.errors:

@@ -37,7 +37,7 @@ class Renderer:
             day=day,
             status=status,
             event=words.event_word,
-            sentence=words.as_sentence,
+            failure=words.failure,
             status_word=words.status_word,
             tries=words.tries,
             country=lambda code: dict(COUNTRIES).get(code, code),

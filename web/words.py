@@ -1,5 +1,6 @@
 """What happened, in words: refusals, statuses and events as sentences."""
 
+import re
 from collections.abc import Sequence
 
 from web.api_client import Problem
@@ -66,6 +67,37 @@ _SENTENCES = {
     "webhook_endpoint_disabled": "This endpoint is disabled: enable it first.",
     "webhook_url_refused": "Messages are sent only to public https addresses.",
 }
+
+_FAILURES = {
+    "expired_card": "The card has expired.",
+    "incorrect_cvc": "The security code of the card is wrong.",
+    "insufficient_funds": "There is not enough money in the wallet.",
+    "payment_intent_authentication_failure": "You did not confirm the payment at your bank.",
+    "payment_method_unknown": "This card is not known.",
+    "processing_error": "The card could not be charged this time.",
+    "provider_unavailable": "Cards cannot be charged at the moment.",
+}
+"""Why a payment failed, by its code; for any other code the provider's own words are shown."""
+
+_INVALID = {
+    "missing": "Fill this in.",
+    "string_too_short": "Fill this in.",
+    "uuid_parsing": "This is not a number as the shop gives it. Copy it as a whole.",
+    "int_parsing": "This is not a whole number.",
+    "int_from_float": "This is not a whole number.",
+    "date_from_datetime_parsing": "This is not a date.",
+    "date_parsing": "This is not a date.",
+}
+"""What is wrong with a field, by the validator's code."""
+
+_BOUNDS = {
+    "string_too_long": "At most {} characters.",
+    "too_long": "At most {} of them.",
+    "greater_than_equal": "At least {}.",
+    "greater_than": "More than {}.",
+    "less_than_equal": "At most {}.",
+}
+"""The same where the validator's message has the bound, as its first number."""
 
 _STATUSES = {
     # orders
@@ -154,9 +186,24 @@ def sentence(problem: Problem) -> str:
     if known is not None:
         return known
     if problem.code == "transaction_failed":
-        why = str(problem.extra.get("failure_code")).replace("_", " ")
-        return f"That did not work: {why}. {tries(problem.extra.get('try_next', ()))}".rstrip()
+        why = failure(str(problem.extra.get("failure_code")))
+        return f"That did not work. {why} {tries(problem.extra.get('try_next', ()))}".rstrip()
     return as_sentence(problem.detail or problem.code.replace("_", " "))
+
+
+def failure(code: str, detail: str | None = None) -> str:
+    """Why a payment failed, as a sentence."""
+    return _FAILURES.get(code) or as_sentence(detail or code.replace("_", " "))
+
+
+def field_sentence(code: str, message: str) -> str:
+    """What is wrong with a field, for the person who filled it in."""
+    if code in _INVALID:
+        return _INVALID[code]
+    bound = re.search(r"-?\d+", message)
+    if code in _BOUNDS and bound:
+        return _BOUNDS[code].format(bound[0])
+    return as_sentence(message.removeprefix("Value error, "))
 
 
 def as_sentence(text: str) -> str:

@@ -277,7 +277,30 @@ async def test_a_declined_deposit_says_what_can_be_tried(register: Register, sho
     declined = await ann.send(form, amount="20", method="pm_card_chargeDeclined")
 
     assert declined.status == 422
-    assert "card declined. You can pay with another card." in declined.text
+    assert "Card declined. You can pay with another card." in declined.text
+    marked = [given["name"] for _, given in declined.elements if "aria-invalid" in given]
+    assert marked == []
+
+
+async def test_who_comes_back_from_the_bank_reads_what_became_of_the_deposit(
+    register: Register, shop: Shop
+) -> None:
+    ann, _ = await register()
+    wallet = await ann.send((await ann.get("/wallet")).form("/wallet"), currency="USD")
+    form = wallet.form(f"{wallet.path}/deposit")
+
+    async def back_from(method: str) -> Page:
+        await ann.send(form, amount="20", method=method, once=method)
+        token = session_of(ann).access_token
+        (moved, *_) = (await shop.client(token).get("/api/v1/transactions")).json()["items"]
+        return await ann.get(f"/paid?payment_id={moved['payment_id']}", **await shop.reached())
+
+    declined = await back_from("pm_card_chargeDeclined")
+    assert declined.path == "/wallet"
+    assert "The payment failed. The card was declined. Nothing was charged." in declined.text
+    assert "You have paid: the money is in your wallet." in (await back_from("pm_card_visa")).text
+    asked = await back_from("pm_card_authenticationRequired")
+    assert "The payment is under way" in asked.text
 
 
 async def test_nobody_follows_anothers_order(
@@ -305,7 +328,10 @@ async def test_money_is_paid_in_and_sent(register: Register, shop: Shop) -> None
 
     wrong = await ann.send(mine.form(f"{mine.path}/transfer"), amount="1.234", to_wallet_id="x")
     assert wrong.status == 422
-    assert "This is not an amount in USD." in wrong.text
+    assert wrong.text.count("This is not an amount in USD.") == 1
+    assert wrong.form(f"{mine.path}/deposit").fields["amount"] == ""
+    nobody = await ann.send(mine.form(f"{mine.path}/transfer"), amount="1", to_wallet_id="x")
+    assert "This is not a number as the shop gives it." in nobody.text
 
     number = theirs.path.rsplit("/", 1)[1]
     sent = await ann.send(mine.form(f"{mine.path}/transfer"), amount="0.50", to_wallet_id=number)

@@ -139,9 +139,12 @@ class Payment(msgspec.Struct, frozen=True):
 
 
 class Paid(msgspec.Struct, frozen=True):
-    """A payment: of an order, else of a deposit."""
+    """A payment: of an order, else of a deposit. It has a `code` if it failed."""
 
     order_id: str | None
+    status: str
+    code: str | None = None
+    detail: str | None = None
 
 
 class ParcelLine(msgspec.Struct, frozen=True):

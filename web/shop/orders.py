@@ -8,6 +8,7 @@ from web.shop.carts import put_back
 from web.shop.games import part
 from web.shop.live import follow
 from web.visit import Listed, Nothing, Problem, Visit
+from web.words import failure
 
 router = Router()
 
@@ -49,7 +50,15 @@ async def come_back(visit: Visit) -> Response:
     """Where the payment provider sends a payer back to: on to what was paid."""
     path = f"/api/v1/payments/{part(visit.query('payment_id'))}"
     paid = await visit.api.get(path, Paid)
-    return visit.go("/wallet" if paid.order_id is None else f"/orders/{paid.order_id}")
+    if paid.order_id is not None:
+        return visit.go(f"/orders/{paid.order_id}")
+    if paid.code is not None:
+        notice = f"The payment failed. {failure(paid.code, paid.detail)} Nothing was charged."
+    elif paid.status == "CAPTURED":
+        notice = "You have paid: the money is in your wallet."
+    else:
+        notice = "The payment is under way, and will show in the wallet's statement."
+    return visit.go("/wallet", notice)
 
 
 @router.post("/orders/{order_id}/pay", signed_in=True)

@@ -46,7 +46,8 @@ async def show_wallet(visit: Visit) -> Response:
     return await _wallet_page(visit)
 
 
-async def _wallet_page(visit: Visit, status: int = 200) -> Response:
+async def _wallet_page(visit: Visit, sent: str = "", status: int = 200) -> Response:
+    """The page; the form named `sent` shows its errors, and what was typed."""
     path = f"/api/v1/wallets/{part(visit.request.path_params['wallet_id'])}"
     wallet = await visit.api.get(path, Wallet)
     statement = await visit.api.get(
@@ -61,6 +62,7 @@ async def _wallet_page(visit: Visit, status: int = 200) -> Response:
         fragment="statement",
         wallet=wallet,
         statement=statement,
+        sent=sent,
         cards=visit.site.settings.cards,
     )
 
@@ -95,11 +97,12 @@ async def transfer(visit: Visit) -> Response:
 
 async def _move(visit: Visit, wallet_id: str, body: dict[str, object]) -> Response:
     """Start a transaction of the amount that was typed, and say what became of it."""
+    sent = str(body["type"])
     wallet = await visit.api.get(f"/api/v1/wallets/{wallet_id}", Wallet)
     amount = typed(visit.form.text("amount"), wallet.currency)
     if amount is None or amount <= 0:
         visit.form.errors["amount"] = f"This is not an amount in {wallet.currency}."
-        return await _wallet_page(visit, status=422)
+        return await _wallet_page(visit, sent, status=422)
     body |= {"amount_cents": amount, "currency": wallet.currency}
     try:
         moved = await visit.api.post(
@@ -107,7 +110,7 @@ async def _move(visit: Visit, wallet_id: str, body: dict[str, object]) -> Respon
         )
     except Problem as problem:
         visit.form.refuse(problem, names={"amount_cents": "amount"})
-        return await _wallet_page(visit, status=422)
+        return await _wallet_page(visit, sent, status=422)
     if moved.redirect_url:
         return visit.page("shop/continue.html", url=moved.redirect_url, back=f"/wallet/{wallet_id}")
     is_done = moved.status == "COMPLETED"
