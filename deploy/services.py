@@ -1,6 +1,6 @@
 """Find or start what the tests need beside Python: RabbitMQ, Kafka, Elasticsearch,
 stripe-mock; or install it, for tests that start it themselves: libfaketime, Patroni with etcd and
-HAProxy, pgbouncer, Prometheus, Chromium.
+HAProxy, pgbouncer, Prometheus, Alertmanager, Chromium.
 
     python deploy/services.py up|status|down
 
@@ -21,6 +21,12 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from deploy.servers.alertmanager import (
+    alertmanager_program,
+    check_alertmanager,
+    install_alertmanager,
+    leave_alertmanager,
+)
 from deploy.servers.chromium import (
     check_chromium,
     chromium_program,
@@ -77,6 +83,8 @@ from deploy.servers.stripe_mock import (
 __all__ = [
     "STRIPE_TEST_KEY",
     "Missing",
+    "alertmanager_program",
+    "check_alertmanager",
     "check_chromium",
     "check_elasticsearch",
     "check_faketime",
@@ -107,6 +115,7 @@ URLS: dict[str, Callable[[], str]] = {
     "Patroni": where_patroni_is,
     "pgbouncer": pgbouncer_program,
     "Prometheus": prometheus_folder,
+    "Alertmanager": alertmanager_program,
     "Chromium": chromium_program,
 }
 COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
@@ -119,6 +128,7 @@ COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
         "Patroni": install_patroni,
         "pgbouncer": install_pgbouncer,
         "Prometheus": install_prometheus,
+        "Alertmanager": install_alertmanager,
         "Chromium": install_chromium,
     },
     "status": {
@@ -130,6 +140,7 @@ COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
         "Patroni": check_patroni,
         "pgbouncer": check_pgbouncer,
         "Prometheus": check_prometheus,
+        "Alertmanager": check_alertmanager,
         "Chromium": check_chromium,
     },
     "down": {
@@ -141,6 +152,7 @@ COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
         "Patroni": leave_patroni,
         "pgbouncer": leave_pgbouncer,
         "Prometheus": leave_prometheus,
+        "Alertmanager": leave_alertmanager,
         "Chromium": leave_chromium,
     },
 }

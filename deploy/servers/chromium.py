@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from deploy.servers.common import Missing, apt_install
+from deploy.servers.common import Missing, install_package
 
 
 def chromium_program() -> str:
@@ -26,17 +26,7 @@ def check_chromium() -> None:
 
 def install_chromium() -> None:
     """Install it if need be."""
-    try:
-        check_chromium()
-    except Missing as missing:
-        if os.environ.get("LUDOTECA_TEST_CHROMIUM"):
-            raise
-        if os.geteuid() != 0:
-            raise Missing(
-                f"{missing}; that takes root: run `sudo python3 deploy/services.py up`"
-            ) from missing
-        apt_install("chromium", "fonts-dejavu-core")
-        check_chromium()
+    install_package(check_chromium, "LUDOTECA_TEST_CHROMIUM", "chromium", "fonts-dejavu-core")
 
 
 def leave_chromium() -> None:

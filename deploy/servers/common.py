@@ -132,6 +132,22 @@ def apt_install(*packages: str) -> None:
     run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages], env=quiet)
 
 
+def install_package(check: Callable[[], None], variable: str, *packages: str) -> None:
+    """Install packages of the system, as root, unless `check` finds what they have. What the
+    environment's variable names is not replaced. Raises Missing."""
+    try:
+        check()
+    except Missing as missing:
+        if os.environ.get(variable):
+            raise
+        if os.geteuid() != 0:
+            raise Missing(
+                f"{missing}; that takes root: run `sudo python3 deploy/services.py up`"
+            ) from missing
+        apt_install(*packages)
+        check()
+
+
 def port_is_open(port: int) -> bool:
     """Whether something listens on this machine's port."""
     with socket.socket() as probe:

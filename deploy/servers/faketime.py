@@ -4,7 +4,7 @@ takes root."""
 import os
 from pathlib import Path
 
-from deploy.servers.common import Missing, apt_install
+from deploy.servers.common import Missing, install_package
 
 _PLACES = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib/faketime/libfaketimeMT.so.1")
 
@@ -28,17 +28,7 @@ def check_faketime() -> None:
 
 def install_faketime() -> None:
     """Install it if need be."""
-    try:
-        check_faketime()
-    except Missing as missing:
-        if os.environ.get("LUDOTECA_TEST_FAKETIME"):
-            raise
-        if os.geteuid() != 0:
-            raise Missing(
-                f"{missing}; that takes root: run `sudo python3 deploy/services.py up`"
-            ) from missing
-        apt_install("faketime")
-        check_faketime()
+    install_package(check_faketime, "LUDOTECA_TEST_FAKETIME", "faketime")
 
 
 def leave_faketime() -> None:

@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from deploy.servers.common import Missing, apt_install
+from deploy.servers.common import Missing, install_package
 
 
 def pgbouncer_program() -> str:
@@ -25,17 +25,7 @@ def check_pgbouncer() -> None:
 
 def install_pgbouncer() -> None:
     """Install it if need be."""
-    try:
-        check_pgbouncer()
-    except Missing as missing:
-        if os.environ.get("LUDOTECA_TEST_PGBOUNCER"):
-            raise
-        if os.geteuid() != 0:
-            raise Missing(
-                f"{missing}; that takes root: run `sudo python3 deploy/services.py up`"
-            ) from missing
-        apt_install("pgbouncer")
-        check_pgbouncer()
+    install_package(check_pgbouncer, "LUDOTECA_TEST_PGBOUNCER", "pgbouncer")
 
 
 def leave_pgbouncer() -> None:

@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from deploy.servers.common import Missing, apt_install
+from deploy.servers.common import Missing, install_package
 
 PROGRAMS = ("prometheus", "promtool")
 
@@ -28,17 +28,7 @@ def check_prometheus() -> None:
 
 def install_prometheus() -> None:
     """Install it if need be."""
-    try:
-        check_prometheus()
-    except Missing as missing:
-        if os.environ.get("LUDOTECA_TEST_PROMETHEUS"):
-            raise
-        if os.geteuid() != 0:
-            raise Missing(
-                f"{missing}; that takes root: run `sudo python3 deploy/services.py up`"
-            ) from missing
-        apt_install("prometheus")
-        check_prometheus()
+    install_package(check_prometheus, "LUDOTECA_TEST_PROMETHEUS", "prometheus")
 
 
 def leave_prometheus() -> None:

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from runtime.log_stream import add_to
+from runtime.processes.metrics_server import show_metrics
+from runtime.settings import Settings
 from tests.support.monitoring import expressions
 from tests.support.processes.instance import (
     ADMIN,
@@ -23,8 +25,12 @@ from tests.support.processes.instance import (
 )
 from tests.support.processes.started import Started, started
 from tests.support.servers import shared
+from tests.support.servers.alertmanager import Alertmanager
 from tests.support.servers.prometheus import Prometheus
+from tests.support.servers.shared import free_port
 from tests.support.shops.broken import sold
+
+TOKEN = "what Alertmanager knows"
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +50,7 @@ def run(
         LUDOTECA_RATE_LIMIT="off",
         LUDOTECA_SELF_AUDIT_SECONDS="1",
         LUDOTECA_LOG_FORMAT="json",
+        LUDOTECA_ALERTMANAGER_TOKEN=TOKEN,
     ) as run:
         run.until(run.is_open)
         yield run
@@ -76,6 +83,34 @@ def test_every_expression_of_rules_and_dashboards_finds_data(run: Started, tmp_p
 
         eventually(empty, lambda left: not left)
         assert prometheus.query('up{job="ludoteca"}') == [1.0] * len(urls)
+
+
+def test_a_process_that_is_down_is_an_alert_of_alertmanagers_until_it_is_up(
+    run: Started, tmp_path: Path
+) -> None:
+    settings = Settings(metrics_port=free_port())
+    instance = f"{settings.host}:{settings.metrics_port}"
+    shop = shop_of(run)
+
+    def alert(status: str) -> list[dict[str, Any]]:
+        query = {"status": status, "name": "ProcessDown"}
+        items = shop.admin().get("/api/v1/ops/alerts", params=query).json()["items"]
+        return [each for each in items if each["labels"]["instance"] == instance]
+
+    with (
+        Alertmanager(tmp_path, run.base, TOKEN) as alertmanager,
+        Prometheus(tmp_path, [instance], alertmanager.address),
+    ):
+        (raised,) = eventually(lambda: alert("RAISED"))
+        assert (raised["source"], raised["severity"]) == ("alertmanager", "critical")
+        assert raised["runbook"] == "docs/runbooks/alerts.md#processdown"
+        show_metrics(settings)
+        eventually(lambda: alert("RESOLVED"))
+    events = shop.events(stream=raised["alert_id"])
+    assert [(each["name"], each["actor"]) for each in events] == [
+        ("alert.raised.v1", "alertmanager"),
+        ("alert.resolved.v1", "alertmanager"),
+    ]
 
 
 def test_what_follows_from_a_request_is_logged_with_its_ids(run: Started) -> None:

@@ -14,7 +14,8 @@ from runtime.settings import Settings
 from tests.support import ROOT
 from tests.support.monitoring import RULES, alerts, expressions
 from tests.support.processes.instance import eventually
-from tests.support.servers.shared import free_port, require_prometheus
+from tests.support.servers.alertmanager import CONFIGURATION
+from tests.support.servers.shared import free_port, require_alertmanager, require_prometheus
 
 DOCS = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
 RUNBOOK = (ROOT / "docs" / "runbooks" / "alerts.md").read_text(encoding="utf-8")
@@ -58,6 +59,18 @@ def test_promtool_finds_no_fault_in_the_rules_and_every_alert_works_both_ways(wo
     command = [str(require_prometheus() / "promtool"), *words.split()]
     done = subprocess.run(
         command, cwd=RULES.parent, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_amtool_finds_no_fault_in_the_configuration_of_alertmanager() -> None:
+    amtool = require_alertmanager().with_name("amtool")
+    done = subprocess.run(
+        [amtool, "check-config", CONFIGURATION],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

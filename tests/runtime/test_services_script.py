@@ -32,6 +32,7 @@ def nowhere(tmp_path: Path) -> dict[str, str]:
         "LUDOTECA_TEST_PATRONI": "/nowhere/patroni",
         "LUDOTECA_TEST_PGBOUNCER": "/nowhere/pgbouncer",
         "LUDOTECA_TEST_PROMETHEUS": "/nowhere",
+        "LUDOTECA_TEST_ALERTMANAGER": "/nowhere/alertmanager",
         "LUDOTECA_TEST_CHROMIUM": "/nowhere/chromium",
     }
 
@@ -55,7 +56,7 @@ def test_a_missing_server_is_named_with_the_reason_and_one_that_was_given_is_nev
     done = services(command, nowhere)
     assert done.returncode == 1, done.stderr
     rabbitmq, kafka, elasticsearch, stripe_mock, *installed = done.stdout.splitlines()
-    faketime, patroni, pgbouncer, prometheus, chromium = installed
+    faketime, patroni, pgbouncer, prometheus, alertmanager, chromium = installed
     assert rabbitmq.startswith("RabbitMQ: missing: nothing answers on port")
     assert kafka.startswith("Kafka: missing: nothing answers on port")
     assert elasticsearch.startswith(
@@ -68,6 +69,10 @@ def test_a_missing_server_is_named_with_the_reason_and_one_that_was_given_is_nev
     assert patroni == "Patroni: missing: there is no /nowhere/patroni/bin/patroni"
     assert pgbouncer == "pgbouncer: missing: there is no /nowhere/pgbouncer"
     assert prometheus == "Prometheus: missing: there is no prometheus with promtool in /nowhere"
+    assert (
+        alertmanager
+        == "Alertmanager: missing: there is no alertmanager with amtool at /nowhere/alertmanager"
+    )
     assert chromium == "Chromium: missing: there is no /nowhere/chromium"
     assert "Traceback" not in done.stderr
 

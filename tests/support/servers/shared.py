@@ -260,6 +260,13 @@ def require_prometheus() -> Path:
     return Path(deploy.prometheus_folder())
 
 
+def require_alertmanager() -> Path:
+    """The program, beside which amtool is. Skip the test, or fail it where services are required,
+    unless they are installed."""
+    _require("Alertmanager", deploy.check_alertmanager)
+    return Path(deploy.alertmanager_program())
+
+
 def require_chromium() -> str:
     """The program. Skip the test, or fail it where services are required, unless it is
     installed."""
