@@ -1,5 +1,6 @@
 """Templates and their filters."""
 
+import re
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ class Renderer:
             in_one_line=values.in_one_line,
             number=lambda value: f"{value:,}",
             share=share,
+            with_code=with_code,
+            with_ids=with_ids,
         )
         # Blocks are also rendered alone, where what a template imports is not there.
         for name, template in (("ui", "macros.html"), ("console", "console/macros.html")):
@@ -92,3 +95,28 @@ def status(value: str) -> Markup:
     return Markup('<span class="badge {}">{}</span>').format(
         words.status_kind(value), words.status_word(value)
     )
+
+
+def with_code(text: str) -> Markup:
+    """A text of the program, in which names of fields stand between backticks."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else part
+        for number, part in enumerate(parts)
+    )
+
+
+_ID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def with_ids(text: str) -> Markup:
+    """A text in which ids lead to what they are of, and only their beginnings are shown."""
+    between, ids = _ID.split(text), _ID.findall(text)
+    links = [
+        Markup('<a href="/console/find?id={0}" title="{0}"><code>{1}…</code></a>').format(
+            each, each[:8]
+        )
+        for each in ids
+    ]
+    parts = [part for pair in zip(between, [*links, ""], strict=True) for part in pair]
+    return Markup("").join(parts)

@@ -1,13 +1,14 @@
 """Amounts, covers and times as pages show them."""
 
 from datetime import UTC, datetime
+from uuid import UUID
 from xml.etree import ElementTree
 
 import pytest
 
 from web import money
 from web.covers import _MOST_LINES, _PALETTES, _WIDTH, _contrasts, _width, cover, set_in_lines
-from web.rendering import moment
+from web.rendering import moment, with_code, with_ids
 from web.visit import own_path
 
 
@@ -94,3 +95,14 @@ def test_a_time_says_which_it_is_in_utc() -> None:
 )
 def test_only_paths_of_this_site_are_gone_to(text: str, path: str) -> None:
     assert own_path(text) == path
+
+
+def test_names_of_fields_in_a_text_are_code() -> None:
+    assert with_code("the `note` is <theirs>") == "the <code>note</code> is &lt;theirs&gt;"
+
+
+def test_ids_in_a_text_lead_to_what_they_are_of() -> None:
+    text = with_ids(f"order {UUID(int=1)} waits for <it>")
+    assert f'href="/console/find?id={UUID(int=1)}"' in text
+    assert "<code>00000000…</code></a> waits for &lt;it&gt;" in text
+    assert with_ids("nothing") == "nothing"

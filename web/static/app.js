@@ -1,12 +1,12 @@
-// Shows times in the reader's own zone, lets relative ones and countdowns tick, closes menus, says
-// what is live, and loads a page again that could not be made.
+// Shows times in the reader's own zone, lets relative ones and countdowns tick, closes menus, shows
+// where in the navigation one is, says what is live, and loads a page again that could not be made.
 "use strict";
 
 (() => {
   const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
   const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
   const precise = new Intl.DateTimeFormat(undefined, {
-    year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3,
+    year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23",
   });
   const hour = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
   const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
@@ -55,6 +55,12 @@
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") document.querySelectorAll("details.menu[open]").forEach(close);
   });
+})();
+
+// Where the navigation is one line, it is scrolled to the page that is shown.
+(() => {
+  const here = document.querySelector(".side [aria-current]");
+  if (here) here.parentElement.scrollLeft = here.offsetLeft - (here.parentElement.clientWidth - here.offsetWidth) / 2;
 })();
 
 // What moves is called live while the server sends it; without that, a link loads it again.

@@ -203,22 +203,49 @@ async def _refuse_invalid(_: Request, error: Exception) -> JSONResponse:
 def _rows(receipt: Receipt) -> list[tuple[str, str]]:
     sale = receipt.sale
     return [
-        ("Seller", str(sale.seller_id)),
-        ("Order", str(sale.order_id)),
         ("Amount", format_amount(sale.amount_cents, sale.currency)),
         ("Issued", f"{datetime.fromtimestamp(receipt.issued_at, UTC):%Y-%m-%d %H:%M:%S} UTC"),
+        ("Order", str(sale.order_id)),
+        ("Seller", str(sale.seller_id)),
         ("Reference", receipt.reference),
     ]
 
 
+_LAYOUT = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+  :root {{ color-scheme: light dark; --ground: #f1efe9; --card: #fff; --ink: #1c1b26;
+           --muted: #5f5c6b; --line: #d9d6cd; }}
+  @media (prefers-color-scheme: dark) {{
+    :root {{ --ground: #12131a; --card: #1b1d27; --ink: #ebebf2; --muted: #a5a9bb;
+             --line: #3a3e52; }}
+  }}
+  body {{ font: 1rem/1.55 system-ui, sans-serif; background: var(--ground); color: var(--ink);
+          margin: 0; padding: 1rem; }}
+  main {{ max-width: 32rem; margin: 8vh auto; padding: 2rem; background: var(--card);
+          border-radius: .5rem; box-shadow: 0 8px 30px #0002; }}
+  h1 {{ font-size: 1.5rem; margin: 0 0 1rem; }}
+  dl {{ border-block: 2px dashed var(--line); margin: 0; padding-block: .75rem; }}
+  dt {{ color: var(--muted); font-size: .875rem; }}
+  dd {{ font-variant-numeric: tabular-nums; margin: 0 0 .6rem; overflow-wrap: anywhere; }}
+  small {{ color: var(--muted); }}
+</style>
+</head>
+<body><main>
+<h1>{title}</h1>
+<dl>
+{rows}
+</dl>
+<p><small>Simulated: of no worth to any tax office.</small></p>
+</main></body>
+</html>
+"""
+
+
 def _page(title: str, rows: list[tuple[str, str]]) -> str:
-    cells = "".join(
-        f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows
-    )
-    return (
-        '<!doctype html><html lang="en"><meta'
-        f' charset="utf-8"><title>{escape(title)}</title><style>body{{font:16px'
-        " system-ui;max-width:40rem;margin:3rem auto}"
-        f" th{{text-align:left}}</style><h1>{escape(title)}</h1><table>{cells}</table><p>Simulated:"
-        " of no worth to any tax office.</p></html>"
-    )
+    shown = "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
+    return _LAYOUT.format(title=escape(title), rows=shown)

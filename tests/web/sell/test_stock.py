@@ -24,7 +24,7 @@ async def test_units_are_counted_and_low_stock_is_marked(
     page = await desk.send(form, quantity="0")
 
     assert "The stock is changed." in page.text
-    assert "0 Sold out" in page.text
+    assert "Sold out 0" in page.text
     assert await numbers(shop, seller, few) == (0, 0, 0, 0)
     assert rows(await desk.get("/sell/stock?low=true")) == [few["id"]]
 
