@@ -13,8 +13,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from adapters.postgres.embedded import EmbeddedPostgres
 from eventstore.database.postgres import connect
-from runtime.listening import bind
-from runtime.migrate import migrate
+from runtime.host.listening import bind
+from runtime.release.migrate import migrate
 
 SETTINGS = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 

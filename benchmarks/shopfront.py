@@ -25,9 +25,9 @@ from api.auth import Buyer
 from api.problems import Problem
 from api.routes.cart import Checkout, NewItem
 from kit.uuid7 import uuid7
+from runtime.gateway.app import open_app
 from runtime.settings import Settings
 from runtime.wiring.core import open_core
-from runtime.wiring.gateway import open_app
 from runtime.wiring.work import open_queues
 
 TABLES = """

@@ -9,7 +9,7 @@ import msgspec
 from commands.caller import SYSTEM
 from domain.errors import Conflict
 from eventstore.keys import secret
-from runtime.home import PASSWORD_FILE
+from runtime.host.home import PASSWORD_FILE
 from runtime.load import load_games
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core

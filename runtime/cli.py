@@ -31,8 +31,8 @@ from runtime.cli_commands import (
     what_if,
 )
 from runtime.cli_commands.failures import explain
-from runtime.console import Code, flush_or_discard, note
-from runtime.environment import prepare_process
+from runtime.host.environment import prepare_process
+from runtime.output.console import Code, flush_or_discard, note
 
 _EPILOG = """
 [bold]Exit codes[/bold]

@@ -20,7 +20,7 @@ from eventstore.database.release import RELEASE
 from runtime.archive.lines import FORMAT, Consumer, End, EventLine, Header, OtherLine, stored
 from runtime.archive.loading import load
 from runtime.archive.reading import Archive, checkers
-from runtime.console import Progress
+from runtime.output.console import Progress
 from runtime.wiring.codec import codec
 
 ACTING = (

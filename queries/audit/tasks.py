@@ -1,5 +1,5 @@
 """Long work that an auditor or an operator asked for: what if, replays, rebuilds, comparisons,
-verifications. A process of its own does it (`runtime.audit_tasks`), one at a time in all
+verifications. A process of its own does it (`runtime.audit.tasks`), one at a time in all
 processes."""
 
 from collections.abc import Awaitable, Callable, Mapping

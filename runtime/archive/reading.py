@@ -29,7 +29,7 @@ from runtime.archive.lines import (
     OtherLine,
     opened,
 )
-from runtime.console import Progress
+from runtime.output.console import Progress
 
 BLOCK_BYTES = 1 << 20
 """How much of a file is read and checked at a time, unless one line is longer."""

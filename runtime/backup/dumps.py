@@ -11,7 +11,7 @@ import psycopg
 from adapters.postgres.programs import program
 from kit.children import command_that_ends_with_parent
 from runtime.backup.manifest import BackupError
-from runtime.postgres_programs import access
+from runtime.database.postgres_programs import access
 
 POLL_SECONDS = 0.2
 

@@ -33,9 +33,9 @@ from runtime.backup.manifest import (
     read_manifest,
     write_manifest,
 )
-from runtime.console import Progress
-from runtime.migrate import FOLDERS
-from runtime.output_files import errors_naming
+from runtime.output.console import Progress
+from runtime.output.files import errors_naming
+from runtime.release.migrate import FOLDERS
 
 IN_ARCHIVE = ("log.events", "log.once")
 """The tables whose rows are in the archive of events."""

@@ -9,7 +9,7 @@ import msgspec
 
 from eventstore.database.release import RELEASE
 from kit.json_errors import JSON_ERRORS
-from runtime.console import Progress
+from runtime.output.console import Progress
 
 FORMAT = 2
 """In format 1, `log.dump` has the events, too."""

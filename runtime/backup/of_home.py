@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from adapters import sqlite_file
-from runtime.home import MASTER_KEY_FILE, PASSWORD_FILE
+from runtime.host.home import MASTER_KEY_FILE, PASSWORD_FILE
 
 BOOKS = ("provider.sqlite3", "fiscal.sqlite3")
 PORTS = ("provider-port.txt", "fiscal-port.txt")

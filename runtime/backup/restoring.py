@@ -28,9 +28,9 @@ from runtime.backup.manifest import (
     check_file,
     read_manifest,
 )
-from runtime.console import Progress
-from runtime.home import MASTER_KEY_FILE, PASSWORD_FILE
-from runtime.migrate import migrate
+from runtime.host.home import MASTER_KEY_FILE, PASSWORD_FILE
+from runtime.output.console import Progress
+from runtime.release.migrate import migrate
 
 logger = logging.getLogger(__name__)
 

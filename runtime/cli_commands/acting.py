@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kit.wording import described, kept
-from runtime import console
 from runtime.cli_commands import opening
 from runtime.cli_commands.failures import Failure
-from runtime.console import Code
+from runtime.output import console
+from runtime.output.console import Code
 
 if TYPE_CHECKING:
     from commands.acts import ActUnderWay

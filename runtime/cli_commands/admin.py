@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from runtime import console
 from runtime.cli_commands import acting, opening
 from runtime.cli_commands.opening import Json
+from runtime.output import console
 
 app = typer.Typer(
     no_args_is_help=True,

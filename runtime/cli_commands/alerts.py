@@ -6,11 +6,11 @@ from uuid import UUID
 
 import typer
 
-from runtime import console
 from runtime.cli_commands import opening
 from runtime.cli_commands.acting import operator
 from runtime.cli_commands.failures import Failure
 from runtime.cli_commands.opening import Json
+from runtime.output import console
 
 if TYPE_CHECKING:
     from queries.operations.alerts import AlertNow

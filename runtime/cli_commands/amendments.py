@@ -11,12 +11,12 @@ from uuid import UUID
 
 import typer
 
-from runtime import console
 from runtime.cli_commands import opening
 from runtime.cli_commands.acting import operator
 from runtime.cli_commands.failures import Failure
 from runtime.cli_commands.opening import Json
-from runtime.console import Code
+from runtime.output import console
+from runtime.output.console import Code
 
 if TYPE_CHECKING:
     from commands.amendments import AmendmentCommands

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime import console
 from runtime.cli_commands import opening
 from runtime.cli_commands.failures import Failure, unknown
-from runtime.console import Code
+from runtime.output import console
+from runtime.output.console import Code
 
 if TYPE_CHECKING:
-    from runtime.event_catalog import CatalogEntry
-    from runtime.event_compatibility import Finding
-    from runtime.event_shapes import EventShapes
+    from runtime.events.catalog import CatalogEntry
+    from runtime.events.compatibility import Finding
+    from runtime.events.shapes import EventShapes
 
 
 def check(
@@ -46,7 +46,7 @@ def check(
     import commands.aggregates  # noqa: F401 - brings every event
     from domain.events import EVENTS, UPCASTERS
     from eventstore.database.release import RELEASE
-    from runtime.event_compatibility import check_release
+    from runtime.events.compatibility import check_release
 
     old = _read(against)
     found = check_release(old, EVENTS, UPCASTERS)
@@ -78,7 +78,7 @@ def check(
 
 def _read(path: Path) -> "EventShapes":
     from kit.json_errors import JSON_ERRORS
-    from runtime.event_shapes import decode
+    from runtime.events.shapes import decode
 
     with opening.reading(path):
         content = path.read_bytes()
@@ -116,7 +116,7 @@ def catalog(
     """
     import fnmatch
 
-    from runtime.event_catalog import catalog as every_event
+    from runtime.events.catalog import catalog as every_event
 
     entries = every_event()
     found = [each for each in entries if fnmatch.fnmatchcase(each.event, name)]
@@ -129,7 +129,7 @@ def catalog(
 
 
 def _for_people(entry: "CatalogEntry") -> str:
-    from runtime.event_compatibility import described
+    from runtime.events.compatibility import described
 
     fields = [
         f"{name}{'?' * field.optional}{'*' * field.personal}: {described(field.shape)}"

@@ -8,16 +8,16 @@ from uuid import UUID
 
 import typer
 
-from runtime import console
 from runtime.cli_commands import opening
 from runtime.cli_commands.failures import Failure, unknown
-from runtime.console import Code
-from runtime.output_files import writing
+from runtime.output import console
+from runtime.output.console import Code
+from runtime.output.files import writing
 
 if TYPE_CHECKING:
     from eventstore.log import Envelope
     from eventstore.postgres_log import PostgresLog
-    from runtime.event_lines import Selection
+    from runtime.events.lines import Selection
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -70,7 +70,7 @@ def tail(
     """
 
     async def main() -> None:
-        from runtime.event_lines import before_last, pages
+        from runtime.events.lines import before_last, pages
 
         async with opening.log(opening.quiet_settings()) as log:
             selection, head = _selection(log, name, stream), await log.head()
@@ -98,7 +98,7 @@ def show(
       ludoteca events show 42
       ludoteca events show 018f6d2e-7c1a-7b8e-9d55-2f0c6b1a7e10
     """
-    from runtime.event_lines import event_fields, find
+    from runtime.events.lines import event_fields, find
 
     reference = _reference(event)
 
@@ -142,7 +142,7 @@ def export(
     """
 
     async def main() -> int:
-        from runtime.event_lines import pages
+        from runtime.events.lines import pages
 
         written, start = 0, after or 0
         async with opening.log(opening.quiet_settings()) as log:
@@ -163,7 +163,7 @@ def export(
 
 def _selection(log: "PostgresLog", names: list[str] | None, stream: UUID | None) -> "Selection":
     from domain.events import EVENTS
-    from runtime.event_lines import Selection, UnknownName, names_like
+    from runtime.events.lines import Selection, UnknownName, names_like
 
     known = log.codec.names_of(EVENTS.values())
     try:
@@ -187,7 +187,7 @@ async def _follow(log: "PostgresLog", selection: "Selection", position: int) -> 
 
     from eventstore.postgres_log import RETRY_SECONDS
     from kit.cancellation import stop_if_cancelled
-    from runtime.event_lines import pages
+    from runtime.events.lines import pages
 
     while True:
         stop_if_cancelled()
@@ -203,6 +203,6 @@ async def _follow(log: "PostgresLog", selection: "Selection", position: int) -> 
 
 
 def _write(sink: BinaryIO, page: "list[tuple[Envelope, bytes]]") -> None:
-    from runtime.event_lines import event_json
+    from runtime.events.lines import event_json
 
     sink.write(b"".join(event_json(env, payload) + b"\n" for env, payload in page))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from kit.wording import reason
-from runtime.console import Code
+from runtime.output.console import Code
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -39,15 +39,15 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> Failure:
 # (module, class, exit code, whose trouble it is). By module's name, so that explaining an error
 # imports nothing: an error's module is loaded. The first match counts.
 _EXPLAINED: tuple[tuple[str, str, Code, str], ...] = (
-    ("runtime.instance", "NotRunning", Code.UNREACHABLE, ""),
-    ("runtime.supervisor", "CannotStart", Code.UNREACHABLE, ""),
+    ("runtime.database.instance", "NotRunning", Code.UNREACHABLE, ""),
+    ("runtime.supervision.supervisor", "CannotStart", Code.UNREACHABLE, ""),
     ("runtime.wiring.log_of_record", "WrongLog", Code.USAGE, ""),
     ("runtime.wiring.master_key", "WrongMasterKey", Code.UNREACHABLE, ""),
     ("eventstore.master_keys", "MasterKeyMissing", Code.UNREACHABLE, ""),
     ("adapters.kurrentdb.log_copy", "CopyError", Code.DIFFERS, ""),
-    ("runtime.home", "NotAHome", Code.USAGE, ""),
-    ("runtime.listening", "CannotListen", Code.UNREACHABLE, ""),
-    ("runtime.certificates", "BadCertificate", Code.USAGE, ""),
+    ("runtime.host.home", "NotAHome", Code.USAGE, ""),
+    ("runtime.host.listening", "CannotListen", Code.UNREACHABLE, ""),
+    ("runtime.processes.certificates", "BadCertificate", Code.USAGE, ""),
     ("runtime.backup.manifest", "BackupError", Code.DIFFERS, ""),
     ("runtime.archive.lines", "ArchiveFault", Code.DIFFERS, ""),
     ("runtime.archive.loading", "LogDoesNotFit", Code.DIFFERS, ""),

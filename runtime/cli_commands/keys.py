@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime import console
 from runtime.cli_commands import acting, opening
 from runtime.cli_commands.failures import Failure
 from runtime.cli_commands.opening import Json
-from runtime.console import Code
+from runtime.output import console
+from runtime.output.console import Code
 
 if TYPE_CHECKING:
     import psycopg
@@ -101,7 +101,7 @@ def rotate(
       ludoteca keys rotate --only-add
     """
     from eventstore import rewrapping
-    from runtime import key_rotation
+    from runtime.database import key_rotation
 
     settings = opening.quiet_settings()
     source, why = _source(settings), acting.reason_for(reason)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from runtime import console
 from runtime.cli_commands import opening
 from runtime.cli_commands.opening import Json
-from runtime.output_files import writing
+from runtime.output import console
+from runtime.output.files import writing
 
 if TYPE_CHECKING:
     from runtime.archive.reading import Archive
@@ -106,7 +106,7 @@ def import_(
     from eventstore.database.postgres import connect
     from runtime.archive.loading import check_clock, check_unused, load
     from runtime.archive.reading import checkers, usual_count
-    from runtime.migrate import migrate
+    from runtime.release.migrate import migrate
     from runtime.wiring.codec import codec
 
     archives = _archives(files)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime import console
 from runtime.cli_commands import opening
 from runtime.cli_commands.failures import Failure
-from runtime.console import Code
+from runtime.output import console
+from runtime.output.console import Code
 
 if TYPE_CHECKING:
     from runtime.settings import Settings
@@ -38,7 +38,7 @@ def copy(source: Source, target: Target) -> None:
     into_kurrentdb = _is_kurrentdb(target, settings)
     if _is_kurrentdb(source, settings) == into_kurrentdb:
         raise Failure("one of the two is PostgreSQL, the other KurrentDB", Code.USAGE)
-    from runtime.migrate import migrate
+    from runtime.release.migrate import migrate
     from runtime.wiring.kurrentdb import copy_to_kurrentdb, copy_to_postgresql
 
     with _database(source if into_kurrentdb else target, settings) as url:
@@ -69,7 +69,7 @@ def _is_kurrentdb(where: str, settings: "Settings") -> bool:
 
 
 def _kurrentdb_url(where: str, settings: "Settings") -> str:
-    from runtime.addresses import check_kurrentdb
+    from runtime.host.addresses import check_kurrentdb
 
     if where == KURRENTDB:
         return settings.kurrentdb
@@ -83,7 +83,7 @@ def _kurrentdb_url(where: str, settings: "Settings") -> str:
 
 
 def _database(where: str, settings: "Settings") -> AbstractContextManager[str]:
-    from runtime.instance import trusting
+    from runtime.database.instance import trusting
 
     if where == POSTGRESQL:
         return opening.database(settings, new=True)

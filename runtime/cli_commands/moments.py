@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from runtime.cli_commands.failures import Failure
-from runtime.console import Code
+from runtime.output.console import Code
 
 if TYPE_CHECKING:
     from eventstore.postgres_log import PostgresLog

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runtime.cli_commands.failures import Failure
-from runtime.console import Code
+from runtime.output.console import Code
 
 if TYPE_CHECKING:
     import psycopg
@@ -61,8 +61,8 @@ def quiet_settings() -> "Settings":
     errors are logged. Raises pydantic.ValidationError, WrongMasterKey."""
     import logging
 
-    from runtime.instance import with_remembered_servers
-    from runtime.logs import configure
+    from runtime.database.instance import with_remembered_servers
+    from runtime.output.logs import configure
     from runtime.settings import Settings
     from runtime.wiring.master_key import use_master_key
 
@@ -75,7 +75,7 @@ def quiet_settings() -> "Settings":
 def running_url(settings: "Settings") -> str:
     """The URL of the running instance's database, after checking that it has this release's tables.
     Raises NotRunning, MigrationError, OutdatedRelease."""
-    from runtime.instance import running_database_url
+    from runtime.database.instance import running_database_url
 
     url = running_database_url(settings)
     require_this_release(url)
@@ -87,8 +87,8 @@ def database(settings: "Settings", *, new: bool = False) -> Iterator[str]:
     """The URL of the instance's database. An embedded database that is not running is started for
     the duration of the block, and created first if `new`. Raises NotRunning."""
     from adapters.postgres.embedded import EmbeddedPostgres
-    from runtime.home import open_home
-    from runtime.instance import NotRunning, running_database_url
+    from runtime.database.instance import NotRunning, running_database_url
+    from runtime.host.home import open_home
 
     with ExitStack() as stack:
         try:
@@ -107,8 +107,8 @@ def require_this_release(url: str) -> None:
     from eventstore.database.migrations import missing
     from eventstore.database.postgres import connect
     from eventstore.database.release import require_current
-    from runtime.instance import NotRunning
-    from runtime.migrate import FOLDERS
+    from runtime.database.instance import NotRunning
+    from runtime.release.migrate import FOLDERS
 
     with connect(url, "ludoteca command", role="") as conn:
         if (due := missing(conn, FOLDERS)) is None:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime import console
 from runtime.cli_commands import acting, opening
 from runtime.cli_commands.opening import Json
-from runtime.console import Code
+from runtime.output import console
+from runtime.output.console import Code
 
 if TYPE_CHECKING:
     from commands.payment_reconciliation import Reconciliation
@@ -76,7 +76,7 @@ def reconcile(since: Since = None, reason: acting.Reason = None, json: Json = Fa
 
 async def _reconcile(since: datetime | None, reason: str | None) -> "Reconciliation":
     from commands import payment_reconciliation
-    from runtime.instance import noted_port
+    from runtime.database.instance import noted_port
 
     settings = opening.quiet_settings()
     if not settings.provider_url and not settings.provider_port:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runtime.cli_commands.failures import Failure
-from runtime.console import Code
+from runtime.output.console import Code
 
 if TYPE_CHECKING:
     from runtime.settings import Settings
@@ -33,9 +33,9 @@ def run() -> None:
       ludoteca run
       LUDOTECA_PORT=8080 LUDOTECA_HOME=/tmp/shop ludoteca run
     """
-    from runtime.logs import configure
+    from runtime.output.logs import configure
     from runtime.settings import Settings
-    from runtime.supervisor import run
+    from runtime.supervision.supervisor import run
 
     settings = Settings()
     configure(settings, process="run")
@@ -110,9 +110,9 @@ def fiscal() -> None:
     [bold]Example[/bold]
       LUDOTECA_FISCAL_PORT=10000 ludoteca fiscal
     """
-    from runtime.home import open_home
-    from runtime.listening import check_port
-    from runtime.logs import configure
+    from runtime.host.home import open_home
+    from runtime.host.listening import check_port
+    from runtime.output.logs import configure
     from runtime.processes.metrics_server import name_build, show_metrics
     from runtime.processes.running import run_until_stopped
     from runtime.processes.servers import serve_fiscal
@@ -197,15 +197,15 @@ def _prepared(
     """The settings, and the URL of a database that answers and has this program's schema.
     `listens_on` returns the host and port of a server, and the setting of its port; servers with a
     `number` share it."""
-    from runtime.certificates import check_certificate
-    from runtime.children import numbered
-    from runtime.home import open_home
-    from runtime.instance import running_database_url
-    from runtime.listening import check_port
-    from runtime.logs import configure
-    from runtime.migrate import prepare_database
+    from runtime.database.instance import running_database_url
+    from runtime.host.children import numbered
+    from runtime.host.home import open_home
+    from runtime.host.listening import check_port
+    from runtime.output.logs import configure
+    from runtime.processes.certificates import check_certificate
     from runtime.processes.metrics_server import name_build, show_metrics
     from runtime.processes.tracing import start_tracing
+    from runtime.release.migrate import prepare_database
     from runtime.settings import Settings
     from runtime.wiring.log_of_record import check_log_of_record
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime import console
 from runtime.cli_commands import acting, opening
 from runtime.cli_commands.failures import Failure, unknown
 from runtime.cli_commands.opening import Json
-from runtime.console import Code
+from runtime.output import console
+from runtime.output.console import Code
 
 if TYPE_CHECKING:
     import psycopg
@@ -115,9 +115,9 @@ def prepare(json: Json = False) -> None:
     [bold]Example[/bold]
       ludoteca projections prepare && systemctl restart ludoteca
     """
-    from runtime.instance import running_database_url
-    from runtime.migrate import migrate_beside
-    from runtime.preparing import prepare as build
+    from runtime.database.instance import running_database_url
+    from runtime.release.migrate import migrate_beside
+    from runtime.release.preparing import prepare as build
 
     settings = opening.quiet_settings()
     url = running_database_url(settings)

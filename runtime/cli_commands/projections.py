@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
-from runtime import console
 from runtime.cli_commands import acting, opening, projection_storages
 from runtime.cli_commands.failures import Failure, unknown
 from runtime.cli_commands.opening import Json
 from runtime.cli_commands.projection_storages import Names, known_projections
 from runtime.cli_commands.rebuilds import or_failure, rebuild_together
-from runtime.console import Code
+from runtime.output import console
+from runtime.output.console import Code
 
 if TYPE_CHECKING:
     from projections.engine.rebuild import Verified

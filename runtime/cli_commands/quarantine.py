@@ -8,11 +8,11 @@ from uuid import UUID
 
 import typer
 
-from runtime import console
 from runtime.cli_commands import acting, opening
 from runtime.cli_commands.failures import Failure, unknown
 from runtime.cli_commands.opening import Json
-from runtime.console import Code
+from runtime.output import console
+from runtime.output.console import Code
 
 if TYPE_CHECKING:
     from eventstore.consumers.checkpoints import Quarantined

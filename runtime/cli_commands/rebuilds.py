@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from runtime import console
 from runtime.cli_commands.failures import Failure
-from runtime.console import Code
+from runtime.output import console
+from runtime.output.console import Code
 
 if TYPE_CHECKING:
     import psycopg

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime import console
 from runtime.cli_commands import acting, opening
 from runtime.cli_commands.opening import Json
+from runtime.output import console
 
 if TYPE_CHECKING:
     from commands.fiscal_reconciliation import MissedReceipt
@@ -76,7 +76,7 @@ async def _reconcile(
     since: datetime | None, reason: str | None
 ) -> "tuple[list[MissedReceipt], list[Job]]":
     from commands import fiscal_reconciliation
-    from runtime.instance import noted_port
+    from runtime.database.instance import noted_port
     from runtime.wiring.work import FISCAL, open_queues
 
     settings = opening.quiet_settings()

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from runtime import console
 from runtime.cli_commands.opening import Json
+from runtime.output import console
 
 
 def show(
@@ -24,7 +24,7 @@ def show(
       ludoteca settings --markdown > docs/settings.md
     """
     from runtime.settings import Settings
-    from runtime.variables import rows, unknown_settings
+    from runtime.settings.variables import rows, unknown_settings
 
     found = rows(Settings())
     if markdown:

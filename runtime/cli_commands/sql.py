@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from runtime import console
 from runtime.cli_commands import opening
 from runtime.cli_commands.opening import Json
+from runtime.output import console
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -43,8 +43,8 @@ def sql(
       ludoteca sql --where
     """
     from adapters.postgres.programs import program
-    from runtime import postgres_programs
-    from runtime.instance import database_url
+    from runtime.database import postgres_programs
+    from runtime.database.instance import database_url
 
     settings = opening.quiet_settings()
     if where:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime import console
 from runtime.cli_commands import opening
 from runtime.cli_commands.failures import Failure, unknown
 from runtime.cli_commands.opening import Json
-from runtime.console import Code
+from runtime.output import console
+from runtime.output.console import Code
 
 if TYPE_CHECKING:
     from runtime.what_if.ledger import LedgerChange

@@ -13,11 +13,11 @@ from eventstore.database.postgres import AWAY, connect
 from projections.engine import dropping, past
 from projections.engine.advancing import Registered
 from projections.registry import read_models
-from runtime.past_building import Bounds, make_room
+from runtime.audit.past_building import Bounds, make_room
+from runtime.gateway.past import bounds_of
 from runtime.processes.erasing import erase_from_database
 from runtime.wiring.codec import codec
 from runtime.wiring.core import Core
-from runtime.wiring.past import bounds_of
 from runtime.wiring.search import search_models
 from runtime.wiring.work import Queues
 

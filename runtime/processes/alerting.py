@@ -10,7 +10,7 @@ from kit.error_groups import first_error
 from kit.seldom import Seldom
 from queries.engine.read_models import ReadModels
 from queries.operations.control import Operations
-from runtime.alerting import AlertWatch, Sources
+from runtime.processes.alert_watch import AlertWatch, Sources
 from runtime.wiring.core import Core
 from runtime.wiring.work import Queues
 

@@ -6,7 +6,7 @@ import logging
 from eventstore.consumers.leadership import RETRY_SECONDS, leading
 from eventstore.database.postgres import AWAY
 from kit.cancellation import stop_if_cancelled
-from runtime.instance import database_url
+from runtime.database.instance import database_url
 from runtime.settings import Settings
 from runtime.wiring.kurrentdb import MIRROR, mirror_of
 

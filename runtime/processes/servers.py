@@ -19,8 +19,8 @@ from queries.engine.paging import MAX_LIMIT
 from queries.engine.positions import ReadModelBehind
 from queries.engine.read_models import ReadModels
 from queries.orders.shipments import shipments
-from runtime.certificates import ServerCertificate
-from runtime.listening import bound_sockets
+from runtime.host.listening import bound_sockets
+from runtime.processes.certificates import ServerCertificate
 from runtime.processes.connections import Limits, bounded, refusal
 from runtime.processes.graceful import GracefulServer, TlsServer
 from runtime.processes.siblings import showing
@@ -45,8 +45,8 @@ MAX_PARCELS = 2_000
 
 async def serve_api(settings: Settings, siblings: Siblings | None = None) -> None:
     """Serve the gateway, together with the processes that share its port, if there are any."""
-    from runtime.wiring.gateway import open_app
-    from runtime.wiring.web import with_web
+    from runtime.gateway.app import open_app
+    from runtime.gateway.web import with_web
 
     listening = asyncio.Event()
     async with (
@@ -68,7 +68,7 @@ async def serve_api(settings: Settings, siblings: Siblings | None = None) -> Non
 async def serve_past(settings: Settings, position: int) -> None:
     """Serve the shop as it was at a position, read-only, under /as-of/."""
     from api.middleware.past_only import PastOnly
-    from runtime.wiring.gateway import open_app
+    from runtime.gateway.app import open_app
 
     async with (
         open_core(settings, watched=True) as core,

@@ -18,7 +18,7 @@ from eventstore.proofs.witness import OtherSize, Witness, WitnessAway, WitnessRe
 from kit.cancellation import stop_if_cancelled
 from kit.clock import Clock
 from kit.error_groups import first_error
-from runtime.checkpoint_files import CheckpointFiles
+from runtime.audit.checkpoint_files import CheckpointFiles
 from runtime.wiring.core import Core
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ docs/settings.md list them."""
 from pydantic import model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from runtime.addresses import check_proxies
+from runtime.host.addresses import check_proxies
 from runtime.settings.alerting import AlertingSettings
 from runtime.settings.auditing import AuditingSettings
 from runtime.settings.keeping import KeepingSettings

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from runtime.addresses import check_host
+from runtime.host.addresses import check_host
 from runtime.settings.values import Duration, Strings, checked, http_url, split
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, SecretStr, field_validator
 
 from kit.tls import Trust
 from kit.wording import reason
-from runtime.addresses import check_kafka, check_kurrentdb, check_ports, check_url
+from runtime.host.addresses import check_kafka, check_kurrentdb, check_ports, check_url
 from runtime.settings.values import checked
 
 _BUCKET = re.compile(r"s3://[A-Za-z0-9._-]{3,255}(/[^\s#?]*)?(\?[^\s#]*)?\Z")

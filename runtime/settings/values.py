@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 from pydantic import Field, SecretStr
 from pydantic_settings import NoDecode
 
-from runtime.addresses import check_url
+from runtime.host.addresses import check_url
 
 T = TypeVar("T", str, SecretStr)
 

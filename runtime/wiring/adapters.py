@@ -32,8 +32,8 @@ from eventstore.postgres_log import PostgresLog
 from eventstore.proofs.witness import Witness
 from kit.tls import Trust
 from queries.engine.read_models import ReadModels
-from runtime.belongings import ReadBelongings
 from runtime.settings import Settings
+from runtime.wiring.belongings import ReadBelongings
 from runtime.wiring.secrets import Secrets
 
 if TYPE_CHECKING:

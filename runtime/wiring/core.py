@@ -23,7 +23,7 @@ from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
 from eventstore.snapshots import Snapshots
 from kit.clock import SYSTEM_CLOCK, Clock
-from runtime.instance import database_url, pooler_url
+from runtime.database.instance import database_url, pooler_url
 from runtime.settings import Settings
 from runtime.wiring.adapters import Adapters
 from runtime.wiring.codec import codec

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from adapters.kurrentdb import log_copy
 from adapters.kurrentdb.log_copy import VerifiedCopy
 from adapters.kurrentdb.mirror import MIRROR, Mirror
-from runtime.instance import database_url
+from runtime.database.instance import database_url
 from runtime.settings import Settings
 from runtime.wiring.codec import codec
 

@@ -9,7 +9,7 @@ from eventstore import rewrapping
 from eventstore.database.postgres import connect
 from eventstore.master_keys import KEY_BYTES, KEYRING, id_of
 from kit.wording import reason
-from runtime.home import MASTER_KEY_FILE
+from runtime.host.home import MASTER_KEY_FILE
 from runtime.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from queries.engine.read_models import ReadModels
 from queries.search.engines import Engine, SearchEngines
 from queries.search.popular import Popularity
 from queries.search.searching import GameSearch
-from runtime.instance import database_url
+from runtime.database.instance import database_url
 from runtime.settings import Settings
 
 if TYPE_CHECKING:

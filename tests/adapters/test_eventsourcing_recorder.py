@@ -27,7 +27,7 @@ from adapters.eventsourcing_recorder import LogFactory
 from adapters.eventsourcing_recorder.opaque_log import Opaque
 from adapters.eventsourcing_recorder.recorders import LogApplicationRecorder
 from eventstore.log import MAX_EVENT_BYTES, VersionConflict
-from runtime.chain_audit import audit
+from runtime.audit.chain import audit
 from tests.support.library import environment
 
 OpenFactory = Callable[..., LogFactory]

@@ -14,8 +14,8 @@ from eventstore.database.pooler import check_pooler, open_pool_through
 from eventstore.database.postgres import UnsafeDatabase, connect, is_away
 from eventstore.log import StreamAppend, VersionConflict
 from eventstore.postgres_log import PostgresLog
-from runtime.instance import database_url, pooler_url
-from runtime.migrate import prepare_database
+from runtime.database.instance import database_url, pooler_url
+from runtime.release.migrate import prepare_database
 from runtime.settings import Settings
 from tests.support.events.notes import CODEC, Counted
 from tests.support.processes.program import Process, started

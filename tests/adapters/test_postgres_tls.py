@@ -12,8 +12,8 @@ import pytest
 from adapters.postgres.programs import program
 from eventstore.database.postgres import AWAY, connect
 from runtime.backup.making import backup
-from runtime.instance import database_url, trusting
-from runtime.postgres_programs import access
+from runtime.database.instance import database_url, trusting
+from runtime.database.postgres_programs import access
 from runtime.settings import Settings
 from runtime.wiring.core import open_core
 from tests.support.servers.system_postgres import system_postgres

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from adapters.master_key_file import MasterKeyFile
 from eventstore.database.postgres import connect
-from runtime.key_rotation import rotate
+from runtime.database.key_rotation import rotate
 from tests.support.shops.gateway import Person, Shop
 
 PATH = "/api/v1/audit/personal-data"

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from yarl import URL
 
-from runtime.wiring.gateway import open_app
+from runtime.gateway.app import open_app
 from tests.support.servers.tcp_proxy import Wire
 from tests.support.shops.gateway import CARD, Shop, open_shop
 from tests.support.shops.small_gateway import client_of

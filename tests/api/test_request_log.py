@@ -10,7 +10,7 @@ import pytest
 from api.app import create_app
 from api.middleware.request_log import RequestLine
 from kit.metrics import REGISTRY
-from runtime.request_log import RequestLog
+from runtime.output.request_log import RequestLog
 from runtime.settings import Settings
 from tests.support.shops.gateway import Person, Shop
 from tests.support.shops.small_gateway import client_of

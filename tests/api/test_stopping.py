@@ -10,7 +10,7 @@ from fastapi import APIRouter
 
 from api.app import gateway
 from api.auth import EVERYBODY
-from runtime.listening import bound_sockets
+from runtime.host.listening import bound_sockets
 from runtime.processes.graceful import GracefulServer
 from runtime.processes.servers import config_of
 from tests.support.shops.small_gateway import services

@@ -15,9 +15,9 @@ from fastapi import APIRouter
 
 from api.app import gateway
 from api.auth import EVERYBODY
-from runtime import certificates
-from runtime.certificates import BadCertificate, ServerCertificate, load
-from runtime.listening import bound_sockets
+from runtime.host.listening import bound_sockets
+from runtime.processes import certificates
+from runtime.processes.certificates import BadCertificate, ServerCertificate, load
 from runtime.processes.connections import Limits
 from runtime.processes.graceful import TlsServer
 from runtime.processes.servers import config_of

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from domain.catalog import GameUpdated
-from runtime import chain_audit
+from runtime.audit import chain as chain_audit
 from tests.support.shops.commands import Ludoteca, Shop, run
 
 

@@ -6,7 +6,7 @@ import logging
 import pytest
 import structlog
 
-from runtime import console, logs
+from runtime.output import console, logs
 from runtime.settings import Settings
 
 

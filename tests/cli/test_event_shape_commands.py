@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.event_docs import shapes
-from runtime.event_shapes import encode
+from runtime.events.docs import shapes
+from runtime.events.shapes import encode
 from tests.support import ROOT
 from tests.support.shops.commands import Ludoteca
 

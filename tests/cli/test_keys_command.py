@@ -14,7 +14,7 @@ import pytest
 from commands.caller import SYSTEM
 from eventstore import rewrapping
 from eventstore.database.postgres import connect
-from runtime.migrate import prepare_database
+from runtime.release.migrate import prepare_database
 from runtime.settings import Settings
 from runtime.wiring.core import open_core
 from runtime.wiring.master_key import WrongMasterKey

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from runtime.console import Code
+from runtime.output.console import Code
 from runtime.settings import Settings
 from runtime.wiring.log_of_record import WrongLog, check_log_of_record
 from tests.support.servers.kurrent import KurrentDouble

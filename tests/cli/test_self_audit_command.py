@@ -1,7 +1,7 @@
 """`ludoteca audit self` says what it could not look at. tests/flow/test_self_audit.py shows what it
 finds."""
 
-from runtime.console import Code
+from runtime.output.console import Code
 from tests.support.shops.commands import Ludoteca, Shop
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from domain.ledger import BUYER_EXTERNAL, CLEARING, REVENUE, seller_account, wallet_account
-from runtime.console import Code
+from runtime.output.console import Code
 from tests.support.shops.commands import Ludoteca, Shop
 from tests.support.shops.customers import ADDRESS
 from tests.support.shops.manual import ADMIN, BY_WALLET, VISA, Till, open_till, ordered

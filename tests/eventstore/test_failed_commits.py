@@ -17,7 +17,7 @@ from eventstore.append import writer
 from eventstore.database.postgres import open_pool
 from eventstore.log import IdempotencyKey, LogUnavailable, StreamAppend
 from eventstore.postgres_log import PostgresLog
-from runtime.migrate import migrate
+from runtime.release.migrate import migrate
 from tests.support.events.notes import CODEC, admin, new_stream, texts_of
 
 REFUSED_AT_COMMIT = """

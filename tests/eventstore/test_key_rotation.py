@@ -16,7 +16,7 @@ from eventstore.database.postgres import connect
 from eventstore.keys import secret
 from eventstore.master_keys import KEYRING, id_of
 from eventstore.postgres_log import PostgresLog
-from runtime.key_rotation import Rotated, add_key, rotate
+from runtime.database.key_rotation import Rotated, add_key, rotate
 
 KILLED = """
 import os, signal, sys
@@ -25,7 +25,7 @@ from adapters.master_key_file import MasterKeyFile
 from eventstore import rewrapping
 from eventstore.database.postgres import connect
 from eventstore.master_keys import KEYRING
-from runtime.key_rotation import rotate
+from runtime.database.key_rotation import rotate
 file = MasterKeyFile(Path(sys.argv[2]))
 KEYRING.use(file)
 rewrapping.BATCH = 5

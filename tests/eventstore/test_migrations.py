@@ -9,8 +9,8 @@ import pytest
 
 from eventstore.database.migrations import MigrationError, migrate
 from eventstore.rewrapping import NOBODY
-from runtime.migrate import FOLDERS
-from runtime.migrate import migrate as migrate_all
+from runtime.release.migrate import FOLDERS
+from runtime.release.migrate import migrate as migrate_all
 from tests.support.events.notes import admin
 
 ONE = "CREATE TABLE one (id int);"

@@ -18,7 +18,7 @@ from eventstore.proofs.origin import origin
 from eventstore.proofs.proving import prove_event
 from eventstore.proofs.signing import rotate_key, sign_checkpoint
 from kit.clock import SYSTEM_CLOCK, ManualClock
-from runtime.checkpoint_files import FOLDER, CheckpointFiles
+from runtime.audit.checkpoint_files import FOLDER, CheckpointFiles
 from runtime.processes import signing
 from runtime.processes.signing import Signer
 from tests.support.events.notes import CODEC, admin, new_stream

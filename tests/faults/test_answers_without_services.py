@@ -8,7 +8,7 @@ from time import monotonic
 import httpx
 import pytest
 
-from runtime.wiring.gateway import open_app
+from runtime.gateway.app import open_app
 from tests.search.test_elasticsearch_stopped import indexing
 from tests.support.servers.faulty_proxy import Proxy
 from tests.support.shops.gateway import Person, Shop, open_shop

@@ -24,7 +24,7 @@ from runtime.archive.reading import Archive, Checkers
 from runtime.backup import restoring
 from runtime.backup.making import backup
 from runtime.backup.manifest import BackupError
-from runtime.migrate import migrate
+from runtime.release.migrate import migrate
 from runtime.wiring.codec import codec
 from tests.support.events.tallies import Counted
 from tests.support.processes.instance import Instance, Person, eventually, running

@@ -14,7 +14,7 @@ from adapters.fiscal.simulator.books import Books, Sale
 from domain.payments import Method
 from runtime.backup import of_home, restoring
 from runtime.backup.making import backup
-from runtime.home import MASTER_KEY_FILE, PASSWORD_FILE
+from runtime.host.home import MASTER_KEY_FILE, PASSWORD_FILE
 from tests.support.processes.restoring import restore
 from tests.support.servers import shared
 from tests.support.shops.manual import ADMIN, VISA, Till, open_till

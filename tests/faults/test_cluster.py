@@ -24,7 +24,7 @@ from eventstore.consumers.leadership import leading
 from eventstore.database.postgres import connect
 from eventstore.log import AlreadyDone, IdempotencyKey, LogUnavailable
 from eventstore.postgres_log import PostgresLog
-from runtime.migrate import migrate
+from runtime.release.migrate import migrate
 from tests.support.events.notes import CODEC, new_stream, texts_of
 from tests.support.processes.instance import VISA, Instance, Person, eventually, running
 from tests.support.servers.cluster import Cluster, Node

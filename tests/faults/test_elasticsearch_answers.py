@@ -21,8 +21,8 @@ from eventstore.log import StreamAppend
 from kit import circuit
 from projections.engine import lanes
 from queries.search.searching import SearchQuery
+from runtime.gateway.app import open_app
 from runtime.wiring import search
-from runtime.wiring.gateway import open_app
 from tests.search.test_elasticsearch_stopped import indexing
 from tests.support.servers.odd_elasticsearch import (
     Odd,

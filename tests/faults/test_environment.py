@@ -18,10 +18,11 @@ from psycopg.pq import Conninfo
 
 from adapters.payments.stripe import StripeProvider
 from adapters.postgres.embedded import EmbeddedPostgres
-from runtime import environment, supervisor
-from runtime.children import Child
-from runtime.listening import CannotListen
+from runtime.host import environment
+from runtime.host.children import Child
+from runtime.host.listening import CannotListen
 from runtime.settings import Settings
+from runtime.supervision import supervisor
 from tests.support.processes.started import STOP_SECONDS, started
 from tests.support.servers.shared import free_port
 from tests.support.shops.commands import Ludoteca, Shop

@@ -15,7 +15,7 @@ from projections.engine import erasing
 from projections.engine.erasing import Erased, erase
 from projections.registry import read_models
 from queries.engine.read_models import ReadModels
-from runtime.key_rotation import rotate
+from runtime.database.key_rotation import rotate
 from runtime.processes.erasing import delete_messages
 from runtime.wiring.codec import codec
 from tests.support.servers.own_postgres import OwnPostgres

@@ -16,7 +16,7 @@ from eventstore.database.postgres import (
 )
 from eventstore.log import IdempotencyKey
 from eventstore.postgres_log import PostgresLog
-from runtime.migrate import migrate
+from runtime.release.migrate import migrate
 from tests.support.events.notes import CODEC, new_stream
 from tests.support.servers import shared
 

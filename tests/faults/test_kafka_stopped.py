@@ -16,8 +16,8 @@ from adapters.relay.kafka import KafkaMessage, KafkaPublisher, check_kafka
 from eventstore.consumers.leadership import leading
 from eventstore.log import Envelope
 from kit.tls import Trust
+from runtime.gateway.app import open_app
 from runtime.processes import relay as relaying
-from runtime.wiring.gateway import open_app
 from tests.support.events.tallies import Counted
 from tests.support.servers.kafka import OwnKafka, read
 from tests.support.shops.engine import SOON, Desk

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from adapters.text_log import FileTextLog
-from runtime.log_stream import LogStream, add_to, counts
+from runtime.output.log_stream import LogStream, add_to, counts
 from tests.support.processes.instance import ADMIN, PASSWORD, Instance, eventually
 from tests.support.processes.started import STOP_SECONDS, started
 from tests.support.servers.kurrent import KurrentDouble
@@ -165,7 +165,7 @@ def test_counts_of_several_processes_add_up(tmp_path: Path) -> None:
     folder = tmp_path / "logs" / "dropped"
     assert counts(folder) == {}
     command = (
-        "from runtime.log_stream import add_to; from pathlib import Path; p ="
+        "from runtime.output.log_stream import add_to; from pathlib import Path; p ="
         f" Path({str(folder / 'worker')!r})\n"
     )
     command += "for _ in range(200):\n    while not add_to(p, 2): pass"
@@ -180,7 +180,7 @@ def test_counts_of_several_processes_add_up(tmp_path: Path) -> None:
 CHATTY = """
 import logging, os, sys, threading, warnings
 from pathlib import Path
-from runtime.logs import configure
+from runtime.output.logs import configure
 from runtime.settings import Settings
 configure(Settings(), process="worker")
 for n in range(int(sys.argv[2])):

@@ -15,8 +15,8 @@ from eventstore.master_keys import KEYRING, MasterKeyMissing
 from projections.engine import rebuild
 from projections.models.users import User, Users
 from projections.registry import read_models
-from runtime.key_rotation import rotate
-from runtime.migrate import prepare_database
+from runtime.database.key_rotation import rotate
+from runtime.release.migrate import prepare_database
 from runtime.settings import Settings
 from runtime.wiring.codec import codec
 from runtime.wiring.master_key import WrongMasterKey

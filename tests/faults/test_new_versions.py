@@ -16,8 +16,8 @@ from projections.engine.tables import PostgresTable
 from queries.engine.positions import SOON_POSITIONS, CatchingUp, Progress, Readable, ReadModelBehind
 from queries.engine.read_models import ReadModels
 from queries.operations.control import Operations
-from runtime import preparing
-from runtime.migrate import migrate
+from runtime.release import preparing
+from runtime.release.migrate import migrate
 from tests.support.events.tallies import CODEC, Counted, Tallies, Tally, tallies
 from tests.support.shops.engine import Desk, has_table
 

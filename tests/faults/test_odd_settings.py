@@ -13,11 +13,11 @@ from adapters.elasticsearch.client import open_async_client, open_client
 from adapters.notifications.push import PushGateway
 from adapters.notifications.smtp import SmtpMailer
 from adapters.payments.stripe import StripeProvider
-from runtime.addresses import PROXIES, check_proxies, direct_hosts
 from runtime.cli_commands.failures import explain
-from runtime.console import Code
+from runtime.host.addresses import PROXIES, check_proxies, direct_hosts
+from runtime.output.console import Code
 from runtime.settings import Settings
-from runtime.variables import rows, unknown_settings
+from runtime.settings.variables import rows, unknown_settings
 
 PLACES = [name for name in Settings.model_fields if name.endswith(("_url", "_base"))]
 

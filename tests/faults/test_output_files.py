@@ -27,8 +27,8 @@ from eventstore.postgres_log import PostgresLog
 from queries.audit.log import Audit
 from runtime.archive import writing as archive
 from runtime.cli import app
-from runtime.environment import prepare_process
-from runtime.output_files import writing
+from runtime.host.environment import prepare_process
+from runtime.output.files import writing
 from runtime.wiring.codec import codec
 from tests.support import ROOT
 from tests.support.processes.forked import CLOSED, ludoteca

@@ -17,8 +17,8 @@ from eventstore.consumers.reader import Reader
 from eventstore.log import FIRST_EVENTS, StreamAppend, pages_of
 from projections.engine.runner import Registered
 from projections.engine.tables import PostgresTable
-from runtime.event_lines import Selection
-from runtime.event_lines import pages as exported
+from runtime.events.lines import Selection
+from runtime.events.lines import pages as exported
 from tests.support.events.tallies import CODEC, Counted, Labelled, Tallies, Tally, tallies, uses
 from tests.support.shops.engine import Desk
 

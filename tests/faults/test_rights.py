@@ -13,7 +13,7 @@ from eventstore.database.migrations import MigrationError
 from eventstore.database.postgres import connect
 from projections.engine.erasing import erase
 from projections.registry import read_models
-from runtime.migrate import migrate
+from runtime.release.migrate import migrate
 from runtime.wiring.codec import codec
 from tests.support.databases.log_dump import LogDump
 from tests.support.shops.gateway import open_shop

@@ -11,7 +11,7 @@ import pytest
 
 from eventstore.log import LogUnavailable, VersionConflict
 from queries.engine import replica
-from runtime.migrate import migrate
+from runtime.release.migrate import migrate
 from tests.queries.test_replica import ANN, Process
 from tests.support.servers.cluster import Cluster
 from tests.support.shops.replicated import open_shop_with

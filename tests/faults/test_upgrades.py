@@ -14,7 +14,7 @@ import pytest
 from eventstore.database.migrations import MigrationError, migrate
 from eventstore.database.postgres import connect
 from eventstore.database.release import RELEASE, OutdatedRelease
-from runtime.migrate import migrate as migrate_all
+from runtime.release.migrate import migrate as migrate_all
 from tests.support.processes.instance import eventually
 from tests.support.servers.shared import free_port
 from tests.support.shops.gateway import open_shop

@@ -101,8 +101,8 @@ SAYS_NOTHING_OF_THE_LOG = {
     "projections.engine.replaying.HeldRows",  # within one command
     "projections.engine.replaying.Replay",
     "projections.changes.WatchedFold",
-    "runtime.alerting.AlertWatch",  # since when it sees what it sees now
-    "runtime.request_log.RequestLog",  # lines of requests, for a tenth of a second
+    "runtime.processes.alert_watch.AlertWatch",  # since when it sees what it sees now
+    "runtime.output.request_log.RequestLog",  # lines of requests, for a tenth of a second
     "queries.engine.own_writes.ReadYourWrites",  # within one request
     "queries.audit.differences._Noted",
     "queries.audit.differences._Row",
@@ -115,9 +115,9 @@ SAYS_NOTHING_OF_THE_LOG = {
     "runtime.self_audit.auditor.Auditor",  # what was said of failures
     "runtime.self_audit.replayed.RowsAreReplays",  # keys to go on from, whether they exist or not
     "runtime.what_if.ledger.Tally",  # within one command
-    "runtime.wiring.gateway.Rebuilder",  # tasks under way
-    "runtime.wiring.past.PastBuilder",  # tasks under way, which look at the log's history
-    "runtime.wiring.audit_tasks.AuditTasks",  # processes under way
+    "runtime.gateway.app.Rebuilder",  # tasks under way
+    "runtime.gateway.past.PastBuilder",  # tasks under way, which look at the log's history
+    "runtime.gateway.audit_tasks.AuditTasks",  # processes under way
     "commands.payment_reconciliation._Reconciler",  # within one command
     "runtime.load.csv_records.Records",  # another program
     "web.forms.Form",  # within one request

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from runtime.log_stream import add_to
+from runtime.output.log_stream import add_to
 from runtime.processes.metrics_server import show_metrics
 from runtime.settings import Settings
 from tests.support.monitoring import expressions

@@ -18,8 +18,8 @@ import httpx
 import psycopg
 import pytest
 
-from runtime.connection_count import connections_needed
 from runtime.settings import Settings
+from runtime.supervision.connection_count import connections_needed
 from tests.support.processes.instance import ADMIN, PASSWORD, VISA, Person, eventually
 from tests.support.processes.supervised import Run, homes, is_alive, run_in
 from tests.support.servers import shared

@@ -31,8 +31,8 @@ from queries.orders import cart_analytics, carts, sales
 from queries.orders.reports import GROUPS, GroupBy
 from queries.search.engines import SearchEngines
 from queries.search.searching import SearchQuery
-from runtime.past_building import Bounds, Wanted, build_for_queries, build_missing, make_room
-from runtime.wiring.past import PastBuilder
+from runtime.audit.past_building import Bounds, Wanted, build_for_queries, build_missing, make_room
+from runtime.gateway.past import PastBuilder
 from tests.support.events.histories import EVERYTHING, STEPS, Flow, Step
 from tests.support.events.history import BUYER, START, game_created, registered, some_id
 from tests.support.shops.commands import until

@@ -19,7 +19,7 @@ from kit.metrics import CIRCUIT_OPEN
 from queries.engine.read_models import ReadModels
 from queries.operations.alerts import open_alerts
 from queries.operations.control import Operations
-from runtime.alerting import CONDITIONS, SOURCE, AlertWatch, Condition, Found, Sources
+from runtime.processes.alert_watch import CONDITIONS, SOURCE, AlertWatch, Condition, Found, Sources
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
 from tests.support import ROOT

@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from runtime.connection_count import connections_needed, warn_of_too_few
 from runtime.settings import Settings
+from runtime.supervision.connection_count import connections_needed, warn_of_too_few
 
 
 def test_each_further_process_takes_its_pool_and_some_more() -> None:
@@ -19,7 +19,7 @@ def test_each_further_process_takes_its_pool_and_some_more() -> None:
 def test_a_server_with_too_few_is_named(
     postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING, "runtime.connection_count"):
+    with caplog.at_level(logging.WARNING, "runtime.supervision.connection_count"):
         warn_of_too_few(postgres_url, Settings(pool_size=2))
         assert caplog.messages == []
         warn_of_too_few(postgres_url, Settings(pool_size=50, api_processes=8))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from domain.events import EVENTS
-from runtime.event_catalog import CatalogEntry, catalog
+from runtime.events.catalog import CatalogEntry, catalog
 from runtime.settings import Settings
 from runtime.wiring.core import open_core
 from runtime.wiring.work import open_queues, reactors_of

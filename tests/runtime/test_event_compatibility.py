@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from domain.events import EVENTS, PERSONAL, UPCASTERS, Event, PersonalText
 from eventstore.codec import Codec
 from eventstore.database.release import RELEASE
-from runtime import event_docs
-from runtime.event_compatibility import Finding, Level, check_release, compare, obstacles
-from runtime.event_docs import kept_shapes, shapes
-from runtime.event_examples import examples
-from runtime.event_shapes import (
+from runtime.events import docs as event_docs
+from runtime.events.compatibility import Finding, Level, check_release, compare, obstacles
+from runtime.events.docs import kept_shapes, shapes
+from runtime.events.examples import examples
+from runtime.events.shapes import (
     Array,
     Enum,
     Field,
@@ -38,7 +38,7 @@ from tests.support.events.every_event import CODEC, of_type
 
 def test_every_earlier_release_has_kept_its_events() -> None:
     assert set(range(1, RELEASE)) <= kept_shapes().keys() <= set(range(1, RELEASE + 1)), (
-        "run `python -m runtime.event_docs --release` in the release that went out"
+        "run `python -m runtime.events.docs --release` in the release that went out"
     )
 
 

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from domain.events import EVENTS
-from runtime import event_docs
 from runtime.cli import app
+from runtime.events import docs as event_docs
 from runtime.settings import Settings
 
 DOCS = event_docs.DOCS
@@ -21,7 +21,7 @@ PAGES = (*(DOCS.parent / name for name in ROOT_PAGES), *sorted(DOCS.rglob("*.md"
     ("path", "text"), event_docs.files().items(), ids=lambda value: getattr(value, "name", "")
 )
 def test_what_is_written_of_events_is_what_the_code_says(path: Path, text: str) -> None:
-    assert path.read_text(encoding="utf-8") == text, "run `python -m runtime.event_docs`"
+    assert path.read_text(encoding="utf-8") == text, "run `python -m runtime.events.docs`"
 
 
 def test_every_event_is_in_both_documents() -> None:

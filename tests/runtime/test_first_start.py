@@ -7,10 +7,10 @@ from pydantic import SecretStr
 
 import runtime.bootstrap as bootstrap
 from domain.catalog import GameCreated
-from runtime import supervisor
-from runtime.home import PASSWORD_FILE
+from runtime.host.home import PASSWORD_FILE
 from runtime.load import LoadReport, load_games
 from runtime.settings import Settings
+from runtime.supervision import supervisor
 from runtime.wiring.core import Core, open_core
 
 GAMES = "title,publisher,tags,price_cents,release_date,platforms\n" + "".join(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adapters.text_log import FileTextLog
-from runtime.home import NotAHome, open_home
+from runtime.host.home import NotAHome, open_home
 
 
 @pytest.fixture(autouse=True)

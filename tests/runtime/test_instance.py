@@ -3,7 +3,7 @@
 import stat
 from pathlib import Path
 
-from runtime.instance import remember_servers, with_remembered_servers
+from runtime.database.instance import remember_servers, with_remembered_servers
 from runtime.settings import Settings
 
 RABBIT, SEARCH = "amqp://guest:guest@rabbit/", "http://search:9200"

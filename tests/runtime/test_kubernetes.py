@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from api.routes import health
 from runtime.cli import app
 from runtime.settings import Settings
-from runtime.supervisor import STOP_SECONDS
+from runtime.supervision.supervisor import STOP_SECONDS
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "kubernetes"

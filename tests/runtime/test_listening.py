@@ -6,7 +6,7 @@ from itertools import chain
 
 import pytest
 
-from runtime.listening import CannotListen, bound_sockets, check_port, is_free
+from runtime.host.listening import CannotListen, bound_sockets, check_port, is_free
 
 
 @pytest.fixture(params=["127.0.0.1", "::1", "localhost"])

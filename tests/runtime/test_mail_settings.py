@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from runtime.settings import Settings
-from runtime.variables import rows
+from runtime.settings.variables import rows
 
 SERVER = "smtp://shop:hunter2@mx.example:587"
 

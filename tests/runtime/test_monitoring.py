@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from api.middleware.metrics import Metrics
-from runtime.metrics_ports import metrics_ports, metrics_urls
 from runtime.processes.metrics_server import show_metrics
 from runtime.settings import Settings
+from runtime.supervision.metrics_ports import metrics_ports, metrics_urls
 from tests.support import ROOT
 from tests.support.monitoring import RULES, alerts, expressions
 from tests.support.processes.instance import eventually

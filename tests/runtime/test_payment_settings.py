@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from runtime.settings import Settings
-from runtime.supervisor import _commands
+from runtime.supervision.supervisor import _commands
 
 
 def test_stripe_needs_its_key() -> None:

@@ -4,7 +4,7 @@ know needs a new number."""
 import hashlib
 
 from eventstore.database.release import RELEASE
-from runtime.migrate import FOLDERS
+from runtime.release.migrate import FOLDERS
 from runtime.wiring.codec import codec
 
 CONTENTS = {2: "fb4e77af61293c63"}

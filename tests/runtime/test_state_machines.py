@@ -9,8 +9,8 @@ import pytest
 from domain import cart, fulfilment, orders, payments, transactions
 from domain.events import EVENTS, Event
 from domain.payments import decisions, refunds
-from runtime import state_machines
-from runtime.state_machines import Machine, steps_of
+from runtime.events import state_machines
+from runtime.events.state_machines import Machine, steps_of
 
 MACHINES = list(state_machines.machines())
 MODULES: dict[str, tuple[ModuleType, ...]] = {
@@ -24,7 +24,7 @@ MODULES: dict[str, tuple[ModuleType, ...]] = {
 
 def test_the_page_is_what_the_code_says() -> None:
     said = state_machines.PATH.read_text(encoding="utf-8")
-    assert said == state_machines.markdown(), "run `python -m runtime.state_machines`"
+    assert said == state_machines.markdown(), "run `python -m runtime.events.state_machines`"
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.kind)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from runtime.instance import remember_servers, with_remembered_servers
+from runtime.database.instance import remember_servers, with_remembered_servers
 from runtime.settings import Settings
 from tests.support.servers.tls import Authority
 

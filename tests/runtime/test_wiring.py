@@ -16,9 +16,9 @@ from commands.services import Commands
 from domain.errors import Conflict
 from eventstore.database.postgres import connect
 from projections.engine.dropping import exclusively
+from runtime.gateway.app import Rebuilder
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
-from runtime.wiring.gateway import Rebuilder
 from runtime.wiring.search import all_models
 from runtime.wiring.work import WORK, open_queues, reactors_of
 

@@ -13,8 +13,8 @@ import pytest
 from kit import circuit
 from projections.engine import lanes
 from projections.engine.runner import Runner
+from runtime.gateway.app import open_app
 from runtime.wiring.codec import codec
-from runtime.wiring.gateway import open_app
 from runtime.wiring.search import search_models
 from tests.support.servers.shared import OwnElasticsearch
 from tests.support.shops.gateway import Person, Shop, a_game, open_shop

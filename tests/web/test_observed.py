@@ -9,7 +9,7 @@ import pytest
 
 from api.app import create_app
 from api.middleware.request_log import RequestLine
-from runtime.wiring.web import with_web
+from runtime.gateway.web import with_web
 from tests.support.shops.gateway import Shop
 from tests.web.browser import Browser
 from web.statics import StaticFiles

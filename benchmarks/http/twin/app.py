@@ -11,7 +11,7 @@ from joserfc.jwk import OKPKey
 
 from benchmarks.http.twin import carts, games, orders, wallets
 from benchmarks.http.twin.common import new_pool
-from runtime.listening import bound_sockets
+from runtime.host.listening import bound_sockets
 
 
 def create_app(url: str, key: OKPKey) -> FastAPI:

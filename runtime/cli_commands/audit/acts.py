@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime import console
 from runtime.cli_commands import opening
 from runtime.cli_commands.opening import Json
+from runtime.output import console
 
 if TYPE_CHECKING:
     from queries.audit.acts import ActOfOperator

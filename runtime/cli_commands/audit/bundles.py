@@ -9,13 +9,13 @@ from uuid import UUID
 
 import typer
 
-from runtime import console
 from runtime.cli_commands import opening
 from runtime.cli_commands.audit import keys
 from runtime.cli_commands.failures import Failure
 from runtime.cli_commands.opening import Json
-from runtime.console import Code
-from runtime.output_files import writing
+from runtime.output import console
+from runtime.output.console import Code
+from runtime.output.files import writing
 
 if TYPE_CHECKING:
     from queries.bundles.contents import Personal

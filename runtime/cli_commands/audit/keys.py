@@ -8,7 +8,7 @@ import typer
 
 from runtime.cli_commands import opening
 from runtime.cli_commands.failures import Failure
-from runtime.console import Code
+from runtime.output.console import Code
 
 if TYPE_CHECKING:
     from eventstore.proofs.notes import Checkpoint, PublicKey

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from runtime import console
 from runtime.cli_commands import acting, opening
 from runtime.cli_commands.audit import keys
 from runtime.cli_commands.failures import Failure
 from runtime.cli_commands.opening import Json
-from runtime.console import Code
-from runtime.output_files import writing
+from runtime.output import console
+from runtime.output.console import Code
+from runtime.output.files import writing
 
 if TYPE_CHECKING:
     import psycopg
@@ -184,7 +184,7 @@ def checkpoint(json: Json = False) -> None:
     """
     from eventstore.proofs.signing import sign_checkpoint
     from queries.operations.self_audit import OF_THE_LOG, violated
-    from runtime.checkpoint_files import CheckpointFiles
+    from runtime.audit.checkpoint_files import CheckpointFiles
 
     settings = opening.quiet_settings()
     with console.progress() as progress:

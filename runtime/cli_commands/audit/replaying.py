@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime import console
 from runtime.cli_commands import acting, moments, opening
 from runtime.cli_commands.failures import Failure
 from runtime.cli_commands.opening import Json
-from runtime.console import Code
+from runtime.output import console
+from runtime.output.console import Code
 
 if TYPE_CHECKING:
     from projections.engine.past import Moment
@@ -116,7 +116,7 @@ def _build(
     from projections.engine import past
     from projections.engine.parts import ProcessDied, usual_count
     from projections.registry import read_models
-    from runtime.past_building import build_missing
+    from runtime.audit.past_building import build_missing
 
     url, models, started = opening.running_url(settings), read_models(), time.monotonic()
     try:
@@ -254,7 +254,7 @@ def _drop(settings: "Settings", position: int, reason: str | None, *, json: bool
 
 
 def _serve(settings: "Settings", position: int, port: int | None) -> None:
-    from runtime.logs import configure
+    from runtime.output.logs import configure
     from runtime.processes.running import run_until_stopped
     from runtime.processes.servers import serve_past
     from runtime.settings.values import beside, http_url

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime import console
 from runtime.cli_commands import acting, opening
 from runtime.cli_commands.audit import keys
 from runtime.cli_commands.failures import Failure
 from runtime.cli_commands.opening import Json
-from runtime.console import Code
-from runtime.output_files import writing
+from runtime.output import console
+from runtime.output.console import Code
+from runtime.output.files import writing
 
 if TYPE_CHECKING:
     from eventstore.proofs.notes import Checkpoint
-    from runtime.chain_audit import Anchor, Finding
+    from runtime.audit.chain import Anchor, Finding
 
 NOTED_SECONDS = 1.0
 """How often the file of `--resume` is written."""
@@ -76,7 +76,7 @@ def verify(
       ludoteca audit verify --resume anchor.txt
       ludoteca audit verify --checkpoint 81250.txt --key shop.example/log+c74f20a3+ARpc…
     """
-    from runtime.chain_audit import audit
+    from runtime.audit.chain import audit
 
     if from_anchor is not None and resume is not None:
         raise Failure("either --from-anchor or --resume", Code.USAGE)
@@ -107,7 +107,7 @@ def verify(
 
 
 def _anchor(text: str) -> "Anchor":
-    from runtime.chain_audit import Anchor
+    from runtime.audit.chain import Anchor
 
     position, _, digest = text.strip().partition(":")
     try:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime import console
 from runtime.cli_commands import opening
 from runtime.cli_commands.failures import Failure
 from runtime.cli_commands.moments import position_at
 from runtime.cli_commands.opening import Json
-from runtime.console import Code
+from runtime.output import console
+from runtime.output.console import Code
 
 if TYPE_CHECKING:
     from eventstore.postgres_log import PostgresLog

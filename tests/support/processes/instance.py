@@ -17,7 +17,7 @@ from uuid import uuid4
 import httpx
 import psycopg
 
-from runtime.migrate import migrate
+from runtime.release.migrate import migrate
 from tests.support import ROOT
 from tests.support.servers.log_of_record import KURRENTDB_URL, log_of_record
 from tests.support.servers.shared import free_port

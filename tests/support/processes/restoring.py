@@ -5,7 +5,7 @@ from pathlib import Path
 
 from runtime.archive.reading import Checkers
 from runtime.backup import restoring
-from runtime.console import Progress
+from runtime.output.console import Progress
 from runtime.wiring.codec import codec
 
 

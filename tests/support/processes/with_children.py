@@ -11,8 +11,8 @@ from eventstore.database.postgres import connect
 from kit.children import end_with_parent
 from runtime.archive.checking import Block
 from runtime.archive.reading import checkers
+from runtime.audit.chain import auditors
 from runtime.backup.dumps import dump
-from runtime.chain_audit import auditors
 
 FOR_EVER = 600
 

@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from adapters.postgres.embedded import EmbeddedPostgres
 from adapters.postgres.programs import EmbeddedPostgresError
-from runtime.migrate import migrate
+from runtime.release.migrate import migrate
 from tests.support.servers.shared import quick_folder
 
 QUICK = {

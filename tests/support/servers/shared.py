@@ -79,7 +79,7 @@ def drop_database(url: str) -> None:
 
 def migrated_template(server: str) -> str:
     """The name of a database with the program's schema and no rows, created by the first caller."""
-    from runtime.migrate import migrate
+    from runtime.release.migrate import migrate
 
     with psycopg.connect(at_database(server, DATABASE), autocommit=True) as lock:
         lock.execute("SELECT pg_advisory_lock(%s)", [_TEMPLATE_LOCK])

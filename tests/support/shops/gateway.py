@@ -34,15 +34,15 @@ from queries.engine.past import PastTables
 from queries.engine.read_models import ReadModels
 from queries.operations.control import Operations
 from queries.search.engines import SearchEngines
+from runtime.gateway.app import Rebuilder
+from runtime.gateway.audit_tasks import AuditTasks
+from runtime.gateway.event_types import ProgramsEvents
+from runtime.gateway.past import PastBuilder, bounds_of
+from runtime.gateway.shown_settings import settings_shown
 from runtime.processes.worker import consumers
 from runtime.settings import Settings
-from runtime.wiring.audit_tasks import AuditTasks
 from runtime.wiring.codec import codec
 from runtime.wiring.core import Core, open_core
-from runtime.wiring.event_types import ProgramsEvents
-from runtime.wiring.gateway import Rebuilder
-from runtime.wiring.past import PastBuilder, bounds_of
-from runtime.wiring.shown_settings import settings_shown
 from runtime.wiring.work import Queues, open_queues, reactors_of
 from tests.support.reactors import must_write_as_declared
 from tests.support.servers.fiscal import running_operator

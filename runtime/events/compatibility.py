@@ -14,7 +14,7 @@ import msgspec
 
 from eventstore.codec import Upcaster
 from eventstore.database.release import RELEASE
-from runtime.event_shapes import (
+from runtime.events.shapes import (
     Array,
     Enum,
     EventShape,
@@ -25,8 +25,8 @@ from runtime.event_shapes import (
     Shape,
     shapes_of,
 )
-from runtime.event_shapes import Union as AnyOf
-from runtime.upcaster_trials import failing_upcasters
+from runtime.events.shapes import Union as AnyOf
+from runtime.events.upcaster_trials import failing_upcasters
 
 
 class Level(enum.StrEnum):

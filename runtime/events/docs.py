@@ -1,8 +1,8 @@
 """Generate the documents about events: docs/events.md for people, docs/asyncapi.json for tools.
 
-Run `python -m runtime.event_docs` after changing an event. A test fails while they are out of date.
-When a release goes out, `python -m runtime.event_docs --release` also keeps the shapes of its
-events, which `ludoteca events check` compares later ones with.
+Run `python -m runtime.events.docs` after changing an event. A test fails while they are out of
+date. When a release goes out, `python -m runtime.events.docs --release` also keeps the shapes of
+its events, which `ludoteca events check` compares later ones with.
 """
 
 import inspect
@@ -16,9 +16,9 @@ import msgspec
 from commands import aggregates
 from domain.events import EVENTS, UPCASTERS, Event
 from eventstore.database.release import RELEASE
-from runtime.event_shapes import EventShapes, decode, encode, shapes_of
+from runtime.events.shapes import EventShapes, decode, encode, shapes_of
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 TITLES = {
     "user": "Accounts",
     "claim": "Claims",
@@ -55,8 +55,8 @@ def markdown() -> str:
         "# Events",
         "",
         (
-            "Made from the code by `python -m runtime.event_docs`. Wire names are fixed for ever. A"
-            " new shape is a new"
+            "Made from the code by `python -m runtime.events.docs`. Wire names are fixed for ever."
+            " A new shape is a new"
         ),
         "version, and old versions remain readable for ever. `?` marks a field that may be absent,",
         f"{_LOCK} one that is encrypted under the person's own key.",

@@ -3,8 +3,8 @@ transactions, and what leads from one to another.
 
 The pictures are found by exploration. In every state that can be reached, every decision of the
 domain is tried, its events are folded, and the statuses before and after each event are noted.
-`machines` has the initial events and the decisions. Run `python -m runtime.state_machines` after
-changing one. A test fails while the page is out of date.
+`machines` has the initial events and the decisions. Run `python -m runtime.events.state_machines`
+after changing one. A test fails while the page is out of date.
 """
 
 from collections import defaultdict
@@ -21,7 +21,7 @@ from domain.catalog import Price
 from domain.errors import Refused
 from domain.events import Event
 from domain.payments import refunds
-from runtime.event_docs import DOCS
+from runtime.events.docs import DOCS
 
 PATH = DOCS / "state-machines.md"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -356,8 +356,8 @@ def markdown() -> str:
         "# State machines",
         "",
         (
-            "Made from the code by `python -m runtime.state_machines`: the domain's decisions are"
-            " tried on every state"
+            "Made from the code by `python -m runtime.events.state_machines`: the domain's"
+            " decisions are tried on every state"
         ),
         (
             "that they lead to, and each arrow is an event that one of them made. No decision makes"

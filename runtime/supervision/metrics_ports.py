@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from runtime.listening import bind, is_free
+from runtime.host.listening import bind, is_free
 from runtime.settings import Settings
 from runtime.settings.values import beside, http_url
 

@@ -9,7 +9,7 @@ from eventstore.database import migrations, release
 from eventstore.database.pooler import check_pooler
 from eventstore.database.postgres import ROLE, check_server, connect
 from projections.engine import schema
-from runtime.instance import pooler_url
+from runtime.database.instance import pooler_url
 from runtime.settings import Settings
 from runtime.wiring.master_key import prepare_master_key
 

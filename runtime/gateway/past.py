@@ -9,9 +9,9 @@ import msgspec
 
 from kit.wording import reason
 from queries.engine.past import AsOfBeingBuilt, AsOfUnavailable
-from runtime.past_building import Bounds, Outcome, Reached, Wanted
+from runtime.audit.past_building import Bounds, Outcome, Reached, Wanted
+from runtime.host.module_process import module_process
 from runtime.settings import Settings
-from runtime.wiring.module_process import module_process
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class PastBuilder:
             logger.info("building %s as of position %s", ", ".join(models), position)
             try:
                 told = msgspec.json.encode(wanted)
-                async with module_process("runtime.past_building", told) as process:
+                async with module_process("runtime.audit.past_building", told) as process:
                     return await _followed(process, under_way)
             except OSError as error:
                 return Outcome(

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from eventstore.proofs.heads import Head
-from runtime.output_files import writing
+from runtime.output.files import writing
 
 FOLDER = "checkpoints"
 

@@ -30,8 +30,8 @@ from queries.audit.tasks import (
     WhatIf,
     Work,
 )
-from runtime.chain_audit import audit
-from runtime.past_building import NICENESS, PROCESSES, build_missing
+from runtime.audit.chain import audit
+from runtime.audit.past_building import NICENESS, PROCESSES, build_missing
 from runtime.settings import Settings
 from runtime.what_if import ledger, notices
 from runtime.what_if.report import report_of

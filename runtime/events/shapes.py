@@ -1,5 +1,5 @@
 """The shapes of events: what the JSON under each wire name may hold. They are plain data, so that a
-file keeps those of a release, and later ones are compared with it (`runtime.event_compatibility`).
+file keeps those of a release, and later ones are compared with it (`runtime.events.compatibility`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -24,24 +24,24 @@ from adapters.postgres.programs import EmbeddedPostgresError
 from eventstore.log import LogUnavailable
 from kit.tls import pinned
 from runtime.bootstrap import FirstStart, prepare
-from runtime.certificates import check_certificate
-from runtime.children import Child, numbered
-from runtime.connection_count import connections_needed, warn_of_too_few
-from runtime.home import open_home
-from runtime.instance import (
+from runtime.database.instance import (
     noted_port,
     pooler_url,
     port_file,
     remember_servers,
     running_database_url,
 )
-from runtime.listening import bind, check_port, is_free
-from runtime.metrics_ports import metrics_ports, metrics_urls
-from runtime.migrate import prepare_database
+from runtime.host.children import Child, numbered
+from runtime.host.home import open_home
+from runtime.host.listening import bind, check_port, is_free
+from runtime.processes.certificates import check_certificate
 from runtime.processes.siblings import all_serve, create_shared
+from runtime.release.migrate import prepare_database
 from runtime.settings import Settings
 from runtime.settings.values import beside
-from runtime.variables import unknown_settings
+from runtime.settings.variables import unknown_settings
+from runtime.supervision.connection_count import connections_needed, warn_of_too_few
+from runtime.supervision.metrics_ports import metrics_ports, metrics_urls
 from runtime.wiring.log_of_record import check_log_of_record
 from runtime.wiring.master_key import key_file
 

@@ -31,18 +31,18 @@ from queries.engine.read_models import ReadModels
 from queries.engine.replica import open_replica
 from queries.operations.control import Operations
 from queries.search.port import SearchUnavailable
-from runtime import log_stream
-from runtime.children import numbered
-from runtime.instance import read_url
-from runtime.logs import dropped_lines
-from runtime.request_log import RequestLog
-from runtime.wiring.audit_tasks import AuditTasks
+from runtime.database.instance import read_url
+from runtime.gateway.audit_tasks import AuditTasks
+from runtime.gateway.event_types import ProgramsEvents
+from runtime.gateway.past import PastBuilder, bounds_of
+from runtime.gateway.shown_settings import settings_shown
+from runtime.host.children import numbered
+from runtime.output import log_stream
+from runtime.output.logs import dropped_lines
+from runtime.output.request_log import RequestLog
 from runtime.wiring.codec import codec
 from runtime.wiring.core import Core
-from runtime.wiring.event_types import ProgramsEvents
-from runtime.wiring.past import PastBuilder, bounds_of
 from runtime.wiring.search import all_models, open_search
-from runtime.wiring.shown_settings import settings_shown
 from runtime.wiring.work import PAYMENTS, Queues, reactors_of
 
 logger = logging.getLogger(__name__)

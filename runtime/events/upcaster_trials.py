@@ -7,8 +7,8 @@ from uuid import UUID
 import msgspec
 
 from eventstore.codec import Codec, Upcaster
-from runtime.event_examples import ciphertext, examples
-from runtime.event_shapes import EventShape, EventShapes, Record, fields_of
+from runtime.events.examples import ciphertext, examples
+from runtime.events.shapes import EventShape, EventShapes, Record, fields_of
 
 _STREAM = UUID(int=1)
 

@@ -8,7 +8,7 @@ import signal
 import sys
 from types import FrameType
 
-from runtime.addresses import direct_hosts
+from runtime.host.addresses import direct_hosts
 
 OPEN_FILES = 65_536
 """The limit of open files to ask for; each connection takes one."""

@@ -4,7 +4,7 @@ import os
 
 from api.services import SettingShown
 from runtime.settings import Settings
-from runtime.variables import rows
+from runtime.settings.variables import rows
 
 
 def settings_shown(settings: Settings) -> list[SettingShown]:

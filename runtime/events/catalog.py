@@ -19,8 +19,8 @@ from commands.services import Commands
 from domain.events import EVENTS, Event
 from eventstore.codec import kind_of
 from projections.registry import read_models
-from runtime.event_docs import shapes
-from runtime.event_shapes import EventShapes, Field
+from runtime.events.docs import shapes
+from runtime.events.shapes import EventShapes, Field
 from runtime.wiring.core import Core
 from runtime.wiring.work import Queues, reactors_of
 

@@ -10,9 +10,9 @@ import msgspec
 from domain.errors import Invalid
 from domain.events import EVENTS, UPCASTERS
 from eventstore.database.release import RELEASE
-from runtime.event_catalog import catalog
-from runtime.event_compatibility import check_release
-from runtime.event_shapes import EventShapes
+from runtime.events.catalog import catalog
+from runtime.events.compatibility import check_release
+from runtime.events.shapes import EventShapes
 
 
 class ProgramsEvents:

@@ -10,8 +10,8 @@ from psycopg_pool import AsyncConnectionPool
 from domain.errors import Conflict
 from kit.uuid7 import uuid7
 from queries.audit.tasks import Work, is_running
-from runtime.audit_tasks import Begun, Task
-from runtime.wiring.module_process import module_process
+from runtime.audit.tasks import Begun, Task
+from runtime.host.module_process import module_process
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def _running() -> Conflict:
 async def _follow(task: Task, begun: asyncio.Future[bool]) -> None:
     """Run a process until it ends, and tell whether it has begun."""
     try:
-        async with module_process("runtime.audit_tasks", msgspec.json.encode(task)) as process:
+        async with module_process("runtime.audit.tasks", msgspec.json.encode(task)) as process:
             assert process.stdout is not None
             assert process.stderr is not None
             complaint = asyncio.create_task(process.stderr.read())

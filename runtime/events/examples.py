@@ -4,7 +4,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any, Final
 
-from runtime.event_shapes import Array, Enum, Field, Map, Record, Shape, Union
+from runtime.events.shapes import Array, Enum, Field, Map, Record, Shape, Union
 
 _SCALARS: Final[dict[str, list[object]]] = {
     "bool": [True, False],

@@ -11,9 +11,9 @@ import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from adapters.text_log import one_line
-from runtime import console, log_stream
+from runtime.output import console, log_stream
 from runtime.settings import Settings
-from runtime.variables import unknown_settings
+from runtime.settings.variables import unknown_settings
 
 _CHATTY = ("httpx", "httpcore", "elastic_transport", "aio_pika", "aiormq", "aiokafka", "stripe")
 """Loggers that report every request and every reconnect. Their level is one higher than the
