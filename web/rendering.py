@@ -39,6 +39,7 @@ class Renderer:
             status=status,
             event=words.event_word,
             failure=words.failure,
+            sentence=words.as_sentence,
             status_word=words.status_word,
             tries=words.tries,
             country=lambda code: dict(COUNTRIES).get(code, code),
