@@ -1,6 +1,7 @@
 """One request of a browser: its session, its form, the API in its name, and the pages that answer
 it."""
 
+import re
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -14,19 +15,19 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp
 
-from web.api_client import Api, Listed, Nothing, Problem
+from web.api_client import Api, Problem
 from web.forms import Form, form_of
 from web.rendering import Renderer
 from web.sessions import Sealer, Session, User, new_session
 from web.sockets import Sockets
-
-__all__ = ["Listed", "Nothing", "Problem", "Site", "Visit", "WebSettings"]
 
 REFRESH_BEFORE_SECONDS = 60.0
 """How long before its end an access token is exchanged for a new one."""
 
 _AS_IT_IS = ":/%#?=@[]!$&'()*+,;"
 """What stays as it is in a path that may have any letters, as in redirects."""
+
+_PART = re.compile(r"[\w:-]+", re.ASCII)
 
 _PASSED_ON = ("accept-language", "traceparent", "host", "user-agent", "min-position")
 
@@ -107,6 +108,10 @@ class Visit:
     def query(self, name: str) -> str:
         """A parameter of the URL."""
         return self.request.query_params.get(name, "").strip()
+
+    def part(self, name: str) -> str:
+        """A part of the page's path, fit to be one of the API's path. Raises Problem 404."""
+        return path_part(self.request.path_params[name])
 
     # -- the session -------------------------------------------------------------------------------
 
@@ -211,6 +216,14 @@ def visit_of(site: Site, request: Request, session: Session | None) -> Visit:
     api = Api(site.api, request.scope, headers)
     api.token = found.access_token
     return Visit(site, request, found, api, changed=session is None)
+
+
+def path_part(text: str) -> str:
+    """An id or a name that was typed, fit to be a part of a path; what is neither is not found.
+    Raises Problem 404."""
+    if not _PART.fullmatch(text):
+        raise Problem("not_found", 404)
+    return text
 
 
 def own_path(text: str) -> str:

@@ -6,8 +6,9 @@ from urllib.parse import urlencode
 import msgspec
 from starlette.responses import Response
 
+from web.api_client import Listed, Problem
 from web.console.entering import console_router
-from web.visit import Listed, Problem, Visit
+from web.visit import Visit
 
 router = console_router()
 

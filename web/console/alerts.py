@@ -5,9 +5,10 @@ from datetime import datetime
 import msgspec
 from starlette.responses import Response
 
+from web.api_client import Listed, Nothing, Problem
 from web.console.acting import may_act
 from web.console.entering import console_router
-from web.visit import Listed, Nothing, Problem, Visit
+from web.visit import Visit
 
 router = console_router()
 
@@ -78,7 +79,7 @@ async def acknowledge(visit: Visit) -> Response:
     if not note:
         visit.form.errors["note"] = "Say what is being done: it is recorded in the log."
         return await _alerts_page(visit, status=422)
-    path = f"/api/v1/ops/alerts/{visit.request.path_params['alert_id']}/acknowledge"
+    path = f"/api/v1/ops/alerts/{visit.part('alert_id')}/acknowledge"
     try:
         await visit.api.post(path, {"note": note}, Nothing)
     except Problem as problem:

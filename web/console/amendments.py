@@ -10,7 +10,7 @@ import msgspec
 from starlette.responses import Response
 
 from web import values
-from web.api_client import Nothing
+from web.api_client import Listed, Nothing, Problem
 from web.console import payloads
 from web.console.acting import may_act, reason_of
 from web.console.answers import Event
@@ -19,8 +19,7 @@ from web.console.entering import console_router
 from web.console.payloads import BadPayload
 from web.forms import Form, number
 from web.routing import FormLimits
-from web.shop.games import part
-from web.visit import Listed, Problem, Visit
+from web.visit import Visit
 
 router = console_router()
 
@@ -141,7 +140,7 @@ async def show_event(visit: Visit) -> Response:
 @router.post("/console/amendments/{position}/{act}", limits=LIMITS)
 async def declare(visit: Visit) -> Response:
     """Show what would be declared; once that is confirmed, declare it."""
-    act = ACTS.get(visit.request.path_params["act"])
+    act = ACTS.get(visit.part("act"))
     if act is None:
         raise Problem("not_found", 404)
     reason, payload = reason_of(visit), _payload(visit, act)
@@ -183,7 +182,7 @@ def _payload(visit: Visit, act: Act) -> dict[str, Any] | None:
 
 
 async def _broken(visit: Visit) -> Broken:
-    position = part(visit.request.path_params["position"])
+    position = visit.part("position")
     return await visit.api.get(f"/api/v1/ops/amendments/{position}", Broken)
 
 

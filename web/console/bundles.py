@@ -4,12 +4,12 @@ file."""
 from starlette.responses import Response
 
 from web import values
-from web.api_client import Answer
+from web.api_client import Answer, Problem
 from web.console.acting import may_act, reason_of
 from web.console.entering import console_router
 from web.console.files import as_file
 from web.forms import Form
-from web.visit import Problem, Visit
+from web.visit import Visit
 
 router = console_router()
 

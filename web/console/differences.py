@@ -6,11 +6,12 @@ from typing import Any, Literal
 import msgspec
 from starlette.responses import Response
 
+from web.api_client import Problem
 from web.console.answers import Event, Stop
 from web.console.entering import console_router
 from web.console.moments import in_utc
 from web.forms import Form
-from web.visit import Problem, Visit
+from web.visit import Visit
 
 router = console_router()
 

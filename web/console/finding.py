@@ -2,10 +2,10 @@
 
 from starlette.responses import Response
 
+from web.api_client import Problem
 from web.console.answers import Flow
 from web.console.entering import console_router
-from web.shop.games import part
-from web.visit import Problem, Visit
+from web.visit import Visit, path_part
 
 router = console_router()
 
@@ -19,7 +19,7 @@ async def find(visit: Visit) -> Response:
     if asked.isdecimal():
         return visit.go(f"/console/events/{int(asked[:19])}")
     try:
-        flow = await visit.api.get(f"/api/v1/ops/trace/{part(asked)}", Flow)
+        flow = await visit.api.get(f"/api/v1/ops/trace/{path_part(asked)}", Flow)
     except Problem as problem:
         if problem.status not in {404, 422}:
             raise

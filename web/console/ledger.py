@@ -6,10 +6,11 @@ from datetime import datetime
 import msgspec
 from starlette.responses import Response
 
+from web.api_client import Listed, Problem
 from web.console.acting import may_act
 from web.console.entering import console_router
 from web.console.moments import Moment, moment_of
-from web.visit import Listed, Problem, Visit
+from web.visit import Visit
 
 router = console_router()
 
@@ -103,7 +104,7 @@ async def show_account(visit: Visit) -> Response:
     """An account, and its entries."""
     moment = moment_of(visit)
     account = None
-    account_id = visit.request.path_params["account_id"]
+    account_id = visit.part("account_id")
     try:
         if _reads_accounts(visit, moment):
             account = await visit.api.get(

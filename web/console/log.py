@@ -9,13 +9,13 @@ import msgspec
 from starlette.responses import Response
 
 from web import values
+from web.api_client import Problem
 from web.console.answers import Batch, Disclosed, Event, EventDetails, Flow, LogPage
 from web.console.entering import console_router
 from web.console.live import event, messages, streamed
 from web.console.trees import siblings_of, tree_of
 from web.forms import Form, number
-from web.shop.games import part
-from web.visit import Problem, Visit
+from web.visit import Visit
 
 router = console_router()
 
@@ -96,7 +96,7 @@ async def show_event(visit: Visit) -> Response:
 @router.post("/console/events/{position}")
 async def disclose(visit: Visit) -> Response:
     """Look at the personal fields of an event, which is recorded."""
-    position = part(visit.request.path_params["position"])
+    position = visit.part("position")
     try:
         found = await visit.api.post(
             f"/api/v1/audit/log/{position}/disclose",
@@ -111,7 +111,7 @@ async def disclose(visit: Visit) -> Response:
 
 
 async def _event_page(visit: Visit, opened: dict[str, object], status: int = 200) -> Response:
-    position = part(visit.request.path_params["position"])
+    position = visit.part("position")
     found = await visit.api.get(f"/api/v1/audit/log/{position}", EventDetails)
     flow = await visit.api.get(f"/api/v1/ops/trace/{position}", Flow)
     tree = tree_of(flow.events, found)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from web.visit import Problem, Visit
+from web.api_client import Problem
+from web.visit import Visit
 from web.words import sentence
 
 _REFUSED = frozenset(

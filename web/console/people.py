@@ -6,10 +6,11 @@ from datetime import datetime
 import msgspec
 from starlette.responses import Response
 
+from web.api_client import Listed, Problem
 from web.console.acting import may_act, reason_of
 from web.console.entering import console_router
 from web.console.moments import moment_of
-from web.visit import Listed, Problem, Visit
+from web.visit import Visit
 
 router = console_router()
 
@@ -81,7 +82,7 @@ async def show_person(visit: Visit) -> Response:
 @router.post("/console/people/{user_id}/disclosure")
 async def disclose(visit: Visit) -> Response:
     """Show name and address, once. That they were asked for is recorded first."""
-    user_id = visit.request.path_params["user_id"]
+    user_id = visit.part("user_id")
     reason = reason_of(visit)
     if reason is None:
         return await _person_page(visit, status=422)
@@ -99,7 +100,7 @@ async def disclose(visit: Visit) -> Response:
 async def _person_page(
     visit: Visit, status: int = 200, personal: Personal | None = None
 ) -> Response:
-    user_id = visit.request.path_params["user_id"]
+    user_id = visit.part("user_id")
     person = await visit.api.get(f"/api/v1/ops/people/{user_id}", Person)
     moment = moment_of(visit)
     wallets: list[Wallet] | None = None

@@ -7,10 +7,11 @@ from urllib.parse import quote
 import msgspec
 from starlette.responses import Response
 
+from web.api_client import Listed, Nothing, Problem
 from web.console.acting import may_act, reason_of
 from web.console.entering import console_router
 from web.console.tasks import Task
-from web.visit import Listed, Nothing, Problem, Visit
+from web.visit import Visit
 
 router = console_router()
 
@@ -58,7 +59,7 @@ async def show_projection(visit: Visit) -> Response:
 
 
 async def _projection_page(visit: Visit, status: int = 200) -> Response:
-    name = visit.request.path_params["name"]
+    name = visit.part("name")
     consumer = await visit.api.get(f"/api/v1/ops/consumers/{name}", Consumer)
     tasks: list[Task] = []
     if consumer.keeps_rows:
@@ -103,7 +104,7 @@ async def rebuild(visit: Visit) -> Response:
 @router.post("/console/projections/{name}/comparisons")
 async def compare(visit: Visit) -> Response:
     """Compare its rows with the log. Nothing changes, so no reason is asked for."""
-    name = visit.request.path_params["name"]
+    name = visit.part("name")
     try:
         await visit.api.post(f"/api/v1/ops/projections/{name}/comparisons", None, Nothing)
     except Problem as problem:
@@ -113,7 +114,7 @@ async def compare(visit: Visit) -> Response:
 
 
 async def _act(visit: Visit, act: str, notice: str, **body: object) -> Response:
-    name = visit.request.path_params["name"]
+    name = visit.part("name")
     reason = reason_of(visit)
     if reason is None:
         return await _projection_page(visit, status=422)

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import msgspec
 from starlette.responses import Response
 
+from web.api_client import Listed, Problem
 from web.console.entering import console_router
 from web.console.files import as_file, text_file
 from web.console.tasks import Task
 from web.forms import Form
-from web.shop.games import part
-from web.visit import Listed, Problem, Visit, own_path
+from web.visit import Visit, own_path
 from web.words import sentence
 
 router = console_router()
@@ -129,7 +129,7 @@ async def sign_now(visit: Visit) -> Response:
 @router.get("/console/proofs/checkpoints/{size}")
 async def download_note(visit: Visit) -> Response:
     """A checkpoint's note as a file, for others to keep."""
-    size = part(visit.request.path_params["size"])
+    size = visit.part("size")
     found = await visit.api.get(f"/api/v1/audit/checkpoints/{size}", Checkpoint)
     return text_file(found.note, f"checkpoint-{found.size}.txt")
 
@@ -150,7 +150,7 @@ async def prove_consistency(visit: Visit) -> Response:
 @router.get("/console/events/{position}/proof")
 async def prove_event(visit: Visit) -> Response:
     """The proof of an event, as a file."""
-    position = part(visit.request.path_params["position"])
+    position = visit.part("position")
     try:
         answer = await visit.api.download(f"/api/v1/audit/proofs/{position}")
     except Problem as problem:

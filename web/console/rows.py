@@ -3,12 +3,12 @@
 from starlette.responses import Response
 
 from web import values
-from web.api_client import Listed
+from web.api_client import Listed, Problem
 from web.console.answers import ReadModel, Step
 from web.console.entering import console_router
 from web.console.figures import Figures
 from web.forms import Form
-from web.visit import Problem, Visit
+from web.visit import Visit
 
 router = console_router()
 

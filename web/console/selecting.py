@@ -8,8 +8,9 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
+from web.api_client import Problem
 from web.console.acting import may_act, reason_of
-from web.visit import Problem, Visit
+from web.visit import Visit
 
 
 @dataclass(frozen=True)

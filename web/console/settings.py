@@ -3,8 +3,9 @@
 import msgspec
 from starlette.responses import Response
 
+from web.api_client import Listed
 from web.console.entering import console_router
-from web.visit import Listed, Visit
+from web.visit import Visit
 
 router = console_router()
 

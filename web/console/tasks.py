@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
+from web.api_client import Listed, Problem
 from web.console.acting import may_act, reason_of
 from web.console.entering import console_router
 from web.console.moments import in_utc
-from web.visit import Listed, Problem, Visit
+from web.visit import Visit
 
 router = console_router()
 
@@ -89,7 +90,7 @@ async def _tasks_page(visit: Visit, status: int = 200) -> Response:
 @router.get("/console/tasks/{task_id}")
 async def show_task(visit: Visit) -> Response:
     """A task, while it goes on and with its result."""
-    path = f"/api/v1/audit/tasks/{visit.request.path_params['task_id']}"
+    path = f"/api/v1/audit/tasks/{visit.part('task_id')}"
     return visit.page("console/task.html", fragment="task", task=await visit.api.get(path, Task))
 
 
@@ -128,7 +129,7 @@ async def _start(visit: Visit, path: str, body: dict[str, object]) -> Response:
 @router.post("/console/tasks/replays/{position}/drop")
 async def drop_replay(visit: Visit) -> Response:
     """Drop read models as they were."""
-    position = visit.request.path_params["position"]
+    position = visit.part("position")
     reason = reason_of(visit)
     if reason is None:
         return await _tasks_page(visit, status=422)

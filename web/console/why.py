@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from web.api_client import Listed
+from web.api_client import Listed, Problem
 from web.console.answers import Event, ReadModel, Stop
 from web.console.entering import console_router
 from web.console.moments import Moment, moment_of
 from web.forms import Form
-from web.visit import Problem, Visit
+from web.visit import Visit
 from web.words import as_sentence
 
 router = console_router()

@@ -2,9 +2,10 @@
 
 from starlette.responses import Response
 
+from web.api_client import Problem
 from web.sell.access import desk_router, seller_of
 from web.sell.answers import Account, Balance
-from web.visit import Problem, Visit
+from web.visit import Visit
 
 router = desk_router()
 

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from starlette.responses import Response
 
 from kit.currencies import EXPONENT
+from web.api_client import Listed, Nothing, Problem
 from web.countries import COUNTRIES
 from web.forms import number
 from web.routing import FormLimits
@@ -18,8 +19,7 @@ from web.sell.listings import (
     prices_of,
     rows_of,
 )
-from web.shop.games import part
-from web.visit import Listed, Nothing, Problem, Visit
+from web.visit import Visit
 
 router = desk_router()
 
@@ -116,7 +116,7 @@ async def game_page(visit: Visit, sent: str = "", status: int = 200) -> Response
 
 def path_of(visit: Visit) -> str:
     """The API's path of the game of this page."""
-    return f"/api/v1/games/{part(visit.request.path_params['game_id'])}"
+    return f"/api/v1/games/{visit.part('game_id')}"
 
 
 async def own_game(visit: Visit) -> SellersGame:
@@ -168,7 +168,7 @@ async def _save(visit: Visit, sent: str, changes: dict[str, object], notice: str
         visit.form.refuse(problem)
         is_stale = problem.status == HTTPStatus.PRECONDITION_FAILED
         return await game_page(visit, sent, status=412 if is_stale else 422)
-    return visit.go(f"/sell/games/{visit.request.path_params['game_id']}", notice)
+    return visit.go(f"/sell/games/{visit.part('game_id')}", notice)
 
 
 @router.post("/sell/games/{game_id}/retire")

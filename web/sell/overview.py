@@ -4,12 +4,13 @@ import asyncio
 
 from starlette.responses import Response
 
+from web.api_client import Listed
 from web.sell.access import desk_router, seller_of
 from web.sell.account import balances
 from web.sell.answers import Parcel, Sale, SellersGame, StockItem
 from web.sell.periods import period_of, sales_chart
 from web.sell.sales import report, sales_by_day
-from web.visit import Listed, Visit
+from web.visit import Visit
 
 router = desk_router()
 

@@ -4,10 +4,11 @@ from typing import Literal
 
 from starlette.responses import Response
 
+from web.api_client import Listed
 from web.sell.access import desk_router
 from web.sell.answers import Figures, Report, Sale
 from web.sell.periods import Period, period_of, sales_chart
-from web.visit import Listed, Visit
+from web.visit import Visit
 
 router = desk_router()
 

@@ -2,10 +2,10 @@
 
 from starlette.responses import Response
 
+from web.api_client import Listed, Nothing, Problem
 from web.sell.access import desk_router, seller_of
 from web.sell.answers import Parcel
-from web.shop.games import part
-from web.visit import Listed, Nothing, Problem, Visit
+from web.visit import Visit
 
 router = desk_router()
 
@@ -42,7 +42,7 @@ async def show_shipment(visit: Visit) -> Response:
 
 
 def _path(visit: Visit) -> str:
-    return f"/api/v1/shipments/{part(visit.request.path_params['shipment_id'])}"
+    return f"/api/v1/shipments/{visit.part('shipment_id')}"
 
 
 async def _shipment_page(visit: Visit, status: int = 200) -> Response:
@@ -75,4 +75,4 @@ async def _move(visit: Visit, step: str, body: dict[str, str], notice: str) -> R
     except Problem as problem:
         visit.form.refuse(problem)
         return await _shipment_page(visit, status=422)
-    return visit.go(f"/sell/shipments/{visit.request.path_params['shipment_id']}", notice)
+    return visit.go(f"/sell/shipments/{visit.part('shipment_id')}", notice)

@@ -2,10 +2,11 @@
 
 from starlette.responses import Response
 
+from web.api_client import Listed, Nothing, Problem
 from web.forms import number
 from web.sell.access import desk_router
 from web.sell.answers import StockItem
-from web.visit import Listed, Nothing, Problem, Visit
+from web.visit import Visit
 
 router = desk_router()
 

@@ -2,11 +2,12 @@
 
 from starlette.responses import Response
 
+from web.api_client import Nothing, Problem
 from web.countries import COUNTRIES
 from web.routing import Router
 from web.sessions import User
 from web.shop.answers import LoggedIn, Registered
-from web.visit import Nothing, Problem, Visit, own_path
+from web.visit import Visit, own_path
 
 router = Router()
 

@@ -6,13 +6,14 @@ from typing import TypedDict
 
 from starlette.responses import Response
 
+from web.api_client import Listed, Nothing, Problem
 from web.countries import COUNTRIES
 from web.forms import number
 from web.routing import Router
 from web.shop.answers import Cart, CheckedOut, Game, Wallet
-from web.shop.games import game_page, part
+from web.shop.games import game_page
 from web.shop.live import follow
-from web.visit import Listed, Nothing, Problem, Visit
+from web.visit import Visit, path_part
 from web.words import sentence
 
 router = Router()
@@ -77,7 +78,7 @@ async def _game(visit: Visit, game_id: str) -> Game | None:
 @router.post("/cart/items", signed_in=True)
 async def add(visit: Visit) -> Response:
     """Put a game into the cart."""
-    game_id = part(visit.form.text("product_id"))
+    game_id = path_part(visit.form.text("product_id"))
     body = {"product_id": game_id, "quantity": _quantity(visit.form.text("quantity"))}
     try:
         once = visit.form.secret("once")
@@ -91,7 +92,7 @@ async def add(visit: Visit) -> Response:
 @router.post("/cart/items/{item_id}", signed_in=True)
 async def change(visit: Visit) -> Response:
     """Change how many of a game are in the cart; none takes it out."""
-    path = f"/api/v1/cart/items/{part(visit.request.path_params['item_id'])}"
+    path = f"/api/v1/cart/items/{visit.part('item_id')}"
     quantity = visit.form.text("quantity")
     try:
         if quantity == "0":
@@ -120,7 +121,7 @@ async def discard(visit: Visit) -> Response:
 async def fill_again(visit: Visit) -> Response:
     """Put what was in an expired cart into a new one."""
     lines = visit.form.within("again.").items()
-    return await put_back(visit, {part(game_id): _quantity(typed) for game_id, typed in lines})
+    return await put_back(visit, {path_part(game_id): _quantity(typed) for game_id, typed in lines})
 
 
 async def put_back(visit: Visit, wanted: Mapping[str, int]) -> Response:

@@ -5,10 +5,11 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
+from web.api_client import Listed, Problem
 from web.forms import number
 from web.routing import Router
 from web.shop.answers import Game, SearchPage, Title
-from web.visit import Listed, Problem, Visit
+from web.visit import Visit
 
 router = Router()
 
@@ -126,13 +127,12 @@ async def suggest(visit: Visit) -> Response:
 @router.get("/games/{game_id}")
 async def game(visit: Visit) -> Response:
     """A game: what it is, what it costs, and the button to buy it."""
-    game_id = visit.request.path_params["game_id"]
-    return await game_page(visit, game_id)
+    return await game_page(visit, visit.part("game_id"))
 
 
 async def game_page(visit: Visit, game_id: str, status: int = 200) -> Response:
     """The page of a game, with the form's errors, if there are any."""
-    found = await visit.api.get(f"/api/v1/games/{part(game_id)}", Game)
+    found = await visit.api.get(f"/api/v1/games/{game_id}", Game)
     return visit.page("shop/game.html", status=status, game=found, alike=await _alike(visit, found))
 
 
@@ -144,10 +144,3 @@ async def _alike(visit: Visit, game: Game) -> list[Game]:
         "/api/v1/games", Listed[Game], genre=game.genres[0], limit=ROW + 1
     )
     return [each for each in same_genre.items if each.id != game.id][:ROW]
-
-
-def part(text: str) -> str:
-    """An id from a URL as a part of a path; what is none is not found."""
-    if not text.replace("-", "").isalnum() or not text.isascii():
-        raise Problem("not_found", 404)
-    return text

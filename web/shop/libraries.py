@@ -2,9 +2,10 @@
 
 from starlette.responses import Response
 
+from web.api_client import Listed
 from web.routing import Router
 from web.shop.answers import OwnedGame
-from web.visit import Listed, Visit
+from web.visit import Visit
 
 router = Router()
 

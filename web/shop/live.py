@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
+from web.api_client import Problem
 from web.forms import number
 from web.sockets import SocketClosed
-from web.visit import Problem, Visit
+from web.visit import Visit
 
 
 class Change(msgspec.Struct, frozen=True):

@@ -5,8 +5,9 @@ from datetime import datetime
 import msgspec
 from starlette.responses import Response
 
+from web.api_client import Listed
 from web.routing import Router
-from web.visit import Listed, Visit
+from web.visit import Visit
 
 router = Router()
 

@@ -2,12 +2,12 @@
 
 from starlette.responses import Response
 
+from web.api_client import Listed, Nothing, Problem
 from web.routing import Router
 from web.shop.answers import Order, Paid
 from web.shop.carts import put_back
-from web.shop.games import part
 from web.shop.live import follow
-from web.visit import Listed, Nothing, Problem, Visit
+from web.visit import Visit, path_part
 from web.words import failure
 
 router = Router()
@@ -32,7 +32,7 @@ async def show_orders(visit: Visit) -> Response:
 @router.get("/orders/{order_id}", signed_in=True)
 async def show_order(visit: Visit) -> Response:
     """An order, which moves while it is looked at."""
-    return await _order_page(visit, part(visit.request.path_params["order_id"]))
+    return await _order_page(visit, visit.part("order_id"))
 
 
 async def _order_page(visit: Visit, order_id: str, status: int = 200) -> Response:
@@ -48,7 +48,7 @@ def _shown(visit: Visit, order: Order) -> dict[str, object]:
 @router.get("/paid", signed_in=True)
 async def come_back(visit: Visit) -> Response:
     """Where the payment provider sends a payer back to: on to what was paid."""
-    path = f"/api/v1/payments/{part(visit.query('payment_id'))}"
+    path = f"/api/v1/payments/{path_part(visit.query('payment_id'))}"
     paid = await visit.api.get(path, Paid)
     if paid.order_id is not None:
         return visit.go(f"/orders/{paid.order_id}")
@@ -64,7 +64,7 @@ async def come_back(visit: Visit) -> Response:
 @router.post("/orders/{order_id}/pay", signed_in=True)
 async def pay(visit: Visit) -> Response:
     """Pay with another card, after the first was declined."""
-    order_id = part(visit.request.path_params["order_id"])
+    order_id = visit.part("order_id")
     method = visit.form.text("method")
     method_body = {"type": "wallet"} if method == "wallet" else {"type": "card", "token": method}
     try:
@@ -85,7 +85,7 @@ async def pay(visit: Visit) -> Response:
 @router.post("/orders/{order_id}/cancel", signed_in=True)
 async def cancel(visit: Visit) -> Response:
     """Call an order off that is not paid."""
-    order_id = part(visit.request.path_params["order_id"])
+    order_id = visit.part("order_id")
     try:
         await visit.api.post(
             f"/api/v1/orders/{order_id}/cancel", None, Nothing, once=visit.form.secret("once")
@@ -99,7 +99,7 @@ async def cancel(visit: Visit) -> Response:
 @router.post("/orders/{order_id}/again", signed_in=True)
 async def order_again(visit: Visit) -> Response:
     """Put the order's games into the cart, as far as they can be bought."""
-    order_id = part(visit.request.path_params["order_id"])
+    order_id = visit.part("order_id")
     order = await visit.api.get(f"/api/v1/orders/{order_id}", Order)
     return await put_back(visit, {line.game_id: line.quantity for line in order.lines})
 
@@ -110,7 +110,7 @@ async def order_again(visit: Visit) -> Response:
 @router.get("/orders/{order_id}/live", signed_in=True)
 async def follow_order(visit: Visit) -> Response:
     """The order's block anew after each change."""
-    order_id = part(visit.request.path_params["order_id"])
+    order_id = visit.part("order_id")
     await visit.api.get(f"/api/v1/orders/{order_id}", Nothing)  # may the caller see it?
 
     async def shown() -> tuple[str, bool]:

@@ -2,10 +2,11 @@
 
 from starlette.responses import Response
 
+from web.api_client import Problem
 from web.countries import COUNTRIES
 from web.routing import Router
 from web.sessions import User
-from web.visit import Problem, Visit
+from web.visit import Visit
 
 router = Router()
 
