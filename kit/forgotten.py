@@ -1,4 +1,4 @@
-"""The placeholder for data of forgotten people."""
+"""What stands in place of a personal text that cannot, or may not, be read."""
 
 FORGOTTEN = "[forgotten]"
 """How a personal text of an event reads once its person's key is destroyed."""

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 640, 220
 TOP, BOTTOM = 22, 24
+SPARK_WIDTH, SPARK_HEIGHT = 120, 28
 MAX_BAR_WIDTH = 36.0
 TICKS = 6
 _STEPS = (10, 12, 16, 20, 24, 30, 40, 50, 60, 80)
@@ -91,3 +92,20 @@ def share(part: int, whole: int) -> Markup:
         '<svg class="share" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true"'
         ' focusable="false"><rect width="{width:.1f}" height="8" rx="2"/></svg>'
     ).format(width=width)
+
+
+def spark(values: Sequence[float]) -> Markup:
+    """A line through these values, from 0 to the highest; empty for fewer than two. It says nothing
+    that does not also stand beside it in figures."""
+    if len(values) < 2:
+        return Markup("")
+    highest = max(values) or 1.0
+    step = SPARK_WIDTH / (len(values) - 1)
+    points = " ".join(
+        f"{number * step:.1f},{SPARK_HEIGHT - 1 - value / highest * (SPARK_HEIGHT - 2):.1f}"
+        for number, value in enumerate(values)
+    )
+    return Markup(
+        '<svg class="spark" viewBox="0 0 {} {}" preserveAspectRatio="none" aria-hidden="true">'
+        '<polyline points="{}"></polyline></svg>'
+    ).format(SPARK_WIDTH, SPARK_HEIGHT, points)

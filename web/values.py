@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from kit.forgotten import ENCRYPTED
+
 MAX_LINES = 400
 """The most lines that are shown of a value."""
-
-ENCRYPTED = "[encrypted]"
 
 CUT = "…"
 """The path of the line that says that there are more."""

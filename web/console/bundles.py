@@ -7,7 +7,7 @@ from web import values
 from web.api_client import Answer, Problem
 from web.console.acting import may_act, reason_of
 from web.console.entering import console_router
-from web.console.files import as_file
+from web.files import as_file
 from web.forms import Form
 from web.visit import Visit
 

@@ -12,9 +12,9 @@ from web import values
 from web.api_client import Problem
 from web.console.answers import Batch, Disclosed, Event, EventDetails, Flow, LogPage
 from web.console.entering import console_router
-from web.console.live import event, messages, streamed
 from web.console.trees import siblings_of, tree_of
 from web.forms import Form, number
+from web.live import event, messages, streamed
 from web.visit import Visit
 
 router = console_router()

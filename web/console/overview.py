@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 
 import msgspec
+from markupsafe import Markup
 from starlette.responses import Response
 
+from web.charts import spark
 from web.console.answers import Overview
 from web.console.entering import console_router
-from web.console.live import event, messages, streamed
-from web.console.sparks import Spark, spark
+from web.live import event, messages, streamed
 from web.visit import Visit
 
 router = console_router()
@@ -44,7 +45,7 @@ async def _overviews(visit: Visit) -> AsyncIterator[str]:
             )
 
 
-def _sparks(seen: Iterable[Overview]) -> dict[str, Spark]:
+def _sparks(seen: Iterable[Overview]) -> dict[str, Markup]:
     """The small charts, by what they show."""
     known = list(seen)
     return {

@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from web.api_client import Listed, Problem
 from web.console.entering import console_router
-from web.console.files import as_file, text_file
 from web.console.tasks import Task
+from web.files import as_file, text_file
 from web.forms import Form
 from web.visit import Visit, own_path
 from web.words import sentence

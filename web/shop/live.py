@@ -1,14 +1,14 @@
-"""Parts of pages that are sent anew as things change, as server-sent events."""
+"""Parts of the shop's pages that are sent anew as an order or a cart changes."""
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 
 import msgspec
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from web.api_client import Problem
 from web.forms import number
-from web.sockets import SocketClosed
+from web.live import event, messages, streamed
 from web.visit import Visit
 
 
@@ -29,9 +29,7 @@ def follow(visit: Visit, name: str, shown: Shown, concerns: Callable[[Change], b
     as it is now. Their ids are positions of the log, after which a browser that was cut off goes
     on."""
     after = number(visit.request.headers.get("last-event-id", ""))
-    events = _events(visit, name, shown, concerns, after)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+    return streamed(_events(visit, name, shown, concerns, after))
 
 
 async def _events(
@@ -41,29 +39,20 @@ async def _events(
     concerns: Callable[[Change], bool],
     after: int | None,
 ) -> AsyncIterator[str]:
-    """Ends once nothing more happens, or when the API closes its socket: then the browser connects
+    """Ends once nothing more happens, or when the part cannot be shown: then the browser connects
     again."""
-    hello: dict[str, object] = {"token": visit.api.token}
-    if after is not None:
-        hello["after_position"] = after
-    async with visit.site.sockets.open(
-        visit.api.scope_of("websocket", "/api/v1/ws/orders")
-    ) as socket:
-        await socket.send(json.dumps(hello))
-        try:
-            while True:
-                change = msgspec.json.decode(await socket.receive(), type=Change)
-                if change.type == "ready" or concerns(change):
-                    visit.api.at_least = change.position  # what is read may lag behind the log
-                    block, is_final = await shown()
-                    yield _event(name, block, change.position)
-                    if is_final:
-                        yield "event: end\ndata:\n\n"
-                        return
-        except (SocketClosed, Problem):
-            return
-
-
-def _event(name: str, block: str, position: int | None) -> str:
-    lines = "".join(f"data: {line}\n" for line in block.splitlines())
-    return f"id: {position or ''}\nevent: {name}\n{lines}\n"
+    hello = {} if after is None else {"after_position": after}
+    async with aclosing(messages(visit, "/api/v1/ws/orders", hello)) as changes:
+        async for text in changes:
+            change = msgspec.json.decode(text, type=Change)
+            if change.type != "ready" and not concerns(change):
+                continue
+            visit.api.at_least = change.position  # what is read may lag behind the log
+            try:
+                block, is_final = await shown()
+            except Problem:
+                return
+            yield event(name, block, change.position)
+            if is_final:
+                yield event("end", "")
+                return

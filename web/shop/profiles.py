@@ -4,6 +4,7 @@ from starlette.responses import Response
 
 from web.api_client import Problem
 from web.countries import COUNTRIES
+from web.files import as_file
 from web.routing import Router
 from web.sessions import User
 from web.visit import Visit
@@ -51,9 +52,7 @@ async def export(visit: Visit) -> Response:
     """All data about the visitor, as a file."""
     user = visit.user
     assert user is not None
-    answer = await visit.api.download(f"/api/v1/users/{user.id}/export")
-    kept = ("content-type", "content-disposition", "cache-control")
-    return Response(answer.body, headers={name: answer.headers[name] for name in kept})
+    return as_file(await visit.api.download(f"/api/v1/users/{user.id}/export"))
 
 
 @router.post("/profile/close", signed_in=True)

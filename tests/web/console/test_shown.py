@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from web.charts import spark
 from web.console.answers import ConsumerFigures, Event, Overview, QueueFigures
 from web.console.dead_letters import Letter
-from web.console.sparks import spark
 from web.console.trees import MAX_LEVELS, Node, siblings_of, tree_of, trees_of
 from web.rendering import Renderer, moment
 from web.statics import StaticFiles

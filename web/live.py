@@ -6,16 +6,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
-from web.api_client import Problem
 from web.sockets import SocketClosed
 from web.visit import Visit
+
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class _Message(msgspec.Struct, frozen=True):
     type: str = ""
-
-
-_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 async def messages(
@@ -31,14 +29,15 @@ async def messages(
                 if msgspec.json.decode(text, type=_Message).type == "error":
                     return
                 yield text
-        except (SocketClosed, Problem):
+        except SocketClosed:
             return
 
 
-def event(name: str, html: str) -> str:
-    """A server-sent event."""
-    lines = "".join(f"data: {line}\n" for line in html.splitlines())
-    return f"event: {name}\n{lines}\n"
+def event(name: str, html: str, id: int | None = None) -> str:
+    """A server-sent event. A browser that was cut off names the last `id` when it comes again."""
+    lines = "".join(f"data: {line}\n" for line in html.splitlines()) or "data:\n"
+    head = "" if id is None else f"id: {id}\n"
+    return f"{head}event: {name}\n{lines}\n"
 
 
 def streamed(events: AsyncIterator[str]) -> Response:
