@@ -48,6 +48,11 @@ class Form:
         self.errors: dict[str, str] = {}
         self.problem = ""
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether there is something wrong with it."""
+        return bool(self.errors or self.problem)
+
     def __contains__(self, name: str) -> bool:
         """Whether it has such a field."""
         return name in self._values

@@ -64,7 +64,7 @@ async def show_acts(visit: Visit) -> Response:
         found = Listed[Act]([])
     return visit.page(
         "console/acts.html",
-        status=422 if visit.form.problem else 200,
+        status=422 if visit.form.is_refused else 200,
         found=found,
         chosen=chosen,
         more=urlencode({**chosen, "cursor": found.next_cursor or ""}),

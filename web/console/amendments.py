@@ -120,8 +120,8 @@ ACTS: Mapping[str, Act] = {
 async def show_amendments(visit: Visit) -> Response:
     """All events for which it was ever declared how they are to be read."""
     position = visit.query("position")
-    if number(position) is not None:
-        return visit.go(f"/console/amendments/{int(position)}")
+    if (found_at := number(position)) is not None:
+        return visit.go(f"/console/amendments/{found_at}")
     visit.form = Form({"position": position})
     if position:
         visit.form.errors["position"] = "This is no position of the log."

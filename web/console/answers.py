@@ -41,7 +41,6 @@ class LogPage(Listed[Event], frozen=True):
 
 
 class Disclosed(msgspec.Struct, frozen=True):
-    disclosure_id: str
     fields: dict[str, Any]
 
 
@@ -115,7 +114,6 @@ class TracedStream(msgspec.Struct, frozen=True):
 class Consumer(msgspec.Struct, frozen=True):
     feed: str
     position: int
-    passed: bool
     paused: bool
 
 
@@ -148,7 +146,6 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Deadline(msgspec.Struct, frozen=True):
-    subject_id: str
     kind: str
     due_at: datetime
 

@@ -60,7 +60,7 @@ async def show_differences(visit: Visit) -> Response:
             found = await _difference(visit)
     return visit.page(
         "console/differences.html",
-        status=422 if form.errors or form.problem else 200,
+        status=422 if form.is_refused else 200,
         kinds=KINDS,
         found=found,
     )

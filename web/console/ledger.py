@@ -2,6 +2,7 @@
 as of a moment."""
 
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
 from starlette.responses import Response
@@ -15,6 +16,8 @@ from web.visit import Visit
 router = console_router()
 
 PER_PAGE = 50
+
+T = TypeVar("T")
 
 
 class Balance(msgspec.Struct, frozen=True):
@@ -48,10 +51,7 @@ class Transaction(msgspec.Struct, frozen=True):
     """What one event posted."""
 
     id: str
-    cause_event_id: str
     order_id: str | None
-    payment_id: str | None
-    transaction_id: str | None
     position: int
     at: datetime
     entries: list[Posted]
@@ -75,21 +75,14 @@ class AccountPage(Account, frozen=True, kw_only=True):
 async def show_ledger(visit: Visit) -> Response:
     """The trial balance, and the accounts."""
     moment = moment_of(visit)
-    balance, accounts = None, None
+    balance = None
     try:
         balance = await visit.api.get(
             "/api/v1/ledger/trial-balance", TrialBalance, as_of=moment.as_of
         )
-        if _reads_accounts(visit, moment):
-            accounts = await visit.api.get(
-                "/api/v1/ledger/accounts",
-                Listed[Account],
-                as_of=moment.as_of,
-                limit=PER_PAGE,
-                cursor=visit.query("cursor") or None,
-            )
     except Problem as problem:
         moment.refuse(problem)
+    accounts = await _page(visit, moment, "/api/v1/ledger/accounts", Listed[Account])
     return visit.page(
         "console/ledger.html",
         status=moment.status,
@@ -102,20 +95,9 @@ async def show_ledger(visit: Visit) -> Response:
 @router.get("/console/ledger/accounts/{account_id}")
 async def show_account(visit: Visit) -> Response:
     """An account, and its entries."""
-    moment = moment_of(visit)
-    account = None
-    account_id = visit.part("account_id")
-    try:
-        if _reads_accounts(visit, moment):
-            account = await visit.api.get(
-                f"/api/v1/ledger/accounts/{account_id}",
-                AccountPage,
-                as_of=moment.as_of,
-                limit=PER_PAGE,
-                cursor=visit.query("cursor") or None,
-            )
-    except Problem as problem:
-        moment.refuse(problem)
+    moment, account_id = moment_of(visit), visit.part("account_id")
+    path = f"/api/v1/ledger/accounts/{account_id}"
+    account = await _page(visit, moment, path, AccountPage)
     return visit.page(
         "console/account.html",
         status=moment.status,
@@ -129,21 +111,19 @@ async def show_account(visit: Visit) -> Response:
 async def show_transactions(visit: Visit) -> Response:
     """What was posted, the latest first."""
     moment = moment_of(visit)
-    found = None
-    try:
-        if _reads_accounts(visit, moment):
-            found = await visit.api.get(
-                "/api/v1/ledger/transactions",
-                Listed[Transaction],
-                as_of=moment.as_of,
-                limit=PER_PAGE,
-                cursor=visit.query("cursor") or None,
-            )
-    except Problem as problem:
-        moment.refuse(problem)
+    found = await _page(visit, moment, "/api/v1/ledger/transactions", Listed[Transaction])
     return visit.page("console/postings.html", status=moment.status, moment=moment, found=found)
 
 
-def _reads_accounts(visit: Visit, moment: Moment) -> bool:
-    """An AUDITOR reads accounts as of a moment, an ADMIN also now."""
-    return may_act(visit) or moment.as_of is not None
+async def _page(visit: Visit, moment: Moment, path: str, into: type[T]) -> T | None:
+    """A page of a list as of the moment; None where that is refused, and for an AUDITOR, who reads
+    accounts as of a moment only."""
+    if moment.error or not (may_act(visit) or moment.as_of is not None):
+        return None
+    try:
+        return await visit.api.get(
+            path, into, as_of=moment.as_of, limit=PER_PAGE, cursor=visit.query("cursor") or None
+        )
+    except Problem as problem:
+        moment.refuse(problem)
+        return None

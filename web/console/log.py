@@ -44,11 +44,10 @@ async def show_log(visit: Visit) -> Response:
         visit.form = Form(asked)
         visit.form.refuse(problem)
         found = LogPage([])
-    is_wrong = bool(visit.form.errors or visit.form.problem)
-    is_live = visit.query("live") == "1" and not cursor and not is_wrong
+    is_live = visit.query("live") == "1" and not cursor and not visit.form.is_refused
     return visit.page(
         "console/log.html",
-        status=422 if is_wrong else 200,
+        status=422 if visit.form.is_refused else 200,
         asked=asked,
         found=found,
         link=f"/console/log?{urlencode(given)}",

@@ -7,7 +7,7 @@ from web.api_client import Listed, Problem
 from web.console.answers import ReadModel, Step
 from web.console.entering import console_router
 from web.console.figures import Figures
-from web.forms import Form
+from web.forms import Form, number
 from web.visit import Visit
 
 router = console_router()
@@ -32,7 +32,7 @@ async def show_row(visit: Visit) -> Response:
             visit.form.refuse(problem, {"id": "key"})
     return visit.page(
         "console/rows.html",
-        status=422 if visit.form.problem or visit.form.errors else 200,
+        status=422 if visit.form.is_refused else 200,
         fragment="step" if step else "",
         models=found.items,
         asked=asked,
@@ -44,13 +44,12 @@ async def show_row(visit: Visit) -> Response:
 
 
 async def _step(visit: Visit, asked: dict[str, str]) -> Step:
-    number = asked["step"]
     return await visit.api.get(
         "/api/v1/audit/steps",
         Step,
         model=asked["model"],
         id=asked["key"],
-        step=number if number.isdecimal() else None,
+        step=number(asked["step"]),
     )
 
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from web.api_client import Problem
 from web.console.acting import may_act, reason_of
+from web.forms import number
 from web.visit import Visit
 
 
@@ -78,11 +79,10 @@ async def act(visit: Visit, of: Selectable) -> Response:
     if reason is None:
         return await confirm(visit, of, status=422)
     filters = {name: visit.form.text(name) for name in of.fields if visit.form.text(name)}
-    expected = visit.form.text("expected")
     body = {
         **filters,
         "before": visit.form.text("before"),
-        "expected": int(expected) if expected.isdecimal() and len(expected) < 9 else 0,
+        "expected": number(visit.form.text("expected")) or 0,
         "reason": reason,
     }
     try:

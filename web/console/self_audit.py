@@ -43,7 +43,6 @@ class SelfAudit(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    finding_id: str
     invariant: str
     subject: str
     detail: str

@@ -7,6 +7,7 @@ from web.api_client import Listed, Problem
 from web.console.answers import Event, LogPage, State
 from web.console.entering import console_router
 from web.console.figures import figures_of_stream
+from web.forms import number
 from web.visit import Visit, path_part
 
 router = console_router()
@@ -56,7 +57,8 @@ async def show_stream(visit: Visit) -> Response:
 
 def _version(text: str, last: int) -> int:
     """The version that is asked for, within those that there are."""
-    return min(max(int(text), 1), last) if text.isdecimal() and len(text) < 10 else last
+    version = number(text)
+    return last if version is None else min(max(version, 1), last)
 
 
 async def _state(visit: Visit, path: str, event: Event) -> State:

@@ -11,6 +11,7 @@ from web.api_client import Listed, Problem
 from web.console.acting import may_act, reason_of
 from web.console.entering import console_router
 from web.console.moments import in_utc
+from web.forms import number
 from web.visit import Visit
 
 router = console_router()
@@ -59,10 +60,8 @@ class Task(msgspec.Struct, frozen=True):
 class Replay(msgspec.Struct, frozen=True):
     """Read models as they were at a position."""
 
-    schema_name: str
     position: int
     state: str
-    kept: bool
     made_at: datetime
     bytes: int
     read_models: int
@@ -102,7 +101,8 @@ async def ask_what_if(visit: Visit) -> Response:
         body["until"] = in_utc(visit.form.text("until"))
     for name in ("platform_fee_bps", "low_stock"):
         if typed := visit.form.text(name):
-            body[name] = int(typed) if typed.isdecimal() and len(typed) < 9 else typed
+            whole = number(typed)
+            body[name] = typed if whole is None else whole
     return await _start(visit, "/api/v1/audit/whatif", body)
 
 

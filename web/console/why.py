@@ -76,7 +76,7 @@ async def show_why(visit: Visit) -> Response:
     rows = [] if moment.error else await _rows(visit, asked["id"], found)
     return visit.page(
         "console/why.html",
-        status=422 if visit.form.problem or visit.form.errors else moment.status,
+        status=422 if visit.form.is_refused else moment.status,
         asked=asked,
         moment=moment,
         found=found,

@@ -197,4 +197,3 @@ class Delivery(msgspec.Struct, frozen=True):
     code: str | None
     http_status: int | None
     requested_at: datetime
-    attempted_at: datetime | None

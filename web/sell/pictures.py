@@ -97,7 +97,7 @@ async def _change(visit: Visit, change: Callable[[Ids], Ids]) -> None:
 
 
 async def _done(visit: Visit, notice: str) -> Response:
-    if visit.form.errors or visit.form.problem:
+    if visit.form.is_refused:
         return await game_page(visit, "pictures", status=422)
     page = f"/sell/games/{visit.part('game_id')}"
     # a script that goes to another place of the page it is on would not load it again

@@ -17,7 +17,6 @@ PER_PAGE = 20
 class Notification(msgspec.Struct, frozen=True):
     """A message; without `subject` and `text` once its data was destroyed."""
 
-    notification_id: str
     channel: str
     status: str
     at: datetime
