@@ -86,6 +86,10 @@ _UNKNOWN: Any = object()
 class RowMissing(KeyError):
     """A handler asked for a row that does not exist."""
 
+    def __str__(self) -> str:
+        (key,) = self.args
+        return f"no row has the key {'/'.join(map(str, key if isinstance(key, tuple) else (key,)))}"
+
 
 def key_of(row_type: type[msgspec.Struct]) -> Callable[[Any], Key]:
     """A function that returns a row's key."""
