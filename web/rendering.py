@@ -40,6 +40,7 @@ class Renderer:
             event=words.event_word,
             failure=words.failure,
             sentence=words.as_sentence,
+            platform=words.platform,
             status_word=words.status_word,
             tries=words.tries,
             country=lambda code: dict(COUNTRIES).get(code, code),

@@ -174,6 +174,8 @@ _INSIDE = frozenset(
 )
 """Events that tell a buyer nothing beside the others."""
 
+_PLATFORMS = {"windows": "Windows", "mac": "macOS", "linux": "Linux"}
+
 _GOOD = frozenset(
     {"CONFIRMED", "COMPLETED", "DELIVERED", "SHIPPED", "CAPTURED", "ACTIVE", "ENABLED"}
 )
@@ -214,6 +216,11 @@ def as_sentence(text: str) -> str:
 def status_word(status: str) -> str:
     """A status in words."""
     return _STATUSES.get(status) or status.replace("_", " ").capitalize()
+
+
+def platform(name: str) -> str:
+    """A platform as its maker writes it."""
+    return _PLATFORMS.get(name.lower(), name)
 
 
 def status_kind(status: str) -> str:

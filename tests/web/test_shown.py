@@ -10,6 +10,7 @@ from web import money
 from web.covers import _MOST_LINES, _PALETTES, _WIDTH, _contrasts, _width, cover, set_in_lines
 from web.rendering import moment, with_code, with_ids
 from web.visit import own_path
+from web.words import platform
 
 
 @pytest.mark.parametrize(
@@ -106,3 +107,7 @@ def test_ids_in_a_text_lead_to_what_they_are_of() -> None:
     assert f'href="/console/find?id={UUID(int=1)}"' in text
     assert "<code>00000000…</code></a> waits for &lt;it&gt;" in text
     assert with_ids("nothing") == "nothing"
+
+
+def test_platforms_are_written_as_their_makers_do() -> None:
+    assert [platform(name) for name in ("mac", "Windows", "Amiga")] == ["macOS", "Windows", "Amiga"]
