@@ -15,6 +15,14 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 SECURE = "Card with 3-D Secure (test card)"
 VISA = "Visa (test card)"
 
+CONNECTIONS = 6
+"""How many a browser has to one site over HTTP/1.1."""
+
+HIDDEN = """are => {
+  Object.defineProperty(document, "hidden", {value: are, configurable: true});
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
 
 def a_game(shop: Instance) -> tuple[str, str]:
     """The id and title of a game that no other has, once it is found."""
@@ -233,6 +241,23 @@ async def test_two_windows_have_one_cart(windows: Windows, shop: Instance) -> No
     await check_out(other, VISA)
     await button(page, "Order and pay").click()
 
-    await expect(page.get_by_text("Your cart is empty.").first).to_be_visible()
-    await page.goto("/orders")
+    await expect(page.get_by_text("nothing more was ordered")).to_be_visible()
     await expect(page.get_by_role("listitem").filter(has_text="and 1 more")).to_have_count(1)
+
+
+async def test_pages_in_other_tabs_leave_connections_to_the_one_that_is_looked_at(
+    windows: Windows, shop: Instance
+) -> None:
+    page = await windows.of_new_account()
+    await into_the_cart(page, a_game(shop)[0])
+    tabs = [await page.context.new_page() for _ in range(CONNECTIONS)]
+    for tab in tabs:
+        await tab.goto("/cart")
+        await tab.evaluate(HIDDEN, True)  # a browser without a screen shows all of them
+
+    other = await page.context.new_page()
+    await other.goto("/cart")
+    await button(other, "Empty the cart").click()
+    await tabs[0].evaluate(HIDDEN, False)
+
+    await expect(tabs[0].get_by_text("Your cart is empty.")).to_be_visible()
