@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
+from uuid import UUID
 
 from fastapi import Depends, Request
 
@@ -23,7 +24,7 @@ from eventstore.repository import Repository
 from kit.clock import Clock
 from queries.audit.log import Audit
 from queries.audit.replays import Replays
-from queries.audit.tasks import StartTask
+from queries.audit.tasks import Work
 from queries.catalog.game_pages import GamePages
 from queries.engine.own_writes import OwnWrites
 from queries.engine.read_models import ReadModels
@@ -43,6 +44,15 @@ rebuild is running."""
 RollBack = Callable[[str], Awaitable[str]]
 """Lets queries read the storage of the named projection again that it had before the last rebuild;
 returns its name. Raises Conflict("nothing_earlier", "catching_up", "rebuild_running")."""
+
+
+class StartTask(Protocol):
+    """Starts work for somebody, with their reason, and records the act that it is."""
+
+    async def __call__(self, work: Work, caller: Caller, reason: str | None = None, /) -> UUID:
+        """Returns once it is under way. Raises Conflict("audit_task_running") while another one
+        is."""
+        ...
 
 
 class SettingShown(NamedTuple):

@@ -1,8 +1,8 @@
 """Recording operators' acts, wherever they come from: HTTP, the command line, the console."""
 
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -18,6 +18,10 @@ from kit.wording import described, kept
 
 logger = logging.getLogger(__name__)
 
+Hold = Callable[[Collection[UUID]], AbstractAsyncContextManager[None]]
+"""Shows to all processes that these acts are under way, for as long as this process lives
+(`eventstore.database.under_way`)."""
+
 
 @dataclass
 class ActUnderWay:
@@ -32,41 +36,59 @@ class ActUnderWay:
     details: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What an operator wants to do to one thing."""
+
+    target: str | None = None
+    details: Mapping[str, str] = field(default_factory=dict)
+    act_id: UUID = field(default_factory=uuid7)
+
+
 class ActCommands:
     """Records that acts begin, and how they end."""
 
-    def __init__(self, handler: CommandHandler) -> None:
+    def __init__(self, handler: CommandHandler, hold: Hold) -> None:
         self._handler = handler
+        self._hold = hold
 
     async def begin(
-        self,
-        caller: Caller,
-        act: ActName,
-        *,
-        target: str | None = None,
-        reason: str | None = None,
-        details: Mapping[str, str] | None = None,
-    ) -> ActUnderWay:
-        """Record that an act begins; only then may it be done. Raises Invalid, and whatever an
-        append raises."""
-        act_id = uuid7()
-        begun = acts.begin(act, target=target, reason=reason, details=details or {})
+        self, caller: Caller, act: ActName, reason: str | None, *asked: Asked
+    ) -> list[ActUnderWay]:
+        """Record that an act begins, on each thing that is asked for; only then may it be done. The
+        caller holds it. Raises Invalid, and whatever an append raises."""
+        begun = [
+            acts.begin(act, target=each.target, reason=reason, details=each.details)
+            for each in asked
+        ]
 
         async def decision(unit: UnitOfWork) -> None:
-            unit.create(ACT, act_id, begun)
+            for each, events in zip(asked, begun, strict=True):
+                unit.create(ACT, each.act_id, events)
 
-        return ActUnderWay(act_id, (await self._handler.handle(decision, caller)).position)
+        position = (await self._handler.handle(decision, caller)).position
+        return [ActUnderWay(each.act_id, position) for each in asked]
 
-    async def end(self, caller: Caller, act: ActUnderWay, error: str | None = None) -> None:
-        """Record how an act ended. Raises whatever an append raises."""
-        affected, error = act.affected, error or act.error
-        details = {name: kept(text) for name, text in act.details.items()}
+    async def end(
+        self, caller: Caller, under_way: Sequence[ActUnderWay], error: str | None = None
+    ) -> None:
+        """Record how acts ended; `error` is that of all. Raises whatever an append raises."""
 
         async def decision(unit: UnitOfWork) -> None:
-            state = await unit.load(ACT, act.act_id)
-            unit.emit(act.act_id, acts.end(state, affected=affected, error=error, details=details))
+            for act in under_way:
+                state = await unit.load(ACT, act.act_id)
+                details = {name: kept(text) for name, text in act.details.items()}
+                wrong = error or act.error
+                ended = acts.end(state, affected=act.affected, error=wrong, details=details)
+                unit.emit(act.act_id, ended)
 
-        act.position = (await self._handler.handle(decision, caller)).position or act.position
+        position = (await self._handler.handle(decision, caller)).position
+        for act in under_way:
+            act.position = position or act.position
+
+    async def give_up(self, caller: Caller, act_id: UUID) -> None:
+        """Record of an act that nobody saw it end. Raises whatever an append raises."""
+        await self.end(caller, [ActUnderWay(act_id, None)], acts.INTERRUPTED)
 
     @asynccontextmanager
     async def recorded(
@@ -78,25 +100,38 @@ class ActCommands:
         reason: str | None = None,
         details: Mapping[str, str] | None = None,
     ) -> AsyncIterator[ActUnderWay]:
-        """Do an act in the body, between its two records: what the body raises is its error.
+        """As `all_recorded`, for one thing."""
+        async with self.all_recorded(caller, act, reason, Asked(target, details or {})) as begun:
+            yield begun[0]
+
+    @asynccontextmanager
+    async def all_recorded(
+        self, caller: Caller, act: ActName, reason: str | None, *asked: Asked
+    ) -> AsyncIterator[list[ActUnderWay]]:
+        """Do an act to some things in the body, between its two records of each: what the body
+        raises is the error of all.
 
         Raises as `begin`, before the body. If the end cannot be recorded, the act is done all the
-        same, and stays one that was begun. A body that is cancelled may be done or not: nothing is
-        recorded of its end.
+        same. A body that is cancelled may be done or not. Of both, nothing is recorded here: that
+        nobody saw them end is for others to find (`runtime.processes.lost_acts`).
         """
-        begun = await self.begin(caller, act, target=target, reason=reason, details=details)
-        try:
-            yield begun
-        except Exception as error:
-            await self._end_if_possible(caller, begun, _worded(error))
-            raise
-        await self._end_if_possible(caller, begun, None)
+        async with self._hold([each.act_id for each in asked]):
+            begun = await self.begin(caller, act, reason, *asked)
+            try:
+                yield begun
+            except Exception as error:
+                await self._end_if_possible(caller, begun, _worded(error))
+                raise
+            await self._end_if_possible(caller, begun, None)
 
-    async def _end_if_possible(self, caller: Caller, act: ActUnderWay, error: str | None) -> None:
+    async def _end_if_possible(
+        self, caller: Caller, begun: Sequence[ActUnderWay], error: str | None
+    ) -> None:
         try:
-            await self.end(caller, act, error)
+            await self.end(caller, begun, error)
         except Exception as failure:  # whatever keeps the log from taking it
-            logger.warning("how act %s ended is not recorded: %r", act.act_id, failure)
+            named = ", ".join(str(each.act_id) for each in begun)
+            logger.warning("how act %s ended is not recorded: %r", named, failure)
 
 
 def _worded(error: Exception) -> str:

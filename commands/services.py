@@ -12,7 +12,7 @@ from commands.accounts.logins import Logins
 from commands.accounts.mail_proofs import MailProofs
 from commands.accounts.mail_tokens import MailTokens
 from commands.accounts.mailboxes import Mailboxes
-from commands.acts import ActCommands
+from commands.acts import ActCommands, Hold
 from commands.alerts import AlertCommands
 from commands.amendments import AmendmentCommands
 from commands.carts import CartCommands
@@ -71,7 +71,7 @@ class Ports(Protocol):
 class Commands:
     """Every command service. Each is made on first use, so that a process opens only the adapters
     that it needs. `stack` closes those with background tasks; `raw_log` reads events as they are
-    stored.
+    stored; `hold` shows that acts are under way.
     """
 
     handler: CommandHandler
@@ -83,6 +83,7 @@ class Commands:
     mailboxes: Mailboxes
     mail_tokens: MailTokens
     sealed_secrets: SealedSecrets
+    hold: Hold
     stack: AsyncExitStack
 
     @cached_property
@@ -119,7 +120,7 @@ class Commands:
 
     @cached_property
     def acts(self) -> ActCommands:
-        return ActCommands(self.handler)
+        return ActCommands(self.handler, self.hold)
 
     @cached_property
     def alerts(self) -> AlertCommands:

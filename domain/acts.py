@@ -1,7 +1,7 @@
 """Acts of operators: what somebody with power over the shop did to it beside buying and selling.
 
 An act is recorded twice: that it begins, before anything of it is done, and how it ended. So none
-is done unrecorded, wherever its process dies; one that is not seen to end may be done, or not.
+is done unrecorded, wherever its process dies; one that nobody saw end may be done, or not.
 What is an event of its own (an amendment, a disclosure, an adjustment) is no act besides.
 """
 
@@ -35,7 +35,6 @@ ActName = Literal[
     "projection.recover",
     "projection.resume",
     "projection.rollback",
-    "projection.switch",
     "quarantine.retry",
     "receipts.reconcile",
     "replay.ask",
@@ -44,6 +43,9 @@ ActName = Literal[
     "whatif.ask",
 ]
 """What can be done, as `kind.verb`."""
+
+INTERRUPTED = "interrupted"
+"""The error of an act that nobody saw end: its process died, or could not record it."""
 
 MAX_REASON = 1_000
 MAX_TARGET = 300
@@ -64,7 +66,8 @@ class ActBegun(Event, frozen=True):
 @event("operator.act_ended.v1")
 class ActEnded(Event, frozen=True):
     """The act was done to `affected` things, or failed with an `error` (a code, or what went
-    wrong). `details` tell what came of it."""
+    wrong; `interrupted` if nobody saw it end, and then it may be done). `details` tell what came of
+    it."""
 
     affected: int | None = None
     error: str | None = None
@@ -72,17 +75,18 @@ class ActEnded(Event, frozen=True):
 
 
 class Act(msgspec.Struct, frozen=True):
-    """Whether an act has ended."""
+    """Whether an act has ended, as far as is known: of one that was given up nobody saw it."""
 
     ended: bool
+    given_up: bool = False
 
 
 def evolve(state: Act | None, event: Event) -> Act | None:
     match event:
         case ActBegun():
             return Act(ended=False)
-        case ActEnded():
-            return Act(ended=True)
+        case ActEnded(error=error):
+            return Act(ended=True, given_up=error == INTERRUPTED)
     return state
 
 
@@ -106,10 +110,11 @@ def begin(
 def end(
     act: Act | None, *, affected: int | None, error: str | None, details: Mapping[str, str]
 ) -> list[Event]:
-    """End an act. No-op once it has ended. Raises Conflict("act_not_begun")."""
+    """End an act, also one that was given up too early. No-op once it was seen to end. Raises
+    Conflict("act_not_begun")."""
     if act is None:
         raise Conflict("act_not_begun", "an act cannot end that has not begun")
-    if act.ended:
+    if act.ended and (not act.given_up or error == INTERRUPTED):
         return []
     wrong = None if error is None else shortened(error, MAX_TEXT)
     return [ActEnded(affected=affected, error=wrong, details=named_texts(details))]

@@ -7,7 +7,7 @@ value costs memory here, and a series in Prometheus.
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Protocol
@@ -90,6 +90,24 @@ REBUILD_PROGRESS = Gauge(
     ("projection",),
     registry=REGISTRY,
 )
+
+
+@contextmanager
+def rebuild_progress(projection: str | None) -> Iterator[Callable[[int, int], None]]:
+    """Takes how many positions of how many a rebuild has folded, while it lasts; those of no
+    projection are not shown."""
+
+    def show(folded: int, upto: int) -> None:
+        if projection is not None:
+            REBUILD_PROGRESS.labels(projection).set(folded / max(upto, 1))
+
+    show(0, 1)
+    try:
+        yield show
+    finally:
+        if projection is not None:
+            REBUILD_PROGRESS.remove(projection)
+
 
 # -- jobs and other servers ------------------------------------------------------------------------
 

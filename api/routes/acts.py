@@ -23,9 +23,10 @@ Bound = Annotated[Moment | None, Query()]
 
 class ActView(Answer):
     """An act of an operator. `position` is that of the event that began it, `stream_id` that
-    event's stream. `status` is BEGUN while it is under way (or if its process died), DONE or
-    FAILED; `affected` counts the things that it was done to. Amendments, disclosures, adjustments
-    of wallets and accounts' reopening are here, too, by the events that they are."""
+    event's stream. `status` is BEGUN while it is under way, then DONE, FAILED, or INTERRUPTED if
+    nobody saw it end: it may be done, or not. `affected` counts the things that it was done to.
+    Amendments, disclosures, adjustments of wallets and accounts' reopening are here, too, by the
+    events that they are."""
 
     position: int
     stream_id: UUID
@@ -49,7 +50,7 @@ async def list_acts(
     act: Pattern = None,
     actor: Pattern = None,
     target: Name = None,
-    status: Literal["BEGUN", "DONE", "FAILED"] | None = None,
+    status: Literal["BEGUN", "DONE", "FAILED", "INTERRUPTED"] | None = None,
     since: Bound = None,
     until: Bound = None,
     limit: Limit = 50,

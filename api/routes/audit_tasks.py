@@ -98,9 +98,7 @@ async def start_what_if(body: WhatIfBody, services: ServicesOf, caller: Auditor)
     if rates is not None and by_region is not None and len(by_region) < len(rates):
         raise Invalid("invalid_request", "tax_free_prices has a region twice")
     asked = WhatIf(body.since, body.until, body.platform_fee_bps, body.low_stock, by_region)
-    async with services.commands.acts.recorded(caller, "whatif.ask", reason=body.reason) as act:
-        act.details["task_id"] = str(task_id := await services.start_task(asked, caller.actor))
-    return await under_way(services, task_id)
+    return await under_way(services, await services.start_task(asked, caller, body.reason))
 
 
 @router.post("/replays", status_code=202, response_model=TaskView)
@@ -112,11 +110,7 @@ async def start_replay(body: ReplayBody, services: ServicesOf, caller: Auditor) 
     Errors: 422 `invalid_as_of`; 400 `position_unknown`; 409 `audit_task_running`.
     """
     position = await services.audit.position_at(moment_in(body.until))
-    async with services.commands.acts.recorded(
-        caller, "replay.ask", target=str(position), reason=body.reason
-    ) as act:
-        work = Replay(position)
-        act.details["task_id"] = str(task_id := await services.start_task(work, caller.actor))
+    task_id = await services.start_task(Replay(position), caller, body.reason)
     return await under_way(services, task_id)
 
 
@@ -128,7 +122,7 @@ async def start_verification(services: ServicesOf, caller: Auditor) -> Response:
 
     Errors: 409 `audit_task_running`.
     """
-    return await under_way(services, await services.start_task(Verification(), caller.actor))
+    return await under_way(services, await services.start_task(Verification(), caller))
 
 
 @router.get("/tasks", response_model=Page[TaskView])

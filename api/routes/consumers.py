@@ -106,11 +106,7 @@ async def start_rebuild(
     Errors: 404 `projection_not_found`; 409 `audit_task_running`.
     """
     await _must_keep_rows(services, name)
-    async with services.commands.acts.recorded(
-        caller, "projection.rebuild", target=name, reason=body.reason
-    ) as act:
-        task_id = await services.start_task(Rebuild(name, body.replace), caller.actor)
-        act.details = {"task_id": str(task_id)}
+    task_id = await services.start_task(Rebuild(name, body.replace), caller, body.reason)
     return await under_way(services, task_id)
 
 
@@ -122,7 +118,7 @@ async def start_comparison(name: Name, services: ServicesOf, caller: Auditor) ->
     Errors: 404 `projection_not_found`; 409 `audit_task_running`.
     """
     await _must_keep_rows(services, name)
-    return await under_way(services, await services.start_task(Comparison(name), caller.actor))
+    return await under_way(services, await services.start_task(Comparison(name), caller))
 
 
 @router.post("/projections/{name}/rollback", response_model=RolledBack)

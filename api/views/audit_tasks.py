@@ -52,7 +52,6 @@ async def task_view(services: Services, task_id: UUID) -> TaskView:
 def view_of(task: AuditTask) -> TaskView:
     asked = msgspec.json.decode(task.asked, type=dict[str, Any])
     kind = asked.pop("type")
-    died = "its process died" if task.state == "FAILED" else ""
     return TaskView(
         id=task.id,
         kind=kind,
@@ -66,6 +65,6 @@ def view_of(task: AuditTask) -> TaskView:
         per_second=task.per_second,
         seconds_left=task.seconds_left if task.state == "RUNNING" else None,
         ended_at=task.ended_at,
-        error=task.error or died,
+        error=task.failure,
         result=None if task.result is None else msgspec.json.decode(task.result),
     )

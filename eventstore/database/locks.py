@@ -11,3 +11,6 @@ LEAD = 4911
 
 MASTER_KEY = (4912, 1)
 """Held by whoever makes a master key the current one."""
+
+UNDER_WAY = 4913
+"""The first number of the lock of work that is under way. The second is the hash of its id."""

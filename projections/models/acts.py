@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
+from domain.acts import INTERRUPTED as NOT_SEEN_TO_END
 from domain.acts import ActBegun, ActEnded
 from domain.amendments import AmendmentDeclared
 from domain.disclosures import DisclosureMade
@@ -23,16 +24,18 @@ from domain.wallets import FundsAdded, FundsDeducted, WalletDeactivated, WalletR
 from eventstore.log import Placed
 from projections.projection import Projection, Row, Rows, on
 
-BEGUN, DONE, FAILED = "BEGUN", "DONE", "FAILED"
+BEGUN, DONE, FAILED, INTERRUPTED = "BEGUN", "DONE", "FAILED", "INTERRUPTED"
+
+_STATUSES = {None: DONE, NOT_SEEN_TO_END: INTERRUPTED}
 
 CLOSE, FORGET = "account.close", "account.forget"
 """What people also do to their own accounts: queries leave that out."""
 
 
 class Act(Row):
-    """An act on the `target`; `status` is BEGUN, DONE or FAILED. It was done to `affected` things,
-    or failed with the `error`. `stream_id` and `stream_version` are those of the event that began
-    it, at `position`."""
+    """An act on the `target`; `status` is BEGUN, DONE, FAILED, or INTERRUPTED if nobody saw it end.
+    It was done to `affected` things, or failed with the `error`. `stream_id` and `stream_version`
+    are those of the event that began it, at `position`."""
 
     KEY = ("stream_id", "stream_version")
     INDEXES = ("position", "act, position", "target, position", "status, position")
@@ -99,7 +102,7 @@ class Acts(Projection[Act]):
     @on(ActEnded, key=_begin)
     def ended(self, rows: Rows[Act], event: ActEnded, env: Placed) -> None:
         act = rows[_begin(event, env)]
-        act.status = DONE if event.error is None else FAILED
+        act.status = _STATUSES.get(event.error, FAILED)
         act.affected = event.affected
         act.error = event.error
         act.details = {**act.details, **by_name(event.details)}

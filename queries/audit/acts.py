@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from projections.models.acts import CLOSE, FORGET
+from projections.models.acts import BEGUN, CLOSE, FORGET
 from queries.engine.paging import ListQuery, Page, newest_first, page
 from queries.engine.read_models import QueryResult, ReadModels
 
@@ -71,6 +71,18 @@ async def acts(
     values: dict[str, object] = {name: value for name, value in wanted.items() if value is not None}
     conditions = [_CONDITIONS[name] for name in values]
     return await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)
+
+
+_UNDER_WAY = f"SELECT stream_id FROM @acts WHERE status = '{BEGUN}' ORDER BY position LIMIT 1000"
+
+
+class _Begun(msgspec.Struct, frozen=True):
+    stream_id: UUID
+
+
+async def under_way(models: ReadModels) -> list[UUID]:
+    """The acts that were not seen to end yet, the oldest first."""
+    return [each.stream_id for each in (await models.rows(_Begun, _UNDER_WAY)).value]
 
 
 def _pattern(text: str | None) -> str | None:

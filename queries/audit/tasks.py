@@ -2,7 +2,7 @@
 verifications. A process of its own does it (`runtime.audit.tasks`), one at a time in all
 processes."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -58,10 +58,6 @@ class Verification(msgspec.Struct, frozen=True, tag="verification"):
 
 Work = WhatIf | Replay | Rebuild | Comparison | Verification
 
-StartTask = Callable[[Work, str], Awaitable[UUID]]
-"""Starts work, given who asked for it. Returns once it is under way. Raises
-Conflict("audit_task_running") while another one is."""
-
 State = Literal["RUNNING", "DONE", "FAILED"]
 
 
@@ -95,6 +91,11 @@ class AuditTask(msgspec.Struct, frozen=True):
         if self.ended_at is None:
             return "RUNNING" if self.alive else "FAILED"
         return "FAILED" if self.error else "DONE"
+
+    @property
+    def failure(self) -> str:
+        """Why it failed; empty unless it did."""
+        return (self.error or "its process died") if self.state == "FAILED" else ""
 
     @property
     def per_second(self) -> float | None:

@@ -91,13 +91,26 @@ class Task(msgspec.Struct, frozen=True):
     work: Work
 
 
-class Begun(msgspec.Struct, frozen=True):
+class Begun(msgspec.Struct, frozen=True, tag="begun"):
     """Whether the work has begun: another task may be under way."""
 
     begun: bool
 
 
-def do(task: Task, tell: Callable[[Begun], None]) -> None:
+class Reached(msgspec.Struct, frozen=True, tag="reached"):
+    """How far the stage at hand is."""
+
+    done: int
+    total: int
+
+
+Said = Begun | Reached
+"""What a process says of its task."""
+
+Tell = Callable[[Said], None]
+
+
+def do(task: Task, tell: Tell) -> None:
     """Do the work, unless another task is under way, and note what comes of it."""
     with (
         connect(task.url, "ludoteca audit task") as noting,
@@ -111,7 +124,7 @@ def do(task: Task, tell: Callable[[Begun], None]) -> None:
         noting.execute(_DROP_OLD, (KEPT,))
         tell(Begun(begun=True))
         try:
-            result = _done(conn, task, _Noting(noting, task.id))
+            result = _done(conn, task, _Noting(noting, task.id, tell))
         except _EXPECTED as error:
             noting.execute(_END, (kept(str(error)), None, task.id))
         except Exception as error:
@@ -132,11 +145,12 @@ def _leads(conn: psycopg.Connection) -> bool:
 
 
 class _Noting:
-    """Notes how far the work is, now and then and at each stage's begin."""
+    """Notes and tells how far the work is, now and then and at each stage's begin."""
 
-    def __init__(self, conn: psycopg.Connection, task_id: UUID) -> None:
+    def __init__(self, conn: psycopg.Connection, task_id: UUID, tell: Tell) -> None:
         self._conn = conn
         self._task_id = task_id
+        self._tell = tell
         self._stage = ""
         self._noted = 0.0
 
@@ -147,6 +161,7 @@ class _Noting:
         self._stage, self._noted = stage, now
         values = {"stage": stage, "done": done, "total": total, "id": self._task_id}
         self._conn.execute(_NOTE, values)
+        self._tell(Reached(done, total))
 
 
 def _done(conn: psycopg.Connection, task: Task, progress: Progress) -> object:
@@ -239,13 +254,13 @@ def _model(name: str) -> Registered:
 
 
 def main() -> None:
-    """Do what stdin tells (`Task`), and print a line of JSON (`Begun`)."""
+    """Do what stdin tells (`Task`), and print lines of JSON (`Said`)."""
     os.nice(NICENESS)
     use_master_key(Settings())
     do(msgspec.json.decode(sys.stdin.buffer.read(), type=Task), _say)
 
 
-def _say(what: Begun) -> None:
+def _say(what: Said) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(what) + b"\n")
     sys.stdout.buffer.flush()
 

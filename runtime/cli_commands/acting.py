@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -101,33 +101,36 @@ def acting(
     """As `recorded`, for a body that is not asynchronous, or forks. The log is opened for each
     record, and closed again. Raises NotRunning, and as an append, before the body; unless it `must`
     be recorded: a backup is more urgent than its record."""
-    from commands.acts import ActUnderWay
-    from kit.uuid7 import uuid7
+    from commands.acts import ActUnderWay, Asked
+    from eventstore.database.under_way import held
 
-    caller = operator()
+    caller, asked = operator(), Asked(target)
 
     async def begin() -> "ActUnderWay":
         async with opening.core(settings) as core:
-            return await core.commands.acts.begin(caller, act, target=target, reason=reason)
+            (begun,) = await core.commands.acts.begin(caller, act, reason, asked)
+            return begun
 
     async def end(error: str | None) -> None:
         async with opening.core(settings) as core:
-            await core.commands.acts.end(caller, begun, error)
+            await core.commands.acts.end(caller, [begun], error)
 
-    try:
-        begun = asyncio.run(begin())
-    except Exception as failure:
-        if must:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(opening.running_url(settings), [asked.act_id]))
+            begun = asyncio.run(begin())
+        except Exception as failure:
+            if must:
+                raise
+            console.note(f"this is not recorded in the log: {failure}")
+            yield ActUnderWay(asked.act_id, None)
+            return
+        try:
+            yield begun
+        except Exception as error:
+            _if_possible(end, error.message if isinstance(error, Failure) else described(error))
             raise
-        console.note(f"this is not recorded in the log: {failure}")
-        yield ActUnderWay(uuid7(), None)
-        return
-    try:
-        yield begun
-    except Exception as error:
-        _if_possible(end, error.message if isinstance(error, Failure) else described(error))
-        raise
-    _if_possible(end, None)
+        _if_possible(end, None)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from commands.caller import Caller
 from commands.ports.images import ImageStoreUnavailable
 from domain.errors import Conflict
 from eventstore.database.postgres import AWAY, connect
-from kit.metrics import REBUILD_PROGRESS
+from kit.metrics import rebuild_progress
 from kit.tls import Trust
 from projections.engine import rebuild
 from projections.engine.dropping import is_being_rebuilt
@@ -79,7 +79,7 @@ async def open_app(
     }
     builder = PastBuilder(core.url, bounds_of(settings), AS_OF_WAIT_SECONDS)
     core.stack.push_async_callback(builder.close)
-    tasks = AuditTasks(core.url, core.log.pool)
+    tasks = AuditTasks(core.url, core.log.pool, core.commands.acts)
     core.stack.push_async_callback(tasks.close)
     reads = ReadModels(core.log.pool, past=PastTables(core.log.pool, builder.build))
     search = await open_search(core, reads)
@@ -280,12 +280,8 @@ class Rebuilder:
             return is_being_rebuilt(conn, name)
 
     def _rebuild(self, name: str) -> rebuild.Rebuilt:
-        def show(folded: int, upto: int) -> None:
-            REBUILD_PROGRESS.labels(name).set(folded / max(upto, 1))
-
-        show(0, 1)
-        try:
-            with connect(self._core.url, "ludoteca rebuild") as conn:
-                return rebuild.rebuild(conn, codec(), self._models[name], show)
-        finally:
-            REBUILD_PROGRESS.remove(name)
+        with (
+            rebuild_progress(name) as progress,
+            connect(self._core.url, "ludoteca rebuild") as conn,
+        ):
+            return rebuild.rebuild(conn, codec(), self._models[name], progress)

@@ -24,6 +24,7 @@ from projections.registry import read_models
 from runtime.processes.ageing import Duty, duties_of, fulfil
 from runtime.processes.alerting import keep_alerting
 from runtime.processes.erasing import keep_deleting_messages
+from runtime.processes.lost_acts import keep_giving_up
 from runtime.processes.self_auditing import audit_itself
 from runtime.processes.signing import keep_signing
 from runtime.processes.watching import watch_writer
@@ -128,14 +129,15 @@ class WritableLog:
 
 
 async def _fire_deadlines(core: Core, duties: Mapping[str, Duty]) -> None:
-    """Fire deadlines and delete what is over in one process of all. Another takes over when its
-    connection ends."""
+    """Fire deadlines, delete what is over, and give up lost acts in one process of all. Another
+    takes over when its connection ends."""
     deadlines = deadlines_of(core)
 
     async def lead() -> None:
         async with leading(core.url, "deadlines"), asyncio.TaskGroup() as group:
             group.create_task(deadlines.run())
             group.create_task(purge_expired(core.log, core.adapters.sessions, core.clock, duties))
+            group.create_task(keep_giving_up(core))
 
     while True:
         stop_if_cancelled()

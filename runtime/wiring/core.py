@@ -19,6 +19,7 @@ from commands.services import Commands
 from commands.shop_rules import ShopRules
 from eventstore.clock_watch import ClockWatch
 from eventstore.consumers.stream_watcher import StreamFollower
+from eventstore.database.under_way import holding
 from eventstore.postgres_log import PostgresLog
 from eventstore.repository import Repository
 from eventstore.snapshots import Snapshots
@@ -113,6 +114,7 @@ async def open_core(
             mailboxes=Mailboxes(repository, secrets.pepper),
             mail_tokens=MailTokens(secrets.mail),
             sealed_secrets=SealedSecrets(secrets.client_secrets),
+            hold=partial(holding, url),
             stack=stack,
         )
         yield Core(

@@ -11,7 +11,7 @@ from eventstore.consumers import checkpoints
 from eventstore.database.postgres import connect
 from projections.registry import read_models
 from queries.audit.tasks import KEPT, LOCK, Replay
-from runtime.audit.tasks import Begun, Task, do
+from runtime.audit.tasks import Begun, Said, Task, do
 from tests.api.test_buying import buy
 from tests.support.queues import until_so
 from tests.support.shops.gateway import Person, Shop
@@ -121,7 +121,7 @@ async def test_one_task_is_under_way_at_a_time_in_all_processes(
     shop: Shop, auditor: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("runtime.audit.tasks.PATIENCE_SECONDS", 0.0)
-    begun: list[Begun] = []
+    begun: list[Said] = []
     task = Task(shop.core.url, uuid4(), "test", Replay(0))
     with connect(shop.core.url, "another process") as other:
         assert checkpoints.try_lead(other, LOCK)

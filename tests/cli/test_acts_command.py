@@ -1,5 +1,6 @@
 """`ludoteca audit acts`: what operators did at the command line, and elsewhere."""
 
+import asyncio
 import getpass
 import os
 import pwd
@@ -11,7 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.shops.commands import Ludoteca, Shop
+from queries.engine.read_models import ReadModels
+from runtime.cli_commands import opening
+from runtime.processes.lost_acts import give_up_lost_acts
+from tests.support.shops.commands import Ludoteca, Shop, until
 
 ME = f"operator:{pwd.getpwuid(os.getuid()).pw_name}@{socket.gethostname()}"
 
@@ -128,7 +132,7 @@ KILL = "lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
     ],
     ids=["before it is done", "before its end is recorded"],
 )
-def test_an_act_whose_process_dies_has_begun(
+def test_an_act_whose_process_dies_has_begun_until_a_worker_gives_it_up(
     ludoteca: Ludoteca, shop: Shop, step: str, is_paused: bool
 ) -> None:
     shop.list_games(1)
@@ -144,3 +148,14 @@ def test_an_act_whose_process_dies_has_begun(
     ludoteca("projections", "resume", "games")
     begun = acts(ludoteca, shop, "--act", "projection.pause")
     assert [(each["status"], each["reason"]) for each in begun] == [("BEGUN", "a test")]
+
+    def given_up() -> list[str]:
+        asyncio.run(_give_up())
+        return [each["status"] for each in acts(ludoteca, shop, "--act", "projection.pause")]
+
+    until(lambda: given_up() == ["INTERRUPTED"])  # PostgreSQL notices a moment after the death
+
+
+async def _give_up() -> None:
+    async with opening.core(opening.quiet_settings()) as core:
+        await give_up_lost_acts(core, ReadModels(core.log.pool))

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from commands.acts import Asked
 from domain.acts import ActBegun, ActEnded
 from domain.errors import NotFound
 from domain.events import Event
+from domain.named_texts import NamedText
 from eventstore.log import LogUnavailable
 from tests.support.commands import ADMIN, Shop
 
@@ -42,6 +44,27 @@ async def test_an_act_that_fails_says_why(shop: Shop, error: Exception, worded: 
         async with shop.acts.recorded(ADMIN, "projection.pause", target="orders", reason="a test"):
             raise error
     assert await recorded(shop) == [BEGUN, ActEnded(error=worded)]
+
+
+async def test_an_act_on_several_things_is_one_on_each_recorded_together(shop: Shop) -> None:
+    things = [Asked("orders"), Asked("games", {"storage": "games_2"})]
+    async with shop.acts.all_recorded(ADMIN, "projection.pause", "a test", *things) as begun:
+        first, second = await shop.log.read()
+        assert [first.event, second.event] == [
+            ActBegun(act="projection.pause", target="orders", reason="a test"),
+            ActBegun(
+                act="projection.pause",
+                target="games",
+                reason="a test",
+                details=(NamedText("storage", "games_2"),),
+            ),
+        ]
+        begun[0].affected, begun[1].error = 1, "projection_not_found"
+    ended = {each.env.stream_id: each.event for each in (await shop.log.read())[2:]}
+    assert ended == {
+        things[0].act_id: ActEnded(affected=1),
+        things[1].act_id: ActEnded(error="projection_not_found"),
+    }
 
 
 async def test_an_act_that_is_interrupted_has_only_begun(shop: Shop) -> None:

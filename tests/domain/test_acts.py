@@ -2,7 +2,7 @@
 
 import pytest
 
-from domain.acts import Act, ActBegun, ActEnded, begin, end, evolve
+from domain.acts import INTERRUPTED, Act, ActBegun, ActEnded, begin, end, evolve
 from domain.errors import Conflict, Invalid
 from domain.events import Event
 from domain.named_texts import MAX_TEXT, MAX_TEXTS, NamedText
@@ -43,6 +43,21 @@ def test_an_act_ends_once() -> None:
     ended = ActEnded(affected=3, details=(NamedText("storage", "orders_2"),))
     given(evolve, BEGUN).when(done).then(ended)
     given(evolve, BEGUN, ActEnded(error="it stopped")).when(done).then_nothing()
+
+
+def test_one_that_was_given_up_too_early_still_ends() -> None:
+    ended = ActEnded(affected=3, details=(NamedText("storage", "orders_2"),))
+    given(evolve, BEGUN, ActEnded(error=INTERRUPTED)).when(done).then(ended)
+    given(evolve, BEGUN, ActEnded(error=INTERRUPTED), ended).when(done).then_nothing()
+
+
+def test_one_that_ended_is_not_given_up_nor_one_given_up_twice() -> None:
+    def give_up(act: Act) -> list[Event]:
+        return end(act, affected=None, error=INTERRUPTED, details={})
+
+    given(evolve, BEGUN).when(give_up).then(ActEnded(error=INTERRUPTED))
+    given(evolve, BEGUN, ActEnded(affected=1)).when(give_up).then_nothing()
+    given(evolve, BEGUN, ActEnded(error=INTERRUPTED)).when(give_up).then_nothing()
 
 
 def test_what_has_not_begun_does_not_end() -> None:

@@ -115,6 +115,7 @@ async def test_deadlines_end_when_the_database_goes_at_the_same_moment(
     monkeypatch.setattr(worker, "leading", Lost().leading)
     monkeypatch.setattr(worker, "deadlines_of", lambda _: Idle())
     monkeypatch.setattr(worker, "purge_expired", lambda *_: asyncio.Event().wait())
+    monkeypatch.setattr(worker, "keep_giving_up", lambda *_: asyncio.Event().wait())
     task = asyncio.create_task(worker._fire_deadlines(Nothing(), {}))  # type: ignore[arg-type]
     await _ends(task)
 
@@ -137,6 +138,7 @@ async def test_deadlines_are_led_anew_after_a_failure(monkeypatch: pytest.Monkey
     monkeypatch.setattr(worker, "leading", leading)
     monkeypatch.setattr(worker, "deadlines_of", lambda _: Idle())
     monkeypatch.setattr(worker, "purge_expired", purge_expired)
+    monkeypatch.setattr(worker, "keep_giving_up", lambda *_: asyncio.Event().wait())
     task = asyncio.create_task(worker._fire_deadlines(Nothing(), {}))  # type: ignore[arg-type]
     async with asyncio.timeout(10):
         await again.wait()

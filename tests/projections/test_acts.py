@@ -51,6 +51,18 @@ def test_an_act_is_under_way_until_it_has_ended() -> None:
     assert done.details == {"jobs": "4", "storage": "orders_2"}
 
 
+def test_an_act_that_nobody_saw_end_is_told_from_one_that_failed() -> None:
+    story = History().happened(ACT, ActBegun(act="keys.rotate"), ActEnded(error="interrupted"))
+    given_up = story.row(Acts(), (ACT, 1))
+    assert given_up is not None
+    assert (given_up.status, given_up.ended_at) == ("INTERRUPTED", at(2))
+
+    story.happened(ACT, ActEnded(affected=2))
+    seen = story.row(Acts(), (ACT, 1))
+    assert seen is not None
+    assert (seen.status, seen.affected, seen.error) == ("DONE", 2, None)
+
+
 def test_an_act_that_failed_says_why() -> None:
     story = History().happened(ACT, ActBegun(act="keys.rotate"), ActEnded(error="no such file"))
     failed = story.row(Acts(), (ACT, 1))

@@ -10,7 +10,7 @@ What was generated on the way, such as ids, is compared to `ANY` (`unittest.mock
 """
 
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import timedelta
 from typing import Generic, TypeVar, cast
 from uuid import UUID
@@ -89,6 +89,7 @@ class Shop(Commands):
             mailboxes=Mailboxes(handler.repository, b"pepper"),
             mail_tokens=MailTokens(b"m" * 32),
             sealed_secrets=SealedSecrets(b"c" * 32),
+            hold=lambda _: nullcontext(),
             stack=stack,
         )
 

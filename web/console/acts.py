@@ -42,7 +42,21 @@ class Act(msgspec.Struct, frozen=True):
     @property
     def kind(self) -> str:
         """How it looks."""
-        return {"DONE": "good", "FAILED": "bad"}.get(self.status, "warn")
+        return {"DONE": "good", "FAILED": "bad", "BEGUN": "accent"}.get(self.status, "warn")
+
+    @property
+    def is_running(self) -> bool:
+        return self.status == "BEGUN"
+
+    @property
+    def task_id(self) -> str | None:
+        """The task that it is, which can be watched; one that failed to begin is none."""
+        return None if self.error == "audit_task_running" else self.details.get("task_id")
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What else is worth knowing."""
+        return {name: text for name, text in self.details.items() if name != "task_id"}
 
 
 @router.get("/console/acts")
@@ -65,8 +79,10 @@ async def show_acts(visit: Visit) -> Response:
     return visit.page(
         "console/acts.html",
         status=422 if visit.form.is_refused else 200,
+        fragment="timeline",
         found=found,
         chosen=chosen,
+        again=urlencode({**chosen, "cursor": visit.query("cursor")}),
         more=urlencode({**chosen, "cursor": found.next_cursor or ""}),
     )
 

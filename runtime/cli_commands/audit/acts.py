@@ -40,7 +40,8 @@ def acts(
     """List what operators did, the newest first: over HTTP, on the console and by commands like
     these. Who, what, why, and to how many things.
 
-    One that is BEGUN is under way, or its process died: it may be done, or not.
+    One that is BEGUN is under way; of one that was INTERRUPTED nobody saw the end: it may be done,
+    or not.
 
     [bold]Examples[/bold]
       ludoteca audit acts

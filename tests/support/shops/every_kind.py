@@ -5,6 +5,7 @@ from uuid import UUID
 import msgspec
 
 from adapters.webhooks.signature import sign
+from commands.acts import Asked
 from commands.aggregates import ALL
 from commands.caller import Caller
 from domain.alerts import Seen
@@ -73,6 +74,6 @@ async def _audited(shop: Shop, subject: UUID) -> None:
     position = await shop.core.log.head()
     await shop.commands.disclosures.disclose(admin, "wallet", subject, [], "a court asked")
     await shop.commands.alerts.raise_alert(Seen("test", "X", {}, "warning", "to try it"))
-    await shop.commands.acts.begin(admin, "projection.pause", target="orders")
+    await shop.commands.acts.begin(admin, "projection.pause", None, Asked("orders"))
     await shop.commands.amendments.skip(admin, position, "to try it")
     await shop.commands.amendments.withdraw(admin, position, "it was tried")

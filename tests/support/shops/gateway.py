@@ -216,7 +216,7 @@ def services_of(core: Core, queues: Queues, search: SearchEngines, rebuilt: list
 
     builder = PastBuilder(core.url, bounds_of(core.settings), 60.0)
     core.stack.push_async_callback(builder.close)
-    tasks = AuditTasks(core.url, core.log.pool)
+    tasks = AuditTasks(core.url, core.log.pool, core.commands.acts)
     core.stack.push_async_callback(tasks.close)
     reads = ReadModels(core.log.pool, past=PastTables(core.log.pool, builder.build))
     models = [model.projection for model in read_models()]

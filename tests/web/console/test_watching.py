@@ -2,7 +2,10 @@
 
 from uuid import uuid4
 
+from commands.acts import Asked
+from commands.caller import SYSTEM
 from domain.alerts import Seen
+from eventstore.database.postgres import connect
 from tests.support.shops.gateway import Person, Shop
 from tests.web.console.operators import Operator, eventually
 
@@ -25,6 +28,35 @@ async def test_what_operators_did_is_a_timeline(
     assert "Nobody did anything like that." in none.text
     wrong = await browser.get("/console/acts?since=yesterday")
     assert wrong.status == 422
+
+
+async def test_a_task_is_under_way_in_the_timeline_until_it_has_ended(
+    shop: Shop, admin_browser: Operator
+) -> None:
+    browser, timeline = admin_browser.browser, "/console/acts?target=orders"
+    path = "/console/projections/orders"
+    with connect(shop.core.url, "a test") as conn, conn.transaction():
+        conn.execute("LOCK TABLE consumers.feeds IN SHARE MODE")  # no rebuild can go on
+        page = await browser.get(path)
+        await browser.send(page.form(f"{path}/rebuilds"), reason="to see it go on")
+        page = await browser.until(timeline, lambda page: "to see it go on" in page.text)
+        assert "Under way" in page.text
+        assert 'hx-trigger="every 2s"' in page.answer.text
+        assert "Rebuild of orders" in (await browser.get(page.links["Watch it"])).text
+    page = await browser.until(timeline, lambda page: "affected" in page.text)
+    assert "hx-trigger" not in page.answer.text
+    assert "What came of it" in page.links
+
+
+async def test_what_nobody_saw_end_says_so(shop: Shop, auditor_browser: Operator) -> None:
+    asked = Asked("the old key")
+    await shop.commands.acts.begin(SYSTEM, "keys.erase", "to be forgotten", asked)
+    await shop.commands.acts.give_up(SYSTEM, asked.act_id)
+    page = await auditor_browser.browser.until(
+        "/console/acts?act=keys.*&status=INTERRUPTED",
+        lambda page: "Its process died, or could not record its end" in page.text,
+    )
+    assert "Not seen to end" in page.text
 
 
 async def test_no_alert_is_open_in_a_new_shop(shop: Shop, auditor_browser: Operator) -> None:
