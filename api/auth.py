@@ -4,6 +4,7 @@ A route declares whom it admits with the `Access` among its dependencies. `api.r
 before reading the body.
 """
 
+import hmac
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 from uuid import UUID
@@ -153,6 +154,25 @@ class _Unasked(Access):
         return _anonymous(request)
 
 
+class SecretAccess(Access):
+    """Admits who has the token of LUDOTECA_ALERTMANAGER_TOKEN, which is no account's; nobody, where
+    it is not set."""
+
+    async def __call__(self, request: Request) -> Caller:
+        services: Services = request.app.state.services
+        token = services.settings.alertmanager_token
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        same = hmac.compare_digest(given.strip().encode(), token.encode())
+        if not token or scheme.lower() != "bearer" or not same:
+            raise Unauthorized(
+                "unauthorized", "this requires the token LUDOTECA_ALERTMANAGER_TOKEN"
+            )
+        context = context_of(request.scope)
+        return Caller(
+            "alertmanager", correlation_id=context.correlation_id, traceparent=context.traceparent
+        )
+
+
 EVERYBODY = Depends(_Unasked(anybody=True))
 """For a route without a caller. If it needs a proof, that is a signature."""
 
@@ -168,6 +188,7 @@ Stockkeeper = Annotated[Caller, Depends(Access("SELLER", "ADMIN", code="not_your
 Admin = Annotated[Caller, Depends(Access("ADMIN"))]
 Auditor = Annotated[Caller, Depends(Access("AUDITOR", "ADMIN"))]
 Buyer = Annotated[Caller, Depends(Access("BUYER", "ADMIN"))]
+Alertmanager = Annotated[Caller, Depends(SecretAccess())]
 Service = Annotated[Caller, Depends(Access("SERVICE", "ADMIN"))]
 
 _games_seller = Access(

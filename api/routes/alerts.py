@@ -1,6 +1,5 @@
 """Alerts: what is wrong, who looks after it, and what Alertmanager tells."""
 
-import hmac
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -9,18 +8,15 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from api.answers import answer, page_answer, position_of
-from api.auth import EVERYBODY, Admin, Auditor
+from api.auth import Admin, Alertmanager, Auditor
 from api.fields import Answer, Body, Page, Reason, Time
 from api.reading import Cursor, Limit, PresentReads
 from api.services import ServicesOf
-from commands.caller import Caller
 from domain.alerts import Seen
-from domain.errors import Unauthorized
 from queries.operations import alerts
 
 router = APIRouter(prefix="/api/v1/ops", tags=["operations"])
 
-ALERTMANAGER = "alertmanager"
 RUNBOOK = "docs/runbooks/alerts.md#"
 """How the rules of `deploy/prometheus` name the section that says what to do."""
 
@@ -99,13 +95,13 @@ async def acknowledge_alert(
     return answer(None, status=204, position=await position_of(result, services))
 
 
-@router.post("/alerts/alertmanager", status_code=204, dependencies=[EVERYBODY])
-async def take_notification(body: Notification, request: Request, services: ServicesOf) -> Response:
+@router.post("/alerts/alertmanager", status_code=204)
+async def take_notification(
+    body: Notification, services: ServicesOf, caller: Alertmanager
+) -> Response:
     """Take a notification of Alertmanager, who has the token of LUDOTECA_ALERTMANAGER_TOKEN: each
     firing alert is raised, each resolved one is resolved. It may be repeated. Errors: 401
     `unauthorized`."""
-    _must_have_token(request, services.settings.alertmanager_token)
-    caller = Caller(ALERTMANAGER)
     for each in body.alerts:
         seen = _seen(each)
         if each.status == "firing":
@@ -115,21 +111,13 @@ async def take_notification(body: Notification, request: Request, services: Serv
     return answer(None, status=204)
 
 
-def _must_have_token(request: Request, token: str) -> None:
-    """Raises Unauthorized; without a token, for everybody."""
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    same = hmac.compare_digest(given.strip().encode(), token.encode())
-    if not token or scheme.lower() != "bearer" or not same:
-        raise Unauthorized("unauthorized", "this requires the token LUDOTECA_ALERTMANAGER_TOKEN")
-
-
 def _seen(alert: AlertOfAlertmanager) -> Seen:
     labels = dict(alert.labels)
     name, severity = labels.pop("alertname", ""), labels.pop("severity", "")
     annotations = alert.annotations
     runbook = annotations.get("runbook_url") or annotations.get("runbook", "").removeprefix(RUNBOOK)
     return Seen(
-        source=ALERTMANAGER,
+        source="alertmanager",
         name=name or "unnamed",
         labels=labels,
         severity="critical" if severity == "critical" else "warning",

@@ -153,11 +153,11 @@ async def test_alertmanagers_alerts_are_raised_once_and_resolved(
 ) -> None:
     instance = f"worker-{uuid4().hex}"
     before = await shop.core.log.head()
-    for _ in range(2):
-        told = await alertmanager.post(
-            f"{ALERTS}/alertmanager", json=notification("firing", instance)
-        )
-        assert told.status_code == 204, told.text
+    told, again = [
+        await alertmanager.post(f"{ALERTS}/alertmanager", json=notification("firing", instance))
+        for _ in range(2)
+    ]
+    assert (told.status_code, again.status_code) == (204, 204), told.text
     items = (await admin.get(ALERTS, headers=await shop.reached())).json()["items"]
     (raised,) = [each for each in items if each["labels"].get("instance") == instance]
     assert (raised["name"], raised["source"], raised["severity"], raised["status"]) == (
@@ -170,11 +170,15 @@ async def test_alertmanagers_alerts_are_raised_once_and_resolved(
     assert raised["runbook"] == "processdown"
 
     over = notification("resolved", instance)
-    assert (await alertmanager.post(f"{ALERTS}/alertmanager", json=over)).status_code == 204
+    told_over = await alertmanager.post(f"{ALERTS}/alertmanager", json=over)
+    assert told_over.status_code == 204
     shown = await alert(shop, admin, UUID(raised["alert_id"]))
     assert (shown["status"], shown["times"]) == ("RESOLVED", 1)
     events = await shop.core.log.read(before, names=["alert.raised.v1", "alert.resolved.v1"])
     assert [each.env.actor for each in events] == ["alertmanager", "alertmanager"]
+    assert [each.env.correlation_id for each in events] == [
+        UUID(each.headers["x-correlation-id"]) for each in (told, told_over)
+    ]
 
 
 async def test_only_alertmanager_tells_of_alerts(
@@ -189,6 +193,16 @@ async def test_only_alertmanager_tells_of_alerts(
     # without the setting, no token is the right one
     unset = await shop.client("").post(path, json=body, headers={"authorization": "Bearer "})
     assert unset.status_code == 401
+
+
+async def test_strangers_learn_nothing_of_the_form(
+    alertmanager: httpx.AsyncClient, shop: Shop
+) -> None:
+    path = f"{ALERTS}/alertmanager?no_such_parameter=1"
+    for body in (b"", b"{", b"{}", b" " * 2**21):
+        assert (await shop.client().post(path, content=body)).status_code == 401
+        known = await alertmanager.post(path.partition("?")[0], content=body)
+        assert known.status_code in {400, 413, 422}, known.text
 
 
 async def test_a_notification_of_another_form_is_refused(alertmanager: httpx.AsyncClient) -> None:

@@ -13,7 +13,7 @@ from tests.support.http.every_route import Operation, canonical
 from tests.support.shops.gateway import Person, Shop
 from tests.support.shops.small_gateway import services
 
-OPERATIONS = canonical(create_app(services()))
+OPERATIONS = [each for each in canonical(create_app(services())) if not each.has_secret]
 
 ODD = [
     "",

@@ -80,7 +80,8 @@ async def test_who_is_not_admitted_is_refused_before_the_body_is_read(
     for each in refused:
         for url in (each.url(), each.url() + "?no_such_parameter=1"):
             answer = await people[role].request(each.method, url, content=unread(), headers=JSON)
-            assert answer.status_code == (401 if role is None else 403), (str(each), answer.text)
+            status = 401 if role is None or each.has_secret else 403
+            assert answer.status_code == status, (str(each), answer.text)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ async def test_others_things_are_refused_before_the_body_is_read(
 async def test_an_unknown_query_parameter_is_refused_everywhere(
     people: dict[str | None, Any],
 ) -> None:
-    for each in ALL:
+    for each in (each for each in ALL if not each.has_secret):
         role = next(role for role in ("ADMIN", *ROLES) if each.admits(role))
         answer = await people[role].request(each.method, each.url() + "?no_such_parameter=1")
         assert (answer.status_code, code(answer)) == (422, "invalid_request"), (

@@ -103,7 +103,7 @@ def test_a_process_that_is_down_is_an_alert_of_alertmanagers_until_it_is_up(
     ):
         (raised,) = eventually(lambda: alert("RAISED"))
         assert (raised["source"], raised["severity"]) == ("alertmanager", "critical")
-        assert raised["runbook"] == "docs/runbooks/alerts.md#processdown"
+        assert raised["runbook"] == "processdown"
         show_metrics(settings)
         eventually(lambda: alert("RESOLVED"))
     events = shop.events(stream=raised["alert_id"])

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from fastapi import FastAPI
 
-from api.auth import Access
+from api.auth import Access, SecretAccess
 from api.routing import CheckedRoute
 
 Json = dict[str, Any]
@@ -78,8 +78,15 @@ class Operation:
         for that."""
         return next(((each.owner[0], each) for each in self.route.access if each.owner), None)
 
+    @property
+    def has_secret(self) -> bool:
+        """Whether it takes a token that no account has."""
+        return any(isinstance(each, SecretAccess) for each in self.route.access)
+
     def admits(self, role: str | None) -> bool:
         """Whether a caller with this role may use it; None: a caller without an account."""
+        if self.has_secret:
+            return False
         if role is None:
             return all(each.anybody for each in self.route.access)
         return all(
