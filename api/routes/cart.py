@@ -226,7 +226,7 @@ def _checkout_url(
     if page is None and now.order.status == "PENDING_PAYMENT" and now.payment.wallet_id is None:
         page = services.commands.payments.pay_page(now.order.payment_id)
     shop = services.settings.public_url or str(request.base_url).rstrip("/")
-    return page or f"{shop}/api/v1/orders/{order_id}"
+    return page or f"{shop}/orders/{order_id}"
 
 
 async def _cart_now(services: Services, result: CommandResult[UUID], status: int = 200) -> Response:

@@ -65,8 +65,8 @@ class CheckedOut(Answer):
     """The order that the cart became.
 
     `checkout_url` is where the buyer continues: at `redirect_url` if there is one, else at the
-    provider's payment page; or at the order itself, if it needs no payment or the provider has no
-    such page.
+    provider's payment page; or at the shop's page of the order, if it needs no payment or the
+    provider has no such page.
     """
 
     order_id: UUID
