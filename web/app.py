@@ -4,6 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import quote, urlsplit
+from uuid import UUID
 
 from python_multipart.multipart import parse_options_header
 from starlette.applications import Starlette
@@ -127,12 +128,15 @@ def _endpoint(site: Site, page: Page) -> Callable[[Request], Awaitable[Response]
     async def endpoint(request: Request) -> Response:
         request.scope["route"] = page
         visit = visit_of(site, request, read_cookie(request, site.sealer))
+        asks = visit.user
         try:
             response = await _answer(visit, page)
         except Exception as error:  # whatever it is, a page says so
             response = _error_page(visit, error)
         if visit.changed:
             set_cookie(request, response, site.sealer, visit.session)
+        if user := asks or visit.user:  # for the line of the log
+            request.scope.setdefault("state", {})["user_id"] = UUID(user.id)
         return response
 
     return endpoint

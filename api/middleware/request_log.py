@@ -26,6 +26,9 @@ class RequestLine(msgspec.Struct, frozen=True, omit_defaults=True):
     user_id: UUID | None = None
 
 
+PAGES_USER = "user_id"
+"""The item of a request's state in which a page leaves who is signed in."""
+
 LogRequest = Callable[[RequestLine], None]
 
 
@@ -35,7 +38,7 @@ def line_of(
     """The line about a request; None for one that is not logged."""
     if route.startswith(QUIET):
         return None
-    context = context_of(scope)
+    context, state = context_of(scope), scope["state"]
     return RequestLine(
         at,
         scope["method"],
@@ -45,5 +48,5 @@ def line_of(
         sent,
         context.trace_id,
         context.correlation_id,
-        getattr(scope["state"].get("caller"), "user_id", None),
+        getattr(state.get("caller"), "user_id", None) or state.get(PAGES_USER),
     )

@@ -10,7 +10,7 @@ import pytest
 from api.app import create_app
 from api.middleware.request_log import RequestLine
 from runtime.gateway.web import with_web
-from tests.support.shops.gateway import Shop
+from tests.support.shops.gateway import PASSWORD, Person, Shop
 from tests.web.browser import Browser
 from web.statics import StaticFiles
 
@@ -34,6 +34,27 @@ async def test_a_page_has_a_line_and_its_calls_of_the_api_name_the_same_request(
     assert {call.trace_id for call in calls} == {line.trace_id}
     assert {call.correlation_id for call in calls} == {line.correlation_id}
     assert "s3cret" not in repr(line)
+
+
+async def test_the_line_of_a_page_names_who_is_signed_in(shop: Shop, buyer: Person) -> None:
+    lines: list[RequestLine] = []
+    browser = observed(shop, lines)
+    await browser.get("/")
+    form = (await browser.get("/sign-in")).form("/sign-in")
+    await browser.send(form, email=buyer.email, password=PASSWORD)
+    orders = await browser.get("/orders")
+    await browser.send(orders.form("/sign-out"))
+
+    asked = [(each.route, each.user_id) for each in lines if not each.route.startswith("/api/")]
+    assert asked == [
+        ("/", None),
+        ("/sign-in", None),
+        ("/sign-in", buyer.id),
+        ("/", buyer.id),
+        ("/orders", buyer.id),
+        ("/sign-out", buyer.id),
+        ("/", None),
+    ]
 
 
 async def test_pages_are_counted_by_their_routes(shop: Shop) -> None:
