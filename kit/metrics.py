@@ -13,13 +13,21 @@ from functools import cache
 from typing import Protocol
 from weakref import WeakSet
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from kit import tracing
+
+disable_created_metrics()  # type: ignore[no-untyped-call] # a further series for each
 
 REGISTRY = CollectorRegistry()
 """All metrics of this process. Those of the gateway, of which a test may have several in one

@@ -21,6 +21,8 @@ class RouteDispatch:
         found = self._table.find(scope) if scope["type"] == "http" else None
         route, parameters = found or (None, {})
         if not isinstance(route, CheckedRoute):
+            if route is not None:
+                scope["route"] = route  # Starlette's own routes do not say
             await self._app(scope, receive, send)
             return
         scope["router"] = scope["app"].router

@@ -85,13 +85,10 @@ class HeadRequests:
             return await self._app(scope, receive, send)
 
         async def send_head(message: Message) -> None:
+            scope["route"] = as_get.get("route")  # before it is counted
             if message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
 
         as_get = {**scope, "method": "GET"}
-        try:
-            await self._app(as_get, receive, send_head)
-        finally:
-            scope["route"] = as_get.get("route")
-        return None
+        return await self._app(as_get, receive, send_head)

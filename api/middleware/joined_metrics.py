@@ -150,17 +150,11 @@ def _encoded(counters: Families) -> msgspec.Raw:
 
 
 def _added(of_processes: Iterable[Samples]) -> Samples:
-    """Counters and histograms of several, added up. What was first counted when (`_created`) is
-    that of the first."""
+    """Counters and histograms of several, added up."""
     sums: Samples = {}
     for samples in of_processes:
         for key, value in samples.items():
-            if key not in sums:
-                sums[key] = value
-            elif key[0].endswith("_created"):
-                sums[key] = min(sums[key], value)
-            else:
-                sums[key] += value
+            sums[key] = sums.get(key, 0.0) + value
     return sums
 
 

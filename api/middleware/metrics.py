@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from http import HTTPStatus
 from itertools import chain
 from typing import NamedTuple
 
@@ -14,6 +15,9 @@ from api.middleware.joined_metrics import JoinedMetrics
 from api.middleware.request_log import LogRequest, line_of
 from api.siblings import Siblings
 from kit.metrics import CALL_BUCKETS, REGISTRY
+
+UNMATCHED = "unmatched"
+"""The route of a request that is for none."""
 
 
 class Answered(NamedTuple):
@@ -139,8 +143,10 @@ class Metrics:
         )
 
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count an answered request and record its duration."""
+        """Count an answered request and record its duration. By a method that a path does not have,
+        strangers would make series of their own."""
         method = method if method in METHODS else "other"
+        route = UNMATCHED if status == HTTPStatus.METHOD_NOT_ALLOWED else route
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(seconds)
 
@@ -245,7 +251,7 @@ class RequestMetrics:
             nonlocal answered
             answered = True
             self._metrics.in_flight.dec()
-            route = getattr(scope.get("route"), "path", "unmatched")
+            route = getattr(scope.get("route"), "path", UNMATCHED)
             seconds = time.perf_counter() - start
             self._metrics.count_request(scope["method"], route, status, seconds)
             if self._log is not None:

@@ -208,6 +208,26 @@ async def test_metrics_tell_of_requests_the_log_projections_and_queues(
     assert 'ludoteca_dead_letters{queue="ludoteca.payments"} 0.0' in text
 
 
+async def test_strangers_make_no_series_of_metrics_of_their_own(shop: Shop) -> None:
+    client = shop.client()
+    asked = [("HEAD", "/api/v1/games"), ("GET", "/docs"), ("PATCH", "/openapi.json")]
+    asked += [(method, "/api/v1/genres") for method in ("PATCH", "PUT", "OPTIONS", "BREW")]
+    for method, path in asked:
+        await client.request(method, path)
+
+    text = (await client.get("/metrics")).text
+    counted = set(
+        re.findall(r'_requests_total\{method="(\w+)",route="([^"]+)",status="(\d+)"', text)
+    )
+    assert {("HEAD", "/api/v1/games", "200"), ("GET", "/docs", "200")} <= counted
+    refused = {
+        method for method, route, status in counted if (route, status) == ("unmatched", "405")
+    }
+    assert refused >= {"PATCH", "PUT", "OPTIONS", "other"}
+    assert not {route for _, route, status in counted if status == "405"} - {"unmatched"}
+    assert "_created{" not in text
+
+
 class Away(KeptJobs):
     """A queue whose broker does not answer."""
 
