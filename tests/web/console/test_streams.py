@@ -103,6 +103,22 @@ async def test_an_order_s_story_is_on_one_page(
     must_be_strict(page)
 
 
+async def test_a_refund_is_part_of_the_story(
+    shop: Shop, operator: Operator, admin: Person, buyer: Person, seller: Person
+) -> None:
+    order = (await buy(buyer, await shop.game(seller))).json()
+    refund = await admin.post(f"/api/v1/orders/{order['order_id']}/refund", json={"reason": "gift"})
+    assert refund.status_code == 201
+    browser = await operator("AUDITOR")
+    path = f"/console/orders/{order['order_id']}"
+
+    page = await shop.eventually(
+        lambda: browser.get(path), lambda page: "Refund Succeeded $19.99" in page.text
+    )
+
+    must_be_strict(page)
+
+
 async def test_an_order_that_waits_says_for_what(
     shop: Shop, operator: Operator, buyer: Person, seller: Person
 ) -> None:
