@@ -172,6 +172,8 @@ class Visit:
     ) -> Response:
         """A page; for a script that asks for a part of it, its block `fragment`."""
         headers = {"Vary": "HX-Request, Cookie"}
+        if self.user is not None:
+            headers["Cache-Control"] = "no-store"  # else Back shows it to whoever comes next
         if fragment and self.is_fragment:
             return HTMLResponse(self.block(template, fragment, **context), status, headers)
         notice = self.session.notice

@@ -110,6 +110,15 @@ async def test_signing_out_ends_the_session_of_the_api(register: Register, shop:
     assert (await shop.client(token).get("/api/v1/users/me")).status_code == 401
 
 
+async def test_no_browser_keeps_a_page_of_who_is_signed_in(
+    browser: Browser, register: Register
+) -> None:
+    ann, home = await register()
+    for page in (home, await ann.get("/profile"), await ann.get("/orders/none")):
+        assert page.answer.headers["cache-control"] == "no-store", page.path
+    assert (await browser.get("/")).answer.headers["cache-control"] == "private, no-cache"
+
+
 async def test_a_session_that_ended_elsewhere_is_over_here(register: Register, shop: Shop) -> None:
     ann, _ = await register()
     await shop.client(session_of(ann).access_token).post("/api/v1/auth/logout")
