@@ -34,6 +34,9 @@ ROUTERS: Sequence[Router] = (
     *console.ROUTERS,
 )
 
+LARGEST_FORM_BYTES = max(page.limits.total_bytes for router in ROUTERS for page in router.pages)
+"""What a request to the pages may have in its body."""
+
 RETRY_SECONDS = 5
 """When a page is asked for again that could not be made, unless the API says when."""
 
@@ -146,9 +149,13 @@ async def _answer(visit: Visit, page: Page) -> Response:
     request, limits = visit.request, page.limits
     if page.method != "POST":
         return await _handled(visit, page)
+    if visit.changed:  # without a session no form is ours, however large it is
+        return visit.page("csrf.html", status=403)
+    if page.signed_in and visit.user is None:
+        return _to_sign_in(visit)
     sent = Request(request.scope, _limited(request, limits))
     async with sent.form(max_files=limits.files, max_fields=limits.fields) as data:
-        if not csrf.is_genuine(None if visit.changed else visit.session, request.headers, data):
+        if not csrf.is_genuine(visit.session, request.headers, data):
             return visit.page("csrf.html", status=403)
         visit.read_form(data)
         return await _handled(visit, page)
@@ -170,9 +177,10 @@ async def _handled(visit: Visit, page: Page) -> Response:
 
 
 def _limited(request: Request, limits: FormLimits) -> Receive:
-    """Receives a form. Raises HTTPException: 413 before more than the limit is in memory; 415 if
-    its texts are not in UTF-8, as browsers send them: some of Python's codecs take quadratic time,
-    fail in other ways than expected, or make half characters."""
+    """Receives a form. Raises HTTPException: 413 before more than the limit is in memory; 400 if it
+    is cut off, which is no fault of ours; 415 if its texts are not in UTF-8, as browsers send them:
+    some of Python's codecs take quadratic time, fail in other ways than expected, or make half
+    characters."""
     _, options = parse_options_header(request.headers.get("content-type"))
     if options.get(b"charset", b"utf-8").lower() not in {b"utf-8", b"utf8"}:
         raise HTTPException(415)
@@ -181,6 +189,8 @@ def _limited(request: Request, limits: FormLimits) -> Receive:
     async def receive() -> Message:
         nonlocal received
         message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise HTTPException(400)
         received += len(message.get("body", b""))
         if received > limits.total_bytes:
             raise HTTPException(413)

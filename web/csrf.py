@@ -13,9 +13,9 @@ from web.sessions import Session
 FIELD, HEADER = "csrf", "X-CSRF-Token"
 
 
-def is_genuine(session: Session | None, headers: Headers, form: FormData) -> bool:
+def is_genuine(session: Session, headers: Headers, form: FormData) -> bool:
     """Whether a request was made by a page of ours, for this session."""
-    if session is None or headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
+    if headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
         return False
     given = headers.get(HEADER) or form.get(FIELD)
     return isinstance(given, str) and hmac.compare_digest(given.encode(), session.csrf.encode())

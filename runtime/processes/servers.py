@@ -194,8 +194,16 @@ async def _in_transit(reads: ReadModels) -> list[Shipment]:
 
 
 def limits_of(settings: Settings) -> Limits:
-    """The limits on clients of the gateway."""
-    return Limits(settings.max_connections, settings.head_seconds, settings.body_seconds)
+    """The limits on clients of the gateway. Who sends a form of the pages gets an answer, however
+    large the form may be."""
+    from web.app import LARGEST_FORM_BYTES
+
+    return Limits(
+        settings.max_connections,
+        settings.head_seconds,
+        settings.body_seconds,
+        message_bytes=max(LARGEST_FORM_BYTES, USUAL_LIMITS.message_bytes),
+    )
 
 
 def config_of(app: ASGIApp, host: str, port: int, limits: Limits = USUAL_LIMITS) -> uvicorn.Config:

@@ -2,11 +2,13 @@
 
 import httpx
 import pytest
+from starlette.types import Message
 
 from tests.support.shops.gateway import PASSWORD, Person, Shop
 from tests.web.browser import Browser
 from tests.web.conftest import Register, session_of
 from tests.web.test_buying import check_out, into_the_cart
+from web.app import FrontDoor
 
 
 def must_be_answered(answer: httpx.Response) -> None:
@@ -74,3 +76,55 @@ async def test_no_path_leads_to_the_host_that_a_request_names(browser: Browser, 
     for path in ("/sign-in/", "/search/", "/orders/1/", "/static/"):
         answer = await browser.client.get(path, headers={"host": "evil.example"})
         assert answer.status_code == 404, path
+
+
+async def sent_in_parts(site: FrontDoor, browser: Browser, path: str, *parts: Message) -> int:
+    """The status of the answer to a form that comes in these parts; asking for more is an error."""
+    request = browser.client.build_request("POST", path)
+    coming, statuses = iter(parts), list[int]()
+
+    async def receive() -> Message:
+        return next(coming)
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    fields = {**request.headers, "content-type": "application/x-www-form-urlencoded"}
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(name.encode(), value.encode()) for name, value in fields.items()],
+        "server": ("shop", 80),
+        "client": ("127.0.0.1", 1234),
+    }
+    await site(scope, receive, send)
+    (status,) = statuses
+    return status
+
+
+async def test_a_form_that_is_cut_off_is_no_fault_of_the_shop(
+    site: FrontDoor, browser: Browser, shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    await browser.get("/sign-in")
+    begun = {"type": "http.request", "body": b"email=a", "more_body": True}
+
+    status = await sent_in_parts(site, browser, "/sign-in", begun, {"type": "http.disconnect"})
+
+    assert status == 400
+    assert not caplog.records
+
+
+async def test_a_form_that_cannot_be_ours_is_not_received(
+    site: FrontDoor, browser: Browser, shop: Shop
+) -> None:
+    assert await sent_in_parts(site, browser, "/sign-in") == 403  # nobody has seen the form
+    await browser.get("/sign-in")
+    assert await sent_in_parts(site, browser, "/sell/games/x/pictures") == 303  # to sign in

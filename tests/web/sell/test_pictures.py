@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from runtime.processes.servers import limits_of
+from runtime.settings import Settings
 from tests.support.images import an_image
 from tests.support.shops.gateway import Person, Shop
 from tests.web.browser import Browser, Page
@@ -46,6 +48,10 @@ async def test_files_become_pictures_and_the_first_is_the_cover(
     page = await desk.send(page.form(f"{pictures}/{first}/remove"))
     assert await images_of(shop, game) == []
     assert "drawn from the title" in page.text
+
+
+def test_as_many_as_may_be_sent_at_once_fit_into_a_request() -> None:
+    assert limits_of(Settings()).message_bytes > MAX_FILES * MAX_FILE_BYTES
 
 
 async def test_what_is_no_picture_is_named_and_the_others_are_added(
