@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from starlette.types import ASGIApp, Message, Scope
 
-SERVICE_RESTART = 1012
-"""The close code of IANA's registry: another process is there, or soon will be."""
+ABNORMAL_CLOSURE, SERVICE_RESTART = 1006, 1012
+"""Close codes: of RFC 6455, and of IANA's registry, where another process is there, or soon will
+be."""
 
 
 class SocketClosed(Exception):
@@ -20,11 +21,12 @@ class SocketClosed(Exception):
 
 
 class Socket:
-    """The client's end of a WebSocket."""
+    """The client's end of a WebSocket. Nothing gathers here for a client that reads slowly: the API
+    waits, and loses its patience."""
 
     def __init__(self) -> None:
         self.to_api: asyncio.Queue[Message] = asyncio.Queue()
-        self.from_api: asyncio.Queue[Message] = asyncio.Queue()
+        self.from_api: asyncio.Queue[Message] = asyncio.Queue(maxsize=1)
 
     async def send(self, text: str) -> None:
         """Send a message."""
@@ -38,6 +40,12 @@ class Socket:
                 return str(message["text"])
             if message["type"] == "websocket.close":
                 raise SocketClosed(message.get("code", 1000), message.get("reason") or "")
+
+    def close(self, code: int) -> None:
+        """Close it at once, without what was not received yet."""
+        while not self.from_api.empty():
+            self.from_api.get_nowait()
+        self.from_api.put_nowait({"type": "websocket.close", "code": code})
 
 
 class Sockets:
@@ -54,10 +62,9 @@ class Sockets:
         await socket.to_api.put({"type": "websocket.connect"})
 
         async def run() -> None:
-            try:
+            with suppress(Exception):  # which the API has logged
                 await self._app(scope, socket.to_api.get, socket.from_api.put)
-            finally:
-                await socket.from_api.put({"type": "websocket.close", "code": 1006})
+            await socket.from_api.put({"type": "websocket.close", "code": ABNORMAL_CLOSURE})
 
         scope["subprotocols"] = []
         task = asyncio.create_task(run(), name=f"socket {scope['path']}")
@@ -72,4 +79,4 @@ class Sockets:
     def close(self) -> None:
         """Close all that are open: the process stops."""
         for socket in self._open:
-            socket.from_api.put_nowait({"type": "websocket.close", "code": SERVICE_RESTART})
+            socket.close(SERVICE_RESTART)

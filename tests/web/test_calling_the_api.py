@@ -151,3 +151,25 @@ async def test_open_sockets_end_when_the_process_stops(api: Api) -> None:
         with pytest.raises(SocketClosed, match=str(SERVICE_RESTART)):
             await socket.receive()
     sockets.close()
+
+
+async def test_nothing_gathers_for_who_does_not_read() -> None:
+    sent = 0
+
+    async def flood(socket: WebSocket) -> None:
+        nonlocal sent
+        await socket.accept()
+        for _ in range(1_000):
+            await socket.send_text("more")
+            sent += 1
+
+    app = Starlette(routes=[WebSocketRoute("/flood", flood)])
+    sockets = Sockets(app)
+    async with sockets.open(Api(app, SCOPE, {}).scope_of("websocket", "/flood")) as socket:
+        for _ in range(3):
+            assert await socket.receive() == "more"
+        assert sent <= 5
+
+        sockets.close()
+        with pytest.raises(SocketClosed, match=str(SERVICE_RESTART)):
+            await socket.receive()
