@@ -31,15 +31,17 @@ class AuditTasks:
         self._pool = pool
         self._acts = acts
         self._under_way: set[asyncio.Task[None]] = set()
+        self._starting = asyncio.Lock()
 
     async def start(self, work: Work, caller: Caller, reason: str | None = None) -> UUID:
         """As `api.services.StartTask`."""
         task = Task(self._url, uuid7(), caller.actor, work)
         begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        following = asyncio.create_task(self._do(task, caller, reason, begun))
-        self._under_way.add(following)
-        following.add_done_callback(self._under_way.discard)
-        await begun
+        async with self._starting:  # of many who ask at once, the others see that one has begun
+            following = asyncio.create_task(self._do(task, caller, reason, begun))
+            self._under_way.add(following)
+            following.add_done_callback(self._under_way.discard)
+            await begun
         return task.id
 
     async def close(self) -> None:

@@ -1,6 +1,9 @@
 """What if and replays over HTTP: tasks that go on by themselves, one at a time."""
 
 import asyncio
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +15,7 @@ from eventstore.database.postgres import connect
 from projections.registry import read_models
 from queries.audit.tasks import KEPT, LOCK, Replay
 from runtime.audit.tasks import Begun, Said, Task, do
+from runtime.host.module_process import module_process
 from tests.api.test_buying import buy
 from tests.support.queues import until_so
 from tests.support.shops.gateway import Person, Shop
@@ -142,6 +146,28 @@ async def test_one_task_is_under_way_at_a_time_in_all_processes(
     answer = await auditor.post("/api/v1/audit/replays", json={"until": "0"})
     assert answer.status_code == 202, answer.text
     assert (await _ended(auditor, answer.headers["location"]))["state"] == "DONE"
+
+
+async def test_of_many_who_ask_at_once_nobody_costs_a_process_in_vain(
+    auditor: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = 0
+
+    @asynccontextmanager
+    async def counted(module: str, told: bytes) -> AsyncIterator[Process]:
+        nonlocal started
+        started += 1
+        async with module_process(module, told) as process:
+            yield process
+
+    monkeypatch.setattr("runtime.gateway.audit_tasks.module_process", counted)
+    answers = await asyncio.gather(*(auditor.post("/api/v1/audit/verifications") for _ in range(6)))
+    begun = [each.headers["location"] for each in answers if each.status_code == 202]
+    refused = {each.json()["code"] for each in answers if each.status_code != 202}
+    assert started == len(begun) >= 1
+    assert refused <= {"audit_task_running"}
+    for location in begun:
+        assert (await _ended(auditor, location))["state"] == "DONE"
 
 
 async def test_what_fails_is_told_and_old_tasks_go(shop: Shop, auditor: Person) -> None:
