@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from starlette.responses import Response
 
 from api.answers import answer, page_answer, position_of
@@ -51,12 +51,21 @@ class Acknowledgement(Body):
     note: Reason = Field(description="Recorded with the acknowledgement.")
 
 
+def _of_whole_characters(value: object) -> object:
+    """An odd label must not keep the notification's other alerts out."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+TheirText = Annotated[str, BeforeValidator(_of_whole_characters)]
+"""A text that others made up. Halves of characters (lone surrogates) are replaced."""
+
+
 class AlertOfAlertmanager(BaseModel):
     """An alert in a notification of Alertmanager. What else it has is not used."""
 
     status: Literal["firing", "resolved"]
-    labels: dict[str, str]
-    annotations: dict[str, str] = {}
+    labels: dict[TheirText, TheirText]
+    annotations: dict[TheirText, TheirText] = {}
 
 
 class Notification(BaseModel):

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import json
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -179,6 +180,24 @@ async def test_alertmanagers_alerts_are_raised_once_and_resolved(
     assert [each.env.correlation_id for each in events] == [
         UUID(each.headers["x-correlation-id"]) for each in (told, told_over)
     ]
+
+
+async def test_an_odd_label_does_not_keep_the_other_alerts_out(
+    shop: Shop, admin: Person, alertmanager: httpx.AsyncClient
+) -> None:
+    instance = f"worker-{uuid4().hex}"
+    odd, told = notification("firing", f"{instance}-HALF"), notification("firing", instance)
+    odd["alerts"][0]["annotations"]["HALF"] = "HALF"
+    told["alerts"] = odd["alerts"] + told["alerts"]
+    answer = await alertmanager.post(
+        f"{ALERTS}/alertmanager",
+        content=json.dumps(told).replace("HALF", r"\ud800"),
+        headers={"content-type": "application/json"},
+    )
+    assert answer.status_code == 204, answer.text
+    items = (await admin.get(ALERTS, headers=await shop.reached())).json()["items"]
+    instances = {each["labels"].get("instance") for each in items}
+    assert {instance, f"{instance}-?"} <= instances
 
 
 async def test_only_alertmanager_tells_of_alerts(
