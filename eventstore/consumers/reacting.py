@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from eventstore.consumers import amended, checkpoints
+from eventstore.consumers import amended, checkpoints, quarantine
 from eventstore.database.postgres import is_away
 from eventstore.decoding import SKIPPED, Unreadable
 from eventstore.history import HistoryChanged
@@ -64,7 +64,7 @@ class Lead:
         reactor: Reacts,
         names: Iterable[str],
         subscription: checkpoints.Subscription,
-        quarantined: Iterable[checkpoints.Quarantined],
+        quarantined: Iterable[quarantine.Quarantined],
     ) -> None:
         self.reactor = reactor
         self.names = frozenset(names)
@@ -73,7 +73,7 @@ class Lead:
         self.amended = subscription.amended
         self.read_by = 0  # up to which amendments, at least, its present events were read
         self.quarantined = {p.stream_id: p.position for p in quarantined}
-        self.retry_requested: list[checkpoints.Quarantined] = []
+        self.retry_requested: list[quarantine.Quarantined] = []
         self.places = asyncio.Semaphore(MAX_CONCURRENT_STREAMS)
         self.task: asyncio.Task[None] | None = None
         self._position_after = subscription.position
@@ -222,7 +222,7 @@ class Reactions:
                 MAX_QUARANTINED,
             )
         values = (lead.name, [env.stream_id], [env.position], [env.name], [described(error)])
-        await self._outlast(lead, partial(self._write, checkpoints.QUARANTINE, values))
+        await self._outlast(lead, partial(self._write, quarantine.ADD, values))
         await self._outlast(lead, partial(self._retry_if_amended, lead, env.position))
 
     async def _retry_if_amended(self, lead: Lead, position: int) -> None:
@@ -237,7 +237,7 @@ class Reactions:
         async with self._log.pool.connection() as conn:
             await conn.execute(query.encode(), values)
 
-    async def retry(self, lead: Lead, retry_requested: Sequence[checkpoints.Quarantined]) -> None:
+    async def retry(self, lead: Lead, retry_requested: Sequence[quarantine.Quarantined]) -> None:
         """React again to the events of quarantined streams that an operator wants retried."""
         for quarantined in retry_requested:
             lead.quarantined.pop(quarantined.stream_id, None)
@@ -257,5 +257,5 @@ class Reactions:
                     break
             else:
                 await self._outlast(
-                    lead, partial(self._write, checkpoints.RELEASE, ([quarantined.id],))
+                    lead, partial(self._write, quarantine.RELEASE, ([quarantined.id],))
                 )

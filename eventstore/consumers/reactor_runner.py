@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import psycopg
 
-from eventstore.consumers import amended, checkpoints, histories
+from eventstore.consumers import amended, checkpoints, histories, quarantine
 from eventstore.consumers.leadership import PLANNED_ONCE, Challenger, connected
 from eventstore.consumers.newer_events import NewerEvent, UnknownNames
 from eventstore.consumers.reacting import MAX_QUARANTINED, Lead, Reactions, Reacts
@@ -140,7 +140,7 @@ class ReactorRunner:
                     of_others.append(name)
                     continue
                 fresh = await asyncio.to_thread(checkpoints.subscription, conn, name)
-                quarantined = await asyncio.to_thread(checkpoints.quarantined, conn, [name])
+                quarantined = await asyncio.to_thread(quarantine.held, conn, [name])
                 if fresh is not None:
                     reactor = self._reactors[row.projection]
                     self._leads[name] = Lead(
@@ -152,7 +152,7 @@ class ReactorRunner:
             if lead.quarantined and lead.task is None:
                 lead.retry_requested = [
                     p
-                    for p in await asyncio.to_thread(checkpoints.quarantined, conn, [lead.name])
+                    for p in await asyncio.to_thread(quarantine.held, conn, [lead.name])
                     if p.retry
                 ]
 

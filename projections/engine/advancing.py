@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from eventstore.consumers import checkpoints
+from eventstore.consumers import checkpoints, quarantine
 from eventstore.consumers.reader import Page, Reader, collector_paused
 from eventstore.database.postgres import AT_FAULT, TOO_MUCH
 from kit import tracing
@@ -115,9 +115,7 @@ class Subscriber:
         self.amended = row.amended
         self.rows.discard()
         self.pieces.clear()
-        self.quarantined = {
-            p.stream_id: p.position for p in checkpoints.quarantined(conn, [self.name])
-        }
+        self.quarantined = {p.stream_id: p.position for p in quarantine.held(conn, [self.name])}
 
     def _fetch(self, keys: Sequence[object]) -> Iterable[msgspec.Struct]:
         assert self._conn is not None
@@ -152,7 +150,7 @@ class Subscriber:
         """Write the folded rows and the newly quarantined streams."""
         puts, deletes = self.rows.changes()
         self.store.write(conn, self.storage, puts, deletes)
-        checkpoints.quarantine(conn, self.name, self.newly_quarantined)
+        quarantine.add(conn, self.name, self.newly_quarantined)
 
     def is_ready(self, position: int) -> bool:
         """Whether queries may begin to read the storage at this position."""

@@ -13,7 +13,7 @@ import msgspec
 import psycopg
 
 from eventstore.codec import Codec
-from eventstore.consumers import amended, checkpoints
+from eventstore.consumers import amended, checkpoints, quarantine
 from eventstore.consumers.reader import Reader
 from eventstore.database.postgres import AWAY
 from projections.engine import parts
@@ -171,7 +171,7 @@ def _must_not_be_read_anew(
     amended as they were read before."""
     if registered.projection.mixes_streams and any(
         each.retry and each.error == amended.TO_BE_READ_ANEW
-        for each in checkpoints.quarantined(conn, [row.name])
+        for each in quarantine.held(conn, [row.name])
     ):
         name = registered.projection.name
         raise CatchingUp(f"{name} is to be folded anew, as an event was amended")
@@ -208,7 +208,7 @@ def _compare(
         if transactional:
             conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         row = live(conn, registered, lock=not transactional)
-        quarantined = {p.stream_id for p in checkpoints.quarantined(conn, [row.name])}
+        quarantined = {p.stream_id for p in quarantine.held(conn, [row.name])}
         frozen = registered.store.frozen(conn, row.storage)
         if transactional:
             advance(row.position)
@@ -306,7 +306,7 @@ class Begun(msgspec.Struct, frozen=True):
         registered.store.finish(conn, replay.storage)
         with conn.transaction():
             checkpoints.move(conn, [(self.name, 0, replay.position)])
-            checkpoints.quarantine(
+            quarantine.add(
                 conn,
                 self.name,
                 [(stream_id, *reason) for stream_id, reason in replay.quarantined.items()],

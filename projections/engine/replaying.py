@@ -17,7 +17,7 @@ import psycopg
 
 from eventstore.amendments import load
 from eventstore.codec import Codec
-from eventstore.consumers import checkpoints
+from eventstore.consumers import checkpoints, quarantine
 from eventstore.consumers.reader import Page, Reader, collector_paused
 from projections.engine.folding import fold_page, mutable_fields
 from projections.engine.store import Store
@@ -152,7 +152,7 @@ class Replay:
         mended = self._amendments.payloads if as_of is not None else {}
         quarantined = [
             p
-            for p in checkpoints.quarantined(conn, [subscription])
+            for p in quarantine.held(conn, [subscription])
             if p.stream_id not in retried and p.position not in mended
         ]
         self.quarantined: dict[UUID, Quarantine] = {

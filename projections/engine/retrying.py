@@ -7,7 +7,7 @@ import psycopg
 
 from eventstore.amendments import load
 from eventstore.codec import Codec
-from eventstore.consumers import checkpoints
+from eventstore.consumers import checkpoints, quarantine
 from eventstore.consumers.leadership import Challenger
 from eventstore.consumers.reader import Page, Reader
 from eventstore.database.postgres import TOO_MUCH
@@ -52,7 +52,7 @@ class Retrier:
 
     def _look(self) -> list[str]:
         """Retry what can be retried now. Returns the subscriptions that others lead."""
-        asked, of_others = checkpoints.retry_requested(self._conn), []
+        asked, of_others = quarantine.retry_requested(self._conn), []
         for row in checkpoints.subscriptions(self._conn):
             due = row.name in asked and (row.projection, row.version) in self._models
             if (
@@ -97,11 +97,11 @@ class Retrier:
             return
         subscriber = subscriber_of(self._codec, self._models, row)
         subscriber.attach(self._conn)
-        for quarantined in checkpoints.quarantined(self._conn, [name]):
+        for quarantined in quarantine.held(self._conn, [name]):
             if quarantined.retry and not self._stop.is_set():
                 self._redrive(subscriber, quarantined)
 
-    def _redrive(self, subscriber: Subscriber, quarantined: checkpoints.Quarantined) -> None:
+    def _redrive(self, subscriber: Subscriber, quarantined: quarantine.Quarantined) -> None:
         """Apply a stream's events from the failed one on, page by page, up to the subscription's
         checkpoint; between pages the subscription advances as usual. An event that cannot be
         applied quarantines the stream again from there.
@@ -123,11 +123,11 @@ class Retrier:
             checkpoints.move(
                 self._conn, [(subscriber.name, subscriber.position, subscriber.position)]
             )
-            checkpoints.release(self._conn, [quarantined.id])
+            quarantine.release(self._conn, [quarantined.id])
         del subscriber.quarantined[stream]
 
     def _apply(
-        self, subscriber: Subscriber, quarantined: checkpoints.Quarantined, page: Page
+        self, subscriber: Subscriber, quarantined: quarantine.Quarantined, page: Page
     ) -> Exception | None:
         """Fold and write events of the stream, and quarantine it from behind them on. Returns why
         they cannot be written."""
@@ -138,7 +138,7 @@ class Retrier:
                     self._conn, [(subscriber.name, subscriber.position, subscriber.position)]
                 )
                 subscriber.fold(page)
-                checkpoints.hold_from(self._conn, quarantined.id, behind)
+                quarantine.hold_from(self._conn, quarantined.id, behind)
                 subscriber.flush(self._conn)
         except BaseException as error:
             subscriber.failed()
@@ -173,14 +173,14 @@ class Retrier:
         """
         subscriber = subscriber_of(self._codec, self._models, row)
         subscriber.attach(self._conn)
-        asked = [p for p in checkpoints.quarantined(self._conn, [row.name]) if p.retry]
+        asked = [p for p in quarantine.held(self._conn, [row.name]) if p.retry]
         again = [found for p in asked if (found := self._still_poisoned(subscriber, p)) is not None]
-        checkpoints.quarantine(self._conn, row.name, again)
+        quarantine.add(self._conn, row.name, again)
         mended = {p.stream_id for p in asked} - {found.stream_id for found in again}
         if not mended:
             return
         if not row.active:  # kept for a rollback: it stays as it is
-            checkpoints.withdraw_retry(self._conn, row.name)
+            quarantine.withdraw_retry(self._conn, row.name)
             return
         try:
             rebuild.rebuild(
@@ -195,17 +195,17 @@ class Retrier:
             return  # tried again at the next look
         except POISON as error:  # one of its rows cannot be written
             held = [p for p in asked if p.stream_id in mended]
-            checkpoints.quarantine(
+            quarantine.add(
                 self._conn,
                 row.name,
                 [(p.stream_id, p.position, p.name, described(error)) for p in held],
             )
             return
-        checkpoints.withdraw_retry(self._conn, row.name)
+        quarantine.withdraw_retry(self._conn, row.name)
         rebuild.drop(self._conn, registered.store, row.name)  # its rows are known to be wrong
 
     def _still_poisoned(
-        self, subscriber: Subscriber, quarantined: checkpoints.Quarantined
+        self, subscriber: Subscriber, quarantined: quarantine.Quarantined
     ) -> Poisoned | None:
         """The event that quarantined a stream, if it cannot be folded still. Nothing is written."""
         reader = self._reader(subscriber)

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 
 from eventstore.codec import Codec
-from eventstore.consumers import checkpoints
+from eventstore.consumers import checkpoints, quarantine
 from eventstore.consumers.leadership import connect_leader
 from eventstore.database.postgres import AWAY
 from eventstore.database.release import OutdatedRelease
@@ -128,7 +128,7 @@ class Runner:
         for key, registered in self._models.items():
             if key not in there:
                 checkpoints.register(conn, *key, registered.storage)
-        asked, retried = checkpoints.retry_requested(conn), set[str]()
+        asked, retried = quarantine.retry_requested(conn), set[str]()
         left: list[str] = []
 
         def is_applied_late(name: str, projection: Projection[Any]) -> bool:

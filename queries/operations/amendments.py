@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from eventstore.amendments import STREAM
-from eventstore.consumers.checkpoints import Quarantined
+from eventstore.consumers.quarantine import Quarantined
 from eventstore.decoding import Raw
 from eventstore.postgres_log import PostgresLog
 from queries.audit.log import Audit, AuditEvent

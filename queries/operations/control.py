@@ -9,7 +9,8 @@ import msgspec
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
-from eventstore.consumers.checkpoints import ASTRAY, HEAD, SUBSCRIPTIONS, WAKE, Quarantined
+from eventstore.consumers.checkpoints import ASTRAY, HEAD, SUBSCRIPTIONS, WAKE
+from eventstore.consumers.quarantine import Quarantined
 from projections.registry import read_models
 from projections.search.projection import GamesIndex
 

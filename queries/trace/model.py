@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from commands.ports.queue import JobState
-from eventstore.consumers.checkpoints import Quarantined
+from eventstore.consumers.quarantine import Quarantined
 from eventstore.log import Envelope
 from projections.models.deadlines import Deadline
 

@@ -15,7 +15,7 @@ from runtime.output import console
 from runtime.output.console import Code
 
 if TYPE_CHECKING:
-    from eventstore.consumers.checkpoints import Quarantined
+    from eventstore.consumers.quarantine import Quarantined
     from queries.operations.control import Operations
 
 MANY = 1_000_000

@@ -9,7 +9,7 @@ import psycopg
 
 from eventstore.amendments import load
 from eventstore.codec import Codec
-from eventstore.consumers import checkpoints
+from eventstore.consumers import quarantine
 from eventstore.consumers.reader import Page
 from eventstore.decoding import Unreadable
 from projections.engine import rebuild
@@ -152,7 +152,7 @@ def _compared_of(
 ) -> dict[str, Suspect | None]:
     projection, feed = model.projection, moment.active[model.projection.name]
     quarantined = {
-        each.stream_id: each.position for each in checkpoints.quarantined(moment.conn, [feed.name])
+        each.stream_id: each.position for each in quarantine.held(moment.conn, [feed.name])
     }
     judged = {
         key: fed

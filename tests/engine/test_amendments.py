@@ -12,7 +12,7 @@ import pytest
 
 from domain.amendments import AmendmentDeclared, Reading
 from eventstore import amendments
-from eventstore.consumers import checkpoints
+from eventstore.consumers import checkpoints, quarantine
 from eventstore.database.postgres import connect
 from eventstore.log import Appended
 from projections.as_of import row_as_of
@@ -63,7 +63,7 @@ async def _settled(desk: Desk, *names: str) -> None:
     await desk.until(
         lambda conn: (
             {s.name for s in checkpoints.subscriptions(conn) if s.amended == declared} >= set(names)
-            and not any(p.retry for p in checkpoints.quarantined(conn))
+            and not any(p.retry for p in quarantine.held(conn))
         )
     )
 
@@ -201,7 +201,7 @@ async def test_rows_that_several_streams_feed_are_folded_anew(desk: Desk) -> Non
         def is_rebuilt(conn: Any) -> bool:
             subscriptions = [s for s in checkpoints.subscriptions(conn) if s.active]
             return [s.amended for s in subscriptions] == [declared.position] and not (
-                checkpoints.quarantined(conn)
+                quarantine.held(conn)
             )
 
         await desk.until(is_rebuilt)

@@ -10,7 +10,7 @@ import pytest
 
 from domain.events import Event
 from eventstore.codec import Codec
-from eventstore.consumers import checkpoints, leadership
+from eventstore.consumers import checkpoints, leadership, quarantine
 from eventstore.log import Envelope, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from projections.engine import advancing
@@ -40,8 +40,8 @@ def _refusing(*numbers: int) -> tuple[Registered, Tallies]:
 async def _retry(desk: Desk) -> None:
     """Request a retry as an operator does; returns when all requested streams were tried."""
     with desk.connect() as conn:
-        assert checkpoints.request_retry(conn, None) > 0
-    await desk.until(lambda conn: not any(p.retry for p in checkpoints.quarantined(conn)))
+        assert quarantine.request_retry(conn, None) > 0
+    await desk.until(lambda conn: not any(p.retry for p in quarantine.held(conn)))
 
 
 # -- an event that cannot be folded ----------------------------------------------------------------

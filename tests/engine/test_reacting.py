@@ -15,7 +15,7 @@ from domain.errors import Conflict, Refused
 from domain.events import Event
 from eventstore import amendments
 from eventstore.codec import Codec
-from eventstore.consumers import checkpoints, leadership, reacting, reactor_runner
+from eventstore.consumers import checkpoints, leadership, quarantine, reacting, reactor_runner
 from eventstore.consumers.reacting import Reacts
 from eventstore.consumers.reactor_runner import ReactorRunner, register_reactors
 from eventstore.log import AlreadyDone, IdempotencyRecord, Recorded, StreamAppend
@@ -127,7 +127,7 @@ async def test_a_reaction_that_fails_quarantines_its_stream_for_that_reactor_alo
 
         failing.trouble = raising(ValueError("mended"), Labelled("another matter"))
         _ask_retry(desk)
-        await desk.until(lambda conn: not checkpoints.quarantined(conn))
+        await desk.until(lambda conn: not quarantine.held(conn))
     assert failing.of(bad) == [Counted(1), Counted(13), Counted(2)]
 
 
@@ -138,7 +138,7 @@ async def test_a_retry_that_fails_again_leaves_the_stream_quarantined(desk: Desk
     async with reacting_to(desk, failing):
         await desk.caught_up("failing.1")
         _ask_retry(desk)
-        await desk.until(lambda conn: [p.attempts for p in checkpoints.quarantined(conn)] == [2])
+        await desk.until(lambda conn: [p.attempts for p in quarantine.held(conn)] == [2])
     assert failing.seen == []
 
 
@@ -176,7 +176,7 @@ async def test_an_event_that_cannot_be_read_quarantines_its_stream_for_those_who
         assert error.startswith("ValidationError")
 
         _ask_retry(desk)  # which it survives as well
-        await desk.until(lambda conn: [p.attempts for p in checkpoints.quarantined(conn)] == [2])
+        await desk.until(lambda conn: [p.attempts for p in quarantine.held(conn)] == [2])
     assert both.of(bad) == [Counted(1)]
     assert both.of(good) == [Counted(5), Labelled("fine"), Counted(6)]
     assert counting.of(bad) == [Counted(1), Counted(3)]
@@ -305,7 +305,7 @@ async def test_a_reactor_that_starts_now_misses_nothing_after_it_was_registered(
 
 def _ask_retry(desk: Desk) -> None:
     with desk.connect() as conn:
-        assert checkpoints.request_retry(conn, None) > 0
+        assert quarantine.request_retry(conn, None) > 0
 
 
 # -- events that were amended ----------------------------------------------------------------------
@@ -322,11 +322,11 @@ async def test_what_was_amended_is_tried_again_as_it_is_to_be_read(desk: Desk) -
     counting.trouble = raising(ValueError("no 13"), Counted(13))
     async with reacting_to(desk, counting):
         await desk.append(bad, Counted(1), Counted(13), Counted(2), Counted(13), Counted(3))
-        await desk.until(checkpoints.quarantined)
+        await desk.until(quarantine.held)
         await _declare(desk, 2, "amend", '{"by": 12}')
-        await desk.until(lambda conn: [p.position for p in checkpoints.quarantined(conn)] == [4])
+        await desk.until(lambda conn: [p.position for p in quarantine.held(conn)] == [4])
         await _declare(desk, 4, "skip")
-        await desk.until(lambda conn: not checkpoints.quarantined(conn))
+        await desk.until(lambda conn: not quarantine.held(conn))
         await desk.append(bad, Counted(4))
         await desk.until(partial(counting.has_seen, bad, Counted(4)))
     assert counting.of(bad) == [Counted(n) for n in (1, 12, 2, 3, 4)]
@@ -353,7 +353,7 @@ async def test_what_is_amended_while_it_is_tried_is_tried_again(desk: Desk) -> N
         await desk.until(lambda conn: _taken_up(conn, "slow.1") == declared)
         end.set()
         await desk.until(partial(slow.has_seen, bad, Counted(2)))
-        await desk.until(lambda conn: not checkpoints.quarantined(conn))
+        await desk.until(lambda conn: not quarantine.held(conn))
 
 
 def _taken_up(conn: Any, name: str) -> int:

@@ -7,7 +7,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from eventstore.consumers import checkpoints
+from eventstore.consumers import checkpoints, quarantine
 from eventstore.consumers.reader import Reader
 from eventstore.log import StreamAppend
 from projections.engine import rebuild
@@ -205,12 +205,8 @@ async def test_a_rebuild_carries_over_what_is_in_quarantine(desk: Desk) -> None:
         }
         assert desk.verify(registered).quarantined == 2
         with desk.connect() as conn:
-            checkpoints.request_retry(
-                conn, [p.id for p in desk.quarantined() if p.stream_id == bad]
-            )
-        await desk.until(
-            lambda conn: {p.stream_id for p in checkpoints.quarantined(conn)} == {worse}
-        )
+            quarantine.request_retry(conn, [p.id for p in desk.quarantined() if p.stream_id == bad])
+        await desk.until(lambda conn: {p.stream_id for p in quarantine.held(conn)} == {worse})
     assert desk.rows(registered)[bad].steps == [1, 13, 3]
     assert desk.verify(registered).difference.equal
 

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from domain.errors import Refused
-from eventstore.consumers import checkpoints, histories
+from eventstore.consumers import checkpoints, histories, quarantine
 from eventstore.consumers.reactor_runner import ReactorRunner
 from eventstore.log import AlreadyDone, Recorded, StreamAppend
 from eventstore.postgres_log import PostgresLog
@@ -160,7 +160,7 @@ async def test_what_is_to_be_retried_keeps_no_read_model_from_being_folded_anew(
         await desk.until(
             lambda conn: (one := row(conn, "tallies.1")).position == 5 and not one.astray
         )
-        await desk.until(lambda conn: not checkpoints.quarantined(conn))
+        await desk.until(lambda conn: not quarantine.held(conn))
 
 
 async def test_somebody_who_reads_the_old_rows_holds_nobody_up(desk: Desk) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from eventstore.consumers import checkpoints
+from eventstore.consumers import checkpoints, quarantine
 from eventstore.database.postgres import connect
 from eventstore.log import Envelope
 from projections.engine import rebuild
@@ -42,8 +42,8 @@ def shaky(projection: type[Projection[Any]], bad: set[int]) -> Registered:
 
 async def _retried(desk: Desk) -> None:
     with desk.connect() as conn:
-        assert checkpoints.request_retry(conn, None) > 0
-    await desk.until(lambda conn: not any(p.retry for p in checkpoints.quarantined(conn)))
+        assert quarantine.request_retry(conn, None) > 0
+    await desk.until(lambda conn: not any(p.retry for p in quarantine.held(conn)))
 
 
 async def test_rows_that_several_streams_feed_are_folded_anew_in_order(desk: Desk) -> None:
@@ -103,7 +103,7 @@ async def test_one_of_which_a_later_event_fails_ends_there(desk: Desk) -> None:
         await desk.caught_up("uses.1")
         bad.discard(1)
         await _retried(desk)
-        await desk.until(lambda conn: [p.position for p in checkpoints.quarantined(conn)] == [3])
+        await desk.until(lambda conn: [p.position for p in quarantine.held(conn)] == [3])
         (subscription,) = await desk.until(lambda conn: _only(checkpoints.subscriptions(conn)))
     rows = desk.rows(registered, subscription.storage)
     assert {label: row.uses for label, row in rows.items()} == {"x": 2, "y": 1}
@@ -117,7 +117,7 @@ async def test_a_long_stream_is_applied_in_pages_and_its_feed_goes_on_meanwhile(
     bad = {1}
     registered, long, other = shaky(Tallies, bad), uuid4(), uuid4()
     positions: list[int] = []
-    hold = checkpoints.hold_from
+    hold = quarantine.hold_from
 
     def holding(conn: Any, quarantined: UUID, position: int) -> None:
         positions.append(position)
@@ -126,7 +126,7 @@ async def test_a_long_stream_is_applied_in_pages_and_its_feed_goes_on_meanwhile(
         hold(conn, quarantined, position)
 
     loop = asyncio.get_running_loop()
-    monkeypatch.setattr(checkpoints, "hold_from", holding)
+    monkeypatch.setattr(quarantine, "hold_from", holding)
     with desk.running(registered):
         await desk.append(long, *[Counted(n) for n in range(400)])
         await desk.caught_up("tallies.1")
@@ -205,9 +205,9 @@ async def _some_retried(database: str, bad: set[int], rng: random.Random) -> Non
 
     def ask() -> None:
         with connect(database, "test") as conn:
-            chosen = [p for p in checkpoints.quarantined(conn) if rng.random() < 0.6]
+            chosen = [p for p in quarantine.held(conn) if rng.random() < 0.6]
             bad.difference_update(p.position for p in chosen if rng.random() < 0.7)
-            checkpoints.request_retry(conn, [p.id for p in chosen])
+            quarantine.request_retry(conn, [p.id for p in chosen])
         _await_retries(database)
 
     await asyncio.to_thread(ask)
@@ -218,7 +218,7 @@ async def _all_retried(database: str) -> bool:
 
     def ask() -> bool:
         with connect(database, "test") as conn:
-            found = checkpoints.request_retry(conn, None)
+            found = quarantine.request_retry(conn, None)
         _await_retries(database)
         return found > 0
 
@@ -228,8 +228,8 @@ async def _all_retried(database: str) -> bool:
 def _await_retries(database: str) -> None:
     deadline = time.monotonic() + 30
     with connect(database, "test") as conn:
-        while any(p.retry for p in checkpoints.quarantined(conn)):
-            assert time.monotonic() < deadline, checkpoints.quarantined(conn)
+        while any(p.retry for p in quarantine.held(conn)):
+            assert time.monotonic() < deadline, quarantine.held(conn)
             time.sleep(0.02)
 
 
@@ -240,6 +240,6 @@ def _are_proven(database: str, models: list[Registered]) -> None:
             assert verified.difference.equal, (registered.projection.name, verified)
 
 
-def _quarantined(database: str) -> list[checkpoints.Quarantined]:
+def _quarantined(database: str) -> list[quarantine.Quarantined]:
     with connect(database, "test") as conn:
-        return checkpoints.quarantined(conn)
+        return quarantine.held(conn)

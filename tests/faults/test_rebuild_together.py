@@ -14,7 +14,7 @@ import pytest
 
 from domain.amendments import AmendmentDeclared
 from eventstore import amendments
-from eventstore.consumers import checkpoints
+from eventstore.consumers import checkpoints, quarantine
 from eventstore.log import StreamAppend
 from projections.engine import replaying
 from projections.engine.folding import RowsRefused
@@ -161,7 +161,7 @@ async def test_each_reads_events_by_the_amendments_that_its_live_rows_have(desk:
             lambda conn: (
                 {s.name for s in checkpoints.subscriptions(conn) if s.amended}
                 == {"others.1", "uses.1"}
-                and not checkpoints.quarantined(conn)
+                and not quarantine.held(conn)
             )
         )
     seen = list[int]()

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from eventstore.consumers import checkpoints
+from eventstore.consumers import checkpoints, quarantine
 from eventstore.log import StreamAppend
 from projections.engine import rebuild, replaying
 from projections.engine.rebuild import Rebuilt
@@ -197,8 +197,8 @@ async def test_a_verify_during_which_a_stream_is_let_go_of_quarantine_is_right(
 
         def compare_later(conn: psycopg.Connection, *values: Any) -> Any:
             if not tries:
-                checkpoints.request_retry(conn, None)
-                while checkpoints.quarantined(conn):
+                quarantine.request_retry(conn, None)
+                while quarantine.held(conn):
                     pass
             tries.append(1)
             return compare(conn, *values)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from eventstore.consumers import checkpoints
+from eventstore.consumers import checkpoints, quarantine
 from eventstore.database.postgres import connect
 from projections.engine import rebuild
 from projections.engine.replaying import Replay
@@ -21,7 +21,7 @@ STEPS: dict[str, tuple[Any, str, bool]] = {
     "after it is filled": (Replay, "write", True),
     "before it is indexed": (PostgresTable, "finish", False),
     "before its checkpoint is set": (checkpoints, "move", False),
-    "before its quarantine is kept": (checkpoints, "quarantine", False),
+    "before its quarantine is kept": (quarantine, "add", False),
     "before it is compared": (rebuild, "_compare", False),
     "after it is compared": (rebuild, "_compare", True),
     "before it is active": (checkpoints, "activate", False),

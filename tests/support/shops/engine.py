@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from domain.events import Event
-from eventstore.consumers import checkpoints
+from eventstore.consumers import checkpoints, quarantine
 from eventstore.database.postgres import ROLE, connect
 from eventstore.log import Appended, StreamAppend
 from eventstore.postgres_log import PostgresLog
@@ -94,7 +94,7 @@ class Desk:
                     if time.monotonic() > deadline:
                         raise AssertionError(
                             f"still not so: {checkpoints.subscriptions(conn)}"
-                            f" {checkpoints.quarantined(conn)}"
+                            f" {quarantine.held(conn)}"
                         )
                     time.sleep(0.005)
                 return found
@@ -140,9 +140,9 @@ class Desk:
         with self.connect() as conn:
             return rebuild.verify(conn, CODEC, registered, lambda _done, _all: None)
 
-    def quarantined(self) -> list[checkpoints.Quarantined]:
+    def quarantined(self) -> list[quarantine.Quarantined]:
         with self.connect() as conn:
-            return checkpoints.quarantined(conn)
+            return quarantine.held(conn)
 
     def subscriptions(self) -> dict[str, checkpoints.Subscription]:
         with self.connect() as conn:
