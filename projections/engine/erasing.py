@@ -27,7 +27,7 @@ from eventstore.codec import Codec
 from eventstore.consumers import checkpoints
 from eventstore.consumers.checkpoints import Subscription
 from eventstore.rewrapping import NOBODY
-from projections.engine import dropping, past
+from projections.engine import dropping, past, past_erasing
 from projections.engine.advancing import Registered
 from projections.engine.dropping import Busy, InUse, Models
 from projections.engine.tables import SCHEMA
@@ -137,7 +137,7 @@ def _subscriptions(conn: psycopg.Connection, personal: Models) -> list[Subscript
 def _drop_past(conn: psycopg.Connection, codec: Codec, models: Models) -> Iterable[str]:
     """Drop personal data as of past moments. Yields why some stays."""
     try:
-        past.drop_personal(conn, codec, list(models.values()))
+        past_erasing.drop_personal(conn, codec, list(models.values()))
     except (past.BuiltElsewhere, past.ReadNow) as error:
         yield str(error)
 

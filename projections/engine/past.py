@@ -8,16 +8,15 @@ event at its position is another one, and the schema is made anew.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import psycopg
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from domain.identity import UserForgotten
 from eventstore.codec import Codec
 from eventstore.consumers import checkpoints
 from eventstore.database.locks import LEAD
@@ -37,9 +36,6 @@ logger = logging.getLogger(__name__)
 PREFIX = "ludoteca_at_"
 
 _BUILDS = "builds for queries"
-
-TURN_TIMEOUT = "60s"
-"""How long the erasure of personal data waits for a build for a query."""
 
 DROP_TIMEOUT = "5s"
 """How long a drop waits for a build, and for queries that read the schema."""
@@ -76,15 +72,14 @@ _STATE = """
 SELECT {same}, kept, made_at, used_at,
     obj_description({schema}::regnamespace, 'pg_namespace') IS NOT DISTINCT FROM {emptied}
 FROM {moment}"""
-_NOTE_EMPTIED = "COMMENT ON SCHEMA {} IS {}"
-_EMPTIED = "rows with personal data were dropped: somebody was forgotten"
 _BUILT = "SELECT storage, model, rows, hash, head FROM {built} ORDER BY model"
-_FORGET_OTHERS = "DELETE FROM {built} WHERE storage <> ALL (%s)"
-_TABLES = """
+
+EMPTIED = "rows with personal data were dropped: somebody was forgotten"
+"""The comment on a schema that has lost tables."""
+
+TABLES = """
 SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename NOT IN ('moment', 'built')"""
-_FORGOTTEN_BETWEEN = """
-SELECT EXISTS (SELECT FROM log.events WHERE position > %s AND position <= %s AND name = ANY (%s))"""
-_SEEN = "UPDATE {built} SET head = %s WHERE storage = %s"
+"""SQL: the tables of a schema that read models have."""
 
 
 class NoRight(Exception):
@@ -168,10 +163,10 @@ def moments(conn: psycopg.Connection) -> list[Moment]:
 def moment(conn: psycopg.Connection, position: int) -> Moment | None:
     """The schema of a position; None when there is none, or none that was made whole."""
     try:
-        state = conn.execute(_sql(_STATE, position)).fetchone()
-        built = conn.execute(_sql(_BUILT, position)).fetchall()
+        state = conn.execute(statement(_STATE, position)).fetchone()
+        built = conn.execute(statement(_BUILT, position)).fetchall()
         size = conn.execute(_BYTES, [schema_at(position)]).fetchone()
-        tables = [name for (name,) in conn.execute(_TABLES, [schema_at(position)])]
+        tables = [name for (name,) in conn.execute(TABLES, [schema_at(position)])]
     except psycopg.errors.UndefinedTable:
         return None
     if state is None or size is None:
@@ -224,7 +219,7 @@ def make(url: str, conn: psycopg.Connection, position: int, *, kept: bool) -> No
     found = moment(conn, position)
     if found is not None and found.same_history:
         if kept and not found.kept:
-            conn.execute(_sql("UPDATE {moment} SET kept = true", position))
+            conn.execute(statement("UPDATE {moment} SET kept = true", position))
         return
     drop_within(conn, position)
     try:
@@ -236,8 +231,8 @@ def make(url: str, conn: psycopg.Connection, position: int, *, kept: bool) -> No
             " DATABASE … TO …"
         ) from error
     with conn.transaction():
-        conn.execute(_sql(_MAKE, position))
-        conn.execute(_sql(_NOTE_MOMENT, position), [position, kept])
+        conn.execute(statement(_MAKE, position))
+        conn.execute(statement(_NOTE_MOMENT, position), [position, kept])
 
 
 def drop(conn: psycopg.Connection, position: int) -> None:
@@ -332,7 +327,7 @@ class _Begun(NamedTuple):
 
 def _begun(conn: psycopg.Connection, codec: Codec, registered: Registered, position: int) -> _Begun:
     head, model = checkpoints.head(conn), in_schema(registered, schema_at(position))
-    conn.execute(_sql(_FORGET_BUILT, position), [model.storage])
+    conn.execute(statement(_FORGET_BUILT, position), [model.storage])
     replay = Replay(
         conn,
         codec,
@@ -354,7 +349,7 @@ def _finished(conn: psycopg.Connection, begun: _Begun, position: int) -> BuiltMo
     rows, digest = model.store.digest(conn, storage)
     built = BuiltModel(storage, model.projection.name, rows, digest, begun.head)
     conn.execute(
-        _sql(_NOTE_BUILT, position), [built.storage, built.model, rows, digest, built.head]
+        statement(_NOTE_BUILT, position), [built.storage, built.model, rows, digest, built.head]
     )
     return built
 
@@ -368,89 +363,12 @@ def _active(conn: psycopg.Connection, model: Registered) -> str:
     )
 
 
-# -- people who were forgotten ---------------------------------------------------------------------
-
-
-def is_personal(codec: Codec, model: Registered) -> bool:
-    """Whether the rows may have somebody's personal data."""
-    return any(codec.is_personal(event) for event in model.projection.folds)
-
-
-def drop_personal(
-    conn: psycopg.Connection,
-    codec: Codec,
-    models: Iterable[Registered],
-    *,
-    which: Callable[[int, BuiltModel], bool] = lambda _position, _built: True,
-) -> int:
-    """Drop the rows with personal data in all schemas, once somebody's key is destroyed: the next
-    query builds them anew, without the person. So are rows of other releases' read models, of which
-    nothing is known, and what a build left that died. Returns how many tables there were.
-
-    Raises BuiltElsewhere, ReadNow: then some are left, and this has to be tried again.
-    """
-    harmless = {each.projection.name for each in models if not is_personal(codec, each)}
-    dropped = 0
-    with in_turn(conn, patience=TURN_TIMEOUT):
-        for position in positions(conn):
-            with exclusively(conn, position):
-                there = moment(conn, position)
-                kept = {
-                    each.storage
-                    for each in ([] if there is None else there.models)
-                    if each.model in harmless or not which(position, each)
-                }
-                dropped += 0 if there is None else _keep_only(conn, position, kept)
-    return dropped
-
-
-def drop_forgotten(conn: psycopg.Connection, codec: Codec, models: Iterable[Registered]) -> int:
-    """As `drop_personal`, of what was built before somebody was forgotten. What is newer is not
-    looked at again from its start."""
-    head = checkpoints.head(conn)
-
-    def is_older(position: int, built: BuiltModel) -> bool:
-        if _forgotten_between(conn, codec, built.head, head):
-            return True
-        conn.execute(_sql(_SEEN, position), [head, built.storage])
-        return False
-
-    return drop_personal(conn, codec, models, which=is_older)
-
-
-def _keep_only(conn: psycopg.Connection, position: int, storages: Collection[str]) -> int:
-    """Drop all tables of the schema but those of these storages."""
-    schema = schema_at(position)
-    doomed = [
-        table
-        for (table,) in conn.execute(_TABLES, [schema])
-        if not any(table == each or table.startswith(f"{each}_") for each in storages)
-    ]
-    if not doomed:
-        return 0
-    try:
-        with conn.transaction():
-            conn.execute(f"SET LOCAL lock_timeout = '{DROP_TIMEOUT}'")
-            conn.execute(_sql(_FORGET_OTHERS, position), [list(storages)])
-            tables = SQL(", ").join(Identifier(schema, table) for table in doomed)
-            conn.execute(SQL("DROP TABLE {}").format(tables))
-            conn.execute(SQL(_NOTE_EMPTIED).format(Identifier(schema), Literal(_EMPTIED)))
-    except psycopg.errors.LockNotAvailable as error:
-        raise ReadNow(f"{schema} is read by a query") from error
-    return len(doomed)
-
-
-def _forgotten_between(conn: psycopg.Connection, codec: Codec, first: int, last: int) -> bool:
-    names = codec.names_of([UserForgotten])
-    row = conn.execute(_FORGOTTEN_BETWEEN, [first, last, names]).fetchone()
-    return bool(row and row[0])
-
-
 # -- helpers ---------------------------------------------------------------------------------------
 
 
-def _sql(statement: Any, position: int) -> Composed:
+def statement(text: str, position: int) -> Composed:
+    """The SQL with the names of the tables, and of the schema, of a position."""
     tables = {name: Identifier(schema_at(position), name) for name in ("moment", "built")}
     same = SQL(SAME_HISTORY).format(moment=tables["moment"], position=SQL(str(position)))
-    schema, emptied = Literal(schema_at(position)), Literal(_EMPTIED)
-    return SQL(statement).format(**tables, same=same, schema=schema, emptied=emptied)
+    schema, emptied = Literal(schema_at(position)), Literal(EMPTIED)
+    return SQL(text).format(**tables, same=same, schema=schema, emptied=emptied)

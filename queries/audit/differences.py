@@ -18,7 +18,7 @@ from eventstore.postgres_log import PostgresLog
 from eventstore.snapshots import plain
 from kit.forgotten import ENCRYPTED
 from projections.changes import Change, WatchedFold, pages_of
-from projections.engine.past import is_personal
+from projections.engine.past_erasing import is_personal
 from projections.models.library import library_id
 from projections.models.orders import Orders
 from projections.models.receipts import keys_of_order

@@ -10,7 +10,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from eventstore.consumers import checkpoints
 from eventstore.database.postgres import AWAY, connect
-from projections.engine import dropping, past
+from projections.engine import dropping, past, past_erasing
 from projections.engine.advancing import Registered
 from projections.registry import read_models
 from runtime.audit.past_building import Bounds, make_room
@@ -87,7 +87,7 @@ def drop_past(url: str, bounds: Bounds) -> int:
     that may still show somebody who was forgotten since."""
     with connect(url, "ludoteca worker") as conn:
         try:
-            forgotten = past.drop_forgotten(conn, codec(), read_models())
+            forgotten = past_erasing.drop_forgotten(conn, codec(), read_models())
         except (past.BuiltElsewhere, past.ReadNow) as error:
             logger.info("%s: looked at again the next time", error)
             forgotten = 0

@@ -18,7 +18,7 @@ from domain.catalog import GameUpdated
 from domain.identity import UserForgotten
 from eventstore.database.postgres import connect
 from kit.forgotten import FORGOTTEN
-from projections.engine import past
+from projections.engine import past, past_erasing
 from projections.models.games import Games
 from projections.registry import TABLES, read_models
 from queries.accounts import library, notifications, users
@@ -276,14 +276,14 @@ async def test_a_forgotten_person_is_unknown_also_in_the_past(idle_shop: Shop) -
     await idle_shop.happened(BUYER, UserForgotten())
     await idle_shop.log.keys.destroy(BUYER)
     with connect(idle_shop.url, "test") as conn:
-        assert past.drop_forgotten(conn, CODEC, read_models()) == 1
-        assert past.drop_forgotten(conn, CODEC, read_models()) == 0
+        assert past_erasing.drop_forgotten(conn, CODEC, read_models()) == 1
+        assert past_erasing.drop_forgotten(conn, CODEC, read_models()) == 0
         (left,) = past.moments(conn)
         assert (left.models, left.emptied) == ([], True)
     assert await email() == FORGOTTEN
     with connect(idle_shop.url, "test") as conn:
-        assert past.drop_forgotten(conn, CODEC, read_models()) == 0
-        assert past.drop_personal(conn, CODEC, read_models()) == 1
+        assert past_erasing.drop_forgotten(conn, CODEC, read_models()) == 0
+        assert past_erasing.drop_personal(conn, CODEC, read_models()) == 1
 
 
 async def test_nothing_of_a_forgotten_person_outlives_a_release_or_a_build_that_died(
@@ -301,8 +301,8 @@ async def test_nothing_of_a_forgotten_person_outlives_a_release_or_a_build_that_
             f"UPDATE {schema}.built SET storage = 'users_1' WHERE model = 'users'".encode()
         )
         conn.execute(f"CREATE TABLE {schema}.users_2 (email text)".encode())  # not in `built`
-        assert past.drop_personal(conn, CODEC, read_models()) == 2
-        assert past.drop_personal(conn, CODEC, read_models()) == 0
+        assert past_erasing.drop_personal(conn, CODEC, read_models()) == 2
+        assert past_erasing.drop_personal(conn, CODEC, read_models()) == 0
         (left,) = past.moments(conn)
     assert [each.model for each in left.models] == ["games"]
     assert await listed_titles(at) == []
@@ -331,7 +331,7 @@ async def test_builds_that_wait_for_their_turn_keep_nobody_from_forgetting(
             ):
                 pass
         assert (await build).error == ""
-        assert past.drop_personal(conn, CODEC, read_models()) == 1
+        assert past_erasing.drop_personal(conn, CODEC, read_models()) == 1
 
 
 async def test_a_build_goes_on_when_the_query_has_waited_long_enough(idle_shop: Shop) -> None:
