@@ -8,21 +8,16 @@ alone.
 import fcntl
 import logging
 import os
-import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import IO
-
-import httpx
 
 from adapters.postgres.embedded import SETTINGS as POSTGRES_SETTINGS
 from adapters.postgres.embedded import EmbeddedPostgres
 from adapters.postgres.programs import EmbeddedPostgresError
 from eventstore.log import LogUnavailable
-from kit.tls import pinned
 from runtime.bootstrap import FirstStart, prepare
 from runtime.database.instance import (
     noted_port,
@@ -41,7 +36,9 @@ from runtime.settings import Settings
 from runtime.settings.values import beside
 from runtime.settings.variables import unknown_settings
 from runtime.supervision.connection_count import connections_needed, warn_of_too_few
+from runtime.supervision.health import API, health, is_ok
 from runtime.supervision.metrics_ports import metrics_ports, metrics_urls
+from runtime.supervision.stopping import Stopping, StopRequested
 from runtime.wiring.log_of_record import check_log_of_record
 from runtime.wiring.master_key import key_file
 
@@ -60,7 +57,7 @@ STOP_SECONDS = 15.0
 """When to kill processes that were asked to stop: each should end by itself before
 (`runtime.processes.running.STOP_SECONDS`)."""
 
-API, MIRROR = "api", "mirror"
+MIRROR = "mirror"
 GAMES, SEARCH = "/api/v1/games?limit=1", "/api/v1/games/search?q=witcher"
 
 
@@ -71,7 +68,7 @@ class CannotStart(Exception):
 def run(settings: Settings) -> int:
     """Start everything, print where to click, and run until asked to stop. Returns the exit code.
     Raises CannotStart."""
-    stopping = _Stopping()
+    stopping = Stopping()
     with suppress(StopRequested), ExitStack() as stack:
         with stopping.interruptible():
             open_home(settings.home)
@@ -126,49 +123,6 @@ def _embedded(settings: Settings) -> EmbeddedPostgres:
     usual = int(POSTGRES_SETTINGS["max_connections"])
     most = max(usual, connections_needed(settings))
     return EmbeddedPostgres(settings.home, settings={"max_connections": str(most)})
-
-
-class StopRequested(KeyboardInterrupt):
-    """SIGTERM or SIGINT arrived. It derives from this class because asyncio and psycopg then let it
-    through at once."""
-
-
-class _Stopping:
-    """Catches SIGTERM and SIGINT, and remembers them. The second one ends everything at once:
-    `children` are killed, and PostgreSQL, whose parent is gone then, shuts down by itself."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self.children: Sequence[Child] = ()
-        self._at_once = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask)
-
-    def _ask(self, number: int, _frame: FrameType | None) -> None:
-        if self.asked:
-            for child in self.children:
-                child.process.kill()
-            os._exit(128 + number)
-        self.asked = True
-        if self._at_once:
-            raise StopRequested
-
-    @contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """While the block runs, a signal interrupts it, whatever it is waiting for. Raises
-        StopRequested."""
-        self._at_once = True
-        try:
-            if self.asked:
-                raise StopRequested
-            yield
-        finally:
-            self._at_once = False
-
-    def wait(self, seconds: float) -> bool:
-        if not self.asked:
-            time.sleep(seconds)
-        return self.asked
 
 
 @contextmanager
@@ -294,7 +248,7 @@ def _await_open(
     settings: Settings,
     postgres: EmbeddedPostgres | None,
     children: list[Child],
-    stopping: _Stopping,
+    stopping: Stopping,
     memory: int | None = None,
 ) -> list[str]:
     """Wait until customers can be let in: all API processes are up, and so is everything that they
@@ -305,12 +259,12 @@ def _await_open(
     """
 
     def answers(path: str) -> bool:
-        return _is_ok(settings.local_url + path, settings.tls_cert)
+        return is_ok(settings.local_url + path, settings.tls_cert)
 
     start = reported = time.monotonic()
     before = 0
     while (waited := time.monotonic() - start) < READY_SECONDS and not stopping.wait(0.1):
-        down, position, upto = _health(settings.local_url, settings.tls_cert)
+        down, position, upto = health(settings.local_url, settings.tls_cert)
         if upto:
             now = time.monotonic()
             start, before = (now, position) if position != before else (start, before)
@@ -341,37 +295,7 @@ def _all_serve(memory: int | None) -> bool:
     return memory is None or all_serve(memory)
 
 
-def _get(url: str, timeout: float, certificate: str) -> httpx.Response:
-    """Request a page from one of this instance's own processes, which may have a certificate,
-    without the environment's proxies and authorities."""
-    verify = pinned(certificate) if certificate else True
-    return httpx.get(url, timeout=timeout, trust_env=False, verify=verify)
-
-
-def _is_ok(url: str, certificate: str = "") -> bool:
-    try:
-        return _get(url, 2, certificate).status_code == 200
-    except (httpx.HTTPError, OSError, ValueError):
-        return False
-
-
-def _health(base: str, certificate: str = "") -> tuple[list[str], int, int]:
-    """The servers that the API cannot reach; and of the read models that it cannot read yet, the
-    sum of their positions and of those to reach."""
-    try:
-        state = _get(f"{base}/health/ready", 5, certificate).json()
-        down = [name for name, found in state["dependencies"].items() if found["status"] != "ok"]
-        behind = state.get("read_models", {}).values()
-        return (
-            down,
-            sum(min(each["position"], each["upto"]) for each in behind),
-            sum(each["upto"] for each in behind),
-        )
-    except (httpx.HTTPError, OSError, ValueError, KeyError):
-        return [API], 0, 0
-
-
-def _revive(postgres: EmbeddedPostgres | None, children: list[Child], stopping: _Stopping) -> None:
+def _revive(postgres: EmbeddedPostgres | None, children: list[Child], stopping: Stopping) -> None:
     """Restart the processes that died. They wait for the database by themselves, so a restart of
     PostgreSQL does not require theirs."""
     if postgres and not postgres.is_reachable:

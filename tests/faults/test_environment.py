@@ -23,6 +23,8 @@ from runtime.host.children import Child
 from runtime.host.listening import CannotListen
 from runtime.settings import Settings
 from runtime.supervision import supervisor
+from runtime.supervision.health import health, is_ok
+from runtime.supervision.stopping import Stopping
 from tests.support.processes.started import STOP_SECONDS, started
 from tests.support.servers.shared import free_port
 from tests.support.shops.commands import Ludoteca, Shop
@@ -162,8 +164,8 @@ def test_calls_on_this_machine_go_through_no_proxy_and_need_no_certificates(
     for name, value in SURROUNDINGS.items():
         if name in PROXIES or name.startswith("SSL_CERT"):
             monkeypatch.setenv(name, str(value))
-    assert supervisor._is_ok(local_server)
-    assert supervisor._health(local_server) == ([], 0, 0)
+    assert is_ok(local_server)
+    assert health(local_server) == ([], 0, 0)
 
 
 @pytest.mark.parametrize("given", ["", "*", "example.org, 127.0.0.1"])
@@ -374,9 +376,7 @@ def test_a_process_that_ends_again_and_again_ends_the_start(
         with pytest.raises(
             supervisor.CannotStart, match="no-such-command ended 2 times, with 2 at last"
         ):
-            supervisor._await_open(
-                Settings(port=free_port()), None, [child], supervisor._Stopping()
-            )
+            supervisor._await_open(Settings(port=free_port()), None, [child], Stopping())
     finally:
         for number, before in heard.items():
             signal.signal(number, before)
