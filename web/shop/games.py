@@ -13,7 +13,7 @@ from web.visit import Visit
 
 router = Router()
 
-NEWEST, ROW = 14, 12
+NEWEST, ROW = 12, 12
 """How many games are shown as the newest, and in a row that scrolls sideways."""
 PER_PAGE = 24
 SUGGESTIONS = 8
