@@ -15,16 +15,32 @@ _LAYOUT = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Parcels</title>
 <style>
-  body {{ font: 1.1rem/1.5 system-ui, sans-serif; background: #f3f4f6; color: #111827; margin: 0; }}
-  main {{ max-width: 50rem; margin: 3rem auto; padding: 2rem; background: #fff;
-    border-radius: .75rem; box-shadow: 0 1px 6px #0002; overflow-x: auto; }}
+  :root {{ color-scheme: light dark; --ground: #f3f4f6; --card: #fff; --ink: #111827;
+    --muted: #4b5563; --line: #e5e7eb; --accent: #1d4ed8; }}
+  @media (prefers-color-scheme: dark) {{
+    :root {{ --ground: #12131a; --card: #1b1d27; --ink: #ebebf2; --muted: #a5a9bb;
+      --line: #2d3040; --accent: #2f5fe0; }}
+  }}
+  body {{ font: 1rem/1.5 system-ui, sans-serif; background: var(--ground); color: var(--ink);
+    margin: 0; padding: 1rem; }}
+  main {{ max-width: 46rem; margin: 5vh auto; padding: 2rem; background: var(--card);
+    border-radius: .75rem; box-shadow: 0 1px 6px #0002; }}
   h1 {{ font-size: 1.4rem; margin-top: 0; }}
   h2 {{ font-size: 1.1rem; margin-top: 2rem; }}
   table {{ border-collapse: collapse; width: 100%; }}
-  th, td {{ text-align: start; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid #e5e7eb; }}
-  button {{ font: inherit; padding: .3rem 1rem; border-radius: .5rem; border: 1px solid #1d4ed8;
-    background: #1d4ed8; color: #fff; cursor: pointer; }}
-  small {{ color: #4b5563; }}
+  th, td {{ text-align: start; padding: .4rem .8rem .4rem 0;
+    border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }}
+  th {{ color: var(--muted); font-size: .875rem; }}
+  button {{ font: inherit; padding: .3rem 1rem; border-radius: .5rem;
+    border: 1px solid var(--accent); background: var(--accent); color: #fff; cursor: pointer; }}
+  small {{ color: var(--muted); }}
+  @media (max-width: 40rem) {{ /* the cells of a parcel below each other */
+    main {{ padding: 1.25rem; }}
+    thead {{ display: none; }}
+    tr, td {{ display: block; }}
+    tr {{ border-bottom: 1px solid var(--line); padding: .75rem 0; }}
+    td {{ border: 0; padding: .15rem 0; }}
+  }}
 </style>
 </head>
 <body><main>
@@ -84,4 +100,4 @@ def _button(tracking_number: str, name: str) -> str:
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     head = "".join(f'<th scope="col">{each}</th>' for each in heads if each) + "<td></td>"
     body = "\n".join(f"<tr>{''.join(f'<td>{each}</td>' for each in row)}</tr>" for row in rows)
-    return f"<table>\n<tr>{head}</tr>\n{body}\n</table>"
+    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
