@@ -319,6 +319,7 @@ async def test_a_trace_that_is_none_begins_anew(parent: str) -> None:
 
 class Leg(Body):
     wallet_id: SingleLine
+    token: SingleLine = ""
 
 
 class Journey(Body):
@@ -355,8 +356,15 @@ def travelling() -> httpx.AsyncClient:
             "payment_method.walletID",
             "wallet_id",
         ),
+        (
+            "",
+            {"payment_method": {"wallet_id": "x", "cardToken": "y"}},
+            "payment_method.cardToken",
+            "token",
+        ),
         ("", {"colour": "red"}, "colour", None),
         ("?priceMin=1", {}, "priceMin", "price_min"),
+        ("?minPrice=1", {}, "minPrice", "price_min"),
         ("?game_id=1", {}, "game_id", None),
     ],
 )
