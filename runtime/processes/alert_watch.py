@@ -165,9 +165,9 @@ CONDITIONS: Sequence[Condition] = (
     Condition("ConsumerAstray", "critical", _astray_consumers),
     Condition("StreamsQuarantined", "warning", _quarantined),
     Condition("DeadLetters", "warning", _dead_letters),
-    Condition("JobsWait", "warning", _waiting_jobs),
+    Condition("JobsWait", "critical", _waiting_jobs),
     Condition("DeadlinesLate", "warning", _late_deadlines),
-    Condition("ServerAway", "warning", _servers_away),
+    Condition("ServerAway", "critical", _servers_away),
     Condition("InvariantViolated", "critical", _violations),
     Condition("SelfAuditStands", "warning", _audit_stands),
 )

@@ -3,11 +3,14 @@
 import re
 import socket
 import subprocess
+from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from api.middleware.metrics import Metrics
+from runtime.processes.alert_watch import CONDITIONS
 from runtime.processes.metrics_server import show_metrics
 from runtime.settings import Settings
 from runtime.supervision.metrics_ports import metrics_ports, metrics_urls
@@ -52,6 +55,22 @@ def test_every_alert_has_its_section_in_the_runbook() -> None:
     assert re.findall(r"^## (\w+)$", RUNBOOK, re.MULTILINE) == names
     for alert in alerts():
         assert alert["annotations"]["runbook"].endswith(f"alerts.md#{alert['alert'].lower()}")
+
+
+def test_the_shops_own_alerts_are_as_severe_as_prometheus() -> None:
+    rules = {alert["alert"]: alert["labels"]["severity"] for alert in alerts()}
+    assert {each.name: each.severity for each in CONDITIONS}.items() <= rules.items()
+
+
+def test_prometheus_scrapes_every_process_of_docker_compose() -> None:
+    def goes_on(service: dict[str, Any]) -> bool:
+        return service["image"] == "ludoteca" and service.get("restart") != "no"
+
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    ours = {name for name, service in compose["services"].items() if goes_on(service)}
+    scraping = yaml.safe_load((RULES.parent / "prometheus.yml").read_text(encoding="utf-8"))
+    (job,) = [each for each in scraping["scrape_configs"] if each["job_name"] == "ludoteca"]
+    assert {name for found in job["dns_sd_configs"] for name in found["names"]} == ours
 
 
 @pytest.mark.parametrize("words", ["check rules rules.yml", "test rules rules_test.yml"])
