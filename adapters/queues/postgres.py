@@ -61,6 +61,10 @@ _DELETE_DEAD = """
 DELETE FROM queue.jobs WHERE queue = %(queue)s AND died_at < least(%(before)s, clock_timestamp())
 RETURNING id"""
 
+_DISCARD = """
+DELETE FROM queue.jobs WHERE queue = %(queue)s AND id = ANY (%(ids)s) AND died_at IS NOT NULL
+RETURNING id"""
+
 _REDRIVE = """
 WITH revived AS (
     UPDATE queue.jobs SET attempts = 0, due_at = now(), set_at = now(), error = NULL, died_at = NULL
@@ -250,3 +254,8 @@ class PostgresQueue:
         """Put dead letters back to work with fresh attempts, all or none. Returns how many there
         were with these ids."""
         return len(await run_statement(self._pool, _REDRIVE, queue=self.name, ids=list(job_ids)))
+
+    async def discard(self, job_ids: Collection[UUID]) -> list[UUID]:
+        """Delete dead letters, all or none. Returns the ids of those that there were."""
+        rows = await run_statement(self._pool, _DISCARD, queue=self.name, ids=list(job_ids))
+        return [row[0] for row in rows]

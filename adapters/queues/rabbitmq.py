@@ -258,6 +258,21 @@ class RabbitQueue:
                     done += 1
         return done
 
+    async def discard(self, job_ids: Collection[UUID]) -> set[UUID]:
+        """Delete dead letters, one after the other; of a job that was published twice, both.
+        Returns the ids of those that there were.
+
+        Raises AMQPConnectionError when the broker does not answer: some are then deleted.
+        """
+        done: set[UUID] = set()
+        async with self._look() as messages:
+            for message in messages:
+                if (job_id := job_of(message).id) in job_ids:
+                    async with self._answering():
+                        await message.ack()
+                    done.add(job_id)
+        return done
+
     @contextlib.asynccontextmanager
     async def _answering(self) -> AsyncIterator[None]:
         """Wrap a call that a client waits for. Raises AMQPConnectionError when the broker is down

@@ -8,13 +8,17 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api.answers import answer
-from api.auth import Auditor
+from api.auth import Admin, Auditor
 from api.fields import REASON, Answer, Body, Page, Reason, Time
 from api.reading import LogPosition
 from api.services import ServicesOf
+from commands.dead_letters import discard
 from domain.errors import NotFound
 
 router = APIRouter(prefix="/api/v1/ops", tags=["operations"])
+
+ALL = 1_000_000
+"""A limit above any number of dead letters."""
 
 ProjectionName = Annotated[str, Path(max_length=200)]
 
@@ -28,6 +32,12 @@ class Reasoning(Body):
     """Why something is done."""
 
     reason: Reason | None = Field(None, description=REASON)
+
+
+class DiscardBody(Body):
+    """Why something is given up."""
+
+    reason: Reason = Field(description=REASON)
 
 
 def reason_in(body: Reasoning | None) -> str | None:
@@ -183,6 +193,24 @@ async def redrive(
         else:
             raise NotFound("dead_letter_not_found", "there is no dead job of this id")
     return answer(None, status=202, position=act.position)
+
+
+@router.post("/dead-letters/{job_id}/discard", status_code=204)
+async def discard_dead_letter(
+    job_id: UUID, body: DiscardBody, services: ServicesOf, caller: Admin
+) -> Response:
+    """Delete a dead job: nobody does it any more. What waits for it is told by the selection.
+    The log keeps what it was about. Requires ADMIN.
+
+    Errors: 404 `dead_letter_not_found`.
+    """
+    acts, queues = services.commands.acts, services.queues
+    letters = [
+        each for queue in queues for each in await queue.dead_letters(ALL) if each.job.id == job_id
+    ]
+    if not await discard(acts, caller, body.reason, queues, letters):
+        raise NotFound("dead_letter_not_found", "there is no dead job of this id")
+    return answer(None, status=204)
 
 
 # -- quarantine ------------------------------------------------------------------------------------

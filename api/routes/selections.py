@@ -18,8 +18,10 @@ from api.auth import Admin, Auditor
 from api.fields import REASON, Answer, Body, Moment, Reason, SingleLine, Time
 from api.problems import Problem
 from api.services import Services, ServicesOf
+from commands.dead_letters import discard
 from commands.ports.queue import DeadLetter
 from queries.operations.control import Selection
+from queries.trace.undone import left_undone
 
 router = APIRouter(prefix="/api/v1/ops", tags=["operations"])
 
@@ -42,7 +44,8 @@ class QueueView(Answer):
 
 
 class LetterView(Answer):
-    """A job that exhausted its attempts, and its last error."""
+    """A job that exhausted its attempts, and its last error. `undone` says what would be left
+    undone if it were discarded."""
 
     id: UUID
     queue: str
@@ -51,6 +54,7 @@ class LetterView(Answer):
     error: str
     attempts: int
     died_at: Time | None
+    undone: str
 
 
 class DeadLetterSelection(Answer):
@@ -92,9 +96,16 @@ class LettersBody(Body):
     queue: SingleLine | None = None
     kind: SingleLine | None = None
     error: SingleLine | None = None
+    id: UUID | None = None
     before: Moment
     expected: Annotated[int, Field(strict=True, ge=1, le=MOST)]
     reason: Reason | None = Field(None, description=REASON)
+
+
+class DiscardLettersBody(LettersBody):
+    """As for redriving, but nobody does these jobs any more: so the reason is required."""
+
+    reason: Reason = Field(description=REASON)
 
 
 class StreamsBody(Body):
@@ -125,11 +136,13 @@ async def select_dead_letters(
     queue: Text = None,
     kind: Text = None,
     error: Annotated[Text, Query(description="A part of the error.")] = None,
+    id: Annotated[UUID | None, Query(description="The job's.")] = None,
     before: Before = None,
 ) -> Response:
     """List the dead letters that a filter shows, and count them. Requires AUDITOR or ADMIN."""
     moment = before or services.clock.now()
-    letters, more = await _letters(services, queue, kind, error, moment)
+    letters, more = await _letters(services, queue, kind, error, id, moment)
+    undone = await left_undone(services.reads, letters)
     view = DeadLetterSelection(
         count=len(letters),
         more=more,
@@ -138,7 +151,7 @@ async def select_dead_letters(
             QueueView(name=each.name, depth=await each.depth(), dead=await each.dead())
             for each in services.queues
         ],
-        items=[_letter(each) for each in letters],
+        items=[_letter(each, undone[each.job.id]) for each in letters],
     )
     return answer(view)
 
@@ -150,8 +163,7 @@ async def redrive_selected(body: LettersBody, services: ServicesOf, caller: Admi
 
     Errors: 409 `selection_changed` with the `count` that the filter shows now: nothing was done.
     """
-    letters, _more = await _letters(services, body.queue, body.kind, body.error, body.before)
-    _must_be(len(letters), body.expected)
+    letters = await _chosen(services, body)
     chosen = {
         queue.name: [each.job.id for each in letters if each.queue == queue.name]
         for queue in services.queues
@@ -167,8 +179,37 @@ async def redrive_selected(body: LettersBody, services: ServicesOf, caller: Admi
     return answer(Acted(done=done, gone=len(letters) - done), position=act.position)
 
 
+@router.post("/dead-letters/discard", response_model=Acted)
+async def discard_selected(
+    body: DiscardLettersBody, services: ServicesOf, caller: Admin
+) -> Response:
+    """Delete all dead letters that a filter showed: nobody does these jobs any more. The log keeps
+    what each was about. Requires ADMIN.
+
+    Errors: 409 `selection_changed` with the `count` that the filter shows now: nothing was done.
+    """
+    letters = await _chosen(services, body)
+    acts, queues = services.commands.acts, services.queues
+    done = len(await discard(acts, caller, body.reason, queues, letters))
+    return answer(Acted(done=done, gone=len(letters) - done))
+
+
+async def _chosen(services: Services, body: LettersBody) -> list[DeadLetter]:
+    """What the filter showed. Raises Problem("selection_changed")."""
+    letters, _more = await _letters(
+        services, body.queue, body.kind, body.error, body.id, body.before
+    )
+    _must_be(len(letters), body.expected)
+    return letters
+
+
 async def _letters(
-    services: Services, queue: str | None, kind: str | None, error: str | None, before: datetime
+    services: Services,
+    queue: str | None,
+    kind: str | None,
+    error: str | None,
+    job_id: UUID | None,
+    before: datetime,
 ) -> tuple[list[DeadLetter], bool]:
     """What the filter shows, and whether there may be more. A broker that does not tell when a job
     died shows it at any time."""
@@ -183,13 +224,14 @@ async def _letters(
         each
         for each in found
         if kind in {None, each.job.kind}
+        and job_id in {None, each.job.id}
         and (error or "").lower() in each.error.lower()
         and (each.died_at is None or each.died_at < before)
     ]
     return shown[:MOST], more or len(shown) > MOST
 
 
-def _letter(letter: DeadLetter) -> LetterView:
+def _letter(letter: DeadLetter, undone: str) -> LetterView:
     return LetterView(
         id=letter.job.id,
         queue=letter.queue,
@@ -198,6 +240,7 @@ def _letter(letter: DeadLetter) -> LetterView:
         error=letter.error,
         attempts=letter.attempts,
         died_at=letter.died_at,
+        undone=undone,
     )
 
 

@@ -127,3 +127,7 @@ class WorkQueue(Protocol):
     async def redrive_all(self, job_ids: Collection[UUID]) -> int:
         """As `redrive`, for many jobs. Returns how many there were with these ids."""
         ...
+
+    async def discard(self, job_ids: Collection[UUID]) -> Collection[UUID]:
+        """Delete dead letters with these ids. Returns the ids of those that there were."""
+        ...

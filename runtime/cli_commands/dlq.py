@@ -1,6 +1,7 @@
 """`ludoteca dlq`: jobs that exhausted their attempts, in PostgreSQL or RabbitMQ."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -29,7 +30,7 @@ MANY = 1_000_000
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="List, show and redrive dead letters: jobs that exhausted their attempts.",
+    help="List, show, redrive and discard dead letters: jobs that exhausted their attempts.",
 )
 
 JobId = Annotated[UUID, typer.Argument(help="The job's id, as `list` shows it.", metavar="ID")]
@@ -138,6 +139,75 @@ def redrive(
                 console.note(f"there is no dead letter {job_id}")
     if unknown and not every:
         raise typer.Exit(Code.DIFFERS)
+
+
+@app.command()
+def discard(
+    ids: Annotated[
+        list[UUID] | None, typer.Argument(help="Ids of the jobs, as `list` shows them.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Discard all dead letters.")] = False,
+    reason: acting.Reason = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask: discard what is named.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Delete dead jobs, which nobody does any more then. Tells first what would be left undone, and
+    asks. A reason is required. What each job was about stays in the log (`audit acts`).
+
+    Without a terminal it needs --yes; without that, it only tells. Exit code 1 if one of the ids is
+    not, or no longer, a dead letter.
+
+    [bold]Examples[/bold]
+      ludoteca dlq discard 0c2f3a52-6f6c-4f5e-9a43-0d6bb2a3f7f1
+      ludoteca dlq discard --all --yes --reason "mails of a test"
+    """
+    if bool(ids) == every:
+        raise Failure("name what to discard, or say --all", Code.USAGE)
+    discarded, unknown = asyncio.run(_discard(ids, reason, yes=yes))
+    with console.reporting():
+        if json:
+            console.print_json({"discarded": discarded, "not_dead": unknown})
+        else:
+            console.say(f"{len(discarded)} discarded")
+            for job_id in unknown:
+                console.note(f"there is no dead letter {job_id}")
+    if unknown:
+        raise typer.Exit(Code.DIFFERS)
+
+
+async def _discard(
+    ids: list[UUID] | None, reason: str | None, *, yes: bool
+) -> tuple[list[UUID], list[UUID]]:
+    """Tell, ask, and discard. Returns what was discarded, and which ids are no dead letter."""
+    from commands import dead_letters
+    from queries.engine.read_models import ReadModels
+    from queries.trace.undone import left_undone
+
+    async with _opened() as (core, queues):
+        letters = [each for each in await _dead(queues) if not ids or each.job.id in ids]
+        undone = await left_undone(ReadModels(core.log.pool), letters)
+        for each in letters:
+            console.note(f"{each.job.kind} {each.job.id}: {undone[each.job.id]}")
+        why = _must_discard(len(letters), reason, yes=yes) if letters else ""
+        discarded = await dead_letters.discard(
+            core.commands.acts, acting.operator(), why, queues.values(), letters
+        )
+    wanted = ids or [each.job.id for each in letters]
+    return discarded, [each for each in dict.fromkeys(wanted) if each not in set(discarded)]
+
+
+def _must_discard(count: int, reason: str | None, *, yes: bool) -> str:
+    """The reason. Raises Failure without one, or if the operator does not want to."""
+    if not yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise Failure("nothing was discarded: say --yes", Code.USAGE)
+    if not yes and not typer.confirm(f"Discard {count}?", err=True):
+        raise Failure("nothing was discarded")
+    why = acting.reason_for(reason)
+    if why is None:
+        raise Failure("nothing was discarded: say why, with --reason", Code.USAGE)
+    return why
 
 
 def _named(ids: list[UUID] | None) -> str:

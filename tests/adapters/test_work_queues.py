@@ -343,6 +343,23 @@ async def test_many_dead_jobs_are_redriven_at_once(station: Station, name: str) 
     assert await queue.redrive_all(chosen) == 0
 
 
+async def test_dead_jobs_that_are_discarded_are_gone_and_no_others(
+    station: Station, name: str
+) -> None:
+    queue, jobs = await station.queue(name, backoff=()), [a_job() for _ in range(4)]
+    await queue.publish(jobs[:3])
+    async with consuming(queue, Worker(*[ValueError("no")] * 3), concurrency=1):
+        await until_dead(queue, 3)
+    await queue.publish(jobs[3:])
+    await until_depth(queue, 1)
+    chosen = [jobs[0].id, jobs[2].id, jobs[3].id, uuid4()]
+    assert set(await queue.discard(chosen)) == {jobs[0].id, jobs[2].id}
+    assert [letter.job.id for letter in await queue.dead_letters()] == [jobs[1].id]
+    assert await queue.depth() == 1  # what is not dead stays
+    assert not await queue.discard(chosen)
+    assert not await queue.redrive(jobs[0].id)
+
+
 async def test_dead_letters_are_deleted_once_they_died_long_enough_ago(
     station: Station, name: str
 ) -> None:

@@ -49,6 +49,57 @@ async def test_a_filter_that_shows_another_number_does_nothing(shop: Shop, admin
     assert again.json()["count"] == 0
 
 
+async def test_what_is_discarded_is_gone_and_kept_in_the_log_with_the_reason(
+    shop: Shop, admin: Person, auditor: Person
+) -> None:
+    given_up, others = await killed(shop, "given up", 3), await killed(shop, "kept", 1)
+    found = await selected(auditor, LETTERS, kind="given up")
+    assert {each["undone"] for each in found["items"]} == {
+        "It is not known what waits for this job."
+    }
+    body = {"kind": "given up", "before": found["before"], "expected": 3}
+    assert (await admin.post(f"{LETTERS}/discard", json=body)).status_code == 422
+    body["reason"] = "of a test"
+    assert (await auditor.post(f"{LETTERS}/discard", json=body)).status_code == 403
+    changed = await admin.post(f"{LETTERS}/discard", json={**body, "expected": 2})
+    assert (changed.status_code, changed.json()["code"]) == (409, "selection_changed")
+    done = await admin.post(f"{LETTERS}/discard", json=body)
+    assert (done.status_code, done.json()) == (200, {"done": 3, "gone": 0})
+    left = ids_of(await selected(auditor, LETTERS))
+    assert left & texts([*given_up, *others]) == texts(others)
+
+    recorded = await admin.get(
+        "/api/v1/ops/acts",
+        params={"act": "dead_letter.discard", "actor": f"user:{admin.id}"},
+        headers=await shop.reached(),
+    )
+    acts = recorded.json()["items"]
+    assert {each["target"] for each in acts} == texts(given_up)
+    for act in acts:
+        assert (act["status"], act["affected"], act["reason"]) == ("DONE", 1, "of a test")
+        kept = {name: act["details"][name] for name in ("queue", "kind", "error")}
+        assert kept == {
+            "queue": QUEUE,
+            "kind": "given up",
+            "error": "The provider is down",
+        }
+
+
+async def test_one_dead_letter_is_discarded_by_its_id(
+    shop: Shop, admin: Person, auditor: Person
+) -> None:
+    first, second = await killed(shop, "one of two", 2)
+    found = await selected(auditor, LETTERS, id=str(first))
+    assert ids_of(found) == {str(first)}
+    path = f"{LETTERS}/{first}/discard"
+    assert (await admin.post(path, json={})).status_code == 422
+    assert (await auditor.post(path, json={"reason": "of a test"})).status_code == 403
+    assert (await admin.post(path, json={"reason": "of a test"})).status_code == 204
+    again = await admin.post(path, json={"reason": "of a test"})
+    assert (again.status_code, again.json()["code"]) == (404, "dead_letter_not_found")
+    assert ids_of(await selected(auditor, LETTERS, kind="one of two")) == {str(second)}
+
+
 async def test_streams_in_quarantine_are_tried_again_by_a_filter(
     shop: Shop, admin: Person, auditor: Person
 ) -> None:

@@ -117,6 +117,31 @@ def test_only_dead_letters_can_be_redriven(ludoteca: Ludoteca, kill: Kill) -> No
     assert report == {"redriven": [str(job.id)], "not_dead": [str(other)]}
 
 
+def test_what_is_discarded_is_told_asked_for_and_gone(
+    ludoteca: Ludoteca, shop: Shop, kill: Kill
+) -> None:
+    shop.list_games(1)
+    shop.project()
+    first, second, mail = _job("charge"), _job("charge"), _job("mail")
+    kill(PAYMENTS, [first, second])
+    kill(MAIL, [mail])
+    why = ("--reason", "of a test")
+    asked = ludoteca("dlq", "discard", first.id, *why)
+    assert (asked.exit_code, asked.stdout) == (2, "")
+    assert f"charge {first.id}: Nothing waits for it: its payment is not known." in asked.stderr
+    assert "nothing was discarded: say --yes" in asked.stderr
+    unreasoned = ludoteca("dlq", "discard", first.id, "--yes")
+    assert (unreasoned.exit_code, "say why, with --reason" in unreasoned.stderr) == (2, True)
+    assert len(ludoteca.json("dlq", "list")) == 3
+
+    other = uuid4()
+    done = ludoteca.json("dlq", "discard", first.id, other, "--yes", *why, code=1)
+    assert done == {"discarded": [str(first.id)], "not_dead": [str(other)]}
+    assert set(_ids(ludoteca.json("dlq", "list"))) == {second.id, mail.id}
+    assert ludoteca("dlq", "discard", "--all", "--yes", *why).stdout == "2 discarded\n"
+    assert ludoteca.json("dlq", "list") == []
+
+
 def test_a_broker_that_is_away_is_said_to_be(
     ludoteca: Ludoteca, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,7 @@ ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("log", "check"): ("{folder}/shop.jsonl",),
     ("log", "export"): ("{folder}/{unique}.jsonl",),
     ("dlq", "redrive"): ("--all",),
+    ("dlq", "discard"): ("--all", "--yes"),
     ("quarantine", "retry"): ("--all",),
     ("quarantine", "show"): ("1",),
     ("projections", "drop"): ("--unused",),

@@ -1,5 +1,6 @@
 """Dead letters: jobs that exhausted their attempts."""
 
+from dataclasses import replace
 from datetime import datetime
 
 import msgspec
@@ -33,6 +34,7 @@ class Letter(msgspec.Struct, frozen=True):
     error: str
     attempts: int
     died_at: datetime | None
+    undone: str
 
     @property
     def subject(self) -> dict[str, str]:
@@ -60,14 +62,14 @@ class Acted(msgspec.Struct, frozen=True):
     gone: int
 
 
-LETTERS = Selectable(
+REDRIVE = Selectable(
     path="/console/dead-letters",
     template="console/dead_letters.html",
     listed="/api/v1/ops/dead-letters/selection",
     acted="/api/v1/ops/dead-letters/redrive",
     selection=Letters,
     acted_as=Acted,
-    fields=("queue", "kind", "error"),
+    fields=("queue", "kind", "error", "id"),
     one="dead letter",
     many="dead letters",
     act="redriven",
@@ -77,20 +79,44 @@ LETTERS = Selectable(
     " meanwhile is recognised.",
 )
 
+DISCARD = replace(
+    REDRIVE,
+    acted="/api/v1/ops/dead-letters/discard",
+    act="discarded",
+    label="Discard",
+    done="discarded",
+    effect="Nobody does these jobs any more, and this cannot be undone. The log keeps what each was"
+    " about, with your reason.",
+    at="discard",
+    tells_undone=True,
+)
+
 
 @router.get("/console/dead-letters")
 async def show(visit: Visit) -> Response:
     """The dead letters of all queues, by a filter."""
-    return await selecting.show(visit, LETTERS)
+    return await selecting.show(visit, REDRIVE, or_else=DISCARD)
 
 
 @router.get("/console/dead-letters/all")
 async def confirm(visit: Visit) -> Response:
     """What redriving all that the filter shows would do."""
-    return await selecting.confirm(visit, LETTERS)
+    return await selecting.confirm(visit, REDRIVE)
 
 
 @router.post("/console/dead-letters/all")
 async def redrive_all(visit: Visit) -> Response:
     """Redrive all that the filter showed."""
-    return await selecting.act(visit, LETTERS)
+    return await selecting.act(visit, REDRIVE)
+
+
+@router.get("/console/dead-letters/discard")
+async def confirm_discard(visit: Visit) -> Response:
+    """What discarding all that the filter shows would leave undone."""
+    return await selecting.confirm(visit, DISCARD)
+
+
+@router.post("/console/dead-letters/discard")
+async def discard_all(visit: Visit) -> Response:
+    """Discard all that the filter showed."""
+    return await selecting.act(visit, DISCARD)

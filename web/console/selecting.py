@@ -19,7 +19,8 @@ class Selectable:
     """Things that are listed and acted on. `path` is their page, which `template` renders; `listed`
     is the path of the API that lists them as a `selection`, `acted` the one that acts. `fields` are
     the filter's. `one` and `many` name them, `act` says what happens to them, `label` what the
-    button does, and `done` what has happened."""
+    button does, and `done` what has happened. `at` is the last part of the path of the page that
+    asks; with `tells_undone` it says of each what would be left undone."""
 
     path: str
     template: str
@@ -34,14 +35,21 @@ class Selectable:
     label: str
     done: str
     effect: str
+    at: str = "all"
+    tells_undone: bool = False
+
+    @property
+    def asks_at(self) -> str:
+        """The path of the page that says what will happen."""
+        return f"{self.path}/{self.at}"
 
     def named(self, count: int) -> str:
         """That many of them: "1 dead letter"."""
         return f"{count:,} {self.one if count == 1 else self.many}"
 
 
-async def show(visit: Visit, of: Selectable) -> Response:
-    """The list."""
+async def show(visit: Visit, of: Selectable, *, or_else: Selectable | None = None) -> Response:
+    """The list, with what can be done, or else be done, to all that it shows."""
     chosen = _chosen(visit, of)
     found = await visit.api.get(of.listed, of.selection, **chosen)
     return visit.page(
@@ -50,6 +58,8 @@ async def show(visit: Visit, of: Selectable) -> Response:
         found=found,
         chosen=chosen,
         confirm=_confirm_path(of, chosen, found.before),
+        or_else=or_else,
+        confirm_else=_confirm_path(or_else, chosen, found.before) if or_else else None,
         may_act=may_act(visit),
     )
 
@@ -106,4 +116,4 @@ def _list_path(of: Selectable, filters: dict[str, str]) -> str:
 
 def _confirm_path(of: Selectable, chosen: dict[str, str | None], before: str) -> str:
     given = {name: text for name, text in chosen.items() if text}
-    return f"{of.path}/all?{urlencode({**given, 'before': before})}"
+    return f"{of.asks_at}?{urlencode({**given, 'before': before})}"

@@ -94,6 +94,9 @@ class KeptJobs:
     async def redrive_all(self, job_ids: Collection[UUID]) -> int:
         return 0
 
+    async def discard(self, job_ids: Collection[UUID]) -> Collection[UUID]:
+        return ()
+
 
 async def ordered(checkout: Awaitable[CommandResult[OrderIds | CartChanged]]) -> OrderIds:
     """The result of a checkout that found the cart unchanged."""

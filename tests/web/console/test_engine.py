@@ -112,6 +112,33 @@ async def test_all_dead_letters_of_a_filter_are_counted_before_they_are_redriven
     assert "nothing was done" in again.text
 
 
+async def test_what_discarding_leaves_undone_is_told_before_it_is_done(
+    shop: Shop, admin_browser: Operator, auditor_browser: Operator
+) -> None:
+    kind = f"kind-{uuid4().hex[:6]}"
+    first, second, third = await killed(shop, kind, 3)
+    browser = admin_browser.browser
+    page = await browser.get(f"/console/dead-letters?kind={kind}")
+    one = await browser.get(f"/console/dead-letters/discard?id={first}")
+    assert "Discard 1 dead letter?" in one.text
+    assert "It is not known what waits for this job." in one.text
+    form = one.form("/console/dead-letters/discard")
+    assert (await browser.send(form, reason=" ")).status == 422
+    assert "1 dead letter discarded." in (await browser.send(form, reason="of a test")).text
+
+    every = await browser.get(link(page, "Discard all …"))
+    assert "2 dead letters with kind" in every.text
+    done = await browser.send(every.form("/console/dead-letters/discard"), reason="all of a test")
+    assert "2 dead letters discarded." in done.text
+    left = await selected(admin_browser.person, "/api/v1/ops/dead-letters", kind=kind)
+    assert left["count"] == 0
+    for job_id, reason in ((first, "of a test"), (second, "all of a test"), (third, "all of")):
+        timeline = f"/console/acts?act=dead_letter.discard&target={job_id}"
+        page = await auditor_browser.browser.until(timeline, lambda page: "Done" in page.text)
+        assert reason in page.text
+        assert kind in page.text
+
+
 def link(page: Page, text: str) -> str:
     return page.links[text]
 

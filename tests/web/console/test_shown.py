@@ -122,7 +122,7 @@ def test_a_time_is_shown_to_the_millisecond() -> None:
 
 def test_a_dead_letter_tells_what_it_is_about_apart_from_its_trace() -> None:
     body = {"payment_id": "p", "causation_id": "c", "correlation_id": "r", "traceparent": "t"}
-    letter = Letter("job", "payments", "charge", body, "timed out", 3, None)
+    letter = Letter("job", "payments", "charge", body, "timed out", 3, None, "")
     assert letter.subject == {"payment_id": "p"}
     assert letter.envelope == {
         "id": "job",
