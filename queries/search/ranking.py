@@ -20,9 +20,9 @@ WORDS_OUT_OF_ORDER = 2.0
 
 ROUNDING = 1e-6
 
-POPULAR, POPULAR_LATER = 1.0, 0.3
-"""What speaks for a game that was sold e times as often: if its title begins with what was typed,
-or else one of its later words."""
+POPULAR_LATER = 0.3
+"""What speaks for a game that was sold e times as often, if a later word of its title begins with
+what was typed."""
 
 MISTYPED = 1.0
 """From this cost on there is a typo in what was typed: then the nearer title is meant, not the one
@@ -57,26 +57,53 @@ def ranked(
     sold: Mapping[UUID, int] = NOTHING,
 ) -> list[Ranked]:
     """The candidates, best first, without those too far from what was typed. `words` are those of
-    the query; a title that was typed exactly comes first. `sold` is how often a game was sold,
-    if often."""
+    the query. `sold` is how often a game was sold, if often.
+
+    A title that was typed exactly comes first; then those that begin with what was typed and were
+    sold, by how often; then the others. One that was typed exactly but never sold gives way to the
+    one that sells best.
+    """
     typed, numbered = list(words), canonical(words)
     found = _costs(typed, numbered, candidates)
     nearest = min((each.cost for each in found), default=FAR)
     near = _near_enough(found, nearest, _letters(typed))
     titles = {each.canonical for each in candidates}
     points = _points(numbered, near, titles, nearest)
-    for game_id, popular in _popular(numbered, near, sold, finished=query[-1:].isspace()):
-        points[game_id] -= popular
+    begun: dict[UUID, int] = {}
+    for game, many in _bought(numbered, near, sold, finished=query[-1:].isspace()):
+        if game.cost <= AFTER_THE:
+            begun[game.candidate.game_id] = many
+        else:
+            points[game.candidate.game_id] -= POPULAR_LATER * math.log1p(many)
     points |= {
         candidate.game_id: -FAR * (1 + alike)
         for candidate, alike in _alike(query, typed, near)
         if alike
     }
-    order = sorted(near, key=lambda each: (points[each.candidate.game_id], each.candidate.game_id))
-    if nearest == 0:  # a title without any typo comes first, whatever its other points
-        best = next(each for each in order if each.cost <= AFTER_THE)
-        order = [best, *(each for each in order if each is not best)]
-    return order
+    return _in_order(near, points, begun, nearest)
+
+
+def _in_order(
+    near: Sequence[Ranked], points: Mapping[UUID, float], begun: Mapping[UUID, int], nearest: float
+) -> list[Ranked]:
+    """Those typed whole, then those `begun` by how often they were sold, then the others by
+    points."""
+    whole = {game_id for game_id, its in points.items() if its <= -FAR}
+
+    def place(each: Ranked) -> tuple[bool, int, float, UUID]:
+        id_ = each.candidate.game_id
+        many = 0 if id_ in whole else begun.get(id_, 0)
+        return id_ not in whole, -many, points[id_], id_
+
+    order = sorted(near, key=place)
+    if whole and begun and whole.isdisjoint(begun):
+        # nobody bought the title that was typed: a longer one is probably not typed to its end
+        first = next(each for each in order if each.candidate.game_id in begun)
+    elif nearest == 0:  # a title without any typo comes first, whatever its other points
+        first = next(each for each in order if each.cost <= AFTER_THE)
+    else:
+        return order
+    return [first, *(each for each in order if each is not first)]
 
 
 def _costs(
@@ -170,22 +197,20 @@ def _points(
     return {each.candidate.game_id: points(each.candidate, each.cost) for each in found}
 
 
-def _popular(
+def _bought(
     typed: Sequence[str],
     found: Sequence[Ranked],
     sold: Mapping[UUID, int],
     *,
     finished: bool,
-) -> Iterable[tuple[UUID, float]]:
-    """What speaks for each title that sells well, of those that were typed without a typo. After a
-    blank the last word is `finished`: not of those with a longer one."""
+) -> Iterable[tuple[Ranked, int]]:
+    """The games that were typed without a typo and were sold, and how often. After a blank the last
+    word is `finished`: not of those with a longer one."""
     text = f" {' '.join(typed)} " if finished else ""
     for each in found:
-        game = each.candidate
-        many = sold.get(game.game_id, 0)
-        if many and each.cost < MISTYPED and text in f" {game.canonical} ":
-            weight = POPULAR if each.cost <= AFTER_THE else POPULAR_LATER
-            yield game.game_id, weight * math.log1p(many)
+        many = sold.get(each.candidate.game_id, 0)
+        if many and each.cost < MISTYPED and text in f" {each.candidate.canonical} ":
+            yield each, many
 
 
 def _shared(pieces: Sequence[str], title: str) -> int:

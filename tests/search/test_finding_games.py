@@ -384,7 +384,7 @@ async def test_after_a_blank_the_word_is_whole(search: GameSearch) -> None:
 async def test_a_title_that_was_typed_or_mistyped_is_nearer_than_one_that_sells_better(
     search: GameSearch,
 ) -> None:
-    popular = selling("Portal Knights", "Portal 2", "Fallout: New Vegas®", "Witch It")
+    popular = selling("Portal Knights", "Portal 2", "Portal", "Fallout: New Vegas®", "Witch It")
     for typed, title in (
         ("portal", "Portal"),
         ("portal 2", "Portal 2"),
@@ -392,6 +392,24 @@ async def test_a_title_that_was_typed_or_mistyped_is_nearer_than_one_that_sells_
         ("wicher 3", "The Witcher® 3: Wild Hunt"),
     ):
         assert (await search.suggest(typed, popular=popular))[0].title == title
+
+
+async def test_a_title_that_was_typed_but_never_sold_comes_after_the_one_that_sells_best(
+    search: GameSearch,
+) -> None:
+    popular = selling("Portal Knights", "Portal 2")
+    suggested = [each.title for each in await search.suggest("portal", popular=popular)]
+    assert suggested[:3] == ["Portal Knights", "Portal", "Portal 2"]
+    assert (await search.suggest("portal"))[0].title == "Portal", "when nothing was sold"
+
+
+async def test_titles_that_begin_with_what_was_typed_come_in_the_order_of_their_sales(
+    search: GameSearch,
+) -> None:
+    add_on, parent = "The Witcher® 3: Wild Hunt - Expansion Pass", "The Witcher® 3: Wild Hunt"
+    popular = selling(add_on, parent, "Witch It")
+    suggested = [each.title for each in await search.suggest("witch", popular=popular)]
+    assert suggested[:3] == [add_on, parent, "Witch It"]
 
 
 async def test_titles_are_suggested_while_typing(search: GameSearch) -> None:
