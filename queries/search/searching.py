@@ -187,8 +187,11 @@ class GameSearch:
         begun = popular.begun_by(typed.canonical)
         candidates = await self._index.suggest(Lookup(typed=typed, popular=begun))
         best = ranked(typed.words, candidates, prefix, popular.sold)
-        titles = {each.candidate.text: each.candidate for each in reversed(best)}
-        return [Title(each.game_id, each.title) for each in reversed(titles.values())][:limit]
+        titles: dict[str, Title] = {}
+        for each in best:
+            found = each.candidate
+            titles.setdefault(found.text, Title(found.game_id, found.title))
+        return list(titles.values())[:limit]
 
     async def _page(
         self, query: SearchQuery, lookup: Lookup, first: list[UUID], rest: int, cursor: _Cursor

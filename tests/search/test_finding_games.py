@@ -412,6 +412,14 @@ async def test_titles_that_begin_with_what_was_typed_come_in_the_order_of_their_
     assert suggested[:3] == [add_on, parent, "Witch It"]
 
 
+async def test_a_title_of_two_games_is_suggested_once_in_the_place_of_the_better_one(
+    search: GameSearch,
+) -> None:
+    popular = selling("Café", "Pokémon™ Café")
+    suggested = [each.title for each in await search.suggest("caf", popular=popular)]
+    assert suggested == ["Café", "Pokémon™ Café"]
+
+
 async def test_titles_are_suggested_while_typing(search: GameSearch) -> None:
     suggested = await search.suggest("the wit", limit=2)
     assert suggested[0].title == "The Witcher® 3: Wild Hunt"
