@@ -7,7 +7,7 @@ from typing import Any
 from starlette.datastructures import FormData
 
 from web.api_client import Problem
-from web.words import field_sentence, sentence
+from web.words import field_sentence, sentence, way_on
 
 SECRET = frozenset({"csrf", "once", "password", "current_password", "token"})
 """Fields that are never shown again."""
@@ -41,12 +41,14 @@ def number(text: str) -> int | None:
 
 class Form:
     """A form as it was sent, or is to be filled. A field of a field is named with a dot, as in
-    `shipping_address.city`. `errors` are messages by field; `problem` is one about the whole."""
+    `shipping_address.city`. `errors` are messages by field; `problem` is one about the whole, and
+    `way_on` a page that helps, with its name."""
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         self._values = dict(values or {})
         self.errors: dict[str, str] = {}
         self.problem = ""
+        self.way_on: tuple[str, str] | None = None
 
     @property
     def is_refused(self) -> bool:
@@ -113,6 +115,7 @@ class Form:
             self.errors[field] = sentence(problem)
         elif not problem.errors:
             self.problem = sentence(problem)
+            self.way_on = way_on(problem)
 
     def _own_name(self, name: str) -> str:
         """The field that has what the API calls `name`: several words may be typed in one field,

@@ -99,6 +99,14 @@ _BOUNDS = {
 }
 """The same where the validator's message has the bound, as its first number."""
 
+_WAYS = {
+    "already_in_cart": ("/cart", "To your cart"),
+    "already_owned": ("/library", "To your library"),
+    "currency_mismatch": ("/cart", "To your cart"),
+    "order_pending": ("/orders/{order_id}", "To the order"),
+}
+"""Where a refusal leads on to, by its code, and how that is called."""
+
 _STATUSES = {
     # orders
     "PENDING_PAYMENT": "Waiting for payment",
@@ -191,6 +199,12 @@ def sentence(problem: Problem) -> str:
         why = failure(str(problem.extra.get("failure_code")))
         return f"That did not work. {why} {tries(problem.extra.get('try_next', ()))}".rstrip()
     return as_sentence(problem.detail or problem.code.replace("_", " "))
+
+
+def way_on(problem: Problem) -> tuple[str, str] | None:
+    """Where a refusal leads on to, and how that is called."""
+    path, label = _WAYS.get(problem.code, ("", ""))
+    return (path.format(**problem.extra), label) if path else None
 
 
 def failure(code: str, detail: str | None = None) -> str:

@@ -103,6 +103,76 @@ async def test_a_missing_address_is_asked_for_beside_its_fields(
     assert again.form("/checkout").fields["shipping_address.line1"] == "1 High Street"
 
 
+async def test_a_refusal_leads_to_what_is_in_its_way(
+    shop: Shop, seller: Person, register: Register
+) -> None:
+    (paid, unpaid), (browser, _) = [await shop.game(seller) for _ in range(2)], await register()
+    for game, method in ((paid, "pm_card_visa"), (unpaid, "page")):
+        await into_the_cart(browser, game["id"])
+        order = await check_out(browser, method)
+
+    owned = await into_the_cart(browser, paid["id"])
+    pending = await into_the_cart(browser, unpaid["id"])
+
+    assert owned.links["To your library"] == "/library"
+    assert pending.links["To the order"] == order.path
+
+
+async def test_the_next_checkout_begins_with_the_address_of_the_last(
+    shop: Shop, seller: Person, register: Register
+) -> None:
+    game = await shop.game(seller, kind="PHYSICAL")
+    await seller.put(
+        "/api/v1/inventory/stock", json={"product_id": game["id"], "total_quantity": 9}
+    )
+    browser, _ = await register()
+    await into_the_cart(browser, game["id"])
+    germany = {"shipping_address.country": "DE", "shipping_address.name": "Bärbel"}
+    await check_out(browser, "page", **ADDRESS | germany)
+
+    await into_the_cart(browser, game["id"])
+    fields = (await browser.get("/checkout")).form("/checkout").fields
+
+    assert {name: fields[name] for name in ADDRESS} == ADDRESS | germany
+
+
+async def test_a_wallet_with_too_little_is_no_way_to_pay(
+    shop: Shop, seller: Person, register: Register
+) -> None:
+    browser, _ = await register()
+    await browser.send((await browser.get("/wallet")).form("/wallet"), currency="USD")
+    await into_the_cart(browser, (await shop.game(seller))["id"])
+
+    def wallets(page: Page) -> list[str]:
+        return [
+            given.get("disabled", "no")
+            for _, given in page.elements
+            if given.get("value") == "wallet"
+        ]
+
+    page = await browser.get("/checkout")
+    assert "not enough for this order" in page.text
+    assert wallets(page) == [""]
+    unpaid = await check_out(browser, "page")
+    assert wallets(unpaid) == []
+
+
+async def test_the_way_of_paying_stays_chosen_when_something_else_is_wrong(
+    shop: Shop, seller: Person, register: Register
+) -> None:
+    game = await shop.game(seller, kind="PHYSICAL")
+    await seller.put(
+        "/api/v1/inventory/stock", json={"product_id": game["id"], "total_quantity": 1}
+    )
+    browser, _ = await register()
+    await into_the_cart(browser, game["id"])
+
+    wrong = ADDRESS | {"shipping_address.city": ""}
+    again = await check_out(browser, "pm_card_authenticationRequired", **wrong)
+
+    assert again.form("/checkout").fields["method"] == "pm_card_authenticationRequired"
+
+
 async def test_a_form_that_is_sent_twice_orders_once(
     shop: Shop, seller: Person, register: Register
 ) -> None:
@@ -352,7 +422,12 @@ async def test_where_no_card_can_be_taken_the_page_says_so(
     assert "cards are taken by the shop's apps" in page.text
     assert ("button", {"class": "wide", "disabled": ""}) in page.elements
 
-    await cardless.send((await cardless.get("/wallet")).form("/wallet"), currency="USD")
+    wallet = await browser.send((await browser.get("/wallet")).form("/wallet"), currency="USD")
+    assert ("button", {"class": "wide", "disabled": ""}) in (
+        await cardless.get("/checkout")
+    ).elements
+    paying_in = wallet.form(f"{wallet.path}/deposit")
+    await browser.send(paying_in, amount="50", method="pm_card_visa")
     page = await cardless.get("/checkout")
     assert page.form("/checkout").fields["method"] == "wallet"
     assert ("button", {"class": "wide"}) in page.elements

@@ -197,6 +197,11 @@ class Order(msgspec.Struct, frozen=True):
         return [each for each in self.timeline if concerns_buyers(each.name)]
 
     @property
+    def is_shipped(self) -> bool:
+        """Whether something in it needs an address."""
+        return any(line.kind == "PHYSICAL" for line in self.lines)
+
+    @property
     def is_unpaid(self) -> bool:
         return self.status == "PENDING_PAYMENT"
 

@@ -10,7 +10,7 @@ from web.api_client import Listed, Nothing, Problem
 from web.countries import COUNTRIES
 from web.forms import number
 from web.routing import Router
-from web.shop.answers import Cart, CheckedOut, Game, Wallet
+from web.shop.answers import Cart, CheckedOut, Game, Order, Wallet
 from web.shop.games import game_page
 from web.shop.live import follow
 from web.visit import Visit, path_part
@@ -22,6 +22,8 @@ ADDRESS = tuple(
     f"shipping_address.{name}"
     for name in ("name", "line1", "line2", "city", "postal_code", "country")
 )
+LATEST_ORDERS = 10
+"""Among how many orders an address is looked for."""
 WALLET, ELSEWHERE = "wallet", "page"
 """Ways to pay, beside the tokens of cards: with the wallet, and on the provider's page."""
 
@@ -154,15 +156,30 @@ async def _checkout_page(visit: Visit, cart: Cart, status: int = 200) -> Respons
     if cart.status != "ACTIVE":
         return await _cart_page(visit, cart, status)
     wallets = await visit.api.get("/api/v1/wallets/me", Listed[Wallet])
+    address = await _latest_address(visit) if cart.is_shipped else {}
     return visit.page(
         "shop/checkout.html",
         status=status,
         cart=cart,
+        address=address,
         countries=COUNTRIES,
         wallet=next((each for each in wallets.items if each.currency == cart.currency), None),
         cards=visit.site.settings.cards,
         has_pay_page=visit.site.settings.has_pay_page,
     )
+
+
+async def _latest_address(visit: Visit) -> Mapping[str, str]:
+    """The address of the latest order that has one, to begin with."""
+    assert visit.user is not None
+    orders = await visit.api.get(
+        f"/api/v1/orders/user/{visit.user.id}", Listed[Order], limit=LATEST_ORDERS
+    )
+    for each in orders.items:
+        if each.is_shipped:
+            order = await visit.api.get(f"/api/v1/orders/{each.order_id}", Order)
+            return order.shipping_address or {}
+    return {}
 
 
 @router.post("/checkout", signed_in=True)

@@ -4,7 +4,7 @@ from starlette.responses import Response
 
 from web.api_client import Listed, Nothing, Problem
 from web.routing import Router
-from web.shop.answers import Order, Paid
+from web.shop.answers import Order, Paid, Wallet
 from web.shop.carts import put_back
 from web.shop.live import follow
 from web.visit import Visit, path_part
@@ -37,12 +37,23 @@ async def show_order(visit: Visit) -> Response:
 
 async def _order_page(visit: Visit, order_id: str, status: int = 200) -> Response:
     order = await visit.api.get(f"/api/v1/orders/{order_id}", Order)
-    return visit.page("shop/order.html", status=status, fragment="order", **_shown(visit, order))
+    shown = await _shown(visit, order)
+    return visit.page("shop/order.html", status=status, fragment="order", **shown)
 
 
-def _shown(visit: Visit, order: Order) -> dict[str, object]:
+async def _shown(visit: Visit, order: Order) -> dict[str, object]:
     """What the order's block shows."""
-    return {"order": order, "cards": visit.site.settings.cards}
+    wallets: list[Wallet] = []
+    if order.is_unpaid:
+        wallets = (await visit.api.get("/api/v1/wallets/me", Listed[Wallet])).items
+    return {
+        "order": order,
+        "cards": visit.site.settings.cards,
+        "has_enough": any(
+            each.currency == order.currency and each.balance_cents >= order.total_cents
+            for each in wallets
+        ),
+    }
 
 
 @router.get("/paid", signed_in=True)
@@ -115,6 +126,6 @@ async def follow_order(visit: Visit) -> Response:
 
     async def shown() -> tuple[str, bool]:
         order = await visit.api.get(f"/api/v1/orders/{order_id}", Order)
-        return visit.block("shop/order.html", "order", **_shown(visit, order)), order.is_final
+        return visit.block("shop/order.html", "order", **await _shown(visit, order)), order.is_final
 
     return follow(visit, "order", shown, lambda change: change.order_id == order_id)

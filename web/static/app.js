@@ -57,6 +57,13 @@
   });
 })();
 
+// A link that says that it is a button answers to the space bar, too.
+document.addEventListener("keydown", (event) => {
+  if (event.key !== " " || !event.target.matches("a[role=button]")) return;
+  event.preventDefault();
+  event.target.click();
+});
+
 // Where the navigation is one line, it is scrolled to the page that is shown.
 (() => {
   const here = document.querySelector(".side [aria-current]");
