@@ -198,12 +198,15 @@ async def games_by_seller(
     _: SellerOneself,
     region: CallerRegion,
     status: GameStatus | None = None,
+    q: Annotated[str, Query(max_length=500, description="A part of the title or SKU.")] = "",
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
     """List a seller's games, drafts included (that seller, ADMIN). Errors: 404 `user_not_found`."""
     await check_account_exists(services, seller_id)
-    page = await games_query.by_seller(reads, seller_id, status=status, limit=limit, cursor=cursor)
+    page = await games_query.by_seller(
+        reads, seller_id, status=status, text=q.strip(), limit=limit, cursor=cursor
+    )
     return respond(request, *await games_content(request, services, reads, page, region))
 
 

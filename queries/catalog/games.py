@@ -139,18 +139,25 @@ async def browse(models: ReadModels, wanted: Browse) -> QueryResult[Page[Game]]:
     )
 
 
+_HAS_TEXT = "(strpos(lower(title), lower(%(text)s)) > 0 OR strpos(lower(sku), lower(%(text)s)) > 0)"
+
+
 async def by_seller(
     models: ReadModels,
     seller_id: UUID,
     *,
     status: str | None = None,
+    text: str = "",
     limit: int = 50,
     cursor: str | None = None,
 ) -> QueryResult[Page[Game]]:
-    """A seller's games, including drafts and retired ones, the newest first. Raises BadCursor."""
+    """A seller's games, including drafts and retired ones, the newest first; those whose title or
+    SKU has the text, in small or capital letters. Raises BadCursor."""
     conditions, values = ["seller_id = %(seller)s"], {"seller": seller_id}  # type: tuple[list[str], dict[str, object]]
     if status is not None:
         conditions, values = [*conditions, "status = %(status)s"], {**values, "status": status}
+    if text:
+        conditions, values = [*conditions, _HAS_TEXT], {**values, "text": text}
     return await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)
 
 

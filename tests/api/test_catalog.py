@@ -308,6 +308,24 @@ async def test_a_seller_sees_their_drafts_and_nobody_elses(
     assert (await other.get(path)).status_code == 403
 
 
+async def test_a_seller_finds_their_games_by_a_part_of_title_or_sku(
+    shop: Shop, seller: Person
+) -> None:
+    draft = await shop.game(seller, title="Ōkami HD", sku="WOLF-1", status="DRAFT")
+    other = await shop.game(seller, title="100% Orange", sku="juice_2")
+    path = f"/api/v1/catalog/products/by-seller/{seller.id}"
+
+    async def found(q: str, **more: str) -> list[str]:
+        answer = await seller.get(path, params={"q": q, **more}, headers=await shop.reached())
+        return [game["id"] for game in answer.json()["items"]]
+
+    assert await found("ōKAMI") == [draft["id"]]
+    assert await found(" wolf ") == [draft["id"]]
+    assert await found("wolf", status="ACTIVE") == []
+    assert (await found("0%"), await found("_")) == ([other["id"]], [other["id"]])
+    assert await found("nothing") == []
+
+
 async def test_an_admin_browses_what_is_not_on_sale_and_a_seller_their_own(
     shop: Shop, seller: Person, admin: Person
 ) -> None:

@@ -132,6 +132,16 @@ async def deliver(page: Page, number: str) -> None:
     await expect(page.get_by_role("button", name=f"Delivered: {number}")).to_have_count(0)
 
 
+DRAG_ON_TO_A_PART = """box => {
+  const part = box.querySelector("input");
+  part.dispatchEvent(new DragEvent("dragenter", {bubbles: true, relatedTarget: box}));
+  box.dispatchEvent(new DragEvent("dragleave", {bubbles: true, relatedTarget: part}));
+}"""
+
+SLOW = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 100_000}
+"""Bytes a second: two seconds for the picture."""
+
+
 async def test_pictures_are_dropped_and_one_becomes_the_cover(
     windows: Windows, shop: Instance
 ) -> None:
@@ -158,6 +168,32 @@ async def test_pictures_are_dropped_and_one_becomes_the_cover(
 
     await page.goto(f"/games/{game_id}")
     await expect(page.locator("img.cover")).to_have_attribute("src", (second or "").split("?")[0])
+
+
+async def test_a_box_for_pictures_shows_what_is_dragged_over_it_and_how_far_it_is(
+    windows: Windows, shop: Instance
+) -> None:
+    page = await windows.of_new_account(account_type="SELLER")
+    await list_a_game(page, f"Azul {uuid4().hex[:8]}")
+    box, over = page.locator(".drop"), re.compile(r"\bover\b")
+
+    await box.dispatch_event("dragenter")
+    await expect(box).to_have_class(over)
+    await box.evaluate(DRAG_ON_TO_A_PART)
+    await expect(box).to_have_class(over)
+    await box.dispatch_event("dragleave")
+    await expect(box).not_to_have_class(over)
+
+    network = await page.context.new_cdp_session(page)
+    await network.send("Network.enable")
+    await network.send("Network.emulateNetworkConditions", SLOW)
+    large = an_image(size=(30, 40)) + bytes(200_000)
+    picture = base64.b64encode(large).decode()
+    await page.get_by_label("Drop pictures here").evaluate(DROP, ["box.png", picture])
+    await button(page, "Add them").click()
+
+    await expect(page.get_by_role("progressbar", name="Upload")).to_be_visible()
+    await expect(page.get_by_text("The pictures are added.")).to_be_visible()
 
 
 async def test_the_pages_of_the_desk(windows: Windows, shop: Instance) -> None:

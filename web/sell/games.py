@@ -24,6 +24,7 @@ from web.visit import Visit
 router = desk_router()
 
 PER_PAGE = 20
+MAX_SEARCHED = 500
 BLANK_ROWS = 2
 STATUSES = ("ACTIVE", "DRAFT", "RETIRED")
 CURRENCIES = [(code, code) for code in sorted(EXPONENT)]
@@ -35,16 +36,17 @@ PRICES = FormLimits(text_bytes=256 * 1024, fields=3 * 300 + 3)
 
 @router.get("/sell/games")
 async def show_games(visit: Visit) -> Response:
-    """The seller's games of a status, newest first."""
+    """The seller's games of a status, or with a text in title or SKU, newest first."""
     wanted = visit.query("status") if visit.query("status") in STATUSES else ""
     found = await visit.api.get(
         f"/api/v1/catalog/products/by-seller/{seller_of(visit)}",
         Listed[SellersGame],
         limit=PER_PAGE,
         status=wanted or None,
+        q=(text := visit.query("q")[:MAX_SEARCHED]) or None,
         cursor=visit.query("cursor") or None,
     )
-    return visit.page("sell/games.html", found=found, wanted=wanted)
+    return visit.page("sell/games.html", fragment="found", found=found, wanted=wanted, text=text)
 
 
 # -- a new game ------------------------------------------------------------------------------------

@@ -21,7 +21,10 @@
 
   for (const [name, isOver] of [["dragenter", true], ["dragleave", false], ["drop", false]]) {
     document.body.addEventListener(name, (event) => {
-      event.target.closest?.(".drop")?.classList.toggle("over", isOver);
+      const box = event.target.closest?.(".drop");
+      // what is dragged on to a part of the box has not left it
+      if (name === "dragleave" && box?.contains(event.relatedTarget)) return;
+      box?.classList.toggle("over", isOver);
     });
   }
 

@@ -316,3 +316,21 @@ async def test_the_games_are_listed_page_by_page(desk: Browser, seller: Person, 
     assert "Game 20" in first.text
     assert "Game 0" in rest.text
     assert "More" not in rest.links
+
+
+async def test_games_are_searched_by_title_and_sku(desk: Browser, shop: Shop) -> None:
+    await listed(desk, title="Tunic", sku="FOX-7")
+    await listed(desk, title="Gris", sku="ART-1")
+
+    page = await desk.until("/sell/games?q=fox", lambda page: "Tunic" in page.text)
+    assert "Gris" not in page.text
+    assert page.form("/sell/games").fields["q"] == "fox"
+    assert "None of these games" in (await desk.get("/sell/games?q=zzz&status=DRAFT")).text
+    part = await desk.get("/sell/games?q=tun", **{"hx-request": "true"})
+    assert ("Tunic" in part.text, "List a game" in part.text) == (True, False)
+
+
+async def test_a_game_on_sale_that_is_not_in_stock_says_so(desk: Browser, shop: Shop) -> None:
+    page = await listed(desk, kind="PHYSICAL", amount="20", status="ACTIVE")
+    page = await desk.until(page.path, lambda page: "Count your stock" in page.links)
+    assert "None of it is in stock" in page.text
