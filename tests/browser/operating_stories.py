@@ -1,6 +1,7 @@
 """What an operator looks at: dead letters, an event that cannot be applied, an alert, acts and
 tasks."""
 
+from collections.abc import Mapping
 from uuid import UUID, uuid4
 
 import psycopg
@@ -60,7 +61,23 @@ def paused_and_resumed(shop: Instance, consumer: str) -> None:
 def a_what_if(shop: Instance) -> str:
     """The id of a task that is done: half the fee."""
     asked = {"from": "2020-01-01T00:00:00Z", "platform_fee_bps": 500, "reason": "a campaign"}
-    task_id = must(shop.admin().post("/api/v1/audit/whatif", json=asked))["id"]
+    return _done(shop, "/api/v1/audit/whatif", asked)
+
+
+def a_replay(shop: Instance, position: int) -> str:
+    """The id of a task that is done: the shop as it was."""
+    asked = {"until": str(position), "reason": "the accountant asks"}
+    return _done(shop, "/api/v1/audit/replays", asked)
+
+
+def a_verification(shop: Instance) -> str:
+    """The id of a task that is done: the log is as it was appended."""
+    return _done(shop, "/api/v1/audit/verifications", {})
+
+
+def _done(shop: Instance, path: str, asked: Mapping[str, str | int]) -> str:
+    """Ask for a task, and wait until it is done."""
+    task_id = must(shop.admin().post(path, json=asked or None))["id"]
     path = f"/api/v1/audit/tasks/{task_id}"
     eventually(lambda: must(shop.admin().get(path)), lambda task: task["state"] == "DONE")
     return str(task_id)

@@ -147,9 +147,8 @@ class Instance:
     # -- people and games --------------------------------------------------------------------------
 
     def register(self, **fields: str) -> Person:
-        email = f"{uuid4().hex}@example.com"
         body = {
-            "email": email,
+            "email": f"{uuid4().hex}@example.com",
             "password": PASSWORD,
             "name": "Ann",
             "account_type": "BUYER",
@@ -159,7 +158,7 @@ class Instance:
         answer = self.http().post("/api/v1/users", json=body)
         assert answer.status_code == 201, answer.text
         made = answer.json()
-        return Person(made["id"], email, self.http(made["access_token"]))
+        return Person(made["id"], body["email"], self.http(made["access_token"]))
 
     def admin(self) -> httpx.Client:
         """A client that is logged in as ADMIN. Logs in once, as hashing the password is slow."""
