@@ -75,7 +75,7 @@ def a_verification(shop: Instance) -> str:
     return _done(shop, "/api/v1/audit/verifications", {})
 
 
-def _done(shop: Instance, path: str, asked: Mapping[str, str | int]) -> str:
+def _done(shop: Instance, path: str, asked: Mapping[str, object]) -> str:
     """Ask for a task, and wait until it is done."""
     task_id = must(shop.admin().post(path, json=asked or None))["id"]
     path = f"/api/v1/audit/tasks/{task_id}"
