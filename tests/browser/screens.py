@@ -71,9 +71,11 @@ class Camera:
     def __init__(self, page: Page) -> None:
         self._page = page
 
-    async def take(self, name: str, path: str) -> None:
+    async def take(self, name: str, path: str, status: int = 200) -> None:
         """Pictures of the page at a path."""
-        await self._page.goto(path)
+        answer = await self._page.goto(path)
+        assert answer is not None
+        assert answer.status == status, path
         await self.keep(name)
 
     async def keep(self, name: str) -> None:
@@ -136,7 +138,7 @@ async def test_front_door(chromium: Browser, shop: Instance, ann: Buyer) -> None
     camera = Camera(page)
     for name in ("sign-in", "register", "forgot", "verify-email", "reset-password"):
         await camera.take(name, f"/{name}")
-    await camera.take("not-found", "/nowhere")
+    await camera.take("not-found", "/nowhere", 404)
     await windows.close()
 
 
@@ -162,8 +164,8 @@ async def test_shop(
         await camera.take(name, f"/{name}")
     await camera.take("wallets", "/wallet")
     await camera.take("wallet", f"/wallet/{ann.wallet}")
-    await camera.take("console-refused", "/console")
-    await camera.take("sell-become", "/sell")
+    await camera.take("console-refused", "/console", 403)
+    await camera.take("sell-become", "/sell", 403)
     await windows.close()
 
 
@@ -220,7 +222,7 @@ async def test_console(chromium: Browser, shop: Instance, ann: Buyer) -> None:
     await camera.take("console", "/console")
     await camera.take("console-log", "/console/log?name=payment.*")
     await camera.take("console-event", f"/console/events/{completed}")
-    await camera.take("console-unproven", f"/console/events/{completed}/proof")
+    await camera.take("console-unproven", f"/console/events/{completed}/proof", 409)
     await camera.take("console-streams", "/console/streams")
     await camera.take("console-stream", f"/console/streams/{order}")
     await camera.take("console-rows", f"/console/rows?model=orders&key={order}&step=2")
@@ -228,7 +230,7 @@ async def test_console(chromium: Browser, shop: Instance, ann: Buyer) -> None:
     await camera.take("console-order", f"/console/orders/{ann.orders[1]}")
     await camera.take("console-why", f"/console/why?of={ann.wallet}.balance_cents")
     await camera.take("console-why-choice", f"/console/why?id={order}")
-    await camera.take("console-nothing", "/console/find?id=nothing")
+    await camera.take("console-nothing", "/console/find?id=nothing", 404)
     await camera.take("console-person", f"/console/people/{ann.person.id}")
     await camera.take("console-ledger-transactions", "/console/ledger/transactions")
     await page.goto("/console/ledger")
