@@ -162,7 +162,8 @@ async def _answer(visit: Visit, page: Page) -> Response:
 
 
 async def _handled(visit: Visit, page: Page) -> Response:
-    await visit.refresh()
+    if page.fresh:
+        await visit.refresh()
     if page.signed_in and visit.user is None:
         return _to_sign_in(visit)
     try:

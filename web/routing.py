@@ -28,13 +28,15 @@ class FormLimits:
 
 @dataclass(frozen=True)
 class Page:
-    """What answers a path. `signed_in`: others are sent to sign in first."""
+    """What answers a path. `signed_in`: others are sent to sign in first. `fresh`: tokens that are
+    due are exchanged first, without which there is no page."""
 
     method: str
     path: str
     handler: Handler
     signed_in: bool
     limits: FormLimits = FormLimits()
+    fresh: bool = True
 
 
 class Router:
@@ -51,18 +53,30 @@ class Router:
         return self._add("GET", path, signed_in)
 
     def post(
-        self, path: str, *, signed_in: bool = False, limits: FormLimits | None = None
+        self,
+        path: str,
+        *,
+        signed_in: bool = False,
+        limits: FormLimits | None = None,
+        fresh: bool = True,
     ) -> Callable[[Handler], Handler]:
         """What a form does."""
-        return self._add("POST", path, signed_in, limits)
+        return self._add("POST", path, signed_in, limits, fresh=fresh)
 
     def _add(
-        self, method: str, path: str, signed_in: bool, limits: FormLimits | None = None
+        self,
+        method: str,
+        path: str,
+        signed_in: bool,
+        limits: FormLimits | None = None,
+        *,
+        fresh: bool = True,
     ) -> Callable[[Handler], Handler]:
         def added(handler: Handler) -> Handler:
             admitted = self._admitted(handler) if self._admits else handler
             needs_account = signed_in or bool(self._admits)
-            self.pages.append(Page(method, path, admitted, needs_account, limits or FormLimits()))
+            page = Page(method, path, admitted, needs_account, limits or FormLimits(), fresh)
+            self.pages.append(page)
             return handler
 
         return added

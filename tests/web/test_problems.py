@@ -51,6 +51,23 @@ async def test_a_form_that_could_not_be_sent_is_not_sent_again_by_itself() -> No
     assert not any("data-retry" in given for _, given in page.elements)
 
 
+@pytest.mark.parametrize("access_ends", [0.0, 4e9], ids=["due", "fresh"])
+async def test_one_is_signed_out_of_the_browser_even_while_the_api_is_away(
+    access_ends: float,
+) -> None:
+    browser = with_api(503, "database_unavailable")
+    user = User("00000000-0000-4000-8000-000000000001", "Ann", None, "BUYER", "US", True)
+    session = Session("csrf", user, "token", "refresh", access_ends)
+    browser.client.cookies.set("session", SEALER.seal(session), domain="shop.local")
+
+    answer = await browser.client.post("/sign-out", data={"csrf": "csrf"}, follow_redirects=False)
+
+    kept = SEALER.open(answer.cookies["session"])
+    assert kept is not None
+    assert (answer.status_code, kept.user, kept.access_token) == (303, None, "")
+    assert "not available" in kept.notice
+
+
 @pytest.mark.parametrize(
     ("status", "code", "shown"),
     [

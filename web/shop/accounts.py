@@ -76,16 +76,22 @@ async def sign_in(visit: Visit) -> Response:
     return visit.go(following)
 
 
-@router.post("/sign-out")
+@router.post("/sign-out", fresh=False)
 async def sign_out(visit: Visit) -> Response:
-    """End the session, here and in the API."""
-    if visit.user is not None:
-        try:
+    """End the session, here and in the API. Whoever leaves a computer that others use is signed out
+    of it even while the API is away."""
+    notice = "You are signed out."
+    try:
+        await visit.refresh()
+        if visit.user is not None:
             await visit.api.post("/api/v1/auth/logout", None, Nothing)
-        except Problem as problem:
-            if problem.status != 401:  # it has ended already
-                raise
-    visit.sign_out("You are signed out.")
+    except Problem as problem:
+        if problem.status != 401:  # else it has ended already
+            notice = (
+                "You are signed out of this browser. The shop could not note that, as it is not"
+                " available at the moment."
+            )
+    visit.sign_out(notice)
     return visit.go("/")
 
 
