@@ -25,6 +25,7 @@ from web.sessions import Sealer, read_cookie, set_cookie
 from web.sockets import Sockets
 from web.statics import StaticFiles
 from web.visit import Site, Visit, WebSettings, own_path, visit_of
+from web.words import error_page
 
 logger = logging.getLogger(__name__)
 
@@ -232,10 +233,13 @@ def _error_page(visit: Visit, error: Exception) -> Response:
         logger.error("%s failed", visit.request.url.path, exc_info=error)
         error = Problem("internal_error", 500)
     retry_after = error.retry_after or (RETRY_SECONDS if error.status == 503 else None)
+    title, text = error_page(error.status)
     response = visit.page(
         "problem.html",
         status=error.status,
         problem=error,
+        title=title,
+        text=text,
         retry_after=None if is_post else retry_after,
     )
     response.headers.update(headers)

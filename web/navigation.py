@@ -1,4 +1,4 @@
-"""What leads to the pages of the console."""
+"""What leads to the pages of the console, and of the seller's desk."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,24 @@ class Entry(NamedTuple):
     label: str
 
 
-CONSOLE: Sequence[tuple[str, Sequence[Entry]]] = (
+Navigation = Sequence[tuple[str, Sequence[Entry]]]
+"""Entries by group."""
+
+DESK: Navigation = (
+    (
+        "Desk",
+        (
+            Entry("/sell", "Overview"),
+            Entry("/sell/shipments", "Shipments"),
+            Entry("/sell/stock", "Stock"),
+        ),
+    ),
+    ("Games", (Entry("/sell/games", "Your games"), Entry("/sell/games/new", "List a game"))),
+    ("Money", (Entry("/sell/sales", "Sales"), Entry("/sell/account", "Account"))),
+    ("Programs", (Entry("/sell/webhooks", "Webhooks"),)),
+)
+
+CONSOLE: Navigation = (
     ("Now", (Entry("/console", "Overview"), Entry("/console/alerts", "Alerts"))),
     (
         "The log",
@@ -58,5 +75,12 @@ CONSOLE: Sequence[tuple[str, Sequence[Entry]]] = (
         ),
     ),
 )
-"""The console's pages by group. Pages of one thing, such as an event, have no entry: others lead to
-them."""
+"""Pages of one thing, such as an event, have no entry: others lead to them."""
+
+
+def entry_of(path: str, navigation: Navigation) -> str:
+    """The path of the entry to which a page belongs; empty, if to none. The first entry is for its
+    own page alone, as all others lie below it."""
+    root, *others = [entry.path for _, entries in navigation for entry in entries]
+    above = [each for each in others if f"{path}/".startswith(f"{each}/")]
+    return max(above, key=len, default=root if path == root else "")

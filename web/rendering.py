@@ -31,12 +31,14 @@ class Renderer:
         )
         self._environment.globals["asset"] = statics.url
         self._environment.globals["console_navigation"] = navigation.CONSOLE
+        self._environment.globals["desk_navigation"] = navigation.DESK
         self._environment.filters.update(
             money=_money,
             plain_amount=lambda of: money.plain(of.amount_cents, of.currency),
             moment=moment,
             day=day,
             status=status,
+            entry_of=navigation.entry_of,
             event=words.event_word,
             failure=words.failure,
             sentence=words.as_sentence,

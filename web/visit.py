@@ -6,7 +6,7 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 from uuid import UUID
 
 import msgspec
@@ -108,6 +108,10 @@ class Visit:
     def query(self, name: str) -> str:
         """A parameter of the URL."""
         return self.request.query_params.get(name, "").strip()
+
+    def further(self, path: str, cursor: str) -> str:
+        """The next page of the list at `path`, with what else the URL asks for."""
+        return f"{path}?{urlencode({**self.request.query_params, 'cursor': cursor})}"
 
     def part(self, name: str) -> str:
         """A part of the page's path, fit to be one of the API's path. Raises Problem 404."""

@@ -107,6 +107,26 @@ _WAYS = {
 }
 """Where a refusal leads on to, by its code, and how that is called."""
 
+_ERROR_PAGES = {
+    400: (
+        "Not understood",
+        "This could not be read as it was sent. Too many files at once, maybe: try fewer.",
+    ),
+    403: ("Not yours", "You may not see this, or do this."),
+    404: ("Not found", "There is nothing here: it may have moved, or never existed."),
+    405: ("Not possible", "This page does not do that."),
+    413: ("Too large", "That was more than a form may send."),
+    429: ("Too much at once", "Wait a moment, then try again."),
+    503: (
+        "Just a moment",
+        "A part of the shop cannot be reached right now. Nothing was lost.",
+    ),
+}
+_OUR_FAULT = (
+    "Something went wrong",
+    "It is our fault, and we have a record of it. Try again later.",
+)
+
 _STATUSES = {
     # orders
     "PENDING_PAYMENT": "Waiting for payment",
@@ -188,6 +208,11 @@ _GOOD = frozenset(
     {"CONFIRMED", "COMPLETED", "DELIVERED", "SHIPPED", "CAPTURED", "ACTIVE", "ENABLED"}
 )
 _BAD = frozenset({"CANCELLED", "FAILED", "INACTIVE", "FROZEN", "SUSPENDED", "DISABLED"})
+
+
+def error_page(status: int) -> tuple[str, str]:
+    """The title and the text of a page that only says what went wrong."""
+    return _ERROR_PAGES.get(status, _OUR_FAULT)
 
 
 def sentence(problem: Problem) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from web import money
 from web.covers import _MOST_LINES, _PALETTES, _WIDTH, _contrasts, _width, cover, set_in_lines
+from web.navigation import CONSOLE, DESK, Navigation, entry_of
 from web.rendering import moment, with_code, with_ids
 from web.visit import own_path
 from web.words import platform
@@ -111,3 +112,17 @@ def test_ids_in_a_text_lead_to_what_they_are_of() -> None:
 
 def test_platforms_are_written_as_their_makers_do() -> None:
     assert [platform(name) for name in ("mac", "Windows", "Amiga")] == ["macOS", "Windows", "Amiga"]
+
+
+@pytest.mark.parametrize(
+    ("path", "navigation", "entry"),
+    [
+        ("/sell", DESK, "/sell"),
+        ("/sell/games/7", DESK, "/sell/games"),
+        ("/sell/games/new", DESK, "/sell/games/new"),
+        ("/console/ledger/accounts/x", CONSOLE, "/console/ledger"),
+        ("/console/events/7", CONSOLE, ""),
+    ],
+)
+def test_a_page_belongs_to_the_nearest_entry(path: str, navigation: Navigation, entry: str) -> None:
+    assert entry_of(path, navigation) == entry

@@ -1,7 +1,6 @@
 """What operators did: who, what, why, to how many."""
 
 from datetime import datetime
-from urllib.parse import urlencode
 
 import msgspec
 from starlette.responses import Response
@@ -82,8 +81,6 @@ async def show_acts(visit: Visit) -> Response:
         fragment="timeline",
         found=found,
         chosen=chosen,
-        again=urlencode({**chosen, "cursor": visit.query("cursor")}),
-        more=urlencode({**chosen, "cursor": found.next_cursor or ""}),
     )
 
 

@@ -50,7 +50,6 @@ async def show_log(visit: Visit) -> Response:
         status=422 if visit.form.is_refused else 200,
         asked=asked,
         found=found,
-        link=f"/console/log?{urlencode(given)}",
         live_url=_live_url(given, found) if is_live else "",
     )
 

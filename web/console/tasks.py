@@ -40,6 +40,11 @@ class Task(msgspec.Struct, frozen=True):
         return self.state == "RUNNING"
 
     @property
+    def look(self) -> str:
+        """How its state looks."""
+        return {"DONE": "good", "FAILED": "bad"}.get(self.state, "accent")
+
+    @property
     def differed(self) -> bool:
         """Whether a rebuild was not taken, as its rows differ from the live ones."""
         return self.kind == "rebuild" and "rows differ" in self.error

@@ -44,6 +44,7 @@ async def show_sales(visit: Visit) -> Response:
         fragment="latest",
         period=period,
         totals=games.totals,
+        currencies=[(each.currency, each.currency) for each in games.totals],
         total=total,
         days=days,
         games=top,

@@ -93,6 +93,21 @@ async def test_a_period_without_sales_says_so(desk: Browser, seller: Person, sho
     assert "$19.99" in year.answer.text
 
 
+async def test_further_sales_are_of_the_same_period(
+    desk: Browser, seller: Person, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web.sell.sales.PER_PAGE", 1)
+    await sold(shop, seller, title="Celeste")
+    await sold(shop, seller, title="Outer Wilds")
+    await settled(shop, seller, 2)
+
+    first = await desk.get(f"/sell/sales?from={TODAY}&to={TODAY}")
+    second = await desk.get(first.links["More"])
+
+    assert second.form("/sell/sales").fields["from"] == str(TODAY)
+    assert "Celeste" in second.text.split("Each sale")[1]
+
+
 async def test_a_script_gets_the_next_sales(desk: Browser, seller: Person, shop: Shop) -> None:
     part = await desk.client.get("/sell/sales", headers={"hx-request": "true"})
 
