@@ -253,7 +253,7 @@ async def shown(browser: Browser, asked: dict[str, str]) -> Page:
         ({"from": "1" * 70, "to": "2"}, "from", "64"),
         ({"from": "2", "to": "1"}, "", "Position 2 comes after position 1."),
         ({"from": "1", "to": "2", "about": "order"}, "id", "Say which one"),
-        ({"from": "1", "to": "2", "about": "order", "id": "x"}, "id", "UUID"),
+        ({"from": "1", "to": "2", "about": "order", "id": "x"}, "id", "Copy it as a whole"),
         ({"from": "1", "to": "2", "about": "user", "id": str(uuid4())}, "id", "There was none"),
     ],
     ids=["one", "no time", "beyond", "long", "reversed", "of what", "no id", "of nothing"],
