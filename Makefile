@@ -44,7 +44,7 @@ format: .venv/installed-dev ## Format the code, and mend what ruff can mend by i
 services: .venv/installed-dev ## Find, start or install what the tests need: RabbitMQ, Elasticsearch, Chromium, …
 	@$(BIN)/python deploy/services.py up || true
 
-screens: services ## Take the pictures of the pages in docs/screens: two minutes
+screens: services ## Take the pictures of all pages in docs/screens: five minutes
 	LUDOTECA_REQUIRE_SERVICES=1 $(BIN)/pytest tests/browser/screens.py
 
 # Some of it, for instance: make bench ONLY=http
