@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from web import values
 from web.api_client import Problem
+from web.console.acting import may_act
 from web.console.answers import Batch, Disclosed, Event, EventDetails, Flow, LogPage
 from web.console.entering import console_router
 from web.console.trees import siblings_of, tree_of
@@ -120,6 +121,7 @@ async def _event_page(visit: Visit, opened: dict[str, object], status: int = 200
         found=found,
         lines=values.lines({**found.payload, **opened}),
         opened=opened,
+        may_act=may_act(visit),
         tree=tree,
         siblings=siblings[:MAX_SIBLINGS],
         further_siblings=max(0, len(siblings) - MAX_SIBLINGS),
