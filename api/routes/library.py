@@ -42,6 +42,7 @@ async def get_library(
     caller: SignedIn,
     q: Annotated[str, Query(max_length=500)] = "",
     genre: Annotated[str | None, Query(max_length=200)] = None,
+    game_id: Annotated[UUID | None, Query(description="Of this game alone.")] = None,
     user_id: Annotated[
         UUID | None, Query(description="Another person's library. Requires AUDITOR or ADMIN.")
     ] = None,
@@ -54,7 +55,7 @@ async def get_library(
     assert owner is not None
     if owner != caller.user_id and caller.account_type not in {"AUDITOR", "ADMIN"}:
         raise not_yours("library")
-    found = await _owned(services, reads, caller, owner, q, genre, limit, cursor)
+    found = await _owned(services, reads, caller, owner, q, genre, game_id, limit, cursor)
     page = Page[OwnedGameView].model_validate(found.value)
     for view, game in zip(page.items, found.value.items, strict=True):
         offer_of(view, game.prices, game.image_ids, game.region or ANY_REGION)
@@ -68,6 +69,7 @@ async def _owned(
     owner: UUID,
     q: str,
     genre: str | None,
+    game_id: UUID | None,
     limit: int,
     cursor: str | None,
 ) -> QueryResult[FoundPage[OfferedGame]]:
@@ -81,10 +83,12 @@ async def _owned(
         limit=limit,
         cursor=cursor,
     )
+    only = None if game_id is None else [game_id]
     if not q.strip():
-        return await library()
+        return await library(game_ids=only)
     owned = await library_query.owned_ids(reads, owner)
-    query = SearchQuery(q=q, game_ids=owned.value, limit=FOUND_AT_MOST)
+    searched = [each for each in owned.value if only is None or each in only]
+    query = SearchQuery(q=q, game_ids=searched, limit=FOUND_AT_MOST)
     result = await services.search.search(reads, query)
     page = await library(game_ids=[item.document.game_id for item in result.value.items])
     return QueryResult(page.value, min(page.position, result.position))

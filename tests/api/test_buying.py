@@ -429,8 +429,12 @@ async def test_orders_and_payments_are_their_buyers_and_the_admins(
 async def test_a_library_is_searched_as_the_catalog_is(
     shop: Shop, buyer: Person, seller: Person
 ) -> None:
-    for title in ("Stardew Valley", "Hollow Knight"):
-        await buy(buyer, await shop.game(seller, title=title, genres=[title.split()[0]]))
+    games = {
+        title: await shop.game(seller, title=title, genres=[title.split()[0]])
+        for title in ("Stardew Valley", "Hollow Knight")
+    }
+    for game in games.values():
+        await buy(buyer, game)
 
     async def owned(query: str = "") -> list[str]:
         answer = await buyer.get(f"/api/v1/library{query}", headers=await shop.reached())
@@ -440,6 +444,11 @@ async def test_a_library_is_searched_as_the_catalog_is(
     assert await owned("?q=holow") == ["Hollow Knight"]
     assert await owned("?genre=stardew") == ["Stardew Valley"]
     assert await owned("?q=celeste") == []
+    knight = games["Hollow Knight"]["id"]
+    assert await owned(f"?game_id={knight}") == ["Hollow Knight"]
+    assert await owned(f"?game_id={knight}&q=holow") == ["Hollow Knight"]
+    assert await owned(f"?game_id={knight}&q=stardew") == []
+    assert await owned(f"?game_id={buyer.id}") == []
 
 
 async def test_a_buyer_is_notified_of_a_purchase(shop: Shop, buyer: Person, seller: Person) -> None:

@@ -91,6 +91,7 @@ async def test_an_order_moves_while_it_is_looked_at(windows: Windows, shop: Inst
     await till.get_by_role("button", name="A card that pays").click()
 
     await expect(status(page)).to_have_text("Completed")
+    await expect(page.get_by_role("link", name="Receipt")).to_be_visible()
     await expect(page.get_by_role("button", name="Pay now")).to_have_count(0)
 
 

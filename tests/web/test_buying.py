@@ -23,11 +23,12 @@ ADDRESS = {
 
 async def into_the_cart(browser: Browser, game_id: str, **typed: str) -> Page:
     """Put a game into the cart, as soon as its page offers it."""
-    page = await browser.until(
-        f"/games/{game_id}",
-        lambda page: "/cart/items" in {form.action for form in page.forms},
-    )
+    page = await browser.until(f"/games/{game_id}", _offers_it)
     return await browser.send(page.form("/cart/items"), **typed)
+
+
+def _offers_it(page: Page) -> bool:
+    return "/cart/items" in {form.action for form in page.forms}
 
 
 async def check_out(browser: Browser, method: str, **typed: str) -> Page:
@@ -107,15 +108,31 @@ async def test_a_refusal_leads_to_what_is_in_its_way(
     shop: Shop, seller: Person, register: Register
 ) -> None:
     (paid, unpaid), (browser, _) = [await shop.game(seller) for _ in range(2)], await register()
+    before_paying = (await browser.until(f"/games/{paid['id']}", _offers_it)).form("/cart/items")
     for game, method in ((paid, "pm_card_visa"), (unpaid, "page")):
         await into_the_cart(browser, game["id"])
         order = await check_out(browser, method)
 
-    owned = await into_the_cart(browser, paid["id"])
+    owned = await browser.send(before_paying)
     pending = await into_the_cart(browser, unpaid["id"])
 
     assert owned.links["To your library"] == "/library"
     assert pending.links["To the order"] == order.path
+
+
+async def test_a_game_that_one_has_leads_to_the_library_and_not_into_the_cart(
+    shop: Shop, seller: Person, register: Register
+) -> None:
+    game, (browser, _) = await shop.game(seller), await register()
+    await into_the_cart(browser, game["id"])
+    order = await check_out(browser, "pm_card_visa")
+
+    mine = await browser.until(f"/games/{game['id']}", lambda page: not _offers_it(page))
+    anothers, _ = await register()
+
+    assert mine.links["library"] == "/library"
+    assert mine.links["The order"] == order.path
+    assert _offers_it(await anothers.get(f"/games/{game['id']}"))
 
 
 async def test_the_next_checkout_begins_with_the_address_of_the_last(
@@ -407,6 +424,22 @@ async def test_money_is_paid_in_and_sent(register: Register, shop: Shop) -> None
     sent = await ann.send(mine.form(f"{mine.path}/transfer"), amount="0.50", to_wallet_id=number)
     assert "$20.00" in sent.text
     assert "$0.50" in (await bob.get(theirs.path)).text
+
+
+async def test_a_payment_in_a_statement_leads_to_its_order(
+    shop: Shop, seller: Person, register: Register
+) -> None:
+    game, (browser, _) = await shop.game(seller), await register()
+    form = (await browser.get("/wallet")).form("/wallet")
+    wallet = await browser.send(form, currency="USD")
+    deposit = wallet.form(f"{wallet.path}/deposit")
+    await browser.send(deposit, amount="50", method="pm_card_visa")
+    await into_the_cart(browser, game["id"])
+    order = await check_out(browser, "wallet")
+
+    statement = await browser.until(wallet.path, lambda page: "Payment" in page.links)
+
+    assert (await browser.get(statement.links["Payment"])).path == order.path
 
 
 async def test_where_no_card_can_be_taken_the_page_says_so(

@@ -207,10 +207,19 @@ class Order(msgspec.Struct, frozen=True):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more happens by itself."""
+        """Whether nothing more happens by itself, except that a receipt is issued."""
+        if self.refund_status == "PENDING":
+            return False
         return self.status in {"CANCELLED", "REFUNDED", "DELIVERED"} or (
             self.status == "COMPLETED" and not self.shipments
         )
+
+    @property
+    def awaits_receipt(self) -> bool:
+        """Whether it is paid for, and has a receipt to come."""
+        if self.status != "COMPLETED" or self.total_cents == 0:
+            return False
+        return not self.receipts or any(each.status != "CREATED" for each in self.receipts)
 
 
 class OwnedGame(msgspec.Struct, frozen=True):
@@ -235,6 +244,7 @@ class Movement(msgspec.Struct, frozen=True):
     amount_cents: int
     currency: str
     balance_cents: int
+    payment_id: str | None
     reason: str | None
     at: datetime
 

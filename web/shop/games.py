@@ -8,7 +8,7 @@ from starlette.responses import Response
 from web.api_client import Listed, Problem
 from web.forms import number
 from web.routing import Router
-from web.shop.answers import Game, SearchPage, Title
+from web.shop.answers import Game, OwnedGame, SearchPage, Title
 from web.visit import Visit
 
 router = Router()
@@ -133,7 +133,22 @@ async def game(visit: Visit) -> Response:
 async def game_page(visit: Visit, game_id: str, status: int = 200) -> Response:
     """The page of a game, with the form's errors, if there are any."""
     found = await visit.api.get(f"/api/v1/games/{game_id}", Game)
-    return visit.page("shop/game.html", status=status, game=found, alike=await _alike(visit, found))
+    owned, alike = await asyncio.gather(_owned(visit, found), _alike(visit, found))
+    return visit.page("shop/game.html", status=status, game=found, owned=owned, alike=alike)
+
+
+async def _owned(visit: Visit, game: Game) -> OwnedGame | None:
+    """The game as the visitor has it. Where the library does not answer, the game is offered: the
+    API sells nobody the same game twice."""
+    if visit.user is None or game.kind == "PHYSICAL":
+        return None
+    try:
+        found = await visit.api.get("/api/v1/library", Listed[OwnedGame], game_id=game.id)
+    except Problem as problem:
+        if problem.status != 503:
+            raise
+        return None
+    return found.items[0] if found.items else None
 
 
 async def _alike(visit: Visit, game: Game) -> list[Game]:
