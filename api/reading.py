@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BeforeValidator, TypeAdapter, ValidationErro
 
 from api.access import access_of
 from api.auth import authenticated
-from api.problems import Problem
+from api.problems import FieldError, Problem
 from api.services import Services, ServicesOf
 from domain.errors import Forbidden, Unauthorized
 from domain.times import EARLIEST, LATEST
@@ -72,14 +72,29 @@ async def _as_of_position(
         raise caller
     if caller.account_type not in {"AUDITOR", "ADMIN"}:
         raise Forbidden("role_required", "only an AUDITOR or an ADMIN may use as_of")
-    return await services.audit.position_at(moment_in(as_of))
+    return await position_of(services, as_of)
 
 
-def moment_in(text: str) -> int | datetime:
-    """The moment that a text names. Raises Problem("invalid_as_of")."""
+async def position_of(services: Services, text: str, field: str = "as_of") -> int:
+    """The log position that is meant by the text of a field: a position or a time. Raises
+    Problem("invalid_as_of") and Problem("position_unknown"), which name the field."""
+    try:
+        return await services.audit.position_at(moment_in(text, field))
+    except PositionUnknown as error:
+        raise _refusal(400, "position_unknown", str(error), field) from error
+
+
+def _refusal(status: int, code: str, detail: str, field: str) -> Problem:
+    error = FieldError(field=field, message=detail, code=code)
+    return Problem(status, code, detail, errors=[error.model_dump()])
+
+
+def moment_in(text: str, field: str = "as_of") -> int | datetime:
+    """The moment that the text of a field names. Raises Problem("invalid_as_of")."""
     if text.isdecimal() and len(text) < 19:
         return int(text)
-    invalid = Problem(422, "invalid_as_of", "as_of must be a log position or an RFC 3339 time")
+    wanted = f"{field} must be a log position or an RFC 3339 time"
+    invalid = _refusal(422, "invalid_as_of", wanted, field)
     # pydantic would read it as seconds since 1970
     if text.lstrip("+-").replace(".", "", 1).isdecimal():
         raise invalid

@@ -239,8 +239,9 @@ def failure(code: str, detail: str | None = None) -> str:
 
 def field_sentence(code: str, message: str) -> str:
     """What is wrong with a field, for the person who filled it in."""
-    if code in _INVALID:
-        return _INVALID[code]
+    known = _INVALID.get(code) or _SENTENCES.get(code)
+    if known is not None:
+        return known
     bound = re.search(r"-?\d+", message)
     if code in _BOUNDS and bound:
         return _BOUNDS[code].format(bound[0])

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from api.answers import answer
 from api.auth import Admin, Auditor
 from api.fields import REASON, Answer, Body, Moment, Page, PriceRegion, Reason, Time, Token
-from api.reading import LogPosition, moment_in
+from api.reading import LogPosition, position_of
 from api.services import ServicesOf
 from api.views.audit_tasks import TaskView, task_view, under_way, view_of
 from domain.errors import Conflict, Invalid, NotFound
@@ -109,7 +109,7 @@ async def start_replay(body: ReplayBody, services: ServicesOf, caller: Auditor) 
 
     Errors: 422 `invalid_as_of`; 400 `position_unknown`; 409 `audit_task_running`.
     """
-    position = await services.audit.position_at(moment_in(body.until))
+    position = await position_of(services, body.until, "until")
     task_id = await services.start_task(Replay(position), caller, body.reason)
     return await under_way(services, task_id)
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from api.answers import answer
 from api.auth import Auditor
 from api.fields import Answer, Time
-from api.reading import moment_in
+from api.reading import position_of
 from api.services import ServicesOf
 from api.views.stops import StopView
 from domain.errors import Invalid
@@ -90,12 +90,11 @@ async def diff(
     abouts = [About(kind, id_) for kind, id_ in given.items() if id_ is not None]
     if len(abouts) > 1:
         raise Invalid("invalid_request", "name at most one of order, wallet, game and user")
-    position_at = services.audit.position_at
     found = await differences(
         services.log,
         services.reads,
-        await position_at(moment_in(first)),
-        await position_at(moment_in(last)),
+        await position_of(services, first, "from"),
+        await position_of(services, last, "to"),
         abouts[0] if abouts else None,
         bounded=True,
     )

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.answers import answer, page_answer
 from api.auth import Admin, Auditor
 from api.fields import Answer, Body, Page, Reason, SingleLine
-from api.reading import Limit, LogPosition, moment_in
+from api.reading import Limit, LogPosition, moment_in, position_of
 from api.services import Services, ServicesOf
 from api.socket_sessions import (
     Greeting,
@@ -113,10 +113,10 @@ async def search_log(
     """Search the log, newest first. One search looks through 1,000,000 positions at most; with
     `text` (a part of the stored payload, in small or capital letters; personal fields are stored
     encrypted) through 50,000. Requires AUDITOR or ADMIN."""
-    upto = head if until is None else await services.audit.position_at(moment_in(until))
+    upto = head if until is None else await position_of(services, until, "until")
     found = await LogSearch(services.log, services.audit).newest(
         Wanted(stream_id, name, actor, correlation_id, text),
-        0 if since is None else await _before(services, moment_in(since)),
+        0 if since is None else await _before(services, moment_in(since, "since")),
         upto if cursor is None else min(upto, cursor),
         limit=limit,
     )

@@ -74,7 +74,8 @@ async def offered_library(
     limit: int = 50,
     cursor: str | None = None,
 ) -> QueryResult[Page[OfferedGame]]:
-    """As `library`, with the games' offers; only those of `game_ids` when given. Raises BadCursor."""
+    """As `library`, with the games' offers; only those of `game_ids` when given. Raises
+    BadCursor."""
     conditions = [_OF_USER]
     values: dict[str, object] = {"user": user_id, "viewer": viewer_id, "now": now}
     if genre is not None:

@@ -291,3 +291,5 @@ async def test_what_changed_between_two_moments_is_told_with_its_events(
     for query, expected in refused.items():
         answer = await auditor.get(f"/api/v1/audit/diff?{query}")
         assert (answer.status_code, answer.json().get("code")) == expected, query
+        if expected[1] in {"invalid_as_of", "position_unknown"}:
+            assert [each["field"] for each in answer.json()["errors"]] == ["to"]

@@ -1,6 +1,5 @@
 """What changed between two moments, and by which events."""
 
-from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
@@ -87,25 +86,8 @@ async def _difference(visit: Visit) -> Difference | None:
 
 
 def _refuse(form: Form, problem: Problem, about: str) -> None:
-    """Show a refusal beside what it is about. The API does not say which of the moments it did not
-    understand: it is the one that does not look like any."""
+    """Show a refusal beside what it is about."""
     if problem.code == "row_not_found":
         form.errors["id"] = "There was none with this id by then."
         return
     form.refuse(problem, {about: "id"})
-    if problem.code in {"invalid_as_of", "position_unknown"}:
-        odd = [name for name in MOMENTS if not _looks_right(form.text(name), problem)]
-        form.errors |= dict.fromkeys(odd, form.problem)
-        form.problem = "" if odd else form.problem
-
-
-def _looks_right(typed: str, problem: Problem) -> bool:
-    if problem.code == "position_unknown":
-        return not (typed.isdecimal() and problem.detail.endswith(f"before {int(typed)}"))
-    if typed.isdecimal():
-        return len(typed) < 19
-    try:
-        datetime.fromisoformat(in_utc(typed))
-    except ValueError:
-        return False
-    return True

@@ -13,6 +13,7 @@ from web.api_client import Problem
 from web.console.acting import may_act
 from web.console.answers import Batch, Disclosed, Event, EventDetails, Flow, LogPage
 from web.console.entering import console_router
+from web.console.moments import in_utc
 from web.console.trees import siblings_of, tree_of
 from web.forms import Form, number
 from web.live import event, messages, streamed
@@ -35,7 +36,7 @@ TIMES = ("since", "until")
 async def show_log(visit: Visit) -> Response:
     """Events, newest first."""
     asked = {name: visit.query(name) for name in (*FILTERS, *TIMES)}
-    given = {name: text for name, text in asked.items() if text}
+    given = {name: in_utc(text) if name in TIMES else text for name, text in asked.items() if text}
     cursor = visit.query("cursor")
     try:
         found = await visit.api.get(

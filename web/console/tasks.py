@@ -1,6 +1,7 @@
 """Long work for auditors: what would have been under other rules, the shop as it was, and whether
 the log is as it was appended."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -114,19 +115,20 @@ async def ask_what_if(visit: Visit) -> Response:
 @router.post("/console/tasks/replays")
 async def make_replay(visit: Visit) -> Response:
     """Build all read models as they were."""
-    return await _start(
-        visit, "/api/v1/audit/replays", {"until": in_utc(visit.form.text("moment"))}
-    )
+    body: dict[str, object] = {"until": in_utc(visit.form.text("moment"))}
+    return await _start(visit, "/api/v1/audit/replays", body, {"until": "moment"})
 
 
-async def _start(visit: Visit, path: str, body: dict[str, object]) -> Response:
+async def _start(
+    visit: Visit, path: str, body: dict[str, object], names: Mapping[str, str] | None = None
+) -> Response:
     reason = reason_of(visit)
     if reason is None:
         return await _tasks_page(visit, status=422)
     try:
         task = await visit.api.post(path, {**body, "reason": reason}, Task)
     except Problem as problem:
-        visit.form.refuse(problem)
+        visit.form.refuse(problem, names)
         return await _tasks_page(visit, status=problem.status)
     return visit.go(f"/console/tasks/{task.id}")
 

@@ -58,9 +58,28 @@ async def test_a_filter_that_makes_no_sense_is_refused_with_words(
     shop: Shop, operator: Operator
 ) -> None:
     browser = await operator("AUDITOR")
-    for query in ("stream_id=x", "since=yesterday", "until=99999999", "cursor=x"):
+    refused = {
+        "stream_id=x": "Copy it as a whole",
+        "since=yesterday": "neither a position of the log nor a time",
+        "until=99999999": "The log does not go that far yet.",
+    }
+    for query, told in refused.items():
         page = await browser.get(f"/console/log?{query}")
-        assert page.status in {404, 422}, query
+        assert (page.status, told in page.text) == (422, True), query
+    assert (await browser.get("/console/log?cursor=x")).status == 422
+
+
+async def test_events_of_a_time_without_a_zone_are_those_of_utc(
+    shop: Shop, operator: Operator, seller: Person
+) -> None:
+    game = await shop.game(seller)
+    browser = await operator("AUDITOR")
+
+    since = await browser.get("/console/log?name=game.*&since=2020-01-01+16:40")
+    until = await browser.get("/console/log?name=game.*&until=2020-01-01+16:40")
+
+    assert game["id"][:8] in since.text
+    assert game["id"][:8] not in until.text
 
 
 async def test_new_events_come_while_the_log_is_looked_at(
