@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from http import HTTPStatus
 from itertools import chain
 from typing import NamedTuple
@@ -48,6 +49,7 @@ class Metrics:
             buckets=CALL_BUCKETS,
             registry=self.registry,
         )
+        self._series = cache(self._series_of)  # to look them up is most of what counting costs
         self.in_flight = Gauge(
             "ludoteca_http_requests_in_flight",
             "Requests that are being answered.",
@@ -147,8 +149,15 @@ class Metrics:
         strangers would make series of their own."""
         method = method if method in METHODS else "other"
         route = UNMATCHED if status == HTTPStatus.METHOD_NOT_ALLOWED else route
-        self._requests.labels(method, route, str(status)).inc()
-        self._seconds.labels(method, route).observe(seconds)
+        requests, times = self._series(method, route, status)
+        requests.inc()
+        times.observe(seconds)
+
+    def _series_of(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+        return (
+            self._requests.labels(method, route, str(status)),
+            self._seconds.labels(method, route),
+        )
 
     def answered(self) -> "Answered":
         """What the processes that share the port have answered, and are answering."""
