@@ -1,16 +1,21 @@
-"""A pytest plugin for the order in which tests run."""
+"""A pytest plugin for the order in which tests run, and for how long the longest may begin."""
 
 import itertools
 import os
+import time
 
 import pytest
+
+SOAK_UNTIL = float(os.environ.get("LUDOTECA_SOAK_UNTIL", "inf"))
+"""Seconds since 1970. Tests that are marked `soak` and have not begun by then are skipped: on a slow
+machine they would take the time of all others."""
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Deal the modules to the workers, long ones first: the end of the run is then of short tests,
-    which are stolen one by one. Each worker begins with an equal part of the list, the first with
-    the first."""
+    which are stolen one by one. Where the time is limited, those that take minutes come last. Each
+    worker begins with an equal part of the list, the first with the first."""
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     modules = [list(module) for _, module in itertools.groupby(items, lambda item: item.path)]
     modules.sort(key=_shortness)
@@ -25,7 +30,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _shortness(module: list[pytest.Item]) -> int:
-    """0 for what takes minutes, 1 for what starts processes, 2 for the rest."""
+    """0 for what takes minutes, 1 for what starts processes, 2 for the rest; 3 for what takes
+    minutes that may be lacking."""
     if any(item.get_closest_marker("soak") for item in module):
-        return 0
+        return 0 if SOAK_UNTIL == float("inf") else 3
     return 1 if module[0].path.parent.name in {"faults", "flow", "cli", "browser"} else 2
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("soak") and time.time() > SOAK_UNTIL:
+        pytest.skip("the time for long tests is over (LUDOTECA_SOAK_UNTIL)")
