@@ -3,6 +3,7 @@ book stays without gaps and duplicates, the log gets all of its entries, and eve
 receipt without help."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from commands.fiscal_reconciliation import queue_missing, reconcile, record_issu
 from commands.ports.fiscal import IssuedReceipt, KnownReceipt, OperatorRefused, OperatorUnavailable
 from commands.workers.receipts import ReceiptWorker
 from domain.receipts import receipt_id
+from eventstore.log import VersionConflict
 from runtime.wiring.core import Core
 from tests.support.databases.going_back import Earlier
 from tests.support.servers.fiscal import running_operator
@@ -73,6 +75,15 @@ async def sell(core: Core, operator: HttpFiscalOperator, order_id: UUID | None =
     await handle(ReceiptWorker(core.handler, operator), order_id, SELLER)
     assert (await receipt_of(core, order_id, SELLER)).status == "CREATED"
     return order_id
+
+
+async def issued(core: Core, operator: HttpFiscalOperator, order_id: UUID) -> None:
+    """As `sell`; who meets others in the book tries again, as the queue does."""
+    for _ in range(10):
+        with contextlib.suppress(VersionConflict):
+            await sell(core, operator, order_id)
+            return
+    await sell(core, operator, order_id)
 
 
 async def book(operator: HttpFiscalOperator) -> dict[int, UUID]:
@@ -224,7 +235,7 @@ async def test_many_at_once_in_two_processes_end_with_a_whole_book(
     async with AsyncExitStack() as stack:
         cores = [await stack.enter_async_context(each) for each in (lives.restored(), lives.open())]
         orders = [*kept, *[await paid(cores[0], (SELLER, 500)) for _ in range(10)]]
-        await asyncio.gather(*(sell(core, operator, each) for each in orders for core in cores))
+        await asyncio.gather(*(issued(core, operator, each) for each in orders for core in cores))
         for _ in range(len(orders)):
             issued = await book(operator)
             if len(issued) == max(issued):  # numbers that were freed meanwhile are the next sales'

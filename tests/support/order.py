@@ -1,14 +1,15 @@
 """A pytest plugin for the order in which tests run, and for how long the longest may begin."""
 
 import itertools
+import math
 import os
 import time
 
 import pytest
 
-SOAK_UNTIL = float(os.environ.get("LUDOTECA_SOAK_UNTIL", "inf"))
-"""Seconds since 1970. Tests that are marked `soak` and have not begun by then are skipped: on a slow
-machine they would take the time of all others."""
+SOAK_UNTIL = float(os.environ.get("LUDOTECA_SOAK_UNTIL", math.inf))
+"""Seconds since 1970. Tests that are marked `soak` and have not begun by then are skipped: on a
+slow machine they would take the time of all others."""
 
 
 @pytest.hookimpl(trylast=True)
@@ -33,7 +34,7 @@ def _shortness(module: list[pytest.Item]) -> int:
     """0 for what takes minutes, 1 for what starts processes, 2 for the rest; 3 for what takes
     minutes that may be lacking."""
     if any(item.get_closest_marker("soak") for item in module):
-        return 0 if SOAK_UNTIL == float("inf") else 3
+        return 0 if math.isinf(SOAK_UNTIL) else 3
     return 1 if module[0].path.parent.name in {"faults", "flow", "cli", "browser"} else 2
 
 
