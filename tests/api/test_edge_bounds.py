@@ -8,6 +8,7 @@ import pytest
 from fastapi import UploadFile
 
 from api.app import create_app
+from api.routes.alerts import TheirText
 from domain.email_addresses import as_kept
 from domain.errors import Invalid
 from domain.inventory import MAX_QUANTITY
@@ -25,7 +26,7 @@ SAFE_BY_TYPE: tuple[Any, ...] = (
     bytes,
     UploadFile,
     dict[str, Any],  # a corrected payload, which its event's type judges: test_amendments.py
-    dict[str, str],  # of Alertmanager, which is no stranger; cut to size: test_alerts.py
+    dict[TheirText, TheirText],  # of Alertmanager, no stranger; cut to size: test_alerts.py
 )
 EAST, WEST = timezone(timedelta(hours=14)), timezone(timedelta(hours=-14))
 MOMENTS = [

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from time import monotonic
 
+from psycopg.errors import SerializationFailure
 from psycopg_pool import AsyncConnectionPool
 
 from eventstore.database.postgres import open_pool
@@ -39,9 +40,17 @@ class ReplicatedShop(Shop):
     async def projected(self) -> ReadModels:
         """The read models once the standby has all events so far."""
         head = await self.log.head()
-        assert await self._standby.waiter.reach(dict.fromkeys(NAMES, head), 30)
+        async with asyncio.timeout(30):
+            while not await self._has_read(head):
+                pass
         await self.until(lambda: not self.replica.unfit)
         return self.request().reaching(head, timeout=20)
+
+    async def _has_read(self, head: int) -> bool:
+        try:
+            return await self._standby.waiter.reach(dict.fromkeys(NAMES, head), 30)
+        except SerializationFailure:  # it was in the way of what the standby had to replay
+            return False
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait for what the process finds out about its standby."""
