@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-SOAK_UNTIL = float(os.environ.get("LUDOTECA_SOAK_UNTIL", math.inf))
+SOAK_UNTIL = float(os.environ.get("LUDOTECA_TEST_SOAK_UNTIL", math.inf))
 """Seconds since 1970. Tests that are marked `soak` and have not begun by then are skipped: on a
 slow machine they would take the time of all others."""
 
@@ -40,4 +40,4 @@ def _shortness(module: list[pytest.Item]) -> int:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("soak") and time.time() > SOAK_UNTIL:
-        pytest.skip("the time for long tests is over (LUDOTECA_SOAK_UNTIL)")
+        pytest.skip("the time for long tests is over (LUDOTECA_TEST_SOAK_UNTIL)")
