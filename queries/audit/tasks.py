@@ -60,6 +60,9 @@ Work = WhatIf | Replay | Rebuild | Comparison | Verification
 
 State = Literal["RUNNING", "DONE", "FAILED"]
 
+DIED = "its process died"
+"""Why a task failed that never noted its end."""
+
 
 class AuditTask(msgspec.Struct, frozen=True):
     """A task. `done` of `total` positions or subjects are behind it in the stage at hand, which
@@ -95,7 +98,7 @@ class AuditTask(msgspec.Struct, frozen=True):
     @property
     def failure(self) -> str:
         """Why it failed; empty unless it did."""
-        return (self.error or "its process died") if self.state == "FAILED" else ""
+        return (self.error or DIED) if self.state == "FAILED" else ""
 
     @property
     def per_second(self) -> float | None:

@@ -21,6 +21,7 @@ from projections.engine.parts import ProcessDied, Processes, usual_count
 from projections.engine.past import BuiltElsewhere, NoRight, ReadNow
 from projections.registry import read_models
 from queries.audit.tasks import (
+    DIED,
     KEPT,
     LOCK,
     Comparison,
@@ -47,8 +48,7 @@ PATIENCE_SECONDS = 2.0
 """How long a process that has done its task may take to end."""
 
 _GIVE_UP_DEAD = """
-UPDATE consumers.audit_tasks SET ended_at = clock_timestamp(), error = 'its process died'
-WHERE ended_at IS NULL
+UPDATE consumers.audit_tasks SET ended_at = clock_timestamp(), error = %s WHERE ended_at IS NULL
 """
 _BEGIN = "INSERT INTO consumers.audit_tasks (id, asked, asked_by) VALUES (%s, %s, %s)"
 _DROP_OLD = """
@@ -119,7 +119,7 @@ def do(task: Task, tell: Tell) -> None:
         if not _leads(noting):
             tell(Begun(begun=False))
             return
-        noting.execute(_GIVE_UP_DEAD)
+        noting.execute(_GIVE_UP_DEAD, (DIED,))
         noting.execute(_BEGIN, (task.id, msgspec.json.encode(task.work).decode(), task.asked_by))
         noting.execute(_DROP_OLD, (KEPT,))
         tell(Begun(begun=True))

@@ -15,7 +15,16 @@ from domain.errors import Conflict
 from kit.metrics import rebuild_progress
 from kit.uuid7 import uuid7
 from queries.audit import tasks as audit_tasks
-from queries.audit.tasks import AuditTask, Comparison, Rebuild, Replay, Verification, WhatIf, Work
+from queries.audit.tasks import (
+    DIED,
+    AuditTask,
+    Comparison,
+    Rebuild,
+    Replay,
+    Verification,
+    WhatIf,
+    Work,
+)
 from runtime.audit.tasks import Begun, Reached, Said, Task
 from runtime.host.module_process import module_process
 
@@ -117,11 +126,12 @@ _TOLD = ("storage", "schema", "postings_decided_again", "postings_that_differ")
 
 
 def tell_end(act: ActUnderWay, task: AuditTask | None) -> None:
-    """Tell how a task ended in the act that it is; None is a task that is not kept any more."""
+    """Tell how a task ended, whose process has, in the act that it is; None is a task that is not
+    kept any more. One without an end died, though its session may last a little longer."""
     if task is None:
         act.error = INTERRUPTED
         return
-    act.error = task.failure or None
+    act.error = (DIED if task.ended_at is None else task.failure) or None
     result = {} if task.result is None else msgspec.json.decode(task.result, type=dict[str, object])
     match task.work, result:
         case Rebuild(), {"rows": int(rows)}:

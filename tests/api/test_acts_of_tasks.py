@@ -2,25 +2,28 @@
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from commands.acts import Asked
+import msgspec
+import pytest
+
+from commands.acts import ActUnderWay, Asked
 from commands.caller import SYSTEM
 from eventstore.consumers import checkpoints
 from eventstore.database.postgres import connect
 from eventstore.database.under_way import holding
 from kit.metrics import REBUILD_PROGRESS
 from projections.engine.dropping import exclusively
-from queries.audit.tasks import LOCK, Rebuild
+from queries.audit.tasks import LOCK, AuditTask, Rebuild
 from queries.engine.read_models import ReadModels
-from runtime.gateway.audit_tasks import AuditTasks
+from runtime.gateway.audit_tasks import AuditTasks, tell_end
 from runtime.processes.lost_acts import give_up_lost_acts
 from tests.api.test_consumers import ended
 from tests.support.queues import until_so
+from tests.support.rebuilds import rebuilds_standing
 from tests.support.shops.gateway import Person, Shop
 
 REBUILDS = "/api/v1/ops/projections/wallets/rebuilds"
@@ -36,14 +39,6 @@ async def act_once_ended(shop: Shop, who: Person, act_id: str) -> dict[str, Any]
     return await shop.eventually(
         lambda: act(shop, who, act_id), lambda found: found["status"] != "BEGUN"
     )
-
-
-@contextmanager
-def standing(shop: Shop) -> Iterator[None]:
-    """No rebuild can begin with its new storage meanwhile."""
-    with connect(shop.core.url, "a test") as conn, conn.transaction():
-        conn.execute("LOCK TABLE consumers.feeds IN SHARE MODE")
-        yield
 
 
 def processes_of_tasks() -> list[int]:
@@ -67,7 +62,7 @@ def shown_progress() -> list[dict[str, str]]:
 async def test_the_act_of_a_rebuild_is_under_way_with_it_and_has_its_outcome(
     shop: Shop, admin: Person, auditor: Person
 ) -> None:
-    with standing(shop):
+    with rebuilds_standing(shop.core.url, "wallets"):
         begun = await admin.post(REBUILDS, json={**WHY, "replace": True})
         task_id = begun.json()["id"]
         running = await act(shop, auditor, task_id)
@@ -98,7 +93,7 @@ async def test_the_act_of_a_rebuild_that_fails_is_not_done(shop: Shop, admin: Pe
 
 
 async def test_what_is_not_begun_is_an_act_that_failed(shop: Shop, admin: Person) -> None:
-    with standing(shop):
+    with rebuilds_standing(shop.core.url, "wallets"):
         running = await admin.post(REBUILDS, json=WHY)
         refused = await admin.post(REBUILDS, json=WHY)
         assert (refused.status_code, refused.json()["code"]) == (409, "audit_task_running")
@@ -111,13 +106,26 @@ async def test_what_is_not_begun_is_an_act_that_failed(shop: Shop, admin: Person
 async def test_a_task_whose_process_is_killed_is_an_act_that_failed(
     shop: Shop, admin: Person
 ) -> None:
-    with standing(shop):
+    with rebuilds_standing(shop.core.url, "wallets"):
         begun = await admin.post(REBUILDS, json=WHY)
         (process,) = processes_of_tasks()
         os.kill(process, signal.SIGKILL)
         failed = await act_once_ended(shop, admin, begun.json()["id"])
     assert (failed["status"], failed["error"]) == ("FAILED", "its process died")
     assert shown_progress() == []
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_task_that_noted_no_end_is_an_act_that_failed_even_while_its_session_lasts(
+    alive: bool,
+) -> None:
+    """PostgreSQL does not notice at once that a killed process is gone, if its session waits."""
+    now, act_id = datetime.now(UTC), uuid4()
+    asked = msgspec.json.encode(Rebuild("wallets")).decode()
+    task = AuditTask(act_id, asked, "system", now, "", now, now, 0, 0, None, "", None, alive)
+    under_way = ActUnderWay(act_id, None)
+    tell_end(under_way, task)
+    assert under_way.error == "its process died"
 
 
 async def test_other_tasks_are_acts_until_they_have_ended(shop: Shop, auditor: Person) -> None:
@@ -141,7 +149,7 @@ async def test_a_process_that_stops_leaves_its_task_to_be_given_up(
 ) -> None:
     stopping = AuditTasks(shop.core.url, shop.core.log.pool, shop.core.commands.acts)
     models = ReadModels(shop.core.log.pool)
-    with standing(shop):
+    with rebuilds_standing(shop.core.url, "wallets"):
         task_id = await stopping.start(Rebuild("wallets"), SYSTEM, "a test")
         await act(shop, admin, str(task_id))
         await give_up_lost_acts(shop.core, models)

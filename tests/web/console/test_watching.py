@@ -5,7 +5,7 @@ from uuid import uuid4
 from commands.acts import Asked
 from commands.caller import SYSTEM
 from domain.alerts import Seen
-from eventstore.database.postgres import connect
+from tests.support.rebuilds import rebuilds_standing
 from tests.support.shops.gateway import Person, Shop
 from tests.web.console.operators import Operator, eventually
 
@@ -35,8 +35,7 @@ async def test_a_task_is_under_way_in_the_timeline_until_it_has_ended(
 ) -> None:
     browser, timeline = admin_browser.browser, "/console/acts?target=orders"
     path = "/console/projections/orders"
-    with connect(shop.core.url, "a test") as conn, conn.transaction():
-        conn.execute("LOCK TABLE consumers.feeds IN SHARE MODE")  # no rebuild can go on
+    with rebuilds_standing(shop.core.url, "orders"):
         page = await browser.get(path)
         await browser.send(page.form(f"{path}/rebuilds"), reason="to see it go on")
         page = await browser.until(timeline, lambda page: "to see it go on" in page.text)
