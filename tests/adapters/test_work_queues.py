@@ -174,6 +174,7 @@ async def test_queues_do_not_see_each_others_jobs(station: Station, name: str) -
     await other.publish([others])
     await queue.publish([job])
     async with consuming(queue, worker):
+        await until(lambda: worker.has_had(1))
         await until_depth(queue, 0)
     assert [attempt.job for attempt in worker.attempts] == [job]
     await until_depth(other, 1)
@@ -190,6 +191,7 @@ async def test_an_id_published_twice_is_one_job_on_postgres_and_two_deliveries_o
     await queue.publish([job])
     await until_depth(queue, times)
     async with consuming(queue, worker):
+        await until(lambda: worker.has_had(times))
         await until_depth(queue, 0)
     assert [attempt.job for attempt in worker.attempts] == [job] * times
 
@@ -436,6 +438,7 @@ async def test_a_worker_that_is_stopped_ends_the_job_at_hand_and_begins_no_other
     with pytest.raises(asyncio.CancelledError):
         await stopping
     async with consuming(queue, worker):
+        await until(lambda: worker.has_had(1))
         await until_depth(queue, 0)
     assert [attempt.job for attempt in stuck.attempts] == jobs[:1]
     assert worker.attempts == [JobAttempt(jobs[1], number=1, last=False)]

@@ -85,6 +85,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def until_depth(queue: WorkQueue, depth: int) -> None:
+    """Wait until so many jobs are left. RabbitMQ counts no message that it has sent and the worker
+    does not have yet: wait first until the worker has had what it is to have."""
+
     async def holds() -> bool:
         return await queue.depth() == depth
 
