@@ -237,11 +237,11 @@ async def test_many_at_once_in_two_processes_end_with_a_whole_book(
         orders = [*kept, *[await paid(cores[0], (SELLER, 500)) for _ in range(10)]]
         await asyncio.gather(*(issued(core, operator, each) for each in orders for core in cores))
         for _ in range(len(orders)):
-            issued = await book(operator)
-            if len(issued) == max(issued):  # numbers that were freed meanwhile are the next sales'
+            numbers = await book(operator)
+            if len(numbers) == max(numbers):  # those freed meanwhile are the next sales'
                 break
             await sell(cores[0], operator)
-        await assert_whole(cores[1], operator, len(issued))
+        await assert_whole(cores[1], operator, len(numbers))
 
 
 async def test_a_receipt_with_another_amount_at_the_operator_is_kept_and_reported(
