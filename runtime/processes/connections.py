@@ -28,11 +28,12 @@ may just be sending."""
 @dataclass(frozen=True)
 class Limits:
     """Limits on one connection, and on their number. `message_bytes` limits a request after its
-    head."""
+    head, `unread_seconds` how long a client may read nothing of an answer."""
 
     connections: int = 800
     head_seconds: float = 10.0
     body_seconds: float = 30.0
+    unread_seconds: float = 30.0
     head_bytes: int = 64 * 1024
     message_bytes: int = 16 * 1024 * 1024
 
@@ -44,8 +45,8 @@ def bounded(limits: Limits) -> type["BoundedHttp"]:
 
 class BoundedHttp(HttpToolsProtocol):
     """Refuses with 431 a head that is too large, with 408 a head or body that does not arrive in
-    time, and with 503 a connection too many. Requests that arrive at once, as nearly all do, need
-    no timer."""
+    time, and with 503 a connection too many; disconnects who does not read the answer. Requests
+    that arrive at once, and answers that are read at once, as nearly all are, need no timer."""
 
     limits = Limits()
 
@@ -57,6 +58,8 @@ class BoundedHttp(HttpToolsProtocol):
     _timed: tuple[int, str] = (0, "")
     """The message and its part for which the timer runs."""
     _timer: asyncio.TimerHandle | None = None
+    _reader: asyncio.TimerHandle | None = None
+    """The next look at whether the client reads, while something waits for it."""
     _refused = False
     _stopping = False
 
@@ -91,6 +94,8 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._reading = ""
         self._set_timer()
+        if self._reader is not None:
+            self._reader.cancel()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
@@ -111,6 +116,45 @@ class BoundedHttp(HttpToolsProtocol):
     def _close_idle(self) -> None:
         if self._is_idle:
             self.transport.close()
+
+    # -- clients that do not read ------------------------------------------------------------------
+    #
+    # While writing is paused, and from the end of an answer until the next request, nothing is
+    # written: then only what the client reads changes how much waits for it.
+
+    def pause_writing(self) -> None:
+        """Called when much waits for the client."""
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        """Called when little does."""
+        super().resume_writing()
+        self._watch_reader()
+
+    def on_response_complete(self) -> None:
+        """Called when an answer has been written; also a connection that is closed then stays until
+        it has been read."""
+        super().on_response_complete()
+        self._watch_reader()
+
+    def _watch_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+            self._reader = None
+        if unread := self.transport.get_write_buffer_size():
+            self._reader = self.loop.call_later(
+                self.limits.unread_seconds, self._look_at_reader, self._messages, unread
+            )
+
+    def _look_at_reader(self, messages: int, unread: int) -> None:
+        """Disconnect the client if it has read nothing since the watch began."""
+        answered = self.cycle is None or self.cycle.response_complete
+        nothing_written = self.flow.write_paused or (answered and self._messages == messages)
+        if nothing_written and self.transport.get_write_buffer_size() >= unread:
+            self.transport.abort()
+        else:
+            self._watch_reader()
 
     # -- callbacks of the parser -------------------------------------------------------------------
 

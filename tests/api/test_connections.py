@@ -13,6 +13,7 @@ import orjson
 import pytest
 import uvicorn
 from fastapi import APIRouter, Request, WebSocket
+from fastapi.responses import Response, StreamingResponse
 
 from api.app import gateway
 from api.auth import EVERYBODY
@@ -25,6 +26,8 @@ SHORT, PATIENCE = 0.2, 30
 GET = b"GET /api/v1/things HTTP/1.1\r\nHost: shop\r\n"
 POST = b"POST /api/v1/things HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\n"
 KEY = base64.b64encode(bytes(16))
+LONG = b"x" * 20_000_000
+"""More than the kernel takes for a client that does not read."""
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
@@ -42,6 +45,14 @@ def things(begun: asyncio.Event) -> APIRouter:
     @router.post("/api/v1/things")
     async def make(body: Thing) -> int:
         return len(body.text)
+
+    @router.get("/api/v1/long")
+    async def long() -> Response:
+        return Response(LONG)
+
+    @router.get("/api/v1/parts")
+    async def parts() -> StreamingResponse:
+        return StreamingResponse(iter([LONG[:100_000]] * 200))
 
     @router.post("/api/v1/deaf")
     async def ignore(request: Request) -> str:
@@ -265,6 +276,35 @@ async def test_requests_in_one_piece_are_answered_in_order() -> None:
         client = await server.connect((GET + b"\r\n") * 3 + GET)
         assert [(await client.answer())[0] for _ in range(3)] == [200, 200, 200]
         assert code(await client.answer()) == (408, "too_slow")
+
+
+# -- answers that are not read ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [b"long", b"parts"])
+@pytest.mark.parametrize("head", [b"", b"Connection: close\r\n"], ids=["kept", "closed"])
+async def test_who_reads_nothing_of_an_answer_is_disconnected(path: bytes, head: bytes) -> None:
+    async with serving(unread_seconds=SHORT) as server:
+        request = GET.replace(b"things", path) + head + b"\r\n"
+        client = await server.connect(GET + b"\r\n")
+        assert (await client.answer())[0] == 200
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await client.send(request)
+        async with asyncio.timeout(PATIENCE):
+            while server.server.server_state.connections:  # noqa: ASYNC110 - uvicorn tells nobody
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("path", [b"long", b"parts"])
+async def test_who_reads_an_answer_slowly_gets_all_of_it(path: bytes) -> None:
+    async with serving(unread_seconds=SHORT) as server:
+        client = await server.connect(GET.replace(b"things", path) + b"Connection: close\r\n\r\n")
+        received = 0
+        async with asyncio.timeout(PATIENCE):
+            while part := await client.reader.read(2_000_000):
+                received += len(part)
+                await asyncio.sleep(SHORT / 20)
+    assert received > len(LONG)
 
 
 # -- too many --------------------------------------------------------------------------------------
