@@ -7,7 +7,6 @@ from pathlib import Path
 import fastapi_offline
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.routing import APIRoute, APIWebSocketRoute
 from fastapi.staticfiles import StaticFiles
@@ -20,6 +19,7 @@ from api.aliases import add_routes, add_sockets
 from api.idempotency import StoredAnswers
 from api.kept_answers import KeptAnswers
 from api.middleware.context import RequestContext
+from api.middleware.cross_origin import CrossOrigin
 from api.middleware.dispatch import RouteDispatch
 from api.middleware.guards import HeadRequests, ProblemResponses
 from api.middleware.limits import Limiter, RateLimit
@@ -119,7 +119,7 @@ def _add_middlewares(app: FastAPI, services: Services) -> None:
     )
     if settings.cors_origins:
         app.add_middleware(
-            CORSMiddleware,
+            CrossOrigin,
             allow_origins=list(settings.cors_origins),
             allow_methods=["*"],
             allow_headers=["*"],

@@ -59,7 +59,13 @@ async def test_a_preflight_from_another_origin_is_refused() -> None:
     answer = await preflight(wishing(SHOP), OTHER)
 
     assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert (problem["status"], problem["code"]) == (400, "preflight_refused")
+    assert problem["detail"] == "Disallowed CORS origin"
+    assert problem["trace_id"] == answer.headers["traceparent"].split("-")[1]
     assert "access-control-allow-origin" not in answer.headers
+    assert "Origin" in answer.headers["vary"]
 
 
 async def test_without_the_setting_no_other_origin_is_let_in() -> None:
