@@ -10,6 +10,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from eventstore.log import ClocksDiffer
 from kit.clock import Clock
+from kit.metrics import CLOCK_STEPS
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +41,6 @@ class ClockWatch:
         self._tolerance = tolerance
         self._elapsed = elapsed
         self._offset = self._read()
-        self.steps = 0
-        """How many steps of the clock were detected."""
         self.ahead = timedelta(0)
         """How far it was ahead of the database's at the last comparison; negative: behind."""
 
@@ -52,13 +51,13 @@ class ClockWatch:
             await asyncio.sleep(LOOK_SECONDS)
 
     def look(self) -> None:
-        """Log an error if the clock stepped since the last check. A suspended machine looks the
+        """Log and count it if the clock stepped since the last check. A suspended machine looks the
         same."""
         offset = self._read()
         if offset is None:
             return
         if self._offset is not None and abs(offset - self._offset) > STEP.total_seconds():
-            self.steps += 1
+            CLOCK_STEPS.inc()
             logger.error(
                 "the clock of this process stepped by %+.1f s, or the machine was suspended: see to"
                 " its time synchronisation, for deadlines go by this clock",

@@ -47,6 +47,12 @@ BUILD_INFO = Gauge(
     registry=REGISTRY,
 )
 
+CLOCK_STEPS = Counter(
+    "ludoteca_clock_steps",
+    "How often this process's clock stepped.",
+    registry=REGISTRY,
+)
+
 # -- the log ---------------------------------------------------------------------------------------
 
 APPENDS = Counter(

@@ -38,8 +38,11 @@ def _widest(values: Iterable[float]) -> float:
     return max(values, key=abs)
 
 
+DROPPED_LINES = "ludoteca_dropped_log_lines"
+"""A counter that each process looks up in the same files."""
+
 _COUNTERS = frozenset({"counter", "histogram"})
-"""Types of metrics that are added up."""
+"""Types of metrics that are added up, but for that one."""
 
 _GAUGES: Mapping[str, Callable[[Iterable[float]], float]] = {
     "ludoteca_http_requests_in_flight": sum,
@@ -48,12 +51,11 @@ _GAUGES: Mapping[str, Callable[[Iterable[float]], float]] = {
     "ludoteca_pool_waiting": sum,
     "ludoteca_circuit_open": max,
     "ludoteca_rebuild_progress_ratio": max,
-    "ludoteca_clock_steps": max,
     "ludoteca_clock_ahead_seconds": _widest,
     "ludoteca_replica_up": min,
 }
-"""How the gauges of processes become that of the program. The others, which are looked up in the
-database, say the same in each process."""
+"""How the gauges of processes become that of the program. The others, which are looked up, say the
+same in each process."""
 
 _OF_EACH = "process_"
 """Begins the names of those that are shown of each process, with a label."""
@@ -76,7 +78,7 @@ class JoinedMetrics(Collector):
         for metric in self._registry.collect():
             if _is_of_each(metric) or metric.name in _GAUGES:
                 gauges[metric.name] = metric.samples
-            elif metric.type in _COUNTERS:
+            elif _is_added_up(metric):
                 counters[metric.name] = metric.samples
         self._board.put(self._number - 1, msgspec.msgpack.encode((self._before, counters, gauges)))
 
@@ -101,7 +103,7 @@ class JoinedMetrics(Collector):
                 }
             elif name in _GAUGES:
                 samples = _joined([each.get(name, {}) for each in alive.values()], _GAUGES[name])
-            elif metric.type in _COUNTERS:
+            elif _is_added_up(metric):
                 samples = _added(each.counters.get(name, {}) for each in everybody)
             else:
                 yield metric
@@ -111,6 +113,10 @@ class JoinedMetrics(Collector):
 
 def _is_of_each(metric: Metric) -> bool:
     return metric.name.startswith(_OF_EACH)
+
+
+def _is_added_up(metric: Metric) -> bool:
+    return metric.type in _COUNTERS and metric.name != DROPPED_LINES
 
 
 class _Read(NamedTuple):

@@ -1,7 +1,7 @@
 """Metrics of the gateway, for /metrics."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from http import HTTPStatus
@@ -9,10 +9,12 @@ from itertools import chain
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.middleware.context import METHODS
-from api.middleware.joined_metrics import JoinedMetrics
+from api.middleware.joined_metrics import DROPPED_LINES, JoinedMetrics
 from api.middleware.request_log import LogRequest, line_of
 from api.siblings import Siblings
 from kit.metrics import CALL_BUCKETS, REGISTRY
@@ -29,6 +31,24 @@ class Answered(NamedTuple):
     failed: int
     in_flight: int
     sockets: int
+
+
+class DroppedLines(Collector):
+    """Collects how many lines of the log were dropped. Each process counts its own in a file, which
+    outlives it; `counts` is what these files said last, by process."""
+
+    def __init__(self) -> None:
+        self.counts: Mapping[str, int] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        lines = CounterMetricFamily(
+            DROPPED_LINES,
+            "Log lines that were dropped because nobody read the output.",
+            labels=("process",),
+        )
+        for process, count in self.counts.items():
+            lines.add_metric((process,), count)
+        yield lines
 
 
 class Metrics:
@@ -56,12 +76,7 @@ class Metrics:
             registry=self.registry,
         )
         self.sockets = Gauge("ludoteca_live_sockets", "Open WebSockets.", registry=self.registry)
-        self._clock_steps = Gauge(
-            "ludoteca_clock_steps",
-            "How often this process's clock stepped.",
-            registry=self.registry,
-        )
-        self._clock_ahead = Gauge(
+        self.clock_ahead = Gauge(
             "ludoteca_clock_ahead_seconds",
             "By how many seconds this process's clock is ahead of the database's.",
             registry=self.registry,
@@ -134,12 +149,8 @@ class Metrics:
             registry=self.registry,
         )
         self._mirror_lag: Gauge | None = None  # of a shop without a mirror there is none
-        self._dropped = Gauge(
-            "ludoteca_dropped_log_lines",
-            "Log lines that were dropped because nobody read the output.",
-            ("process",),
-            registry=self.registry,
-        )
+        self._dropped = DroppedLines()
+        self.registry.register(self._dropped)
         self.joined = (
             JoinedMetrics(self.registry, siblings.board, siblings.number) if siblings else None
         )
@@ -175,12 +186,6 @@ class Metrics:
         )
         failed = sum(value for status, value in totals if status >= "500")
         return Answered(int(sum(value for _, value in totals)), int(failed), in_flight, sockets)
-
-    def clock(self, steps: int, ahead_seconds: float) -> None:
-        """Set how often this process's clock stepped, and by how much it is ahead of the
-        database's."""
-        self._clock_steps.set(steps)
-        self._clock_ahead.set(ahead_seconds)
 
     def mirror(self, lag_seconds: float) -> None:
         """Set how long ago the mirror is known to have had all that KurrentDB had; NaN if that is
@@ -230,8 +235,7 @@ class Metrics:
         for gauges, values in looked_up:
             for n, gauge in enumerate(gauges):
                 _show(gauge, {name: value[n] for name, value in values.items()})
-        for process, lines in dropped.items():
-            self._dropped.labels(process).set(lines)
+        self._dropped.counts = dropped
         return generate_latest(self.joined or self.registry)
 
 

@@ -143,7 +143,7 @@ async def metrics(request: Request, services: ServicesOf) -> Response:
     shown.deadlines(due.due, due.late_seconds)
     if lag is not None:
         shown.mirror(lag)
-    shown.clock(services.clock_watch.steps, services.clock_watch.ahead.total_seconds())
+    shown.clock_ahead.set(services.clock_watch.ahead.total_seconds())
     text = shown.render(
         consumers.head,
         consumers.states,

@@ -61,7 +61,7 @@ async def _show(metrics: Metrics, watch: ClockWatch, listening: asyncio.Event) -
     await listening.wait()
     while metrics.joined:
         stop_if_cancelled()
-        metrics.clock(watch.steps, watch.ahead.total_seconds())
+        metrics.clock_ahead.set(watch.ahead.total_seconds())
         try:
             metrics.joined.publish()
         except ValueError:  # too many

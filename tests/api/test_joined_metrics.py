@@ -34,7 +34,7 @@ def processes() -> Iterator[Processes]:
 
 
 def scraped(metrics: Metrics) -> dict[str, float]:
-    text = metrics.render(7, {"orders": (3, 0, False)}, {"mail": (1, 0)}, {}).decode()
+    text = metrics.render(7, {"orders": (3, 0, False)}, {"mail": (1, 0)}, {"worker": 5}).decode()
     lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
     assert len({name for name, _, _ in lines}) == len(lines), "a series appears twice"
     return {name: float(value) for name, _, value in lines}
@@ -109,13 +109,13 @@ def test_gauges_are_those_of_the_living(
     one, two = processes.start(1), processes.start(2)
     one.sockets.set(2)
     two.sockets.set(5)
-    one.clock(1, -3.0)
-    two.clock(2, 0.5)
+    one.clock_ahead.set(-3.0)
+    two.clock_ahead.set(0.5)
     answer(one, 1)
     answer(two, 1)
     found = scraped(one)
     assert found["ludoteca_live_sockets"] == 7
-    assert (found["ludoteca_clock_steps"], found["ludoteca_clock_ahead_seconds"]) == (2, -3)
+    assert found["ludoteca_clock_ahead_seconds"] == -3
 
     monkeypatch.setattr(joined_metrics, "ALIVE_SECONDS", 0.0)  # nobody has shown anything just now
     found = scraped(one)
@@ -133,6 +133,7 @@ def test_what_is_looked_up_is_shown_once_and_the_processes_figures_by_name(
     found = scraped(two)
     assert found['ludoteca_projection_lag{projection="orders"}'] == 3
     assert found["ludoteca_log_head"] == 7
+    assert found['ludoteca_dropped_log_lines_total{process="worker"}'] == 5
     assert [name for name in found if name.startswith("python_info")] != []
     for number in (1, 2):
         assert found[f'process_cpu_seconds_total{{process="api.{number}"}}'] > 0

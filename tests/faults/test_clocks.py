@@ -22,6 +22,7 @@ from eventstore.database.postgres import open_pool
 from eventstore.log import ClocksDiffer, IdempotencyKey, StreamAppend
 from eventstore.postgres_log import PostgresLog
 from kit.clock import SYSTEM_CLOCK
+from kit.metrics import REGISTRY
 from runtime.settings import Settings
 from runtime.wiring.core import open_core
 from tests.support.databases.faketime import Clock, PostgresWithClock
@@ -297,14 +298,21 @@ async def test_a_step_within_a_batch_refuses_only_what_it_misdates(database: str
 def test_a_step_of_the_clock_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     mine = Moved()
     watch = ClockWatch(None, mine, MINUTE)  # type: ignore[arg-type]
+    before = steps_counted()
     with caplog.at_level(logging.ERROR):
         for by in (0, 1, 1, HOUR, HOUR, -5):
             mine.by = timedelta(seconds=by)
             watch.look()
-    assert watch.steps == 2
+    assert steps_counted() == before + 2
     assert [
         "+3599.0" in record.message or "-3605.0" in record.message for record in caplog.records
     ] == [True] * 2
+
+
+def steps_counted() -> float:
+    counted = REGISTRY.get_sample_value("ludoteca_clock_steps_total")
+    assert counted is not None
+    return counted
 
 
 def test_a_process_whose_clock_jumps_says_so_and_goes_on(
@@ -338,7 +346,7 @@ def test_a_process_whose_clock_jumps_says_so_and_goes_on(
             clock.ahead(0)
             assert register().status_code == 201
             assert client.get("/health/ready").json()["dependencies"]["clock"] == {"status": "ok"}
-        assert "ludoteca_clock_steps " in client.get("/metrics").text
+        assert "ludoteca_clock_steps_total 4.0" in client.get("/metrics").text
 
 
 def answers(look: object) -> bool:

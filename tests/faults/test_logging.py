@@ -293,7 +293,7 @@ def test_each_process_starts_works_and_ends_although_nobody_reads_it(
         if kind == "api":
             add_to(tmp_path / "home" / "logs" / "dropped" / "worker", 7)
             metrics = httpx.get(f"http://127.0.0.1:{ports[kind]}/metrics", timeout=30).text
-            assert 'ludoteca_dropped_log_lines{process="worker"} 7.0' in metrics
+            assert 'ludoteca_dropped_log_lines_total{process="worker"} 7.0' in metrics
         process.terminate()
         assert process.wait(60) == 0
     finally:
