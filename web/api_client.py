@@ -7,7 +7,7 @@ validation, idempotency and limits are the API's.
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-Query = str | int | bool | None
+Query = str | int | bool | Sequence[str] | None
 Body = Mapping[str, object]
 
 _running: set[asyncio.Task[None]] = set()
@@ -138,7 +138,7 @@ class Api:
             "path": path,
             "raw_path": path.encode(),
             "root_path": "",
-            "query_string": urlencode(given).encode(),
+            "query_string": urlencode(given, doseq=True).encode(),
             "server": self._scope.get("server"),
             "client": self._scope.get("client"),
             "headers": [
@@ -189,8 +189,11 @@ def _if_match(version: int | None) -> dict[str, str]:
     return {} if version is None else {"if-match": f'"{version}"'}
 
 
-def _text(value: Query) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _text(value: Query) -> str | list[str]:
+    """A parameter's text, or those of one that is repeated."""
+    if isinstance(value, str | int):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    return list(value or ())
 
 
 async def exchange(app: ASGIApp, scope: MutableMapping[str, Any], content: bytes) -> Answer:

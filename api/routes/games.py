@@ -17,6 +17,7 @@ from api.views.found_games import search_page
 from api.views.game_offers import (
     earliest,
     games_content,
+    offered,
     show_offers,
     show_reduction,
     show_stock,
@@ -28,8 +29,9 @@ from commands.aggregates import GAME
 from domain.catalog import Status as GameStatus
 from domain.ids import stock_id
 from queries.catalog import games as games_query
-from queries.catalog.stock import offers
+from queries.catalog.stock import offers, seen_offers
 from queries.catalog.storefront import reduction_in
+from queries.engine.paging import MAX_LIMIT
 from queries.engine.read_models import ReadModels
 from queries.search.port import Sort as SearchSort
 from queries.search.searching import SearchQuery
@@ -151,6 +153,24 @@ async def suggest_titles(
     page = Page[TitleView].model_validate({"items": titles.value})
     position = await show_offers(services, reads, page.items, region)
     return answer(page, position=min(titles.position, position))
+
+
+@router.get("/games/offers", response_model=Page[Offered])
+async def offers_of_games(
+    game_id: Annotated[list[UUID], Query(min_length=1, max_length=MAX_LIMIT)],
+    services: ServicesOf,
+    reads: Reads,
+    caller: OptionalCaller,
+    region: CallerRegion,
+) -> Response:
+    """Return prices, availability and images of some games that a list names, such as a cart or
+    orders. `game_id` is repeated, once a game. Games that the caller may not see are left out."""
+    now = await now_of(services, reads.as_of)
+    found = await seen_offers(
+        reads, game_id, now, viewer_id=caller.user_id, sees_all=caller.sees_all
+    )
+    page = Page[Offered](items=[offered(each, region) for each in found.value])
+    return answer(page, position=found.position)
 
 
 @router.get("/games/{game_id}", response_model=DatedGame)

@@ -29,6 +29,13 @@ async def offers_of(
     )
 
 
+def offered(offer: Offer, region: str) -> Offered:
+    """The view of an offer in a region."""
+    view = Offered(game_id=offer.product_id, available=offer.available)
+    offer_of(view, offer.prices, offer.image_ids, region)
+    return view
+
+
 async def show_offers(
     services: Services, reads: ReadModels, games: Sequence[Offered], region: str
 ) -> int:

@@ -103,6 +103,9 @@ FROM @games g LEFT JOIN @stock s ON s.product_id = g.game_id
 """SQL: every game as an `Offer` at the time `now`."""
 
 _OFFERS = f"{OFFERS} WHERE g.game_id = ANY (%(ids)s)"
+_SEEN_OFFERS = f"""{_OFFERS} AND (
+    g.status NOT IN ('DRAFT', 'SUSPENDED') OR %(all)s OR g.seller_id = %(viewer)s::uuid
+)"""
 _AVAILABILITY = f"{_OFFERS} AND g.status <> 'DRAFT'"
 
 
@@ -153,3 +156,17 @@ async def offers(
     """The availability, images and prices of these games, by id."""
     found = await models.rows(Offer, _OFFERS, ids=list(product_ids), now=now)
     return found.map(lambda rows: {row.product_id: row for row in rows})
+
+
+async def seen_offers(
+    models: ReadModels,
+    product_ids: Sequence[UUID],
+    now: datetime,
+    *,
+    viewer_id: UUID | None,
+    sees_all: bool,
+) -> QueryResult[list[Offer]]:
+    """As `offers`, in no order, without the games that the viewer may not see."""
+    return await models.rows(
+        Offer, _SEEN_OFFERS, ids=list(product_ids), now=now, viewer=viewer_id, all=sees_all
+    )

@@ -46,6 +46,7 @@ def lists(of: dict[str, Any]) -> list[str]:
         "/games?status=ANY",
         "/games/search?q=catam",
         "/games/suggest?q=cat",
+        f"/games/offers?game_id={of['game']}",
         f"/games/{of['game']}",
         f"/catalog/products/by-seller/{of['seller']}",
         "/inventory/stock",

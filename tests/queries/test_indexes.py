@@ -97,6 +97,7 @@ LOOK_UPS: dict[str, Callable[[Any], Awaitable[object]]] = {
     "a wallet in a currency": lambda m: wallets.wallet_in(m, BUYER, "USD"),
     "a transaction": lambda m: transactions.transaction(m, GAME),
     "stock": lambda m: stock.stock(m, GAME),
+    "offers": lambda m: stock.seen_offers(m, [GAME], DUE, viewer_id=BUYER, sees_all=False),
     "availability": lambda m: stock.availability(m, GAME, DUE),
     "a ledger account": lambda m: ledger.account(m, "PLATFORM_REVENUE"),
     "my streams": lambda m: StatusChanges(m.log, m).streams_of(BUYER, 0),
