@@ -11,10 +11,13 @@ from web.charts import Bar, bar_chart
 from web.rendering import day as shown_day
 from web.sell.answers import Figures
 
-LONGEST_DAYS = 366
-DEFAULT_DAYS = 30
+LONGEST_DAYS, DEFAULT_DAYS = 366, 30
 MAX_BARS = 62
 """More days than these are shown by week."""
+
+
+AT_A_GLANCE = (("Today", 1), ("7 days", 7), ("30 days", 30))
+"""The periods up to today whose sales the desk's first page shows, the longest last."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Period:
         return (self.last - self.first).days + 1
 
 
-def period_of(first: str, last: str) -> Period:
+def period_of(first: str = "", last: str = "") -> Period:
     """The period that was asked for, by default the last 30 days; a longer one than a year is cut
     at its beginning."""
     end = _date(last) or datetime.now(UTC).date()
@@ -44,6 +47,35 @@ def _date(text: str) -> date | None:
     except ValueError:
         return None
     return found if date(1971, 6, 1) <= found <= date(2999, 12, 31) else None
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Sales of a period in one currency."""
+
+    label: str
+    period: Period
+    gross_cents: int
+    units: int
+    orders: int
+
+
+def sums_up_to(last: date, days: Sequence[Figures]) -> list[Sum]:
+    """Sales at a glance, of periods that end on a day. `days` are of one currency."""
+    sums = []
+    for label, length in AT_A_GLANCE:
+        period = Period(last - timedelta(days=length - 1), last)
+        within = [each for each in days if each.day and period.first <= each.day <= last]
+        sums.append(
+            Sum(
+                label,
+                period,
+                sum(each.gross_cents for each in within),
+                sum(each.units for each in within),
+                sum(each.orders for each in within),
+            )
+        )
+    return sums
 
 
 def sales_chart(period: Period, days: Sequence[Figures], currency: str) -> Markup:

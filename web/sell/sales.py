@@ -8,6 +8,7 @@ from web.api_client import Listed
 from web.sell.access import desk_router
 from web.sell.answers import Figures, Report, Sale
 from web.sell.periods import Period, period_of, sales_chart
+from web.shop.offers import offers_of
 from web.visit import Visit
 
 router = desk_router()
@@ -48,6 +49,7 @@ async def show_sales(visit: Visit) -> Response:
         total=total,
         days=days,
         games=top,
+        offers=await offers_of(visit, (each.game_id for each in top if each.game_id)),
         chart=sales_chart(period, days, total.currency) if total else None,
         latest=latest,
     )
@@ -74,8 +76,8 @@ async def report(
     )
 
 
-async def sales_by_day(visit: Visit, period: Period, currency: str) -> list[Figures]:
-    """The days with sales in a currency, in order."""
+async def sales_by_day(visit: Visit, period: Period, currency: str | None = None) -> list[Figures]:
+    """The days with sales in a currency, or in each, in order."""
     page = await report(visit, period, "day", currency=currency)
     days = page.items
     while page.next_cursor is not None:

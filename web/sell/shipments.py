@@ -5,6 +5,7 @@ from starlette.responses import Response
 from web.api_client import Listed, Nothing, Problem
 from web.sell.access import desk_router, seller_of
 from web.sell.answers import Parcel
+from web.shop.offers import offers_of
 from web.visit import Visit
 
 router = desk_router()
@@ -32,7 +33,10 @@ async def show_shipments(visit: Visit) -> Response:
         limit=PER_PAGE,
         cursor=visit.query("cursor") or None,
     )
-    return visit.page("sell/shipments.html", found=found, wanted=wanted, statuses=STATUSES)
+    offers = await offers_of(visit, (parcel.lines[0].game_id for parcel in found.items))
+    return visit.page(
+        "sell/shipments.html", found=found, offers=offers, wanted=wanted, statuses=STATUSES
+    )
 
 
 @router.get("/sell/shipments/{shipment_id}")
@@ -49,7 +53,10 @@ async def _shipment_page(visit: Visit, status: int = 200) -> Response:
     parcel = await visit.api.get(_path(visit), _OfSeller)
     if parcel.seller_id != seller_of(visit):  # the API shows it to its buyer, too
         raise Problem("not_found", 404)
-    return visit.page("sell/shipment.html", status=status, parcel=parcel, carriers=CARRIERS)
+    offers = await offers_of(visit, (line.game_id for line in parcel.lines))
+    return visit.page(
+        "sell/shipment.html", status=status, parcel=parcel, offers=offers, carriers=CARRIERS
+    )
 
 
 class _OfSeller(Parcel, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from web.api_client import Listed, Nothing, Problem
 from web.forms import number
 from web.sell.access import desk_router
 from web.sell.answers import StockItem
+from web.shop.offers import offers_of
 from web.visit import Visit
 
 router = desk_router()
@@ -28,7 +29,8 @@ async def _stock_page(visit: Visit, status: int = 200) -> Response:
         low=low,
         cursor=visit.query("cursor") or None,
     )
-    return visit.page("sell/stock.html", status=status, found=found, low=low)
+    offers = await offers_of(visit, (item.product_id for item in found.items))
+    return visit.page("sell/stock.html", status=status, found=found, offers=offers, low=low)
 
 
 @router.post("/sell/stock")

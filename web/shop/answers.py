@@ -43,6 +43,14 @@ class Game(msgspec.Struct, frozen=True):
     highlight: str = ""
 
 
+class Offer(msgspec.Struct, frozen=True):
+    """A game's pictures, and how many of a physical one can be bought now."""
+
+    game_id: str = ""
+    available: int | None = None
+    image_urls: list[Image] = msgspec.field(default_factory=list)
+
+
 class Title(msgspec.Struct, frozen=True):
     id: str
     title: str

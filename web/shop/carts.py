@@ -1,6 +1,5 @@
 """The cart and its checkout."""
 
-import asyncio
 from collections.abc import Mapping
 from typing import TypedDict
 
@@ -10,9 +9,10 @@ from web.api_client import Listed, Nothing, Problem
 from web.countries import COUNTRIES
 from web.forms import number
 from web.routing import Router
-from web.shop.answers import Cart, CheckedOut, Game, Order, Wallet
+from web.shop.answers import Cart, CheckedOut, Order, Wallet
 from web.shop.games import game_page
 from web.shop.live import follow
+from web.shop.offers import Offers, offers_of
 from web.visit import Visit, path_part
 from web.words import sentence
 
@@ -58,23 +58,13 @@ async def _cart_page(visit: Visit, cart: Cart, status: int = 200) -> Response:
 
 class _Shown(TypedDict):
     cart: Cart
-    left: dict[str, int | None]
+    offers: Offers
 
 
 async def _shown(visit: Visit, cart: Cart) -> _Shown:
-    """A cart, and how many more there are of each boxed game in it."""
-    boxed = [item.product_id for item in cart.items if item.reservation_id]
-    games = await asyncio.gather(*(_game(visit, game_id) for game_id in boxed))
-    return {"cart": cart, "left": {game.id: game.available for game in games if game}}
-
-
-async def _game(visit: Visit, game_id: str) -> Game | None:
-    try:
-        return await visit.api.get(f"/api/v1/games/{game_id}", Game)
-    except Problem as problem:
-        if problem.status != 404:  # its seller has closed their account
-            raise
-        return None
+    """A cart, with its games' pictures, and how many more there are of boxed ones."""
+    offers = await offers_of(visit, (item.product_id for item in cart.items))
+    return {"cart": cart, "offers": offers}
 
 
 @router.post("/cart/items", signed_in=True)

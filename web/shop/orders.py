@@ -7,6 +7,7 @@ from web.routing import Router
 from web.shop.answers import Order, Paid, Wallet
 from web.shop.carts import put_back
 from web.shop.live import follow
+from web.shop.offers import offers_of
 from web.visit import Visit, path_part
 from web.words import failure
 
@@ -26,7 +27,8 @@ async def show_orders(visit: Visit) -> Response:
         limit=PER_PAGE,
         cursor=visit.query("cursor") or None,
     )
-    return visit.page("shop/orders.html", found=found)
+    offers = await offers_of(visit, (order.lines[0].game_id for order in found.items))
+    return visit.page("shop/orders.html", found=found, offers=offers)
 
 
 @router.get("/orders/{order_id}", signed_in=True)
@@ -48,6 +50,7 @@ async def _shown(visit: Visit, order: Order) -> dict[str, object]:
         wallets = (await visit.api.get("/api/v1/wallets/me", Listed[Wallet])).items
     return {
         "order": order,
+        "offers": await offers_of(visit, (line.game_id for line in order.lines)),
         "cards": visit.site.settings.cards,
         "has_enough": any(
             each.currency == order.currency and each.balance_cents >= order.total_cents

@@ -83,7 +83,7 @@ async def test_the_desk_shows_what_is_to_do_and_what_was_sold(
     assert f"/sell/shipments/{parcel['id']}" in page.links.values()
     assert "To pack 1" in page.text
     assert "Running low 1" in page.text
-    assert "$39.98 2 sold in 1 order" in page.text
+    assert "7 days $39.98 2 in 1 order 30 days $39.98 2 in 1 order" in page.text
     assert "The shop owes you $35.98" in page.text
     (chart,) = [given for tag, given in page.elements if given.get("class") == "bars"]
     assert chart["aria-label"].startswith("Sales in USD by day")

@@ -7,7 +7,8 @@ import pytest
 from tests.support.shops.gateway import CARD, Person, Shop
 from tests.web.browser import Browser
 from tests.web.test_pages import must_be_strict
-from web.sell.periods import LONGEST_DAYS, Period, period_of
+from web.sell.answers import Figures
+from web.sell.periods import LONGEST_DAYS, Period, period_of, sums_up_to
 
 TODAY = datetime.now(UTC).date()
 
@@ -129,3 +130,37 @@ async def test_a_script_gets_the_next_sales(desk: Browser, seller: Person, shop:
 def test_a_period_is_never_longer_than_a_year(first: str, last: str, period: Period) -> None:
     assert period_of(first, last) == period
     assert 1 <= period.days <= LONGEST_DAYS
+
+
+def test_sales_at_a_glance_are_those_of_today_and_of_7_and_30_days() -> None:
+    today = date(2026, 3, 31)
+    sold = [
+        Figures("USD", orders=1, units=2, gross_cents=cents, refunded_cents=0, fee_cents=0, day=day)
+        for day, cents in (
+            (today, 1),
+            (date(2026, 3, 25), 10),
+            (date(2026, 3, 24), 100),
+            (date(2026, 3, 2), 1_000),
+            (date(2026, 3, 1), 10_000),
+        )
+    ]
+
+    seen = [(each.label, each.gross_cents, each.orders) for each in sums_up_to(today, sold)]
+
+    assert seen == [("Today", 1, 1), ("7 days", 11, 2), ("30 days", 1111, 4)]
+
+
+async def test_sales_at_a_glance_lead_to_their_figures_in_each_currency(
+    desk: Browser, seller: Person, shop: Shop
+) -> None:
+    await sold(shop, seller, prices=costing(1000, "USD"))
+    await sold(shop, seller, prices=costing(2000, "USD"))
+    await sold(shop, seller, prices=costing(500, "BRL"))
+    await settled(shop, seller, 3)
+
+    page = await desk.until("/sell", lambda page: "30 days R$5.00 1 in 1 order" in page.text)
+
+    assert "30 days $30.00 2 in 2 orders" in page.text
+    for amount in ("$30.00", "R$5.00"):
+        figures = await desk.get(page.links[amount].replace("&amp;", "&"))
+        assert f"Sold {amount}" in figures.text
