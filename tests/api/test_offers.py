@@ -52,7 +52,7 @@ async def test_a_game_that_is_retired_keeps_its_pictures(
 
 
 async def test_some_games_have_to_be_named_and_not_too_many(shop: Shop) -> None:
-    many = [("game_id", f"00000000-0000-4000-8000-{number:012}") for number in range(201)]
-    for asked in ([], many, [("game_id", "none")]):
-        refused = await shop.client().get(PATH, params=asked)
+    many = [f"00000000-0000-4000-8000-{number:012}" for number in range(201)]
+    for asked in ([], many, ["none"]):
+        refused = await shop.client().get(PATH, params={"game_id": asked})
         assert refused.status_code == 422, asked[:1]
