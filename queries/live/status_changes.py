@@ -43,9 +43,9 @@ they request."""
 
 
 class StatusChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An event that changed a status. `type` is order.status, payment.status or cart.status;
-    `event` the event's wire name; `version` the stream's. `code` is why a payment failed, `reason`
-    why an order was cancelled.
+    """An event that changed a status, or what is refunded. `type` is order.status, payment.status
+    or cart.status; `event` the event's wire name; `version` the stream's. `code` is why a payment
+    failed, `reason` why an order was cancelled.
     """
 
     type: str
@@ -61,6 +61,8 @@ class StatusChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     reason: str | None = None
     code: str | None = None
     redirect_url: str | None = None
+    refund_status: str | None = None
+    refunded_cents: int = 0
 
 
 class Beginning(msgspec.Struct, frozen=True):
@@ -213,6 +215,7 @@ def _order(row: OrderRow) -> dict[str, Any]:
         "payment_id": row.payment_id,
         "cart_id": row.cart_id,
         "reason": row.cancel_reason,
+        "refunded_cents": row.refunded_cents,
     }
 
 
@@ -223,6 +226,8 @@ def _payment(row: Payment) -> dict[str, Any]:
         "transaction_id": row.transaction_id,
         "code": row.code,
         "redirect_url": row.redirect_url,
+        "refund_status": row.refund_status,
+        "refunded_cents": row.refunded_cents,
     }
 
 
@@ -244,7 +249,7 @@ def _changes(codec: Codec, stream: Sequence[Raw], amendments: Amendments) -> Ite
     folded, as in a read model."""
     projection, told = _KINDS[stream[0][0].name.partition(".")[0]]
     rows: Rows[Any] = Rows(projection.row)
-    status = ""
+    before: Sequence[object] = ()
     for raw in stream:
         env = raw[0]
         try:
@@ -255,9 +260,11 @@ def _changes(codec: Codec, stream: Sequence[Raw], amendments: Amendments) -> Ite
                 "stream %s cannot be folded from position %s on", env.stream_id, env.position
             )
             return
-        if row.status != status:
-            status = row.status
-            yield _change(env, row.status, told(row))
+        fields = told(row)
+        now = [row.status, fields.get("refund_status"), fields.get("refunded_cents")]
+        if now != before:
+            before = now
+            yield _change(env, row.status, fields)
 
 
 def _change(env: Envelope, status: str, told: dict[str, Any]) -> StatusChange:

@@ -49,7 +49,7 @@ Told = tuple[int, UUID, str]
 """Position, stream, status."""
 
 Step = tuple[UUID, msgspec.Struct, str | None]
-"""An event of a stream, and the status after it; None when the status stays the same."""
+"""An event of a stream, and the status after it; None when nothing changes that is told."""
 
 
 def a_purchase(owner: UUID, *, paid: bool) -> Iterator[list[Step]]:
@@ -88,11 +88,14 @@ def a_purchase(owner: UUID, *, paid: bool) -> Iterator[list[Step]]:
         (order, OrderCompleted(), None),
     ]
     refund = uuid4()
-    yield [(payment, PaymentRefundRequested(refund, 500, "dented"), None)]
+    yield [(payment, PaymentRefundRequested(refund, 500, "dented"), "CAPTURED")]
     yield [(payment, PaymentRefunded(refund, 500), "PARTIALLY_REFUNDED")]
     yield [(order, OrderRefunded(payment, 500, "USD", full=False), "PARTIALLY_REFUNDED")]
-    yield [(order, OrderRefunded(payment, 1, "USD", full=False), None)]
-    yield [(payment, PaymentRefundFailed(uuid4(), "no"), None)]
+    yield [(order, OrderRefunded(payment, 1, "USD", full=False), "PARTIALLY_REFUNDED")]
+    again = uuid4()
+    yield [(payment, PaymentRefundRequested(again, 500, "dented"), "PARTIALLY_REFUNDED")]
+    yield [(payment, PaymentRefundFailed(again, "no"), "PARTIALLY_REFUNDED")]
+    yield [(payment, PaymentRefundFailed(again, "no"), None)]
 
 
 def a_deposit(owner: UUID) -> Iterator[list[Step]]:

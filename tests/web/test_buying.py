@@ -11,6 +11,8 @@ from kit.clock import ManualClock
 from tests.support.shops.gateway import Person, Shop
 from tests.web.browser import Browser, Page
 from tests.web.conftest import Register, session_of, web_of
+from tests.web.console.following import following
+from web.app import FrontDoor
 
 ADDRESS = {
     "shipping_address.name": "Ann",
@@ -334,6 +336,34 @@ async def test_an_order_moves_while_it_is_looked_at(
     assert "event: order" in events[0]
     assert "Cancelled" in events[-3]
     assert events[-2] == "event: end\ndata:"
+
+
+async def test_a_paid_order_is_followed_until_all_of_it_is_refunded(
+    shop: Shop, site: FrontDoor, seller: Person, admin: Person, register: Register
+) -> None:
+    game = await shop.game(seller)
+    browser, _ = await register()
+    await into_the_cart(browser, game["id"])
+    order = await check_out(browser, "pm_card_visa")
+    assert "Completed" in order.text
+    assert [given["sse-connect"] for _, given in order.elements if "sse-connect" in given] == [
+        f"{order.path}/live"
+    ]
+
+    async with following(site, browser, f"{order.path}/live") as stream:
+        await stream.until("Completed")
+        for refund in ({"amount_cents": 500}, {"amount_cents": 300}, {}):
+            body = {"reason": "dented", **refund}
+            answer = await admin.post(f"/api/v1{order.path}/refund", json=body)
+            assert answer.status_code == 201, answer.text
+            if refund:
+                total = {500: "$5.00", 300: "$8.00"}[refund["amount_cents"]]
+                await stream.until(f'<span class="money">{total}</span> refunded.')
+        await stream.until("event: end")
+        await stream.ended()
+
+    refunded = await browser.get(order.path)
+    assert not any("sse-connect" in given for _, given in refunded.elements)
 
 
 async def test_a_cart_that_ends_elsewhere_ends_on_the_page_too(

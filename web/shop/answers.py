@@ -182,6 +182,10 @@ class Receipt(msgspec.Struct, frozen=True):
     issued_at: datetime | None = None
 
 
+_MONEY_MOVES = {"PROCESSING", "CAPTURED", "PARTIALLY_REFUNDED"}
+"""Statuses of a cancelled order's payment after which money is still to go back."""
+
+
 class Order(msgspec.Struct, frozen=True):
     order_id: str
     currency: str
@@ -215,12 +219,18 @@ class Order(msgspec.Struct, frozen=True):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more happens by itself, except that a receipt is issued."""
+        """Whether nothing more can happen, except that a receipt is issued. What was paid can be
+        refunded at any time; money that comes after the order was cancelled goes back."""
         if self.refund_status == "PENDING":
             return False
-        return self.status in {"CANCELLED", "REFUNDED", "DELIVERED"} or (
-            self.status == "COMPLETED" and not self.shipments
-        )
+        match self.status:
+            case "REFUNDED":
+                return True
+            case "CANCELLED":
+                return self.payment is None or self.payment.status not in _MONEY_MOVES
+            case "COMPLETED":
+                return self.total_cents == 0
+        return False
 
     @property
     def awaits_receipt(self) -> bool:
