@@ -19,7 +19,7 @@ from api.middleware.card_numbers import card_token, without_card_number
 from domain.errors import Invalid
 from domain.inventory import MAX_QUANTITY, check_quantity
 from domain.money import LARGEST_CENTS, check_currency
-from domain.regions import check_price_region, check_region, is_country
+from domain.regions import check_price_region, is_country
 from domain.text import REORDERS, breaks_line, is_visible, reorders
 from domain.times import EARLIEST, FIRST_DAY, LAST_DAY, LATEST
 
@@ -112,11 +112,6 @@ def _must_be_currency(value: str) -> str:
     return value
 
 
-def _must_be_region(value: str) -> str:
-    check_region(value)
-    return value
-
-
 def _must_be_price_region(value: str) -> str:
     check_price_region(value)
     return value
@@ -195,11 +190,9 @@ Version = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 Currency = Annotated[str, AfterValidator(_must_be_currency)]
 """An ISO 4217 code in capitals. Anything else is refused as `invalid_currency`."""
 
-Region = Annotated[str, AfterValidator(_must_be_region)]
-"""An ISO 3166-1 alpha-2 country. Anything else is refused as `invalid_region`."""
-
 PriceRegion = Annotated[str, AfterValidator(_must_be_price_region)]
-"""A `Region`, or `*` for all regions without a price of their own."""
+"""An ISO 3166-1 alpha-2 country, or `*` for all regions without a price of their own. Anything else
+is refused as `invalid_region`."""
 
 Country = Annotated[str, AfterValidator(_must_be_country)]
 """The ISO 3166-1 alpha-2 country of an address."""

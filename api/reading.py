@@ -20,7 +20,6 @@ from queries.engine.read_models import QueryResult, ReadModels
 
 T = TypeVar("T")
 
-DEFAULT_LIMIT = 50
 CATCH_UP_SECONDS = 1.0
 
 BEYOND_EVERY_LOG = 2**63 - 1

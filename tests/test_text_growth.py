@@ -37,7 +37,7 @@ from domain import (
 from kit.card_numbers import has_card_number, is_card_token
 from projections.search import text as search_text
 from projections.search import words
-from queries.search.highlight import highlight
+from queries.search.highlight import Highlighter
 from runtime.load.csv_records import Records
 
 Filter = Callable[[str], object]
@@ -95,7 +95,7 @@ FILTERS: dict[str, tuple[Filter, int]] = {
     "the trigrams of a title": (lambda value: search_text.trigrams(words.words(value)), LINE),
     "the words of prose": (words.words, PROSE),
     "the symbols of prose": (words.symbols, PROSE),
-    "a highlighted title": (lambda value: highlight(value, ["witcher"]), LINE),
+    "a highlighted title": (lambda value: Highlighter(["witcher"]).highlight(value), LINE),
     "a URL": (web_addresses.check_url, 2048),
     "a pattern of events": (
         lambda value: webhook_endpoints.matches(value, "order.completed.v1"),

@@ -2,7 +2,6 @@
 worded."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
@@ -11,8 +10,6 @@ from eventstore.database.patience import RETRY_TIMEOUT_SECONDS, outlast
 from eventstore.database.postgres import is_away
 from kit.cancellation import let_end, stop_if_cancelled
 from kit.wording import described
-
-logger = logging.getLogger(__name__)
 
 BACKOFF: Sequence[float] = (0.5, 2, 8, 30)
 """Seconds to wait after each failed attempt; there is one more attempt than waits."""

@@ -32,7 +32,6 @@ Text = Annotated[str | None, Query(max_length=200)]
 Before = Annotated[
     Moment | None, Query(description="Only what was there before; by default everything.")
 ]
-Filter = Annotated[str | None, Field(max_length=200)]
 
 
 class QueueView(Answer):

@@ -6,7 +6,6 @@ failed.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Literal
 from uuid import UUID
 
 from commands.aggregates import PAYMENT
@@ -26,8 +25,6 @@ from domain import payments
 from domain.errors import Refused
 from domain.events import Event
 from domain.payments import Payment
-
-JobKind = Literal["charge", "intent", "cancel", "refund", "refund_failed"]
 
 
 class PaymentWorker(JobWorker):

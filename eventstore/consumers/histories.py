@@ -44,10 +44,6 @@ WHERE t.feed = %s AND e.event_id IS NOT DISTINCT FROM t.event_id
 ORDER BY t.at DESC LIMIT 1
 """
 
-_BEGIN_EPOCH = """
-SELECT (log.begin_epoch(coalesce((SELECT max(number) FROM log.epochs), 0), %s)).number
-"""
-
 _BEGIN_EPOCH_ONCE = """
 SELECT log.begin_epoch(e.number, %s)
 FROM (SELECT number, begun_at FROM log.epochs ORDER BY number DESC LIMIT 1) e,
@@ -82,13 +78,6 @@ def leave_trail(conn: psycopg.Connection, names: Iterable[str]) -> None:
     """Record where these consumers are, unless that was done within TRAIL_SECONDS."""
     if conn.execute(_LEAVE, {"feeds": list(names), "seconds": TRAIL_SECONDS}).rowcount:
         conn.execute(_DROP_OLD, (TRAIL_DAYS,))
-
-
-def begin_epoch(conn: psycopg.Connection, reason: str) -> int:
-    """Begin an epoch, because the log differs from what others may remember. Returns its number."""
-    row = conn.execute(_BEGIN_EPOCH, (reason,)).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 class Epochs:

@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from eventstore.consumers.checkpoints import subscriptions, wake
+from eventstore.consumers.checkpoints import subscriptions
 
 
 class Quarantined(msgspec.Struct, frozen=True):
@@ -47,10 +47,6 @@ _HOLD_FROM = "UPDATE consumers.quarantine SET position = %s WHERE id = %s"
 _WITHDRAW_RETRY = "UPDATE consumers.quarantine SET retry = false WHERE feed = %s"
 
 _RETRY_REQUESTED = "SELECT DISTINCT feed FROM consumers.quarantine WHERE retry"
-
-_REQUEST_RETRY = """
-UPDATE consumers.quarantine SET retry = true WHERE %(ids)s::uuid[] IS NULL OR id = ANY (%(ids)s)
-"""
 
 
 def held(conn: psycopg.Connection, names: Sequence[str] | None = None) -> list[Quarantined]:
@@ -92,10 +88,3 @@ def retry_requested(conn: psycopg.Connection) -> set[str]:
         for row in subscriptions(conn)
         if row.name in names and not row.astray and row.examined
     }
-
-
-def request_retry(conn: psycopg.Connection, ids: Sequence[UUID] | None) -> int:
-    """Ask the leaders to retry these streams, or all. Returns their number."""
-    found = conn.execute(_REQUEST_RETRY, {"ids": list(ids) if ids is not None else None}).rowcount
-    wake(conn)
-    return found

@@ -9,7 +9,6 @@ it asks for all connections, sooner, and closes those that fell silent.
 
 import asyncio
 import errno
-import logging
 import os
 import re
 import socket
@@ -24,8 +23,6 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGconn
-
-logger = logging.getLogger(__name__)
 
 RV = TypeVar("RV")
 

@@ -7,7 +7,6 @@ nothing half built is ever read. A schema whose log went back belongs to another
 event at its position is another one, and the schema is made anew.
 """
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -30,8 +29,6 @@ from projections.engine.rebuild import looking_up
 from projections.engine.replaying import Progress, Replay
 from projections.engine.tables import PostgresTable
 from projections.search.postgres_store import PostgresDocuments
-
-logger = logging.getLogger(__name__)
 
 PREFIX = "ludoteca_at_"
 

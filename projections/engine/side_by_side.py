@@ -77,10 +77,6 @@ def side_by_side(
             _end(one)
 
 
-def _sum(sizes: Sequence[int], positions: Sequence[int]) -> int:
-    return sum(size * position for size, position in zip(sizes, positions, strict=True))
-
-
 class _Running(msgspec.Struct, frozen=True):
     """A process that works on the group `number`, and the read models that are not done, by their
     numbers in the group."""

@@ -9,7 +9,6 @@ from uuid import UUID
 import msgspec
 import psycopg
 from psycopg import sql
-from psycopg.types.json import Jsonb
 
 from projections.engine.arrays import Array, column_array
 from projections.engine.store import Difference, Store
@@ -403,10 +402,6 @@ def existing_tables(
 
 def _arrays(types: Iterable[str]) -> sql.Composed:
     return sql.SQL(", ").join(sql.SQL("%s::{}[]").format(sql.SQL(each)) for each in types)
-
-
-def _jsonb(value: object) -> Jsonb | None:
-    return None if value is None else Jsonb(value, dumps=_dumps)
 
 
 def _binary_json(value: object) -> bytes | None:

@@ -6,11 +6,8 @@ from uuid import UUID
 
 import msgspec
 
-from eventstore.log import Log
-from projections.as_of import fold_as_of
 from projections.models.games import PriceRow
-from projections.models.library import OwnedGame, OwnedGames, library_id
-from projections.projection import shown
+from projections.models.library import OwnedGame
 from queries.catalog.games import Browse, filters_of
 from queries.catalog.stock import OFFERS
 from queries.engine.paging import ListQuery, Page, SortOrder, page
@@ -91,10 +88,3 @@ async def owned_ids(models: ReadModels, user_id: UUID) -> QueryResult[list[UUID]
     """The ids of all games that a person owns."""
     found = await models.rows(_Owned, _OWNED_IDS, user=user_id)
     return found.map(lambda rows: [row.game_id for row in rows])
-
-
-async def library_as_of(log: Log, user_id: UUID, moment: int | datetime) -> list[OwnedGame]:
-    """A person's games as they were at a log position or a time, the latest bought first."""
-    rows = (await fold_as_of(log, OwnedGames(), [library_id(user_id)], moment)).all()
-    games = [shown(row) for row in rows]
-    return sorted(games, key=lambda game: (game.purchase_date, game.game_id), reverse=True)

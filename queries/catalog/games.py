@@ -3,16 +3,13 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
 import msgspec
 
-from eventstore.log import Log
-from projections.as_of import shown_as_of
 from projections.cleaning import without_nul
-from projections.models.games import MAIN_CURRENCY, Game, Games, anywhere
+from projections.models.games import MAIN_CURRENCY, Game, anywhere
 from projections.search.document import (
     ANYWHERE,
     EVERYWHERE,
@@ -68,12 +65,6 @@ _GAMES = "SELECT * FROM @games WHERE game_id = ANY (%(ids)s)"
 
 _TITLES = "SELECT game_id, title FROM @games WHERE game_id = ANY (%(ids)s)"
 
-_IDS_OF_TITLES = """
-SELECT DISTINCT ON (title) title, game_id
-FROM @games WHERE title = ANY (%(titles)s)
-ORDER BY title, status <> 'ACTIVE', created_position
-"""
-
 _CURRENCIES = """
 SELECT first.currency
 FROM unnest(%(keys)s::text[]) WITH ORDINALITY AS asked (key, place)
@@ -95,11 +86,6 @@ _PRICE_THERE = """(
 async def game(models: ReadModels, game_id: UUID) -> QueryResult[Game | None]:
     """One game, whatever its status."""
     return await models.first(Game, _GAME, id=game_id)
-
-
-async def game_as_of(log: Log, game_id: UUID, moment: int | datetime) -> Game | None:
-    """The game as it was at a log position or a time."""
-    return await shown_as_of(log, Games(), game_id, moment)
 
 
 async def browse(models: ReadModels, wanted: Browse) -> QueryResult[Page[Game]]:
@@ -170,22 +156,6 @@ async def titles(models: ReadModels, game_ids: Sequence[UUID]) -> QueryResult[di
     """The titles of these games, by id."""
     found = await models.rows(_TitledGame, _TITLES, ids=list(game_ids))
     return found.map(lambda rows: {row.game_id: row.title for row in rows})
-
-
-async def ids_of_titles(models: ReadModels, titles: Sequence[str]) -> QueryResult[dict[str, UUID]]:
-    """The games with these exact titles. Of several with one title, the one on sale, then the one
-    listed first."""
-    found = await models.rows(
-        _TitledGame, _IDS_OF_TITLES, titles=[without_nul(title) for title in titles]
-    )
-    by_title = {row.title: row.game_id for row in found.value}
-    return found.map(
-        lambda _: {
-            title: by_title[without_nul(title)]
-            for title in titles
-            if without_nul(title) in by_title
-        }
-    )
 
 
 def price_there(prices: Iterable[P], region: str) -> P | None:

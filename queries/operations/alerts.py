@@ -40,7 +40,6 @@ _NEWEST = newest_first("raised_position")
 _OPEN = "status IN ('RAISED', 'ACKNOWLEDGED')"
 
 _FIELDS = ", ".join(AlertNow.__struct_fields__)
-_ONE = f"SELECT {_FIELDS} FROM ({_ALERTS}) AS listed WHERE alert_id = %(alert_id)s"
 _OPEN_OF = f"""
 SELECT {_FIELDS} FROM ({_ALERTS}) AS listed WHERE {_OPEN} AND source = %(source)s
 """
@@ -67,11 +66,6 @@ async def alerts(
         conditions.append("name = %(name)s")
         values["name"] = name
     return await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)
-
-
-async def alert(models: ReadModels, alert_id: UUID) -> QueryResult[AlertNow | None]:
-    """One alert."""
-    return await models.first(AlertNow, _ONE, alert_id=alert_id)
 
 
 async def open_alerts(models: ReadModels, source: str) -> list[AlertNow]:

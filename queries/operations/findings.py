@@ -9,8 +9,6 @@ from queries.engine.read_models import QueryResult, ReadModels
 _LISTING = ListQuery(Finding, "SELECT * FROM @findings")
 _NEWEST = newest_first("created_position")
 
-_OPEN = "SELECT * FROM @findings WHERE status = 'OPEN' ORDER BY created_position LIMIT %(limit)s"
-
 _OPEN_BY_INVARIANT = """
 SELECT invariant, count(*) AS count FROM @findings WHERE status = 'OPEN' GROUP BY invariant
 """
@@ -36,11 +34,6 @@ async def findings(
     values: dict[str, object] = {name: value for name, value in wanted.items() if value is not None}
     conditions = [f"{name} = %({name})s" for name in values]
     return await page(models, _LISTING, _NEWEST, conditions, values, limit=limit, cursor=cursor)
-
-
-async def open_findings(models: ReadModels, limit: int) -> QueryResult[list[Finding]]:
-    """The open findings, the oldest first."""
-    return await models.rows(Finding, _OPEN, limit=limit)
 
 
 async def open_by_invariant(models: ReadModels) -> QueryResult[dict[str, int]]:

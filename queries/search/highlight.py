@@ -32,11 +32,6 @@ def _taken_apart(title: str) -> _Title:
     return _Title(words, texts, canonical(texts))
 
 
-def highlight(title: str, typed: Sequence[str]) -> str:
-    """The title as HTML, with matching words within `<em></em>`, otherwise unchanged."""
-    return Highlighter(typed).highlight(title)
-
-
 class Highlighter:
     """Marks in titles what was typed: some folded words."""
 
@@ -51,7 +46,7 @@ class Highlighter:
         self._mistyped: dict[str, bool] = {}
 
     def highlight(self, title: str) -> str:
-        """See `highlight`."""
+        """The title as HTML, with matching words within `<em></em>`, otherwise unchanged."""
         parts = _taken_apart(title)
         shown, done = [], 0
         for place in sorted(self._matching(parts)):

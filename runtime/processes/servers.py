@@ -1,7 +1,6 @@
 """The HTTP servers: the gateway; the simulated payment provider, fiscal operator and carrier."""
 
 import asyncio
-import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -28,8 +27,6 @@ from runtime.processes.watching import watch_writer
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
 from runtime.wiring.work import open_queues, reactors_of
-
-logger = logging.getLogger(__name__)
 
 USUAL_LIMITS = Limits()
 

@@ -28,6 +28,7 @@ from tests.support.events.tallies import (
     tallies,
     uses,
 )
+from tests.support.quarantine import request_retry
 from tests.support.shops.engine import Desk
 
 
@@ -40,7 +41,7 @@ def _refusing(*numbers: int) -> tuple[Registered, Tallies]:
 async def _retry(desk: Desk) -> None:
     """Request a retry as an operator does; returns when all requested streams were tried."""
     with desk.connect() as conn:
-        assert quarantine.request_retry(conn, None) > 0
+        assert request_retry(conn) > 0
     await desk.until(lambda conn: not any(p.retry for p in quarantine.held(conn)))
 
 

@@ -22,6 +22,7 @@ from eventstore.log import AlreadyDone, IdempotencyRecord, Recorded, StreamAppen
 from eventstore.postgres_log import PostgresLog
 from queries.operations.control import Operations
 from tests.support.events.tallies import Counted, Ignored, Labelled
+from tests.support.quarantine import request_retry
 from tests.support.shops.engine import Desk
 
 
@@ -305,7 +306,7 @@ async def test_a_reactor_that_starts_now_misses_nothing_after_it_was_registered(
 
 def _ask_retry(desk: Desk) -> None:
     with desk.connect() as conn:
-        assert quarantine.request_retry(conn, None) > 0
+        assert request_retry(conn) > 0
 
 
 # -- events that were amended ----------------------------------------------------------------------

@@ -15,6 +15,7 @@ from projections.engine.rebuild import Busy, NeverRan, NothingEarlier, Rebuilt, 
 from projections.engine.runner import Registered, Subscriber
 from projections.engine.tables import PostgresTable
 from tests.support.events.tallies import CODEC, Counted, Labelled, Tallies, Tally, tallies, uses
+from tests.support.quarantine import request_retry
 from tests.support.shops.engine import Desk, has_table
 
 
@@ -205,7 +206,7 @@ async def test_a_rebuild_carries_over_what_is_in_quarantine(desk: Desk) -> None:
         }
         assert desk.verify(registered).quarantined == 2
         with desk.connect() as conn:
-            quarantine.request_retry(conn, [p.id for p in desk.quarantined() if p.stream_id == bad])
+            request_retry(conn, [p.id for p in desk.quarantined() if p.stream_id == bad])
         await desk.until(lambda conn: {p.stream_id for p in quarantine.held(conn)} == {worse})
     assert desk.rows(registered)[bad].steps == [1, 13, 3]
     assert desk.verify(registered).difference.equal

@@ -19,6 +19,7 @@ from projections.projection import Projection, Rows, on
 from projections.registry import TABLES
 from tests.support.events.histories import Flow, Step
 from tests.support.events.tallies import Counted, Labelled, Tallies, Use, Uses
+from tests.support.quarantine import request_retry
 from tests.support.shops.engine import Desk
 from tests.support.shops.projected import CODEC, Shop, open_shop, projecting
 
@@ -42,7 +43,7 @@ def shaky(projection: type[Projection[Any]], bad: set[int]) -> Registered:
 
 async def _retried(desk: Desk) -> None:
     with desk.connect() as conn:
-        assert quarantine.request_retry(conn, None) > 0
+        assert request_retry(conn) > 0
     await desk.until(lambda conn: not any(p.retry for p in quarantine.held(conn)))
 
 
@@ -207,7 +208,7 @@ async def _some_retried(database: str, bad: set[int], rng: random.Random) -> Non
         with connect(database, "test") as conn:
             chosen = [p for p in quarantine.held(conn) if rng.random() < 0.6]
             bad.difference_update(p.position for p in chosen if rng.random() < 0.7)
-            quarantine.request_retry(conn, [p.id for p in chosen])
+            request_retry(conn, [p.id for p in chosen])
         _await_retries(database)
 
     await asyncio.to_thread(ask)
@@ -218,7 +219,7 @@ async def _all_retried(database: str) -> bool:
 
     def ask() -> bool:
         with connect(database, "test") as conn:
-            found = quarantine.request_retry(conn, None)
+            found = request_retry(conn)
         _await_retries(database)
         return found > 0
 

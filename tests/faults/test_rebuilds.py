@@ -29,6 +29,7 @@ from tests.support.events.tallies import (
     uses,
 )
 from tests.support.processes.rebuild import STEPS
+from tests.support.quarantine import request_retry
 from tests.support.shops.engine import Desk
 
 
@@ -197,7 +198,7 @@ async def test_a_verify_during_which_a_stream_is_let_go_of_quarantine_is_right(
 
         def compare_later(conn: psycopg.Connection, *values: Any) -> Any:
             if not tries:
-                quarantine.request_retry(conn, None)
+                request_retry(conn)
                 while quarantine.held(conn):
                     pass
             tries.append(1)

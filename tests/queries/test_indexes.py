@@ -91,7 +91,6 @@ LOOK_UPS: dict[str, Callable[[Any], Awaitable[object]]] = {
     "a game": lambda m: games.game(m, GAME),
     "an order": lambda m: orders.order(m, ORDER),
     "a user by e-mail": lambda m: users.users(m, mailbox="ana@example.com"),
-    "titles": lambda m: games.ids_of_titles(m, ["A", "B"]),
     "owned games": lambda m: library.owned_ids(m, BUYER),
     "a wallet": lambda m: wallets.wallet(m, GAME),
     "a wallet in a currency": lambda m: wallets.wallet_in(m, BUYER, "USD"),

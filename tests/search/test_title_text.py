@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from domain.text import IGNORABLE, is_visible
 from projections.search.text import MAX_KEY_BYTES, MAX_TITLE, canonical, is_add_on, take_apart
 from projections.search.words import words, words_with_places
-from queries.search.highlight import highlight
+from queries.search.highlight import Highlighter
 from queries.search.port import read_typed
 from tests.support.growth import growth
 
@@ -108,7 +108,7 @@ def test_any_title_and_any_query_can_be_taken_apart(title: str, query: str) -> N
     assert len(apart.text.encode()) <= 4 * 2 * MAX_TITLE
     assert is_visible(apart.text) == is_visible(title[:MAX_TITLE]) or not apart.text
     typed = read_typed(query)
-    marked = highlight(title, typed.words if typed else [])
+    marked = Highlighter(typed.words if typed else []).highlight(title)
     assert re.sub("</?em>", "", marked) == html.escape(title)
 
 
