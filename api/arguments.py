@@ -1,9 +1,8 @@
-"""The arguments of an endpoint and of its dependencies, by a plan that is made once a route.
+"""The arguments of an endpoint and of its dependencies, by a plan that is made once per route.
 
-FastAPI finds out anew for each request what each dependency takes. A plan gives the same arguments
-for a request that is right. For one that is not, and for an endpoint that takes what a plan does
-not know (a form, a cookie, a generator), FastAPI's own handler is asked, so that it alone words the
-errors.
+FastAPI works out for each request what each dependency takes. A plan gives the same arguments for a
+request that is right. For one that is not, and for an endpoint that takes what a plan does not know
+(a form, a cookie, a generator), FastAPI's own handler is asked, so that it alone words the errors.
 """
 
 import inspect

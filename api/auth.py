@@ -86,8 +86,8 @@ route's access."""
 
 
 class Access:
-    """Whom a route admits: anybody, account holders, or some roles; and to read what was, an
-    AUDITOR. Raises Unauthorized, Forbidden.
+    """Who may call a route: anybody, account holders, or some roles. An AUDITOR may also read what
+    was. Raises Unauthorized, Forbidden.
 
     `owner` is (path parameter, lookup) of a resource that only its owner or an ADMIN may change.
     Use it where others must not learn whether their body is valid. `code` is the refusal for a

@@ -1,5 +1,5 @@
-"""Answers about games that a process keeps as bytes: as long as no game and no stock in them has
-changed, nor a rebuild made their rows anew, the same request gets the same answer without a query.
+"""Answers about games that a process keeps as bytes: the same request gets the same answer without
+a query, until a game or stock in it changes, or a rebuild replaces the rows.
 
 Only answers to requests without a token are kept: others depend on the caller, and have to reflect
 the caller's own writes. `Min-Position` is respected; `Event-Position` is the position up to which

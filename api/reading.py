@@ -75,7 +75,7 @@ async def _as_of_position(
 
 
 async def position_of(services: Services, text: str, field: str = "as_of") -> int:
-    """The log position that is meant by the text of a field: a position or a time. Raises
+    """The log position that the text of a field names: a position or a time. Raises
     Problem("invalid_as_of") and Problem("position_unknown"), which name the field."""
     try:
         return await services.audit.position_at(moment_in(text, field))

@@ -1,4 +1,4 @@
-"""The web application: pages over the API, and the door that leads to either."""
+"""The web application: the pages, and the front door that leads a request to them or to the API."""
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -36,10 +36,10 @@ ROUTERS: Sequence[Router] = (
 )
 
 LARGEST_FORM_BYTES = max(page.limits.total_bytes for router in ROUTERS for page in router.pages)
-"""What a request to the pages may have in its body."""
+"""The largest body that a request to a page may have."""
 
 RETRY_SECONDS = 5
-"""When a page is asked for again that could not be made, unless the API says when."""
+"""When a browser asks again for a page that could not be made, unless the API says when."""
 
 
 def create_web(
@@ -114,7 +114,7 @@ def _first(path: str) -> str:
 
 
 class SecurityHeaders:
-    """Middleware: every answer restricts what the browser does with it."""
+    """Middleware that adds the security headers to every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -24,7 +24,7 @@ class Bar:
 
 
 def bar_chart(label: str, bars: Sequence[Bar], shown: Callable[[int], str]) -> Markup:
-    """A bar chart that readers of screens know as `label`. `shown` are values as texts."""
+    """A bar chart. Screen readers announce it as `label`; `shown` makes a text of a value."""
     top = _rounded_up(max((bar.value for bar in bars), default=0))
     return Markup(
         '<figure class="chart"><svg class="bars" viewBox="0 0 {width} {height}" role="img"'
@@ -39,7 +39,7 @@ def bar_chart(label: str, bars: Sequence[Bar], shown: Callable[[int], str]) -> M
 
 
 def _rounded_up(value: int) -> int:
-    """The next round number, such as 10, 12, 16 or 240: half of it is a whole number, too."""
+    """The next round number, such as 10, 12, 16 or 240. Its half is a whole number, too."""
     size = 1
     while True:
         for step in _STEPS:
@@ -85,8 +85,8 @@ def _bar(bars: Sequence[Bar], index: int, top: int) -> Markup:
 
 
 def share(part: int, whole: int) -> Markup:
-    """A bar beside a figure: how much of the whole it is. It says nothing that the figure does
-    not."""
+    """A bar beside a figure, as long as its share of the whole. Screen readers leave it out: the
+    figure says the same."""
     width = 0.0 if whole <= 0 else min(max(part, 0) / whole, 1.0) * 100
     return Markup(
         '<svg class="share" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true"'
@@ -95,8 +95,8 @@ def share(part: int, whole: int) -> Markup:
 
 
 def spark(values: Sequence[float]) -> Markup:
-    """A line through these values, from 0 to the highest; empty for fewer than two. It says nothing
-    that does not also stand beside it in figures."""
+    """A sparkline of these values, from 0 to the highest; empty for fewer than two. Screen readers
+    leave it out: the figures beside it say the same."""
     if len(values) < 2:
         return Markup("")
     highest = max(values) or 1.0

@@ -32,8 +32,8 @@ _MOST_LINES = 4
 
 @lru_cache(maxsize=4096)
 def cover(title: str) -> Markup:
-    """A cover as SVG. It repeats the title that stands beside it, and is hidden from readers of
-    screens."""
+    """A cover as SVG. It repeats the title that stands beside it, and is hidden from screen
+    readers."""
     digest = hashlib.sha256(title.encode("utf-8", "replace")).digest()
     ground, shape, ink = _PALETTES[digest[0] % len(_PALETTES)]
     size, lines = set_in_lines(" ".join(title.split()) or "?")
@@ -69,8 +69,8 @@ def cover(title: str) -> Markup:
 
 
 def set_in_lines(title: str) -> tuple[int, list[str]]:
-    """The size of letters, and the lines, with which a title fills a cover's width. One that is too
-    long for the smallest size is cut off."""
+    """The font size and the lines that make a title fill a cover's width. A title that is too long
+    for the smallest size is cut off."""
     for size in _SIZES:
         lines = _wrapped(title.split(" "), (_WIDTH - 2 * _MARGIN) / size)
         if len(lines) <= _MOST_LINES and all(_width(each) * size <= _WIDTH - 16 for each in lines):
@@ -83,7 +83,7 @@ def set_in_lines(title: str) -> tuple[int, list[str]]:
 
 
 def _wrapped(words: list[str], room: float) -> list[str]:
-    """Lines of words, each as long as there is room for."""
+    """Words in lines, each as long as fits."""
     lines = [words[0]]
     for word in words[1:]:
         longer = f"{lines[-1]} {word}"
@@ -95,7 +95,7 @@ def _wrapped(words: list[str], room: float) -> list[str]:
 
 
 def _parts(word: str, room: float) -> list[str]:
-    """A word in parts that have room."""
+    """A word in parts that fit."""
     parts = [""]
     for letter in word:
         if _width(parts[-1] + letter) > room:
@@ -105,7 +105,7 @@ def _parts(word: str, room: float) -> list[str]:
 
 
 def _width(text: str) -> float:
-    """About how wide bold text is, in heights of its letters."""
+    """The approximate width of bold text, in ems."""
     return sum(
         1.0
         if unicodedata.east_asian_width(letter) in "WF"

@@ -1,4 +1,4 @@
-"""Answers of the API that are kept as files."""
+"""Answers that browsers save as files."""
 
 from starlette.responses import Response
 
@@ -8,7 +8,7 @@ _KEPT = ("content-type", "content-disposition")
 
 
 def as_file(answer: Answer, name: str = "") -> Response:
-    """An answer as a file, byte by byte, under the name that the API gives it, else this one."""
+    """An answer as a file, byte for byte. `name` is the file's, unless the API gives another."""
     headers = {header: answer.headers[header] for header in _KEPT if header in answer.headers}
     headers.setdefault("content-disposition", f'attachment; filename="{name}"')
     return Response(answer.body, headers={**headers, "Cache-Control": "no-store"})

@@ -64,7 +64,7 @@ class Form:
         return self._values.get(name, "").strip()
 
     def within(self, prefix: str) -> dict[str, str]:
-        """The fields whose names begin so, by the rest of their names."""
+        """The fields whose names begin with a prefix, by the rest of their names."""
         return {
             name.removeprefix(prefix): self.text(name)
             for name in self._values
@@ -96,7 +96,7 @@ class Form:
 
     def refuse(self, problem: Problem, names: Mapping[str, str] | None = None) -> None:
         """Show a refusal of the API. `names` are this form's names of the API's fields, where they
-        differ. Raises the problem if it is none of what was typed."""
+        differ. Raises the problem if it is not about what was typed."""
         if problem.status == 401 and problem.code != "current_password_wrong":
             raise problem
         if problem.status >= 429:

@@ -1,4 +1,4 @@
-"""What leads to the pages of the console, and of the seller's desk."""
+"""The navigation of the console and of the seller's desk."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -18,7 +18,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 class Renderer:
-    """Renders templates. Texts are escaped, and a name that a page does not have is an error."""
+    """Renders templates. Text is escaped, and an undefined name is an error."""
 
     def __init__(self, statics: StaticFiles) -> None:
         self._environment = Environment(
@@ -69,7 +69,7 @@ class Renderer:
 
 
 def _money(amount_cents: int, currency: str | None) -> Markup:
-    """An amount, which stays in one line."""
+    """An amount that does not break across lines."""
     return Markup('<span class="money">{}</span>').format(money.shown(amount_cents, currency or ""))
 
 
@@ -102,7 +102,7 @@ def status(value: str) -> Markup:
 
 
 def with_code(text: str) -> Markup:
-    """A text of the program, in which names of fields stand between backticks."""
+    """A text with what stands between backticks as code."""
     parts = text.split("`")
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if number % 2 else part
@@ -114,7 +114,7 @@ _ID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def with_ids(text: str) -> Markup:
-    """A text in which ids lead to what they are of, and only their beginnings are shown."""
+    """A text with each id shortened, and linked to what has this id."""
     between, ids = _ID.split(text), _ID.findall(text)
     links = [
         Markup('<a href="/console/find?id={0}" title="{0}"><code>{1}…</code></a>').format(

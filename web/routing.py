@@ -12,8 +12,8 @@ Handler = Callable[[Visit], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class FormLimits:
-    """How large a form may be: its texts together, how many fields, how many files, and each of
-    those."""
+    """How large a form may be: its texts in all, the number of its fields and files, and each
+    file."""
 
     text_bytes: int = 128 * 1024
     fields: int = 200
@@ -28,8 +28,9 @@ class FormLimits:
 
 @dataclass(frozen=True)
 class Page:
-    """What answers a path. `signed_in`: others are sent to sign in first. `fresh`: tokens that are
-    due are exchanged first, without which there is no page."""
+    """A path, and what answers it. With `signed_in`, visitors without an account are sent to sign
+    in first. With `fresh`, tokens that are due are exchanged first, and without new ones there is
+    no page."""
 
     method: str
     path: str
@@ -40,8 +41,8 @@ class Page:
 
 
 class Router:
-    """The pages of one module. With `admits`, they are for accounts of these types alone: others
-    see the page `refusal` in their place."""
+    """The pages of one module. With `admits`, only accounts of these types see them; others see the
+    template `refusal`."""
 
     def __init__(self, admits: Collection[str] = (), refusal: str = "") -> None:
         self.pages: list[Page] = []
@@ -49,7 +50,7 @@ class Router:
         self._refusal = refusal
 
     def get(self, path: str, *, signed_in: bool = False) -> Callable[[Handler], Handler]:
-        """A page to look at."""
+        """Declare a handler of GET."""
         return self._add("GET", path, signed_in)
 
     def post(
@@ -60,7 +61,7 @@ class Router:
         limits: FormLimits | None = None,
         fresh: bool = True,
     ) -> Callable[[Handler], Handler]:
-        """What a form does."""
+        """Declare a handler of POST."""
         return self._add("POST", path, signed_in, limits, fresh=fresh)
 
     def _add(

@@ -29,7 +29,7 @@ _HSTS = ("Strict-Transport-Security", "max-age=31536000")
 
 
 def add_headers(headers: MutableHeaders, *, secure: bool) -> None:
-    """Add the fields that the answer does not set itself; `secure`: it goes over TLS."""
+    """Add the fields that the answer does not set itself. `secure` means that it goes over TLS."""
     for name, value in _HEADERS:
         headers.setdefault(name, value)
     if secure:

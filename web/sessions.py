@@ -79,8 +79,8 @@ class Sealer:
             return None
 
     def refresh_key(self, refresh_token: str) -> str:
-        """The key under which this token is spent. All windows of a browser, at all processes, have
-        the same, so that two refreshes at once are one."""
+        """The Idempotency-Key under which this token is exchanged. All windows of a browser have
+        the same, at all processes, so that two exchanges at once are one."""
         return hmac.new(self._key, refresh_token.encode(), hashlib.sha256).hexdigest()
 
 
@@ -104,8 +104,8 @@ def set_cookie(request: Request, response: Response, sealer: Sealer, session: Se
 
 
 def _name(request: Request) -> str:
-    """A cookie of this host alone: browsers take one of this prefix only over TLS, and from no
-    other host of the domain."""
+    """The name of the cookie. Browsers accept the prefix only over TLS, and from no other host of
+    the domain."""
     return "__Host-session" if _is_secure(request) else "session"
 
 

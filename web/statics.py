@@ -26,7 +26,7 @@ _URL = re.compile(rb'url\("([\w-]+\.(?:woff2|css))"\)')
 
 @dataclass(frozen=True)
 class _File:
-    """A file; `zipped` is None if it is compressed as it is."""
+    """A file. `zipped` is None if its format is compressed already."""
 
     content: bytes
     zipped: bytes | None

@@ -99,7 +99,7 @@ class Visit:
 
     @property
     def here(self) -> str:
-        """This page, for a link that leads back to it; `/` for the answer to a form."""
+        """The path of this page, for links back to it; `/` if it answers a form."""
         url = self.request.url
         if self.request.method != "GET":
             return "/"
@@ -110,11 +110,12 @@ class Visit:
         return self.request.query_params.get(name, "").strip()
 
     def further(self, path: str, cursor: str) -> str:
-        """The next page of the list at `path`, with what else the URL asks for."""
+        """The URL of the next page of the list at `path`, with the URL's other parameters."""
         return f"{path}?{urlencode({**self.request.query_params, 'cursor': cursor})}"
 
     def part(self, name: str) -> str:
-        """A part of the page's path, fit to be one of the API's path. Raises Problem 404."""
+        """A part of the page's path, as a part of the API's. Raises Problem 404 if it is neither id
+        nor name."""
         return path_part(self.request.path_params[name])
 
     # -- the session -------------------------------------------------------------------------------
@@ -144,8 +145,7 @@ class Visit:
         )
 
     async def refresh(self) -> None:
-        """Exchange the tokens if they are due. A session that the API has ended is over here,
-        too."""
+        """Exchange the tokens if they are due. Ends the session if the API has ended it."""
         session = self.session
         if session.user is None or session.access_ends - time.time() > REFRESH_BEFORE_SECONDS:
             return
@@ -161,12 +161,12 @@ class Visit:
 
     @property
     def once(self) -> str:
-        """A key of one use, for a form that may be sent twice and must count once."""
+        """A new Idempotency-Key, for a form that may be sent twice and must count once."""
         return secrets.token_urlsafe(18)
 
     @property
     def blank_form(self) -> Form:
-        """A form as nobody has sent it, for the other forms of a page."""
+        """An empty form, for the forms of a page that were not sent."""
         return Form()
 
     # -- answers -----------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ class Visit:
 
     @property
     def csrf(self) -> str:
-        """What a form of this page must send."""
+        """The CSRF token that forms of this page must send."""
         return self.session.csrf
 
     def go(self, path: str, notice: str = "") -> Response:
@@ -225,8 +225,7 @@ def visit_of(site: Site, request: Request, session: Session | None) -> Visit:
 
 
 def path_part(text: str) -> str:
-    """An id or a name that was typed, fit to be a part of a path; what is neither is not found.
-    Raises Problem 404."""
+    """An id or a name that was typed, as a part of a path. Raises Problem 404 if it is neither."""
     if not _PART.fullmatch(text):
         raise Problem("not_found", 404)
     return text

@@ -227,7 +227,7 @@ def sentence(problem: Problem) -> str:
 
 
 def way_on(problem: Problem) -> tuple[str, str] | None:
-    """Where a refusal leads on to, and how that is called."""
+    """The path and the label of a page that helps after a refusal; None if there is none."""
     path, label = _WAYS.get(problem.code, ("", ""))
     return (path.format(**problem.extra), label) if path else None
 
@@ -269,8 +269,8 @@ def status_kind(status: str) -> str:
 
 
 def event_word(name: str) -> str:
-    """An event of a timeline in words; one that has none is named: `order.line.added.v1` is "Order
-    line added"."""
+    """An event of a timeline in words. One without words of its own gets them from its name:
+    `order.line.added.v1` is "Order line added"."""
     known = name.rsplit(".v", 1)[0]
     words = _HAPPENED.get(known) or known.replace(".", " ").replace("_", " ")
     return words[:1].upper() + words[1:]

@@ -46,7 +46,7 @@ class AlertView(Answer):
 
 
 class Acknowledgement(Body):
-    """What whoever looks after an alert has to say."""
+    """A note by the person who looks after an alert."""
 
     note: Reason = Field(description="Recorded with the acknowledgement.")
 

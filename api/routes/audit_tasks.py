@@ -34,7 +34,7 @@ class TaxRate(Body):
 
 
 class WhatIfBody(Body):
-    """Which settings are to be otherwise, from when on, and until when (by default, the end)."""
+    """The settings to change, from when on, and until when (by default, the end of the log)."""
 
     since: Moment = Field(alias="from")
     until: Moment | None = None
@@ -116,9 +116,9 @@ async def start_replay(body: ReplayBody, services: ServicesOf, caller: Auditor) 
 
 @router.post("/verifications", status_code=202, response_model=TaskView)
 async def start_verification(services: ServicesOf, caller: Auditor) -> Response:
-    """Verify the hash chain from the first event to the last, and that the log has what was signed:
-    a task. It changes nothing; its result has the positions, the rate, and the faults. Requires
-    AUDITOR or ADMIN.
+    """Start a task that verifies the hash chain from the first event to the last, and that the log
+    has what was signed. It changes nothing; its result has the positions, the rate, and the faults.
+    Requires AUDITOR or ADMIN.
 
     Errors: 409 `audit_task_running`.
     """

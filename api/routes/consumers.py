@@ -99,9 +99,9 @@ async def get_consumer(name: Name, services: ServicesOf, _: Auditor, head: LogPo
 async def start_rebuild(
     name: Name, body: RebuildBody, services: ServicesOf, caller: Admin
 ) -> Response:
-    """Rebuild a read model in a process of its own, beside the live one: a task that can be watched
-    (`GET /api/v1/audit/tasks/{id}`). It compares the rows, and switches queries over if they are
-    the same. Requires ADMIN.
+    """Start a task (`GET /api/v1/audit/tasks/{id}`) that rebuilds a read model in a process of its
+    own, beside the live one. It compares the rows, and switches queries over if they are the same.
+    Requires ADMIN.
 
     Errors: 404 `projection_not_found`; 409 `audit_task_running`.
     """
@@ -112,8 +112,8 @@ async def start_rebuild(
 
 @router.post("/projections/{name}/comparisons", status_code=202, response_model=TaskView)
 async def start_comparison(name: Name, services: ServicesOf, caller: Auditor) -> Response:
-    """Compare the rows of a read model with what the log gives: a task. It changes nothing.
-    Requires AUDITOR or ADMIN.
+    """Start a task that compares the rows of a read model with those that the log gives. It changes
+    nothing. Requires AUDITOR or ADMIN.
 
     Errors: 404 `projection_not_found`; 409 `audit_task_running`.
     """

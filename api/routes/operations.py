@@ -199,8 +199,8 @@ async def redrive(
 async def discard_dead_letter(
     job_id: UUID, body: DiscardBody, services: ServicesOf, caller: Admin
 ) -> Response:
-    """Delete a dead job: nobody does it any more. What waits for it is told by the selection.
-    The log keeps what it was about. Requires ADMIN.
+    """Delete a dead job: it will not be done. The selection tells what waits for it. The log keeps
+    what it was about. Requires ADMIN.
 
     Errors: 404 `dead_letter_not_found`.
     """

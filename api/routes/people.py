@@ -22,8 +22,8 @@ router = APIRouter(prefix="/api/v1/ops", tags=["operations"])
 
 
 class PersonView(Answer):
-    """An account. Of name and address an ADMIN sees the first letter, an AUDITOR that they are
-    there; null where there is none."""
+    """An account. An ADMIN sees the first letter of name and address, an AUDITOR only that there is
+    one; null without one."""
 
     id: UUID
     name: str | None

@@ -27,8 +27,8 @@ class MasterKeyView(Answer):
 
 
 class ToBeErasedView(Answer):
-    """A forgotten person of whom the database's disk may still have traces, and since when. The id
-    is nil for keys that were stored unwrapped."""
+    """A forgotten person whose data may still be on the database's disk, and since when. The id is
+    nil for keys that were stored unwrapped."""
 
     user_id: UUID
     since: Time

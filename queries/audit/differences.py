@@ -79,8 +79,8 @@ class RowChange(msgspec.Struct, frozen=True):
 
 class Difference(msgspec.Struct, frozen=True):
     """What changed after one position, up to another: rows by read model and key, and the events
-    that changed them. `left_out` counts further rows. Of a stream with an event that cannot be
-    applied (`stopped_by`), nothing that follows is told."""
+    that changed them. `left_out` counts further rows. `stopped_by` is an event that cannot be
+    applied: later changes of its stream are missing."""
 
     first: int
     last: int
@@ -158,7 +158,7 @@ async def _streams_between(
 async def _streams_about(
     log: PostgresLog, models: ReadModels, about: About, last: int
 ) -> list[UUID]:
-    """The streams of what is asked about. Raises NoSuchRow if it did not exist by then."""
+    """The streams of the thing asked about. Raises NoSuchRow if it did not exist then."""
     begun = await log.read_stream_raw(about.id, upto=last, limit=1)
     if not begun or log.codec.kinds.get(begun[0][0].name) != about.kind:
         raise NoSuchRow(f"up to position {last}, there was no {about.kind} {about.id}")

@@ -13,8 +13,8 @@ from queries.audit.log import Audit, AuditEvent
 
 class EventDetails(msgspec.Struct, frozen=True):
     """An event: the kind of its stream, what it means, its fields that are stored encrypted, the
-    `persons` whom these are about, and the position at which it was declared that the event is read
-    otherwise, if it was."""
+    `persons` that these are about, and the position of the amendment by which it is read, if there
+    is one."""
 
     event: AuditEvent
     kind: str
@@ -42,7 +42,7 @@ async def event_at(log: PostgresLog, audit: Audit, position: int) -> EventDetail
 
 
 def _persons(log: PostgresLog, raw: Raw) -> Collection[UUID]:
-    """Those whom the event is about; nobody where it cannot be read."""
+    """The persons that the event is about; empty if it cannot be read."""
     try:
         return persons_in(log.codec, [raw])
     except (msgspec.MsgspecError, UnicodeError):

@@ -269,7 +269,7 @@ async def _folded(
 
 
 def like(name: str) -> str:
-    """A name in which `*` stands for anything, as LIKE takes it."""
+    """A pattern of LIKE for a name in which `*` matches anything."""
     return name.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_").replace("*", "%")
 
 

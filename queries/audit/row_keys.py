@@ -25,8 +25,8 @@ def key_fields(model: Model) -> tuple[str, ...]:
 
 
 def key_in(model: Model, row_id: str) -> Key | None:
-    """The key that a text means in a read model; None when it is none there. The parts of a key of
-    several fields are joined by "/"."""
+    """The key that a text means in a read model; None if it cannot be a key there. The parts of a
+    key of several fields are joined by "/"."""
     parts, names = row_id.split("/"), key_fields(model)
     if len(parts) != len(names):
         return None

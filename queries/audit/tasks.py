@@ -39,8 +39,8 @@ class Replay(msgspec.Struct, frozen=True, tag="replay"):
 
 
 class Rebuild(msgspec.Struct, frozen=True, tag="rebuild"):
-    """A read model folded anew beside the live one, which takes its place if both have the same
-    rows; with `replace` also if not."""
+    """A rebuild of a read model beside the live one. It takes its place if both have the same rows;
+    with `replace`, also if not."""
 
     projection: str
     replace: bool = False
@@ -139,7 +139,7 @@ async def tasks(pool: AsyncConnectionPool) -> list[AuditTask]:
 
 
 async def task(pool: AsyncConnectionPool, task_id: UUID) -> AuditTask | None:
-    """A task; None if there is none, or none any more."""
+    """A task; None if there is no such task, or no longer."""
     found = await _tasks(pool, task_id)
     return found[0] if found else None
 

@@ -123,7 +123,7 @@ def _written(
 
 
 async def persons_of(log: PostgresLog, positions: Sequence[int]) -> set[UUID]:
-    """The persons about whom events have personal fields."""
+    """The persons that the personal fields of events are about."""
     return persons_in(log.codec, await _raw(log, positions))
 
 

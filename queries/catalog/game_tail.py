@@ -85,8 +85,8 @@ class _Look(msgspec.Struct, frozen=True):
 
 
 class Since(msgspec.Struct, frozen=True):
-    """From which position on something that is read now holds, and in which generation: another one
-    begins when the log goes back, or rows have been made anew."""
+    """The position and the generation of what is read now. A new generation begins when the log
+    goes back, or a rebuild replaces rows."""
 
     position: int
     generation: int

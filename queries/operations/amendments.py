@@ -95,7 +95,7 @@ class AmendedEvents:
         return next((each.position for each in held if each.id == quarantine_id), None)
 
     async def broken(self, position: int) -> Broken | None:
-        """The event at a position, and what became of it; None when there is none."""
+        """The event at a position, and what became of it; None if there is no event."""
         found = await self._log.read_raw(position - 1, upto=position) if position > 0 else []
         if not found:
             return None

@@ -137,8 +137,8 @@ class Operations:
             return await cursor.fetchall()
 
     async def ages(self, positions: Collection[int]) -> dict[int, float]:
-        """For each position, how many seconds ago the event after it came into the log; without
-        those after which there is none."""
+        """How many seconds ago the next event after each position was appended. Leaves out
+        positions at the end of the log."""
         async with self._pool.connection() as conn:
             found = await conn.execute(_AGES.encode(), [sorted(set(positions))])
             return dict(await found.fetchall())

@@ -91,7 +91,7 @@ class Popularity:
         self._refresh_at = float("-inf")
 
     async def games(self) -> PopularGames:
-        """The list, read anew when it is due: by one caller, while others use the last one."""
+        """The list. When a new one is due, one caller reads it, while others use the last one."""
         if (now := monotonic()) >= self._refresh_at:
             self._refresh_at = now + REFRESH_SECONDS
             try:

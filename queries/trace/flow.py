@@ -60,7 +60,7 @@ _NOTED = "SELECT stream_id, payload FROM log.events WHERE position = ANY (%(posi
 
 
 class NothingToTrace(Exception):
-    """The log has nothing of this id, or it is none."""
+    """Not an id, or not one that the log has."""
 
 
 class _Noted(msgspec.Struct):

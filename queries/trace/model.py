@@ -44,9 +44,9 @@ class Consumer(msgspec.Struct, frozen=True):
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """A flow, wherever it is. `waits_for` is empty when it is done. `unanswered` are queues that
-    could not be asked, `unseen_jobs` how many jobs a broker does not show, by queue. `left_out`
-    counts further events, which were too many."""
+    """A flow, in all streams and queues. `waits_for` is empty when it is done. `unanswered` are
+    queues that could not be asked, `unseen_jobs` how many jobs a broker does not show, by queue.
+    `left_out` counts further events, which were too many."""
 
     asked: str
     kind: str

@@ -295,8 +295,9 @@ class _When(msgspec.Struct, gc=False):
 
 
 def position_at(archives: Sequence[Archive], time: datetime) -> int:
-    """The position of the last event that was recorded until then; that before the first if there
-    is none. Does not check the archives. Raises ArchiveFault, OSError."""
+    """The position of the last event that was recorded until then; the position before the
+    archives' first event if there is none. Does not check the archives. Raises ArchiveFault,
+    OSError."""
     decode = msgspec.json.Decoder(_When).decode
     for archive in archives:
         with opened(archive.path) as file, archive.decompressing():

@@ -33,8 +33,8 @@ Reason = Annotated[
 
 
 def operator() -> "Caller":
-    """Whoever runs this command: the operating system's user on this machine. They may do
-    everything: they have the database."""
+    """The operator who runs this command: the operating system's user on this machine. They may do
+    everything, as they have access to the database."""
     import pwd
     import socket
 

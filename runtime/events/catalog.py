@@ -88,7 +88,7 @@ def _folds() -> defaultdict[type, list[str]]:
 
 
 class _Nothing:
-    """Takes the place of what reactors act with. Here they are asked only what they follow."""
+    """Stands in for what reactors act with: the catalog only asks which events they follow."""
 
     def __getattr__(self, name: str) -> "_Nothing":
         return self
@@ -148,7 +148,7 @@ def _made_in(function: Function, module: ModuleType) -> Iterator[type[Event]]:
 
 
 def _named(node: ast.expr, module: ModuleType) -> object:
-    """What a name, or a name within an imported module, stands for; None if unknown."""
+    """The object that a name, or a name in an imported module, refers to; None if unknown."""
     if isinstance(node, ast.Name):
         return getattr(module, node.id, None)
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):

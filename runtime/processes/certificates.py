@@ -1,4 +1,4 @@
-"""The certificate of our own server: checked at the start, and taken up anew when it is renewed."""
+"""The certificate of our own server: checked at the start, and reloaded when it is renewed."""
 
 import asyncio
 import logging

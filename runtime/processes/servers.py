@@ -123,7 +123,8 @@ async def serve_provider(settings: Settings) -> None:
 
 
 def _notices_tls(settings: Settings, url: str) -> Callable[[], ssl.SSLContext]:
-    """Whom a simulator trusts: this instance's own certificate, or that of the API that is set."""
+    """The certificate that a simulator trusts: this instance's own, or that of the API that is
+    set."""
     if settings.tls_cert and not url:
         return Renewed(settings.tls_cert).context
     trust = Trust(settings.tls_ca)
@@ -143,8 +144,8 @@ async def serve_fiscal(settings: Settings) -> None:
 
 
 async def serve_carrier(settings: Settings) -> None:
-    """Serve the simulated carrier. It looks sellers' parcels up in the shop's database; a real one
-    would be told of them."""
+    """Serve the simulated carrier. It looks up sellers' parcels in the shop's database; a real
+    carrier would be told of them."""
     from adapters.carrier.simulator import Parcel, ShopAway, create_app
 
     async with open_core(settings) as core:

@@ -109,7 +109,7 @@ class Signer:
         return end < last.size or end - last.size >= self._events or (end > last.size and old)
 
     async def _post(self, head: Head) -> None:
-        """Post the latest checkpoint: it stands for all before it. The pause after a failure
+        """Post the latest checkpoint, which covers all earlier ones. The pause after a failure
         doubles, up to ALERT_SECONDS."""
         now = asyncio.get_running_loop().time()
         if self._witness is None or head.witnessed_at is not None or now < self._try_again:

@@ -1,4 +1,5 @@
-"""No reservation without a holder: whoever holds units of a stock still wants them."""
+"""No reservation without a holder: each belongs to a cart or an order that still wants the
+units."""
 
 from collections.abc import Mapping, Sequence
 from uuid import UUID

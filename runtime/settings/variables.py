@@ -33,8 +33,9 @@ def rows(settings: Settings) -> list[tuple[str, str, str, str]]:
 
 
 def unknown_settings() -> dict[str, str]:
-    """Each variable that looks like a setting but is none, with a message that names the probable
-    one. This is no error: an older release finds a newer one's settings in its environment."""
+    """Each variable that looks like a setting but is not one, with a message that names the
+    probable one. This is no error: an older release finds a newer one's settings in its
+    environment."""
     found = {}
     known = [name.upper() for name in Settings.model_fields]
     for variable in sorted(os.environ):

@@ -23,8 +23,8 @@ AT_ONCE = 100
 
 
 class NoticeChange(msgspec.Struct, frozen=True):
-    """A notice of low stock that was sent and would not have been, or the other way round
-    (`would_be_sent`): of which game, to whom, when, and how many units no order held."""
+    """A notice of low stock that was sent and would not have been, or, with `would_be_sent`, the
+    reverse: its game, recipient and time, and how many units were free."""
 
     product_id: UUID
     seller_id: UUID

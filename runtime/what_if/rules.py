@@ -13,7 +13,7 @@ from kit.wording import reason
 
 
 class BadRule(ValueError):
-    """The value is none that the setting may have."""
+    """The value is not one that the setting may have."""
 
 
 TaxRates = Mapping[str, int]

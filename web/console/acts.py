@@ -40,7 +40,7 @@ class Act(msgspec.Struct, frozen=True):
 
     @property
     def kind(self) -> str:
-        """How it looks."""
+        """The kind of its badge."""
         return {"DONE": "good", "FAILED": "bad", "BEGUN": "accent"}.get(self.status, "warn")
 
     @property
@@ -49,12 +49,13 @@ class Act(msgspec.Struct, frozen=True):
 
     @property
     def task_id(self) -> str | None:
-        """The task that it is, which can be watched; one that failed to begin is none."""
+        """The id of its task, which can be watched; None if it has no task, or its task could not
+        begin."""
         return None if self.error == "audit_task_running" else self.details.get("task_id")
 
     @property
     def told(self) -> dict[str, str]:
-        """What else is worth knowing."""
+        """Its details, without the id of its task."""
         return {name: text for name, text in self.details.items() if name != "task_id"}
 
 
@@ -85,5 +86,5 @@ async def show_acts(visit: Visit) -> Response:
 
 
 def _as_asked(name: str, text: str) -> str:
-    """A filter as the API takes it: times are typed without a zone, in UTC."""
+    """The value of a filter as the API takes it. A time is typed without a zone, in UTC."""
     return f"{text}Z" if name in {"since", "until"} and not text.endswith("Z") else text

@@ -41,7 +41,7 @@ class Alert(msgspec.Struct, frozen=True):
 
     @property
     def kind(self) -> str:
-        """How it looks."""
+        """The kind of its badge."""
         if self.status == "RESOLVED":
             return "good"
         return "bad" if self.severity == "critical" else "warn"
@@ -74,7 +74,7 @@ async def _alerts_page(visit: Visit, status: int = 200) -> Response:
 
 @router.post("/console/alerts/{alert_id}/acknowledge")
 async def acknowledge(visit: Visit) -> Response:
-    """Say that somebody looks at it."""
+    """Acknowledge an alert."""
     note = visit.form.text("note")
     if not note:
         visit.form.errors["note"] = "Say what is being done: it is recorded in the log."

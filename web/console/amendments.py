@@ -57,7 +57,8 @@ class Hold(msgspec.Struct, frozen=True):
 
 
 class Broken(msgspec.Struct, frozen=True):
-    """An event, who could not apply it, and how it is read if that was ever declared."""
+    """An event, the consumers that could not apply it, and how it is read, if that was ever
+    declared."""
 
     event: Event
     held_by: list[Hold]
@@ -65,7 +66,7 @@ class Broken(msgspec.Struct, frozen=True):
 
     @property
     def is_amended(self) -> bool:
-        """Whether it is read otherwise than it was recorded."""
+        """Whether it is read differently from how it was recorded."""
         return self.reading is not None and self.reading.reading != "as_recorded"
 
     @property
@@ -76,7 +77,7 @@ class Broken(msgspec.Struct, frozen=True):
         return self.reading.payload
 
     def is_read_as(self, reading: str, payload: dict[str, Any] | None) -> bool:
-        """Whether it was declared so."""
+        """Whether this is the declared reading."""
         declared = self.reading
         return declared is not None and (declared.reading, declared.payload) == (reading, payload)
 
@@ -91,7 +92,8 @@ WORDS = {"skip": "Skipped", "amend": "Read with another payload", "as_recorded":
 
 @dataclass(frozen=True)
 class Act:
-    """What may be declared: `reading` is the API's word, `title` asks for it, `label` does it."""
+    """A way to declare how an event is read. `reading` is the API's name for it, `title` asks,
+    `label` is on the button, `done` says that it is done."""
 
     reading: str
     title: str
@@ -118,7 +120,7 @@ ACTS: Mapping[str, Act] = {
 
 @router.get("/console/amendments")
 async def show_amendments(visit: Visit) -> Response:
-    """All events for which it was ever declared how they are to be read."""
+    """All events whose reading was ever declared."""
     position = visit.query("position")
     if (found_at := number(position)) is not None:
         return visit.go(f"/console/amendments/{found_at}")
@@ -133,7 +135,7 @@ async def show_amendments(visit: Visit) -> Response:
 
 @router.get("/console/amendments/{position}")
 async def show_event(visit: Visit) -> Response:
-    """An event with how it is read, and the forms to declare how it is to be."""
+    """An event, how it is read, and the forms that declare another reading."""
     return await _event_page(visit)
 
 
@@ -171,7 +173,7 @@ async def _declared(
 
 
 def _payload(visit: Visit, act: Act) -> dict[str, Any] | None:
-    """The payload that was typed; None, with the form's error, if it is none."""
+    """The payload that was typed. If it is not valid: None, and an error in the form."""
     if act.reading != "amend":
         return None
     try:
@@ -203,7 +205,7 @@ async def _event_page(visit: Visit, status: int = 200) -> Response:
 async def _confirm_page(
     visit: Visit, act: Act, broken: Broken, payload: dict[str, Any] | None
 ) -> Response:
-    """What will be read how, and by whom."""
+    """The page that shows how the event will be read, and by which consumers."""
     after = broken.event.payload if act.reading == "as_recorded" else payload
     found = await visit.api.get("/api/v1/audit/catalog", Listed[EventType])
     kinds = [each for each in found.items if broken.event.name in {each.event, *each.earlier}]

@@ -181,7 +181,7 @@ class ConsumerFigures(msgspec.Struct, frozen=True):
 
     @property
     def needs_a_look(self) -> bool:
-        """Whether it has not read everything."""
+        """Whether it is behind, astray, or has streams in quarantine."""
         return bool(self.lag or self.parked or self.astray)
 
 
@@ -221,12 +221,12 @@ class Overview(msgspec.Struct, frozen=True):
 
     @property
     def lag(self) -> int:
-        """How many events the last consumer is behind."""
+        """How many events the consumer that is furthest behind has to read."""
         return max((each.lag for each in self.consumers), default=0)
 
     @property
     def lag_seconds(self) -> float:
-        """How long the next event has waited for the consumer that is latest."""
+        """The longest time, in seconds, that an event has waited for a consumer."""
         return max((each.seconds for each in self.consumers), default=0.0)
 
     @property

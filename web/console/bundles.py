@@ -16,7 +16,7 @@ router = console_router()
 
 @router.get("/console/bundles")
 async def show_form(visit: Visit) -> Response:
-    """The form that makes a bundle; `id` says of what."""
+    """The form that makes a bundle, filled with the `id` in the URL."""
     visit.form = Form({"id": visit.query("id")})
     return _form_page(visit)
 

@@ -25,7 +25,7 @@ ENVELOPE = frozenset({"causation_id", "correlation_id", "traceparent"})
 
 
 class Letter(msgspec.Struct, frozen=True):
-    """A job that gave up."""
+    """A job that exhausted its attempts."""
 
     id: str
     queue: str

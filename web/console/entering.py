@@ -7,5 +7,5 @@ READERS = frozenset({"AUDITOR", "ADMIN"})
 
 
 def console_router() -> Router:
-    """A table of pages of the console."""
+    """A router of pages that only auditors and administrators see."""
     return Router(admits=READERS, refusal="console/refused.html")

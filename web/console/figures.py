@@ -37,16 +37,16 @@ class Figures(NamedTuple):
     fields: Collection[str] | None = None
 
     def explain(self, path: str) -> bool:
-        """Whether it can be explained what is at a path inside the row."""
+        """Whether the value at a path inside the row can be explained."""
         return path not in {"", CUT} and (self.fields is None or path in self.fields)
 
 
 async def figures_of_stream(
     visit: Visit, kind: str, stream_id: str, position: int
 ) -> Figures | None:
-    """The row in which a stream's state is stored, as of a position; None where none has it.
+    """The row that stores a stream's state, as of a position; None if no row does.
 
-    State and row have some fields by the same names. What is inside of these may differ.
+    State and row have fields of the same names, whose content may differ.
     """
     if kind not in _ROWS:
         return None

@@ -1,4 +1,4 @@
-"""From any id or position to what it is."""
+"""Finds the page of any id or position."""
 
 from starlette.responses import Response
 
@@ -12,7 +12,8 @@ router = console_router()
 
 @router.get("/console/find")
 async def find(visit: Visit) -> Response:
-    """The page of what has this id: an order, another stream, an event, a request, a trace."""
+    """Redirect to the page of whatever has this id: an order, another stream, an event, a request,
+    a trace."""
     asked = visit.query("id")
     if not asked:
         return visit.go("/console/log")

@@ -89,13 +89,13 @@ async def _appended(visit: Visit, hello: dict[str, object]) -> AsyncIterator[str
 
 @router.get("/console/events/{position}")
 async def show_event(visit: Visit) -> Response:
-    """An event, and what it is among its causes and effects."""
+    """An event, in the tree of its causes and effects."""
     return await _event_page(visit, {})
 
 
 @router.post("/console/events/{position}")
 async def disclose(visit: Visit) -> Response:
-    """Look at the personal fields of an event, which is recorded."""
+    """Show the personal fields of an event. That somebody looked is recorded first."""
     position = visit.part("position")
     try:
         found = await visit.api.post(

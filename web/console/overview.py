@@ -46,7 +46,7 @@ async def _overviews(visit: Visit) -> AsyncIterator[str]:
 
 
 def _sparks(seen: Iterable[Overview]) -> dict[str, Markup]:
-    """The small charts, by what they show."""
+    """The sparklines, by what they show."""
     known = list(seen)
     return {
         "requests": spark([each.requests_per_second or 0.0 for each in known]),

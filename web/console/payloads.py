@@ -8,7 +8,7 @@ import msgspec
 
 
 class BadPayload(Exception):
-    """What was typed is no payload; the message says why, and in which line."""
+    """The text is not a payload; the message says why, and in which line."""
 
 
 def typed(text: str) -> dict[str, Any]:
@@ -47,7 +47,8 @@ def _finite(text: str) -> float:
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object. One that names a field twice is refused: which of both is meant?"""
+    """An object of JSON. Raises ValueError if it names a field twice, as only one of both would
+    count."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

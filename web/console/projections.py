@@ -77,33 +77,33 @@ async def _projection_page(visit: Visit, status: int = 200) -> Response:
 
 @router.post("/console/projections/{name}/pause")
 async def pause(visit: Visit) -> Response:
-    """Stop it where it is."""
+    """Pause the consumer."""
     return await _act(visit, "pause", "It is paused, and falls behind from now on.")
 
 
 @router.post("/console/projections/{name}/resume")
 async def resume(visit: Visit) -> Response:
-    """Let it go on."""
+    """Resume the consumer."""
     return await _act(visit, "resume", "It goes on where it stopped.")
 
 
 @router.post("/console/projections/{name}/rollback")
 async def roll_back(visit: Visit) -> Response:
-    """Read the storage of before the last rebuild again."""
+    """Return to the storage before the last rebuild."""
     notice = "Queries read the rows of before the last rebuild again."
     return await _act(visit, "rollback", notice)
 
 
 @router.post("/console/projections/{name}/rebuilds")
 async def rebuild(visit: Visit) -> Response:
-    """Rebuild it beside the live one, and watch."""
+    """Rebuild the read model beside the live one, and lead to the task."""
     replace = visit.form.text("replace") == "yes"
     return await _act(visit, "rebuilds", "The rebuild has begun.", replace=replace)
 
 
 @router.post("/console/projections/{name}/comparisons")
 async def compare(visit: Visit) -> Response:
-    """Compare its rows with the log. Nothing changes, so no reason is asked for."""
+    """Compare the rows with the log. Nothing changes, so no reason is asked for."""
     name = visit.part("name")
     try:
         await visit.api.post(f"/api/v1/ops/projections/{name}/comparisons", None, Nothing)

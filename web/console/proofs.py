@@ -55,7 +55,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
     @property
     def _signatures(self) -> list[Signature]:
-        """Those that can be read: four bytes of the key's id, then the signature, in base64."""
+        """The signatures that can be read: four bytes of the key's id, then the signature, in
+        base64."""
         found = []
         for line in self.note.partition("\n\n")[2].splitlines():
             try:
@@ -105,7 +106,7 @@ async def _proofs_page(visit: Visit, status: int = 200) -> Response:
 
 @router.post("/console/proofs/verifications")
 async def verify(visit: Visit) -> Response:
-    """Verify the whole log, and watch."""
+    """Verify the whole log, and lead to the task."""
     try:
         task = await visit.api.post("/api/v1/audit/verifications", None, Task)
     except Problem as problem:

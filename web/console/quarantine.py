@@ -67,5 +67,5 @@ async def confirm(visit: Visit) -> Response:
 
 @router.post("/console/quarantine/all")
 async def retry_all(visit: Visit) -> Response:
-    """Try all again that the filter showed."""
+    """Try again all that the filter showed."""
     return await selecting.act(visit, STREAMS)

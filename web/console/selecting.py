@@ -49,7 +49,7 @@ class Selectable:
 
 
 async def show(visit: Visit, of: Selectable, *, or_else: Selectable | None = None) -> Response:
-    """The list, with what can be done, or else be done, to all that it shows."""
+    """The list, and the acts on everything that it shows."""
     chosen = _chosen(visit, of)
     found = await visit.api.get(of.listed, of.selection, **chosen)
     return visit.page(

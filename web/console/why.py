@@ -31,7 +31,7 @@ class Move(msgspec.Struct, frozen=True):
 
     @property
     def difference(self) -> int | None:
-        """By how much a whole number was moved, from 0 if there was none; None for all others."""
+        """By how much a whole number changed, from 0 if there was none; None for other values."""
         before, after = (0 if value is None else value for value in (self.before, self.after))
         numbers = type(before) is int and type(after) is int
         return after - before if numbers else None
@@ -86,7 +86,7 @@ async def show_why(visit: Visit) -> Response:
 
 
 def _readings(figure: str, asked: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """What may be the id and what the field: an id may have dots, too."""
+    """The ways to read a text as id and field, as an id may have dots, too."""
     if asked["id"] and asked["field"]:
         yield asked["id"], asked["field"]
         return
@@ -100,8 +100,8 @@ def _readings(figure: str, asked: Mapping[str, str]) -> Iterator[tuple[str, str]
 async def _first_answer(
     visit: Visit, readings: Iterable[tuple[str, str]], model: str, as_of: str | None
 ) -> Why:
-    """What made the figure that is meant by the first of these readings that has an answer. Raises
-    Problem: the refusal of the first."""
+    """What made the figure, by the first of these readings that the API answers. Raises Problem,
+    the refusal of the first reading, if it answers none."""
     refusals = []
     for row_id, field in readings:
         try:

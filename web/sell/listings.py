@@ -34,15 +34,15 @@ def words_of(text: str) -> list[str]:
 
 
 def new_price_of(form: Form) -> list[dict[str, Any]]:
-    """The price of a new game, which holds everywhere; none if none was typed. What is no price is
-    an error of the form."""
+    """The price of a new game, valid everywhere; no price if none was typed. An invalid one is an
+    error in the form."""
     price = _price(form, "", "amount", "currency")
     return [] if price is None else [price]
 
 
 def prices_of(form: Form) -> list[dict[str, Any]]:
-    """The prices in the rows of a form; rows without an amount are left out. What is no price is
-    an error of the form, in its row: the API names no row."""
+    """The prices in the rows of a form; rows without an amount are left out. An invalid price is an
+    error in the form, in its row, as the API names no row."""
     rows = (_price(form, *names(row)) for row in range(rows_of(form)))
     return [price for price in rows if price is not None]
 
@@ -83,7 +83,7 @@ def _amount(form: Form, name: str, currency: str) -> int | None:
 
 
 def preview_of(game: SellersGame, form: Form) -> SellersGame:
-    """The game as it would be with what was typed; what is invalid stays as it is."""
+    """The game as it would be with what was typed. A field that is not valid stays as it is."""
     listing = {**listing_of(form), "release_date": _day(form) or game.release_date}
     shown = msgspec.structs.replace(game, **listing)
     if "kind" in form:

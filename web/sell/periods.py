@@ -33,8 +33,8 @@ class Period:
 
 
 def period_of(first: str = "", last: str = "") -> Period:
-    """The period that was asked for, by default the last 30 days; a longer one than a year is cut
-    at its beginning."""
+    """The period that was asked for, by default the last 30 days; one longer than a year loses its
+    beginning."""
     end = _date(last) or datetime.now(UTC).date()
     begin = _date(first) or end - timedelta(days=DEFAULT_DAYS - 1)
     begin, end = min(begin, end), max(begin, end)

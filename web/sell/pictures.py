@@ -23,7 +23,7 @@ Ids = list[str]
 
 @router.post("/sell/games/{game_id}/pictures", limits=UPLOADS)
 async def upload(visit: Visit) -> Response:
-    """Add the chosen files, as far as they are pictures."""
+    """Add the chosen files that are pictures."""
     await own_game(visit)
     if not visit.files:
         visit.form.errors["file"] = "Choose a picture first."

@@ -65,13 +65,13 @@ class _OfSeller(Parcel, frozen=True, kw_only=True):
 
 @router.post("/sell/shipments/{shipment_id}/process")
 async def process(visit: Visit) -> Response:
-    """Begin to pack."""
+    """Mark a shipment as being packed."""
     return await _move(visit, "process", {}, "Now pack it, and hand it to a carrier.")
 
 
 @router.post("/sell/shipments/{shipment_id}/ship")
 async def ship(visit: Visit) -> Response:
-    """Note that a carrier has it, under which number."""
+    """Mark a shipment as handed to a carrier, with its tracking number."""
     body = {name: visit.form.text(name) for name in ("carrier", "tracking_number")}
     return await _move(visit, "ship", body, "It is on its way. The buyer is told.")
 

@@ -35,7 +35,7 @@ async def _stock_page(visit: Visit, status: int = 200) -> Response:
 
 @router.post("/sell/stock")
 async def count(visit: Visit) -> Response:
-    """Set how many units there are of a game, if nothing has changed since they were shown."""
+    """Set the number of units of a game, unless it has changed since it was shown."""
     form, back = visit.form, "/sell/stock?low=true" if visit.query("low") else "/sell/stock"
     quantity = number(form.text("quantity"))
     if quantity is None:

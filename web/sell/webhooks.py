@@ -30,7 +30,7 @@ async def _endpoints_page(visit: Visit, status: int = 200) -> Response:
 
 @router.post("/sell/webhooks")
 async def create(visit: Visit) -> Response:
-    """Create an endpoint, and show its secret: now, and never again."""
+    """Create an endpoint, and show its secret, this once."""
     try:
         once = visit.form.secret("once")
         made = await visit.api.post(PATH, _typed(visit), Endpoint, once=once)
@@ -119,19 +119,19 @@ async def delete(visit: Visit) -> Response:
 
 @router.post("/sell/webhooks/{endpoint_id}/enable")
 async def enable(visit: Visit) -> Response:
-    """Send to it again, from now on."""
+    """Enable the endpoint."""
     return await _act(visit, "enable", "The endpoint is enabled.")
 
 
 @router.post("/sell/webhooks/{endpoint_id}/disable")
 async def disable(visit: Visit) -> Response:
-    """Send nothing more to it."""
+    """Disable the endpoint."""
     return await _act(visit, "disable", "The endpoint is disabled.")
 
 
 @router.post("/sell/webhooks/{endpoint_id}/test")
 async def send_test(visit: Visit) -> Response:
-    """Send a message that means nothing."""
+    """Send a test message."""
     return await _act(visit, "test", "A test message is on its way.")
 
 

@@ -78,8 +78,8 @@ async def sign_in(visit: Visit) -> Response:
 
 @router.post("/sign-out", fresh=False)
 async def sign_out(visit: Visit) -> Response:
-    """End the session, here and in the API. Whoever leaves a computer that others use is signed out
-    of it even while the API is away."""
+    """End the session, here and in the API. The cookie goes even while the API is away: others may
+    use this computer."""
     notice = "You are signed out."
     try:
         await visit.refresh()
@@ -135,7 +135,7 @@ async def verify_again(visit: Visit) -> Response:
 
 @router.get("/forgot")
 async def forgotten(visit: Visit) -> Response:
-    """The form for who has forgotten their password."""
+    """The form that asks for a link to choose a new password."""
     return visit.page("shop/forgot.html")
 
 
@@ -179,7 +179,8 @@ async def reset(visit: Visit) -> Response:
 
 
 def _unreferred(response: Response) -> Response:
-    """A page whose address contains a secret: no history keeps it, and no other site is told."""
+    """Keep a page whose address contains a secret out of caches, and the address from other
+    sites."""
     response.headers["Referrer-Policy"] = "no-referrer"
     response.headers["Cache-Control"] = "no-store"
     return response

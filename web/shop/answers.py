@@ -234,7 +234,7 @@ class Order(msgspec.Struct, frozen=True):
 
     @property
     def awaits_receipt(self) -> bool:
-        """Whether it is paid for, and has a receipt to come."""
+        """Whether it is paid, and its receipt is still to come."""
         if self.status != "COMPLETED" or self.total_cents == 0:
             return False
         return not self.receipts or any(each.status != "CREATED" for each in self.receipts)

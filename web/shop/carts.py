@@ -36,7 +36,7 @@ async def show_cart(visit: Visit) -> Response:
 
 @router.get("/cart/live", signed_in=True)
 async def follow_cart(visit: Visit) -> Response:
-    """The cart anew when it expires, or is checked out or emptied elsewhere."""
+    """Send the cart again when it expires, or is checked out or emptied elsewhere."""
 
     async def shown() -> tuple[str, bool]:
         cart = await _cart(visit)
@@ -47,7 +47,7 @@ async def follow_cart(visit: Visit) -> Response:
 
 
 async def _cart(visit: Visit) -> Cart:
-    """The cart. An expired one is shown once: whoever gets it has to show it."""
+    """The cart. The API returns an expired cart once, so the caller has to show it."""
     return await visit.api.get("/api/v1/cart", Cart)
 
 
@@ -83,7 +83,7 @@ async def add(visit: Visit) -> Response:
 
 @router.post("/cart/items/{item_id}", signed_in=True)
 async def change(visit: Visit) -> Response:
-    """Change how many of a game are in the cart; none takes it out."""
+    """Change how many of a game are in the cart; 0 takes it out."""
     path = f"/api/v1/cart/items/{visit.part('item_id')}"
     quantity = visit.form.text("quantity")
     try:
@@ -98,7 +98,8 @@ async def change(visit: Visit) -> Response:
 
 
 def _quantity(typed: str) -> int:
-    """How many: one if nothing was typed; 0, which the API refuses, for what is no number."""
+    """The quantity that was typed: 1 if none was; 0, which the API refuses, if it is not a
+    number."""
     return (number(typed) or 0) if typed else 1
 
 
@@ -117,7 +118,7 @@ async def fill_again(visit: Visit) -> Response:
 
 
 async def put_back(visit: Visit, wanted: Mapping[str, int]) -> Response:
-    """Put games into the cart, so many of each, as far as they can be bought."""
+    """Put these quantities of games into the cart, as far as they can be bought."""
     refused: list[Problem] = []
     for game_id, quantity in wanted.items():
         body = {"product_id": game_id, "quantity": quantity}
@@ -160,7 +161,7 @@ async def _checkout_page(visit: Visit, cart: Cart, status: int = 200) -> Respons
 
 
 async def _latest_address(visit: Visit) -> Mapping[str, str]:
-    """The address of the latest order that has one, to begin with."""
+    """The address that the form begins with: that of the latest order with one."""
     assert visit.user is not None
     orders = await visit.api.get(
         f"/api/v1/orders/user/{visit.user.id}", Listed[Order], limit=LATEST_ORDERS
@@ -198,7 +199,7 @@ async def check_out(visit: Visit) -> Response:
 
 
 async def _not_ordered(visit: Visit, problem: Problem) -> Response:
-    """Where a checkout leads that was refused."""
+    """The page after a refused checkout."""
     if problem.code == "payment_failed":
         order_id = problem.extra["order_id"]
         return visit.go(f"/orders/{order_id}", "The payment failed. See below what to do.")

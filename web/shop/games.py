@@ -48,8 +48,8 @@ async def home(visit: Visit) -> Response:
 
 
 async def _window(visit: Visit, name: str) -> list[Game]:
-    """A row of the shop's window; it is empty while its read model is made anew: the rest of the
-    page does not wait for it."""
+    """A row of games on the home page. It is empty while its read model is rebuilt, so that the
+    rest of the page can be shown."""
     try:
         found = await visit.api.get(f"/api/v1/games/{name}", Listed[Game], limit=ROW)
     except Problem as problem:
@@ -138,8 +138,8 @@ async def game_page(visit: Visit, game_id: str, status: int = 200) -> Response:
 
 
 async def _owned(visit: Visit, game: Game) -> OwnedGame | None:
-    """The game as the visitor has it. Where the library does not answer, the game is offered: the
-    API sells nobody the same game twice."""
+    """The game in the visitor's library, None if it is not there. If the library does not answer,
+    the game is offered: the API sells nobody the same game twice."""
     if visit.user is None or game.kind == "PHYSICAL":
         return None
     try:

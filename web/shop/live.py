@@ -1,4 +1,4 @@
-"""Parts of the shop's pages that are sent anew as an order or a cart changes."""
+"""Parts of the shop's pages that are sent again when an order or a cart changes."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -25,9 +25,8 @@ Shown = Callable[[], Awaitable[tuple[str, bool]]]
 
 
 def follow(visit: Visit, name: str, shown: Shown, concerns: Callable[[Change], bool]) -> Response:
-    """The part after each change that concerns it, as events of this name, beginning with the part
-    as it is now. Their ids are positions of the log, after which a browser that was cut off goes
-    on."""
+    """Send a part as it is now, and again after each change that concerns it, as events of this
+    name. Their ids are positions of the log, from which a browser that was cut off goes on."""
     after = number(visit.request.headers.get("last-event-id", ""))
     return streamed(_events(visit, name, shown, concerns, after))
 

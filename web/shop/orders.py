@@ -61,7 +61,7 @@ async def _shown(visit: Visit, order: Order) -> dict[str, object]:
 
 @router.get("/paid", signed_in=True)
 async def come_back(visit: Visit) -> Response:
-    """Where the payment provider sends a payer back to: on to what was paid."""
+    """Where the payment provider sends a payer back to: redirect to what was paid."""
     path = f"/api/v1/payments/{path_part(visit.query('payment_id'))}"
     paid = await visit.api.get(path, Paid)
     if paid.order_id is not None:
@@ -98,7 +98,7 @@ async def pay(visit: Visit) -> Response:
 
 @router.post("/orders/{order_id}/cancel", signed_in=True)
 async def cancel(visit: Visit) -> Response:
-    """Call an order off that is not paid."""
+    """Cancel an unpaid order."""
     order_id = visit.part("order_id")
     try:
         await visit.api.post(
@@ -123,7 +123,7 @@ async def order_again(visit: Visit) -> Response:
 
 @router.get("/orders/{order_id}/live", signed_in=True)
 async def follow_order(visit: Visit) -> Response:
-    """The order's block anew after each change."""
+    """Send the order's block again after each change."""
     order_id = visit.part("order_id")
     await visit.api.get(f"/api/v1/orders/{order_id}", Nothing)  # may the caller see it?
 

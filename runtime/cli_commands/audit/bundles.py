@@ -113,7 +113,7 @@ async def _disclosed(core: "Core", gathered: "Gathered", reason: str) -> "Person
 
 
 def _user() -> str:
-    """The name of whoever runs the command, as the system knows them."""
+    """The login name of the user who runs the command."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
