@@ -67,14 +67,13 @@ def test_search_finds_a_new_game_by_a_misspelt_word_and_says_which_engine_did(
     shop: Instance,
 ) -> None:
     shop.game(title="Disco Elysium")
+    engine = "elasticsearch" if "LUDOTECA_ELASTICSEARCH_URL" in shop.environment else "postgres"
     found = eventually(
         lambda: shop.http().get("/api/v1/games/search", params={"q": "disko elysum"}).json(),
-        lambda f: f["total"] or f["items"],
+        # until the index has the game, or while its server is slow, PostgreSQL answers
+        lambda f: f["items"] and f["engine"] == engine,
     )
     assert found["items"][0]["title"] == "Disco Elysium"
-    assert found["engine"] == (
-        "elasticsearch" if "LUDOTECA_ELASTICSEARCH_URL" in shop.environment else "postgres"
-    )
 
 
 def test_a_declined_card_cancels_the_order_and_the_game_can_be_ordered_again(
