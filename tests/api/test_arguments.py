@@ -15,12 +15,12 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
 from api.answers import Prefer
-from api.app import create_app, gateway
+from api.app import gateway
 from api.arguments import Plan, Unplanned
 from api.fields import Body
 from api.reading import Cursor, Limit, MinPosition
 from api.routing import CheckedRoute
-from tests.support.shops.small_gateway import client_of, services
+from tests.support.shops.small_gateway import client_of, every_route, services
 
 CALLS: list[str] = []
 
@@ -196,7 +196,7 @@ async def test_what_a_plan_does_not_know_is_left_to_fastapi(kind: str) -> None:
 
 def test_all_routes_have_a_plan_but_for_forms_and_optional_bodies() -> None:
     unplanned = set()
-    for route in create_app(services()).routes:
+    for route in every_route().routes:
         if isinstance(route, CheckedRoute):
             try:
                 Plan(route.dependant)

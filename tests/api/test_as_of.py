@@ -13,7 +13,7 @@ from projections.registry import read_models
 from queries.engine.past import AsOfBeingBuilt, AsOfUnavailable
 from tests.support.shops.gateway import Person, Shop
 from tests.support.shops.market import ADDRESS, check_out, put_in, stocked
-from tests.support.shops.small_gateway import client_of, services
+from tests.support.shops.small_gateway import client_of, every_route
 
 DAYS = "from=2020-01-01&to=2100-01-01"
 
@@ -69,7 +69,7 @@ def lists(of: dict[str, Any]) -> list[str]:
 
 
 def test_every_query_of_what_is_folded_takes_as_of() -> None:
-    paths = create_app(services()).openapi()["paths"]
+    paths = every_route().openapi()["paths"]
     without = {
         path
         for path, operations in paths.items()

@@ -7,16 +7,15 @@ from uuid import UUID
 import pytest
 from fastapi import UploadFile
 
-from api.app import create_app
 from api.routes.alerts import TheirText
 from domain.email_addresses import as_kept
 from domain.errors import Invalid
 from domain.inventory import MAX_QUANTITY
 from domain.times import EARLIEST, FIRST_DAY, LAST_DAY, LATEST
 from tests.support.http.edge import NEVER_KEPT, Leaf, Many, edge
-from tests.support.shops.small_gateway import services
+from tests.support.shops.small_gateway import every_route
 
-EDGE = edge(create_app(services()))
+EDGE = edge(every_route())
 LEAVES = [each for each in EDGE if isinstance(each, Leaf)]
 LISTS = [each for each in EDGE if isinstance(each, Many)]
 

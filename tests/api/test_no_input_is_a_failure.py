@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from api.app import create_app
 from tests.support.http.every_route import Operation, canonical
 from tests.support.shops.gateway import Person, Shop
-from tests.support.shops.small_gateway import services
+from tests.support.shops.small_gateway import every_route
 
-OPERATIONS = [each for each in canonical(create_app(services())) if not each.has_secret]
+OPERATIONS = [each for each in canonical(every_route()) if not each.has_secret]
 
 ODD = [
     "",

@@ -1,28 +1,23 @@
 """The table of routes finds the same route as FastAPI's router, which tries each in turn."""
 
-from functools import cache
 from typing import Any
 
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.routing import BaseRoute, Match, Route
 
-from api.app import create_app
 from api.route_table import RouteTable
-from tests.support.shops.small_gateway import client_of, services, tiny
+from tests.support.shops.small_gateway import client_of, every_route, tiny
 
+ROUTES = every_route().routes
+TABLE = RouteTable(ROUTES)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
-@cache
-def shop() -> FastAPI:
-    return create_app(services())
-
-
 def paths() -> list[str]:
-    return sorted({route.path for route in shop().routes if isinstance(route, Route)})
+    return sorted({route.path for route in ROUTES if isinstance(route, Route)})
 
 
 def segments() -> list[str]:
@@ -64,8 +59,8 @@ def asked(draw: st.DrawFn) -> str:
 @given(st.sampled_from(METHODS), asked(), st.sampled_from(["", "/below"]))
 def test_it_finds_the_route_that_the_router_finds(method: str, path: str, root: str) -> None:
     scope = scope_of(method, path, root)
-    wanted = by_trying(shop().routes, scope)
-    found = RouteTable(shop().routes).find(scope)
+    wanted = by_trying(ROUTES, scope)
+    found = TABLE.find(scope)
 
     if wanted is None or not isinstance(wanted[0], Route):
         assert found is None
@@ -77,12 +72,12 @@ def test_it_finds_the_route_that_the_router_finds(method: str, path: str, root: 
 
 @pytest.mark.parametrize("path", paths())
 def test_it_knows_every_route(path: str) -> None:
-    route = next(each for each in shop().routes if isinstance(each, Route) and each.path == path)
+    route = next(each for each in ROUTES if isinstance(each, Route) and each.path == path)
     asked = "/".join("7" if part.startswith("{") else part for part in path.split("/"))
 
     assert route.methods
     method = min(route.methods)
-    found = RouteTable(shop().routes).find(scope_of(method, asked))
+    found = TABLE.find(scope_of(method, asked))
 
     assert found is not None
     assert found[0].path == path
@@ -109,7 +104,7 @@ def test_a_pattern_that_is_no_list_of_segments_keeps_its_place(odd_first: bool) 
 
 
 async def test_what_it_does_not_know_is_answered_by_the_router() -> None:
-    client = client_of(shop())
+    client = client_of(every_route())
 
     nowhere = await client.get("/api/v1/nowhere")
     wrong_method = await client.delete("/api/v1/cart/summary")

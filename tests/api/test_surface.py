@@ -13,7 +13,7 @@ from api.services import GatewaySettings
 from queries.search.port import SearchUnavailable
 from tests.support.shops.gateway import Person, Shop
 from tests.support.shops.manual import KeptJobs
-from tests.support.shops.small_gateway import client_of, services
+from tests.support.shops.small_gateway import client_of, every_route, services
 
 METHODS = {"get", "post", "put", "delete"}
 
@@ -85,7 +85,7 @@ GET /health/live  GET /health/ready
 
 @pytest.fixture(scope="module")
 def openapi() -> dict[str, Any]:
-    return dict(create_app(services()).openapi())
+    return dict(every_route().openapi())
 
 
 def operations(openapi: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -10,15 +10,14 @@ import pytest
 import pytest_asyncio
 from starlette.routing import Mount
 
-from api.app import create_app
 from api.routing import CheckedRoute
 from tests.support.http.every_route import canonical, operations
 from tests.support.shops.gateway import Shop
 from tests.support.shops.market import check_out, put_in, stocked
-from tests.support.shops.small_gateway import services
+from tests.support.shops.small_gateway import every_route
 
-ALL = list(operations(create_app(services())))
-CANONICAL = canonical(create_app(services()))
+ALL = list(operations(every_route()))
+CANONICAL = canonical(every_route())
 ROLES = (None, "BUYER", "SELLER", "ADMIN", "AUDITOR", "SERVICE")
 REFUSED_ROLE = {"role_required", "not_a_seller"}
 WITHOUT_RULE = {"/", "/docs", "/docs/static", "/openapi.json"}
@@ -61,7 +60,7 @@ def code(answer: httpx.Response) -> str:
 
 
 async def test_every_route_says_whom_it_admits() -> None:
-    for route in create_app(services()).routes:
+    for route in every_route().routes:
         if isinstance(route, CheckedRoute):
             assert route.access, (
                 f"{route.methods} {route.path} needs an Access among its dependencies"

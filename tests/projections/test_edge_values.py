@@ -18,7 +18,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adapters.elasticsearch.documents import ElasticsearchDocuments
-from api.app import create_app
 from domain.catalog import Price
 from domain.money import LARGEST_CENTS
 from domain.times import EARLIEST, FIRST_DAY, LAST_DAY, LATEST
@@ -30,9 +29,9 @@ from projections.search.projection import GamesIndex
 from tests.support.events.histories import STEPS, Batch, Flow, Step
 from tests.support.http.edge import NEVER_KEPT, Leaf, edge
 from tests.support.shops.projected import CODEC, Shop, open_shop, projecting
-from tests.support.shops.small_gateway import services
+from tests.support.shops.small_gateway import every_route
 
-LEAVES = [each for each in edge(create_app(services())) if isinstance(each, Leaf) and each.in_body]
+LEAVES = [each for each in edge(every_route()) if isinstance(each, Leaf) and each.in_body]
 
 EAST, WEST = timezone(timedelta(hours=14)), timezone(timedelta(hours=-12))
 SCRIPTS = [

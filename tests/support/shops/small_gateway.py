@@ -2,12 +2,13 @@
 
 from dataclasses import fields
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import httpx
 from fastapi import APIRouter, FastAPI
 
-from api.app import gateway
+from api.app import create_app, gateway
 from api.services import GatewaySettings, Services
 from api.tokens import Tokens, new_private_key
 from commands.accounts.session_ends import Opened
@@ -82,6 +83,13 @@ def services(**given: Any) -> Services:
             **given,
         }
     )
+
+
+@cache
+def every_route() -> FastAPI:
+    """An application to look at, with all routes and no services. Tests share it, as it is made for
+    a second or two, and its OpenAPI document again."""
+    return create_app(services())
 
 
 def client_of(app: FastAPI, **options: Any) -> httpx.AsyncClient:
