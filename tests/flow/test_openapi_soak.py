@@ -21,7 +21,8 @@ from api.aliases import TAG
 from tests.support.processes.instance import PASSWORD, Instance, running
 from tests.support.servers import shared
 
-pytestmark = pytest.mark.soak
+MINUTES = 15
+pytestmark = pytest.mark.soak(minutes=MINUTES)
 
 ROLES = ("", "BUYER", "SELLER", "ADMIN", "AUDITOR", "SERVICE")
 CHECKS = (
@@ -107,7 +108,9 @@ def test_every_answer_is_documented_and_none_is_a_failure(
     ]
     if role:
         command += ["-H", f"Authorization: {client.headers['authorization']}"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=MINUTES * 60, check=False
+    )
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
     assert client.get(asked).status_code == expected
     assert " failed" not in (shop.home / "api.log").read_text()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+MINUTES = 20
 FLOWS = [
     "tests/flow/test_wallets.py",
     "tests/flow/test_carts.py",
@@ -28,7 +29,7 @@ FLOWS = [
 ]
 
 
-@pytest.mark.soak
+@pytest.mark.soak(minutes=MINUTES)
 @pytest.mark.parametrize("seed", [1])
 def test_no_outcome_depends_on_how_fresh_the_caches_are(seed: int) -> None:
     """Decisions, reactors and workers alike: tests/support/stale.py makes the states stale."""
@@ -43,7 +44,7 @@ def test_no_outcome_depends_on_how_fresh_the_caches_are(seed: int) -> None:
         *FLOWS,
     ]
     ran = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False
+        command, cwd=ROOT, capture_output=True, text=True, timeout=MINUTES * 60, check=False
     )
     assert ran.returncode == 0, (
         "\n".join(re.findall(r"^(?:FAILED|ERROR).*", ran.stdout, re.MULTILINE)) or ran.stdout

@@ -1,7 +1,10 @@
 """The contributors' tools: the Makefile's targets, and the checks at each commit."""
 
+import os
 import re
 import subprocess
+import sys
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -78,3 +81,19 @@ def test_a_benchmark_that_cannot_run_costs_no_figures_of_others() -> None:
         "append: Node.js with npm is not installed",
         "http: the twin answered 500",
     ]
+
+
+def test_what_takes_minutes_comes_last_and_begins_only_if_it_can_be_over_in_time(
+    tmp_path: Path,
+) -> None:
+    marks = {"a": "soak", "b": "soak(minutes=20)", "c": "soak(minutes=8)", "d": "usefixtures()"}
+    for name, mark in marks.items():
+        test = f"import pytest\n\n@pytest.mark.{mark}\ndef test_{name}() -> None: ...\n"
+        (tmp_path / f"test_{name}.py").write_text(test)
+    until = {"PYTHONPATH": str(ROOT), "LUDOTECA_TEST_SOAK_UNTIL": str(time.time() + 10 * 60)}
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "tests.support.order", "--color=no"]
+    printed = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | until, capture_output=True, text=True, check=True
+    ).stdout
+    ran = re.findall(r"::test_(\w) (PASSED|SKIPPED)", printed)
+    assert ran == [("d", "PASSED"), ("b", "SKIPPED"), ("c", "PASSED"), ("a", "PASSED")]
