@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import httpx
 import httpx._transports.default
+import hypothesis
 import pytest
 import uvloop
 
@@ -22,6 +23,17 @@ from tests.support.servers import log_of_record, shared
 
 # Every httpx client loads the certificate authorities again, 30 ms of work: tests create thousands.
 setattr(httpx._transports.default, "create_ssl_context", functools.cache(httpx.create_ssl_context))  # noqa: B010
+
+# How long an example takes says how busy the machine is. Examples share the fixtures of their test.
+hypothesis.settings.register_profile(
+    "tests",
+    deadline=None,
+    suppress_health_check=[
+        hypothesis.HealthCheck.too_slow,
+        hypothesis.HealthCheck.function_scoped_fixture,
+    ],
+)
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Form, Header, Query, Request
 from fastapi.routing import APIRoute
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
@@ -129,7 +129,6 @@ async def asked(method: str, path: str, **options: Any) -> None:
         assert ours.text == plain.text
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.one_of(st.uuids().map(str), st.sampled_from(["x", "7"])), queries, headers)
 def test_parameters_are_read_as_fastapi_reads_them(
     thing: str, query: list[tuple[str, str]], sent: list[tuple[str, str]]
@@ -140,7 +139,6 @@ def test_parameters_are_read_as_fastapi_reads_them(
     asyncio.run(asked("GET", "/needed", params=numbers, headers=sent))
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["a", "b", "c"]), bodies, headers)
 def test_bodies_are_read_as_fastapi_reads_them(
     kind: str, body: bytes, sent: list[tuple[str, str]]

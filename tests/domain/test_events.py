@@ -290,7 +290,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
 
 
 @pytest.mark.parametrize("name", WIRE)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_every_event_comes_back_from_json_as_it_was(name: str, data: st.DataObject) -> None:
     event: Event = data.draw(values(OURS[name]))

@@ -156,7 +156,7 @@ lines = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @for_all(lines, st.data())
 def test_however_it_is_refunded_each_share_ends_at_zero_and_never_below(
     bought: list[OrderLine], data: st.DataObject
@@ -184,7 +184,7 @@ def test_a_refund_that_was_reversed_gives_each_share_what_it_gave() -> None:
     assert ledger.refunded_shares(shares, [500, -500, 2000]) == shares
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @for_all(st.data())
 def test_whatever_goes_back_and_comes_again_no_share_gives_more_than_it_has(
     data: st.DataObject,

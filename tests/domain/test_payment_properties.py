@@ -108,7 +108,7 @@ def play(path: list[Step]) -> tuple[Payment, list[Event]]:
     return fold(evolve, *log), log
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(steps, max_size=40))
 def test_a_payment_is_captured_once_and_never_gives_back_more_than_came(path: list[Step]) -> None:
     payment, log = play(path)
@@ -122,7 +122,7 @@ def test_a_payment_is_captured_once_and_never_gives_back_more_than_came(path: li
     assert (payment.status == "REFUNDED") == (bool(captured) and sum(refunded) == AMOUNT)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(steps, max_size=40))
 def test_each_notice_is_noted_once(path: list[Step]) -> None:
     _, log = play(path)
@@ -130,7 +130,7 @@ def test_each_notice_is_noted_once(path: list[Step]) -> None:
     assert len(set(noted)) == len(noted)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_money_that_came_is_recorded_in_any_order_of_the_notices_and_with_any_repeats(
     data: st.DataObject,
@@ -162,7 +162,7 @@ HISTORY: list[Step] = [
 of the rest."""
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.permutations([*HISTORY, our_call_returned]), st.lists(st.sampled_from(HISTORY), max_size=10)
 )
@@ -179,7 +179,7 @@ def test_a_history_in_any_order_and_with_any_repeats_ends_the_same(
     assert payment.notices == {f"evt_{n}" for n in range(1, 6)}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.permutations(range(4)))
 def test_our_own_refund_and_a_manual_one_are_distinguished_in_any_order_of_reports(
     order: list[int],
@@ -199,7 +199,7 @@ def test_our_own_refund_and_a_manual_one_are_distinguished_in_any_order_of_repor
     assert sorted(e.amount_cents for e in log if isinstance(e, PaymentRefunded)) == [20, 40]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(steps, max_size=20), steps)
 def test_a_step_repeated_at_once_changes_nothing(path: list[Step], step: Step) -> None:
     once = play([*path, step])

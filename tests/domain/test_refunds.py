@@ -261,7 +261,7 @@ ENDS: dict[str, tuple[list[Step], int]] = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @for_any(data=st.data())
 def test_our_refund_ends_the_same_in_any_order_of_what_tells_of_it_and_with_any_repeats(
     end: str, data: st.DataObject
@@ -282,7 +282,7 @@ def test_our_refund_ends_the_same_in_any_order_of_what_tells_of_it_and_with_any_
     assert sum(isinstance(event, PaymentCaptured) for event in log) == 1
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @for_any(st.permutations(range(5)), st.lists(st.sampled_from(range(5)), max_size=8))
 def test_refunds_by_hand_end_the_same_in_any_order_of_what_tells_of_them(
     order: list[int], again: list[int]
@@ -327,7 +327,7 @@ ANYTHING: st.SearchStrategy[Step] = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @for_any(st.lists(ANYTHING, max_size=30))
 def test_no_more_goes_back_than_came_whatever_is_said(steps: list[Step]) -> None:
     payment, log = play(steps)

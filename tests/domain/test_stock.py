@@ -336,4 +336,4 @@ class Shelf(RuleBasedStateMachine):
 
 
 TestShelf = Shelf.TestCase
-TestShelf.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestShelf.settings = settings(max_examples=60, stateful_step_count=30)

@@ -23,7 +23,7 @@ def _personal(cls: type[Event]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", EVENTS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_every_event_reads_as_what_was_written(name: str, data: st.DataObject) -> None:
     event = data.draw(of_type(EVENTS[name]))
@@ -37,7 +37,7 @@ PERSONAL_EVENTS = [name for name, cls in EVENTS.items() if _personal(cls)]
 
 
 @pytest.mark.parametrize("name", PERSONAL_EVENTS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_without_the_key_personal_fields_read_as_forgotten_and_the_others_as_they_are(
     name: str, data: st.DataObject

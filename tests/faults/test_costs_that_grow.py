@@ -433,7 +433,7 @@ BY_KIND = {aggregate.kind: aggregate for aggregate in ALL}
 
 
 @given(STEPS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_state_goes_on_from_its_snapshot_as_from_its_first_event(steps: list[Step]) -> None:
     whole: dict[UUID, object] = {}
     kept: dict[UUID, object] = {}

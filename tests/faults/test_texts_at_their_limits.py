@@ -19,7 +19,7 @@ import msgspec
 import psycopg
 import pytest
 from elasticsearch import Elasticsearch
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from adapters.elasticsearch.documents import ElasticsearchDocuments
@@ -206,7 +206,7 @@ def test_elasticsearch_takes_them_too(
 # -- all of Unicode --------------------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(ANY, max_size=320), st.text(ANY, max_size=100))
 @example("㌖" * 300, "㌖" * 300)
 @example("﷽" * 300, "﷽" * 300)
@@ -238,9 +238,7 @@ def a_game(title: str, tag: str, number: int = 1) -> GameDocument:
     )  # fmt: skip
 
 
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=10)
 @given(
     st.lists(
         st.tuples(st.text(ANY, min_size=1, max_size=300), st.text(ANY, max_size=64)),

@@ -381,9 +381,7 @@ def test_no_money_is_made_or_lost_in_whatever_order_things_happen(money: type[Mo
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     run_state_machine_as_test(
         money,
-        settings=settings(
-            max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=checks
-        ),
+        settings=settings(max_examples=15, stateful_step_count=25, suppress_health_check=checks),
     )
     money.loop.run_until_complete(the_books_balance_at_every_position(money.till))
     money.loop.run_until_complete(the_audit_finds_nothing(money.till))

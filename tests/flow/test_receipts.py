@@ -142,7 +142,7 @@ def test_books_have_neither_gaps_nor_doubles_however_many_ask_at_once_and_again(
             runner.run(stack.enter_async_context(open_desk(database, tmp_path))) for _ in range(2)
         ]
 
-        @settings(max_examples=6, deadline=None)
+        @settings(max_examples=6)
         @given(
             sales=st.lists(
                 st.lists(st.integers(0, 2), min_size=1, max_size=3), min_size=1, max_size=10

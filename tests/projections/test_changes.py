@@ -20,7 +20,7 @@ def _folded(projection: Projection[Any], events: list[Recorded]) -> dict[Any, An
 
 
 @pytest.mark.parametrize("projection", TABLES, ids=lambda projection: projection.name)
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(steps=STEPS)
 def test_the_changes_lead_from_nothing_to_the_rows(projection: Any, steps: list[Step]) -> None:
     history = History()

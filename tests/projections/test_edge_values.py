@@ -14,7 +14,7 @@ from typing import Literal, TypeVar, get_origin
 import msgspec
 import pytest
 from elasticsearch import Elasticsearch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.elasticsearch.documents import ElasticsearchDocuments
@@ -152,9 +152,7 @@ def everywhere(
             for batch in batches]  # fmt: skip
 
 
-@settings(
-    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=3)
 @given(steps=STEPS, seed=st.integers(0, 2**32))
 @pytest.mark.parametrize("moments", [MOMENTS, IMPOSSIBLE], ids=["let in", "let in once"])
 def test_every_projection_folds_and_writes_all_that_is_let_in(
@@ -209,9 +207,7 @@ def test_what_is_tried_is_let_in_and_odd() -> None:
     )
 
 
-@settings(
-    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=3)
 @given(seed=st.integers(0, 2**32))
 def test_elasticsearch_takes_every_game_that_is_let_in(
     database: str, elasticsearch_url: str, elasticsearch_prefix: str, seed: int

@@ -5,7 +5,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from eventstore.database.postgres import connect
@@ -21,9 +21,7 @@ from tests.support.shops.projected import CODEC, Shop, model, open_shop, project
 NAMES = [each.projection.name for each in read_models()]
 
 
-@settings(
-    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=4)
 @given(steps=STEPS, share=st.floats(0, 1))
 @example(steps=EVERYTHING, share=0.5)
 def test_live_caught_up_rebuilt_and_replayed_rows_are_the_same(

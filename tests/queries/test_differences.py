@@ -5,7 +5,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from domain.catalog import GameUpdated
@@ -35,9 +35,7 @@ _GIFT = FundsAdded(amount_cents=5, currency="USD", balance_cents=5)
 WALLET, GAME = some_id("wallet"), some_id("game")
 
 
-@settings(
-    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=4)
 @given(steps=STEPS, shares=st.tuples(st.floats(0, 1), st.floats(0, 1)))
 @example(steps=EVERYTHING, shares=(0.3, 1.0))
 def test_a_difference_is_that_of_two_whole_folds(

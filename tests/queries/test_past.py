@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 
@@ -115,9 +115,7 @@ async def answers(shop: Shop, models: ReadModels, people: Sequence[UUID]) -> dic
 CART_LISTS = {"cart", "carts by seller", "carts by game"}
 
 
-@settings(
-    max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=2)
 @given(steps=STEPS, share=st.floats(0, 1))
 @example(steps=EVERYTHING, share=0.8)
 def test_every_list_as_of_a_position_is_what_it_was(

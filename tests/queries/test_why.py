@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.catalog import GameUpdated
@@ -52,9 +52,7 @@ async def _append(shop: Shop, stream_id: UUID, metadata: Metadata, *events: Even
 # -- any field of any row --------------------------------------------------------------------------
 
 
-@settings(
-    max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=2)
 @given(steps=STEPS, share=st.floats(0.3, 1))
 def test_the_steps_lead_to_the_figure_in_the_row_as_of_any_position(
     database: str, steps: list[Step], share: float

@@ -151,7 +151,6 @@ def struct_of(named: Mapping[str, Field]) -> type[msgspec.Struct]:
     return msgspec.defstruct("Payload", [*required, *optional])
 
 
-@settings(deadline=None)
 @given(record=RECORDS)
 def test_the_shape_of_a_type_of_a_shape_is_that_shape(record: Record) -> None:
     assert fields_of(struct_of(record.fields)) == record.fields
@@ -199,7 +198,7 @@ def versions(draw: st.DrawFn) -> tuple[Record, Record]:
     return old, Record({**other.fields, **mixed})
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(pair=versions())
 def test_the_decoder_reads_what_is_said_to_be_readable_and_no_more(
     pair: tuple[Record, Record],
@@ -208,7 +207,7 @@ def test_the_decoder_reads_what_is_said_to_be_readable_and_no_more(
     assert (misread(new, old) == []) == (list(obstacles(new, old)) == [])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(pair=versions(), data=st.data())
 def test_random_payloads_of_what_is_said_to_be_readable_are_read(
     pair: tuple[Record, Record], data: st.DataObject

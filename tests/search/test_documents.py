@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from elasticsearch import Elasticsearch
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from adapters.elasticsearch.store import ElasticsearchGameStore
@@ -138,9 +138,7 @@ def test_loading_in_bulk_is_as_putting_one_by_one(tables: Tables) -> None:
     postgres_index.drop_tables(tables.connection, "other")
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30)
 @given(titles=st.lists(st.text(max_size=300), min_size=1, max_size=8))
 @example(
     titles=["㌖" * 150, "﷽" * 300, "𝕬" * 300, "'" * 9, "\\'", "\\" * 300, "a\0b", "+", "= ~ ^ _"]
