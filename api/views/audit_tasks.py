@@ -16,7 +16,8 @@ from queries.audit.tasks import AuditTask, State
 
 class TaskView(Answer):
     """Work under way, or done. `done` of `total` are behind it in the stage at hand, `per_second`
-    and `seconds_left` tell how it goes on. `error` says why it failed."""
+    and `seconds_left` tell how it goes on. `error` says why it failed, and `code` the same in a
+    word that programs decide by, such as `rows_differ`, `busy` or `process_died`."""
 
     id: UUID
     kind: Literal["whatif", "replay", "rebuild", "comparison", "verification"]
@@ -31,6 +32,7 @@ class TaskView(Answer):
     seconds_left: float | None
     ended_at: Time | None
     error: str
+    code: str
     result: Any
 
 
@@ -66,5 +68,6 @@ def view_of(task: AuditTask) -> TaskView:
         seconds_left=task.seconds_left if task.state == "RUNNING" else None,
         ended_at=task.ended_at,
         error=task.failure,
+        code=task.failure_code,
         result=None if task.result is None else msgspec.json.decode(task.result),
     )

@@ -60,7 +60,7 @@ Work = WhatIf | Replay | Rebuild | Comparison | Verification
 
 State = Literal["RUNNING", "DONE", "FAILED"]
 
-DIED = "its process died"
+DIED, DIED_CODE = "its process died", "process_died"
 """Why a task failed that never noted its end."""
 
 
@@ -79,6 +79,7 @@ class AuditTask(msgspec.Struct, frozen=True):
     total: int
     ended_at: datetime | None
     error: str
+    code: str
     result: str | None
     alive: bool
 
@@ -99,6 +100,12 @@ class AuditTask(msgspec.Struct, frozen=True):
     def failure(self) -> str:
         """Why it failed; empty unless it did."""
         return (self.error or DIED) if self.state == "FAILED" else ""
+
+    @property
+    def failure_code(self) -> str:
+        """Why it failed, in a word that programs decide by; empty unless it did, and of tasks of
+        earlier releases."""
+        return "" if self.state != "FAILED" else self.code if self.error else DIED_CODE
 
     @property
     def per_second(self) -> float | None:

@@ -4,7 +4,7 @@ What it is comes by stdin; how far it is, and what came of it, go to the databas
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from projections.engine.past import BuiltElsewhere, NoRight, ReadNow
 from projections.registry import read_models
 from queries.audit.tasks import (
     DIED,
+    DIED_CODE,
     KEPT,
     LOCK,
     Comparison,
@@ -48,7 +49,8 @@ PATIENCE_SECONDS = 2.0
 """How long a process that has done its task may take to end."""
 
 _GIVE_UP_DEAD = """
-UPDATE consumers.audit_tasks SET ended_at = clock_timestamp(), error = %s WHERE ended_at IS NULL
+UPDATE consumers.audit_tasks SET ended_at = clock_timestamp(), error = %s, code = %s
+WHERE ended_at IS NULL
 """
 _BEGIN = "INSERT INTO consumers.audit_tasks (id, asked, asked_by) VALUES (%s, %s, %s)"
 _DROP_OLD = """
@@ -63,23 +65,26 @@ UPDATE consumers.audit_tasks SET done = %(done)s, total = %(total)s, noted_at = 
 WHERE id = %(id)s
 """
 _END = """
-UPDATE consumers.audit_tasks SET ended_at = clock_timestamp(), error = %s, result = %s WHERE id = %s
+UPDATE consumers.audit_tasks SET ended_at = clock_timestamp(), result = %s WHERE id = %s
+"""
+_FAIL = """
+UPDATE consumers.audit_tasks SET ended_at = clock_timestamp(), error = %s, code = %s WHERE id = %s
 """
 
 Progress = Callable[[str, int, int], None]
 
-_EXPECTED = (
-    BuiltElsewhere,
-    NoRight,
-    ProcessDied,
-    ReadNow,
-    CheckpointMoved,
-    rebuild.Busy,
-    rebuild.CatchingUp,
-    rebuild.NeverRan,
-    rebuild.Unequal,
-)
-"""What may come between; the message says what it was."""
+_EXPECTED: Mapping[type[Exception], str] = {
+    BuiltElsewhere: "busy",
+    NoRight: "no_right",
+    ProcessDied: DIED_CODE,
+    ReadNow: "being_read",
+    CheckpointMoved: "moved_meanwhile",
+    rebuild.Busy: "busy",
+    rebuild.CatchingUp: "catching_up",
+    rebuild.NeverRan: "never_ran",
+    rebuild.Unequal: "rows_differ",
+}
+"""What may come between, and the code of each; the message says what it was."""
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -119,19 +124,19 @@ def do(task: Task, tell: Tell) -> None:
         if not _leads(noting):
             tell(Begun(begun=False))
             return
-        noting.execute(_GIVE_UP_DEAD, (DIED,))
+        noting.execute(_GIVE_UP_DEAD, (DIED, DIED_CODE))
         noting.execute(_BEGIN, (task.id, msgspec.json.encode(task.work).decode(), task.asked_by))
         noting.execute(_DROP_OLD, (KEPT,))
         tell(Begun(begun=True))
         try:
             result = _done(conn, task, _Noting(noting, task.id, tell))
-        except _EXPECTED as error:
-            noting.execute(_END, (kept(str(error)), None, task.id))
+        except tuple(_EXPECTED) as error:
+            noting.execute(_FAIL, (kept(str(error)), _EXPECTED[type(error)], task.id))
         except Exception as error:
-            noting.execute(_END, (described(error), None, task.id))
+            noting.execute(_FAIL, (described(error), "internal_error", task.id))
             raise
         else:
-            noting.execute(_END, ("", msgspec.json.encode(result).decode(), task.id))
+            noting.execute(_END, (msgspec.json.encode(result).decode(), task.id))
 
 
 def _leads(conn: psycopg.Connection) -> bool:

@@ -122,7 +122,7 @@ def test_a_task_that_noted_no_end_is_an_act_that_failed_even_while_its_session_l
     """PostgreSQL does not notice at once that a killed process is gone, if its session waits."""
     now, act_id = datetime.now(UTC), uuid4()
     asked = msgspec.json.encode(Rebuild("wallets")).decode()
-    task = AuditTask(act_id, asked, "system", now, "", now, now, 0, 0, None, "", None, alive)
+    task = AuditTask(act_id, asked, "system", now, "", now, now, 0, 0, None, "", "", None, alive)
     under_way = ActUnderWay(act_id, None)
     tell_end(under_way, task)
     assert under_way.error == "its process died"

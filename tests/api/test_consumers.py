@@ -72,6 +72,7 @@ async def test_a_rebuild_is_watched_compared_and_rolled_back(
     path = "/api/v1/ops/projections/users"
     done = await ended(admin, await admin.post(f"{path}/rebuilds", json={}))
     assert (done["kind"], done["state"], done["error"]) == ("rebuild", "DONE", "")
+    assert done["code"] == ""
     assert done["result"]["rows"] > 0
     after = (await admin.get("/api/v1/ops/consumers/users")).json()
     assert after["storage"] == done["result"]["storage"] != before["storage"]
@@ -103,7 +104,7 @@ async def test_rows_that_differ_are_told_and_replaced_only_if_asked(
     assert any(game["id"] in key for key in compared["result"]["differing_keys"])
 
     refused = await ended(admin, await admin.post(f"{path}/rebuilds", json={}))
-    assert refused["state"] == "FAILED"
+    assert (refused["state"], refused["code"]) == ("FAILED", "rows_differ")
     assert game["id"] in refused["error"]
     assert (await admin.get("/api/v1/ops/consumers/games")).json()["storage"] == storage
 
@@ -118,7 +119,7 @@ async def test_a_rebuild_elsewhere_is_told(shop: Shop, admin: Person) -> None:
         failed = await ended(
             admin, await admin.post("/api/v1/ops/projections/wallets/rebuilds", json={})
         )
-        assert failed["state"] == "FAILED"
+        assert (failed["state"], failed["code"]) == ("FAILED", "busy")
         refused = await admin.post("/api/v1/ops/projections/wallets/rollback")
         assert (refused.status_code, refused.json()["code"]) == (409, "rebuild_running")
 

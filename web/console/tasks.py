@@ -34,6 +34,7 @@ class Task(msgspec.Struct, frozen=True):
     seconds_left: float | None
     ended_at: datetime | None
     error: str
+    code: str
     result: dict[str, Any] | None
 
     @property
@@ -48,7 +49,7 @@ class Task(msgspec.Struct, frozen=True):
     @property
     def differed(self) -> bool:
         """Whether a rebuild was not taken, as its rows differ from the live ones."""
-        return self.kind == "rebuild" and "rows differ" in self.error
+        return self.code == "rows_differ"
 
     @property
     def title(self) -> str:

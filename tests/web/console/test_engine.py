@@ -2,7 +2,7 @@
 
 from uuid import uuid4
 
-from tests.support.shops.gateway import Shop
+from tests.support.shops.gateway import Person, Shop
 from tests.support.shops.stuck import killed, poisoned, selected
 from tests.web.browser import Browser, Page
 from tests.web.console.operators import Operator, eventually
@@ -67,6 +67,30 @@ async def test_a_rebuild_is_watched_to_its_end_and_rolled_back(
         return "rows are what the log gives" in (await browser.get(path)).text
 
     await eventually(is_compared)
+
+
+async def test_a_rebuild_whose_rows_differ_is_told_and_not_taken(
+    shop: Shop, seller: Person, admin_browser: Operator
+) -> None:
+    game, browser, path = (
+        await shop.game(seller),
+        admin_browser.browser,
+        "/console/projections/games",
+    )
+    await shop.client().get(f"/api/v1/games/{game['id']}", headers=await shop.reached())
+    storage = (await consumer(admin_browser, "games"))["storage"]
+    async with shop.core.log.pool.connection() as conn:
+        await conn.execute(
+            f"UPDATE read.{storage} SET title = 'Another' WHERE game_id = %s".encode(),
+            (game["id"],),
+        )
+
+    page = await browser.get(path)
+    await browser.send(page.form(f"{path}/rebuilds"), reason="to be sure")
+
+    told = await browser.until(path, lambda page: "differ from the live ones." in page.text)
+    assert "Nothing was switched" in told.text
+    assert (await consumer(admin_browser, "games"))["storage"] == storage
 
 
 async def test_an_auditor_sees_and_compares_but_is_offered_no_act(
