@@ -2,10 +2,11 @@
 
 import base64
 import re
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Locator, Page, expect
 
 from tests.browser.test_accessibility import ODD_TITLES, must_hold
 from tests.browser.test_buying import VISA, button, into_the_cart
@@ -194,6 +195,36 @@ async def test_a_box_for_pictures_shows_what_is_dragged_over_it_and_how_far_it_i
 
     await expect(page.get_by_role("progressbar", name="Upload")).to_be_visible()
     await expect(page.get_by_text("The pictures are added.")).to_be_visible()
+
+
+async def test_files_are_taken_wherever_on_the_box_they_are_dropped(
+    windows: Windows, shop: Instance, tmp_path: Path
+) -> None:
+    page = await windows.of_new_account(account_type="SELLER")
+    await list_a_game(page, f"Azul {uuid4().hex[:8]}")
+    picture = tmp_path / "box.png"
+    picture.write_bytes(an_image(size=(30, 40)))
+    box = page.locator(".drop")
+
+    for part in (box.get_by_text("Drop pictures here"), box.locator("small"), box.locator("input")):
+        await page.reload()
+        await drop(page, part, picture)
+        await button(page, "Add them").click()
+        await expect(page.get_by_text("The pictures are added.")).to_be_visible()
+    await expect(page.get_by_alt_text("Picture 3")).to_be_visible()
+    assert len(page.context.pages) == 1, "a file was opened instead"
+
+
+async def drop(page: Page, at: Locator, file: Path) -> None:
+    """Drop a file as a person does, with the mouse."""
+    await at.scroll_into_view_if_needed()
+    box = await at.bounding_box()
+    assert box is not None
+    where = {"x": box["x"] + 5, "y": box["y"] + box["height"] / 2}
+    mouse = await page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        await mouse.send("Input.dispatchDragEvent", {"type": kind, "data": data, **where})
 
 
 async def test_the_pages_of_the_desk(windows: Windows, shop: Instance) -> None:

@@ -19,6 +19,19 @@
     if (event.target.matches(inputs)) check(event.target);
   });
 
+  // A browser takes files that are dropped on to an input; those that are dropped beside it, it opens.
+  document.body.addEventListener("dragover", (event) => {
+    if (event.target.closest?.(".drop")) event.preventDefault();
+  });
+
+  document.body.addEventListener("drop", (event) => {
+    const input = event.target.closest?.(".drop")?.querySelector(inputs);
+    if (!input) return;
+    event.preventDefault();
+    if (event.dataTransfer?.files.length) input.files = event.dataTransfer.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  });
+
   for (const [name, isOver] of [["dragenter", true], ["dragleave", false], ["drop", false]]) {
     document.body.addEventListener(name, (event) => {
       const box = event.target.closest?.(".drop");
