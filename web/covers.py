@@ -52,7 +52,8 @@ def cover(title: str) -> Markup:
         '<rect width="{w}" height="{h}" fill="{ground}"/>{drawing}'
         '<rect y="{band}" width="{w}" height="{h}" fill="{ground}"/>'
         '<rect y="{band}" width="{w}" height="4" fill="{shape}"/>'
-        '<g fill="{ink}" font-weight="800" text-anchor="middle">{texts}</g></svg>'
+        '<g fill="{ink}" font-weight="800" text-anchor="middle" direction="{direction}">'
+        "{texts}</g></svg>"
     ).format(
         w=_WIDTH,
         h=_HEIGHT,
@@ -61,11 +62,19 @@ def cover(title: str) -> Markup:
         ink=ink,
         drawing=Markup(drawing),  # noqa: S704 - numbers and colours of this module
         band=band,
+        direction=_direction(title),
         texts=texts,
     )
 
 
 # -- the title -------------------------------------------------------------------------------------
+
+
+def _direction(title: str) -> str:
+    """Which way a title runs, as its first letter says: a colon at a line's end stands there."""
+    directions = (unicodedata.bidirectional(letter) for letter in title)
+    first = next((each for each in directions if each in {"L", "R", "AL"}), "L")
+    return "ltr" if first == "L" else "rtl"
 
 
 def set_in_lines(title: str) -> tuple[int, list[str]]:
@@ -107,7 +116,9 @@ def _parts(word: str, room: float) -> list[str]:
 def _width(text: str) -> float:
     """The approximate width of bold text, in ems."""
     return sum(
-        1.0
+        0.0
+        if unicodedata.category(letter) in {"Mn", "Me", "Cf"}  # set on to the letter before
+        else 1.0
         if unicodedata.east_asian_width(letter) in "WF"
         else 0.32
         if letter in "iljtfI.,:'!| -"

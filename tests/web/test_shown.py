@@ -54,6 +54,26 @@ def test_a_cover_is_an_image_and_always_the_same(title: str) -> None:
     assert cover(title) == drawn
 
 
+@pytest.mark.parametrize(
+    ("title", "direction"),
+    [
+        ("Dune: Imperium", "ltr"),
+        ("מלך: השיבה", "rtl"),
+        ("«الرمال»: 2", "rtl"),
+        ("2048", "ltr"),
+        ("3 مدن", "rtl"),
+    ],
+)
+def test_a_title_runs_on_its_cover_as_its_first_letter_says(title: str, direction: str) -> None:
+    drawn = ElementTree.fromstring(cover(title))
+    assert drawn.find("g[@direction]").get("direction") == direction  # type: ignore[union-attr]
+
+
+def test_marks_over_letters_take_no_room_of_a_cover() -> None:
+    marked = "".join(f"{letter}\u0301\u0323" for letter in "Zalgo returns")
+    assert set_in_lines(marked)[0] == set_in_lines("Zalgo returns")[0]
+
+
 def test_covers_differ() -> None:
     assert len({cover(f"Game {number}") for number in range(50)}) == 50
 
