@@ -141,6 +141,34 @@ async def test_a_refund_is_told(windows: Windows, shop: Instance) -> None:
     await expect(page.get_by_role("link", name=title)).to_have_count(0)
 
 
+async def test_whichever_way_texts_run_a_page_begins_on_its_left(
+    windows: Windows, shop: Instance
+) -> None:
+    page = await windows.of_new_account(name="שם ארוך מאוד " * 6)
+    await page.goto(f"/games/{shop.game(title='משחק הכיסא: הסוף', publisher='דוד המלך')}")
+    card = await left_of(page, page.get_by_role("region", name="Price"))
+    for text in ("משחק הכיסא: הסוף", "דוד המלך"):
+        title = page.locator("article").get_by_text(text, exact=True).last
+        assert abs(await left_of(page, title) - card) < 2
+    name, arrow = page.locator(".menu bdi"), page.locator(".menu").get_by_text("▾")
+    await expect(arrow).to_be_in_viewport()
+    assert await left_of(page, arrow) > await left_of(page, name)
+
+
+async def left_of(page: Page, at: Locator) -> float:
+    """Where the text, or the box, of an element begins."""
+    return float(
+        await at.evaluate(
+            """at => {
+              const text = document.createRange();
+              text.selectNodeContents(at);
+              const boxes = [...(at.matches("section") ? at : text).getClientRects()];
+              return Math.min(...boxes.map(box => box.left));
+            }"""
+        )
+    )
+
+
 async def test_by_keyboard_alone(windows: Windows, shop: Instance) -> None:
     game_id, _ = a_game(shop)
     page = await windows.of_new_account()

@@ -237,6 +237,30 @@ async def test_the_pages_of_the_desk(windows: Windows, shop: Instance) -> None:
     await must_hold(page, *PAGES)
 
 
+async def test_what_is_wrong_with_a_price_stands_below_it(windows: Windows) -> None:
+    windows.refusals.add(422)
+    page = await windows.of_new_account(account_type="SELLER")
+    await list_a_game(page, f"Azul {uuid4().hex[:8]}")
+    await page.get_by_label("Amount 1").fill("20.005")
+    await button(page, "Save the prices").click()
+    said = await page.get_by_text("This is not an amount in USD.").bounding_box()
+    field = await page.get_by_label("Amount 1").bounding_box()
+    assert said is not None
+    assert field is not None
+    assert said["y"] >= field["y"] + field["height"]
+
+
+async def test_the_preview_of_a_long_title_is_cut_as_in_the_shop(windows: Windows) -> None:
+    page = await windows.of_new_account(account_type="SELLER")
+    await page.goto("/sell/games/new")
+    await page.get_by_label("Title").fill(ODD_TITLES["long"].strip())
+    title = page.get_by_role("complementary", name="Preview").locator(".sample .title")
+    await expect(title).to_contain_text("Supercalifragilistic")
+    box = await title.bounding_box()
+    assert box is not None
+    assert box["height"] < 60
+
+
 async def test_the_desk_is_for_sellers(windows: Windows) -> None:
     windows.refusals.add(403)
     page = await windows.of_new_account()

@@ -441,7 +441,7 @@ async def test_money_is_paid_in_and_sent(register: Register, shop: Shop) -> None
     mine, theirs = wallets
 
     paid = await ann.send(mine.form(f"{mine.path}/deposit"), amount="20.50", method="pm_card_visa")
-    assert "$20.50" in paid.text
+    assert "You paid in $20.50." in paid.text
 
     wrong = await ann.send(mine.form(f"{mine.path}/transfer"), amount="1.234", to_wallet_id="x")
     assert wrong.status == 422
@@ -452,6 +452,7 @@ async def test_money_is_paid_in_and_sent(register: Register, shop: Shop) -> None
 
     number = theirs.path.rsplit("/", 1)[1]
     sent = await ann.send(mine.form(f"{mine.path}/transfer"), amount="0.50", to_wallet_id=number)
+    assert "You sent $0.50." in sent.text
     assert "$20.00" in sent.text
     assert "$0.50" in (await bob.get(theirs.path)).text
 

@@ -4,7 +4,7 @@ from starlette.responses import Response
 
 from kit.currencies import EXPONENT
 from web.api_client import Listed, Problem
-from web.money import typed
+from web.money import shown, typed
 from web.routing import Router
 from web.shop.answers import Movement, Transaction, Wallet
 from web.visit import Visit
@@ -113,6 +113,11 @@ async def _move(visit: Visit, wallet_id: str, body: dict[str, object]) -> Respon
         return await _wallet_page(visit, sent, status=422)
     if moved.redirect_url:
         return visit.page("shop/continue.html", url=moved.redirect_url, back=f"/wallet/{wallet_id}")
-    is_done = moved.status == "COMPLETED"
-    notice = "Done." if is_done else "It is under way, and will show in the statement."
-    return visit.go(f"/wallet/{wallet_id}", notice)
+    return visit.go(f"/wallet/{wallet_id}", _told(moved, shown(amount, wallet.currency)))
+
+
+def _told(moved: Transaction, amount: str) -> str:
+    """What became of a deposit or a transfer."""
+    if moved.status != "COMPLETED":
+        return f"{amount} is under way, and will show in the statement."
+    return f"You sent {amount}." if moved.type == "transfer" else f"You paid in {amount}."

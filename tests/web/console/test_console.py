@@ -104,7 +104,10 @@ async def test_open_alerts_stand_on_the_overview(shop: Shop, operator: Operator)
     assert "Critical" in page.text
     assert page.links["DeadLetters"] == f"/console/streams/{seen.alert_id}"
 
+    assert "No alert is open." not in page.text
+
     await shop.commands.alerts.resolve(seen.alert_id)
-    await shop.eventually(
+    page = await shop.eventually(
         lambda: browser.get("/console"), lambda page: "1 <job> gave up" not in page.text
     )
+    assert page.links["No alert"] == "/console/alerts"

@@ -100,6 +100,8 @@ async def test_an_order_s_story_is_on_one_page(
     for text in ("Outer <Wilds>", "Completed", "Paid", "$19.99", "PLATFORM_REVENUE"):
         assert text in page.text, text
     assert "payment.transaction.completed.v1" in page.links
+    who = page.links["buyer"]
+    assert f"Account {buyer.id}" in (await browser.get(who)).text
     must_be_strict(page)
 
 
