@@ -4,6 +4,7 @@ import asyncio
 from uuid import uuid4
 
 import pytest
+from aio_pika.exceptions import AMQPConnectionError
 from yarl import URL
 
 from adapters.queues.rabbitmq import RabbitQueue, connect
@@ -11,7 +12,9 @@ from adapters.queues.rabbitmq_channel import ConfirmedChannel
 from adapters.queues.rabbitmq_messages import job_message
 from adapters.queues.rabbitmq_topology import Topology
 from commands.ports.queue import Job
-from tests.support.queues import Worker, until
+from kit.circuit import FAILURES_TO_OPEN
+from kit.metrics import open_circuits
+from tests.support.queues import Worker, until, until_it_answers
 from tests.support.servers.tcp_proxy import Wire
 
 NAME = "test.connection"
@@ -74,3 +77,25 @@ async def test_a_broker_that_opens_no_channel_is_not_waited_for(
             wire.let_go()
             monkeypatch.undo()
             await channel.send([job_message(JOB)], "", NAME)
+
+
+async def test_a_broker_that_is_not_connected_is_known_to_be_away_until_it_is_back(
+    rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kit.circuit.OPEN_SECONDS", 0.1)
+    url = URL(rabbitmq_url)
+    async with Wire(url.host or "localhost", url.port or 5672) as wire:
+        address = str(url.with_host("127.0.0.1").with_port(wire.port))
+        async with await connect(address, reconnect_seconds=0.05) as connection:
+            queue = RabbitQueue(connection, NAME, backoff=())
+            await until_it_answers(queue)
+            wire.hold()
+            wire.cut()
+            await until(lambda: not connection.connected.is_set())
+            for _ in range(FAILURES_TO_OPEN):
+                with pytest.raises(AMQPConnectionError):
+                    await queue.depth()
+            assert open_circuits() == ["rabbitmq"]
+            wire.let_go()
+            await until_it_answers(queue)
+            assert open_circuits() == []
