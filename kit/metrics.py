@@ -199,15 +199,27 @@ def count_lookup(cache: str, *, hit: bool) -> None:
     _lookups(cache, "hit" if hit else "miss").inc()
 
 
+class TimedCall:
+    """A call that comes to its end."""
+
+    outcome = "ok"
+
+    def answered(self, status: int) -> None:
+        """Note the status of the answer, for a caller that raises nothing by it."""
+        if status >= 300:
+            later = status >= 500 or status in (408, 429)
+            self.outcome = "failed" if later else "refused"
+
+
 @contextmanager
-def timed_call(server: str, *refusals: type[Exception]) -> Iterator[None]:
+def timed_call(server: str, *refusals: type[Exception]) -> Iterator[TimedCall]:
     """Time the call of another server in the block, count its outcome, and give it a span. By
     `refusals` a server answers properly that it does not do what it is asked."""
-    started, outcome = time.perf_counter(), "failed"
+    started, outcome, call = time.perf_counter(), "failed", TimedCall()
     try:
         with tracing.call(server, refusals):
-            yield
-        outcome = "ok"
+            yield call
+        outcome = call.outcome
     except refusals:
         outcome = "refused"
         raise

@@ -89,13 +89,14 @@ class PushGateway:
             "Idempotency-Key": str(message.notification_id),
         }
         try:
-            with timed_call("push"):
+            with timed_call("push") as call:
                 async with self._session.post(
                     self._url,
                     data=to_json(message),
                     headers={**headers, **tracing.headers()},
                     allow_redirects=False,
                 ) as response:
+                    call.answered(response.status)
                     status, answer = response.status, await response.content.read(_ANSWER_BYTES)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise NotDelivered("unreachable", type(error).__name__) from error

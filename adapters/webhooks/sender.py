@@ -51,10 +51,11 @@ class HttpWebhookSender(PublicClient):
         try:
             # the rules may have changed since
             check_url(message.url, private_allowed=self._private_allowed)
-            with timed_call("merchants"):
+            with timed_call("merchants") as call:
                 async with self._http.post(
                     message.url, data=message.body, headers=_headers(message), allow_redirects=False
                 ) as response:
+                    call.answered(response.status)
                     await _drain(response)
                     return response.status
         except Invalid as error:

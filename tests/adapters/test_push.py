@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestServer
 
 from adapters.notifications.push import PushFiles, PushGateway
 from commands.ports.notifications import NotDelivered
+from tests.support.metrics import calls_counted
 from tests.support.servers.mail import a_message
 from tests.support.servers.shared import free_port
 
@@ -84,9 +85,12 @@ async def test_a_temporary_no_is_told_from_a_permanent_one(
     gateway.answers = [
         web.Response(status=status, headers={"Location": gateway.url}) for status in told
     ]
+    before = {each: calls_counted("push", each) for each in ("refused", "failed")}
     for code in told.values():
         with pytest.raises(NotDelivered, match=code):
             await transport.send(a_message())
+    assert calls_counted("push", "refused") == before["refused"] + 5
+    assert calls_counted("push", "failed") == before["failed"] + 3
     assert len(gateway.requests) == len(told)
     assert await transport.send(a_message()) == "push-1"
 

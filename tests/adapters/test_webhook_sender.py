@@ -18,6 +18,7 @@ from standardwebhooks import WebhookVerificationError
 from adapters.webhooks.sender import MAX_ANSWER_BYTES, HttpWebhookSender
 from commands.ports.webhooks import WebhookMessage, WebhookUnsent
 from domain.errors import Invalid
+from tests.support.metrics import calls_counted
 from tests.support.servers.merchant import Merchant, running_merchant
 from tests.support.servers.shared import free_port
 
@@ -90,12 +91,24 @@ async def test_an_old_message_is_not_taken_for_a_new_one(
         merchant.arrived[0].verified(SECRET)
 
 
-@pytest.mark.parametrize("status", [204, 400, 410, 500, 503])
-async def test_the_status_is_told_whatever_it_is(
-    sender: HttpWebhookSender, merchant: Merchant, status: int
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        (204, "ok"),
+        (400, "refused"),
+        (410, "refused"),
+        (429, "failed"),
+        (500, "failed"),
+        (503, "failed"),
+    ],
+)
+async def test_the_status_is_told_and_counted_whatever_it_is(
+    sender: HttpWebhookSender, merchant: Merchant, status: int, outcome: str
 ) -> None:
     merchant.statuses = [status]
+    before = calls_counted("merchants", outcome)
     assert await sender.send(message(merchant.url)) == status
+    assert calls_counted("merchants", outcome) == before + 1
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
