@@ -112,7 +112,7 @@ def fiscal() -> None:
     """
     from runtime.host.home import open_home
     from runtime.host.listening import check_port
-    from runtime.output.logs import configure
+    from runtime.output.logs import begin_counting, configure
     from runtime.processes.metrics_server import name_build, show_metrics
     from runtime.processes.running import run_until_stopped
     from runtime.processes.servers import serve_fiscal
@@ -126,6 +126,7 @@ def fiscal() -> None:
     start_tracing(settings, "fiscal")
     check_port(settings.provider_host, settings.fiscal_listens_on, "LUDOTECA_FISCAL_PORT")
     open_home(settings.home)
+    begin_counting(settings, "fiscal")
     run_until_stopped(serve_fiscal(settings))
 
 
@@ -201,7 +202,7 @@ def _prepared(
     from runtime.host.children import numbered
     from runtime.host.home import open_home
     from runtime.host.listening import check_port
-    from runtime.output.logs import configure
+    from runtime.output.logs import begin_counting, configure
     from runtime.processes.certificates import check_certificate
     from runtime.processes.metrics_server import name_build, show_metrics
     from runtime.processes.tracing import start_tracing
@@ -210,8 +211,10 @@ def _prepared(
     from runtime.wiring.log_of_record import check_log_of_record
 
     settings = Settings()
-    configure(settings, process=numbered(process, number))
+    name = numbered(process, number)
+    configure(settings, process=name)
     open_home(settings.home)
+    begin_counting(settings, name)
     name_build(process)
     if process != "api":
         show_metrics(settings)

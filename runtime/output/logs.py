@@ -82,6 +82,14 @@ def dropped_lines(settings: Settings) -> Path:
     return settings.home / "logs" / "dropped"
 
 
+def begin_counting(settings: Settings, process: str) -> None:
+    """Show 0 dropped lines of a process that has dropped none, in the HOME that is there: to
+    Prometheus, a counter that appears with its first number has not increased."""
+    count_file = dropped_lines(settings) / process
+    if not count_file.exists():
+        log_stream.add_to(count_file, 0)
+
+
 def _notice(lines: int) -> logging.LogRecord:
     text = "%d lines of the log were dropped here, since nobody read them"
     return logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (lines,), None)

@@ -29,6 +29,7 @@ from runtime.database.instance import (
 from runtime.host.children import Child, numbered
 from runtime.host.home import open_home
 from runtime.host.listening import bind, check_port, is_free
+from runtime.output.logs import begin_counting
 from runtime.processes.certificates import check_certificate
 from runtime.processes.siblings import all_serve, create_shared
 from runtime.release.migrate import prepare_database
@@ -72,6 +73,7 @@ def run(settings: Settings) -> int:
     with suppress(StopRequested), ExitStack() as stack:
         with stopping.interruptible():
             open_home(settings.home)
+            begin_counting(settings, "run")
             stack.enter_context(_only_instance(settings.home))
             _check_ports(settings)
             check_certificate(settings)

@@ -290,6 +290,7 @@ def test_each_process_starts_works_and_ends_although_nobody_reads_it(
 
     try:
         eventually(works)
+        assert kind in counts(tmp_path / "home" / "logs" / "dropped")
         if kind == "api":
             add_to(tmp_path / "home" / "logs" / "dropped" / "worker", 7)
             metrics = httpx.get(f"http://127.0.0.1:{ports[kind]}/metrics", timeout=30).text
