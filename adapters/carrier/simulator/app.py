@@ -19,6 +19,7 @@ from adapters.carrier.simulator.parcels import Parcel, ShopAway
 from adapters.carrier.simulator.store import CarrierStore, Delivery
 from adapters.notices.background import Alarm, repeat
 from adapters.notices.sender import NoticeSender
+from adapters.own_pages import OwnPages
 from adapters.traced_requests import TracedRequests
 from domain.fulfilment import tracking_key
 
@@ -171,6 +172,7 @@ def create_app(
                 await sender.aclose()
 
     app = FastAPI(title="Simulated carrier", lifespan=lifespan)
+    app.add_middleware(OwnPages)
     app.add_middleware(TracedRequests)
     app.include_router(router)
     app.add_exception_handler(ShopAway, _later)

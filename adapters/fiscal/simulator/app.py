@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.direct_route import DirectRoute
 from adapters.fiscal.simulator.books import Books, Receipt, Refusal, Sale
+from adapters.own_pages import OwnPages
 from adapters.traced_requests import TracedRequests
 from domain.money import format_amount
 
@@ -165,6 +166,7 @@ def create_app(store_path: FilePath, public_url: str, api_key: str = "") -> Fast
             yield
 
     app = FastAPI(title="Simulated fiscal operator", lifespan=lifespan)
+    app.add_middleware(OwnPages)
     app.add_middleware(TracedRequests)
     app.state.public_url = public_url.rstrip("/")
     app.state.api_key = api_key

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from adapters.notices.background import repeat
 from adapters.notices.sender import NoticeSender
+from adapters.own_pages import OwnPages
 from adapters.payments.simulator import api, payer_routes
 from adapters.payments.simulator.intents import ApiError
 from adapters.payments.simulator.processor import Processor
@@ -78,6 +79,7 @@ def create_app(
                 yield
 
     app = FastAPI(title="Simulated payment provider", lifespan=lifespan)
+    app.add_middleware(OwnPages)
     app.add_middleware(TracedRequests)
     app.state.hang_seconds = hang_seconds
     app.state.api_key = api_key
