@@ -4,10 +4,16 @@ An alias runs the same endpoint and takes the same bodies. Besides those listed 
 under /api/v1/ is also available under /api/.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from enum import Enum
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, APIWebSocketRoute
+from fastapi.utils import generate_unique_id
+from starlette.routing import compile_path
+
+from api.routing import CheckedRoute
 
 V1, UNVERSIONED = "/api/v1", "/api"
 TAG = "aliases"
@@ -61,17 +67,22 @@ second."""
 def add_routes(app: FastAPI, routes: Sequence[APIRoute]) -> None:
     """Add the canonical routes and their aliases. Of two paths that match, the one whose literal
     segments come first wins."""
-    by_name = {(method, route.path): route for route in routes for method in route.methods or ()}
-    canonical = [(route.path, {method}, route, False) for (method, _), route in by_name.items()]
-    aliases = {
-        (method, path): (path, {method}, route, True)
-        for method, path, route in _aliases(by_name)
-        if (method, path) not in by_name
+    added = app.router.routes
+    before = len(added)
+    canonical = {
+        (method, route.path): _made(app, route, method, route.path, route.tags)
+        for route in routes
+        for method in route.methods or ()
     }
-    for path, methods, route, is_alias in sorted(
-        [*canonical, *aliases.values()], key=lambda row: _generality(row[0])
-    ):
-        _add(app, route, path, methods, is_alias=is_alias)
+    aliases = {
+        (method, path): _alias(app, route, method, path)
+        for method, path, route in _aliases(canonical)
+        if (method, path) not in canonical
+    }
+    own = sorted(
+        [*canonical.values(), *aliases.values()], key=lambda route: _generality(route.path)
+    )
+    added[before:] = own
 
 
 def add_sockets(app: FastAPI, routes: Iterable[APIWebSocketRoute]) -> None:
@@ -81,7 +92,9 @@ def add_sockets(app: FastAPI, routes: Iterable[APIWebSocketRoute]) -> None:
             app.add_api_websocket_route(path, route.endpoint)
 
 
-def _aliases(by_name: dict[tuple[str, str], APIRoute]) -> Iterable[tuple[str, str, APIRoute]]:
+def _aliases(
+    by_name: Mapping[tuple[str, str], CheckedRoute],
+) -> Iterable[tuple[str, str, CheckedRoute]]:
     found = []
     for method, path, alias in ALIASES:
         route = by_name.get((method, path)) or by_name.get(("GET", path))
@@ -105,11 +118,14 @@ def _generality(path: str) -> list[bool]:
     return [segment.startswith("{") for segment in path.split("/")]
 
 
-def _add(app: FastAPI, route: APIRoute, path: str, methods: set[str], *, is_alias: bool) -> None:
+def _made(
+    app: FastAPI, route: APIRoute, method: str, path: str, tags: list[str | Enum]
+) -> CheckedRoute:
+    """A route of the application to an endpoint."""
     app.add_api_route(
         path,
         route.endpoint,
-        methods=sorted(methods),
+        methods=[method],
         status_code=route.status_code,
         response_model=route.response_model,
         response_class=route.response_class,
@@ -117,7 +133,27 @@ def _add(app: FastAPI, route: APIRoute, path: str, methods: set[str], *, is_alia
         summary=route.summary,
         description=route.description,
         dependencies=route.dependencies,
-        tags=[TAG] if is_alias else route.tags,
+        tags=tags,
         include_in_schema=route.include_in_schema,
         openapi_extra=route.openapi_extra,
     )
+    made = app.routes[-1]
+    assert isinstance(made, CheckedRoute)
+    return made
+
+
+def _alias(app: FastAPI, route: CheckedRoute, method: str, path: str) -> CheckedRoute:
+    """The route under another path, whose parameters have the same names. It shares what was made
+    of the endpoint, which takes milliseconds for each route; but for a form, whose schema is named
+    after the path."""
+    if route.reads_form:
+        return _made(app, route, method, path, [TAG])
+    alias = copy(route)
+    alias.path, alias.methods, alias.tags = path, {method}, [TAG]
+    alias.path_regex, alias.path_format, alias.param_convertors = compile_path(path)
+    assert alias.param_convertors.keys() == route.param_convertors.keys(), path
+    alias.unique_id = generate_unique_id(alias)
+    if route.response_field is not None:
+        alias.response_field = copy(route.response_field)
+        alias.response_field.name = f"Response_{alias.unique_id}"
+    return alias

@@ -51,7 +51,7 @@ class CheckedRoute(APIRoute):
         self.access = tuple(dict.fromkeys(_access(self.dependant)))
         asked = tuple(access for access in self.access if not access.anybody)
         known = _query_names(self.dependant)
-        form = self.body_field is not None and isinstance(self.body_field.field_info, params.Form)
+        form = self.reads_form
         reads = self.body_field is not None or "GET" not in (self.methods or ())
         handle = _planned(self.dependant, super().get_route_handler())
 
@@ -75,6 +75,12 @@ class CheckedRoute(APIRoute):
 
         self._checked = checked
         return checked
+
+    @property
+    def reads_form(self) -> bool:
+        """Whether the body is a form, perhaps with files."""
+        body = self.body_field
+        return body is not None and isinstance(body.field_info, params.Form)
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request for this route; the scope is as a router leaves it."""

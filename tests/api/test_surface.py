@@ -9,6 +9,7 @@ import pytest
 
 from api.aliases import ALIASES, PREFIXES
 from api.app import create_app
+from api.routing import CheckedRoute
 from api.services import GatewaySettings
 from queries.search.port import SearchUnavailable
 from tests.support.shops.gateway import Person, Shop
@@ -117,6 +118,19 @@ def test_aliases_are_tagged_and_only_they(openapi: dict[str, Any]) -> None:
         canonical = canonical and not (path.startswith(prefixes) and "by-seller" not in path)
         canonical = canonical or path.startswith(("/health/", "/.well-known/"))
         assert (operation["tags"] == ["aliases"]) != canonical, (method, path)
+
+
+def test_an_alias_shares_what_was_made_of_its_endpoint() -> None:
+    """Made anew for each path, most of a start would be spent on them."""
+    routes = {
+        (*sorted(each.methods), each.path): each
+        for each in create_app(services()).routes
+        if isinstance(each, CheckedRoute)
+    }
+    for method, path, alias in ALIASES:
+        one = routes.get((method, path)) or routes["GET", path]
+        other = routes[method, alias]
+        assert other.reads_form or other.dependant is one.dependant, alias
 
 
 def test_operations_have_ids_of_their_own_and_problems_for_answers(openapi: dict[str, Any]) -> None:
