@@ -156,10 +156,11 @@ class KnownAmendments:
 
     async def look(self) -> None:
         """Read what was declared since the last look."""
-        began = monotonic()
+        asked = monotonic()
         async with self._looking:
-            if self._looked > began:  # by somebody else, while this waited
+            if self._looked > asked:  # by somebody else, while this waited
                 return
+            began = monotonic()
             while True:
                 generation = self._history.generation
                 async with self._pool.connection() as conn:

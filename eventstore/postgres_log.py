@@ -81,6 +81,7 @@ class PostgresLog(PostgresLogReader):
         self._draining: asyncio.Task[None] | None = None
         self._encoder = Encoder(codec, self.keys, history, clock)
         self._done = Gatherer(self.done_many)
+        self._heads = Gatherer(self._select_head)
         self.watch = watch
         """Knows whether the database is down; None without a watch."""
         self.watcher = HeadWatcher(url, history, watch)
@@ -122,6 +123,7 @@ class PostgresLog(PostgresLogReader):
                 await log._writer.close()
                 await log.end_reads()
                 await log._done.close()
+                await log._heads.close()
                 await log.keys.close()
                 await log.watcher.close()
 
@@ -184,8 +186,11 @@ class PostgresLog(PostgresLogReader):
 
     async def head(self) -> int:
         """The position of the last event, 0 when there is none."""
+        return (await self._heads.get([None]))[None]
+
+    async def _select_head(self, _: list[None]) -> dict[None, int]:
         async with self.pool.connection() as conn:
-            return await self.history.head(conn)
+            return {None: await self.history.head(conn)}
 
     async def position_at(self, moment: datetime) -> int:
         """The position of the last event that had occurred by this time, 0 when there is none."""

@@ -1,8 +1,9 @@
 """Reads the log on PostgreSQL: events by position and by stream, and the versions of streams."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from copy import copy
+from itertools import islice
 from operator import itemgetter
 from typing import Any, Self
 from uuid import UUID
@@ -20,6 +21,7 @@ from eventstore.keys import PersonKeys
 from eventstore.log import FIRST_EVENTS, STREAM_PAGE, Recorded
 from eventstore.pages import (
     COLUMNS,
+    PAGE_BYTES,
     PAYLOAD,
     SMALL_EVENT_BYTES,
     bounded,
@@ -34,6 +36,7 @@ SELECT s.id, coalesce((
 ), 0)
 FROM unnest(%s::uuid[]) AS s(id)
 """
+_STREAMS_AT_ONCE = PAGE_BYTES // (FIRST_EVENTS * SMALL_EVENT_BYTES)
 _FIRST_EVENTS = first_of_each(FIRST_EVENTS, share=SMALL_EVENT_BYTES)
 
 
@@ -184,6 +187,43 @@ class PostgresLogReader:
         last = None if more or not found else found[-1]
         found = [raw for raw in found if raw[0].name not in but or raw is last]
         return await self.decode(found), more
+
+    async def read_whole_streams(
+        self, stream_ids: Iterable[UUID], *, upto: int | None = None
+    ) -> AsyncIterator[list[Raw]]:
+        """The events of these streams up to a position, as stored, in pages; each stream's in
+        order. The first events of many are a page, and are read by one statement, with those that
+        others ask for at the same time."""
+        left = iter(dict.fromkeys(stream_ids))
+        while some := list(islice(left, _STREAMS_AT_ONCE)):
+            found = await self._first_events.get([(stream_id, 0) for stream_id in some])
+            page, longer = list[Raw](), list[tuple[UUID, int]]()
+            for stream_id in some:
+                rows = found.get((stream_id, 0), [])
+                if None in [row[PAYLOAD] for row in rows]:  # a large event
+                    longer.append((stream_id, 0))
+                    continue
+                page += raw_rows(rows)
+                if len(rows) == FIRST_EVENTS:
+                    longer.append((stream_id, page[-1][0].version))
+            if upto is not None:
+                page = [raw for raw in page if raw[0].position <= upto]
+            if page:
+                yield page
+            for stream_id, version in longer:
+                async for page in self._rest_of(stream_id, version, upto):
+                    yield page
+
+    async def _rest_of(
+        self, stream_id: UUID, version: int, upto: int | None
+    ) -> AsyncIterator[list[Raw]]:
+        """A stream's events above a version and up to a position, in pages."""
+        page, more = await self._stream(stream_id, version, upto, STREAM_PAGE, ())
+        while page:
+            yield page
+            if not more:
+                return
+            page, more = await self._stream(stream_id, page[-1][0].version, upto, STREAM_PAGE, ())
 
     async def _select_first_events(
         self, wanted: list[tuple[UUID, int]]

@@ -97,11 +97,8 @@ async def pages_of(
             yield rows
         return
     found: list[Raw] = []
-    for stream_id in dict.fromkeys(streams):
-        version = 0
-        while page := await log.read_stream_raw(stream_id, version, upto=upto, limit=STREAM_PAGE):
-            version = page[-1][0].version
-            found += [raw for raw in page if raw[0].name in names]
+    async for page in log.read_whole_streams(streams, upto=upto):
+        found += [raw for raw in page if raw[0].name in names]
     found.sort(key=lambda raw: raw[0].position)
     for start in range(0, len(found), STREAM_PAGE):
         yield found[start : start + STREAM_PAGE]

@@ -13,7 +13,7 @@ import msgspec
 
 from domain.ids import stock_id
 from eventstore.decoding import Raw, Unreadable
-from eventstore.log import STREAM_PAGE, Recorded
+from eventstore.log import Recorded
 from eventstore.postgres_log import PostgresLog
 from eventstore.snapshots import plain
 from kit.forgotten import ENCRYPTED
@@ -116,7 +116,7 @@ async def differences(
     noted = _Noted(log, first)
     every: list[Model] = [projection() for projection in TABLES]
     alone = [each for each in every if not each.mixes_streams]
-    await noted.fold(alone, _events_of(log, streams, last))
+    await noted.fold(alone, log.read_whole_streams(streams, upto=last))
     if about is None:
         for each in every:
             if each.mixes_streams and (keys := await _touched(log, each, first, last)):
@@ -188,17 +188,6 @@ async def _of_order(log: PostgresLog, order_id: UUID, last: int) -> list[UUID]:
         sellers = [line.seller_id for line in order.lines]
         rows += [order.payment_id, *order.shipment_ids, *keys_of_order(order_id, sellers)]
     return rows
-
-
-async def _events_of(
-    log: PostgresLog, streams: Iterable[UUID], last: int
-) -> AsyncIterator[list[Raw]]:
-    """The events of these streams up to a position, stream by stream, in pages."""
-    for stream_id in dict.fromkeys(streams):
-        version = 0
-        while page := await log.read_stream_raw(stream_id, version, upto=last, limit=STREAM_PAGE):
-            version = page[-1][0].version
-            yield page
 
 
 async def _touched(log: PostgresLog, model: Model, first: int, last: int) -> set[Key]:

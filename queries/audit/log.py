@@ -16,7 +16,7 @@ import psycopg
 from eventstore.aggregate import Aggregate
 from eventstore.codec import UnknownEvent
 from eventstore.decoding import Raw, raw_rows
-from eventstore.log import STREAM_PAGE, Envelope
+from eventstore.log import Envelope
 from eventstore.pages import COLUMNS
 from eventstore.postgres_log import PostgresLog
 from eventstore.snapshots import plain
@@ -171,17 +171,17 @@ class Audit:
         LookupError when no aggregate folds such a stream.
         """
         upto = await self.position_at(as_of) if as_of is not None else None
-        page = await self._log.read_stream_raw(stream_id, upto=upto, limit=STREAM_PAGE)
-        if not page:
+        pages = self._log.read_whole_streams([stream_id], upto=upto)
+        page = await anext(pages, None)
+        if page is None:
             return None
         log = self._log if upto is None else await self._log.as_of(upto)
         aggregate = self._aggregate_of(page[0][0])
-        state, last, stop = None, None, None
-        while page and stop is None:
+        state, last, stop = await _folded(log, aggregate, None, None, page)
+        async for page in pages:
+            if stop is not None:
+                break
             state, last, stop = await _folded(log, aggregate, state, last, page)
-            page = await self._log.read_stream_raw(
-                stream_id, page[-1][0].version, upto=upto, limit=STREAM_PAGE
-            )
         version, position = (0, 0) if last is None else (last.version, last.position)
         plainly = {} if state is None else msgspec.to_builtins(state, str_keys=True, enc_hook=plain)
         return StreamState(stream_id, aggregate.kind, version, position, _closed(plainly), stop)

@@ -1,5 +1,6 @@
 """Follows a flow through everything that works on it, and says what it waits for."""
 
+import asyncio
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
@@ -84,10 +85,9 @@ class Tracing:
 
     async def _streams(self, flow: Flow) -> list[TracedStream]:
         streams = list(flow.streams.values())
-        statuses = {
-            each.stream_id: await self._status(each.stream_id)
-            for each in [each for each in streams if each.kind in OF_ONE_FLOW][:MAX_STREAMS]
-        }
+        told = [each.stream_id for each in streams if each.kind in OF_ONE_FLOW][:MAX_STREAMS]
+        # at the same time, so that they are read together
+        statuses = dict(zip(told, await asyncio.gather(*map(self._status, told)), strict=True))
         return [
             TracedStream(each.stream_id, each.kind, each.version, statuses.get(each.stream_id))
             for each in streams

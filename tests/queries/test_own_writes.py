@@ -1,8 +1,8 @@
 """A process knows its callers' writes, whichever process appended them, within a bounded memory."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -35,6 +35,7 @@ from tests.support.events.history import (
     some_id,
 )
 from tests.support.shops.projected import Shop, open_shop, projecting
+from tests.support.statements import statements
 
 ANN, BOB = some_id("ann"), some_id("bob")
 MODELS = [each.projection for each in read_models()]
@@ -110,21 +111,6 @@ async def stopped(idle_shop: Shop) -> Process:
         await process.write(GAME, game_created(title="first"))
         await game(await idle_shop.projected(), GAME)
     return process
-
-
-@contextmanager
-def statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The statements that are sent during the block."""
-    sent: list[str] = []
-    real = psycopg.AsyncCursor.execute
-
-    async def noted(self: Any, query: Any, *rest: Any, **more: Any) -> Any:
-        sent.append(query if isinstance(query, str) else bytes(query).decode())
-        return await real(self, query, *rest, **more)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(psycopg.AsyncCursor, "execute", noted)
-        yield sent
 
 
 # -- own writes are reflected ----------------------------------------------------------------------
