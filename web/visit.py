@@ -99,7 +99,7 @@ class Visit:
 
     @property
     def here(self) -> str:
-        """The path of this page, for links back to it; `/` if it answers a form."""
+        """This page, for a link that leads back to it; `/` for the answer to a form."""
         url = self.request.url
         if self.request.method != "GET":
             return "/"
@@ -110,12 +110,11 @@ class Visit:
         return self.request.query_params.get(name, "").strip()
 
     def further(self, path: str, cursor: str) -> str:
-        """The URL of the next page of the list at `path`, with the URL's other parameters."""
+        """The next page of the list at `path`, with what else the URL asks for."""
         return f"{path}?{urlencode({**self.request.query_params, 'cursor': cursor})}"
 
     def part(self, name: str) -> str:
-        """A part of the page's path, as a part of the API's. Raises Problem 404 if it is neither id
-        nor name."""
+        """A part of the page's path, fit to be one of the API's path. Raises Problem 404."""
         return path_part(self.request.path_params[name])
 
     # -- the session -------------------------------------------------------------------------------
@@ -145,7 +144,8 @@ class Visit:
         )
 
     async def refresh(self) -> None:
-        """Exchange the tokens if they are due. Ends the session if the API has ended it."""
+        """Exchange the tokens if they are due. A session that the API has ended is over here,
+        too."""
         session = self.session
         if session.user is None or session.access_ends - time.time() > REFRESH_BEFORE_SECONDS:
             return
@@ -161,12 +161,12 @@ class Visit:
 
     @property
     def once(self) -> str:
-        """A new Idempotency-Key, for a form that may be sent twice and must count once."""
+        """A key of one use, for a form that may be sent twice and must count once."""
         return secrets.token_urlsafe(18)
 
     @property
     def blank_form(self) -> Form:
-        """An empty form, for the forms of a page that were not sent."""
+        """A form as nobody has sent it, for the other forms of a page."""
         return Form()
 
     # -- answers -----------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ class Visit:
 
     @property
     def csrf(self) -> str:
-        """The CSRF token that forms of this page must send."""
+        """What a form of this page must send."""
         return self.session.csrf
 
     def go(self, path: str, notice: str = "") -> Response:
@@ -225,10 +225,24 @@ def visit_of(site: Site, request: Request, session: Session | None) -> Visit:
 
 
 def path_part(text: str) -> str:
-    """An id or a name that was typed, as a part of a path. Raises Problem 404 if it is neither."""
+    """An id or a name that was typed, fit to be a part of a path; what is neither is not found. An
+    id is spelled as the API spells it, whose answers it is compared with. Raises Problem 404."""
+    return spelled(plain_part(text))
+
+
+def plain_part(text: str) -> str:
+    """As `path_part`, but as it was typed: a trace's id looks like another spelling of an id."""
     if not _PART.fullmatch(text):
         raise Problem("not_found", 404)
     return text
+
+
+def spelled(text: str) -> str:
+    """An id as the API spells it, however it was typed; any other text as it is."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        return text
 
 
 def own_path(text: str) -> str:

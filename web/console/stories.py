@@ -44,7 +44,7 @@ async def find_order(visit: Visit) -> Response:
 @router.get("/console/orders/{order_id}")
 async def show_story(visit: Visit) -> Response:
     """The story of an order."""
-    order_id = visit.part("order_id").lower()
+    order_id = visit.part("order_id")
     flow = await visit.api.get(f"/api/v1/ops/trace/{order_id}", Flow)
     streams = {each.stream_id: each for each in flow.streams}
     if order_id not in streams or streams[order_id].kind != "order":

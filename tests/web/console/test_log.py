@@ -164,3 +164,22 @@ async def test_any_id_leads_to_its_page(
     missing = await browser.get("/console/find?id=%3Cb%3E../..%2F")
     assert missing.status == 404
     assert "Nothing found" in missing.text
+
+
+async def test_an_id_may_be_spelled_in_any_way(
+    shop: Shop, operator: Operator, buyer: Person, seller: Person, auditor: Person
+) -> None:
+    order_id = (await buy(buyer, await shop.game(seller))).json()["order_id"]
+    created = await event_of(auditor, stream_id=order_id, name="order.created.*")
+    event_id = str(created["event_id"])
+    browser = await operator("AUDITOR")
+    for spelled in (str.upper, lambda text: text.replace("-", ""), "urn:uuid:{}".format):
+        event = await browser.get(f"/console/find?id={spelled(event_id)}")
+        assert (event.path, event.status) == (f"/console/events/{created['position']}", 200)
+        for order in (
+            await browser.get(f"/console/find?id={spelled(order_id)}"),
+            await browser.get(f"/console/orders?id={spelled(order_id)}"),
+        ):
+            assert (order.path, order.status) == (f"/console/orders/{order_id}", 200)
+        story = await browser.get(f"/console/orders/{spelled(order_id)}")
+        assert story.status == 200
