@@ -71,7 +71,7 @@ WITH revived AS (
     WHERE queue = %(queue)s AND id = ANY (%(ids)s) AND died_at IS NOT NULL
     RETURNING id
 )
-SELECT pg_notify('ludoteca_queue', %(queue)s) FROM revived"""
+SELECT id, pg_notify('ludoteca_queue', %(queue)s) FROM revived"""
 
 PUBLISH_SECONDS = 30.0
 """How long publishing waits for a lost database."""
@@ -248,12 +248,13 @@ class PostgresQueue:
     async def redrive(self, job_id: UUID) -> bool:
         """Put a dead letter back to work with fresh attempts. Returns False when there is none with
         this id."""
-        return await self.redrive_all([job_id]) == 1
+        return bool(await self.redrive_all([job_id]))
 
-    async def redrive_all(self, job_ids: Collection[UUID]) -> int:
-        """Put dead letters back to work with fresh attempts, all or none. Returns how many there
-        were with these ids."""
-        return len(await run_statement(self._pool, _REDRIVE, queue=self.name, ids=list(job_ids)))
+    async def redrive_all(self, job_ids: Collection[UUID]) -> list[UUID]:
+        """Put dead letters back to work with fresh attempts, all or none. Returns the ids of those
+        that there were."""
+        rows = await run_statement(self._pool, _REDRIVE, queue=self.name, ids=list(job_ids))
+        return [row[0] for row in rows]
 
     async def discard(self, job_ids: Collection[UUID]) -> list[UUID]:
         """Delete dead letters, all or none. Returns the ids of those that there were."""

@@ -22,6 +22,7 @@ from aio_pika.robust_connection import RobustConnection
 from adapters.amqp_tls import amqp_context
 from adapters.queues.attempts import BACKOFF, POSTPONED, MakeAttempt, attempt_job, finish
 from adapters.queues.rabbitmq_channel import LOST_CONNECTION, ConfirmedChannel, opening
+from adapters.queues.rabbitmq_looks import Looks
 from adapters.queues.rabbitmq_messages import (
     ATTEMPT_HEADER,
     ERROR_HEADER,
@@ -54,6 +55,7 @@ ANSWER_SECONDS = 0.8
 """How long the broker may take for a look at a queue, or for a redrive."""
 
 _PUBLISH_AT_ONCE = 500
+
 _NO_ANSWER = (AMQPConnectionError, ChannelInvalidStateError, OSError)  # a timeout is an OSError
 
 _log = structlog.get_logger(__name__)
@@ -108,7 +110,7 @@ class RabbitQueue:
         self._topology = Topology(name, self.backoff)
         self._channel = ConfirmedChannel(connection, self._topology, publish_seconds)
         self._circuit = circuit or rabbitmq_circuit()
-        self._looking = asyncio.Lock()
+        self._dead = Looks(self._channel, self._topology.dead_name, self._answering)
         self._standstill = Standstill()
         self._working = 0
 
@@ -182,7 +184,7 @@ class RabbitQueue:
 
         Raises AMQPConnectionError when the broker does not answer.
         """
-        async with self._look(max(limit, _KEPT_IN_ORDER)) as messages:
+        async with self._dead.look(max(limit, _KEPT_IN_ORDER)) as messages:
             return [
                 dead_letter_of(message, self.name, self.max_attempts)
                 for message in messages[:limit]
@@ -220,7 +222,7 @@ class RabbitQueue:
         """Delete dead letters that died before this time, of the oldest _KEPT_IN_ORDER. Returns
         their number. Raises AMQPConnectionError when the broker does not answer."""
         count = 0
-        async with self._look(_KEPT_IN_ORDER) as messages:
+        async with self._dead.look(_KEPT_IN_ORDER) as messages:
             for message in messages:
                 died_at = dead_letter_of(message, self.name, self.max_attempts).died_at
                 if died_at is not None and died_at < before:
@@ -236,26 +238,24 @@ class RabbitQueue:
         Raises AMQPConnectionError when the broker does not answer: the job is then dead, at work,
         or both.
         """
-        return await self.redrive_all([job_id]) == 1
+        return bool(await self.redrive_all([job_id]))
 
-    async def redrive_all(self, job_ids: Collection[UUID]) -> int:
-        """Put dead letters back to work with fresh attempts, one after the other. Returns how many
-        there were with these ids.
+    async def redrive_all(self, job_ids: Collection[UUID]) -> set[UUID]:
+        """Put dead letters back to work with fresh attempts, one after the other. Returns the ids
+        of those that there were.
 
         Raises AMQPConnectionError when the broker does not answer: the one in hand is then dead, at
         work, or both, and those after it are dead.
         """
-        wanted = set(job_ids)
-        done = 0
-        async with self._look() as messages:
+        wanted, done = frozenset(job_ids), set[UUID]()
+        async with self._dead.look() as messages:
             for message in messages:
                 job_id = job_of(message).id
-                if job_id in wanted:
+                if job_id in wanted and job_id not in done:
                     async with self._answering():
                         await self._channel.send([copy_of(message, {})], "", self.name)
                         await message.ack()
-                    wanted.discard(job_id)
-                    done += 1
+                    done.add(job_id)
         return done
 
     async def discard(self, job_ids: Collection[UUID]) -> set[UUID]:
@@ -264,10 +264,10 @@ class RabbitQueue:
 
         Raises AMQPConnectionError when the broker does not answer: some are then deleted.
         """
-        done: set[UUID] = set()
-        async with self._look() as messages:
+        wanted, done = frozenset(job_ids), set[UUID]()
+        async with self._dead.look() as messages:
             for message in messages:
-                if (job_id := job_of(message).id) in job_ids:
+                if (job_id := job_of(message).id) in wanted:
                     async with self._answering():
                         await message.ack()
                     done.add(job_id)
@@ -383,29 +383,3 @@ class RabbitQueue:
                 message, {ATTEMPT_HEADER: min(number, self.max_attempts), ERROR_HEADER: error}
             )
             await self._channel.send([dead], DEAD_LETTER_EXCHANGE, self.name)
-
-    # -- dead letters ------------------------------------------------------------------------------
-
-    @contextlib.asynccontextmanager
-    async def _look(self, limit: int | None = None) -> AsyncIterator[list[AbstractIncomingMessage]]:
-        """Take the dead letters; afterwards all unacknowledged ones go back to the front."""
-        async with self._looking:
-            async with self._answering():
-                queue = await (await self._channel.open()).get_queue(
-                    self._topology.dead_name, ensure=False
-                )
-            taken: list[AbstractIncomingMessage] = []
-            try:
-                while limit is None or len(taken) < limit:
-                    async with self._answering():
-                        message = await queue.get(fail=False)
-                    if message is None:
-                        break
-                    taken.append(message)
-                yield taken
-            finally:
-                back = [message for message in taken if not message.processed]
-                if back:
-                    # then the broker returns them by itself
-                    with contextlib.suppress(*LOST_CONNECTION):
-                        await back[-1].nack(multiple=True, requeue=True)

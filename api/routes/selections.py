@@ -28,6 +28,9 @@ router = APIRouter(prefix="/api/v1/ops", tags=["operations"])
 MOST = 1_000
 """How many a filter shows at most, of each queue the oldest."""
 
+MOST_LOOKED_AT = 100_000
+"""Among how many dead letters of a queue a filter looks."""
+
 Text = Annotated[str | None, Query(max_length=200)]
 Before = Annotated[
     Moment | None, Query(description="Only what was there before; by default everything.")
@@ -173,7 +176,7 @@ async def redrive_selected(body: LettersBody, services: ServicesOf, caller: Admi
         act.affected = 0
         for queue in services.queues:
             if chosen[queue.name]:
-                act.affected += await queue.redrive_all(chosen[queue.name])
+                act.affected += len(await queue.redrive_all(chosen[queue.name]))
     done = act.affected
     return answer(Acted(done=done, gone=len(letters) - done), position=act.position)
 
@@ -212,21 +215,23 @@ async def _letters(
 ) -> tuple[list[DeadLetter], bool]:
     """What the filter shows, and whether there may be more. A broker that does not tell when a job
     died shows it at any time."""
-    found: list[DeadLetter] = []
+    is_chosen = kind is not None or job_id is not None or error
+    most = MOST_LOOKED_AT if is_chosen else MOST
+    shown: list[DeadLetter] = []
     more = False
     for each in services.queues:
-        if queue in {None, each.name}:
-            letters = await each.dead_letters(MOST + 1)
-            more = more or len(letters) > MOST
-            found += letters[:MOST]
-    shown = [
-        each
-        for each in found
-        if kind in {None, each.job.kind}
-        and job_id in {None, each.job.id}
-        and (error or "").lower() in each.error.lower()
-        and (each.died_at is None or each.died_at < before)
-    ]
+        if queue not in {None, each.name}:
+            continue
+        letters = await each.dead_letters(most + 1)
+        more = more or len(letters) > most
+        shown += [
+            letter
+            for letter in letters[:most]
+            if kind in {None, letter.job.kind}
+            and job_id in {None, letter.job.id}
+            and (error or "").lower() in letter.error.lower()
+            and (letter.died_at is None or letter.died_at < before)
+        ]
     return shown[:MOST], more or len(shown) > MOST
 
 

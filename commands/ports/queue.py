@@ -124,8 +124,9 @@ class WorkQueue(Protocol):
         this id."""
         ...
 
-    async def redrive_all(self, job_ids: Collection[UUID]) -> int:
-        """As `redrive`, for many jobs. Returns how many there were with these ids."""
+    async def redrive_all(self, job_ids: Collection[UUID]) -> Collection[UUID]:
+        """As `redrive`, for many jobs at the cost of one look at a broker's. Returns the ids of
+        those that there were."""
         ...
 
     async def discard(self, job_ids: Collection[UUID]) -> Collection[UUID]:

@@ -121,13 +121,12 @@ def redrive(
             acting.recorded(core, "dead_letter.redrive", target=named, reason=why) as act,
         ):
             wanted = list(dict.fromkeys(ids or [letter.job.id for letter in await _dead(queues)]))
-            outcome = {
-                job_id: [await queue.redrive(job_id) for queue in queues.values()]
-                for job_id in wanted
-            }
-            redriven = [job_id for job_id in wanted if any(outcome[job_id])]
-            act.affected = len(redriven)
-            return redriven, [job_id for job_id in wanted if job_id not in set(redriven)]
+            done = {each for queue in queues.values() for each in await queue.redrive_all(wanted)}
+            act.affected = len(done)
+            return (
+                [job_id for job_id in wanted if job_id in done],
+                [job_id for job_id in wanted if job_id not in done],
+            )
 
     redriven, unknown = asyncio.run(revive())
     with console.reporting():

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from api.routes.selections import MOST
 from tests.support.queues import until_so
 from tests.support.shops.gateway import Person, Shop
 from tests.support.shops.stuck import QUEUE, killed, poisoned, selected
@@ -37,6 +38,26 @@ async def test_what_a_filter_shows_is_redriven_and_nothing_else(
     assert done.json() == {"done": 3, "gone": 0}
     left = ids_of(await selected(auditor, LETTERS))
     assert left & texts([*mine, *others, *later]) == texts([*others, *later])
+
+
+async def test_a_filter_finds_what_died_after_more_than_are_shown(
+    shop: Shop, admin: Person
+) -> None:
+    await killed(shop, "of an outage", MOST + 1)
+    late = await killed(shop, "late", 2)
+    found = await selected(admin, LETTERS, kind="late")
+    assert ids_of(found) == texts(late)
+    assert ids_of(await selected(admin, LETTERS, id=str(late[1]))) == texts(late[1:])
+    body = {"kind": "late", "before": found["before"], "expected": 2}
+    done = await admin.post(f"{LETTERS}/redrive", json=body)
+    assert done.json() == {"done": 2, "gone": 0}
+
+    outage = await selected(admin, LETTERS, kind="of an outage")
+    assert (outage["count"], outage["more"]) == (MOST, True)
+    everything = await selected(admin, LETTERS)
+    assert everything["more"]
+    body = {"before": everything["before"], "expected": everything["count"]}
+    assert (await admin.post(f"{LETTERS}/redrive", json=body)).status_code == 200
 
 
 async def test_a_filter_that_shows_another_number_does_nothing(shop: Shop, admin: Person) -> None:

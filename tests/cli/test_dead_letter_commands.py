@@ -1,7 +1,7 @@
 """`ludoteca dlq`, with both brokers."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from uuid import UUID, uuid4
 
 import pytest
@@ -107,6 +107,30 @@ def test_a_redriven_job_is_back_at_work(ludoteca: Ludoteca, kill: Kill) -> None:
     }
     assert ludoteca.json("dlq", "list") == []
     assert ludoteca("dlq", "list").stdout == "no dead letters\n"
+
+
+def test_however_many_are_redriven_each_queue_is_looked_through_once(
+    ludoteca: Ludoteca, kill: Kill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, set[UUID]]] = []
+    for kind in (PostgresQueue, RabbitQueue):
+
+        async def redrive_all(
+            queue: WorkQueue,
+            job_ids: Collection[UUID],
+            do: Callable[[WorkQueue, Collection[UUID]], Awaitable[Collection[UUID]]] = (
+                kind.redrive_all  # type: ignore[assignment]
+            ),
+        ) -> Collection[UUID]:
+            asked.append((queue.name, set(job_ids)))
+            return await do(queue, job_ids)
+
+        monkeypatch.setattr(kind, "redrive_all", redrive_all)
+    jobs = [_job() for _ in range(3)]
+    kill(PAYMENTS, jobs)
+    assert ludoteca("dlq", "redrive", "--all").stdout == "3 redriven\n"
+    assert [wanted for name, wanted in asked if name == PAYMENTS] == [{job.id for job in jobs}]
+    assert ludoteca.json("dlq", "list") == []
 
 
 def test_only_dead_letters_can_be_redriven(ludoteca: Ludoteca, kill: Kill) -> None:

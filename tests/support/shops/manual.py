@@ -91,8 +91,8 @@ class KeptJobs:
     async def redrive(self, job_id: UUID) -> bool:
         return False
 
-    async def redrive_all(self, job_ids: Collection[UUID]) -> int:
-        return 0
+    async def redrive_all(self, job_ids: Collection[UUID]) -> Collection[UUID]:
+        return ()
 
     async def discard(self, job_ids: Collection[UUID]) -> Collection[UUID]:
         return ()

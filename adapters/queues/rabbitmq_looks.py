@@ -1,0 +1,94 @@
+"""Looks at the messages of a queue, which the broker shows only to whoever takes them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from uuid import uuid4
+
+from aio_pika.abc import AbstractIncomingMessage
+from aio_pika.message import IncomingMessage
+from aiormq.abc import AbstractChannel, DeliveredMessage
+
+from adapters.queues.rabbitmq_channel import CLOSE_SECONDS, LOST_CONNECTION, ConfirmedChannel
+
+SILENT_SECONDS = 0.8
+"""After such a silence no more messages are expected: others have taken them."""
+
+_MOST_UNANSWERED = 2**16 - 1
+"""As many messages can be sent before they are answered, if not any number (0)."""
+
+_ALL = 0
+"""The tag of all messages of a channel that are not answered yet."""
+
+Answering = Callable[[], AbstractAsyncContextManager[None]]
+"""Wraps a call of the broker."""
+
+
+class Looks:
+    """Looks at one queue, one at a time. Nothing else is received over the channel."""
+
+    def __init__(self, channel: ConfirmedChannel, queue: str, answering: Answering) -> None:
+        self._channel = channel
+        self._queue = queue
+        self._answering = answering
+        self._looking = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def look(self, limit: int | None = None) -> AsyncIterator[list[AbstractIncomingMessage]]:
+        """Take the first messages; afterwards all unacknowledged ones go back to the front. Raises
+        what `answering` raises."""
+        async with self._looking:
+            async with self._answering():
+                channel = await (await self._channel.open()).get_underlay_channel()
+            taken: list[AbstractIncomingMessage] = []
+            try:
+                while limit is None or len(taken) < limit:
+                    async with self._answering():
+                        found = await channel.basic_get(self._queue)
+                        if found.delivery_tag is None:
+                            break
+                        declared = await channel.queue_declare(self._queue, passive=True)
+                    left = declared.message_count or 0
+                    if limit is not None:
+                        left = min(left, limit - len(taken) - 1)
+                    taken += map(IncomingMessage, [found, *await self._sent(channel, left)])
+                yield taken
+            finally:
+                with contextlib.suppress(*LOST_CONNECTION):  # then they go back by themselves
+                    await channel.basic_nack(_ALL, multiple=True, requeue=True)
+
+    async def _sent(self, channel: AbstractChannel, count: int) -> list[DeliveredMessage]:
+        """So many of the next messages, or fewer: others may have taken the rest, and the broker's
+        count may lag. They are sent without being asked for one by one, which would take as many
+        round trips."""
+        if not count:
+            return []
+        inbox: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
+        sent: list[DeliveredMessage] = []
+        tag = f"look-{uuid4()}"
+        try:
+            async with self._answering():
+                await channel.basic_qos(prefetch_count=count if count <= _MOST_UNANSWERED else 0)
+                await channel.basic_consume(self._queue, inbox.put, consumer_tag=tag)
+            with contextlib.suppress(TimeoutError):
+                while len(sent) < count:
+                    async with asyncio.timeout(SILENT_SECONDS):
+                        sent.append(await inbox.get())
+        finally:
+            await self._cancel(channel, tag)
+        while not inbox.empty():
+            sent.append(inbox.get_nowait())
+        return sent
+
+    async def _cancel(self, channel: AbstractChannel, tag: str) -> None:
+        """Have the broker send no more. Raises what `answering` raises; then the channel is closed,
+        so that what was sent meanwhile goes back."""
+        try:
+            async with self._answering():
+                await channel.basic_cancel(tag)
+        except BaseException:
+            with contextlib.suppress(*LOST_CONNECTION):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await channel.close()
+            raise
