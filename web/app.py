@@ -152,8 +152,8 @@ async def _answer(visit: Visit, page: Page) -> Response:
         return await _handled(visit, page)
     if visit.changed:  # without a session no form is ours, however large it is
         return visit.page("csrf.html", status=403)
-    if page.signed_in and visit.user is None:
-        return _to_sign_in(visit)
+    if (refusal := _refused(visit, page)) is not None:  # before it is received, too
+        return refusal
     sent = Request(request.scope, _limited(request, limits))
     async with sent.form(max_files=limits.files, max_fields=limits.fields) as data:
         if not csrf.is_genuine(visit.session, request.headers, data):
@@ -165,8 +165,8 @@ async def _answer(visit: Visit, page: Page) -> Response:
 async def _handled(visit: Visit, page: Page) -> Response:
     if page.fresh:
         await visit.refresh()
-    if page.signed_in and visit.user is None:
-        return _to_sign_in(visit)
+    if (refusal := _refused(visit, page)) is not None:
+        return refusal
     try:
         return await page.handler(visit)
     except Problem as problem:
@@ -176,6 +176,15 @@ async def _handled(visit: Visit, page: Page) -> Response:
             visit.sign_out("Your session has ended. Sign in again to go on.")
             return _to_sign_in(visit)
         raise
+
+
+def _refused(visit: Visit, page: Page) -> Response | None:
+    """What those see whom the page does not admit."""
+    if page.signed_in and visit.user is None:
+        return _to_sign_in(visit)
+    if page.admits and (visit.user is None or visit.user.account_type not in page.admits):
+        return visit.page(page.refusal, status=403)
+    return None
 
 
 def _limited(request: Request, limits: FormLimits) -> Receive:

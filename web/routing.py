@@ -29,13 +29,15 @@ class FormLimits:
 @dataclass(frozen=True)
 class Page:
     """A path, and what answers it. With `signed_in`, visitors without an account are sent to sign
-    in first. With `fresh`, tokens that are due are exchanged first, and without new ones there is
-    no page."""
+    in first. With `admits`, accounts of other types see the page `refusal`. With `fresh`, tokens
+    that are due are exchanged first, and without new ones there is no page."""
 
     method: str
     path: str
     handler: Handler
     signed_in: bool
+    admits: Collection[str] = ()
+    refusal: str = ""
     limits: FormLimits = FormLimits()
     fresh: bool = True
 
@@ -74,18 +76,17 @@ class Router:
         fresh: bool = True,
     ) -> Callable[[Handler], Handler]:
         def added(handler: Handler) -> Handler:
-            admitted = self._admitted(handler) if self._admits else handler
-            needs_account = signed_in or bool(self._admits)
-            page = Page(method, path, admitted, needs_account, limits or FormLimits(), fresh)
+            page = Page(
+                method,
+                path,
+                handler,
+                signed_in or bool(self._admits),
+                self._admits,
+                self._refusal,
+                limits or FormLimits(),
+                fresh,
+            )
             self.pages.append(page)
             return handler
 
         return added
-
-    def _admitted(self, handler: Handler) -> Handler:
-        async def answered(visit: Visit) -> Response:
-            if visit.user is None or visit.user.account_type not in self._admits:
-                return visit.page(self._refusal, status=403)
-            return await handler(visit)
-
-        return answered

@@ -122,6 +122,14 @@ async def test_a_form_that_is_cut_off_is_no_fault_of_the_shop(
     assert not caplog.records
 
 
+async def test_a_form_of_whom_the_page_does_not_admit_is_not_received(
+    site: FrontDoor, register: Register
+) -> None:
+    browser, _ = await register()
+    for path in ("/sell/games/x/pictures", "/console/amendments/1/skip"):
+        assert await sent_in_parts(site, browser, path) == 403
+
+
 async def test_a_form_that_cannot_be_ours_is_not_received(
     site: FrontDoor, browser: Browser, shop: Shop
 ) -> None:
