@@ -54,6 +54,14 @@ def is_id(text: str) -> bool:
         return False
 
 
+def as_id(text: str) -> str | None:
+    """An id as the API spells it, however it was typed; None for any other text."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        return None
+
+
 def lines(value: Any) -> list[Line]:
     """All values inside, in order; at most MAX_LINES, the last of which says so."""
     found: list[Line] = []

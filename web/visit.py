@@ -20,6 +20,7 @@ from web.forms import Form, form_of
 from web.rendering import Renderer
 from web.sessions import Sealer, Session, User, new_session
 from web.sockets import Sockets
+from web.values import as_id
 
 REFRESH_BEFORE_SECONDS = 60.0
 """How long before its end an access token is exchanged for a new one."""
@@ -113,8 +114,13 @@ class Visit:
         """The next page of the list at `path`, with what else the URL asks for."""
         return f"{path}?{urlencode({**self.request.query_params, 'cursor': cursor})}"
 
+    def id(self, name: str) -> str:
+        """An id in the page's path, as the API spells it. Raises Problem 404."""
+        return id_of(self.request.path_params[name])
+
     def part(self, name: str) -> str:
-        """A part of the page's path, fit to be one of the API's path. Raises Problem 404."""
+        """A name or a number in the page's path, fit to be a part of the API's path. Raises Problem
+        404."""
         return path_part(self.request.path_params[name])
 
     # -- the session -------------------------------------------------------------------------------
@@ -224,25 +230,21 @@ def visit_of(site: Site, request: Request, session: Session | None) -> Visit:
     return Visit(site, request, found, api, changed=session is None)
 
 
+def id_of(text: str) -> str:
+    """An id that was typed, as the API spells it, whose answers it is compared with. Anything else
+    is not found: the API may have a word in the place of the id. Raises Problem 404."""
+    found = as_id(text)
+    if found is None:
+        raise Problem("not_found", 404)
+    return found
+
+
 def path_part(text: str) -> str:
-    """An id or a name that was typed, fit to be a part of a path; what is neither is not found. An
-    id is spelled as the API spells it, whose answers it is compared with. Raises Problem 404."""
-    return spelled(plain_part(text))
-
-
-def plain_part(text: str) -> str:
-    """As `path_part`, but as it was typed: a trace's id looks like another spelling of an id."""
+    """A name or a number that was typed, fit to be a part of a path; what is neither is not found.
+    Raises Problem 404."""
     if not _PART.fullmatch(text):
         raise Problem("not_found", 404)
     return text
-
-
-def spelled(text: str) -> str:
-    """An id as the API spells it, however it was typed; any other text as it is."""
-    try:
-        return str(UUID(text))
-    except ValueError:
-        return text
 
 
 def own_path(text: str) -> str:

@@ -79,7 +79,7 @@ async def acknowledge(visit: Visit) -> Response:
     if not note:
         visit.form.errors["note"] = "Say what is being done: it is recorded in the log."
         return await _alerts_page(visit, status=422)
-    path = f"/api/v1/ops/alerts/{visit.part('alert_id')}/acknowledge"
+    path = f"/api/v1/ops/alerts/{visit.id('alert_id')}/acknowledge"
     try:
         await visit.api.post(path, {"note": note}, Nothing)
     except Problem as problem:

@@ -9,7 +9,7 @@ from web.console.acting import may_act, reason_of
 from web.console.entering import console_router
 from web.files import as_file
 from web.forms import Form
-from web.visit import Visit, spelled
+from web.visit import Visit
 
 router = console_router()
 
@@ -30,9 +30,9 @@ def _form_page(visit: Visit, status: int = 200, *, is_unsigned: bool = False) ->
 @router.post("/console/bundles")
 async def make_bundle(visit: Visit) -> Response:
     """A bundle as a file. One with personal data takes a reason, which is recorded first."""
-    subject = spelled(visit.form.text("id"))
+    subject = values.as_id(visit.form.text("id")) or ""
     reason = None
-    if not values.is_id(subject):
+    if not subject:
         visit.form.errors["id"] = "This is not the id of an order, a payment or a wallet."
     if visit.form.text("personal") == "yes":
         reason = reason_of(visit)

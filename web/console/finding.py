@@ -5,7 +5,8 @@ from starlette.responses import Response
 from web.api_client import Problem
 from web.console.answers import Flow
 from web.console.entering import console_router
-from web.visit import Visit, plain_part, spelled
+from web.values import as_id
+from web.visit import Visit, path_part
 
 router = console_router()
 
@@ -20,12 +21,12 @@ async def find(visit: Visit) -> Response:
     if asked.isdecimal():
         return visit.go(f"/console/events/{int(asked[:19])}")
     try:
-        flow = await visit.api.get(f"/api/v1/ops/trace/{plain_part(asked)}", Flow)
+        flow = await visit.api.get(f"/api/v1/ops/trace/{path_part(asked)}", Flow)
     except Problem as problem:
         if problem.status not in {404, 422}:
             raise
         return visit.page("console/nothing.html", status=404, asked=asked)
-    return visit.go(_page_of(spelled(asked), flow))
+    return visit.go(_page_of(as_id(asked) or asked, flow))
 
 
 def _page_of(asked: str, flow: Flow) -> str:

@@ -82,7 +82,7 @@ async def show_person(visit: Visit) -> Response:
 @router.post("/console/people/{user_id}/disclosure")
 async def disclose(visit: Visit) -> Response:
     """Show name and address, once. That they were asked for is recorded first."""
-    user_id = visit.part("user_id")
+    user_id = visit.id("user_id")
     reason = reason_of(visit)
     if reason is None:
         return await _person_page(visit, status=422)
@@ -100,7 +100,7 @@ async def disclose(visit: Visit) -> Response:
 async def _person_page(
     visit: Visit, status: int = 200, personal: Personal | None = None
 ) -> Response:
-    user_id = visit.part("user_id")
+    user_id = visit.id("user_id")
     person = await visit.api.get(f"/api/v1/ops/people/{user_id}", Person)
     moment = moment_of(visit)
     wallets: list[Wallet] | None = None

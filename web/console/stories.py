@@ -11,7 +11,7 @@ from web.api_client import Problem
 from web.console.answers import Flow, State
 from web.console.entering import console_router
 from web.console.trees import trees_of
-from web.visit import Visit, path_part
+from web.visit import Visit, id_of
 
 router = console_router()
 
@@ -37,14 +37,14 @@ class Posting(NamedTuple):
 async def find_order(visit: Visit) -> Response:
     """The form that leads to an order."""
     if order_id := visit.query("id"):
-        return visit.go(f"/console/orders/{path_part(order_id)}")
+        return visit.go(f"/console/orders/{id_of(order_id)}")
     return visit.page("console/orders.html")
 
 
 @router.get("/console/orders/{order_id}")
 async def show_story(visit: Visit) -> Response:
     """The story of an order."""
-    order_id = visit.part("order_id")
+    order_id = visit.id("order_id")
     flow = await visit.api.get(f"/api/v1/ops/trace/{order_id}", Flow)
     streams = {each.stream_id: each for each in flow.streams}
     if order_id not in streams or streams[order_id].kind != "order":

@@ -8,7 +8,7 @@ from web.console.answers import Event, LogPage, State
 from web.console.entering import console_router
 from web.console.figures import figures_of_stream
 from web.forms import number
-from web.visit import Visit, path_part
+from web.visit import Visit, id_of
 
 router = console_router()
 
@@ -20,14 +20,14 @@ NEAR = 12
 async def find_stream(visit: Visit) -> Response:
     """The form that leads to a stream."""
     if stream_id := visit.query("id"):
-        return visit.go(f"/console/streams/{path_part(stream_id)}")
+        return visit.go(f"/console/streams/{id_of(stream_id)}")
     return visit.page("console/streams.html")
 
 
 @router.get("/console/streams/{stream_id}")
 async def show_stream(visit: Visit) -> Response:
     """A stream at one of its versions, by default the latest, and what its last event changed."""
-    stream_id = visit.part("stream_id")
+    stream_id = visit.id("stream_id")
     latest = await visit.api.get("/api/v1/audit/log", LogPage, stream_id=stream_id, limit=1)
     if not latest.items:
         raise Problem("stream_not_found", 404)

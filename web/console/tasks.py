@@ -96,7 +96,7 @@ async def _tasks_page(visit: Visit, status: int = 200) -> Response:
 @router.get("/console/tasks/{task_id}")
 async def show_task(visit: Visit) -> Response:
     """A task, while it goes on and with its result."""
-    path = f"/api/v1/audit/tasks/{visit.part('task_id')}"
+    path = f"/api/v1/audit/tasks/{visit.id('task_id')}"
     return visit.page("console/task.html", fragment="task", task=await visit.api.get(path, Task))
 
 

@@ -118,7 +118,7 @@ async def game_page(visit: Visit, sent: str = "", status: int = 200) -> Response
 
 def path_of(visit: Visit) -> str:
     """The API's path of the game of this page."""
-    return f"/api/v1/games/{visit.part('game_id')}"
+    return f"/api/v1/games/{visit.id('game_id')}"
 
 
 async def own_game(visit: Visit) -> SellersGame:
@@ -170,7 +170,7 @@ async def _save(visit: Visit, sent: str, changes: dict[str, object], notice: str
         visit.form.refuse(problem)
         is_stale = problem.status == HTTPStatus.PRECONDITION_FAILED
         return await game_page(visit, sent, status=412 if is_stale else 422)
-    return visit.go(f"/sell/games/{visit.part('game_id')}", notice)
+    return visit.go(f"/sell/games/{visit.id('game_id')}", notice)
 
 
 @router.post("/sell/games/{game_id}/retire")

@@ -67,7 +67,7 @@ async def fetch(visit: Visit) -> Response:
 @router.post("/sell/games/{game_id}/pictures/{image_id}/remove")
 async def remove(visit: Visit) -> Response:
     """Take a picture out."""
-    gone = visit.part("image_id")
+    gone = visit.id("image_id")
     await _change(visit, lambda ids: [each for each in ids if each != gone])
     return await _done(visit, "The picture is removed.")
 
@@ -75,7 +75,7 @@ async def remove(visit: Visit) -> Response:
 @router.post("/sell/games/{game_id}/pictures/{image_id}/first")
 async def put_first(visit: Visit) -> Response:
     """Make a picture the cover."""
-    cover = visit.part("image_id")
+    cover = visit.id("image_id")
     await _change(visit, lambda ids: sorted(ids, key=lambda each: each != cover))
     return await _done(visit, "The cover is changed.")
 
@@ -99,6 +99,6 @@ async def _change(visit: Visit, change: Callable[[Ids], Ids]) -> None:
 async def _done(visit: Visit, notice: str) -> Response:
     if visit.form.is_refused:
         return await game_page(visit, "pictures", status=422)
-    page = f"/sell/games/{visit.part('game_id')}"
+    page = f"/sell/games/{visit.id('game_id')}"
     # a script that goes to another place of the page it is on would not load it again
     return visit.go(page if visit.is_fragment else f"{page}#pictures", notice)

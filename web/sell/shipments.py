@@ -46,7 +46,7 @@ async def show_shipment(visit: Visit) -> Response:
 
 
 def _path(visit: Visit) -> str:
-    return f"/api/v1/shipments/{visit.part('shipment_id')}"
+    return f"/api/v1/shipments/{visit.id('shipment_id')}"
 
 
 async def _shipment_page(visit: Visit, status: int = 200) -> Response:
@@ -82,4 +82,4 @@ async def _move(visit: Visit, step: str, body: dict[str, str], notice: str) -> R
     except Problem as problem:
         visit.form.refuse(problem)
         return await _shipment_page(visit, status=422)
-    return visit.go(f"/sell/shipments/{visit.part('shipment_id')}", notice)
+    return visit.go(f"/sell/shipments/{visit.id('shipment_id')}", notice)

@@ -64,7 +64,7 @@ async def show_endpoint(visit: Visit) -> Response:
 
 
 def _path(visit: Visit) -> str:
-    return f"{PATH}/{visit.part('endpoint_id')}"
+    return f"{PATH}/{visit.id('endpoint_id')}"
 
 
 async def _endpoint_page(visit: Visit, status: int = 200) -> Response:
@@ -100,7 +100,7 @@ async def change(visit: Visit) -> Response:
 
 
 def _back(visit: Visit, notice: str) -> Response:
-    return visit.go(f"/sell/webhooks/{visit.part('endpoint_id')}", notice)
+    return visit.go(f"/sell/webhooks/{visit.id('endpoint_id')}", notice)
 
 
 @router.post("/sell/webhooks/{endpoint_id}/rotate")
@@ -138,7 +138,7 @@ async def send_test(visit: Visit) -> Response:
 @router.post("/sell/webhooks/{endpoint_id}/deliveries/{delivery_id}/redrive")
 async def redrive(visit: Visit) -> Response:
     """Send a delivery again."""
-    delivery_id = visit.part("delivery_id")
+    delivery_id = visit.id("delivery_id")
     return await _act(visit, f"deliveries/{delivery_id}/redrive", "It is sent again.")
 
 

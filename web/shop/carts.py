@@ -13,7 +13,7 @@ from web.shop.answers import Cart, CheckedOut, Order, Wallet
 from web.shop.games import game_page
 from web.shop.live import follow
 from web.shop.offers import Offers, offers_of
-from web.visit import Visit, path_part
+from web.visit import Visit, id_of
 from web.words import sentence
 
 router = Router()
@@ -70,7 +70,7 @@ async def _shown(visit: Visit, cart: Cart) -> _Shown:
 @router.post("/cart/items", signed_in=True)
 async def add(visit: Visit) -> Response:
     """Put a game into the cart."""
-    game_id = path_part(visit.form.text("product_id"))
+    game_id = id_of(visit.form.text("product_id"))
     body = {"product_id": game_id, "quantity": _quantity(visit.form.text("quantity"))}
     try:
         once = visit.form.secret("once")
@@ -84,7 +84,7 @@ async def add(visit: Visit) -> Response:
 @router.post("/cart/items/{item_id}", signed_in=True)
 async def change(visit: Visit) -> Response:
     """Change how many of a game are in the cart; 0 takes it out."""
-    path = f"/api/v1/cart/items/{visit.part('item_id')}"
+    path = f"/api/v1/cart/items/{visit.id('item_id')}"
     quantity = visit.form.text("quantity")
     try:
         if quantity == "0":
@@ -114,7 +114,7 @@ async def discard(visit: Visit) -> Response:
 async def fill_again(visit: Visit) -> Response:
     """Put what was in an expired cart into a new one."""
     lines = visit.form.within("again.").items()
-    return await put_back(visit, {path_part(game_id): _quantity(typed) for game_id, typed in lines})
+    return await put_back(visit, {id_of(game_id): _quantity(typed) for game_id, typed in lines})
 
 
 async def put_back(visit: Visit, wanted: Mapping[str, int]) -> Response:

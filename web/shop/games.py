@@ -127,7 +127,7 @@ async def suggest(visit: Visit) -> Response:
 @router.get("/games/{game_id}")
 async def game(visit: Visit) -> Response:
     """A game: what it is, what it costs, and the button to buy it."""
-    return await game_page(visit, visit.part("game_id"))
+    return await game_page(visit, visit.id("game_id"))
 
 
 async def game_page(visit: Visit, game_id: str, status: int = 200) -> Response:

@@ -8,7 +8,7 @@ from web.shop.answers import Order, Paid, Wallet
 from web.shop.carts import put_back
 from web.shop.live import follow
 from web.shop.offers import offers_of
-from web.visit import Visit, path_part
+from web.visit import Visit, id_of
 from web.words import failure
 
 router = Router()
@@ -34,7 +34,7 @@ async def show_orders(visit: Visit) -> Response:
 @router.get("/orders/{order_id}", signed_in=True)
 async def show_order(visit: Visit) -> Response:
     """An order, which moves while it is looked at."""
-    return await _order_page(visit, visit.part("order_id"))
+    return await _order_page(visit, visit.id("order_id"))
 
 
 async def _order_page(visit: Visit, order_id: str, status: int = 200) -> Response:
@@ -62,7 +62,7 @@ async def _shown(visit: Visit, order: Order) -> dict[str, object]:
 @router.get("/paid", signed_in=True)
 async def come_back(visit: Visit) -> Response:
     """Where the payment provider sends a payer back to: redirect to what was paid."""
-    path = f"/api/v1/payments/{path_part(visit.query('payment_id'))}"
+    path = f"/api/v1/payments/{id_of(visit.query('payment_id'))}"
     paid = await visit.api.get(path, Paid)
     if paid.order_id is not None:
         return visit.go(f"/orders/{paid.order_id}")
@@ -78,7 +78,7 @@ async def come_back(visit: Visit) -> Response:
 @router.post("/orders/{order_id}/pay", signed_in=True)
 async def pay(visit: Visit) -> Response:
     """Pay with another card, after the first was declined."""
-    order_id = visit.part("order_id")
+    order_id = visit.id("order_id")
     method = visit.form.text("method")
     method_body = {"type": "wallet"} if method == "wallet" else {"type": "card", "token": method}
     try:
@@ -99,7 +99,7 @@ async def pay(visit: Visit) -> Response:
 @router.post("/orders/{order_id}/cancel", signed_in=True)
 async def cancel(visit: Visit) -> Response:
     """Cancel an unpaid order."""
-    order_id = visit.part("order_id")
+    order_id = visit.id("order_id")
     try:
         await visit.api.post(
             f"/api/v1/orders/{order_id}/cancel", None, Nothing, once=visit.form.secret("once")
@@ -113,7 +113,7 @@ async def cancel(visit: Visit) -> Response:
 @router.post("/orders/{order_id}/again", signed_in=True)
 async def order_again(visit: Visit) -> Response:
     """Put the order's games into the cart, as far as they can be bought."""
-    order_id = visit.part("order_id")
+    order_id = visit.id("order_id")
     order = await visit.api.get(f"/api/v1/orders/{order_id}", Order)
     return await put_back(visit, {line.game_id: line.quantity for line in order.lines})
 
@@ -124,7 +124,7 @@ async def order_again(visit: Visit) -> Response:
 @router.get("/orders/{order_id}/live", signed_in=True)
 async def follow_order(visit: Visit) -> Response:
     """Send the order's block again after each change."""
-    order_id = visit.part("order_id")
+    order_id = visit.id("order_id")
     await visit.api.get(f"/api/v1/orders/{order_id}", Nothing)  # may the caller see it?
 
     async def shown() -> tuple[str, bool]:

@@ -48,7 +48,7 @@ async def show_wallet(visit: Visit) -> Response:
 
 async def _wallet_page(visit: Visit, sent: str = "", status: int = 200) -> Response:
     """The page; the form named `sent` shows its errors, and what was typed."""
-    path = f"/api/v1/wallets/{visit.part('wallet_id')}"
+    path = f"/api/v1/wallets/{visit.id('wallet_id')}"
     wallet = await visit.api.get(path, Wallet)
     statement = await visit.api.get(
         f"{path}/statement",
@@ -70,7 +70,7 @@ async def _wallet_page(visit: Visit, sent: str = "", status: int = 200) -> Respo
 @router.post("/wallet/{wallet_id}/deposit", signed_in=True)
 async def deposit(visit: Visit) -> Response:
     """Pay money in, by card."""
-    wallet_id = visit.part("wallet_id")
+    wallet_id = visit.id("wallet_id")
     return await _move(
         visit,
         wallet_id,
@@ -85,7 +85,7 @@ async def deposit(visit: Visit) -> Response:
 @router.post("/wallet/{wallet_id}/transfer", signed_in=True)
 async def transfer(visit: Visit) -> Response:
     """Send money to another wallet."""
-    wallet_id = visit.part("wallet_id")
+    wallet_id = visit.id("wallet_id")
     to_wallet_id = visit.form.text("to_wallet_id")
     body: dict[str, object] = {
         "type": "transfer",
