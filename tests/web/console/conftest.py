@@ -4,7 +4,7 @@ import pytest
 import pytest_asyncio
 
 from tests.api.conftest import auditor, buyer
-from tests.support.shops.gateway import PASSWORD, Shop
+from tests.support.shops.gateway import Shop
 from tests.web.browser import Browser
 from tests.web.console import operators
 from web.app import FrontDoor
@@ -18,15 +18,10 @@ Operator = Callable[[str], Awaitable[Browser]]
 def operator(shop: Shop, site: FrontDoor) -> Operator:
     """Signs an operator of a role in, in a browser of their own."""
 
-    async def signed_in(account_type: str) -> Browser:
-        person = await shop.register(account_type)
-        browser = Browser(site)
-        form = (await browser.get("/sign-in?next=/console")).form("/sign-in")
-        page = await browser.send(form, email=person.email, password=PASSWORD)
-        assert page.path == "/console"
-        return browser
+    async def browser_of(account_type: str) -> Browser:
+        return (await operators.signed_in(shop, site, account_type)).browser
 
-    return signed_in
+    return browser_of
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -17,11 +17,12 @@ class Operator(NamedTuple):
 
 
 async def signed_in(shop: Shop, site: FrontDoor, account_type: str) -> Operator:
+    """An operator of this role, in a browser that signing in has led to the console."""
     person = await shop.register(account_type)
     browser = Browser(site)
-    form = (await browser.get("/sign-in")).form("/sign-in")
+    form = (await browser.get("/sign-in?next=/console")).form("/sign-in")
     page = await browser.send(form, email=person.email, password=PASSWORD)
-    assert page.status == 200
+    assert (page.status, page.path) == (200, "/console")
     return Operator(person, browser)
 
 
