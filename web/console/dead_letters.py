@@ -4,12 +4,9 @@ from dataclasses import replace
 from datetime import datetime
 
 import msgspec
-from starlette.responses import Response
 
-from web.console import selecting
 from web.console.entering import console_router
-from web.console.selecting import Selectable
-from web.visit import Visit
+from web.console.selecting import Selectable, add_pages
 
 router = console_router()
 
@@ -57,18 +54,12 @@ class Letters(msgspec.Struct, frozen=True):
     items: list[Letter]
 
 
-class Acted(msgspec.Struct, frozen=True):
-    done: int
-    gone: int
-
-
 REDRIVE = Selectable(
     path="/console/dead-letters",
     template="console/dead_letters.html",
     listed="/api/v1/ops/dead-letters/selection",
     acted="/api/v1/ops/dead-letters/redrive",
     selection=Letters,
-    acted_as=Acted,
     fields=("queue", "kind", "error", "id"),
     one="dead letter",
     many="dead letters",
@@ -91,32 +82,4 @@ DISCARD = replace(
     tells_undone=True,
 )
 
-
-@router.get("/console/dead-letters")
-async def show(visit: Visit) -> Response:
-    """The dead letters of all queues, by a filter."""
-    return await selecting.show(visit, REDRIVE, or_else=DISCARD)
-
-
-@router.get("/console/dead-letters/all")
-async def confirm(visit: Visit) -> Response:
-    """What redriving all that the filter shows would do."""
-    return await selecting.confirm(visit, REDRIVE)
-
-
-@router.post("/console/dead-letters/all")
-async def redrive_all(visit: Visit) -> Response:
-    """Redrive all that the filter showed."""
-    return await selecting.act(visit, REDRIVE)
-
-
-@router.get("/console/dead-letters/discard")
-async def confirm_discard(visit: Visit) -> Response:
-    """What discarding all that the filter shows would leave undone."""
-    return await selecting.confirm(visit, DISCARD)
-
-
-@router.post("/console/dead-letters/discard")
-async def discard_all(visit: Visit) -> Response:
-    """Discard all that the filter showed."""
-    return await selecting.act(visit, DISCARD)
+add_pages(router, REDRIVE, or_else=DISCARD)

@@ -3,13 +3,9 @@
 from datetime import datetime
 
 import msgspec
-from starlette.responses import Response
 
-from web.console import selecting
-from web.console.dead_letters import Acted
 from web.console.entering import console_router
-from web.console.selecting import Selectable
-from web.visit import Visit
+from web.console.selecting import Selectable, add_pages
 
 router = console_router()
 
@@ -41,7 +37,6 @@ STREAMS = Selectable(
     listed="/api/v1/ops/quarantine/selection",
     acted="/api/v1/ops/quarantine/retry",
     selection=Streams,
-    acted_as=Acted,
     fields=("feed", "name", "error"),
     one="stream in quarantine",
     many="streams in quarantine",
@@ -52,20 +47,4 @@ STREAMS = Selectable(
     " What still cannot be applied stays here.",
 )
 
-
-@router.get("/console/quarantine")
-async def show(visit: Visit) -> Response:
-    """The streams in quarantine, by a filter."""
-    return await selecting.show(visit, STREAMS)
-
-
-@router.get("/console/quarantine/all")
-async def confirm(visit: Visit) -> Response:
-    """What trying all that the filter shows would do."""
-    return await selecting.confirm(visit, STREAMS)
-
-
-@router.post("/console/quarantine/all")
-async def retry_all(visit: Visit) -> Response:
-    """Try again all that the filter showed."""
-    return await selecting.act(visit, STREAMS)
+add_pages(router, STREAMS)

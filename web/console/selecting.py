@@ -6,12 +6,21 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
+import msgspec
 from starlette.responses import Response
 
 from web.api_client import Problem
 from web.console.acting import may_act, reason_of
 from web.forms import number
+from web.routing import Router
 from web.visit import Visit
+
+
+class Acted(msgspec.Struct, frozen=True):
+    """How many were acted on, and how many were not there any more."""
+
+    done: int
+    gone: int
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,6 @@ class Selectable:
     listed: str
     acted: str
     selection: type[Any]
-    acted_as: type[Any]
     fields: tuple[str, ...]
     one: str
     many: str
@@ -48,7 +56,28 @@ class Selectable:
         return f"{count:,} {self.one if count == 1 else self.many}"
 
 
-async def show(visit: Visit, of: Selectable, *, or_else: Selectable | None = None) -> Response:
+def add_pages(router: Router, of: Selectable, or_else: Selectable | None = None) -> None:
+    """The page that lists them, and of each act the one that asks and the form that acts."""
+
+    @router.get(of.path)
+    async def list_page(visit: Visit) -> Response:
+        return await _list_page(visit, of, or_else)
+
+    for each in (of,) if or_else is None else (of, or_else):
+        _add_act(router, each)
+
+
+def _add_act(router: Router, of: Selectable) -> None:
+    @router.get(of.asks_at)
+    async def ask(visit: Visit) -> Response:
+        return await _asking_page(visit, of)
+
+    @router.post(of.asks_at)
+    async def act(visit: Visit) -> Response:
+        return await _act(visit, of)
+
+
+async def _list_page(visit: Visit, of: Selectable, or_else: Selectable | None) -> Response:
     """The list, and the acts on everything that it shows."""
     chosen = _chosen(visit, of)
     found = await visit.api.get(of.listed, of.selection, **chosen)
@@ -64,7 +93,7 @@ async def show(visit: Visit, of: Selectable, *, or_else: Selectable | None = Non
     )
 
 
-async def confirm(visit: Visit, of: Selectable, status: int = 200) -> Response:
+async def _asking_page(visit: Visit, of: Selectable, status: int = 200) -> Response:
     """What will happen, to how many, and why."""
     is_sent = visit.request.method == "POST"
     chosen = {**_chosen(visit, of), "before": visit.query("before") or None}
@@ -83,11 +112,11 @@ async def confirm(visit: Visit, of: Selectable, status: int = 200) -> Response:
     )
 
 
-async def act(visit: Visit, of: Selectable) -> Response:
+async def _act(visit: Visit, of: Selectable) -> Response:
     """Do it, if the filter still shows as many."""
     reason = reason_of(visit)
     if reason is None:
-        return await confirm(visit, of, status=422)
+        return await _asking_page(visit, of, status=422)
     filters = {name: visit.form.text(name) for name in of.fields if visit.form.text(name)}
     body = {
         **filters,
@@ -96,10 +125,10 @@ async def act(visit: Visit, of: Selectable) -> Response:
         "reason": reason,
     }
     try:
-        done = await visit.api.post(of.acted, body, of.acted_as, once=visit.form.secret("once"))
+        done = await visit.api.post(of.acted, body, Acted, once=visit.form.secret("once"))
     except Problem as problem:
         visit.form.refuse(problem)
-        return await confirm(visit, of, status=problem.status)
+        return await _asking_page(visit, of, status=problem.status)
     notice = f"{of.named(done.done)} {of.done}."
     if done.gone:
         notice += f" {of.named(done.gone)} had gone meanwhile."
