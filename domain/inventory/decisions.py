@@ -1,22 +1,25 @@
-"""A stock item: how many units of a physical game there are, and who holds them.
+"""What may happen to a stock item. Import it from `domain.inventory`."""
 
-available + reserved + allocated = total, each at least zero, always. A cart holds units softly for
-some minutes; checkout turns that into a hard hold for an order, which ends in a sale, or is
-released when the order is cancelled. An overdue soft hold counts as gone, whether or not an event
-says so yet. A hard one ends with its order or, for an order of another system, when its deadline is
-fired.
-"""
-
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from itertools import chain
 from uuid import UUID
 
-import msgspec
-
 from domain.errors import Conflict, Invalid
-from domain.events import Event, event
-from domain.reservations import Reservation, Reservations
+from domain.events import Event
+from domain.inventory.events import (
+    Allocated,
+    LowStock,
+    ReservationChanged,
+    ReservationExpired,
+    ReservationFulfilled,
+    ReservationReleased,
+    Reserved,
+    StockCreated,
+    StockUpdated,
+)
+from domain.inventory.state import Stock, evolve
+from domain.reservations import Reservation
 
 MAX_QUANTITY = 1_000_000
 """Units: more of one game than any shop has."""
@@ -27,184 +30,6 @@ units."""
 
 LOW_STOCK_PAUSE = timedelta(hours=1)
 """The shortest time between two loud low-stock events of a game."""
-
-# -- events ----------------------------------------------------------------------------------------
-
-
-@event("inventory.stock_created.v1")
-class StockCreated(Event, frozen=True):
-    """A stock item was opened for a physical game, with no units yet."""
-
-    game_id: UUID
-    seller_id: UUID
-    sku: str
-
-
-@event("inventory.stock_updated.v1")
-class StockUpdated(Event, frozen=True):
-    """The stock was counted: it has `total` units, and `available` of them
-    are free to be reserved."""
-
-    total: int
-    available: int
-
-
-@event("inventory.reserved.v1")
-class Reserved(Event, frozen=True):
-    """A cart reserved units (a soft hold) until `expires_at`. `buyer_id` is present when the cart
-    is this shop's."""
-
-    reservation_id: UUID
-    cart_id: UUID
-    quantity: int
-    expires_at: datetime
-    buyer_id: UUID | None = None
-
-
-@event("inventory.reservation_changed.v1")
-class ReservationChanged(Event, frozen=True):
-    """The cart's reservation has a new quantity or expiry."""
-
-    reservation_id: UUID
-    quantity: int
-    expires_at: datetime
-
-
-@event("inventory.reservation_released.v1")
-class ReservationReleased(Event, frozen=True):
-    """The reservation or allocation was given up, and its units are available again."""
-
-    reservation_id: UUID
-    reason: str
-
-
-@event("inventory.reservation_expired.v1")
-class ReservationExpired(Event, frozen=True):
-    """The reservation expired, or an allocation for an order of another system did; its units are
-    available again."""
-
-    reservation_id: UUID
-
-
-@event("inventory.allocated.v1")
-class Allocated(Event, frozen=True):
-    """Checkout turned the reservation into an allocation (a hard hold) for an order, until the
-    order is paid or cancelled."""
-
-    reservation_id: UUID
-    order_id: UUID
-    quantity: int
-    expires_at: datetime
-
-
-@event("inventory.reservation_fulfilled.v1")
-class ReservationFulfilled(Event, frozen=True):
-    """The allocated units were sold and left the stock."""
-
-    reservation_id: UUID
-    order_id: UUID
-    quantity: int
-
-
-@event("inventory.low_stock.v1")
-class LowStock(Event, frozen=True):
-    """The units that no order holds fell to `threshold` or below; `available` is their number,
-    including those reserved by carts. `quiet` is true when the seller was told less than an hour
-    before."""
-
-    available: int
-    threshold: int
-    at: datetime | None = None
-    quiet: bool = False
-
-
-# -- state -----------------------------------------------------------------------------------------
-
-
-class Stock(msgspec.Struct, frozen=True):
-    game_id: UUID
-    seller_id: UUID
-    sku: str
-    total: int = 0
-    reservations: Mapping[UUID, Reservation] = {}
-    reserved: int = 0
-    allocated: int = 0
-    low_told_at: datetime | None = None
-
-    def __post_init__(self) -> None:
-        msgspec.structs.force_setattr(self, "reservations", Reservations.convert(self.reservations))
-
-    @property
-    def holds(self) -> Reservations:
-        """The reservations, with their look-ups."""
-        assert isinstance(self.reservations, Reservations)
-        return self.reservations
-
-    @property
-    def left(self) -> int:
-        """Units not allocated to orders."""
-        return self.total - self.allocated
-
-    @property
-    def available(self) -> int:
-        """Units free to be reserved."""
-        return self.total - self.reserved - self.allocated
-
-
-def evolve(state: Stock | None, event: Event) -> Stock | None:  # noqa: PLR0911 - one case a fact
-    replace = msgspec.structs.replace
-    match state, event:
-        case _, StockCreated():
-            return Stock(event.game_id, event.seller_id, event.sku)
-        case Stock(), StockUpdated(total=total):
-            return replace(state, total=total)
-        case Stock(), Reserved():
-            held = Reservation(
-                "SOFT", event.quantity, event.expires_at, event.cart_id, buyer_id=event.buyer_id
-            )
-            return _with(state, event.reservation_id, held)
-        case Stock(), ReservationChanged():
-            held = state.reservations[event.reservation_id]
-            return _with(
-                state,
-                event.reservation_id,
-                replace(held, quantity=event.quantity, expires_at=event.expires_at),
-            )
-        case Stock(), ReservationReleased() | ReservationExpired():
-            return _with(state, event.reservation_id, None)
-        case Stock(), Allocated():
-            before = state.reservations.get(event.reservation_id)
-            cart_id, buyer_id = (
-                (None, None) if before is None else (before.cart_id, before.buyer_id)
-            )
-            held = Reservation(
-                "HARD", event.quantity, event.expires_at, cart_id, event.order_id, buyer_id
-            )
-            return _with(state, event.reservation_id, held)
-        case Stock(), LowStock(quiet=False, at=at):
-            return replace(state, low_told_at=at)
-        case Stock(), ReservationFulfilled():
-            return replace(
-                _with(state, event.reservation_id, None), total=state.total - event.quantity
-            )
-    return state
-
-
-def _with(stock: Stock, reservation_id: UUID, after: Reservation | None) -> Stock:
-    """The stock with one hold set, or removed (None). The sums are kept in step, as a best-seller
-    has very many holds."""
-    before = stock.reservations.get(reservation_id)
-    sums = {"SOFT": stock.reserved, "HARD": stock.allocated}
-    for held, sign in ((before, -1), (after, 1)):
-        if held is not None:
-            sums[held.kind] += sign * held.quantity
-    reservations = stock.holds.replaced(reservation_id, after)
-    return msgspec.structs.replace(
-        stock, reservations=reservations, reserved=sums["SOFT"], allocated=sums["HARD"]
-    )
-
-
-# -- decisions -------------------------------------------------------------------------------------
 
 
 def create(stock: Stock | None, game_id: UUID, seller_id: UUID, sku: str) -> list[Event]:
