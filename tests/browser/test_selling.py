@@ -261,6 +261,17 @@ async def test_the_preview_of_a_long_title_is_cut_as_in_the_shop(windows: Window
     assert box["height"] < 60
 
 
+async def test_a_long_title_leaves_a_phone_s_table_room_for_others(windows: Windows) -> None:
+    page = await windows.of_new_account(account_type="SELLER")
+    await list_a_game(page, ODD_TITLES["long"].strip(), kind="PHYSICAL")
+    await page.set_viewport_size({"width": 390, "height": 844})
+    for path in ("/sell/stock", "/sell/games"):
+        await page.goto(path)
+        row = await page.get_by_role("row", name=re.compile("Supercali")).bounding_box()
+        assert row is not None
+        assert row["height"] < 150, path
+
+
 async def test_the_desk_is_for_sellers(windows: Windows) -> None:
     windows.refusals.add(403)
     page = await windows.of_new_account()
