@@ -157,6 +157,37 @@ _STATUSES = {
     "DISABLED": "Disabled",
 }
 
+_PARCELS = {
+    "PENDING": ("To pack", "warn"),
+    "PROCESSING": ("To hand over", "accent"),
+    "SHIPPED": ("On the way", "good"),
+    "DELIVERED": ("Delivered", "good"),
+    "CANCELLED": ("Cancelled", "open"),
+}
+"""A parcel's statuses for its seller, and how they look."""
+
+_NO_PARCELS = {
+    "PENDING": "Nothing is to be packed.",
+    "PROCESSING": "Nothing is to be handed over.",
+    "SHIPPED": "Nothing is on its way.",
+    "DELIVERED": "Nothing was delivered yet.",
+    "CANCELLED": "No shipment was cancelled.",
+}
+
+_BUYERS_PARCELS = {"PENDING": "Not packed yet", "PROCESSING": "Being packed"}
+"""A parcel's statuses for its buyer, as far as they are called otherwise than an order's."""
+
+_SELLERS_GAMES = {
+    "ACTIVE": ("On sale", "good"),
+    "DRAFT": ("Draft", "open"),
+    "RETIRED": ("Off sale", "open"),
+    "SUSPENDED": ("Suspended", "bad"),
+}
+"""A game's statuses for its seller, and how they look."""
+
+PARCEL_STATUSES = tuple((status, text) for status, (text, _) in _PARCELS.items())
+"""For choosing among them."""
+
 TRIES = {
     "same_card": "try the same card again",
     "corrected_details": "check the card's details",
@@ -266,6 +297,26 @@ def platform(name: str) -> str:
 def status_kind(status: str) -> str:
     """How a status looks: `good`, `bad` or `open`."""
     return "good" if status in _GOOD else "bad" if status in _BAD else "open"
+
+
+def parcel_status(status: str) -> tuple[str, str]:
+    """A parcel's status for its seller: in words, and how it looks."""
+    return _PARCELS.get(status) or (status_word(status), "open")
+
+
+def no_parcels(status: str) -> str:
+    """That a seller has no parcel of this status."""
+    return _NO_PARCELS.get(status, "There is none.")
+
+
+def buyers_parcel_status(status: str) -> tuple[str, str]:
+    """A parcel's status for its buyer: in words, and how it looks."""
+    return _BUYERS_PARCELS.get(status) or status_word(status), status_kind(status)
+
+
+def sellers_game_status(status: str) -> tuple[str, str]:
+    """A game's status for its seller: in words, and how it looks."""
+    return _SELLERS_GAMES.get(status) or (status_word(status), "open")
 
 
 def event_word(name: str) -> str:

@@ -15,6 +15,15 @@ PER_PAGE = 50
 FILTERS = ("act", "actor", "target", "status", "since", "until")
 
 
+STATUSES = {
+    "BEGUN": ("Under way", "accent"),
+    "DONE": ("Done", "good"),
+    "FAILED": ("Failed", "bad"),
+    "INTERRUPTED": ("Not seen to end", "warn"),
+}
+"""The statuses of acts in words, and how they look."""
+
+
 class Act(msgspec.Struct, frozen=True):
     """An act of an operator, which the event at `position` began."""
 
@@ -41,7 +50,16 @@ class Act(msgspec.Struct, frozen=True):
     @property
     def kind(self) -> str:
         """The kind of its badge."""
-        return {"DONE": "good", "FAILED": "bad", "BEGUN": "accent"}.get(self.status, "warn")
+        return self.badge[1]
+
+    @property
+    def badge(self) -> tuple[str, str]:
+        """Its status in words, and how it looks."""
+        return STATUSES.get(self.status) or (self.status, "warn")
+
+    @property
+    def is_interrupted(self) -> bool:
+        return self.status == "INTERRUPTED"
 
     @property
     def is_running(self) -> bool:
@@ -82,6 +100,7 @@ async def show_acts(visit: Visit) -> Response:
         fragment="timeline",
         found=found,
         chosen=chosen,
+        statuses=[(status, text) for status, (text, _) in STATUSES.items()],
     )
 
 

@@ -87,6 +87,23 @@ class Parcel(msgspec.Struct, frozen=True):
     cancelled_at: datetime | None = None
     shipping_address: dict[str, str] | None = None
 
+    @property
+    def is_to_pack(self) -> bool:
+        return self.status == "PENDING"
+
+    @property
+    def is_to_hand_over(self) -> bool:
+        return self.status == "PROCESSING"
+
+    @property
+    def is_on_its_way(self) -> bool:
+        return self.status == "SHIPPED"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has arrived, or never will."""
+        return self.status in {"DELIVERED", "CANCELLED"}
+
 
 class Figures(msgspec.Struct, frozen=True):
     """Sales in one currency, of a day, a game, or of all."""

@@ -7,17 +7,11 @@ from web.sell.access import desk_router, seller_of
 from web.sell.answers import Parcel
 from web.shop.offers import offers_of
 from web.visit import Visit
+from web.words import PARCEL_STATUSES
 
 router = desk_router()
 
 PER_PAGE = 20
-STATUSES = (
-    ("PENDING", "To pack"),
-    ("PROCESSING", "To hand over"),
-    ("SHIPPED", "On the way"),
-    ("DELIVERED", "Delivered"),
-    ("CANCELLED", "Cancelled"),
-)
 CARRIERS = ("DHL", "DPD", "FedEx", "GLS", "La Poste", "Royal Mail", "UPS", "USPS")
 
 
@@ -25,7 +19,7 @@ CARRIERS = ("DHL", "DPD", "FedEx", "GLS", "La Poste", "Royal Mail", "UPS", "USPS
 async def show_shipments(visit: Visit) -> Response:
     """The seller's shipments of a status, newest first; by default what is to be packed."""
     asked = visit.query("status")
-    wanted = asked if asked in dict(STATUSES) else STATUSES[0][0]
+    wanted = asked if asked in dict(PARCEL_STATUSES) else PARCEL_STATUSES[0][0]
     found = await visit.api.get(
         "/api/v1/shipments",
         Listed[Parcel],
@@ -35,7 +29,7 @@ async def show_shipments(visit: Visit) -> Response:
     )
     offers = await offers_of(visit, (parcel.lines[0].game_id for parcel in found.items))
     return visit.page(
-        "sell/shipments.html", found=found, offers=offers, wanted=wanted, statuses=STATUSES
+        "sell/shipments.html", found=found, offers=offers, wanted=wanted, statuses=PARCEL_STATUSES
     )
 
 

@@ -103,6 +103,15 @@ class Cart(msgspec.Struct, frozen=True):
     expires_at: datetime | None
 
     @property
+    def is_expired(self) -> bool:
+        return self.status == "EXPIRED"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what is in it is kept for its buyer."""
+        return bool(self.items) and self.status == "ACTIVE"
+
+    @property
     def is_shipped(self) -> bool:
         """Whether something in it needs an address."""
         return any(item.reservation_id for item in self.items)
@@ -181,6 +190,10 @@ class Receipt(msgspec.Struct, frozen=True):
     url: str | None = None
     issued_at: datetime | None = None
 
+    @property
+    def is_issued(self) -> bool:
+        return self.status == "CREATED"
+
 
 _MONEY_MOVES = {"PROCESSING", "CAPTURED", "PARTIALLY_REFUNDED"}
 """Statuses of a cancelled order's payment after which money is still to go back."""
@@ -218,10 +231,22 @@ class Order(msgspec.Struct, frozen=True):
         return self.status == "PENDING_PAYMENT"
 
     @property
+    def is_cancelled(self) -> bool:
+        return self.status == "CANCELLED"
+
+    @property
+    def is_completed(self) -> bool:
+        return self.status == "COMPLETED"
+
+    @property
+    def is_being_refunded(self) -> bool:
+        return self.refund_status == "PENDING"
+
+    @property
     def is_final(self) -> bool:
         """Whether nothing more can happen, except that a receipt is issued. What was paid can be
         refunded at any time; money that comes after the order was cancelled goes back."""
-        if self.refund_status == "PENDING":
+        if self.is_being_refunded:
             return False
         match self.status:
             case "REFUNDED":
@@ -235,9 +260,9 @@ class Order(msgspec.Struct, frozen=True):
     @property
     def awaits_receipt(self) -> bool:
         """Whether it is paid, and its receipt is still to come."""
-        if self.status != "COMPLETED" or self.total_cents == 0:
+        if not self.is_completed or self.total_cents == 0:
             return False
-        return not self.receipts or any(each.status != "CREATED" for each in self.receipts)
+        return not all(each.is_issued for each in self.receipts) or not self.receipts
 
 
 class OwnedGame(msgspec.Struct, frozen=True):

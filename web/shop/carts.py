@@ -40,8 +40,8 @@ async def follow_cart(visit: Visit) -> Response:
 
     async def shown() -> tuple[str, bool]:
         cart = await _cart(visit)
-        is_over = not cart.items or cart.status != "ACTIVE"
-        return visit.block("shop/cart.html", "cart", **await _shown(visit, cart)), is_over
+        block = visit.block("shop/cart.html", "cart", **await _shown(visit, cart))
+        return block, not cart.is_open
 
     return follow(visit, "cart", shown, lambda change: change.type == "cart.status")
 
@@ -144,7 +144,7 @@ async def checkout(visit: Visit) -> Response:
 async def _checkout_page(visit: Visit, cart: Cart, status: int = 200) -> Response:
     if not cart.items:
         return visit.go("/cart")
-    if cart.status != "ACTIVE":
+    if not cart.is_open:
         return await _cart_page(visit, cart, status)
     wallets = await visit.api.get("/api/v1/wallets/me", Listed[Wallet])
     address = await _latest_address(visit) if cart.is_shipped else {}
@@ -178,7 +178,7 @@ async def check_out(visit: Visit) -> Response:
     """Order what is in the cart. Where the payer has to act elsewhere, the order's page leads on
     from there."""
     cart = await _cart(visit)
-    if cart.status == "EXPIRED":
+    if cart.is_expired:
         return await _cart_page(visit, cart, status=409)
     if cart.items and cart.shown != visit.form.text("shown"):  # another window has changed it
         visit.form.problem = "Your cart has changed since you saw it. Have a look, then order."
