@@ -201,7 +201,9 @@ async def test_the_shop_stays_ready_while_only_what_it_can_make_up_for_is_down()
 async def test_metrics_tell_of_requests_the_log_projections_and_queues(
     shop: Shop, buyer: Person
 ) -> None:
-    await buyer.get(f"/api/v1/users/{buyer.id}")
+    await shop.eventually(
+        lambda: buyer.get(f"/api/v1/users/{buyer.id}"), lambda answer: answer.status_code == 200
+    )
     await buyer.get("/api/v1/no/such/thing/at/all")
 
     before = await shop.core.log.head()

@@ -4,7 +4,6 @@ never reported away when it is not."""
 import asyncio
 import json
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -18,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 
 from queries.catalog.game_tail import STALE_SECONDS
 from tests.support.processes.instance import PASSWORD
-from tests.support.processes.program import Process, eventually, started
+from tests.support.processes.program import Process, started
 from tests.support.servers.faulty_proxy import BOTH, Proxy, Way
 from tests.support.servers.own_postgres import OwnPostgres
 
@@ -134,14 +133,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with OwnPostgres(shared_preload_libraries="") as server, Proxy(server.url) as proxy:
         api, projector = Process("api", home, proxy.url), Process("projector", home, server.url)
         with started(api, projector):
-            eventually(lambda: _ready(api))
+            api.await_ready()
             yield Stage(server, proxy, api, _routes(api.url))
-
-
-def _ready(api: Process) -> bool:
-    with suppress(httpx.HTTPError):
-        return httpx.get(f"{api.url}/health/ready", timeout=5).status_code == 200
-    return False
 
 
 def _routes(url: str) -> list[Route]:
@@ -429,7 +422,7 @@ async def test_a_process_that_was_stopped_itself_blames_nobody(stage: Stage) -> 
 async def test_64_callers_on_a_busy_machine_are_no_outage(stage: Stage, tmp_path: Path) -> None:
     paths = [route.path for route in stage.routes if route.name in ("game", "list", "search")]
     with started(Process("api", tmp_path, stage.server.url)) as (api,):
-        eventually(lambda: _ready(api))
+        api.await_ready()
         async with httpx.AsyncClient(base_url=api.url, timeout=60, limits=_MANY) as client:
 
             async def call(n: int) -> list[str]:

@@ -418,7 +418,7 @@ def test_it_opens_and_serves_in_hostile_surroundings(tmp_path: Path) -> None:
     try:
         with started(tmp_path, cwd=tmp_path / "elsewhere", output=None, **SURROUNDINGS) as run:
             os.umask(before)
-            run.until(run.is_open, 240)
+            run.until(run.is_open)
             body = {
                 "email": "ann@example.com",
                 "password": "correct horse battery",
@@ -435,7 +435,7 @@ def test_it_opens_and_serves_in_hostile_surroundings(tmp_path: Path) -> None:
                 shutil.rmtree(folder)
             assert digest_folders
             run.until(lambda: "lost its socket" in run.output)
-            run.until(run.is_ready, 120)
+            run.until(run.is_ready)
             code, seconds = run.told(signal.SIGTERM)
             assert code == 0
             assert seconds < STOP_SECONDS

@@ -308,7 +308,7 @@ def test_a_shop_whose_output_nobody_reads_sells_and_stops(unread: int, tmp_path:
         tmp_path, output=unread, LUDOTECA_ADMIN_EMAIL=ADMIN, LUDOTECA_ADMIN_PASSWORD=PASSWORD
     ) as run:
         shop = Instance(tmp_path / "home", {}, run.port)
-        run.until(run.is_ready, 240)
+        run.until(run.is_ready)
         buyer, game = shop.register(), shop.game()
         order = buyer.buy(game)
         assert order.status_code in {201, 202}, order.text

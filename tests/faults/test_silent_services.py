@@ -115,7 +115,7 @@ def test_requests_end_within_fifteen_seconds_and_are_answered_when_the_network_i
     database: str, tmp_path: Path
 ) -> None:
     with Proxy(database) as proxy, started(Process("api", tmp_path, proxy.url)) as (api,):
-        eventually(lambda: _status(api, "/health/ready") == 200)
+        api.await_ready()
         body = {
             "email": f"{uuid4().hex}@example.com",
             "password": "correct horse",

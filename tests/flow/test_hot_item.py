@@ -17,7 +17,7 @@ import pytest
 from commands.caller import SYSTEM
 from runtime.settings import Settings
 from runtime.wiring.core import Core, open_core
-from tests.support.processes.instance import VISA, Instance, eventually, running
+from tests.support.processes.instance import START_SECONDS, VISA, Instance, eventually, running
 from tests.support.servers import shared
 from tests.support.servers.shared import free_port
 
@@ -58,7 +58,7 @@ def _another_api(shop: Instance) -> Iterator[str]:
     process = subprocess.Popen([sys.executable, "-m", "runtime.cli", "api"], env=environment)
     base = f"http://127.0.0.1:{port}"
     try:
-        eventually(lambda: _answers(base))
+        eventually(lambda: _answers(base), patience=START_SECONDS)
         yield base
     finally:
         process.terminate()

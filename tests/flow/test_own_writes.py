@@ -14,7 +14,6 @@ from tests.support.processes.instance import (
     VISA,
     Instance,
     Person,
-    eventually,
     running,
 )
 from tests.support.processes.program import Process, started
@@ -93,7 +92,7 @@ def shop(
             for name in ("LUDOTECA_PROVIDER_PORT", "LUDOTECA_FISCAL_PORT", "LUDOTECA_RATE_LIMIT")
         }
         with second_api(instance, database, settings) as (second,):
-            eventually(lambda: is_ready(second))
+            second.await_ready()
             yield Shop(instance, second.url)
     shared.drop_database(database)
 
@@ -102,14 +101,6 @@ def second_api(
     instance: Instance, database: str, settings: dict[str, str]
 ) -> AbstractContextManager[tuple[Process, ...]]:
     return started(Process("api", instance.home, database, **settings))
-
-
-def is_ready(api: Process) -> bool:
-    assert api.code is None, api.said
-    try:
-        return httpx.get(f"{api.url}/health/ready", timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def test_a_cart_has_what_was_just_put_into_it(shop: Shop) -> None:

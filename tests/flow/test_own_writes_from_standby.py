@@ -11,7 +11,6 @@ import pytest
 from tests.flow import test_own_writes
 from tests.flow.test_own_writes import (  # noqa: F401
     Shop,
-    is_ready,
     second_api,
     test_a_cart_has_what_was_just_put_into_it,
     test_a_game_is_as_it_was_just_edited_also_in_lists_that_are_kept,
@@ -41,7 +40,7 @@ def shop(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]
         ports = ("LUDOTECA_PROVIDER_PORT", "LUDOTECA_FISCAL_PORT")
         settings |= {name: instance.environment[name] for name in ports}
         with second_api(instance, pair.primary.url, settings) as (second,), stopping_replay(pair):
-            eventually(lambda: is_ready(second))
+            second.await_ready()
             yield Shop(instance, second.url)
 
 

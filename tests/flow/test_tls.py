@@ -81,7 +81,7 @@ def test_a_shop_that_speaks_tls(tmp_path: Path, database: str, authority: Author
         LUDOTECA_ADMIN_EMAIL=ADMIN,
         LUDOTECA_ADMIN_PASSWORD=PASSWORD,
     ) as run:
-        run.until(run.is_open, patience=240)
+        run.until(run.is_open)
         assert f"https://127.0.0.1:{run.port}/docs" in run.output
         shop = Shop(run, authority)
         login = shop.post("/auth/login", {"email": ADMIN, "password": PASSWORD})

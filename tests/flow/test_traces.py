@@ -41,7 +41,7 @@ def run(
         LUDOTECA_OTLP_ENDPOINT=collector.url,
         OTEL_BSP_SCHEDULE_DELAY="200",
     ) as run:
-        run.until(run.is_open, 180)
+        run.until(run.is_open)
         yield run
     shared.drop_database(database)
 

@@ -5,11 +5,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
-
 from tests.support import ROOT
 from tests.support.processes.instance import ADMIN, PASSWORD, Instance
-from tests.support.processes.program import Process, eventually
+from tests.support.processes.program import Process
 from tests.support.servers.shared import free_port
 
 RETRIES = ",".join(["0.2", "0.5", "1", "2", *["4"] * 12])
@@ -67,15 +65,7 @@ class Fleet:
     def await_ready(self, name: str) -> None:
         """Wait until a process is ready, if it is one of the API."""
         if name.startswith("api"):
-            eventually(lambda: self._is_ready(name), patience=240)
-
-    def _is_ready(self, name: str) -> bool:
-        process = self.processes[name]
-        assert process.code is None, process.said
-        try:
-            return httpx.get(f"{process.url}/health/ready", timeout=5).status_code == 200
-        except httpx.HTTPError:
-            return False
+            self.processes[name].await_ready()
 
     @property
     def urls(self) -> list[str]:

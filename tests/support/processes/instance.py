@@ -25,6 +25,8 @@ from tests.support.servers.shared import free_port
 T = TypeVar("T")
 
 PATIENCE = 60.0
+START_SECONDS = 240.0
+"""How long a process may take to start on a busy machine."""
 PASSWORD = "correct horse battery"
 ADMIN = "admin@example.com"
 VISA, DECLINED, SECURE = "pm_card_visa", "pm_card_chargeDeclined", "pm_card_authenticationRequired"
@@ -135,7 +137,7 @@ class Instance:
         return httpx.Client(base_url=self.base, headers=headers, timeout=30)
 
     def await_ready(self) -> None:
-        eventually(self._is_ready)
+        eventually(self._is_ready, patience=START_SECONDS)
 
     def _is_ready(self) -> bool:
         assert self.running["api"].poll() is None, (self.home / "api.log").read_text()

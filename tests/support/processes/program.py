@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+
 from tests.support import ROOT
-from tests.support.processes.instance import eventually
+from tests.support.processes.instance import START_SECONDS, eventually
 from tests.support.servers.shared import free_port
 
 __all__ = ["Process", "eventually", "started"]
@@ -57,6 +59,17 @@ class Process:
     def code(self) -> int | None:
         """The exit code, None while it runs."""
         return self.popen.poll()
+
+    def is_ready(self) -> bool:
+        """Whether it is ready, if it is one of the API; it must not have ended."""
+        assert self.code is None, self.said
+        try:
+            return httpx.get(f"{self.url}/health/ready", timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def await_ready(self) -> None:
+        eventually(self.is_ready, patience=START_SECONDS)
 
     def start(self) -> None:
         """Start it, also again."""

@@ -13,7 +13,8 @@ import httpx
 
 from tests.support.servers.shared import free_port
 
-PATIENCE = 60.0
+PATIENCE = 240.0
+"""As long as a start may take on a busy machine; a command that has ended is not waited for."""
 STOP_SECONDS = 25.0
 """Generous, as other tests may keep the machine busy."""
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support import ROOT
-from tests.support.processes.instance import Instance, eventually
+from tests.support.processes.instance import START_SECONDS, Instance, eventually
 from tests.support.servers.shared import free_port
 
 LUDOTECA = Path(sys.executable).with_name("ludoteca")
@@ -54,7 +54,7 @@ class Run:
             self.process = subprocess.Popen(
                 command(self.user), env=self.environment, cwd=ROOT, stdout=log, stderr=log
             )
-        eventually(self._has_said_so, patience=240)
+        eventually(self._has_said_so, patience=START_SECONDS)
 
     def _has_said_so(self) -> bool:
         assert self.process is not None
