@@ -39,6 +39,18 @@ class SellersGame(msgspec.Struct, frozen=True):
     version: int = 0
 
     @property
+    def is_on_sale(self) -> bool:
+        return self.status == "ACTIVE"
+
+    @property
+    def is_draft(self) -> bool:
+        return self.status == "DRAFT"
+
+    @property
+    def is_suspended(self) -> bool:
+        return self.status == "SUSPENDED"
+
+    @property
     def is_retired(self) -> bool:
         return self.status == "RETIRED"
 
@@ -62,6 +74,10 @@ class StockItem(msgspec.Struct, frozen=True):
     allocated: int
     low: bool
     version: int
+
+    @property
+    def is_on_sale(self) -> bool:
+        return self.status == "ACTIVE"
 
 
 class ParcelLine(msgspec.Struct, frozen=True):
@@ -202,6 +218,10 @@ class Endpoint(msgspec.Struct, frozen=True):
     failures: int
     created_at: datetime
     secret: str | None = None
+
+    @property
+    def is_enabled(self) -> bool:
+        return self.status == "ENABLED"
 
 
 class Delivery(msgspec.Struct, frozen=True):

@@ -42,6 +42,10 @@ class Game(msgspec.Struct, frozen=True):
     release_date: date | None = None
     highlight: str = ""
 
+    @property
+    def is_on_sale(self) -> bool:
+        return self.status == "ACTIVE"
+
 
 class Offer(msgspec.Struct, frozen=True):
     """A game's pictures, and how many of a physical one can be bought now."""
