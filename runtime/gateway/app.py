@@ -105,59 +105,59 @@ async def open_app(
     if settings.request_log == "on":
         log_request = RequestLog(settings, numbered("api", siblings.number if siblings else 0))
         core.stack.callback(log_request.flush)
-    yield create_app(
-        Services(
-            commands=core.commands,
-            reads=reads,
-            own_writes=OwnWrites(
-                core.log,
-                reads.waiter,
-                [model.projection for model in models],
-                reactors_of(core, queues),
-            ),
-            search=search,
-            audit=Audit(core.log, aggregates.ALL),
-            operations=Operations(
-                core.log.pool, {model.projection.name: model.projection.version for model in models}
-            ),
-            rebuild=rebuilder.start,
-            roll_back=rebuilder.roll_back,
-            start_task=tasks.start,
-            replays=Replays(core.url),
-            event_types=ProgramsEvents(),
-            log=core.log,
-            repository=core.repository,
-            tokens=core.tokens,
-            session_ends=core.session_ends,
-            clock=core.clock,
-            clock_watch=core.clock_watch,
-            secret=core.secrets.fingerprints,
-            queues=tuple(queues.values()),
-            health=health,
-            optional_dependencies=frozenset({ELASTICSEARCH, KAFKA, REPLICA}),
-            dependency_errors=(
-                SearchUnavailable,
-                ImageStoreUnavailable,
-                AMQPError,
-                ConnectionError,
-            ),
-            dropped_log_lines=lambda: log_stream.counts(dropped_lines(settings)),
-            database_watch=core.log.watch,
-            siblings=siblings,
-            replica=replica,
-            log_request=log_request,
-            settings_shown=settings_shown(settings),
-            mirror_lag=(lambda: _mirror_lag(core)) if settings.mirrored else None,
-            settings=GatewaySettings(
-                rate_limit=settings.rate_limit == "on",
-                rates=Rates(ipv6_prefix=settings.rate_limit_ipv6_prefix),
-                public_url=settings.api_url,
-                trusted_proxies=settings.trusted_proxies,
-                cors_origins=settings.cors_origins,
-                alertmanager_token=settings.alertmanager_token.get_secret_value(),
-            ),
-        )
+    services = Services(
+        commands=core.commands,
+        reads=reads,
+        own_writes=OwnWrites(
+            core.log,
+            reads.waiter,
+            [model.projection for model in models],
+            reactors_of(core, queues),
+        ),
+        search=search,
+        audit=Audit(core.log, aggregates.ALL),
+        operations=Operations(
+            core.log.pool, {model.projection.name: model.projection.version for model in models}
+        ),
+        rebuild=rebuilder.start,
+        roll_back=rebuilder.roll_back,
+        start_task=tasks.start,
+        replays=Replays(core.url),
+        event_types=ProgramsEvents(),
+        log=core.log,
+        repository=core.repository,
+        tokens=core.tokens,
+        session_ends=core.session_ends,
+        clock=core.clock,
+        clock_watch=core.clock_watch,
+        secret=core.secrets.fingerprints,
+        queues=tuple(queues.values()),
+        health=health,
+        optional_dependencies=frozenset({ELASTICSEARCH, KAFKA, REPLICA}),
+        dependency_errors=(
+            SearchUnavailable,
+            ImageStoreUnavailable,
+            AMQPError,
+            ConnectionError,
+        ),
+        dropped_log_lines=lambda: log_stream.counts(dropped_lines(settings)),
+        database_watch=core.log.watch,
+        siblings=siblings,
+        replica=replica,
+        log_request=log_request,
+        settings_shown=settings_shown(settings),
+        mirror_lag=(lambda: _mirror_lag(core)) if settings.mirrored else None,
+        settings=GatewaySettings(
+            rate_limit=settings.rate_limit == "on",
+            rates=Rates(ipv6_prefix=settings.rate_limit_ipv6_prefix),
+            public_url=settings.api_url,
+            trusted_proxies=settings.trusted_proxies,
+            cors_origins=settings.cors_origins,
+            alertmanager_token=settings.alertmanager_token.get_secret_value(),
+        ),
     )
+    # seconds of work, which must not look like a loop that stands still (`LoopWatch`)
+    yield await asyncio.to_thread(create_app, services)
 
 
 async def _check_database(core: Core) -> None:
