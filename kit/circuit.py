@@ -92,6 +92,11 @@ class Circuit:
             if trial:
                 self._tried_until = 0.0
 
+    def show(self, *, away: bool) -> None:
+        """Show in the metrics whether the dependency is away, by what is known without a call: then
+        none is needed to find out that it is back."""
+        CIRCUIT_OPEN.labels(self._name).set(away or self._away)
+
     def _shows_outage(self, error: BaseException) -> bool:
         return isinstance(error, asyncio.CancelledError) or self._is_down(error)
 

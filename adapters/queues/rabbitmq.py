@@ -276,11 +276,13 @@ class RabbitQueue:
     @contextlib.asynccontextmanager
     async def _answering(self) -> AsyncIterator[None]:
         """Wrap a call that a client waits for. Raises AMQPConnectionError when the broker is down
-        (at once) or too slow. The circuit learns of both: it tells metrics and alerts."""
+        (at once) or too slow."""
+        connected = self._connection.connected.is_set()
+        self._circuit.show(away=not connected)
+        if not connected:
+            raise AMQPConnectionError("RabbitMQ is not connected")
         try:
             async with self._circuit.calling(), asyncio.timeout(ANSWER_SECONDS):
-                if not self._connection.connected.is_set():
-                    raise AMQPConnectionError("RabbitMQ is not connected")
                 yield
         except (*LOST_CONNECTION, CircuitOpen) as error:
             raise AMQPConnectionError(f"RabbitMQ does not answer: {error!r}") from error
