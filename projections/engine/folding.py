@@ -7,6 +7,7 @@ for that only once a page has such an event, so that other pages pay nothing.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from datetime import date, datetime
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin
 from uuid import UUID
@@ -267,6 +268,7 @@ _ABSENT = object()
 _IMMUTABLE = {str, int, float, bool, bytes, UUID, datetime, date, NoneType}
 
 
+@cache
 def mutable_fields(row_type: type[msgspec.Struct]) -> Sequence[str]:
     """The fields whose values might be changed in place."""
     return [

@@ -357,6 +357,8 @@ def _leaves(row: Any, sealed: Any) -> Mapping[str, Any]:
     if row is None:
         return {}
     values = dict(_flat(_fields(row)))
+    if sealed is row:
+        return values
     without = {} if sealed is None else dict(_flat(_fields(sealed)))
     return {
         path: value if without.get(path) == value else _Hidden(value)

@@ -1,6 +1,6 @@
 """What changed between two moments, and by which events."""
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from starlette.responses import Response
@@ -9,13 +9,16 @@ from web.api_client import Problem
 from web.console.answers import Event, Stop
 from web.console.entering import console_router
 from web.console.moments import in_utc
-from web.forms import Form
+from web.forms import Form, number
 from web.visit import Visit
 
 router = console_router()
 
 MOMENTS = ("from", "to")
 KINDS = (("order", "An order"), ("wallet", "A wallet"), ("game", "A game"), ("user", "An account"))
+
+SHOWN = 30
+"""How many rows a page has."""
 
 
 class FieldChange(msgspec.Struct, frozen=True):
@@ -47,6 +50,16 @@ class Difference(msgspec.Struct, frozen=True):
     stopped_by: list[Stop]
 
 
+class Part(NamedTuple):
+    """The rows of a difference that a page shows, beginning with the `first`th (from 0), the events
+    that changed them, and the cursor of those that follow, if any."""
+
+    first: int
+    rows: list[RowChange]
+    events: list[Event]
+    next_cursor: str | None
+
+
 @router.get("/console/differences")
 async def show_differences(visit: Visit) -> Response:
     """What changed after one moment, up to another: in the whole shop, or in one thing."""
@@ -62,7 +75,18 @@ async def show_differences(visit: Visit) -> Response:
         status=422 if form.is_refused else 200,
         kinds=KINDS,
         found=found,
+        part=found and _part(found, number(visit.query("cursor")) or 0),
     )
+
+
+def _part(found: Difference, first: int) -> Part:
+    if first >= len(found.rows):  # a typed cursor
+        first = 0
+    end = first + SHOWN
+    rows = found.rows[first:end]
+    used = {position for row in rows for field in row.fields for position in field.positions}
+    events = [each for each in found.events if each.position in used]
+    return Part(first, rows, events, str(end) if end < len(found.rows) else None)
 
 
 def _require(form: Form) -> None:

@@ -19,6 +19,7 @@ from tests.support.tampering import tamper
 from tests.web.browser import Browser, Page
 from tests.web.console.operators import Operator, eventually
 from tests.web.test_pages import must_be_strict
+from web.console.differences import SHOWN
 
 PROOFS, BUNDLES, DIFFERENCES = "/console/proofs", "/console/bundles", "/console/differences"
 
@@ -238,6 +239,30 @@ async def test_what_changed_is_shown_with_its_events(
     assert "Nothing changed in between." in page.text
     whole = await shown(browser, {"from": str(before), "to": "2999-01-01 00:00"})
     assert game["id"] in whole.text
+
+
+async def test_many_rows_are_on_several_pages(
+    shop: Shop, seller: Person, auditor_browser: Operator
+) -> None:
+    browser = auditor_browser.browser
+    before = await shop.core.log.head()
+    games = [(await shop.game(seller))["id"] for _ in range(SHOWN + 1)]
+    last = await shop.core.log.head()
+
+    page = await shown(browser, {"from": str(before), "to": str(last)})
+    assert f"Rows 1 to {SHOWN} of " in page.text
+    seen = [page.text]
+    while further := page.links.get("Further rows"):
+        page = await browser.get(further)
+        seen.append(page.text)
+    assert len(seen) > 1
+    for game in games:
+        assert any(game in text for text in seen)
+    positions = {int(link) for link in page.links if link.isdecimal()}
+    assert positions <= set(range(before + 1, last + 1))
+
+    beyond = {"from": str(before), "to": str(last), "cursor": "9" * 6}
+    assert f"Rows 1 to {SHOWN} of " in (await shown(browser, beyond)).text
 
 
 async def shown(browser: Browser, asked: dict[str, str]) -> Page:
