@@ -23,11 +23,13 @@ from benchmarks.http import benchmark as http
 from benchmarks.http.endpoints import ENDPOINTS
 from benchmarks.http.wrk import Failed
 from benchmarks.measuring import Table
+from benchmarks.pages import benchmark as pages
 from benchmarks.scale import benchmark as scale
 from deploy.servers.common import Missing
 
 PARTS = (
-    "append", "fold", "index", "lag", "transfer", "checkout", "http", "own-writes", "scale",
+    "append", "fold", "index", "lag", "transfer", "checkout", "http", "own-writes",
+    "pages", "scale",
 )  # fmt: skip
 
 
@@ -76,6 +78,7 @@ def main() -> None:
             "own-writes": lambda: [
                 own_writes.benchmark(running, seconds=3 * seconds, rounds=rounds, log=_progress)
             ],
+            "pages": lambda: pages.benchmark(running, rounds=rounds, log=_progress),
         }
         machine = report.machine(running.settings())
         tables, failures = measure({name: parts[name] for name in options.only or parts})
@@ -120,18 +123,7 @@ def _options() -> argparse.Namespace:
         "--quick", action="store_true", help="one short round: whether it works, not how fast it is"
     )
     parser.add_argument("--rounds", type=int, help="rounds whose median is reported (5)")
-    parts = (
-        "append",
-        "fold",
-        "index",
-        "lag",
-        "transfer",
-        "checkout",
-        "http",
-        "own-writes",
-        "scale",
-    )
-    parser.add_argument("--only", nargs="+", choices=parts, help="leave out the others")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="leave out the others")
     parser.add_argument(
         "--events", nargs="+", type=int, default=scale.SIZES, help="sizes of the logs of `scale`"
     )
