@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from uuid import uuid4
 
@@ -41,22 +41,35 @@ class Looks:
         async with self._looking:
             async with self._answering():
                 channel = await (await self._channel.open()).get_underlay_channel()
-            taken: list[AbstractIncomingMessage] = []
+            groups: list[list[IncomingMessage]] = []
             try:
-                while limit is None or len(taken) < limit:
-                    async with self._answering():
-                        found = await channel.basic_get(self._queue)
-                        if found.delivery_tag is None:
-                            break
-                        declared = await channel.queue_declare(self._queue, passive=True)
-                    left = declared.message_count or 0
-                    if limit is not None:
-                        left = min(left, limit - len(taken) - 1)
-                    taken += map(IncomingMessage, [found, *await self._sent(channel, left)])
-                yield taken
+                async for group in self._groups(channel, limit):
+                    groups.append(group)
+                yield [message for group in groups for message in group]
             finally:
                 with contextlib.suppress(*LOST_CONNECTION):  # then they go back by themselves
-                    await channel.basic_nack(_ALL, multiple=True, requeue=True)
+                    await _return(channel, groups)
+
+    async def _groups(
+        self, channel: AbstractChannel, limit: int | None
+    ) -> AsyncIterator[list[IncomingMessage]]:
+        """The first messages: one that is asked for, which tells whether there are any once earlier
+        looks are over, then those behind it that the broker counts, until there are none."""
+        count = 0
+        while limit is None or count < limit:
+            async with self._answering():
+                found = await channel.basic_get(self._queue)
+            if found.delivery_tag is None:
+                return
+            yield [IncomingMessage(found)]
+            async with self._answering():
+                declared = await channel.queue_declare(self._queue, passive=True)
+            left = declared.message_count or 0
+            if limit is not None:
+                left = min(left, limit - count - 1)
+            sent = await self._sent(channel, left)
+            yield list(map(IncomingMessage, sent))
+            count += 1 + len(sent)
 
     async def _sent(self, channel: AbstractChannel, count: int) -> list[DeliveredMessage]:
         """So many of the next messages, or fewer: others may have taken the rest, and the broker's
@@ -92,3 +105,13 @@ class Looks:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await channel.close()
             raise
+
+
+async def _return(channel: AbstractChannel, groups: Iterable[list[IncomingMessage]]) -> None:
+    """Give back what was not acknowledged, in its order: a quorum queue keeps the order in which
+    messages come back, and of those that came in different ways, by one request, in any."""
+    for group in groups:
+        back = [message for message in group if not message.processed]
+        if back and (tag := back[-1].delivery_tag):
+            await channel.basic_nack(tag, multiple=True, requeue=True)
+    await channel.basic_nack(_ALL, multiple=True, requeue=True)  # what a look lost that failed
