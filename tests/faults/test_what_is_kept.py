@@ -74,6 +74,7 @@ SAYS_NOTHING_OF_THE_LOG = {
     "adapters.queues.postgres_listener.JobListener",  # consumers, which ask the database
     "api.arguments.Plan",  # of an endpoint
     "api.idempotency.StoredAnswers",  # requests under way
+    "api.middleware.metrics.DroppedLines",  # counts of processes' outputs
     "api.route_table.RouteTable",
     "api.tokens.Tokens",  # checks their sessions each time
     "api.overview.Overviews",  # counters of the last seconds; those that went back are dropped

@@ -12,7 +12,7 @@ from tests.api.test_buying import buy
 from tests.support.shops.gateway import Shop
 from tests.web.browser import Browser
 from tests.web.conftest import session_of
-from tests.web.console.operators import signed_in
+from tests.web.sell.conftest import signed_in
 from web.app import ROUTERS, FrontDoor
 from web.forms import Form
 from web.routing import Page
@@ -43,7 +43,8 @@ ODD = (
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browsers(shop: Shop, site: FrontDoor) -> dict[str, Browser]:
     return {
-        role: (await signed_in(shop, site, role)).browser for role in ("ADMIN", "BUYER", "SELLER")
+        role: await signed_in(site, await shop.register(role))
+        for role in ("ADMIN", "BUYER", "SELLER")
     }
 
 

@@ -108,7 +108,6 @@ class Proxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._links: list[Link] = []
         self._modes: dict[Way, tuple[bool, bool, float]] = dict.fromkeys(BOTH, (True, False, 0.0))
-        self._tasks: set[asyncio.Task[None]] = set()
         self.refusing = False
         """Whether new connections are reset at once."""
         self.port = 0
@@ -214,15 +213,11 @@ class Proxy:
         for way, mode in self._modes.items():
             _put(link.lanes[way], mode)
         self._links.append(link)
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         try:
             with suppress(asyncio.CancelledError):  # the proxy is stopped
                 await link.run(self._connect)
         finally:
             self._links.remove(link)
-            self._tasks.discard(task)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         query = parse_qs(self._given.query)
@@ -234,9 +229,10 @@ class Proxy:
 
     async def _stop(self) -> None:
         self._server.close()
-        for task in list(self._tasks):
+        others = asyncio.all_tasks() - {asyncio.current_task()}  # of connections, also half open
+        for task in others:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*others, return_exceptions=True)
 
 
 def _put(lane: _Lane, mode: tuple[bool, bool, float]) -> None:
