@@ -254,6 +254,7 @@ async def test_console_at_work(chromium: Browser, shop: Instance, ann: Buyer) ->
     await camera.take("console-projection", "/console/projections/orders")
     for name in ("dead-letters", "quarantine"):
         await camera.take(f"console-{name}-all", f"/console/{name}/all")
+    await camera.take("console-dead-letters-discard", "/console/dead-letters/discard")
     for name in ("projections", "dead-letters", "quarantine", "alerts"):
         await camera.take(f"console-{name}", f"/console/{name}")
     await _amend(page, camera, position(shop, name="game.updated.*"))
