@@ -7,6 +7,7 @@ from starlette.types import Message
 from tests.support.shops.gateway import PASSWORD, Person, Shop
 from tests.web.browser import Browser
 from tests.web.conftest import Register, session_of
+from tests.web.console.following import following
 from tests.web.test_buying import check_out, into_the_cart
 from web.app import FrontDoor
 
@@ -22,15 +23,18 @@ async def test_a_number_of_any_length(browser: Browser, shop: Shop, digits: str)
         must_be_answered(await browser.client.get("/search", params={name: digits}))
 
 
-async def test_an_event_id_of_any_length(shop: Shop, seller: Person, register: Register) -> None:
+async def test_an_event_id_of_any_length(
+    shop: Shop, site: FrontDoor, seller: Person, register: Register
+) -> None:
     game = await shop.game(seller)
     browser, _ = await register()
     await into_the_cart(browser, game["id"])
     order = await check_out(browser, "pm_card_visa")
     for digits in ("9" * 5000, "9" * 30, "x"):
-        answer = await browser.client.get(f"{order.path}/live", headers={"last-event-id": digits})
-        must_be_answered(answer)
-        assert answer.headers["content-type"].startswith("text/event-stream")
+        seen = {"last-event-id": digits}
+        async with following(site, browser, f"{order.path}/live", seen) as stream:
+            await stream.until("event: order")
+        assert stream.content_type.startswith("text/event-stream")
 
 
 CHARSETS = ("idna", "punycode", "unicode_escape", "undefined", "utf-7", "utf-16", "rot13", "x")

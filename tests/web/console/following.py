@@ -1,7 +1,7 @@
 """A browser's connection to a stream of server-sent events."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from starlette.types import Message
@@ -36,9 +36,11 @@ class Stream:
 
 
 @asynccontextmanager
-async def following(site: FrontDoor, browser: Browser, path: str) -> AsyncIterator[Stream]:
+async def following(
+    site: FrontDoor, browser: Browser, path: str, headers: Mapping[str, str] | None = None
+) -> AsyncIterator[Stream]:
     """A stream, which the browser leaves after the block."""
-    request = browser.client.build_request("GET", path)
+    request = browser.client.build_request("GET", path, headers=headers)
     stream, leaves = Stream(), asyncio.Event()
     asked = False
 
